@@ -346,13 +346,13 @@ def walk() -> list[tuple[str, str, list[Rejected]]]:
 
 
 def test_bad_input_is_rejected_by_a_check_that_names_the_parameter() -> None:
-    """No error comes from deep inside, nor from the hostile object: its type shows a deliberate check."""
+    """A deliberate check rejects each bad value; no error comes from deep inside, or from the value itself."""
     unclear = [str(one) for _, _, rejected in walk() for one in rejected if not one.is_clear]
     assert unclear == []
 
 
 def test_an_object_of_a_foreign_type_is_rejected() -> None:
-    """Only parameters passed on to the user's code take any object."""
+    """Only parameters that are passed on to the user's code take an object of any type."""
     taken = [
         f"{call}({parameter})"
         for call, parameter, rejected in walk()
@@ -370,6 +370,6 @@ def is_to_be_tried(thing: object) -> bool:
 
 
 def test_each_public_callable_is_tried_with_bad_input() -> None:
-    """A new public callable is in `calls`, or in `ELSEWHERE` with a reason."""
+    """Each public callable is in `calls`, or in `ELSEWHERE` with a reason."""
     public = {name for name in trioflow.__all__ if is_to_be_tried(getattr(trioflow, name))}
     assert public - {call for call, _, _ in walk()} == ELSEWHERE.keys()

@@ -103,7 +103,7 @@ def workers_of(client: Client) -> list[str]:
 
 
 def test_results_of_dask_jobs_stay_on_the_cluster_as_futures(backend: str, client: Client) -> None:
-    """Other DaskJobs get the value of the future."""
+    """The result of a DaskJob is a future, unless `gather=True`, and other DaskJobs get the value of that future."""
     first = DaskJob(bodies.add, 1, 2, client=client)
     second = DaskJob(bodies.add, first, 10, client=client, kwargs={"extra": first})
     third = DaskJob(sum, [first, second], client=client, gather=True)
@@ -114,7 +114,7 @@ def test_results_of_dask_jobs_stay_on_the_cluster_as_futures(backend: str, clien
 
 
 def test_values_between_dask_jobs_do_not_pass_through_this_process(backend: str, client: Client) -> None:
-    """An object that cannot be unpickled in this process goes from one job to the next."""
+    """An object that cannot be unpickled in this process can be the result of one DaskJob and the input of another."""
     first = DaskJob(_make_worker_only, client=client)
     second = DaskJob(_size, first, client=client, gather=True)
     run(backend, second)
@@ -149,14 +149,14 @@ def _is_worker() -> bool:
 
 
 def test_a_dask_job_without_client_uses_the_default_client_of_dask(backend: str, client: Client) -> None:
-    """Dask's default is the client that was made last."""
+    """A DaskJob without `client=` uses Dask's default, the client that was made last."""
     job = DaskJob(bodies.add, 1, gather=True)
     run(backend, job)
     assert job.result() == 1
 
 
 def test_local_jobs_and_dask_jobs_use_each_others_results(backend: str, client: Client) -> None:
-    """A local job gets the future, and a call on the cluster gets the value."""
+    """A local job gets the future of a DaskJob, and a DaskJob gets the value of a local job."""
     here = CommandJob(["echo", "5"], stdout=-1)
     there = DaskJob(int, Job(take_output, here), client=client)
     back = Job(take, there)
@@ -170,7 +170,7 @@ async def take_output(result: Any) -> str:
 
 
 def test_an_exception_raised_on_a_worker_fails_the_job(backend: str, client: Client) -> None:
-    """The exception keeps its own type and text."""
+    """An exception raised on a worker fails the job, and keeps its type and text."""
     job = DaskJob(bodies.fail, client=client)
     run(backend, job)
     with pytest.raises(OSError, match="on the worker"):
@@ -185,7 +185,7 @@ def test_equal_calls_of_several_jobs_all_run(backend: str, client: Client, tmp_p
 
 
 def test_workers_and_resources_decide_where_a_dask_job_runs(backend: str, client: Client) -> None:
-    """`workers=` has addresses, and `resources=` those of Dask."""
+    """A DaskJob runs on a worker whose address is in `workers=`, or which has the `resources=`."""
     addresses = workers_of(client)
     jobs = [DaskJob(bodies.where, n, client=client, workers=[addresses[n % 2]], gather=True) for n in range(4)]
     own = DaskJob(bodies.where, client=client, resources={"own": 1}, gather=True)
@@ -198,7 +198,7 @@ def test_workers_and_resources_decide_where_a_dask_job_runs(backend: str, client
 def test_a_timeout_does_not_count_the_queue_of_the_cluster(
     backend: str, client: Client, tmp_path: Path, unit: float
 ) -> None:
-    """A call that waits for its worker longer than its time, and then takes little, is in time."""
+    """A call may wait for its worker longer than its timeout, which counts only from its start there."""
     address, place = workers_of(client)[0], tmp_path / str(unit)
     place.mkdir()
     one: dict[str, Any] = {"client": client, "workers": address}
@@ -216,7 +216,7 @@ def test_a_timeout_does_not_count_the_queue_of_the_cluster(
 
 
 def test_a_trace_does_not_count_the_queue_of_the_cluster_as_work(backend: str, client: Client, tmp_path: Path) -> None:
-    """The work of a call begins with its start on a worker; what-if knows the threads of the cluster."""
+    """In a trace, the work of a call begins with its start on a worker; what-if knows the threads of the cluster."""
     address, trace = workers_of(client)[0], Trace()
     busy = DaskJob(bodies.until_told, str(tmp_path), client=client, workers=address, label="busy")
     queued = DaskJob(bodies.add, 1, client=client, workers=address, label="queued", required=())
@@ -235,7 +235,7 @@ def test_a_trace_does_not_count_the_queue_of_the_cluster_as_work(backend: str, c
 
 
 def test_a_resource_or_name_that_no_worker_has_is_reported_once(backend: str, client: Client) -> None:
-    """The jobs wait for a suitable worker, and one incident names what is missing."""
+    """If no worker has the resource or name that jobs ask for, they wait, and one incident names what is missing."""
     jobs = [DaskJob(bodies.add, number, client=client, resources={"own": 1, "none": 2}) for number in range(2)]
     named = DaskJob(bodies.add, 3, client=client, workers=["nobody"])
 
@@ -256,7 +256,7 @@ def test_a_resource_or_name_that_no_worker_has_is_reported_once(backend: str, cl
 def test_the_head_of_the_longest_chain_runs_first_on_a_busy_worker(
     backend: str, client: Client, tmp_path: Path
 ) -> None:
-    """Jobs that were submitted before the head run after it."""
+    """On a busy worker, the head of the longest chain runs before jobs that were submitted earlier."""
     address = workers_of(client)[0]
     notes = str(tmp_path / "notes")
     one = {"client": client, "workers": address}
@@ -279,7 +279,7 @@ def test_the_head_of_the_longest_chain_runs_first_on_a_busy_worker(
 def test_calls_on_a_busy_worker_are_ordered_by_expected_durations(
     backend: str, client: Client, tmp_path: Path, from_mapping: bool
 ) -> None:
-    """The head of a long job runs before that of several short ones; jobs or the scheduler have the durations."""
+    """The head of a long job runs before that of several short ones, by durations of the jobs or the scheduler."""
     address = workers_of(client)[0]
     notes = str(tmp_path / "notes")
     one = {"client": client, "workers": address}
@@ -304,7 +304,7 @@ def test_calls_on_a_busy_worker_are_ordered_by_expected_durations(
 
 
 def test_a_cancelled_or_timed_out_dask_job_settles_immediately(backend: str, client: Client, tmp_path: Path) -> None:
-    """The call continues on its worker, and no job waits for it."""
+    """A cancelled or timed-out DaskJob settles immediately, although its call continues on the worker."""
     running = DaskJob(bodies.until_told, str(tmp_path), client=client)
     late = DaskJob(bodies.until_told, str(tmp_path), client=client, timeout=0.5)
 
@@ -320,7 +320,7 @@ def test_a_cancelled_or_timed_out_dask_job_settles_immediately(backend: str, cli
 
 
 def test_a_cancelled_dask_job_does_not_wait_for_a_value_that_hangs(backend: str, client: Client) -> None:
-    """The call has ended, but its value does not arrive from the worker."""
+    """A DaskJob can be cancelled when its call has ended, but the value does not arrive from the worker."""
     asked, gone = threading.Event(), list[bool]()
 
     async def hang(*_: Any, **options: Any) -> Any:
@@ -345,7 +345,7 @@ def test_a_cancelled_dask_job_does_not_wait_for_a_value_that_hangs(backend: str,
 
 
 def test_a_future_cancelled_by_another_client_fails_the_job(backend: str, client: Client, tmp_path: Path) -> None:
-    """The error has this reason."""
+    """A DaskJob whose future another client cancels fails with an error that says so."""
     job = DaskJob(bodies.until_told, str(tmp_path), client=client)
     futures: list[Any] = []
     submit = client.submit
@@ -365,7 +365,7 @@ def test_a_future_cancelled_by_another_client_fails_the_job(backend: str, client
 
 
 def test_executor_job_accepts_an_executor_of_a_dask_client(backend: str, client: Client) -> None:
-    """The executor accepts a lambda, but no argument that cannot be pickled."""
+    """An executor of a Dask client accepts a lambda, but no argument that cannot be pickled."""
     with client.get_executor() as executor:
         jobs = [ExecutorJob(executor, lambda n: n + 1, number) for number in range(5)]
         lock = ExecutorJob(executor, bodies.add, threading.Lock())
@@ -377,7 +377,7 @@ def test_executor_job_accepts_an_executor_of_a_dask_client(backend: str, client:
 
 @pytest.mark.parametrize("backend", ["asyncio"])  # the backend does not matter
 def test_calls_and_values_of_a_killed_worker_are_computed_again(backend: str, client: Client, tmp_path: Path) -> None:
-    """This holds for a DaskJob and for a ProcessJob on the cluster."""
+    """When workers are killed, calls of DaskJobs and of ProcessJobs on the cluster are computed again."""
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as own,
@@ -409,19 +409,19 @@ def test_calls_and_values_of_a_killed_worker_are_computed_again(backend: str, cl
     ],
 )
 def test_invalid_arguments_of_a_dask_job_are_rejected(arguments: Any, options: Any, advice: str) -> None:
-    """The error says what to give."""
+    """Invalid arguments of a DaskJob raise a TypeError that says what to give."""
     with pytest.raises(TypeError, match=advice):
         DaskJob(*arguments, **options)
 
 
 def test_a_dask_job_awaited_outside_a_run_raises() -> None:
-    """The error advises to put the job into a Scheduler."""
-    with pytest.raises(RuntimeError, match="put it into a Scheduler"):
+    """`co_run()` of a DaskJob outside a run raises an error that advises to put the job into a Scheduler."""
+    with pytest.raises(RuntimeError, match="put it in a Scheduler"):
         anyio.run(DaskJob(sum, []).co_run)
 
 
 def test_the_error_without_dask_has_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command is `pip install` with the extra of trioflow."""
+    """Without Dask, the error has the command `pip install`, with the extra of trioflow."""
     with pytest.raises(ModuleNotFoundError, match=r'pip install "trioflow\[dask\]"'):
         import_dask("no_such_module")
 
@@ -430,7 +430,7 @@ def test_the_error_without_dask_has_the_install_command(monkeypatch: pytest.Monk
 
 
 def test_a_scenario_has_the_same_results_on_a_cluster_and_locally(backend: str, client: Client, tmp_path: Path) -> None:
-    """One option moves all calls: nested ones too, with retries and timeouts, and with local jobs that use results."""
+    """One option moves all calls to a cluster, even nested and retried ones, and local jobs use their results."""
 
     def run_it(processes: Any) -> list[Any]:
         flag = tmp_path / f"flag {processes is None}"
@@ -450,7 +450,7 @@ def test_a_scenario_has_the_same_results_on_a_cluster_and_locally(backend: str, 
 
 
 def test_a_result_used_only_on_the_cluster_is_not_transferred(backend: str, client: Client) -> None:
-    """A value that cannot be unpickled here stays there; values used here, or by no job, are transferred."""
+    """A result that only jobs on the cluster use stays there; those used here, or by no job, are transferred."""
     cluster = Cluster(client)
     first = ProcessJob(_make_worker_only)
     scheduler = Scheduler(first, processes=cluster)
@@ -475,7 +475,7 @@ def test_a_result_used_only_on_the_cluster_is_not_transferred(backend: str, clie
 
 
 def test_jobs_added_later_get_results_that_stayed_on_the_cluster(backend: str, client: Client) -> None:
-    """A ProcessJob gets the future, and a local job the value."""
+    """A ProcessJob added later gets a result that stayed on the cluster as a future, a local job as a value."""
 
     async def main() -> None:
         async with Scheduler(processes=Cluster(client)) as scheduler:
@@ -491,7 +491,7 @@ def test_jobs_added_later_get_results_that_stayed_on_the_cluster(backend: str, c
 
 
 def test_a_journal_restores_results_across_cluster_and_local_runs(backend: str, client: Client, tmp_path: Path) -> None:
-    """Restored results are sent to the cluster as arguments."""
+    """A journal restores results of a run on a cluster in a local one, and the other way round."""
     journal, notes = str(tmp_path / "run.db"), str(tmp_path / "notes")
 
     def jobs(number: int) -> list[ProcessJob[Any]]:
@@ -508,7 +508,7 @@ def test_a_journal_restores_results_across_cluster_and_local_runs(backend: str, 
 
 
 def test_keep_result_false_drops_results_on_a_cluster(backend: str, client: Client) -> None:
-    """`result()` raises the same error as without a cluster."""
+    """With `keep_result=False`, a result on a cluster is dropped, and `result()` raises as without a cluster."""
     first = ProcessJob(bodies.add, 1, keep_result=False)
     last = ProcessJob(bodies.add, first, 1)
     assert Scheduler(last, processes=Cluster(client)).run(backend=backend)
@@ -519,7 +519,7 @@ def test_keep_result_false_drops_results_on_a_cluster(backend: str, client: Clie
 
 @pytest.mark.usefixtures("client")  # its threads exist before the test
 def test_the_error_names_a_value_lost_with_a_closed_client() -> None:
-    """After the client is closed, values left on its cluster are lost."""
+    """After the client is closed, values left on its cluster are lost, and the error names the job."""
     with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
         with Client(cluster, set_as_default=False) as own:
             first = ProcessJob(bodies.add, 1)
@@ -527,7 +527,7 @@ def test_the_error_names_a_value_lost_with_a_closed_client() -> None:
             assert Scheduler(last, processes=Cluster(own)).run()
             place = Cluster(own)
         with pytest.raises(
-            RuntimeError, match=r"'add\(1\)': its value has stayed on the Dask cluster at inproc://.*open"
+            RuntimeError, match=r"'add\(1\)': its value was kept on the Dask cluster at inproc://.*open"
         ):
             first.result()
         late = ProcessJob(bodies.add, 1)
@@ -539,7 +539,7 @@ def test_the_error_names_a_value_lost_with_a_closed_client() -> None:
 @pytest.mark.usefixtures("client")  # its threads exist before the test
 @patiently(1, 10)
 def test_a_killed_dask_scheduler_fails_its_jobs_immediately(backend: str, unit: float) -> None:
-    """The error has the address of the scheduler; waiting and later jobs both fail."""
+    """If the Dask scheduler is killed, waiting and later jobs fail, and the error has its address."""
     program = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
     with subprocess.Popen([*program, "--host", "127.0.0.1"], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -561,14 +561,14 @@ def test_a_killed_dask_scheduler_fails_its_jobs_immediately(backend: str, unit: 
             assert scheduler.stop_reason is StopReason.CRITICAL
             assert time.monotonic() - killed.result() < PATIENCE
             for job in (waiting, timed, later):
-                assert f"the connection to the Dask scheduler at {line.split()[-1]} is lost" in str(
+                assert f"the connection to the Dask scheduler at {line.split()[-1]} was lost" in str(
                     job.raised_exception()
                 )
 
 
 @pytest.mark.usefixtures("client")  # its threads exist before the test
 def test_a_cluster_without_workers_is_reported_while_jobs_wait(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The job runs when a worker appears."""
+    """A job on a cluster without workers is reported to wait, and runs when a worker appears."""
     monkeypatch.setattr("trioflow.dask._cluster_calls.WORKER_TIMEOUT", 0.05)
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
@@ -589,7 +589,7 @@ def test_a_cluster_without_workers_is_reported_while_jobs_wait(backend: str, mon
 
 @pytest.mark.usefixtures("client")  # its threads exist before the test
 def test_a_cluster_may_grow_and_shrink_during_a_run(backend: str) -> None:
-    """Values of a removed worker are computed again when others use them."""
+    """Values of a worker that is removed during a run are computed again when other jobs use them."""
     with (
         LocalCluster(n_workers=2, processes=False, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as own,
@@ -612,7 +612,7 @@ def test_a_cluster_may_grow_and_shrink_during_a_run(backend: str) -> None:
 def test_workers_with_another_python_version_are_rejected(
     backend: str, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Functions sent by value are byte code of one version: the error names the worker and both versions."""
+    """Functions are sent as byte code of one Python version, so a worker with another one is rejected."""
     versions = client.get_versions()
     address = next(iter(versions["workers"]))
     versions["workers"][address]["host"]["python"] = "3.9.1.final.0"
@@ -620,11 +620,13 @@ def test_workers_with_another_python_version_are_rejected(
     jobs = [ProcessJob(bodies.add, number) for number in range(2)]
     Scheduler(jobs, processes=Cluster(client)).run(backend=backend)
     for job in jobs:
-        assert f"the Dask worker at {address} runs in Python 3.9, and this program in 3." in str(job.raised_exception())
+        assert f"the Dask worker at {address} runs in Python 3.9, and this program in Python 3." in str(
+            job.raised_exception()
+        )
 
 
 def test_a_call_on_a_cluster_reports_its_progress(backend: str, client: Client) -> None:
-    """Progress resets `idle_timeout` and is shown by the monitor; nothing else of the job is on the cluster."""
+    """A call on a cluster can report its progress, but can read nothing else of its job."""
     job = ProcessJob(bodies.report, 8, idle_timeout=5)
     wrong = ProcessJob(bodies.ask_for_label)
     seen: list[float | None] = []
@@ -641,7 +643,7 @@ def test_a_call_on_a_cluster_reports_its_progress(backend: str, client: Client) 
 
 
 def test_the_dask_option_runs_process_jobs_of_a_scenario_on_a_cluster(client: Client, tmp_path: Path) -> None:
-    """Definitions of the file are sent by value, since workers lack the file. A nested scheduler may stay local."""
+    """With `--dask`, workers get the definitions of a scenario's file by value; a nested scheduler may stay local."""
     file = written(tmp_path, """
         import os
         def process(*_): return os.getpid()
@@ -661,23 +663,23 @@ def test_the_dask_option_runs_process_jobs_of_a_scenario_on_a_cluster(client: Cl
 
 
 def test_the_dask_option_runs_the_sizes_example_on_a_cluster(client: Client) -> None:
-    """The example needs no change."""
+    """With `--dask`, the example `sizes.py` runs on a cluster without a change."""
     result = command_line("--dask", client.scheduler.address, EXAMPLES / "sizes.py", "--set", "parts=3")
     assert result.exit_code == 0
     assert "all 7 jobs succeeded" in result.output
 
 
 def test_the_dask_option_fails_if_no_dask_scheduler_answers(tmp_path: Path) -> None:
-    """The error comes before any job runs."""
+    """With `--dask`, the command fails before any job runs if no Dask scheduler answers."""
     done = process("run", "--dask", "nonsense://x", written(tmp_path, "main = Scheduler(Job(work))"))
     assert (done.returncode, done.stdout) == (2, "")
-    assert "--dask nonsense://x: no Dask scheduler answers there" in done.stderr
+    assert "--dask nonsense://x: no Dask scheduler answers at this address" in done.stderr
 
 
 def test_the_error_names_what_cannot_be_sent_to_a_cluster(
     backend: str, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Examples are an argument, a keyword argument, and a module that workers cannot import; the error has advice."""
+    """The error names an argument that cannot be sent to a cluster, or a module that its workers cannot import."""
     (tmp_path / "only_here.py").write_text("def f(): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     lock, named = ProcessJob(bodies.add, threading.Lock()), ProcessJob(bodies.add, kwargs={"extra": threading.Lock()})
@@ -685,22 +687,22 @@ def test_the_error_names_what_cannot_be_sent_to_a_cluster(
     Scheduler(lock, named, missing, processes=Cluster(client)).run(backend=backend)
     assert "argument 1, a lock, cannot be sent to a worker of the Dask cluster: cannot" in str(lock.raised_exception())
     assert "argument 'extra', a lock, cannot be sent" in str(named.raised_exception())
-    assert "have to import only_here: install it there, or write client" in notes(missing.raised_exception())
+    assert "must be able to import only_here: install it there, or call client" in notes(missing.raised_exception())
 
 
 def test_a_cluster_rejects_asynchronous_clients_and_other_objects(client: Client) -> None:
-    """The error says what to give."""
+    """`Cluster` rejects asynchronous clients and other objects, and says what to give."""
     with pytest.raises(TypeError, match=r"Cluster\(5\): give a distributed.Client"):
         Cluster(5)
     with (
         unittest.mock.patch.object(Client, "asynchronous", True),
-        pytest.raises(TypeError, match="make it without that"),
+        pytest.raises(TypeError, match="create it without that"),
     ):
         Cluster(client)
 
 
 def test_a_call_on_a_cluster_gets_the_otel_span_of_its_job(client: Client) -> None:
-    """An environment variable has the span during a call of a DaskJob or of an executor of the client."""
+    """During a call on a cluster, an environment variable has the OpenTelemetry span of the job."""
     spans = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(spans))

@@ -55,7 +55,7 @@ INSTEAD = "use ThreadJob(subprocess.run, [...], check=True)"
 
 @pytest.mark.slow
 def test_jobs_that_need_posix_are_rejected_and_the_error_says_what_to_use() -> None:
-    """The error comes at creation, for a ProcessJob without an executor before the run; a journal has a lock."""
+    """Without POSIX, jobs that need it are rejected with advice what to use, and a journal still has a lock."""
     done = subprocess.run(
         [sys.executable, "-c", TRIED],
         env={**os.environ, VARIABLE: "win32"},
@@ -64,12 +64,12 @@ def test_jobs_that_need_posix_are_rejected_and_the_error_says_what_to_use() -> N
         text=True,
         check=False,
     )
-    needs = "needs a POSIX system, and this is win32:"
+    needs = "needs a POSIX system, but this is win32:"
     assert done.stdout.splitlines() == [
         f"CommandJob 'CommandJob' {needs} {INSTEAD}",
         f"CommandService 'CommandService' {needs} use a Service around anyio.open_process",
         f"SshJob 'SshJob' {needs} use ThreadJob(subprocess.run, [\"ssh\", ...], check=True)",
-        f"jobserver= of 'Scheduler' {needs} leave it out",
+        f"jobserver= of 'Scheduler' {needs} omit it",
         f"'count', a ProcessJob without processes=, {needs} "
         f"give the scheduler processes=ProcessPoolExecutor(), of concurrent.futures",
         "True 2",
@@ -81,7 +81,7 @@ def test_jobs_that_need_posix_are_rejected_and_the_error_says_what_to_use() -> N
 
 
 def test_the_exit_of_a_child_is_detected_without_os_waitid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on macOS before Python 3.13, the child waits to be reaped, and is unknown afterwards."""
+    """Without `os.waitid`, as on macOS before Python 3.13, the exit of a child is detected without reaping it."""
     monkeypatch.delattr(os, "waitid")
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
         assert child.stdin is not None
@@ -119,7 +119,7 @@ scheduler = Scheduler(ThreadJob(sorted, Job(fetch, "ba", label="fetch"), label="
 
 @pytest.mark.slow
 def test_commands_that_need_no_posix_work_without_it(tmp_path: Path) -> None:
-    """The commands run a scenario with report, journal and events, read one, or read the files of a run."""
+    """Without POSIX, `run`, `list`, `simulate`, `graph`, `journal` and `monitor` still work."""
     (tmp_path / "s.py").write_text(SCENARIO)
     first = {"run s.py --report r.html --journal j.db --events e.jsonl": "all 2 jobs succeeded"}
     others = {

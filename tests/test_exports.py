@@ -34,7 +34,7 @@ NAMES = [
 
 
 def test_each_name_is_exported_once() -> None:
-    """The exceptions are AbstractJob, also in trioflow.abc, and an older name of Scheduler."""
+    """Each name is exported once, except for AbstractJob, also in `trioflow.abc`, and an older name of Scheduler."""
     places: dict[int, list[str]] = {}
     for module, name in NAMES:
         places.setdefault(id(getattr(module, name)), []).append(f"{module.__name__}.{name}")
@@ -45,7 +45,7 @@ def test_each_name_is_exported_once() -> None:
 
 
 def test_each_name_has_a_docstring() -> None:
-    """Public methods and properties of an exported class have one too."""
+    """Each exported name has a docstring, and so has each public method and property of an exported class."""
     silent = []
     for module, name in NAMES:
         thing = getattr(module, name)
@@ -69,12 +69,12 @@ def test_each_name_has_the_module_that_users_import_it_from() -> None:
 
 
 def test_all_lists_every_public_name_in_order() -> None:
-    """`__all__` is what `dir()` shows without an underscore, modules left out: late names included, and sorted."""
+    """`__all__` is sorted, and has all public names that `dir()` shows, also late ones, but no modules."""
     assert trioflow.__all__ == sorted(public(trioflow))
 
 
 def test_a_star_import_brings_all_public_names() -> None:
-    """The names are those of `__all__`, including names that are imported late."""
+    """`from trioflow import *` brings all public names, including those that are imported late."""
     names: dict[str, Any] = {}
     exec("from trioflow import *", names)
     del names["__builtins__"]
@@ -93,7 +93,7 @@ def test_the_version_is_that_of_the_installed_package() -> None:
 
 
 def test_rarely_used_names_are_imported_at_first_access() -> None:
-    """Until then, `import trioflow` does not load their modules; an unknown name is an AttributeError."""
+    """`import trioflow` does not load the modules of rarely used names; an unknown name raises an AttributeError."""
     code = "import sys, trioflow; print(sorted(name for name in sys.modules if name.startswith('trioflow.view.trace')))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
     with pytest.raises(AttributeError, match="no attribute 'Trance'"):
@@ -159,7 +159,7 @@ def test_all_own_errors_are_exported() -> None:
 
 
 def test_unknown_option_of_a_scheduler_gets_a_hint() -> None:
-    """A misspelt option gets a suggestion, and others the list of options."""
+    """The error on an unknown option of a scheduler suggests a similar one, or lists all options."""
     unknown: typing.Any = {"job_window": 3}
     with pytest.raises(TypeError, match="'home': a scheduler has no option 'job_window'; did you mean jobs_window"):
         trioflow.Scheduler(label="home", **unknown)
@@ -169,7 +169,7 @@ def test_unknown_option_of_a_scheduler_gets_a_hint() -> None:
 
 
 def test_unknown_option_of_a_run_gets_a_hint(backend: typing.Any) -> None:
-    """`run()` and `co_run()` give the hint as the constructor does, and nothing has started."""
+    """`run()` and `co_run()` reject an unknown option with a hint, as Scheduler does, before anything starts."""
     unknown: typing.Any = {"job_window": 3}
     scheduler = trioflow.Scheduler(label="home")
     with pytest.raises(TypeError, match=r"'home': run\(\) has no option 'job_window'; did you mean jobs_window"):

@@ -84,12 +84,12 @@ def spans() -> Spans:
 
 
 def run(spans: Spans, backend: str, *jobs: AbstractJob[Any], **options: Any) -> bool:
-    """Run jobs in a scheduler called `run`."""
+    """Run jobs in a scheduler with the label `run`."""
     return Scheduler(*jobs, label="run", instruments=[Tracing(spans.provider)], **options).run(backend=backend)
 
 
 def test_each_job_has_a_span_inside_that_of_its_scheduler(spans: Spans, backend: str) -> None:
-    """The span has links to the requirements; the run's is inside the span that was current at its start."""
+    """A job's span has links to its requirements; the run's span is inside the one that was current at its start."""
     first = Job(nap, 0.0, label="first")
     inner = Scheduler(Job(nap, 0.0, label="b"), label="inner", required=first)
     with spans.tracer.start_as_current_span("program"):
@@ -103,7 +103,7 @@ def test_each_job_has_a_span_inside_that_of_its_scheduler(spans: Spans, backend:
 
 
 def test_the_span_of_a_job_is_the_current_one_in_its_body(spans: Spans, backend: str) -> None:
-    """This holds in the coroutine after a wait, in its tasks and in threads; a job never sees another's span."""
+    """In its coroutine, its tasks and its threads, a job's span is the current one, never that of another job."""
 
     def note(name: str) -> None:
         with spans.tracer.start_as_current_span(name):
@@ -125,7 +125,7 @@ def test_the_span_of_a_job_is_the_current_one_in_its_body(spans: Spans, backend:
 
 
 def test_commands_nodes_and_processes_get_the_span_of_their_job(spans: Spans, backend: str) -> None:
-    """It is in an environment variable, in the form of the W3C; without an instrument there is none."""
+    """Jobs outside this process get their span in the variable TRACEPARENT, but not without an instrument."""
     shown = ["printenv", "TRACEPARENT"]
     with ProcessPoolExecutor(1) as pool:
         jobs: list[AbstractJob[Any]] = [
@@ -144,7 +144,7 @@ def test_commands_nodes_and_processes_get_the_span_of_their_job(spans: Spans, ba
 
 
 def test_a_program_started_by_a_job_creates_spans_inside_that_of_the_job(spans: Spans) -> None:
-    """`remote_context` reads the context from the environment."""
+    """In a program that a job starts, `remote_context` reads the span of the job from the environment."""
     program = """
 from opentelemetry import trace
 from trioflow.otel import remote_context
@@ -158,7 +158,7 @@ print(trace.get_current_span(remote_context()).get_span_context().span_id)
 
 
 def test_the_span_of_a_job_has_its_state_exception_and_attempts(spans: Spans, backend: str) -> None:
-    """A job that never started has no duration; secrets are left out."""
+    """The span of a job has its state, its exception and its attempts, but no secrets."""
     tried = iter([True, False])
 
     async def once() -> None:
@@ -183,7 +183,7 @@ def test_the_span_of_a_job_has_its_state_exception_and_attempts(spans: Spans, ba
 
 
 def test_the_span_of_a_run_with_failures_has_the_status_error(spans: Spans, backend: str) -> None:
-    """This holds even if all jobs were reached: `trioflow run` exits with another code than 0, too."""
+    """The span of a run with failures has the status error, even if all jobs were reached."""
     failing = Job(fail_now, label="a")
     assert run(spans, backend, failing, Job(nap, 0.0, label="b", required=failing, run_if="succeeded"))
     assert spans["run"].status.description == "1 of 2 jobs failed"
@@ -192,7 +192,7 @@ def test_the_span_of_a_run_with_failures_has_the_status_error(spans: Spans, back
 
 
 def test_the_span_of_a_command_has_attributes_of_its_process(spans: Spans, backend: str) -> None:
-    """Names are those of OpenTelemetry's conventions; a failed command has them too, but no secrets."""
+    """The span of a command has its process in attributes of OpenTelemetry's conventions, but no secrets."""
     good = CommandJob(["true"], label="good")
     bad_one = CommandJob("exit 3", shell=True, label="bad")
     assert run(spans, backend, good, bad_one, CommandJob(["true", "password"], label="hidden", redact=True))
@@ -209,7 +209,7 @@ def test_the_span_of_a_command_has_attributes_of_its_process(spans: Spans, backe
 
 
 def test_spans_of_jobs_without_labels_are_named_by_program_or_function(spans: Spans) -> None:
-    """Arguments differ, may be secret, and are an attribute."""
+    """The name of a span has no arguments, which differ and may be secret; they are in an attribute."""
     nodes = [SshJob(LocalNode(), "true 4")]
     commands = [CommandJob(["/bin/echo", "1"]), CommandJob("true 2", shell=True), CommandJob(["true"], redact=True)]
     assert run(spans, "trio", *nodes, *commands, Job(nap, 0.0), CommandJob([Job(nap, 0.0), "5"]))
@@ -221,7 +221,7 @@ def test_spans_of_jobs_without_labels_are_named_by_program_or_function(spans: Sp
 
 
 def test_the_span_of_a_restored_job_has_the_attribute_restored(spans: Spans, backend: str, tmp_path: Path) -> None:
-    """The job has no duration and no process; the metrics leave it out of the jobs that ran."""
+    """The span of a job that a journal has restored says so, and has no process."""
     for _ in range(2):
         job = CommandJob(["true"], label="kept")
         assert Scheduler(job, instruments=[Tracing(spans.provider)]).run(backend=backend, journal=tmp_path / "j.db")
@@ -237,7 +237,7 @@ OUTSIDE = f"00-{'1' * 32}-{'2' * 16}-01"
 def test_the_span_of_a_run_is_inside_that_of_the_variable_traceparent(
     spans: Spans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CI systems pass TRACEPARENT; a current span in the program takes precedence."""
+    """CI systems pass a span in TRACEPARENT, and a run is inside that span unless the program has a current one."""
     monkeypatch.setenv("TRACEPARENT", OUTSIDE)
     assert run(spans, "trio", Job(nap, 0.0, label="a"))
     parent = spans["run"].parent
@@ -254,7 +254,7 @@ def test_the_span_of_a_run_is_inside_that_of_the_variable_traceparent(
 def test_a_traceparent_given_to_a_job_is_not_replaced(
     spans: Spans, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A variable copied from this program's environment, as by `env=os.environ`, is replaced."""
+    """A TRACEPARENT in `env=` of a job is kept, unless it was copied from this program's environment."""
     monkeypatch.setenv("TRACEPARENT", OUTSIDE)
     shown = ["printenv", "TRACEPARENT"]
     own = {"TRACEPARENT": "mine", "PATH": os.environ["PATH"]}
@@ -267,7 +267,7 @@ def test_a_traceparent_given_to_a_job_is_not_replaced(
 
 
 def test_a_throttled_attempt_has_its_own_span(spans: Spans, backend: str) -> None:
-    """The attempt does not count, and the job starts again."""
+    """A throttled attempt has a span, and when the job starts again, there is another one."""
     tried = iter([True, False])
 
     async def body() -> None:
@@ -280,7 +280,7 @@ def test_a_throttled_attempt_has_its_own_span(spans: Spans, backend: str) -> Non
 
 
 def test_jobs_behind_a_throttle_are_counted_as_throttled(spans: Spans, backend: str) -> None:
-    """This counts the job that raised `Throttled` and those with the same need, which lack no amount."""
+    """A job that raised `Throttled`, and others with the same need, count as throttled while they wait."""
     tracing = Tracing(spans.provider)
 
     async def body() -> None:
@@ -301,15 +301,15 @@ def test_jobs_behind_a_throttle_are_counted_as_throttled(spans: Spans, backend: 
 
 
 def test_the_span_of_a_stopped_run_has_the_reason(spans: Spans, backend: str) -> None:
-    """A critical failure is an error of the run, and the spans of cancelled jobs are ended."""
+    """After a critical failure, the span of the run has the stop reason, and spans of cancelled jobs are ended."""
     assert not run(spans, backend, Job(fail_now, label="bad", critical=True), Job(anyio.sleep_forever, label="long"))
     assert dict(spans["run"].attributes or {})["trioflow.stop_reason"] == "critical"
     assert not spans["run"].status.is_ok
     assert dict(spans["long"].attributes or {})["trioflow.state"] == "cancelled"
 
 
-def test_the_metrics_count_jobs_by_cause_failures_and_durations() -> None:
-    """Waiting jobs are counted by reason, and failures by exception."""
+def test_the_metrics_have_running_and_waiting_jobs_failures_and_durations() -> None:
+    """The metrics have the numbers of running jobs, of waiting ones by cause, of failures, and of durations."""
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
 
@@ -374,7 +374,7 @@ def exporting(address: str, patience: float) -> TracerProvider:
 
 
 def test_a_collector_gets_the_spans(collector: tuple[str, list[ExportTraceServiceRequest]]) -> None:
-    """Names, parents, links and states are decoded from OTLP, as a collector does."""
+    """A collector gets spans with their names, parents, links and states, by OTLP."""
     address, got = collector
     provider = exporting(address, PATIENCE)
     a = Job(nap, 0.0, label="a")

@@ -25,7 +25,7 @@ def started(*words: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
 
 @pytest.mark.parametrize("kind", ["-c", "-m", "a file"])
 def test_a_forked_program_sees_the_same_as_a_started_one(tmp_path: Path, kind: str) -> None:
-    """This covers arguments, directory, variables, name, input, and module paths."""
+    """A forked program has the same arguments, directory, variables, name, input and module paths as a started one."""
     (tmp_path / "program.py").write_text(PROGRAM)
     words = {"-c": ["-c", PROGRAM], "-m": ["-m", "program"], "a file": ["program.py"]}[kind]
     options: dict[str, Any] = {"cwd": tmp_path, "env": {**os.environ, "A": "ä", "PYTHONUTF8": "1"}, "text": True}
@@ -55,7 +55,7 @@ def test_a_forked_program_sees_the_same_as_a_started_one(tmp_path: Path, kind: s
     ],
 )
 def test_a_forked_program_ends_in_the_same_way_as_a_started_one(tmp_path: Path, code: str) -> None:
-    """Exit codes, signals and exceptions are the same, and exit handlers run."""
+    """Exit codes, signals and exceptions of forked and started programs are the same, and exit handlers run."""
     (file := tmp_path / "program.py").write_text(code)
     environment = {**os.environ, "PYTHONUTF8": "1"}
     real, forked = started(file, env=environment), python(file, env=environment)
@@ -63,7 +63,7 @@ def test_a_forked_program_ends_in_the_same_way_as_a_started_one(tmp_path: Path, 
 
 
 def test_a_coroutine_never_awaited_is_reported_by_a_forked_program(tmp_path: Path) -> None:
-    """Python reports it at the end if it can; elsewhere the collector finds it."""
+    """A forked program reports a coroutine that was never awaited, as a started one does."""
     (file := tmp_path / "program.py").write_text("async def work(): ...\nx = work()")
     for done in (started(file), python(file)):
         assert b"RuntimeWarning: coroutine 'work' was never awaited" in done.stderr
@@ -71,7 +71,7 @@ def test_a_coroutine_never_awaited_is_reported_by_a_forked_program(tmp_path: Pat
 
 @pytest.mark.parametrize(("ending", "code"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", 128 + 9), ("[]", 0)])
 def test_a_shell_can_call_a_fork(tmp_path: Path, ending: str, code: int) -> None:
-    """The shell passes the words, directory, variables and streams, and gets the exit code."""
+    """A shell passes words, directory, variables and streams to a forked program, and gets its exit code."""
     text = "import os, sys; print(sys.argv[1:], os.getcwd(), os.environ['A'], input(), flush=True); eval(sys.argv[2])"
     make_program(tmp_path / "a program", "-c", text)
     done = subprocess.run(
@@ -83,7 +83,7 @@ def test_a_shell_can_call_a_fork(tmp_path: Path, ending: str, code: int) -> None
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_shell_can_call_a_fork_after_another_has_ended(tmp_path: Path) -> None:
-    """From Python 3.13 on, a fork by multiprocessing forgets its parent's exit handlers immediately."""
+    """Since Python 3.13, a fork by multiprocessing forgets exit handlers of its parent; later forks still work."""
     make_program(tmp_path / "program", "-c", "print('here')")
     other = multiprocessing.get_context("fork").Process(target=int)
     other.start()
@@ -96,7 +96,7 @@ NAPS = "import time\nwhile True: time.sleep(0.01)"
 
 
 def test_a_forked_program_receives_signals() -> None:
-    """Ctrl-C raises an exception; the exit code is that of the signal."""
+    """Ctrl-C raises an exception in a forked program, whose exit code is that of the signal."""
     code = f"print(flush=True)\n{NAPS}"
     with Python(["-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.poll() is None
@@ -110,7 +110,7 @@ def test_a_forked_program_receives_signals() -> None:
 
 @pytest.mark.parametrize("controls", [False, True])
 def test_a_forked_program_can_use_a_terminal(controls: bool) -> None:
-    """Output there is line-buffered; in a session of its own, Ctrl-C at the terminal sends a signal."""
+    """A forked program can use a terminal; in a session of its own, Ctrl-C at the terminal sends it a signal."""
     ours, theirs = pty.openpty()
     code = "import os; print(os.isatty(0), os.isatty(1), os.isatty(2), flush=True)\n"
     words = ["-c", code + NAPS if controls else code]

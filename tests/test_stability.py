@@ -23,20 +23,20 @@ def test_public_names_are_those_of_the_recorded_list() -> None:
 
 
 def test_the_citation_names_this_version() -> None:
-    """Citations name the version; both the release and the file use `trioflow.__version__`."""
+    """`CITATION.cff` names the version of the package, `trioflow.__version__`."""
     assert f"\nversion: {trioflow.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", MODULE_HINTS)
 def test_importing_a_name_of_another_library_raises_with_a_hint(name: str) -> None:
-    """`from trioflow import PrintJob` shows only the text of the ImportError."""
+    """Importing a name of another library raises an ImportError, whose text is a hint."""
     with pytest.raises(ImportError, match=re.escape(f"trioflow has no {name}: {MODULE_HINTS[name]}")):
         exec(f"from trioflow import {name}")
 
 
 @pytest.mark.parametrize("name", SCHEDULER_HINTS)
 def test_a_scheduler_attribute_of_another_library_raises_with_a_hint(name: str) -> None:
-    """Programs of asynciojobs ask `why()` after each run."""
+    """Programs for other libraries may use attributes that Scheduler lacks; the AttributeError has a hint."""
     with pytest.raises(AttributeError, match=re.escape(f"has no attribute {name!r}: {SCHEDULER_HINTS[name]}")):
         getattr(trioflow.Scheduler(), name)
     assert not hasattr(trioflow.Scheduler(), "something_else")
@@ -44,6 +44,6 @@ def test_a_scheduler_attribute_of_another_library_raises_with_a_hint(name: str) 
 
 @pytest.mark.parametrize("name", ABC_HINTS)
 def test_an_old_name_of_abc_raises_with_the_new_name(name: str) -> None:
-    """Old names of `trioflow.abc` have hints, as those of the package have."""
+    """An old name of `trioflow.abc` raises an AttributeError with the new name."""
     with pytest.raises(AttributeError, match=re.escape(ABC_HINTS[name])):
         getattr(trioflow.abc, name)

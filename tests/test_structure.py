@@ -26,7 +26,7 @@ TESTS = ROOT / "tests"
 
 
 def test_no_three_files_of_a_folder_share_a_prefix() -> None:
-    """`_trace_table`, `_trace_json` and `_trace_report` belong in a folder `trace`; the same holds for tests."""
+    """Files such as `_trace_table`, `_trace_json` and `_trace_report` belong in a folder `trace`, in tests as well."""
     prefixes = Counter(
         (str(path.parent.relative_to(ROOT)), prefix)
         for path in [*PACKAGE.rglob("*.py"), *TESTS.rglob("*.py")]
@@ -55,7 +55,7 @@ def in_the_tree() -> dict[str, set[str]]:
 
 
 def test_the_tree_on_the_design_page_has_each_module_and_no_other() -> None:
-    """A newcomer finds each file in `docs/design.md`, and each file listed there in the package."""
+    """The tree in `docs/design.md` has exactly the modules of the package."""
     there = {(path.parent.relative_to(ROOT).as_posix(), path.stem) for path in PACKAGE.rglob("*.py")}
     told = {(folder, name) for folder, names in in_the_tree().items() for name in names}
     assert told == there, f"take out {sorted(told - there)}, put in {sorted(there - told)}"
@@ -75,7 +75,7 @@ def test_a_description_in_the_tree_names_modules_of_its_folder() -> None:
 
 @pytest.mark.parametrize("page", ["docs/design.md", "CONTRIBUTING.md"])
 def test_paths_in_pages_for_contributors_exist(page: str) -> None:
-    """A name with a slash in these pages is a file or a folder of the repository, or the end of a module's path."""
+    """A name with a slash in pages for contributors is a path in the repository, or the end of a module's path."""
     there = {"trioflow/" + module.removeprefix("trioflow.").replace(".", "/") for module in modules()}
     there |= {parent.as_posix() for path in there for parent in Path(path).parents}
     named = set(re.findall(r"`([\w.]+/[\w./]*)`", (ROOT / page).read_text(encoding="utf-8")))
@@ -113,7 +113,7 @@ def is_docstring(node: ast.stmt) -> bool:
 # ---------------------------------------------------------------- private parts
 
 
-def test_private_parts_of_the_engine_are_read_in_the_engine_alone() -> None:
+def test_private_parts_of_the_engine_are_read_only_in_the_engine() -> None:
     """Code outside the engine uses public names of its objects, and the functions of its api."""
     found: list[str] = []
     for module, tree in modules().items():
@@ -135,7 +135,7 @@ def test_private_parts_of_the_engine_are_read_in_the_engine_alone() -> None:
     ],
 )
 def test_a_private_part_is_matched_by_its_owner(function: str, found: list[str]) -> None:
-    """A class of another room may have names like the engine's; an unknown class counts as the engine's."""
+    """Another class may have a private name like the engine's; that of an unknown class counts as the engine's."""
     reads = Reads("trioflow.jobs._thread")
     reads.visit(ast.parse(f"class ThreadJob:\n    {function}"))
     assert [read.rpartition(".")[2] for read in reads.found] == found
@@ -198,7 +198,7 @@ def words(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, lines: li
 
 
 def test_each_helper_of_tests_exists_once() -> None:
-    """A function or class that several test files need is in a file that is not a test."""
+    """A function or class that several test files need exists once, in a file that is not a test."""
     places: dict[str, list[str]] = defaultdict(list)
     for name, module in modules_of_tests().items():
         for helper, text in module.helpers.items():
@@ -207,7 +207,7 @@ def test_each_helper_of_tests_exists_once() -> None:
 
 
 def test_no_test_file_imports_from_another() -> None:
-    """Shared helpers have a file of their own."""
+    """Helpers that several test files share have a file of their own, which is not a test."""
     assert [
         f"{name} imports {full}"
         for name, module in modules_of_tests().items()
@@ -263,7 +263,7 @@ def dropped(test: ast.AST) -> Iterator[str]:
 
 
 def test_calls_whose_return_value_a_test_ignores_are_found() -> None:
-    """Functions that the test calls itself or passes to a runner count, unless they are there to raise."""
+    """Calls of which a test ignores the value are found, also through a runner, unless they are there to raise."""
     test = ast.parse(
         """
         async def main(): return await levels()
@@ -290,7 +290,7 @@ def telling_in(module: str) -> set[str]:
 
 
 def test_each_test_has_a_docstring() -> None:
-    """A sentence says more than a name: what holds, and often why."""
+    """Each test has a docstring, because a sentence says more than a name: what holds, and often why."""
     assert [
         f"{name}: {test.name}"
         for name, module in modules_of_tests().items()

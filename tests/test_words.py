@@ -1,4 +1,4 @@
-"""One word for each thing: that of the glossary, and none of these in its place."""
+"""One word for each thing: that of the glossary, and none of the words listed here in its place."""
 
 from __future__ import annotations
 
@@ -74,5 +74,5 @@ def test_docs_and_code_use_the_words_of_the_glossary() -> None:
 
 @pytest.mark.parametrize("text", ["a Background job", "the sub-scheduler", "3 permits", "2 job(s)"])
 def test_the_patterns_find_the_words_to_avoid(text: str) -> None:
-    """Case does not matter, nor does the place in the text."""
+    """The patterns find the words to avoid at any place in a text, in capitals or not."""
     assert WORDS.search(f"see {text} here")

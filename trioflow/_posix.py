@@ -85,7 +85,7 @@ def require(feature: str, hint: str = COMMAND_HINT) -> None:
 
     """
     if not IS_POSIX:
-        raise NotImplementedError(f"{feature} needs a POSIX system, and this is {sys.platform}: {hint}")
+        raise NotImplementedError(f"{feature} needs a POSIX system, but this is {sys.platform}: {hint}")
 
 
 def on_fork(callback: Any) -> None:

@@ -81,12 +81,12 @@ class Tracing(Instrument):
     ) -> None:
         self._tracer: Final = trace.get_tracer("trioflow", __version__, tracer_provider)
         meter = metrics.get_meter("trioflow", __version__, meter_provider)
-        self._running: Final = meter.create_up_down_counter("trioflow.jobs.running", "{job}", "Jobs that run.")
-        self._failures: Final = meter.create_counter("trioflow.jobs.failures", "{job}", "Jobs that have failed.")
-        self._duration: Final = meter.create_histogram("trioflow.job.duration", "s", "How long jobs have run.")
+        self._running: Final = meter.create_up_down_counter("trioflow.jobs.running", "{job}", "Running jobs.")
+        self._failures: Final = meter.create_counter("trioflow.jobs.failures", "{job}", "Failed jobs.")
+        self._duration: Final = meter.create_histogram("trioflow.job.duration", "s", "Duration of jobs.")
         self_ref = weakref.ref(self)  # a provider never forgets its callbacks
         meter.create_observable_gauge(
-            "trioflow.jobs.waiting", [lambda _: _observe_waiting(self_ref())], "{job}", "Jobs that are ready, and wait."
+            "trioflow.jobs.waiting", [lambda _: _observe_waiting(self_ref())], "{job}", "Ready jobs that are waiting."
         )
         self._waiting: Final[dict[AnyJob, None]] = {}  # an ordered set; the exporter's thread copies it
         self._spans: Final[dict[AnyJob, trace.Span]] = {}  # the spans that have not ended
@@ -238,7 +238,7 @@ def _program_name(job: AnyJob) -> str | None:
     if not isinstance(job, JobKind):
         return None
     group = job.failure_group()
-    if isinstance(group, str) and not group.startswith("<"):  # "<...>" is another job, whose result is used
+    if isinstance(group, str) and not group.startswith("<"):  # "<...>" is an input whose result is the program
         return posixpath.basename(group)
     return type(job).__name__
 

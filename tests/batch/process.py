@@ -1,4 +1,4 @@
-"""`trioflow batch`, in this process and in a separate one; and GNU parallel."""
+"""Helpers that run `trioflow batch`, in this process or in a separate one, and GNU parallel."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def columns(log: Path) -> list[str]:
 
 @contextmanager
 def running(*words: str, line: str = "", **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A running batch, possibly started by a line of a shell; it does not outlive the test."""
+    """Run a batch in a separate process, possibly by a line of a shell, and kill it at the end of the block."""
     environment = {**os.environ, **ENVIRONMENT, "PARALLEL_SHELL": "/bin/sh"}
     options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     command = ["/bin/sh", "-c", line, "sh", *COMMAND, "batch", *words]

@@ -37,36 +37,34 @@ def test_batch_is_a_subcommand() -> None:
 
 
 def test_command_runs_once_for_each_argument() -> None:
-    """Blanks, quotes and empty text arrive unchanged, and success is silent."""
+    """Arguments with blanks, quotes or no characters arrive unchanged, and a successful batch prints no message."""
     done = batch("-k", "echo", ":::", "a", "b  c", "", "it's")
     assert (done.stdout, done.stderr, done.exit_code) == ("a\nb  c\n\nit's\n", "", 0)
 
 
 def test_without_a_command_arguments_are_commands() -> None:
-    """Each argument is then a whole line for the shell."""
+    """Without a command, each argument is a whole line for the shell."""
     assert batch("-k", ":::", "echo a; echo b", "echo c | cat").stdout == "a\nb\nc\n"
 
 
 def test_batch_without_arguments_succeeds_and_runs_nothing() -> None:
-    """An empty list of arguments is no error."""
+    """A batch with an empty list of arguments succeeds and prints nothing."""
     done = batch("echo", ":::")
     assert (done.output, done.exit_code) == ("", 0)
 
 
 def test_the_exit_code_is_the_number_of_failures() -> None:
-    """Two failed commands give exit code 2."""
+    """A batch with two failed commands has exit code 2."""
     assert batch("exit", ":::", 0, 1, 2, 0).exit_code == 2
 
 
 def test_more_than_100_failures_give_exit_code_101() -> None:
-    """Exit codes from 102 on have other meanings, so the count stops there."""
+    """The exit code counts failures up to 101, because exit codes from 102 on have other meanings."""
     assert batch("/bin/false", ":::", *range(102)).exit_code == 101
 
 
 def test_output_of_one_command_is_never_mixed_with_another() -> None:
-    """The standard output of each command is in one piece, and so is its standard error, even if it is
-    written bit by bit.
-    """
+    """Each output stream of a command is printed in one piece, even if the command writes it bit by bit."""
     done = batch("-j3", "for i in 1 2 3; do echo {}; echo {} >&2; sleep 0.00{}; done", ":::", *"123", *"123")
     for output in (done.stdout, done.stderr):
         blocks = re.findall(r"(\d\n)\1\1", output)
@@ -78,35 +76,35 @@ UNTIL_B_IS_LOGGED = "[ {} = b ] || until grep -q 'b$' log; do sleep 0.001; done;
 
 
 def test_outputs_are_printed_in_the_order_in_which_commands_end() -> None:
-    """With `-k`, outputs are printed in the order of the arguments."""
+    """Outputs are printed in the order in which commands end, and with `-k` in that of the arguments."""
     words = ("-j2", "--joblog", "log", UNTIL_B_IS_LOGGED + "echo {}", ":::", "a", "b")
     assert batch(*words).stdout == "b\na\n"
     assert batch("-k", *words).stdout == "a\nb\n"
 
 
 def test_empty_output_gets_no_tag() -> None:
-    """With -k, each command without error output once printed a lone tag on standard error."""
+    """With -k and --tag, each command without error output once printed a lone tag on standard error."""
     for order in ("-k", "--tag"):
         done = batch(order, "--tag", "-j1", "test {} = a || echo", ":::", "a", "b")
         assert (done.stdout, done.stderr) == ("b\t\n", "")
 
 
 def test_tag_option_puts_the_arguments_before_each_line() -> None:
-    """Both output streams are tagged; a last line without a newline gets none."""
+    """`--tag` puts the arguments before each line of both streams; a last line without a newline gets none."""
     done = batch("-k", "--tag", "printf '%s\\n\\n%s' {1} {2}; echo e >&2", ":::", "a", "b", ":::", "x y")
     assert done.stdout == "a x y\ta\na x y\t\na x y\tx yb x y\tb\nb x y\t\nb x y\tx y"
     assert done.stderr == "a x y\te\nb x y\te\n"
 
 
 def test_waiting_output_above_the_memory_limit_is_buffered_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The output is complete, and in the order of the arguments."""
+    """Output that waits for its turn and exceeds the limit in memory is complete, and in the order of the arguments."""
     monkeypatch.setattr("trioflow.batch._output.Backlog.__init__.__defaults__", (10,), raising=False)
     done = batch("-kj2", "--tag", "--joblog", "log", UNTIL_B_IS_LOGGED + "seq 2000 # {}", ":::", "a", "b")
     assert done.stdout == "".join(f"{name}\t{number}\n" for name in "ab" for number in range(1, 2001))
 
 
 def test_results_of_arguments_too_long_for_a_file_name_are_saved() -> None:
-    """A long argument once ended the whole batch; two with the same beginning have different directories."""
+    """`--results` once ended the batch at a long argument; such arguments now have directories of their own."""
     arguments = ["é" * 200 + "1", "é" * 200 + "2", "a" * 255]
     done = batch("--results", "res", "echo", ":::", *arguments)
     assert (done.output, done.exit_code) == ("", 0)
@@ -117,7 +115,7 @@ def test_results_of_arguments_too_long_for_a_file_name_are_saved() -> None:
 
 
 def test_output_above_the_limit_of_a_commands_buffer_is_complete() -> None:
-    """Two megabytes are printed with and without -k and --tag, and saved by --results."""
+    """Two megabytes of output are complete with and without -k and --tag, and in the files of --results."""
     words = ("head -c 2000000 /dev/zero | tr '\\0' {}", ":::", "a")
     assert [batch(*words).stdout, batch("-k", *words).stdout] == ["a" * 2_000_000] * 2
     assert batch("--tag", *words).stdout == "a\t" + "a" * 2_000_000
@@ -125,8 +123,8 @@ def test_output_above_the_limit_of_a_commands_buffer_is_complete() -> None:
     assert Path("1/a/stdout").stat().st_size == 2_000_000
 
 
-def test_bytes_that_are_no_text_pass_through() -> None:
-    """Bytes may be in arguments from the command line and from a file, output, tags and the job log."""
+def test_bytes_that_are_not_utf8_pass_through() -> None:
+    """Bytes that are not UTF-8 pass unchanged through arguments, outputs, tags and the job log."""
     Path("arguments").write_bytes(b"a\xff\n")
     done = batch("--tag", "--joblog", "log", "printf '%s\\376'", ":::", "b\udcfe", "::::", "arguments")
     assert done.stdout_bytes == b"b\xfe a\xff\tb\xfe\xfea\xff\xfe"
@@ -135,30 +133,30 @@ def test_bytes_that_are_no_text_pass_through() -> None:
 
 
 def test_commands_get_an_empty_standard_input() -> None:
-    """The batch reads its arguments from its standard input, so commands cannot read it."""
+    """Commands get an empty standard input, because the batch reads its arguments from its own."""
     assert batch("cat; echo", ":::", "/dev/null").stdout == "/dev/null\n"
 
 
 def test_a_command_gets_its_job_and_slot_number() -> None:
-    """The numbers of the job and of its slot are in the line and in the environment."""
+    """The numbers of a command's job and slot are in its line and in its environment."""
     done = batch("-kj1", "echo {#} $PARALLEL_SEQ {%} $PARALLEL_JOBSLOT $PARALLEL_PID", ":::", "a", "b")
     assert done.stdout == f"1 1 1 1 {os.getpid()}\n2 2 1 1 {os.getpid()}\n"
 
 
 def test_no_slot_is_used_twice_at_once() -> None:
-    """Each command makes the directory of its slot, and would fail if another command had made it."""
+    """No two commands have a slot at once: each makes the slot's directory, and would fail if it existed."""
     assert batch("-j3", "mkdir {%} && sleep 0.00{} && rmdir {%}", ":::", *"123456789").exit_code == 0
 
 
 def test_jobs_option_limits_the_commands_at_once() -> None:
-    """`-j2` holds even if commands end in another order than they began."""
+    """With `-j2`, at most two commands run at once, even if they end in another order than they began."""
     script = "touch run.{#}; ls run.* | wc -l; sleep 0.00{}; rm run.{#}"
     found = {int(line) for line in batch("-j2", script, ":::", *"5432154321").stdout.split()}
     assert max(found) <= 2
 
 
 def test_job_log_distinguishes_the_kinds_of_failure() -> None:
-    """An exit code, a signal, a missing program and a timeout have different values in the columns."""
+    """In the job log, an exit code, a signal, a missing program and a timeout have different values."""
     lines = ["printf abc; echo e >&2", "exit 7", "kill -9 $$", "no-such-program 2>&1", "sleep 1000"]
     done = batch("-j1", "--joblog", "log", ":::", *lines[:-1])
     late = batch("--timeout", "0.1", "--joblog", "+log", ":::", lines[-1])
@@ -174,7 +172,7 @@ def test_job_log_distinguishes_the_kinds_of_failure() -> None:
 
 
 def test_command_that_cannot_be_started_counts_as_failed() -> None:
-    """The other commands run; the job log has the exit code that a shell would report."""
+    """A command that cannot be started has the exit code of a shell in the job log, and the other commands run."""
     Path("arguments").write_bytes(b"a\0b\nc\n")
     Path("script").write_text("#!/no/such/interpreter\n")
     Path("script").chmod(0o755)
@@ -184,18 +182,18 @@ def test_command_that_cannot_be_started_counts_as_failed() -> None:
     assert meanwhile(done.stderr).count("not started") == 2
     done = batch("-j1", "echo", "::::", "arguments")
     assert (done.stdout, done.exit_code) == ("c\n", 1)
-    assert "has a NUL in it" in done.stderr
+    assert "contains a NUL" in done.stderr
 
 
 def test_retries_option_repeats_a_failed_command() -> None:
-    """`--retries` is the number of attempts, 0 means until success; the output is that of the last attempt."""
+    """`--retries` is the number of attempts, or 0 for any number; the output is that of the last attempt."""
     script = "echo {} >> tries; echo try $(grep -c {} tries); [ $(grep -c {} tries) -eq 3 ]"
     outputs = [batch("--retries", tries, script, ":::", name).stdout for tries, name in ((2, "a"), (5, "b"), (0, "c"))]
     assert outputs == ["try 2\n", "try 3\n", "try 3\n"]
 
 
 def test_retries_option_repeats_a_command_that_timed_out() -> None:
-    """`--retries 2` runs a command that took too long twice, and then counts it as failed."""
+    """With `--retries 2`, a command that times out runs twice, and then counts as failed."""
     done = batch("--retries", 2, "--timeout", "0.3", "echo {} >> tries; exec sleep 1000", ":::", "a")
     assert (Path("tries").read_text(), done.exit_code) == ("a\na\n", 1)
 
@@ -205,33 +203,33 @@ def test_retries_option_repeats_a_command_that_timed_out() -> None:
     [("never", 4, 3), ("soon,fail=1", 2, 5), ("now,fail=2", 3, 2), ("soon,success=1", 1, 0), ("now,fail=75%", 4, 75)],
 )
 def test_halt_rule_ends_the_batch_and_decides_the_exit_code(rule: str, ran: int, exit_code: int) -> None:
-    """No command starts after the one that meets the rule."""
+    """No command starts after the one that meets a `--halt` rule, and the rule decides the exit code."""
     done = batch("-j1", "--halt", rule, "--joblog", "log", "exit", ":::", 0, 5, 6, 7)
     assert (len(logged()), done.exit_code) == (ran, exit_code)
 
 
 def test_halt_now_ends_running_commands() -> None:
-    """A command ended by the rule is not in the job log, because it did not end by itself."""
+    """A command ended by `--halt now` is not in the job log, because it did not end by itself."""
     done = batch("-j2", "--halt", "now,fail=1", "--joblog", "log", ":::", "sleep 1000", "echo b; exit 3", "echo c")
     assert (commands(), done.stdout, done.exit_code) == (["echo b; exit 3"], "b\n", 3)
-    assert meanwhile(done.stderr) == "trioflow batch: --halt: running commands are ended, after: echo b; exit 3\n"
+    assert meanwhile(done.stderr) == "trioflow batch: --halt: ending the running commands after: echo b; exit 3\n"
 
 
 def test_halt_soon_lets_running_commands_complete() -> None:
-    """Commands that run when the rule is met are in the job log, and their output is printed."""
+    """Commands that run when a `--halt soon` rule is met complete, and their output is printed and logged."""
     script = ["until grep -q 't 3$' log; do sleep 0.001; done; echo a; exit 4", "exit 3", "echo c"]
     done = batch("-j2", "--halt", "soon,fail=1", "--joblog", "log", ":::", *script)
     assert (done.stdout, done.exit_code, len(logged())) == ("a\n", 3, 2)
 
 
 def test_outputs_after_that_of_a_command_ended_by_halt_are_printed() -> None:
-    """With -k, the outputs of ended commands are printed in order, without those of the commands that --halt ended."""
+    """With -k, outputs are printed in order even after commands that --halt ended, whose own outputs are left out."""
     done = batch("-kj2", "--halt", "now,done=2", ":::", "sleep 1000", "echo b", "echo c")
     assert done.stdout == "b\nc\n"
 
 
 def test_plus_sign_before_the_job_log_appends_to_it() -> None:
-    """A plus sign before the name keeps the contents of the file."""
+    """A plus sign before the name of the job log keeps the contents of the file."""
     for name in ("log", "+log"):
         batch("--joblog", name, "echo", ":::", "a")
     assert commands() == ["echo a", "echo a"]
@@ -240,7 +238,7 @@ def test_plus_sign_before_the_job_log_appends_to_it() -> None:
 def test_command_that_ends_slowly_after_a_halt_is_not_reported_as_stuck(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The engine once logged after a second that a "slot" was stuck, with frames of trioflow."""
+    """When a command ended slowly after a halt, the engine once logged that a "slot" was stuck."""
     monkeypatch.setattr("trioflow._core.run._clean_up.STUCK_REPORT_DELAY", 0.01)
     slow = "trap 'sleep 0.1; exit' TERM; touch here; while :; do sleep 0.01; done"
     done = batch("-j2", "--halt", "now,fail=1", ":::", slow, "until [ -e here ]; do sleep 0.001; done; exit 3")
@@ -248,7 +246,7 @@ def test_command_that_ends_slowly_after_a_halt_is_not_reported_as_stuck(
 
 
 def test_results_option_saves_outputs_in_directories_named_by_the_arguments() -> None:
-    """Arguments that are unfit as names are escaped; nothing is printed."""
+    """`--results` escapes arguments that are unfit as names of directories, and prints nothing."""
     done = batch("-k", "--results", "saved", "echo {}; echo {2} >&2", ":::", "a/b", "..", ":::", "c")
     assert done.output == ""
     found = {str(path): path.read_text() for path in Path("saved").rglob("*") if path.is_file()}
@@ -260,21 +258,21 @@ def test_results_option_saves_outputs_in_directories_named_by_the_arguments() ->
 
 
 def test_a_dry_run_runs_nothing() -> None:
-    """The lines are printed with their replacements, and no file is created, not even the job log."""
+    """`--dry-run` prints the lines with their replacements, and creates no file, not even the job log."""
     done = batch("--dry-run", "--joblog", "log", "touch {} > {.}", ":::", "a b.c")
     assert done.stdout == "touch 'a b.c' > 'a b'\n"
     assert list(Path().iterdir()) == []
 
 
 def test_delay_option_separates_the_starts_of_commands() -> None:
-    """The start times in the job log differ by at least the delay."""
+    """With `--delay`, the start times in the job log differ by at least the delay."""
     batch("-j3", "--delay", "0.05", "--joblog", "log", "true", ":::", 1, 2, 3)
     starts = sorted(float(line.split("\t")[2]) for line in Path("log").read_text().splitlines()[1:])
     assert all(later - earlier > 0.045 for earlier, later in itertools.pairwise(starts))
 
 
 def test_finished_commands_leave_no_jobs_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With any number of commands, only the running ones have jobs, and only their output is kept."""
+    """However many commands a batch has, only the running ones have job objects."""
     alive: list[int] = []
     ended = itertools.count(1)
 
@@ -304,13 +302,13 @@ def test_finished_commands_leave_no_jobs_behind(monkeypatch: pytest.MonkeyPatch)
         ),
         (
             ["--results", "x.csv", "true", ":::", "a"],
-            "--results x.csv: tables are not supported; name a file FILE.jsonl",
+            "--results x.csv: tables are not supported; give FILE.jsonl",
         ),
         (["--results", "/dev/null/x", "true", ":::", "a"], "cannot write the results in"),
     ],
 )
 def test_batch_that_cannot_run_gives_exit_code_255(words: list[str], message: str) -> None:
-    """The code differs from all counts of failures, and no command runs."""
+    """The exit code of a batch that cannot run, 255, differs from all counts of failures, and no command runs."""
     done = batch(*words)
     assert done.exit_code == 255
     assert message in " ".join(done.stderr.split())
@@ -318,24 +316,24 @@ def test_batch_that_cannot_run_gives_exit_code_255(words: list[str], message: st
 
 
 def test_options_in_the_variable_parallel_are_ignored_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """GNU parallel reads options from the variable PARALLEL."""
+    """Options in the variable PARALLEL, which GNU parallel reads, are ignored with a warning."""
     monkeypatch.setenv("PARALLEL", "--dry-run")
     done = batch("echo", ":::", "a")
     assert (done.stdout, done.exit_code) == ("a\n", 0)
-    assert "the options in the variable PARALLEL are not used" in done.stderr
+    assert "the options in the environment variable PARALLEL are ignored" in done.stderr
     assert done.stderr.endswith(": --dry-run\n")
 
 
 @pytest.mark.parametrize("options", [["--timeout", "0.05"], ["--halt", "soon,fail=1"]])
 def test_messages_show_the_beginning_of_a_long_command_only(options: list[str]) -> None:
-    """A line of 100 KB once filled the terminal."""
+    """A message about a command of 100 KB once filled the terminal."""
     done = batch(*options, "sleep 0.2; false", ":::", "x" * 100_000)
     assert "sleep 0.2; false xxx" in done.stderr
     assert len(done.stderr) < 1000
 
 
 def test_a_full_disk_is_reported_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message once left out the command."""
+    """An error of the system in a command, such as a full disk, was once reported without the command."""
 
     async def co_run(job: CommandJob) -> None:
         raise OSError(28, "No space left on device")

@@ -37,7 +37,7 @@ def shell(directory: Path, script: str) -> str:
 
 
 def normalized(text: str) -> str:
-    """Normalize a text: times, and names of files, which depend on their sizes."""
+    """Replace in a text what differs each time: durations, and names of files, which depend on their sizes."""
     text = re.sub(r"(commands? failed, )[\d.]+ m?s$", r"\1how long", text, flags=re.MULTILINE)
     text = re.sub(r"\d{10}\.\d{3}\t +\d+\.\d{3}", "when\thow long", text)
     return re.sub(r"\b\w+\.py\b", "file.py", text)
@@ -45,7 +45,7 @@ def normalized(text: str) -> str:
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_examples_in_the_docs_of_batch_have_the_output_shown(tmp_path: Path, number: int) -> None:
-    """Each block runs as one session; a few files stand in for a few hundred."""
+    """The examples in the docs of batches print what is shown; a few files stand in for a few hundred."""
     block = BLOCKS[number].replace("-n 150", f"-n {FEW}")
     lines = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
     assert lines
@@ -57,7 +57,7 @@ def test_examples_in_the_docs_of_batch_have_the_output_shown(tmp_path: Path, num
 
 
 def test_options_in_the_docs_of_batch_are_those_of_help() -> None:
-    """The docs may leave out a few aliases."""
+    """The page about batches has every option of `trioflow batch` except a few aliases, and no other."""
 
     from trioflow.cli.batch._batch_command import command
 

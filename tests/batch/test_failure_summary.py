@@ -21,7 +21,7 @@ def summary_lines(stderr: str) -> list[str]:
 
 
 def test_the_end_of_a_batch_counts_and_shows_failures() -> None:
-    """A batch with failures once ended silently."""
+    """A batch with failures once ended without saying so."""
     lines = ["exit 3", "kill -9 $$", "sleep 9", "./script", "true"]
     Path("script").write_text("#!/no/such/interpreter\n")
     Path("script").chmod(0o755)
@@ -31,13 +31,13 @@ def test_the_end_of_a_batch_counts_and_shows_failures() -> None:
         "  exit 3: exit code 3",
         "  kill -9 $$: ended by signal SIGKILL",
         "  sleep 9: ended by --timeout",
-        "  ./script: not started: './script' is there, but the interpreter in its first line (#!) is not. "
+        "  ./script: not started: './script' exists, but the interpreter in its first line (#!) does not. "
         "The command: ./script",
     ]
 
 
 def test_end_of_a_batch_lists_only_a_few_failures() -> None:
-    """Further failures are counted; a long command, or one of several lines, is shortened to a line."""
+    """The summary lists five failures and counts the others; long or multi-line commands are shortened to a line."""
     done = batch("-j1", ":::", "exit 2 #\n\x1b[31m", "exit 3 #" + "x" * 500, *["exit 4"] * 6)
     head, first, second, *others = summary_lines(done.stderr)
     assert head == "batch  ✗ 8 of 8 commands failed"
@@ -48,7 +48,7 @@ def test_end_of_a_batch_lists_only_a_few_failures() -> None:
 
 
 def test_commands_that_were_not_run_count_in_the_total() -> None:
-    """If the number of commands is unknown, the total is the number of commands that ended."""
+    """The total of a summary has commands that were not run; if it is unknown, those that ended are counted."""
     words = ["-j1", "--halt", "soon,fail=1", "exit"]
     assert summary_lines(batch(*words, ":::", 0, 5, 6, 7).stderr)[0] == "batch  ✗ 1 of 4 commands failed"
     Path("arguments").write_text("0\n5\n6\n7\n")
@@ -56,7 +56,7 @@ def test_commands_that_were_not_run_count_in_the_total() -> None:
 
 
 def test_batch_that_a_success_rule_ended_prints_no_summary() -> None:
-    """The exit code is 0 in spite of earlier failures."""
+    """A batch that a success rule ended exits with 0 in spite of earlier failures, and prints no summary."""
     done = batch("-j1", "--halt", "soon,success=1", "exit", ":::", 5, 0, 7)
     assert (done.exit_code, summary_lines(done.stderr)) == (0, [])
 
@@ -71,7 +71,7 @@ def test_batch_that_a_success_rule_ended_prints_no_summary() -> None:
 def test_summary_of_an_interrupted_batch_advises_how_to_continue(
     tmp_path: Path, options: list[str], advice: str
 ) -> None:
-    """The advice once was to call a Python function."""
+    """The summary of an interrupted batch once advised to call a Python function."""
     here = tmp_path / "here"
     with running(
         "-j1", *options, ":::", "true", "exit 3", f"touch {here}; sleep 1000", "true", cwd=tmp_path
@@ -89,7 +89,7 @@ def test_summary_of_an_interrupted_batch_advises_how_to_continue(
 
 
 def test_summary_of_a_batch_interrupted_while_it_reads_arguments_has_no_total(tmp_path: Path) -> None:
-    """The summary once claimed that all commands had succeeded."""
+    """A batch interrupted while it read arguments once claimed that all commands had succeeded."""
     here = tmp_path / "here"
     with running("-j1", cwd=tmp_path) as process:
         assert process.stdin is not None

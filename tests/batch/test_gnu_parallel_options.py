@@ -30,7 +30,7 @@ READ = [
 
 @pytest.mark.parametrize("words", READ, ids=" ".join)
 def test_arguments_are_read_as_by_gnu_parallel(words: list[str]) -> None:
-    """The options are those that users of GNU parallel know; the command lines of a dry run are equal."""
+    """With the options about arguments, a dry run prints the same command lines as GNU parallel."""
     Path("table").write_text("a,b\n1.x/2, 2 \n3\n,4,5,\n")
     Path("one").write_text("a,b\n")
     ours, theirs = batch("--dry-run", "-j1", "-k", *words), gnu("--dry-run", "-j1", "-k", *words)
@@ -45,14 +45,14 @@ PRINTED = [
 
 @pytest.mark.parametrize("options", PRINTED, ids=" ".join)
 def test_outputs_are_printed_as_by_gnu_parallel(options: list[str]) -> None:
-    """The test covers tags, command lines and line-by-line output; the last line may have no newline."""
+    """Outputs with tags, command lines and `--line-buffer` equal those of GNU parallel, byte for byte."""
     command = ["printf 'a{}\\n\\nb'; printf 'c\\nd'; echo e{} >&2", ":::", "1", "2", "3"]
     ours, theirs = batch(*options, *command), gnu(*options, *command)
     assert (ours.stdout_bytes, ours.stderr_bytes) == (theirs.stdout, theirs.stderr)
 
 
 def test_line_buffer_option_prints_lines_while_their_command_runs() -> None:
-    """The second line comes only after the first has been read; with -k, a later command waits for its turn."""
+    """`--line-buffer` prints a line while its command runs; with -k, a later command waits for its turn."""
     line = "if [ {} = 1 ]; then echo first; read x < go; else echo second; echo > go; fi"
     os.mkfifo("go")
     with running("-k", "-j2", "--line-buffer", line, ":::", "1", "2") as process:
@@ -63,14 +63,14 @@ def test_line_buffer_option_prints_lines_while_their_command_runs() -> None:
 
 
 def test_line_buffer_option_prints_a_very_long_line_in_one_piece() -> None:
-    """The tag is printed once, and every byte counts as received."""
+    """With `--line-buffer`, a line of 300 KB has one tag, and all its bytes count as received."""
     done = batch("--line-buffer", "--tag", "--joblog", "log", "head -c 300000 /dev/zero | tr '\\0' {}", ":::", "x")
     assert done.stdout == "x\t" + 300000 * "x"
     assert columns(Path("log"))[1].split("\t")[3] == "300000"
 
 
 def test_results_option_writes_a_line_of_json_for_each_command() -> None:
-    """Each object has the command, its outcome, its usage, and its output, byte for byte."""
+    """In `--results FILE.jsonl`, each line has a command, its outcome, its usage, and its output, byte for byte."""
     done = batch(
         "-j1",
         "--results",
@@ -95,7 +95,7 @@ def test_results_option_writes_a_line_of_json_for_each_command() -> None:
 
 
 def test_results_option_accepts_a_template_of_names() -> None:
-    """The template names a directory if it ends in a slash, otherwise the prefix of three files."""
+    """A template for `--results` names a directory if it ends in a slash, otherwise the prefix of three files."""
     command = ["echo", "{}", ":::", "x", "y"]
     for results in ("d_{}/", "n_{#}"):
         for where, run in (("ours", batch), ("theirs", gnu)):
@@ -109,7 +109,7 @@ def test_results_option_accepts_a_template_of_names() -> None:
 
 
 def test_directories_of_results_have_the_names_of_header_columns() -> None:
-    """Without --header, the directories have the numbers of the sources."""
+    """With --header, directories of results have the names of columns instead of the numbers of sources."""
     batch("--header", ":", "--results", "r", "echo", ":::", "size", "S", ":::", "colour", "red")
     assert Path("r/size/S/colour/red/stdout").read_text() == "S red\n"
 
@@ -121,43 +121,43 @@ def test_directories_of_results_have_the_names_of_header_columns() -> None:
         (["-kX", "echo"], "No such option"),
         (["--keep", "echo"], "--keep-order"),  # did you mean
         (["--eta", "echo"], "No such option '--eta'. --bar shows the progress"),
-        (["-u", "echo"], "No such option '-u'. --line-buffer prints each line as it comes"),
-        (["--colsep", "|", "echo"], "such as ,; the character itself is written '\\|'"),
+        (["-u", "echo"], "No such option '-u'. --line-buffer prints each line as it is written"),
+        (["--colsep", "|", "echo"], "such as ,; write a literal | as '\\|'"),
         (
             ["echo", "{0#}"],
-            "{0#}: numbers with zeros before them work in GNU parallel only; let a shell write",
+            "{0#}: zero-padded numbers work in GNU parallel only; let a shell pad",
         ),
         (["--tagstring", "{00%}", "echo"], "$(printf %03d {%})"),
-        (["--line-buffer", "--results", "x", "echo"], "--results keeps outputs, and --line-buffer only passes them on"),
+        (["--line-buffer", "--results", "x", "echo"], "--results keeps outputs, but --line-buffer only forwards them"),
         (["--header", "2", "echo"], "'--header': '2' is not ':'"),
         (["--colsep", "(", "echo"], "'(' is not a regular expression"),
-        (["--colsep", "x*", "echo"], "'x*' is a regular expression that also matches the empty text"),
+        (["--colsep", "x*", "echo"], "'x*' is a regular expression that matches the empty string"),
         (["-d", "", "echo"], "it is empty"),
         (["--tagstring", "{= 1 =}", "echo"], "Perl expressions work in GNU parallel only"),
         (["--results", "/dev/full/x.jsonl", "echo", ":::", "a"], "cannot write the results in '/dev/full/x.jsonl'"),
         (["--results", "/dev/null/x{}", "echo", ":::", "a"], "cannot write the results in '/dev/null/xa'"),
     ],
 )
-def test_missing_options_of_gnu_parallel_are_rejected_with_a_remedy(words: list[str], message: str) -> None:
-    """No command runs, and the exit code is not that of a batch that ran."""
+def test_unsupported_options_of_gnu_parallel_are_rejected_with_a_remedy(words: list[str], message: str) -> None:
+    """Options of GNU parallel that trioflow lacks, and invalid values, give exit code 255 and advice."""
     done = batch(*words)
     assert done.exit_code == 255
     assert message in " ".join(done.stderr.split())
 
 
 def test_options_after_the_command_belong_to_the_command() -> None:
-    """Words that look like an option may also be the value of one."""
+    """Words after the command belong to the command, and the value of an option may itself look like an option."""
     assert batch("-I", "--tag", "echo", "--tag", "--bar", ":::", "a").stdout == "a --bar\n"
     assert batch("--", "echo", "--tty", ":::", "a").stdout == "--tty a\n"
 
 
 def test_empty_file_with_the_header_option_gives_no_commands() -> None:
-    """An empty file has neither a header nor arguments."""
+    """With --header, an empty file has neither a header nor arguments, so no command runs."""
     Path("empty").touch()
     assert batch("--header", ":", "echo", "{a}", "::::", "empty").output == ""
 
 
-def test_line_buffer_option_prints_output_of_nodes_too() -> None:
-    """The local machine stands in for a node."""
+def test_line_buffer_option_prints_output_of_nodes() -> None:
+    """`--line-buffer` prints both output streams of a node, for which the local machine stands in."""
     with running("-S", ":", "-j1", "--line-buffer", "echo {}; echo e >&2", ":::", "a") as process:
         assert process.communicate() == (b"a\n", b"e\n")

@@ -29,7 +29,7 @@ def runs(directory: Path = Path()) -> list[str]:
 
 
 def test_a_successful_command_is_not_run_again() -> None:
-    """The stored output is printed again; only failed commands run a second time."""
+    """A second batch with the journal prints stored outputs again, and runs only the commands that failed."""
     command = "echo {} >> runs; echo out {}; echo err {} >&2; exit {}"
     first = batch(command, ":::", 0, 3, 0)
     assert (first.stdout, first.exit_code, runs()) == ("out 0\nout 3\nout 0\n", 1, ["0", "0", "3"])
@@ -39,14 +39,14 @@ def test_a_successful_command_is_not_run_again() -> None:
 
 
 def test_equal_command_that_a_later_batch_adds_is_run() -> None:
-    """Equal commands are counted, and only those beyond the number in the journal run."""
+    """Of equal commands, only those beyond their number in the journal run."""
     batch("echo {} >> runs", ":::", "a")
     batch("echo {} >> runs", ":::", "a", "a", "b")
     assert runs() == ["a", "a", "b"]
 
 
 def test_command_with_arguments_that_are_not_utf8_is_restored() -> None:
-    """Any bytes identify a command in the journal."""
+    """A command whose arguments are not UTF-8 is restored, because any bytes identify a command in the journal."""
     Path("names").write_bytes(b"a\x80\n")
     for _ in range(2):
         assert batch("-a", "names", "echo x >> runs; : {}").exit_code == 0
@@ -54,7 +54,7 @@ def test_command_with_arguments_that_are_not_utf8_is_restored() -> None:
 
 
 def test_a_command_runs_again_if_a_file_that_it_reads_has_changed() -> None:
-    """Only the command of that file runs, and the journal has the reason."""
+    """If a file given by --reads has changed, only its command runs again, and the journal has the reason."""
     for name in ("a", "b"):
         Path(f"{name}.txt").write_text(name)
     words = ["-j1", "--reads", "{}", "cat {} >> runs; echo >> runs", ":::", "a.txt", "b.txt"]
@@ -65,8 +65,8 @@ def test_a_command_runs_again_if_a_file_that_it_reads_has_changed() -> None:
     assert "file 'a.txt' has changed" in trioflow("journal", "run.db").stdout
 
 
-def test_a_command_runs_again_if_its_output_file_has_changed() -> None:
-    """A missing output is produced again; the others stay."""
+def test_a_command_runs_again_if_its_output_file_is_missing() -> None:
+    """If a file given by --writes is missing, only its command runs again."""
     words = ["--writes", "{.} and more/{}.out", "echo {} >> runs; echo {} > '{.} and more'/{}.out", ":::", "a", "b"]
     for name in ("a", "b"):
         Path(f"{name} and more").mkdir()
@@ -78,7 +78,7 @@ def test_a_command_runs_again_if_its_output_file_has_changed() -> None:
 
 
 def test_restored_outputs_are_saved_but_not_in_the_job_log() -> None:
-    """`--results` is complete after each batch; the job log has only commands that ran."""
+    """Restored outputs are saved again by `--results`, but the job log has only commands that ran."""
     words = ["--results", "saved", "--joblog", "+log", "echo", ":::", "a", "b"]
     batch(*words)
     Path("saved/1/a/stdout").unlink()
@@ -88,17 +88,17 @@ def test_restored_outputs_are_saved_but_not_in_the_job_log() -> None:
 
 
 def test_journal_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
-    """One line of error has the reason, without a traceback."""
+    """If its journal cannot grow, a batch ends with one line of error, which has the reason."""
     words = ("--journal", "run.db", "-j1", "head -c 3000 /dev/zero | tr '\\0' x; echo {}", ":::", *map(str, range(40)))
     with running(*words, line='ulimit -f 80; exec "$@"', cwd=tmp_path) as process:
         _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 255
-    assert stderr.startswith(b"Error: journal 'run.db': cannot write into it: a file may have no more than ")
+    assert stderr.startswith(b"Error: journal 'run.db': cannot write to it: the limit of the file size is ")
     assert stderr.count(b"\n") == 1
 
 
 def test_restored_commands_do_not_wait_for_the_delay() -> None:
-    """Each restored command once took the time of `--delay`, although no process was started."""
+    """Each restored command once took the time of `--delay`, although it starts no process."""
     batch("echo", ":::", "a", "b", "c")
     assert batch("--delay", "1h", "echo", ":::", "a", "b", "c").stdout == "a\nb\nc\n"
 
@@ -107,13 +107,13 @@ def test_restored_commands_do_not_wait_for_the_delay() -> None:
     ("words", "told"),
     [
         (["--reads", "x", "echo", ":::", "a"], "--reads and --writes need --journal"),
-        (["--journal", "run.db", "--dry-run", "echo", ":::", "a"], "call trioflow journal run.db"),
-        (["--journal", "run.db", "-S", "node", "--writes", "x", "echo", ":::", "a"], "name files of this machine"),
-        (["--journal", "other", "echo", ":::", "a"], "journal 'other': this is not a journal but some other file"),
+        (["--journal", "run.db", "--dry-run", "echo", ":::", "a"], "run `trioflow journal run.db`"),
+        (["--journal", "run.db", "-S", "node", "--writes", "x", "echo", ":::", "a"], "name files on this machine"),
+        (["--journal", "other", "echo", ":::", "a"], "journal 'other': this file is not a journal"),
     ],
 )
 def test_invalid_journal_options_of_a_batch_are_rejected(words: list[str], told: str) -> None:
-    """The error says what to do, the exit code is 255, and a foreign file is not changed."""
+    """Invalid journal options give exit code 255 and advice, and a file that is no journal is not changed."""
     Path("other").write_text("of somebody else")
     done = trioflow("batch", *words)
     assert done.exit_code == 255
@@ -122,17 +122,17 @@ def test_invalid_journal_options_of_a_batch_are_rejected(words: list[str], told:
 
 
 def test_second_batch_with_the_same_journal_is_rejected(tmp_path: Path) -> None:
-    """The error has the id of the process that uses the journal."""
+    """If a journal is in use, a second batch is rejected, and its error has the id of the process that uses it."""
     here = tmp_path / "here"
     with running("--journal", str(tmp_path / "run.db"), ":::", f"touch {here}; sleep 1000") as process:
         until_there(here)
         refused = batch("echo", ":::", "a")
         assert refused.exit_code == 255
-        assert f"another run uses it: process {process.pid}" in refused.stderr
+        assert f"another run is using it: process {process.pid}" in refused.stderr
 
 
 def test_killed_batch_completes_when_it_is_started_again(tmp_path: Path) -> None:
-    """The batch is killed at random times; only commands that were running then run again."""
+    """A batch that is killed at random times can be started again; it repeats only commands that were running."""
     numbers = [str(number) for number in range(30)]
     words = ("--journal", str(tmp_path / "run.db"), "-j3", "-k", "sleep 0.05; echo {} >> runs; echo {}", ":::")
     kills = 0

@@ -37,7 +37,7 @@ def template(source: random.Random) -> list[str]:
 
 
 def same_lines(words: list[str], arguments: list[str]) -> None:
-    """Assert that both print the same for a dry run."""
+    """Assert that trioflow and GNU parallel print the same for a dry run."""
     ours = trioflow("batch", "--dry-run", "-j1", "-k", "--", *words, *arguments)
     theirs = gnu("--dry-run", "-j1", "-k", "--", *words, *arguments)
     assert (ours.stdout_bytes, ours.exit_code) == (theirs.stdout, theirs.returncode)
@@ -46,7 +46,7 @@ def same_lines(words: list[str], arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_command_lines_of_a_dry_run_are_those_of_gnu_parallel(seed: int) -> None:
-    """The commands have all replacement strings, or random ones; the arguments are of all kinds."""
+    """A dry run with all or random replacement strings, and arguments of all kinds, prints what GNU parallel prints."""
     source = random.Random(seed)
     words = ["run", *(f"{source.choice(WORDS)}{place}" for place in PLACES)] if seed == 0 else template(source)
     same_lines(words, [":::", *texts(source, 20), ":::", *texts(source, 1)])
@@ -62,7 +62,7 @@ def test_command_lines_of_a_dry_run_are_those_of_gnu_parallel(seed: int) -> None
     ],
 )
 def test_combinations_of_sources_are_those_of_gnu_parallel(words: list[str]) -> None:
-    """Products, linked sources and files are mixed."""
+    """Products of sources, linked sources and files are combined as by GNU parallel."""
     Path("one").write_bytes(b"1\n\n a \n\xff")
     Path("two").write_text("x\ny\n")
     same_lines(words, [])
@@ -86,13 +86,13 @@ def their_exits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 def test_exit_codes_under_halt_rules_are_those_of_gnu_parallel(
     rule: str, their_exits: dict[str, tuple[int, list[str]]]
 ) -> None:
-    """Both programs run the same commands until the rule is met, and reject the same rules."""
+    """Under a halt rule, trioflow and GNU parallel run the same commands, and have the same exit code."""
     ours = trioflow("batch", "-j1", "--halt", rule, "--joblog", "log", "exit", ":::", *CODES)
     assert (ours.exit_code, columns(Path("log")) if Path("log").exists() else []) == their_exits[rule]
 
 
 def test_job_log_is_that_of_gnu_parallel() -> None:
-    """All columns except the times are compared: exit codes, signals, a missing program, a timeout."""
+    """For exit codes, signals, missing programs and timeouts, job logs equal GNU parallel's, except for the times."""
     for number, (words, arguments) in enumerate([(["-j1"], MIXED), (["-j1", "--timeout", "0.3"], ["sleep 1000"])]):
         ours = trioflow("batch", *words, "--joblog", f"ours{number}", ":::", *arguments)
         theirs = gnu(*words, "--joblog", f"theirs{number}", ":::", *arguments)
@@ -101,13 +101,13 @@ def test_job_log_is_that_of_gnu_parallel() -> None:
 
 
 def test_gnu_parallel_resumes_from_a_job_log_of_trioflow() -> None:
-    """GNU parallel runs only the commands that the log does not have."""
+    """With a job log of trioflow, `parallel --resume` runs only the commands that the log does not have."""
     trioflow("batch", "-j1", "--joblog", "log", "echo", ":::", "a b", "c'd")
     assert gnu("-j1", "--joblog", "log", "--resume", "echo", ":::", "a b", "c'd", "e").stdout == b"e\n"
 
 
 def test_output_and_results_are_those_of_gnu_parallel() -> None:
-    """Output is tagged and in order; files of results have the same names and contents."""
+    """Tagged output, and names and contents of the files of `--results`, equal those of GNU parallel."""
     words = ["-k", "-j2", "--tag"]
     command = ["printf '%s\\n' {1} {2}; echo e >&2", ":::", "a/b", "c\\d", ":::", "x y"]
     ours, theirs = trioflow("batch", *words, *command), gnu(*words, *command)

@@ -27,7 +27,7 @@ __all__ = ["watched"]
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_first_signal_ends_commands_cleanly(tmp_path: Path, watched: Watched, number: signal.Signals) -> None:
-    """Commands get SIGTERM and may clean up; finished commands are printed and logged, and the exit code is 130."""
+    """At the first signal, commands get SIGTERM and may clean up; finished ones are printed; the exit code is 130."""
     here, log = tmp_path / "here", tmp_path / "log"
     script = f"trap 'echo cleaned > {here}; exit' TERM; touch {here}; while :; do sleep 0.01; done"
     with running(
@@ -47,7 +47,7 @@ def test_first_signal_ends_commands_cleanly(tmp_path: Path, watched: Watched, nu
 
 @pytest.mark.parametrize("order", [[], ["-k"]])
 def test_output_written_before_an_interruption_is_printed(tmp_path: Path, order: list[str]) -> None:
-    """The output of running commands was once lost."""
+    """When a batch was interrupted, the output of the running commands was once lost."""
     paths = [tmp_path / "0", tmp_path / "1"]
     lines = [f"echo {path.name}; echo e >&2; touch {path}; exec sleep 1000" for path in paths]
     with running("-j2", "--tag", *order, ":::", *lines) as process:
@@ -69,8 +69,8 @@ def test_output_written_before_an_interruption_is_saved(tmp_path: Path) -> None:
     assert [path.read_text() for path in saved.rglob("stdout")] == ["a\n"]
 
 
-def test_output_that_an_interruption_cuts_is_printed_to_its_end(tmp_path: Path) -> None:
-    """The signal arrives while the reader has read only a part of the output of an ended command."""
+def test_output_being_read_at_an_interruption_is_printed_to_its_end(tmp_path: Path) -> None:
+    """A signal while a reader has read only a part of the output of an ended command loses nothing of that output."""
     with running("--joblog", "/dev/null", "seq {}", ":::", "100000") as process:
         assert process.stdout is not None
         assert process.stdout.read(1) == b"1"
@@ -80,7 +80,7 @@ def test_output_that_an_interruption_cuts_is_printed_to_its_end(tmp_path: Path) 
 
 
 def test_a_pipe_that_another_program_has_made_non_blocking_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is lost even if the pipe is full at first, and its reader slow."""
+    """Nothing is lost in a non-blocking pipe, even if it is full at first and its reader is slow."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     filled = os.write(write_end, bytes(1 << 20))
@@ -100,7 +100,7 @@ def test_a_pipe_that_another_program_has_made_non_blocking_gets_everything(monke
 
 
 def test_a_slot_is_the_lowest_free_one() -> None:
-    """Each command ends before the next argument comes, so that all have slot 1; slots once took turns."""
+    """A command gets the lowest free slot; slots once took turns even if only one command ran at a time."""
     with running("-j3", "echo {%} $PARALLEL_JOBSLOT") as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -121,7 +121,7 @@ def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
 
 
 def test_the_second_signal_ends_the_batch_at_once(tmp_path: Path, watched: Watched) -> None:
-    """Commands that ignore SIGTERM are killed with all processes that they started."""
+    """At a second signal, commands that ignore SIGTERM are killed, with all processes that they started."""
     here = tmp_path / "here"
     with running("sh -c", ":::", f"touch {here}; {STUBBORN}") as process:
         until_there(here)
@@ -134,7 +134,7 @@ def test_the_second_signal_ends_the_batch_at_once(tmp_path: Path, watched: Watch
 
 
 def test_commands_start_as_soon_as_their_arguments_are_read() -> None:
-    """The standard input need not end first, and a batch that stops does not wait for it."""
+    """Commands start before the standard input ends, and a batch that stops does not wait for its end."""
     with running("-j2", "--halt", "soon,fail=2", "echo {}; exit {}") as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -146,7 +146,7 @@ def test_commands_start_as_soon_as_their_arguments_are_read() -> None:
 
 
 def test_ctrl_c_ends_a_batch_that_waits_for_arguments() -> None:
-    """The exit code is 130, although the standard input is still open."""
+    """Ctrl-C ends a batch with code 130 while it waits for arguments, although the standard input is still open."""
     with running("echo") as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -158,9 +158,7 @@ def test_ctrl_c_ends_a_batch_that_waits_for_arguments() -> None:
 
 
 def test_broken_pipe_ends_a_batch_with_exit_code_141(watched: Watched) -> None:
-    """Exit code 141 is that of a program that SIGPIPE has ended. No error is printed, and running commands are
-    ended.
-    """
+    """At a broken pipe, a batch ends its commands and exits with 141, as if by SIGPIPE, without an error."""
     with running("-j2", "echo {}; exec sleep {}", ":::", "0", "1000") as process:
         assert process.stdout is not None
         process.stdout.close()
@@ -171,14 +169,14 @@ def test_broken_pipe_ends_a_batch_with_exit_code_141(watched: Watched) -> None:
 
 
 def test_full_disk_at_standard_output_ends_a_batch_with_an_error() -> None:
-    """The error has the reason, without a traceback, and the exit code is 255."""
+    """If standard output is on a full disk, a batch prints an error without a traceback and exits with 255."""
     with open("/dev/full", "wb") as full, running("echo", ":::", "a", stdout=full) as process:
         _, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stderr) == (255, b"Error: cannot write the output: No space left on device\n")
 
 
 def test_job_log_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
-    """The disk may fill up after the log was opened. An error has the reason, and no further command starts."""
+    """If the job log cannot grow any more, an error has the reason, and no further command starts."""
     log, limit = tmp_path / "log", 1 << 23
     log.write_bytes(b"\n")
     os.truncate(log, limit - 300)
@@ -191,7 +189,7 @@ def test_job_log_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
 
 
 def test_a_closed_standard_input_is_an_error() -> None:
-    """Without arguments and an input, the error explains what is missing."""
+    """If no arguments are given and standard input is closed, an error explains what is missing."""
     with running("echo", line='exec "$@" <&-') as process:
         _, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stderr) == (255, b"Error: cannot read the arguments: standard input is closed\n")
@@ -207,7 +205,7 @@ def test_a_killed_batch_leaves_no_command(tmp_path: Path, watched: Watched) -> N
 
 
 def test_slow_reader_of_the_output_delays_no_timeout(tmp_path: Path) -> None:
-    """While the output of one command is stuck, another command still gets its timeout."""
+    """While the output of one command waits for a slow reader, another command still gets its timeout."""
     over = tmp_path / "over"
     late = f"trap 'touch {over}; exit' TERM; while :; do sleep 0.01; done"
     with running("-j2", "--timeout", "0.5", ":::", "seq 20000", late) as process:
@@ -235,7 +233,7 @@ def screen_of(
 
 
 def test_bar_on_a_terminal_shows_progress_and_vanishes_at_the_end(tmp_path: Path) -> None:
-    """The bar looks like a monitor's and makes room for output; failures are listed below."""
+    """The bar of a batch looks like a monitor's and makes room for output; failures are listed below."""
     go = tmp_path / "go"
     lines = ["echo one", "exit 3", f"until [ -e {go} ]; do sleep 0.001; done; echo three"]
 
@@ -254,7 +252,7 @@ def test_bar_on_a_terminal_shows_progress_and_vanishes_at_the_end(tmp_path: Path
 
 
 def test_a_bar_has_the_total_when_arguments_are_words(tmp_path: Path) -> None:
-    """The bar once began with 0/?; for lines, whose number is unknown, it has neither a total nor a percentage."""
+    """The bar once began with 0/? for words; only lines of files, whose number is unknown, have no total."""
     go = tmp_path / "go"
     firsts: list[str] = []
 
@@ -277,7 +275,7 @@ def test_a_bar_has_the_total_when_arguments_are_words(tmp_path: Path) -> None:
 
 
 def test_bar_does_not_cover_a_line_without_a_newline(tmp_path: Path) -> None:
-    """The bar once covered such lines, so that they were never visible. In a file they are unchanged."""
+    """The bar once covered output without a final newline, so that it was never visible."""
     words = ("--bar", "-j1", ":::", "printf one", "printf two; printf three >&2", "true")
     assert screen_of(*words) == (["one", "twothree"], 0)
     assert screen_of("-k", *words) == (["one", "twothree"], 0)
@@ -287,7 +285,7 @@ def test_bar_does_not_cover_a_line_without_a_newline(tmp_path: Path) -> None:
 
 
 def test_the_message_on_a_signal_hides_the_bar() -> None:
-    """The message once appeared in the middle of the bar, and the rest of the bar stayed on the screen."""
+    """The message about a signal once appeared in the middle of the bar, and the rest of the bar stayed."""
     lines = screen_of("--bar", "-j1", ":::", "echo one", "kill -INT $PPID; sleep 1000")
     assert lines[0][:2] == ["one", "SIGINT: shutting down; a second one quits at once"]
     assert "1 of 2 commands succeeded" in lines[0][2]

@@ -27,7 +27,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def memory(monkeypatch: pytest.MonkeyPatch, free: Iterator[int]) -> None:
-    """Give the machine 8 GiB in all, and the given sizes of free memory in turn."""
+    """Let the machine have 8 GiB of memory in all, and as much of it free, in turn, as given."""
     monkeypatch.setattr(_start_conditions, "_read_meminfo", lambda name: 8 * GIB if name == "MemTotal" else next(free))
 
 
@@ -36,16 +36,16 @@ def memory(monkeypatch: pytest.MonkeyPatch, free: Iterator[int]) -> None:
 
 @pytest.mark.usefixtures("hurry")
 def test_memfree_option_delays_starts_until_enough_memory_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One message has the reason, however often the batch waits; then all commands run, and none fails."""
+    """With --memfree, commands start when enough memory is free; one message says why the batch waits."""
     memory(monkeypatch, itertools.cycle([GIB, GIB, 5 * GIB]))
     done = batch("-k", "--memfree", "4G", "echo", ":::", "a", "b", "c")
     assert (done.stdout, done.exit_code) == ("a\nb\nc\n", 0)
-    said = "trioflow batch: no command starts until 4 GiB of memory are free (--memfree); now it is 1 GiB\n"
+    said = "trioflow batch: no command starts until 4 GiB of memory are free (--memfree); 1 GiB is free now\n"
     assert done.stderr == said
 
 
 def test_memfree_option_delays_nothing_if_enough_memory_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command runs without a message."""
+    """With --memfree, a command runs at once and without a message if enough memory is free."""
     memory(monkeypatch, itertools.repeat(4 * GIB))
     done = batch("--memfree", "4G", "echo", ":::", "a")
     assert (done.stdout, done.stderr, done.exit_code) == ("a\n", "", 0)
@@ -53,20 +53,18 @@ def test_memfree_option_delays_nothing_if_enough_memory_is_free(monkeypatch: pyt
 
 @pytest.mark.usefixtures("hurry")
 def test_load_option_delays_starts_and_retries_until_the_load_is_lower(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The load has to be below the number, as in GNU parallel."""
+    """With --load, starts and retries wait until the load is below the number, as in GNU parallel."""
     loads = iter([2, 3, 1, 2, 0])
     monkeypatch.setattr(_start_conditions, "current_load", lambda: next(loads))
     done = batch("--load", "2", "--retries", "2", "echo {}; exit 1", ":::", "a")
     assert (done.stdout, done.exit_code) == ("a\n", 1)
-    assert (
-        meanwhile(done.stderr) == "trioflow batch: no command starts until the load is below 2 (--load); now it is 2\n"
-    )
+    assert meanwhile(done.stderr) == "trioflow batch: no command starts until the load is below 2 (--load); it is 2\n"
     assert list(loads) == []
 
 
 @pytest.mark.usefixtures("hurry")
 def test_batch_that_halts_does_not_wait_for_a_lower_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The --halt rule is met while the next start is delayed."""
+    """A batch whose --halt rule is met while a start waits for a lower load ends without that start."""
     loads = itertools.chain([0], itertools.repeat(9))
     monkeypatch.setattr(_start_conditions, "current_load", lambda: next(loads))
     done = batch("-j2", "--load", "2", "--halt", "soon,fail=1", "exit", ":::", 1, 2, 3)
@@ -74,7 +72,7 @@ def test_batch_that_halts_does_not_wait_for_a_lower_load(monkeypatch: pytest.Mon
 
 
 def test_load_is_the_number_of_running_and_blocked_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Trioflow itself does not count. Without /proc/stat, the load is the average of the last minute."""
+    """The load has all processes but trioflow itself; without /proc/stat, it is the average of the last minute."""
     stat = tmp_path / "stat"
     stat.write_text("cpu  1 2 3\nprocs_running 4\nprocs_blocked 2\nsoftirq 1 2\n")
     monkeypatch.setattr(_start_conditions, "STAT_PATH", stat)
@@ -85,14 +83,14 @@ def test_load_is_the_number_of_running_and_blocked_processes(monkeypatch: pytest
 
 
 def test_load_option_accepts_the_values_of_the_jobs_option() -> None:
-    """The value 0 differs: it means nearly no load, not no limit."""
+    """The values of --load are those of --jobs, but 0 means nearly no load instead of no limit."""
     assert _quantities.parse_load("3").max_load == 3
     assert _quantities.parse_load("200%").max_load == 2 * _quantities.count_usable_cpus()
     assert _quantities.parse_load("0").max_load == 0.01
 
 
 def test_memfree_option_accepts_sizes_with_units(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The units are those of pools, and the small letters of GNU parallel; other sizes are rejected."""
+    """The units of --memfree are those of pools, and GNU parallel's small letters; other sizes are rejected."""
     memory(monkeypatch, itertools.repeat(1))
     sizes = {"1": 1, "4k": 4000, "4K": 4096, "1.5g": 15 * 10**8, "2m": 2 * 10**6, "1 GiB": GIB, "3 MB": 3 * 10**6}
     assert {text: _start_conditions.parse_memfree(text).min_free_bytes for text in sizes} == sizes
@@ -112,7 +110,7 @@ def test_memfree_option_accepts_sizes_with_units(monkeypatch: pytest.MonkeyPatch
 
 
 def test_needs_option_grants_each_command_units_that_no_other_command_has() -> None:
-    """As many commands run as can get what they need; braces are replaced by the granted unit."""
+    """With --needs, no two commands have the same unit at once, and `{gpu}` is replaced by the granted unit."""
     Path("held").mkdir()
     line = "mkdir held/{gpu} && sleep 0.05 && rmdir held/{gpu} && echo {} {gpu}"
     done = batch("-j8", "--needs", "gpu=1", "--pool", "gpu=x,y", line, ":::", *range(8))
@@ -123,7 +121,7 @@ def test_needs_option_grants_each_command_units_that_no_other_command_has() -> N
 
 
 def test_needs_option_accepts_several_resources() -> None:
-    """Granted names are joined by commas, amounts are numbers; braces with another name are not replaced."""
+    """With several resources, `{gpu}` becomes names joined by commas, `{mem}` an amount, and unknown names stay."""
     command = ["echo {} {gpu} {mem} {disk}", ":::", "a b"]
     done = batch("--needs", "gpu=2,mem=1.5K", "--pool", "gpu=0,1,2,mem=1M", *command)
     assert done.stdout == "a b 0,1 1536 {disk}\n"
@@ -132,7 +130,7 @@ def test_needs_option_accepts_several_resources() -> None:
 
 
 def test_a_placeholder_for_grants_does_not_replace_the_argument() -> None:
-    """The argument is appended as without a placeholder, and quoted even if the first word has one."""
+    """If a command has a placeholder for grants alone, the argument is still appended, and quoted."""
     template = CommandTemplate(["CARD={gpu}", "run"], ReplacementStrings(resources=["gpu"]))
     assert template.fill(["a b"], 1, 1, {"gpu": "0,1"}) == "CARD='0,1' run 'a b'"
     assert template.fill(["{gpu}"], 1, 1) == "CARD={gpu} run '{gpu}'"
@@ -140,7 +138,7 @@ def test_a_placeholder_for_grants_does_not_replace_the_argument() -> None:
 
 
 def test_job_log_and_dry_run_do_not_contain_granted_units() -> None:
-    """The job log has the braces, and --dry-run grants nothing."""
+    """The job log has `{gpu}` instead of the granted unit, and so has --dry-run, which grants nothing."""
     words = ["--needs", "gpu=1", "--pool", "gpu=7,", "--joblog", "log", "echo", "{gpu}", ":::", "a"]
     assert batch(*words).stdout == "7 a\n"
     assert Path("log").read_text().splitlines()[1].endswith("echo {gpu} a")
@@ -151,7 +149,7 @@ def test_job_log_and_dry_run_do_not_contain_granted_units() -> None:
 
 
 def test_cpus_memory_and_gpus_of_the_machine_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processors, memory and cards are known without --pool."""
+    """Without --pool, a batch knows the CPUs, the memory and the GPUs of the machine."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert _batch_pool.detect_resource("gpu") == ["3", "5"]
     assert _batch_pool.detect_resource("cpu") == _quantities.count_usable_cpus()
@@ -166,7 +164,7 @@ def test_cpus_memory_and_gpus_of_the_machine_are_detected(monkeypatch: pytest.Mo
     [
         (["--needs", "gpu"], "write each name once, with an amount, as in gpu=1,mem=4G"),
         (["--needs", "gpu=1,gpu=2"], "write each name once"),
-        (["--needs", "gpu=1", "--needs", "gpu=2"], "gpu is in two of them: write each name once"),
+        (["--needs", "gpu=1", "--needs", "gpu=2"], "gpu is given twice: give each name once"),
         (["--needs", "mem=9P"], "--needs mem=9 PiB: the total is "),
         (["--needs", "mem=2G", "--pool", "mem=1.5G"], "--needs mem=2 GiB: the total is 1.5 GiB"),
         (["--needs", "2=1"], "write each name once"),
@@ -174,22 +172,22 @@ def test_cpus_memory_and_gpus_of_the_machine_are_detected(monkeypatch: pytest.Mo
         (["--needs", "gpu=-1"], "write a number and a unit"),
         (["--needs", "gpu=nan"], "write a number and a unit"),
         (["--needs", "gpu=3", "--pool", "gpu=0,1"], "--needs gpu=3: the total is 2"),
-        (["--needs", "gpu=0.5", "--pool", "gpu=0,1"], "--needs gpu=0.5: these are things; give a whole number"),
+        (["--needs", "gpu=0.5", "--pool", "gpu=0,1"], "gpu=0.5: the units of gpu have names; give a whole number"),
         (["--needs", "licence=1"], "the total amount is unknown; give it with --pool licence=..."),
-        (["--needs", "gpu=1", "--pool", "0,1"], "write NAME=AMOUNT, or NAME=THING,THING"),
+        (["--needs", "gpu=1", "--pool", "0,1"], "write NAME=AMOUNT, or NAME=UNIT,UNIT"),
         (["--needs", "gpu=1", "--pool", "gpu=1,gpu=2"], "write each name once"),
-        (["--needs", "gpu=1", "--pool", "gpu=0,0"], "a unit is listed twice"),
+        (["--needs", "gpu=1", "--pool", "gpu=0,0"], "duplicate unit"),
         (["--pool", "gpu=1"], "--pool needs --needs"),
-        (["-S", "host", "--needs", "gpu=1", "--load", "1"], "--load and --needs are about this machine"),
+        (["-S", "host", "--needs", "gpu=1", "--load", "1"], "--load and --needs apply to this machine"),
         (["--load", "1.5"], "is not a number of jobs"),
         (["--nice", "25"], "is not a priority: give a number from 0 to 19"),
         (["--memory-limit", "much"], "'--memory-limit': 'much': write a number and a unit"),
         (["--memory-limit", "0"], "'--memory-limit': '0': give a positive size, such as 2G"),
-        (["-S", "host", "--pin", "--memory-limit", "2G"], "--memory-limit and --pin are about this machine"),
+        (["-S", "host", "--pin", "--memory-limit", "2G"], "--memory-limit and --pin apply to this machine"),
     ],
 )
 def test_invalid_resource_options_of_a_batch_are_rejected(words: list[str], said: str) -> None:
-    """The error explains what to write, and no command runs."""
+    """The error for an invalid resource option explains what to write, and no command runs."""
     done = batch(*words, "touch", ":::", "ran")
     assert done.exit_code == 255
     assert said in " ".join(done.stderr.split())
@@ -200,18 +198,18 @@ def test_invalid_resource_options_of_a_batch_are_rejected(words: list[str], said
 
 
 def test_nice_option_lowers_the_priority_of_commands() -> None:
-    """The priority is relative to that of the batch."""
+    """The priority that --nice sets is relative to that of the batch."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
     assert batch("--nice", 3, "sleep 0.1; nice #", ":::", "a").stdout == f"{min(19, own + 3)}\n"
 
 
 def test_memory_limit_option_limits_the_memory_of_a_command() -> None:
-    """`ulimit -v` of the shell prints the limit in KiB."""
+    """With --memory-limit 2G, `ulimit -v` in the shell of a command prints that limit."""
     assert batch("--memory-limit", "2G", "ulimit -v #", ":::", "a").stdout == f"{2 * GIB // 1024}\n"
 
 
 def test_pin_option_gives_each_slot_a_different_cpu() -> None:
-    """The k-th slot gets the k-th of the CPUs that the batch may use."""
+    """With --pin, the k-th slot gets the k-th of the CPUs that the batch may use."""
     cpus = sorted(os.sched_getaffinity(0))
     done = batch("-k", "-j", len(cpus), "--pin", "sleep 0.1; grep Cpus_allowed_list /proc/self/status #", ":::", *cpus)
     assert [line.split()[1] for line in done.stdout.splitlines()] == [str(cpu) for cpu in cpus]
@@ -219,7 +217,7 @@ def test_pin_option_gives_each_slot_a_different_cpu() -> None:
 
 @patiently(0.1, 0.5, 3)
 def test_idle_timeout_option_ends_a_command_without_output(unit: float) -> None:
-    """A command that keeps writing is not ended."""
+    """With --idle-timeout, a command that stops writing is ended, and one that keeps writing is not."""
     steady = f"for n in 1 2 3 4; do sleep {1.5 * unit}; echo $n; done"
     done = batch("-j2", "--idle-timeout", str(4 * unit), ":::", steady, "echo b; sleep 99")
     assert (sorted(done.stdout.split()), done.exit_code) == (["1", "2", "3", "4", "b"], 1)

@@ -29,13 +29,13 @@ LOGGED = st.builds(
     ("text", "seconds"), [("2", 2), ("0.5", 0.5), (".5s", 0.5), ("1m", 60), ("1d2h3m4.5s", 93784.5), ("1H", 3600)]
 )
 def test_durations_may_combine_units(text: str, seconds: float) -> None:
-    """The units are seconds, minutes, hours and days, as in GNU parallel."""
+    """A duration may combine seconds, minutes, hours and days, as in GNU parallel."""
     assert _quantities.parse_seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1 m", "200%", "1e3", "inf", "nan", "."])
-def test_a_text_that_is_no_duration_is_rejected(text: str) -> None:
-    """The error has an example of a duration."""
+def test_an_invalid_duration_is_rejected(text: str) -> None:
+    """The error for an invalid duration has an example of a duration."""
     with pytest.raises(ValueError, match="is not a duration: give seconds"):
         _quantities.parse_seconds(text)
 
@@ -44,20 +44,20 @@ def test_a_text_that_is_no_duration_is_rejected(text: str) -> None:
     ("text", "slots"), [("3", 3), ("150%", 6), ("100%", 4), ("1%", 1), ("+2", 6), ("-1", 3), ("-9", 1)]
 )
 def test_number_of_slots_may_be_a_percentage_or_a_difference(text: str, slots: int) -> None:
-    """Percentages and differences are relative to the number of CPUs, four here; there is at least one slot."""
+    """Percentages and differences for `-j` are relative to the number of CPUs; there is at least one slot."""
     assert _quantities.parse_slots(text, cpus=4) == slots
 
 
 def test_number_of_slots_without_a_limit_depends_on_the_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`-j 0` starts as many commands as the limit of open files of the process allows."""
+    """With `-j 0`, as many commands run at once as the process's limit of open files allows."""
     monkeypatch.setattr(resource, "getrlimit", lambda which: (340, 340) if which == 7 else (-1, -1))
     assert resource.RLIMIT_NOFILE == 7
     assert _quantities.parse_slots("0") == 50
 
 
 @pytest.mark.parametrize("text", ["", "x", "1.5", "+5%", "4k", "²"])
-def test_a_text_that_is_no_number_of_slots_is_rejected(text: str) -> None:
-    """The error lists the accepted forms."""
+def test_an_invalid_number_of_slots_is_rejected(text: str) -> None:
+    """The error for an invalid number of slots lists the accepted forms."""
     with pytest.raises(ValueError, match="is not a number of jobs"):
         _quantities.parse_slots(text)
 
@@ -65,15 +65,15 @@ def test_a_text_that_is_no_number_of_slots_is_rejected(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "now", "now,fail", "now,fail=0", "now,fail=x", "later,fail=1", "now,bar=1", "3", "-1", "30%"]
 )
-def test_text_that_is_no_halt_rule_is_rejected(text: str) -> None:
-    """The error has the form of a rule."""
+def test_an_invalid_halt_rule_is_rejected(text: str) -> None:
+    """The error for an invalid halt rule shows the form of a rule."""
     with pytest.raises(ValueError, match="is not a rule: write never, or WHEN,WHY=N"):
         HaltRule.parse(text)
 
 
 @given(CODES, st.sampled_from(["fail", "success", "done"]), st.integers(1, 9))
 def test_halt_rule_is_met_from_the_nth_counted_command_on(codes: list[int], what: str, number: int) -> None:
-    """Only commands of the kind that the rule counts matter, whatever comes between."""
+    """A rule such as `soon,fail=3` is met from the third failure on, whatever other commands end in between."""
     tally = CommandTally(HaltRule.parse(f"soon,{what}={number}"))
     counted = [code for code in codes if what == "done" or bool(code) == (what == "fail")]
     assert sum(tally.add(code) for code in codes) >= max(0, len(counted) - number + 1)
@@ -84,7 +84,7 @@ def test_halt_rule_is_met_from_the_nth_counted_command_on(codes: list[int], what
 
 @given(CODES, st.integers(1, 100))
 def test_percentage_in_a_halt_rule_is_of_all_commands(codes: list[int], percent: int) -> None:
-    """The rule is met when that part of all commands has failed; the exit code is that part, rounded up."""
+    """`soon,fail=20%`, say, is met when 20 % of all commands have failed; their percentage is the exit code."""
     tally = CommandTally(HaltRule.parse(f"soon,fail={percent}%"), total=40)
     met = [tally.add(code) for code in codes]
     failed = sum(map(bool, codes))
@@ -94,7 +94,7 @@ def test_percentage_in_a_halt_rule_is_of_all_commands(codes: list[int], percent:
 
 @given(CODES)
 def test_exit_code_without_a_halt_rule_counts_failures(codes: list[int]) -> None:
-    """The batch never ends early, and the count stops at 101."""
+    """Without a halt rule, a batch never ends early, and its exit code counts failures up to 101."""
     tally = CommandTally()
     assert not any(tally.add(code) for code in codes * 10)
     assert tally.exit_code == min(10 * sum(map(bool, codes)), 101)
@@ -113,8 +113,8 @@ def test_exit_code_without_a_halt_rule_counts_failures(codes: list[int]) -> None
         ("soon,success=90%", [5, 0, 0], 34),
     ],
 )
-def test_exit_code_under_a_halt_rule_depends_on_the_rule(rule: str, codes: list[int], exit_code: int) -> None:
-    """`fail=1` gives the code of that command, a `success` rule that is met gives 0; otherwise failures count."""
+def test_halt_rule_determines_the_exit_code(rule: str, codes: list[int], exit_code: int) -> None:
+    """Under `fail=1`, the exit code is that of the failure; a met `success` rule gives 0; others count failures."""
     tally = CommandTally(HaltRule.parse(rule), total=len(codes))
     for code in codes:
         tally.add(code)
@@ -123,13 +123,13 @@ def test_exit_code_under_a_halt_rule_depends_on_the_rule(rule: str, codes: list[
 
 @given(LOGGED)
 def test_command_is_one_line_of_the_job_log(row: CommandOutcome) -> None:
-    """The line has nine columns, whatever the command is; line ends become NULs."""
+    """In the job log, any command is a line of nine columns, and line ends in the command become NULs."""
     *columns, command = row.joblog_line().split("\t", 8)
     assert (len(columns), command) == (8, row.command.replace("\n", "\0") + "\n")
 
 
 def test_job_log_is_replaced_or_appended_to(tmp_path: Path) -> None:
-    """After a line cut off by a crash, a new one begins; the cut line does not count as a shorter command."""
+    """A last line of the job log that a crash cut off is ended, and is not taken for a shorter command."""
     path = tmp_path / "log"
     for append, command in ((True, "a"), (True, "b"), (False, "c")):
         write(path, append, command)
@@ -149,14 +149,14 @@ def write(path: Path, append: bool, command: str) -> None:
 
 @pytest.mark.parametrize("path", ["/dev/full", "/no/such/log", "/"])
 def test_a_job_log_that_cannot_be_written_stops_the_batch_at_its_start(path: str) -> None:
-    """The error comes before any command runs, and names the file."""
+    """If the job log cannot be written, opening it raises an error that names the file."""
     with pytest.raises(BatchError, match=f"cannot write the job log '{path}': "):
         _joblog.Joblog(path, append=False)
 
 
 @given(st.lists(st.binary(max_size=30), max_size=8), st.integers(0, 60), st.randoms(use_true_random=False))
 def test_waiting_outputs_are_kept_in_any_order(outputs: list[bytes], in_memory: int, random: object) -> None:
-    """Outputs are in memory or on disk, and can be taken in any order, several times."""
+    """Waiting outputs are kept in memory or on disk, and can be taken in any order."""
     backlog = Backlog(in_memory)
     for _ in range(2):
         places = [(backlog.store(io.BytesIO(output)), output) for output in outputs]
@@ -166,6 +166,6 @@ def test_waiting_outputs_are_kept_in_any_order(outputs: list[bytes], in_memory: 
 
 @given(st.lists(st.sampled_from([b"a", b"\n", b"b\nc", b"\n\n", b"d\n"])))
 def test_each_line_is_tagged_once(pieces: list[bytes]) -> None:
-    """Output may be cut into any pieces; all else is unchanged."""
+    """Each line of output gets one tag, into whatever pieces the output is cut; nothing else changes."""
     lines = b"".join(pieces).splitlines(keepends=True)
     assert b"".join(tag_lines(pieces, b"t\t")) == b"".join(b"t\t" + line for line in lines)

@@ -34,31 +34,31 @@ def pipe() -> Iterator[tuple[str, int]]:
 
 
 def test_words_before_the_first_separator_are_the_command() -> None:
-    """A word that only begins like a separator belongs to the command."""
+    """A word before the first separator belongs to the command, even if it begins like a separator."""
     assert parse_sources(["a", "-b", ":::b", ":::", "c"])[0] == ["a", "-b", ":::b"]
     assert parse_sources([":::", "c"])[0] == []
 
 
 def test_standard_input_is_the_source_if_no_other_is_given() -> None:
-    """The lines of the input are the arguments."""
+    """If no source is given, the lines of the standard input are the arguments."""
     assert parse_sources(["a"]) == (["a"], [[LineSource("-")]])
 
 
 def test_a_separator_without_arguments_is_an_empty_source() -> None:
-    """A product with an empty source has no combinations."""
+    """A separator without arguments is an empty source, so that a product with it has no combinations."""
     assert [product(":::"), product(":::", "a", ":::"), product(":::", ":::", "a")] == [[], [], []]
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b", ""]), max_size=4), min_size=1, max_size=4))
-def test_several_sources_are_combined_to_their_product(sources: list[list[str]]) -> None:
-    """Combinations come in the order of `itertools.product`."""
+def test_several_sources_are_combined_into_their_product(sources: list[list[str]]) -> None:
+    """The combinations of several sources come in the order of `itertools.product`."""
     words = [word for source in sources for word in (":::", *source)]
     assert product(*words) == list(itertools.product(*sources))
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b"]), max_size=4), min_size=3, max_size=3))
 def test_linked_sources_are_combined_item_by_item(sources: list[list[str]]) -> None:
-    """The shorter source sets the length; further sources make products with the pairs."""
+    """Linked sources make pairs, as many as the shorter one has items; further sources multiply the pairs."""
     first, second, third = sources
     pairs = list(zip(first, second, strict=False))
     expected = [(*pair, other) for pair in pairs for other in third]
@@ -66,7 +66,7 @@ def test_linked_sources_are_combined_item_by_item(sources: list[list[str]]) -> N
 
 
 def test_lines_of_files_are_arguments(tmp_path: Path) -> None:
-    """Files of -a come first; each file after :::: is a source, and ::::+ links sources."""
+    """Files of -a come first among the sources; each file after :::: is a source, and ::::+ links sources."""
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_text("1\n2\n")
     two.write_text("a\nb")
@@ -77,7 +77,7 @@ def test_lines_of_files_are_arguments(tmp_path: Path) -> None:
 
 @given(st.lists(st.binary().map(lambda data: data.replace(b"\n", b"")), max_size=5), st.integers(1, 9), st.booleans())
 def test_lines_of_a_source_arrive_unchanged(lines: list[bytes], piece: int, ended: bool) -> None:
-    """Lines may contain any bytes, and reads may split lines anywhere; an empty line is an empty argument."""
+    """Lines of a source may contain any bytes, and may be split between reads; an empty line is an empty argument."""
     data = b"".join(line + b"\n" for line in lines)
     ended = ended or not (lines and lines[-1])
     read_end, write_end = os.pipe()
@@ -97,7 +97,7 @@ def test_lines_of_a_source_may_end_in_nul(tmp_path: Path) -> None:
 
 
 def test_first_source_is_read_on_demand(pipe: tuple[str, int]) -> None:
-    """A read returns the arguments that have arrived, and None while there are none."""
+    """Reading the first source gives the arguments that have arrived, and None while there are none."""
     path, write_end = pipe
     items = SourceProduct(parse_sources([":::", "x"], (path,))[1]).iter_arguments(blocking=False)
     assert next(items) is None
@@ -110,7 +110,7 @@ def test_first_source_is_read_on_demand(pipe: tuple[str, int]) -> None:
 
 
 def test_the_number_of_arguments_is_known_unless_a_source_is_unread(tmp_path: Path) -> None:
-    """The number is also known if all sources had to be read."""
+    """The number of commands is unknown only as long as a source of lines has not been read."""
     (tmp_path / "file").write_text("1\n2\n")
     assert SourceProduct([[WordSource("ab")], [WordSource("cde")]]).total == 6
     unknown = SourceProduct([[LineSource(str(tmp_path / "file"))], [WordSource("cde")]])
@@ -123,7 +123,7 @@ def test_the_number_of_arguments_is_known_unless_a_source_is_unread(tmp_path: Pa
 
 
 def test_source_that_cannot_be_read_raises(tmp_path: Path) -> None:
-    """The error names the file and the reason."""
+    """If a source of arguments cannot be read, the error has the reason."""
     with pytest.raises(BatchError, match="cannot read the arguments in '/no/such': No such file or directory"):
         product(files=("/no/such",))
     with pytest.raises(BatchError, match="Is a directory"):

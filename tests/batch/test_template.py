@@ -27,29 +27,29 @@ def fill(line: str, *arguments: str, sequence: int = 7, slot: int = 3) -> str:
     [("{}", "d.e/b.c"), ("{.}", "d.e/b"), ("{/}", "b.c"), ("{//}", "d.e"), ("{/.}", "b"), ("{#}", "7"), ("{%}", "3")],
 )
 def test_replacement_string_is_filled_in_as_by_gnu_parallel(place: str, found: str) -> None:
-    """Each string stands for a part of the argument, the number of the command, or its slot."""
+    """Each replacement string stands for a part of the argument, the number of the command, or its slot."""
     assert fill(f"echo {place}", "d.e/b.c") == f"echo {found}"
 
 
 def test_number_in_a_replacement_string_selects_the_source() -> None:
-    """Numbers count from the first, 1, or from the last, -1; a missing source gives nothing."""
+    """Sources count from the first, 1, or from the last, -1; the replacement string of a missing one is empty."""
     assert fill("echo {2} {1.} {-1/} {-2//} [{3}] [{-3}]", "x/a.b", "y/c") == "echo y/c x/a c x [] []"
 
 
 def test_replacement_string_without_a_number_is_filled_in_with_all_sources() -> None:
-    """There are blanks between the arguments of the sources."""
+    """A replacement string without a number becomes the arguments of all sources, with blanks between them."""
     assert fill("echo p{.}q", "a.b", "c d.e") == "echo pa 'c d'q"
 
 
 def test_without_a_replacement_string_arguments_come_last() -> None:
-    """A sequence number, or braces around anything else, are not replacement strings for arguments."""
+    """Arguments come last if the line has no replacement string for them; `{#}` and `{x}` are none."""
     assert [fill("echo", "a", "b"), fill("echo {#}", "a"), fill("echo {x} {+} {3//.}", "a")] == [
         "echo a b", "echo 7", "echo {x} {+} {3//.} a"
     ]  # fmt: skip
 
 
 def test_arguments_in_the_first_word_are_not_quoted() -> None:
-    """An argument may be the command, or a part of its name. The same holds if there is no command."""
+    """Arguments in the first word, or without a command, are not quoted, since they may be the command."""
     assert [fill("{} x; {1}", "a; b"), fill("x{} {}", "a b"), CommandTemplate([]).fill(["a; b"], 1, 1)] == [
         "a; b x; a; b", "xa b a b", "a; b"
     ]  # fmt: skip
@@ -57,26 +57,26 @@ def test_arguments_in_the_first_word_are_not_quoted() -> None:
 
 
 def test_the_value_of_a_variable_before_the_command_is_quoted() -> None:
-    """All other arguments are quoted as well, since they are not the command."""
+    """In `a={} x`, the argument is quoted, since it is a value and not the command."""
     assert [fill("a={} x", "a; b"), fill("a={#} x {}", "a b"), fill("a=x{} {}", "a b"), fill("{}=x {}", "a b")] == [
         "a='a; b' x", "a=7 x 'a b'", "a=x'a b' 'a b'", "a b=x a b"
     ]  # fmt: skip
 
 
 def test_replacement_strings_in_arguments_are_not_replaced() -> None:
-    """Braces in an argument are part of the argument."""
+    """Replacement strings within an argument are part of the argument, and stay as they are."""
     assert fill("echo {} {#}", "{#} {}") == "echo '{#} {}' 7"
 
 
 def test_perl_expressions_are_rejected() -> None:
-    """Perl expressions are distinguished from other braces, and the error refers to the tool that supports them."""
+    """The error for a Perl expression says that such expressions work in GNU parallel only."""
     with pytest.raises(ValueError, match=r"\{= \$_\+\+ =\}: Perl expressions work in GNU parallel only"):
         CommandTemplate(["echo", "{= $_++ =}"])
 
 
 @given(PATHS)
-def test_the_directory_is_that_of_dirname(path: str) -> None:
-    """The oracle is os.path, which the code does not use, for paths that neither are a root nor end in a slash."""
+def test_directory_of_a_path_is_that_of_dirname(path: str) -> None:
+    """The directory of a path is what `dirname` prints, also for a root or a path that ends in a slash."""
     trimmed = path.rstrip("/")
     expected = "/" if path and not trimmed else (os.path.dirname(trimmed).rstrip("/") or "/" * trimmed.startswith("/"))
     assert directory_name(path) == (expected or ".")
@@ -84,14 +84,14 @@ def test_the_directory_is_that_of_dirname(path: str) -> None:
 
 @given(PATHS)
 def test_base_name_is_the_end_of_the_path_without_a_slash(path: str) -> None:
-    """The base name follows the last slash."""
+    """The base name of a path is an end of the path that has no slash."""
     assert path.endswith(base_name(path))
     assert "/" not in base_name(path)
 
 
 @given(PATHS)
 def test_only_the_last_part_of_a_path_loses_its_extension(path: str) -> None:
-    """A dot in a directory's name does not count."""
+    """Removing the extension of a path leaves dots in the names of its directories."""
     stem = remove_extension(path)
     assert path.startswith(stem)
     assert path[len(stem) :].count(".") == int("." in base_name(path))
@@ -100,20 +100,20 @@ def test_only_the_last_part_of_a_path_loses_its_extension(path: str) -> None:
 
 @given(ARGUMENTS | BYTES | PATHS)
 def test_a_quoted_argument_is_one_word_for_a_shell(argument: str) -> None:
-    """A shell reads back the same text, whatever its characters."""
+    """A shell reads a quoted argument back as one word with the same text, whatever its characters."""
     assert shlex.split(f"x {quote(argument)}") == ["x", argument]
 
 
 @given(st.lists(ARGUMENTS | BYTES, min_size=1))
 def test_template_passes_on_arguments_of_any_kind_unchanged(arguments: list[str]) -> None:
-    """Quoted arguments need no shell."""
+    """Arguments of any kind reach a program unchanged; since they are quoted, no shell is needed."""
     shell = Shell({"PARALLEL_SHELL": "/bin/sh"})
     command = shell.command(CommandTemplate(["/bin/echo"]).fill(arguments, 1, 1))
     assert command == ["/bin/echo", *arguments]
 
 
 def test_quoted_arguments_pass_through_a_real_shell_unchanged() -> None:
-    """The arguments are all one-byte characters, and some longer ones; the shell is /bin/sh."""
+    """Every byte except NUL, and some longer arguments, pass unchanged through /bin/sh."""
     arguments = [*(os.fsdecode(bytes([byte])) for byte in range(1, 256)), "", "'", "''", "a'b", "é☉", "\n\n", "\\'"]
     line = CommandTemplate([r"printf '%s\0'"]).fill(arguments, 1, 1)
     command = Shell({"PARALLEL_SHELL": "/bin/sh"}).command(line)
@@ -128,7 +128,7 @@ def test_quoted_arguments_pass_through_a_real_shell_unchanged() -> None:
      'a "b"', "a `b`", "a &", "(a)", "! a", "a\nb", "a =ls", ""],
 )  # fmt: skip
 def test_line_with_shell_syntax_runs_in_a_shell(line: str) -> None:
-    """A line with a missing program runs in a shell too, which reports the program."""
+    """A line with shell syntax runs in a shell, and so does one whose program does not exist."""
     shell = Shell({"PARALLEL_SHELL": "/bin/sh"})
     assert shell.command(line) == ["/bin/sh", "-c", line]
 
@@ -161,7 +161,7 @@ OTHER = [
 
 @pytest.mark.parametrize("line", SAME)
 def test_builtin_with_the_behaviour_of_a_program_runs_without_a_shell(line: str) -> None:
-    """The output, exit code and errors equal those of every installed shell."""
+    """A line such as `echo a b` runs without a shell, with the output, exit code and errors of every shell."""
     command = Shell({"PARALLEL_SHELL": "/bin/sh"}).command(line)
     own = subprocess.run(command, capture_output=True, check=False)
     assert command == shlex.split(line)
@@ -172,27 +172,25 @@ def test_builtin_with_the_behaviour_of_a_program_runs_without_a_shell(line: str)
 
 @pytest.mark.parametrize("line", OTHER)
 def test_builtin_that_may_differ_from_the_program_runs_in_a_shell(line: str) -> None:
-    """The line runs as in every shell, whose builtin may have other options or output."""
+    """A builtin whose options or output may differ from those of the program runs in a shell."""
     assert Shell({"PARALLEL_SHELL": "/bin/sh"}).command(line) == ["/bin/sh", "-c", line]
 
 
 def test_line_without_shell_syntax_runs_without_a_shell() -> None:
-    """A line without shell syntax becomes the words of a program."""
+    """A line without shell syntax is split into a program and its arguments, and runs without a shell."""
     assert Shell({}).command("cat -n --number=x 'a b' a/b.c,d:e@f%g+h") == [
         "cat", "-n", "--number=x", "a b", "a/b.c,d:e@f%g+h"
     ]  # fmt: skip
 
 
 def test_exported_function_runs_in_a_shell() -> None:
-    """A function takes precedence over a program of the same name."""
+    """An exported function runs in a shell, because it takes precedence over a program of the same name."""
     shell = Shell({"PARALLEL_SHELL": "/bin/bash", "BASH_FUNC_cat%%": "() { echo mine; }"})
     assert shell.command("cat a") == ["/bin/bash", "-c", "cat a"]
 
 
 def test_shell_is_chosen_by_the_environment_or_the_parent_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The order is PARALLEL_SHELL, the shell that started trioflow, SHELL, /bin/sh; only shells with the same quoting
-    count.
-    """
+    """The shell is PARALLEL_SHELL, the one that started trioflow, SHELL if it quotes alike, or else /bin/sh."""
     monkeypatch.setattr("trioflow.batch._quoting._parent_program", lambda: "/usr/bin/python3")
     assert Shell({"PARALLEL_SHELL": "/x/fish", "SHELL": "/bin/bash"}).path == "/x/fish"
     assert [Shell({"SHELL": path}).path for path in ("/bin/bash", "/bin/cat", "/no/bash")] == [

@@ -1,4 +1,4 @@
-"""The command `trioflow` in a test: in this process, which is fast, or in a separate one, where that matters."""
+"""Helpers that run the command `trioflow`: in this process, which is fast, or in a separate one, where that matters."""
 
 from __future__ import annotations
 

@@ -30,36 +30,36 @@ COMMANDS = ["run", "list", "graph", "check"]
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_missing_file_is_a_usage_error(tmp_path: Path, command: str) -> None:
-    """The error has the path of the missing file, and the exit code is 2."""
+    """A command whose scenario file is missing exits with code 2, and its error has the path of the file."""
     done = trioflow(command, tmp_path / "nowhere.py")
     assert done.exit_code == 2
     assert re.search("there is no file .*nowhere.py", done.stderr)
 
 
 def test_directory_in_place_of_a_file_is_a_usage_error(tmp_path: Path) -> None:
-    """The error says that the path is a directory."""
+    """If the given path is a directory and not a scenario file, the usage error says so."""
     done = trioflow("list", tmp_path)
     assert done.exit_code == 2
     assert "is a directory" in done.stderr
 
 
 def test_unknown_scheduler_name_gets_a_suggestion(tmp_path: Path) -> None:
-    """An unknown name is a usage error that suggests a similar one."""
+    """If a file has no scheduler of the given name, the usage error suggests a similar name."""
     done = trioflow("list", written(tmp_path, FINE) + ":scenaro")
     assert done.exit_code == 2
     assert "has no 'scenaro'; do you mean 'scenario'?" in done.stderr
 
 
 def test_unknown_scheduler_name_without_a_similar_one_lists_all_names(tmp_path: Path) -> None:
-    """The error lists the schedulers, and the functions that are defined in the file."""
+    """If no name in the file is like the given one, the error lists its schedulers and its own functions."""
     code = "def make(size=1):\n    return Scheduler()\ndef _part(): ...\nother = Scheduler()"
     done = trioflow("list", written(tmp_path, code) + ":x")
     assert done.exit_code == 2
     assert "has no 'x'; its schedulers and functions: other, work, fail, make" in done.stderr
 
 
-def test_text_after_the_colon_that_is_no_python_name_is_rejected(tmp_path: Path) -> None:
-    """Empty text, a dotted name and a control character are usage errors; the control character is not printed."""
+def test_invalid_name_after_the_colon_is_rejected(tmp_path: Path) -> None:
+    """After `FILE:`, only a Python name is accepted; a control character in the rejected text is not printed."""
     for name in ("", "a.b", "\x1b"):
         done = trioflow("list", f"{written(tmp_path, FINE)}:{name}")
         assert done.exit_code == 2
@@ -69,7 +69,7 @@ def test_text_after_the_colon_that_is_no_python_name_is_rejected(tmp_path: Path)
 
 @pytest.mark.parametrize("text", ["", "def other():\n    return Scheduler()"])
 def test_file_without_a_scheduler_is_a_usage_error_with_a_remedy(tmp_path: Path, text: str) -> None:
-    """The error shows what to write into the file."""
+    """The usage error for a file without a global scheduler says what to add, or how to name a function."""
     done = trioflow("list", written(tmp_path, text))
     assert done.exit_code == 2
     assert "has no global Scheduler" in done.stderr
@@ -87,7 +87,7 @@ OBJECTS = {
 
 @pytest.mark.parametrize("text", OBJECTS)
 def test_object_that_neither_is_nor_returns_a_scheduler_is_rejected(tmp_path: Path, text: str) -> None:
-    """The error has the type of the object, or the type that the function returned."""
+    """If a named object neither is nor returns a scheduler, the usage error says what it is or returns instead."""
     done = trioflow("list", written(tmp_path, text) + ":x")
     assert done.exit_code == 2
     assert re.search(OBJECTS[text], done.stderr), done.stderr
@@ -115,7 +115,7 @@ RAISING = {
 def test_exception_in_the_users_file_is_shown_without_frames_of_trioflow(
     tmp_path: Path, command: str, case: str
 ) -> None:
-    """An exception while the file is loaded or its function is called has the user's traceback and exit code 2."""
+    """An exception in the user's file gives exit code 2 and a traceback that has only the user's frames."""
     text, functions, message = RAISING[case]
     file = written(tmp_path, text)
     done = trioflow(command, file)
@@ -135,7 +135,7 @@ def test_file_that_runs_its_scheduler_while_it_is_loaded_is_rejected(tmp_path: P
 
 
 def test_existing_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
-    """The error says that the file cannot be read."""
+    """If reading an existing file fails, the usage error says that the file cannot be read."""
     loop = tmp_path / "memory"
     loop.symlink_to("/proc/self/mem")
     done = trioflow("list", loop)
@@ -144,7 +144,7 @@ def test_existing_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> N
 
 
 def test_control_characters_of_a_label_are_escaped(tmp_path: Path) -> None:
-    """Control characters in a label do not reach the terminal."""
+    """Control characters in a label are printed escaped, so that they do not reach the terminal."""
     code = r"""
     a = Job(fail, label="a\x1b[2J\r\n\u202e")
     scenario = Scheduler(a, Job(work, label="b\x07", required=Job(work, label="stray\x9b")), label="s\x1b[2J")
@@ -162,7 +162,7 @@ def test_control_characters_of_a_label_are_escaped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_missing_package_gives_an_error_with_the_pip_command(tmp_path: Path, missing: str) -> None:
-    """Without click or rich, the command names the package to install, with exit code 2."""
+    """Without click or rich, the command exits with code 2 and prints how to install the missing package by pip."""
     code = f"import sys; sys.modules[{missing!r}] = None; import trioflow.cli; trioflow.cli.main()"
     command = [sys.executable, "-c", code, "run", written(tmp_path, FINE)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
@@ -186,7 +186,7 @@ UNWRITABLE = {
 def test_output_that_cannot_be_written_is_rejected_before_the_file_is_loaded(
     tmp_path: Path, option: str, name: str
 ) -> None:
-    """The usage error names the option and the reason, and the user's file is not executed."""
+    """For an unwritable output, the usage error has the option and the reason, and the user's file is not executed."""
     (tmp_path / "directory.svg").mkdir()
     file = written(tmp_path, "print('loaded')\n" + FINE)
     command, option = option.split()
@@ -198,7 +198,7 @@ def test_output_that_cannot_be_written_is_rejected_before_the_file_is_loaded(
 
 
 def test_graph_output_with_an_unknown_suffix_is_a_usage_error(tmp_path: Path) -> None:
-    """The error lists the suffixes of the known formats."""
+    """If the suffix of the output of `graph` is unknown, the usage error lists those of the known formats."""
     done = trioflow("graph", written(tmp_path, FINE), "-o", tmp_path / "x.pdf")
     assert done.exit_code == 2
     assert ".svg or .png or .dot or .mmd" in done.stderr
@@ -206,7 +206,7 @@ def test_graph_output_with_an_unknown_suffix_is_a_usage_error(tmp_path: Path) ->
 
 @pytest.mark.parametrize("command", [["list"], ["run", "--no-monitor"]])
 def test_full_disk_at_standard_output_gives_an_error_without_a_traceback(tmp_path: Path, command: list[str]) -> None:
-    """One line of error has the reason, and the exit code is 1."""
+    """If standard output is on a full disk, a command prints one line of error and exits with code 1."""
     with open("/dev/full", "w") as full:
         done = process(*command, written(tmp_path, FINE.replace("work", "anyio.sleep, 0")), stdout=full)
     assert done.returncode == 1
@@ -214,7 +214,7 @@ def test_full_disk_at_standard_output_gives_an_error_without_a_traceback(tmp_pat
 
 
 def test_help_written_to_a_full_disk_gives_exit_code_1() -> None:
-    """`trioflow --help` reports in one line that its output cannot be written."""
+    """If `trioflow --help` writes to a full disk, it exits with code 1 and one line of error."""
     with open("/dev/full", "w") as full:
         done = process("--help", stdout=full)
     assert done.returncode == 1
@@ -246,7 +246,7 @@ def test_broken_pipe_at_standard_output_does_not_stop_a_run(tmp_path: Path) -> N
 
 
 def test_run_keeps_its_exit_code_if_both_output_streams_are_a_broken_pipe(tmp_path: Path) -> None:
-    """A run whose errors go into the same broken pipe keeps its exit code."""
+    """A run keeps its exit code even if its standard output and standard error go into the same broken pipe."""
     reading, writing = os.pipe()
     os.close(reading)
     done = process("run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))"), stdout=writing, stderr=writing)
@@ -255,7 +255,7 @@ def test_run_keeps_its_exit_code_if_both_output_streams_are_a_broken_pipe(tmp_pa
 
 
 def test_failures_are_printed_on_stderr_if_stdout_is_a_broken_pipe(tmp_path: Path) -> None:
-    """The standard error has the failures even if standard output is a broken pipe."""
+    """Failures are still printed on standard error if standard output is a broken pipe."""
     assert (
         "OSError: broken"
         in run_into_broken_pipe("run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))"))[1]
@@ -263,14 +263,14 @@ def test_failures_are_printed_on_stderr_if_stdout_is_a_broken_pipe(tmp_path: Pat
 
 
 def test_run_works_if_both_output_streams_are_closed(tmp_path: Path) -> None:
-    """The exit code is that of the run; its output is lost."""
+    """A run whose standard output and standard error are closed keeps its exit code, but its output is lost."""
     shell = 'exec "$@" >&- 2>&-'
     command = ["sh", "-c", shell, "sh", *COMMAND, "run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))")]
     assert subprocess.run(command, env=ENVIRONMENT, timeout=PATIENCE, check=False).returncode == 3
 
 
 def test_symbols_and_labels_are_printed_in_ascii_on_an_ascii_stream(tmp_path: Path) -> None:
-    """If the output cannot encode the symbols and the labels, they become ASCII."""
+    """Symbols and labels that the output stream cannot encode are replaced by ASCII."""
     file = written(tmp_path, "x = Scheduler(Job(fail, label='漢'), Job(work, run_if='failed', label='é'))")
     for command in (["list"], ["list", "--paths"], ["check"], ["run", "--no-monitor"]):
         environment = {**ENVIRONMENT, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
@@ -283,7 +283,7 @@ def test_symbols_and_labels_are_printed_in_ascii_on_an_ascii_stream(tmp_path: Pa
 
 
 def on_a_terminal(columns: int, *arguments: Any) -> tuple[int, str]:
-    """Run the command on a terminal of this width, and return its exit code and its output."""
+    """Run the command on a terminal of the given width, and return its exit code and its output."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, columns))
     environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("COLUMNS", "LINES")}
@@ -301,22 +301,22 @@ def on_a_terminal(columns: int, *arguments: Any) -> tuple[int, str]:
 
 @pytest.mark.parametrize("command", ["list", "check", "run --no-monitor", "run"])
 def test_commands_work_on_a_terminal_of_twenty_columns(tmp_path: Path, command: str) -> None:
-    """On a narrow terminal all commands work; long lines are wrapped."""
+    """`list`, `check` and `run` work on a terminal of 20 columns."""
     code, text = on_a_terminal(20, *command.split(), written(tmp_path, FINE))
     assert code == 0, text
     assert {"list": "· a", "check": "nothing found"}.get(command, "1 job succeeded") in text
 
 
 @pytest.mark.parametrize("number", ["x", "-1", "1.5", "50%", ""])
-def test_jobs_option_that_is_no_whole_number_is_rejected(tmp_path: Path, number: str) -> None:
-    """The error lists the accepted values; the default message of click mentioned an integer range."""
+def test_invalid_value_of_the_jobs_option_is_rejected(tmp_path: Path, number: str) -> None:
+    """The error for an invalid `-j` lists the accepted values; click's default message mentions an integer range."""
     done = trioflow("run", "--no-monitor", written(tmp_path, FINE), "-j", number)
     assert done.exit_code == 2
     assert "is not a number of jobs: give a whole number, or 0 for no limit" in done.stderr
 
 
 def test_help_is_readable_on_a_terminal_of_twenty_columns() -> None:
-    """The names of the options are not broken into pieces."""
+    """On a terminal of 20 columns, `run --help` does not break the names of options into pieces."""
     code, text = on_a_terminal(20, "run", "--help")
     assert code == 0
     assert "--jobs" in text
@@ -324,9 +324,7 @@ def test_help_is_readable_on_a_terminal_of_twenty_columns() -> None:
 
 @pytest.mark.parametrize("name", ["run", "list", "graph", "check", "simulate", "batch", "ssh", "journal"])
 def test_tables_in_help_texts_keep_their_line_breaks(name: str) -> None:
-    """Click's mark against rewrapping, a backspace, is not printed; once it was, and the table of batch ran
-    together.
-    """
+    """Help texts once contained click's mark against rewrapping, a backspace, and the table of `batch` ran together."""
     text = trioflow(name, "--help").output
     assert "\\b" not in text
     assert "\b" not in text
@@ -334,7 +332,7 @@ def test_tables_in_help_texts_keep_their_line_breaks(name: str) -> None:
         assert re.search(r"^ +{/} +its base name +{/\.} base name without extension$", text, re.MULTILINE)
 
 
-def test_the_entry_point_is_the_command() -> None:
-    """The script installed by pip calls the same function as `python -m trioflow`."""
+def test_script_installed_by_pip_calls_the_same_function_as_python_m() -> None:
+    """The script `trioflow` that pip installs calls the same function as `python -m trioflow`."""
     (script,) = entry_points(group="console_scripts", name="trioflow")
     assert script.load() is main

@@ -1,4 +1,4 @@
-"""`trioflow check`: all faults at once, each with its job and what to do."""
+"""`trioflow check`: all faults are reported at once, each with its job and a remedy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def only(scheduler: Scheduler) -> str:
 
 
 def test_check_finds_nothing_in_a_sound_scenario() -> None:
-    """A scenario with some of everything has no findings."""
+    """A sound scenario with a service, an alarm, a forever job, a nested scheduler and timeouts has no findings."""
     a = Job(nothing, label="a")
     database = Service(serve, label="database")
     scheduler = Scheduler(a, database, Job(nothing, forever=True), timeout=60)
@@ -50,7 +50,7 @@ def test_check_finds_nothing_in_a_sound_scenario() -> None:
 
 
 def test_check_reports_all_faults_at_any_depth_together() -> None:
-    """Cycles, missing requirements and other faults are reported at any depth; a run stops at the first."""
+    """`check` reports cycles, missing requirements and other faults at any depth; a run stops at the first."""
     a, b, c, d, e, f = (idle(label) for label in "abcdef")
     a.requires(b)
     b.requires(a)
@@ -62,7 +62,7 @@ def test_check_reports_all_faults_at_any_depth_together() -> None:
     again = Scheduler(Job(nothing(), label="twice"), label="again", retry=1)
     scheduler = Scheduler(a, b, e, inner, forever, f, again, pool_inside_and_outside())
     *lines, last = found(scheduler, Severity.REJECTED)
-    assert "have the same pool" in last, last
+    assert "share a pool" in last, last
     assert [re.sub(r"(cycle|'\w+' (?:(?:in '\w+' )?requires|was)).*", r"\1", line) for line in lines] == [
         "rejected: a: cycle",
         "rejected: e: 'e' in 'Scheduler' requires",
@@ -77,7 +77,7 @@ def test_check_reports_all_faults_at_any_depth_together() -> None:
 
 
 def test_check_reports_one_cycle_for_each_strongly_connected_component() -> None:
-    """If several jobs wait for each other, one cycle is reported, without the jobs that merely wait for them."""
+    """If several jobs wait for each other, `check` reports one cycle, without jobs that merely wait for them."""
     jobs = [idle(str(n)) for n in range(6)]
     for n, requirement in ((0, 1), (1, 2), (2, 0), (1, 0), (3, 2), (4, 5), (5, 4), (4, 3)):
         jobs[n].requires(jobs[requirement])
@@ -87,7 +87,7 @@ def test_check_reports_one_cycle_for_each_strongly_connected_component() -> None
 
 
 def test_check_finds_a_cycle_through_inputs_of_nested_jobs() -> None:
-    """A job that uses the result of a job in another nested scheduler makes the two schedulers wait for each other."""
+    """If jobs use results of each other's nested schedulers, these schedulers wait for each other in a cycle."""
     a, b = Job(nothing, label="a"), Job(nothing, label="b")
     one, two = Scheduler(a, label="one"), Scheduler(b, label="two")
     one.add(Job(nothing, b))
@@ -96,7 +96,7 @@ def test_check_finds_a_cycle_through_inputs_of_nested_jobs() -> None:
 
 
 def test_check_rejects_an_input_outside_the_checked_scheduler() -> None:
-    """A nested scheduler that is to run alone has no inputs from outside, for the check as for the run."""
+    """A nested scheduler is rejected on its own if one of its jobs uses the result of a job outside."""
     outside = Job(nothing, label="outside")
     scheduler = Scheduler(outside)
     inner = Scheduler(Job(nothing, outside, label="user"), label="inner", scheduler=scheduler)
@@ -105,7 +105,7 @@ def test_check_rejects_an_input_outside_the_checked_scheduler() -> None:
 
 
 def test_check_rejects_a_closed_scheduler() -> None:
-    """A closed scheduler cannot run."""
+    """`check` reports that a closed scheduler cannot run."""
     scheduler = Scheduler(idle("a"), label="all")
     scheduler.close()
     assert re.match("rejected: all: 'all' is closed", only(scheduler))
@@ -147,7 +147,7 @@ REJECTED_BY_RUN: dict[str, Callable[[], Scheduler]] = {
 
 @pytest.mark.parametrize("case", REJECTED_BY_RUN)
 def test_check_reports_what_a_run_would_reject(case: str) -> None:
-    """The text of the finding is that of the error that `run` raises."""
+    """If `run()` would raise, `check` reports the fault in the same words."""
     scheduler = REJECTED_BY_RUN[case]()
     with pytest.raises(ValueError) as refusal:  # noqa: PT011  # its text is compared below
         scheduler.run()
@@ -164,7 +164,7 @@ def test_check_reports_every_job_whose_needs_cannot_be_met() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))
 def test_each_set_of_jobs_that_wait_for_each_other_has_one_cycle(pairs: list[tuple[int, int]]) -> None:
-    """Two jobs are in one set exactly if each can be reached from the other."""
+    """In any graph, `check` finds exactly one cycle for each strongly connected component of two or more jobs."""
     jobs = [idle(str(number)) for number in range(8)]
     edges = {number: {other for one, other in pairs if one == number != other} for number in range(8)}
     for number, others in edges.items():
@@ -184,14 +184,14 @@ def test_each_set_of_jobs_that_wait_for_each_other_has_one_cycle(pairs: list[tup
 
 
 def test_check_reports_an_alarm_without_requirements() -> None:
-    """A job with run_if='failed' that requires nothing is always SKIPPED."""
+    """A job with run_if='failed' that requires nothing never runs: it is always SKIPPED."""
     assert re.match(
         "never runs: alarm: run_if='failed', but it requires nothing", only(Scheduler(idle("alarm", run_if="failed")))
     )
 
 
 def test_check_reports_an_alarm_whose_requirements_are_all_inputs() -> None:
-    """An alarm whose requirements are all inputs is SKIPPED if they succeed, and BLOCKED if they fail."""
+    """A job with run_if='failed' never runs if all it requires are inputs: their failure makes it BLOCKED."""
     work = Job(nothing, label="work")
     alarm = Job(nothing, work, label="alarm", run_if="failed")
     assert re.match(r"never runs: alarm: .*failure of 'work'.*ref\(job\)", only(Scheduler(work, alarm)))
@@ -200,7 +200,7 @@ def test_check_reports_an_alarm_whose_requirements_are_all_inputs() -> None:
 
 
 def test_check_reports_a_job_that_needs_the_success_of_a_job_and_of_its_alarm() -> None:
-    """The alarm runs only if the first job failed, so no run satisfies both conditions."""
+    """A job that needs both the success of a job and that of the alarm for its failure can never run."""
     work = idle("work")
     alarm = idle("alarm", run_if="failed", required=work)
     report = idle("report", run_if="succeeded", required=[work, alarm])
@@ -209,7 +209,7 @@ def test_check_reports_a_job_that_needs_the_success_of_a_job_and_of_its_alarm() 
 
 
 def test_check_reports_jobs_that_need_the_result_of_a_job_that_never_runs() -> None:
-    """Jobs that merely wait for a job that never runs are not reported."""
+    """A job that uses the result of a job that never runs is reported, and one that merely waits is not."""
     alarm = Job(nothing, label="alarm", run_if="failed")
     user = Job(nothing, alarm, label="user")
     waits = idle("waits", required=user)
@@ -219,7 +219,7 @@ def test_check_reports_jobs_that_need_the_result_of_a_job_that_never_runs() -> N
 
 
 def test_check_reports_an_alarm_for_a_job_that_never_runs() -> None:
-    """A job that is always SKIPPED never fails, so its alarm never runs."""
+    """A job that is always SKIPPED never fails, so a job that is to run at its failure never runs."""
     first = idle("first", run_if="failed")
     lines = found(Scheduler(first, idle("second", run_if="failed", required=first)))
     assert re.match("never runs: second: run_if='failed', but what it requires never runs", lines[1])
@@ -249,7 +249,7 @@ def built(shape: Any, failing: tuple[bool, ...]) -> list[Job[Any]]:
 
 @given(RULED)
 def test_jobs_reported_as_never_running_do_not_run_whichever_jobs_fail(shape: Any) -> None:
-    """All combinations of failing jobs are tried; with at most one alarm, each other job runs in one of them."""
+    """Whichever jobs fail, those reported as never running do not run; with at most one alarm, all others may run."""
     jobs = built(shape, (False,) * len(shape))
     scheduler = Scheduler(jobs)
     said = {jobs.index(one.job) for one in findings(scheduler) if one.severity is Severity.NEVER_RUNS}  # type: ignore[arg-type]
@@ -268,7 +268,7 @@ SUSPICIOUS: dict[str, tuple[str, Callable[[], Scheduler]]] = {
     "no jobs": ("all: it has no jobs", lambda: Scheduler(label="all")),
     "nested scheduler without jobs": ("in: it has no jobs", lambda: Scheduler(Scheduler(label="in"))),
     "only forever jobs": (
-        "all: all its jobs are forever jobs, and there is no timeout",
+        "all: all its jobs are forever jobs, and it has no timeout",
         lambda: Scheduler(idle("a", forever=True), label="all"),
     ),
     "options of the outermost scheduler": (
@@ -284,11 +284,11 @@ SUSPICIOUS: dict[str, tuple[str, Callable[[], Scheduler]]] = {
         lambda: Scheduler(s := Scheduler(idle("a"), label="objects"), idle("link", run_if="succeeded", required=s)),
     ),
     "timeout within a shorter one": (
-        "a: its timeout of 5 s never passes: 'all' ends everything after 2 s",
+        "a: its timeout of 5 s never expires: 'all' ends everything after 2 s",
         lambda: Scheduler(Scheduler(idle("a", timeout=5)), timeout=2, label="all"),
     ),
     "idle_timeout that is not below the timeout": (
-        "a: its idle_timeout of 9 s never passes",
+        "a: its idle_timeout of 9 s never expires",
         lambda: Scheduler(idle("a", timeout=9, idle_timeout=9)),
     ),
     "forever job after all others": (
@@ -300,20 +300,20 @@ SUSPICIOUS: dict[str, tuple[str, Callable[[], Scheduler]]] = {
 
 @pytest.mark.parametrize("options", [{"critical_jobs": True}, {"timeout": 5}])
 def test_check_accepts_a_condition_on_a_group_that_may_fail(options: dict[str, Any]) -> None:
-    """A group with critical jobs or a timeout may fail."""
+    """A condition on a group is accepted if the group may fail, because of critical jobs or a timeout."""
     group = Scheduler(idle("a"), label="objects", **options)
     assert found(Scheduler(group, idle("link", run_if="succeeded", required=group))) == []
 
 
 def test_check_accepts_a_forever_scheduler_of_forever_jobs() -> None:
-    """A forever scheduler of forever jobs ends with the jobs around it."""
+    """A forever scheduler of forever jobs is accepted, because it ends with the jobs around it."""
     watch = Scheduler(idle("watch", forever=True), label="watches", forever=True)
     assert found(Scheduler(idle("a"), watch)) == []
 
 
 @pytest.mark.parametrize("case", SUSPICIOUS)
 def test_check_reports_suspicious_jobs_with_a_remedy(case: str) -> None:
-    """Allowed but probably unintended settings are reported with advice; a run would start nevertheless."""
+    """`check` gives advice about settings that are probably unintended, although a run with them would start."""
     text, make = SUSPICIOUS[case]
     scheduler = make()
     assert only(scheduler).startswith(f"suspicious: {text}")
@@ -325,7 +325,7 @@ def test_check_reports_suspicious_jobs_with_a_remedy(case: str) -> None:
 
 
 def test_findings_are_printed_and_counted(tmp_path: Path) -> None:
-    """Each finding has a line with its severity and the job's path; the last line counts them; the exit code is 1."""
+    """`check` prints a line with severity and path for each finding, then their number, and exits with code 1."""
     code = """
     alarm = Job(work, label="alarm", run_if="failed")
     a = Job(work, label="a", required=Job(work, label="stray"))
@@ -340,8 +340,8 @@ def test_findings_are_printed_and_counted(tmp_path: Path) -> None:
 
 
 def test_check_for_a_journal_reports_a_job_that_takes_no_result_of_its_requirement() -> None:
-    """A journal does not see results that a closure reads; a version, a key, save=None or a reference avoids the
-    finding.
+    """A journal cannot see a result that a closure reads, so `check` reports a requirement without an input. A version,
+    a key, save=None or a reference avoids the finding.
     """
     group = Scheduler(member := Job(nothing, label="member"), label="group")
     jobs = [
@@ -355,11 +355,11 @@ def test_check_for_a_journal_reports_a_job_that_takes_no_result_of_its_requireme
     assert found(scheduler) == []
     (finding,) = findings(scheduler, journal=True)
     assert (finding.severity, finding.job) == (Severity.SUSPICIOUS, jobs[0])
-    assert finding.text.startswith("it requires 'group' and takes nothing from there")
+    assert finding.text.startswith("it requires 'group' but takes no result as input")
 
 
 def test_check_with_the_journal_option_adds_findings_about_journals(tmp_path: Path) -> None:
-    """`check --journal` is for a scenario whose runs have a journal."""
+    """Only with `--journal` does `check` report what may go wrong in runs that have a journal."""
     lines = [
         "from trioflow import Job, Scheduler",
         "async def f(): pass",
@@ -368,17 +368,17 @@ def test_check_with_the_journal_option_adds_findings_about_journals(tmp_path: Pa
     ]
     file = written(tmp_path, "\n".join(lines))
     assert "nothing found" in trioflow("check", file).stdout
-    assert "takes nothing from there" in trioflow("check", "--journal", file).stdout
+    assert "takes no result as input" in trioflow("check", "--journal", file).stdout
 
 
 def test_check_of_a_sound_scenario_gives_exit_code_0(tmp_path: Path) -> None:
-    """The only line has the number of jobs, and says that nothing was found."""
+    """For a sound scenario, `check` prints one line: the number of jobs, and that nothing was found."""
     done = trioflow("check", written(tmp_path, "x = Scheduler(Job(work))"))
     assert (done.exit_code, done.stdout) == (0, "1 job: nothing found\n")
 
 
 def test_twenty_thousand_jobs_are_checked() -> None:
-    """A chain of 20,000 jobs is checked in time: no step is quadratic."""
+    """Checking a chain of 20,000 jobs ends within the time limit of a test: no step takes quadratic time."""
     jobs = [idle(str(n), run_if="succeeded") for n in range(20_000)]
     for before, after in itertools.pairwise(jobs):
         after.requires(before)
@@ -387,7 +387,7 @@ def test_twenty_thousand_jobs_are_checked() -> None:
 
 
 def test_check_groups_equal_findings(tmp_path: Path) -> None:
-    """A group is printed once, with the names of the first jobs, and counts all of them."""
+    """Equal findings are printed once, with the names of the first jobs, and all of them are counted."""
     code = """
     def scenario():
         return Scheduler(*(Job(work, label=f"job {n}", timeout=60) for n in range(51)), timeout=5)

@@ -1,4 +1,4 @@
-"""The output on the page about the command line is the real one."""
+"""The examples and exit codes in docs/command/run.md are the real ones."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def timeless(text: str) -> str:
 def test_examples_in_the_docs_of_run_have_the_output_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, output: str
 ) -> None:
-    """The page is docs/command/run.md; durations may differ."""
+    """Each command in docs/command/run.md prints what the page shows, except for durations."""
     for file, code in zip(("flow.py", "night.py", "broken.py"), blocks("python"), strict=True):
         (tmp_path / file).write_text(code, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -70,5 +70,5 @@ def test_release_scenario_of_the_docs_gives_the_expected_exit_codes(
 
 
 def test_exit_codes_in_the_docs_of_run_are_those_of_help() -> None:
-    """The page and --help list the same exit codes."""
+    """docs/command/run.md and `trioflow run --help` list the same exit codes."""
     assert re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE) == re.findall(r"^  (\d+) ", EXIT_CODES_HELP, re.MULTILINE)

@@ -46,7 +46,7 @@ def on_a_terminal(*arguments: str) -> list[str]:
 
 
 def test_on_a_terminal_each_failure_is_printed_once(tmp_path: Path) -> None:
-    """One line of verdict is followed by counts and jobs, then by each kind of failure with the user's frames."""
+    """The end of a run has a verdict, counts and jobs, and then each kind of failure once, with the user's frames."""
     shown = on_a_terminal("run", written(tmp_path, CODE))
     text = "\n".join(shown)
     assert shown[0].startswith(" release  ✗ 9 of 12 jobs failed, ")
@@ -62,7 +62,7 @@ def test_on_a_terminal_each_failure_is_printed_once(tmp_path: Path) -> None:
 
 
 def test_log_without_a_terminal_has_a_line_for_each_kind_of_failure(tmp_path: Path) -> None:
-    """The first failure of a kind has a line at once; the others of the kind share one, with the names of the jobs."""
+    """In a log, the first failure of each kind has its own line; all further ones share a line with their jobs."""
     done = process("run", written(tmp_path, CODE))
     assert done.returncode == 3
     lines = [line for line in done.stderr.splitlines() if " failed" in line and line.startswith("'")]
@@ -78,7 +78,7 @@ def test_log_without_a_terminal_has_a_line_for_each_kind_of_failure(tmp_path: Pa
 
 
 def test_failures_are_logged_once_if_the_users_file_configures_logging(tmp_path: Path) -> None:
-    """The line has the user's format, and the command prints none itself."""
+    """If the user's file configures logging, a failure has one line in its format, and the command prints no other."""
     code = "import logging\nlogging.basicConfig(format='LOG %(message)s')\nx = Scheduler(Job(fail, label='b'))"
     done = process("run", written(tmp_path, code))
     assert done.stderr.count("LOG 'b' failed: OSError: broken; the run goes on; debrief() shows the traceback") == 1
@@ -99,7 +99,7 @@ x = Scheduler(source, tests, nap("publish", 0.1, tests), nap("lint", 0.02, sourc
 def test_slowest_chain_lists_the_longest_jobs_of_the_critical_path_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:
-    """Each job has its share of the run, with or without a trace; a scheduler's time is that of its jobs."""
+    """The slowest chain lists jobs, not schedulers, with their shares of the run, the largest share first."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(_end_of_run, "MIN_SECONDS_FOR_CHAIN", 0.0)
     monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 0.0)
@@ -112,7 +112,7 @@ def test_slowest_chain_lists_the_longest_jobs_of_the_critical_path_first(
 
 
 def test_end_of_a_run_of_many_short_jobs_has_no_slowest_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The search for the critical path would take longer than it is worth."""
+    """The end of a run has no slowest chain if the search for the critical path would take too long."""
     monkeypatch.setattr(_end_of_run, "MIN_SECONDS_FOR_CHAIN", 0.0)
     monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 0.0)
     file = written(tmp_path, f"x = Scheduler(Job(work, label='{'x' * 200}'), Job(work))")
@@ -126,7 +126,7 @@ def test_end_of_a_run_of_many_short_jobs_has_no_slowest_chain(tmp_path: Path, mo
 def test_paths_at_the_end_of_a_run_are_shortened_to_the_width_of_the_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:
-    """In a narrow terminal, each path is shortened to its line, in the slowest chain and at a timeout."""
+    """In a narrow terminal, paths of jobs are shortened to fit the line, in the slowest chain and after a timeout."""
     monkeypatch.setattr(_end_of_run, "MIN_SECONDS_FOR_CHAIN", 0.0)
     monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 0.0)
     monkeypatch.setattr(_end_of_run, "line_width", lambda: 60)
@@ -136,13 +136,13 @@ def test_paths_at_the_end_of_a_run_are_shortened_to_the_width_of_the_line(
     else:
         code += "a = Job(work, label=long + 'a')\nx = Scheduler(a, Job(work, label=long + 'b', required=a))"
     lines = run(written(tmp_path, code), *options).stdout.splitlines()
-    found = [line for line in lines if line.startswith(("slowest chain", "running then"))]
+    found = [line for line in lines if line.startswith(("slowest chain", "still running"))]
     assert found
     assert max(map(len, found)) <= 60, found
 
 
 def test_end_of_a_run_lists_each_written_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Paths are relative to the directory of the call, even if the user's file has changed directory."""
+    """Written files are listed relative to the directory of the call, even if the user's file changes directory."""
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path)
     code = "import os\nos.chdir('/')\nx = Scheduler(Job(work), label='x')"
@@ -154,7 +154,7 @@ def test_end_of_a_run_lists_each_written_file(tmp_path: Path, monkeypatch: pytes
 def test_written_files_have_absolute_paths_if_the_working_directory_was_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Paths were once shown relative to the root of the file system."""
+    """If the working directory was removed, paths of written files were once shown relative to `/`."""
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -163,10 +163,10 @@ def test_written_files_have_absolute_paths_if_the_working_directory_was_removed(
     assert run(written(tmp_path, "x = Scheduler(Job(work))"), "--junit", file).stdout.endswith(f"\njunit  {file}\n")
 
 
-def test_the_end_of_a_run_has_the_command_to_run_again_and_the_kept_jobs(
+def test_end_of_a_run_has_the_command_to_run_again_and_the_number_of_kept_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command has the user's arguments, quoted; the number is that of the jobs that the next run restores."""
+    """The end of a run has the command that repeats it, with quoted arguments, and how many jobs it would restore."""
     monkeypatch.chdir(tmp_path)
     code = "x = Scheduler(Job(work), Job(work, save=None), Job(fail), label='x')"
     assert written(tmp_path, code, "a b.py").endswith("a b.py")
@@ -178,7 +178,7 @@ def test_the_end_of_a_run_has_the_command_to_run_again_and_the_kept_jobs(
 
 
 def test_end_of_a_run_lists_the_jobs_that_a_timeout_cancelled(tmp_path: Path) -> None:
-    """Waiting and settled jobs are left out."""
+    """After a timeout, the line "still running" has the cancelled jobs, without waiting and settled ones."""
     code = """
     async def nap(seconds): await anyio.sleep(seconds)
     x = Scheduler(
@@ -187,8 +187,8 @@ def test_end_of_a_run_lists_the_jobs_that_a_timeout_cancelled(tmp_path: Path) ->
     )
     """
     done = run(written(tmp_path, code), "--timeout", 0.1)
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("running then")]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("still running")]
     words = line.split()
-    assert words[:2] == ["running", "then"]
+    assert words[:2] == ["still", "running"]
     assert {"long", "in/late"} <= set(words)
     assert not {"done", "waits"} & set(words)

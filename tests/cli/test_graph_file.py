@@ -31,7 +31,7 @@ def entry(name: str, *requires: str, **options: Any) -> dict[str, Any]:
 
 
 def test_a_graph_runs_with_journal_report_and_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs run in the order of their requirements, with results and groups; a second run restores them."""
+    """The jobs of a graph file run in order, pass on results, and are restored by a second run with the journal."""
     monkeypatch.chdir(tmp_path)
     jobs = [
         entry("last", "group", command="cat > out", stdin={"result": "first"}, writes=["out"]),
@@ -50,7 +50,7 @@ def test_a_graph_runs_with_journal_report_and_events(tmp_path: Path, monkeypatch
 
 
 def test_each_field_of_a_graph_file_sets_the_option_of_the_same_name(tmp_path: Path) -> None:
-    """Commands and groups have the options of the Python classes, and all are in the schema of the package."""
+    """Commands and groups of a graph file have the options of the Python classes, and the schema has all of them."""
     options: dict[str, Any] = {
         "timeout": 2.5, "retry": 1, "priority": 3, "run_if": "succeeded", "needs": {"cpu": 1}, "idle_timeout": 4.0,
         "critical": True, "key": "k", "version": 2, "redact": True, "expected_duration": 7.0,
@@ -88,18 +88,18 @@ LONG_CYCLE = [entry(f"j{number}", f"j{(number + 1) % 99}") for number in range(9
     [
         ("{", "it is not JSON: Expecting property name"),
         ("[]", "Expected `object`, got `array`"),
-        ('{"jobs": []}', 'the version of its form is missing: write "trioflow": 1 - at `$.trioflow`'),
-        ('{"trioflow": 1, "jobs": [], "jobs": []}', "the field 'jobs' is there twice: leave one out - at `$`"),
-        ('{"trioflow": 1, "timeout": NaN}', "it is not JSON: NaN is not a number there"),
-        (r'{"trioflow": 1, "label": "\ud800"}', "half of a character"),
-        ('{"trioflow": 2, "more": 1}', "version 2, and this trioflow reads version 1 - at `$.trioflow`"),
-        ('{"trioflow": 1}', "there is no list of jobs - at `$.jobs`"),
+        ('{"jobs": []}', 'the format version is missing: add "trioflow": 1 - at `$.trioflow`'),
+        ('{"trioflow": 1, "jobs": [], "jobs": []}', "the field 'jobs' occurs more than once: keep one - at `$`"),
+        ('{"trioflow": 1, "timeout": NaN}', "it is not JSON: NaN is not a JSON number"),
+        (r'{"trioflow": 1, "label": "\ud800"}', "unpaired surrogate"),
+        ('{"trioflow": 2, "more": 1}', "version is 2, but this trioflow reads version 1 - at `$.trioflow`"),
+        ('{"trioflow": 1}', "the list \"jobs\" is missing - at `$.jobs`"),
         (b'{"trioflow": 1, "label": "\xff"}', "graph.json"),
         ('{"trioflow":1,"jobs":' + '[{"name":"g","jobs":' * 50_000, "nested too deep"),
     ],
 )  # fmt: skip
 def test_a_file_without_a_graph_is_rejected(tmp_path: Path, text: str | bytes, said: str) -> None:
-    """The exit code is 2, the error has the file and the place, and no job runs."""
+    """A JSON file that is not a valid graph gives exit code 2, and the error has the file and the fault."""
     path = tmp_path / "graph.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     done = trioflow("run", path)
@@ -111,59 +111,59 @@ def test_a_file_without_a_graph_is_rejected(tmp_path: Path, text: str | bytes, s
 @pytest.mark.parametrize(
     ("jobs", "said"),
     [
-        ([entry("a", comand=1)], "'a': there is no field 'comand'; do you mean 'command'? - at `$.jobs[0]`"),
+        ([entry("a", comand=1)], "'a': unknown field 'comand'; do you mean 'command'? - at `$.jobs[0]`"),
         ([entry("a"), entry("b", timeout="5")], "'b': Expected `number`, got `string` - at `$.jobs[1].timeout`"),
         ([{"name": "a"}], "'a' has neither a command nor jobs: give one of them - at `$.jobs[0]`"),
         ([entry("a", jobs=[])], "'a' has both a command and jobs"),
         ([entry("a", command=[])], "the command is empty: give a program and its arguments - at `$.jobs[0]`"),
-        ([entry("a", command=" ")], "'a': the command is empty: give a line for the shell - at `$.jobs[0]`"),
-        ([entry("a", command=["\0"])], "has a NUL in it, which no program can be given - at `$.jobs[0]`"),
+        ([entry("a", command=" ")], "'a': the command is empty: give a command line - at `$.jobs[0]`"),
+        ([entry("a", command=["\0"])], "contains a NUL, which cannot be passed to a program - at `$.jobs[0]`"),
         ([entry("a"), entry("a")], "two jobs are called 'a' - at `$.jobs[1]`"),
-        ([entry("a", "z")], "'a' requires 'z', which is not in its list - at `$.jobs[0]`"),
+        ([entry("a", "z")], "'a' requires 'z', which is not in the same group - at `$.jobs[0]`"),
         ([entry("a", stdin={"result": "z"})], "'a' requires 'z'"),
-        ([entry("c", "b"), entry("a", "b"), entry("b", "a")], "in a circle: b -> a -> b - at"),
-        ([entry("a", "a")], "in a circle: a -> a - at `$.jobs`"),
-        (LONG_CYCLE, "circle: j0 -> j1 -> j2 -> j3 -> j4 -> j5 -> j6 -> j7 -> ... -> j0"),
-        ([{"name": "g", "jobs": [entry("a", "g")]}], "which is not in its list - at `$.jobs[0].jobs[0]`"),
-        ([entry("a", jobs_window=2)], "'jobs_window' is for groups, not for 'a'"),
-        ([{"name": "g", "jobs": [], "cwd": "/"}], "'cwd' is for commands, not for 'g'"),
+        ([entry("c", "b"), entry("a", "b"), entry("b", "a")], "in a cycle: b -> a -> b - at"),
+        ([entry("a", "a")], "in a cycle: a -> a - at `$.jobs`"),
+        (LONG_CYCLE, "cycle: j0 -> j1 -> j2 -> j3 -> j4 -> j5 -> j6 -> j7 -> ... -> j0"),
+        ([{"name": "g", "jobs": [entry("a", "g")]}], "which is not in the same group - at `$.jobs[0].jobs[0]`"),
+        ([entry("a", jobs_window=2)], "'jobs_window' is for groups, and 'a' is a command"),
+        ([{"name": "g", "jobs": [], "cwd": "/"}], "'cwd' is for commands, and 'g' is a group"),
         ([entry("a", needs={"cpu": 1})], "cpu"),
         ([entry("a", stdout={"to": "file"})], "'a': 'file' is not one of \"DEVNULL\", \"PIPE\", \"STDOUT\" - at"),
-        ([entry("a", stdout={"at": "PIPE"})], "there is no field 'at'; there is \"to\" - at `$.jobs[0].stdout`"),
+        ([entry("a", stdout={"at": "PIPE"})], "unknown field 'at'; known fields: \"to\" - at `$.jobs[0].stdout`"),
         ([entry("a", run_if="succes")], "'succes' is not one of \"failed\", \"settled\", \"succeeded\" - at"),
         ([entry("a", env=1), 5], "'a': Expected `object`, got `integer` - at `$.jobs[0].env`"),
-        ([{"command": ["true"]}], 'it has no name: give "name" - at `$.jobs[0]`'),
-        ([entry("fetch"), entry("a", "fetsh")], "'fetsh', which is not in its list; do you mean 'fetch'? - at"),
-        ([entry("a", restarts=2)], "restarts=2 of 'a': nothing is restarted; give on_timeout='restart' too"),
-        ([entry("a"), entry("b", command=["echo", {"result": "a"}])], "the result of 'a', which is not captured: give"),
+        ([{"command": ["true"]}], 'it has no name: add "name" - at `$.jobs[0]`'),
+        ([entry("fetch"), entry("a", "fetsh")], "'fetsh', which is not in the same group; do you mean 'fetch'? - at"),
+        ([entry("a", restarts=2)], "restarts=2 of 'a': it has no effect without on_timeout='restart'"),
+        ([entry("a"), entry("b", command=["echo", {"result": "a"}])], "result of 'a', whose output is not captured"),
         ([entry("a", stdout="f"), entry("b", stdin={"result": "a"})], 'that job "stdout": {"to": "PIPE"} - at'),
-        ([{"name": "g", "jobs": []}, entry("b", stdin={"result": "g"})], "which is a group, and has none - at"),
+        ([{"name": "g", "jobs": []}, entry("b", stdin={"result": "g"})], "which is a group and has none - at"),
     ],
 )  # fmt: skip
 def test_invalid_job_of_a_graph_file_is_rejected_with_its_json_path(tmp_path: Path, jobs: Any, said: str) -> None:
-    """The error lists the names of a cycle, of which a long one is shortened."""
+    """An error for an invalid job has its JSON path; an error for a cycle lists the first jobs of the cycle."""
     done = trioflow("run", graph(tmp_path, jobs))
     assert done.exit_code == 2, done.output
     assert said in done.output
 
 
 def test_all_problems_of_a_graph_file_are_reported_together(tmp_path: Path) -> None:
-    """Each problem has a line, and equal ones share one; invalid values of fields do not hide wrong names."""
+    """Each problem of a graph file has a line, equal ones share one, and bad values do not hide wrong names."""
     inner = [entry("x", "y"), entry("y", retrys=1)]
     jobs = [entry("a", "z", retrys=2), {"name": "g", "jobs": inner}, entry("c", "d"), entry("d", "c")]
     done = trioflow("check", graph(tmp_path, jobs, policy="fif"))
     assert done.exit_code == 2
     assert done.output.split(": ", 2)[2].splitlines() == [
-        "4 things are wrong",
+        "4 problems",
         """  'fif' is not one of "auto", "critical-path", "fifo" - at `$.policy`""",
-        "  'a': there is no field 'retrys'; do you mean 'retry'? - at `$.jobs[0]`; the same for 'g/y'",
-        "  'a' requires 'z', which is not in its list - at `$.jobs[0]`",
-        "  jobs require each other in a circle: c -> d -> c - at `$.jobs`",
+        "  'a': unknown field 'retrys'; do you mean 'retry'? - at `$.jobs[0]`; the same for 'g/y'",
+        "  'a' requires 'z', which is not in the same group - at `$.jobs[0]`",
+        "  jobs require each other in a cycle: c -> d -> c - at `$.jobs`",
     ]
 
 
 def test_invalid_stdout_causes_no_second_error_about_the_missing_result(tmp_path: Path) -> None:
-    """The job that uses the result is not reported."""
+    """If the stdout of a job is invalid, the job that uses its result is not reported as well."""
     jobs = [entry("a", stdout={"to": "PIP"}), entry("b", stdin={"result": "a"})]
     said = trioflow("check", graph(tmp_path, jobs)).output
     assert len(said.splitlines()) == 1
@@ -171,7 +171,7 @@ def test_invalid_stdout_causes_no_second_error_about_the_missing_result(tmp_path
 
 
 def test_invalid_options_of_several_jobs_are_reported_together(tmp_path: Path) -> None:
-    """An invalid job hides no error in jobs that require it."""
+    """An invalid job of a graph file hides no error in jobs that require it."""
     jobs = [entry("a", command=[]), entry("b", "a", restarts=1), {"name": "g", "jobs": [entry("x", jobs_window=1)]}]
     said = trioflow("run", graph(tmp_path, jobs, pool={"cpu": -1})).output
     assert [re.sub(".* - at `", "", line) for line in said.splitlines()[1:]] == [
@@ -181,35 +181,35 @@ def test_invalid_options_of_several_jobs_are_reported_together(tmp_path: Path) -
 
 
 def test_long_lists_of_problems_are_truncated(tmp_path: Path) -> None:
-    """The first 20 problems are shown, and the others are counted; long values are shortened."""
+    """The first 20 problems of a graph file are shown, and the others are counted; long values are shortened."""
     said = trioflow("run", graph(tmp_path, [entry(f"j{number}", **{f"k{number}": 1}) for number in range(30)])).output
-    assert "30 things are wrong" in said
-    assert said.splitlines()[-2:] == ["  'j19': there is no field 'k19' - at `$.jobs[19]`", "  and 10 more"]
+    assert "30 problems" in said
+    assert said.splitlines()[-2:] == ["  'j19': unknown field 'k19' - at `$.jobs[19]`", "  and 10 more"]
     assert len(trioflow("run", graph(tmp_path, [entry("a", run_if="x" * 9_999)])).output) < 600
 
 
 def test_duplicate_keys_are_reported_with_their_job(tmp_path: Path) -> None:
-    """JSON parsers silently choose one of the two values."""
+    """A key that occurs twice is an error, because JSON parsers silently choose one of the two values."""
     path = tmp_path / "graph.json"
     job = '{"name": "a", "command": ["true"], "timeout": 1, "timeout": 2, "env": {"A": "1", "A": "2"}}'
     path.write_text(f'{{"trioflow": 1, "jobs": [{job}]}}')
     said = trioflow("check", path).output
-    assert "'a': the field 'timeout' is there twice: leave one out - at `$.jobs[0]`" in said
-    assert "'a': the field 'A' is there twice: leave one out - at `$.jobs[0].env`" in said
+    assert "'a': the field 'timeout' occurs more than once: keep one - at `$.jobs[0]`" in said
+    assert "'a': the field 'A' occurs more than once: keep one - at `$.jobs[0].env`" in said
 
 
 def test_check_of_a_graph_file_reports_what_a_run_would_reject(tmp_path: Path) -> None:
-    """`run` reports the first problem, `check` those of all jobs."""
+    """For a graph file, `run` reports the first problem, and `check` those of all jobs."""
     path = graph(tmp_path, [entry("a", needs={"gpu": 1}), entry("b", needs={"cpu": 3})], pool={"cpu": 2})
-    hint = "'a' needs gpu=1, which is in no pool around it (they have cpu)"
+    hint = "'a' needs gpu=1, which no enclosing pool has (they have cpu)"
     assert hint in trioflow("run", path).output
     found = trioflow("check", path).output
     assert hint in found
-    assert "rejected    b: 'b' needs cpu=3, and there is only 2 in total" in found
+    assert "rejected    b: 'b' needs cpu=3, but the total is only 2" in found
 
 
 def test_job_names_are_never_used_as_paths_control_sequences_or_code(tmp_path: Path) -> None:
-    """Jobs with hostile names run like any others, and control characters are not printed."""
+    """Jobs of a graph file with hostile names run like any others, and control characters are not printed."""
     names = ["../../etc", "\x1b[31mred\x07", "a/b", "$(touch owned)", "__proto__", "", " ", "x" * 10_000, "‮abc", "-rf"]
     done = trioflow("run", "--no-monitor", graph(tmp_path, [entry(name) for name in names]))
     assert done.exit_code == 0, done.output
@@ -220,7 +220,7 @@ def test_job_names_are_never_used_as_paths_control_sequences_or_code(tmp_path: P
 
 
 def test_set_and_a_name_are_rejected_for_a_graph_file(tmp_path: Path) -> None:
-    """A graph file has no functions, and so no parameters."""
+    """`--set` and a name after the colon are rejected for a graph file, which has no functions."""
     path = graph(tmp_path, [entry("a")])
     assert "which has no functions" in trioflow("run", path, "--set", "a=1").output
     assert "which has no functions" in trioflow("run", f"{path}:scenario").output

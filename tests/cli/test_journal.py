@@ -34,29 +34,29 @@ def lines(*arguments: Any) -> list[str]:
 
 
 def test_second_run_with_a_journal_restores_the_jobs(tmp_path: Path, file: Path) -> None:
-    """The last line has the number of restored jobs."""
+    """A second run with the same journal restores all jobs, and its last line has their number."""
     assert "all 3 jobs succeeded, " in ran(tmp_path, file).output
     assert "3 succeeded (3 restored)" in ran(tmp_path, file).output
 
 
 def test_file_that_is_no_journal_is_a_usage_error(tmp_path: Path, file: Path) -> None:
-    """The error has the reason, and no traceback."""
+    """For a file that is no journal, or is missing, the usage error says so."""
     file.write_text("hello")
     result = ran(tmp_path, file)
     assert result.exit_code == 2
-    assert "this is not a journal" in result.output
+    assert "this file is not a journal" in result.output
     assert trioflow("journal", file).exit_code == 2
     assert "no such file" in trioflow("journal", tmp_path / "none").output
 
 
 def timeless(line: str) -> str:
-    """Remove from each line when its job settled, and how long it took."""
+    """Remove from a line when its job settled, and how long it took."""
     state, rest = re.split(r" +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +[\d.]+ [mµ]?s  ", line)
     return " ".join([state, *rest.split()])
 
 
 def test_journal_list_shows_restored_jobs_and_why_others_ran(tmp_path: Path, file: Path) -> None:
-    """Each job has a line with its time of settling and its duration; the last line is about the last run."""
+    """`journal` lists each job as restored, or with the reason why it ran; the last line is about the last run."""
     ran(tmp_path, file)
     assert [timeless(line) for line in lines(file)[:2]] == ["ran a 2", "ran b 4"]
     ran(tmp_path, file, CODE.replace("double, 2", "double, 5"))
@@ -64,12 +64,12 @@ def test_journal_list_shows_restored_jobs_and_why_others_ran(tmp_path: Path, fil
     assert timeless(a) == "restored a 2"
     assert timeless(b) == "ran b argument 1 has changed from 2 to 5"
     assert timeless(c).startswith("restored '; DROP TABLE jobs")
-    assert last.startswith("3 jobs, 2 runs; the last of 'Scheduler', begun 2")
+    assert last.startswith("3 jobs, 2 runs; last run: 'Scheduler', started 2")
     assert re.search(r": ✓ all 3 jobs succeeded, [\d.]+ m?s$", last)
 
 
 def test_journal_show_prints_the_details_of_the_selected_jobs(tmp_path: Path, file: Path) -> None:
-    """Jobs are selected by path or pattern."""
+    """`journal show` prints the results and fingerprints of jobs that are selected by path or pattern."""
     ran(tmp_path, file)
     shown = lines(file, "show", "a")
     assert "result:      2" in shown
@@ -78,7 +78,7 @@ def test_journal_show_prints_the_details_of_the_selected_jobs(tmp_path: Path, fi
 
 
 def test_job_removed_by_journal_forget_runs_again(tmp_path: Path, file: Path) -> None:
-    """The other jobs are restored."""
+    """After `journal forget`, the forgotten job runs again, and the others are restored."""
     ran(tmp_path, file)
     assert lines(file, "forget", "'; DROP*") == ["forgotten: 1 job"]
     assert "3 succeeded (2 restored)" in ran(tmp_path, file).output
@@ -88,7 +88,7 @@ def test_job_removed_by_journal_forget_runs_again(tmp_path: Path, file: Path) ->
 
 
 def test_tables_of_a_journal_are_those_of_the_docs(tmp_path: Path, file: Path) -> None:
-    """Other programs read the tables by the names on the page about journals."""
+    """Other programs may read a journal by the names of tables and columns in docs/explained/journals.md."""
     ran(tmp_path, file)
     page = (ROOT / "docs" / "explained" / "journals.md").read_text()
     with contextlib.closing(sqlite3.connect(file)) as db:
@@ -113,13 +113,13 @@ scenario = Scheduler(Job(work, label="fine"), f, once, late, blocked, label="all
 
 @pytest.mark.parametrize("keep", ["", ", keep_jobs=False"])
 def test_the_journal_list_has_failures_with_their_errors(tmp_path: Path, file: Path, keep: str) -> None:
-    """A failed job has the reason why it ran, and its error; the list ends with the verdict of the run."""
+    """In a journal's lists, a failed job has its error and why it ran; the last line has the verdict of the run."""
     first, second = (FAILING.replace("NUMBER", number).replace("KEEP", keep) for number in "01")
     ran(tmp_path, file, first)
     said = ran(tmp_path, file, second).output
     table = [re.split("  +", line) for line in lines(file, "why")]
     assert {row[0]: row[-1] for row in table[1:-1]} == {
-        "f": "the journal did not have it; CommandError: exit code 3: echo broken >&2; exit 3",
+        "f": "not in the journal; CommandError: exit code 3: echo broken >&2; exit 3",
         "late": "JobTimeout: 'late' did not end within its timeout of 0.001 s: give it more time with timeout=, or "
         "choose on_timeout='move_on' or 'restart'",
         "once": "its function has changed from flow:work to flow:fail; OSError: broken",
@@ -133,7 +133,7 @@ def test_the_journal_list_has_failures_with_their_errors(tmp_path: Path, file: P
 
 
 def test_journal_vacuum_shrinks_the_file(tmp_path: Path, file: Path) -> None:
-    """The file keeps its size when jobs are forgotten, until it is vacuumed."""
+    """A journal keeps its size when jobs are forgotten, until `journal vacuum` shrinks it."""
     many = "async def work(number): return 'x' * 1000\nscenario = Scheduler(*[Job(work, n) for n in range(500)])"
     ran(tmp_path, file, many)
     assert lines(file, "forget", "*") == ["forgotten: 500 jobs"]
@@ -143,14 +143,14 @@ def test_journal_vacuum_shrinks_the_file(tmp_path: Path, file: Path) -> None:
 
 
 def test_journal_list_shows_that_a_run_was_killed(tmp_path: Path, file: Path) -> None:
-    """The last line has the process and its machine."""
+    """If the last run was killed, the last line of `journal` says so, with the process and its machine."""
     code = CODE + "import os\nscenario.add(ThreadJob(os._exit, 3, label='die', required=list(scenario)))\n"
     assert process("run", written(tmp_path, code), "--journal", file, "--no-monitor").returncode == 3
-    assert re.search(r"; the last of 'Scheduler', begun .*: was killed \(process \d+ on .*\)", lines(file)[-1])
+    assert re.search(r"; last run: 'Scheduler', started .*: was killed \(process \d+ on .*\)", lines(file)[-1])
 
 
 def test_journal_check_reports_damaged_rows_and_results(tmp_path: Path, file: Path) -> None:
-    """The exit code is 1, and the damaged jobs run again."""
+    """`journal check` names each job with a damaged row or result, and exits with code 1."""
     ran(tmp_path, file, CODE + "async def large(): return 'x' * 2_000_000\nscenario.add(Job(large, label='large'))")
     assert lines(file, "check") == ["4 jobs, 1 large result: no damage"]
     (large,) = file.with_name("run.db-results").iterdir()
@@ -164,16 +164,16 @@ def test_journal_check_reports_damaged_rows_and_results(tmp_path: Path, file: Pa
     assert result.output.splitlines() == [
         "b: its row is damaged",
         "large: its stored result cannot be used: its contents have changed",
-        "4 jobs, 1 large result: 2 damaged; these jobs run again",
+        "4 jobs, 1 large result: 2 damaged; these jobs will run again",
     ]
 
 
 def test_journal_why_lists_each_job_that_ran_with_the_reason(tmp_path: Path, file: Path) -> None:
-    """The last line has the number of restored jobs."""
+    """`journal why` has a line for each job that ran, with the reason, and then the number of restored jobs."""
     ran(tmp_path, file)
     first = lines(file, "why")
     assert first[0].split() == ["job", "took", "why", "it", "ran"]
-    assert all(line.endswith("the journal did not have it") for line in first[1:-1])
+    assert all(line.endswith("not in the journal") for line in first[1:-1])
     ran(tmp_path, file)
     assert lines(file, "why")[1:] == ["0 ran, 3 restored"]
     assert lines(file, "forget", "a") == ["forgotten: 1 job"]
@@ -182,22 +182,22 @@ def test_journal_why_lists_each_job_that_ran_with_the_reason(tmp_path: Path, fil
 
 
 def test_journal_backup_is_a_complete_journal(tmp_path: Path, file: Path) -> None:
-    """The backup includes large results and can be restored from; existing files are never overwritten."""
+    """`journal backup` copies large results as well, and never overwrites a file; a run can restore from the copy."""
     code = CODE + "async def large(): return 'x' * 2_000_000\nscenario.add(Job(large, label='large'))"
     ran(tmp_path, file, code)
     copy = tmp_path / "copy.db"
-    assert lines(file, "backup", copy) == [f"4 jobs and 1 large result are in '{copy}'"]
+    assert lines(file, "backup", copy) == [f"copied 4 jobs and 1 large result to '{copy}'"]
     assert lines(copy, "check") == ["4 jobs, 1 large result: no damage"]
     assert sorted(one.name for one in tmp_path.glob("copy*")) == ["copy.db", "copy.db-results"]
     assert "4 succeeded (4 restored)" in ran(tmp_path, copy, code).output
     again = trioflow("journal", file, "backup", copy)
     assert again.exit_code == 2
-    assert "is there already" in again.output
+    assert "already exists" in again.output
     assert trioflow("journal", file, "backup", tmp_path / "none" / "copy.db").exit_code == 2
 
 
 def test_journal_backup_fails_if_a_large_result_is_missing(tmp_path: Path, file: Path) -> None:
-    """The backup would be incomplete; no part of it is left on disk."""
+    """If a large result is missing, `journal backup` fails and leaves no incomplete copy."""
     ran(tmp_path, file, CODE + "async def large(): return 'x' * 2_000_000\nscenario.add(Job(large, label='large'))")
     (large,) = file.with_name("run.db-results").iterdir()
     large.unlink()

@@ -17,7 +17,7 @@ TWO = "x = Scheduler(Job(work, label='a'), CommandJob(['echo', 'from a command']
 
 
 def test_events_option_writes_a_line_for_each_event(tmp_path: Path) -> None:
-    """The lines are valid events, and have the paths of the jobs in the order of their ends."""
+    """`--events FILE` writes valid events, one a line, with the paths of the jobs in the order in which they end."""
     done = run("--events", tmp_path / "events", written(tmp_path, TWO))
     assert done.exit_code == 0
     events = checked((tmp_path / "events").read_text())
@@ -33,7 +33,7 @@ def test_events_on_standard_output_move_other_output_to_standard_error(tmp_path:
 
 
 def test_reader_of_events_that_closes_the_pipe_does_not_stop_the_run(tmp_path: Path) -> None:
-    """The run completes, as in `trioflow run --events - flow.py | head -1`."""
+    """A run completes even if the reader of its events closes the pipe, as `head -1` does."""
     code = "x = Scheduler(*[Job(anyio.sleep, 0.01) for _ in range(30)], Job(work), jobs_window=1)"
     with Python(
         [*WORDS, "run", "--events", "-", written(tmp_path, code)],
@@ -48,7 +48,7 @@ def test_reader_of_events_that_closes_the_pipe_does_not_stop_the_run(tmp_path: P
 
 
 def test_events_file_in_a_missing_directory_is_a_usage_error(tmp_path: Path) -> None:
-    """The error says that there is no such directory."""
+    """If the directory of the `--events` file is missing, the usage error says so."""
     done = run("--events", tmp_path / "no" / "events", written(tmp_path, TWO))
     assert done.exit_code == 2
     assert "there is no directory" in done.output
@@ -56,7 +56,7 @@ def test_events_file_in_a_missing_directory_is_a_usage_error(tmp_path: Path) -> 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a pseudo-file of Linux")
 def test_full_disk_for_events_does_not_stop_the_run(tmp_path: Path) -> None:
-    """The log has the error; the exit code is that of the run."""
+    """If the events are on a full disk, the log has the error, and the exit code is that of the run."""
     done = process("run", "--no-monitor", "--events", "/dev/full", written(tmp_path, TWO))
     assert done.returncode == 0
     assert "No space left" in done.stderr
@@ -66,7 +66,7 @@ def test_full_disk_for_events_does_not_stop_the_run(tmp_path: Path) -> None:
 
 
 def test_monitor_shows_a_finished_run_from_its_events(tmp_path: Path) -> None:
-    """`trioflow monitor FILE` ends when the run has ended, and `-` reads a pipe."""
+    """`trioflow monitor` shows the verdict of a finished run from a file of events, or from a pipe."""
     run("--events", tmp_path / "events", written(tmp_path, TWO))
     done = trioflow("monitor", tmp_path / "events")
     assert done.exit_code == 0
@@ -77,7 +77,7 @@ def test_monitor_shows_a_finished_run_from_its_events(tmp_path: Path) -> None:
 
 
 def test_monitor_follows_the_events_of_a_running_process(tmp_path: Path) -> None:
-    """The monitor ends when the run of the other process has ended."""
+    """`trioflow monitor` follows the events of a run in another process, and ends when that run has ended."""
     code = "x = Scheduler(Job(anyio.sleep, 1.5, label='long'), label='far')"
     file = written(tmp_path, code)
     events = tmp_path / "events"
@@ -92,17 +92,17 @@ def test_monitor_follows_the_events_of_a_running_process(tmp_path: Path) -> None
 
 
 def test_monitor_reports_that_the_events_of_a_killed_run_are_incomplete(tmp_path: Path) -> None:
-    """The exit code is 1, and an error says that the last events are missing."""
+    """If a run was killed, `trioflow monitor` exits with code 1 and says that the last events are missing."""
     code = "import os, signal\nx = Scheduler(Job(work), Job(anyio.sleep, 0.3, label='n'))\n"
     code += "x.add(Job(lambda: os.kill(os.getpid(), 9) or work(), required=list(x)))"
     assert process("run", "--events", tmp_path / "events", written(tmp_path, code)).returncode == -9
     done = process("monitor", tmp_path / "events")
     assert done.returncode == 1
-    assert "the events of the end are missing" in done.stderr
+    assert "the last events are missing" in done.stderr
 
 
 def test_monitor_rejects_a_file_without_events(tmp_path: Path) -> None:
-    """The error names the option that writes events."""
+    """For a file without events, the error of `trioflow monitor` names the option that writes them."""
     file = tmp_path / "x"
     file.write_text("nothing\n")
     done = process("monitor", file)
@@ -114,7 +114,7 @@ def test_monitor_rejects_a_file_without_events(tmp_path: Path) -> None:
 
 
 def test_junit_and_summary_options_write_reports_for_ci(tmp_path: Path) -> None:
-    """The exit code is that of the run."""
+    """`--junit` and `--summary` write reports that count the failures; the exit code is that of the run."""
     code = "x = Scheduler(Job(work, label='a'), Job(fail, label='b'), label='two')"
     done = run("--junit", tmp_path / "j.xml", "--summary", tmp_path / "s.md", written(tmp_path, code))
     assert done.exit_code == 3
@@ -125,7 +125,7 @@ def test_junit_and_summary_options_write_reports_for_ci(tmp_path: Path) -> None:
 def test_on_github_actions_summary_and_annotations_are_written_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The traceback is printed once, in a group of the log."""
+    """On GitHub Actions, a failure has an annotation and one traceback, and the summary file is written."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "s.md"))
     done = run(written(tmp_path, "x = Scheduler(Job(fail, label='b'))"))

@@ -47,8 +47,8 @@ EXIT_CODES = {
 
 
 @pytest.mark.parametrize("case", EXIT_CODES)
-def test_exit_code_of_run_depends_on_the_outcome(tmp_path: Path, backend: str, case: str) -> None:
-    """Both backends give the same exit code."""
+def test_each_outcome_of_a_run_has_its_exit_code(tmp_path: Path, backend: str, case: str) -> None:
+    """Success, failures, stopped runs, invalid scenarios and interruptions have different exit codes."""
     code, text = EXIT_CODES[case]
     done = ran(tmp_path, text, "--backend", backend)
     assert done.exit_code == code, done.output
@@ -63,7 +63,7 @@ def test_validation_error_has_no_traceback_and_refers_to_check(tmp_path: Path) -
 
 
 def test_an_error_refers_to_check_only_if_check_finds_it(tmp_path: Path) -> None:
-    """If `check` finds no fault, the error does not refer to it."""
+    """An error of `run` that `check` would not find does not refer the user to `check`."""
     done = ran(tmp_path, EXIT_CODES["not a limiter"][1])
     assert done.exit_code == 2
     assert re.fullmatch(r"Error: jobs_window=.*\n", done.stderr)
@@ -73,9 +73,7 @@ def test_an_error_refers_to_check_only_if_check_finds_it(tmp_path: Path) -> None
 
 
 def test_the_verdict_is_below_the_output_of_the_jobs(tmp_path: Path) -> None:
-    """After a success there is one line of verdict, and one of counts if it adds something; the standard
-    error is empty.
-    """
+    """After a success, a line of verdict follows the output, and one of counts if it adds something; no errors."""
     done = ran(tmp_path, "x = Scheduler(Job(work), Scheduler(Job(work)), Job(anyio.sleep, 9, forever=True))")
     said = r"works\nworks\nScheduler  ✓ all 2 jobs succeeded, [\d.]+ [mµ]?s\n3 jobs: 2 succeeded, 1 forever\n"
     assert re.fullmatch(said, done.stdout)
@@ -83,7 +81,7 @@ def test_the_verdict_is_below_the_output_of_the_jobs(tmp_path: Path) -> None:
 
 
 def test_failures_are_on_the_standard_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Each kind of failure is printed there once; verdict and counts are on standard output."""
+    """Each kind of failure is printed once, on standard error; verdict and counts are on standard output."""
     done = ran(tmp_path, FAILS)
     assert "\nfailure of b:\n" in done.stderr
     assert done.stderr.count("OSError: broken") == 1
@@ -93,7 +91,7 @@ def test_failures_are_on_the_standard_error(tmp_path: Path, caplog: pytest.LogCa
 
 
 def test_verdict_of_a_stopped_run_has_the_reason(tmp_path: Path) -> None:
-    """The run is stopped by a timeout; standard error is empty."""
+    """The verdict of a run stopped by its timeout says that it timed out; standard error is empty."""
     done = ran(tmp_path, EXIT_CODES["timeout"][1])
     assert re.search(r"✗ timed out, 0 of 1 job succeeded, [\d.]+ [mµ]?s\n1 job: 1 cancelled\n", done.stdout)
     assert done.stderr == ""
@@ -101,7 +99,7 @@ def test_verdict_of_a_stopped_run_has_the_reason(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["Job(broken)", "ThreadJob(deep)", "Scheduler(Job(broken), critical_jobs=True)"])
 def test_tracebacks_of_failures_have_only_frames_of_the_users_code(tmp_path: Path, backend: str, kind: str) -> None:
-    """A traceback begins in the user's code, without frames of trioflow or of libraries between them."""
+    """The traceback of a failure begins in the user's code, and has no frames of trioflow or of libraries between."""
     code = f"""
     def deep():
         {{}}["x"]
@@ -117,7 +115,7 @@ def test_tracebacks_of_failures_have_only_frames_of_the_users_code(tmp_path: Pat
 
 
 def test_tracebacks_keep_frames_of_libraries_that_the_users_code_calls(tmp_path: Path) -> None:
-    """Frames of libraries that the user's code calls are shown, in causes and groups too."""
+    """Tracebacks show frames of libraries that the user's code calls, also in causes and groups."""
     code = """
     async def broken():
         try:
@@ -151,7 +149,7 @@ MOST = """
 
 
 def test_jobs_option_replaces_the_window_of_the_scheduler(tmp_path: Path) -> None:
-    """`--jobs 0` means no window."""
+    """`--jobs` replaces the scheduler's own window, and `--jobs 0` removes it."""
     code = f"""{MOST}
     jobs = [Job(count) for _ in range(5)]
     x = Scheduler(jobs, Job(tell, required=jobs), jobs_window=3)
@@ -162,7 +160,7 @@ def test_jobs_option_replaces_the_window_of_the_scheduler(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_jobs_option_limits_the_whole_run_with_all_nested_schedulers(tmp_path: Path, backend: str) -> None:
-    """Nested jobs count at any depth, even if their scheduler has a window; forever jobs do not count."""
+    """`-j` limits the running jobs at any depth, even in schedulers with windows; forever jobs do not count."""
     code = f"""{MOST}
     def counts(n, **options):
         return Scheduler((Job(count) for _ in range(n)), **options)
@@ -179,21 +177,21 @@ def test_jobs_option_limits_the_whole_run_with_all_nested_schedulers(tmp_path: P
 
 
 def test_timeout_option_stops_the_run(tmp_path: Path) -> None:
-    """The exit code is 1, and the verdict has the reason."""
+    """A run that is stopped by `--timeout` exits with code 1, and its verdict says that it timed out."""
     done = ran(tmp_path, "x = Scheduler(Job(anyio.sleep, 99))", "--timeout", 0.001)
     assert done.exit_code == 1
     assert "timed out" in done.stdout
 
 
 def test_timeout_option_accepts_units(tmp_path: Path) -> None:
-    """As for a batch, the value is a number of seconds, or numbers with units."""
+    """The value of `--timeout` is a number of seconds, or numbers with units, such as 1m30s."""
     tell = "import trioflow.abc\nclass Tell(trioflow.abc.Instrument):\n    def before_run(self, scheduler): "
     code = f"{tell}print(scheduler._run.timeout)\nx = Scheduler(Job(anyio.sleep, 0), instruments=[Tell()])"
     assert "90.0\n" in ran(tmp_path, code, "--timeout", "1m30s").stdout
 
 
 def test_critical_option_stops_the_run_at_the_first_failure(tmp_path: Path) -> None:
-    """Failures of nested jobs count, those of jobs with `critical=False` do not."""
+    """`--critical` stops a run at the first failure, nested or not, except those of jobs with `critical=False`."""
     last = "last = Job(work, label='last', required="
     done = ran(tmp_path, f"inner = Scheduler(Job(fail))\n{last}inner)\nscenario = Scheduler(inner, last)", "--critical")
     assert done.exit_code == 1
@@ -203,7 +201,7 @@ def test_critical_option_stops_the_run_at_the_first_failure(tmp_path: Path) -> N
 
 
 def test_backend_option_selects_the_event_loop(tmp_path: Path) -> None:
-    """The choices are trio and asyncio."""
+    """`--backend` selects whether jobs run on trio or on asyncio."""
     code = """
     import trio
     async def tell():
@@ -219,14 +217,14 @@ def test_backend_option_selects_the_event_loop(tmp_path: Path) -> None:
     [("--backend", "curio"), ("--jobs", "-1"), ("--timeout", "0"), ("--timeout", "soon"), ("--timeout", "nan")],
 )
 def test_invalid_values_of_run_options_are_rejected(tmp_path: Path, option: str, value: str) -> None:
-    """The usage error names the option."""
+    """The usage error for an invalid value of an option of `run` names the option."""
     done = ran(tmp_path, "print('loaded')", option, value)
     assert done.exit_code == 2
     assert option in done.stderr
 
 
 def test_set_values_are_passed_to_the_function_that_builds_the_scheduler(tmp_path: Path) -> None:
-    """The values have the types of the parameters."""
+    """Values of `--set` are passed to the function that builds the scheduler, with the types of its parameters."""
     code = """
     def scenario(times: int, word="x"):
         return Scheduler(Job(say, word * times))
@@ -237,7 +235,7 @@ def test_set_values_are_passed_to_the_function_that_builds_the_scheduler(tmp_pat
 
 
 def test_help_of_run_has_the_options_in_three_groups() -> None:
-    """Each option is in one of the groups."""
+    """`run --help` has the options in three groups: which jobs, how it runs, and what it writes."""
     text = run("--help").stdout
     assert "  FILE" not in text
     groups = [text.index(f"\n{title}:\n") for title in ("Which jobs", "How it runs", "What it writes")]

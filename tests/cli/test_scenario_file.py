@@ -1,4 +1,4 @@
-"""The command finds the scheduler in a user's file, and calls the function that builds one."""
+"""How the command finds the scheduler in a user's file, and calls a function that builds one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_only_scheduler_of_a_file_is_the_default(tmp_path: Path) -> None:
 
 
 def test_the_only_outermost_scheduler_is_the_default(tmp_path: Path) -> None:
-    """Nested schedulers are no candidates; one scheduler with two names counts once."""
+    """Without NAME, the only outermost scheduler is used, even if it has two names; nested ones are no candidates."""
     code = """
     inner = Scheduler(Job(work, label="a"), label="inner")
     outer = same = Scheduler(inner, label="outer")
@@ -50,19 +50,19 @@ def made():
 """
 
 
-def test_scheduler_called_scenario_is_the_default_of_several(tmp_path: Path) -> None:
-    """Of several schedulers, the one named `scenario` is used."""
+def test_of_several_schedulers_the_one_named_scenario_is_the_default(tmp_path: Path) -> None:
+    """If a file has several schedulers, the one named `scenario` is used."""
     assert listed(written(tmp_path, SEVERAL)) == ["b"]
 
 
 @pytest.mark.parametrize(("name", "found"), [("first", "a"), ("inner", "c"), ("made", "d"), ("scenario", "b")])
 def test_name_after_the_colon_selects_a_scheduler_or_a_function(tmp_path: Path, name: str, found: str) -> None:
-    """NAME is any global Scheduler, nested ones included, or a function that returns one."""
+    """In `FILE:NAME`, NAME is any global scheduler, nested ones included, or a function that returns one."""
     assert listed(f"{written(tmp_path, SEVERAL)}:{name}") == [found]
 
 
-def test_several_schedulers_of_which_none_is_called_scenario_are_an_error(tmp_path: Path) -> None:
-    """The usage error lists the names of the outermost schedulers."""
+def test_several_schedulers_without_one_named_scenario_are_an_error(tmp_path: Path) -> None:
+    """If none of several schedulers is named `scenario`, the usage error lists the names of the outermost ones."""
     file = written(tmp_path, SEVERAL.replace("scenario", "middle"))
     done = trioflow("list", file)
     assert done.exit_code == 2
@@ -71,26 +71,26 @@ def test_several_schedulers_of_which_none_is_called_scenario_are_an_error(tmp_pa
     ]  # fmt: skip
 
 
-def test_function_called_scenario_is_the_default_without_a_global_scheduler(tmp_path: Path) -> None:
-    """The function is called, and builds the scheduler."""
+def test_function_named_scenario_is_the_default_without_a_global_scheduler(tmp_path: Path) -> None:
+    """In a file without a global scheduler, the function `scenario` is called to build one."""
     assert listed(written(tmp_path, "def scenario():\n    return Scheduler(Job(work, label='a'))")) == ["a"]
 
 
 def test_scenario_may_be_any_callable_object(tmp_path: Path) -> None:
-    """A partial or any other callable object serves as the function."""
+    """The object named `scenario` may be a partial or any other callable that returns a scheduler."""
     code = "import functools\ndef make(label):\n    return Scheduler(Job(work, label=label))\n"
     assert listed(written(tmp_path, code + "scenario = functools.partial(make, 'a')")) == ["a"]
 
 
 def test_callable_without_a_readable_signature_is_a_usage_error(tmp_path: Path) -> None:
-    """The parameters of `type` cannot be read."""
+    """A callable whose parameters cannot be read, such as `type`, cannot build the scheduler."""
     done = trioflow("list", written(tmp_path, "scenario = type"))
     assert done.exit_code == 2
     assert "cannot be read" in done.stderr
 
 
 def test_name_of_a_file_may_contain_a_colon(tmp_path: Path) -> None:
-    """A colon in the name of an existing file does not begin NAME; a colon behind it does."""
+    """A colon within the name of an existing file does not begin NAME, but a colon after the name does."""
     file = written(tmp_path, SEVERAL, "odd:name.py")
     assert listed(file) == ["b"]
     assert listed(f"{file}:first") == ["a"]
@@ -110,27 +110,27 @@ def test_scheduler_imported_from_another_file_of_the_directory_is_found(tmp_path
 
 
 def test_users_file_is_not_loaded_as_main(tmp_path: Path) -> None:
-    """The block `if __name__ == "__main__"` is not executed, and sys.argv has no options of the command."""
+    """The user's file is not loaded as `__main__`, and its `sys.argv` has no options of the command."""
     file = written(tmp_path, "import sys\nassert __name__ == 'flow' and len(sys.argv) == 1\nscenario = Scheduler()")
     assert trioflow("list", file).exit_code == 0
 
 
 def test_functions_of_the_users_file_can_be_pickled(tmp_path: Path) -> None:
-    """Other processes can import the module by its name."""
+    """Functions of the user's file can be pickled, because its module can be imported by name."""
     with unchanged_process():
         module = _scenario.load_file(Path(written(tmp_path, "")))
         assert pickle.loads(pickle.dumps(module.work)) is module.work
 
 
 def test_scenario_file_named_like_an_imported_module_does_not_replace_it(tmp_path: Path) -> None:
-    """A file json.py is loaded, and `sys.modules` keeps the module of the standard library."""
+    """A scenario file named json.py is loaded, and `sys.modules` keeps the module of the standard library."""
     with unchanged_process():
         module = _scenario.load_file(Path(written(tmp_path, "", "json.py")))
         assert sys.modules["json"] is not module
 
 
 def test_file_that_changes_within_a_second_is_compiled_again(tmp_path: Path) -> None:
-    """The change has the same length, so that neither the time nor the size of the file shows it."""
+    """A file that changes within a second and keeps its size is compiled again nevertheless."""
     for label in "abc":
         assert listed(written(tmp_path, f"x = Scheduler(Job(work, label='{label}'))")) == [label]
 
@@ -181,7 +181,7 @@ CONVERTED = [
 def test_set_values_are_converted_to_the_type_of_the_parameter(
     tmp_path: Path, parameters: str, settings: list[str], values: dict[str, object]
 ) -> None:
-    """The annotation, or else the default, sets the type; several values make the items of a list."""
+    """The annotation of a parameter, or else its default, sets the type of `--set`; several values make a list."""
     file = written(tmp_path, FUNCTION.format(parameters=parameters))
     with unchanged_process():
         made = _scenario.build_scheduler(Path(file), None, tuple(settings))
@@ -189,7 +189,7 @@ def test_set_values_are_converted_to_the_type_of_the_parameter(
 
 
 def test_set_values_are_converted_to_paths_enumerations_and_times(tmp_path: Path) -> None:
-    """Any other callable in the annotation is called with the text."""
+    """`--set` makes paths, enumeration members, decimals, times and UUIDs, by calling the annotated type."""
     parameters = "p: Path, c: Colour, d: decimal.Decimal, t: datetime.datetime, u: uuid.UUID"
     code = FUNCTION.format(parameters=parameters).replace("return Sch", "assert values == expected()\n    return Sch")
     code += """
@@ -207,7 +207,7 @@ WRONG = [
     ("n: int", ["n"], "name=value"),
     ("n: int", ["n=five"], "--set n=five: 'five' is not a valid integer"),
     ("n: int", ["n=1", "n=2"], "n= is given 2 times"),
-    ("n: int = 1", ["m=2"], "m=: there is no such parameter; known are: n"),
+    ("n: int = 1", ["m=2"], "m=: unknown parameter; its parameters: n"),
     ("c: Colour", ["c=blue"], "--set c=blue: choose one of red, green"),
     ("m: Literal['a', 'b']", ["m=c"], "--set m=c: choose one of a, b"),
     ("pair: tuple[int, str]", ["pair=1"], "--set pair=1: it takes 2 values"),
@@ -218,7 +218,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("parameters", "settings", "message"), WRONG, ids=[f"{p} {s}" for p, s, _ in WRONG])
 def test_invalid_set_values_are_rejected(tmp_path: Path, parameters: str, settings: list[str], message: str) -> None:
-    """The usage error names the parameter."""
+    """The usage error for an invalid `--set` names the parameter and says what is wrong."""
     words = [word for one in settings for word in ("--set", one)]
     done = trioflow("list", written(tmp_path, FUNCTION.format(parameters=parameters)), *words)
     assert done.exit_code == 2
@@ -226,7 +226,7 @@ def test_invalid_set_values_are_rejected(tmp_path: Path, parameters: str, settin
 
 
 def test_set_is_rejected_for_a_global_scheduler(tmp_path: Path) -> None:
-    """Only a function has parameters."""
+    """`--set` is rejected if the scenario is a global scheduler, because only a function has parameters."""
     done = trioflow("list", written(tmp_path, "x = Scheduler(label='s')"), "--set", "a=1")
     assert done.exit_code == 2
     assert "'s' is a Scheduler" in done.stderr
@@ -236,7 +236,7 @@ def test_set_is_rejected_for_a_global_scheduler(tmp_path: Path) -> None:
 
 
 def test_help_imports_no_view_and_no_subcommand() -> None:
-    """Neither rich nor graphviz nor the modules of a subcommand are imported."""
+    """`trioflow --help` imports neither rich nor graphviz nor the modules of a subcommand."""
     code = """
 import sys
 from trioflow.cli._commands import command

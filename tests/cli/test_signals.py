@@ -1,4 +1,4 @@
-"""Signals to the command: the first ends the run cleanly, the second ends the command immediately."""
+"""Signals to the command: the first ends the run cleanly, and the second ends the command immediately."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def signalled(
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_first_signal_ends_the_run_cleanly(tmp_path: Path, backend: str, number: signal.Signals) -> None:
-    """Jobs unwind, all are shut down, and the summary is printed; the exit code is 130."""
+    """At the first signal, jobs unwind and are shut down, the verdict is printed, and the exit code is 130."""
     file = written(tmp_path, ACTOR.format(shutdown=0))
     code, lines = signalled(file, "--backend", backend, sends={"runs": number})
     assert code == 130
@@ -95,7 +95,7 @@ def test_first_signal_ends_the_run_cleanly(tmp_path: Path, backend: str, number:
 def test_the_second_signal_ends_the_command_at_once(
     tmp_path: Path, first: signal.Signals, second: signal.Signals
 ) -> None:
-    """A second signal, the same or another, does not wait for the shutdown; exit code 130."""
+    """A second signal, the same or another, ends the command with code 130 in the middle of the shutdown."""
     file = written(tmp_path, ACTOR.format(shutdown=60))
     code, lines = signalled(file, sends={"runs": first, "begins": second})
     assert code == 130
@@ -103,7 +103,7 @@ def test_the_second_signal_ends_the_command_at_once(
 
 
 def test_second_signal_ends_the_command_while_a_job_blocks_the_loop(tmp_path: Path, backend: str) -> None:
-    """The exit code is 130."""
+    """A second signal ends the command with code 130 even while a job blocks the event loop."""
     sends = {"blocks": signal.SIGTERM, "a second one quits at once": signal.SIGTERM}
     code, lines = signalled(written(tmp_path, BLOCKS), "--backend", backend, sends=sends)
     assert code == 130
@@ -111,7 +111,7 @@ def test_second_signal_ends_the_command_while_a_job_blocks_the_loop(tmp_path: Pa
 
 
 def test_ctrl_c_while_the_file_is_loaded_ends_the_command_without_a_traceback(tmp_path: Path) -> None:
-    """The exit code is 130."""
+    """Ctrl-C while the user's file is loaded gives exit code 130 and no output."""
     file = written(tmp_path, "import time\nprint('loads', flush=True)\nwhile True: time.sleep(0.01)")
     code, lines = signalled(file, sends={"loads": signal.SIGINT})
     assert code == 130
@@ -119,7 +119,7 @@ def test_ctrl_c_while_the_file_is_loaded_ends_the_command_without_a_traceback(tm
 
 
 def test_signal_handler_of_the_users_file_is_not_replaced(tmp_path: Path) -> None:
-    """If the file handles SIGINT, its handler gets each SIGINT."""
+    """If the user's file has a handler for SIGINT, that handler gets each SIGINT."""
     code = """
     import os, signal
     count = 0
@@ -141,7 +141,7 @@ def test_signal_handler_of_the_users_file_is_not_replaced(tmp_path: Path) -> Non
 
 
 def test_second_signal_makes_the_cursor_visible_again(tmp_path: Path) -> None:
-    """A monitor may have hidden the cursor."""
+    """A second signal makes the cursor visible, because a monitor may have hidden it."""
     ours, theirs = pty.openpty()
     words = [*WORDS, "run", "--no-monitor", written(tmp_path, ACTOR.format(shutdown=60))]
     with Python(words, stdin=theirs, stdout=theirs, stderr=theirs, env=ENVIRONMENT) as process:
@@ -162,7 +162,7 @@ def test_second_signal_makes_the_cursor_visible_again(tmp_path: Path) -> None:
 
 
 def test_sigterm_with_drain_on_term_starts_no_more_jobs(tmp_path: Path) -> None:
-    """Running jobs complete, the verdict is that the run was drained, and the exit code is 1."""
+    """With `--drain-on-term`, running jobs complete after SIGTERM, no others start, and the verdict is "drained"."""
     code, lines = signalled(
         written(tmp_path, DRAINS.format(seconds=0.3)), "--drain-on-term", sends={"runs": signal.SIGTERM}
     )
@@ -174,7 +174,7 @@ def test_sigterm_with_drain_on_term_starts_no_more_jobs(tmp_path: Path) -> None:
 
 
 def test_second_sigterm_cancels_the_running_jobs_of_a_draining_run(tmp_path: Path) -> None:
-    """The verdict is still that the run was drained."""
+    """A second SIGTERM cancels the running jobs of a draining run, whose verdict is still "drained"."""
     sends = {"runs": signal.SIGTERM, "a second one shuts down": signal.SIGTERM}
     code, lines = signalled(written(tmp_path, DRAINS.format(seconds=60)), "--drain-on-term", sends=sends)
     assert code == 1

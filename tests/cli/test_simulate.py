@@ -16,7 +16,7 @@ scenario = Scheduler(*(Job(never, expected_duration=hours * 3600) for hours in (
 
 
 def test_simulate_prints_a_line_for_each_window_and_policy(tmp_path: Path) -> None:
-    """The last line compares the windows under the fastest policy."""
+    """`simulate` prints a row for each window and policy, and compares the windows under the fastest policy."""
     done = trioflow("simulate", written(tmp_path, CODE), "--jobs", "1,2,0", "--policy", "fifo,critical-path")
     assert done.exit_code == 0
     assert (
@@ -36,7 +36,7 @@ with critical-path, 2 slots are enough: no limit gains 0 %
 
 
 def test_simulate_without_options_uses_the_settings_of_the_scheduler(tmp_path: Path) -> None:
-    """Without options there is one line and no advice; with several policies, a sentence compares them."""
+    """Without options, `simulate` prints one row and no advice; with several policies, a sentence compares them."""
     file = written(tmp_path, CODE)
     lines = trioflow("simulate", file).stdout.splitlines()
     assert len(lines) == 2
@@ -45,8 +45,8 @@ def test_simulate_without_options_uses_the_settings_of_the_scheduler(tmp_path: P
     assert lines[3:] == ["", "critical-path takes 25 % less time than fifo"]
 
 
-def test_simulated_window_limits_jobs_in_nested_schedulers_too(tmp_path: Path) -> None:
-    """Nested jobs count, as with `run -j`, and no line uses more slots than its window has."""
+def test_simulated_window_limits_jobs_in_nested_schedulers(tmp_path: Path) -> None:
+    """A simulated window limits the jobs of nested schedulers as well, as `run -j` does."""
     groups = CODE.replace("jobs_window=2", "") + "groups = Scheduler(scenario, Job(never, expected_duration=3600))"
     lines = trioflow("simulate", f"{written(tmp_path, groups)}:groups", "--jobs", "1,2,0").stdout.splitlines()
     assert [line.split()[2] for line in lines[1:4]] == ["7", "4", "3"]
@@ -54,7 +54,7 @@ def test_simulated_window_limits_jobs_in_nested_schedulers_too(tmp_path: Path) -
 
 
 def test_simulated_runs_that_stop_early_have_the_reason(tmp_path: Path) -> None:
-    """No advice about the window follows."""
+    """The row of a simulated run that a timeout stops has the reason, and no advice about the window follows."""
     file = written(tmp_path, CODE.replace("jobs_window=2", "timeout=7200"))
     lines = trioflow("simulate", file, "--jobs", "1,2").stdout.splitlines()
     assert len(lines) == 3
@@ -62,7 +62,7 @@ def test_simulated_runs_that_stop_early_have_the_reason(tmp_path: Path) -> None:
 
 
 def test_simulate_reports_the_number_of_jobs_without_a_known_duration(tmp_path: Path) -> None:
-    """The last line has the assumed duration too; if no duration is known, this is the first line, without advice."""
+    """`simulate` says how many durations are unknown and what it assumes; if all are, it gives no advice."""
     some = written(tmp_path, CODE.replace("scenario =", "more =") + "scenario = Scheduler(more, Job(never))\n")
     assert trioflow("simulate", some).stdout.splitlines()[-1] == (
         "1 of 5 jobs has no known duration, and counts as the median of the others, 1 h"
@@ -74,7 +74,7 @@ def test_simulate_reports_the_number_of_jobs_without_a_known_duration(tmp_path: 
 
 
 def test_invalid_options_of_simulate_are_rejected(tmp_path: Path) -> None:
-    """Windows that are not numbers, unknown policies, and durations of another version have exit code 2."""
+    """Invalid windows, unknown policies and durations of another version end `simulate` with exit code 2."""
     file = written(tmp_path, CODE)
     durations = tmp_path / "durations"
     durations.write_text('{"trioflow durations": 9, "seconds": {}}')
@@ -90,7 +90,7 @@ def test_invalid_options_of_simulate_are_rejected(tmp_path: Path) -> None:
 
 
 def test_advice_names_the_smallest_window_that_is_enough() -> None:
-    """A window is enough if it is nearly as fast as the largest; if none is, the advice is that more slots help."""
+    """The advice names the smallest window that is nearly as fast as the largest, or says that more slots help."""
     assert sufficient_window_text([(4, 200.0), (8, 102.0), (16, 100.0)]) == "8 slots are enough: 16 gain 2 %"
     assert sufficient_window_text([(1, 5.0), (2, 5.0)]) == "1 slot is enough: 2 gain 0 %"
     assert sufficient_window_text([(4, 200.0), (8, 100.0)]) == "more slots help: 8 slots take 50 % less time than 4"

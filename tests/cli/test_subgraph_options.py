@@ -47,9 +47,7 @@ CASES = [
 
 @pytest.mark.parametrize(("patterns", "left"), CASES, ids=[str(case[0]) for case in CASES])
 def test_patterns_select_which_jobs_stay(patterns: dict[str, str], left: str | None) -> None:
-    """--only keeps the named jobs; --from adds their successors, --until their requirements; combined,
-    they intersect.
-    """
+    """--only keeps the named jobs, --from adds successors, --until requirements; combined, they intersect."""
     scheduler, _ = grid()
     if left is None:
         with pytest.raises(click.UsageError):
@@ -60,21 +58,21 @@ def test_patterns_select_which_jobs_stay(patterns: dict[str, str], left: str | N
 
 
 def test_removing_jobs_keeps_the_order_of_the_others() -> None:
-    """The successors of a removed job inherit its requirements, through any number of removed jobs."""
+    """The successors of removed jobs inherit their requirements, however many removed jobs are in between."""
     scheduler, _ = grid()
     assert kept_paths(scheduler, only="a e") == "a e"
     assert edges(scheduler) == {"ae"}
 
 
 def test_without_patterns_the_scenario_is_unchanged() -> None:
-    """Even a scenario that cannot run is not changed."""
+    """Without patterns, a scenario is not changed, not even one that cannot run."""
     a = idle("a")
     scheduler = Scheduler(idle("b", required=a))
     assert kept_paths(scheduler) == "b"
 
 
 def test_selecting_from_a_scenario_that_cannot_run_raises() -> None:
-    """A part of a scenario with a cycle or a missing requirement would hide the fault."""
+    """Selecting jobs of a scenario with a cycle raises, because the selected part would hide the fault."""
     a = idle("a")
     b = idle("b", required=a)
     a.requires(b)
@@ -83,7 +81,7 @@ def test_selecting_from_a_scenario_that_cannot_run_raises() -> None:
 
 
 def test_inputs_of_selected_jobs_are_kept() -> None:
-    """The inputs of inputs are kept too, whatever scheduler they are in."""
+    """Inputs of selected jobs, and their own inputs, are kept, whatever scheduler they are in."""
     first = Job(nothing, label="first")
     second = Job(nothing, first, label="second")
     scheduler, order = Scheduler(first), idle("order")
@@ -94,14 +92,14 @@ def test_inputs_of_selected_jobs_are_kept() -> None:
 
 
 def test_services_that_selected_jobs_require_are_kept() -> None:
-    """A job could not work without the services that it requires."""
+    """The services that a selected job requires are kept, because the job could not work without them."""
     database = Service(serve, label="database", required=(schema := idle("schema")))
     scheduler = Scheduler(schema, database, idle("user", required=database), idle("other", required=database))
     assert kept_paths(scheduler, only="user") == "database user"
 
 
 def test_forever_jobs_are_kept_only_if_they_are_selected() -> None:
-    """A forever job that no kept job requires is left out like any other."""
+    """A forever job that is not selected, and that no kept job requires, is left out like any other."""
     scheduler = Scheduler(idle("a"), idle("watch", forever=True))
     assert kept_paths(scheduler, starts="a") == "a"
 
@@ -134,14 +132,14 @@ def test_patterns_select_jobs_in_nested_schedulers(patterns: dict[str, str], lef
 
 
 def test_nested_schedulers_stay_ordered_if_those_between_them_are_removed() -> None:
-    """A kept scheduler inherits the requirements of a removed one that it requires."""
+    """A kept nested scheduler that required a removed one inherits the requirements of the removed one."""
     scheduler = nested()
     assert kept_paths(scheduler, only="first two/b") == "first two two/b"
     assert edges(scheduler) == {"firsttwo"}
 
 
 def test_parentheses_of_a_default_label_are_literal_in_a_pattern() -> None:
-    """Only `*` and `?` are wildcards."""
+    """In a pattern, `*` is a wildcard, but the parentheses of a default label stand for themselves."""
     scheduler = Scheduler(Job(nothing), Job(nothing), idle("J"))
     keep_selected_jobs(scheduler, only=("noth*",))
     assert len(scheduler) == 2
@@ -150,19 +148,19 @@ def test_parentheses_of_a_default_label_are_literal_in_a_pattern() -> None:
 
 
 def test_pattern_that_equals_a_path_with_a_wildcard_selects_that_job_alone() -> None:
-    """The job `a*` is selected, and `ab` is not."""
+    """If a job is named `a*`, the pattern `a*` selects that job and not `ab`."""
     assert kept_paths(Scheduler(idle("a*"), idle("ab")), only="a*") == "a*"
 
 
 def test_pattern_matches_control_characters_in_their_escaped_form() -> None:
-    """The escaped form of a label is what `list --paths` prints."""
+    """A pattern has control characters of a label in the escaped form that `list --paths` prints."""
     scheduler = Scheduler(idle("a\x1b"), idle("b"))
     keep_selected_jobs(scheduler, only=(r"a\x1b",))
     assert len(scheduler) == 1
 
 
 def test_selecting_from_twenty_thousand_jobs_takes_linear_time() -> None:
-    """Half of a chain of 20,000 jobs is removed; quadratic time would be hours."""
+    """Selecting half of a chain of 20,000 jobs takes linear time; quadratic time would be hours."""
     jobs = [idle(f"{'ab'[n % 2]}{n}") for n in range(20_000)]
     for before, after in itertools.pairwise(jobs):
         after.requires(before)
@@ -180,20 +178,20 @@ scenario = Scheduler(a, Job(work, label="fetch b", required=a), Job(work, label=
 
 
 def test_run_and_list_use_only_the_selected_jobs(tmp_path: Path) -> None:
-    """The jobs are selected by --from."""
+    """`run` and `list` with `--from` use only the selected jobs."""
     file = written(tmp_path, CODE)
     assert labels(trioflow("list", file, "--from", "a").stdout) == ["a", "fetch b"]
     assert run(file, "--from", "a").stdout.count("works\n") == 2
 
 
 def test_list_paths_prints_the_paths_of_all_jobs(tmp_path: Path) -> None:
-    """The paths are those for --only, --from and --until, one in each line."""
+    """`list --paths` prints one path a line, as `--only`, `--from` and `--until` take them."""
     code = "x = Scheduler(Scheduler(Job(work, label='a/b'), label='in'), Job(work, label='c'), Job(work, label='c'))"
     assert trioflow("list", "--paths", written(tmp_path, code)).stdout == "in\nin/a/b\nc\nc#2\n"
 
 
 def test_pattern_without_a_match_is_a_usage_error(tmp_path: Path) -> None:
-    """The error suggests the nearest path."""
+    """A pattern that matches no job is a usage error that suggests the nearest path."""
     done = run(written(tmp_path, CODE), "--only", "fetchb")
     assert done.exit_code == 2
     assert "'fetchb'; do you mean 'fetch b'?" in done.stderr

@@ -1,4 +1,4 @@
-"""The command shows a run and draws a scenario, by graph, monitor, trace and report; and it completes words."""
+"""Commands that list, draw, monitor, trace and report; and the completion of their words by a shell."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BROKEN = "scenario = Scheduler(Job(work, label='a'), Job(fail, label='broken'))"
 
 
 def test_list_prints_the_jobs_as_a_tree(tmp_path: Path) -> None:
-    """Each line has requirements, a condition, or the users of a service; the line of a scheduler has its window."""
+    """`list` prints a tree of jobs, with requirements, conditions, users of services, and windows."""
     code = """
     async def serve(*, task_status):
         task_status.started()
@@ -58,7 +58,7 @@ def test_list_prints_the_jobs_as_a_tree(tmp_path: Path) -> None:
 
 
 def test_list_shows_a_cycle(tmp_path: Path) -> None:
-    """Jobs that can never start come last, below the cycle; a requirement outside the scheduler has a question mark."""
+    """`list` prints a cycle, and below it the jobs that cannot start; a requirement elsewhere has a question mark."""
     code = """
     a, b, lost = Job(work, label="a"), Job(work, label="b"), Job(work, label="lost")
     a.requires(b)
@@ -66,7 +66,7 @@ def test_list_shows_a_cycle(tmp_path: Path) -> None:
     x = Scheduler(a, b, label="x")
     """
     lines = trioflow("list", written(tmp_path, code)).stdout.splitlines()
-    assert lines[1].startswith("    from here on in the order added: cycle ")
+    assert lines[1].startswith("    the remaining jobs are in the order added: cycle ")
     assert lines[2:] == ["  · a  after b", "  · b  after a, ?lost"]
 
 
@@ -75,7 +75,7 @@ def test_list_shows_a_cycle(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("suffix", "start"), [("dot", b"digraph"), ("mmd", b"flowchart"), ("png", b"\x89PNG")])
 def test_suffix_of_the_graph_output_sets_the_format(tmp_path: Path, suffix: str, start: bytes) -> None:
-    """The suffixes .dot, .mmd and .png stand for Graphviz, Mermaid and an image."""
+    """The suffixes .dot, .mmd and .png of a graph's output file stand for Graphviz, Mermaid and an image."""
     target = tmp_path / f"x.{suffix}"
     done = trioflow("graph", written(tmp_path, CODE), "-o", target)
     assert (done.exit_code, done.output) == (0, "")
@@ -83,7 +83,7 @@ def test_suffix_of_the_graph_output_sets_the_format(tmp_path: Path, suffix: str,
 
 
 def test_graph_in_svg_has_the_labels_of_the_selected_jobs(tmp_path: Path) -> None:
-    """Jobs that are not selected are not drawn."""
+    """`graph --only` draws the selected jobs and no others."""
     target = tmp_path / "x.SVG"
     assert trioflow("graph", written(tmp_path, CODE), "--only", "inner", "-o", target).exit_code == 0
     texts = {
@@ -94,7 +94,7 @@ def test_graph_in_svg_has_the_labels_of_the_selected_jobs(tmp_path: Path) -> Non
 
 
 def test_graph_without_an_output_file_is_a_usage_error_with_advice(tmp_path: Path) -> None:
-    """The command once printed the text for Graphviz, although the user may have wanted the list of jobs."""
+    """`graph` without `-o` once printed text for Graphviz, although the user may have wanted the list of jobs."""
     done = trioflow("graph", written(tmp_path, CODE))
     assert (done.exit_code, done.stdout) == (2, "")
     assert "give -o FILE" in done.stderr
@@ -102,7 +102,7 @@ def test_graph_without_an_output_file_is_a_usage_error_with_advice(tmp_path: Pat
 
 
 def test_graph_options_are_those_of_scheduler_graph(tmp_path: Path) -> None:
-    """The options are --collapse, --direction, --bundle and --legend; Mermaid has no legend."""
+    """`graph` has the options --collapse, --direction, --bundle and --legend; Mermaid has no legend."""
     file = written(tmp_path, CODE)
 
     def drawn(*options: str, name: str = "x.dot") -> str:
@@ -122,17 +122,17 @@ def test_graph_options_are_those_of_scheduler_graph(tmp_path: Path) -> None:
 def test_graph_of_many_jobs_prints_a_hint_that_equal_jobs_are_merged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hint has the option that draws each job."""
+    """If `graph` merges equal jobs, a hint says so and has the option that draws each job."""
     monkeypatch.setattr(_render, "MIN_SIMPLIFIED_JOBS", 2)
     words = ["graph", written(tmp_path, CODE), "-o", tmp_path / "x.dot"]
-    assert trioflow(*words).stderr == "2 jobs - those that are alike are one box; --no-bundle draws each job\n"
+    assert trioflow(*words).stderr == "2 jobs; those that are alike share a box; --no-bundle draws each job\n"
     assert trioflow(*words, "--no-bundle").stderr == ""
 
 
 def test_graph_without_graphviz_gives_an_error_with_the_command_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The exit code is 1, and there is no traceback."""
+    """Without Graphviz, `graph` exits with code 1 and prints the command that installs it, without a traceback."""
     monkeypatch.setenv("PATH", str(tmp_path))
     done = trioflow("graph", written(tmp_path, CODE), "-o", tmp_path / "x.svg")
     assert done.exit_code == 1
@@ -142,7 +142,7 @@ def test_graph_without_graphviz_gives_an_error_with_the_command_to_install_it(
 
 @pytest.mark.parametrize("suffix", ["dot", "svg", "png", "mmd"])
 def test_graph_written_to_a_full_disk_gives_exit_code_1(tmp_path: Path, suffix: str) -> None:
-    """The error has the reason and the name of the file."""
+    """If the output of `graph` is on a full disk, the exit code is 1, and the error has the reason and the file."""
     target = tmp_path / f"x.{suffix}"
     target.symlink_to("/dev/full")
     done = trioflow("graph", written(tmp_path, CODE), "-o", target)
@@ -155,7 +155,7 @@ def test_graph_written_to_a_full_disk_gives_exit_code_1(tmp_path: Path, suffix: 
 
 
 def test_run_has_a_monitor_by_default(tmp_path: Path) -> None:
-    """Without a terminal, lines report when jobs end; --no-monitor suppresses them."""
+    """Without a terminal, `run` prints a line when a job ends; --no-monitor suppresses these lines."""
     file = written(tmp_path, CODE)
     done = trioflow("run", file)
     assert done.exit_code == 0
@@ -167,7 +167,7 @@ def test_run_has_a_monitor_by_default(tmp_path: Path) -> None:
 
 
 def test_scheduler_with_a_monitor_gets_no_second_one(tmp_path: Path) -> None:
-    """The end of each job is printed once."""
+    """`run` adds no monitor to a scheduler that has one, so the end of each job is printed once."""
     done = trioflow(
         "run",
         written(tmp_path, "from trioflow import Monitor\nx = Scheduler(Job(work, label='a'), instruments=[Monitor()])"),
@@ -179,7 +179,7 @@ def test_scheduler_with_a_monitor_gets_no_second_one(tmp_path: Path) -> None:
 
 
 def test_suffix_of_the_trace_file_sets_the_format(tmp_path: Path, backend: str) -> None:
-    """The formats are JSON for Perfetto, an SVG timeline, and a CSV table."""
+    """The suffix of the `--trace` file selects JSON for Perfetto, an SVG timeline, or a CSV table."""
     file = written(tmp_path, BROKEN)
     for name in "x.json", "x.svg", "x.csv":
         assert run(file, "--backend", backend, "--trace", tmp_path / name).exit_code == 3
@@ -191,7 +191,7 @@ def test_suffix_of_the_trace_file_sets_the_format(tmp_path: Path, backend: str) 
 
 @pytest.mark.parametrize("option", ["--trace", "--report"])
 def test_unknown_suffix_of_a_trace_or_report_is_rejected(tmp_path: Path, option: str) -> None:
-    """The error comes before the run; a name without a suffix is accepted."""
+    """A trace or report with an unknown suffix is rejected before the run; a name without a suffix is accepted."""
     done = run(written(tmp_path, CODE), option, tmp_path / "x.pdf")
     assert done.exit_code == 2
     assert "x.pdf' must end in ." in done.stderr
@@ -200,7 +200,7 @@ def test_unknown_suffix_of_a_trace_or_report_is_rejected(tmp_path: Path, option:
 
 
 def test_report_option_writes_a_page_with_the_failures(tmp_path: Path) -> None:
-    """The page is written even if the run was stopped."""
+    """`--report` writes a page with the failures even if the run was stopped."""
     target = tmp_path / "x.html"
     assert run(written(tmp_path, BROKEN), "--critical", "--report", target).exit_code == 1
     text = target.read_text()
@@ -211,7 +211,7 @@ def test_report_option_writes_a_page_with_the_failures(tmp_path: Path) -> None:
 def test_output_files_are_relative_to_the_directory_of_the_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that changes the working directory does not change where outputs go."""
+    """A scenario file that changes the working directory does not change where outputs go."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "elsewhere").mkdir()
     file = written(tmp_path, "import os\nos.chdir('elsewhere')\n" + CODE)
@@ -220,7 +220,7 @@ def test_output_files_are_relative_to_the_directory_of_the_call(
 
 
 def test_trace_written_to_a_full_disk_gives_exit_code_1(tmp_path: Path) -> None:
-    """The error has the reason, and the report is written nevertheless."""
+    """If the trace is on a full disk, the exit code is 1, and the report is written nevertheless."""
     done = run(written(tmp_path, CODE), "--trace", "/dev/full", "--report", tmp_path / "x.html")
     assert done.exit_code == 1
     assert "Error: cannot write '/dev/full': No space left" in done.stderr
@@ -237,32 +237,32 @@ def completed(*words: str) -> list[str]:
 
 
 def test_subcommands_and_options_are_completed() -> None:
-    """Values of options are completed too."""
+    """The completion has subcommands, options, and values of options."""
     assert completed("") == list(COMMANDS)
     assert "--jobs" in completed("run", "x.py", "--")
     assert completed("run", "x.py", "--backend", "a") == ["asyncio"]
 
 
 def test_files_are_completed_by_the_shell() -> None:
-    """The shell completes its own files for every argument that is one."""
+    """For every argument that is a file, the completion leaves it to the shell to complete its own files."""
     complete = ShellComplete(command, {}, "trioflow", "_TRIOFLOW_COMPLETE")
     for words in (["run"], ["run", "x.py", "--report"], ["compare", "a.json"], ["batch", "--joblog"], ["graph", "-o"]):
         assert [item.type for item in complete.get_completions(words, "fl")] == ["file"], words
 
 
 def test_misspelt_words_and_words_in_the_wrong_order_get_the_correction(tmp_path: Path) -> None:
-    """This covers commands, files, parameters, and the subcommands of `journal`."""
+    """Misspelt commands and parameters, and words in the wrong order, give an error with the correction."""
     file = written(tmp_path, "def scenario(pages: int = 3):\n    return Scheduler()")
-    assert "there is no command 'rum'; do you mean 'run'?" in trioflow("rum").stderr
+    assert "unknown command 'rum'; do you mean 'run'?" in trioflow("rum").stderr
     assert "to run a file, write: trioflow run flow.py" in trioflow("flow.py").stderr
-    assert "there is no such parameter; do you mean pages=?" in run(file, "--set", "page=3").stderr
+    assert "unknown parameter; do you mean pages=?" in run(file, "--set", "page=3").stderr
     assert "write: trioflow journal run.db check" in trioflow("journal", "check", "run.db").stderr
     assert trioflow("journal", "check", "run.db").exit_code == 2
 
 
 @pytest.mark.parametrize("name", ["", "run", "list", "graph", "check", "simulate", "journal"])
 def test_each_help_has_examples(name: str) -> None:
-    """The examples use existing options."""
+    """The help of each subcommand has examples, which use existing options."""
     text = trioflow(*name.split(), "--help").stdout
     examples = re.findall(rf"^ +trioflow {name}.*", text.partition("Example")[2], re.MULTILINE)
     assert examples
@@ -271,7 +271,7 @@ def test_each_help_has_examples(name: str) -> None:
 
 
 def test_completion_script_for_bash_completes_subcommands() -> None:
-    """The script is evaluated as the docs describe."""
+    """The completion script for bash, evaluated as the docs describe, completes subcommands."""
     script = """
     eval "$(_TRIOFLOW_COMPLETE=bash_source trioflow)"
     COMP_WORDS=(trioflow sim) COMP_CWORD=1

@@ -48,13 +48,13 @@ async def in_thread(fn: Callable[[], object]) -> None:
 
 
 def test_clock_starts_at_zero(virtual: Virtual) -> None:
-    """A run starts at 0.0."""
+    """The virtual clock of a run starts at 0.0."""
     assert virtual(now_after) == 0.0
 
 
 @pytest.mark.parametrize("delay", [0.25, 1.0, DAY, 1000 * DAY])
 def test_sleep_jumps_exactly(virtual: Virtual, delay: float) -> None:
-    """A sleep ends exactly its delay later, also past the day at which asyncio cuts off what it tells select()."""
+    """A sleep ends exactly after its delay, even beyond the day to which asyncio shortens the timeout of select()."""
     assert virtual(now_after, delay) == delay
 
 
@@ -88,12 +88,12 @@ def test_asyncio_timers_fire_exactly_at_their_time(whens: list[float]) -> None:
 
 
 def test_timers_fire_at_very_late_clock_times(virtual: Virtual) -> None:
-    """If 1e-9 is less than a rounding step of the clock, timers still fire (python/cpython#116342)."""
+    """Timers fire even at clock times so late that adding 1e-9 changes nothing (python/cpython#116342)."""
     assert virtual(now_after, 2.0**40, 1.0) == 2.0**40 + 1.0
 
 
 def test_the_clock_does_not_advance_while_tasks_are_runnable(virtual: Virtual) -> None:
-    """A thousand turns of the loop beside a sleeper take no time."""
+    """The clock stands still while a task is runnable: a thousand turns of the loop beside a sleeper take no time."""
     seen: list[float] = []
 
     async def main() -> None:
@@ -111,7 +111,7 @@ def test_the_clock_does_not_advance_while_tasks_are_runnable(virtual: Virtual) -
 
 
 def test_sleepers_wake_in_order_of_time(virtual: Virtual) -> None:
-    """The task with the shorter sleep wakes first, in whatever order they went to sleep."""
+    """Tasks with different delays wake in the order of their delays, whichever began to sleep first."""
     woken: list[tuple[float, float]] = []
 
     async def sleeper(delay: float) -> None:
@@ -128,7 +128,7 @@ def test_sleepers_wake_in_order_of_time(virtual: Virtual) -> None:
 
 
 def test_sleepers_of_the_same_time_wake_together(virtual: Virtual) -> None:
-    """All who sleep until the same time wake at it, before the clock goes on."""
+    """All tasks that sleep until the same time wake at that time, before the clock goes on."""
     woken: list[float] = []
 
     async def sleeper() -> None:
@@ -151,7 +151,7 @@ def test_sleepers_of_the_same_time_wake_together(virtual: Virtual) -> None:
 def test_sleepers_of_the_same_time_wake_in_the_order_in_which_they_went_to_sleep(
     virtual: Virtual, seconds: tuple[int, ...]
 ) -> None:
-    """Sleepers of one instant continue one after the other, first come, first served, and so do those they wake."""
+    """Tasks that sleep until the same time continue first come, first served, and again after their next checkpoint."""
     slept: list[int] = []
     woken: list[int] = []
     checked: list[int] = []
@@ -189,7 +189,7 @@ def test_move_on_after_ends_exactly_at_its_deadline(virtual: Virtual) -> None:
 
 
 def test_fail_after_does_not_raise_if_its_body_ends_in_time(virtual: Virtual) -> None:
-    """A timeout that is not reached does nothing, and does not move the clock later."""
+    """A timeout that is not reached raises nothing, and its deadline does not move the clock afterwards."""
 
     async def main() -> float:
         with anyio.fail_after(3600):
@@ -200,7 +200,7 @@ def test_fail_after_does_not_raise_if_its_body_ends_in_time(virtual: Virtual) ->
 
 
 def test_cancellation_needs_no_time(virtual: Virtual) -> None:
-    """A task that another cancels ends at that moment, not at the end of its sleep."""
+    """A sleeping task that is cancelled ends at the time of the cancellation, not at the end of its sleep."""
 
     async def main() -> float:
         async with anyio.create_task_group() as tg:
@@ -214,7 +214,7 @@ def test_cancellation_needs_no_time(virtual: Virtual) -> None:
 
 
 def test_shielded_clean_up_takes_virtual_time(virtual: Virtual) -> None:
-    """A sleep in a shield after a cancellation is on the virtual clock."""
+    """A shielded sleep after a cancellation takes virtual time like any other sleep."""
 
     async def main() -> float:
         with anyio.move_on_after(1):
@@ -243,7 +243,7 @@ def test_loop_waits_for_the_result_of_a_thread(virtual: Virtual) -> None:
 
 
 def test_thread_may_call_into_the_loop(virtual: Virtual) -> None:
-    """A thread may call into the loop, and there sleep on the virtual clock."""
+    """A thread may call into the loop, and sleep there on the virtual clock."""
 
     def work() -> float:
         return anyio.from_thread.run(now_after, 60.0)
@@ -255,7 +255,7 @@ def test_thread_may_call_into_the_loop(virtual: Virtual) -> None:
 
 
 def test_clock_does_not_wait_for_a_thread(virtual: Virtual) -> None:
-    """Sleeps are over at once while a thread is at work: this one ends only because of it."""
+    """Virtual sleeps end at once while a thread is at work: here the thread waits for the end of a sleep of 1000 s."""
 
     async def main() -> float:
         gate = threading.Event()
@@ -269,7 +269,7 @@ def test_clock_does_not_wait_for_a_thread(virtual: Virtual) -> None:
 
 
 def test_endless_sleep_does_not_move_the_clock(virtual: Virtual) -> None:
-    """A deadline at infinity counts as none: the loop really waits for a thread."""
+    """An endless sleep counts as no deadline: the clock stands still while the loop really waits for a thread."""
 
     async def main() -> float:
         async with anyio.create_task_group() as tg:
@@ -345,7 +345,7 @@ def test_asyncio_default_executor_is_waited_for() -> None:
 
 
 def test_each_run_has_its_own_clock(virtual: Virtual) -> None:
-    """Each clock begins at 0.0."""
+    """Each run has a new clock, which begins at 0.0."""
     assert [virtual(now_after, 5), virtual(now_after, 5)] == [5.0, 5.0]
 
 
@@ -374,7 +374,7 @@ def test_times_of_a_scenario_are_the_same_on_both_backends() -> None:
 
 
 def test_run_virtual_returns_the_value(backend: str) -> None:
-    """run_virtual passes the arguments to the function, and returns its value."""
+    """`run_virtual` passes its arguments to the function, and returns the function's value."""
 
     async def main(a: int, b: str) -> tuple[int, str]:
         return a, b
@@ -383,7 +383,7 @@ def test_run_virtual_returns_the_value(backend: str) -> None:
 
 
 def test_run_virtual_raises_the_exception_of_the_function(backend: str) -> None:
-    """The exception is raised unchanged, not in a group."""
+    """`run_virtual` raises the function's exception unchanged, not in a group."""
 
     async def main() -> None:
         raise LookupError("mine")
@@ -393,25 +393,25 @@ def test_run_virtual_raises_the_exception_of_the_function(backend: str) -> None:
 
 
 def test_virtual_options_for_trio_are_accepted_by_trio_run() -> None:
-    """For trio, virtual_options are what trio.run takes."""
+    """`virtual_options("trio")` returns keyword arguments for `trio.run`."""
     assert trio.run(now_after, DAY, **virtual_options("trio")) == DAY
 
 
 def test_virtual_options_for_asyncio_are_accepted_by_asyncio_runner() -> None:
-    """For asyncio, virtual_options are what asyncio.Runner takes, in debug mode too; anyio is not needed."""
+    """`virtual_options("asyncio")` returns arguments for `asyncio.Runner`, in debug mode too; anyio is not needed."""
     with asyncio.Runner(debug=True, **virtual_options("asyncio")) as runner:
         runner.run(asyncio.sleep(DAY))
         assert runner.get_loop().time() == DAY
 
 
 def test_unknown_backend_is_rejected() -> None:
-    """An unknown backend is a ValueError that names the two."""
+    """An unknown backend raises a ValueError that names the two valid ones."""
     with pytest.raises(ValueError, match=r"'curio': .* choose 'trio' or 'asyncio'"):
         virtual_options("curio")
 
 
 def test_cancelled_timers_are_skipped() -> None:
-    """The clock never jumps to a cancelled timer, whether there are few or many."""
+    """However many timers are cancelled, the clock never jumps to the time of one."""
 
     async def main(count: int) -> float:
         loop = asyncio.get_running_loop()
@@ -451,8 +451,8 @@ def test_fixtures_let_clean_tests_pass(house: pytest.Pytester) -> None:
     house.runpytest("-W", "error").assert_outcomes(passed=2)
 
 
-def test_fixtures_run_under_anyio_plugin(house: pytest.Pytester) -> None:
-    """virtual_options are also accepted by anyio's pytest plugin."""
+def test_virtual_options_are_accepted_by_the_anyio_pytest_plugin(house: pytest.Pytester) -> None:
+    """The `anyio_backend` fixture of anyio's pytest plugin accepts `virtual_options` as its backend options."""
     house.makepyfile("""
         import anyio, pytest
         from trioflow.testing import virtual_options
@@ -471,7 +471,7 @@ def test_fixtures_run_under_anyio_plugin(house: pytest.Pytester) -> None:
 
 
 def test_fixtures_find_a_task_left_running(house: pytest.Pytester) -> None:
-    """A task that outlives the test's function fails the test, on both backends."""
+    """On both backends, a task that is still running when the test's function has returned fails the test."""
     house.makepyfile("""
         import asyncio, trio
 
@@ -490,7 +490,7 @@ def test_fixtures_find_a_task_left_running(house: pytest.Pytester) -> None:
 
 
 def test_fixtures_find_a_thread_left_running(house: pytest.Pytester) -> None:
-    """A thread at work after the test is an error, one of a library's included."""
+    """A thread that is still at work after a test is an error, also if it belongs to a library."""
     house.makepyfile("""
         import threading
         from functools import partial
@@ -525,7 +525,7 @@ def test_fixtures_find_a_thread_left_running(house: pytest.Pytester) -> None:
 
 
 def test_fixtures_find_a_coroutine_never_awaited(house: pytest.Pytester) -> None:
-    """A coroutine that was never awaited fails its test, one in a reference cycle included."""
+    """A coroutine that is never awaited fails its test, even in a reference cycle."""
     house.makepyfile("""
         import pytest
 

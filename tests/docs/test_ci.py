@@ -16,7 +16,7 @@ from ..places import DOCS
 
 
 def test_a_failed_compile_step_stops_the_steps_that_require_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No link or test runs, though an old object file exists; lint goes on; exit code and JUnit report the failure."""
+    """After a failed compile step, link and tests are skipped, lint goes on, and exit code and JUnit show this."""
     (program,) = re.findall(r"```python\n(# ci\.py\n.*?)```", (DOCS / "how-to/ci.md").read_text("utf-8"), re.DOTALL)
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     monkeypatch.chdir(tmp_path)

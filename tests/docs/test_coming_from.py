@@ -37,7 +37,7 @@ PROGRAMS = [
 
 @pytest.mark.parametrize(("program", "printed"), PROGRAMS)
 def test_a_program_prints_the_output_shown_on_the_page(tmp_path: Path, program: str, printed: str) -> None:
-    """The program runs alone, as for a reader; three dots on the page stand for any lines."""
+    """A program on one of the pages prints the output shown there; three dots on the page stand for any lines."""
     file = tmp_path / "program.py"
     file.write_text(program, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
@@ -51,7 +51,7 @@ def test_a_program_prints_the_output_shown_on_the_page(tmp_path: Path, program: 
 def test_a_program_prints_the_same_with_the_import_of_the_compat_module(
     library: str, module: str, tmp_path: Path
 ) -> None:
-    """Only the line named on the page changes."""
+    """With the import of the compat module, and no other change, a program for another library prints the same."""
     old, new = f"from {module} import", f"from trioflow.compat.{library} import"
     program, printed = next(given.values for given in PROGRAMS if given.id == f"{library}-0")
     assert isinstance(program, str)
@@ -63,7 +63,7 @@ def test_a_program_prints_the_same_with_the_import_of_the_compat_module(
 
 
 def test_the_page_on_failures_shows_what_is_logged() -> None:
-    """Twenty unreachable nodes give the lines of the page."""
+    """Twenty unreachable nodes give the lines of the log that the page on failures shows."""
     text = (ROOT / "docs" / "explained" / "failures.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"do not answer are three lines:\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     program = """
@@ -80,5 +80,5 @@ Scheduler(Job(boot, node) for node in range(20)).run()
 
 
 def test_all_programs_on_the_pages_are_found() -> None:
-    """No program is skipped because of its formatting."""
+    """No program on the pages for newcomers is left out because of its formatting."""
     assert len(PROGRAMS) == 3 + 1 + 2 + 2 + 2 + 2 + 2 + 1 + 1

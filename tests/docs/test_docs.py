@@ -51,7 +51,7 @@ def test_links_resolve() -> None:
 
 
 def test_each_picture_is_shown_and_small() -> None:
-    """A picture is on some page, and takes at most 200 kB of each clone."""
+    """Each picture is on some page, and takes at most 200 kB of each clone."""
     shown = {target for page in PAGES for target, _ in links(page)}
     for picture in (ROOT / "docs" / "pictures").iterdir():
         assert picture in shown
@@ -59,7 +59,7 @@ def test_each_picture_is_shown_and_small() -> None:
 
 
 def test_each_page_can_be_reached_from_the_readme() -> None:
-    """Links lead to every page."""
+    """Links lead from the README to every page, directly or by other pages."""
     reached = {README}
     todo = [README]
     while todo:
@@ -70,14 +70,14 @@ def test_each_page_can_be_reached_from_the_readme() -> None:
 
 
 def test_the_figure_of_states_shows_the_table_of_transitions() -> None:
-    """The arrows of the figure are exactly the steps of `TRANSITIONS`."""
+    """The arrows of the figure of states are exactly the steps of `TRANSITIONS`."""
     figure = (ROOT / "docs" / "pictures" / "states.svg").read_text(encoding="utf-8")
     drawn = re.findall(r"<title>(\w+)&#45;&gt;(\w+)</title>", figure)
     assert sorted(drawn) == sorted((old.name, new.name) for old in JobState for new in TRANSITIONS[old])
 
 
 def test_the_tables_of_states_and_stop_reasons_are_complete() -> None:
-    """Each `JobState` has a row with the symbol of the listing, and each `StopReason` has a row."""
+    """The page on states has a row for each `JobState`, with its symbol in listings, and for each `StopReason`."""
     symbols = re.findall(r"^\| ([A-Z]+) \| `(.)` \|", STATES, re.MULTILINE)
     assert symbols == [(state.name, UNICODE_SYMBOLS.state_symbols[state]) for state in JobState]
     reasons = STATES.partition("## Why a run stopped")[2]
@@ -85,7 +85,7 @@ def test_the_tables_of_states_and_stop_reasons_are_complete() -> None:
 
 
 def test_the_glossary_is_in_alphabetical_order() -> None:
-    """Each term has one line."""
+    """The glossary has one line for each term, in alphabetical order."""
     lines = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").partition("\n- ")[2].splitlines()
     terms = [re.match(r"(?:- )?\*\*(.+?)\*\*: ", line) for line in lines]
     assert all(terms), f"not a term: {lines[terms.index(None)]}"

@@ -33,19 +33,19 @@ def test_each_extra_named_on_pages_and_in_messages_exists() -> None:
 
 @pytest.mark.parametrize("extra", sorted(set(EXTRAS) - FOR_DEVELOPERS))
 def test_each_extra_for_users_is_in_the_table_of_the_readme_and_on_the_first_page(extra: str) -> None:
-    """The table has a row for each extra, and the page about installing names it."""
+    """Each extra for users has a row in the README's table, and is named on the page about installing."""
     install = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Install\n")[2].partition("\n## ")[0]
     assert f"\n| `{extra}` | " in install
     assert re.search(rf"`{extra}`|'\.\[{extra}\]'", (ROOT / "docs" / "start.md").read_text(encoding="utf-8"))
 
 
 def test_each_extra_for_developers_exists() -> None:
-    """The list of extras for developers has no outdated names."""
+    """The list of extras for developers, in this file, has only extras that exist."""
     assert set(EXTRAS) >= FOR_DEVELOPERS
 
 
 def test_the_release_installs_each_member_of_the_extra_all() -> None:
-    """Before a release, each of these extras is installed and used."""
+    """Before a release, each member of the extra `all` is installed and used."""
     release = (ROOT / ".ci" / "release").read_text(encoding="utf-8")
     (tried,) = re.findall(r'^ +extras=\("" (.*)\)$', release, re.MULTILINE)
     (everything,) = EXTRAS["all"]

@@ -42,7 +42,7 @@ def public_names(module: types.ModuleType) -> set[str]:
 
 
 def test_each_public_name_is_on_one_page_of_the_reference() -> None:
-    """AbstractJob, for example, is on the page of `trioflow` only."""
+    """Each public name is on one page of the reference: AbstractJob, for example, only on that of `trioflow`."""
     shown = [name for kind, name in DIRECTIVES if kind != "module"]
     expected = public_names(trioflow) | (public_names(trioflow.abc) - {"trioflow.abc.AbstractJob"})
     assert sorted(shown) == sorted(expected | {"trioflow.abc.Amount"} | EXTRAS)
@@ -67,13 +67,13 @@ CHOICES = [
 
 @pytest.mark.parametrize(("choice", "described"), CHOICES)
 def test_each_value_of_an_option_is_described_in_its_docstring(choice: Any, described: Any) -> None:
-    """The code lists the values once; the docstring describes them for readers."""
+    """Each value that an option may have, as listed in the code, is described in a docstring."""
     text = inspect.getdoc(described) or ""
     assert [name for name in get_args(choice) if f'"{name}"' not in text] == []
 
 
 def test_the_page_on_order_has_each_policy() -> None:
-    """Each named policy has a row in the table of the page."""
+    """Each named policy has a row in the table of the page on order."""
     page = (ROOT / "docs" / "explained" / "order.md").read_text(encoding="utf-8")
     assert [name for name in get_args(PolicyName) if f'| `"{name}"`' not in page] == []
 
@@ -86,7 +86,7 @@ def test_modules_shown_whole_in_the_reference_define_all(older: str) -> None:
 
 
 def test_the_table_of_errors_has_each_error() -> None:
-    """The rows are in the order of the reference below the table."""
+    """The table of errors has each error, in the order of the reference below the table."""
     page = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
     table = re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", page, re.MULTILINE)
     described = re.findall(r"^\.\. autoexception:: trioflow\.(\w+)$", page, re.MULTILINE)
@@ -100,7 +100,7 @@ def test_the_table_of_errors_has_each_error() -> None:
 
 
 def test_the_tables_of_options_are_generated_from_their_declarations() -> None:
-    """An option has its kinds, its default, and when it may be set: `python docs/_site/option_table.py`."""
+    """The tables on the page of options are what `python docs/_site/option_table.py` makes of the declarations."""
     tables = runpy.run_path(str(ROOT / "docs" / "_site" / "option_table.py"))
     lines = (ROOT / "docs" / "options.md").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line.startswith("|")] == [*tables["declared"](), *tables["of_kinds"]()]

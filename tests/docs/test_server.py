@@ -98,7 +98,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.mark.slow
 def test_the_server_completes_accepted_jobs_at_sigterm(server: Server, tmp_path: Path) -> None:
-    """Each request has its own scheduler; the lifespan waits for jobs that outlive their requests."""
+    """At SIGTERM, the lifespan of the app waits for jobs that outlive their requests."""
     assert server.get("/page") == '"user and basket"'
     server.get("/note")
     until_there(tmp_path / "begun")
@@ -109,7 +109,7 @@ def test_the_server_completes_accepted_jobs_at_sigterm(server: Server, tmp_path:
 
 @pytest.mark.slow
 def test_a_client_that_disconnects_ends_the_jobs_of_its_request(server: Server, tmp_path: Path) -> None:
-    """FastAPI does not cancel the handler; the forever job of the page does."""
+    """When a client disconnects, FastAPI does not cancel the handler, but the forever job on the page does."""
     connection = server.connection()
     connection.request("GET", "/slow")
     until_there(tmp_path / "slow")

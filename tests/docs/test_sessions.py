@@ -36,7 +36,7 @@ def programs(directory: Path) -> None:
 
 @pytest.mark.parametrize("page", SESSIONS)
 def test_a_session_prints_the_output_shown_on_the_page(tmp_path: Path, page: str) -> None:
-    """The test saves and types all that the page has, and compares each output; three dots stand for any lines."""
+    """The files and commands of a page, saved and typed, give the output shown; three dots stand for any lines."""
     programs(tmp_path / "bin")
     place = tmp_path / "place"
     place.mkdir()

@@ -74,7 +74,7 @@ PAGE = """# A page
 
 
 def test_the_site_build_names_the_place_of_each_error(tmp_path: Path) -> None:
-    """The errors are a wrong name in a docstring or an annotation, and a wrong link on a page."""
+    """The site build fails on a wrong name in a docstring or an annotation, or on a wrong link, with its place."""
     (tmp_path / "wrong_names.py").write_text(SOURCE)
     pages = tmp_path / "pages"
     pages.mkdir()

@@ -11,7 +11,7 @@ from .scripts import load_example, run_example
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_the_example_gets_a_temperature_for_each_city_whose_call_succeeds(backend: str) -> None:
-    """All cities but five have a temperature, in whatever order the calls were answered."""
+    """All cities but five get a temperature, in whatever order the calls are answered."""
     done = run_example("api", "--backend", backend)
     known = [city * 7 % 40 for city in range(200) if city % 40 != 13]
     assert done.returncode == 0, done.stderr
@@ -21,7 +21,7 @@ def test_the_example_gets_a_temperature_for_each_city_whose_call_succeeds(backen
 
 
 def test_the_example_keeps_the_limits_and_is_throttled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The API rejects one call in a bad moment, and none for coming too fast."""
+    """The API rejects one call of the example in a bad moment, and none for coming too fast."""
     example = load_example("api")
     servers = []
 

@@ -38,7 +38,7 @@ def test_packed_files_can_be_unpacked(tmp_path: Path, library: Path) -> None:
 
 
 def test_a_command_that_takes_too_long_is_reported(tmp_path: Path) -> None:
-    """The report names each such command with its timeout, and the exit code is 1."""
+    """The report names each command that takes too long, with its timeout, and the exit code is 1."""
     done = run_example("compress", "--files", 3, "--timeout", 0.001, "--output", tmp_path)
     assert done.returncode == 1
     assert "0 of 3 files packed and proved" in done.stdout

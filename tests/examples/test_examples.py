@@ -69,7 +69,7 @@ def check_manifest(output: Path, library: Path) -> dict[str, Any]:
 
 
 def test_pack_stdlib_packs_the_largest_packages(tmp_path: Path) -> None:
-    """The script packs, lists and verifies three packages of the real library."""
+    """`pack_stdlib` packs, lists and verifies three packages of the real library."""
     done = pack("--limit", 3, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     packs = check_manifest(tmp_path, LIBRARY)
@@ -96,7 +96,7 @@ def test_pack_stdlib_runs_by_the_trioflow_command(backend: str, tmp_path: Path, 
 
 
 def test_pack_stdlib_with_a_journal_runs_its_steps_again(tmp_path: Path, library: Path) -> None:
-    """A second run with the same journal finds and packs the same files, for the steps keep them in memory."""
+    """`pack_stdlib` with a journal packs the same files in a second run, because its steps run again."""
     output = tmp_path / "output"
     arguments = ("--set", f"output={output}", "--set", "limit=2", "--journal", str(tmp_path / "run.db"))
     manifests: list[dict[str, Any]] = []
@@ -108,7 +108,7 @@ def test_pack_stdlib_with_a_journal_runs_its_steps_again(tmp_path: Path, library
 
 
 def test_pack_stdlib_packs_everything(tmp_path: Path, library: Path) -> None:
-    """Each file is in one pack, except for tests, caches, installed packages and files of the build."""
+    """`pack_stdlib` packs each file once, except for tests, caches, installed packages and files of the build."""
     done = pack("--output", tmp_path, library=library)
     assert done.returncode == 0, done.stderr
     packs = check_manifest(tmp_path, library)
@@ -121,7 +121,7 @@ def test_pack_stdlib_packs_everything(tmp_path: Path, library: Path) -> None:
 
 
 def test_pack_stdlib_finds_damage(backend: str, tmp_path: Path, library: Path) -> None:
-    """`--verify` finds a changed byte, a missing pack, and a file that differs from the manifest."""
+    """`pack_stdlib --verify` finds a changed byte, a missing pack, and a file that differs from the manifest."""
     assert pack("--output", tmp_path, library=library).returncode == 0
     manifest = tmp_path / "manifest.json"
     verify = ("--verify", manifest, "--backend", backend)
@@ -144,7 +144,7 @@ def test_pack_stdlib_finds_damage(backend: str, tmp_path: Path, library: Path) -
 
 
 def test_pack_stdlib_reports_what_it_cannot_read(tmp_path: Path, library: Path) -> None:
-    """The output and the manifest name an unreadable file; the rest of its package is packed."""
+    """`pack_stdlib` names an unreadable file in its output and manifest, and packs the rest of the package."""
     (library / "gamma" / "gone.py").symlink_to("nowhere")
     done = pack("--output", tmp_path, library=library)
     assert done.returncode == 0, done.stderr
@@ -155,7 +155,7 @@ def test_pack_stdlib_reports_what_it_cannot_read(tmp_path: Path, library: Path) 
 
 
 def test_pack_stdlib_continues_if_a_pack_cannot_be_written(tmp_path: Path, library: Path) -> None:
-    """A failed write of a pack fails its chain alone: the manifest has the others, and the exit code is 1."""
+    """If `pack_stdlib` cannot write a pack, the manifest has the others, and the exit code is 1."""
     (tmp_path / "beta.zip").mkdir()
     done = pack("--output", tmp_path, library=library)
     assert done.returncode == 1
@@ -164,7 +164,7 @@ def test_pack_stdlib_continues_if_a_pack_cannot_be_written(tmp_path: Path, libra
 
 
 def test_pack_stdlib_fails_if_the_manifest_cannot_be_written(tmp_path: Path, library: Path) -> None:
-    """The manifest is critical: the exit code is 1."""
+    """The manifest of `pack_stdlib` is critical: if it cannot be written, the exit code is 1."""
     (tmp_path / "manifest.json").mkdir()
     done = pack("--output", tmp_path, library=library)
     assert done.returncode == 1
@@ -185,7 +185,7 @@ PROGRAMS = ["killed.py", "nodes.py", "six_faults.py", "sizes.py", "sweep.py"]
 
 @pytest.mark.parametrize(("name", "values", "number"), CASES, ids=[case[0] for case in CASES])
 def test_the_command_runs_each_example(tmp_path: Path, name: str, values: list[str], number: int) -> None:
-    """As the head of each example says, the command loads its scenario, checks it and runs it."""
+    """`trioflow check` finds no fault in an example that is a scenario, and `trioflow run` runs it."""
     if name not in ("api.py", "own_kind.py", "wfcommons.py"):  # these write nothing
         values = [*values, f"output={tmp_path}"]
     arguments = [str(EXAMPLES / name), *(word for value in values for word in ("--set", value))]
@@ -197,5 +197,5 @@ def test_the_command_runs_each_example(tmp_path: Path, name: str, values: list[s
 
 
 def test_each_example_has_a_test() -> None:
-    """A new example has to be added here, so that it is tested too."""
+    """Each example is in one of the lists of this file, so that a new one is not left without a test."""
     assert sorted([*(name for name, *_ in CASES), *PROGRAMS]) == sorted(path.name for path in EXAMPLES.glob("*.py"))

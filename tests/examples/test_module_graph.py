@@ -114,7 +114,7 @@ def cycles_of(graph: dict[str, list[str]]) -> set[frozenset[str]]:
 
 
 def test_the_report_on_the_largest_modules_agrees_with_the_compiler(tmp_path: Path) -> None:
-    """The cycles agree with the definition of a strongly connected component."""
+    """The imports in the report are those that Python compiles, and the cycles are strongly connected components."""
     done = run_example("module_graph", "--output", tmp_path, "--limit", 6)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -130,7 +130,7 @@ def test_the_report_on_the_largest_modules_agrees_with_the_compiler(tmp_path: Pa
 
 
 def test_the_report_has_all_imports_and_cycles_of_a_small_library(backend: str, tmp_path: Path, library: Path) -> None:
-    """Imports inside functions count, and relative ones are resolved."""
+    """The report has imports inside functions, resolves relative ones, and has the cycles that all of them form."""
     done = run_example("module_graph", "--output", tmp_path, "--library", library, "--backend", backend, "--window", 0)
     assert done.returncode == 0, done.stderr
     assert report(tmp_path)["imports"] == IMPORTS
@@ -142,7 +142,7 @@ def test_the_report_has_all_imports_and_cycles_of_a_small_library(backend: str, 
 def test_a_source_that_cannot_be_parsed_gives_an_alarm_and_no_report(
     backend: str, tmp_path: Path, library: Path
 ) -> None:
-    """Sources that cannot be parsed or read block the report; the alarm names them, and no old file stays."""
+    """Sources that cannot be parsed or read prevent the report; the alarm names them, and no old report stays."""
     assert run_example("module_graph", "--output", tmp_path, "--library", library).returncode == 0
     (library / "b.py").write_text("def (")
     (library / "c.py").unlink()
@@ -165,7 +165,7 @@ def run(example: ModuleType, library: Path, backend: str) -> tuple[bool, Any]:
 def test_a_job_is_retried_when_the_parser_closes_the_connection(
     backend: str, library: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job may lose two connections; the third gives the answer."""
+    """A job may lose two connections to the parser; the third gives the answer."""
     callers: list[int] = []
 
     async def answer(stream: SocketStream) -> None:
@@ -189,7 +189,7 @@ def test_a_job_is_retried_when_the_parser_closes_the_connection(
 def test_the_parser_ends_with_the_run(
     backend: str, library: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The service succeeds, and its process is gone after the run."""
+    """The parser, a service, succeeds, and its process is gone after the run."""
     processes: list[Any] = []
     open_process = anyio.open_process
 
@@ -208,7 +208,7 @@ def test_the_parser_ends_with_the_run(
 def test_a_parser_that_does_not_start_blocks_the_jobs_that_need_it(
     backend: str, library: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A service that never gets ready fails: jobs that need it do not run, and the alarm names it alone."""
+    """If the parser never gets ready, jobs that need it do not run, and the alarm names the parser alone."""
 
     async def refuses(*, task_status: TaskStatus[int]) -> None:
         raise OSError("no port is free")

@@ -9,7 +9,7 @@ from .scripts import run_example
 
 
 def test_the_example_measures_each_wave_on_each_node(tmp_path: Path) -> None:
-    """The results come back, and the home directory stays empty."""
+    """The results of each wave come back from each node, and nothing is left in the home directory."""
     timeline = tmp_path / "timeline.svg"
     done = run_example("nodes", "--nodes", 3, "--waves", 2, "--timeline", timeline)
     assert (done.returncode, done.stderr) == (0, "")

@@ -23,7 +23,7 @@ def example() -> Any:
 
 
 def test_a_job_among_the_words_of_a_sandbox_job_is_replaced_by_its_output(example: Any, backend: Any) -> None:
-    """Such a job is an input."""
+    """A job among the words of a sandbox job is an input, and is replaced by its output."""
     scheduler = example.scenario(2)
     assert scheduler.run(backend=backend)
     *_, last = scheduler
@@ -32,7 +32,7 @@ def test_a_job_among_the_words_of_a_sandbox_job_is_replaced_by_its_output(exampl
 
 
 def test_a_command_job_can_read_the_result_of_a_sandbox_job(example: Any, backend: Any) -> None:
-    """The kinds of the package can use the result as they use those of each other."""
+    """A CommandJob of the package can read the result of a sandbox job like that of another command."""
     boxed = example.SandboxJob("echo", "a b c")
     count = CommandJob(["wc", "-w"], stdin=boxed, stdout=-1)
     assert Scheduler(count).run(backend=backend)
@@ -40,7 +40,7 @@ def test_a_command_job_can_read_the_result_of_a_sandbox_job(example: Any, backen
 
 
 def test_a_command_in_the_sandbox_cannot_write_files(example: Any, backend: Any, tmp_path: Path) -> None:
-    """The command fails with its own message."""
+    """A command that writes a file from within the sandbox fails, with its own message."""
     job = example.SandboxJob("touch", tmp_path / "new")
     Scheduler(job).run(backend=backend)
     with pytest.raises(CommandError, match=r"exit code 1: touch .*Read-only file system|(?s:exit code 1.*Read-only)"):
@@ -60,7 +60,7 @@ def gone_in_time(mark: str) -> bool:
 
 @patiently(1, 30)
 def test_a_timeout_leaves_no_process_of_the_sandbox(example: Any, backend: Any, unit: float) -> None:
-    """The job fails with a timeout, and the kernel ends all processes in the sandbox."""
+    """At its timeout, a sandbox job fails, and the kernel ends all processes in the sandbox."""
     mark = f"sleep 100.{os.getpid()}"
     job = example.SandboxJob("sh", "-c", f"echo begun; {mark} & {mark}; true", timeout=unit)
     Scheduler(job).run(backend=backend)
@@ -71,7 +71,7 @@ def test_a_timeout_leaves_no_process_of_the_sandbox(example: Any, backend: Any, 
 
 
 def test_a_timeout_during_the_start_of_the_sandbox_leaves_no_process(example: Any, backend: Any) -> None:
-    """The sandbox's process may not be tied to its parent yet."""
+    """A timeout may come before the sandbox's process is tied to its parent, and leaves no process even then."""
     mark = f"sleep 99.{os.getpid()}"
     jobs = [example.SandboxJob(*mark.split(), timeout=number / 1000) for number in range(1, 31)]
     assert Scheduler(*jobs, jobs_window=3).run(backend=backend)
@@ -81,7 +81,7 @@ def test_a_timeout_during_the_start_of_the_sandbox_leaves_no_process(example: An
 
 @patiently(0.4, 4)
 def test_output_of_a_sandbox_job_resets_its_idle_timeout(example: Any, backend: Any, unit: float) -> None:
-    """A silent job is ended, by its own `idle_timeout` or its scheduler's."""
+    """Output of a sandbox job resets its `idle_timeout`, or that of its scheduler; a silent job is ended."""
     tick = f"for n in $(seq 20); do echo $n; sleep {unit / 10}; done"
     steady = example.SandboxJob("sh", "-c", tick, idle_timeout=unit)
     silent = example.SandboxJob("sleep", 100, idle_timeout=unit)
@@ -94,7 +94,7 @@ def test_output_of_a_sandbox_job_resets_its_idle_timeout(example: Any, backend: 
 
 
 def test_cancellation_of_a_sandbox_job_waits_for_its_process(example: Any, backend: Any) -> None:
-    """A critical failure elsewhere ends the job: it is CANCELLED, and its process is reaped."""
+    """A critical failure elsewhere ends a sandbox job, which is CANCELLED when its process has been reaped."""
     job = example.SandboxJob("sleep", 100)
     failing = CommandJob(["false"], critical=True)
     assert not Scheduler(job, failing).run(backend=backend)
@@ -103,7 +103,7 @@ def test_cancellation_of_a_sandbox_job_waits_for_its_process(example: Any, backe
 
 
 def test_needs_of_sandbox_jobs_are_granted_in_turn(example: Any, backend: Any) -> None:
-    """If two jobs need all of a resource, the second starts when the first has ended."""
+    """If two sandbox jobs need all of a resource, the second starts when the first has ended."""
     jobs = [example.SandboxJob("sleep", 0.1, needs={"cpu": 1}) for _ in range(2)]
     assert Scheduler(*jobs, pool=Pool(cpu=1)).run(backend=backend)
     first, second = sorted(jobs, key=lambda job: job.started_at)
@@ -111,7 +111,7 @@ def test_needs_of_sandbox_jobs_are_granted_in_turn(example: Any, backend: Any) -
 
 
 def test_a_journal_restores_the_sandbox_job_by_its_words_and_inputs(example: Any, backend: Any, tmp_path: Path) -> None:
-    """With changed words or inputs, the job runs again."""
+    """A journal restores a sandbox job, which runs again only with changed words or inputs."""
     found = []
     for word in ("a", "a", "b"):
         first = example.SandboxJob("echo", word, label="first")
@@ -122,7 +122,7 @@ def test_a_journal_restores_the_sandbox_job_by_its_words_and_inputs(example: Any
 
 
 def test_pictures_and_reports_show_the_sandbox_job(example: Any, backend: Any, tmp_path: Path) -> None:
-    """The job has a shape and a name of its own; the report has its command line, exit code and output."""
+    """A sandbox job has a shape and a name of its own in pictures; the report has its command line and exit code."""
     trace = Trace()
     scheduler = Scheduler(example.SandboxJob("echo", "hello"), example.SandboxJob("true"), instruments=[trace])
     scheduler.add(CommandJob(["true"]))
@@ -137,7 +137,7 @@ def test_pictures_and_reports_show_the_sandbox_job(example: Any, backend: Any, t
 
 
 def test_a_redacted_sandbox_job_shows_no_secrets(example: Any, backend: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """With `redact=True` neither label nor failure has the words."""
+    """With `redact=True`, neither the label nor the failure of a sandbox job shows its words."""
     job = example.SandboxJob("sh", "-c", "exit 3 # password", redact=True)
     Scheduler(job).run(backend=backend)
     assert job.label == "sandbox …"
@@ -145,7 +145,7 @@ def test_a_redacted_sandbox_job_shows_no_secrets(example: Any, backend: Any, cap
 
 
 def test_the_error_explains_that_no_sandbox_can_be_made(example: Any, backend: Any, monkeypatch: Any) -> None:
-    """Without user namespaces, bubblewrap's message is not reported as the command's."""
+    """If no sandbox can be made, the error says so, and does not take bubblewrap's message for the command's."""
     monkeypatch.setattr(example, "BOX", ["sh", "-c", "echo 'bwrap: No permissions to create new namespace'; exit 1"])
     job = example.SandboxJob("true")
     Scheduler(job).run(backend=backend)

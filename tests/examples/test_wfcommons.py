@@ -60,7 +60,7 @@ FORMS: dict[str, Any] = {
 def test_workflows_of_all_versions_of_the_format_can_be_read(
     form: str, example: ModuleType, tmp_path: Path, virtual: Virtual
 ) -> None:
-    """Names, requirements and run times are read; a run takes the recorded time, scaled."""
+    """Names, requirements and times of workflows are read; a run takes the recorded time, divided by the speed."""
     (tmp_path / "w.json").write_text(json.dumps(FORMS[form]))
     scheduler = example.scenario(tmp_path / "w.json", speed=1.5)
     jobs = {job.label: job for job in scheduler}
@@ -73,7 +73,7 @@ def test_workflows_of_all_versions_of_the_format_can_be_read(
 
 
 def test_a_workflow_without_recorded_times_takes_no_time(example: ModuleType, tmp_path: Path) -> None:
-    """Such a workflow can be run as well."""
+    """The tasks of a workflow without recorded times are expected to take no time."""
     content = {"workflow": {"specification": {"tasks": [{"id": "a", "parents": []}]}}}
     (tmp_path / "w.json").write_text(json.dumps(content))
     scheduler = example.scenario(str(tmp_path / "w.json"))
@@ -82,7 +82,7 @@ def test_a_workflow_without_recorded_times_takes_no_time(example: ModuleType, tm
 
 
 def test_the_mosaic_workflow_takes_the_recorded_time(example: ModuleType, virtual: Virtual) -> None:
-    """The drawing shows it whole, or in bundled steps."""
+    """The mosaic workflow takes the recorded time, and is drawn whole, or in bundled steps."""
     scheduler = example.scenario(MOSAIC, speed=1)
     assert len(seen(scheduler.graph()).boxes) == len(scheduler) == 17
     assert set(seen(scheduler.graph(bundle=True)).boxes) == {
@@ -94,7 +94,7 @@ def test_the_mosaic_workflow_takes_the_recorded_time(example: ModuleType, virtua
 
 
 def test_the_script_runs_and_draws_a_workflow(tmp_path: Path, backend: str) -> None:
-    """The output has the number of tasks, and the time of the run."""
+    """The script draws a workflow, runs it, and prints the number of tasks and the time of the run."""
     done = run_example(
         "wfcommons",
         MOSAIC,
@@ -125,7 +125,7 @@ def test_the_script_runs_and_draws_a_workflow(tmp_path: Path, backend: str) -> N
 def test_the_error_for_a_bad_workflow_file_names_the_file_and_the_fault(
     content: str, message: str, example: ModuleType, tmp_path: Path
 ) -> None:
-    """The file may be no JSON, or no workflow."""
+    """The error for a file that is not JSON, or not a workflow, names the file and the fault."""
     (tmp_path / "w.json").write_text(content)
     with pytest.raises(ValueError, match=re.escape(message)) as info:
         example.scenario(tmp_path / "w.json")
@@ -133,7 +133,7 @@ def test_the_error_for_a_bad_workflow_file_names_the_file_and_the_fault(
 
 
 def test_a_speed_of_zero_and_a_missing_file_are_rejected(example: ModuleType, tmp_path: Path) -> None:
-    """The script prints an error without a traceback, and exits with 2."""
+    """A speed of zero raises a ValueError, and a missing file gives an error without a traceback, and exit code 2."""
     for speed in (0, -1, float("nan")):
         with pytest.raises(ValueError, match="speed="):
             example.scenario(MOSAIC, speed=speed)

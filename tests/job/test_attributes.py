@@ -1,4 +1,4 @@
-"""A user's job may use any attribute that `AbstractJob` lacks: attributes do not make it a scheduler."""
+"""A user's job may use any attribute that `AbstractJob` lacks: attributes do not make a job a scheduler."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_job_may_have_attributes_with_the_names_of_scheduler_attributes(backen
 
 @pytest.mark.parametrize("make", [lambda: Job(anyio.sleep, 1), Scheduler])
 def test_setting_an_unknown_attribute_of_a_job_or_scheduler_raises(make: Callable[[], Any]) -> None:
-    """Otherwise a misspelt option, such as `job_windows`, would be ignored silently."""
+    """A misspelt option set as an attribute, such as `job_windows`, raises instead of being ignored silently."""
     job = make()
     with pytest.raises(AttributeError, match="job_windows") as caught:
         job.job_windows = 3
@@ -57,23 +57,23 @@ def test_setting_an_unknown_attribute_of_a_job_or_scheduler_raises(make: Callabl
 
 @pytest.mark.parametrize("base", [AbstractJob, Job, CommandJob, Scheduler])
 def test_a_job_class_that_hides_an_attribute_of_all_jobs_raises(base: type[AbstractJob[Any]]) -> None:
-    """Otherwise each view would show a wrong state or label for jobs of the class."""
+    """A class with its own `state`, `label` or the like is rejected: views would show wrong values for its jobs."""
     values: list[object] = [5, property(lambda job: 5), lambda job: 5]
     for name, value in itertools.product(["state", "label", "timeout", "path", "attempts", "_state"], values):
-        with pytest.raises(AttributeError, match=rf"class Hiding: '{name}' hides that of AbstractJob; "):
+        with pytest.raises(AttributeError, match=rf"class Hiding: '{name}' hides AbstractJob.{name}; "):
             type("Hiding", (base,), {name: value})
 
 
 @pytest.mark.parametrize("name", ["cancel", "is_running", "requires", "co_run"])
 def test_a_job_class_may_override_a_method_only_with_a_function(name: str) -> None:
-    """A number in place of a method would fail where the method is called; a function is accepted."""
-    with pytest.raises(AttributeError, match=rf"class Hiding: '{name}' hides that of \w+; choose another name"):
+    """A number in place of a method such as `cancel` raises when the class is created, while a function is accepted."""
+    with pytest.raises(AttributeError, match=rf"class Hiding: '{name}' hides \w+.{name}; choose another name"):
         type("Hiding", (Job,), {name: 5})
     type("Deriving", (Job,), {name: lambda job: None})
 
 
 def test_a_job_with_scheduler_like_attributes_may_be_added_during_the_run(backend: str) -> None:
-    """An attribute such as `iterate_jobs` does not make the added job a scheduler."""
+    """A job added during the run is not mistaken for a scheduler because of an attribute such as `iterate_jobs`."""
     late: list[Busy] = []
 
     async def adding() -> None:
@@ -96,7 +96,7 @@ def test_a_job_with_scheduler_like_attributes_may_be_added_during_the_run(backen
     ],
 )  # fmt: skip
 def test_an_option_can_be_reset_to_its_default(name: str, value: Any) -> None:
-    """A job whose option is reset is like one that never had the option."""
+    """An option of a job that has another value can be set back to its default."""
     job = Job(anyio.sleep, 0, **{name: value})
     usual = getattr(Job(anyio.sleep, 0), name)
     assert getattr(job, name) == value != usual
@@ -105,7 +105,7 @@ def test_an_option_can_be_reset_to_its_default(name: str, value: Any) -> None:
 
 
 def test_requires_returns_the_job() -> None:
-    """The return value allows `scheduler.add(job.requires(other))`."""
+    """`requires()` returns the job itself, which allows `scheduler.add(job.requires(other))`."""
     job, other = Job(anyio.sleep, 0), Job(anyio.sleep, 0)
     assert job.requires(other) is job
     assert job.requires(other, remove=True) is job

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def test_a_job_class_without_super_init_raises_an_error_that_names_it() -> None:
-    """Any use of a job of the class raises a TypeError with the missing call."""
+    """If a job's class does not call `super().__init__()`, any use of the job raises an error with the missing call."""
 
     class Own(AbstractJob[None]):
         def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Answer:
 
 @pytest.mark.parametrize("options", [{}, {"retry": 1}])
 def test_a_job_function_may_return_any_awaitable(virtual: Virtual, options: dict[str, Any]) -> None:
-    """If the function returns something else, the error or its note shows the value."""
+    """A job's function may return any awaitable; if it returns anything else, the error or its note shows the value."""
     fine, wrong = Job(lambda: Answer(), **options), Job(cast(Any, lambda: int("5")), **options)
     assert virtual(Scheduler(fine, wrong).co_run)
     assert fine.result() == 5
@@ -72,7 +72,7 @@ async def forgets() -> Coroutine[Any, Any, str]:
 
 
 class Forgets(AbstractJob[Any]):
-    """A kind of job with the same mistake."""
+    """A kind of job whose `co_run` returns a coroutine that nobody awaits."""
 
     async def co_run(self) -> Any:
         return await forgets()
@@ -84,7 +84,7 @@ class Forgets(AbstractJob[Any]):
     ids=["plain", "retried", "own kind"],
 )
 def test_a_job_that_returns_a_coroutine_fails(virtual: Virtual, make: Callable[[], AbstractJob[Any]]) -> None:
-    """The await is missing in `async def f(): return fetch()`; the error has the line to write."""
+    """If the await is missing in `async def f(): return fetch()`, the error of the job has the line to write."""
     made.clear()
     job = make()
     assert virtual(Scheduler(job).co_run)
@@ -99,7 +99,7 @@ def test_a_job_that_returns_a_coroutine_fails(virtual: Virtual, make: Callable[[
 
 
 def test_a_clean_up_job_that_returns_a_coroutine_fails(virtual: Virtual) -> None:
-    """The error has the missing `return await`, as for other jobs."""
+    """A clean-up job that returns a coroutine fails like other jobs: the error has the missing `return await`."""
     failing = Job(fail, 0, critical=True)
     job = Job(forgets, required=failing, run_if="failed")
     virtual(Scheduler(failing, job).co_run)
@@ -107,7 +107,7 @@ def test_a_clean_up_job_that_returns_a_coroutine_fails(virtual: Virtual) -> None
 
 
 def test_an_awaitable_that_is_no_coroutine_is_a_valid_result(virtual: Virtual) -> None:
-    """An event, a job, or another awaitable object may be returned on purpose."""
+    """A job may return another job, or any awaitable object that is not a coroutine, as its result."""
 
     class Later:
         def __await__(self) -> Any:
@@ -131,7 +131,7 @@ def _wrapped(value: object) -> Any:
 
 
 def test_result_of_a_job_that_has_not_run_raises_with_advice_to_pass_the_job() -> None:
-    """`Job(g, a.result())` is a common mistake for `Job(g, a)`."""
+    """The error on `Job(g, a.result())`, when `a` has not run, has the right call: `Job(g, a)`."""
     job = Job(fetch, label="a")
     with pytest.raises(JobNotDone, match=r"'a' is idle.*to give it to another job, pass the job itself: Job\(g, a\)"):
         Job(nap, 1, job.result())
@@ -174,7 +174,7 @@ def test_awaiting_a_failed_or_cancelled_job_raises(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("where", ["nowhere", "in a scheduler", "in a nested one"])
 def test_awaiting_a_job_without_a_run_raises_with_the_call_to_make(virtual: Virtual, where: str) -> None:
-    """No run would ever settle the job, so the await raises."""
+    """Awaiting a job that no run would ever settle raises JobNotDone, which names the missing call."""
     job = Job(nap, label="a")
     home: Any = None if where == "nowhere" else Scheduler(job, label="home")
     if where == "in a nested one":
@@ -190,7 +190,7 @@ def test_awaiting_a_job_without_a_run_raises_with_the_call_to_make(virtual: Virt
 
 @pytest.mark.parametrize("when", ["before", "while it runs", "afterwards"])
 def test_awaiting_an_outermost_scheduler_raises_with_advice_to_run_it(virtual: Virtual, when: str) -> None:
-    """An outermost scheduler never settles as a job; the author probably means its run."""
+    """Awaiting an outermost scheduler raises, and the error advises to await its `co_run()`."""
     scheduler = Scheduler(Job(nap, 3), label="s")
 
     async def main() -> None:
@@ -201,7 +201,7 @@ def test_awaiting_an_outermost_scheduler_raises_with_advice_to_run_it(virtual: V
             await scheduler.co_run()
         await scheduler
 
-    with pytest.raises(JobNotDone, match=r"'s' is the outermost scheduler.* write `await s\.co_run\(\)`"):
+    with pytest.raises(JobNotDone, match=r"'s' is the outermost scheduler.*: await its co_run\(\) instead"):
         virtual(main)
 
 
@@ -212,8 +212,8 @@ class Colour(enum.StrEnum):
     RED = "red"
 
 
-def test_a_label_that_is_not_text_raises() -> None:
-    """A number or a list as a label is a mistake; a text enum is accepted, and stored as plain text."""
+def test_a_label_that_is_not_a_string_raises() -> None:
+    """A label that is not a string raises a TypeError; a string enum is accepted, and stored as a plain string."""
     for given in (3, ["a"], b"a", True):
         for make in (lambda **options: Job(nap, **options), Scheduler, AbstractJob):
             with pytest.raises(TypeError, match=r"label=.* give text"):
@@ -230,7 +230,7 @@ def test_a_label_that_is_not_text_raises() -> None:
 
 
 def test_the_error_on_a_requirement_across_levels_names_the_scheduler_that_must_wait() -> None:
-    """Advice to add `a` to the inner scheduler would be wrong: it is in the outer one already."""
+    """If a nested job requires one of the enclosing scheduler, the error says that the nested scheduler must wait."""
     a, x = Job(nap, label="a"), Job(nap, label="x")
     x.requires(a)
     inner = Scheduler(x, label="inner")
@@ -243,7 +243,7 @@ def test_the_error_on_a_requirement_across_levels_names_the_scheduler_that_must_
 
 
 def test_the_error_on_a_requirement_in_a_sibling_scheduler_names_the_job_that_must_wait() -> None:
-    """Both jobs may be nested, or only the required one."""
+    """If a required job is in a sibling scheduler, the error says which job or scheduler must wait for that one."""
     a, x, y = (Job(nap, label=name) for name in "axy")
     x.requires(a)
     first, second = Scheduler(a, label="first"), Scheduler(x, label="second")
@@ -256,20 +256,20 @@ def test_the_error_on_a_requirement_in_a_sibling_scheduler_names_the_job_that_mu
 
 
 def test_the_error_on_a_redundant_requirement_across_levels_advises_to_omit_it() -> None:
-    """The enclosing scheduler waits for the required job already, or contains it."""
+    """If a scheduler already waits for a required job, or contains it, the error advises to omit the requirement."""
     a, x = Job(nap, label="a"), Job(nap, label="x")
     x.requires(a)
     inner = Scheduler(x, label="inner", required=a)
-    with pytest.raises(MissingRequirement, match=r"'inner' waits for 'a' already, so leave this requirement out"):
+    with pytest.raises(MissingRequirement, match=r"'inner' already waits for 'a': remove this requirement"):
         Scheduler(a, inner).run()
     around = Scheduler(member := Job(nap, label="member"), label="around")
     around.requires(member)
-    with pytest.raises(MissingRequirement, match=r"'around' contains it, and ends after it, so leave"):
+    with pytest.raises(MissingRequirement, match=r"'around' contains it, and ends after it: remove"):
         Scheduler(around).run()
 
 
 def test_the_error_on_a_requirement_in_another_scenario_advises_to_remove_it_there() -> None:
-    """A job can be in one scheduler only, so mere advice to add it would fail."""
+    """A required job in another scenario has to be removed from there first, as a job can be in one scheduler only."""
     a, x = Job(nap, label="a"), Job(nap, label="x")
     x.requires(a)
     Scheduler(a, label="elsewhere")
@@ -299,6 +299,6 @@ def test_the_error_on_a_requirement_in_another_scenario_advises_to_remove_it_the
     ],
 )
 def test_the_error_on_a_synonym_of_an_option_suggests_the_right_name(make: Callable[[], object], meant: str) -> None:
-    """Spelling alone would suggest `forever` for `order`."""
+    """The error on a synonym of an option, such as `order` for `policy`, does not go by spelling, and says `policy`."""
     with pytest.raises(TypeError, match=f"did you mean {meant}\\?"):
         make()

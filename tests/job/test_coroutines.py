@@ -66,7 +66,7 @@ def test_coroutines_in_reference_cycles_leave_no_warning() -> None:
 
 @pytest.mark.parametrize("close", ["job", "scheduler"])
 def test_coroutine_that_refers_to_its_own_scheduler_is_freed_by_close(no_warnings: None, close: str) -> None:
-    """Until it has run, the coroutine keeps its job and scheduler alive; `close()` frees all three."""
+    """A coroutine that has not run may keep its own scheduler alive until `close()` frees both."""
 
     async def refers(thing: object) -> None:
         await anyio.sleep(1)
@@ -85,7 +85,7 @@ def test_coroutine_that_refers_to_its_own_scheduler_is_freed_by_close(no_warning
 
 
 def test_coroutine_that_refers_to_its_own_scheduler_is_freed_when_it_has_run(virtual: Virtual) -> None:
-    """A coroutine that has run keeps no objects alive."""
+    """A coroutine that has run does not keep its own scheduler alive."""
 
     async def refers(thing: object) -> None:
         await anyio.sleep(1)
@@ -114,7 +114,7 @@ def test_closing_a_scheduler_closes_the_coroutines_of_its_jobs(no_warnings: None
 def test_closing_an_open_scheduler_closes_the_coroutine_of_a_job_that_never_started(
     virtual: Virtual, no_warnings: None
 ) -> None:
-    """A settled job drops its arguments, but a coroutine that never ran still has to be closed."""
+    """A job cancelled before its start has dropped its arguments, but its coroutine must still be closed."""
     coroutine = nap()
 
     async def main() -> str:
@@ -128,7 +128,7 @@ def test_closing_an_open_scheduler_closes_the_coroutine_of_a_job_that_never_star
 
 
 def test_closing_a_job_closes_its_coroutine(no_warnings: None) -> None:
-    """`close()` of a job closes its coroutine; a second call does nothing; the job cannot run."""
+    """`close()` of a job closes its coroutine, so that the job cannot run; a second call does nothing."""
     coroutine = nap()
     job = Job(coroutine)
     job.close()
@@ -158,7 +158,7 @@ def test_coroutine_of_a_cancelled_job_is_closed_without_a_warning(virtual: Virtu
 
 
 def test_validation_error_consumes_no_coroutine(virtual: Virtual, no_warnings: None) -> None:
-    """After a validation error the same coroutine objects run once the graph is repaired."""
+    """After a run was rejected, the same coroutine objects can run once the graph is repaired."""
     stray, job = Job(nap(1, 1)), Job(nap(1, 2))
     job.requires(stray)
     scheduler = Scheduler(job)

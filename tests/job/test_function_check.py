@@ -79,10 +79,10 @@ def rejection(kind: Callable[[Any], Any], function: Any) -> str:
     ids=["function", "callable object", "method", "partial", "partial of a callable object"],
 )
 def test_thread_and_process_jobs_reject_async_functions(kind: Any, function: Any) -> None:
-    """The error names Job; callables are recognised at any depth of partials."""
+    """ThreadJob and ProcessJob reject async callables, partials of them included, with an error that suggests Job."""
     text = rejection(kind, function)
     assert text.startswith(f"{kind.__name__}(")
-    assert "this is async" in text
+    assert "an async function cannot run in" in text
     assert "write Job(" in text
 
 
@@ -106,21 +106,21 @@ def test_every_kind_of_job_rejects_async_generator_functions(kind: Any, function
 def test_every_kind_of_job_rejects_functions_decorated_with_job(kind: Any, function: Any) -> None:
     """A function decorated with `@job` builds a job when called; as the function of a job it would do nothing."""
     assert rejection(kind, function) == (
-        f"{kind.__name__}(builder): it is decorated with @job already: call it, builder(...), to build the job"
+        f"{kind.__name__}(builder): it is already decorated with @job: call it, builder(...), to build the job"
     )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("thing", [5, None, "nap", [nap]])
 def test_every_kind_of_job_rejects_objects_that_are_not_callable(kind: Any, thing: Any) -> None:
-    """The error shows the object, and says what to give instead."""
+    """An object that is not callable raises a TypeError that shows the object, and says what to give instead."""
     wanted = "an async function" if kind in ASYNC_KINDS else "a plain function and its arguments"
     assert rejection(kind, thing).startswith(f"{kind.__name__}({thing!r}): give {wanted}")
 
 
 @pytest.mark.parametrize("kind", [Service, *PLAIN_KINDS])
 def test_services_thread_jobs_and_process_jobs_reject_coroutine_objects(kind: Any) -> None:
-    """The rejection does not consume the coroutine object, which can still be given to Job."""
+    """Rejecting a coroutine object does not consume it: it can still be given to Job."""
     coroutine = nap()
     job = Job(coroutine)
     text = rejection(kind, coroutine)
@@ -133,7 +133,7 @@ def test_services_thread_jobs_and_process_jobs_reject_coroutine_objects(kind: An
     "function", [plain, AsyncCall().plain_method, print, PlainCall], ids=["function", "method", "builtin", "class"]
 )
 def test_job_rejects_plain_functions_and_suggests_thread_job(function: Any) -> None:
-    """Methods, builtins and classes are clearly not async, too."""
+    """Job rejects plain functions, methods, builtins and classes, and suggests ThreadJob."""
     text = rejection(Job, function)
     assert "is not an async function; define it with async def" in text
     assert f"ThreadJob({function.__name__}, ...)" in text
@@ -143,7 +143,7 @@ def test_job_rejects_plain_functions_and_suggests_thread_job(function: Any) -> N
     "function", [plain, AsyncCall().plain_method, print, PlainCall], ids=["function", "method", "builtin", "class"]
 )
 def test_service_rejects_plain_functions(function: Any) -> None:
-    """The error suggests no other kind of job, because none is a service."""
+    """Service rejects plain functions, and suggests no other kind of job, because none is a service."""
     text = rejection(Service, function)
     assert "is not an async function; define it with async def" in text
     assert "ThreadJob" not in text
@@ -154,14 +154,14 @@ def test_service_rejects_plain_functions(function: Any) -> None:
     "function", [plain, AsyncCall().plain_method, print, PlainCall, PlainCall(), functools.partial(plain)]
 )
 def test_thread_and_process_jobs_accept_all_plain_callables(kind: Any, function: Any) -> None:
-    """Functions, methods, builtins, classes, objects and partials are accepted; none of them is shown."""
+    """ThreadJob and ProcessJob accept any plain callable, and do not call its repr."""
     assert kind(function).is_idle()
 
 
 @pytest.mark.parametrize("kind", ASYNC_KINDS)
 @pytest.mark.parametrize("function", [nap, AsyncCall(), AsyncCall().method, PlainCall(), lambda **_: nap()])
 def test_jobs_and_services_accept_async_callables(kind: Any, function: Any) -> None:
-    """Callables that are async, or may return an awaitable, are accepted."""
+    """Job and Service accept callables that are async, or that may return an awaitable."""
     if function is not nap or kind is Job:
         assert kind(function).is_idle()
 
@@ -206,7 +206,7 @@ def test_a_subclass_of_a_kind_may_pass_its_own_method_as_function(virtual: Virtu
 
 
 def test_a_subclass_of_thread_job_may_pass_its_own_method_as_function(backend: str) -> None:
-    """The method, which runs in the thread, can read the attributes of the job."""
+    """The function of a ThreadJob may be a method of the job, which can read the job's attributes in the thread."""
     in_thread = MethodInThread()
     assert Scheduler(in_thread).run(backend=backend, check=True)
     assert in_thread.result() == "go()"
@@ -222,14 +222,14 @@ def test_a_subclass_of_thread_job_may_pass_its_own_method_as_function(backend: s
 def test_option_errors_of_a_job_without_label_name_its_method(
     options: Any, error: type[Exception], message: str
 ) -> None:
-    """Options are checked before the job is complete, so the error has the default label."""
+    """Options are checked before the job is complete, so an error about them shows the default label."""
     with pytest.raises(error, match=message):
         Method(**options)
 
 
 @pytest.mark.parametrize("kind", [ThreadJob, ProcessJob])
 def test_error_on_a_misspelt_option_suggests_the_right_one(kind: Any) -> None:
-    """The error names the option that was meant, not all options."""
+    """The error on a misspelt option names the option that was meant, and does not list all options."""
     with pytest.raises(TypeError, match="'print': a job has no option 'tiemout'; did you mean timeout") as caught:
         kind(print, tiemout=3)
     assert "keep_result" not in str(caught.value)
@@ -237,7 +237,7 @@ def test_error_on_a_misspelt_option_suggests_the_right_one(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", [ThreadJob, ProcessJob])
 def test_error_on_an_unknown_option_suggests_kwargs_for_the_function(kind: Any) -> None:
-    """The option may be meant for the function; the error also lists the options of the kind."""
+    """The error on an unknown option shows how to pass it to the function, and lists the options of the kind."""
     with pytest.raises(
         TypeError, match=r"has no option 'end'; .* write kwargs=\{'end': ...\}; .*expected|retry"
     ) as caught:
@@ -263,12 +263,12 @@ def test_a_wrapper_of_a_callable_object_is_not_surely_sync() -> None:
 
 @pytest.mark.parametrize("function", [lambda: 3, lambda: None, lambda x: x + 1, lambda x: (x, x), lambda x: not x])
 def test_creating_a_job_of_a_lambda_that_calls_nothing_raises(function: Any) -> None:
-    """The error comes when the job is created, not when it runs."""
+    """A lambda that calls nothing cannot be async, so it raises when the job is created, not when the job runs."""
     with pytest.raises(TypeError, match=r"Job\(.*<lambda>\): this is not an async function; .* ThreadJob\("):
         Job(function)
 
 
 @pytest.mark.skipif(not hasattr(inspect, "markcoroutinefunction"), reason="since Python 3.12")
 def test_a_function_marked_by_markcoroutinefunction_counts_as_async() -> None:
-    """Libraries that compile or generate functions set this mark."""
+    """A function that a library has marked by `inspect.markcoroutinefunction` counts as async."""
     assert is_async(cast(Any, inspect).markcoroutinefunction(lambda: nap(1)))

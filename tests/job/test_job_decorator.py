@@ -60,7 +60,7 @@ def result(virtual: Virtual, one: Job[Any]) -> Any:
 
 
 def test_calling_a_decorated_function_builds_a_job(virtual: Virtual) -> None:
-    """Calling the decorated function runs nothing: it builds a `Job` with these arguments, a new one each time."""
+    """Calling a function decorated with `@job` runs nothing, but builds a new `Job` with the arguments."""
     one, other = fetch(7, suffix="!"), fetch()
     assert type(one) is Job
     assert one is not other
@@ -90,7 +90,7 @@ def test_decorator_with_empty_parentheses_is_like_one_without(virtual: Virtual) 
 
 
 def test_jobs_among_the_arguments_become_requirements(virtual: Virtual) -> None:
-    """Jobs in keyword arguments and containers become requirements, too."""
+    """Jobs in the call of a decorated function become requirements, also in keyword arguments and containers."""
 
     @job
     async def join(parts: list[str], *, last: str) -> str:
@@ -104,7 +104,7 @@ def test_jobs_among_the_arguments_become_requirements(virtual: Virtual) -> None:
 
 
 def test_keyword_arguments_named_like_options_reach_the_function(virtual: Virtual) -> None:
-    """Options of the job are given to the decorator or to `options()`, never in the call."""
+    """Keyword arguments in the call of a decorated function never count as options of the job."""
 
     @job
     async def take(**given: Any) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def test_keyword_arguments_named_like_options_reach_the_function(virtual: Virtua
 
 
 def test_a_job_built_by_the_decorator_can_run_again(virtual: Virtual) -> None:
-    """The job is made of a function, not of a coroutine object, which could run only once."""
+    """`@job` builds jobs of a function, not of a coroutine object, so they can run more than once."""
     one = fetch()
     scheduler = Scheduler(one)
     for _ in range(2):
@@ -138,7 +138,7 @@ def test_options_method_overrides_options_of_the_decorator(virtual: Virtual) -> 
 
 
 def test_repeated_calls_of_options_add_up_and_the_last_one_wins() -> None:
-    """Each call returns a new builder, and leaves the earlier one unchanged."""
+    """Each call of `options()` returns a new builder with more options, and leaves the earlier builder unchanged."""
     first = fetch.options(label="a", retry=1)
     second = first.options(label="b", keep_result=False)
     one, other = second(1), first(1)
@@ -147,7 +147,7 @@ def test_repeated_calls_of_options_add_up_and_the_last_one_wins() -> None:
 
 
 def test_options_method_takes_required_and_scheduler(virtual: Virtual) -> None:
-    """`required` and `scheduler` work as for `Job`."""
+    """The method `options()` of a decorated function takes `required` and `scheduler`, as `Job` does."""
     before = Job(anyio.sleep, 2)
     scheduler = Scheduler(before)
     one = fetch.options(required=before, scheduler=scheduler)()
@@ -168,7 +168,7 @@ def test_scheduler_given_to_the_decorator_receives_every_job() -> None:
 
 
 def test_options_of_a_decorated_method_apply_to_its_job(virtual: Virtual) -> None:
-    """A timeout given to `options` of a bound method fails the job."""
+    """A timeout given to `options` of a decorated bound method applies to the job."""
 
     class Slow:
         @job
@@ -185,7 +185,7 @@ def test_options_of_a_decorated_method_apply_to_its_job(virtual: Virtual) -> Non
 
 
 def test_methods_can_be_decorated(virtual: Virtual) -> None:
-    """A method's job is bound to its object; options of the decorator apply to it, and can be overridden."""
+    """The job of a decorated method is bound to its object, and options of the decorator apply, or are overridden."""
     site = Site("here")
     assert result(virtual, site.read(3)) == "here 3"
     assert result(virtual, site.read.options(label="x")(4)) == "here 4"
@@ -198,7 +198,7 @@ def test_methods_can_be_decorated(virtual: Virtual) -> None:
 
 
 def test_decorated_methods_are_inherited(virtual: Virtual) -> None:
-    """Methods are found through inheritance, and `super()` gives those of the base."""
+    """Subclasses inherit decorated methods, and `super()` gives those of the base."""
 
     class Mirror(Site):
         @job
@@ -214,7 +214,7 @@ def test_decorated_methods_are_inherited(virtual: Virtual) -> None:
 
 
 def test_a_bound_method_can_be_decorated(virtual: Virtual) -> None:
-    """`job(obj.method)` decorates a method of one object."""
+    """`job(obj.method)` decorates the method of one object."""
 
     class Plain:
         async def read(self, page: int) -> tuple[Plain, int]:
@@ -225,7 +225,7 @@ def test_a_bound_method_can_be_decorated(virtual: Virtual) -> None:
 
 
 def test_a_partial_of_an_async_function_can_be_decorated(virtual: Virtual) -> None:
-    """The remaining arguments may be jobs."""
+    """A `functools.partial` of an async function can be decorated, and its remaining arguments may be jobs."""
 
     async def add(one: int, other: int, *, third: int = 0) -> int:
         return one + other + third
@@ -236,12 +236,12 @@ def test_a_partial_of_an_async_function_can_be_decorated(virtual: Virtual) -> No
 
 
 def test_a_partial_of_a_decorated_function_builds_jobs(virtual: Virtual) -> None:
-    """Each job has the arguments of the `functools.partial`, too."""
+    """A `functools.partial` of a decorated function builds jobs, whose arguments include those of the partial."""
     assert result(virtual, functools.partial(fetch, suffix="?")(2)) == "page 2?"
 
 
 def test_a_callable_object_can_be_decorated(virtual: Virtual) -> None:
-    """An object with an async `__call__` can be decorated, whatever its attributes are called."""
+    """An object with an async `__call__` can be decorated, whatever the names of its attributes."""
 
     class Fetcher:
         def __init__(self) -> None:
@@ -258,7 +258,7 @@ def test_a_callable_object_can_be_decorated(virtual: Virtual) -> None:
 
 
 def test_attributes_of_a_function_do_not_hide_those_of_the_decorator(virtual: Virtual) -> None:
-    """A function may have attributes named `options` and `function`."""
+    """A function that has attributes named `options` and `function` itself can be decorated."""
 
     async def marked() -> str:
         return "marked"
@@ -269,7 +269,7 @@ def test_attributes_of_a_function_do_not_hide_those_of_the_decorator(virtual: Vi
 
 
 def test_an_async_mock_can_be_decorated(virtual: Virtual) -> None:
-    """A mock has any attribute; a label is found nevertheless, and the job runs."""
+    """An AsyncMock, which has any attribute asked for, can be decorated: its jobs have a label, and run."""
     mock = unittest.mock.AsyncMock(return_value="mocked")
     for one in job(mock)(1, x=2), Job(mock, 1, kwargs={"x": 2}):
         assert one.label == "AsyncMock(1, x=2)"
@@ -278,7 +278,7 @@ def test_an_async_mock_can_be_decorated(virtual: Virtual) -> None:
 
 
 def test_a_lambda_that_returns_an_awaitable_can_be_decorated(virtual: Virtual) -> None:
-    """The job awaits the value that the lambda returns."""
+    """`job()` of a lambda builds jobs that await the value of the lambda."""
     assert result(virtual, job(lambda seconds: anyio.sleep(seconds))(1)) is None
 
 
@@ -286,7 +286,7 @@ def test_a_lambda_that_returns_an_awaitable_can_be_decorated(virtual: Virtual) -
 
 
 def test_a_decorated_function_has_the_metadata_of_the_function() -> None:
-    """Name, docs, module and signature are those of the function."""
+    """A decorated function has the name, docstring, module and signature of the function, and can be pickled."""
     assert fetch.__name__ == "fetch"
     assert fetch.__qualname__ == "fetch"
     assert fetch.__module__ == __name__
@@ -299,7 +299,7 @@ def test_a_decorated_function_has_the_metadata_of_the_function() -> None:
 
 
 def test_function_attribute_is_the_undecorated_function(virtual: Virtual) -> None:
-    """`f.function` can be awaited without a scheduler."""
+    """The attribute `function` of a decorated function can be awaited without a scheduler."""
     assert inspect.iscoroutinefunction(fetch.function)
     assert virtual(fetch.function, 4) == "page 4"
 
@@ -309,7 +309,7 @@ def test_function_attribute_is_the_undecorated_function(virtual: Virtual) -> Non
 
 @pytest.mark.parametrize("decorate", [job, job(timeout=5)], ids=["plain", "options"])
 def test_decorating_anything_but_an_async_function_raises(decorate: Any) -> None:
-    """A plain function, a generator, a class, or an object that is not callable raises a TypeError at once."""
+    """`@job` of a plain function, a generator, a class or an object that is not callable raises a TypeError."""
 
     def plain() -> None: ...
 
@@ -327,18 +327,18 @@ def test_decorating_anything_but_an_async_function_raises(decorate: Any) -> None
 
 
 def test_decorating_a_coroutine_object_raises() -> None:
-    """A coroutine object runs once, whereas a builder of jobs is called again and again."""
+    """`job()` rejects a coroutine object, which runs once, whereas a builder of jobs is called again and again."""
 
     async def once() -> None: ...
 
     coroutine = once()
-    with pytest.raises(TypeError, match="coroutine object; decorate the async function"):
+    with pytest.raises(TypeError, match="coroutine object; decorate its async function"):
         job(coroutine)  # type: ignore[call-overload]
     coroutine.close()
 
 
 def test_unknown_option_raises() -> None:
-    """The TypeError names the option, given to the decorator or to `options`."""
+    """An unknown option, given to the decorator or to `options`, raises a TypeError that names it."""
 
     async def work() -> None: ...
 
@@ -353,7 +353,7 @@ def test_unknown_option_raises() -> None:
     [({"timeout": -1}, "timeout=-1"), ({"run_if": "never"}, "run_if='never'"), ({"retry": "x"}, "retry='x'")],
 )
 def test_option_out_of_range_raises(options: Any, match: str) -> None:
-    """The message is that of `Job`, and names the function."""
+    """An option out of range, given to the decorator or to `options`, raises an error that names the function."""
 
     async def work() -> None: ...
 
@@ -363,7 +363,7 @@ def test_option_out_of_range_raises(options: Any, match: str) -> None:
 
 
 def test_arguments_that_the_function_does_not_take_fail_the_job(virtual: Virtual) -> None:
-    """The job fails at its start, as a `Job` does."""
+    """Arguments that the decorated function does not take fail the job at its start, as with `Job`."""
     one = fetch(1, 2, 3)
     virtual(Scheduler(one).co_run)
     assert one.state is JobState.FAILED
@@ -372,7 +372,7 @@ def test_arguments_that_the_function_does_not_take_fail_the_job(virtual: Virtual
 
 def test_job_rejects_a_decorated_function() -> None:
     """A decorated function builds a job when called: as the function of a job it would do nothing."""
-    with pytest.raises(TypeError, match=r"Job\(fetch\): it is decorated with @job already: call it, fetch\(\.\.\.\)"):
+    with pytest.raises(TypeError, match=r"Job\(fetch\): it is already decorated with @job: call it, fetch\(\.\.\.\)"):
         Job(fetch, 1)
 
 
@@ -380,7 +380,7 @@ def test_job_rejects_a_decorated_function() -> None:
     ("options", "error"), [({"labl": "x"}, TypeError), ({"timeout": -1}, ValueError), ({"run_if": "maybe"}, ValueError)]
 )
 def test_options_method_raises_at_once_on_wrong_options(options: Any, error: type[Exception]) -> None:
-    """The check does not wait until the first job is built."""
+    """The method `options()` of a decorated function rejects wrong options at once, before any job is built."""
     with pytest.raises(error, match=next(iter(options))):
         fetch.options(**options)
 
@@ -389,7 +389,7 @@ def test_options_method_raises_at_once_on_wrong_options(options: Any, error: typ
 
 
 def test_kind_option_builds_jobs_of_another_kind() -> None:
-    """With `kind=ThreadJob` the function is plain; options, methods and jobs as arguments work as with `Job`."""
+    """With `@job(kind=ThreadJob)`, the function is plain; options, methods and inputs work as with `Job`."""
 
     class Text:
         def __init__(self, text: str) -> None:
@@ -411,7 +411,7 @@ def test_kind_option_builds_jobs_of_another_kind() -> None:
 
 @pytest.mark.parametrize("kind", [CommandJob, 5, "ThreadJob"])
 def test_kind_option_rejects_kinds_that_call_no_function(kind: Any) -> None:
-    """Both `job(kind=)` and `Scheduler.map(kind=)` raise a TypeError."""
+    """`job(kind=)` and `Scheduler.map(kind=)` raise a TypeError if jobs of the kind do not call a function."""
     with pytest.raises(TypeError, match=r"kind=.* of job\(\): give a kind of job that calls a function"):
         job(kind=kind)(len)
     with pytest.raises(TypeError, match=r"kind=.* of map\(\) of 'Scheduler': give a kind of job"):
@@ -419,7 +419,7 @@ def test_kind_option_rejects_kinds_that_call_no_function(kind: Any) -> None:
 
 
 def test_options_of_another_kind_are_checked_at_the_decoration() -> None:
-    """The check does not wait until the first job is built."""
+    """With `kind=`, options and the function are checked at the decoration, before any job is built."""
     with pytest.raises(TypeError, match="has no option 'memory_limt'; did you mean memory_limit"):
         job(kind=ProcessJob, memory_limt=5)(len)
     with pytest.raises(TypeError, match="write Job"):

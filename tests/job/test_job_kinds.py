@@ -54,7 +54,7 @@ async def echo(value: int, *, plus: int = 0) -> int:
     ],
 )
 def test_job_takes_any_async_callable(virtual: Virtual, function: Callable[[int], Any]) -> None:
-    """Async functions, methods, lambdas, partials and callable objects are called at each start."""
+    """A Job takes async functions, methods, lambdas, partials and callable objects, and calls them at each start."""
     job = Job(function, 42)
     scheduler = Scheduler(job)
     for _ in range(2):
@@ -63,14 +63,14 @@ def test_job_takes_any_async_callable(virtual: Virtual, function: Callable[[int]
 
 
 def test_job_passes_arguments(virtual: Virtual) -> None:
-    """`args` are positional, `kwargs=` is a mapping."""
+    """A Job passes its positional arguments and the mapping `kwargs=` to its function."""
     job = Job(echo, 40, kwargs={"plus": 2})
     virtual(Scheduler(job).co_run)
     assert job.result() == 42
 
 
 def test_job_calls_its_function_at_each_start_and_not_before(virtual: Virtual) -> None:
-    """The callable is called when the job starts, at each start."""
+    """A Job calls its function when it starts, in each run, and not when it is created."""
     calls: list[float] = []
 
     def make() -> Any:
@@ -86,7 +86,7 @@ def test_job_calls_its_function_at_each_start_and_not_before(virtual: Virtual) -
 
 
 def test_default_label_shows_the_call() -> None:
-    """A default label is the call; label= replaces it."""
+    """A default label shows the call of the job's function, and `label=` replaces it."""
     coroutine = nap()
     job = Job(coroutine)
     assert Job(nap).label == "nap()"
@@ -116,7 +116,7 @@ class Copy(AbstractJob[str]):
 
 
 def test_subclass_of_abstract_job_may_have_any_attributes(virtual: Virtual) -> None:
-    """A subclass defines co_run, and uses any public attribute names that AbstractJob does not define."""
+    """A subclass of AbstractJob defines co_run, and may use any public name that AbstractJob lacks."""
     job = Copy("source", label="copy", timeout=5)
     assert virtual(functools.partial(Scheduler(job).co_run, check=True)) is True
     assert job.result() == "SOURCE"
@@ -136,7 +136,7 @@ def test_subclass_of_job_overrides_co_run(virtual: Virtual) -> None:
 
 
 def test_subclass_of_scheduler_overrides_co_run(virtual: Virtual) -> None:
-    """A subclass of Scheduler may wrap co_run, nested too."""
+    """A subclass of Scheduler may wrap co_run, also when it is nested."""
 
     class Prepared(Scheduler):
         async def co_run(self, **options: Any) -> bool:
@@ -160,7 +160,7 @@ def test_jobs_compare_by_identity() -> None:
 
 
 def test_options_are_readable() -> None:
-    """Each option is an attribute of the job."""
+    """Each option of a job can be read as an attribute."""
     job = Job(nap, critical=True, timeout=5, on_timeout="restart", restarts=2, own_task=True, forever=True)
     assert (job.critical, job.timeout, job.on_timeout, job.restarts) == (True, 5, "restart", 2)
     assert (job.own_task, job.forever) == (True, True)
@@ -172,7 +172,7 @@ def test_options_are_readable() -> None:
 
 @pytest.mark.parametrize("right", [{"timeout": 1}, {"timeout": 1.0}, {"idle_timeout": 1}, {"retry": 1}])
 def test_an_invalid_option_raises_although_an_equal_value_of_another_type_is_valid(right: dict[str, Any]) -> None:
-    """Jobs with the same options share them, but True is not 1, and each error names its own job."""
+    """Jobs with equal options share them, but `timeout=True` raises although `timeout=1` is valid."""
     for name in ("first", "second"):
         Job(nap, label="right", **right)
         with pytest.raises(TypeError, match=rf"=True of '{name}'"):
@@ -180,7 +180,7 @@ def test_an_invalid_option_raises_although_an_equal_value_of_another_type_is_val
 
 
 def test_an_option_object_is_converted_to_a_number_anew_for_each_job() -> None:
-    """An object whose `__float__` returns another number later does not give further jobs the first one."""
+    """A timeout whose `__float__` changes is converted anew for each job, and not remembered from the first."""
 
     class Patience:
         seconds = 0.0
@@ -194,7 +194,7 @@ def test_an_option_object_is_converted_to_a_number_anew_for_each_job() -> None:
 
 
 def test_abstract_job_is_the_same_class_in_trioflow_and_trioflow_abc() -> None:
-    """Both modules export AbstractJob."""
+    """`trioflow.AbstractJob` and `trioflow.abc.AbstractJob` are the same class."""
     import trioflow.abc
 
     assert trioflow.abc.AbstractJob is AbstractJob

@@ -1,4 +1,4 @@
-"""`keep_result=False`: a result is dropped when the last job that uses it has started, and not before."""
+"""With `keep_result=False`, a result is dropped when the last job that uses it has started, and not before."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def use(big: Any, seconds: float = 1) -> None:
 
 
 def look(maker: Maker, seconds: float, **options: Any) -> Job[bool]:
-    """A job whose result is whether the `Big` is alive at that time."""
+    """Return a job whose result is whether the `Big` is alive after so many seconds."""
 
     async def looked() -> bool:
         await anyio.sleep(seconds)
@@ -74,7 +74,7 @@ def made(maker: Maker, **options: Any) -> Job[Big]:
 
 
 def test_result_is_dropped_when_the_last_job_that_uses_it_has_started(virtual: Virtual) -> None:
-    """The result is kept until all its users have started, and freed while the last one is still running."""
+    """With `keep_result=False`, a result is freed while the last of the jobs that use it is still running."""
     maker = Maker()
     a = made(maker)
     first, last = Job(use, a, 5), Job(use, a, 5, required=Job(nap, 2))
@@ -83,7 +83,7 @@ def test_result_is_dropped_when_the_last_job_that_uses_it_has_started(virtual: V
 
 
 def test_result_is_kept_by_default(virtual: Virtual) -> None:
-    """Without the option, a result can still be read after the run."""
+    """Without `keep_result=False`, a result can still be read after the run, although a job has used it."""
     maker = Maker()
     a = Job(maker)
     assert a.keep_result is True
@@ -92,7 +92,7 @@ def test_result_is_kept_by_default(virtual: Virtual) -> None:
 
 
 def test_result_used_in_containers_and_keyword_arguments_is_dropped(virtual: Virtual) -> None:
-    """The position of the job among the arguments makes no difference."""
+    """A result used inside a container or as a keyword argument is dropped like that of a positional argument."""
     maker = Maker()
     a = made(maker)
 
@@ -104,10 +104,10 @@ def test_result_used_in_containers_and_keyword_arguments_is_dropped(virtual: Vir
 
 
 @pytest.mark.parametrize("retry", [None, 2])
-def test_result_used_by_a_service_is_dropped_when_it_cannot_be_called_again(
+def test_result_is_dropped_when_the_service_that_uses_it_can_no_longer_be_retried(
     virtual: Virtual, retry: int | None
 ) -> None:
-    """A service with `retry` may be called again until it is ready, and never afterwards."""
+    """A service with `retry` may be called again until it is ready, so until then the results that it uses are kept."""
     maker = Maker()
     a = made(maker)
 
@@ -122,7 +122,7 @@ def test_result_used_by_a_service_is_dropped_when_it_cannot_be_called_again(
 
 @pytest.mark.parametrize("retry", [None, 2])
 def test_result_is_kept_while_a_job_that_uses_it_waits_for_a_slot(virtual: Virtual, retry: Any) -> None:
-    """A job needs its arguments until it has started, and it is not enough that it is scheduled."""
+    """A result is kept while the job that uses it is only SCHEDULED, because that job still needs its arguments."""
     maker = Maker()
     a = made(maker)
     jobs = [a, Job(nap, 3), Job(use, a, 5, retry=retry)]
@@ -133,13 +133,13 @@ def test_result_is_kept_while_a_job_that_uses_it_waits_for_a_slot(virtual: Virtu
 
 
 def test_result_is_dropped_at_the_start_of_a_job_with_a_timeout(virtual: Virtual) -> None:
-    """A timeout that fails or moves on calls the function once: its arguments are not needed again."""
+    """A job whose timeout does not restart it is called once, so the results it uses are dropped at its start."""
     maker = Maker()
     assert looks(virtual, maker, Job(use, made(maker), 5, timeout=9), at=(1,)) == [False]
 
 
 def test_result_is_dropped_at_the_start_of_a_service(virtual: Virtual) -> None:
-    """A service has its arguments from its start on, and lasts to the end of the run: the result does not."""
+    """A result that a service uses is dropped when the service starts, although the service lasts until the end."""
     maker = Maker()
 
     async def serve(big: Any, *, task_status: Any) -> None:
@@ -151,7 +151,7 @@ def test_result_is_dropped_at_the_start_of_a_service(virtual: Virtual) -> None:
 
 
 def test_result_is_dropped_at_the_start_of_a_thread_job(backend: str) -> None:
-    """While the thread works, only the call refers to the result."""
+    """While a thread job works, only the call of its function still refers to a result that is not kept."""
     entered, release = threading.Event(), threading.Event()
 
     def work(big: Big) -> None:
@@ -175,7 +175,7 @@ def test_result_is_dropped_at_the_start_of_a_thread_job(backend: str) -> None:
 
 
 def test_results_of_a_long_chain_of_jobs_are_dropped_one_by_one(virtual: Virtual) -> None:
-    """At most two results of the chain exist at the same time."""
+    """In a long chain of jobs with `keep_result=False`, at most two results exist at the same time."""
     alive: weakref.WeakSet[Big] = weakref.WeakSet()
     most = 0
 
@@ -201,7 +201,7 @@ def test_results_of_a_long_chain_of_jobs_are_dropped_one_by_one(virtual: Virtual
 
 
 def test_result_that_no_job_uses_is_kept(virtual: Virtual) -> None:
-    """A job that requires the other one, without using its result, does not drop it."""
+    """A job that only requires another one, without using its result, does not cause that result to be dropped."""
     maker = Maker()
     a = made(maker)
     after = Job(nap, required=a)
@@ -211,7 +211,7 @@ def test_result_that_no_job_uses_is_kept(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("options", [{"retry": 1}, {"timeout": 2, "on_timeout": "restart"}], ids=["retry", "restart"])
 def test_result_is_kept_until_a_job_that_may_be_called_again_has_settled(virtual: Virtual, options: Any) -> None:
-    """Each attempt and each restart gets the argument."""
+    """Each attempt and each restart of a job needs the results it uses, so they are kept until it has settled."""
     maker = Maker()
     calls: list[Any] = []
 
@@ -230,7 +230,7 @@ def test_result_is_kept_until_a_job_that_may_be_called_again_has_settled(virtual
 
 @pytest.mark.parametrize("fate", ["blocked", "skipped", "cancelled"])
 def test_result_is_dropped_when_a_job_that_uses_it_will_never_start(virtual: Virtual, fate: str) -> None:
-    """A job that is BLOCKED, SKIPPED or CANCELLED before its start needs its arguments no more."""
+    """A job that is BLOCKED, SKIPPED or CANCELLED before its start no longer needs the results among its arguments."""
     maker = Maker()
     a = made(maker)
     gate = Job(nap, 2)
@@ -251,7 +251,7 @@ def test_result_is_dropped_when_a_job_that_uses_it_will_never_start(virtual: Vir
 
 
 def test_a_failed_job_counts_once_among_the_jobs_that_use_a_result(virtual: Virtual) -> None:
-    """The start and the failure of one job do not drop a result that another one still needs."""
+    """The start and then the failure of one job do not drop a result that another job still needs."""
     maker = Maker()
     a = made(maker)
 
@@ -271,7 +271,7 @@ def test_a_failed_job_counts_once_among_the_jobs_that_use_a_result(virtual: Virt
 
 @pytest.mark.parametrize("listed", [False, True])
 def test_result_used_from_another_scheduler_is_kept(virtual: Virtual, listed: bool) -> None:
-    """The scheduler may run again by retries, or alone; a call of `topological_order()` changes nothing."""
+    """A result used outside its scheduler is kept, as that scheduler may run again, even by a retry."""
     maker, beside = Maker(), Maker()
     a = made(maker)
 
@@ -292,7 +292,7 @@ def test_result_used_from_another_scheduler_is_kept(virtual: Virtual, listed: bo
 
 
 def test_each_attempt_of_a_nested_scheduler_makes_and_drops_its_own_result(virtual: Virtual) -> None:
-    """The result of the first attempt is not needed by the second one."""
+    """When a nested scheduler is retried, a result with `keep_result=False` is made, used and dropped again."""
     maker = Maker()
     a = made(maker)
     seen: list[Any] = []
@@ -311,7 +311,7 @@ def test_each_attempt_of_a_nested_scheduler_makes_and_drops_its_own_result(virtu
 
 
 def test_reading_a_dropped_result_raises_job_not_done(virtual: Virtual) -> None:
-    """The job has succeeded, but each call of `result()` raises an error that names the job and the option."""
+    """After a result was dropped, each `result()` raises JobNotDone with the names of the job and of `keep_result`."""
     a = Job(nap, 0, keep_result=False, label="big")
     virtual(lambda: Scheduler(Job(use, a)).co_run(check=True))
     assert a.state is JobState.SUCCEEDED
@@ -322,7 +322,7 @@ def test_reading_a_dropped_result_raises_job_not_done(virtual: Virtual) -> None:
 
 
 def test_views_show_a_job_whose_result_was_dropped(virtual: Virtual) -> None:
-    """Listing, debrief and explain show the job as any other that succeeded."""
+    """`listing()`, `debrief()` and `explain()` show a job whose result was dropped like any other that succeeded."""
     a = Job(nap, 0, keep_result=False, label="big")
     scheduler = Scheduler(Job(use, a))
     virtual(lambda: scheduler.co_run(check=True))
@@ -332,7 +332,7 @@ def test_views_show_a_job_whose_result_was_dropped(virtual: Virtual) -> None:
 
 
 def test_a_job_added_after_its_input_was_dropped_fails_with_a_clear_error(virtual: Virtual) -> None:
-    """The job fails, or the call of `add` raises; the error names the input."""
+    """A job added after its input was dropped fails, or `add()` raises; either way, the error names the input."""
     a = Job(nap, 0, keep_result=False, label="big")
     job = Job(use, a, 0)
 
@@ -349,8 +349,8 @@ def test_a_job_added_after_its_input_was_dropped_fails_with_a_clear_error(virtua
     assert "dropped" in str(error)
 
 
-def test_result_is_kept_for_a_job_that_is_added_before_it_is_dropped(virtual: Virtual) -> None:
-    """The added job is one more that uses the result."""
+def test_result_is_kept_for_a_job_added_while_the_result_exists(virtual: Virtual) -> None:
+    """A job that is added while a result still exists counts among the jobs for which that result is kept."""
     maker = Maker()
     a = made(maker)
 
@@ -368,7 +368,7 @@ def test_result_is_kept_for_a_job_that_is_added_before_it_is_dropped(virtual: Vi
 
 
 def test_each_run_makes_and_drops_the_result_anew(virtual: Virtual) -> None:
-    """Two jobs use the result in each of three runs."""
+    """Each run makes a result with `keep_result=False` anew, and drops it when both jobs that use it have started."""
     maker = Maker()
     seen: list[Any] = []
 
@@ -384,7 +384,7 @@ def test_each_run_makes_and_drops_the_result_anew(virtual: Virtual) -> None:
 
 
 def test_instruments_can_read_a_result_before_it_is_dropped(virtual: Virtual) -> None:
-    """The hook `job_finished` is called before the jobs that use the result start."""
+    """An instrument's `job_finished` is called before the jobs that use the result start, so it can read the result."""
     read: list[Any] = []
 
     class Reads(Instrument):

@@ -73,14 +73,14 @@ three = Job(fetch, 3)
     ],
 )
 def test_default_label_shows_the_call(args: tuple[Any, ...], label: str) -> None:
-    """The arguments are shown, shortened; what only the user's code could show is shown by its type."""
+    """A default label shows the arguments, shortened; objects that only user code could show appear as their types."""
     job = Job(fetch, *args)
     assert job.label == label
     assert ThreadJob(print, *args).label == label.replace("fetch(", "print(", 1)
 
 
 def test_a_label_of_the_maximum_length_is_not_shortened() -> None:
-    """One character more, and its middle is replaced by an ellipsis."""
+    """A label one character too long has its middle replaced by an ellipsis; one of the maximum length stays whole."""
     fits = "".join(str(number % 10) for number in range(_labels.MAX_LABEL_LENGTH))
     assert _labels.shorten(fits) == fits
     assert len(_labels.shorten(f"{fits}x")) == len(fits)
@@ -89,7 +89,7 @@ def test_a_label_of_the_maximum_length_is_not_shortened() -> None:
 
 
 def test_each_part_of_a_label_is_shortened_only_beyond_its_limit() -> None:
-    """A text as long as its limit is shown whole; one character more is shortened."""
+    """Strings, numbers and lists in a label are shown whole up to their limits, and shortened beyond them."""
     too_long = ["x" * 18, "x" * 18, "x" * 15]  # with quotes and commas, 61 characters
     assert _labels.call_label("f", [*too_long[:2], "x" * 14], {}) == f"f('{'x' * 18}', '{'x' * 18}', '{'x' * 14}')"
     assert _labels.call_label("f", too_long, {}) == f"f('{'x' * 18}', '{'x' * 18}', …)"
@@ -100,7 +100,7 @@ def test_each_part_of_a_label_is_shortened_only_beyond_its_limit() -> None:
 
 
 def test_jobs_with_equal_labels_have_different_paths() -> None:
-    """Paths differ even if a label looks like such a path, or a scheduler's label has slashes."""
+    """Jobs with equal labels get different paths, even if a label looks like a path or a scheduler's has slashes."""
     jobs = [Job(nothing, label=label) for label in ("a", "a", "a#2", "a", "b/c")]
     around = [Scheduler(label="b"), Scheduler(label="x/y")]
     scheduler = Scheduler(*jobs, *around)
@@ -110,12 +110,12 @@ def test_jobs_with_equal_labels_have_different_paths() -> None:
 
 
 def test_default_label_shows_keyword_arguments() -> None:
-    """Keyword arguments follow the positional ones, and may be jobs."""
+    """In a default label, keyword arguments follow the positional ones, and may be jobs."""
     assert Job(fetch, 1, kwargs={"key": three, "x": "y"}).label == "fetch(1, key=fetch(3), x='y')"
 
 
 def test_chain_of_jobs_as_arguments_has_a_short_label() -> None:
-    """Only the outermost calls are shown: a chain of thousands needs no deep recursion."""
+    """The label of a chain of thousands of jobs shows only the outermost calls, and needs no deep recursion."""
     job = three
     for _ in range(5000):
         job = Job(fetch, job)
@@ -130,13 +130,13 @@ def test_labels_of_nested_calls_show_their_innermost_arguments() -> None:
 
 
 def test_label_of_a_job_with_many_indirect_inputs_is_short() -> None:
-    """Inner calls show few of their arguments, so a label does not look at all jobs of a wide graph."""
+    """In a label, inner calls show few of their arguments, so it does not look at all jobs of a wide graph."""
     wide = Job(fetch, *(Job(fetch, number) for number in range(1000)))
     assert Job(fetch, wide).label == "fetch(fetch(fetch(…etch(2), …))"
 
 
 def test_label_of_a_coroutine_object_has_an_ellipsis_for_its_arguments() -> None:
-    """The arguments of a coroutine object are not accessible."""
+    """The label of a coroutine object has an ellipsis for the arguments, which are not accessible."""
     job = Job(fetch(1))
     assert job.label == "fetch(…)"
     job.close()
@@ -153,7 +153,7 @@ def test_redacted_job_shows_no_arguments() -> None:
 
 
 def test_trio_task_has_the_label_of_its_job() -> None:
-    """Under trio each task's name is the label, with the arguments of that very job."""
+    """Under trio, the name of each task is the label of its job."""
     import trio
 
     names: list[str] = []
@@ -168,8 +168,8 @@ def test_trio_task_has_the_label_of_its_job() -> None:
 # --- map(label=)
 
 
-def test_map_makes_labels_of_a_format_string_or_a_function() -> None:
-    """`label=` of `map` is filled in with the arguments of each job."""
+def test_map_makes_labels_from_a_format_string_or_a_function() -> None:
+    """`map(label=)` takes a format string or a function, which gets the arguments of each job."""
     scheduler = Scheduler()
     assert [job.label for job in scheduler.map(fetch, [1, 2])] == ["fetch(1)", "fetch(2)"]
     assert [job.label for job in scheduler.map(fetch, "ab", [1, 2], label="page {1} of {0}")] == [
@@ -194,7 +194,7 @@ def label_that_raises(item: str) -> str:
     ],
 )
 def test_map_rejects_invalid_labels(label: Any, error: type[Exception], message: str) -> None:
-    """The error names the item of the invalid label, and no job is added."""
+    """An invalid `label=` of `map` raises an error that says what is wrong, and no job is added."""
     scheduler = Scheduler(label="home")
     with pytest.raises(error, match=message):
         scheduler.map(fetch, ["a"], label=label)

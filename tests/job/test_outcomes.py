@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def test_states_follow_the_life_of_a_job(virtual: Virtual) -> None:
-    """IDLE until what it requires has settled, SCHEDULED until there is a slot, RUNNING, then settled."""
+    """A job is IDLE until its requirements have settled, SCHEDULED until there is a slot, RUNNING, and then settled."""
     first, second = Job(nap, 2), Job(nap, 2)
     third = Job(nap, 2, required=first)
     seen: list[list[JobState]] = []
@@ -71,7 +71,7 @@ def test_result_returns_the_value_of_the_function(virtual: Virtual) -> None:
 
 
 def test_result_raises_the_exception_of_the_job_with_its_original_traceback(virtual: Virtual) -> None:
-    """Any number of calls raise the same exception, and its traceback does not grow."""
+    """Each call of `result()` raises the same exception with its original traceback, which does not grow."""
     error = OSError("broken")
     job = Job(fail, 1, error)
     virtual(Scheduler(job).co_run)
@@ -87,7 +87,7 @@ def test_result_raises_the_exception_of_the_job_with_its_original_traceback(virt
 
 
 def test_exception_of_a_job_shows_few_frames_of_the_engine(virtual: Virtual) -> None:
-    """At most one frame of the engine is above the user's function."""
+    """The traceback of a job's exception has at most one frame of the engine above the user's function."""
     job = Job(fail)
     virtual(Scheduler(job).co_run)
     error = job.raised_exception()
@@ -97,7 +97,7 @@ def test_exception_of_a_job_shows_few_frames_of_the_engine(virtual: Virtual) -> 
 
 
 def test_result_of_an_unfinished_job_raises_job_not_done(virtual: Virtual) -> None:
-    """JobNotDone names job and state, also for a job that was never reached."""
+    """`result()` of an unfinished job raises JobNotDone with job and state, also if the run never reached the job."""
     job = Job(nap, label="slow")
     with pytest.raises(JobNotDone, match=r"'slow' is idle"):
         job.result()
@@ -184,7 +184,7 @@ def test_wait_settled_waits_in_another_task(virtual: Virtual) -> None:
 
 
 def test_wait_settled_works_in_another_job(virtual: Virtual) -> None:
-    """A job may wait for another that it does not require."""
+    """By `wait_settled`, a job may wait for another one that it does not require."""
     slow = Job(nap, 2)
 
     async def wait() -> float:
@@ -197,7 +197,7 @@ def test_wait_settled_works_in_another_job(virtual: Virtual) -> None:
 
 
 def test_wait_settled_of_a_settled_job_returns_at_once(virtual: Virtual) -> None:
-    """`wait_settled` may be called in a later event loop, too."""
+    """`wait_settled()` of a settled job returns at once, even in a later event loop."""
 
     async def wait() -> tuple[float, float]:
         start = anyio.current_time()
@@ -211,7 +211,7 @@ def test_wait_settled_of_a_settled_job_returns_at_once(virtual: Virtual) -> None
 
 
 def test_wait_settled_of_a_job_that_the_run_does_not_reach_raises(virtual: Virtual) -> None:
-    """The JobNotDone names the job; a call after the run raises it, too."""
+    """`wait_settled()` of a job that the run does not reach raises JobNotDone with its name, also after the run."""
     bad = Job(fail, 1, critical=True)
     never = Job(nap, label="never", required=bad)
     inside = Job(nap, label="inside")
@@ -237,6 +237,6 @@ def test_wait_settled_of_a_job_that_the_run_does_not_reach_raises(virtual: Virtu
 
 
 def test_wait_settled_of_a_job_in_no_scheduler_raises(virtual: Virtual) -> None:
-    """The job can never settle, so the error is a JobNotDone."""
+    """`wait_settled()` of a job in no scheduler, which can never settle, raises JobNotDone."""
     with pytest.raises(JobNotDone, match="'lonely'"):
         virtual(Job(nap, label="lonely").wait_settled)

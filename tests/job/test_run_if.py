@@ -52,7 +52,7 @@ async def fail(seconds: float = 0, error: BaseException | None = None) -> None:
 
 
 def with_outcome(outcome: JobState, scheduler: Scheduler) -> Job[Any]:
-    """Add what makes a job end like that, and return the job."""
+    """Add to the scheduler a job that ends in the given state, and what makes it end so, and return the job."""
     match outcome:
         case JobState.SUCCEEDED:
             job: Job[Any] = Job(give_now)
@@ -104,7 +104,7 @@ def own_table() -> dict[tuple[JobState, str, str], JobState]:
 
 @pytest.mark.parametrize("table", [own_table, documented_table])
 def test_every_combination_of_run_if_outcome_and_edge_follows_the_table(virtual: Virtual, table: Any) -> None:
-    """Each combination of `run_if`, outcome of the requirement, and order or input, is as the table says."""
+    """Each combination of `run_if`, outcome of the requirement, and order or input is as the documented table says."""
     scheduler, jobs = Scheduler(), {}
     for key in itertools.product(OUTCOMES, RULES, EDGES):
         outcome, run_if, edge = key
@@ -128,7 +128,7 @@ def expected(run_if: str, requirements: list[tuple[str, JobState]]) -> JobState:
 
 
 def test_every_combination_of_two_requirements_follows_the_rules(virtual: Virtual) -> None:
-    """The first condition that is true decides."""
+    """With two requirements, the first condition of the contract that is true decides what becomes of the job."""
     scheduler, jobs = Scheduler(), {}
     kinds = list(itertools.product(EDGES, OUTCOMES))
     for key in itertools.product(RULES, kinds, kinds):
@@ -144,7 +144,7 @@ def test_every_combination_of_two_requirements_follows_the_rules(virtual: Virtua
 def test_a_job_without_requirements_runs_unless_run_if_is_failed(
     virtual: Virtual, run_if: Any, state: JobState
 ) -> None:
-    """If nothing is required, nothing has failed, and all has succeeded."""
+    """A job without requirements runs, unless it has `run_if="failed"`: nothing has failed, so it is SKIPPED."""
     job = Job(give_now, run_if=run_if)
     virtual(Scheduler(job).co_run)
     assert job.state is state
@@ -152,7 +152,7 @@ def test_a_job_without_requirements_runs_unless_run_if_is_failed(
 
 @pytest.mark.parametrize(("run_if", "state"), [("settled", SUCCEEDED), ("succeeded", SUCCEEDED), ("failed", SKIPPED)])
 def test_a_ready_service_counts_as_succeeded_for_run_if(virtual: Virtual, run_if: Any, state: JobState) -> None:
-    """For its successors a service counts from the moment when it is ready."""
+    """For the jobs that require it, a ready service counts as succeeded, although it is still running."""
 
     async def serve(*, task_status: Any) -> None:
         task_status.started()
@@ -166,7 +166,7 @@ def test_a_ready_service_counts_as_succeeded_for_run_if(virtual: Virtual, run_if
 
 @pytest.mark.parametrize("run_if", RULES)
 def test_run_if_applies_to_nested_schedulers(virtual: Virtual, run_if: Any) -> None:
-    """The jobs of a nested scheduler that does not run stay IDLE."""
+    """`run_if` applies to a nested scheduler as to a job; if it does not run, its jobs stay IDLE."""
     inside = Job(give_now)
     bad = Job(fail)
     nested = Scheduler(inside, run_if=run_if, required=bad)
@@ -177,7 +177,7 @@ def test_run_if_applies_to_nested_schedulers(virtual: Virtual, run_if: Any) -> N
 
 @pytest.mark.parametrize("word", ["always", "", None, "Failed"])
 def test_unknown_run_if_raises(word: Any) -> None:
-    """The ValueError names the job and the allowed words."""
+    """An unknown `run_if` raises a ValueError that names the job and the allowed values."""
     with pytest.raises(ValueError, match=r"run_if=.*'mine'.*settled.*succeeded.*failed"):
         Job(give_now, run_if=word, label="mine")
 
@@ -187,7 +187,7 @@ def test_unknown_run_if_raises(word: Any) -> None:
 
 @pytest.mark.parametrize("edge", EDGES)
 def test_all_jobs_of_a_long_chain_after_a_failure_are_blocked(virtual: Virtual, edge: str) -> None:
-    """A chain of 2,000 jobs causes no recursion; each job has the first failure as its cause."""
+    """After a failure, 2,000 jobs in a chain are BLOCKED without recursion, each with that failure as its cause."""
     error = OSError("root")
     job: Any = Job(fail, 1, error)
     scheduler = Scheduler(job)
@@ -203,7 +203,7 @@ def test_all_jobs_of_a_long_chain_after_a_failure_are_blocked(virtual: Virtual, 
 
 
 def test_all_jobs_of_a_long_chain_after_a_skipped_job_are_skipped(virtual: Virtual) -> None:
-    """A chain of 2,000 jobs causes no recursion."""
+    """After a skipped job, 2,000 jobs in a chain are SKIPPED without recursion."""
     job: Any = Job(give_now, run_if="failed")
     scheduler = Scheduler(job)
     for _ in range(2_000):
@@ -214,7 +214,7 @@ def test_all_jobs_of_a_long_chain_after_a_skipped_job_are_skipped(virtual: Virtu
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_the_requirement_that_failed_first_is_the_cause(virtual: Virtual, first: int) -> None:
-    """If several failed, the one that settled first is named, whatever the order of the requirements."""
+    """If several requirements failed, the error names the one that failed first, in whatever order they are given."""
     times = [2, 4] if first == 0 else [4, 2]
     bad = [Job(fail, seconds, OSError(str(seconds)), label=f"bad {seconds}") for seconds in times]
     job = Job(take, *bad)
@@ -228,7 +228,7 @@ def test_the_requirement_that_failed_first_is_the_cause(virtual: Virtual, first:
 
 
 def test_the_cause_of_simultaneous_failures_is_the_root_failure(virtual: Virtual) -> None:
-    """A BLOCKED job settles after its cause, even at the same moment."""
+    """If a job requires a failed job and one that this failure has blocked, the failed one is named as the cause."""
     root = Job(fail, 1, OSError("root"), label="root")
     middle = Job(take, root, label="middle")
     job = Job(take, middle, root)
@@ -239,7 +239,7 @@ def test_the_cause_of_simultaneous_failures_is_the_root_failure(virtual: Virtual
 
 
 def test_a_cancellation_before_a_failure_is_the_cause(virtual: Virtual) -> None:
-    """The cause is a new JobCancelled that names the cancelled job."""
+    """If a requirement is cancelled before another one fails, the cause is a new JobCancelled that names it."""
     cut, bad = Job(nap, 9, label="cut"), Job(fail, 2)
     job = Job(take, bad, cut)
     scheduler = Scheduler(Job(later, 1, cut.cancel), job)
@@ -252,7 +252,7 @@ def test_a_cancellation_before_a_failure_is_the_cause(virtual: Virtual) -> None:
 
 
 def test_a_failure_that_does_not_block_is_not_the_cause(virtual: Virtual) -> None:
-    """A failure by order alone blocks no job, so it is not a cause either, however early."""
+    """A failed requirement that blocks no job is not the cause of a BLOCKED one, however early it failed."""
     order, given = Job(fail, 1), Job(fail, 2)
     job = Job(take, given, required=order)
     virtual(Scheduler(order, job).co_run)
@@ -262,7 +262,7 @@ def test_a_failure_that_does_not_block_is_not_the_cause(virtual: Virtual) -> Non
 
 
 def test_a_requirement_failed_raised_by_a_job_has_the_right_root_cause(virtual: Virtual) -> None:
-    """An error that the job reads from a BLOCKED one keeps its cause; an error that it makes is the root."""
+    """A RequirementFailed read from a BLOCKED job keeps its cause; one that a job raises on its own is the root."""
     bad = Job(fail)
     blocked = Job(take, bad)
 
@@ -280,7 +280,7 @@ def test_a_requirement_failed_raised_by_a_job_has_the_right_root_cause(virtual: 
 
 
 def test_a_blocked_critical_job_stops_the_run(virtual: Virtual) -> None:
-    """A critical job that is BLOCKED stops the run and is its culprit; what runs is cancelled."""
+    """A critical job that is BLOCKED stops the run, whose culprit it is, and running jobs are cancelled."""
     bad = Job(fail, 1)
     job = Job(take, bad, critical=True, label="vital")
     other = Job(nap, 9)
@@ -295,7 +295,7 @@ def test_a_blocked_critical_job_stops_the_run(virtual: Virtual) -> None:
 
 
 def test_nested_scheduler_stopped_by_a_blocked_job_fails_with_requirement_failed(virtual: Virtual) -> None:
-    """The error is that of the blocked job, and successors of the scheduler name the root failure."""
+    """A nested scheduler stopped by a BLOCKED job has the error of that job; successors name the root failure."""
     bad = Job(fail)
     vital = Job(take, bad, critical=True)
     nested = Scheduler(vital)
@@ -311,7 +311,7 @@ def test_nested_scheduler_stopped_by_a_blocked_job_fails_with_requirement_failed
 
 @pytest.mark.parametrize("bad", ["a", "b", "c", None])
 def test_alarm_at_the_end_of_a_chain_runs_if_any_job_of_the_chain_fails(virtual: Virtual, bad: str | None) -> None:
-    """`a -> b -> c` by "succeeded" and an alarm on `c`: whichever fails, the alarm runs; otherwise it is SKIPPED."""
+    """An alarm behind the chain `a -> b -> c` runs whichever of the three fails, and is SKIPPED if none does."""
     a, b, c = (Job(fail if label == bad else nap, run_if="succeeded") for label in "abc")
     alarm = Job(give_now, run_if="failed")
     assert virtual(Scheduler(Sequence(a, b, c, alarm)).co_run) is True
@@ -319,7 +319,7 @@ def test_alarm_at_the_end_of_a_chain_runs_if_any_job_of_the_chain_fails(virtual:
 
 
 def test_a_skipped_job_is_no_failure(virtual: Virtual) -> None:
-    """A critical job that is SKIPPED does not end the run, raises nothing, and is no reason for an alarm."""
+    """A critical job that is SKIPPED does not end the run, raises nothing, and is no failure for `run_if="failed"`."""
     skipped = Job(give_now, run_if="failed", critical=True)
     alarm = Job(give_now, required=skipped, run_if="failed")
     scheduler = Scheduler(skipped, alarm)
@@ -330,7 +330,7 @@ def test_a_skipped_job_is_no_failure(virtual: Virtual) -> None:
 
 
 def test_result_of_a_job_without_a_value_raises_the_error_of_its_state(virtual: Virtual) -> None:
-    """BLOCKED, SKIPPED, CANCELLED and IDLE jobs have an error each; only BLOCKED ones keep an exception."""
+    """`result()` of a BLOCKED, SKIPPED, CANCELLED or IDLE job raises the error of that state at each call."""
     scheduler = Scheduler()
     jobs = [scheduler.add(with_outcome(outcome, scheduler)) for outcome in (BLOCKED, SKIPPED, CANCELLED)]
     idle = Job(give_now, required=scheduler.add(Job(fail, 5, critical=True)), label="idle")
@@ -350,7 +350,7 @@ def test_result_of_a_job_without_a_value_raises_the_error_of_its_state(virtual: 
 
 
 def test_blocked_and_skipped_jobs_settle_without_a_slot(virtual: Virtual) -> None:
-    """A full window does not delay jobs that will not run."""
+    """Jobs that will not run settle at once, even if the window is full."""
     bad, long = Job(fail, 1), Job(nap, 9)
     blocked, skipped = Job(take, bad), Job(give_now, run_if="failed")
     scheduler = Scheduler(bad, long, blocked, skipped, jobs_window=1)
@@ -360,7 +360,7 @@ def test_blocked_and_skipped_jobs_settle_without_a_slot(virtual: Virtual) -> Non
 
 
 def test_a_second_run_decides_anew_which_jobs_run(virtual: Virtual) -> None:
-    """States of an earlier run do not matter."""
+    """States of an earlier run do not decide which jobs run in the next one."""
     broken = [True]
 
     async def sometimes() -> None:

@@ -64,7 +64,7 @@ class Owner(AbstractJob[None]):
 
 
 def test_subclasses_of_abstract_job_may_use_the_names_of_job_kind_hooks(virtual: Virtual) -> None:
-    """Optional methods of `JobKind` are not attributes of other jobs, which may use these names."""
+    """A direct subclass of AbstractJob may use the names of the optional methods of `JobKind` for attributes."""
     assert {"command_line", "default_label", "failure_group", "last_result"} <= set(HOOKS)
     job = Owner(label="own", redact=True)
     scheduler = Scheduler(job)
@@ -74,7 +74,7 @@ def test_subclasses_of_abstract_job_may_use_the_names_of_job_kind_hooks(virtual:
 
 
 def test_jobs_among_the_arguments_of_a_job_kind_are_inputs(virtual: Virtual) -> None:
-    """Inputs are required, added with the job, replaced by their results, and shown in the label."""
+    """Jobs among the arguments of a JobKind are required, added with it, replaced by results and shown in its label."""
     first = Echo("a")
     second = Echo(first, "b")
     scheduler = Scheduler(Echo(second))
@@ -85,7 +85,7 @@ def test_jobs_among_the_arguments_of_a_job_kind_are_inputs(virtual: Virtual) -> 
 
 
 def test_inputs_are_filled_in_with_an_overridden_result_method(virtual: Virtual) -> None:
-    """The value of `result()` is passed on, not the return value of `co_run`."""
+    """A kind that overrides `result()` passes on the value of that method, not the return value of `co_run`."""
 
     class Loud(Echo):
         def result(self, **given: Any) -> Any:
@@ -97,7 +97,7 @@ def test_inputs_are_filled_in_with_an_overridden_result_method(virtual: Virtual)
 
 
 def test_keep_result_false_drops_a_result_used_by_a_job_kind(virtual: Virtual) -> None:
-    """The result is dropped when it is filled in among the arguments."""
+    """With `keep_result=False`, a result is dropped when it is filled in among the arguments of a JobKind."""
     first = Job(anyio.sleep, 0, keep_result=False)
     assert virtual(Scheduler(Echo(first, label="second")).co_run)
     assert first.result(default="dropped") == "dropped"
@@ -105,21 +105,21 @@ def test_keep_result_false_drops_a_result_used_by_a_job_kind(virtual: Virtual) -
 
 @pytest.mark.parametrize("field", ["arguments", "options", "reads", "writes", "appends", "begins_anew"])
 def test_work_stores_each_field_as_a_tuple(field: str) -> None:
-    """A single text or path becomes a tuple of one; an iterator is read once, and its items are stored."""
+    """`Work` stores a single string or path as a tuple of one, and reads an iterator once to store its items."""
     for given in ("main.c", Path("main.c"), Depfile("main.d")):
         assert getattr(Work(what="compile", **{field: given}), field) == (given,)
     assert getattr(Work(what="compile", **{field: iter(["a", "b"])}), field) == ("a", "b")
 
 
-@pytest.mark.parametrize(("path", "advice"), [("", "give a path"), ("a\0b", "a path has no NUL in it")])
+@pytest.mark.parametrize(("path", "advice"), [("", "give a path"), ("a\0b", "a path cannot contain NUL")])
 def test_file_path_rejects_empty_paths_and_nul_characters(path: str, advice: str) -> None:
-    """An empty path mostly comes from a variable that is not set."""
+    """`file_path` rejects paths with a NUL, and empty ones, which mostly come from a variable that is not set."""
     with pytest.raises(ValueError, match=f"target=.* of Compress: {advice}"):
         file_path(path, "target", "Compress")
 
 
 def test_check_before_run_of_a_subclass_of_job_is_called() -> None:
-    """Other jobs of the class `Job` take a fast path without the hook."""
+    """`check_before_run` of a subclass of `Job` is called, although plain jobs take a fast path without this hook."""
 
     class Careful(Job[None]):
         def check_before_run(self) -> None:
@@ -130,12 +130,12 @@ def test_check_before_run_of_a_subclass_of_job_is_called() -> None:
 
 
 def test_label_of_a_redacted_job_has_only_the_name_of_its_kind() -> None:
-    """The arguments of a job with `redact=True` are not read."""
+    """The label of a job with `redact=True` shows the name of its kind, and none of its arguments."""
     assert Echo("password", redact=True).label == "Echo …"
 
 
 def test_subclasses_inherit_box_and_cannot_be_interrupted() -> None:
-    """A kind without `box=` is drawn as a box with its name."""
+    """Subclasses inherit `box=` and `cannot_be_interrupted=`; a kind without `box=` is drawn as a box with its name."""
 
     class Star(JobKind[None], box=BoxStyle("star", "star"), cannot_be_interrupted="it shines"):
         pass
@@ -152,7 +152,7 @@ def test_subclasses_inherit_box_and_cannot_be_interrupted() -> None:
 def test_failures_of_a_failure_group_are_one_line_of_the_log(
     virtual: Virtual, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """`failure_group` tells which jobs fail in the same way; without it, all jobs of a class are one group."""
+    """The log has one line for all failures of a `failure_group`, which is by default the class of the job."""
 
     class Broken(JobKind[None]):
         async def co_run(self) -> None:
@@ -175,7 +175,7 @@ def test_failures_of_a_failure_group_are_one_line_of_the_log(
 
 
 def test_on_done_and_on_settled_can_read_the_outcome(virtual: Virtual) -> None:
-    """The callbacks are called after the last attempt, before the job settles."""
+    """`on_done` and `on_settled` are called after the last attempt, before the job settles, and see the outcome."""
     seen: list[Any] = []
 
     def note(job: JobKind[Any]) -> None:
@@ -194,7 +194,7 @@ def test_on_done_and_on_settled_can_read_the_outcome(virtual: Virtual) -> None:
 
 
 def test_retry_of_a_job_with_callbacks_can_be_read_and_set(virtual: Virtual) -> None:
-    """Setting `retry` keeps the callbacks."""
+    """Setting `retry` of a job keeps its callbacks, such as `on_settled`."""
     seen: list[Any] = []
     job = Echo(on_settled=seen.append, label="a")
     assert job.retry is None
@@ -216,7 +216,7 @@ class Unlucky(JobKind[None]):
 
 @pytest.mark.parametrize("callbacks", [{}, {"on_settled": str}], ids=["plain", "callbacks"])
 def test_attempts_before_a_throttled_attempt_are_counted(virtual: Virtual, callbacks: dict[str, Any]) -> None:
-    """A throttled attempt does not restart the count, with callbacks or without."""
+    """A throttled attempt does not restart the count of attempts, whether or not the job has callbacks."""
     job = Unlucky(retry=1, needs={"api": 1}, **callbacks)
     virtual(Scheduler(job, pool=Pool(api=Rate(calls=10, per=1))).co_run)
     assert job.calls == 3
@@ -224,7 +224,7 @@ def test_attempts_before_a_throttled_attempt_are_counted(virtual: Virtual, callb
 
 @pytest.mark.parametrize("wrong", [7, anyio.sleep])
 def test_a_callback_that_is_not_a_plain_function_raises(wrong: Any) -> None:
-    """Nothing would await an async callback."""
+    """`on_done` has to be a plain function, because nothing would await an async one."""
     with pytest.raises(TypeError, match=r"on_done=.* of 'Echo': .*give a plain function"):
         Echo(on_done=wrong)
 
@@ -248,7 +248,7 @@ class Limited(JobKind[str], keeps_time=True):
 
 @pytest.mark.parametrize("cancels", [False, True])
 def test_a_time_limit_fails_the_job_with_job_timeout(virtual: Virtual, cancels: bool) -> None:
-    """The job ends when its timeout is over, and the error does not have a cancellation as its context."""
+    """A kind that keeps its own time limit fails with JobTimeout, which does not have a cancellation as its context."""
     job = Limited(9, cancels, timeout=3.5 if cancels else 3)
     virtual(Scheduler(job).co_run)
     error = job.raised_exception()
@@ -257,7 +257,7 @@ def test_a_time_limit_fails_the_job_with_job_timeout(virtual: Virtual, cancels: 
 
 
 def test_a_time_limit_that_cancels_respects_idle_timeout(virtual: Virtual) -> None:
-    """Signs of life postpone the deadline, and the error says what was missing."""
+    """With `idle_timeout`, signs of life postpone the deadline of a time limit, and its error says what was missing."""
     alive, silent = Limited(5, True, idle_timeout=2, label="alive"), Limited(3, True, idle_timeout=1.25, label="silent")
     virtual(Scheduler(alive, silent).co_run)
     assert alive.result() == "ended"
@@ -280,7 +280,7 @@ class Late(JobKind[bool], keeps_time=True):
 
 
 def test_wait_readable_returns_false_after_the_timeout(backend: str) -> None:
-    """Data that could be read are no sign of life then."""
+    """After the timeout of a job, `wait_readable` returns False even if there is something to read."""
     job = Late(timeout=0.02, idle_timeout=0.02)
     assert Scheduler(job).run(backend=backend)
     assert job.result() is False
@@ -301,7 +301,7 @@ class Counted(JobKind[None], keeps_time=True):
 
 
 def test_idle_timeout_counts_only_inside_counting_blocks(virtual: Virtual) -> None:
-    """Each block starts the count anew, and a limit that is over in one block stays over."""
+    """Each `counting()` block starts the `idle_timeout` anew, and a limit that is over in one block stays over."""
     job = Counted(idle_timeout=3)
     virtual(Scheduler(job).co_run)
     assert isinstance(job.raised_exception(), JobTimeout)
@@ -331,7 +331,7 @@ class Reader(JobKind[list[bool]], keeps_time=True):
 
 
 def test_wait_readable_finds_late_data_once_after_the_idle_timeout(backend: str) -> None:
-    """A kind that was delayed can treat late data as a sign of life; if it does not, the time is over."""
+    """A delayed job finds late data once after its `idle_timeout`, and is out of time unless it calls `heartbeat()`."""
     job = Reader(idle_timeout=0.01)
     assert Scheduler(job).run(backend=backend)
     assert job.result() == [True, False, True, False]
@@ -339,11 +339,11 @@ def test_wait_readable_finds_late_data_once_after_the_idle_timeout(backend: str)
 
 @pytest.mark.parametrize(
     ("timeout", "found"),
-    [(None, "has no deadline without timeout=, or an idle_timeout= that counts"), (5, "has 5 s left")],
+    [(None, "has no deadline, because no timeout is in effect"), (5, "has 5 s left")],
     ids=["none", "early"],
 )
 def test_error_of_a_time_limit_that_is_not_over_raises(virtual: Virtual, timeout: float | None, found: str) -> None:
-    """The exception names the job, and the condition under which `error()` may be called."""
+    """`error()` of a time limit that is not over raises a RuntimeError that says when it may be called."""
 
     class Hasty(JobKind[None], keeps_time=True):
         async def co_run(self) -> None:
@@ -358,7 +358,7 @@ def test_error_of_a_time_limit_that_is_not_over_raises(virtual: Virtual, timeout
 
 
 def test_a_box_that_is_no_box_style_raises_when_the_class_is_created() -> None:
-    """The error has the name of the class."""
+    """A `box=` that is not a BoxStyle raises a TypeError with the name of the class when the class is created."""
     with pytest.raises(
         TypeError, match=r"box='box' of class Boxed: give a trioflow\.abc\.BoxStyle, BoxStyle\('boxed', 'box'\)"
     ):
@@ -367,13 +367,13 @@ def test_a_box_that_is_no_box_style_raises_when_the_class_is_created() -> None:
 
 @pytest.mark.parametrize("bad", [{"name": 1}, {"shape": None}, {"brackets": "[]"}, {"rounded": "no"}, {"place": -1}])
 def test_an_invalid_box_style_raises_when_the_class_is_created(bad: dict[str, Any]) -> None:
-    """Otherwise the error would come when a graph is drawn, perhaps hours later."""
+    """An invalid BoxStyle raises when the class is created, and not when a graph is drawn, perhaps hours later."""
     with pytest.raises((TypeError, ValueError), match=rf"{next(iter(bad))}=.* of the BoxStyle of class Boxed: give "):
         type("Boxed", (JobKind,), {}, box=BoxStyle(**{"name": "boxed", **bad}))
 
 
 def test_signs_of_life_reach_enclosing_schedulers(virtual: Virtual) -> None:
-    """A nested scheduler with an `idle_timeout` lives as long as a job of it does."""
+    """The signs of life of a job also postpone the `idle_timeout` of the nested scheduler that contains the job."""
     inner = Scheduler(Limited(5, False), idle_timeout=2, label="inner")
     virtual(Scheduler(inner).co_run)
     assert inner.is_succeeded()
@@ -401,14 +401,14 @@ class Asking(JobKind[tuple[bool, bool]], keeps_time=True):
 
 
 def test_a_time_limit_needs_signs_of_life_only_with_an_idle_timeout(virtual: Virtual) -> None:
-    """The idle timeout may be that of an enclosing scheduler; signs outside the block have no effect."""
+    """A time limit needs signs of life only with an `idle_timeout`, which may be that of an enclosing scheduler."""
     own, around, neither = Asking(idle_timeout=3), Asking(), Asking(timeout=3)
     virtual(Scheduler(own, Scheduler(around, idle_timeout=3), neither).co_run)
     assert [job.result() for job in (own, around, neither)] == [(True, False), (True, False), (False, False)]
 
 
 class Waiting(JobKind[list[bool]], keeps_time=True):
-    """Waits for what happens, and for what does not."""
+    """Waits for an event that is set, and for one that never is."""
 
     async def co_run(self) -> list[bool]:
         happens, never = ThreadEvent(), ThreadEvent()
@@ -418,7 +418,7 @@ class Waiting(JobKind[list[bool]], keeps_time=True):
 
 
 def test_a_time_limit_ends_a_wait_for_a_thread_event(virtual: Virtual) -> None:
-    """`wait` returns whether the event was set before the deadline."""
+    """`limit.wait(event)` returns whether the thread event was set before the deadline of the time limit."""
     job = Waiting(timeout=2)
     virtual(Scheduler(job).co_run)
     assert (job.result(), job.elapsed) == ([True, False], 2)
@@ -426,7 +426,7 @@ def test_a_time_limit_ends_a_wait_for_a_thread_event(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("make", [closed_at_once, not_closed])
 def test_an_object_shared_by_a_run_without_async_close_raises(virtual: Virtual, make: Any) -> None:
-    """The error comes when the object is made: at the end of the run its origin is unknown."""
+    """A shared object without an async `close` raises when it is made: at the end of the run its origin is unknown."""
 
     class User(JobKind[Any]):
         async def co_run(self) -> Any:
@@ -434,13 +434,13 @@ def test_an_object_shared_by_a_run_without_async_close_raises(virtual: Virtual, 
 
     job = User()
     virtual(Scheduler(job).co_run)
-    what = rf"^{make.__name__} has made a (StringIO|object) .* which has no `async def close\(self\)`"
+    what = rf"^{make.__name__} returned a (StringIO|object) .* but it has no `async def close\(self\)`"
     with pytest.raises(TypeError, match=what):
         job.result()
 
 
 def test_an_object_shared_by_a_run_is_made_once_and_closed_last(virtual: Virtual) -> None:
-    """All jobs get the same object, nested ones too."""
+    """All jobs of a run, nested ones included, get the same shared object, which is closed after the last shutdown."""
     log: list[str] = []
 
     class Shared:
@@ -464,7 +464,7 @@ def test_an_object_shared_by_a_run_is_made_once_and_closed_last(virtual: Virtual
 
 
 def test_a_wait_for_a_thread_event_ends_when_it_is_set_or_at_the_deadline(backend: Any) -> None:
-    """Any thread may set the event; `wait` returns whether it was set."""
+    """Any thread may set a ThreadEvent, and `wait` returns whether it was set before the deadline."""
 
     class Waits(JobKind[Any]):
         async def co_run(self) -> Any:
@@ -506,7 +506,7 @@ class Forgets(JobKind[None]):
 
 
 def test_forget_run_is_called_before_each_run_but_the_first(virtual: Virtual) -> None:
-    """The hook discards what the last run has left in the job."""
+    """`forget_run`, which discards what the last run has left in a job, is called before each run but the first."""
     job = Forgets()
     scheduler = Scheduler(job)
     for forgotten in (0, 1, 2):
@@ -515,7 +515,7 @@ def test_forget_run_is_called_before_each_run_but_the_first(virtual: Virtual) ->
 
 
 def test_users_of_returns_the_jobs_that_use_the_result(virtual: Virtual) -> None:
-    """Jobs that only require the job, or that use another result, are left out."""
+    """`users_of(job)` leaves out jobs that only require the job, or that use another result."""
     job, other = Forgets(), Echo("a")
     user, waits, half = Echo(job), Echo("b", required=job), Echo(other, required=job)
     virtual(Scheduler(job, other, user, waits, half).co_run)
@@ -532,20 +532,20 @@ class Borrows(JobKind[list[bool]]):
 
 
 def test_spare_slots_are_lent_only_to_a_job_with_a_slot(virtual: Virtual) -> None:
-    """A forever job, which has no slot, cannot borrow any."""
+    """Slots are lent to a job that has one, but not to a forever job, nor to a thread that belongs to no job."""
     job, ever = Borrows(), Borrows(forever=True)
     virtual(Scheduler(ever, Job(anyio.sleep, 1), job, jobs_window=2, jobserver=True).co_run)
     assert (job.result(), ever.result()) == ([True, False], [False, False])
 
 
 def test_run_of_a_job_outside_a_run_raises() -> None:
-    """The error says to put the job into a Scheduler."""
-    with pytest.raises(RuntimeError, match="'alone' needs a run: put it into a Scheduler"):
+    """`run_of` of a job that is in no run raises a RuntimeError that says to put the job into a Scheduler."""
+    with pytest.raises(RuntimeError, match="'alone' needs a run: put it in a Scheduler"):
         run_of(Echo(label="alone"))
 
 
 def test_a_function_job_for_plain_functions_rejects_async_ones() -> None:
-    """`calls_in` describes where functions are called; the error names the user's class."""
+    """A FunctionJob with `calls_in=` rejects async functions, with an error that names the class and the place."""
 
     class MoonJob(FunctionJob[Any], calls_in="the moon"):
         def __init__(self, function: Any, *args: Any, **options: Any) -> None:
@@ -554,7 +554,7 @@ def test_a_function_job_for_plain_functions_rejects_async_ones() -> None:
         async def co_run(self) -> Any:
             return call_of(self)()
 
-    with pytest.raises(TypeError, match=r"MoonJob\(sleep\): this is async, and not for the moon"):
+    with pytest.raises(TypeError, match=r"MoonJob\(sleep\): an async function cannot run in the moon"):
         MoonJob(anyio.sleep)
     job = MoonJob(pow, 2, 3)
     assert Scheduler(job).run()

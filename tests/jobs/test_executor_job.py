@@ -36,7 +36,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def test_a_function_is_called_by_the_executor(backend: str, threads: ThreadPoolExecutor) -> None:
-    """After the run the executor still serves its owner."""
+    """An ExecutorJob calls its function in the executor, which still serves its owner after the run."""
     job = ExecutorJob(threads, threading.current_thread)
     assert run(backend, job).stop_reason
     assert job.result().name.startswith("ThreadPoolExecutor")
@@ -45,7 +45,7 @@ def test_a_function_is_called_by_the_executor(backend: str, threads: ThreadPoolE
 
 
 def test_arguments_and_results_go_to_processes_and_back(backend: str, processes: ProcessPoolExecutor) -> None:
-    """Results of other jobs are filled in."""
+    """Jobs among the arguments of an ExecutorJob are replaced by their results before the call goes to a process."""
     first = ExecutorJob(processes, bodies.add, 1, 2)
     second = ExecutorJob(processes, bodies.add, first, kwargs={"extra": first})
     run(backend, second)
@@ -53,7 +53,7 @@ def test_arguments_and_results_go_to_processes_and_back(backend: str, processes:
 
 
 def test_an_exception_in_the_executor_fails_the_job(backend: str, processes: ProcessPoolExecutor) -> None:
-    """The exception has its own type and text."""
+    """An exception raised in a worker process fails the job with its own type and text."""
     job = ExecutorJob(processes, bodies.fail)
     run(backend, job)
     with pytest.raises(OSError, match="in the worker"):
@@ -61,7 +61,7 @@ def test_an_exception_in_the_executor_fails_the_job(backend: str, processes: Pro
 
 
 def test_cancelling_a_job_cancels_its_waiting_call(backend: str, threads: ThreadPoolExecutor) -> None:
-    """The function is never called, and the job settles while the pool is still busy with something else."""
+    """A job cancelled while its call waits in a busy pool settles at once, and its function is never called."""
     go, called = threading.Event(), list[int]()
     threads.submit(go.wait, PATIENCE)
     job = ExecutorJob(threads, called.append, 1, label="waits")
@@ -80,7 +80,7 @@ def test_cancelling_a_job_cancels_its_waiting_call(backend: str, threads: Thread
 def test_a_cancelled_job_keeps_its_slot_until_its_running_call_has_ended(
     backend: str, threads: ThreadPoolExecutor
 ) -> None:
-    """The job is then CANCELLED, and the value of the call is dropped."""
+    """A job cancelled during its call is CANCELLED when the call has ended, and the value of the call is dropped."""
     go, began, order = threading.Event(), threading.Event(), list[str]()
 
     def hold() -> str:
@@ -111,7 +111,7 @@ def test_a_cancelled_job_keeps_its_slot_until_its_running_call_has_ended(
 def test_a_timeout_fails_the_job_when_its_running_call_has_ended(
     backend: str, threads: ThreadPoolExecutor, unit: float
 ) -> None:
-    """A running call cannot be interrupted."""
+    """A running call cannot be interrupted, so its job fails with JobTimeout only when the call has ended."""
     began, go = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -132,7 +132,7 @@ def test_a_timeout_fails_the_job_when_its_running_call_has_ended(
 def test_a_timeout_does_not_count_the_wait_for_a_thread_of_the_executor(
     backend: str, tmp_path: Path, unit: float
 ) -> None:
-    """A call that waits for a thread longer than its timeout, and then ends at once, is in time."""
+    """A call that waits for a thread longer than its timeout, and then ends at once, has not timed out."""
     with ThreadPoolExecutor(1) as pool:
         told = tmp_path / str(unit)
         told.mkdir()
@@ -151,7 +151,7 @@ def test_a_timeout_does_not_count_the_wait_for_a_thread_of_the_executor(
 def test_a_timeout_in_a_process_pool_counts_from_the_submission(
     backend: str, processes: ProcessPoolExecutor, tmp_path: Path
 ) -> None:
-    """The start of a call is not known, so one that waits for a process beyond its timeout fails."""
+    """A process pool does not tell when a call starts, so a call that waits for a process beyond its timeout fails."""
     first = ExecutorJob(processes, bodies.wait_for_go, str(tmp_path))
     others = [ExecutorJob(processes, bodies.add, number, timeout=0.3) for number in range(3)]
 
@@ -173,7 +173,7 @@ def test_a_timeout_in_a_process_pool_counts_from_the_submission(
 def test_a_call_that_cannot_be_pickled_fails_before_anything_is_sent(
     processes: ProcessPoolExecutor, function: Any, arguments: tuple[Any, ...], named: str
 ) -> None:
-    """The error names the argument, and nothing reaches the executor."""
+    """A function or argument that cannot be pickled is named in the error, and no call reaches the executor."""
     submitted = list[Any]()
     submit = processes.submit
 
@@ -191,7 +191,7 @@ def test_a_call_that_cannot_be_pickled_fails_before_anything_is_sent(
 
 
 def test_an_executor_of_threads_accepts_what_cannot_be_pickled(threads: ThreadPoolExecutor) -> None:
-    """A lambda and a lock may go to an executor of threads."""
+    """A lambda and a lock, which cannot be pickled, may go to an executor of threads."""
     job = ExecutorJob(threads, lambda lock: lock.locked(), threading.Lock())
     run("trio", job)
     assert job.result() is False
@@ -202,7 +202,7 @@ class OwnPool(ProcessPoolExecutor):
 
 
 def test_jobs_of_a_broken_executor_fail_with_advice(backend: str) -> None:
-    """A note says that the executor has broken, and how to let trioflow replace it."""
+    """Jobs of a broken executor fail, and a note says how to have the executor replaced."""
     with OwnPool(1, get_context("spawn")) as pool:
         first = ExecutorJob(pool, bodies.die, label="die")
         second = ExecutorJob(pool, bodies.pid, required=first, label="next")
@@ -211,14 +211,14 @@ def test_jobs_of_a_broken_executor_fail_with_advice(backend: str) -> None:
         error = job.raised_exception()
         assert isinstance(error, BrokenExecutor)
         assert error.__notes__ == [
-            f"{job.label!r}: its executor has broken, and takes no more calls; "
-            f"give a function that makes one, and another one is made"
+            f"{job.label!r}: its executor is broken and accepts no more calls; "
+            f"to have it replaced, give a function that creates one"
         ]
 
 
 @pytest.mark.parametrize("made", [True, False], ids=["function", "pool"])
 def test_a_broken_process_pool_is_replaced(backend: str, made: bool) -> None:
-    """Waiting calls of the broken pool fail once, and may be retried; later calls use the new one."""
+    """After a process pool breaks, later calls use a new pool, which ends with the run."""
     pool: Any = new_pool if made else new_pool()
     first = ExecutorJob(pool, bodies.die)
     second = ExecutorJob(pool, bodies.pid, required=first)
@@ -236,14 +236,14 @@ def assert_gone(pid: int) -> None:
 
 
 def test_retry_after_a_broken_pool_uses_a_new_pool(backend: str, tmp_path: Path) -> None:
-    """The first attempt ends its worker process, and the second one succeeds."""
+    """With `retry=1`, a job whose first attempt kills its worker process succeeds in a new pool."""
     job = ExecutorJob(new_pool, bodies.die_once, str(tmp_path / "died"), retry=1)
     run(backend, job)
     assert (job.result(), job.attempts) == ("alive", 2)
 
 
 def test_an_executor_made_by_a_function_serves_all_jobs_of_a_run_and_ends_with_it(backend: str) -> None:
-    """The function is called once, even with nested schedulers."""
+    """A function that creates an executor is called once per run, and the executor also serves nested schedulers."""
     jobs = [ExecutorJob(new_pool, bodies.pid) for _ in range(3)]
     inner = ExecutorJob(new_pool, bodies.pid)
     run(backend, *jobs, Scheduler(inner))
@@ -253,18 +253,18 @@ def test_an_executor_made_by_a_function_serves_all_jobs_of_a_run_and_ends_with_i
 
 
 def test_a_job_of_an_executor_that_was_shut_down_fails_with_advice(backend: str) -> None:
-    """A note says that executors must not be shut down before the run has ended."""
+    """A job whose executor was shut down fails with a note that the executor must stay open until the run ends."""
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
     job = ExecutorJob(pool, int)
     run(backend, job)
     error = job.raised_exception()
     assert isinstance(error, RuntimeError)
-    assert "must not be shut down before the run" in error.__notes__[0]
+    assert "keep its executor open until the run ends" in error.__notes__[0]
 
 
 def test_a_future_that_others_cancel_fails_the_job(backend: str, threads: ThreadPoolExecutor) -> None:
-    """The job itself was not cancelled."""
+    """A job whose future is cancelled by other code fails with a RuntimeError, and does not count as cancelled."""
     go = threading.Event()
     threads.submit(go.wait, PATIENCE)
     job = ExecutorJob(threads, int)
@@ -275,14 +275,16 @@ def test_a_future_that_others_cancel_fails_the_job(backend: str, threads: Thread
         go.set()
 
     run(backend, job, Job(shut_down))
-    with pytest.raises(RuntimeError, match="was cancelled, and not by the run: was the executor shut down"):
+    with pytest.raises(
+        RuntimeError, match="was cancelled, but not by the run: check whether the executor was shut down"
+    ):
         job.result()
 
 
 def test_a_stop_iteration_in_the_executor_fails_the_job_with_a_runtime_error(
     backend: str, threads: ThreadPoolExecutor
 ) -> None:
-    """Python allows no coroutine to raise StopIteration, which is the cause of the error."""
+    """No coroutine can raise StopIteration, so one raised in the executor becomes the cause of a RuntimeError."""
     job = ExecutorJob(threads, bodies.stop_iteration)
     run(backend, job)
     error = job.raised_exception()
@@ -297,19 +299,19 @@ async def co() -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "advice"),
     [
-        ((3, int), {}, "give an executor, or a function that makes one"),
+        ((3, int), {}, "give an executor, or a function that creates one"),
         ((ThreadPoolExecutor, co), {}, r"write Job\(co, ...\)"),
         ((ThreadPoolExecutor, 5), {}, "give a plain function"),
     ],
 )
 def test_invalid_arguments_of_an_executor_job_raise(arguments: Any, options: Any, advice: str) -> None:
-    """The error says what to give."""
+    """An ExecutorJob with an invalid executor or function raises a TypeError that says what to give."""
     with pytest.raises(TypeError, match=advice):
         ExecutorJob(*arguments, **options)
 
 
 def test_the_error_on_a_dask_client_names_its_executor() -> None:
-    """The error says to call `get_executor()`, or to use DaskJob."""
+    """A dask Client given as an executor raises an error that suggests `get_executor()` or DaskJob."""
 
     class Client:
         def get_executor(self) -> None: ...
@@ -319,14 +321,14 @@ def test_the_error_on_a_dask_client_names_its_executor() -> None:
 
 
 def test_a_function_that_returns_no_executor_fails_the_job(backend: str) -> None:
-    """The error shows what the function returned."""
+    """If a function that should create an executor returns something else, the error shows what it returned."""
     job = ExecutorJob(int, int)  # type: ignore[arg-type]
     run(backend, job)
-    with pytest.raises(TypeError, match="was to make an executor, and returned 0"):
+    with pytest.raises(TypeError, match="must return an executor, but returned 0"):
         job.result()
 
 
 def test_an_executor_job_awaited_outside_a_run_raises() -> None:
-    """The error says to put the job into a Scheduler."""
-    with pytest.raises(RuntimeError, match="put it into a Scheduler"):
+    """Awaiting an ExecutorJob outside a run raises an error that says to put the job into a Scheduler."""
+    with pytest.raises(RuntimeError, match="put it in a Scheduler"):
         anyio.run(ExecutorJob(ThreadPoolExecutor, int).co_run)

@@ -32,7 +32,7 @@ def signs(folder: Path, name: str) -> None:
 
 
 def test_a_sign_of_life_while_the_event_loop_is_blocked_prevents_the_idle_timeout(backend: str, tmp_path: Path) -> None:
-    """A job that blocks the loop for longer than `idle_timeout` does not end jobs in threads or processes."""
+    """Signs of life while the event loop is blocked longer than `idle_timeout` keep jobs from being ended."""
 
     async def keep_alive(until: Callable[[], bool]) -> None:
         """Prevent other idle timeouts: to begin and to end may take long on a busy machine."""

@@ -1,4 +1,4 @@
-"""`ThreadJob`: plain functions in real threads, and so in real time. Events say when things happen, not naps."""
+"""`ThreadJob`: plain functions in real threads, and so in real time; events, not sleeps, determine the order."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Held:
 
 
 def release_after(held: Held, step: Callable[[], Any]) -> Job[None]:
-    """A job that waits until the function works, takes a step, gives the engine time, and releases the function."""
+    """Return a job that waits until the function works, takes a step, gives the engine time, and releases it."""
 
     async def body() -> None:
         await held.until_entered()
@@ -65,7 +65,7 @@ def release_after(held: Held, step: Callable[[], Any]) -> Job[None]:
 
 
 def release_late(held: Held) -> Job[None]:
-    """A job that releases the function some time after its timeout."""
+    """Return a job that releases the function some time after its timeout."""
 
     async def body() -> None:
         await held.until_entered()
@@ -79,7 +79,7 @@ def release_late(held: Held) -> Job[None]:
 
 
 def test_the_result_is_what_the_function_returns(backend: str) -> None:
-    """Positional and keyword arguments reach the function, and its value is the job's."""
+    """A ThreadJob passes positional and keyword arguments to its function, whose return value is the job's result."""
     job = ThreadJob(sorted, [2, 3, 1], kwargs={"reverse": True})
     scheduler = Scheduler(job)
     assert scheduler.run(backend=backend) is True
@@ -89,7 +89,7 @@ def test_the_result_is_what_the_function_returns(backend: str) -> None:
 
 
 def test_the_function_runs_in_another_thread(backend: str) -> None:
-    """The event loop's thread is free meanwhile."""
+    """The function of a ThreadJob runs in another thread, so the event loop can do other work meanwhile."""
     held = Held()
     job = ThreadJob(held)
     assert Scheduler(job, release_after(held, lambda: None)).run(backend=backend) is True
@@ -100,7 +100,7 @@ def test_the_function_runs_in_another_thread(backend: str) -> None:
 
 
 def test_an_exception_in_the_thread_fails_the_job(backend: str) -> None:
-    """The job raises the same object, with the line that raised it."""
+    """A ThreadJob fails with the very exception that its function raised, including the traceback."""
     error = ValueError("wrong")
 
     def fail() -> None:
@@ -116,7 +116,7 @@ def test_an_exception_in_the_thread_fails_the_job(backend: str) -> None:
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_an_interruption_in_the_thread_ends_the_run(backend: str, kind: type[BaseException]) -> None:
-    """KeyboardInterrupt and SystemExit leave the run unwrapped, as from any job."""
+    """KeyboardInterrupt and SystemExit raised in a thread leave the run unwrapped, as from any job."""
 
     def interrupt() -> None:
         raise kind("now")
@@ -130,7 +130,7 @@ def test_an_interruption_in_the_thread_ends_the_run(backend: str, kind: type[Bas
 
 
 def test_stop_iteration_becomes_a_runtime_error(backend: str) -> None:
-    """No coroutine can raise StopIteration (PEP 479): it is the cause of a RuntimeError, as in any async function."""
+    """No coroutine can raise StopIteration (PEP 479), so it becomes the cause of a RuntimeError."""
     job = ThreadJob(next, iter(()))
     assert Scheduler(job).run(backend=backend) is True
     assert isinstance(job.raised_exception(), RuntimeError)
@@ -140,14 +140,14 @@ def test_stop_iteration_becomes_a_runtime_error(backend: str) -> None:
 
 
 def test_current_job_works_in_the_thread(backend: str) -> None:
-    """The function sees the context of its job, and `current_job()` is that job."""
+    """In the thread of a ThreadJob, `current_job()` returns that job."""
     jobs = [ThreadJob(current_job, label=str(number)) for number in range(5)]
     assert Scheduler(*jobs, jobs_window=2).run(backend=backend) is True
     assert [job.result() for job in jobs] == jobs
 
 
 def test_the_context_variables_in_the_thread_are_a_copy(backend: str) -> None:
-    """The function sees the variables that the run was called with; what it sets, no other job sees."""
+    """The function of a ThreadJob sees the caller's context variables, and no other job sees what it sets."""
     variable = contextvars.ContextVar("variable", default="unset")
 
     def look_and_set() -> str:
@@ -163,7 +163,7 @@ def test_the_context_variables_in_the_thread_are_a_copy(backend: str) -> None:
 
 
 def test_the_function_may_run_async_code_in_the_event_loop(backend: str) -> None:
-    """`anyio.from_thread.run` works in the thread, and the job keeps its slot."""
+    """A ThreadJob may call async functions by `anyio.from_thread.run`, and keeps its slot meanwhile."""
 
     async def double(number: int) -> int:
         await turns(3)
@@ -180,7 +180,7 @@ def test_the_function_may_run_async_code_in_the_event_loop(backend: str) -> None
 
 
 def test_more_than_forty_threads_work_at_once(backend: str) -> None:
-    """The window is the limit, not the 40 threads that trio and anyio allow by default."""
+    """The window alone limits the number of threads, not the 40 that trio and anyio allow by default."""
     barrier = threading.Barrier(50)
     jobs = [ThreadJob(barrier.wait, PATIENCE) for _ in range(50)]
     assert Scheduler(*jobs).run(backend=backend) is True
@@ -206,7 +206,7 @@ class Crowd:
 
 
 def test_jobs_window_limits_the_threads_at_work(backend: str) -> None:
-    """Never more threads work than the window has slots, and all slots are used."""
+    """At any time, no more threads work than the window has slots, and all slots are used."""
     crowd = Crowd(3)
     jobs = [ThreadJob(crowd) for _ in range(21)]
     assert Scheduler(*jobs, jobs_window=3).run(backend=backend) is True
@@ -216,7 +216,7 @@ def test_jobs_window_limits_the_threads_at_work(backend: str) -> None:
 
 @pytest.mark.parametrize("library", [trio, anyio])
 def test_limiter_option_limits_the_threads_at_work(backend: str, library: Any) -> None:
-    """No more threads work than `limiter=` has tokens: one of anyio's on both backends, of trio's on trio alone."""
+    """At most as many threads work as `limiter=` has tokens; a CapacityLimiter of trio works only on trio."""
     crowd = Crowd(2)
     limiter = library.CapacityLimiter(2)
     jobs = [ThreadJob(crowd, limiter=limiter) for _ in range(10)]
@@ -231,7 +231,7 @@ def test_limiter_option_limits_the_threads_at_work(backend: str, library: Any) -
 
 
 def test_a_limiter_that_is_also_the_window_gives_one_token_per_job(backend: str) -> None:
-    """A job that needed a second token of the same limiter would wait forever."""
+    """A job whose `limiter=` is also the window takes one token of it; waiting for a second could last forever."""
     crowd = Crowd(1)
     limiter = anyio.CapacityLimiter(1)
     jobs = [ThreadJob(crowd, limiter=limiter) for _ in range(3)]
@@ -241,7 +241,7 @@ def test_a_limiter_that_is_also_the_window_gives_one_token_per_job(backend: str)
 
 
 def test_a_forever_job_takes_a_token_of_a_limiter_that_is_also_the_window(backend: str) -> None:
-    """A forever job has no slot, so it needs a token of its own."""
+    """A forever job has no slot, so it takes a token of its `limiter=` even if that limiter is also the window."""
     limiter = anyio.CapacityLimiter(2)
     held = Held()
     borrowed: list[int] = []
@@ -252,7 +252,7 @@ def test_a_forever_job_takes_a_token_of_a_limiter_that_is_also_the_window(backen
 
 
 def test_a_limiter_that_is_the_window_of_an_enclosing_scheduler_causes_no_deadlock(backend: str) -> None:
-    """Schedulers hold no tokens, so a job waits only for other jobs, at any depth."""
+    """Schedulers hold no tokens, so a `limiter=` that is also the window of an outer scheduler causes no deadlock."""
     limiter = anyio.CapacityLimiter(1)
     crowd = Crowd(1)
     nested = [Scheduler(ThreadJob(crowd, limiter=limiter), ThreadJob(crowd)) for _ in range(3)]
@@ -261,10 +261,10 @@ def test_a_limiter_that_is_the_window_of_an_enclosing_scheduler_causes_no_deadlo
 
 
 def test_a_trio_limiter_on_asyncio_fails_the_job() -> None:
-    """The error says which limiter works."""
+    """A ThreadJob with a CapacityLimiter of trio fails on asyncio, and the error recommends that of anyio."""
     job = ThreadJob(int, limiter=trio.CapacityLimiter(1), label="mine")
     assert Scheduler(job).run(backend="asyncio") is True
-    with pytest.raises(TypeError, match=r"'mine' is not for asyncio.*anyio"):
+    with pytest.raises(TypeError, match=r"'mine' cannot be used on asyncio.*anyio"):
         job.result()
 
 
@@ -272,7 +272,7 @@ def test_a_trio_limiter_on_asyncio_fails_the_job() -> None:
 
 
 def test_a_timeout_fails_the_job_when_the_thread_has_ended(backend: str) -> None:
-    """The thread keeps the slot until it ends; then the job has failed, and its value is dropped."""
+    """After a timeout, the thread keeps its slot until it ends; then the job fails, and the value is dropped."""
     held = Held()
     job = ThreadJob(held, timeout=SOON)
     after = ThreadJob(held.left.is_set)
@@ -285,7 +285,7 @@ def test_a_timeout_fails_the_job_when_the_thread_has_ended(backend: str) -> None
 
 
 def test_an_exception_after_the_timeout_is_dropped(backend: str) -> None:
-    """The job fails with JobTimeout instead."""
+    """A function that raises after its timeout makes its job fail with JobTimeout, not with the late exception."""
     held = Held(then=ValueError("late"))
     job = ThreadJob(held, timeout=SOON)
     assert Scheduler(job, release_late(held)).run(backend=backend) is True
@@ -293,7 +293,7 @@ def test_an_exception_after_the_timeout_is_dropped(backend: str) -> None:
 
 
 def test_a_system_exit_after_the_timeout_ends_the_run(backend: str) -> None:
-    """SystemExit is not dropped, however late it comes."""
+    """SystemExit raised in a thread ends the run even after the timeout of its job."""
     held = Held(then=SystemExit("late"))
     job = ThreadJob(held, timeout=SOON)
     scheduler = Scheduler(job, release_late(held))
@@ -303,7 +303,7 @@ def test_a_system_exit_after_the_timeout_ends_the_run(backend: str) -> None:
 
 
 def test_move_on_succeeds_with_none_when_the_thread_has_ended(backend: str) -> None:
-    """With `on_timeout="move_on"` the job has succeeded with None once the thread has ended."""
+    """With `on_timeout="move_on"`, a late ThreadJob succeeds with None when its thread has ended."""
     held = Held()
     job = ThreadJob(held, timeout=SOON, on_timeout="move_on")
     assert Scheduler(job, release_late(held)).run(backend=backend) is True
@@ -314,7 +314,7 @@ def test_move_on_succeeds_with_none_when_the_thread_has_ended(backend: str) -> N
 
 
 def test_restart_calls_the_function_again_when_the_first_call_has_ended(backend: str) -> None:
-    """Calls of the same job never overlap."""
+    """With `on_timeout="restart"`, a function is called again only when its late call has ended."""
     held = Held()
     calls: list[bool] = []
 
@@ -330,7 +330,7 @@ def test_restart_calls_the_function_again_when_the_first_call_has_ended(backend:
 
 
 def test_a_function_that_checks_for_cancellation_ends_at_its_timeout(backend: str) -> None:
-    """`anyio.from_thread.check_cancelled()` raises in the function when the timeout is over."""
+    """After the timeout of a ThreadJob, `anyio.from_thread.check_cancelled()` raises in its function."""
 
     def patient() -> None:
         while True:
@@ -347,7 +347,7 @@ def test_a_function_that_checks_for_cancellation_ends_at_its_timeout(backend: st
 
 @pytest.mark.parametrize("then", [None, ValueError("late")])
 def test_cancel_waits_for_the_thread(backend: str, then: Exception | None) -> None:
-    """A cancelled job runs on until its thread has ended, and is CANCELLED then, whatever the function did."""
+    """A cancelled ThreadJob runs on until its thread has ended, and is then CANCELLED, whatever the function did."""
     held = Held(then=then)
     job = ThreadJob(held)
     states: list[JobState] = []
@@ -367,7 +367,7 @@ def test_cancel_waits_for_the_thread(backend: str, then: Exception | None) -> No
 
 
 def test_a_run_that_timed_out_waits_for_its_threads(backend: str) -> None:
-    """Nothing of a run continues after it."""
+    """A run that has timed out waits for its threads, so that nothing of it continues afterwards."""
     held = Held()
     job = ThreadJob(held)
     inner = Scheduler(job, timeout=SOON)
@@ -378,7 +378,7 @@ def test_a_run_that_timed_out_waits_for_its_threads(backend: str) -> None:
 
 
 def test_a_forever_thread_job_is_cancelled_at_the_end_of_the_run(backend: str) -> None:
-    """The end of the run waits for the thread."""
+    """At the end of a run, a forever ThreadJob is cancelled, and the run waits for its thread."""
     held = Held()
     job = ThreadJob(held, forever=True)
 
@@ -392,7 +392,7 @@ def test_a_forever_thread_job_is_cancelled_at_the_end_of_the_run(backend: str) -
 
 
 def test_abandon_on_cancel_frees_the_slot_while_the_thread_continues(backend: str) -> None:
-    """`current_job()` still works in the abandoned thread."""
+    """With `abandon_on_cancel=True`, a cancelled job frees its slot, and `current_job()` still works in its thread."""
     held = Held()
     known: list[Any] = []
     ended = threading.Event()
@@ -418,7 +418,7 @@ def test_abandon_on_cancel_frees_the_slot_while_the_thread_continues(backend: st
 
 
 def test_abandon_on_cancel_fails_the_job_at_its_timeout(backend: str) -> None:
-    """A later exception of the abandoned function does not disturb other jobs."""
+    """With `abandon_on_cancel=True`, a job fails at its timeout, and a later exception of its function is ignored."""
     held = Held(then=ValueError("unheard"))
     job = ThreadJob(held, abandon_on_cancel=True, timeout=SOON)
     assert Scheduler(job).run(backend=backend) is True
@@ -429,14 +429,14 @@ def test_abandon_on_cancel_fails_the_job_at_its_timeout(backend: str) -> None:
 
 
 def test_abandon_on_cancel_keeps_the_result_of_a_job_that_is_in_time(backend: str) -> None:
-    """An abandoning job that is not cancelled is like any other."""
+    """`abandon_on_cancel=True` makes no difference to a job that ends in time."""
     job = ThreadJob(current_job, abandon_on_cancel=True, timeout=PATIENCE)
     assert Scheduler(job).run(backend=backend) is True
     assert job.result() is job
 
 
 def test_a_native_asyncio_cancellation_keeps_the_slot_until_the_thread_has_ended() -> None:
-    """No anyio shield stops `Task.cancel()`, which programs call on all tasks: the thread keeps its slot even so."""
+    """asyncio's `Task.cancel()`, which no anyio shield stops, does not free the slot before the thread has ended."""
     held = Held()
     job = ThreadJob(held, label="thread")
     after = ThreadJob(held.left.is_set)
@@ -474,7 +474,7 @@ async def an_async_function() -> None:
 
 
 def test_a_function_that_returns_a_coroutine_fails_the_job(backend: str) -> None:
-    """A lambda around an async function passes the first check; the coroutine is closed, and the error names Job."""
+    """A ThreadJob whose function returns a coroutine fails: the coroutine is closed, and the error recommends Job."""
     job = ThreadJob(lambda: an_async_function(), label="mine")
     assert Scheduler(job).run(backend=backend) is True
     with pytest.raises(TypeError, match=r"'mine'.*coroutine.*Job"):
@@ -482,7 +482,7 @@ def test_a_function_that_returns_a_coroutine_fails_the_job(backend: str) -> None
 
 
 def test_an_invalid_limiter_option_raises() -> None:
-    """A number is not a limiter; the job does not get into its scheduler."""
+    """A number as `limiter=` raises a TypeError, and the job is not added to its scheduler."""
     scheduler = Scheduler()
     with pytest.raises(TypeError, match=r"limiter=4 of 'mine'.*CapacityLimiter"):
         ThreadJob(int, limiter=4, label="mine", scheduler=scheduler)  # type: ignore[arg-type]
@@ -493,7 +493,7 @@ def test_an_invalid_limiter_option_raises() -> None:
 
 
 def test_default_label_shows_the_call() -> None:
-    """A partial is shown as its function; the repr has the kind of the job."""
+    """The default label of a ThreadJob is its call, in which a partial is shown as its function."""
     assert ThreadJob(an_ordinary_function).label == "an_ordinary_function()"
     assert ThreadJob(functools.partial(an_ordinary_function)).label == "an_ordinary_function()"
     assert ThreadJob(an_ordinary_function, kwargs={"a": 1}).label == "an_ordinary_function(a=1)"
@@ -506,7 +506,7 @@ def an_ordinary_function() -> None: ...
 def test_a_cancelled_thread_that_still_runs_is_reported_with_advice(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The report says that a thread cannot be interrupted; it shows no stack, which would be the library's."""
+    """The log says that a cancelled thread still runs, since it cannot be interrupted, and what to do about it."""
     told: list[str] = []
     released = threading.Event()
 
@@ -518,6 +518,6 @@ def test_a_cancelled_thread_that_still_runs_is_reported_with_advice(
     monkeypatch.setattr(logging.getLogger("trioflow"), "handlers", [Handler()])
     virtual(Scheduler(ThreadJob(released.wait, label="wait"), timeout=3).co_run)
     assert told[0] == (
-        "'wait' was cancelled 1 s ago and still runs, and the run waits for it: a thread cannot be interrupted; "
-        "abandon_on_cancel=True lets go of it, and a ProcessJob can be killed"
+        "'wait' was cancelled 1 s ago and is still running, and the run waits for it: a thread cannot be interrupted; "
+        "abandon_on_cancel=True abandons it, and a ProcessJob can be killed"
     )

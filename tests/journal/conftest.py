@@ -9,5 +9,5 @@ import pytest
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Return where a journal can be."""
+    """Return a path for a journal."""
     return tmp_path / "run.db"

@@ -54,7 +54,7 @@ async def happen():
         try:
             await Scheduler(Job(work, 1)).co_run(journal=journal)
         except JournalError as error:
-            assert "another run of this process" in str(error)
+            assert "another run in this process" in str(error)
         else:
             raise AssertionError("it was let in")
     assert "is running" in look()
@@ -92,7 +92,7 @@ def found(path: Path) -> set[str]:
 def test_copying_or_reading_the_journal_in_the_same_process_keeps_its_locks(
     place: Path, accident: str, backend: str
 ) -> None:
-    """Closing a descriptor of the file must not release the locks: commits after that survive a kill."""
+    """If its own process copies or reads a journal in use, the locks stay, and later commits survive a kill."""
     done = python("-c", KILLED, place, accident, backend)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert found(place) == {str(number) for number in range(10)}
@@ -120,8 +120,8 @@ def opened(path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["the same", "symbolic link"])
-def test_a_second_holder_is_rejected_while_the_first_lives(place: Path, name: str) -> None:
-    """Copies by the first and other names used by the second do not matter; the error names the first."""
+def test_a_second_holder_is_rejected_until_the_first_has_ended(place: Path, name: str) -> None:
+    """Until a holder of the journal has ended, a second is rejected by any path, and the error names the first."""
     JournalStore(place, writes=True).close()
     other = place.parent.with_name("other.db")
     if name == "symbolic link":
@@ -131,26 +131,26 @@ def test_a_second_holder_is_rejected_while_the_first_lives(place: Path, name: st
     with Python(["-c", HOLD, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        assert "another run uses it" in opened(other)
+        assert "another run is using it" in opened(other)
         assert f"process {holder.pid} on " in opened(other)
         (place.parent / "run.db-lock").unlink()
-        assert "another run uses it" in opened(other)
+        assert "another run is using it" in opened(other)
         holder.kill()
     assert opened(other) == ""
 
 
-def test_a_second_holder_is_rejected_by_another_path_in_the_same_process(place: Path) -> None:
-    """Two runs of one program count as two."""
+def test_a_second_holder_in_the_same_process_is_rejected_by_any_path(place: Path) -> None:
+    """Two runs of one program are two holders of a journal, even if they open it by different paths."""
     store = JournalStore(place, writes=True)
     other = place.parent.with_name("other.db")
     other.symlink_to(place)
-    with pytest.raises(JournalError, match="another run of this process"):
+    with pytest.raises(JournalError, match="another run in this process"):
         JournalStore(other, writes=True)
     store.close()
 
 
 def test_large_results_are_found_through_a_symbolic_link_to_the_journal(place: Path) -> None:
-    """The directory of large results is that of the journal, not of the link."""
+    """Through a symbolic link, large results are found in the directory of the journal, not of the link."""
     store = JournalStore(place, writes=True)
     large = record("large")._replace(result=None, file=store.write_result(b"large"))
     store.close()
@@ -160,7 +160,7 @@ def test_large_results_are_found_through_a_symbolic_link_to_the_journal(place: P
 
 
 def test_opening_waits_for_the_locks_of_a_child_of_a_killed_process(place: Path) -> None:
-    """A child keeps the locks until it calls `exec`, even if its parent is dead."""
+    """Opening waits for a child of a killed process, which keeps the locks until it ends or calls `exec`."""
     code = (
         "import os, pathlib, sys, time, ctypes; from trioflow.journal._store import JournalStore\n"
         "store = JournalStore(pathlib.Path(sys.argv[1]), writes=True)\n"
@@ -173,7 +173,7 @@ def test_opening_waits_for_the_locks_of_a_child_of_a_killed_process(place: Path)
 
 @pytest.mark.parametrize("fork", [os.fork, ctypes.CDLL(None).fork], ids=["forked", "without hooks"])
 def test_a_forked_child_does_not_hold_the_journal(place: Path, fork: Callable[[], int]) -> None:
-    """A forked process that outlives the run excludes no other process, even if it closes nothing."""
+    """A forked child that outlives the run keeps no process from the journal, even if it closes nothing."""
     store = JournalStore(place, writes=True)
     read_end, write_end = os.pipe()
     child = fork()
@@ -223,8 +223,8 @@ def move_directory(path: Path) -> None:
     [
         (remove, "removed or renamed"),
         (rename, "removed or renamed"),
-        (replace, "another file is in its place"),
-        (truncate, "cut short"),
+        (replace, "replaced by another file"),
+        (truncate, "truncated"),
         (overwrite, "overwritten"),
         (remove_log, "'run.db-wal'.*removed or renamed"),
         (move_directory, "removed or renamed"),
@@ -233,7 +233,7 @@ def move_directory(path: Path) -> None:
 def test_removing_or_damaging_the_journal_during_a_run_ends_the_run(
     place: Path, backend: Any, accident: Callable[[Path], None], said: str
 ) -> None:
-    """The run ends at the next commit, before any further result counts as kept; the error has the reason."""
+    """If the journal is removed or damaged, the run ends at the next commit, and the error has the reason."""
 
     async def work(number: int) -> int:
         await anyio.lowlevel.checkpoint()
@@ -264,7 +264,7 @@ WRITES: list[Callable[[JournalStore], object]] = [
 
 @pytest.mark.parametrize("write", WRITES)
 def test_a_journal_renamed_during_a_run_keeps_all_commits(place: Path, write: Callable[[JournalStore], object]) -> None:
-    """The log is merged into the renamed file when the journal is closed; each kind of write raises an error."""
+    """Each write to a renamed journal raises, and its log is merged into the renamed file when it is closed."""
     store = JournalStore(place, writes=True)
     store.add_records([record("a")], [], [])
     rename(place)
@@ -276,7 +276,7 @@ def test_a_journal_renamed_during_a_run_keeps_all_commits(place: Path, write: Ca
 
 @pytest.mark.parametrize("length", [100, None])
 def test_closing_does_not_write_into_a_journal_overwritten_by_others(place: Path, length: int | None) -> None:
-    """Not even a first page that is in the log is written into the foreign file."""
+    """Closing a journal that others have overwritten writes nothing into it, not even a first page in the log."""
     store = JournalStore(place, writes=True)
     store.add_records([record(f"a long name of job {number}") for number in range(100)], [], [])
     before = place.read_bytes()
@@ -290,7 +290,7 @@ def test_closing_does_not_write_into_a_journal_overwritten_by_others(place: Path
 
 
 def test_new_timestamps_of_the_journal_file_do_not_end_the_run(place: Path) -> None:
-    """A program that only touches the file changes no contents."""
+    """A program that only touches the file of a journal in use does not end the run."""
     store = JournalStore(place, writes=True)
     os.utime(place, (1, 1))
     store.add_records([record("a")], [], [])
@@ -298,8 +298,8 @@ def test_new_timestamps_of_the_journal_file_do_not_end_the_run(place: Path) -> N
     assert found(place) == {"a"}
 
 
-def test_journal_files_do_not_count_in_a_directory_that_a_command_reads(place: Path, backend: Any) -> None:
-    """The journal changes with each run; a command that reads its directory is restored all the same."""
+def test_journal_files_in_a_directory_that_a_command_reads_are_ignored(place: Path, backend: Any) -> None:
+    """A command that reads the directory of the journal is restored, although the journal changes with each run."""
     (place.parent / "data").write_text("data")
     for restored in (False, True, True):
         job: Any = CommandJob(["true"], reads=[place.parent], label="reader")
@@ -309,12 +309,12 @@ def test_journal_files_do_not_count_in_a_directory_that_a_command_reads(place: P
 
 @pytest.mark.parametrize("writes", [True, False])
 def test_a_journal_with_several_hard_links_is_rejected(place: Path, writes: bool) -> None:
-    """The log of a killed run belongs to one name: opened by another name, its commits would be missing."""
+    """A journal with several hard links is rejected: the log of a killed run belongs to only one of its names."""
     JournalStore(place, writes=True).close()
     other = place.parent.with_name("other.db")
     other.hardlink_to(place)
     for name in (place, other):
-        with pytest.raises(JournalError, match=r"has 2 names \(hard links\), .*; remove the other names"):
+        with pytest.raises(JournalError, match=r"has 2 hard links, .*; remove the other links"):
             JournalStore(name, writes=writes)
     other.unlink()
     JournalStore(place, writes=writes).close()

@@ -83,7 +83,7 @@ def build(first: int) -> Scheduler:
 
 
 def test_a_user_defined_journal_restores_results(virtual: Virtual) -> None:
-    """The journal restores results by name and by position, of functions and commands, in nested schedulers."""
+    """A user-defined journal restores results of functions and commands, also in nested schedulers."""
     shelf = Shelf()
     for first, restored in ((1, 0), (1, 3), (2, 0)):
         scheduler = build(first)
@@ -96,7 +96,7 @@ def test_a_user_defined_journal_restores_results(virtual: Virtual) -> None:
 
 
 def test_an_error_of_a_user_defined_journal_ends_the_run(virtual: Virtual) -> None:
-    """The run is CRITICAL, as with an error of the built-in journal."""
+    """An error of a user-defined journal makes the run CRITICAL, as one of the built-in journal does."""
     shelf = Shelf()
     shelf.is_broken = True
     scheduler = build(1)
@@ -106,7 +106,7 @@ def test_an_error_of_a_user_defined_journal_ends_the_run(virtual: Virtual) -> No
 
 
 def test_the_path_of_a_dropped_job_is_not_used_again() -> None:
-    """Later jobs thus have the same paths in each run, whether or not the path of the dropped job was ever read."""
+    """The path of a dropped job is not used again, so that later jobs have the same paths in each run."""
     jobs = [Job(double, number, label="same") for number in range(3)]
     paths = journals.PathCache(Scheduler(jobs))
     paths.forget(jobs[0])
@@ -114,7 +114,7 @@ def test_the_path_of_a_dropped_job_is_not_used_again() -> None:
 
 
 def test_input_at_returns_a_job_only_if_its_result_is_passed() -> None:
-    """A scheduler passed as itself, or a plain value, is not an input."""
+    """For `input_at`, neither a scheduler that is passed as itself nor a plain value is an input."""
     one = Job(double, 1)
     user = Job(double, one, Scheduler(), 3)
     assert [journals.input_at(user, number) for number in (1, 2, 3)] == [one, None, None]
@@ -126,7 +126,7 @@ class ReturnsIfStored(JobKind[bool]):
 
 
 def test_a_job_kind_can_find_out_whether_its_result_is_stored(virtual: Virtual) -> None:
-    """The result is stored only with a journal, and unless the job disables it."""
+    """A job kind can find out whether its result is stored: only with a journal, and not with `save=None`."""
     for journal, save, stores in ((Shelf(), "default", True), (Shelf(), None, False), (None, "default", False)):
         job = ReturnsIfStored(save=save)
         virtual(functools.partial(Scheduler(job).co_run, journal=journal))

@@ -67,10 +67,10 @@ def touch_time(path: Path) -> None:
 CHANGES: list[tuple[str, str, Callable[[Path], object], bool]] = [
     ("in", "file '.*in' has changed", touch, True),
     ("in", "file '.*in' has changed", touch_time, False),
-    ("in", "file '.*in' is not there any more", os.unlink, True),
+    ("in", "file '.*in' no longer exists", os.unlink, True),
     ("out", "its output '.*out' has changed", touch, True),
     ("out", "its output '.*out' has changed", touch_time, False),
-    ("out", "its output '.*out' is not there", os.unlink, True),
+    ("out", "its output '.*out' does not exist", os.unlink, True),
 ]
 
 
@@ -79,9 +79,9 @@ CHANGES: list[tuple[str, str, Callable[[Path], object], bool]] = [
 def test_a_command_runs_again_when_a_file_has_changed(
     place: Path, backend: str, name: str, said: str, change: Callable[[Path], object], contents: bool, hashes: bool
 ) -> None:
-    """Files that the command reads count, and files that it wrote; with `hash=True` only their contents do."""
+    """A command runs again when a file that it reads or wrote has changed, with `hash=True` only in its contents."""
     journal = Journal(place / "run.db", hash=hashes)
-    assert "does not have it" in run(copy(place), backend, journal)
+    assert "not in the journal" in run(copy(place), backend, journal)
     assert run(copy(place), backend, journal) == ""
     change(place / name)
     why = run(copy(place), backend, journal)
@@ -97,16 +97,16 @@ def test_a_command_runs_again_when_a_file_has_changed(
 def test_changing_how_files_are_compared_runs_a_command_again_once(
     place: Path, hashes: bool, options: dict[str, Any]
 ) -> None:
-    """The reason must not claim that a file has changed."""
+    """A switch between comparing files by time and by contents runs a command again once, for that reason."""
     before, now = (Journal(place / "run.db", hash=one) for one in (hashes, not hashes))
-    assert "does not have it" in run(copy(place, **options), "trio", before)
+    assert "not in the journal" in run(copy(place, **options), "trio", before)
     why = run(copy(place, **options), "trio", now)
     assert why.endswith("how its files are compared, by time or by contents, has changed")
     assert run(copy(place, **options), "trio", now) == ""
 
 
 def test_a_result_with_output_is_restored(place: Path, backend: str) -> None:
-    """The result has the code, the output and the times."""
+    """A restored command has the output and the elapsed time of its earlier run."""
     results = []
     for restored in (False, True):
         job = copy(place, "echo hello; cat in > out", stdout=subprocess.PIPE)
@@ -116,8 +116,8 @@ def test_a_result_with_output_is_restored(place: Path, backend: str) -> None:
     assert results[0].elapsed == results[1].elapsed
 
 
-def test_elapsed_of_a_restored_command_is_that_of_its_former_run(place: Path, backend: str) -> None:
-    """The job has no start in this run, so the listing shows the former duration next to "restored"."""
+def test_elapsed_of_a_restored_command_is_that_of_its_earlier_run(place: Path, backend: str) -> None:
+    """A restored command did not start in this run, but its `elapsed` is that of the earlier one."""
     first, again = copy(place), copy(place)
     assert [run(job, backend, place / "j.db") == "" for job in (first, again)] == [False, True]
     assert again.elapsed == first.result().elapsed
@@ -125,7 +125,7 @@ def test_elapsed_of_a_restored_command_is_that_of_its_former_run(place: Path, ba
 
 
 def test_a_half_written_output_of_a_failed_command_is_moved_aside(place: Path, backend: str) -> None:
-    """The file is moved before the command runs again; files from before its first run are not touched."""
+    """A half-written output of a failed command is moved aside before the command runs again."""
     (place / "out").write_text("mine, from before")
     failing = copy(place, HALF)
     assert "failed" in run(failing, backend, place / "run.db")
@@ -133,14 +133,14 @@ def test_a_half_written_output_of_a_failed_command_is_moved_aside(place: Path, b
     assert (place / "out").read_text() == "ha"
     (place / "ok").touch()
     again = copy(place, HALF)
-    assert "does not have it" in run(again, backend, place / "run.db")
+    assert "not in the journal" in run(again, backend, place / "run.db")
     assert again.result().returncode == 0
     assert (place / "out.partial").read_text() == "ha"
     assert (place / "out").read_text() == "in"
 
 
 def test_a_command_that_succeeds_after_a_restart_is_restored_with_its_output(place: Path, backend: str) -> None:
-    """A timeout cut the first attempt, not the last: the command is restored, and its output stays in place."""
+    """A command that timed out at first and succeeded after a restart is restored, and its output stays in place."""
     code = "test -e once || { touch once; sleep 100; }; cat in > out"
     for restored in (False, True):
         job = copy(place, code, timeout=1, on_timeout="restart", terminate_grace=0)
@@ -151,7 +151,7 @@ def test_a_command_that_succeeds_after_a_restart_is_restored_with_its_output(pla
 
 
 def test_an_output_untouched_by_a_failed_command_is_not_moved(place: Path, backend: str) -> None:
-    """Another program wrote the file, so it is whole."""
+    """An output that a failed command has not touched is not moved, since another program wrote it."""
     (place / "out").write_text("mine")
     for _ in range(2):
         assert "failed" in run(copy(place, "exit 3"), backend, place / "run.db")
@@ -169,20 +169,20 @@ def test_an_output_untouched_by_a_failed_command_is_not_moved(place: Path, backe
 def test_a_changed_cwd_env_or_stdin_runs_a_command_again(
     place: Path, backend: str, old: dict[str, Any], new: dict[str, Any]
 ) -> None:
-    """Options that change what a command does are part of its identity."""
-    assert "does not have it" in run(copy(place, **old), backend, place / "run.db")
+    """A command runs again if `cwd=`, `env=` or `stdin=` has changed, which change what it does."""
+    assert "not in the journal" in run(copy(place, **old), backend, place / "run.db")
     assert run(copy(place, **old), backend, place / "run.db") == ""
     assert "the options of the command have changed" in run(copy(place, **new), backend, place / "run.db")
 
 
 def test_file_names_may_be_invalid_unicode(place: Path, backend: str) -> None:
-    """On Linux, names and command lines are bytes."""
+    """Names and command lines that are invalid Unicode, as Linux allows, work with a journal."""
     name = os.fsdecode(b"a\x80")
     (place / name).write_text("in")
     files = {"reads": [place / name], "writes": [place / "out\udcff"]}
     code = f"test -e {name}.ok || {{ touch {name}.ok; echo half > out\udcff; exit 1; }}; cat {name} > out\udcff"
     for _ in range(2):
-        assert "does not have it" in run(copy(place, code, **files), backend, place / "run.db")
+        assert "not in the journal" in run(copy(place, code, **files), backend, place / "run.db")
     assert (place / "out\udcff.partial").read_text() == "half\n"
     assert run(copy(place, code, **files), backend, place / "run.db") == ""
     (place / name).write_text("other")
@@ -191,7 +191,7 @@ def test_file_names_may_be_invalid_unicode(place: Path, backend: str) -> None:
 
 @pytest.mark.parametrize("name", ["reads", "writes"])
 def test_reads_and_writes_accept_a_single_path_and_reject_other_objects(name: str) -> None:
-    """The error names the option and the object."""
+    """`reads=` and `writes=` accept a single path, and reject other objects with an error that names them."""
     options: Any = {name: "one"}
     CommandJob(["true"], **options)
     options = {name: [3]}
@@ -212,13 +212,13 @@ def compiled(place: Path, backend: str, **options: Any) -> str:
 
 @pytest.mark.parametrize("hashes", [False, True])
 def test_a_changed_header_in_a_depfile_runs_the_compiler_again(place: Path, backend: str, hashes: bool) -> None:
-    """A header that only the depfile lists is compared by its contents or its time; a removed one counts too."""
+    """A command runs again when a header that only its depfile lists has changed, or no longer exists."""
     header, other = place / "a header.h", place / "other.h"
     header.write_text('#include "other.h"\n')
     other.write_text("int x;\n")
     (place / "main.c").write_text('#include "a header.h"\nint main(void) { return x; }\n')
     (place / "out dir").mkdir()
-    assert "does not have it" in compiled(place, backend, hash=hashes)
+    assert "not in the journal" in compiled(place, backend, hash=hashes)
     assert compiled(place, backend, hash=hashes) == ""
     other.write_text("int x, y;\n")
     assert re.search(r"file '.*/other\.h' has changed", compiled(place, backend, hash=hashes))
@@ -228,29 +228,27 @@ def test_a_changed_header_in_a_depfile_runs_the_compiler_again(place: Path, back
     other.write_text("int z;\n")  # no longer included
     assert compiled(place, backend, hash=hashes) == ""
     header.rename(place / "gone.h")
-    assert re.search(
-        r"not restored: file '.*/a header\.h' is not there any more", compiled(place, backend, hash=hashes)
-    )
+    assert re.search(r"not restored: file '.*/a header\.h' no longer exists", compiled(place, backend, hash=hashes))
 
 
 def test_an_unreadable_file_named_by_a_depfile_runs_the_command_again(place: Path, backend: str) -> None:
-    """The reason is the error of the system; it once ended the whole run."""
+    """An unreadable file in a depfile runs the command again; once, it ended the whole run."""
     (place / "in").touch()
     options: dict[str, Any] = {"cwd": place, "reads": Depfile(place / "out.d"), "label": "x"}
     program = "echo 'out: in' > out.d"
-    assert "does not have it" in run(CommandJob(program, shell=True, **options), backend, place / "run.db")
+    assert "not in the journal" in run(CommandJob(program, shell=True, **options), backend, place / "run.db")
     assert run(CommandJob(program, shell=True, **options), backend, place / "run.db") == ""
     (place / "in").unlink()
     (place / "in").symlink_to("in")
     why = run(CommandJob(program, shell=True, **options), backend, place / "run.db")
-    assert re.search(r"not restored: a file that it reads.*in'", why)
+    assert re.search(r"not restored: an input file.*in'", why)
 
 
 def test_a_file_that_changes_while_a_command_reads_it_runs_the_command_again(place: Path, backend: str) -> None:
-    """Since the command may have seen either state, it runs again, once."""
+    """A command whose input changed while it ran may have seen either state, so it runs again, once."""
     for code, said in (
-        ("sleep 0.02; echo other >> in", "does not have it"),
-        ("true", "in' has changed while the job ran"),
+        ("sleep 0.02; echo other >> in", "not in the journal"),
+        ("true", "in' changed while the job ran"),
         ("true", ""),
     ):
         job = CommandJob(
@@ -264,12 +262,12 @@ def test_a_file_that_changes_while_a_command_reads_it_runs_the_command_again(pla
 def test_a_warning_names_an_invalid_depfile(
     place: Path, backend: str, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A command without a valid depfile runs each time."""
+    """A command with an invalid depfile runs each time, and a warning names the depfile."""
     for _ in range(2):
         job = CommandJob(["true"], stdin=place / "in", reads=Depfile(place / "bad.d"), label="compile")
         (place / "bad.d").write_text(text)
         assert run(job, backend, place / "run.db")
-    assert re.search(r"cannot store 1 job, .*: 'compile'; .*what it reads, by '.*bad\.d', which", caplog.text)
+    assert re.search(r"cannot store 1 job, .*: 'compile'; .*its depfile '.*bad\.d', which", caplog.text)
 
 
 @pytest.mark.parametrize(
@@ -285,13 +283,13 @@ def test_a_warning_names_an_invalid_depfile(
 def test_depfiles_are_read_as_make_reads_them(text: str, names: list[str]) -> None:
     """A depfile may have several rules, long lines, and names with any characters."""
     assert parse_make_rules(text) == names
-    with pytest.raises(NotSerializable, match="no rule"):
+    with pytest.raises(NotSerializable, match="not a make rule"):
         parse_make_rules("main.c")
 
 
 @pytest.mark.parametrize("pattern", ["src", "src/**/*.c", "src/*/[ab].c"])
 def test_a_changed_file_in_a_directory_or_pattern_runs_a_command_again(place: Path, backend: str, pattern: str) -> None:
-    """A new or a removed file counts like a changed one."""
+    """In a directory or pattern that a command reads, a new or removed file counts like a changed one."""
     sub = place / "src" / "sub"
     sub.mkdir(parents=True)
     (sub / "a.c").write_text("a")
@@ -300,7 +298,7 @@ def test_a_changed_file_in_a_directory_or_pattern_runs_a_command_again(place: Pa
         lambda: (sub / "b.c").write_text("b"),
         lambda: (sub / "b.c").unlink(),
     ]
-    assert "does not have it" in run(copy(place, reads=[place / pattern]), backend, place / "run.db")
+    assert "not in the journal" in run(copy(place, reads=[place / pattern]), backend, place / "run.db")
     for change in changes:
         assert run(copy(place, reads=[place / pattern]), backend, place / "run.db") == ""
         change()
@@ -308,10 +306,10 @@ def test_a_changed_file_in_a_directory_or_pattern_runs_a_command_again(place: Pa
 
 
 def test_an_existing_file_named_like_a_pattern_is_not_expanded(place: Path, backend: str) -> None:
-    """Files that the pattern would match do not count if a file with the literal name exists."""
+    """A path in `reads=` that looks like a pattern means the file of that name, if there is one."""
     for name in ("a[1].c", "a1.c"):
         (place / name).write_text(name)
-    assert "does not have it" in run(copy(place, reads=[place / "a[1].c"]), backend, place / "run.db")
+    assert "not in the journal" in run(copy(place, reads=[place / "a[1].c"]), backend, place / "run.db")
     touch(place / "a1.c")
     assert run(copy(place, reads=[place / "a[1].c"]), backend, place / "run.db") == ""
     touch(place / "a[1].c")
@@ -319,7 +317,7 @@ def test_an_existing_file_named_like_a_pattern_is_not_expanded(place: Path, back
 
 
 def test_a_command_fails_if_it_has_not_written_a_declared_output(tmp_path: Path, backend: str) -> None:
-    """This holds with and without a journal. Optional outputs may be missing, and depfiles may not."""
+    """A command fails if it has not written a declared output or depfile, with or without a journal."""
     out = tmp_path / "out"
     cases: list[tuple[dict[str, Any], bool]] = [
         ({"writes": out}, False), ({"writes": [OptionalFile(out)]}, True), ({"writes": OptionalFile(out)}, True),
@@ -331,13 +329,17 @@ def test_a_command_fails_if_it_has_not_written_a_declared_output(tmp_path: Path,
             Scheduler(job).run(backend=backend, journal=journal)
             assert (job.raised_exception() is None) is fine
             if not fine:
-                assert str(job.raised_exception()) == f"it has not written {str(out)!r}: true"
+                assert str(job.raised_exception()) == f"it did not write {str(out)!r}: true"
                 assert isinstance(job.raised_exception(), CommandError)
 
 
 def test_an_optional_output_that_appears_later_runs_a_command_again(place: Path, backend: str) -> None:
-    """The journal records that the command did not write the file."""
-    for change, said in ((None, "does not have it"), (None, ""), (place / "log", "its output '.*log' was not there")):
+    """If an optional output that a command did not write appears later, the command runs again."""
+    for change, said in (
+        (None, "not in the journal"),
+        (None, ""),
+        (place / "log", "its output '.*log' did not exist before"),
+    ):
         if change is not None:
             touch(change)
         assert re.search(
@@ -349,7 +351,7 @@ def test_an_optional_output_that_appears_later_runs_a_command_again(place: Path,
 
 
 def test_a_changed_stdin_file_runs_a_command_again(place: Path, backend: str) -> None:
-    """With new content of `stdin=PATH`, an old result would be stale."""
+    """When the file of `stdin=` has new content, the old result is stale, and the command runs again."""
     for content, restored in (("one", False), ("one", True), ("two", False)):
         if not restored:
             (place / "words").write_text(content)
@@ -360,8 +362,8 @@ def test_a_changed_stdin_file_runs_a_command_again(place: Path, backend: str) ->
 
 @pytest.mark.parametrize(("old", "new"), [(None, subprocess.PIPE), (subprocess.PIPE, None), (None, subprocess.DEVNULL)])
 def test_a_changed_target_of_stdout_runs_a_command_again(place: Path, backend: str, old: Any, new: Any) -> None:
-    """A stored result without output is not enough for a job that captures it."""
-    assert "does not have it" in run(copy(place, "echo hello", writes=[], stdout=old), backend, place / "run.db")
+    """If `stdout=` has changed, a command runs again: an old result may lack the output that is now captured."""
+    assert "not in the journal" in run(copy(place, "echo hello", writes=[], stdout=old), backend, place / "run.db")
     assert "the options of the command have changed" in run(
         copy(place, "echo hello", writes=[], stdout=new), backend, place / "run.db"
     )
@@ -372,7 +374,7 @@ def test_a_changed_target_of_stdout_runs_a_command_again(place: Path, backend: s
 def test_a_removed_or_changed_stdout_file_is_written_again(
     place: Path, backend: str, stream: str, append: bool, hashes: bool
 ) -> None:
-    """This holds for `stdout=` and `stderr=`; with `append=True`, text that others have appended is no change."""
+    """A removed or changed output file is written again; with `append=True`, text added by others is no change."""
     log = place / "log"
     options: dict[str, Any] = {stream: log, "append": append, "writes": []}
     journal = Journal(place / "run.db", hash=hashes)
@@ -380,7 +382,7 @@ def test_a_removed_or_changed_stdout_file_is_written_again(
     def grow() -> None:
         log.write_text(log.read_text() + "more\n")
 
-    for change, said in ((None, "does not have it"), (None, "^$"), (log.unlink, "'.*log' is not there"),
+    for change, said in ((None, "not in the journal"), (None, "^$"), (log.unlink, "'.*log' does not exist"),
                          (grow, "^$" if append else "'.*log' has changed"),
                          (lambda: touch(log), "'.*log' has changed"), (None, "^$")):  # fmt: skip
         if change is not None:
@@ -411,7 +413,7 @@ def killed(place: Path, code: str, backend: str, append: bool = True, shared: bo
 
 @pytest.mark.parametrize("append", [True, False])
 def test_output_is_not_doubled_after_a_kill(place: Path, backend: str, append: bool) -> None:
-    """The file is cut back to its length before the killed attempt, however often that happens."""
+    """After a kill, an output file is cut back to its length before the killed attempt, however often it happens."""
     (place / "log").write_text("before\n")
     code = f"echo one; test -e {place}/go || {{ kill -9 $PPID; sleep 60; }}; echo two"
     for _ in range(2):
@@ -423,7 +425,7 @@ def test_output_is_not_doubled_after_a_kill(place: Path, backend: str, append: b
 
 
 def test_a_log_shared_by_several_jobs_is_not_truncated_after_a_kill(place: Path, backend: str) -> None:
-    """The log may have newer output of other jobs; each job is restored although the file has grown."""
+    """After a kill, a log shared by several jobs is not truncated, since it may have newer output of other jobs."""
     first = f"echo one; test ! -e {place}/die || {{ kill -9 $PPID; sleep 60; }}; echo two"
     assert killed(place, first, backend, shared=True) == "0 0\n"
     assert killed(place, first, backend, shared=True) == "1 1\n"
@@ -437,7 +439,7 @@ def test_a_log_shared_by_several_jobs_is_not_truncated_after_a_kill(place: Path,
 
 
 def test_a_half_written_directory_replaces_a_partial_file(place: Path, backend: str) -> None:
-    """An earlier version of the command may have written a file instead of a directory."""
+    """A half-written directory replaces a partial file, which an earlier version of the command may have left."""
     (place / "out.partial").write_text("half a file")
     for _ in range(2):
         code = "test ! -e out && mkdir out && exit 3"
@@ -446,7 +448,7 @@ def test_a_half_written_directory_replaces_a_partial_file(place: Path, backend: 
 
 
 def test_an_output_that_a_failed_command_also_reads_is_not_moved(place: Path, backend: str) -> None:
-    """A file that the command also reads is an input: without it the command could not run again."""
+    """An output that a failed command also reads is not moved: without it the command could not run again."""
     for number in range(2):
         code = "echo more >> in; exit 3"
         assert "failed" in run(copy(place, code, writes=[place / "in"]), backend, place / "run.db")
@@ -457,17 +459,17 @@ def test_an_output_that_a_failed_command_also_reads_is_not_moved(place: Path, ba
 def test_an_appended_log_is_truncated_to_its_length_before_a_failed_attempt(
     place: Path, backend: str, before: str | None
 ) -> None:
-    """A log that other jobs write too is not truncated: the appended part may be theirs."""
+    """What a failed attempt has appended to a log is removed, unless other jobs write to the same log."""
     if before is not None:
         (place / "log").write_text(before)
     elsewhere = CommandJob(["true"], label="elsewhere", stdout=place / "another log", append=True)
-    assert "does not have it" in run(elsewhere, backend, place / "run.db")
+    assert "not in the journal" in run(elsewhere, backend, place / "run.db")
     for code in ("echo half; exit 3", "echo half; exit 3", "echo whole"):
         run_of_one = run(copy(place, code, stdout=place / "log", append=True, writes=[]), backend, place / "run.db")
-        assert "does not have it" in run_of_one or "failed" in run_of_one
+        assert "not in the journal" in run_of_one or "failed" in run_of_one
     assert (place / "log").read_text() == (before or "") + "whole\n"
     beside = CommandJob(["true"], label="beside", stdout=place / "log", append=True)
-    assert "does not have it" in run(beside, backend, place / "run.db")
+    assert "not in the journal" in run(beside, backend, place / "run.db")
     for code in ("echo half; exit 3", "echo all"):
         job = copy(place, code, stdout=place / "log", append=True, writes=[])
         assert "has changed" in run(job, backend, place / "run.db")
@@ -479,13 +481,13 @@ def test_an_appended_log_is_truncated_to_its_length_before_a_failed_attempt(
 def test_a_command_runs_again_if_others_changed_its_log_and_not_only_appended(
     place: Path, backend: str, length: int, place_of_change: int
 ) -> None:
-    """The check compares the end of the former log: all of a short one, the last 4 KiB of a long one."""
+    """A command runs again if the last 4 KiB of its log have changed; text that others appended is no change."""
     (log := place / "log").write_bytes(b"x" * length)
 
     def again() -> str:
         return run(copy(place, "echo hello", stdout=log, append=True, writes=[]), backend, place / "run.db")
 
-    assert "does not have it" in again()
+    assert "not in the journal" in again()
     data = bytearray(log.read_bytes())
     data[place_of_change] = ord("y")
     log.write_bytes(data + b"more")
@@ -493,18 +495,18 @@ def test_a_command_runs_again_if_others_changed_its_log_and_not_only_appended(
 
 
 def test_the_error_names_an_output_that_cannot_be_inspected(place: Path, backend: str) -> None:
-    """The output here is a link to itself."""
-    assert "does not have it" in run(copy(place), backend, place / "run.db")
+    """If an output cannot be inspected, here a link to itself, the reason to run again names it."""
+    assert "not in the journal" in run(copy(place), backend, place / "run.db")
     (place / "out").unlink()
     (place / "out").symlink_to(place / "out")
     assert re.search(
-        r"a file that it writes: Too many levels of symbolic links: '.*out'",
+        r"an output file: Too many levels of symbolic links: '.*out'",
         run(copy(place), backend, place / "run.db"),
     )
 
 
 def test_only_the_changed_one_of_several_commands_runs_again(place: Path, backend: str) -> None:
-    """Each command of a run is identified by its own command line."""
+    """Of several commands in a run, only the one whose command line has changed runs again."""
     for last, restored in (("b", [False, False]), ("b", [True, True]), ("c", [True, False])):
         jobs = [CommandJob(["echo", word], label=f"job {number}") for number, word in enumerate(("a", last))]
         assert Scheduler(*jobs).run(backend=backend, journal=place / "run.db")
@@ -514,7 +516,7 @@ def test_only_the_changed_one_of_several_commands_runs_again(place: Path, backen
 def test_only_a_command_that_writes_files_is_recorded_before_it_starts(
     place: Path, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The record needs a separate commit, which would cost other jobs more than all else."""
+    """Only a command that writes files is recorded before it starts, since the record costs a separate commit."""
     noted: list[str] = []
     monkeypatch.setattr(JournalStore, "record_start", lambda self, path, stamps: noted.append(path))
     reads, nothing = copy(place, "true", writes=[]), CommandJob(["true"], label="nothing")
@@ -525,7 +527,7 @@ def test_only_a_command_that_writes_files_is_recorded_before_it_starts(
 
 @pytest.mark.parametrize("name", ["out", "out/"])
 def test_a_half_written_directory_is_moved_aside_after_each_failure(place: Path, backend: str, name: str) -> None:
-    """The latest partial directory replaces the former one, even if the declared name ends in a slash."""
+    """The half-written directory of the latest failure replaces the one that was moved aside before."""
     for number in range(3):
         code = f"test ! -e out && mkdir out && echo {number} > out/file && exit 3"
         assert "failed" in run(copy(place, code, writes=[f"{place}/{name}"]), backend, place / "run.db")
@@ -564,7 +566,7 @@ class Compress(AbstractJob[str]):
 
 
 def test_a_user_defined_job_kind_is_restored_by_its_files_and_options(place: Path, backend: Any) -> None:
-    """`for_journal` returns what the job reads, writes, and how; no secrets are kept."""
+    """A user-defined job kind is restored by the files and options of its `for_journal`, without storing secrets."""
 
     def why(**options: Any) -> str:
         job = Compress(place / "in", **options)
@@ -574,20 +576,20 @@ def test_a_user_defined_job_kind_is_restored_by_its_files_and_options(place: Pat
 
     assert "the disk is full" in why()
     (place / "ok").touch()
-    assert "the journal does not have it" in why()
+    assert "it is not in the journal" in why()
     assert (place / "in.gz.partial").read_text() == "half"
     assert why() == ""
     assert "the options of the compress have changed" in why(level=2)
     assert "the options of the compress have changed" in why(level=2, password="secret")
     assert b"secret" not in b"".join(file.read_bytes() for file in place.glob("run.db*"))
     (place / "in.gz").unlink()
-    assert "in.gz' is not there" in why(level=2, password="secret")
+    assert "in.gz' does not exist" in why(level=2, password="secret")
     (place / "in").write_text("more")
     assert "in' has changed" in why(level=2, password="secret")
 
 
 def test_a_job_whose_for_journal_raises_runs_each_time(place: Path, backend: Any) -> None:
-    """The reason that `explain` gives names the error."""
+    """A job whose `for_journal` raises runs each time, and the reason that `explain` gives names the error."""
 
     class Broken(Compress):
         def for_journal(self) -> Work:
@@ -615,13 +617,13 @@ def identity(*given: Any, **options: Any) -> tuple[Any, ...]:
     ],
 )  # fmt: skip
 def test_an_ssh_job_is_identified_by_its_node_and_steps(old: Any, new: Any) -> None:
-    """Once, all ssh jobs had the same identity."""
+    """An SshJob is identified by its node and steps; once, all had the same identity."""
     assert identity(*old) == identity(*old)
     assert identity(*old) != identity(*new)
 
 
 def test_scripts_and_files_sent_to_a_node_count_as_files_an_ssh_job_reads(place: Path) -> None:
-    """File names with values in them, such as `{node}.txt`, are left out."""
+    """Scripts and pushed files count as files that an SshJob reads, except names with values such as `{node}.txt`."""
     *_, reads, appends, anew = identity(
         "node1", [Script("run.sh", 1), Push("a", "{node}.txt", to="b")], stdin=place / "in", stdout="log", append=False
     )
@@ -631,7 +633,7 @@ def test_scripts_and_files_sent_to_a_node_count_as_files_an_ssh_job_reads(place:
 
 @pytest.mark.parametrize("hashes", [False, True])
 def test_a_named_pipe_among_the_read_files_is_not_opened(place: Path, backend: str, hashes: bool) -> None:
-    """Reading a pipe might never end."""
+    """A named pipe in `reads=` is not opened, since reading it might never end."""
     os.mkfifo(place / "pipe")
     for restored in (False, True):
         job = copy(place, reads=[place / "pipe"])

@@ -1,4 +1,4 @@
-"""Damage inside the file: restored values are those stored, and a damaged row costs one job, not the run."""
+"""Damage inside the journal file: restored values are those stored, and a damaged row costs one job, not the run."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def flipped(virtual: Virtual, file: Path, flips: int) -> tuple[int, int]:
 
 
 def test_no_flipped_bit_gives_a_wrong_value(virtual: Virtual, file: Path) -> None:
-    """Either the job runs again, the journal is rejected, or the bit did not matter."""
+    """After a bit was flipped, the job runs again, the journal is rejected, or the bit does not matter."""
     assert all(flipped(virtual, file, FLIPS))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_no_flipped_bit_of_a_thousand_gives_a_wrong_value(virtual: Virtual, file: Path) -> None:
-    """The soak test flips a thousand bits."""
+    """None of a thousand flipped bits gives a wrong value."""
     assert all(flipped(virtual, file, 1000))
 
 
@@ -90,7 +90,7 @@ def change(file: Path, statement: str, *parameters: Any) -> None:
 def test_only_the_job_of_a_damaged_row_runs_again(
     virtual: Virtual, file: Path, statement: str, number: int | None
 ) -> None:
-    """The reason is the damage; the other jobs are restored, and `trioflow journal` can print its list."""
+    """The job of a damaged row runs again for that reason; the others are restored, and `trioflow journal` works."""
     virtual(functools.partial(scenario().co_run, journal=file))
     change(file, statement)
     assert trioflow("journal", file).exit_code == 0
@@ -106,7 +106,7 @@ def test_only_the_job_of_a_damaged_row_runs_again(
 def test_outputs_are_not_moved_if_the_record_of_a_failed_command_is_damaged(
     tmp_path: Path, backend: Any, file: Path
 ) -> None:
-    """Without an intact record, the state of the outputs before the command is unknown."""
+    """If the record of a failed command is damaged, its outputs stay, since their state before it is unknown."""
     out = tmp_path / "out"
 
     def build(code: str) -> CommandJob:

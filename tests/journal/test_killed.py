@@ -158,14 +158,14 @@ def killed_at_writes(stage: Stage, first: int, step: int) -> set[int]:
 
 
 def test_a_run_killed_at_a_write_of_the_journal_can_be_continued(stage: Stage) -> None:
-    """The journal opens, committed jobs do not run again, and the results are right; each tenth write is tested."""
+    """If a run is killed at a write of its journal, committed jobs do not run again; each tenth write is tested."""
     assert len(killed_at_writes(stage, 0 if stage.backend == "trio" else 5, 10)) > 1
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_run_killed_at_any_write_of_the_journal_can_be_continued(stage: Stage) -> None:
-    """The kills come before and after each write."""
+    """If a run is killed before or after any write of its journal, committed jobs do not run again."""
     assert len(killed_at_writes(stage, 0, 1)) > 3
 
 
@@ -184,19 +184,19 @@ def killed_at_random(stage: Stage, instants: int) -> None:
 
 
 def test_a_run_killed_at_random_instants_can_be_continued(stage: Stage) -> None:
-    """The test takes a few instants, the soak test many."""
+    """If a run is killed at a random instant, committed jobs do not run again, and the results are right."""
     killed_at_random(stage, INSTANTS)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_run_killed_at_two_thousand_instants_can_be_continued(stage: Stage) -> None:
-    """The test takes 500 instants for each scenario and backend."""
+    """Runs killed at 500 random instants for each scenario and backend can be continued."""
     killed_at_random(stage, 500)
 
 
 def test_a_run_that_is_killed_repeatedly_completes_in_the_end(stage: Stage) -> None:
-    """Each run gets a little further, since no committed job is lost."""
+    """A run that is killed repeatedly gets a little further each time, since no committed job is lost."""
     right = expected(stage)
     before: set[str] = set()
     for _ in range(6):
@@ -210,7 +210,7 @@ def test_a_run_that_is_killed_repeatedly_completes_in_the_end(stage: Stage) -> N
 
 
 def test_the_journal_opens_only_after_the_commands_of_a_killed_run_have_ended(tmp_path: Path, backend: str) -> None:
-    """The guard needs a moment to end these commands; the next run must not meet them."""
+    """The journal of a killed run opens only when the guard has ended all commands, so that the next run meets none."""
     busy = tmp_path / "busy"
 
     def write_forever(stage: Stage) -> Scheduler:

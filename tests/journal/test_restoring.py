@@ -85,7 +85,7 @@ def diamond() -> Scheduler:
 
 
 def test_a_second_run_restores_everything(virtual: Virtual, file: Path) -> None:
-    """No function is called, and each job is SUCCEEDED with the result that it had."""
+    """A second run with the journal calls no function, and each job is SUCCEEDED with the result that it had."""
     first = again(virtual, file, diamond)
     assert len(calls) == 4
     second = again(virtual, file, diamond)
@@ -97,7 +97,7 @@ def test_a_second_run_restores_everything(virtual: Virtual, file: Path) -> None:
 
 
 def test_a_job_that_succeeds_while_a_run_drains_is_committed_immediately(virtual: Virtual, file: Path) -> None:
-    """The commit does not wait until the last running job has ended, which may take long."""
+    """A job that succeeds while a run drains is committed before the last running job has ended."""
 
     import sqlite3
 
@@ -117,7 +117,7 @@ def test_a_job_that_succeeds_while_a_run_drains_is_committed_immediately(virtual
 def test_jobs_dropped_by_keep_jobs_false_are_restored_and_not_kept_in_memory(
     virtual: Virtual, file: Path, label: str | None
 ) -> None:
-    """The journal once referred to each job of a run, later still to nested jobs, so that the memory of a run grew."""
+    """Jobs dropped by `keep_jobs=False` are restored and freed; once, the journal referred to each job of a run."""
     alive: list[int] = []
     found: list[tuple[Any, bool]] = []
 
@@ -146,7 +146,7 @@ def test_jobs_dropped_by_keep_jobs_false_are_restored_and_not_kept_in_memory(
 
 
 def test_without_a_journal_nothing_is_restored(virtual: Virtual, file: Path) -> None:
-    """The same scheduler runs all jobs in a run without a journal; `restored` is about the last run."""
+    """A scheduler whose jobs were restored runs all of them in a run without a journal."""
     scheduler = again(virtual, file, diamond)
     virtual(functools.partial(scheduler.co_run, journal=file))
     assert set(states(scheduler).values()) == {"restored"}
@@ -155,7 +155,7 @@ def test_without_a_journal_nothing_is_restored(virtual: Virtual, file: Path) -> 
 
 
 def test_failed_and_blocked_jobs_run_again(virtual: Virtual, file: Path) -> None:
-    """Jobs that succeeded are restored, while a failed job and those that it blocked run."""
+    """Jobs that succeeded are restored, while a failed job and those that it blocked run again."""
     broken = True
 
     async def sometimes() -> int:
@@ -187,7 +187,7 @@ def test_run_if_rules_treat_a_restored_job_as_succeeded(virtual: Virtual, file: 
 
 
 def test_jobs_of_nested_schedulers_are_restored_by_their_paths(virtual: Virtual, file: Path) -> None:
-    """Jobs with equal labels in different schedulers differ by their paths."""
+    """Jobs with equal labels in different nested schedulers are restored by their paths."""
 
     def build() -> Scheduler:
         inner = [Scheduler(Job(double, n, label="a"), Job(double, n + 1, label="a"), label="in") for n in (1, 3)]
@@ -202,7 +202,7 @@ def test_jobs_of_nested_schedulers_are_restored_by_their_paths(virtual: Virtual,
 
 
 def test_jobs_added_during_a_run_are_restored(virtual: Virtual, file: Path) -> None:
-    """The job that adds others runs again: once it was restored, and the jobs that it adds were missing."""
+    """A job that adds others runs again: once it was restored, and the jobs that it adds were missing."""
 
     async def grow() -> None:
         scheduler = current_job().scheduler
@@ -221,7 +221,7 @@ def test_jobs_added_during_a_run_are_restored(virtual: Virtual, file: Path) -> N
 
 
 def test_services_always_run(virtual: Virtual, file: Path) -> None:
-    """The users of a service are restored nevertheless: as an argument, any service counts as the same."""
+    """Services always run, but their users are restored: as an argument, any service counts as the same."""
 
     async def serve(*, task_status: anyio.abc.TaskStatus[object]) -> None:
         calls.append("serve")
@@ -243,7 +243,7 @@ def test_services_always_run(virtual: Virtual, file: Path) -> None:
 
 
 def test_a_result_dropped_by_keep_result_false_is_still_stored(virtual: Virtual, file: Path) -> None:
-    """`keep_result=False` frees memory, and does not change what the journal stores."""
+    """`keep_result=False` frees memory, but the journal stores the result nevertheless."""
 
     def build() -> Scheduler:
         return Scheduler(Job(double, Job(double, 1, label="a", keep_result=False), label="b"))
@@ -253,7 +253,7 @@ def test_a_result_dropped_by_keep_result_false_is_still_stored(virtual: Virtual,
 
 
 def test_a_job_cut_short_by_its_timeout_runs_again(virtual: Virtual, file: Path) -> None:
-    """With `on_timeout="move_on"` the job counts as succeeded, but its work is incomplete."""
+    """A job cut short by a timeout with `on_timeout="move_on"` runs again, since its work is incomplete."""
 
     def build() -> Scheduler:
         return Scheduler(Job(anyio.sleep, 10, label="nap", timeout=1, on_timeout="move_on"))
@@ -264,7 +264,7 @@ def test_a_job_cut_short_by_its_timeout_runs_again(virtual: Virtual, file: Path)
 
 @pytest.mark.parametrize("options", [{"on_timeout": "restart"}, {"retry": 1}])
 def test_a_job_that_succeeded_after_a_timeout_is_restored(virtual: Virtual, file: Path, options: Any) -> None:
-    """The last attempt was complete; the timeout cut an earlier one. `explain` does not mention it."""
+    """A job is restored if a timeout cut an earlier attempt, and not the last; `explain` does not mention it."""
 
     async def slow_at_first() -> int:
         calls.append("called")
@@ -279,14 +279,14 @@ def test_a_job_that_succeeded_after_a_timeout_is_restored(virtual: Virtual, file
     (job,) = first
     assert (job.timed_out, job.result(), len(calls)) == (True, 7, 2)
     assert re.fullmatch(
-        r"'nap' succeeded after \S+ s; it was not restored: the journal does not have it", explanation_of(job)
+        r"'nap' succeeded after \S+ s; it was not restored: it is not in the journal", explanation_of(job)
     )
     assert states(again(virtual, file, build)) == {"nap": "restored"}
     assert calls == []
 
 
 def test_a_job_with_on_timeout_move_on_that_ends_in_time_is_restored(virtual: Virtual, file: Path) -> None:
-    """Only work that a timeout cut is incomplete."""
+    """A job with `on_timeout="move_on"` is restored if it ended in time, so that its work is complete."""
 
     def build() -> Scheduler:
         return Scheduler(Job(double, 1, label="a", timeout=5, on_timeout="move_on"))
@@ -310,7 +310,7 @@ async def count(*given: Any, **named: Any) -> int:
     ],
 )
 def test_a_changed_input_runs_a_job_again_even_inside_a_container(virtual: Virtual, file: Path, give: Any) -> None:
-    """The input is an argument or a keyword argument, or an element of a list, a tuple or a dict."""
+    """A job runs again if an input has changed, even one inside a list, a tuple or a dict."""
     for number, state in ((1, "succeeded"), (1, "restored"), (2, "succeeded")):
         source = Job(double, number, label="source")
         scheduler = again(virtual, file, lambda source=source: Scheduler(source, give(source)))  # type: ignore[misc]
@@ -320,7 +320,7 @@ def test_a_changed_input_runs_a_job_again_even_inside_a_container(virtual: Virtu
 def test_a_journal_is_closed_if_recording_a_new_run_fails(
     virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next run gets no error about another run in this process."""
+    """If recording a new run fails, the journal is closed, so that the next run can open it."""
 
     def fail_to_begin(self: JournalStore, label: str) -> int:
         raise JournalError("no run can begin")
@@ -333,7 +333,7 @@ def test_a_journal_is_closed_if_recording_a_new_run_fails(
 
 
 def test_a_retry_of_a_nested_scheduler_runs_its_restored_jobs_again(virtual: Virtual, file: Path) -> None:
-    """As without a journal, jobs restored in the first attempt run in the second."""
+    """When a nested scheduler is retried, jobs restored in its first attempt run again, as without a journal."""
     good = Job(double, 1, label="good")
 
     def build() -> Scheduler:
@@ -348,7 +348,7 @@ def test_a_retry_of_a_nested_scheduler_runs_its_restored_jobs_again(virtual: Vir
 
 
 def test_a_retry_of_a_nested_scheduler_restores_nothing_of_the_first_attempt(virtual: Virtual, file: Path) -> None:
-    """The journal of this test already has jobs of another scenario."""
+    """When a nested scheduler is retried, results of its first attempt are not restored."""
 
     def build() -> Scheduler:
         good = Job(double, 1, label="good")
@@ -361,7 +361,7 @@ def test_a_retry_of_a_nested_scheduler_restores_nothing_of_the_first_attempt(vir
 
 
 def test_jobs_in_threads_are_restored(tmp_path: Path) -> None:
-    """A job that calls its function in a thread is restored like one in the event loop."""
+    """A ThreadJob is restored like a job in the event loop."""
     for restored in (False, True):
         job = ThreadJob(operator.add, 1, 2)
         Scheduler(job).run(journal=tmp_path / "run.db")
@@ -417,7 +417,7 @@ def joined_by_hand() -> Scheduler:
         (ConnectionError("no answer"), TimeoutError("no answer"), False),
     ],
 )
-def test_a_job_passed_by_ref_counts_by_its_result_or_error(
+def test_a_job_passed_by_ref_is_compared_by_its_result_or_error(
     virtual: Virtual, file: Path, before: Any, after: Any, is_same: bool
 ) -> None:
     """A job that reads the results of jobs that it requires is restored only if these results are the same.
@@ -433,7 +433,7 @@ def test_a_job_passed_by_ref_counts_by_its_result_or_error(
 
 
 @pytest.mark.parametrize(("after", "state"), [(1, "restored"), (2, "succeeded")])
-def test_a_scheduler_passed_as_an_argument_counts_by_the_results_of_its_jobs(
+def test_a_scheduler_passed_as_an_argument_is_compared_by_the_results_of_its_jobs(
     virtual: Virtual, file: Path, after: int, state: str
 ) -> None:
     """A job that requires a nested scheduler and reads its results runs again if one of them differs."""
@@ -450,7 +450,7 @@ def test_a_scheduler_passed_as_an_argument_counts_by_the_results_of_its_jobs(
 
 @pytest.mark.parametrize(("after", "state"), [(1, "restored"), (2, "succeeded"), (OSError("no answer"), "succeeded")])
 @pytest.mark.parametrize("by", ["the job", "its scheduler"])
-def test_a_nested_job_passed_by_ref_counts_if_its_scheduler_is_required(
+def test_a_nested_job_passed_by_ref_is_compared_if_its_scheduler_is_required(
     virtual: Virtual, file: Path, by: str, after: Any, state: str
 ) -> None:
     """A report on the members of a group was once restored although a member's result had changed.
@@ -470,7 +470,7 @@ def test_a_nested_job_passed_by_ref_counts_if_its_scheduler_is_required(
 
 
 def test_a_job_that_reads_an_unstorable_result_by_ref_runs_each_time(virtual: Virtual, file: Path) -> None:
-    """The reason that `explain` gives names the result."""
+    """A job that reads an unstorable result by `ref` runs each time, and `explain` names that result."""
     answers["a"] = object()
 
     def build() -> Scheduler:
@@ -516,7 +516,7 @@ class Adder:
         (lambda: Job(double, "x" * 99), lambda: Job(double, "y"), "argument 1 has changed$"),
         (lambda: Job(double, "x"), lambda: Job(double, "y" * 99), "argument 1 has changed$"),
         (lambda: Job(total, 1), lambda: Job(double, 1), "its function has changed from .*:total to .*:double"),
-        (lambda: Job(total, 1), lambda: Job(total, 1, 2), "it had 1 argument, and has 2"),
+        (lambda: Job(total, 1), lambda: Job(total, 1, 2), "it had 1 argument, and now has 2"),
         (lambda: Job(total, kwargs={"start": 1}), lambda: Job(total, kwargs={"start": 2}), "argument 'start' has ch"),
         (lambda: Job(functools.partial(total, 1)), lambda: Job(total, 1), ""),
         (lambda: Job(double, 1), lambda: Job(double, 1, version=2), "its version has changed"),
@@ -524,7 +524,7 @@ class Adder:
         (lambda: Job(double, 1, key="x"), lambda: Job(total, 2, key="x"), ""),
         (lambda: Job(double, 1, key="x"), lambda: Job(double, 1, key="y"), 'its key has changed from "x" to "y"'),
         (lambda: Job(double, 1), lambda: Job(double, 1, key="y"), "it was given a key"),
-        (lambda: Job(double, 1), lambda: Job(double, 1, save="pickle"), "stored by json, and save= now says pickle"),
+        (lambda: Job(double, 1), lambda: Job(double, 1, save="pickle"), "stored as json, but save= is now pickle"),
         (lambda: Job(double, 1), lambda: Job(double, 1, save=None), "save=None"),
         (lambda: Job(double, 1), lambda: Job(double, Job(double, 1)), "argument 1, the result of .*, has changed from"),
         (lambda: Job(double, 2), lambda: Job(double, Job(double, 1)), ""),
@@ -533,14 +533,14 @@ class Adder:
         (lambda: Own(1), lambda: Own(2), "attribute 'number' has changed from 1 to 2"),
         (lambda: Job(double, 1, key=object()), lambda: Job(double, 1, key=object()), "its key .a value of type"),
         (lambda: Job(total, start), lambda: Job(total, start), "argument 1 .a value of type"),
-        (lambda: Job(version_one()), lambda: Job(version_one()), "made of a coroutine object"),
+        (lambda: Job(version_one()), lambda: Job(version_one()), "created from a coroutine object"),
         (lambda: Job(version_one(), key=1), lambda: Job(version_one(), key=1), ""),
     ],
 )  # fmt: skip
 def test_a_job_whose_work_has_changed_runs_again(
     virtual: Virtual, file: Path, old: Any, new: Any, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """`explain` gives the reason; only what identifies the work of a job counts."""
+    """A job whose function, arguments or other identity has changed runs again, and `explain` gives the reason."""
     found = reason(virtual, file, old, new)
     assert (found == "") if not said else re.search(said, found), found
 
@@ -549,15 +549,15 @@ start = object()
 
 
 def test_explain_reports_that_a_job_was_restored(virtual: Virtual, file: Path) -> None:
-    """For a job that is missing in the journal, `explain` reports that."""
+    """`explain` reports that a job was restored, or that the journal does not have it."""
     first = again(virtual, file, diamond)
-    assert "the journal does not have it" in explanation_of(next(iter(first)))
+    assert "it is not in the journal" in explanation_of(next(iter(first)))
     second = again(virtual, file, diamond)
     assert explanation_of(next(iter(second))) == "'a' was restored: the journal has its result"
 
 
 def test_debrief_lists_why_jobs_were_not_restored(virtual: Virtual, file: Path) -> None:
-    """Only jobs that the journal could have restored are listed, not new ones."""
+    """`debrief` lists why jobs were not restored, but only those that the journal had, not new ones."""
 
     def debrief_of(version: int, *more: Job[Any]) -> str:
         stream = io.StringIO()
@@ -573,7 +573,7 @@ def test_debrief_lists_why_jobs_were_not_restored(virtual: Virtual, file: Path) 
 
 
 def test_a_changed_source_runs_a_job_again_with_source_true(virtual: Virtual, file: Path, tmp_path: Path) -> None:
-    """`source=True` compares the source of the function; without it, only the name counts."""
+    """With `source=True`, a journal compares the source of functions; without it, only their names."""
     module = tmp_path / "made_for_the_test.py"
 
     def build() -> Scheduler:
@@ -598,7 +598,7 @@ def test_a_changed_source_runs_a_job_again_with_source_true(virtual: Virtual, fi
 def test_a_warning_lists_jobs_of_closures_lambdas_and_bound_methods(
     virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The name of a function does not identify the values that it captures."""
+    """A warning lists jobs of closures, lambdas and methods, whose names do not identify the values they capture."""
     number = 1
 
     async def closure() -> int:
@@ -617,7 +617,7 @@ def test_a_warning_lists_jobs_of_closures_lambdas_and_bound_methods(
 def test_a_warning_lists_each_job_that_is_identified_by_name_only(
     virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Examples are several jobs of one function, and callable objects that cannot be stored."""
+    """A warning lists each job identified by name only, be it one of several with the same function."""
 
     class Called:
         async def __call__(self) -> None: ...
@@ -657,16 +657,16 @@ def summed(function: Callable[..., Any], **kwargs: int) -> Job[Any]:
         ),
     ],
 )
-def test_keywords_of_a_partial_count_as_those_of_its_job(
+def test_keywords_of_a_partial_are_compared_like_those_of_its_job(
     virtual: Virtual, file: Path, old: Any, new: Any, said: str
 ) -> None:
-    """The merged call counts: the job's own keywords precede those of the partial."""
+    """A partial is compared as the merged call, in which the job's own keywords precede those of the partial."""
     found = reason(virtual, file, old, new)
     assert (found == "") if not said else re.search(f"argument {said} has changed", found), found
 
 
-def test_the_order_of_keyword_arguments_does_not_count(virtual: Virtual, file: Path) -> None:
-    """The order in an existing journal does not count either."""
+def test_the_order_of_keyword_arguments_makes_no_difference(virtual: Virtual, file: Path) -> None:
+    """The order of keyword arguments makes no difference, not even in an existing journal."""
     import sqlite3
 
     async def add(**numbers: int) -> int:
@@ -709,10 +709,7 @@ def nested(default: Any, *, more: Any = 1) -> Callable[..., Any]:
 def test_changed_defaults_of_a_nested_function_run_its_job_again(
     virtual: Virtual, file: Path, old: Any, new: Any, said: str
 ) -> None:
-    """Defaults are bound when the function is created, as in `lambda number=number: ...`.
-
-    Defaults that cannot be stored are reported.
-    """
+    """A job runs again if defaults of its nested function, as in `lambda number=number: ...`, have changed."""
     found = reason(virtual, file, old, new)
     assert (found == "") if not said else re.search(said, found), found
 
@@ -720,7 +717,7 @@ def test_changed_defaults_of_a_nested_function_run_its_job_again(
 def test_an_unstorable_result_is_reported_once_and_its_job_runs_again(
     virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The warning has the label of the job and the type of its result."""
+    """A warning on an unstorable result has its type and the label of its job, which will run again."""
 
     async def unstorable() -> object:
         return object()
@@ -728,15 +725,18 @@ def test_an_unstorable_result_is_reported_once_and_its_job_runs_again(
     with caplog.at_level(logging.WARNING, "trioflow"):
         scheduler = again(virtual, file, lambda: Scheduler(Job(unstorable, label="source"), Job(double, 1, label="a")))
     (message,) = [one for one in caplog.messages if "cannot store" in one]
-    assert "1 job, which will run again: 'source'; the first: its result, a value of type builtins:object" in message
+    assert (
+        "1 job, which will run again: 'source'; reason for the first: its result, a value of type builtins:object"
+        in message
+    )
     assert message in [one.message for one in scheduler.incidents]
     second = again(virtual, file, lambda: Scheduler(Job(unstorable, label="source"), Job(double, 1, label="a")))
     assert states(second) == {"source": "succeeded", "a": "restored"}
-    assert "its result could not be stored" in explanation_of(next(iter(second)))
+    assert "the journal could not store its result" in explanation_of(next(iter(second)))
 
 
 def test_arguments_of_a_redacted_job_are_not_in_the_journal_file(virtual: Virtual, file: Path) -> None:
-    """Arguments of a job with `redact=True` count by their hash, however short; those of others are stored in full."""
+    """Arguments of a job with `redact=True` are stored as a hash, however short; those of others are stored in full."""
     for restored in (False, True):
         jobs = [Job(hush, "secret", 918273, label="hush", redact=True), Job(hush, "known", 645546, label="told")]
         again(virtual, file, lambda jobs=jobs: Scheduler(*jobs))  # type: ignore[misc]
@@ -762,7 +762,7 @@ async def opaque() -> Opaque:
 
 @pytest.mark.parametrize("save", ["pickle", (lambda one: one.number, Opaque)])
 def test_save_stores_other_types_by_pickle_or_a_pair_of_functions(virtual: Virtual, file: Path, save: Any) -> None:
-    """`save=` is an option of one job or of the whole journal."""
+    """`save=` of a job or a journal stores results of other types by pickle or a pair of functions."""
     for restored in (False, True):
         job = Job(opaque, label="one", save=save)
         again(virtual, file, lambda job=job: Scheduler(job))  # type: ignore[misc]
@@ -781,7 +781,7 @@ PAIR = (lambda one: [one], operator.itemgetter(0))
 def test_save_option_of_a_job_overrides_that_of_the_journal(
     virtual: Virtual, file: Path, of_journal: Any, of_job: Any
 ) -> None:
-    """ "default" means the journal's option: JSON in a journal that pickles is not pickled."""
+    """A job's own `save=` overrides that of the journal, to which "default" refers."""
     import sqlite3
 
     journal = Journal(file, save=of_journal)
@@ -796,7 +796,7 @@ def test_save_option_of_a_job_overrides_that_of_the_journal(
 
 
 def test_a_pickle_in_a_journal_is_not_loaded_without_save_pickle(virtual: Virtual, file: Path) -> None:
-    """An attacker may have written the journal, so only an option of this program allows pickle."""
+    """A pickle is loaded only if this program allows it, since an attacker may have written the journal."""
     import sqlite3
 
     again(virtual, file, lambda: Scheduler(Job(double, 1, label="a")))
@@ -808,7 +808,7 @@ def test_a_pickle_in_a_journal_is_not_loaded_without_save_pickle(virtual: Virtua
     db.close()
     scheduler = again(virtual, file, lambda: Scheduler(Job(double, 1, label="a")))
     assert calls == [1]
-    assert "stored by pickle" in explanation_of(next(iter(scheduler)))
+    assert "stored as pickle" in explanation_of(next(iter(scheduler)))
 
 
 STRANGE = [None, 5, 1.5, 1e300, b"\0", "", "[", "[]", '{"$": "enum", "t": "os:system", "v": "a"}', "../../../dev/zero"]
@@ -819,7 +819,7 @@ COLUMNS = ["fingerprint", "saved", "result", "file", "outputs", "run", "restored
 
 @pytest.mark.parametrize("column", COLUMNS)
 def test_a_run_survives_any_content_in_any_column_of_the_journal(virtual: Virtual, file: Path, column: str) -> None:
-    """Each job is restored or runs again, and `trioflow journal` can print its lists."""
+    """With any content in the journal, each job is restored or runs again, and `trioflow journal` prints its lists."""
     import sqlite3
 
     def build() -> Scheduler:
@@ -858,7 +858,7 @@ BYTES = os.fsdecode(b"not UTF-8: \x80")
 def test_invalid_unicode_and_huge_numbers_do_not_stop_a_run(
     virtual: Virtual, file: Path, options: dict[str, Any], is_restored: bool
 ) -> None:
-    """Labels and file names may be invalid text, and a number may have more digits than Python prints."""
+    """Labels may be invalid Unicode, and numbers may have more digits than Python prints, without stopping a run."""
 
     def build() -> Scheduler:
         given = {"args": (1,), "label": "a"} | options
@@ -875,7 +875,7 @@ def test_invalid_unicode_and_huge_numbers_do_not_stop_a_run(
 
 
 def test_instruments_see_restored_jobs_finish_but_not_start(virtual: Virtual, file: Path) -> None:
-    """A restored job has a finish event, and no start event."""
+    """For a restored job, instruments get a finish event, and no start event."""
     events: list[str] = []
 
     class Watch(Instrument):
@@ -892,7 +892,7 @@ def test_instruments_see_restored_jobs_finish_but_not_start(virtual: Virtual, fi
 
 
 def test_restoring_a_long_chain_does_not_block_the_event_loop(backend: str, file: Path) -> None:
-    """Another task runs meanwhile: 5,000 jobs are not restored in one turn of the event loop."""
+    """Restoring 5,000 jobs takes many turns of the event loop, so that other tasks run meanwhile."""
 
     def build() -> Scheduler:
         scheduler = Scheduler()
@@ -927,7 +927,7 @@ def test_restoring_a_long_chain_does_not_block_the_event_loop(backend: str, file
 def test_a_failed_write_to_the_journal_ends_the_run(
     virtual: Virtual, file: Path, durable: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The run is CRITICAL without a culprit; the error has the reason, and the next run restores what was committed."""
+    """A failed write to the journal makes the run CRITICAL, and the next run restores what was committed."""
     from trioflow.journal._store import JournalStore
 
     add, commits = JournalStore.add_records, 0
@@ -969,7 +969,7 @@ async def slow(number: int) -> int:
 
 
 def test_durable_each_commits_a_result_before_any_dependent_starts(virtual: Virtual, file: Path) -> None:
-    """A job that starts finds its requirements on disk."""
+    """With `durable="each"`, a job that starts finds the results of its requirements on disk."""
     from trioflow.journal._store import read_with_retry
 
     async def look(_: object) -> list[str]:
@@ -981,7 +981,7 @@ def test_durable_each_commits_a_result_before_any_dependent_starts(virtual: Virt
 
 
 def test_a_second_run_with_the_journal_of_a_running_one_is_rejected(virtual: Virtual, file: Path) -> None:
-    """The second run starts no job, and the journal can be used again when the first run has ended."""
+    """A second run with the journal of a running one is rejected before it starts a job."""
 
     async def second() -> str:
         try:
@@ -992,7 +992,7 @@ def test_a_second_run_with_the_journal_of_a_running_one_is_rejected(virtual: Vir
 
     job = Job(second)
     again(virtual, file, lambda: Scheduler(job))
-    assert "another run of this process" in job.result()
+    assert "another run in this process" in job.result()
     assert calls == []
     assert again(virtual, file, diamond).stop_reason is StopReason.COMPLETED
 
@@ -1010,7 +1010,7 @@ def test_a_cycle_in_the_scenario_does_not_leave_the_journal_open(virtual: Virtua
 def test_jobs_are_restored_after_the_clock_was_set_back(
     virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Times in the journal are for people; no decision depends on them."""
+    """Times in the journal are only for people, so jobs are restored even if the clock was set back."""
     import time
 
     again(virtual, file, diamond)
@@ -1020,14 +1020,14 @@ def test_jobs_are_restored_after_the_clock_was_set_back(
 
 @pytest.mark.parametrize("journal", [5, object(), ["run.db"]])
 def test_a_journal_option_that_is_neither_journal_nor_path_is_rejected(journal: Any) -> None:
-    """The error names the scheduler."""
+    """A `journal=` that is neither a Journal nor a path is rejected, and the error names the scheduler."""
     with pytest.raises(TypeError, match="of 'Scheduler': give a Journal, or the path of one"):
         Scheduler().run(journal=journal)
 
 
 @pytest.mark.parametrize("options", [{"durable": "sometimes"}, {"save": "yaml"}, {"save": (1, 2)}])
 def test_unknown_values_of_durable_and_save_are_rejected(options: Any) -> None:
-    """Both a journal and a job check these options."""
+    """A journal rejects unknown values of `durable=` and `save=`, and a job those of `save=`."""
     with pytest.raises(ValueError, match="choose"):
         Journal("run.db", **options)
     if "save" in options:
@@ -1042,7 +1042,7 @@ def test_unknown_values_of_durable_and_save_are_rejected(options: Any) -> None:
 def test_an_option_of_a_job_set_between_runs_applies_to_the_next_run(
     virtual: Virtual, file: Path, name: str, value: Any, restored: bool
 ) -> None:
-    """A job with another key or version, or one that is no longer stored, runs again."""
+    """A `key`, `version` or `save` that is set between two runs applies to the next run."""
     job = Job(double, 2, label="job")
     scheduler = Scheduler(job)
     again(virtual, file, lambda: scheduler)

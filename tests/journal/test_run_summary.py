@@ -35,7 +35,7 @@ def summary_of(virtual: Virtual, file: Path, scheduler: Scheduler) -> _run_summa
 
 
 def test_summary_counts_a_scheduler_only_for_its_own_failure(virtual: Virtual, file: Path) -> None:
-    """A scheduler that fails because of its job is not a second failure beside that job; its own timeout is one."""
+    """A scheduler that fails because of its job is no second failure in the summary; its own timeout is one."""
     inner = Scheduler(Job(fail, label="bad", critical=True), label="inner", critical=True)
     outer = Scheduler(Job(anyio.sleep, 1, label="ok"), inner, label="outer", critical=True)
     ending = summary_of(virtual, file, Scheduler(outer, label="all"))
@@ -50,7 +50,7 @@ def test_summary_counts_a_scheduler_only_for_its_own_failure(virtual: Virtual, f
 
 
 def test_summary_counts_forever_jobs_separately(virtual: Virtual, file: Path) -> None:
-    """Forever jobs have their own counts, with successes; of succeeded schedulers only the jobs are counted."""
+    """The summary counts forever jobs separately, and of succeeded schedulers only their jobs."""
     service = Service(serve, label="service")
     nested = Scheduler(Job(anyio.sleep, 1, label="job"), label="nested", required=service)
     ending = summary_of(virtual, file, Scheduler(service, nested, Job(anyio.sleep, 1, forever=True)))

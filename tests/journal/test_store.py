@@ -1,4 +1,4 @@
-"""The file: which processes may use it, which files are rejected, and that these are left unchanged."""
+"""The journal file: which processes may use it, and which files are rejected and left unchanged."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def still_open(file: Path) -> list[str]:
 
 
 def test_committed_jobs_are_found_after_reopening_the_journal(file: Path) -> None:
-    """Closing the journal leaves no other file."""
+    """Committed jobs are found after reopening the journal, and closing it leaves no other file."""
     made(file, "a", "b")
     assert [one.name for one in file.parent.iterdir()] == ["run.db"]
     assert found(file) == ["a", "b"]
@@ -55,7 +55,7 @@ def test_committed_jobs_are_found_after_reopening_the_journal(file: Path) -> Non
 def test_the_journal_stays_in_place_when_the_program_changes_its_directory(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The path is relative: large results are beside the journal, and no other file is left."""
+    """A journal with a relative path stays in place, with its large results, if the program changes its directory."""
     (other := file.parent / "other").mkdir()
     monkeypatch.chdir(file.parent)
     store = JournalStore(Path(file.name), writes=True)
@@ -68,9 +68,9 @@ def test_the_journal_stays_in_place_when_the_program_changes_its_directory(
 
 
 def test_a_second_writer_in_the_same_process_is_rejected(file: Path) -> None:
-    """The operating system's lock belongs to the process, so the journal checks this itself."""
+    """A second writer in a process is rejected, although the system's lock, which is the process's, would allow it."""
     store = JournalStore(file, writes=True)
-    with pytest.raises(JournalError, match=rf"another run of this process \({os.getpid()}\)"):
+    with pytest.raises(JournalError, match=rf"another run in this process \({os.getpid()}\)"):
         JournalStore(file, writes=True)
     store.close()
     made(file, "a")
@@ -80,12 +80,12 @@ HOLD = "import sys, trioflow.journal._store as s, pathlib\ns.JournalStore(pathli
 
 
 def test_a_second_process_is_rejected_with_the_first_ones_pid(file: Path) -> None:
-    """When the named process is killed, the journal is free."""
+    """A second process is rejected with the pid of the first, and may use the journal when that is killed."""
     made(file, "a")
     with Python(["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with pytest.raises(JournalError, match=rf"another run uses it: process {holder.pid} on .*, since "):
+        with pytest.raises(JournalError, match=rf"another run is using it: process {holder.pid} on .*, since "):
             JournalStore(file, writes=True)
         assert found(file) == ["a"]  # reading is possible meanwhile
         assert still_open(file) == []
@@ -96,7 +96,7 @@ def test_a_second_process_is_rejected_with_the_first_ones_pid(file: Path) -> Non
 
 
 def test_a_file_system_without_locks_is_rejected(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NFS without its lock daemon is an example: no run may start without the lock."""
+    """A journal on a file system without locks, such as NFS without its lock daemon, is rejected."""
 
     def no_lock(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -108,37 +108,37 @@ def test_a_file_system_without_locks_is_rejected(file: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("contents", [b"hello", b"SQLite format 2\0" + b"x" * 500])
 def test_a_file_that_is_no_journal_is_rejected_and_unchanged(file: Path, contents: bytes) -> None:
-    """A wrong path must not cost the user a file."""
+    """A file that is no journal is left unchanged: a wrong path must not cost the user a file."""
     file.write_bytes(contents)
-    with pytest.raises(JournalError, match="not a journal but some other file"):
+    with pytest.raises(JournalError, match="this file is not a journal"):
         JournalStore(file, writes=True)
     assert file.read_bytes() == contents
 
 
 def test_an_sqlite_file_of_another_program_is_rejected_and_unchanged(file: Path) -> None:
-    """A table named `jobs` does not make the file a journal."""
+    """An SQLite file of another program is no journal, even if it has a table named `jobs`."""
     db = sqlite3.connect(file)
     db.execute("CREATE TABLE jobs (path)")
     db.close()
     before = file.read_bytes()
-    with pytest.raises(JournalError, match="SQLite file of some other program"):
+    with pytest.raises(JournalError, match="SQLite file of another program"):
         JournalStore(file, writes=True)
     assert file.read_bytes() == before
 
 
 @pytest.mark.parametrize("mark", ["application_id", "user_version"])
 def test_an_sqlite_file_with_a_foreign_header_and_no_table_is_rejected(file: Path, mark: str) -> None:
-    """Another program has just created the file, which has no table yet."""
+    """An SQLite file with the mark of another program, which has no table yet, is rejected."""
     with contextlib.closing(sqlite3.connect(file)) as db:
         db.execute(f"PRAGMA {mark} = 1")
     before = file.read_bytes()
-    with pytest.raises(JournalError, match="SQLite file of some other program"):
+    with pytest.raises(JournalError, match="SQLite file of another program"):
         JournalStore(file, writes=True)
     assert file.read_bytes() == before
 
 
 def test_an_sqlite_file_without_tables_becomes_a_journal(file: Path) -> None:
-    """The file has a valid header, and its only table was dropped."""
+    """An SQLite file whose only table was dropped, and that has no mark of another program, becomes a journal."""
     with contextlib.closing(sqlite3.connect(file)) as db:
         db.execute("CREATE TABLE t (x)")
         db.execute("DROP TABLE t")
@@ -147,7 +147,7 @@ def test_an_sqlite_file_without_tables_becomes_a_journal(file: Path) -> None:
 
 
 def test_the_log_of_an_sqlite_file_of_another_program_is_unchanged(file: Path) -> None:
-    """The log belongs to a program that was killed and will need it."""
+    """The log of another program's SQLite file is left unchanged: the program, which was killed, will need it."""
     code = (
         "import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('PRAGMA journal_mode = WAL')\n"
         "db.execute('CREATE TABLE jobs (path)'); db.commit(); os._exit(0)"
@@ -156,24 +156,24 @@ def test_the_log_of_an_sqlite_file_of_another_program_is_unchanged(file: Path) -
     before = {one.name: one.read_bytes() for one in file.parent.iterdir()}
     assert before["run.db-wal"]
     for writes in (True, False):
-        with pytest.raises(JournalError, match="SQLite file of some other program"):
+        with pytest.raises(JournalError, match="SQLite file of another program"):
             JournalStore(file, writes=writes)
     assert {one.name: one.read_bytes() for one in file.parent.iterdir()} == before
 
 
 @pytest.mark.parametrize("writes", [True, False])
 def test_a_journal_with_a_trigger_is_rejected(file: Path, writes: bool) -> None:
-    """An attacker could have added a trigger, which would run at each write."""
+    """A journal with a trigger is rejected: an attacker could have added it, and it would run at each write."""
     made(file, "a")
     db = sqlite3.connect(file)
     db.execute("CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM jobs; END")
     db.close()
-    with pytest.raises(JournalError, match="SQLite file of some other program"):
+    with pytest.raises(JournalError, match="SQLite file of another program"):
         JournalStore(file, writes=writes)
 
 
 def test_an_empty_file_becomes_a_journal(file: Path) -> None:
-    """A process may be killed just after it created the file; `mktemp` creates one, too."""
+    """An empty file becomes a journal: `mktemp` creates one, and a run that is killed at its start leaves one."""
     file.touch()
     made(file, "a")
     assert found(file) == ["a"]
@@ -181,20 +181,18 @@ def test_an_empty_file_becomes_a_journal(file: Path) -> None:
 
 @pytest.mark.parametrize("keep", [0.3, 0.7, 0.95])
 def test_a_truncated_journal_is_rejected_and_unchanged(file: Path, keep: float) -> None:
-    """The contents of a damaged file are not guessed."""
+    """A truncated journal is rejected and left unchanged: its contents are not guessed."""
     made(file, *(f"a job with a long name, number {number}" for number in range(2000)))
     data = file.read_bytes()
     torn = data[: int(len(data) * keep)]
     file.write_bytes(torn)
-    with pytest.raises(JournalError, match="the file is damaged, and is left as it is"):
+    with pytest.raises(JournalError, match="the file is damaged, and was left unchanged"):
         JournalStore(file, writes=True)
     assert file.read_bytes() == torn
 
 
 def test_application_id_and_checksums_of_the_format_do_not_change() -> None:
-    """The values that tell a journal from other files, and intact rows from damaged ones, are the same
-    in all versions.
-    """
+    """The values that tell journals from other files, and intact rows from damaged ones, never change."""
     assert _store.APPLICATION_ID.to_bytes(4, "big") == b"tfj1"
     assert _store.checksum(("a", "{}", "json", "1", None, None)) == 3635516987
     assert _store.checksum(("a", "{}", "json", b"1", None, None)) == 2445181158
@@ -202,7 +200,7 @@ def test_application_id_and_checksums_of_the_format_do_not_change() -> None:
 
 @pytest.mark.parametrize("version", [1, 99])
 def test_a_journal_of_another_format_version_is_rejected(file: Path, version: int) -> None:
-    """A journal of another version cannot be read."""
+    """A journal of another format version is rejected with an error that names the version."""
     made(file, "a")
     db = sqlite3.connect(file)
     db.execute(f"PRAGMA user_version = {version}")
@@ -212,7 +210,7 @@ def test_a_journal_of_another_format_version_is_rejected(file: Path, version: in
 
 
 def test_a_read_only_journal_is_rejected_for_writing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error comes before a run starts, not at its first result."""
+    """A read-only journal is rejected before a run starts, not at its first result."""
     made(file, "a")
     file.chmod(0o444)
     monkeypatch.setattr(os, "access", lambda path, mode: path.stat().st_mode & 0o222 != 0)  # root may write all
@@ -221,13 +219,13 @@ def test_a_read_only_journal_is_rejected_for_writing(file: Path, monkeypatch: py
 
 
 def test_a_journal_in_a_missing_directory_is_rejected(tmp_path: Path) -> None:
-    """The path may be a typing error, so no directory is created."""
+    """A journal in a missing directory is rejected: the path may be a typing error, so no directory is created."""
     with pytest.raises(JournalError, match="No such file or directory"):
         JournalStore(tmp_path / "no" / "run.db", writes=True)
 
 
 def test_reading_a_missing_journal_raises_and_creates_no_file(file: Path) -> None:
-    """Reading never creates a journal."""
+    """Reading a missing journal raises an error, and creates no file."""
     with pytest.raises(JournalError, match="no such file"):
         found(file)
     assert not file.exists()
@@ -235,7 +233,7 @@ def test_reading_a_missing_journal_raises_and_creates_no_file(file: Path) -> Non
 
 @pytest.mark.parametrize("outputs", [None, '{"a": "absent"}'])
 def test_a_job_whose_path_is_invalid_unicode_is_found_again(file: Path, outputs: str | None) -> None:
-    """Labels may be file names, which may have any bytes on Linux; the checksum is that of the stored form."""
+    """A job whose path is invalid Unicode is found again: labels may be file names, with any bytes on Linux."""
     store = JournalStore(file, writes=True)
     store.add_records([record("job \udcff")._replace(outputs=outputs)], [], [])
     assert store.find_job("job \udcff") == record("job \\udcff")._replace(outputs=outputs)
@@ -246,7 +244,7 @@ LABELS = ["'; DROP TABLE jobs; --", 'a" OR "1"="1', "%", "?", "a\0b", "\\", "'" 
 
 
 def test_labels_that_look_like_sql_are_stored_as_text(file: Path) -> None:
-    """A path is data, even if it looks like SQL."""
+    """Labels that look like SQL are stored, found and removed like any others."""
     made(file, *LABELS)
     assert found(file) == LABELS
     store = JournalStore(file, writes=True)
@@ -257,7 +255,7 @@ def test_labels_that_look_like_sql_are_stored_as_text(file: Path) -> None:
 
 
 def test_a_large_result_is_stored_in_a_separate_file(file: Path) -> None:
-    """The name of the file is the hash of its contents; a changed file is not used."""
+    """A large result is in a separate file, named by its hash, and is not used if the file has changed."""
     made(file, "a")
     store = JournalStore(file, writes=True)
     name = store.write_result(b"x" * (MAX_INLINE_RESULT + 1))
@@ -275,11 +273,11 @@ def test_a_large_result_is_stored_in_a_separate_file(file: Path) -> None:
 
 
 def test_the_error_on_a_full_database_advises_to_make_room(file: Path) -> None:
-    """Committed results stay in the journal."""
+    """The error on a full database advises to free some space, and committed results stay in the journal."""
     made(file, "a")
     store = JournalStore(file, writes=True)
     store._database.execute("PRAGMA max_page_count = 10")
-    with pytest.raises(JournalError, match="make room on the disk"):
+    with pytest.raises(JournalError, match="free some space"):
         store.add_records([record(f"b{number}", "x" * 1000) for number in range(100)], [], [])
     store.close()
     assert found(file) == ["a"]
@@ -304,14 +302,14 @@ print(scheduler.stop_reason.name, scheduler.culprit, sum(job.restored for job in
 
 
 def test_a_run_ends_at_the_file_size_limit_and_the_next_run_continues(file: Path, backend: str) -> None:
-    """A real write fails: the run is CRITICAL, and the next one restores what was committed."""
+    """A run that reaches the file size limit is CRITICAL, and the next run restores what was committed."""
 
     def run(limit: int) -> subprocess.CompletedProcess[str]:
         return python("-c", FILL, file, limit, backend, text=True)
 
     full = run(100_000)
     assert full.stdout.split() == ["CRITICAL", "None", "0"]
-    assert re.search("journal '.*run.db': cannot write into it", full.stderr)
+    assert re.search("journal '.*run.db': cannot write to it", full.stderr)
     committed = len(found(file))
     assert 0 < committed < 100
     assert run(0).stdout.split() == ["COMPLETED", "None", str(committed)]
@@ -319,7 +317,7 @@ def test_a_run_ends_at_the_file_size_limit_and_the_next_run_continues(file: Path
 
 
 def test_the_error_without_msgspec_has_the_install_command(tmp_path: Path) -> None:
-    """The error comes before any job starts, and no file is created."""
+    """Without msgspec, a run with a journal raises an error with the install command, and creates no file."""
     code = (
         "import sys; sys.modules['msgspec'] = None\n"
         "from trioflow import Scheduler\n"
@@ -353,43 +351,49 @@ DISK_ERROR = sqlite3.SQLITE_IOERR | (3 << 8)  # SQLITE_IOERR_WRITE
 @pytest.mark.parametrize(
     ("kind", "code", "disk", "limit", "advice"),
     [
-        (sqlite3.OperationalError, DISK_ERROR, NONE_LEFT, -1, "no space is left on its disk; make room"),
-        (sqlite3.OperationalError, DISK_ERROR, PLENTY, 50_000, r"than 50000 bytes here \(ulimit -f\); make room"),
-        (sqlite3.OperationalError, DISK_ERROR, PLENTY, 1 << 40, "words; see whether the disk"),
-        (sqlite3.OperationalError, DISK_ERROR, PLENTY, -1, "words; see whether the disk"),
-        (sqlite3.OperationalError, sqlite3.SQLITE_FULL, PLENTY, -1, "words; make room"),
-        (sqlite3.OperationalError, sqlite3.SQLITE_BUSY, NONE_LEFT, -1, "words; another program uses the file"),
-        (sqlite3.OperationalError, sqlite3.SQLITE_LOCKED, PLENTY, -1, "words; another program uses the file"),
+        (sqlite3.OperationalError, DISK_ERROR, NONE_LEFT, -1, "no space left on its disk; free some space"),
+        (
+            sqlite3.OperationalError,
+            DISK_ERROR,
+            PLENTY,
+            50_000,
+            r"file size is 50000 bytes \(ulimit -f\); free some space",
+        ),
+        (sqlite3.OperationalError, DISK_ERROR, PLENTY, 1 << 40, "words; check the disk"),
+        (sqlite3.OperationalError, DISK_ERROR, PLENTY, -1, "words; check the disk"),
+        (sqlite3.OperationalError, sqlite3.SQLITE_FULL, PLENTY, -1, "words; free some space"),
+        (sqlite3.OperationalError, sqlite3.SQLITE_BUSY, NONE_LEFT, -1, "words; another program is using the file"),
+        (sqlite3.OperationalError, sqlite3.SQLITE_LOCKED, PLENTY, -1, "words; another program is using the file"),
         (sqlite3.OperationalError, sqlite3.SQLITE_READONLY, PLENTY, -1, "words; the file or its directory"),
         (sqlite3.OperationalError, sqlite3.SQLITE_CANTOPEN, PLENTY, -1, "words; the file or its directory"),
-        (sqlite3.OperationalError, sqlite3.SQLITE_ERROR, NONE_LEFT, -1, "words; see whether the disk"),
+        (sqlite3.OperationalError, sqlite3.SQLITE_ERROR, NONE_LEFT, -1, "words; check the disk"),
         (sqlite3.DatabaseError, sqlite3.SQLITE_CORRUPT, PLENTY, -1, "words; the file is damaged"),
         (sqlite3.DatabaseError, None, NONE_LEFT, -1, "words; the file is damaged"),
-        (OSError, None, PLENTY, -1, "words; see whether the disk"),
+        (OSError, None, PLENTY, -1, "words; check the disk"),
     ],
 )
 def test_a_database_error_comes_with_advice_for_its_cause(
     file: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception], code: Any, disk: Any, limit: int, advice: str
 ) -> None:
-    """SQLite reports many faults as disk errors, few of which can be solved by more room."""
+    """SQLite reports many faults as disk errors, and only for some of them the advice is to free some space."""
     store = JournalStore(file, writes=True)
     monkeypatch.setattr(os, "statvfs", lambda path: disk)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
     error: Any = kind("words")
     if code is not None:
         error.sqlite_errorcode = code
-    assert re.search(f"cannot write into it: .*{advice}", str(store._make_error("write into it", error)))
+    assert re.search(f"cannot write to it: .*{advice}", str(store._make_error("write to it", error)))
     store.close()
 
 
 @pytest.mark.parametrize("free", [0, 4096, 20_000, 60_000, 200_000])
 def test_the_error_on_a_full_file_system_advises_to_make_room(small_disk: Path, free: int) -> None:
-    """The file that does not fit may be the journal, its log, or the shared memory."""
+    """On a full file system the error advises to free some space, whichever file of the journal does not fit."""
     file = small_disk / "run.db"
     if free > 100_000:
         made(file, "a")
     (small_disk / "ballast").write_bytes(b"x" * (TINY - free - 60_000 * (free > 100_000)))
-    with pytest.raises(JournalError, match="make room on the disk") as raised:
+    with pytest.raises(JournalError, match="free some space") as raised:
         made(file, *(f"job {number}" + "x" * 1000 for number in range(1000)))
     assert "disk I/O error" not in str(raised.value)
     (small_disk / "ballast").unlink()
@@ -398,13 +402,13 @@ def test_the_error_on_a_full_file_system_advises_to_make_room(small_disk: Path, 
 
 
 def test_the_error_names_the_file_size_limit(file: Path, backend: str) -> None:
-    """`ulimit -f` is not the fault of the disk."""
+    """The error at the file size limit names `ulimit -f`, and does not blame the disk."""
     done = python("-c", FILL, file, 100_000, backend, text=True)
-    assert "cannot write into it: a file may have no more than 100000 bytes here (ulimit -f); " in done.stderr
+    assert "cannot write to it: the limit of the file size is 100000 bytes (ulimit -f); " in done.stderr
 
 
 def test_a_half_written_large_result_is_removed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The room of a result that cannot be written whole becomes free immediately."""
+    """A large result that cannot be written whole is removed, so that its room is free immediately."""
 
     def fail(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -418,7 +422,7 @@ def test_a_half_written_large_result_is_removed(file: Path, monkeypatch: pytest.
 
 
 def test_partial_results_of_a_killed_run_are_removed_by_the_next_run(file: Path) -> None:
-    """Reading removes nothing; files that are not the journal's stay."""
+    """The next run, but not a reader, removes partial results of a killed run, and no other files."""
     made(file, "a")
     results = file.with_name("run.db-results")
     results.mkdir()
@@ -432,7 +436,7 @@ def test_partial_results_of_a_killed_run_are_removed_by_the_next_run(file: Path)
 
 @pytest.mark.parametrize("syncs", [True, False])
 def test_a_large_result_is_synced_with_its_directory(file: Path, monkeypatch: pytest.MonkeyPatch, syncs: bool) -> None:
-    """With `durable="each"`, a power cut could otherwise leave the row without the file."""
+    """With `durable="each"`, a large result is synced: a power cut could otherwise leave the row without the file."""
     synced: list[str] = []
     fsync = os.fsync
 
@@ -452,7 +456,7 @@ def test_a_large_result_is_synced_with_its_directory(file: Path, monkeypatch: py
 def test_a_reader_retries_while_the_journal_of_a_killed_run_needs_recovery(
     file: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    """The recovery after the kill must come first, and a reader cannot do it while it assumes a running writer."""
+    """A reader tries again while the journal of a killed run needs recovery, which it may not do at first."""
     made(file, "a")
     check, refused = JournalStore._check_format, 0
 
@@ -474,7 +478,7 @@ def test_a_reader_retries_while_the_journal_of_a_killed_run_needs_recovery(
 
 
 def test_a_running_run_is_distinguished_from_a_killed_one(file: Path) -> None:
-    """The last run of the list is running as long as its process holds the journal."""
+    """Only the last run of a journal is running, as long as its process holds the journal."""
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         store.add_run("killed")
         store.add_run("now")
@@ -486,7 +490,7 @@ def test_a_running_run_is_distinguished_from_a_killed_one(file: Path) -> None:
 
 
 def test_a_holder_on_another_machine_counts_as_alive() -> None:
-    """Only for processes of this machine it can be found out whether they are alive."""
+    """A holder on another machine counts as alive, since only processes of this machine can be checked."""
     with Python(["-c", "pass"]) as ended:
         ended.wait()
     here = _lock.describe_this_process()
@@ -497,14 +501,14 @@ def test_a_holder_on_another_machine_counts_as_alive() -> None:
 
 
 def test_a_rejected_process_does_not_wait_and_leaves_no_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The live holder may have the journal for hours. Without the lock file, the error cannot name the holder."""
+    """A rejected process does not wait for a live holder, which may take hours, and leaves no file open."""
     made(file, "a")
     with Python(["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
         monkeypatch.setattr(_lock, "RELEASE_TIMEOUT", math.inf)
-        for said in (f"process {holder.pid} ", "it has left no name"):
-            with pytest.raises(JournalError, match=f"another run uses it: {said}"):
+        for said in (f"process {holder.pid} ", "an unknown process"):
+            with pytest.raises(JournalError, match=f"another run is using it: {said}"):
                 JournalStore(file, writes=True)
             file.with_name("run.db-lock").unlink()
         assert still_open(file) == []
@@ -514,7 +518,7 @@ def test_a_rejected_process_does_not_wait_and_leaves_no_files(file: Path, monkey
 def test_waiting_for_a_holder_that_seems_dead_is_logged(
     file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A holder in another PID namespace seems dead; once, the wait of ten seconds was silent."""
+    """A holder in another PID namespace seems dead, so waiting for it is logged; once, the wait was silent."""
     name = re.sub(r"\d+", "4194304", _lock.describe_this_process(), count=1)
     monkeypatch.setattr(_lock, "RELEASE_TIMEOUT", 0.03)
     monkeypatch.setattr(_lock, "LOG_DELAY", 0.0)
@@ -522,15 +526,15 @@ def test_waiting_for_a_holder_that_seems_dead_is_logged(
         assert holder.stdout is not None
         holder.stdout.readline()
         file.with_name("run.db-lock").write_text(name)
-        with pytest.raises(JournalError, match="another run uses it: process 4194304 "):
+        with pytest.raises(JournalError, match="another run is using it: process 4194304 "):
             JournalStore(file, writes=True)
         holder.kill()
     (line,) = caplog.messages
-    assert line.endswith(f"waits for another run to leave it, 0.03 s at most ({name})")
+    assert line.endswith(f"waiting up to 0.03 s for another run to release it ({name})")
 
 
 def test_opening_waits_for_the_second_lock_of_a_killed_process(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system closes the descriptors of a killed process one after the other."""
+    """Opening waits for both locks of a killed process, whose descriptors the system closes one after the other."""
     file.with_name("run.db-lock").write_text(re.sub(r"\d+", "4194304", _lock.describe_this_process(), count=1))
     database = os.open(file, os.O_RDWR | os.O_CREAT)
     _lock.set_lock(database, _lock.WRITER_BYTE, 1)
@@ -544,7 +548,7 @@ def test_opening_waits_for_the_second_lock_of_a_killed_process(file: Path, monke
 
 
 def test_a_lock_file_removed_while_being_locked_is_created_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock on the removed file would exclude no other process. The removed file is closed."""
+    """A lock file that is removed while being locked, so that the lock excludes no process, is created again."""
     name, lock = file.with_name("run.db-lock"), _lock.set_lock
 
     def late(descriptor: int, *place: int) -> None:
@@ -559,7 +563,7 @@ def test_a_lock_file_removed_while_being_locked_is_created_again(file: Path, mon
 
 
 def test_only_the_process_that_created_a_lock_file_removes_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A forked child and a former holder leave the file alone; otherwise two processes could hold the journal."""
+    """Only the process that created a lock file removes it; otherwise two processes could hold the journal."""
     name = file.with_name("run.db-lock")
     with contextlib.closing(JournalStore(file, writes=True)), monkeypatch.context() as patch:
         store = JournalStore(file.with_name("other.db"), writes=True)
@@ -576,7 +580,7 @@ def test_only_the_process_that_created_a_lock_file_removes_it(file: Path, monkey
 
 @pytest.mark.skipif(_lock.GET_LOCK_COMMAND is None, reason="needs locks of open files")
 def test_sqlite_locks_survive_closing_another_descriptor_of_the_file(file: Path) -> None:
-    """A job that copies the directory closes such a descriptor. SQLite's file format has the bytes to lock."""
+    """SQLite's locks survive closing another descriptor of the file, as by a job that copies the directory."""
     with contextlib.closing(JournalStore(file, writes=True)):
         for name, place in ((f"{file}", (0x40000002, 510)), (f"{file}-shm", (128, 1))):
             os.close(os.open(name, os.O_RDONLY))
@@ -587,7 +591,7 @@ def test_sqlite_locks_survive_closing_another_descriptor_of_the_file(file: Path)
 
 
 def test_a_failed_open_releases_the_journals_lock(file: Path) -> None:
-    """The path here is a directory: no open descriptor must block later opens."""
+    """A failed open, here of a directory, leaves no descriptor open that would block later opens."""
     file.mkdir()
     with pytest.raises(JournalError, match="it cannot be opened: Is a directory"):
         JournalStore(file, writes=True)
@@ -595,7 +599,7 @@ def test_a_failed_open_releases_the_journals_lock(file: Path) -> None:
 
 
 def test_the_lock_file_names_its_holder_and_nothing_more(file: Path) -> None:
-    """A killed former holder may have had a longer name."""
+    """The lock file names its holder and nothing more, even if a killed holder before had a longer name."""
     lock = file.with_name("run.db-lock")
     lock.write_text("process 4194304 on " + "a-very-long-name." * 9)
     with contextlib.closing(JournalStore(file, writes=True)) as store:
@@ -608,7 +612,7 @@ def test_the_lock_file_names_its_holder_and_nothing_more(file: Path) -> None:
 
 
 def test_a_reader_recovers_the_log_of_a_killed_run(file: Path, tmp_path: Path) -> None:
-    """The reader merges the log, so that the file alone is complete again."""
+    """A reader merges the log of a killed run, so that the journal file alone is complete again."""
     (after := tmp_path / "after").mkdir()
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         store.add_records([record("a")], [], [])
@@ -619,7 +623,7 @@ def test_a_reader_recovers_the_log_of_a_killed_run(file: Path, tmp_path: Path) -
 
 
 def test_a_missing_table_raises_an_error_unlike_a_damaged_row(file: Path) -> None:
-    """A damaged row runs its job again; without the table no result could be kept."""
+    """A missing table raises an error, since no result could be stored; a damaged row only runs its job again."""
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         store.add_records([record("a")], [], [])
         store._database.execute("DROP TABLE jobs")
@@ -628,7 +632,7 @@ def test_a_missing_table_raises_an_error_unlike_a_damaged_row(file: Path) -> Non
 
 
 def test_vacuum_removes_large_results_that_nothing_refers_to(file: Path) -> None:
-    """Large results still in use are kept."""
+    """`vacuum` removes large results that nothing refers to, and keeps those in use."""
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         kept, lost = (store.write_result(data) for data in (b"kept", b"lost"))
         store.add_records(
@@ -641,7 +645,7 @@ def test_vacuum_removes_large_results_that_nothing_refers_to(file: Path) -> None
 
 
 def test_a_backup_is_one_file_that_needs_no_log(file: Path) -> None:
-    """A journal in use has a log beside it; a copy must be complete alone."""
+    """A backup is one file, complete without the log that a journal in use has beside it."""
     target = file.with_name("copy.db")
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         store.add_records([record("a")], [], [])

@@ -146,14 +146,14 @@ def stressed(stage: Stage, kills: int) -> tuple[int, int]:
 
 
 def test_no_job_is_lost_or_run_twice_under_kills_a_full_disk_and_readers(stage: Stage) -> None:
-    """The test has three kills; the soak test has many more."""
+    """Kills, a full disk and readers of the journal let no committed job be lost or run twice."""
     assert stressed(stage, 3) == (0, 0)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_no_job_is_lost_or_run_twice_in_twenty_rounds_of_ten_kills(stage: Stage) -> None:
-    """The soak test has twenty rounds with ten kills each."""
+    """Twenty rounds of ten kills, with a full disk and readers, let no committed job be lost or run twice."""
     for _ in range(20):
         assert stressed(stage, 10) == (0, 0)
         for file in [*stage.journal.parent.iterdir(), stage.files / "copies"]:

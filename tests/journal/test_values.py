@@ -138,7 +138,7 @@ VALUES: list[Any] = [
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: ascii(str(value)))
 def test_a_value_is_equal_after_storing_and_loading(value: Any) -> None:
-    """The value is equal, of the same type, and the text is JSON."""
+    """A value is equal and of the same type after storing and loading, and its text is JSON."""
     text = dumps(value)
     json.loads(text)
     found = loads(text)
@@ -161,7 +161,7 @@ TIMES: list[Any] = [
 
 @pytest.mark.parametrize("value", TIMES, ids=str)
 def test_a_time_keeps_its_zone(value: Any) -> None:
-    """The zone's name, seconds of the offset and the fold are kept, so that the time is right a month later."""
+    """A stored time keeps its zone, seconds of the offset and fold, so that it is right even months later."""
     found = loads(dumps(value))
     assert (found, repr(found)) == (value, repr(value))
     if isinstance(value, datetime.datetime) and value.year == 2024:
@@ -173,13 +173,13 @@ def test_a_time_keeps_its_zone(value: Any) -> None:
     | st.timedeltas() | st.decimals(allow_nan=False) | st.dates() | st.uuids()
 )  # fmt: skip
 def test_any_time_and_number_is_equal_after_storing_and_loading(value: Any) -> None:
-    """The test covers all types of time and number in the standard library."""
+    """Any date, time, duration, decimal number and UUID is equal after storing and loading."""
     found = loads(dumps(value))
     assert (found, repr(found)) == (value, repr(value))
 
 
 def test_a_cached_property_is_not_stored_with_a_dataclass() -> None:
-    """The cached value is computed again on access."""
+    """A cached property is not stored with its dataclass, but computed again on access."""
     value = WithCache(3)
     assert value.twice == 6
     found = loads(dumps(value))
@@ -205,20 +205,20 @@ def with_attribute(value: Any, name: str) -> Any:
     ],
 )
 def test_a_value_that_would_not_be_equal_after_loading_is_rejected(value: Any, said: str) -> None:
-    """The error comes when the value is stored, not when it is loaded, and names the type."""
+    """A value that would not be equal after loading is rejected when it is stored, and the error names its type."""
     with pytest.raises(NotSerializable, match=said):
         dumps(value)
 
 
 def test_times_of_the_first_format_are_read() -> None:
-    """The first format has offsets only."""
+    """Times of the first format, which has only offsets, can still be loaded."""
     text = '{"$":"datetime","v":"2024-06-01T12:00:00+02:00"}'
     assert loads(text) == datetime.datetime(2024, 6, 1, 12, tzinfo=BERLIN)
     assert loads('{"$":"datetime","v":"2024-06-01T12:00:00Z"}').tzinfo is datetime.UTC
 
 
 def test_nan_is_nan_after_storing_and_loading() -> None:
-    """NaN is not JSON, and equals nothing."""
+    """NaN, which is not JSON and equals nothing, is NaN after storing and loading."""
     assert math.isnan(loads(dumps(math.nan)))
 
 
@@ -231,13 +231,13 @@ values = st.recursive(
 
 @given(values)
 def test_any_nested_value_is_equal_after_storing_and_loading(value: Any) -> None:
-    """The text keeps containers in containers apart."""
+    """Any nested value is equal after storing and loading, with a tuple for a tuple and True for True."""
     assert loads(dumps(value)) == value
     assert repr(loads(dumps(value))) == repr(value)  # a tuple for a tuple, True for True
 
 
 def test_a_stored_command_result_keeps_code_times_and_output() -> None:
-    """All attributes of a `CommandResult` are the same after loading."""
+    """All attributes of a `CommandResult` are the same after storing and loading."""
     job = CommandJob(["sh", "-c", "echo out; exit 3"], stdout=subprocess.PIPE, check=False)
     Scheduler(job).run()
     result = job.result()
@@ -249,7 +249,7 @@ def test_a_stored_command_result_keeps_code_times_and_output() -> None:
 
 @pytest.mark.parametrize("rss", [0, 5000])
 def test_a_stored_command_result_keeps_its_memory_usage(rss: int) -> None:
-    """The unit is the system's, KiB on Linux; an unmeasured memory stays None."""
+    """A stored CommandResult keeps its peak memory, which stays None if it was not measured."""
     result = CommandResult(0, 1.0, ReportedUsage(0.5, 0.25, rss), None, None)
     found = loads(dumps(result))
     assert (found.max_rss, found.user_time, found.system_time) == (result.max_rss, 0.5, 0.25)
@@ -280,13 +280,13 @@ cycle.append(cycle)
     ],
 )  # fmt: skip
 def test_the_error_names_the_type_that_cannot_be_stored(value: Any, said: str) -> None:
-    """The type may be at any depth of the value."""
+    """The error names the type that cannot be stored, at any depth of the value."""
     with pytest.raises(NotSerializable, match=said):
         dumps(value)
 
 
-def test_reading_calls_no_code_of_a_class() -> None:
-    """Neither `__init__` nor `__post_init__` of a class in the text is called."""
+def test_loading_calls_no_code_of_a_class() -> None:
+    """Loading a value calls neither `__init__` nor `__post_init__` of its class."""
     text = dumps(Trap(1))
     Bomb.exploded = False
     assert loads(text).number == 1
@@ -303,27 +303,27 @@ def test_reading_calls_no_code_of_a_class() -> None:
     ],
 )  # fmt: skip
 def test_invalid_text_is_rejected_without_imports_or_calls(text: str) -> None:
-    """An attacker may have written the text. Whatever is wrong, there is one kind of error."""
+    """Invalid text, which an attacker may have written, is rejected with one kind of error, without any import."""
     with pytest.raises(NotSerializable):
         loads(text)
     assert "antigravity" not in sys.modules
 
 
 def test_the_error_names_a_removed_enumeration_member() -> None:
-    """A result with such a member is from an older version of the program."""
-    with pytest.raises(NotSerializable, match=r"'GONE' of .*, which is not there any more"):
+    """A stored member of an enumeration that no longer exists is rejected, and the error names it."""
+    with pytest.raises(NotSerializable, match=r"'GONE' of .*, which no longer exists"):
         loads(dumps(socket.AddressFamily.AF_UNIX).replace("AF_UNIX", "GONE"))
 
 
 def test_a_stored_dataclass_whose_fields_have_changed_is_rejected() -> None:
-    """A result of an older class is not filled in halfway."""
+    """A stored dataclass whose fields have changed is rejected, rather than filled in halfway."""
     with pytest.raises(NotSerializable, match="fields have changed"):
         loads(dumps(Point(1.0)).replace('"inner"', '"other"'))
 
 
 @pytest.mark.parametrize("written", ["[1]", "[1,2,3]"])
 def test_a_stored_named_tuple_whose_fields_have_changed_is_rejected(written: str) -> None:
-    """A class that is no longer a named tuple is rejected as well."""
+    """A stored named tuple whose fields have changed, or whose class is none any more, is rejected."""
     text = dumps(Pair(1, 2))
     with pytest.raises(NotSerializable, match="fields have changed"):
         loads(text.replace("[1,2]", written))
@@ -332,7 +332,7 @@ def test_a_stored_named_tuple_whose_fields_have_changed_is_rejected(written: str
 
 
 def test_a_long_value_is_compared_by_its_hash() -> None:
-    """A short value is stored as it is."""
+    """A long value is compared by its hash, and a short one is stored as it is."""
     assert comparison_form("[1,2]") == "[1,2]"
     assert comparison_form('"' + "x" * 100 + '"').startswith("~")
     assert comparison_form('"' + "x" * 100 + '"') != comparison_form('"' + "y" * 100 + '"')

@@ -37,7 +37,7 @@ MANY = settings(
 
 
 class Ordered(Virtual):
-    """`Virtual` with tasks that go on in an order determined by the seed."""
+    """`Virtual`, with tasks that continue in an order which the seed determines."""
 
     def __init__(self, backend: str, seed: int) -> None:
         super().__init__(backend)
@@ -112,6 +112,6 @@ def check_shared(virtual: Virtual, scenario: Scenario) -> None:
 def on_both(
     check: Callable[[Virtual, Scenario], None], scenario: Scenario, made: Callable[[str], Virtual] = Virtual
 ) -> None:
-    """Check a scenario on each backend: drawing one takes longer than running it."""
+    """Check a scenario on both backends, because to draw one takes longer than to run it."""
     for backend in ("trio", "asyncio"):
         check(made(backend), scenario)

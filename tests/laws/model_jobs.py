@@ -81,27 +81,27 @@ class ModelJob:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Return the names of the jobs whose results it gets."""
+        """Return the names of the jobs whose results this job gets."""
         return inputs_of(self.plan)
 
     @property
     def is_service(self) -> bool:
-        """Return whether it counts as succeeded once it is ready."""
+        """Return whether the job counts as succeeded once it is ready."""
         return isinstance(self.plan, Leaf) and self.plan.service
 
     @property
     def is_waited_for(self) -> bool:
-        """Return whether those that require it have to wait."""
+        """Return whether jobs that require this one have to wait."""
         return self.state in UNSETTLED and not self.ready
 
     @property
     def has_failed(self) -> bool:
-        """Return whether it counts as failed for the rules of its successors."""
+        """Return whether the job counts as failed for the rules of its successors."""
         return self.state not in GOOD and not self.ready
 
     @property
     def is_critical(self) -> bool:
-        """Return the nearest value that is not None."""
+        """Return whether the job is critical: the nearest value around it that is not None."""
         if self.plan.critical is not None:
             return self.plan.critical
         if self.parent is None:
@@ -109,12 +109,12 @@ class ModelJob:
         return self.parent.is_critical if self.parent.plan.critical_jobs is None else self.parent.plan.critical_jobs
 
     def requires(self) -> list[ModelJob]:
-        """Return the jobs that it requires itself."""
+        """Return the jobs that this job itself requires."""
         added = [earlier for later, earlier in self.world.bound if later == self.plan.name]
         return [self.world.jobs[name] for name in {*self.plan.requires, *self.inputs, *added}]
 
     def judge(self) -> tuple[str, str | None]:
-        """Return the state that follows after all its requirements have settled; and the cause, if it is BLOCKED."""
+        """Return the state that follows when all the job's requirements have settled, and the cause of BLOCKED."""
         required = self.requires()
         if self.plan.run_if == "failed" and not any(one.has_failed for one in required):
             return "SKIPPED", None
@@ -136,7 +136,7 @@ class ModelJob:
         self.call()
 
     def cancel(self) -> None:
-        """Cancel it, or prevent its start."""
+        """Cancel the job, or prevent its start."""
         if self.state == "RUNNING" and not self.asked:
             self.asked = True
             self.unwind()
@@ -144,12 +144,12 @@ class ModelJob:
             self.settle("CANCELLED")
 
     def end_with_run(self) -> None:
-        """End it because the run has come to its end."""
+        """End the job because the run has come to its end."""
         self.by_run = self.by_run or not self.asked
         self.cancel()
 
     def settle(self, state: str, cause: str | None = None) -> None:
-        """End it in a final state."""
+        """End the job in a final state."""
         self.state, self.finished, self.cause = state, self.world.now, cause
         self.ready = False
         self.settled_as = next(self.world.numbers)
@@ -194,7 +194,7 @@ class ModelJob:
         raise NotImplementedError
 
     def unwind(self) -> None:
-        """Be cancelled, from outside or by the timeout."""
+        """React to a cancellation, from outside or by the timeout."""
         raise NotImplementedError
 
     def shut_down(self) -> float:
@@ -203,13 +203,13 @@ class ModelJob:
 
 
 class ModelLeaf(ModelJob):
-    """A leaf."""
+    """The model of a leaf, that is a job that is not a scheduler."""
 
     plan: Leaf
     grown = False  # it has added what it adds
 
     def call(self) -> None:
-        """Begin the nap."""
+        """Begin the nap of the body."""
         self.nap = self.plan.naps[min(self.calls, len(self.plan.naps) - 1)]
         self.fails = self.calls < self.plan.fails
         self.note_call()
@@ -223,7 +223,7 @@ class ModelLeaf(ModelJob):
             self.take_nap()
 
     def become_ready(self) -> None:
-        """Be a service that can be used; its timeout no longer counts."""
+        """Become ready, as a service whose timeout no longer counts."""
         assert self.parent is not None
         self.drop_timers()
         self.ready = True
@@ -275,6 +275,6 @@ class ModelLeaf(ModelJob):
             self.has_timed_out()
 
     def shut_down(self) -> float:
-        """Count it."""
+        """Count the shutdown, and return its seconds."""
         self.world.shutdowns[self.plan.name] += 1
         return self.plan.shutdown

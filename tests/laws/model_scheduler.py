@@ -10,7 +10,7 @@ from .scenarios import Group, Leaf, Plan
 
 
 class ModelScheduler(ModelJob):
-    """A scheduler."""
+    """The model of a scheduler."""
 
     plan: Group
 
@@ -22,7 +22,7 @@ class ModelScheduler(ModelJob):
         self.fill()
 
     def fill(self) -> None:
-        """Add the jobs, all reset."""
+        """Add the models of all jobs, reset."""
         self.jobs: list[ModelJob] = []
         self.queue: list[ModelJob] = []
         self.running: list[ModelJob] = []
@@ -33,7 +33,7 @@ class ModelScheduler(ModelJob):
             self.admit(plan)
 
     def admit(self, plan: Plan) -> ModelJob:
-        """Add one job."""
+        """Add the model of one job."""
         job = make_model_job(self.world, plan, self)
         self.jobs.append(job)
         return job
@@ -84,7 +84,7 @@ class ModelScheduler(ModelJob):
             job.settle(verdict, cause)
 
     def release(self, *names: str) -> None:
-        """Release the jobs that waited for these, one after the other."""
+        """Release the jobs that waited for the given ones, one after the other."""
         self.released.extend(names)
         if self.phase != "running":
             return
@@ -121,7 +121,7 @@ class ModelScheduler(ModelJob):
             self.stop("COMPLETED")
 
     def next_to_start(self) -> ModelJob | None:
-        """Return the first job in the queue that has a slot or needs none."""
+        """Return the first job in the queue that has a slot or does not need one."""
         taken = sum(not job.plan.forever for job in self.running)
         free = self.plan.window is None or taken < self.plan.window
         return next((job for job in self.queue if free or job.plan.forever), None)
@@ -172,7 +172,7 @@ class ModelScheduler(ModelJob):
         self.stop("CANCELLED")
 
     def stop(self, reason: str, culprit: ModelJob | None = None) -> None:
-        """Start nothing more, and cancel what runs."""
+        """Start nothing more, and cancel the jobs that are running."""
         if self.stopping:
             return
         self.drop_timers()
@@ -244,7 +244,7 @@ class ModelScheduler(ModelJob):
             self.phase = "cleaning up"
 
     def cut_clean_up(self) -> None:
-        """Cancel the clean-up jobs: their time is up."""
+        """Cancel the clean-up jobs, whose time is up."""
         self.phase = "telling"
         for job in list(self.running):
             if not job.plan.forever:
@@ -277,7 +277,7 @@ class ModelScheduler(ModelJob):
         self.phase = "unwinding services"
 
     def end_all_services(self) -> None:
-        """End all services that are left: their time is up."""
+        """End all services that are left, because their time is up."""
         self.phase = "telling"
         for job in list(self.running):
             job.end_with_run()
@@ -299,11 +299,11 @@ class ModelScheduler(ModelJob):
         return min(self.plan.shutdown_timeout, max((job.shut_down() for job in self.jobs), default=0.0))
 
     def shut_down(self) -> float:
-        """Shut down its jobs if it was never run; otherwise its runs have done it."""
+        """Shut down the jobs of a scheduler that was never run; otherwise its runs have done it."""
         return 0.0 if self.reason is not None else self.shut_down_jobs()
 
     def end(self) -> None:
-        """Settle as a job of the scheduler above."""
+        """Settle as a job of the outer scheduler."""
         self.under_way = False
         if self.parent is not None and self.world.now == self.began:
             self.world.exact = False

@@ -234,7 +234,7 @@ class RealRun:
                 seen.verdicts[name] = Verdict(reason and reason.name, self.names[culprit] if culprit else None)
 
     async def cancel_later(self, when: float, name: str) -> None:
-        """Cancel one job from outside, or the whole run, if it exists and its scheduler runs."""
+        """Cancel one job from outside, or the whole run, at the planned time if its scheduler is running then."""
         await anyio.sleep(when)
         with contextlib.suppress(KeyError, RuntimeError):
             self.jobs[name].cancel()

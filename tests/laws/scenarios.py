@@ -38,7 +38,7 @@ class ShortRepr:
         return f"{type(self).__name__}({', '.join(told)})"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """Have Hypothesis print it like this, too."""
+        """Have Hypothesis print the dataclass by its repr."""
         printer.text(repr(self))
 
 
@@ -99,7 +99,7 @@ class Group(Plan):
 
     @property
     def in_order_added(self) -> tuple[Leaf | Group, ...]:
-        """Its members as the scheduler will list them."""
+        """The members in the order in which the scheduler will list them."""
         return self.jobs[::-1] if self.backwards else self.jobs
 
 
@@ -334,7 +334,7 @@ class ScenarioMaker:
 
 
 def may_be_required(plan: Plan) -> bool:
-    """Return whether siblings may require it."""
+    """Return whether siblings of a job may require it."""
     return not plan.forever or (isinstance(plan, Leaf) and plan.service)
 
 

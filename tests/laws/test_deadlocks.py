@@ -1,7 +1,7 @@
 """No scenario that a run accepts deadlocks, whatever its schedulers keep, share and add.
 
-The scenarios keep the rule of needs, so that none is rejected; what they have is counted, and whether windows and pools
-fill up. In the suite a few; for more of them::
+The scenarios keep the rule of needs, so that none is rejected. The tests count which parts the scenarios have, and how
+many of them fill windows and pools. The suite runs a few scenarios; for more of them::
 
     TRIOFLOW_SOAK=10000 python -m tests --soak -- tests/laws/test_deadlocks.py
 """
@@ -34,7 +34,7 @@ PARTS = {"keeps": 1 / 2, "limiter": 1 / 4, "late": 1 / 4, "two runs": 1 / 4, **I
 
 
 class Scenario:
-    """One or two schedulers with one pool; which parts it has is drawn first, and then each is put in at least once."""
+    """One or two schedulers with one pool; its parts are drawn first, and then each is put in at least once."""
 
     def __init__(self, seed: int) -> None:
         self.draw = random.Random(seed)
@@ -135,7 +135,7 @@ class Scenario:
 
 
 def perform(virtual: Virtual, seed: int) -> set[str]:
-    """Run a scenario to its end; return its parts, and what was used up."""
+    """Run a scenario to its end; return the parts that occurred, and which of windows and pools were used up."""
     scenario = Scenario(seed)
     virtual(scenario.run)
     assert [run.stop_reason for run in scenario.runs] == [StopReason.COMPLETED] * len(scenario.runs)
@@ -149,7 +149,7 @@ def perform(virtual: Virtual, seed: int) -> set[str]:
 
 
 def check_parts(seen: Counter[str], number: int) -> None:
-    """Check that scenarios have all parts, and that most fill something up."""
+    """Check that each part occurs about as often as it should, and that most scenarios use up a window and a pool."""
     for part, share in PARTS.items():
         assert seen[part] > 0.7 * share * number, part
     assert seen["full pool"] > 0.9 * number
@@ -157,7 +157,7 @@ def check_parts(seen: Counter[str], number: int) -> None:
 
 
 def test_no_random_run_deadlocks(backend: str) -> None:
-    """Each run ends by itself, all its jobs succeed, and nothing stays taken."""
+    """Each random run ends by itself, all its jobs succeed, and it leaves nothing taken."""
     seen: Counter[str] = Counter()
     for seed in range(FEW):
         seen.update(perform(Ordered(backend, seed), seed))

@@ -1,7 +1,7 @@
 """The laws under exploration: tasks continue in any order, and any fault is injected into random scenarios.
 
-trio turns the order of a turn round by chance, and asyncio always has the same; here any order may come, on both. In
-the suite a few scenarios each; for more of them::
+trio reverses the order of tasks in a turn at random, and asyncio always has the same one; here any order may come, on
+both. The suite runs a few scenarios of each kind; for more of them::
 
     TRIOFLOW_SOAK=2000 python -m tests --soak -- tests/laws/test_explored.py
 """
@@ -30,7 +30,7 @@ ALONE = {ends_forever_jobs_last, ends_services_after_their_users}  # they hold o
 
 
 def explore_scenario(scenario: Scenario, seed: int, runs: int) -> None:
-    """Explore a scenario: whatever is done to its jobs, the laws hold that do not count on being left alone."""
+    """Explore a scenario: the laws hold whatever is done to its jobs, except those for jobs that are left alone."""
     real_runs: list[RealRun] = []
 
     def make() -> Scheduler:
@@ -53,21 +53,21 @@ def explore_scenario(scenario: Scenario, seed: int, runs: int) -> None:
 @settings(FEW, max_examples=10)
 @given(scenario=scenarios(), seed=SEEDS)
 def test_random_scenarios_keep_all_laws_in_any_order_of_tasks(scenario: Scenario, seed: int) -> None:
-    """Each scenario ends as the oracle predicts."""
+    """Each random scenario keeps the laws and ends as the oracle predicts, in whatever order its tasks continue."""
     on_both(check, scenario, partial(Ordered, seed=seed))
 
 
 @settings(FEW, max_examples=8)
 @given(scenario=scenarios(shared=True), seed=SEEDS)
 def test_scenarios_with_shared_limiters_keep_all_laws_in_any_order_of_tasks(scenario: Scenario, seed: int) -> None:
-    """Schedulers at any depth share the limiters."""
+    """Scenarios whose schedulers share limiters at any depth keep the laws, in whatever order tasks continue."""
     on_both(check_shared, scenario, partial(Ordered, seed=seed))
 
 
 @settings(FEW, max_examples=4)
 @given(scenario=scenarios(), seed=SEEDS)
 def test_random_scenarios_keep_all_laws_under_injected_faults(scenario: Scenario, seed: int) -> None:
-    """Jobs are late, fail, hang, are cancelled, or are interrupted."""
+    """Random scenarios keep the laws while injected faults delay, fail, hang, cancel or interrupt their jobs."""
     explore_scenario(scenario, seed, 20)
 
 

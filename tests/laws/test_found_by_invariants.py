@@ -29,9 +29,7 @@ class SlowToShutDown(Job[None]):
 
 
 def test_run_ends_if_a_worker_goes_from_an_instant_job_to_a_forever_job(virtual: Virtual) -> None:
-    """A worker that went on from a job without a checkpoint to a forever job never reported that the
-    first had settled.
-    """
+    """A worker that went on from a job without a checkpoint to a forever job never reported the end of the first."""
 
     async def main() -> bool | None:
         with anyio.move_on_after(10):
@@ -42,7 +40,7 @@ def test_run_ends_if_a_worker_goes_from_an_instant_job_to_a_forever_job(virtual:
 
 
 def test_cancellation_during_the_shutdown_is_raised_after_it(virtual: Virtual) -> None:
-    """On asyncio, a cancellation of an anyio scope during the shutdown was lost."""
+    """On asyncio, a cancellation of an anyio scope around the run was lost if it came during the shutdown."""
 
     async def main() -> None:
         scheduler = Scheduler(SlowToShutDown(anyio.sleep, 1))
@@ -65,7 +63,7 @@ def test_nested_scheduler_stopped_during_its_shutdown_is_cancelled(virtual: Virt
 
 
 def test_outer_stop_reaches_nested_schedulers_at_once(virtual: Virtual) -> None:
-    """On trio a nested run sometimes noticed the stop only after its jobs had reacted."""
+    """On trio a nested run sometimes noticed the stop of the outer run only after its jobs had reacted."""
 
     async def stubborn(error: type[Exception] | None) -> None:
         try:
@@ -85,7 +83,7 @@ def test_outer_stop_reaches_nested_schedulers_at_once(virtual: Virtual) -> None:
 
 
 def test_jobs_of_schedulers_that_never_ran_are_shut_down_at_any_depth(virtual: Virtual) -> None:
-    """Jobs two levels inside a scheduler that was never run were not shut down."""
+    """Jobs two levels inside a scheduler that never ran were once not shut down."""
     calls: list[str] = []
 
     class Counting(Job[None]):
@@ -123,7 +121,7 @@ def test_the_token_of_a_worker_that_retires_goes_to_a_waiting_worker(virtual: Vi
 
 
 def test_forever_job_does_not_overtake_an_ordinary_job_with_a_free_slot(virtual: Virtual) -> None:
-    """A forever job taken up with a slot had the next forever job looked for before it gave that slot back."""
+    """A worker with a slot that took a forever job also started the next forever job before it gave the slot back."""
     order: list[str] = []
 
     async def endless(name: str) -> None:
@@ -139,7 +137,7 @@ def test_forever_job_does_not_overtake_an_ordinary_job_with_a_free_slot(virtual:
 
 
 def test_critical_job_that_is_blocked_leaves_no_job_scheduled(virtual: Virtual) -> None:
-    """A job's end that blocked a critical job went on to make others ready, in a run that had stopped just then."""
+    """When the end of a job blocked a critical job, which stopped the run, it still made other jobs ready."""
     bad, last = Job(fail, 1), Job(nap, 2)
     blocked = Job(nap, required=bad, run_if="succeeded", critical=True).requires(last)
     after = Job(nap, required=last)
@@ -150,7 +148,7 @@ def test_critical_job_that_is_blocked_leaves_no_job_scheduled(virtual: Virtual) 
 
 
 def test_critical_entry_job_that_is_blocked_leaves_no_job_scheduled(virtual: Virtual) -> None:
-    """The entry job, blocked by an input outside, stopped the run while entry jobs became ready."""
+    """An entry job that was blocked by an input from outside stopped the run while other entry jobs became ready."""
     bad = Job(fail)
     scheduler = Scheduler(bad)
     blocked, after = Job(nap, 1, bad, critical=True), Job(nap)
@@ -161,7 +159,7 @@ def test_critical_entry_job_that_is_blocked_leaves_no_job_scheduled(virtual: Vir
 
 
 def test_a_skipped_entry_job_keeps_the_order_of_starts(virtual: Virtual) -> None:
-    """Successors of an entry job that was skipped at the start were queued before the entry jobs behind it."""
+    """The successors of an entry job that was skipped were once queued before later entry jobs."""
     order: list[str] = []
 
     async def start(name: str) -> None:
@@ -194,7 +192,7 @@ def assert_never_overtaken(virtual: Virtual, make: Callable[[Callable[[], Any], 
 
 @pytest.mark.parametrize("ends", ["timeout", "outside"])
 def test_job_that_unwinds_cannot_add_jobs_or_requirements(virtual: Virtual, ends: str) -> None:
-    """On trio the job may notice the deadline, or a cancellation from outside, before the run does."""
+    """A cancelled job can add nothing, although on trio it may notice the cancellation before the run does."""
     taken: list[str] = []
 
     async def cancel_later() -> None:
@@ -265,9 +263,7 @@ def test_a_forever_job_does_not_overtake_a_job_that_has_a_slot(virtual: Virtual)
 
 @pytest.mark.parametrize("kind", ["forever", "service"])
 def test_a_forever_job_cancelled_before_its_start_leaves_the_queue(virtual: Virtual, kind: str) -> None:
-    """The job's entry stayed in the queue of forever jobs, and one worker after another was spawned to
-    check it in vain.
-    """
+    """A forever job that was cancelled stayed in the queue, and one worker after another was spawned for it in vain."""
 
     async def cancel() -> None:
         watcher.cancel()
@@ -283,7 +279,7 @@ def test_a_forever_job_cancelled_before_its_start_leaves_the_queue(virtual: Virt
 
 
 def test_a_job_with_own_task_gets_the_only_token(virtual: Virtual) -> None:
-    """A worker that had given its token back asked for it again, while another token lay idle: a deadlock."""
+    """A worker that had given its token back once asked for it again, though a token lay idle: a deadlock."""
 
     async def main() -> bool:
         limiter = anyio.CapacityLimiter(1)
@@ -296,7 +292,7 @@ def test_a_job_with_own_task_gets_the_only_token(virtual: Virtual) -> None:
 
 
 def test_two_tasks_may_share_one_iterator_of_as_settled(virtual: Virtual) -> None:
-    """If two tasks waited for the next settled job, only the last was ever woken."""
+    """When two tasks waited on one `as_settled()` iterator, only the one that came last was ever woken."""
     seen: list[AbstractJob[Any]] = []
 
     async def main() -> None:
@@ -318,7 +314,7 @@ def test_two_tasks_may_share_one_iterator_of_as_settled(virtual: Virtual) -> Non
 
 
 def test_job_that_waits_for_itself_is_rejected(virtual: Virtual) -> None:
-    """Without the check, the job would wait forever, silently."""
+    """A job that waits for its own end gets an error: otherwise it would wait forever, silently."""
 
     async def wait() -> None:
         await current_job().wait_settled()
@@ -330,7 +326,7 @@ def test_job_that_waits_for_itself_is_rejected(virtual: Virtual) -> None:
 
 
 def test_error_for_an_unknown_option_advises_to_use_kwargs() -> None:
-    """This is the commonest mistake of all: the error names the job, and says where the argument belongs."""
+    """The error for an unknown option, the commonest mistake of all, names the job and advises to use `kwargs`."""
     with pytest.raises(TypeError, match=r"'nap'.*no option 'speed'.*kwargs=\{'speed'"):
         Job(nap, speed=3)  # type: ignore[call-arg]
 
@@ -338,7 +334,7 @@ def test_error_for_an_unknown_option_advises_to_use_kwargs() -> None:
 if sys.version_info >= (3, 12):
 
     def test_run_completes_with_the_eager_task_factory_of_asyncio() -> None:
-        """A program whose tasks start eagerly ran a worker before that knew its task."""
+        """With asyncio's eager task factory, a worker once ran before it knew its own task."""
 
         async def main() -> bool:
             asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)

@@ -1,7 +1,7 @@
 """Random scenarios with full limiters at any depth: none deadlocks, and no limiter gives out too many tokens.
 
 Schedulers keep needs, windows are numbers inside limiters and around them, two runs share all of it, jobs are added
-late, and other code takes tokens too. In the suite a few scenarios each; for more of them::
+late, and other code takes tokens too. The suite runs a few scenarios; for more of them::
 
     TRIOFLOW_SOAK=10000 python -m tests --soak -- tests/laws/test_full_limiters.py
 """
@@ -138,7 +138,7 @@ class Scenario:
             raise Throttled("api", after=1)
 
     async def others(self) -> None:
-        """Take and release tokens as foreign code may."""
+        """Take and release tokens as other code may."""
         while True:
             async with self.draw.choice(self.limiters):
                 await anyio.sleep(0.75)
@@ -172,7 +172,7 @@ def check(backend: str, seed: int) -> int:
 
 
 def test_random_runs_with_full_limiters_do_not_deadlock(backend: str) -> None:
-    """All runs end, as many jobs as there are tokens work at most, and limiters fill up again and again."""
+    """Random runs that fill their limiters again and again all end, and no limiter is ever exceeded."""
     assert sum(check(backend, seed) for seed in range(100)) > 500
 
 

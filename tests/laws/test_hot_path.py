@@ -28,7 +28,7 @@ class OffThePath(Instrument):
 
 
 def check(virtual: Virtual, scenario: Scenario) -> None:
-    """Run a scenario in both ways, and compare the outcomes, all events, and the order of those that have one."""
+    """Run a scenario on and off the hot path, and compare the outcomes, all events, and the order of starts."""
 
     async def both() -> tuple[Recording, Recording]:
         first = await RealRun(scenario).run(True, holds_tasks=False)
@@ -50,14 +50,14 @@ def order(seen: Recording) -> dict[str, list[tuple[str, str]]]:
 
 
 def is_defined(scenario: Scenario) -> bool:
-    """Return whether the contract says all that happens, whatever order tasks go on in."""
+    """Return whether the contract determines all that happens, in whatever order tasks continue."""
     return predict(scenario).exact
 
 
 @FEW
 @given(scenarios())
 def test_random_scenarios_run_alike_on_and_off_the_hot_path(scenario: Scenario) -> None:
-    """States, times, outcomes and events are equal, and so is the order of starts."""
+    """On and off the hot path, a random scenario has the same states, times, outcomes, events and order of starts."""
     for backend in ("trio", "asyncio"):
         if is_defined(scenario):
             check(Virtual(backend), scenario)
@@ -74,7 +74,7 @@ def test_many_random_scenarios_run_alike_on_and_off_the_hot_path(scenario: Scena
 
 
 class Told(Instrument):
-    """Writes down what happens to each job."""
+    """An instrument that writes down what happens to each job."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str, str]] = []
@@ -98,7 +98,7 @@ PLANS = st.lists(st.tuples(st.sets(st.integers(0, 8), max_size=3), st.booleans()
 def test_successors_are_released_in_the_same_order_on_and_off_the_hot_path(
     backend: Any, plans: Plans, window: int | None
 ) -> None:
-    """Jobs end at once, some of them fail, and their successors have any rule."""
+    """Off the hot path, successors with any rule start in the same order as on it, whether or not jobs fail."""
 
     def told(*others: Instrument) -> list[tuple[str, str, str]]:
         jobs: list[Job[None]] = []
@@ -116,7 +116,7 @@ def test_successors_are_released_in_the_same_order_on_and_off_the_hot_path(
 def test_plain_jobs_are_settled_by_run_settle_only_off_the_hot_path(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The comparisons in this file would otherwise compare the hot path with itself."""
+    """`Run.settle` settles plain jobs only off the hot path: this file does not compare the hot path with itself."""
     settled: list[Any] = []
     settle = Run.settle
     monkeypatch.setattr(Run, "settle", lambda run, job, *rest: (settled.append(job), settle(run, job, *rest)))

@@ -1,6 +1,6 @@
 """The laws that every scenario keeps, checked over random ones, and an oracle that predicts them completely.
 
-In the suite a few scenarios each; for more of them, on both backends::
+The suite runs a few scenarios of each kind; for more of them, on both backends::
 
     TRIOFLOW_SOAK=2000 python -m tests --soak -- tests/laws
 """
@@ -17,14 +17,14 @@ from .scenarios import Scenario, scenarios
 @FEW
 @given(scenario=scenarios())
 def test_random_scenarios_keep_all_laws_and_match_the_oracle(scenario: Scenario) -> None:
-    """Each scenario runs twice, and the second run has the same outcome."""
+    """Random scenarios keep all laws and end as the oracle predicts, and a second run has the same outcome."""
     on_both(check, scenario)
 
 
 @FEW
 @given(scenario=scenarios(shared=True))
 def test_random_scenarios_with_shared_limiters_keep_all_laws(scenario: Scenario) -> None:
-    """Schedulers that share a limiter through nesting never deadlock."""
+    """Random scenarios keep all laws, and never deadlock, although nested schedulers share a limiter."""
     on_both(check_shared, scenario)
 
 

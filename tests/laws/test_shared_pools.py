@@ -1,6 +1,6 @@
 """Laws of runs that share a pool: they end, take no more than exists, leave nothing taken, and none starves.
 
-In the suite a few random scenarios; for more of them::
+The suite runs a few random scenarios; for more of them::
 
     TRIOFLOW_SOAK=2000 python -m tests --soak -- tests/laws/test_shared_pools.py
 """
@@ -77,7 +77,7 @@ class Scenario:
         )
 
     def job(self, kept: bool = False, **options: Any) -> Job[None]:
-        """Build a job; in a scheduler that keeps a GPU, it may need that and the rate."""
+        """Build a job; in a scheduler that keeps a GPU, the job may need that and the rate."""
         one: list[Any] = [{}, {"cpu": 1}, {"cpu": self.pool.total["cpu"]}, {"gpu": 1}, {"gpu": 2}, {"disk": 1}]
         one += [{"gpu": 1, "cpu": 1}, {"disk": 1, "cpu": 1}, {"disk": 1, "gpu": 2}]
         rated: list[Any] = [{"api": 1}, {"api": {"tokens": self.choose([5, 20])}}, {"cpu": 1, "api": 1}]
@@ -123,7 +123,7 @@ class Scenario:
             self.running -= kept
 
     async def add(self, scheduler: Scheduler) -> None:
-        """Add jobs while it runs."""
+        """Add jobs to a scheduler while it runs."""
         await anyio.sleep(self.choose([0, 1, 3]))
         for _ in range(3):
             with contextlib.suppress(RuntimeError):  # it is over
@@ -131,7 +131,7 @@ class Scenario:
             await anyio.sleep(0.25)
 
     async def stop(self) -> None:
-        """Stop one of them."""
+        """Stop one of the schedulers."""
         await anyio.sleep(2)
         scheduler = self.choose(self.schedulers)
         with contextlib.suppress(RuntimeError):
@@ -153,7 +153,7 @@ class Scenario:
 
 
 def check(virtual: Virtual, seed: int, tokens: int | None = None) -> None:
-    """Assert that all end, nothing stays taken or waited for, and at most burst + rate * t is taken of the rate."""
+    """Assert that all runs end, nothing stays taken or waited for, and at most burst + rate * t is taken of a rate."""
     scenario = Scenario(seed, tokens)
     virtual(scenario.run)
     assert scenario.limiter is None or scenario.limiter.borrowed_tokens == 0
@@ -269,7 +269,7 @@ def check_nobody_starves(virtual: Virtual, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", FEW)
 def test_random_runs_that_share_a_pool_keep_the_laws_of_pools(backend: str, seed: int) -> None:
-    """The laws hold whatever happens to the runs and to their jobs."""
+    """Runs that share a pool end, never take more than exists, and leave nothing taken, whatever their jobs do."""
     check(Ordered(backend, seed), seed)
 
 
@@ -278,25 +278,25 @@ def test_random_runs_that_share_a_pool_keep_the_laws_of_pools(backend: str, seed
 def test_random_runs_that_share_a_pool_and_a_limiter_keep_the_laws_of_pools(
     backend: str, seed: int, tokens: int
 ) -> None:
-    """Some jobs wait for tokens, and keep a share of the pool meanwhile or not."""
+    """The laws of pools also hold for jobs that wait for a limiter's tokens, whether or not they keep needs then."""
     check(Ordered(backend, seed), seed, tokens)
 
 
 @pytest.mark.parametrize("seed", FEW)
 def test_no_job_is_passed_forever_by_jobs_of_other_runs(backend: str, seed: int) -> None:
-    """At most `backfill` later jobs start before a waiting job, while the other runs get streams of jobs."""
+    """At most `backfill` later jobs pass a waiting job, even if other runs get endless streams of jobs."""
     check_nobody_starves(Ordered(backend, seed), seed)
 
 
 @pytest.mark.parametrize("seed", [*FEW, *TELLING])
 def test_each_job_starts_as_soon_as_its_needs_are_free(backend: str, seed: int) -> None:
-    """In any scenario, a release wakes the right runs."""
+    """In any scenario, a release wakes the right runs, so that each job starts as soon as its needs are free."""
     check_no_time_is_lost(Ordered(backend, seed), seed)
 
 
 @pytest.mark.soak
 def test_many_random_runs_that_share_pools_keep_the_laws_of_pools(backend: str) -> None:
-    """A long run of the other tests of this file."""
+    """A long run of the other tests of this file, with other seeds."""
     for seed in range(MANY):
         virtual = Ordered(backend, seed)
         check(virtual, seed)

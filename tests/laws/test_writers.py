@@ -1,4 +1,4 @@
-"""Over random runs, a job's state is written only by the functions in `WRITERS`."""
+"""In random runs, a job's state is written only by the functions in `WRITERS`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def throttled_once() -> None:
-    """Raise the first time."""
+    """Raise Throttled at the first call."""
     extras = current_job()._extras
     if extras is None or not extras.throttlings:
         raise Throttled("api", 1)
@@ -27,7 +27,7 @@ async def throttled_once() -> None:
 def test_only_the_listed_functions_write_job_states_in_random_runs(
     virtual: Virtual, checked_states: CheckedState
 ) -> None:
-    """Over random runs, one with clean-up and a throttle, each function in `WRITERS` writes states."""
+    """In random runs, only the functions in `WRITERS` write job states, and each of them does."""
     checked_states.writers.clear()
 
     @settings(max_examples=15, derandomize=True, database=None)

@@ -17,7 +17,7 @@ OPERATORS: Final[dict[type[ast.operator], str]] = {
     ast.BitAnd: "|", ast.BitOr: "&",
 }  # fmt: skip
 SHORT: Final = 9
-"""What is shorter, as `True` and numbers are, may stand in many lines of a file."""
+"""Source text with fewer characters, such as `True` or a number, may occur in many lines of a file."""
 NOT_FOR_TESTS: Final = ("__repr__", "__rich_repr__")
 """Functions whose exact words are for people."""
 

@@ -42,7 +42,7 @@ def test_mutants_have_the_line_and_the_text_of_the_source(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_each_room_has_mutants_that_can_be_compiled(room: str) -> None:
-    """The folders and tests of the rooms exist; the shortest file with faults stays valid Python with each of them."""
+    """The paths of each room exist, and its shortest file with mutants stays valid Python with each of them."""
     _, tests = ROOMS[room]
     assert all((ROOT / path).exists() for path in tests)
     for file in sorted(files_in(room), key=lambda file: file.stat().st_size):
@@ -55,7 +55,7 @@ def test_each_room_has_mutants_that_can_be_compiled(room: str) -> None:
 
 
 def test_each_module_is_in_a_room() -> None:
-    """A sample of all rooms covers the whole package; modules that only re-export have no mutants."""
+    """Each module of the package is in a room, so that a sample of all rooms covers it, unless it only re-exports."""
     rooms = [ROOT / folder for folder, _ in ROOMS.values()]
     left = {path.name for path in ROOT.glob("trioflow/**/*.py") if not any(map(path.is_relative_to, rooms))}
     api = {path.name for path in ROOT.glob("trioflow/_core/api/*.py")}
@@ -63,14 +63,14 @@ def test_each_module_is_in_a_room() -> None:
 
 
 def test_a_seed_draws_the_same_sample_again() -> None:
-    """A run without a seed draws a new sample of all rooms, and the seed of an earlier run repeats it."""
+    """Equal seeds draw equal samples of mutants, and other seeds draw others."""
     assert sample(["clock", "check"], 20, 7) == sample(["clock", "check"], 20, 7)
     assert sample(["clock", "check"], 20, 7) != sample(["clock", "check"], 20, 8)
     assert sum(map(len, sample(["clock", "check"], 20, 7).values())) == 20
 
 
 def test_a_mutant_is_killed_survives_or_is_not_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failing test, or the end of the process, kills the mutant; afterwards the tree is unchanged."""
+    """A failing test, or the end of the process, kills a mutant; afterwards the file is unchanged."""
     (tmp_path / "module.py").write_text("def double(number):\n    return number + number\n", encoding="utf-8")
     (tmp_path / "test_module.py").write_text(
         "from module import double\n\n\ndef test_two():\n    assert double(2) == 4\n", encoding="utf-8"
@@ -95,7 +95,7 @@ def test_a_mutant_is_killed_survives_or_is_not_reached(tmp_path: Path, monkeypat
 
 
 def test_short_tests_and_those_that_reach_most_of_a_file_run_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of several tests that reach a line, one of each function runs before its other cases."""
+    """Short tests and those that reach most of a file run first, one case of each function before its others."""
     monkeypatch.setattr("tests.mutation.__main__.FIRST_TESTS", 4)
     times = {"short": 1.0, "short[2]": 1.0, "middle": 2.0, "long[1]": 3.0, "long[2]": 3.0, "long[3]": 3.0}
     much = ["long[1]", "long[2]", "long[3]", "middle"]

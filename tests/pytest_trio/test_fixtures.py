@@ -21,15 +21,17 @@ async def nap(seconds: float, value: Any = None) -> Any:
 
 
 async def test_autojump_clock_skips_the_sleeps_of_a_run(autojump_clock: trio.testing.MockClock) -> None:
-    """A day of sleep takes no time, and times are exact."""
+    """With `autojump_clock`, a run that sleeps for a day takes no time, and its times are exact."""
     start = trio.current_time()
     job = Job(nap, 24 * 3600, "done")
     assert await Scheduler(job, timeout=48 * 3600).co_run()
     assert (job.result(), job.elapsed, trio.current_time() - start) == ("done", 24 * 3600, 24 * 3600)
 
 
-async def test_two_runs_in_the_nursery_of_a_test(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
-    """The runs share the clock and the loop; the test waits for whichever it needs."""
+async def test_two_runs_can_share_the_nursery_of_a_test(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Two runs in the nursery of a test share its clock and its loop, and the test can wait for jobs of either."""
     start = trio.current_time()
     first, second = Job(nap, 3, 1), Job(nap, 5, 2)
     for job in (first, second):
@@ -43,7 +45,7 @@ async def test_two_runs_in_the_nursery_of_a_test(nursery: trio.Nursery, autojump
 async def test_a_run_in_a_cancelled_nursery_is_cancelled(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """As after any outside cancellation, jobs unwind and are shut down before the nursery is left."""
+    """If the nursery around a run is cancelled, the run and its jobs are cancelled before the nursery is left."""
     job = Job(nap, 3600)
     scheduler = Scheduler(job)
     with trio.CancelScope() as scope:
@@ -59,7 +61,7 @@ async def test_a_run_in_a_cancelled_nursery_is_cancelled(
 async def test_a_run_started_by_nursery_start_can_report_that_it_is_ready(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """`nursery.start` waits for a job of the run; the other jobs go on beside the test."""
+    """`nursery.start` waits for one job of a run, and the other jobs go on beside the test."""
 
     async def serve(task_status: trio.TaskStatus[Scheduler]) -> None:
         async with Scheduler(label="served") as scheduler:
@@ -78,7 +80,7 @@ async def test_a_run_started_by_nursery_start_can_report_that_it_is_ready(
 async def test_a_fixture_holds_a_scheduler_open(
     closed_afterwards: Connection, scheduler: Scheduler, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """Jobs added by the test wait for the service of the fixture, which ends after the test."""
+    """In a scheduler that a fixture holds open, a test can add jobs, which wait for the service of the fixture."""
     service = next(iter(scheduler))
     answers = [scheduler.add(Job(closed_afterwards.ask, what, required=service)) for what in ("a", "b")]
     for answer in answers:
@@ -90,7 +92,7 @@ async def test_a_fixture_holds_a_scheduler_open(
 async def test_current_job_works_in_the_scheduler_of_a_fixture(
     scheduler: Scheduler, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """An added job runs in the task and the context of the run."""
+    """`current_job()` returns a job that a test has added to the scheduler of a fixture."""
 
     async def who() -> str:
         job = current_job()

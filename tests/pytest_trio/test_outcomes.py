@@ -33,14 +33,14 @@ def outcomes(pytester: pytest.Pytester, test: str) -> pytest.RunResult:
 
 
 def test_a_critical_failure_fails_the_test_with_its_exception(pytester: pytest.Pytester) -> None:
-    """`co_run(check=True)` raises the group of the failures, and pytest shows the user's line."""
+    """If a job fails, `co_run(check=True)` raises in the test, and pytest shows the job's exception."""
     result = outcomes(pytester, "async def test_it():\n    await Scheduler(Job(fail)).co_run(check=True)\n")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*LookupError: not here*"])
 
 
 def test_a_job_that_fails_in_a_fixtures_scheduler_ends_the_test(pytester: pytest.Pytester) -> None:
-    """The exception of a critical failure beside the test reaches the test, which does not hang."""
+    """A critical failure in the scheduler of a fixture reaches the test, which does not hang."""
     test = "async def test_it(scheduler):\n    scheduler.add(Job(fail))\n    await trio.sleep(30)\n"
     result = outcomes(pytester, test)
     assert result.parseoutcomes().keys() & {"failed", "errors"}
@@ -48,7 +48,7 @@ def test_a_job_that_fails_in_a_fixtures_scheduler_ends_the_test(pytester: pytest
 
 
 def test_a_test_that_fails_cancels_the_scheduler_of_its_fixture(pytester: pytest.Pytester) -> None:
-    """The job, which would sleep for an hour, is cancelled, and pytest reports the test's own assertion."""
+    """If a test fails, the jobs of its fixture's scheduler are cancelled, and pytest reports the test's assertion."""
     test = "async def test_it(scheduler):\n    scheduler.add(Job(trio.sleep, 3600))\n    assert False, 'the reason'\n"
     result = outcomes(pytester, test)
     result.assert_outcomes(failed=1)
@@ -77,7 +77,7 @@ async def test_it():
 
 
 def test_ctrl_c_ends_the_run_cleanly_and_fails_the_test(pytester: pytest.Pytester) -> None:
-    """Jobs are shut down once, and the KeyboardInterrupt is in the group that pytest-trio raises for any test."""
+    """After Ctrl-C, the jobs of a test are shut down once, and pytest reports a KeyboardInterrupt."""
     pytester.makepyfile(HEAD + INTERRUPTED)
     result = run_pytest(pytester, "-o", "trio_mode=true", "-s", "-q")
     result.assert_outcomes(failed=1)

@@ -11,7 +11,7 @@ from trioflow.abc import Instrument
 
 
 class Flaky(AbstractJob[int]):
-    """Raises at its first `failures` calls, after `seconds`; then returns how many calls it took."""
+    """A job that raises at its first `failures` calls, after `seconds`, and then returns its number of calls."""
 
     def __init__(
         self, failures: float, error: type[BaseException] = OSError, seconds: float = 1, **options: Any
@@ -33,7 +33,7 @@ class Flaky(AbstractJob[int]):
 
 
 class Attempts(Instrument):
-    """Records starts, attempts and ends, with the time."""
+    """An instrument that records starts, attempts and ends, with the time."""
 
     def __init__(self) -> None:
         self.seen: list[Any] = []

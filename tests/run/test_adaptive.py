@@ -28,7 +28,7 @@ from ..conftest import Virtual
 
 
 class Server:
-    """Works on `capacity` requests at once, each for a second; others wait, at most `queue` of them."""
+    """A server that works on `capacity` requests at once, each for a second; at most `queue` others wait."""
 
     def __init__(self, capacity: int, queue: int = 10**9, error: Callable[[], Exception] | None = None) -> None:
         self.limiter: Any = None
@@ -52,7 +52,7 @@ class Server:
 
 
 class Sizes(Instrument):
-    """Records how the size of the window changed."""
+    """An instrument that records how the size of the window changed."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -64,7 +64,7 @@ class Sizes(Instrument):
 
 
 def test_the_adaptive_window_grows_by_one_for_each_window_of_successes(virtual: Virtual) -> None:
-    """One success at size 1, two at size 2, and so on, up to the maximum; never more jobs run at once."""
+    """The window grows after one success at size 1, two at size 2, and so on to the maximum, and is never exceeded."""
     server, sizes = Server(100), Sizes()
     scheduler = Scheduler(jobs_window=Adaptive(1, 6), instruments=[sizes])
     jobs = scheduler.map(server.ask, range(1 + 2 + 3 + 4 + 5 + 60))
@@ -76,7 +76,7 @@ def test_the_adaptive_window_grows_by_one_for_each_window_of_successes(virtual: 
 
 
 def test_an_unused_adaptive_window_does_not_grow(virtual: Virtual) -> None:
-    """Jobs that come one after the other say nothing about more of them at once."""
+    """The window does not grow while its jobs run one at a time, which tells nothing about running more at once."""
     chain: list[Any] = []
     for _ in range(40):
         chain.append(Job(anyio.sleep, 1, required=chain[-1:]))
@@ -86,7 +86,7 @@ def test_an_unused_adaptive_window_does_not_grow(virtual: Virtual) -> None:
 
 
 def test_the_adaptive_window_stops_growing_when_a_queue_builds_up(virtual: Virtual) -> None:
-    """The window comes to rest between what the server can do and one and a half of it."""
+    """The window stops growing when the server's latency rises, and keeps the server busy without a long queue."""
     server, sizes = Server(8), Sizes()
     scheduler = Scheduler(jobs_window=Adaptive(1, 100), instruments=[sizes])
     scheduler.map(server.ask, range(2000))
@@ -105,7 +105,7 @@ def test_the_adaptive_window_stops_growing_when_a_queue_builds_up(virtual: Virtu
     "error", [lambda: TimeoutError("busy"), lambda: Throttled("api", 0.5), lambda: ExceptionGroup("", [TimeoutError()])]
 )
 def test_the_adaptive_window_shrinks_on_failures(virtual: Virtual, error: Any) -> None:
-    """The size becomes seven tenths, once for all jobs that had started before."""
+    """On a failure the window shrinks to seven tenths, once for all jobs that had already started."""
     server, sizes = Server(8, queue=2, error=error), Sizes()
     jobs: list[Any] = [Job(server.ask, needs={"api": 1}) for _ in range(1000)]
     scheduler = Scheduler(*jobs, jobs_window=Adaptive(2, 100), instruments=[sizes], pool=Pool(api=1000))
@@ -136,7 +136,7 @@ def test_failures_outside_slower_on_do_not_resize_the_adaptive_window(virtual: V
 def test_a_timeout_with_move_on_shrinks_the_adaptive_window(
     virtual: Virtual, slower_on: tuple[type[Exception], ...]
 ) -> None:
-    """The job succeeds, but its server was not in time; with only other errors in `slower_on`, nothing shrinks."""
+    """A job that moves on after its timeout shrinks the window, unless `slower_on` has only other errors."""
     sizes = Sizes()
     fine: list[Any] = [Job(anyio.sleep, 1) for _ in range(6)]
     late = [Job(anyio.sleep, 9, timeout=2, on_timeout="move_on", required=fine) for _ in range(9)]
@@ -147,7 +147,7 @@ def test_a_timeout_with_move_on_shrinks_the_adaptive_window(
 
 
 def test_forever_and_nested_jobs_do_not_resize_the_adaptive_window(virtual: Virtual) -> None:
-    """Only jobs that take a slot of the window count; all slots are taken when the others end."""
+    """Successes and failures of services, forever jobs and jobs in nested schedulers do not resize the outer window."""
 
     async def serve(*, task_status: Any) -> None:
         task_status.started()
@@ -166,7 +166,7 @@ def test_forever_and_nested_jobs_do_not_resize_the_adaptive_window(virtual: Virt
 
 
 def test_after_a_shrink_no_more_jobs_start_than_the_window_allows(virtual: Virtual) -> None:
-    """Workers leave when their jobs have ended, until no more are left than there are slots."""
+    """After the window has shrunk, jobs start only as running ones end, until no more run than it has slots."""
     started: list[float] = []
 
     async def body(number: int) -> None:
@@ -183,7 +183,7 @@ def test_after_a_shrink_no_more_jobs_start_than_the_window_allows(virtual: Virtu
 
 
 def test_views_show_the_size_of_the_adaptive_window(virtual: Virtual, tmp_path: Path) -> None:
-    """A trace has each change, as a counter in JSON and in words in the report; the monitor shows the size now."""
+    """The trace has each size of the window in JSON and in its report, and the monitor shows the present size."""
     trace = Trace()
     scheduler = Scheduler(jobs_window=Adaptive(1, 3), instruments=[trace])
     scheduler.map(anyio.sleep, [1] * 6)
@@ -205,18 +205,18 @@ def test_views_show_the_size_of_the_adaptive_window(virtual: Virtual, tmp_path: 
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     assert [one["args"]["slots"] for one in events if one["name"] == "window"] == [1, 2, 3]
     trace.export_as_htmlfile(tmp_path / "trace.html")
-    assert "1 to 3, 3 in the end (adaptive)" in (tmp_path / "trace.html").read_text()
+    assert "1 to 3, 3 at the end (adaptive)" in (tmp_path / "trace.html").read_text()
 
 
 def test_simulate_supports_the_adaptive_window(virtual: Virtual) -> None:
-    """The window is real on the virtual clock: it grows from 1 to 4."""
+    """In a simulation, an adaptive window works as in a run: here it grows from 1 to 4."""
     jobs = [Job(anyio.sleep, 0, expected_duration=1) for _ in range(1 + 2 + 3 + 8)]
     found = simulate(Scheduler(*jobs, jobs_window=Adaptive(1, 4)))
     assert (found.makespan, found.lower_bound) == (5, 14 / 4)
 
 
 def test_window_size_of_fixed_windows_and_attributes_of_adaptive_ones() -> None:
-    """`window_size` is the number, or None without a limit; `Adaptive` has what was given to it."""
+    """`window_size` is the number of slots, or None without a limit; `Adaptive` has its arguments as attributes."""
     assert Scheduler(jobs_window=3).window_size == 3
     assert Scheduler().window_size is None
     assert repr(Adaptive(1, 4)) == "Adaptive(1, 4)"
@@ -230,7 +230,7 @@ def test_window_size_of_fixed_windows_and_attributes_of_adaptive_ones() -> None:
         (
             lambda: Adaptive(0, 4),
             ValueError,
-            r"Adaptive\(0, 4\): the minimum is 1 or more, the maximum at least as large",
+            r"Adaptive\(0, 4\): the minimum must be at least 1, and the maximum at least the minimum",
         ),
         (lambda: Adaptive(5, 4), ValueError, r"Adaptive\(5, 4\)"),
         (lambda: Adaptive(-1, 4), ValueError, r"minimum=-1 of Adaptive"),
@@ -247,14 +247,14 @@ def test_window_size_of_fixed_windows_and_attributes_of_adaptive_ones() -> None:
     ],
 )
 def test_invalid_adaptive_windows_are_rejected(make: Any, error: type[Exception], message: str) -> None:
-    """The error names the value."""
+    """Invalid arguments of `Adaptive` raise an error that names the value."""
     with pytest.raises(error, match=message):
         make()
 
 
 @given(events=st.lists(st.tuples(st.floats(0, 5), st.sampled_from(["success", "trouble"]), st.booleans())))
 def test_the_adaptive_window_stays_between_minimum_and_maximum(events: list[tuple[float, str, bool]]) -> None:
-    """The test draws sequences of outcomes; the size never grows by more than one."""
+    """For random outcomes, the size of the window stays between its bounds, and grows by at most one at a time."""
     control, now = WindowController(Adaptive(2, 7)), 10.0
     for latency, kind, is_full in events:
         before, now = control.size, now + 0.5
@@ -266,7 +266,7 @@ def test_the_adaptive_window_stays_between_minimum_and_maximum(events: list[tupl
 
 
 def test_the_adaptive_window_shrinks_by_the_mean_of_ten_latencies() -> None:
-    """Each mean covers the jobs since the one before; after the window has shrunk, only those that began since."""
+    """The window shrinks if ten jobs take long on average; after that, only jobs that started later count."""
     control, now = WindowController(Adaptive(1, 100)), 0.0
 
     def after(number: int, latency: float) -> int:
@@ -285,7 +285,7 @@ def test_the_adaptive_window_shrinks_by_the_mean_of_ten_latencies() -> None:
 
 
 def test_the_lowest_latency_is_measured_again_after_a_hundred_higher_means() -> None:
-    """The window shrinks to half for the measurement; while the latency stays the lowest, it does not."""
+    """After a hundred higher means, the window shrinks to half to measure the lowest latency again; otherwise never."""
     control, now, sizes = WindowController(Adaptive(1, 8)), 0.0, list[int]()
     for latency, means in ((1.0, 200), (1.25, 99), (1.25, 1)):
         for _ in range(10 * means):
@@ -304,7 +304,7 @@ def test_the_lowest_latency_is_measured_again_after_a_hundred_higher_means() -> 
 def test_no_job_exceeds_the_adaptive_window_and_all_jobs_end(
     backend: str, ends: list[tuple[int, str]], minimum: int
 ) -> None:
-    """For any outcomes and sizes, no job starts when the window is full, and no job waits forever."""
+    """With random outcomes and sizes, no job starts when the adaptive window is full, and none waits forever."""
     throttled: set[int] = set()
 
     async def body(number: int, seconds: int, end: str) -> None:
@@ -332,10 +332,10 @@ def test_no_job_exceeds_the_adaptive_window_and_all_jobs_end(
 
 @pytest.mark.parametrize("backend", ["trio"], indirect=True)  # what it asks of a backend, the others ask too
 def test_the_adaptive_window_follows_a_server_whose_capacity_changes(virtual: Virtual) -> None:
-    """The window serves at least nine tenths of the best fixed window's requests, with far fewer rejections."""
+    """The adaptive window serves nine tenths of the best fixed window's requests or more, with far fewer rejections."""
 
     async def served(window: Any) -> tuple[int, int]:
-        """Ask for 400 s a server that works on some requests at once, for a second each; as many more wait."""
+        """Ask a server for 400 s that works on some requests at once, for a second each, and lets as many wait."""
         busy, refused = 0, 0
         waiting: deque[anyio.Event] = deque()
 

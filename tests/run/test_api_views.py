@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def test_enclosing_schedulers_are_listed_from_the_innermost_outwards() -> None:
-    """The job itself is not in the list, and the outermost scheduler has no enclosing one."""
+    """A job's enclosing schedulers are listed from the innermost outwards; the outermost scheduler has none."""
     job = AbstractJob()
     inner = Scheduler(job)
     middle = Scheduler(inner)
@@ -31,7 +31,7 @@ def test_enclosing_schedulers_are_listed_from_the_innermost_outwards() -> None:
 
 
 def test_a_run_view_has_phase_window_and_stop_reason(virtual: Virtual) -> None:
-    """A run view exists only while it is under way; its clock is that of the jobs' times."""
+    """The view of a run has its phase, window, stop reason and clock, and exists only during the run."""
     told: list[Any] = []
 
     async def look(stops: bool) -> None:
@@ -52,7 +52,7 @@ def test_a_run_view_has_phase_window_and_stop_reason(virtual: Virtual) -> None:
 
 
 def test_a_run_view_has_the_maximum_of_an_adaptive_window(virtual: Virtual) -> None:
-    """The present size is in the scheduler; the view of the run has the bounds."""
+    """The view of a run has the maximum of an adaptive window; the scheduler has the present size."""
 
     async def look() -> tuple[int | None, bool, int | None]:
         run = views.current_run(scheduler)
@@ -66,7 +66,7 @@ def test_a_run_view_has_the_maximum_of_an_adaptive_window(virtual: Virtual) -> N
 
 
 def test_a_run_view_has_the_tokens_of_a_limiter(virtual: Virtual) -> None:
-    """Other code may hold some of the tokens; a window that is a number has none."""
+    """The view of a run has the number of tokens taken from its limiter, and None if its window is a number."""
 
     async def look(scheduler: Scheduler) -> int | None:
         run = views.current_run(scheduler)
@@ -84,7 +84,7 @@ def test_a_run_view_has_the_tokens_of_a_limiter(virtual: Virtual) -> None:
 
 
 def test_start_delay_of_a_rate_adds_up_the_needs_of_all_given_jobs(virtual: Virtual) -> None:
-    """The needs of all jobs add up; without jobs the rate is open."""
+    """The delay until jobs can start on a rate adds up the needs of all of them; it is 0 without jobs."""
 
     async def look() -> list[float]:
         (rate,) = views.resource_views(pool)
@@ -98,7 +98,7 @@ def test_start_delay_of_a_rate_adds_up_the_needs_of_all_given_jobs(virtual: Virt
 
 
 class Teller(JobKind[str]):
-    """Has a status text, and returns what views read of it while it runs."""
+    """A job that has a status text, and returns what views read of that while it runs."""
 
     async def co_run(self) -> str:
         return views.get_status_text(self)
@@ -111,7 +111,7 @@ class Teller(JobKind[str]):
 
 
 def test_status_text_of_a_running_job_is_empty_if_the_job_is_redacted(virtual: Virtual) -> None:
-    """A job that runs commands has a command line, which a redacted job hides too, and further facts at its end."""
+    """A redacted job shows neither its status text nor its command line."""
     open_, secret = Teller(), Teller(redact=True)
     assert views.get_status_text(open_) == ""
     virtual(Scheduler(open_, secret).co_run)
@@ -123,7 +123,7 @@ def test_status_text_of_a_running_job_is_empty_if_the_job_is_redacted(virtual: V
 
 
 def test_amounts_of_memory_are_shown_in_units_and_do_not_accrue() -> None:
-    """The amounts of a rate have no such text, and accrue with time."""
+    """Amounts of memory are shown as sizes and do not accrue; those of a rate are not, and accrue with time."""
     pool = Pool(memory="8 GiB", api=Rate(calls=1, per=1, burst=1))
     jobs = [Job(nap, 1, needs={"memory": "6 GiB", "api": {"calls": 1}}) for _ in range(3)]
     memory, api = views.resource_views(pool)
@@ -132,14 +132,14 @@ def test_amounts_of_memory_are_shown_in_units_and_do_not_accrue() -> None:
 
 
 def test_a_key_of_a_rate_accrues_for_the_jobs_that_need_it() -> None:
-    """A job that needs only another key adds nothing."""
+    """Only jobs that need a key of a rate add to the time in which it accrues."""
     jobs = [Job(nap, 1, needs={"api": need}) for need in ({"tokens": 1}, 1, {"tokens": 1}, 1)]
     (api,) = views.resource_views(Pool(api=Rate(requests=100, tokens=1, per=1)))
     assert api.accrual_seconds(jobs) == 1
 
 
 def test_a_rank_is_the_longest_path_to_an_exit() -> None:
-    """The job's own expected duration is part of its rank."""
+    """A job's rank is the longest path to an exit, its own expected duration included."""
     first = Job(nap, 1, expected_duration=2, label="first")
     last = Job(nap, 1, required=first, expected_duration=3)
     assert views.ranks_of(Scheduler(first, last)) == {first: 5, last: 3}
@@ -151,7 +151,7 @@ def test_a_rank_is_the_longest_path_to_an_exit() -> None:
 def test_settled_jobs_are_droppable_without_keep_jobs_except_a_critical_failure(
     virtual: Virtual, keeps: bool, ends: JobState
 ) -> None:
-    """A critical job that has failed is kept, because its failure is still to be reported."""
+    """With `keep_jobs=False` settled jobs may be dropped, but not a critical failure, which is still to be reported."""
     bad = Job(fail, required=Job(nap, 1))
     last = Job(fail if ends is FAILED else nap, required=bad, critical=True)
     last.run_if = "settled" if ends is FAILED else "succeeded"
@@ -175,7 +175,7 @@ def test_nested_scheduler_waits_for_the_inputs_of_its_members() -> None:
 
 
 def test_an_idle_job_still_waits_for_its_unsettled_requirements(virtual: Virtual) -> None:
-    """Settled requirements are left out, and so are ready services."""
+    """An idle job waits for its requirements, except those that have settled and services that are ready."""
 
     async def serve(*, task_status: Any) -> None:
         task_status.started()
@@ -193,7 +193,7 @@ def test_an_idle_job_still_waits_for_its_unsettled_requirements(virtual: Virtual
 
 
 def test_a_scheduled_job_waits_since_the_last_one_before_it_has_settled(virtual: Virtual) -> None:
-    """The time is unknown for a job without requirements, and for one that is not SCHEDULED."""
+    """A SCHEDULED job waits since its last requirement settled; without any, or in other states, this is unknown."""
 
     async def look() -> list[float | None]:
         await anyio.sleep(3)
@@ -208,7 +208,7 @@ def test_a_scheduled_job_waits_since_the_last_one_before_it_has_settled(virtual:
 
 
 def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
-    """Throttled attempts, which do not count, are listed."""
+    """A throttled job waits since its throttle, and its throttled calls are listed with their times."""
 
     async def ask() -> None:
         await anyio.sleep(1)
@@ -227,7 +227,7 @@ def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
 
 
 def test_end_facts_show_whether_a_job_has_a_failure_or_further_attempts(virtual: Virtual) -> None:
-    """A success at the first attempt has no further facts; a failure has the exception as it was first raised."""
+    """The facts about an ended job include further attempts and, after a failure, the exception as first raised."""
 
     async def again() -> None:
         if late.attempts == 1:
@@ -245,7 +245,7 @@ def test_end_facts_show_whether_a_job_has_a_failure_or_further_attempts(virtual:
 
 
 def test_a_dropped_result_differs_from_none(virtual: Virtual) -> None:
-    """None may be a result; a result that `keep_result=False` has dropped is gone."""
+    """A result that `keep_result=False` has dropped differs from the result None."""
     dropped = Job(nap, 1, keep_result=False)
     user = Job(lambda _: nap(1), dropped)
     virtual(Scheduler(dropped, user).co_run)
@@ -254,7 +254,7 @@ def test_a_dropped_result_differs_from_none(virtual: Virtual) -> None:
 
 
 def test_a_scheduler_that_is_closed_may_not_run() -> None:
-    """A check before the run finds what the run would reject."""
+    """A check before the run rejects a closed scheduler, as the run would."""
     scheduler = Scheduler(AbstractJob())
     views.check_may_run(scheduler)
     views.check_scenario(scheduler)

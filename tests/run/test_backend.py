@@ -12,8 +12,8 @@ import pytest
 from trioflow._core import backend
 
 
-def test_a_backend_is_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading trio's backend also imports anyio's part for trio, so that no job waits for that import."""
+def test_each_backend_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each backend is loaded once, and trio's with anyio's part for trio, so that no job waits for that import."""
     imported: list[str] = []
 
     def note(name: str, package: str | None = None) -> Any:
@@ -31,13 +31,13 @@ def test_a_backend_is_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("imported", [False, True])
 def test_current_backend_is_asyncio_only_in_a_task_of_asyncio(monkeypatch: pytest.MonkeyPatch, imported: bool) -> None:
-    """An imported trio makes no difference; a callback of the loop is not a task."""
+    """The current backend is asyncio in its tasks, not in callbacks of its loop, whether or not trio is imported."""
     if not imported:
         monkeypatch.delitem(sys.modules, "trio")
     in_callback = asyncio.Event()
 
     def call_back() -> None:
-        with pytest.raises(RuntimeError, match="must be awaited in a task"):
+        with pytest.raises(RuntimeError, match="must be awaited in a trio or asyncio task"):
             backend.current_backend()
         in_callback.set()
 
@@ -47,5 +47,5 @@ def test_current_backend_is_asyncio_only_in_a_task_of_asyncio(monkeypatch: pytes
         return backend.current_backend().name
 
     assert asyncio.run(main()) == "asyncio"
-    with pytest.raises(RuntimeError, match="must be awaited in a task"):
+    with pytest.raises(RuntimeError, match="must be awaited in a trio or asyncio task"):
         backend.current_backend()

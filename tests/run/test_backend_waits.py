@@ -27,7 +27,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def test_wait_readable_is_false_after_its_deadline_even_if_data_is_ready(backend: str, pipe: tuple[int, int]) -> None:
-    """Otherwise a command that never stops writing could not be ended."""
+    """`wait_readable` is False after its deadline even if data is ready, so that an endless writer can be ended."""
     read_end, write_end = pipe
     os.write(write_end, b"x")
 
@@ -39,7 +39,7 @@ def test_wait_readable_is_false_after_its_deadline_even_if_data_is_ready(backend
 
 
 def test_wait_readable_is_false_at_its_deadline_without_data(virtual: Virtual) -> None:
-    """The next task may then wait for the same descriptor."""
+    """Without data, `wait_readable` is False at its deadline, and another wait for the descriptor may follow."""
     ends = socket.socketpair()
 
     async def look() -> list[Any]:
@@ -51,7 +51,7 @@ def test_wait_readable_is_false_at_its_deadline_without_data(virtual: Virtual) -
 
 
 def test_sleep_until_can_be_cancelled_before_its_time(virtual: Virtual) -> None:
-    """A sleep until a time in the past is over at once."""
+    """`sleep_until` can be cancelled before its time, and returns at once if that is in the past."""
 
     async def sleep() -> list[float]:
         until = _backend.current_backend().sleep_until
@@ -67,7 +67,7 @@ def test_sleep_until_can_be_cancelled_before_its_time(virtual: Virtual) -> None:
 
 
 def test_outlast_finishes_its_wait_in_a_cancelled_scope(virtual: Virtual) -> None:
-    """The value of the wait is returned, and the cancellation is raised at the next checkpoint."""
+    """`outlast` returns the value of its wait in a cancelled scope, and the next checkpoint raises the cancellation."""
 
     async def three() -> int:
         await anyio.sleep(3)
@@ -86,7 +86,7 @@ def test_outlast_finishes_its_wait_in_a_cancelled_scope(virtual: Virtual) -> Non
 
 @pytest.mark.parametrize("backend", ["asyncio"], indirect=True)
 def test_outlast_begins_its_wait_again_after_a_native_cancellation(virtual: Virtual) -> None:
-    """No shield keeps out `Task.cancel()`, so `outlast` waits again, and returns the value of the last wait."""
+    """`outlast` waits again after `Task.cancel()`, which no shield stops, and returns the value of the last wait."""
     begun: list[float] = []
 
     async def wait(event: asyncio.Event) -> int:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def test_job_that_raises_an_interruption_ends_the_run(
     virtual: Virtual, interruption: type[BaseException], critical: bool
 ) -> None:
-    """The run raises KeyboardInterrupt or SystemExit without a group; the job is FAILED, the run INTERRUPTED."""
+    """If a job raises KeyboardInterrupt or SystemExit, so does the run, without a group; the job is FAILED."""
 
     async def interrupt() -> None:
         await anyio.sleep(1)
@@ -69,7 +69,7 @@ def test_job_that_raises_a_group_of_cancellations_is_cancelled(virtual: Virtual)
 
 
 def test_job_that_raises_a_group_with_a_cancellation_and_an_error_fails(virtual: Virtual) -> None:
-    """If a cancellation and an error come together, only the error is recorded, and the run ends."""
+    """A cancelled job that raises a group of a cancellation and an error fails with the error alone; the run ends."""
     mine = OSError("while unwinding")
     job, other = Job(own_nursery, mine), Job(nap, 100)
     scheduler = Scheduler(job, other)
@@ -85,7 +85,7 @@ def test_job_that_raises_a_group_with_a_cancellation_and_an_error_fails(virtual:
 
 
 def test_a_stray_cancellation_is_a_failure(virtual: Virtual) -> None:
-    """A job that raises a stray cancellation FAILED with a JobCancelled whose text names the cause."""
+    """A job that raises a cancellation nobody requested fails with a JobCancelled that says so."""
     kept: list[BaseException] = []
     job, after = Job(stray, kept, label="stray"), Job(nap, 1, "fine")
     after.requires(job)
@@ -100,7 +100,7 @@ def test_a_stray_cancellation_is_a_failure(virtual: Virtual) -> None:
 
 
 def test_job_that_raises_cancelled_error_itself_is_a_failure() -> None:
-    """On asyncio a stray CancelledError is a failure, stored as a JobCancelled."""
+    """On asyncio, a job that raises CancelledError itself fails, with a JobCancelled."""
 
     async def pretend() -> None:
         raise asyncio.CancelledError
@@ -114,7 +114,7 @@ def test_job_that_raises_cancelled_error_itself_is_a_failure() -> None:
 
 
 def test_job_that_cancels_its_own_task_fails_alone() -> None:
-    """On asyncio a native cancellation of a job's own task touches that job alone: FAILED, never CANCELLED."""
+    """On asyncio, a job that cancels its own task is FAILED, not CANCELLED, and no other job is affected."""
 
     async def suicide() -> None:
         task = asyncio.current_task()
@@ -147,7 +147,7 @@ async def leaves_a_task_group_open() -> None:
 
 @pytest.mark.parametrize("leave", [leaves_a_scope_open, leaves_a_task_group_open])
 def test_job_that_leaves_a_scope_or_nursery_open_fails_alone(virtual: Virtual, leave: Callable[[], Any]) -> None:
-    """The error names what was left open; the next job is not affected."""
+    """A job that leaves a scope or nursery open fails with an error that names it, and the next job is not affected."""
     job, after = Job(leave, label="sloppy"), Job(nap, 5, "whole")
     after.requires(job)
     scheduler = Scheduler(job, after)
@@ -221,7 +221,7 @@ class Grumpy(Instrument):
 
 
 def test_instrument_that_raises_is_logged_and_removed(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """An instrument that raises is logged, named, and not called again; the run is not touched."""
+    """An instrument that raises is named in the log and not called again, and the run continues."""
     grumpy = Grumpy()
     scheduler = Scheduler(Job(nap), Job(nap), instruments=[grumpy])
     assert virtual(scheduler.co_run) is True
@@ -231,13 +231,13 @@ def test_instrument_that_raises_is_logged_and_removed(virtual: Virtual, caplog: 
 
 @pytest.mark.parametrize("instruments", [[object()], [Grumpy], Grumpy(), 42])
 def test_an_object_that_is_no_instrument_is_rejected_by_the_constructor(instruments: Any) -> None:
-    """An object that is not an instrument raises TypeError."""
+    """The constructor raises a TypeError for an object in `instruments` that is not an instrument."""
     with pytest.raises(TypeError):
         Scheduler(instruments=instruments)
 
 
 def test_cycle_error_and_missing_requirement_are_trioflow_errors() -> None:
-    """CycleError and MissingRequirement are ValueErrors, too."""
+    """CycleError and MissingRequirement are both trioflow errors and ValueErrors."""
     assert issubclass(CycleError, TrioflowError)
     assert issubclass(MissingRequirement, TrioflowError)
     assert issubclass(CycleError, ValueError)

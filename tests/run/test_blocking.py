@@ -48,13 +48,13 @@ def blocking_lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 
 LINE = (
-    "'{}' held the event loop for {} s: meanwhile no other job went on, and no timeout was kept; "
-    "make it a ThreadJob, or a ProcessJob if it computes"
+    "'{}' blocked the event loop for {} s: meanwhile no other job ran and no timeout could fire; "
+    "make it a ThreadJob, or a ProcessJob if it is CPU-bound"
 )
 
 
 def test_jobs_that_block_the_loop_are_logged_once(virtual: Virtual, blocking_lines: Callable[[], list[str]]) -> None:
-    """Four jobs that compute for longer than their timeout all succeed, and a single line names the first of them."""
+    """Four jobs that block the loop beyond their timeout succeed, and a single log line names the first of them."""
     scheduler = Scheduler(*(Job(compute, 1.5, timeout=0.1, label=f"job {number}") for number in range(4)))
     assert virtual(scheduler.co_run)
     assert blocking_lines() == [LINE.format("job 0", 1.5)]
@@ -65,7 +65,7 @@ def test_jobs_that_block_the_loop_are_logged_once(virtual: Virtual, blocking_lin
 def test_a_job_that_blocks_the_loop_is_named_in_the_log(
     virtual: Virtual, blocking_lines: Callable[[], list[str]], how: str
 ) -> None:
-    """The kind of job makes no difference, nor whether the job is alone, nested, or after others."""
+    """A job that blocks the loop is named in the log, whatever its kind, and whether alone, nested or after others."""
 
     class Kind(AbstractJob[None]):
         async def co_run(self) -> None:
@@ -96,7 +96,7 @@ def test_a_job_that_blocks_the_loop_is_named_in_the_log(
 
 
 def test_a_job_that_awaits_is_not_logged_as_blocking(virtual: Virtual, blocking_lines: Callable[[], list[str]]) -> None:
-    """Jobs that sleep for long, alone or with others, are not named, nor is code outside of jobs."""
+    """Neither jobs that sleep for long nor blocking code outside of jobs is reported as a blocking job."""
 
     async def others() -> None:
         await anyio.lowlevel.checkpoint()

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("at", [0.5, 1.125, 1.375, 1.625])
 @pytest.mark.parametrize("nested", [False, True])
 def test_cancelled_outer_scope_ends_the_run_cleanly_in_any_phase(virtual: Virtual, at: float, nested: bool) -> None:
-    """Cancelled in any phase, the run ends cleanly, and the cancellation is raised when it has ended."""
+    """If a scope around the run is cancelled in any phase, the run ends cleanly, and then raises the cancellation."""
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(Actor(told, label="job"), Actor(told, label="forever", forever=True), timeout=1)
     outermost = Scheduler(scheduler) if nested else scheduler
@@ -61,7 +61,7 @@ def test_cancelled_outer_scope_ends_the_run_cleanly_in_any_phase(virtual: Virtua
 
 
 def test_each_of_two_cancelled_outer_scopes_catches_its_own_cancellation(virtual: Virtual) -> None:
-    """This includes a scope that is cancelled during the ending of the run."""
+    """Of two cancelled scopes around a run each catches its own cancellation, even one that comes during the ending."""
     told: list[tuple[str, float]] = []
 
     async def main() -> list[bool]:
@@ -76,7 +76,7 @@ def test_each_of_two_cancelled_outer_scopes_catches_its_own_cancellation(virtual
 
 
 def test_failure_of_another_task_in_the_nursery_ends_the_run_cleanly(virtual: Virtual) -> None:
-    """The nursery raises the error of the other task alone."""
+    """If another task in the nursery fails, the run ends cleanly, and the nursery raises that error alone."""
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(Actor(told, label="a"))
 
@@ -112,7 +112,7 @@ def natively_cancelled_scenario() -> tuple[list[tuple[str, float]], Scheduler]:
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_wait_for_around_the_run_raises_after_the_ending_in_any_phase(phase: str) -> None:
-    """`asyncio.wait_for` around the run raises its TimeoutError when the ending is over."""
+    """`asyncio.wait_for` around a run raises TimeoutError when the ending is over, in whatever phase the run was."""
     told, scheduler = natively_cancelled_scenario()
 
     async def main() -> float:
@@ -126,7 +126,7 @@ def test_wait_for_around_the_run_raises_after_the_ending_in_any_phase(phase: str
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_asyncio_timeout_around_the_run_raises_after_the_ending_in_any_phase(phase: str) -> None:
-    """`asyncio.timeout` around the run turns its own cancellation into TimeoutError, when the ending is over."""
+    """`asyncio.timeout` around a run raises TimeoutError when the ending is over, in whatever phase the run was."""
     told, scheduler = natively_cancelled_scenario()
 
     async def main() -> float:
@@ -142,7 +142,9 @@ def test_asyncio_timeout_around_the_run_raises_after_the_ending_in_any_phase(pha
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("second", [0, 0.25, 0.5])
 def test_repeated_task_cancel_takes_effect_after_the_ending_in_any_phase(phase: str, second: float) -> None:
-    """After Task.cancel(), once and again during the ending, the task is cancelled when the ending is over."""
+    """Despite a `Task.cancel()` in any phase of the run and another in its ending, the task ends after the run's
+    ending.
+    """
     told, scheduler = natively_cancelled_scenario()
 
     async def main() -> float:
@@ -161,7 +163,7 @@ def test_repeated_task_cancel_takes_effect_after_the_ending_in_any_phase(phase: 
 
 
 def test_task_cancel_during_the_cancellation_of_an_outer_scope_is_not_lost() -> None:
-    """A native cancellation that comes while that of a scope is under way is not lost: the task is cancelled."""
+    """`Task.cancel()` is not lost if it comes while the cancellation of a scope is under way."""
     told, scheduler = natively_cancelled_scenario()
 
     async def run() -> str:
@@ -186,7 +188,7 @@ def test_task_cancel_during_the_cancellation_of_an_outer_scope_is_not_lost() -> 
 
 @pytest.mark.parametrize("hook", ["before_run", "job_scheduled", "job_started"])
 def test_run_cancelled_by_a_hook_at_its_start_starts_no_further_jobs(virtual: Virtual, hook: str) -> None:
-    """Cancelled before or while jobs become ready, the run starts no more, and leaves none of them SCHEDULED."""
+    """A run that a hook cancels while jobs become ready starts no more of them, and leaves none SCHEDULED."""
     jobs = [Job(nap, 1) for _ in range(3)]
     scheduler = Scheduler(jobs)
     calls: list[int] = []
@@ -227,7 +229,7 @@ def large() -> Scheduler:
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", [1, 2, 4])
 def test_run_cancelled_during_the_check_of_a_large_scenario_starts_nothing(virtual: Virtual, turns: int) -> None:
-    """Cancelled while a nested scheduler is still being checked, the run starts nothing, and shuts all down."""
+    """A run cancelled while a nested scheduler is still being checked starts nothing, and shuts all jobs down."""
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(actor := Actor(told, label="a"), inner := large())
     assert virtual(beside, scheduler, scheduler.cancel, turns) == (False, 0.25)
@@ -240,7 +242,7 @@ def test_run_cancelled_during_the_check_of_a_large_scenario_starts_nothing(virtu
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", [1, 2, 4])
 def test_job_cancelled_during_the_check_of_a_large_scenario_does_not_start(virtual: Virtual, turns: int) -> None:
-    """A job that is cancelled before it is counted does not start, and what requires it does.
+    """A job cancelled before its requirements are counted does not start, and the jobs behind it do.
 
     It settled before its successors knew of it, and they waited for it forever.
     """
@@ -254,7 +256,7 @@ def test_job_cancelled_during_the_check_of_a_large_scenario_does_not_start(virtu
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", [1, 2, 4])
 def test_nested_scheduler_cancelled_during_its_check_does_not_start(virtual: Virtual, turns: int) -> None:
-    """The jobs of the nested scheduler stay IDLE, and the job that requires the scheduler runs."""
+    """A nested scheduler cancelled during its check leaves its jobs IDLE, and the job that requires it runs."""
     inner = large()
     after = Job(nap, 2, required=inner)
     scheduler = Scheduler(inner, after)
@@ -266,7 +268,7 @@ def test_nested_scheduler_cancelled_during_its_check_does_not_start(virtual: Vir
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", range(1, 12, 2))
 def test_job_cancelled_during_the_preparation_of_a_second_run_does_not_start(virtual: Virtual, turns: int) -> None:
-    """Cancelled before the last run's outcome has been forgotten, the job does not run in the new one either."""
+    """A job cancelled while a second run still forgets the outcome of the first does not run in the second either."""
     scheduler = large()
     jobs = list(scheduler)
     assert virtual(scheduler.co_run)
@@ -277,7 +279,7 @@ def test_job_cancelled_during_the_preparation_of_a_second_run_does_not_start(vir
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", range(1, 12, 2))
 def test_run_drained_during_the_preparation_of_a_nested_scheduler_ends(virtual: Virtual, turns: int) -> None:
-    """The run ends when all started jobs have ended, and no job is left in between two states."""
+    """A run drained while a nested scheduler is being prepared ends when all started jobs have ended."""
     inner = large()
     scheduler = Scheduler(inner, Job(nap, 3), Job(nap, 1, required=inner))
     ok, ended = virtual(beside, scheduler, scheduler.drain, turns)
@@ -288,7 +290,7 @@ def test_run_drained_during_the_preparation_of_a_nested_scheduler_ends(virtual: 
 
 @pytest.mark.usefixtures("many_pauses")
 def test_job_cancelled_before_its_reset_in_a_second_run_settles_once(virtual: Virtual) -> None:
-    """A job that is IDLE since the last run, and cancelled before its reset, once settled twice: the count was wrong.
+    """An IDLE job that was cancelled before its reset in a second run settled twice, which made a count wrong.
 
     All jobs had succeeded, the cancelled one too, and the run waited forever.
     """
@@ -301,7 +303,7 @@ def test_job_cancelled_before_its_reset_in_a_second_run_settles_once(virtual: Vi
 
 
 def test_job_cancelled_in_the_hook_before_run_does_not_start(virtual: Virtual) -> None:
-    """The hook comes after all checks; the job that requires the cancelled one runs."""
+    """A job cancelled in the hook `before_run`, after all checks, does not start, and the job that requires it runs."""
     job = Job(nap, 1)
     after = Job(nap, 2, required=job)
     watch = Instrument()
@@ -315,7 +317,7 @@ def test_job_cancelled_in_the_hook_before_run_does_not_start(virtual: Virtual) -
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_run_ends_in_any_phase_if_all_asyncio_tasks_are_cancelled(phase: str) -> None:
-    """If a program cancels all of asyncio's tasks, its run ends: all jobs are settled, each co_shutdown begun once."""
+    """When all asyncio tasks are cancelled, the run ends: all jobs settle, and each co_shutdown begins once."""
     told, scheduler = natively_cancelled_scenario()
 
     async def main() -> None:
@@ -336,7 +338,7 @@ def test_run_ends_in_any_phase_if_all_asyncio_tasks_are_cancelled(phase: str) ->
 
 
 def test_effect_of_cancel_on_a_job_depends_on_its_state(virtual: Virtual) -> None:
-    """An IDLE or SCHEDULED job never starts, a RUNNING job ends, and a settled one stays the same; successors run."""
+    """On `cancel()`, idle and scheduled jobs never start, running ones end, settled ones stay; successors run."""
     running, waiting = Job(nap, 9), Job(nap, 9)
     done = Job(nap, 0.5)
     idle = Job(nap, 9, required=(late := Job(nap, 1.5)))
@@ -355,7 +357,7 @@ def test_effect_of_cancel_on_a_job_depends_on_its_state(virtual: Virtual) -> Non
 
 
 def test_cancel_of_a_running_nested_scheduler_does_not_end_the_outer_run(virtual: Virtual) -> None:
-    """The nested scheduler ends cleanly, CANCELLED, and that is not critical."""
+    """`cancel()` of a running nested scheduler ends it cleanly, CANCELLED, which is not critical for the outer run."""
     told: list[tuple[str, float]] = []
     inner = Scheduler(Actor(told, label="a"), critical=True)
     scheduler = Scheduler(inner, Job(later, 1, inner.cancel), Job(nap, 1, required=inner))
@@ -397,7 +399,7 @@ def sleep_in_the_loop(started: anyio.Event) -> str:
 def test_thread_of_a_job_that_is_cancelled_alone_sees_the_cancellation(
     backend: Any, function: Callable[..., str], within: bool
 ) -> None:
-    """On asyncio the thread once asked the scope that all workers share, which had not been cancelled."""
+    """A thread sees that its job is cancelled alone; on asyncio it once asked the scope that all workers share."""
     told: list[str] = []
     started = anyio.Event()
 
@@ -428,7 +430,7 @@ async def sleep_in_scope() -> None:
 
 @pytest.mark.parametrize("way", ["cancelled", "forever", "in a scope"])
 def test_tasks_that_had_their_own_cancel_scope_are_freed(virtual: Virtual, way: str) -> None:
-    """On asyncio such tasks were once never freed, not even after the run."""
+    """Tasks of jobs that had a cancel scope of their own are freed; on asyncio they once never were."""
     tasks: list[weakref.ref[Any]] = []
 
     async def body() -> None:
@@ -449,7 +451,7 @@ def test_tasks_that_had_their_own_cancel_scope_are_freed(virtual: Virtual, way: 
 @pytest.mark.fast_way
 @pytest.mark.parametrize("forever", [False, True])
 def test_tasks_and_nested_runs_are_freed_without_the_garbage_collector(virtual: Virtual, forever: bool) -> None:
-    """A worker and its task, and a run and its parts, referred to each other until the collector came."""
+    """Tasks and nested runs are freed at once; they were once in reference cycles until the collector came."""
     freed: list[weakref.ref[Any]] = []
 
     async def body() -> None:

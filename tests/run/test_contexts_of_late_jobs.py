@@ -29,7 +29,7 @@ async def look(*_: object) -> str:
 
 @pytest.mark.parametrize("window", [None, 1])
 def test_each_handler_of_a_server_adds_jobs_in_its_own_context(virtual: Virtual, window: int | None) -> None:
-    """The job, its inputs, and the jobs of a nested scheduler once all saw the variables of the server."""
+    """Jobs that a server's handler added once saw the variables of the server instead of the handler's."""
     found: dict[str, list[str]] = {}
 
     async def main() -> None:
@@ -51,7 +51,7 @@ def test_each_handler_of_a_server_adds_jobs_in_its_own_context(virtual: Virtual,
 
 
 def test_context_changes_of_a_job_are_invisible_to_other_jobs(virtual: Virtual) -> None:
-    """The jobs are an initial one, one that is added with the variables of the run, and a retried one."""
+    """A job that sets a variable affects the job that it adds and its retries, but not other jobs."""
     tries: list[str] = []
 
     async def again() -> None:
@@ -75,7 +75,7 @@ def test_context_changes_of_a_job_are_invisible_to_other_jobs(virtual: Virtual) 
 
 
 def test_late_services_and_clean_up_jobs_have_the_variables_of_the_adding_code(virtual: Virtual) -> None:
-    """Services and clean-up jobs are started by other code than ordinary jobs."""
+    """Late services and clean-up jobs, which other code starts, also have the variables of the code that added them."""
 
     async def serve(*, task_status: Any) -> None:
         task_status.started(request.get())
@@ -100,7 +100,7 @@ def test_late_services_and_clean_up_jobs_have_the_variables_of_the_adding_code(v
 
 @pytest.mark.fast_way
 def test_jobs_that_are_added_with_the_same_variables_share_a_task(virtual: Virtual) -> None:
-    """Jobs with the same context variables need no isolation from each other."""
+    """Jobs that are added with the same context variables share a task: they need no isolation from each other."""
 
     async def task() -> int:
         return id(trio.lowlevel.current_task() if virtual.backend == "trio" else asyncio.current_task())

@@ -20,7 +20,7 @@ def states(*jobs: Job[None]) -> list[str]:
 
 
 def test_running_jobs_end_normally_when_the_run_is_drained(virtual: Virtual) -> None:
-    """Running jobs go on to their end, jobs that wait for a slot end CANCELLED, and unreached ones stay IDLE."""
+    """In a drained run, running jobs go on to their end, jobs that wait for a slot are CANCELLED, others stay IDLE."""
     running, waiting = Job(anyio.sleep, 5), Job(anyio.sleep, 5)
     behind = Job(anyio.sleep, 5, required=running)
     scheduler = Scheduler(running, waiting, behind, jobs_window=1)
@@ -33,7 +33,7 @@ def test_running_jobs_end_normally_when_the_run_is_drained(virtual: Virtual) -> 
 
 
 def test_a_job_may_drain_its_own_run(virtual: Virtual) -> None:
-    """Nothing that waits for the caller starts, nothing can be added, and a second call does nothing."""
+    """A job may drain its own run: nothing behind it starts, nothing can be added, and a second drain does nothing."""
 
     async def drain() -> str:
         scheduler.drain()
@@ -52,7 +52,7 @@ def test_a_job_may_drain_its_own_run(virtual: Virtual) -> None:
 
 
 def test_drain_lets_running_jobs_of_many_chains_end_and_starts_no_others(virtual: Virtual) -> None:
-    """The chains have a common window; each job has run to its end, or has not started."""
+    """When chains that share a window are drained, each job has run to its end, or has not started."""
     scheduler = Scheduler(*(Sequence(*(Job(anyio.sleep, 1) for _ in range(5))) for _ in range(40)), jobs_window=7)
     assert not virtual(co_run_drained, scheduler, 10.5)
     assert sum(job.is_succeeded() for job in scheduler) == 77
@@ -61,7 +61,7 @@ def test_drain_lets_running_jobs_of_many_chains_end_and_starts_no_others(virtual
 
 
 def test_drain_of_a_run_drains_its_nested_runs(virtual: Virtual) -> None:
-    """A nested scheduler starts no more jobs, and ends CANCELLED, whatever its retry is."""
+    """A drain of the outer run also drains nested schedulers, which end CANCELLED and are not retried."""
     inside, left = Job(anyio.sleep, 5), Job(anyio.sleep, 5)
     nested = Scheduler(Sequence(inside, left), label="nested", retry=3, critical=True)
     beside = Job(anyio.sleep, 9)
@@ -73,7 +73,7 @@ def test_drain_of_a_run_drains_its_nested_runs(virtual: Virtual) -> None:
 
 
 def test_a_nested_scheduler_that_pauses_between_attempts_is_drained(virtual: Virtual) -> None:
-    """The scheduler's next attempt starts no job, and the scheduler ends CANCELLED."""
+    """If a nested scheduler is drained between two attempts, the next one starts no job, and the state is CANCELLED."""
 
     def with_pause(attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
         async def again() -> Any:
@@ -93,7 +93,7 @@ def test_a_nested_scheduler_that_pauses_between_attempts_is_drained(virtual: Vir
 
 
 def test_drain_of_a_nested_run_does_not_drain_the_outer_run(virtual: Virtual) -> None:
-    """A job that needs the nested scheduler to succeed is BLOCKED."""
+    """The outer run continues when a nested one is drained, but jobs that need the latter to succeed are BLOCKED."""
 
     async def drain() -> None:
         nested.drain()
@@ -105,7 +105,7 @@ def test_drain_of_a_nested_run_does_not_drain_the_outer_run(virtual: Virtual) ->
 
 
 def test_running_jobs_are_still_retried_during_a_drain(virtual: Virtual) -> None:
-    """A job that is running when the run is drained is retried as ever."""
+    """A job that fails after its run was drained is still retried."""
     calls: list[float] = []
 
     async def fail_once() -> None:
@@ -120,7 +120,7 @@ def test_running_jobs_are_still_retried_during_a_drain(virtual: Virtual) -> None
 
 
 def test_drain_ends_services_and_forever_jobs_after_the_last_running_job(virtual: Virtual) -> None:
-    """The ending follows as always: services live until the last running job has ended."""
+    """In a drained run, services and forever jobs live until the last running job has ended."""
 
     async def serve(task_status: anyio.abc.TaskStatus[int]) -> None:
         task_status.started(7)
@@ -135,7 +135,7 @@ def test_drain_ends_services_and_forever_jobs_after_the_last_running_job(virtual
 
 @pytest.mark.parametrize("hook", ["job_scheduled", "job_started", "job_finished", "before_run"])
 def test_a_hook_of_an_instrument_may_drain_the_run(virtual: Virtual, hook: str) -> None:
-    """After a drain in any hook, nothing more starts, and each job is settled or IDLE in the end."""
+    """An instrument may drain the run in any hook: no more jobs start, and each one ends settled or IDLE."""
 
     class Drainer(Instrument):
         def __init__(self) -> None:
@@ -167,7 +167,7 @@ def test_a_hook_of_an_instrument_may_drain_the_run(virtual: Virtual, hook: str) 
 
 
 def test_drained_run_ends_while_a_worker_waits_for_a_token(virtual: Virtual) -> None:
-    """The drain ends the wait of the worker."""
+    """A drained run ends at once although one of its workers waits for a token."""
 
     async def main() -> float:
         limiter = anyio.CapacityLimiter(1)
@@ -179,7 +179,7 @@ def test_drained_run_ends_while_a_worker_waits_for_a_token(virtual: Virtual) -> 
 
 
 def test_a_drained_run_with_check_raises_job_cancelled(virtual: Virtual) -> None:
-    """The error message names the drain as the reason."""
+    """With `check=True` a drained run raises a JobCancelled that names the drain as the reason."""
 
     async def drain() -> None:
         await anyio.sleep(1)
@@ -196,7 +196,7 @@ def test_a_drained_run_with_check_raises_job_cancelled(virtual: Virtual) -> None
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_the_body_of_an_open_scheduler_continues_during_a_drain(virtual: Virtual, nested: bool) -> None:
-    """A server's lifespan waits at its `yield` meanwhile; it was once cancelled there, and leaving the block raised.
+    """The body of `async with` continues during a drain; a server's lifespan was once cancelled at its `yield`.
 
     Jobs that are added later are rejected, also when the last job has ended, and in a nested scheduler.
     """
@@ -223,7 +223,7 @@ def test_the_body_of_an_open_scheduler_continues_during_a_drain(virtual: Virtual
 def test_a_draining_open_scheduler_raises_the_error_that_stops_its_jobs(
     virtual: Virtual, cause: str, error: type[BaseException]
 ) -> None:
-    """A critical failure during the drain cancels the body of the block, as at any other time."""
+    """A critical failure during the drain of an open scheduler cancels the body of its block, as at any other time."""
 
     async def fail() -> None:
         await anyio.sleep(3)
@@ -249,7 +249,7 @@ def test_a_draining_open_scheduler_raises_the_error_that_stops_its_jobs(
 
 
 def test_a_critical_failure_during_a_drain_cancels_the_running_jobs(virtual: Virtual) -> None:
-    """The stop reason stays DRAINED, because the first reason wins."""
+    """A critical failure during a drain cancels the running jobs, but the stop reason stays DRAINED."""
 
     async def fail() -> None:
         await anyio.sleep(2)
@@ -263,7 +263,7 @@ def test_a_critical_failure_during_a_drain_cancels_the_running_jobs(virtual: Vir
 
 @pytest.mark.parametrize("cause", ["critical", "timeout", "cancel"])
 def test_clean_up_jobs_run_after_a_failure_or_a_timeout_during_a_drain(virtual: Virtual, cause: str) -> None:
-    """The reason is still DRAINED; after `cancel()` clean-up jobs do not run.
+    """Clean-up jobs run after a failure or timeout during a drain, though the reason is DRAINED; not after `cancel()`.
 
     The clean-up asked for the reason of the run, so they stayed IDLE.
     """
@@ -295,13 +295,13 @@ def test_clean_up_jobs_run_after_a_failure_or_a_timeout_during_a_drain(virtual: 
 
 
 def test_drain_outside_of_a_run_raises() -> None:
-    """A scheduler that is not running cannot be drained."""
+    """`drain()` raises an error if the scheduler is not running."""
     with pytest.raises(RuntimeError, match="not running"):
         Scheduler().drain()
 
 
 def test_drain_cancels_jobs_that_wait_for_needs(virtual: Virtual) -> None:
-    """A waiting job does not get its resource, although the holder gives it back; nothing leaks."""
+    """A drain cancels a job that waits for a resource, which is free again when its holder has ended."""
     pool = Pool(cpu=1)
     running, waiting = Job(anyio.sleep, 3, needs={"cpu": 1}), Job(anyio.sleep, 3, needs={"cpu": 1})
     assert not virtual(co_run_drained, Scheduler(running, waiting, pool=pool), 1)

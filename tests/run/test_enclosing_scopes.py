@@ -25,7 +25,7 @@ async def deadline() -> float:
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_job_sees_the_deadline_of_a_scope_around_the_run(virtual: Virtual, nested: bool) -> None:
-    """On asyncio a job once saw only the scopes that it had opened itself."""
+    """A job sees the deadline of a scope around the run; on asyncio it once saw only scopes of its own."""
     job = Job(deadline)
     scheduler = Scheduler(Scheduler(job)) if nested else Scheduler(job)
 
@@ -38,7 +38,7 @@ def test_job_sees_the_deadline_of_a_scope_around_the_run(virtual: Virtual, neste
 
 
 def test_job_sees_the_nearest_deadline(virtual: Virtual) -> None:
-    """The deadline comes from the scheduler's timeout, the job's own, or a scope that no shield keeps out."""
+    """A job sees the nearest deadline: of its scheduler, of its own, or of a scope that no shield keeps out."""
     timed, own, inner = Job(deadline), Job(deadline, timeout=3), Job(deadline)
     scheduler = Scheduler(timed, own, Scheduler(inner, timeout=4), timeout=5)
     free = Job(deadline)
@@ -73,7 +73,7 @@ async def in_cancelled_task(run: Any) -> None:
 @pytest.mark.parametrize("cancelled", [in_cancelled_scope, in_cancelled_task])
 @pytest.mark.parametrize("jobs", [0, 1, 3])
 def test_run_in_a_cancelled_scope_or_task_starts_nothing(virtual: Virtual, cancelled: Any, jobs: int) -> None:
-    """No job starts, the run is CANCELLED, and the cancellation is raised."""
+    """A run in a scope or task that is already cancelled starts no job, is CANCELLED, and raises the cancellation."""
     if cancelled is in_cancelled_task and virtual.backend == "trio":
         pytest.skip("trio has no native cancellation of a task")
     scheduler = Scheduler([Job(nap) for _ in range(jobs)])
@@ -90,7 +90,7 @@ def test_run_in_a_cancelled_scope_or_task_starts_nothing(virtual: Virtual, cance
 
 
 def test_cancellation_from_outside_is_no_timeout_whatever_timers_are_set(virtual: Virtual) -> None:
-    """On trio a timer that was cancelled first cancelled the nursery of the run, which then seemed to be out of time.
+    """On trio, a cancellation from outside was once taken for a timeout if timers noticed it before the run did.
 
     trio resumes tasks in any order: with this many timers, one of them was nearly always before the run.
     """
@@ -107,7 +107,7 @@ def test_cancellation_from_outside_is_no_timeout_whatever_timers_are_set(virtual
 
 @pytest.mark.parametrize("drains", [True, False])
 def test_run_stops_at_once_when_a_job_cancels_a_scope_around_it(virtual: Virtual, drains: bool) -> None:
-    """A job that continues in the same turn can neither add a job nor drain."""
+    """After a job cancels a scope around the run, it can neither add a job nor drain, even in the same turn."""
 
     async def cancel(around: anyio.CancelScope) -> None:
         around.cancel()
@@ -144,7 +144,7 @@ class CancelsAround(AbstractJob[None]):
 
 @pytest.mark.parametrize("at_the_end", [False, True])
 def test_run_whose_last_job_cancels_an_enclosing_scope_does_not_return(virtual: Virtual, at_the_end: bool) -> None:
-    """The cancellation is raised where the run is awaited, even if nothing was awaited after it."""
+    """If the last job cancels a scope around the run, the run raises the cancellation instead of returning."""
     went_on: list[bool] = []
 
     async def main() -> None:

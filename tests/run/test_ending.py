@@ -36,7 +36,7 @@ class Told(Instrument):
 
 @pytest.mark.parametrize("how", ["completed", "critical", "timeout", "cancelled", "interrupted", "outside"])
 def test_a_run_ends_in_the_same_order_for_every_stop_reason(virtual: Virtual, how: str) -> None:
-    """Jobs unwind, then forever jobs, then co_shutdown of all, then after_run: whatever the reason."""
+    """For every stop reason, jobs unwind, then forever jobs; then come all calls of co_shutdown, then after_run."""
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(
         Actor(told, label="forever", forever=True),
@@ -82,7 +82,7 @@ def test_a_run_ends_in_the_same_order_for_every_stop_reason(virtual: Virtual, ho
 
 
 def test_nested_runs_end_before_the_outer_one(virtual: Virtual) -> None:
-    """A nested run unwinds and shuts down as part of the unwinding of the outer one."""
+    """A nested run unwinds and shuts down while the outer one still unwinds."""
     told: list[tuple[str, float]] = []
     inner = Scheduler(Actor(told, label="in"), label="inner")
     outer = Scheduler(inner, Actor(told, label="out"), label="outer", instruments=[Told(told)])
@@ -93,7 +93,7 @@ def test_nested_runs_end_before_the_outer_one(virtual: Virtual) -> None:
 
 
 def test_no_job_starts_while_the_run_ends(virtual: Virtual) -> None:
-    """A slot that becomes free while jobs unwind is not used any more."""
+    """While a run ends, slots that become free are not used any more."""
     told: list[tuple[str, float]] = []
     waiting = [Job(nap, 0) for _ in range(5)]
     scheduler = Scheduler(Actor(told), waiting, jobs_window=1, timeout=1)
@@ -106,7 +106,7 @@ def test_no_job_starts_while_the_run_ends(virtual: Virtual) -> None:
 def test_job_that_ignores_its_cancellation_is_logged_with_its_stack(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, forever: bool
 ) -> None:
-    """A second after its cancellation a job that still runs is named in the log, once, with its stack."""
+    """A job that still runs a second after its cancellation is named in the log, once, with its stack."""
 
     async def disobedient() -> None:
         with anyio.CancelScope(shield=True):
@@ -115,7 +115,7 @@ def test_job_that_ignores_its_cancellation_is_logged_with_its_stack(
     stubborn, meek = Job(disobedient, label="stubborn", forever=forever), Job(nap, 99, label="meek")
     scheduler = Scheduler(stubborn, meek, timeout=1)
     assert virtual(timed, scheduler) == (False, 10)
-    (record,) = [record for record in caplog.records if "still runs" in record.getMessage()]
+    (record,) = [record for record in caplog.records if "is still running" in record.getMessage()]
     assert record.levelno >= logging.WARNING
     assert "'stubborn'" in record.getMessage()
     assert "in disobedient" in record.getMessage()
@@ -139,7 +139,7 @@ async def steps(at_the_end: bool = False) -> AsyncGenerator[int, None]:
 
 
 class Disobedience:
-    """An object that can be awaited."""
+    """An awaitable that ignores its cancellation."""
 
     def __await__(self) -> Generator[Any, Any, None]:
         return disobeys().__await__()
@@ -169,9 +169,9 @@ async def awaits_an_object() -> None:
 def test_logged_stack_of_a_job_reaches_its_innermost_function(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, body: Callable[[], Awaitable[None]]
 ) -> None:
-    """The stack includes the steps of an async generator, and objects that can be awaited."""
+    """The logged stack of a job reaches into async generators and into objects that can be awaited."""
     virtual(Scheduler(Job(body), timeout=1).co_run)
-    (record,) = [record for record in caplog.records if "still runs" in record.getMessage()]
+    (record,) = [record for record in caplog.records if "is still running" in record.getMessage()]
     assert f"in {body.__name__}" in record.getMessage()
     assert "in disobeys" in record.getMessage()
 
@@ -180,7 +180,7 @@ def test_logged_stack_of_a_job_reaches_its_innermost_function(
 
 
 def test_co_shutdown_is_called_once_per_run_even_on_jobs_that_never_started(virtual: Virtual) -> None:
-    """Each run calls `co_shutdown` once on each job, concurrently; so does the next run."""
+    """Each run calls `co_shutdown` once on every job, even if that never started, and on all at the same time."""
     told: list[tuple[str, float]] = []
     bad = Job(fail, 1, critical=True)
     ran, never = Actor(told, 0, label="ran"), Actor(told, label="never", required=bad)
@@ -194,7 +194,7 @@ def test_co_shutdown_is_called_once_per_run_even_on_jobs_that_never_started(virt
 @pytest.mark.parametrize("depth", [1, 2, 4])
 @pytest.mark.parametrize("reached", [False, True])
 def test_co_shutdown_of_nested_jobs_is_called_once_per_run(virtual: Virtual, reached: bool, depth: int) -> None:
-    """The jobs are in nested schedulers at any depth, whether these were run or never reached."""
+    """`co_shutdown` is called once per run on jobs at any depth, whether their schedulers ran or were never reached."""
     told: list[tuple[str, float]] = []
     bad = Job(fail, 1, critical=not reached)
     nested: Any = Actor(told, 0, label="0", shutdown=0.01)
@@ -209,7 +209,7 @@ def test_co_shutdown_of_nested_jobs_is_called_once_per_run(virtual: Virtual, rea
 
 
 def test_jobs_in_many_levels_that_are_never_reached_are_shut_down(virtual: Virtual) -> None:
-    """A scenario of 400 nested schedulers that stops before the innermost of them: the search for jobs recursed."""
+    """The innermost job of 400 nested schedulers is shut down if never reached; the search for jobs once recursed."""
     told: list[tuple[str, float]] = []
     innermost: Any = Actor(told, label="innermost")
     for _ in range(400):
@@ -221,7 +221,7 @@ def test_jobs_in_many_levels_that_are_never_reached_are_shut_down(virtual: Virtu
 
 
 def test_jobs_of_a_nested_scheduler_cancelled_before_its_start_are_shut_down(virtual: Virtual) -> None:
-    """Kept from starting by cancel(), a nested scheduler still has its jobs shut down."""
+    """If a nested scheduler is cancelled before its start, its jobs are still shut down."""
     told: list[tuple[str, float]] = []
     inner = Scheduler(Actor(told, label="a"), required=(first := Job(nap, 5)))
     scheduler = Scheduler(first, inner, Job(later, 1, inner.cancel))
@@ -230,7 +230,7 @@ def test_jobs_of_a_nested_scheduler_cancelled_before_its_start_are_shut_down(vir
 
 
 def test_co_shutdown_that_raises_is_an_incident(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """The exception goes to the log and to `incidents`; neither the result nor the other jobs are affected."""
+    """An exception of `co_shutdown` is logged and is in `incidents`; neither the result nor other jobs are affected."""
     told: list[tuple[str, float]] = []
     bad = Actor(told, 0, label="bad", error=OSError("no route"))
     scheduler = Scheduler(bad, Actor(told, 0, label="good", shutdown=0.5), critical_jobs=True)
@@ -248,7 +248,7 @@ def test_co_shutdown_that_raises_is_an_incident(virtual: Virtual, caplog: pytest
 def test_co_shutdown_that_exceeds_shutdown_timeout_is_cancelled(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, reason: str
 ) -> None:
-    """All shutdowns together have shutdown_timeout; one that hangs is cancelled and reported, the others are not."""
+    """Shutdowns that hang are cancelled and reported after `shutdown_timeout`, which all shutdowns share."""
     told: list[tuple[str, float]] = []
     hangs = Actor(told, 0, label="hangs", shutdown=99)
     scheduler = Scheduler(hangs, Actor(told, 0, label="quick"), shutdown_timeout=2)
@@ -265,7 +265,7 @@ def test_co_shutdown_that_exceeds_shutdown_timeout_is_cancelled(
 def test_co_shutdown_that_raises_when_it_is_cancelled_is_logged(
     virtual: Virtual, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An error from a nursery in a co_shutdown that is being cancelled is logged like any other."""
+    """An error that a co_shutdown raises from a nursery when it is cancelled is logged like any other."""
     told: list[tuple[str, float]] = []
 
     class Clumsy(AbstractJob[None]):
@@ -289,21 +289,21 @@ def test_co_shutdown_that_raises_when_it_is_cancelled_is_logged(
 
 
 def test_co_shutdown_may_take_any_time_if_shutdown_timeout_is_none(virtual: Virtual) -> None:
-    """With `shutdown_timeout=None` there is no limit."""
+    """With `shutdown_timeout=None`, shutdowns may take any time."""
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(Actor(told, 0, shutdown=500), shutdown_timeout=None)
     assert virtual(timed, scheduler) == (True, 500)
 
 
 def test_shutdown_of_a_scheduler_outside_of_a_run_does_nothing(virtual: Virtual) -> None:
-    """No run has left anything open, and no run's `shutdown_timeout` applies."""
+    """Outside of a run, `co_shutdown` of a scheduler does not shut down its jobs."""
     calls: list[int] = []
     virtual(Scheduler(Closing(lambda: calls.append(1))).co_shutdown)
     assert not calls
 
 
 def test_ctrl_c_in_the_task_that_awaits_a_run_ends_it_in_order() -> None:
-    """trio sends Ctrl-C to this task in a program that owns the loop; the task continues when the run has ended."""
+    """trio delivers Ctrl-C to the task that awaits the run: the run ends in order, then raises KeyboardInterrupt."""
 
     async def press() -> None:
         signal.raise_signal(signal.SIGINT)
@@ -317,7 +317,7 @@ def test_ctrl_c_in_the_task_that_awaits_a_run_ends_it_in_order() -> None:
 
 
 def test_nothing_is_shut_down_after_a_validation_error(virtual: Virtual) -> None:
-    """A scenario that cannot run is not shut down."""
+    """If the run rejects a scenario, none of its jobs is shut down."""
     told: list[tuple[str, float]] = []
     a, b = Actor(told, label="a"), Actor(told, label="b")
     a.requires(b)
@@ -332,7 +332,7 @@ def test_nothing_is_shut_down_after_a_validation_error(virtual: Virtual) -> None
 
 
 class Custom(BaseException):
-    """No cancellation, and no Exception."""
+    """An exception that is neither a cancellation nor an Exception."""
 
 
 INTERRUPTIONS: dict[str, Callable[[], BaseException]] = {
@@ -349,7 +349,7 @@ INTERRUPTIONS: dict[str, Callable[[], BaseException]] = {
 def test_interruption_from_a_job_is_raised_by_the_run_without_a_group(
     virtual: Virtual, kind: str, nested: bool, in_group: bool
 ) -> None:
-    """The run ends cleanly, INTERRUPTED, whether or not the job is critical."""
+    """An interruption from a job, critical or not, ends the run cleanly, INTERRUPTED, and is raised without a group."""
     told: list[tuple[str, float]] = []
     error = INTERRUPTIONS[kind]()
     raised = BaseExceptionGroup("mixed", [OSError(), error]) if in_group else error
@@ -375,7 +375,7 @@ def test_interruption_from_a_job_is_raised_by_the_run_without_a_group(
 def test_interruption_from_co_shutdown_is_raised_by_the_run_without_a_group(
     virtual: Virtual, kind: str, in_group: bool
 ) -> None:
-    """The other shutdowns finish first; an interruption inside a group is raised alone, too."""
+    """The run raises an interruption from a co_shutdown after the other shutdowns, and without its group."""
     told: list[tuple[str, float]] = []
     error = INTERRUPTIONS[kind]()
     raised = BaseExceptionGroup("mixed", [OSError(), error]) if in_group else error

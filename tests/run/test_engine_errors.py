@@ -37,7 +37,7 @@ def test_an_error_in_the_engine_ends_the_run(
     reason: StopReason,
     end: float,
 ) -> None:
-    """Wherever the error is raised, no job is left running, and the error is raised without a group."""
+    """Wherever the engine raises an error, the run leaves no job running, and raises the error without a group."""
     works = getattr(owner, method)
 
     def break_once(*_: Any, **__: Any) -> None:
@@ -59,7 +59,7 @@ def test_an_error_in_the_engine_ends_the_run(
 def test_the_first_of_several_engine_errors_during_the_clean_up_is_raised(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each clean-up job has failed with its error, and the others run."""
+    """Engine errors during the clean-up fail their own job only; the others run, and the run raises the first error."""
     works = Run.settle_error
 
     def break_often(run: Run, worker: Any, job: Any, *rest: Any) -> None:

@@ -41,7 +41,7 @@ def logged_lines(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPat
 
 
 def test_first_failure_of_a_kind_is_logged_at_once(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """The line has the job's path, the exception, that the run continues, and the function to call."""
+    """A failure is logged at once, with the job's path, the exception, that the run continues, and what to call."""
     failing = Job(fail_after, 2, label="fetch")
     virtual(Scheduler(Scheduler(failing, label="inner"), Job(nap, 9), label="home").co_run)
     assert logged_lines[0] == (
@@ -53,7 +53,7 @@ def test_first_failure_of_a_kind_is_logged_at_once(virtual: Virtual, logged_line
 def test_the_log_names_the_run_that_a_critical_failure_stops(
     virtual: Virtual, logged_lines: list[tuple[float, str]]
 ) -> None:
-    """The line of a critical failure names the run that stops; a nested one tells how it stopped the outer one."""
+    """The log line of a critical failure names the run that it stops, and if nested, how that stopped the outer one."""
     inner = Scheduler(Job(fail_after, 1, label="x", critical=True), label="inner", critical=True)
     virtual(Scheduler(inner, Job(nap, 9), label="home").co_run)
     assert [line for _, line in logged_lines] == [
@@ -63,14 +63,14 @@ def test_the_log_names_the_run_that_a_critical_failure_stops(
 
 
 def test_failures_besides_the_critical_one_are_counted(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """If other jobs failed before the critical one, the last line has the number of all failures."""
+    """If other jobs failed before a critical one, the last line of the log has the number of all failures."""
     jobs = Job(fail_after, 1, label="x"), Job(fail_after, 2, label="y", critical=True)
     virtual(Scheduler(jobs, Job(nap, 9), label="home").co_run)
     assert logged_lines[-1][1] == "2 jobs of 'home' failed; the run stopped; debrief() shows the tracebacks"
 
 
 def test_blocked_jobs_are_not_counted_as_failures(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """The failure that blocks them has a line already; a critical BLOCKED job stops the run, and has its own line."""
+    """The log does not count BLOCKED jobs as failures, but a critical one, which stops the run, has its own line."""
     source = Job(fail_after, 1, label="source")
     users = [Job(nap, source, label=f"user {number}") for number in range(3)]
     virtual(Scheduler(users, Job(nap, 9), label="home").co_run)
@@ -88,7 +88,7 @@ def test_blocked_jobs_are_not_counted_as_failures(virtual: Virtual, logged_lines
 def test_further_failures_of_a_kind_are_logged_as_a_count(
     virtual: Virtual, logged_lines: list[tuple[float, str]]
 ) -> None:
-    """A thousand jobs that fail alike are one line at once, one line a second later, and one at the end of the run."""
+    """A thousand jobs that fail alike give three log lines: one at once, one a second later, one at the end."""
     jobs = [Job(fail_after, 1 + number / 8000, label=f"job {number}") for number in range(1000)]
     late = [Job(fail_after, 5) for _ in range(3)]
     virtual(Scheduler(jobs, late, Job(nap, 5.5), label="home").co_run)
@@ -106,7 +106,7 @@ def test_further_failures_of_a_kind_are_logged_as_a_count(
 def test_failures_with_different_messages_are_each_logged(
     virtual: Virtual, logged_lines: list[tuple[float, str]]
 ) -> None:
-    """Each message has a line, though the line is cut before they differ.
+    """Failures with different messages each have a line, even if the difference is in the part that is cut off.
 
     The name of the job in a message does not make it a different one.
     """
@@ -126,7 +126,7 @@ def test_failures_with_different_messages_are_each_logged(
 def test_a_repeated_failure_is_logged_with_its_message_again_after_a_minute(
     virtual: Virtual, logged_lines: list[tuple[float, str]]
 ) -> None:
-    """In a run that lasts a year, today's failure has its text in today's log."""
+    """A repeated failure is logged in full again after a minute, so that in a long run today's log has it."""
     jobs = [Job(fail_after, seconds, label=f"at {seconds}") for seconds in (1, 30, 60.5, 90, 122)]
     virtual(Scheduler(jobs, label="home").co_run)
     assert [(round(time, 6), line.partition(";")[0]) for time, line in logged_lines[:-1]] == [
@@ -141,7 +141,7 @@ def test_a_repeated_failure_is_logged_with_its_message_again_after_a_minute(
 def test_failures_with_another_exception_or_function_are_logged_at_once(
     virtual: Virtual, logged_lines: list[tuple[float, str]]
 ) -> None:
-    """Another exception type, or another function, makes another kind of failure."""
+    """A failure with another exception type, or in another function, is another kind, and logged at once."""
 
     async def other() -> None:
         raise OSError("broken")
@@ -154,14 +154,14 @@ def test_failures_with_another_exception_or_function_are_logged_at_once(
 def test_critical_failure_that_repeats_an_earlier_one_has_its_own_line(
     virtual: Virtual, logged_lines: list[tuple[float, str]]
 ) -> None:
-    """The failure that stopped the run is named even if it is the second of its kind."""
+    """The log names the failure that stopped the run even if it repeats an earlier one."""
     bad = Job(fail_after, 1, label="bad", critical=True)
     virtual(Scheduler(Job(fail_after, 0, label="first"), bad, Job(nap, 9), label="home").co_run)
     assert "'bad' failed: OSError: broken; it is critical, so the run of 'home' stops" in logged_lines[1][1]
 
 
 def test_blocked_critical_job_is_logged(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """A critical job that is blocked stops the run."""
+    """A critical job that is blocked stops the run, and is named in the log."""
     bad = Job(fail_after, 0, label="bad")
     virtual(Scheduler(Job(nap, bad, label="user", critical=True), label="home").co_run)
     assert logged_lines[1][1].startswith("'user' failed: RequirementFailed: ")
@@ -169,7 +169,7 @@ def test_blocked_critical_job_is_logged(virtual: Virtual, logged_lines: list[tup
 
 
 def test_timeout_of_the_run_is_logged(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """The line names the run and its timeout."""
+    """The timeout of a run is logged with the run's label and the timeout."""
     virtual(Scheduler(Job(nap, 9), Job(fail_after, 0), timeout=3, label="home").co_run)
     time, line = logged_lines[-1]
     assert time == 3
@@ -178,7 +178,7 @@ def test_timeout_of_the_run_is_logged(virtual: Virtual, logged_lines: list[tuple
 
 
 def test_failures_of_commands_are_counted_separately_for_each_program(caplog: pytest.LogCaptureFixture) -> None:
-    """A failed program is not hidden because another one failed before; failures of the same program are counted."""
+    """Failures of different programs each have a line in the log; failures of the same program are counted."""
     bad = [CommandJob(["false"], label="false") for _ in range(3)]
     Scheduler(bad, CommandJob(["sh", "-c", "exit 3"]), jobs_window=1).run()
     assert sorted(line.split("; ")[0] for line in caplog.messages if "failed: " in line) == [
@@ -189,7 +189,7 @@ def test_failures_of_commands_are_counted_separately_for_each_program(caplog: py
 
 
 def test_jobs_that_are_not_kept_need_no_debrief(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """With `keep_jobs=False` the lines do not advise `debrief`, which has nothing to show."""
+    """With `keep_jobs=False` the log does not advise `debrief()`, which would have nothing to show."""
 
     async def main() -> None:
         async with Scheduler(keep_jobs=False, label="home") as scheduler:
@@ -203,7 +203,7 @@ def test_jobs_that_are_not_kept_need_no_debrief(virtual: Virtual, logged_lines: 
 
 
 def test_logged_exception_is_one_short_line(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """A text of many lines or of a megabyte, or with control characters, becomes one short line."""
+    """An exception whose text is long, has many lines or control characters is logged as one short line."""
     texts = ["two\nlines", "x" * 1_000_000, "\x1b[31mred"]
     for text in texts:
         virtual(Scheduler(Job(fail_after, 0, OSError, text)).co_run)
@@ -250,13 +250,13 @@ def test_failure_line_names_the_backend_that_the_job_needs(
     body: Callable[[], Awaitable[None]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A job for the other library fails, and its line names the `backend=` to use."""
+    """A job that needs the other async library fails, and the log names the `backend=` to use."""
     Scheduler(Job(body)).run(backend=backend)
     assert f'run it with backend="{other}"' in caplog.messages[0]
 
 
 def test_log_handler_that_raises_does_not_end_the_run(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user's handler of the log that raises does not end the run."""
+    """A user's log handler that raises does not end the run."""
 
     class Broken(logging.Filter):
         def filter(self, record: Any) -> bool:
@@ -269,7 +269,7 @@ def test_log_handler_that_raises_does_not_end_the_run(virtual: Virtual, monkeypa
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_script_without_logging_setup_prints_failure_lines_to_stderr(backend: str) -> None:
-    """In a plain script the line of a failure is on standard error."""
+    """In a script that does not configure logging, the line about a failure goes to standard error."""
     code = (
         "from trioflow import Job, Scheduler\n"
         "async def f(): raise ValueError('why')\n"
@@ -282,7 +282,7 @@ def test_script_without_logging_setup_prints_failure_lines_to_stderr(backend: st
 def test_repeated_failure_in_attempts_of_a_nested_scheduler_has_one_line(
     virtual: Virtual, logged_lines: list[tuple[float, str]]
 ) -> None:
-    """The scheduler's critical job fails in each attempt; the later failures are logged as a number."""
+    """If a nested scheduler fails alike in each attempt, the first failure is logged, and the others are counted."""
     inner = Scheduler(Job(fail_after, 0.1, label="x", critical=True), label="inner", retry=5)
     virtual(Scheduler(inner, label="home").co_run)
     assert [line for _, line in logged_lines] == [
@@ -295,7 +295,7 @@ def test_repeated_failure_in_attempts_of_a_nested_scheduler_has_one_line(
 def test_second_failed_attempt_of_a_nested_scheduler_is_logged_as_once_more(
     virtual: Virtual, logged_lines: list[tuple[float, str]]
 ) -> None:
-    """The last attempt succeeds; each of the two failures before it has a line."""
+    """If two attempts of a nested scheduler fail alike, and the third succeeds, each failure has a log line."""
     left = [1, 1]
 
     async def fail_twice() -> None:

@@ -40,7 +40,7 @@ CASES = [(shape, checkpoints) for shape in SHAPES for checkpoints in (0, 1) if (
 def test_jobs_run_for_about_a_millisecond_between_turns_of_the_loop(
     virtual: Virtual, shape: str, checkpoints: int
 ) -> None:
-    """The millisecond is for all jobs together, of 0.1 ms each, nested ones included.
+    """All jobs together, nested ones included, run for about a millisecond between two turns of the loop.
 
     Each nested run once had a millisecond of its own: 40 of them kept everything else waiting for 16.
     """
@@ -70,7 +70,7 @@ def test_jobs_run_for_about_a_millisecond_between_turns_of_the_loop(
 
 @pytest.mark.parametrize("again", [False, True])
 def test_concurrent_runs_in_one_loop_share_a_millisecond_per_turn(virtual: Virtual, again: bool) -> None:
-    """A program with a run for each request needs this: here 40 runs have a millisecond per turn together.
+    """All runs in a loop together have a millisecond per turn, as programs with a run for each request need.
 
     Each run once had a millisecond of its own, and they kept everything else waiting for 40.
     """
@@ -102,8 +102,8 @@ def test_concurrent_runs_in_one_loop_share_a_millisecond_per_turn(virtual: Virtu
     assert max(gaps) < 0.005
 
 
-def test_the_number_of_waiting_workers_follows_the_last_iteration() -> None:
-    """Twice as many workers as found time left in the last turn, within limits."""
+def test_the_limit_of_waiting_workers_follows_the_last_turn() -> None:
+    """Twice as many workers may wait for a turn as had time in the last one, within bounds."""
     turn = TimeSlice(lambda: 0.0, cast(Any, None))
     for found, most in [(1, 2), (5, 10), (12, 24), (13, 24)]:
         last = turn.turn_number
@@ -114,7 +114,7 @@ def test_the_number_of_waiting_workers_follows_the_last_iteration() -> None:
 
 
 def test_workers_beyond_the_limit_queue_for_a_turn() -> None:
-    """Only `most` workers wait for a turn; the others queue."""
+    """Only a limited number of workers wait for the next turn of the loop; the others queue."""
 
     @types.coroutine
     def suspended(*_: object) -> Generator[None]:
@@ -163,7 +163,7 @@ def test_few_workers_wake_in_a_turn_that_one_job_uses_up(virtual: Virtual, monke
 
 @pytest.mark.parametrize("end", ["cancel", "critical", "timeout", "drain"])
 def test_runs_whose_workers_queue_for_a_turn_may_be_stopped(virtual: Virtual, end: str) -> None:
-    """Workers leave the queue when their run stops, and those behind them go on."""
+    """When a run stops, its workers leave the queue for a turn, and those behind them go on."""
     started: list[str] = []
 
     async def work(name: str) -> None:
@@ -210,7 +210,7 @@ def test_ended_run_does_not_wait_for_its_workers_in_the_queue_for_a_turn(virtual
 
 
 def test_a_finished_run_can_be_garbage_collected(virtual: Virtual) -> None:
-    """The record that the runs of a loop share refers to none that is over."""
+    """A finished run can be collected: the record that all runs of a loop share does not refer to it."""
 
     async def main() -> None:
         scheduler = Scheduler([Job(nothing) for _ in range(30)])
@@ -225,7 +225,7 @@ def test_a_finished_run_can_be_garbage_collected(virtual: Virtual) -> None:
 
 
 def test_thousands_of_jobs_that_never_await_leave_turns_to_other_tasks(virtual: Virtual) -> None:
-    """Beside 20,000 such jobs another task gets many turns, though no time passes."""
+    """Beside 20,000 jobs that never await, another task still gets many turns of the loop."""
     seen: list[int] = []
     done: list[int] = []
 

@@ -52,7 +52,7 @@ class Calls(AbstractJob[Any]):
 
 
 class Watch(Instrument):
-    """Records the events that it receives."""
+    """An instrument that records the events that it receives."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
@@ -90,7 +90,7 @@ KINDS: dict[str, Callable[..., AbstractJob[Any]]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_jobs_end_alike_on_and_off_the_hot_path(virtual: Virtual, kind: str) -> None:
-    """The same functions have the same outcomes in plain jobs and in jobs off the hot path."""
+    """The same functions end alike in plain jobs, on the hot path, and in jobs of another kind, off it."""
 
     def scenario(make: Callable[..., AbstractJob[Any]]) -> Scheduler:
         jobs = [make(nap, 1, "value"), make(nothing), make(fail, 1), make(fail, 0), make(anyio.lowlevel.checkpoint)]
@@ -103,7 +103,7 @@ def test_jobs_end_alike_on_and_off_the_hot_path(virtual: Virtual, kind: str) -> 
 
 
 def test_forever_job_without_a_timeout_ends_like_one_with_a_timeout(virtual: Virtual) -> None:
-    """The timeout never expires; the jobs end in various ways."""
+    """Forever jobs end alike with a timeout that never expires and without one, in whatever way they end."""
 
     def scenario(**options: Any) -> Scheduler:
         endless = [Job(function, *args, forever=True, **options) for function, *args in ENDLESS]
@@ -123,7 +123,7 @@ ENDLESS: list[tuple[Any, ...]] = [(anyio.sleep_forever,), (nap, 1, "value"), (fa
 @pytest.mark.parametrize("number", [1, 2, 4, 5, 6, 40])
 @pytest.mark.parametrize("fails", [False, True])
 def test_any_number_of_successors_starts_in_the_order_added(virtual: Virtual, number: int, fails: bool) -> None:
-    """All successors start when the job has settled, on the hot path and off it."""
+    """All successors of a job start as soon as it has settled, in the order added, however many there are."""
     first = Job(fail if fails else nap, 1)
     followers = [Job(nap, 1, label=str(place), required=first) for place in range(number)]
     watch = Watch()
@@ -136,7 +136,7 @@ def test_any_number_of_successors_starts_in_the_order_added(virtual: Virtual, nu
 
 
 def test_instruments_do_not_change_the_start_order_of_entry_jobs(virtual: Virtual) -> None:
-    """With instruments, entry jobs become ready one by one; without, all while the graph is linked."""
+    """Entry jobs start in the same order with instruments, when each is queued by itself, as without."""
 
     def scenario(order: list[int]) -> Scheduler:
         async def start(number: int) -> None:
@@ -191,7 +191,7 @@ def test_inputs_imply_the_same_rule_as_run_if_succeeded(virtual: Virtual, how: A
 
 
 def test_hooks_get_the_same_events_for_jobs_on_and_off_the_hot_path(virtual: Virtual) -> None:
-    """Each event comes once, and in the same order."""
+    """On and off the hot path, hooks get each event of a job once, and in the same order."""
 
     def told(**options: Any) -> list[tuple[str, str]]:
         watch = Watch()
@@ -265,7 +265,7 @@ BODIES = [in_a_sleep, in_scopes, in_a_group, in_a_shield, again_and_again, while
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("options", [{}, {"timeout": 99}, {"forever": True}], ids=str)
 def test_cancel_of_a_job_acts_like_a_cancel_scope_around_its_body(virtual: Virtual, body: Any, options: Any) -> None:
-    """A job that is cancelled alone sees what a function sees in a cancel scope that was there from the first."""
+    """A job that is cancelled alone behaves like a function in a cancel scope that is cancelled."""
     in_scope: list[Any] = []
     in_job: list[Any] = []
 
@@ -287,7 +287,7 @@ def test_cancel_of_a_job_acts_like_a_cancel_scope_around_its_body(virtual: Virtu
 
 @pytest.mark.parametrize("body", BODIES)
 def test_timeout_of_the_run_acts_on_a_body_like_cancel_of_its_job(virtual: Virtual, body: Any) -> None:
-    """A body notices no difference between the common cancellation of all jobs and that of its own job."""
+    """A body notices no difference between a timeout of the run and `cancel()` of its own job."""
     alone: list[Any] = []
     together: list[Any] = []
     one, other = Job(body, alone), Job(body, together)
@@ -300,7 +300,7 @@ def test_timeout_of_the_run_acts_on_a_body_like_cancel_of_its_job(virtual: Virtu
 
 @pytest.mark.fast_way
 def test_cancelled_jobs_leave_no_tasks_or_scopes_in_the_run(virtual: Virtual) -> None:
-    """After many single cancellations a run holds no more tasks and scopes than before the first."""
+    """However many jobs were cancelled one by one, the run holds no more tasks and scopes than before."""
     sizes: set[tuple[int, ...]] = set()
 
     def size() -> tuple[int, ...]:
@@ -332,7 +332,7 @@ def test_cancelled_jobs_leave_no_tasks_or_scopes_in_the_run(virtual: Virtual) ->
 
 @pytest.mark.parametrize("native", [False, True])
 def test_jobs_that_share_a_task_are_isolated_as_in_separate_tasks(virtual: Virtual, native: bool) -> None:
-    """The next job finds the task as new, whatever the job before left in it."""
+    """Whatever a job leaves behind in its task, the next job in it finds it as if it were new."""
 
     async def change() -> None:
         plain.set("changed")
@@ -363,7 +363,7 @@ def test_jobs_that_share_a_task_are_isolated_as_in_separate_tasks(virtual: Virtu
 
 @pytest.mark.fast_way
 def test_job_that_awaits_once_takes_one_turn_of_the_loop(virtual: Virtual) -> None:
-    """Jobs of two milliseconds that await once take about one turn of the loop each: the one that they awaited."""
+    """Each job that awaits once and works for two milliseconds takes one turn of the loop, for its await."""
     turns: list[float] = []
 
     async def work() -> None:
@@ -396,7 +396,7 @@ async def turns_until_begun(jobs: list[Job[Any]]) -> int:
 
 @pytest.mark.fast_way
 def test_many_jobs_that_block_start_in_few_turns(virtual: Virtual) -> None:
-    """When jobs block for long, several of them start in each turn of the loop, and more the more have blocked."""
+    """Of jobs that block for long, several start in each turn of the loop, and more the more have blocked."""
     jobs = naps(600)
     counter = Job(lambda: turns_until_begun(jobs))
     assert virtual(Scheduler(counter, jobs).co_run)
@@ -405,7 +405,7 @@ def test_many_jobs_that_block_start_in_few_turns(virtual: Virtual) -> None:
 
 @pytest.mark.fast_way
 def test_many_jobs_that_become_ready_together_start_in_few_turns(virtual: Virtual) -> None:
-    """The jobs before them have left workers that wait for a job."""
+    """Many jobs that become ready together start within four turns of the loop, on workers that earlier jobs left."""
     first = naps(24)
     middle = Job(nap, 1, required=first)
     last = naps(24, required=middle)
@@ -431,7 +431,7 @@ def test_few_tasks_run_many_jobs(virtual: Virtual, options: Any) -> None:
 @pytest.mark.fast_way
 @pytest.mark.parametrize("jobs", [0, 1, 30])
 def test_a_run_whose_jobs_never_wait_is_over_in_few_turns(virtual: Virtual, jobs: int) -> None:
-    """The run begins and ends in one turn of the loop, or in two."""
+    """A run whose jobs never wait begins and ends within two turns of the loop."""
     turns: list[int] = []
 
     async def tick() -> None:
@@ -454,7 +454,7 @@ def test_a_run_whose_jobs_never_wait_is_over_in_few_turns(virtual: Virtual, jobs
 def test_start_order_does_not_depend_on_the_number_of_searching_workers(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, window: int | None, searchers: int
 ) -> None:
-    """Jobs that block start in the order added and at the same times, and all slots are free in the end."""
+    """However many workers look for jobs at once, jobs start in the order added, and all slots are free in the end."""
     monkeypatch.setattr(_workers, "MIN_SEARCHERS", searchers)
     monkeypatch.setattr(_workers, "MAX_SEARCHERS", searchers)
     order: list[int] = []

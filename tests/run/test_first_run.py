@@ -26,7 +26,7 @@ job = Job(look)
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 @pytest.mark.parametrize("in_a_loop", [False, True])
 def test_the_first_job_waits_for_no_import_of_anyio(backend: str, in_a_loop: bool) -> None:
-    """anyio imports its part for trio at its first call: that kept the loop still for 14 to 100 ms of the first job."""
+    """anyio's part for trio was once imported during the first job, which kept the loop still for 14 to 100 ms."""
     run = (
         f"anyio.run(Scheduler(job).co_run, backend={backend!r})"
         if in_a_loop
@@ -39,12 +39,12 @@ def test_the_first_job_waits_for_no_import_of_anyio(backend: str, in_a_loop: boo
 
 
 def test_the_error_names_a_backend_library_that_cannot_be_imported(tmp_path: Path) -> None:
-    """An `attrs.py` beside the program hides the library that trio needs; the log once named private attributes."""
+    """An `attrs.py` beside the program, which hides the library that trio needs, gives an error that explains this."""
     (tmp_path / "attrs.py").write_text("")
     (tmp_path / "program.py").write_text(f"{BEFORE}\nScheduler(job).run()")
     done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, check=False)
     last = done.stderr.splitlines()[-1]
     assert last.startswith("ImportError: trio cannot be imported, so backend='trio' cannot be used: ")
     assert "attrs" in last
-    assert last.endswith("; does a file of yours hide a library of the same name?")
+    assert last.endswith("; does one of your files shadow a library of the same name?")
     assert "private attributes" not in done.stderr

@@ -27,7 +27,7 @@ def endless(**options: Any) -> Job[None]:
 
 
 def test_forever_job_receives_messages_that_are_already_in_a_channel(virtual: Virtual) -> None:
-    """When all others have settled, a forever job has 16 turns of the loop to receive what was sent."""
+    """When all other jobs have settled, a forever job has 16 turns of the loop to receive what was sent."""
     got: list[int] = []
 
     async def main() -> bool:
@@ -49,7 +49,7 @@ def test_forever_job_receives_messages_that_are_already_in_a_channel(virtual: Vi
 
 
 def test_jobs_added_by_a_forever_job_in_its_last_turns_prolong_the_run(virtual: Virtual) -> None:
-    """A job that a forever job adds in its last turns is run to its end, and the forever job lives as long."""
+    """A job that a forever job adds in its last turns is run to its end, and the forever job lives until then."""
     added = Job(nap, 5)
 
     async def add() -> None:
@@ -65,10 +65,7 @@ def test_jobs_added_by_a_forever_job_in_its_last_turns_prolong_the_run(virtual: 
 
 
 def test_last_turns_of_a_forever_job_count_from_the_last_settled_job(virtual: Virtual) -> None:
-    """Messages of a job that was added in the last turns are received: the 16 turns start again.
-
-    They were counted from the first time that all had settled, so the listener had only 2 left.
-    """
+    """If a job is added in the last turns of a forever job, its 16 turns start again; once only 2 were left."""
     got: list[int] = []
 
     async def main() -> bool:
@@ -94,7 +91,7 @@ def test_last_turns_of_a_forever_job_count_from_the_last_settled_job(virtual: Vi
 
 
 def test_run_ends_although_its_last_worker_continues_with_a_forever_job(virtual: Virtual) -> None:
-    """The worker of the last ordinary job may continue with a forever job, and must report the end first."""
+    """The worker of the last ordinary job must report its end before it may continue with a forever job."""
     last = Job(nap, 1)
     assert virtual(timed, Scheduler(last, endless(required=last))) == (True, 1)
 
@@ -107,8 +104,8 @@ def test_forever_job_starts_without_a_slot_after_jobs_that_need_one(virtual: Vir
     assert forever.started_at == 1
 
 
-def test_forever_job_with_own_task_keeps_its_place_in_the_order(virtual: Virtual) -> None:
-    """The worker of the job before cannot run it, so another worker takes it from the queue of forever jobs."""
+def test_forever_job_with_own_task_starts_at_once(virtual: Virtual) -> None:
+    """A forever job with `own_task` starts at once, though the worker of the job before it cannot run it."""
     first = Job(nothing)
     forever = [endless(required=first, own_task=True) for _ in range(2)]
     assert virtual(timed, Scheduler(first, forever, Job(nap, 5, required=first), jobs_window=1)) == (True, 5)
@@ -120,14 +117,14 @@ def test_forever_job_with_own_task_keeps_its_place_in_the_order(virtual: Virtual
 
 @pytest.mark.parametrize("window", [None, 1])
 def test_forever_jobs_alone_run_until_they_return(virtual: Virtual, window: int | None) -> None:
-    """Without other jobs the run lasts until the last forever job has returned, and is True."""
+    """A run of forever jobs alone lasts until the last of them has returned, and is True."""
     scheduler = Scheduler(Job(nap, 3, forever=True), Job(nap, 5, forever=True), jobs_window=window)
     assert virtual(timed, scheduler) == (True, 5)
     assert [job.state for job in scheduler] == [SUCCEEDED, SUCCEEDED]
 
 
 def test_forever_jobs_alone_run_until_the_timeout(virtual: Virtual) -> None:
-    """Without other jobs, the run lasts until its timeout if the forever jobs do not return."""
+    """A run of forever jobs alone that do not return lasts until its timeout."""
     scheduler = Scheduler(endless(), Job(nap, 1, forever=True))
     assert virtual(functools.partial(timed, scheduler, timeout=5)) == (False, 5)
     assert [job.state for job in scheduler] == [CANCELLED, SUCCEEDED]
@@ -137,14 +134,14 @@ def test_forever_jobs_alone_run_until_the_timeout(virtual: Virtual) -> None:
 
 
 def test_forever_job_that_returns_does_not_end_the_run(virtual: Virtual) -> None:
-    """The forever job has SUCCEEDED."""
+    """A forever job that returns has SUCCEEDED, and the run goes on."""
     scheduler = Scheduler(Job(nap, 1, forever=True), Job(nap, 3))
     assert virtual(timed, scheduler) == (True, 3)
     assert [job.state for job in scheduler] == [SUCCEEDED, SUCCEEDED]
 
 
 def test_forever_job_that_raises_counts_as_any_failure(virtual: Virtual) -> None:
-    """If not critical, its failure leaves the run True; if critical, it ends the run and is the culprit."""
+    """A forever job that fails leaves the run True if it is not critical, or else ends the run and is the culprit."""
     scheduler = Scheduler(bad := Job(fail, 1, forever=True), Job(nap, 3))
     assert virtual(timed, scheduler) == (True, 3)
     assert bad.state is FAILED
@@ -154,7 +151,7 @@ def test_forever_job_that_raises_counts_as_any_failure(virtual: Virtual) -> None
 
 
 def test_cancel_of_a_forever_job_does_not_end_the_run(virtual: Virtual) -> None:
-    """Only the forever job ends."""
+    """`cancel()` of a forever job ends that job alone, and the run goes on."""
     forever = endless()
 
     async def cancel() -> None:
@@ -170,7 +167,7 @@ def test_cancel_of_a_forever_job_does_not_end_the_run(virtual: Virtual) -> None:
 
 
 def test_forever_job_waits_for_its_requirements(virtual: Virtual) -> None:
-    """A forever job starts when its requirements have settled; if the run ends before, it stays IDLE."""
+    """A forever job starts when its requirements have settled, and stays IDLE if the run ends before that."""
     first = Job(nap, 2)
     late = Job(anyio.sleep_forever, forever=True, required=first)
     scheduler = Scheduler(first, late, Job(nap, 5))
@@ -211,7 +208,7 @@ def test_run_of_no_op_and_forever_jobs_in_any_order_ends(virtual: Virtual, lengt
 @pytest.mark.parametrize("window", [None, 1])
 @pytest.mark.parametrize("length", [2, 3])
 def test_run_of_forever_jobs_that_require_no_op_jobs_ends(virtual: Virtual, length: int, window: int | None) -> None:
-    """No-op, napping and forever jobs in any order each require the ordinary ones before them."""
+    """A run ends whose forever jobs each require the no-op and napping jobs before them, in any order of these."""
 
     async def main() -> None:
         for names in itertools.product(PIECES, repeat=length):

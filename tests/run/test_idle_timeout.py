@@ -41,7 +41,7 @@ async def report(times: int, every: float, then: float = 0.0) -> str:
 
 
 def test_fraction_done_is_the_last_reported_progress(virtual: Virtual) -> None:
-    """The value stays after the end; it is None if the job has reported nothing."""
+    """`fraction_done` is the last reported progress, also after the end, and None if nothing was reported."""
     job, silent = Job(report, 4, 1), Job(nap, 1)
     seen: list[float | None] = []
 
@@ -57,7 +57,7 @@ def test_fraction_done_is_the_last_reported_progress(virtual: Virtual) -> None:
 
 
 def test_each_attempt_begins_without_progress(virtual: Virtual) -> None:
-    """The progress of an earlier attempt, call or run does not count in the next one."""
+    """Each attempt, call or run of a job begins without the progress of an earlier one."""
     seen: list[float | None] = []
 
     async def fails() -> None:
@@ -92,7 +92,7 @@ def test_each_attempt_begins_without_progress(virtual: Virtual) -> None:
 def test_progress_that_is_no_fraction_from_0_to_1_is_rejected(
     virtual: Virtual, given: Any, error: type[Exception]
 ) -> None:
-    """The error has the job's name, and what to give."""
+    """Progress that is not a number from 0 to 1 raises an error that names the job and says what to give."""
 
     async def wrong() -> None:
         current_job().progress(given)
@@ -104,7 +104,7 @@ def test_progress_that_is_no_fraction_from_0_to_1_is_rejected(
 
 
 def test_progress_of_an_idle_job_or_a_scheduler_raises() -> None:
-    """A job has no progress before the start or after the end, and a scheduler's progress is that of its jobs."""
+    """Only running jobs can report progress: neither idle or ended ones, nor schedulers."""
     job = Job(nap, 0, label="still")
     with pytest.raises(RuntimeError, match="'still': it is idle; call it while the job runs"):
         job.progress(0.4)
@@ -113,7 +113,7 @@ def test_progress_of_an_idle_job_or_a_scheduler_raises() -> None:
 
 
 def test_idle_timeout_that_is_not_positive_is_rejected() -> None:
-    """An `idle_timeout` is checked as a timeout is, and `on_timeout` needs one of the two."""
+    """An `idle_timeout` must be positive, and `on_timeout` needs a timeout or an idle timeout."""
     with pytest.raises(ValueError, match=r"idle_timeout=0 of 'x': give a positive number of seconds"):
         Job(nap, 0, label="x", idle_timeout=0)
     with pytest.raises(ValueError, match=r"give timeout= or idle_timeout= too"):
@@ -125,7 +125,7 @@ def test_idle_timeout_that_is_not_positive_is_rejected() -> None:
 
 @pytest.mark.parametrize("own_task", [False, True])
 def test_a_job_without_progress_fails_after_its_idle_timeout(virtual: Virtual, own_task: bool) -> None:
-    """A job may take any time while it reports; after the silence it is FAILED, with an error that names it."""
+    """A job may run for any time while it reports progress, and fails when it has reported none for `idle_timeout`."""
     job = Job(report, 5, 2, math.inf, idle_timeout=3, own_task=own_task, label="slow")
     scheduler = Scheduler(job, Job(nap, 1, idle_timeout=2))
     assert virtual(timed, scheduler) == (True, 13)
@@ -139,7 +139,7 @@ def test_a_job_without_progress_fails_after_its_idle_timeout(virtual: Virtual, o
 
 
 def test_any_progress_call_restarts_the_idle_timeout(virtual: Virtual) -> None:
-    """A call without a fraction counts, and so does a call by another job."""
+    """Each call of `progress()` restarts the idle timeout, even without a fraction or from another job."""
 
     async def tick() -> None:
         for _ in range(5):
@@ -160,7 +160,7 @@ def test_any_progress_call_restarts_the_idle_timeout(virtual: Virtual) -> None:
 
 
 def test_progress_reported_in_time_counts_although_the_loop_was_blocked(virtual: Virtual) -> None:
-    """A sign of life that is on its way when the time is over has some turns of the loop to arrive."""
+    """Progress that arrives late because the loop was blocked still counts, within some turns after the deadline."""
     job = Job(nap, 8, idle_timeout=5)
 
     async def hold() -> None:
@@ -174,7 +174,7 @@ def test_progress_reported_in_time_counts_although_the_loop_was_blocked(virtual:
 
 
 def test_timeout_and_idle_timeout_both_apply(virtual: Virtual) -> None:
-    """Whichever expires first ends the call, and the error is about that one."""
+    """Of a timeout and an idle timeout, the one that expires first ends the job, and the error is about that one."""
     both = {"idle_timeout": 3, "timeout": 7}
     late, silent = Job(report, 9, 2, **both), Job(report, 1, 2, 99, **both)
     assert virtual(timed, Scheduler(late, silent)) == (True, 7)
@@ -184,7 +184,7 @@ def test_timeout_and_idle_timeout_both_apply(virtual: Virtual) -> None:
 
 
 def test_on_timeout_restarts_and_retry_apply_to_an_idle_timeout(virtual: Virtual) -> None:
-    """Each call has its whole idle timeout again."""
+    """`on_timeout`, `restarts` and `retry` apply to an idle timeout, and each call has all of it again."""
     moves_on = Job(report, 1, 2, 99, idle_timeout=3, on_timeout="move_on", critical=True)
     restarts = Job(report, 1, 2, 99, idle_timeout=3, on_timeout="restart", restarts=2)
     retried = Job(report, 1, 2, 99, idle_timeout=3, retry=1)
@@ -195,7 +195,7 @@ def test_on_timeout_restarts_and_retry_apply_to_an_idle_timeout(virtual: Virtual
 
 
 def test_idle_timeout_of_a_critical_job_stops_the_run(virtual: Virtual) -> None:
-    """An idle timeout is a failure like any other."""
+    """A critical job that exceeds its idle timeout stops the run, as with any other failure."""
     job = Job(nap, 99, idle_timeout=2, critical=True)
     scheduler = Scheduler(job, Job(nap, 99))
     assert virtual(timed, scheduler) == (False, 2)
@@ -203,7 +203,7 @@ def test_idle_timeout_of_a_critical_job_stops_the_run(virtual: Virtual) -> None:
 
 
 def test_idle_timeout_of_a_service_ends_when_the_service_is_ready(virtual: Virtual) -> None:
-    """The idle timeout of a service, like its timeout, counts until it is ready."""
+    """The idle timeout of a service, like its timeout, no longer counts once the service is ready."""
 
     async def serve(seconds: float, *, task_status: Any) -> None:
         for _ in range(3):
@@ -218,7 +218,7 @@ def test_idle_timeout_of_a_service_ends_when_the_service_is_ready(virtual: Virtu
 
 
 def test_idle_deadlines_of_many_jobs_are_independent(virtual: Virtual) -> None:
-    """Jobs with a thousand reports, and later jobs on the same worker, each end at their own time."""
+    """The idle timeout of one job does not affect others, not even later jobs on the same worker."""
     busy = Job(report, 9, 0.5, idle_timeout=1)
 
     async def often() -> None:
@@ -237,7 +237,7 @@ def test_idle_deadlines_of_many_jobs_are_independent(virtual: Virtual) -> None:
 
 
 def test_nested_scheduler_without_events_fails_after_its_idle_timeout(virtual: Virtual) -> None:
-    """A job that starts, ends or reports, at any depth, restarts the idle timeout."""
+    """A nested scheduler fails if no job inside, at any depth, starts, ends or reports for its idle timeout."""
     deep = Scheduler(Job(report, 4, 2), Job(nap, 99))
     inner = Scheduler(deep, label="inner", idle_timeout=3)
     assert virtual(timed, Scheduler(inner, Job(nap, 50))) == (True, 50)
@@ -249,7 +249,7 @@ def test_nested_scheduler_without_events_fails_after_its_idle_timeout(virtual: V
 
 
 def test_outermost_scheduler_without_events_ends_after_its_idle_timeout(virtual: Virtual) -> None:
-    """The result is False; the error of `check=True` says what was missing."""
+    """A run without events for its idle timeout returns False; with `check=True` the error says what was missing."""
     scheduler = Scheduler(Job(report, 3, 1), Job(nap, 99), idle_timeout=2, label="night")
     assert virtual(timed, scheduler) == (False, 5)
     assert (scheduler.stop_reason, scheduler.timed_out) == (StopReason.TIMEOUT, True)
@@ -258,14 +258,14 @@ def test_outermost_scheduler_without_events_ends_after_its_idle_timeout(virtual:
 
 
 def test_busy_scheduler_runs_for_longer_than_its_idle_timeout(virtual: Virtual) -> None:
-    """One job after the other ends, for much longer than `idle_timeout`; then the scheduler may run again."""
+    """A scheduler whose jobs end one after the other may run for much longer than its idle timeout, and run again."""
     scheduler = Scheduler(*(Job(nap, 2) for _ in range(10)), jobs_window=1, idle_timeout=3)
     for _ in range(2):
         assert virtual(timed, scheduler) == (True, 20)
 
 
 def test_the_error_names_the_timeout_that_ended_the_run(virtual: Virtual) -> None:
-    """The error is about the limit that ended the run, and not about the other one."""
+    """If a run has a timeout and an idle timeout, the error is about the one that ended it."""
     scheduler = Scheduler(*(Job(nap, 2) for _ in range(10)), jobs_window=1, idle_timeout=3, timeout=7, label="night")
     with pytest.raises(JobTimeout) as caught:
         virtual(functools.partial(scheduler.co_run, check=True))
@@ -273,7 +273,7 @@ def test_the_error_names_the_timeout_that_ended_the_run(virtual: Virtual) -> Non
 
 
 def test_each_restart_of_a_nested_scheduler_has_a_new_idle_timeout(virtual: Virtual) -> None:
-    """Each call of the nested scheduler has an idle timeout of its own."""
+    """Each restart of a nested scheduler has its whole idle timeout again."""
     inner = Scheduler(Job(nap, 99), idle_timeout=3, on_timeout="restart", restarts=1)
     moves_on = Scheduler(Job(nap, 99), idle_timeout=3, on_timeout="move_on")
     assert virtual(timed, Scheduler(inner, moves_on)) == (True, 6)
@@ -284,7 +284,7 @@ def test_each_restart_of_a_nested_scheduler_has_a_new_idle_timeout(virtual: Virt
 
 
 def test_a_thread_may_report_progress(backend: str) -> None:
-    """A thread may report as often as it likes; the run takes the latest."""
+    """A thread may report progress as often as it likes; the run takes the latest."""
 
     def work() -> None:
         for number in range(2000):
@@ -303,7 +303,7 @@ def test_a_thread_may_report_progress(backend: str) -> None:
 
 @patiently(0.2, 2)
 def test_a_thread_that_reports_is_not_idle(backend: str, unit: float) -> None:
-    """Signs of life of a thread reach the run; without them, the job fails when the function has ended."""
+    """A thread job that reports progress is not idle; one that does not fails once its function has returned."""
 
     def work() -> None:
         for _ in range(6):

@@ -19,7 +19,7 @@ seen: contextvars.ContextVar[str] = contextvars.ContextVar("seen", default="noth
 
 
 class Names(Instrument):
-    """Sets a variable to the label of each job, and notes what it is at each hook."""
+    """An instrument that sets a variable to the label of each job, and notes its value at each hook."""
 
     def __init__(self) -> None:
         self.at: list[str] = []
@@ -55,7 +55,7 @@ async def look(*_: object) -> str:
 
 
 def test_a_variable_set_in_job_started_is_seen_by_this_job_alone(virtual: Virtual) -> None:
-    """The body sees it before and after it waits, in its tasks, threads, attempts and hooks; no other job does."""
+    """A variable set in `job_started` is seen in all tasks, threads and attempts of the job, and by no other job."""
     tried = iter([OSError("once"), None])
 
     async def again() -> str:
@@ -75,7 +75,7 @@ def test_a_variable_set_in_job_started_is_seen_by_this_job_alone(virtual: Virtua
 
 
 def test_jobs_of_a_nested_scheduler_inherit_its_variables(virtual: Virtual) -> None:
-    """The jobs of the nested scheduler begin with its variables, and then set their own."""
+    """Variables that an instrument sets for a nested scheduler are inherited by its jobs, before it sets their own."""
 
     class Path(Instrument):
         def job_started(self, scheduler: Any, job: Any) -> None:
@@ -91,7 +91,7 @@ def test_jobs_of_a_nested_scheduler_inherit_its_variables(virtual: Virtual) -> N
 
 
 def test_services_forever_jobs_and_clean_up_jobs_have_their_own_context(virtual: Virtual) -> None:
-    """A job that ends by a timeout, or is cancelled, has its own context as well."""
+    """Services, forever jobs and clean-up jobs have contexts of their own, as have jobs that time out."""
 
     async def serve(*, task_status: Any) -> None:
         task_status.started(seen.get())
@@ -119,7 +119,7 @@ def test_services_forever_jobs_and_clean_up_jobs_have_their_own_context(virtual:
 
 
 def test_a_variable_set_at_the_end_of_a_blocked_job_is_seen_by_no_job(virtual: Virtual) -> None:
-    """The hook is called in the task of another job, which runs no further job."""
+    """A variable that a hook sets at the end of a BLOCKED job, in the task of another job, is seen by no job."""
 
     async def fails() -> None:
         raise OSError
@@ -137,7 +137,7 @@ def test_a_variable_set_at_the_end_of_a_blocked_job_is_seen_by_no_job(virtual: V
 
 
 def test_an_instrument_that_raises_does_not_affect_variables_of_another(virtual: Virtual) -> None:
-    """An exception of another instrument removes that instrument alone."""
+    """When an instrument raises and is removed, variables that another one has set stay."""
 
     class Raises(Instrument):
         def job_started(self, scheduler: Any, job: Any) -> None:
@@ -175,7 +175,7 @@ class Once:
 
 @pytest.mark.parametrize("make", [Plain, Once])
 def test_any_awaitable_that_a_function_returns_sees_the_variables_of_its_job(virtual: Virtual, make: Any) -> None:
-    """A return value that is not awaitable is rejected as always."""
+    """Whatever kind of awaitable a function returns, it sees the variables of its job; other values are rejected."""
     job, wrong = Job(lambda: make(), label="job"), Job(lambda: int("3"), label="wrong")
     assert virtual(Scheduler(job, wrong, instruments=[Names()]).co_run)
     assert job.result() == "job"
@@ -183,7 +183,7 @@ def test_any_awaitable_that_a_function_returns_sees_the_variables_of_its_job(vir
 
 
 def test_a_job_that_hangs_is_logged_with_its_stack(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """The path from the worker to the body is found in the job's own context, too."""
+    """The stack of a job that hangs is logged even if the body runs in a context of its own."""
 
     async def hangs() -> None:
         try:
@@ -198,7 +198,7 @@ def test_a_job_that_hangs_is_logged_with_its_stack(virtual: Virtual, caplog: pyt
 
 
 def test_a_generator_is_closed_in_the_context_where_it_was_begun(virtual: Virtual) -> None:
-    """A token of a variable, taken in the body, can be given back there when the job is cancelled."""
+    """A context variable that a body set can be reset there by its token when the job is cancelled."""
     given_back: list[str] = []
 
     async def steps() -> AsyncIterator[int]:

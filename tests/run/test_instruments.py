@@ -35,7 +35,7 @@ def recorder() -> Any:
 
 
 def test_hooks_of_a_run_are_called_in_order(virtual: Virtual) -> None:
-    """before_run, then for each job scheduled, started, attempt, finished, then after_run; nested events in between."""
+    """The hooks come in order: before_run; scheduled, started, attempt and finished of each job; after_run."""
     watch = recorder()
     a, inside = Job(nap, label="a"), Job(nap, label="inside")
     inner = Scheduler(inside, label="inner", required=a)
@@ -62,7 +62,7 @@ def test_hooks_of_a_run_are_called_in_order(virtual: Virtual) -> None:
 
 
 def test_job_added_comes_before_other_hooks_of_the_job(virtual: Virtual) -> None:
-    """job_added comes before anything else of that job, and only for jobs that are added during the run."""
+    """The hook `job_added` comes before all others of its job, and only for jobs added during the run."""
     watch = recorder()
 
     async def grow() -> None:
@@ -77,7 +77,7 @@ def test_job_added_comes_before_other_hooks_of_the_job(virtual: Virtual) -> None
 
 
 def test_jobs_that_never_start_are_finished_when_they_settle(virtual: Virtual) -> None:
-    """A SCHEDULED job that a stop cancels is finished without a start; one that was not reached is not mentioned."""
+    """`job_finished` is called for a SCHEDULED job that a stop cancels, but not for one that was not reached."""
     watch = recorder()
     bad = Job(fail, critical=True, label="bad")
     scheduler = Scheduler(bad, Job(nap, label="waits"), Job(nap, label="idle", required=bad), jobs_window=1, label="s")
@@ -88,7 +88,7 @@ def test_jobs_that_never_start_are_finished_when_they_settle(virtual: Virtual) -
 
 
 def test_state_is_written_before_the_hooks_are_called(virtual: Virtual) -> None:
-    """A hook sees a job that is scheduled, running, or settled with its times, and a run with its stop reason."""
+    """When a hook is called, the state of its job, the job's times and the run's stop reason are already set."""
     seen: list[object] = []
 
     class Looks(Instrument):
@@ -117,7 +117,7 @@ class Counter(Instrument):
 
 
 def test_instruments_of_the_constructor_and_of_run_are_both_called(virtual: Virtual) -> None:
-    """A run calls both; the next run no longer calls those that were passed to `run`."""
+    """A run calls the instruments of the constructor and those passed to `run`; the next run only the former."""
     own, once = Counter(), Counter()
     scheduler = Scheduler(Job(nap, label="a"), instruments=[own])
     virtual(functools.partial(scheduler.co_run, instruments=[once]))
@@ -137,7 +137,7 @@ def test_same_instrument_given_twice_is_called_once(virtual: Virtual) -> None:
 
 
 def test_nested_instruments_see_their_own_scheduler_alone(virtual: Virtual) -> None:
-    """An instrument of a nested scheduler receives no events from outside."""
+    """An instrument of a nested scheduler receives no events of jobs outside of that scheduler."""
     watch = Counter()
     inner = Scheduler(Job(nap, label="a"), instruments=[watch])
     virtual(Scheduler(inner, Job(nap, label="b")).co_run)
@@ -145,7 +145,7 @@ def test_nested_instruments_see_their_own_scheduler_alone(virtual: Virtual) -> N
 
 
 def test_instruments_are_distinguished_by_identity(virtual: Virtual) -> None:
-    """Two that are equal are still two; a dataclass, which has no hash, is as good as any."""
+    """Two instruments that compare equal are both called, and an instrument need not have a hash."""
 
     @dataclasses.dataclass
     class Count(Instrument):
@@ -169,7 +169,7 @@ class Grumpy(Counter):
 def test_an_instrument_that_raises_is_logged_once_and_removed(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, first: str
 ) -> None:
-    """The instrument is removed from the run and its nested schedulers; the others are still called."""
+    """An instrument that raises is removed from the run and its nested schedulers, and the others are still called."""
     grumpy, fine = Grumpy(), Counter()
     inner = Scheduler(Job(nap, label="a"), label="inner")
     jobs = [Job(nap, label="b"), inner] if first == "outer" else [inner, Job(nap, label="b")]
@@ -181,7 +181,7 @@ def test_an_instrument_that_raises_is_logged_once_and_removed(
 
 
 def test_an_instrument_that_raises_in_a_nested_run_is_removed_from_the_outer_run(virtual: Virtual) -> None:
-    """An instrument of the outer scheduler that raises at a nested event is not called for outer ones either."""
+    """An outer instrument that raises at an event of a nested scheduler is not called for the outer run any more."""
 
     class Inside(Counter):
         def job_started(self, scheduler: Any, job: Any) -> None:
@@ -196,7 +196,7 @@ def test_an_instrument_that_raises_in_a_nested_run_is_removed_from_the_outer_run
 
 
 def test_an_instrument_that_raised_is_called_again_in_the_next_run(virtual: Virtual) -> None:
-    """An instrument that raised is removed from that one run only."""
+    """An instrument that raised is removed from that run only, and is called again in the next one."""
     grumpy = Grumpy()
     scheduler = Scheduler(Job(nap, label="a"), instruments=[grumpy])
     for _ in range(2):
@@ -206,7 +206,7 @@ def test_an_instrument_that_raised_is_called_again_in_the_next_run(virtual: Virt
 
 @pytest.mark.parametrize("instruments", [[object()], [Counter], Counter, Counter(), 42, [None]])
 def test_an_object_that_is_no_instrument_is_rejected_by_run(virtual: Virtual, instruments: Any) -> None:
-    """The TypeError is raised before anything starts."""
+    """`run` raises a TypeError for an object that is not an instrument, before anything starts."""
     job = Job(nap())
     scheduler = Scheduler(job)
     with pytest.raises(TypeError, match=r"give a list of instruments|give objects of"):
@@ -216,7 +216,7 @@ def test_an_object_that_is_no_instrument_is_rejected_by_run(virtual: Virtual, in
 
 
 def test_an_async_hook_is_rejected() -> None:
-    """Nothing would await the hook; a TypeError is raised where the class is defined."""
+    """An async hook, which nothing would await, raises a TypeError where its class is defined."""
     with pytest.raises(TypeError, match=r"Async\.job_started\(\) is async, and nothing would await it"):
 
         class Async(Instrument):
@@ -224,7 +224,7 @@ def test_an_async_hook_is_rejected() -> None:
 
 
 def test_the_incident_hook_gets_scheduler_job_message_and_exception(virtual: Virtual) -> None:
-    """The message is the one that is logged."""
+    """The hook `incident` gets the scheduler, the job, the logged message, and the exception."""
     error = OSError("no route")
     told: list[Any] = []
 
@@ -246,7 +246,7 @@ def test_the_incident_hook_gets_scheduler_job_message_and_exception(virtual: Vir
 
 @pytest.mark.parametrize("hook", ["job_started", "job_attempt"])
 def test_interruption_in_a_hook_leaves_no_job_running(virtual: Virtual, hook: str) -> None:
-    """A SystemExit from a hook ends the run. The job of that event used to stay RUNNING forever."""
+    """A SystemExit from a hook ends the run; the job of that event once stayed RUNNING forever."""
 
     class Exits(Instrument):
         pass

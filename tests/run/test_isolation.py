@@ -70,7 +70,7 @@ def set_new() -> None:
 @pytest.mark.parametrize("change", [set_other, set_equal, set_touchy, set_and_reset, set_new])
 @pytest.mark.parametrize("raises", [False, True])
 def test_each_job_has_a_copy_of_the_callers_context(virtual: Virtual, change: Callable[[], None], raises: bool) -> None:
-    """A job starts in the context that the run was called with, whatever a job before it set, however it ended."""
+    """Each job starts in the context of the caller of the run, whatever earlier jobs set and however they ended."""
 
     async def dirty() -> None:
         change()
@@ -95,7 +95,7 @@ def test_each_job_has_a_copy_of_the_callers_context(virtual: Virtual, change: Ca
 
 
 def test_context_reaches_nested_schedulers_and_added_jobs(virtual: Virtual) -> None:
-    """A job added by one that changed its context, and one in a nested scheduler, start in the run's own."""
+    """A nested job, and one added by a job that changed a variable, both start in the context of the run."""
 
     async def look() -> Any:
         return plain.get()
@@ -141,7 +141,7 @@ kept: list[Any] = []
 @pytest.mark.parametrize("leave", [by_enter, by_generator])
 @pytest.mark.parametrize("raises", [False, True])
 def test_scope_left_open_affects_only_its_job(virtual: Virtual, leave: Any, raises: bool) -> None:
-    """The job FAILED, with its own exception if it raised; its scope's deadline never hits a later job."""
+    """A job that leaves a scope open fails, with its own exception if any, and the scope never hits a later job."""
 
     async def sloppy() -> None:
         await leave(2)
@@ -165,7 +165,7 @@ async def leave_group(child: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("scope", [None, "around", "inside"])
 def test_nursery_left_open_is_closed_with_its_children(virtual: Virtual, scope: str | None) -> None:
-    """When the job has settled, the children are cancelled and have ended, their clean-up included.
+    """A nursery that a job leaves open is closed: its children are cancelled, and have ended when the job settles.
 
     The error names the nursery, even if a scope around it or in it was left open too.
     """
@@ -197,7 +197,7 @@ def test_nursery_left_open_is_closed_with_its_children(virtual: Virtual, scope: 
 
 @pytest.mark.parametrize("breaks", [False, True])
 def test_nursery_left_open_by_a_job_that_raises_is_closed(virtual: Virtual, breaks: bool) -> None:
-    """The job FAILED with its own exception, and with those of the children where the library publishes them."""
+    """A job that raises and leaves a nursery open fails with its exception, and perhaps with those of the children."""
     ended: list[float] = []
 
     async def child() -> None:
@@ -228,7 +228,7 @@ def test_nursery_left_open_by_a_job_that_raises_is_closed(virtual: Virtual, brea
 
 @pytest.mark.fast_way  # trio does not publish the errors in a nursery
 def test_interruption_in_a_nursery_left_open_is_not_swallowed(virtual: Virtual) -> None:
-    """A child that ends in a SystemExit ends the run with it, as any."""
+    """A SystemExit from a child in a nursery that a job left open ends the run like any other."""
 
     async def child() -> None:
         try:
@@ -246,7 +246,7 @@ def test_interruption_in_a_nursery_left_open_is_not_swallowed(virtual: Virtual) 
 @pytest.mark.parametrize("awaits", [False, True])
 @pytest.mark.parametrize("gated", [False, True])
 def test_native_cancellation_affects_only_its_job(awaits: bool, gated: bool) -> None:
-    """On asyncio a job that cancels its own task FAILED with a JobCancelled, whether it awaits then or returns."""
+    """On asyncio, a job that cancels its own task fails with a JobCancelled, whether it then awaits or returns."""
 
     async def suicide() -> str:
         task_now().cancel()
@@ -282,9 +282,7 @@ def test_cancelling_the_stored_own_task_later_harms_no_other_job() -> None:
 
 @pytest.mark.parametrize("member", [False, True])
 def test_jobs_of_an_inner_run_have_the_variables_that_were_set_around_it(virtual: Virtual, member: bool) -> None:
-    """Jobs of the inner run share them; a job that sets a variable to its value further out changes it
-    for itself alone.
-    """
+    """Jobs of an inner run start with the variables set around it, and what one of them changes affects no other."""
     outside, inside = object(), object()
     seen: list[object] = []
 
@@ -330,7 +328,7 @@ class NumberedTask(asyncio.Task[Any]):
 
 @pytest.mark.parametrize("of_job", [True, False])
 def test_the_task_of_a_job_with_own_task_is_never_reused(of_job: bool) -> None:
-    """The task is not reused even if the job left no trace in it; `own_task` of a scheduler covers all its jobs."""
+    """The task of a job with `own_task`, its own or its scheduler's, is not reused, even without a trace in it."""
 
     async def number_of_task() -> int:
         return cast(NumberedTask, task_now()).number
@@ -369,7 +367,7 @@ def rename_now(name: str) -> None:
 
 
 def test_task_is_named_after_its_job(backend: Any) -> None:
-    """The task's name is the label of the job, given or made: the kind of job is part of the latter."""
+    """A task is named with the label of its job, whether given or made from the kind of job and the function."""
 
     async def name() -> str:
         return name_now()
@@ -389,7 +387,7 @@ def test_task_is_named_after_its_job(backend: Any) -> None:
 
 
 def test_a_task_name_set_by_a_job_is_replaced_for_the_next_job(backend: Any) -> None:
-    """The next job in the task has its own label as its task name."""
+    """If a job renames its task, the next job in the task still has its own label as the name."""
 
     async def rename() -> str:
         rename_now("renamed")
@@ -405,7 +403,7 @@ def test_a_task_name_set_by_a_job_is_replaced_for_the_next_job(backend: Any) -> 
 
 
 def test_other_tasks_see_the_label_of_a_waiting_job_as_its_task_name(virtual: Virtual) -> None:
-    """Every other task may ask for the names of tasks."""
+    """Any task that asks for task names sees the label of a waiting job."""
 
     async def names() -> list[str]:
         return [str(task.name) for task in anyio.get_running_tasks()]
@@ -417,7 +415,7 @@ def test_other_tasks_see_the_label_of_a_waiting_job_as_its_task_name(virtual: Vi
 
 @pytest.mark.fast_way  # otherwise the task goes with its job
 def test_a_stored_task_is_no_longer_named_after_its_ended_job(backend: Any) -> None:
-    """A stored task shows afterwards that it runs no job."""
+    """A task that was stored gets a neutral name when its job has ended."""
 
     async def keep() -> Any:
         return task_now()
@@ -433,7 +431,7 @@ def test_a_stored_task_is_no_longer_named_after_its_ended_job(backend: Any) -> N
 
 @pytest.mark.parametrize("held", [dict, weakref.WeakKeyDictionary])
 def test_values_stored_by_task_are_separate_for_each_job(backend: Any, held: Callable[[], Any]) -> None:
-    """Thirty jobs have thirty sessions, whether the tasks in the keys are held strongly or weakly.
+    """Thirty jobs that store a session by task have thirty sessions, in ordinary and weak dictionaries.
 
     Three tasks would do here, and on trio jobs once shared three sessions, on asyncio those in weak dictionaries.
     """
@@ -458,7 +456,7 @@ def test_values_stored_by_task_are_separate_for_each_job(backend: Any, held: Cal
 
 
 def test_a_task_with_both_a_strong_and_a_weak_reference_is_not_reused(backend: Any) -> None:
-    """A weak reference does not make up for a strong one."""
+    """A task that is held by a strong reference is not reused, even if there is a weak one as well."""
     kept: list[Any] = []
 
     async def work() -> None:
@@ -531,16 +529,16 @@ def test_current_job_in_a_thread_is_the_job_that_called_it(backend: Any) -> None
 
 
 def test_current_job_outside_of_jobs_raises(virtual: Virtual) -> None:
-    """Outside of jobs are plain code, and the caller of co_run before and after the run."""
+    """`current_job()` raises in plain code, and in the caller of `co_run` before and after the run."""
 
     async def main() -> None:
         for _ in range(2):
-            with pytest.raises(RuntimeError, match="no job"):
+            with pytest.raises(RuntimeError, match="not called from a job"):
                 current_job()
             await Scheduler(Job(nap)).co_run()
 
     virtual(main)
-    with pytest.raises(RuntimeError, match="no job"):
+    with pytest.raises(RuntimeError, match="not called from a job"):
         current_job()
 
 
@@ -550,7 +548,7 @@ def test_current_job_outside_of_jobs_raises(virtual: Virtual) -> None:
 @pytest.mark.parametrize("turns", [0, 2])
 @pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
 def test_abandoned_generator_with_an_open_nursery_fails_only_its_job(child: bool, kept: bool, turns: int) -> None:
-    """On trio the finalizer of an abandoned generator closes the nursery too: it waited forever, and the run with it.
+    """On trio, the finalizer of an abandoned generator also closes its nursery, which once made the run wait forever.
 
     After two turns it may do so before the job ends, in the same turn, or not, so there are some of these jobs. Where
     the job goes on afterwards, with a child alive, trio itself ends with an internal error.
@@ -583,7 +581,7 @@ def test_abandoned_generator_with_an_open_nursery_fails_only_its_job(child: bool
 
 @pytest.mark.parametrize("late", [False, True])
 def test_current_job_raises_in_a_task_of_a_group_around_the_jobs(virtual: Virtual, late: bool) -> None:
-    """A task that a job starts in a longer-lived group once got whatever job was running by then."""
+    """In a task that a job starts in a group around the run, `current_job()` once gave whatever job was running."""
     told: list[str] = []
 
     async def child(wait: float) -> None:
@@ -628,7 +626,7 @@ def test_current_job_in_a_loop_of_a_thread_is_the_job_that_called_it(backend: An
 
 
 def test_current_job_is_known_while_other_threads_run_loops() -> None:
-    """Tasks of other event loops begin and end while a task of a job asks which job it is in.
+    """`current_job()` works while other threads begin and end tasks in event loops of their own.
 
     anyio keeps the tasks of all loops in one dictionary. Code that iterated over it failed if it changed meanwhile.
     """
@@ -667,7 +665,7 @@ def test_current_job_is_known_while_other_threads_run_loops() -> None:
 
 
 def test_own_task_of_a_scheduler_holds_for_all_its_jobs(virtual: Virtual) -> None:
-    """No two jobs of the scheduler, nested ones included, have the same task."""
+    """No two jobs of a scheduler with `own_task`, nested ones included, have the same task."""
 
     async def who(seconds: float) -> Any:
         await anyio.sleep(seconds)
@@ -682,7 +680,7 @@ def test_own_task_of_a_scheduler_holds_for_all_its_jobs(virtual: Virtual) -> Non
 
 
 def test_tasks_of_a_scheduler_with_own_task_run_no_jobs_outside_of_it(virtual: Virtual) -> None:
-    """This holds even if workers of both are waiting to be called."""
+    """Workers of a scheduler with `own_task` run no job outside of it, even if workers of both are waiting for work."""
 
     async def who() -> Any:
         await anyio.sleep(1)
@@ -715,7 +713,7 @@ EAGER = [False, pytest.param(True, marks=pytest.mark.skipif(sys.version_info < (
 
 @pytest.mark.parametrize("eager", EAGER)
 def test_tasks_of_jobs_are_made_by_the_task_factory_of_the_loop(eager: bool) -> None:
-    """Each own task is one that the factory has made; an eager one changes nothing about the order of the jobs."""
+    """The loop's task factory makes the tasks of jobs; an eager one does not change the order of the jobs."""
     factory = CountingFactory(eager)
     order: list[int] = []
 
@@ -742,7 +740,7 @@ def test_tasks_of_jobs_are_made_by_the_task_factory_of_the_loop(eager: bool) -> 
 
 @pytest.mark.parametrize("eager", EAGER)
 def test_task_factory_does_not_affect_cancellation_and_failure(eager: bool) -> None:
-    """A critical failure cancels the others, and jobs with scopes, groups and nested schedulers run as they would."""
+    """With a task factory, failures, cancellation, scopes, groups and nested schedulers act as without."""
     states: list[list[Any]] = []
     for factory in (None, CountingFactory(eager)):
         bad, other = Job(fail, 0.01, critical=True), Job(nap, 5)
@@ -761,7 +759,7 @@ def test_task_factory_does_not_affect_cancellation_and_failure(eager: bool) -> N
 
 @pytest.mark.fast_way
 def test_the_task_of_a_job_that_has_slept_is_reused() -> None:
-    """A sleep ends by a cancellation on trio, whose frames refer to the task for a moment: no user code holds it."""
+    """On trio a sleep ends by a cancellation whose frames refer to the task for a moment; yet the task is reused."""
     spawned: list[str] = []
 
     class Counter(trio.abc.Instrument):

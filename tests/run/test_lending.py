@@ -17,7 +17,7 @@ from ..conftest import Virtual
 
 
 class Borrowing(AbstractJob[None]):
-    """Borrows as many slots as it gets, for some seconds; `lent_count` has the number after each of them."""
+    """A job that borrows all slots it gets, for some seconds; `lent_count` has their number in each second."""
 
     def __init__(self, seconds: int, **options: Any) -> None:
         super().__init__(**options)
@@ -55,7 +55,7 @@ def lending(*jobs: Any, **options: Any) -> Scheduler:
 
 
 def test_lending_slots_of_an_unlimited_window_is_rejected(virtual: Virtual) -> None:
-    """The window may be the scheduler's own, or that of a run."""
+    """Slots of an unlimited window cannot be lent, whether the window is the scheduler's or given to the run."""
     for own, of_run in [(None, ...), (4, None), (4, anyio.CapacityLimiter(math.inf))]:
         with pytest.raises(ValueError, match="its tokens are the slots of the window; limit their number"):
             virtual(functools.partial(lending(jobs_window=own).co_run, jobs_window=of_run))
@@ -63,7 +63,7 @@ def test_lending_slots_of_an_unlimited_window_is_rejected(virtual: Virtual) -> N
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_borrower_sees_the_slots_and_whether_others_wait(virtual: Virtual, shared: bool) -> None:
-    """A borrower sees the most slots there can be, and whether other users of a limiter wait for them."""
+    """A borrower sees how many slots there can be, and whether other users of the limiter wait for them."""
 
     async def main() -> SpareSlots:
         window = anyio.CapacityLimiter(4) if shared else 4
@@ -77,7 +77,7 @@ def test_a_borrower_sees_the_slots_and_whether_others_wait(virtual: Virtual, sha
 
 
 def test_ready_jobs_get_slots_before_borrowers(virtual: Virtual) -> None:
-    """A job that becomes ready has its slot at once, if that is not in use; what jobs leave is offered again."""
+    """Jobs that become ready get free slots before any are lent, and what they leave is offered again."""
     borrowing, first = Borrowing(7), Job(nap, 2)
     behind = [Job(nap, 2, required=first) for _ in range(9)]
     assert virtual(timed, lending(borrowing, first, behind)) == (True, 8)
@@ -86,7 +86,7 @@ def test_ready_jobs_get_slots_before_borrowers(virtual: Virtual) -> None:
 
 
 def test_a_lent_slot_comes_back_for_a_job_that_waited_for_a_resource(virtual: Virtual) -> None:
-    """When another run releases what the job needs, the slot comes back too; so its reservation counts until then."""
+    """A lent slot comes back when another run releases what a waiting job needs; until then its reservation holds."""
     pool = Pool(cpu=2)
     borrowing = Borrowing(5)
     holding, waiting, later = (Job(nap, 3 - cpu, needs={"cpu": cpu}) for cpu in (1, 2, 1))
@@ -106,7 +106,7 @@ def test_a_lent_slot_comes_back_for_a_job_that_waited_for_a_resource(virtual: Vi
 
 
 def test_clean_up_jobs_leave_all_slots_to_be_lent(virtual: Virtual) -> None:
-    """Clean-up jobs need no slot, so none is kept for those that have not begun."""
+    """During the clean-up all slots may be lent, because clean-up jobs need none."""
     failing = Job(fail, 1, critical=True)
     borrowing, other = Borrowing(2, required=failing, run_if="failed"), Job(nap, 1, required=failing, run_if="failed")
     assert virtual(timed, lending(failing, borrowing, other, jobs_window=2)) == (False, 3)

@@ -44,7 +44,7 @@ def waiter(limiter: Any, depth: int = 1) -> Scheduler:
 
 
 async def runs(*schedulers: Scheduler) -> None:
-    """Run these at once; each has to end, and all its jobs have to succeed."""
+    """Run these schedulers at once; each has to end, and all its jobs have to succeed."""
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as group:
             for scheduler in schedulers:
@@ -57,7 +57,7 @@ async def runs(*schedulers: Scheduler) -> None:
 @pytest.mark.parametrize("tokens", [1, 2])
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_a_scheduler_that_waits_for_needs_has_no_token(virtual: Virtual, depth: int, tokens: int) -> None:
-    """`a` has the gpu, and its jobs wait for a token; `b` is open, and its job waits for the gpu: both end."""
+    """One scheduler keeps the gpu while its jobs wait for a token; others wait for the gpu without a token: all end."""
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(tokens)
@@ -70,7 +70,7 @@ def test_a_scheduler_that_waits_for_needs_has_no_token(virtual: Virtual, depth: 
 
 
 def test_jobs_added_to_running_schedulers_do_not_deadlock_on_needs_and_tokens(virtual: Virtual) -> None:
-    """The job that needs the gpu is added when both schedulers are running."""
+    """Schedulers that share a gpu and a limiter end, though jobs that need the gpu are added while they run."""
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
@@ -90,7 +90,7 @@ def test_jobs_added_to_running_schedulers_do_not_deadlock_on_needs_and_tokens(vi
 
 
 def test_two_runs_with_one_pool_and_one_limiter_both_end(virtual: Virtual) -> None:
-    """No scheduler around both knows of both: the pool and the limiter do."""
+    """Two runs that share a pool and a limiter both end, although no scheduler is around both."""
 
     async def main() -> None:
         limiter, pool = anyio.CapacityLimiter(1), Pool(gpu=1)
@@ -101,7 +101,7 @@ def test_two_runs_with_one_pool_and_one_limiter_both_end(virtual: Virtual) -> No
 
 
 def busy(scheduler: Scheduler) -> list[AbstractJob[Any]]:
-    """Return the members in which a job runs that is neither a scheduler nor forever."""
+    """Return the members with a running job that is neither a scheduler nor forever."""
     return [
         member
         for member in scheduler
@@ -114,7 +114,7 @@ def busy(scheduler: Scheduler) -> list[AbstractJob[Any]]:
 
 @pytest.mark.parametrize("how", ["needs", "service", "throttled", "added"])
 def test_no_job_starts_without_a_token(virtual: Virtual, how: str) -> None:
-    """Needs, a service or the end of a throttle may let a job start, but only with a token."""
+    """A job that could start after a wait for needs, a service or a throttle starts only with a token."""
 
     most: list[int] = []
 
@@ -155,7 +155,7 @@ def test_no_job_starts_without_a_token(virtual: Virtual, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["timeout", "cancel", "cancel job", "drain"])
 def test_no_token_is_left_borrowed(virtual: Virtual, how: str) -> None:
-    """At any end of a run whose jobs wait for tokens or needs, the limiter gets all of them back."""
+    """However a run ends whose jobs wait for tokens or needs, the limiter gets all its tokens back."""
 
     async def main() -> None:
         limiter, pool = anyio.CapacityLimiter(1), Pool(gpu=1)
@@ -181,7 +181,7 @@ def test_no_token_is_left_borrowed(virtual: Virtual, how: str) -> None:
 
 
 def test_explain_names_the_holder_of_the_token(virtual: Virtual) -> None:
-    """First the job waits for the gpu; then it has that, and waits for the token that another job has."""
+    """For a job that waits first for the gpu, then for a token, `explain` names the cause and the holder each time."""
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
@@ -195,7 +195,7 @@ def test_explain_names_the_holder_of_the_token(virtual: Virtual) -> None:
             assert scheduler.explain(job).startswith("'j' waits for gpu: 1 of 1 taken by")
             assert waiting(job).cause is WaitCause.RESOURCE  # type: ignore[union-attr]
             await anyio.sleep(1.5)
-            text = "waits for a token of the window of 'b', a limiter that is used up: with"
+            text = "waits for a token of the window of 'b': its limiter is exhausted, with"
             assert scheduler.explain(job) == f"'j' {text} 'long'"
             assert waiting(job) == (WaitCause.TOKEN, "", "no free token")
         assert job.started_at == b.started_at + 5  # type: ignore[operator]
@@ -205,7 +205,7 @@ def test_explain_names_the_holder_of_the_token(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_two_nested_limiters_do_not_deadlock(virtual: Virtual, depth: int) -> None:
-    """Two schedulers nest the limiters in either order; both end, and all tokens are free again."""
+    """Schedulers that nest two limiters, in either order, all end, and all tokens are free again."""
 
     async def main() -> None:
         one, two = anyio.CapacityLimiter(1), anyio.CapacityLimiter(1)
@@ -218,7 +218,7 @@ def test_two_nested_limiters_do_not_deadlock(virtual: Virtual, depth: int) -> No
 
 
 class Watch(Instrument):
-    """The jobs that work, by label, as they start and end; and the most of them at once."""
+    """An instrument that records the jobs that work, by label, as they start and end, and the most of them at once."""
 
     def __init__(self) -> None:
         self.order: list[str] = []
@@ -247,7 +247,7 @@ async def watched(scheduler: Scheduler, **options: Any) -> Watch:
 
 
 def test_a_scheduler_that_keeps_needs_waits_for_no_token(virtual: Virtual) -> None:
-    """K2 kept the resource and waited for a token; R had the token, and its job waited for the resource: forever."""
+    """A scheduler that kept a resource once waited for a token, whose holder waited for the resource: a deadlock."""
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
@@ -263,7 +263,7 @@ def test_a_scheduler_that_keeps_needs_waits_for_no_token(virtual: Virtual) -> No
 
 @pytest.mark.parametrize("depth", [1, 4, 40])
 def test_one_token_is_enough_at_any_depth(virtual: Virtual, depth: int) -> None:
-    """Schedulers in schedulers with one limiter, and jobs at each level: they work one at a time, without a pause."""
+    """With one token for all levels of nested schedulers, their jobs run one at a time, without pauses."""
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
@@ -279,8 +279,8 @@ def test_one_token_is_enough_at_any_depth(virtual: Virtual, depth: int) -> None:
 
 
 @pytest.mark.parametrize("jobs", ["leaves", "nested"])
-def test_a_job_gets_both_needs_and_a_token_however_busy_both_are(virtual: Virtual, jobs: str) -> None:
-    """Streams of jobs take the resource and the token, each without a pause: the job that needs both starts."""
+def test_a_job_gets_a_busy_resource_and_a_busy_token(virtual: Virtual, jobs: str) -> None:
+    """A job that needs a resource and a token gets both, though streams of other jobs take each without a pause."""
 
     async def main() -> None:
         limiter, pool = anyio.CapacityLimiter(1), Pool(cpu=1)
@@ -305,7 +305,7 @@ def test_a_job_gets_both_needs_and_a_token_however_busy_both_are(virtual: Virtua
 
 
 def test_nested_schedulers_start_without_waiting_for_a_token(virtual: Virtual) -> None:
-    """Nested schedulers start when they are ready, also behind jobs that wait for a token."""
+    """Nested schedulers start as soon as they are ready, even behind jobs that wait for a token."""
 
     async def main(**options: Any) -> list[float | None]:
         limiter = anyio.CapacityLimiter(1)
@@ -322,7 +322,7 @@ def test_nested_schedulers_start_without_waiting_for_a_token(virtual: Virtual) -
 
 
 def test_an_integer_limits_how_many_nested_schedulers_are_open(virtual: Virtual) -> None:
-    """Each nested scheduler takes a slot of the integer window, and its jobs take the tokens."""
+    """Under an integer window, each nested scheduler takes a slot, while its jobs take tokens of a limiter."""
 
     async def main() -> list[float]:
         limiter = anyio.CapacityLimiter(1)
@@ -338,7 +338,7 @@ def test_an_integer_limits_how_many_nested_schedulers_are_open(virtual: Virtual)
 @pytest.mark.parametrize(("window", "tokens", "most"), [(2, 3, 2), (3, 2, 2), (1, 5, 1)])
 @pytest.mark.parametrize("inside", ["integer", "limiter"])
 def test_a_job_takes_a_slot_and_a_token(virtual: Virtual, inside: str, window: int, tokens: int, most: int) -> None:
-    """An integer inside a limiter, and a limiter inside an integer, both hold."""
+    """An integer window inside a limiter, or around it, limits jobs together with the limiter."""
 
     async def main() -> tuple[int, float]:
         limiter = anyio.CapacityLimiter(tokens)
@@ -354,7 +354,7 @@ def test_a_job_takes_a_slot_and_a_token(virtual: Virtual, inside: str, window: i
 
 
 def test_jobs_take_tokens_of_the_innermost_limiter_only(virtual: Virtual) -> None:
-    """A limiter further in replaces that of the schedulers around it."""
+    """A job takes a token of the innermost limiter around it, and of no other."""
 
     async def main() -> tuple[int, float]:
         outer, inner = anyio.CapacityLimiter(1), anyio.CapacityLimiter(3)
@@ -366,7 +366,7 @@ def test_jobs_take_tokens_of_the_innermost_limiter_only(virtual: Virtual) -> Non
 
 
 def test_forever_jobs_services_and_clean_up_jobs_take_no_token(virtual: Virtual) -> None:
-    """Such jobs, and all that is nested in them, run while another job has the only token."""
+    """Forever jobs, services and clean-up jobs, and all nested in them, run while another job has the only token."""
 
     async def main() -> tuple[int, float]:
         limiter = anyio.CapacityLimiter(1)
@@ -391,7 +391,7 @@ def test_forever_jobs_services_and_clean_up_jobs_take_no_token(virtual: Virtual)
 
 @pytest.mark.parametrize("around", [True, False])
 def test_thread_job_with_a_limiter_takes_its_token_instead_of_the_windows(backend: str, around: bool) -> None:
-    """The thread works while others have all tokens of the window, and waits for one of its own limiter."""
+    """A thread job with a limiter takes a token of that, and works although all tokens of the window are taken."""
 
     async def main() -> list[str]:
         window, own = anyio.CapacityLimiter(1), anyio.CapacityLimiter(1)
@@ -432,7 +432,7 @@ def test_a_job_that_waits_for_a_token_is_scheduled_and_has_its_needs(virtual: Vi
 
 
 def test_no_token_is_held_while_a_job_waits_for_a_slot_or_for_needs(virtual: Virtual) -> None:
-    """The tokens that its jobs cannot use are free for others."""
+    """Jobs that wait for a slot or for needs hold no token, so other code can take the free ones."""
 
     async def main() -> int:
         limiter = anyio.CapacityLimiter(3)
@@ -466,7 +466,7 @@ def test_a_throttled_job_gives_its_token_back(virtual: Virtual) -> None:
 
 
 def test_nothing_starts_on_a_throttled_key_when_a_token_comes(virtual: Virtual) -> None:
-    """Jobs that took of a rate wait for a token; if the rate is throttled meanwhile, they wait for that as well."""
+    """If a rate is throttled while jobs that took of it wait for a token, they wait for the end of the throttle too."""
 
     async def main() -> list[float | None]:
         limiter = anyio.CapacityLimiter(1)
@@ -485,7 +485,7 @@ def test_nothing_starts_on_a_throttled_key_when_a_token_comes(virtual: Virtual) 
 
 @pytest.mark.parametrize("nested", [True, False])
 def test_a_rate_is_not_exceeded_when_tokens_become_free(virtual: Virtual, nested: bool) -> None:
-    """Jobs took of the rate long ago, and waited for tokens: they start no faster than the rate lets them."""
+    """Jobs that took of a rate and then waited for tokens start no faster than the rate allows."""
 
     async def main() -> list[float]:
         limiter = anyio.CapacityLimiter(4)
@@ -509,7 +509,7 @@ def test_a_rate_is_not_exceeded_when_tokens_become_free(virtual: Virtual, nested
 
 
 def test_a_job_cancelled_while_it_waits_for_a_token_gives_its_share_of_a_rate_back(virtual: Virtual) -> None:
-    """The job has not started, so the next one need not wait for the rate."""
+    """If a job is cancelled while it waits for a token, the next job gets its share of the rate at once."""
 
     async def main() -> list[float | None]:
         jobs = [Job(nap, 2), *(Job(nap, 1, needs={"api": 1}) for _ in range(2))]
@@ -524,7 +524,7 @@ def test_a_job_cancelled_while_it_waits_for_a_token_gives_its_share_of_a_rate_ba
 
 
 def test_a_rate_has_the_rest_of_its_burst_for_others_while_a_job_waits_for_a_token(virtual: Virtual) -> None:
-    """The job has taken its own share alone: jobs without a limiter start as the rest of the burst lets them."""
+    """A job that waits for a token has only its own share of a rate: others start on the rest of the burst."""
 
     async def main() -> list[float | None]:
         jobs = [Job(nap, 3, needs={"api": 1}) for _ in range(3)]
@@ -540,7 +540,7 @@ def test_a_rate_has_the_rest_of_its_burst_for_others_while_a_job_waits_for_a_tok
 
 
 def test_jobs_added_with_and_without_needs_get_tokens_in_order(virtual: Virtual) -> None:
-    """Facts recorded for an added job, such as the context of the caller, do not make it a job with needs."""
+    """Jobs added during the run get tokens in the order added, whether or not they have needs."""
 
     async def main() -> list[float | None]:
         async with Scheduler(jobs_window=anyio.CapacityLimiter(1), pool=Pool(cpu=1)) as scheduler:
@@ -552,7 +552,7 @@ def test_jobs_added_with_and_without_needs_get_tokens_in_order(virtual: Virtual)
 
 
 def test_a_rate_is_not_exceeded_after_a_job_has_changed_its_worker(virtual: Virtual) -> None:
-    """A job came first while another waited for a token, whose worker cannot run a job with `own_task`."""
+    """A rate holds even if the next token goes to a job with `own_task`, which the waiting worker cannot run."""
 
     async def main() -> list[float | None]:
         low = Job(nap, 0.25, needs={"api": 1})
@@ -574,7 +574,7 @@ def test_a_rate_is_not_exceeded_after_a_job_has_changed_its_worker(virtual: Virt
 def test_a_late_job_with_a_higher_priority_gets_the_next_token(
     virtual: Virtual, early: dict[str, Any], late: dict[str, Any]
 ) -> None:
-    """The order of the run holds among the jobs that wait for a token, whatever kind of order it has become."""
+    """A job with a higher priority that is added while others wait for a token gets the next one."""
 
     async def main() -> list[str]:
         limiter = anyio.CapacityLimiter(1)
@@ -598,7 +598,7 @@ def test_a_late_job_with_a_higher_priority_gets_the_next_token(
 def test_a_job_cancelled_while_it_waits_for_a_token_frees_its_slot_and_needs(
     virtual: Virtual, window: int | None
 ) -> None:
-    """Slot and needs go to the next job at once, and the other jobs get the tokens."""
+    """When a job that waits for a token is cancelled, the next job gets its slot and its needs at once."""
 
     async def main() -> list[float | None]:
         limiter, pool = anyio.CapacityLimiter(1), Pool(c=2)
@@ -616,7 +616,7 @@ def test_a_job_cancelled_while_it_waits_for_a_token_frees_its_slot_and_needs(
 
 
 def test_run_ends_when_the_last_job_that_waits_for_a_token_is_cancelled(virtual: Virtual) -> None:
-    """The limiter's queue is empty then, and the run ends."""
+    """A run ends when its only job, which waits for a token, is cancelled, and leaves the limiter's queue empty."""
 
     async def main() -> float:
         limiter = anyio.CapacityLimiter(1)
@@ -632,7 +632,7 @@ def test_run_ends_when_the_last_job_that_waits_for_a_token_is_cancelled(virtual:
 
 
 def test_jobs_with_own_task_take_tokens(virtual: Virtual) -> None:
-    """Each job gets a new task and a token; none is lost."""
+    """Under a limiter, each job with `own_task` gets a new task and a token, and no token is lost."""
 
     async def main(**options: Any) -> tuple[int, float, int]:
         limiter, start = anyio.CapacityLimiter(2), anyio.current_time()
@@ -656,7 +656,7 @@ def test_jobs_with_own_task_take_tokens(virtual: Virtual) -> None:
 
 
 def test_an_adaptive_window_inside_a_limiter_keeps_both_limits(virtual: Virtual) -> None:
-    """An adaptive window counts as an integer does: both limits hold, and all jobs run."""
+    """An adaptive window inside a limiter and the limiter itself both hold, and all jobs run."""
 
     async def main() -> int:
         limiter = anyio.CapacityLimiter(3)
@@ -668,8 +668,8 @@ def test_an_adaptive_window_inside_a_limiter_keeps_both_limits(virtual: Virtual)
     assert virtual(main) == 3
 
 
-def test_thousands_of_jobs_start_in_the_order_added_under_a_limiter(virtual: Virtual) -> None:
-    """Only some of the jobs wait for a token at a time, and timers are on time meanwhile."""
+def test_a_thousand_jobs_start_in_the_order_added_under_a_limiter(virtual: Virtual) -> None:
+    """A thousand jobs start in the order added under a limiter, although few of them wait for a token at a time."""
 
     async def main() -> list[str]:
         limiter = anyio.CapacityLimiter(7)
@@ -683,7 +683,7 @@ def test_thousands_of_jobs_start_in_the_order_added_under_a_limiter(virtual: Vir
 
 
 def test_a_scheduler_run_by_a_body_with_the_limiter_of_its_job_is_rejected(virtual: Virtual) -> None:
-    """The job holds a token for which the jobs of the scheduler would wait: it should be nested."""
+    """A body may not run a scheduler with its job's limiter, whose token the job holds: the error advises nesting."""
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
@@ -702,7 +702,7 @@ def test_a_scheduler_run_by_a_body_with_the_limiter_of_its_job_is_rejected(virtu
 
 
 def test_a_scheduler_nested_in_one_run_by_a_body_fails_with_its_jobs_limiter(virtual: Virtual) -> None:
-    """The scheduler that the body runs has no limiter; one nested in it has the job's, and fails instead of waiting."""
+    """A scheduler that a body runs indirectly, with the limiter of the body's job, fails instead of waiting forever."""
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
@@ -717,7 +717,7 @@ def test_a_scheduler_nested_in_one_run_by_a_body_fails_with_its_jobs_limiter(vir
 
 
 def test_a_scheduler_run_by_a_body_without_a_token_may_have_its_limiter(virtual: Virtual) -> None:
-    """A forever job holds none; nor does a job whose limiter another one further in has replaced."""
+    """A body whose job holds no token, such as a forever job's, may run a scheduler with the limiter around the job."""
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)

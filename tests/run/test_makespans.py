@@ -59,7 +59,7 @@ def ranks(project: list[Task]) -> list[float]:
 
 
 def list_schedule(project: list[Task], policy: str, window: int) -> list[float]:
-    """When each job starts: whenever one has ended, go through the ready ones in order, and start what fits."""
+    """Return when each job starts: at each end, go through the ready jobs in order, and start those that fit."""
     rank, starts, ends = ranks(project), dict[int, float](), dict[int, float]()
     ready_since = {task.number: 0.0 for task in project if not task.required}
     now = 0.0
@@ -99,7 +99,7 @@ def test_jobs_start_as_list_scheduling_predicts(backend: str, project: list[Task
 def test_the_makespan_is_within_the_bounds_of_list_scheduling(
     backend: str, project: list[Task], policy: Any, window: int
 ) -> None:
-    """No order beats the longest path, nor the work shared by the slots, nor what is needed shared by what there is.
+    """No makespan beats the longest path, the work per slot, or the amounts needed divided by those in the pool.
 
     If nothing is needed, no slot is left empty while a job is ready. So the makespan is at most
     work / window + (1 - 1 / window) * longest path, and that is at most 2 - 1 / window times the best possible one

@@ -28,7 +28,7 @@ async def broken() -> None:
 
 
 def again(function: Any) -> Any:
-    """A retry decorator of the user's: its frames stand between those of the engine."""
+    """Call the function again: a user's retry decorator, whose frames stand between those of the engine."""
 
     async def repeated() -> Any:
         try:
@@ -45,7 +45,7 @@ async def too_early() -> None:
 
 @pytest.mark.parametrize("make", [lambda: Job(broken), lambda: Job(too_early), lambda: Job(nap, 9, timeout=1)])
 def test_an_exception_has_no_frames_of_the_engine(virtual: Virtual, make: Callable[[], Job[None]]) -> None:
-    """Such frames refer to the run, wherever they are in the traceback."""
+    """A job's exception has no frames of the engine anywhere in its traceback, because they refer to the run."""
     job = make()
     virtual(Scheduler(job).co_run)
     error = job.raised_exception()
@@ -57,7 +57,7 @@ def test_an_exception_has_no_frames_of_the_engine(virtual: Virtual, make: Callab
 @pytest.mark.parametrize("options", [{}, {"timeout": 9}, {"retry": 1}, {"retry": again}])
 @pytest.mark.parametrize("nested", [False, True])
 def test_exception_that_is_kept_keeps_no_run_alive(virtual: Virtual, options: dict[str, Any], nested: bool) -> None:
-    """The traceback begins in the user's code: the frame of the worker once held the run and all its jobs."""
+    """An exception that a user keeps does not keep the run alive; a frame of the worker in it once did."""
     kept: list[BaseException] = []
 
     async def main() -> None:
@@ -94,7 +94,7 @@ async def use(*_: Any, **__: Any) -> str:
 
 
 def make(kind: str, large: Large) -> Job[Any]:
-    """A job that refers to its argument in one of several ways."""
+    """Return a job that refers to its argument in one of several ways."""
     if kind == "bound":
         return Job(functools.partial(use, large))
     if kind == "keyword":
@@ -112,7 +112,7 @@ KINDS = ["plain", "bound", "keyword", "closure", "limits"]
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("before", [False, True])
 def test_open_scheduler_drops_the_arguments_of_settled_jobs(virtual: Virtual, kind: str, before: bool) -> None:
-    """Jobs of an open scheduler never run again: their arguments go as they settle. Label and result stay."""
+    """Jobs of an open scheduler, which never run again, lose their arguments as they settle; label and result stay."""
 
     async def main() -> None:
         large = Large()
@@ -138,7 +138,7 @@ def test_open_scheduler_drops_the_arguments_of_settled_jobs(virtual: Virtual, ki
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_job_that_may_run_again_keeps_its_arguments(virtual: Virtual, kind: str) -> None:
-    """The jobs of an ordinary run keep them, and so do those added to it."""
+    """Jobs of an ordinary scheduler, which may run again, keep their arguments, as do jobs added during the run."""
     first, added = make(kind, Large()), make(kind, Large())
 
     async def grow() -> None:
@@ -151,7 +151,7 @@ def test_job_that_may_run_again_keeps_its_arguments(virtual: Virtual, kind: str)
 
 
 def test_scheduler_that_keeps_no_jobs_drops_jobs_as_they_settle(virtual: Virtual) -> None:
-    """A dropped job still has its state and result for a caller that refers to it; the others are freed."""
+    """With `keep_jobs=False`, settled jobs are freed; one that the caller refers to keeps its state and result."""
 
     async def fail() -> None:
         raise OSError("broken")
@@ -193,7 +193,7 @@ def test_scheduler_that_keeps_no_jobs_drops_jobs_as_they_settle(virtual: Virtual
 
 
 def test_scheduler_that_keeps_no_jobs_keeps_critical_and_shutdown_jobs(virtual: Virtual) -> None:
-    """A shutdown is called for each job, and what stopped the run is raised."""
+    """Despite `keep_jobs=False`, jobs with a shutdown are shut down, and the critical failure is raised."""
 
     async def fail() -> None:
         await anyio.sleep(3)
@@ -215,7 +215,7 @@ def test_scheduler_that_keeps_no_jobs_keeps_critical_and_shutdown_jobs(virtual: 
 
 
 def test_scheduler_that_keeps_no_jobs_keeps_jobs_that_may_run_again(virtual: Virtual) -> None:
-    """An ordinary run drops none of its jobs."""
+    """Even with `keep_jobs=False`, an ordinary run keeps all its jobs, since they may run again."""
     scheduler = Scheduler(Job(use), Job(use), keep_jobs=False)
     for _ in range(2):
         assert virtual(scheduler.co_run) is True
@@ -224,7 +224,7 @@ def test_scheduler_that_keeps_no_jobs_keeps_jobs_that_may_run_again(virtual: Vir
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_scheduler_that_keeps_no_jobs_drops_jobs_added_by_a_job(virtual: Virtual, nested: bool) -> None:
-    """Added jobs never run again: the next run adds its own. The job that adds them stays, and failures are counted."""
+    """With `keep_jobs=False`, jobs that a job adds are dropped, but not the job itself; their failures are counted."""
     alive: list[int] = []
 
     async def fail() -> None:
@@ -253,7 +253,7 @@ def test_scheduler_that_keeps_no_jobs_drops_jobs_added_by_a_job(virtual: Virtual
 def test_each_run_counts_only_its_own_failures_of_dropped_jobs(
     virtual: Virtual, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The second run once reported the failures of the first again."""
+    """A second run with `keep_jobs=False` once reported the failures of the first run again."""
 
     async def fail() -> None:
         raise OSError("broken")
@@ -302,7 +302,7 @@ FEATURES: dict[str, Callable[[], Scheduler]] = {
 @pytest.mark.fast_way
 @pytest.mark.parametrize("feature", FEATURES)
 def test_run_that_is_over_leaves_nothing_to_the_garbage_collector(virtual: Virtual, feature: str) -> None:
-    """All that a run has made is freed by counting references when it is over, whatever its scheduler has."""
+    """When a run is over, reference counting alone frees all that it has made, whatever its scheduler has."""
 
     async def main() -> None:
         await FEATURES[feature]().co_run()  # what is made once stays

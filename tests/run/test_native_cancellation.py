@@ -21,7 +21,7 @@ from ..bodies import CANCELLED, FAILED, RUNNING, SUCCEEDED, nap, task_now
 
 
 async def in_task_group(child: Callable[[], Awaitable[Any]]) -> str:
-    """Handle the failure of a child of one's own task group."""
+    """Handle the failure of a child of a task group."""
     became = "no failure"
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -41,7 +41,7 @@ async def broken() -> None:
 
 
 def test_job_that_handles_the_failure_of_its_task_group_has_succeeded() -> None:
-    """On 3.11 and 3.12 the group leaves `cancelling()` at 1, which was once taken for a cancellation of the job."""
+    """On 3.11 and 3.12 a failed TaskGroup leaves `cancelling()` at 1, once taken for a cancellation of the job."""
     job, after = Job(in_task_group, broken), Job(nap, 0.001, "whole")
     assert Scheduler(Sequence(job, after)).run(backend="asyncio", check=True) is True
     assert (job.result(), after.result()) == ("handled", "whole")
@@ -60,10 +60,10 @@ def test_job_that_handles_the_failure_of_its_task_group_has_succeeded() -> None:
 def test_a_timeout_after_a_failed_task_group_is_recognized(
     options: dict[str, Any], calls: int, stopped_at: float | None
 ) -> None:
-    """The `cancelling()` that a failed group leaves hides no timeout; a cancellation from outside goes before that.
+    """A timeout is recognized though a failed TaskGroup left `cancelling()` at 1; an outer cancellation has precedence.
 
-    A scope of anyio takes it for a native cancellation, and lets its own cancellation pass. So the job failed with
-    that, and was not called again.
+    A scope of anyio takes this count for a native cancellation, and lets its own cancellation pass. So the job failed
+    with the latter, and was not called again.
     """
     called: list[float] = []
 
@@ -87,7 +87,7 @@ def test_a_timeout_after_a_failed_task_group_is_recognized(
 
 
 def test_job_that_swallows_its_own_cancellation_has_succeeded() -> None:
-    """The outcome follows what leaves the body; the next job gets another task."""
+    """A job that cancels its own task and swallows that has succeeded, and the next job gets another task."""
     tasks: list[Any] = []
 
     async def swallow() -> str:
@@ -110,7 +110,7 @@ def test_job_that_swallows_its_own_cancellation_has_succeeded() -> None:
 
 
 def test_a_stray_cancelled_error_in_a_job_with_a_timeout_is_no_timeout() -> None:
-    """The job had a cancel scope of its own, too."""
+    """A CancelledError that a job with a timeout raises by itself is a failure, not a timeout."""
 
     async def body() -> None:
         with anyio.CancelScope():
@@ -124,7 +124,7 @@ def test_a_stray_cancelled_error_in_a_job_with_a_timeout_is_no_timeout() -> None
 
 
 def test_an_attempt_after_a_failed_task_group_decides_the_outcome() -> None:
-    """With `retry` the outcome is that of the last attempt, whatever the first left in `cancelling()`."""
+    """With `retry` the last attempt decides the outcome, though a TaskGroup of the first left `cancelling()` at 1."""
     attempts: list[int] = []
 
     async def work() -> str:
@@ -171,7 +171,7 @@ background: list[Any] = []
 @pytest.mark.parametrize("critical", [False, True])
 @pytest.mark.parametrize("nested", [False, True])
 def test_jobs_are_cancelled_when_the_loop_cancels_all_tasks(end: Any, critical: bool, nested: bool) -> None:
-    """The loop cancels the tasks in any order: whichever is first, jobs are CANCELLED, and so is the run.
+    """When the loop cancels all tasks, in whatever order, the jobs are CANCELLED, and so is the run.
 
     This used to depend on chance: a job whose task came before that of the run FAILED, and if it was critical, clean-up
     jobs ran.
@@ -192,7 +192,7 @@ def test_jobs_are_cancelled_when_the_loop_cancels_all_tasks(end: Any, critical: 
 
 @pytest.mark.parametrize("turns", range(6))
 def test_no_job_starts_when_the_loop_cancels_all_tasks(turns: int) -> None:
-    """A worker's task that is cancelled, even before its first step, must not be replaced by a new one."""
+    """When the loop cancels all tasks, a worker's task is not replaced by a new one, so no further job starts."""
     started: list[int] = []
 
     async def start() -> None:
@@ -217,7 +217,7 @@ def test_no_job_starts_when_the_loop_cancels_all_tasks(turns: int) -> None:
 
 @pytest.mark.fast_way  # in a task group of anyio it cancels all others
 def test_a_task_cancelled_before_its_first_step_is_replaced() -> None:
-    """Such a task runs no code at all, so its worker cannot say that it has left; another one does the work."""
+    """A worker's task that is cancelled before its first step, and so runs no code at all, is replaced by another."""
     made: list[asyncio.Task[Any]] = []
     faults: list[Any] = []
 
@@ -346,7 +346,7 @@ async def in_waits() -> None:
 @pytest.mark.fast_way
 @pytest.mark.parametrize("work", [in_timeout, in_cancelled_timeout, in_scope, in_groups, in_thread, in_waits])
 def test_jobs_that_leave_no_reference_to_their_task_share_it(work: Callable[[], Awaitable[None]]) -> None:
-    """Usual asyncio code needs no new tasks."""
+    """Jobs with usual asyncio code, which leaves no reference to a task behind, share a task."""
     tasks: list[Any] = []
 
     async def look() -> None:
@@ -365,7 +365,7 @@ class Once(Scheduler, cancels_once=True):
 
 
 class OnceMore(Once):
-    """A class whose options hold for its subclasses."""
+    """A subclass, which inherits `cancels_once`."""
 
 
 async def slow_to_end(notes: list[float], cancellations: int = 1, seconds: float = 0.25) -> str:
@@ -391,7 +391,7 @@ async def ended_at(scheduler: Scheduler) -> float:
 @pytest.mark.parametrize("kind", [Once, OnceMore])
 @pytest.mark.parametrize("around", ["nothing", "Once", "Scheduler"])
 def test_a_job_that_is_cancelled_once_may_await_while_it_unwinds(kind: type[Scheduler], around: str) -> None:
-    """The test cancels at the timeout of its scheduler or of an enclosing one, and at the end of forever jobs."""
+    """A job of a `cancels_once` scheduler may await while it unwinds, whatever has cancelled it."""
     notes: list[list[float]] = [[], []]
     inner = kind(Job(slow_to_end, notes[0]), Job(slow_to_end, notes[1], forever=True))
     if around == "nothing":
@@ -407,7 +407,7 @@ def test_a_job_that_is_cancelled_once_may_await_while_it_unwinds(kind: type[Sche
 
 @pytest.mark.fast_way
 def test_a_job_that_is_cancelled_once_may_return_and_succeed() -> None:
-    """The job has succeeded then, and no other job starts in its task."""
+    """With `cancels_once`, a job that returns after its cancellation has succeeded, and no other job starts."""
     notes: list[float] = []
     job = Job(slow_to_end, notes, 2)
     assert run_virtual(ended_at, Once(job, Job(nap, 9, required=job), timeout=1), backend="asyncio") == 1.25
@@ -416,7 +416,7 @@ def test_a_job_that_is_cancelled_once_may_return_and_succeed() -> None:
 
 @pytest.mark.fast_way
 def test_a_job_that_outlasts_its_one_cancellation_is_cancelled_at_each_await() -> None:
-    """The repetition begins when `shutdown_timeout` is over, so the job cannot hang the run."""
+    """With `cancels_once`, each await is cancelled after `shutdown_timeout`, so that no job hangs the run."""
     notes: list[float] = []
     job = Job(slow_to_end, notes, 4, 60)
     assert run_virtual(ended_at, Once(job, timeout=1, shutdown_timeout=2), backend="asyncio") == 3.0
@@ -426,7 +426,7 @@ def test_a_job_that_outlasts_its_one_cancellation_is_cancelled_at_each_await() -
 
 @pytest.mark.fast_way
 def test_a_job_that_is_cancelled_once_may_await_inside_a_cancelled_scope() -> None:
-    """anyio's checks for a cancellation around a function find none: the job already got its one."""
+    """After its one cancellation a job may pass anyio's checkpoints, although the scope around the run is cancelled."""
     tidied: list[float] = []
 
     async def tidy() -> None:
@@ -445,7 +445,7 @@ def test_a_job_that_is_cancelled_once_may_await_inside_a_cancelled_scope() -> No
 
 
 def test_cancels_once_has_no_effect_on_trio() -> None:
-    """A class with `cancels_once=True` has its jobs cancelled as all jobs are."""
+    """On trio `cancels_once=True` has no effect: jobs are cancelled as in any other scheduler."""
     jobs = [Job(nap, 60), Job(nap, 60, forever=True)]
     assert run_virtual(ended_at, Once(jobs, Once(Job(nap, 60)), timeout=1), backend="trio") == 1.0
     assert all(job.state is CANCELLED for job in jobs)
@@ -453,7 +453,7 @@ def test_cancels_once_has_no_effect_on_trio() -> None:
 
 @pytest.mark.parametrize("before_its_first_step", [True, False])
 def test_a_critical_failure_cancels_once_only_jobs_that_have_begun(before_its_first_step: bool) -> None:
-    """Workers that have no job yet leave, and a job that was not begun is CANCELLED."""
+    """With `cancels_once`, a critical failure ends jobs that have begun and those that have not: none stays RUNNING."""
 
     async def fail() -> None:
         if not before_its_first_step:

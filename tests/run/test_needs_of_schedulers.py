@@ -32,7 +32,7 @@ def test_members_of_a_keeper_find_kept_names_rates_and_pools_inside(virtual: Vir
 
 
 def test_a_rate_in_the_needs_of_a_scheduler_is_taken_once_and_not_kept(virtual: Virtual) -> None:
-    """Members may still use outer pools, and take from the rate itself."""
+    """A scheduler that needs a rate takes its amount once, and its members may use the rate itself and outer pools."""
     group = Scheduler(Job(nap, 1, needs={"b": 1, "api": 1}), needs={"api": 1})
     pool = Pool(b=1, api=Rate(requests=3, per=LONG))
     assert virtual(Scheduler(group, pool=pool).co_run)
@@ -41,29 +41,29 @@ def test_a_rate_in_the_needs_of_a_scheduler_is_taken_once_and_not_kept(virtual: 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_a_need_from_a_pool_outside_of_the_keeper_is_rejected_before_the_run(virtual: Virtual, depth: int) -> None:
-    """The error names the member, the scheduler and the name, whether or not a deadlock is possible."""
+    """A member that needs what its keeper lacks is rejected, with its name, the scheduler's and the resource's."""
     inner: Any = Job(nap, 1, needs={"b": 1}, label="member")
     for _ in range(depth):
         inner = Scheduler(inner)
     group = Scheduler(inner, needs={"a": 1}, label="group")
     other = Job(nap, 1)
     scheduler = Scheduler(other, group, pool=Pool(a=1, b=1))
-    with pytest.raises(ValueError, match=r"'member' needs b=1, which is in a pool outside of 'group'"):
+    with pytest.raises(ValueError, match=r"'member' needs b=1, which is in a pool outside 'group'"):
         virtual(scheduler.co_run)
     assert other.is_idle()
 
 
 def test_a_nested_keeper_cannot_need_names_that_its_enclosing_keeper_lacks(virtual: Virtual) -> None:
-    """Pools outside of the enclosing keeper cannot be reached by the nested one."""
+    """A nested scheduler cannot keep what the scheduler around it, which keeps its own needs, lacks."""
     inner = Scheduler(Job(nap, 1), needs={"b": 1}, label="inner")
     scheduler = Scheduler(Scheduler(inner, needs={"a": 1}, label="outer"), pool=Pool(a=1, b=1))
-    with pytest.raises(ValueError, match=r"'inner' needs b=1, which is in a pool outside of 'outer'"):
+    with pytest.raises(ValueError, match=r"'inner' needs b=1, which is in a pool outside 'outer'"):
         virtual(scheduler.co_run)
 
 
 @pytest.mark.parametrize("what", ["group", "member", "member of an idle group", "inside an idle group"])
 def test_a_need_from_a_pool_outside_of_the_keeper_is_rejected_by_add(virtual: Virtual, what: str) -> None:
-    """A late group is rejected, and so is a late member of a group; the run continues without them."""
+    """`add` rejects a late group, or late member, that needs what the keeper lacks, and the run continues."""
     before = Job(nap, 5 if "idle" in what else 0)
     inner = Scheduler(Job(nap, 1))
     group = Scheduler(Job(nap, 3), inner, needs={"a": 1}, label="group", required=before)
@@ -73,7 +73,7 @@ def test_a_need_from_a_pool_outside_of_the_keeper_is_rejected_by_add(virtual: Vi
         home, new = inner if "inside" in what else group, Job(nap, 1, needs={"b": 1}, label="member")
         if what == "group":
             home, new = scheduler, Scheduler(new, needs={"c": 1}, label="late")  # type: ignore[assignment]
-        with pytest.raises(ValueError, match=r"'member' needs b=1, which is in a pool outside of '(group|late)'"):
+        with pytest.raises(ValueError, match=r"'member' needs b=1, which is in a pool outside '(group|late)'"):
             home.add(new)
         assert new not in home
 
@@ -84,7 +84,7 @@ def test_a_need_from_a_pool_outside_of_the_keeper_is_rejected_by_add(virtual: Vi
 
 @pytest.mark.parametrize("backfill", [0, 64])
 def test_needs_of_two_resources_do_not_deadlock_with_reservations(virtual: Virtual, backfill: int) -> None:
-    """Each of two jobs waits for what one scheduler keeps, with a reservation on what the other one's member needs."""
+    """Two schedulers that keep resources, and two jobs whose reservations could block their members, all end."""
     pool = Pool(a=1, b=1, api=Rate(requests=1, per=1), web=Rate(requests=1, per=1))
     groups = [keeper("a", "api"), keeper("b", "web")]
     jobs = [Job(nap, 1, needs={"a": 1, "web": 1}), Job(nap, 1, needs={"b": 1, "api": 1})]
@@ -93,7 +93,7 @@ def test_needs_of_two_resources_do_not_deadlock_with_reservations(virtual: Virtu
 
 
 def test_a_member_is_not_held_back_by_another_members_reservation(virtual: Virtual) -> None:
-    """In a scheduler that keeps its needs, each member starts as soon as it fits."""
+    """In a scheduler that keeps its needs, each member starts as soon as it fits, even past a larger one."""
     first, large = Job(nap, 2.5, needs={"a": 1}), Job(nap, 1, needs={"a": 2})
     small = [Job(nap, 1, needs={"a": 1}) for _ in range(3)]
     group = Scheduler(first, large, *small, needs={"a": 2}, backfill=0)
@@ -102,13 +102,13 @@ def test_a_member_is_not_held_back_by_another_members_reservation(virtual: Virtu
 
 
 def test_two_runs_that_would_deadlock_on_a_shared_pool_are_rejected(virtual: Virtual) -> None:
-    """A scheduler that is rejected in a single run is rejected beside another run too, before it starts."""
+    """Two runs whose members need what the other run keeps are rejected before they start, each for itself."""
     pool = Pool(a=1, b=1)
     refused: list[str] = []
 
     async def run(keeps: str, needs: str) -> None:
         scheduler = Scheduler(keeper(keeps, needs), pool=pool, timeout=LONG)
-        with pytest.raises(ValueError, match="which is in a pool outside of") as error:
+        with pytest.raises(ValueError, match="which is in a pool outside") as error:
             await scheduler.co_run()
         refused.append(str(error.value))
 
@@ -121,22 +121,22 @@ def test_two_runs_that_would_deadlock_on_a_shared_pool_are_rejected(virtual: Vir
     assert len(refused) == 2
 
 
-def test_a_pool_of_a_nested_scheduler_is_rejected_outside(virtual: Virtual) -> None:
-    """The outer scheduler of one run is rejected; several schedulers inside may share the pool."""
+def test_a_pool_shared_inside_and_outside_of_a_keeper_is_rejected(virtual: Virtual) -> None:
+    """A pool may not be shared inside and outside of a scheduler that keeps needs; several inside may share it."""
     pool = Pool(own=1)
 
     def user() -> Scheduler:
         return Scheduler(Job(nap, 1, needs={"own": 1}), pool=pool)
 
     outside = Scheduler(Scheduler(user(), needs={"a": 1}, label="group"), user(), pool=Pool(a=1))
-    with pytest.raises(ValueError, match="have the same pool, and 'group' keeps what it needs around one of them"):
+    with pytest.raises(ValueError, match="share a pool, but 'group', which has needs, contains only one of them"):
         virtual(outside.co_run)
     assert virtual(Scheduler(Scheduler(user(), user(), needs={"a": 1}), pool=Pool(a=1)).co_run)
 
 
 @pytest.mark.parametrize("first", ["inside", "outside"])
 def test_a_pool_inside_a_keeper_cannot_serve_another_run(virtual: Virtual, first: str) -> None:
-    """If one run has the pool inside a keeper, and another one outside, the second to start is rejected."""
+    """If one run has a pool inside a scheduler that keeps needs, another run with the pool outside is rejected."""
     pool = Pool(own=1)
     inside = Scheduler(Scheduler(Job(nap, 9), pool=pool, needs={"a": 1}, label="group"), pool=Pool(a=1))
     runs = [inside, Scheduler(Job(nap, 9), pool=pool)]
@@ -146,7 +146,7 @@ def test_a_pool_inside_a_keeper_cannot_serve_another_run(virtual: Virtual, first
         async with anyio.create_task_group() as group:
             group.start_soon(one.co_run)
             await anyio.sleep(1)
-            with pytest.raises(ValueError, match="have the same pool, and 'group' keeps"):
+            with pytest.raises(ValueError, match="share a pool, but 'group', which has needs"):
                 await other.co_run()
 
     virtual(main)
@@ -155,27 +155,27 @@ def test_a_pool_inside_a_keeper_cannot_serve_another_run(virtual: Virtual, first
 
 @pytest.mark.parametrize("depth", [0, 1])
 def test_a_job_that_does_not_fit_beside_the_needs_of_services_is_rejected(virtual: Virtual, depth: int) -> None:
-    """The rejection comes before the run, so that the job does not wait until the end."""
+    """A job that does not fit beside the needs of services is rejected before the run: it would wait until the end."""
     job: Any = Job(nap, 1, needs={"a": 2}, label="job")
     for _ in range(depth):
         job = Scheduler(job)
     services = [Service(serve, 0, needs={"a": 1}, label=f"s{number}") for number in range(2)]
     scheduler = Scheduler(*services, job, pool=Pool(a=3), timeout=LONG)
-    with pytest.raises(ValueError, match=r"'job' needs a=2, and services keep 2 of 3 until .* \('s0', 's1'\)"):
+    with pytest.raises(ValueError, match=r"'job' needs a=2, but services reserve 2 of 3 until .* \('s0', 's1'\)"):
         virtual(scheduler.co_run)
     assert virtual(Scheduler(Service(serve, 0, needs={"a": 1}), Job(nap, 1, needs={"a": 2}), pool=Pool(a=3)).co_run)
 
 
 def test_services_that_do_not_fit_beside_each_other_are_rejected(virtual: Virtual) -> None:
-    """The second service would never be ready."""
+    """Services whose needs do not fit beside each other are rejected: the second would never be ready."""
     services = [Service(serve, 0, needs={"a": 1}) for _ in range(2)]
     scheduler = Scheduler(*services, Job(nap, 1, required=services), pool=Pool(a=1), timeout=LONG)
-    with pytest.raises(ValueError, match="services keep 1 of 1 until the run ends"):
+    with pytest.raises(ValueError, match="services reserve 1 of 1 until the run ends"):
         virtual(scheduler.co_run)
 
 
 def test_a_job_required_by_a_service_may_need_the_same_resource(virtual: Virtual) -> None:
-    """The job has ended before the service starts, at any depth; a service inside ends with its own scheduler."""
+    """A job may need what a service keeps if the job ends before the service starts, or starts after its end."""
     before = Job(nap, 1, needs={"a": 1})
     group = Scheduler(before)
     service = Service(serve, 0, needs={"a": 1}, required=group)
@@ -187,19 +187,19 @@ def test_a_job_required_by_a_service_may_need_the_same_resource(virtual: Virtual
 
 @pytest.mark.parametrize("late", ["job", "service"])
 def test_a_late_job_or_service_that_does_not_fit_beside_others_is_rejected(virtual: Virtual, late: str) -> None:
-    """A job is rejected beside a running service, and a service beside a job that has not started."""
+    """`add` rejects a job that does not fit beside a service, and a service beside a job that has not started."""
 
     async def main() -> bool:
         async with Scheduler(pool=Pool(a=2)) as scheduler:
             job, service = Job(nap, 1, needs={"a": 2}, label="job"), Service(serve, 0, needs={"a": 1}, label="db")
             if late == "job":
                 scheduler.add(service)
-                with pytest.raises(ValueError, match=r"'job' needs a=2, and services keep 1 of 2.*'db'"):
+                with pytest.raises(ValueError, match=r"'job' needs a=2, but services reserve 1 of 2.*'db'"):
                     scheduler.add(job)
             else:
                 scheduler.add(Job(nap, 1, needs={"a": 1}))
                 scheduler.add(job)
-                with pytest.raises(ValueError, match=r"'job' needs a=2, and services keep 1 of 2.*'db'"):
+                with pytest.raises(ValueError, match=r"'job' needs a=2, but services reserve 1 of 2.*'db'"):
                     scheduler.add(service)
             scheduler.add(Job(nap, 1, needs={"a": 1}))
         return scheduler.stop_reason is StopReason.COMPLETED
@@ -208,7 +208,7 @@ def test_a_late_job_or_service_that_does_not_fit_beside_others_is_rejected(virtu
 
 
 def test_an_ended_service_frees_its_needs_for_late_jobs(virtual: Virtual) -> None:
-    """The service's needs are free again for jobs that are added later."""
+    """When a service has ended, jobs that are added later can have what it needed."""
 
     async def main() -> bool:
         async with Scheduler(pool=Pool(a=1)) as scheduler:
@@ -224,10 +224,10 @@ def test_an_ended_service_frees_its_needs_for_late_jobs(virtual: Virtual) -> Non
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_a_nested_scheduler_that_runs_by_itself_has_no_pool_of_an_enclosing_one(deep: bool) -> None:
-    """In that run it is the outermost scheduler, whose members find nothing beyond it."""
+    """A nested scheduler that is run by itself cannot use pools of the schedulers around it."""
     job = Job(nap, 1, needs={"a": 1}, label="x")
     inner = Scheduler(Scheduler(job) if deep else job)
     Scheduler(inner, pool=Pool(a=1))
-    with pytest.raises(ValueError, match="'x' needs a=1, which is in no pool"):
+    with pytest.raises(ValueError, match="'x' needs a=1, which no enclosing pool has"):
         inner.run()
     assert job.started_at is None

@@ -102,8 +102,8 @@ MISBEHAVING = {
 DIFFERENCES = {
     ("missing", "trio"): "module 'trio' has no attribute '_core'",
     ("missing", "asyncio"): "has no attribute 'TaskState'",
-    ("misbehaving", "trio"): "a scope that is put between two others has no effect on them",
-    ("misbehaving", "asyncio"): "a scope does not see that one around it was cancelled",
+    ("misbehaving", "trio"): "a scope inserted between two others has no effect on them",
+    ("misbehaving", "asyncio"): "a scope ignores the cancellation of its parent",
 }
 
 
@@ -119,7 +119,7 @@ def run_scenario(name: str, before: str = "", plain: str = "") -> tuple[object, 
 @pytest.mark.parametrize("name", ["trio", "asyncio"])
 @pytest.mark.parametrize("what", ["missing", "misbehaving"])
 def test_a_private_part_that_differs_is_logged_once_and_not_used(what: str, name: str) -> None:
-    """One line names the library, its version and the difference; the results are the right ones."""
+    """A private part that differs is logged once, with library and version, and the results are right without it."""
     changed = {"missing": MISSING, "misbehaving": MISBEHAVING}[what]
     results, said = run_scenario(name, changed[name])
     library = {"trio": "trio", "asyncio": "anyio"}[name]
@@ -129,13 +129,13 @@ def test_a_private_part_that_differs_is_logged_once_and_not_used(what: str, name
         f"private attributes of {library} {metadata.version(library)} are not as trioflow expects: "
     )
     assert DIFFERENCES[what, name] in said[0]
-    assert f"it is slower on {name}, but keeps its promises" in said[0]
+    assert f"trioflow runs without them: slower on {name}, but correctly" in said[0]
 
 
 @pytest.mark.parametrize("name", ["trio", "asyncio"])
 @pytest.mark.parametrize("plain", ["", "1"])
 def test_plain_isolation_by_environment_variable_logs_nothing(plain: str, name: str) -> None:
-    """`TRIOFLOW_PLAIN=1` selects plain isolation; the results are the same."""
+    """`TRIOFLOW_PLAIN=1` selects plain isolation, with the same results and no log line."""
     look = "import atexit, sys; from trioflow._core import backend as b\n"
     look += f"way = lambda: type(b.get_backend({name!r}).isolation).__name__\n"
     look += "atexit.register(lambda: print(way(), 'private attributes', file=sys.stderr))"
@@ -169,7 +169,7 @@ class Forgetful(dict[object, object]):
 
 
 def changed(base: Any, **parts: Any) -> Any:
-    """Return a class that is another one but for these parts."""
+    """Return a subclass with the given parts replaced."""
     return type(base.__name__, (base,), {"__slots__": (), **parts})
 
 
@@ -199,41 +199,56 @@ PARTS_OF_TRIO: list[tuple[Any, str, Any, str]] = [
         _fast_trio,
         "TrioNamedTask",
         changed(_fast_trio.TrioNamedTask, name=showing("?")),
-        "cannot be given another class",
+        "the class of a task cannot be changed",
     ),
-    (_fast_trio, "CancelStatus", changed(Status, parent=FIXED), "put between two others"),
-    (_fast_trio, "CancelStatus", changed(Status, parent=LOST), "put between two others"),
+    (_fast_trio, "CancelStatus", changed(Status, parent=FIXED), "inserted between two others"),
+    (_fast_trio, "CancelStatus", changed(Status, parent=LOST), "inserted between two others"),
     (_fast_trio.TrioTaskSnapshot, "is_task_unchanged", answering(False), "does not enter a scope"),
     (_fast_trio.TrioTaskSnapshot, "is_task_unchanged", answering(True, True), "does not know its nurseries"),
-    (_fast_trio.FastTrioGroup, "is_cancelled_alone", answering(False), "does not cancel what it contains"),
+    (_fast_trio.FastTrioGroup, "is_cancelled_alone", answering(False), "does not cancel its contents"),
     (
         _fast_trio.FastTrioGroup,
         "is_cancelled_alone",
         answering(True, True),
-        "does not see that one around it was cancelled",
+        "ignores the cancellation of its parent",
     ),
     (_fast_trio.FastTrioGroup, "is_cancelled_alone", answering(True, False, False), "a shield has no effect"),
-    (_fast_trio.WorkerScope, "_cancel", cancelled_early, "cannot put off its deadline"),
+    (_fast_trio.WorkerScope, "_cancel", cancelled_early, "cannot postpone its deadline"),
 ]
 PARTS_OF_ANYIO: list[tuple[Any, str, Any, str]] = [
     (_fast_asyncio, "TASK_STATES", Forgetful(), "does not record the scope of a task"),
     (anyio_asyncio.TaskState, "parent_id", showing(1), "does not record the scope of a task"),
-    (_fast_asyncio, "STATES_BY_REF", {}, "records the scopes of tasks in another way"),
-    (anyio_asyncio, "CancelScope", changed(Scope, _reparent=answering(None)), "put between two others"),
-    (anyio_asyncio, "CancelScope", changed(Scope, _reparent=half_reparented), "put between two others"),
-    (anyio_asyncio, "CancelScope", changed(Scope, _reparent=torn_off), "put between two others"),
-    (anyio_asyncio, "CancelScope", changed(Scope, deadline=showing(6.0)), "has another deadline, or is cancelled"),
+    (_fast_asyncio, "STATES_BY_REF", {}, "records the scopes of tasks differently"),
+    (anyio_asyncio, "CancelScope", changed(Scope, _reparent=answering(None)), "inserted between two others"),
+    (anyio_asyncio, "CancelScope", changed(Scope, _reparent=half_reparented), "inserted between two others"),
+    (anyio_asyncio, "CancelScope", changed(Scope, _reparent=torn_off), "inserted between two others"),
+    (anyio_asyncio, "CancelScope", changed(Scope, deadline=showing(6.0)), "has the wrong deadline, or is cancelled"),
     (
         anyio_asyncio,
         "CancelScope",
         changed(Scope, _effectively_cancelled=showing(True)),
-        "has another deadline, or is cancelled",
+        "has the wrong deadline, or is cancelled",
     ),
-    (anyio_asyncio, "CancelScope", changed(Scope, cancel_called=showing(False)), "around it was cancelled"),
-    (anyio_asyncio, "CancelScope", changed(Scope, _effectively_cancelled=showing(False, False)), "around it was"),
+    (
+        anyio_asyncio,
+        "CancelScope",
+        changed(Scope, cancel_called=showing(False)),
+        "ignores the cancellation of its parent",
+    ),
+    (
+        anyio_asyncio,
+        "CancelScope",
+        changed(Scope, _effectively_cancelled=showing(False, False)),
+        "ignores the cancellation",
+    ),
     (anyio_asyncio, "CancelScope", changed(Scope, _effectively_cancelled=showing(False, True, True)), "a shield"),
-    (anyio_asyncio, "CancelScope", changed(Scope, _effectively_cancelled=showing(False, True, False, False)), "in it"),
-    (_fast_asyncio.WorkerState, "is_task_unchanged", answering(True), "does not cancel what is in it"),
+    (
+        anyio_asyncio,
+        "CancelScope",
+        changed(Scope, _effectively_cancelled=showing(False, True, False, False)),
+        "contents",
+    ),
+    (_fast_asyncio.WorkerState, "is_task_unchanged", answering(True), "does not cancel its contents"),
 ]
 """For each part: its owner, its name, its replacement, and the text of the error."""
 DIFFERING = [*((_fast_trio, *part) for part in PARTS_OF_TRIO), *((_fast_asyncio, *part) for part in PARTS_OF_ANYIO)]
@@ -248,7 +263,7 @@ DIFFERING = [*((_fast_trio, *part) for part in PARTS_OF_TRIO), *((_fast_asyncio,
 def test_each_private_part_that_misbehaves_is_named(
     way: Any, owner: Any, name: str, other: Any, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next version may behave otherwise: each private part that is used is checked, and named."""
+    """Each private part of trio and anyio that the engine uses is checked, and named if it behaves differently."""
     # Other tests must not find what a failed check leaves there.
     states: Any = weakref.WeakKeyDictionary[Any, Any]()
     monkeypatch.setattr(_fast_asyncio, "TASK_STATES", states)
@@ -262,7 +277,7 @@ def test_each_private_part_that_misbehaves_is_named(
 @pytest.mark.fast_way
 @pytest.mark.parametrize("name", ["_child_nurseries", "_schedule_points"])
 def test_a_missing_private_part_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name shows what a new version has changed."""
+    """A private part that is missing in a new version is named."""
     monkeypatch.delattr(trio.lowlevel.Task, name)
     with pytest.raises(PrivateApiMismatch, match=f"^Task has no {name}$"):
         _fast_trio._check_private_attributes()
@@ -280,13 +295,13 @@ def private_parts(path: Path) -> set[str]:
 
 
 def test_only_fast_isolation_reads_private_parts() -> None:
-    """The loops and plain isolation use public names alone, and fast isolation is one file for each library."""
+    """Only fast isolation, one file for each library, reads private parts; the loops and plain isolation do not."""
     readers = {path.stem for path in (PACKAGE / "_core" / "backend").rglob("*.py") if private_parts(path)}
     assert readers == {"_fast_trio", "_fast_asyncio"}
 
 
 @pytest.mark.fast_way
 def test_fast_isolation_is_used_with_the_installed_versions() -> None:
-    """The private parts that the engine uses exist, and behave."""
+    """The installed trio and anyio have the private parts that the engine uses, so it uses fast isolation."""
     assert isinstance(backend.get_backend("trio").isolation, FastTrio)
     assert isinstance(backend.get_backend("asyncio").isolation, FastAsyncio)

@@ -22,7 +22,7 @@ from ..conftest import Virtual
 
 
 class Starts:
-    """Makes jobs that write down their labels when they start."""
+    """A maker of jobs that write down their labels when they start."""
 
     def __init__(self) -> None:
         self.labels: list[str] = []
@@ -35,7 +35,7 @@ class Starts:
 
 
 def ranks_by_hand(jobs: list[AbstractJob[Any]]) -> dict[AbstractJob[Any], float]:
-    """The upward ranks, by their definition."""
+    """Return the upward ranks, by their definition."""
     known = [job.expected_duration for job in jobs if job.expected_duration is not None]
     unknown = statistics.median(known) if known else 1.0
 
@@ -47,7 +47,7 @@ def ranks_by_hand(jobs: list[AbstractJob[Any]]) -> dict[AbstractJob[Any], float]
 
 
 def started_by_hand(jobs: list[AbstractJob[Any]], keys: dict[AbstractJob[Any], Any]) -> list[str]:
-    """The order in which jobs that take no time start, one at a time: always the ready one with the smallest key."""
+    """Return the order of jobs that take no time, one at a time: always the ready one with the smallest key."""
     ready_since: dict[AbstractJob[Any], int] = {}
     clock = itertools.count()
     started: dict[AbstractJob[Any], None] = {}
@@ -62,7 +62,7 @@ def started_by_hand(jobs: list[AbstractJob[Any]], keys: dict[AbstractJob[Any], A
 
 @st.composite
 def graphs(draw: st.DrawFn) -> list[tuple[list[int], float | None, int]]:
-    """For each job: the numbers of those that it requires, its expected duration, and its priority."""
+    """Draw for each job the numbers of those that it requires, its expected duration, and its priority."""
     number = draw(st.integers(1, 9))
     return [
         (
@@ -85,7 +85,7 @@ def built(graph: list[tuple[list[int], float | None, int]], starts: Starts) -> l
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 @given(graph=graphs())
 def test_critical_path_starts_the_job_with_the_highest_rank(backend: Any, graph: Any) -> None:
-    """One slot: each time the ready job with the highest priority, then rank, starts; ties as fifo."""
+    """Under critical path, ready jobs start by priority, then by rank, then in the order in which they became ready."""
     starts = Starts()
     jobs = built(graph, starts)
     assert Scheduler(*jobs, jobs_window=1, policy="critical-path").run(backend=backend)
@@ -103,7 +103,7 @@ def test_fifo_heeds_priorities_alone(graph: Any) -> None:
 
 @given(graph=graphs(), late=st.integers(0, 8))
 def test_jobs_that_are_added_together_are_ranked_by_each_other(graph: Any, late: int) -> None:
-    """Jobs added during the run count as a graph of their own; those already there keep their ranks."""
+    """Jobs added together during the run are ranked as a graph of their own, and earlier jobs keep their ranks."""
     starts = Starts()
     # the median of the known durations is that from the start: so all durations are known
     jobs = built([(required, seconds or 0.0, priority) for required, seconds, priority in graph], starts)
@@ -125,7 +125,7 @@ def test_jobs_that_are_added_together_are_ranked_by_each_other(graph: Any, late:
 
 @pytest.mark.parametrize("first", [False, True])
 def test_auto_becomes_critical_path_with_the_first_expected_duration(first: bool) -> None:
-    """Under auto, one job with an expected duration, there from the start or added later, is enough."""
+    """Under auto, one job with an expected duration, initial or added later, is enough for critical path."""
     starts = Starts()
     a, b = starts.job("a"), starts.job("b")
     c = starts.job("c", b)
@@ -141,7 +141,7 @@ def test_auto_becomes_critical_path_with_the_first_expected_duration(first: bool
 
 
 def test_auto_without_durations_is_fifo() -> None:
-    """Without any expected duration, jobs start as they became ready."""
+    """Under auto without any expected duration, jobs start in the order in which they became ready."""
     starts = Starts()
     b = starts.job("b")
     assert Scheduler(starts.job("a"), b, starts.job("c", b), starts.job("d"), jobs_window=1).run()
@@ -161,7 +161,7 @@ def test_a_late_job_with_a_higher_priority_starts_first() -> None:
 
 
 def test_a_nested_scheduler_counts_as_long_as_its_longest_path() -> None:
-    """The nested scheduler has no duration of its own, but its jobs have one."""
+    """A nested scheduler without a duration of its own counts as long as the longest path of its jobs."""
     starts = Starts()
     inner = Scheduler(
         Sequence(starts.job("x", expected_duration=2.0), starts.job("y", expected_duration=3.0)), label="inner"
@@ -176,7 +176,7 @@ def test_a_nested_scheduler_counts_as_long_as_its_longest_path() -> None:
 
 
 def test_rank_of_an_input_of_a_nested_job_includes_the_nested_scheduler() -> None:
-    """The nested scheduler and its successors wait for the input."""
+    """The rank of a job includes a nested scheduler whose member has it as an input."""
     starts = Starts()
     long, before = starts.job("long", expected_duration=5), starts.job("before", expected_duration=1)
     scheduler = Scheduler(long, before, jobs_window=1)
@@ -186,7 +186,7 @@ def test_rank_of_an_input_of_a_nested_job_includes_the_nested_scheduler() -> Non
 
 
 def test_depth_first_starts_the_newest_ready_job_first() -> None:
-    """The newest first; those that became ready together in the order in which they were added."""
+    """Under depth-first, the newest ready jobs start first, and those that became ready together in the order added."""
     starts = Starts()
     a, b = starts.job("a"), starts.job("b")
     jobs = [a, b, starts.job("a1", a), starts.job("a2", a), starts.job("b1", b)]
@@ -241,7 +241,7 @@ def test_depth_first_keeps_few_results_alive(virtual: Virtual) -> None:
 def test_an_invalid_priority_or_expected_duration_is_rejected(
     options: Any, error: type[Exception], message: str
 ) -> None:
-    """The error names the option, its value and the job; a job keeps what it had."""
+    """An invalid priority or duration raises an error that names option, value and job; the old value stays."""
     with pytest.raises(error, match=message):
         Job(anyio.sleep, 0, label="x", **options)
     job = Job(anyio.sleep, 0, label="x", priority=2, expected_duration=3)
@@ -252,35 +252,35 @@ def test_an_invalid_priority_or_expected_duration_is_rejected(
 
 
 def test_each_name_of_a_policy_has_its_policy() -> None:
-    """Type checkers need the names as a `Literal`, and a run needs the policies."""
+    """The policy names that type checkers know, as a `Literal`, are exactly the built-in policies."""
     assert tuple(BUILTIN_POLICIES) == get_args(PolicyName)
 
 
 def test_an_unknown_policy_is_rejected() -> None:
-    """The error names the scheduler and the choices."""
+    """An unknown policy raises an error that names the scheduler and the valid choices."""
     with pytest.raises(ValueError, match="policy='lifo' of 's': choose one of auto, fifo, critical-path"):
         Scheduler(label="s", policy="lifo")  # type: ignore[arg-type]
 
 
 def test_changing_a_priority_during_a_run_raises() -> None:
-    """A job that is in the queue already would not move."""
+    """The priority of a job cannot change during a run, because a job that is queued already would not move."""
 
     async def change() -> None:
         current_job().priority = 3
 
     job = Job(change, label="x")
     assert Scheduler(job).run()
-    assert "priority of 'x': not while 'Scheduler' runs" in str(job.raised_exception())
+    assert "priority of 'x': not allowed while 'Scheduler' is running" in str(job.raised_exception())
 
 
 @pytest.mark.parametrize(("known", "found"), [([], 1), ([3], 3), ([1, 4], 2.5), ([9, 2, 1], 2), ([9, 3, 2, 1], 2.5)])
 def test_a_job_of_unknown_duration_takes_the_median(known: list[float], found: float) -> None:
-    """The median of the durations that are known, or a second."""
+    """A job of unknown duration counts with the median of the known ones, or one second if none is known."""
     assert median_duration(known) == found
 
 
 def test_graph_algorithms_pause_after_each_full_chunk_of_nodes(many_pauses: None) -> None:
-    """No pause comes after the remaining nodes, and the longest paths do not depend on the pauses."""
+    """Graph algorithms pause after each full chunk of nodes, not after the rest, and the results stay the same."""
     found = [[(len(chunk), pause) for chunk, pause in chunks_with_pauses(range(number))] for number in (9, 10, 25)]
     assert found == [[(9, False)], [(10, True)], [(10, True), (10, True), (5, False)]]
     paths: dict[int, float] = {}

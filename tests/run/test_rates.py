@@ -37,14 +37,14 @@ def starts(jobs: list[Any]) -> list[float | None]:
 
 
 def test_jobs_that_need_a_rate_start_in_a_burst_and_then_one_by_one(virtual: Virtual) -> None:
-    """The first jobs take the burst at once; then each job waits until its request has accrued."""
+    """Jobs that need a rate first take its burst at once; then each waits until its request has accrued."""
     jobs = [Job(anyio.sleep, 0, needs={"api": 1}) for _ in range(7)]
     assert virtual(Scheduler(*jobs, pool=pool()).co_run)
     assert starts(jobs) == [0, 0, 0, 0, 2, 4, 6]
 
 
 def test_a_job_starts_when_the_scarcest_key_of_its_rate_has_accrued(virtual: Virtual) -> None:
-    """A job that names tokens also takes one request; it starts when both have accrued."""
+    """A job that needs tokens of a rate also takes one request, and starts when both have accrued."""
     jobs = [Job(anyio.sleep, 0, needs={"api": {"tokens": 16}}) for _ in range(4)]
     assert virtual(Scheduler(*jobs, pool=pool()).co_run)
     assert starts(jobs) == [0, 0, 4, 8]
@@ -54,7 +54,7 @@ def test_a_job_starts_when_the_scarcest_key_of_its_rate_has_accrued(virtual: Vir
 
 
 def test_burst_limits_the_amount_that_starts_at_once(virtual: Virtual) -> None:
-    """With `burst`, less than the amount of `per` seconds starts at once; a dict sets it by key."""
+    """`burst`, a number or a dict by key, limits what can be taken at once to less than the amount of `per` seconds."""
     for rate in (Rate(requests=4, per=8, burst=1), Rate(requests=4, tokens=32, per=8, burst={"requests": 1})):
         jobs = [Job(anyio.sleep, 0, needs={"api": 1}) for _ in range(3)]
         assert virtual(Scheduler(*jobs, pool=Pool(api=rate)).co_run)
@@ -62,7 +62,7 @@ def test_burst_limits_the_amount_that_starts_at_once(virtual: Virtual) -> None:
 
 
 def test_the_amount_of_a_rate_is_not_given_back(virtual: Virtual) -> None:
-    """A job's amount stays spent, however the job ends; it accrues again with time, up to the burst."""
+    """What a job takes of a rate stays spent, however the job ends, and accrues again with time, up to the burst."""
 
     async def fail() -> None:
         raise ValueError
@@ -99,7 +99,7 @@ def test_a_job_that_waits_for_a_rate_holds_no_other_resource(virtual: Virtual) -
 
 
 def test_a_job_that_waits_for_a_rate_is_passed_at_most_backfill_times(virtual: Virtual) -> None:
-    """Small jobs pass one that needs more tokens; after `backfill` of them the others wait for it."""
+    """A job that waits for many tokens is passed by at most `backfill` smaller ones; then the others wait for it."""
     taker = Job(anyio.sleep, 0, needs={"api": {"tokens": 24}})
     big = Job(anyio.sleep, 0, needs={"api": {"requests": 0, "tokens": 32}})
     small = [Job(anyio.sleep, 0, needs={"api": {"requests": 0, "tokens": 4}}) for _ in range(4)]
@@ -108,7 +108,7 @@ def test_a_job_that_waits_for_a_rate_is_passed_at_most_backfill_times(virtual: V
 
 
 def test_schedulers_of_one_loop_share_a_rate(virtual: Virtual) -> None:
-    """Two schedulers get no more than one would, and the job that became ready first comes first."""
+    """Two schedulers get no more of a rate than one would, and the job that became ready first comes first."""
     shared = pool()
     both = [Scheduler(*[Job(anyio.sleep, 0, needs={"api": 1}) for _ in range(4)], pool=shared) for _ in range(2)]
 
@@ -122,7 +122,7 @@ def test_schedulers_of_one_loop_share_a_rate(virtual: Virtual) -> None:
 
 
 def test_a_rate_and_a_window_both_hold(virtual: Virtual) -> None:
-    """The window may be a number or a limiter."""
+    """A rate and a window, whether a number or a limiter, both hold."""
 
     async def main(**options: Any) -> list[float | None]:
         if options.get("limiter"):
@@ -146,7 +146,7 @@ def test_a_rate_and_a_window_both_hold(virtual: Virtual) -> None:
 
 
 def test_a_nested_scheduler_takes_its_amount_at_its_start(virtual: Virtual) -> None:
-    """A rate cannot be kept: members take from the same rate, after their scheduler."""
+    """A nested scheduler takes its amount of a rate at its start, without keeping it for its members."""
     inner = Scheduler(*[Job(anyio.sleep, 0, needs={"api": 1}) for _ in range(4)], needs={"api": 2})
     assert virtual(Scheduler(inner, pool=pool()).co_run)
     assert inner.started_at == 0
@@ -154,14 +154,14 @@ def test_a_nested_scheduler_takes_its_amount_at_its_start(virtual: Virtual) -> N
 
 
 def test_schedulers_that_need_a_rate_do_not_deadlock(virtual: Virtual) -> None:
-    """One scheduler keeps a and has a member that needs the rate, the other the other way round."""
+    """A scheduler that keeps a resource, with a member that needs a rate, and one with the reverse needs both end."""
     one = Scheduler(Job(anyio.sleep, 1, needs={"api": 1}), needs={"a": 1})
     other = Scheduler(Job(anyio.sleep, 1, needs={"a": 1}), needs={"api": 4})
     assert virtual(Scheduler(one, other, pool=pool(a=1)).co_run)
 
 
 def test_a_rate_keeps_its_level_for_the_next_run(virtual: Virtual) -> None:
-    """A second run in the same loop, or in another one, does not begin with a full burst."""
+    """A second run, in the same loop or another one, does not find the burst of a rate full again."""
     shared = pool()
 
     async def twice() -> list[float | None]:
@@ -181,7 +181,7 @@ def test_a_rate_keeps_its_level_for_the_next_run(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("end", ["cancel", "timeout", "drain"])
 def test_the_end_of_a_run_cancels_waits_for_a_rate(virtual: Virtual, end: str) -> None:
-    """A job that waits for a rate ends CANCELLED, at once."""
+    """When the run ends, a job that waits for a rate is CANCELLED at once."""
 
     async def stop() -> None:
         await anyio.sleep(1)
@@ -208,9 +208,7 @@ def test_the_end_of_a_run_cancels_waits_for_a_rate(virtual: Virtual, end: str) -
 
 
 def test_a_change_of_the_policy_leaves_no_timer_behind(virtual: Virtual) -> None:
-    """A job with an expected duration that is added later turns fifo into critical path; no timer is
-    left after the run.
-    """
+    """If a late job with a duration changes the policy while others wait for a rate, no timer is left after the run."""
     first, second = (Job(nothing, needs={"api": 4}) for _ in range(2))
     scheduler = Scheduler(first, second, pool=pool())
 
@@ -225,7 +223,7 @@ def test_a_change_of_the_policy_leaves_no_timer_behind(virtual: Virtual) -> None
 
 
 def test_simulate_observes_rates(virtual: Virtual) -> None:
-    """The virtual run takes as long as the rate allows, and takes nothing from the user's pool."""
+    """A simulated run takes as long as the rate allows, and takes nothing from the user's pool."""
     shared = Pool(api=Rate(requests=60, per=60, burst=1))
     jobs = [Job(anyio.sleep, 0, expected_duration=0, needs={"api": 1}) for _ in range(101)]
     assert simulate(Scheduler(*jobs, pool=shared)).makespan == 100
@@ -237,7 +235,7 @@ def test_simulate_observes_rates(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize(("tokens", "second"), [(32, 8), (16, 4), (8, 2), (0, 0), (40, 10)])
 def test_used_corrects_the_amount_of_a_rate_in_both_directions(virtual: Virtual, tokens: int, second: float) -> None:
-    """A job takes 16 of 32 tokens and reports that it used more, or less; the next one needs all 32."""
+    """A job that reports by `used` more or less than it took of a rate delays or advances the next one."""
 
     async def ask() -> None:
         current_job().used(api={"tokens": 1})
@@ -251,7 +249,7 @@ def test_used_corrects_the_amount_of_a_rate_in_both_directions(virtual: Virtual,
 
 
 def test_used_with_less_than_taken_wakes_another_scheduler(virtual: Virtual) -> None:
-    """A job that waits in another scheduler starts as soon as a job reports that it used less."""
+    """When a job reports that it used less than it took, a job that waits in another scheduler starts at once."""
 
     async def ask() -> None:
         await anyio.sleep(1)
@@ -271,7 +269,7 @@ def test_used_with_less_than_taken_wakes_another_scheduler(virtual: Virtual) -> 
 
 
 def test_used_may_be_called_from_a_thread(backend: str) -> None:
-    """A thread job reports what it used like any other; the report counts before the job settles."""
+    """A thread job may call `used`, and the report counts before the job settles."""
 
     def ask() -> int:
         current_job().used(api={"tokens": 30})
@@ -285,7 +283,7 @@ def test_used_may_be_called_from_a_thread(backend: str) -> None:
 
 
 def test_a_retried_job_takes_its_amount_of_a_rate_again(virtual: Virtual) -> None:
-    """The attempt does not wait for the amount; the next job waits longer."""
+    """A further attempt takes its amount of a rate again, without waiting for it, so the next job waits longer."""
 
     async def fail_once() -> None:
         if current_job().attempts == 1:
@@ -300,7 +298,7 @@ def test_a_retried_job_takes_its_amount_of_a_rate_again(virtual: Virtual) -> Non
 
 
 def test_used_amount_of_a_key_without_needs_counts_for_each_attempt(virtual: Virtual) -> None:
-    """A key that `needs` does not name, because its amount is unknown beforehand, is also counted anew."""
+    """What `used` reports for a key that `needs` does not name counts again in each attempt."""
 
     async def ask() -> None:
         current_job().used(api={"tokens": 8})
@@ -319,7 +317,7 @@ def test_used_amount_of_a_key_without_needs_counts_for_each_attempt(virtual: Vir
 
 
 def test_a_restarted_job_takes_its_amount_of_a_rate_again(virtual: Virtual) -> None:
-    """A restart is another request, so the server counts it again."""
+    """A restart takes the amount of a rate again, because the server counts another request."""
     calls = iter([10, 0])
 
     async def slow_once() -> None:
@@ -334,10 +332,14 @@ def test_a_restarted_job_takes_its_amount_of_a_rate_again(virtual: Virtual) -> N
 @pytest.mark.parametrize(
     ("amounts", "error", "message"),
     [
-        ({"apy": 1}, ValueError, r"used\(apy=1\) of 'x': it needs nothing of that name; name it in needs= first"),
-        ({"cpu": 1}, ValueError, r"used\(cpu=1\) of 'x': that is not a Rate"),
+        ({"apy": 1}, ValueError, r"used\(apy=1\) of 'x': the job has no such need; add it to needs= first"),
+        ({"cpu": 1}, ValueError, r"used\(cpu=1\) of 'x': it is not a Rate"),
         ({"api": {"token": 1}}, ValueError, r"has no key 'token': did you mean tokens\?"),
-        ({"api": {"tokens": 1e300}}, ValueError, r"this amount of tokens takes more than a year; nothing was taken"),
+        (
+            {"api": {"tokens": 1e300}},
+            ValueError,
+            r"this amount of tokens takes more than a year to accrue; it is ignored",
+        ),
         ({"api": {"tokens": 10**300}}, ValueError, r"this amount of tokens takes more than a year"),
         ({"api": {"requests": 300 * 86_400}}, ValueError, r"this amount of requests takes more than a year"),
         ({"api": {"tokens": -1}}, ValueError, r"give a finite number, 0 or more"),
@@ -347,7 +349,7 @@ def test_a_restarted_job_takes_its_amount_of_a_rate_again(virtual: Virtual) -> N
     ],
 )
 def test_used_rejects_invalid_amounts(virtual: Virtual, amounts: Any, error: type[Exception], message: str) -> None:
-    """The error has the amount and its fault; nothing is counted, even if another part of the call is right."""
+    """`used` raises an error for an invalid amount, and then counts nothing, not even the valid part of the call."""
 
     async def ask() -> None:
         with pytest.raises(error, match=message):
@@ -365,7 +367,7 @@ def test_used_rejects_invalid_amounts(virtual: Virtual, amounts: Any, error: typ
 
 
 def test_explain_has_the_time_until_a_rate_opens(virtual: Virtual) -> None:
-    """The text names the keys that lack an amount, and the time until there is enough."""
+    """`explain` names the keys of a rate that lack an amount, and the time until there is enough."""
     said: list[str] = []
 
     async def look() -> None:
@@ -386,7 +388,7 @@ def test_explain_has_the_time_until_a_rate_opens(virtual: Virtual) -> None:
 
 
 def test_explain_counts_the_jobs_before_one_that_waits_for_a_rate(virtual: Virtual) -> None:
-    """Each job takes as much, so the last one waits far longer than the first."""
+    """For a job that waits for a rate behind others, `explain` states their number, and a time that includes them."""
     jobs = [Job(nothing, label=str(number), needs={"api": 2}) for number in range(5)]
 
     async def look() -> list[str]:
@@ -404,7 +406,7 @@ def test_explain_counts_the_jobs_before_one_that_waits_for_a_rate(virtual: Virtu
 
 
 def test_a_pool_shows_its_rates() -> None:
-    """`total` is the burst, and `free` is the present amount."""
+    """In a pool's `total` and `free`, a rate has its burst and its present amount."""
     shared = Pool(api=Rate(requests=4, tokens=32, per=8, burst={"requests": 2}), cpu=8)
     assert shared.total == {"api": {"requests": 2, "tokens": 32}, "cpu": 8}
     assert shared.free == shared.total
@@ -419,32 +421,36 @@ def test_a_pool_shows_its_rates() -> None:
     ("make", "error", "message"),
     [
         (lambda: Rate(per=60), TypeError, r"give at least one key with its amount, such as requests=500"),
-        (lambda: Rate(requests=0, per=60), ValueError, r"Rate\(requests=0\): give a finite number, more than 0"),
+        (lambda: Rate(requests=0, per=60), ValueError, r"Rate\(requests=0\): give a finite number above 0"),
         (lambda: Rate(requests=-1, per=60), ValueError, r"Rate\(requests=-1\)"),
         (lambda: Rate(requests=math.nan, per=60), ValueError, r"Rate\(requests=nan\)"),
         (lambda: Rate(requests=math.inf, per=60), ValueError, r"Rate\(requests=inf\)"),
-        (lambda: Rate(requests=True, per=60), TypeError, r"Rate\(requests=True\): give a number, more than 0"),
+        (lambda: Rate(requests=True, per=60), TypeError, r"Rate\(requests=True\): give a number above 0"),
         (lambda: Rate(requests="5", per=60), TypeError, r"Rate\(requests='5'\)"),
         (lambda: Rate(requests=5, per=0), ValueError, r"Rate\(per=0\)"),
         (lambda: Rate(requests=5, per=math.inf), ValueError, r"Rate\(per=inf\)"),
         (lambda: Rate(requests=5, per=None), TypeError, r"Rate\(per=None\)"),  # type: ignore[arg-type]
         (lambda: Rate(requests=5, per=1, burst=0), ValueError, r"Rate\(burst=0\): give a finite number"),
         (lambda: Rate(requests=5, per=1, burst={"requests": 0}), ValueError, r"Rate\(burst=\{'requests': 0\}\)"),
-        (lambda: Rate(requests=10**400, per=1), ValueError, r"give a finite number, more than 0"),
-        (lambda: Rate(requests=1e300, per=1e-300), ValueError, r"Rate\(requests=1e\+300, per=1e-300\): that is too f"),
-        (lambda: Rate(requests=1e-300, per=1e300), ValueError, r"that is too fast, or too slow, to count"),
-        (lambda: Rate(requests=5, tokens=5, per=1, burst=2), TypeError, r"several keys; give a dict such as \{'requ"),
+        (lambda: Rate(requests=10**400, per=1), ValueError, r"give a finite number above 0"),
+        (
+            lambda: Rate(requests=1e300, per=1e-300),
+            ValueError,
+            r"Rate\(requests=1e\+300, per=1e-300\): the rate is too h",
+        ),
+        (lambda: Rate(requests=1e-300, per=1e300), ValueError, r"the rate is too high or too low"),
+        (lambda: Rate(requests=5, tokens=5, per=1, burst=2), TypeError, r"several keys; give a dict, such as \{'requ"),
         (
             lambda: Rate(requests=5, per=1, burst={"token": 2}),
             ValueError,
-            r"'token' is not a key of this rate: it has req",
+            r"unknown key 'token'; the keys are req",
         ),
         (lambda: Job(anyio.sleep, 0, label="x", needs={"api": {"tokens": -2}}), ValueError, r"needs=.* of 'x': give a"),
-        (lambda: Job(anyio.sleep, 0, label="x", needs={"api": {1: 1}}), TypeError, r"1 is not a key; keys are text"),
+        (lambda: Job(anyio.sleep, 0, label="x", needs={"api": {1: 1}}), TypeError, r"the key 1 is not a string"),
     ],
 )
 def test_invalid_rates_are_rejected(make: Any, error: type[Exception], message: str) -> None:
-    """The error names the value."""
+    """An invalid Rate, or an invalid need of one, raises an error that names the value."""
     with pytest.raises(error, match=message):
         make()
 
@@ -452,15 +458,15 @@ def test_invalid_rates_are_rejected(make: Any, error: type[Exception], message: 
 @pytest.mark.parametrize(
     ("needs", "message"),
     [
-        ({"api": 5}, r"'x' needs 5 requests of api, and there are never more than 4 at once: it could never start"),
-        ({"api": {"tokens": 33}}, r"'x' needs 33 tokens of api, and there are never more than 32 at once"),
-        ({"api": {"token": 3}}, r"'x' needs api=\{'token': 3\}, and this Rate has no key 'token': did you mean tokens"),
+        ({"api": 5}, r"'x' needs 5 requests of api, but the burst is 4: it could never start"),
+        ({"api": {"tokens": 33}}, r"'x' needs 33 tokens of api, but the burst is 32"),
+        ({"api": {"token": 3}}, r"'x' needs api=\{'token': 3\}, but this Rate has no key 'token': did you mean tokens"),
         ({"cpu": {"tokens": 3}}, r"'x' needs cpu=\{'tokens': 3\}, which is not a Rate: give one number"),
-        ({"io": 3}, r"'x' needs io=3, a Rate of reads, writes: say of which, in a dict by key"),
+        ({"io": 3}, r"'x' needs io=3, a Rate of reads, writes: give a dict of amounts by key"),
     ],
 )
 def test_needs_that_a_rate_can_never_meet_are_rejected(needs: Any, message: str) -> None:
-    """The rejection comes before anything starts, and includes nested jobs."""
+    """Needs that a rate can never meet, those of nested jobs too, are rejected before anything starts."""
     job = Job(anyio.sleep, 0, label="x", needs=needs)
     first = Job(anyio.sleep, 0)
     shared = pool(cpu=4, io=Rate(reads=5, writes=5, per=1))
@@ -470,7 +476,7 @@ def test_needs_that_a_rate_can_never_meet_are_rejected(needs: Any, message: str)
 
 
 def test_a_start_on_a_rate_wakes_jobs_of_another_run(virtual: Virtual) -> None:
-    """Nothing of a rate comes back when a job ends, so nothing else would wake the other run."""
+    """The start of a job on a rate wakes another run, since nothing of a rate comes back when a job ends."""
 
     async def main() -> None:
         shared = Pool(api=Rate(requests=10, per=1), gpu=1)
@@ -501,7 +507,7 @@ class Task:
 
 @st.composite
 def tasks(draw: st.DrawFn) -> list[Task]:
-    """Jobs that take of a rate, and of a resource that is kept, and end in any way."""
+    """Draw jobs that take of a rate, and of a resource that is kept, and end in any way."""
     amounts = st.fixed_dictionaries({}, optional={"requests": st.integers(0, 4), "tokens": st.integers(0, 32)})
     needs = st.fixed_dictionaries({}, optional={"api": amounts, "cpu": st.integers(0, 2)})
     ends = st.sampled_from(["returns", "raises", "is cancelled", "times out", "retries"])
@@ -519,7 +525,7 @@ def tasks(draw: st.DrawFn) -> list[Task]:
 def test_a_rate_is_never_exceeded_and_no_job_starves(
     backend: str, several: list[list[Task]], window: int | None, backfill: int, burst: Any
 ) -> None:
-    """In any interval, starts take at most burst + rate * t, and all jobs end.
+    """In any interval, jobs take at most burst + rate * t of a rate, and all of them end.
 
     An amount that `used` gives back within the interval may be taken a second time, and a further attempt does not
     wait.
@@ -589,7 +595,7 @@ def test_a_rate_is_never_exceeded_and_no_job_starves(
 
 @pytest.mark.parametrize("is_first", [False, True])
 def test_a_job_that_becomes_ready_when_a_rate_opens_does_not_overtake(virtual: Virtual, is_first: bool) -> None:
-    """The waiting job has a timer for this moment, which may fire after other events of the same moment."""
+    """A job that becomes ready at the very moment when a rate opens does not overtake one that waits for it."""
     pool = Pool(api=Rate(requests=1, per=1))
     waiting = [Job(nothing, needs={"api": 1}) for _ in range(2)]
     later = Job(nothing, needs={"api": 1}, required=Job(nap, 1))

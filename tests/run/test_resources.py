@@ -52,7 +52,7 @@ def _fresh_log() -> None:
 
 
 def test_all_nested_schedulers_share_one_resource(virtual: Virtual) -> None:
-    """The resource is made once, for the outermost run, and closed after the last shutdown."""
+    """A shared resource is made once for the outermost run, and closed after the last shutdown."""
     closing = Closing(nothing)
     inner = Scheduler(Job(share, label="a"), label="inner")
     outer = Scheduler(inner, Job(share, label="b"), closing, label="outer", jobs_window=1)
@@ -64,7 +64,7 @@ def test_all_nested_schedulers_share_one_resource(virtual: Virtual) -> None:
 
 
 def test_a_resource_is_closed_when_the_run_is_cancelled(virtual: Virtual) -> None:
-    """Nothing interrupts the closing."""
+    """When a run is cancelled, its resources are still closed without interruption."""
 
     async def main() -> None:
         with anyio.CancelScope() as scope:
@@ -79,7 +79,7 @@ def test_a_resource_is_closed_when_the_run_is_cancelled(virtual: Virtual) -> Non
 
 
 def test_closing_a_resource_for_longer_than_shutdown_timeout_is_cancelled(virtual: Virtual) -> None:
-    """The run returns after `shutdown_timeout`, with an incident."""
+    """A resource may take `shutdown_timeout` to close; then its closing is cancelled, with an incident."""
     scheduler = Scheduler(Job(share, Endless), shutdown_timeout=2)
 
     async def main() -> float:
@@ -95,7 +95,7 @@ def test_closing_a_resource_for_longer_than_shutdown_timeout_is_cancelled(virtua
 def test_an_error_in_closing_a_resource_is_reported_and_the_run_completes(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, logs_failures: bool
 ) -> None:
-    """The run is COMPLETED, and the incident has the exception; it is logged, also if failures of jobs are not."""
+    """An error in closing a resource is logged and is an incident, but the run is COMPLETED."""
 
     class Quiet(Scheduler):
         pass
@@ -109,7 +109,7 @@ def test_an_error_in_closing_a_resource_is_reported_and_the_run_completes(
 
 
 def test_a_cancelled_closing_of_a_resource_is_not_begun_again() -> None:
-    """A loop that ends cancels all tasks, the closing one included; the remaining resources are then not closed."""
+    """If an ending loop cancels the closing of a resource, that is not begun again, and others are not closed."""
     scheduler = Scheduler(Job(share))
 
     async def main() -> None:
@@ -125,7 +125,7 @@ def test_a_cancelled_closing_of_a_resource_is_not_begun_again() -> None:
 
 
 def test_the_resource_made_last_is_closed_first(virtual: Virtual) -> None:
-    """Closing may use resources made earlier; each is closed, even if one raises and one takes too long."""
+    """Resources are closed in reverse order, each of them, even if one raises and another takes too long."""
     order: list[str] = []
 
     class First(Shared):

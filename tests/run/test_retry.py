@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 class Calling(JobKind[None]):
-    """A kind with callbacks, which wrap its attempts."""
+    """A kind of job with callbacks, which wrap its attempts."""
 
     async def co_run(self) -> None:
         await anyio.lowlevel.checkpoint()
 
 
 def three_times(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
-    """Try three times, whatever is raised: a decorator that knows nothing of cancellation."""
+    """Try three times, whatever is raised: a decorator that ignores cancellation."""
 
     async def repeated() -> Any:
         for _ in range(2):
@@ -50,7 +50,7 @@ def three_times(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitabl
 def test_a_retry_decorator_that_returns_no_function_is_named(
     virtual: Virtual, make: Callable[..., AbstractJob[Any]]
 ) -> None:
-    """The failure names the job, the option, and what the decorator returned."""
+    """If a retry decorator returns no function, the job's error names the job, the option, and what was returned."""
     job = make(label="a", retry=lambda function: 5)
     assert virtual(Scheduler(job).co_run)
     assert isinstance(job.raised_exception(), TypeError)
@@ -58,7 +58,7 @@ def test_a_retry_decorator_that_returns_no_function_is_named(
 
 
 def looking(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
-    """Call again whatever `Exception` is raised, and until there is a value."""
+    """Call the attempt again whatever `Exception` it raises, until it returns a value."""
 
     async def repeated() -> Any:
         while True:
@@ -73,7 +73,7 @@ def looking(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[An
 
 
 def grouping(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
-    """Make the attempt in a task, in whose group everything that it raises arrives."""
+    """Make the attempt in a task of a group, which receives everything that the attempt raises."""
 
     async def in_a_task() -> Any:
         values: list[Any] = []
@@ -101,7 +101,7 @@ DECORATORS = [
 
 @pytest.mark.parametrize("retry", DECORATORS)
 def test_a_throttle_bypasses_the_retry_decorator(virtual: Virtual, retry: Any) -> None:
-    """Decorators once got None for it: some called again before the time was over, or made None the result."""
+    """A retry decorator does not see a throttle; once it got None, and called again or made that the result."""
     calls: list[float] = []
 
     async def ask() -> str:
@@ -118,7 +118,7 @@ def test_a_throttle_bypasses_the_retry_decorator(virtual: Virtual, retry: Any) -
 
 @pytest.mark.parametrize("retry", DECORATORS)
 def test_a_drain_of_a_nested_scheduler_bypasses_the_retry_decorator(virtual: Virtual, retry: Any) -> None:
-    """The nested scheduler ends CANCELLED, and does not run again."""
+    """A nested scheduler that is drained ends CANCELLED, and its retry decorator does not run it again."""
     runs = itertools.count()
 
     async def drain() -> None:
@@ -132,7 +132,7 @@ def test_a_drain_of_a_nested_scheduler_bypasses_the_retry_decorator(virtual: Vir
 
 @pytest.mark.parametrize("retry", DECORATORS)
 def test_a_late_error_of_a_ready_service_bypasses_the_retry_decorator(virtual: Virtual, retry: Any) -> None:
-    """The service has FAILED with it, and is not called again."""
+    """A service that raises after it was ready has FAILED, and its retry decorator does not call it again."""
 
     async def serve(*, task_status: Any) -> None:
         task_status.started()
@@ -168,7 +168,7 @@ def test_callbacks_are_not_called_at_a_throttle(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("failures", [0, 1, 2])
 def test_retry_gives_further_attempts(virtual: Virtual, failures: int) -> None:
-    """`retry=2` means two further attempts on an Exception; the first that succeeds is the outcome."""
+    """`retry=2` gives two further attempts after an Exception, and the first that succeeds is the outcome."""
     job = Flaky(failures, retry=2, critical=True)
     scheduler = Scheduler(job)
     assert virtual(timed, scheduler) == (True, failures + 1)
@@ -178,7 +178,7 @@ def test_retry_gives_further_attempts(virtual: Virtual, failures: int) -> None:
 
 
 def test_a_job_fails_with_the_exception_of_its_last_attempt(virtual: Virtual) -> None:
-    """When the attempts are used up, the job FAILED with the last one's exception, and only then is it critical."""
+    """A job fails, and is critical, only after its last attempt, with the exception of that one."""
     job = Flaky(9, retry=2, critical=True)
     other = Job(nap, 9)
     scheduler = Scheduler(job, other)
@@ -190,21 +190,21 @@ def test_a_job_fails_with_the_exception_of_its_last_attempt(virtual: Virtual) ->
 
 
 def test_retry_zero_is_no_retry(virtual: Virtual) -> None:
-    """`retry=0` means one attempt."""
+    """`retry=0` means a single attempt."""
     job = Flaky(9, retry=0)
     assert virtual(timed, Scheduler(job)) == (True, 1)
     assert (job.state, job.attempts) == (FAILED, 1)
 
 
 def test_retry_keeps_the_slot(virtual: Virtual) -> None:
-    """Between two attempts the job keeps its slot: others wait."""
+    """A job keeps its slot between two attempts, so others wait."""
     job, other = Flaky(2, retry=2), Job(nap, 1)
     assert virtual(timed, Scheduler(job, other, jobs_window=1)) == (True, 4)
     assert other.started_at == 3
 
 
 def test_failures_of_retried_attempts_are_not_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """An attempt that was followed by one that succeeded is not a failure: nothing in the log, nothing raised."""
+    """Failed attempts of a job that succeeds in the end are neither logged nor raised."""
     job = Flaky(1, retry=1)
     scheduler = Scheduler(job)
     assert virtual(functools.partial(scheduler.co_run, check=True)) is True
@@ -213,7 +213,7 @@ def test_failures_of_retried_attempts_are_not_logged(virtual: Virtual, caplog: p
 
 
 def test_attempts_count_anew_in_each_run(virtual: Virtual) -> None:
-    """Running again resets the attempts, before the first start there are none."""
+    """`attempts` is 0 before the first start, and counts anew in each run."""
     job = Flaky(1, retry=1)
     scheduler = Scheduler(job)
     assert job.attempts == 0
@@ -224,14 +224,14 @@ def test_attempts_count_anew_in_each_run(virtual: Virtual) -> None:
 
 
 def test_the_job_attempt_hook_is_called_for_each_attempt(virtual: Virtual) -> None:
-    """`job_started` is called once, `job_attempt` at each attempt, `job_finished` once."""
+    """For a retried job, hooks are called: `job_started` and `job_finished` once, `job_attempt` at each attempt."""
     watch = Attempts()
     virtual(Scheduler(Flaky(2, retry=2), instruments=[watch]).co_run)
     assert watch.seen == [("started", 0), (1, 0), (2, 1), (3, 2), ("finished", 3)]
 
 
 def test_retry_calls_the_function_anew(virtual: Virtual) -> None:
-    """Each attempt calls a Job's function again, with the same arguments, jobs among them filled in."""
+    """Each attempt calls the function of a Job again, with the same arguments and the same results of other jobs."""
     got: list[Any] = []
 
     async def give() -> str:
@@ -247,14 +247,14 @@ def test_retry_calls_the_function_anew(virtual: Virtual) -> None:
 
 
 def test_forever_job_may_be_retried(virtual: Virtual) -> None:
-    """A forever job that fails is called again."""
+    """A forever job with `retry` that fails is called again."""
     job = Flaky(2, forever=True, retry=2)
     assert virtual(timed, Scheduler(job, Job(nap, 9))) == (True, 9)
     assert job.result() == 3
 
 
 def test_clean_up_job_may_be_retried(virtual: Virtual) -> None:
-    """A job that cleans up after a critical failure is called again if it fails."""
+    """A clean-up job with `retry` that fails is called again."""
     alarm = Flaky(1, retry=1, run_if="failed")
     alarm.requires(broken := Flaky(9, critical=True))
     assert virtual(timed, Scheduler(broken, alarm)) == (False, 3)
@@ -263,7 +263,7 @@ def test_clean_up_job_may_be_retried(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("retry", ["number", "decorator"])
 def test_endless_fast_retries_do_not_block_the_loop(virtual: Virtual, retry: str) -> None:
-    """A job that fails at once and is always tried again does not keep the loop from turning."""
+    """A job that fails at once and is retried endlessly does not keep the loop from turning."""
 
     def endless(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
         async def repeated() -> Any:
@@ -287,10 +287,10 @@ def test_endless_fast_retries_do_not_block_the_loop(virtual: Virtual, retry: str
 
 
 def test_an_attempt_continues_if_another_job_fails_with_the_same_exception(virtual: Virtual) -> None:
-    """Two jobs raise one exception object, as readers of a lost connection do, and only one of them fails with it.
+    """If two jobs raise the same exception object, one may fail with it while the other still makes attempts.
 
-    The traceback had the frames of both. When the other job failed, what makes attempts was closed, and this job with
-    it, in the task of the other.
+    The traceback once had the frames of both jobs. When one of them failed, the attempts of the other were closed in
+    the wrong task, and that job with them.
     """
     lost = OSError("connection lost")
 
@@ -330,7 +330,7 @@ def test_cancellation_is_never_retried(virtual: Virtual, how: str, retry: Any) -
 )
 @pytest.mark.parametrize("leaves_shield", [False, True])
 def test_failure_while_unwinding_is_not_retried(virtual: Virtual, retry: Any, leaves_shield: bool) -> None:
-    """An exception that a cancelled job raises is its outcome: no attempt follows.
+    """An exception that a job raises while it is being cancelled is its outcome, and no attempt follows.
 
     A second attempt was counted, though it could not start, and the first one's error was lost with it. In a shield
     that the job had left open it did start, and nothing ended it.
@@ -359,7 +359,7 @@ def test_failure_while_unwinding_is_not_retried(virtual: Virtual, retry: Any, le
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, Odd])
 @pytest.mark.parametrize("retry", [5, tenacity.retry, stamina.retry(on=Exception)])
 def test_base_exceptions_are_not_retried(virtual: Virtual, retry: Any, error: type[BaseException]) -> None:
-    """An interruption ends the run at once: only an Exception is retried."""
+    """An interruption is not retried, because only an Exception is, and ends the run at once."""
     job = Flaky(9, error, retry=retry)
     scheduler = Scheduler(job)
     with pytest.raises(error):
@@ -368,7 +368,7 @@ def test_base_exceptions_are_not_retried(virtual: Virtual, retry: Any, error: ty
 
 
 def test_group_with_an_interruption_is_not_retried(virtual: Virtual) -> None:
-    """In a mixed group the interruption decides."""
+    """An exception group that contains an interruption is not retried."""
 
     async def mixed() -> None:
         raise BaseExceptionGroup("both", [OSError(), SystemExit()])
@@ -383,7 +383,7 @@ def test_group_with_an_interruption_is_not_retried(virtual: Virtual) -> None:
 
 
 def test_retry_decorator_decides_the_outcome(virtual: Virtual) -> None:
-    """`retry=` may be any decorator of an async function: its return value or exception is the outcome."""
+    """`retry` may be any decorator of an async function, whose return value or exception is the job's outcome."""
 
     def once_more(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
         async def repeated() -> Any:
@@ -404,7 +404,7 @@ def test_retry_decorator_decides_the_outcome(virtual: Virtual) -> None:
 
 
 def test_retry_decorator_may_replace_the_failure(virtual: Virtual) -> None:
-    """The last exception of the decorator is that of the job."""
+    """If a retry decorator raises another exception in the end, the job fails with that one."""
     job = Flaky(9, retry=tenacity.retry(stop=tenacity.stop_after_attempt(2)))
     virtual(Scheduler(job).co_run)
     assert isinstance(job.raised_exception(), tenacity.RetryError)
@@ -424,7 +424,7 @@ DECORATORS = {
 
 @pytest.mark.parametrize("library", DECORATORS)
 def test_retry_decorators_of_tenacity_and_stamina_work(virtual: Virtual, library: str) -> None:
-    """The decorators of tenacity and stamina, their waiting included."""
+    """Decorators of tenacity and stamina work as `retry`, with their waiting and their choice of exceptions."""
     job, other, broken = (Flaky(failures, error, retry=DECORATORS[library])
                           for failures, error in [(2, OSError), (2, KeyError), (9, OSError)])  # fmt: skip
     assert virtual(timed, Scheduler(job, other, broken)) == (True, 7)
@@ -434,7 +434,7 @@ def test_retry_decorators_of_tenacity_and_stamina_work(virtual: Virtual, library
 
 
 def test_one_retry_decorator_may_be_used_by_many_jobs(virtual: Virtual) -> None:
-    """Jobs that are retried by the same decorator at the same time do not disturb each other."""
+    """Jobs that use the same retry decorator at the same time do not disturb each other."""
     decorator = tenacity.retry(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_fixed(1), reraise=True)
     jobs = [Flaky(number % 3, retry=decorator) for number in range(9)]
     assert virtual(timed, Scheduler(jobs)) == (True, 5)
@@ -443,20 +443,20 @@ def test_one_retry_decorator_may_be_used_by_many_jobs(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("retry", ["twice", 1.5, True, [1]])
 def test_retry_that_is_neither_a_number_nor_a_decorator_is_rejected(retry: Any) -> None:
-    """A value that is neither a number nor a decorator is a TypeError that names the job and the remedy."""
+    """A `retry` that is neither a number nor a decorator raises a TypeError that names the job and the remedy."""
     with pytest.raises(TypeError, match=r"retry=.*'job'.*whole number.*decorator"):
         Job(nap, retry=retry, label="job")
 
 
 def test_negative_retry_is_rejected() -> None:
-    """Fewer than no attempts: a ValueError that names the job."""
+    """A negative `retry` raises a ValueError that names the job."""
     with pytest.raises(ValueError, match=r"retry=-1 of 'job'"):
         Job(nap, retry=-1, label="job")
 
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_job_of_a_coroutine_object_cannot_be_retried(nested: bool, backend: Any) -> None:
-    """A coroutine object runs once: its own retry, or its scheduler's, is rejected before the run."""
+    """A coroutine object runs only once, so a retry of its job or its scheduler is rejected before the run."""
     coroutine = nap()
     inner: Any = Scheduler(Job(coroutine, label="shot"), retry=1) if nested else Job(coroutine, retry=1, label="shot")
     with pytest.raises(ValueError, match=r"'shot'.*coroutine object.*Job\(function"):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def test_a_job_is_retried_after_its_timeout(virtual: Virtual) -> None:
-    """The timeout is innermost: it covers each attempt, and JobTimeout is one more Exception to retry on."""
+    """The timeout covers each attempt of a job, and JobTimeout is retried like any other Exception."""
     seen: list[BaseException] = []
 
     def note(state: tenacity.RetryCallState) -> None:
@@ -35,7 +35,7 @@ def test_a_job_is_retried_after_its_timeout(virtual: Virtual) -> None:
 
 
 def test_each_attempt_has_all_its_restarts(virtual: Virtual) -> None:
-    """Each attempt has all its restarts, and then its JobTimeout is retried."""
+    """Each attempt may be restarted as often as `restarts` says, before its JobTimeout is retried."""
     job = Flaky(0, seconds=9, timeout=2, on_timeout="restart", restarts=1, retry=1)
     assert virtual(timed, Scheduler(job)) == (True, 8)
     assert (job.attempts, job.calls) == (2, [0, 2, 4, 6])
@@ -43,7 +43,7 @@ def test_each_attempt_has_all_its_restarts(virtual: Virtual) -> None:
 
 
 def test_a_job_with_move_on_is_not_retried_after_its_timeout(virtual: Virtual) -> None:
-    """An attempt that moves on has succeeded, so no other follows."""
+    """A job that moves on at its timeout has succeeded, so it is not retried."""
     job = Flaky(1, seconds=1, timeout=1.5, on_timeout="move_on", retry=5)
     slow = Flaky(0, seconds=9, timeout=1.5, on_timeout="move_on", retry=5)
     assert virtual(timed, Scheduler(job, slow)) == (True, 2)
@@ -52,7 +52,7 @@ def test_a_job_with_move_on_is_not_retried_after_its_timeout(virtual: Virtual) -
 
 
 def test_waiting_between_attempts_is_not_in_the_timeout(virtual: Virtual) -> None:
-    """The time that a decorator waits between two attempts belongs to neither."""
+    """The time for which a retry decorator waits between two attempts counts in no timeout."""
     decorator = tenacity.retry(stop=tenacity.stop_after_attempt(2), wait=tenacity.wait_fixed(9), reraise=True)
     job = Flaky(1, timeout=2, retry=decorator)
     assert virtual(timed, Scheduler(job)) == (True, 11)
@@ -63,7 +63,7 @@ def test_waiting_between_attempts_is_not_in_the_timeout(virtual: Virtual) -> Non
 
 
 def test_nested_scheduler_is_retried_as_a_whole(virtual: Virtual) -> None:
-    """Each attempt is a run: all its jobs reset, run, shut down."""
+    """Each attempt of a nested scheduler is a run, in which all its jobs are reset, run and shut down."""
     steady, flaky = Flaky(0), Flaky(1, critical=True)
     flaky.requires(steady)
     inner = Scheduler(steady, flaky, retry=1)
@@ -76,7 +76,7 @@ def test_nested_scheduler_is_retried_as_a_whole(virtual: Virtual) -> None:
 
 
 def test_nested_scheduler_fails_when_its_attempts_are_used_up(virtual: Virtual) -> None:
-    """The last attempt's failure is the nested scheduler's, which counts by its own effective value."""
+    """A nested scheduler fails with its last attempt's exception, and is critical or not by its own setting."""
     flaky = Flaky(9, critical=True)
     inner = Scheduler(flaky, retry=2, critical=True)
     outer = Scheduler(inner, Job(nap, 99))
@@ -98,14 +98,14 @@ def test_failures_of_earlier_attempts_are_not_counted(virtual: Virtual, caplog: 
 
 
 def test_nested_scheduler_keeps_its_slot_between_attempts(virtual: Virtual) -> None:
-    """Between its attempts a nested scheduler keeps its slot of the parent."""
+    """A nested scheduler keeps its slot of the parent between two attempts."""
     inner, other = Scheduler(Flaky(2, critical=True), retry=2), Job(nap, 1)
     assert virtual(timed, Scheduler(inner, other, jobs_window=1)) == (True, 4)
     assert other.started_at == 3
 
 
 def test_a_nested_scheduler_is_retried_after_its_timeout(virtual: Virtual) -> None:
-    """A nested scheduler's timeout is its job timeout: its restarts belong to an attempt, its retry is around."""
+    """A nested scheduler is restarted after its timeout within an attempt, and retried after its restarts."""
     slow = Flaky(0, seconds=9)
     inner = Scheduler(slow, timeout=2, on_timeout="restart", restarts=1, retry=1)
     assert virtual(timed, Scheduler(inner)) == (True, 8)
@@ -115,7 +115,7 @@ def test_a_nested_scheduler_is_retried_after_its_timeout(virtual: Virtual) -> No
 
 
 def test_a_nested_scheduler_with_a_non_critical_failure_is_not_retried(virtual: Virtual) -> None:
-    """A nested scheduler that completed has succeeded, whatever failed in it."""
+    """A nested scheduler that completed is not retried, whatever has failed in it."""
     flaky = Flaky(9)
     inner = Scheduler(flaky, retry=5)
     assert virtual(timed, Scheduler(inner)) == (True, 1)
@@ -132,7 +132,7 @@ def test_retry_of_a_job_begins_anew_in_each_attempt_of_its_scheduler(virtual: Vi
 
 @pytest.mark.parametrize("how", ["job", "run", "timeout"])
 def test_cancelled_nested_scheduler_is_not_retried(virtual: Virtual, how: str) -> None:
-    """A nested scheduler that is cancelled from outside is CANCELLED, and not run again."""
+    """A nested scheduler that is cancelled from outside is CANCELLED, and not retried."""
 
     async def end() -> None:
         await nap(2)
@@ -147,7 +147,7 @@ def test_cancelled_nested_scheduler_is_not_retried(virtual: Virtual, how: str) -
 
 
 def test_jobs_added_in_an_attempt_are_dropped_by_the_next(virtual: Virtual) -> None:
-    """Running again drops what was added while a run was in progress: so does the next attempt."""
+    """Each attempt of a nested scheduler, being a run, drops the jobs that the last one has added."""
     sizes: list[int] = []
 
     async def grow() -> None:
@@ -160,7 +160,7 @@ def test_jobs_added_in_an_attempt_are_dropped_by_the_next(virtual: Virtual) -> N
 
 
 def test_each_attempt_runs_the_clean_up_jobs(virtual: Virtual) -> None:
-    """Each attempt that stops on a critical failure has its clean-up phase; the one that completes has none."""
+    """Each attempt of a nested scheduler cleans up if it stops on a critical failure, but not if it completes."""
     flaky, alarm = Flaky(2, critical=True), Flaky(0, seconds=0.5, run_if="failed")
     alarm.requires(flaky)
     inner = Scheduler(flaky, alarm, retry=2)
@@ -181,7 +181,7 @@ def test_outer_instruments_get_the_attempts_of_a_nested_scheduler(virtual: Virtu
 
 
 def test_clean_up_nested_scheduler_may_be_retried(virtual: Virtual) -> None:
-    """A nested scheduler that cleans up is retried as any other."""
+    """A nested scheduler that runs as a clean-up job is retried like any other."""
     flaky, broken = Flaky(1, critical=True), Flaky(9, critical=True)
     alarm = Scheduler(flaky, run_if="failed", retry=1, critical=False)
     alarm.requires(broken)

@@ -1,4 +1,4 @@
-"""Resources that each run has without a pool, for kinds of jobs: as the worker processes of ProcessJobs."""
+"""Resources that each run has without a pool, for kinds of jobs, such as the worker processes of ProcessJobs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class BenchJob(Job[Any]):
     """A job on one of the two benches that each run has."""
 
     def check_before_run(self) -> None:
-        """Need a bench."""
+        """Add the need of a bench."""
         set_run_need(self, "benches", 1)
 
 
 @pytest.fixture(autouse=True)
 def two_benches() -> Iterator[None]:
-    """Each run has two benches, in these tests alone."""
+    """Give each run two benches, in these tests alone."""
     declare_run_resource("benches", lambda: 2)
     yield
     del _job_options.RUN_RESOURCES["benches"]
@@ -45,7 +45,7 @@ def traced_run(virtual: Virtual, scheduler: Scheduler) -> Trace:
 
 
 def test_all_jobs_of_a_run_share_its_run_resources(virtual: Virtual) -> None:
-    """Jobs of nested schedulers share them too, even if these have needs and so are the pool of their members."""
+    """Jobs of nested schedulers share the run's own resources, even if their scheduler keeps needs."""
     nested, keeper = Scheduler(*benches(2), label="n"), Scheduler(*benches(2), needs={"cpu": 1}, label="k")
     scheduler = Scheduler(*benches(2), nested, keeper, pool=Pool(cpu=1))
     traced_run(virtual, scheduler)
@@ -55,7 +55,7 @@ def test_all_jobs_of_a_run_share_its_run_resources(virtual: Virtual) -> None:
 
 
 def test_a_job_added_during_the_run_waits_for_a_run_resource(virtual: Virtual) -> None:
-    """`check_before_run` declares the need before the job can start."""
+    """A late job waits for a run's own resource, which `check_before_run` adds to its needs in time."""
 
     async def add() -> None:
         scheduler.update(late)
@@ -68,21 +68,21 @@ def test_a_job_added_during_the_run_waits_for_a_run_resource(virtual: Virtual) -
 
 
 def test_a_trace_names_the_wait_for_a_run_resource(virtual: Virtual) -> None:
-    """The trace shows a wait as for a resource of a pool."""
+    """A trace shows a wait for a run's own resource like a wait for a pool's."""
     trace = traced_run(virtual, Scheduler(benches(3)))
     waits = {span.label: [wait.words for wait in span.waits] for span in trace.spans if span.waits}
     assert waits == {"bench 2": ["benches"]}
 
 
 def test_what_if_keeps_the_amount_of_a_run_resource(virtual: Virtual) -> None:
-    """More slots do not help jobs that wait for the resource."""
+    """In what-if, more slots do not help jobs that wait for a run's own resource."""
     trace = traced_run(virtual, Scheduler(benches(8), jobs_window=1))
     found = {point.size: point.seconds for point in trace.what_if(sizes=[1, 2, 4, None], policies=["fifo"]).points}
     assert found == {1: pytest.approx(8), 2: pytest.approx(4), 4: pytest.approx(4), None: pytest.approx(4)}
 
 
 def test_the_lower_bound_of_a_simulation_counts_run_resources() -> None:
-    """No order is faster than the work of all jobs that share the resource, in nested schedulers too."""
+    """A simulation's lower bound counts the work for a run's own resource, in nested schedulers too."""
     scheduler = Scheduler(*benches(4, expected_duration=1), Scheduler(*benches(4, expected_duration=1), label="n"))
     found = simulate(scheduler)
     assert found.makespan == pytest.approx(4)

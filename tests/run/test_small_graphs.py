@@ -40,7 +40,7 @@ def by_scheduler(requirements: list[tuple[int, ...]], body: Callable[[], Awaitab
 
 
 def by_hand(requirements: list[tuple[int, ...]], body: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable]:
-    """A task for each job, which waits for the events of those that it requires."""
+    """Make a task for each job, which waits for the events of those that it requires."""
 
     async def run() -> None:
         ended = [anyio.Event() for _ in requirements]
@@ -92,7 +92,7 @@ def turns_of(run: Callable[[], Awaitable]) -> int:
 def test_a_small_graph_takes_no_more_turns_of_the_loop_than_tasks_by_hand(
     body: Callable[[], Awaitable[None]], shape: str
 ) -> None:
-    """If jobs wait, a turn of the loop costs more than a job: the processor has slept meanwhile.
+    """A small graph takes no more turns of the loop than tasks made by hand: with jobs that wait, turns are what costs.
 
     On asyncio alone: trio resumes tasks in any order, so the number of its turns is random.
     """
@@ -102,7 +102,7 @@ def test_a_small_graph_takes_no_more_turns_of_the_loop_than_tasks_by_hand(
 
 
 def test_a_function_that_no_longer_waits_needs_one_worker_again(virtual: Virtual) -> None:
-    """A function that was suspended the last time gets a task for each of a few jobs; a wrong guess is made once."""
+    """Jobs of a function that waited the last time get a task each; when it no longer waits, one task does again."""
     tasks: set[object] = set()
     waits = True
 
@@ -125,7 +125,7 @@ def test_a_function_that_no_longer_waits_needs_one_worker_again(virtual: Virtual
 
 
 def test_changes_of_a_graph_since_the_last_run_are_checked(virtual: Virtual) -> None:
-    """A run looks again at the graph if a job was set forever, or has needs, or was given another requirement."""
+    """A new run notices that a job was made forever, was given needs, or was given another requirement."""
     first = Job(nothing, label="first")
     scheduler = Scheduler(first, last := Job(nothing, label="last", required=first))
     virtual(scheduler.co_run)
@@ -133,7 +133,7 @@ def test_changes_of_a_graph_since_the_last_run_are_checked(virtual: Virtual) -> 
     with pytest.raises(ValueError, match="'first', which is a forever job"):
         virtual(scheduler.co_run)
     first.forever, last.needs = False, {"cpu": 1}
-    with pytest.raises(ValueError, match="which is in no pool around it"):
+    with pytest.raises(ValueError, match="which no enclosing pool has"):
         virtual(scheduler.co_run)
     last.needs = None
     virtual(scheduler.co_run)

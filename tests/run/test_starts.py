@@ -1,4 +1,4 @@
-"""When jobs start: their order, and the intervals between starts."""
+"""The order in which jobs start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Watch(Instrument):
-    """The order of starts."""
+    """An instrument that records the order of starts."""
 
     def __init__(self) -> None:
         self.order: list[str] = []
@@ -46,7 +46,7 @@ def order_of(virtual: Virtual, make: Callable[[], Scheduler]) -> str:
 
 @pytest.mark.parametrize("window", [1, 2, 3, None])
 def test_jobs_start_in_the_order_added(virtual: Virtual, window: int | None) -> None:
-    """The order holds for jobs that are ready together, for forever jobs, and under a full window."""
+    """Jobs that are ready together start in the order added, forever jobs too, even under a full window."""
 
     def make() -> Scheduler:
         ordinary = list(labelled("abcdefghij"))
@@ -61,7 +61,7 @@ def test_jobs_start_in_the_order_added(virtual: Virtual, window: int | None) -> 
 
 
 def test_jobs_start_in_the_order_in_which_they_became_ready(virtual: Virtual) -> None:
-    """The job that became ready first starts first, in whatever order they were added."""
+    """Jobs start in the order in which they became ready, whatever the order in which they were added."""
 
     def make() -> Scheduler:
         two, one, more = Job(nap, 2, label="2"), Job(nap, 1, label="1"), Job(nap, 5, label="5")
@@ -73,7 +73,7 @@ def test_jobs_start_in_the_order_in_which_they_became_ready(virtual: Virtual) ->
 
 
 def test_jobs_that_join_a_run_keep_the_order_added(virtual: Virtual) -> None:
-    """Jobs that are added while it runs start in that order, behind those that were ready before."""
+    """Jobs added during the run start in the order added, behind those that were ready before."""
 
     def make() -> Scheduler:
         scheduler = Scheduler(jobs_window=1)
@@ -90,7 +90,7 @@ def test_jobs_that_join_a_run_keep_the_order_added(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("priority", [0, 1])
 def test_a_job_with_own_task_keeps_its_place_in_the_order(virtual: Virtual, priority: int) -> None:
-    """This holds under priorities, too."""
+    """A job with `own_task` starts in its turn, with and without priorities."""
 
     def make() -> Scheduler:
         first = labelled("ab", priority=priority)
@@ -100,5 +100,5 @@ def test_a_job_with_own_task_keeps_its_place_in_the_order(virtual: Virtual, prio
 
 
 def test_jobs_start_in_the_order_added_under_a_limiter(virtual: Virtual) -> None:
-    """A limiter as window does not change the order."""
+    """With a limiter as the window, jobs still start in the order added."""
     assert order_of(virtual, lambda: Scheduler(labelled("abcdef"), jobs_window=anyio.CapacityLimiter(2))) == "abcdef"

@@ -33,7 +33,7 @@ from ..conftest import Virtual
 
 
 class Server:
-    """Throttles the first calls; keeps who called when."""
+    """A server that throttles the first calls, and records who called when."""
 
     def __init__(self, refusals: int, after: float = 20, seconds: float = 1) -> None:
         self.refusals, self.after, self.seconds = refusals, after, seconds
@@ -56,7 +56,7 @@ def ask(server: Server, label: str, **options: Any) -> Job[str]:
 
 
 def test_a_throttled_key_starts_nothing_and_its_job_goes_first_afterwards(virtual: Virtual) -> None:
-    """The slot is free for others meanwhile; then the throttled job comes before those that have waited longer."""
+    """While a key is throttled, others use the slot; then the throttled job comes before those that waited longer."""
     server = Server(1)
     jobs = [ask(server, name) for name in "abc"]
     other = Job(anyio.sleep, 5)
@@ -69,7 +69,7 @@ def test_a_throttled_key_starts_nothing_and_its_job_goes_first_afterwards(virtua
 
 
 def test_throttled_jobs_start_again_in_the_order_of_their_throttles(virtual: Virtual) -> None:
-    """Throttled jobs come before all others that are ready, whatever their priority."""
+    """Throttled jobs start again in the order of their throttles, before all other jobs, whatever the priorities."""
     server = Server(3)
     waits = [Job(anyio.sleep, seconds) for seconds in (0, 0.25, 0.5, 2)]
     jobs = [ask(server, name, required=wait) for name, wait in zip("abc", waits, strict=False)]
@@ -80,7 +80,7 @@ def test_throttled_jobs_start_again_in_the_order_of_their_throttles(virtual: Vir
 
 
 def test_a_throttled_job_goes_first_even_after_a_change_of_the_policy(virtual: Virtual) -> None:
-    """A job with an expected duration that is added later turns fifo into critical path."""
+    """A throttled job goes first even if a late job with a duration has changed fifo into critical path."""
     server = Server(1)
     throttled, other = ask(server, "throttled"), ask(server, "other")
     scheduler = Scheduler(throttled, other, ask(server, "after other", required=other), pool=Pool(api=8), jobs_window=1)
@@ -94,7 +94,7 @@ def test_a_throttled_job_goes_first_even_after_a_change_of_the_policy(virtual: V
 
 
 def test_a_throttled_job_does_not_get_its_amount_of_a_rate_back(virtual: Virtual) -> None:
-    """The server may have counted the request; the job takes the amount a second time, when it starts again."""
+    """A throttled job takes its amount of a rate again, because the server may have counted the first request."""
     server = Server(1, after=2)
     job = ask(server, "a", needs={"api": {"tokens": 32}})
     assert virtual(Scheduler(job, pool=Pool(api=Rate(tokens=32, per=8))).co_run)
@@ -102,7 +102,7 @@ def test_a_throttled_job_does_not_get_its_amount_of_a_rate_back(virtual: Virtual
 
 
 def test_needs_and_slot_of_a_throttled_job_are_free_for_others(virtual: Virtual) -> None:
-    """A resource that is not throttled is free for others, and so is the slot."""
+    """While a job is throttled, its slot and its other resources are free for other jobs."""
     server = Server(1)
     job = ask(server, "a", needs={"api": 1, "cpu": 1})
     other = Job(anyio.sleep, 1, needs={"cpu": 1})
@@ -111,7 +111,7 @@ def test_needs_and_slot_of_a_throttled_job_are_free_for_others(virtual: Virtual)
 
 
 def test_a_throttled_attempt_does_not_count_for_retry(virtual: Virtual) -> None:
-    """A job with one retry may be throttled any number of times, and fail once, before and after."""
+    """A throttled call is no attempt: a job with one retry may be throttled any number of times, and fail once."""
     ends: list[Any] = [Throttled("api", 1), ValueError("first"), Throttled("api", 1), Throttled("api", 1), None]
 
     async def body() -> int:
@@ -130,7 +130,7 @@ def test_a_throttled_attempt_does_not_count_for_retry(virtual: Virtual) -> None:
 
 
 def test_a_retry_decorator_does_not_see_throttled(virtual: Virtual) -> None:
-    """A decorator would wait while it holds the slot, and count the attempt."""
+    """A retry decorator does not see Throttled: it would wait while it holds the slot, and count the attempt."""
     seen: list[BaseException] = []
 
     def watch(attempt: Any) -> Any:
@@ -150,7 +150,7 @@ def test_a_retry_decorator_does_not_see_throttled(virtual: Virtual) -> None:
 
 
 def test_a_group_of_throttles_from_a_nursery_throttles_the_job(virtual: Virtual) -> None:
-    """The exception group must have nothing but throttles; the longest counts."""
+    """An exception group of nothing but throttles throttles the job, for the longest of their times."""
 
     async def refuse(error: Exception | None) -> None:
         if error is not None:
@@ -175,7 +175,7 @@ def test_a_group_of_throttles_from_a_nursery_throttles_the_job(virtual: Virtual)
 
 @pytest.mark.parametrize("options", [{"own_task": True}, {"timeout": 5}, {"priority": 1}, {"idle_timeout": 5}])
 def test_a_throttled_job_with_options_off_the_hot_path_starts_again(virtual: Virtual, options: Any) -> None:
-    """A task of its own, a timeout for each call, and a rank make no difference."""
+    """A throttled job with its own task, a timeout or a priority starts again as any other."""
     server = Server(2)
     job = ask(server, "a", **options)
     assert virtual(Scheduler(job, Job(anyio.sleep, 1, required=job), pool=Pool(api=1)).co_run)
@@ -183,7 +183,7 @@ def test_a_throttled_job_with_options_off_the_hot_path_starts_again(virtual: Vir
 
 
 def test_inputs_of_a_throttled_job_are_kept_until_its_end(virtual: Virtual) -> None:
-    """The result of an input with `keep_result=False` is there for the second call too, and dropped afterwards."""
+    """A throttled job finds its inputs at the second call too; with `keep_result=False` they are dropped afterwards."""
 
     async def load() -> str:
         return "rows"
@@ -197,7 +197,7 @@ def test_inputs_of_a_throttled_job_are_kept_until_its_end(virtual: Virtual) -> N
 
 
 def test_a_throttle_holds_for_a_resource_and_what_schedulers_keep_of_it(virtual: Virtual) -> None:
-    """A part that a nested scheduler keeps is throttled together with the whole, and vice versa."""
+    """A throttle of the part of a resource that a nested scheduler keeps also holds for the rest, and vice versa."""
     server = Server(1)
     inner = Scheduler(ask(server, "in"), needs={"api": 2})
     late = ask(server, "late", required=Job(anyio.sleep, 2))
@@ -206,7 +206,7 @@ def test_a_throttle_holds_for_a_resource_and_what_schedulers_keep_of_it(virtual:
 
 
 def test_a_throttle_holds_in_all_schedulers_that_share_the_pool(virtual: Virtual) -> None:
-    """The second scheduler starts nothing on the key that a job of the first one has throttled."""
+    """When a job throttles a key of a shared pool, no other scheduler with the pool starts anything on it."""
     server = Server(1)
     pool = Pool(api=Rate(requests=100, per=1))
 
@@ -225,7 +225,7 @@ def test_a_throttle_holds_in_all_schedulers_that_share_the_pool(virtual: Virtual
 def test_a_throttled_job_is_cancelled_at_once_when_it_or_its_run_is_ended(
     virtual: Virtual, end: str, when: float
 ) -> None:
-    """A throttled job ends CANCELLED at once, whether it waits or is about to raise; so does the run."""
+    """A throttled job, waiting or about to raise, is CANCELLED at once when it or its run is ended."""
     server = Server(5)
     job = ask(server, "a")
 
@@ -254,7 +254,7 @@ def test_a_throttled_job_is_cancelled_at_once_when_it_or_its_run_is_ended(
 def test_a_cancelled_job_that_raises_throttled_while_it_unwinds_is_cancelled(
     virtual: Virtual, end: Callable[[Any], None]
 ) -> None:
-    """A job that was cancelled is CANCELLED: it does not wait again because it was throttled on its way out."""
+    """A job that raises Throttled while it is being cancelled ends CANCELLED, and does not wait again."""
 
     async def ask() -> None:
         try:
@@ -272,7 +272,7 @@ def test_a_cancelled_job_that_raises_throttled_while_it_unwinds_is_cancelled(
 
 
 def test_a_throttled_forever_job_waits_and_a_throttled_ready_service_fails(virtual: Virtual) -> None:
-    """Forever jobs wait as others do, and end CANCELLED with the run; a ready service fails."""
+    """A throttled forever job waits like any job, while a service that raises Throttled once it is ready fails."""
 
     async def watch() -> None:
         calls.append(anyio.current_time())
@@ -301,7 +301,7 @@ def test_a_throttled_forever_job_waits_and_a_throttled_ready_service_fails(virtu
 
 
 def test_a_throttled_job_of_a_coroutine_object_fails(virtual: Virtual) -> None:
-    """A coroutine object cannot be called again; the key is throttled all the same."""
+    """A job of a coroutine object fails if throttled, because it cannot be called again; the key is still throttled."""
     server = Server(1)
 
     async def main() -> None:
@@ -320,20 +320,18 @@ def test_a_throttled_job_of_a_coroutine_object_fails(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("needs", [None, {"db": 1}])
 def test_a_throttle_of_a_key_that_the_job_does_not_need_fails_the_job(virtual: Virtual, needs: Any) -> None:
-    """The error has the remedy."""
+    """A job that throttles a key it does not need fails, and the error advises to add the need."""
     server = Server(1)
     job = ask(server, "a", needs=needs)
     assert virtual(Scheduler(job, pool=Pool(api=1, db=1)).co_run)
     assert job.state is JobState.FAILED
-    with pytest.raises(
-        ValueError, match=r"'a' raised Throttled\('api'\), but needs nothing of that name: name it"
-    ) as e:
+    with pytest.raises(ValueError, match=r"'a' raised Throttled\('api'\), but has no such need: add it") as e:
         job.result()
     assert isinstance(e.value.__cause__, Throttled)
 
 
 def test_a_throttled_clean_up_job_fails(virtual: Virtual) -> None:
-    """A throttled clean-up job fails, and the run ends."""
+    """A clean-up job that is throttled fails, and the run ends."""
     server = Server(1)
 
     async def fail() -> None:
@@ -346,7 +344,7 @@ def test_a_throttled_clean_up_job_fails(virtual: Virtual) -> None:
 
 
 def test_a_throttled_job_with_own_task_takes_its_amount_of_a_rate_once(virtual: Virtual) -> None:
-    """The worker that finds the job queues it again for another worker, with the amount it has taken."""
+    """A throttled job with `own_task`, queued again for another worker, takes its amount of a rate only once."""
     first = Job(anyio.sleep, 0)
     jobs = [Job(anyio.sleep, 0, needs={"api": 1}, own_task=True, required=first) for _ in range(4)]
     assert virtual(Scheduler(first, *jobs, pool=Pool(api=Rate(requests=4, per=8))).co_run)
@@ -354,13 +352,13 @@ def test_a_throttled_job_with_own_task_takes_its_amount_of_a_rate_once(virtual: 
 
 
 def raise_it() -> None:
-    """Raise this throttle, in a thread or another process."""
+    """Raise the given throttle, in a thread or another process."""
     raise Throttled("api", after=0.01)
 
 
 @pytest.mark.parametrize("kind", [ThreadJob, ProcessJob])
 def test_throttled_may_be_raised_in_threads_and_processes(backend: str, kind: Any) -> None:
-    """`Throttled` arrives as it was raised; from a worker process it comes through a pickle."""
+    """`Throttled` may be raised in a thread or a worker process, and arrives unchanged, by way of a pickle."""
 
     class Once(Instrument):
         def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
@@ -375,7 +373,7 @@ def test_throttled_may_be_raised_in_threads_and_processes(backend: str, kind: An
 
 
 def test_instruments_and_trace_see_a_throttle(virtual: Virtual) -> None:
-    """Hooks tell of it as scheduled and started again; the trace has one span, from the start that counts."""
+    """Hooks report a throttled job as scheduled and started twice; the trace has one span, of the call that counts."""
 
     class Watch(Instrument):
         def job_scheduled(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
@@ -425,13 +423,13 @@ def test_instruments_and_trace_see_a_throttle(virtual: Virtual) -> None:
     ],
 )
 def test_invalid_throttles_are_rejected(make: Any, error: type[Exception], message: str) -> None:
-    """The error names the value."""
+    """Invalid arguments of Throttled raise an error that names the value."""
     with pytest.raises(error, match=message):
         make()
 
 
 def test_a_throttled_exception_survives_pickling() -> None:
-    """Worker processes and executors send the exception as a pickle."""
+    """A Throttled survives pickling, in which form worker processes and executors send it."""
     copy = pickle.loads(pickle.dumps(Throttled("api", after=20)))
     assert (copy.key, copy.after, str(copy)) == ("api", 20, "'api' is throttled for 20 s")
 
@@ -445,7 +443,7 @@ def test_a_throttled_exception_survives_pickling() -> None:
 def test_random_throttles_neither_starve_jobs_nor_leak_resources(
     backend: str, refusals: Any, window: int | None, backfill: int
 ) -> None:
-    """In random scenarios nothing starts on a closed key, all jobs succeed, and the pool is full at the end."""
+    """With random throttles, nothing starts on a closed key, all jobs succeed, and the pool is full at the end."""
     closed = {"a": 0.0, "b": 0.0}
     left = [number for number, _, _ in refusals]
 
@@ -469,8 +467,8 @@ def test_random_throttles_neither_starve_jobs_nor_leak_resources(
     assert not any(resource.admission and resource.admission.group_counts for resource in pool._resources.values())
 
 
-def test_a_throttled_job_is_compared_with_overtakers_of_a_time_without_priorities(virtual: Virtual) -> None:
-    """A throttled job waits again before those with priorities, which came when nothing waited in its run."""
+def test_a_throttled_job_waits_again_beside_later_jobs_with_priorities(virtual: Virtual) -> None:
+    """A throttled job waits again beside jobs with priorities that came meanwhile, and all jobs succeed."""
     pool, throttled = Pool(cpu=2), iter([True, False])
 
     async def busy() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Slower(AbstractJob[int]):
-    """Takes a second less at each call, from `first` on; counts its calls and shutdowns."""
+    """A job that takes a second less at each call, from `first` on, and counts its calls and shutdowns."""
 
     def __init__(self, first: float, **options: Any) -> None:
         super().__init__(**options)
@@ -45,7 +45,7 @@ class Slower(AbstractJob[int]):
 
 
 def test_job_timeout_fails_the_job(virtual: Virtual) -> None:
-    """By default a job that runs out of time fails with JobTimeout, a TimeoutError that names it and its time."""
+    """By default a job that times out fails with JobTimeout, a TimeoutError that names the job and the timeout."""
     job = Job(nap, 5, timeout=2, label="slow")
     after = Job(nap, 1, required=job)
     scheduler = Scheduler(job, after)
@@ -60,7 +60,7 @@ def test_job_timeout_fails_the_job(virtual: Virtual) -> None:
 
 
 def test_job_timeout_may_be_critical(virtual: Virtual) -> None:
-    """Running out of time is a failure like any other: critical if the job is."""
+    """A timeout of a critical job is a critical failure like any other."""
     job = Job(nap, 5, timeout=2, critical=True)
     scheduler = Scheduler(job, Job(nap, 9))
     assert virtual(timed, scheduler) == (False, 2)
@@ -69,7 +69,7 @@ def test_job_timeout_may_be_critical(virtual: Virtual) -> None:
 
 
 def test_job_within_its_timeout_succeeds(virtual: Virtual) -> None:
-    """In time, a timeout changes nothing."""
+    """A job that ends within its timeout succeeds as without one."""
     job = Job(nap, 1, "in time", timeout=2)
     assert virtual(timed, Scheduler(job)) == (True, 1)
     assert job.result() == "in time"
@@ -77,14 +77,14 @@ def test_job_within_its_timeout_succeeds(virtual: Virtual) -> None:
 
 
 def test_waiting_for_a_slot_does_not_count_for_the_timeout(virtual: Virtual) -> None:
-    """The timeout covers the calls of co_run, not the waiting before."""
+    """A job's timeout covers the calls of `co_run`, not the time for which the job waits for a slot."""
     job = Job(nap, 1, "in time", timeout=2)
     assert virtual(timed, Scheduler(Job(nap, 5), job, jobs_window=1)) == (True, 6)
     assert job.result() == "in time"
 
 
 def test_move_on_succeeds_with_none(virtual: Virtual) -> None:
-    """`on_timeout="move_on"` makes the job SUCCEEDED with None; `timed_out` is True."""
+    """With `on_timeout="move_on"`, a job that times out is SUCCEEDED with None, and `timed_out` is True."""
     job = Job(nap, 5, "never", timeout=2, on_timeout="move_on", critical=True)
     assert virtual(timed, Scheduler(job)) == (True, 2)
     assert job.state is SUCCEEDED
@@ -94,7 +94,7 @@ def test_move_on_succeeds_with_none(virtual: Virtual) -> None:
 
 
 def test_restart_starts_again_within_the_same_attempt(virtual: Virtual) -> None:
-    """`on_timeout="restart"` calls `co_run` again; `attempts` stays, and `elapsed` continues."""
+    """`on_timeout="restart"` calls `co_run` again in the same attempt, and `elapsed` continues."""
     job = Slower(4, timeout=2.5, on_timeout="restart")
     assert virtual(timed, Scheduler(job)) == (True, 2.5 + 2.5 + 2)
     assert job.result() == 3
@@ -108,7 +108,7 @@ def test_restart_starts_again_within_the_same_attempt(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("restarts", [0, 1, 2])
 def test_restarts_limits_the_restarts(virtual: Virtual, restarts: int) -> None:
-    """After `restarts` restarts, the job fails."""
+    """A job fails at its next timeout when it has been restarted `restarts` times."""
     job = Slower(100, timeout=2, on_timeout="restart", restarts=restarts, label="slow")
     assert virtual(timed, Scheduler(job)) == (True, 2 * (restarts + 1))
     assert job.calls == restarts + 1
@@ -126,7 +126,7 @@ def test_restart_without_limit_ends_with_the_run(virtual: Virtual) -> None:
 
 
 def test_restart_keeps_the_slot(virtual: Virtual) -> None:
-    """Between two restarts the job keeps its slot: others wait."""
+    """A job keeps its slot between two restarts, so others wait."""
     job = Slower(3, timeout=2.5, on_timeout="restart")
     other = Job(nap, 1)
     assert virtual(timed, Scheduler(job, other, jobs_window=1)) == (True, 5.5)
@@ -135,7 +135,7 @@ def test_restart_keeps_the_slot(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("on_timeout", ["fail", "move_on", "restart"])
 def test_job_that_catches_its_cancellation_and_returns_has_succeeded(virtual: Virtual, on_timeout: Any) -> None:
-    """The outcome follows what leaves the body."""
+    """A job that catches its timeout's cancellation and returns has succeeded, whatever `on_timeout` says."""
 
     async def stubborn() -> str:
         try:
@@ -151,7 +151,7 @@ def test_job_that_catches_its_cancellation_and_returns_has_succeeded(virtual: Vi
 
 @pytest.mark.parametrize("on_timeout", ["fail", "move_on", "restart"])
 def test_job_that_raises_at_its_timeout_fails_with_that_exception(virtual: Virtual, on_timeout: Any) -> None:
-    """An error that leaves the body at the timeout is the outcome, whatever on_timeout says."""
+    """A job that raises an error of its own when its timeout cancels it fails with that, whatever `on_timeout` says."""
 
     async def clumsy() -> None:
         try:
@@ -165,7 +165,7 @@ def test_job_that_raises_at_its_timeout_fails_with_that_exception(virtual: Virtu
 
 
 def test_job_cut_inside_its_own_nursery_fails_with_job_timeout(virtual: Virtual) -> None:
-    """The exception is the JobTimeout itself, not a group."""
+    """A job that times out inside a nursery of its own fails with JobTimeout itself, not with a group."""
 
     async def nursery() -> None:
         async with anyio.create_task_group() as tasks:
@@ -178,7 +178,7 @@ def test_job_cut_inside_its_own_nursery_fails_with_job_timeout(virtual: Virtual)
 
 
 def test_timeout_error_raised_by_the_body_is_an_ordinary_failure(virtual: Virtual) -> None:
-    """A TimeoutError, or a JobTimeout of something else, that the body raises is a failure, not a timeout."""
+    """A TimeoutError, or another object's JobTimeout, that a body raises is an ordinary failure, not a timeout."""
 
     async def inside() -> None:
         with anyio.fail_after(0.5):
@@ -197,7 +197,7 @@ def test_timeout_error_raised_by_the_body_is_an_ordinary_failure(virtual: Virtua
 
 
 def test_forever_job_fails_at_its_timeout(virtual: Virtual) -> None:
-    """The timeout is a failure of the forever job alone."""
+    """A forever job fails at its timeout, and the run goes on."""
     monitor = Job(nap, 100, forever=True, timeout=1)
     assert virtual(timed, Scheduler(monitor, Job(nap, 3))) == (True, 3)
     assert monitor.state is FAILED
@@ -205,7 +205,7 @@ def test_forever_job_fails_at_its_timeout(virtual: Virtual) -> None:
 
 
 def test_timeout_between_runs_may_be_changed(virtual: Virtual) -> None:
-    """`job.timeout` can be set; the next run applies it."""
+    """`job.timeout` may be changed between runs, and the next run applies it."""
     job = Job(nap, 2)
     scheduler = Scheduler(job)
     job.timeout = 1
@@ -222,7 +222,7 @@ def test_timeout_between_runs_may_be_changed(virtual: Virtual) -> None:
 
 
 def test_scheduler_timeout_cancels_jobs_and_forever_jobs(virtual: Virtual) -> None:
-    """All that runs and waits is CANCELLED; what was not reached stays IDLE."""
+    """A run's timeout cancels all jobs that run or wait, forever jobs included; those not reached stay IDLE."""
     jobs = [Job(nap, 9), Job(nap, 9), Job(nap, 9, forever=True)]
     never = Job(nap, required=jobs[0])
     scheduler = Scheduler(*jobs, never, jobs_window=1, timeout=2)
@@ -231,7 +231,7 @@ def test_scheduler_timeout_cancels_jobs_and_forever_jobs(virtual: Virtual) -> No
 
 
 def test_outermost_scheduler_ignores_options_of_jobs(virtual: Virtual) -> None:
-    """On the outermost scheduler required, forever, on_timeout, restarts and own_task have no effect."""
+    """On the outermost scheduler, `required`, `forever`, `on_timeout`, `restarts` and `own_task` have no effect."""
     scheduler = Scheduler(
         Job(nap, 5), timeout=2, on_timeout="restart", restarts=3, forever=True, own_task=True, required=Job(nap)
     )
@@ -240,7 +240,7 @@ def test_outermost_scheduler_ignores_options_of_jobs(virtual: Virtual) -> None:
 
 
 def test_nested_timeout_fails_the_nested_scheduler(virtual: Virtual) -> None:
-    """A nested scheduler's timeout is its job timeout: it FAILED with JobTimeout; the outer run continues."""
+    """A nested scheduler that times out fails with JobTimeout, like a job, and the outer run continues."""
     cut = Job(nap, 5)
     inner = Scheduler(cut, timeout=2, label="inner")
     after = Job(nap, 1, required=inner)
@@ -255,7 +255,7 @@ def test_nested_timeout_fails_the_nested_scheduler(virtual: Virtual) -> None:
 
 
 def test_nested_timeout_may_be_critical(virtual: Virtual) -> None:
-    """A nested scheduler that ran out of time counts for its parent by its own effective value."""
+    """A nested scheduler that times out is a critical failure or not by its own setting."""
     inner = Scheduler(Job(nap, 5), timeout=2, critical=True)
     outer = Scheduler(inner, Job(nap, 9))
     assert virtual(timed, outer) == (False, 2)
@@ -264,7 +264,7 @@ def test_nested_timeout_may_be_critical(virtual: Virtual) -> None:
 
 
 def test_nested_scheduler_with_move_on_succeeds_at_its_timeout(virtual: Virtual) -> None:
-    """A nested scheduler that moves on is SUCCEEDED with None; inside one can see why it stopped."""
+    """A nested scheduler that moves on at its timeout is SUCCEEDED with None, and `timed_out` is True."""
     cut = Job(nap, 5)
     inner = Scheduler(cut, timeout=2, on_timeout="move_on")
     outer = Scheduler(inner, critical_jobs=True)
@@ -276,7 +276,7 @@ def test_nested_scheduler_with_move_on_succeeds_at_its_timeout(virtual: Virtual)
 
 
 def test_nested_restart_is_a_new_run_each_time(virtual: Virtual) -> None:
-    """Each attempt of a nested scheduler is a run: reset, run, shut down."""
+    """Each restart of a nested scheduler is a new run, in which its jobs are reset, run and shut down."""
     quick, slow = Slower(1, label="quick"), Slower(4, label="slow")
     after = Job(nap, 0, required=[quick])
     inner = Scheduler(quick, slow, after, timeout=2.5, on_timeout="restart")
@@ -294,7 +294,7 @@ def test_nested_restart_is_a_new_run_each_time(virtual: Virtual) -> None:
 
 
 def test_nested_restarts_are_limited(virtual: Virtual) -> None:
-    """After its restarts a nested scheduler fails."""
+    """A nested scheduler fails at its next timeout when its restarts are used up."""
     inner = Scheduler(Job(nap, 9), timeout=2, on_timeout="restart", restarts=1)
     assert virtual(timed, Scheduler(inner)) == (True, 4)
     assert inner.state is FAILED
@@ -302,7 +302,7 @@ def test_nested_restarts_are_limited(virtual: Virtual) -> None:
 
 
 def test_nested_restart_keeps_its_slot(virtual: Virtual) -> None:
-    """Between its attempts a nested scheduler keeps its slot of the parent."""
+    """A nested scheduler keeps its slot of the parent while it is restarted."""
     inner = Scheduler(Slower(3), timeout=2.5, on_timeout="restart")
     other = Job(nap, 1)
     assert virtual(timed, Scheduler(inner, other, jobs_window=1)) == (True, 5.5)
@@ -310,7 +310,7 @@ def test_nested_restart_keeps_its_slot(virtual: Virtual) -> None:
 
 
 def test_nested_critical_failure_is_not_restarted(virtual: Virtual) -> None:
-    """Only its own timeout restarts a nested scheduler."""
+    """A nested scheduler is restarted after its own timeout only, not after a critical failure."""
     calls: list[float] = []
 
     async def fail() -> None:
@@ -324,7 +324,7 @@ def test_nested_critical_failure_is_not_restarted(virtual: Virtual) -> None:
 
 
 def test_timeout_of_a_critical_job_is_no_timeout_of_its_nested_scheduler(virtual: Virtual) -> None:
-    """The job that ran out of time fails the nested scheduler, whose `timed_out` stays False."""
+    """A critical job that times out fails its nested scheduler, whose own `timed_out` stays False."""
     job = Job(nap, 9, timeout=1, critical=True)
     inner = Scheduler(job, timeout=5, on_timeout="restart")
     assert virtual(timed, Scheduler(inner, critical_jobs=False)) == (True, 1)
@@ -335,7 +335,7 @@ def test_timeout_of_a_critical_job_is_no_timeout_of_its_nested_scheduler(virtual
 
 
 def test_outer_timeout_cancels_the_inner_run(virtual: Virtual) -> None:
-    """Cut from outside, a nested scheduler is CANCELLED as a job, and its run stopped as CANCELLED."""
+    """A nested scheduler that the outer timeout ends is CANCELLED, and so is the stop reason of its run."""
     job = Job(nap, 9)
     inner = Scheduler(job, timeout=5, on_timeout="restart")
     outer = Scheduler(inner, timeout=2)
@@ -346,7 +346,7 @@ def test_outer_timeout_cancels_the_inner_run(virtual: Virtual) -> None:
 
 
 def test_timeout_just_after_the_end_does_not_affect_the_run(virtual: Virtual) -> None:
-    """A run that is over before its time is over is not touched by it."""
+    """A timeout just after the end of a run does not affect it."""
     scheduler = Scheduler(Job(nap, 1), timeout=1.25)
     assert virtual(timed, scheduler) == (True, 1)
     assert scheduler.timed_out is False
@@ -354,13 +354,13 @@ def test_timeout_just_after_the_end_does_not_affect_the_run(virtual: Virtual) ->
 
 @pytest.mark.parametrize("make", [lambda: Job(nap, 9), lambda: Scheduler(Job(nap, 9))])
 def test_run_ends_at_its_timeout_however_deep_the_running_jobs_are(virtual: Virtual, make: Callable[[], Any]) -> None:
-    """A run with a timeout ends on time, however deep what it waits for."""
+    """A run ends exactly at its timeout, however deeply the running jobs are nested."""
     scheduler = Scheduler(Scheduler(make(), make()), make(), jobs_window=1, timeout=0.5)
     assert virtual(timed, scheduler) == (False, 0.5)
 
 
 def test_effective_deadline_in_a_job_is_that_of_its_run(virtual: Virtual) -> None:
-    """The deadline that anyio shows to a job is that of the run."""
+    """The deadline that a job sees through anyio is that of its run."""
 
     async def ask() -> float:
         return anyio.current_effective_deadline()
@@ -375,7 +375,7 @@ async def asks() -> float:
 
 
 def test_effective_deadline_in_a_job_is_its_own_if_that_is_earlier(virtual: Virtual) -> None:
-    """The deadline that anyio shows to a job is its own, if that is the earliest; the next job does not see it."""
+    """A job sees its own deadline through anyio if that is earlier than the run's; the next job does not see it."""
     first = Job(asks, timeout=5)
     second = Job(asks, required=first)  # in the same task
     third = Job(asks, timeout=30, required=second)
@@ -384,7 +384,7 @@ def test_effective_deadline_in_a_job_is_its_own_if_that_is_earlier(virtual: Virt
 
 
 def test_each_job_is_cancelled_at_its_own_timeout(virtual: Virtual) -> None:
-    """Timeouts that begin and end in any order each cancel their own job at its own time."""
+    """Each job is cancelled at its own timeout, in whatever order the timeouts of jobs begin and end."""
     jobs = [Job(nap, 99, timeout=limit) for limit in (7, 3, 9, 1, 5)]
     first = Job(nap, 0.5)
     late = Job(nap, 99, timeout=2, required=first)
@@ -397,7 +397,7 @@ def test_each_job_is_cancelled_at_its_own_timeout(virtual: Virtual) -> None:
 def test_a_job_is_not_cancelled_by_the_deadline_of_a_job_before_it(
     virtual: Virtual, limits: tuple[float | None, ...]
 ) -> None:
-    """One after the other in a task, jobs whose time ends earlier, later or never each end at their own time only."""
+    """A job is cancelled only at its own deadline, not at that of a job that ran in the same task before."""
     quick = Job(nap, 1, timeout=limits[0])
     job = Job(nap, 3, timeout=limits[1], required=quick)
     late = Job(nap, 99, timeout=limits[2] or 30, required=job)
@@ -409,7 +409,7 @@ def test_a_job_is_not_cancelled_by_the_deadline_of_a_job_before_it(
 
 
 def test_a_run_leaves_no_deadline_behind() -> None:
-    """trio's loop keeps no deadline of jobs that ended in time."""
+    """After a run, trio's loop holds no deadline of jobs that ended in time."""
 
     async def main() -> float:
         assert await Scheduler(*(Job(trio.lowlevel.checkpoint, timeout=100) for _ in range(5))).co_run()
@@ -433,7 +433,7 @@ def test_unused_deadlines_do_not_keep_a_run_alive(virtual: Virtual) -> None:
 
 
 async def slow_to_unwind() -> None:
-    """Takes three seconds to end when it is cancelled."""
+    """Take three seconds to end after the cancellation."""
     try:
         await anyio.sleep_forever()
     finally:
@@ -442,7 +442,7 @@ async def slow_to_unwind() -> None:
 
 
 def test_a_job_that_is_cancelled_after_its_timeout_is_cancelled(virtual: Virtual) -> None:
-    """While a job still unwinds after its timeout, `cancel()` decides its state, as an enclosing scope would."""
+    """A job that is cancelled while it unwinds after its timeout is CANCELLED, as with an enclosing scope."""
 
     job = Job(slow_to_unwind, timeout=1)
 
@@ -456,7 +456,7 @@ def test_a_job_that_is_cancelled_after_its_timeout_is_cancelled(virtual: Virtual
 
 
 def test_a_timeout_during_the_unwinding_of_a_cancelled_job_changes_nothing(virtual: Virtual) -> None:
-    """A timeout that comes while a cancelled job unwinds changes nothing."""
+    """A timeout that expires while a cancelled job unwinds changes nothing."""
 
     job = Job(slow_to_unwind, timeout=2)
 
@@ -469,7 +469,7 @@ def test_a_timeout_during_the_unwinding_of_a_cancelled_job_changes_nothing(virtu
 
 
 def test_a_job_that_swallows_its_timeout_does_not_affect_its_run(virtual: Virtual) -> None:
-    """A job that catches the cancellation and returns has succeeded, and jobs after it run as if nothing had been."""
+    """A job that swallows its timeout and returns has succeeded, and the jobs after it run as usual."""
 
     async def swallows() -> str:
         with contextlib.suppress(anyio.get_cancelled_exc_class()):
@@ -483,7 +483,7 @@ def test_a_job_that_swallows_its_timeout_does_not_affect_its_run(virtual: Virtua
 
 
 def test_timeouts_of_jobs_that_have_ended_are_forgotten(virtual: Virtual) -> None:
-    """A run that never ends keeps nothing of the jobs whose time was never over."""
+    """A run that stays open keeps nothing of jobs that ended before their timeouts."""
 
     class Held:
         pass
@@ -527,7 +527,7 @@ async def hang() -> None:
 def test_the_timeout_error_names_the_line_where_the_job_was(
     virtual: Virtual, body: Callable[[], Awaitable[None]], options: dict[str, Any]
 ) -> None:
-    """The innermost line of the user's code, not of a library; a decorator is not in its way."""
+    """The timeout error names the innermost line of the user's code, not a library's or a decorator's."""
     job = Job(body, timeout=1, label="slow", **options)
     assert virtual(Scheduler(job).co_run)
     error = job.raised_exception()
@@ -539,7 +539,7 @@ def test_the_timeout_error_names_the_line_where_the_job_was(
 
 
 def test_the_timeout_error_of_a_job_without_user_code_names_no_line(virtual: Virtual) -> None:
-    """All frames are a library's."""
+    """The timeout error of a job that runs only library code names no line."""
     job = Job(anyio.sleep, 9, timeout=1, label="slow")
     assert virtual(Scheduler(job).co_run)
     error = job.raised_exception()

@@ -60,13 +60,13 @@ def test_only_the_listed_functions_of_the_package_write_job_states() -> None:
      'setattr(job, "_state", new)', 'object.__setattr__(job, "_state", new)', "job._state: str = new"],
 )  # fmt: skip
 def test_search_finds_each_way_to_write_a_state(code: str) -> None:
-    """The statement may be in a method, a nested function, or a module."""
+    """The search finds each way to write a state, in a method, a nested function, or a module."""
     assert list(writers_in(ast.parse(code))) == [""]
     assert list(writers_in(ast.parse(f"class A:\n  def f():\n    def g():\n      {code}"))) == ["A.f.<locals>.g"]
 
 
 def test_a_state_written_by_another_function_is_recorded_with_its_name(checked_states: CheckedState) -> None:
-    """A step that is in the table, written by another function of the package, is seen with its name."""
+    """A state written by a function that is not in the table is recorded with its name, even if the step is allowed."""
     elsewhere = types.ModuleType("trioflow.view._elsewhere")
     exec("def write(job, state): job._state = state", vars(elsewhere))
     checked_states.writers.clear()
@@ -76,7 +76,7 @@ def test_a_state_written_by_another_function_is_recorded_with_its_name(checked_s
 
 @pytest.mark.parametrize("old", JobState)
 def test_only_transitions_of_the_table_are_allowed(checked_states: CheckedState, old: JobState) -> None:
-    """A step that is not in the table raises, is kept for the end of the test, and writes nothing."""
+    """A transition that is not in the table raises, is recorded for the end of the test, and writes nothing."""
     for new in JobState:
         job: AbstractJob[Any] = AbstractJob(label="mine")
         checked_states.slot.__set__(job, old)
@@ -92,7 +92,7 @@ def test_only_transitions_of_the_table_are_allowed(checked_states: CheckedState,
 
 
 def test_an_assertion_that_fails_in_a_job_is_recorded(checked_states: CheckedState, virtual: Virtual) -> None:
-    """The run continues to its end, so the assertion is recorded for the end of the test, with the job's name."""
+    """An assertion that fails in a job, which does not stop the run, is recorded for the end of the test."""
     assert virtual(Scheduler(Job(fail_now, AssertionError("one is not two"), label="mine"), Job(fail_now)).co_run)
     assert checked_states.assertions == ["'mine': one is not two"]
     checked_states.assertions.clear()
@@ -100,7 +100,7 @@ def test_an_assertion_that_fails_in_a_job_is_recorded(checked_states: CheckedSta
 
 @pytest.mark.parametrize("old", JobState)
 def test_reset_takes_any_job_back_to_idle(checked_states: CheckedState, old: JobState) -> None:
-    """A new run may forget any outcome."""
+    """A reset for a new run takes a job from any state to IDLE."""
     job: AbstractJob[Any] = AbstractJob()
     checked_states.slot.__set__(job, old)
     job._reset()

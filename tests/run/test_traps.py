@@ -79,7 +79,7 @@ def test_03_forever_job_takes_no_slot(virtual: Virtual) -> None:
 
 
 def test_04_nested_scheduler_that_stopped_has_failed(virtual: Virtual) -> None:
-    """A nested run returned False, which became the result of a job that had SUCCEEDED."""
+    """A nested run that stopped returned False, which became the result of a nested scheduler that had SUCCEEDED."""
     late = Scheduler(Job(nap, 100), timeout=1)
     broken = Scheduler(Job(fail, 1, OSError("mine"), critical=True), critical=False)
     scheduler = Scheduler(late, broken)
@@ -116,7 +116,7 @@ def test_06_shared_limiter_of_one_token_suffices_for_any_nesting(virtual: Virtua
 
 
 def test_06_worker_does_not_wait_for_a_token_when_no_job_is_left(virtual: Virtual) -> None:
-    """A worker stood in the queue for the job that another had run meanwhile: the run ended with the next token."""
+    """A worker waited for a token though another had run its job meanwhile: the run ended with the next token only."""
 
     async def main() -> tuple[bool, float]:
         limiter = anyio.CapacityLimiter(2)
@@ -127,7 +127,7 @@ def test_06_worker_does_not_wait_for_a_token_when_no_job_is_left(virtual: Virtua
 
 
 def test_07_no_job_starts_after_a_cancellation(virtual: Virtual) -> None:
-    """A worker whose job ended by the cancellation went on with the next job: it started after the end."""
+    """A worker whose job was cancelled went on with the next job, which then started after the end."""
     started: list[int] = []
 
     async def stubborn(number: int) -> None:
@@ -144,7 +144,7 @@ def test_07_no_job_starts_after_a_cancellation(virtual: Virtual) -> None:
 
 
 def test_08_workers_are_spawned_from_the_context_of_the_run(virtual: Virtual) -> None:
-    """A task inherits the context of its spawner, which was the job that made another one ready."""
+    """A worker inherited the context of its spawner, which was the job that had made another one ready."""
 
     async def grow() -> None:
         variable.set("the adder's")
@@ -166,7 +166,7 @@ def test_08_workers_are_spawned_from_the_context_of_the_run(virtual: Virtual) ->
 
 
 def test_09_jobs_start_in_the_order_added(virtual: Virtual) -> None:
-    """trio starts a batch of new tasks in random order: so did jobs that were passed to a task at its spawn."""
+    """trio starts a batch of new tasks in random order, so a task must not be given its job when it is spawned."""
     order: list[int] = []
 
     async def note(number: int) -> None:
@@ -329,7 +329,7 @@ def _names() -> dict[str, Any]:
 
 
 def test_19_empty_scheduler_is_true(virtual: Virtual) -> None:
-    """A class with `__len__` is false when it is empty: `scheduler or default` forgot it."""
+    """A class with `__len__` is false when empty, so `scheduler or default` forgot an empty scheduler."""
     assert Scheduler()
     job = Job(nothing, scheduler=(empty := Scheduler()))
     assert job.scheduler is empty
@@ -346,7 +346,7 @@ def test_19_run_in_a_thread_started_from_an_event_loop_works(virtual: Virtual) -
 
 
 def test_20_coroutine_in_a_reference_cycle_is_closed() -> None:
-    """In a cycle the collector finalizes the coroutine before a `__del__` could close it: "never awaited"."""
+    """The collector finalizes a coroutine in a cycle before a `__del__` could close it, and warned "never awaited"."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         a, b = Job(nap()), Job(nap())
@@ -358,7 +358,7 @@ def test_20_coroutine_in_a_reference_cycle_is_closed() -> None:
 
 
 def test_21_cancellations_have_no_place_in_groups_of_failures(virtual: Virtual) -> None:
-    """`ExceptionGroup([CancelledError()])` is a TypeError, raised instead of all the failures."""
+    """`ExceptionGroup([CancelledError()])` is a TypeError, which was raised instead of the failures themselves."""
     scheduler = Scheduler(Job(stray, []), Job(fail), Job(own_nursery), timeout=2)
     assert virtual(timed, scheduler) == (False, 2)
     with pytest.raises(ExceptionGroup) as caught:

@@ -29,7 +29,7 @@ class Mute(RuntimeError):
 
 
 class MuteType(TypeError):
-    """One of the type that calls for an explanation."""
+    """A TypeError, a type that calls for an explanation, whose str, repr and `add_note` raise."""
 
     __str__ = __repr__ = refuse
     add_note = refuse
@@ -46,20 +46,20 @@ class Closed(Exception):
 
 
 class OddGroup(ExceptionGroup[Exception]):
-    """A group that cannot be split."""
+    """An exception group that cannot be split."""
 
     derive = split = subgroup = refuse  # type: ignore[assignment]
     __str__ = __repr__ = refuse
 
 
 class OddBaseGroup(BaseExceptionGroup[BaseException]):
-    """A group that cannot be split, and may hold cancellations."""
+    """An exception group that cannot be split, and may hold cancellations."""
 
     derive = split = subgroup = refuse  # type: ignore[assignment]
 
 
 class Silent:
-    """A return value of a function in place of an awaitable, without a repr."""
+    """An object without a repr that a function returns instead of an awaitable."""
 
     __repr__ = refuse
 
@@ -101,7 +101,7 @@ def _caused(cause: BaseException) -> BaseException:
 def test_exception_whose_code_raises_fails_only_its_job(
     virtual: Virtual, maker: str, critical: bool, options: dict[str, Any]
 ) -> None:
-    """Such an exception once ended the run INTERRUPTED, and left the job RUNNING."""
+    """An exception whose own methods raise fails only its job; it once ended the run, and left the job RUNNING."""
     made: list[BaseException] = []
 
     def make() -> BaseException:
@@ -121,7 +121,7 @@ def test_exception_whose_code_raises_fails_only_its_job(
 
 
 def test_errors_beside_a_cancellation_in_a_misbehaving_group_fail_the_job(virtual: Virtual) -> None:
-    """The cancellation continues, and the rest of the group is the exception of the job."""
+    """A cancellation in a group that cannot be split continues, and the job fails with the rest of the group."""
     errors = [ValueError("mine")]
 
     async def work() -> None:
@@ -140,7 +140,7 @@ def test_errors_beside_a_cancellation_in_a_misbehaving_group_fail_the_job(virtua
 
 
 def test_exception_group_without_its_cancellation_keeps_its_shape(virtual: Virtual) -> None:
-    """The groups inside, and what they say, stay as the job has raised them."""
+    """When the cancellation is taken out of an exception group, the groups inside keep their shape and messages."""
     inner = ExceptionGroup("inner", [ValueError("mine"), OSError("mine, too")])
 
     async def work() -> None:
@@ -161,14 +161,14 @@ def test_exception_group_without_its_cancellation_keeps_its_shape(virtual: Virtu
 def test_job_that_returns_a_non_awaitable_without_repr_fails(
     virtual: Virtual, value: type, options: dict[str, Any]
 ) -> None:
-    """The job FAILED with the TypeError, whose note leaves the repr out."""
+    """A job that returns a non-awaitable whose repr raises has FAILED with a TypeError that leaves it out."""
     job, other = Job(lambda: value(), **options), Job(nap, 1)
     assert virtual(timed, Scheduler(job, other)) == (True, 1)
     assert (job.state, other.state) == (FAILED, SUCCEEDED)
 
 
 def test_job_of_a_callable_whose_attributes_raise_has_a_label(virtual: Virtual) -> None:
-    """A label is made of the function's attributes or, if reading them fails, of the kind of job."""
+    """If reading the attributes of a callable raises, the label of its job is made from the kind of job."""
 
     touchy: list[int] = []
 
@@ -186,7 +186,7 @@ def test_job_of_a_callable_whose_attributes_raise_has_a_label(virtual: Virtual) 
 
 
 def test_errors_without_text_in_a_shutdown_or_an_instrument_are_reported(virtual: Virtual) -> None:
-    """Errors whose str and repr raise are reported, and the run continues."""
+    """Errors of shutdowns and instruments are reported even if their str and repr raise."""
 
     class Odd(Instrument):
         __repr__ = refuse
@@ -204,7 +204,7 @@ def test_errors_without_text_in_a_shutdown_or_an_instrument_are_reported(virtual
 
 
 def test_a_log_handler_that_raises_fails_no_job(virtual: Virtual) -> None:
-    """The engine continues if its report fails."""
+    """A log handler that raises fails no job: the engine continues without the report."""
 
     class Breaks(logging.Handler):
         def handle(self, record: Any) -> bool:
@@ -229,7 +229,7 @@ HOOKS = [name for name, value in vars(Instrument).items() if not name.startswith
 def test_interruption_in_any_hook_is_raised_by_the_run_without_a_group(
     virtual: Virtual, hook: str, interruption: type[BaseException], nested: bool
 ) -> None:
-    """The interruption ends the run cleanly, is never inside a group, and leaves no job RUNNING."""
+    """An interruption in any hook ends the run cleanly, is raised without a group, and leaves no job RUNNING."""
     raised: list[str] = []
 
     def leave(self: Instrument, *_: Any) -> None:

@@ -21,7 +21,7 @@ from ..conftest import Virtual
 
 
 class By(Policy):
-    """Orders by a function of the job and the outlook."""
+    """A policy that orders by a function of the job and the outlook."""
 
     def __init__(self, key: Callable[[AbstractJob[Any], Outlook], Any], needs_ranks: bool = False) -> None:
         self._key = key
@@ -43,7 +43,7 @@ class ShortestFirst(Policy):
 
 
 class Starts:
-    """Makes jobs that write down their labels when they start."""
+    """A maker of jobs that write down their labels when they start."""
 
     def __init__(self) -> None:
         self.labels: list[str] = []
@@ -57,7 +57,7 @@ class Starts:
 
 
 def test_a_policy_of_a_user_may_start_the_shortest_job_first(virtual: Virtual) -> None:
-    """Such a policy has ten lines; it gets the durations that the scheduler knows, and unknown ones come last."""
+    """A user's policy of ten lines starts the shortest job first by the expected durations, and unknown ones last."""
     starts = Starts()
     jobs = [Job(starts.note, label=label, expected_duration=n) for label, n in (("5", 5), ("x", None), ("3", 3))]
     jobs += [Job(starts.note, label="4"), Job(starts.note, label="1", expected_duration=9.0)]
@@ -67,7 +67,7 @@ def test_a_policy_of_a_user_may_start_the_shortest_job_first(virtual: Virtual) -
 
 
 def test_a_policy_gets_a_nested_scheduler_as_long_as_its_longest_path(virtual: Virtual) -> None:
-    """If its own duration is unknown, the policy gets that of its longest path."""
+    """For a nested scheduler without a duration of its own, the policy gets the length of its longest path."""
     starts = Starts()
     inner = Scheduler(Sequence(starts.jobs("xy", expected_duration=2.0)))
     five, three = starts.jobs("5", expected_duration=5.0), starts.jobs("3", expected_duration=3.0)
@@ -76,7 +76,7 @@ def test_a_policy_gets_a_nested_scheduler_as_long_as_its_longest_path(virtual: V
 
 
 def test_priority_comes_before_the_policy_and_ties_are_in_order(virtual: Virtual) -> None:
-    """The highest priority first, then the smallest key, then what became ready first; tuples of numbers are keys."""
+    """Jobs start by priority, then by the policy's smallest key, then in the order in which they became ready."""
     starts = Starts()
     jobs = [*starts.jobs("ab"), *starts.jobs("cd", priority=2), *starts.jobs("ef")]
     keys = {"a": (1, 2.0), "b": (1, 1), "c": 7, "d": Fraction(13, 2), "e": (1, 1), "f": True}
@@ -86,7 +86,7 @@ def test_priority_comes_before_the_policy_and_ties_are_in_order(virtual: Virtual
 
 
 def test_a_policy_gets_ranks_and_the_number_of_starts(virtual: Virtual) -> None:
-    """A rank is the longest path to an exit when the job was added; the outlook counts the jobs that have started."""
+    """A policy gets a job's rank, the longest path to an exit at its addition, and the number of started jobs."""
     told: list[tuple[str, float, int]] = []
 
     def key(job: AbstractJob[Any], outlook: Outlook) -> float:
@@ -110,7 +110,7 @@ def test_a_policy_gets_ranks_and_the_number_of_starts(virtual: Virtual) -> None:
 
 
 def test_a_policy_decides_the_order_of_jobs_with_needs(virtual: Virtual) -> None:
-    """Among jobs for which there is enough, the policy decides; jobs with different needs are compared."""
+    """The policy decides which job with needs comes first, even among jobs with different needs."""
     starts = Starts()
     jobs = [
         Job(starts.note, 1, label=label, needs={"gpu": number}, expected_duration=seconds)
@@ -121,7 +121,7 @@ def test_a_policy_decides_the_order_of_jobs_with_needs(virtual: Virtual) -> None
 
 
 class Reported(Instrument):
-    """An instrument that records what is reported."""
+    """An instrument that records the incidents that are reported."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
@@ -138,7 +138,7 @@ def no_key(job: AbstractJob[Any], outlook: Outlook) -> Any:
 def test_a_policy_that_raises_ends_the_run(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The run is CRITICAL, without a culprit; the log, instruments and `debrief()` name the policy.
+    """A policy that raises ends the run, CRITICAL without a culprit, and the log, hooks and `debrief()` name it.
 
     The run once went on, in another order than its user wanted.
     """
@@ -159,7 +159,7 @@ def test_a_policy_that_raises_ends_the_run(
 
 @pytest.mark.parametrize("how", ["check", "block", "nested"])
 def test_an_exception_of_a_policy_is_raised_unchanged(virtual: Virtual, how: str) -> None:
-    """`check=True`, leaving `async with` and a nested scheduler raise it; a note names the policy."""
+    """With `check=True`, `async with` or a nested scheduler, a policy's exception is raised unchanged, with a note."""
 
     async def main() -> None:
         scheduler = Scheduler(*Starts().jobs("ab"), policy=By(no_key), label="s", critical=True)
@@ -187,7 +187,7 @@ def test_an_exception_of_a_policy_is_raised_unchanged(virtual: Virtual, how: str
     ],
 )
 def test_the_error_names_a_policy_key_that_cannot_be_compared(virtual: Virtual, answer: Any, error: str) -> None:
-    """A key that cannot be compared is an error of the policy, not of the engine."""
+    """A policy's key that cannot be compared is reported as an error of the policy, not of the engine."""
     reported = Reported()
     scheduler = Scheduler(*Starts().jobs("ab"), policy=By(lambda job, outlook: answer), instruments=[reported])
     assert not virtual(scheduler.co_run)
@@ -213,7 +213,7 @@ def test_a_cancellation_raised_by_a_policy_is_an_error_of_the_policy(virtual: Vi
 
 @pytest.mark.parametrize("late", [False, True])
 def test_an_interruption_in_a_policy_ends_the_run(virtual: Virtual, late: bool) -> None:
-    """A KeyboardInterrupt out of a policy ends the run cleanly, and every job that was ready is CANCELLED."""
+    """A KeyboardInterrupt from a policy ends the run cleanly, and every job that was ready is CANCELLED."""
 
     def key(job: AbstractJob[Any], outlook: Outlook) -> float:
         if job.label == ("b" if late else "a"):
@@ -234,7 +234,7 @@ def test_an_interruption_in_a_policy_ends_the_run(virtual: Virtual, late: bool) 
 
 @pytest.mark.parametrize("what", ["cancel", "drain", "add", "job", "requires", "outer"])
 def test_a_policy_that_changes_the_run_raises(virtual: Virtual, what: str) -> None:
-    """A policy is called while a job is being queued, so a change of the run is rejected as an error of the policy."""
+    """A policy that tries to change the run gets an error, because it is called while a job is being queued."""
     calls: dict[str, Callable[[], Any]] = {
         "cancel": lambda: inner.cancel(),
         "drain": lambda: inner.drain(),
@@ -261,7 +261,7 @@ def test_a_policy_that_changes_the_run_raises(virtual: Virtual, what: str) -> No
 
 
 def test_runs_in_other_threads_may_be_changed_while_a_policy_is_called(virtual: Virtual) -> None:
-    """Only calls from the thread in which the policy is asked are rejected."""
+    """A policy may start and change a run in another thread: only calls from its own thread are rejected."""
     other = Scheduler()
     other.add(Job(adds, other))
 
@@ -294,7 +294,7 @@ def test_an_error_of_the_policy_for_a_clean_up_job_is_reported(virtual: Virtual)
 
 
 class Unreasonable(ShortestFirst):
-    """A policy whose reasons cannot be shown."""
+    """A policy whose `reason` raises."""
 
     def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
         raise ValueError("none")
@@ -312,9 +312,7 @@ class Unreasonable(ShortestFirst):
     ],
 )
 def test_explain_has_the_reason_of_the_policy(virtual: Virtual, policy: Any, why: str) -> None:
-    """The text for a job that waits for a slot names the jobs before it, and why, unless they were
-    merely ready earlier.
-    """
+    """For a job that waits for a slot, `explain` names the jobs before it and the policy's reason, if there is one."""
     starts = Starts()
     first = Job(starts.note, 9, label="first", priority=1)
     a, b = (Job(starts.note, label=label, expected_duration=n) for label, n in (("a", 9), ("b", 1)))
@@ -339,7 +337,7 @@ def test_explain_has_the_reason_of_the_policy(virtual: Virtual, policy: Any, why
 
 
 def test_explain_names_priorities(virtual: Virtual) -> None:
-    """A higher priority is the reason if there is one; the policy, only between equal priorities."""
+    """`explain` gives a higher priority as the reason if there is one, and the policy only between equal priorities."""
     starts = Starts()
     jobs = {label: Job(starts.note, 5, label=label, priority=n) for label, n in (("a", 9), ("b", 0), ("c", 1))}
     late = Job(starts.note, label="late", required=Job(starts.note, label="done", priority=99))
@@ -359,7 +357,7 @@ def test_explain_names_priorities(virtual: Virtual) -> None:
 
 
 def test_simulate_passes_the_users_own_jobs_to_the_policy(virtual: Virtual) -> None:
-    """The policy sees the user's own jobs, with their class and label; the order is that of a run."""
+    """In a simulation, the policy gets the user's own jobs, with class and label, and orders them as in a run."""
     seen: set[AbstractJob[Any]] = set()
 
     class MoreInside(ShortestFirst):
@@ -385,7 +383,7 @@ def test_simulate_passes_the_users_own_jobs_to_the_policy(virtual: Virtual) -> N
 
 
 class Lacking:
-    """Has no reason."""
+    """A policy without a method for the reason."""
 
     needs_ranks = False
 
@@ -394,27 +392,27 @@ class Lacking:
 
 
 class Async(ShortestFirst):
-    """Has a key to be awaited."""
+    """A policy whose key is an async function."""
 
     async def key(self, job: AbstractJob[Any], outlook: Outlook) -> float:  # type: ignore[override]
         return 0
 
 
 class Narrow(ShortestFirst):
-    """Takes a job alone."""
+    """A policy whose key takes only a job."""
 
     def key(self, job: AbstractJob[Any]) -> float:  # type: ignore[override]
         return 0
 
 
 class Unsure(ShortestFirst):
-    """Has no declaration of whether it needs ranks."""
+    """A policy that does not say whether it needs ranks."""
 
     needs_ranks = None  # type: ignore[assignment]
 
 
 class Uncallable(ShortestFirst):
-    """Has no method."""
+    """A policy whose reason is not a method."""
 
     reason = "because"  # type: ignore[assignment]
 
@@ -425,15 +423,15 @@ class Uncallable(ShortestFirst):
         (3, "policy=3 of 's' has no key and no needs_ranks and no reason: choose one of auto, fifo"),
         (None, "policy=None of 's' has no key"),
         (Lacking(), "has no reason: choose one of .* or derive its class from trioflow.abc.Policy"),
-        (ShortestFirst, r"is a class: give an object of it, ShortestFirst\(\)"),
-        (Async(), "its key is an async function: make it a plain one, which answers at once"),
+        (ShortestFirst, r"is a class: give an instance, ShortestFirst\(\)"),
+        (Async(), "its key is an async function: make it a plain function"),
         (Narrow(), r"its key takes \(job: .*\) -> .*: let it take a job and an outlook"),
         (Unsure(), "its needs_ranks is None; set it to True or False"),
-        (Uncallable(), "its reason is 'because': make it a method, called with a job and an outlook"),
+        (Uncallable(), "its reason is 'because': make it a method that takes a job and an outlook"),
     ],
 )
 def test_an_invalid_policy_is_rejected_by_the_constructor_and_the_setter(policy: Any, message: str) -> None:
-    """The error names what is missing."""
+    """An object that is not a valid policy raises a TypeError that names what is missing."""
     with pytest.raises(TypeError, match=message):
         Scheduler(label="s", policy=policy)
     scheduler = Scheduler(Job(anyio.sleep, 0), label="s")
@@ -461,7 +459,7 @@ def test_any_object_with_the_methods_of_a_policy_is_accepted(virtual: Virtual) -
 
 
 def test_a_policy_that_reads_ranks_must_declare_needs_ranks(virtual: Virtual) -> None:
-    """A policy that reads ranks without a declaration gets advice; so does one that asks about another job."""
+    """A policy that reads ranks without `needs_ranks`, or asks about another job, gets an error with advice."""
     reported = Reported()
     stranger = Job(anyio.sleep, 0, label="stranger")
     policies = [By(lambda job, outlook: outlook.rank(job)), By(lambda _, outlook: outlook.rank(stranger), True)]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Watch(Instrument):
-    """The order of starts, and how many leaf jobs ran at once at most."""
+    """An instrument that records the order of starts, and how many leaf jobs ran at once at most."""
 
     def __init__(self) -> None:
         self.order: list[str] = []
@@ -44,7 +44,7 @@ class Watch(Instrument):
 
 @pytest.mark.parametrize("window", [1, 2, 3, 4, 5, 9])
 def test_window_is_never_exceeded_and_always_full(virtual: Virtual, window: int) -> None:
-    """Never more run than the window, and as many as it has whenever enough are ready."""
+    """There are never more running jobs than the window allows, and never fewer while enough jobs are ready."""
     watch = Watch()
     scheduler = Scheduler(naps(8), jobs_window=window)
     assert virtual(functools.partial(timed, scheduler, instruments=[watch])) == (True, -(-8 // window))
@@ -54,7 +54,7 @@ def test_window_is_never_exceeded_and_always_full(virtual: Virtual, window: int)
 
 @pytest.mark.parametrize("window", [0, None])
 def test_a_window_of_0_or_none_is_no_limit(virtual: Virtual, window: int | None) -> None:
-    """All ready jobs run at once."""
+    """With a window of 0 or None, all ready jobs run at once."""
     assert virtual(timed, Scheduler(naps(50), jobs_window=window)) == (True, 1)
 
 
@@ -95,7 +95,7 @@ WINDOWS: dict[str, Callable[[], Any]] = {"number": lambda: 2, "limiter": lambda:
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_slot_is_given_back_on_every_outcome(virtual: Virtual, outcome: str, window: str) -> None:
-    """After any end of a job, its slot is free immediately: more jobs may fail than the window has slots."""
+    """However a job ends, its slot is free at once, so more jobs may fail than the window has slots."""
 
     async def main() -> tuple[bool, float]:
         scheduler = Scheduler([OUTCOMES[outcome]() for _ in range(10)], jobs_window=WINDOWS[window]())
@@ -106,7 +106,7 @@ def test_slot_is_given_back_on_every_outcome(virtual: Virtual, outcome: str, win
 
 
 def test_a_job_cancelled_before_its_start_takes_no_slot(virtual: Virtual) -> None:
-    """A job that is cancelled while it waits for a slot leaves its place to the next."""
+    """A job that is cancelled while it waits for a slot never takes one, and the next job gets it."""
     first, second, third = naps(3, 2)
 
     async def main() -> tuple[bool, float]:
@@ -120,7 +120,7 @@ def test_a_job_cancelled_before_its_start_takes_no_slot(virtual: Virtual) -> Non
 
 @pytest.mark.parametrize("window", WINDOWS)
 def test_forever_jobs_take_no_slot(virtual: Virtual, window: str) -> None:
-    """More forever jobs than slots keep nothing from running."""
+    """Forever jobs, even more of them than there are slots, keep no other job from running."""
 
     async def main() -> tuple[bool, float]:
         return await timed(Scheduler(naps(5, 99, forever=True), naps(4), jobs_window=WINDOWS[window]()))
@@ -136,7 +136,7 @@ def test_nested_scheduler_takes_one_slot(virtual: Virtual) -> None:
 
 
 def test_run_overrides_the_window(virtual: Virtual) -> None:
-    """`jobs_window=` of a run replaces the scheduler's own; None lifts it."""
+    """The `jobs_window` of a call of `run` replaces the scheduler's own, and None removes the limit."""
     scheduler = Scheduler(naps(6), jobs_window=1)
     for window, seconds in [(2, 3), (None, 1), (0, 1), (6, 1), (..., 6)]:
         assert virtual(functools.partial(timed, scheduler, jobs_window=window)) == (True, seconds)
@@ -157,7 +157,7 @@ def limiter_of(virtual: Virtual, kind: str, tokens: int) -> Any:
 @pytest.mark.parametrize("kind", ["trio", "anyio"])
 @pytest.mark.parametrize("tokens", [1, 2, 5])
 def test_a_limiter_may_be_the_window(virtual: Virtual, kind: str, tokens: int) -> None:
-    """As many jobs run at once as there are tokens: anyio's limiter on both backends, trio's on trio alone."""
+    """The window may be anyio's limiter, or trio's on trio: as many jobs run at once as it has tokens."""
     watch = Watch()
 
     async def main() -> tuple[bool, float]:
@@ -175,7 +175,7 @@ def test_a_limiter_may_be_the_window(virtual: Virtual, kind: str, tokens: int) -
 
 
 def test_tokens_held_by_other_code_are_not_available_as_slots(virtual: Virtual) -> None:
-    """Tokens that others hold are not slots until they are given back."""
+    """Tokens that other code holds are no slots until they are given back."""
 
     async def main() -> tuple[bool, float]:
         limiter = anyio.CapacityLimiter(2)
@@ -192,7 +192,7 @@ def test_tokens_held_by_other_code_are_not_available_as_slots(virtual: Virtual) 
 def test_sibling_schedulers_that_share_a_limiter_use_all_its_tokens(
     virtual: Virtual, tokens: int, schedulers: int
 ) -> None:
-    """Together the schedulers run as many jobs at once as there are tokens, at any time."""
+    """Schedulers that share a limiter together run as many jobs at once as it has tokens, at any time."""
     watch = Watch()
 
     async def main() -> tuple[bool, float]:
@@ -207,7 +207,7 @@ def test_sibling_schedulers_that_share_a_limiter_use_all_its_tokens(
 
 
 def test_schedulers_that_share_a_limiter_take_turns(virtual: Virtual) -> None:
-    """After each job, other waiting runs have their turn: none starves."""
+    """Runs that share a limiter take turns after each job, so none starves."""
     watch = Watch()
 
     async def main() -> None:
@@ -241,7 +241,7 @@ def test_another_user_of_the_limiter_waits_for_one_job_only(virtual: Virtual) ->
 
 
 def nest(limiter: Any, depth: int, between: Callable[[], Any], jobs: int = 2) -> Scheduler:
-    """Jobs in schedulers with `limiter`, each in a scheduler with another window or none."""
+    """Return jobs in nested schedulers with `limiter`, each in a scheduler with another window or none."""
     scheduler = Scheduler(naps(jobs), jobs_window=limiter)
     for _ in range(depth):
         scheduler = Scheduler(Scheduler(scheduler, jobs_window=between()), naps(jobs), jobs_window=limiter)
@@ -261,7 +261,7 @@ BETWEEN: dict[str, Callable[[], Any]] = {
 def test_nested_schedulers_with_the_same_limiter_do_not_deadlock(
     virtual: Virtual, tokens: int, between: str, depth: int
 ) -> None:
-    """The schedulers never wait for each other, and use all tokens for jobs."""
+    """Nested schedulers under the limiter of their parent never wait for each other, and use all tokens for jobs."""
     watch = Watch()
 
     async def main() -> tuple[bool, float]:
@@ -277,7 +277,7 @@ def test_nested_schedulers_with_the_same_limiter_do_not_deadlock(
 
 
 def test_sibling_nested_schedulers_share_the_tokens_of_a_limiter(virtual: Virtual) -> None:
-    """Several schedulers in one under a limiter use its tokens in turn, all of them."""
+    """Sibling schedulers inside one under a limiter use its tokens in turn, all of them."""
     watch = Watch()
 
     async def main(tokens: int) -> tuple[bool, float]:
@@ -293,8 +293,8 @@ def test_sibling_nested_schedulers_share_the_tokens_of_a_limiter(virtual: Virtua
     assert watch.most == 3
 
 
-def test_many_nested_schedulers_with_one_token_do_not_deadlock(virtual: Virtual) -> None:
-    """There are more schedulers than tokens, all under the same limiter as their parent."""
+def test_more_nested_schedulers_than_tokens_do_not_deadlock(virtual: Virtual) -> None:
+    """Nested schedulers under their parent's limiter do not deadlock, though they outnumber its tokens."""
 
     async def main() -> tuple[bool, float]:
         limiter = anyio.CapacityLimiter(2)
@@ -307,7 +307,7 @@ def test_many_nested_schedulers_with_one_token_do_not_deadlock(virtual: Virtual)
 
 
 def test_forever_scheduler_with_the_limiter_of_its_parent_takes_no_token(virtual: Virtual) -> None:
-    """The jobs of the nested scheduler take tokens, because it has the limiter itself."""
+    """A forever scheduler with the limiter of its parent takes no token itself, but its jobs take tokens."""
     watch = Watch()
 
     async def main() -> tuple[bool, float]:
@@ -339,7 +339,7 @@ async def ended_by(how: str, scheduler: Scheduler) -> None:
 @pytest.mark.parametrize("how", ["completion", "critical", "timeout", "outer cancel", "cancel()"])
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_no_token_is_left_borrowed(virtual: Virtual, how: str, depth: int) -> None:
-    """After any end of a run, nested ones too, all tokens are back, and no worker waits for one."""
+    """However a run ends, nested or not, all tokens are given back, and no worker waits for one."""
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(2)
@@ -373,7 +373,7 @@ def test_a_token_that_a_nested_scheduler_does_not_need_goes_to_others(virtual: V
 
 @pytest.mark.parametrize("jobs", [2, 3])
 def test_the_last_job_leaves_the_limiters_queue_empty(virtual: Virtual, jobs: int) -> None:
-    """A run waits for a token as long as it has a job for one, at the place that it has in the limiter's queue."""
+    """A run waits in a limiter's queue only while it has a job for a token, so not during its last one."""
 
     async def main() -> list[int]:
         limiter = anyio.CapacityLimiter(1)
@@ -390,7 +390,7 @@ def test_the_last_job_leaves_the_limiters_queue_empty(virtual: Virtual, jobs: in
 
 
 def test_a_limiter_without_a_limit_is_no_limit(virtual: Virtual) -> None:
-    """As many jobs run at once as there are, and views say so."""
+    """A limiter with infinitely many tokens lets all jobs run at once, and views show no limit."""
     limiter = anyio.CapacityLimiter(math.inf)
     assert max_slots(limiter) is None
     assert virtual(timed, Scheduler(naps(9), jobs_window=limiter)) == (True, 1)

@@ -31,12 +31,12 @@ async def deadline() -> float:
 
 
 def group(*jobs: Job[Any], **options: Any) -> Scheduler:
-    """A nested scheduler whose jobs block: it gets several workers, and leaves them parked."""
+    """Return a nested scheduler whose jobs block, so that it gets several workers, and leaves them parked."""
     return Scheduler(Job(turn), Job(turn), *jobs, **options)
 
 
 def in_turn(*groups: Scheduler) -> Scheduler:
-    """One group after another, and one more that waits for all: so workers are parked in between."""
+    """Return groups in a row, and one more that waits for all, so that workers are parked in between."""
     return Scheduler(Sequence(*groups, group()), timeout=LIMIT)
 
 
@@ -56,7 +56,7 @@ def test_few_tasks_run_many_groups(virtual: Virtual) -> None:
 
 
 def test_members_see_the_variables_of_their_own_scheduler(virtual: Virtual) -> None:
-    """A variable that the `co_run` of a subclass sets is seen by its own members alone."""
+    """A variable set in the `co_run` of a nested scheduler's class is seen by its own members alone."""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody's")
 
     class Named(Scheduler):
@@ -83,7 +83,7 @@ def test_members_see_the_variables_of_their_own_scheduler(virtual: Virtual) -> N
 
 
 def test_only_the_groups_own_timeout_ends_its_jobs(virtual: Virtual) -> None:
-    """Jobs can ask for the deadline of their own scheduler; it ends them, and it ends no others."""
+    """Jobs of a group see the deadline of their own scheduler, which ends them, and no jobs of other groups."""
     before, long = Job(deadline), Job(nap, LIMIT)
     limited = [group(Job(deadline), timeout=50), group(long, timeout=5), group(Job(deadline), timeout=70)]
     after = Job(deadline)
@@ -103,7 +103,7 @@ def test_only_the_groups_own_timeout_ends_its_jobs(virtual: Virtual) -> None:
 
 
 def test_workers_of_a_cancelled_group_run_later_groups_to_their_ends(virtual: Virtual) -> None:
-    """Of the groups that run, the one that is cancelled ends; others, and later ones, run to their ends."""
+    """When one of several running groups is cancelled, the others, and later ones, run to their ends."""
     cancelled, beside, later = group(Job(nap, 50)), group(Job(nap, 50)), group(Job(nap, 3))
 
     async def cancel() -> None:
@@ -121,7 +121,7 @@ def test_workers_of_a_cancelled_group_run_later_groups_to_their_ends(virtual: Vi
 
 
 def test_cancel_of_one_job_does_not_affect_the_next_group(virtual: Virtual) -> None:
-    """The worker of the cancelled job ends with it."""
+    """If jobs of a group are cancelled, their workers end, and the jobs of the next group run to their ends."""
     victims = [Job(nap, 50) for _ in range(3)]
 
     async def cancel() -> None:
@@ -137,7 +137,7 @@ def test_cancel_of_one_job_does_not_affect_the_next_group(virtual: Virtual) -> N
 
 @pytest.mark.parametrize("how", ["cancel", "timeout", "scope", "critical"])
 def test_parked_workers_end_with_the_outermost_run(virtual: Virtual, how: str) -> None:
-    """After any end of the run no task is left; the fixture would find one."""
+    """However the outermost run ends, it leaves no parked worker's task; the test's fixture would find one."""
     waiting = Job(nap, 100)
     scope: Any = None
 
@@ -167,7 +167,7 @@ def test_parked_workers_end_with_the_outermost_run(virtual: Virtual, how: str) -
 
 
 def test_groups_in_forever_and_clean_up_schedulers_run_after_other_workers_left(virtual: Virtual) -> None:
-    """A nested scheduler may run when the workers of others have gone: as a forever job, and while cleaning up."""
+    """Groups in a forever scheduler, or in one that cleans up, run even if the workers of other groups have gone."""
     ended: list[str] = []
 
     async def record(what: str) -> None:
@@ -192,7 +192,7 @@ def test_groups_in_forever_and_clean_up_schedulers_run_after_other_workers_left(
 
 
 def test_the_same_workers_run_groups_at_different_depths(virtual: Virtual) -> None:
-    """Workers go inwards and outwards; each job knows its scheduler, and runs in its limits."""
+    """Workers go to inner and outer groups, and each job has the scheduler and the limits of its own group."""
 
     async def where() -> str:
         await turn()
@@ -208,7 +208,7 @@ def test_the_same_workers_run_groups_at_different_depths(virtual: Virtual) -> No
 
 
 def test_parked_workers_keep_no_group_that_has_ended(virtual: Virtual) -> None:
-    """A long run that keeps no jobs does not keep nested schedulers either."""
+    """In a long run that keeps no jobs, parked workers do not keep ended nested schedulers alive either."""
 
     async def main() -> None:
         gone: list[weakref.ref[Any]] = []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def test_added_jobs_are_dropped_in_the_next_run(virtual: Virtual) -> None:
-    """Jobs added during a run stay until the next, which drops them, those of nested schedulers, and requirements."""
+    """Jobs and requirements added during a run, even in nested schedulers, stay until the next run drops them."""
     extra, inside = Job(nap, 1), Job(nap, 1)
     member, inner = Job(nap, 3), Scheduler(Job(nap, 2))
     first, idle = Job(nap, 2), Job(nap, 1)
@@ -44,7 +44,7 @@ def test_added_jobs_are_dropped_in_the_next_run(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_added_jobs_are_dropped_from_a_nested_scheduler_that_is_not_reached_again(virtual: Virtual, depth: int) -> None:
-    """The next run drops the added jobs even if it does not reach their scheduler."""
+    """The next run drops jobs that were added to a nested scheduler, even if it does not reach that scheduler."""
     runs: list[int] = []
 
     async def first() -> None:
@@ -65,7 +65,7 @@ def test_added_jobs_are_dropped_from_a_nested_scheduler_that_is_not_reached_agai
 
 
 def test_job_added_to_a_nested_scheduler_before_its_start_is_dropped_in_the_next_run(virtual: Virtual) -> None:
-    """A run of the outer scheduler counts as a run in progress."""
+    """A job added to a nested scheduler that has not started yet counts as added during the run."""
     extra, runs = Job(nap, 1), []
 
     def grow() -> None:
@@ -92,7 +92,7 @@ def test_same_job_may_be_added_in_each_run(virtual: Virtual) -> None:
 
 
 def test_added_job_that_is_removed_and_added_again_between_runs_stays(virtual: Virtual) -> None:
-    """The next run keeps the job."""
+    """A job that is removed and added again between runs stays, although it was first added during a run."""
     extra, runs = Job(nap, 1), []
 
     def grow() -> None:
@@ -110,7 +110,7 @@ def test_added_job_that_is_removed_and_added_again_between_runs_stays(virtual: V
 
 @pytest.mark.parametrize("while_running", [False, True])
 def test_job_that_has_run_in_one_scheduler_runs_in_another(virtual: Virtual, while_running: bool) -> None:
-    """The job is as new there, whether the second scheduler is running or not."""
+    """A job that has run in one scheduler is like new in another, whether or not that one is running."""
     job, old = Job(nap, 1), Scheduler()
     old.add(job)
     virtual(checked(old))
@@ -121,7 +121,7 @@ def test_job_that_has_run_in_one_scheduler_runs_in_another(virtual: Virtual, whi
 
 
 def test_jobs_that_were_not_reached_keep_their_order_in_another_scheduler(virtual: Virtual) -> None:
-    """The counts of an earlier run, for jobs that it did not reach, must not apply in another scheduler."""
+    """What a run has counted for jobs that it did not reach must not apply in another scheduler."""
     bad = Job(fail, 0, critical=True)
     short, long = Job(nap, 1, required=bad), Job(nap, 5, required=bad)
     last = Job(nap, 1, required=[short, long])
@@ -136,7 +136,7 @@ def test_jobs_that_were_not_reached_keep_their_order_in_another_scheduler(virtua
 
 @pytest.mark.parametrize("ends", ["timeout", "cancel", "outside"])
 def test_scenario_that_adds_jobs_without_end_ends_when_stopped(virtual: Virtual, ends: str) -> None:
-    """Each job adds several, but no job starts after the stop."""
+    """A scenario in which each job adds another one ends when it is stopped."""
 
     async def more() -> None:
         await anyio.sleep(1)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def test_jobs_start_as_they_are_added(virtual: Virtual) -> None:
-    """Existing jobs start at entry, others as they are added, and leaving the block waits for all."""
+    """In a block, existing jobs start at entry, others as they are added, and leaving the block waits for all."""
 
     async def main() -> None:
         first = Job(nap, 1)
@@ -39,7 +39,7 @@ def test_jobs_start_as_they_are_added(virtual: Virtual) -> None:
 
 
 def test_a_job_that_never_runs_again_keeps_its_options(virtual: Virtual) -> None:
-    """A settled job gives up its call; its options can still be read."""
+    """The options of a settled job that never runs again, and has given up its call, can still be read."""
 
     async def main() -> None:
         async with Scheduler(keep_jobs=False) as scheduler:
@@ -51,7 +51,7 @@ def test_a_job_that_never_runs_again_keeps_its_options(virtual: Virtual) -> None
 
 
 def test_entry_of_a_block_returns_the_scheduler(virtual: Virtual) -> None:
-    """`as s` is the scheduler itself, which is open for jobs at once."""
+    """`async with scheduler as s` gives the scheduler itself, which accepts jobs at once."""
 
     async def main() -> None:
         scheduler = Scheduler()
@@ -64,7 +64,7 @@ def test_entry_of_a_block_returns_the_scheduler(virtual: Virtual) -> None:
 
 
 def test_empty_block_ends_at_once(virtual: Virtual) -> None:
-    """A block without jobs is left at once, COMPLETED."""
+    """An `async with` block without jobs is left at once, and its run is COMPLETED."""
 
     async def main() -> None:
         async with Scheduler() as scheduler:
@@ -75,7 +75,7 @@ def test_empty_block_ends_at_once(virtual: Virtual) -> None:
 
 
 def test_block_stays_open_while_it_has_no_job_to_run(virtual: Virtual) -> None:
-    """Between two jobs the run waits for the block."""
+    """While its body is running, a block without a job to run stays open, and accepts another job."""
 
     async def main() -> None:
         async with Scheduler(Job(nap)) as scheduler:
@@ -88,7 +88,7 @@ def test_block_stays_open_while_it_has_no_job_to_run(virtual: Virtual) -> None:
 
 
 def test_leaving_a_block_waits_for_jobs_added_by_jobs(virtual: Virtual) -> None:
-    """The jobs may be added after the end of the body."""
+    """Leaving a block waits for jobs that other jobs add, even after the end of the body."""
 
     async def grow(left: int) -> None:
         await anyio.sleep(1)
@@ -105,7 +105,7 @@ def test_leaving_a_block_waits_for_jobs_added_by_jobs(virtual: Virtual) -> None:
 
 
 def test_options_and_kinds_of_jobs_work_in_a_block(virtual: Virtual) -> None:
-    """Window, forever jobs, services and nested schedulers work as in any run."""
+    """Window, forever jobs, services and nested schedulers work in an `async with` block as in any run."""
 
     async def serve(*, task_status: Any) -> None:
         task_status.started("address")
@@ -124,7 +124,7 @@ def test_options_and_kinds_of_jobs_work_in_a_block(virtual: Virtual) -> None:
 
 
 def test_non_critical_failures_are_not_raised_by_a_block(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """After COMPLETED, leaving the block raises nothing; a warning in the log counts the failures."""
+    """Leaving a block after failures that are not critical raises nothing, but a warning in the log counts them."""
 
     async def main() -> None:
         async with Scheduler(Job(fail, 1, Flaw())) as scheduler:
@@ -137,7 +137,7 @@ def test_non_critical_failures_are_not_raised_by_a_block(virtual: Virtual, caplo
 
 
 def test_scheduler_is_closed_after_its_block(virtual: Virtual) -> None:
-    """It takes no job and no run; results stay readable."""
+    """After its block a scheduler takes no job and no run, but results stay readable."""
 
     async def main() -> None:
         async with Scheduler(job := Job(nap, 1, "value")) as scheduler:
@@ -159,7 +159,7 @@ def test_scheduler_is_closed_after_its_block(virtual: Virtual) -> None:
 
 
 def test_scenario_that_cannot_run_is_rejected_at_entry_of_a_block(virtual: Virtual) -> None:
-    """The error is unwrapped; nothing is started or closed, so the scenario can be corrected and run."""
+    """A scenario that cannot run raises at entry of the block; nothing is started, so it can be corrected and run."""
 
     async def main() -> None:
         a, b, c = Job(nap), Job(nap), Job(nap)
@@ -181,7 +181,7 @@ def test_scenario_that_cannot_run_is_rejected_at_entry_of_a_block(virtual: Virtu
 
 
 def test_entering_a_running_scheduler_raises(virtual: Virtual) -> None:
-    """The same holds for a scheduler inside a running one."""
+    """Entering a block of a scheduler that is running, by itself or inside another one, raises a RuntimeError."""
 
     async def enter(which: Scheduler) -> None:
         with pytest.raises(RuntimeError, match="running"):
@@ -204,7 +204,7 @@ variable = contextvars.ContextVar("variable", default="unset")
 
 
 def test_job_in_a_block_gets_the_context_of_the_body(virtual: Virtual) -> None:
-    """A job gets the context variables of the body that adds it, and the body keeps its own."""
+    """A job gets the context variables of the block's body that adds it, and the body keeps its own."""
 
     async def read() -> str:
         value = variable.get()
@@ -226,7 +226,7 @@ def test_job_in_a_block_gets_the_context_of_the_body(virtual: Virtual) -> None:
 
 
 def test_job_may_open_a_block(virtual: Virtual) -> None:
-    """It stays the current job in its block, and is cancelled with its run."""
+    """A job that opens a block stays the current job there, and the block is cancelled with the run of the job."""
 
     async def open_block(seconds: float) -> None:
         me = current_job()
@@ -244,7 +244,7 @@ def test_job_may_open_a_block(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_failure_in_one_block_does_not_affect_another(virtual: Virtual, nested: bool) -> None:
-    """Blocks may be nested or run side by side."""
+    """A failure in one block does not affect another, whether the blocks are nested or run side by side."""
 
     async def one(seconds: float) -> None:
         async with Scheduler() as scheduler:

@@ -34,7 +34,7 @@ async def raised_by(function: Callable[[], Awaitable[Any]]) -> Exception:
 
 
 def test_exception_of_the_block_body_propagates_unwrapped(virtual: Virtual) -> None:
-    """The run is cancelled, and the block raises the exception itself, not a group."""
+    """An exception of the body cancels the run, and leaves the block as it is, not in a group."""
 
     async def main() -> None:
         async with scheduler:
@@ -49,7 +49,7 @@ def test_exception_of_the_block_body_propagates_unwrapped(virtual: Virtual) -> N
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, Odd])
 def test_base_exception_of_the_block_body_propagates_unwrapped(virtual: Virtual, error: type[BaseException]) -> None:
-    """Exceptions that are no `Exception` are in no group either."""
+    """A KeyboardInterrupt, or the like, of the body leaves the block as it is, not in a group."""
 
     async def main() -> None:
         async with Scheduler(Job(nap, 9)):
@@ -61,7 +61,7 @@ def test_base_exception_of_the_block_body_propagates_unwrapped(virtual: Virtual,
 
 
 def test_return_break_and_caught_exceptions_leave_the_block_as_usual(virtual: Virtual) -> None:
-    """The block waits for its jobs, and raises nothing."""
+    """A block that is left by `return` or `break` waits for its jobs, and raises nothing."""
 
     async def main() -> str:
         for _ in range(3):
@@ -77,7 +77,7 @@ def test_return_break_and_caught_exceptions_leave_the_block_as_usual(virtual: Vi
 
 
 def test_exception_of_the_block_body_wins_over_one_of_a_job(virtual: Virtual) -> None:
-    """The exception of the body leaves the block, whatever the jobs raise when they unwind."""
+    """An exception of the body leaves the block, whatever its jobs raise when they unwind."""
 
     async def clumsy() -> None:
         try:
@@ -96,7 +96,7 @@ def test_exception_of_the_block_body_wins_over_one_of_a_job(virtual: Virtual) ->
 
 
 def test_add_to_a_block_that_is_stopping_raises(virtual: Virtual) -> None:
-    """A job that is being cancelled cannot add another."""
+    """In a block that is stopping, a job that is being cancelled cannot add another one."""
 
     async def late() -> None:
         try:
@@ -117,7 +117,7 @@ def test_add_to_a_block_that_is_stopping_raises(virtual: Virtual) -> None:
 
 
 def test_exception_of_the_block_body_survives_an_outer_cancellation(virtual: Virtual) -> None:
-    """The exception leaves the block even if a scope around it is cancelled while the jobs unwind.
+    """An exception of the body leaves the block even if a scope around it is cancelled while the jobs unwind.
 
     The cancellation once replaced the exception, and a scope that moved on swallowed both.
     """
@@ -168,7 +168,7 @@ def test_critical_failure_cancels_the_block_body(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("where", ["in the body", "after the body"])
 def test_timeout_of_a_block_raises_job_timeout(virtual: Virtual, where: str) -> None:
-    """When the timeout has passed, JobTimeout leaves the block, and the body is cancelled if it still runs."""
+    """When its timeout is over, JobTimeout leaves the block, whose body is cancelled if it still runs."""
 
     async def main() -> None:
         async with scheduler:
@@ -185,7 +185,7 @@ def test_timeout_of_a_block_raises_job_timeout(virtual: Virtual, where: str) -> 
 
 @pytest.mark.parametrize("who", ["body", "job"])
 def test_cancel_of_a_block_raises_job_cancelled(virtual: Virtual, who: str) -> None:
-    """After cancel() the body is cancelled at its next checkpoint, and JobCancelled leaves the block."""
+    """After `cancel()`, the body of a block is cancelled at its next checkpoint, and the block raises JobCancelled."""
 
     async def stop() -> None:
         await anyio.sleep(1)
@@ -210,7 +210,7 @@ def test_cancel_of_a_block_raises_job_cancelled(virtual: Virtual, who: str) -> N
 def test_base_exception_of_a_job_propagates_unwrapped_from_the_block(
     virtual: Virtual, error: type[BaseException], where: str
 ) -> None:
-    """A BaseException from a job leaves the block, in no group, when all has ended."""
+    """A KeyboardInterrupt, or the like, of a job leaves the block, not in a group, when all has ended."""
 
     async def main() -> None:
         async with scheduler:
@@ -225,7 +225,7 @@ def test_base_exception_of_a_job_propagates_unwrapped_from_the_block(
 
 
 def test_block_raises_the_stop_reason_even_if_its_body_swallows_the_cancellation(virtual: Virtual) -> None:
-    """The reason of the stop leaves the block, even if the body did not let its cancellation pass."""
+    """A block raises the critical failure that stopped it, even if its body has swallowed the cancellation."""
 
     async def main() -> None:
         async with Scheduler(Job(fail, 1, Flaw(), critical=True)):
@@ -240,7 +240,7 @@ def test_block_raises_the_stop_reason_even_if_its_body_swallows_the_cancellation
 
 @pytest.mark.parametrize("where", ["in the body", "after the body"])
 def test_outer_cancellation_of_a_block_cancels_body_and_jobs(virtual: Virtual, where: str) -> None:
-    """A scope around the block that is cancelled ends body and jobs cleanly, and catches its own cancellation."""
+    """Cancelling a scope around a block cancels its body and jobs cleanly, and the scope catches the cancellation."""
 
     async def main() -> None:
         job, actor = Job(nap, 9), Job(nap, 9)
@@ -321,7 +321,7 @@ def test_asyncio_cancellation_of_a_block_works_as_for_any_code(how: str, where: 
 @pytest.mark.parametrize("where", ["in the body", "after the body"])
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_ctrl_c_in_a_block_ends_the_run_cleanly(backend: str, where: str) -> None:
-    """Wherever Ctrl-C arrives, jobs unwind, all are shut down, and a bare KeyboardInterrupt is raised."""
+    """Ctrl-C in a block or at its end lets jobs unwind and shut down, and raises a bare KeyboardInterrupt."""
 
     class Clean(AbstractJob[None]):
         async def co_run(self) -> None:

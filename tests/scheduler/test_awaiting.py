@@ -1,4 +1,4 @@
-"""A job that awaits another: the run shows the wait, and rejects cycles."""
+"""A job that awaits another: how the wait is shown, which waits are rejected, and how they end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Jobs = dict[str, Any]
 
 
 def awaiting(jobs: Jobs, name: str, label: str, after: float = 0, **options: Any) -> Job[Any]:
-    """A job that awaits the one of this name."""
+    """Return a job that awaits the job with this name."""
 
     async def wait() -> Any:
         await anyio.sleep(after)
@@ -33,7 +33,7 @@ def awaiting(jobs: Jobs, name: str, label: str, after: float = 0, **options: Any
 
 
 async def in_a_task(jobs: Jobs, name: str) -> None:
-    """Await the job of this name in a task of the job's own."""
+    """Await the job with this name in a task of the job's own."""
 
     async def wait() -> None:
         await jobs[name]
@@ -95,16 +95,16 @@ CYCLES = {
     two: "'me' awaits 'b', which awaits 'me'",
     three: "'me' awaits 'b', which awaits 'c', which awaits 'me'",
     follower: "'me' awaits 'c', which requires 'b', which requires 'me'",
-    own_scheduler: "'me' awaits 'inner', which has 'me' in it",
-    behind_own_scheduler: "'me' awaits 'b', which requires 'inner', which has 'me' in it",
+    own_scheduler: "'me' awaits 'inner', which contains 'me'",
+    behind_own_scheduler: "'me' awaits 'b', which requires 'inner', which contains 'me'",
     inside_a_follower: "'me' awaits 'b', which is in 'inner', which requires 'me'",
-    scheduler_that_awaits: "'me' awaits 'inner', which has to end 'b', which awaits 'me'",
+    scheduler_that_awaits: "'me' awaits 'inner', which waits for its job 'b', which awaits 'me'",
 }
 
 
 @pytest.mark.parametrize("make", CYCLES)
 def test_a_cycle_of_waits_raises(virtual: Virtual, make: Callable[[Jobs], list[Any]]) -> None:
-    """Each of these runs once hung until a timeout; now the last wait raises, and shows the whole cycle."""
+    """Jobs that await each other in a cycle once hung until a timeout; now the last wait raises with the cycle."""
     jobs: Jobs = {}
     scheduler = Scheduler(*make(jobs), timeout=60)
     jobs["me"] = next(job for job in scheduler.iterate_jobs() if job.label == "me")
@@ -134,12 +134,12 @@ def test_a_requirement_that_closes_a_cycle_of_waits_raises(virtual: Virtual) -> 
 
 
 def test_a_job_that_awaits_its_outermost_scheduler_fails(virtual: Virtual) -> None:
-    """The run can end only after the job."""
+    """A job that awaits its outermost scheduler fails, because that run can end only after the job."""
     jobs: Jobs = {}
     me = awaiting(jobs, "s", "me")
     jobs["s"] = Scheduler(me, timeout=60, label="s")
     assert virtual(jobs["s"].co_run)
-    assert str(me.raised_exception()) == "'me' waits for itself: 'me' awaits 's', which has 'me' in it"
+    assert str(me.raised_exception()) == "'me' waits for itself: 'me' awaits 's', which contains 'me'"
 
 
 @pytest.mark.parametrize("kind", ["sibling", "late", "nested", "inside", "from inside", "after a service", "again"])
@@ -187,7 +187,7 @@ def test_waits_that_form_no_cycle_are_allowed(virtual: Virtual, kind: str) -> No
 
 
 def test_explain_and_views_show_that_a_job_awaits_another(virtual: Virtual) -> None:
-    """Without this, a job that had run for an hour could not be seen to wait for another."""
+    """`explain()`, the listing and the monitor show that a running job awaits another one."""
     jobs: Jobs = {"b": Job(nap, 9, label="b")}
     me = awaiting(jobs, "b", "me")
     monitor = Monitor(file=Terminal())
@@ -230,15 +230,15 @@ def needs(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
 def test_awaiting_a_job_that_lacks_what_the_caller_holds_logs_a_warning(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, make: Any
 ) -> None:
-    """The wait is not rejected, because a slot may come from elsewhere; but a second later the log has both, once."""
+    """Awaiting a job that needs what the awaiting job holds is allowed, but logged once as a warning."""
     jobs: Jobs = {"b": Job(nap, label="b")}
     members, options = make(jobs)
     scheduler = Scheduler(*members, timeout=60, **options)
     with caplog.at_level(logging.WARNING, "trioflow"):
         assert not virtual(scheduler.co_run)
-    told = [record.getMessage() for record in caplog.records if "holds what 'b' lacks" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "holds what 'b' needs" in record.getMessage()]
     assert len(told) == 1
-    assert told[0].startswith("'me' awaits 'b', but holds what 'b' lacks: 'b' waits for ")
+    assert told[0].startswith("'me' awaits 'b', but holds what 'b' needs: 'b' waits for ")
     assert scheduler.stop_reason is StopReason.TIMEOUT
 
 
@@ -246,7 +246,7 @@ def test_awaiting_a_job_that_lacks_what_the_caller_holds_logs_a_warning(
 def test_awaiting_a_job_that_lacks_the_limiter_token_of_the_caller_logs_a_warning(
     caplog: pytest.LogCaptureFixture, on_trio: bool
 ) -> None:
-    """A running job has a token of the innermost limiter around it."""
+    """Awaiting a job that needs the limiter token of the awaiting job is logged as a warning."""
     jobs: Jobs = {"b": Job(nap, label="b")}
 
     async def main() -> None:
@@ -256,13 +256,13 @@ def test_awaiting_a_job_that_lacks_the_limiter_token_of_the_caller_logs_a_warnin
 
     with caplog.at_level(logging.WARNING, "trioflow"):
         anyio.run(main, backend="trio" if on_trio else "asyncio")
-    assert "'me' awaits 'b', but holds what 'b' lacks: 'b' waits for a token" in caplog.text
+    assert "'me' awaits 'b', but holds what 'b' needs: 'b' waits for a token" in caplog.text
 
 
 def test_awaiting_a_job_that_lacks_what_others_hold_logs_nothing(
     virtual: Virtual, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The wait ends when the other holders do."""
+    """Awaiting a job that needs what others hold logs no warning, because the wait ends when they do."""
     jobs: Jobs = {"b": Job(nap, label="b")}
     me = awaiting(jobs, "b", "me")
     assert virtual(Scheduler(me, Scheduler(Job(nap, 9), jobs["b"], jobs_window=1)).co_run)
@@ -276,9 +276,9 @@ def test_awaiting_a_job_that_lacks_what_others_hold_logs_nothing(
 @pytest.mark.parametrize("ready", [True, False])
 @pytest.mark.parametrize("end", ["cancel", "timeout", "critical", "drain"])
 def test_a_job_whose_awaited_job_ends_with_the_run_is_cancelled(virtual: Virtual, end: str, ready: bool) -> None:
-    """The job that waits has not failed.
+    """A job that awaits another one is CANCELLED, not FAILED, if the other is not finished when the run ends.
 
-    It was once FAILED with the JobCancelled of the other, and a drain waited for it forever.
+    Once it was FAILED with the JobCancelled of the other, and a drain waited for it forever.
     """
     before = Job(nap, 99, label="before")
     b = Job(nap, label="b", required=None if ready else before)
@@ -307,7 +307,7 @@ def test_a_job_whose_awaited_job_ends_with_the_run_is_cancelled(virtual: Virtual
 
 @pytest.mark.parametrize("run_if", ["failed", "succeeded", "cancelled"])
 def test_awaiting_a_job_in_a_scheduler_that_never_runs_raises_job_not_done(virtual: Virtual, run_if: str) -> None:
-    """Once the run waited for the job that waited, and that job for the end of the run."""
+    """Awaiting a job in a scheduler that never runs raises JobNotDone; once the awaiting job and the run hung."""
     jobs: Jobs = {"b": Job(nap, label="b")}
     source = Job(nap if run_if == "failed" else fail, 2)
     inner = Scheduler(Scheduler(jobs["b"]), required=source, run_if="settled" if run_if == "cancelled" else run_if)
@@ -326,7 +326,7 @@ def test_awaiting_a_job_in_a_scheduler_that_never_runs_raises_job_not_done(virtu
 
 
 def test_awaiting_a_job_from_another_thread_raises(backend: str) -> None:
-    """Once nothing woke the loop of that thread: it waited forever, or until its own timeout."""
+    """Awaiting a job from another thread raises; once nothing woke the event loop there, and it waited forever."""
     told: list[str] = []
 
     async def wait(job: Job[None]) -> None:

@@ -26,7 +26,7 @@ def test_requires_takes_jobs_sequences_none_and_collections() -> None:
 
 
 def test_required_option_accepts_the_same_arguments_as_requires() -> None:
-    """The option is for creation, the method for later."""
+    """`required=` at the creation of a job accepts the same arguments as the method `requires()`."""
     a, b, c = jobs_named("abc")
     assert list(Job(nap, required=a).required) == [a]
     assert list(Job(nap, required=[a, None, (b, c)]).required) == [a, b, c]
@@ -35,14 +35,14 @@ def test_required_option_accepts_the_same_arguments_as_requires() -> None:
 
 
 def test_requirement_added_twice_is_kept_once() -> None:
-    """The requirement stays in its first place."""
+    """A requirement that is added twice is kept once, in its first place."""
     a, b, job = jobs_named("abj")
     job.requires(a, b, a).requires(a)
     assert list(job.required) == [a, b]
 
 
 def test_requires_with_remove_removes_a_requirement() -> None:
-    """To remove a job that is not required is a KeyError that names both, and changes nothing."""
+    """Removing a job that is not required raises a KeyError that names both jobs, and changes nothing."""
     a, b, c, job = jobs_named("abcj")
     job.requires(a, b)
     with pytest.raises(KeyError, match=r"'j'.*'c'"):
@@ -78,7 +78,7 @@ def test_required_is_a_read_only_ordered_view(number: int) -> None:
 
 
 def test_requiring_an_empty_sequence_adds_no_requirement() -> None:
-    """An empty Sequence has no last job."""
+    """An empty Sequence has no last job, so requiring it adds no requirement."""
     assert list(Job(nap, required=Sequence()).required) == []
 
 
@@ -86,7 +86,7 @@ def test_requiring_an_empty_sequence_adds_no_requirement() -> None:
 
 
 def test_sequence_chains_its_jobs() -> None:
-    """Each job of a Sequence requires the one before; nested ones and None are taken in."""
+    """Each job of a Sequence requires the one before; nested Sequences are flattened, and None is left out."""
     a, b, c, d = jobs_named("abcd")
     scheduler = Scheduler(Sequence(a, Sequence(b, None, c), d))
     assert edges(scheduler) == {"ab", "bc", "cd"}
@@ -94,7 +94,7 @@ def test_sequence_chains_its_jobs() -> None:
 
 
 def test_scheduler_has_the_jobs_of_an_added_sequence_not_the_sequence() -> None:
-    """`add` returns the Sequence, but the scheduler has its jobs alone."""
+    """`add()` of a Sequence returns it, but the members of the scheduler are its jobs."""
     a, b = jobs_named("ab")
     scheduler = Scheduler()
     sequence = Sequence(a, b)
@@ -104,7 +104,7 @@ def test_scheduler_has_the_jobs_of_an_added_sequence_not_the_sequence() -> None:
 
 
 def test_sequence_requires_through_its_first_job() -> None:
-    """The first job gets the requirements of its Sequence, also those from before there was a first job."""
+    """What a Sequence requires, its first job requires, even one that is appended later."""
     a, b, c, d, e = jobs_named("abcde")
     Sequence(a, b, required=c).requires(d)
     assert list(a.required) == [c, d]
@@ -115,14 +115,14 @@ def test_sequence_requires_through_its_first_job() -> None:
 
 
 def test_sequence_as_requirement_is_its_last_job() -> None:
-    """A Sequence that requires a Sequence links first to last."""
+    """When a Sequence requires another one, its first job requires the last job of the other."""
     a, b, c, d = jobs_named("abcd")
     Sequence(c, d, required=Sequence(a, b))
     assert list(c.required) == [b]
 
 
 def test_sequence_removes_requirements_of_its_first_job() -> None:
-    """`requires(..., remove=True)` of a Sequence is that of its first job."""
+    """`requires(..., remove=True)` of a Sequence removes a requirement of its first job."""
     a, b, c = jobs_named("abc")
     sequence = Sequence(a, b, required=c)
     sequence.requires(c, remove=True)
@@ -131,7 +131,7 @@ def test_sequence_removes_requirements_of_its_first_job() -> None:
 
 @pytest.mark.parametrize("filled", [False, True])
 def test_sequence_adds_to_its_scheduler(filled: bool) -> None:
-    """A Sequence with scheduler= adds its jobs, an empty scheduler's included, and those appended later."""
+    """A Sequence with `scheduler=` adds its jobs there, also those that are appended later."""
     a, b, c, other = jobs_named("abco")
     scheduler = Scheduler(other) if filled else Scheduler()
     sequence = Sequence(a, b, scheduler=scheduler)
@@ -151,7 +151,7 @@ def test_sequence_runs_in_its_order(virtual: Virtual) -> None:
 
 
 def test_add_returns_the_job_and_adds_it_once() -> None:
-    """Adding a member again does nothing."""
+    """`add()` returns the job, and does nothing if the job is a member already."""
     (job,) = jobs_named("a")
     scheduler = Scheduler()
     assert scheduler.add(job) is job
@@ -161,7 +161,7 @@ def test_add_returns_the_job_and_adds_it_once() -> None:
 
 
 def test_update_accepts_the_same_arguments_as_the_constructor() -> None:
-    """Update adds jobs, Sequences, None and collections of these, in their order."""
+    """`update()` adds jobs, Sequences, None and collections of these, in their order, as the constructor does."""
     a, b, c, d = jobs_named("abcd")
     scheduler = Scheduler(None, [a], None)
     scheduler.update([Sequence(b, c), None, [d], a])
@@ -169,7 +169,7 @@ def test_update_accepts_the_same_arguments_as_the_constructor() -> None:
 
 
 def test_update_is_atomic() -> None:
-    """If one of the jobs is rejected, none is added."""
+    """If `update()` rejects one of the jobs, it adds none."""
     a, b, c = jobs_named("abc")
     Scheduler(c)
     scheduler = Scheduler()
@@ -180,7 +180,7 @@ def test_update_is_atomic() -> None:
 
 
 def test_scheduler_is_an_ordered_set_of_its_members() -> None:
-    """Iteration is in the order added; nested jobs are not members; an empty scheduler is true."""
+    """A scheduler is a set of its members in the order of adding, without nested jobs; even an empty one is true."""
     a, b, c = jobs_named("abc")
     inner = Scheduler(c)
     scheduler = Scheduler(b, a, inner)
@@ -196,7 +196,7 @@ def test_scheduler_is_an_ordered_set_of_its_members() -> None:
 
 
 def test_members_may_be_removed_during_iteration() -> None:
-    """The iteration yields all members that there were at its start."""
+    """A loop that removes members of a scheduler still visits all members that there were at its start."""
     scheduler = Scheduler(*jobs_named("abc"))
     for job in scheduler:
         scheduler.remove(job)
@@ -204,7 +204,7 @@ def test_members_may_be_removed_during_iteration() -> None:
 
 
 def test_scheduler_option_adds_the_job() -> None:
-    """`scheduler=` at creation adds the job, to empty and nested schedulers too."""
+    """`scheduler=` at creation adds a job or a nested scheduler, even to an empty scheduler."""
     scheduler = Scheduler()
     job = Job(nap, scheduler=scheduler)
     inner = Scheduler(scheduler=scheduler)
@@ -212,13 +212,13 @@ def test_scheduler_option_adds_the_job() -> None:
 
 
 def test_scheduler_job_is_an_older_name_of_scheduler() -> None:
-    """Both names are the same class."""
+    """`SchedulerJob`, an older name, is the same class as `Scheduler`."""
     assert SchedulerJob is Scheduler
     assert issubclass(Scheduler, AbstractJob)
 
 
 def test_removed_job_can_be_added_to_another_scheduler() -> None:
-    """Jobs that require the removed one still do, until sanitize()."""
+    """A removed job can be added to another scheduler; jobs that require it still do, until `sanitize()`."""
     a, b, c = jobs_named("abc")
     scheduler = Scheduler(Sequence(a, b, c))
     scheduler.remove(b)
@@ -241,7 +241,7 @@ def test_removed_job_can_be_added_to_another_scheduler() -> None:
     ids=["remove", "keep_only", "predecessors", "successors"],
 )
 def test_a_call_with_a_job_that_is_not_a_member_raises_key_error(use: Callable[[Scheduler, Any], object]) -> None:
-    """Changes of the graph and queries name the job and the scheduler, and change nothing."""
+    """A call with a job that is not a member raises a KeyError that names job and scheduler, and changes nothing."""
     stranger, a, b = jobs_named("xab")
     scheduler = Scheduler(Sequence(a, b), label="home")
     with pytest.raises(KeyError, match=r"'x'.*'home'"):
@@ -251,7 +251,7 @@ def test_a_call_with_a_job_that_is_not_a_member_raises_key_error(use: Callable[[
 
 
 def test_keep_only_drops_the_others_and_requirements_on_them() -> None:
-    """After keep_only the scenario can run."""
+    """`keep_only()` drops the other jobs and all requirements on them, so that the scenario can run."""
     a, b, c, d = jobs_named("abcd")
     scheduler = Scheduler(Sequence(a, b, c), d)
     scheduler.keep_only([a, c])
@@ -262,7 +262,7 @@ def test_keep_only_drops_the_others_and_requirements_on_them() -> None:
 
 
 def test_sanitize_reaches_nested_schedulers() -> None:
-    """`sanitize` drops requirements outside the same scheduler, in nested ones too, and returns them."""
+    """`sanitize()` drops and returns requirements across schedulers, in nested schedulers as well."""
     a, b, c, d = jobs_named("abcd")
     b.requires(a)
     inner = Scheduler(b, c)

@@ -31,7 +31,7 @@ def test_job_adds_a_job_that_starts_at_once(virtual: Virtual) -> None:
 
 
 def test_another_task_of_the_thread_adds_a_job(virtual: Virtual) -> None:
-    """Any code in the thread of the run may add."""
+    """Any code in the thread of the run may add a job, for example another task."""
     new = Job(nap, 5)
     scheduler = Scheduler(Job(nap, 2))
 
@@ -45,7 +45,7 @@ def test_another_task_of_the_thread_adds_a_job(virtual: Virtual) -> None:
 
 
 def test_instrument_adds_a_job(virtual: Virtual) -> None:
-    """A hook is called in the thread of the run, so it may add jobs."""
+    """An instrument's hook is called in the thread of the run, so it may add jobs."""
     first, new = Job(nap, 1), Job(nap, 1)
     new.requires(first)
 
@@ -60,7 +60,7 @@ def test_instrument_adds_a_job(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("ending", [nap, fail])
 def test_added_job_waits_for_what_it_requires(virtual: Virtual, ending: Any) -> None:
-    """An added job starts when all that it requires has settled: what runs, what is idle, what has settled already."""
+    """An added job starts when all that it requires has settled, be that running, idle or settled already."""
     settled, running = Job(ending, 1), Job(ending, 3)
     idle = Job(ending, 4, required=running)
     on_settled, on_running = Job(nap, required=settled), Job(nap, required=[running, settled])
@@ -80,7 +80,7 @@ def test_added_job_waits_for_a_slot_of_the_window(virtual: Virtual) -> None:
 
 
 def test_update_accepts_jobs_that_require_each_other(virtual: Virtual) -> None:
-    """Jobs of one update may require each other, in any order; a Sequence is accepted, too."""
+    """Jobs of one `update()` may require each other, in any order, and a Sequence is accepted."""
     last, first, third = Job(nap, 1), Job(nap, 1), Job(nap, 1)
     last.requires(first)
     scheduler = Scheduler(Job(later, 1, lambda: scheduler.update([last, first, Sequence(third, Job(nap, 2))])))
@@ -89,13 +89,13 @@ def test_update_accepts_jobs_that_require_each_other(virtual: Virtual) -> None:
 
 
 def test_scheduler_option_adds_a_job_during_a_run(virtual: Virtual) -> None:
-    """`scheduler=` at creation is the same as `add`."""
+    """During a run, `scheduler=` at the creation of a job is the same as `add()`."""
     scheduler = Scheduler(Job(later, 1, lambda: Job(nap, 2, scheduler=scheduler)))
     assert virtual(checked(scheduler)) == (True, 3)
 
 
 def test_added_nested_scheduler_runs(virtual: Virtual) -> None:
-    """A nested scheduler may be added, and runs with all that is in it."""
+    """A nested scheduler that is added during a run runs with all its jobs."""
     inside = Job(nap, 2, "inside")
     scheduler = Scheduler(Job(later, 1, lambda: scheduler.add(Scheduler(inside))))
     assert virtual(checked(scheduler)) == (True, 3)
@@ -103,7 +103,7 @@ def test_added_nested_scheduler_runs(virtual: Virtual) -> None:
 
 
 def test_job_adds_to_a_nested_scheduler_that_runs(virtual: Virtual) -> None:
-    """Each running scheduler accepts jobs of its own; a nested one waits for them."""
+    """A nested scheduler that is running accepts jobs of its own, and waits for them."""
     new = Job(nap, 5)
     inner = Scheduler(Job(nap, 2))
     last = Job(nap, 1, required=inner)
@@ -116,7 +116,7 @@ def test_job_adds_to_a_nested_scheduler_that_runs(virtual: Virtual) -> None:
 
 
 def test_forever_job_after_an_ordinary_one_does_not_keep_the_run_going(virtual: Virtual) -> None:
-    """The forever job is cancelled, because the ordinary job has settled.
+    """A forever job that requires an ordinary one is cancelled when that one has settled.
 
     The worker of the ordinary job continues with the forever job, but first reports to the run that the other settled.
     """
@@ -126,7 +126,7 @@ def test_forever_job_after_an_ordinary_one_does_not_keep_the_run_going(virtual: 
 
 
 def test_run_of_forever_jobs_ends_when_the_ordinary_jobs_they_added_have_settled(virtual: Virtual) -> None:
-    """With forever jobs alone, the run goes on."""
+    """A run of forever jobs alone goes on until ordinary jobs that they add have settled."""
     new = Job(nap, 2)
     scheduler: Scheduler
 
@@ -141,7 +141,7 @@ def test_run_of_forever_jobs_ends_when_the_ordinary_jobs_they_added_have_settled
 
 
 def test_forever_job_may_add_a_job_in_its_last_turns(virtual: Virtual) -> None:
-    """The run goes on until the added job has settled."""
+    """A forever job may add a job when the run is about to end, which then goes on until that job has settled."""
     first, new = Job(nap, 1), Job(nap, 5)
     scheduler: Scheduler
 
@@ -156,7 +156,7 @@ def test_forever_job_may_add_a_job_in_its_last_turns(virtual: Virtual) -> None:
 
 
 def test_last_turns_of_forever_jobs_count_from_the_last_job_that_settled(virtual: Virtual) -> None:
-    """Forever jobs get 16 turns after all others have settled, those added in the last turns included."""
+    """Forever jobs get 16 turns of the loop after all other jobs have settled, even those added in such turns."""
     first, new = Job(nap, 1), Job(nap, 0)
     turns: list[int] = []
     scheduler: Scheduler
@@ -181,7 +181,7 @@ def test_last_turns_of_forever_jobs_count_from_the_last_job_that_settled(virtual
 
 
 def test_requires_of_an_idle_job_adds_requirements_during_a_run(virtual: Virtual) -> None:
-    """Jobs that have settled already are not waited for."""
+    """An IDLE job may require more jobs during a run, and does not wait for those that have settled already."""
     settled, running, slow = Job(nap, 1), Job(nap, 3), Job(nap, 7)
     idle = Job(nap, required=running)
     scheduler = Scheduler(settled, running, slow, idle, Job(later, 2, lambda: idle.requires(slow, settled)))
@@ -191,8 +191,8 @@ def test_requires_of_an_idle_job_adds_requirements_during_a_run(virtual: Virtual
 
 
 @pytest.mark.parametrize("others", [0, 1, 3, 4, 9])
-def test_a_job_that_requires_more_starts_after_those_that_wait_already(virtual: Virtual, others: int) -> None:
-    """Any number may wait for the same job, before and behind it: the others start in the order added."""
+def test_a_job_with_an_added_requirement_starts_after_those_that_wait_already(virtual: Virtual, others: int) -> None:
+    """A job that requires another one during a run starts after those that wait for that one already."""
     started: list[int] = []
 
     async def start(number: int) -> None:
@@ -209,7 +209,7 @@ def test_a_job_that_requires_more_starts_after_those_that_wait_already(virtual: 
 
 @pytest.mark.parametrize("seconds", [1, 9])
 def test_requires_of_a_job_that_has_started_raises(virtual: Virtual, seconds: float) -> None:
-    """A job that runs or has settled cannot be made to wait: RuntimeError naming it and its state; nothing changes."""
+    """`requires()` of a job that runs or has settled raises an error with its state, and changes nothing."""
     job, other = Job(nap, seconds, label="late"), Job(nap, 20)
 
     def meddle() -> None:
@@ -221,7 +221,7 @@ def test_requires_of_a_job_that_has_started_raises(virtual: Virtual, seconds: fl
 
 
 def test_requires_of_a_scheduled_job_raises(virtual: Virtual) -> None:
-    """A job that only waits for a slot is not IDLE either."""
+    """`requires()` of a job that only waits for a slot raises, because such a job is not IDLE either."""
     waiting = Job(nap, 1, label="late")
 
     def meddle() -> None:
@@ -234,7 +234,7 @@ def test_requires_of_a_scheduled_job_raises(virtual: Virtual) -> None:
 
 
 def test_requirement_that_closes_a_cycle_during_a_run_raises_at_the_call(virtual: Virtual) -> None:
-    """The CycleError shows the cycle; the run goes on undisturbed."""
+    """A requirement that closes a cycle during a run raises a CycleError at the call, and the run goes on."""
     first = Job(nap, 1)
     a, b, c = (Job(nap, 1, label=label) for label in "abc")
     Sequence(first, a, b, c)
@@ -249,7 +249,7 @@ def test_requirement_that_closes_a_cycle_during_a_run_raises_at_the_call(virtual
 
 
 def test_requirement_that_closes_a_cycle_through_a_cancelled_job_raises(virtual: Virtual) -> None:
-    """The cancelled job does not run again in this run, but the next run could not start."""
+    """A requirement that closes a cycle through a cancelled job raises, because the next run could not start."""
     first = Job(nap, 1)
     a, b = Job(nap, 1, label="a", required=first), Job(nap, 1, label="b")
     b.requires(a)
@@ -284,7 +284,7 @@ def growing(virtual: Virtual, error: type[Exception], match: str, change: Callab
 
 
 def test_added_job_that_requires_a_nonmember_is_rejected(virtual: Virtual) -> None:
-    """The error names the pair, and the scheduler that both would have to be in."""
+    """An added job that requires one outside the scheduler raises an error with both jobs and the scheduler."""
     stray = Job(nap, label="stray")
     new = Job(nap, label="new", required=stray)
     growing(virtual, MissingRequirement, r"'new'.*'stray'.*'home'", lambda scheduler: scheduler.add(new))
@@ -292,7 +292,7 @@ def test_added_job_that_requires_a_nonmember_is_rejected(virtual: Virtual) -> No
 
 
 def test_added_job_that_requires_a_forever_job_is_rejected(virtual: Virtual) -> None:
-    """A forever job cannot be required, before a run or during one."""
+    """A job that is added during a run cannot require a forever job."""
     growing(
         virtual, ValueError, r"'new'.*'monitor'.*ever",
         lambda scheduler: scheduler.add(Job(nap, label="new", required=list(scheduler)[1])),
@@ -300,14 +300,14 @@ def test_added_job_that_requires_a_forever_job_is_rejected(virtual: Virtual) -> 
 
 
 def test_update_with_a_requirement_on_a_forever_job_of_the_update_is_rejected(virtual: Virtual) -> None:
-    """The error says that the required job is a forever job, not that it is missing: it would be added as well."""
+    """A requirement on a forever job of the same update is rejected as such, not because that job is missing."""
     monitor = Job(nap, label="new monitor", forever=True)
     user = Job(nap, label="new", required=monitor)
     growing(virtual, ValueError, r"'new'.*'new monitor'.*ever", lambda scheduler: scheduler.update([monitor, user]))
 
 
 def test_update_with_one_bad_job_adds_none_during_a_run(virtual: Virtual) -> None:
-    """`update` is atomic during a run, too."""
+    """During a run, `update()` adds no job at all if one of them is rejected."""
     good, stray = Job(nap), Job(nap)
     bad = Job(nap, required=stray)
     growing(virtual, MissingRequirement, "requires", lambda scheduler: scheduler.update([good, bad]))
@@ -316,7 +316,7 @@ def test_update_with_one_bad_job_adds_none_during_a_run(virtual: Virtual) -> Non
 
 
 def test_update_with_a_cycle_raises(virtual: Virtual) -> None:
-    """Jobs of one update that require each other in a cycle are a CycleError."""
+    """Jobs of one `update()` that require each other in a cycle raise a CycleError."""
     a, b = Job(nap, label="a"), Job(nap, label="b")
     Sequence(a, b)
     a.requires(b)
@@ -324,7 +324,7 @@ def test_update_with_a_cycle_raises(virtual: Virtual) -> None:
 
 
 def test_nested_scheduler_is_checked_before_it_is_added(virtual: Virtual) -> None:
-    """A fault inside it, at any depth, rejects the scheduler."""
+    """A nested scheduler that is added during a run is rejected if it has a fault inside, at any depth."""
     a, b = Job(nap, label="a"), Job(nap, label="b")
     Sequence(a, b)
     a.requires(b)
@@ -332,7 +332,7 @@ def test_nested_scheduler_is_checked_before_it_is_added(virtual: Virtual) -> Non
 
 
 def test_stopping_scheduler_rejects_jobs_and_requirements(virtual: Virtual) -> None:
-    """While a run unwinds, `add` and `requires` are RuntimeErrors that name the scheduler."""
+    """While a run unwinds, `add` and `requires` raise RuntimeErrors that name the scheduler."""
     told: list[str] = []
 
     async def adds_when_cancelled() -> None:

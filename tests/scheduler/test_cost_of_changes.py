@@ -67,7 +67,7 @@ LIMITS = [(cost_of_requires, 15), (cost_of_adopting, 4)]
 
 @pytest.mark.parametrize(("cost", "limit"), LIMITS)
 def test_change_of_a_large_scenario_costs_no_more_than_of_a_small_one(cost: Callable[[int], float], limit: int) -> None:
-    """Each of these changes once visited all jobs: with 100,000 of them a call took milliseconds."""
+    """Calls of `requires` and `add` once visited all jobs: with 100,000 of them a call took milliseconds."""
     small = min(cost(300) for _ in range(5))
     large = min(cost(20_000) for _ in range(2))
     assert large < limit * small
@@ -77,7 +77,7 @@ def test_change_of_a_large_scenario_costs_no_more_than_of_a_small_one(cost: Call
 def test_search_from_both_ends_finds_what_a_search_from_one_finds(
     edges: list[tuple[int, int]], end: int, start: int
 ) -> None:
-    """The direction of the search does not change whether a node is reachable."""
+    """A search from both ends finds a path in exactly those graphs in which a search from one end does."""
     forwards: Any = {node: [b for a, b in edges if a == node] for node in range(12)}
     backwards: Any = {node: [a for a, b in edges if b == node] for node in range(12)}
     reached = start in _graph_algorithms.reachable([end], forwards.__getitem__)
@@ -86,7 +86,7 @@ def test_search_from_both_ends_finds_what_a_search_from_one_finds(
 
 @pytest.mark.parametrize("is_large_ahead", [False, True])
 def test_search_from_both_ends_ends_with_the_smaller_side(is_large_ahead: bool) -> None:
-    """The size of the other side does not matter, of which no more is visited."""
+    """A search from both ends stops when the smaller side is exhausted, however large the other side is."""
     asked: list[int] = []
 
     def neighbors(node: int, limit: int) -> list[int]:
@@ -101,7 +101,7 @@ def test_search_from_both_ends_ends_with_the_smaller_side(is_large_ahead: bool) 
 
 
 def test_adding_a_requirement_that_closes_a_long_cycle_raises(virtual: Virtual) -> None:
-    """The CycleError has the whole cycle, from whichever end the search found it."""
+    """A requirement that closes a long cycle raises a CycleError with the whole cycle."""
     hold = Job(anyio.sleep, 5)
     jobs = [Job(nothing, required=hold, label="0")]
     for number in range(1, 40):

@@ -43,13 +43,13 @@ def explained_after(scheduler: Scheduler, job: Any, virtual: Virtual) -> str:
 
 
 def test_explain_names_the_scheduler_that_is_not_running() -> None:
-    """The job is idle, because nothing has run yet."""
+    """Before the run, `explain` says that the job is idle because its scheduler is not running."""
     job = Job(nap, label="job")
     assert Scheduler(job, label="s").explain(job) == "'job' is idle: 's' is not running"
 
 
 def test_explain_names_the_requirements_that_a_job_waits_for(virtual: Virtual) -> None:
-    """The text says how long each of them has been running."""
+    """`explain` names the requirements that a job waits for, and how long each has been running."""
     a, b = Job(nap, 9, label="a"), Job(nap, 5, label="b")
     job = Job(nap, label="job", required=[a, b, Job(nap, 1, label="done")])
     scheduler = Scheduler(a, b, job, *job.required)
@@ -59,7 +59,7 @@ def test_explain_names_the_requirements_that_a_job_waits_for(virtual: Virtual) -
 
 
 def test_explain_reports_that_a_requirement_has_not_started(virtual: Virtual) -> None:
-    """The requirement itself waits for another job."""
+    """If a requirement waits for another job, `explain` says that the requirement has not started."""
     a = Job(nap, 9, label="a")
     b = Job(nap, label="b", required=a)
     job = Job(nap, b, label="job")
@@ -67,7 +67,7 @@ def test_explain_reports_that_a_requirement_has_not_started(virtual: Virtual) ->
 
 
 def test_explain_names_a_few_of_many_requirements(virtual: Virtual) -> None:
-    """The others are counted."""
+    """`explain` names five of many requirements, and counts the others."""
     many = [Job(nap, 9, label=f"n{number}") for number in range(12)]
     job = Job(nap, label="job", required=many)
     text = explained_during(Scheduler(many, job), job, virtual)
@@ -76,7 +76,7 @@ def test_explain_names_a_few_of_many_requirements(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("ready", [False, True])
 def test_explain_names_a_required_service_until_it_is_ready(virtual: Virtual, ready: bool) -> None:
-    """A service that is ready is not waited for."""
+    """`explain` names a required service only until the service is ready."""
     service, slow = Service(serve, 0 if ready else 9, label="service"), Job(nap, 9, label="slow")
     job = Job(nap, label="job", required=[service, slow])
     text = explained_during(Scheduler(service, slow, job), job, virtual)
@@ -85,7 +85,7 @@ def test_explain_names_a_required_service_until_it_is_ready(virtual: Virtual, re
 
 
 def test_explain_names_an_input_in_another_scheduler(virtual: Virtual) -> None:
-    """The scheduler that holds the job waits for the input."""
+    """If the input of a nested job is outside, `explain` says that the job's scheduler waits for the input."""
     source = Job(nap, 9, label="source")
     scheduler = Scheduler(source)
     job = Job(nap, source, label="job")
@@ -96,7 +96,7 @@ def test_explain_names_an_input_in_another_scheduler(virtual: Virtual) -> None:
 
 
 def test_explain_follows_the_enclosing_schedulers_to_the_cause(virtual: Virtual) -> None:
-    """A nested job waits for its scheduler, and that for its own, until one of them waits for something else."""
+    """`explain` follows the schedulers around a nested job up to the one that waits for something else."""
     before = Job(nap, 9, label="before")
     job = Job(nap, label="job")
     inner = Scheduler(job, label="inner")
@@ -109,7 +109,7 @@ def test_explain_follows_the_enclosing_schedulers_to_the_cause(virtual: Virtual)
 
 @pytest.mark.usefixtures("many_pauses")
 def test_explain_reports_that_the_scenario_is_being_checked(virtual: Virtual) -> None:
-    """Between the call of co_run and the first job, all jobs wait for the start."""
+    """Between the call of `co_run()` and the first job, `explain` says that the scenario is being checked."""
 
     async def main() -> str:
         async with anyio.create_task_group() as tasks:
@@ -129,7 +129,7 @@ def test_explain_reports_that_the_scenario_is_being_checked(virtual: Virtual) ->
 
 
 def test_explain_names_the_jobs_that_fill_the_window(virtual: Virtual) -> None:
-    """Forever jobs have no slot."""
+    """`explain` names the jobs that fill the window, but no forever job, which has no slot."""
     a, b = Job(nap, 9, label="a"), Scheduler(Job(nap, 9), label="b")
     job, forever = Job(nap, label="job"), Job(anyio.sleep_forever, forever=True)
     text = explained_during(Scheduler(forever, a, b, job, jobs_window=2), job, virtual)
@@ -139,7 +139,7 @@ def test_explain_names_the_jobs_that_fill_the_window(virtual: Virtual) -> None:
 
 
 def test_explain_names_and_counts_the_holders_of_a_limiter(virtual: Virtual) -> None:
-    """Jobs are named, and other users of the limiter are counted."""
+    """`explain` names the jobs that hold tokens of a limiter, and counts other users of the limiter."""
 
     async def main() -> str:
         limiter = anyio.CapacityLimiter(2)
@@ -153,12 +153,12 @@ def test_explain_names_and_counts_the_holders_of_a_limiter(virtual: Virtual) -> 
 
     job = Job(nap, label="job")
     assert virtual(main) == (
-        "'job' waits for a token of the window of 's', a limiter that is used up: with 'here', and 1 elsewhere"
+        "'job' waits for a token of the window of 's': its limiter is exhausted, with 'here', and 1 elsewhere"
     )
 
 
 def test_explain_names_the_holders_of_a_limiter_in_all_schedulers(virtual: Virtual) -> None:
-    """Several schedulers may share a limiter."""
+    """If several schedulers share a limiter, `explain` names the jobs that hold its tokens in all of them."""
 
     async def main() -> str:
         limiter = anyio.CapacityLimiter(2)
@@ -175,7 +175,7 @@ def test_explain_names_the_holders_of_a_limiter_in_all_schedulers(virtual: Virtu
 
     job = Job(nap, label="job")
     assert re.fullmatch(
-        r"'job' waits for a token of the window of 'inner', a limiter that is used up: "
+        r"'job' waits for a token of the window of 'inner': its limiter is exhausted, "
         r"with '(beside', 'inside|inside', 'beside)'",
         virtual(main),
     )
@@ -183,7 +183,7 @@ def test_explain_names_the_holders_of_a_limiter_in_all_schedulers(virtual: Virtu
 
 @pytest.mark.fast_way
 def test_explain_counts_a_limiter_token_held_between_two_jobs(virtual: Virtual) -> None:
-    """A worker that waits for its turn of the loop keeps its token: no job is named."""
+    """`explain` counts the token of a worker that waits for its turn between two jobs, and names no job for it."""
     job = Job(nap, label="job")
 
     async def compute() -> None:
@@ -205,12 +205,12 @@ def test_explain_counts_a_limiter_token_held_between_two_jobs(virtual: Virtual) 
     scheduler, looking = Scheduler(), Job(look)
     virtual(main)
     assert (
-        "'job' waits for a token of the window of 's', a limiter that is used up: with 1 elsewhere" in looking.result()
+        "'job' waits for a token of the window of 's': its limiter is exhausted, with 1 elsewhere" in looking.result()
     )
 
 
-def test_waiting_gives_the_cause_for_ready_jobs_alone(virtual: Virtual) -> None:
-    """A running job, and one that waits for a requirement, have no cause."""
+def test_waiting_gives_a_cause_only_for_ready_jobs(virtual: Virtual) -> None:
+    """`waiting(job)` is None for a running job, and for one that waits for a requirement."""
     seen: list[Waiting | None] = []
     first, ready = Job(nap, 3), Job(nap)
     behind = Job(nap, required=first)
@@ -227,7 +227,7 @@ def test_waiting_gives_the_cause_for_ready_jobs_alone(virtual: Virtual) -> None:
 
 
 def test_explain_reports_that_a_ready_job_is_about_to_start(virtual: Virtual) -> None:
-    """A scheduled job with nothing in its way starts at once."""
+    """`explain` says of a scheduled job with nothing in its way that it is about to start."""
 
     async def look() -> str:
         return scheduler.explain(job)
@@ -235,20 +235,20 @@ def test_explain_reports_that_a_ready_job_is_about_to_start(virtual: Virtual) ->
     asking, job = Job(look), Job(nap, label="job")
     scheduler = Scheduler(asking, job)
     virtual(scheduler.co_run)
-    assert asking.result() == "'job' is ready, and starts within this turn of the event loop or the next"
+    assert asking.result() == "'job' is ready, and starts in this iteration of the event loop or the next"
 
 
 # --- running
 
 
 def test_explain_gives_the_running_time(virtual: Virtual) -> None:
-    """The time counts from the start of the job."""
+    """`explain` says how long a job has been running."""
     job = Job(nap, 9, label="job")
     assert explained_during(Scheduler(job), job, virtual) == "'job' has been running for 2 s"
 
 
 def test_explain_gives_the_number_of_the_attempt(virtual: Virtual) -> None:
-    """The time is that of all attempts together."""
+    """`explain` gives the number of the attempt, with the time of all attempts together."""
     job = Job(fail, 1.5, label="job", retry=5)
     assert explained_during(Scheduler(job), job, virtual) == "'job' has been running for 2 s, in attempt 2"
 
@@ -257,13 +257,13 @@ def test_explain_gives_the_number_of_the_attempt(virtual: Virtual) -> None:
     ("seconds", "words"), [(1, "is ready for those that require it"), (9, "has not reported that it is ready")]
 )
 def test_explain_reports_whether_a_running_service_is_ready(virtual: Virtual, seconds: float, words: str) -> None:
-    """The text says whether the service is ready."""
+    """`explain` says whether a running service is ready for the jobs that require it."""
     job = Service(serve, seconds, label="job")
     assert explained_during(Scheduler(job, Job(nap, 9)), job, virtual) == f"'job' has been running for 2 s, and {words}"
 
 
 def test_nested_job_is_explained_by_the_outer_scheduler(virtual: Virtual) -> None:
-    """Any scheduler around a job explains it."""
+    """Any scheduler around a nested job can explain that job."""
     inside, waiting = Job(nap, 9, label="inside"), Job(nap, label="waiting")
     outer = Scheduler(Scheduler(Scheduler(inside, waiting, jobs_window=1)))
     assert explained_during(outer, inside, virtual) == "'inside' has been running for 2 s"
@@ -275,14 +275,14 @@ def test_nested_job_is_explained_by_the_outer_scheduler(virtual: Virtual) -> Non
 
 @pytest.mark.parametrize("running", [True, False])
 def test_explain_gives_the_duration_of_a_success(virtual: Virtual, running: bool) -> None:
-    """The text is the same during the run and afterwards."""
+    """`explain` gives the duration of a success, in the same words during the run and afterwards."""
     job = Job(nap, 1, label="job")
     ask: Callable[..., str] = explained_during if running else explained_after
     assert ask(Scheduler(job, Job(nap, 9)), job, virtual) == "'job' succeeded after 1 s"
 
 
 def test_explain_reports_no_timeout_if_the_restarted_attempt_succeeded(virtual: Virtual) -> None:
-    """The timeout ended the first attempt; the one that counts succeeded."""
+    """`explain` does not mention the timeout of the first attempt if the second one succeeded."""
     lasts = iter([9, 1])
 
     async def work() -> None:
@@ -296,15 +296,15 @@ def test_explain_reports_no_timeout_if_the_restarted_attempt_succeeded(virtual: 
 
 
 def test_explain_reports_a_timeout_that_counts_as_a_success(virtual: Virtual) -> None:
-    """This is the effect of on_timeout="move_on"."""
+    """With `on_timeout="move_on"`, `explain` says that the timeout cancelled the job, and counts as success."""
     job = Job(nap, 9, label="job", timeout=2, on_timeout="move_on")
     assert explained_after(Scheduler(job), job, virtual) == (
-        "'job' succeeded after 2 s: its timeout cancelled it, which on_timeout='move_on' makes a success"
+        "'job' succeeded after 2 s: its timeout cancelled it, which counts as success with on_timeout='move_on'"
     )
 
 
 def test_explain_gives_duration_and_exception_of_a_failure(virtual: Virtual) -> None:
-    """A long message is cut."""
+    """`explain` gives the duration and the exception of a failure, and cuts a long message."""
     job, other = Job(fail, label="job"), Job(fail, 1, OSError(""), label="other")
     long = Job(fail, 1, OSError("x" * 201))
     scheduler = Scheduler(job, other, long)
@@ -314,7 +314,7 @@ def test_explain_gives_duration_and_exception_of_a_failure(virtual: Virtual) -> 
 
 
 def test_explain_reports_that_a_critical_failure_ended_the_run(virtual: Virtual) -> None:
-    """Failures that are not critical end nothing."""
+    """`explain` says of a critical job that its failure ended the run."""
     job = Job(fail, label="job", critical=True)
     assert explained_after(Scheduler(job), job, virtual) == (
         "'job' failed after 1 s, with OSError: broken; it was critical, and ended the run"
@@ -322,7 +322,7 @@ def test_explain_reports_that_a_critical_failure_ended_the_run(virtual: Virtual)
 
 
 def test_explain_reports_that_an_interruption_ended_the_run(virtual: Virtual) -> None:
-    """An interruption ends the run, whichever job raises it: the text does not call the job critical."""
+    """`explain` says that an interruption ended the run, without calling the job that raised it critical."""
     job = Job(fail, 1, SystemExit(3), label="job")
     inner = Scheduler(job, label="inner")
     with pytest.raises(SystemExit):
@@ -333,7 +333,7 @@ def test_explain_reports_that_an_interruption_ended_the_run(virtual: Virtual) ->
 
 
 def test_explain_distinguishes_cancel_of_a_job_from_the_end_of_the_run(virtual: Virtual) -> None:
-    """It does not matter whether the job had started.
+    """`explain` says that a job was cancelled by its own `cancel()`, whether or not the job had started.
 
     The text once read "the run stopped: completed", as if that had been the reason.
     """
@@ -353,7 +353,7 @@ def test_explain_distinguishes_cancel_of_a_job_from_the_end_of_the_run(virtual: 
 
 
 def test_explain_gives_the_stop_reason_of_a_job_cancelled_with_the_run(virtual: Virtual) -> None:
-    """The job may have run or waited for a slot; after a completed run the text for forever jobs differs."""
+    """`explain` gives the stop reason of jobs cancelled with the run, but not of forever jobs after a completed run."""
     job, waiting = Job(nap, 9, label="job"), Job(nap, label="waiting")
     forever = Job(anyio.sleep_forever, label="forever", forever=True)
     scheduler = Scheduler(job, waiting, forever, timeout=2, jobs_window=1)
@@ -367,7 +367,7 @@ def test_explain_gives_the_stop_reason_of_a_job_cancelled_with_the_run(virtual: 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0, "0 s"), (0.1 + 0.2, "300 ms"), (12345.6789, "3 h 26 min")])
 def test_explain_prints_durations_in_a_readable_unit(virtual: Virtual, seconds: float, words: str) -> None:
-    """There are no exponents, no rounding errors, and three significant digits, as in all views."""
+    """`explain` prints durations without exponents, with three significant digits, as all views do."""
     job = Job(nap, seconds, label="job")
     scheduler = Scheduler(job)
     assert virtual(scheduler.co_run)
@@ -375,7 +375,7 @@ def test_explain_prints_durations_in_a_readable_unit(virtual: Virtual, seconds: 
 
 
 def test_explain_reports_that_the_run_did_not_reach_a_job(virtual: Virtual) -> None:
-    """The text is the same for a job in a nested scheduler."""
+    """`explain` says that the run stopped before it reached a job, even one in a nested scheduler."""
     job, nested = Job(nap, label="job"), Job(nap, label="nested")
     inner = Scheduler(Scheduler(nested, label="inmost"), label="inner")
     scheduler = Scheduler(slow := Job(nap, 9), job.requires(slow), inner.requires(slow), timeout=2, label="s")
@@ -388,13 +388,13 @@ def test_explain_reports_that_the_run_did_not_reach_a_job(virtual: Virtual) -> N
     ("run_if", "body", "why"),
     [
         ("failed", nap, "was skipped: run_if='failed', and none of its requirements failed"),
-        ("succeeded", fail, "is blocked: 'source' did not succeed; it began with OSError: broken"),
+        ("succeeded", fail, "is blocked: 'source' did not succeed; the original failure is OSError: broken"),
     ],
 )
 def test_explain_names_the_enclosing_scheduler_that_did_not_run(
     virtual: Virtual, run_if: Any, body: Any, why: str, depth: int
 ) -> None:
-    """A job in a scheduler that was SKIPPED or BLOCKED was not reached because of that scheduler, with its cause."""
+    """`explain` says which scheduler around a job was SKIPPED or BLOCKED, so that the job was not reached, and why."""
     job: AbstractJob[Any] = Job(nap, label="job")
     inside = job
     for _ in range(depth):
@@ -408,7 +408,7 @@ def test_explain_names_the_enclosing_scheduler_that_did_not_run(
 
 
 def test_explain_reports_that_a_stopping_run_will_not_reach_a_job(virtual: Virtual) -> None:
-    """The text has the stop reason."""
+    """While the run is stopping, `explain` says that a job will not be reached, and gives the stop reason."""
 
     async def slow() -> None:
         try:
@@ -424,17 +424,17 @@ def test_explain_reports_that_a_stopping_run_will_not_reach_a_job(virtual: Virtu
 
 
 def test_explain_names_the_requirement_and_root_failure_of_a_blocked_job(virtual: Virtual) -> None:
-    """The root failure may be far away."""
+    """`explain` names the requirement that blocked a job, and the original failure, which may be far away."""
     root = Job(fail, label="root")
     middle = Job(nap, root, label="middle")
     job = Job(nap, middle, label="job")
     assert explained_after(Scheduler(root, middle, job), job, virtual) == (
-        "'job' is blocked: 'middle' did not succeed; it began with OSError: broken"
+        "'job' is blocked: 'middle' did not succeed; the original failure is OSError: broken"
     )
 
 
 def test_explain_names_the_cancellation_that_blocked_a_job(virtual: Virtual) -> None:
-    """A cancelled job blocks as a failed one does."""
+    """`explain` names a cancelled requirement that blocked a job as it names a failed one."""
     root = Job(nap, 9, label="root")
     job = Job(nap, root, label="job")
 
@@ -442,11 +442,13 @@ def test_explain_names_the_cancellation_that_blocked_a_job(virtual: Virtual) -> 
         root.cancel()
 
     text = explained_after(Scheduler(root, Job(cancel), job), job, virtual)
-    assert text == "'job' is blocked: 'root' did not succeed; it began with JobCancelled: 'root' was cancelled"
+    assert (
+        text == "'job' is blocked: 'root' did not succeed; the original failure is JobCancelled: 'root' was cancelled"
+    )
 
 
 def test_explain_names_the_cause_of_a_skipped_job(virtual: Virtual) -> None:
-    """The cause is a missing failure, or an input that was skipped, even if another requirement failed."""
+    """`explain` says that a job was skipped because no requirement failed, or because an input was skipped."""
     good, bad = Job(nap, label="good"), Job(fail, label="bad")
     alarm = Job(nap, label="alarm", run_if="failed", required=good)
     job = Job(nap, alarm, label="job")
@@ -461,7 +463,7 @@ def test_explain_names_the_cause_of_a_skipped_job(virtual: Virtual) -> None:
 
 
 def test_explain_of_a_job_outside_the_scheduler_raises_key_error() -> None:
-    """The error names both."""
+    """`explain` of a job outside the scheduler raises a KeyError that names both."""
     scheduler = Scheduler(label="s")
     with pytest.raises(KeyError, match=r"'stranger' is not in 's'"):
         scheduler.explain(Job(nap, label="stranger"))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def test_raise_for_failures_groups_in_settling_order(virtual: Virtual) -> None:
-    """The FAILED jobs' own exceptions, at any depth, in settling order, each with one note naming its job."""
+    """`raise_for_failures` raises the exceptions of FAILED jobs in settling order, each with a note naming its job."""
     errors = [OSError("one"), KeyError("two"), ValueError("three")]
     scheduler = Scheduler(
         Job(fail, 3, errors[2], label="third"),
@@ -37,7 +37,7 @@ def test_raise_for_failures_groups_in_settling_order(virtual: Virtual) -> None:
 
 
 def test_raise_for_failures_returns_without_failures(virtual: Virtual) -> None:
-    """The call does nothing before the first run, too."""
+    """`raise_for_failures` does nothing before the first run, or after a run without failures."""
     scheduler = Scheduler(Job(nap))
     scheduler.raise_for_failures()
     assert virtual(scheduler.co_run) is True
@@ -45,7 +45,7 @@ def test_raise_for_failures_returns_without_failures(virtual: Virtual) -> None:
 
 
 def test_raise_for_failures_lists_a_nested_failure_once(virtual: Virtual) -> None:
-    """A nested scheduler that failed through a job's exception is not listed again; one that timed out is."""
+    """`raise_for_failures` lists a nested scheduler that timed out, but not one that failed by a job's exception."""
     error = OSError("deep")
     through = Scheduler(Scheduler(Job(fail, 1, error), critical_jobs=True), critical_jobs=True, critical=False)
     slow = Scheduler(Job(nap, 5), timeout=2, label="slow")
@@ -60,7 +60,7 @@ def test_raise_for_failures_lists_a_nested_failure_once(virtual: Virtual) -> Non
 
 
 def test_check_raises_the_failures_of_a_completed_run(virtual: Virtual) -> None:
-    """After COMPLETED, `check=True` raises the group of all failures."""
+    """With `check=True`, a completed run raises the group of all failures."""
     error = OSError()
     scheduler = Scheduler(Job(fail, 1, error), Job(nap, 2))
     with pytest.raises(ExceptionGroup) as caught:
@@ -70,7 +70,7 @@ def test_check_raises_the_failures_of_a_completed_run(virtual: Virtual) -> None:
 
 
 def test_check_raises_the_critical_failures(virtual: Virtual) -> None:
-    """After CRITICAL, `check=True` raises the group of the critical failures alone."""
+    """With `check=True`, a run stopped by a critical failure raises a group of the critical failures only."""
     lenient, strict = OSError("lenient"), OSError("strict")
     scheduler = Scheduler(Job(fail, 1, lenient), Scheduler(Job(fail, 2, strict), critical_jobs=True, critical=True))
     with pytest.raises(ExceptionGroup) as caught:
@@ -79,14 +79,14 @@ def test_check_raises_the_critical_failures(virtual: Virtual) -> None:
 
 
 def test_check_raises_job_timeout(virtual: Virtual) -> None:
-    """After TIMEOUT, check=True raises JobTimeout, which names the scheduler and the time."""
+    """With `check=True`, a run that times out raises JobTimeout, which names the scheduler and the time."""
     scheduler = Scheduler(Job(nap, 5), label="slow")
     with pytest.raises(JobTimeout, match=r"'slow'.*2 s"):
         virtual(functools.partial(scheduler.co_run, timeout=2, check=True))
 
 
 def test_check_raises_job_cancelled(virtual: Virtual) -> None:
-    """After cancel(), check=True raises JobCancelled, which names the scheduler."""
+    """With `check=True`, a run ended by `cancel()` raises JobCancelled, which names the scheduler."""
 
     async def cancel() -> None:
         scheduler.cancel()
@@ -97,7 +97,7 @@ def test_check_raises_job_cancelled(virtual: Virtual) -> None:
 
 
 def test_check_returns_true_without_failures(virtual: Virtual) -> None:
-    """Without failures check=True returns True."""
+    """Without failures, a run with `check=True` returns True."""
     assert virtual(functools.partial(Scheduler(Job(nap)).co_run, check=True)) is True
 
 

@@ -15,7 +15,7 @@ from ..bodies import grid, jobs_named, nap
 
 
 def test_is_runnable_is_false_for_a_graph_that_cannot_run() -> None:
-    """The cases are a cycle, a missing requirement, and a required forever job; the call never raises."""
+    """`is_runnable()` is False, and never raises, for a cycle, a missing requirement or a required forever job."""
     a, b = jobs_named("ab")
     scheduler = Scheduler(a, b)
     assert scheduler.is_runnable() is True
@@ -31,7 +31,7 @@ def test_is_runnable_is_false_for_a_graph_that_cannot_run() -> None:
 
 
 def test_topological_order_is_stable() -> None:
-    """Each job comes after all that it requires; ties are in the order added."""
+    """In `topological_order()` each job comes after all that it requires; ties are in the order of adding."""
     scheduler, jobs = grid()
     order = scheduler.topological_order()
     assert [job.label for job in order] == list("axzbcde")
@@ -39,7 +39,7 @@ def test_topological_order_is_stable() -> None:
 
 
 def test_topological_order_of_a_cycle_raises() -> None:
-    """A cycle has no order: CycleError."""
+    """A cycle has no order, so `topological_order()` raises a CycleError."""
     a, b, c = jobs_named("abc")
     Sequence(a, b, c)
     a.requires(c)
@@ -48,7 +48,7 @@ def test_topological_order_of_a_cycle_raises() -> None:
 
 
 def test_graph_queries_need_no_recursion() -> None:
-    """A chain of 10,000 jobs, and 2,000 nested schedulers, are no problem for any query."""
+    """Queries work for a chain of 10,000 jobs and for 2,000 nested schedulers, without recursion."""
     jobs = [Job(nap) for _ in range(10_000)]
     scheduler = Scheduler(Sequence(jobs))
     assert scheduler.topological_order() == jobs
@@ -62,7 +62,7 @@ def test_graph_queries_need_no_recursion() -> None:
 
 
 def test_entry_jobs_require_no_member_and_exit_jobs_are_required_by_none() -> None:
-    """Forever jobs are exit jobs only on request."""
+    """Entry jobs require no member, and exit jobs are required by none; forever jobs are exit jobs only on request."""
     scheduler, jobs = grid()
     monitor = scheduler.add(Job(nap, label="monitor", forever=True))
     assert list(scheduler.entry_jobs()) == [jobs["a"], jobs["x"], jobs["z"], monitor]
@@ -71,7 +71,7 @@ def test_entry_jobs_require_no_member_and_exit_jobs_are_required_by_none() -> No
 
 
 def test_predecessors_and_successors_are_the_direct_ones_without_duplicates() -> None:
-    """The call may be for several jobs together."""
+    """`predecessors()` and `successors()` find the direct ones of one job, or of several jobs together."""
     scheduler, jobs = grid()
     assert set(scheduler.predecessors(jobs["d"], jobs["e"])) == {jobs[x] for x in "bcdx"}
     assert set(scheduler.successors(jobs["a"], jobs["b"])) == {jobs[x] for x in "bcd"}
@@ -81,7 +81,7 @@ def test_predecessors_and_successors_are_the_direct_ones_without_duplicates() ->
 
 
 def test_iterate_jobs_goes_into_nested_schedulers() -> None:
-    """`iterate_jobs` yields all jobs, nested ones on request; nested schedulers are jobs too."""
+    """`iterate_jobs()` yields nested jobs and schedulers as well, unless `nested=False`."""
     a, b, c, d = jobs_named("abcd")
     deepest = Scheduler(c)
     inner = Scheduler(b, deepest)
@@ -92,7 +92,7 @@ def test_iterate_jobs_goes_into_nested_schedulers() -> None:
 
 
 def test_paths_of_many_equal_labels_cost_no_more_than_others() -> None:
-    """The next ordinal is remembered: a search from 2 on for each of 20,000 jobs would take minutes."""
+    """For equal labels the next ordinal is remembered: a search for each of 20,000 jobs would take minutes."""
     scheduler = Scheduler(Job(nap, label="same") for _ in range(20_000))
     found = _labels.paths_of(scheduler)
     assert len(set(found.values())) == 20_000
@@ -101,7 +101,7 @@ def test_paths_of_many_equal_labels_cost_no_more_than_others() -> None:
 
 
 def test_path_is_made_of_labels_from_the_outermost_scheduler_inwards() -> None:
-    """An ordinal makes equal labels unique."""
+    """A path is made of labels from the outermost scheduler inwards, and an ordinal makes equal labels unique."""
     same, again, other = Job(nap, label="x"), Job(nap, label="x"), Job(nap, label="y/z")
     inner, twin = Scheduler(same, again, other, label="in"), Scheduler(label="in")
     deep = Job(nap, label="x", scheduler=twin)
@@ -120,7 +120,7 @@ LABELS = st.text("ab/\\#2", max_size=5)
 
 @given(st.recursive(LABELS, lambda inner: st.tuples(LABELS, st.lists(inner, max_size=4)), max_leaves=12), st.data())
 def test_no_two_jobs_have_the_same_path(tree: Any, data: st.DataObject) -> None:
-    """The test draws labels and orders of jobs and schedulers; a job's path is the same in all views."""
+    """Whatever the labels and order of jobs and schedulers, all paths differ, and are the same in all views."""
     scheduler = Scheduler(built(("", [tree, *data.draw(st.lists(LABELS, max_size=4))])))
     found = _labels.paths_of(scheduler)
     assert len(set(found.values())) == len(found)
@@ -128,7 +128,7 @@ def test_no_two_jobs_have_the_same_path(tree: Any, data: st.DataObject) -> None:
 
 
 def built(tree: Any) -> AbstractJob[Any]:
-    """A job for a label; a scheduler for a label and what is in it."""
+    """Return a job for a label, or a scheduler for a label and what is in it."""
     if isinstance(tree, str):
         return Job(nap, label=tree)
     label, inside = tree
@@ -137,7 +137,7 @@ def built(tree: Any) -> AbstractJob[Any]:
 
 @pytest.mark.parametrize("first", [True, False])
 def test_slashes_stay_unless_a_path_would_be_ambiguous(first: bool) -> None:
-    """A command's path is its line; only one that begins like the path of a job in a nested scheduler is changed."""
+    """Slashes in a label stay in its path, unless that begins like the path of a job in a nested scheduler."""
     plain, like, inside = Job(nap, label="find /etc"), Job(nap, label="a/b"), Job(nap, label="b")
     nested = Scheduler(inside, label="a")
     Scheduler(plain, *((like, nested) if first else (nested, like)))
@@ -146,6 +146,6 @@ def test_slashes_stay_unless_a_path_would_be_ambiguous(first: bool) -> None:
 
 
 def test_label_of_slashes_takes_little_memory() -> None:
-    """The prefixes of a label of slashes are not compared."""
+    """Thousands of slashes in a label are escaped at once, because comparing all its prefixes would take memory."""
     assert Job(nap, label="/" * 9, scheduler=Scheduler()).path == "/" * 9
     assert Job(nap, label="/" * 9999, scheduler=Scheduler()).path == "\\/" * 9999

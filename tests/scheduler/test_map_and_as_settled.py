@@ -32,7 +32,7 @@ def sleeper(seconds: float, **options: Any) -> Job[Any]:
 
 
 def test_map_makes_a_job_for_each_argument(virtual: Virtual) -> None:
-    """Like the built-in `map`, it makes one job for each item, in order; they are members at once."""
+    """`map` makes one job for each item, in order; the jobs are members of the scheduler at once."""
     scheduler = Scheduler()
     jobs = scheduler.map(add, [1, 2, 3])
     assert list(scheduler) == jobs
@@ -41,7 +41,7 @@ def test_map_makes_a_job_for_each_argument(virtual: Virtual) -> None:
 
 
 def test_map_takes_several_iterables(virtual: Virtual) -> None:
-    """Each job gets one argument from each, until the shortest is used up; generators and endless ones work."""
+    """With several iterables, `map` makes jobs until the shortest is used up; generators and huge ranges work."""
     scheduler = Scheduler()
     jobs = scheduler.map(add, range(10**9), (number for number in (10, 20, 30)), {100: "a", 200: "b"})
     virtual(scheduler.co_run)
@@ -49,7 +49,7 @@ def test_map_takes_several_iterables(virtual: Virtual) -> None:
 
 
 def test_map_over_jobs_passes_on_their_results(virtual: Virtual) -> None:
-    """Jobs among the arguments are dependencies: each result is passed on as soon as it exists."""
+    """`map` over other jobs makes jobs that get each result as soon as it exists."""
     scheduler = Scheduler()
     first = scheduler.map(nap, [3, 1, 2], [30, 10, 20])
     second = scheduler.map(add, first, [1, 2, 3])
@@ -61,7 +61,7 @@ def test_map_over_jobs_passes_on_their_results(virtual: Virtual) -> None:
 
 
 def test_map_passes_options_to_each_job(virtual: Virtual) -> None:
-    """Label, timeout and requirements are those of each job."""
+    """`map` passes label, timeout and requirements to each of its jobs."""
     before = sleeper(1)
     scheduler = Scheduler(before)
     jobs = scheduler.map(nap, [1, 5], label="mapped", timeout=2, required=before)
@@ -70,14 +70,14 @@ def test_map_passes_options_to_each_job(virtual: Virtual) -> None:
 
 
 def test_map_of_an_empty_iterable_makes_no_jobs() -> None:
-    """The list is empty, and so is the scheduler."""
+    """`map` of an empty iterable returns an empty list, and adds no job."""
     scheduler = Scheduler()
     assert scheduler.map(nap, []) == []
     assert len(scheduler) == 0
 
 
 def test_map_of_a_plain_function_raises_even_without_items() -> None:
-    """The error names ThreadJob."""
+    """`map` of a plain function raises a TypeError that names ThreadJob, even if there are no items."""
     with pytest.raises(TypeError, match="ThreadJob"):
         Scheduler().map(len, [])  # type: ignore[arg-type]
 
@@ -96,7 +96,7 @@ def test_map_of_a_decorated_function_overrides_its_options(virtual: Virtual) -> 
 
 
 def test_map_works_during_a_run(virtual: Virtual) -> None:
-    """A job may map over items that it has found."""
+    """During a run, a job may call `map` over items that it has found."""
 
     async def search() -> None:
         found.extend(scheduler.map(nap, [1, 2]))
@@ -109,7 +109,7 @@ def test_map_works_during_a_run(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("wrong", [5, None, nap])
 def test_map_rejects_a_value_that_is_not_iterable(wrong: Any) -> None:
-    """The TypeError names the scheduler and shows the value."""
+    """`map` over a value that is not iterable raises a TypeError that names the scheduler, and adds no job."""
     scheduler = Scheduler(label="mapping")
     with pytest.raises(TypeError, match=r"map\(\) of 'mapping': .* is not iterable"):
         scheduler.map(add, [1, 2], wrong)
@@ -117,7 +117,7 @@ def test_map_rejects_a_value_that_is_not_iterable(wrong: Any) -> None:
 
 
 def test_map_without_iterables_raises() -> None:
-    """Otherwise it would make jobs without end."""
+    """`map` without iterables raises, because it would make jobs without end."""
     with pytest.raises(TypeError, match="at least one iterable"):
         Scheduler().map(add)
 
@@ -127,7 +127,7 @@ def test_map_without_iterables_raises() -> None:
     [(print, [1], {}), (nap, [1], {"colour": "red"}), (nap, [1], {"timeout": "soon"}), (nap, [1, {Job(nap)}], {})],
 )
 def test_map_is_atomic(function: Any, items: Any, options: Any) -> None:
-    """If one of the jobs cannot be made, none is added."""
+    """If `map` cannot make one of the jobs, it adds none."""
     scheduler = Scheduler()
     with pytest.raises(TypeError):
         scheduler.map(function, items, **options)
@@ -135,7 +135,7 @@ def test_map_is_atomic(function: Any, items: Any, options: Any) -> None:
 
 
 def test_map_is_atomic_during_a_run(virtual: Virtual) -> None:
-    """If one of the jobs cannot be added, none is added."""
+    """If `map` cannot add one of the jobs to a running scheduler, it adds none."""
 
     async def search() -> None:
         stranger = Job(nap, scheduler=Scheduler())
@@ -152,7 +152,7 @@ def test_map_is_atomic_during_a_run(virtual: Virtual) -> None:
 
 
 def test_as_settled_yields_jobs_to_a_task_outside_the_run(virtual: Virtual) -> None:
-    """One task runs the scheduler, another gets its jobs as they settle, until none is left."""
+    """One task runs a scheduler while another gets jobs from `as_settled` as they settle, until none is left."""
 
     async def main() -> list[Any]:
         found: list[Any] = []
@@ -166,7 +166,7 @@ def test_as_settled_yields_jobs_to_a_task_outside_the_run(virtual: Virtual) -> N
 
 
 def test_as_settled_in_an_open_block_includes_jobs_added_meanwhile(virtual: Virtual) -> None:
-    """The iteration ends before the block."""
+    """In an open block, `as_settled` includes jobs that are added meanwhile, and ends before the block does."""
 
     async def main() -> list[Any]:
         found = []
@@ -181,7 +181,7 @@ def test_as_settled_in_an_open_block_includes_jobs_added_meanwhile(virtual: Virt
 
 
 def test_as_settled_first_yields_jobs_that_have_settled_before(virtual: Virtual) -> None:
-    """They come in the order in which they settled; then the others follow as they settle."""
+    """`as_settled` first yields jobs that have settled already, in that order, and then the others as they settle."""
 
     async def main() -> list[Any]:
         async with Scheduler(sleeper(2), sleeper(1), sleeper(5)) as scheduler:
@@ -192,7 +192,7 @@ def test_as_settled_first_yields_jobs_that_have_settled_before(virtual: Virtual)
 
 
 def test_as_settled_yields_jobs_of_every_final_state(virtual: Virtual) -> None:
-    """SUCCEEDED, FAILED, CANCELLED, BLOCKED and SKIPPED jobs are all yielded."""
+    """`as_settled` yields SUCCEEDED, FAILED, CANCELLED, BLOCKED and SKIPPED jobs."""
 
     async def main() -> list[Any]:
         async with Scheduler(scheduled) as scheduler:
@@ -210,7 +210,7 @@ def test_as_settled_yields_jobs_of_every_final_state(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_as_settled_inside_a_job_leaves_out_that_job_and_its_schedulers(virtual: Virtual, depth: int) -> None:
-    """A job that iterates does not wait for itself, nor for the nested schedulers that it is in.
+    """A job that iterates over `as_settled` waits neither for itself nor for the nested schedulers that it is in.
 
     Once only the job itself was left out: job and nested scheduler waited for each other forever.
     """
@@ -223,8 +223,8 @@ def test_as_settled_inside_a_job_leaves_out_that_job_and_its_schedulers(virtual:
     assert watcher.result() == [("1", 1), ("2", 2), ("end", 2)]
 
 
-def test_as_settled_leaves_out_a_job_whose_own_run_iterates(virtual: Virtual) -> None:
-    """A job of a scheduler that another job runs in its body may iterate too."""
+def test_as_settled_leaves_out_a_job_whose_body_runs_the_iterating_job(virtual: Virtual) -> None:
+    """A job whose body runs another scheduler is left out if a job of that scheduler iterates over `as_settled`."""
 
     async def run_another() -> None:
         watcher = Job(collect, outer)
@@ -236,7 +236,7 @@ def test_as_settled_leaves_out_a_job_whose_own_run_iterates(virtual: Virtual) ->
 
 
 def test_as_settled_waits_for_jobs_added_during_the_iteration(virtual: Virtual) -> None:
-    """Jobs that are added by jobs are yielded like the others."""
+    """Jobs that other jobs add during the iteration are yielded by `as_settled` like all others."""
 
     async def grow(left: int) -> None:
         await anyio.sleep(1)
@@ -250,7 +250,7 @@ def test_as_settled_waits_for_jobs_added_during_the_iteration(virtual: Virtual) 
 
 
 def test_as_settled_yields_a_job_that_settles_when_it_is_added(virtual: Virtual) -> None:
-    """The trigger rule of an added job may block it at once."""
+    """`as_settled` also yields a job that is BLOCKED at the moment when it is added."""
 
     async def main() -> list[Any]:
         found: list[Any] = []
@@ -267,7 +267,7 @@ def test_as_settled_yields_a_job_that_settles_when_it_is_added(virtual: Virtual)
 
 
 def test_as_settled_does_not_wait_for_forever_jobs(virtual: Virtual) -> None:
-    """Forever jobs and services are yielded if they settle."""
+    """`as_settled` does not wait for forever jobs, but yields those that settle."""
 
     async def serve(*, task_status: Any) -> None: ...
 
@@ -279,7 +279,7 @@ def test_as_settled_does_not_wait_for_forever_jobs(virtual: Virtual) -> None:
 
 
 def test_several_as_settled_iterators_each_yield_all_jobs(virtual: Virtual) -> None:
-    """It does not matter when an iterator began."""
+    """Each of several `as_settled` iterators yields all jobs, no matter when it began."""
 
     async def main() -> list[list[Any]]:
         async with Scheduler(sleeper(1), sleeper(3)) as scheduler:
@@ -294,7 +294,7 @@ def test_several_as_settled_iterators_each_yield_all_jobs(virtual: Virtual) -> N
 
 
 def test_breaking_out_of_as_settled_allows_a_new_iteration(virtual: Virtual) -> None:
-    """The new iteration starts from the beginning; the old one can be continued."""
+    """After a `break`, the `as_settled` iterator can be continued, and a new one starts from the beginning."""
 
     async def main() -> list[Any]:
         async with Scheduler(sleeper(1), sleeper(2), sleeper(3)) as scheduler:
@@ -309,7 +309,7 @@ def test_breaking_out_of_as_settled_allows_a_new_iteration(virtual: Virtual) -> 
 
 
 def test_as_settled_ends_when_the_run_stops(virtual: Virtual) -> None:
-    """The iteration ends with the run, even if some jobs were not reached."""
+    """`as_settled` ends with the run, even if some jobs were not reached."""
 
     async def main() -> list[Any]:
         found: list[Any] = []
@@ -324,7 +324,7 @@ def test_as_settled_ends_when_the_run_stops(virtual: Virtual) -> None:
 
 
 def test_as_settled_of_a_nested_scheduler_ends_when_the_outer_run_stops(virtual: Virtual) -> None:
-    """The nested scheduler may never have started, and may have been nested after `as_settled` was called."""
+    """`as_settled` of a nested scheduler that never started ends when the run of the enclosing one stops."""
     nested = Scheduler(sleeper(1), required=(long := sleeper(9)))
     stream = nested.as_settled()
     outer = Scheduler(long, nested, timeout=2)
@@ -340,7 +340,7 @@ def test_as_settled_of_a_nested_scheduler_ends_when_the_outer_run_stops(virtual:
 
 
 def test_as_settled_ends_with_its_run_even_if_the_next_begins_at_once(virtual: Virtual) -> None:
-    """The scheduler may run again before the iteration continues: no job of that run belongs to it."""
+    """An `as_settled` iteration ends with its run, and yields no job of the next, even if that begins at once."""
 
     async def main() -> list[Any]:
         found: list[Any] = []
@@ -356,7 +356,7 @@ def test_as_settled_ends_with_its_run_even_if_the_next_begins_at_once(virtual: V
 
 
 def test_each_step_of_as_settled_is_a_checkpoint(virtual: Virtual) -> None:
-    """A cancellation is raised there even if a job has settled already."""
+    """Each step of `as_settled` can be cancelled, even if a job has settled already."""
 
     async def main() -> None:
         stream = scheduler.as_settled()
@@ -373,7 +373,7 @@ def test_each_step_of_as_settled_is_a_checkpoint(virtual: Virtual) -> None:
 
 
 def test_job_that_iterates_over_as_settled_is_cancelled_with_the_run(virtual: Virtual) -> None:
-    """A timeout of the run cancels it as any other job."""
+    """When the run times out, a job that iterates over `as_settled` is cancelled like any other job."""
     watcher = Job(lambda: collect(scheduler))
     scheduler = Scheduler(watcher, sleeper(9), timeout=2)
     assert virtual(scheduler.co_run) is False
@@ -381,16 +381,16 @@ def test_job_that_iterates_over_as_settled_is_cancelled_with_the_run(virtual: Vi
 
 
 def test_as_settled_between_runs_yields_the_settled_jobs(virtual: Virtual) -> None:
-    """The iteration ends at once."""
+    """Between runs, `as_settled` yields the jobs that settled in the last run, and ends at once."""
     scheduler = Scheduler(sleeper(2), sleeper(1), long := sleeper(9), sleeper(3, required=long))
     virtual(lambda: scheduler.co_run(timeout=5))
     assert virtual(collect, scheduler) == [("1", 0), ("2", 0), ("9", 0), ("end", 0)]
 
 
 def test_as_settled_iterator_of_an_earlier_run_yields_no_job_of_the_next(virtual: Virtual) -> None:
-    """An iterator that was made after a run, or during it, yields nothing of the next.
+    """An `as_settled` iterator made before or after a run yields no job of the next run.
 
-    It waited for jobs that the next run had reset, and never heard of them.
+    Once it waited forever for jobs that the next run had reset.
     """
 
     async def main() -> None:
@@ -409,7 +409,7 @@ def test_as_settled_iterator_of_an_earlier_run_yields_no_job_of_the_next(virtual
 
 
 def test_as_settled_of_an_empty_scheduler_ends_at_once(virtual: Virtual) -> None:
-    """It does not matter whether the scheduler is running."""
+    """`as_settled` of an empty scheduler ends at once, whether or not the scheduler is running."""
 
     async def main() -> list[Any]:
         assert await collect(Scheduler()) == [("end", 0)]
@@ -420,7 +420,7 @@ def test_as_settled_of_an_empty_scheduler_ends_at_once(virtual: Virtual) -> None
 
 
 def test_map_and_as_settled_give_results_in_the_order_of_settling(virtual: Virtual) -> None:
-    """The usual use is to map, and to take each result as soon as it exists."""
+    """`map` and `as_settled` are mostly used together, to take each result as soon as it exists."""
 
     async def main() -> list[Any]:
         async with Scheduler(jobs_window=2) as scheduler:
@@ -433,7 +433,7 @@ def test_map_and_as_settled_give_results_in_the_order_of_settling(virtual: Virtu
 
 
 def test_map_makes_jobs_of_the_given_kind(backend: str) -> None:
-    """`map` takes plain functions, with the options of the kind; labels and jobs among the arguments work as usual."""
+    """`map(kind=ThreadJob)` takes plain functions and the options of the kind; labels and inputs work as usual."""
     scheduler = Scheduler()
     lengths = scheduler.map(len, ["a", "bc"], kind=ThreadJob, abandon_on_cancel=True, label="length of {}")
     sums = scheduler.map(pow, lengths, [2, 2], kind=ThreadJob)

@@ -169,7 +169,7 @@ def named(*labels: str, **options: Any) -> list[Job[Any]]:
 
 
 def filling() -> Effect:
-    """With two jobs before it, the big one may be passed by none of the small ones."""
+    """With `backfill=0`, a job that needs more is not overtaken by a later one that needs less."""
     jobs = [Job(nap, 2, label="a", needs={"cpu": 1}), Job(nap, 1, label="B", needs={"cpu": 2})]
     jobs += [Job(nap, 1, label="c", needs={"cpu": 1})]
     return in_order("backfill", 0, "acB", "aBc", *jobs, pool=Pool(cpu=2))
@@ -226,7 +226,7 @@ VALUES: dict[str, Any] = {**{name: make().value for name, make in EFFECTS.items(
 
 
 def test_each_option_that_can_be_set_has_a_case_in_these_tests() -> None:
-    """A new option needs a scenario here that shows what it does."""
+    """Each option that can be set, even a new one, has a scenario in this file that shows what it does."""
     assert VALUES.keys() | FIXED == OF_SCHEDULERS.keys()
 
 
@@ -234,7 +234,7 @@ def test_each_option_that_can_be_set_has_a_case_in_these_tests() -> None:
     "name", [pytest.param(name, marks=[pytest.mark.fast_way] if name == "own_task" else []) for name in EFFECTS]
 )  # with plain isolation each job has its own task
 def test_an_option_set_between_runs_is_in_effect_in_the_next_one(virtual: Virtual, name: str) -> None:
-    """The option reads as it was set, and the run applies it."""
+    """An option that is set between runs has the new value, and the next run applies it."""
     case = EFFECTS[name]()
 
     async def run() -> Any:
@@ -249,7 +249,7 @@ def test_an_option_set_between_runs_is_in_effect_in_the_next_one(virtual: Virtua
 
 @pytest.mark.parametrize("name", VALUES)
 def test_setting_an_option_during_a_run_raises_with_its_name(virtual: Virtual, name: str) -> None:
-    """This holds for all jobs of the run, at any depth and in any state; only labels may change."""
+    """During a run, options of its jobs cannot be set, at any depth and in any state; only labels can."""
     refused: list[str] = []
 
     def attempt(jobs: list[AbstractJob[Any]]) -> None:
@@ -275,12 +275,12 @@ def test_setting_an_option_during_a_run_raises_with_its_name(virtual: Virtual, n
         assert not refused
     else:
         assert len(refused) == len(schedulers) + (name in OF_JOBS) * len(jobs)
-        assert all(one.startswith(f"{name} of '") and "not while '" in one for one in refused)
+        assert all(one.startswith(f"{name} of '") and "not allowed while '" in one for one in refused)
 
 
 @pytest.mark.parametrize(("name", "value", "instead"), [("required", (), "requires()"), ("scheduler", None, "add()")])
 def test_setting_required_or_scheduler_raises_and_names_the_method_to_call(name: str, value: Any, instead: str) -> None:
-    """Only methods change `required` and `scheduler`."""
+    """Setting `required` or `scheduler` raises an AttributeError that names the method to call instead."""
     job = Job(nothing, label="x")
     with pytest.raises(AttributeError, match=f"^{name} of 'x' cannot be set: call {instead[:-2]}"):
         setattr(job, name, value)
@@ -288,7 +288,7 @@ def test_setting_required_or_scheduler_raises_and_names_the_method_to_call(name:
 
 @pytest.mark.parametrize("name", [name for name in VALUES if name not in ("label", "redact", "key", "version")])
 def test_a_wrong_value_of_an_option_is_rejected_and_changes_nothing(name: str) -> None:
-    """The error names the option and the job, at creation and later; the old value stays."""
+    """A wrong value raises an error with the names of option and job, at creation and later; the old value stays."""
     scheduler = Scheduler(label="s")
     before, wrong = getattr(scheduler, name), object()
     with pytest.raises((TypeError, ValueError), match=f"{name}.* of 's'"):
@@ -301,15 +301,15 @@ def test_a_wrong_value_of_an_option_is_rejected_and_changes_nothing(name: str) -
 @pytest.mark.parametrize(
     ("options", "name", "value", "message"),
     [
-        ({}, "on_timeout", "move_on", "there is no timeout"),
-        ({"timeout": 2, "on_timeout": "restart"}, "timeout", None, "there is no timeout"),
-        ({"timeout": 2}, "restarts", 3, "nothing is restarted"),
+        ({}, "on_timeout", "move_on", "it has no timeout"),
+        ({"timeout": 2, "on_timeout": "restart"}, "timeout", None, "it has no timeout"),
+        ({"timeout": 2}, "restarts", 3, "it has no effect"),
     ],
 )
 def test_options_that_contradict_each_other_are_rejected(
     options: dict[str, Any], name: str, value: Any, message: str
 ) -> None:
-    """The rejection comes at creation, and when an option is set; then the old value stays."""
+    """Options that contradict each other raise at creation, and when one is set; then the old value stays."""
     scheduler = Scheduler(label="s", **options)
     before = getattr(scheduler, name)
     with pytest.raises(ValueError, match=message):
@@ -321,7 +321,7 @@ def test_options_that_contradict_each_other_are_rejected(
 
 
 def test_forever_of_a_service_cannot_be_set_to_false() -> None:
-    """A service that is not forever would keep its run from ending."""
+    """A service cannot have `forever=False`, because it would keep its run from ending."""
 
     async def serve(*, task_status: Any) -> None: ...
 
@@ -332,7 +332,7 @@ def test_forever_of_a_service_cannot_be_set_to_false() -> None:
 
 
 def test_the_retry_of_a_command_with_callbacks_may_be_set() -> None:
-    """The callbacks are called after the last attempt, as with a retry that was given at creation."""
+    """The `retry` of a command with callbacks may be set, and a wrong value does not replace the old one."""
     job = CommandJob(["true"], on_settled=lambda _: None, label="x")
     job.retry = 2
     assert job.retry == 2
@@ -342,7 +342,7 @@ def test_the_retry_of_a_command_with_callbacks_may_be_set() -> None:
 
 
 def test_keep_jobs_takes_effect_in_the_next_block(virtual: Virtual) -> None:
-    """Jobs that are added during a run are never part of a later one, so they are dropped."""
+    """With `keep_jobs=False`, set before a block, jobs that are added in the block are dropped once they settle."""
     scheduler = Scheduler()
     scheduler.keep_jobs = False
 
@@ -374,14 +374,14 @@ def declared_types(kinds: list[type[AbstractJob[Any]]]) -> dict[str, str]:
     ("spelt", "kinds"), [(JobOptions, [AbstractJob]), (SchedulerOptions, [AbstractJob, *Scheduler.__mro__[1::-1]])]
 )
 def test_typed_dicts_of_options_have_the_declared_types(spelt: Any, kinds: list[type[AbstractJob[Any]]]) -> None:
-    """Type checkers take the types of the arguments from a `TypedDict`, and those of the attributes from the class."""
+    """The TypedDicts of options, from which type checkers take arguments, have the types that classes declare."""
     plain = {name: text.replace("_pool.", "") for name, text in declared_types(kinds).items()}
     assert spelt_types(spelt) == plain
 
 
 @pytest.mark.parametrize("kind", [AbstractJob, Scheduler])
 def test_the_signature_shows_each_option_with_its_default(kind: type[AbstractJob[Any]]) -> None:
-    """`help()` shows the options, and a job made without arguments has the defaults."""
+    """The signature that `help()` shows has each option with the default that a job made without arguments has."""
     shown = {
         name: one.default for name, one in inspect.signature(kind).parameters.items() if one.kind is one.KEYWORD_ONLY
     }
@@ -393,7 +393,7 @@ def test_the_signature_shows_each_option_with_its_default(kind: type[AbstractJob
 
 
 def test_a_subclass_with_its_own_init_has_its_signature() -> None:
-    """A subclass takes the arguments of its `__init__`."""
+    """The signature of a subclass with its own `__init__` has the arguments of that `__init__`."""
 
     class Own(AbstractJob[None]):
         def __init__(self, size: int) -> None:
@@ -404,7 +404,7 @@ def test_a_subclass_with_its_own_init_has_its_signature() -> None:
 
 @pytest.mark.parametrize("kind", [AbstractJob, Scheduler])
 def test_each_option_has_its_docstring(kind: type[AbstractJob[Any]]) -> None:
-    """The docstring is the entry under Args of its class; that of an option that may change in a run says so."""
+    """Each option has a docstring, which says so if the option may be set during a run."""
     for name, option in kind._declared_options.items():
         text = vars(option).get("__doc__")  # not that of its class
         assert text, name
@@ -413,7 +413,7 @@ def test_each_option_has_its_docstring(kind: type[AbstractJob[Any]]) -> None:
 
 
 def test_options_of_a_job_that_is_in_no_run_may_be_set_by_a_job() -> None:
-    """A job may prepare another scenario: only jobs of a run are rejected."""
+    """A job may set options of jobs that are in no run, for example to prepare another scenario."""
     other = Job(nap, 1)
 
     async def prepare() -> None:

@@ -41,19 +41,19 @@ def mixed(virtual: Virtual) -> dict[str, Any]:
 
 
 def test_results_are_those_of_the_jobs_that_succeeded(mixed: dict[str, Any]) -> None:
-    """Nested jobs are included, schedulers are not, and nothing is raised after a timeout."""
+    """`results()` includes nested jobs that succeeded, but no schedulers, and raises nothing after a timeout."""
     assert mixed["all"].results() == {mixed["fine"]: 1, mixed["deep"]: 2, mixed["service"]: "address"}
 
 
 def test_failures_are_the_exceptions_that_jobs_raised(mixed: dict[str, Any]) -> None:
-    """Only the job that raised has failed: neither the blocked nor the cancelled one has."""
+    """`failures()` has the job that raised, but neither the BLOCKED nor the cancelled ones."""
     ((job, error),) = mixed["all"].failures().items()
     assert job is mixed["wrong"]
     assert error is job.raised_exception()
 
 
 def test_results_and_failures_are_empty_before_the_first_run() -> None:
-    """No job has a result or a failure yet."""
+    """Before the first run, `results()` and `failures()` are empty."""
     scheduler = Scheduler(Job(give, 1))
     assert scheduler.results() == scheduler.failures() == {}
 
@@ -67,13 +67,13 @@ def test_result_with_a_default_never_raises(mixed: dict[str, Any]) -> None:
 
 
 def test_is_succeeded_is_true_of_one_state_only(mixed: dict[str, Any]) -> None:
-    """`is_succeeded()` is true of SUCCEEDED alone."""
+    """`is_succeeded()` is True only for a job that is SUCCEEDED."""
     jobs = [job for name, job in mixed.items() if name != "all"]
     assert [job for job in jobs if job.is_succeeded()] == [job for job in jobs if job.state is JobState.SUCCEEDED]
 
 
 def test_results_leaves_out_dropped_results(virtual: Virtual) -> None:
-    """A result that was dropped because of `keep_result=False` is in no dict, and the default takes its place."""
+    """`results()` leaves out a result dropped by `keep_result=False`, and `result(default=7)` returns 7."""
     first = Job(give, 1, keep_result=False)
     second = Job(give, first)
     scheduler = Scheduler(first, second)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def test_run_of_jobs_that_succeed_returns_true(virtual: Virtual) -> None:
-    """The stop reason is COMPLETED, there is no culprit, and the run takes as long as its longest job."""
+    """A run whose jobs succeed returns True, is COMPLETED without a culprit, and takes as long as its longest job."""
     scheduler = Scheduler(Job(nap, 1), Job(nap, 3), Job(nap, 2))
     assert virtual(timed, scheduler) == (True, 3)
     assert scheduler.stop_reason is StopReason.COMPLETED
@@ -33,14 +33,14 @@ def test_run_of_jobs_that_succeed_returns_true(virtual: Virtual) -> None:
 
 
 def test_run_gives_the_same_result_as_co_run(backend: Any) -> None:
-    """`run()` starts an event loop for the scenario, on either backend."""
+    """`run()` starts an event loop for the scenario, on either backend, and returns what `co_run()` would."""
     job = Job(nap, 0, "value")
     assert Scheduler(job).run(backend=backend) is True
     assert job.result() == "value"
 
 
 def test_run_passes_backend_options_to_the_event_loop(backend: Any) -> None:
-    """`backend_options=` reach the loop: here, a virtual clock."""
+    """`run()` passes `backend_options=` to the event loop: here, a virtual clock."""
     from trioflow.testing import virtual_options
 
     job = Job(nap, 3600)
@@ -49,13 +49,13 @@ def test_run_passes_backend_options_to_the_event_loop(backend: Any) -> None:
 
 
 def test_run_of_an_empty_scheduler_returns_true(virtual: Virtual) -> None:
-    """The run ends at once, with nested empty schedulers too."""
+    """A run of an empty scheduler, or of empty schedulers inside each other, returns True at once."""
     assert virtual(timed, Scheduler()) == (True, 0)
     assert virtual(timed, Scheduler(Scheduler(), Scheduler(Scheduler()))) == (True, 0)
 
 
 def test_run_with_a_non_critical_failure_returns_true(virtual: Virtual) -> None:
-    """The jobs that require the failed one run."""
+    """After a failure that is not critical, jobs that require the failed one run, and the run returns True."""
     bad = Job(fail)
     after = Job(nap, 1, required=bad)
     scheduler = Scheduler(bad, after)
@@ -78,13 +78,13 @@ def test_failures_are_counted_in_one_warning_at_the_end(virtual: Virtual, caplog
 
 
 def test_successful_run_logs_nothing(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """The log has no record of a run without failures."""
+    """A run without failures logs nothing."""
     assert virtual(Scheduler(Job(nap)).co_run) is True
     assert not caplog.records
 
 
 def test_run_with_a_critical_failure_returns_false_and_cancels_at_once(virtual: Virtual) -> None:
-    """Running jobs are cancelled, jobs that were not reached stay IDLE, and the failed job is the culprit."""
+    """A critical failure cancels running jobs at once, leaves others IDLE, and makes the failed job the culprit."""
     bad = Job(fail, 1, critical=True)
     running, waiting = Job(nap, 5), Job(nap)
     after = Job(nap, required=bad)
@@ -97,7 +97,7 @@ def test_run_with_a_critical_failure_returns_false_and_cancels_at_once(virtual: 
 
 
 def test_run_that_times_out_returns_false(virtual: Virtual) -> None:
-    """A scheduler's timeout cancels everything: False, TIMEOUT, timed_out, no culprit."""
+    """A run that times out cancels its jobs, and returns False, with the stop reason TIMEOUT and no culprit."""
     scheduler = Scheduler(Job(nap, 1), Job(nap, 5), timeout=2)
     assert virtual(timed, scheduler) == (False, 2)
     assert states(scheduler) == [SUCCEEDED, CANCELLED]
@@ -107,7 +107,7 @@ def test_run_that_times_out_returns_false(virtual: Virtual) -> None:
 
 
 def test_stop_reason_is_none_before_the_first_run() -> None:
-    """Before the first run there is neither a reason nor a culprit."""
+    """Before the first run, a scheduler has no stop reason and no culprit."""
     scheduler = Scheduler(Job(nap))
     assert scheduler.stop_reason is None
     assert scheduler.culprit is None
@@ -115,7 +115,7 @@ def test_stop_reason_is_none_before_the_first_run() -> None:
 
 
 def test_first_stop_reason_wins(virtual: Virtual) -> None:
-    """A failure while the run unwinds from another reason does not change it."""
+    """A critical failure while the run unwinds after a timeout does not change the stop reason."""
 
     async def fail_when_cancelled() -> None:
         try:
@@ -132,7 +132,7 @@ def test_first_stop_reason_wins(virtual: Virtual) -> None:
 
 
 def test_first_of_two_critical_failures_is_the_culprit(virtual: Virtual) -> None:
-    """The second job is cancelled before it can fail."""
+    """The first of two critical failures is the culprit, and cancels the second job before it can fail."""
     first, second = Job(fail, 1, critical=True), Job(fail, 2, critical=True)
     scheduler = Scheduler(second, first)
     assert virtual(timed, scheduler) == (False, 1)
@@ -142,7 +142,7 @@ def test_first_of_two_critical_failures_is_the_culprit(virtual: Virtual) -> None
 
 @pytest.mark.parametrize("ends", ["timeout", "outside"])
 def test_a_stop_makes_no_job_ready(virtual: Virtual, ends: str) -> None:
-    """Successors of a job that the stop cancels stay IDLE, in whatever order tasks notice the cancellation."""
+    """When a run stops, successors of cancelled jobs stay IDLE, in whatever order tasks notice the cancellation."""
     jobs = [Job(nap, 9) for _ in range(8)]
     after = [Job(nap, required=job) for job in jobs]
     scheduler = Scheduler(jobs, after)
@@ -182,7 +182,7 @@ def test_critical_jobs_makes_members_critical(virtual: Virtual) -> None:
 
 
 def test_critical_reaches_through_nested_schedulers(virtual: Virtual) -> None:
-    """A job deep inside inherits, and its failure stops each scheduler that is critical itself, up to the top."""
+    """A failure deep inside stops each scheduler that inherits `critical_jobs` from the outermost one."""
     bad = Job(fail, 1)
     inner = Scheduler(bad, Job(nap, 5))
     middle = Scheduler(inner, Job(nap, 5))
@@ -194,7 +194,7 @@ def test_critical_reaches_through_nested_schedulers(virtual: Virtual) -> None:
 
 
 def test_nested_critical_failure_need_not_be_critical_outside(virtual: Virtual) -> None:
-    """A nested scheduler that stopped on a critical failure FAILED, and counts by its own effective value."""
+    """A nested scheduler that a critical failure has stopped FAILED, but need not be critical for the enclosing one."""
     bad = Job(fail, 1, critical=True)
     inner = Scheduler(bad, Job(nap, 5), critical=False)
     after = Job(nap, 1, required=inner)
@@ -218,7 +218,7 @@ def test_nested_scheduler_with_failures_inside_succeeds(virtual: Virtual) -> Non
 
 
 def test_running_again_resets_every_job(virtual: Virtual) -> None:
-    """A second run gives the same result, however the first one ended."""
+    """A second run starts with every job reset, however the first run ended."""
     calls: list[int] = []
 
     async def flaky() -> int:
@@ -242,7 +242,7 @@ def test_running_again_resets_every_job(virtual: Virtual) -> None:
 
 
 def test_running_again_resets_jobs_that_are_not_reached(virtual: Virtual) -> None:
-    """Jobs of the last run that this one does not reach are IDLE again, at any depth."""
+    """Jobs of the first run that the second one does not reach are IDLE again, at any depth."""
     switch = [False]
 
     async def sometimes() -> None:
@@ -265,7 +265,7 @@ def test_running_again_resets_jobs_that_are_not_reached(virtual: Virtual) -> Non
 
 
 def test_run_options_apply_to_one_run_only(virtual: Virtual) -> None:
-    """`timeout=` and `jobs_window=` of a run do not change the scheduler's own; None lifts them for one run."""
+    """`timeout=` and `jobs_window=` of `run()` apply to one run; None lifts the scheduler's own limit for one run."""
     scheduler = Scheduler(Job(nap, 1), Job(nap, 1), timeout=5, jobs_window=1)
     assert virtual(functools.partial(timed, scheduler, timeout=0.5)) == (False, 0.5)
     assert virtual(functools.partial(timed, scheduler, jobs_window=2)) == (True, 1)
@@ -275,7 +275,7 @@ def test_run_options_apply_to_one_run_only(virtual: Virtual) -> None:
 
 
 def test_scheduler_may_be_changed_between_runs(virtual: Virtual) -> None:
-    """After a run the scheduler is idle: jobs may be added and removed, and it runs again."""
+    """Between runs, jobs may be added to a scheduler and removed from it."""
     a, b = Job(nap, 1), Job(nap, 1)
     scheduler = Scheduler(Sequence(a, b))
     assert virtual(timed, scheduler) == (True, 2)
@@ -287,7 +287,7 @@ def test_scheduler_may_be_changed_between_runs(virtual: Virtual) -> None:
 
 
 def test_scheduler_can_run_on_both_backends_in_turn() -> None:
-    """The same scenario runs on trio, then on asyncio."""
+    """The same scenario can run on trio, then on asyncio, then on trio again."""
     job = Job(nap, 0, 1)
     scheduler = Scheduler(job, Scheduler(Job(nap, 0)), jobs_window=1)
     assert scheduler.run(backend="trio") is True
@@ -297,7 +297,7 @@ def test_scheduler_can_run_on_both_backends_in_turn() -> None:
 
 @pytest.mark.parametrize("shape", ["wide", "chain", "fan"])
 def test_thousands_of_jobs_settle_in_each_of_two_runs(virtual: Virtual, shape: str) -> None:
-    """The graph may have any shape."""
+    """Thousands of jobs settle in each of two runs, whether their graph is wide, a chain or a fan."""
     jobs = [Job(nap, 0, number) for number in range(3000)]
     match shape:
         case "chain":
@@ -316,13 +316,13 @@ def test_thousands_of_jobs_settle_in_each_of_two_runs(virtual: Virtual, shape: s
     "make", [lambda: Scheduler(label="home"), lambda: Job(nap, label="home")], ids=["scheduler", "job"]
 )
 def test_repr_shows_label_and_state(make: Callable[[], Any]) -> None:
-    """A repr shows kind, label and state."""
+    """The repr of a job or of a scheduler shows its label and state."""
     assert "home" in repr(make())
     assert "idle" in repr(make())
 
 
 def test_repr_after_a_run_shows_the_outcome(virtual: Virtual) -> None:
-    """The reprs of the scheduler and of its jobs show it."""
+    """After a run, the reprs of the scheduler and of its jobs show the outcome."""
     job = Job(fail, critical=True)
     scheduler = Scheduler(job)
     virtual(scheduler.co_run)

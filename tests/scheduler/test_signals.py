@@ -34,7 +34,7 @@ ENDING = ["unwinds", "begins", "shut down"]
 
 
 def test_ctrl_c_ends_the_run_cleanly(backend: str) -> None:
-    """Ctrl-C at run(): jobs unwind, co_shutdown is done, and KeyboardInterrupt leaves run() bare."""
+    """At Ctrl-C, jobs unwind, `co_shutdown` is completed, and a bare KeyboardInterrupt leaves `run()`."""
     code = f"scheduler = Scheduler(Actor()); watched(lambda: scheduler.run(backend={backend!r}))"
     assert child(code, ("runs", signal.SIGINT)) == ["runs", *ENDING, "raised KeyboardInterrupt StopReason.INTERRUPTED"]
 
@@ -69,14 +69,14 @@ def script(backend: str, end: str) -> tuple[list[str], int]:
 
 
 def test_uncaught_ctrl_c_is_printed_in_one_line(backend: str) -> None:
-    """There is no traceback through engine and loop; and the script ends by SIGINT, as shells expect."""
+    """An uncaught Ctrl-C prints one line, not a traceback, and the script ends by SIGINT, as shells expect."""
     lines, code = script(backend, "main()")
     assert lines == ["at work", "KeyboardInterrupt: Ctrl-C ended the run of 'sweep' cleanly", ""]
     assert code == -signal.SIGINT
 
 
 def test_traceback_of_ctrl_c_has_no_frames_of_the_engine(backend: str) -> None:
-    """A script that prints its own tracebacks, and keeps its own `sys.excepthook`, sees only its own frames."""
+    """A script with its own `sys.excepthook` sees only its own frames in the traceback of Ctrl-C."""
     end = """
 import traceback
 sys.excepthook = lambda kind, error, trace: print(*(frame.name for frame in traceback.extract_tb(trace)))
@@ -86,7 +86,7 @@ main()
 
 
 def test_exception_after_ctrl_c_has_its_traceback(backend: str) -> None:
-    """Only the interruption itself is one line; Python prints another exception of the script as usual."""
+    """An exception that a script raises after Ctrl-C is printed with its traceback, as usual."""
     end = """
 try:
     main()
@@ -100,7 +100,7 @@ except KeyboardInterrupt as error:
 
 
 def test_second_ctrl_c_does_not_interrupt_the_shutdown(backend: str) -> None:
-    """The second Ctrl-C comes during co_shutdown, which still completes."""
+    """A second Ctrl-C that comes during `co_shutdown` does not interrupt it."""
     code = f"expected = 2; scheduler = Scheduler(Actor()); watched(lambda: scheduler.run(backend={backend!r}))"
     lines = child(code, ("runs", signal.SIGINT), ("begins", signal.SIGINT))
     assert lines == ["runs", *ENDING, "raised KeyboardInterrupt StopReason.INTERRUPTED"]
@@ -108,13 +108,13 @@ def test_second_ctrl_c_does_not_interrupt_the_shutdown(backend: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_handled_signals_end_the_run_cleanly(backend: str, number: signal.Signals) -> None:
-    """With handle_signals=True, SIGTERM and SIGHUP end the run cleanly, INTERRUPTED, and it returns False."""
+    """With `handle_signals=True`, SIGTERM and SIGHUP end the run cleanly, and `run()` returns False."""
     code = f"scheduler = Scheduler(Actor()); watched(lambda: scheduler.run(backend={backend!r}, handle_signals=True))"
     assert child(code, ("runs", number)) == ["runs", *ENDING, "returned False StopReason.INTERRUPTED"]
 
 
 def test_log_has_a_record_when_a_signal_ends_the_run(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """The log explains why the run returned False, as it does after a timeout."""
+    """When a signal ends the run, the log explains why `run()` returned False."""
 
     async def terminate() -> None:
         signal.raise_signal(signal.SIGTERM)
@@ -128,7 +128,7 @@ def test_log_has_a_record_when_a_signal_ends_the_run(backend: Any, caplog: pytes
 
 
 def test_second_ctrl_c_is_raised_in_a_job_that_blocks_the_loop(backend: str) -> None:
-    """The run still ends cleanly."""
+    """A second Ctrl-C is raised in a job that blocks the event loop, and the run still ends cleanly."""
     code = f"""
 async def block():
     say("blocks")
@@ -218,13 +218,13 @@ def test_two_ctrl_c_within_a_turn_end_the_run_cleanly(backend: str) -> None:
 
 @pytest.mark.soak
 def test_two_ctrl_c_within_a_turn_end_thousands_of_runs_cleanly(backend: str) -> None:
-    """Two Ctrl-C are sent at different moments of 4,000 runs."""
+    """Two Ctrl-C at once end each of 4,000 runs cleanly, at whatever moment they come."""
     for first in range(1000, 5000, 250):
         assert twice(backend, first, 250) == []
 
 
 def test_ctrl_c_under_co_run_ends_the_run_cleanly(backend: str) -> None:
-    """The library that owns the loop gets Ctrl-C."""
+    """Under `co_run()`, where the library that owns the loop gets Ctrl-C, the run also ends cleanly."""
     run = "trio.run(scheduler.co_run)" if backend == "trio" else "asyncio.run(scheduler.co_run())"
     code = f"import trio, asyncio\nscheduler = Scheduler(Actor()); watched(lambda: {run})"
     lines = child(code, ("runs", signal.SIGINT))
@@ -233,7 +233,7 @@ def test_ctrl_c_under_co_run_ends_the_run_cleanly(backend: str) -> None:
 
 
 def test_ctrl_c_while_a_scenario_is_prepared_is_not_lost(backend: str) -> None:
-    """Ctrl-C while a large scenario is being checked keeps it from starting, and is raised."""
+    """A Ctrl-C while a large scenario is being checked is raised, and no job starts."""
     code = f"""
 class Slow(AbstractJob):
     def _is_one_shot(self):
@@ -262,7 +262,7 @@ def sent(*numbers: signal.Signals) -> Callable[[], None]:
 
 
 def test_handle_signals_in_another_thread_raises() -> None:
-    """Python handles signals in the main thread only: elsewhere handle_signals=True is a ValueError that says so."""
+    """Python handles signals in the main thread only, so `handle_signals=True` raises a ValueError elsewhere."""
     errors: list[BaseException] = []
 
     def run() -> None:
@@ -280,7 +280,7 @@ def test_handle_signals_in_another_thread_raises() -> None:
 
 
 def test_signal_handlers_are_restored_after_the_run(backend: Any) -> None:
-    """The handlers are those that were set before the run."""
+    """After a run with `handle_signals=True`, the signal handlers are those that were set before."""
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     before = [signal.getsignal(number) for number in numbers]
     Scheduler().run(backend=backend, handle_signals=True)
@@ -288,7 +288,7 @@ def test_signal_handlers_are_restored_after_the_run(backend: Any) -> None:
 
 
 def test_error_of_a_run_keeps_its_traceback(backend: Any) -> None:
-    """Only an exception that a signal has raised is shown in one line."""
+    """The error of a run that no signal has ended keeps its whole traceback."""
     with pytest.raises(ExceptionGroup) as raised:
         Scheduler(Job(fail, 0)).run(backend=backend, check=True)
     assert not hasattr(raised.value, "_trioflow_run")
@@ -298,7 +298,7 @@ def test_error_of_a_run_keeps_its_traceback(backend: Any) -> None:
 def test_excepthook_shows_an_interruption_by_a_signal_in_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without stderr it shows nothing; it shows every other exception as usual."""
+    """The excepthook shows an interruption by a signal in one line, or not at all without stderr."""
     interruption, other = KeyboardInterrupt(), KeyboardInterrupt("other")
     interruption._trioflow_run = "mine"  # type: ignore[attr-defined]
     for error in (interruption, other):
@@ -316,7 +316,7 @@ def test_excepthook_shows_an_interruption_by_a_signal_in_one_line(
 def test_run_inside_a_loop_works_only_in_cells_of_notebooks(
     backend: Any, shell: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a cell the run takes place in another thread; elsewhere such a call is rejected."""
+    """`run()` inside a running loop uses another thread in a cell of a notebook, and is rejected elsewhere."""
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
 
     async def main() -> bool:
@@ -332,7 +332,7 @@ def test_run_inside_a_loop_works_only_in_cells_of_notebooks(
 
 
 def test_ctrl_c_in_a_notebook_cell_is_passed_to_the_thread_of_the_run() -> None:
-    """The main thread continues to wait for that thread."""
+    """Ctrl-C in a notebook cell is passed to the thread of the run, for which the main thread keeps waiting."""
     told: list[type[BaseException]] = []
     is_told = threading.Event()
 
@@ -356,7 +356,7 @@ def test_ctrl_c_in_a_notebook_cell_is_passed_to_the_thread_of_the_run() -> None:
 
 
 def test_ctrl_c_before_the_loop_has_started_is_not_lost(backend: str) -> None:
-    """A Ctrl-C that comes before the loop starts is handled as soon as it does."""
+    """A Ctrl-C that comes before the event loop starts is handled as soon as the loop runs."""
     chosen = _backend.get_backend(backend)
     taken: list[BaseException | None] = []
 
@@ -411,7 +411,7 @@ def test_sigterm_after_the_loop_has_ended_is_not_lost() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_ignored_signals_stay_ignored(backend: Any, number: signal.Signals) -> None:
-    """Once the SIGHUP of a logout ended a program started by nohup, and its commands."""
+    """A run leaves ignored signals ignored; once the SIGHUP of a logout ended a program that was started by nohup."""
     seen: list[Any] = []
 
     async def hang_up() -> None:
@@ -463,8 +463,8 @@ def ctrl_c_twice() -> str:
 
 
 @pytest.mark.usefixtures("at_once")
-def test_second_ctrl_c_is_raised_in_the_code_of_a_job_alone(backend: Any) -> None:
-    """A job that blocks gets it, also through a decorator for retries; a hook, which the engine calls, does not."""
+def test_second_ctrl_c_is_raised_only_in_the_code_of_a_job(backend: Any) -> None:
+    """A second Ctrl-C is raised in the code of a job that blocks, but not in a hook, which the engine calls."""
     seen: list[tuple[str, str]] = []
 
     async def body(where: str) -> None:
@@ -485,7 +485,7 @@ def test_second_ctrl_c_is_raised_in_the_code_of_a_job_alone(backend: Any) -> Non
 
 
 def test_second_ctrl_c_soon_after_the_first_is_not_raised(backend: Any) -> None:
-    """People press it twice in a hurry: only a loop that stands still for a quarter of a second is blocked."""
+    """A second Ctrl-C, pressed in a hurry, is not raised unless the loop has stood still for a quarter of a second."""
     seen: list[str] = []
 
     async def body() -> None:
@@ -498,7 +498,7 @@ def test_second_ctrl_c_soon_after_the_first_is_not_raised(backend: Any) -> None:
 
 @pytest.mark.usefixtures("at_once")
 def test_no_ctrl_c_interrupts_a_shutdown_that_blocks(backend: Any) -> None:
-    """Once the third Ctrl-C was raised in a `co_shutdown` that blocks the loop."""
+    """No Ctrl-C is raised in a `co_shutdown` that blocks the event loop; once the third one was."""
     seen: list[str] = []
 
     class Slow(AbstractJob[None]):
@@ -515,7 +515,7 @@ def test_no_ctrl_c_interrupts_a_shutdown_that_blocks(backend: Any) -> None:
 
 
 def test_function_given_as_handle_signals_is_called_at_each_signal(backend: Any) -> None:
-    """The function gets the number of each signal.
+    """A function given as `handle_signals=` is called with the number of each signal.
 
     If it returns None, the run ends cleanly; otherwise its return value is called.
     """
@@ -545,7 +545,7 @@ def test_function_given_as_handle_signals_is_called_at_each_signal(backend: Any)
 
 
 def test_exception_of_the_handle_signals_function_ends_the_run_cleanly(backend: Any) -> None:
-    """Signals come at any point, so the exception is not raised there: it leaves `run()` at the end."""
+    """An exception of the `handle_signals=` function does not interrupt other code, but leaves `run()` at the end."""
     job = Job(anyio.sleep, 60)
 
     async def send() -> None:
@@ -559,10 +559,10 @@ def test_exception_of_the_handle_signals_function_ends_the_run_cleanly(backend: 
     assert job.state is JobState.CANCELLED
 
 
-def test_exception_of_the_call_returned_by_handle_signals_is_logged(
+def test_exception_of_the_function_returned_by_handle_signals_is_logged(
     backend: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The exception is logged, and the run goes on."""
+    """If the function returned by that of `handle_signals=` raises, the exception is logged, and the run goes on."""
 
     async def send() -> None:
         signal.raise_signal(signal.SIGTERM)
@@ -577,7 +577,7 @@ def test_exception_of_the_call_returned_by_handle_signals_is_logged(
 
 
 def test_handle_signals_accepts_only_a_flag_or_a_function() -> None:
-    """Any other value is rejected before the run."""
+    """A `handle_signals=` that is neither a bool nor a function is rejected before the run."""
     with pytest.raises(TypeError, match="handle_signals='yes' of 'night': give True, False, or a function"):
         Scheduler(label="night").run(handle_signals="yes")  # type: ignore[arg-type]
 
@@ -610,7 +610,7 @@ def test_ctrl_c_during_the_checks_is_not_lost(backend: Any, number: int, wrong: 
 
 
 def test_run_does_not_replace_a_sigint_handler_of_the_program(backend: Any) -> None:
-    """The program's handler gets the signal, and the run goes on."""
+    """A SIGINT handler that the program has set gets the signal during a run, and the run goes on."""
     seen: list[int] = []
 
     async def send() -> None:

@@ -28,7 +28,7 @@ async def seconds(scheduler: Scheduler) -> float:
 
 
 def test_a_second_run_starts_the_longest_chain_first(virtual: Virtual, tmp_path: Path) -> None:
-    """The first run measures the durations. Another scheduler with the same file uses them too."""
+    """A second run, or another scheduler with the same file, knows the durations and starts the longest chain first."""
     path = tmp_path / "new" / "durations.json"
     scheduler = scenario(jobs_window=2, durations=path)
     assert (virtual(seconds, scheduler), virtual(seconds, scheduler)) == (11, 8)
@@ -37,7 +37,7 @@ def test_a_second_run_starts_the_longest_chain_first(virtual: Virtual, tmp_path:
 
 
 def test_durations_may_come_from_a_trace_or_a_mapping(virtual: Virtual) -> None:
-    """Durations by label apply to jobs of nested schedulers too."""
+    """Durations may come from a trace, or a mapping by label, which applies to jobs of nested schedulers too."""
     trace = Trace()
     assert virtual(seconds, scenario(jobs_window=2, instruments=[trace])) == 11
     assert virtual(seconds, scenario(jobs_window=2, durations=trace)) == 8
@@ -46,7 +46,7 @@ def test_durations_may_come_from_a_trace_or_a_mapping(virtual: Virtual) -> None:
 
 
 def test_only_durations_of_successful_jobs_are_recorded(virtual: Virtual, tmp_path: Path) -> None:
-    """Jobs that timed out or no longer exist keep their former durations."""
+    """Only durations of jobs that succeeded are recorded; jobs that timed out or no longer exist keep theirs."""
     path = tmp_path / "durations"
     path.write_text('{"trioflow durations": 1, "seconds": {"slow": 50, "gone": 7}}')
     jobs = [Job(anyio.sleep, 9, timeout=1, label="slow"), Job(anyio.sleep, 3, label="fine")]
@@ -57,14 +57,14 @@ def test_only_durations_of_successful_jobs_are_recorded(virtual: Virtual, tmp_pa
 def test_a_truncated_durations_file_is_moved_aside(
     virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A warning reports the damage, and the run begins a new file. A simulation, which only reads, moves nothing."""
+    """A run moves a truncated durations file aside with a warning, and begins a new one; a simulation only reads."""
     path = tmp_path / "durations"
     path.write_text('{"trioflow durations": 1, "sec')
     assert simulate(Scheduler(Job(anyio.sleep, 3, expected_duration=4)), durations=path).makespan == 4
     assert path.read_text().endswith("sec")
     with caplog.at_level(logging.WARNING):
         virtual(Scheduler(Job(anyio.sleep, 3, label="a"), durations=path).co_run)
-    assert "is torn" in caplog.text
+    assert "is damaged" in caplog.text
     assert (tmp_path / "durations.torn").read_text().endswith("sec")
     assert json.loads(path.read_text())["seconds"] == {"a": 3}
 
@@ -72,17 +72,17 @@ def test_a_truncated_durations_file_is_moved_aside(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ('{"trioflow durations": 2, "seconds": {}}', "durations of version 2"),
-        ('{"trioflow durations": 2, "jobs": []}', "durations of version 2"),
-        ("# ninja log v3\n", "log of ninja of version 3"),
-        ("import anyio\n", "is not a file of durations"),
-        ('{"name": "some package"}', "is not a file of durations"),
-        ('{"trioflow durations": 1, "seconds": [3]}', "is not a file of durations"),
+        ('{"trioflow durations": 2, "seconds": {}}', "format version 2"),
+        ('{"trioflow durations": 2, "jobs": []}', "format version 2"),
+        ("# ninja log v3\n", "ninja log of version 3"),
+        ("import anyio\n", "is not a durations file"),
+        ('{"name": "some package"}', "is not a durations file"),
+        ('{"trioflow durations": 1, "seconds": [3]}', "is not a durations file"),
         ('{"trioflow durations": 1, "seconds": {"a": -1}}', "'a'"),
     ],
 )
 def test_a_file_that_has_no_valid_durations_is_rejected(tmp_path: Path, content: str, words: str) -> None:
-    """The file has another version or format, and is not changed."""
+    """A file with another version or format is rejected as durations, and is not changed."""
     path = tmp_path / "durations"
     path.write_text(content)
     with pytest.raises(ValueError, match=words):

@@ -42,7 +42,7 @@ class Loud(AbstractJob[None], Instrument):
 
 
 def test_simulate_runs_no_code_of_the_user(caplog: pytest.LogCaptureFixture) -> None:
-    """No body, shutdown, retry decorator, callback or instrument is called, and the scheduler is unchanged."""
+    """`simulate` calls no body, shutdown, retry decorator, callback or instrument, and changes no scheduler."""
 
     def decorate(function: object) -> Any:
         raise AssertionError("this must not run")
@@ -147,7 +147,7 @@ def with_clean_up(cleanup_timeout: float) -> Scheduler:
     ],
 )
 def test_a_simulation_ends_and_orders_jobs_as_the_run_does(scheduler: Callable[[], Scheduler]) -> None:
-    """Critical, BLOCKED and forever jobs, clean-up time and unknown durations have the same effect as in the run."""
+    """Critical failures, forever jobs, clean-up and unknown durations act in a simulation as in a run."""
     real = scheduler()
     found = simulate(real)
     run_virtual(real.co_run, backend="asyncio")
@@ -158,7 +158,7 @@ def test_a_simulation_ends_and_orders_jobs_as_the_run_does(scheduler: Callable[[
 
 
 def test_makespan_bound_utilisation_critical_path_and_slack_are_correct() -> None:
-    """The expected numbers are calculated by hand."""
+    """The makespan, bound, utilisation, critical path and slack of a small scenario equal those calculated by hand."""
     a, b = stand_in(1, label="a"), stand_in(2, label="b")
     c = stand_in(3, a, label="c")
     inner = Scheduler(Sequence(stand_in(2, label="x"), stand_in(2, label="y")), label="inner", required=c)
@@ -172,14 +172,14 @@ def test_makespan_bound_utilisation_critical_path_and_slack_are_correct() -> Non
 
 
 def test_a_forever_scheduler_does_not_count_in_the_lower_bound() -> None:
-    """The run does not wait for the jobs of such a scheduler, so they are not on the critical path."""
+    """Jobs of a forever scheduler, for which no run waits, count in neither the lower bound nor the critical path."""
     a = stand_in(1)
     found = simulate(Scheduler(a, Scheduler(stand_in(10), forever=True)))
     assert (found.makespan, found.lower_bound, found.critical_path) == (1, 1, (a,))
 
 
 def test_jobs_that_run_only_after_a_failure_do_not_count_in_the_lower_bound() -> None:
-    """Since no job fails in a simulation, alarms take no time, slot, or token of a limiter."""
+    """Jobs that run only after a failure take no time, slot or token in a simulation, where nothing fails."""
     a, b = stand_in(1), stand_in(2)
     alarms = Scheduler(stand_in(20), required=b, run_if="failed")
     found = simulate(Scheduler(a, b, stand_in(10, a, run_if="failed"), alarms, jobs_window=anyio.CapacityLimiter(1)))
@@ -187,7 +187,7 @@ def test_jobs_that_run_only_after_a_failure_do_not_count_in_the_lower_bound() ->
 
 
 def test_peak_results_depends_on_the_policy() -> None:
-    """A depth-first policy keeps few results in memory, and fifo all of them."""
+    """`peak_results` is small for a depth-first policy, while fifo keeps the results of all jobs."""
     scheduler = Scheduler(jobs_window=4)
     for _ in range(100):
         first = stand_in(1, keep_result=False)
@@ -204,7 +204,7 @@ def test_peak_results_depends_on_the_policy() -> None:
 
 
 def test_an_unknown_duration_is_the_median_of_the_known_ones() -> None:
-    """If no duration is known, a job takes one second. A service is ready immediately."""
+    """A job of unknown duration takes the median of the known ones, or one second; a service is ready at once."""
     assert simulate(Scheduler(stand_in())).makespan == 1
     service = Service(never)
     last = stand_in(None, service)
@@ -213,7 +213,7 @@ def test_an_unknown_duration_is_the_median_of_the_known_ones() -> None:
 
 
 def test_durations_may_be_a_mapping_a_trace_or_a_ninja_log(tmp_path: Path) -> None:
-    """Keys are paths or labels, of which paths take precedence."""
+    """The durations of `simulate` may be a mapping by path or, second, by label, a trace, or a ninja log."""
     a, b = stand_in(1, label="a"), stand_in(1, label="b")
     scheduler = Scheduler(a, Scheduler(b, label="in"))
     assert simulate(scheduler, durations={"a": 3, "b": 2, "in/b": 7}).ends[b] == 7
@@ -225,7 +225,7 @@ def test_durations_may_be_a_mapping_a_trace_or_a_ninja_log(tmp_path: Path) -> No
 
 
 def test_needs_are_granted_in_a_simulation_as_in_a_run() -> None:
-    """The simulation leaves the user's pool free."""
+    """A simulation grants needs as a run does, and leaves the user's pool free."""
     pool = Pool(cpu=3, gpu=["0", "1"])
     scheduler = Scheduler(*(stand_in(2, needs={"cpu": 2}) for _ in range(3)), stand_in(2, needs={"gpu": 1}), pool=pool)
     found = simulate(scheduler)
@@ -234,7 +234,7 @@ def test_needs_are_granted_in_a_simulation_as_in_a_run() -> None:
 
 
 def test_simulate_works_inside_a_running_loop() -> None:
-    """A program of trio or asyncio can call it like any function."""
+    """`simulate` can be called inside a running trio or asyncio loop, like any function."""
 
     async def main() -> float:
         return simulate(Scheduler(stand_in(5))).makespan
@@ -252,14 +252,14 @@ def test_simulate_works_inside_a_running_loop() -> None:
     ],
 )
 def test_invalid_options_of_simulate_are_rejected(options: Any, error: type[Exception], words: str) -> None:
-    """The error names the invalid option."""
+    """An invalid option of `simulate` raises an error that names it."""
     with pytest.raises(error, match=words):
         simulate(Scheduler(stand_in(1, label="a")), **options)
 
 
 @pytest.mark.parametrize("where", ["outermost", "nested"])
 def test_a_scheduler_that_would_never_end_is_rejected(where: str) -> None:
-    """A scheduler of forever jobs alone runs until its timeout, or that of an enclosing scheduler."""
+    """`simulate` rejects forever jobs alone, unless their scheduler or one around it has a timeout."""
     scheduler = Scheduler(stand_in(1, forever=True), Service(never), label="endless")
     if where == "nested":
         scheduler = Scheduler(scheduler, stand_in(1))
@@ -271,7 +271,7 @@ def test_a_scheduler_that_would_never_end_is_rejected(where: str) -> None:
 
 
 def test_a_forever_job_that_blocks_a_resource_for_others_is_rejected() -> None:
-    """A forever job that holds what another job needs ends only after that job, so neither ever ends."""
+    """`simulate` rejects a forever job that holds what another job needs, since neither would ever end."""
     holder, other = stand_in(1, forever=True, label="holder"), stand_in(1, label="other")
     holder.needs = other.needs = {"cpu": 1}
     scheduler = Scheduler(holder, other, pool=Pool(cpu=1), label="stuck")
@@ -283,13 +283,13 @@ def test_a_forever_job_that_blocks_a_resource_for_others_is_rejected() -> None:
 
 
 def test_an_argument_that_is_no_scheduler_is_rejected() -> None:
-    """The error shows what was given."""
+    """`simulate` rejects an argument that is not a scheduler, with an error that shows it."""
     with pytest.raises(TypeError, match=r"simulate\(5\): give a Scheduler"):
         simulate(5)  # type: ignore[arg-type]
 
 
 def test_a_cycle_of_requirements_is_rejected() -> None:
-    """A simulation makes the same checks as a run."""
+    """`simulate` rejects a cycle of requirements, as a run does."""
     a = stand_in(1)
     b = stand_in(1, a)
     a.requires(b)

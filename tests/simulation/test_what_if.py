@@ -44,7 +44,7 @@ def seconds(found: WhatIf) -> dict[tuple[int | None, str], float]:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, None])
 def test_each_point_is_the_duration_of_a_run_with_its_size_and_policy(virtual: Virtual, size: int | None) -> None:
-    """The compared run has the measured durations."""
+    """Each point of a what-if has the duration of a real run with its size and policy and the measured durations."""
     trace = run(virtual, release(), jobs_window=2)
     found = trace.what_if(sizes=[size])
     known = {span.path: span.elapsed for span in trace.spans if span.elapsed is not None}
@@ -61,7 +61,7 @@ def test_each_point_is_the_duration_of_a_run_with_its_size_and_policy(virtual: V
 
 
 def test_a_simulation_agrees_with_a_run_of_real_sleeps(backend: Any) -> None:
-    """For jobs that sleep, the simulation is within 5 % of a real run, if the machine is not busy."""
+    """For jobs that sleep, the simulation is within 5 % of the real run, unless the machine is busy."""
 
     def agrees() -> bool:
         jobs = [Job(anyio.sleep, 0.02 + 0.01 * (place % 3), label=f"{place}", needs={"card": 1}) for place in range(9)]
@@ -74,7 +74,7 @@ def test_a_simulation_agrees_with_a_run_of_real_sleeps(backend: Any) -> None:
 
 
 def test_best_is_the_smallest_size_of_the_fastest_points(virtual: Virtual) -> None:
-    """`str()` also states that more slots gain nothing, and how long the run took."""
+    """The best point is the smallest of the fastest; `str()` also states that more slots gain nothing."""
     found = run(virtual, release(), jobs_window=2).what_if()
     assert (found.best.size, found.best.policy, found.best.seconds) == (3, "critical-path", 16)
     assert found.gain == pytest.approx(1 - 16 / 29)
@@ -92,14 +92,14 @@ def test_best_is_the_smallest_size_of_the_fastest_points(virtual: Virtual) -> No
 
 
 def test_one_slot_is_enough_for_a_single_chain_of_jobs(virtual: Virtual) -> None:
-    """`str()` states that no other number of slots is faster."""
+    """For a single chain of jobs, `str()` of a what-if states that one slot is enough."""
     chain = Sequence([Job(nap, 2) for _ in range(3)])
     found = run(virtual, Scheduler(chain), jobs_window=4).what_if()
     assert "No other number of slots or policy is faster; 1 slot is enough." in str(found)
 
 
 def test_what_if_varies_the_amount_of_a_resource(virtual: Virtual) -> None:
-    """Too little for one job is rejected. The bound is the work for the resource, divided by its amount."""
+    """What-if varies the amount of a resource, rejects too little for a job, and divides the work by it as bound."""
     jobs = [Job(nap, one, label=f"train {one}", needs={"gpu": 2}) for one in (3, 4, 5, 6, 7)]
     other = Job(nap, 1, needs={"ram": "8 GiB"})
     trace = run(virtual, Scheduler(*jobs, other, pool=Pool(gpu=[0, 1, 2, 3], ram="8 GiB")))
@@ -113,7 +113,7 @@ def test_what_if_varies_the_amount_of_a_resource(virtual: Virtual) -> None:
 
 
 def test_what_if_varies_a_rate_together_with_its_burst(virtual: Virtual) -> None:
-    """The first key of the rate is varied, here the number of requests."""
+    """What-if varies the first key of a rate, here the number of requests, together with the burst."""
     jobs = [Job(nap, 1, needs={"api": 1}) for _ in range(8)]
     trace = run(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=2, per=4, burst=1))))
     found = trace.what_if("api", sizes=[2, 4])
@@ -121,7 +121,7 @@ def test_what_if_varies_a_rate_together_with_its_burst(virtual: Virtual) -> None
 
 
 def test_calls_on_a_cluster_share_its_threads(virtual: Virtual) -> None:
-    """Queueing is not work, and more slots than threads gain nothing, which `str()` explains."""
+    """In what-if, calls on a cluster share its threads: more slots than threads gain nothing, as `str()` explains."""
     thread = anyio.CapacityLimiter(2)
 
     class ClusterJob(AbstractJob[None]):
@@ -142,7 +142,7 @@ def test_calls_on_a_cluster_share_its_threads(virtual: Virtual) -> None:
 
 
 def test_what_if_simulates_nested_schedulers_services_and_failed_jobs(virtual: Virtual) -> None:
-    """A failed job takes its measured time, as does a service until it is ready; a job that never ran takes none."""
+    """In what-if, failed jobs take their measured time, services the time until ready, and jobs that never ran none."""
     service = Service(serve, 2, label="db")
     inner = Scheduler(Job(nap, 3, label="a"), Job(fail, 2, label="b"), label="inner", required=service)
     never = Job(nap, 50, label="never", run_if="failed")
@@ -162,7 +162,7 @@ def in_parts(**options: Any) -> Scheduler:
 
 
 def test_what_if_simulates_each_scheduler_with_its_own_policy(virtual: Virtual) -> None:
-    """If the policies differ, that of the run is named "own policies"."""
+    """What-if simulates each scheduler with its own policy; if these differ, it calls them "own policies"."""
     for options, name in (({}, "critical-path"), ({"policy": "fifo"}, "own policies")):
         trace = run(virtual, in_parts(jobs_window=6, **options))
         found = trace.what_if()
@@ -173,12 +173,12 @@ def test_what_if_simulates_each_scheduler_with_its_own_policy(virtual: Virtual) 
         assert "best" not in found.table()
         assert str(found).startswith(
             f"This run: 6 slots, {name}, 8 s. No other number of slots or policy is faster. "
-            "These slots are for nested schedulers alone, whose jobs have windows of their own. "
+            "These slots are only for nested schedulers, whose jobs have their own windows. "
         )
 
 
 def test_what_if_uses_the_durations_known_at_the_start_of_the_run(virtual: Virtual, tmp_path: Path) -> None:
-    """The first run has no durations, and uses fifo, although its file has them at the end."""
+    """What-if uses the durations known at the start of a run: none in the first, though its file has them later."""
     for policy, took in (("fifo", 10), ("critical-path", 8)):
         jobs = [Job(nap, n, label=f"{place}") for place, n in enumerate((2, 2, 4, 8))]
         found = run(virtual, Scheduler(*jobs, jobs_window=2, durations=tmp_path / "d.json")).what_if()
@@ -187,7 +187,7 @@ def test_what_if_uses_the_durations_known_at_the_start_of_the_run(virtual: Virtu
 
 
 def test_what_if_lowers_the_burst_of_a_slower_rate(virtual: Virtual) -> None:
-    """The burst remains large enough for each job; texts and bounds are those of the rate."""
+    """For a slower rate what-if lowers the burst, but not below what one job needs, and adapts texts and bounds."""
     jobs = [Job(nap, 1, needs={"api": 2}) for _ in range(6)]
     trace = run(virtual, Scheduler(*jobs, label="ask", pool=Pool(api=Rate(requests=4, per=1, burst=2))))
     found = trace.what_if("api")
@@ -198,7 +198,7 @@ def test_what_if_lowers_the_burst_of_a_slower_rate(virtual: Virtual) -> None:
 
 
 def test_the_bound_counts_work_for_a_resource_in_nested_schedulers(virtual: Virtual) -> None:
-    """A nested scheduler takes as long as its jobs occupy the pool, between the jobs before and after."""
+    """The bound of a what-if counts the time for which jobs in nested schedulers occupy the resource."""
     inner = Scheduler(
         *(Job(nap, 2, needs={"gpu": 1}) for _ in range(4)), label="inner", required=(first := Job(nap, 1))
     )
@@ -207,7 +207,7 @@ def test_the_bound_counts_work_for_a_resource_in_nested_schedulers(virtual: Virt
 
 
 def test_a_user_defined_policy_is_compared_with_the_named_ones(virtual: Virtual) -> None:
-    """The policy of the run is listed before the named policies."""
+    """What-if compares a user's own policy with the named ones, and lists it before them."""
 
     class Backwards(Policy):
         def key(self, job: Any, outlook: Any) -> float:
@@ -222,19 +222,19 @@ def test_a_user_defined_policy_is_compared_with_the_named_ones(virtual: Virtual)
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"resource": "disk"}, ValueError, "no pool has it; there are 'gpu'"),
+        ({"resource": "disk"}, ValueError, "no pool has it; the pools have 'gpu'"),
         ({"sizes": [0]}, ValueError, "sizes: 0 is less than 1"),
-        ({"sizes": []}, ValueError, "sizes: there are none"),
+        ({"sizes": []}, ValueError, "sizes is empty"),
         ({"sizes": [1.5]}, TypeError, "sizes: 1.5 is not a whole number"),
         ({"sizes": [True]}, TypeError, "sizes: True is not a whole number"),
-        ({"sizes": [None], "resource": "gpu"}, ValueError, "there is always a limit to 'gpu'"),
+        ({"sizes": [None], "resource": "gpu"}, ValueError, "'gpu' is always limited"),
         ({"policies": ["random"]}, ValueError, "random"),
     ],
 )
 def test_invalid_arguments_of_what_if_are_rejected(
     options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    """The error has the reason."""
+    """An invalid argument of `what_if` raises an error with the reason."""
     trace = Trace()
     Scheduler(Job(anyio.sleep, 0, needs={"gpu": 1}), pool=Pool(gpu=1)).run(instruments=[trace])
     with pytest.raises(error, match=message):
@@ -242,10 +242,10 @@ def test_invalid_arguments_of_what_if_are_rejected(
 
 
 def test_what_if_is_rejected_without_exactly_one_completed_run(virtual: Virtual) -> None:
-    """Examples are a trace without a run, one without a completed run, a run under way, and two runs."""
-    with pytest.raises(ValueError, match="no job has run to its end"):
+    """`what_if` rejects a trace without a run, without a completed run, with a run under way, or with two runs."""
+    with pytest.raises(ValueError, match="no job has completed"):
         Trace().what_if()
-    with pytest.raises(ValueError, match="no job has run to its end"):
+    with pytest.raises(ValueError, match="no job has completed"):
         run(virtual, Scheduler(Job(nap, run_if="failed"))).what_if()
     trace, errors = Trace(), list[str]()
 
@@ -257,7 +257,7 @@ def test_what_if_is_rejected_without_exactly_one_completed_run(virtual: Virtual)
             errors.append(str(error))
 
     virtual(functools.partial(Scheduler(Job(nap, 0), Job(ask), label="now").co_run, instruments=[trace]))
-    assert errors == ["what_if() while 'now' is running: ask when it has ended"]
+    assert errors == ["what_if() while 'now' is running: call it when the run has ended"]
 
     async def both() -> None:
         async with anyio.create_task_group() as group:
@@ -265,12 +265,12 @@ def test_what_if_is_rejected_without_exactly_one_completed_run(virtual: Virtual)
                 group.start_soon(functools.partial(Scheduler(Job(nap, 1)).co_run, instruments=[trace]))
 
     virtual(both)
-    with pytest.raises(ValueError, match="of 2 runs: give each run a Trace of its own"):
+    with pytest.raises(ValueError, match="of 2 runs: use a separate Trace for each run"):
         trace.what_if()
 
 
 def test_jobs_of_coroutines_and_of_open_schedulers_are_simulated(virtual: Virtual) -> None:
-    """Such jobs can run only once, and a simulation does not call them."""
+    """What-if also works for jobs that can run only once, of coroutine objects or open schedulers, without a call."""
     trace = Trace()
 
     async def both() -> None:
@@ -282,7 +282,7 @@ def test_jobs_of_coroutines_and_of_open_schedulers_are_simulated(virtual: Virtua
 
 
 def test_jobs_dropped_by_keep_jobs_false_cannot_be_simulated(virtual: Virtual) -> None:
-    """The error names the option, and advises to call `what_if()` earlier."""
+    """After jobs were dropped by `keep_jobs=False`, the error advises to call `what_if()` earlier."""
     trace = Trace()
 
     async def dropping() -> None:
@@ -290,12 +290,14 @@ def test_jobs_dropped_by_keep_jobs_false_cannot_be_simulated(virtual: Virtual) -
             scheduler.update([Job(nap, 2), Job(nap, 3)])
 
     virtual(dropping)
-    with pytest.raises(ValueError, match=r"'server', which has 0 of its 2 jobs left: ask before .* keep_jobs=False"):
+    with pytest.raises(
+        ValueError, match=r"'server', which has 0 of its 2 jobs left: call it before .* keep_jobs=False"
+    ):
         trace.what_if()
 
 
 def test_the_what_if_chart_shows_policies_bound_this_run_and_the_best(virtual: Virtual) -> None:
-    """The chart has a line for each policy; special characters in labels are escaped."""
+    """The chart of a what-if has a line for each policy, the bound, this run and the best point; labels are escaped."""
     needs = [Job(nap, 1, needs={"<b>&": 1}) for _ in range(4)]
     slots = run(virtual, Scheduler(*(Job(nap, 2 + place % 3) for place in range(6))), jobs_window=2)
     cards = run(virtual, Scheduler(*needs, pool=Pool(**{"<b>&": 1})), jobs_window=9)
@@ -315,7 +317,7 @@ def test_the_what_if_chart_shows_policies_bound_this_run_and_the_best(virtual: V
 def test_a_report_simulates_more_of_what_jobs_waited_for_longest(
     virtual: Virtual, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    """More slots or more of a resource are simulated; if no job waited, the report has no such section."""
+    """A report simulates more slots, or more of the resource, that jobs waited for longest, unless no job waited."""
     jobs = [Job(nap, 2, needs={"gpu": 1}) for _ in range(4)]
 
     trace = run(virtual, Scheduler(*jobs, pool=Pool(gpu=1, ram=5)), jobs_window=9)
@@ -325,7 +327,7 @@ def test_a_report_simulates_more_of_what_jobs_waited_for_longest(
     trace.export_as_htmlfile(tmp_path / "r.html")
     assert page in (tmp_path / "r.html").read_text(encoding="utf-8")
     monkeypatch.setattr(_sections, "MAX_JOBS_PER_RUN", 3)
-    assert "To do it, call <code>trace.what_if()</code>." in _sections.what_if_section(trace._get_record())
+    assert "To do it anyway, call <code>trace.what_if()</code>." in _sections.what_if_section(trace._get_record())
     assert (
         _sections.what_if_section(run(virtual, in_parts(jobs_window=2))._get_record()) == ""
     )  # jobs waited for windows of nested schedulers

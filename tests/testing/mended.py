@@ -12,7 +12,7 @@ World = dict[str, Any]
 
 
 def join_runs_once(world: World) -> Scheduler:
-    """A job that requires both parts is the join."""
+    """Join the parts in a job that requires both."""
     world["joins"] = []
 
     async def part(seconds: float) -> None:
@@ -26,7 +26,7 @@ def join_runs_once(world: World) -> Scheduler:
 
 
 def slot_is_given_back() -> Scheduler:
-    """The slot is held by `async with`."""
+    """Hold the slot by `async with`."""
     slots = anyio.Semaphore(1)
 
     async def work() -> None:
@@ -37,7 +37,7 @@ def slot_is_given_back() -> Scheduler:
 
 
 def wake_up_is_kept() -> Scheduler:
-    """The producer's end wakes the consumer in any case, even if it came first."""
+    """The producer's end wakes the consumer, even if it comes before the consumer waits."""
 
     async def consume() -> None:
         await anyio.sleep(0.1)
@@ -48,7 +48,7 @@ def wake_up_is_kept() -> Scheduler:
 
 
 def two_locks_in_order() -> Scheduler:
-    """Both transfers lock the accounts in the same order."""
+    """Lock the accounts in the same order in both transfers."""
     locks = {"alice": anyio.Lock(), "bob": anyio.Lock()}
 
     async def transfer(source: str, target: str, seconds: float) -> None:
@@ -64,7 +64,7 @@ def two_locks_in_order() -> Scheduler:
 
 
 def charged_once(world: World) -> Scheduler:
-    """A charge has a number, under which it is made once however often it is requested."""
+    """Give each charge a number, under which it is made once however often it is requested."""
     charges = world.setdefault("charges", [])
 
     async def charge(customer: str) -> str:
@@ -77,7 +77,7 @@ def charged_once(world: World) -> Scheduler:
 
 
 def connection_is_closed_last() -> Scheduler:
-    """A job that requires all users of the connection closes it."""
+    """Close the connection in a job that requires all its users."""
     closed: list[bool] = []
 
     async def query(seconds: float) -> None:

@@ -45,7 +45,7 @@ def plain() -> Scheduler:
 
 @pytest.mark.parametrize("scenario", SIX, ids=NAMES)
 def test_each_of_the_six_faults_is_found(scenario: Make, backend: str) -> None:
-    """A hundred runs are enough; the story has few lines, and its seed repeats exactly this run."""
+    """Each of the six faults is found within a hundred runs, with a short story whose seed repeats exactly that run."""
     check, faults = SIX[scenario]
     with pytest.raises(BrokenRun) as broken:
         explore(scenario, check=check, faults=faults, backends=[backend], runs=100, seed=1)
@@ -58,7 +58,7 @@ def test_each_of_the_six_faults_is_found(scenario: Make, backend: str) -> None:
 
 @pytest.mark.parametrize("scenario", SIX, ids=NAMES)
 def test_none_of_the_six_faults_shows_in_a_plain_run(scenario: Make, backend: str) -> None:
-    """Without injected faults, all six scenarios run as their authors meant."""
+    """Without injected faults, all six faulty scenarios run as their authors meant."""
     check, _ = SIX[scenario]
     assert explore(scenario, check=check, seed=backend).tried == {}
 
@@ -79,7 +79,7 @@ def test_a_scenario_without_its_fault_passes_ten_thousand_explored_runs(scenario
 
 
 def test_the_story_names_the_event_its_line_of_code_and_all_waiting_jobs() -> None:
-    """The story has the time, the job, the line of its code, holders of a pool, and what all other jobs wait for."""
+    """A story names the time, the job, its line of code, the holders of a pool, and what all other jobs wait for."""
 
     def scenario() -> Scheduler:
         free = anyio.Semaphore(1)
@@ -104,20 +104,20 @@ def test_the_story_names_the_event_its_line_of_code_and_all_waiting_jobs() -> No
 
 
 def test_the_story_of_a_scenario_that_always_breaks_names_no_fault(checked_states: CheckedState) -> None:
-    """The plain run breaks already, so no fault needs to be injected."""
+    """The story of a scenario that breaks in a plain run says that no fault was injected."""
 
     async def wrong() -> None:
         assert current_job().label == "right"
 
     told = story(lambda: Scheduler(Job(wrong, label="left")))
-    assert "nothing was done to this run" in told
+    assert "no fault was injected into this run" in told
     assert "an assert in 'left' fails: AssertionError" in told
     assert told.endswith("seed='trio')")
     checked_states.assertions.clear()  # it was meant to fail
 
 
 def test_an_endless_wait_is_found_although_a_forever_job_keeps_waking(backend: str) -> None:
-    """The forever job keeps time going, but does not hide the wait."""
+    """An endless wait is found even if a forever job wakes again and again, and so keeps time going."""
 
     def scenario() -> Scheduler:
         done = anyio.Event()
@@ -161,7 +161,7 @@ def test_a_timeout_of_a_scheduler_hides_no_deadlock(backend: str, nested: bool) 
 
 
 def test_a_scheduler_timeout_that_cuts_sleeping_jobs_short_is_no_finding(backend: str) -> None:
-    """A sleep as long as the timeout, or longer, or endless, stands for work that is cut short."""
+    """A scheduler's timeout that cuts sleeping jobs short is no finding, as their sleep stands for work."""
 
     def scenario() -> Scheduler:
         return Scheduler(Job(anyio.sleep, 60), Job(anyio.sleep, 1), timeout=60)
@@ -172,7 +172,7 @@ def test_a_scheduler_timeout_that_cuts_sleeping_jobs_short_is_no_finding(backend
 
 
 def test_a_job_kind_with_keeps_time_does_not_hang_before_it_begins(backend: str) -> None:
-    """The job kind chooses the point where its timeout ends it, and it hangs nowhere else."""
+    """A kind of job with `keeps_time=True` is made to hang only where it has set its own time limit."""
 
     class Patient(JobKind[None], keeps_time=True):
         async def co_run(self) -> None:
@@ -193,7 +193,7 @@ def test_the_timeout_of_a_settled_nested_scheduler_is_no_finding(backend: str) -
 
 
 def test_a_timeout_hides_no_deadlock_of_a_job_that_is_late(backend: str) -> None:
-    """If one job is late, two jobs wait for each other until the scheduler times out."""
+    """A deadlock that occurs if a job is late is found, although the scheduler's timeout ends it."""
 
     def scenario() -> Scheduler:
         locks = [anyio.Lock(), anyio.Lock()]
@@ -214,7 +214,7 @@ def test_a_timeout_hides_no_deadlock_of_a_job_that_is_late(backend: str) -> None
 
 @pytest.mark.parametrize("limited", ["job", "scope"])
 def test_a_long_wait_that_ends_is_no_finding(backend: str, limited: str) -> None:
-    """A job that polls 11,000 times, as long as a timeout or another job allows, does end."""
+    """A job that polls 11,000 times, until a timeout or another job ends the wait, is no finding."""
 
     def scenario() -> Scheduler:
         ready = anyio.Event()
@@ -248,7 +248,7 @@ def test_a_task_left_running_is_found() -> None:
 
 
 def test_a_token_that_is_not_given_back_is_found() -> None:
-    """A limiter used as window must have all its tokens after the run."""
+    """A limiter used as a window that lacks a token after the run is a finding."""
 
     def scenario() -> Scheduler:
         tokens = anyio.CapacityLimiter(2)
@@ -264,7 +264,7 @@ def test_a_token_that_is_not_given_back_is_found() -> None:
 
 
 def test_each_job_is_shut_down_once_whatever_happens() -> None:
-    """The check covers every job with a `co_shutdown`, in nested schedulers too."""
+    """In each explored run, every job with a `co_shutdown`, nested or not, is shut down once."""
     calls: list[str] = []
 
     class Connection(AbstractJob[None]):
@@ -311,7 +311,7 @@ def test_after_a_crash_jobs_in_the_journal_are_restored_and_others_run_again() -
 
 @pytest.mark.parametrize("retries", ["engine", "own"])
 def test_a_scenario_that_breaks_at_a_second_failure_is_found(backend: str, retries: str) -> None:
-    """A job fails, is retried by itself or the scheduler, and fails again at the same place."""
+    """A scenario that breaks only if a retried job, or one of a retried scheduler, fails again is found."""
 
     def scenario() -> Scheduler:
         failures.clear()
@@ -341,7 +341,7 @@ def test_a_scenario_that_breaks_at_a_second_failure_is_found(backend: str, retri
 
 
 def test_the_same_seed_repeats_an_exploration() -> None:
-    """Equal numbers give equal runs, and different ones different runs."""
+    """The same seed repeats an exploration exactly, and another one gives other runs."""
     first, second, other = (explore(plain, runs=50, seed=seed) for seed in (5, 5, 6))
     assert first == second
     assert first.tried != other.tried
@@ -351,7 +351,7 @@ def test_the_same_seed_repeats_an_exploration() -> None:
 
 
 def test_jobs_without_an_injected_fault_behave_as_in_an_ordinary_run(backend: str) -> None:
-    """Jobs without an injected fault behave as ever: labels, classes by name, results, times, attempts."""
+    """Jobs without an injected fault have the labels, classes, results, times and attempts of an ordinary run."""
 
     class Double(Job[Any]):
         async def co_run(self) -> int:
@@ -424,7 +424,7 @@ def test_faults_are_injected_into_jobs_added_during_the_run(backend: str) -> Non
 def test_each_injected_fault_has_its_effect_on_the_jobs_and_the_run(
     backend: str, change: str, states: str, reason: str
 ) -> None:
-    """The seed of a run names its faults, and each has its effect on the jobs and the run."""
+    """Each fault that a seed names has its effect on the states of the jobs and on the stop reason."""
 
     def check(scheduler: Scheduler) -> None:
         assert " ".join(job.state.name for job in scheduler) == states
@@ -436,7 +436,7 @@ def test_each_injected_fault_has_its_effect_on_the_jobs_and_the_run(
 
 
 def test_a_job_without_end_hangs_until_its_timeout(backend: str) -> None:
-    """Only jobs with a timeout, or in a scheduler with one, hang."""
+    """Exploration makes a job hang only if the job, or a scheduler around it, has a timeout."""
 
     def scenario() -> Scheduler:
         return Scheduler(Job(anyio.sleep, 1, label="limited", timeout=5), Job(anyio.sleep, 1, label="free"))
@@ -453,7 +453,7 @@ def test_a_job_without_end_hangs_until_its_timeout(backend: str) -> None:
 
 
 def test_a_service_lives_as_long_as_its_clients() -> None:
-    """The shared connection stays open while jobs use it, whatever faults are injected."""
+    """A service stays open while jobs use it, whatever faults are injected."""
 
     def scenario() -> Scheduler:
         is_open = False
@@ -495,7 +495,7 @@ def test_a_cancellation_of_a_job_about_to_wait_comes_when_it_waits() -> None:
 
 
 def test_an_error_inside_trio_is_reported_with_its_seed() -> None:
-    """An error inside trio is reported with its seed."""
+    """An error that breaks down trio itself is reported as a story, with its seed."""
 
     def scenario() -> Scheduler:
         async def breaks() -> None:
@@ -540,18 +540,26 @@ def with_command() -> Scheduler:
         (lambda: explore(plain, seed=1.5), TypeError, "seed=1.5: give a whole number, or the text"),
         (lambda: explore(plain, seed="trio fail"), ValueError, "seed='trio fail': give a number, or the text after"),
         (lambda: explore(plain, seed="curio"), ValueError, "seed='curio': give a number"),
-        (lambda: explore(plain, faults=["orders"]), ValueError, "there is no 'orders'; choose from 'order', 'dur"),
+        (lambda: explore(plain, faults=["orders"]), ValueError, "unknown name 'orders'; choose from 'order', 'dur"),
         (lambda: explore(plain, seed="trio late@1:a=nan"), ValueError, "seed='trio late@1:a=nan': give a number, or"),
         (lambda: explore(plain, seed="trio late@1:a=-1"), ValueError, "seed='trio late@1:a=-1': give a number, or"),
         (lambda: explore(plain, seed="trio fail@-1:a"), ValueError, "seed='trio fail@-1:a': give a number, or"),
-        (lambda: explore(plain, seed="trio fail@1:c"), ValueError, "there is no job 'c' in the scenario, but 'a', 'b'"),
-        (lambda: explore(plain, seed="asyncio fail@3:a"), ValueError, "could not be done in this run, in which 'a' w"),
+        (
+            lambda: explore(plain, seed="trio fail@1:c"),
+            ValueError,
+            "the scenario has no job 'c'; its jobs are 'a', 'b'",
+        ),
+        (
+            lambda: explore(plain, seed="asyncio fail@3:a"),
+            ValueError,
+            "could not be applied in this run, in which 'a' w",
+        ),
         (lambda: explore(plain, seed="trio crash@1:a"), ValueError, "let it take the world, which outlives a crash"),
         (lambda: explore(plain, faults=[]), ValueError, "faults=(): choose at least one; for a plain run, give seed"),
         (lambda: explore(plain, faults="order"), TypeError, "faults='order': give a tuple of names"),
         (lambda: explore(plain, faults=["crash"]), ValueError, "let it take the world, which outlives a crash"),
         (lambda: explore(plain, backends=()), ValueError, "backends=(): choose one of 'trio' and 'asyncio'"),
-        (lambda: explore(plain, backends=["curio"]), ValueError, "there is no 'curio'"),
+        (lambda: explore(plain, backends=["curio"]), ValueError, "unknown name 'curio'"),
         (lambda: explore(plain()), TypeError, "give a function"),
         (lambda: explore(lambda a, b: plain()), TypeError, "let it take no argument, or the world"),
         (lambda: explore(plain, check=lambda: None), TypeError, "let it take the scheduler, or the scheduler and"),
@@ -561,19 +569,19 @@ def with_command() -> Scheduler:
         (lambda: explore(lambda: None), TypeError, "make_scheduler returned nothing: let it build and return a"),
         (lambda: explore(with_thread), TypeError, "'sort' is a ThreadJob, which works in real time"),
         (lambda: explore(with_command), TypeError, "'true' is a CommandJob, which works in real time"),
-        (lambda: run_virtual(in_loop), RuntimeError, "an event loop runs in this thread"),
+        (lambda: run_virtual(in_loop), RuntimeError, "starts an event loop, but one is already running"),
     ],
 )
 def test_invalid_arguments_of_explore_are_rejected(
     call: Callable[[], object], error: type[Exception], says: str
 ) -> None:
-    """The error has what was found, and what to do."""
+    """An invalid argument of `explore` raises an error that says what was found and what to do."""
     with pytest.raises(error, match=re.escape(says)):
         call()
 
 
 def test_a_thread_job_added_during_the_run_is_rejected() -> None:
-    """The error is that for a thread job of the initial scenario."""
+    """`explore` rejects a thread job that is added during the run with the same error as an initial one."""
 
     def scenario() -> Scheduler:
         async def add() -> None:
@@ -587,9 +595,7 @@ def test_a_thread_job_added_during_the_run_is_rejected() -> None:
 
 
 def test_an_exception_of_a_later_make_scheduler_call_is_reported_with_its_seed(backend: str) -> None:
-    """An exception of `make_scheduler` at a later call, such as after a crash, is reported with the run
-    and its seed.
-    """
+    """If `make_scheduler` raises at a later call, such as after a crash, the report has the run and its seed."""
 
     def scenario(world: World) -> Scheduler:
         if "begun" in world:
@@ -607,7 +613,7 @@ def test_an_exception_of_a_later_make_scheduler_call_is_reported_with_its_seed(b
 
 @pytest.mark.parametrize("in_group", [False, True])
 def test_a_job_that_waits_for_a_thread_is_rejected(backend: str, in_group: bool) -> None:
-    """The wait for a thread is no deadlock: the thread works in real time."""
+    """`explore` rejects a job that waits for a thread, which works in real time, and reports no deadlock."""
 
     def scenario() -> Scheduler:
         async def work() -> None:
@@ -625,33 +631,33 @@ def test_a_job_that_waits_for_a_thread_is_rejected(backend: str, in_group: bool)
 
 
 def test_make_scheduler_that_returns_a_used_scheduler_is_rejected() -> None:
-    """Each call must build a new scheduler."""
+    """`explore` rejects a `make_scheduler` that returns the same scheduler again instead of a new one."""
     scheduler = plain()
     with pytest.raises(ValueError, match="which has run before: build a new one at each call"):
         explore(lambda: scheduler)
 
 
 def test_the_error_of_an_invalid_scenario_is_raised_unchanged() -> None:
-    """The run's own error is raised unchanged, not as a broken run."""
+    """`explore` raises the error of an invalid scenario unchanged, not as a broken run."""
 
     def scenario() -> Scheduler:
         return Scheduler(Job(anyio.sleep, 1, needs={"gpu": 1}))
 
-    with pytest.raises(ValueError, match="which is in no pool around it"):
+    with pytest.raises(ValueError, match="which no enclosing pool has"):
         explore(scenario)
 
 
 def test_a_crash_with_a_world_that_cannot_be_copied_is_rejected() -> None:
-    """A crash copies what outlives it."""
+    """A crash copies the world, which outlives it, so `explore` rejects a world that cannot be copied."""
 
     def scenario(world: World) -> Scheduler:
         world["generator"] = (number for number in range(3))
         return plain()
 
-    with pytest.raises(TypeError, match=r"the world cannot be copied, which a crash does .*: keep plain data in it"):
+    with pytest.raises(TypeError, match=r"a crash copies the world, but it cannot be copied .*: keep plain data in it"):
         explore(scenario, seed="trio crash@1:a")
 
 
 def test_names_of_the_faults_are_the_documented_ones() -> None:
-    """Users may select faults by name; the documentation lists the names."""
+    """The names of faults, by which users may select them, are those in the documentation."""
     assert FAULTS == ("order", "durations", "timeouts", "failures", "cancellation", "ctrl-c", "crash")

@@ -28,7 +28,7 @@ def variables(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("state", JobState)
 def test_text_in_boxes_and_frames_of_a_graph_is_readable(scheme: str, state: JobState) -> None:
-    """Text has a contrast of at least 4.5, and the border of a box is visible on the page."""
+    """In a graph, text has a contrast of at least 4.5, and the border of a box is visible on the page."""
     fill, line, text, frame = getattr(_state_styles.STATE_STYLES[state], f"{scheme}_colors")
     plain = _state_styles.LIGHT_SCHEME_TEXT if scheme == "light" else _state_styles.DARK_SCHEME_TEXT
     assert contrast(text, fill) >= 4.5
@@ -38,7 +38,7 @@ def test_text_in_boxes_and_frames_of_a_graph_is_readable(scheme: str, state: Job
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_text_of_the_report_is_readable(scheme: str) -> None:
-    """The test covers the page, cards, the row under the pointer, and badges on their own background."""
+    """Text of the report is readable on the page, on cards, in the row under the pointer, and in badges."""
     light, _, dark = style("report.css").partition("@media screen and (prefers-color-scheme: dark)")
     dark, _, _ = dark.partition("@media print")
     found = variables(light) | (variables(dark) if scheme == "dark" else {})
@@ -58,7 +58,7 @@ def fills(text: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_labels_in_the_timeline_are_readable(scheme: str) -> None:
-    """Labels are readable on every bar and beside it; a failure's symbol contrasts with its bar."""
+    """In the timeline, labels are readable on every bar and beside it, and captions on the background."""
     light, _, dark = style("timeline.css").partition("@media screen and (prefers-color-scheme: dark)")
     found = fills(light) | (fills(dark) if scheme == "dark" else {})
     label = found["text"]

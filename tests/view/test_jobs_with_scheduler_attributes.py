@@ -48,7 +48,7 @@ def run_virtually(virtual: Virtual, scheduler: Scheduler, *instruments: Any) -> 
 
 
 def test_text_views_show_a_job_with_scheduler_attributes_as_a_job(virtual: Virtual, scheduler: Scheduler) -> None:
-    """The listing, debrief and `explain` show a job."""
+    """Listing, debrief and `explain` show a user's job with a scheduler's attributes as a job."""
     run_virtually(virtual, scheduler)
     assert "1    ✗    <Busy `busy`>" in scheduler.listing(details=True)
     told = io.StringIO()
@@ -60,7 +60,7 @@ def test_text_views_show_a_job_with_scheduler_attributes_as_a_job(virtual: Virtu
 
 @pytest.mark.parametrize("options", [{}, {"only": "inner/*"}, {"collapse": True}, {"bundle": True}], ids=str)
 def test_graphs_draw_a_job_with_scheduler_attributes_as_a_box(scheduler: Scheduler, options: Any) -> None:
-    """Graph, legend, Mermaid and Jupyter draw a box, not a frame."""
+    """All graphs draw a user's job with a scheduler's attributes as a box, not as a frame."""
     source = scheduler.graph(legend=True, **options).source
     assert source.count("subgraph") == (1 if "collapse" in options else 2)  # of the legend, and of the one scheduler
     assert scheduler.mermaid(**options).count("subgraph") == (0 if "collapse" in options else 1)
@@ -68,7 +68,7 @@ def test_graphs_draw_a_job_with_scheduler_attributes_as_a_box(scheduler: Schedul
 
 
 def test_monitor_counts_a_job_with_scheduler_attributes_as_a_job(virtual: Virtual, scheduler: Scheduler) -> None:
-    """The monitor counts and names the job, and its failure is the job's own."""
+    """The monitor counts a user's job with a scheduler's attributes as a job, and logs the failure of that job."""
     log = io.StringIO()
     run_virtually(virtual, scheduler, Monitor(file=log))
     assert "outer: 2 jobs" in log.getvalue()
@@ -79,7 +79,7 @@ def test_monitor_counts_a_job_with_scheduler_attributes_as_a_job(virtual: Virtua
 def test_trace_exports_show_a_job_with_scheduler_attributes_as_a_job(
     virtual: Virtual, scheduler: Scheduler, tmp_path: Path
 ) -> None:
-    """The job has one span, and its own failures in the report; every export is written."""
+    """A user's job with a scheduler's attributes has one span, and every export of the trace shows a job."""
     trace = Trace()
     run_virtually(virtual, scheduler, trace)
     assert [span.path for span in trace.spans] == ["busy", "inner", "inner/inside"]
@@ -95,5 +95,5 @@ def test_trace_exports_show_a_job_with_scheduler_attributes_as_a_job(
 
 
 def test_check_finds_no_fault_in_a_job_with_scheduler_attributes(scheduler: Scheduler) -> None:
-    """Attributes of the job with names such as `jobs` are not read as those of a scheduler."""
+    """The check of a scheduler does not mistake a job's own attributes, such as `jobs`, for those of a scheduler."""
     assert findings(scheduler) == []

@@ -65,23 +65,23 @@ def data(outputs: dict[str, Any], cell: str) -> dict[str, str]:
 
 
 def test_importing_and_defining_jobs_in_a_cell_prints_nothing(outputs: dict[str, Any]) -> None:
-    """The import does not warn, and no message mentions the running loop."""
+    """In a notebook, importing trioflow and defining jobs prints no warning and no message about the running loop."""
     assert outputs["define"] == []
 
 
 def test_run_works_in_a_cell_on_both_backends(outputs: dict[str, Any]) -> None:
-    """The kernel's event loop is running meanwhile."""
+    """`run()` works in a cell of a notebook on both backends, although the kernel's event loop is running."""
     assert data(outputs, "run")["text/plain"] == "(True, '42')"
     assert data(outputs, "run on asyncio")["text/plain"] == "True"
 
 
 def test_awaiting_co_run_in_a_cell_uses_the_loop_of_the_kernel(outputs: dict[str, Any]) -> None:
-    """No second event loop is started."""
+    """A cell of a notebook can await `co_run()`, which uses the event loop of the kernel."""
     assert data(outputs, "await")["text/plain"] == "(True, 42)"
 
 
 def test_a_scheduler_is_displayed_as_its_graph(outputs: dict[str, Any]) -> None:
-    """A cell's value is drawn with current states; a text-only frontend gets the listing."""
+    """A scheduler as the value of a cell is drawn with current states; a text-only frontend gets the listing."""
     before, after = data(outputs, "graph before"), data(outputs, "graph after")
     assert set(before) == {"text/plain", "text/html", "image/svg+xml"}
     assert sorted(texts(before["image/svg+xml"])) == ["first", "last", "nested"]
@@ -92,7 +92,7 @@ def test_a_scheduler_is_displayed_as_its_graph(outputs: dict[str, Any]) -> None:
 
 
 def test_a_job_is_displayed_with_its_requirements_and_successors(outputs: dict[str, Any]) -> None:
-    """A job without a scheduler has its repr."""
+    """A job as the value of a cell is drawn with its neighbors; a job without a scheduler is shown by its repr."""
     shown = data(outputs, "job")
     assert shown["text/plain"] == "<Job `first` succeeded>"
     assert {*texts(shown["image/svg+xml"])} > {"1 job", "first", "nested"}  # and how long they took
@@ -100,14 +100,14 @@ def test_a_job_is_displayed_with_its_requirements_and_successors(outputs: dict[s
 
 
 def test_list_prints_the_listing_in_a_cell(outputs: dict[str, Any]) -> None:
-    """The cell has the text of `list()`, with all symbols."""
+    """`list()` prints the listing, with Unicode symbols, as the output of a cell."""
     (output,) = outputs["list"]
     assert output.name == "stdout"
     assert output.text.startswith("1    ✓    <Job `first`>")
 
 
 def test_check_true_shows_the_traceback_of_a_failed_job(outputs: dict[str, Any]) -> None:
-    """The exception of `check=True` is shown whole; IPython prints groups instead of making them the cell's error."""
+    """With `check=True`, IPython prints the whole exception group, with the failed job's traceback, on stderr."""
     assert all(output.name == "stderr" for output in outputs["failure"])  # the line of the log, and the traceback
     output = outputs["failure"][-1]
     assert "Exception Group Traceback" in output.text
@@ -116,7 +116,7 @@ def test_check_true_shows_the_traceback_of_a_failed_job(outputs: dict[str, Any])
 
 
 def test_pictures_fit_the_cell(outputs: dict[str, Any]) -> None:
-    """Graph and timeline shrink in a narrow cell, and follow the page's colour scheme."""
+    """In a notebook, graph and timeline shrink in a narrow cell, and follow the page's colour scheme."""
     for shown in (data(outputs, "graph before"), Trace()._repr_mimebundle_()):
         picture = re.fullmatch(
             '<img alt="[a-z ]+" style="max-width: 100%; height: auto" src="([^"]+)">', shown["text/html"]
@@ -129,17 +129,17 @@ def test_pictures_fit_the_cell(outputs: dict[str, Any]) -> None:
 
 
 def test_the_object_that_graph_returns_is_displayed_as_a_picture(outputs: dict[str, Any]) -> None:
-    """The value of a cell may be `graph()` with options, such as a legend."""
+    """A cell whose value is `graph(legend=True)` displays the picture with its legend."""
     assert "Legend" in texts(data(outputs, "graph object")["image/svg+xml"])
 
 
 def test_the_scheduler_class_is_not_displayed_as_a_graph(outputs: dict[str, Any]) -> None:
-    """The class itself is not a scheduler."""
+    """A cell whose value is the class `Scheduler` itself shows plain text, not a graph."""
     assert set(data(outputs, "class")) == {"text/plain"}
 
 
 def test_a_scheduler_is_displayed_as_mermaid_without_dot(outputs: dict[str, Any]) -> None:
-    """JupyterLab renders the Mermaid text; the value has the listing, too."""
+    """Without `dot`, a scheduler is displayed as Mermaid text, which JupyterLab renders, and as a listing."""
     shown = data(outputs, "without dot")
     assert set(shown) == {"text/plain", "text/vnd.mermaid"}
     assert shown["text/vnd.mermaid"].startswith("flowchart TB\n")
@@ -155,14 +155,14 @@ def bundle(job: Any) -> dict[str, str]:
 
 
 def test_a_thousand_equal_jobs_are_displayed_as_one_box() -> None:
-    """A large graph bundles equal jobs, and its text is the repr of the scheduler."""
+    """A notebook draws a thousand equal jobs as one box; the text form is the scheduler's repr."""
     shown = bundle(Scheduler(AbstractJob(label=f"job {n}") for n in range(1000)))
     assert texts(shown["image/svg+xml"]) == ["job *", "× 1000"]
     assert shown["text/plain"] == "<Scheduler `Scheduler` idle, 1000 jobs>"
 
 
 def test_a_graph_of_a_thousand_different_jobs_is_not_drawn() -> None:
-    """Drawing such a graph takes minutes, so the value has text only."""
+    """A notebook shows a thousand different jobs as text only, since drawing their graph would take minutes."""
     assert set(bundle(Scheduler(AbstractJob(label=f"{n}".translate(LETTERS)) for n in range(1000)))) == {"text/plain"}
 
 
@@ -170,7 +170,7 @@ LETTERS = str.maketrans("0123456789", "abcdefghij")
 
 
 def test_a_job_is_displayed_as_mermaid_without_dot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The diagram has the neighbors of the job only."""
+    """Without `dot`, a job is displayed as a Mermaid diagram that has only the job and its neighbors."""
     monkeypatch.setenv("PATH", str(tmp_path))
     first = AbstractJob(label="first")
     Scheduler(first, AbstractJob(label="last", required=first), AbstractJob(label="other"))
@@ -181,12 +181,12 @@ def test_a_job_is_displayed_as_mermaid_without_dot(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_empty_scheduler_is_displayed_with_its_repr() -> None:
-    """A listing of no jobs would be an empty text."""
+    """An empty scheduler is displayed with its repr, because a listing of no jobs would be an empty string."""
     assert bundle(Scheduler())["text/plain"] == repr(Scheduler())
 
 
-def test_equal_neighbours_of_a_job_are_bundled() -> None:
-    """Nested schedulers among the neighbors are collapsed."""
+def test_equal_neighbors_of_a_job_are_bundled() -> None:
+    """In the picture of a job, equal neighbors are bundled, and nested schedulers are collapsed."""
     hub = AbstractJob(label="hub")
     scheduler = Scheduler(hub, [AbstractJob(label=f"job {n}", required=hub) for n in range(1000)])
     inner = Scheduler(AbstractJob(label="x"), label="inner", required=hub)
@@ -195,7 +195,7 @@ def test_equal_neighbours_of_a_job_are_bundled() -> None:
 
 
 def test_a_wide_graph_goes_from_left_to_right() -> None:
-    """Thirty parallel jobs in a row would be unreadable in a cell."""
+    """Thirty parallel jobs are drawn below each other, because a row of them would be unreadable in a cell."""
     picture = bundle(Scheduler(AbstractJob(label=f"a job {'x' * n}") for n in range(30)))["image/svg+xml"]
     size = re.search(r'width="([0-9.]+)pt" height="([0-9.]+)pt"', picture)
     assert size is not None

@@ -40,20 +40,20 @@ TABLES: dict[str, tuple[Any, set[Any]]] = {
 
 @pytest.mark.parametrize("name", TABLES)
 def test_each_table_has_every_state_and_no_other_key(name: str) -> None:
-    """The tables have all states, stop reasons or causes of waits that their views can meet."""
+    """Each table of a view has an entry for every state, stop reason or cause of a wait, and no other."""
     table, states = TABLES[name]
     assert set(table) == states
 
 
 def test_every_state_has_a_record_of_its_styles() -> None:
-    """`view/_state_styles.STATE_STYLES` has the states in their order; all views read it."""
+    """`STATE_STYLES`, which all views read, has a record for each state, in the order of `JobState`."""
     missing = ", ".join(f"JobState.{state.name}" for state in JobState if state not in _state_styles.STATE_STYLES)
     assert not missing, f"trioflow/view/_state_styles.py: STATE_STYLES has no record for {missing}"
     assert list(_state_styles.STATE_STYLES) == list(JobState)
 
 
 def test_every_state_has_a_unique_rank() -> None:
-    """Ranks are unique in precedence and among the bars; a state has a bar unless its jobs never started."""
+    """No state occurs twice in the orders of precedence and of bars; states of unstarted jobs have no bar."""
     for states in (_state_styles.STATE_PRECEDENCE, _state_styles.STATES_WITH_BARS, _state_styles.NEVER_STARTED_STATES):
         assert len(set(states)) == len(states)
     assert set(_state_styles.STATE_PRECEDENCE) == EVERY
@@ -78,7 +78,7 @@ def test_the_legend_of_the_listing_explains_every_symbol(encoding: str | None) -
 
 
 def test_every_style_name_of_a_monitor_has_a_terminal_style() -> None:
-    """Every style name that the code uses exists."""
+    """Every monitor style that a state or a badge names is in the table of terminal styles."""
     named = {
         one.monitor_style
         for one in (*_state_styles.STATE_STYLES.values(), _state_styles.CRITICAL_BADGE, _state_styles.FOREVER_BADGE)
@@ -87,7 +87,7 @@ def test_every_style_name_of_a_monitor_has_a_terminal_style() -> None:
 
 
 def test_style_sheets_have_all_states() -> None:
-    """The report colours each state in its table, the timeline each state that a bar can have."""
+    """The style sheets colour each state in the report's table, and each state that a bar of the timeline can have."""
     report, timeline = (
         (resources.files("trioflow.view.trace.report") / name).read_text(encoding="utf-8")
         for name in ("report.css", "timeline.css")
@@ -110,7 +110,7 @@ def in_state(state: JobState) -> Any:
 
 @pytest.mark.parametrize("state", JobState)
 def test_every_view_of_a_scheduler_shows_each_state_of_a_job(state: JobState) -> None:
-    """The test covers listing, debrief, both graphs, the legend, Jupyter and `explain`, for a job in any state."""
+    """Listing, graph, Mermaid text, legend, Jupyter and `explain` show a job in any state."""
     scheduler = Scheduler(in_state(state), in_state(state))
     assert "one" in scheduler.listing(details=True)
     assert _symbols.UNICODE_SYMBOLS.state_symbols[state] in scheduler.listing()
@@ -129,7 +129,7 @@ def test_every_view_of_a_scheduler_shows_each_state_of_a_job(state: JobState) ->
 
 @pytest.mark.parametrize("state", JobState)
 def test_debrief_counts_the_jobs_in_each_state(state: JobState, capsys: pytest.CaptureFixture[str]) -> None:
-    """The counts include every state."""
+    """The counts in the debrief include jobs in every state."""
     Scheduler(in_state(state)).debrief()
     assert f"1 job: 1 {state.value}\n" in capsys.readouterr().out
 
@@ -137,7 +137,7 @@ def test_debrief_counts_the_jobs_in_each_state(state: JobState, capsys: pytest.C
 @pytest.mark.parametrize("state", JobState)
 @pytest.mark.parametrize("started", [None, 1.0])
 def test_every_export_of_a_trace_shows_each_state_of_a_job(state: JobState, started: float | None) -> None:
-    """The test covers timeline, table, CSV, JSON and report, for jobs that started and jobs that did not."""
+    """Timeline, table, CSV and report show jobs in any state; JSON shows those that started."""
     failed = state is JobState.FAILED
     span = _spans.Span(
         number=0, parent=None, run=1, path="job", label="job", kind="Job", state=state, critical=False, forever=False,
@@ -159,7 +159,7 @@ def test_every_export_of_a_trace_shows_each_state_of_a_job(state: JobState, star
 
 @pytest.mark.parametrize("state", sorted(SETTLED, key=str))
 def test_a_monitor_counts_the_jobs_in_each_final_state(state: JobState) -> None:
-    """Each final state is in the counts of the head, and in those of jobs without a line."""
+    """Each final state counts in the monitor's header, and among the jobs that have no line of their own."""
     tally = _model.JobCounts(None)
     tally.add_jobs(1)
     tally.count_settled_job(state, was_running=False)

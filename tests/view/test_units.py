@@ -38,7 +38,7 @@ from trioflow.view.monitor._run_header import elapsed_text, estimate_text
     ],
 )
 def test_a_duration_has_three_significant_figures(seconds: float, text: str) -> None:
-    """Durations from a minute on have two adjacent units; rounding never gives 60 of a unit."""
+    """A duration has three significant figures; from a minute on, it has two adjacent units, and never 60 of one."""
     assert duration_text(seconds) == text
 
 
@@ -47,7 +47,7 @@ def test_a_duration_has_three_significant_figures(seconds: float, text: str) -> 
     [(9.0, "9.0 s"), (0.0995, "99.5 ms"), (9.995e-5, "100 µs"), (0.1004, "100 ms")],
 )
 def test_a_duration_in_a_column_has_a_decimal_below_a_hundred(seconds: float, text: str) -> None:
-    """The decimal stays even if it is 0."""
+    """In a column, a duration of less than a hundred of its unit has a decimal, even if that is 0."""
     assert duration_text(seconds, in_column=True) == text
 
 
@@ -67,7 +67,7 @@ def test_a_duration_in_a_column_has_a_decimal_below_a_hundred(seconds: float, te
 def test_the_longest_time_decides_the_unit_of_a_column(
     seconds: list[float | None], shown: tuple[str, list[str]]
 ) -> None:
-    """The longest time has at most four digits; rounding never gives a thousand of a unit."""
+    """The longest time in a column decides on the unit, and has at most four digits, never a rounded thousand."""
     assert durations_in_column(seconds) == shown
 
 
@@ -75,7 +75,7 @@ def test_the_longest_time_decides_the_unit_of_a_column(
     ("seconds", "said"), [(-0.1, "0 s"), (0.9, "0 s"), (9.9, "9 s"), (59.9, "59 s"), (60, "1 min"), (61, "1 min 01 s")]
 )
 def test_the_elapsed_time_of_a_run_is_in_whole_seconds(seconds: float, said: str) -> None:
-    """Elapsed times are rounded down, so that the figure changes once a second."""
+    """The elapsed time of a run is rounded down to whole seconds, so that the figure changes once a second."""
     assert elapsed_text(seconds) == said
 
 
@@ -84,7 +84,7 @@ def test_the_elapsed_time_of_a_run_is_in_whole_seconds(seconds: float, said: str
     [(0, "5 s"), (6, "10 s"), (118, "2 min"), (121, "2 min 30 s"), (601, "11 min"), (7200, "2 h")],
 )
 def test_estimates_are_rounded_up_to_coarse_steps(seconds: float, said: str) -> None:
-    """The steps are 5 seconds, then 30, then whole minutes."""
+    """Estimates are rounded up to a multiple of 5 seconds, longer ones to 30 seconds or whole minutes."""
     assert estimate_text(seconds) == said
 
 
@@ -100,12 +100,12 @@ def test_estimates_are_rounded_up_to_coarse_steps(seconds: float, said: str) -> 
     ],
 )
 def test_sizes_have_binary_units(number: int, said: str) -> None:
-    """Powers of 1024 have their IEC names, as in `needs=` and pools."""
+    """Sizes are shown in powers of 1024 with their IEC names, as in `needs=` and pools."""
     assert size_text(number) == said
 
 
 def test_a_column_is_in_minutes_when_its_longest_time_would_have_three_digits_of_seconds() -> None:
-    """Below 100 s, the unit is seconds, with as many decimals as four digits allow."""
+    """A column of times is in seconds, of at most four digits, unless its longest time is rounded to 100 s or more."""
     assert durations_in_column([99.99]) == ("s", ["99.99"])
     assert durations_in_column([100, 1]) == ("min:s", ["1:40.0", "0:01.0"])
     assert durations_in_column([99.997]) == ("min:s", ["1:40.0"])
@@ -118,15 +118,15 @@ def test_a_column_is_in_minutes_when_its_longest_time_would_have_three_digits_of
 def test_a_column_is_in_hours_when_its_longest_time_would_have_sixty_minutes(
     seconds: float, unit: str, shown: str
 ) -> None:
-    """The rounded time decides on the unit."""
+    """A column of times changes from minutes to hours if its longest time is sixty minutes after rounding."""
     assert durations_in_column([seconds]) == (unit, [shown])
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (10**400, "<a whole number of some 401 digits>"),
-        (10**40, "<a whole number of some 41 digits>"),
+        (10**400, "<a whole number of about 401 digits>"),
+        (10**40, "<a whole number of about 41 digits>"),
         (1 - 10**40, "-" + "9" * 40),
         (set(range(99)), "{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...}"),
         (frozenset(range(99)), "frozenset({0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...})"),
@@ -134,7 +134,7 @@ def test_a_column_is_in_hours_when_its_longest_time_would_have_sixty_minutes(
     ],
 )
 def test_reprs_of_huge_values_are_shortened(value: object, text: str) -> None:
-    """Converting a huge number to text takes long, and Python rejects more than some thousand digits."""
+    """Reprs of huge values are shortened: to convert a huge number to a string takes long, or even raises."""
     assert short_repr(value) == text
 
 
@@ -142,17 +142,17 @@ def test_reprs_of_huge_values_are_shortened(value: object, text: str) -> None:
     ("text", "first"),
     [
         ("one line. And more:", "one line. And more:"),
-        ("exit code 1: make. Its output ended:\nno rule", "exit code 1: make"),
+        ("exit code 1: make. Its output ended with:\nno rule", "exit code 1: make"),
         ("one. Two\nthree", "one. Two"),
     ],
 )
 def test_a_headline_omits_a_phrase_that_introduces_the_next_line(text: str, first: str) -> None:
-    """The headline of a message is its first line."""
+    """The headline of a message is its first line, without a sentence that introduces the next line."""
     assert headline(text) == first
 
 
 @pytest.mark.parametrize("text", ["much", "4 parsecs", "4 xB", ""])
 def test_an_invalid_size_raises_with_the_list_of_units(text: str) -> None:
-    """A valid size is a number and a unit."""
+    """A size that is not a number and a unit raises an error that lists the units."""
     with pytest.raises(ValueError, match=r"^mem: write a number and a unit: B, kB"):
         amount_of(text, "mem")

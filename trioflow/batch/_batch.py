@@ -450,7 +450,7 @@ class Batch:
         """
         if error.node in self._reachable_nodes:
             self._reachable_nodes.remove(error.node)
-            consequence = "" if self._reachable_nodes else "; no node is left: the commands that have not run fail"
+            consequence = "" if self._reachable_nodes else "; no nodes are left: the remaining commands fail"
             await self._printer.print_message(f"{error}{consequence}")
         if self._reachable_nodes and not self._is_stopped:
             return await self._wait_for_slot()
@@ -503,8 +503,8 @@ class Batch:
         self._is_stopped = True
         self._feeder.cancel()
         assert self.options.halt is not None
-        effect = "running commands are ended" if self.options.halt.is_immediate else "no further command is started"
-        await self._printer.print_message(f"--halt: {effect}, after: {shorten_line(command.line)}")
+        effect = "ending the running commands" if self.options.halt.is_immediate else "starting no more commands"
+        await self._printer.print_message(f"--halt: {effect} after: {shorten_line(command.line)}")
         if self.options.halt.is_immediate:
             self.scheduler.cancel()
         else:

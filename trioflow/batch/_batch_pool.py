@@ -63,9 +63,9 @@ def parse_pool(text: str) -> dict[str, Any]:
         if equals:
             name = key
             if not RESOURCE_NAME_PATTERN.fullmatch(name) or name in resources:
-                raise ValueError(f"{text!r}: write each name once, with what there is of it, as in gpu=0,1,mem=24G")
+                raise ValueError(f"{text!r}: write each name once, with its total, as in gpu=0,1,mem=24G")
         elif not name:
-            raise ValueError(f"{text!r}: write NAME=AMOUNT, or NAME=THING,THING, as in gpu=0,1,mem=24G")
+            raise ValueError(f"{text!r}: write NAME=AMOUNT, or NAME=UNIT,UNIT, as in gpu=0,1,mem=24G")
         resources.setdefault(name, []).append(value if equals else part)
     arguments: dict[str, Any] = {
         name: values[0] if len(values) == 1 else [value for value in values if value]
@@ -126,7 +126,7 @@ def make_pool(needs: Mapping[str, Amount], user_totals: Mapping[str, Any]) -> tu
         if available is None:
             raise ValueError(f"{option}: the total amount is unknown; give it with --pool {name}=...")
         if isinstance(available, list) and not isinstance(amount, int):
-            raise ValueError(f"{option}: these are things; give a whole number")
+            raise ValueError(f"{option}: the units of {name} have names; give a whole number")
         resources[name] = available
         total = len(available) if isinstance(available, list) else amount_of(available, name)  # pyright: ignore[reportUnknownArgumentType]
         command_counts.append(math.floor(total / amount))

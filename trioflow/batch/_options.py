@@ -77,28 +77,28 @@ class Options:
     def _check_output(self) -> None:
         storage_options = (("--results", self.results), ("--journal", self.journal))
         for name in [name for name, value in storage_options if self.line_buffer and value is not None]:
-            raise ValueError(f"{name} keeps outputs, and --line-buffer only passes them on: leave one of them out")
+            raise ValueError(f"{name} keeps outputs, but --line-buffer only forwards them: leave one out")
         if self.results is not None and self.results.endswith((".csv", ".tsv", ".json")):
             raise ValueError(
-                f"--results {printable(self.results)}: tables are not supported; name a file FILE.jsonl, which gets a "
-                f"line of JSON for each command, or a directory, which gets a file for each output"
+                f"--results {printable(self.results)}: tables are not supported; give FILE.jsonl, for a line of "
+                f"JSON per command, or a directory, for a file per output"
             )
 
     def _check_journal(self) -> None:
         declares_files = self.reads or self.writes
         if declares_files and self.journal is None:
-            raise ValueError("--reads and --writes need --journal, which keeps how the files were")
+            raise ValueError("--reads and --writes need --journal, which records the state of the files")
         if declares_files and self.nodes:
-            raise ValueError("--reads and --writes name files of this machine, and the commands run on nodes")
+            raise ValueError("--reads and --writes name files on this machine, but the commands run on nodes")
         if self.journal is not None and self.dry_run:
             raise ValueError(
-                f"--dry-run does not look into a journal: for what it has, call trioflow journal "
-                f"{printable(self.journal)}"
+                f"--dry-run does not read a journal: to see its contents, run `trioflow journal "
+                f"{printable(self.journal)}`"
             )
 
     def _check_resources(self) -> None:
         if self.pool and not self.needs:
-            raise ValueError("--pool needs --needs, which says what each command takes of it")
+            raise ValueError("--pool needs --needs, which gives the amounts for each command")
         local_options = (
             ("--memfree", self.memfree),
             ("--load", self.load),
@@ -108,5 +108,5 @@ class Options:
         )
         names = [name for name, value in local_options if value]
         if self.nodes and names:
-            verb = "is" if len(names) == 1 else "are"
-            raise ValueError(f"{' and '.join(names)} {verb} about this machine, and the commands run on nodes")
+            verb = "applies" if len(names) == 1 else "apply"
+            raise ValueError(f"{' and '.join(names)} {verb} to this machine, but the commands run on nodes")

@@ -94,7 +94,7 @@ def parse_nice(text: str) -> int:
     if not re.fullmatch(r"[+-]?\d+", text, re.ASCII) or not -20 <= int(text) <= 19:
         raise ValueError(f"{text!r} is not a priority: give a number from 0 to 19; root may also give -20 to -1")
     if int(text) < 0 and posix.geteuid() != 0:
-        raise ValueError(f"{text} is for root only: give a number from 0 to 19")
+        raise ValueError(f"{text} requires root: give a number from 0 to 19")
     return int(text)
 
 

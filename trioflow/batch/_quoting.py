@@ -13,7 +13,8 @@ from typing import Final
 UNSAFE_CHARACTER: Final = re.compile(r"[^+\-./0-9A-Z_a-z]")
 """Matches a character that GNU parallel quotes. A shell needs fewer quotes, but these make the job logs identical."""
 PLAIN_LINE: Final = re.compile(r"""(?:[ %+,\-./0-9:@A-Z_a-z]++|(?<=[^ ])=|'[^']*+'|"'")*+""")
-"""Matches a line without shell syntax, which a shell would only split into words."""
+"""Matches a line with no shell syntax except quotes and `=`. A shell would only split it into words and remove the
+quotes, unless it begins with an assignment; `Shell.command` rules that out, because no program has such a name."""
 POSIX_SHELLS: Final = frozenset({"ash", "bash", "busybox", "dash", "ksh", "mksh", "sh", "zsh"})
 """Shells with POSIX quoting."""
 BUILTINS: Final = frozenset(

@@ -322,7 +322,7 @@ def parse_delimiter(text: str) -> bytes:
 
     """
     if not text:
-        raise ValueError("it is empty: give a character, such as , or \\t, or several")
+        raise ValueError("it is empty: give one or more characters, such as , or \\t")
     return DELIMITER_ESCAPES.get(text, os.fsencode(text))
 
 
@@ -337,12 +337,12 @@ def parse_column_separator(text: str) -> re.Pattern[str]:
         pattern = re.compile(text)
     except re.error as error:
         raise ValueError(
-            f"{text!r} is not a regular expression: {error}; a | or . of its own is written \\| or \\."
+            f"{text!r} is not a regular expression: {error}; write a literal | or . as \\| or \\."
         ) from None
     if pattern.match(""):
-        hint = f"; the character itself is written '\\{text}'" if text == "|" else ""
+        hint = f"; write a literal | as '\\{text}'" if text == "|" else ""
         raise ValueError(
-            f"{text!r} is a regular expression that also matches the empty text: give the separator between two "
+            f"{text!r} is a regular expression that matches the empty string: give the separator between two "
             f"columns, such as ,{hint}"
         )
     return pattern

@@ -38,7 +38,7 @@ class FreeMemoryCondition:
         free = _read_meminfo("MemAvailable")
         if free is None or free >= self.min_free_bytes:
             return None
-        return f"{size_text(self.min_free_bytes)} of memory are free (--memfree); now it is {size_text(free)}"
+        return f"{size_text(self.min_free_bytes)} of memory are free (--memfree); {size_text(free)} is free now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class LoadCondition:
     def describe_wait(self) -> str | None:
         """Describe the required and the current load; return None if the load is low enough."""
         load = current_load()
-        return None if load < self.max_load else f"the load is below {self.max_load:g} (--load); now it is {load:g}"
+        return None if load < self.max_load else f"the load is below {self.max_load:g} (--load); it is {load:g}"
 
 
 def parse_size(text: str) -> int:

@@ -19,10 +19,10 @@ REPLACEMENT_STRINGS: Final = """\
   {}    the argument                {.} without its extension
   {/}   its base name               {/.} base name without extension
   {//}  its directory
-  {1}   that of the first :::       {1.} {1/} {1//} {1/.} likewise
+  {1}   argument of the first :::   {1.} {1/} {1//} {1/.} likewise
   {#}   the number of the job       {%} the number of its slot
   {name} with --header :            {name.} {name/} likewise
-  {gpu} what --needs gpu=1 has granted, such as 0 or 0,1"""
+  {gpu} the GPUs granted for --needs gpu=N, such as 0,1"""
 """The replacement strings and their meanings, for the help page of the command."""
 END_OF_FIRST_WORD_PATTERN: Final = re.compile(r"[ \t\n=]")
 """Matches the end of the first word of a command line. A "=" ends the name of a variable set for the command."""
@@ -149,7 +149,7 @@ class ReplacementStrings:
             )
         if match := PADDED_NUMBER_PATTERN.search(text):
             raise ValueError(
-                f"{match[0]}: numbers with zeros before them work in GNU parallel only; let a shell write them: "
+                f"{match[0]}: zero-padded numbers work in GNU parallel only; let a shell pad them: "
                 f"$(printf %03d {{{match[1]}}})"
             )
         placeholders = self._placeholders()

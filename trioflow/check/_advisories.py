@@ -65,13 +65,13 @@ def _explain_never_runs(
 ) -> str:
     """Return the reason why a job never runs, and the remedy; an empty string if it can run."""
     if job.run_if == "failed" and not job.required:
-        return "run_if='failed', but it requires nothing that could fail: let it require what it is to watch"
+        return "run_if='failed', but it requires nothing that could fail: let it require the jobs that it should watch"
     for member in builds_on:
         if member in never_run:
             subject = "all that it requires" if job.run_if == "succeeded" else "its inputs"
             return f"{subject} must succeed, but {_name(member)} never runs: see its finding, or drop the requirement"
     if job.run_if == "failed" and not any(member in may_fail for member in job.required):
-        return "run_if='failed', but what it requires never runs, and so never fails: see there, or require another job"
+        return "run_if='failed', but what it requires never runs: see its finding, or require another job"
     return _find_contradiction(job, never_run, may_fail) if needs_alarm else ""
 
 
@@ -88,7 +88,7 @@ def _find_contradiction(job: AnyJob, never_run: set[AnyJob], may_fail: set[AnyJo
         names = ", ".join(map(_name, watched))
         if alarm is job:
             return (
-                f"run_if='failed' asks for a failure of {names}, which must succeed for it to run: "
+                f"run_if='failed' requires a failure of {names}, which must also succeed for it to run: "
                 f"write ref(job) where an input should be the job itself"
             )
         return (
@@ -131,7 +131,7 @@ def find_suspicious_settings(scheduler: BaseScheduler) -> Iterator[tuple[AnyJob,
             yield (
                 job,
                 (
-                    f"its timeout of {job.timeout:g} s never passes: {name} ends everything after {limit[1]:g} s; "
+                    f"its timeout of {job.timeout:g} s never expires: {name} ends everything after {limit[1]:g} s; "
                     f"change one of the two"
                 ),
             )
@@ -153,8 +153,8 @@ def find_inputs_hidden_from_journal(scheduler: BaseScheduler) -> Iterator[tuple[
             yield (
                 job,
                 (
-                    f"it requires {names} and takes nothing from there: if it reads a result in another way, a journal "
-                    f"restores it although the result has changed; pass the job, or ref(job), or give version= or key="
+                    f"it requires {names} but takes no result as input: if it reads one in another way, a journal "
+                    f"restores it although that result has changed; pass the job, or ref(job), or give version= or key="
                 ),
             )
 
@@ -171,9 +171,9 @@ def _contains_job(value: Any) -> bool:
 def _check_scheduler(scheduler: BaseScheduler, is_limited: bool) -> Iterator[str]:
     jobs = tuple(scheduler)
     if not jobs:
-        yield "it has no jobs, and so does nothing: add some"
+        yield "it has no jobs, so it does nothing: add some"
     elif all(job.forever for job in jobs) and not is_limited and not _is_in_forever_job(scheduler):
-        yield "all its jobs are forever jobs, and there is no timeout: it ends only if they do; give it a timeout"
+        yield "all its jobs are forever jobs, and it has no timeout: it ends only if they do; give it a timeout"
     if scheduler.scheduler is None:
         unused = [name for name, changed in _options_of_nested_schedulers(scheduler) if changed]
         if unused:
@@ -192,7 +192,7 @@ def _options_of_nested_schedulers(scheduler: BaseScheduler) -> Iterator[tuple[st
 
 def _check_options(job: AnyJob) -> Iterator[str]:
     if job.idle_timeout is not None and job.timeout is not None and job.idle_timeout >= job.timeout:
-        yield f"its idle_timeout of {job.idle_timeout:g} s never passes: its timeout comes first; leave one out"
+        yield f"its idle_timeout of {job.idle_timeout:g} s never expires: its timeout comes first; remove one of them"
 
 
 def _check_conditions_on_schedulers(job: AnyJob, never_failing: Container[AnyJob]) -> Iterator[str]:

@@ -13,13 +13,13 @@ INTERRUPTED_CODE: Final = 130  # the code that shells report for a program ended
 
 EXIT_CODES_HELP: Final = """\b
 Exit codes:
-  0    all is fine
-  1    the run was stopped: a critical failure, its timeout, cancel(), drain();
+  0    success
+  1    the run stopped early: critical failure, timeout, cancel() or drain();
        check found something; a run took longer than --fail-above allows;
        an output could not be written
   2    the command line is wrong, the file cannot be loaded,
        or its scenario cannot run
-  3    the run went on to its end, but some jobs failed
+  3    the run completed, but some jobs failed
   130  interrupted: Ctrl-C, SIGTERM, SIGHUP
 """
 

@@ -57,8 +57,8 @@ def bind_settings(function: Callable[..., Any], settings: Iterable[str]) -> insp
     if texts_by_name:
         name, parameter_names = next(iter(texts_by_name)), list(signature.parameters)
         near = nearest_name(name, parameter_names)
-        hint = f"do you mean {near}=?" if near else f"known are: {', '.join(parameter_names) or 'none'}"
-        raise click.UsageError(f"--set {printable(name)}=: there is no such parameter; {hint}")
+        hint = f"do you mean {near}=?" if near else f"its parameters: {', '.join(parameter_names) or 'none'}"
+        raise click.UsageError(f"--set {printable(name)}=: unknown parameter; {hint}")
     bound = inspect.BoundArguments(signature, values)
     bound.apply_defaults()
     return bound
@@ -111,7 +111,7 @@ def _convert_to_type(target_type: Any, name: str, texts: list[str]) -> Any:
 def _convert_items(origin: Any, type_arguments: tuple[Any, ...], texts: list[str]) -> list[Any]:
     if origin is tuple and ... not in type_arguments:
         if len(texts) != len(type_arguments):
-            raise ValueError(f"it takes {len(type_arguments)} values, each with a --set of its own")
+            raise ValueError(f"it takes {len(type_arguments)} values; give --set once for each")
         return [_convert_text(target_type, text) for target_type, text in zip(type_arguments, texts, strict=True)]
     return [_convert_text(type_arguments[0] if type_arguments else str, text) for text in texts]
 

@@ -23,7 +23,7 @@ Example:
   trioflow check flow.py --set pages=20
 
 \b
-What is found:
+Findings:
   rejected    a run would not start
   never runs  whatever happens, the job will not run
   suspicious  allowed, but probably not what was meant
@@ -47,9 +47,9 @@ def group_findings(findings: Iterable[Finding]) -> list[list[Finding]]:
 @scenario_command
 @click.option("--journal", is_flag=True, help="Also find inputs that a journal cannot see.")
 def command(scheduler: Scheduler, journal: bool) -> int:
-    """Find errors that stop a run, jobs that can never run, and likely mistakes.
+    """Find errors that prevent a run, jobs that can never run, and likely mistakes.
 
-    Each line says what is wrong with which job, and what to do. Nothing is run. Exits with 1 if anything is found.
+    Each line names the job, the problem and the remedy. Nothing is run. The exit code is 1 if anything is found.
     """
     from ..check._findings import findings  # imported here, because --help does not need it
 

@@ -47,14 +47,14 @@ class CommandLine(NamedTuple):
 COMMANDS: Final = {
     "run": ("._run", "Run the scenario."),
     "list": ("._list", "Print the jobs as a tree."),
-    "graph": ("._graph", "Draw the jobs and what they require."),
-    "check": ("._check", "Find errors that stop a run, jobs that can never run, and likely mistakes."),
+    "graph": ("._graph", "Draw the jobs and their requirements."),
+    "check": ("._check", "Find errors that prevent a run, jobs that can never run, and likely mistakes."),
     "simulate": ("._simulate", "Print how long a run would take."),
-    "compare": ("._compare", "Print why one run took more or less time than another."),
-    "monitor": ("._monitor", "Show a run from its events."),
+    "compare": ("._compare", "Explain why one run took more or less time than another."),
+    "monitor": ("._monitor", "Show a run from its events, during the run or later."),
     "batch": (".batch._batch_command", "Run COMMAND for each ARGUMENT, several at once."),
-    "ssh": ("._ssh", "Run COMMAND on many nodes by ssh."),
-    "journal": ("._journal", "Look at a journal, or change it."),
+    "ssh": ("._ssh", "Run COMMAND or a script on many nodes by ssh."),
+    "journal": ("._journal", "Inspect or edit a journal."),
 }
 """Maps the name of each subcommand to its module, which is imported when it is called, and to a line of help."""
 
@@ -128,9 +128,9 @@ Examples:
 )
 @click.version_option(package_name="trioflow")
 def command() -> None:
-    """Run the scenario of a Python file, or look at it; or run commands, here and on other machines.
+    """Run or inspect the scenario in a Python file, or run commands, here and on other machines.
 
     FILE is a Python file. NAME is a global Scheduler in it, or a function that returns one; --set gives the function's
-    parameters. Without NAME, the file's only global Scheduler that is not nested in another is taken. If there are
-    several, the one called scenario is taken; if there are none, the function called scenario.
+    parameters. Without NAME, trioflow takes the file's only global Scheduler that is not nested in another; if there
+    are several, the one called scenario; if there are none, the function called scenario.
     """

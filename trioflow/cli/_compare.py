@@ -44,13 +44,13 @@ EXISTING_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--fail-above",
     metavar="N%",
     callback=parse_percentage,
-    help="Exit code 1 if the second run took longer by more than this.",
+    help="Exit with 1 if the second run took longer by more than this.",
 )
 def command(before: Path, after: Path, fail_above: float | None) -> int:
-    """Print why one run took more or less time than another: what changed along their critical paths.
+    """Explain why one run took more or less time than another: what changed along their critical paths.
 
-    BEFORE and AFTER are files that `trioflow run --trace FILE.json` has written. Jobs are matched by their paths. The
-    changes add up to the difference of the two runs. A job that is not on a critical path contributes nothing.
+    BEFORE and AFTER are files written by `trioflow run --trace FILE.json`. Jobs are matched by their paths. The
+    changes add up to the difference between the two runs. A job that is not on a critical path contributes nothing.
     """
     from ..view.trace.compare import _differences, _trace_reader
 
@@ -62,7 +62,9 @@ def command(before: Path, after: Path, fail_above: float | None) -> int:
         click.echo(line)
     if fail_above is not None and compared.relative_change > fail_above:
         click.echo(
-            f"Error: it took {100 * compared.relative_change:.1f} % longer; {100 * fail_above:g} % is allowed", err=True
+            f"Error: the second run took {100 * compared.relative_change:.1f} % longer; "
+            f"{100 * fail_above:g} % is allowed",
+            err=True,
         )
         return STOPPED_CODE
     return SUCCESS_CODE

@@ -8,7 +8,7 @@ from typing import Any, Final, get_args
 import click
 
 from ..abc import paths_of
-from ..view.graph._render import simplification_remark
+from ..view.graph._render import simplification_note
 from ..view.graph._style import Direction
 from . import STOPPED_CODE, SUCCESS_CODE
 from ._outputs import OutputFile, write_output
@@ -34,22 +34,22 @@ Examples:
 @click.option(
     "--bundle/--no-bundle",
     default=None,
-    help="Draw jobs that are alike as one box, or each as its own.  [default: as one from 2,000 jobs on]",
+    help="Draw jobs that are alike as one box, or each as its own.  [default: one box from 2,000 jobs up]",
 )
 @click.option(
     "--direction",
     type=click.Choice(get_args(Direction)),
     help="From top to bottom, or from left to right.  [default: LR above 40 boxes]",
 )
-@click.option("--legend", is_flag=True, help="Explain colors, shapes and lines; not in Mermaid.")
+@click.option("--legend", is_flag=True, help="Add a legend of colors, shapes and lines; not in Mermaid.")
 def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **options: Any) -> int:
-    """Draw the jobs and what they require.
+    """Draw the jobs and their requirements.
 
     Pictures need Graphviz's command dot. Nothing is run.
     """
     if output is None:
         raise click.UsageError(
-            "give -o FILE, which ends in .svg, .png, .dot or .mmd; `trioflow list` prints the jobs as text"
+            "give -o FILE, ending in .svg, .png, .dot or .mmd; `trioflow list` prints the jobs as text"
         )
     arguments = {name: value for name, value in options.items() if value not in (None, ())}
     if collapse:
@@ -66,6 +66,6 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **op
     }[suffix]
     if not write_output(lambda path: export(path, **arguments), output):
         return STOPPED_CODE
-    if folded := simplification_remark(scheduler, arguments):
+    if folded := simplification_note(scheduler, arguments):
         click.echo(f"{folded}; --no-bundle draws each job", err=True)
     return SUCCESS_CODE

@@ -81,7 +81,7 @@ def format_problems(problems: Sequence[Problem]) -> str:
     if len(lines) == 1:
         return lines[0]
     more = [f"and {len(lines) - MAX_PROBLEMS} more"] if len(lines) > MAX_PROBLEMS else []
-    return "\n  ".join([f"{len(lines)} things are wrong", *lines[:MAX_PROBLEMS], *more])
+    return "\n  ".join([f"{len(lines)} problems", *lines[:MAX_PROBLEMS], *more])
 
 
 def _format_group(group: list[Problem]) -> str:
@@ -131,12 +131,12 @@ def parse_json(data: bytes) -> tuple[Any, bool]:
         try:
             msgspec.json.decode(data)
         except msgspec.DecodeError:
-            raise BadGraph("a text in it has half of a character, by \\u with a surrogate") from None
+            raise BadGraph("a string contains an unpaired surrogate (a \\u escape)") from None
     return mapping, not has_duplicates
 
 
 def _reject_constant(name: str) -> NoReturn:
-    raise BadGraph(f"it is not JSON: {name} is not a number there")
+    raise BadGraph(f"it is not JSON: {name} is not a JSON number")
 
 
 # ---- types and fields
@@ -155,7 +155,7 @@ def find_type_problems(value: Any, expected_type: Any, json_path: str, job_path:
             text = f"{text.removeprefix('Invalid enum value ')} is not one of {_format_choices(choices)}"
         elif text.startswith("Object contains unknown field "):
             known = [value for member in _values_under_key([schema, components], "properties") for value in member]
-            text = f"there is no field {text.split('`')[1]!r}; there is {_format_choices(known)}"
+            text = f"unknown field {text.split('`')[1]!r}; known fields: {_format_choices(known)}"
         yield Problem(re.sub(r"`[^`]+`", _replace_type_names, text), full_json_path, job_path)
     for member in _nested_values(value):
         if isinstance(member, ObjectWithDuplicateKeys):
@@ -165,7 +165,7 @@ def find_type_problems(value: Any, expected_type: Any, json_path: str, job_path:
 def unknown_field_problem(name: str, known: Iterable[str], json_path: str, job_path: str) -> Problem:
     """Describe an unknown field, with a suggestion if a known field has a similar name."""
     near = FOREIGN_FIELD_NAMES.get(name.lower()) or _nearest_field(name, tuple(known))
-    return Problem(f"there is no field {name!r}" + (f"; do you mean {near!r}?" if near else ""), json_path, job_path)
+    return Problem(f"unknown field {name!r}" + (f"; do you mean {near!r}?" if near else ""), json_path, job_path)
 
 
 @functools.cache  # because many jobs often have the same mistake
@@ -176,7 +176,7 @@ def _nearest_field(name: str, known: tuple[str, ...]) -> str | None:
 def find_duplicate_keys(duplicates: ObjectWithDuplicateKeys, json_path: str, job_path: str) -> Iterator[Problem]:
     """Yield a problem for each duplicate key."""
     for name in duplicates.duplicate_names:
-        yield Problem(f"the field {name!r} is there twice: leave one out", json_path, job_path)
+        yield Problem(f"the field {name!r} occurs more than once: keep one", json_path, job_path)
 
 
 def _replace_type_names(match: re.Match[str]) -> str:

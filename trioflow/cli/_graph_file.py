@@ -191,7 +191,7 @@ def read_graph_file(path: Path) -> Scheduler:
     try:
         graph = _parse_graph(data, problems)
     except RecursionError:
-        raise BadGraph("groups are nested too deep") from None
+        raise BadGraph("groups are nested too deeply") from None
     parsed_groups = list(_iterate_groups(graph))
     orders = [_order_entries(parsed_group, problems) for parsed_group in parsed_groups]
     if not problems:
@@ -214,13 +214,13 @@ def _parse_graph(data: bytes, problems: list[Problem]) -> Graph:
     document, is_plain = parse_json(data)
     version: Any = document.get("trioflow", UNSET) if is_object(document) else FORMAT_VERSION
     if version is UNSET:
-        raise BadGraph(f'the version of its form is missing: write "trioflow": {FORMAT_VERSION} - at `$.trioflow`')
+        raise BadGraph(f'the format version is missing: add "trioflow": {FORMAT_VERSION} - at `$.trioflow`')
     if type(version) is int and version != FORMAT_VERSION:
         raise BadGraph(
-            f"it is of version {version}, and this trioflow reads version {FORMAT_VERSION} - at `$.trioflow`"
+            f"its format version is {version}, but this trioflow reads version {FORMAT_VERSION} - at `$.trioflow`"
         )
     if is_object(document) and "jobs" not in document:
-        problems.append(Problem("there is no list of jobs", "$.jobs"))
+        problems.append(Problem('the list "jobs" is missing', "$.jobs"))
     if is_plain:
         with contextlib.suppress(msgspec.ValidationError):
             return msgspec.convert(document, Graph)
@@ -251,7 +251,7 @@ def _set_fields(value: Any, group: JobGroup, json_path: str, path: str, problems
         problems += find_duplicate_keys(value, json_path, path)
     known = FIELD_TYPES[type(group)]
     if "name" in known and "name" not in value:
-        problems.append(Problem('it has no name: give "name"', json_path))
+        problems.append(Problem('it has no name: add "name"', json_path))
     for name, field in value.items():
         field_json_path = f"{json_path}.{name}"
         if name not in known:
@@ -310,9 +310,8 @@ def _order_entries(parsed_group: ParsedGroup, problems: list[Problem]) -> list[i
     for name, names in requirements_by_name.items():
         for requirement in names:
             if requirement not in indices:
-                text = (
-                    f"{name!r} requires {requirement!r}, which is not in its list{did_you_mean(requirement, indices)}"
-                )
+                hint = did_you_mean(requirement, indices)
+                text = f"{name!r} requires {requirement!r}, which is not in the same group{hint}"
                 problems.append(parsed_group.entry_problem(indices[name], text))
         requirements_by_name[name] = known = [requirement for requirement in names if requirement in indices]
         for requirement in _result_sources(parsed_group.entries[indices[name]]) if known else ():
@@ -322,7 +321,7 @@ def _order_entries(parsed_group: ParsedGroup, problems: list[Problem]) -> list[i
             is_reported = any(problem.json_path.startswith(stdout_json_path) for problem in problems)
             if (reason := _missing_result_reason(parsed_group.entries[indices[requirement]])) and not is_reported:
                 problems.append(
-                    parsed_group.entry_problem(indices[name], f"{name!r} has the result of {requirement!r}, {reason}")
+                    parsed_group.entry_problem(indices[name], f"{name!r} uses the result of {requirement!r}, {reason}")
                 )
     return [indices[name] for name in _sort_topologically(requirements_by_name, parsed_group.json_path, problems)]
 
@@ -330,10 +329,10 @@ def _order_entries(parsed_group: ParsedGroup, problems: list[Problem]) -> list[i
 def _missing_result_reason(entry: JobEntry) -> str:
     """Return why other jobs cannot use the result of a job, and the remedy; "" if they can use it."""
     if entry.jobs is not UNSET:
-        return "which is a group, and has none"
+        return "which is a group and has none"
     if isinstance(entry.stdout, OutputTarget) and entry.stdout.to == "PIPE":
         return ""
-    return 'which is not captured: give that job "stdout": {"to": "PIPE"}'
+    return 'whose output is not captured: give that job "stdout": {"to": "PIPE"}'
 
 
 def _result_sources(entry: JobEntry) -> list[str]:
@@ -351,7 +350,7 @@ def _sort_topologically(
     except graphlib.CycleError as error:
         cycle: list[str] = error.args[1][::-1]
         names = cycle if len(cycle) <= MAX_CYCLE_NAMES + 1 else [*cycle[:MAX_CYCLE_NAMES], "...", cycle[0]]
-        problems.append(Problem(f"jobs require each other in a circle: {' -> '.join(names)}", f"{json_path}.jobs"))
+        problems.append(Problem(f"jobs require each other in a cycle: {' -> '.join(names)}", f"{json_path}.jobs"))
         return []
 
 
@@ -375,7 +374,8 @@ def _make_job(entry: JobEntry, jobs_by_name: dict[str, Any]) -> AbstractJob[Any]
         raise ValueError(f"{entry.name!r} has {both}: give one of them")
     options = _keyword_arguments(entry)
     if misplaced := sorted(options.keys() & (COMMAND_ONLY_FIELDS if is_group else GROUP_ONLY_FIELDS)):
-        raise ValueError(f"{misplaced[0]!r} is for {'commands' if is_group else 'groups'}, not for {entry.name!r}")
+        audience, kind = ("commands", "group") if is_group else ("groups", "command")
+        raise ValueError(f"{misplaced[0]!r} is for {audience}, and {entry.name!r} is a {kind}")
     options |= {"label": entry.name, "required": [jobs_by_name[name] for name in entry.requires]}
     if is_group:
         return Scheduler(**options)

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 DAMAGED_CODE: Final = 1
 """The exit code of `check` if the journal is damaged."""
-NOT_IN_JOURNAL_TEXT: Final = "the journal did not have it"
+NOT_IN_JOURNAL_TEXT: Final = "not in the journal"
 MAX_RESULT_LENGTH: Final = 60
 """The maximum number of characters of a result in the list of jobs."""
 COMMAND_RESULT_PREFIX: Final = '{"$":"CommandResult",'
@@ -42,7 +42,8 @@ Examples:
   trioflow journal run.db show "fetch *"
   trioflow journal run.db forget count
 
-The exit code is 0; 1 if check finds damage; 2 if the file is not a journal, or nothing matches.
+Exit codes: 0 for success; 1 if check finds damage; 2 if the file is not a journal,
+or nothing matches.
 """
 
 
@@ -68,10 +69,10 @@ class JournalCommands(click.Group):
 @click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @click.pass_context
 def command(context: click.Context, path: Path) -> int:
-    """Look at a journal, or change it. Without a command, list its jobs.
+    """Inspect or edit a journal. Without a command, list its jobs.
 
-    FILE is what `trioflow run --journal FILE` or `run(journal=FILE)` has written. PATTERN is the path of a job; `*` in
-    it stands for any text, `?` for any one character. Quote it.
+    FILE was written by `trioflow run --journal FILE` or `run(journal=FILE)`. PATTERN is the path of a job, in which `*`
+    stands for any text and `?` for any single character. Quote it for the shell.
     """
     context.obj = path
     return list_jobs(path) if context.invoked_subcommand is None else SUCCESS_CODE
@@ -80,7 +81,7 @@ def command(context: click.Context, path: Path) -> int:
 @command.command()
 @click.pass_obj
 def why(path: Path) -> int:
-    """Print a table of the jobs that the last run did not restore, with the reason why each one ran or failed.
+    """Print the jobs that the last run did not restore, and why.
 
     For a run that was killed, the journal has only the jobs that succeeded.
     """
@@ -109,7 +110,7 @@ def why(path: Path) -> int:
 @click.argument("pattern")
 @click.pass_obj
 def show(path: Path, pattern: str) -> int:
-    """Print all that is known of the jobs that match PATTERN, with their results."""
+    """Print the results and all details of the jobs that match PATTERN."""
     runs, records = read_runs_and_jobs(path)
     for record in match_records(records, pattern, path):
         for name, value in record_facts(record, runs).items():
@@ -123,7 +124,7 @@ def show(path: Path, pattern: str) -> int:
 @click.argument("pattern")
 @click.pass_obj
 def forget(path: Path, pattern: str) -> int:
-    """Remove the jobs that match PATTERN, so that the next run runs them again."""
+    """Remove the jobs that match PATTERN. The next run runs them again."""
     with open_for_changes(path) as store:
         records = match_records(list(store.job_records()), pattern, path)
         store.forget(record.path for record in records)
@@ -134,7 +135,7 @@ def forget(path: Path, pattern: str) -> int:
 @command.command()
 @click.pass_obj
 def vacuum(path: Path) -> int:
-    """Free unused space, and remove large results that no job refers to anymore."""
+    """Free unused space, and remove large results that no job refers to."""
     with open_for_changes(path) as store:
         size_before = path.stat().st_size
         store.vacuum()
@@ -145,16 +146,17 @@ def vacuum(path: Path) -> int:
 @command.command()
 @click.pass_obj
 def check(path: Path) -> int:
-    """Look for damage in the file and in the large results; the exit code is 1 if there is some.
+    """Look for damage in the file and in the large results.
 
-    A job whose result is damaged runs again. While a run uses the journal, it can be checked, too.
+    The exit code is 1 if there is any. A job whose result is damaged runs again. The journal can be checked while a
+    run uses it.
     """
     damage, records = translate_journal_errors(
         lambda: read_with_retry(path, lambda store: (store.find_damage(), store.job_records()))
     )
     for job, description in damage:
         click.echo(printable(description if job is None else f"{job}: {description}"))
-    summary = f"{len(damage)} damaged; these jobs run again" if damage else "no damage"
+    summary = f"{len(damage)} damaged; these jobs will run again" if damage else "no damage"
     click.echo(f"{totals_text(records, ', ')}: {summary}")
     return DAMAGED_CODE if damage else SUCCESS_CODE
 
@@ -165,7 +167,7 @@ def check(path: Path) -> int:
 def backup(path: Path, target: Path) -> int:
     """Copy the whole journal to TARGET, even while a run writes to it. Large results are copied beside TARGET.
 
-    A copy that `cp` makes during a run may lack what was committed last, or be torn.
+    A copy made by `cp` during a run may lack the last commits, or be corrupt.
     """
 
     def copy(store: JournalStore) -> list[StoredJob]:
@@ -173,8 +175,7 @@ def backup(path: Path, target: Path) -> int:
         return store.job_records()
 
     records = translate_journal_errors(lambda: read_with_retry(path, copy))
-    number = len(records)
-    click.echo(f"{totals_text(records, ' and ')} {'are' if number != 1 else 'is'} in {printable(str(target))!r}")
+    click.echo(f"copied {totals_text(records, ' and ')} to {printable(str(target))!r}")
     return SUCCESS_CODE
 
 
@@ -275,7 +276,7 @@ def summary_text(runs: list[RunRecord], records: list[StoredJob]) -> str:
         return number
     last = runs[-1]
     begun = local_time_text(last.started)
-    return f"{number}; the last of {printable(last.label)!r}, begun {begun}: {run_verdict_text(last)}"
+    return f"{number}; last run: {printable(last.label)!r}, started {begun}: {run_verdict_text(last)}"
 
 
 def run_verdict_text(run: RunRecord) -> str:

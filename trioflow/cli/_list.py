@@ -30,13 +30,11 @@ Examples:
 
 @click.command(name="list", epilog=EXAMPLES)
 @scenario_command
-@click.option(
-    "--paths", is_flag=True, help="Print the path of each job instead, as --only, --from and --until take it."
-)
+@click.option("--paths", is_flag=True, help="Print the path of each job instead, for --only, --from and --until.")
 def command(scheduler: Scheduler, paths: bool) -> None:
     """Print the jobs as a tree: what each waits for, and the window of each scheduler.
 
-    Each job comes after what it requires. "!" stands before a critical job, "∞" before a forever job. Nothing is run.
+    Each job comes after what it requires. "!" marks a critical job, "∞" a forever job. Nothing is run.
     """
     symbols = Symbols.for_stream(sys.stdout)
     job_paths = paths_of(scheduler)
@@ -93,7 +91,7 @@ class JobTree:
             return None
         if isinstance(row, CycleRow):
             cycle = " -> ".join(self._relative_name(job, row.job) for job in closed_cycle(row.job))
-            return f"    {indent}from here on in the order added: cycle {cycle}", ""
+            return f"    {indent}the remaining jobs are in the order added: cycle {cycle}", ""
         job = row.job
         critical = self._symbols.critical_symbol if job.is_critical() else " "
         forever = self._symbols.forever_symbol if job.forever else self._symbols.state_symbols[job.state]

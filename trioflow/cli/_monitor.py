@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @click.command(name="monitor")
 @click.argument("events", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 def command(events: str) -> int:
-    """Show a run from its events in the file EVENTS, while it runs or later; - is standard input.
+    """Show a run from its events, during the run or later.
 
-    The run writes the file with `trioflow run --events EVENTS`, or with `Events(path)` in a program. The display ends
-    with the run; Ctrl-C ends only the display.
+    EVENTS is the file that the run writes with `trioflow run --events EVENTS`, or with `Events(path)` in a program; -
+    is standard input. The display ends with the run; Ctrl-C ends only the display.
     """
     monitor = make_instrument("Monitor", Monitor)
     try:
@@ -40,13 +40,13 @@ def command(events: str) -> int:
         follower.close()
         os.close(descriptor)
     if not follower.known_event_count:
-        raise CliError(f"{events}: no events of trioflow are in it; a run writes them with --events")
+        raise CliError(f"{events}: it contains no events of trioflow; `trioflow run --events` writes them")
     if follower.missing_line_count:
         lines = "1 line is" if follower.missing_line_count == 1 else f"{follower.missing_line_count} lines are"
-        click.echo(f"{events}: {lines} missing: the reader was too slow, or something has cut them out", err=True)
+        click.echo(f"{events}: {lines} missing: the reader was too slow, or the file was edited", err=True)
     if not follower.has_ended:
         click.echo(
-            "the events of the end are missing: the process of the run is gone, or the last lines were cut off",
+            "the last events are missing: the run's process has died, or the file was truncated",
             err=True,
         )
     return SUCCESS_CODE if follower.has_ended else STOPPED_CODE

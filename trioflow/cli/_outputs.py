@@ -42,11 +42,11 @@ class OutputFile(click.Path):
 def _find_path_problem(path: Path, suffixes: tuple[str, ...]) -> str:
     """Return why a file cannot be written; "" if it probably can. Nothing is written."""
     if path.is_dir():
-        return f"'{path}' is a directory: name a file in it"
+        return f"'{path}' is a directory: give a file in it"
     if not path.parent.is_dir():
-        return f"there is no directory '{path.parent}' for '{path.name}': make it first"
+        return f"there is no directory '{path.parent}' for '{path.name}': create it first"
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        return f"there is no permission to write '{path}'"
+        return f"no permission to write '{path}'"
     if suffixes and path.suffix.lower() not in suffixes:
         return f"'{path}' must end in {' or '.join(filter(None, suffixes))}"
     return ""

@@ -118,7 +118,7 @@ class RunCommand(click.Command):
     "jobs_window",
     type=option_type(parse_jobs_window),
     metavar="N",
-    help="How many jobs may run at once, those in nested schedulers included; 0 for no limit.  "
+    help="Maximum number of jobs to run at once, including those in nested schedulers; 0 for no limit.  "
     "[default: the scheduler's own]",
 )
 @click.option(
@@ -127,24 +127,20 @@ class RunCommand(click.Command):
     metavar="TIME",
     help="Cancel everything after this time: seconds, or 1m30s.  [default: the scheduler's own]",
 )
-@click.option(
-    "--critical", is_flag=True, help="Stop the run at the first failure, except of jobs that say critical=False."
-)
-@click.option(
-    "--drain-on-term", is_flag=True, help="At SIGTERM, start no more jobs, and let those that are running end."
-)
-@click.option("--monitor/--no-monitor", default=True, show_default=True, help="Watch the jobs while they run.")
-@click.option("--tag", is_flag=True, help="Begin each line that a job prints with the label of the job.")
+@click.option("--critical", is_flag=True, help="Stop the run at the first failure, except of jobs with critical=False.")
+@click.option("--drain-on-term", is_flag=True, help="On SIGTERM, start no more jobs, and let the running ones finish.")
+@click.option("--monitor/--no-monitor", default=True, show_default=True, help="Show the jobs while they run.")
+@click.option("--tag", is_flag=True, help="Begin each line that a job prints with the job's label.")
 @click.option(
     "--journal",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Keep the jobs that succeed in this file, and restore those that an earlier run has kept.",
+    help="Keep the jobs that succeed in this file, and restore those kept by an earlier run.",
 )
 @click.option(
     "--dask",
     metavar="ADDRESS",
-    help="Make the calls of ProcessJobs on the workers of the Dask scheduler at this address.",
+    help="Run the calls of ProcessJobs on the workers of the Dask scheduler at this address.",
 )
 @click.option(
     "--trace",
@@ -163,7 +159,7 @@ class RunCommand(click.Command):
     type=click.Path(allow_dash=True),
     callback=_open_events,
     metavar="FILE",
-    help="Write events as lines of JSON; - is standard output, and all else goes to standard error.",
+    help="Write events as JSON lines; - is standard output, and all other output goes to standard error.",
 )
 @click.option(
     "--junit",
@@ -175,8 +171,8 @@ class RunCommand(click.Command):
     "--summary",
     type=_outputs.OutputFile(),
     metavar="FILE",
-    help="Write the verdict, the failures, the graph and the slowest jobs as Markdown.  [default in GitHub's "
-    "actions: the summary of the step]",
+    help="Write the verdict, the failures, the graph and the slowest jobs as Markdown.  [default in GitHub "
+    "Actions: the step's summary]",
 )
 def command(
     scheduler: Scheduler,
@@ -196,9 +192,9 @@ def command(
 ) -> int:
     """Run the scenario in a Python file, or the graph of commands in FILE.json.
 
-    Ctrl-C, SIGTERM and SIGHUP end it cleanly; a second one ends it at once. At the end it prints each kind of failure
-    on standard error, with a traceback; the verdict; the slowest chain of jobs; the files it has written; and how
-    to run again.
+    Ctrl-C, SIGTERM and SIGHUP end the run cleanly; a second signal ends it immediately. At the end, the command
+    prints each kind of failure on standard error, with a traceback; the verdict; the slowest chain of jobs; the files
+    it has written; and how to run again.
     """
     if critical:
         scheduler.critical_jobs = True
@@ -209,8 +205,8 @@ def command(
         reports.append(make_instrument("Events", functools.partial(Events, events)))
     monitors = make_monitors(scheduler, tag) if monitor else []
     if tag and not monitors:
-        remedy = "give its own Monitor tag=True" if monitor else "leave out --no-monitor"
-        raise click.UsageError(f"--tag is an option of the monitor of this run: {remedy}")
+        own_monitor_problem = "--tag does not change the scheduler's own Monitor: give that tag=True"
+        raise click.UsageError(own_monitor_problem if monitor else "--tag needs the monitor: leave out --no-monitor")
     stopwatch = Stopwatch(scheduler)
     # The tracer is last, so that it does not count the time in which the monitor imports its libraries.
     instruments = [*monitors, *reports, stopwatch, *([tracer] if tracer else [])]
@@ -290,7 +286,7 @@ def make_instrument(name: str, make: Callable[[], Instrument]) -> Any:
     try:
         return make()
     except ImportError as error:
-        alternative = "; or run it with --no-monitor" if name == "Monitor" else ""
+        alternative = "; or use --no-monitor" if name == "Monitor" else ""
         raise CliError(f"{name} needs {error.name or error}: pip install 'trioflow[cli]'{alternative}") from None
 
 
@@ -416,7 +412,7 @@ def run_on_cluster(scheduler: Scheduler, address: str | None) -> Generator[None]
     try:
         client = distributed.Client(address, timeout=DASK_CONNECT_TIMEOUT)
     except (OSError, ValueError, TypeError) as error:
-        problem = f"no Dask scheduler answers there: {error}; `dask scheduler` prints its address"
+        problem = f"no Dask scheduler answers at this address: {error}; `dask scheduler` prints the address"
         raise CliError(printable(f"--dask {address}: {problem}")) from None
     for module in loaded_modules:
         cloudpickle.register_pickle_by_value(module)

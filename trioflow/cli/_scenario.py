@@ -78,7 +78,7 @@ def parse_file_argument(argument: str) -> tuple[Path, str | None]:
     if not path.exists():
         raise click.BadParameter(f"there is no file {printable(file)!r}")
     if path.is_dir():
-        raise click.BadParameter(f"{printable(file)!r} is a directory: name a Python file in it")
+        raise click.BadParameter(f"{printable(file)!r} is a directory: give a Python file in it")
     return path, name or None
 
 
@@ -112,7 +112,8 @@ def load_file(path: Path) -> ModuleType:
     # The file is compiled here, because the loader would cache its bytecode, and would use the cache even if the file
     # had been changed within the same second.
     call_user_function(
-        lambda: exec(compile(source, str(path), "exec"), module.__dict__), f"{path} raised while it was being loaded"
+        lambda: exec(compile(source, str(path), "exec"), module.__dict__),
+        f"{path} raised an exception while it was being loaded",
     )
     loaded_modules[:] = [module]
     return module
@@ -160,7 +161,7 @@ def find_scheduler(module: ModuleType, path: Path, name: str | None) -> Any:
         raise click.UsageError(f"{shown} has several schedulers, and none is called {DEFAULT_NAME}; choose:\n{choices}")
     raise click.UsageError(
         f"{shown} has no global Scheduler that is not nested in another, and no function called {DEFAULT_NAME}: "
-        f"make one, or name a function that returns one: {shown}:NAME"
+        f"add one, or name a function that returns one: {shown}:NAME"
     )
 
 
@@ -210,7 +211,7 @@ SCENARIO_OPTIONS: Final = (
     click.argument("file", type=parse_file_argument, metavar="FILE[:NAME]", shell_complete=click.Path().shell_complete),
     click.option(
         "--set", "settings", metavar="NAME=VALUE", multiple=True,
-        help="A parameter of the function that returns the scenario; for a list, once for each item.",
+        help="A parameter of the function that returns the scenario; for a list, give one per item.",
     ),
     click.option(
         "--only", metavar="PATH", multiple=True,
@@ -282,7 +283,7 @@ def build_scheduler(path: Path, name: str | None, settings: tuple[str, ...] = ()
         return target
     call_text = f"{getattr(target, '__name__', name)}() of {path}"
     bound = _argument_conversion.bind_settings(target, settings)
-    scheduler = call_user_function(lambda: target(*bound.args, **bound.kwargs), f"{call_text} raised")
+    scheduler = call_user_function(lambda: target(*bound.args, **bound.kwargs), f"{call_text} raised an exception")
     if inspect.iscoroutine(scheduler):
         scheduler.close()
         raise click.UsageError(printable(f"{call_text} is async: make it a plain function that returns a Scheduler"))
@@ -343,7 +344,7 @@ def translate_errors(scheduler: Scheduler, call: Callable[[], Any]) -> Any:
     except JournalError as error:
         raise CliError(str(error)) from None
     except (TypeError, ValueError, RuntimeError) as error:
-        hint = "" if scheduler.is_runnable() else "\n`trioflow check` shows all that is wrong"
+        hint = "" if scheduler.is_runnable() else "\n`trioflow check` lists all problems"
         raise CliError(f"{error}{hint}") from None
 
 

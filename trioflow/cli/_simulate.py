@@ -60,34 +60,35 @@ Examples:
     "jobs_window",
     metavar="N,...",
     callback=parse_windows,
-    help="Windows to compare, as `run -j` has them; 0 for no limit.",
+    help="Windows to compare, as for `run -j`; 0 for no limit.",
 )
 @click.option("--policy", metavar="NAME,...", callback=parse_policies, help="Policies to compare.")
 @click.option(
     "--durations",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="How long the jobs take: a file that a Scheduler has kept, or ninja's .ninja_log.",
+    help="Durations of the jobs: a file kept by a Scheduler, or ninja's .ninja_log.",
 )
 def command(scheduler: Scheduler, jobs_window: list[int | None], policy: list[str], durations: Path | None) -> None:
     """Print how long a run would take, given the expected durations of the jobs.
 
-    Nothing is run. No order can beat the lower bound, such as the longest path, or the work divided by the slots. Slots
-    used is the share of the slots' time in which jobs run. Results kept is the maximum number kept at once.
+    Nothing is run. No order can beat the lower bound, for example the longest path, or the work divided by the slots.
+    "Slots used" is the share of the slots' time in which jobs run. "Results kept" is the maximum number of results kept
+    at once.
     """
-    from ..simulation._simulate import OWN_WINDOW, simulate
+    from ..simulation._simulate import KEEP_WINDOW, simulate
 
     durations_by_job = None if durations is None else read_durations(durations)
-    sizes: list[Any] = [*jobs_window] or [OWN_WINDOW]
+    sizes: list[Any] = [*jobs_window] or [KEEP_WINDOW]
     names: list[Any] = [*policy] or [None]
     outcomes: SimulationResults = {}
     for name in names:
         for size in sizes:
-            window = OWN_WINDOW if size is OWN_WINDOW else make_window(scheduler, size)
+            window = KEEP_WINDOW if size is KEEP_WINDOW else make_window(scheduler, size)
             run_simulation = functools.partial(
                 simulate, scheduler, durations=durations_by_job, jobs_window=window, policy=name
             )
-            key = (scheduler.window_size if size is OWN_WINDOW else size, name or name_of_policy(scheduler.policy))
+            key = (scheduler.window_size if size is KEEP_WINDOW else size, name or name_of_policy(scheduler.policy))
             outcomes[key] = translate_errors(scheduler, run_simulation)
     guessed = next(iter(outcomes.values())).guessed
     guesses_note = guessed_durations_note(scheduler, guessed)

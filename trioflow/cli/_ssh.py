@@ -20,13 +20,13 @@ Examples:
 
 \b
 Exit codes:
-  0    all went well on all nodes
-  1    the number of nodes where something failed, or that cannot
-  ...  be reached, up to 100
+  0    success on all nodes
+  1    the number of nodes that failed or could not be reached,
+  ...  up to 100
   100
   101  more than 100 nodes
   130  interrupted: Ctrl-C, SIGTERM, SIGHUP
-  141  the reader of the output is gone
+  141  the reader of the output has exited
   255  the command line is wrong
 """
 
@@ -45,8 +45,8 @@ file_option: Final = functools.partial(click.option, type=click.Path(), multiple
     "-H", "--hosts", "nodes", multiple=True, required=True, metavar="NODES", help="The nodes; may be repeated."
 )
 @click.option("--script", type=click.Path(), metavar="FILE", help="Run this script; COMMAND is its arguments.")
-@file_option("--include", help="Copy this beside the script; may be repeated.")
-@file_option("--push", help="Copy this to the node before; may be repeated.")
+@file_option("--include", help="Copy this along with the script; may be repeated.")
+@file_option("--push", help="Copy this to the node first; may be repeated.")
 @click.option(
     "--to", default="~", metavar="PLACE", help="Directory on the node for --push; by default the home directory."
 )
@@ -54,18 +54,20 @@ file_option: Final = functools.partial(click.option, type=click.Path(), multiple
 @click.option(
     "--into", default="{node}/", metavar="PLACE", help="Directory on this machine for --pull; by default {node}/."
 )
-@click.option("-j", "--jobs", type=click.IntRange(min=0), default=0, metavar="N", help="How many nodes at once.")
+@click.option(
+    "-j", "--jobs", type=click.IntRange(min=0), default=0, metavar="N", help="Maximum number of nodes at once."
+)
 @click.option("-l", "--login", "username", metavar="NAME", help="The user name on the node.")
-@click.option("-i", "--identity", type=click.Path(), metavar="FILE", help="A private key.")
-@click.option("-F", "--ssh-config", "config", type=click.Path(), metavar="FILE", help="Configuration of ssh.")
-@click.option("-J", "--gateway", metavar="NODE", help="Reach the nodes through this one.")
+@click.option("-i", "--identity", type=click.Path(), metavar="FILE", help="Private key file.")
+@click.option("-F", "--ssh-config", "config", type=click.Path(), metavar="FILE", help="Configuration file of ssh.")
+@click.option("-J", "--gateway", metavar="NODE", help="Reach the nodes through this jump host.")
 @click.option("--accept-new", is_flag=True, help="Accept the keys of unknown hosts.")
 @click.option(
     "--connect-timeout",
     type=option_type(_quantities.parse_seconds),
     default="30",
     metavar="TIME",
-    help="For each node.",
+    help="Time limit for reaching each node.",
 )
 @click.option(
     "--timeout",
@@ -73,8 +75,8 @@ file_option: Final = functools.partial(click.option, type=click.Path(), multiple
     metavar="TIME",
     help="End a command that takes longer.",
 )
-@click.option("--tag", is_flag=True, help="Print each line at once, with the node's name in front.")
-@click.option("--tagstring", metavar="TEXT", help="As --tag, with this text in front: '{time} {node}: '.")
+@click.option("--tag", is_flag=True, help="Print each line immediately, after the node's name.")
+@click.option("--tagstring", metavar="TEXT", help="Like --tag, with this prefix, for example '{time} {node}: '.")
 def command(
     words: tuple[str, ...],
     script: str | None,
@@ -90,14 +92,14 @@ def command(
     tagstring: str | None,
     **connection: Any,
 ) -> int:
-    r"""Run COMMAND on many nodes by ssh, or a script, and copy files there and back.
+    r"""Run COMMAND or a script on many nodes by ssh.
 
-    NODES is a file with a node a line, or names and ranges like node[01-37]; ":" is this machine. In COMMAND, FILE,
-    PATH and PLACE, {node} stands for the name of the node. The outputs are printed node by node as they end. At the end
-    a table says how it went.
+    Files can be copied to the nodes before, and back afterwards. NODES is a file with one node per line, or names and
+    ranges like node[01-37]; ":" is this machine. In COMMAND, FILE, PATH and PLACE, {node} stands for the name of the
+    node. Each node's output is printed when the node is done. At the end, a table lists the outcomes.
     """
     if include and script is None:
-        raise click.UsageError("--include is for files beside a script: give --script too")
+        raise click.UsageError("--include needs --script")
     if not (words or script or push or pull):
         raise click.UsageError("Missing argument 'COMMAND...', or --script, --push or --pull")
     from . import _node_runner  # imported here, because --help does not need it
@@ -105,7 +107,7 @@ def command(
 
     ssh_nodes = make_nodes(nodes, **connection)
     if not ssh_nodes:
-        raise click.UsageError("there are no nodes: give a file with some, or names and ranges, with -H")
+        raise click.UsageError("-H gives no nodes: give names, ranges, or a file with nodes")
     task = _node_runner.NodeTask(
         words, script, include, push_files=push, push_target=to, pull_files=pull, pull_target=into
     )

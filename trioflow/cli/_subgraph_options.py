@@ -63,7 +63,7 @@ def keep_selected_jobs(
     ]
     kept = selections[0].intersection(*selections[1:])
     if not any(job for job in kept if not isinstance(job, Scheduler) or not len(job)):
-        raise click.UsageError("no job of the scenario is left: --only, --from and --until must have one in common")
+        raise click.UsageError("no job is selected by all of --only, --from and --until")
     kept |= reachable(kept, _dependencies).keys()
     kept |= {enclosing for job in kept for enclosing in _enclosing_schedulers(job, scheduler)}
     for level in [scheduler, *(job for job in kept if isinstance(job, Scheduler))]:

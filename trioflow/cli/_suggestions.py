@@ -33,5 +33,5 @@ def reject_unknown_command(group: click.Group, context: click.Context, name: str
     if name in known or name.startswith("-") or context.resilient_parsing:
         return
     near = nearest_name(name, known)
-    meant = hint or (f"do you mean {near!r}?" if near else f"there are {', '.join(known)}")
-    raise click.UsageError(f"there is no command {printable(name)!r}; {meant}", context)
+    meant = hint or (f"do you mean {near!r}?" if near else f"the commands are {', '.join(known)}")
+    raise click.UsageError(f"unknown command {printable(name)!r}; {meant}", context)

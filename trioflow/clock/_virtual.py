@@ -86,7 +86,7 @@ def virtual_options(backend: str) -> dict[str, Any]:
         return {"clock": make_clock()}
     if backend == "asyncio":
         return {"loop_factory": VirtualTimeEventLoop}
-    raise ValueError(f"backend={short_repr(backend)}: there is no virtual time for it; choose 'trio' or 'asyncio'")
+    raise ValueError(f"backend={short_repr(backend)}: it has no virtual time; choose 'trio' or 'asyncio'")
 
 
 @final

@@ -79,8 +79,8 @@ class Cluster(JobExecutor):
         if not hasattr(cast(Any, type(client)), "scheduler_info"):
             raise TypeError(f"Cluster({short_repr(client)}): give a distributed.Client")
         if client.asynchronous:
-            raise TypeError("Cluster(client): the client has asynchronous=True, and works in one event loop alone; "
-                            "make it without that")  # fmt: skip
+            raise TypeError("Cluster(client): the client has asynchronous=True, and works in one event loop only; "
+                            "create it without that")  # fmt: skip
         self.client = client
         self._address: Final = scheduler_address(client)
 
@@ -174,8 +174,8 @@ class PythonVersionCheck:
         if client in self._mismatch_by_client:
             own_version = ".".join(platform.python_version_tuple()[:2])
             raise RuntimeError(
-                f"{job.label!r}: {self._mismatch_by_client[client]}, and this program in {own_version}: functions "
-                f"cannot be sent to another version; use the same on all of the cluster"
+                f"{job.label!r}: {self._mismatch_by_client[client]}, and this program in Python {own_version}: "
+                f"functions cannot be sent to another version; use the same version on the whole cluster"
             )
 
     async def _query_versions(self, client: Any) -> None:
@@ -354,8 +354,8 @@ class ClusterResult(RemoteValue):
             return self.client.gather(self.future)
         except Exception as error:
             raise RuntimeError(
-                f"{label!r}: its value has stayed on the Dask cluster at {self._address}, which does not have it any "
-                f"more, or cannot be reached: ask for it while the client is open"
+                f"{label!r}: its value was kept on the Dask cluster at {self._address}, which has lost it or cannot be "
+                f"reached: get the result while the client is open"
             ) from error
 
     def __repr__(self) -> str:

@@ -105,7 +105,7 @@ async def call_on_cluster(
                 raise lost_cluster_error(job, client, address)
             raise RuntimeError(
                 f"{job.label!r}: its future is {future.status}: another client has cancelled it, or the Dask scheduler "
-                f"at {address} has been lost and is there again"
+                f"at {address} was lost and has restarted"
             )
         return future, await run.shared(BatchFetcher).fetch_value(client, future) if should_fetch() else NOT_FETCHED
 
@@ -155,8 +155,8 @@ def lost_cluster_error(job: AnyJob, client: Any, address: str) -> RuntimeError:
     if client.status in ("closed", "closing"):
         return RuntimeError(f"{job.label!r}: its Dask client is closed: close it after the run")
     return RuntimeError(
-        f"{job.label!r}: the connection to the Dask scheduler at {address} is lost: it has ended, or cannot be reached "
-        f"any more; start it again, and then the run"
+        f"{job.label!r}: the connection to the Dask scheduler at {address} was lost: it has ended, or can no longer "
+        f"be reached; restart it, and then start the run again"
     )
 
 
@@ -169,8 +169,8 @@ def _add_remedy(error: BaseException, job: FunctionJob[Any], call: partial[Any])
     if isinstance(error, ModuleNotFoundError) or str(error).startswith(LOAD_ERROR_PREFIX):
         module = getattr(error, "name", None) or getattr(call.func, "__module__", None) or "its modules"
         error.add_note(
-            f"{job.label!r}: the scheduler and the workers of the cluster have to import {module}: install it there, "
-            f"or write client.upload_file(...), or cloudpickle.register_pickle_by_value({module}) before the run"
+            f"{job.label!r}: the scheduler and the workers of the cluster must be able to import {module}: install it "
+            f"there, or call client.upload_file(...) or cloudpickle.register_pickle_by_value({module}) before the run"
         )
     return error
 
@@ -194,7 +194,7 @@ class PickledFunction:
         return pickle.loads, (self._pickled_function,)
 
     def __call__(self, *args: Any) -> Any:
-        """Call the function, in workers that are threads of this program: nothing is pickled for them."""
+        """Call the function. Only workers that are threads of this program do so: nothing is pickled for them."""
         return self._function(*args)
 
 

@@ -222,8 +222,8 @@ async def call_in_executor(source: ExecutorOrFactory, job: FunctionJob[T]) -> T:
         return future.result()
     except concurrent.futures.CancelledError:
         raise RuntimeError(
-            f"{job.label!r}: its future was cancelled, and not by the run: was the executor shut down, or "
-            f"has it lost its workers?"
+            f"{job.label!r}: its future was cancelled, but not by the run: check whether the executor was "
+            f"shut down or lost its workers"
         ) from None
     except BrokenExecutor as error:
         raise _add_advice(error, job, source) from None
@@ -252,7 +252,7 @@ def _submit_call(
         if not _is_replaceable(source):
             raise
     except RuntimeError as error:
-        error.add_note(f"{job.label!r} could not be submitted: its executor must not be shut down before the run")
+        error.add_note(f"{job.label!r} could not be submitted: keep its executor open until the run ends")
         raise
     return executors.replace_broken(source).submit(call.func, *call.args, **call.keywords)
 
@@ -263,10 +263,10 @@ def _is_replaceable(source: ExecutorOrFactory) -> bool:
 
 
 def _add_advice(error: BrokenExecutor, job: FunctionJob[Any], source: ExecutorOrFactory) -> BrokenExecutor:
-    advice = "retry=1 runs the job in another one"
+    advice = "with retry=1, the job runs in a new one"
     if not _is_replaceable(source):
-        advice = "give a function that makes one, and another one is made"
-    error.add_note(f"{job.label!r}: its executor has broken, and takes no more calls; {advice}")
+        advice = "to have it replaced, give a function that creates one"
+    error.add_note(f"{job.label!r}: its executor is broken and accepts no more calls; {advice}")
     return error
 
 
@@ -339,7 +339,7 @@ def _make_executor(factory: Any) -> concurrent.futures.Executor:
     executor = factory()
     if not isinstance(executor, concurrent.futures.Executor):
         shown_value = short_repr(executor)
-        raise TypeError(f"ExecutorJob: {short_repr(factory)} was to make an executor, and returned {shown_value}")
+        raise TypeError(f"ExecutorJob: {short_repr(factory)} must return an executor, but returned {shown_value}")
     return executor
 
 
@@ -356,7 +356,7 @@ def _check_executor_argument(executor: Any) -> None:
     if hasattr(executor, "get_executor"):
         raise TypeError(f"ExecutorJob({type(executor).__name__}): give its get_executor(), or use DaskJob")
     if not callable(executor):
-        raise TypeError(f"ExecutorJob({short_repr(executor)}): give an executor, or a function that makes one")
+        raise TypeError(f"ExecutorJob({short_repr(executor)}): give an executor, or a function that creates one")
 
 
 def _uses_cloudpickle(executor: concurrent.futures.Executor) -> bool:

@@ -22,8 +22,8 @@ class MainRejectingPickler(pickle.Pickler):
         """Reject a function or a type of the main module, and leave all other values to the default pickling."""
         if getattr(value, "__module__", None) == "__main__" and isinstance(value, (type, types.FunctionType)):
             raise pickle.PicklingError(
-                f"{value.__qualname__} is defined in a notebook, or at a prompt: put it into a module, or give "
-                f"processes=get_reusable_executor() of loky"
+                f"{value.__qualname__} is defined in a notebook or at a prompt: move it to a module, or give "
+                f"processes=loky.get_reusable_executor()"
             )
         return NotImplemented
 
@@ -94,7 +94,7 @@ def make_picklable(function: Callable[..., Any]) -> Callable[..., Any]:
         return function
     if plain_function is not function:
         name = name_of(plain_function)
-        raise TypeError(f"{name} is a method that @job has decorated, which cannot be sent: take a function")
+        raise TypeError(f"{name} is a method decorated with @job, which cannot be sent: use a function")
     return PicklableFunctionProxy(target)
 
 

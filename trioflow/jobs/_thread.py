@@ -49,7 +49,7 @@ class ThreadJob(
     box=BoxStyle("thread", place=2),
     calls_in="a thread",
     cannot_be_interrupted=(
-        "a thread cannot be interrupted; abandon_on_cancel=True lets go of it, and a ProcessJob can be killed"
+        "a thread cannot be interrupted; abandon_on_cancel=True abandons it, and a ProcessJob can be killed"
     ),
 ):
     """A plain function with its arguments, called in a worker thread.
@@ -204,7 +204,7 @@ class ThreadJob(
             if isinstance(value, CoroutineType):
                 value.close()
                 raise TypeError(
-                    f"{self.label!r}: its function returned a coroutine, which is not for a thread; use Job instead"
+                    f"{self.label!r}: its function returned a coroutine, which a thread cannot run; use Job instead"
                 )
             return value
         finally:

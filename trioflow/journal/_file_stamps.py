@@ -59,9 +59,7 @@ class FileStamper:
             NotSerializable: a file cannot be read.
 
         """
-        return self._stamp_all(
-            (path for path in work.reads if not isinstance(path, Depfile)), "a file that it reads", True
-        )
+        return self._stamp_all((path for path in work.reads if not isinstance(path, Depfile)), "an input file", True)
 
     def depfile_stamps(self, work: Work, elapsed: float) -> dict[str, str] | None:
         """Return the stamps of the files that a job's depfiles name; None if the job has no depfile.
@@ -78,9 +76,9 @@ class FileStamper:
         if not depfiles:
             return None
         start_time_ns = time.time_ns() - int(elapsed * 1e9)
-        with _explain_errors("the file that says what it reads"):
+        with _explain_errors("its depfile"):
             names = [path for depfile in depfiles for path in _paths_in_depfile(depfile)]
-        stamps = self._stamp_all(names, "a file that it reads")
+        stamps = self._stamp_all(names, "an input file")
         for path in stamps:
             with contextlib.suppress(OSError):
                 if os.stat(path).st_mtime_ns > start_time_ns:
@@ -94,8 +92,8 @@ class FileStamper:
             NotSerializable: a file cannot be read.
 
         """
-        stamps = self._stamp_all((*work.writes, *work.begins_anew), "a file that it writes")
-        with _explain_errors("a file that it writes"):
+        stamps = self._stamp_all((*work.writes, *work.begins_anew), "an output file")
+        with _explain_errors("an output file"):
             stamps.update({path_text(path): self._stamp_appended_file(path) for path in work.appends})
         return stamps
 
@@ -115,7 +113,7 @@ class FileStamper:
         for path in {**old_stamps, **new_stamps}:
             old, new = old_stamps.get(path), new_stamps.get(path)
             if old != new and not (path in appended_files and self._was_only_appended_to(appended_files[path], old)):
-                change = "is not there" if new == ABSENT_STAMP else describe_stamp_change(old, new)
+                change = "does not exist" if new == ABSENT_STAMP else describe_stamp_change(old, new)
                 return f"its output {path!r} {change}"
         return None
 
@@ -130,9 +128,9 @@ class FileStamper:
         if not any(isinstance(path, Depfile) for path in work.reads):
             return None
         if old_stamps is None:
-            return "what its depfile names is not known"
+            return "the input files that its depfile names are unknown"
         try:
-            new_stamps = self._stamp_all(old_stamps, "a file that it reads")
+            new_stamps = self._stamp_all(old_stamps, "an input file")
         except NotSerializable as error:
             return str(error)
         for path, old in old_stamps.items():
@@ -226,10 +224,10 @@ class FileStamper:
 def describe_stamp_change(old: str | None, new: str | None) -> str:
     """Describe the change between two stamps of a file."""
     if new in (ABSENT_STAMP, None):
-        return "is not there any more" if new else "does not count any more"
+        return "no longer exists" if new else "is no longer listed"
     if old in (ABSENT_STAMP, None):
-        return "was not there" if old else "did not count"
-    return "has changed while the job ran" if old == CHANGED_DURING_JOB else "has changed"
+        return "did not exist before" if old else "was not listed before"
+    return "changed while the job ran" if old == CHANGED_DURING_JOB else "has changed"
 
 
 def _paths_in_depfile(depfile: Depfile) -> list[str]:
@@ -239,7 +237,7 @@ def _paths_in_depfile(depfile: Depfile) -> list[str]:
     try:
         names = parse_make_rules(text)
     except NotSerializable as error:
-        raise NotSerializable(f"what it reads, by {path_text(depfile.path)!r}, {error}") from None
+        raise NotSerializable(f"its depfile {path_text(depfile.path)!r}, {error}") from None
     return names if depfile.cwd is None else [os.path.join(os.fsdecode(depfile.cwd), name) for name in names]
 
 
@@ -276,7 +274,7 @@ def _rename_to_partial(path: str) -> None:
 
 # ---- depfiles
 
-# A compiler lists the files that it has read as rules for make. For example, `gcc -MMD` writes:
+# A compiler writes the list of the files that it has read in the form of make rules. For example, `gcc -MMD` writes:
 #
 # ```
 # main.o: main.c \
@@ -304,7 +302,7 @@ def parse_make_rules(text: str) -> list[str]:
     for rule in rules:
         colon = _first_colon(rule)
         if colon is None:
-            raise NotSerializable(f"which has no rule of make: {rule[:60]!r}")
+            raise NotSerializable(f"which contains a line that is not a make rule: {rule[:60]!r}")
         names.update((_unescape(word), None) for word in WORD_PATTERN.findall(rule, colon + 1))
     if not rules:
         raise NotSerializable("which is empty")

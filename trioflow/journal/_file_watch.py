@@ -53,7 +53,7 @@ class FileWatch:
         try:
             self._check_contents()
         except Exception as error:
-            return f"it was overwritten while the run was writing into it ({error}); take a copy of an earlier state"
+            return f"it was overwritten while the run was writing to it ({error}); restore an earlier copy"
         return None
 
     def can_checkpoint(self) -> bool:
@@ -81,9 +81,9 @@ def _describe_file_change(
         return None  # the log did not exist yet
     subject = "it" if log_name is None else f"its log {log_name!r}"
     if new is None:
-        return f"{subject} was removed or renamed while the run was writing into it; {RESTART_HINT}"
+        return f"{subject} was removed or renamed while the run was writing to it; {RESTART_HINT}"
     if (new.st_dev, new.st_ino) != (old.st_dev, old.st_ino):
-        return f"another file is in its place, put there while the run was writing into {subject}; {RESTART_HINT}"
+        return f"{subject} was replaced by another file while the run was writing to it; {RESTART_HINT}"
     if new.st_size < old.st_size:
-        return f"{subject} was cut short while the run was writing into it; take a copy of an earlier state"
+        return f"{subject} was truncated while the run was writing to it; restore an earlier copy"
     return None

@@ -135,7 +135,7 @@ class FingerprintBuilder:
         call = call_parts(job, self._make_placeholder)
         if call is None:
             raise NotSerializable(
-                "its arguments, because it was made of a coroutine object: give Job the function, or key="
+                "its arguments, because it was created from a coroutine object: give Job the function, or key="
             )
         function, args, values = call
         if values:
@@ -294,7 +294,7 @@ def describe_difference(old: str, new: str, job: AbstractJob[Any]) -> str | None
 
 def _describe_changed_part(old_parts: dict[str, Any], new_parts: dict[str, Any], job: AbstractJob[Any]) -> str:
     if ("key" in old_parts) is not ("key" in new_parts):
-        return "it was given a key" if "key" in new_parts else "its key was taken away"
+        return "it was given a key" if "key" in new_parts else "its key was removed"
     for part, name in PART_NAMES.items():
         if old_parts.get(part) != new_parts.get(part):
             if part == "o":
@@ -304,7 +304,7 @@ def _describe_changed_part(old_parts: dict[str, Any], new_parts: dict[str, Any],
         return f"its class has changed{_change_text(old_parts.get('c'), new_parts.get('c'))}"
     old, new = old_parts.get("a", []), new_parts.get("a", [])
     if len(old) != len(new):
-        return f"it had {len(old)} argument{'s' * (len(old) != 1)}, and has {len(new)}"
+        return f"it had {len(old)} argument{'s' * (len(old) != 1)}, and now has {len(new)}"
     for number, (old_form, new_form) in enumerate(zip(old, new, strict=True), 1):
         if old_form != new_form:
             return f"{_describe_argument(number, job)} has changed{_change_text(old_form, new_form)}"

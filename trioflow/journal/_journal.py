@@ -221,7 +221,7 @@ class JournalSession:
             fingerprint = self._fingerprint_builder.compute(job, work, settings)
         except NotSerializable as error:
             self._unstorable_reasons_by_label[job.label] = str(error)
-            return NotStored(f"what identifies it cannot be stored: {error}")
+            return NotStored(f"its fingerprint cannot be computed: {error}")
         value: Any = NO_RECORD
         if not self._was_empty and path not in self._restored_paths:
             try:
@@ -258,7 +258,7 @@ class JournalSession:
     ) -> Any:
         """Return the result of a job if its record is still valid, otherwise a `NotStored` with the reason."""
         if record.run == self.run_number:
-            return NotStored("it has run in this run already, in an earlier attempt of its scheduler")
+            return NotStored("it already ran in this run, in an earlier attempt of its scheduler")
         changed = self._describe_record_change(job, record, fingerprint, save, work)
         if changed is not None:
             return NotStored(changed)
@@ -274,9 +274,9 @@ class JournalSession:
                 if isinstance(save, tuple):
                     value = save[1](value)
         except NotSerializable as error:
-            return NotStored(f"its result is {error}")
+            return NotStored(f"its stored result cannot be restored: {error}")
         except Exception as error:  # raised by user code
-            return NotStored(f"its result cannot be loaded: {error!r}")
+            return NotStored(f"its stored result cannot be restored: {error!r}")
         self._result_forms[job] = comparison_form(data)
         return value
 
@@ -289,9 +289,9 @@ class JournalSession:
             if changed is not None:
                 return changed
         if record.saved is None:
-            return f"its result could not be stored: {record.why}"
+            return f"the journal could not store its result, {record.why}"
         if record.saved != _save_format(save):
-            return f"its result is stored by {record.saved}, and save= now says {_save_format(save)}"
+            return f"its result was stored as {record.saved}, but save= is now {_save_format(save)}"
         if work is None:
             return None
         files = self._file_stamper
@@ -329,7 +329,7 @@ class JournalSession:
         try:
             return job.for_journal()
         except Exception as error:  # a user-defined class can raise anything
-            raise NotSerializable(f"its work, for for_journal() raised {error!r}") from None
+            raise NotSerializable(f"its work, because for_journal() raised {error!r}") from None
 
     # ---- after a job
 
@@ -389,7 +389,7 @@ class JournalSession:
             if value is SERVICE:
                 return "service"
             if value is DROPPED:
-                raise NotSerializable(f"the result of {job.label!r}, which was given up")
+                raise NotSerializable(f"the result of {job.label!r}, which has been dropped")
             try:
                 form = self._result_forms[job] = comparison_form(dumps(value))
             except NotSerializable as error:
@@ -447,8 +447,8 @@ class JournalSession:
             first_reason = next(iter(self._unstorable_reasons_by_label.values()))
             report(
                 f"the journal cannot store {count} job{'s' * (count != 1)}, which will run "
-                f"again: {labels}; the first: {first_reason}; for a result give save='pickle', save=(dump, load) or "
-                "save=None, for an argument key=",
+                f"again: {labels}; reason for the first: {first_reason}; for a result, give save='pickle', "
+                "save=(dump, load) or save=None; for an argument, give key=",
             )
         by_name_only = list(self._fingerprint_builder.identified_by_name_only)
         if by_name_only and self._was_empty:

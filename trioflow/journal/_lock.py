@@ -71,8 +71,8 @@ class ReleaseWait:
         now = time.monotonic()
         self._deadline: Final = now + RELEASE_TIMEOUT
         self._log_time = now + LOG_DELAY
-        holder = holder or "it has left no name"
-        self._text: Final = f"{subject}: waits for another run to leave it, {RELEASE_TIMEOUT:g} s at most ({holder})"
+        holder = holder or "an unknown process"
+        self._text: Final = f"{subject}: waiting up to {RELEASE_TIMEOUT:g} s for another run to release it ({holder})"
 
     def wait(self) -> bool:
         """Sleep for a moment, and return whether to try again; False if the timeout has passed."""
@@ -107,8 +107,8 @@ class JournalLock:
         self._database_id: tuple[int, int] | None = None
         if is_own_journal(path):  # opening and closing the file would release the locks of SQLite
             raise JournalError(
-                f"{subject}: another run of this process ({self._owner_pid}) uses it; "
-                f"wait for that one, or take another path"
+                f"{subject}: another run in this process ({self._owner_pid}) is using it; "
+                f"wait until that one ends, or use another path"
             )
         try:
             self._lock_descriptor: Final = self._open_lock_file(subject)
@@ -140,8 +140,8 @@ class JournalLock:
                 file = os.open(self._path, os.O_RDWR | os.O_CREAT | posix.O_BINARY, 0o666)
             except OSError as error:
                 raise JournalError(
-                    f"{subject}: cannot make {self._path.name!r} beside it: {error.strerror}; "
-                    f"take a path in a directory that can be written"
+                    f"{subject}: cannot create {self._path.name!r} next to it: {error.strerror}; "
+                    f"use a path in a writable directory"
                 ) from error
             try:
                 set_lock(file, LOCK_FILE_BYTE, 1)
@@ -163,7 +163,7 @@ class JournalLock:
         try:
             file = self._keep_open(os.open(path, os.O_RDWR | os.O_CREAT | posix.O_BINARY, 0o666))
         except PermissionError:
-            raise JournalError(f"{subject}: the file is read-only; a run has to write into it") from None
+            raise JournalError(f"{subject}: the file is read-only; a run must be able to write to it") from None
         except OSError as error:
             raise JournalError(f"{subject}: it cannot be opened: {error.strerror}") from error
         if SET_LOCK_COMMAND is not None:
@@ -186,7 +186,7 @@ class JournalLock:
         """Wait until the commands of a killed run have ended; after the timeout, log a warning instead."""
         if not posix.IS_POSIX:
             return  # commands need POSIX
-        release_wait = ReleaseWait(subject, "its commands are being ended")
+        release_wait = ReleaseWait(subject, "its commands are being killed")
         while True:
             try:
                 posix.fcntl.flock(self._guard_descriptor, posix.fcntl.LOCK_EX | posix.fcntl.LOCK_NB)
@@ -197,7 +197,7 @@ class JournalLock:
                 return  # the file system does not support flock()
             else:
                 return
-        warn(f"{subject}: commands of a run that was killed may still be running; the new run starts all the same")
+        warn(f"{subject}: commands of a run that was killed may still be running; the new run starts anyway")
 
     def release(self) -> None:
         """Release the locks, and remove the lock file. SQLite must have closed the database before."""
@@ -349,9 +349,11 @@ def _is_same_file(path: Path, descriptor: int) -> bool:
 
 def _lock_error(subject: str, error: OSError, holder: str) -> JournalError:
     if error.errno in (errno.EACCES, errno.EAGAIN):
-        name = holder or "it has left no name"
-        return JournalError(f"{subject}: another run uses it: {name}; wait for that one, or take another path")
+        name = holder or "an unknown process"
+        return JournalError(
+            f"{subject}: another run is using it: {name}; wait until that one ends, or use another path"
+        )
     return JournalError(
-        f"{subject}: its file system cannot lock files ({error.strerror}), so two runs could spoil it; "
-        f"take a path on a local disk"
+        f"{subject}: its file system cannot lock files ({error.strerror}), so two runs could corrupt it; "
+        f"use a path on a local disk"
     )

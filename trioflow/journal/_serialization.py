@@ -253,7 +253,7 @@ def _encode_zone(zone: datetime.tzinfo) -> Any:
         offset = zone.utcoffset(None)
         seconds = [offset.days * 86400 + offset.seconds, offset.microseconds]
         return seconds if repr(zone) == repr(datetime.timezone(offset)) else [*seconds, zone.tzname(None)]
-    raise NotSerializable(f"a time with a zone of type {type_name(type(zone))}, which has no name to find it by")
+    raise NotSerializable(f"a time with a zone of type {type_name(type(zone))}, which cannot be found by a name")
 
 
 @functools.lru_cache
@@ -340,7 +340,7 @@ def _restore(json_value: Any) -> Any:
         return COLLECTION_TYPES[name](_restore(value))
     if name in PATH_CLASSES:
         return PATH_CLASSES[name](_restore(value))
-    return TYPE_READERS[name](value, mapping.get("t", ""))
+    return DECODERS_BY_TYPE[name](value, mapping.get("t", ""))
 
 
 def _read_zone(zone: Any) -> datetime.tzinfo:
@@ -360,7 +360,7 @@ def _read_command_result(value: list[Any], _: str) -> CommandResult:
 def _read_enum(value: str, name: str) -> Any:
     class_ = _find_class(name)
     if not issubclass(class_, enum.Enum) or value not in class_.__members__:
-        raise NotSerializable(f"{value!r} of {name}, which is not there any more")
+        raise NotSerializable(f"{value!r} of {name}, which no longer exists")
     return class_.__members__[value]
 
 
@@ -382,7 +382,7 @@ def _read_named_tuple(value: list[Any], name: str) -> Any:
     return cast(Any, tuple).__new__(class_, [_restore(item) for item in value])
 
 
-TYPE_READERS: Final[dict[str, Callable[[Any, str], Any]]] = {
+DECODERS_BY_TYPE: Final[dict[str, Callable[[Any, str], Any]]] = {
     "float": lambda value, _: float(value),
     "str": lambda value, _: base64.b64decode(value).decode(errors="surrogatepass"),
     "bytes": lambda value, _: base64.b64decode(value),

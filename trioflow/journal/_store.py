@@ -164,7 +164,7 @@ class JournalStore:
             if writes:
                 self._lock = JournalLock(self._file, self._subject)
             elif not path.exists():
-                raise JournalError(f"{self._subject}: there is no such file")
+                raise JournalError(f"{self._subject}: no such file")
             self._check_file()
             with self._explain_errors("open it"):
                 self._db = self._connect("rwc" if writes else self._choose_read_mode())
@@ -216,8 +216,8 @@ class JournalStore:
             status = os.stat(self._file)
             if stat.S_ISREG(status.st_mode) and (link_count := status.st_nlink) > 1:
                 raise JournalError(
-                    f"{self._subject}: the file has {link_count} names (hard links), and its log is beside one of them "
-                    f"alone; remove the other names, or give the path of a copy"
+                    f"{self._subject}: the file has {link_count} hard links, and its log is next to only one of them; "
+                    f"remove the other links, or give the path of a copy"
                 )
 
     def _log_exists(self) -> bool:
@@ -227,7 +227,7 @@ class JournalStore:
         start = self._read_header()
         if start and start[: len(SQLITE_MAGIC)] != SQLITE_MAGIC:
             raise JournalError(
-                f"{self._subject}: this is not a journal but some other file, and is left as it is; "
+                f"{self._subject}: this file is not a journal, and was left unchanged; "
                 f"give the path of a journal, or of a new file"
             )
         # Do not open the database of another program, because that would checkpoint its log. A journal is recognized
@@ -235,7 +235,7 @@ class JournalStore:
         if start and self._log_exists() and start[68:72] != APPLICATION_ID.to_bytes(4, "big"):
             raise self._foreign_file_error()
         if self._is_writable and not os.access(self._file, os.W_OK):
-            raise JournalError(f"{self._subject}: the file is read-only; a run has to write into it")
+            raise JournalError(f"{self._subject}: the file is read-only; a run must be able to write to it")
 
     def _read_header(self) -> bytes:
         """Return the header of the file; b"" if another store in this process writes the journal.
@@ -260,14 +260,14 @@ class JournalStore:
         application, version = fetch_value("PRAGMA application_id"), fetch_value("PRAGMA user_version")
         tables = fetch_value("SELECT count(*) FROM sqlite_master")
         if not (application or version or tables or self._is_writable):
-            raise JournalError(f"{self._subject}: it is empty, no run has written into it")
+            raise JournalError(f"{self._subject}: it is empty: no run has written to it")
         triggers = fetch_value("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')")
         if triggers or (application != APPLICATION_ID and (application or version or tables)):
             raise self._foreign_file_error()
         if application and version != FORMAT_VERSION:
             raise JournalError(
                 f"{self._subject}: it was written by another version of trioflow (format {version}, this one "
-                f"knows {FORMAT_VERSION}), and is left as it is; use that version, or give the path of a new file"
+                f"reads {FORMAT_VERSION}), and was left unchanged; use that version, or give the path of a new file"
             )
         if tables:
             for (message,) in connection.execute("PRAGMA quick_check"):
@@ -277,8 +277,8 @@ class JournalStore:
 
     def _foreign_file_error(self) -> JournalError:
         return JournalError(
-            f"{self._subject}: this is an SQLite file of some other program, and is left as it "
-            f"is; give the path of a journal, or of a new file"
+            f"{self._subject}: this is an SQLite file of another program, and was left unchanged; "
+            f"give the path of a journal, or of a new file"
         )
 
     def _prepare_for_writing(self, lock: JournalLock) -> None:
@@ -297,7 +297,7 @@ class JournalStore:
                 raise sqlite3.DatabaseError(str(error)) from error
         (mode,) = self._fetch_row("PRAGMA journal_mode = WAL")
         if mode != "wal":
-            raise sqlite3.OperationalError(f"its file system cannot keep a write-ahead log (journal_mode {mode})")
+            raise sqlite3.OperationalError(f"its file system does not support a write-ahead log (journal_mode {mode})")
         self._fetch_row("SELECT count(*) FROM runs")  # makes SQLite create its log
         lock.take_read_locks(self._file.with_name(self._file.name + "-shm"))
         self._file_watch = FileWatch(self._file, lock.database_descriptor, self._verify_file)
@@ -415,7 +415,7 @@ class JournalStore:
                 raise TypeError(f"it is {record.result!r}")
             return record.result
         if not RESULT_FILE_PATTERN.fullmatch(record.file):  # a name with slashes could be outside of the directory
-            raise ValueError(f"{record.file!r} is not the name of one of its files")
+            raise ValueError(f"{record.file!r} is not the name of a result file")
         data = (self._results_directory / record.file).read_bytes()
         if _result_file_name(data) != record.file:
             raise ValueError("its contents have changed")
@@ -529,9 +529,7 @@ class JournalStore:
         results = target.with_name(f"{target.name}-results")
         for path in (target, results):
             if os.path.lexists(path):
-                raise JournalError(
-                    f"{self._subject}: {os.fspath(path)!r} is there already; give the name of a new file"
-                )
+                raise JournalError(f"{self._subject}: {os.fspath(path)!r} already exists; give the name of a new file")
         partial = target.with_name(f"{target.name}.partial")
         try:
             with self._explain_errors(f"copy it to {os.fspath(target)!r}"):
@@ -587,7 +585,7 @@ class JournalStore:
         raise JournalError(f"{self._subject}: {change}")
 
     def _end_transaction(self, statement: str) -> None:
-        with self._explain_errors("write into it"):
+        with self._explain_errors("write to it"):
             self._database.execute(statement)
         self._is_in_transaction = False
 
@@ -612,13 +610,13 @@ class JournalStore:
 
     def _begin_transaction(self) -> None:
         if not self._is_in_transaction:
-            with self._explain_errors("write into it"):
+            with self._explain_errors("write to it"):
                 self._database.execute("BEGIN IMMEDIATE")
             self._is_in_transaction = True
 
     def _write(self, statement: str, rows: Iterable[tuple[Any, ...]] | None = None) -> None:
         self._begin_transaction()
-        with self._explain_errors("write into it"):
+        with self._explain_errors("write to it"):
             if rows is None:
                 self._database.execute(statement)
                 return
@@ -674,31 +672,31 @@ class JournalStore:
         """
         with contextlib.suppress(OSError):
             if shutil.disk_usage(self._file.parent).free < MIN_FREE_BYTES:
-                return "no space is left on its disk"
+                return "no space left on its disk"
             if not posix.IS_POSIX:
                 return None
             limit, _ = posix.resource.getrlimit(posix.resource.RLIMIT_FSIZE)
             sizes = [os.path.getsize(path) for path in (self._file, f"{self._file}-wal") if os.path.exists(path)]
             if limit != posix.resource.RLIM_INFINITY and max(sizes, default=0) + MIN_FREE_BYTES > limit:
-                return f"a file may have no more than {limit} bytes here (ulimit -f)"
+                return f"the limit of the file size is {limit} bytes (ulimit -f)"
         return None
 
     def _make_error(self, action: str, error: Exception) -> JournalError:
         text = str(error)
         code = getattr(error, "sqlite_errorcode", None)
-        advice = "see whether the disk and the directory are in order"
+        advice = "check the disk and the directory"
         limit = self._describe_space_limit() if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR else None
         if limit is not None or code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in DISK_FULL_CODES:
             text = limit or text
-            advice = "make room on the disk, and start the run again: it goes on from what was committed"
+            advice = "free some space, and start the run again: it continues from the last commit"
         elif isinstance(error, UnicodeDecodeError) or (
             isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
         ):
-            advice = "the file is damaged, and is left as it is; take a copy of an earlier state, or another path"
+            advice = "the file is damaged, and was left unchanged; restore an earlier copy, or use another path"
         elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            advice = "another program uses the file; wait for it, or take another path"
+            advice = "another program is using the file; wait for it, or use another path"
         elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
-            advice = "the file or its directory cannot be written; take a path that can"
+            advice = "the file or its directory is not writable; use a writable path"
         return JournalError(f"{self._subject}: cannot {action}: {text}; {advice}")
 
 

@@ -123,7 +123,7 @@ def record_durations(file: Any, scheduler: BaseScheduler) -> None:
             if old_durations is None:
                 torn_file = path.with_name(path.name + ".torn")
                 os.replace(path, torn_file)
-                warn(f"{path} was torn: it was renamed to {torn_file.name}, and a new one was begun")
+                warn(f"{path} was damaged: it was renamed to {torn_file.name}, and a new file was created")
             _write_atomically(path, {**(old_durations or {}), **new_durations})
     except (OSError, ValueError) as error:
         warn(f"durations of {scheduler.label!r} were not written to {path}: {error}")
@@ -133,7 +133,7 @@ def _read_file(path: Path) -> dict[str, float]:
     """Return the durations in a file; an empty dict if the file is missing or torn. Log a warning if it is torn."""
     durations = _parse_file(path)
     if durations is None:
-        warn(f"{path} is torn: no durations are known from it")
+        warn(f"{path} is damaged: it is ignored, and no durations are known")
     return durations or {}
 
 
@@ -157,11 +157,11 @@ def _parse_file(path: Path) -> dict[str, float] | None:
         durations: dict[Any, Any] = dict(content["seconds"]) if version == FORMAT_VERSION else {}
     except (KeyError, TypeError, ValueError):
         raise ValueError(
-            f"{path} is not a file of durations, and is left alone: give one that a Scheduler has written"
+            f"{path} is not a durations file, and is left unchanged: give one that a Scheduler has written"
         ) from None
     if version != FORMAT_VERSION:
         raise ValueError(
-            f"{path} has durations of version {version!r}, and this trioflow writes version {FORMAT_VERSION}: "
+            f"{path} has format version {version!r}, but this trioflow writes version {FORMAT_VERSION}: "
             f"give another file, or remove this one"
         )
     return {str(name): duration(number, f"{path}: {name!r}", "a job") for name, number in durations.items()}
@@ -171,7 +171,7 @@ def _read_ninja_log(path: Path, lines: list[str]) -> dict[str, float]:
     version = lines[0].removeprefix(NINJA_HEADER).strip()
     if not version.isdigit() or int(version) not in NINJA_VERSIONS:
         known = ", ".join(map(str, NINJA_VERSIONS))
-        raise ValueError(f"{path} is a log of ninja of version {version}; those that can be read are {known}")
+        raise ValueError(f"{path} is a ninja log of version {version}; supported versions: {known}")
     durations: dict[str, float] = {}
     for line in lines[1:]:
         fields = line.split("\t")

@@ -50,7 +50,8 @@ if TYPE_CHECKING:
 
     PoolSettingsChange = Callable[[dict[str, Any]], dict[str, Any]]
 
-OWN_WINDOW: Final[Any] = ...
+KEEP_WINDOW: Final[Any] = ...
+"""The default of `jobs_window`: keep the scheduler's own window."""
 THREAD_NAME_PREFIX: Final = "trioflow simulation"
 STALL_TIMEOUT: Final = 1e18
 """A virtual time, in seconds, that is later than every event of a simulation."""
@@ -95,7 +96,7 @@ def simulate(
     scheduler: BaseScheduler,
     *,
     durations: DurationSource | None = None,
-    jobs_window: Window | EllipsisType | None = OWN_WINDOW,
+    jobs_window: Window | EllipsisType | None = KEEP_WINDOW,
     policy: PolicyName | Policy | None = None,
 ) -> Simulation:
     """Predict a run by executing a copy of the scenario on a virtual clock, with a sleep in place of each job.
@@ -128,7 +129,7 @@ def simulate(
     if not is_scheduler(scheduler):
         raise TypeError(f"simulate({short_repr(scheduler)}): give a Scheduler")
     subject = repr(scheduler.label)
-    window = scheduler.jobs_window if jobs_window is OWN_WINDOW else check_window(jobs_window, "jobs_window", subject)
+    window = scheduler.jobs_window if jobs_window is KEEP_WINDOW else check_window(jobs_window, "jobs_window", subject)
     if policy is not None:
         check_policy(policy, "policy", subject)
     check_scenario(scheduler)
@@ -137,16 +138,16 @@ def simulate(
     copy, trace = ScenarioCopy(scheduler, all_durations, known_durations, window, policy), Trace()
     # The copy runs in a new thread, because this one may be running an event loop.
     with ThreadPoolExecutor(1, THREAD_NAME_PREFIX) as thread, silence_log():
-        thread.submit(run_scenario_copy, copy, OWN_WINDOW, trace).result()
+        thread.submit(run_scenario_copy, copy, KEEP_WINDOW, trace).result()
     return _make_simulation(scheduler, copy, all_durations, known_durations, window, trace)
 
 
-def run_scenario_copy(copy: ScenarioCopy, window: Any = OWN_WINDOW, *instruments: Instrument) -> None:
+def run_scenario_copy(copy: ScenarioCopy, window: Any = KEEP_WINDOW, *instruments: Instrument) -> None:
     """Run the copy of a scenario on a virtual clock, with the given window instead of its own.
 
     Args:
         copy: the copy.
-        window: the window of the outermost scheduler; `OWN_WINDOW` to keep the copy's own.
+        window: the window of the outermost scheduler; `KEEP_WINDOW` to keep the copy's own.
         instruments: the instruments of the run.
 
     Raises:
@@ -154,7 +155,7 @@ def run_scenario_copy(copy: ScenarioCopy, window: Any = OWN_WINDOW, *instruments
 
     """
     detector = StallDetector(copy.scheduler)
-    options: dict[str, Any] = {} if window is OWN_WINDOW else {"jobs_window": window}
+    options: dict[str, Any] = {} if window is KEEP_WINDOW else {"jobs_window": window}
     copy.scheduler.run(
         backend="asyncio",
         backend_options=virtual_options("asyncio"),
@@ -179,7 +180,7 @@ def reject_endless_run(scheduler: BaseScheduler) -> None:
             members = list(current)
             if members and all(job.forever for job in members):
                 raise ValueError(
-                    f"{current.label!r} has only forever jobs, so that its run would not end by itself: "
+                    f"{current.label!r} has only forever jobs, so its run would never end: "
                     f"give it a timeout= to simulate it"
                 )
             schedulers += [job for job in members if is_scheduler(job) and not job.forever]
@@ -208,7 +209,7 @@ class StallDetector(Instrument):
 
     def _stop(self) -> None:
         waiting = [job for job in self._scheduler.iterate_jobs() if job.is_scheduled()]
-        self.stall_reason = self._scheduler.explain(waiting[0]) if waiting else "nothing happens any more"
+        self.stall_reason = self._scheduler.explain(waiting[0]) if waiting else "nothing more would happen"
         self._scheduler.cancel()
 
 

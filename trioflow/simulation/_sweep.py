@@ -62,17 +62,17 @@ def simulate_trace(
     """
     roots = record.root_runs
     if not roots or not any(span.elapsed is not None for span in record.spans):
-        raise ValueError("what_if() of a trace in which no job has run to its end: there are no durations to go by")
+        raise ValueError("what_if() of a trace in which no job has completed: no durations are known")
     if len(roots) > 1:
-        raise ValueError(f"what_if() of a trace of {len(roots)} runs: give each run a Trace of its own")
+        raise ValueError(f"what_if() of a trace of {len(roots)} runs: use a separate Trace for each run")
     (root,) = roots
     if root.finished_at is None or root.started_at is None:
-        raise ValueError(f"what_if() while {root.label!r} is running: ask when it has ended")
+        raise ValueError(f"what_if() while {root.label!r} is running: call it when the run has ended")
     if len(root.scheduler) < len(root.member_numbers):
         raise ValueError(
             f"what_if() of {root.label!r}, which has {len(root.scheduler)} of its "
             f"{len(root.member_numbers)} jobs left: "
-            f"ask before you remove jobs, and without keep_jobs=False"
+            f"call it before you remove jobs, and without keep_jobs=False"
         )
     durations: dict[str, float] = {}
     for span in record.spans:
@@ -263,7 +263,7 @@ def _current_size(scenario: RecordedScenario, resource: str | None) -> tuple[int
     pools = [pool for job in jobs if (pool := getattr(job, "pool", None)) is not None]
     views = {view.name: view for pool in pools for view in resource_views(pool)}
     if resource not in views:
-        hint = f"there are {', '.join(map(repr, views))}" if views else "there is no pool"
+        hint = f"the pools have {', '.join(map(repr, views))}" if views else "there is no pool"
         raise ValueError(f"resource={resource!r}: no pool has it; {hint}")
     rate = _find_rate(scenario, resource)
     if rate is not None:
@@ -338,14 +338,14 @@ def _check_sizes(sizes: Sequence[int | None], resource: str | None, min_size: in
         if size is None and resource is None:
             continue
         if size is None:
-            raise ValueError(f"sizes: there is always a limit to {resource!r}: give whole numbers")
+            raise ValueError(f"sizes: {resource!r} is always limited: give whole numbers")
         if type(size) is not int:  # rejects bool, too
             raise TypeError(f"sizes: {short_repr(size)} is not a whole number")
         if size < min_size:
             reason = "" if resource is None or min_size == 1 else f": a job needs {min_size} of {resource!r}"
             raise ValueError(f"sizes: {size!r} is less than {min_size}{reason}")
     if not sizes:
-        raise ValueError("sizes: there are none")
+        raise ValueError("sizes is empty")
     limits = sorted({size for size in sizes if size is not None})
     return [*limits, *([None] if None in sizes else [])]
 

@@ -159,7 +159,7 @@ def explore(
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, str))):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"seed={short_repr(seed)}: give a whole number, or the text from the story of a broken run")
     if loop_running():
-        raise RuntimeError("explore(): an event loop runs in this thread, and it starts its own: call it in plain code")
+        raise RuntimeError("explore() starts an event loop, but one is already running: call it from synchronous code")
     explorer = _Explorer(make_scheduler, check)
     with _suspend_log_and_gc():
         if isinstance(seed, str):
@@ -208,15 +208,15 @@ class _Explorer:
         for change in plan.changes:
             if change.name and change.name not in outcome.wait_counts:
                 names = ", ".join(map(repr, outcome.wait_counts)) or "none"
-                raise ValueError(f"seed={seed!r}: there is no job {change.name!r} in the scenario, but {names}")
+                raise ValueError(f"seed={seed!r}: the scenario has no job {change.name!r}; its jobs are {names}")
         if outcome.violated_invariant is not None:
             raise _make_broken_run(outcome, "This run violates an invariant:")
         for change in plan.changes:
             if change not in outcome.applied_changes:
                 waits = f"{change.name!r} waited {outcome.wait_counts[change.name]} times"
                 raise ValueError(
-                    f"seed={seed!r}: {str(change)!r} could not be done in this run, in which {waits}: the seed is of "
-                    f"another scenario"
+                    f"seed={seed!r}: {str(change)!r} could not be applied in this run, in which {waits}: the seed is "
+                    f"from another scenario"
                 )
         self._count_faults(outcome, None)
         return Exploration(1, seed, dict(self._fault_counts), 0)
@@ -294,7 +294,7 @@ def _make_broken_run(outcome: RunOutcome, heading: str) -> BrokenRun:
                 f"{'':10}in iteration {change.at} of the loop, the order is {', '.join(names) or 'another one'}"
             )
     if not plan.changes:
-        lines.append(f"{'':10}nothing was done to this run")
+        lines.append(f"{'':10}no fault was injected into this run")
     lines += [f"  {line}" for line in outcome.event_lines]
     lines += ["", f"To repeat this run: explore(..., seed={str(plan)!r})"]
     broken = BrokenRun("\n".join(lines), str(plan))
@@ -329,8 +329,8 @@ def _choose_names(value: Any, known: tuple[str, ...], name: str, default_text: s
     """Check an argument that is a collection of names, and return the names in the order of `known`."""
     is_collection: bool = isinstance(value, Collection) and not isinstance(value, str)
     if not is_collection:
-        raise TypeError(f"{name}={short_repr(value)}: give a tuple of names, or leave it out for {default_text}")
+        raise TypeError(f"{name}={short_repr(value)}: give a tuple of names, or omit it for {default_text}")
     for entry in cast("Collection[object]", value):
         if not is_among(entry, known):
-            raise ValueError(f"{name}=...: there is no {short_repr(entry)}; choose from {', '.join(map(repr, known))}")
+            raise ValueError(f"{name}=...: unknown name {short_repr(entry)}; choose from {', '.join(map(repr, known))}")
     return tuple(known_name for known_name in known if known_name in value)

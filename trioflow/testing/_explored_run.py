@@ -366,8 +366,8 @@ class ExploredRun:
             return
         if runs_outside_loop(job):
             raise TypeError(
-                f"{job.label!r} is a {type(job).__name__}, which works in real time, and explore runs on virtual time: "
-                f"let make_scheduler put a Job in its place that sleeps for as long, and returns or raises the same"
+                f"{job.label!r} is a {type(job).__name__}, which works in real time, but explore runs on virtual time: "
+                f"in make_scheduler, replace it with a Job that sleeps as long, and returns or raises the same"
             )
         self._stepped_jobs[job] = SteppedJob(name, job)
         intercept_calls(job, _call_job, _shut_down)
@@ -389,9 +389,9 @@ class ExploredRun:
             subject = f"{names[0]!r} waits" if names else "a task of a job waits"
             self.reject_scenario(
                 TypeError(
-                    f"{subject} for a thread, which works in real time, and explore runs on virtual time: let "
-                    f"make_scheduler give the job something in place of the thread that sleeps for as long, and "
-                    f"returns or raises the same"
+                    f"{subject} for a thread, which works in real time, but explore runs on virtual time: in "
+                    f"make_scheduler, replace the thread with something that sleeps as long, and returns or "
+                    f"raises the same"
                 )
             )
             return
@@ -509,7 +509,7 @@ class ExploredRun:
                 and all(level in unrepeated_schedulers for level in enclosing)
             ):
                 yield (
-                    "co_shutdown is not called once",
+                    "co_shutdown is not called exactly once",
                     f"co_shutdown of {stepped.name!r} was called {stepped.shutdown_count} times",
                 )
         for level in (scheduler, *filter(is_scheduler, self._stepped_jobs)):
@@ -699,8 +699,8 @@ class ExploredRun:
         except Exception as error:
             self.reject_scenario(
                 TypeError(
-                    f"the world cannot be copied, which a crash does ({error}): keep plain data in it, and make locks, "
-                    f"events and connections in make_scheduler"
+                    f"a crash copies the world, but it cannot be copied ({error}): keep plain data in it, and make "
+                    f"locks, events and connections in make_scheduler"
                 )
             )
         if self._cut_scope is not None:
@@ -741,7 +741,7 @@ class ExploredRun:
         self._apply(change, f"{stepped.name!r} fails {place}{self._describe_holders(stepped)}")
         if change.value > 1:
             stepped.pending_failures.append((place, replace(change, value=change.value - 1)))
-        return InjectedError(f"explore lets {stepped.name!r} fail {place}")
+        return InjectedError(f"explore makes {stepped.name!r} fail {place}")
 
     # ---- the story
 

@@ -143,8 +143,8 @@ def _trio_internals() -> Any:
 
     if not (hasattr(trio_run, "_r") and hasattr(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING")):
         raise RuntimeError(
-            "this version of trio orders its tasks in another way than trio 0.32 to 0.35, so that no run can be "
-            "repeated: explore on asyncio, with backends=('asyncio',), or with one of these versions"
+            "this version of trio orders its tasks differently from trio 0.32 to 0.35, so runs cannot be "
+            "repeated: explore on asyncio, with backends=('asyncio',), or use one of these versions"
         )
     return trio_run
 

@@ -86,7 +86,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         monitor_style="dim",
         light_colors=BoxColors("#fff6d1", "#8a6d00", LIGHT_SCHEME_TEXT, "#fffcf0"),
         dark_colors=BoxColors("#3a3214", "#d9b93b", DARK_SCHEME_TEXT, "#26241c"),
-        glossary_meaning="it could start, and waits until there is room for it",
+        glossary_meaning="it was ready to start, and waited for its turn",
         unfinished_reason="never started: the run ended first",
     ),
     JobState.RUNNING: StateStyle(
@@ -95,7 +95,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         monitor_style="running",
         light_colors=BoxColors("#ffd95a", "#8a6d00", LIGHT_SCHEME_TEXT, "#fff8df"),
         dark_colors=BoxColors("#5c4b10", "#ffd95a", DARK_SCHEME_TEXT, "#2b281c"),
-        glossary_meaning="it was under way when this report was written",
+        glossary_meaning="it was still running when this report was written",
     ),
     JobState.SUCCEEDED: StateStyle(
         symbol="✓",
@@ -104,7 +104,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         monitor_style="done",
         light_colors=BoxColors("#c9e7d2", "#2f7d52", LIGHT_SCHEME_TEXT, "#f1f9f4"),
         dark_colors=BoxColors("#23573b", "#6fb98c", DARK_SCHEME_TEXT, "#1c2723"),
-        glossary_meaning="it ran to its end",
+        glossary_meaning="it completed without an error",
     ),
     JobState.FAILED: StateStyle(
         symbol="✗",
@@ -112,7 +112,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         monitor_style="failed",
         light_colors=BoxColors("#b3261e", "#6b130e", "#ffffff", "#fdf0ee"),
         dark_colors=BoxColors("#e5776a", "#f7b3aa", "#17110e", "#33211f"),
-        glossary_meaning="it raised an error, or took longer than it may",
+        glossary_meaning="it raised an error, or exceeded its timeout",
     ),
     JobState.CANCELLED: StateStyle(
         symbol="⊘",
@@ -120,7 +120,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         monitor_style="trouble",
         light_colors=BoxColors("#d5d9de", "#52606d", LIGHT_SCHEME_TEXT, "#f2f3f5"),
         dark_colors=BoxColors("#39414b", "#9aa5b1", DARK_SCHEME_TEXT, "#22262c"),
-        glossary_meaning="it was ended, or kept from starting, before it was done",
+        glossary_meaning="it was stopped before its end, or kept from starting",
         unfinished_reason="cancelled",
     ),
     JobState.BLOCKED: StateStyle(
@@ -190,38 +190,42 @@ class CauseWords:
 
 CAUSE_WORDS: Final[Mapping[WaitCause, CauseWords]] = {
     WaitCause.JOBS: CauseWords(
-        "jobs", "nothing was ready", "for jobs", "waited for jobs", "what it requires was not done"
+        "jobs", "nothing was ready", "for jobs", "waited for jobs", "the jobs that it requires had not finished"
     ),
     WaitCause.SLOT: CauseWords(
-        "a slot", "a window was full", "for a slot", "waited for a slot", "as many jobs were running as may run at once"
+        "a slot",
+        "a window was full",
+        "for a slot",
+        "waited for a slot",
+        "the maximum number of jobs was already running",
     ),
     WaitCause.TOKEN: CauseWords(
         "a token",
         "the tokens of a limiter were taken",
         "for a token",
         "waited for a token",
-        "as many jobs were running as may run at once",
+        "the maximum number of jobs was already running",
     ),
     WaitCause.RESOURCE: CauseWords(
         "{}",
         "{} ran short",
         "{}",
         "waited for a resource",
-        "others used so much of it, such as memory or cards, that too little was left",
+        "other jobs used so much of it, for example memory or GPUs, that too little was left",
     ),
     WaitCause.RATE: CauseWords(
         "rate of {}",
         "the rate of {} was used up",
         "{}",
         "waited for the rate of a resource",
-        "only so many jobs may start in a given time, and its turn had not come",
+        "the number of jobs that may start in a given time is limited",
     ),
     WaitCause.THROTTLED: CauseWords(
         "throttled by {}",
         "{} throttled",
         "{} throttled",
         "throttled",
-        "a job was told to come back later, and all jobs that need the same resource waited until then",
+        "a job was told to try again later, and all jobs that need the same resource waited until then",
     ),
     WaitCause.MACHINE: CauseWords(
         "room on the machine",
@@ -235,7 +239,7 @@ CAUSE_WORDS: Final[Mapping[WaitCause, CauseWords]] = {
         "the loop was busy",
         "for a slot",  # a job that waits for the loop is about to get a slot
         "waited for the loop",
-        "some job kept the program busy, so that it could not start others",
+        "a job kept the program busy, so it could not start others",
     ),
 }
 """The phrases of each cause, in the order of a report's glossary."""

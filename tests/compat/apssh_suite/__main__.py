@@ -27,7 +27,7 @@ from ._explained import EXPLAINED
 
 STAND_IN = Path(__file__).parents[1] / "programs" / "stand_in"
 WAYS = {"asynciojobs": [], "trioflow": [STAND_IN]}
-"""What is on the path before all else, by what `import asynciojobs` means then."""
+"""Folders put first on the path, by the library that `import asynciojobs` then loads."""
 
 
 def main() -> int:

@@ -10,4 +10,4 @@ EXPLAINED: Final[dict[str, str]] = {
     "test_deferred::test_deferred_service": "it starts a service by systemd, which does not run here",
     "test_keys::test_import": "it asks for the words that protect a key, and nobody is there to answer",
 }
-"""By a part of the test's name."""
+"""The reasons, each under a part of the names of its tests."""

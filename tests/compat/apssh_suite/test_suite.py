@@ -26,7 +26,7 @@ from . import __main__ as suite
         ),
     ],
 )
-def test_each_difference_from_the_original_raises_or_warns(
+def test_comparison_reports_each_difference_and_unexplained_failure(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     theirs: dict[str, str],
@@ -34,7 +34,7 @@ def test_each_difference_from_the_original_raises_or_warns(
     good: bool,
     said: str,
 ) -> None:
-    """A test that fails over trioflow alone is a difference; one that fails over both needs a reason."""
+    """A test of apssh that fails over trioflow alone is a difference; one that fails over both needs a reason."""
     found = {"asynciojobs": theirs, "trioflow": ours}
     monkeypatch.setattr(suite, "outcomes", lambda *given: found[given[-1]])
     assert suite.compare(Path(), "", 1) is good
@@ -42,7 +42,7 @@ def test_each_difference_from_the_original_raises_or_warns(
 
 
 def test_outcomes_are_read_from_pytests_report(tmp_path: Path) -> None:
-    """An error before or after a test makes it a failure."""
+    """In pytest's report, an error before or after a test makes that test a failure."""
     (tmp_path / "report.xml").write_text(
         "<testsuites><testsuite>"
         "<testcase classname='tests.test_a.Tests' name='good'/>"

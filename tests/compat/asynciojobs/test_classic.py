@@ -58,7 +58,7 @@ engine.add(collect.requires((left, right)))
 
 
 def test_requirements_may_be_given_at_creation_by_either_name() -> None:
-    """The method is named `requires=` and the attribute `required=`; both work in the constructor."""
+    """The constructors accept requirements as `requires=`, like the method, or as `required=`, like the attribute."""
     first, second, third = (Job(give(number)) for number in range(3))
     last = Job(give(3), requires=(first, second), required=third)
     printed = PrintJob("x", requires=last)
@@ -70,7 +70,7 @@ def test_requirements_may_be_given_at_creation_by_either_name() -> None:
 
 
 def test_str_of_a_job_shows_labels_of_requirements_until_they_have_numbers() -> None:
-    """Requirements once appeared as question marks."""
+    """In the text of a job, requirements without a number once appeared as question marks."""
     first, unnamed = Job(give(1), label="first"), Job(give(2))
     last = Job(give(3), label="last", requires=[first, unnamed])
     assert str(last) == "    ⚐   <Job `last`> [not done] requires={`Job[give (...)]`, `first`}"
@@ -84,7 +84,7 @@ async def _tick() -> None:
 
 
 def test_cancelled_jobs_are_not_shown_as_running(capsys: pytest.CaptureFixture[str]) -> None:
-    """A run ends a forever job, and a timeout another job."""
+    """A job cancelled by a timeout or by the end of the run is shown as cancelled, and not as running."""
     ticker, late = Job(_tick(), forever=True, label="ticker"), Job(asyncio.sleep(1000), label="late")
     scheduler = Scheduler(Job(give(1), label="give"), ticker)
     assert scheduler.run()
@@ -105,7 +105,7 @@ async def fail() -> None:
 
 
 def test_a_program_with_a_message_bus_and_a_forever_monitor_works(capsys: pytest.CaptureFixture[str]) -> None:
-    """The monitor receives the last message before it is cancelled; all are shut down, once."""
+    """A forever job that reads a message bus gets the last message, and all jobs are shut down once."""
     space: dict[str, Any] = {}
     exec(BUS, space)
     engine, seen = space["engine"], space["seen"]
@@ -126,7 +126,7 @@ def test_a_program_with_a_message_bus_and_a_forever_monitor_works(capsys: pytest
 
 
 def test_the_early_names_work_in_a_notebook() -> None:
-    """`orchestrate` works although an event loop runs in the cell, and so does `await`."""
+    """In a notebook, whose cells run in an event loop, `orchestrate` works, and so does `await co_orchestrate()`."""
     cells = [
         BUS,
         "engine.orchestrate(loop=asyncio.get_event_loop()), len(seen)",
@@ -144,7 +144,7 @@ def test_the_early_names_work_in_a_notebook() -> None:
 
 
 def test_modules_have_the_names_that_notebooks_import() -> None:
-    """`engine`, `job` and all names of the package exist."""
+    """The module `engine` and all names of the package exist, because notebooks import them."""
     assert EngineOfModule is Engine
     assert asynciojobs_classic.AbstractJob is AbstractJob
     for name in asynciojobs_classic.__all__:
@@ -152,7 +152,7 @@ def test_modules_have_the_names_that_notebooks_import() -> None:
 
 
 def test_nothing_is_critical_by_default() -> None:
-    """The default covers jobs, schedulers and prints; a failure raises nothing and changes nothing."""
+    """Jobs, schedulers and prints are not critical by default: a failure raises nothing and stops no other job."""
     failed, other = Job(fail(), label="failed"), Job(give(1))
     engine = Engine(Sequence(failed, other))
     assert engine.orchestrate()
@@ -163,7 +163,7 @@ def test_nothing_is_critical_by_default() -> None:
 
 @pytest.mark.parametrize(("of_job", "of_engine"), [(True, False), (False, True), (True, True)])
 def test_a_critical_failure_makes_the_run_return_false(of_job: bool, of_engine: bool) -> None:
-    """A job is critical if it or its engine is marked as critical; nothing is raised."""
+    """A job is critical if it or its engine is; when it fails, the run returns False and raises nothing."""
     failed, cut = Job(fail(), critical=of_job), Job(give(1, 9.0))
     engine = Engine(failed, cut, critical=of_engine)
     assert run_virtual(engine.co_orchestrate, backend="asyncio") is False
@@ -173,7 +173,7 @@ def test_a_critical_failure_makes_the_run_return_false(of_job: bool, of_engine: 
 
 
 def test_timeout_and_window_given_to_a_run_count_for_that_run_only() -> None:
-    """This holds for `run`, `orchestrate` and their coroutines."""
+    """`run`, `orchestrate` and their coroutines accept a timeout and a window for that run."""
 
     async def timed(**options: Any) -> tuple[bool, float]:
         start = anyio.current_time()
@@ -189,7 +189,7 @@ def test_timeout_and_window_given_to_a_run_count_for_that_run_only() -> None:
 
 
 def test_the_given_event_loop_is_used() -> None:
-    """Objects created in that loop before still work."""
+    """A run uses the given event loop, so that futures created in that loop before still work."""
     loop = asyncio.new_event_loop()
     try:
         future = loop.create_future()
@@ -206,7 +206,7 @@ def test_the_given_event_loop_is_used() -> None:
 
 
 def test_a_critical_nested_scheduler_job_ends_the_outer_run() -> None:
-    """The outer run returns False; run alone, a critical SchedulerJob returns False, too."""
+    """If a critical SchedulerJob fails, the outer run returns False, and so does its own if it is run alone."""
     for critical in (False, True):
         inner = SchedulerJob(Job(fail(), critical=True), critical=critical, label="inner")
         after = Job(give(1), required=inner)
@@ -218,7 +218,7 @@ def test_a_critical_nested_scheduler_job_ends_the_outer_run() -> None:
 
 
 def test_coshutdown_and_exports_work_by_their_early_names(tmp_path: Path) -> None:
-    """The names are the second argument of `Job`, and `save_as_dotfile`."""
+    """The second argument of `Job` is its `coshutdown`, and `save_as_dotfile` is `export_as_dotfile`."""
     notes: list[str] = []
 
     async def down() -> None:

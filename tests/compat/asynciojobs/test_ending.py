@@ -46,7 +46,7 @@ def timed(scheduler: PureScheduler) -> tuple[bool, float]:
 
 @pytest.mark.fast_way
 def test_a_finally_block_that_awaits_completes_after_a_cancellation() -> None:
-    """A job is cancelled once: at the timeout, after a critical exception, and at the end of a forever job's run."""
+    """A job is cancelled once, by a timeout, a failure or the end of a run, so its `finally` blocks may await."""
     ended: list[str] = []
 
     async def careful(name: str) -> None:
@@ -74,7 +74,7 @@ def test_a_finally_block_that_awaits_completes_after_a_cancellation() -> None:
 
 @pytest.mark.fast_way
 def test_a_job_that_goes_on_after_shutdown_timeout_is_cancelled_again() -> None:
-    """The first cancellation comes at the timeout, and the others after `shutdown_timeout`, one after the other."""
+    """A job that swallows cancellations gets them again and again, from `shutdown_timeout` on, until it ends."""
     stubborn = Stubborn(times=3, sleep=60)
     job = Job(stubborn.body(), label="stubborn")
     assert timed(PureScheduler(job, timeout=1, shutdown_timeout=2)) == (False, 3.0)
@@ -84,7 +84,7 @@ def test_a_job_that_goes_on_after_shutdown_timeout_is_cancelled_again() -> None:
 
 @pytest.mark.fast_way
 def test_without_shutdown_timeout_a_job_is_cancelled_once() -> None:
-    """`shutdown_timeout=None` waits as long as it takes; a job that still returns is done."""
+    """With `shutdown_timeout=None`, a run waits for a cancelled job as long as it takes; if it returns, it is done."""
     stubborn = Stubborn(times=9, sleep=4.0)
     job = Job(stubborn.body())
     assert timed(PureScheduler(job, timeout=1, shutdown_timeout=None)) == (False, 5.0)
@@ -118,7 +118,7 @@ def test_a_cancellation_from_outside_ends_the_run_cleanly() -> None:
 
 
 def test_a_job_may_cancel_its_own_task_and_use_asyncio_timeouts() -> None:
-    """A cancellation of one job's task affects no other job."""
+    """A job that cancels its own task affects no other job, and the timeouts of asyncio work inside jobs."""
 
     async def in_time() -> str:
         try:
@@ -153,13 +153,13 @@ async def sleep(delay: float = 0.0) -> None:
 
 
 def test_a_failing_job_gives_its_slot_back() -> None:
-    """In asynciojobs, a window of 1 hangs when a job raises."""
+    """A failing job gives its slot back; in asynciojobs, a window of 1 hangs when a job raises."""
     scheduler = PureScheduler(*[Job(fail(1), critical=False) for _ in range(3)], Job(sleep(1)), jobs_window=1)
     assert timed(scheduler) == (True, 4.0)
 
 
 def test_requirements_on_a_sequence_can_be_removed() -> None:
-    """In asynciojobs, the requirement is added once more."""
+    """A requirement on a Sequence can be removed; asynciojobs adds it once more instead."""
     a, b = Job(sleep()), Job(sleep())
     b.requires(Sequence(a))
     b.requires(Sequence(a), remove=True)
@@ -167,7 +167,7 @@ def test_requirements_on_a_sequence_can_be_removed() -> None:
 
 
 def test_forever_jobs_alone_run_until_all_of_them_have_ended() -> None:
-    """In asynciojobs, the run ends when the first one returns."""
+    """A run of forever jobs ends with the last of them; in asynciojobs, it ends when the first one returns."""
     short, long = Job(sleep(1), forever=True), Job(sleep(3), forever=True)
     assert timed(PureScheduler(short, long)) == (True, 3.0)
     assert short.is_done()
@@ -175,13 +175,13 @@ def test_forever_jobs_alone_run_until_all_of_them_have_ended() -> None:
 
 
 def test_forever_jobs_take_no_slot() -> None:
-    """In asynciojobs, forever jobs that fill the window leave no room for others."""
+    """Forever jobs take no slot; in asynciojobs, those that fill the window leave no room for others."""
     forever = [Job(sleep(60), forever=True) for _ in range(3)]
     assert timed(PureScheduler(*forever, Job(sleep(1)), jobs_window=1)) == (True, 1.0)
 
 
 def test_a_second_run_runs_jobs_and_shuts_them_down_again() -> None:
-    """asynciojobs shuts a scheduler down only once."""
+    """A second run shuts its jobs down again; asynciojobs shuts a scheduler down only once."""
     notes: list[str] = []
 
     class Again(AbstractJob):
@@ -198,7 +198,7 @@ def test_a_second_run_runs_jobs_and_shuts_them_down_again() -> None:
 
 
 def test_a_second_run_with_used_coroutines_is_rejected_before_it_starts() -> None:
-    """In asynciojobs, a second run fails halfway, with Python's own error."""
+    """A second run with used coroutines starts no job; in asynciojobs, it fails halfway, with Python's own error."""
     notes: list[str] = []
 
     class Again(AbstractJob):
@@ -216,7 +216,7 @@ def test_a_second_run_with_used_coroutines_is_rejected_before_it_starts() -> Non
 
 
 def test_the_first_critical_exception_is_raised() -> None:
-    """In asynciojobs, the order of a set decides."""
+    """Of several critical exceptions, the first is raised; in asynciojobs, the order of a set decides."""
 
     async def fail_with(exception: Exception) -> None:
         await anyio.sleep(1)
@@ -230,13 +230,13 @@ def test_the_first_critical_exception_is_raised() -> None:
 
 @pytest.mark.fast_way
 def test_a_job_that_swallows_its_cancellation_does_not_hang_the_run() -> None:
-    """In asynciojobs, the run waits for it, however long it takes."""
+    """A job that swallows its cancellation is cancelled again; asynciojobs waits for it, however long it takes."""
     stubborn = Stubborn(times=1, sleep=3600)
     assert timed(PureScheduler(Job(stubborn.body()), timeout=1)) == (False, 2.0)
 
 
 def test_jobs_that_cannot_be_run_fail_with_an_explanation() -> None:
-    """The cases are a job without a `co_run`, and a coroutine that two jobs await."""
+    """A job without a `co_run`, and a coroutine that two jobs await, fail with an explanation."""
     nothing = AbstractJob(critical=False)
     shared: Any = sleep()
     twice = [Job(shared, critical=False), Job(shared, critical=False)]

@@ -58,7 +58,7 @@ def labels(jobs: Any) -> list[str | None]:
 
 
 def test_the_package_and_its_submodules_have_the_names_of_asynciojobs() -> None:
-    """The `__module__` of each public name is the package."""
+    """The names of asynciojobs exist in the same submodules, and the `__module__` of each is the package."""
     for module in SUBMODULES:
         __import__(f"trioflow.compat.asynciojobs.{module}")
     assert sys.modules["trioflow.compat.asynciojobs.job"].AbstractJob is AbstractJob
@@ -68,8 +68,8 @@ def test_the_package_and_its_submodules_have_the_names_of_asynciojobs() -> None:
         assert getattr(asynciojobs, name).__module__ in ("trioflow.compat.asynciojobs",)
 
 
-def test_a_subclass_may_use_scheduler_and_other_names() -> None:
-    """apssh sets `scheduler` before the constructor of `AbstractJob`; programs use `_run`, `_state`, `_host`."""
+def test_a_subclass_may_have_its_own_attributes_named_scheduler_or_run() -> None:
+    """A subclass of AbstractJob may have attributes such as `scheduler`, which apssh sets, and `_run`."""
 
     class Own(AbstractJob):
         def __init__(self) -> None:
@@ -85,7 +85,7 @@ def test_a_subclass_may_use_scheduler_and_other_names() -> None:
 
 
 def test_stand_in_after_an_import_of_asynciojobs_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two libraries of the same name in one process would not know each other's jobs."""
+    """After an import of asynciojobs, `stand_in()` raises: two such libraries would not know each other's jobs."""
     monkeypatch.setitem(sys.modules, "asynciojobs.job", sys)
     with pytest.raises(RuntimeError, match="before anything imports it"):
         asynciojobs.stand_in()
@@ -95,7 +95,7 @@ def test_stand_in_after_an_import_of_asynciojobs_raises(monkeypatch: pytest.Monk
 
 
 def test_requires_accepts_jobs_sequences_none_and_collections() -> None:
-    """The job itself is silently left out."""
+    """`requires` accepts jobs, Sequences, None and nested collections, and silently leaves out the job itself."""
     a, b, c, d, e = notes_of("abcde")
     nested = Scheduler()
     assert e.requires(None, [a, (Sequence(b, c), {nested})], e, [None, [e]]) is e
@@ -108,7 +108,7 @@ def test_requires_accepts_jobs_sequences_none_and_collections() -> None:
 
 
 def test_requirements_can_be_removed() -> None:
-    """`remove=True` removes an edge, also one to the last job of a sequence; a missing edge is a KeyError."""
+    """`requires(..., remove=True)` removes an edge, even to the last job of a sequence; a missing one is a KeyError."""
     a, b, c = notes_of("abc")
     c.requires(a, b)
     c.requires(a, remove=True)
@@ -128,7 +128,7 @@ def test_an_object_that_is_not_a_job_is_rejected(wrong: Any) -> None:
 
 
 def test_errors_for_functions_coroutines_and_native_jobs_say_what_to_write() -> None:
-    """None of them can take the place of a job."""
+    """A function, a coroutine or a native job in place of a job raises an error that says what to write."""
     with pytest.raises(TypeError, match=r"Job\(give\(\.\.\.\)\)"):
         Job(give)
     coroutine = give(1)
@@ -141,8 +141,8 @@ def test_errors_for_functions_coroutines_and_native_jobs_say_what_to_write() -> 
         PureScheduler(Native())
 
 
-def test_a_sequence_chains_its_jobs_and_is_required_by_its_last_one() -> None:
-    """The first job gets the requirements of the sequence."""
+def test_a_sequence_chains_its_jobs_and_stands_for_its_last_one() -> None:
+    """The first job of a Sequence gets its requirements, and to require the Sequence is to require its last job."""
     a, b, c, d, e = notes_of("abcde")
     scheduler = PureScheduler()
     inner = Sequence(b, c)
@@ -161,7 +161,7 @@ def test_a_sequence_chains_its_jobs_and_is_required_by_its_last_one() -> None:
 
 
 def test_add_returns_the_argument_and_update_and_remove_the_scheduler() -> None:
-    """The argument of `add` may be a Sequence."""
+    """`add` returns its argument, which may be a Sequence; `update` and `remove` return the scheduler."""
     a, b, c = notes_of("abc")
     scheduler = PureScheduler(a, None)
     sequence = Sequence(b, c)
@@ -176,7 +176,7 @@ def test_add_returns_the_argument_and_update_and_remove_the_scheduler() -> None:
 
 
 def test_jobs_start_in_the_order_in_which_they_were_created() -> None:
-    """Sets have no order; which job starts first is never left to chance."""
+    """Jobs start in the order in which they were created, although a set has no order."""
     notes: list[str] = []
     jobs = [Note(f"{number}", notes) for number in range(20)]
     scheduler = PureScheduler(*reversed(jobs), jobs_window=1)
@@ -194,7 +194,7 @@ def chain() -> tuple[list[Note], PureScheduler]:
 
 
 def test_predecessors_and_successors_are_direct_or_transitive() -> None:
-    """`successors` is an iterator, the other methods return sets."""
+    """`predecessors` and `successors` are direct; the methods `*_upstream` and `*_downstream` are transitive."""
     (a, b, c, d, x), scheduler = chain()
     assert scheduler.predecessors(c, b) == {a, b}
     assert isinstance(scheduler.successors(a), Iterator)
@@ -209,7 +209,7 @@ def test_predecessors_and_successors_are_direct_or_transitive() -> None:
 
 
 def test_bypass_and_remove_passes_requirements_to_the_successors() -> None:
-    """Successors of the removed job inherit its requirements."""
+    """With `bypass_and_remove`, successors of the removed job inherit its requirements."""
     (a, b, c, _, _), scheduler = chain()
     scheduler.bypass_and_remove(b)
     assert c.required == {a}
@@ -219,7 +219,7 @@ def test_bypass_and_remove_passes_requirements_to_the_successors() -> None:
 
 
 def test_keep_only_drops_the_edges_of_removed_jobs() -> None:
-    """Successors of a removed job lose the requirement without a replacement."""
+    """After `keep_only`, successors of a removed job have lost the requirement without a replacement."""
     (a, _, c, _, _), scheduler = chain()
     scheduler.keep_only([a, Sequence(c), None])
     assert scheduler.jobs == {a, c}
@@ -243,7 +243,7 @@ def test_keep_only_drops_the_edges_of_removed_jobs() -> None:
 def test_keep_only_between_keeps_the_jobs_between_starts_and_ends(
     starts: str | None, ends: str | None, options: Any, kept: str
 ) -> None:
-    """The starts and ends stay, too, unless they are excluded."""
+    """`keep_only_between` keeps the starts, the ends and the jobs between them, unless starts or ends are excluded."""
     jobs, scheduler = chain()
     by_label = {job.label: job for job in jobs}
     scheduler.keep_only_between(
@@ -255,7 +255,7 @@ def test_keep_only_between_keeps_the_jobs_between_starts_and_ends(
 
 
 def test_cycles_and_missing_requirements_raise_in_run_and_list() -> None:
-    """`check_cycles` returns False; nested cycles count, and nothing is shut down."""
+    """With a cycle or a missing requirement, `check_cycles` returns False, and `run` and `list` raise an Exception."""
     notes: list[str] = []
     a, b = Note("a", notes), Note("b", notes)
     a.requires(b)
@@ -274,7 +274,7 @@ def test_cycles_and_missing_requirements_raise_in_run_and_list() -> None:
 
 
 def test_sanitize_drops_edges_that_leave_a_scheduler(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nested schedulers are included; the method returns False if there were any such edges."""
+    """`sanitize` drops edges that leave a scheduler, even a nested one, and returns False if there were any."""
     a, b, c = notes_of("abc")
     c.requires(a, b)
     scheduler = PureScheduler(Scheduler(b, c))
@@ -285,7 +285,7 @@ def test_sanitize_drops_edges_that_leave_a_scheduler(capsys: pytest.CaptureFixtu
 
 
 def test_iterate_jobs_includes_nested_jobs() -> None:
-    """With `scan_schedulers`, all schedulers are included as well, the outermost one too."""
+    """`iterate_jobs` includes nested jobs, and with `scan_schedulers` all schedulers, the outermost one included."""
     a, b, c = notes_of("abc")
     scheduler = PureScheduler(a, Scheduler(b, Scheduler(c)))
     assert labels(scheduler.iterate_jobs()) == ["a", "b", "c"]
@@ -296,7 +296,7 @@ def test_iterate_jobs_includes_nested_jobs() -> None:
 
 
 def test_a_run_returns_true_and_has_results_on_both_backends(virtual: Virtual) -> None:
-    """On trio this needs jobs that do not depend on asyncio."""
+    """A run returns True and its jobs have results, even on trio if the jobs do not depend on asyncio."""
     a = Job(give("value", 1.0), label="a")
     b = Job(fail(), label="b", critical=False, required=a)
     c = Note("c", required=b)
@@ -313,7 +313,7 @@ def test_a_run_returns_true_and_has_results_on_both_backends(virtual: Virtual) -
 
 
 def test_run_and_orchestrate_start_an_event_loop(backend: Any) -> None:
-    """An empty scheduler returns True, and `run` has no argument `timeout=`."""
+    """`run`, `orchestrate` and `standalone_run` start an event loop; `run` has no argument `timeout=`."""
     assert PureScheduler(Job(give(1))).run(backend=backend)
     assert Scheduler(Job(give(1))).orchestrate()
     assert PureScheduler().run()
@@ -323,7 +323,7 @@ def test_run_and_orchestrate_start_an_event_loop(backend: Any) -> None:
 
 
 def test_run_inside_a_loop_raises_and_names_co_run() -> None:
-    """The call leaves no coroutine behind."""
+    """Inside an event loop, `run` raises an error that names `co_run`, and leaves no coroutine behind."""
 
     async def main() -> None:
         with pytest.raises(RuntimeError, match=r"await scheduler.co_run\(\)"):
@@ -333,7 +333,7 @@ def test_run_inside_a_loop_raises_and_names_co_run() -> None:
 
 
 def test_a_second_concurrent_run_raises() -> None:
-    """The first run is not disturbed."""
+    """A second run during the first raises, and the first is not disturbed."""
     scheduler = PureScheduler(Note("a", delay=1.0))
 
     async def main() -> None:
@@ -348,7 +348,7 @@ def test_a_second_concurrent_run_raises() -> None:
 
 
 def test_a_pure_scheduler_returns_false_after_a_critical_exception_or_timeout() -> None:
-    """Jobs that have not started stay idle; those that have started are not done."""
+    """A PureScheduler that a critical exception or a timeout ends returns False; jobs not yet started stay idle."""
     cut, never = Job(give(1, 9.0), label="cut"), Note("never")
     fatal = Job(fail(1.0), label="fatal")
     never.requires(fatal)
@@ -367,7 +367,7 @@ def test_a_pure_scheduler_returns_false_after_a_critical_exception_or_timeout() 
 
 
 def test_a_critical_scheduler_raises_the_exception_of_its_job() -> None:
-    """After a timeout it raises TimeoutError; a scheduler that is not critical returns False."""
+    """A critical Scheduler raises its job's exception, or TimeoutError; one that is not critical returns False."""
     for exception, options in ((KeyError, {}), (TimeoutError, {"timeout": 0.5})):
         body = fail(1.0)
         scheduler = Scheduler(Job(body), **options)
@@ -378,7 +378,7 @@ def test_a_critical_scheduler_raises_the_exception_of_its_job() -> None:
 
 
 def test_a_critical_nested_scheduler_fails_with_the_exception_of_its_job() -> None:
-    """A nested scheduler that is not critical has the result False, and the outer run goes on."""
+    """A critical nested scheduler fails with its job's exception; another has the result False, and the run goes on."""
     strict = Scheduler(Job(fail(1.0)), label="strict")
     outer = PureScheduler(strict, Note("never", required=strict))
     assert not run_virtual(outer.co_run, backend="asyncio")
@@ -391,7 +391,7 @@ def test_a_critical_nested_scheduler_fails_with_the_exception_of_its_job() -> No
 
 
 def test_co_run_of_a_scheduler_can_be_the_coroutine_of_a_job() -> None:
-    """Programs nested a PureScheduler like this."""
+    """A Job may have `co_run()` of a PureScheduler as its coroutine, because programs nest schedulers like this."""
     inner = PureScheduler(Job(give("inside", 1.0), label="inner"))
     outer = Job(inner.co_run())
     assert run_virtual(PureScheduler(outer).co_run, backend="asyncio")
@@ -400,7 +400,7 @@ def test_co_run_of_a_scheduler_can_be_the_coroutine_of_a_job() -> None:
 
 
 def test_an_overridden_co_run_is_used() -> None:
-    """`run` calls the overriding method, and so does the enclosing scheduler."""
+    """The `co_run` of a subclass is called by `run` and by the enclosing scheduler."""
     calls: list[str] = []
 
     class Loud(Scheduler):
@@ -417,8 +417,8 @@ def test_an_overridden_co_run_is_used() -> None:
     ]  # fmt: skip
 
 
-def test_the_window_is_used_up_exactly() -> None:
-    """15 jobs of an eighth of a second take five eighths with a window of 3."""
+def test_a_window_of_three_runs_three_jobs_at_a_time() -> None:
+    """With a window of 3, 15 jobs of an eighth of a second take five eighths."""
 
     async def main() -> float:
         assert await PureScheduler(*[Job(give(1, 0.125)) for _ in range(15)], jobs_window=3).co_run()
@@ -428,7 +428,7 @@ def test_the_window_is_used_up_exactly() -> None:
 
 
 def test_each_job_has_its_own_task_and_context() -> None:
-    """Tasks are native, and a context variable set by one job is invisible to others."""
+    """Each job has an asyncio task of its own, and a context variable set by one job is invisible to others."""
     variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
     tasks: list[Any] = []
 
@@ -447,7 +447,7 @@ def test_each_job_has_its_own_task_and_context() -> None:
 
 
 def test_attributes_of_jobs_and_schedulers_can_be_set_before_a_run() -> None:
-    """`critical`, `forever`, `label` and the scheduler's options are plain attributes."""
+    """Attributes such as `critical`, `forever`, `label` and `timeout` can be set before a run."""
     a, b = Job(fail(), label="a"), Note("b", delay=9.0)
     scheduler = PureScheduler(a, b)
     a.critical, b.forever, b.label, scheduler.timeout = False, True, "c", 5
@@ -470,7 +470,7 @@ def test_forever_jobs_may_be_required() -> None:
 
 
 def test_system_exit_of_a_job_ends_the_run_cleanly() -> None:
-    """The other jobs end first and are shut down, and `run` raises SystemExit bare."""
+    """If a job raises SystemExit, the others end and are shut down, and `run` raises SystemExit without a group."""
     notes: list[str] = []
 
     async def leave() -> None:
@@ -482,7 +482,7 @@ def test_system_exit_of_a_job_ends_the_run_cleanly() -> None:
 
 
 def test_ctrl_c_ends_the_run_cleanly(tmp_path: Path) -> None:
-    """The jobs' `finally` blocks and their shutdown complete, and then KeyboardInterrupt is raised."""
+    """After Ctrl-C, the `finally` blocks and shutdowns of jobs complete, and then KeyboardInterrupt is raised."""
     program = tmp_path / "program.py"
     program.write_text(
         """
@@ -520,7 +520,7 @@ except KeyboardInterrupt:
 
 
 def test_each_run_shuts_down_every_job_once() -> None:
-    """Jobs that never started are included; those in nested schedulers are shut down at the end of their scheduler."""
+    """A run shuts down every job once, even if it never started; a nested scheduler shuts down its own."""
     notes: list[str] = []
     fatal = Job(fail(1.0))
     inner = Scheduler(Note("in", notes))
@@ -535,7 +535,7 @@ def test_each_run_shuts_down_every_job_once() -> None:
 
 
 def test_shutdown_without_a_run_reaches_every_job_once() -> None:
-    """Nested jobs are included; a second call does nothing."""
+    """`shutdown` without a run reaches every job, nested ones included; a second call does nothing."""
     notes: list[str] = []
     scheduler = PureScheduler(Note("a", notes), Scheduler(Note("b", notes)))
     assert scheduler.shutdown() is True
@@ -544,7 +544,7 @@ def test_shutdown_without_a_run_reaches_every_job_once() -> None:
 
 
 def test_coshutdown_is_awaited_within_shutdown_timeout(caplog: pytest.LogCaptureFixture) -> None:
-    """An error or a delay is logged, and the result of the run stays."""
+    """A `coshutdown` that fails or takes too long is logged, and does not change the result of the run."""
     notes: list[str] = []
 
     async def down(name: str, delay: float = 0.0) -> None:
@@ -570,7 +570,7 @@ def test_coshutdown_is_awaited_within_shutdown_timeout(caplog: pytest.LogCapture
 
 
 def test_coroutines_that_are_never_awaited_are_closed_without_a_warning() -> None:
-    """The job or one of the close methods closes them."""
+    """A job closes its coroutines if it never runs, and so do the close methods of jobs and schedulers."""
     Job(give(1), coshutdown=give(2))
     kept = Job(give(1), coshutdown=give(2))
     kept.close()
@@ -595,7 +595,7 @@ def shown() -> PureScheduler:
 
 
 def test_list_before_a_run_shows_each_job(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each job has a line: number, symbols, kind and label, state, requirements, and the ends of nested schedulers."""
+    """`list` prints the number, symbols, label, state and requirements of jobs, and the ends of nested schedulers."""
     shown().list()
     assert capsys.readouterr().out == (
         "1 ⚠   ⚐   <Job `a`> [not done]\n"
@@ -611,7 +611,7 @@ def test_list_before_a_run_shows_each_job(capsys: pytest.CaptureFixture[str]) ->
 def test_debrief_after_a_run_shows_the_reason_the_listing_and_the_exceptions(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Tracebacks begin in the user's code."""
+    """`debrief` prints the reason, the listing and the exceptions, whose tracebacks begin in the user's code."""
     scheduler = shown()
     run_virtual(scheduler.co_run, backend="asyncio")
     capsys.readouterr()
@@ -641,7 +641,7 @@ def test_debrief_after_a_run_shows_the_reason_the_listing_and_the_exceptions(
 
 
 def test_a_job_that_waits_for_a_slot_is_shown_with_its_own_symbol() -> None:
-    """A job that runs has another one."""
+    """The symbol of a job that waits for a slot differs from that of a job that runs."""
     scheduler = PureScheduler(Job(give(1, 5.0), label="a"), Job(give(1, 5.0), label="b"), jobs_window=1)
 
     async def main() -> list[str]:
@@ -654,7 +654,7 @@ def test_a_job_that_waits_for_a_slot_is_shown_with_its_own_symbol() -> None:
 
 
 def test_list_on_an_ascii_stream_uses_ascii_symbols(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Letters outside ASCII are escaped."""
+    """On an ASCII stream, `list` prints ASCII symbols, and escapes other letters."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
     PureScheduler(Note("straße", forever=True)).list()
@@ -663,7 +663,7 @@ def test_list_on_an_ascii_stream_uses_ascii_symbols(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_verbose_scheduler_prints_the_starts_and_ends_of_jobs(capsys: pytest.CaptureFixture[str]) -> None:
-    """Lines have the time or the watch, the counts and the job; `set_debug` makes all schedulers verbose."""
+    """A verbose scheduler prints time, counts and job at each start and end; `set_debug` makes all verbose."""
     assert Scheduler(Note("a"), verbose=True, watch=Watch(show_elapsed=False)).run()
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
@@ -679,7 +679,7 @@ def test_a_verbose_scheduler_prints_the_starts_and_ends_of_jobs(capsys: pytest.C
 
 
 def test_reprs_can_be_customised(capsys: pytest.CaptureFixture[str]) -> None:
-    """A subclass's own `text_label`, `repr_main` and `repr_result` are called."""
+    """Listings use the `text_label` and the `repr_result` of a subclass."""
 
     class Own(Note):
         def text_label(self) -> str:
@@ -697,7 +697,7 @@ def test_reprs_can_be_customised(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_watch_prints_messages_and_elapsed_times(capsys: pytest.CaptureFixture[str]) -> None:
-    """A message is printed at creation; the watch can be restarted."""
+    """A Watch prints a message at creation, and later the elapsed time and the wall clock; it can be restarted."""
     watch = Watch("go", show_wall_clock=True)
     first, second = capsys.readouterr().out.splitlines()
     assert first == "000.000  go"
@@ -714,7 +714,7 @@ def test_a_watch_prints_messages_and_elapsed_times(capsys: pytest.CaptureFixture
 
 
 def test_a_print_job_prints_its_messages_and_sleeps(capsys: pytest.CaptureFixture[str]) -> None:
-    """The banner comes before the messages."""
+    """A PrintJob prints its banner, then its messages, and sleeps."""
     job = PrintJob("one", 2, sleep=1.0, banner="***")
     assert run_virtual(PureScheduler(job).co_run, backend="asyncio")
     assert capsys.readouterr().out == "*** one 2\nSleeping for 1.0s\n"
@@ -726,7 +726,7 @@ def test_a_print_job_prints_its_messages_and_sleeps(capsys: pytest.CaptureFixtur
 
 
 def test_styles_of_jobs_are_drawn(tmp_path: Path) -> None:
-    """Labels are numbered, critical is a colour, forever dashed, nested a frame; subclasses can change more."""
+    """In drawings, labels are numbered, critical is red, forever dashed, nested a frame; subclasses can change more."""
 
     class Blue(Note):
         def dot_style(self) -> dict[str, str]:
@@ -760,7 +760,7 @@ def test_styles_of_jobs_are_drawn(tmp_path: Path) -> None:
 
 
 def test_trioflow_instruments_can_watch_a_run() -> None:
-    """Every trioflow instrument can watch these runs."""
+    """A trioflow instrument, such as a Monitor, can watch the run of a PureScheduler."""
     finished: list[str] = []
 
     class Ends(Instrument):

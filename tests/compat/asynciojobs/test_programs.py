@@ -36,7 +36,7 @@ def report(program: str, *arguments: object, path: list[str]) -> Any:
 
 
 def test_a_program_has_the_same_results_with_asynciojobs_and_with_the_stand_in(tmp_path: Path) -> None:
-    """Connections opened and closed, nested runs, windows, timeouts, slices and exports are all the same."""
+    """A program reports the same connections, runs, timeouts and exports with asynciojobs and with the stand-in."""
     reports = []
     for path in ([], STAND_IN):
         folder = tmp_path / str(len(path))
@@ -86,7 +86,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_apssh_runs_with_the_stand_in(server: Server, tmp_path: Path) -> None:
-    """The program has LocalNode and SshNode jobs, transfers, scripts, and one connection, closed at the end."""
+    """A program with apssh's local and remote jobs, transfers and scripts works with the stand-in."""
     found = report("visit_by_apssh.py", server.port, server.key, server.user, tmp_path, path=STAND_IN)
     assert found == {
         "asynciojobs is": "trioflow.compat.asynciojobs",

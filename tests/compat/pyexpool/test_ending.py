@@ -1,4 +1,4 @@
-"""However a PyExPool pool ends, no process is left; and the programs of its README."""
+"""However a PyExPool pool ends, no process is left; and the usage program of the README works."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ended_in_order(notes: Notes, jobs: list[Job]) -> None:
 
 
 def test_join_that_times_out_terminates_all_jobs(watched: Watched) -> None:
-    """The pool works again when `alive` is set."""
+    """A `join` that times out terminates all jobs; the pool works again when its `alive` is set to True."""
     notes = Notes()
     pool, jobs = busy(notes)
     assert pool.join(0.1) is False
@@ -55,7 +55,7 @@ def test_join_that_times_out_terminates_all_jobs(watched: Watched) -> None:
 
 
 def test_timeout_of_join_counts_from_the_first_execute(watched: Watched) -> None:
-    """The second job is terminated immediately: the time does not count from the call of `join`."""
+    """If the timeout has passed since the first `execute`, `join` terminates the remaining job immediately."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["sleep", "0.2"]))
     pool.execute(Job("k", args=LOOP))
@@ -66,7 +66,7 @@ def test_timeout_of_join_counts_from_the_first_execute(watched: Watched) -> None
 
 
 def test_join_without_new_jobs_returns_false() -> None:
-    """This holds before the first job, and after the last join."""
+    """`join` returns False before the first job, and after a join if no job came since."""
     pool = ExecPool(1)
     assert pool.join() is False
     pool.execute(Job("j", args=["true"]))
@@ -74,7 +74,7 @@ def test_join_without_new_jobs_returns_false() -> None:
 
 
 def test_clear_terminates_all_jobs_and_resets_the_pool(watched: Watched) -> None:
-    """The callbacks are called, and the pool can be used again."""
+    """`clear` terminates all jobs and calls their callbacks, and then the pool can be used again."""
     notes = Notes()
     pool, jobs = busy(notes)
     pool.execute(Job("t", args=["true"], task=Task("t")))
@@ -87,7 +87,7 @@ def test_clear_terminates_all_jobs_and_resets_the_pool(watched: Watched) -> None
 
 
 def test_a_with_block_that_raises_terminates_the_jobs(watched: Watched) -> None:
-    """`onfinish` is called, and the exception propagates."""
+    """If the `with` block of a pool raises, its jobs are terminated, and the exception propagates."""
     notes = Notes()
     with pytest.raises(OSError, match="broken"):
         with_block(notes)
@@ -103,7 +103,7 @@ def with_block(notes: Notes) -> None:
 
 @pytest.mark.parametrize("finalizer", ["__del__", "__finalize__"])
 def test_a_finalizer_called_by_name_terminates_all_jobs(watched: Watched, finalizer: str) -> None:
-    """The callbacks are called in order."""
+    """A call of `__del__` or `__finalize__` terminates all jobs and calls their callbacks in order."""
     notes = Notes()
     pool, jobs = busy(notes)
     getattr(pool, finalizer)()
@@ -112,7 +112,7 @@ def test_a_finalizer_called_by_name_terminates_all_jobs(watched: Watched, finali
 
 
 def test_deleting_a_pool_terminates_all_jobs(watched: Watched) -> None:
-    """The pool's thread holds no reference to it."""
+    """Deleting a pool terminates all jobs, because the pool's thread holds no reference to it."""
     notes = Notes()
     pool, jobs = busy(notes)
     del pool
@@ -121,7 +121,7 @@ def test_deleting_a_pool_terminates_all_jobs(watched: Watched) -> None:
 
 
 def test_a_pool_in_a_reference_cycle_terminates_its_jobs_when_it_is_collected(watched: Watched) -> None:
-    """The garbage collector may run in any thread, and must not wait for its own."""
+    """A collected pool ends its jobs, in whatever thread the garbage collector runs, even in one of the pool."""
     pool, _ = busy(Notes())
     pool.self = pool  # type: ignore[attr-defined]
     pool.execute(Job("k", args=["true"]))
@@ -131,7 +131,7 @@ def test_a_pool_in_a_reference_cycle_terminates_its_jobs_when_it_is_collected(wa
 
 
 def test_a_pool_deleted_in_its_own_callback_leaves_no_process(watched: Watched) -> None:
-    """A callback may drop the last reference."""
+    """A callback may drop the last reference to its own pool; no process is left."""
     pools, gone = list[ExecPool](), threading.Event()
 
     def forget(job: Job) -> None:
@@ -146,7 +146,7 @@ def test_a_pool_deleted_in_its_own_callback_leaves_no_process(watched: Watched) 
 
 
 def test_callbacks_of_terminated_jobs_may_not_execute_others(watched: Watched) -> None:
-    """`execute` returns EINTR while the pool is ending."""
+    """In the callbacks of terminated jobs, `execute` returns EINTR, because the pool is ending."""
     codes: list[int] = []
     pool = ExecPool(1)
 
@@ -163,14 +163,14 @@ def test_callbacks_of_terminated_jobs_may_not_execute_others(watched: Watched) -
 def test_a_job_that_ends_slowly_causes_no_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once the engine warned after a second, with frames of trioflow, not to swallow cancellations."""
+    """When a job ended slowly, the engine once warned, with frames of trioflow, not to swallow cancellations."""
     monkeypatch.setattr("trioflow._core.run._clean_up.STUCK_REPORT_DELAY", 0.01)
     slow = "trap 'sleep 0.1; exit' TERM; touch here; while :; do sleep 0.01; done"
     pool = ExecPool(1)
     pool.execute(Job("slow", workdir=tmp_path, args=("sh", "-c", slow)))
     until_there(tmp_path / "here")
     assert pool.join(0.001) is False
-    assert "still runs" not in caplog.text
+    assert "is still running" not in caplog.text
 
 
 # ---- programs
@@ -209,7 +209,7 @@ atexit.register(terminated, leave=False)
 def test_a_program_that_deletes_the_pool_in_a_handler_leaves_no_process(
     watched: Watched, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """The signal may come at any wait."""
+    """If a signal handler deletes the pool and calls `sys.exit`, the exit code is 0, and no process is left."""
     code, output = program(FAILOVER + BUSY + "while True: time.sleep(0.01)", tmp_path, number)
     assert (code, output) == (0, "no process: True\n")
     assert watched.gone_in_time()
@@ -235,7 +235,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_no_process_is_left_when_a_program_ends(watched: Watched, tmp_path: Path, way: str) -> None:
-    """However the program ends, its exit code is right."""
+    """However a program with a pool ends, its exit code is right, and no process is left."""
     code, number, expected = WAYS[way]
     sends = () if number is None else (number,)
     assert program(code, tmp_path, *sends)[0] == expected
@@ -258,7 +258,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), pool.join(), pool.jobs
 
 
 def test_a_forked_child_shares_no_job_with_its_parent(tmp_path: Path) -> None:
-    """The child once took 16 s to end, waiting for a thread of the parent."""
+    """A forked child once took 16 s to end, because it waited for a thread of its parent's pool."""
     assert program(FORKED, tmp_path) == (0, "own\nFalse 0 True\n7 True 1\n")
 
 
@@ -288,7 +288,7 @@ print(pool.join(time_limit), shuffled)
 
 
 def test_the_usage_program_of_the_readme_works(watched: Watched, tmp_path: Path) -> None:
-    """The program is that of version 1, rewritten."""
+    """The usage program in the README of PyExPool's version 1, here rewritten, works."""
     (tmp_path / "nets").mkdir()
     (tmp_path / "nets" / "net.txt").write_text("1\n2\n3\n")
     code, output = program(USAGE, tmp_path)

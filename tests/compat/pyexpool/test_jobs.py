@@ -32,14 +32,14 @@ RUN_JOB = ["tstart", "tstop", "proc"]
 
 
 def test_positions_of_arguments_are_those_of_version_1() -> None:
-    """Programs that pass arguments by position keep their meaning."""
+    """Arguments have the positions of PyExPool's version 1, so programs that pass them by position still work."""
     assert list(inspect.signature(Job).parameters)[: len(V1_JOB)] == V1_JOB
     assert list(inspect.signature(Task).parameters)[: len(V1_TASK)] == V1_TASK
     assert next(iter(inspect.signature(ExecPool).parameters)) == "workers"
 
 
 def test_each_public_name_has_the_compat_module_and_a_docstring() -> None:
-    """The public methods have docstrings, too."""
+    """Public classes have the compat module as `__module__`, and docstrings, also for their public methods."""
     for name in pyexpool.__all__:
         public = getattr(pyexpool, name)
         assert public.__module__ == "trioflow.compat.pyexpool"
@@ -49,7 +49,7 @@ def test_each_public_name_has_the_compat_module_and_a_docstring() -> None:
 
 
 def test_a_job_has_its_arguments_as_attributes() -> None:
-    """The attributes of versions 1 and 3 exist, and the two names for a restart are one setting."""
+    """A job has the attributes of versions 1 and 3, and the two names for a restart are one setting."""
     job = Job("j", "/", ["true"], 5, True, None, 0.5, boom, boom, {"a": 1}, "out", "err")
     assert [getattr(job, name) for name in V1_JOB] == [
         "j", "/", ["true"], 5, True, None, 0.5, boom, boom, {"a": 1}, "out", "err",
@@ -61,14 +61,14 @@ def test_a_job_has_its_arguments_as_attributes() -> None:
 
 
 def test_the_outputs_of_a_job_are_those_of_sys_by_default() -> None:
-    """Only an explicit None inherits the descriptor."""
+    """The outputs of a job are those of `sys`; only an explicit None inherits the descriptor."""
     job = Job("j")
     assert (job.stdout, job.stderr) == (sys.stdout, sys.stderr)
     assert Job("j", stdout=None).stdout is None
 
 
 def test_a_job_runs_and_its_callbacks_are_called_in_order() -> None:
-    """The order is start, done, finish; afterwards the process and the times can be read."""
+    """The callbacks of a job come in the order start, done, finish; afterwards its process and times can be read."""
     notes, pool = Notes(), ExecPool(2)
     job = notes.job("j")
     assert pool.execute(job) == 0
@@ -83,7 +83,7 @@ def test_a_job_runs_and_its_callbacks_are_called_in_order() -> None:
 
 
 def test_times_are_those_of_time_time() -> None:
-    """Times come from `time.time`, as in version 1: programs show them as dates."""
+    """The times of jobs and tasks come from `time.time`, as in version 1: programs show them as dates."""
     before, task, pool = time.time(), Task("t"), ExecPool(1)
     job = Job("j", args=["false"], task=task)
     pool.execute(job)
@@ -95,7 +95,7 @@ def test_times_are_those_of_time_time() -> None:
 
 
 def test_a_job_that_fails_is_not_done() -> None:
-    """`ondone` is not called, and the pool's failures have its code, pid and duration."""
+    """The `ondone` of a failed job is not called, and the pool's failures have its code, pid and duration."""
     notes, pool = Notes(), ExecPool(2)
     job = notes.job("j", "exit 3")
     pool.execute(job)
@@ -108,7 +108,7 @@ def test_a_job_that_fails_is_not_done() -> None:
 
 
 def test_callbacks_are_called_one_after_the_other_in_one_thread() -> None:
-    """No two callbacks overlap, however many workers there are."""
+    """No two callbacks of a pool overlap, however many workers there are, and all run in one thread."""
     notes, pool = Notes(), ExecPool(4)
     inside: list[int] = []
 
@@ -130,7 +130,7 @@ def test_callbacks_are_called_one_after_the_other_in_one_thread() -> None:
 
 
 def test_a_process_gets_the_arguments_and_outputs_that_onstart_has_set() -> None:
-    """`onstart` is called before the process starts."""
+    """`onstart` may change the arguments and outputs of a job, because the process starts only afterwards."""
 
     def change(job: Job) -> None:
         job.args, job.stdout = ["echo", job.params], subprocess.PIPE
@@ -143,7 +143,7 @@ def test_a_process_gets_the_arguments_and_outputs_that_onstart_has_set() -> None
 
 
 def test_an_onstart_that_raises_keeps_the_process_from_starting(caplog: pytest.LogCaptureFixture) -> None:
-    """`execute` returns -1, only `onfinish` is called, and the log names the job."""
+    """If `onstart` raises, `execute` returns -1, only `onfinish` is called, and the log names the job."""
     notes, pool = Notes(), ExecPool(1)
     job = notes.job("j", onstart=boom)
     assert pool.execute(job) == -1
@@ -158,7 +158,7 @@ def test_an_onstart_that_raises_keeps_the_process_from_starting(caplog: pytest.L
 def test_an_exception_of_ondone_or_onfinish_is_logged_and_changes_nothing(
     what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The job counts as done."""
+    """If `ondone` or `onfinish` raises, the exception is logged, and the job still counts as done."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["true"], **{what: boom}))  # type: ignore[arg-type]
     assert pool.join() is True
@@ -167,7 +167,7 @@ def test_an_exception_of_ondone_or_onfinish_is_logged_and_changes_nothing(
 
 
 def test_system_exit_in_a_callback_is_raised_by_join() -> None:
-    """The other jobs are terminated first."""
+    """If a callback raises SystemExit, the other jobs are terminated, and then `join` raises it."""
 
     def leave(job: Job) -> None:
         sys.exit(3)
@@ -184,7 +184,7 @@ def test_system_exit_in_a_callback_is_raised_by_join() -> None:
 
 @pytest.mark.parametrize("args", [None, (), []])
 def test_a_job_without_arguments_only_calls_its_callbacks(args: Any) -> None:
-    """It has no process."""
+    """A job without arguments has no process, but calls its callbacks."""
     notes, pool = Notes(), ExecPool(1)
     job = Job("j", args=args, **notes.callbacks())
     assert pool.execute(job) == 0
@@ -195,31 +195,31 @@ def test_a_job_without_arguments_only_calls_its_callbacks(args: Any) -> None:
 
 
 def test_a_nul_in_the_arguments_fails_the_job(caplog: pytest.LogCaptureFixture) -> None:
-    """One string in place of a list is a program without arguments."""
+    """A job fails if its arguments contain a NUL; a string in place of a list is a program without arguments."""
     notes, pool = Notes(), ExecPool(1)
     assert pool.execute(Job("j", args=["echo", "a\0b"], **notes.callbacks())) == -1
     assert pool.execute(Job("k", args="true", **notes.callbacks())) == 0
     assert pool.join() is True
     assert (notes.of("j"), notes.of("k")) == (["start", "finish"], ["start", "done", "finish"])
-    assert "job 'j' has failed: 'j': argument 1 has a NUL in it" in caplog.text
+    assert "job 'j' has failed: 'j': argument 1 contains a NUL" in caplog.text
 
 
 def test_a_missing_program_fails_the_job(caplog: pytest.LogCaptureFixture) -> None:
-    """The original crashed in this case, and so did its caller."""
+    """A job whose program is missing fails; PyExPool itself crashed in this case, and so did its caller."""
     notes, pool = Notes(), ExecPool(1)
     job = Job("j", args=["no-such-program"], **notes.callbacks())
     assert pool.execute(job) == -1
     assert pool.join() is True
     assert (notes.of("j"), job.proc) == (["start", "finish"], None)
     assert [info.code for info in pool.failures] == [None]
-    assert "there is no program 'no-such-program'" in caplog.text
+    assert "program 'no-such-program' not found" in caplog.text
 
 
 # ---- output
 
 
 def test_ondone_can_read_more_output_than_a_pipe_holds() -> None:
-    """The original waited in vain for a process that had filled its pipe."""
+    """`ondone` can read 300 KB of output; PyExPool itself waited in vain for a process that had filled its pipe."""
     read: list[bytes] = []
 
     def done(job: Job) -> None:
@@ -238,7 +238,7 @@ def test_ondone_can_read_more_output_than_a_pipe_holds() -> None:
 
 
 def test_both_outputs_can_go_to_one_pipe() -> None:
-    """`communicate()` returns both, in the order in which they were written."""
+    """If both outputs go to one pipe, `communicate()` returns them in the order in which they were written."""
     pool = ExecPool(1)
     job = Job("j", args=["sh", "-c", "echo one; echo two >&2"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     pool.execute(job)
@@ -248,7 +248,7 @@ def test_both_outputs_can_go_to_one_pipe() -> None:
 
 
 def test_output_is_appended_to_the_named_file(tmp_path: Path) -> None:
-    """The name is relative to the program's directory; a missing file is created."""
+    """Output is appended to the file whose name is given; a missing file is created, with its directory."""
     out = tmp_path / "new" / "out"
     pool = ExecPool(1)
     for word in ("one", "two"):
@@ -258,7 +258,7 @@ def test_output_is_appended_to_the_named_file(tmp_path: Path) -> None:
 
 
 def test_output_goes_to_sys_stdout_and_stderr_by_default(capsys: pytest.CaptureFixture[str]) -> None:
-    """These need not be files of the operating system."""
+    """By default, output goes to `sys.stdout` and `sys.stderr`, even if these are not files of the operating system."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["sh", "-c", "echo one; echo two >&2"]))
     pool.join()
@@ -269,7 +269,7 @@ def test_output_goes_to_sys_stdout_and_stderr_by_default(capsys: pytest.CaptureF
 
 
 def test_a_timeout_terminates_the_process_group_of_the_job() -> None:
-    """The group gets SIGTERM, and the job is among the pool's failures."""
+    """At its timeout, the process group of a job gets SIGTERM, and the job is among the pool's failures."""
     notes, pool = Notes(), ExecPool(1)
     job = notes.job("j", "sleep 1000 & sleep 1000", timeout=0.1)
     pool.execute(job)
@@ -282,7 +282,7 @@ def test_a_timeout_terminates_the_process_group_of_the_job() -> None:
 
 @pytest.mark.parametrize("option", ["ontimeout", "rsrtonto"])
 def test_a_job_is_restarted_after_its_timeout(option: str) -> None:
-    """`onstart` and `onfinish` are called for each attempt, `ondone` for the one in time."""
+    """For a restarted job, `onstart` and `onfinish` are called at each attempt, and `ondone` after the one in time."""
     notes, pool = Notes(), ExecPool(1)
 
     def start(job: Job) -> None:
@@ -304,7 +304,7 @@ def test_a_job_is_restarted_after_its_timeout(option: str) -> None:
 
 
 def test_execute_returns_the_exit_code_of_a_job_that_it_waits_for() -> None:
-    """All spellings of the argument wait, and a signal gives a negative code."""
+    """With `concur=False` in any spelling, `execute` waits and returns the exit code; a signal gives a negative one."""
     pool = ExecPool(1)
     assert pool.execute(Job("j", args=["sh", "-c", "exit 3"]), False) == 3
     assert pool.execute(Job("k", args=["sh", "-c", "exit 3"]), concur=False) == 3
@@ -314,7 +314,7 @@ def test_execute_returns_the_exit_code_of_a_job_that_it_waits_for() -> None:
 
 
 def test_a_job_that_execute_waits_for_starts_at_once_in_a_busy_pool() -> None:
-    """Such a job needs no free worker."""
+    """A job that `execute` waits for needs no free worker."""
     pool = ExecPool(1)
     pool.execute(Job("long", args=["sleep", "1000"]))
     pool.execute(Job("next", args=["sleep", "1000"]))
@@ -323,7 +323,7 @@ def test_a_job_that_execute_waits_for_starts_at_once_in_a_busy_pool() -> None:
 
 
 def test_a_started_job_has_its_process_when_execute_returns() -> None:
-    """`proc` can be polled, waited for and killed; a queued job has none."""
+    """After `execute`, the `proc` of a started job can be polled, waited for and killed; a queued job has none."""
     pool = ExecPool(2)
     job, other, queued = (Job(name, args=["sleep", "1000"]) for name in ("j", "k", "queued"))
     for each in (job, other, queued):
@@ -339,7 +339,7 @@ def test_a_started_job_has_its_process_when_execute_returns() -> None:
 
 
 def test_a_queued_job_starts_as_soon_as_a_worker_is_free() -> None:
-    """It does not wait for a call of `join`."""
+    """A queued job starts as soon as a worker is free, and does not wait for a call of `join`."""
     started = threading.Event()
     pool = ExecPool(1)
     pool.execute(Job("j", args=["true"]))
@@ -367,7 +367,7 @@ def test_no_more_jobs_run_at_once_than_there_are_workers(tmp_path: Path) -> None
 
 
 def test_startdelay_delays_execute_and_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`execute` sleeps for the delay, and the next job has not started by then."""
+    """With `startdelay`, `execute` sleeps for the delay, and no other job starts in the meantime."""
     slept: list[float] = []
     monkeypatch.setattr(_pool, "time", SimpleNamespace(sleep=slept.append, monotonic=time.monotonic))
     pool = ExecPool(3)
@@ -384,7 +384,7 @@ def test_startdelay_delays_execute_and_the_next_start(monkeypatch: pytest.Monkey
 
 
 def test_startdelay_of_a_queued_job_delays_the_next_one() -> None:
-    """Version 1 does the same."""
+    """As in version 1, the `startdelay` of a queued job delays the start of the next one."""
     pool = ExecPool(1)
     jobs = [Job("a", args=["sleep", "0.02"]), Job("b", args=["true"], startdelay=1000), Job("c", args=["true"])]
     for job in jobs:
@@ -397,7 +397,7 @@ def test_startdelay_of_a_queued_job_delays_the_next_one() -> None:
 
 @pytest.mark.parametrize("what", ["onstart", "ondone", "onfinish"])
 def test_a_callback_may_execute_more_jobs(what: str) -> None:
-    """The callback may wait for these jobs, while others are called back; `join` waits for all of them."""
+    """A callback may execute jobs and wait for them, while others are called back; `join` waits for all of them."""
     notes, pool = Notes(), ExecPool(1)
 
     def more(job: Job) -> None:
@@ -412,7 +412,7 @@ def test_a_callback_may_execute_more_jobs(what: str) -> None:
 
 
 def test_a_long_chain_of_jobs_executed_by_callbacks_needs_no_recursion() -> None:
-    """Each of two hundred jobs is executed by the callback of the one before."""
+    """Two hundred jobs, each executed by the callback of the one before, run without recursion."""
     done: list[int] = []
     pool = ExecPool(2)
 
@@ -430,7 +430,7 @@ def test_a_long_chain_of_jobs_executed_by_callbacks_needs_no_recursion() -> None
 
 
 def test_threads_may_share_a_pool() -> None:
-    """`execute` and `join` from four threads lose no job."""
+    """Four threads that call `execute` and `join` of one pool lose no job."""
     pool = ExecPool(4)
 
     def execute() -> None:
@@ -448,7 +448,7 @@ def test_threads_may_share_a_pool() -> None:
 
 
 def test_a_job_executed_while_join_ends_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next `join` waits for the job."""
+    """If a job is executed while `join` ends, the next `join` waits for the job."""
     threads: list[threading.Thread] = []
     drain = CallbackThread.drain
 
@@ -469,7 +469,7 @@ def test_a_job_executed_while_join_ends_is_not_lost(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_exception_of_a_handler_ends_the_job_that_execute_waits_for() -> None:
-    """The job is terminated with its callbacks, and the pool goes on."""
+    """If a signal handler raises while `execute` waits for a job, that job is terminated, and the pool goes on."""
 
     def flaw(number: int, frame: Any) -> None:
         raise Flaw
@@ -487,7 +487,7 @@ def test_an_exception_of_a_handler_ends_the_job_that_execute_waits_for() -> None
 
 
 def test_an_internal_error_of_the_pool_is_raised_by_join(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise `join` would wait forever."""
+    """`join` raises an internal error of the pool; otherwise it would wait forever."""
     monkeypatch.setattr(_batch, "JobInfo", lambda job: 1 / 0)
     pool = ExecPool(1)
     pool.execute(Job("j", args=["false"]))
@@ -496,7 +496,7 @@ def test_an_internal_error_of_the_pool_is_raised_by_join(monkeypatch: pytest.Mon
 
 
 def test_reprs_show_the_states_of_jobs_tasks_and_pools() -> None:
-    """Processes and failures have reprs, too."""
+    """Jobs, tasks, pools, processes and failures all have a readable repr."""
     pool = ExecPool(2, name="p")
     job, bad, stub = Job("j", args=["sleep", "1000"]), Job("k", args=["false"]), Job("l", args=None, task=Task("t"))
     assert repr(job) == "<Job 'j' has not started>"
@@ -525,7 +525,7 @@ def no_sigchld() -> Any:
 
 
 def test_exit_codes_are_0_if_sigchld_is_ignored(no_sigchld: None) -> None:
-    """`subprocess` behaves the same, but here a timeout is recorded."""
+    """If SIGCHLD is ignored, exit codes are 0, as those of `subprocess` are, but a timeout is recorded."""
     notes, pool = Notes(), ExecPool(2)
     jobs = [
         notes.job("j", "exit 3"),
@@ -565,24 +565,24 @@ def test_exit_codes_are_0_if_sigchld_is_ignored(no_sigchld: None) -> None:
         (lambda: ExecPool(2).join(-1), ValueError, "timeout=-1 of join"),
     ],
 )
-def test_the_error_for_a_bad_argument_names_it(make: Any, error: type[Exception], words: str) -> None:
-    """The argument is checked when the object is created, or when the method is called."""
+def test_error_for_an_invalid_argument_names_the_argument(make: Any, error: type[Exception], words: str) -> None:
+    """An invalid argument raises an error that names it, when the object is created or the method is called."""
     with pytest.raises(error, match=words):
         make()
 
 
 def test_executing_a_job_twice_raises() -> None:
-    """The error names the job."""
+    """If a job is executed a second time, the error names the job."""
     pool = ExecPool(1)
     job = Job("j", args=["true"])
     pool.execute(job)
-    with pytest.raises(ValueError, match="'j' was executed already"):
+    with pytest.raises(ValueError, match="'j' was already executed"):
         pool.execute(job)
     pool.join()
 
 
 def test_join_in_a_callback_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
-    """The callback would wait for itself, so the log has an explanation."""
+    """A callback that calls `join` would wait for itself, so the call is rejected, and the log explains why."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["true"], ondone=lambda job: pool.join()))
     assert pool.join() is True
@@ -590,7 +590,7 @@ def test_join_in_a_callback_is_rejected(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_a_pool_that_is_not_alive_rejects_jobs() -> None:
-    """`execute` returns EINTR, and `join` False, as in version 1."""
+    """If a pool is not alive, `execute` returns EINTR and `join` False, as in version 1."""
     pool = ExecPool(1)
     pool.alive = False
     assert pool.execute(Job("j", args=["true"])) == errno.EINTR
@@ -598,7 +598,7 @@ def test_a_pool_that_is_not_alive_rejects_jobs() -> None:
 
 
 def test_each_failure_has_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """The engine's own lines, which name methods that a pool lacks, are suppressed."""
+    """Each failed job has one line in the log; the engine's own lines, which name other methods, are suppressed."""
     caplog.set_level(logging.WARNING)
     pool = ExecPool(2)
     pool.execute(Job("j", args=["sh", "-c", "exit 3"]))
@@ -612,7 +612,7 @@ def test_each_failure_has_one_line_in_the_log(caplog: pytest.LogCaptureFixture) 
 def test_arguments_without_effect_are_reported_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When they were ignored silently, jobs of a failed category went on."""
+    """When arguments without effect were ignored silently, a user's jobs of a failed category went on."""
     monkeypatch.setattr("trioflow.compat.pyexpool._checks._warned_options", set())
     jobs = [Job("a", category="c", size=3), Job("b", category="c", size=4), Job("c")]
     assert [(job.category, job.size) for job in jobs] == [("c", 3), ("c", 4), (None, 0)]

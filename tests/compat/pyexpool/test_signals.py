@@ -82,7 +82,7 @@ def looks(latch: Latch) -> None:
 def test_a_latch_works_after_an_interruption_at_any_step(
     body: Callable[[Latch], Any], handler: Callable[[Latch], Any]
 ) -> None:
-    """Once the lock of a `threading.Event` stayed held."""
+    """A signal handler that raised once left the lock of a `threading.Event` held."""
     for step in range(1, 1000):
         latch = Latch()
         was_there = interrupted(step, partial(body, latch), partial(handler, latch))
@@ -93,7 +93,7 @@ def test_a_latch_works_after_an_interruption_at_any_step(
 
 
 def test_a_pool_works_after_an_interruption_of_join_at_any_step() -> None:
-    """Alternatively, the pool has ended its jobs."""
+    """After a handler has interrupted `join` at any step, the pool works, or has ended its jobs."""
     pool = ExecPool(1)
     for step in range(1, 2000):
         assert pool.execute(Job("stub")) == 0
@@ -138,13 +138,13 @@ print(pool.join(0.5))
 
 
 def test_join_times_out_even_if_a_handler_returns_after_the_deadline(watched: Watched, tmp_path: Path) -> None:
-    """Before 3.13, a queue waits without a limit when a handler has used up all of its time."""
+    """Before Python 3.13, a queue waits without a limit when a handler has used up all the time; `join` does not."""
     assert program(SLOW_HANDLER, tmp_path, seconds=PATIENCE) == (0, "False\n")
     assert watched.gone_in_time(), watched.alive()
 
 
 def test_a_signal_received_by_another_thread_ends_join_by_its_handler(watched: Watched, tmp_path: Path) -> None:
-    """The signal itself does not end the wait of the main thread, which runs the handler."""
+    """Even if another thread receives a signal, the main thread stops waiting in `join` and runs the handler."""
     assert program(IN_ANOTHER_THREAD, tmp_path, seconds=2 * PATIENCE) == (0, "stopped\n")
     assert watched.gone_in_time()
 
@@ -176,6 +176,6 @@ for number in range(int(sys.argv[2])):
 def test_a_pool_deleted_by_a_handler_at_a_random_moment_leaves_no_process(
     watched: Watched, tmp_path: Path, number: int
 ) -> None:
-    """`join` never hangs."""
+    """If a handler deletes the pool at a random moment of `join`, `join` does not hang, and no process is left."""
     assert program(DELETIONS, tmp_path, arguments=[str(number)], seconds=2 * PATIENCE + number / 5) == (0, "")
     assert watched.gone_in_time()

@@ -37,7 +37,7 @@ def test_a_task_is_done_when_its_jobs_are() -> None:
 
 
 def test_a_task_with_a_failed_job_is_not_done() -> None:
-    """`ondone` is not called, and the failure names the task."""
+    """The `ondone` of a task with a failed job is not called, and the pool's failure names the task."""
     notes, pool = Notes(), ExecPool(2)
     task = notes.task("t")
     for name, line in (("a", "exit 0"), ("b", "exit 1")):
@@ -49,7 +49,7 @@ def test_a_task_with_a_failed_job_is_not_done() -> None:
 
 
 def test_a_task_is_started_by_its_first_job_or_subtask() -> None:
-    """`onstart` is called when the first job or subtask is created."""
+    """The `onstart` of a task is called when its first job or subtask is created."""
     notes = Notes()
     outer = notes.task("outer")
     inner = notes.task("inner", task=outer)
@@ -60,8 +60,8 @@ def test_a_task_is_started_by_its_first_job_or_subtask() -> None:
     assert (counts(outer), counts(inner)) == ((1, 0, 0), (2, 0, 0))
 
 
-def test_counts_of_a_task_are_of_its_direct_children() -> None:
-    """A failed subtask is one failed child, however many of its jobs have failed."""
+def test_a_task_counts_only_its_direct_children() -> None:
+    """In the counts of a task, a failed subtask is one failed child, however many of its jobs have failed."""
     notes, pool = Notes(), ExecPool(3)
     outer = notes.task("outer")
     good, bad = notes.task("good", task=outer), notes.task("bad", task=outer)
@@ -75,7 +75,7 @@ def test_counts_of_a_task_are_of_its_direct_children() -> None:
 
 
 def test_a_task_does_not_end_before_the_program_calls_join() -> None:
-    """Otherwise a first job that ends before the next is created would end the task."""
+    """A task ends only after `join` is called; otherwise a job that ends before the next is created would end it."""
     notes, pool = Notes(), ExecPool(2)
     task = notes.task("t")
     for name in "abc":
@@ -86,7 +86,7 @@ def test_a_task_does_not_end_before_the_program_calls_join() -> None:
 
 
 def test_callbacks_of_a_task_may_execute_more_jobs() -> None:
-    """A job that `ondone` executes runs before `join` returns."""
+    """A job that the `ondone` of a task executes runs before `join` returns."""
     notes, pool = Notes(), ExecPool(1)
     task = notes.task("t", ondone=lambda task: pool.execute(notes.job("after")))
     pool.execute(notes.job("a", task=task))
@@ -98,7 +98,7 @@ def test_callbacks_of_a_task_may_execute_more_jobs() -> None:
 def test_an_exception_of_a_task_callback_is_logged_and_changes_nothing(
     what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The counts of the task are right."""
+    """An exception in a callback of a task is logged, and the counts of the task stay right."""
     pool = ExecPool(1)
     task = Task("t", **{what: boom})  # type: ignore[arg-type]
     pool.execute(Job("a", args=["true"], task=task))
@@ -108,7 +108,7 @@ def test_an_exception_of_a_task_callback_is_logged_and_changes_nothing(
 
 
 def test_jobs_inherit_output_and_params(tmp_path: Any) -> None:
-    """The nearest task that has them counts, unless the job has its own."""
+    """A job without outputs or params of its own has those of the nearest task that has them."""
     outer = Task("outer", params=5, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     inner = Task("inner", task=outer)
     job = Job("j", task=inner, args=["true"])
@@ -122,7 +122,7 @@ def test_jobs_inherit_output_and_params(tmp_path: Any) -> None:
 def test_timeout_of_a_task_terminates_all_jobs_of_the_task_and_no_other(
     caplog: pytest.LogCaptureFixture, unit: float
 ) -> None:
-    """Running, waiting and later jobs are terminated, those of subtasks too."""
+    """At the timeout of a task, its running, waiting and later jobs are terminated, those of subtasks included."""
     notes, pool = Notes(), ExecPool(3)
     expired = threading.Event()
     task = notes.task("t", timeout=unit)
@@ -147,7 +147,7 @@ def test_timeout_of_a_task_terminates_all_jobs_of_the_task_and_no_other(
 
 @patiently(0.2, 2, 20)
 def test_timeout_of_a_task_ends_with_its_last_job(unit: float) -> None:
-    """The task is done, even if other jobs of the pool go on."""
+    """A task is done if its last job ends in time, even if other jobs of the pool go on after its timeout."""
     notes, pool = Notes(), ExecPool(2)
     task = notes.task("t", timeout=unit)
     pool.execute(notes.job("a", task=task))
@@ -157,7 +157,7 @@ def test_timeout_of_a_task_ends_with_its_last_job(unit: float) -> None:
 
 
 def test_a_restarted_job_does_not_count_as_terminated() -> None:
-    """A task counts only the final outcome of a job."""
+    """A task counts only the final outcome of a restarted job."""
     notes, pool = Notes(), ExecPool(1)
     task = notes.task("t")
 

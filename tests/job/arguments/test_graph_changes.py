@@ -1,4 +1,4 @@
-"""Inputs and changes of the graph: removals, and jobs that are added during a run."""
+"""Changes of a graph whose jobs have inputs: removals, and jobs that are added during a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def test_removing_an_input_from_the_requirements_raises() -> None:
-    """Without one of its arguments a job could not be called; other requirements of the call stay, too."""
+    """A job cannot drop the requirement on its input, and a call that tries to removes no other requirement."""
     a, b = Job(give, label="a"), Job(give)
     job = Job(take, a, label="user", required=b)
     with pytest.raises(ValueError, match=r"'user'.*'a'.*ref\(job\)"):
@@ -40,7 +40,7 @@ def test_sanitize_keeps_inputs(virtual: Virtual) -> None:
 
 
 def test_a_run_with_a_removed_input_raises_missing_requirement_with_advice() -> None:
-    """The error does not suggest `sanitize()`, which keeps inputs."""
+    """If an input was removed from the scheduler, the error suggests `add()`; `sanitize()` would keep the input."""
     a = Job(give, label="a")
     scheduler = Scheduler(Job(take, a, label="user"))
     scheduler.remove(a)
@@ -53,7 +53,7 @@ def test_a_run_with_a_removed_input_raises_missing_requirement_with_advice() -> 
 
 
 def test_a_job_added_late_may_use_a_settled_job_of_a_nested_scheduler(virtual: Virtual) -> None:
-    """The job need not wait for other jobs of the nested scheduler."""
+    """A job added during the run may use the result of a settled job inside a nested scheduler."""
     a = Job(give, "inside")
     job = Job(take, a)
     inner = Scheduler(a)
@@ -63,7 +63,7 @@ def test_a_job_added_late_may_use_a_settled_job_of_a_nested_scheduler(virtual: V
 
 
 def test_a_job_added_late_waits_for_the_nested_scheduler_of_its_input(virtual: Virtual) -> None:
-    """If the input has not settled, the job waits for the nested scheduler that contains it."""
+    """A job added during the run, whose input still runs in a nested scheduler, waits for the end of that scheduler."""
     a = Job(give, "inside", 5)
     job = Job(take, a)
     inner = Scheduler(a)
@@ -74,7 +74,7 @@ def test_a_job_added_late_waits_for_the_nested_scheduler_of_its_input(virtual: V
 
 
 def test_adding_a_job_late_with_an_unsettled_input_outside_raises(virtual: Virtual) -> None:
-    """The ValueError names the job and the input, which is outside the running scheduler."""
+    """Adding a job to a running scheduler raises if its input is outside and unsettled; the error names both jobs."""
     a = Job(give, None, 5, label="a")
     job = Job(take, a, label="user")
 
@@ -89,7 +89,7 @@ def test_adding_a_job_late_with_an_unsettled_input_outside_raises(virtual: Virtu
 
 @pytest.mark.parametrize("seconds", [0.5, 3], ids=["settled", "running"])
 def test_a_nested_scheduler_added_late_may_use_results_of_the_enclosing_one(virtual: Virtual, seconds: float) -> None:
-    """A nested scheduler added late may use jobs of the scheduler around it, and waits for them as others do."""
+    """A nested scheduler added during the run may use results of the enclosing one, and waits for them."""
     a = Job(give, "outside", seconds)
     scheduler = Scheduler(a, Job(later, 1, lambda: scheduler.add(inner)))
     job = Job(take, a)
@@ -100,7 +100,7 @@ def test_a_nested_scheduler_added_late_may_use_results_of_the_enclosing_one(virt
 
 
 def test_adding_a_requirement_that_closes_a_cycle_of_implied_order_raises(virtual: Virtual) -> None:
-    """The input of a nested job implies an order of its scheduler, which `requires()` checks at once."""
+    """A nested scheduler must follow the inputs of its jobs, and `requires()` rejects the opposite order at once."""
     gate = Job(give, None, 2)
     a = Job(give, "value", label="a", required=gate)
     scheduler = Scheduler(gate, a)
@@ -116,7 +116,7 @@ def test_adding_a_requirement_that_closes_a_cycle_of_implied_order_raises(virtua
 
 
 def test_adding_schedulers_whose_inputs_imply_a_cycle_raises(virtual: Virtual) -> None:
-    """Each of two nested schedulers in one `update()` has a job that uses a result of the other."""
+    """During a run, `update()` rejects two schedulers each of which has a job that uses a result of the other."""
     a, b = Job(give, label="a"), Job(give, label="b")
     left, right = Scheduler(a, label="left"), Scheduler(b, label="right")
     left.add(Job(take, b))

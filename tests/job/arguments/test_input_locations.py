@@ -45,14 +45,14 @@ def test_inputs_are_added_before_the_job_that_uses_them(how: str) -> None:
 
 
 def test_update_adds_the_inputs_of_each_job_directly_before_it() -> None:
-    """The jobs of an update stay in their order."""
+    """`update()` adds jobs in their order, each directly after those of its inputs that are not in a scheduler yet."""
     a, b = Job(give), Job(give)
     first, second, third = Job(take, a), Job(give), Job(take, b, a)
     assert list(Scheduler().update([first, second, third])) == [a, first, second, b, third]
 
 
 def test_adding_a_job_adds_a_long_chain_of_inputs(virtual: Virtual) -> None:
-    """Inputs of inputs are added, too, at any depth."""
+    """Adding a job also adds the inputs of its inputs, at any depth."""
     job: Job[Any] = Job(give, 0, 0)
     for _ in range(10_000):
         job = Job(give, job, 0)
@@ -63,7 +63,7 @@ def test_adding_a_job_adds_a_long_chain_of_inputs(virtual: Virtual) -> None:
 
 
 def test_adding_a_job_does_not_add_its_requirements() -> None:
-    """Only inputs are added with the job; other requirements have to be added explicitly."""
+    """Adding a job also adds its inputs, but other requirements have to be added explicitly."""
     a, b = Job(give), Job(give, label="b")
     scheduler = Scheduler(Job(take, a, required=b))
     assert a in scheduler
@@ -72,10 +72,10 @@ def test_adding_a_job_does_not_add_its_requirements() -> None:
 
 
 def test_adding_an_input_that_is_in_another_scheduler_raises() -> None:
-    """The error names the job that uses the input; after a rejected update it is still in its scheduler."""
+    """An input that is in another scheduler cannot be added: the error names its user, and the input stays there."""
     a, stray = Job(give, label="a"), Job(give)
     inner = Scheduler(Job(take, a, label="user"), label="inner")
-    with pytest.raises(ValueError, match=r"'a' is in .* 'inner'.*an input of 'user'; leave out this add\(\), or"):
+    with pytest.raises(ValueError, match=r"'a' is in .* 'inner'.*an input of 'user'; remove this add\(\), or"):
         Scheduler().add(a)
     Scheduler(stray)
     with pytest.raises(ValueError, match="remove it there first"):
@@ -88,7 +88,7 @@ def test_adding_an_input_that_is_in_another_scheduler_raises() -> None:
 @pytest.mark.parametrize("is_first", [True, False])
 @pytest.mark.parametrize("deep", [False, True])
 def test_an_input_moves_to_the_enclosing_scheduler_that_lists_it(virtual: Virtual, is_first: bool, deep: bool) -> None:
-    """The nested scheduler, which is made first, has added the input; its own inputs move, too."""
+    """An input moves, with its own inputs, from the nested scheduler that added it to the outer one that lists it."""
     b = Job(give, "b")
     a = Job(take, b, label="a")
     user = Job(take, a)
@@ -102,7 +102,7 @@ def test_an_input_moves_to_the_enclosing_scheduler_that_lists_it(virtual: Virtua
 
 
 def test_adding_an_input_to_the_enclosing_scheduler_moves_it_unless_a_run_is_on(virtual: Virtual) -> None:
-    """During a run the call of `update()` raises, and the input stays in the nested scheduler."""
+    """Adding an input to the enclosing scheduler moves it there; during a run, `update()` raises and nothing moves."""
     a = Job(give, "a", label="a")
     user = Job(take, a)
     inner = Scheduler(user)
@@ -121,7 +121,7 @@ def test_adding_an_input_to_the_enclosing_scheduler_moves_it_unless_a_run_is_on(
 
 
 def test_an_input_of_two_jobs_is_added_to_one_scheduler_only() -> None:
-    """A second user, in another scheduler, does not take the input away from the first."""
+    """An input stays in the scheduler of the first job that uses it when a job in another scheduler uses it as well."""
     a = Job(give)
     first = Scheduler(Job(take, a))
     second = Scheduler(Job(take, a))
@@ -130,7 +130,7 @@ def test_an_input_of_two_jobs_is_added_to_one_scheduler_only() -> None:
 
 
 def test_inputs_added_during_a_run_are_dropped_without_keep_jobs(virtual: Virtual) -> None:
-    """A scheduler with `keep_jobs=False` does not grow."""
+    """A scheduler with `keep_jobs=False` does not keep the inputs of a job that is added during its run."""
     scheduler = Scheduler(keep_jobs=False)
 
     def add() -> None:
@@ -142,14 +142,14 @@ def test_inputs_added_during_a_run_are_dropped_without_keep_jobs(virtual: Virtua
 
 
 def test_an_input_in_the_same_scheduler_implies_no_further_requirement() -> None:
-    """The input is a requirement already, and no other scheduler uses its result."""
+    """An input in the scheduler of its user is an ordinary requirement, and implies no order of schedulers."""
     scheduler = Scheduler(Job(take, Job(give)))
     store_implied_requirements(scheduler)
     assert (scheduler._members.implied_requirements, scheduler._members.members_used_outside) == ({}, set())
 
 
 def test_a_rejected_update_adds_no_inputs() -> None:
-    """One job of the update is in another scheduler already."""
+    """If one job of an `update()` is in another scheduler, no job of the update is added, and no input."""
     a, elsewhere = Job(give), Job(give)
     Scheduler(elsewhere)
     scheduler = Scheduler()
@@ -160,7 +160,7 @@ def test_a_rejected_update_adds_no_inputs() -> None:
 
 
 def test_adding_a_job_during_a_run_adds_its_inputs(virtual: Virtual) -> None:
-    """The input is added before the job, as outside a run."""
+    """Adding a job during a run adds its input before it, as outside a run."""
     a = Job(give, "late")
     job = Job(take, a)
     scheduler = Scheduler(Job(later, 1, lambda: scheduler.add(job)))
@@ -173,7 +173,7 @@ def test_adding_a_job_during_a_run_adds_its_inputs(virtual: Virtual) -> None:
 
 
 def test_a_nested_scheduler_waits_for_an_input_in_the_enclosing_one(virtual: Virtual) -> None:
-    """Jobs of the nested scheduler that do not use the input start after it, too."""
+    """All jobs of a nested scheduler wait for an input in the enclosing one, even those that do not use the input."""
     a = Job(give, "outside", 3)
     outer = Scheduler(a)
     early, job = Job(give, None, 1), Job(take, a)
@@ -184,7 +184,7 @@ def test_a_nested_scheduler_waits_for_an_input_in_the_enclosing_one(virtual: Vir
 
 
 def test_a_job_waits_for_the_whole_sibling_scheduler_that_contains_its_input(virtual: Virtual) -> None:
-    """The job starts when the sibling scheduler has ended, not when the input has."""
+    """A job whose input is in a sibling scheduler starts when that scheduler has ended, not when the input has."""
     a, slow = Job(give, "inside", 1), Job(give, None, 5)
     inner = Scheduler(a, slow)
     job = Job(take, a)
@@ -195,7 +195,7 @@ def test_a_job_waits_for_the_whole_sibling_scheduler_that_contains_its_input(vir
 
 
 def test_an_input_between_two_nested_schedulers_orders_these_schedulers(virtual: Virtual) -> None:
-    """Job and input may be nested at any depth: only the members of their common scheduler are ordered."""
+    """However deeply a job and its input are nested, only members of their common scheduler are ordered."""
     a = Job(give, "deep", 1)
     left = Scheduler(Scheduler(a, Job(give, None, 2)))
     job, beside = Job(take, a), Job(give, None, 1)
@@ -208,7 +208,7 @@ def test_an_input_between_two_nested_schedulers_orders_these_schedulers(virtual:
 
 
 def test_an_input_within_a_nested_scheduler_orders_only_its_members(virtual: Virtual) -> None:
-    """The common scheduler may itself be nested: its members are ordered, those outside are not."""
+    """If a job and its input are in one nested scheduler, the input orders its members, and nothing outside it."""
     a = Job(give, "deep", 1)
     job = Job(take, a)
     middle = Scheduler(job, Scheduler(a))
@@ -219,7 +219,7 @@ def test_an_input_within_a_nested_scheduler_orders_only_its_members(virtual: Vir
 
 
 def test_topological_order_respects_inputs_across_levels() -> None:
-    """The order that inputs of nested jobs imply shows in `topological_order()` and in the listing."""
+    """`topological_order()` and the listing respect the order that inputs of nested jobs imply."""
     a, b = Job(give, label="a"), Job(give, label="b")
     left = Scheduler(a, label="left")
     right = Scheduler(Job(take, a), label="right")
@@ -232,7 +232,7 @@ def test_topological_order_respects_inputs_across_levels() -> None:
 
 @pytest.mark.parametrize("fate", ["failed", "skipped", "cancelled"])
 def test_the_outcome_of_an_input_in_another_scheduler_blocks_or_skips_its_users(virtual: Virtual, fate: str) -> None:
-    """The users of a failed or cancelled input are BLOCKED, those of a skipped one SKIPPED."""
+    """Jobs that use a failed or cancelled input in another scheduler are BLOCKED; after a skipped one, SKIPPED."""
     bad: Job[Any] = Job(fail)
     a = {"failed": bad, "skipped": Job(give, run_if="failed"), "cancelled": Job(give, None, 9)}[fate]
     inside, below, job = Job(take, a), Job(give), Job(take, a)
@@ -262,7 +262,7 @@ def test_an_input_that_its_scheduler_did_not_reach_blocks_its_users(virtual: Vir
 
 
 def test_cycle_that_inputs_imply_raises_with_its_members() -> None:
-    """Two schedulers that need results of each other cannot be ordered: CycleError showing the members."""
+    """Two schedulers that need results of each other raise a CycleError that shows both."""
     a, b = Job(give, label="a"), Job(give, label="b")
     left, right = Scheduler(a, label="left"), Scheduler(b, label="right")
     left.add(Job(take, b))
@@ -275,7 +275,7 @@ def test_cycle_that_inputs_imply_raises_with_its_members() -> None:
 
 
 def test_cycle_of_an_input_and_a_requirement_raises_before_the_run(virtual: Virtual) -> None:
-    """The job must end before a scheduler that contains its own input."""
+    """A scheduler cannot require a job that uses a result from inside that scheduler: the run raises CycleError."""
     a = Job(give, label="a")
     inner = Scheduler(a, label="inner")
     job = Job(take, a, label="job")
@@ -286,7 +286,7 @@ def test_cycle_of_an_input_and_a_requirement_raises_before_the_run(virtual: Virt
 
 
 def test_a_run_with_an_input_in_an_unrelated_scheduler_raises(virtual: Virtual) -> None:
-    """The MissingRequirement names both jobs and both schedulers, and nothing starts."""
+    """An input in an unrelated scheduler raises MissingRequirement with the names of both jobs and both schedulers."""
     a, first = Job(give, label="a"), Job(give)
     Scheduler(a, label="elsewhere")
     scheduler = Scheduler(first, Scheduler(Job(take, a, label="user"), label="home"))
@@ -296,7 +296,7 @@ def test_a_run_with_an_input_in_an_unrelated_scheduler_raises(virtual: Virtual) 
 
 
 def test_running_a_nested_scheduler_alone_with_an_unsettled_outer_input_raises(virtual: Virtual) -> None:
-    """When its outer inputs have settled, a nested scheduler can run by itself."""
+    """A nested scheduler can run by itself only when its inputs in the enclosing one have settled."""
     a = Job(give, "outside", label="a")
     outer = Scheduler(a)
     job = Job(take, a, label="user")
@@ -309,7 +309,7 @@ def test_running_a_nested_scheduler_alone_with_an_unsettled_outer_input_raises(v
 
 
 def test_each_attempt_of_a_nested_scheduler_gets_its_outer_inputs(virtual: Virtual) -> None:
-    """Jobs outside the nested scheduler use the results of its last attempt."""
+    """Each attempt of a nested scheduler gets its outer inputs, and jobs outside use results of the last attempt."""
     tries: list[Any] = []
 
     async def second_time(value: Any) -> int:

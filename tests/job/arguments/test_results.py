@@ -47,7 +47,7 @@ def test_a_job_as_positional_argument_gives_its_result(virtual: Virtual) -> None
 
 
 def test_a_job_as_keyword_argument_gives_its_result(virtual: Virtual) -> None:
-    """Jobs among `kwargs` are dependencies as well; other keyword arguments reach the function as they are."""
+    """Jobs among `kwargs` become requirements; other keyword arguments reach the function as they are."""
     a = Job(give, "value")
     job = Job(take, kwargs={"x": a, "y": 2})
     assert list(job.required) == [a]
@@ -57,7 +57,7 @@ def test_a_job_as_keyword_argument_gives_its_result(virtual: Virtual) -> None:
 @hypothesis.settings(max_examples=30, derandomize=True)
 @hypothesis.given(st.lists(st.sampled_from(["job", "other job", "scheduler", "atom", "object"]), max_size=6))
 def test_jobs_as_direct_arguments_act_like_jobs_in_containers(kinds: list[str]) -> None:
-    """Jobs that are arguments themselves take a shorter path than those in containers, with the same effect."""
+    """Jobs that are arguments take a shorter path in the code than jobs in containers, with the same effect."""
     a, b, scheduler, something = Job(give, 1, 0.1), Job(give, [2], 0.2), Scheduler(), object()
     values = {"job": a, "other job": b, "scheduler": scheduler, "atom": 7, "object": something}
     arguments = [values[kind] for kind in kinds]
@@ -69,7 +69,7 @@ def test_jobs_as_direct_arguments_act_like_jobs_in_containers(kinds: list[str]) 
 
 
 def test_jobs_in_nested_lists_tuples_and_dicts_are_filled_in(virtual: Virtual) -> None:
-    """Plain lists, tuples and dict values are searched at any depth, and keep their kinds."""
+    """Lists, tuples and dict values among the arguments are searched for jobs at any depth, and keep their types."""
     a, b, c = (Job(give, name) for name in "abc")
     job = Job(take, [a, (1, {"k": [b]})], kwargs={"x": {"deep": ({"er": (c,)},)}})
     assert list(job.required) == [a, b, c]
@@ -77,7 +77,7 @@ def test_jobs_in_nested_lists_tuples_and_dicts_are_filled_in(virtual: Virtual) -
 
 
 def test_containers_nested_deeper_than_the_recursion_limit_raise(virtual: Virtual) -> None:
-    """Hundreds of nested lists work; deeper ones are rejected when the job is created."""
+    """Hundreds of lists inside each other are accepted as an argument; more than the recursion limit are rejected."""
     deep: Any = [Job(give, "bottom")]
     for _ in range(300):
         deep = [deep]
@@ -87,19 +87,19 @@ def test_containers_nested_deeper_than_the_recursion_limit_raise(virtual: Virtua
     assert found == ["bottom"]
     for _ in range(10_000):
         deep = [deep]
-    with pytest.raises(ValueError, match=r"'take' is nested deeper than Python's recursion limit, \d+; pass"):
+    with pytest.raises(ValueError, match=r"'take' is nested deeper than Python's recursion limit, \d+; wrap"):
         Job(take, deep)
 
 
 def test_dicts_keep_the_order_of_their_items(virtual: Virtual) -> None:
-    """A filled dict has its items in the order in which they were given."""
+    """A dict whose jobs are replaced by their results has its items in the order in which they were given."""
     job = Job(take, {"z": Job(give, 1), "a": 2, "m": Job(give, 3)})
     assert list(taken(virtual, job)[0].items()) == [("z", 1), ("a", 2), ("m", 3)]
 
 
 @pytest.mark.parametrize("value", [[1, [2]], (1, (2,)), {"a": {"b": 1}}, {1, 2}, frozenset("ab"), object()])
 def test_an_argument_without_jobs_is_passed_as_the_same_object(virtual: Virtual, value: Any) -> None:
-    """A container without jobs is not copied, neither as an argument nor inside a container that is."""
+    """A container without jobs is not copied, whether it is an argument itself or inside a container with jobs."""
     same, inside = taken(virtual, Job(take, value, [Job(give), value]))
     assert same is value
     assert inside[1] is value
@@ -140,7 +140,7 @@ def test_each_attempt_gets_new_containers(virtual: Virtual) -> None:
 
 
 def test_a_job_in_several_arguments_runs_once_and_gives_the_same_result(virtual: Virtual) -> None:
-    """The job is required once, and each argument is the very same object."""
+    """A job that occurs in several arguments is required once, and each place gets the very same result."""
     a = Job(fresh)
     job = Job(take, a, [a], kwargs={"x": a})
     assert list(job.required) == [a]
@@ -149,7 +149,7 @@ def test_a_job_in_several_arguments_runs_once_and_gives_the_same_result(virtual:
 
 
 def test_a_container_in_several_arguments_stays_the_same_object(virtual: Virtual) -> None:
-    """A list that occurs twice is one list again when it is filled in."""
+    """A list that occurs twice among the arguments is still one and the same list after it is filled in."""
     shared = [Job(give, 1)]
     first, second = taken(virtual, Job(take, shared, {"again": shared}))
     assert first == [1]
@@ -157,7 +157,7 @@ def test_a_container_in_several_arguments_stays_the_same_object(virtual: Virtual
 
 
 def test_containers_shared_at_every_level_are_searched_once_each(virtual: Virtual) -> None:
-    """Sixty levels, each holding the one below twice: two to the sixtieth places, and sixty lists."""
+    """Sixty lists, each of which holds the next one twice, are searched in sixty steps, not in two to the sixtieth."""
     shared: Any = [Job(give, "bottom")]
     for _ in range(60):
         shared = [shared, shared]
@@ -169,7 +169,7 @@ def test_containers_shared_at_every_level_are_searched_once_each(virtual: Virtua
 
 
 def test_a_result_of_none_is_passed(virtual: Virtual) -> None:
-    """None is passed on like any other value."""
+    """A result of None is passed on like any other value."""
     assert taken(virtual, Job(take, Job(give, None), [Job(give, None)])) == (None, [None])
 
 
@@ -184,7 +184,7 @@ def test_a_result_is_not_searched_for_jobs(virtual: Virtual) -> None:
 
 
 def test_each_run_passes_its_own_results(virtual: Virtual) -> None:
-    """Results of an earlier run are not used again."""
+    """Each run passes its own results to its jobs, and none of an earlier run."""
     a = Job(fresh)
     job = Job(take, a)
     scheduler = Scheduler(job)
@@ -196,7 +196,7 @@ def test_each_run_passes_its_own_results(virtual: Virtual) -> None:
 
 
 def test_results_flow_through_a_chain_of_jobs(virtual: Virtual) -> None:
-    """Several jobs of the chain may use the same result."""
+    """Results flow through a chain of jobs, several of which may use the same result."""
 
     one = Job(give, 1)
     two = Job(add, one, one)
@@ -207,7 +207,7 @@ def test_results_flow_through_a_chain_of_jobs(virtual: Virtual) -> None:
 
 
 def test_ref_passes_the_job_itself(virtual: Virtual) -> None:
-    """`ref(job)` is the job, in any place, and no dependency."""
+    """`ref(job)` passes the job itself, at any place among the arguments, and adds no requirement."""
     a, b = Job(give), Job(give, "b")
     job = Job(take, ref(a), [ref(a), b], kwargs={"x": {"y": ref(a)}})
     assert list(job.required) == [b]
@@ -233,13 +233,13 @@ def test_ref_with_a_requirement_passes_a_failed_job(virtual: Virtual) -> None:
 
 
 def test_ref_of_anything_but_a_job_raises() -> None:
-    """The TypeError shows the argument."""
+    """`ref()` of anything but a job raises a TypeError that shows the argument."""
     with pytest.raises(TypeError, match=r"ref\(3\).*job"):
         ref(3)  # type: ignore[arg-type]
 
 
 def test_a_scheduler_as_an_argument_is_passed_unchanged(virtual: Virtual) -> None:
-    """The scheduler is no requirement, and is neither added nor run."""
+    """A scheduler among the arguments is passed as it is: not required, not added and not run."""
     other = Scheduler(Job(give))
     job = Job(take, other, [other, Job(give, 1)])
     assert other not in job.required
@@ -263,7 +263,7 @@ def test_a_job_may_add_jobs_to_a_scheduler_that_is_its_argument(virtual: Virtual
 
 
 def test_an_argument_that_contains_itself_raises() -> None:
-    """A container inside itself could not be searched to its end: ValueError naming the job, whatever holds it."""
+    """A container that contains itself cannot be searched to the end, and raises a ValueError that names the job."""
     around: list[Any] = []
     around.append({"deep": (around,)})
     with pytest.raises(ValueError, match=r"'mine' contains itself.*list"):
@@ -280,7 +280,7 @@ class Pair(NamedTuple):
 
 
 def test_a_cyclic_list_inside_a_namedtuple_is_passed_unchanged(virtual: Virtual) -> None:
-    """Nothing is filled in inside a namedtuple, which is only searched for jobs."""
+    """A cyclic list is no fault inside a namedtuple, which is only searched for jobs and passed as it is."""
     cycle: list[Any] = []
     cycle.append(cycle)
     pair = Pair(cycle, 1)
@@ -311,17 +311,17 @@ class MyList(list[Any]):
 @pytest.mark.parametrize("wrap", [lambda job: job, ref], ids=["job", "ref"])
 @pytest.mark.parametrize("depth", [0, 1])
 def test_a_job_inside_an_unsupported_container_raises(hide: Any, where: str, wrap: Any, depth: int) -> None:
-    """A job in a set, a key, a namedtuple or a subclass: TypeError naming both jobs, the place and the way out."""
+    """A job in a set, a dict key, a namedtuple or a container subclass raises a TypeError that advises a plain list."""
     hidden = hide(wrap(Job(give, label="hidden")))
     value = [{"x": hidden}] if depth else hidden
-    with pytest.raises(TypeError, match=rf"'hidden' is (in )?{where} among the arguments of 'mine'.*plain list"):
+    with pytest.raises(TypeError, match=rf"'hidden' is (in )?{where} in the arguments of 'mine'.*plain list"):
         Job(take, value, label="mine")
     with pytest.raises(TypeError, match=r"'hidden'.*'mine'"):
         Job(take, kwargs={"x": value}, label="mine")
 
 
 def test_sets_and_container_subclasses_without_jobs_are_accepted(virtual: Virtual) -> None:
-    """Containers in which nothing can be filled in are passed as the same objects."""
+    """Sets and other containers in which no job is allowed are passed as they are if they have none."""
     values = ({1, (2, 3)}, Pair(1, 2), MyList([1]), collections.OrderedDict(x=1), {(1, 2): 3})
     assert all(one is other for one, other in zip(taken(virtual, Job(take, *values)), values, strict=True))
 
@@ -338,7 +338,7 @@ def test_every_kind_of_job_rejects_jobs_inside_a_set(kind: Any) -> None:
     async def async_function(*args: Any, task_status: Any = None) -> None: ...
 
     called = function if kind is ThreadJob else async_function
-    with pytest.raises(TypeError, match=r"'hidden' is in a set among the arguments of 'mine'"):
+    with pytest.raises(TypeError, match=r"'hidden' is in a set in the arguments of 'mine'"):
         kind(called, {Job(give, label="hidden")}, label="mine")
     with pytest.raises(TypeError, match=rf"arguments of '{called.__name__}'"):
         kind(called, kwargs={"x": {Job(give)}})

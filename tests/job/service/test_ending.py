@@ -90,7 +90,7 @@ WITH_ALARM = [("client", 2.25), ("alarm", 2.25), ("forever", 2.5), *SERVICES]
 
 
 def test_jobs_and_services_end_in_order_at_completion(virtual: Virtual) -> None:
-    """The order is: forever jobs, services (users before what they use), then the shutdowns."""
+    """At completion, forever jobs end first, then services (users before what they use); the shutdowns come last."""
 
     async def brief(self: Plant) -> None:
         await anyio.sleep(2.25)
@@ -107,7 +107,7 @@ def test_jobs_and_services_end_in_order_at_completion(virtual: Virtual) -> None:
 
 
 def test_jobs_and_services_end_in_order_after_a_critical_failure(virtual: Virtual) -> None:
-    """Clients end first, then clean-up jobs run with services alive, then forever jobs and services end."""
+    """After a critical failure clients end first, then clean-up jobs run with services alive, and services end last."""
     plant = Plant(crash)
     assert virtual(plant.scheduler.co_run) is False
     assert plant.scheduler.stop_reason is StopReason.CRITICAL
@@ -119,7 +119,7 @@ def test_jobs_and_services_end_in_order_after_a_critical_failure(virtual: Virtua
 
 
 def test_jobs_and_services_end_in_order_at_the_timeout(virtual: Virtual) -> None:
-    """Clean-up jobs run, as after a critical failure."""
+    """At the timeout, clean-up jobs run, and everything ends in the same order as after a critical failure."""
     plant = Plant(nothing, timeout=2)
     assert virtual(plant.scheduler.co_run) is False
     assert plant.scheduler.stop_reason is StopReason.TIMEOUT
@@ -128,7 +128,7 @@ def test_jobs_and_services_end_in_order_at_the_timeout(virtual: Virtual) -> None
 
 
 def test_jobs_and_services_end_in_order_after_cancel(virtual: Virtual) -> None:
-    """`cancel()` of the scheduler runs no clean-up jobs."""
+    """After `cancel()` of the scheduler no clean-up jobs run, and jobs and services end in the usual order."""
     plant = Plant(cancel)
     assert virtual(plant.scheduler.co_run) is False
     assert plant.scheduler.stop_reason is StopReason.CANCELLED
@@ -137,7 +137,7 @@ def test_jobs_and_services_end_in_order_after_cancel(virtual: Virtual) -> None:
 
 
 def test_jobs_and_services_end_in_order_after_an_outer_cancellation(virtual: Virtual) -> None:
-    """A cancelled scope around the run is left when the last service has ended."""
+    """When a scope around the run is cancelled, the run ends in order, and the scope is left after the last service."""
 
     async def main() -> tuple[bool, float]:
         with anyio.move_on_after(2) as scope:
@@ -153,7 +153,7 @@ def test_jobs_and_services_end_in_order_after_an_outer_cancellation(virtual: Vir
 
 @pytest.mark.parametrize("how", ["wait_for", "cancel", "twice"])
 def test_jobs_and_services_end_in_order_after_a_native_cancellation(how: str) -> None:
-    """asyncio cancels the run by `Task.cancel()`, even twice, or by `wait_for`."""
+    """When asyncio cancels the run, by `wait_for` or by one or two `Task.cancel()`, jobs and services end in order."""
 
     async def main() -> float:
         if how == "wait_for":
@@ -177,7 +177,7 @@ def test_jobs_and_services_end_in_order_after_a_native_cancellation(how: str) ->
 
 
 def test_jobs_and_services_end_in_order_after_an_interruption(virtual: Virtual) -> None:
-    """A KeyboardInterrupt that a job raises leaves the run, not in a group, when all has ended."""
+    """A KeyboardInterrupt that a job raises leaves the run, without a group around it, when everything has ended."""
     plant = Plant(interrupt)
     with pytest.raises(KeyboardInterrupt):
         virtual(plant.scheduler.co_run)
@@ -188,7 +188,7 @@ def test_jobs_and_services_end_in_order_after_an_interruption(virtual: Virtual) 
 
 @pytest.mark.parametrize("event", [crash, cancel])
 def test_jobs_and_services_of_a_nested_scheduler_end_in_order(virtual: Virtual, event: Callable[[Plant], Any]) -> None:
-    """A nested scheduler ends in the same order, and before whatever its parent runs."""
+    """A nested scheduler ends its jobs and services in the usual order, and before a service of its parent ends."""
     plant = Plant(crash if event is crash else nothing)
     server = Plant(nothing).serve
     outside = Service(server)
@@ -218,7 +218,7 @@ def linger(log: list[Any], seconds: float = UNWINDING) -> Any:
 
 
 def test_services_that_do_not_use_each_other_end_together(virtual: Virtual) -> None:
-    """Services end wave after wave: together, unless one uses the other."""
+    """Services that do not use each other end together, after those that use them."""
     log: list[Any] = []
     a, b, c = (Service(linger(log), label=label) for label in "abc")
     d = Service(linger(log), label="d", required=[a, b])
@@ -229,7 +229,7 @@ def test_services_that_do_not_use_each_other_end_together(virtual: Virtual) -> N
 
 @pytest.mark.parametrize("between", ["job", "nested", "argument"])
 def test_a_service_that_uses_another_one_indirectly_ends_first(virtual: Virtual, between: str) -> None:
-    """Users end first, also those that use a service through jobs, nested schedulers and arguments in between."""
+    """A service ends before one that it uses through jobs, nested schedulers or arguments in between."""
     log: list[Any] = []
     base, upper = Service(linger(log), label="base"), Service(linger(log), label="upper")
 
@@ -247,7 +247,7 @@ def test_a_service_that_uses_another_one_indirectly_ends_first(virtual: Virtual,
 
 
 def test_the_end_of_a_service_does_not_wait_for_a_failed_user(virtual: Virtual) -> None:
-    """The user has failed during the run."""
+    """At the end of the run, a service ends without waiting for a user that failed during the run."""
     log: list[Any] = []
     base = Service(linger(log), label="base")
 
@@ -260,7 +260,7 @@ def test_the_end_of_a_service_does_not_wait_for_a_failed_user(virtual: Virtual) 
 
 
 def test_services_share_one_shutdown_timeout(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """When the time is over, the remaining services are cancelled together, awaited, and named in the log."""
+    """When their common `shutdown_timeout` is over, the remaining services are cancelled together and logged."""
     log: list[Any] = []
     a = Service(linger(log), label="a")
     b = Service(linger(log, 9), label="b", required=a)
@@ -283,7 +283,7 @@ def test_co_shutdown_has_its_own_timeout_after_the_services(virtual: Virtual) ->
 
 @pytest.mark.parametrize("event", [nothing, crash, cancel, interrupt])
 def test_service_that_never_got_ready_is_cancelled(virtual: Virtual, event: Callable[[Plant], Any]) -> None:
-    """At any end of the run, a service that is not ready is CANCELLED, and its users were not reached."""
+    """At any end of the run, a service that is not ready is CANCELLED, and a job that requires it stays IDLE."""
 
     async def mute(*, task_status: Any) -> None:
         await anyio.sleep_forever()
@@ -300,7 +300,7 @@ def test_service_that_never_got_ready_is_cancelled(virtual: Virtual, event: Call
 
 
 def test_a_native_cancellation_while_services_end_does_not_disturb_them() -> None:
-    """A `Task.cancel()` after completion changes neither the order nor the state of services."""
+    """A `Task.cancel()` while services end changes neither their order nor their state."""
     log: list[Any] = []
     base = Service(linger(log), label="base")
     upper = Service(linger(log), label="upper", required=base)

@@ -1,4 +1,4 @@
-"""Limits of a `Service`, which hold until it is ready, and what is not a service at all."""
+"""Limits of a `Service`, which hold until it is ready, and functions that a `Service` rejects."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_timeout_limits_the_time_until_a_service_is_ready(virtual: Virtual) -> N
 
 
 def test_restart_calls_a_service_again_until_it_is_ready_in_time(virtual: Virtual) -> None:
-    """When the service is ready, its timeout no longer applies."""
+    """A service is restarted until it is ready before its timeout, which no longer applies afterwards."""
     calls: list[float] = []
 
     async def slower(*, task_status: Any) -> None:
@@ -42,7 +42,7 @@ def test_restart_calls_a_service_again_until_it_is_ready_in_time(virtual: Virtua
 
 @pytest.mark.parametrize("failures", [1, 2])
 def test_retry_calls_a_service_again_that_fails_before_it_is_ready(virtual: Virtual, failures: int) -> None:
-    """With `retry=1` a second failure is final."""
+    """With `retry=1`, a service that fails before it is ready is called once more, and a second failure is final."""
     calls: list[float] = []
 
     async def flaky(*, task_status: Any) -> None:
@@ -60,7 +60,7 @@ def test_retry_calls_a_service_again_that_fails_before_it_is_ready(virtual: Virt
 
 @pytest.mark.parametrize("on_timeout", ["fail", "restart"])
 def test_a_service_that_fails_after_it_was_ready_is_not_retried(virtual: Virtual, on_timeout: Any) -> None:
-    """Neither `retry` nor `on_timeout` calls a service again that was ready."""
+    """Neither `retry` nor `on_timeout` restarts a service that fails after it was ready."""
 
     async def broken(*, task_status: Any) -> None:
         task_status.started("value")
@@ -73,7 +73,7 @@ def test_a_service_that_fails_after_it_was_ready_is_not_retried(virtual: Virtual
 
 
 def test_a_service_that_gets_ready_after_its_timeout_is_not_restarted(virtual: Virtual) -> None:
-    """Other jobs may use the service already, so it fails with JobTimeout instead."""
+    """A service that gets ready after its timeout fails with JobTimeout: jobs may use it already, so no restart."""
 
     async def shielded(*, task_status: Any) -> None:
         with anyio.CancelScope(shield=True):
@@ -92,14 +92,14 @@ def test_a_service_that_gets_ready_after_its_timeout_is_not_restarted(virtual: V
 
 @pytest.mark.parametrize("function", [nap, lambda: nap(), functools.partial(nap, 1), anyio.sleep])
 def test_function_without_task_status_raises(function: Any) -> None:
-    """The TypeError shows how to write the function of a Service."""
+    """A function without `task_status` raises a TypeError that shows how to write the function of a Service."""
     with pytest.raises(TypeError, match=r"takes no task_status; write async def .*task_status"):
         Service(function)
 
 
 @pytest.mark.parametrize("function", [print, "serve", None, lambda *, task_status: int("1")])
 def test_function_that_is_not_async_raises_or_fails_the_service(virtual: Virtual, function: Any) -> None:
-    """The TypeError comes at creation if possible; otherwise the service fails with it."""
+    """A function that is not async raises a TypeError at creation; if only its call shows that, the service fails."""
     if callable(function) and function is not print:
         service = Service(function)
         virtual(Scheduler(service, Job(nap)).co_run)

@@ -1,4 +1,4 @@
-"""`Service`: ready at some point, required from then on, ended after all that uses it, on every path of ending."""
+"""When a `Service` counts as ready, what its users get from it, and what happens if it ends by itself."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_jobs_that_require_a_service_start_when_it_is_ready(virtual: Virtual) ->
 
 
 def test_result_of_a_service_is_none_if_started_has_no_value(virtual: Virtual) -> None:
-    """After `started()` without a value, the result is None."""
+    """After a call of `started()` without a value, the result of the service is None."""
 
     async def quiet(*, task_status: Any) -> None:
         task_status.started()
@@ -50,7 +50,7 @@ def test_result_of_a_service_is_none_if_started_has_no_value(virtual: Virtual) -
 
 
 def test_result_of_a_service_is_available_as_soon_as_it_is_ready(virtual: Virtual) -> None:
-    """Before it is ready a service has no result; from then on it has, while it runs and when it has ended."""
+    """A service has a result as soon as it is ready, while it runs and after it has ended, but not before."""
     seen: list[Any] = []
 
     def look() -> None:
@@ -68,7 +68,7 @@ def test_result_of_a_service_is_available_as_soon_as_it_is_ready(virtual: Virtua
 
 
 def test_service_is_called_with_its_arguments(virtual: Virtual) -> None:
-    """A service takes args and kwargs as a Job, jobs among them."""
+    """A service takes `args` and `kwargs` like a Job, and jobs among them are replaced by their results."""
     got: list[Any] = []
 
     async def server(port: int, *, host: str, task_status: Any) -> None:
@@ -83,7 +83,7 @@ def test_service_is_called_with_its_arguments(virtual: Virtual) -> None:
 
 
 def test_a_service_that_requires_another_one_starts_when_that_is_ready(virtual: Virtual) -> None:
-    """A service that uses another starts when that is ready; their values flow on."""
+    """A service that uses another one starts when that is ready, and gets its value."""
     first = Service(serve, 1, "first")
     second = Service(lambda uses, *, task_status: serve(1, [uses, "second"], task_status=task_status), first)
     client = Job(give_now, second)
@@ -92,14 +92,14 @@ def test_a_service_that_requires_another_one_starts_when_that_is_ready(virtual: 
 
 
 def test_services_take_no_slot(virtual: Virtual) -> None:
-    """Services and their clients run in any window."""
+    """Three services and their clients run even with `jobs_window=1`, because a service takes no slot."""
     services = [Service(serve, 1) for _ in range(3)]
     jobs = [Job(nap, 1, required=services) for _ in range(2)]
     assert virtual(timed, Scheduler(services, jobs, jobs_window=1)) == (True, 3)
 
 
 def test_an_unused_service_is_ended_with_the_run(virtual: Virtual) -> None:
-    """A service does not keep the run going; ended before it was ready it is CANCELLED."""
+    """A service that no job uses does not keep the run going; if it is not ready when the run ends, it is CANCELLED."""
     ready, slow = Service(serve, 1), Service(serve, 9)
     assert virtual(timed, Scheduler(ready, slow, Job(nap, 2))) == (True, 2)
     assert (ready.state, slow.state) == (SUCCEEDED, CANCELLED)
@@ -108,7 +108,7 @@ def test_an_unused_service_is_ended_with_the_run(virtual: Virtual) -> None:
 
 
 def test_instruments_are_notified_when_a_service_is_ready(virtual: Virtual) -> None:
-    """The hook job_ready comes between job_started and job_finished, with the result readable."""
+    """The hook `job_ready` is called when a service becomes ready, and can read the result of the service."""
     seen: list[Any] = []
 
     class Watch(Instrument):
@@ -129,7 +129,7 @@ def test_each_run_starts_its_services_anew(virtual: Virtual) -> None:
 
 
 def test_jobs_added_during_the_run_may_require_a_service(virtual: Virtual) -> None:
-    """The service may be ready already, or become ready later."""
+    """A job added during the run may require a service that is ready already, or one that becomes ready later."""
     ready, slow = Service(serve, 0, "now"), Service(serve, 5, "later")
     late = [Job(give_now, ready), Job(give_now, slow)]
     assert virtual(timed, scheduler := Scheduler(ready, slow, after(2, lambda: scheduler.update(late)))) == (True, 5)
@@ -137,7 +137,7 @@ def test_jobs_added_during_the_run_may_require_a_service(virtual: Virtual) -> No
 
 
 def test_a_service_may_be_added_during_the_run(virtual: Virtual) -> None:
-    """Jobs that use the service may be added together with it."""
+    """A service may be added during the run, together with a job that uses it."""
     service = Service(serve, 1, "late")
     client = Job(give_now, service)
     scheduler = Scheduler(Job(nap, 1))
@@ -147,7 +147,7 @@ def test_a_service_may_be_added_during_the_run(virtual: Virtual) -> None:
 
 
 def test_jobs_of_a_nested_scheduler_may_use_a_service_of_the_enclosing_one(virtual: Virtual) -> None:
-    """The service ends after the nested scheduler."""
+    """A service that jobs of a nested scheduler use ends after that scheduler."""
     service = Service(serve, 1, "outside")
     scheduler = Scheduler(service)
     client = Job(give_now, service)
@@ -160,7 +160,7 @@ def test_jobs_of_a_nested_scheduler_may_use_a_service_of_the_enclosing_one(virtu
 
 
 def test_calling_started_twice_raises(virtual: Virtual) -> None:
-    """The RuntimeError names the service, which fails unless it catches the error."""
+    """A second call of `started()` raises a RuntimeError with the name of the service, which then fails."""
 
     async def twice(*, task_status: Any) -> None:
         task_status.started(1)
@@ -170,13 +170,13 @@ def test_calling_started_twice_raises(virtual: Virtual) -> None:
     client = Job(give_now, service)
     assert virtual(Scheduler(service, client, Job(nap)).co_run) is True
     assert service.state is FAILED
-    with pytest.raises(RuntimeError, match=r"'eager'.*started\(\) already"):
+    with pytest.raises(RuntimeError, match=r"'eager' has already called .*started\(\)"):
         service.result()
     assert client.state is FAILED  # it was let go, and there is no value any more
 
 
 def test_calling_started_after_the_end_of_the_service_raises(virtual: Virtual) -> None:
-    """The late value does not overwrite the outcome of the service."""
+    """Calling `started()` after the service has ended raises, and does not overwrite the outcome of the service."""
     kept: list[Any] = []
 
     async def forgetful(*, task_status: Any) -> None:
@@ -184,7 +184,7 @@ def test_calling_started_after_the_end_of_the_service_raises(virtual: Virtual) -
         raise Flaw
 
     async def late() -> None:
-        with pytest.raises(RuntimeError, match=r"'forgetful'.*has ended"):
+        with pytest.raises(RuntimeError, match=r"'forgetful'.*has already ended"):
             kept[0].started("late")
 
     service = Service(forgetful, label="forgetful")
@@ -196,7 +196,7 @@ def test_calling_started_after_the_end_of_the_service_raises(virtual: Virtual) -
 
 
 def test_a_service_that_returns_before_it_is_ready_fails(virtual: Virtual) -> None:
-    """The error says what to do, and jobs that use the value of the service are BLOCKED."""
+    """A service that returns without a call of `started()` fails, and jobs that use its value are BLOCKED."""
 
     async def hasty(*, task_status: Any) -> None: ...
 
@@ -209,7 +209,7 @@ def test_a_service_that_returns_before_it_is_ready_fails(virtual: Virtual) -> No
 
 
 def test_a_service_that_returns_after_it_was_ready_succeeds(virtual: Virtual) -> None:
-    """The result stays, for jobs that start later, too."""
+    """A service that returns after it was ready succeeds, and jobs that start later still get its value."""
 
     async def short(*, task_status: Any) -> str:
         task_status.started("value")
@@ -226,7 +226,7 @@ def test_a_service_that_returns_after_it_was_ready_succeeds(virtual: Virtual) ->
 
 @pytest.mark.parametrize("ready", [False, True])
 def test_a_service_that_raises_fails(virtual: Virtual, ready: bool) -> None:
-    """Jobs that required the service when it was ready keep its value; others are BLOCKED."""
+    """When a service that was ready raises, jobs that use it keep its value; if it was not, they are BLOCKED."""
 
     async def broken(*, task_status: Any) -> None:
         if ready:
@@ -244,7 +244,7 @@ def test_a_service_that_raises_fails(virtual: Virtual, ready: bool) -> None:
 
 @pytest.mark.parametrize("ready", [False, True])
 def test_a_critical_service_that_raises_ends_the_run(virtual: Virtual, ready: bool) -> None:
-    """It makes no difference whether the service is ready."""
+    """A critical service that raises ends the run, whether or not it was ready."""
 
     async def broken(*, task_status: Any) -> None:
         if ready:
@@ -257,7 +257,7 @@ def test_a_critical_service_that_raises_ends_the_run(virtual: Virtual, ready: bo
 
 
 def test_a_service_that_raises_while_it_is_ended_fails(virtual: Virtual) -> None:
-    """The outcome of the run was decided before, and does not change."""
+    """A critical service that raises while it is being ended fails, but the outcome of the run does not change."""
 
     async def clumsy(*, task_status: Any) -> None:
         task_status.started()
@@ -273,7 +273,7 @@ def test_a_service_that_raises_while_it_is_ended_fails(virtual: Virtual) -> None
 
 @pytest.mark.parametrize("ready", [False, True])
 def test_cancelling_a_service_does_not_end_the_run(virtual: Virtual, ready: bool) -> None:
-    """Jobs that use the service keep its value, or are BLOCKED if it was not ready."""
+    """When a service is cancelled, the run goes on: its users keep its value, or are BLOCKED if it was not ready."""
     service = Service(serve, 0 if ready else 9)
     client = Job(nap, 5, service)
     assert virtual(Scheduler(service, client, after(1, service.cancel)).co_run) is True
@@ -283,7 +283,7 @@ def test_cancelling_a_service_does_not_end_the_run(virtual: Virtual, ready: bool
 @pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("how", ["fails", "cancelled"])
 def test_a_service_failure_is_raised_in_a_user_that_starts_later(virtual: Virtual, how: str, inside: bool) -> None:
-    """The user, which waits for a slot while its service fails, has no value to be called with."""
+    """A job that waits for a slot while its service fails gets the error of the service, as it has no value."""
 
     async def break_down(*, task_status: Any) -> None:
         task_status.started("address")

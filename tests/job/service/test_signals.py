@@ -48,7 +48,7 @@ ENDING = [line for name in ORDER for line in (f"{name} unwinds", f"{name} is gon
 
 @pytest.mark.parametrize("again", [None, *ORDER])
 def test_ctrl_c_ends_services_in_order(backend: str, again: str | None) -> None:
-    """Clients and forever jobs end before services, users first; a second Ctrl-C makes no difference."""
+    """At Ctrl-C, clients and forever jobs end before services, users first; a second Ctrl-C makes no difference."""
     code = f"""{PLANT}
 again = {again!r}
 watched(lambda: scheduler.run(backend={backend!r}))
@@ -62,7 +62,7 @@ say(base.state, upper.result(), alarm.state)
 
 
 def test_ctrl_c_under_co_run_ends_services_in_order(backend: str) -> None:
-    """The order is the same in a program that owns its loop."""
+    """Ctrl-C ends services in the same order in a program that runs its own event loop and calls `co_run()`."""
     run = "trio.run(scheduler.co_run)" if backend == "trio" else "asyncio.run(scheduler.co_run())"
     code = f"import trio, asyncio\n{PLANT}\nwatched(lambda: {run}); say(base.state, upper.result(), alarm.state)"
     lines = child(code, ("ready", signal.SIGINT))
@@ -72,7 +72,7 @@ def test_ctrl_c_under_co_run_ends_services_in_order(backend: str) -> None:
 
 
 def test_sigterm_ends_services_in_order(backend: str) -> None:
-    """With `handle_signals=True`, SIGTERM ends the run in the same order, and `run()` returns False."""
+    """With `handle_signals=True`, SIGTERM ends services in the same order as Ctrl-C, and `run()` returns False."""
     code = PLANT + f"watched(lambda: scheduler.run(backend={backend!r}, handle_signals=True))"
     lines = child(code, ("ready", signal.SIGTERM))
     assert lines == ["ready", *ENDING, "shut down", "returned False StopReason.INTERRUPTED"]

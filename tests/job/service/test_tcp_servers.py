@@ -68,7 +68,7 @@ def is_gone(port: int, backend: Any) -> None:
 
 @pytest.mark.parametrize("window", [None, 3])
 def test_tcp_servers_answer_their_clients(backend: Any, window: int | None) -> None:
-    """Clients get the address as an argument, connect when it is ready, and the servers are gone in the end."""
+    """Clients get the address of a TCP server as an argument when it is ready, and the servers are gone in the end."""
     servers = Servers()
     clients = [Job(ask, servers.front, b"word %d" % number) for number in range(10)]
     scheduler = Scheduler(servers.front, servers.store, clients, jobs_window=window)
@@ -81,7 +81,7 @@ def test_tcp_servers_answer_their_clients(backend: Any, window: int | None) -> N
 
 @pytest.mark.parametrize("how", [crash, interrupt, Scheduler.cancel, "timeout", "outside"])
 def test_tcp_servers_end_in_order(backend: Any, how: Any) -> None:
-    """At any end of the run, the front server can use the one behind it until it is gone itself."""
+    """However the run ends, the front server can use the one behind it until the front server is gone itself."""
     servers = Servers()
     scopes: list[anyio.CancelScope] = []
 
@@ -112,7 +112,7 @@ def test_tcp_servers_end_in_order(backend: Any, how: Any) -> None:
 
 
 def test_tcp_servers_answer_the_body_of_an_open_scheduler(backend: Any) -> None:
-    """The servers end when the block is left."""
+    """TCP servers answer the body of an `async with Scheduler(...)` block, and end when the block is left."""
     servers = Servers()
 
     async def main() -> None:
@@ -127,7 +127,7 @@ def test_tcp_servers_answer_the_body_of_an_open_scheduler(backend: Any) -> None:
 
 
 def test_a_tcp_server_whose_port_is_in_use_fails_and_blocks_its_clients(backend: Any) -> None:
-    """The error of the server is the cause of that of its client."""
+    """A TCP server whose port is in use fails, and its OSError is the cause of the error of its BLOCKED client."""
     servers = Servers()
 
     async def take(port: int, *, task_status: Any) -> None:

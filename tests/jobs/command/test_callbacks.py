@@ -54,14 +54,14 @@ NOT_YET = ("start", __import__("trioflow").JobNotDone)
 
 
 def test_all_callbacks_of_a_successful_command_are_called_in_order(backend: str) -> None:
-    """The job is still running then, and its result can be read."""
+    """`on_start`, `on_done` and `on_settled` of a successful command are called in turn; the last two see a result."""
     told = Told()
     run(backend, CommandJob(["true"], **told.all()))
     assert told.outcomes() == [NOT_YET, ("done", 0), ("settled", 0)]
 
 
-def test_callbacks_are_called_inside_the_slot(backend: str) -> None:
-    """In a window of one, the next command starts after the callbacks."""
+def test_callbacks_are_called_while_the_command_holds_its_slot(backend: str) -> None:
+    """With `jobs_window=1`, the next command starts only after all callbacks of the one before."""
     names: list[str] = []
     jobs = [
         CommandJob(
@@ -77,7 +77,7 @@ def test_callbacks_are_called_inside_the_slot(backend: str) -> None:
 
 
 def test_pid_is_available_from_on_start_on(backend: str) -> None:
-    """The pid is that of the command itself, and None after its end."""
+    """`job.pid` is the process id of the command from `on_start` on, and None after its end."""
     pids: list[int | None] = []
     job = CommandJob("echo $$", shell=True, stdout=PIPE, on_start=lambda job: pids.append(job.pid))
     run(backend, job)
@@ -93,7 +93,7 @@ def test_pid_is_available_from_on_start_on(backend: str) -> None:
     ],
 )
 def test_after_a_failure_only_on_settled_is_called(backend: str, options: Any, outcome: type[Exception]) -> None:
-    """`on_settled` sees the failure as `result()` raises it; `on_done` is left out."""
+    """After a failure `on_done` is not called, and `result()` raises the failure in `on_settled`."""
     told = Told()
     job = CommandJob(options.pop("command"), **options, **told.all())
     options["command"] = list(job.command)
@@ -103,14 +103,14 @@ def test_after_a_failure_only_on_settled_is_called(backend: str, options: Any, o
 
 
 def test_on_settled_is_called_for_a_command_that_could_not_be_started(backend: str) -> None:
-    """Without a process, `on_start` is not called."""
+    """For a command that cannot be started, `on_settled` is called, but not `on_start`."""
     told = Told()
     run(backend, CommandJob(["no such program"], **told.all()))
     assert told.outcomes() == [("settled", CommandError)]
 
 
 def test_on_settled_is_called_for_a_cancelled_command(backend: str) -> None:
-    """The result raises JobCancelled."""
+    """For a cancelled command, `on_settled` is called, and `result()` raises JobCancelled in it."""
     told = Told()
     job = CommandJob(["sleep", 100], **told.all())
     scheduler = run(backend, job, Job(fail, 0.02, critical=True))
@@ -120,7 +120,7 @@ def test_on_settled_is_called_for_a_cancelled_command(backend: str) -> None:
 
 
 def test_on_settled_is_called_once_after_the_last_attempt(backend: str) -> None:
-    """`on_start` is called at each attempt."""
+    """With `retry=2`, `on_start` is called at each attempt, and `on_settled` once after the last."""
     told = Told()
     job = CommandJob(["false"], retry=2, **told.all())
     run(backend, job)
@@ -129,7 +129,7 @@ def test_on_settled_is_called_once_after_the_last_attempt(backend: str) -> None:
 
 
 def test_callbacks_work_with_a_retry_decorator(backend: str) -> None:
-    """`on_start` is called for each attempt and `on_settled` once; `job.retry` is the user's own."""
+    """With a decorator as `retry=`, `on_start` is called for each attempt, and `on_settled` once."""
     told = Told()
     decorator = stamina.retry(on=exited_with(1), attempts=2, wait_initial=0, wait_jitter=0)
     job = CommandJob(["false"], retry=decorator, **told.all())
@@ -139,7 +139,7 @@ def test_callbacks_work_with_a_retry_decorator(backend: str) -> None:
 
 
 def test_on_done_is_called_after_a_timeout_with_move_on(backend: str) -> None:
-    """The result is None."""
+    """After a timeout with `on_timeout="move_on"`, `on_done` is called, and the result is None."""
     seen: list[Any] = []
     job = CommandJob(["sleep", 100], timeout=0.02, on_timeout="move_on", on_done=lambda job: seen.append(job.result()))
     run(backend, job)
@@ -148,17 +148,17 @@ def test_on_done_is_called_after_a_timeout_with_move_on(backend: str) -> None:
 
 @pytest.mark.parametrize("name", ["on_start", "on_done", "on_settled", "on_line"])
 def test_an_async_callback_raises(name: str) -> None:
-    """Nothing would await an async callback, so it would silently do nothing."""
+    """Nothing would await an async callback, so giving one raises a TypeError."""
 
     async def tell(job: Any, line: str = "") -> None: ...
 
-    with pytest.raises(TypeError, match=f"{name}=.*'true': this is async, and not awaited"):
+    with pytest.raises(TypeError, match=f"{name}=.*'true': it is async, and would not be awaited"):
         CommandJob(["true"], label="true", **{name: tell})
 
 
 @pytest.mark.parametrize("name", ["on_start", "on_done", "on_settled"])
 def test_a_callback_that_raises_fails_the_job(backend: str, name: str) -> None:
-    """The job's process is ended, and the run goes on."""
+    """A callback that raises makes its job fail with that exception, and the run goes on."""
 
     def broken(job: CommandJob) -> None:
         raise LookupError(name)
@@ -173,7 +173,7 @@ def test_a_callback_that_raises_fails_the_job(backend: str, name: str) -> None:
 
 
 def test_on_settled_sees_the_exception_of_on_done(backend: str) -> None:
-    """An `on_done` that raises makes the job fail before `on_settled` is called."""
+    """If `on_done` raises, its job fails with that exception before `on_settled` is called."""
     told = Told()
 
     def broken(job: CommandJob) -> None:
@@ -196,7 +196,7 @@ def test_a_callback_may_add_jobs(backend: str) -> None:
 
 
 def test_on_done_can_read_the_captured_output(backend: str) -> None:
-    """The output is complete before `on_done` is called."""
+    """The captured output of a command is complete before `on_done` is called."""
     seen: list[bytes | None] = []
     run(
         backend,

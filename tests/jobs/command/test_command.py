@@ -41,7 +41,7 @@ from .commands import PIPE, failure_of, python
 
 
 def test_result_of_a_command_has_its_exit_code_output_and_usage(backend: str) -> None:
-    """A peak memory below that of this program is not known."""
+    """A result has the exit code, the output and the times; a peak memory below that of this program is None."""
     job = CommandJob(["echo", "hello"], stdout=PIPE)
     run(backend, job)
     result = job.result()
@@ -54,14 +54,14 @@ def test_result_of_a_command_has_its_exit_code_output_and_usage(backend: str) ->
 
 
 def test_cpu_time_of_a_command_includes_its_children(backend: str) -> None:
-    """CPU time of a grandchild counts too."""
+    """The CPU time of a command includes that of its child processes."""
     job = CommandJob(["sh", "-c", f"{sys.executable} -S -E -c 'import time\nwhile time.process_time() < 0.1: pass'; :"])
     run(backend, job)
     assert 0.1 <= job.result().user_time + job.result().system_time < 5
 
 
 def test_peak_memory_is_that_of_the_command_or_none(backend: str) -> None:
-    """The kernel also counts the memory of this program, which started the command."""
+    """The kernel's peak memory includes this program, so it is None for a command that takes less."""
     ballast = b"x" * 100_000_000
     size = 50_000_000 + 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # more than this program ever had
     large, small = python(f"x = b'x' * {size}"), [CommandJob(["true"]) for _ in range(20)]
@@ -85,12 +85,12 @@ def test_peak_memory_is_that_of_the_command_or_none(backend: str) -> None:
     ],
 )
 def test_the_default_label_is_the_command_line_shortened(command: list[Any], expected: str) -> None:
-    """Words are quoted as a shell needs them, and long ones are cut."""
+    """The default label is the command line, quoted as for a shell, and shortened in its middle."""
     assert CommandJob(command).label == expected
 
 
 def test_label_of_a_job_shows_the_command_lines_of_its_inputs() -> None:
-    """Long command lines are shortened; of a long chain of commands only the last ones are shown."""
+    """A label shows input jobs by their command lines, and of a long chain of commands only the last ones."""
 
     async def use(result: CommandResult) -> None: ...
 
@@ -106,12 +106,12 @@ def test_label_of_a_job_shows_the_command_lines_of_its_inputs() -> None:
 
 
 def test_the_label_of_a_shell_command_is_its_line() -> None:
-    """White space is folded, so that the label is one line."""
+    """The label of a shell command is its line, in which white space is folded."""
     assert CommandJob("a | b\n c", shell=True).label == "a | b c"
 
 
 def test_arguments_may_be_strings_bytes_paths_and_numbers(backend: str) -> None:
-    """Each reaches the program as its text; `command` has them as they were given."""
+    """Strings, bytes, paths and numbers reach a program as text; `job.command` has them as they were given."""
     job = CommandJob(["printf", "%s|", "a b", b"\xff", Path("p"), 3, 0.5], stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"a b|\xff|p|3|0.5|"
@@ -119,7 +119,7 @@ def test_arguments_may_be_strings_bytes_paths_and_numbers(backend: str) -> None:
 
 
 def test_jobs_among_the_arguments_are_filled_in(backend: str) -> None:
-    """Results of jobs become arguments; the result of a command is its output without the last line's end."""
+    """A job among the arguments becomes its result, and a command its output without the final line ending."""
     number = ThreadJob(lambda: 7)
     words = CommandJob(["echo", "two words"], stdout=PIPE)
     job = CommandJob(["printf", "%s|", number, words], stdout=PIPE)
@@ -129,7 +129,7 @@ def test_jobs_among_the_arguments_are_filled_in(backend: str) -> None:
 
 
 def test_a_result_that_cannot_be_an_argument_fails_the_job(backend: str) -> None:
-    """The error says which argument is wrong, and what to give."""
+    """If a result cannot be an argument, the command fails, and the error says which one it is and what to give."""
     nobody = Job(nothing, label="nobody")
     job = CommandJob(["echo", nobody])
     run(backend, job)
@@ -138,7 +138,7 @@ def test_a_result_that_cannot_be_an_argument_fails_the_job(backend: str) -> None
 
 
 def test_uncaptured_output_as_an_argument_or_input_fails_the_job(backend: str) -> None:
-    """The error says that the output was not captured; the command does not read nothing instead."""
+    """A command that needs uncaptured output as an argument or input fails, instead of reading nothing."""
     first = CommandJob(["true"])
     argument, read = CommandJob(["echo", first]), CommandJob(["cat"], stdin=first)
     run(backend, argument, read)
@@ -149,7 +149,7 @@ def test_uncaptured_output_as_an_argument_or_input_fails_the_job(backend: str) -
 
 
 def test_keep_result_false_drops_a_result_used_by_a_command(backend: str) -> None:
-    """The result is dropped when the command has it."""
+    """With `keep_result=False`, a result is dropped when the command that uses it has got it."""
     source = ThreadJob(lambda: "x", keep_result=False)
     job = CommandJob(["echo", source], stdout=PIPE, stdin=source)
     run(backend, source, CommandJob(["echo", source]))
@@ -161,15 +161,15 @@ def test_keep_result_false_drops_a_result_used_by_a_command(backend: str) -> Non
 @pytest.mark.parametrize(
     ("command", "options", "error", "message"),
     [
-        ("echo a", {}, TypeError, r"give a list, CommandJob\(\['echo', 'a'\]\), or a shell's line with shell=True"),
+        ("echo a", {}, TypeError, r"give a list, such as CommandJob\(\['echo', 'a'\]\), or a string with shell=True"),
         (["echo"], {"shell": True}, TypeError, "as one string"),
         ([], {}, ValueError, "the command is empty"),
-        (" \n", {"shell": True}, ValueError, "the command is empty: give a line for the shell"),
+        (" \n", {"shell": True}, ValueError, "the command is empty: give a command line"),
         (5, {}, TypeError, "give a list"),
         (["echo", None], {}, TypeError, "argument 1 is None"),
         (["echo", ["a"]], {}, TypeError, r"argument 1 is \['a'\], a list"),
         (["echo", True], {}, TypeError, "argument 1 is True"),
-        (["echo", "a\0b"], {}, ValueError, "argument 1 has a NUL in it"),
+        (["echo", "a\0b"], {}, ValueError, "argument 1 contains a NUL"),
         ("echo a\0b", {"shell": True}, ValueError, "NUL"),
         ([""], {}, ValueError, "argument 0 is empty: give the name of a program"),
         (["x"], {"append": "no"}, TypeError, "append='no' of 'CommandJob': give True or False"),
@@ -179,12 +179,12 @@ def test_keep_result_false_drops_a_result_used_by_a_command(backend: str) -> Non
         (["x"], {"nice": 1.5}, TypeError, "nice=1.5"),
         (["x"], {"memory_limit": 0}, ValueError, "memory_limit=0"),
         (["x"], {"memory_limit": 1 << 70}, ValueError, "memory_limit=1180591620717411303424 of"),
-        (["x"], {"stdin": PIPE}, ValueError, "give what it is to read"),
+        (["x"], {"stdin": PIPE}, ValueError, "PIPE and STDOUT are only for output"),
         (["x"], {"stdout": b"bytes"}, TypeError, "stdout=b'bytes'"),
-        (["x"], {"stdout": subprocess.STDOUT}, ValueError, "this is for stderr"),
+        (["x"], {"stdout": subprocess.STDOUT}, ValueError, "only stderr= can be STDOUT"),
         (["x"], {"stdout": "file", "tag": True}, ValueError, "line by line"),
         (["x"], {"env": {"A": 1}}, TypeError, "'A': 1"),
-        (["x"], {"env": {"A=B": "c"}}, ValueError, "no '=' in a name"),
+        (["x"], {"env": {"A=B": "c"}}, ValueError, "must not be empty or contain '='"),
         (["x"], {"retry": -1, "on_done": print}, ValueError, "retry=-1"),
         (["x"], {"timeout": 0}, ValueError, "timeout=0"),
         (["x"], {"unknown": 0}, TypeError, "unknown"),
@@ -193,14 +193,14 @@ def test_keep_result_false_drops_a_result_used_by_a_command(backend: str) -> Non
 def test_invalid_arguments_of_a_command_raise_when_the_job_is_created(
     command: Any, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    """The error comes from the constructor, and says what to give."""
+    """Invalid arguments of a CommandJob raise when it is created, and the error says what to give."""
     with pytest.raises(error, match=message):
         CommandJob(command, **options)
 
 
 @pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
 def test_a_stream_file_that_is_closed_before_the_start_fails_the_job(backend: str, name: str) -> None:
-    """The error names the option of the file, and no command runs."""
+    """If the file of a stream is closed before the start, no command runs, and the error names the stream."""
     file: Any = io.BytesIO() if name == "stdout" else open(os.devnull, "r+b")  # noqa: SIM115  # it is closed below
     options: Any = {name: file}
     job = CommandJob(["touch", "/nowhere/at/all"], label="j", **options)
@@ -211,14 +211,14 @@ def test_a_stream_file_that_is_closed_before_the_start_fails_the_job(backend: st
 
 
 def test_a_command_awaited_outside_a_run_raises() -> None:
-    """The guard of commands belongs to a run."""
+    """Awaiting a command outside a run raises an error, since the guard of commands belongs to a run."""
     coroutine = CommandJob(["true"]).co_run()
-    with pytest.raises(RuntimeError, match="put it into a Scheduler"):
+    with pytest.raises(RuntimeError, match="put it in a Scheduler"):
         coroutine.send(None)
 
 
 def test_shell_option_runs_a_line_in_a_shell(backend: str) -> None:
-    """Pipes work, and `command` is the line."""
+    """With `shell=True` a command is a line, in which pipes work."""
     job = CommandJob("echo a b | wc -w", shell=True, stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"2\n"
@@ -226,7 +226,7 @@ def test_shell_option_runs_a_line_in_a_shell(backend: str) -> None:
 
 
 def test_a_command_has_the_given_directory_and_environment(backend: str, tmp_path: Path) -> None:
-    """Only the mark of the run is added to the environment that is given."""
+    """A command runs in `cwd=` with the variables of `env=`, to which only the mark of the run is added."""
     job = CommandJob("pwd; /usr/bin/env", shell=True, cwd=tmp_path, env={"A": "ä"}, stdout=PIPE)
     run(backend, job)
     directory, *variables = job.result().stdout.decode().splitlines()
@@ -250,7 +250,7 @@ def test_a_command_inherits_the_environment_at_the_time_of_its_start(
 
 
 def test_a_run_inside_a_command_keeps_the_mark_of_the_outer_run(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The outer program thus still finds the processes of the inner one."""
+    """A run inside a command keeps the outer run's mark, so that the outer program still finds its processes."""
     monkeypatch.setenv("TRIOFLOW_RUN", "outer-mark")
     job = CommandJob("echo $TRIOFLOW_RUN", shell=True, stdout=PIPE)
     run(backend, job)
@@ -262,7 +262,7 @@ def test_a_run_inside_a_command_keeps_the_mark_of_the_outer_run(backend: str, mo
 
 @pytest.fixture(params=["posix_spawn", "Popen"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Both ways to start a program."""
+    """Start programs in both ways, by posix_spawn and by Popen."""
     calls: list[Any] = []
     real = os.posix_spawnp
 
@@ -278,7 +278,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def test_a_command_inherits_no_descriptor_but_its_streams(backend: str, way: str) -> None:
-    """Descriptors of this program are closed, and so are those made inheritable before or during the run."""
+    """A command inherits only its three streams, not descriptors made inheritable before or during the run."""
     read_end, write_end = os.pipe()
     with contextlib.suppress(OSError):  # the first one after the streams, if there is one
         os.set_inheritable(3, True)
@@ -295,7 +295,7 @@ def test_a_command_inherits_no_descriptor_but_its_streams(backend: str, way: str
 
 
 def test_streams_are_the_same_with_posix_spawn_and_popen(backend: str, way: str, tmp_path: Path) -> None:
-    """Input, output, error output and environment do not depend on how the process is started."""
+    """Streams and environment of a command do not depend on whether posix_spawn or Popen starts it."""
     job = CommandJob(
         "cat; echo err >&2; echo ${HOME-none}", shell=True, stdin=b"in ", stdout=tmp_path / "log", stderr=PIPE, env={}
     )
@@ -306,8 +306,8 @@ def test_streams_are_the_same_with_posix_spawn_and_popen(backend: str, way: str,
     assert (job.result().stderr, merged.result().stdout) == (b"err\n", b"out\nerr\n")
 
 
-def test_a_command_has_a_process_group_and_the_default_handling_of_sigpipe(backend: str, way: str) -> None:
-    """Python ignores SIGPIPE, which programs should not inherit."""
+def test_a_command_has_its_own_process_group_and_the_default_handling_of_sigpipe(backend: str, way: str) -> None:
+    """A command has its own process group, and does not inherit from Python that SIGPIPE is ignored."""
     job = CommandJob("ps -o pid=,pgid= -p $$; kill -PIPE $$; echo ignored", shell=True, stdout=PIPE, check=False)
     run(backend, job)
     assert len(set((job.result().stdout or b"").split())) == 1
@@ -317,7 +317,7 @@ def test_a_command_has_a_process_group_and_the_default_handling_of_sigpipe(backe
 def test_a_program_is_found_in_the_path_of_its_own_environment(
     backend: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PATH in `env=` decides, not this program's."""
+    """The PATH in `env=` decides which program is started, not that of this program."""
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
         program = tmp_path / name / "program"
@@ -333,7 +333,7 @@ def test_a_program_is_found_in_the_path_of_its_own_environment(
 def test_a_program_that_a_job_has_just_created_is_found(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The location of a program is not cached."""
+    """The location of a program is not cached, so one that a job has just installed is found."""
     directories = [tmp_path / "first", tmp_path / "second"]
 
     def install(directory: Path) -> None:
@@ -351,7 +351,7 @@ def test_a_program_that_a_job_has_just_created_is_found(
 def test_standard_streams_of_the_controller_may_be_given_by_their_numbers(
     backend: str, way: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A descriptor up to 2 might be overwritten before it is used: subprocess can handle that."""
+    """`stdout=2, stderr=1` exchanges the streams, although a descriptor could be overwritten before it is used."""
     run(backend, CommandJob("echo out; echo err >&2", shell=True, stdout=2, stderr=1), CommandJob(["true"]))
     assert capfd.readouterr() == ("err\n", "out\n")
 
@@ -360,17 +360,17 @@ def test_standard_streams_of_the_controller_may_be_given_by_their_numbers(
 
 
 def test_an_exit_code_other_than_0_fails_the_job(backend: str) -> None:
-    """The error says the code first, before a command that may be long, and then the end of its standard error."""
+    """The error of a failed command has first the exit code, then the command, then the end of its standard error."""
     job = CommandJob(["sh", "-c", "echo no such luck >&2; exit 3"], stderr=PIPE)
     error = failure_of(backend, job)
     assert (error.returncode, error.stderr) == (3, b"no such luck\n")
     assert error.command == "sh -c 'echo no such luck >&2; exit 3'"
-    assert str(error) == f"exit code 3: {error.command}. Its standard error ended:\nno such luck"
+    assert str(error) == f"exit code 3: {error.command}. Its standard error ended with:\nno such luck"
     assert error.result is job.last_result
 
 
 def test_command_error_shows_the_end_of_a_standard_error_file(backend: str, tmp_path: Path) -> None:
-    """Older contents of the file are left out."""
+    """If standard error goes to a file, the error quotes what the command has written, not older contents."""
     log = tmp_path / "log"
     log.write_text("of somebody else\n")
     job = CommandJob("echo mine >&2; exit 1", shell=True, stderr=log)
@@ -380,7 +380,7 @@ def test_command_error_shows_the_end_of_a_standard_error_file(backend: str, tmp_
 
 
 def test_command_error_does_not_read_a_file_without_a_name(backend: str) -> None:
-    """The name of such a file is its descriptor, which trioflow must not close."""
+    """The `name` of a temporary file is its descriptor, which must not be opened and closed to quote the file."""
     with tempfile.TemporaryFile() as file:
         error = failure_of(backend, CommandJob("echo mine >&2; exit 1", shell=True, stderr=file))
         assert error.stderr is None
@@ -389,7 +389,7 @@ def test_command_error_does_not_read_a_file_without_a_name(backend: str) -> None
 
 
 def test_command_error_shows_only_the_end_of_a_long_standard_error(backend: str) -> None:
-    """The error keeps the last 2,000 bytes."""
+    """A CommandError keeps only the last 2,000 bytes of standard error."""
     job = CommandJob("seq 100000 >&2; exit 1", shell=True, stderr=PIPE)
     shown = failure_of(backend, job).stderr
     assert shown is not None
@@ -424,7 +424,7 @@ def test_check_false_allows_any_exit_code(backend: str) -> None:
     ],
 )
 def test_check_may_list_the_allowed_exit_codes_and_signals(backend: str, check: Any, line: str, is_fine: bool) -> None:
-    """Only listed values are successes; a signal may have its shell exit code."""
+    """With a list as `check=`, only its exit codes and signals are successes; 128 + n is the same as signal n."""
     job = CommandJob(["sh", "-c", line], check=check)
     run(backend, job)
     assert job.is_succeeded() is is_fine
@@ -440,23 +440,23 @@ def test_check_may_list_the_allowed_exit_codes_and_signals(backend: str, check: 
         ("TERM", TypeError, "check='TERM' of 'it': give True, False, or a list of exit codes and signals"),
         (4, TypeError, "check=4 of 'it': give True, False, or a list"),
         (None, TypeError, "check=None of 'it'"),
-        ([], ValueError, "for any end of it give False"),
-        ([0, "NOPE"], ValueError, "there is no signal 'NOPE'; give a name, as 'TERM'"),
-        ([256], ValueError, "256 is not an exit code: they go from 0 to 255"),
+        ([], ValueError, "to accept all, give False"),
+        ([0, "NOPE"], ValueError, "unknown signal 'NOPE'; give a name such as 'TERM'"),
+        ([256], ValueError, "256 is not an exit code; give a number from 0 to 255"),
         ([-1000], ValueError, "-1000 is not an exit code"),
-        ([True], TypeError, "found True in the list; give exit codes and names of signals"),
+        ([True], TypeError, "found True in the list; give exit codes and signal names"),
         ([1.5], TypeError, "found 1.5 in the list"),
     ],
 )
 @pytest.mark.parametrize("kind", [CommandJob, functools.partial(SshJob, "node")])
 def test_an_invalid_check_option_raises(kind: Any, check: Any, error: type[Exception], what: str) -> None:
-    """The error comes when the job is created, in the same words for all kinds of commands."""
+    """An invalid `check=` raises when the job is created, in the same words for local and remote commands."""
     with pytest.raises(error, match=re.escape(what)):
         kind(("x",), check=check, label="it")
 
 
 def test_a_command_error_distinguishes_a_signal_from_an_exit_code(backend: str) -> None:
-    """The return code is negative, and the error names the signal."""
+    """For a command ended by a signal, the return code is negative, and the error names the signal."""
     job = CommandJob("kill -SEGV $$", shell=True)
     error = failure_of(backend, job)
     assert error.returncode == -signal.SIGSEGV
@@ -466,14 +466,14 @@ def test_a_command_error_distinguishes_a_signal_from_an_exit_code(backend: str) 
 
 
 def test_a_signal_without_a_name_is_shown_by_its_number(backend: str) -> None:
-    """Real-time signals have no names."""
+    """A real-time signal, which has no name, is reported by its number."""
     job = CommandJob("kill -40 $$", shell=True, check=False)
     run(backend, job)
     assert (job.result().signal, job.result().returncode) == (40, -40)
 
 
 def test_a_timeout_is_distinguished_from_a_cancellation(backend: str) -> None:
-    """A timeout and a cancellation are no CommandErrors; `last_result` has the end of the process itself."""
+    """A late command has a JobTimeout, a cancelled one is CANCELLED, and the `last_result` of both has SIGTERM."""
     late = CommandJob(["sleep", 100], timeout=0.02)
     called_off = CommandJob(["sleep", 100], on_start=lambda job: job.cancel())
     run(backend, late, called_off)
@@ -486,7 +486,7 @@ def test_a_timeout_is_distinguished_from_a_cancellation(backend: str) -> None:
 
 
 def test_a_second_run_replaces_the_last_result(backend: str) -> None:
-    """The result of the second run is another one, and no pid is left."""
+    """A second run of a command replaces its `last_result`, and leaves no pid."""
     job = CommandJob(["true"])
     scheduler = run(backend, job)
     first = job.last_result
@@ -496,7 +496,7 @@ def test_a_second_run_replaces_the_last_result(backend: str) -> None:
 
 
 def test_a_process_reaped_elsewhere_fails_the_job(backend: str) -> None:
-    """Without its exit code the end of a command is unknown, and the error says so."""
+    """A command whose process was reaped by other code fails, since its exit code is unknown."""
 
     def steal(job: CommandJob) -> None:
         assert job.pid is not None
@@ -512,7 +512,7 @@ def test_a_process_reaped_elsewhere_fails_the_job(backend: str) -> None:
 
 
 def test_on_timeout_restart_starts_the_command_again(backend: str, tmp_path: Path) -> None:
-    """A command has at most `restarts` further processes, all in the same attempt."""
+    """With `on_timeout="restart"`, a late command is started again up to `restarts` times, in the same attempt."""
     pids: list[int | None] = []
     job = CommandJob(
         ["sleep", 100], timeout=0.02, on_timeout="restart", restarts=2, on_start=lambda job: pids.append(job.pid)
@@ -524,7 +524,7 @@ def test_on_timeout_restart_starts_the_command_again(backend: str, tmp_path: Pat
 
 
 def test_a_restart_that_is_in_time_succeeds(backend: str, tmp_path: Path) -> None:
-    """The job has the result of the restart, and `timed_out` records the first call."""
+    """A command that succeeds after a restart has that result, and `timed_out` records the late call."""
     flag = tmp_path / "flag"
     job = CommandJob(f"test -e {flag} || {{ touch {flag}; sleep 100; }}", shell=True, timeout=1.0, on_timeout="restart")
     run(backend, job)
@@ -533,14 +533,14 @@ def test_a_restart_that_is_in_time_succeeds(backend: str, tmp_path: Path) -> Non
 
 
 def test_move_on_succeeds_without_a_result(backend: str) -> None:
-    """The command is ended, and the job is SUCCEEDED with None."""
+    """With `on_timeout="move_on"`, a late command is ended, and its job is SUCCEEDED with None."""
     job = CommandJob(["sleep", 100], timeout=0.02, on_timeout="move_on")
     run(backend, job)
     assert (job.state, job.result(), job.timed_out) == (JobState.SUCCEEDED, None, True)
 
 
 def test_retry_on_exit_repeats_only_after_the_given_exit_codes(backend: str, tmp_path: Path) -> None:
-    """The second attempt ends with another code, which is final."""
+    """`retry_on_exit(75)` repeats a command after exit code 75, and not after another one."""
     count = f"echo >> {tmp_path}/n; test $(wc -l < {tmp_path}/n) -ge 2 && exit 1; exit 75"
     job = CommandJob(count, shell=True, retry=retry_on_exit(75, times=5))
     error = failure_of(backend, job)
@@ -548,7 +548,7 @@ def test_retry_on_exit_repeats_only_after_the_given_exit_codes(backend: str, tmp
 
 
 def test_retry_on_exit_ends_with_the_first_success(backend: str, tmp_path: Path) -> None:
-    """Two failures and a success are three attempts."""
+    """`retry_on_exit()` stops at the first success: two failures and a success are three attempts."""
     job = CommandJob(
         f"echo >> {tmp_path}/n; test $(wc -l < {tmp_path}/n) -ge 3",
         shell=True,
@@ -559,14 +559,14 @@ def test_retry_on_exit_ends_with_the_first_success(backend: str, tmp_path: Path)
 
 
 def test_retry_on_exit_gives_up_after_the_last_attempt(backend: str) -> None:
-    """The last failure is the job's, after one attempt more than `times`."""
+    """After `times` retries, `retry_on_exit()` gives up, and the job has the last failure."""
     job = CommandJob(["false"], retry=retry_on_exit(1, times=2))
     assert failure_of(backend, job).returncode == 1
     assert job.attempts == 3
 
 
 def test_retry_on_exit_does_not_repeat_after_a_timeout(backend: str) -> None:
-    """A timeout is not an exit code."""
+    """A timeout is not an exit code, so `retry_on_exit()` does not repeat a late command."""
     job = CommandJob(["sleep", 100], timeout=0.02, retry=retry_on_exit(times=5))
     run(backend, job)
     assert isinstance(job.raised_exception(), JobTimeout)
@@ -575,7 +575,7 @@ def test_retry_on_exit_does_not_repeat_after_a_timeout(backend: str) -> None:
 
 @pytest.mark.parametrize("arguments", [{"times": -1}, {"delay": -1}])
 def test_retry_on_exit_with_negative_numbers_raises(arguments: Any) -> None:
-    """The error comes from the call itself, and names the function."""
+    """`retry_on_exit()` with negative numbers raises an error that names the function."""
     with pytest.raises(ValueError, match=r"retry_on_exit\(\)"):
         retry_on_exit(1, **arguments)
 

@@ -1,4 +1,4 @@
-"""The end of commands: the whole group, by SIGTERM first, alike on both backends, for any reason."""
+"""How commands are ended: the whole process group, by SIGTERM first, for any reason and on both backends."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def sh(line: str, **options: Any) -> CommandJob:
 
 
 def armed(line: str, flag: Path, **options: Any) -> CommandJob:
-    """A command whose shell has set its trap before anything else happens in this program."""
+    """Return a command whose shell has set its trap before anything else happens in this program."""
     trap, _, rest = line.rpartition("TERM; ")
     first = f"{trap}TERM; " if trap else ""
     return sh(f"{first}touch '{flag}'; {rest}", on_start=lambda job: until_there(flag), **options)
 
 
 def until_ended(job: CommandJob) -> None:
-    """Wait until its process has ended, and leave it to the job."""
+    """Wait until the process of a job has ended, and leave the exit code to the job."""
     assert job.pid is not None
     os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)
 
 
 def ended_by(how: str, commands: list[CommandJob], backend: str) -> Scheduler:
-    """Run commands that would not end, each after it was started, and end them in one of these ways."""
+    """Run endless commands, and end them in one of the ways of `ENDS` when all have started."""
     scheduler = Scheduler(*commands, label="all")
 
     def end() -> None:
@@ -88,7 +88,7 @@ STATES = {
 def test_a_whole_process_tree_is_ended_for_every_reason(
     backend: str, watched: Watched, tmp_path: Path, how: str
 ) -> None:
-    """Some trees obey SIGTERM, some ignore it, one forks without end, one has pipes that its children hold open."""
+    """Whatever ends a job ends its whole process tree, even one that ignores SIGTERM or forks without end."""
     lines = [TREE, STUBBORN, FORKING]
     commands = [armed(line, tmp_path / str(number)) for number, line in enumerate(lines)]
     commands.append(armed(STUBBORN, tmp_path / "pipes", stdout=PIPE, stderr=subprocess.STDOUT))
@@ -102,7 +102,7 @@ def test_a_whole_process_tree_is_ended_for_every_reason(
 @pytest.mark.soak
 @pytest.mark.parametrize("how", ENDS)
 def test_two_hundred_process_trees_are_ended_at_once(backend: str, watched: Watched, how: str) -> None:
-    """After any end of the run, no process of any tree is left."""
+    """However a run of 200 commands ends, no process of their trees is left."""
     commands = [
         sh((STUBBORN, STUBBORN, TREE, FORKING)[number % 4 if number < 20 else number % 3]) for number in range(200)
     ]
@@ -114,7 +114,7 @@ def test_two_hundred_process_trees_are_ended_at_once(backend: str, watched: Watc
 
 
 def test_a_program_may_clean_up_after_sigterm_during_its_grace(backend: str, tmp_path: Path) -> None:
-    """SIGTERM comes first, and SIGKILL not before the grace is over."""
+    """A command gets SIGTERM first, and may clean up before SIGKILL comes at the end of its grace."""
     ready, cleaned = tmp_path / "ready", tmp_path / "cleaned"
     line = f"trap 'sleep 0.1; touch {cleaned}; exit 7' TERM; sleep 1000 & wait"
     job = armed(line, ready, terminate_grace=20, timeout=0.1)
@@ -127,7 +127,7 @@ def test_a_program_may_clean_up_after_sigterm_during_its_grace(backend: str, tmp
 def test_a_terminate_grace_of_zero_kills_at_once(
     backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A command that ignores SIGTERM is killed without a message in the log."""
+    """With `terminate_grace=0`, a command that ignores SIGTERM is killed, and no log message blames another user."""
     line = "trap '' TERM; while :; do sleep 1000; done"
     job = armed(line, tmp_path / "armed", terminate_grace=0, timeout=0.1)
     run(backend, job)
@@ -149,12 +149,12 @@ def test_a_process_of_another_user_does_not_delay_the_timeout(
     job = sh(line, **options, on_start=lambda job: monkeypatch.setattr(os, "killpg", refuse))
     run(backend, job)
     assert isinstance(job.raised_exception(), JobTimeout)
-    assert "'foreign': the process group" in caplog.text
+    assert "'foreign': process group" in caplog.text
     assert "belongs to another user" in caplog.text
 
 
 def test_a_stopped_command_is_continued_so_that_sigterm_ends_it(backend: str, watched: Watched) -> None:
-    """A stopped process does not react to SIGTERM alone."""
+    """A stopped process does not react to SIGTERM alone, so it is continued as well."""
     job = sh("kill -STOP $$; sleep 1000", timeout=0.1, terminate_grace=20)
     run(backend, job)
     assert watched.alive() == []
@@ -167,7 +167,7 @@ LEFTOVERS = ("exec sleep 1000", 'trap "" TERM; exec sleep 1000', FORKING)
 
 @pytest.mark.parametrize("leftovers", ["wait", "end"])
 def test_background_processes_of_a_successful_command_are_ended(backend: str, watched: Watched, leftovers: str) -> None:
-    """A background process is ended before its job settles, and the job SUCCEEDED."""
+    """Background processes of a successful command are ended before its job settles."""
     left: list[list[str]] = []
     jobs = [
         sh(
@@ -183,7 +183,7 @@ def test_background_processes_of_a_successful_command_are_ended(backend: str, wa
 
 
 def test_leftovers_may_finish_their_work_before_the_job_settles(backend: str, tmp_path: Path) -> None:
-    """A shell exits before its `>(gzip)` has written all."""
+    """A job waits for background processes of its command: a shell may exit before its `>(gzip)` has written all."""
     file = tmp_path / "x"
     job = sh(f"(sleep 0.2; echo late > {file}; echo more) & exit 0", stdout=PIPE, terminate_grace=1000)
     run(backend, job)
@@ -193,7 +193,7 @@ def test_leftovers_may_finish_their_work_before_the_job_settles(backend: str, tm
 
 @patiently(1, 10)
 def test_leftovers_get_sigterm_when_their_grace_is_over(backend: str, tmp_path: Path, unit: float) -> None:
-    """Leftovers have the same time again for clean-up."""
+    """Background processes get SIGTERM when their grace is over, and the same time again to clean up."""
     ready, file = tmp_path / f"ready-{unit}", tmp_path / f"x-{unit}"
     job = sh(
         f"(trap 'sleep 0.1; echo cleaned > {file}; exit' TERM; touch {ready}; while :; do sleep 0.01; done) & "
@@ -207,14 +207,14 @@ def test_leftovers_get_sigterm_when_their_grace_is_over(backend: str, tmp_path: 
 
 
 def test_leftovers_end_option_ends_background_processes_at_once(backend: str, tmp_path: Path) -> None:
-    """Programs that leave a daemon behind may need `leftovers="end"`."""
+    """`leftovers="end"`, for programs that leave a daemon behind, ends background processes at once."""
     job = sh("sleep 1000 & exit 0", terminate_grace=1000, leftovers="end")
     run(backend, job)
     assert job.state is JobState.SUCCEEDED
 
 
 def test_a_timeout_ends_leftovers_and_fails_the_job(backend: str, watched: Watched) -> None:
-    """The command itself has succeeded, but the work of the leftovers is incomplete."""
+    """A timeout fails a job whose background processes still run, although the command itself has succeeded."""
     job = sh("sleep 1000 & exit 0", terminate_grace=1000, timeout=0.1, on_start=until_ended)
     run(backend, job)
     assert isinstance(job.raised_exception(), JobTimeout)
@@ -223,14 +223,14 @@ def test_a_timeout_ends_leftovers_and_fails_the_job(backend: str, watched: Watch
 
 
 def test_a_cancellation_ends_leftovers(backend: str, watched: Watched) -> None:
-    """The end of the run does not wait for the grace of leftovers."""
+    """The end of a run does not wait for the grace of background processes."""
     job = sh("sleep 1000 & exit 0", terminate_grace=1000)
     run(backend, job, timeout=0.3)
     assert (job.state, watched.alive()) == (JobState.CANCELLED, [])
 
 
 def test_a_failed_command_settles_when_its_leftovers_have_ended(backend: str, tmp_path: Path) -> None:
-    """Processes left in the group of the command may finish their work first."""
+    """Background processes of a failed command may finish their work before its job settles."""
     file = tmp_path / "x"
     job = sh(f"(sleep 0.1; touch {file}) & exit 3", terminate_grace=20)
     run(backend, job)
@@ -246,7 +246,7 @@ def be_busy(job: CommandJob) -> None:
 def test_a_timeout_ends_leftovers_of_a_command_that_ended_while_the_loop_was_busy(
     backend: str, watched: Watched
 ) -> None:
-    """Such a command is reaped without a wait, so its descriptor is closed before its leftovers are ended."""
+    """If a command ends while the loop is busy, its descriptor is closed before a timeout ends its leftovers."""
     job = sh("sleep 1000 & exit 0", terminate_grace=1000, timeout=0.05, on_start=be_busy)
     run(backend, job)
     assert isinstance(job.raised_exception(), JobTimeout)
@@ -254,14 +254,14 @@ def test_a_timeout_ends_leftovers_of_a_command_that_ended_while_the_loop_was_bus
 
 
 def test_a_command_that_ended_just_before_its_timeout_has_not_timed_out(backend: str, watched: Watched) -> None:
-    """The end and the timeout both come while the loop is busy."""
+    """A command that ends before its timeout has not timed out, even if the loop is busy until the timeout is over."""
     job = sh("exit 0", timeout=0.05, on_start=be_busy)
     run(backend, job)
     assert (job.state, job.timed_out) == (JobState.SUCCEEDED, False)
 
 
 def test_ctrl_c_ends_commands_with_sigterm(backend: str, watched: Watched) -> None:
-    """Commands have their own session, so they do not get the terminal's SIGINT: the run ends them in order."""
+    """Commands have their own sessions, so they do not get SIGINT from the terminal: the run ends them by SIGTERM."""
     job = sh(TREE, terminate_grace=20, on_start=lambda job: signal.raise_signal(signal.SIGINT))
     scheduler = Scheduler(job)
     with pytest.raises(KeyboardInterrupt):
@@ -273,7 +273,7 @@ def test_ctrl_c_ends_commands_with_sigterm(backend: str, watched: Watched) -> No
 
 
 def test_a_command_has_its_own_process_group(backend: str) -> None:
-    """A command's process id is that of its group."""
+    """The process id of a command is also the id of its process group."""
     job = CommandJob("ps -o pid=,pgid= -p $$", shell=True, stdout=PIPE)
     run(backend, job)
     assert len(set((job.result().stdout or b"").split())) == 1
@@ -294,7 +294,7 @@ except KeyboardInterrupt:
 def test_ctrl_c_on_a_terminal_reaches_only_the_controlling_program(
     backend: str, watched: Watched, tmp_path: Path
 ) -> None:
-    """Each command has its own session, without that terminal."""
+    """Commands have their own sessions without a terminal, so Ctrl-C reaches only the controlling program."""
     pid, terminal = pty.fork()
     if not pid:
         os.execv(sys.executable, [sys.executable, "-c", ON_A_TERMINAL, backend, str(tmp_path / "started")])
@@ -315,7 +315,7 @@ def test_ctrl_c_on_a_terminal_reaches_only_the_controlling_program(
 
 
 def test_a_cancellation_does_not_shorten_the_grace_of_a_command(backend: str, watched: Watched, tmp_path: Path) -> None:
-    """The job has timed out before the run is cancelled."""
+    """A cancellation of the run does not shorten the grace of a command that has already timed out."""
     asked = tmp_path / "asked"
     line = f"trap 'touch {asked}' TERM; while :; do sleep 1000; done"
     job = armed(line, tmp_path / "armed", timeout=0.1, terminate_grace=3)  # the shell notes the SIGTERM before
@@ -333,7 +333,7 @@ def test_a_cancellation_does_not_shorten_the_grace_of_a_command(backend: str, wa
 
 
 def test_native_cancellations_do_not_interrupt_the_end_of_a_command(watched: Watched) -> None:
-    """asyncio's own cancellation hits the task of the job again and again."""
+    """A command is ended completely, even if asyncio's own cancellation hits its task again and again."""
     tasks: list[asyncio.Task[Any]] = []
     job = sh(STUBBORN, on_start=lambda job: tasks.append(asyncio.current_task()), terminate_grace=0.1)  # type: ignore[arg-type]
 
@@ -350,7 +350,7 @@ def test_native_cancellations_do_not_interrupt_the_end_of_a_command(watched: Wat
 
 
 def test_a_run_that_is_cancelled_from_outside_ends_its_commands(backend: str, watched: Watched) -> None:
-    """A cancelled scope around `co_run` is left when all commands have ended, nested ones included."""
+    """A cancelled scope around `co_run` is left only when all commands have ended, nested ones included."""
 
     async def main() -> None:
         with anyio.move_on_after(0.1):
@@ -361,7 +361,7 @@ def test_a_run_that_is_cancelled_from_outside_ends_its_commands(backend: str, wa
 
 
 def test_a_forever_command_ends_with_the_others(backend: str, watched: Watched) -> None:
-    """The command is ended as a whole tree when the other jobs have settled."""
+    """A forever command is ended, with its whole process tree, when the other jobs have settled."""
     daemon = sh(TREE, forever=True)
     assert Scheduler(daemon, Job(nap, 0.05)).run(backend=backend)
     assert watched.alive() == []
@@ -369,7 +369,7 @@ def test_a_forever_command_ends_with_the_others(backend: str, watched: Watched) 
 
 
 def test_a_cleanup_command_runs_after_a_critical_failure(backend: str, tmp_path: Path) -> None:
-    """A command with `run_if="failed"` runs to its end while the others are cancelled."""
+    """After a critical failure, a command with `run_if="failed"` runs to its end while the others are cancelled."""
     broken = Job(fail, 0.01, critical=True)
     cleanup = sh(f"touch {tmp_path}/cleaned", required=broken, run_if="failed")
     Scheduler(broken, cleanup, sh(STUBBORN)).run(backend=backend)
@@ -380,7 +380,7 @@ def test_a_cleanup_command_runs_after_a_critical_failure(backend: str, tmp_path:
 def test_without_pidfd_a_thread_waits_for_each_command(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pipe takes the place of the pidfd."""
+    """Without `pidfd_open`, a thread that waits and a pipe take its place."""
 
     def missing(pid: int) -> int:
         raise OSError(38, "Function not implemented")
@@ -402,7 +402,7 @@ def test_a_command_survives_while_its_scheduler_is_idle(backend: str) -> None:
 
 @pytest.mark.soak
 def test_a_command_of_15_seconds_survives_while_its_scheduler_is_idle(backend: str) -> None:
-    """A parent-death signal follows the spawning thread, and trio's threads retire after 10 s: none is used."""
+    """No parent-death signal is used: it would come when the spawning thread ends, as trio's do after 10 s."""
     job = sh("sleep 15; echo lived", stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"lived\n"

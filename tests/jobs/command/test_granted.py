@@ -1,4 +1,4 @@
-"""`granted`: a command gets what it was granted in its arguments and its environment."""
+"""`granted()`: a command gets the resources granted to it in its arguments and its environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .commands import PIPE
 
 
 def test_granted_is_replaced_in_arguments_and_environment(backend: Any) -> None:
-    """Named units are joined by commas; amounts are numbers; each command gets its own."""
+    """In arguments and variables, `granted()` becomes the granted amount, or the names of the units with commas."""
     env = {**os.environ, "CARDS": granted("gpu")}
     jobs = [
         CommandJob(
@@ -29,7 +29,7 @@ def test_granted_is_replaced_in_arguments_and_environment(backend: Any) -> None:
 
 
 def test_label_shows_the_name_of_a_granted_resource() -> None:
-    """The amount is not known before the start."""
+    """A label shows `granted("gpu")` as `{gpu}`, since the granted units are not known before the start."""
     assert CommandJob(["train", granted("gpu")], needs={"gpu": 1}).label == "train {gpu}"
 
 
@@ -38,6 +38,6 @@ def test_label_shows_the_name_of_a_granted_resource() -> None:
     [(["train", granted("gpu")], {}), (["train"], {"env": {"CARD": granted("gpu")}, "needs": {"cpu": 1}})],
 )
 def test_granted_of_a_resource_that_the_job_does_not_need_raises(command: list[Any], options: dict[str, Any]) -> None:
-    """The error says which option is missing."""
-    with pytest.raises(ValueError, match=r"'x': granted\('gpu'\), but it needs nothing of that name: write needs="):
+    """`granted()` of a resource that the job does not need raises an error that says to add `needs=`."""
+    with pytest.raises(ValueError, match=r"'x': it uses granted\('gpu'\), but does not need that resource: add needs="):
         CommandJob(command, label="x", **options)

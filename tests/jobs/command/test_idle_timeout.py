@@ -18,7 +18,7 @@ PAUSE = 0.27
 
 
 def tick(idle: float) -> str:
-    """Return a command that takes longer than this `idle_timeout`, which is much longer than its pauses."""
+    """Return a shell line that takes longer than this `idle_timeout`, which is much longer than its pauses."""
     return f"for n in 1 2 3 4; do sleep {PAUSE * idle}; echo $n; done"
 
 
@@ -33,7 +33,7 @@ def timeout_of(job: Any) -> JobTimeout:
 def test_output_of_a_command_is_a_sign_of_life(
     backend: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], unit: float
 ) -> None:
-    """A silent command is ended; the output goes to its destination nevertheless."""
+    """Output to any destination postpones the idle timeout, and a command that falls silent is ended."""
     capfd.readouterr()
     files = {name: tmp_path / "made" / name for name in ("path", "stderr")} | {"file": tmp_path / "opened"}
     with open(files["file"], "w") as file:
@@ -65,21 +65,21 @@ def test_output_of_a_command_is_a_sign_of_life(
 
 @patiently(0.4, 4)
 def test_a_command_that_writes_to_its_end_succeeds(backend: str, unit: float) -> None:
-    """No output is lost, and leftovers have their own grace."""
+    """A command that writes to its end loses no output, and its leftovers may be silent beyond the idle timeout."""
     job = CommandJob(f"{tick(unit)}; (sleep {1.3 * unit}; echo left) &", shell=True, stdout=PIPE, idle_timeout=unit)
     assert Scheduler(job).run(backend=backend, check=True)
     assert job.result().stdout == b"1\n2\n3\n4\nleft\n"
 
 
 def test_timeout_ends_a_command_that_never_stops_writing(backend: str) -> None:
-    """Output postpones only the idle timeout."""
+    """Output postpones only the idle timeout: `timeout=` ends even a command that never stops writing."""
     job = CommandJob(["yes"], stdout=subprocess.DEVNULL, idle_timeout=5, timeout=0.3)
     Scheduler(job).run(backend=backend)
     assert timeout_of(job).missing is None
 
 
-def test_progress_is_a_sign_of_life_of_a_command(backend: str) -> None:
-    """A callback that reads the lines of the command reports the progress."""
+def test_an_on_line_callback_may_report_the_progress_of_a_command(backend: str) -> None:
+    """An `on_line` callback may derive the progress of a command from its lines, and report it."""
     job = CommandJob(
         "for n in 20 50 90; do sleep 0.1; echo $n; done", shell=True, idle_timeout=30,
         on_line=lambda job, line: job.progress(int(line) / 100),
@@ -90,7 +90,7 @@ def test_progress_is_a_sign_of_life_of_a_command(backend: str) -> None:
 
 @patiently(0.4, 4)
 def test_on_timeout_restart_restarts_an_idle_command(backend: str, tmp_path: Path, unit: float) -> None:
-    """Each call has the whole idle timeout."""
+    """With `on_timeout="restart"`, a command that was idle for too long is started again in the same attempt."""
     seen = tmp_path / f"seen-{unit}"
     job = CommandJob(
         f"if test -e {seen}; then echo again; else touch {seen}; sleep 99; fi", shell=True, stdout=PIPE,
@@ -102,7 +102,7 @@ def test_on_timeout_restart_restarts_an_idle_command(backend: str, tmp_path: Pat
 
 @patiently(0.4, 4)
 def test_output_is_a_sign_of_life_of_the_enclosing_scheduler(backend: str, unit: float) -> None:
-    """The command itself need not have an `idle_timeout`."""
+    """Output of a command postpones the idle timeout of its scheduler, even if the command itself has none."""
     writes = CommandJob(f"{tick(unit)}; sleep 99", shell=True, stdout=subprocess.DEVNULL)
     inner = Scheduler(writes, idle_timeout=unit)
     Scheduler(inner).run(backend=backend)
@@ -112,5 +112,5 @@ def test_output_is_a_sign_of_life_of_the_enclosing_scheduler(backend: str, unit:
 
 
 def test_a_silent_command_that_ends_in_time_succeeds(backend: str) -> None:
-    """The command is silent for less than its idle timeout."""
+    """A command that writes nothing succeeds if it ends within its idle timeout."""
     assert Scheduler(CommandJob(["sleep", "0.05"], idle_timeout=30)).run(backend=backend, check=True)

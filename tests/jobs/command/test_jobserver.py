@@ -96,7 +96,7 @@ def client(place: Path, how: str, seed: int = 0, **options: Any) -> CommandJob:
 
 @pytest.fixture
 def lending(monkeypatch: pytest.MonkeyPatch) -> list[LendingWorkers]:
-    """Return a list to which the workers of each run are added that lends slots."""
+    """Return a list to which each run that lends slots adds its workers."""
     found: list[LendingWorkers] = []
     begin = LendingWorkers.__init__
 
@@ -121,7 +121,7 @@ def all_is_back(workers: LendingWorkers) -> bool:
 def test_builds_never_run_more_compilers_than_slots(
     place: Path, backend: Any, program: str, style: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two builds run at the same time as other jobs, and all targets are built."""
+    """With a jobserver, two builds and other jobs together never run more compilers than the window has slots."""
     if program == "ninja":  # from PyPI; the system's may be older
         program = os.path.join(pytest.importorskip("ninja").BIN_DIR, program)
     monkeypatch.setenv("SLOTS", "3")
@@ -143,7 +143,7 @@ def test_builds_never_run_more_compilers_than_slots(
 def test_no_job_holds_tokens_after_its_end(
     place: Path, backend: Any, how: str, style: Any, lending: list[LendingWorkers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One client is killed, one is killed by its timeout, one keeps its tokens: later jobs get all of them."""
+    """Later jobs get all tokens of a build that was killed, timed out, or did not return them."""
     monkeypatch.setenv("SLOTS", "3")
     bad = client(place, how, timeout=1 if how == "hangs" else None, retry=1)
     after = [compiling(place, required=bad) for _ in range(3)]
@@ -159,7 +159,7 @@ def test_no_job_holds_tokens_after_its_end(
 def test_no_slot_or_token_is_lost_when_clients_are_killed(
     place: Path, backend: Any, window: str, lending: list[LendingWorkers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Clients end in all ways, in groups and by cancellation, and in two schedulers with the same limiter."""
+    """No slot or token is lost, however clients end, even if two schedulers share a limiter."""
     monkeypatch.setenv("SLOTS", "4")
     dice = random.Random(1)
 
@@ -192,7 +192,7 @@ async def cancel_later(job: Any, seconds: float) -> None:
 
 
 def test_a_nested_scheduler_lends_the_slots_of_the_enclosing_one(place: Path, backend: Any, lending: Any) -> None:
-    """A scheduler with its own jobserver lends its own slots."""
+    """A nested scheduler lends the slots of the enclosing one, unless it has its own jobserver."""
     flags = "echo $MAKEFLAGS; env | grep -c '^MAKEFLAGS=' || true"
 
     def command(**options: Any) -> CommandJob:
@@ -212,7 +212,7 @@ def test_a_nested_scheduler_lends_the_slots_of_the_enclosing_one(place: Path, ba
 def test_a_slot_released_by_another_user_of_the_limiter_is_lent(
     place: Path, backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The limiter does not report its release; a build that has no token yet gets it, too."""
+    """A slot that other code gives back to a shared limiter is lent to a build, although nothing reports it."""
     monkeypatch.setenv("SLOTS", "2")
     build = client(place, "killed", timeout=20)
 
@@ -230,7 +230,7 @@ def test_a_slot_released_by_another_user_of_the_limiter_is_lent(
 
 
 def test_a_jobserver_without_a_window_raises() -> None:
-    """The tokens of the jobserver are the slots; the error lists the accepted values."""
+    """`jobserver=` raises without `jobs_window=`, whose slots are its tokens, and for an unknown value."""
     with pytest.raises(ValueError, match=r"jobserver=True of 'Scheduler': .* jobs_window="):
         Scheduler(CommandJob(["true"]), jobserver=True).run()
     with pytest.raises(ValueError, match="jobserver='socket' of 'Scheduler': choose True, 'fifo', 'pipe' or False"):
@@ -238,7 +238,7 @@ def test_a_jobserver_without_a_window_raises() -> None:
 
 
 def test_the_style_of_the_jobserver_depends_on_the_version_of_make(tmp_path: Path) -> None:
-    """GNU make before 4.4 knows only descriptors; other makes, and none, do not decide."""
+    """GNU make before 4.4 accepts only descriptors; with any other make, or none, a named pipe is used."""
     for number, (said, names) in enumerate([("GNU Make 4.3", False), ("GNU Make 4.4.1", True), ("bmake", True)]):
         make = tmp_path / f"make{number}"
         make.write_text(f"#!/bin/sh\necho {said}\n")
@@ -249,7 +249,7 @@ def test_the_style_of_the_jobserver_depends_on_the_version_of_make(tmp_path: Pat
 
 
 def test_explain_shows_how_many_slots_are_lent(place: Path, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The text is about a job that waits for a slot."""
+    """For a job that waits for a slot, `explain` says how many slots are lent to builds."""
     monkeypatch.setenv("SLOTS", "2")
     said: list[str] = []
 

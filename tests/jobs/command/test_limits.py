@@ -19,7 +19,7 @@ AFFINITY = "import os; print(sorted(os.sched_getaffinity(0)))"
 
 
 def test_pin_binds_each_slot_to_one_cpu(backend: str) -> None:
-    """The k-th slot of the window runs on CPU k modulo their number; this program itself is not bound."""
+    """With `pin="slot"`, slot k runs on CPU k modulo the number of CPUs, and this program itself is not bound."""
     window = len(CPUS) + 1
     jobs = [python(f"{AFFINITY}; import time; time.sleep(0.2)", stdout=PIPE, pin="slot") for _ in range(window)]
     after = python(AFFINITY, stdout=PIPE, pin="slot", required=jobs)
@@ -31,7 +31,7 @@ def test_pin_binds_each_slot_to_one_cpu(backend: str) -> None:
 
 
 def test_a_pinned_slot_is_released_however_the_command_ended(backend: str) -> None:
-    """After a failure, a failed start and a timeout, the next command has the first CPU again."""
+    """After a failure, a failed start and a timeout, the next pinned command gets the first CPU again."""
     jobs = [
         CommandJob(["false"], pin="slot"),
         CommandJob(["no such program"], pin="slot"),
@@ -51,14 +51,14 @@ def test_pinned_slots_are_counted_for_each_scheduler(backend: str) -> None:
 
 
 def test_a_command_without_pin_may_run_on_any_cpu(backend: str) -> None:
-    """The command's CPUs are those of this program."""
+    """A command without `pin=` may run on all CPUs of this program."""
     job = python(AFFINITY, stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == f"{CPUS}\n".encode()
 
 
 def test_nice_is_added_to_the_niceness_of_this_program(backend: str) -> None:
-    """The children of the command have it too."""
+    """`nice=3` adds 3 to the niceness of this program for the command and its children alone."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
     job = CommandJob("sleep 0.1; nice; sh -c nice", shell=True, nice=3, stdout=PIPE)
     run(backend, job)
@@ -70,7 +70,7 @@ GREEDY = "x = b'x' * 500_000_000; print(len(x))"
 
 
 def test_memory_limit_applies_from_the_start_of_the_program(backend: str) -> None:
-    """The limit is RLIMIT_AS, in bytes; without it, or within it, the program has what it needs."""
+    """`memory_limit=` sets RLIMIT_AS, in bytes, before the program starts, and other commands are not limited."""
     limited = python(GREEDY, memory_limit=200 << 20, stderr=PIPE)
     free = python(GREEDY, stdout=PIPE)
     enough = python("import resource; print(resource.getrlimit(resource.RLIMIT_AS))", memory_limit=1 << 30, stdout=PIPE)
@@ -84,14 +84,14 @@ def test_memory_limit_applies_from_the_start_of_the_program(backend: str) -> Non
 
 @pytest.mark.parametrize("program", ["no such program", "/no/such/program", "/tmp"])
 def test_start_errors_are_the_same_with_a_memory_limit(backend: str, program: str) -> None:
-    """The messages of the shell that sets the limit are not shown."""
+    """With a memory limit, a failed start is reported as without one, not as an error of the shell that sets it."""
     error = failure_of(backend, CommandJob([program], memory_limit=1 << 30))
     assert error.returncode is None
     assert "not started" in str(error)
 
 
 def test_a_program_with_a_memory_limit_is_found_in_the_path_of_its_environment(backend: str) -> None:
-    """The limit does not change which program is found."""
+    """A memory limit does not change which program is found by the PATH in `env=`."""
     directory, name = os.path.split(os.path.realpath(sys.executable))
     job = CommandJob([name, "-S", "-E", "-c", "print(5)"], memory_limit=1 << 30, env={"PATH": directory}, stdout=PIPE)
     run(backend, job)
@@ -101,12 +101,12 @@ def test_a_program_with_a_memory_limit_is_found_in_the_path_of_its_environment(b
 def test_a_priority_that_is_not_allowed_fails_the_job_and_ends_the_process(
     backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched
 ) -> None:
-    """The error says that the priority is for root only, and no process is left."""
+    """If a negative `nice=` is not permitted, the error says that it requires root, and no process is left."""
 
     def refuse(which: int, who: int, priority: int) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "setpriority", refuse)
     error = failure_of(backend, CommandJob(["sleep", 1000], nice=-5))
-    assert "nice=-5 is for root only" in str(error)
+    assert "nice=-5 requires root" in str(error)
     assert watched.alive() == []

@@ -1,4 +1,4 @@
-"""The memory of a command that runs, as views show it."""
+"""The memory of running commands, as views show it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_status_text_shows_the_memory_of_the_process_group(backend: str) -> None:
-    """Memory of children counts; after the end of the command no memory is shown."""
+    """`status_text()` shows the memory of a running command and its children, and nothing after the end."""
     read_end, write_end = os.pipe()
     said: list[str] = []
     listed: list[str] = []
@@ -58,7 +58,7 @@ def test_status_text_shows_the_memory_of_the_process_group(backend: str) -> None
 
 
 def test_memory_of_all_groups_is_read_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For all callers and groups together, processes are read once a second, and for at most 1 % of the time."""
+    """For all process groups together, memory is read at most once a second, and for at most 1 % of the time."""
     now, looks = 100.0, 0
 
     def look() -> dict[int, int]:
@@ -87,7 +87,7 @@ def test_memory_of_all_groups_is_read_at_most_once_a_second(monkeypatch: pytest.
 
 
 def test_status_text_works_in_any_thread_while_the_command_ends(backend: str) -> None:
-    """The monitor reads the text in its own thread; here the command ends when the thread has read it."""
+    """`status_text()` may be called in another thread, as by the monitor, even while the command ends."""
     read_end, write_end = os.pipe()
     ended, answered = threading.Event(), False
 

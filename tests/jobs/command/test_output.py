@@ -37,14 +37,14 @@ def sh(line: str, **options: Any) -> CommandJob:
 
 
 def test_text_is_the_output_decoded(backend: str) -> None:
-    """`text` is never None, and no bytes make it raise."""
+    """`text` is the captured output decoded, in which invalid bytes are replaced instead of raising."""
     good, bad = sh("printf 'é\\n'", stdout=PIPE), sh(r"printf 'a\377b'", stdout=PIPE)
     run(backend, good, bad)
     assert (good.result().text, bad.result().text) == ("é\n", "a\ufffdb")
 
 
 def test_text_of_uncaptured_output_raises_with_advice(backend: str) -> None:
-    """The error has the option to write."""
+    """Reading `text` of uncaptured output raises an error that says to give `stdout=subprocess.PIPE`."""
     job = sh("true", stdout=DEVNULL)
     run(backend, job)
     with pytest.raises(ValueError, match=r"'stdout' was not captured: give the job stdout=subprocess\.PIPE"):
@@ -52,7 +52,7 @@ def test_text_of_uncaptured_output_raises_with_advice(backend: str) -> None:
 
 
 def test_output_for_a_slow_sink_is_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other tasks get a turn after each piece that took long. At the end, all that is left is read at once."""
+    """Output for a slow sink is read in pieces, so that other tasks get a turn; at the end all the rest is read."""
     now = 0.0
 
     class Slow(_output_sinks.CaptureSink):
@@ -80,14 +80,14 @@ def test_output_for_a_slow_sink_is_read_piece_by_piece(monkeypatch: pytest.Monke
 
 
 def test_output_is_appended_to_a_path_whose_directories_are_created(backend: str, tmp_path: Path) -> None:
-    """The two outputs and several jobs may share a file."""
+    """Output is appended to a path, whose directories are created; both streams and several jobs may share it."""
     path = tmp_path / "new" / "directory" / "log"
     run(backend, sh("echo a; echo b >&2", stdout=path, stderr=str(path)), sh("echo c", stdout=path), jobs_window=1)
     assert path.read_text() == "a\nb\nc\n"
 
 
 def test_append_false_truncates_the_file_at_each_attempt(backend: str, tmp_path: Path) -> None:
-    """Output of an earlier run or attempt is removed; both streams may go to one file."""
+    """With `append=False`, an output file is truncated at each attempt, even if both streams go to it."""
     path = tmp_path / "log"
     path.write_text("of an earlier run, and longer than what comes now\n")
     line = f"echo a; echo b >&2; echo c; test -e {tmp_path}/second || {{ touch {tmp_path}/second; exit 1; }}"
@@ -98,7 +98,7 @@ def test_append_false_truncates_the_file_at_each_attempt(backend: str, tmp_path:
 
 
 def test_an_error_shows_the_end_of_a_truncated_standard_error_file(backend: str, tmp_path: Path) -> None:
-    """The former length of the file does not matter."""
+    """With `append=False`, an error quotes the new standard error, whatever the earlier length of its file."""
     path = tmp_path / "log"
     path.write_text("x" * 1000)
     assert failure_of(backend, sh("echo why >&2; exit 1", stderr=path, append=False)).stderr == b"why\n"
@@ -112,14 +112,14 @@ class Display(io.StringIO):
 
 
 def test_output_goes_to_sys_stdout_and_not_to_its_descriptor(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Live displays and notebooks have a descriptor, but output written to it is overwritten or misplaced."""
+    """Output goes to a replaced `sys.stdout`, not to its descriptor, where a live display or notebook would lose it."""
     monkeypatch.setattr(sys, "stdout", Display())
     run(backend, sh("echo a; printf b"))
     assert sys.stdout.getvalue() == "a\nb"  # type: ignore[attr-defined]
 
 
 def test_an_output_path_is_not_relative_to_cwd(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`cwd` is the directory of the command alone."""
+    """A relative output path starts at the directory of this program, not at the `cwd=` of the command."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     run(backend, sh("echo a", cwd=tmp_path / "elsewhere", stdout="log"))
@@ -127,7 +127,7 @@ def test_an_output_path_is_not_relative_to_cwd(backend: str, tmp_path: Path, mon
 
 
 def test_output_may_go_to_an_open_file_or_a_descriptor(backend: str, tmp_path: Path) -> None:
-    """The command inherits the descriptor."""
+    """Output may go to an open file or to a descriptor, which the command inherits."""
     with (tmp_path / "log").open("w") as file:
         run(backend, sh("echo a", stdout=file), sh("echo b", stdout=file.fileno()), jobs_window=1)
     assert (tmp_path / "log").read_text() == "a\nb\n"
@@ -141,7 +141,7 @@ def test_output_without_a_destination_goes_where_print_goes(backend: str, capfd:
 
 @pytest.mark.parametrize("where", ["stdout", "stderr"])
 def test_standard_error_may_go_where_print_goes(where: str) -> None:
-    """`stderr=STDOUT` without a destination for the standard output means that of this program."""
+    """With `stderr=STDOUT` and no `stdout=`, both streams go to `sys.stdout` of this program."""
     job = "CommandJob('echo out; echo err >&2', shell=True, stderr=subprocess.STDOUT)"
     code = f"import subprocess, sys; from trioflow import *; sys.stdout = sys.{where}; Scheduler({job}).run()"
     done = pythons.python("-c", code, text=True)
@@ -149,7 +149,7 @@ def test_standard_error_may_go_where_print_goes(where: str) -> None:
 
 
 def test_output_goes_to_a_sys_stdout_without_a_descriptor(backend: str) -> None:
-    """The streams of notebooks have no descriptor."""
+    """Output also goes to a `sys.stdout` without a descriptor, such as that of a notebook."""
     file = io.StringIO()
     with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         job = sh("echo out; printf 'gr\\303\\274n \\377'")
@@ -159,14 +159,14 @@ def test_output_goes_to_a_sys_stdout_without_a_descriptor(backend: str) -> None:
 
 
 def test_a_binary_file_object_gets_the_output_as_bytes(backend: str) -> None:
-    """A binary file object without a descriptor gets all bytes unchanged."""
+    """As `stdout=`, a binary file object without a descriptor gets all bytes unchanged."""
     file = io.BytesIO()
     run(backend, sh("printf 'a\\377'", stdout=file, stderr=STDOUT))
     assert file.getvalue() == b"a\xff"
 
 
 def test_output_is_discarded_if_sys_stdout_is_none(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program without a terminal may have None in the place of sys.stdout."""
+    """Output is discarded if `sys.stdout` is None, as in a program without a terminal."""
     monkeypatch.setattr(sys, "stdout", None)
     job = sh("exec 3>&1; readlink /proc/$$/fd/3 >&2", stderr=PIPE)
     run(backend, job)
@@ -174,7 +174,7 @@ def test_output_is_discarded_if_sys_stdout_is_none(backend: str, monkeypatch: py
 
 
 def test_output_to_devnull_is_discarded(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """Standard output and error are discarded."""
+    """With `stdout=DEVNULL, stderr=STDOUT`, both streams are discarded."""
     run(backend, sh("echo out; echo err >&2", stdout=DEVNULL, stderr=STDOUT))
     assert capfd.readouterr() == ("", "")
 
@@ -183,7 +183,7 @@ def test_output_to_devnull_is_discarded(backend: str, capfd: pytest.CaptureFixtu
 
 
 def test_both_streams_are_captured_apart_or_together(backend: str) -> None:
-    """A stream that was not captured is None."""
+    """Both streams may be captured, separately or merged, or one alone; an uncaptured stream is None."""
     apart = sh("echo out; echo err >&2", stdout=PIPE, stderr=PIPE)
     together = sh("echo out; echo err >&2", stdout=PIPE, stderr=STDOUT)
     error_alone = sh("echo out; echo err >&2", stdout=DEVNULL, stderr=PIPE)
@@ -194,14 +194,14 @@ def test_both_streams_are_captured_apart_or_together(backend: str) -> None:
 
 
 def test_captured_output_that_is_not_utf8_is_kept(backend: str) -> None:
-    """Captured output is bytes, NUL included."""
+    """Captured output is bytes, which need not be UTF-8, and may contain NUL."""
     job = sh("printf '\\377\\376\\0x'", stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"\xff\xfe\0x"
 
 
 def test_large_output_is_spooled_to_disk(backend: str) -> None:
-    """8 MiB of output are never in memory at once; the result can be read in pieces or whole."""
+    """Large captured output is spooled to disk, from where it can be read in pieces or whole."""
     size = 8 << 20
     job = sh(f"head -c {size} /dev/zero | tr '\\0' x; echo end >&2", stdout=PIPE, stderr=PIPE)
     run(backend, job)
@@ -221,7 +221,7 @@ def test_large_output_is_spooled_to_disk(backend: str) -> None:
 
 @pytest.mark.soak
 def test_a_gibibyte_is_captured_in_little_memory(backend: str) -> None:
-    """Large output goes to a file, and can be read from there."""
+    """Capturing 1 GiB of output takes less than 50 MiB of memory."""
     import resource
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -233,7 +233,7 @@ def test_a_gibibyte_is_captured_in_little_memory(backend: str) -> None:
 
 
 def test_a_full_disk_fails_the_job_and_ends_the_command(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other command of the run is not affected."""
+    """If the disk has no space for captured output, the command is ended, and only its job fails."""
 
     def full(self: object, data: bytes) -> None:
         raise OSError(28, "No space left on device")
@@ -247,14 +247,14 @@ def test_a_full_disk_fails_the_job_and_ends_the_command(backend: str, monkeypatc
 
 
 def test_output_that_a_grandchild_holds_open_is_not_waited_for(backend: str, watched: Watched) -> None:
-    """The grandchild has its own session and outlives the job; the job has all output written before."""
+    """A job does not wait for a grandchild in another session that holds its output open."""
     job = sh("setsid sleep 1000 & printf x", stdout=PIPE, timeout=20)
     run(backend, job)
     assert job.result().stdout == b"x"
 
 
 def test_output_written_after_sigterm_is_captured(backend: str, tmp_path: Path) -> None:
-    """Pipes are read until the last writer has closed them, even after a cancellation."""
+    """Pipes are read until their last writer closes them, so output written after SIGTERM is captured, too."""
     armed = tmp_path / "armed"
     line = f"trap 'head -c 200000 /dev/zero; exit 1' TERM; echo; touch '{armed}'; sleep 1000 & wait"
     job = sh(line, stdout=PIPE, timeout=0.1, on_start=lambda job: until_there(armed))
@@ -268,7 +268,7 @@ def test_output_written_after_sigterm_is_captured(backend: str, tmp_path: Path) 
 
 
 def test_on_line_gets_each_line_as_text(backend: str) -> None:
-    """Lines have no line ending; what follows the last line ending is a line, too."""
+    """`on_line` gets each line as text without its ending, and also a last line that has no ending."""
     lines: list[tuple[str, str]] = []
     job = sh(
         "printf 'a\\r\\nb\\377\\n\\nc'; exit 0", label="me", on_line=lambda job, line: lines.append((job.label, line))
@@ -279,14 +279,14 @@ def test_on_line_gets_each_line_as_text(backend: str) -> None:
 
 
 def test_on_line_is_called_while_the_command_runs(backend: str) -> None:
-    """The command waits for the reaction, and would otherwise wait forever."""
+    """`on_line` is called while the command runs, so that it can cancel an endless one."""
     job = sh("echo ready; exec sleep 1000", on_line=lambda job, line: job.cancel())
     run(backend, job)
     assert job.state is JobState.CANCELLED
 
 
 def test_on_line_and_capture_can_be_combined(backend: str) -> None:
-    """With PIPE, each stream is captured, too."""
+    """With both `on_line` and PIPE, each line is passed on, and each stream is captured."""
     lines: list[str] = []
     job = sh("echo a; echo b >&2", stdout=PIPE, stderr=PIPE, on_line=lambda job, line: lines.append(line))
     run(backend, job)
@@ -295,14 +295,14 @@ def test_on_line_and_capture_can_be_combined(backend: str) -> None:
 
 
 def test_on_line_gets_a_very_long_line_in_pieces(backend: str) -> None:
-    """Each piece has 64 KiB, so no line can fill the memory."""
+    """`on_line` gets a very long line in pieces of 64 KiB, so that no line can fill the memory."""
     lines: list[str] = []
     run(backend, sh("head -c 200000 /dev/zero | tr '\\0' x", on_line=lambda job, line: lines.append(line)))
     assert [len(line) for line in lines] == [65536, 65536, 65536, 200_000 - 3 * 65536]
 
 
 def test_an_on_line_callback_that_raises_fails_the_job_and_ends_the_command(backend: str) -> None:
-    """The job has the callback's exception."""
+    """If `on_line` raises, the command is ended, and its job fails with that exception."""
 
     def refuse(job: CommandJob, line: str) -> None:
         raise LookupError(line)
@@ -314,7 +314,7 @@ def test_an_on_line_callback_that_raises_fails_the_job_and_ends_the_command(back
 
 
 def test_tagged_lines_are_printed_whole(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each line follows the label or the given text, on the stream that it was written to."""
+    """With `tag=`, each line is printed after the label or the given text, on the stream it was written to."""
     run(backend, sh("echo a; printf b", label="one", tag=True), sh("echo c >&2", tag="2> "), jobs_window=1)
     assert capsys.readouterr() == ("one: a\none: b\n", "2> c\n")
 
@@ -323,7 +323,7 @@ def test_tagged_lines_are_printed_whole(backend: str, capsys: pytest.CaptureFixt
 def test_control_characters_of_a_label_are_escaped_in_a_tag(
     backend: str, capsys: pytest.CaptureFixture[str], tag: bool | str
 ) -> None:
-    """A label made from a user's file neither controls the terminal nor begins a new line."""
+    """A label in a tag is escaped, so that it can neither control the terminal nor begin a new line."""
     run(backend, sh("echo a", label="\x1b[31mred\nline", tag=tag))
     assert capsys.readouterr().out == "\\x1b[31mred\\nline: a\n"
 
@@ -340,20 +340,20 @@ def test_control_characters_of_a_label_are_escaped_in_a_tag(
 def test_a_tag_may_contain_the_time_of_each_line(
     backend: str, capsys: pytest.CaptureFixture[str], tag: str, line: str
 ) -> None:
-    """The time is in hours, minutes and seconds, or in another format; other braces are printed unchanged."""
+    """A tag may contain `{label}` and `{time}`, also with a format; other braces are printed unchanged."""
     run(backend, sh("echo a", label="it", tag=tag))
     assert re.fullmatch(f"{line}\n", capsys.readouterr().out)
 
 
 def test_the_time_in_a_tag_is_that_of_the_line(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two lines of a command have different times."""
+    """`{time}` in a tag is the time of each line, not that of the start of the command."""
     run(backend, sh("echo a; sleep 0.02; echo b", tag="{time:%H%M%S%f} "))
     first, second = capsys.readouterr().out.splitlines()
     assert first.removesuffix(" a") != second.removesuffix(" b")
 
 
 def test_lines_of_many_commands_are_never_mixed(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """With `tag=`, each line is printed whole."""
+    """Tagged lines of commands that write at the same time are never mixed."""
     jobs = [
         python("import sys\nfor _ in range(50): print(sys.argv[1] * 99, flush=True)", name, tag=f"{name} ")
         for name in "abcdef"
@@ -368,7 +368,7 @@ def test_lines_of_many_commands_are_never_mixed(backend: str, capsys: pytest.Cap
 
 
 def test_standard_input_is_empty_by_default(backend: str) -> None:
-    """A command does not read the standard input of this program."""
+    """By default the standard input of a command is empty, and not that of this program."""
     job = sh("wc -c", stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"0\n"
@@ -376,14 +376,14 @@ def test_standard_input_is_empty_by_default(backend: str) -> None:
 
 @pytest.mark.parametrize("size", [0, 3, 5_000_000])
 def test_standard_input_may_be_bytes(backend: str, size: int) -> None:
-    """Any number of bytes may be given."""
+    """`stdin=` may be any number of bytes, from none to more than a pipe holds."""
     job = CommandJob(["wc", "-c"], stdin=b"x" * size, stdout=PIPE)
     run(backend, job)
     assert int(job.result().stdout or b"-1") == size
 
 
 def test_standard_input_may_be_a_path_a_file_a_descriptor_or_devnull(backend: str, tmp_path: Path) -> None:
-    """Each kind of source brings the same bytes."""
+    """`stdin=` may be a path, an open file, a descriptor or DEVNULL."""
     path = tmp_path / "input"
     path.write_text("text")
     with path.open() as file, path.open() as another:
@@ -394,7 +394,7 @@ def test_standard_input_may_be_a_path_a_file_a_descriptor_or_devnull(backend: st
 
 
 def test_standard_input_may_be_the_result_of_a_job(backend: str) -> None:
-    """The result is bytes, or output of a command, spooled or not; several commands may read it."""
+    """`stdin=` may be a job whose result is bytes or captured output, which several commands may read."""
     few, many = CommandJob(["echo", "few"], stdout=PIPE), sh("head -c 3000000 /dev/zero", stdout=PIPE)
     data = ThreadJob(lambda: b"data")
     jobs = [CommandJob(["wc", "-c"], stdin=one, stdout=PIPE) for one in (few, many, many, data)]
@@ -403,7 +403,7 @@ def test_standard_input_may_be_the_result_of_a_job(backend: str) -> None:
 
 
 def test_a_result_that_cannot_be_standard_input_fails_the_job(backend: str) -> None:
-    """The error names the job that was to read it, and shows the result."""
+    """A result that cannot be standard input fails the command, and the error shows the result."""
     job = CommandJob(["cat"], stdin=ThreadJob(lambda: 1.5), label="reader")
     run(backend, job)
     with pytest.raises(TypeError, match=r"stdin of 'reader': 1.5, a float"):
@@ -411,7 +411,7 @@ def test_a_result_that_cannot_be_standard_input_fails_the_job(backend: str) -> N
 
 
 def test_output_in_small_pieces_takes_no_more_memory() -> None:
-    """Single objects for the pieces would take six times their size."""
+    """Output captured in small pieces is joined: an object for each piece would take six times the memory."""
     capture = _output_sinks.CaptureSink()
     tracemalloc.start()
     for _ in range(_output_sinks.SPOOL_LIMIT_BYTES // 10):
@@ -423,7 +423,7 @@ def test_output_in_small_pieces_takes_no_more_memory() -> None:
 
 
 def test_a_spooled_result_can_be_copied_and_pickled(backend: str) -> None:
-    """A copy has the bytes, because the descriptor of the file is meaningless in another process."""
+    """A copied or pickled result has its output in memory, since a descriptor is meaningless in another process."""
     job = CommandJob(["head", "-c", _output_sinks.SPOOL_LIMIT_BYTES + 1, "/dev/zero"], stdout=PIPE)
     run(backend, job)
     assert job.result().spooled
@@ -434,7 +434,7 @@ def test_a_spooled_result_can_be_copied_and_pickled(backend: str) -> None:
 
 
 def test_a_file_in_memory_as_standard_input_fails_the_job(backend: str) -> None:
-    """The `fileno` method of such a file raises: the error says what to give instead."""
+    """A BytesIO as `stdin=` has no descriptor, so the job fails with an error that says what to give instead."""
     job = CommandJob(["cat"], stdin=io.BytesIO(b"in"), label="reader")
     run(backend, job)
     with pytest.raises(TypeError, match=r"stdin of 'reader': <_io.BytesIO .*: give bytes, a path, an open file"):
@@ -445,22 +445,22 @@ def test_a_file_in_memory_as_standard_input_fails_the_job(backend: str) -> None:
     ("stream", "path"), [("stdout", "/proc/nothing/log"), ("stderr", "/dev"), ("stdin", "/no such file")]
 )
 def test_a_stream_that_cannot_be_opened_fails_the_job(backend: str, stream: str, path: str) -> None:
-    """The command is not started, and the error says why."""
+    """If the file of a stream cannot be opened, the command is not started, and the error says why."""
     error = failure_of(backend, CommandJob(["true"], **{stream: path}))  # type: ignore[arg-type]
     assert "not started" in str(error)
-    assert "cannot be opened" in str(error)
+    assert "cannot open" in str(error)
     assert isinstance(error.__cause__, OSError)
 
 
 def test_a_program_that_cannot_write_its_output_fails_with_its_own_error(backend: str) -> None:
-    """The program itself reports the full device."""
+    """If the device of its output is full, a program fails with its own error message."""
     error = failure_of(backend, CommandJob(["seq", 9], stdout="/dev/full", stderr=PIPE))
     assert isinstance(error, CommandError)
     assert b"No space left" in (error.stderr or b"")
 
 
 def test_no_descriptor_is_left_open_by_commands(backend: str, tmp_path: Path, watched: Watched) -> None:
-    """The test tries all kinds of streams, and all ends."""
+    """Commands leave no descriptor open, whatever their streams are and however they end."""
 
     def jobs() -> list[CommandJob]:
         return [

@@ -18,7 +18,7 @@ AS_OTHER = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
 
 @pytest.fixture
 def place() -> Any:
-    """Return a folder that the other user may write; the path of a socket must be short."""
+    """Return a folder that the servers' user may write to, with a path short enough for a socket."""
     path = Path(f"/tmp/trioflow-server-{os.getpid()}")
     path.mkdir()
     if AS_OTHER:
@@ -28,7 +28,7 @@ def place() -> Any:
 
 
 def postgres(place: Path, **options: Any) -> tuple[CommandJob, CommandService, list[Any]]:
-    """Return what makes a cluster, its server, which listens on a socket alone, and the beginning of a client."""
+    """Return a job that creates a cluster, a server that listens only on a socket, and the first words of a client."""
     data = place / "data"
     make = CommandJob([*AS_OTHER, BIN / "initdb", "-D", data, "-A", "trust", "-U", "me", "--no-sync"],
                       stdout=subprocess.DEVNULL, label="initdb")  # fmt: skip
@@ -42,7 +42,7 @@ def postgres(place: Path, **options: Any) -> tuple[CommandJob, CommandService, l
 @pytest.mark.skipif(not BIN.exists(), reason="PostgreSQL is not installed")
 @pytest.mark.parametrize("backend", ["asyncio"])  # the next test uses the other one: to create a cluster takes a second
 def test_postgresql_serves_and_ends_in_order(place: Path, backend: Any) -> None:
-    """The server is ready when it answers; it shuts down after the last query, as its log confirms."""
+    """PostgreSQL as a service is ready when it answers, and shuts down in order after the last query."""
     make, server, psql = postgres(place, ready=CommandSucceeds([BIN / "pg_isready", "-q", "-h", place]))
     query = Sequence(
         CommandJob([*psql, "create table t (n int); insert into t values (20), (22)"], stdout=subprocess.DEVNULL),
@@ -60,7 +60,7 @@ def test_postgresql_serves_and_ends_in_order(place: Path, backend: Any) -> None:
 @pytest.mark.skipif(not BIN.exists(), reason="PostgreSQL is not installed")
 @pytest.mark.parametrize("backend", ["trio"])
 def test_a_postgresql_server_that_dies_stops_the_run_at_once(place: Path, backend: Any) -> None:
-    """The error has the end of the log of the server; jobs that use it are cancelled."""
+    """When a critical PostgreSQL server dies, jobs that use it are cancelled, and the error quotes its log."""
     make, server, _ = postgres(place, ready=OutputLine("ready to accept connections"), critical=True)
     kill = CommandJob(f"kill -QUIT $(head -1 {place}/data/postmaster.pid)", shell=True, required=server)
     work = CommandJob(["sleep", "1000"], required=server)
@@ -72,7 +72,7 @@ def test_a_postgresql_server_that_dies_stops_the_run_at_once(place: Path, backen
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="Redis is not installed")
 def test_redis_serves_on_a_socket(place: Path, backend: Any) -> None:
-    """Redis is ready when its socket accepts connections."""
+    """Redis as a service is ready when its socket accepts connections, and shuts down in order."""
     path = place / "redis.sock"
     server = CommandService(
         ["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--dir", place],

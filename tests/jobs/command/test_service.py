@@ -44,7 +44,7 @@ def shell(line: str, **options: Any) -> CommandService:
 
 
 def failed(service: CommandService, backend: Any) -> BaseException:
-    """Run a service that fails, and return its error, with what its notes say."""
+    """Run a service that fails, and return its error."""
     Scheduler(service, CommandJob(["true"], required=service, run_if="succeeded")).run(backend=backend)
     assert service.state is JobState.FAILED
     error = service.raised_exception()
@@ -69,7 +69,7 @@ def port() -> int:
 
 
 def test_a_line_in_two_pieces_makes_a_service_ready(backend: Any) -> None:
-    """The result of the service is the whole line, whichever stream it comes from."""
+    """A service is ready at a line of either stream, even in two pieces, and its result is the whole line."""
     service = shell("printf 'rea' >&2; sleep 0.1; echo 'dy on 4711' >&2; exec sleep 60", ready=OutputLine("ready on"))
     client = CommandJob(["echo", service], stdout=subprocess.PIPE)
     assert Scheduler(service, client).run(backend=backend)
@@ -78,7 +78,7 @@ def test_a_line_in_two_pieces_makes_a_service_ready(backend: Any) -> None:
 
 
 def test_a_ready_line_may_be_a_regular_expression_and_may_go_to_a_file(backend: Any, tmp_path: Path) -> None:
-    """In the file, only what this attempt has written counts."""
+    """A ready line may match a regular expression, and in a file only what this attempt has written is searched."""
     log = tmp_path / "log"
     log.write_text("port 1\n")
     service = shell("sleep 0.1; echo port 22; exec sleep 60", ready=OutputLine(re.compile(r"port \d+")), stdout=log)
@@ -87,7 +87,7 @@ def test_a_ready_line_may_be_a_regular_expression_and_may_go_to_a_file(backend: 
 
 
 def test_an_open_port_makes_a_service_ready(backend: Any, port: int) -> None:
-    """The service is ready as soon as the port accepts connections; the result is its number."""
+    """With `ready=PortOpen(...)`, a service is ready when its port accepts connections, and its result is the port."""
     service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.1", port], ready=PortOpen(port), timeout=20)
     client = CommandJob([sys.executable, "-c", f"import socket; socket.create_connection(('localhost', {port}))"],
                         required=service)  # fmt: skip
@@ -97,14 +97,14 @@ def test_an_open_port_makes_a_service_ready(backend: Any, port: int) -> None:
 
 
 def test_a_successful_command_makes_a_service_ready(backend: Any, tmp_path: Path) -> None:
-    """The command is called again until it succeeds; its output is not shown."""
+    """With `ready=CommandSucceeds(...)`, the command is called again until it succeeds."""
     service = shell(f"sleep 0.2; touch {tmp_path}/up; exec sleep 60", ready=CommandSucceeds(["ls", tmp_path / "up"]))
     assert Scheduler(service, CommandJob(["ls", tmp_path / "up"], required=service)).run(backend=backend)
     assert service.result().returncode == 0
 
 
 def test_a_new_file_makes_a_service_ready_and_an_old_one_does_not(backend: Any, tmp_path: Path) -> None:
-    """A file of an earlier run does not count."""
+    """A path as `ready=` means a new file: one of an earlier run does not make the service ready."""
     path = tmp_path / "pid"
     path.write_text("old")
     service = shell(f"sleep 0.2; rm {path}; echo new > {path}; exec sleep 60", ready=path)
@@ -115,7 +115,7 @@ def test_a_new_file_makes_a_service_ready_and_an_old_one_does_not(backend: Any, 
 
 
 def test_a_socket_makes_a_service_ready_when_it_accepts_connections(backend: Any, tmp_path: Path) -> None:
-    """A stale socket that a killed program has left does not count."""
+    """A service is ready when its socket accepts connections: a stale socket of a killed program is not enough."""
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
@@ -132,19 +132,19 @@ def test_a_socket_makes_a_service_ready_when_it_accepts_connections(backend: Any
 
 
 def test_a_service_that_never_gets_ready_fails_with_its_condition(backend: Any, tmp_path: Path) -> None:
-    """The error also has the end of the output of the service."""
+    """The error of a service that never gets ready has its condition and the end of its output."""
     begun = tmp_path / "begun"
     line = f"echo hello; touch {begun}; exec sleep 60"
     service = shell(line, ready=OutputLine("never"), timeout=0.1, on_start=lambda service: until_there(begun))
     error = failed(service, backend)
     assert isinstance(error, JobTimeout)
-    assert "It waited for a line with 'never' in its output." in all_of(error)
+    assert "It was waiting for a line with 'never' in its output." in all_of(error)
     assert "hello" in all_of(error)
 
 
 @patiently(1, 30)
 def test_a_service_that_listens_on_another_address_never_gets_ready(backend: Any, port: int, unit: float) -> None:
-    """The error names the expected port and address."""
+    """A service that listens on another address never gets ready, and the error names the expected port and address."""
     service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.2", port], ready=PortOpen(port), timeout=unit)
     text = all_of(failed(service, backend))
     assert f"port {port} of localhost" in text
@@ -153,7 +153,7 @@ def test_a_service_that_listens_on_another_address_never_gets_ready(backend: Any
 
 @patiently(0.5, 30)
 def test_the_error_of_a_readiness_check_that_fails_is_quoted(backend: Any, unit: float) -> None:
-    """The quote is the last standard error of the check."""
+    """If a readiness check never succeeds, the error of the service quotes the last standard error of the check."""
     service = shell("exec sleep 60", ready=CommandSucceeds("echo 'no answer' >&2; exit 2", shell=True), timeout=unit)
     text = all_of(failed(service, backend))
     assert "exit code 2" in text
@@ -161,25 +161,25 @@ def test_the_error_of_a_readiness_check_that_fails_is_quoted(backend: Any, unit:
 
 
 def test_a_readiness_check_that_cannot_be_started_fails_the_service_at_once(backend: Any) -> None:
-    """Further checks would fail as well."""
-    assert "there is no program 'no-such'" in str(
+    """A service fails at once if its readiness check cannot be started, since further checks would fail as well."""
+    assert "program 'no-such' not found" in str(
         failed(shell("exec sleep 60", ready=CommandSucceeds(["no-such"])), backend)
     )
 
 
 def test_a_port_in_use_fails_the_service_before_its_start(backend: Any) -> None:
-    """Otherwise another program would be taken for the service."""
+    """A service whose port is in use is not started, since another program would be taken for it."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         number = other.getsockname()[1]
         text = str(failed(shell("echo started; exec sleep 60", ready=PortOpen(number, "127.0.0.1")), backend))
-    assert f"port {number} of 127.0.0.1 is in use" in text
+    assert f"port {number} of 127.0.0.1 is already in use" in text
 
 
 # --- an early end
 
 
 def test_a_service_that_ends_before_it_is_ready_fails(backend: Any) -> None:
-    """The error has its exit code and the end of its output."""
+    """The error of a service that ends before it is ready has its exit code and the end of its output."""
     error = failed(shell("echo 'no space'; exit 3", ready=OutputLine("ready")), backend)
     assert isinstance(error, CommandError)
     assert error.returncode == 3
@@ -188,7 +188,7 @@ def test_a_service_that_ends_before_it_is_ready_fails(backend: Any) -> None:
 
 
 def test_a_service_that_goes_into_the_background_fails(backend: Any) -> None:
-    """The error says that services must stay in the foreground; no process is left."""
+    """A service that goes into the background fails at once, and the error says that it must not."""
     began = time.monotonic()
     error = failed(shell("sleep 1000 & echo forked", ready=OutputLine("never"), terminate_grace=PATIENCE), backend)
     assert "must stay in the foreground" in str(error)
@@ -197,7 +197,7 @@ def test_a_service_that_goes_into_the_background_fails(backend: Any) -> None:
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_ready_service_that_dies_fails_at_once(backend: Any, code: int) -> None:
-    """A critical service stops the run, although a job that uses it need not notice."""
+    """A critical service that dies stops the run at once, although jobs that use it need not notice."""
     service = shell(f"echo ready; sleep 0.2; echo 'I die'; exit {code}", ready=OutputLine("ready"), critical=True)
     client = CommandJob(["sleep", "1000"], required=service)
     assert not Scheduler(service, client).run(backend=backend)
@@ -208,7 +208,7 @@ def test_a_ready_service_that_dies_fails_at_once(backend: Any, code: int) -> Non
 
 
 def test_the_error_of_a_service_quotes_output_that_went_to_a_file(backend: Any, tmp_path: Path) -> None:
-    """Only output of this attempt is quoted."""
+    """The error of a service quotes output that went to a file, if this attempt has written it."""
     log = tmp_path / "log"
     log.write_text("old\n")
     text = str(
@@ -222,7 +222,7 @@ def test_the_error_of_a_service_quotes_output_that_went_to_a_file(backend: Any, 
 
 
 def test_a_service_ends_after_the_jobs_that_use_it(backend: Any, tmp_path: Path) -> None:
-    """The service gets SIGTERM, and may end at its own pace."""
+    """A service gets SIGTERM after the jobs that use it have settled, and may end at its own pace."""
     log = tmp_path / "log"
     line = f"trap 'echo ends >> {log}; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
     service = shell(line, ready=OutputLine("ready"))
@@ -233,9 +233,7 @@ def test_a_service_ends_after_the_jobs_that_use_it(backend: Any, tmp_path: Path)
 
 
 def test_views_show_a_service_as_a_command(backend: Any) -> None:
-    """Views show the service's memory while it runs, and its line, exit code and usage in a trace,
-    unless it is redacted.
-    """
+    """A listing shows the memory of a service, and a trace its exit code; `redact=True` hides its command line."""
     service = shell("echo ready; exec sleep 60", ready=OutputLine("ready"), label="server")
     secret = shell("echo ready; exec sleep 61", ready=OutputLine("ready"), redact=True)
     trace = Trace()
@@ -253,7 +251,7 @@ def test_views_show_a_service_as_a_command(backend: Any) -> None:
 
 
 def test_a_service_that_ignores_sigterm_is_killed(backend: Any) -> None:
-    """SIGKILL comes when the grace is over."""
+    """A service that ignores SIGTERM is killed when its grace is over."""
     service = shell(
         "trap '' TERM; echo ready; while :; do sleep 0.05; done", ready=OutputLine("ready"), terminate_grace=0.2
     )
@@ -264,7 +262,7 @@ def test_a_service_that_ignores_sigterm_is_killed(backend: Any) -> None:
 
 
 def test_a_service_is_retried_until_it_is_ready(backend: Any, tmp_path: Path) -> None:
-    """`retry` counts for services that end before they are ready."""
+    """With `retry=`, a service that ends before it is ready is started again."""
     line = f"echo x >> {tmp_path}/tries; test $(wc -l < {tmp_path}/tries) -ge 2 || exit 1; echo ready; exec sleep 60"
     service = shell(line, ready=OutputLine("ready"), retry=2)
     assert Scheduler(service, CommandJob(["true"], required=service)).run(backend=backend)
@@ -275,7 +273,7 @@ def test_a_service_is_retried_until_it_is_ready(backend: Any, tmp_path: Path) ->
 
 
 def test_an_on_line_callback_that_raises_fails_the_service(backend: Any) -> None:
-    """The error is the exception itself, not a group."""
+    """If `on_line` raises, the service fails with that exception itself, not with a group."""
 
     def take(service: CommandService, line: str) -> None:
         raise KeyError(line)
@@ -287,7 +285,7 @@ def test_an_on_line_callback_that_raises_fails_the_service(backend: Any) -> None
 
 
 def test_lines_of_a_service_go_to_on_line_or_to_standard_error(backend: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    """Lines that are passed to `on_line` are not printed."""
+    """Lines of a service are printed to standard error, unless they are passed to `on_line`."""
     lines: list[str] = []
     service = shell("echo ready; exec sleep 60", ready=OutputLine("ready"), on_line=lambda _, line: lines.append(line))
     loud = shell("echo ready; exec sleep 60", ready=OutputLine("ready"))
@@ -308,16 +306,16 @@ def test_lines_of_a_service_go_to_on_line_or_to_standard_error(backend: Any, cap
         (lambda: CommandService([], ready=PortOpen(1)), "command"),
         (lambda: PortOpen(0), "from 1 to 65535"),
         (lambda: PortOpen("80"), "the number of a TCP port"),  # type: ignore[arg-type]
-        (lambda: OutputLine(""), "a part of the line"),
+        (lambda: OutputLine(""), "part of the line"),
     ],
 )
 def test_invalid_options_of_a_service_are_rejected(make: Any, says: str) -> None:
-    """The error says what to give."""
+    """The errors on invalid options of a service say what to give."""
     with pytest.raises((TypeError, ValueError), match=says):
         make()
 
 
 def test_a_redacted_service_shows_no_secrets(backend: Any) -> None:
-    """With `redact=True`, the label and the error both lack it."""
+    """With `redact=True`, the error of a service does not show its command line."""
     error = failed(shell("echo hunter2; exit 1", ready=OutputLine("x"), redact=True), backend)
     assert "hunter2" not in all_of(error)

@@ -19,12 +19,12 @@ from .commands import PIPE
 
 
 def resident() -> int:
-    """Bytes of memory that this program has resident."""
+    """Return the resident memory of this program in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def zombies() -> int:
-    """Return the unreaped children of this program."""
+    """Return the number of unreaped children of this program."""
     return sum(1 for line in _children() if line[0] == "Z")
 
 
@@ -39,7 +39,7 @@ def _children() -> Iterator[list[str]]:
 
 
 class Series:
-    """Commands that each ask for the next one, two at a time; what the program has is noted now and then."""
+    """Commands that each start the next one, two at a time; the program's resources are recorded now and then."""
 
     def __init__(self, number: int, every: int) -> None:
         self.left = number
@@ -74,19 +74,19 @@ def check(series: Series, backend: str) -> None:
 
 
 def test_descriptors_and_memory_do_not_grow_with_the_number_of_commands(backend: str) -> None:
-    """Objects, descriptors and memory are the same after each series."""
+    """Descriptors, threads, zombies and memory of this program do not grow with the number of commands."""
     check(Series(200, 25), backend)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_descriptors_and_memory_do_not_grow_with_ten_thousand_commands(backend: str) -> None:
-    """A long program runs that many commands."""
+    """Not even ten thousand commands increase the descriptors, threads or memory of this program."""
     check(Series(10_000, 1_000), backend)
 
 
 def test_commands_run_under_a_virtual_clock_and_their_timeouts_end_at_once(backend: str, watched: Watched) -> None:
-    """Virtual time is for virtual jobs: with no deadline the loop really waits, with one it jumps there."""
+    """Under a virtual clock the loop waits for a command without a timeout, and jumps to the timeout of another."""
     real = CommandJob("sleep 0.05; echo real", shell=True, stdout=PIPE)
     limited = CommandJob(["sleep", 1000], timeout=3600, required=real)
     assert run_virtual(Scheduler(real, limited).co_run, backend=backend)

@@ -43,14 +43,14 @@ def made_by(tmp_path: Path, kind: str) -> list[Any]:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["no such program"], "there is no program 'no such program': look at its spelling, or at PATH"),
-        (["./nowhere/x"], "there is no program './nowhere/x': look at its spelling"),
+        (["no such program"], "program 'no such program' not found: check its spelling, and PATH"),
+        (["./nowhere/x"], "program './nowhere/x' not found: check its spelling"),
         (["/tmp"], "'/tmp' is a directory, not a program"),
-        (["/bin/echo", "x" * (3 << 20)], "3145728 of them in argument 1; hand over"),
+        (["/bin/echo", "x" * (3 << 20)], "3145728 of them in argument 1; pass large data"),
     ],
 )
 def test_a_program_that_cannot_be_started_fails_the_job(backend: str, command: list[str], message: str) -> None:
-    """The error says why, in a line, and carries the system's own error."""
+    """A program that cannot be started fails its job with a reason, and with the system's own error as its cause."""
     error = failure_of(backend, CommandJob(command))
     assert message in str(error)
     assert len(str(error)) < 1000
@@ -59,7 +59,7 @@ def test_a_program_that_cannot_be_started_fails_the_job(backend: str, command: l
 
 
 def test_an_environment_that_is_too_long_fails_the_job(backend: str) -> None:
-    """The error names the variable, and does not blame the arguments."""
+    """If an environment is too long, the error names the variable, and does not blame the arguments."""
     error = failure_of(backend, CommandJob(["true"], env={"A": "x" * (3 << 20)}))
     assert f"too long: {4 + 1 + (3 << 20)} bytes, {1 + (3 << 20)} of them in variable 'A'" in str(error)
 
@@ -67,38 +67,38 @@ def test_an_environment_that_is_too_long_fails_the_job(backend: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("not executable", "is not executable: it needs chmod +x"),
-        ("no interpreter", "is there, but the interpreter in its first line (#!) is not"),
-        ("no program", "is not a program: a script's first line must be like #!/bin/sh"),
+        ("not executable", "is not executable: run chmod +x"),
+        ("no interpreter", "exists, but the interpreter in its first line (#!) does not"),
+        ("no program", "is not a program: a script must begin with a line such as #!/bin/sh"),
     ],
 )
 def test_a_file_that_is_no_valid_program_fails_the_job(backend: str, tmp_path: Path, kind: str, message: str) -> None:
-    """A lack of rights, of an interpreter, or of a first line that names one: each has its own message."""
+    """A program file that is not executable, or has no interpreter or no #! line, fails its job with that reason."""
     assert message in str(failure_of(backend, CommandJob(made_by(tmp_path, kind))))
 
 
 @pytest.mark.parametrize("options", [{}, {"memory_limit": 1 << 30}])
 def test_a_missing_working_directory_fails_the_job(backend: str, tmp_path: Path, options: Any) -> None:
-    """The error names `cwd`, and does not blame the program."""
+    """If the working directory is missing, the error names `cwd=`, and does not blame the program."""
     error = failure_of(backend, CommandJob(["true"], cwd=tmp_path / "nowhere", **options))
     assert f"cwd='{tmp_path}/nowhere': No such file or directory" in str(error)
 
 
 def test_a_result_with_a_nul_as_an_argument_fails_the_command(backend: str) -> None:
-    """The error names the argument."""
+    """A result with a NUL fails the command whose argument it is, and the error names that argument."""
     job = CommandJob(["echo", Job(nap, 0, "a\0b")])
     run(backend, job)
-    with pytest.raises(ValueError, match="argument 1 has a NUL in it"):
+    with pytest.raises(ValueError, match="argument 1 contains a NUL"):
         job.result()
 
 
 def test_an_empty_result_as_the_name_of_a_program_fails_the_command(backend: str) -> None:
-    """The error says that the name is empty."""
+    """A command whose program name is an empty result fails with an error that says so."""
     assert "the name of the program is empty" in str(failure_of(backend, CommandJob([Job(nap, 0, "")])))
 
 
 def test_an_error_with_an_argument_that_is_not_utf8_can_be_printed(backend: str) -> None:
-    """The text of the error and the repr of the job can be encoded."""
+    """An error on an argument that is not UTF-8 can be encoded and printed, as can the repr of its job."""
     error = failure_of(backend, CommandJob(["ls", b"/\xff"], stderr=PIPE))
     str(error).encode()
     assert "\\udcff" in str(error)
@@ -106,7 +106,7 @@ def test_an_error_with_an_argument_that_is_not_utf8_can_be_printed(backend: str)
 
 
 def test_a_command_that_cannot_be_started_does_not_affect_the_others(backend: str, script: Path) -> None:
-    """A command that could not be started is one failure among many."""
+    """A command that cannot be started fails alone: the other commands of the run succeed."""
     bad = [CommandJob(["no such program"]), CommandJob([script]), CommandJob(["true"], cwd="/nowhere")]
     good = [CommandJob(["true"]) for _ in range(3)]
     scheduler = run(backend, *bad, *good)
@@ -126,7 +126,7 @@ def few_descriptors() -> Iterator[int]:
 def test_the_soft_limit_of_descriptors_is_raised_during_a_run(
     backend: str, few_descriptors: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Commands that have a slot would fail otherwise; each command has the former limit."""
+    """During a run the soft limit of descriptors is raised, so that no start fails; commands have the old limit."""
     jobs = [CommandJob("sleep 0.3; ulimit -n", shell=True, stdout=PIPE, stderr=PIPE) for _ in range(40)]
     before = len(os.listdir("/proc/self/fd"))
     run(backend, *jobs)
@@ -138,7 +138,7 @@ def test_the_soft_limit_of_descriptors_is_raised_during_a_run(
 def test_raise_file_limit_returns_false_if_the_system_does_not_allow_it(
     few_descriptors: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The limit may have become stricter: starts then wait, as if the hard limit were equal."""
+    """If the system refuses to raise the limit of descriptors, `raise_file_limit()` returns False."""
 
     def refuse(which: int, limits: tuple[int, int]) -> None:
         raise ValueError("current limit exceeds maximum limit")
@@ -162,17 +162,17 @@ print({{job.result().stdout for job in jobs}}, len(os.listdir("/proc/self/fd")) 
 
 
 def test_commands_wait_while_no_more_open_files_are_allowed(backend: str) -> None:
-    """No command that has a slot fails, and there is one warning."""
+    """Commands wait while no more files can be opened: none fails, and there is one warning."""
     warning, outcome = child(NARROW.format(backend=backend))
     assert outcome == r"{b'a\n'} 0"
-    assert "others wait until one has ended: no more open files are allowed (ulimit -n)" in warning
+    assert "others wait until one ends: too many open files (ulimit -n)" in warning
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE])
 def test_a_command_that_lacks_resources_while_no_other_runs_fails(
     backend: str, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """There is no other command whose end it could wait for."""
+    """A command that lacks resources fails if no other one runs, whose end it could wait for."""
 
     def spawn(*args: Any, **options: Any) -> Any:
         raise OSError(number, "no room")
@@ -183,7 +183,7 @@ def test_a_command_that_lacks_resources_while_no_other_runs_fails(
 
 
 def test_a_start_that_waits_for_resources_can_be_cancelled(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting starts keep their order, and a cancelled one holds up no other."""
+    """Commands that wait for resources start in their order, and a cancelled one holds up no other."""
     real, started = _process_run.spawn, list[str]()
 
     def spawn(guard: Any, command: Any, **options: Any) -> Any:
@@ -206,7 +206,7 @@ def test_a_start_that_waits_for_resources_can_be_cancelled(backend: str, monkeyp
 def test_a_trace_shows_that_a_start_waited_for_the_machine(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command has its slot meanwhile, and its job is running; the trace shows no work yet."""
+    """In a trace, the time for which a start waited for the machine is a wait, not work."""
     real = _process_run.spawn
 
     def spawn(guard: Any, command: Any, **options: Any) -> Any:
@@ -252,16 +252,16 @@ print(sum(job.is_done() and job.raised_exception() is None for job in jobs))
 
 
 def test_commands_wait_while_no_more_processes_are_allowed(backend: str) -> None:
-    """The commands run as another user, since the limit does not apply to root."""
+    """Commands wait while no more processes are allowed; here as another user, since root has no such limit."""
     warning, succeeded = child(CROWDED.format(backend=backend))
     assert succeeded == "30"
-    assert "others wait until one has ended: no more processes are allowed (ulimit -u)" in warning
+    assert "others wait until one ends: too many processes (ulimit -u)" in warning
 
 
 def test_a_guard_that_cannot_be_started_fails_the_command_and_is_tried_again(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No command runs without its guard."""
+    """A command fails if its guard cannot be started, and the next command tries to start the guard again."""
     from trioflow.jobs.posix import _guard
 
     real, calls = _guard.Guard._start, []
@@ -276,7 +276,7 @@ def test_a_guard_that_cannot_be_started_fails_the_command_and_is_tried_again(
     before = len(os.listdir("/proc/self/fd"))
     first, second = CommandJob(["true"]), CommandJob(["true"])
     run(backend, first, second, jobs_window=1)
-    assert "no more processes are allowed" in str(first.raised_exception())
+    assert "too many processes" in str(first.raised_exception())
     assert second.state is JobState.SUCCEEDED
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -292,7 +292,7 @@ def ignored_children() -> Iterator[None]:
 def test_an_exit_code_is_unknown_if_this_program_ignores_sigchld(
     backend: str, watched: Watched, ignored_children: None, monkeypatch: pytest.MonkeyPatch, is_early: bool
 ) -> None:
-    """The system itself then reaps the process, before the command is watched or later."""
+    """If this program ignores SIGCHLD, the system itself reaps a command, whose exit code is then unknown."""
     real = os.pidfd_open
 
     def late(pid: int) -> int:
@@ -308,7 +308,7 @@ def test_an_exit_code_is_unknown_if_this_program_ignores_sigchld(
 
 
 def test_commands_that_wait_for_a_slot_hold_no_descriptors(backend: str) -> None:
-    """A thousand commands wait, and are then cancelled."""
+    """A thousand commands that wait for a slot hold no descriptors."""
     counts: list[int] = []
 
     async def count() -> None:

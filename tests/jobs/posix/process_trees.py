@@ -17,11 +17,11 @@ from ...places import PATIENCE
 VARIABLE = "TRIOFLOW_TEST"
 
 TREE = 'sh -c "sh -c \\"sleep 1000 & exec sleep 1000\\" & exec sleep 1000" & exec sleep 1000'
-"""Three deep, four processes."""
+"""Four processes on three levels."""
 STUBBORN = f'trap "" TERM; {TREE}'
-"""The same, and all of them ignore SIGTERM."""
+"""The processes of `TREE`, all of which ignore SIGTERM."""
 FORKING = 'trap "" TERM; while :; do sleep 0.02 & sleep 0.01; done'
-"""Starts other processes without end."""
+"""A shell that ignores SIGTERM, and starts other processes without end."""
 
 
 class Watched:
@@ -35,15 +35,15 @@ class Watched:
         return [line for line in map(command_line, self.processes()) if line]
 
     def processes(self) -> list[Path]:
-        """Return where the system shows the processes that are alive."""
+        """Return the directories in /proc of the processes that are alive."""
         return [path for path in Path("/proc").glob("[0-9]*") if self._is_ours(path)]
 
     def commands(self) -> list[str]:
-        """Return the same, without the guard of a run that is under way."""
+        """Return the command lines of the processes that are alive, without the guard of a run that is under way."""
         return [line for line in self.alive() if "_guard_script" not in line]
 
     def gone_in_time(self) -> bool:
-        """Wait until none is alive; return whether that was so before `PATIENCE` ended."""
+        """Wait until no process is alive; return whether that was so before `PATIENCE` ended."""
         end, pause = time.monotonic() + PATIENCE, 0.005
         while self.alive():
             if time.monotonic() > end:
@@ -66,7 +66,7 @@ class Watched:
 
 
 def command_line(path: Path) -> str:
-    """Return the command line of a process, which the system shows there."""
+    """Return the command line of the process with this directory in /proc."""
     try:
         return (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:

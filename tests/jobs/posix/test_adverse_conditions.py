@@ -43,20 +43,18 @@ print(scheduler.run(backend=sys.argv[1]), *[job.state.value for job in scheduler
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root may become somebody else")
 @pytest.mark.parametrize("most", [1, 4])
 def test_commands_wait_while_no_more_processes_are_allowed(backend: str, most: int) -> None:
-    """If a few are allowed, commands run one after the other, with one line in the log; if none, they fail with the
-    reason.
-    """
+    """If few processes are allowed, commands wait for each other; if none, they fail with the reason."""
     words = [*AS_ANOTHER_USER, "prlimit", f"--nproc={most}", sys.executable, "-B", "-c", MANY_COMMANDS, backend]
     found = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=True)
     first, second = found.stdout.splitlines()
     if most == 4:
         assert first.startswith("True ")
-        assert "others wait until one has ended: no more processes are allowed (ulimit -u)" in first
+        assert "others wait until one ends: too many processes (ulimit -u)" in first
         assert second == "True failed succeeded"
     else:
         assert first == "True"
         assert "10 jobs of 'Scheduler' failed" in found.stderr
-        assert "not started: no more processes are allowed (ulimit -u): run fewer commands at once" in found.stderr
+        assert "not started: too many processes (ulimit -u): run fewer commands at once" in found.stderr
 
 
 # ---- a clock that jumps
@@ -85,7 +83,7 @@ print(scheduler.run(backend=sys.argv[1], journal="run.db"), [day.restored for da
 
 @pytest.mark.skipif(not shutil.which("faketime"), reason="needs faketime")
 def test_jumps_of_the_system_clock_have_no_effect(backend: str, tmp_path: Path) -> None:
-    """Timeouts, durations and the journal use a clock that only goes forward."""
+    """Jumps of the system clock have no effect on timeouts, durations and the journal."""
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
     stamp = tmp_path / "stamp"
     stamp.write_text("+0")
@@ -126,7 +124,7 @@ Path("ended").write_text(f"{{result}} {{scheduler.stop_reason.value}}")
 def test_a_closed_terminal_ends_the_run_unless_sighup_is_ignored(
     backend: str, watched: Watched, tmp_path: Path, how: str, ends: str
 ) -> None:
-    """The run ends in order, and no process is left; if SIGHUP is ignored, the run continues without display."""
+    """Closing the terminal ends a run in order; if SIGHUP is ignored, the run continues without a display."""
     master, slave = pty.openpty()
     with subprocess.Popen(
         ["setsid", "--ctty", sys.executable, "-c", ON_A_TERMINAL, backend, how],
@@ -155,7 +153,7 @@ print(scheduler.run(backend="{{backend}}"), [job.state.value for job in schedule
 
 
 def test_a_run_continues_after_the_computer_was_asleep(backend: str, watched: Watched, tmp_path: Path) -> None:
-    """Commands whose timeout is over by then are ended; the others continue."""
+    """When a computer wakes up, commands whose timeout is over are ended, and the others continue."""
     program = subprocess.Popen(
         [sys.executable, "-c", SLEEPER.format(mark=watched.mark, backend=backend)], stdout=subprocess.PIPE, text=True
     )
@@ -175,7 +173,7 @@ def test_a_run_continues_after_the_computer_was_asleep(backend: str, watched: Wa
 
 
 def test_a_command_that_stops_itself_is_ended_at_its_timeout(backend: str, watched: Watched) -> None:
-    """A stopped process does not react to SIGTERM; after its grace it is killed."""
+    """A command that stops itself is ended at its timeout like any other."""
     job = CommandJob("kill -STOP $$", shell=True, timeout=0.2, terminate_grace=0.1)
     after = CommandJob(["true"], required=job)
     run(backend, job, after)
@@ -189,7 +187,7 @@ def test_a_command_that_stops_itself_is_ended_at_its_timeout(backend: str, watch
 
 
 def forked(ends: object) -> int:
-    """Fork; let the child end in this way, and return its exit code."""
+    """Fork, let the child call a function, and return the exit code of the child."""
     pid = os.fork()
     if pid:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -202,7 +200,7 @@ def forked(ends: object) -> int:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_inside_a_job_does_not_affect_other_commands(backend: str, watched: Watched) -> None:
-    """A forked child may end in the thread of the loop or in another one, and has no guard."""
+    """A job may fork, in the thread of the loop or another one; the child has no guard and affects no command."""
 
     async def fork() -> int:
         return forked(int)

@@ -29,7 +29,7 @@ from .process_trees import FORKING, STUBBORN, TREE, VARIABLE, Watched, until_the
 from .process_trees import watched as watched
 
 MARK = f"mark-of-{os.getpid()}"
-"""Of no other test on this machine: whatever has it is killed."""
+"""A mark of no other test on this machine: every process that has it is killed."""
 TWO_STEPS = "(touch $0.begun; exec sleep 1000); touch $0.went-on"
 CONDUCTOR = """
 import os
@@ -59,7 +59,7 @@ except KeyboardInterrupt:
 
 @contextmanager
 def conductor(backend: str, started: Path, number: int, *lines: str) -> Iterator[Callable[[signal.Signals], list[str]]]:
-    """A program of its own that runs commands which would not end; what it says when it has got a signal."""
+    """Run endless commands in another program; yield a function that signals it and returns what it says."""
     arguments = backend, str(started), number, lines, {VARIABLE: os.environ[VARIABLE]}
     reader, writer = forks.Pipe(duplex=False)
     with reader, forked(CONDUCTOR.format(arguments=arguments), writer) as process:
@@ -94,7 +94,7 @@ def killed(backend: str, directory: Path, number: int, how: signal.Signals) -> N
 def test_commands_end_when_their_controlling_program_is_killed(
     backend: str, watched: Watched, tmp_path: Path, how: signal.Signals
 ) -> None:
-    """SIGTERM and Ctrl-C end commands in order; after SIGKILL the guard ends them, wherever they are."""
+    """Commands end in order when their program gets SIGTERM or Ctrl-C; after SIGKILL the guard ends them."""
     killed(backend, tmp_path, 10, how)
     assert watched.gone_in_time()
 
@@ -104,13 +104,13 @@ def test_commands_end_when_their_controlling_program_is_killed(
 def test_two_hundred_commands_end_when_their_controlling_program_is_killed(
     backend: str, watched: Watched, tmp_path: Path, how: signal.Signals
 ) -> None:
-    """SIGTERM and Ctrl-C end the program in order, SIGKILL does not."""
+    """None of 200 commands outlives its program, whether that gets SIGTERM, Ctrl-C or SIGKILL."""
     killed(backend, tmp_path, 200, how)
     assert watched.gone_in_time()
 
 
 def test_a_program_killed_while_it_starts_commands_leaves_none(backend: str, watched: Watched, tmp_path: Path) -> None:
-    """The instant may even be between spawning a command and registering it with the guard."""
+    """A program killed while it starts commands leaves none, not even one just spawned and not yet registered."""
     for delay in (0.0, 0.005):
         flag = tmp_path / f"after {delay}"
         with conductor(backend, tmp_path / "all", 1000, f"touch '{flag}'; {TREE}") as end:
@@ -123,7 +123,7 @@ def test_a_program_killed_while_it_starts_commands_leaves_none(backend: str, wat
 def test_a_process_that_left_its_session_ends_with_the_run(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process ignores SIGTERM, and has closed all that it inherited."""
+    """A process that has left its session and closed its streams ends with the run, even if it ignores SIGTERM."""
     monkeypatch.setattr(_guard, "TERMINATE_GRACE", 0.1)
     jobs = [
         CommandJob(f"setsid {line} >&- 2>&- <&- & sleep 0.1", shell=True)
@@ -143,7 +143,7 @@ def test_a_process_that_left_its_session_ends_with_the_run(
 def test_a_process_that_left_its_session_has_time_to_end(
     backend: str, watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process handles SIGTERM, and works for longer than the interval between two scans."""
+    """A process that has left its session may take longer to handle SIGTERM than the guard takes between two scans."""
     monkeypatch.setattr(_guard, "TERMINATE_GRACE", 60.0)
     works = "work() { i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; : > ended; exit; }"
     line = f"setsid sh -c '{works}; trap work TERM; : > began; while :; do sleep 0.01; done' &"
@@ -152,7 +152,7 @@ def test_a_process_that_left_its_session_has_time_to_end(
 
 
 def test_the_sweep_at_the_end_of_a_run_does_not_end_processes_of_other_runs(backend: str, watched: Watched) -> None:
-    """The sweep covers processes with the mark of this run, not with that of an outer program."""
+    """The sweep at the end of a run ends processes with the mark of that run, and no others."""
     other = subprocess.Popen(["sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": "1-0123456789abcdef"})
     run(backend, CommandJob(["true"]))
     assert other.poll() is None
@@ -163,10 +163,10 @@ def test_the_sweep_at_the_end_of_a_run_does_not_end_processes_of_other_runs(back
 def test_one_guard_serves_a_whole_run_and_ends_with_it(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nested schedulers share the guard, which is a child of this program, in its own session and without our streams.
+    """One guard, a child of this program in its own session and without our streams, serves nested schedulers, too.
 
-    It does not have the mark of a run of which this program is a command: that run would end it too early. Its table
-    has only the groups of running commands, because the numbers of others are given to other processes.
+    If this program is a command of another run, the guard does not have the mark of that run, which would end it too
+    early. Its table has only the groups of running commands, since the numbers of others are given to other processes.
     """
     monkeypatch.setenv("TRIOFLOW_RUN", "1-0123456789abcdef")
     seen: list[list[int]] = []
@@ -187,7 +187,7 @@ def test_one_guard_serves_a_whole_run_and_ends_with_it(
 
 
 def guards() -> list[int]:
-    """The guards that are children of this program."""
+    """Return the guards that are children of this program, and check how each was started."""
     found: list[int] = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -204,14 +204,14 @@ def guards() -> list[int]:
 
 
 def the_guard() -> int:
-    """The guard of this program, as soon as it has become one: right after the fork it looks as what has forked it."""
+    """Wait for the guard of this program: right after the fork it still looks like the program."""
     while not (found := guards()):
         time.sleep(0.005)
     return found[0]
 
 
 def test_without_commands_there_is_no_guard(backend: str) -> None:
-    """A run of other jobs starts no process."""
+    """A run without commands starts no guard."""
     from ...bodies import nothing
 
     async def look() -> None:
@@ -227,7 +227,7 @@ def test_without_commands_there_is_no_guard(backend: str) -> None:
 
 @pytest.mark.parametrize("executable", [sys.executable, ""])
 def test_the_guard_is_run_by_the_same_python(backend: str, executable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If Python's own path is unknown, as in a program that embeds it, the PATH decides."""
+    """The guard is run by the same Python as this program, or if its path is unknown, by the one in PATH."""
     monkeypatch.setattr("sys.executable", executable)
     found: list[str] = []
 
@@ -240,7 +240,7 @@ def test_the_guard_is_run_by_the_same_python(backend: str, executable: str, monk
 
 
 def test_a_run_continues_after_its_guard_was_killed(backend: str, watched: Watched) -> None:
-    """The rest of the run is unguarded, and ends cleanly."""
+    """A run whose guard was killed continues unguarded, and ends cleanly."""
 
     def kill(job: CommandJob) -> None:
         os.kill(the_guard(), signal.SIGKILL)
@@ -294,7 +294,7 @@ Scheduler(CommandJob(sys.argv[3], shell=True, on_start=fork)).run(backend=sys.ar
 def test_a_forked_child_of_the_controlling_program_does_not_delay_the_guard(
     backend: str, watched: Watched, tmp_path: Path
 ) -> None:
-    """A child forked by multiprocessing has the pipe too, and may outlive the controller."""
+    """The guard acts when its program is killed, even if a forked child of the program still has the guard's pipe."""
     process = subprocess.Popen([sys.executable, "-c", FORKING_CONDUCTOR, backend, str(tmp_path), STUBBORN])
     until_there(tmp_path / "started")
     end = time.monotonic() + PATIENCE
@@ -313,7 +313,7 @@ def test_a_forked_child_of_the_controlling_program_does_not_delay_the_guard(
 
 
 def test_the_guard_does_its_work_although_another_process_holds_its_pipe_open(backend: str, watched: Watched) -> None:
-    """A child forked by a library has the pipe, too; the sweep must not wait for it."""
+    """The sweep at the end of a run does not wait for a forked child that holds the guard's pipe open."""
     copies: list[int] = []
 
     def copy(job: CommandJob) -> None:
@@ -332,7 +332,7 @@ def test_the_guard_does_its_work_although_another_process_holds_its_pipe_open(ba
 def test_a_marked_process_that_starts_during_the_scan_is_found(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A daemon may not exist yet when its parent is scanned."""
+    """A scan also finds a marked process that starts meanwhile, such as a daemon whose parent was scanned before."""
     real, started = os.listdir, list[subprocess.Popen[bytes]]()
 
     def late(path: str) -> list[str]:
@@ -348,7 +348,7 @@ def test_a_marked_process_that_starts_during_the_scan_is_found(
 
 
 def test_a_process_that_was_reaped_elsewhere_counts_as_exited(table: _guard.ProcessGroupTable) -> None:
-    """A SIGCHLD handler that waits for all children may do so; a scan shows that its group is dead."""
+    """A process that some SIGCHLD handler has reaped counts as exited, and a scan shows that its group is dead."""
     guard: Any = SimpleNamespace(table=table, liveness_scan=_process_scans.LivenessScan())
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as child:
         process = Process(guard, child.pid)
@@ -366,7 +366,7 @@ def test_a_process_that_was_reaped_elsewhere_counts_as_exited(table: _guard.Proc
     [(0, "exit code 0"), (3, "exit code 3"), (-9, "ended by signal SIGKILL"), (-40, "ended by signal 40")],
 )
 def test_describe_exit_names_the_exit_code_or_the_signal(code: int, said: str) -> None:
-    """A real-time signal has no name."""
+    """`describe_exit` names the exit code or the signal, or the number of a real-time signal, which has no name."""
     assert describe_exit(code) == said
 
 
@@ -378,7 +378,7 @@ def table() -> Iterator[_guard.ProcessGroupTable]:
 
 
 def test_the_table_lists_the_groups_that_were_added_and_not_removed(table: _guard.ProcessGroupTable) -> None:
-    """A free entry is used again."""
+    """The table lists the groups that were added and not removed, and uses a free entry again."""
     entries = [table.add_group(number) for number in (2, 22, 33)]
     table.remove_group(entries[1])
     assert _guard_script.read_groups(table.descriptor) == [2, 33]
@@ -387,7 +387,7 @@ def test_the_table_lists_the_groups_that_were_added_and_not_removed(table: _guar
 
 
 def test_a_full_table_stores_no_group_until_one_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command without an entry is found by its mark alone, and may be removed like others."""
+    """A full table stores no group until one is removed; a command without an entry may be removed like others."""
     monkeypatch.setattr(_guard, "_table_size", lambda: 12)
     table = _guard.ProcessGroupTable()
     assert [table.add_group(number) for number in (11, 22, 33)] == [1, 2, 0]
@@ -399,7 +399,7 @@ def test_a_full_table_stores_no_group_until_one_is_removed(monkeypatch: pytest.M
 
 
 def test_the_table_is_in_a_file_if_there_is_no_memfd(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system without `memfd_create` has a table, too."""
+    """On a system without `memfd_create`, the guard's table is in a file."""
     monkeypatch.delattr(_guard.os, "memfd_create")
     table = _guard.ProcessGroupTable()
     table.add_group(5)
@@ -408,7 +408,7 @@ def test_the_table_is_in_a_file_if_there_is_no_memfd(monkeypatch: pytest.MonkeyP
 
 
 def test_a_guard_that_cannot_be_started_leaves_no_descriptor_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever the limit of descriptors is reached, none stays open."""
+    """Wherever the start of a guard meets the limit of descriptors, it leaves none open."""
     before = os.listdir("/proc/self/fd")
     for owner, name in ((os, "memfd_create"), (os, "truncate"), (os, "pipe"), (subprocess, "Popen")):
         with monkeypatch.context() as context:
@@ -424,7 +424,7 @@ def _missing(*args: Any, **options: Any) -> Any:
 
 
 def test_the_guard_script_kills_groups_and_marked_processes(table: _guard.ProcessGroupTable, watched: Watched) -> None:
-    """The guard executes the script when its controlling program dies."""
+    """The script that the guard executes when its program dies kills the listed groups and all marked processes."""
     tree = subprocess.Popen(STUBBORN, shell=True, start_new_session=True, stdout=subprocess.DEVNULL)
     marked = subprocess.Popen(["setsid", "-w", "sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": f"a:{MARK}:b"})
     table.add_group(tree.pid)
@@ -438,7 +438,7 @@ def test_the_guard_script_kills_groups_and_marked_processes(table: _guard.Proces
 def test_the_guard_script_gives_up_on_a_process_that_cannot_be_killed(
     table: _guard.ProcessGroupTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that waits for a dead disk is an example."""
+    """The guard script gives up on a process that cannot be killed, such as one that waits for a dead disk."""
     monkeypatch.setattr(_guard_script, "KILL_TIMEOUT", 0.02)
     monkeypatch.setattr(_guard_script, "find_marked_pids", lambda mark: [2**22 - 5])
     _guard_script.main(table.descriptor, MARK.encode())
@@ -447,7 +447,7 @@ def test_the_guard_script_gives_up_on_a_process_that_cannot_be_killed(
 def test_the_guard_script_kills_a_shell_before_it_starts_its_next_command(
     table: _guard.ProcessGroupTable, tmp_path: Path, watched: Watched
 ) -> None:
-    """A shell whose command is killed first starts the next one: `rsync ...; rm -r ...`."""
+    """The guard kills a shell before its command, after whose death `rsync ...; rm -r ...` would go on."""
     environment = {**os.environ, "TRIOFLOW_RUN": MARK}
     places = [tmp_path / str(number) for number in range(20)]
     shells = [subprocess.Popen(["sh", "-c", TWO_STEPS, place], env=environment) for place in places]
@@ -460,7 +460,7 @@ def test_the_guard_script_kills_a_shell_before_it_starts_its_next_command(
 def test_the_end_of_a_run_kills_a_shell_before_it_starts_its_next_command(
     backend: str, tmp_path: Path, watched: Watched
 ) -> None:
-    """The shells have left the process group of their command."""
+    """The end of a run also kills shells outside their process group before these start their next command."""
     (tmp_path / "two-steps").write_text(TWO_STEPS)
     starts = 'for one in $(seq 20); do setsid sh -c "$(cat two-steps)" $one & done'
     waits = "until test $(ls *.begun | wc -l) = 20; do sleep 0.01; done"
@@ -470,7 +470,7 @@ def test_the_end_of_a_run_kills_a_shell_before_it_starts_its_next_command(
 
 
 def test_a_liveness_scan_finds_a_group_dead_only_by_a_scan_after_its_end(backend: str) -> None:
-    """A scan that began before the end of the group proves nothing."""
+    """Only a scan that began after the end of a process group proves that the group is dead."""
     scan = _process_scans.LivenessScan()
     own = os.getpgid(0)
     now = time.monotonic()
@@ -480,14 +480,14 @@ def test_a_liveness_scan_finds_a_group_dead_only_by_a_scan_after_its_end(backend
 
 
 def test_a_liveness_scan_counts_zombies_as_dead() -> None:
-    """A dead process is still listed until its parent asks for its exit code, as here."""
+    """A liveness scan counts zombies as dead, which are listed until their parent asks for their exit code."""
     with subprocess.Popen(["true"], start_new_session=True) as child:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert _process_scans.LivenessScan().are_all_dead(child.pid, time.monotonic())
 
 
 def test_a_liveness_scan_is_repeated_for_groups_that_end_later() -> None:
-    """The pause before is not much longer than the scan itself."""
+    """A group that ends after one liveness scan is found dead by a later one."""
     scan = _process_scans.LivenessScan()
     began = time.monotonic()
     assert scan.are_all_dead(2**22 - 5, began)
@@ -498,7 +498,7 @@ def test_a_liveness_scan_is_repeated_for_groups_that_end_later() -> None:
 
 
 def test_orphans_of_a_command_that_become_children_of_this_program_are_reaped(backend: str, watched: Watched) -> None:
-    """trioflow may be process 1 of a container; orphans that live are left alone."""
+    """If trioflow is process 1 of a container, it reaps the orphans of its commands."""
     adopt_orphans(True)
     before = children()
     try:
@@ -511,23 +511,21 @@ def test_orphans_of_a_command_that_become_children_of_this_program_are_reaped(ba
 
 
 def test_zombies_in_the_group_of_a_command_are_not_waited_for(backend: str, watched: Watched) -> None:
-    """In many containers process 1 reaps late or never: dead processes count as gone."""
+    """A job does not wait for zombies in its group, since in many containers process 1 reaps late or never."""
     job = CommandJob("sleep 1000 & exit 0", shell=True, stdout=PIPE, terminate_grace=1000, leftovers="end")
     run(backend, job)
     assert watched.alive() == []
 
 
 def test_the_guard_works_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without `/proc`, only the groups are known."""
+    """Without `/proc`, the guard finds no processes by their mark, and knows only those of its groups."""
     real: Any = os.path.isdir
     monkeypatch.setattr(os.path, "isdir", lambda path: path != "/proc/self" and real(path))
     assert _guard_script.find_marked_pids(b"") == []
 
 
 def test_commands_run_with_a_small_limit_of_file_sizes() -> None:
-    """The guard's table counts as a file: it uses the room that is allowed, and when it is full,
-    commands are found by their marks alone.
-    """
+    """Commands run even if the limit of file sizes leaves little room for the guard's table, which is a file."""
     code = "from trioflow import CommandJob, Scheduler; print(Scheduler([CommandJob(['true']) for _ in 'abc']).run())"
     limited = ["sh", "-c", 'ulimit -f 1 && exec "$0" -c "$1"', sys.executable, code]
     assert subprocess.run(limited, capture_output=True, text=True, check=True).stdout == "True\n"

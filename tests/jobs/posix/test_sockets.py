@@ -47,7 +47,7 @@ def meanwhile(backend: str, send: Callable[[], Coroutine[Any, Any, None]], recei
 
 
 def test_send_all_waits_until_the_socket_has_room(backend: str, pair: tuple[socket.socket, socket.socket]) -> None:
-    """The event loop runs on meanwhile, and all bytes arrive."""
+    """`send_all` waits until the socket has room, while the event loop runs on, and all bytes arrive."""
     here, there = pair
     parts: list[bytes] = []
 
@@ -63,7 +63,7 @@ def test_send_all_waits_until_the_socket_has_room(backend: str, pair: tuple[sock
 def test_send_with_descriptors_waits_until_the_socket_has_room(
     backend: str, pair: tuple[socket.socket, socket.socket]
 ) -> None:
-    """Descriptors arrive with their message, after all earlier data."""
+    """`send_with_descriptors` waits until the socket has room, and its message arrives with the descriptors."""
     here, there = pair
     before = 0
     with contextlib.suppress(BlockingIOError):

@@ -1,4 +1,4 @@
-"""Functions for worker processes that a decorator has made jobs of."""
+"""Functions for worker processes, decorated with `@job`."""
 
 from __future__ import annotations
 

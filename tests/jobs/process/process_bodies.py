@@ -29,7 +29,7 @@ def count() -> int:
 
 
 def nap_forever(path: str | None = None) -> None:
-    """Sleep, and have a child that does."""
+    """Sleep, as does a child process."""
     subprocess.Popen(["sleep", "1000"])
     if path is not None:
         Path(path).touch()
@@ -45,7 +45,7 @@ def place(variable: str) -> tuple[str | None, str]:
 
 
 def meet(path: str, number: int) -> tuple[int, int]:
-    """Wait until as many processes are here at once; return the ids of this one and of its parent."""
+    """Wait until this many processes have come; return the ids of this one and of its parent."""
     Path(path, str(os.getpid())).touch()
     while len(os.listdir(path)) < number:
         time.sleep(0.001)
@@ -128,7 +128,7 @@ class Group(ExceptionGroup[Exception]):
 
 
 def exceptions() -> dict[str, Exception]:
-    """Return new ones, by their names."""
+    """Return new exceptions by their names."""
     group = Group("some", [Awkward(1, 2), ExceptionGroup("inner", [Greeting("Ada"), local()])])
     group.number = 5  # type: ignore[attr-defined]
     return {
@@ -172,18 +172,18 @@ def fail_with(name: str) -> None:
 
 
 def priority() -> tuple[int, int]:
-    """Return the process, and its priority."""
+    """Return the id of this process, and its priority."""
     return os.getpid(), os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def take(size: int) -> int:
-    """Allocate the given number of bytes, and return the process."""
+    """Allocate the given number of bytes, and return the id of this process."""
     bytes(size)  # of which no page is written
     return os.getpid()
 
 
 def limit_of_child() -> int:
-    """Return how many KiB a process may have that is started here."""
+    """Return the memory limit in KiB of a process that is started here."""
     return int(subprocess.run(["sh", "-c", "ulimit -v"], capture_output=True, check=True).stdout)
 
 

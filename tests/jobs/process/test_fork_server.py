@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(not _fork_server.can_fork(), reason="worker proc
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Call it with the code of a module, and the server imports that before it forks."""
+    """Return a function that takes the code of a module, which the server will import before it forks."""
     monkeypatch.syspath_prepend(tmp_path)
     before: Any = forkserver._forkserver._preload_modules  # type: ignore[attr-defined]
 
@@ -46,13 +46,13 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def meeting(path: Path, number: int) -> list[ProcessJob[tuple[int, int]]]:
-    """Jobs that end when each has a process of its own."""
+    """Return jobs that end when each has its own process."""
     path.mkdir(exist_ok=True)
     return [ProcessJob(bodies.meet, str(path), number) for _ in range(number)]
 
 
 def test_one_server_forks_all_workers_of_a_run(backend: str, watched: Watched, tmp_path: Path) -> None:
-    """The server ends with the run; the next run has another one."""
+    """One server forks all worker processes of a run, and ends with it; the next run has another server."""
     servers = set[int]()
     for name in ("first", "second"):
         jobs = meeting(tmp_path / name, 3)
@@ -67,7 +67,7 @@ def test_one_server_forks_all_workers_of_a_run(backend: str, watched: Watched, t
 def test_without_a_fork_server_each_worker_is_a_new_interpreter(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where forking is unsafe, this program starts the workers, and they end with the run too."""
+    """Where forking is unsafe, this program itself starts the worker processes, which end with the run."""
     monkeypatch.setattr(_worker_pool, "can_fork", lambda: False)
     job, dies, last = ProcessJob(bodies.whoami), ProcessJob(bodies.die, "exit"), ProcessJob(bodies.add, 1)
     run(backend, job, dies, last, jobs_window=1)
@@ -78,7 +78,7 @@ def test_without_a_fork_server_each_worker_is_a_new_interpreter(
 
 
 def test_a_preload_module_is_imported_once_by_the_server(backend: str, module: Any) -> None:
-    """The server imports the modules of `multiprocessing.set_forkserver_preload`."""
+    """The server, not each worker, imports the modules of `multiprocessing.set_forkserver_preload`."""
     module("import os\nprocess = os.getpid()\nprint('written once')")
     job = ProcessJob(bodies.imported_by)
     run(backend, job)
@@ -89,7 +89,7 @@ def test_a_preload_module_is_imported_once_by_the_server(backend: str, module: A
 def test_output_of_a_preload_module_is_written_once(
     backend: str, module: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Forked workers must not have the output in their buffers, too."""
+    """Output of a preload module is written once: forked workers do not inherit it in their buffers."""
     module("print('hello', end='')")
     run(backend, *meeting(tmp_path / "meeting", 2), ProcessJob(bodies.read_and_print), processes=3)
     assert capfd.readouterr().out.count("hello") == 1
@@ -104,7 +104,7 @@ def test_output_of_a_preload_module_is_written_once(
     ids=["with a thread", "exited"],
 )
 def test_a_server_that_cannot_fork_safely_is_not_used(backend: str, watched: Watched, module: Any, code: str) -> None:
-    """A lock that a thread holds would be held forever in a forked worker."""
+    """A server with a thread is not used: a lock that the thread holds would be held forever in a forked worker."""
     module(code)
     jobs = [ProcessJob(bodies.whoami) for _ in range(2)]
     run(backend, *jobs)
@@ -113,7 +113,7 @@ def test_a_server_that_cannot_fork_safely_is_not_used(backend: str, watched: Wat
 
 
 def test_a_preload_module_that_raises_does_not_end_the_server(backend: str, module: Any) -> None:
-    """Workers are forked from the server nevertheless."""
+    """If a preload module raises, workers are forked from the server nevertheless."""
     module("1 / 0")
     job = ProcessJob(bodies.whoami)
     run(backend, job)
@@ -121,7 +121,7 @@ def test_a_preload_module_that_raises_does_not_end_the_server(backend: str, modu
 
 
 def test_a_fork_that_fails_fails_only_its_job(backend: str, module: Any, watched: Watched, tmp_path: Path) -> None:
-    """The first fork only finds out whether there are threads."""
+    """If the server cannot fork a worker, only the job that needs this worker fails."""
     module(
         "import errno, os\nreal, calls = os.fork, 0\n\ndef fork():\n    global calls\n    calls += 1\n"
         "    if calls == 2:\n        raise OSError(errno.EAGAIN, 'no more')\n    return real()\n\nos.fork = fork\n"
@@ -135,7 +135,7 @@ def test_a_fork_that_fails_fails_only_its_job(backend: str, module: Any, watched
 
 
 def test_the_main_module_is_imported_by_each_worker(tmp_path: Path) -> None:
-    """If the server imported it, its random numbers and connections would be the same in all workers."""
+    """Each worker imports the main module: if the server did, all would have the same random numbers."""
     program = tmp_path / "program.py"
     program.write_text(
         "import os, sys\nfrom tests.jobs.process.process_bodies import meet\n"
@@ -158,7 +158,7 @@ def test_the_main_module_is_imported_by_each_worker(tmp_path: Path) -> None:
 def test_a_worker_has_the_environment_and_directory_of_its_start(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server may have been started with another environment and directory."""
+    """A worker has the environment and directory of this program at its start, not those of the server."""
     found = list[tuple[str | None, str]]()
 
     def move(number: int) -> None:
@@ -182,7 +182,7 @@ def test_a_worker_has_the_environment_and_directory_of_its_start(
 def test_workers_of_jobs_that_time_out_while_the_server_starts_are_not_lost(
     backend: str, watched: Watched, tmp_path: Path
 ) -> None:
-    """The workers serve other jobs, or end with the run."""
+    """Workers whose jobs time out while the server starts serve other jobs, or end with the run."""
     early = [ProcessJob(bodies.add, 1, timeout=0.001) for _ in range(3)]
     late = meeting(tmp_path / "meeting", 2)
     for job in late:
@@ -197,7 +197,7 @@ def test_workers_of_jobs_that_time_out_while_the_server_starts_are_not_lost(
 def test_workers_of_a_killed_server_continue_with_unknown_exit_codes(
     backend: str, watched: Watched, tmp_path: Path
 ) -> None:
-    """Further workers are new interpreters."""
+    """Workers of a killed server continue, with unknown exit codes, and further workers are new interpreters."""
 
     async def kill_server() -> None:
         descriptor = os.pidfd_open(first.result()[1])
@@ -218,7 +218,7 @@ def test_workers_of_a_killed_server_continue_with_unknown_exit_codes(
 
 
 def test_runs_in_two_threads_have_a_server_each(backend: str, tmp_path: Path, watched: Watched) -> None:
-    """Each server is the parent of its own workers, and no process is left."""
+    """Runs in two threads have a server each, and leave no process."""
     jobs = meeting(tmp_path / "meeting", 2)
     threads = [threading.Thread(target=lambda job: Scheduler(job).run(backend=backend), args=(job,)) for job in jobs]
     for thread in threads:
@@ -230,7 +230,7 @@ def test_runs_in_two_threads_have_a_server_each(backend: str, tmp_path: Path, wa
 
 
 def test_ctrl_c_prints_no_tracebacks_of_server_and_workers(backend: str, tmp_path: Path, watched: Watched) -> None:
-    """Only the controlling program handles the signal."""
+    """Server and workers print no tracebacks on Ctrl-C, which only the controlling program handles."""
     code = (
         "from tests.jobs.process.process_bodies import nap_forever\n"
         "from trioflow import ProcessJob, Scheduler\nimport sys\n"
@@ -252,7 +252,7 @@ def test_ctrl_c_prints_no_tracebacks_of_server_and_workers(backend: str, tmp_pat
 
 
 def test_exit_codes_of_workers_are_known_if_the_program_ignores_sigchld(backend: str, tmp_path: Path) -> None:
-    """The server, which is their parent, does not ignore the signal."""
+    """Exit codes of workers are known even if this program ignores SIGCHLD, since their parent is the server."""
     code = (
         "import signal, sys\nfrom tests.jobs.process.process_bodies import die\n"
         "from trioflow import ProcessJob, Scheduler\njob = ProcessJob(die, 'exit')\n"
@@ -264,7 +264,7 @@ def test_exit_codes_of_workers_are_known_if_the_program_ignores_sigchld(backend:
 
 
 def test_server_and_worker_end_silently_if_the_program_reads_no_answers(tmp_path: Path) -> None:
-    """The connection is reset, for example after three Ctrl-C."""
+    """Server and worker end silently if their connection is reset, for example after three Ctrl-C."""
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs, (tmp_path / "errors").open("wb") as errors:
         server = subprocess.Popen([sys.executable, "-P", _worker_main.__file__, "server"], stdin=theirs, stderr=errors)
@@ -288,5 +288,5 @@ def test_server_and_worker_end_silently_if_the_program_reads_no_answers(tmp_path
 
 
 def test_the_module_that_the_server_imports_exists() -> None:
-    """The server ignores errors of imports, so a wrong name would only make each worker slower."""
+    """The module that the server imports exists: a wrong name would go unnoticed, and make each worker slower."""
     assert importlib.util.find_spec(_fork_server.PROCESS_JOB_MODULE) is not None

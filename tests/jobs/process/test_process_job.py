@@ -26,7 +26,7 @@ from . import process_bodies as bodies
 
 
 def test_a_function_is_called_in_another_process(backend: str) -> None:
-    """The process is not this one, and the label is the call."""
+    """A ProcessJob calls its function in another process, and its default label is the call."""
     job = ProcessJob(bodies.whoami)
     run(backend, job)
     pid, _ = job.result()
@@ -34,8 +34,8 @@ def test_a_function_is_called_in_another_process(backend: str) -> None:
     assert job.label == "whoami()"
 
 
-def test_arguments_and_jobs_among_them_are_sent(backend: str) -> None:
-    """Results of other jobs are filled in before the call is pickled."""
+def test_jobs_among_the_arguments_are_replaced_by_their_results(backend: str) -> None:
+    """Jobs among the arguments of a ProcessJob are replaced by their results before the call is pickled."""
     first = ProcessJob(bodies.add, 1, 2)
     second = ProcessJob(bodies.add, first, kwargs={"b": 10, "c": first})
     run(backend, second)
@@ -43,7 +43,7 @@ def test_arguments_and_jobs_among_them_are_sent(backend: str) -> None:
 
 
 def test_large_arguments_and_results_are_sent(backend: str) -> None:
-    """The data are larger than the buffer of a socket."""
+    """Arguments and results may be larger than the buffer of the socket of a worker."""
     data = bytes(range(256)) * 20_000
     job = ProcessJob(bodies.large, data)
     run(backend, job)
@@ -51,7 +51,7 @@ def test_large_arguments_and_results_are_sent(backend: str) -> None:
 
 
 def test_a_worker_process_is_reused_and_ends_with_the_run(backend: str, watched: Watched) -> None:
-    """A module keeps its state from job to job, but not from run to run."""
+    """A worker process is reused, so a module keeps its state from job to job, but not from run to run."""
     jobs = [ProcessJob(bodies.count) for _ in range(3)]
     scheduler = run(backend, *jobs, jobs_window=1)
     assert [job.result() for job in jobs] == [1, 2, 3]
@@ -61,7 +61,7 @@ def test_a_worker_process_is_reused_and_ends_with_the_run(backend: str, watched:
 
 
 def test_no_process_outlives_a_run_inside_a_longer_program(backend: str, watched: Watched) -> None:
-    """When `co_run` returns, all workers are gone."""
+    """When `co_run` returns, all worker processes of the run are gone."""
 
     async def main() -> None:
         assert await Scheduler(*(ProcessJob(bodies.add, 1) for _ in range(3))).co_run()
@@ -72,7 +72,7 @@ def test_no_process_outlives_a_run_inside_a_longer_program(backend: str, watched
 
 @pytest.mark.parametrize("how", ["timeout", "cancel", "critical"])
 def test_a_worker_process_is_killed_with_its_children(backend: str, watched: Watched, tmp_path: Path, how: str) -> None:
-    """A timeout, a cancellation or the end of the run kills the process; another one takes its place."""
+    """A timeout, a cancellation or the end of the run kills a worker process with its children."""
     flag = tmp_path / "started"
     job = ProcessJob(bodies.nap_forever, str(flag), timeout=0.3 if how == "timeout" else None)
     after = ProcessJob(bodies.add, 1, required=job)
@@ -99,7 +99,7 @@ def test_a_worker_process_is_killed_with_its_children(backend: str, watched: Wat
 
 
 def test_an_exception_in_a_worker_has_its_traceback_in_a_note(backend: str) -> None:
-    """Type and text are those of the exception that the function has raised."""
+    """An exception in a worker fails the job with its own type and text, and has its traceback in a note."""
     job = ProcessJob(bodies.fail, "no luck")
     run(backend, job)
     with pytest.raises(LookupError, match="no luck"):
@@ -130,7 +130,7 @@ def raised_there(backend: str) -> dict[str, Any]:
     ],
 )
 def test_an_exception_in_a_worker_arrives_unchanged(raised_there: dict[str, Any], name: str) -> None:
-    """Type, text, arguments and attributes are equal, whatever its `__init__` takes and does."""
+    """Type, text, arguments and attributes of an exception arrive unchanged, whatever its `__init__` does."""
     error, expected = raised_there[name], bodies.exceptions()[name]
     assert type(error) is type(expected)
     assert (str(error), error.args) == (str(expected), expected.args)
@@ -141,7 +141,7 @@ def test_an_exception_in_a_worker_arrives_unchanged(raised_there: dict[str, Any]
 
 
 def test_an_attribute_of_an_exception_that_cannot_be_pickled_is_left_out(raised_there: dict[str, Any]) -> None:
-    """The type and the rest arrive, and a note says what is missing."""
+    """If an attribute of an exception cannot be pickled, the rest arrives, and a note says what is missing."""
     error = raised_there["Awkward"]
     assert isinstance(error, bodies.Awkward)
     assert (str(error), error.sum, hasattr(error, "lock")) == ("1 and 2", 3, False)
@@ -149,7 +149,7 @@ def test_an_attribute_of_an_exception_that_cannot_be_pickled_is_left_out(raised_
 
 
 def test_an_exception_group_in_a_worker_arrives_as_a_group(raised_there: dict[str, Any]) -> None:
-    """The group keeps its own type, and its members keep theirs, as far as these can be sent."""
+    """An exception group keeps its type, and its members keep theirs, as far as they can be sent."""
     error = raised_there["Group"]
     assert isinstance(error, bodies.Group)
     assert (error.message, error.number) == ("some", 5)  # type: ignore[attr-defined]
@@ -161,7 +161,7 @@ def test_an_exception_group_in_a_worker_arrives_as_a_group(raised_there: dict[st
 
 
 def test_an_exception_of_an_unknown_type_keeps_its_name_and_text(raised_there: dict[str, Any]) -> None:
-    """The job fails with the name and the text of what was raised."""
+    """An exception whose type cannot be sent becomes a RuntimeError with its name and text."""
     error = raised_there["local"]
     assert type(error) is RuntimeError
     assert str(error) == "local.<locals>.Local: of here"
@@ -177,13 +177,13 @@ def test_an_exception_of_an_unknown_type_keeps_its_name_and_text(raised_there: d
 def test_an_exception_without_a_valid_text_does_not_end_the_worker(
     raised_there: dict[str, Any], name: str, kind: type[Exception], text: str
 ) -> None:
-    """If `__str__` or `__repr__` raises, another text says so."""
+    """If `__str__` or `__repr__` of an exception raises, the job fails with another text that says so."""
     error = raised_there[name]
     assert (type(error), str(error)) == (kind, text)
 
 
 def test_nice_lowers_the_priority_of_the_process(backend: str) -> None:
-    """Only its own jobs are affected: jobs of the same priority share processes."""
+    """`nice=` lowers the priority of its own job alone: only jobs with the same `nice=` share processes."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
     jobs = [ProcessJob(bodies.priority, nice=nice) for nice in (None, 3, None, 3, 5)]
     run(backend, *jobs, jobs_window=1)
@@ -195,14 +195,14 @@ def test_nice_lowers_the_priority_of_the_process(backend: str) -> None:
 
 
 def test_memory_limit_applies_to_the_call_and_its_child_processes(backend: str) -> None:
-    """A call that needs more fails with MemoryError; the next job of the same process is not limited."""
+    """A call beyond its `memory_limit=` fails with MemoryError; the next job of its process is not limited."""
     limit = 1 << 29
     jobs = [ProcessJob(bodies.take, 1 << 30, memory_limit=limit), ProcessJob(bodies.limit_of_child, memory_limit=limit)]
     free = [ProcessJob(bodies.take, 1 << 30), ProcessJob(bodies.take, 1000, memory_limit=limit)]
     run(backend, *jobs, *free, jobs_window=1)
     assert isinstance(jobs[0].raised_exception(), MemoryError)
     assert "in a worker process" in notes(jobs[0].raised_exception())
-    assert f"had memory_limit={limit}: give it more" in notes(jobs[0].raised_exception())
+    assert f"had memory_limit={limit}: raise the limit" in notes(jobs[0].raised_exception())
     assert jobs[1].result() == limit // 1024
     assert free[0].result() == free[1].result()
 
@@ -222,13 +222,13 @@ def test_memory_limit_applies_to_the_call_and_its_child_processes(backend: str) 
     ],
 )
 def test_an_invalid_nice_or_memory_limit_raises(option: Any, error: type[Exception], what: str) -> None:
-    """The error comes when the job is created, as for a command."""
+    """An invalid `nice=` or `memory_limit=` raises when the ProcessJob is created."""
     with pytest.raises(error, match=re.escape(what)):
         ProcessJob(bodies.add, 1, label="p", **option)
 
 
 def test_a_priority_that_is_for_root_only_fails_its_job(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says that the priority is for root only, and the process is ended."""
+    """If a negative `nice=` is not permitted, the job fails with an error that says that it requires root."""
 
     def refuse(*_: int) -> None:
         raise PermissionError
@@ -236,7 +236,7 @@ def test_a_priority_that_is_for_root_only_fails_its_job(backend: str, monkeypatc
     monkeypatch.setattr(os, "setpriority", refuse)
     job = ProcessJob(bodies.add, 1, nice=-5)
     run(backend, job)
-    with pytest.raises(PermissionError, match="nice=-5 is for root only"):
+    with pytest.raises(PermissionError, match="nice=-5 requires root"):
         job.result()
 
 
@@ -252,7 +252,7 @@ for job in jobs: print(job.raised_exception() or job.result())
 
 @pytest.mark.parametrize(("backend", "way"), [("trio", "-c"), ("asyncio", "pipe")])
 def test_a_function_of_a_notebook_or_prompt_fails_with_advice(backend: str, way: str) -> None:
-    """No worker can import such a function; functions of modules work as ever."""
+    """No worker can import a function of a notebook or prompt, so its job fails with advice."""
     code = PROMPT.replace("BACKEND", repr(backend))
     given: dict[str, Any] = {"input": code} if way == "pipe" else {"stdin": subprocess.DEVNULL}
     command = [sys.executable, "-"] if way == "pipe" else [sys.executable, "-c", code]
@@ -261,15 +261,15 @@ def test_a_function_of_a_notebook_or_prompt_fails_with_advice(backend: str, way:
     ).stdout.splitlines()
     assert "its function double cannot be sent to a process" in function
     assert "a notebook" in function
-    assert "put it into a module" in function
-    assert "processes=get_reusable_executor() of loky" in function
+    assert "move it to a module" in function
+    assert "processes=loky.get_reusable_executor()" in function
     assert len(function) < 200  # the line of the log is not cut before the cures
     assert "argument 1, a Thing, cannot be sent to a process" in argument
     assert result == "3"
 
 
 def test_an_exit_or_interruption_in_a_worker_fails_only_its_job(backend: str) -> None:
-    """SystemExit and KeyboardInterrupt end neither the run nor the program."""
+    """SystemExit or KeyboardInterrupt in a worker fails its job, and ends neither the run nor the program."""
     jobs = {error: ProcessJob(bodies.interrupt, error) for error in ("SystemExit(3)", "KeyboardInterrupt()")}
     after = ProcessJob(bodies.add, 1)
     run(backend, *jobs.values(), after, jobs_window=1)
@@ -282,7 +282,7 @@ def test_an_exit_or_interruption_in_a_worker_fails_only_its_job(backend: str) ->
 
 
 def test_a_worker_process_that_dies_fails_only_its_job(backend: str, watched: Watched) -> None:
-    """The process may have forked another one, which holds its socket open."""
+    """If a worker process dies, only its job fails, even if a child of the process holds its socket open."""
     ways = {"exit": "exit code 5", "crash": "ended by signal SIGSEGV", "fork": "exit code 5"}
     jobs = {how: ProcessJob(bodies.die, how) for how in ways}
     after = ProcessJob(bodies.add, 1)
@@ -295,7 +295,7 @@ def test_a_worker_process_that_dies_fails_only_its_job(backend: str, watched: Wa
 
 
 def test_an_idle_worker_process_that_has_died_is_replaced(backend: str, watched: Watched) -> None:
-    """The next job gets a new process, and does not fail."""
+    """If an idle worker process has died, the next job gets a new one, and does not fail."""
     first = ProcessJob(bodies.whoami)
 
     async def kill() -> None:
@@ -314,7 +314,7 @@ def test_an_idle_worker_process_that_has_died_is_replaced(backend: str, watched:
 def test_workers_end_when_their_controlling_program_is_killed(
     backend: str, watched: Watched, tmp_path: Path, when: str
 ) -> None:
-    """The server that forked the workers ends, too."""
+    """When their program is killed, busy and idle workers end, and so does the server that forked them."""
     code = (
         "import anyio, sys\nfrom tests.jobs.process.process_bodies import add, nap_forever, touch\n"
         "from trioflow import Job, ProcessJob, Scheduler\n"
@@ -343,7 +343,7 @@ def test_workers_end_when_their_controlling_program_is_killed(
 def test_a_call_that_cannot_be_pickled_fails_its_job(
     backend: str, arguments: Any, keywords: Any, message: str, watched: Watched
 ) -> None:
-    """The error names the function or the argument."""
+    """If a function or argument cannot be pickled, the job fails, and the error names it."""
     job = ProcessJob(*arguments, kwargs=keywords)
     run(backend, job)
     with pytest.raises(TypeError, match=message):
@@ -351,7 +351,7 @@ def test_a_call_that_cannot_be_pickled_fails_its_job(
 
 
 def test_a_local_function_fails_its_job(backend: str) -> None:
-    """No worker can import the function; the error has its full name."""
+    """No worker can import a local function, so its job fails, and the error has its full name."""
 
     def inside() -> None:
         """Not to be found by its name."""
@@ -363,7 +363,7 @@ def test_a_local_function_fails_its_job(backend: str) -> None:
 
 
 def test_a_result_that_cannot_be_pickled_fails_its_job(backend: str) -> None:
-    """The error says which function returned what."""
+    """If a result cannot be pickled, the error says which function returned what."""
     job = ProcessJob(bodies.returns_nonsense)
     run(backend, job)
     with pytest.raises(TypeError, match="returns_nonsense returned a function, which cannot be pickled"):
@@ -371,7 +371,7 @@ def test_a_result_that_cannot_be_pickled_fails_its_job(backend: str) -> None:
 
 
 def test_an_argument_that_cannot_be_unpickled_in_the_worker_fails_its_job(backend: str) -> None:
-    """The exception of the argument is raised, with a note on what happened."""
+    """If an argument cannot be loaded in the worker, the job fails with that exception, and a note explains it."""
     job = ProcessJob(bodies.add, bodies.Fragile())
     run(backend, job)
     with pytest.raises(OSError, match="not here"):
@@ -382,7 +382,7 @@ def test_an_argument_that_cannot_be_unpickled_in_the_worker_fails_its_job(backen
 def test_a_worker_has_no_input_and_prints_where_this_program_does(
     backend: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Printed text does not get into the answer."""
+    """A worker has no input, and prints to this program's output, so that no text gets into its answer."""
     job = ProcessJob(bodies.read_and_print)
     run(backend, job)
     assert job.result() == ""
@@ -391,7 +391,7 @@ def test_a_worker_has_no_input_and_prints_where_this_program_does(
 
 @pytest.mark.parametrize("backend", ["asyncio"])  # the backend makes no difference
 def test_functions_of_the_main_module_are_found(backend: str, tmp_path: Path) -> None:
-    """The main module is imported under another name, so that code below `if __name__` does not run again."""
+    """Workers import the main module under another name, so that code below `if __name__` does not run again."""
     program = tmp_path / "program.py"
     program.write_text(
         "import sys\nfrom trioflow import ProcessJob, Scheduler\n\ndef twice(x):\n    return 2 * x\n\n"
@@ -404,7 +404,7 @@ def test_functions_of_the_main_module_are_found(backend: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("backend", ["asyncio"])  # the backend makes no difference
 def test_functions_of_modules_work_if_the_main_module_came_through_a_pipe(backend: str) -> None:
-    """Only functions of such a main module cannot be imported by a worker."""
+    """If the main module came through a pipe, workers cannot import its functions, but those of other modules."""
     program = (
         "import sys\nfrom trioflow import ProcessJob, Scheduler\njob = ProcessJob(abs, -21)\n"
         "Scheduler(job).run(backend=sys.argv[1], check=True)\nprint(job.result())\n"
@@ -415,7 +415,7 @@ def test_functions_of_modules_work_if_the_main_module_came_through_a_pipe(backen
 
 @pytest.mark.parametrize("backend", ["asyncio"])  # the backend makes no difference
 def test_a_main_module_that_starts_a_run_on_import_fails_with_advice(backend: str, tmp_path: Path) -> None:
-    """A worker imports the main module, and would start the run again; it ends instead."""
+    """A worker ends with advice, rather than start the run again, if importing the main module starts a run."""
     program = tmp_path / "program.py"
     program.write_text(
         "import sys\nfrom trioflow import ProcessJob, Scheduler\n\njob = ProcessJob(abs, -21)\n"
@@ -423,17 +423,17 @@ def test_a_main_module_that_starts_a_run_on_import_fails_with_advice(backend: st
     )
     found = subprocess.run([sys.executable, program, backend], capture_output=True, text=True, check=False)
     assert found.stdout == "'abs(-21)': its process has died: exit code 1\n"
-    assert 'put what is to happen once below `if __name__ == "__main__":`' in found.stderr
+    assert 'put code that must run only once under `if __name__ == "__main__":`' in found.stderr
 
 
 def test_a_process_job_awaited_outside_a_run_raises() -> None:
-    """The error says to put the job into a Scheduler."""
-    with pytest.raises(RuntimeError, match="put it into a Scheduler"):
+    """Awaiting a ProcessJob outside a run raises an error that says to put the job into a Scheduler."""
+    with pytest.raises(RuntimeError, match="put it in a Scheduler"):
         ProcessJob(bodies.add, 1).co_run().send(None)
 
 
 def test_a_function_reports_its_progress(backend: str) -> None:
-    """Reports reach the job at a limited rate; a further call begins without progress."""
+    """Progress reported by a function in a worker reaches its job, and the next job begins without progress."""
     job, often = ProcessJob(bodies.report, [0.2, 0.6], 0.02), ProcessJob(bodies.report_often, 10_000)
     silent = ProcessJob(bodies.add, 1)
     run(backend, job, often, silent, jobs_window=1)
@@ -445,7 +445,7 @@ def test_a_function_reports_its_progress(backend: str) -> None:
 def test_reports_of_progress_prevent_the_idle_timeout(
     backend: str, watched: Watched, tmp_path: Path, unit: float
 ) -> None:
-    """A silent process is killed. The first jobs warm up the processes, which takes long."""
+    """Reports of progress postpone the idle timeout of a ProcessJob, and a silent process is killed."""
     place = tmp_path / str(unit)
     place.mkdir()
     first = [ProcessJob(bodies.meet, str(place), 2) for _ in range(2)]
@@ -460,7 +460,7 @@ def test_reports_of_progress_prevent_the_idle_timeout(
 
 
 def test_an_invalid_fraction_of_progress_fails_its_job(backend: str) -> None:
-    """The check is the same as outside a worker process."""
+    """An invalid fraction of progress raises the same errors in a worker process as outside."""
     values: list[Any] = [1.5, "half"]
     jobs = [ProcessJob(bodies.report, [value], 0) for value in values]
     run(backend, *jobs, jobs_window=1)
@@ -468,14 +468,14 @@ def test_an_invalid_fraction_of_progress_fails_its_job(backend: str) -> None:
 
 
 def test_an_unsupported_method_of_current_job_in_a_worker_raises(backend: str) -> None:
-    """The error says what to do instead."""
+    """A method of `current_job()` that does not work in a worker process raises an error that says so."""
     job = ProcessJob(bodies.use)
     run(backend, job)
     assert str(job.raised_exception()).startswith("current_job().used: in the process of a ProcessJob, cur")
 
 
 def test_a_run_has_at_most_as_many_worker_processes_as_given(backend: str) -> None:
-    """Nested schedulers, with needs or without, share them with the outermost one."""
+    """With `processes=2`, a run has at most two worker processes, which nested schedulers share."""
     jobs = [ProcessJob(bodies.whoami) for _ in range(9)]
     keeper, nested = Scheduler(*jobs[3:6], needs={"cpu": 1}), Scheduler(*jobs[6:])
     assert Scheduler(*jobs[:3], keeper, nested, pool=Pool(cpu=1), processes=2).run(backend=backend)
@@ -483,7 +483,7 @@ def test_a_run_has_at_most_as_many_worker_processes_as_given(backend: str) -> No
 
 
 def test_a_run_has_at_most_as_many_worker_processes_as_cpus(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The number of CPUs is the default."""
+    """By default, a run has at most as many worker processes as there are CPUs."""
     monkeypatch.setitem(_job_options.RUN_RESOURCES, _processes_option.WORKER_PROCESSES_RESOURCE, lambda: 1)
     jobs = [ProcessJob(bodies.whoami) for _ in range(4)]
     run(backend, *jobs)
@@ -491,13 +491,13 @@ def test_a_run_has_at_most_as_many_worker_processes_as_cpus(backend: str, monkey
 
 
 def test_a_nested_scheduler_may_have_its_own_number_of_worker_processes(backend: str, tmp_path: Path) -> None:
-    """Jobs of the nested scheduler start although the one worker process of the outer scheduler is in use."""
+    """With its own `processes=`, a nested scheduler starts jobs even if all workers of the outer one are in use."""
     meeting = [ProcessJob(bodies.meet, str(tmp_path), 3) for _ in range(3)]
     assert Scheduler(meeting[0], Scheduler(*meeting[1:], processes=2), processes=1).run(backend=backend, timeout=60)
 
 
 def test_a_job_that_waits_for_a_worker_process_is_scheduled(backend: str) -> None:
-    """The waiting job has no slot and no token, its time has not begun, and `explain` names what it waits for."""
+    """A job that waits for a worker process has no slot, its time has not begun, and `explain` says why it waits."""
     seen: list[Any] = []
 
     async def look() -> None:
@@ -513,14 +513,14 @@ def test_a_job_that_waits_for_a_worker_process_is_scheduled(backend: str) -> Non
 
 
 def test_a_worker_process_is_not_among_the_needs_that_users_see(backend: str) -> None:
-    """Users never see the implied need: before, during or after a run."""
+    """The worker process that each ProcessJob needs does not appear in `needs`."""
     job = ProcessJob(bodies.whoami, needs={"cpu": 1})
     assert Scheduler(job, pool=Pool(cpu=1)).run(backend=backend)
     assert job.needs == {"cpu": 1}
 
 
 def test_an_executor_has_no_limit_of_worker_processes(backend: str) -> None:
-    """The executor's own number of workers counts."""
+    """An executor makes as many calls at once as it has workers, whatever `processes=` of the outer scheduler is."""
     meeting = threading.Barrier(3)
     jobs = [ProcessJob(meeting.wait, 60) for _ in range(3)]
     with ThreadPoolExecutor(3) as executor:
@@ -528,12 +528,12 @@ def test_an_executor_has_no_limit_of_worker_processes(backend: str) -> None:
 
 
 def test_zero_worker_processes_raise() -> None:
-    """With 0, no ProcessJob could start."""
+    """`processes=0` raises an error, since no ProcessJob could start."""
     with pytest.raises(ValueError, match="processes of 's' is 0: give 1 or more worker processes"):
         Scheduler(label="s", processes=0)
 
 
 def test_a_pool_with_the_resource_worker_processes_raises() -> None:
-    """The run itself has this resource."""
-    with pytest.raises(ValueError, match="the run itself has the resource 'worker processes'"):
+    """A Pool with a resource named "worker processes" raises an error, since each run has one of its own."""
+    with pytest.raises(ValueError, match="'worker processes' is the name of a built-in resource"):
         Pool(**{_processes_option.WORKER_PROCESSES_RESOURCE: 3})

@@ -45,7 +45,7 @@ def counting() -> Iterator[Counting]:
 
 
 def test_an_executor_takes_the_calls_of_process_jobs(backend: str, pool: ProcessPoolExecutor) -> None:
-    """Data flow between all kinds of jobs, and the executor serves its owner afterwards."""
+    """An executor as `processes=` makes the calls of ProcessJobs, and still serves its owner afterwards."""
     there = [ProcessJob(bodies.add, number, 1) for number in range(3)]
     here = Job(take, there)
     total = ProcessJob(sum, there, kwargs={"start": 10})
@@ -61,7 +61,7 @@ def test_an_executor_takes_the_calls_of_process_jobs(backend: str, pool: Process
 
 
 def test_nested_schedulers_use_the_processes_option_of_the_nearest_scheduler(backend: str, counting: Counting) -> None:
-    """ "local" means the worker processes of this machine."""
+    """The nearest `processes=` applies to a ProcessJob; "local" means the worker processes of this machine."""
     other = Counting(1)
     inherits, here, own = ProcessJob(os.getpid), ProcessJob(os.getpid), ProcessJob(os.getpid)
     nested = Scheduler(Scheduler(inherits))
@@ -73,7 +73,7 @@ def test_nested_schedulers_use_the_processes_option_of_the_nearest_scheduler(bac
 
 
 def test_a_job_added_during_the_run_uses_the_executor(backend: str, counting: Counting) -> None:
-    """The executor is an option of the scheduler, and does not depend on the graph at the start."""
+    """A ProcessJob that is added during the run uses the executor of its scheduler, too."""
 
     async def main() -> None:
         async with Scheduler(processes=counting) as scheduler:
@@ -88,9 +88,7 @@ def test_a_job_added_during_the_run_uses_the_executor(backend: str, counting: Co
 def test_retry_failures_and_timeouts_apply_to_calls_in_an_executor(
     backend: str, counting: Counting, tmp_path: Path
 ) -> None:
-    """The function's exceptions are the job's own, `retry` repeats the call, and a late call keeps its
-    slot until it ends.
-    """
+    """In an executor, exceptions are those of the function, `retry` works, and a late call keeps its slot."""
     failing = ProcessJob(bodies.fail, retry=2)
     late = ProcessJob(bodies.wait_for_go, str(tmp_path), timeout=0.1)
     after = ProcessJob(bodies.add, 5, required=late)
@@ -104,25 +102,23 @@ def test_retry_failures_and_timeouts_apply_to_calls_in_an_executor(
 
 @pytest.mark.parametrize("in_pool", [False, True])
 def test_a_decorated_function_is_found_by_its_name(backend: str, pool: ProcessPoolExecutor, in_pool: bool) -> None:
-    """The name leads to the object made by `@job`; a method cannot be found this way."""
+    """A worker finds a function decorated by `@job` by its name; a method cannot be found this way."""
     fine, method = decorated_bodies.decorated(5), decorated_bodies.Holder().method()
     Scheduler(fine, method, processes=pool if in_pool else None).run(backend=backend)
     pid, number = fine.result()
     assert (number, fine.label) == (5, "decorated")
     assert pid != os.getpid()
-    assert "Holder.method is a method that @job has decorated" in str(method.raised_exception())
+    assert "Holder.method is a method decorated with @job" in str(method.raised_exception())
 
 
 def test_a_broken_process_pool_is_replaced(backend: str) -> None:
-    """Calls in the broken pool fail with advice, and `retry=1` runs them in a new pool; executors of users are not
-    replaced.
-    """
+    """A call in a broken process pool fails with the advice to retry, and later calls run in a new pool."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         dying, after = ProcessJob(bodies.die), ProcessJob(bodies.add, 2)
         after.requires(dying)
         Scheduler(dying, after, processes=pool).run(backend=backend)
         assert isinstance(dying.raised_exception(), BrokenExecutor)
-        assert "retry=1 runs the job in another one" in str(dying.raised_exception().__notes__)  # type: ignore[union-attr]
+        assert "with retry=1, the job runs in a new one" in str(dying.raised_exception().__notes__)  # type: ignore[union-attr]
         assert after.result() == 2
 
 
@@ -130,7 +126,7 @@ def test_a_broken_process_pool_is_replaced(backend: str) -> None:
     ("option", "shown"), [({"memory_limit": 2**30}, "memory_limit=1073741824"), ({"nice": 5}, "nice=5")]
 )
 def test_memory_limit_and_nice_with_an_executor_raise(option: Any, shown: str, counting: Counting) -> None:
-    """The error comes before anything starts, in nested schedulers, too, or when such a job is added."""
+    """`memory_limit=` or `nice=` with an executor raises before any job starts, or when such a job is added."""
     before, job = ThreadJob(int), ProcessJob(int, label="limited", **option)
     scheduler = Scheduler(before, Scheduler(job), processes=counting)
     advice = re.escape(f"'limited' has {shown}") + r".*processes= is <.*Counting.*Scheduler\(processes='local'\)"
@@ -150,13 +146,13 @@ def test_memory_limit_and_nice_with_an_executor_raise(option: Any, shown: str, c
 
 @pytest.mark.parametrize("given", [3.0, True, "cluster", ThreadPoolExecutor, lambda: None])
 def test_an_invalid_processes_option_raises(given: Any) -> None:
-    """The error lists the accepted values."""
+    """An invalid `processes=` raises an error that lists the accepted values."""
     with pytest.raises(TypeError, match=r"processes of 'flow' is .*give an executor .*Cluster, a number .*, or None"):
         Scheduler(label="flow", processes=given)
 
 
 def test_a_dask_client_as_processes_option_raises() -> None:
-    """The error says to write `Cluster(client)`."""
+    """A dask Client as `processes=` raises an error that says to write `Cluster(client)`."""
 
     class Client:
         def get_executor(self) -> Executor:
@@ -167,7 +163,7 @@ def test_a_dask_client_as_processes_option_raises() -> None:
 
 
 def test_a_call_that_cannot_be_pickled_fails_in_an_executor(backend: str, pool: ProcessPoolExecutor) -> None:
-    """The error is the same as with worker processes of this machine."""
+    """A call that cannot be pickled fails in an executor with the same error as in a worker process."""
     jobs = [ProcessJob(bodies.add, threading.Lock()), ProcessJob(lambda: 1)]
     Scheduler(jobs, processes=pool).run(backend=backend)
     messages = [str(job.raised_exception()) for job in jobs]

@@ -48,7 +48,7 @@ def locked_home() -> Iterator[None]:
 def test_the_apssh_and_trioflow_programs_of_the_page_do_the_same(
     site: Site, tmp_path: Path, program: str, path: list[Path]
 ) -> None:
-    """They run scripts with includes, allowed exit codes, time stamps, copies, and a local command on a real server."""
+    """The page's program for apssh, alone or over trioflow, and that for trioflow do the same on a real server."""
     (tmp_path / "program.py").write_text(program, encoding="utf-8")
     (tmp_path / "traffic.txt").write_text("sent\nlost\nsent\nlost\n")
     (tmp_path / "functions.sh").write_text('hello() { echo "hello $1"; }\n')
@@ -73,7 +73,7 @@ def test_the_apssh_and_trioflow_programs_of_the_page_do_the_same(
 
 
 def test_the_table_of_the_page_has_a_row_for_each_class_of_apssh() -> None:
-    """The table has no other rows, and the replacements of the classes exist."""
+    """The page's table has a row for each class of apssh and no others, and the replacements that it names exist."""
     table = PAGE.partition("## Class by class")[2].partition("| option or function |")[0]
     rows = [row.split(" | ", 1) for row in re.findall(r"^\| (`.*) \|$", table, re.MULTILINE)]
     shown = {re.findall(r"\w+", row)[0] for row, _ in rows}

@@ -45,8 +45,8 @@ PIPE = subprocess.PIPE
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pauses between attempts to connect."""
-    monkeypatch.setattr(_connections, "MIN_PAUSE", 0.05)
-    monkeypatch.setattr(_connections, "MAX_PAUSE", 0.4)
+    monkeypatch.setattr(_connections, "INITIAL_RETRY_DELAY", 0.05)
+    monkeypatch.setattr(_connections, "MAX_RETRY_DELAY", 0.4)
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +78,7 @@ def peak(server: Server, since: int) -> int:
 def test_many_commands_on_many_nodes_use_one_connection_per_node(
     backend: str, site: Site, server: Server, nodes: int, commands: int, tmp_path: Path
 ) -> None:
-    """Each command runs once, and on its own node."""
+    """Many commands on many nodes use one connection per node, and each runs once, on its own node."""
     site.alias(f"many-{backend}-{nodes}-*", server)
     names = SshNodes(f"many-{backend}-{nodes}-[1-{nodes}]", config=site.config)
     before = server.accepted
@@ -94,7 +94,7 @@ def test_many_commands_on_many_nodes_use_one_connection_per_node(
 
 
 def test_all_jobs_of_a_node_share_one_connection(backend: str, server: Server) -> None:
-    """The jobs may be in any scheduler, and have different but equal objects for the node."""
+    """All jobs of a node share one connection, in any scheduler, and with different but equal node objects."""
     before = server.accepted
     jobs = [SshJob(server.node(), f"echo {number}", stdout=PIPE) for number in range(12)]
     run(backend, *jobs[:6], Scheduler(*jobs[6:9], Scheduler(*jobs[9:])))
@@ -104,7 +104,7 @@ def test_all_jobs_of_a_node_share_one_connection(backend: str, server: Server) -
 
 @pytest.mark.parametrize("end", ["completed", "critical", "timeout", "cancel"])
 def test_the_connection_is_closed_at_any_end_of_the_run(backend: str, server: Server, end: str) -> None:
-    """After a completed, failed, timed-out or cancelled run no session is left on the server."""
+    """After a completed, failed, timed-out or cancelled run, no ssh session is left on the server."""
     job = SshJob(server.node(), "echo")
     after = Job(fail, 0, label="after", required=job, critical=True) if end == "critical" else None
     endless = Job(anyio.sleep, 1000, required=job) if end in ("timeout", "cancel") else None
@@ -148,14 +148,14 @@ class MissesFirstSignal(OpenSsh):
 def test_a_master_that_misses_a_signal_is_signalled_again(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One run in twenty once waited for two seconds at its end, killed the master, and logged a failure to close it."""
+    """Once, one run in twenty waited two seconds for a master that had missed a signal, and then killed it."""
     monkeypatch.setattr(_connections, "OPENSSH_CLIENT", MissesFirstSignal(tmp_path / "ended"))
     run(backend, SshJob(SshNode("node"), "true"))
     assert (tmp_path / "ended").read_text() == "ended\n"
 
 
 def test_an_ssh_job_that_never_starts_opens_no_connection(backend: str, server: Server) -> None:
-    """The job is blocked by a failed requirement."""
+    """An SshJob that is blocked by a failed requirement opens no connection."""
     before = server.accepted
     failing = Job(fail, 0)
     blocked = SshJob(server.node(), "true", required=failing, run_if="succeeded")
@@ -165,14 +165,14 @@ def test_an_ssh_job_that_never_starts_opens_no_connection(backend: str, server: 
 
 
 def test_max_sessions_limits_the_sessions_at_once(backend: str, server: Server) -> None:
-    """The server never has more than two sessions."""
+    """With `max_sessions=2`, the server never has more than two sessions at once."""
     since = server.log.stat().st_size
     run(backend, *(SshJob(server.node(max_sessions=2), "sleep 0.05") for _ in range(8)))
     assert peak(server, since) == 2
 
 
 def test_sessions_rejected_by_maxsessions_of_a_server_are_retried(backend: str, site: Site) -> None:
-    """All attempts use the same connection."""
+    """Sessions that a server rejects because of its MaxSessions are requested again over the same connection."""
     server = site.serve(2, MaxSessions=2)
     jobs = [SshJob(server.node(), "sleep 0.05; echo x", stdout=PIPE) for _ in range(10)]
     run(backend, *jobs)
@@ -185,7 +185,7 @@ def test_sessions_rejected_by_maxsessions_of_a_server_are_retried(backend: str, 
 def test_transfers_rejected_by_maxsessions_of_a_server_are_retried(
     backend: str, site: Site, level: str, tmp_path: Path
 ) -> None:
-    """This does not depend on the LogLevel of ssh."""
+    """Transfers that a server rejects because of its MaxSessions are retried, whatever the LogLevel of ssh."""
     server = site.serve(2, MaxSessions=1)
     config = tmp_path / "config"
     config.write_text(f"LogLevel {level}\n{site.config.read_text()}")
@@ -200,7 +200,7 @@ def test_transfers_rejected_by_maxsessions_of_a_server_are_retried(
 def test_remotecommand_and_requesttty_of_the_configuration_do_no_harm(
     backend: str, site: Site, server: Server, tmp_path: Path
 ) -> None:
-    """Such settings are for interactive use; commands and transfers both work in spite of them."""
+    """RemoteCommand and RequestTTY, which are for interactive use, harm neither commands nor transfers."""
     config = tmp_path / "config"
     config.write_text(f"RemoteCommand top\nRequestTTY force\n{site.config.read_text()}")
     (tmp_path / "file").write_text("x")
@@ -215,7 +215,7 @@ def test_remotecommand_and_requesttty_of_the_configuration_do_no_harm(
 
 
 def test_connections_dropped_by_max_startups_are_retried(backend: str, site: Site) -> None:
-    """No job fails, and each connects in the end."""
+    """Connections that a server drops because of its MaxStartups are retried until each node is connected."""
     server = site.serve(2, MaxStartups="1:100:1")
     site.alias(f"crowd-{backend}-*", server)
     nodes = SshNodes(f"crowd-{backend}-[1-4]", config=site.config)
@@ -227,7 +227,7 @@ def test_connections_dropped_by_max_startups_are_retried(backend: str, site: Sit
 
 
 def test_max_handshakes_limits_the_handshakes_at_once(backend: str, server: Server) -> None:
-    """With two handshakes at a time, six nodes take at least three times as long as one."""
+    """With `max_handshakes=2`, six nodes take at least three times as long as one to connect."""
     with Proxy(server, *[0.2] * 6) as proxy:
         jobs = [SshJob(proxy.node(max_handshakes=2, connect_timeout=30 + number), "true") for number in range(6)]
         before = time.monotonic()
@@ -240,7 +240,7 @@ def test_max_handshakes_limits_the_handshakes_at_once(backend: str, server: Serv
 def test_nodes_that_hang_do_not_keep_others_from_connecting(
     backend: str, site: Site, server: Server, unit: float
 ) -> None:
-    """Ten hanging nodes once took all handshakes, and a healthy node was given up before it was tried."""
+    """Once, ten hanging nodes took all handshakes, and a healthy node was given up before it was tried."""
     with Impostor() as impostor:
         hanging = [
             SshJob(impostor.node(site, username=f"u{number}", connect_timeout=1.2 * unit), "true")
@@ -253,7 +253,7 @@ def test_nodes_that_hang_do_not_keep_others_from_connecting(
 
 @patiently(1.5, 6.0)  # a busy machine may need more than a second for a handshake
 def test_connect_timeout_does_not_run_while_other_nodes_connect(backend: str, server: Server, unit: float) -> None:
-    """Two nodes that connect one after the other, each in most of its time, both succeed."""
+    """A node's `connect_timeout` does not count the time that it waits until another node has connected."""
     with Proxy(server, unit, unit) as proxy:
         nodes = [proxy.node(max_handshakes=1, connect_timeout=1.9 * unit - number / 10) for number in range(2)]
         jobs = [SshJob(node, "true") for node in nodes]
@@ -265,7 +265,7 @@ def test_connect_timeout_does_not_run_while_other_nodes_connect(backend: str, se
 def test_max_handshakes_limits_nodes_behind_a_gateway_of_the_configuration(
     backend: str, way: str, site: Site, server: Server, tmp_path: Path
 ) -> None:
-    """Each node makes a separate connection to that gateway, whose server would drop too many at once."""
+    """`max_handshakes` also limits nodes behind a gateway of ssh's configuration, whose server might drop some."""
     gateway = site.serve(3)
     config = tmp_path / "config"
     config.write_text(site.config.read_text())
@@ -285,7 +285,7 @@ def test_max_handshakes_limits_nodes_behind_a_gateway_of_the_configuration(
 
 
 def test_if_the_job_that_opens_the_connection_is_cancelled_another_takes_over(backend: str, server: Server) -> None:
-    """Jobs that wait for the connection do not fail with the first job."""
+    """If the job that opens a connection is cancelled, another job that waits for it takes over."""
     with Proxy(server, 2) as proxy:
         first = SshJob(proxy.node(), "true")
         others = [SshJob(proxy.node(), "echo x", stdout=PIPE) for _ in range(3)]
@@ -304,7 +304,7 @@ def test_if_the_job_that_opens_the_connection_is_cancelled_another_takes_over(ba
 def test_a_timed_out_query_of_settings_is_repeated(
     backend: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a timeout of the job that queried, the jobs behind it once had no ProxyJump, and no file of host keys."""
+    """When the job that queried ssh's settings timed out, the jobs behind it once had no ProxyJump or host keys."""
     asked: list[SshNode] = []
     real = OpenSsh.settings
 
@@ -331,7 +331,7 @@ def test_a_timed_out_query_of_settings_is_repeated(
 def test_settings_of_ssh_are_queried_only_if_a_node_has_to_wait(
     backend: str, site: Site, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Waiting and connecting nodes are queried once each, since their servers may be the same."""
+    """ssh's settings are queried only if a node has to wait, and then once for each waiting or connecting node."""
     asked: list[SshNode] = []
     real = OpenSsh.settings
     monkeypatch.setattr(OpenSsh, "settings", lambda self, node: [asked.append(node), real(self, node)][1])
@@ -349,7 +349,7 @@ def test_settings_of_ssh_are_queried_only_if_a_node_has_to_wait(
 def test_a_broken_connection_ends_the_command_with_an_error(
     backend: str, server: Server, mark: dict[str, str], watched: Watched, tmp_path: Path
 ) -> None:
-    """The command may have done its work, so it is not run again; other jobs get a new connection."""
+    """A command whose connection breaks may have done its work, so it is not run again; later jobs connect anew."""
     before = server.accepted
     job = SshJob(server.node(), f"echo x >> {tmp_path}/begun; sleep 1000", env=mark, terminate_grace=0.3)
     after = SshJob(server.node(), "echo after", stdout=PIPE, required=job)
@@ -370,7 +370,7 @@ def test_a_broken_connection_ends_the_command_with_an_error(
 
 
 def test_a_connection_lost_between_two_jobs_is_opened_again(backend: str, server: Server) -> None:
-    """The second job succeeds."""
+    """If a connection is lost between two jobs, the second job opens it again, and succeeds."""
     first = SshJob(server.node(), "true")
 
     async def cut() -> None:
@@ -389,7 +389,7 @@ def test_a_connection_lost_between_two_jobs_is_opened_again(backend: str, server
 def test_a_connection_whose_process_is_killed_is_opened_again(
     backend: str, site: Site, server: Server, watched: Watched, behind: bool
 ) -> None:
-    """A killed process leaves its socket. Once, the next master ran without a socket, and could not be used."""
+    """A killed ssh process leaves its socket, because of which the next master once could not be used."""
     inner = site.serve(4) if behind else server
     node = inner.node(gateway=server.node()) if behind else server.node()
     first = SshJob(node, "true")
@@ -414,7 +414,7 @@ def test_a_connection_whose_process_is_killed_is_opened_again(
 
 
 def test_retry_runs_a_command_again_after_a_lost_connection(backend: str, server: Server, tmp_path: Path) -> None:
-    """Without `retry=`, a command that has started is not run again."""
+    """A command that was running when its connection was lost is run again only with `retry=`."""
     job = SshJob(server.node(), f"echo x >> {tmp_path}/begun; test -e {tmp_path}/cut || sleep 1000", retry=1)
 
     async def cut() -> None:
@@ -431,7 +431,7 @@ def test_retry_runs_a_command_again_after_a_lost_connection(backend: str, server
 
 
 def test_all_jobs_of_an_unreachable_node_share_its_connection_attempts(backend: str, site: Site) -> None:
-    """All of them fail after the same three attempts, each with a separate error object."""
+    """All jobs of an unreachable node fail after the same three attempts, each with a separate error object."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
     jobs = [SshJob(node, "true") for _ in range(5)]
     run(backend, *jobs)
@@ -447,7 +447,7 @@ def test_all_jobs_of_an_unreachable_node_share_its_connection_attempts(backend: 
 def test_debrief_shows_no_traceback_for_an_unreachable_node(
     backend: str, site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All frames of the traceback belong to trioflow and its libraries, and would not help the user."""
+    """For an unreachable node, `debrief` shows no traceback, since all its frames would belong to libraries."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
     scheduler = Scheduler(SshJob(node, "true"), SshJob(node, Push(__file__, to="x")))
     scheduler.run(backend=backend)
@@ -458,7 +458,7 @@ def test_debrief_shows_no_traceback_for_an_unreachable_node(
 
 
 def test_an_unreachable_node_stops_only_the_jobs_of_its_own_chain(backend: str, site: Site, server: Server) -> None:
-    """Jobs of other nodes are not affected."""
+    """An unreachable node blocks the jobs that require its own; those of other nodes succeed."""
     dead = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
     chains = {
         node: [SshJob(node, "true", label="a"), SshJob(node, "true", label="b", run_if="succeeded")]
@@ -472,7 +472,7 @@ def test_an_unreachable_node_stops_only_the_jobs_of_its_own_chain(backend: str, 
 
 
 def test_on_unreachable_skip_skips_the_jobs_of_an_unreachable_node(backend: str, site: Site) -> None:
-    """The jobs succeed with None and the reason, and one incident names the node."""
+    """With `on_unreachable="skip"`, the jobs of an unreachable node succeed with None, and one incident says why."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, on_unreachable="skip")
     jobs = [SshJob(node, "true") for _ in range(3)]
     scheduler = run(backend, *jobs)
@@ -485,7 +485,7 @@ def test_on_unreachable_skip_skips_the_jobs_of_an_unreachable_node(backend: str,
 
 
 def test_a_retry_of_a_job_connects_to_an_unreachable_node_again(backend: str, site: Site) -> None:
-    """A job can thus wait until a node is up."""
+    """A retry connects to an unreachable node again, so that a job can wait until the node is up."""
     server = site.serve(2)
     server.stop()
     node = server.node()
@@ -507,7 +507,7 @@ def test_a_retry_of_a_job_connects_to_an_unreachable_node_again(backend: str, si
 
 
 def test_connect_timeout_ends_the_connection_to_a_node_that_hangs(backend: str, site: Site) -> None:
-    """The node is silent, or hangs after it has sent its version."""
+    """`connect_timeout` ends the attempt to connect to a node that is silent, or hangs after sending its version."""
     with Impostor() as silent, Impostor(b"SSH-2.0-hangs\r\n") as handshake:
         jobs = [SshJob(one.node(site, connect_timeout=1.2), "true") for one in (silent, handshake)]
         run(backend, *jobs)
@@ -518,7 +518,7 @@ def test_connect_timeout_ends_the_connection_to_a_node_that_hangs(backend: str, 
 
 
 def test_a_server_that_does_not_speak_ssh_is_unreachable(backend: str, site: Site) -> None:
-    """The server speaks HTTP, an old version, noise, or never ends a line; its control characters are not printed."""
+    """A server that speaks HTTP, an old version or noise is unreachable, and control characters are not printed."""
     noises = (
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         b"SSH-1.5-old\r\n",
@@ -536,7 +536,7 @@ def test_a_server_that_does_not_speak_ssh_is_unreachable(backend: str, site: Sit
 
 
 def test_an_unknown_host_name_fails_with_the_message_of_the_resolver(backend: str) -> None:
-    """The node counts as unreachable."""
+    """A node with an unknown host name is unreachable, and the error has the message of the resolver."""
     job = SshJob("no-such-host.invalid", "true")
     run(backend, job)
     error = job.raised_exception()
@@ -548,7 +548,7 @@ def test_an_unknown_host_name_fails_with_the_message_of_the_resolver(backend: st
 
 
 def test_an_unknown_host_key_is_rejected(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
-    """The error names the node and the file of known keys."""
+    """An unknown host key is rejected with an error that names the node and the file of known keys."""
     known = tmp_path / "nobody known"
     known.touch()
     job = SshJob(server.node(known_hosts=known), "true")
@@ -556,23 +556,23 @@ def test_an_unknown_host_key_is_rejected(backend: str, site: Site, server: Serve
     error = job.raised_exception()
     assert isinstance(error, SshError)
     assert not isinstance(error, Unreachable)
-    assert f"its host key is not known: there is none for it in {known}" in str(error)
+    assert f"its host key is unknown: {known} has no entry for it" in str(error)
     assert str(error).startswith("127.0.0.2")
 
 
 def test_the_file_of_host_keys_is_that_of_the_configuration(
     backend: str, site: Site, server: Server, tmp_path: Path
 ) -> None:
-    """Without `known_hosts=`, the error names the file from the user's settings."""
+    """Without `known_hosts=`, known host keys are in the file that the user's configuration of ssh names."""
     config = tmp_path / "config"
     config.write_text(site.config.read_text().replace(str(site.known_hosts), f"{tmp_path}/other"))
     job = SshJob(server.node(config=config), "true")
     run(backend, job)
-    assert f"there is none for it in {tmp_path}/other" in str(job.raised_exception())
+    assert f"{tmp_path}/other has no entry for it" in str(job.raised_exception())
 
 
 def test_accept_new_accepts_and_records_an_unknown_host_key(backend: str, server: Server, tmp_path: Path) -> None:
-    """The next run finds the key and does not need `accept_new`."""
+    """With `accept_new=True`, an unknown host key is recorded, and the next run does not need the option."""
     known = tmp_path / "known"
     node = server.node(known_hosts=known, accept_new=True)
     assert run(backend, SshJob(node, "true")).stop_reason is StopReason.COMPLETED
@@ -584,7 +584,7 @@ def test_accept_new_accepts_and_records_an_unknown_host_key(backend: str, server
 
 @pytest.mark.parametrize("accept_new", [False, True])
 def test_a_changed_host_key_is_rejected_even_with_accept_new(backend: str, site: Site, accept_new: bool) -> None:
-    """The error names the file and the line of the former key."""
+    """A changed host key is rejected even with `accept_new=True`, and the error names the line of the old key."""
     server = site.serve(2)
     line = len(site.known_hosts.read_text().splitlines())
     server.change_key()
@@ -593,14 +593,14 @@ def test_a_changed_host_key_is_rejected_even_with_accept_new(backend: str, site:
     error = job.raised_exception()
     assert isinstance(error, SshError)
     assert not isinstance(error, Unreachable)
-    assert f"its host key has changed: it is not the one in {site.known_hosts}, line {line}" in str(error)
+    assert f"its host key has changed: it does not match the one in {site.known_hosts}, line {line}" in str(error)
     server.stop()
 
 
 def test_a_node_that_denies_permission_is_tried_only_once_in_a_run(
     backend: str, site: Site, server: Server, tmp_path: Path
 ) -> None:
-    """All jobs of the run fail after a single attempt."""
+    """If a node denies permission, all its jobs in the run fail after a single attempt."""
     stranger = make_key(tmp_path / "stranger")
     config = tmp_path / "config"
     config.write_text(site.config.read_text().replace(f"IdentityFile {site.identity}", f"IdentityFile {stranger}"))
@@ -608,7 +608,7 @@ def test_a_node_that_denies_permission_is_tried_only_once_in_a_run(
     jobs = [SshJob(server.node(config=config), "true") for _ in range(3)]
     run(backend, *jobs)
     for job in jobs:
-        assert "it does not let us in (" in str(job.raised_exception())
+        assert "login failed (" in str(job.raised_exception())
         assert "Permission denied (publickey)" in str(job.raised_exception())
     assert server.logged("Connection from") == since + 1
 
@@ -616,7 +616,7 @@ def test_a_node_that_denies_permission_is_tried_only_once_in_a_run(
 def test_identity_takes_precedence_over_the_key_of_the_configuration(
     backend: str, site: Site, server: Server, tmp_path: Path
 ) -> None:
-    """The key of the configuration does not exist here."""
+    """The key in `identity=` is used even if the configuration of ssh names another, here a missing one."""
     config = tmp_path / "config"
     config.write_text(site.config.read_text().replace(f"IdentityFile {site.identity}", "IdentityFile /no/key"))
     job = SshJob(server.node(config=config, identity=site.identity), "true")
@@ -628,7 +628,7 @@ def test_identity_takes_precedence_over_the_key_of_the_configuration(
 def test_paths_of_keys_may_contain_any_characters(
     backend: str, site: Site, server: Server, tmp_path: Path, name: str
 ) -> None:
-    """Characters that ssh would expand or parse are literal."""
+    """In paths of keys, characters that ssh would expand or parse are literal."""
     directory = tmp_path / name
     directory.mkdir()
     shutil.copy(site.identity, directory / "key %u")
@@ -644,7 +644,7 @@ def test_paths_of_keys_may_contain_any_characters(
 def test_the_path_of_a_gateways_configuration_may_contain_any_characters(
     backend: str, site: Site, server: Server, tmp_path: Path
 ) -> None:
-    """The gateway's configuration is part of a setting for the node behind it, in which ssh expands `%`."""
+    """In the path of a gateway's configuration, characters such as `%`, which ssh would expand, are literal."""
     gateway, config = site.serve(3), tmp_path / "100 %z 'a'"
     shutil.copy(site.config, config)
     job = SshJob(server.node(gateway=gateway.node(config=config)), "true")
@@ -654,26 +654,26 @@ def test_the_path_of_a_gateways_configuration_may_contain_any_characters(
 
 
 def test_the_error_names_a_missing_identity_file(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
-    """ssh reports only "Permission denied", which would not explain the failure."""
+    """The error names a missing identity file: the "Permission denied" of ssh would not explain the failure."""
     config = tmp_path / "config"
     config.write_text(site.config.read_text().replace(f"IdentityFile {site.identity}", "IdentityFile /no/key"))
     job = SshJob(server.node(config=config, identity=tmp_path / "missing"), "true")
     run(backend, job)
-    assert "it does not let us in (" in str(job.raised_exception())
-    assert f"identity='{tmp_path}/missing': there is no such file" in str(job.raised_exception())
+    assert "login failed (" in str(job.raised_exception())
+    assert f"identity='{tmp_path}/missing' does not exist" in str(job.raised_exception())
 
 
 def test_the_error_blames_a_configuration_that_ssh_rejects(backend: str, tmp_path: Path) -> None:
-    """The node is not to blame."""
+    """If ssh rejects its configuration, the error blames that, and not the node."""
     config = tmp_path / "config"
     config.write_text("Nonsense yes\n")
     job = SshJob(SshNode("node", config=config), "true")
     run(backend, job)
-    assert "ssh cannot use its settings" in str(job.raised_exception())
+    assert "its ssh settings are invalid" in str(job.raised_exception())
 
 
 def test_the_error_names_a_missing_ssh_client(backend: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error reports that ssh could not be started."""
+    """If there is no ssh client, the error says that ssh could not be started."""
     monkeypatch.setenv("PATH", "/no/where")
     job = SshJob(server.node(), "true")
     run(backend, job)
@@ -684,7 +684,7 @@ def test_the_error_names_a_missing_ssh_client(backend: str, server: Server, monk
 
 
 def test_nodes_share_the_connection_to_their_gateway(backend: str, site: Site, server: Server) -> None:
-    """Two nodes behind a gateway and the gateway itself have one connection each."""
+    """Two nodes behind a gateway share one connection to it, and have one connection each."""
     gateway = site.serve(3)
     behind = [site.serve(4), site.serve(5)]
     nodes = [one.node(gateway=gateway.node()) for one in behind]
@@ -698,18 +698,18 @@ def test_nodes_share_the_connection_to_their_gateway(backend: str, site: Site, s
 
 
 def test_nodes_behind_an_unreachable_gateway_are_unreachable(backend: str, site: Site, server: Server) -> None:
-    """The error names the gateway."""
+    """Nodes behind an unreachable gateway are unreachable, and the error names the gateway."""
     gateway = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
     jobs = [SshJob(server.node(gateway=gateway, max_sessions=number), "true") for number in (1, 2)]
     run(backend, *jobs)
     for job in jobs:
         error = job.raised_exception()
         assert isinstance(error, Unreachable)
-        assert f"its gateway is out of reach: 127.0.0.1:{gateway.port}: it cannot be reached" in str(error)
+        assert f"cannot connect to its gateway: 127.0.0.1:{gateway.port}: it cannot be reached" in str(error)
 
 
 def test_the_error_blames_a_node_that_its_gateway_cannot_reach(backend: str, site: Site, server: Server) -> None:
-    """The gateway itself has been reached."""
+    """If a gateway is reached but cannot reach the node behind it, the error blames the node."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, gateway=server.node())
     job = SshJob(node, "true")
     run(backend, job)
@@ -718,7 +718,7 @@ def test_the_error_blames_a_node_that_its_gateway_cannot_reach(backend: str, sit
 
 
 def test_the_connection_is_closed_if_the_body_of_an_open_block_raises(backend: str, server: Server) -> None:
-    """The block raises the error of its body."""
+    """If the body of `async with Scheduler()` raises, connections are closed, and the block raises that error."""
 
     async def main() -> None:
         async with Scheduler() as scheduler:
@@ -732,7 +732,7 @@ def test_the_connection_is_closed_if_the_body_of_an_open_block_raises(backend: s
 
 @pytest.mark.skipif(shutil.which("faketime") is None, reason="needs faketime")
 def test_a_wrong_clock_of_a_server_does_not_matter(site: Site) -> None:
-    """The clock may be wrong by thirty years: remote times are never compared with local ones."""
+    """The clock of a server may be wrong by thirty years: remote times are never compared with local ones."""
     server = site.serve(2, ("faketime", "-f", "-30y"))
     job = SshJob(server.node(), "echo x", stdout=subprocess.PIPE)
     assert Scheduler(job).run()

@@ -1,4 +1,4 @@
-"""`Push` and `Pull`: files and trees, whatever they are called, complete or not at all."""
+"""`Push` and `Pull`: files and trees with any names, copied completely or not at all."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def make_tree(directory: Path, names: list[str]) -> Path:
 
 
 def test_a_file_with_any_name_is_copied_to_the_node_and_back(place: Place, tmp_path: Path) -> None:
-    """The copies have the mode and the time of the file."""
+    """A file with any name is copied to the node and back, with its mode and time."""
     steps: list[Any] = []
     for number, name in enumerate(NAMES):
         source = tmp_path / "from" / str(number) / name
@@ -81,7 +81,7 @@ def test_a_file_with_any_name_is_copied_to_the_node_and_back(place: Place, tmp_p
 
 @SSH_ON_TRIO
 def test_a_tree_is_copied_to_the_node_and_back(backend: str, place: Place, tmp_path: Path) -> None:
-    """Names, contents and modes are the same, and nothing else is left."""
+    """A tree is copied to the node and back with its names, contents and modes, and no other file is left."""
     tree = make_tree(tmp_path / "tree", NAMES)
     copied(
         backend,
@@ -96,7 +96,7 @@ def test_a_tree_is_copied_to_the_node_and_back(backend: str, place: Place, tmp_p
 
 @SSH_ON_ASYNCIO
 def test_an_existing_destination_is_replaced(backend: str, place: Place, tmp_path: Path) -> None:
-    """A file replaces a file, a directory a directory, without any of the old contents."""
+    """A copied file replaces a file, and a directory a directory, without any of the old contents."""
     (tmp_path / "file").write_text("new")
     tree = make_tree(tmp_path / "tree", ["a"])
     for side in ("there", "back"):
@@ -116,7 +116,7 @@ def test_an_existing_destination_is_replaced(backend: str, place: Place, tmp_pat
 
 @SSH_ON_TRIO
 def test_a_pattern_copies_all_matching_files(backend: str, place: Place, tmp_path: Path) -> None:
-    """The result lists the copied files, sorted."""
+    """A pattern copies all matching files, which the result lists, sorted."""
     for name in ("a.log", "b.log", "c.txt"):
         (tmp_path / "two words" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "two words" / name).write_text(name)
@@ -128,7 +128,7 @@ def test_a_pattern_copies_all_matching_files(backend: str, place: Place, tmp_pat
 def test_relative_paths_start_at_home_on_the_node_and_at_the_local_cwd(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the node, `name` means the same as `~/name`."""
+    """On the node, `name` means the same as `~/name`; here, paths are relative to the current directory."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("x")
     name = f".test-of-trioflow-{os.getpid()}"
@@ -139,7 +139,7 @@ def test_relative_paths_start_at_home_on_the_node_and_at_the_local_cwd(
 
 @SSH_ON_ASYNCIO
 def test_results_of_jobs_may_be_sources_of_a_copy(backend: str, place: Place, tmp_path: Path) -> None:
-    """The output of a command may name the file, and a value may be in the destination."""
+    """The output of a command may name the file to copy, and the destination may contain a value."""
     (tmp_path / "file").write_text("x")
     name = CommandJob(["echo", tmp_path / "file"], stdout=-1)
     job = SshJob(place.node(), Push(name, to=f"{tmp_path}/copy-{{kind}}"), values={"kind": "a"})
@@ -149,7 +149,7 @@ def test_results_of_jobs_may_be_sources_of_a_copy(backend: str, place: Place, tm
 
 
 def test_named_links_are_followed_and_links_in_trees_are_left_out(place: Place, tmp_path: Path) -> None:
-    """A link that the source names is copied as a file."""
+    """A link that is itself a source is copied as a file; links in trees are left out."""
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "file").write_text("x")
     (tmp_path / "tree" / "link").symlink_to("file")
@@ -168,7 +168,7 @@ def read_only(directory: Path, text: str) -> Path:
 
 
 def test_a_read_only_directory_may_be_pushed_twice(backend: str, site: Site, tmp_path: Path) -> None:
-    """The second copy replaces the first, of which nothing is left."""
+    """A read-only directory may be pushed twice: the second copy replaces the first, of which nothing is left."""
     server = site.serve(2, WITHOUT_ROOT_ACCESS)
     sources = [read_only(tmp_path / f"from {text}" / "tree", text) for text in "ab"]
     (tmp_path / "there").mkdir()
@@ -180,7 +180,7 @@ def test_a_read_only_directory_may_be_pushed_twice(backend: str, site: Site, tmp
 
 
 def test_a_read_only_directory_may_be_pulled_twice(server: Server, tmp_path: Path) -> None:
-    """The program that pulls is not allowed to write into such directories."""
+    """A read-only directory may be pulled twice by a program that must not write into such directories."""
     source = read_only(tmp_path / "from" / "tree", "x")
     code = (
         "from trioflow import *\n"
@@ -198,7 +198,7 @@ def test_a_read_only_directory_may_be_pulled_twice(server: Server, tmp_path: Pat
 def test_a_tilde_in_a_destination_means_the_home_directory(
     backend: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This holds on both sides; the tilde was once taken as a literal name."""
+    """A tilde in a destination means the home directory on either side; once, it was taken as a literal name."""
     name = f".test-of-trioflow-{os.getpid()}"
     (tmp_path / name).write_text("x")
     monkeypatch.chdir(tmp_path)
@@ -218,7 +218,7 @@ def test_a_tilde_in_a_destination_means_the_home_directory(
 def test_a_tilde_in_a_local_source_means_the_home_directory(
     backend: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The tilde was once taken as a literal name, and not found."""
+    """A tilde in a local source means the home directory; once, it was taken as a literal name, and not found."""
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("HOME", str(tmp_path))
     copied(backend, place, Push("~/file", to=f"{tmp_path}/there/"))
@@ -230,7 +230,7 @@ def test_a_tilde_in_a_local_source_means_the_home_directory(
 def test_a_named_pipe_is_not_opened_but_rejected_or_skipped_in_a_tree(
     backend: str, place: Place, tmp_path: Path
 ) -> None:
-    """Opening a pipe would block until its other end is opened."""
+    """A named pipe is not opened to be copied, which would block until its other end is opened."""
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "file").write_text("x")
     for path in (tmp_path / "pipe", tmp_path / "tree" / "pipe"):
@@ -238,7 +238,7 @@ def test_a_named_pipe_is_not_opened_but_rejected_or_skipped_in_a_tree(
     job = SshJob(place.node(), Push(tmp_path / "pipe", to=f"{tmp_path}/there"), timeout=10)
     tree = SshJob(place.node(), Push(tmp_path / "tree", to=f"{tmp_path}/copy"), timeout=10)
     Scheduler(job, tree).run(backend=backend)
-    with pytest.raises(ValueError, match="pipe' is not a file or a directory"):
+    with pytest.raises(ValueError, match="pipe' is a pipe, a socket or a device"):
         job.result()
     assert content(tmp_path / "copy") == {"file": (0o644, b"x")}
 
@@ -249,7 +249,7 @@ def test_a_named_pipe_is_not_opened_but_rejected_or_skipped_in_a_tree(
         (lambda path: Push(path / "none", to="x"), FileNotFoundError, "none"),
         (lambda path: Pull(path / "none", to=str(path / "x")), SshError, 'none" not found'),
         (lambda path: Push(path, to="/proc/no/where"), SshError, r"where\): (realpath|put) .*No such file"),
-        (lambda path: Pull("/etc/host*", to=str(path / "one")), SshError, "end with a '/'"),
+        (lambda path: Pull("/etc/host*", to=str(path / "one")), SshError, "end to= with a '/'"),
         (lambda path: Push(path, path.parent / "." / path.name, to="x/"), ValueError, "two of these are named"),
         (lambda path: Pull("a/x", "b/x/", to=path / "y/"), ValueError, "two of these are named 'x'"),
     ],
@@ -258,7 +258,7 @@ def test_a_named_pipe_is_not_opened_but_rejected_or_skipped_in_a_tree(
 def test_a_failed_copy_raises_and_leaves_no_file(
     backend: str, place: Place, step: Any, error: type[Exception], what: str, tmp_path: Path
 ) -> None:
-    """The error names the file, and no part of it remains."""
+    """A copy that fails raises an error with the reason, and leaves no part of a file."""
     job = SshJob(place.node(), step(tmp_path))
     Scheduler(job).run(backend=backend)
     with pytest.raises(error, match=what):
@@ -267,7 +267,7 @@ def test_a_failed_copy_raises_and_leaves_no_file(
 
 
 def test_a_file_name_with_a_line_break_is_rejected(server: Server, tmp_path: Path) -> None:
-    """The error names the reason."""
+    """A file name with a line break is rejected for that reason."""
     job = SshJob(server.node(), Pull("a\nb", to=str(tmp_path / "one")))
     Scheduler(job).run()
     with pytest.raises(ValueError, match="line break"):
@@ -279,7 +279,7 @@ def test_a_file_name_with_a_line_break_is_rejected(server: Server, tmp_path: Pat
 def test_two_files_with_the_same_name_are_rejected_for_one_destination(
     backend: str, place: Place, tmp_path: Path
 ) -> None:
-    """Neither of two files is copied; one file that two patterns match is copied once."""
+    """Neither of two files with the same name is copied; a file that two patterns match is copied once."""
     for run in "ab":
         (tmp_path / "runs" / run).mkdir(parents=True)
         (tmp_path / "runs" / run / "log").write_text(run)
@@ -298,7 +298,7 @@ def test_two_files_with_the_same_name_are_rejected_for_one_destination(
 def test_files_in_a_copied_directory_do_not_collide_with_other_files(
     backend: str, place: Place, tmp_path: Path
 ) -> None:
-    """A pattern may match a directory, in which a file has the same name as another copied file."""
+    """A file in a copied directory may have the same name as another copied file."""
     for path in ("one tree/log", "logs/log"):
         (tmp_path / path).parent.mkdir()
         (tmp_path / path).write_text(path)
@@ -309,19 +309,19 @@ def test_files_in_a_copied_directory_do_not_collide_with_other_files(
 
 @SSH_ON_TRIO
 def test_a_file_does_not_replace_a_directory(backend: str, place: Place, tmp_path: Path) -> None:
-    """The error explains how to copy the file into the directory."""
+    """A file does not replace a directory: the error explains how to copy the file into the directory."""
     (tmp_path / "file").write_text("x")
     make_tree(tmp_path / "there", ["a"])
     job = SshJob(place.node(), Push(tmp_path / "file", to=f"{tmp_path}/there"))
     Scheduler(job).run(backend=backend)
-    with pytest.raises(SshError, match=r"rename .* let to= end with a '/'"):
+    with pytest.raises(SshError, match=r"rename .* end to= with a '/'"):
         job.result()
     assert (tmp_path / "there" / "a" / "a").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "there"]
 
 
 def test_the_error_on_a_server_without_sftp_names_the_setting(site: Any, tmp_path: Path) -> None:
-    """The setting of sshd is `Subsystem sftp`."""
+    """The error on a server without sftp names the setting of sshd, `Subsystem sftp`."""
     server = site.serve(2, Subsystem="other /bin/false")
     (tmp_path / "file").write_text("x")
     job = SshJob(server.node(), Push(tmp_path / "file", to="/tmp/x"))
@@ -332,7 +332,7 @@ def test_the_error_on_a_server_without_sftp_names_the_setting(site: Any, tmp_pat
 
 
 def test_the_error_of_a_failed_sftp_write_mentions_a_full_disk() -> None:
-    """sftp itself reports only that the write failed."""
+    """The error of a failed write mentions a full disk, since sftp itself reports only that the write failed."""
     assert filter_errors(b'write remote "/full/copy": Failure\n').endswith(
-        b"disk of the node is full (df), or a quota used up"
+        b"disk of the node is full (df), or a quota is exceeded"
     )

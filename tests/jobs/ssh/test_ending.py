@@ -1,4 +1,4 @@
-"""Whatever ends a job, or this program: nothing that it has started on a node keeps running."""
+"""Whatever ends a job or this program, nothing that it has started on a node keeps running."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from .servers import (
 
 PIPE = subprocess.PIPE
 KILLS = int(os.environ.get("TRIOFLOW_KILLS", "2"))
-"""How many processes are killed at random instants; more by hand."""
+"""The number of processes that are killed at random instants; a higher one may be set by hand."""
 BODIES = {"tree": TREE, "stubborn": STUBBORN, "forking": FORKING}
 
 
@@ -72,7 +72,7 @@ def long(place: Place, tmp_path: Path, mark: dict[str, str], body: str = TREE, *
 def test_a_timeout_ends_the_command_on_the_node(
     backend: str, place: Place, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
-    """No process of the command is left on the node when the job has settled."""
+    """When a job has settled after a timeout, no process of its command is left on the node."""
     left: list[str] = []
 
     async def look() -> None:
@@ -128,7 +128,7 @@ def test_a_cancellation_ends_the_command_on_the_node(
 def test_a_cancelled_command_may_clean_up_within_terminate_grace(
     backend: str, place: Place, tmp_path: Path, mark: dict[str, str]
 ) -> None:
-    """The job waits until the command has ended."""
+    """A cancelled command on a node may clean up within its grace, and its job waits until it has ended."""
     body = f"trap 'sleep 0.3; echo bye > {tmp_path}/bye; exit' TERM; while :; do sleep 0.05; done"
     job = long(place, tmp_path, mark, body, terminate_grace=60)
 
@@ -145,7 +145,7 @@ def test_a_cancelled_command_may_clean_up_within_terminate_grace(
 def test_a_cancelled_transfer_leaves_no_partial_file(
     backend: str, place: Place, tmp_path: Path, watched: Watched
 ) -> None:
-    """This holds for the name of the file, and for temporary names."""
+    """A cancelled transfer leaves no partial file on the node, under any name."""
     with (tmp_path / "large").open("wb") as file:
         file.truncate(4 << 30)
     (tmp_path / "there").mkdir()
@@ -165,7 +165,7 @@ def test_a_cancelled_transfer_leaves_no_partial_file(
 def test_a_partial_file_of_a_lost_connection_is_removed_over_the_next(
     backend: str, server: Server, tmp_path: Path
 ) -> None:
-    """The partial file has a temporary name."""
+    """A partial file, left by a transfer whose connection was lost, is removed over the next connection."""
     with (tmp_path / "large").open("wb") as file:
         file.truncate(4 << 30)
     (tmp_path / "there").mkdir()
@@ -191,7 +191,7 @@ def test_a_partial_file_of_a_lost_connection_is_removed_over_the_next(
 def test_nothing_is_left_when_this_program_is_killed(
     backend: str, place: Place, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
-    """On both sides no command, client, connection process or temporary file is left."""
+    """When this program is killed, no command, ssh process or temporary file is left on either side."""
     places = Path(tempfile.mkdtemp(prefix="tf", dir="/tmp"))  # short enough for sockets
     code = (
         "import os, tempfile, trioflow\n"
@@ -219,7 +219,7 @@ def test_nothing_is_left_when_this_program_is_killed(
 def test_ctrl_c_ends_the_command_on_the_node(
     backend: str, place: Place, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
-    """The run is INTERRUPTED, and no process is left on the node."""
+    """Ctrl-C ends the run as INTERRUPTED, and leaves no process on the node."""
     job = long(place, tmp_path, mark)
     scheduler = Scheduler(job)
 
@@ -239,7 +239,7 @@ def test_ctrl_c_ends_the_command_on_the_node(
 def test_a_command_that_daemonizes_survives_its_job(
     backend: str, server: Server, tmp_path: Path, mark: dict[str, str]
 ) -> None:
-    """A process in a separate session is meant to outlive its job."""
+    """A process on a node that is in a separate session is meant to outlive its job."""
     command = f"setsid sh -c 'echo $$ > {tmp_path}/pid; sleep 1000' >/dev/null 2>&1 &"
     job = SshJob(server.node(), [command, f"while ! test -s {tmp_path}/pid; do sleep 0.01; done"], env=mark)
     Scheduler(job).run(backend=backend)
@@ -322,7 +322,7 @@ def hostile(site: Site, request: pytest.FixtureRequest) -> Iterator[Hostile]:
 
 
 def test_a_malicious_server_only_fails_its_own_jobs(backend: str, site: Site, hostile: Hostile) -> None:
-    """Nonsense from a server becomes an SshError, without control characters."""
+    """Nonsense from a malicious server fails its own jobs with an SshError, without control characters."""
     node = SshNode("127.0.0.1", port=hostile.port, config=site.config)
     jobs = [SshJob(node, command, stdout=-1, stderr=-1, timeout=20) for command in ("true", ScriptText("exit 3"))]
     Scheduler(*jobs).run(backend=backend)
@@ -334,7 +334,7 @@ def test_a_malicious_server_only_fails_its_own_jobs(backend: str, site: Site, ho
 def test_no_process_survives_if_ssh_processes_are_killed_at_random_instants(
     backend: str, site: Site, watched: Watched, mark: dict[str, str]
 ) -> None:
-    """An sshd on the node or a local ssh is killed: each result is complete, or missing."""
+    """If a local ssh or an sshd is killed at any time, each result is complete or missing, and no process is left."""
     server = site.serve(2)
     chance, done = random.Random(11), threading.Event()
     killed = list[str]()

@@ -22,7 +22,7 @@ PIPE = subprocess.PIPE
 
 
 def test_a_local_node_needs_no_ssh(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No connection is made, so neither ssh's programs nor a directory for sockets are needed."""
+    """On a local node no connection is made, so neither ssh nor a directory for sockets is needed."""
     for program in ("sh", "rm", "cat", "chmod", "mktemp", "setsid", "sleep", "grep"):
         (tmp_path / program).symlink_to(f"/usr/bin/{program}")
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -42,7 +42,7 @@ def test_a_local_node_needs_no_ssh(backend: str, tmp_path: Path, monkeypatch: py
 def test_a_local_node_runs_in_the_directory_of_this_program(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Commands start in the current directory, and paths on the node are relative to it."""
+    """On a local node, commands start in the current directory, and paths are relative to it."""
     monkeypatch.chdir(tmp_path)
     job = SshJob(LocalNode(), ["echo x > a", Push("a", to="sub/"), Pull("sub/a", to="b"), "cat b; pwd"], stdout=PIPE)
     run(backend, job)
@@ -53,7 +53,7 @@ def test_a_local_node_runs_in_the_directory_of_this_program(
 def test_a_local_node_may_have_a_separate_directory(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The directory is created on demand. A scenario for many nodes can be tried out locally."""
+    """Local nodes may have separate directories, created on demand, to try out a scenario for many nodes."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").write_text("x")
     nodes = [LocalNode(name, directory=tmp_path / "nodes" / name) for name in ("one", "two")]
@@ -64,7 +64,7 @@ def test_a_local_node_may_have_a_separate_directory(
 
 
 def test_commands_on_a_local_node_inherit_the_environment(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Variables of `env=` are added to those of this program."""
+    """On a local node, variables of `env=` are added to those of this program."""
     monkeypatch.setenv("OURS", "1")
     job = SshJob(LocalNode(), 'echo "$OURS $OWN"', env={"OWN": "2"}, stdout=PIPE)
     run(backend, job)
@@ -74,7 +74,7 @@ def test_commands_on_a_local_node_inherit_the_environment(backend: str, monkeypa
 def test_processes_on_a_local_node_do_not_outlive_the_run(
     backend: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
-    """The run ends even processes in their own session, which would survive on other nodes."""
+    """On a local node, a run ends even processes in their own sessions, which would survive on other nodes."""
     line = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 1000' & "
     wait = f"while ! test -s {tmp_path}/pid; do sleep 0.01; done"
     job = SshJob(LocalNode(), line + wait, env=mark, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -85,7 +85,7 @@ def test_processes_on_a_local_node_do_not_outlive_the_run(
 
 
 def test_a_local_node_does_not_limit_the_commands_at_once(backend: str, tmp_path: Path) -> None:
-    """Only the window of the scheduler is a limit."""
+    """Only the window of the scheduler limits how many commands run at once on a local node."""
     all_begun = f"while [ $(ls {tmp_path} | wc -l) -lt 12 ]; do sleep 0.01; done"
     jobs = [SshJob(LocalNode(), f"touch {tmp_path}/{number}; {all_begun}", timeout=30) for number in range(12)]
     run(backend, *jobs)
@@ -93,7 +93,7 @@ def test_a_local_node_does_not_limit_the_commands_at_once(backend: str, tmp_path
 
 
 def test_a_list_of_nodes_may_contain_local_nodes() -> None:
-    """A local node is written as an object, or as ":"; equal nodes are listed once."""
+    """In a list of nodes, a local node is written as an object, or as ":", and equal nodes are listed once."""
     nodes = SshNodes(["node[1-2]", LocalNode(), ":", LocalNode("other")], username="me")
     others = [SshNode(name, username="me") for name in ("node1", "node2")]
     assert list(nodes) == [*others, LocalNode(), LocalNode("other")]
@@ -120,14 +120,14 @@ def test_a_list_of_nodes_may_contain_local_nodes() -> None:
 def test_invalid_arguments_of_a_local_node_are_rejected(
     arguments: Any, options: Any, error: type[Exception], what: str
 ) -> None:
-    """The error comes at the creation of the node."""
+    """Invalid arguments of a LocalNode raise when it is created."""
     with pytest.raises(error) as raised:
         LocalNode(*arguments, **options)
     assert what in str(raised.value)
 
 
 def test_a_directory_that_cannot_be_created_fails_the_job(backend: str) -> None:
-    """The error names the directory."""
+    """If the directory of a local node cannot be created, the job fails, and the error names the directory."""
     job = SshJob(LocalNode(directory="/proc/none"), "true")
     run(backend, job)
     with pytest.raises(FileNotFoundError, match="/proc/none"):
@@ -138,15 +138,15 @@ def test_a_directory_that_cannot_be_created_fails_the_job(backend: str) -> None:
 
 
 def copied(monkeypatch: pytest.MonkeyPatch, *operations: tuple[str, ...]) -> int:
-    """Run the program that copies in this process, and return its exit code."""
+    """Run the copier of local nodes in this process, and return its exit code."""
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(operations)))
     return _local_copier.main()
 
 
-def test_the_local_node_runs_steps_in_sequence(
+def test_the_copier_of_a_local_node_does_operations_in_sequence(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The steps make directories, copy both ways, rename, and print a fetched file."""
+    """The copier of a local node makes directories, copies both ways, renames, and prints what it has fetched."""
     (tmp_path / "a*").write_text("x")
     (tmp_path / "ab").write_text("y")
     (tmp_path / "back").mkdir()
@@ -174,10 +174,10 @@ def test_the_local_node_runs_steps_in_sequence(
         (("Put", "tree", "back"), "put 'tree' 'back': File exists\n"),
     ],
 )
-def test_the_local_node_stops_at_the_first_step_that_fails(
+def test_the_copier_of_a_local_node_stops_at_the_first_operation_that_fails(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], operation: Any, what: str
 ) -> None:
-    """The error has the step and the reason."""
+    """The copier of a local node stops at the first operation that fails, and reports it with the reason."""
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe")
     Path("file").touch()
@@ -188,8 +188,10 @@ def test_the_local_node_stops_at_the_first_step_that_fails(
     assert not Path("never").exists()
 
 
-def test_the_local_node_skips_links_and_pipes_in_trees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Files and directories keep modes and times, whatever the umask."""
+def test_the_copier_of_a_local_node_skips_links_and_pipes_in_trees(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The copier of a local node skips links and pipes in trees, and keeps modes and times, whatever the umask."""
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)
     (tree / "sub" / "file").write_text("x")

@@ -168,7 +168,7 @@ Play = Callable[..., Master]
 
 
 def test_a_session_requested_from_the_master_needs_no_ssh_process(backend: str, play: Play) -> None:
-    """The replies of the master may arrive in any pieces; the exit code is that of the command."""
+    """A session requested from the master needs no ssh process, whatever pieces the replies arrive in."""
     master = play(serves)
     node = SshNode("node")
     jobs = [SshJob(node, "echo out; echo err >&2; exit 3", check=False, stdout=PIPE, stderr=PIPE) for _ in range(2)]
@@ -191,7 +191,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_ssh_runs_the_command_if_the_master_has_another_protocol(backend: str, play: Play, name: str) -> None:
-    """No session was requested, so no command can run twice. A wrong version, which cannot change, is not retried."""
+    """If the master has another protocol, ssh runs the command; only a wrong version is not asked again."""
     answer, times = OTHERS[name]
     master = play(answer)
     jobs = [SshJob(SshNode("node"), "echo x", stdout=PIPE) for _ in range(2)]
@@ -203,7 +203,7 @@ def test_ssh_runs_the_command_if_the_master_has_another_protocol(backend: str, p
 def test_ssh_runs_the_command_if_the_environment_is_too_long_for_a_request(
     backend: str, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The request contains the variables of this program, which may be many."""
+    """If the variables of this program are too long for a request, ssh runs the command."""
     monkeypatch.setenv("TRIOFLOW_TEST_LONG", "x" * 100_000)
     monkeypatch.setattr(_mux, "MAX_REQUEST_BYTES", 100_000)
     master = play(serves)
@@ -216,7 +216,7 @@ def test_ssh_runs_the_command_if_the_environment_is_too_long_for_a_request(
 def test_ssh_runs_the_command_if_too_many_wait_at_the_masters_socket(
     backend: str, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No other job of this program waits for the socket."""
+    """If too many clients of other programs wait at the master's socket, ssh runs the command."""
     master = play(serves)
 
     with contextlib.ExitStack() as stack:
@@ -240,7 +240,7 @@ def test_ssh_runs_the_command_if_too_many_wait_at_the_masters_socket(
 
 
 def test_a_rejected_session_is_requested_again(backend: str, play: Play) -> None:
-    """The master replies as if MaxSessions of the server were reached."""
+    """A session that is rejected, as when MaxSessions of the server is reached, is requested again."""
     refuses = answers(hello=True, after=reply(_mux.FAILURE, 0, text=b"Session open refused by peer"))
     master = play(refuses, refuses, serves)
     job = SshJob(SshNode("node"), "echo x", stdout=PIPE)
@@ -250,7 +250,7 @@ def test_a_rejected_session_is_requested_again(backend: str, play: Play) -> None
 
 
 def test_the_error_has_the_reason_why_a_master_denies_a_session(backend: str, play: Play) -> None:
-    """The command has not started."""
+    """If a master denies a session, the error has its reason, and says that the command has not started."""
     master = play(answers(hello=True, after=reply(_mux.DENIED, 0, text=b"Permission denied"), waits=True))
     job = SshJob(SshNode("node"), "echo x")
     Scheduler(job).run(backend=backend)
@@ -274,7 +274,7 @@ BREAKING = {
 
 @pytest.mark.parametrize("name", BREAKING)
 def test_a_master_that_fails_after_the_request_counts_as_a_lost_connection(backend: str, play: Play, name: str) -> None:
-    """The command may have started, so it is not run again."""
+    """If a master fails after the request, the command may have started, so it is not run again."""
     nonsense = answers(hello=True, after=BREAKING[name])
     master = play(nonsense)
     job = SshJob(SshNode("node"), "echo x")
@@ -290,7 +290,7 @@ def test_a_master_that_fails_after_the_request_counts_as_a_lost_connection(backe
 def test_timeout_ends_a_job_whose_master_does_not_answer(
     backend: str, play: Play, hello: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The master may hang before its hello or after a request: no other job waits, and no descriptor stays open."""
+    """A timeout ends a job whose master hangs, before its hello or after a request, and no descriptor stays open."""
     monkeypatch.setattr(_remote_commands, "KILL_MARGIN", 0.1)
     play(answers(hello=hello, waits=True))
     before = len(os.listdir("/proc/self/fd"))
@@ -305,7 +305,7 @@ def test_timeout_ends_a_job_whose_master_does_not_answer(
 
 @pytest.mark.parametrize("size", [0, 100_000])
 def test_a_request_sent_in_pieces_arrives_with_its_descriptors(backend: str, size: int) -> None:
-    """The event loop is not blocked while the reader is slow."""
+    """A request to a slow reader is sent in pieces, without blocking the event loop, and with its descriptors."""
     sent, came, descriptors = os.urandom(size), bytearray(), list[int]()
     ours, theirs = socket.socketpair()
 
@@ -335,7 +335,7 @@ def test_a_request_sent_in_pieces_arrives_with_its_descriptors(backend: str, siz
 
 
 def test_a_forked_process_with_the_socket_does_not_keep_a_session_open() -> None:
-    """Ending the session also ends it for the other process."""
+    """Ending a session also ends it for a forked process that still has its socket."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with theirs, ours.dup():
@@ -349,7 +349,7 @@ def test_a_forked_process_with_the_socket_does_not_keep_a_session_open() -> None
 
 @given(st.lists(st.binary(max_size=30), max_size=4), st.lists(st.integers(0, 130), max_size=5))
 def test_messages_are_read_whole_from_any_pieces(sent: list[bytes], cuts: list[int]) -> None:
-    """No message is split, joined or invented."""
+    """However messages are cut into pieces, none is split, joined or invented."""
     data = b"".join(len(one).to_bytes(4, "big") + one for one in sent)
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -371,7 +371,7 @@ def test_messages_are_read_whole_from_any_pieces(sent: list[bytes], cuts: list[i
 
 
 def test_a_command_on_a_node_has_no_local_process_but_the_master(backend: str, server: Server) -> None:
-    """The only ssh process on this machine is the one that holds the connection."""
+    """While a command runs on a node, the only local ssh process is the one that holds the connection."""
     found = list[str]()
 
     async def look() -> None:
@@ -391,7 +391,7 @@ def by_ssh(*_: Any) -> Any:
 def test_settings_of_the_user_apply_to_a_session_as_with_ssh(
     backend: str, site: Site, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sent and set variables, the agent, and the missing terminal are the same as in a session of an ssh client."""
+    """A requested session has the same variables, agent and missing terminal as a session of an ssh client."""
     server = site.serve(2, AcceptEnv="TF_*")
     config = tmp_path / "config"
     config.write_text(
@@ -413,7 +413,7 @@ def test_settings_of_the_user_apply_to_a_session_as_with_ssh(
 def test_ssh_runs_the_command_if_no_session_can_be_requested(
     backend: str, server: Server, monkeypatch: pytest.MonkeyPatch, watched: Watched, mark: dict[str, str], tmp_path: Any
 ) -> None:
-    """Output, exit codes, and the end of the whole process tree are the same."""
+    """If no session can be requested, ssh runs the command, with the same output, exit code and end."""
     monkeypatch.setattr(_connections, "request_session", by_ssh)
     node = server.node()
     short = SshJob(node, "echo x; exit 4", check=False, stdout=PIPE)
@@ -432,7 +432,7 @@ def test_ssh_runs_the_command_if_no_session_can_be_requested(
 def test_a_killed_master_ends_its_sessions(
     backend: str, server: Server, mark: dict[str, str], watched: Watched, tmp_path: Any
 ) -> None:
-    """The job fails with a lost connection; the next job gets another one."""
+    """If a master is killed, its running job fails with a lost connection, and the next job gets a new one."""
     node = server.node()
     lost = SshJob(node, f"echo begun > {tmp_path}/begun; {TREE}", env=mark, terminate_grace=0.3)
 

@@ -23,13 +23,13 @@ from trioflow import SshNode, SshNodes
         ("", []),
     ],
 )
-def test_a_string_is_expanded_to_names_and_ranges(written: str, names: list[str]) -> None:
-    """Commas separate names, and brackets hold ranges with their leading zeros."""
+def test_a_string_of_nodes_is_expanded_to_their_names(written: str, names: list[str]) -> None:
+    """In a string of nodes, commas and spaces separate names, and brackets hold ranges with their leading zeros."""
     assert [node.hostname for node in SshNodes(written)] == names
 
 
-def test_a_file_has_a_node_or_a_range_in_each_line(tmp_path: Path) -> None:
-    """Comments and empty lines do not count, and each line may have a user and a port."""
+def test_a_file_of_nodes_has_a_node_or_a_range_in_each_line(tmp_path: Path) -> None:
+    """In a file of nodes, each line may have a user and a port; comments and empty lines are ignored."""
     file = tmp_path / "nodes.txt"
     file.write_text("# the testbed\nnode[1-2]\n\nroot@other:2222  # the last one\nnode1\n")
     nodes = SshNodes(file, username="me", max_sessions=3)
@@ -42,8 +42,8 @@ def test_a_file_has_a_node_or_a_range_in_each_line(tmp_path: Path) -> None:
     assert list(SshNodes(str(file), username="me", max_sessions=3)) == list(nodes)
 
 
-def test_a_list_may_contain_names_ranges_and_nodes() -> None:
-    """Nodes keep their own options, and equal nodes are listed once."""
+def test_a_list_of_nodes_may_contain_names_ranges_and_nodes() -> None:
+    """Nodes in a list of names and ranges keep their own options, and equal nodes are listed once."""
     own = SshNode("own", port=22)
     nodes = SshNodes(["n[1-2]", own, "n2"], username="me")
     assert list(nodes) == [SshNode("n1", username="me"), SshNode("n2", username="me"), own]
@@ -51,20 +51,20 @@ def test_a_list_may_contain_names_ranges_and_nodes() -> None:
 
 
 def test_equal_nodes_have_equal_hashes() -> None:
-    """Equality and hash cover all that identifies a connection."""
+    """Equality and hash of nodes cover all that identifies a connection."""
     assert SshNode("a", port=3) == SshNode("a", port=3)
     assert len({SshNode("a"), SshNode("a"), SshNode("a", username="b")}) == 2
 
 
 def test_str_of_a_node_has_its_port_and_repr_of_nodes_is_short() -> None:
-    """A long list is shown by its first and its last node."""
+    """The `str` of a node has its port, and the `repr` of a long list has only the first and the last node."""
     assert [str(SshNode("a")), str(SshNode("a", port=3))] == ["a", "a:3"]
     assert repr(SshNodes("n[1-3]")) == "<SshNodes n1, n2, n3>"
     assert repr(SshNodes("n[01-37]")) == "<SshNodes n01 ... n37, 37 nodes>"
 
 
 def test_a_gateway_may_be_given_by_name() -> None:
-    """The name becomes a node with the same configuration."""
+    """A gateway given by name becomes a node with the same configuration."""
     node = SshNode("a", gateway="b", config="c")
     assert node.gateway == SshNode("b", config="c")
 
@@ -72,7 +72,7 @@ def test_a_gateway_may_be_given_by_name() -> None:
 @pytest.mark.parametrize(
     ("hostname", "options", "error", "what"),
     [
-        ("-oProxyCommand=evil", {}, ValueError, "'-' in front"),
+        ("-oProxyCommand=evil", {}, ValueError, "a leading '-'"),
         ("a b", {}, ValueError, "without spaces"),
         ("a;b", {}, ValueError, "without spaces"),
         ("", {}, ValueError, "give a name"),
@@ -91,7 +91,7 @@ def test_a_gateway_may_be_given_by_name() -> None:
 def test_invalid_arguments_of_a_node_are_rejected(
     hostname: Any, options: Any, error: type[Exception], what: str
 ) -> None:
-    """The error names the option and valid values."""
+    """The errors on invalid arguments of an SshNode say what is valid."""
     with pytest.raises(error, match=what):
         SshNode(hostname, **options)
 
@@ -99,23 +99,23 @@ def test_invalid_arguments_of_a_node_are_rejected(
 @pytest.mark.parametrize(
     ("written", "what"),
     [
-        ("node[1-3", "without its"),
-        ("node1]", "without its"),
-        ("node[3-1]", "from the smaller to the larger"),
-        ("node[a-c]", "not a range of numbers"),
-        ("node[1,,2]", "there is nothing between"),
-        ("node[1-99999999]", "mistake in the range"),
-        ("n[1-1000]n[1-1000]", "mistake in the range"),
+        ("node[1-3", "unbalanced or nested brackets"),
+        ("node1]", "unbalanced or nested brackets"),
+        ("node[3-1]", "not an ascending range of numbers"),
+        ("node[a-c]", "not an ascending range of numbers"),
+        ("node[1,,2]", "an item between commas or brackets is empty"),
+        ("node[1-99999999]", "expands to more than the limit of 100000 nodes"),
+        ("n[1-1000]n[1-1000]", "expands to 1000000 nodes, more than the limit of 100000"),
     ],
 )
 def test_an_invalid_range_of_nodes_is_rejected(written: str, what: str) -> None:
-    """The error describes what is wrong."""
+    """The error on an invalid range of nodes describes what is wrong."""
     with pytest.raises(ValueError, match=what):
         SshNodes(written)
 
 
 @pytest.mark.parametrize("given", [5, [5]])
 def test_an_argument_that_is_no_list_of_nodes_is_rejected(given: Any) -> None:
-    """The error names SshNodes."""
+    """`SshNodes` rejects an argument that is no list of nodes, and the error names `SshNodes`."""
     with pytest.raises(TypeError, match="SshNodes"):
         SshNodes(given)

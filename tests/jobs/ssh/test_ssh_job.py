@@ -63,15 +63,15 @@ def own_files(monkeypatch: pytest.MonkeyPatch) -> str:
 
 @SSH_ON_TRIO
 def test_output_and_exit_code_come_back(backend: str, place: Place) -> None:
-    """The two outputs are separate, as for a local command."""
+    """The two outputs of a command on a node are separate, as for a local command."""
     result = captured(backend, place.node(), "echo out; echo err >&2; exit 3", check=False)
     assert (result.stdout, result.stderr, result.returncode, result.signal) == (b"out\n", b"err\n", 3, None)
     assert result.elapsed > 0
 
 
 @SSH_ON_ASYNCIO
-def test_carried_variables_arrive_without_acceptenv_of_the_server(backend: str, place: Place) -> None:
-    """Variables of ssh need AcceptEnv of sshd; those that an instrument carries are sent in another way."""
+def test_propagated_variables_arrive_without_acceptenv_of_the_server(backend: str, place: Place) -> None:
+    """Variables that an instrument propagates reach a node without AcceptEnv in the configuration of its sshd."""
 
     class Ticket(Instrument):
         def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
@@ -86,7 +86,7 @@ def test_carried_variables_arrive_without_acceptenv_of_the_server(backend: str, 
 
 @SSH_ON_ASYNCIO
 def test_values_of_env_are_in_no_command_line(backend: str, place: Place, tmp_path: Path) -> None:
-    """Values are in no command line on the node or here, neither while the command runs nor before."""
+    """Values of `env=` are in no command line on the node or here, neither while the command runs nor before."""
     secret, seen = f"secret {os.urandom(8).hex()}", set[bytes]()
     command = f'until test -e {tmp_path}/seen; do sleep 0.1; done; echo "$TOKEN"'
     job = SshJob(place.node(), command, env={"TOKEN": secret}, stdout=PIPE)
@@ -107,14 +107,14 @@ def test_values_of_env_are_in_no_command_line(backend: str, place: Place, tmp_pa
 
 @pytest.mark.parametrize("name", ["-i", "a-b", "", "1A", "A B", "é", "A=B"])
 def test_a_variable_name_that_is_invalid_in_a_shell_is_rejected(name: str) -> None:
-    """Such names were once options of env(1) on the node, or were lost in a shell."""
-    with pytest.raises(ValueError, match="cannot be the name of a variable on a node"):
+    """Variable names invalid in a shell are rejected; once, they were options of env(1), or lost in a shell."""
+    with pytest.raises(ValueError, match="is not a valid name for a variable on a node"):
         SshJob("node", "true", env={name: "x"})
 
 
 @pytest.mark.parametrize("option", ["env", "values"])
 def test_a_list_for_env_or_values_is_rejected(option: str) -> None:
-    """The error names the option and the job, and says what to give."""
+    """A list as `env=` or `values=` is rejected with an error that says to give a dict."""
     options: Any = {option: ["A=x"]}
     with pytest.raises(TypeError, match=f"{option} of 'j': found list; give a dict"):
         SshJob("node", "true", label="j", **options)
@@ -122,14 +122,16 @@ def test_a_list_for_env_or_values_is_rejected(option: str) -> None:
 
 @SSH_ON_TRIO
 def test_the_error_on_a_long_command_line_does_not_show_the_call_of_ssh(backend: str, place: Place) -> None:
-    """The error does not show how ssh is called, which is not what the user wrote."""
+    """The error on a command line or environment that is too long does not show how ssh is called."""
     words = SshJob(place.node(), ("echo", "x" * 140_000), label="words")
     variables = SshJob(place.node(), "true", env={"A": "x" * 140_000}, label="variables")
     run(backend, words, variables)
-    whole = "its words and what trioflow adds to them are"
+    whole = "its command line, including the wrapper of trioflow, takes"
     assert re.match(rf"not started: {whole} 14\d{{4}} bytes, and", str(words.raised_exception()))
-    whole = "its variables (env=) are"
-    assert re.match(rf"not started: {re.escape(whole)} 14\d{{4}} bytes, and at most", str(variables.raised_exception()))
+    whole = "its variables (env=) take"
+    assert re.match(
+        rf"not started: {re.escape(whole)} 14\d{{4}} bytes, and the limit", str(variables.raised_exception())
+    )
     for job in (words, variables):
         assert isinstance(job.raised_exception(), CommandError)
         assert "ControlPath" not in str(job.raised_exception())
@@ -137,7 +139,7 @@ def test_the_error_on_a_long_command_line_does_not_show_the_call_of_ssh(backend:
 
 @SSH_ON_ASYNCIO
 def test_env_may_be_larger_than_a_pipe(backend: str, place: Place) -> None:
-    """A pipe takes 64 KiB at once."""
+    """The variables of `env=` may be larger than the 64 KiB that a pipe takes at once."""
     result = captured(backend, place.node(), 'printf %s "$A" | wc -c', env={"A": f"{'x' * 30_000}\n" * 3})
     assert result.stdout == b"90003\n"
 
@@ -146,7 +148,7 @@ def test_env_may_be_larger_than_a_pipe(backend: str, place: Place) -> None:
 def test_messages_of_ssh_about_sessions_are_not_in_the_output(
     backend: str, site: Site, stream: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """If a server allows fewer sessions than are requested, ssh complains before the command starts."""
+    """Messages of ssh about rejected sessions, before the command starts, are not in its output."""
     server, lines, path = site.serve(2, MaxSessions=1), list[str](), tmp_path / "log"
     options: dict[str, Any] = {
         "file": {"stdout": path, "stderr": path},
@@ -174,7 +176,7 @@ def test_messages_of_ssh_about_sessions_are_not_in_the_output(
 def test_the_error_quotes_a_login_shell_that_runs_no_commands(
     backend: str, site: Site, shell: str, said: str, tmp_path: Path
 ) -> None:
-    """The message is not in the output. The error reports that no command had started."""
+    """If a login shell runs no commands, the error quotes it, and says that the command had not started."""
     server = site.serve(2, ForceCommand=shell)
     job = SshJob(server.node(), "true", stdout=tmp_path / "log", stderr=tmp_path / "log")
     run(backend, job)
@@ -189,7 +191,7 @@ def test_the_error_quotes_a_login_shell_that_runs_no_commands(
 
 @SSH_ON_TRIO
 def test_output_files_without_append_are_truncated_at_each_attempt(backend: str, place: Place, tmp_path: Path) -> None:
-    """The first command of an attempt truncates the file; the others append."""
+    """With `append=False`, the first command of each attempt truncates the output file; the others append."""
     path = tmp_path / "log"
     path.write_text("of an earlier run, and longer than what comes now\n")
     last = f"test -e {tmp_path}/second || {{ touch {tmp_path}/second; exit 1; }}"
@@ -198,38 +200,42 @@ def test_output_files_without_append_are_truncated_at_each_attempt(backend: str,
 
 
 def test_the_error_of_a_failed_command_names_the_node(backend: str, server: Server) -> None:
-    """The error has the command, the exit code and the end of the error output."""
+    """The error of a failed command on a node has the exit code, the node, the command and the end of stderr."""
     job = SshJob(server.node(), "echo why >&2; exit 3", stderr=subprocess.DEVNULL)
     run(backend, job)
     error = job.raised_exception()
     assert isinstance(error, CommandError)
     assert (error.returncode, error.stderr) == (3, b"why\n")
-    assert str(error) == (f"exit code 3: 127.0.0.2:{server.port}: echo why >&2; exit 3. Its standard error ended:\nwhy")
+    assert str(error) == (
+        f"exit code 3: 127.0.0.2:{server.port}: echo why >&2; exit 3. Its standard error ended with:\nwhy"
+    )
     assert job.last_result is error.result
 
 
 def test_the_error_quotes_both_outputs_if_they_are_merged(server: Server) -> None:
-    """The quoted end once was empty, and labelled as standard error."""
+    """If outputs are merged, the error quotes their end, which once was empty and labelled as standard error."""
     job = SshJob(server.node(), "echo 1; echo 2 >&2; exit 3", stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     run("trio", job)
     error = job.raised_exception()
     assert isinstance(error, CommandError)
-    assert (error.stderr, str(error).partition(". ")[2]) == (b"1\n2\n", "Its output ended:\n1\n2")
+    assert (error.stderr, str(error).partition(". ")[2]) == (b"1\n2\n", "Its output ended with:\n1\n2")
 
 
 @pytest.mark.parametrize(
     ("line", "is_fine"), [("exit 4", True), ("exit 3", False), ("kill -TERM $$", True), ("kill -HUP $$", False)]
 )
 @SSH_ON_ASYNCIO
-def test_exit_codes_and_signals_may_be_allowed(backend: str, place: Place, line: str, is_fine: bool) -> None:
-    """`check=` takes a list as for a local command; the next step follows only after a success."""
+def test_check_may_list_the_allowed_exit_codes_and_signals_on_a_node(
+    backend: str, place: Place, line: str, is_fine: bool
+) -> None:
+    """A command on a node is a success if `check=` lists its exit code or signal, as for a local command."""
     job = SshJob(place.node(), [line, "true"], check=[0, 4, "TERM"])
     run(backend, job)
     assert job.is_succeeded() is is_fine
 
 
 def test_an_exit_code_of_255_is_not_taken_as_a_lost_connection(place: Place) -> None:
-    """The code is that of the command, although ssh itself reports 255 for a lost connection."""
+    """A command may exit with 255, although ssh itself reports this code for a lost connection."""
     codes = [0, 1, 127, 128, 254, 255]
     results = captured("trio", place.node(), [f"exit {code}" for code in codes], check=False)
     assert [result.returncode for result in results] == codes
@@ -237,20 +243,20 @@ def test_an_exit_code_of_255_is_not_taken_as_a_lost_connection(place: Place) -> 
 
 @SSH_ON_TRIO
 def test_a_result_distinguishes_a_signal_from_an_exit_code(backend: str, place: Place) -> None:
-    """The result has the signal in its own field, as for a local command."""
+    """The result of a command on a node has the signal in its own field, as for a local command."""
     result = captured(backend, place.node(), "kill -KILL $$", check=False)
     assert (result.returncode, result.signal) == (-9, signal.SIGKILL)
 
 
 def test_cpu_time_is_measured_on_the_node(place: Place) -> None:
-    """CPU time is that of the command, not of the local ssh."""
+    """The CPU time in a result is that of the command on the node, not of the local ssh."""
     result = captured("trio", place.node(), "n=0; while [ $n -lt 200000 ]; do n=$((n+1)); done")
     assert 0.02 < result.user_time + result.system_time < result.elapsed + 0.1
 
 
 @SSH_ON_ASYNCIO
 def test_large_output_on_both_streams_arrives_complete(backend: str, place: Place) -> None:
-    """The output is larger than what pipes hold, and than what is kept in memory."""
+    """Output larger than what pipes hold, and than what is kept in memory, arrives complete on both streams."""
     code = "head -c 3000000 /dev/zero; head -c 300000 /dev/zero >&2"
     result = captured(backend, place.node(), code)
     assert result.stdout == bytes(3_000_000)
@@ -259,7 +265,7 @@ def test_large_output_on_both_streams_arrives_complete(backend: str, place: Plac
 
 @SSH_ON_TRIO
 def test_a_missing_program_gives_exit_code_127(backend: str, place: Place) -> None:
-    """The code is that of a shell."""
+    """A program that is missing on the node gives exit code 127, as in a shell."""
     assert captured(backend, place.node(), ("no-such-program",), check=False).returncode == 127
 
 
@@ -267,20 +273,20 @@ def test_a_missing_program_gives_exit_code_127(backend: str, place: Place) -> No
 
 
 def test_a_tuple_is_a_program_with_its_arguments(place: Place) -> None:
-    """Every character arrives as it was given."""
+    """A tuple is a program with its arguments, every character of which arrives as it was given."""
     words = ("printf", "%s|", "a b", "$HOME", "*", "it's", '"', "\\", "é", "line\nbreak", "", 5, Path("/p"))
     result = captured("trio", place.node(), words)
     assert result.stdout.decode() == "a b|$HOME|*|it's|\"|\\|é|line\nbreak||5|/p|"
 
 
 def test_a_string_is_a_line_for_the_shell(place: Place) -> None:
-    """Loops and pipes work."""
+    """A string is a line for the shell of the node, in which loops and pipes work."""
     assert captured("trio", place.node(), "for i in 1 2; do echo $i; done | tac").stdout == b"2\n1\n"
 
 
 @SSH_ON_ASYNCIO
 def test_results_of_jobs_may_be_words_and_values_of_a_command(backend: str, place: Place) -> None:
-    """Results of local and of remote jobs are filled in; unknown braces remain."""
+    """Results of local and remote jobs are filled in as words and values; unknown braces remain."""
     here = CommandJob(["echo", "from here"], stdout=PIPE)
     first = SshJob(place.node(), "echo 'from there'", stdout=PIPE)
     second = SshJob(
@@ -295,15 +301,15 @@ def test_results_of_jobs_may_be_words_and_values_of_a_command(backend: str, plac
     assert (second.result().stdout, third.result().stdout) == (expected, expected)
 
 
-def test_values_are_quoted(place: Place) -> None:
-    """A value cannot become a command."""
+def test_values_in_a_command_line_are_quoted(place: Place) -> None:
+    """Values are quoted in a command line, so that none can become a command."""
     result = captured("trio", place.node(), "echo {value}", values={"value": "$(touch /tmp/evil); 'x'"})
     assert result.stdout == b"$(touch /tmp/evil); 'x'\n"
 
 
 @SSH_ON_TRIO
 def test_the_result_of_an_ssh_job_is_an_input_of_other_jobs(backend: str, place: Place) -> None:
-    """The job's output is an argument of a local command, and its result that of a function."""
+    """The output of an SshJob may be an argument of a local command, and its result that of a function."""
     first = SshJob(place.node(), "echo 5", stdout=PIPE)
     second = CommandJob(["expr", first, "+", "1"], stdout=PIPE)
     third = Job(take, first)
@@ -314,7 +320,7 @@ def test_the_result_of_an_ssh_job_is_an_input_of_other_jobs(backend: str, place:
 
 @SSH_ON_ASYNCIO
 def test_cwd_and_env_apply_on_the_node(backend: str, place: Place, tmp_path: Path) -> None:
-    """A directory that does not exist on the node is a failure."""
+    """`cwd=` and `env=` apply on the node, where a directory that does not exist is a failure."""
     env = {"A": "a b", "B": "on {node}"}
     result = captured(backend, place.node(), 'pwd; echo "$A|$B"', cwd=tmp_path, env=env)
     assert result.stdout.decode() == f"{tmp_path}\na b|on 127.0.0.2\n"
@@ -322,7 +328,7 @@ def test_cwd_and_env_apply_on_the_node(backend: str, place: Place, tmp_path: Pat
 
 
 def test_a_command_without_cwd_starts_in_the_home_directory(place: Place) -> None:
-    """The directory is the same as after a login."""
+    """A command on a node without `cwd=` starts in the home directory, as after a login."""
     assert captured("trio", place.node(), 'test "$(pwd)" = "$(cd; pwd)"').returncode == 0
 
 
@@ -331,7 +337,7 @@ def test_a_command_without_cwd_starts_in_the_home_directory(place: Place) -> Non
 def test_stdin_may_be_bytes_a_file_or_the_output_of_a_job(
     backend: str, place: Place, kind: str, tmp_path: Path, own_files: str
 ) -> None:
-    """Bytes, files and outputs of jobs arrive whole, and leave nothing on the node."""
+    """Bytes, files and outputs of jobs as `stdin=` arrive whole, and leave nothing on the node."""
     data = b"some \0 bytes\n" * (1 if kind != "large" else 300_000)
     file = tmp_path / "input"
     file.write_bytes(data)
@@ -350,7 +356,7 @@ def test_stdin_may_be_bytes_a_file_or_the_output_of_a_job(
 
 
 def test_stdin_is_empty_by_default(place: Place) -> None:
-    """A command that reads gets the end of its input immediately."""
+    """By default, a command on a node that reads gets the end of its input immediately."""
     assert captured("trio", place.node(), "cat").stdout == b""
 
 
@@ -359,7 +365,7 @@ def test_stdin_is_empty_by_default(place: Place) -> None:
 
 @SSH_ON_ASYNCIO
 def test_a_script_is_sent_to_the_node_and_run(backend: str, place: Place, tmp_path: Path) -> None:
-    """The script is run by its own interpreter, with its arguments."""
+    """A `Script` is sent to the node, and run by its own interpreter with its arguments."""
     script = tmp_path / "script.py"
     script.write_text("#!/usr/bin/env python3\nimport sys\nprint(sys.argv[1:], sys.argv[0] == __file__)\n")
     number = CommandJob(["echo", "7"], stdout=PIPE)
@@ -369,7 +375,7 @@ def test_a_script_is_sent_to_the_node_and_run(backend: str, place: Place, tmp_pa
 
 @SSH_ON_TRIO
 def test_script_text_is_sent_unchanged(backend: str, place: Place) -> None:
-    """Braces in the text are not filled in."""
+    """A `ScriptText` is sent unchanged: braces in it are not filled in."""
     result = captured(backend, place.node(), ScriptText('echo "$# {node} $1"\nexit 4\n', "it's"), check=False)
     assert (result.stdout, result.returncode) == (b"1 {node} it's\n", 4)
 
@@ -381,7 +387,7 @@ def test_script_text_is_sent_unchanged(backend: str, place: Place) -> None:
 def test_a_script_that_is_large_or_has_a_nul_runs(
     backend: str, place: Place, content: str, tmp_path: Path, own_files: str
 ) -> None:
-    """No command line can hold such a script; it is sent in another way, and leaves nothing on the node."""
+    """A script that no command line can hold runs as well, and leaves nothing on the node."""
     script = tmp_path / "script.sh"
     script.write_text(content)
     assert captured(backend, place.node(), Script(script)).stdout.split() in ([b"large"], [b"nul"])
@@ -390,7 +396,7 @@ def test_a_script_that_is_large_or_has_a_nul_runs(
 
 @SSH_ON_TRIO
 def test_included_files_are_in_the_directory_of_the_script(backend: str, place: Place, tmp_path: Path) -> None:
-    """The files keep their names and modes, whatever `cwd` is; results of jobs may name them."""
+    """Included files are in the directory of the script with their names and modes, whatever `cwd=` is."""
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "more.sh").write_text("echo more\n")
     (tmp_path / "functions.sh").write_text('hello() { echo "hello $1"; }\n')
@@ -418,7 +424,7 @@ def test_included_files_are_in_the_directory_of_the_script(backend: str, place: 
 
 @SSH_ON_ASYNCIO
 def test_a_large_script_runs_with_cwd(backend: str, place: Place, tmp_path: Path) -> None:
-    """The directory of the script itself was once looked up relative to `cwd`."""
+    """A large script runs with `cwd=`, relative to which its own directory was once looked up."""
     script = tmp_path / "script"
     script.write_text("pwd; exit\n" + "# x\n" * 30_000)
     assert captured(backend, place.node(), Script(script), cwd=tmp_path).text == f"{tmp_path}\n"
@@ -435,7 +441,7 @@ def test_a_large_script_runs_with_cwd(backend: str, place: Place, tmp_path: Path
 def test_the_error_names_a_file_that_a_script_cannot_include(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, includes: list[str], error: Any, what: str
 ) -> None:
-    """The script is not run without its included files."""
+    """A script is not run without its included files, and the error names the file at fault."""
     monkeypatch.chdir(tmp_path)
     for name in ("main.sh", "a/x", "b/x"):
         Path(name).parent.mkdir(exist_ok=True)
@@ -447,7 +453,7 @@ def test_the_error_names_a_file_that_a_script_cannot_include(
 
 
 def test_repr_and_equality_of_a_script_cover_its_included_files() -> None:
-    """An argument and an included file of the same name are different, also for a journal."""
+    """Scripts with the same name as an argument or as an included file differ, also for a journal."""
     plain, beside = Script("a.sh", "b"), Script("a.sh", includes=["b"])
     assert (repr(plain), repr(beside)) == ("Script(a.sh, b)", "Script(a.sh, includes=[b])")
     assert plain != beside == Script("a.sh", includes="b")
@@ -460,13 +466,13 @@ def test_repr_and_equality_of_a_script_cover_its_included_files() -> None:
 
 
 def test_a_script_is_removed_from_the_node_after_it_has_run(place: Place) -> None:
-    """The script prints its own path, which no longer exists after the job."""
+    """The path of a script on the node no longer exists when it has run."""
     result = captured("trio", place.node(), ScriptText("echo $0"))
     assert not Path(result.stdout.decode().strip()).exists()
 
 
 def test_a_missing_script_fails_the_job(place: Place) -> None:
-    """The error is that of the operating system."""
+    """A `Script` whose file is missing fails the job with FileNotFoundError."""
     job = SshJob(place.node(), Script("/no/such/script"))
     run("trio", job)
     assert isinstance(job.raised_exception(), FileNotFoundError)
@@ -476,8 +482,8 @@ def test_a_missing_script_fails_the_job(place: Place) -> None:
 
 
 @SSH_ON_TRIO
-def test_a_list_is_done_step_by_step(backend: str, place: Place, tmp_path: Path) -> None:
-    """Each step has its result, in order."""
+def test_the_steps_of_a_list_are_done_in_order(backend: str, place: Place, tmp_path: Path) -> None:
+    """The steps of a list are done in order, and the result has an item for each of them."""
     (tmp_path / "in.txt").write_text("hello")
     job = SshJob(
         place.node(),
@@ -498,7 +504,7 @@ def test_a_list_is_done_step_by_step(backend: str, place: Place, tmp_path: Path)
 
 @SSH_ON_ASYNCIO
 def test_steps_after_a_failed_step_do_not_run(backend: str, place: Place, tmp_path: Path) -> None:
-    """The job fails with the error of the failed step."""
+    """Steps after a failed one do not run, and the job fails with the error of the failed step."""
     job = SshJob(place.node(), [f"touch {tmp_path}/a", "exit 3", f"touch {tmp_path}/b"])
     run(backend, job)
     assert isinstance(job.raised_exception(), CommandError)
@@ -511,7 +517,7 @@ def test_steps_after_a_failed_step_do_not_run(backend: str, place: Place, tmp_pa
 
 @SSH_ON_TRIO
 def test_output_goes_to_a_file_for_each_node(backend: str, place: Place, tmp_path: Path) -> None:
-    """The file's name may have the node and values, and all steps append to it."""
+    """The name of an output file may have the node and values, and all steps append to the file."""
     where = tmp_path / "logs" / "{node}-{what}.txt"
     job = SshJob(
         place.node(), ["echo 1", "echo 2; echo 3 >&2"], values={"what": "x"}, stdout=where, stderr=subprocess.STDOUT
@@ -522,13 +528,13 @@ def test_output_goes_to_a_file_for_each_node(backend: str, place: Place, tmp_pat
 
 @SSH_ON_ASYNCIO
 def test_stderr_may_go_to_a_file_while_stdout_is_captured(backend: str, place: Place, tmp_path: Path) -> None:
-    """Only the captured stream is in the result."""
+    """If standard error goes to a file, only the captured standard output is in the result."""
     result = captured(backend, place.node(), "echo 1; echo 2 >&2", stderr=tmp_path / "err")
     assert (result.stdout, result.stderr, (tmp_path / "err").read_text()) == (b"1\n", None, "2\n")
 
 
 def test_an_output_file_is_opened_only_when_its_command_starts(backend: str, server: Server, tmp_path: Path) -> None:
-    """Any number of jobs may wait for their turns, although a process can open only so many files."""
+    """Output files are opened only when their commands start, since a process can open only so many."""
     node = server.node(max_sessions=1)
     jobs = [SshJob(node, f"ls {tmp_path} | wc -l", stdout=tmp_path / str(number)) for number in range(3)]
     run(backend, *jobs)
@@ -537,7 +543,7 @@ def test_an_output_file_is_opened_only_when_its_command_starts(backend: str, ser
 
 @pytest.mark.parametrize("wrong", ["node", "/proc/not/there", "/dev/full"])
 def test_output_files_are_closed_after_an_error(backend: str, server: Server, wrong: str, tmp_path: Path) -> None:
-    """The node is unreachable, or the other file cannot be opened or written."""
+    """Output files are closed if the node is unreachable, or if the other file cannot be opened or written."""
     node = server.node(port=free_port(server.address)) if wrong == "node" else server.node()
     stderr = None if wrong == "node" else wrong
     job = SshJob(node, "echo x >&2", stdout=tmp_path / "file", stderr=stderr)
@@ -549,7 +555,7 @@ def test_output_files_are_closed_after_an_error(backend: str, server: Server, wr
 def test_tag_prefixes_each_line_of_live_output_with_the_node(
     backend: str, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The two outputs are shown, unfinished lines included."""
+    """With `tag=True`, lines of both outputs are shown after the name of the node, unfinished lines included."""
     run(backend, SshJob(server.node(), "echo out; echo err >&2; printf rest", tag=True))
     shown = capsys.readouterr()
     name = f"127.0.0.2:{server.port}"
@@ -558,7 +564,7 @@ def test_tag_prefixes_each_line_of_live_output_with_the_node(
 
 @SSH_ON_TRIO
 def test_a_tag_may_contain_time_node_and_values(backend: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """The time is that at which the line has arrived on this machine."""
+    """A tag may contain the node, values, and the time at which the line has arrived on this machine."""
     run(backend, SshJob(place.node(), "echo out", tag="{time:%H-%M-%S}:{node}:{run} ", values={"run": 7}))
     assert re.fullmatch(r"\d\d-\d\d-\d\d:127\.0\.0\.2:7 out\n", capsys.readouterr().out)
 
@@ -567,14 +573,14 @@ def test_a_tag_may_contain_time_node_and_values(backend: str, place: Place, caps
 def test_output_goes_to_stdout_and_stderr_of_this_program_by_default(
     backend: str, place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`print()` writes to the same streams."""
+    """By default, the output of a command on a node goes to the stdout and stderr of this program."""
     run(backend, SshJob(place.node(), "echo out; echo err >&2"))
     assert capsys.readouterr() == ("out\n", "err\n")
 
 
 @SSH_ON_TRIO
 def test_on_line_gets_each_line_of_the_output(backend: str, place: Place) -> None:
-    """`on_line` gets the job and the line without its end."""
+    """`on_line` gets the SshJob, and each line of its output without the line ending."""
     lines: list[tuple[str, str]] = []
     job = SshJob(place.node(), "echo 1; echo 2", on_line=lambda job, line: lines.append((job.label, line)), label="x")
     run(backend, job)
@@ -583,7 +589,7 @@ def test_on_line_gets_each_line_of_the_output(backend: str, place: Place) -> Non
 
 @SSH_ON_ASYNCIO
 def test_output_may_go_to_open_files(backend: str, place: Place, tmp_path: Path) -> None:
-    """Binary files get bytes, and text files text."""
+    """Output may go to open files: binary files get bytes, and text files get text."""
     text = io.StringIO()
     with (tmp_path / "out").open("wb") as file:
         run(backend, SshJob(place.node(), "echo é; echo 2 >&2", stdout=file, stderr=text))
@@ -591,7 +597,7 @@ def test_output_may_go_to_open_files(backend: str, place: Place, tmp_path: Path)
 
 
 def test_descriptors_of_this_program_stay_blocking(server: Server) -> None:
-    """The ssh process of a connection makes its descriptors non-blocking, for all processes that share them."""
+    """This program's descriptors stay blocking, although the ssh of a connection makes its own non-blocking."""
     code = (
         "import os, sys, trioflow\n"
         f"node = trioflow.SshNode('127.0.0.2', port={server.port}, config={str(server.site.config)!r})\n"
@@ -606,7 +612,7 @@ def test_descriptors_of_this_program_stay_blocking(server: Server) -> None:
 def test_a_callback_that_raises_fails_the_job_and_ends_the_command(
     backend: str, place: Place, mark: dict[str, str], watched: Any
 ) -> None:
-    """No process is left on the node."""
+    """If a callback raises, the job fails with that exception, and no process is left on the node."""
 
     def broken(_: SshJob, line: str) -> None:
         raise ValueError(line)
@@ -623,36 +629,36 @@ def test_a_callback_that_raises_fails_the_job_and_ends_the_command(
 @pytest.mark.parametrize(
     ("command", "options", "error", "what"),
     [
-        ([], {}, ValueError, "nothing to do"),
+        ([], {}, ValueError, "the list of commands is empty"),
         ("", {}, ValueError, "empty"),
         ("  ", {}, ValueError, "empty"),
         ((), {}, ValueError, "empty"),
-        (["ls", "-l"], {}, ValueError, r"a list is several commands.*'ls -l', or a tuple: \('ls', '-l'\)"),
-        (5, {}, TypeError, "cannot be done on a node"),
-        ([5], {}, TypeError, "cannot be done on a node"),
-        (("a", b"\0"), {}, ValueError, "'SshJob': argument 1 has a NUL"),
-        ("a\0", {"label": "j"}, ValueError, "'j': argument 0 has a NUL"),
+        (["ls", "-l"], {}, ValueError, r"a list contains several commands.*'ls -l', or a tuple: \('ls', '-l'\)"),
+        (5, {}, TypeError, "is not a command: give a command"),
+        ([5], {}, TypeError, "is not a command: give a command"),
+        (("a", b"\0"), {}, ValueError, "'SshJob': argument 1 contains a NUL"),
+        ("a\0", {"label": "j"}, ValueError, "'j': argument 0 contains a NUL"),
         ("true", {"append": "no"}, TypeError, "append='no' of 'SshJob': give True or False"),
         (("a", object()), {}, TypeError, "argument 1"),
-        ("true", {"values": {"a b": 1}}, ValueError, "cannot stand in braces"),
-        ("true", {"values": {"node": 1}}, ValueError, "'node' is the node's own"),
+        ("true", {"values": {"a b": 1}}, ValueError, "cannot be a placeholder"),
+        ("true", {"values": {"node": 1}}, ValueError, "other than 'node', which is reserved"),
         ("true", {"stdout": b"x"}, TypeError, "give a path"),
         ("true", {"terminate_grace": -1}, ValueError, "0 or more"),
         ("true", {"on_line": 5}, TypeError, "plain function"),
-        ("true", {"stdin": PIPE}, ValueError, "what it is to read"),
+        ("true", {"stdin": PIPE}, ValueError, "PIPE and STDOUT are only for output"),
         ("true", {"timeout": 0}, ValueError, "positive"),
     ],
 )
 def test_invalid_arguments_of_an_ssh_job_are_rejected(
     command: Any, options: Any, error: type[Exception], what: str
 ) -> None:
-    """The error comes when the job is created, and names valid arguments."""
+    """Invalid arguments of an SshJob raise when it is created, and the error names valid ones."""
     with pytest.raises(error, match=what):
         SshJob("node", command, **options)
 
 
 def test_the_error_names_a_value_that_cannot_be_text(backend: str) -> None:
-    """The error has the name in braces; it once had a number that looked like that of an argument."""
+    """If a value cannot be text, the error has its name; once, it had a number, as for an argument."""
     job = SshJob("node", "echo {b}", values={"a": 1, "b": None}, label="j")
     Scheduler(job).run(backend=backend)
     with pytest.raises(TypeError, match="'j': argument 'b' is None"):
@@ -661,25 +667,25 @@ def test_the_error_names_a_value_that_cannot_be_text(backend: str) -> None:
 
 @pytest.mark.parametrize("kind", [Push, Pull])
 def test_a_copy_without_files_is_rejected(kind: Any) -> None:
-    """The error asks for the files."""
+    """`Push` or `Pull` without files raises an error that asks for them."""
     with pytest.raises(ValueError, match="give the files"):
         kind(to="x")
 
 
 def test_an_empty_destination_of_a_copy_is_rejected() -> None:
-    """Such a job once failed only on the node."""
-    with pytest.raises(ValueError, match=r"Push\(\): to='' names nothing: give a path there, or '~'"):
+    """An empty destination of a copy raises when the job is created; once, such a job failed only on the node."""
+    with pytest.raises(ValueError, match=r"Push\(\): to='' is empty: give a path on the node, or '~'"):
         Push("a", to="")
 
 
 @pytest.mark.parametrize("step", [Push(b"a\xff", to="b"), Script(b"a\xff")])
 def test_files_named_by_bytes_are_listed_for_a_journal(step: Any) -> None:
-    """`Push` and `Script` accept file names that are bytes."""
+    """Files that `Push` and `Script` name by bytes are listed for a journal, too."""
     assert list(SshJob("node", step).for_journal().reads) == [os.fsdecode(b"a\xff")]
 
 
 def test_labels_show_node_and_command() -> None:
-    """Steps, nested jobs and long chains are shortened."""
+    """The label of an SshJob shows node and command; steps, nested jobs and long chains are shortened."""
     assert SshJob("node", "echo {node}").label == "node: echo {node}"
     assert SshJob("node", ("ls", "-l", SshJob("m", "x"))).label == "node: ls -l <m: x>"
     steps = SshJob(SshNode("node", port=3), [Push("a", to="b/"), "true"])
@@ -695,13 +701,13 @@ def test_labels_show_node_and_command() -> None:
 
 
 def test_an_ssh_job_awaited_outside_a_run_raises() -> None:
-    """The error advises to put the job into a Scheduler."""
-    with pytest.raises(RuntimeError, match="put it into a Scheduler"):
+    """Awaiting an SshJob outside a run raises an error that says to put the job in a Scheduler."""
+    with pytest.raises(RuntimeError, match="put it in a Scheduler"):
         anyio.run(SshJob("node", "true").co_run)
 
 
 def test_an_ssh_job_runs_again_in_a_second_run(backend: str, server: Server) -> None:
-    """The second run opens a new connection, and keeps no state of the first."""
+    """A second run of an SshJob opens a new connection, and keeps no state of the first."""
     before = server.accepted
     job = SshJob(server.node(), "echo x", stdout=PIPE)
     scheduler = Scheduler(job)
@@ -713,14 +719,14 @@ def test_an_ssh_job_runs_again_in_a_second_run(backend: str, server: Server) -> 
 
 
 def test_an_ssh_error_has_the_node_and_whether_the_command_started() -> None:
-    """The text of the error begins with the node."""
+    """The text of an SshError begins with the node; `node` and `started` are attributes."""
     error = SshError(SshNode("a"), "what", started=True)
     assert (str(error), error.node, error.started) == ("a: what", SshNode("a"), True)
 
 
 @SSH_ON_ASYNCIO
 def test_a_redacted_command_is_not_in_label_or_error(backend: str, place: Place) -> None:
-    """With `redact=True` the command line is shown nowhere."""
+    """With `redact=True`, the command line of an SshJob is in neither its label nor its error."""
     job = SshJob(place.node(), "secret() { exit 3; }; secret", redact=True)
     run(backend, job)
     assert "secret" not in f"{job!r} {job.raised_exception()}"
@@ -732,7 +738,7 @@ def test_a_redacted_command_is_not_in_label_or_error(backend: str, place: Place)
 
 @SSH_ON_TRIO
 def test_granted_resources_are_filled_into_words_values_and_env(backend: str, place: Place) -> None:
-    """A resource that the job does not need is rejected."""
+    """`granted()` is filled into words, values and variables; a resource that is not needed is rejected."""
     jobs = [
         SshJob(
             place.node(), [("echo", granted("gpu")), "echo {cards} $CARDS"],
@@ -744,7 +750,7 @@ def test_granted_resources_are_filled_into_words_values_and_env(backend: str, pl
     said = [[result.stdout for result in job.result()] for job in jobs]
     assert said == [[b"a\n", b"a a\n"], [b"b,c\n", b"b,c b,c\n"]]
     for options in ({"values": {"x": granted("gpu")}}, {"env": {"X": granted("gpu")}}):
-        with pytest.raises(ValueError, match=r"granted\('gpu'\), but it needs nothing of that name"):
+        with pytest.raises(ValueError, match=r"it uses granted\('gpu'\), but does not need that resource"):
             SshJob(place.node(), "true", **options)
 
 
@@ -754,7 +760,7 @@ def test_granted_resources_are_filled_into_words_values_and_env(backend: str, pl
 @SSH_ON_ASYNCIO
 @patiently(0.6, 6)
 def test_output_of_a_command_on_a_node_resets_idle_timeout(backend: str, place: Place, unit: float) -> None:
-    """A silent command is ended on the node; the time for connecting does not count."""
+    """Output of a command on a node resets its idle timeout, and a silent command is ended."""
     tick = f"for n in 1 2 3 4; do sleep {0.27 * unit}; echo $n; done"
     steady = SshJob(place.node(), [tick, tick], stdout=PIPE, idle_timeout=unit)
     silent = SshJob(place.node(), f"{tick}; sleep 99", stdout=subprocess.DEVNULL, idle_timeout=unit)

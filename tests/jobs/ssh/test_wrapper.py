@@ -68,8 +68,8 @@ class Wrapped:
 
 
 @in_each_shell
-def test_the_exit_code_and_both_outputs_come_through(shell: str) -> None:
-    """The report has the code, and the outputs have nothing of the wrapper."""
+def test_the_wrapper_passes_on_the_exit_code_and_both_outputs(shell: str) -> None:
+    """The wrapper reports the exit code of its command, and adds nothing of its own to the outputs."""
     code, stdout, stderr, report = Wrapped(shell, ["sh", "-c", "echo out; echo err >&2; exit 3"]).end()
     assert (code, stdout, stderr) == (3, b"out\n", b"err\n")
     assert (report.started, report.returncode) == (True, 3)
@@ -77,20 +77,20 @@ def test_the_exit_code_and_both_outputs_come_through(shell: str) -> None:
 
 @in_each_shell
 def test_the_exit_code_for_a_signal_is_128_plus_its_number(shell: str) -> None:
-    """Shells use the same codes."""
+    """If a signal ends the command, the wrapper reports 128 plus its number, as shells do."""
     assert Wrapped(shell, ["sh", "-c", "kill -9 $$"]).end()[3].returncode == 137
 
 
 @in_each_shell
 def test_merged_outputs_come_in_one_stream_in_their_order(shell: str) -> None:
-    """`merged` redirects standard error to standard output."""
+    """With `merged`, standard error is redirected to standard output, in the order of writing."""
     _, stdout, stderr, report = Wrapped(shell, ["sh", "-c", "echo out; echo err >&2"], merged=True).end()
     assert (stdout, stderr, report.returncode) == (b"out\nerr\n", b"", 0)
 
 
 @in_each_shell
 def test_a_stdin_file_is_removed_when_the_command_has_opened_it(shell: str, tmp_path: Path) -> None:
-    """The command can read the whole file all the same."""
+    """The file of the standard input is removed when the command has opened it, which still reads it whole."""
     file = tmp_path / "in put"
     file.write_text("read")
     assert Wrapped(shell, ["cat"], stdin=str(file)).end()[1] == b"read"
@@ -99,13 +99,13 @@ def test_a_stdin_file_is_removed_when_the_command_has_opened_it(shell: str, tmp_
 
 @in_each_shell
 def test_stdin_is_empty_without_a_stdin_file(shell: str) -> None:
-    """The command does not read the input of the wrapper."""
+    """A command without a file for its standard input gets an empty one, not the input of the wrapper."""
     assert Wrapped(shell, ["cat"]).end()[:2] == (0, b"")
 
 
 @in_each_shell
 def test_variables_with_any_content_arrive_unchanged(shell: str) -> None:
-    """Their names may be those that the script itself uses."""
+    """Variables arrive with any content, and with the names that the wrapper script itself uses."""
     given = {name: f"own {name}" for name in "acegilmnpstvxy"}
     given |= {
         "a_1": "'\"$HOME`id`\\ \\n*",
@@ -125,7 +125,7 @@ def test_variables_with_any_content_arrive_unchanged(shell: str) -> None:
     ids=["long", "many", "lines"],
 )
 def test_the_time_for_variables_does_not_grow_with_the_square_of_their_size(shell: str, given: dict[str, str]) -> None:
-    """The largest environment takes far less than a second; a loop of the shell once took up to 37 s."""
+    """The largest environment is sent in far less than a second; a loop of the shell once took up to 37 s for it."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert Wrapped(shell, ["true"], variables=given).end()[0] == 0
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -134,7 +134,7 @@ def test_the_time_for_variables_does_not_grow_with_the_square_of_their_size(shel
 
 @in_each_shell
 def test_a_command_whose_variables_do_not_all_arrive_is_not_started(shell: str, tmp_path: Path) -> None:
-    """The conductor may be gone before it has sent all of them."""
+    """If the conductor is gone before it has sent all variables, the command is not started."""
     wrapped = Wrapped(shell, ["touch", str(tmp_path / "started")], size=100)
     os.write(wrapped.lifeline, b"export 'A=1'")
     wrapped.close_lifeline()
@@ -145,7 +145,7 @@ def test_a_command_whose_variables_do_not_all_arrive_is_not_started(shell: str, 
 
 @in_each_shell
 def test_a_missing_program_gives_exit_code_127(shell: str) -> None:
-    """The message of the shell comes through."""
+    """A missing program gives exit code 127 and the message of the shell."""
     _, _, stderr, report = Wrapped(shell, ["no-such-program"]).end()
     assert b"no-such-program" in stderr
     assert report.returncode == 127
@@ -153,7 +153,7 @@ def test_a_missing_program_gives_exit_code_127(shell: str) -> None:
 
 @in_each_shell
 def test_the_report_has_the_cpu_time_of_the_command(shell: str) -> None:
-    """Both user time and system time are reported."""
+    """The wrapper reports the CPU time of its command."""
     busy = "n=0; while [ $n -lt 100000 ]; do n=$((n+1)); done"
     report = Wrapped(shell, ["sh", "-c", busy]).end()[3]
     assert report.user_time + report.system_time > 0.01
@@ -162,7 +162,7 @@ def test_the_report_has_the_cpu_time_of_the_command(shell: str) -> None:
 @in_each_shell
 @pytest.mark.parametrize("body", [TREE, STUBBORN, FORKING], ids=["tree", "stubborn", "forking"])
 def test_the_whole_process_tree_ends_when_the_conductor_is_gone(shell: str, body: str, watched: Watched) -> None:
-    """The wrapper notices the end of its input."""
+    """The wrapper ends the whole process tree of its command when its input ends, as when the conductor is gone."""
     wrapped = Wrapped(shell, ["sh", "-c", f"echo begun; {body}"])
     assert wrapped.process.stdout is not None
     assert wrapped.process.stdout.readline() == b"begun\n"
@@ -174,7 +174,7 @@ def test_the_whole_process_tree_ends_when_the_conductor_is_gone(shell: str, body
 
 @in_each_shell
 def test_a_command_that_has_just_begun_ends_when_the_conductor_is_gone(shell: str, watched: Watched) -> None:
-    """The input of the wrapper ends immediately after its start."""
+    """A command ends even if the input of the wrapper ends immediately after its start."""
     wrapped = Wrapped(shell, ["sleep", "1000"])
     wrapped.close_lifeline()
     wrapped.end()
@@ -183,7 +183,7 @@ def test_a_command_that_has_just_begun_ends_when_the_conductor_is_gone(shell: st
 
 @in_each_shell
 def test_a_line_on_the_input_of_the_wrapper_ends_the_command(shell: str, watched: Watched) -> None:
-    """The conductor ends a command in this way while the connection stays open."""
+    """A line on the input of the wrapper ends the command, while the connection stays open."""
     wrapped = Wrapped(shell, ["sleep", "1000"])
     os.write(wrapped.lifeline, b"end\n")
     assert wrapped.end()[3].returncode == 143
@@ -191,7 +191,7 @@ def test_a_line_on_the_input_of_the_wrapper_ends_the_command(shell: str, watched
 
 @in_each_shell
 def test_processes_left_by_a_command_have_a_grace_period_to_end(shell: str, tmp_path: Path, watched: Watched) -> None:
-    """A leftover process ends by itself, by SIGTERM, or by SIGKILL."""
+    """Processes left by a command may end by themselves in a grace period, before signals end them."""
     done = tmp_path / "done"
     wrapped = Wrapped(shell, ["sh", "-c", f"(sleep 0.1; touch {done}) & exit 0"], grace=60)
     assert wrapped.end()[0] == 0
@@ -203,7 +203,7 @@ def test_processes_left_by_a_command_have_a_grace_period_to_end(shell: str, tmp_
 
 @in_each_shell
 def test_a_stopped_command_is_ended(shell: str, watched: Watched) -> None:
-    """SIGCONT lets the command handle the SIGTERM."""
+    """A stopped command also gets SIGCONT, so that it can handle the SIGTERM."""
     wrapped = Wrapped(shell, ["sh", "-c", "echo begun; kill -STOP $$"])
     assert wrapped.process.stdout is not None
     wrapped.process.stdout.readline()
@@ -214,7 +214,7 @@ def test_a_stopped_command_is_ended(shell: str, watched: Watched) -> None:
 
 @pytest.mark.parametrize("shell", [shell for shell in ("bash", "dash", "fish", "tcsh", "zsh") if shutil.which(shell)])
 def test_the_wrapper_passes_through_login_shells(shell: str) -> None:
-    """Shells unlike sh are included, with all characters that are special to one of them."""
+    """The wrapper passes through all login shells, even those unlike sh, with all characters special to any."""
     words = [
         "it's",
         '"a  b"',
@@ -242,7 +242,7 @@ def test_the_wrapper_passes_through_login_shells(shell: str) -> None:
 
 
 def test_the_wrapper_script_is_portable(tmp_path: Path) -> None:
-    """shellcheck and checkbashisms find no fault."""
+    """shellcheck and checkbashisms find no fault in the wrapper script."""
     file = tmp_path / "script"
     file.write_text("#!/bin/sh\n" + _wrapper.WRAPPER_SCRIPT.replace("; ", ";\n") + "\n")
     if shutil.which("checkbashisms") is not None:
@@ -258,7 +258,7 @@ END = b"\x1e%b end 7 0m0.00s 0m0.01s\n1m2.50s 0m0,25s\n" % TOKEN.encode()
 
 @given(st.lists(st.binary(max_size=8), min_size=2, max_size=4), st.lists(st.integers(0, 120), max_size=6))
 def test_reports_are_removed_from_output_read_in_any_pieces(texts: list[bytes], cuts: list[int]) -> None:
-    """All other text passes unchanged, in whatever pieces it is read."""
+    """Reports are removed from the output, and all else passes unchanged, in whatever pieces it is read."""
     before, *between, behind = texts
     data = before + START + b"".join(between) + END + behind
     capture = CaptureSink()
@@ -273,7 +273,7 @@ def test_reports_are_removed_from_output_read_in_any_pieces(texts: list[bytes], 
 
 @pytest.mark.parametrize("end_first", [False, True])
 def test_output_before_the_start_report_is_buffered_and_then_passed_on(end_first: bool) -> None:
-    """No output is lost, even if it ends before the start report, which comes by another pipe."""
+    """Output is held back until the start report, which comes by another pipe, and is then passed on."""
     capture, before = CaptureSink(), CaptureSink()
     gate = _StartBuffer([capture])
     reader = ReportFilter(TOKEN, [CaptureSink()], before, gate.open)
@@ -288,8 +288,8 @@ def test_output_before_the_start_report_is_buffered_and_then_passed_on(end_first
 
 
 @given(st.binary(max_size=60), st.integers(0, 60))
-def test_output_that_only_resembles_a_report_comes_through(data: bytes, cut: int) -> None:
-    """Bytes that only look like a report are passed on whole, wherever they are cut."""
+def test_output_that_only_resembles_a_report_is_passed_on(data: bytes, cut: int) -> None:
+    """Bytes that only look like a report of the wrapper are passed on whole, wherever they are cut."""
     capture = CaptureSink()
     reader = ReportFilter("a", [capture])
     reader.write(data[:cut])

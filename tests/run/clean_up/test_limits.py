@@ -32,14 +32,14 @@ def test_clean_up_phase_ends_at_cleanup_timeout(virtual: Virtual) -> None:
 
 
 def test_cleanup_timeout_is_five_seconds_by_default_and_none_is_no_limit(virtual: Virtual) -> None:
-    """With None, clean-up jobs may take any time."""
+    """Clean-up jobs may take 5 s by default, and any time with `cleanup_timeout=None`."""
     for seconds, options in (6, {}), (100, {"cleanup_timeout": None}):
         critical = bad()
         assert virtual(timed, Scheduler(critical, alarm(critical, 99), **options)) == (False, seconds)
 
 
 def test_clean_up_job_may_have_its_own_timeout_and_retry(virtual: Virtual) -> None:
-    """Timeout, retry and restarts of a clean-up job work within the phase."""
+    """A clean-up job may have a timeout, a retry and restarts of its own."""
     critical = bad()
     slow = alarm(critical, 9, timeout=1)
     stubborn = Job(fail, 1, required=critical, run_if="failed", retry=2)
@@ -49,7 +49,7 @@ def test_clean_up_job_may_have_its_own_timeout_and_retry(virtual: Virtual) -> No
 
 
 def test_clean_up_jobs_do_not_wait_for_their_needs(virtual: Virtual) -> None:
-    """Clean-up jobs with needs run although other jobs hold the resources; each runs once."""
+    """Clean-up jobs with needs run at once, each of them once, although other jobs hold the resources."""
     critical = bad()
     needs: list[dict[str, int]] = [{}, {"gpu": 1}, {}, {}, {"gpu": 1}]
     cleaning = [alarm(critical, 2, needs=need) for need in needs]
@@ -63,7 +63,7 @@ def test_clean_up_jobs_do_not_wait_for_their_needs(virtual: Virtual) -> None:
 def test_clean_up_job_that_ignores_its_cancellation_is_logged_with_its_stack(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, nested: bool
 ) -> None:
-    """The line comes once, a second after the cancellation."""
+    """A clean-up job that still runs a second after its cancellation is logged once, with its stack."""
 
     async def stays() -> None:
         with anyio.CancelScope(shield=True):
@@ -76,7 +76,7 @@ def test_clean_up_job_that_ignores_its_cancellation_is_logged_with_its_stack(
     job.run_if = "failed"
     with caplog.at_level(logging.WARNING, "trioflow"):
         assert virtual(timed, Scheduler(critical, job, cleanup_timeout=2)) == (False, 10)
-    told = [record.getMessage() for record in caplog.records if "still runs" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "is still running" in record.getMessage()]
     assert len(told) == 1
     assert "'stubborn' was cancelled 1 s ago" in told[0]
     assert "in stays" in told[0]
@@ -100,7 +100,7 @@ def test_cancelled_scope_around_the_run_takes_effect_after_the_clean_up(virtual:
 
 
 def test_cancel_of_one_clean_up_job_ends_only_this_job(virtual: Virtual) -> None:
-    """`cancel()` of one clean-up job ends that one; `cancel()` of the scheduler, which is stopping, nothing."""
+    """`cancel()` of one clean-up job ends that job alone, and `cancel()` of the stopping scheduler has no effect."""
     critical = bad()
     one = alarm(critical, 3)
     other = alarm(critical, 3, label="other")
@@ -121,7 +121,7 @@ def test_cancel_of_one_clean_up_job_ends_only_this_job(virtual: Virtual) -> None
 
 
 def test_failure_of_a_clean_up_job_does_not_change_the_outcome_of_the_run(virtual: Virtual) -> None:
-    """A clean-up job that fails, be it critical, is FAILED; reason, culprit and result stay, and the others go on."""
+    """A failing clean-up job, critical or not, leaves stop reason, culprit, result and the other jobs as they are."""
     critical = bad()
     failing = Job(fail, 1, OSError("worse"), required=critical, run_if="failed", critical=True)
     beside = alarm(critical, 3)
@@ -136,7 +136,7 @@ def test_failure_of_a_clean_up_job_does_not_change_the_outcome_of_the_run(virtua
 
 
 def test_clean_up_jobs_are_reset_for_a_second_run(virtual: Virtual) -> None:
-    """Clean-up jobs are reset like all others."""
+    """A second run resets clean-up jobs like all others, and runs them again."""
     critical = bad()
     cleaning = alarm(Sequence(critical))
     scheduler = Scheduler(critical, cleaning)
@@ -146,7 +146,7 @@ def test_clean_up_jobs_are_reset_for_a_second_run(virtual: Virtual) -> None:
 
 
 def test_instruments_see_clean_up_jobs(virtual: Virtual) -> None:
-    """Instruments see them scheduled, started and finished, before `after_run`."""
+    """Instruments see clean-up jobs scheduled, started and finished, all before `after_run`."""
     told: list[tuple[str, JobState | None]] = []
 
     class Watch(Instrument):

@@ -22,7 +22,7 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 
 
 class Line:
-    """Records words, with the time."""
+    """A record of words, each with the time when it was said."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, float]] = []
@@ -46,7 +46,7 @@ class Line:
 
 
 class Shut(AbstractJob[None]):
-    """Records when it is shut down."""
+    """A job that records when it is shut down."""
 
     def __init__(self, line: Line, **options: Any) -> None:
         super().__init__(**options)
@@ -62,7 +62,7 @@ class Shut(AbstractJob[None]):
 
 
 def test_clean_up_runs_after_ordinary_jobs_and_before_forever_jobs_end(virtual: Virtual) -> None:
-    """First the clean-up jobs run, then forever jobs end, then services, then comes the shutdown."""
+    """When a run stops, clean-up jobs run first; then forever jobs end, then services; then comes the shutdown."""
     line = Line()
     critical = bad()
     assert virtual(
@@ -79,7 +79,7 @@ def test_clean_up_runs_after_ordinary_jobs_and_before_forever_jobs_end(virtual: 
 
 
 def test_clean_up_job_may_use_a_service_that_is_alive(virtual: Virtual) -> None:
-    """The job has the value of the service, and gets an answer from it."""
+    """A clean-up job can take a running service as its input and use it: the service ends after the clean-up."""
     line = Line()
     service = Service(line.serve, "service")
     critical = bad()
@@ -95,7 +95,7 @@ def test_clean_up_job_may_use_a_service_that_is_alive(virtual: Virtual) -> None:
 
 
 def test_clean_up_job_that_requires_an_unready_service_does_not_start(virtual: Virtual) -> None:
-    """A service that has not reported that it is ready has not settled, so its successors are not reached."""
+    """A clean-up job behind a service that never became ready does not start, because the service has not settled."""
 
     async def late(*, task_status: Any) -> None:
         await anyio.sleep(99)
@@ -108,7 +108,7 @@ def test_clean_up_job_that_requires_an_unready_service_does_not_start(virtual: V
 
 
 def test_a_forever_job_or_service_is_no_clean_up_job(virtual: Virtual) -> None:
-    """`run_if="failed"` of a forever job or service starts nothing after the stop."""
+    """A forever job or service with `run_if="failed"` is not started by the clean-up."""
     critical = bad()
     monitor = Job(nap, 99, required=critical, run_if="failed", forever=True)
     assert virtual(timed, Scheduler(critical, monitor)) == (False, 1)
@@ -132,7 +132,7 @@ def test_clean_up_job_is_shut_down_once(virtual: Virtual) -> None:
 
 
 def test_clean_up_job_has_its_own_context_and_current_job(virtual: Virtual) -> None:
-    """Each clean-up job starts in a copy of the context of the run, and sees no other's changes."""
+    """Each clean-up job starts in its own copy of the run's context, and sees no changes of others."""
 
     async def look() -> tuple[str, str]:
         seen = variable.get()
@@ -173,7 +173,7 @@ def test_scope_left_open_by_a_clean_up_job_fails_only_this_job(virtual: Virtual)
 
 
 def test_job_of_a_coroutine_object_may_clean_up(virtual: Virtual) -> None:
-    """With nothing to clean up, the coroutine object is closed with its scheduler."""
+    """A coroutine object may be a clean-up job; if it was not needed, closing the scheduler closes the coroutine."""
     critical = bad()
     job = Job(nap(1, "clean"), required=critical, run_if="failed")
     assert virtual(timed, Scheduler(critical, job)) == (False, 2)
@@ -192,7 +192,7 @@ def test_thread_job_may_clean_up(backend: str) -> None:
 
 
 def test_interruption_in_a_clean_up_job_is_raised_after_the_shutdown(virtual: Virtual) -> None:
-    """SystemExit from a clean-up job leaves the stop reason unchanged."""
+    """SystemExit from a clean-up job is raised after the shutdown, and leaves the stop reason unchanged."""
 
     async def leave() -> None:
         raise SystemExit(3)
@@ -207,7 +207,7 @@ def test_interruption_in_a_clean_up_job_is_raised_after_the_shutdown(virtual: Vi
 
 
 def test_no_job_can_be_added_during_the_clean_up(virtual: Virtual) -> None:
-    """A stopping scheduler takes no jobs, not even from clean-up jobs."""
+    """A stopping scheduler accepts no new jobs, not even from clean-up jobs."""
 
     async def meddle() -> None:
         with pytest.raises(RuntimeError, match="stopping"):
@@ -225,7 +225,7 @@ def test_no_job_can_be_added_during_the_clean_up(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("window", ["none", "number", "limiter"])
 def test_nested_scheduler_may_be_a_clean_up_job(virtual: Virtual, window: str) -> None:
-    """A nested scheduler with `run_if="failed"` runs completely, under the outer limiter, too."""
+    """A nested scheduler with `run_if="failed"` runs completely as a clean-up job, even under the outer limiter."""
     critical = bad()
     nested = Scheduler(Job(nap, 1), Job(nap, 1), required=critical, run_if="failed")
     scheduler = Scheduler(critical, Job(nap, 9), nested)
@@ -240,7 +240,7 @@ def test_nested_scheduler_may_be_a_clean_up_job(virtual: Virtual, window: str) -
 
 
 def test_nested_scheduler_cleans_up_before_jobs_that_require_it_start(virtual: Virtual) -> None:
-    """A nested scheduler that stops cleans up before it settles; what requires it starts after that."""
+    """A nested scheduler that stops cleans up before it settles, and jobs that require it start after that."""
     critical = bad()
     cleaning = alarm(critical, 3)
     inner = Scheduler(critical, cleaning)
@@ -251,7 +251,7 @@ def test_nested_scheduler_cleans_up_before_jobs_that_require_it_start(virtual: V
 
 
 def test_nested_scheduler_cleans_up_before_its_parent_does(virtual: Virtual) -> None:
-    """A critical nested scheduler that fails stops the outer one: first its own clean-up, then that of the outer."""
+    """If a critical nested scheduler fails, first its own clean-up jobs run, then those of the outer scheduler."""
     critical = bad()
     inside = alarm(critical, 2)
     inner = Scheduler(critical, inside, critical=True)
@@ -263,7 +263,7 @@ def test_nested_scheduler_cleans_up_before_its_parent_does(virtual: Virtual) -> 
 
 
 def test_nested_scheduler_cancelled_by_the_outer_run_does_not_clean_up(virtual: Virtual) -> None:
-    """Only a stop of the scheduler itself starts clean-up: a nested one that the outer run cancels has none."""
+    """A nested scheduler that the outer run cancels does not clean up: only a stop of its own starts that."""
     slow = Job(nap, 99)
     inside = alarm(slow)
     inner = Scheduler(slow, inside)
@@ -276,7 +276,7 @@ def test_nested_scheduler_cancelled_by_the_outer_run_does_not_clean_up(virtual: 
 
 @pytest.mark.parametrize("stop", ["timeout", "critical", "cancel"])
 def test_outer_stop_does_not_shorten_the_clean_up_of_a_nested_scheduler(virtual: Virtual, stop: str) -> None:
-    """A stop of the outer scheduler does not cut an inner clean-up short: the outer ending waits for it."""
+    """When the outer scheduler stops, it waits until the clean-up of a nested one has ended."""
     critical = bad()
     inside = alarm(critical, 3)
     inner = Scheduler(critical, inside)
@@ -298,7 +298,7 @@ def test_outer_stop_does_not_shorten_the_clean_up_of_a_nested_scheduler(virtual:
 
 
 def test_each_level_of_nested_schedulers_has_its_own_cleanup_timeout(virtual: Virtual) -> None:
-    """The bound in api.md is `cleanup_timeout` seconds for each level, one after the other."""
+    """Each level of nested schedulers has its own `cleanup_timeout`, one after the other."""
     critical = bad()
     inner = Scheduler(critical, alarm(critical, 99), critical=True, cleanup_timeout=2)
     outer = Scheduler(inner, alarm(inner, 99), cleanup_timeout=3)
@@ -306,7 +306,7 @@ def test_each_level_of_nested_schedulers_has_its_own_cleanup_timeout(virtual: Vi
 
 
 def test_nested_scheduler_that_cleans_up_may_have_its_own_clean_up_jobs(virtual: Virtual) -> None:
-    """A nested one that runs as a clean-up job and stops on its own failure cleans up in turn."""
+    """A nested scheduler that runs as a clean-up job and then stops on its own failure cleans up in turn."""
     critical, inner_bad = bad(), bad()
     inside = alarm(inner_bad)
     nested = Scheduler(inner_bad, inside, required=critical, run_if="failed")
@@ -315,7 +315,7 @@ def test_nested_scheduler_that_cleans_up_may_have_its_own_clean_up_jobs(virtual:
 
 
 def test_each_attempt_of_a_nested_scheduler_cleans_up(virtual: Virtual) -> None:
-    """With `retry` each attempt is a run, with its own clean-up."""
+    """With `retry`, each attempt of a nested scheduler is a run with its own clean-up."""
     cleaned: list[float] = []
 
     async def clean() -> None:
@@ -328,7 +328,7 @@ def test_each_attempt_of_a_nested_scheduler_cleans_up(virtual: Virtual) -> None:
 
 
 def test_nested_scheduler_cleans_up_after_its_own_timeout(virtual: Virtual) -> None:
-    """The nested scheduler fails with JobTimeout when the clean-up is over."""
+    """A nested scheduler that times out cleans up, and then fails with JobTimeout."""
     slow = Job(nap, 99)
     inside = alarm(slow, 2)
     inner = Scheduler(slow, inside, timeout=1)
@@ -342,4 +342,4 @@ def test_clean_up_that_ends_in_time_is_not_logged(virtual: Virtual, caplog: pyte
     critical = bad()
     with caplog.at_level(logging.WARNING, "trioflow"):
         assert virtual(timed, Scheduler(critical, alarm(critical, 4))) == (False, 5)
-    assert not [record for record in caplog.records if "still runs" in record.getMessage()]
+    assert not [record for record in caplog.records if "is still running" in record.getMessage()]

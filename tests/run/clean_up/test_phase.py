@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def test_clean_up_job_runs_after_a_critical_failure(virtual: Virtual) -> None:
-    """The alarm on the job that failed runs, and the run returns False when it has ended."""
+    """After a critical failure the clean-up job of the failed job runs, and then the run returns False."""
     critical = bad()
     cleaning = alarm(critical, 2, kwargs={"value": "clean"})
     scheduler = Scheduler(critical, cleaning, Job(nap, 9))
@@ -31,7 +31,7 @@ def test_clean_up_job_runs_after_a_critical_failure(virtual: Virtual) -> None:
 
 
 def test_clean_up_job_runs_after_a_timeout_of_the_run(virtual: Virtual) -> None:
-    """Jobs that the timeout cancelled count as failed: their clean-up runs, beyond the time of the run."""
+    """Jobs that the timeout of the run cancelled count as failed, so their clean-up jobs still run."""
     slow = Job(nap, 9)
     cleaning = alarm(slow)
     scheduler = Scheduler(slow, cleaning, timeout=2)
@@ -41,7 +41,7 @@ def test_clean_up_job_runs_after_a_timeout_of_the_run(virtual: Virtual) -> None:
 
 
 def test_jobs_cancelled_by_a_critical_failure_count_as_failed(virtual: Virtual) -> None:
-    """A critical failure elsewhere cancels a running and a waiting job; both have their clean-up."""
+    """Running and waiting jobs that a critical failure cancels count as failed, so both have their clean-up."""
     running, waiting = Job(nap, 9), Job(nap, 9)
     jobs = [alarm(running), alarm(waiting)]
     scheduler = Scheduler(bad(), running, waiting, *jobs, jobs_window=2)
@@ -51,7 +51,7 @@ def test_jobs_cancelled_by_a_critical_failure_count_as_failed(virtual: Virtual) 
 
 
 def test_clean_up_begins_after_all_ordinary_jobs_have_unwound(virtual: Virtual) -> None:
-    """Clean-up begins when no ordinary job is left, so that nothing uses what it removes."""
+    """Clean-up jobs start when no ordinary job is left, so that nothing uses what they remove."""
     ended: list[float] = []
 
     async def unwinds() -> None:
@@ -69,7 +69,7 @@ def test_clean_up_begins_after_all_ordinary_jobs_have_unwound(virtual: Virtual) 
 
 
 def test_no_clean_up_after_completion(virtual: Virtual) -> None:
-    """In a run that completes, clean-up jobs are judged by their rule like all others."""
+    """In a run that completes, jobs with `run_if="failed"` are skipped or run by that rule alone."""
     failing = Job(fail)
     cleaning, spare = alarm(failing), alarm(Job(nap))
     scheduler = Scheduler(failing, cleaning, *spare.required, spare, Job(nap, 5))
@@ -89,7 +89,7 @@ def test_no_clean_up_after_cancel(virtual: Virtual) -> None:
 
 
 def test_no_clean_up_after_a_cancellation_from_outside(virtual: Virtual) -> None:
-    """A cancelled scope around the run starts no clean-up."""
+    """When a scope around the run is cancelled, no clean-up job starts."""
     job = Job(nap, 9)
     cleaning = alarm(job)
 
@@ -137,7 +137,7 @@ def test_no_clean_up_after_an_error_in_an_open_block(virtual: Virtual) -> None:
 
 
 def test_clean_up_runs_only_jobs_whose_requirements_have_settled(virtual: Virtual) -> None:
-    """A clean-up job behind a job that was not reached stays IDLE; jobs with other rules do not run at all."""
+    """During the clean-up, jobs behind one that was not reached stay IDLE, and jobs with other rules do not run."""
     critical, good = bad(), Job(nap, 0.5)
     never = Job(nap, required=critical)
     late, unneeded = alarm([critical, never]), alarm(good)
@@ -149,7 +149,7 @@ def test_clean_up_runs_only_jobs_whose_requirements_have_settled(virtual: Virtua
 
 
 def test_clean_up_jobs_that_ran_before_the_stop_do_not_run_again(virtual: Virtual) -> None:
-    """A clean-up job that has settled in the run is done."""
+    """A clean-up job that has settled before the run stops does not run again."""
     calls: list[float] = []
 
     async def count() -> None:
@@ -161,7 +161,7 @@ def test_clean_up_jobs_that_ran_before_the_stop_do_not_run_again(virtual: Virtua
 
 
 def test_clean_up_job_running_before_the_stop_is_cancelled_and_not_restarted(virtual: Virtual) -> None:
-    """A job with `run_if="failed"` that started before the stop is an ordinary job of the run."""
+    """A job with `run_if="failed"` that is running at the stop is cancelled like any other, and not started again."""
     early = Job(fail, 0.25)
     cleaning = alarm(early, 9)
     assert virtual(timed, Scheduler(early, cleaning, bad())) == (False, 1)
@@ -169,7 +169,7 @@ def test_clean_up_job_running_before_the_stop_is_cancelled_and_not_restarted(vir
 
 
 def test_clean_up_job_may_have_inputs(virtual: Virtual) -> None:
-    """Arguments work as usual: results of what succeeded, `ref` for what failed; a failed input blocks."""
+    """Clean-up jobs get results of jobs that succeeded, and failed jobs by `ref`; an input that failed blocks them."""
     critical, name = bad(), Job(nap, 0, "name")
 
     async def tell(name: str, job: AbstractJob[Any]) -> str:
@@ -183,7 +183,7 @@ def test_clean_up_job_may_have_inputs(virtual: Virtual) -> None:
 
 
 def test_clean_up_job_that_requires_another_starts_after_it(virtual: Virtual) -> None:
-    """A clean-up job that requires another starts when that has settled, as long as something required failed."""
+    """A clean-up job that requires another starts when the latter has settled, if one of its requirements failed."""
     critical = bad()
     first = alarm(critical, 1)
     second = alarm([critical, first], 1)
@@ -193,7 +193,7 @@ def test_clean_up_job_that_requires_another_starts_after_it(virtual: Virtual) ->
 
 
 def test_slow_clean_up_job_does_not_delay_a_chain_of_others(virtual: Virtual) -> None:
-    """Each clean-up job starts as soon as its requirements have settled."""
+    """Each clean-up job starts as soon as its own requirements have settled, though another is still running."""
     critical = bad()
     slow, first = alarm(critical, 99), alarm(critical, 1)
     second = alarm([critical, first], 1)
@@ -203,7 +203,7 @@ def test_slow_clean_up_job_does_not_delay_a_chain_of_others(virtual: Virtual) ->
 
 
 def test_a_thousand_chained_clean_up_jobs_run(virtual: Virtual) -> None:
-    """The chain needs no recursion."""
+    """A chain of a thousand clean-up jobs runs without deep recursion."""
     critical = bad()
     scheduler = Scheduler(critical)
     last: Job[Any] | None = None
@@ -215,7 +215,7 @@ def test_a_thousand_chained_clean_up_jobs_run(virtual: Virtual) -> None:
 
 
 def test_clean_up_job_that_requires_a_failed_clean_up_job_runs(virtual: Virtual) -> None:
-    """The failed clean-up job is its only requirement."""
+    """A clean-up job whose only requirement is another clean-up job runs after the failure of the latter."""
     critical = bad()
     failing = Job(fail, required=critical, run_if="failed")
     last = alarm(failing)
@@ -224,7 +224,7 @@ def test_clean_up_job_that_requires_a_failed_clean_up_job_runs(virtual: Virtual)
 
 
 def test_clean_up_jobs_start_in_the_order_added_whatever_the_window(virtual: Virtual) -> None:
-    """All that are due start at once; the window does not limit them."""
+    """All clean-up jobs that are due start at once, in the order added, and the window does not limit them."""
     order: list[str] = []
 
     async def start() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def test_cycle_is_rejected_before_anything_starts(virtual: Virtual) -> None:
-    """A cycle is a CycleError that carries and prints it; nothing was consumed, so the graph can be mended and run."""
+    """A cycle raises a CycleError that shows it, and consumes nothing, so the graph can be mended and run."""
     a, b = Job(nap(), label="a"), Job(nap(), label="b")
     other = Job(nap(), label="other")
     a.requires(b)
@@ -47,7 +47,7 @@ def test_cycle_error_shows_the_cycle_along_the_requirements() -> None:
 
 
 def test_errors_name_jobs_with_the_same_label_by_their_paths() -> None:
-    """Labels alone would be ambiguous."""
+    """Errors name jobs with equal labels by their paths, because labels alone would be ambiguous."""
     a, b = Job(nap, 1), Job(nap, 1)
     b.requires(a)
     a.requires(b)
@@ -60,7 +60,7 @@ def test_errors_name_jobs_with_the_same_label_by_their_paths() -> None:
 
 
 def test_job_that_requires_itself_raises_cycle_error() -> None:
-    """The call changes nothing, whatever else was in it."""
+    """A job that requires itself raises a CycleError, and the call does not add its other requirements either."""
     a, b = Job(nap, label="a"), Job(nap, label="b")
     with pytest.raises(CycleError, match="a -> a"):
         a.requires(b, a)
@@ -68,7 +68,7 @@ def test_job_that_requires_itself_raises_cycle_error() -> None:
 
 
 def test_cycle_in_a_nested_scheduler_is_found_before_the_outer_starts(virtual: Virtual) -> None:
-    """The checks go through all that is nested before anything at all starts."""
+    """A cycle in a nested scheduler raises before anything starts, even jobs that would run before that scheduler."""
     a, b = Job(nap, label="a"), Job(nap, label="b")
     a.requires(b)
     b.requires(a)
@@ -82,7 +82,7 @@ def test_cycle_in_a_nested_scheduler_is_found_before_the_outer_starts(virtual: V
 
 @pytest.mark.parametrize("home", [None, "elsewhere"])
 def test_missing_requirement_names_the_pair_and_the_remedy(virtual: Virtual, home: str | None) -> None:
-    """A requirement outside the scheduler names both jobs and mentions sanitize(), which mends it."""
+    """A requirement outside the scheduler raises an error that names both jobs and `sanitize()`, which mends it."""
     stray = Job(nap(), label="stray")
     inside = Job(nap(), label="inside", required=stray)
     elsewhere = Scheduler(stray, label=home) if home else None
@@ -97,7 +97,7 @@ def test_missing_requirement_names_the_pair_and_the_remedy(virtual: Virtual, hom
 
 
 def test_job_in_two_schedulers_is_rejected() -> None:
-    """A second scheduler for a job is a ValueError that names both schedulers and the job, and changes neither."""
+    """Adding a job to a second scheduler raises a ValueError that names job and schedulers, and changes neither."""
     job, other = Job(nap, label="shared"), Job(nap, label="other")
     first, second = Scheduler(job, label="first"), Scheduler(label="second")
     with pytest.raises(ValueError, match=r"'shared'.*'first'.*'second'"):
@@ -109,7 +109,7 @@ def test_job_in_two_schedulers_is_rejected() -> None:
 
 
 def test_scheduler_inside_itself_is_rejected() -> None:
-    """A scheduler inside itself, directly or further in, is a ValueError that names it."""
+    """Adding a scheduler to itself, or to a scheduler inside it, raises a ValueError that names it."""
     inner = Scheduler(label="inner")
     outer = Scheduler(Scheduler(inner, label="middle"), label="outer")
     with pytest.raises(ValueError, match=r"'outer'.*itself"):
@@ -121,7 +121,7 @@ def test_scheduler_inside_itself_is_rejected() -> None:
 
 
 def test_requirement_on_a_forever_job_is_rejected(virtual: Virtual) -> None:
-    """A requirement on a forever job is a ValueError that names both jobs, before anything starts."""
+    """A requirement on a forever job raises a ValueError that names both jobs, before anything starts."""
     monitor = Job(nap, label="monitor", forever=True)
     user = Job(nap, label="user", required=monitor)
     first = Job(nap, label="first")
@@ -134,7 +134,7 @@ def test_requirement_on_a_forever_job_is_rejected(virtual: Virtual) -> None:
 
 
 def test_restart_of_a_one_shot_coroutine_is_rejected(virtual: Virtual) -> None:
-    """`on_timeout="restart"` with a coroutine object is a ValueError that names the job, and consumes nothing."""
+    """`on_timeout="restart"` with a coroutine object raises a ValueError that names the job, and consumes nothing."""
     job = Job(nap(), label="once", timeout=1, on_timeout="restart")
     scheduler = Scheduler(job)
     with pytest.raises(ValueError, match=r"'once'.*Job\(function"):
@@ -145,7 +145,7 @@ def test_restart_of_a_one_shot_coroutine_is_rejected(virtual: Virtual) -> None:
 
 
 def test_restart_of_a_scheduler_with_a_one_shot_coroutine_inside_is_rejected(virtual: Virtual) -> None:
-    """A nested scheduler that restarts runs its jobs again: one-shot jobs at any depth inside are rejected."""
+    """A nested scheduler that may restart cannot contain coroutine objects, at any depth, because they run once."""
     job = Job(nap(0.5), label="once")
     inner = Scheduler(Scheduler(job), timeout=1, on_timeout="restart")
     outer = Scheduler(inner)
@@ -156,7 +156,7 @@ def test_restart_of_a_scheduler_with_a_one_shot_coroutine_inside_is_rejected(vir
 
 
 def test_second_run_of_one_shot_jobs_raises_and_names_them(virtual: Virtual) -> None:
-    """Running one-shot jobs again is a ValueError that names them; the first run's results stay."""
+    """Running coroutine objects again raises a ValueError that names their jobs; the results of the first run stay."""
     jobs = [Job(nap(1, "first"), label="once"), Job(nap(1, "second"), label="twice")]
     scheduler = Scheduler(*jobs, Job(nap, label="any"))
     assert virtual(scheduler.co_run) is True
@@ -167,7 +167,7 @@ def test_second_run_of_one_shot_jobs_raises_and_names_them(virtual: Virtual) -> 
 
 
 def test_one_shot_job_that_was_never_reached_can_run_the_next_time(virtual: Virtual) -> None:
-    """A coroutine object that was not started is not consumed."""
+    """A coroutine object whose job was never reached is not consumed, and can run the next time."""
 
     first = Job(fail_now, critical=True)
     second = Job(nap(1, "done"), required=first)

@@ -34,7 +34,7 @@ class PlainCallable:
     "function", [plain_function, len, print, PlainCallable().method, staticmethod(plain_function).__func__, dict]
 )
 def test_sync_function_given_to_job_names_thread_job(function: Callable[..., Any]) -> None:
-    """A plain function, method, builtin or class is a TypeError that names it and ThreadJob."""
+    """A plain function, method, builtin or class given to Job raises a TypeError that names it and ThreadJob."""
     with pytest.raises(TypeError, match=rf"{function.__name__}.*ThreadJob"):
         Job(function)  # type: ignore[arg-type]
 
@@ -52,7 +52,7 @@ async def builder() -> None: ...
     ],
 )
 def test_object_meant_to_become_a_job_is_rejected_with_advice(thing: Any, advice: str) -> None:
-    """An object that was meant to become a job is a TypeError with the remedy."""
+    """A Scheduler rejects a function, a coroutine object or a string in place of a job, and says what to write."""
     with pytest.raises(TypeError, match=re.escape(advice)):
         Scheduler(thing)
     coroutine = nap()
@@ -63,7 +63,7 @@ def test_object_meant_to_become_a_job_is_rejected_with_advice(thing: Any, advice
 
 @pytest.mark.parametrize("kind", [functools.partial(CommandJob, ["true"]), functools.partial(SshJob, "node", "true")])
 def test_misspelt_option_of_a_command_gets_a_suggestion(kind: Callable[..., Any]) -> None:
-    """Kinds that call no function suggest their own options, and those of every job."""
+    """For a misspelt option, CommandJob and SshJob suggest one of their own options or one that all jobs have."""
     with pytest.raises(TypeError, match=r"a job has no option 'stdot'; did you mean stdout\?$"):
         kind(stdot="x")
     with pytest.raises(TypeError, match=r"'mine': a job has no option 'tiemout'; did you mean timeout\?$"):
@@ -74,13 +74,13 @@ def test_misspelt_option_of_a_command_gets_a_suggestion(kind: Callable[..., Any]
 
 @pytest.mark.parametrize("thing", [None, 42, "echo", object()])
 def test_job_of_something_not_callable_is_a_type_error(thing: object) -> None:
-    """An object that cannot be called is a TypeError that shows it."""
+    """An object that cannot be called raises a TypeError when it is given to Job."""
     with pytest.raises(TypeError, match="Job"):
         Job(thing)  # type: ignore[arg-type]
 
 
 def test_async_generator_function_given_to_job_is_rejected() -> None:
-    """An async generator function is a TypeError that says what it is."""
+    """An async generator function given to Job raises a TypeError that says what it is."""
 
     async def generator() -> Any:
         yield 1
@@ -90,7 +90,7 @@ def test_async_generator_function_given_to_job_is_rejected() -> None:
 
 
 def test_arguments_for_a_coroutine_object_are_rejected() -> None:
-    """The caller still has to close the coroutine object."""
+    """Job rejects arguments for a coroutine object, which the caller then still has to close."""
     coroutine = nap()
     with pytest.raises(TypeError, match="argument"):
         Job(coroutine, 1)
@@ -107,7 +107,7 @@ def test_arguments_for_a_coroutine_object_are_rejected() -> None:
     ],
 )
 def test_callable_that_returns_no_awaitable_fails_its_job(virtual: Virtual, function: Callable[..., Any]) -> None:
-    """A mistake that shows only at the start fails the job with a TypeError; its note names job and return value."""
+    """A callable that returns no awaitable fails its job with a TypeError that names the job and ThreadJob."""
     job = Job(function, label="liar")
     bystander = Job(nap, 1, 1)
     scheduler = Scheduler(job, bystander)
@@ -140,7 +140,7 @@ def test_callable_that_returns_no_awaitable_fails_its_job(virtual: Virtual, func
     ],
 )  # fmt: skip
 def test_object_that_is_not_a_job_is_rejected(use: Callable[[Any], Any], thing: object) -> None:
-    """The TypeError shows the object."""
+    """Wherever a job is expected, an object that is not a job raises a TypeError that shows the object."""
     with pytest.raises(TypeError) as caught:
         use(thing)
     assert repr(thing) in str(caught.value)
@@ -151,7 +151,7 @@ def test_object_that_is_not_a_job_is_rejected(use: Callable[[Any], Any], thing: 
     "kind", [functools.partial(Job, nap, label="a"), functools.partial(Scheduler, label="a"), Sequence]
 )
 def test_scheduler_option_rejects_an_object_that_is_not_a_scheduler(kind: Callable[..., Any], thing: object) -> None:
-    """The TypeError shows the object and the job, and says what to give."""
+    """`scheduler=` with anything but a scheduler raises a TypeError that shows the object and names the job."""
     with pytest.raises(TypeError) as caught:
         kind(scheduler=thing)
     whose = "a Sequence" if kind is Sequence else "'a'"
@@ -168,7 +168,7 @@ def test_scheduler_option_rejects_an_object_that_is_not_a_scheduler(kind: Callab
 )
 @pytest.mark.parametrize("kind", [functools.partial(Job, nap), functools.partial(ThreadJob, plain_function)])
 def test_kwargs_that_are_not_a_dict_of_names_are_rejected(kind: Callable[..., Any], kwargs: Any, advice: str) -> None:
-    """A TypeError at once, which says what was found and what to give; it shows no value."""
+    """`kwargs=` that is not a dict of names raises a TypeError that says what to give, and shows no value."""
     with pytest.raises(TypeError, match=f"kwargs of 'a': {advice}") as caught:
         kind(kwargs=kwargs, label="a")
     assert "secret" not in str(caught.value)
@@ -176,13 +176,13 @@ def test_kwargs_that_are_not_a_dict_of_names_are_rejected(kind: Callable[..., An
 
 @pytest.mark.parametrize("env", ["A=1", [("A", "1")], 3])
 def test_environment_that_is_not_a_dict_is_rejected(env: Any) -> None:
-    """A TypeError at once, which says what was found and what to give."""
+    """`env=` that is not a dict raises a TypeError at once, which says what was found and what to give."""
     with pytest.raises(TypeError, match=f"env of 'a': found {type(env).__name__}; give a dict"):
         CommandJob(["true"], env=env, label="a")
 
 
 def test_update_with_an_object_that_is_not_a_job_adds_none() -> None:
-    """`update` is atomic."""
+    """`update()` adds no job at all if one of the objects is not a job."""
     scheduler, job = Scheduler(), Job(nap)
     with pytest.raises(TypeError, match="42"):
         scheduler.update([job, 42])
@@ -191,7 +191,7 @@ def test_update_with_an_object_that_is_not_a_job_adds_none() -> None:
 
 
 def test_a_subclass_without_super_init_is_a_type_error() -> None:
-    """A subclass of AbstractJob whose __init__ does not call super's is a TypeError that names it."""
+    """A subclass of AbstractJob whose `__init__` does not call super's raises a TypeError that names the class."""
 
     class Forgetful(AbstractJob[None]):
         def __init__(self) -> None:
@@ -202,7 +202,7 @@ def test_a_subclass_without_super_init_is_a_type_error() -> None:
 
 
 def test_job_of_a_subclass_without_co_run_fails_with_the_name_of_the_class(virtual: Virtual) -> None:
-    """The run goes on."""
+    """A job of a class without `co_run` fails with an error that names the class, and the run goes on."""
 
     class Hollow(AbstractJob[None]):
         pass
@@ -213,7 +213,7 @@ def test_job_of_a_subclass_without_co_run_fails_with_the_name_of_the_class(virtu
 
 
 def test_rejected_job_is_in_no_scheduler() -> None:
-    """A job whose options are rejected has not been added to the scheduler it was created in."""
+    """A job whose options are rejected has not been added to the scheduler given as `scheduler=`."""
     scheduler = Scheduler()
     with pytest.raises(ValueError, match="timeout"):
         Job(nap, timeout=-1, scheduler=scheduler)
@@ -225,7 +225,7 @@ def test_rejected_job_is_in_no_scheduler() -> None:
 
 
 def test_coroutine_of_a_rejected_job_can_be_closed_without_a_warning() -> None:
-    """The caller still has the coroutine object."""
+    """The coroutine object of a rejected job is left to the caller, who can close it without a warning."""
     coroutine = nap()
     with pytest.raises(ValueError, match="timeout"):
         Job(coroutine, timeout=-1)
@@ -237,7 +237,7 @@ def test_coroutine_of_a_rejected_job_can_be_closed_without_a_warning() -> None:
 
 @pytest.mark.parametrize("timeout", [0, -1, -0.5, math.nan, -math.inf, 0.0])
 def test_timeout_that_is_not_a_positive_number_is_rejected(virtual: Virtual, timeout: float) -> None:
-    """Zero, negative and NaN timeouts are ValueErrors that name the job and the remedy, wherever they are given."""
+    """Wherever it is given, a zero, negative or NaN timeout raises a ValueError that names the job and the remedy."""
     scheduler = Scheduler(Job(nap), label="slow")
     with pytest.raises(ValueError, match=r"timeout.*'slow'.*positive"):
         Job(nap, label="slow", timeout=timeout)
@@ -252,14 +252,14 @@ def test_timeout_that_is_not_a_positive_number_is_rejected(virtual: Virtual, tim
 
 @pytest.mark.parametrize("timeout", ["1", True, [1], 1j])
 def test_timeout_of_the_wrong_type_is_rejected(timeout: Any) -> None:
-    """A timeout that is not a number is a TypeError that names the job."""
+    """A timeout that is not a number raises a TypeError that names the job."""
     with pytest.raises(TypeError, match=r"timeout.*'slow'.*seconds"):
         Job(nap, label="slow", timeout=timeout)
 
 
 @pytest.mark.parametrize("timeout", [None, math.inf, 5, 0.5])
 def test_timeout_may_be_none_infinite_or_positive(virtual: Virtual, timeout: float | None) -> None:
-    """None and infinity mean no limit."""
+    """A timeout may be a positive number, or None or infinity, which mean no limit."""
     scheduler = Scheduler(Job(nap, 0.25, timeout=timeout), timeout=timeout)
     assert virtual(functools.partial(scheduler.co_run, timeout=timeout)) is True
 
@@ -268,7 +268,7 @@ def test_timeout_may_be_none_infinite_or_positive(virtual: Virtual, timeout: flo
 def test_window_below_zero_or_of_the_wrong_type_is_rejected(
     virtual: Virtual, window: Any, error: type[Exception]
 ) -> None:
-    """The error names the scheduler, at creation and at the run."""
+    """A wrong `jobs_window`, at creation or at the run, raises an error that names the scheduler."""
     job = Job(nap(), label="one-shot")
     scheduler = Scheduler(job, label="home")
     with pytest.raises(error, match=r"jobs_window.*'home'.*positive whole number"):
@@ -280,7 +280,7 @@ def test_window_below_zero_or_of_the_wrong_type_is_rejected(
 
 @pytest.mark.parametrize("options", [{"restarts": -1}, {"on_timeout": "explode"}, {"timeout": 1, "on_timeout": None}])
 def test_error_for_an_option_out_of_range_names_the_job(options: dict[str, Any]) -> None:
-    """Options are checked at creation."""
+    """An option out of range raises a ValueError that names the job, when the job is created."""
     with pytest.raises(ValueError, match="'odd'"):
         Job(nap, label="odd", **options)
 
@@ -295,8 +295,8 @@ def test_restarts_without_on_timeout_restart_are_rejected(on_timeout: Any) -> No
 
 
 @pytest.mark.parametrize("name", ["critical", "forever", "own_task", "keep_result", "redact"])
-def test_a_text_is_rejected_for_a_boolean_option(name: str) -> None:
-    """The text "no", from a file, once counted as True."""
+def test_a_string_is_rejected_for_a_boolean_option(name: str) -> None:
+    """The string "no", read from a file, once counted as True."""
     options: dict[str, Any] = {name: "no"}
     with pytest.raises(TypeError, match=rf"{name}='no' of .*: give True or False"):
         Job(nap, label="odd", **options)
@@ -311,8 +311,8 @@ def test_a_text_is_rejected_for_a_boolean_option(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["critical_jobs", "keep_jobs"])
-def test_a_text_is_rejected_for_a_boolean_option_of_a_scheduler(name: str) -> None:
-    """The value is checked at creation, and whenever the option is set."""
+def test_a_string_is_rejected_for_a_boolean_option_of_a_scheduler(name: str) -> None:
+    """A boolean option of a scheduler rejects a string, at creation and whenever the option is set."""
     with pytest.raises(TypeError, match=rf"{name}='no' of 'odd': give True or False"):
         Scheduler(**{"label": "odd", name: "no"})  # type: ignore[arg-type]
     scheduler = Scheduler(label="odd")
@@ -323,13 +323,13 @@ def test_a_text_is_rejected_for_a_boolean_option_of_a_scheduler(name: str) -> No
 
 
 def test_check_argument_of_a_run_that_is_not_a_bool_is_rejected(virtual: Virtual) -> None:
-    """The argument `check=` of a run must be a bool."""
+    """`check=` of a run must be a bool: anything else raises a TypeError."""
     with pytest.raises(TypeError, match="check='no' of 'odd': give True or False"):
         virtual(functools.partial(Scheduler(label="odd").co_run, check="no"))  # type: ignore[arg-type]
 
 
 def test_error_for_a_misspelt_option_of_a_scheduler_names_its_class() -> None:
-    """The scheduler has no label yet."""
+    """The error for a misspelt option of a scheduler names the class, because the scheduler has no label yet."""
     with pytest.raises(
         TypeError, match=r"'Scheduler': a scheduler has no option 'jobs_windw'; did you mean jobs_window"
     ):
@@ -337,6 +337,6 @@ def test_error_for_a_misspelt_option_of_a_scheduler_names_its_class() -> None:
 
 
 def test_unknown_backend_is_rejected() -> None:
-    """The ValueError names the two backends."""
+    """An unknown backend raises a ValueError that names the two known ones."""
     with pytest.raises(ValueError, match=r"'curio'.*trio.*asyncio"):
         Scheduler(Job(nap)).run(backend="curio")  # type: ignore[arg-type]

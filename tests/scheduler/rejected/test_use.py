@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def test_run_inside_a_running_loop_raises_and_names_co_run(virtual: Virtual) -> None:
-    """`run()` in a thread with a running event loop is a RuntimeError that names `co_run`."""
+    """`run()` in a thread with a running event loop raises a RuntimeError that names `co_run`."""
     scheduler = Scheduler(Job(nap(), label="once"), label="home")
 
     async def main() -> None:
@@ -47,7 +47,7 @@ def test_warning_about_a_co_run_never_awaited_has_the_public_name() -> None:
 
 
 def test_run_in_a_thread_of_a_running_loop_is_allowed(virtual: Virtual) -> None:
-    """Another thread has no running loop of its own, whatever context variables it inherited."""
+    """`run()` works in a worker thread, which has no running loop, whatever context variables it inherited."""
     scheduler = Scheduler(Job(nap, 0))
 
     async def main() -> bool:
@@ -57,13 +57,13 @@ def test_run_in_a_thread_of_a_running_loop_is_allowed(virtual: Virtual) -> None:
 
 
 def test_second_concurrent_run_raises_and_does_not_disturb_the_first(virtual: Virtual) -> None:
-    """The error names the scheduler that is running."""
+    """A second run of a scheduler that is running raises a RuntimeError, and the first run goes on."""
     job = Job(nap, 1, "fine")
     scheduler = Scheduler(job, label="home")
 
     async def second() -> None:
         await anyio.sleep(0.5)
-        with pytest.raises(RuntimeError, match="'home' is running"):
+        with pytest.raises(RuntimeError, match="'home' is already running"):
             await scheduler.co_run()
 
     async def main() -> None:
@@ -76,7 +76,7 @@ def test_second_concurrent_run_raises_and_does_not_disturb_the_first(virtual: Vi
 
 
 def test_job_cannot_run_its_own_scheduler(virtual: Virtual) -> None:
-    """The RuntimeError names the scheduler, which is running."""
+    """A job that runs its own scheduler fails with a RuntimeError, because that scheduler is running already."""
 
     async def recurse() -> None:
         await scheduler.co_run()
@@ -84,12 +84,12 @@ def test_job_cannot_run_its_own_scheduler(virtual: Virtual) -> None:
     job = Job(recurse)
     scheduler = Scheduler(job, label="home")
     assert virtual(scheduler.co_run) is True
-    with pytest.raises(RuntimeError, match="'home' is running"):
+    with pytest.raises(RuntimeError, match="'home' is already running"):
         job.result()
 
 
 def test_co_run_of_a_nested_scheduler_during_the_outer_run_raises(virtual: Virtual) -> None:
-    """The error says that the outer run will run the nested scheduler."""
+    """`co_run()` of a nested scheduler during the run of the enclosing one raises an error that names both."""
     inner = Scheduler(Job(nap), label="inner")
 
     async def meddle() -> None:
@@ -103,7 +103,7 @@ def test_co_run_of_a_nested_scheduler_during_the_outer_run_raises(virtual: Virtu
 
 
 def test_closed_scheduler_rejects_runs_and_jobs(virtual: Virtual) -> None:
-    """After `close()`, `run` and `add` are RuntimeErrors that name the scheduler."""
+    """After `close()`, `co_run` and `add` raise RuntimeErrors that name the scheduler."""
     scheduler = Scheduler(Job(nap), label="home")
     scheduler.close()
     with pytest.raises(RuntimeError, match="'home' is closed"):
@@ -113,7 +113,7 @@ def test_closed_scheduler_rejects_runs_and_jobs(virtual: Virtual) -> None:
 
 
 def test_cancel_outside_a_run_raises() -> None:
-    """`cancel()` of a job or a scheduler that is not running is a RuntimeError that names it."""
+    """`cancel()` of a job or a scheduler that is not running raises a RuntimeError that names it."""
     job = Job(nap, label="idle")
     scheduler = Scheduler(job, label="home")
     with pytest.raises(RuntimeError, match="'idle'"):
@@ -163,7 +163,7 @@ def test_job_of_the_other_library_fails_with_a_note(virtual: Virtual, number: in
 
 
 def test_limiter_of_the_other_library_is_rejected(virtual: Virtual) -> None:
-    """A limiter that this backend cannot take is a TypeError that names the scheduler; nothing has started."""
+    """A limiter that the backend cannot take raises a TypeError that names the scheduler, before anything starts."""
     job = Job(nap())
     scheduler = Scheduler(job, label="home")
 
@@ -198,7 +198,7 @@ CHANGES: dict[str, Callable[[Scheduler, Any], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_change_of_a_running_scheduler_raises(virtual: Virtual, change: str) -> None:
-    """Only `add`, `update` and `requires` are allowed during a run; the others change nothing."""
+    """Removing jobs or requirements, `close()` and similar changes raise during a run, and change nothing."""
     first = Job(nap, label="first")
     last = Job(nap, label="last", required=first)
 
@@ -229,7 +229,7 @@ def test_change_of_a_running_scheduler_raises(virtual: Virtual, change: str) -> 
 def test_use_of_a_running_scheduler_from_another_thread_raises(
     virtual: Virtual, use: Callable[[Any, Any], object]
 ) -> None:
-    """A change of a run from another thread is a RuntimeError that names the thread as the cause."""
+    """Changing a run from another thread raises a RuntimeError that names the thread as the cause."""
     errors: list[BaseException] = []
 
     def meddle() -> None:
@@ -255,7 +255,7 @@ def test_use_of_a_running_scheduler_from_another_thread_raises(
 
 
 def test_asyncio_run_works_while_another_thread_imports_trio(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The module `trio` exists without its parts at that moment: this thread runs no trio yet."""
+    """A run on asyncio works while another thread imports trio, although that module lacks its parts at that moment."""
     monkeypatch.setitem(sys.modules, "trio", types.ModuleType("trio"))
     job = Job(nothing)
     assert Scheduler(job).run(backend="asyncio") is True

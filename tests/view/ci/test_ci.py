@@ -1,4 +1,4 @@
-"""`JUnit` and `Summary`: every outcome, and hostile labels and output, read by what reads them in CI."""
+"""`JUnit` and `Summary`: every outcome, hostile labels and output, as JUnit parser and Markdown renderer read them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def every_outcome() -> Scheduler:
 
 
 def test_each_outcome_maps_to_a_junit_result(virtual: Virtual, tmp_path: Path) -> None:
-    """Failures and timeouts are failures, what did not run is skipped, and each scheduler is a suite."""
+    """A JUnit file has failed and timed-out jobs as failures, and others that did not finish as skipped."""
     scheduler = every_outcome()
     scheduler.sanitize()
     virtual(run_and_report, scheduler, JUnit(tmp_path / "junit.xml"))
@@ -88,7 +88,7 @@ def test_each_outcome_maps_to_a_junit_result(virtual: Virtual, tmp_path: Path) -
 
 
 def test_dropped_jobs_are_in_the_junit_file_and_the_summary(virtual: Virtual, tmp_path: Path) -> None:
-    """With `keep_jobs=False` the scheduler has lost its settled jobs by the end; the file has a case for each."""
+    """JUnit file and summary also count the settled jobs that a scheduler with `keep_jobs=False` has dropped."""
 
     async def grow() -> None:
         scheduler.update([Job(nap, 1, label="a"), Job(fail, 1, label="b")])
@@ -115,7 +115,7 @@ def hostile() -> Scheduler:
 
 
 def test_hostile_labels_and_output_leave_the_junit_file_readable(tmp_path: Path) -> None:
-    """Control characters, `]]>`, colours, markup and text that is not Unicode are escaped."""
+    """A JUnit file is valid even if labels and output have control characters, `]]>` and bytes that are not Unicode."""
     hostile().run(instruments=[JUnit(tmp_path / "junit.xml")])
     cases = cases_in(tmp_path / "junit.xml")
     assert len(cases) == 2
@@ -127,7 +127,7 @@ def test_hostile_labels_and_output_leave_the_junit_file_readable(tmp_path: Path)
 
 
 def test_hostile_labels_and_output_stay_text_in_the_summary(tmp_path: Path) -> None:
-    """A Markdown renderer finds only trioflow's headings and tables; markup in a label stays text."""
+    """In the summary, a Markdown renderer finds only trioflow's headings and tables; markup in labels stays text."""
     hostile().run(instruments=[Summary(tmp_path / "s.md")])
     html = rendered(tmp_path / "s.md")
     assert re.findall(r"<(h\d)>", html) == ["h2", "h3", "h4", "h4", "h3", "h3"]
@@ -137,12 +137,12 @@ def test_hostile_labels_and_output_stay_text_in_the_summary(tmp_path: Path) -> N
 
 
 def test_huge_output_is_truncated_with_a_notice(tmp_path: Path) -> None:
-    """CI systems reject files of many MB, so a notice replaces the beginning of the output."""
+    """A notice replaces the beginning of huge output, because CI systems reject reports of many MB."""
     big = CommandJob("head -c 3000000 /dev/zero | tr '\\0' x; echo the end; exit 1", shell=True, stdout=subprocess.PIPE)
     Scheduler(big).run(instruments=[JUnit(tmp_path / "junit.xml"), Summary(tmp_path / "s.md")])
     (case,) = cases_in(tmp_path / "junit.xml").values()
     said = case.result[0].text
-    assert f"[{3000000 + 8 - _test_cases.MAX_OUTPUT_BYTES} bytes before this are left out]" in said
+    assert f"[{3000000 + 8 - _test_cases.MAX_OUTPUT_BYTES} earlier bytes are omitted]" in said
     assert said.rstrip().endswith("the end")
     assert (tmp_path / "junit.xml").stat().st_size < 100_000
     assert (tmp_path / "s.md").stat().st_size < 100_000
@@ -159,7 +159,7 @@ STREAMS: dict[str, dict[str, Any]] = {
 def test_each_report_has_captured_output_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], streams: str
 ) -> None:
-    """The headline, a single line, leaves the output out, and the block is labelled as output."""
+    """JUnit file, summary and log show a command's captured output once: in a block, not in the failure's headline."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     command = CommandJob(["sh", "-c", 'echo first; echo la"st" >&2; exit 1'], label="tests", **STREAMS[streams])
@@ -167,13 +167,13 @@ def test_each_report_has_captured_output_once(
     (case,) = cases_in(tmp_path / "junit.xml").values()
     assert case.result[0].message == "CommandError: exit code 1: sh -c 'echo first; echo la\"st\" >&2; exit 1'"
     name = "output" if streams == "one pipe" else "standard error"
-    assert f". Its {name} ended:\n" in str(command.raised_exception())
+    assert f". Its {name} ended with:\n" in str(command.raised_exception())
     for text in ((tmp_path / "junit.xml").read_text(), (tmp_path / "s.md").read_text(), capsys.readouterr().out):
         assert text.count("\nfirst\n") == text.count("last") == 1
 
 
 def test_the_summary_counts_restored_jobs(virtual: Virtual, tmp_path: Path) -> None:
-    """As in all views, their number is in parentheses after the number of jobs that succeeded."""
+    """The summary has the number of restored jobs in parentheses after the number of jobs that succeeded."""
     for _ in range(2):
         scheduler = Scheduler(Job(nap, 1, label="a"), Job(fail, 1, label="b"), label="s")
         virtual(functools.partial(scheduler.co_run, journal=tmp_path / "j", instruments=[Summary(tmp_path / "s.md")]))
@@ -181,14 +181,14 @@ def test_the_summary_counts_restored_jobs(virtual: Virtual, tmp_path: Path) -> N
 
 
 def test_junit_file_and_summary_have_no_redacted_text(tmp_path: Path) -> None:
-    """The command and its output are left out."""
+    """JUnit file and summary leave out a redacted command and its output."""
     secret = CommandJob(["sh", "-c", "echo hunter2; exit 1"], redact=True, stdout=subprocess.PIPE)
     Scheduler(secret).run(instruments=[JUnit(tmp_path / "junit.xml"), Summary(tmp_path / "s.md")])
     assert "hunter2" not in (tmp_path / "junit.xml").read_text() + (tmp_path / "s.md").read_text()
 
 
 def test_the_summary_has_verdict_failures_and_slowest_jobs_in_order(virtual: Virtual, tmp_path: Path) -> None:
-    """The slowest job is the first in its table."""
+    """The summary has the verdict, then the failures, then a table of jobs with the slowest first."""
     scheduler = every_outcome()
     scheduler.sanitize()
     virtual(run_and_report, scheduler, Summary(tmp_path / "s.md"))
@@ -201,7 +201,7 @@ def test_the_summary_has_verdict_failures_and_slowest_jobs_in_order(virtual: Vir
 
 
 def test_only_the_last_attempt_of_a_retried_scheduler_counts(virtual: Virtual, tmp_path: Path) -> None:
-    """A nested scheduler that succeeds on a retry has no failures, neither in the summary nor in a report."""
+    """A nested scheduler that succeeds on a retry has no failures in JUnit file, summary and report."""
     tries: list[int] = []
 
     async def flaky() -> None:
@@ -223,7 +223,7 @@ def test_only_the_last_attempt_of_a_retried_scheduler_counts(virtual: Virtual, t
 
 
 def test_a_timed_out_nested_scheduler_counts_as_a_failure_but_not_as_a_job(virtual: Virtual, tmp_path: Path) -> None:
-    """The summary counts as `debrief` does: one cancelled job and one failure."""
+    """In summary and debrief, a nested scheduler that timed out counts as a failure, but not as a job."""
     scheduler = Scheduler(Scheduler(Job(nap, 9, label="long"), timeout=1, label="inner"), label="shop")
     virtual(functools.partial(scheduler.co_run, instruments=[Summary(tmp_path / "summary.md")]))
     told = io.StringIO()
@@ -237,7 +237,7 @@ def test_a_timed_out_nested_scheduler_counts_as_a_failure_but_not_as_a_job(virtu
 def test_failures_are_annotations_on_github(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Annotations are escaped and point at the line of the user's code; no text in the details acts as a command."""
+    """On GitHub, each failure is an escaped annotation at its line of code; no text in the log acts as a command."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
     monkeypatch.chdir(Path(__file__).parent)
@@ -264,7 +264,7 @@ def test_failures_are_annotations_on_github(
 def test_equal_failures_share_one_annotation_and_one_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Five hundred unreachable nodes used to fill the log with as many tracebacks."""
+    """Equal failures share an annotation: 500 unreachable nodes once filled the log with as many tracebacks."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     Scheduler(Job(fail, 0, label=f"node {n}") for n in range(500)).run(instruments=[Summary(tmp_path / "s.md")])
     lines = capsys.readouterr().out.splitlines()
@@ -276,7 +276,7 @@ def test_equal_failures_share_one_annotation_and_one_group(
 
 
 def test_the_summary_has_the_failing_line_and_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log has the traceback; a graph too large to read is left out."""
+    """The summary has the failing line instead of its traceback, and the graph if it is small enough to read."""
     monkeypatch.chdir(Path(__file__).parent)
 
     async def broken() -> None:
@@ -294,7 +294,7 @@ def test_the_summary_has_the_failing_line_and_the_graph(tmp_path: Path, monkeypa
 def test_the_log_on_github_has_no_invisible_characters(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A character that reverses the direction of text would disguise the error."""
+    """The log on GitHub has no invisible characters: one that reverses text could disguise an error."""
 
     async def fail() -> None:
         raise ValueError("txt\u202egpj.exe\tof 100%")
@@ -309,13 +309,13 @@ def test_the_log_on_github_has_no_invisible_characters(
 
 
 def test_a_summary_without_a_path_raises_outside_github() -> None:
-    """The error names the variable that has the path on GitHub."""
+    """Outside GitHub, `Summary()` without a path raises an error that names the variable GITHUB_STEP_SUMMARY."""
     with pytest.raises(ValueError, match="GITHUB_STEP_SUMMARY"):
         Summary()
 
 
 def test_a_report_file_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The run itself succeeds."""
+    """If the JUnit file cannot be written, this is logged, and the run still succeeds."""
     report = JUnit(tmp_path / "no" / "junit.xml")
     assert Scheduler(Job(nothing)).run(instruments=[report])
     assert "cannot be written" in caplog.text

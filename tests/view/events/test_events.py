@@ -38,13 +38,13 @@ def events_of_job(events: list[dict[str, Any]], path: str) -> list[dict[str, Any
 
 
 def test_the_schema_file_in_the_package_matches_the_event_types() -> None:
-    """After a change to an event, write the schema again: `json.dumps(_format.json_schema(), indent=1)`."""
+    """After a change to an event type, write the schema file again: `json.dumps(_format.json_schema(), indent=1)`."""
     assert _format.json_schema() == SCHEMA
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
 def test_events_list_the_jobs_and_then_their_outcomes(virtual: Virtual) -> None:
-    """The first lines list each job with its requirements; then each event has the time since the start."""
+    """The first events list the jobs with their requirements; later ones have the time since the start of the run."""
     first = Job(nap, 1, label="first", expected_duration=2)
     last = Job(fail, 2, label="last", required=first, critical=True)
     events = run_and_record(virtual, Scheduler(first, last, label="two", jobs_window=1))
@@ -71,7 +71,7 @@ def test_events_list_the_jobs_and_then_their_outcomes(virtual: Virtual) -> None:
 
 
 def test_nested_runs_have_the_path_of_their_scheduler(virtual: Virtual) -> None:
-    """The first lines list nested jobs too, each with its scheduler."""
+    """Events of a nested run have the path of its scheduler, and the first events also list the nested jobs."""
     inner = Scheduler(Job(nap, label="a"), label="inner", retry=1)
     events = run_and_record(virtual, Scheduler(inner, Job(nap, label="b", required=inner)))
     assert [one["event"] for one in events if one["path"] == "inner"] == [
@@ -82,7 +82,7 @@ def test_nested_runs_have_the_path_of_their_scheduler(virtual: Virtual) -> None:
 
 
 def test_events_have_attempts_grants_and_readiness(virtual: Virtual) -> None:
-    """A start has the number of its attempt, a grant has its amounts."""
+    """Events have the number of each further attempt, the readiness of a service, and the grants of resources."""
     tries: list[int] = []
 
     async def flaky() -> None:
@@ -107,7 +107,7 @@ def test_events_have_attempts_grants_and_readiness(virtual: Virtual) -> None:
 
 
 def test_a_throttled_job_is_scheduled_again_in_the_events(virtual: Virtual) -> None:
-    """The new line has the number of times that the job was throttled."""
+    """A throttled job has another `job_scheduled` event, with the number of times that the job was throttled."""
     tries: list[int] = []
 
     async def busy() -> None:
@@ -123,7 +123,7 @@ def test_a_throttled_job_is_scheduled_again_in_the_events(virtual: Virtual) -> N
 
 
 def test_jobs_added_during_a_run_have_events(virtual: Virtual) -> None:
-    """An added scheduler lists the jobs in it, even where jobs are dropped when they settle."""
+    """Jobs added during a run have events, and so have members of an added scheduler, even with `keep_jobs=False`."""
     scheduler = Scheduler(label="grows", keep_jobs=False)
 
     async def grow() -> None:
@@ -140,13 +140,13 @@ def test_jobs_added_during_a_run_have_events(virtual: Virtual) -> None:
 
 
 def test_the_last_event_names_the_culprit_of_a_run_that_drops_jobs(virtual: Virtual) -> None:
-    """The culprit's path was once forgotten with those of the dropped jobs, and the last line was missing."""
+    """The path of a dropped culprit was once forgotten, so that the last event of the run was missing."""
     events = run_and_record(virtual, Scheduler(Job(fail, label="bad", critical=True), keep_jobs=False))
     assert (events[-1]["event"], events[-1]["culprit"]) == ("run_ended", "bad")
 
 
 def test_dropped_nested_schedulers_are_freed_when_they_settle(virtual: Virtual) -> None:
-    """A server may add a million nested schedulers: the instrument must forget their names and paths."""
+    """A server may add a million nested schedulers: `Events` must not keep those that have settled."""
     inside: list[weakref.ref[Any]] = []
     alive: list[bool] = []
 
@@ -168,7 +168,7 @@ def test_dropped_nested_schedulers_are_freed_when_they_settle(virtual: Virtual) 
 
 
 def test_incidents_have_events(virtual: Virtual) -> None:
-    """A problem that is not the outcome of a job has a line of its own."""
+    """A problem that is not the outcome of a job, such as a failed shutdown, has an event of its own."""
 
     class Closing(Job[None]):
         async def co_shutdown(self) -> None:
@@ -180,7 +180,7 @@ def test_incidents_have_events(virtual: Virtual) -> None:
 
 
 def test_no_event_has_redacted_text(virtual: Virtual) -> None:
-    """`redact=True` covers labels, paths, and the errors of commands."""
+    """The arguments of a job with `redact=True` are in no event, neither in labels and paths nor in errors."""
     secret = CommandJob(["false", "hunter2"], redact=True)
     quiet = Job(nap, 1, "hunter2", redact=True)
     file = io.StringIO()
@@ -198,9 +198,7 @@ def test_labels_that_are_not_unicode_are_escaped(virtual: Virtual) -> None:
 
 
 def test_waits_and_progress_of_jobs_are_polled(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine does not report waits and progress: the instrument checks them twice a second and writes what has
-    changed.
-    """
+    """The engine does not report waits and progress: `Events` polls them twice a second, and writes any change."""
     monkeypatch.setattr(_nonblocking_writer, "POLL_INTERVAL", 0.01)
     monkeypatch.setattr(_nonblocking_writer, "WRITE_DELAY", 0.001)
     file = io.StringIO()
@@ -218,7 +216,7 @@ def test_waits_and_progress_of_jobs_are_polled(backend: Any, monkeypatch: pytest
 
 
 def test_the_second_run_of_an_events_object_is_appended_to_the_file(tmp_path: Path) -> None:
-    """Only the first run truncates the file."""
+    """The first run of an `Events` object truncates its file; a second run is appended."""
     path = tmp_path / "events"
     path.write_text("old")
     events = Events(path)
@@ -229,29 +227,29 @@ def test_the_second_run_of_an_events_object_is_appended_to_the_file(tmp_path: Pa
 
 
 def test_an_events_object_ignores_a_second_concurrent_run(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """The log asks for another object for the second run; the events of the first continue."""
+    """An `Events` object ignores a second run at the same time, and the log asks for another object for that run."""
     file = io.StringIO()
     events = Events(file)
     second = Scheduler(Job(nothing, label="second"), instruments=[events])
     virtual(run_with, Scheduler(Job(second.co_run, label="first")), events)
-    assert "give 'Scheduler' an Events() of its own" in caplog.text
+    assert "give 'Scheduler' its own Events()" in caplog.text
     assert "second" not in {one["path"] for one in checked(file.getvalue())}
 
 
 def test_events_without_msgspec_raises_with_an_install_hint(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error comes from the constructor, not from the middle of a run."""
+    """Without msgspec, the constructor `Events()` raises an error that explains how to install the package."""
     monkeypatch.setattr(_events.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'trioflow\[events\]'"):
         Events("x")
 
 
-def test_events_on_an_object_that_is_no_file_raises() -> None:
-    """The error lists the accepted types."""
+def test_events_of_an_object_that_is_not_a_file_raises() -> None:
+    """`Events` of an object that is neither a path nor a file raises an error that lists the accepted types."""
     with pytest.raises(TypeError, match="give a path, or a file"):
         Events(3)  # type: ignore[arg-type]
 
 
 def test_the_writer_thread_ends_with_the_run(tmp_path: Path) -> None:
-    """No thread is left behind."""
+    """The thread that writes the events ends with the run."""
     Scheduler(Job(nothing)).run(instruments=[Events(tmp_path / "events")])
     assert "trioflow events" not in {one.name for one in threading.enumerate()}

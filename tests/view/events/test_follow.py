@@ -1,4 +1,4 @@
-"""A run followed by its events: a monitor shows the same as for the run itself."""
+"""A monitor that follows the events of a run shows the same as a monitor of the run itself."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def without_times(log: str) -> list[str]:
 
 
 def test_a_log_made_from_events_equals_the_log_of_the_run(virtual: Virtual) -> None:
-    """The two logs agree line by line, including the time that each job took."""
+    """A monitor's log made from events equals the log of the run, line by line, with the time that each job took."""
     live, told, events = io.StringIO(), io.StringIO(), io.StringIO()
     virtual(run_with, busy_scenario(), Monitor(file=live), Events(events))
     assert followed(events.getvalue(), told).has_ended
@@ -91,7 +91,7 @@ def test_a_log_made_from_events_equals_the_log_of_the_run(virtual: Virtual) -> N
 
 
 def test_a_picture_made_from_events_equals_the_picture_of_the_run(virtual: Virtual) -> None:
-    """In the middle of the run, lines, symbols, counts and the estimate are the same."""
+    """In the middle of a run, a monitor that reads the events draws the same picture as a monitor of the run."""
     live: list[Any] = []
     monitor, file = Monitor(file=io.StringIO()), io.StringIO()
     events = Events(file)
@@ -118,8 +118,8 @@ def test_a_picture_made_from_events_equals_the_picture_of_the_run(virtual: Virtu
     assert len(shown) > 10
 
 
-def test_lines_that_are_no_events_are_skipped() -> None:
-    """Printed output of jobs, cut lines and unknown events of a later version are skipped."""
+def test_lines_that_are_not_events_are_skipped() -> None:
+    """The reader of events skips output printed by jobs, partial lines, and unknown events of a later version."""
     follower = Follower(Monitor(file=io.StringIO()))
     for line in (
         b"hello",
@@ -134,14 +134,14 @@ def test_lines_that_are_no_events_are_skipped() -> None:
 
 
 def test_events_of_an_unsupported_version_raise() -> None:
-    """The error names the version found."""
+    """Events of an unsupported version raise an error that names the version found."""
     follower = Follower(Monitor(file=io.StringIO()))
     with pytest.raises(UnsupportedEventVersion, match="version 2"):
         follower.replay_line(b'{"event":"run_started","v":2}')
 
 
-def test_jobs_whose_events_were_dropped_get_placeholders(virtual: Virtual) -> None:
-    """A slow reader gets only part of the lines: here every third is missing, except for the first and last ones."""
+def test_a_run_with_dropped_events_is_followed_to_its_end(virtual: Virtual) -> None:
+    """A monitor follows a run to its end even if every third event is missing, as with a slow reader."""
     events = io.StringIO()
     virtual(run_with, busy_scenario(), Events(events))
     lines = events.getvalue().splitlines()
@@ -151,7 +151,7 @@ def test_jobs_whose_events_were_dropped_get_placeholders(virtual: Virtual) -> No
 
 
 def test_a_run_whose_process_is_gone_is_abandoned() -> None:
-    """A dead process will write nothing more; a living one may."""
+    """An unfinished run is abandoned if its process is gone, but not while the process is alive."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     for pid, expected in ((gone.pid, True), (os.getpid(), False)):
@@ -163,7 +163,7 @@ def test_a_run_whose_process_is_gone_is_abandoned() -> None:
 
 
 def test_a_killed_run_is_shown_as_not_ended(virtual: Virtual) -> None:
-    """The last line must not claim success just because nothing has failed."""
+    """If the events of a run break off, the last line states that the run has not ended, although no job has failed."""
     events, told = io.StringIO(), io.StringIO()
     virtual(run_with, Scheduler(Job(nap, 1, label="a"), Job(nap, 2, label="b"), label="all"), Events(events))
     *lines, _, _ = events.getvalue().splitlines()  # without the end of b, and that of the run
@@ -172,7 +172,7 @@ def test_a_killed_run_is_shown_as_not_ended(virtual: Virtual) -> None:
 
 
 def test_two_runs_in_a_file_are_shown_one_after_the_other() -> None:
-    """One `Events` object appends its second run to the file."""
+    """Two runs that one `Events` object has written to a file are shown one after the other."""
     events, told = io.StringIO(), io.StringIO()
     scheduler, instrument = Scheduler(Job(nap, 0, label="a"), label="twice"), Events(events)
     scheduler.run(instruments=[instrument])
@@ -182,20 +182,20 @@ def test_two_runs_in_a_file_are_shown_one_after_the_other() -> None:
 
 
 def test_a_placeholder_exception_has_the_type_name_from_the_event() -> None:
-    """An event has only the name of the type and the text, which may be anything."""
+    """An event has an exception only as text: the placeholder shows the type name and message found in that text."""
     assert repr(placeholder_exception("OSError: no: way")) == "OSError('no: way')"
     assert repr(placeholder_exception("Flaw")) == "Flaw()"
     assert str(placeholder_exception("not a name: x")) == "not a name: x"
 
 
 def test_every_event_type_is_in_the_table_of_handlers() -> None:
-    """An event type added later fails here until it is handled or skipped on purpose."""
+    """A new event type fails this test until the reader of events handles it, or skips it on purpose."""
     assert set(EVENT_HANDLERS) == set(get_args(AnyEvent))
 
 
 @pytest.mark.parametrize("kept", ["all but the first", "no failure", "every third", "the first and the last"])
 def test_a_file_with_missing_lines_shows_the_verdict_of_the_run(virtual: Virtual, kept: str) -> None:
-    """The last line has the counts and the number of lines; no time shown is negative."""
+    """A file with missing events still gives the run's verdict, no negative times, and the number of missing lines."""
     file, shown = io.StringIO(), io.StringIO()
     groups = [Scheduler(*(Job(nap, 1 + n, label=f"{g}{n}") for n in range(3)), Job(fail, 2), label=g) for g in "ab"]
     virtual(lambda: Scheduler(*groups, label="run").co_run(instruments=[Events(file)]))

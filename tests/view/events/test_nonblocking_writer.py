@@ -41,11 +41,11 @@ def read_all(descriptor: int) -> bytes:
 def test_a_reader_that_stops_reading_does_not_block_the_run(
     pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At most 1 MiB is buffered; after a while the last lines are dropped, and the log has their number."""
+    """A reader that stops reading does not block the run: the last events are dropped, and their loss is logged."""
     monkeypatch.setattr(_nonblocking_writer, "STALL_TIMEOUT", 0.1)
     reading, file = pipe
     assert many(3000).run(instruments=[Events(file)])
-    assert "events were not written: nobody reads" in caplog.text
+    assert "events were not written: no process reads" in caplog.text
     file.close()
     events = checked(read_all(reading).decode())  # whole lines
     assert len(events) > 100
@@ -54,7 +54,7 @@ def test_a_reader_that_stops_reading_does_not_block_the_run(
 def test_a_reader_that_stops_reading_is_not_polled_for_every_line(
     pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A check for each dropped line would copy 1 MiB, so that an event takes 54 µs."""
+    """The writer does not check a blocked pipe for every dropped event, which would copy 1 MiB and take 54 µs."""
     monkeypatch.setattr(_nonblocking_writer, "STALL_TIMEOUT", 0.05)
     looks: list[int] = []
     is_writable = _nonblocking_writer._DescriptorTarget.is_writable
@@ -66,7 +66,7 @@ def test_a_reader_that_stops_reading_is_not_polled_for_every_line(
 
 
 def test_dropped_lines_are_counted_for_a_slow_reader(pipe: tuple[int, Any]) -> None:
-    """Written and dropped lines add up to all lines; the last line has the outcome of the run."""
+    """For a slow reader, written and dropped events add up to all events, and the last one is the end of the run."""
     reading, file = pipe
     found: list[bytes] = []
     enough = threading.Event()
@@ -96,7 +96,7 @@ async def _set(event: threading.Event) -> None:
 def test_a_reader_that_closes_its_pipe_ends_the_events_without_a_message(
     pipe: tuple[int, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """`head` closes its pipe early; the run continues."""
+    """A reader such as `head` may close its pipe early: the run continues, and nothing is logged."""
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "wb") as file:
@@ -106,15 +106,15 @@ def test_a_reader_that_closes_its_pipe_ends_the_events_without_a_message(
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
 def test_a_full_disk_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The run continues without events."""
+    """If the disk is full, the run continues without events, and the error is logged once."""
     assert many(1000).run(instruments=[Events("/dev/full")])
-    assert caplog.text.count("events cannot be written to '/dev/full' any more") == 1
+    assert caplog.text.count("events can no longer be written to '/dev/full'") == 1
 
 
 def test_a_disk_that_becomes_full_leaves_whole_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The last line, written in part, is cut off."""
+    """If the disk becomes full, the last, partly written event is cut off, so that the file has only whole lines."""
     write = os.write
     left = [1000]
 
@@ -132,7 +132,7 @@ def test_a_disk_that_becomes_full_leaves_whole_lines(
 
 
 def test_the_reader_of_a_fifo_may_open_it_during_the_run(tmp_path: Path) -> None:
-    """Lines are buffered until the reader opens the FIFO."""
+    """Events are buffered until a reader opens the FIFO, even if it does so during the run."""
     path = tmp_path / "fifo"
     os.mkfifo(path)
     read: list[str] = []
@@ -150,21 +150,21 @@ async def _start(thread: threading.Thread) -> None:
 def test_a_fifo_without_a_reader_does_not_block_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The lines are dropped at the end."""
+    """A FIFO that no process reads does not block the run, at whose end the events are dropped."""
     monkeypatch.setattr(_nonblocking_writer, "STALL_TIMEOUT", 0.05)
     os.mkfifo(tmp_path / "fifo")
     assert Scheduler(Job(nothing)).run(instruments=[Events(tmp_path / "fifo")])
-    assert "nobody reads" in caplog.text
+    assert "no process reads" in caplog.text
 
 
 def test_a_folder_that_is_missing_does_not_stop_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The log names the missing folder."""
+    """If the folder of the events file is missing, the run continues, and the error is logged."""
     assert Scheduler(Job(nothing)).run(instruments=[Events(tmp_path / "no" / "events")])
     assert "No such file" in caplog.text
 
 
 def test_a_file_gets_every_line_of_a_fast_run(tmp_path: Path) -> None:
-    """A regular file has no slow reader, so no line is dropped."""
+    """A regular file gets every event of a fast run, since it has no slow reader."""
     path = tmp_path / "events"
     assert many(20_000).run(instruments=[Events(path)])
     lines = path.read_bytes().splitlines()

@@ -66,5 +66,5 @@ def texts(svg: str) -> list[str]:
 
 
 def escape(label: str) -> str:
-    """Return the label with what cannot be printed escaped."""
+    """Return the label with its unprintable characters escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in label)

@@ -27,9 +27,7 @@ def label_of(box: str) -> str:
 
 
 def test_boxes_show_durations_after_a_run(virtual: Virtual) -> None:
-    """A bundle shows its shortest and longest duration; no duration is shown before the run or for jobs that the run
-    ended.
-    """
+    """Boxes show durations only after a run, bundles the shortest and longest; jobs that the run ended show none."""
     jobs = [Job(nap, seconds, label=f"j {seconds}") for seconds in (2, 5)]
     inner = Scheduler(Job(nap, 90, label="x"), label="inner")
     scheduler = Scheduler(jobs, inner, Job(nap, 999, label="forever", forever=True))
@@ -42,7 +40,7 @@ def test_boxes_show_durations_after_a_run(virtual: Virtual) -> None:
 
 
 def test_a_collapsed_scheduler_shows_the_number_of_its_blocked_jobs(virtual: Virtual) -> None:
-    """The scheduler ran to its end and no job in it failed; still, its box differs from one where all succeeded."""
+    """A collapsed scheduler shows how many of its jobs were blocked, even if none of them failed."""
     bad = Job(fail, label="bad")
     inner = Scheduler(Job(nap, 0, bad, label="a"), Job(nap, label="b"), label="inner")
     scheduler = run_virtually(virtual, bad, inner)
@@ -51,7 +49,7 @@ def test_a_collapsed_scheduler_shows_the_number_of_its_blocked_jobs(virtual: Vir
 
 
 def test_double_borders_and_dark_lines_mark_the_critical_path(virtual: Virtual) -> None:
-    """The marks are in frames and across resources, too."""
+    """The boxes and lines of the critical path are marked, also inside frames and across waits for resources."""
     first, beside = Job(nap, 1, label="first"), Job(nap, 2, label="beside")
     models = [Job(nap, 5 - n, label=f"m{n}", required=first, needs={"gpu": 1}) for n in range(2)]
     inner = Scheduler(models, Job(nap, 1, label="sum", required=models), label="inner", required=first)
@@ -74,9 +72,7 @@ def test_double_borders_and_dark_lines_mark_the_critical_path(virtual: Virtual) 
 
 
 def test_a_collapsed_scheduler_with_a_failed_job_has_a_red_border(virtual: Virtual) -> None:
-    """The box is pale with a red border and the number of failures, in Graphviz and Mermaid, even if the scheduler
-    succeeded.
-    """
+    """A collapsed scheduler with a failed job is a pale box with a red border, even if the scheduler succeeded."""
     inner = Scheduler(Job(fail, 1, OSError("x"), label="broken"), Job(nap, 1, label="fine"), label="inner")
     scheduler = run_virtually(virtual, inner, Scheduler(Job(nap, 1, label="z"), label="other"))
     boxes = seen(scheduler.graph(collapse=True)).boxes
@@ -88,7 +84,7 @@ def test_a_collapsed_scheduler_with_a_failed_job_has_a_red_border(virtual: Virtu
 
 
 def test_members_of_a_frame_are_drawn_in_their_order() -> None:
-    """Members go from left to right, or from top to bottom, unless requirements decide otherwise."""
+    """The jobs of a frame are drawn in their order, from left to right or from top to bottom."""
     for direction, place, sign in (("TB", 2, 1), ("LR", 3, -1)):
         members = [idle(f"m{n}") for n in range(6)]
         frame = Scheduler(members, idle("end", required=members), label="frame")
@@ -102,7 +98,7 @@ def test_members_of_a_frame_are_drawn_in_their_order() -> None:
 
 
 def test_large_graphs_go_from_left_to_right() -> None:
-    """The direction changes above 40 boxes, unless the caller sets one."""
+    """A graph of more than 40 boxes goes from left to right, unless the caller sets a direction."""
     few, many = (Scheduler([idle(f"a{n}") for n in range(number)]) for number in (40, 41))
     assert "rankdir=TB" in few.graph().source
     assert "rankdir=LR" in many.graph().source
@@ -111,7 +107,7 @@ def test_large_graphs_go_from_left_to_right() -> None:
 
 
 def test_an_svg_has_a_dark_scheme_and_no_tooltip_on_its_background(tmp_path: Path) -> None:
-    """On a dark page the picture is not a white sheet."""
+    """An SVG file of a graph has colours for a dark page, and its background has no tooltip."""
     Scheduler(idle("a")).export_as_svgfile(tmp_path / "x.svg")
     text = (tmp_path / "x.svg").read_text()
     assert "prefers-color-scheme: dark" in text
@@ -119,7 +115,7 @@ def test_an_svg_has_a_dark_scheme_and_no_tooltip_on_its_background(tmp_path: Pat
 
 
 def test_a_report_reduces_a_large_graph_to_a_readable_number_of_boxes(virtual: Virtual) -> None:
-    """500 jobs in 20 groups and one job give 21 boxes; equal jobs are bundled; a small graph is shown whole."""
+    """A report collapses 20 groups into 20 boxes, bundles equal jobs into one, and shows a small graph whole."""
     groups = [
         Scheduler(*[Job(nap, 1, label=f"{'abc'[n % 3] * (n + 1)} {g}") for n in range(25)], label=f"group {g}")
         for g in range(20)
@@ -130,12 +126,12 @@ def test_a_report_reduces_a_large_graph_to_a_readable_number_of_boxes(virtual: V
     for scheduler, boxes in ((many, 21), (alike, 1), (few, 31)):
         assert _render.count_boxes(_render.choose_detail(scheduler, {})[1]) == boxes
     section = _sections.graph_section(many, {})
-    assert "each group of them is one box" in section
+    assert "each group is one box" in section
     assert section.count('class="node"') == 21
 
 
 def test_a_forever_job_that_ended_with_a_completed_run_has_no_failure_symbol(virtual: Virtual) -> None:
-    """If a critical failure ended the run, the job has the symbol of cancelled jobs."""
+    """A forever job has no symbol after a completed run, and that of cancelled jobs after a critical failure."""
     for critical, symbol in (False, ""), (True, "⊘"):
         forever, job = Job(nap, 99, forever=True, label="watch"), Job(fail, 1, critical=critical)
         scheduler = Scheduler(forever, job)

@@ -27,13 +27,13 @@ by_export = pytest.mark.parametrize("export", EXPORTS)
 
 
 def test_export_as_dotfile_writes_the_text_of_the_graph(scheduler: Scheduler, tmp_path: Path) -> None:
-    """The export has the same options as `graph`."""
+    """`export_as_dotfile` writes the text of the graph, and has the same options as `graph`."""
     scheduler.export_as_dotfile(tmp_path / "g.dot", legend=True)
     assert (tmp_path / "g.dot").read_text(encoding="utf-8") == scheduler.graph(legend=True).source
 
 
 def test_export_as_svgfile_writes_labels_as_text(scheduler: Scheduler, tmp_path: Path) -> None:
-    """The path may be a string, and an older file is replaced."""
+    """`export_as_svgfile` writes labels as text, accepts a path that is a string, and replaces an existing file."""
     (tmp_path / "g.svg").write_text("x" * 10**6)
     scheduler.export_as_svgfile(str(tmp_path / "g.svg"), only="ä")
     assert texts((tmp_path / "g.svg").read_text(encoding="utf-8")) == ["ä"]
@@ -51,7 +51,7 @@ KINDS: list[Callable[..., AbstractJob[Any]]] = [
 @pytest.mark.parametrize("make", KINDS, ids=["plain", "thread", "process", "command", "ssh"])
 @pytest.mark.parametrize("run_if", ["settled", "succeeded"])
 def test_a_box_is_higher_than_the_text_of_its_label(make: Callable[..., Any], run_if: str, tmp_path: Path) -> None:
-    """The test tries every kind of job: the boxes of SSH jobs once cut through their text."""
+    """In a graph, the box of every kind of job is higher than its text: those of SSH jobs once cut through it."""
     first = AbstractJob(label="a")
     job = make(label="label", required=first, run_if=run_if)
     Scheduler(first, job).export_as_svgfile(tmp_path / "g.svg", only=["label"])
@@ -66,7 +66,7 @@ def test_a_box_is_higher_than_the_text_of_its_label(make: Callable[..., Any], ru
 
 
 def test_export_as_pngfile_writes_144_dots_per_inch(scheduler: Scheduler, tmp_path: Path) -> None:
-    """The image has two pixels for each point of the SVG file."""
+    """`export_as_pngfile` writes two pixels for each point of the SVG file, which is 144 dots per inch."""
     scheduler.export_as_pngfile(tmp_path / "g.png")
     scheduler.export_as_svgfile(tmp_path / "g.svg")
     data = (tmp_path / "g.png").read_bytes()
@@ -77,7 +77,7 @@ def test_export_as_pngfile_writes_144_dots_per_inch(scheduler: Scheduler, tmp_pa
 
 
 def test_graph_returns_a_digraph_that_callers_can_change_and_render(scheduler: Scheduler) -> None:
-    """`graph` returns graphviz's own class: its attributes can be set, and its methods render it."""
+    """`graph` returns a `graphviz.Digraph`, whose attributes callers can set and which they can render."""
     import graphviz
 
     graph = scheduler.graph()
@@ -90,7 +90,7 @@ def test_graph_returns_a_digraph_that_callers_can_change_and_render(scheduler: S
 def test_image_exports_without_dot_raise_with_an_install_hint(
     export: Callable[..., None], scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No file is written; the text formats do not need the program."""
+    """Without `dot`, image exports raise an error that explains how to install it; the text formats do not need it."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         RuntimeError, match=rf"^{export.__name__}\(\) of 's'.* dot, .*apt install graphviz.*brew"
@@ -106,13 +106,13 @@ def test_image_exports_without_dot_raise_with_an_install_hint(
 def test_image_exports_raise_if_dot_fails(
     export: Callable[..., None], scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error has the exit code and stderr of the program, and there is no file."""
+    """If `dot` fails, an image export raises an error with its exit code and standard error, and writes no file."""
     program = tmp_path / "bin" / "dot"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\ncat >/dev/null\necho no more memory >&2\nexit 3\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-    with pytest.raises(RuntimeError, match=r"dot ended with 3: no more memory"):
+    with pytest.raises(RuntimeError, match=r"dot exited with 3: no more memory"):
         export(scheduler, tmp_path / "g")
     assert not (tmp_path / "g").exists()
 
@@ -124,7 +124,7 @@ ALL: list[Any] = [*EXPORTS, Scheduler.export_as_dotfile, Scheduler.export_as_mer
 def test_exports_to_an_unwritable_path_raise_the_os_error(
     export: Callable[..., None], scheduler: Scheduler, tmp_path: Path
 ) -> None:
-    """The OSError of the system passes through, and names the file."""
+    """An export to a path that cannot be written raises the OSError of the system, which names the file."""
     with pytest.raises(FileNotFoundError, match="missing"):
         export(scheduler, tmp_path / "missing" / "g")
     with pytest.raises(OSError, match=r"/dev/full|No space left"):

@@ -31,9 +31,7 @@ from .pictures import dot, escape, seen, texts
 @pytest.mark.parametrize("critical", [False, True])
 @pytest.mark.parametrize("state", JobState)
 def test_boxes_and_frames_show_state_critical_and_forever(state: JobState, critical: bool, forever: bool) -> None:
-    """State sets colour and symbol, critical adds "!" and a thick line, forever a dashed line; frames follow the same
-    rules.
-    """
+    """Boxes and frames show state by colour and symbol, critical by "!" and a thick line, forever by a dashed line."""
     nested = Scheduler(idle("inside"), label="nested", critical=critical, forever=forever)
     job = idle("job", critical=critical, forever=forever)
     lead_to(state, nested)
@@ -52,7 +50,7 @@ def test_boxes_and_frames_show_state_critical_and_forever(state: JobState, criti
 
 
 def test_a_frame_shows_the_failures_of_its_jobs() -> None:
-    """A nested scheduler that succeeded in spite of a failed job has the border of failures and their number."""
+    """A frame around a failed job has a red border and the number of failures, even if its scheduler did not fail."""
     deep = Scheduler(Job(fail_now, OSError("broken"), label="bad"), label="deep")
     scheduler = Scheduler(Scheduler(deep, label="outer"), Scheduler(idle("unharmed"), label="other"))
     lead_to(JobState.FAILED, next(iter(deep)))
@@ -66,7 +64,7 @@ def test_a_frame_shows_the_failures_of_its_jobs() -> None:
 
 
 def test_states_are_distinguishable_in_grey() -> None:
-    """Each state has a unique symbol or, without one, a unique lightness; its text is readable."""
+    """Even in grey, each state of a job has a unique symbol or a unique lightness, and readable text."""
 
     def lightness(colour: str) -> float:
         red, green, blue = (int(colour[n : n + 2], 16) for n in (1, 3, 5))
@@ -102,7 +100,7 @@ def test_the_kind_of_a_job_sets_the_shape_of_its_box() -> None:
 
 
 def test_a_class_sets_the_box_style_of_its_kind() -> None:
-    """`box=` of a class sets its shape and name in graph, Mermaid and legend; no other table lists them."""
+    """The class option `box=` sets shape and name of a new kind of job in graph, Mermaid text and legend."""
 
     class Errand(AbstractJob[Any], box=BoxStyle("errand", "star", (">", "]"))):
         pass
@@ -117,7 +115,7 @@ def test_a_class_sets_the_box_style_of_its_kind() -> None:
 
 
 def test_boxes_and_frames_have_the_numbers_of_the_listing_as_names() -> None:
-    """The listing and the picture number jobs alike."""
+    """The boxes and frames of a graph are named by the numbers that their jobs have in the listing."""
     a = idle("a")
     scheduler = Scheduler(idle("c", required=a), Scheduler(idle("in"), label="s"), a)
     numbers = {line.split("`")[1]: line.split()[0] for line in scheduler.listing().splitlines()}
@@ -141,7 +139,7 @@ def fitting(label: str) -> str:
 @settings(max_examples=20)
 @given(st.lists(st.text(max_size=40).map(fitting), min_size=1, max_size=30))
 def test_any_label_is_shown_literally(labels: list[str]) -> None:
-    """Quotes, backslashes, entities, HTML and control characters are shown literally in all places.
+    """A graph shows any label literally: quotes, backslashes, entities, HTML and control characters.
 
     The labels are short enough to be shown whole. With up to 40 characters, one in 25 seeds had so many unprintable
     ones that its label took 99 columns, did not fit into four lines, and was rightly cut.
@@ -166,7 +164,7 @@ def letters(texts: Iterable[str]) -> list[str]:
      "{a|b}", "\\l", "node", "漢字", "👍🏽", "e\u0301", "\ud800", "--", "->", "%", "$(x)", "]];", "/* x */", "# x"],
 )  # fmt: skip
 def test_labels_with_syntax_of_dot_or_html_are_shown_literally(label: str) -> None:
-    """A label is escaped as a plain label, with a remark below it, above a frame, and in a tooltip."""
+    """Syntax of `dot` or HTML in a label is shown as text: in boxes, above frames and in tooltips."""
     scheduler = Scheduler(idle(label), idle(label, run_if="failed"), Scheduler(idle("in"), label=label))
     svg = dot(scheduler.graph().source, "svg")
     shown = escape(label).strip()
@@ -181,7 +179,7 @@ def titles(svg: str) -> set[str]:
 
 
 def test_long_labels_are_wrapped_and_truncated() -> None:
-    """A label takes at most four lines; its tooltip has all of it."""
+    """In a graph, a long label is wrapped and cut to four lines; the tooltip has the whole label."""
     label = " ".join(f"word{n}" for n in range(100))
     svg = dot(Scheduler(idle(label)).graph().source, "svg")
     lines = texts(svg)
@@ -195,7 +193,7 @@ def test_long_labels_are_wrapped_and_truncated() -> None:
 
 
 def test_lines_distinguish_order_data_and_alarms() -> None:
-    """Data lines are thick and begin with a dot; alarms, which run after a failure, have dashed lines."""
+    """In a graph, lines of data are thick and begin with a dot; lines to jobs that run after a failure are dashed."""
     source = Job(take, label="source")
     reader = Job(take, source, label="reader", required=idle("before"))
     scheduler = Scheduler(source, reader.required, reader, idle("alarm", required=reader, run_if="failed"))
@@ -208,7 +206,7 @@ def test_lines_distinguish_order_data_and_alarms() -> None:
 
 
 def test_lines_end_at_the_borders_of_frames() -> None:
-    """A nested scheduler is a frame around its jobs, with many, one or no jobs."""
+    """A line to or from a nested scheduler ends at the border of its frame, whether it has many jobs, one or none."""
     first = idle("first")
     many = Scheduler([idle(f"m{n}") for n in range(9)], label="many", required=first)
     inner = Scheduler(idle("i"), label="inner")
@@ -225,7 +223,7 @@ def test_lines_end_at_the_borders_of_frames() -> None:
 
 
 def test_an_input_in_another_scheduler_has_a_line_from_box_to_box() -> None:
-    """The line may lead into a frame, out of it, or between two."""
+    """A line for data from a job in another scheduler leads from box to box, across the borders of frames."""
     outer, x = Job(take, label="outer"), Job(take, label="x")
     scheduler = Scheduler(outer, Scheduler(x, label="a"))
     y = Job(take, x, outer, label="y")
@@ -237,7 +235,7 @@ def test_an_input_in_another_scheduler_has_a_line_from_box_to_box() -> None:
 
 
 def test_a_requirement_outside_the_drawing_has_a_question_mark() -> None:
-    """Dotted boxes show inputs of a nested scheduler that is drawn alone, and missing requirements."""
+    """Requirements outside the drawn scheduler, or in no scheduler at all, are dotted boxes with a question mark."""
     outer = Job(take, label="outer")
     scheduler = Scheduler(outer)
     inner = scheduler.add(Scheduler(Job(take, outer, label="in", required=idle("stray")), label="inner"))
@@ -248,7 +246,7 @@ def test_a_requirement_outside_the_drawing_has_a_question_mark() -> None:
 
 
 def test_cycles_and_impossible_requirements_are_drawn() -> None:
-    """A graph that cannot run is drawn so that the user sees why."""
+    """A scenario that cannot run, for example because of a cycle, is still drawn, so that the user sees why."""
     a, b = idle("a"), idle("b")
     a.requires(b.requires(a))
     around = Scheduler(a, b, label="around")
@@ -277,7 +275,7 @@ def positions(graph: Any) -> tuple[dict[str, float], dict[str, set[str]]]:
 @settings(max_examples=12, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_a_job_is_drawn_below_its_requirements(random: Any) -> None:
-    """Every requirement is above the boxes that require it, at any nesting.
+    """In a graph, every requirement is above the jobs that require it, at any depth of nesting.
 
     Without `newrank`, one in about fifty such graphs had a frame beside another that required it.
     """
@@ -320,7 +318,7 @@ def _in_listing_order(scheduler: Scheduler) -> list[AbstractJob[Any]]:
 
 
 def test_legend_has_only_what_occurs_in_the_picture() -> None:
-    """The legend explains the colours, shapes and lines of this picture, and no others."""
+    """The legend of a graph explains the colours, shapes and lines that occur in the picture, and no others."""
     source = Job(take, label="a")
     scheduler = Scheduler(source, Job(take, source, label="b", critical=True), idle("c", forever=True))
     lines = texts(dot(scheduler.graph(legend=True).source, "svg"))
@@ -331,7 +329,7 @@ def test_legend_has_only_what_occurs_in_the_picture() -> None:
 
 
 def test_legend_has_a_sample_of_each_kind_of_box_and_line() -> None:
-    """The scenario has every kind of job, line and simplification."""
+    """The legend of a graph has a sample of each kind of box and line, if all of them occur."""
     a, b, c = (Job(take, label=f"job {n}") for n in range(3))
     left = idle("left", required=[a, b])
     scheduler = Scheduler(
@@ -348,7 +346,7 @@ def test_legend_has_a_sample_of_each_kind_of_box_and_line() -> None:
 
 
 def test_arrows_of_the_legend_end_before_their_text() -> None:
-    """Browsers' fonts are wider than those that dot assumes: the arrow heads once covered the text."""
+    """In the legend, arrows end before their text: with the wider fonts of browsers, their heads once covered it."""
     source = Job(take, label="a")
     scheduler = Scheduler(source, Job(take, source, label="b", required=idle("c"), run_if="failed"))
     drawn = json.loads(dot(scheduler.graph(legend=True).source, "json"))
@@ -366,12 +364,12 @@ def test_arrows_of_the_legend_end_before_their_text() -> None:
 
 @pytest.mark.parametrize("direction", ["TB", "LR"])
 def test_direction_is_passed_to_dot(direction: Any) -> None:
-    """Graphs go from top to bottom, or from left to right."""
+    """With `direction=`, a graph goes from top to bottom, or from left to right."""
     assert f"rankdir={direction}" in Scheduler().graph(direction=direction).source
 
 
 def test_an_unknown_direction_or_option_raises() -> None:
-    """The error has the wrong value or name."""
+    """An unknown direction or option of `graph` raises an error with the wrong value or name."""
     with pytest.raises(ValueError, match=r"direction='up' of graph\(\): choose one of TB, LR"):
         Scheduler().graph(direction="up")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="'colour'"):
@@ -383,7 +381,7 @@ def test_an_unknown_direction_or_option_raises() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"bundle": True}, {"only": "*7*"}, {"collapse": True}], ids=str)
 def test_the_cost_of_a_graph_is_linear_in_the_number_of_jobs(options: Any) -> None:
-    """The third hundred jobs cost as many reads of requirements and statements as the second."""
+    """Each further hundred jobs costs a graph as many reads of requirements and statements as the hundred before."""
 
     def cost(size: int) -> tuple[int, int]:
         jobs = [Counting(label=f"{n:03}") for n in range(size)]
@@ -399,7 +397,7 @@ def test_the_cost_of_a_graph_is_linear_in_the_number_of_jobs(options: Any) -> No
 
 
 def test_a_frame_with_a_thousand_requirements_has_one_line_for_each() -> None:
-    """The graph has one line for each requirement, and few more."""
+    """A frame with a thousand requirements and successors has one line for each, not one for each pair of jobs."""
     before = [idle(f"a{n}") for n in range(1000)]
     middle = Scheduler([idle(f"m{n}") for n in range(1000)], label="middle", required=before)
     scheduler = Scheduler(before, middle, [idle(f"b{n}", required=middle) for n in range(1000)])
@@ -409,7 +407,7 @@ def test_a_frame_with_a_thousand_requirements_has_one_line_for_each() -> None:
 
 
 def test_graph_supports_any_depth_of_nesting() -> None:
-    """Nested frames are written without recursion."""
+    """A graph may be nested to any depth, since frames are written without recursion."""
     scheduler = Scheduler(idle("deepest"))
     for _ in range(300):
         scheduler = Scheduler(scheduler)
@@ -423,7 +421,7 @@ def test_graph_supports_any_depth_of_nesting() -> None:
 
 
 def test_importing_trioflow_does_not_import_graphviz() -> None:
-    """A program that draws nothing does not wait for the import."""
+    """Importing trioflow does not import graphviz, for which a program that draws nothing would wait."""
     check = "import sys, trioflow; print({name.partition('.')[0] for name in sys.modules} & {'graphviz', 'html'})"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout == "set()\n"

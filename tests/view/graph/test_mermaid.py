@@ -48,7 +48,7 @@ def statements(text: str) -> list[tuple[str, re.Match[str]]]:
 
 
 def shown(text: str) -> str:
-    """Return what Mermaid shows of a quoted text."""
+    """Return what Mermaid shows for a quoted string."""
     return re.sub(r"#(\d+);", lambda found: chr(int(found[1])), text.strip('"'))
 
 
@@ -73,8 +73,8 @@ def everything() -> Scheduler:
     return scheduler.update([inner, alarm, Scheduler(label="empty", required=inner)])
 
 
-def test_mermaid_text_of_an_example_matches_the_expected_text() -> None:
-    """Boxes, frames, lines, classes and styles come in this order."""
+def test_mermaid_writes_boxes_and_frames_then_lines_styles_and_classes() -> None:
+    """The Mermaid text has definitions of classes, then boxes and frames, lines, styles, and classes of frames."""
     assert everything().mermaid() == (
         "flowchart TB\n"
         "  classDef idle fill:#ffffff,stroke:#52606d,color:#1f2933\n"
@@ -105,7 +105,7 @@ def test_mermaid_text_of_an_example_matches_the_expected_text() -> None:
     {}, {"collapse": True, "direction": "LR"}, {"bundle": True}, {"only": ["source", "alarm", "inner/in"]}
 ], ids=str)  # fmt: skip
 def test_mermaid_draws_the_same_boxes_frames_and_lines_as_graph(options: Any) -> None:
-    """The numbers are equal for the same options."""
+    """With equal options, the Mermaid text and the graph have the same numbers of boxes, frames and lines."""
     scheduler = everything()
     found = [kind for kind, _ in statements(scheduler.mermaid(**options))]
     graph = seen(scheduler.graph(**options))
@@ -117,7 +117,7 @@ def test_mermaid_draws_the_same_boxes_frames_and_lines_as_graph(options: Any) ->
 
 @pytest.mark.parametrize("state", JobState)
 def test_each_box_and_frame_has_the_class_of_its_state(state: JobState) -> None:
-    """Each class that occurs is defined."""
+    """In Mermaid text, boxes and frames have the class of their state, and every class in use is defined."""
     job, nested = idle("job"), Scheduler(idle("in"), label="nested")
     lead_to(state, job)
     lead_to(state, nested)
@@ -131,7 +131,7 @@ def test_each_box_and_frame_has_the_class_of_its_state(state: JobState) -> None:
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=10))
 def test_any_label_is_shown_literally(given_labels: list[str]) -> None:
-    """No text in a label is parsed as Mermaid syntax, HTML, Markdown or entities."""
+    """No part of a label is parsed as Mermaid syntax, HTML, Markdown or entities."""
     scheduler = Scheduler([idle(label) for label in given_labels], [Scheduler(idle("in"), label="s" + given_labels[0])])
     expected = sorted(escape(job.label).lstrip() or " " for job in scheduler.iterate_jobs())
     assert sorted(labels(scheduler.mermaid())) == expected
@@ -139,16 +139,14 @@ def test_any_label_is_shown_literally(given_labels: list[str]) -> None:
 
 @pytest.mark.parametrize("label", ["1. list", "- list", "+ list", "* list", "1) list", "`code`", "# heading", "a - b"])
 def test_labels_are_not_parsed_as_markdown(label: str) -> None:
-    """Text that Markdown would parse as code, a heading or a list, which Mermaid rejects, is escaped."""
+    """Labels that Markdown would parse as code, a heading or a list, which Mermaid rejects, are escaped."""
     text = Scheduler(idle(label)).mermaid()
     assert labels(text) == [label]
     assert not re.search(r"\"(?:\d+[.)]|[-+*]) |[`]|# ", text)
 
 
 def test_outside_requirements_and_junctions_are_drawn() -> None:
-    """Requirements outside the drawing have a question mark; a junction of indirect requirements is a circle, at lines
-    without heads.
-    """
+    """In Mermaid text, outside requirements have a question mark, and a junction of dotted lines is a circle."""
     outer = Job(take, label="outer")
     scheduler = Scheduler(outer)
     inner = scheduler.add(Scheduler(Job(take, outer, label="in"), label="inner"))
@@ -162,7 +160,7 @@ def test_outside_requirements_and_junctions_are_drawn() -> None:
 
 
 def test_an_unknown_option_or_direction_raises() -> None:
-    """`legend=` is an option of `graph` only."""
+    """`mermaid` raises on an unknown direction, and on options that it does not have, such as `legend=` of `graph`."""
     with pytest.raises(TypeError, match="'legend'"):
         Scheduler().mermaid(legend=True)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="direction='up'"):
@@ -170,13 +168,13 @@ def test_an_unknown_option_or_direction_raises() -> None:
 
 
 def test_export_as_mermaid_writes_the_text(tmp_path: Path) -> None:
-    """The export has the same options as `mermaid`."""
+    """`export_as_mermaid` writes the text of `mermaid`, and has the same options."""
     everything().export_as_mermaid(tmp_path / "g.mmd", collapse=True)
     assert (tmp_path / "g.mmd").read_text(encoding="utf-8") == everything().mermaid(collapse=True)
 
 
 def test_the_diagram_on_the_graph_page_matches_its_scenario() -> None:
-    """The diagram of docs/looking/graph.md is that of the scenario on that page."""
+    """The Mermaid diagram in docs/looking/graph.md is that of the scenario on the same page."""
     page = (DOCS / "looking" / "graph.md").read_text(encoding="utf-8")
     block = re.search(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     diagram = re.search(r"^```mermaid\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)

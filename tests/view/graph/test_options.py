@@ -34,7 +34,7 @@ def chain(*labels: str) -> list[AbstractJob[Any]]:
 
 
 def test_only_selects_jobs_by_object_path_or_pattern() -> None:
-    """A nested scheduler includes all its jobs."""
+    """`only` selects jobs by object, path or pattern; a nested scheduler selects all of its jobs."""
     inner = Scheduler(idle("x"), idle("y"), label="inner")
     a, b = idle("a1"), idle("b1")
     scheduler = Scheduler(a, b, inner, idle("c[1]"), label="outer")
@@ -48,7 +48,7 @@ def test_only_selects_jobs_by_object_path_or_pattern() -> None:
 
 
 def test_enclosing_frames_of_selected_jobs_are_drawn() -> None:
-    """A deeply nested job keeps its frames, and lines end at them."""
+    """A nested job that `only` selects keeps the frames around it, and lines end at them."""
     first = idle("first")
     inner = Scheduler(idle("x"), idle("y"), label="inner")
     outer = Scheduler(inner, idle("z"), label="outer", required=first)
@@ -58,7 +58,7 @@ def test_enclosing_frames_of_selected_jobs_are_drawn() -> None:
 
 
 def test_patterns_match_full_paths_if_a_nested_scheduler_is_drawn_alone() -> None:
-    """`job.path` of a nested job selects the job in any drawing."""
+    """The full path of a job selects the job even if the nested scheduler around it is drawn alone."""
     x = idle("x")
     inner = Scheduler(x, idle("y"), label="inner")
     Scheduler(inner)
@@ -66,7 +66,7 @@ def test_patterns_match_full_paths_if_a_nested_scheduler_is_drawn_alone() -> Non
 
 
 def test_brackets_in_a_pattern_match_literally() -> None:
-    """As on the command line, only `*` and `?` are wildcards: a default label has brackets."""
+    """In a pattern, only `*` and `?` are wildcards; brackets, which default labels may have, match literally."""
     job, other = Job(take), idle("J")
     assert drawn(Scheduler(job, other), only="take(*")[0] == {job.label}
     with pytest.raises(ValueError, match="no job of"):
@@ -74,7 +74,7 @@ def test_brackets_in_a_pattern_match_literally() -> None:
 
 
 def test_dotted_lines_bridge_jobs_left_out() -> None:
-    """An indirect requirement becomes a dotted line; a line that exists anyway stays solid."""
+    """If `only` leaves out the jobs between two others, a dotted line connects these; a direct line stays solid."""
     a, b, c, d = chain(*"abcd")
     d.requires(a)
     scheduler = Scheduler(a, b, c, d)
@@ -85,13 +85,13 @@ def test_dotted_lines_bridge_jobs_left_out() -> None:
 
 
 def test_no_line_leads_to_a_job_left_out() -> None:
-    """Jobs left out at the beginning or the end leave no loose lines."""
+    """Jobs that `only` leaves out at the beginning or the end of a chain leave no loose lines."""
     a, b, c, d, e = chain(*"abcde")
     assert drawn(Scheduler(a, b, c, d, e), only="c") == ({"c"}, set())
 
 
 def test_many_indirect_requirements_meet_in_a_junction() -> None:
-    """A barrier left out between three jobs and three others becomes a point with six lines instead of nine lines."""
+    """A job left out between three jobs and three others becomes a point with six lines, instead of nine lines."""
     before = [idle(f"a{n}") for n in range(3)]
     barrier = idle("barrier", required=before)
     after = [idle(f"b{n}", required=barrier) for n in range(3)]
@@ -102,7 +102,7 @@ def test_many_indirect_requirements_meet_in_a_junction() -> None:
 
 
 def test_dotted_lines_bridge_a_nested_scheduler_left_out() -> None:
-    """A nested scheduler with no drawn jobs is left out as one, with the inputs of its jobs."""
+    """A dotted line bridges a nested scheduler of which no job is drawn, along the inputs of its jobs."""
     a = Job(take, label="a")
     scheduler = Scheduler(a)
     inner = Job(take, a, label="inner")
@@ -113,7 +113,7 @@ def test_dotted_lines_bridge_a_nested_scheduler_left_out() -> None:
 
 
 def test_dotted_lines_bridge_a_cycle_of_jobs_left_out() -> None:
-    """Jobs that are left out are bridged even if they require each other in a cycle."""
+    """Dotted lines bridge jobs that are left out even if these require each other in a cycle."""
     a, b, c, d = chain(*"abcd")
     b.requires(c)
     assert drawn(Scheduler(a, b, c, d), only=["a", "d"])[1] in ({("a", "d")}, {("a", ""), ("", "d")})
@@ -160,7 +160,7 @@ def nearest(job: Any, required: dict[Any, list[Any]], kept: set[Any]) -> set[Any
 
 
 def test_collapse_true_draws_each_scheduler_as_a_box() -> None:
-    """The box has the number of jobs in the scheduler, and their lines end at it."""
+    """`collapse=True` draws each nested scheduler as a box with its number of jobs, at which their lines end."""
     source = Job(take, label="source")
     scheduler = Scheduler(source)
     deep = Scheduler(Job(take, source, label="reader"), label="deep")
@@ -169,7 +169,7 @@ def test_collapse_true_draws_each_scheduler_as_a_box() -> None:
 
 
 def test_collapse_selects_schedulers_by_object_or_path() -> None:
-    """For a plain job, `collapse` does nothing."""
+    """`collapse` selects schedulers by object or path; plain jobs that a pattern also matches stay as they are."""
     inner = Scheduler(idle("x"), label="inner")
     outer = Scheduler(inner, idle("y"), label="outer")
     scheduler = Scheduler(outer)
@@ -179,7 +179,7 @@ def test_collapse_selects_schedulers_by_object_or_path() -> None:
 
 
 def test_only_on_a_job_in_a_collapsed_scheduler_draws_the_schedulers_box() -> None:
-    """The job itself is not drawn."""
+    """If `only` selects a job in a collapsed scheduler, the box of that scheduler is drawn, not the job."""
     scheduler = Scheduler(Scheduler(idle("x"), label="inner"), idle("y"))
     assert drawn(scheduler, only="inner/x", collapse=True)[0] == {"inner|1 job"}
 
@@ -188,16 +188,14 @@ def test_only_on_a_job_in_a_collapsed_scheduler_draws_the_schedulers_box() -> No
 
 
 def test_large_graphs_are_simplified_unless_the_caller_sets_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph of thousands of boxes is unreadable, so similar jobs are bundled, with a notice; similar groups share one
-    frame.
-    """
+    """A large graph bundles similar jobs and groups, with a notice, unless the caller sets `bundle` or `only`."""
     monkeypatch.setattr(_render, "MIN_SIMPLIFIED_JOBS", 6)
     scheduler = Scheduler(Scheduler(idle(f"host {n}") for n in range(3 * g, 3 * g + 3)) for g in range(2))
     whole = scheduler.graph(bundle=False)
     assert len(seen(whole).boxes) == 6
     assert "alike" not in whole.source
     for text in (scheduler.graph(legend=True).source, scheduler.mermaid()):
-        assert "6 jobs - those that are alike are one box" in text
+        assert "6 jobs; those that are alike share a box" in text
     assert set(seen(scheduler.graph()).boxes) == {"host *|× 6"}
     assert len(seen(scheduler.graph(only="*")).boxes) == 6
     monkeypatch.setattr(_render, "MIN_SIMPLIFIED_JOBS", 7)
@@ -205,7 +203,7 @@ def test_large_graphs_are_simplified_unless_the_caller_sets_an_option(monkeypatc
 
 
 def test_schedulers_of_a_large_graph_are_collapsed_if_bundling_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs that are not alike are hidden in the boxes of their schedulers."""
+    """If a large graph has too many boxes even when similar jobs are bundled, its schedulers are collapsed."""
     monkeypatch.setattr(_render, "MIN_SIMPLIFIED_JOBS", 6)
     monkeypatch.setattr(_render, "MAX_READABLE_BOXES", 3)
     groups = [Scheduler(idle("x" * n + name) for n in range(3)) for name in "ab"]
@@ -216,9 +214,7 @@ def test_schedulers_of_a_large_graph_are_collapsed_if_bundling_is_not_enough(mon
 
 
 def test_bundle_joins_jobs_that_differ_only_in_numbers() -> None:
-    """Jobs whose labels differ only in numbers and whose requirements are the same, or alike, share a box, lane by
-    lane.
-    """
+    """`bundle` joins jobs whose labels differ only in numbers and whose requirements are the same or joined as well."""
     split = idle("split")
     parse = [idle(f"parse {n} of 3", required=split) for n in range(1, 4)]
     count = [idle(f"count {n}", required=one) for n, one in enumerate(parse)]
@@ -230,7 +226,7 @@ def test_bundle_joins_jobs_that_differ_only_in_numbers() -> None:
 
 
 def test_bundle_keeps_different_jobs_apart() -> None:
-    """Kinds, visible settings, requirements and schedulers keep jobs apart."""
+    """`bundle` keeps jobs apart that differ in kind, visible settings, requirements or scheduler."""
     a, b = idle("a"), idle("b")
     jobs = [
         idle("j 1"), idle("j 2"), Job(take, label="j 3"), idle("j 4", critical=True), idle("j 5", forever=True),
@@ -244,9 +240,7 @@ def test_bundle_keeps_different_jobs_apart() -> None:
 
 
 def test_bundle_joins_similar_groups() -> None:
-    """Groups are compared with all their contents, at any depth, and their lines; what they get from outside may be
-    alike, too.
-    """
+    """`bundle` joins nested schedulers that are alike in requirements and all their contents, at any depth."""
     fetches = [idle(f"fetch {n}") for n in range(3)]
     groups = []
     for n, fetch in enumerate(fetches):
@@ -262,7 +256,7 @@ def test_bundle_joins_similar_groups() -> None:
 
 
 def test_bundle_joins_chains() -> None:
-    """Three or more jobs in a row are joined; a job with other successors ends a chain, and two jobs are not one."""
+    """`bundle` joins three or more similar jobs in a row; a job with another successor ends the chain."""
     long = [idle(f"step {n}") for n in range(6)]
     short = idle("a 1"), idle("a 2")
     for chain in (long, short):
@@ -274,7 +268,7 @@ def test_bundle_joins_chains() -> None:
 
 
 def test_a_bundle_shows_its_most_important_state() -> None:
-    """One failure among many jobs is shown and counted."""
+    """A bundle shows the most important state of its jobs: one failure among many is shown and counted."""
     jobs = [Job(fail_now if n == 2 else take, label=f"j{n}") for n in range(4)]
     scheduler = Scheduler(jobs)
     scheduler.run()
@@ -294,13 +288,13 @@ def test_a_bundle_shows_its_most_important_state() -> None:
 
 @pytest.mark.parametrize("option", ["only", "collapse"])
 def test_only_and_collapse_raise_on_unknown_jobs_and_patterns(option: str) -> None:
-    """A pattern without a match is rejected with suggestions; so is a foreign job, or an object that is not a job."""
+    """`only` and `collapse` reject patterns without a match, jobs outside the scheduler, and objects of other types."""
     scheduler = Scheduler(idle("fetch"), idle("parse"), label="s")
     with pytest.raises(ValueError, match=f"{option}='fetsch': no job of 's' has a path like this; .* 'fetch'\\?"):
         scheduler.graph(**{option: "fetsch"})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=f"{option}='z\\*': no job of 's' has a path like this$"):
         scheduler.graph(**{option: ["fetch", "z*"]})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=f"{option}: 'stray' is not in 's'"):
+    with pytest.raises(ValueError, match=f"{option}: 'stray' is neither in 's'"):
         scheduler.graph(**{option: idle("stray")})  # type: ignore[arg-type]
     for wrong in (7, [7]):
         with pytest.raises(TypeError, match=f"{option}=7: give jobs, or strings"):

@@ -45,7 +45,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.mark.parametrize("library", ["trio", "asyncio"])
 def test_no_line_of_a_child_process_is_lost(session: Callable[..., Session], library: str) -> None:
-    """The children of three jobs write three lines each: nine lines are above the picture, for both streams."""
+    """All lines that the children of three jobs write, to both streams, are above the picture."""
     code = f"""
     code = "echo {{0}} first; sleep 0.1; echo {{0}} second >&2; sleep 0.1; echo {{0}} third"
     run(*(ThreadJob(sh, code.format(number), label=f"job {{number}}") for number in range(3)), backend="{library}")
@@ -57,9 +57,7 @@ def test_no_line_of_a_child_process_is_lost(session: Callable[..., Session], lib
 
 
 def test_prints_and_the_output_of_children_keep_their_order(session: Callable[..., Session]) -> None:
-    """A print after a child's output appears below it, also when it uses the descriptor or the buffer of standard
-    output.
-    """
+    """What a job prints or writes in any way, and what its children write, appears in the order of writing."""
     code = """
     async def both():
         print("one"); sh("echo two"); print("three"); sh("echo four >&2")
@@ -73,7 +71,7 @@ def test_prints_and_the_output_of_children_keep_their_order(session: Callable[..
 
 
 def test_partial_lines_of_different_jobs_are_kept_apart_and_tagged(session: Callable[..., Session]) -> None:
-    """Jobs, commands and processes that write partial lines get whole lines, each with its job's label.
+    """Partial lines of jobs, commands and processes become whole lines, each with the label of its job.
 
     A child that a job has started itself has no tag, since its job is unknown.
     """
@@ -101,7 +99,7 @@ def test_partial_lines_of_different_jobs_are_kept_apart_and_tagged(session: Call
 
 
 def test_ten_megabytes_of_child_output_arrive_while_the_loop_is_blocked(session: Callable[..., Session]) -> None:
-    """While its job blocks the loop, a child writes more than pipes hold, without line ends and in binary too."""
+    """A child may write ten megabytes, even binary ones without line ends, while its job blocks the event loop."""
     code = """
     code = "head -c 5000000 /dev/zero | tr '\\\\0' x; echo; head -c 5000000 /dev/urandom; echo; echo done"
     print(run(Job(blocking, code), timeout=60))
@@ -116,7 +114,7 @@ def test_ten_megabytes_of_child_output_arrive_while_the_loop_is_blocked(session:
 
 
 def test_children_end_when_the_controller_is_killed(session: Callable[..., Session], tmp_path: Path) -> None:
-    """A child that goes on writing gets an error and ends, even if a fork of the controller is still alive."""
+    """When the controller is killed, a child that goes on writing gets an error and ends, even if a fork is alive."""
     pids = tmp_path / "pids"
     code = f"""
     async def fork():
@@ -142,7 +140,7 @@ def test_children_end_when_the_controller_is_killed(session: Callable[..., Sessi
 
 
 def test_the_partial_line_of_a_killed_child_is_shown(session: Callable[..., Session]) -> None:
-    """The run continues after the child has ended."""
+    """The partial line of a child that was killed is shown, and the run continues."""
     code = """
     run(ThreadJob(sh, "printf begun; kill -9 $$"))
     print("after")
@@ -163,9 +161,7 @@ ENDINGS = {
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_descriptors_are_restored_however_the_run_ends(session: Callable[..., Session], ending: str) -> None:
-    """After the run the descriptors refer to the terminal, the streams are the original ones, and children write
-    directly.
-    """
+    """However a run ends, descriptors refer to the terminal again, and the standard streams are the original ones."""
     code = f"""
     async def leave():
         sh("echo leaving")
@@ -190,7 +186,7 @@ def test_descriptors_are_restored_however_the_run_ends(session: Callable[..., Se
 
 
 def test_a_child_that_outlives_the_run_still_writes_to_the_terminal(session: Callable[..., Session]) -> None:
-    """The child still has the pipe; its output is forwarded."""
+    """The output of a child that outlives the run still gets to the terminal, through the child's pipe."""
     code = """
     run(ThreadJob(sh, "(sleep 0.5; echo late) & echo early"))
     print("between")
@@ -203,7 +199,7 @@ def test_a_child_that_outlives_the_run_still_writes_to_the_terminal(session: Cal
 
 
 def test_closing_the_terminal_does_not_stop_the_run(session: Callable[..., Session], tmp_path: Path) -> None:
-    """Children do not hang, however much they write."""
+    """When the terminal is closed, the run continues, and its children do not hang, however much they write."""
     result = tmp_path / "result"
     code = f"""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -220,7 +216,7 @@ def test_closing_the_terminal_does_not_stop_the_run(session: Callable[..., Sessi
 
 
 def test_the_picture_is_hidden_while_input_or_a_debugger_waits(session: Callable[..., Session]) -> None:
-    """`input()` and a debugger have the whole terminal; printed text is shown immediately."""
+    """While `input()` or a debugger waits, the picture is hidden, and printed text is shown immediately."""
     code = """
     async def ask():
         answer = await anyio.to_thread.run_sync(input, "what? ")
@@ -251,7 +247,7 @@ def test_the_picture_is_hidden_while_input_or_a_debugger_waits(session: Callable
 
 
 def test_a_prompt_of_a_child_is_shown_after_a_moment(session: Callable[..., Session]) -> None:
-    """A partial line may be a prompt, which must not stay hidden."""
+    """A partial line of a child is shown after a moment, because it may be a prompt."""
     code = """
     run(ThreadJob(sh, "printf 'sure? '; read answer; echo $answer"))
     """
@@ -262,7 +258,7 @@ def test_a_prompt_of_a_child_is_shown_after_a_moment(session: Callable[..., Sess
 
 
 def test_a_monitor_replaces_descriptors_only_with_child_output(session: Callable[..., Session], tmp_path: Path) -> None:
-    """With `child_output=True`, children see no terminal."""
+    """Children write to a pipe instead of the terminal only if the monitor has `child_output=True`."""
     said = tmp_path / "said"
     code = f"""
     for asked in (False, True):
@@ -274,7 +270,7 @@ def test_a_monitor_replaces_descriptors_only_with_child_output(session: Callable
 
 
 def test_child_output_survives_widening_a_narrow_terminal(session: Callable[..., Session]) -> None:
-    """The terminal breaks long lines of children, and the picture stays whole, at any size."""
+    """When a narrow terminal is widened, the output of children and the picture stay whole."""
     code = """
     run(ThreadJob(sh, "echo 1234567890123456789012345; sleep 0.5; echo end of it; sleep 0.5", label="job"))
     """

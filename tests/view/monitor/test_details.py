@@ -1,4 +1,4 @@
-"""The text behind a job's label in a monitor: its progress, and what it waits for."""
+"""The text after a job's label in a monitor: its progress, and what it waits for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def part(fraction: float) -> None:
     ],
 )
 def test_progress_bar_and_percentage_shrink_with_the_terminal(virtual: Virtual, columns: int, expected: str) -> None:
-    """Both vanish in the narrowest terminals."""
+    """A job's progress bar and percentage shrink with the terminal, and vanish in the narrowest ones."""
     job = Job(part, 0.4, label="fetch and unpack the model", expected_duration=20 if columns == 200 else None)
     scheduler, monitor = watched(job)
     eye, lines = look(monitor, 3, columns=columns)
@@ -45,7 +45,7 @@ def test_progress_bar_and_percentage_shrink_with_the_terminal(virtual: Virtual, 
 
 
 def test_progress_below_the_total_is_not_rounded_up_to_100_percent(virtual: Virtual) -> None:
-    """A job at 99.9 % shows 99 %."""
+    """The monitor shows 99 % for a job at 99.9 %, and 100 % only for a complete one."""
     jobs = [Job(part, fraction, label=f"{fraction}") for fraction in (0.0, 0.999, 1.0)]
     scheduler, monitor = watched(*jobs)
     eye, lines = look(monitor, 3)
@@ -55,7 +55,7 @@ def test_progress_below_the_total_is_not_rounded_up_to_100_percent(virtual: Virt
 
 
 def test_the_estimate_follows_the_reported_progress(virtual: Virtual) -> None:
-    """A quarter done after ten seconds gives half a minute, without any expected duration."""
+    """A job that reports a quarter done after ten seconds gets an estimate without any expected duration."""
 
     async def slow() -> None:
         await anyio.sleep(10)
@@ -70,7 +70,7 @@ def test_the_estimate_follows_the_reported_progress(virtual: Virtual) -> None:
 
 
 def test_the_estimate_uses_the_durations_given_to_the_scheduler(virtual: Virtual) -> None:
-    """Durations given to the outermost scheduler count like the jobs' own, at any depth."""
+    """The estimate uses durations given to the outermost scheduler like the jobs' own, at any depth."""
     inner = Scheduler(Job(anyio.sleep, 30, label="b"), label="inner")
     scheduler, monitor = watched(Job(anyio.sleep, 10, label="a"), inner, durations={"a": 10.0, "inner/b": 30.0})
     inner.requires(next(iter(scheduler)))
@@ -101,25 +101,25 @@ def waiting_in(virtual: Virtual, *jobs: Any, **options: Any) -> list[str]:
 
 
 def test_a_job_that_waits_for_a_slot_shows_no_free_slot(virtual: Virtual) -> None:
-    """The monitor and the listing have the same text."""
+    """For a job that waits for a slot of the window, monitor and listing show "no free slot", with the same words."""
     assert waiting_in(virtual, Job(nap, 9), Job(nap, 9, label="last"), jobs_window=1) == ["no free slot"] * 2
 
 
 def test_a_job_that_waits_for_a_limiter_shows_no_free_token(virtual: Virtual) -> None:
-    """For a window that is a limiter, the text names its tokens."""
+    """If the window is a limiter, monitor and listing show "no free token" for a job that waits."""
     window = anyio.CapacityLimiter(1)
     assert waiting_in(virtual, Job(nap, 9), Job(nap, 9, label="last"), jobs_window=window) == ["no free token"] * 2
 
 
 def test_a_job_that_waits_for_a_resource_shows_its_holders(virtual: Virtual) -> None:
-    """The text names the missing resource and its holder."""
+    """For a job that waits for a resource, monitor and listing name the resource and the jobs that hold it."""
     jobs = [Job(nap, 9, label=label, needs={"gpu": 1, "cpu": 1}) for label in ("a", "b", "last")]
     said = waiting_in(virtual, *jobs, pool=Pool(gpu=["0", "1"], cpu=8))
     assert said == ["gpu taken by 'a', 'b'"] * 2
 
 
 class Talker(JobKind[None]):
-    """A job that takes three seconds, and always reports, or raises, the same."""
+    """A job of three seconds whose `status_text` always returns, or raises, the same."""
 
     def __init__(self, status: Any, **options: Any) -> None:
         super().__init__(label="last", **options)
@@ -140,7 +140,7 @@ class Talker(JobKind[None]):
 
 
 def test_the_status_text_of_a_running_job_follows_its_progress(virtual: Virtual) -> None:
-    """The text is on one line, with control characters escaped."""
+    """A running job's status text follows its progress, on one line, with control characters escaped."""
     job = Talker("iteration\n12\x1b[31m")
     assert waiting_in(virtual, job) == [r"━━━━────────   40%  iteration\n12\x1b[31m", r"40%  iteration\n12\x1b[31m"]
     assert job.asked == 2
@@ -148,19 +148,19 @@ def test_the_status_text_of_a_running_job_follows_its_progress(virtual: Virtual)
 
 @pytest.mark.parametrize("status", [ValueError("odd"), ""], ids=["raises", "empty"])
 def test_an_empty_or_raising_status_text_is_left_out(virtual: Virtual, status: Any) -> None:
-    """An exception of a job's `status_text` does not disturb the picture of the run."""
+    """A status text that is empty is left out, and so is one whose method raises."""
     assert waiting_in(virtual, Talker(status)) == ["━━━━────────   40%", "40%"]
 
 
 def test_the_status_text_of_a_redacted_job_is_not_shown(virtual: Virtual) -> None:
-    """With `redact=True`, the method is not even called."""
+    """The status text of a job with `redact=True` is not shown; the method is not even called."""
     job = Talker("swordfish", redact=True)
     assert waiting_in(virtual, job) == ["━━━━────────   40%", "40%"]
     assert job.asked == 0
 
 
 def test_only_running_jobs_on_the_screen_compute_their_status_text(virtual: Virtual) -> None:
-    """A picture costs no more when many jobs exist, have settled, or wait."""
+    """Only running jobs on the screen are asked for their status text, however many other jobs there are."""
     jobs = [Talker("busy") for _ in range(50)]
     scheduler, monitor = watched(*jobs, jobs_window=20)
     eye, lines = look(monitor, 4, height=12)
@@ -171,8 +171,8 @@ def test_only_running_jobs_on_the_screen_compute_their_status_text(virtual: Virt
     assert sum(job.asked for job in jobs) == shown
 
 
-def test_details_fit_the_line(virtual: Virtual) -> None:
-    """The line never becomes wider than the terminal, even with many holders of a resource."""
+def test_details_of_a_job_are_cut_to_the_width_of_the_terminal(virtual: Virtual) -> None:
+    """No line becomes wider than the terminal, even with a long status text or many holders of a resource."""
     jobs = [Job(nap, 9, label=f"a job with a long name {number}", needs={"gpu": 1}) for number in range(9)]
     scheduler, monitor = watched(Talker("long " * 99), Talker("漢" * 99), *jobs, pool=Pool(gpu=4))
     scheduler.add(Scheduler(label="empty"))

@@ -34,32 +34,32 @@ def now(**states: JobProgress) -> Callable[[str], JobProgress]:
 
 
 def test_before_the_start_the_estimate_is_the_longest_chain() -> None:
-    """Without a window, the run takes as long as the longest chain of expected durations."""
+    """Without a window, the estimate before the start is the longest chain of expected durations."""
     durations = {"a": 1.0, "b": 5.0, "c": 2.0, "d": 1.0}
     estimator = Estimator([level("abcd", "ab ac bd cd")], durations.get)
     assert estimator.estimate_remaining_seconds(now()) == 7
 
 
 def test_with_a_window_the_estimate_is_the_work_divided_by_the_slots() -> None:
-    """With two slots, ten jobs of one second take five seconds."""
+    """With two slots, the estimate for ten jobs of one second is five seconds."""
     assert Estimator([level("abcdefghij", slots=2)], lambda job: 1.0).estimate_remaining_seconds(now()) == 5
 
 
 def test_the_elapsed_time_of_running_jobs_is_subtracted() -> None:
-    """An overdue job may end at any moment, but no earlier."""
+    """The elapsed time of a running job is subtracted from its expected duration, down to 0 for an overdue job."""
     estimator = Estimator([level("ab", "ab")], lambda job: 10.0)
     assert estimator.estimate_remaining_seconds(now(a=(RUNNING, 4.0, None))) == 16
     assert estimator.estimate_remaining_seconds(now(a=(RUNNING, 40.0, None))) == 10
 
 
 def test_jobs_without_expected_duration_count_with_the_median() -> None:
-    """A job without an expected duration counts with the median of the others."""
+    """In the estimate, a job without an expected duration counts with the median of the others."""
     estimator = Estimator([level("abcd", "ab bc cd")], {"a": 1.0, "b": 3.0, "c": 100.0}.get)
     assert estimator.estimate_remaining_seconds(now()) == 1 + 3 + 100 + 3
 
 
 def test_without_durations_there_is_no_estimate_before_three_successes() -> None:
-    """After three successes the measured durations count."""
+    """Without expected durations there is no estimate until three jobs have succeeded and their durations count."""
     estimator = Estimator([level("abcdef", slots=1)], lambda job: None)
     assert estimator.estimate_remaining_seconds(now()) is None
     assert estimator.estimate_remaining_seconds(now(a=(SUCCEEDED, 2.0, None), b=(SUCCEEDED, 3.0, None))) is None
@@ -67,7 +67,7 @@ def test_without_durations_there_is_no_estimate_before_three_successes() -> None
 
 
 def test_failed_jobs_do_not_change_the_estimate() -> None:
-    """Only success is evidence of how long jobs take."""
+    """Failed jobs do not change the estimate, because only success is evidence of how long jobs take."""
     estimator = Estimator([level("abcd", slots=1)], lambda job: None)
     assert (
         estimator.estimate_remaining_seconds(
@@ -78,7 +78,7 @@ def test_failed_jobs_do_not_change_the_estimate() -> None:
 
 
 def test_expected_durations_are_corrected_by_measured_ones() -> None:
-    """If jobs take twice as long as expected, the remaining ones probably will too; each further job adds evidence."""
+    """If jobs take twice as long as expected, the estimate for the others rises, more with each further job."""
     jobs = "abcdefghijklmnopqrst"
     estimator = Estimator([level(jobs, slots=1)], lambda job: 1.0)
     first = estimator.estimate_remaining_seconds(now(a=(SUCCEEDED, 2.0, None)))
@@ -90,7 +90,7 @@ def test_expected_durations_are_corrected_by_measured_ones() -> None:
 
 
 def test_a_nested_scheduler_counts_with_the_estimate_of_its_jobs() -> None:
-    """A nested scheduler counts as a job that takes as long as its own jobs under its own window."""
+    """In the estimate, a nested scheduler is a job that takes as long as its own jobs under its own window."""
     outer = level("aN", "aN", node="outer", nested="N")
     inner = level("wxyz", slots=2, node="N")
     estimator = Estimator([outer, inner], lambda job: 1.0)
@@ -106,7 +106,7 @@ def test_a_nested_scheduler_counts_with_the_estimate_of_its_jobs() -> None:
 
 
 def test_the_estimate_is_zero_when_all_jobs_have_settled() -> None:
-    """A settled job adds nothing to the remaining time."""
+    """When all jobs have settled, the estimate of the remaining time is zero."""
     assert Estimator([level("a")], lambda job: 2.0).estimate_remaining_seconds(now(a=(SUCCEEDED, 2.0, None))) == 0
 
 
@@ -134,7 +134,7 @@ def test_the_estimate_lies_between_the_bounds(drawn: tuple[list[float], list[tup
 
 
 def trainings(**options: Any) -> SchedulerLevel[str]:
-    """Return five jobs that each need one of two cards."""
+    """Return a level of five jobs that each need one of two GPUs."""
     return replace(level("abcde"), resource_bounds=[ResourceBound(list("abcde"), lambda job: 1.0, 2.0)], **options)
 
 
@@ -142,7 +142,7 @@ CARDS = {"a": 3.0, "b": 4.0, "c": 5.0, "d": 6.0, "e": 7.0}
 
 
 def test_a_resource_is_shared_like_slots() -> None:
-    """Two cards take 3 + 5 + 7 seconds for these in their order, and 14 if the longest is first; not 7."""
+    """Five jobs that share two GPUs take 15 seconds in their order, or 14 if the longest is first, but never 7."""
     assert Estimator([trainings()], CARDS.get).estimate_remaining_seconds(now()) == 15
     assert Estimator([trainings(is_longest_first=True)], CARDS.get).estimate_remaining_seconds(now()) == 14
     states = now(a=(SUCCEEDED, 3.0, None), b=(RUNNING, 3.0, None), c=(RUNNING, 0.1, None))
@@ -150,7 +150,7 @@ def test_a_resource_is_shared_like_slots() -> None:
 
 
 def test_work_on_a_resource_is_amount_times_duration() -> None:
-    """All work on a resource has to fit into its capacity."""
+    """The estimate is at least the sum of the jobs' amounts times durations, divided by the resource's capacity."""
     limit = ResourceBound(list("abc"), {"a": 3.0, "b": 1.0, "c": 2.0}.__getitem__, 4.0)
     assert (
         Estimator([replace(level("abc"), resource_bounds=[limit])], lambda job: 8.0).estimate_remaining_seconds(now())
@@ -159,7 +159,7 @@ def test_work_on_a_resource_is_amount_times_duration() -> None:
 
 
 def test_a_resource_is_shared_with_jobs_of_nested_schedulers() -> None:
-    """Nested jobs that need the resource count like the others."""
+    """In the estimate, jobs of nested schedulers share a resource with the other jobs."""
     inner = level("wx", node="N")
     outer = replace(
         level("aN", node="outer", nested="N"), resource_bounds=[ResourceBound(list("awx"), lambda job: 1.0, 1.0)]
@@ -168,7 +168,7 @@ def test_a_resource_is_shared_with_jobs_of_nested_schedulers() -> None:
 
 
 def test_the_estimate_counts_the_time_until_a_rate_opens() -> None:
-    """The estimate has the time until the last job may start, and its duration after that."""
+    """For jobs that need a rate, the estimate is the time until the last one may start plus its duration."""
     asked: list[list[str]] = []
 
     def opens_in(jobs: list[str]) -> float:

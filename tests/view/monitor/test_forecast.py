@@ -29,7 +29,7 @@ def forecast_of(monitor: Any) -> Any:
 
 
 def test_an_estimate_is_made_when_three_jobs_have_succeeded(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before that, no estimator is built, even for a large graph; the next picture has the estimate."""
+    """Until three jobs have succeeded, no estimator is built; the next picture after that has an estimate."""
     clock = Clock(monkeypatch)
     seen: list[Any] = []
 
@@ -50,7 +50,7 @@ def test_an_estimate_is_made_when_three_jobs_have_succeeded(virtual: Virtual, mo
 def test_building_the_estimator_does_not_delay_the_next_estimate(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The delay is a multiple of the time of one estimate; the time to build the first does not count."""
+    """The pause between estimates is a multiple of the time that one takes, without the time to build the estimator."""
     clock = Clock(monkeypatch)
     built = _eta.Estimator.__init__
     asked = _eta.Estimator.estimate_remaining_seconds
@@ -82,7 +82,7 @@ def test_building_the_estimator_does_not_delay_the_next_estimate(
 
 
 def test_an_expected_duration_gives_an_estimate_from_the_first_picture(virtual: Virtual) -> None:
-    """A job in a nested scheduler counts, too."""
+    """If a job, even a nested one, has an expected duration, the first picture already has an estimate."""
     seen: list[Any] = []
 
     async def look() -> None:
@@ -98,7 +98,7 @@ def test_an_expected_duration_gives_an_estimate_from_the_first_picture(virtual: 
 def test_the_estimate_includes_waits_for_pools_rates_and_throttles(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Five trainings on two cards take 15 seconds, not 7; the test continues with a rate, and with a throttled rate."""
+    """The estimate includes waits for pools, rates and throttles: five jobs on two GPUs take 15 seconds, not 7."""
     clock = Clock(monkeypatch)
     seen: list[float] = []
     refused: list[bool] = []

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def test_streams_that_lack_the_symbols_get_ascii(virtual: Virtual) -> None:
-    """Symbols, bar, ellipsis and estimate become ASCII, as in the listing."""
+    """On a stream that cannot encode the symbols, the monitor writes ASCII symbols and escaped labels."""
     terminal = Terminal(encoding="latin-1")
     jobs = [Job(nap, 1, label="漢"), Job(fail, 1, label="b", critical=False), Job(nap, 2, label="c")]
     scheduler = Scheduler(*jobs, label="run", instruments=[Monitor(file=terminal)])
@@ -48,7 +48,7 @@ def lines_of(log: io.StringIO) -> list[str]:
 def test_files_and_dumb_terminals_get_lines_instead_of_a_picture(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, term: str
 ) -> None:
-    """Each start, end and failure is a line with the time of day."""
+    """To a file or a dumb terminal, the monitor writes each start, end and failure as a line with the time of day."""
     monkeypatch.setenv("TERM", term)
     log = io.StringIO() if term == "xterm" else Terminal()
     inner = Scheduler(Job(fail, 1, label="b"), label="inner")
@@ -75,13 +75,13 @@ def test_files_and_dumb_terminals_get_lines_instead_of_a_picture(
 
 
 def test_the_number_of_lines_is_limited_for_many_jobs(virtual: Virtual) -> None:
-    """With many jobs, only the first hundred failures and each twentieth of the progress have lines."""
+    """With many jobs, the monitor's log has only the first hundred failures and each twentieth of the progress."""
     log = io.StringIO()
     jobs = [Job(fail if number % 10 == 3 else nap, 1, label=f"job {number}") for number in range(2000)]
     virtual(Scheduler(*jobs, jobs_window=50, label="run", instruments=[Monitor(file=log)]).co_run)
     lines = lines_of(log)
     assert sum(line.startswith("FAILED") for line in lines) == 100
-    assert lines.count("further failures are counted only") == 1
+    assert lines.count("further failures are only counted") == 1
     assert 19 <= sum("%" in line for line in lines) <= 20
     assert len(lines) < 125
     assert lines[-1].endswith("1800 succeeded, 200 failed")
@@ -90,7 +90,7 @@ def test_the_number_of_lines_is_limited_for_many_jobs(virtual: Virtual) -> None:
 def test_a_progress_line_is_written_after_a_long_time_without_events(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reader of the log sees that the run is alive."""
+    """After a long time without events, the monitor's log gets a progress line, which shows that the run is alive."""
     monkeypatch.setattr("trioflow.view.monitor._log_display.SILENCE_CHECK_INTERVAL", 0.2)
     log = io.StringIO()
 
@@ -103,7 +103,7 @@ def test_a_progress_line_is_written_after_a_long_time_without_events(
 
 
 def test_lines_mark_jobs_restored_from_the_journal(backend: str, tmp_path: Path) -> None:
-    """Restored jobs count among those that succeeded."""
+    """The monitor's log marks jobs restored from the journal, and counts them among those that succeeded."""
     for _ in range(2):
         log = io.StringIO()
         jobs = Job(nap, 0, label="kept"), Job(nap, 0, label="not kept", save=None)
@@ -115,7 +115,7 @@ def test_lines_mark_jobs_restored_from_the_journal(backend: str, tmp_path: Path)
 
 
 def test_invalid_arguments_of_a_monitor_raise() -> None:
-    """The error on each bad argument lists the accepted values."""
+    """An invalid stream or refresh rate of a `Monitor` raises an error that states what is accepted."""
     with pytest.raises(TypeError, match="not a stream"):
         Monitor(file=42)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"from 0\.1 to 60"):
@@ -125,7 +125,7 @@ def test_invalid_arguments_of_a_monitor_raise() -> None:
 
 
 def test_only_monitor_raises_without_rich() -> None:
-    """trioflow imports and runs without rich; the error of `Monitor` has the package to install."""
+    """Without rich, trioflow can be imported and run; only `Monitor()` raises, with the package to install."""
     code = (
         "import sys; sys.modules['rich'] = None\n"
         "import trioflow\n"
@@ -142,7 +142,7 @@ def test_only_monitor_raises_without_rich() -> None:
 def test_an_error_in_a_monitor_hook_restores_the_terminal(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error is logged and the monitor detached; cursor and streams are restored."""
+    """An error in a hook of the monitor is logged, and the cursor and the standard streams are restored."""
     terminal = Terminal()
 
     def broken(*_: object) -> None:
@@ -157,7 +157,7 @@ def test_an_error_in_a_monitor_hook_restores_the_terminal(
 
 
 def test_the_monitor_of_a_nested_scheduler_shows_that_scheduler_alone(virtual: Virtual) -> None:
-    """Monitors on two streams, and a further instrument, do not disturb each other."""
+    """The monitor of a nested scheduler shows only that scheduler, undisturbed by other monitors and instruments."""
 
     class Count(Instrument):
         runs = 0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def test_every_job_has_its_line(virtual: Virtual) -> None:
-    """Lines have the order of the listing, each with symbol, time, label and failure; critical jobs have "!"."""
+    """In the monitor's picture, each job has a line with symbol, time, label and failure, in the listing's order."""
     a, b = Job(nap, 2, label="a"), Job(fail, 1, label="b")
     last = Job(nap, 1, label="last", required=[a, b], critical=True)
     scheduler, monitor = watched(last, a, b, Job(nap, 90, label="long"))
@@ -35,7 +35,7 @@ def test_every_job_has_its_line(virtual: Virtual) -> None:
 
 
 def test_the_header_has_progress_elapsed_time_and_counts(virtual: Virtual) -> None:
-    """The header has a bar, the percentage done, the time since the start, and the number of jobs in each state."""
+    """The monitor's header has a bar, the percentage done, the elapsed time, and the number of jobs in each state."""
     done = [Job(nap, 1, label=f"done {number}") for number in range(6)]
     slow = [Job(nap, 9), Job(nap, 9)]
     scheduler, monitor = watched(*done, Job(fail, 2), *slow, Job(nap, 1, required=slow))
@@ -48,7 +48,7 @@ def test_the_header_has_progress_elapsed_time_and_counts(virtual: Virtual) -> No
 
 
 def test_slots_of_a_shared_window_are_counted_once(virtual: Virtual) -> None:
-    """Slots of jobs in nested schedulers count; those that groups take and lend to their jobs do not."""
+    """Only slots of jobs count in a shared window, not those that nested schedulers take and lend to their jobs."""
     limiter = anyio.CapacityLimiter(3)
     groups = [Scheduler(Job(nap, 9), Job(nap, 9), jobs_window=limiter) for _ in range(2)]
     scheduler, monitor = watched(*groups)
@@ -60,7 +60,7 @@ def test_slots_of_a_shared_window_are_counted_once(virtual: Virtual) -> None:
 
 
 def test_nested_schedulers_are_expanded_if_there_is_room(virtual: Virtual) -> None:
-    """A nested scheduler has a line with its counts, and its jobs have indented lines."""
+    """If there is room, a nested scheduler has a line with its counts, and its jobs have indented lines."""
     inner = Scheduler(Job(nap, 1, label="x"), Job(fail, 2, label="y"), Job(nap, 9, label="z"), label="inner")
     scheduler, monitor = watched(inner, Job(nap, 1, label="after", required=inner))
     eye, lines = look(monitor, 4)
@@ -76,7 +76,7 @@ def test_nested_schedulers_are_expanded_if_there_is_room(virtual: Virtual) -> No
 
 
 def test_nested_schedulers_are_collapsed_if_there_is_no_room(virtual: Virtual) -> None:
-    """Schedulers with running or failed jobs are expanded; a collapsed one has counts and the worst symbol."""
+    """If there is no room for all jobs, only schedulers with running or failed jobs are expanded."""
     groups = [Scheduler(*(Job(nap, 1, label=f"a{number}") for number in range(20)), label="A")]
     groups += [
         Scheduler(*(Job(nap, 3, label=f"{name}{n}") for n in range(20)), label=name, jobs_window=2) for name in "BC"
@@ -100,7 +100,7 @@ def test_nested_schedulers_are_collapsed_if_there_is_no_room(virtual: Virtual) -
 
 
 def test_jobs_of_schedulers_that_do_not_fit_are_counted(virtual: Virtual) -> None:
-    """Schedulers with failures or running jobs come first; the last line counts the jobs of the others."""
+    """If not all schedulers fit, those with running jobs come first, and the last line counts the jobs of the rest."""
     groups = [Scheduler(*(Job(nap, 9) for _ in range(4)), label=f"G{number}", jobs_window=1) for number in range(30)]
     scheduler, monitor = watched(*groups, jobs_window=2)
     eye, lines = look(monitor, 1, height=10)
@@ -117,7 +117,7 @@ def test_jobs_of_schedulers_that_do_not_fit_are_counted(virtual: Virtual) -> Non
 
 
 def test_jobs_that_do_not_fit_are_counted_in_one_line(virtual: Virtual) -> None:
-    """Running jobs come first, failures next, forever jobs last; no line is cut."""
+    """If not all jobs fit, running ones come first, then failures; one line counts the rest; forever jobs are last."""
     bad = [Job(fail, 1 + number / 16, label=f"bad {number}") for number in range(9)]
     slow = [Job(nap, 60, label=f"slow {number}") for number in range(90)]
     scheduler, monitor = watched(*bad, *slow, Job(nap, required=bad, label="more"), jobs_window=40)
@@ -135,7 +135,7 @@ def test_jobs_that_do_not_fit_are_counted_in_one_line(virtual: Virtual) -> None:
 
 
 def test_the_time_to_create_the_display_does_not_count_as_time_of_the_run(virtual: Virtual) -> None:
-    """The first display of a process loads its libraries: without that time, other views would show a shorter run."""
+    """The time to create the monitor's display, which loads libraries, does not count as time of the run."""
     now = 0.0
 
     class Slow(ManualMonitor):
@@ -152,7 +152,7 @@ def test_the_time_to_create_the_display_does_not_count_as_time_of_the_run(virtua
 
 
 def test_waiting_jobs_are_counted_by_cause(virtual: Virtual) -> None:
-    """The causes are other jobs, a slot, a named resource, and a throttled key; each of several equal jobs counts."""
+    """The monitor counts waiting jobs by what they wait for: other jobs, a throttled key, or a named resource."""
 
     async def throttle() -> None:
         if current_job().attempts == 1 and not monitor._model.elapsed() > 1:
@@ -171,7 +171,7 @@ def test_waiting_jobs_are_counted_by_cause(virtual: Virtual) -> None:
 
 
 def test_no_line_moves_up_when_a_job_settles(virtual: Virtual) -> None:
-    """A settled job keeps its line until another job needs it."""
+    """No line of the monitor moves up when a job settles: the job keeps its line until another job needs it."""
     jobs = [Job(nap, seconds, label=f"job {number}") for number, seconds in enumerate([9, 2, 9, 4, *[9] * 60])]
     scheduler, monitor = watched(*jobs, jobs_window=4)
     seen: list[list[str]] = []
@@ -189,7 +189,7 @@ def test_no_line_moves_up_when_a_job_settles(virtual: Virtual) -> None:
 
 
 def test_a_settled_job_stays_visible_while_no_other_job_needs_its_line(virtual: Virtual) -> None:
-    """Jobs that wait for requirements do not need a line."""
+    """A settled job stays visible while no other job needs its line; jobs that wait for requirements need no line."""
     jobs = [Job(nap, seconds, label=f"job {number}") for number, seconds in enumerate([9, 2, 3])]
     scheduler, monitor = watched(Sequence(jobs[1], *(Job(nap, 50) for _ in range(40))), jobs[0], jobs[2])
     eye, _ = look(monitor, 2.5, height=10)
@@ -200,7 +200,7 @@ def test_a_settled_job_stays_visible_while_no_other_job_needs_its_line(virtual: 
 
 
 def test_forever_jobs_and_services_come_last_and_are_counted_apart(virtual: Virtual) -> None:
-    """A service shows whether it is ready."""
+    """Forever jobs and services come last, with a count of their own, and a service shows whether it is ready."""
     soon, late = Service(serve, label="soon"), Service(serve, 60, label="late")
     watch = Scheduler(Job(nap, 70, label="inside"), label="watch", forever=True)
     scheduler, monitor = watched(soon, late, watch, Job(nap, 70, label="job", required=soon))
@@ -234,7 +234,7 @@ def test_attempts_and_expected_durations_are_shown(virtual: Virtual) -> None:
 
 
 def test_the_header_estimates_the_remaining_time_from_graph_and_window(virtual: Virtual) -> None:
-    """Two slots and four jobs of ten seconds: five seconds after the start, fifteen remain."""
+    """With two slots and four jobs of ten seconds, the header shows after five seconds that fifteen are left."""
     scheduler, monitor = watched(*(Job(nap, 10, expected_duration=10) for _ in range(4)), jobs_window=2)
     eye, lines = look(monitor, 5)
     scheduler.add(eye)
@@ -243,7 +243,7 @@ def test_the_header_estimates_the_remaining_time_from_graph_and_window(virtual: 
 
 
 def test_jobs_added_during_a_run_get_lines(virtual: Virtual) -> None:
-    """Added jobs are counted and have lines, and so have all jobs of an added nested scheduler."""
+    """Jobs added during a run get lines and are counted, including those of an added nested scheduler."""
 
     async def grow() -> None:
         await anyio.sleep(1)

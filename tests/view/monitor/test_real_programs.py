@@ -34,7 +34,7 @@ def is_sane(session: Session) -> bool:
 
 @pytest.mark.parametrize("library", ["trio", "asyncio"])
 def test_the_output_of_commands_is_above_the_picture(session: Callable[..., Session], library: str) -> None:
-    """Lines of both streams and the picture stay whole; no tag or label is needed."""
+    """The output of commands, from both streams, is above the picture in whole lines."""
     code = f"""
         import subprocess
         from trioflow import CommandJob, Monitor, Scheduler
@@ -52,7 +52,7 @@ def test_the_output_of_commands_is_above_the_picture(session: Callable[..., Sess
 
 @pytest.mark.parametrize("library", ["trio", "asyncio"])
 def test_ctrl_c_ends_the_run_cleanly(session: Callable[..., Session], library: str) -> None:
-    """The last picture shows the interruption, the cursor is visible, and the traceback is below."""
+    """After Ctrl-C the last picture shows the interruption, the cursor is visible, and the traceback is below."""
     program = session(SLEEPERS + f"    scheduler.run(backend={library!r})")
     program.until(lambda lines: "5 running" in "".join(lines))
     assert program.screen.cursor.hidden
@@ -65,7 +65,7 @@ def test_ctrl_c_ends_the_run_cleanly(session: Callable[..., Session], library: s
 
 
 def test_a_second_ctrl_c_restores_the_terminal_although_a_job_blocks_the_loop(session: Callable[..., Session]) -> None:
-    """A job that blocks the loop does not stop the clock of the picture."""
+    """Even if a job blocks the event loop, the picture's clock goes on, and a second Ctrl-C restores the terminal."""
     program = session(
         SLEEPERS
         + """
@@ -87,7 +87,7 @@ def test_a_second_ctrl_c_restores_the_terminal_although_a_job_blocks_the_loop(se
 def test_a_program_that_exits_during_a_run_gets_its_cursor_back(
     session: Callable[..., Session], tmp_path: Path
 ) -> None:
-    """The program abandons its loop, so that the run does not end."""
+    """A program that abandons its event loop and exits during a run gets its cursor back."""
     program = session(
         SLEEPERS
         + f"""
@@ -111,7 +111,7 @@ def test_a_program_that_exits_during_a_run_gets_its_cursor_back(
 
 
 def test_resizing_the_terminal_redraws_the_picture(session: Callable[..., Session]) -> None:
-    """Each size has its picture, down to three lines and twenty columns."""
+    """When the terminal is resized, the picture is redrawn in the new size, down to three lines and twenty columns."""
     program = session(SLEEPERS + "    scheduler.run()", columns=80, lines=24)
     program.until(lambda lines: len(lines) == 7 and "5 running" in lines[1])
     program.resize(20, 3)
@@ -125,7 +125,7 @@ def test_resizing_the_terminal_redraws_the_picture(session: Callable[..., Sessio
 
 
 def test_dumb_terminals_get_lines_instead_of_a_picture(session: Callable[..., Session]) -> None:
-    """Dumb terminals get no control sequences that move the cursor."""
+    """A dumb terminal gets lines without control sequences, instead of a picture."""
     program = session(
         SLEEPERS + "    [scheduler.remove(job) for job in jobs[1:]]; jobs[0].timeout = 0.01; scheduler.run()",
         TERM="dumb",
@@ -136,7 +136,7 @@ def test_dumb_terminals_get_lines_instead_of_a_picture(session: Callable[..., Se
 
 
 def test_closing_the_pipe_does_not_stop_the_run() -> None:
-    """The reader of the lines may go away at any time."""
+    """The run continues when the reader of the monitor's lines closes the pipe."""
     code = """
     import anyio, sys
     from trioflow import Job, Monitor, Scheduler
@@ -157,7 +157,7 @@ def test_closing_the_pipe_does_not_stop_the_run() -> None:
 
 
 def test_a_notebook_cell_has_a_single_picture_as_text_and_html(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The picture has the verdict at the end; prints are separate outputs."""
+    """A notebook cell has one picture of the run, with the verdict, as text and HTML; prints are separate outputs."""
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     cells = [
         """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def test_retrying_a_nested_scheduler_resets_its_counts_and_lines(virtual: Virtual) -> None:
-    """The results of the earlier attempt vanish."""
+    """When a nested scheduler is retried, the results of the earlier attempt vanish from the monitor."""
     inner = Scheduler(
         Job(nap, 1, label="x"), Job(fail, 2, label="y", critical=True), Job(nap, 9, label="z"), label="in", retry=1
     )
@@ -39,7 +39,7 @@ def test_retrying_a_nested_scheduler_resets_its_counts_and_lines(virtual: Virtua
 
 
 def test_a_second_run_resets_counts_clock_and_failures(virtual: Virtual) -> None:
-    """One monitor can watch several runs, one after another."""
+    """One monitor can watch several runs, one after another; each begins with new counts, clock and failures."""
     attempts = iter([1, 0])
 
     async def first_fails() -> None:
@@ -57,7 +57,7 @@ def test_a_second_run_resets_counts_clock_and_failures(virtual: Virtual) -> None
 
 
 def test_a_monitor_ignores_a_second_concurrent_run(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """The log asks for another monitor for the second run; the first keeps its picture."""
+    """A monitor ignores a second run at the same time, and the log asks for another monitor for that run."""
     scheduler, monitor = watched(Job(nap, 5, label="kept"))
     other = Scheduler(Job(nap, 1), label="other", instruments=[monitor])
     eye, lines = look(monitor, 3)
@@ -71,7 +71,7 @@ def test_a_monitor_ignores_a_second_concurrent_run(virtual: Virtual, caplog: pyt
 
     virtual(both)
     assert jobs_only(lines) == ["   ▸    3 s  kept"]
-    assert "give 'other' a Monitor() of its own" in caplog.text
+    assert "give 'other' its own Monitor()" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_monitor_ignores_a_second_concurrent_run(virtual: Virtual, caplog: pyt
 def test_the_last_picture_shows_how_the_run_ended(
     virtual: Virtual, critical: bool | None, timeout: Any, said: str
 ) -> None:
-    """The last picture has the reason, the duration, and what never started."""
+    """The last picture has the reason why the run ended, its duration, and the number of jobs that never started."""
     terminal = Terminal()
     bad = Job(fail, 2, label="bad", critical=critical)
     scheduler = Scheduler(bad, Sequence(Job(nap, 4), Job(nap, 1)), label="run", instruments=[Monitor(file=terminal)])
@@ -94,7 +94,7 @@ def test_the_last_picture_shows_how_the_run_ended(
 
 
 def test_the_last_picture_lists_up_to_a_hundred_kinds_of_failures(virtual: Virtual) -> None:
-    """The list may be higher than the window; equal failures share a line."""
+    """The last picture lists up to a hundred kinds of failures, even beyond the window; equal failures share a line."""
     terminal = Terminal()
     bad = [Job(fail, 1, OSError(f"broken {number}"), label=f"bad {number}") for number in range(120)]
     same = [Job(fail, 2, KeyError("k"), label=f"same {number}") for number in range(30)]
@@ -131,7 +131,7 @@ def random_scheduler(rng: random.Random, depth: int = 0) -> Scheduler:
 def test_the_final_counts_match_the_states_of_the_jobs(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    """Each job counts once, in its last state, even after retries of nested schedulers."""
+    """In the monitor's final counts, each job counts once, in its last state, even after retries of its scheduler."""
     models: list[RunModel] = []
     end = RunModel.run_ended
 

@@ -39,7 +39,7 @@ def shown(text: str) -> tuple[Any, ...]:
 
 @given(SEQUENCES)
 def test_the_screen_is_as_if_only_the_last_picture_had_been_written(sequence: list[tuple[Any, list[str]]]) -> None:
-    """The screen has all lines from above and then the last picture in its styles, regardless of earlier pictures."""
+    """After any pictures, the screen has the lines written above them, and then the last picture in its styles."""
     file = io.StringIO()
     screen = Screen(file, render)
     everything: list[str] = []
@@ -59,7 +59,7 @@ def test_the_screen_is_as_if_only_the_last_picture_had_been_written(sequence: li
 
 
 def test_only_the_changed_parts_of_a_picture_are_written() -> None:
-    """A changed figure costs a few bytes, not a whole line; an equal line costs none."""
+    """Only what has changed in a picture is written: a figure takes a few bytes, and an equal picture none."""
     file = io.StringIO()
     screen = Screen(file, render)
     lines = [[("x" * 60, "red")], [(f"{number:>60}", "") for number in (7,)]]
@@ -73,7 +73,7 @@ def test_only_the_changed_parts_of_a_picture_are_written() -> None:
 
 
 def test_an_echo_below_the_picture_does_not_shift_later_lines() -> None:
-    """Ctrl-C left `^C` on the terminal, and the next line above the picture began two columns too far right."""
+    """The `^C` that a terminal echoes below the picture once shifted the next line above it by two columns."""
     file = io.StringIO()
     screen = Screen(file, render)
     picture = [[("a run", "")], [("a job", "")]]
@@ -84,7 +84,7 @@ def test_an_echo_below_the_picture_does_not_shift_later_lines() -> None:
 
 
 def test_strip_controls_keeps_colours_and_tabs_only() -> None:
-    """Colours end with the line; sequences that move the cursor are removed."""
+    """`strip_controls` keeps tabs, and colours until the end of the line, and removes all other control sequences."""
     assert strip_controls("plain é漢 text") == "plain é漢 text"
     assert strip_controls("a\tb") == "a\tb"
     assert strip_controls("\x1b[1;31mred") == "\x1b[1;31mred\x1b[0m"

@@ -67,7 +67,7 @@ def test_the_picture_fits_a_terminal_of_any_size(virtual: Virtual) -> None:
 
 
 def test_the_header_fits_into_twenty_columns(virtual: Virtual) -> None:
-    """Twenty columns have room for a bar, the percentage, the time, and the first counts."""
+    """In twenty columns, the monitor's header has a bar, the percentage, the time, and the first counts."""
     scheduler, monitor = watched(*(Job(nap, 1) for _ in range(6)), *(Job(nap, 9) for _ in range(4)))
     eye, lines = look(monitor, 3, columns=20, height=2)
     scheduler.add(eye)
@@ -76,9 +76,7 @@ def test_the_header_fits_into_twenty_columns(virtual: Virtual) -> None:
 
 
 def test_the_header_has_the_estimate_in_forty_columns(virtual: Virtual) -> None:
-    """The name of the run makes room for the estimate, then the number of jobs does; without an estimate, the name
-    stays.
-    """
+    """In forty columns, the monitor's header has the estimate instead of the run's name, if there is an estimate."""
     scheduler, monitor = watched(*(Job(nap, 1) for _ in range(6)), *(Job(nap, 9) for _ in range(4)))
     scheduler.label = "release"
     eye, lines = look(monitor, 3, columns=40, height=2)
@@ -93,7 +91,7 @@ def test_the_header_has_the_estimate_in_forty_columns(virtual: Virtual) -> None:
 
 
 def test_a_wide_terminal_has_jobs_in_both_halves(virtual: Virtual) -> None:
-    """Lines that do not fit below each other continue in a separate column in the right half."""
+    """In a wide terminal, jobs that do not fit below each other continue in a column in the right half."""
     scheduler, monitor = watched(*(Job(nap, 9, label=f"job {number}") for number in range(60)), jobs_window=20)
     eye, lines = look(monitor, 3, columns=200, height=15)
     scheduler.add(eye)
@@ -110,7 +108,7 @@ def test_a_wide_terminal_has_jobs_in_both_halves(virtual: Virtual) -> None:
 
 
 def test_forever_jobs_use_the_lines_that_other_jobs_leave_free(virtual: Virtual) -> None:
-    """If few of too many jobs run, each forever job has a line."""
+    """If many jobs wait but few run, the lines that these leave free show forever jobs."""
     forever = [Job(nap, 99, label=f"watch {number}", forever=True) for number in range(4)]
     first = Job(nap, 9, label="first")
     scheduler, monitor = watched(first, *forever, *(Job(nap, 1, required=first) for _ in range(50)))
@@ -121,7 +119,7 @@ def test_forever_jobs_use_the_lines_that_other_jobs_leave_free(virtual: Virtual)
 
 
 def test_a_label_that_is_too_long_keeps_its_end(virtual: Virtual) -> None:
-    """Numbers, which distinguish jobs, are usually at the end of a label."""
+    """A label that is too long loses its middle: at its end there is usually a number, which distinguishes jobs."""
     inner = Scheduler(Job(nap, 9, label="verify the checksum of number 17"), label="amsterdam")
     scheduler, monitor = watched(inner, *(Job(nap, 9) for _ in range(30)))
     seen: list[str] = []

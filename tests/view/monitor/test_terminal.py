@@ -53,7 +53,7 @@ def run(terminal: Terminal, *jobs: Any, backend: Any = "trio") -> bool:
 
 
 def test_the_last_picture_stays_on_the_screen_after_the_run(terminal: Terminal, backend: str) -> None:
-    """The last picture has the verdict, and the cursor is visible below it."""
+    """After a run the last picture stays on the screen, with the verdict, and the cursor is visible below it."""
 
     async def look() -> None:
         await until(lambda: "1 running" in "".join(terminal.shown()))
@@ -71,7 +71,7 @@ def test_the_last_picture_stays_on_the_screen_after_the_run(terminal: Terminal, 
 
 
 def test_a_terminal_of_unknown_size_is_assumed_to_have_24_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nearly all terminals have 24 lines; a picture one line too high would scroll, and the next be drawn too low."""
+    """A terminal of unknown size counts as 24 lines high, because a picture too high for it would scroll."""
     for name in ("COLUMNS", "LINES"):
         monkeypatch.delenv(name)
     drawn: list[tuple[int, int]] = []
@@ -82,7 +82,7 @@ def test_a_terminal_of_unknown_size_is_assumed_to_have_24_lines(monkeypatch: pyt
 
 
 def test_prints_of_jobs_are_above_the_picture(terminal: Terminal, backend: str) -> None:
-    """Lines on standard output and error, from jobs and from logs, are above the picture, in order and whole."""
+    """Lines that jobs print or log, on standard output and error, are above the picture, whole and in order."""
     handler = logging.StreamHandler(terminal)
     logger = logging.getLogger("test of the monitor")
     logger.addHandler(handler)
@@ -111,7 +111,7 @@ def test_prints_of_jobs_are_above_the_picture(terminal: Terminal, backend: str) 
 
 
 def test_text_that_the_terminal_cannot_encode_fails_in_the_printing_job() -> None:
-    """As without a monitor, printing such text raises on standard output and is escaped on standard error."""
+    """Printing text that the terminal cannot encode raises in the job; on standard error, such text is escaped."""
     terminal = Terminal(60, 12, encoding="latin-1")
     escaping = BufferedStream(
         OutputBuffer(lambda: None, lambda: None), io.TextIOWrapper(io.BytesIO(), "latin-1", "backslashreplace")
@@ -130,7 +130,7 @@ def test_text_that_the_terminal_cannot_encode_fails_in_the_printing_job() -> Non
 
 
 def test_a_thread_that_prints_too_much_waits_for_the_terminal() -> None:
-    """Lines are buffered; the thread that fills the buffer writes all of them."""
+    """Printed lines are buffered, and a thread that fills the buffer has to write them to the terminal."""
     told: list[str] = []
     above = OutputBuffer(lambda: told.append("wake"), lambda: told.append(f"write out {len(above.take_lines())}"))
     for _ in range(3):
@@ -140,7 +140,7 @@ def test_a_thread_that_prints_too_much_waits_for_the_terminal() -> None:
 
 
 def test_a_kept_reference_to_the_replaced_stdout_works_after_the_run(terminal: Terminal) -> None:
-    """A reference to the replacement that outlives the run writes to the real stream."""
+    """A reference to the monitor's replacement of `sys.stdout` writes to the real stream after the run."""
     kept: list[Any] = []
 
     async def keep() -> None:
@@ -156,7 +156,7 @@ def test_a_kept_reference_to_the_replaced_stdout_works_after_the_run(terminal: T
 
 
 def test_a_stdout_replaced_by_a_job_stays_after_the_run(terminal: Terminal) -> None:
-    """The monitor restores only the streams that it has replaced."""
+    """If a job replaces `sys.stdout`, its replacement stays after the run: the monitor restores only its own ones."""
     other = io.StringIO()
 
     async def replace() -> None:
@@ -169,7 +169,7 @@ def test_a_stdout_replaced_by_a_job_stays_after_the_run(terminal: Terminal) -> N
 
 
 def test_a_forked_process_prints_to_the_real_stream(terminal: Terminal) -> None:
-    """A forked process has no drawing thread."""
+    """A forked process, which has no drawing thread, prints directly to the real stream."""
     above = OutputBuffer(lambda: None, lambda: None)
     with terminal.standard():
         above.replace_terminal_streams()
@@ -181,7 +181,7 @@ def test_a_forked_process_prints_to_the_real_stream(terminal: Terminal) -> None:
 
 
 def test_an_unchanged_picture_is_not_written(terminal: Terminal) -> None:
-    """A picture that differs in a line is written."""
+    """A picture is written only if it differs from the one before."""
     lines = [[("one", "")], [("two", "failed")]]
     screen = TerminalDisplay(terminal, lambda columns, height: list(lines), 0.1)
     screen._redraw()
@@ -194,7 +194,7 @@ def test_an_unchanged_picture_is_not_written(terminal: Terminal) -> None:
 
 
 def test_the_ticker_makes_one_call_for_several_events() -> None:
-    """The call comes soon after the events; without events there is none."""
+    """Several events in quick succession lead to one call of the ticker's function, soon after them."""
     called = threading.Event()
     calls: list[None] = []
 
@@ -212,7 +212,7 @@ def test_the_ticker_makes_one_call_for_several_events() -> None:
 
 
 def test_no_color_removes_colours_and_keeps_bold_text(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable NO_COLOR is read at the start of each run."""
+    """With NO_COLOR, a variable that is read at the start of each run, the picture has bold text but no colours."""
     assert run(terminal, Job(fail, 0.001, label="bad"))
     assert "\x1b[1;38;5;196m" in terminal.getvalue()
     monkeypatch.setenv("NO_COLOR", "1")
@@ -239,7 +239,7 @@ class Gone(Terminal):
 def test_a_broken_output_stream_does_not_stop_the_run(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, backend: str, left: int, term: str
 ) -> None:
-    """Whichever write fails, the run continues to its end, and nothing is logged."""
+    """Whichever write to the terminal fails, the run continues to its end, and nothing is logged."""
     monkeypatch.setenv("TERM", term)
     gone = Gone()
     gone.left = left
@@ -250,7 +250,7 @@ def test_a_broken_output_stream_does_not_stop_the_run(
 
 
 def test_a_job_that_closes_the_output_stream_does_not_stop_the_run(caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is logged."""
+    """A job may close the monitor's output stream: the run continues, and nothing is logged."""
     terminal = Terminal()
 
     async def close() -> None:
@@ -263,7 +263,7 @@ def test_a_job_that_closes_the_output_stream_does_not_stop_the_run(caplog: pytes
 def test_an_error_in_drawing_is_logged_once(
     terminal: Terminal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run continues, the cursor is shown again, and no printed text is lost."""
+    """After an error in drawing, the run continues, the cursor is shown again, and no printed text is lost."""
 
     def broken(*_: object) -> None:
         raise LookupError("in the drawing")
@@ -275,13 +275,13 @@ def test_an_error_in_drawing_is_logged_once(
         await until(lambda: bool(caplog.records))
 
     assert run(terminal, Job(say))
-    assert [record.getMessage()[:43] for record in caplog.records] == ["the monitor could not make a picture and ma"]
+    assert [record.getMessage()[:43] for record in caplog.records] == ["the monitor could not draw a picture, and d"]
     assert not terminal.screen.cursor.hidden
     assert "said" in terminal.shown()
 
 
 def test_a_second_monitor_on_a_terminal_writes_lines(terminal: Terminal) -> None:
-    """The lines are above the picture of the first monitor."""
+    """A second monitor on a terminal writes lines above the picture of the first."""
     inner = Scheduler(Job(nap, 0.01, label="job"), label="inner", instruments=[Monitor()])
     assert run(terminal, inner)
     lines = terminal.all_lines()
@@ -292,14 +292,14 @@ def test_a_second_monitor_on_a_terminal_writes_lines(terminal: Terminal) -> None
 
 
 def test_a_monitor_works_without_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program without a console has no standard output, and the monitor shows nothing."""
+    """In a program without standard output, such as one without a console, a monitor shows nothing."""
     scheduler = Scheduler(Job(nap, 0), instruments=[Monitor()])
     monkeypatch.setattr(sys, "stdout", None)
     assert scheduler.run()
 
 
 def test_prints_are_written_above_an_up_to_date_picture(terminal: Terminal) -> None:
-    """With the old picture, jobs that print all the time would freeze it."""
+    """Each print is written with a new picture below it: otherwise jobs that print all the time would freeze it."""
     pictures = iter(["first", "second", "third"])
     screen = TerminalDisplay(terminal, lambda columns, height: [[(next(pictures), "")]], 0.1)
     screen._redraw()
@@ -314,7 +314,7 @@ def test_prints_are_written_above_an_up_to_date_picture(terminal: Terminal) -> N
 def test_narrowing_the_terminal_erases_the_wrapped_lines_of_the_old_picture(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The terminal breaks the lines that are now too long: all of them are erased before the next picture."""
+    """When a terminal is narrowed, it wraps the lines of the old picture, all of which are erased before the next."""
     screen = TerminalDisplay(terminal, lambda columns, height: [[("x" * min(50, columns), "")]] * 2, 0.1)
     screen._redraw()
     terminal.screen.reset()

@@ -58,7 +58,7 @@ def without_positions(text: str) -> str:
 
 
 def test_the_debrief_has_its_parts_in_order(virtual: Virtual) -> None:
-    """Verdict, counts, stop reason, culprit, incidents and failures are each a paragraph, or a line of one."""
+    """The debrief has verdict, stop reason, culprit, counts, failures and incidents, in this order."""
     first = Job(fail, label="first")
     last = Job(fail, label="last", required=first, critical=True)
     scheduler = Scheduler(first, last, Job(nap, 5, label="nap"), Connection(label="connection"), label="all")
@@ -89,7 +89,7 @@ def test_the_debrief_has_its_parts_in_order(virtual: Virtual) -> None:
 
 
 def test_the_listing_is_shown_on_demand(virtual: Virtual) -> None:
-    """Without `listing=True` the rest is the same."""
+    """With `listing=True`, the debrief ends with the listing, and is otherwise the same."""
     scheduler = Scheduler(Job(fail, label="first"))
     without = after_run(virtual, scheduler)
     stream = io.StringIO()
@@ -98,26 +98,26 @@ def test_the_listing_is_shown_on_demand(virtual: Virtual) -> None:
 
 
 def test_the_debrief_groups_equal_failures(virtual: Virtual) -> None:
-    """Failures of one type from one place share a traceback with their number; all different messages are listed."""
+    """In the debrief, failures of one type from one place share a traceback, below up to ten of their messages."""
     jobs = [Job(fail, n + 1, OSError(f"host {n}"), label=f"ping {n}") for n in range(12)]
     others = [Job(fail, 20, KeyError("k"), label="other"), Job(fail, 30, OSError("c"), label="late", critical=True)]
     text = after_run(virtual, Scheduler(jobs, others))
     assert text.count("Traceback") == 3
     names = [f"  ping {n}: OSError: host {n}" for n in range(10)]
-    title = "\n".join(["12 failures of one kind:", *names, "  and 2 more", "the first of them:"])
+    title = "\n".join(["12 failures of one kind:", *names, "  and 2 more", "the first one:"])
     assert f"\n\n{title}\nTraceback (most recent call last):\n" in text
     assert text.index("critical failure of late:") < text.index("12 failures") < text.index("failure of other:")
 
 
 def test_the_debrief_prints_equal_messages_once(virtual: Virtual) -> None:
-    """If all messages are equal, only the traceback has it."""
+    """If all messages of a group of failures are equal, the debrief has the message once, in the traceback."""
     text = after_run(virtual, Scheduler([Job(fail, label="a"), Job(fail, 2, label="b")]))
-    assert "\n\n2 failures of one kind:\n  a\n  b\nthe first of them:\n" in text
+    assert "\n\n2 failures of one kind:\n  a\n  b\nthe first one:\n" in text
     assert text.count("OSError: broken") == 1
 
 
 def test_jobs_with_equal_labels_are_named_by_their_paths(virtual: Virtual) -> None:
-    """Paths differ even if labels do not."""
+    """The debrief names jobs by their paths, which differ even if labels are equal."""
     scheduler = Scheduler(
         Scheduler(Job(fail, label="x"), label="in"),
         Job(fail, 2, KeyError(), label="x"),
@@ -127,22 +127,22 @@ def test_jobs_with_equal_labels_are_named_by_their_paths(virtual: Virtual) -> No
 
 
 def test_tracebacks_have_no_frames_of_the_engine(virtual: Virtual) -> None:
-    """Tracebacks have the frames of the user's code only."""
+    """Tracebacks in the debrief have the frames of the user's code only, not those of the engine."""
     assert "_core" not in after_run(virtual, Scheduler(Job(fail), Connection()))
 
 
 def test_the_debrief_before_the_first_run_has_no_verdict() -> None:
-    """All jobs are idle."""
+    """Before the first run, the debrief has no verdict, and counts all jobs as idle."""
     assert debrief_text(Scheduler(Job(nap, label="nap"))) == ("no run has ended\n1 job: 1 idle\n")
 
 
 def test_the_debrief_of_an_empty_scheduler_has_no_counts() -> None:
-    """The text states that there is nothing to do."""
+    """The debrief of an empty scheduler states that there is nothing to do, instead of counts."""
     assert debrief_text(Scheduler()) == "no run has ended\n0 jobs: nothing to do\n"
 
 
 def test_the_debrief_during_a_run_has_the_failures_so_far(virtual: Virtual) -> None:
-    """The counts include running jobs."""
+    """During a run, the debrief has the failures so far, and its counts include running jobs."""
     seen: list[str] = []
 
     async def look() -> None:
@@ -159,7 +159,7 @@ def test_the_debrief_during_a_run_has_the_failures_so_far(virtual: Virtual) -> N
 
 
 def test_counts_include_nested_jobs(virtual: Virtual) -> None:
-    """Nested schedulers themselves do not count; forever jobs that ended as intended count apart."""
+    """The debrief counts jobs of nested schedulers, but not the schedulers; forever jobs have a count of their own."""
     nested = Scheduler(Job(fail), Job(nap))
     text = after_run(virtual, Scheduler(nested, Job(nap, math.inf, forever=True)))
     assert "3 jobs: 1 succeeded, 1 failed, 1 forever" in text
@@ -172,7 +172,7 @@ async def quit_all(scheduler: Scheduler) -> None:
 
 @pytest.mark.parametrize("reason", ["COMPLETED", "CRITICAL", "TIMEOUT", "CANCELLED"])
 def test_the_stop_reason_follows_the_verdict_unless_the_run_completed(reason: str, virtual: Virtual) -> None:
-    """The test covers completed, critical, timed-out and cancelled runs."""
+    """The line after the verdict is the stop reason, except after a run that completed."""
     scheduler = Scheduler()
     jobs = {
         "COMPLETED": Job(fail),
@@ -201,7 +201,7 @@ def test_the_culprit_is_followed_to_the_innermost_job(virtual: Virtual) -> None:
 
 
 def test_the_culprit_of_a_nested_timeout_is_the_nested_scheduler(virtual: Virtual) -> None:
-    """A nested scheduler stopped by its own timeout has no culprit, so the search ends there."""
+    """The debrief names a nested scheduler that its own timeout stopped as the culprit of the run."""
     slow = Scheduler(Job(nap, 10), label="slow", timeout=1, critical=True)
     text = after_run(virtual, Scheduler(slow))
     assert "\nculprit: slow (TIMEOUT)\n" in text
@@ -210,7 +210,7 @@ def test_the_culprit_of_a_nested_timeout_is_the_nested_scheduler(virtual: Virtua
 
 
 def test_a_culprit_that_was_removed_is_named_by_its_label(virtual: Virtual) -> None:
-    """The culprit is not a member any more."""
+    """The debrief still names the culprit, by its label, after that job was removed from the scheduler."""
     bad = Job(fail, label="bad", critical=True)
     scheduler = Scheduler(bad)
     assert "\nculprit: bad\n" in after_run(virtual, scheduler)
@@ -222,7 +222,7 @@ def test_a_culprit_that_was_removed_is_named_by_its_label(virtual: Virtual) -> N
 
 
 def test_critical_failures_come_first(virtual: Virtual) -> None:
-    """Critical failures come before others; each group has the order in which its jobs settled."""
+    """In the debrief, critical failures come first; otherwise failures have the order in which their jobs settled."""
     errors = {n: kind(str(n)) for n, kind in enumerate((OSError, KeyError, ValueError, TypeError), 1)}
     bad = {n: Job(fail, n, error, label=str(n), critical=n == 4) for n, error in errors.items()}
     scheduler = Scheduler(bad[3], Scheduler(bad[2], bad[4], label="in"), bad[1])
@@ -234,8 +234,8 @@ def test_critical_failures_come_first(virtual: Virtual) -> None:
     ]
 
 
-def test_the_failure_of_a_nested_scheduler_through_a_job_is_not_repeated(virtual: Virtual) -> None:
-    """Only the failure of the job is shown, at any depth."""
+def test_a_nested_scheduler_that_failed_through_a_job_is_not_repeated(virtual: Virtual) -> None:
+    """If nested schedulers failed through a job, the debrief shows only the failure of the job, at any depth."""
     scheduler = Scheduler(Job(fail, label="bad"), critical_jobs=True)
     for _ in range(3):
         scheduler = Scheduler(scheduler, critical_jobs=True)
@@ -245,7 +245,7 @@ def test_the_failure_of_a_nested_scheduler_through_a_job_is_not_repeated(virtual
 
 
 def test_a_keyboard_interrupt_from_a_nested_job_is_shown_once(virtual: Virtual) -> None:
-    """The interruption is shown as the failure of that job alone."""
+    """The debrief shows a KeyboardInterrupt from a nested job once, as the failure of that job."""
     scheduler = Scheduler(Scheduler(Job(fail, 1, KeyboardInterrupt(), label="stop"), label="nested"))
     with pytest.raises(KeyboardInterrupt):
         after_run(virtual, scheduler)
@@ -255,7 +255,7 @@ def test_a_keyboard_interrupt_from_a_nested_job_is_shown_once(virtual: Virtual) 
 
 
 def test_blocked_jobs_are_not_listed_as_failures() -> None:
-    """Jobs blocked by a failure are counted, without a traceback."""
+    """The debrief counts blocked jobs, but does not list them as failures."""
     blocked = Job(nap)
     blocked._state, blocked._outcome = JobState.BLOCKED, Failure(ValueError())
     text = debrief_text(Scheduler(blocked))
@@ -264,7 +264,7 @@ def test_blocked_jobs_are_not_listed_as_failures() -> None:
 
 
 def test_reading_the_result_again_does_not_extend_the_traceback(virtual: Virtual) -> None:
-    """Each read raises the exception again, and leaves its traceback as it was."""
+    """Each read of a failed job's result raises the exception again, but does not make its traceback longer."""
     job = Job(fail)
     scheduler = Scheduler(job)
     before = after_run(virtual, scheduler)
@@ -275,7 +275,7 @@ def test_reading_the_result_again_does_not_extend_the_traceback(virtual: Virtual
 
 
 def test_a_traceback_has_causes_groups_and_notes(virtual: Virtual) -> None:
-    """A traceback has all that Python shows: causes, the members of groups, notes."""
+    """A traceback in the debrief has all that Python shows: causes, the members of groups, and notes."""
     error = ExceptionGroup("several", [ValueError("inside")])
     error.add_note("a note")
     error.__cause__ = KeyError("reason")
@@ -287,7 +287,7 @@ def test_a_traceback_has_causes_groups_and_notes(virtual: Virtual) -> None:
 
 
 def test_incidents_of_nested_schedulers_are_listed(virtual: Virtual) -> None:
-    """Each incident has the path of its job."""
+    """The debrief lists the incidents of nested schedulers, each with the path of its job."""
     text = after_run(virtual, Scheduler(Scheduler(Connection(label="in")), Connection(label="out")))
     assert re.findall("^incident at .*: co", text, re.MULTILINE) == [
         "incident at out: co",
@@ -296,7 +296,7 @@ def test_incidents_of_nested_schedulers_are_listed(virtual: Virtual) -> None:
 
 
 def test_an_incident_without_an_exception_has_no_traceback(virtual: Virtual) -> None:
-    """A shutdown that takes too long raises nothing."""
+    """An incident without an exception, such as a shutdown that takes too long, has no traceback."""
 
     class Slow(Connection):
         async def co_shutdown(self) -> None:
@@ -311,7 +311,7 @@ def test_an_incident_without_an_exception_has_no_traceback(virtual: Virtual) -> 
 
 
 def test_control_characters_are_escaped(virtual: Virtual) -> None:
-    """A message keeps its lines; other characters that could move the cursor are escaped, in names too."""
+    """In the debrief, control characters in labels and messages are escaped, except for the line ends of messages."""
     text = after_run(virtual, Scheduler(Job(fail, 1, ValueError("red\x1b[31m\nline\rover\tx"), label="a\nb")))
     assert "\nValueError: red\\x1b[31m\nline\\rover" in text
     assert "\nfailure of a\\nb:\n" in text
@@ -319,7 +319,7 @@ def test_control_characters_are_escaped(virtual: Virtual) -> None:
 
 
 def test_a_stream_that_lacks_the_symbols_gets_ascii(virtual: Virtual) -> None:
-    """If the stream cannot encode the symbols, the symbols and all else are ASCII."""
+    """On an ASCII stream, the debrief has ASCII symbols, and escapes labels and messages."""
     scheduler = Scheduler(Job(fail, 1, ValueError("漢"), label="字"))
     assert "failure of 字:" in after_run(virtual, scheduler)
     raw = io.BytesIO()
@@ -331,20 +331,20 @@ def test_a_stream_that_lacks_the_symbols_gets_ascii(virtual: Virtual) -> None:
 
 
 def test_debrief_prints_to_the_current_sys_stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a file, the debrief goes to the `sys.stdout` of the moment of the call."""
+    """Without a file, `debrief` prints to the `sys.stdout` at the time of the call."""
     scheduler = Scheduler()
     scheduler.debrief()
     assert capsys.readouterr().out == debrief_text(scheduler)
 
 
 def test_debrief_to_an_object_that_is_not_a_stream_raises() -> None:
-    """The error names the scheduler and the object."""
+    """`debrief` to an object that is not a stream raises an error that names the scheduler and the object."""
     with pytest.raises(TypeError, match=r"debrief\(\) of 'Scheduler': file='out.txt' is not a stream"):
         Scheduler().debrief("out.txt")  # type: ignore[arg-type]
 
 
 def test_the_debrief_names_blocked_jobs_with_the_failure(virtual: Virtual) -> None:
-    """A BLOCKED nested scheduler is named with the number of its jobs and the failure that blocked it."""
+    """The debrief names blocked jobs and nested schedulers, with the failure that blocked them."""
     build = Job(fail, label="build")
     tests = Scheduler(*(Job(nap) for _ in range(8)), label="tests", required=build, run_if="succeeded")
     publish = Job(nap, label="publish", required=tests, run_if="succeeded")
@@ -353,7 +353,7 @@ def test_the_debrief_names_blocked_jobs_with_the_failure(virtual: Virtual) -> No
 
 
 def test_a_nested_scheduler_that_was_skipped_is_listed(virtual: Virtual) -> None:
-    """The jobs of the scheduler count as not run; its name explains why."""
+    """The debrief lists a nested scheduler that was skipped, with the number of its jobs."""
     build = Job(nap, label="build")
     undo = Scheduler(*(Job(nap) for _ in range(3)), label="undo", required=build, run_if="failed")
     text = after_run(virtual, Scheduler(build, undo))
@@ -361,7 +361,7 @@ def test_a_nested_scheduler_that_was_skipped_is_listed(virtual: Virtual) -> None
 
 
 def test_runs_without_failures_have_a_positive_verdict(virtual: Virtual) -> None:
-    """An empty run and a run with skipped jobs are good, too."""
+    """A run without failures has a positive verdict, even if it had no jobs or some of them were skipped."""
     empty, fine = Scheduler(label="empty"), Scheduler(Job(nap), Job(nap), label="fine")
     assert after_run(virtual, empty).startswith("empty  ✓ nothing to do\n")
     assert after_run(virtual, fine).startswith("fine  ✓ all 2 jobs succeeded\n")

@@ -27,7 +27,7 @@ def traced(path: Path, *jobs: Any, **options: Any) -> Path:
 
 
 def training(path: Path, seconds: float = 6, *, flaky: float = 9, report: bool = False) -> Path:
-    """Return three trainings on one GPU, and the report, which requires all of them."""
+    """Write the trace of three trainings on one GPU, of a job beside them, and of those before and after."""
     first = Job(nap, 1, label="download")
     models: list[Job[Any]] = [
         Job(nap, seconds if number == 1 else 2, label=f"model {number}", required=first, needs={"gpu": 1})
@@ -40,9 +40,7 @@ def training(path: Path, seconds: float = 6, *, flaky: float = 9, report: bool =
 
 
 def test_compare_lists_what_made_the_run_longer(tmp_path: Path) -> None:
-    """The comparison lists a longer job, a new job, and a longer wait with its holder, but not an unchanged job beside
-    them.
-    """
+    """`trioflow compare` lists longer and new jobs, and longer waits with their holders, but no unchanged jobs."""
     before, after = training(tmp_path / "a.json"), training(tmp_path / "b.json", 7.5, flaky=2, report=True)
     done = trioflow("compare", before, after)
     assert done.exit_code == 0
@@ -67,7 +65,7 @@ def test_compare_lists_what_made_the_run_longer(tmp_path: Path) -> None:
 
 
 def test_changes_add_up_to_the_difference_between_two_runs(tmp_path: Path) -> None:
-    """The parts equal the whole, in each run and overall, for nested and retried jobs, services and failures."""
+    """Changes add up to the difference between two runs, even with nested and retried jobs, services and failures."""
     numbers = random.Random(5)
     files = [traced(tmp_path / "all.json", everything()), training(tmp_path / "x.json")]
     for place in range(6):
@@ -88,7 +86,7 @@ def test_changes_add_up_to_the_difference_between_two_runs(tmp_path: Path) -> No
 
 
 def test_compare_marks_jobs_that_joined_or_left_the_critical_path(tmp_path: Path) -> None:
-    """A job may be in both runs but decide the end of only one."""
+    """A job in both runs that is on the critical path of only one is marked as having joined or left it."""
     before = training(tmp_path / "a.json", 2, flaky=3)
     after = training(tmp_path / "b.json", 2, flaky=9)
     shown = trioflow("compare", before, after).stdout
@@ -98,7 +96,7 @@ def test_compare_marks_jobs_that_joined_or_left_the_critical_path(tmp_path: Path
 
 
 def test_a_job_that_left_the_critical_path_is_marked_if_it_takes_longer(tmp_path: Path) -> None:
-    """The critical path may become shorter although the job takes longer."""
+    """A job may leave the critical path although it takes longer; the comparison marks it as such."""
     runs: list[Any] = []
     for seconds, beside in ((3, 1), (4, 9)):
         jobs = [Job(nap, seconds, label="a"), Job(nap, beside, label="b" * 99)]
@@ -109,7 +107,7 @@ def test_a_job_that_left_the_critical_path_is_marked_if_it_takes_longer(tmp_path
 
 
 def test_small_changes_are_summed_up_in_one_line(tmp_path: Path) -> None:
-    """Sums include the time before, too; and the lines add up to the whole, however small the rest is."""
+    """Small changes are one line with their sums before and after, so that all lines add up to the difference."""
     runs: list[Any] = []
     for large, small in ((100, 0.1), (110, 0.11)):
         jobs = [Job(nap, small, label=f"job {n}") for n in range(3)]
@@ -126,19 +124,19 @@ def test_small_changes_are_summed_up_in_one_line(tmp_path: Path) -> None:
 
 
 def test_compare_lists_jobs_that_ended_in_another_state(tmp_path: Path) -> None:
-    """A run may be shorter because a job failed."""
+    """`trioflow compare` lists jobs that ended in another state: a run may be shorter because a job failed."""
     before = traced(tmp_path / "a.json", Job(nap, 3, label="a"))
     after = traced(tmp_path / "b.json", Job(fail, 1, OSError("x"), label="a"))
-    assert "Ended otherwise:\n  a: succeeded, now failed\n" in trioflow("compare", before, after).stdout
+    assert "Ended in another state:\n  a: succeeded, now failed\n" in trioflow("compare", before, after).stdout
 
 
 def test_a_run_longer_than_fail_above_allows_gives_exit_code_1(tmp_path: Path) -> None:
-    """The option is a percentage, for use in CI."""
+    """With `--fail-above`, for use in CI, a run longer by more than this percentage gives exit code 1."""
     before, after = training(tmp_path / "a.json"), training(tmp_path / "b.json", 7)
     assert trioflow("compare", before, after, "--fail-above", "10%").exit_code == 0
     done = trioflow("compare", before, after, "--fail-above", "8.5%")
     assert done.exit_code == 1
-    assert "Error: it took 8.7 % longer; 8.5 % is allowed" in done.stderr
+    assert "Error: the second run took 8.7 % longer; 8.5 % is allowed" in done.stderr
     assert trioflow("compare", after, before, "--fail-above", "0%").exit_code == 0
     for wrong in ("10", "-1%", "nan%", "much"):
         done = trioflow("compare", before, after, "--fail-above", wrong)
@@ -171,7 +169,7 @@ NOT_TRACE_IDS = (
 
 @pytest.mark.parametrize("text", NOT_TRACES, ids=NOT_TRACE_IDS)
 def test_files_that_are_not_traces_are_rejected(tmp_path: Path, text: str) -> None:
-    """The error names the file and the format that it does not have."""
+    """A file that is not a trace is rejected with an error that names the file and what is wrong with it."""
     (tmp_path / "x.json").write_text(text)
     done = trioflow("compare", training(tmp_path / "a.json"), tmp_path / "x.json")
     assert done.exit_code == 2
@@ -181,7 +179,7 @@ def test_files_that_are_not_traces_are_rejected(tmp_path: Path, text: str) -> No
 
 
 def test_compare_of_unrelated_runs_asks_for_traces_of_the_same_scenario(tmp_path: Path) -> None:
-    """Empty runs are compared without an error."""
+    """A comparison of unrelated runs asks for traces of one scenario; empty runs are compared without an error."""
     one, other = (
         traced(tmp_path / "a.json", Job(nap, 1, label="a")),
         traced(tmp_path / "b.json", Job(nap, 1, label="b")),

@@ -33,19 +33,19 @@ def chain(virtual: Virtual, scheduler: Scheduler, **options: Any) -> str:
 
 
 def test_the_path_goes_through_the_requirement_that_settled_last(virtual: Virtual) -> None:
-    """Of two requirements the later one counts."""
+    """Of several requirements, the critical path goes through the one that settled last."""
     a, b = Job(nap, 1, label="a"), Job(nap, 3, label="b")
     assert chain(virtual, Scheduler(a, b, Job(nap, 1, label="c", required=[a, b]))) == "|b>c"
 
 
 def test_the_path_goes_through_the_job_that_released_the_slot(virtual: Virtual) -> None:
-    """The window was full when the job became ready."""
+    """If a job waited for a slot, the critical path goes through the job that released the slot."""
     jobs = [Job(nap, seconds, label=label) for label, seconds in [("a", 5), ("b", 2), ("c", 4), ("d", 1)]]
     assert chain(virtual, Scheduler(*jobs), jobs_window=2) == "|b~c"
 
 
-def test_the_path_goes_through_the_slot_in_real_time(backend: str) -> None:
-    """Jobs that become ready together start microseconds apart: the window is not full at once."""
+def test_the_path_goes_through_a_released_slot_in_real_time(backend: str) -> None:
+    """Jobs that become ready together start microseconds apart; the critical path still goes through the slot."""
     trace = Trace()
     last = Job(anyio.sleep, 0.01, label="c")
 
@@ -65,7 +65,7 @@ def test_the_path_goes_through_the_slot_in_real_time(backend: str) -> None:
 
 
 def test_the_path_goes_through_the_tokens_of_a_limiter(virtual: Virtual) -> None:
-    """The tokens of a limiter as window count as slots."""
+    """If the window is a limiter, its tokens count as slots for the critical path."""
 
     async def limited() -> str:
         jobs = [Job(nap, seconds, label=label) for label, seconds in [("a", 5), ("b", 2), ("c", 4)]]
@@ -78,12 +78,12 @@ def test_the_path_goes_through_the_tokens_of_a_limiter(virtual: Virtual) -> None
 
 
 def test_a_job_that_starts_when_it_becomes_ready_did_not_wait_for_a_slot(virtual: Virtual) -> None:
-    """The link is one of requirements, although the requirement released the slot."""
+    """A job that starts when its requirement settles waited for the requirement, not for the slot released with it."""
     assert chain(virtual, Scheduler(Sequence([Job(nap, label=x) for x in "abc"])), jobs_window=1) == "|a>b>c"
 
 
 def test_forever_jobs_are_not_on_the_path(virtual: Virtual) -> None:
-    """Forever jobs end because the run does; a service that becomes ready late does count."""
+    """The critical path has no forever jobs, which end because the run does, except services that are ready late."""
 
     async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
         await anyio.sleep(3)
@@ -96,7 +96,7 @@ def test_forever_jobs_are_not_on_the_path(virtual: Virtual) -> None:
 
 
 def test_the_path_continues_inside_nested_schedulers(virtual: Virtual) -> None:
-    """The chain inside a nested scheduler follows the scheduler, once for each attempt."""
+    """On the critical path, a nested scheduler is followed by the path inside it, once for each attempt."""
     x, y = Job(nap, 1, label="x"), Job(fail, 2, label="y", critical=True)
     inner = Scheduler(x, y.requires(x), Job(nap, 1, label="z"), label="n", retry=1)
     first = Job(nap, 1, label="a")
@@ -104,7 +104,7 @@ def test_the_path_continues_inside_nested_schedulers(virtual: Virtual) -> None:
 
 
 def test_the_path_ends_with_the_culprit_of_a_critical_failure(virtual: Virtual) -> None:
-    """Jobs that were cancelled or unwound later are not on the path."""
+    """After a critical failure, the critical path ends with the culprit, even if cancelled jobs took longer to end."""
 
     async def unwinds() -> None:
         try:
@@ -118,26 +118,26 @@ def test_the_path_ends_with_the_culprit_of_a_critical_failure(virtual: Virtual) 
 
 
 def test_the_path_ends_with_clean_up_jobs_after_a_critical_failure(virtual: Virtual) -> None:
-    """The end of the run waited for the clean-up jobs that ran after the culprit."""
+    """After a critical failure, the critical path ends with the clean-up jobs for which the end of the run waited."""
     bad = Job(fail, 2, label="bad", critical=True)
     clean = Job(nap, 3, label="clean", run_if="failed", required=bad)
     assert chain(virtual, Scheduler(bad, clean, Job(nap, 9, label="cut"))) == "|bad>clean"
 
 
 def test_the_critical_path_of_a_timed_out_run_ends_with_a_cancelled_job(virtual: Virtual) -> None:
-    """If several jobs ran until the timeout, the first of them ends the path."""
+    """The critical path of a run that timed out ends with the first of the jobs that ran until the timeout."""
     scheduler = Scheduler(Job(nap, 1, label="a"), Job(nap, 9, label="b"), Job(nap, 9, label="c"), timeout=4)
     assert chain(virtual, scheduler) == "|b"
 
 
 def test_the_critical_path_goes_through_a_blocked_culprit(virtual: Virtual) -> None:
-    """A job that never ran is not on the path, but the search continues through it."""
+    """A blocked culprit, which never ran, is not on the critical path, but the failure that blocked it is."""
     bad = Job(fail, 2, label="bad")
     assert chain(virtual, Scheduler(bad, Job(nap, 1, bad, label="blocked", critical=True))) == "|bad"
 
 
 def test_the_search_for_the_path_ends_if_jobs_have_no_duration(virtual: Virtual) -> None:
-    """Jobs that start and settle at one moment have no order in time."""
+    """The search for the critical path ends even if jobs start and settle at one moment, without an order in time."""
     jobs = [Job(nap, 0, label=str(number)) for number in range(9)]
     for before, after in itertools.pairwise(jobs):
         after.requires(before)
@@ -149,7 +149,7 @@ def test_the_search_for_the_path_ends_if_jobs_have_no_duration(virtual: Virtual)
     st.sampled_from([None, 1, 2, 3]),
 )
 def test_the_path_has_no_gap(virtual: Virtual, plan: list[tuple[int, set[int]]], window: int | None) -> None:
-    """Each job starts when the one before settles: all of them together last as long as the run."""
+    """On the critical path, each job starts when the one before settles: together they last as long as the run."""
     jobs: list[Job[Any]] = []
     for number, (seconds, back) in enumerate(plan):
         jobs.append(Job(nap, seconds, label=str(number), required=[jobs[number - b] for b in back if b <= number]))
@@ -167,7 +167,7 @@ def test_the_path_has_no_gap(virtual: Virtual, plan: list[tuple[int, set[int]]],
 
 
 def test_the_graph_marks_the_same_path_as_the_trace(virtual: Virtual) -> None:
-    """The graph needs no trace; a service counts until it is ready, not until the run ends it."""
+    """The graph, which needs no trace, marks the same critical path as the trace."""
 
     async def serve(*, task_status: Any) -> None:
         await anyio.sleep(2)

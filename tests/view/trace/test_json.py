@@ -40,12 +40,12 @@ def select_events(events: list[event_format.Event], phase: str, name: str | None
 
 
 def test_all_kinds_of_trace_events_are_valid(exported: list[event_format.Event]) -> None:
-    """The scenario has every kind of event, and the validator accepts them."""
+    """A scenario with everything in it is exported with every kind of trace event, and all of them are valid."""
     assert set(Counter(event["ph"] for event in exported)) == set("MXCsfi")
 
 
 def test_each_started_job_has_a_slice(virtual: Virtual, tmp_path: Path) -> None:
-    """A slice has its times in microseconds since the beginning, and the job's details."""
+    """In the JSON export, each started job has a slice, with its times in microseconds and its details."""
     a = Job(nap, 2, label="a")
     events = export(virtual, Scheduler(a, Job(fail, 1, label="b", required=a), label="s"), tmp_path / "t.json")
     one, other = select_events(events, "X")
@@ -57,7 +57,7 @@ def test_each_started_job_has_a_slice(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_schedulers_are_processes(virtual: Virtual, tmp_path: Path) -> None:
-    """Each process has the path of its scheduler, the outermost its label; all attempts of one share a process."""
+    """In the JSON export, each scheduler is a process, which all of its attempts share, named by its path or label."""
     inner = Scheduler(Job(fail, label="x", critical=True), Job(nap, 5, label="y"), label="inner", retry=2)
     events = export(virtual, Scheduler(inner, label="outer"), tmp_path / "t.json")
     names = {event["pid"]: event["args"]["name"] for event in select_events(events, "M", "process_name")}
@@ -68,7 +68,7 @@ def test_schedulers_are_processes(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_arrows_lead_from_requirements_to_successors(virtual: Virtual, tmp_path: Path) -> None:
-    """An arrow starts at the end of the requirement and ends at the start of the successor."""
+    """In the JSON export, an arrow leads from the end of a requirement to the start of the successor."""
     a, b = Job(nap, 1, label="a"), Job(nap, 3, label="b")
     events = export(virtual, Scheduler(a, b, Job(nap, 1, label="c", required=[a, b])), tmp_path / "t.json")
     assert [event["ts"] for event in select_events(events, "s")] == [1e6 - 0.001, 3e6 - 0.001]
@@ -76,7 +76,7 @@ def test_arrows_lead_from_requirements_to_successors(virtual: Virtual, tmp_path:
 
 
 def test_an_arrow_from_a_service_starts_when_the_service_becomes_ready(virtual: Virtual, tmp_path: Path) -> None:
-    """The moment has a mark, too."""
+    """The arrow from a service to its successor starts when the service becomes ready, which has a mark."""
 
     async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
         await anyio.sleep(2)
@@ -92,7 +92,7 @@ def test_an_arrow_from_a_service_starts_when_the_service_becomes_ready(virtual: 
 
 
 def test_a_counter_has_the_number_of_running_jobs(virtual: Virtual, tmp_path: Path) -> None:
-    """The counter changes at each start and end."""
+    """The JSON export has a counter of the running jobs, which changes at each start and end."""
     jobs = [Job(nap, seconds, label=str(seconds)) for seconds in (1, 2, 3)]
     events = export(virtual, Scheduler(*jobs, jobs_window=2), tmp_path / "t.json")
     assert [(event["ts"], event["args"]["jobs"]) for event in select_events(events, "C")] == [
@@ -104,14 +104,14 @@ def test_a_counter_has_the_number_of_running_jobs(virtual: Virtual, tmp_path: Pa
 
 
 def test_incidents_have_marks(virtual: Virtual, tmp_path: Path) -> None:
-    """The mark has the message of the log."""
+    """Each incident of the run is a mark in the JSON export, with the message of the log."""
 
     (mark,) = select_events(export(virtual, Scheduler(Closing(label="bad")), tmp_path / "t.json"), "i")
     assert mark["name"] == "co_shutdown of 'bad' raised OSError: no route"
 
 
 def test_the_export_of_an_unfinished_run_is_valid(virtual: Virtual, tmp_path: Path) -> None:
-    """Unfinished slices last until now."""
+    """The JSON export of an unfinished run is valid; unfinished slices last until the time of the export."""
     trace, seen = Trace(), list[event_format.Event]()
 
     async def look() -> None:
@@ -124,13 +124,13 @@ def test_the_export_of_an_unfinished_run_is_valid(virtual: Virtual, tmp_path: Pa
 
 
 def test_the_export_of_a_trace_without_a_run_is_valid(tmp_path: Path) -> None:
-    """The file has no events."""
+    """The JSON export of a trace without a run is a valid file without events."""
     Trace().export_as_json(tmp_path / "t.json")
     assert event_format.events((tmp_path / "t.json").read_text(encoding="utf-8")) == []
 
 
 def test_the_export_of_a_real_time_run_is_valid(backend: str, tmp_path: Path) -> None:
-    """Rounded clock readings of a real run do not overlap in their lanes."""
+    """In the JSON export of a run in real time, rounded times do not make slices overlap in their lanes."""
     trace = Trace()
     jobs: list[Job[Any]] = []
     for number in range(400):
@@ -144,6 +144,6 @@ def test_the_export_of_a_real_time_run_is_valid(backend: str, tmp_path: Path) ->
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.text(), min_size=1, max_size=5))
 def test_the_export_is_valid_for_any_label(tmp_path: Path, virtual: Virtual, labels: list[str]) -> None:
-    """Quotes, control characters and lone surrogates leave the file valid."""
+    """The JSON export is valid even if labels have quotes, control characters or lone surrogates."""
     events = export(virtual, Scheduler(*(Job(nap, label=label) for label in labels)), tmp_path / "t.json")
     assert len(select_events(events, "X")) == len(labels)

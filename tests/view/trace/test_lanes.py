@@ -23,9 +23,7 @@ def test_intervals_in_a_lane_do_not_overlap(given: list[tuple[float, float]]) ->
 
 @given(intervals)
 def test_the_number_of_lanes_is_minimal(given: list[tuple[float, float]]) -> None:
-    """The number of lanes is the largest number of overlapping intervals; an interval without duration takes a lane for
-    a moment.
-    """
+    """The number of lanes is the largest number of intervals, of those with a duration, that overlap."""
     longer = [(begin, end) for begin, end in given if end > begin]
     crowd = max((sum(a <= begin < b for a, b in longer) for begin, _ in longer), default=0)
     assert len(set(assign_lanes(longer))) == crowd
@@ -33,7 +31,7 @@ def test_the_number_of_lanes_is_minimal(given: list[tuple[float, float]]) -> Non
 
 @given(intervals)
 def test_each_interval_takes_the_lowest_free_lane(given: list[tuple[float, float]]) -> None:
-    """Lower lanes are occupied when the interval begins."""
+    """Each interval takes the lowest lane that is free when the interval begins."""
     until: list[float] = []
     for (begin, end), lane in zip(given, assign_lanes(given), strict=True):
         expected = next((number for number, free in enumerate(until) if free <= begin), len(until))
@@ -45,9 +43,7 @@ def test_each_interval_takes_the_lowest_free_lane(given: list[tuple[float, float
 def test_a_job_that_waited_takes_the_lane_that_was_released_last(
     given: list[tuple[float, float]], since: list[float | None]
 ) -> None:
-    """The job takes the lane released last, if after the wait began; otherwise, and without a wait, the
-    lowest free one.
-    """
+    """A job that waited takes the lane that was released last, during the wait; other jobs take the lowest free one."""
     until: list[float] = []
     waits = [*since, *[None] * len(given)]
     for (begin, end), waiting, lane in zip(given, waits, assign_lanes(given, since), strict=False):
@@ -61,7 +57,7 @@ def test_a_job_that_waited_takes_the_lane_that_was_released_last(
 
 
 def test_equal_waves_of_jobs_take_the_same_lanes() -> None:
-    """Three jobs share two slots: the third takes the slot of the one that ended, and the next wave begins anew."""
+    """Two equal waves of three jobs on two slots take the same lanes."""
     wave = [(0.0, 5.0), (0.0, 3.0), (3.0, 4.0)]
     both = [*wave, *((begin + 5, end + 5) for begin, end in wave)]
     assert list(assign_lanes(both, [0, 0, 0, 5, 5, 5])) == [0, 1, 1, 0, 1, 1]
@@ -81,6 +77,6 @@ def test_boxes_do_not_overlap(boxes: list[tuple[int, int, int]]) -> None:
 
 
 def test_a_box_takes_the_first_rows_with_enough_room() -> None:
-    """The rows may be between those of other boxes."""
+    """A box takes the first rows that have enough room, even between the rows of other boxes."""
     rows: list[IntervalRow] = []
     assert [place_box(rows, *box) for box in [(0, 2, 2), (0, 1, 1), (0, 9, 1), (1, 2, 1), (2, 3, 3)]] == [0, 2, 3, 2, 0]

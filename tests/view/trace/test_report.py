@@ -83,7 +83,7 @@ def test_a_scheduler_that_timed_out_after_a_failed_attempt_is_a_failure(virtual:
 
 
 def test_the_report_needs_no_other_file(virtual: Virtual, tmp_path: Path) -> None:
-    """The page loads nothing from elsewhere, and forbids itself to."""
+    """The report loads nothing from elsewhere, and its Content-Security-Policy forbids it."""
     text = report(virtual, everything(), tmp_path / "r.html")
     page = Page(text)
     assert not {"iframe", "object", "embed", "base", "form"} & set(page.tags)
@@ -95,7 +95,7 @@ def test_the_report_needs_no_other_file(virtual: Virtual, tmp_path: Path) -> Non
 
 
 def test_the_report_has_the_verdict_once(virtual: Virtual, tmp_path: Path) -> None:
-    """The verdict has the culprit down to the innermost job, the duration and the counts; incidents are there too."""
+    """The report has the verdict, with the innermost culprit, once, and then counts, window and incidents."""
     inner = Scheduler(Job(fail, 2, label="bad", critical=True), label="inner", critical=True)
     text = report(virtual, Scheduler(inner, Closing(label="c"), label="outer"), tmp_path / "r.html", jobs_window=4)
     for part in (
@@ -117,9 +117,7 @@ def failures_text(text: str) -> str:
 
 
 def test_the_report_lists_the_jobs_that_a_failure_kept_from_running(virtual: Virtual, tmp_path: Path) -> None:
-    """The list covers any distance, and the jobs of a nested scheduler one by one; jobs of other branches are not in
-    it.
-    """
+    """The report lists the jobs that a failure kept from running, at any distance, and in nested schedulers."""
     bad = Job(fail, 1, label="bad")
     inner = Scheduler([Job(nap, label=f"in {n}") for n in range(2)], label="inner", required=bad, run_if="succeeded")
     jobs = [
@@ -135,10 +133,11 @@ def test_the_report_lists_the_jobs_that_a_failure_kept_from_running(virtual: Vir
 
 
 def test_a_critical_failure_lists_cancelled_and_unstarted_jobs_apart(virtual: Virtual, tmp_path: Path) -> None:
-    """A job that was running when the run stopped did start; the counts have the order of the bar."""
+    """At a critical failure, the report lists jobs that were cancelled apart from those that never started."""
     bad, long = Job(fail, 1, label="bad", critical=True), Job(nap, 9, label="long")
     text = report(virtual, Scheduler(bad, long, Job(nap, label="never", required=long)), tmp_path / "r.html")
-    assert "<b>kept 1 job from running</b>: <bdi>never</bdi> · <b>cancelled 1 job that ran</b>: <bdi>long</bdi>" in text
+    stopped = "<b>cancelled 1 job while running</b>: <bdi>long</bdi>"
+    assert f"<b>kept 1 job from running</b>: <bdi>never</bdi> · {stopped}" in text
     assert "3 jobs: 1 failed, 1 cancelled, 1 idle" in text
     parts = re.findall('<span class="part (.*?)"', text)
     assert parts == ["failed", "cancelled", "idle"]
@@ -150,11 +149,11 @@ def test_jobs_that_a_blocked_job_stopped_are_listed_at_the_first_failure(virtual
     gate = Job(nap, 0, bad, label="gate", critical=True)
     section = failures_text(report(virtual, Scheduler(bad, gate, last), tmp_path / "r.html"))
     assert "<b>kept 1 job from running</b>: <bdi>gate</bdi>" in section
-    assert "<b>cancelled 1 job that ran</b>: <bdi>last</bdi>" in section
+    assert "<b>cancelled 1 job while running</b>: <bdi>last</bdi>" in section
 
 
 def test_the_failure_that_blocked_most_jobs_comes_first(virtual: Virtual, tmp_path: Path) -> None:
-    """Only critical failures come before it; long names in a list lose their middles."""
+    """Of failures that are not critical, the one that blocked most jobs comes first; long names lose their middles."""
     early, late = Job(fail, 1, label="early"), Job(fail, 5, TypeError("bad"), label="late " + 99 * "x")
     after = Job(nap, 0, late, label="after " + 99 * "y")
     section = failures_text(report(virtual, Scheduler(early, late, after), tmp_path / "r.html"))
@@ -163,14 +162,14 @@ def test_the_failure_that_blocked_most_jobs_comes_first(virtual: Virtual, tmp_pa
 
 
 def test_the_report_of_a_run_that_was_cut_short_has_no_what_if_section(virtual: Virtual, tmp_path: Path) -> None:
-    """Jobs that did not run to their ends would count for too little."""
+    """If a run was cut short, the report has no "what if" section, in which unfinished jobs would count too little."""
     jobs = [Job(nap, label=f"j{n}") for n in range(3)]
     bad = Job(fail, 5, label="bad", critical=True, required=jobs[0])
     assert 'id="what-if"' not in report(virtual, Scheduler(*jobs, bad, jobs_window=1), tmp_path / "r.html")
 
 
 def test_the_parts_of_the_critical_path_add_up_to_the_time_of_the_run(virtual: Virtual) -> None:
-    """The parts are work of jobs, waits and the end, without overlaps and gaps."""
+    """The parts of the critical path, which are work and waits, add up to the time of the run."""
     jobs = [Job(nap, 3 + n, label=f"train {n}", needs={"gpu": 1}) for n in range(3)]
     inner = Scheduler(Job(nap, 2, label="a"), Job(nap, 1, label="b"), label="inner", required=jobs, jobs_window=1)
     trace = Trace()
@@ -181,7 +180,7 @@ def test_the_parts_of_the_critical_path_add_up_to_the_time_of_the_run(virtual: V
 
 
 def test_parts_of_the_critical_path_below_half_a_percent_are_left_out(virtual: Virtual, tmp_path: Path) -> None:
-    """Tiny parts explain nothing."""
+    """Parts of the critical path of less than half a percent are left out, because they explain nothing."""
     long = Job(nap, 100, label="long")
     short = Job(nap, 0.4, label="short", required=long)
     text = report(virtual, Scheduler(long, short), tmp_path / "r.html")
@@ -192,7 +191,7 @@ def test_parts_of_the_critical_path_below_half_a_percent_are_left_out(virtual: V
 
 
 def test_failures_have_their_tracebacks(virtual: Virtual, tmp_path: Path) -> None:
-    """Critical failures come first; a scheduler that failed through one of its jobs is not repeated."""
+    """In the report, each failure has its traceback; a scheduler that failed through a job is not repeated."""
     bad = Job(fail, 2, label="bad", critical=True)
     scheduler = Scheduler(Job(fail, 1, label="first"), Scheduler(bad, label="inner"))
     section = failures_text(report(virtual, scheduler, tmp_path / "r.html"))
@@ -204,12 +203,12 @@ def test_failures_have_their_tracebacks(virtual: Virtual, tmp_path: Path) -> Non
 
 
 def test_the_report_states_that_no_job_failed(virtual: Virtual, tmp_path: Path) -> None:
-    """An empty section would leave the reader wondering."""
+    """The report states that no job failed, because an empty section would leave the reader wondering."""
     assert "No job failed." in report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
 
 
 def test_all_text_is_escaped(virtual: Virtual, tmp_path: Path) -> None:
-    """Labels and messages crafted to break out of their place stay text."""
+    """In the report, labels and messages crafted to break out of the markup stay text."""
     plain = Page(
         report(virtual, Scheduler(*(Job(fail, label=f"x{n}") for n in (1, 2)), label="y"), tmp_path / "p.html")
     )
@@ -224,7 +223,7 @@ def test_all_text_is_escaped(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_the_table_has_every_job(virtual: Virtual, tmp_path: Path) -> None:
-    """Times are numbers, to sort by, and text in one unit; requirements and waits are there too."""
+    """The table of the report has every job, with times as numbers and in one unit, requirements and waits."""
     a = Job(nap, 90, label="a")
     found = data(report(virtual, Scheduler(a, Job(nap, 1, a, run_if="failed", label="b")), tmp_path / "r.html"))
     assert found == {
@@ -241,7 +240,7 @@ def test_the_table_has_every_job(virtual: Virtual, tmp_path: Path) -> None:
 
 
 class Drawn:
-    """The return value of `graph()`."""
+    """A stand-in for the return value of `graph()`."""
 
     def __init__(self, svg: str) -> None:
         self.svg = svg
@@ -265,7 +264,7 @@ class WithGraph(Scheduler):
 
 
 def test_the_report_embeds_the_graph(virtual: Virtual, tmp_path: Path) -> None:
-    """The SVG is embedded without its prologue, which only the beginning of a file may have."""
+    """The report embeds the SVG graph without its prologue, which only the beginning of a file may have."""
     drawn = Drawn(
         '<?xml version="1.0"?>\n<!DOCTYPE svg PUBLIC "x" "http://y">\n<svg width="1pt"><title>G</title></svg>\n'
     )
@@ -277,7 +276,7 @@ def test_the_report_embeds_the_graph(virtual: Virtual, tmp_path: Path) -> None:
 def test_the_report_without_dot_explains_how_to_install_graphviz(
     virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The rest of the report is as usual."""
+    """Without `dot`, the report explains how to install Graphviz, and is otherwise as usual."""
     monkeypatch.setenv("PATH", str(tmp_path))
     text = report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
     assert "No graph: the program dot, which draws the picture, is not installed" in text
@@ -286,14 +285,14 @@ def test_the_report_without_dot_explains_how_to_install_graphviz(
 
 
 def test_a_graph_that_cannot_be_drawn_is_replaced_by_the_error(virtual: Virtual, tmp_path: Path) -> None:
-    """The rest of the report is as usual."""
+    """If the graph cannot be drawn, the report has the error in its place, and is otherwise as usual."""
     text = report(virtual, WithGraph(Job(nap), graph=PermissionError("dot may not be run")), tmp_path / "r.html")
     assert "No graph: dot may not be run." in text
     assert data(text)["rows"]
 
 
 def test_the_graph_bundles_similar_jobs_above_forty_jobs(virtual: Virtual, tmp_path: Path) -> None:
-    """A graph of forty jobs shows each of them."""
+    """The graph of a report shows each of forty jobs, but bundles similar ones if there are more."""
     few, many = (Scheduler(Job(nap, label=f"ping {n}") for n in range(number)) for number in (40, 41))
     assert "ping 7" in report(virtual, few, tmp_path / "r.html").partition('id="graph"')[2]
     graph = report(virtual, many, tmp_path / "r.html").partition('id="graph"')[2].partition("</section>")[0]
@@ -302,23 +301,23 @@ def test_the_graph_bundles_similar_jobs_above_forty_jobs(virtual: Virtual, tmp_p
 
 
 def test_the_graph_counts_jobs_as_the_rest_of_the_report_does(virtual: Virtual, tmp_path: Path) -> None:
-    """Instead of nested schedulers, their jobs are counted."""
+    """The notice on the graph counts jobs, but no nested schedulers, as the rest of the report does."""
     inner = [Scheduler([Job(nap, label=f"ping {n}") for n in range(20)], label=label) for label in ("a", "b")]
     text = report(virtual, Scheduler(inner), tmp_path / "r.html")
     assert "40 jobs: 40 succeeded" in text
-    assert "40 jobs: those that are alike are one box." in text
+    assert "40 jobs; those that are alike share a box." in text
 
 
 def test_a_large_scenario_has_no_graph(virtual: Virtual, tmp_path: Path) -> None:
-    """The graph would be unreadable, and take minutes to draw."""
+    """The report has no graph of hundreds of different jobs: it would be unreadable, and take minutes to draw."""
     graph = AssertionError("not to be asked for")
     jobs = [Job(nap, label="x" * n) for n in range(1, 302)]
     text = report(virtual, WithGraph(jobs, graph=graph), tmp_path / "r.html")
-    assert "301 jobs are too many for a graph" in text
+    assert "301 jobs are too many for a readable graph" in text
 
 
 def test_the_report_has_at_most_200_kinds_of_failures(virtual: Virtual, tmp_path: Path) -> None:
-    """The table has the others."""
+    """The report shows at most 200 kinds of failures; the others are only in its table."""
     kinds = [type(f"Error{number}", (Exception,), {}) for number in range(230)]
     text = report(virtual, Scheduler(*(Job(fail, 0, kind()) for kind in kinds)), tmp_path / "r.html")
     assert text.count('<article class="failure"') == 200
@@ -327,7 +326,7 @@ def test_the_report_has_at_most_200_kinds_of_failures(virtual: Virtual, tmp_path
 
 
 def test_the_report_groups_equal_failures(virtual: Virtual, tmp_path: Path) -> None:
-    """A group has its number, the messages with links to details, and one traceback; critical ones are apart."""
+    """In the report, equal failures share one traceback, with a link to each job; critical ones are apart."""
     jobs = [Job(fail, 1 + n, OSError(f"disk {n}"), label=f"job {n}", critical=n == 2) for n in range(3)]
     section = failures_text(report(virtual, Scheduler(*jobs), tmp_path / "r.html"))
     titles = re.findall(r'<b class="state-failed">(.*?)</b>', section)
@@ -340,7 +339,7 @@ def test_the_report_groups_equal_failures(virtual: Virtual, tmp_path: Path) -> N
 
 
 def test_forever_jobs_that_did_not_fail_are_listed_apart(virtual: Virtual, tmp_path: Path) -> None:
-    """Forever jobs are left out of the table, unless they failed; the counts agree with all views."""
+    """The report lists forever jobs apart from the table, unless they failed."""
     good, bad = Job(nap, 99, forever=True, label="good"), Job(fail, 1, forever=True, label="bad")
     text = report(virtual, Scheduler(good, bad, Scheduler(Job(nap, 5), label="inner")), tmp_path / "r.html")
     assert "3 jobs: 1 succeeded, 1 failed, 1 forever" in text
@@ -352,9 +351,7 @@ def test_forever_jobs_that_did_not_fail_are_listed_apart(virtual: Virtual, tmp_p
 
 
 def test_commands_have_exit_codes_times_outputs_and_files(backend: str, tmp_path: Path) -> None:
-    """A command has its line, exit code or signal, times, the end of its output, and links that survive
-    moving both files.
-    """
+    """In the report, a command has its line, exit code or signal, times, the end of its output, and links to files."""
     jobs = [
         CommandJob("echo '<b>'; echo no >&2; exit 3", shell=True, stdout=PIPE, stderr=PIPE, label="bad"),
         CommandJob("kill -9 $$", shell=True, label="killed"),
@@ -382,7 +379,7 @@ def test_commands_have_exit_codes_times_outputs_and_files(backend: str, tmp_path
 
 
 def test_a_redacted_command_is_kept_secret(backend: str, tmp_path: Path) -> None:
-    """The line, the output, which may repeat it, and the names of its files are left out."""
+    """The report has neither the line of a redacted command, nor its output, nor the names of its files."""
     job = CommandJob(["sh", "-c", "echo $0", "hunter2"], stdout=PIPE, stderr=tmp_path / "hunter2", redact=True)
     trace = Trace()
     Scheduler(job).run(instruments=[trace], backend=backend)
@@ -392,7 +389,7 @@ def test_a_redacted_command_is_kept_secret(backend: str, tmp_path: Path) -> None
 
 
 def test_the_output_of_commands_is_limited(monkeypatch: pytest.MonkeyPatch, backend: str, tmp_path: Path) -> None:
-    """Failed commands come first; each of the others beyond the limit notes that its output is left out."""
+    """Beyond a limit, the report replaces the output of commands by a note, last of all that of failed commands."""
     monkeypatch.setattr(_failures, "MAX_OUTPUT_CHARACTERS", 5)
     jobs = [CommandJob(f"echo aaa; exit {n}", shell=True, stdout=PIPE) for n in (0, 1)]
     trace = Trace()
@@ -415,7 +412,7 @@ def test_the_report_survives_an_exception_whose_str_raises(virtual: Virtual, tmp
 
 
 def test_the_report_shows_forty_levels_of_nesting(virtual: Virtual, tmp_path: Path) -> None:
-    """Forty nested schedulers give forty boxes."""
+    """The report shows forty levels of nesting, with a box for each nested scheduler."""
     inside: Any = Job(nap, label="core")
     for depth in range(40):
         inside = Scheduler(inside, label=str(depth))
@@ -425,7 +422,7 @@ def test_the_report_shows_forty_levels_of_nesting(virtual: Virtual, tmp_path: Pa
 
 
 def test_the_report_of_an_unfinished_run_is_marked_as_such(virtual: Virtual, tmp_path: Path) -> None:
-    """A later report of the same trace has the result."""
+    """A report made during a run states that the run has not ended; a later one has the result."""
     trace, seen = Trace(), list[str]()
 
     async def look() -> None:
@@ -437,7 +434,7 @@ def test_the_report_of_an_unfinished_run_is_marked_as_such(virtual: Virtual, tmp
 
 
 def test_the_report_of_a_trace_without_a_run_is_marked_as_such(tmp_path: Path) -> None:
-    """The title is that nothing has run."""
+    """The title of the report of a trace without a run states that nothing has run."""
     assert "<title>nothing has run</title>" in write_report(Trace(), tmp_path / "r.html")
 
 
@@ -448,7 +445,7 @@ COLOUR = re.compile(r'(fill|stroke)="(#[0-9a-f]{6}|[a-z]+)"')
 
 
 def test_every_colour_of_the_graph_has_a_rule_for_the_dark_scheme(virtual: Virtual, tmp_path: Path) -> None:
-    """The test covers picture and legend; a colour without a rule would glare."""
+    """Each colour in the graph and its legend has a rule for the dark scheme, without which it would glare."""
     text = report(virtual, everything(), tmp_path / "r.html")
     section = text.partition('<section id="graph"')[2].partition("</section>")[0]
     found = set(COLOUR.findall(section)) - {("fill", "none"), ("stroke", "transparent"), ("stroke", "none")}
@@ -458,7 +455,7 @@ def test_every_colour_of_the_graph_has_a_rule_for_the_dark_scheme(virtual: Virtu
 
 
 def test_the_graph_legend_has_exactly_the_states_and_arrows_of_the_graph(virtual: Virtual, tmp_path: Path) -> None:
-    """The legend explains states and arrows to newcomers, and has no entry that is not in the picture."""
+    """The legend in the report explains exactly the states and arrows that are in the graph."""
     first = Job(nap, label="first")
     text = report(virtual, Scheduler(first, Job(nap, 1, first, label="second")), tmp_path / "r.html")
     legend = re.sub("<.*?>", "|", text.partition('<ul class="legend">')[2].partition("</ul>")[0])
@@ -470,14 +467,14 @@ def test_the_graph_legend_has_exactly_the_states_and_arrows_of_the_graph(virtual
 
 
 def test_shapes_of_boxes_are_explained_only_if_there_are_several(virtual: Virtual, tmp_path: Path) -> None:
-    """Only `dot` draws shapes, and only different kinds of jobs have different ones."""
+    """The report explains the shapes of boxes only if there are different kinds of jobs."""
     one, two = Scheduler(Job(nap)), Scheduler(Job(nap), CommandJob(["true"], run_if="failed"))
     texts = [report(virtual, scheduler, tmp_path / "r.html") for scheduler in (one, two)]
     assert ["The shape of a box" in text for text in texts] == [False, True]
 
 
 def test_a_wide_graph_goes_from_left_to_right(virtual: Virtual, tmp_path: Path) -> None:
-    """Thirty parallel jobs in a row would be unreadable."""
+    """In the report, thirty parallel jobs are drawn below each other, because a row of them would be unreadable."""
     text = report(virtual, Scheduler(Job(nap, label=f"a job {'x' * n}") for n in range(30)), tmp_path / "r.html")
     drawn = text.partition('<section id="graph"')[2]
     width, height = (float(drawn.partition(f'{side}="')[2].partition("pt")[0]) for side in ("width", "height"))
@@ -488,7 +485,7 @@ def test_a_wide_graph_goes_from_left_to_right(virtual: Virtual, tmp_path: Path) 
 
 
 def test_the_glossary_explains_the_words_that_occur(virtual: Virtual, tmp_path: Path) -> None:
-    """The glossary has the states, columns and symbols of the page, and no others."""
+    """The glossary explains the states, columns and symbols that occur in the report, and no others."""
 
     def words(scheduler: Scheduler, **options: Any) -> set[str]:
         text = report(virtual, scheduler, tmp_path / "r.html", **options)
@@ -506,7 +503,7 @@ def test_the_glossary_explains_the_words_that_occur(virtual: Virtual, tmp_path: 
 
 
 def test_each_section_of_the_report_has_a_link(virtual: Virtual, tmp_path: Path) -> None:
-    """ "What if" has a section and a link only if time can be gained."""
+    """Each section of the report has a link; there is a section "what if" only if time can be gained."""
     for window in (None, 1):
         text = report(virtual, Scheduler(Job(nap), Job(nap), jobs_window=window), tmp_path / "r.html")
         links = re.findall('href="#(.*?)"', text.partition("<nav>")[2].partition("</nav>")[0])
@@ -515,7 +512,7 @@ def test_each_section_of_the_report_has_a_link(virtual: Virtual, tmp_path: Path)
 
 
 def test_a_run_with_the_default_label_gets_a_title(virtual: Virtual, tmp_path: Path) -> None:
-    """The default label, Scheduler, would tell a reader nothing."""
+    """A report has a title such as "A run of 2 jobs" if the scheduler has the default label, which tells nothing."""
     assert "<title>A run of 2 jobs</title>" in report(virtual, Scheduler(Job(nap), Job(nap)), tmp_path / "r.html")
 
 
@@ -524,7 +521,7 @@ def test_a_run_with_the_default_label_gets_a_title(virtual: Virtual, tmp_path: P
     [("drain", "no more jobs were started"), ("cancel", "The run was cancelled"), ("timeout", "The run timed out")],
 )
 def test_the_report_explains_why_the_run_was_stopped(virtual: Virtual, tmp_path: Path, reason: str, says: str) -> None:
-    """The test covers draining, cancellation and a timeout."""
+    """The report explains that a run was drained, cancelled or timed out."""
     scheduler = Scheduler()
 
     async def end() -> None:
@@ -539,7 +536,7 @@ def test_the_report_explains_why_the_run_was_stopped(virtual: Virtual, tmp_path:
 
 
 def test_restored_jobs_are_marked_in_report_table_and_timeline(backend: str, tmp_path: Path) -> None:
-    """Restored jobs did not run again: counts and words show it, and no bar is drawn."""
+    """Report, table and timeline mark restored jobs, which have no bar because they did not run again."""
     for _ in range(2):
         trace = Trace()
         first = Job(nap, label="first")
@@ -564,14 +561,14 @@ def test_restored_jobs_are_marked_in_report_table_and_timeline(backend: str, tmp
 
 
 def test_long_labels_are_shortened(virtual: Virtual, tmp_path: Path) -> None:
-    """A label of ten thousand characters would bury all else in the page, its timeline and its graph."""
+    """The report shortens long labels: one of ten thousand characters would bury everything else."""
     jobs = [Job(fail, 1, OSError("x"), label="x" * 10_000), Job(nap, 99, forever=True, label="y" * 10_000)]
     text = report(virtual, Scheduler(*jobs, label="z" * 10_000), tmp_path / "r.html")
     assert max(map(len, re.findall("[xyz]+", text))) <= 1000  # where the mouse rests on a box of the graph
 
 
 def test_right_to_left_labels_are_isolated_from_adjacent_text(virtual: Virtual, tmp_path: Path) -> None:
-    """A label that runs from right to left does not reverse the figures and words after it."""
+    """In the report, a label from right to left does not reverse the figures and words after it."""
     label = "שלום 12"
     jobs = [Job(fail, 1, OSError(label), label=label, critical=True), Job(nap, 99, forever=True, label=label)]
     text = report(virtual, Scheduler(*jobs, label=label), tmp_path / "r.html")
@@ -583,7 +580,7 @@ def test_right_to_left_labels_are_isolated_from_adjacent_text(virtual: Virtual, 
 
 @pytest.mark.parametrize("backend", ["trio"], indirect=True)  # it is about the page
 def test_a_report_of_many_jobs_stays_small(virtual: Virtual, tmp_path: Path) -> None:
-    """Twenty thousand jobs take a few megabytes, and no more elements than a browser handles well."""
+    """A report takes less than 250 bytes for each further job, and less than 2 MB for five thousand jobs."""
     few, many = (Scheduler([Job(nap, n % 7, label=f"job {n}") for n in range(number)], jobs_window=64)
                  for number in (1000, 5000))  # fmt: skip
     small, large = (len(report(virtual, one, tmp_path / "r.html")) for one in (few, many))

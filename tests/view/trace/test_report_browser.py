@@ -90,7 +90,7 @@ def values(browser: Browser, number: int) -> list[Any]:
 
 
 def test_search_finds_in_path_kind_state_and_exception(browser: Browser, pages: Path) -> None:
-    """All words must occur, in any order and case; the page shows the number of matches."""
+    """The search finds rows in which all words occur, in any order and case, and shows the number of matches."""
     open_whole(browser, pages / "everything.html")
     everyone = browser.first("#shown").text
     type_into_search(browser, "BUILD test")
@@ -107,7 +107,7 @@ def test_search_finds_in_path_kind_state_and_exception(browser: Browser, pages: 
 
 
 def test_state_buttons_filter_the_table(browser: Browser, pages: Path) -> None:
-    """A pressed button shows the jobs in its state; with none pressed all are shown."""
+    """The table shows only the jobs in the states whose buttons are pressed."""
     open_whole(browser, pages / "everything.html")
     for name in ("blocked", "skipped"):
         next(button for button in browser.all("#states button") if name in button.text).click()
@@ -116,7 +116,7 @@ def test_state_buttons_filter_the_table(browser: Browser, pages: Path) -> None:
 
 
 def test_each_column_sorts_both_ways(browser: Browser, pages: Path) -> None:
-    """Numbers sort as numbers, texts in natural order; empty cells come last both ways."""
+    """Each column of the table sorts both ways, numbers as numbers; empty cells come last both ways."""
     open_whole(browser, pages / "everything.html")
     for number in SHOWN:
         up, down = (sorted_by(browser, number, direction) for direction in ("ascending", "descending"))
@@ -141,7 +141,7 @@ def sorted_by(browser: Browser, number: int, direction: str) -> list[Any]:
 
 
 def test_text_with_numbers_is_sorted_in_natural_order(browser: Browser, pages: Path) -> None:
-    """ "job 2" comes before "job 10"."""
+    """Text with numbers is sorted in natural order, in which "job 2" comes before "job 10"."""
     browser.open(pages / "1000.html")
     browser.all("#table th button")[PATH].click()
     browser.next_frame()
@@ -149,7 +149,7 @@ def test_text_with_numbers_is_sorted_in_natural_order(browser: Browser, pages: P
 
 
 def test_hovering_over_a_bar_shows_a_tooltip(browser: Browser, pages: Path) -> None:
-    """The tooltip is beside the mouse and vanishes with it."""
+    """The tooltip of a bar appears when the mouse is on the bar, and vanishes when it moves away."""
     browser.open(pages / "everything.html", height=2000)
     tip = browser.first("#tip")
     assert not tip.is_displayed()
@@ -163,7 +163,7 @@ def test_hovering_over_a_bar_shows_a_tooltip(browser: Browser, pages: Path) -> N
 
 
 def test_a_row_marks_its_bar_and_a_bar_shows_its_row(browser: Browser, pages: Path) -> None:
-    """The mouse on a row marks its bar; a click on a bar shows its row, even if a search had hidden it."""
+    """The mouse on a row marks the job's bar; a click on a bar shows the job's row, even if a search had hidden it."""
     browser.open(pages / "everything.html", height=2000)
     row = browser.all("tbody tr[data-number]")[4]
     ActionChains(browser.driver).move_to_element(row).perform()
@@ -179,7 +179,7 @@ def test_a_row_marks_its_bar_and_a_bar_shows_its_row(browser: Browser, pages: Pa
 
 @pytest.mark.parametrize("number", [1000, 4000])
 def test_only_the_visible_rows_of_thousands_of_jobs_are_rendered(browser: Browser, pages: Path, number: int) -> None:
-    """The other rows are rendered when the user scrolls to them."""
+    """Of thousands of rows, only the visible ones are rendered, and the others when the user scrolls to them."""
     browser.open(pages / f"{number}.html")
     assert browser.first("#shown").text == f"{number} jobs"
     assert browser.evaluate("document.querySelectorAll('tbody tr').length") < 70
@@ -199,7 +199,7 @@ def test_only_the_visible_rows_of_thousands_of_jobs_are_rendered(browser: Browse
 
 
 def test_hostile_labels_stay_text(browser: Browser, pages: Path) -> None:
-    """Labels with HTML and scripts run and load nothing, and are readable."""
+    """In a browser, labels with HTML and scripts run and load nothing, and are readable."""
     open_whole(browser, pages / "nasty.html")
     assert browser.evaluate("document.title") == NASTY[1]
     assert browser.first("h1 bdi").text == NASTY[1]
@@ -215,7 +215,7 @@ def test_hostile_labels_stay_text(browser: Browser, pages: Path) -> None:
 @pytest.mark.parametrize("width", [360, 500, 1400])
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_report_fits_every_width(browser: Browser, pages: Path, width: int, dark: bool) -> None:
-    """Only the timeline and the table scroll sideways, never the page; text has contrast in both schemes."""
+    """At any width, the page itself never scrolls sideways, and text has contrast in both colour schemes."""
     browser.open(pages / "nasty.html", width=width, dark=dark)
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     ground = channels(browser.evaluate("getComputedStyle(document.body).backgroundColor"))
@@ -234,7 +234,7 @@ def channels(colour: str) -> float:
 
 @pytest.mark.parametrize("width", [390, 1400])
 def test_pictures_wider_than_the_window_have_a_hint(browser: Browser, pages: Path, width: int) -> None:
-    """On a phone only the hint shows that the timeline continues; in a wide window the hint is missing."""
+    """In a narrow window, a hint shows that the timeline continues sideways; in a wide one the hint is missing."""
     browser.open(pages / "everything.html", width=width)
     is_narrow = width == 390
     hints = [hint.is_displayed() for hint in browser.all(".hint")]
@@ -243,7 +243,7 @@ def test_pictures_wider_than_the_window_have_a_hint(browser: Browser, pages: Pat
 
 
 def test_headings_and_states_have_tooltips(browser: Browser, pages: Path) -> None:
-    """A word is explained under the pointer; and the graph is not a white page in dark mode."""
+    """Headings and states have tooltips that explain them; and in dark mode the graph is not a white page."""
     browser.open(pages / "everything.html", dark=True)
     heads = {head.text: head.get_attribute("title") for head in browser.all("#table th button")}
     assert heads["wait, s"]
@@ -257,7 +257,7 @@ def test_headings_and_states_have_tooltips(browser: Browser, pages: Path) -> Non
 
 
 def test_a_reloaded_page_keeps_its_scroll_position(browser: Browser, pages: Path) -> None:
-    """The hidden details at the upper edge of the window must not move the page when no job is selected."""
+    """A reloaded report keeps its scroll position: the hidden details at the upper edge must not move the page."""
     browser.open(pages / "everything.html", height=600)
     browser.driver.execute_script("scrollTo(0, 900)")
     browser.driver.refresh()
@@ -265,7 +265,7 @@ def test_a_reloaded_page_keeps_its_scroll_position(browser: Browser, pages: Path
 
 
 def test_the_fragment_of_an_address_opens_a_job(browser: Browser, pages: Path) -> None:
-    """A link to a job can be shared: the details have its requirements and waits."""
+    """The fragment of the report's address opens the details of a job, so that a link to them can be shared."""
     browser.open(pages / "everything.html")
     browser.driver.get((pages / "everything.html").as_uri() + "#job=build%2Ftests%2Ftest%201")
     browser.next_frame()
@@ -281,7 +281,7 @@ def test_the_fragment_of_an_address_opens_a_job(browser: Browser, pages: Path) -
 
 
 def test_a_click_on_a_box_of_the_graph_shows_its_job(browser: Browser, pages: Path) -> None:
-    """The name of a frame works like a box, and so does a second click."""
+    """A click, or a second one, on a box or the name of a frame in the graph shows the details of the job."""
     browser.open(pages / "everything.html")
     for path in ("parse 2", "build"):
         link = browser.first(f"#graph a[href='#job={path.replace(' ', '%20')}'] text")
@@ -294,7 +294,7 @@ def test_a_click_on_a_box_of_the_graph_shows_its_job(browser: Browser, pages: Pa
 
 
 def test_the_timeline_dims_bars_without_a_match_and_can_be_zoomed(browser: Browser, pages: Path) -> None:
-    """The buttons zoom around the middle of the picture."""
+    """A search dims the bars that do not match, and buttons zoom the timeline around its middle."""
     browser.open(pages / "everything.html")
     type_into_search(browser, "parse 1")
     numbers = ".map((one) => Number(one.dataset.number))"
@@ -311,9 +311,7 @@ def test_the_timeline_dims_bars_without_a_match_and_can_be_zoomed(browser: Brows
 
 
 def test_a_printed_report_is_complete(browser: Browser, pages: Path) -> None:
-    """Tables and pictures are not cut, folded sections are open, and nothing is too wide; afterwards all
-    is as before.
-    """
+    """In a printed report, tables and pictures are not cut, folded sections are open, and nothing is too wide."""
     browser.open(pages / "everything.html", width=700, dark=True)
     rows = browser.evaluate("document.querySelectorAll('tbody tr[data-number]').length")
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})

@@ -25,7 +25,7 @@ def rows(trace: Trace, path: Path) -> list[dict[str, str]]:
 
 
 def test_the_table_is_aligned(virtual: Virtual) -> None:
-    """Wide characters count as two columns, numbers are right-aligned, and a star marks the critical path."""
+    """In the table of a trace, wide characters count as two columns, and a star marks the critical path."""
     a, b = Job(nap, 1.5, label="a"), Job(fail, 1, retry=1, label="ünïcode 漢")
     inner = Scheduler(Job(nap, 3900, label="b", required=[]), label="inner", required=a)
     never = Job(nap, run_if="failed", label="never", required=a)
@@ -42,7 +42,7 @@ def test_the_table_is_aligned(virtual: Virtual) -> None:
 
 
 def test_the_table_has_one_line_per_job_for_any_label(virtual: Virtual) -> None:
-    """A long path loses its beginning."""
+    """In the table of a trace, a job takes one line, whatever its label is, and a long path loses its beginning."""
     table = traced(virtual, Scheduler(*(Job(nap, label=label) for label in NASTY))).table()
     assert len(table.splitlines()) == 1 + len(NASTY)
     assert "…" in table
@@ -51,13 +51,13 @@ def test_the_table_has_one_line_per_job_for_any_label(virtual: Virtual) -> None:
 
 
 def test_jobs_of_a_second_run_have_its_number_after_their_path(virtual: Virtual) -> None:
-    """The number of the run tells equal paths apart."""
+    """In the table, a job of a retried scheduler has the number of the run after its path, which tells runs apart."""
     inner = Scheduler(Job(fail, label="x", critical=True), label="n", retry=1)
     assert "n/x (run 2)" in traced(virtual, Scheduler(inner)).table()
 
 
 def test_csv_has_the_times_states_and_exceptions_of_all_jobs(virtual: Virtual, tmp_path: Path) -> None:
-    """Times are numbers since the beginning of the run; missing values are empty."""
+    """The CSV file has times as seconds since the beginning of the run; missing values are empty."""
     a = Job(nap, 2, label="a")
     b = Job(fail, 1, label="b", required=a, critical=True)
     c = Job(nap, 1, label="c", required=b)
@@ -71,7 +71,7 @@ def test_csv_has_the_times_states_and_exceptions_of_all_jobs(virtual: Virtual, t
 
 
 def test_csv_keeps_any_label_in_its_cell(virtual: Virtual, tmp_path: Path) -> None:
-    """Commas, quotes and line ends do no harm."""
+    """In the CSV file, a label with commas, quotes or line ends stays in its cell."""
     labels = [*NASTY, "a,b", 'say "x"', "a\nb"]
     found = rows(traced(virtual, Scheduler(*(Job(nap, label=label) for label in labels))), tmp_path / "t.csv")
     assert len(found) == len(labels)
@@ -80,7 +80,7 @@ def test_csv_keeps_any_label_in_its_cell(virtual: Virtual, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("export", ["json", "csvfile", "svgfile", "htmlfile"])
 def test_exports_to_an_unwritable_path_raise_an_os_error(tmp_path: Path, export: str) -> None:
-    """The test covers a missing directory, a full disk, and a directory instead of a file."""
+    """An export to a missing directory, a full disk, or a directory instead of a file raises an OSError."""
     trace = Trace()
     write = getattr(trace, f"export_as_{export}")
     with pytest.raises(FileNotFoundError, match="nowhere"):

@@ -27,15 +27,13 @@ from trioflow.view.trace.timeline._timeline import TICK_STEPS, compute_ticks
     ],
 )
 def test_ticks_are_at_round_numbers_of_a_unit(end: float, texts: str) -> None:
-    """Their labels have as many figures as they need."""
+    """The ticks of an axis are at round numbers of a unit, with as many figures as they need."""
     assert "|".join(text for _, text in compute_ticks(end, 5)) == texts
 
 
 @given(st.floats(1e-7, 1e10), st.integers(1, 20))
 def test_ticks_are_equally_spaced_on_the_whole_axis(end: float, most: int) -> None:
-    """Ticks begin at 0, stay within the axis and the maximum number, are equally far apart, and have
-    different labels.
-    """
+    """Ticks begin at 0, do not exceed the axis or their maximum number, are equally spaced, and have unique labels."""
     found = compute_ticks(end, most)
     assert found[0] == (0, "0")
     assert len(found) <= most + 1
@@ -46,5 +44,5 @@ def test_ticks_are_equally_spaced_on_the_whole_axis(end: float, most: int) -> No
 
 
 def test_tick_steps_increase() -> None:
-    """Each step is larger than the one before."""
+    """The possible distances between ticks are listed in increasing order."""
     assert list(TICK_STEPS) == sorted(set(TICK_STEPS))

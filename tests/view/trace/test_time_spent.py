@@ -30,7 +30,7 @@ def five(virtual: Virtual) -> TimeSpent:
 
 
 def test_work_and_waits_of_jobs_add_up_to_their_time(virtual: Virtual) -> None:
-    """From the beginning of the run to its end, a job either works or waits."""
+    """Until its end, a job either works or waits: both add up to the time since the beginning of the run."""
     spent = five(virtual)
     assert (spent.seconds, spent.work, dict(spent.waits)) == (16, 26, {"gpu": 15, "jobs": 15})
     assert spent.work + sum(spent.waits.values()) == 3 + 4 + 8 + 10 + 15 + 16
@@ -38,7 +38,7 @@ def test_work_and_waits_of_jobs_add_up_to_their_time(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("window", [None, 1, 2, 4, 9])
 def test_work_and_empty_time_of_slots_add_up_to_the_run(virtual: Virtual, window: int | None) -> None:
-    """At each moment a slot either works or is empty; there are no more slots than the window has."""
+    """At each moment a slot works or is empty: both add up to the number of slots times the time of the run."""
     jobs = [*trainings(3, 4, 5, 6, 7), Job(nap, 2, label="other")]
     last = Job(nap, 1, label="report", required=jobs)
     spent = traced(virtual, Scheduler(*jobs, last, pool=Pool(gpu=2)), jobs_window=window).time_spent()
@@ -47,9 +47,7 @@ def test_work_and_empty_time_of_slots_add_up_to_the_run(virtual: Virtual, window
 
 
 def test_empty_slots_are_charged_to_a_short_resource_or_to_no_ready_jobs(virtual: Virtual) -> None:
-    """As many slots as jobs waited for the resource are charged to the resource; no job could have used the other
-    slots.
-    """
+    """An empty slot is charged to the resource that a waiting job lacked or, if no job waited, to no ready jobs."""
     jobs = trainings(4, 4, 4)
     last = Job(nap, 2, label="report", required=jobs)
     spent = traced(virtual, Scheduler(*jobs, last, pool=Pool(gpu=1)), jobs_window=2).time_spent()
@@ -60,14 +58,14 @@ def test_empty_slots_are_charged_to_a_short_resource_or_to_no_ready_jobs(virtual
 
 
 def test_the_sentence_on_slots_leaves_out_tiny_shares(virtual: Virtual) -> None:
-    """Two milliseconds of a hundred seconds are in the table only."""
+    """The sentence on slots leaves out tiny shares, such as two milliseconds of a hundred seconds."""
     spent = traced(virtual, Scheduler(trainings(0.002, 100), pool=Pool(gpu=1))).time_spent()
     assert str(spent) == "one job at a time for 1 min 40 s: 100 % working"
     assert spent.waits["gpu"] == pytest.approx(0.002)
 
 
 def test_the_table_has_a_line_for_each_kind_of_jobs(virtual: Virtual) -> None:
-    """Jobs whose labels differ only in numbers are one kind; percentiles are of the work."""
+    """The table of time spent has a line for each kind of jobs, whose labels differ only in numbers."""
     assert five(virtual).table() == "\n".join(
         [
             "kind     count  work, s  waits, s  p50, s  p95, s  waited for, s",
@@ -78,7 +76,7 @@ def test_the_table_has_a_line_for_each_kind_of_jobs(virtual: Virtual) -> None:
 
 
 def test_each_column_of_the_table_has_one_unit(virtual: Virtual, tmp_path: Path) -> None:
-    """Milliseconds beside seconds would look like more. The report has the same cells."""
+    """In table and report, each column has one unit, because milliseconds beside seconds would look like more."""
     jobs = trainings(0.002, 12)
     trace = traced(virtual, Scheduler(*jobs, Job(nap, 0.25, label="report", required=jobs), pool=Pool(gpu=1)))
     assert trace.time_spent().table().splitlines() == [
@@ -108,12 +106,12 @@ def test_each_column_of_the_table_has_one_unit(virtual: Virtual, tmp_path: Path)
     ],
 )
 def test_the_kind_of_a_job_is_its_label_with_stars_for_numbers(label: str, is_given: bool, kind: str) -> None:
-    """Numbers inside words stay; without a label, the kind is the function or the program."""
+    """The kind of a job is its label with stars for numbers or, without a label, its function or program."""
     assert kind_from_label(label, is_given) == kind
 
 
 def test_throttled_attempts_count_as_work(virtual: Virtual) -> None:
-    """The job did work before it was throttled."""
+    """Throttled attempts count as work, because the job did work before it was throttled."""
 
     async def ask() -> None:
         await nap(1)
@@ -127,7 +125,7 @@ def test_throttled_attempts_count_as_work(virtual: Virtual) -> None:
 
 
 def test_a_nested_scheduler_counts_its_waits_but_not_its_work(virtual: Virtual) -> None:
-    """Its work is that of its jobs, and would count twice; forever jobs and their members are left out."""
+    """A nested scheduler counts its waits but not its work, which is that of its jobs; forever jobs are left out."""
     inner = Scheduler(Job(nap, 2, label="b"), label="inner", required=[a := Job(nap, 3, label="a")])
     beside = Scheduler(Job(nap, 99), forever=True)
     spent = traced(virtual, Scheduler(a, inner, beside, Job(nap, 99, forever=True))).time_spent()
@@ -136,13 +134,13 @@ def test_a_nested_scheduler_counts_its_waits_but_not_its_work(virtual: Virtual) 
 
 
 def test_time_spent_without_a_run_is_empty() -> None:
-    """The texts are empty, and no error is raised."""
+    """Without a run, the time spent is empty, and its text is that no job took any time."""
     spent = Trace().time_spent()
     assert (str(spent), spent.kinds, spent.slots) == ("no job took any time", (), 0)
 
 
 def test_labels_and_resource_names_are_escaped(virtual: Virtual, tmp_path: Path) -> None:
-    """The test covers table and report."""
+    """Labels and resource names are escaped in the table of time spent and in the report."""
     jobs = [Job(nap, 1, label=label, needs={"<b>&": 1}) for label in NASTY]
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(**{"<b>&": 1})))
     assert len(trace.time_spent().table().splitlines()) == 1 + len(trace.time_spent().kinds)
@@ -153,7 +151,7 @@ def test_labels_and_resource_names_are_escaped(virtual: Virtual, tmp_path: Path)
 
 
 def test_failures_and_commands_count_like_other_jobs(backend: Any) -> None:
-    """In real time, each kind of jobs has a duration above 0."""
+    """In real time, failed jobs and commands count like other jobs, each with a duration above 0."""
     trace = Trace()
     jobs = [Job(fail, 0.01, label="bad"), CommandJob(["true"]), Job(nap, 0.01, needs={"api": 1})]
     rate = Rate(requests=100, per=1)
@@ -164,7 +162,7 @@ def test_failures_and_commands_count_like_other_jobs(backend: Any) -> None:
 
 
 def test_time_spent_during_a_run_counts_until_now(virtual: Virtual) -> None:
-    """An unfinished job has worked, or waited, until now."""
+    """During a run, an unfinished job has worked, or waited, until now."""
     trace = Trace()
     told: list[str] = []
 

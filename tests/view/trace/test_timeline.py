@@ -43,7 +43,7 @@ def bars(picture: Tree.Element) -> dict[int, dict[str, float]]:
 
 
 def test_each_started_job_has_a_bar(virtual: Virtual, tmp_path: Path) -> None:
-    """A bar goes from its job's start to its end, all on one scale."""
+    """In the timeline, each job that started has a bar from its start to its end, all on one scale."""
     a, b = Job(nap, 1, label="a"), Job(nap, 4, label="b")
     trace = traced(virtual, Scheduler(a, b, Job(nap, 2, label="c", required=a), Job(nap, 1, a, run_if="failed")))
     found = bars(draw_timeline(trace, tmp_path / "t.svg", width=432))
@@ -52,7 +52,7 @@ def test_each_started_job_has_a_bar(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_bars_do_not_overlap(virtual: Virtual, tmp_path: Path) -> None:
-    """Bars are apart, except for those inside the bar of their scheduler; all are within the picture."""
+    """Bars of the timeline are apart, except for those inside the bar of their scheduler, and within the picture."""
     trace = traced(virtual, everything())
     picture = draw_timeline(trace, tmp_path / "t.svg")
     found = bars(picture)
@@ -85,9 +85,7 @@ def apart(one: dict[str, float], other: dict[str, float]) -> bool:
 
 
 def test_the_legend_explains_each_symbol_in_the_timeline(virtual: Virtual, tmp_path: Path) -> None:
-    """States, attempts, services, incidents, the window and the critical path are each in the legend, in
-    their places.
-    """
+    """The timeline's legend has each symbol of the picture: states, retries, services, incidents, the critical path."""
     trace = traced(virtual, everything())
     picture = draw_timeline(trace, tmp_path / "t.svg")
     shown = texts(picture)
@@ -103,7 +101,7 @@ def test_the_legend_explains_each_symbol_in_the_timeline(virtual: Virtual, tmp_p
 
 
 def test_jobs_that_never_started_are_counted_without_nested_schedulers(virtual: Virtual, tmp_path: Path) -> None:
-    """All views count jobs in this way."""
+    """The timeline counts jobs that never started, but no nested schedulers, as all views do."""
     inner = Scheduler(Job(nap, 1), Job(nap, 1), label="inner")
     never = Scheduler(Job(fail, 1, OSError(), label="x", critical=True), inner, jobs_window=1, label="all")
     shown = texts(draw_timeline(traced(virtual, never), tmp_path / "t.svg"))
@@ -111,7 +109,7 @@ def test_jobs_that_never_started_are_counted_without_nested_schedulers(virtual: 
 
 
 def test_the_legend_of_a_plain_run_has_two_entries_only(virtual: Virtual, tmp_path: Path) -> None:
-    """The entries are the state of the job and the critical path."""
+    """The legend of a run with one successful job has only this state and the critical path."""
     shown = texts(draw_timeline(traced(virtual, Scheduler(Job(nap, label="a"), label="plain")), tmp_path / "t.svg"))
     assert shown[:3] == ["plain", shown[1], "one job at a time for 1 s: 100 % working"]
     assert shown[1].startswith("1 job succeeded, 1")
@@ -119,7 +117,7 @@ def test_the_legend_of_a_plain_run_has_two_entries_only(virtual: Virtual, tmp_pa
 
 
 def test_a_bar_has_its_details_in_a_tooltip(virtual: Virtual, tmp_path: Path) -> None:
-    """The tooltip appears under the pointer."""
+    """A bar of the timeline has a tooltip with the details of the job: times, waits, attempts and exception."""
     jobs = [Job(nap, 2, label="a"), Job(fail, 1, label="b", retry=1)]
     picture = draw_timeline(traced(virtual, Scheduler(*jobs, jobs_window=1)), tmp_path / "t.svg")
     titles = [group.findtext(f"{SVG}title") for group in find_by_class(picture, "job")]
@@ -130,7 +128,7 @@ def test_a_bar_has_its_details_in_a_tooltip(virtual: Virtual, tmp_path: Path) ->
 
 
 def test_any_label_is_shown_as_text(virtual: Virtual, tmp_path: Path) -> None:
-    """The picture is well-formed for any label; unprintable characters are escaped."""
+    """The timeline is well-formed for any label; unprintable characters are escaped."""
     trace = traced(virtual, Scheduler(*(Job(nap, label=label) for label in NASTY), label=NASTY[0]))
     picture = draw_timeline(trace, tmp_path / "t.svg", width=2000)
     assert len(find_by_class(picture, "job")) == len(NASTY)
@@ -141,7 +139,7 @@ def test_any_label_is_shown_as_text(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_labels_are_shortened_to_the_width_of_their_bars(virtual: Virtual, tmp_path: Path) -> None:
-    """A long label loses its middle, one without room is left out, and those that fit stay whole."""
+    """In the timeline, a long label loses its middle, one without room is left out, and those that fit stay whole."""
     label = "a label that is much too long for its bar"
     jobs = [Job(nap, 10, label="fits"), Job(nap, 2, label=label), Job(nap, 0.1, label=label)]
     chain = [jobs[0], jobs[1].requires(jobs[0]), jobs[2].requires(jobs[1]), Job(nap, 9, label="x", required=jobs[2])]
@@ -156,13 +154,13 @@ def test_labels_are_shortened_to_the_width_of_their_bars(virtual: Virtual, tmp_p
 
 @pytest.mark.parametrize("text", ["short", "WWWWWWWWWWWWWWWWWWWWWW", "漢字漢字漢字漢字漢字", "iiiiiiiiiiiiiiiiiiiiii"])
 def test_a_shortened_text_fits_its_width(text: str) -> None:
-    """A shortened label takes no more than its room."""
+    """A label of the timeline that is shortened to a number of pixels takes no more than these."""
     for pixels in (10, 30, 60, 100):
         assert text_width(clip_text(text, pixels, 11), 11) <= pixels or clip_text(text, pixels, 11) == ""
 
 
 def test_forever_jobs_have_the_lowest_rows(virtual: Virtual) -> None:
-    """Nested schedulers fill free room: two are beneath each other only if they ran at the same time."""
+    """Forever jobs have the lowest rows of the timeline; nested schedulers that ran at different times share rows."""
     first, second = (Scheduler(Job(nap, label="x"), Job(nap, label="y"), label=label) for label in "ab")
     forever = Job(anyio.sleep_forever, forever=True, label="f")
     trace = traced(virtual, Scheduler(forever, first, second.requires(first), Job(nap, 1, label="c")))
@@ -181,7 +179,7 @@ def test_forever_jobs_have_the_lowest_rows(virtual: Virtual) -> None:
 
 
 def test_an_unfinished_run_is_drawn(virtual: Virtual, tmp_path: Path) -> None:
-    """The bars of running jobs end at the present."""
+    """In the timeline of an unfinished run, the bars of running jobs end at the present."""
     trace, seen = Trace(), list[Tree.Element]()
 
     async def look() -> None:
@@ -194,18 +192,18 @@ def test_an_unfinished_run_is_drawn(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_a_trace_without_a_run_is_drawn_as_an_empty_picture(tmp_path: Path) -> None:
-    """The picture has the text that nothing has run."""
+    """The timeline of a trace without a run is a picture with the text that nothing has run."""
     assert "nothing has run" in texts(draw_timeline(Trace(), tmp_path / "t.svg"))
 
 
 def test_jobs_without_duration_are_drawn(virtual: Virtual, tmp_path: Path) -> None:
-    """In a run that took no time, bars are a pixel wide."""
+    """In the timeline of a run that took no time, each bar is a pixel wide."""
     found = bars(draw_timeline(traced(virtual, Scheduler(Job(nothing), Job(nothing))), tmp_path / "t.svg"))
     assert [bar["width"] for bar in found.values()] == [1, 1]
 
 
 def test_ten_thousand_jobs_are_drawn_with_few_elements(tmp_path: Path) -> None:
-    """Narrow neighbors of one kind become one bar, so that the picture can be displayed."""
+    """In the timeline of ten thousand jobs, narrow neighbors of one kind are one bar, so that it can be displayed."""
     trace = Trace()
     Scheduler(*(Job(nothing) for _ in range(10_000)), instruments=[trace]).run()
     picture = draw_timeline(trace, tmp_path / "t.svg")
@@ -215,7 +213,7 @@ def test_ten_thousand_jobs_are_drawn_with_few_elements(tmp_path: Path) -> None:
 
 
 def test_a_width_below_the_minimum_raises(tmp_path: Path) -> None:
-    """Below the minimum there is no room for any text."""
+    """A width of less than 300 pixels, in which a timeline has no room for text, raises an error."""
     with pytest.raises(ValueError, match="width=100 of a timeline: give 300 to 1000000 pixels"):
         Trace().export_as_svgfile(tmp_path / "t.svg", width=100)
 
@@ -229,7 +227,7 @@ def lightness(colour: str) -> float:
 
 
 def test_states_are_distinguishable_in_grey() -> None:
-    """Failed, succeeded and forever differ clearly in lightness; cancelled is hatched."""
+    """In grey, bars of failed, succeeded and forever jobs differ in lightness; those of cancelled jobs are hatched."""
     fills = dict(re.findall(r"\.timeline \.(\w+) \{ fill: ([^;]+);", read_style_sheet()))
     grey = sorted(lightness(fills[state]) for state in ("failed", "succeeded", "forever"))
     assert all(lighter - darker > 15 for darker, lighter in itertools.pairwise(grey))
@@ -237,7 +235,7 @@ def test_states_are_distinguishable_in_grey() -> None:
 
 
 def test_librsvg_renders_the_timeline(virtual: Virtual, tmp_path: Path) -> None:
-    """librsvg supports the standard alone; the picture must not come out empty."""
+    """librsvg, which supports only the SVG standard, renders the timeline, and not as an empty picture."""
     traced(virtual, everything()).export_as_svgfile(tmp_path / "t.svg")
     command = shutil.which("rsvg-convert")
     assert command is not None, "apt-get install librsvg2-bin"
@@ -248,12 +246,12 @@ def test_librsvg_renders_the_timeline(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_a_notebook_shows_the_timeline(virtual: Virtual) -> None:
-    """IPython calls `_repr_mimebundle_`."""
+    """A notebook shows a trace as its timeline, by means of `_repr_mimebundle_`."""
     assert traced(virtual, Scheduler(Job(nap)))._repr_mimebundle_()["image/svg+xml"].startswith("<svg ")
 
 
 def test_no_line_is_drawn_over_a_label(virtual: Virtual, tmp_path: Path) -> None:
-    """Lines are drawn before bars, labels last; labels beside bars have a ground above the lines."""
+    """In the timeline, lines are drawn before bars and labels; labels beside bars have a background above the lines."""
     short = Job(nap, 1, label="a short job with a long name")
     long = Job(nap, 30, label="long")
     scheduler = Scheduler(short, long, Job(nap, 1, label="last", required=[short, long]))
@@ -268,7 +266,7 @@ def test_no_line_is_drawn_over_a_label(virtual: Virtual, tmp_path: Path) -> None
 
 
 def test_no_arrow_covers_a_label(virtual: Virtual, tmp_path: Path) -> None:
-    """A label beside its bar ends before the arrow to the next bar, and keeps the number at its end."""
+    """In the timeline, a label beside its bar ends before the arrow to the next bar, but keeps its last characters."""
     jobs = [Job(nap, 1, label=f"fetch a page from the site of somebody else {n}", needs={"api": 1}) for n in range(5)]
     scheduler = Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=6, burst=1)))
     picture = draw_timeline(traced(virtual, scheduler), tmp_path / "t.svg", width=900)
@@ -280,7 +278,7 @@ def test_no_arrow_covers_a_label(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_narrow_bars_with_equal_labels_show_the_ends_of_their_paths(virtual: Virtual, tmp_path: Path) -> None:
-    """Without room for the path, its end is shown, which differs; the box around the bars shows the beginning."""
+    """Narrow bars with equal labels show the ends of their paths, which differ, if there is no room for more."""
     inner = [Scheduler(*(Job(nap, 5, label="same") for _ in range(2)), label=f"group {'x' * 80}{n}") for n in range(2)]
     shown = texts(draw_timeline(traced(virtual, Scheduler(Sequence(inner), Job(nap, 50))), tmp_path / "t.svg"))
     assert shown.count("same") == shown.count("same#2") == 2
@@ -297,7 +295,7 @@ def slots(virtual: Virtual, path: Path, *jobs: Any, **options: Any) -> tuple[Any
 
 
 def test_rows_are_slots_above_sixty_jobs(virtual: Virtual, tmp_path: Path) -> None:
-    """A job stays in one row, in which jobs never overlap; several narrow jobs are one bar."""
+    """Above sixty jobs, rows of the timeline are slots, in which bars never overlap; narrow jobs share a bar."""
     jobs = [Job(nap, 3 + n, label=f"train {n}") for n in range(6)]
     picture, trace = slots(virtual, tmp_path / "t.svg", *jobs)
     assert [text for text in texts(picture) if text.startswith("slot ")] == ["slot 1", "slot 2", "slot 3", "slot 4"]
@@ -316,7 +314,7 @@ def test_rows_are_slots_above_sixty_jobs(virtual: Virtual, tmp_path: Path) -> No
 
 
 def test_hatching_has_the_length_of_the_time_that_slots_were_empty(virtual: Virtual, tmp_path: Path) -> None:
-    """For each reason except a lack of ready jobs, lengths agree to the width of a column in each row."""
+    """The hatching for a resource that ran short is as long as the time that slots were empty because of this."""
     jobs = [Job(nap, 4, label=f"train {n}", needs={"gpu": 1}) for n in range(4)]
     picture, trace = slots(virtual, tmp_path / "t.svg", *jobs, pool=Pool(gpu=1))
     *gaps, sample = find_by_class(picture, "why")
@@ -330,7 +328,7 @@ def test_hatching_has_the_length_of_the_time_that_slots_were_empty(virtual: Virt
 
 
 def test_the_critical_path_is_a_row_of_labelled_boxes(virtual: Virtual, tmp_path: Path) -> None:
-    """The row covers the whole run; neighbors of one kind are one box, with their share."""
+    """Above sixty jobs, the critical path is a row of labelled boxes, one for neighbors of one kind."""
     chain = [*(Job(nap, 5, label=f"step {n}") for n in range(20)), Job(nap, 100, label="last")]
     Sequence(chain)
     picture, _ = slots(virtual, tmp_path / "t.svg", *chain)
@@ -344,7 +342,7 @@ def test_the_critical_path_is_a_row_of_labelled_boxes(virtual: Virtual, tmp_path
 
 
 def test_waits_are_hatched_by_cause(virtual: Virtual, tmp_path: Path) -> None:
-    """The hatching covers the part of a wait in which the row is free, exactly to the pixel."""
+    """In the timeline, a wait is hatched by its cause where the row is free, exact to the pixel."""
     jobs = [Job(nap, 1, label=f"ask {n}", needs={"api": 1}) for n in range(2)]
     picture = draw_timeline(
         traced(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=4, burst=1)))),

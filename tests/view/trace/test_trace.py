@@ -28,7 +28,7 @@ def times(span: Span) -> tuple[float | None, ...]:
 
 
 def test_dropped_jobs_have_paths_in_the_trace(virtual: Virtual) -> None:
-    """With `keep_jobs=False` added jobs, and their members, are gone when the trace is read."""
+    """Jobs that a scheduler with `keep_jobs=False` has dropped still have their paths in the trace."""
 
     async def grow() -> None:
         for label in ("a", "a"):
@@ -62,7 +62,7 @@ def test_spans_have_times_and_lanes(virtual: Virtual) -> None:
 
 
 def test_spans_are_sorted_by_their_starts(virtual: Virtual) -> None:
-    """Jobs that start together stay in the order added; those never started come last."""
+    """Spans are sorted by their starts; jobs that start together keep the order added, and unstarted ones come last."""
     late = Job(nap, 5, label="late", required=(first := Job(nap, label="first")))
     never = Job(nap, label="never", required=(bad := Job(fail, 2, label="bad", critical=True)))
     trace = traced(virtual, Scheduler(late, never, first, bad, Job(nap, 5, label="long")))
@@ -71,7 +71,7 @@ def test_spans_are_sorted_by_their_starts(virtual: Virtual) -> None:
 
 
 def test_waited_is_the_time_from_the_last_requirement_to_the_start(virtual: Virtual) -> None:
-    """A job without a wait has 0."""
+    """The `waited` of a span is the time from the last requirement to the start, and 0 without a wait."""
     jobs = [Job(nap, 2, label=label) for label in "abc"]
     spans = by_path(traced(virtual, Scheduler(*jobs, jobs_window=1)))
     assert [spans[label].waited for label in "abc"] == [0, 2, 4]
@@ -79,7 +79,7 @@ def test_waited_is_the_time_from_the_last_requirement_to_the_start(virtual: Virt
 
 
 def test_a_limiter_with_infinite_tokens_is_not_a_window(virtual: Virtual) -> None:
-    """A limiter may have infinitely many tokens, which is not a number of slots."""
+    """A limiter with infinitely many tokens is not a window, since it has no number of slots."""
 
     async def main() -> Trace:
         trace = Trace()
@@ -106,7 +106,7 @@ def test_ordinary_jobs_have_no_more_lanes_than_slots(virtual: Virtual, window: i
 
 
 def test_spans_have_the_details_of_each_final_state(virtual: Virtual) -> None:
-    """Each state has its details: the exception, the time of settling, no start where there was none."""
+    """A settled job's span has its exception and the time of settling, and no start if the job never ran."""
     bad = Job(fail, label="bad")
     blocked = Job(nap, 1, bad, label="blocked")
     skipped = Job(nap, run_if="failed", label="skipped", required=(fine := Job(nap, label="fine")))
@@ -127,7 +127,7 @@ def test_spans_have_the_details_of_each_final_state(virtual: Virtual) -> None:
 
 
 def test_a_critical_failure_leaves_cancelled_and_idle_spans(virtual: Virtual) -> None:
-    """A cut-off job is CANCELLED with a start, one that waited for a slot without; unreached jobs are IDLE."""
+    """After a critical failure, running and waiting jobs are CANCELLED, and unreached ones are still IDLE."""
     bad = Job(fail, 2, critical=True, label="bad")
     cut, waits = Job(nap, 9, label="cut"), Job(nap, label="waits")
     trace = traced(virtual, Scheduler(bad, cut, waits, Job(nap, label="idle", required=cut), jobs_window=2))
@@ -140,7 +140,7 @@ def test_a_critical_failure_leaves_cancelled_and_idle_spans(virtual: Virtual) ->
 
 
 def test_the_trace_of_an_interrupted_run_is_complete(virtual: Virtual) -> None:
-    """SystemExit ends the run: its job FAILED, and the others were cancelled."""
+    """The trace of a run that SystemExit ended has the job that raised it and those that were cut off."""
     trace = Trace()
     bad = Job(fail, 1, SystemExit(3), label="bad")
     with pytest.raises(SystemExit):
@@ -159,14 +159,14 @@ def test_attempts_have_their_own_starts(virtual: Virtual) -> None:
 
 
 def test_restarts_belong_to_their_attempt(virtual: Virtual) -> None:
-    """A restart after a timeout is visible in `timed_out`."""
+    """Restarts after a timeout belong to one attempt of the span, and are visible in its `timed_out`."""
     job = Job(nap, 5, timeout=2, on_timeout="restart", restarts=2, label="a")
     (span,) = traced(virtual, Scheduler(job)).spans
     assert (span.attempts, span.timed_out, span.finished_at) == ((0,), True, 6)
 
 
 def test_the_span_of_a_service_has_the_time_of_readiness(virtual: Virtual) -> None:
-    """Successors of the service are scheduled at that time."""
+    """The span of a service has the time when the service became ready, at which its successors are scheduled."""
 
     async def serve(*, task_status: anyio.abc.TaskStatus[str]) -> None:
         await anyio.sleep(2)
@@ -192,7 +192,7 @@ def test_clean_up_jobs_are_in_the_trace(virtual: Virtual) -> None:
 
 
 def test_nested_jobs_have_paths_parents_and_lanes(virtual: Virtual) -> None:
-    """Paths and lanes nest to any depth; a scheduler comes before its jobs."""
+    """Spans of nested jobs have paths, parents and lanes at any depth; a scheduler comes before its jobs."""
     deep = Scheduler(Job(nap, label="c"), label="deep")
     inner = Scheduler(Job(nap, label="b"), deep, label="inner")
     spans = by_path(traced(virtual, Scheduler(Job(nap, label="a"), inner, label="outer")))
@@ -203,7 +203,7 @@ def test_nested_jobs_have_paths_parents_and_lanes(virtual: Virtual) -> None:
 
 
 def test_jobs_of_a_retried_scheduler_have_a_span_for_each_run(virtual: Virtual) -> None:
-    """The span of the scheduler has the attempts, those of its jobs the outcomes of their run."""
+    """A retried scheduler has one span with all attempts, and each of its jobs has a span for each run."""
     made: list[float] = []
 
     async def second_time() -> None:
@@ -223,7 +223,7 @@ def test_jobs_of_a_retried_scheduler_have_a_span_for_each_run(virtual: Virtual) 
 
 
 def test_jobs_of_a_scheduler_that_never_ran_have_idle_spans(virtual: Virtual) -> None:
-    """The spans have run 0, at any depth."""
+    """Jobs of a scheduler that never ran have idle spans, with 0 as the number of the run, at any depth."""
     deep = Scheduler(Job(nap, label="c"), label="deep")
     inner = Scheduler(deep, label="inner", run_if="succeeded", required=(bad := Job(fail, label="bad")))
     spans = by_path(traced(virtual, Scheduler(bad, inner)))
@@ -232,7 +232,7 @@ def test_jobs_of_a_scheduler_that_never_ran_have_idle_spans(virtual: Virtual) ->
 
 
 def test_the_trace_of_a_nested_scheduler_has_that_scheduler_alone(virtual: Virtual) -> None:
-    """The trace has the last run of the nested scheduler; paths are those of the whole scenario."""
+    """The trace of a nested scheduler has only the scheduler's jobs, with their paths in the whole scenario."""
     trace = Trace()
     inner = Scheduler(Job(nap, label="a"), label="inner", instruments=[trace])
     virtual(Scheduler(inner, Job(nap, label="b")).co_run)
@@ -243,7 +243,7 @@ def test_the_trace_of_a_nested_scheduler_has_that_scheduler_alone(virtual: Virtu
 
 
 def test_jobs_added_during_a_run_are_in_the_trace(virtual: Virtual) -> None:
-    """Added jobs are scheduled from the moment they are added, and stay in the trace when the scheduler drops them."""
+    """Jobs added during a run are in the trace, scheduled from that moment, and stay there after another run."""
     scheduler = Scheduler(jobs_window=2)
 
     async def grow() -> None:
@@ -261,7 +261,7 @@ def test_jobs_added_during_a_run_are_in_the_trace(virtual: Virtual) -> None:
 
 
 def test_a_trace_shows_the_last_run(virtual: Virtual) -> None:
-    """A second run clears the trace."""
+    """A trace shows only the last run, because each run clears it."""
     trace, naps = Trace(), iter([1, 5])
 
     async def longer() -> None:
@@ -275,7 +275,7 @@ def test_a_trace_shows_the_last_run(virtual: Virtual) -> None:
 
 
 def test_paths_of_concurrent_runs_begin_with_the_label_of_their_scheduler(virtual: Virtual) -> None:
-    """One trace may watch several concurrent runs."""
+    """If a trace watches several concurrent runs, paths begin with the label of the scheduler."""
     trace = Trace()
 
     async def both() -> None:
@@ -289,7 +289,7 @@ def test_paths_of_concurrent_runs_begin_with_the_label_of_their_scheduler(virtua
 
 
 def test_a_trace_can_be_read_while_the_run_is_under_way(virtual: Virtual) -> None:
-    """Running jobs have no end yet, waiting ones no start; afterwards all have both."""
+    """A trace can be read during the run, when running jobs have no end yet, and waiting ones no start."""
     trace, seen = Trace(), dict[str, Span]()
 
     async def look() -> None:
@@ -308,7 +308,7 @@ def test_a_trace_can_be_read_while_the_run_is_under_way(virtual: Virtual) -> Non
 
 
 def test_a_trace_without_a_run_is_empty() -> None:
-    """The run of an empty scheduler adds no span either."""
+    """A trace is empty before a run, and after the run of an empty scheduler."""
     trace = Trace()
     assert (trace.spans, trace.critical_path, trace.wall_offset) == ((), (), 0)
     Scheduler(instruments=[trace]).run()
@@ -317,7 +317,7 @@ def test_a_trace_without_a_run_is_empty() -> None:
 
 
 def test_wall_offset_converts_backend_times_to_the_time_of_day(backend: str) -> None:
-    """`wall_offset` leads from the backend's clock to `time.time()`."""
+    """`wall_offset`, added to a time of the backend's clock, gives the time of day."""
     import time
 
     trace, job = Trace(), Job(nothing)
@@ -328,7 +328,7 @@ def test_wall_offset_converts_backend_times_to_the_time_of_day(backend: str) -> 
 
 
 def test_a_trace_does_not_keep_results_alive(virtual: Virtual) -> None:
-    """The trace keeps jobs and failures, but no results."""
+    """A trace keeps jobs and failures alive, but no results."""
 
     class Value:
         pass
@@ -349,7 +349,7 @@ def test_a_trace_does_not_keep_results_alive(virtual: Virtual) -> None:
 
 
 def test_a_trace_has_the_incidents_of_the_run(virtual: Virtual) -> None:
-    """Incidents are problems that belong to no outcome of a job."""
+    """A trace has the incidents of the run, which are problems outside the outcome of any job."""
 
     trace = traced(virtual, Scheduler(Closing(label="bad")))
     (incident,) = trace._get_record().incidents
@@ -357,7 +357,7 @@ def test_a_trace_has_the_incidents_of_the_run(virtual: Virtual) -> None:
 
 
 def test_spans_of_jobs_with_equal_labels_have_different_paths(virtual: Virtual) -> None:
-    """The paths are those of the jobs, even if labels are equal or look like ordinals."""
+    """Spans have the paths of their jobs, which differ even if labels are equal, or look like numbered ones."""
     labels = ["a", "a", "a#2", "a#2", "a", "b/", "b\\/", "b/"]
     jobs = [Job(nap, label=label) for label in labels]
     scheduler = Scheduler(*jobs)
@@ -366,13 +366,13 @@ def test_spans_of_jobs_with_equal_labels_have_different_paths(virtual: Virtual) 
 
 
 def test_paths_of_ten_thousand_equal_labels_are_cheap(backend: str) -> None:
-    """Paths of equal labels cost no more than others; otherwise this test would time out."""
+    """The paths of ten thousand equal labels are computed fast; otherwise this test would time out."""
     trace = Trace()
     Scheduler(*(Job(nothing, label="same") for _ in range(10_000)), instruments=[trace]).run(backend=backend)
     assert len({span.path for span in trace.spans}) == 10_000
 
 
 def test_the_jobs_of_a_sequence_share_one_lane(virtual: Virtual) -> None:
-    """Each job begins when the one before ends."""
+    """The jobs of a sequence share one lane, because each begins when the one before ends."""
     trace = traced(virtual, Scheduler(Sequence([Job(nap, label=str(number)) for number in range(5)])))
     assert [span.lane for span in trace.spans] == [1] * 5

@@ -40,7 +40,7 @@ def path(trace: Trace) -> str:
 
 
 def test_a_wait_for_a_resource_ends_with_the_job_that_released_it(virtual: Virtual) -> None:
-    """The critical path once began at the last training, as if it had not waited for another's card."""
+    """The critical path once began at a job that had waited for a resource, instead of at the job that had held it."""
     jobs = trainings(3, 4, 5, 6, 7)
     report = Job(nap, 1, label="report", required=jobs)
     trace = traced(virtual, Scheduler(*jobs, report, pool=Pool(gpu=["0", "1"])))
@@ -63,7 +63,7 @@ def test_a_job_waits_for_a_slot_first_and_then_for_resources(virtual: Virtual) -
 
 
 def test_a_wait_for_a_rate_leads_to_the_last_job_that_made_a_request(virtual: Virtual) -> None:
-    """A rate gets nothing back: the last requests of the others decide."""
+    """A rate gets nothing back, so a wait for it leads to the last job that made a request."""
     jobs = [Job(nap, 1, label=label, needs={"api": 1}) for label in "abcd"]
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=10, burst=2))))
     assert waits_by_path(trace) == {"c": ["10 s rate of api until b"], "d": ["20 s rate of api until c"]}
@@ -92,7 +92,7 @@ def test_a_throttled_job_waits_for_the_throttle_and_then_for_the_rate(virtual: V
 
 
 def test_jobs_of_a_nested_scheduler_wait_for_the_schedulers_share(virtual: Virtual) -> None:
-    """A nested scheduler waits for its share like a job, and its members for the rest of that share."""
+    """A nested scheduler waits for its share of a resource like a job, and its members wait for parts of that share."""
     inner = Scheduler(*trainings(2, 3, 4), label="inner", needs={"gpu": 2})
     late, more = Job(nap, 9, needs={"gpu": 1}, label="late"), Job(nap, 5, label="more", needs={"gpu": 2})
     found = waits_by_path(traced(virtual, Scheduler(*trainings(1), inner, late, more, pool=Pool(gpu=3))))
@@ -101,7 +101,7 @@ def test_jobs_of_a_nested_scheduler_wait_for_the_schedulers_share(virtual: Virtu
 
 
 def test_a_wait_for_a_resource_held_by_another_run_names_no_job(virtual: Virtual) -> None:
-    """The holder may be in no trace: then the wait has the resource alone."""
+    """A wait for a resource that a job of another run holds has the resource, but no job."""
     pool, trace = Pool(disk=1), Trace()
     mine = Scheduler(Job(nap, 1, label="mine", needs={"disk": 1}), pool=pool, instruments=[trace])
 
@@ -116,7 +116,7 @@ def test_a_wait_for_a_resource_held_by_another_run_names_no_job(virtual: Virtual
 
 
 def test_a_job_that_never_started_waited_until_it_settled(virtual: Virtual) -> None:
-    """A blocked job waited for the failure; a job that the end of the run cancelled, for its slot."""
+    """A job that never started waited until it settled: a blocked one for the failure, a cancelled one for a slot."""
     bad = Job(fail, 2, label="bad")
     blocked = Job(nap, label="blocked", required=bad, run_if="succeeded")
     jobs = [bad, *(Job(nap, 9, label=label) for label in ("first", "next", "last")), blocked]
@@ -124,8 +124,8 @@ def test_a_job_that_never_started_waited_until_it_settled(virtual: Virtual) -> N
     assert waits_by_path(trace) == {"next": ["2 s a slot until bad"], "last": ["5 s a slot"], "blocked": ["2 s jobs"]}
 
 
-def test_a_service_is_waited_for_until_it_is_ready(virtual: Virtual) -> None:
-    """Resources held by forever jobs count as well; a successor starts when the service is ready."""
+def test_jobs_wait_for_a_service_until_it_is_ready(virtual: Virtual) -> None:
+    """Jobs wait for a service until it is ready, and for a resource that a forever job holds until the run ends."""
     service: Service[Any] = Service(serve, 3, label="db")
     forever = Job(nap, 99, forever=True, needs={"port": 1})
     jobs = [
@@ -139,7 +139,7 @@ def test_a_service_is_waited_for_until_it_is_ready(virtual: Virtual) -> None:
 
 
 def test_unfinished_waits_last_until_now(virtual: Virtual) -> None:
-    """The trace can be read at any time."""
+    """In a trace that is read during the run, unfinished waits last until now."""
     trace = Trace()
 
     async def look() -> dict[str, list[str]]:
@@ -153,9 +153,7 @@ def test_unfinished_waits_last_until_now(virtual: Virtual) -> None:
 
 
 def test_short_delays_in_real_time_are_not_waits(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A card is free for microseconds until the next job takes it, and even a job that need not wait
-    starts with a delay.
-    """
+    """In real time, short delays, such as that until a job takes a free resource, do not count as waits."""
     monkeypatch.setattr(_waits, "MIN_GAP_SECONDS", 0.09)  # on a busy machine they are milliseconds
     jobs = trainings(0.1, 0.11, 0.12)
     after = Job(anyio.sleep, 0, label="after", required=jobs[0])
@@ -166,7 +164,7 @@ def test_short_delays_in_real_time_are_not_waits(backend: Any, monkeypatch: pyte
 
 
 def test_many_intervals_of_a_wait_are_merged_into_few(monkeypatch: pytest.MonkeyPatch, virtual: Virtual) -> None:
-    """However often a resource went to others, a wait has few parts, without gaps."""
+    """However often a resource goes to other jobs, the wait for it has few parts, without gaps."""
     monkeypatch.setattr(_waits, "MAX_INTERVALS", 4)
     monkeypatch.setattr(_waits, "MAX_STEPS", 20)
     often = Sequence([Job(nap, 1 + 0.01 * place, needs={"disk": 1, "cpu": place % 2}) for place in range(40)])
@@ -187,7 +185,7 @@ def test_many_intervals_of_a_wait_are_merged_into_few(monkeypatch: pytest.Monkey
 def test_waits_fill_the_time_before_the_start_of_a_job(
     virtual: Virtual, drawn: list[tuple[int, int, int, int]], window: int | None
 ) -> None:
-    """Before its start a job waits without a gap, and no wait ends after the end of the job that ended it.
+    """Waits fill the time before a job starts without a gap, and none ends before the job that it waited for.
 
     The holder may have released the resource before: a reservation can delay the waiting job a little longer.
     """

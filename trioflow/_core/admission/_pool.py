@@ -168,7 +168,7 @@ class Pool:
         if self._users and self._loop is not loop:
             raise RuntimeError(
                 f"the pool of {user.label!r} is in use by a scheduler in another event loop: schedulers can share a "
-                f"pool in one loop only; make a Pool for each loop"
+                f"pool only within one loop; make a Pool for each loop"
             )
         register_user(self._users, user, holder)
         if len(self._users) == 1:
@@ -231,23 +231,21 @@ def register_user(
         inside = holder or other_holder
         assert inside is not None
         raise ValueError(
-            f"{user.label!r} and {other.label!r} have the same pool, and {inside.label!r} keeps what it needs around "
-            f"one of them alone: give each of them a Pool of its own"
+            f"{user.label!r} and {other.label!r} share a pool, but {inside.label!r}, which has needs, contains only "
+            f"one of them: give each of them a separate Pool"
         )
     users[user] = holder
 
 
 def _make_resource(name: str, value: Any) -> Resource:
     if name in _job_options.RUN_RESOURCES:
-        raise ValueError(f"Pool: the run itself has the resource {name!r}; give yours another name")
+        raise ValueError(f"Pool: {name!r} is the name of a built-in resource; choose another name")
     if isinstance(value, Rate):
         return RateResource(name, value)
     if isinstance(value, (list, tuple)):
         units: tuple[Any, ...] = tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         if any(unit in units[:index] for index, unit in enumerate(units)):
-            raise ValueError(
-                f"Pool({name}={short_repr(value)}): a unit is listed twice; each can be given to one job only"
-            )
+            raise ValueError(f"Pool({name}={short_repr(value)}): duplicate unit; list each unit once")
         return CountedResource(name, len(units), units)
     amount = _amounts.amount_of(value, f"Pool({name}={short_repr(value)})")
     return CountedResource(

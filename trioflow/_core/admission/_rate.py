@@ -20,7 +20,7 @@ from ..job._job import AbstractJob
 from ._resource import TIME_TOLERANCE, Resource
 
 if TYPE_CHECKING:
-    from ..base._amounts import Amount, AmountSpec, Need, SingleNeed
+    from ..base._amounts import Amount, CheckedNeed, Need, SingleNeed
 
 MAX_CAUSED_WAIT: Final = 366 * 24 * 3600.0
 """The maximum wait, in seconds, that the usage reported by a job may cause. A longer wait is probably a mistake."""
@@ -71,19 +71,18 @@ class Rate:
         for name, amount in self._limits.items():
             if not 0 < self._period / float(amount) < math.inf:
                 raise ValueError(
-                    f"Rate({name}={short_repr(limits[name])}, per={short_repr(per)}): "
-                    f"that is too fast, or too slow, to count"
+                    f"Rate({name}={short_repr(limits[name])}, per={short_repr(per)}): the rate is too high or too low"
                 )
         first = next(iter(limits))
         if burst is not None and not isinstance(burst, Mapping) and len(limits) > 1:
             raise TypeError(
-                f"Rate(burst={short_repr(burst)}): there are several keys; give a dict such as {{{first!r}: 10}}"
+                f"Rate(burst={short_repr(burst)}): the rate has several keys; give a dict, such as {{{first!r}: 10}}"
             )
         prefix = f"Rate(burst={short_repr(burst)})"
         own = burst if isinstance(burst, Mapping) else {} if burst is None else {first: burst}
         for name in own:
             if name not in self._limits:
-                raise ValueError(f"{prefix}: {name!r} is not a key of this rate: it has {', '.join(limits)}")
+                raise ValueError(f"{prefix}: unknown key {name!r}; the keys are {', '.join(limits)}")
         self._bursts: Final = {**self._limits, **{name: _check_positive(value, prefix) for name, value in own.items()}}
 
     @property
@@ -147,7 +146,7 @@ class TokenBucket:
 
 
 RateNeed = dict[str, "Amount"]
-"""The need or the share of a job, as amounts by key."""
+"""Amounts by key: what a job needs, holds as its share, or reports as used."""
 
 
 class RateResource(Resource):
@@ -165,7 +164,7 @@ class RateResource(Resource):
 
     # ---- needs
 
-    def need(self, amount: AmountSpec, job: AbstractJob[Any]) -> RateNeed:
+    def need(self, amount: CheckedNeed, job: AbstractJob[Any]) -> RateNeed:
         """Convert the entry for this rate in a job's `needs` to amounts by key.
 
         A number is an amount of `requests`, or of the only key. If the rate has a key `requests` and the entry is a
@@ -182,12 +181,12 @@ class RateResource(Resource):
             burst = self.buckets[key].burst
             if number > burst:
                 raise ValueError(
-                    f"{job.label!r} needs {count_text(number, key)} of {self.name}, and there are never more than "
-                    f"{_amounts.amount_text(burst)} at once: it could never start; give the Rate a larger burst"
+                    f"{job.label!r} needs {count_text(number, key)} of {self.name}, but the burst is "
+                    f"{_amounts.amount_text(burst)}: it could never start; give the Rate a larger burst"
                 )
         return {key: number for key, number in amounts.items() if number}
 
-    def parse_amounts(self, amount: AmountSpec, prefix: str) -> RateNeed:
+    def parse_amounts(self, amount: CheckedNeed, prefix: str) -> RateNeed:
         """Convert a user-supplied amount to amounts by key.
 
         Args:
@@ -201,18 +200,18 @@ class RateResource(Resource):
         if not isinstance(amount, tuple):
             key = DEFAULT_KEY if DEFAULT_KEY in self.buckets else next(iter(self.buckets))
             if key != DEFAULT_KEY and len(self.buckets) > 1:
-                raise ValueError(f"{prefix}, a Rate of {', '.join(self.buckets)}: say of which, in a dict by key")
+                raise ValueError(f"{prefix}, a Rate of {', '.join(self.buckets)}: give a dict of amounts by key")
             return {key: amount}
         for key, _ in amount:
             if key not in self.buckets:
                 import difflib
 
                 matches = difflib.get_close_matches(key, self.buckets, n=1)
-                hint = f"did you mean {matches[0]}?" if matches else f"it has {', '.join(self.buckets)}"
-                raise ValueError(f"{prefix}, and this Rate has no key {short_repr(key)}: {hint}")
+                hint = f"did you mean {matches[0]}?" if matches else f"the keys are {', '.join(self.buckets)}"
+                raise ValueError(f"{prefix}, but this Rate has no key {short_repr(key)}: {hint}")
         return dict(amount)
 
-    def parse_used(self, value: AmountSpec, prefix: str) -> RateNeed:
+    def parse_used(self, value: CheckedNeed, prefix: str) -> RateNeed:
         """Convert the usage that a job has reported to amounts by key.
 
         Args:
@@ -229,7 +228,8 @@ class RateResource(Resource):
             bucket = self.buckets[key]
             if amount > bucket.burst and float(amount) * bucket.seconds_each > MAX_CAUSED_WAIT:
                 raise ValueError(
-                    f"{prefix}: this amount of {key} takes more than a year; nothing was taken: give a smaller number"
+                    f"{prefix}: this amount of {key} takes more than a year to accrue; it is ignored: "
+                    f"give a smaller number"
                 )
         return amounts
 
@@ -261,7 +261,7 @@ class RateResource(Resource):
         if self.is_throttled():
             return self.throttle_text()
         if self.available_at(need) == math.inf:
-            return f"{self.name}: held by jobs that wait for a token"
+            return f"{self.name}: reserved for jobs that wait for a token"
         now, total_need = self.clock(), self.sum_needs(before, need, need)
         amounts = " and ".join(
             count_text(need[key], key) for key in need if self.buckets[key].available_at(total_need[key]) > now
@@ -273,7 +273,7 @@ class RateResource(Resource):
     def describe_wait(self, need: RateNeed) -> Waiting:
         """Return the wait until the rate has accrued the need, or until its throttle ends."""
         available_at = self.available_at(need)
-        held = "held by jobs that wait for a token" if available_at == math.inf else ""
+        held = "reserved for jobs that wait for a token" if available_at == math.inf else ""
         when = held or f"in {duration_text(max(0.0, available_at - self.clock()))}"
         return self.make_wait(WaitCause.RATE, f"{self.name} {when}")
 
@@ -338,7 +338,7 @@ def count_text(amount: Amount, key: str) -> str:
 
 def _check_positive(value: Any, prefix: str) -> Amount:
     if not _amounts.is_number(value):
-        raise TypeError(f"{prefix}: give a number, more than 0")
+        raise TypeError(f"{prefix}: give a number above 0")
     if not (_amounts.is_finite(value) and value > 0):
-        raise ValueError(f"{prefix}: give a finite number, more than 0")
+        raise ValueError(f"{prefix}: give a finite number above 0")
     return _amounts.amount_of(value, prefix)

@@ -264,10 +264,10 @@ class SharedQueue(HeapQueue):
         if other is None:
             return None
         names = " and ".join(resource.name for resource, _ in group.needs)
-        enough = f"waits for {names}, of which there is enough, behind {other.heap[0][2].label!r}"
+        enough = f"waits for {names}, although enough is free, behind {other.heap[0][2].label!r}"
         if not other.unmet_needs():
             return f"{enough}, which precedes it and is about to start"
-        return f"{enough}, which lets no more jobs pass (backfill={other.queue.backfill})"
+        return f"{enough}, which no more jobs may overtake (backfill={other.queue.backfill})"
 
     def _entries(self) -> list[HeapEntry]:
         """Return all entries, in the order in which their jobs would start if resources were unlimited."""

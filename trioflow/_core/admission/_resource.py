@@ -15,7 +15,7 @@ from ..base._waits import WaitCause, Waiting
 from ..job._job import AbstractJob
 
 if TYPE_CHECKING:
-    from ..base._amounts import Amount, AmountSpec
+    from ..base._amounts import Amount, CheckedNeed
     from ._admission import Admission
 
 
@@ -54,7 +54,7 @@ class Resource(ABC):
         self.clock: Callable[[], float] = time.monotonic  # the clock of the event loop while a run uses the pool
 
     @abstractmethod
-    def need(self, amount: AmountSpec, job: AbstractJob[Any]) -> Any:
+    def need(self, amount: CheckedNeed, job: AbstractJob[Any]) -> Any:
         """Convert the entry for this resource in a job's `needs` to a need.
 
         Raises:
@@ -160,7 +160,7 @@ class CountedResource(Resource):
         # The free named units by their index in the user's list; None for a resource that is only an amount.
         self.free_units: dict[int, Any] | None = None if named_units is None else dict(enumerate(named_units))
 
-    def need(self, amount: AmountSpec, job: AbstractJob[Any]) -> Amount:
+    def need(self, amount: CheckedNeed, job: AbstractJob[Any]) -> Amount:
         """Check the amount, and return it.
 
         Raises:
@@ -175,8 +175,8 @@ class CountedResource(Resource):
             )
         if amount > self.total:
             raise ValueError(
-                f"{job.label!r} needs {self.name}={self.format_amount(amount)}, and there is only "
-                f"{self.format_amount(self.total)} in total: it could never start"
+                f"{job.label!r} needs {self.name}={self.format_amount(amount)}, but the total is only "
+                f"{self.format_amount(self.total)}: it could never start"
             )
         if self.free_units is not None and not isinstance(amount, int):
             raise ValueError(

@@ -89,7 +89,7 @@ class Adaptive:
         if not 1 <= self._minimum <= self._maximum:
             raise ValueError(
                 f"Adaptive({short_repr(minimum)}, {short_repr(maximum)}): "
-                f"the minimum is 1 or more, the maximum at least as large"
+                f"the minimum must be at least 1, and the maximum at least the minimum"
             )
         value: Any = slower_on
         types: tuple[Any, ...] = tuple(value) if isinstance(value, Iterable) else (value,)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
@@ -205,7 +205,7 @@ def check_jobserver(value: Any, name: str, subject: Subject) -> Jobserver:
     styles = get_args(JobserverStyle)
     if is_among(value, (False, True, *styles)):
         if value:
-            posix.require(f"{name}= of {_job_options.subject_text(subject)}", "leave it out")
+            posix.require(f"{name}= of {_job_options.subject_text(subject)}", "omit it")
         return cast("Jobserver", value)
     choices = ", ".join(map(repr, (True, *styles)))
     raise _job_options.bad_value_error(ValueError, value, name, subject, f"choose {choices} or False")

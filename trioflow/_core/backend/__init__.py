@@ -101,7 +101,7 @@ def _load_and_cache(name: str) -> Backend:
         except Exception as error:
             raise ImportError(
                 f"{BACKEND_LIBRARIES[name]} cannot be imported, so backend={name!r} cannot be used: {error}; "
-                f"does a file of yours hide a library of the same name?"
+                f"does one of your files shadow a library of the same name?"
             ) from error
         if name not in _plain_backends:
             try:
@@ -120,8 +120,8 @@ def _mismatch_warning(name: str, mismatch: Exception) -> str:
 
     library = BACKEND_LIBRARIES[name]
     return (
-        f"private attributes of {library} {metadata.version(library)} are not as trioflow expects: {mismatch}; so it "
-        f"does without them: it is slower on {name}, but keeps its promises; a newer trioflow may know this {library}"
+        f"private attributes of {library} {metadata.version(library)} are not as trioflow expects: {mismatch}; "
+        f"trioflow runs without them: slower on {name}, but correctly; a newer trioflow may support this {library}"
     )
 
 
@@ -138,7 +138,7 @@ def current_backend() -> Backend:
     loop = _asyncio_loop()
     if loop is not None and sys.modules["asyncio"].current_task(loop) is not None:
         return _loaded_backends.get("asyncio") or _load_and_cache("asyncio")
-    raise RuntimeError("this must be awaited in a task of trio or asyncio; from code that is not async, call run()")
+    raise RuntimeError("this must be awaited in a trio or asyncio task; from synchronous code, call run()")
 
 
 def loop_running() -> bool:

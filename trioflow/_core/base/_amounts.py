@@ -21,7 +21,7 @@ else:  # `fractions` is slow to import, and few programs need it
     Amount = int
 KeyedAmounts = tuple[tuple[str, Amount], ...]
 """Pairs of a key of a `Rate` and the amount for this key."""
-AmountSpec = Amount | KeyedAmounts
+CheckedNeed = Amount | KeyedAmounts
 """The checked form of a `Need`."""
 
 SIZE_UNITS: Final = {
@@ -83,7 +83,7 @@ def _to_fraction(text: str) -> Fraction:
     return Fraction(text)
 
 
-def check_need(value: Any, subject: str) -> AmountSpec:
+def check_need(value: Any, subject: str) -> CheckedNeed:
     """Check an amount, or a dict of amounts by key, and return it in its exact form.
 
     Args:
@@ -99,7 +99,7 @@ def check_need(value: Any, subject: str) -> AmountSpec:
         return amount_of(value, subject)
     for key in amounts:
         if not isinstance(key, str):
-            raise TypeError(f"{subject}: {short_repr(key)} is not a key; keys are text")
+            raise TypeError(f"{subject}: the key {short_repr(key)} is not a string")
     return tuple((key, amount_of(amounts[key], subject)) for key in sorted(amounts))
 
 
@@ -113,14 +113,14 @@ def is_size(value: Any) -> bool:
     return isinstance(value, str) and any(character.isalpha() for character in value)
 
 
-def need_text(value: AmountSpec) -> str:
+def need_text(value: CheckedNeed) -> str:
     """Return an amount, or amounts by key, as decimal text."""
     if not isinstance(value, tuple):
         return amount_text(value)
     return "{" + ", ".join(f"{short_repr(key)}: {amount_text(number)}" for key, number in value) + "}"
 
 
-def need_as_numbers(value: AmountSpec) -> Any:
+def need_as_numbers(value: CheckedNeed) -> Any:
     """Return an amount as an `int` or a `float`, and amounts by key as a dict of such numbers."""
     return {key: as_number(number) for key, number in value} if isinstance(value, tuple) else as_number(value)
 
@@ -137,7 +137,7 @@ def _parse_size(text: str, subject: str) -> Amount:
         raise ValueError(f"{subject}: write a number and a unit: B, kB, MB, GB, TB, PB, KiB, MiB, GiB, TiB or PiB")
     number = _to_fraction(match[1]) * SIZE_UNITS[match[2]]
     if not is_finite(number):
-        raise ValueError(f"{subject}: that is more than can be counted; give a smaller size")
+        raise ValueError(f"{subject}: the size is too large")
     return _int_if_whole(number)
 
 

@@ -22,7 +22,7 @@ def short_repr(value: Any) -> str:
 
     Example:
         >>> short_repr("a"), short_repr(10**400), len(short_repr("a" * 1000))
-        ("'a'", '<a whole number of some 401 digits>', 100)
+        ("'a'", '<a whole number of about 401 digits>', 100)
 
     """
     kind = cast(Any, type(value))
@@ -44,7 +44,7 @@ def headline(text: str) -> str:
     r"""Return the first line of a text, without a last sentence that only announces the next lines.
 
     Example:
-        >>> headline("exit code 1: make. Its standard error ended:\nno rule")
+        >>> headline("exit code 1: make. Its standard error ended with:\nno rule")
         'exit code 1: make'
 
     """
@@ -88,7 +88,7 @@ class _ShortRepr(reprlib.Repr):
         if -LARGE_INT < x < LARGE_INT:
             return repr(x)
         digits = int(x.bit_length() * 0.30103) + 1
-        return f"<a whole number of some {digits} digits>"
+        return f"<a whole number of about {digits} digits>"
 
     def repr_bytes(self, x: bytes, level: int) -> str:
         """Return the repr of the first bytes only: the value may be the whole output of a command."""

@@ -48,7 +48,7 @@ ValueOrJob: TypeAlias = "A | JobOf[A] | JobContainer | tuple[Callable[[], A]]"
 # Type checkers show the names of these Protocols in errors. They give advice: for a plain function, use `ThreadJob`.
 
 
-class AsyncElseThreadJob1(Protocol[A_contra, T_co]):
+class AsyncFunctionOrUseThreadJob1(Protocol[A_contra, T_co]):
     """An async function with one positional parameter."""
 
     def __call__(self, a: A_contra, /) -> Awaitable[T_co]:
@@ -56,7 +56,7 @@ class AsyncElseThreadJob1(Protocol[A_contra, T_co]):
         ...
 
 
-class AsyncElseThreadJob2(Protocol[A_contra, B_contra, T_co]):
+class AsyncFunctionOrUseThreadJob2(Protocol[A_contra, B_contra, T_co]):
     """An async function with two positional parameters."""
 
     def __call__(self, a: A_contra, b: B_contra, /) -> Awaitable[T_co]:
@@ -64,7 +64,7 @@ class AsyncElseThreadJob2(Protocol[A_contra, B_contra, T_co]):
         ...
 
 
-class AsyncElseThreadJob3(Protocol[A_contra, B_contra, C_contra, T_co]):
+class AsyncFunctionOrUseThreadJob3(Protocol[A_contra, B_contra, C_contra, T_co]):
     """An async function with three positional parameters."""
 
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, /) -> Awaitable[T_co]:
@@ -72,7 +72,7 @@ class AsyncElseThreadJob3(Protocol[A_contra, B_contra, C_contra, T_co]):
         ...
 
 
-class AsyncElseThreadJob4(Protocol[A_contra, B_contra, C_contra, D_contra, T_co]):
+class AsyncFunctionOrUseThreadJob4(Protocol[A_contra, B_contra, C_contra, D_contra, T_co]):
     """An async function with four positional parameters."""
 
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, /) -> Awaitable[T_co]:
@@ -80,7 +80,7 @@ class AsyncElseThreadJob4(Protocol[A_contra, B_contra, C_contra, D_contra, T_co]
         ...
 
 
-class AsyncElseThreadJob5(Protocol[A_contra, B_contra, C_contra, D_contra, E_contra, T_co]):
+class AsyncFunctionOrUseThreadJob5(Protocol[A_contra, B_contra, C_contra, D_contra, E_contra, T_co]):
     """An async function with five positional parameters."""
 
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, e: E_contra, /) -> Awaitable[T_co]:

@@ -201,7 +201,7 @@ def original_arguments(arguments: Iterable[Any]) -> Iterable[Any]:
 
 
 class Call:
-    """A function with bound keyword arguments. A call replaces the inputs among the arguments by their results."""
+    """A function with bound keyword arguments. At a call, the inputs among these are replaced by their results."""
 
     __slots__ = ("_template", "_values", "func")
 
@@ -268,7 +268,7 @@ class ArgumentSearch:
         except RecursionError:
             raise ValueError(
                 f"an argument of {self._subject()} is nested deeper than Python's recursion limit, "
-                f"{sys.getrecursionlimit()}; pass it inside an object of your own"
+                f"{sys.getrecursionlimit()}; wrap it in an object"
             ) from None
 
     def _template(self, container: Any, known: dict[int, Any]) -> Template | None:
@@ -326,7 +326,7 @@ class ArgumentSearch:
         """Raise ValueError for a container that contains itself."""
         raise ValueError(
             f"an argument of {self._subject()} contains itself, so the search for jobs in it would never end: "
-            f"a {type(container).__name__} with {len(container)} items; pass it inside an object of your own"
+            f"a {type(container).__name__} with {len(container)} items; wrap it in an object"
         )
 
     def _reject_jobs_inside(self, value: Any, where: str) -> None:
@@ -338,8 +338,7 @@ class ArgumentSearch:
             if isinstance(value, (AbstractJob, Ref)):
                 label = value.job.label if isinstance(value, Ref) else value.label  # pyright: ignore[reportUnknownMemberType]
                 raise TypeError(
-                    f"{label!r} is {where} among the arguments of {self._subject()}: "
-                    f"a result cannot be filled in there; "
+                    f"{label!r} is {where} in the arguments of {self._subject()}, where its result cannot replace it; "
                     f"pass it in a plain list or tuple, or as a value of a plain dict"
                 )
             if isinstance(value, SEARCHED_TYPES) and id(value) not in visited:

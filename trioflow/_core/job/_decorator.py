@@ -211,7 +211,7 @@ def job(function: Any = None, /, *, kind: Kind = Job, **options: Any) -> Any:
 def _make_job_function(function: Any, options: JobOptions, kind: Kind) -> JobFunction[Any, Any]:
     """Check the function and the options, and return the result of `@job`."""
     if isinstance(function, Coroutine):
-        raise TypeError(f"job({short_repr(function)}): a coroutine object; decorate the async function that makes them")
+        raise TypeError(f"job({short_repr(function)}): found a coroutine object; decorate its async function")
     check_kind(kind, "job()")
     # A trial job checks the function and the options. It must not join a scheduler.
     trial_options: Any = {key: value for key, value in options.items() if key not in ("required", "scheduler")}

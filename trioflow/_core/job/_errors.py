@@ -60,9 +60,9 @@ class MissingRequirement(TrioflowError, ValueError):
             )
             advice = f"let {waits.label!r} wait for {waited_for.label!r}: {waits_name}.requires({waited_for_name})"
             if waits is waited_for:
-                advice = f"{waits.label!r} contains it, and ends after it, so leave this requirement out"
+                advice = f"{waits.label!r} contains it, and ends after it: remove this requirement"
             elif waited_for in waits.required:
-                advice = f"{waits.label!r} waits for {waited_for.label!r} already, so leave this requirement out"
+                advice = f"{waits.label!r} already waits for {waited_for.label!r}: remove this requirement"
         elif home is not None:
             advice = f"remove {required_name} from {home.label!r}, with remove(), and add it to {scheduler.label!r}"
         else:

@@ -18,11 +18,11 @@ from ..base._reprs import short_repr
 from . import _job_options, _labels
 from ._argument_types import (
     A,
-    AsyncElseThreadJob1,
-    AsyncElseThreadJob2,
-    AsyncElseThreadJob3,
-    AsyncElseThreadJob4,
-    AsyncElseThreadJob5,
+    AsyncFunctionOrUseThreadJob1,
+    AsyncFunctionOrUseThreadJob2,
+    AsyncFunctionOrUseThreadJob3,
+    AsyncFunctionOrUseThreadJob4,
+    AsyncFunctionOrUseThreadJob5,
     B,
     C,
     D,
@@ -231,10 +231,10 @@ def check_function(
     called, name = unwrap_partial(function), name_of(function)
     if isinstance(called, Coroutine):
         if place is not None:
-            raise TypeError(f"{kind}({short_repr(called)}): a coroutine object is not for {place}; use Job instead")
-        raise TypeError(f"{kind}({short_repr(called)}): this is a coroutine object, which runs once; give {wanted}")
+            raise TypeError(f"{kind}({short_repr(called)}): a coroutine object cannot run in {place}; use Job instead")
+        raise TypeError(f"{kind}({short_repr(called)}): a coroutine object can run only once; give {wanted}")
     if hasattr(cast(Any, type(called)), "_builds_jobs"):
-        raise TypeError(f"{kind}({name}): it is decorated with @job already: call it, {name}(...), to build the job")
+        raise TypeError(f"{kind}({name}): it is already decorated with @job: call it, {name}(...), to build the job")
     if not callable(called):
         raise TypeError(f"{kind}({short_repr(called)}): give {wanted}")
     for candidate in (called, cast(Any, type(called)).__call__):
@@ -243,7 +243,7 @@ def check_function(
             raise TypeError(f"{kind}({name}): this is an async generator function; give {instead}")
         if place is not None and _signatures.is_async(candidate):
             short = getattr(called, "__name__", "function")
-            raise TypeError(f"{kind}({name}): this is async, and not for {place}; write Job({short}, ...)")
+            raise TypeError(f"{kind}({name}): an async function cannot run in {place}; write Job({short}, ...)")
     if place is None and called is function:  # the return value of a partial is not known
         _reject_sync(function, kind, name)
 
@@ -329,7 +329,7 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(
         self,
-        function: AsyncElseThreadJob1[A, T],
+        function: AsyncFunctionOrUseThreadJob1[A, T],
         a: ValueOrJob[A],
         /,
         **options: Unpack[JobOptions],
@@ -337,7 +337,7 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(
         self,
-        function: AsyncElseThreadJob2[A, B, T],
+        function: AsyncFunctionOrUseThreadJob2[A, B, T],
         a: ValueOrJob[A],
         b: ValueOrJob[B],
         /,
@@ -346,7 +346,7 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(
         self,
-        function: AsyncElseThreadJob3[A, B, C, T],
+        function: AsyncFunctionOrUseThreadJob3[A, B, C, T],
         a: ValueOrJob[A],
         b: ValueOrJob[B],
         c: ValueOrJob[C],
@@ -356,7 +356,7 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(
         self,
-        function: AsyncElseThreadJob4[A, B, C, D, T],
+        function: AsyncFunctionOrUseThreadJob4[A, B, C, D, T],
         a: ValueOrJob[A],
         b: ValueOrJob[B],
         c: ValueOrJob[C],
@@ -367,7 +367,7 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(
         self,
-        function: AsyncElseThreadJob5[A, B, C, D, E, T],
+        function: AsyncFunctionOrUseThreadJob5[A, B, C, D, E, T],
         a: ValueOrJob[A],
         b: ValueOrJob[B],
         c: ValueOrJob[C],

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault
 
     from ..._scheduler import Scheduler
-    from ..base._amounts import AmountSpec, Need
+    from ..base._amounts import CheckedNeed, Need
     from ..run._run import Run
     from ..run._worker import Worker
     from ..scheduler._base_scheduler import BaseScheduler
@@ -113,7 +113,7 @@ def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:
             is_rejected = is_option or name in vars(AbstractJob) or not is_override
         if is_rejected:
             advice = f"pass {name}= to super().__init__()" if is_option else "choose another name"
-            raise AttributeError(f"class {kind.__name__}: {name!r} hides that of {base.__name__}; {advice}", name=name)
+            raise AttributeError(f"class {kind.__name__}: {name!r} hides {base.__name__}.{name}; {advice}", name=name)
 
 
 class ForeverOption(Option[bool, bool]):
@@ -742,7 +742,7 @@ class AbstractJob(Generic[T]):
         if self._state.is_settled:
             return
         if self._scheduler is None:
-            raise _errors.JobNotDone(f"{self.label!r} is {self._state.value}: no run is going to reach it")
+            raise _errors.JobNotDone(f"{self.label!r} is {self._state.value}: no run will reach it")
         await self._scheduler._wait_settled(self)
 
     def __await__(self) -> Generator[Any, Any, T]:
@@ -772,8 +772,7 @@ class AbstractJob(Generic[T]):
             if home is None and is_scheduler(self):
                 self._reject_wait_cycle()
                 raise _errors.JobNotDone(
-                    f"{self.label!r} is the outermost scheduler, which no run settles: to run it, write "
-                    f"`await s.co_run()`, where s is this scheduler"
+                    f"{self.label!r} is the outermost scheduler, so no run will settle it: await its co_run() instead"
                 )
             call = "add it to a scheduler, and" if home is None else f"with {home.label!r},"
             raise _errors.JobNotDone(
@@ -808,9 +807,7 @@ class AbstractJob(Generic[T]):
         """
         run = self._innermost_run()
         if run is not None:
-            raise RuntimeError(
-                f"{action} of {self.label!r}: not while {run.scheduler.label!r} runs; do it before the run"
-            )
+            raise RuntimeError(f"{action} of {self.label!r}: not allowed while {run.scheduler.label!r} is running")
 
     def _innermost_run(self) -> Run | None:
         """Return the innermost run in progress that contains the job; None if there is none."""
@@ -828,19 +825,19 @@ class AbstractJob(Generic[T]):
             return
         if options.on_timeout != "fail" and options.timeout is options.idle_timeout is None:
             raise ValueError(
-                f"on_timeout={options.on_timeout!r} of {self._name_for_errors()}: there is no timeout; "
-                f"give timeout= or idle_timeout= too, or no on_timeout"
+                f"on_timeout={options.on_timeout!r} of {self._name_for_errors()}: it has no timeout; "
+                f"give timeout= or idle_timeout= too, or omit on_timeout"
             )
         if options.restarts is not None and options.on_timeout != "restart":
             raise ValueError(
-                f"restarts={short_repr(options.restarts)} of {self._name_for_errors()}: nothing is restarted; "
-                f"give on_timeout='restart' too"
+                f"restarts={short_repr(options.restarts)} of {self._name_for_errors()}: it has no effect without "
+                f"on_timeout='restart'"
             )
 
     def _unknown_option(self, name: str) -> TypeError:
         return _job_options.unknown_job_option_error(name, repr(self._label or type(self).__name__), type(self))
 
-    def _needs(self) -> Mapping[str, AmountSpec]:
+    def _needs(self) -> Mapping[str, CheckedNeed]:
         return {} if self._scheduling is None else self._scheduling.needs
 
     def _may_repeat(self) -> bool:

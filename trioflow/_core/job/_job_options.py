@@ -17,7 +17,7 @@ E = TypeVar("E", TypeError, ValueError)
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..base._amounts import AmountSpec, Need
+    from ..base._amounts import CheckedNeed, Need
     from ..scheduler._base_scheduler import BaseScheduler
     from ._job import AbstractJob
     from ._requirements import Required
@@ -66,7 +66,7 @@ class SchedulingOptions(NamedTuple):
 
     priority: int
     expected_duration: float | None
-    needs: Mapping[str, AmountSpec]
+    needs: Mapping[str, CheckedNeed]
 
 
 RUN_RESOURCES: Final[dict[str, Callable[[], int]]] = {}
@@ -193,9 +193,9 @@ def check_priority(value: Any, name: str, subject: Subject) -> int:
     return value
 
 
-def check_needs(value: Any, name: str, subject: Subject) -> dict[str, AmountSpec]:
+def check_needs(value: Any, name: str, subject: Subject) -> dict[str, CheckedNeed]:
     """Check the needs of a job, and return them in exact form, without needs of 0."""
-    result: dict[str, AmountSpec] = {}
+    result: dict[str, CheckedNeed] = {}
     if value is None:
         return result
     if not isinstance(value, Mapping):
@@ -204,7 +204,7 @@ def check_needs(value: Any, name: str, subject: Subject) -> dict[str, AmountSpec
     amount: Any
     for key, amount in value.items():  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(key, str):
-            raise bad_value_error(TypeError, value, name, subject, f"{short_repr(key)} is not a name; names are text")
+            raise bad_value_error(TypeError, value, name, subject, f"the name {short_repr(key)} is not a string")
         result[key] = _amounts.check_need(
             amount, f"{name}={{{short_repr(key)}: {short_repr(amount)}}} of {subject_text(subject)}"
         )
@@ -231,7 +231,7 @@ def file_path(value: Any, name: str, subject: Subject) -> str:
     if not isinstance(path, str):
         raise bad_value_error(TypeError, value, name, subject, "give a path, as text or a pathlib.Path")
     if not path or "\0" in path:
-        raise bad_value_error(ValueError, value, name, subject, "a path has no NUL in it" if path else "give a path")
+        raise bad_value_error(ValueError, value, name, subject, "a path cannot contain NUL" if path else "give a path")
     return path
 
 
@@ -304,7 +304,9 @@ def callback(value: Any, name: str, subject: Subject) -> None:
     if value is not None and not callable(value):
         raise bad_value_error(TypeError, value, name, subject, "give a plain function, or None")
     if _signatures.is_async(value):
-        raise bad_value_error(TypeError, value, name, subject, "this is async, and not awaited; give a plain function")
+        raise bad_value_error(
+            TypeError, value, name, subject, "it is async, and would not be awaited; give a plain function"
+        )
 
 
 def bad_value_error(error: type[E], value: Any, name: str, subject: Subject, advice: str) -> E:
@@ -389,7 +391,7 @@ def unknown_job_option_error(
     suggestion = _suggest_option(name, known)
     hints = [f"did you mean {suggestion}?"] if suggestion else []
     if is_call:
-        hints.append(f"{'If' if suggestion else 'if'} the function is to get it, write kwargs={{{name!r}: ...}}")
+        hints.append(f"{'To' if suggestion else 'to'} pass it to the function, write kwargs={{{name!r}: ...}}")
     options = "" if suggestion else f"{'; ' * is_call}the options are {', '.join(known)}"
     return TypeError(f"{subject}: {owner} has no option {name!r}; {' '.join(hints)}{options}")
 

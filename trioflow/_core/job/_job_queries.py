@@ -18,7 +18,7 @@ from ._outcome import Failure
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..base._amounts import AmountSpec
+    from ..base._amounts import CheckedNeed
     from ..base._states import JobState
     from ..scheduler._base_scheduler import BaseScheduler
     from ._job import AbstractJob, AnyJob, BoxStyle
@@ -110,7 +110,7 @@ def throttled_attempts(job: AnyJob) -> tuple[Throttling, ...]:
     return () if job._extras is None else job._extras.throttlings
 
 
-def run_needs(job: AnyJob) -> dict[str, AmountSpec]:
+def run_needs(job: AnyJob) -> dict[str, CheckedNeed]:
     """Return a job's needs for resources of the run itself, as opposed to a pool, by name; empty for most kinds."""
     return {name: amount for name, amount in job._needs().items() if name in RUN_RESOURCES}
 

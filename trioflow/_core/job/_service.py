@@ -89,9 +89,9 @@ class TaskStatus(Generic[T]):
         if threading.get_ident() != self._run.thread_id:
             raise RuntimeError(f"task_status.started() of {self._job.label!r}: call it in the thread of the run")
         if self._call_has_ended:
-            raise RuntimeError(f"task_status.started() of {self._job.label!r}: that call of its function has ended")
+            raise RuntimeError(f"task_status.started() of {self._job.label!r}: the function has already ended")
         if self._job._is_ready():
-            raise RuntimeError(f"{self._job.label!r} has called task_status.started() already: call it only once")
+            raise RuntimeError(f"{self._job.label!r} has already called task_status.started(): call it only once")
         self._job._release_inputs(last_call=True)
         self._run.on_service_ready(self._job, value)
 
@@ -192,7 +192,7 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"), p
     def _check_options(self) -> None:
         super()._check_options()
         if not self._forever:
-            raise ValueError(f"forever=False of {self._name_for_errors()}: a Service is always forever; make it a Job")
+            raise ValueError(f"forever=False of {self._name_for_errors()}: a Service is a forever job; make it a Job")
 
     async def co_run(self) -> T:
         """Call the function and await it.
@@ -212,7 +212,7 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"), p
             status._call_has_ended = True
         if not self._is_ready():
             raise RuntimeError(
-                f"{self.label!r} returned without having called task_status.started(): "
+                f"{self.label!r} returned without calling task_status.started(): "
                 f"call it as soon as the service is ready"
             )
         return self.result()

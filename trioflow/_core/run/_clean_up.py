@@ -175,7 +175,7 @@ def report_stuck(run: Run, workers: Iterable[Worker]) -> None:
         if job is not None and (job._cannot_be_interrupted is not None or not job._keeps_time):
             run.report(
                 job,
-                f"{job.label!r} was cancelled {STUCK_REPORT_DELAY:g} s ago and still runs"
+                f"{job.label!r} was cancelled {STUCK_REPORT_DELAY:g} s ago and is still running"
                 f"{_stuck_job_advice(worker, job)}",
             )
 
@@ -187,4 +187,4 @@ def _stuck_job_advice(worker: Worker, job: AbstractJob[Any]) -> str:
     import traceback  # imported late: few runs need it
 
     stack = "".join(traceback.StackSummary.extract(iter(worker.run.backend.frames(worker))).format())
-    return f"; it must let the cancellation pass, not swallow it or wait in a shielded scope:\n{stack}"
+    return f"; it must let the cancellation propagate, not swallow it or wait in a shielded scope:\n{stack}"

@@ -56,11 +56,11 @@ def current_job() -> AbstractJob[Any]:
         stand_in: Any = getattr(sys.modules.get(REMOTE_JOB_MODULE), "current_call", None)
         if stand_in is not None:
             return cast("AbstractJob[Any]", stand_in)
-        raise RuntimeError("current_job(): no job makes this call; call it in the body of a job")
+        raise RuntimeError("current_job(): not called from a job; call it in the body of a job")
     if not worker.run.backend.isolation.is_caller_inside(worker):
         raise RuntimeError(
-            "current_job(): this task runs in a nursery or task group around the jobs, so no job is known to make this "
-            "call; call it in the job, and pass the job to the task"
+            "current_job(): this task runs in a nursery or task group around the jobs, so its job is unknown; "
+            "call it in the job, and pass the job to the task"
         )
     return worker.job
 

@@ -125,8 +125,8 @@ class FailureLog:
             self._kinds_reported_blocking.add(kind)
             run.report(
                 job,
-                f"'{_job_path(job)}' held the event loop for {now - job._started_at:.1f} s: meanwhile no other job "
-                f"went on, and no timeout was kept; make it a ThreadJob, or a ProcessJob if it computes",
+                f"'{_job_path(job)}' blocked the event loop for {now - job._started_at:.1f} s: meanwhile no other job "
+                f"ran and no timeout could fire; make it a ThreadJob, or a ProcessJob if it is CPU-bound",
             )
 
     def close(self) -> None:

@@ -42,7 +42,7 @@ def run_of(job: AbstractJob[Any]) -> RunHandle:
     """
     worker = current_worker_var.get(None)
     if worker is None:
-        raise RuntimeError(f"{job.label!r} needs a run: put it into a Scheduler, and run that")
+        raise RuntimeError(f"{job.label!r} needs a run: put it in a Scheduler, and run that")
     return RunHandle(worker.run)
 
 
@@ -188,8 +188,8 @@ class RunHandle:
         """
         if self._backend.limiter_problem(limiter) is not None:
             raise TypeError(
-                f"limiter={limiter!r} of {job.label!r} is not for {self._backend.name}: "
-                f"give a CapacityLimiter of anyio that was made in this run, or on trio one of trio's"
+                f"limiter={limiter!r} of {job.label!r} cannot be used on {self._backend.name}: "
+                f"give a CapacityLimiter of anyio that was created in this run, or, on trio, one of trio"
             )
 
 
@@ -198,8 +198,8 @@ def _closable(made: R, make: Callable[..., R]) -> R:
     if is_async(getattr(made, "close", None)):
         return made
     raise TypeError(
-        f"{name_of(make)} has made a {type(made).__qualname__} for the jobs to share, which has no "
-        f"`async def close(self)`: the run calls that at its end"
+        f"{name_of(make)} returned a {type(made).__qualname__} for the jobs to share, but it has no "
+        f"`async def close(self)`, which the run calls at its end"
     )
 
 

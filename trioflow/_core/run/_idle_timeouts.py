@@ -237,7 +237,7 @@ class TimeLimit:
         if self.is_over:
             return self._error_at_end()
         remaining = self.deadline - self._clock()
-        state = "no deadline without timeout=, or an idle_timeout= that counts"
+        state = "no deadline, because no timeout is in effect"
         if remaining < math.inf:
             state = f"{remaining:g} s left"
         raise RuntimeError(

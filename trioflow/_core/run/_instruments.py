@@ -124,7 +124,7 @@ class InstrumentSet:
     def notify(self, hook: str, *details: Any) -> None:
         """Call `hook` of each instrument; remove an instrument that raises an `Exception`."""
         for method in self._hooks[hook]:
-            self._call(method, hook, details)
+            self._call_hook(method, hook, details)
 
     def fast_hook(self, *hooks: str) -> Hook | None:
         """Return a function that calls these hooks in order; None if no instrument overrides any of them.
@@ -137,7 +137,7 @@ class InstrumentSet:
         def notify(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
             for method, hook in methods:
                 if removed:
-                    self._call(method, hook, (scheduler, job))
+                    self._call_hook(method, hook, (scheduler, job))
                     continue
                 try:
                     method(scheduler, job)
@@ -150,7 +150,7 @@ class InstrumentSet:
 
         return notify if methods else None
 
-    def _call(self, method: Callable[..., None], hook: str, details: tuple[Any, ...]) -> None:
+    def _call_hook(self, method: Callable[..., None], hook: str, details: tuple[Any, ...]) -> None:
         if self._removed and id(getattr(method, "__self__", method)) in self._removed:
             return
         try:

@@ -114,12 +114,13 @@ class LimiterTokens:
         return None
 
     def collect_ready_jobs(self, worker: Worker | None = None) -> AbstractJob[Any] | None:
-        """Grant slots and needs to ready jobs, and move these jobs to the queue for tokens.
+        """Give ready jobs their slots and resources, and move these jobs to the queue for tokens.
 
-        If `worker` is None, stop at the first job that needs no token, and leave it in the ready queue. Otherwise,
-        return the first job that can start at once, for the worker to run: a job that needs no token, in which case the
-        worker's token is released; or, if no other job waits, a job for which the worker has a token or takes a free
-        one. Return None if there is none.
+        If `worker` is None, stop at the first job that needs no token, and leave it in the ready queue.
+
+        Otherwise, return the first job that the worker can run at once; None if there is none. This is either a job
+        that needs no token (the worker's token is then released) or, if no job is waiting for a token, a job that can
+        use the worker's token or a free one.
         """
         workers, queue = self._workers, self._run.queue
         ready = queue.jobs

@@ -647,12 +647,12 @@ class Run:
             self.wake()
 
     def on_worker_left(self) -> None:
-        """Wake `execute`, or the ending, if it may be waiting for a worker to leave."""
+        """Wake `execute` or the `Ending` if it may be waiting for a worker to leave."""
         if not self.unsettled or self.is_draining_or_stopping:
             self.wake()
 
     def wake(self) -> None:
-        """Wake `execute`, or the ending, to check again whether it must wait."""
+        """Wake `execute` or the `Ending`, so that it checks again whether it must keep waiting."""
         if self.change_event is not None:
             self.change_event.set()
             self.change_event = None

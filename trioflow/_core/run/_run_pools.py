@@ -82,10 +82,10 @@ class RunPools:
             what = f"used({name}={short_repr(amount)}) of {job.label!r}"
             taken = None if grant is None else grant.find(name)
             if taken is None:
-                raise ValueError(f"{what}: it needs nothing of that name; name it in needs= first")
+                raise ValueError(f"{what}: the job has no such need; add it to needs= first")
             resource, taken_amount = taken
             if not isinstance(resource, RateResource):
-                raise ValueError(f"{what}: that is not a Rate; the job returns its amount when it settles")
+                raise ValueError(f"{what}: it is not a Rate; the job returns its amount when it settles")
             used = resource.parse_used(_amounts.check_need(amount, what), what)
             corrections.append(partial(self._correct, resource, taken_amount, used))
         in_thread = threading.get_ident() != self._run.thread_id
@@ -119,8 +119,8 @@ class RunPools:
             taken = None if grant is None else grant.find(throttle.key)
             if taken is None:
                 error = ValueError(
-                    f"{job.label!r} raised Throttled({throttle.key!r}), but needs nothing of that name: name it "
-                    f"in needs=, and give its scheduler a pool that has it"
+                    f"{job.label!r} raised Throttled({throttle.key!r}), but has no such need: add it to needs=, "
+                    f"and give its scheduler a pool that has it"
                 )
                 error.__cause__ = failure
                 return error
@@ -128,11 +128,11 @@ class RunPools:
             self._run.queue.jobs.admission_queue.request_round()
         why: str | None = None
         if job._is_one_shot():
-            why = "was made from a coroutine object, or gives up its arguments: make it from the function"
+            why = "was made from a coroutine object, or releases its arguments: create it from the function"
         elif job._is_ready():
             why = "is a service, and has reported that it is ready"
         elif worker not in self._run.workers.alive:
-            why = "is a clean-up job, and does not wait"
+            why = "is a clean-up job, which never waits"
         if why is None:
             return None
         add_note(failure, f"{job.label!r} cannot be called again after it was throttled: it {why}")

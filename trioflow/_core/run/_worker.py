@@ -464,7 +464,7 @@ class Worker(WorkerTask):
         kind, errors = await self.run.backend.isolation.close_leftovers(self)
         if kind is not None:
             leftover = RuntimeError(
-                f"the job returned with a {kind} still open: close it before the job returns, by a with statement"
+                f"the job returned with a {kind} still open: close it before the job returns, with a with statement"
             )
             if errors is None:
                 raise leftover

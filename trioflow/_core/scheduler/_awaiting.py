@@ -42,7 +42,7 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
     with contextlib.nullcontext() if waiter is None else _recorded_wait(waiter, job):
         while not job._state.is_settled:
             if scheduler._will_not_reach(job):
-                raise _errors.JobNotDone(f"{job.label!r} is {job._state.value}: no run is going to reach it")
+                raise _errors.JobNotDone(f"{job.label!r} is {job._state.value}: no run will reach it")
             await _wait_for_change(waiter, job)
     if job._state is JobState.CANCELLED:
         await _backend.current_backend().checkpoint()  # the waiting job may have been cancelled by the same scope
@@ -103,7 +103,8 @@ async def _poll_for_deadlock(event: _backend.TaskEvent, waiter: AbstractJob[Any]
         if not event.is_set() and lacks_held_resource(job, waiter):
             explanation = job._scheduler.explain(job) if job._scheduler is not None else ""
             run.report(
-                waiter, f"{waiter.label!r} awaits {job.label!r}, but holds what {job.label!r} lacks: {explanation}"
+                waiter,
+                f"{waiter.label!r} awaits {job.label!r}, but holds what {job.label!r} needs: {explanation}",
             )
             return
         seconds *= 2
@@ -162,7 +163,7 @@ def _jobs_that_settle_before(job: AbstractJob[Any]) -> Iterator[tuple[str, Abstr
             yield "awaits", awaited
         for member in job._members.jobs if is_scheduler(job) else ():
             if not member._forever and (is_scheduler(member) or _awaited_by(member)):
-                yield "has to end", member
+                yield "waits for its job", member
     elif not job._state.is_settled:
         for requirement in _explain.open_requirements(job):
             yield "requires", requirement
@@ -181,7 +182,7 @@ def _cycle_text(
     waiter: AbstractJob[Any], last: AbstractJob[Any], came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any], str]]
 ) -> str:
     """Return a text that shows the cycle of waits from `waiter` to `last`, which is `waiter` or contains it."""
-    end_text = "" if last is waiter else f", which has {waiter.label!r} in it"
+    end_text = "" if last is waiter else f", which contains {waiter.label!r}"
     steps: list[str] = []
     job = last
     while job is not waiter or not steps:

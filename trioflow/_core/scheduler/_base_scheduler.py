@@ -21,9 +21,9 @@ from ..job import _job_options, _labels
 from ..job._ancestors import enclosing_schedulers, is_inside
 from ..job._argument_types import (
     A,
-    AsyncElseThreadJob1,
-    AsyncElseThreadJob2,
-    AsyncElseThreadJob3,
+    AsyncFunctionOrUseThreadJob1,
+    AsyncFunctionOrUseThreadJob2,
+    AsyncFunctionOrUseThreadJob3,
     B,
     C,
     IterableFunction,
@@ -108,7 +108,6 @@ class BaseScheduler(
         "_cleanup_timeout",
         "_critical_jobs",
         "_culprit",
-        "_has_waiters",
         "_incidents",
         "_instruments",
         "_is_closed",
@@ -124,6 +123,7 @@ class BaseScheduler(
         "_settled_iterators",
         "_shutdown_timeout",
         "_stop_reason",
+        "_was_awaited",
     )  # fmt: skip
 
     _is_passed_as_itself: ClassVar[bool] = True
@@ -144,7 +144,7 @@ class BaseScheduler(
     _run_error: Exception | None  # an error in the policy or the journal, which stopped the run; None if there was none
     _incidents: list[Incident]
     # Whether a job was awaited, or `as_settled()` was called. If so, the end of the run must wake all that still wait.
-    _has_waiters: bool
+    _was_awaited: bool
     _settled_iterators: weakref.WeakSet[SettledJobs] | None  # the iterators of `as_settled()`; None in most schedulers
 
     # ---- settings
@@ -185,7 +185,7 @@ class BaseScheduler(
         """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""
         self._members = Members(self)
         self._run = self._open_block = self._stop_reason = self._culprit = self._run_error = None
-        self._is_closed = self._has_waiters = False
+        self._is_closed = self._was_awaited = False
         self._incidents = []
         self._settled_iterators = None
         for attribute, default in SETTING_DEFAULTS:
@@ -440,12 +440,12 @@ class BaseScheduler(
     ) -> list[FunctionJob[T]]: ...
     @overload
     def map(
-        self, function: AsyncElseThreadJob1[A, T], a: Iterable[ValueOrJob[A]], /, **options: Unpack[MapOptions]
+        self, function: AsyncFunctionOrUseThreadJob1[A, T], a: Iterable[ValueOrJob[A]], /, **options: Unpack[MapOptions]
     ) -> list[Job[T]]: ...
     @overload
     def map(
         self,
-        function: AsyncElseThreadJob2[A, B, T],
+        function: AsyncFunctionOrUseThreadJob2[A, B, T],
         a: Iterable[ValueOrJob[A]],
         b: Iterable[ValueOrJob[B]],
         /,
@@ -454,7 +454,7 @@ class BaseScheduler(
     @overload
     def map(
         self,
-        function: AsyncElseThreadJob3[A, B, C, T],
+        function: AsyncFunctionOrUseThreadJob3[A, B, C, T],
         a: Iterable[ValueOrJob[A]],
         b: Iterable[ValueOrJob[B]],
         c: Iterable[ValueOrJob[C]],
@@ -1150,7 +1150,7 @@ class BaseScheduler(
         if self._is_closed:
             raise RuntimeError(f"{self.label!r} is closed; make a new Scheduler")
         if self._run is not None:
-            raise RuntimeError(f"{self.label!r} is running already; wait for that run to end")
+            raise RuntimeError(f"{self.label!r} is already running; wait for that run to end")
 
     def _check_jobserver(self, window: Window | None) -> None:
         if self._jobserver and _window.max_slots(window) is None:
@@ -1171,10 +1171,10 @@ class BaseScheduler(
     def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
         """Return whether the run has ended, or is draining and so will not start `job`. False before the first run.
 
-        Also record that a job or an iterator of `as_settled()` is waiting; see `_has_waiters`.
+        Also record that a job or an iterator of `as_settled()` is waiting; see `_was_awaited`.
         """
         for scheduler in (self, *enclosing_schedulers(self)):
-            scheduler._has_waiters = True
+            scheduler._was_awaited = True
             if scheduler._run is not None:
                 return job is not None and job._state is JobState.IDLE and scheduler._run.phase is RunPhase.DRAINING
             if scheduler._stop_reason is not None or scheduler._state.is_settled:
@@ -1183,7 +1183,7 @@ class BaseScheduler(
 
     def _notify_unreached(self) -> None:
         """Wake all jobs that await an IDLE job, which no run will reach."""
-        if self._has_waiters:
+        if self._was_awaited:
             for job in self.iterate_jobs():
                 if job._extras is not None and job._state is JobState.IDLE:
                     job._extras.notify_listeners(job)

@@ -205,20 +205,20 @@ class AvailableResources:
                 if need > resource.total - reserved:
                     names = ", ".join(repr(service.label) for service in services)
                     raise ValueError(
-                        f"{job.label!r} needs {name}={resource.format_amount(need)}, and services keep "
+                        f"{job.label!r} needs {name}={resource.format_amount(need)}, but services reserve "
                         f"{resource.format_amount(reserved)} of {resource.format_amount(resource.total)} until the "
-                        f"run ends ({names}): it could never start; give the pool more, or let the services need less"
+                        f"run ends ({names}): it could never start; enlarge the pool, or reduce the needs"
                     )
 
     def _missing_resource_text(self, name: str) -> str:
         if self.resource_holder is not None and name in self._outside_resource_names:
             return (
-                f"which is in a pool outside of {self.resource_holder.label!r}: that scheduler has needs, and is the "
+                f"which is in a pool outside {self.resource_holder.label!r}: that scheduler has needs, and is the "
                 f"only pool of its members, except for rates; add {name}= to its needs"
             )
         available_text = f"they have {', '.join(self.resources_by_name)}" if self.resources_by_name else "there is none"
-        remedy = f"give its scheduler pool=Pool({name}=...), or leave it out of needs="
-        return f"which is in no pool around it ({available_text}): {remedy}"
+        remedy = f"give its scheduler pool=Pool({name}=...), or remove it from needs="
+        return f"which no enclosing pool has ({available_text}): {remedy}"
 
 
 def _has_settled_in_run(job: AbstractJob[Any]) -> bool:
@@ -292,7 +292,7 @@ def check_late_input(job: AbstractJob[Any], input_job: AbstractJob[Any], schedul
     if not (input_job._state.is_settled or input_job._is_ready()):
         raise ValueError(
             f"{job.label!r} uses the result of {input_job.label!r}, which is in another scheduler and has not "
-            f"settled: {scheduler.label!r} is running already, and cannot wait for it"
+            f"settled: {scheduler.label!r} is already running, and cannot wait for it"
         )
 
 
@@ -489,5 +489,5 @@ def check_new_requirements(members: Members, job: AbstractJob[Any], new_requirem
         edges[job] = [*members.all_requirements(job), *new_requirements]
         cycle = _graph_algorithms.find_cycle(edges, lambda node: [other for other in edges[node] if other in edges])
         raise _errors.CycleError(cycle or [job])
-    for requirement in new_requirements if members.owner._has_waiters else ():
+    for requirement in new_requirements if members.owner._was_awaited else ():
         _awaiting.reject_wait_cycle(job, requirement, "requires")

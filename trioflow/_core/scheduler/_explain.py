@@ -154,7 +154,7 @@ def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
     holders_text = (
         f"{_token_holders_text(run.scheduler, tokens.limiter)}{_earlier_jobs_text(run, job, tokens.waiting_in_order())}"
     )
-    return f"waits for a token of the window of {owner.label!r}, a limiter that is used up: {holders_text}"
+    return f"waits for a token of the window of {owner.label!r}: its limiter is exhausted, {holders_text}"
 
 
 def _find_slot_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
@@ -175,7 +175,7 @@ def _find_resource_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
 
 def _explain_resource_wait(run: Run, job: AbstractJob[Any]) -> str:
     explanation = run.queue.jobs.explain_wait(job) if isinstance(run.queue.jobs, SharedQueue) else None
-    return explanation or "is ready, and starts within this turn of the event loop or the next"
+    return explanation or "is ready, and starts in this iteration of the event loop or the next"
 
 
 def _find_loop_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
@@ -251,7 +251,7 @@ def _explain_succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return "was restored: the journal has its result"
     # With another `on_timeout`, it was an earlier attempt that timed out, not the one that succeeded.
     was_cancelled_by_timeout = job.timed_out and job.on_timeout == "move_on"
-    timeout_text = ": its timeout cancelled it, which on_timeout='move_on' makes a success"
+    timeout_text = ": its timeout cancelled it, which counts as success with on_timeout='move_on'"
     duration = _units.duration_text(job.elapsed or 0.0)
     return f"succeeded after {duration}{timeout_text if was_cancelled_by_timeout else ''}"
 
@@ -279,7 +279,8 @@ def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 def _explain_blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     error: Any = job.raised_exception()
-    return f"is blocked: {error.requirement.label!r} did not succeed; it began with {one_line_error(error.__cause__)}"
+    cause = one_line_error(error.__cause__)
+    return f"is blocked: {error.requirement.label!r} did not succeed; the original failure is {cause}"
 
 
 def _explain_skipped(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:

@@ -254,7 +254,7 @@ class Members:
             if other_scheduler is None:
                 if self.owner is job or is_inside(self.owner, job):
                     raise ValueError(
-                        f"the scheduler {job.label!r} cannot be inside itself: {self.owner.label!r} is in it"
+                        f"the scheduler {job.label!r} cannot be inside itself: it contains {self.owner.label!r}"
                     )
                 continue
             if other_scheduler not in users:
@@ -265,7 +265,7 @@ class Members:
                 if other_scheduler._innermost_run() is None and not new_parents.isdisjoint(levels):
                     continue
                 alternative = f", or add {levels[-1].label!r} first" if new_parents else ""
-                remedy = f"it was added there as an input of {user.label!r}; leave out this add(){alternative}"
+                remedy = f"it was added there as an input of {user.label!r}; remove this add(){alternative}"
             raise ValueError(
                 f"{job.label!r} is in the scheduler {other_scheduler.label!r}; "
                 f"it cannot be in {self.owner.label!r} too: {remedy}"

@@ -21,17 +21,17 @@ EXIT_CODES_HELP: Final = """\b
 Exit codes:
   0    all commands succeeded
   1    the number of commands that failed, up to 100; with
-  ...  --halt now,fail=1 or soon,fail=1 the exit code of the
-  100  first of them, with a percentage the percentage failed
+  ...  --halt now,fail=1 or soon,fail=1, the exit code of the
+  100  first; with a percentage, the percentage that failed
   101  more than 100 commands failed
   130  interrupted: Ctrl-C, SIGTERM, SIGHUP
-  141  the reader of the output is gone
-  255  the command line is wrong, or the batch could not go on
+  141  the reader of the output has exited
+  255  the command line is wrong, or the batch could not continue
 """
 PARALLEL_OPTION_HINTS: Final = {
     **dict.fromkeys(("--eta", "--progress"), "--bar shows the progress"),
-    **dict.fromkeys(("--resume", "--resume-failed", "--retry-failed"), "--journal FILE goes on where a batch ended"),
-    **dict.fromkeys(("-u", "--ungroup"), "--line-buffer prints each line as it comes"),
+    **dict.fromkeys(("--resume", "--resume-failed", "--retry-failed"), "--journal FILE continues where a batch ended"),
+    **dict.fromkeys(("-u", "--ungroup"), "--line-buffer prints each line as it is written"),
     **dict.fromkeys(("-n", "-X", "-m", "--xargs"), "-N gives each command several arguments"),
     "--files": "--results DIR saves what the commands write",
     "--will-cite": "leave it out",
@@ -63,7 +63,7 @@ def merge_values(_: click.Context, option: click.Parameter, mappings: Sequence[d
     for mapping in mappings:
         for name in mapping:
             if name in merged:
-                raise click.BadParameter(f"{name} is in two of them: write each name once")
+                raise click.BadParameter(f"{name} is given twice: give each name once")
         merged.update(mapping)
     return merged
 
@@ -121,12 +121,17 @@ def translate_usage_errors() -> Generator[None]:
     "--jobs",
     type=option_type(_quantities.parse_slots),
     metavar="N",
-    help="How many commands at once: a number, 0 for no limit, or N%, +N, -N of the CPUs.  [default: 100%]",
+    help="Maximum number of commands at once: a number, 0 for no limit, or N%, +N, -N of the CPUs.  [default: 100%]",
 )
 @click.option(
-    "-S", "--sshlogin", "nodes", multiple=True, metavar="NODES", help="Run the commands on these, each -j at once."
+    "-S",
+    "--sshlogin",
+    "nodes",
+    multiple=True,
+    metavar="NODES",
+    help="Run the commands on these nodes, up to -j on each.",
 )
-@click.option("-F", "--ssh-config", type=click.Path(), metavar="FILE", help="Configuration of ssh, with -S.")
+@click.option("-F", "--ssh-config", type=click.Path(), metavar="FILE", help="Configuration file of ssh, for -S.")
 @click.option(
     "--timeout",
     type=option_type(_quantities.parse_time_limit),
@@ -145,7 +150,7 @@ def translate_usage_errors() -> Generator[None]:
     "--idle-timeout",
     type=option_type(_quantities.parse_time_limit),
     metavar="TIME",
-    help="End a command that writes nothing for this time.",
+    help="End a command that writes nothing for this long.",
 )
 @click.option(
     "--memfree",
@@ -157,7 +162,7 @@ def translate_usage_errors() -> Generator[None]:
     "--load",
     type=option_type(_quantities.parse_load),
     metavar="N",
-    help="Start no command while N processes run; N as for -j.",
+    help="Start no command while N or more processes run; N as for -j.",
 )
 @click.option(
     "--nice", type=option_type(_quantities.parse_nice), metavar="N", help="Run the commands at a lower priority."
@@ -168,14 +173,14 @@ def translate_usage_errors() -> Generator[None]:
     metavar="SIZE",
     help="Limit the address space of each process of a command.",
 )
-@click.option("--pin", is_flag=True, help="Run the commands of each slot on a CPU of their own.")
+@click.option("--pin", is_flag=True, help="Pin the commands of each slot to a CPU.")
 @click.option(
     "--needs",
     type=option_type(_batch_pool.parse_needs),
     multiple=True,
     callback=merge_values,
     metavar="NAME=AMOUNT,...",
-    help="The needs of each command, as in gpu=1,mem=4G; it starts when these are free.",
+    help="Resources that each command needs, as in gpu=1,mem=4G; it starts when they are free.",
 )
 @click.option(
     "--pool",
@@ -183,31 +188,35 @@ def translate_usage_errors() -> Generator[None]:
     multiple=True,
     callback=merge_values,
     metavar="NAME=...,...",
-    help="The resources for --needs, as in gpu=0,1,mem=24G.  [default: cpu, mem and gpu of this machine]",
+    help="Total resources for --needs, as in gpu=0,1,mem=24G.  [default: cpu, mem and gpu of this machine]",
 )
 @click.option(
     "--halt",
     type=option_type(HaltRule.parse),
     metavar="RULE",
-    help="When to stop: never, or WHEN,WHY=N or N%, with now or soon, and fail, success or done; as in now,fail=1.",
+    help="When to stop: never, or WHEN,WHY=N or WHEN,WHY=N%, as in now,fail=1. WHEN is now or soon; WHY is fail, "
+    "success or done.",
 )
-@click.option("--joblog", type=click.Path(), metavar="FILE", help="Record what has run; +FILE appends.")
+@click.option("--joblog", type=click.Path(), metavar="FILE", help="Write a line for each command; +FILE appends.")
 @click.option(
-    "--journal", type=click.Path(), metavar="FILE", help="Keep what succeeds, with its output; go on from there."
+    "--journal",
+    type=click.Path(),
+    metavar="FILE",
+    help="Keep commands that succeed, with their output, and do not run them again.",
 )
 @click.option("--reads", multiple=True, metavar="FILE", help="With --journal: run again if this file has changed.")
 @click.option(
-    "--writes", multiple=True, metavar="FILE", help="With --journal: run again unless this is as it was left."
+    "--writes", multiple=True, metavar="FILE", help="With --journal: run again if this file is missing or has changed."
 )
 @click.option(
-    "--results", metavar="DIR", help="Save what the commands write, instead of printing it; also in a file *.jsonl."
+    "--results", metavar="DIR", help="Save outputs in this directory, or in FILE.jsonl, instead of printing them."
 )
 @click.option("-k", "--keep-order", is_flag=True, help="Print outputs in the order of the arguments.")
-@click.option("--line-buffer", is_flag=True, help="Print each line as it comes, not each output in one piece.")
+@click.option("--line-buffer", is_flag=True, help="Print each line as it is written, not each output as a whole.")
 @click.option("--tag", is_flag=True, help="Print the arguments before each line.")
-@click.option("--tagstring", metavar="TEXT", help="Print this before each line; {} and the like are replaced.")
+@click.option("--tagstring", metavar="TEXT", help="Print this before each line; {} and so on are replaced.")
 @click.option("-v", "verbose", is_flag=True, help="Print each command line before its output.")
-@click.option("--bar", is_flag=True, help="Show the progress, on a terminal.")
+@click.option("--bar", is_flag=True, help="Show a progress bar on a terminal.")
 @click.option("--dry-run", is_flag=True, help="Print the commands without running them.")
 @click.option(
     "-a",
@@ -216,24 +225,30 @@ def translate_usage_errors() -> Generator[None]:
     type=click.Path(),
     multiple=True,
     metavar="FILE",
-    help="Read arguments from a file, - for stdin.",
+    help="Read arguments from a file; - is stdin.",
 )
-@click.option("-0", "--null", is_flag=True, help="Lines of files and of stdin end in NUL.")
+@click.option("-0", "--null", is_flag=True, help="Lines of files and stdin end with NUL.")
 @click.option(
-    "-d", "--delimiter", type=option_type(_sources.parse_delimiter), metavar="C", help="Arguments end in this."
+    "-d",
+    "--delimiter",
+    type=option_type(_sources.parse_delimiter),
+    metavar="C",
+    help="Arguments end with this, not with a newline.",
 )
 @click.option(
     "-C",
     "--colsep",
     type=option_type(_sources.parse_column_separator),
     metavar="REGEXP",
-    help="Cut lines into {1}, {2}, ...",
+    help="Split lines into {1}, {2}, ...",
 )
 @click.option("--header", type=click.Choice([":"]), metavar=":", help="The first line names the columns: {name}.")
 @click.option("-N", "items_per_command", type=click.IntRange(min=0), metavar="N", help="Give each command N arguments.")
-@click.option("--link", is_flag=True, help="Read the sources side by side, short ones again.")
+@click.option("--link", is_flag=True, help="Pair the sources item by item; repeat short ones.")
 @click.option("-q", "--quote", is_flag=True, help="Quote the words of COMMAND for the shell.")
-@click.option("-I", "argument", default="{}", metavar="TEXT", help="The placeholder of the argument, instead of {}.")
+@click.option(
+    "-I", "argument", default="{}", metavar="TEXT", help="Replacement string for the argument, instead of {}."
+)
 def command(**options: Any) -> int:
     """Run COMMAND for each ARGUMENT, several at once.
 
@@ -246,11 +261,11 @@ def command(**options: Any) -> int:
 
     Without any of these, the argument comes last. Without COMMAND, the arguments are the commands.
 
-    NODES is a file with a node a line, or names and ranges like node[01-37]; a command whose node cannot be reached
+    NODES is a file with one node per line, or names and ranges like node[01-37]; a command whose node cannot be reached
     runs on another one.
 
     With --journal, a command that has succeeded is not run again by a later batch with the same journal, even if this
-    one is killed. Its output is printed again. In the FILE of --reads and --writes, {} and the like are replaced too.
+    one is killed. Its output is printed again. In the FILE of --reads and --writes, {} and so on are replaced, too.
     """  # noqa: D301 - click needs the character itself
     parsed = Options(**options)
     try:
@@ -258,7 +273,9 @@ def command(**options: Any) -> int:
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if os.environ.get("PARALLEL"):
-        warning = "the options in the variable PARALLEL are not used; give those you need on the command line"
+        warning = (
+            "the options in the environment variable PARALLEL are ignored; give those you need on the command line"
+        )
         click.echo(f"trioflow batch: {warning}: {printable(os.environ['PARALLEL'])}", err=True)
     from . import _batch_run  # imported here, because --help does not need it
 

@@ -129,7 +129,7 @@ def open_sources(groups: Sequence[_sources.SourceGroup], rules: _sources.Reading
     if any(
         source == _sources.LineSource(_sources.STDIN, rules.delimiter) for group in groups for source in group
     ) and os.isatty(0):
-        click.echo("trioflow batch: reading arguments from the terminal, one on each line; end with Ctrl-D", err=True)
+        click.echo("trioflow batch: reading arguments from the terminal, one per line; end with Ctrl-D", err=True)
     return _sources.SourceProduct(groups, rules)
 
 

@@ -38,7 +38,7 @@ def warn_if_ineffective(value: Any, default: Any, option: str, subject: str) -> 
         _warned_options.add(option)
         logging.getLogger("trioflow.compat.pyexpool").warning(
             "%s=%r of %s has no effect here: jobs of one category are not ended together, and a job's size is not "
-            "compared; give those that belong together a Task with a timeout (reported once)",
+            "compared; put related jobs in a Task with a timeout (reported once)",
             option, value, subject,
         )  # fmt: skip
 

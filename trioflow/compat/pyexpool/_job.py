@@ -121,7 +121,7 @@ class Job:
         _checks.reject_unsupported(memlim, 0, "memlim", subject, "give memory_limit to a trioflow.CommandJob")
         for option, value in (("poutlog", poutlog), ("perrlog", perrlog)):
             _checks.reject_unsupported(
-                value, None, option, subject, "write what was piped in onfinish, or give a file's name"
+                value, None, option, subject, "write the captured output in onfinish, or give a file name"
             )
         self.task: Task | None = check_task(task, subject)
         self.params: Any = task.params if params is None and task is not None else params

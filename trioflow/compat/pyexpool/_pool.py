@@ -18,8 +18,8 @@ from ._run import JobRun
 from ._task import Task
 
 MEMORY_HINT: Final = (
-    'let a trioflow.Scheduler share it out: pool=Pool(memory="8 GiB"), and needs={"memory": "2 GiB"} for each of its '
-    "jobs; a single process is limited by the memory_limit of CommandJob"
+    'use a trioflow.Scheduler with pool=Pool(memory="8 GiB"), and needs={"memory": "2 GiB"} for each of its jobs; to '
+    "limit a single process, use the memory_limit of CommandJob"
 )
 
 
@@ -72,7 +72,7 @@ class ExecPool:
         subject = "ExecPool" if name is None else f"pool {_checks.check_name(name, 'ExecPool')!r}"
         _checks.reject_unsupported(afnmask, None, "afnmask", subject, 'give pin="slot" to trioflow.CommandJob')
         _checks.reject_unsupported(memlimit, 0, "memlimit", subject, MEMORY_HINT)
-        _checks.reject_unsupported(webuiapp, None, "webuiapp", subject, "look at the run with a trioflow.Monitor")
+        _checks.reject_unsupported(webuiapp, None, "webuiapp", subject, "use a trioflow.Monitor")
         self._workers: Final = _check_workers(wksnum if workers is None else workers, subject)
         self.name: Final = name
         self.latency: float = _checks.check_seconds(latency, "latency", subject)
@@ -252,6 +252,6 @@ def _mark_executed(job: Any) -> Job:
     if not isinstance(job, Job):
         raise TypeError(f"execute({job!r}): give a Job")
     if job._was_executed:
-        raise ValueError(f"job {job.name!r} was executed already: make a new one")
+        raise ValueError(f"job {job.name!r} was already executed: create a new one")
     job._was_executed = True
     return job

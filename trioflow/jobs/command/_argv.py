@@ -39,12 +39,12 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
         if not isinstance(command, (str, bytes, JOB_TYPE)):
             raise TypeError(f"{subject}: with shell=True give the command as one string, not {shown_value(command)}")
         if isinstance(command, (str, bytes)) and not command.strip():
-            raise ValueError(f"{subject}: the command is empty: give a line for the shell")
+            raise ValueError(f"{subject}: the command is empty: give a command line")
         command = SHELL_PATH, "-c", command
     elif isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE)) or not hasattr(command, "__iter__"):
         is_single = isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE))
-        advice = f"CommandJob({display_text(command).split()!r})" if is_single else f"not {shown_value(command)}"
-        raise TypeError(f"{subject}: give a list, {advice}, or a shell's line with shell=True")
+        example = f", such as CommandJob({display_text(command).split()!r})" if is_single else ""
+        raise TypeError(f"{subject}: found {shown_value(command)}; give a list{example}, or a string with shell=True")
     arguments: tuple[Any, ...] = tuple(command)
     if not arguments:
         raise ValueError(f"{subject}: the command is empty: give a program and its arguments")
@@ -83,7 +83,7 @@ def convert_argument(argument: Any, number: int | str, subject: str) -> str | by
             f"give a string, bytes, a path, a number, or a job whose result is one"
         )
     if b"\0" in os.fsencode(result):
-        raise ValueError(f"{subject}: argument {number} has a NUL in it, which no program can be given")
+        raise ValueError(f"{subject}: argument {number} contains a NUL, which cannot be passed to a program")
     return result
 
 
@@ -97,7 +97,7 @@ def _captured_output(result: CommandResult, number: int | str, subject: str) -> 
 def not_captured_error(subject: str) -> TypeError:
     """Return the error for a `CommandResult` whose output is needed but was not captured."""
     return TypeError(
-        f"{subject} is the result of a command whose output was not captured: give that one stdout=subprocess.PIPE"
+        f"{subject} is the result of a command whose output was not captured: give that command stdout=subprocess.PIPE"
     )
 
 

@@ -253,7 +253,7 @@ class CommandService(Service[Any], keeps_time=True):
 
         """
         try:
-            with run.time_limit(self, "sign of being ready", cancels=True):
+            with run.time_limit(self, "sign of readiness", cancels=True):
                 result, wait_error = None, None
                 async with anyio.create_task_group() as task_group:
                     if self._output_files and isinstance(self._readiness, OutputLine):
@@ -267,7 +267,7 @@ class CommandService(Service[Any], keeps_time=True):
                     raise wait_error
                 return result
         except JobTimeout as timeout_error:
-            timeout_error.add_note(f"It waited for {self._readiness}.{self._readiness.latest_failure()}")
+            timeout_error.add_note(f"It was waiting for {self._readiness}.{self._readiness.latest_failure()}")
             if output := self._output_tail(initial_sizes):
                 timeout_error.add_note(f"The end of the output of {self.label!r}:\n{output}")
             raise
@@ -297,10 +297,14 @@ class CommandService(Service[Any], keeps_time=True):
         result = outcome.result if isinstance(outcome, CommandError) else outcome
         assert result is not None
         cause = f"exit code {result.returncode}" if result.signal is None else f"signal {result.signal}"
-        phase = "while it was in use" if was_ready else f"before it was ready, which is for {self._readiness}"
-        hint = "" if result.returncode else "; a service must stay in the foreground, and most have an option for that"
+        phase = "while it was in use" if was_ready else f"before it was ready (it was waiting for {self._readiness})"
+        hint = (
+            ""
+            if result.returncode
+            else "; a service must stay in the foreground: most programs have an option for that"
+        )
         line = self._job.command_line()
-        message = f"the service ended {phase}, with {cause}{hint}"
+        message = f"the service ended with {cause} {phase}{hint}"
         return CommandError(self, line, message, result, output.encode(), "output")
 
 

@@ -30,11 +30,11 @@ def parse_check(check: CheckOption, subject: str) -> frozenset[int] | None:
     if isinstance(check, (str, bytes)) or not isinstance(check, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
             f"check={short_repr(check)} of {subject}: "
-            f"give True, False, or a list of exit codes and signals, as [0, 4, 'TERM']"
+            f"give True, False, or a list of exit codes and signals, such as [0, 4, 'TERM']"
         )
     codes = frozenset(_parse_exit_code(code, subject) for code in check)
     if not codes:
-        raise ValueError(f"check=[] of {subject}: then no command could succeed; for any end of it give False")
+        raise ValueError(f"check=[] of {subject}: no exit code would count as success; to accept all, give False")
     return codes
 
 
@@ -60,12 +60,10 @@ def _parse_exit_code(value: Any, subject: str) -> int:
             return -signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
         except KeyError:
             raise ValueError(
-                f"check of {subject}: there is no signal {short_repr(value)}; give a name, as 'TERM'"
+                f"check of {subject}: unknown signal {short_repr(value)}; give a name such as 'TERM'"
             ) from None
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(
-            f"check of {subject}: found {short_repr(value)} in the list; give exit codes and names of signals"
-        )
+        raise TypeError(f"check of {subject}: found {short_repr(value)} in the list; give exit codes and signal names")
     if not -signal.NSIG < value <= MAX_EXIT_CODE:
-        raise ValueError(f"check of {subject}: {value} is not an exit code: they go from 0 to {MAX_EXIT_CODE}")
+        raise ValueError(f"check of {subject}: {value} is not an exit code; give a number from 0 to {MAX_EXIT_CODE}")
     return value

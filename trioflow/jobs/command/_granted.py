@@ -66,6 +66,6 @@ def check_placeholders(values: Iterable[Any], job: AbstractJob[Any], subject: st
     for value in values:
         if isinstance(value, granted) and value.name not in job.needs:
             raise ValueError(
-                f"{subject}: granted({value.name!r}), but it needs nothing of that name: "
-                f"write needs={{{value.name!r}: 1}}, or leave it out"
+                f"{subject}: it uses granted({value.name!r}), but does not need that resource: "
+                f"add needs={{{value.name!r}: 1}}, or remove granted()"
             )

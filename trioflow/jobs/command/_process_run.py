@@ -157,7 +157,7 @@ class ProcessRun:
             try:
                 renice(self._process, options.nice)
             except PermissionError as error:
-                raise CommandError(self._job, self._command_line, f"nice={options.nice} is for root only") from error
+                raise CommandError(self._job, self._command_line, f"nice={options.nice} requires root") from error
         if options.on_start is not None:
             options.on_start(self._job)
 

@@ -93,7 +93,7 @@ class PortOpen(Readiness):
         if not 1 <= number <= 65535:
             raise ValueError(f"PortOpen({short_repr(number)}): a TCP port is a number from 1 to 65535")
         if not isinstance(host, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"PortOpen({number}, host={short_repr(host)}): give the name or the address of a host")
+            raise TypeError(f"PortOpen({number}, host={short_repr(host)}): give a host name or address")
         self.number: Final = number
         self.host: Final = host
 
@@ -114,8 +114,8 @@ class PortOpen(Readiness):
         """
         with contextlib.suppress(OSError), socket.create_connection((self.host, self.number), timeout=0.2):
             raise RuntimeError(
-                f"port {self.number} of {self.host} is in use before the service is started: end what uses it, or give "
-                f"the service another port"
+                f"port {self.number} of {self.host} is already in use before the service starts: stop the program "
+                f"that uses it, or give the service another port"
             )
 
     async def wait(self, run: RunHandle) -> int:
@@ -155,7 +155,8 @@ class OutputLine(Readiness):
         value: Any = text
         if not isinstance(value, (str, re.Pattern)) or not value:
             raise TypeError(
-                f"OutputLine({short_repr(text)}): give a part of the line, or a compiled regular expression of text"
+                f"OutputLine({short_repr(text)}): give part of the line as a string, or a compiled regular expression "
+                f"(of str, not bytes)"
             )
         self.text: Final = text
         self._matching_line: str | None = None
@@ -241,7 +242,7 @@ class CommandSucceeds(Readiness):
 
     def latest_failure(self) -> str:
         """Return a space and a sentence about the latest failure of the command; "" if there was none."""
-        return "" if self._latest_error is None else f" It failed the last time: {self._latest_error}."
+        return "" if self._latest_error is None else f" The last attempt failed: {self._latest_error}."
 
 
 @final
@@ -254,7 +255,7 @@ class FileExists(Readiness):
 
     def __str__(self) -> str:
         """Return the condition as an infinitive clause for error messages."""
-        return f"{str(self._path)!r} to be there"
+        return f"{str(self._path)!r} to exist"
 
     def check_before_start(self) -> None:
         """Record the inode and modification time of the file if it exists already."""

@@ -183,7 +183,7 @@ class CommandError(TrioflowError):
         shown_command = shown_command.encode(errors="backslashreplace").decode()
         message = f"{failure}: {shown_command}" if result is not None else f"{failure}. The command: {shown_command}"
         if stderr and stderr.strip() and not job.redact:  # the output may quote redacted arguments
-            message += f". Its {stream_name} ended:\n" + stderr.strip().decode(errors="backslashreplace")
+            message += f". Its {stream_name} ended with:\n" + stderr.strip().decode(errors="backslashreplace")
         super().__init__(message)
 
 
@@ -217,7 +217,7 @@ def exited_with(*codes: int) -> Callable[[BaseException], bool]:
     """
     for code in codes:
         if not isinstance(code, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"exited_with({short_repr(code)}): give exit codes, whole numbers")
+            raise TypeError(f"exited_with({short_repr(code)}): give exit codes as whole numbers")
     accepted_codes = frozenset(codes)
 
     def has_exited_with(error: BaseException) -> bool:

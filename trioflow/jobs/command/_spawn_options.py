@@ -68,7 +68,7 @@ class CommandOptions:
         for name in ("on_start", "on_line"):
             callback(getattr(self, name), name, subject)
         if not is_among(self.pin, (None, *get_args(PinOption))):
-            raise ValueError(f"pin={short_repr(self.pin)} of {subject}: choose 'slot', or None")
+            raise ValueError(f"pin={short_repr(self.pin)} of {subject}: choose 'slot' or None")
         if not is_among(self.leftovers, get_args(LeftoversOption)):
             choices = " or ".join(map(repr, get_args(LeftoversOption)))
             raise ValueError(f"leftovers={short_repr(self.leftovers)} of {subject}: choose {choices}")
@@ -88,7 +88,9 @@ class CommandOptions:
         if not is_readable and not hasattr(self.stdin, "fileno"):
             raise TypeError(f"stdin={short_repr(self.stdin)} of {subject}: give bytes, a path, an open file, or a job")
         if isinstance(self.stdin, int) and self.stdin in (subprocess.PIPE, subprocess.STDOUT):
-            raise ValueError(f"stdin of {subject}: give what it is to read: bytes, a path, an open file, or a job")
+            raise ValueError(
+                f"stdin of {subject}: PIPE and STDOUT are only for output; give bytes, a path, an open file, or a job"
+            )
         for name, entry_type in (("reads", Depfile), ("writes", OptionalFile)):
             for entry in getattr(self, name):
                 if not is_path(entry.path if isinstance(entry, entry_type) else entry):
@@ -111,7 +113,7 @@ class CommandOptions:
         """Return a message about the first missing file among `writes` and the depfiles, or None if all exist."""
         for path in (*self.writes, *(depfile.path for depfile in self.reads if isinstance(depfile, Depfile))):
             if not isinstance(path, OptionalFile) and not os.path.exists(path):
-                return f"it has not written {os.fsdecode(path)!r}"
+                return f"it did not write {os.fsdecode(path)!r}"
         return None
 
     def files_read(self) -> list[AnyPath | Depfile]:
@@ -146,13 +148,13 @@ class CommandOptions:
         if is_path(value):
             file_path(value, name, subject)
         if isinstance(value, int) and not min(SUBPROCESS_CONSTANTS) <= value < DESCRIPTOR_LIMIT:
-            raise ValueError(f"{name}={short_repr(value)} of {subject}: there is no such descriptor")
+            raise ValueError(f"{name}={short_repr(value)} of {subject}: invalid file descriptor")
         if name == "stdout" and isinstance(value, int) and value == subprocess.STDOUT:
-            raise ValueError(f"stdout=STDOUT of {subject}: this is for stderr, which then goes where stdout goes")
+            raise ValueError(f"stdout=STDOUT of {subject}: only stderr= can be STDOUT, which merges it into stdout")
         is_line_by_line = self.on_line is not None or self.tag
         if is_line_by_line and not (value is None or value in SUBPROCESS_CONSTANTS):
             raise ValueError(
-                f"{name}={short_repr(value)} of {subject}: with on_line or tag, output is handed over line by line; "
+                f"{name}={short_repr(value)} of {subject}: with on_line or tag, output is passed on line by line; "
                 f"leave {name} out, or give PIPE to capture it as well"
             )
 
@@ -181,7 +183,8 @@ def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[byte
             ) from None
         if b"=" in encoded_name or b"\0" in encoded_name + encoded_value or not encoded_name:
             raise ValueError(
-                f"env of {subject}: {name!r}: {short_repr(value)}; no NUL can be in either, and no '=' in a name"
+                f"env of {subject}: {name!r}: {short_repr(value)}; a name must not be empty or contain '=', and "
+                f"neither may contain a NUL"
             )
         variables[encoded_name] = encoded_value
     return variables

@@ -86,8 +86,8 @@ class SpawnQueue:
         if not self._has_warned:
             self._has_warned = True
             count = self._running_count
-            subject = "1 command runs" if count == 1 else f"{count} commands run"
-            self._run.report(f"{subject}, and others wait until one has ended: {shortage}")
+            subject = "1 command is running" if count == 1 else f"{count} commands are running"
+            self._run.report(f"{subject}, and others wait until one ends: {shortage}")
 
     async def _wait_in_queue(self, *, at_end: bool) -> None:
         event = anyio.Event()

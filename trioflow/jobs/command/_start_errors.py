@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 MAX_TAIL_BYTES: Final = 2000
 """The maximum size, in bytes, of the end of standard error that a `CommandError` shows."""
 REAPED_MESSAGE: Final = (
-    "its exit code is unknown: this program ignores SIGCHLD, or some code in it waits for any child and took the exit "
-    "code; let that code wait for its own children only"
+    "its exit code is unknown: this program ignores SIGCHLD, or other code in it waits for any child and reaped this "
+    "one; make that code wait for its own children only"
 )
 """The message about a process that other code has reaped."""
 RESOURCE_ERROR_MESSAGES: Final = {
-    errno.EAGAIN: "no more processes are allowed (ulimit -u): run fewer commands at once",
-    errno.ENOMEM: "there is not enough memory to start one: run fewer commands at once",
-    errno.EMFILE: "no more open files are allowed (ulimit -n): run fewer commands at once",
-    errno.ENFILE: "the system has no more open files: run fewer commands at once",
+    errno.EAGAIN: "too many processes (ulimit -u): run fewer commands at once",
+    errno.ENOMEM: "not enough memory to start a process: run fewer commands at once",
+    errno.EMFILE: "too many open files (ulimit -n): run fewer commands at once",
+    errno.ENFILE: "too many open files in the whole system: run fewer commands at once",
 }
 """For each error number that means a lack of resources, a message with the reason and the remedy."""
 
@@ -35,8 +35,8 @@ RESOURCE_ERROR_MESSAGES: Final = {
 def not_permitted_message(group: int) -> str:
     """Return the message about a process group that this program may not signal."""
     return (
-        f"the process group {group} cannot be ended, because it belongs to another user (sudo?), and runs on; "
-        f"set a time limit as that user, as in: sudo timeout 60 COMMAND"
+        f"process group {group} belongs to another user (sudo?), so it cannot be stopped and keeps running; "
+        f"set a time limit as that user, for example: sudo timeout 60 COMMAND"
     )
 
 
@@ -46,7 +46,7 @@ def stream_error_message(error: OSError) -> str:
         return f"not started: {RESOURCE_ERROR_MESSAGES[error.errno]}"
     if error.filename is None:
         return f"not started: {error}"
-    return f"not started: {error.filename!r} cannot be opened for it: {error.strerror}"
+    return f"not started: cannot open {error.filename!r}: {error.strerror}"
 
 
 def start_error_message(
@@ -70,7 +70,7 @@ def _start_error_reason(
     error: OSError, command: Sequence[str | bytes], options: CommandOptions, redact: bool
 ) -> str | None:
     program, cwd = os.fsdecode(command[0]), options.cwd
-    shown_name, missing_name = ("the program", "such program") if redact else (repr(program), f"program {program!r}")
+    shown_name, missing_name = ("the program", "program") if redact else (repr(program), f"program {program!r}")
     if not program:
         return "the name of the program is empty"
     if error.errno in RESOURCE_ERROR_MESSAGES:
@@ -81,14 +81,14 @@ def _start_error_reason(
         return f"cwd={os.fsdecode(cwd)!r}: {error.strerror}"
     if error.errno == errno.ENOENT:
         if os.path.exists(os.path.join(os.fsdecode(cwd or "."), program)) and "/" in program:
-            return f"{shown_name} is there, but the interpreter in its first line (#!) is not"
-        return f"there is no {missing_name}: look at its spelling" + (", or at PATH" if "/" not in program else "")
+            return f"{shown_name} exists, but the interpreter in its first line (#!) does not"
+        return f"{missing_name} not found: check its spelling" + (", and PATH" if "/" not in program else "")
     if error.errno == errno.EACCES and "/" in program and os.path.isdir(os.path.join(os.fsdecode(cwd or "."), program)):
         return f"{shown_name} is a directory, not a program"
     if error.errno == errno.EACCES:
-        return f"{shown_name} is not executable: it needs chmod +x, or its interpreter in front"
+        return f"{shown_name} is not executable: run chmod +x, or put its interpreter in front of it"
     if error.errno == errno.ENOEXEC:
-        return f"{'it' if redact else shown_name} is not a program: a script's first line must be like #!/bin/sh"
+        return f"{'it' if redact else shown_name} is not a program: a script must begin with a line such as #!/bin/sh"
     return None
 
 
@@ -100,7 +100,7 @@ def _too_long_message(command: Sequence[str | bytes], environment: Mapping[bytes
     shown_name = "a variable" if redact and longest.startswith("variable") else longest
     return (
         f"its arguments and environment are too long: {sum(sizes.values())} bytes, {sizes[longest]} of them in "
-        f"{shown_name}; hand over much data by a file, or by stdin="
+        f"{shown_name}; pass large data in a file, or through stdin="
     )
 
 

@@ -422,7 +422,7 @@ def check_limits(nice: Any, memory_limit: Any, subject: str) -> None:
 
     """
     for name, value, expectation in (
-        ("nice", nice, "a whole number, added to this program's own"),
+        ("nice", nice, "a whole number, added to this program's niceness"),
         ("memory_limit", memory_limit, "a whole number of bytes"),
     ):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):

@@ -50,7 +50,7 @@ class ProcessOptions(JobOptions, total=False):
 class ProcessJob(
     FunctionJob[T],
     box=BoxStyle("process", "component", place=4),
-    calls_in="a process of its own",
+    calls_in="a separate process",
     keeps_time=True,
     cannot_be_interrupted=(
         "a call made by the executor or cluster of processes= cannot be interrupted; "
@@ -202,8 +202,8 @@ class ProcessJob(
         option_value = f"memory_limit={self._memory_limit}" if self._memory_limit is not None else f"nice={self._nice}"
         if (self._memory_limit is not None or self._nice is not None) and executor is not None:
             raise ValueError(
-                f"{self.label!r} has {option_value}, which only worker processes of this machine can apply, and "
-                f"processes= is {executor!r}: leave it out, or put the job into a nested "
+                f"{self.label!r} has {option_value}, which only worker processes on this machine can apply, but "
+                f"processes= is {executor!r}: leave it out, or put the job in a nested "
                 f"Scheduler(processes={LOCAL_PROCESSES!r})"
             )
 
@@ -297,7 +297,7 @@ class ProcessJob(
         if note:
             _worker_main.add_note(value, note)
         if self._memory_limit is not None and isinstance(value, MemoryError):
-            advice = "give it more, or let its function hold less at once"
+            advice = "raise the limit, or use less memory at a time"
             _worker_main.add_note(value, f"{self.label!r} had memory_limit={self._memory_limit}: {advice}")
         if not isinstance(value, Exception):  # a sys.exit() or Ctrl-C in the worker must not end this program
             raise RuntimeError(f"{self.label!r}: its function raised {value!r} in its process") from value

@@ -67,7 +67,7 @@ def check_processes(value: Any, description: str) -> ProcessesOption:
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 1:
             raise ValueError(
-                f"{description} is {value}: give 1 or more worker processes, or leave it out for one a CPU"
+                f"{description} is {value}: give 1 or more worker processes, or leave it out for one per CPU"
             )
         return value
     if hasattr(cast(Any, type(value)), "get_executor"):

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 MAX_READ_BYTES: Final = 1 << 20
 """The maximum size of one read from a worker's socket, in bytes."""
 RUN_DURING_IMPORT_MESSAGE: Final = (
-    "a worker process of a ProcessJob imports the main module, and that starts a run with a ProcessJob: "
-    'put what is to happen once below `if __name__ == "__main__":`'
+    "a worker process of a ProcessJob imported the main module, which started a run with a ProcessJob: "
+    'put code that must run only once under `if __name__ == "__main__":`'
 )
 
 
@@ -158,7 +158,7 @@ class WorkerProcess:
         elif not await self._run.outlast(partial(self._server.reap_worker, self._process)):
             # This exit code is a placeholder. After the end of the server, the system reaps its workers.
             self._process.record_exit_code(0)
-            return "its exit code is unknown, because the process that had forked it has ended too"
+            return "its exit code is unknown, because the process that forked it has ended too"
         return describe_exit(self._process.returncode or 0)
 
 
@@ -194,7 +194,7 @@ class WorkerPool:
                 worker.renice(nice)
             except PermissionError as error:
                 await worker.end()
-                raise PermissionError(f"nice={nice} is for root only") from error
+                raise PermissionError(f"nice={nice} requires root") from error
         return worker
 
     def give_back(self, worker: WorkerProcess) -> None:

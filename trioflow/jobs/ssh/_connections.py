@@ -50,9 +50,9 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS: Final = 3
 """The maximum number of attempts to connect. A crowded node is tried until `connect_timeout` has passed."""
-MIN_PAUSE: Final = 0.5
+INITIAL_RETRY_DELAY: Final = 0.5
 """The pause after the first attempt, in seconds. It doubles with each attempt, and varies randomly by up to half."""
-MAX_PAUSE: Final = 8.0
+MAX_RETRY_DELAY: Final = 8.0
 """The maximum pause between attempts, in seconds, before its random variation."""
 MAX_JITTER: Final = 0.02
 """The maximum random delay, in seconds, of a handshake that begins while others are under way."""
@@ -315,7 +315,7 @@ class Connection:
         gateway = await self._open_gateway()
         handshake_limiter = self._connections.handshake_limiter
         seconds_left = self.node.connect_timeout  # attempts and pauses count, waiting for other connections does not
-        pause, attempts = MIN_PAUSE, 0
+        pause, attempts = INITIAL_RETRY_DELAY, 0
         while True:
             async with handshake_limiter.slot(self) as has_others:
                 if has_others:
@@ -332,7 +332,7 @@ class Connection:
                 times = "once" if attempts == 1 else f"{attempts} times"
                 raise Unreachable(self.node, f"it cannot be reached (tried {times}): {diagnostics.problem}")
             await anyio.sleep(wait)
-            pause = min(2 * pause, MAX_PAUSE)
+            pause = min(2 * pause, MAX_RETRY_DELAY)
 
     async def _open_gateway(self) -> Gateway | None:
         if self.node.gateway is None:
@@ -343,7 +343,7 @@ class Connection:
             await connection.ensure(reconnect=self._failure_count > 0)
         except SshError as failure:
             kind = Unreachable if isinstance(failure, Unreachable) else SshError
-            raise kind(self.node, f"its gateway is out of reach: {failure}") from None
+            raise kind(self.node, f"cannot connect to its gateway: {failure}") from None
         return Gateway(connection.node, connection.socket)
 
     async def server_key(self) -> Hashable:
@@ -430,12 +430,12 @@ class Connection:
         """Return the problem of the diagnostics, completed with the names of the key files concerned."""
         identity, known = self.node.identity, self.node.known_hosts
         if diagnostics.is_login_rejected and identity is not None and not _exists(identity):
-            return f"{diagnostics.problem}; identity={os.fspath(identity)!r}: there is no such file"
+            return f"{diagnostics.problem}; identity={os.fspath(identity)!r} does not exist"
         if not diagnostics.has_keys_placeholder:
             return diagnostics.problem
         if known is None:
             known = " or ".join((await self._query_settings()).get("userknownhostsfile", "").split())
-        return diagnostics.problem.replace("{keys}", os.fspath(known) or "the files of known hosts")
+        return diagnostics.problem.replace("{keys}", os.fspath(known) or "the known_hosts files")
 
     async def _query_settings(self) -> dict[str, str]:
         """Return ssh's settings for the node as a dict, which is empty if the query fails."""

@@ -59,7 +59,7 @@ READ_SIZE: Final = 4096
 """The maximum number of bytes to read at once."""
 LOST_SESSION_CODE: Final = 255
 """The exit code of a session whose connection was lost, as in ssh."""
-REFUSED_PREFIX: Final = "the ssh that holds the connection opens no session"
+REFUSED_PREFIX: Final = "the shared ssh connection refused a new session"
 """The prefix of the message when a session is refused."""
 
 

@@ -234,7 +234,8 @@ def _check_word(word: Any, name: str, subject: str) -> None:
         raise TypeError(f"{name}={short_repr(word)} of {subject}: give a string")
     if not _WORD_PATTERN.fullmatch(word) or word.startswith("-"):
         raise ValueError(
-            f"{name}={short_repr(word)} of {subject}: give a name without spaces, quotes, and '-' in front"
+            f"{name}={short_repr(word)} of {subject}: give a name without spaces, quotes, shell metacharacters, "
+            f"or a leading '-'"
         )
 
 
@@ -251,7 +252,7 @@ def _iterate_entries(nodes: Any) -> Iterator[Any]:
 
 
 def _split_names(text: str) -> list[str]:
-    """Split a text at commas and spaces outside of brackets."""
+    """Split a text at commas and whitespace outside of brackets."""
     return [word for word in re.split(r"[\s,]+(?![^\[\]]*\])", text) if word]
 
 
@@ -259,16 +260,14 @@ def _expand_range(text: str) -> Iterator[str]:
     """Return an iterator over the names in a range; a text without brackets is its only name."""
     pieces = _BRACKETS_PATTERN.split(text)  # alternating: text outside of brackets, text inside
     if "[" in "".join(pieces[::2]) or "]" in "".join(pieces[::2]):
-        raise ValueError(
-            f"{short_repr(text)}: a '[' without its ']', or brackets in brackets; write like 'node[01-37,40]'"
-        )
+        raise ValueError(f"{short_repr(text)}: unbalanced or nested brackets; write, for example, 'node[01-37,40]'")
     choices = [[piece] if number % 2 == 0 else _alternatives(piece, text) for number, piece in enumerate(pieces)]
     size = 1
     for choice in choices:
         size *= len(choice)
     if size > MAX_NODES:
         raise ValueError(
-            f"{short_repr(text)} means {size} nodes; more than {MAX_NODES} are rejected as a mistake in the range"
+            f"{short_repr(text)} expands to {size} nodes, more than the limit of {MAX_NODES}: check the range"
         )
     return map("".join, itertools.product(*choices))
 
@@ -282,14 +281,12 @@ def _alternatives(inside: str, text: str) -> list[str]:
             choices.append(first)
             continue
         if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
-            raise ValueError(
-                f"{short_repr(text)}: {part!r} is not a range of numbers, from the smaller to the larger, like 01-37"
-            )
+            raise ValueError(f"{short_repr(text)}: {part!r} is not an ascending range of numbers, such as 01-37")
         if int(last) - int(first) >= MAX_NODES:
-            raise ValueError(f"{short_repr(text)}: more than {MAX_NODES} nodes are rejected as a mistake in the range")
+            raise ValueError(f"{short_repr(text)} expands to more than the limit of {MAX_NODES} nodes: check the range")
         choices += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
     if "" in choices:
-        raise ValueError(f"{short_repr(text)}: there is nothing between two commas or brackets")
+        raise ValueError(f"{short_repr(text)}: an item between commas or brackets is empty")
     return choices
 
 

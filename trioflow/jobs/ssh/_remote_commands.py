@@ -93,8 +93,8 @@ class CommandSpec:
 
         """
         if size > max_size:
-            advice = "hand over much data by stdin=, or by a Push before"
-            why = f"not started: {subject} {size} bytes, and at most {max_size} go to a node: {advice}"
+            advice = "pass large data through stdin=, or copy it with a Push first"
+            why = f"not started: {subject} {size} bytes, and the limit for a node is {max_size}: {advice}"
             raise CommandError(self.job, f"{self.connection.node.name}: {self.description}", why)
 
 
@@ -114,8 +114,10 @@ class RemoteCommand:
         command = login_shell_line(
             spec.words, token, grace=spec.grace, stdin=stdio.stdin, merged=stdio.is_merged, size=len(initial_input)
         )
-        spec.check_size("its words and what trioflow adds to them are", len(os.fsencode(command)), MAX_LINE_BYTES)
-        spec.check_size("its variables (env=) are", len(initial_input), MAX_VARIABLE_BYTES)
+        spec.check_size(
+            "its command line, including the wrapper of trioflow, takes", len(os.fsencode(command)), MAX_LINE_BYTES
+        )
+        spec.check_size("its variables (env=) take", len(initial_input), MAX_VARIABLE_BYTES)
         self._spec: Final = spec
         self._command: Final = command
         self._initial_input: Final = initial_input
@@ -224,8 +226,8 @@ class SessionCommand(RemoteCommand):
         if code is None or not 0 <= code < LOST_SESSION_CODE:
             return
         message = (self._start_buffer.buffer + self.stderr_tail).decode(errors="backslashreplace").strip()
-        what = f"the node let us in, and ended the session with exit code {code} before the command started"
-        advice = "its login shell must be one that runs commands"
+        what = f"the login succeeded, but the session ended with exit code {code} before the command started"
+        advice = "the login shell must be one that runs commands"
         description = self._spec.description
         raise SshError(self._connection.node, f"{description}: {what}{f' ({message})' if message else ''}: {advice}")
 

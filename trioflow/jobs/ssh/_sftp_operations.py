@@ -103,8 +103,8 @@ def filter_errors(output: bytes) -> bytes:
     return b"; ".join(lines) or output
 
 
-DIRECTORY_IN_PLACE_HINT: Final = b"if a directory has that name, let to= end with a '/': then the file goes into it"
-DISK_FULL_HINT: Final = b"look whether the disk of the node is full (df), or a quota used up"
+DIRECTORY_IN_PLACE_HINT: Final = b"if a directory has that name, end to= with a '/' to put the file into it"
+DISK_FULL_HINT: Final = b"check whether the disk of the node is full (df), or a quota is exceeded"
 
 
 def quote(path: str) -> str:
@@ -115,5 +115,5 @@ def quote(path: str) -> str:
 
     """
     if "\n" in path or "\r" in path:
-        raise ValueError(f"{path!r}: sftp cannot copy what has a line break in its name; rename it, or use tar")
+        raise ValueError(f"{path!r}: sftp cannot copy a file with a line break in its name; rename it, or use tar")
     return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'

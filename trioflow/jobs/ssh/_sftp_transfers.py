@@ -90,7 +90,7 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
         _check_fetched_names(paths, description)
         names = sorted(os.listdir(incoming))
         if not to_directory and len(names) != 1:
-            raise SshError(session.node, f"{description}: these are {len(names)} files: let to= end with a '/'")
+            raise SshError(session.node, f"{description}: found {len(names)} files for one target: end to= with a '/'")
         targets = [os.path.join(directory, name) if to_directory else to for name in names]
         for name, target in zip(names, targets, strict=True):
             _move_into_place(os.path.join(incoming, name), target, os.path.join(incoming, name + ".old"))
@@ -112,7 +112,7 @@ async def temporary_file(session: NodeSession, content: Any) -> AsyncGenerator[s
     try:
         with _local_temporary_file() as (file, name):
             _write_content(file, content)
-            await session.transfer([Put(name, path)], "what is to be read there")
+            await session.transfer([Put(name, path)], "standard input")
         yield path
     finally:
         await session.remove_files([path])
@@ -175,7 +175,7 @@ def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[
     for number, source in enumerate(map(os.path.expanduser, sources)):
         mode = os.stat(source).st_mode  # its error is clearer than sftp's
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise ValueError(f"{source!r} is not a file or a directory, but a pipe, a socket or a device: not copied")
+            raise ValueError(f"{source!r} is a pipe, a socket or a device; only files and directories can be copied")
         path = os.path.abspath(source)
         target = session.node_path(posixpath.join(to, os.path.basename(path)) if to_directory else to)
         directory, name = posixpath.split(target)
@@ -189,7 +189,7 @@ def _check_names(names: Sequence[str], description: str) -> None:
     duplicate = next((name for number, name in enumerate(names) if name in names[:number]), None)
     if duplicate is not None:
         raise ValueError(
-            f"{description}: two of these are named {duplicate!r}: copy them by steps of their own, to other places"
+            f"{description}: two of these are named {duplicate!r}: copy them in separate steps to different places"
         )
 
 
@@ -202,7 +202,7 @@ def _check_fetched_names(fetched: Sequence[str], description: str) -> None:
         if other != path:
             raise ValueError(
                 f"{description}: two of these are named {name!r}, {other} and {path}: "
-                f"copy the directories that they are in, or each by a step of its own, to another place"
+                f"copy their directories instead, or copy them in separate steps to different places"
             )
 
 

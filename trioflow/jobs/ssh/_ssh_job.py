@@ -378,11 +378,11 @@ def _check_variables(env: Mapping[Any, Any], subject: str) -> dict[str, str | gr
     for name, value in variables.items():
         if not _VARIABLE_NAME_PATTERN.fullmatch(name):
             raise ValueError(
-                f"env of {subject}: {name!r} cannot be the name of a variable on a node: give letters, digits and '_', "
-                f"not beginning with a digit"
+                f"env of {subject}: {name!r} is not a valid name for a variable on a node: use letters, digits and "
+                f"'_', and do not begin with a digit"
             )
         if isinstance(value, str) and "\0" in value:
-            raise ValueError(f"env of {subject}: {name!r}: no NUL can be in a value")
+            raise ValueError(f"env of {subject}: the value of {name!r} contains a NUL; remove it")
     return variables
 
 
@@ -394,6 +394,7 @@ def _check_value_names(values: Mapping[Any, Any], subject: str) -> Iterable[str]
     for name in values:
         if not (isinstance(name, str) and name.isidentifier() and name != "node"):
             raise ValueError(
-                f"values of {subject}: {name!r} cannot stand in braces: give names; 'node' is the node's own"
+                f"values of {subject}: {name!r} cannot be a placeholder: give an identifier other than 'node', which "
+                f"is reserved"
             )
     return values

@@ -199,7 +199,7 @@ class Push(Step):
         if not sources:
             raise ValueError("Push(): give the files and directories to be copied, and to=")
         if is_among(to, ("", b"")):
-            raise ValueError(f"Push(): to={short_repr(to)} names nothing: give a path there, or '~'")
+            raise ValueError(f"Push(): to={short_repr(to)} is empty: give a path on the node, or '~'")
         super().__init__((*sources, to))
 
     def _files_read(self) -> Iterable[Any]:
@@ -259,11 +259,11 @@ def parse_steps(value: Any, subject: str) -> tuple[Step, ...]:
         return (_parse_step(value, subject),)
     step_list: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
     if not step_list:
-        raise ValueError(f"{subject}: there is nothing to do: give a command, or several in a list")
+        raise ValueError(f"{subject}: the list of commands is empty: give at least one")
     if any(isinstance(step, str) and step.startswith("-") for step in step_list[1:]):
         words = ", ".join(repr(word) for word in step_list)
         raise ValueError(
-            f"{subject}: a list is several commands, one after the other; "
+            f"{subject}: a list contains several commands, which run one after another; "
             f"for one command with arguments write a string, {shlex.join(map(str, step_list))!r}, or a tuple: ({words})"
         )
     return tuple(_parse_step(step, subject) for step in step_list)
@@ -277,7 +277,7 @@ def _parse_step(value: Any, subject: str) -> Step:
             raise ValueError(f"{subject}: the command is empty")
         return Command(value, subject)  # pyright: ignore[reportUnknownArgumentType]
     raise TypeError(
-        f"{subject}: {short_repr(value)} cannot be done on a node: give a command (a string, or a tuple of words), "
+        f"{subject}: {short_repr(value)} is not a command: give a command (a string, or a tuple of words), "
         f"a Script, a ScriptText, a Push, a Pull, or several of these in a list"
     )
 

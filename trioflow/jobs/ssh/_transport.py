@@ -92,34 +92,33 @@ class OpenSsh:
         if "REMOTE HOST IDENTIFICATION HAS CHANGED" in text:
             place = f"{changed[1]}, line {changed[2]}" if changed else "{keys}"
             return Diagnostics(
-                f"its host key has changed: it is not the one in {place}. Somebody may be in between; if the node was "
-                f"set up anew, take the old key out (ssh-keygen -R), and put the new one in",
+                f"its host key has changed: it does not match the one in {place}. The connection may be intercepted; "
+                f"if the node was reinstalled, remove the old key (ssh-keygen -R), and add the new one",
                 is_final=True,
                 has_keys_placeholder=changed is None,
             )
         if "Host key verification failed" in text:
             return Diagnostics(
-                "its host key is not known: there is none for it in {keys}. Check the key and put it there "
-                "(ssh-keyscan), or let the first one be taken: accept_new=True, or trioflow ssh --accept-new",
+                "its host key is unknown: {keys} has no entry for it. Verify the key and add it (ssh-keyscan), or "
+                "accept it on first use: accept_new=True, or trioflow ssh --accept-new",
                 is_final=True,
                 has_keys_placeholder=True,
             )
         last = _last_line(text)
         if "Permission denied" in text or "Too many authentication failures" in text:
             return Diagnostics(
-                f"it does not let us in ({last}): ssh must be able to log in without being asked anything; "
-                f"try: ssh -o BatchMode=yes",
+                f"login failed ({last}): ssh must be able to log in without a prompt; try: ssh -o BatchMode=yes",
                 is_final=True,
                 is_login_rejected=True,
             )
         if _BAD_SETTINGS_PATTERN.search(text):
-            return Diagnostics(f"ssh cannot use its settings: {last}", is_final=True)
+            return Diagnostics(f"its ssh settings are invalid: {last}", is_final=True)
         if re.search(r"no matching|Bad remote protocol|invalid characters|incorrect|[Pp]rotocol mismatch", text):
-            return Diagnostics(f"no ssh server that we can talk to: {last}")
+            return Diagnostics(f"it has no compatible ssh server: {last}")
         crowded = re.search(r"kex_exchange_identification|Connection (?:closed|reset) by", text) is not None
         if "Stdio forwarding request failed" in text:
             return Diagnostics("its gateway cannot reach it")
-        return Diagnostics(last or "ssh ended without a word", is_crowded=crowded)
+        return Diagnostics(last or "ssh exited without an error message", is_crowded=crowded)
 
     def never_started(self, text: str) -> bool:
         """Return whether an error message of `run`, `transfer` or a session (`_mux`) means that nothing has started.

@@ -61,7 +61,7 @@ class Summary(CiReport):
         step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
         self._should_append: Final = path is None
         if path is None and not step_summary:
-            raise ValueError("Summary() without a path: give one; only GitHub Actions sets GITHUB_STEP_SUMMARY")
+            raise ValueError("Summary(): give a path; only GitHub Actions sets GITHUB_STEP_SUMMARY")
         super().__init__(step_summary or "" if path is None else path)
 
     def _write(self, run: CiRun) -> None:
@@ -121,7 +121,7 @@ def fenced_lines(text: str) -> list[str]:
     all_lines = [printable(line) for line in strip_ansi(text).strip("\n").split("\n")]
     shown_lines = all_lines[-MAX_TEXT_LINES:]
     if len(all_lines) > MAX_TEXT_LINES:
-        shown_lines.insert(0, f"[{len(all_lines) - MAX_TEXT_LINES} lines before this are left out]")
+        shown_lines.insert(0, f"[{len(all_lines) - MAX_TEXT_LINES} earlier lines are omitted]")
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return [f"{fence}text", *shown_lines, fence]
 

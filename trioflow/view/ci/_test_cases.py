@@ -104,7 +104,7 @@ class CiRun:
             output_end, skipped_bytes = read_output_tail(job.last_result, stream, MAX_OUTPUT_BYTES)
             text = (output_end or b"").decode(errors="backslashreplace")
             if text.strip():
-                yield name, f"[{skipped_bytes} bytes before this are left out]\n{text}" if skipped_bytes else text
+                yield name, f"[{skipped_bytes} earlier bytes are omitted]\n{text}" if skipped_bytes else text
 
     def failure_groups(self) -> list[list[Span]]:
         """Return the failed jobs in groups of similar failures. Groups of critical jobs come first."""

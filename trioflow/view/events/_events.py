@@ -136,7 +136,7 @@ class Events(Instrument):
             self._begin_outermost_run(scheduler)
         elif scheduler not in self._path_caches:
             raise RuntimeError(
-                f"{self!r} follows one run at a time: give {scheduler.label!r} an Events() of its own"
+                f"{self!r} follows one run at a time: give {scheduler.label!r} its own Events()"
             )  # the engine logs this error and removes the instrument from the second run only
         run = current_run(scheduler)
         assert run is not None

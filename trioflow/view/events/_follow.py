@@ -147,7 +147,7 @@ class Follower(RunSource):
             return
         if "event" in fields and fields.get("v") != 1:
             raise UnsupportedEventVersion(
-                f"its events have version {fields.get('v')!r}, and this trioflow reads version 1"
+                f"its events have version {fields.get('v')!r}, but this trioflow reads version 1"
             )
 
     def _start_monitor(self) -> None:

@@ -133,7 +133,7 @@ class NonBlockingWriter:
                 written, last_progress = self._written_bytes, now
             if now > min(last_progress + STALL_TIMEOUT, start + CLOSE_TIMEOUT):
                 lines = b"".join([self._unwritten_batch, *self._lines]).count(b"\n")
-                self._warn(f"the last {lines} events were not written: nobody reads {self._target_name!r}", None)
+                self._warn(f"the last {lines} events were not written: no process reads {self._target_name!r}", None)
                 break
             self._target.wait(STALL_TIMEOUT / 10)
         self._target.close()
@@ -199,7 +199,7 @@ class NonBlockingWriter:
         self._target.remove_partial_line(self._partial_line_bytes)
         if not isinstance(error, BrokenPipeError):
             self._warn(
-                f"events cannot be written to {self._target_name!r} any more; the run goes on without them", error
+                f"events can no longer be written to {self._target_name!r}; the run continues without them", error
             )
 
     # ---- in the writer's own thread

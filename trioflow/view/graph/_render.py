@@ -65,7 +65,7 @@ def graph(
     digraph = _dot.make_digraph(drawing, direction)
     if has_legend:
         _graph_legend.add_legend(drawing, digraph)
-    if remark := simplification_remark(scheduler, options):
+    if remark := simplification_note(scheduler, options):
         digraph.attr("graph", label=remark)  # this comes last, because clusters that follow would inherit the label
     return digraph
 
@@ -75,7 +75,7 @@ def mermaid(
 ) -> str:
     """Return the text for `Scheduler.mermaid`. `critical_path` is the critical path of the last run."""
     text = _mermaid.flowchart_text(*_make_drawing(scheduler, critical_path=critical_path, **options))
-    remark = simplification_remark(scheduler, options)
+    remark = simplification_note(scheduler, options)
     return f"---\ntitle: {remark}\n---\n{text}" if remark else text
 
 
@@ -93,7 +93,7 @@ def _make_drawing(
         raise ValueError(
             f"direction={short_repr(direction)} of graph(): choose one of {', '.join(get_args(Direction))}"
         )
-    drawing = (_make_simplified_drawing if simplification_remark(scheduler, options) else Drawing)(scheduler, **options)
+    drawing = (_make_simplified_drawing if simplification_note(scheduler, options) else Drawing)(scheduler, **options)
     return drawing, direction or ("LR" if count_boxes(drawing) > MAX_READABLE_BOXES else "TB")
 
 
@@ -132,7 +132,7 @@ def choose_detail(scheduler: BaseScheduler, critical_path: CriticalPath) -> tupl
     )[1:]
 
 
-def simplification_remark(scheduler: BaseScheduler, options: Mapping[str, Any]) -> str:
+def simplification_note(scheduler: BaseScheduler, options: Mapping[str, Any]) -> str:
     """Return the remark on a graph that is simplified because it has too many jobs. Empty if it is not simplified.
 
     Args:
@@ -143,7 +143,7 @@ def simplification_remark(scheduler: BaseScheduler, options: Mapping[str, Any]) 
     if any(name in options for name in ("only", "collapse", "bundle")):
         return ""
     job_count = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
-    return "" if job_count < MIN_SIMPLIFIED_JOBS else f"{job_count} jobs - those that are alike are one box"
+    return "" if job_count < MIN_SIMPLIFIED_JOBS else f"{job_count} jobs; those that are alike share a box"
 
 
 def _make_simplified_drawing(scheduler: BaseScheduler, **options: Any) -> Drawing:
@@ -182,11 +182,11 @@ def render(digraph: Digraph, image_format: ImageFormat, subject: str) -> bytes:
         raise RuntimeError(
             f"{subject}: the program dot, which draws the picture, is not installed. It comes with Graphviz: "
             f"apt install graphviz, dnf install graphviz, brew install graphviz, conda install graphviz, "
-            f"or https://graphviz.org/download. Without it there are export_as_dotfile() and export_as_mermaid()"
+            f"or https://graphviz.org/download. Without it, use export_as_dotfile() or export_as_mermaid()"
         ) from None
     except CalledProcessError as error:
         message = (error.stderr or b"").decode(errors="replace").strip()
-        raise RuntimeError(f"{subject}: dot ended with {error.returncode}: {message[-500:]}") from None
+        raise RuntimeError(f"{subject}: dot exited with {error.returncode}: {message[-500:]}") from None
 
 
 def svg_in_best_direction(draw: Callable[[Direction | None], str]) -> str:

@@ -130,7 +130,7 @@ class LogDisplay(Display):
             if self._failure_count <= MAX_FAILURE_LINES:
                 self._write_outcome(job)
             if self._failure_count == MAX_FAILURE_LINES:
-                self._write_line("further failures are counted only")
+                self._write_line("further failures are only counted")
         elif self._model.root_counts.job_count <= MAX_LISTED_JOBS:
             self._write_outcome(job)
         if self._model.root_counts.job_count > MAX_LISTED_JOBS and self._current_progress_step() > self._progress_step:

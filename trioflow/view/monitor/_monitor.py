@@ -124,7 +124,7 @@ class Monitor(Instrument):
         """Start showing a run, or record that the run of a nested scheduler begins."""
         if self._live_source is not None and scheduler not in self._live_source.records:
             raise RuntimeError(
-                f"{self!r} watches one run at a time: give {scheduler.label!r} a Monitor() of its own"
+                f"{self!r} watches one run at a time: give {scheduler.label!r} its own Monitor()"
             )  # the engine logs this error and removes the monitor from the second run only
         try:
             if self._live_source is None:

@@ -81,7 +81,7 @@ class OutputBuffer:
     # ---- lines
 
     def write(self, text: str) -> None:
-        """Append `text` to the incomplete line of the current job, and buffer the lines that are now complete."""
+        """Append `text` to the current job's incomplete line in this thread; buffer the lines that are now complete."""
         self.before_print()
         job = _find_current_job()
         key = job, threading.get_ident()

@@ -179,7 +179,7 @@ class TerminalDisplay(Display):
         except Exception as error:
             self._has_failed = True
             if not self._file.closed:
-                warn("the monitor could not make a picture and makes no more in this run", error)
+                warn("the monitor could not draw a picture, and draws no more in this run", error)
         if self._has_failed:
             self._restore_streams()
 

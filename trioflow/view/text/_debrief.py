@@ -113,7 +113,7 @@ class Debrief:
             names = [f"{name}: {message}" for name, message in zip(names, messages, strict=True)]
         more = [f"and {len(jobs) - len(listed)} more"] if len(jobs) > len(listed) else []
         lines = "\n".join(f"  {line}" for line in [*names, *more])
-        return f"{len(jobs)} {noun}s of one kind:\n{lines}\nthe first of them:"
+        return f"{len(jobs)} {noun}s of one kind:\n{lines}\nthe first one:"
 
     def not_run_paragraph(self) -> str:
         """Return a paragraph on the jobs that did not run because of failures; an empty string if there are none."""

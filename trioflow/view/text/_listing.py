@@ -140,7 +140,9 @@ class Listing:
                 return LineParts(f"{self._numbers[job]}  {end} < {self._kind_and_label(job)}", exits)
             case _:
                 cycle = " -> ".join(self._reference(job, row.job) for job in closed_cycle(row.job))
-                return LineParts(f"{self._margin}{INDENT * row.depth}-- from here on in the order added: cycle {cycle}")
+                return LineParts(
+                    f"{self._margin}{INDENT * row.depth}-- the remaining jobs are in the order added: cycle {cycle}"
+                )
 
     def _format_job(self, job: AnyJob, depth: int, marker: str, references: str, details: bool) -> LineParts:
         name = f"{INDENT * depth}{marker}{self._kind_and_label(job)}"

@@ -36,7 +36,7 @@ def select_jobs(scheduler: BaseScheduler, selection: JobSelection, option: str) 
             selected_jobs.update(_jobs_matching(item, paths, scheduler, option))
         elif isinstance(item, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
             if item not in paths:
-                raise ValueError(f"{option}: {item.label!r} is not in {scheduler.label!r}, nor nested there")
+                raise ValueError(f"{option}: {item.label!r} is neither in {scheduler.label!r} nor nested in it")
             selected_jobs.add(item)
         else:
             raise TypeError(f"{option}={short_repr(item)}: give jobs, or strings that match their job.path")

@@ -122,7 +122,7 @@ def output_stream(file: TextIO | None, caller: str) -> TextIO:
         return sys.stdout
     if not hasattr(file, "write"):
         raise TypeError(
-            f"{caller}: file={short_repr(file)} is not a stream; options go by name, as in list(details=True)"
+            f"{caller}: file={short_repr(file)} is not a stream; options are keyword-only, as in list(details=True)"
         )
     return file
 

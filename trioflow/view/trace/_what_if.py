@@ -111,7 +111,7 @@ class WhatIf:
         if self.simulated_seconds and abs(this_run.seconds / self.simulated_seconds - 1) > MIN_DEVIATION:
             duration = duration_text(self.simulated_seconds)
             yield f"A simulation of it takes {duration}: it ignores failures, throttling, load and adaptive windows."
-        nested_note = "These slots are for nested schedulers alone, whose jobs have windows of their own."
+        nested_note = "These slots are only for nested schedulers, whose jobs have their own windows."
         if not self._has_better_point:
             has_fewer = _size_or_infinity(best.size) < _size_or_infinity(this_run.size) and not self.only_nested
             enough_words = f"; {self.amount(best.size)} {'is' if best.size == 1 else 'are'} enough" * has_fewer
@@ -172,5 +172,8 @@ def _size_or_infinity(size: int | None) -> float:
 
 
 def signed_percent(gain: float) -> str:
-    """Return the change of the duration as a signed percentage. If the run gets faster, the sign is a minus."""
+    """Format a gain, the share of the duration that is saved, as a change of the duration: 0.34 as -34 %.
+
+    The minus is a Unicode minus. A gain of 0 gets one, too.
+    """
     return f"{MINUS_SIGN if gain >= 0 else '+'}{abs(100 * gain):.0f} %"

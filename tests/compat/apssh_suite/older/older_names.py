@@ -1,4 +1,4 @@
-"""A pytest plugin for tests older than the present name of a class of apssh."""
+"""A pytest plugin for tests of apssh that use an older name of a class."""
 
 import apssh
 

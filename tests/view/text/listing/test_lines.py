@@ -63,7 +63,7 @@ def put_in_state(state: JobState, **options: Any) -> tuple[str, str]:
 def test_a_line_shows_state_critical_forever_and_outcome(
     case: str, unicode: str, in_ascii: str, details: str, virtual: Virtual
 ) -> None:
-    """State, critical, forever, results and exceptions have their symbols and places, in Unicode and ASCII."""
+    """In a line of the listing, state, critical, forever and outcome have their symbols and places, also in ASCII."""
     state, *marks = case.split()
     options = {"critical": "!" in marks, "forever": "8" in marks}
     if state in ("blocked", "skipped"):
@@ -81,18 +81,18 @@ def test_golden_lines_are_complete() -> None:
 
 
 def test_symbols_are_one_column_wide() -> None:
-    """The columns of the listing stay straight."""
+    """Every symbol is one column wide, so that the columns of the listing stay straight."""
     assert {wcswidth(symbol) for symbol in UNICODE_SYMBOLS.all_symbols() + ASCII_SYMBOLS.all_symbols()} == {1}
 
 
 def test_the_critical_symbol_shows_the_effective_value() -> None:
-    """A job without its own value shows the one that it inherits from its schedulers."""
+    """A job without its own `critical` shows the value that it inherits from its schedulers."""
     scheduler = Scheduler(Scheduler(idle("in"), label="nested", critical_jobs=True), idle("out", critical=False))
     assert [line[3] for line in scheduler.listing().splitlines()] == [" ", "!", " ", " "]
 
 
 def test_a_forever_job_that_ended_with_its_run_has_the_forever_symbol_alone(virtual: Virtual) -> None:
-    """After a run that was cut off the job is cancelled like the others."""
+    """A forever job that ended with its run has only the forever symbol; if the run was cut off, it is cancelled."""
     watch = Job(anyio.sleep_forever, forever=True, label="watch")
     scheduler = Scheduler(watch, Job(anyio.sleep, 1, label="work"))
     virtual(scheduler.co_run)
@@ -107,7 +107,7 @@ def test_a_forever_job_that_ended_with_its_run_has_the_forever_symbol_alone(virt
 
 
 def test_a_job_is_listed_after_its_requirements() -> None:
-    """A job lists the numbers of its requirements in ascending order."""
+    """A job is listed after its requirements, and shows their numbers in ascending order."""
     a, b, c = idle("a"), idle("b"), idle("c")
     a.requires(c, b)
     b.requires(c)
@@ -119,7 +119,7 @@ def test_a_job_is_listed_after_its_requirements() -> None:
 
 
 def test_three_or_more_consecutive_numbers_become_a_range(capsys: pytest.CaptureFixture[str]) -> None:
-    """Two numbers do not; and a legend comes after a blank line."""
+    """Three or more consecutive numbers of requirements become a range; the legend comes after a blank line."""
     jobs = [idle(str(n)) for n in range(11)]
     scheduler = Scheduler(jobs, idle("last", required=[*jobs[:4], *jobs[5:7], jobs[10], idle("stray")]))
     assert scheduler.listing().endswith("requires={01-04, 06, 07, 11, ?`stray`}")
@@ -131,7 +131,7 @@ def test_three_or_more_consecutive_numbers_become_a_range(capsys: pytest.Capture
 
 
 def test_numbers_have_leading_zeros() -> None:
-    """From ten jobs on all numbers have the same width, so that a search finds each of them."""
+    """In a listing of ten jobs or more, all numbers have the same width, so that a search finds each of them."""
     jobs = [idle(str(n)) for n in range(10)]
     jobs[9].requires(jobs[8])
     lines = Scheduler(jobs).listing().splitlines()
@@ -140,7 +140,7 @@ def test_numbers_have_leading_zeros() -> None:
 
 
 def test_requirements_are_aligned() -> None:
-    """The texts behind the labels begin in one column."""
+    """In a listing, requirements begin in one column, behind the longest label."""
     a = idle("short")
     b = idle("rather longer", required=a)
     c = idle("mid", required=[a, b])
@@ -152,7 +152,7 @@ def test_requirements_are_aligned() -> None:
 
 
 def test_wide_characters_are_aligned() -> None:
-    """Characters that are two columns wide, or none, count with their width."""
+    """Labels with characters that are two columns wide, or none, do not shift the requirements."""
     a = idle("漢字")
     rest = [idle(label, required=a) for label in ("abcd", "e\u0301tat", "漢字", "👍🏽s")]
     lines = Scheduler(a, rest).listing().splitlines()[1:]
@@ -160,7 +160,7 @@ def test_wide_characters_are_aligned() -> None:
 
 
 def test_times_have_a_separate_column(virtual: Virtual) -> None:
-    """Durations, finished or running, end in one column; a job that took no time has none."""
+    """In a listing, durations, finished or running, end in one column; a job that took no time has none."""
     seen: list[str] = []
 
     async def look() -> None:
@@ -187,7 +187,7 @@ def test_times_have_a_separate_column(virtual: Virtual) -> None:
 
 
 def test_a_very_long_label_does_not_shift_the_requirements_of_other_jobs() -> None:
-    """A line wider than a terminal is shown whole."""
+    """A very long label is shown whole, and does not shift the requirements of other jobs."""
     a = idle("a" * 200)
     assert Scheduler(a, idle("b", required=a), idle("c" * 200, required=a)).listing() == (
         f"1    ·    <AbstractJob `{'a' * 200}`>\n"
@@ -197,7 +197,7 @@ def test_a_very_long_label_does_not_shift_the_requirements_of_other_jobs() -> No
 
 
 def test_a_line_has_the_class_and_the_default_label_of_its_job() -> None:
-    """The default label is made of the function."""
+    """A line of the listing has the class of its job and the default label, which is made of the function."""
 
     class Errand(Job[int]):
         pass
@@ -209,7 +209,7 @@ def test_a_line_has_the_class_and_the_default_label_of_its_job() -> None:
 
 
 def test_a_nested_scheduler_has_a_line_before_and_a_line_after_its_jobs() -> None:
-    """The first line has the entries, the last one the exits, and the jobs between them are indented."""
+    """A nested scheduler has a line with its entries before its indented jobs, and a line with its exits after them."""
     first = idle("first")
     parse = idle("parse")
     inner = Scheduler(parse, idle("count", required=parse), idle("watch", forever=True), label="inner", required=first)
@@ -225,7 +225,7 @@ def test_a_nested_scheduler_has_a_line_before_and_a_line_after_its_jobs() -> Non
 
 
 def test_each_level_of_nesting_is_indented() -> None:
-    """An empty scheduler is marked as such."""
+    """In a listing, each level of nesting is indented, and an empty scheduler has neither entries nor exits."""
     scheduler = Scheduler(Scheduler(Scheduler(label="empty"), label="middle", critical=True))
     assert scheduler.listing() == (
         "1  ! ·    > <Scheduler `middle`>   -> entries={2}\n"
@@ -235,8 +235,8 @@ def test_each_level_of_nesting_is_indented() -> None:
     )
 
 
-def test_a_nested_scheduler_lists_its_own_jobs() -> None:
-    """Outside requirements are left out, and numbers begin at 1."""
+def test_the_listing_of_a_nested_scheduler_has_only_its_own_jobs() -> None:
+    """The listing of a nested scheduler leaves out its requirements, and its numbers begin at 1."""
     first = idle("first")
     inner = Scheduler(idle("a"), required=first)
     Scheduler(first, inner)
@@ -244,7 +244,7 @@ def test_a_nested_scheduler_lists_its_own_jobs() -> None:
 
 
 def test_details_of_a_nested_scheduler_are_its_result_or_exception(virtual: Virtual) -> None:
-    """With details, a nested scheduler shows its own result, or its exception."""
+    """With `details=True`, the listing shows the result or the exception of a nested scheduler."""
     bad = Scheduler(Job(fail_now, KeyError("k"), label="bad"), label="stopped", critical_jobs=True, critical=False)
     scheduler = Scheduler(Scheduler(Job(answer, label="good"), label="fine"), bad)
     virtual(scheduler.co_run)
@@ -260,7 +260,7 @@ def test_details_of_a_nested_scheduler_are_its_result_or_exception(virtual: Virt
 
 @pytest.mark.parametrize("depth", [50, 1200])
 def test_listing_supports_any_depth_of_nesting(depth: int) -> None:
-    """Each scheduler is listed twice and the innermost job once, without recursion."""
+    """Schedulers may be nested to any depth, since the listing is made without recursion."""
     scheduler = Scheduler(idle("deepest"))
     for _ in range(depth):
         scheduler = Scheduler(scheduler)
@@ -273,28 +273,28 @@ def test_listing_supports_any_depth_of_nesting(depth: int) -> None:
 
 
 def test_jobs_on_a_cycle_are_listed_below_a_remark_that_names_it() -> None:
-    """Jobs on a cycle, and those behind it, keep the order added."""
+    """Jobs on a cycle, and those behind it, are listed in the order added, below a remark that names the cycle."""
     a, b, c, d = (idle(label) for label in "abcd")
     a.requires(b)
     b.requires(a, d)
     c.requires(b)
     assert Scheduler(c, b, a, d).listing() == (
         "1    ·    <AbstractJob `d`>\n"
-        "          -- from here on in the order added: cycle 4 -> 3 -> 4\n"
+        "          -- the remaining jobs are in the order added: cycle 4 -> 3 -> 4\n"
         "2    ·    <AbstractJob `c`>  requires={3}\n"
         "3    ·    <AbstractJob `b`>  requires={1, 4}\n"
         "4    ·    <AbstractJob `a`>  requires={3}"
     )
 
 
-def test_a_cycle_in_a_nested_scheduler_is_remarked_among_its_jobs() -> None:
-    """The remark marks the place where the order breaks off; all else is as usual."""
+def test_the_remark_on_a_cycle_in_a_nested_scheduler_is_among_its_jobs() -> None:
+    """The remark on a cycle in a nested scheduler is among the scheduler's jobs; the rest is listed as usual."""
     a, b = idle("a"), idle("b")
     a.requires(b.requires(a))
     inner = Scheduler(a, b, label="inner")
     assert Scheduler(inner, idle("c", required=inner)).listing() == (
         "1    ·    > <Scheduler `inner`>  -> entries={}\n"
-        "            -- from here on in the order added: cycle 3 -> 2 -> 3\n"
+        "            -- the remaining jobs are in the order added: cycle 3 -> 2 -> 3\n"
         "2    ·      <AbstractJob `a`>    requires={3}\n"
         "3    ·      <AbstractJob `b`>    requires={2}\n"
         "1     end < <Scheduler `inner`>  exits={}\n"
@@ -303,7 +303,7 @@ def test_a_cycle_in_a_nested_scheduler_is_remarked_among_its_jobs() -> None:
 
 
 def test_a_requirement_outside_the_scheduler_has_a_question_mark() -> None:
-    """The mark is before the number of the requirement, or its label if it is not listed."""
+    """A requirement outside the scheduler has a question mark before its number, or its label if it is not listed."""
     a, b = idle("a"), idle("b")
     stray = idle("stray")
     a.requires(stray, b)
@@ -316,7 +316,7 @@ def test_a_requirement_outside_the_scheduler_has_a_question_mark() -> None:
 
 
 def test_an_input_from_another_scheduler_is_not_missing() -> None:
-    """Results may cross schedulers, so such an input has no question mark."""
+    """Results may cross schedulers, so an input from another scheduler has no question mark."""
     first = Job(anyio.sleep, 0, label="first")
     scheduler = Scheduler(first)
     scheduler.add(Scheduler(Job(give_now, first, label="second"), label="inner"))
@@ -326,8 +326,8 @@ def test_an_input_from_another_scheduler_is_not_missing() -> None:
 # --- silence_done_jobs
 
 
-def test_silence_done_jobs_leaves_out_settled_jobs(virtual: Virtual) -> None:
-    """Numbers are those of the whole listing."""
+def test_silence_done_jobs_leaves_out_jobs_that_ran_to_their_end(virtual: Virtual) -> None:
+    """With `silence_done_jobs`, jobs that ran to their end are left out, and numbers are those of the whole listing."""
     good, bad = Job(answer, label="good"), Job(fail_now, KeyError("k"), label="bad")
     endless = Job(anyio.sleep, math.inf, label="endless", required=[good, bad])
     scheduler = Scheduler(good, bad, endless, idle("last", required=endless))
@@ -338,8 +338,8 @@ def test_silence_done_jobs_leaves_out_settled_jobs(virtual: Virtual) -> None:
     )  # fmt: skip
 
 
-def test_silence_done_jobs_leaves_out_a_settled_scheduler_with_its_jobs(virtual: Virtual) -> None:
-    """The jobs of the scheduler are left out, settled or not."""
+def test_silence_done_jobs_leaves_out_a_done_scheduler_with_its_jobs(virtual: Virtual) -> None:
+    """With `silence_done_jobs`, a scheduler that ran to its end is left out with all of its jobs."""
     watch = Job(anyio.sleep, math.inf, label="watch", forever=True)
     inner = Scheduler(Job(answer), Scheduler(watch, Job(answer)))
     scheduler = Scheduler(inner)
@@ -348,8 +348,8 @@ def test_silence_done_jobs_leaves_out_a_settled_scheduler_with_its_jobs(virtual:
     assert scheduler.listing(silence_done_jobs=True) == "6    ·    <AbstractJob `last`>  requires={1}"
 
 
-def test_silence_done_jobs_leaves_out_settled_jobs_of_a_running_scheduler(virtual: Virtual) -> None:
-    """The scheduler itself is shown, with those of its jobs that are not settled."""
+def test_silence_done_jobs_leaves_out_done_jobs_of_a_running_scheduler(virtual: Virtual) -> None:
+    """With `silence_done_jobs`, a running scheduler is listed with those of its jobs that have not ended."""
     seen: list[str] = []
 
     async def look() -> None:

@@ -36,7 +36,7 @@ def put_in_state(job: AbstractJob[Any], state: JobState) -> None:
 def test_nested_schedulers_and_jobs_show_their_state_at_any_depth(
     case: str, unicode: str, in_ascii: str, details: str, depth: int
 ) -> None:
-    """Nested schedulers and their jobs have the symbols and places of other jobs."""
+    """At any depth, nested schedulers and their jobs have the same symbols and details as other jobs."""
     state, *marks = case.split()
     options = {"critical": "!" in marks, "forever": "8" in marks}
     job = Job(answer, label="x", **options)
@@ -131,7 +131,7 @@ IN_ASCII = {
 
 
 def test_the_listing_during_a_run_shows_nested_schedulers_in_all_states(virtual: Virtual) -> None:
-    """Details are aligned by columns."""
+    """The listing during a run shows nested schedulers in all states, with their details in one column."""
     glance = ListingAtStart("now")
     scheduler = scenario()
     virtual(functools.partial(scheduler.co_run, timeout=1, instruments=[glance]))
@@ -142,7 +142,7 @@ def test_the_listing_during_a_run_shows_nested_schedulers_in_all_states(virtual:
 
 
 def test_the_listing_after_a_timeout_shows_cancelled_and_idle_jobs(virtual: Virtual) -> None:
-    """Running jobs are cancelled and unreached ones stay idle, at each level."""
+    """After a timeout, the listing shows jobs that ran as cancelled and unreached ones as idle, at each level."""
     scheduler = scenario()
     virtual(functools.partial(scheduler.co_run, timeout=1))
     states = {line.split("`")[1]: line[4:9] for line in scheduler.listing().splitlines() if " end < " not in line}

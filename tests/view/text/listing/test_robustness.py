@@ -55,13 +55,13 @@ def outcome_of(*call: Any) -> str:
         (set(range(10**4)), "{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...}"),
         (frozenset("a"), "frozenset({'a'})"),
         ({1: {2: {3: {4: 5}}}}, "{1: {2: {3: {...}}}}"),
-        (10**9999, "<a whole number of some 10000 digits>"),
+        (10**9999, "<a whole number of about 10000 digits>"),
         (type("list", (), {"__repr__": lambda self: "mine"})(), "mine"),
     ],
     ids=lambda case: type(case).__name__,
 )
 def test_any_result_takes_one_short_line(value: object, shown: str) -> None:
-    """Any result is shown by its repr, shortened to one line."""
+    """The listing shows any result by its repr, shortened to one line."""
     assert outcome_of(give_now, value) == f"-> {shown}"
 
 
@@ -75,18 +75,18 @@ def test_any_result_takes_one_short_line(value: object, shown: str) -> None:
     ],
 )
 def test_any_exception_takes_one_short_line(error: Exception, shown: str) -> None:
-    """Any exception is shown by its type and message, shortened to one line."""
+    """The listing shows any exception by its type and message, shortened to one line."""
     assert outcome_of(fail_with, error) == f"!! {shown}"
 
 
 def test_a_long_repr_is_truncated() -> None:
-    """A repr of any length takes at most a hundred characters."""
+    """In the listing, a repr of any length takes at most a hundred characters."""
     assert outcome_of(give_now, type("C", (), {"__repr__": lambda self: "y" * 1000})()) == f"-> {'y' * 97}..."
 
 
 @pytest.mark.parametrize("collection", [list, tuple, set, frozenset, dict.fromkeys])
 def test_only_the_first_items_of_a_large_result_are_read(collection: Callable[[list[Any]], Any]) -> None:
-    """At most eleven of a thousand items compute their repr."""
+    """For a result of a thousand items, the listing computes the repr of at most eleven."""
     asked: list[object] = []
 
     class Item:
@@ -102,32 +102,32 @@ def test_only_the_first_items_of_a_large_result_are_read(collection: Callable[[l
 
 
 def test_list_prints_to_the_current_sys_stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a file, the listing goes to the `sys.stdout` of the moment of the call."""
+    """Without a file, `list` prints to the `sys.stdout` at the time of the call."""
     scheduler = Scheduler(idle("a"))
     scheduler.list()
     assert capsys.readouterr().out == scheduler.listing() + "\n"
 
 
 def test_list_of_an_empty_scheduler_prints_nothing() -> None:
-    """An empty listing does not even print an empty line."""
+    """`list` of an empty scheduler prints nothing, not even an empty line."""
     assert printed(Scheduler(), "utf-8") == ""
 
 
 def test_list_without_standard_output_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under pythonw `sys.stdout` is None, and `print` does nothing, too."""
+    """Where `sys.stdout` is None, as under pythonw, `list` does nothing, as `print` does."""
     monkeypatch.setattr("sys.stdout", None)
     assert Scheduler(idle("a")).list() is None  # type: ignore[func-returns-value]
 
 
 def test_list_to_an_object_that_is_not_a_stream_raises() -> None:
-    """The error has a hint for users who mean an option."""
+    """`list(True)` raises, with a hint at `list(details=True)` for users who mean that option."""
     with pytest.raises(TypeError, match=r"list\(\) of 'Scheduler': file=True is not a stream.*list\(details=True\)"):
         Scheduler().list(True)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gb18030"])
 def test_a_stream_that_can_encode_every_symbol_gets_the_symbols(encoding: str) -> None:
-    """Labels are unchanged."""
+    """A stream that can encode every symbol gets the symbols, and labels as they are."""
     scheduler = Scheduler(idle("漢é", critical=True))
     assert printed(scheduler, encoding) == "1  ! ·    <AbstractJob `漢é`>\n"
 
@@ -137,7 +137,7 @@ def test_a_stream_that_can_encode_every_symbol_gets_the_symbols(encoding: str) -
     [("ascii", r"\u6f22\xe9", 9), ("latin-1", r"\u6f22é", 6), ("shift_jis", r"漢\xe9", 5)],
 )
 def test_a_stream_that_lacks_one_symbol_gets_ascii_symbols(encoding: str, label: str, blanks: int) -> None:
-    """In labels only the missing characters are escaped."""
+    """A stream that lacks a symbol gets ASCII symbols; in labels only the characters that it lacks are escaped."""
     a = idle("a", critical=True)
     assert printed(Scheduler(a, idle("漢é", required=a), idle("b", required=a)), encoding) == (
         "1  ! .    <AbstractJob `a`>\n"
@@ -164,14 +164,14 @@ def test_streams_without_a_known_encoding_are_supported(encoding: str | None, sh
     encoding=st.sampled_from(["ascii", "utf-8", "latin-1", "cp437", "shift_jis", "iso2022_jp"]),
 )
 def test_any_label_takes_one_line(labels: list[str], encoding: str) -> None:
-    """Whatever characters a label has, its job takes one printable line, on any stream."""
+    """In the listing, a job takes one printable line, whatever characters its label has, on any stream."""
     lines = printed(Scheduler([idle(label) for label in labels]), encoding).removesuffix("\n").split("\n")
     assert len(lines) == len(labels)
     assert all(line.isprintable() for line in lines)
 
 
 def test_labels_are_escaped() -> None:
-    """Control characters, line ends and lone surrogates are escaped in all places."""
+    """Control characters, line ends and lone surrogates in labels are escaped everywhere in the listing."""
     stray = idle("\ud800")
     inner = Scheduler(idle("a\x1b[2J\n", required=stray), label="\t")
     assert Scheduler(inner).listing().splitlines() == [
@@ -196,12 +196,12 @@ def reads(size: int) -> int:
 
 
 def test_the_cost_of_a_listing_is_linear_in_the_number_of_jobs() -> None:
-    """The third thousand jobs cost as many reads of requirements as the second."""
+    """Each further thousand jobs costs a listing as many reads of requirements as the thousand before."""
     assert reads(3000) - reads(2000) == reads(2000) - reads(1000) > 0
 
 
 def test_a_chain_of_twenty_thousand_jobs_is_listed_whole() -> None:
-    """The last job requires all of them."""
+    """A chain of twenty thousand jobs is listed whole, and so is a job that requires all of them."""
     jobs = [idle("x") for _ in range(20_000)]
     for before, job in itertools.pairwise(jobs):
         job.requires(before)

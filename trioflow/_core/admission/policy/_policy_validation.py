@@ -41,10 +41,10 @@ def check_policy(policy: Any, name: str, subject: Subject) -> PolicyName | Polic
     what, choices = f"{name}={short_repr(policy)} of {_job_options.subject_text(subject)}", ", ".join(POLICY_NAMES)
     if isinstance(policy, str):
         if policy not in POLICY_NAMES:
-            raise ValueError(f"{what}: choose one of {choices}, or give an object of trioflow.abc.Policy")
+            raise ValueError(f"{what}: choose one of {choices}, or give an instance of trioflow.abc.Policy")
         return policy
     if isinstance(policy, type):
-        raise TypeError(f"{what} is a class: give an object of it, {policy.__name__}()")
+        raise TypeError(f"{what} is a class: give an instance, {policy.__name__}()")
     missing = [member for member in POLICY_MEMBERS if not hasattr(policy, member)]
     if missing:
         raise TypeError(
@@ -61,9 +61,9 @@ def check_policy(policy: Any, name: str, subject: Subject) -> PolicyName | Polic
 
 def _check_method(method: Any, what: str) -> None:
     if not callable(method):
-        raise TypeError(f"{what} is {short_repr(method)}: make it a method, called with a job and an outlook")
+        raise TypeError(f"{what} is {short_repr(method)}: make it a method that takes a job and an outlook")
     if is_async(method):
-        raise TypeError(f"{what} is an async function: make it a plain one, which answers at once")
+        raise TypeError(f"{what} is an async function: make it a plain function")
     try:
         signature = signature_of(method)
     except (TypeError, ValueError):  # some functions implemented in C have no signature
@@ -85,7 +85,7 @@ def reject_call_from_policy(call_text: str) -> None:
 
     """
     if threading.get_ident() in threads_in_key:
-        raise RuntimeError(f"{call_text}: the call comes from the key() of a policy, which must not change the run")
+        raise RuntimeError(f"{call_text}: called from the key() of a policy, which must not change the run")
 
 
 def name_of_policy(policy: PolicyName | Policy) -> str:

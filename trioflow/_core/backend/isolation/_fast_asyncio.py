@@ -182,9 +182,8 @@ class FastAsyncioGroup(WorkerGroup):
 
     def cancel_once(self, workers: Iterable[WorkerTask], grace_seconds: float) -> None:
         self.was_cancel_once_called = True
-        self.shared_scope.shield = (
-            True  # otherwise, anyio's functions would raise cancellations of the scopes around the run
-        )
+        # Otherwise, anyio's functions would also raise CancelledError whenever a scope around the run is cancelled.
+        self.shared_scope.shield = True
         self._host.cancel_once(workers, grace_seconds, self.cancel_worker)
 
     def shield(self, worker: WorkerTask) -> None:
@@ -523,7 +522,7 @@ def _check_private_attributes() -> None:
     state = WorkerState(None, parent_scope, worker, task, contextvars.Context(), (), cast(Any, None))
     worker.task_snapshot = TASK_STATES[task] = state
     expect(TASK_STATES.get(task) is state and state.parent_id is None, "it does not record the scope of a task")
-    expect(STATES_BY_REF.get(weakref.ref(task)) is state, "it records the scopes of tasks in another way")
+    expect(STATES_BY_REF.get(weakref.ref(task)) is state, "it records the scopes of tasks differently")
     parent_scope._tasks.add(task)
     job_scope: Any = anyio_asyncio.CancelScope()
     job_scope._parent_scope = state.innermost_scope = parent_scope
@@ -532,21 +531,21 @@ def _check_private_attributes() -> None:
     scope = group.insert_scope(worker)
     expect(
         job_scope._parent_scope is scope and job_scope in scope._child_scopes and scope._parent_scope is parent_scope,
-        "a scope that is put between two others has no effect on them",
+        "a scope inserted between two others has no effect on them",
     )
     expect(
         scope.deadline == 5.0 and not job_scope._effectively_cancelled,
-        "a new scope has another deadline, or is cancelled",
+        "a new scope has the wrong deadline, or is cancelled",
     )
     parent_scope._cancel_called = True
     expect(
         parent_scope.cancel_called and job_scope._effectively_cancelled,
-        "a scope does not see that one around it was cancelled",
+        "a scope ignores the cancellation of its parent",
     )
     scope.shield = True
     expect(not job_scope._effectively_cancelled, "a shield has no effect")
     scope._cancel_called = True
-    expect(job_scope._effectively_cancelled and not state.is_task_unchanged(), "a scope does not cancel what is in it")
+    expect(job_scope._effectively_cancelled and not state.is_task_unchanged(), "a scope does not cancel its contents")
     group.forget(worker)
 
 

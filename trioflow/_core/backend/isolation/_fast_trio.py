@@ -442,14 +442,14 @@ def _check_private_attributes() -> None:
     worker.task_snapshot.count_references()
     worker.job, task.__class__ = None, TrioNamedTask
     set_stored_name(task, worker)
-    expect(task.name == IDLE_TASK_NAME, "a task cannot be given another class")
+    expect(task.name == IDLE_TASK_NAME, "the class of a task cannot be changed")
     job_status = CancelStatus(scope=job_scope, parent=outermost)
     task._activate_cancel_status(job_status)
     worker.scope = scope = group._insert_scope(worker)
     status: Any = worker.task_snapshot.cancel_status
     expect(
         job_status.parent is status and status.parent is outermost and status._scope is scope,
-        "a scope that is put between two others has no effect on them",
+        "a scope inserted between two others has no effect on them",
     )
     task._activate_cancel_status(status)
     expect(worker.task_snapshot.is_task_unchanged() and task._cancel_status is status, "a task does not enter a scope")
@@ -463,11 +463,11 @@ def _check_private_attributes() -> None:
     scope.cancel()
     expect(
         group.is_cancelled_alone(worker) and job_status.effectively_cancelled,
-        "a scope does not cancel what it contains",
+        "a scope does not cancel its contents",
     )
     parent_scope._cancel_status = outermost
     parent_scope.cancel()
-    expect(not group.is_cancelled_alone(worker), "a scope does not see that one around it was cancelled")
+    expect(not group.is_cancelled_alone(worker), "a scope ignores the cancellation of its parent")
     scope.shield = True
     expect(group.is_cancelled_alone(worker), "a shield has no effect")
     _check_deadlines()
@@ -484,7 +484,7 @@ def _check_deadlines() -> None:
     heap.add(1.0, scope)
     scope._deadline = 2.0
     heap.expire(1.5)
-    expect(postponed_to == [2.0] and not scope._cancel_called, "a scope cannot put off its deadline")
+    expect(postponed_to == [2.0] and not scope._cancel_called, "a scope cannot postpone its deadline")
 
 
 _check_private_attributes()

@@ -1,1 +1,1 @@
-"""The event loops of trio and asyncio, using only the public APIs of trio, asyncio and anyio."""
+"""Adapters for the event loops of trio and asyncio. They use only the public APIs of trio, asyncio and anyio."""

@@ -217,7 +217,7 @@ class TrioLoop(Backend):
         if not isinstance(limiter, anyio.CapacityLimiter):
             return "give a positive whole number, None, or a CapacityLimiter of trio or anyio"
         if _shared.limiter_module(limiter).endswith("_asyncio"):
-            return "this CapacityLimiter was made or used in an asyncio program; make a new one, or one of trio's"
+            return "this CapacityLimiter was created or used in an asyncio program; create a new one, of anyio or trio"
         return None
 
     def try_acquire(self, limiter: Any, borrower: object) -> bool:

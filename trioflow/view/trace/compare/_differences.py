@@ -230,7 +230,7 @@ def other_changes(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
         ("Waited longer", [_wait_text(*wait) for wait in comparison.longer_waits]),
         ("On neither critical path, but changed by more than 20 %", [*_off_path_lines(comparison)]),
         (
-            "Ended otherwise",
+            "Ended in another state",
             [
                 f"{_clip_path(path)}: {old_state}, now {new_state}"
                 for path, old_state, new_state in comparison.state_changes

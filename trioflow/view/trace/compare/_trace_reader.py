@@ -20,7 +20,7 @@ from ..._state_styles import CAUSE_WORDS
 from .._trace_events import FORMAT_VERSION
 
 TraceEvent = dict[str, Any]
-INPUT_HINT: Final = "give two files that `trioflow run --trace FILE.json` has written"
+INPUT_HINT: Final = "give two files written by `trioflow run --trace FILE.json`"
 
 
 class BadTrace(ValueError):
@@ -89,7 +89,7 @@ def read_trace(path: Path) -> RunTimes:
         raise BadTrace(f"{str(path)!r} is not a trace of trioflow; {INPUT_HINT}")
     if version != FORMAT_VERSION:
         raise BadTrace(
-            f"{str(path)!r} was written by a newer trioflow: its format is {version!r}, and this one reads "
+            f"{str(path)!r} was written by a newer trioflow: its format is {version!r}, but this one reads "
             f"{FORMAT_VERSION}; compare the traces with the newer version, or record both again"
         )
     try:

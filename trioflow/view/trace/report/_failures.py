@@ -90,7 +90,7 @@ def _early_end_html(record: TraceRecord, run: RunSpan) -> str:
     sentences = [
         f"The run {STOP_REASON_TEXTS[run.stop_reason]}{DRAINED_REMARK * (run.stop_reason is StopReason.DRAINED)}."
     ]
-    sentences += [f"Running then: {_verdict.join_names(cancelled_names)}."] * bool(cancelled_names)
+    sentences += [f"Still running: {_verdict.join_names(cancelled_names)}."] * bool(cancelled_names)
     sentences += [f"{unstarted_count} job{'s' * (unstarted_count != 1)} never started."] * bool(unstarted_count)
     return f"<p>{' '.join(sentences)}</p>"
 
@@ -144,7 +144,7 @@ class _FailureGroup:
             yield f"after {duration_text(self._first_span.elapsed)}"
         for template, spans in (
             ("kept {} from running", self._blocked_spans),
-            ("cancelled {} that ran", self._cancelled_spans),
+            ("cancelled {} while running", self._cancelled_spans),
         ):
             if count := len(spans):
                 names = _verdict.join_names([_short_name(span) for span in spans], MAX_SUMMARY_NAMES)
@@ -278,7 +278,7 @@ def command_details(record: TraceRecord, folder: Path) -> dict[int, dict[str, An
             "command": _clip_line(printable(command_line_of(job))),
             "facts": " · ".join(_command_fact_texts(command)),
             "outputs": outputs if remaining_characters >= 0 else [],
-            "note": "The end of its output is left out here: the report would be too large."
+            "note": "The end of its output is omitted: the report would be too large."
             * (remaining_characters < 0 < output_size),
             "files": list(_command_files(job, folder)),
         }

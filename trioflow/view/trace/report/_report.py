@@ -114,7 +114,9 @@ def _lifetime_text(record: TraceRecord, span: Span) -> str:
         return f"{span.kind}, never started"
     start = f"{span.kind}, started at {duration_text(span.started_at - record.start_time)}"
     ready_text = "" if span.ready_at is None else f", ready at {duration_text(span.ready_at - record.start_time)}"
-    return start + ready_text + (", still runs" if span.elapsed is None else f", ran for {duration_text(span.elapsed)}")
+    return (
+        start + ready_text + (", still running" if span.elapsed is None else f", ran for {duration_text(span.elapsed)}")
+    )
 
 
 # ---- the head: the verdict, the counts by state, and the critical path

@@ -99,13 +99,13 @@ def _glossary_terms(record: TraceRecord) -> Iterator[tuple[str, str]]:
     states = {span.state for span in spans}
     yield from ((state.value, style.glossary_meaning) for state, style in STATE_STYLES.items() if state in states)
     if any(span.restored for span in spans):
-        yield "restored", "its result comes from an earlier run, whose journal had it; it did not run again"
+        yield "restored", "its result was restored from the journal of an earlier run; it did not run again"
     if len({span.kind for span in spans}) > 1:
         yield "kind", "what does the work: for instance, a Job is a function in Python, a CommandJob another program"
     if record.scheduler_numbers:
         yield "a / in a path", "the second job is in the group before the slash (a nested Scheduler)"
     yield "start", "when it began, counted from the beginning of the run"
-    yield "wait", "how long it could have started, but had to wait for a free slot, or for what it needs"
+    yield "wait", "how long it was ready to start, but waited for a free slot or a resource"
     yield "time", "how long it took, from its start to its end"
     causes = {wait.cause for span in spans for wait in span.waits}
     yield from (
@@ -116,7 +116,7 @@ def _glossary_terms(record: TraceRecord) -> Iterator[tuple[str, str]]:
     if record.commands:
         yield "exit", "the exit code of a command, where 0 means success; or the signal that ended it"
         yield "CPU", "how long a command kept a processor busy"
-        yield "memory", "the most memory that a command had at one time"
+        yield "memory", "the maximum amount of memory that a command used"
     if record.critical_path_links:
         yield (
             "critical path",
@@ -125,7 +125,7 @@ def _glossary_terms(record: TraceRecord) -> Iterator[tuple[str, str]]:
                 "To make the run shorter, make these jobs shorter. The table has them in bold"
             ),
         )
-    yield "lane", "a slot, which one job after the other uses"
+    yield "lane", "a slot, used by one job at a time"
     if any(run.window_size is not None for run in record.runs):
         yield "window", "the number of slots: how many jobs may run at once, as in `trioflow run --jobs 3`"
     if any(span.critical for span in spans):
@@ -183,7 +183,7 @@ def _window_text(run: RunSpan) -> str | None:
     """Return the size of the window as text. For an `Adaptive` window, this is its smallest, largest and last size."""
     if run.window_sizes:
         sizes = [size for _, size in run.window_sizes]
-        return f"{min(sizes)} to {max(sizes)}, {sizes[-1]} in the end (adaptive)"
+        return f"{min(sizes)} to {max(sizes)}, {sizes[-1]} at the end (adaptive)"
     return None if run.window_size is None else str(run.window_size)
 
 
@@ -194,7 +194,7 @@ MAX_JOBS_PER_RUN: Final = 1000
 MAX_SIMULATED_JOBS_PER_CHART: Final = 10_000
 """The maximum number of jobs in all simulations for one chart, added up. They take about a second of CPU time."""
 TOO_MANY_JOBS_HTML: Final = (
-    '<p class="note">Simulating this many jobs takes a while. To do it, call <code>trace.what_if()</code>.</p>'
+    '<p class="note">Simulating this many jobs takes a while. To do it anyway, call <code>trace.what_if()</code>.</p>'
 )
 MIN_WAIT_RATIO: Final = 0.02
 """A limit is varied only if the time for which jobs waited for it exceeds this share of the time that they worked."""
@@ -266,7 +266,7 @@ def graph_section(scheduler: Any, critical_path: CriticalPath) -> str:
     options, drawing = _render.choose_detail(scheduler, critical_path)
     if _render.count_boxes(drawing) > MAX_BOXES:
         return note_html(
-            f"{job_count} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
+            f"{job_count} jobs are too many for a readable graph: draw parts of it with scheduler.graph()."
         )
     try:
         svg = _render.svg_in_best_direction(
@@ -278,9 +278,9 @@ def graph_section(scheduler: Any, critical_path: CriticalPath) -> str:
         return note_html(f"{NO_GRAPH_ERROR}: {error}.")
     notes = [note_html(SHAPES_NOTE)] * any(_graph_legend.kind_samples(drawing))
     if drawing.bundles:
-        notes.append(note_html(f"{job_count} jobs: those that are alike are one box."))
+        notes.append(note_html(f"{job_count} jobs; those that are alike share a box."))
     elif "collapse" in options and any(is_scheduler(job) for job in scheduler):
-        notes.append(note_html(f"{job_count} jobs: each group of them is one box."))
+        notes.append(note_html(f"{job_count} jobs; each group is one box."))
     picture = f'<div class="card paper scroll" tabindex="0">{_link_boxes(svg, drawing)}</div>'
     return f'{picture}<ul class="legend">{_graph_legend_html(drawing)}</ul>{"".join(notes)}'
 

@@ -331,7 +331,7 @@
   // Pictures wider than the window get a hint: phones show no scroll bar.
   document.querySelectorAll(".scroll:not(#table)").forEach((picture) => {
     const noun = picture.querySelector("table") ? "table" : "picture";
-    const hint = element("p", "note hint", `\u2194 The ${noun} is wider than this window: move it sideways.`);
+    const hint = element("p", "note hint", `\u2194 The ${noun} is wider than this window: scroll it sideways.`);
     picture.before(hint);
     const updateHint = () => (hint.hidden = picture.scrollWidth <= picture.clientWidth + 1);
     updateHint(); // at once, because the hint changes the height of the page

@@ -125,7 +125,7 @@ def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
     assert span.started_at is not None
     yield shorten(span.path) + (f" (run {span.run})" if span.run > 1 else "")
     yield f"{span.kind}, {span.state.value}{', critical' * span.critical}"
-    duration = "still runs" if span.elapsed is None else f"took {duration_text(span.elapsed)}"
+    duration = "still running" if span.elapsed is None else f"took {duration_text(span.elapsed)}"
     yield f"started at {duration_text(span.started_at - record.start_time)}, {duration}"
     yield from wait_lines(record, span)
     if len(span.attempts) > 1:

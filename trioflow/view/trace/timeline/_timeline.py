@@ -48,13 +48,13 @@ def timeline_svg(record: TraceRecord, width: int, has_title: bool = True) -> str
     picture = new_picture("timeline")
     top = draw_title(picture, record, width) if has_title else 0.0
     if sum(span.started_at is not None for span in record.leaf_spans) > MAX_BOXES:
-        height = _draw_slots(picture, record, float(width), top)
+        height = _draw_slot_layout(picture, record, float(width), top)
     else:
-        height = _draw_boxes(picture, Geometry(record, width, top))
+        height = _draw_nested_layout(picture, Geometry(record, width, top))
     return to_xml(picture, width, height)
 
 
-def _draw_slots(picture: Tree.Element, record: TraceRecord, width: float, top: float) -> float:
+def _draw_slot_layout(picture: Tree.Element, record: TraceRecord, width: float, top: float) -> float:
     """Draw a row for each slot, and the legend. Return the y coordinate of the lower edge."""
     geometry = SlotGeometry(record, width, top + 26)
     line_group = add_element(picture, "g")
@@ -64,7 +64,7 @@ def _draw_slots(picture: Tree.Element, record: TraceRecord, width: float, top: f
     return draw_notes(picture, record, bottom, width)
 
 
-def _draw_boxes(picture: Tree.Element, geometry: Geometry) -> float:
+def _draw_nested_layout(picture: Tree.Element, geometry: Geometry) -> float:
     """Draw a bar for each job, a box for each nested scheduler, and the legend. Return the y of the lower edge."""
     record = geometry.record
     draw_axis(picture, picture, geometry, MARGIN, geometry.axis_y)

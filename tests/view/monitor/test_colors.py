@@ -33,13 +33,13 @@ COLOURED = [name for name, style in STYLES.items() if style.color is not None]
 
 @pytest.mark.parametrize("ground", GROUNDS)
 def test_default_text_has_enough_contrast_on_every_background(ground: str) -> None:
-    """Text keeps the terminal's default colour, whose contrast is at least 4.5."""
+    """The monitor's text has the terminal's default colour, whose contrast with the background is at least 4.5."""
     assert contrast(TEXT[ground], GROUNDS[ground]) >= 4.5
 
 
 @pytest.mark.parametrize("ground", GROUNDS)
 def test_symbols_and_bars_have_enough_contrast_on_every_background(ground: str) -> None:
-    """The contrast is at least 3, in colours that no palette changes."""
+    """The monitor's symbols and bars have a contrast of at least 3, in colours that no palette changes."""
     for name in COLOURED:
         colour: Any = STYLES[name].color
         assert colour.type is ColorType.EIGHT_BIT, name
@@ -48,12 +48,12 @@ def test_symbols_and_bars_have_enough_contrast_on_every_background(ground: str) 
 
 
 def test_no_style_is_dimmed() -> None:
-    """Dimmed text is unreadable on some terminals."""
+    """No style of the monitor is dimmed, because dimmed text is unreadable on some terminals."""
     assert not any(style.dim for style in STYLES.values())
 
 
 def test_only_symbols_bars_and_the_verdict_are_coloured(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Letters and digits below the verdict have the terminal's default colour."""
+    """In the monitor's picture, letters and digits below the verdict have the terminal's default colour."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     terminal = Terminal()

@@ -1,4 +1,4 @@
-"""NO_COLOR, FORCE_COLOR and TERM=dumb, for each command with output."""
+"""Colours and escape sequences of commands, on terminals and in pipes, with NO_COLOR, FORCE_COLOR and TERM=dumb."""
 
 from __future__ import annotations
 
@@ -58,9 +58,7 @@ def shown(tmp_path: Path, name: str, on_terminal: bool, **variables: str) -> str
 
 @pytest.mark.parametrize("name", sorted(SHOWING.keys() - {*WATCHED}))
 def test_commands_without_a_monitor_print_no_escape_sequences(tmp_path: Path, name: str) -> None:
-    """Commands without a monitor stay plain even with FORCE_COLOR on a colour terminal, so they are
-    plain elsewhere too.
-    """
+    """Commands without a monitor print no escape sequences, not even with FORCE_COLOR on a colour terminal."""
     said = shown(tmp_path, name, True, FORCE_COLOR="1")
     assert said
     assert "\x1b" not in said
@@ -68,13 +66,13 @@ def test_commands_without_a_monitor_print_no_escape_sequences(tmp_path: Path, na
 
 @pytest.mark.parametrize("name", WATCHED)
 def test_commands_with_a_monitor_have_colours_on_a_terminal(tmp_path: Path, name: str) -> None:
-    """If these commands had no colours, the other tests of this file would prove nothing."""
+    """`run` and `batch` print colours on a terminal; otherwise the other tests of this file would prove nothing."""
     assert COLOUR.search(shown(tmp_path, name, True))
 
 
 @pytest.mark.parametrize("name", WATCHED)
 def test_variable_no_color_removes_all_colours_on_a_terminal(tmp_path: Path, name: str) -> None:
-    """NO_COLOR takes precedence over FORCE_COLOR."""
+    """NO_COLOR removes all colours on a terminal, and takes precedence over FORCE_COLOR."""
     said = shown(tmp_path, name, True, NO_COLOR="1", FORCE_COLOR="1")
     assert said
     assert not COLOUR.search(said)
@@ -90,5 +88,5 @@ def test_dumb_terminal_gets_no_escape_sequence(tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize("name", WATCHED)
 def test_variable_force_color_writes_no_escape_sequences_into_a_pipe(tmp_path: Path, name: str) -> None:
-    """FORCE_COLOR does not make a pipe a terminal: there is no cursor to move, and lines have no colours."""
+    """FORCE_COLOR does not make a pipe a terminal: output into a pipe has no escape sequences."""
     assert "\x1b" not in shown(tmp_path, name, False, FORCE_COLOR="1")
