@@ -88,7 +88,7 @@ def test_restored_outputs_are_saved_but_not_in_the_job_log() -> None:
 
 
 def test_journal_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
-    """If its journal cannot grow, a batch ends with one line of error, which has the reason."""
+    """If its journal cannot grow, a batch ends with a one-line error that states the reason."""
     words = ("--journal", "run.db", "-j1", "head -c 3000 /dev/zero | tr '\\0' x; echo {}", ":::", *map(str, range(40)))
     with running(*words, line='ulimit -f 80; exec "$@"', cwd=tmp_path) as process:
         _, stderr = process.communicate(timeout=PATIENCE)

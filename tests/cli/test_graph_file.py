@@ -227,6 +227,9 @@ def test_set_and_a_name_are_rejected_for_a_graph_file(tmp_path: Path) -> None:
 
 
 def test_the_schema_in_the_package_is_that_of_the_reader() -> None:
-    """After a change of the format, write the schema again: `json.dumps(_graph_file.graph_schema(), indent=1)`."""
+    """The schema file in the package equals `graph_schema()`.
+
+    After a change of the format, write the file again with `json.dumps(_graph_file.graph_schema(), indent=1)`.
+    """
     assert _graph_file.graph_schema() == SCHEMA
     jsonschema.Draft202012Validator.check_schema(SCHEMA)

@@ -717,7 +717,7 @@ def test_changed_defaults_of_a_nested_function_run_its_job_again(
 def test_an_unstorable_result_is_reported_once_and_its_job_runs_again(
     virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A warning on an unstorable result has its type and the label of its job, which will run again."""
+    """The warning about an unstorable result names the type of the result and the label of its job."""
 
     async def unstorable() -> object:
         return object()

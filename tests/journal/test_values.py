@@ -323,7 +323,7 @@ def test_a_stored_dataclass_whose_fields_have_changed_is_rejected() -> None:
 
 @pytest.mark.parametrize("written", ["[1]", "[1,2,3]"])
 def test_a_stored_named_tuple_whose_fields_have_changed_is_rejected(written: str) -> None:
-    """A stored named tuple whose fields have changed, or whose class is none any more, is rejected."""
+    """A stored named tuple is rejected if its fields have changed or its class is no longer a named tuple."""
     text = dumps(Pair(1, 2))
     with pytest.raises(NotSerializable, match="fields have changed"):
         loads(text.replace("[1,2]", written))

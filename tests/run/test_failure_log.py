@@ -279,10 +279,10 @@ def test_script_without_logging_setup_prints_failure_lines_to_stderr(backend: st
     assert "'f' failed: ValueError: why; it is critical" in done.stderr
 
 
-def test_repeated_failure_in_attempts_of_a_nested_scheduler_has_one_line(
+def test_repeated_failures_of_a_retried_nested_scheduler_are_counted_in_one_line(
     virtual: Virtual, logged_lines: list[tuple[float, str]]
 ) -> None:
-    """If a nested scheduler fails alike in each attempt, the first failure is logged, and the others are counted."""
+    """If all attempts of a nested scheduler fail alike, the first failure is logged, and others are counted."""
     inner = Scheduler(Job(fail_after, 0.1, label="x", critical=True), label="inner", retry=5)
     virtual(Scheduler(inner, label="home").co_run)
     assert [line for _, line in logged_lines] == [

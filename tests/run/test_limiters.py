@@ -321,7 +321,7 @@ def test_nested_schedulers_start_without_waiting_for_a_token(virtual: Virtual) -
         assert begin == 0
 
 
-def test_an_integer_limits_how_many_nested_schedulers_are_open(virtual: Virtual) -> None:
+def test_an_integer_window_limits_how_many_nested_schedulers_run_at_once(virtual: Virtual) -> None:
     """Under an integer window, each nested scheduler takes a slot, while its jobs take tokens of a limiter."""
 
     async def main() -> list[float]:

@@ -467,8 +467,8 @@ def test_random_throttles_neither_starve_jobs_nor_leak_resources(
     assert not any(resource.admission and resource.admission.group_counts for resource in pool._resources.values())
 
 
-def test_a_throttled_job_waits_again_beside_later_jobs_with_priorities(virtual: Virtual) -> None:
-    """A throttled job waits again beside jobs with priorities that came meanwhile, and all jobs succeed."""
+def test_a_throttled_job_can_be_requeued_after_jobs_with_priorities_were_added(virtual: Virtual) -> None:
+    """If jobs with priorities are added while a job runs, that job can be throttled and queued again."""
     pool, throttled = Pool(cpu=2), iter([True, False])
 
     async def busy() -> None:

@@ -74,14 +74,14 @@ def test_a_simulation_agrees_with_a_run_of_real_sleeps(backend: Any) -> None:
 
 
 def test_best_is_the_smallest_size_of_the_fastest_points(virtual: Virtual) -> None:
-    """The best point is the smallest of the fastest; `str()` also states that more slots gain nothing."""
+    """The best point is the smallest of the fastest; `str()` also states that more slots do not help."""
     found = run(virtual, release(), jobs_window=2).what_if()
     assert (found.best.size, found.best.policy, found.best.seconds) == (3, "critical-path", 16)
     assert found.gain == pytest.approx(1 - 16 / 29)
     assert str(found) == (
         "This run: 2 slots, fifo, 29 s. With 3 slots and critical-path, it takes 16 s (\N{MINUS SIGN}45 %); more "
-        "gain nothing. It assumes that each job takes as long as it did, however many run beside it, and that none "
-        "fails or is throttled."
+        "do not help. It assumes that each job takes as long as it did, however many run at the same time, and that "
+        "none fails or is throttled."
     )
     assert found.table().splitlines()[:4] == [
         "slots  fifo  critical-path   bound",
@@ -121,7 +121,7 @@ def test_what_if_varies_a_rate_together_with_its_burst(virtual: Virtual) -> None
 
 
 def test_calls_on_a_cluster_share_its_threads(virtual: Virtual) -> None:
-    """In what-if, calls on a cluster share its threads: more slots than threads gain nothing, as `str()` explains."""
+    """In what-if, calls on a cluster share its threads: more slots than threads do not help, as `str()` explains."""
     thread = anyio.CapacityLimiter(2)
 
     class ClusterJob(AbstractJob[None]):

@@ -134,7 +134,7 @@ def test_a_column_is_in_hours_when_its_longest_time_would_have_sixty_minutes(
     ],
 )
 def test_reprs_of_huge_values_are_shortened(value: object, text: str) -> None:
-    """Reprs of huge values are shortened: to convert a huge number to a string takes long, or even raises."""
+    """Converting a huge number to a string takes a long time, or even raises, so its repr is shortened."""
     assert short_repr(value) == text
 
 

@@ -117,7 +117,10 @@ def _convert_items(origin: Any, type_arguments: tuple[Any, ...], texts: list[str
 
 
 def _convert_to_union(union_types: tuple[Any, ...], name: str, texts: list[str]) -> Any:
-    """Convert the texts to the first type of a union that accepts them; `none` means None if the union has None."""
+    """Convert the texts to the first type of a union that accepts them, trying `str` last.
+
+    `none` means None if the union includes None.
+    """
     if types.NoneType in union_types and [text.lower() for text in texts] == ["none"]:
         return None
     candidate_types = sorted(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MAX_PROBLEM_LENGTH: Final = 400
 """The maximum number of characters of a problem's text, which may contain a long value of the file."""
 MAX_PROBLEMS: Final = 20
-"""The maximum number of problems to show. Of further problems, only the number is shown."""
+"""The maximum number of problems to show. Any further problems are only counted."""
 MAX_NAMED_JOBS: Final = 5
 """The maximum number of jobs to name in a problem that several jobs share."""
 MAX_SUGGESTION_NAMES: Final = 2_000

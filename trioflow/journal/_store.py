@@ -199,9 +199,10 @@ class JournalStore:
         return connection
 
     def _choose_read_mode(self) -> str:
-        """Return SQLite's mode for reading the journal.
+        """Return the `mode` of SQLite's URI for reading the journal.
 
-        It is read-only while a run uses the journal. Otherwise it is read-write, to recover the log of a killed run.
+        It is read-write if no run uses the journal, and the file and its directory are writable: SQLite can then
+        recover the write-ahead log of a killed run. Otherwise it is read-only.
         """
         if is_own_journal(self._file) or find_holder(self._file) is not None:
             return "ro"
@@ -371,7 +372,10 @@ class JournalStore:
         return str(row[1])
 
     def is_output_of_other_job(self, file: str, path: str) -> bool:
-        """Return whether a job other than the one at `path` has recorded `file` as its output, as in a shared log."""
+        """Return whether a job other than the one at `path` has recorded `file` as an output.
+
+        Several jobs may append to one file.
+        """
         rows: list[tuple[Any, Any]] = []
         with self._explain_errors("read it"):
             for table in ("jobs", "begun"):

@@ -109,7 +109,7 @@ def _mix_bits(seed: int, iteration: int, index: int) -> int:
 
 @contextlib.contextmanager
 def set_task_order(task_order: TaskOrder, backend: str) -> Generator[dict[str, Any]]:
-    """In the body of the `with` statement, make tasks resume in this order.
+    """Make tasks resume in the order of `task_order` in the body of the `with` statement.
 
     Yields:
         The backend options for a run on virtual time, which must be started in the body.

@@ -155,10 +155,10 @@ def test_the_main_module_is_imported_by_each_worker(tmp_path: Path) -> None:
     assert (found.stdout, found.stderr) == ("3\n", "")
 
 
-def test_a_worker_has_the_environment_and_directory_of_its_start(
+def test_a_worker_inherits_the_current_environment_and_directory_of_the_program(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker has the environment and directory of this program at its start, not those of the server."""
+    """A new worker gets the current environment and directory of the program, not those of the fork server."""
     found = list[tuple[str | None, str]]()
 
     def move(number: int) -> None:

@@ -497,7 +497,7 @@ def test_a_nested_scheduler_may_have_its_own_number_of_worker_processes(backend:
 
 
 def test_a_job_that_waits_for_a_worker_process_is_scheduled(backend: str) -> None:
-    """A job that waits for a worker process has no slot, its time has not begun, and `explain` says why it waits."""
+    """A job that waits for a worker process holds no slot, has not started, and `explain` says why it waits."""
     seen: list[Any] = []
 
     async def look() -> None:

@@ -391,7 +391,7 @@ def by_ssh(*_: Any) -> Any:
 def test_settings_of_the_user_apply_to_a_session_as_with_ssh(
     backend: str, site: Site, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A requested session has the same variables, agent and missing terminal as a session of an ssh client."""
+    """A session over the connection has the variables and agent of a session of `ssh` and, like it, no terminal."""
     server = site.serve(2, AcceptEnv="TF_*")
     config = tmp_path / "config"
     config.write_text(

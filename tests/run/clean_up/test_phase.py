@@ -68,8 +68,8 @@ def test_clean_up_begins_after_all_ordinary_jobs_have_unwound(virtual: Virtual) 
     assert ended == [cleaning.started_at] == [4]
 
 
-def test_no_clean_up_after_completion(virtual: Virtual) -> None:
-    """In a run that completes, jobs with `run_if="failed"` are skipped or run by that rule alone."""
+def test_a_run_that_completes_has_no_clean_up_phase(virtual: Virtual) -> None:
+    """If a run completes, a job with `run_if="failed"` runs only if a requirement failed, and is otherwise skipped."""
     failing = Job(fail)
     cleaning, spare = alarm(failing), alarm(Job(nap))
     scheduler = Scheduler(failing, cleaning, *spare.required, spare, Job(nap, 5))

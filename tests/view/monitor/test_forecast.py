@@ -50,7 +50,7 @@ def test_an_estimate_is_made_when_three_jobs_have_succeeded(virtual: Virtual, mo
 def test_building_the_estimator_does_not_delay_the_next_estimate(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pause between estimates is a multiple of the time that one takes, without the time to build the estimator."""
+    """The pause between estimates is a multiple of the time of one estimate, not of building the estimator."""
     clock = Clock(monkeypatch)
     built = _eta.Estimator.__init__
     asked = _eta.Estimator.estimate_remaining_seconds

@@ -91,7 +91,7 @@ def test_compare_marks_jobs_that_joined_or_left_the_critical_path(tmp_path: Path
     after = training(tmp_path / "b.json", 2, flaky=9)
     shown = trioflow("compare", before, after).stdout
     assert "flaky: longer, and new on the critical path" in shown
-    assert "beside it, it took 3 s" in shown
+    assert "off the path, it took 3 s" in shown
     assert "model 0: off the critical path" in shown
 
 
@@ -102,7 +102,7 @@ def test_a_job_that_left_the_critical_path_is_marked_if_it_takes_longer(tmp_path
         jobs = [Job(nap, seconds, label="a"), Job(nap, beside, label="b" * 99)]
         runs.append(_trace_reader.read_trace(traced(tmp_path / "x.json", *jobs)))
     gone, new = sorted(_differences.compare(*runs).changes, key=lambda change: change.added_seconds)
-    assert (gone.text, gone.note) == ("a: off the critical path, though it takes longer", "beside it, it takes 4 s")
+    assert (gone.text, gone.note) == ("a: off the critical path, though it takes longer", "off the path, it takes 4 s")
     assert new.text == f"{'b' * 30}…{'b' * 29}: longer, and new on the critical path"
 
 

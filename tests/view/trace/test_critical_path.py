@@ -137,7 +137,7 @@ def test_the_critical_path_goes_through_a_blocked_culprit(virtual: Virtual) -> N
 
 
 def test_the_search_for_the_path_ends_if_jobs_have_no_duration(virtual: Virtual) -> None:
-    """The search for the critical path ends even if jobs start and settle at one moment, without an order in time."""
+    """The search terminates even if jobs start and settle at the same instant, so that their times give no order."""
     jobs = [Job(nap, 0, label=str(number)) for number in range(9)]
     for before, after in itertools.pairwise(jobs):
         after.requires(before)

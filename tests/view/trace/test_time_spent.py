@@ -46,8 +46,8 @@ def test_work_and_empty_time_of_slots_add_up_to_the_run(virtual: Virtual, window
     assert spent.work + sum(spent.empty.values()) == pytest.approx(spent.slots * spent.seconds)
 
 
-def test_empty_slots_are_charged_to_a_short_resource_or_to_no_ready_jobs(virtual: Virtual) -> None:
-    """An empty slot is charged to the resource that a waiting job lacked or, if no job waited, to no ready jobs."""
+def test_empty_slots_are_attributed_to_a_scarce_resource_or_to_a_lack_of_ready_jobs(virtual: Virtual) -> None:
+    """An empty slot is attributed to the resource that a waiting job lacked or, if none waited, to "nothing ready"."""
     jobs = trainings(4, 4, 4)
     last = Job(nap, 2, label="report", required=jobs)
     spent = traced(virtual, Scheduler(*jobs, last, pool=Pool(gpu=1)), jobs_window=2).time_spent()

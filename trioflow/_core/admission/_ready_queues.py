@@ -239,7 +239,7 @@ class SharedQueue(HeapQueue):
         self.admission_queue.release(job)
 
     def has_entries(self) -> bool:
-        """Return whether the queue has entries, including those of jobs that cannot start now. This runs no round."""
+        """Return whether the queue has entries, including those of jobs that cannot start now. Triggers no round."""
         return bool(self.order.heap or self.admission_queue.group_entries)
 
     def request_round_for_others(self) -> None:
@@ -287,7 +287,7 @@ class SharedQueue(HeapQueue):
 
 
 class ReadyQueue:
-    """The ready jobs of a run, in two queues: `jobs` has all of them, and `forever` has most forever jobs once more.
+    """The ready jobs of a run, in two queues: `jobs` has all, and `forever` a second entry of most forever jobs.
 
     Forever jobs need no slot, so they may start from `forever` while the window is full. Forever jobs with needs are
     only in `jobs`, where they get their resources. When a forever job is taken from one queue, its entry in the other

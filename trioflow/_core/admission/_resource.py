@@ -71,7 +71,10 @@ class Resource(ABC):
         """Return `number` times `need`, plus `other`."""
 
     def accrued_at(self, need: Any) -> float:
-        """Return the time from which a need, or a sum of needs, waits for neither a rate nor a throttle."""
+        """Return the earliest time at which neither a rate nor a throttle delays a need, or a sum of needs.
+
+        In this base class, it is the end of the throttle.
+        """
         return self.cooldown.ends_at
 
     @abstractmethod

@@ -52,8 +52,8 @@ ASYNC_CODE_FLAGS: Final = _signatures.IS_COROUTINE | _signatures.IS_ITERABLE_COR
 class FunctionJob(AbstractJob[T]):
     """A job that calls a function: the base class of kinds that call it in a thread, another process, and so on.
 
-    A subclass names the place of the calls in its class argument `calls_in`. Its jobs then accept only plain functions.
-    It defines `co_run`, which gets the call from `trioflow.abc.call_of`.
+    A subclass says where it makes the calls in its class argument `calls_in`, such as "a thread". Its jobs then accept
+    only plain functions. It defines `co_run`, which gets the call from `trioflow.abc.call_of`.
 
     Args:
         function: the function to call.
@@ -66,7 +66,7 @@ class FunctionJob(AbstractJob[T]):
         ValueError: an option is out of its range.
 
     Example:
-        >>> class LaterJob(FunctionJob, calls_in="a moment"):
+        >>> class LaterJob(FunctionJob, calls_in="a later step"):
         ...     def __init__(self, function, /, *args, kwargs=None, **options):
         ...         super().__init__(function, args, kwargs, options)
         ...     async def co_run(self):

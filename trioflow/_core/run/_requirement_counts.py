@@ -74,7 +74,7 @@ def users_of(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
 
 
 class RequirementCounts:
-    """Links the jobs of one run to their requirements, and counts the open requirements down."""
+    """Links the jobs of one run to their requirements, and counts down each job's unsettled requirements."""
 
     __slots__ = ("_run", "counting_down", "queued")
 

@@ -128,7 +128,7 @@ class BaseScheduler(
 
     _is_passed_as_itself: ClassVar[bool] = True
     _is_scheduler: ClassVar[bool] = True
-    _cancels_once: ClassVar[bool] = False
+    _cancels_once: ClassVar[bool] = False  # whether jobs on asyncio get edge cancellation; see `__init_subclass__`
     logs_failures: ClassVar[bool] = True
     """Whether failed jobs and the ends of runs are logged. A subclass that reports them itself sets it to False."""
 

@@ -309,7 +309,9 @@ def has_shutdown(job: AbstractJob) -> bool:
     if method is Job.co_shutdown and isinstance(job, Job):
         return job.coshutdown is not None
     nested = job._trioflow_as_scheduler()
-    if nested is not None and method.__module__.startswith(f"{__package__}."):  # only shuts down the members
+    if nested is not None and method.__module__.startswith(
+        f"{__package__}."
+    ):  # this method only shuts down the members
         return any(has_shutdown(member) for member in nested.jobs)
     return method is not AbstractJob.co_shutdown
 

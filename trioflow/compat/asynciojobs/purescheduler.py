@@ -343,7 +343,7 @@ class PureScheduler:
             self._trioflow_instruments = ()
 
     def orchestrate(self, *args: Any, **kwds: Any) -> bool:
-        """Call `run`, of which this is the older name."""
+        """Call `run`. This is its older name."""
         return self.run(*args, **kwds)
 
     async def co_run(self) -> bool:

@@ -123,8 +123,8 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
 
     """
 
-    __slots__ = ("_env", "_is_list", "_latest", "_node", "_options", "_steps", "_unreachable", "_values")
-    _latest: CommandResult | None
+    __slots__ = ("_env", "_is_list", "_last_result", "_node", "_options", "_steps", "_unreachable", "_values")
+    _last_result: CommandResult | None
     _unreachable: Unreachable | None
 
     def __init__(
@@ -160,7 +160,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         self._options.validate(subject)
         self._values: Final = tuple(_check_value_names(values or {}, subject))
         self._env: Final = _check_variables(env or {}, subject)
-        self._latest = self._unreachable = None
+        self._last_result = self._unreachable = None
         super().__init__(
             [(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job, **options
         )
@@ -177,7 +177,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
     @property
     def last_result(self) -> CommandResult | None:
         """The result of the last command that has ended, even if it failed; None if there is none."""
-        return self._latest
+        return self._last_result
 
     @property
     def unreachable(self) -> Unreachable | None:
@@ -224,7 +224,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
                 run.report(f"{failure}; its jobs are skipped")
             return None
         finally:
-            self._latest = session.latest_result
+            self._last_result = session.latest_result
         return results if self._is_list else results[0]
 
     def default_label(self, depth: int) -> str:
@@ -263,7 +263,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
 
     def forget_run(self) -> None:
         """Forget the result and the connection error of the latest run."""
-        self._latest = self._unreachable = None
+        self._last_result = self._unreachable = None
 
 
 class _StepRunner:

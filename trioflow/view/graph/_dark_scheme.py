@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ..._core.api.views import JobState
-from .._state_styles import DARK_SCHEME_TEXT, STATE_STYLES
+from .._state_styles import DARK_SCHEME_TEXT_COLOR, STATE_STYLES
 from . import _dot, _style
 from ._drawing import EdgeKind
 
@@ -36,7 +36,7 @@ def add_dark_scheme(svg: str) -> str:
 def _css_rules() -> Iterator[str]:
     """Yield the rules of the style sheet. Some of them are repeated."""
     yield _css_rule('[fill="white"]', "fill", DARK_BACKGROUND)
-    yield _css_rule("text:not([fill])", "fill", DARK_SCHEME_TEXT)
+    yield _css_rule("text:not([fill])", "fill", DARK_SCHEME_TEXT_COLOR)
     for style in STATE_STYLES.values():
         (fill, outline, text, frame), dark = style.light_colors, style.dark_colors
         yield _css_rule(f':not(text)[fill="{fill}"]', "fill", dark.fill)

@@ -107,7 +107,7 @@ class Span:
 
     @property
     def elapsed(self) -> float | None:
-        """The seconds from the job's start to its end. None if the job has not started or has not ended."""
+        """The time from the job's start to its end, in seconds. None if the job has not started or has not ended."""
         if self.started_at is None or self.finished_at is None:
             return None
         return self.finished_at - self.started_at

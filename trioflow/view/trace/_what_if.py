@@ -14,10 +14,11 @@ NOISE_SHARE: Final = 0.03
 """A gain of less than this share of the time is noise, because two runs of the same jobs may differ by as much."""
 OWN_POLICIES: Final = "own policies"
 """The value of `policy` for a run whose schedulers have different policies."""
-MIN_DEVIATION: Final = 0.05
+MIN_REPORTED_DEVIATION: Final = 0.05
 """If the simulated duration of a run deviates from the measured one by more than this share, the text mentions it."""
 ASSUMPTIONS: Final = (
-    "It assumes that each job takes as long as it did, however many run beside it, and that none fails or is throttled."
+    "It assumes that each job takes as long as it did, however many run at the same time, and that none fails or is "
+    "throttled."
 )
 """The sentence about the assumptions of every simulation."""
 
@@ -108,7 +109,7 @@ class WhatIf:
     def _sentences(self) -> Iterator[str]:
         best, unit, this_run = self.best, self.unit, self.this_run
         yield f"This run: {self.amount(this_run.size)}, {this_run.policy}, {duration_text(this_run.seconds)}."
-        if self.simulated_seconds and abs(this_run.seconds / self.simulated_seconds - 1) > MIN_DEVIATION:
+        if self.simulated_seconds and abs(this_run.seconds / self.simulated_seconds - 1) > MIN_REPORTED_DEVIATION:
             duration = duration_text(self.simulated_seconds)
             yield f"A simulation of it takes {duration}: it ignores failures, throttling, load and adaptive windows."
         nested_note = "These slots are only for nested schedulers, whose jobs have their own windows."
@@ -120,7 +121,7 @@ class WhatIf:
             return
         gain_text = "" if self.gain is None else f" ({signed_percent(self.gain)})"
         has_more = any(_size_or_infinity(point.size) > _size_or_infinity(best.size) for point in self.points)
-        more_words = "; more gain nothing" if has_more else ""
+        more_words = "; more do not help" if has_more else ""
         scope_words = " in every scheduler" if this_run.policy == OWN_POLICIES != best.policy else ""
         setting = f"With {self.amount(best.size)} and {best.policy}{scope_words}"
         yield f"{setting}, it takes {duration_text(best.seconds)}{gain_text}{more_words}."

@@ -299,7 +299,7 @@ class TrioTaskSnapshot(TaskSnapshot):
         self._reference_count = 0
 
     def count_references(self) -> None:
-        """Count the strong and weak references to the task, in its first step."""
+        """Record the number of references to the task, for `is_task_unchanged`. Call this in the task's first step."""
         # The local variable is a reference too, and counts here because `is_task_unchanged` has one as well.
         task = self._task
         self._reference_count = getrefcount(task) + getweakrefcount(task)

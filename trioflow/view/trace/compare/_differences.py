@@ -187,7 +187,7 @@ def _seconds_by_part(run: RunTimes) -> dict[tuple[str, bool], float]:
 
 
 def _off_path_note(verb: str, job: JobTimes | None) -> str:
-    return "" if job is None else f"beside it, {verb} {duration_text(job.seconds)}"
+    return "" if job is None else f"off the path, {verb} {duration_text(job.seconds)}"
 
 
 # ---- as text

@@ -257,7 +257,7 @@ minutes."""
 NO_GRAPH_ERROR: Final = "No graph"
 """The beginning of the message that replaces the picture if it cannot be drawn."""
 SAMPLE_WIDTH: Final = 26
-"""The width of a sample in the legend, in pixels."""
+"""The width of a swatch, the drawn sample of an entry in the legend, in pixels."""
 
 
 def graph_section(scheduler: Any, critical_path: CriticalPath) -> str:

@@ -20,7 +20,7 @@ from ._svg import add_element, clip_text, flow_positions, text_width
 LINE_HEIGHT: Final = 18.0
 """The height of a line in the legend and the notes, in pixels."""
 SAMPLE_WIDTH: Final = 22.0
-"""The width of a sample in the legend, in pixels."""
+"""The width of a swatch, the drawn sample of an entry in the legend, in pixels."""
 MAX_NAMED_JOBS: Final = 30
 """The maximum number of jobs that a note names."""
 
