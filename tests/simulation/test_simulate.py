@@ -93,8 +93,7 @@ def test_jobs_start_and_end_in_a_simulation_exactly_as_in_a_run(data: st.DataObj
         assert found.starts == {job: job.started_at for job in scheduler.iterate_jobs()}
         assert found.ends == {job: job.finished_at for job in scheduler.iterate_jobs()}
     assert found.makespan == max(found.ends.values())
-    if not any(job.timed_out for job in jobs):
-        assert found.lower_bound <= found.makespan
+    assert found.lower_bound <= found.makespan
 
 
 def sleeper(seconds: float, **options: Any) -> Job[None]:
@@ -183,6 +182,50 @@ def test_jobs_that_run_only_after_a_failure_do_not_count_in_the_lower_bound() ->
     a, b = stand_in(1), stand_in(2)
     alarms = Scheduler(stand_in(20), required=b, run_if="failed")
     found = simulate(Scheduler(a, b, stand_in(10, a, run_if="failed"), alarms, jobs_window=anyio.CapacityLimiter(1)))
+    assert (found.makespan, found.lower_bound) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("make_scheduler", "seconds"),
+    [
+        pytest.param(lambda: Scheduler(stand_in(1, timeout=0.2), stand_in(1), jobs_window=1), 1.2, id="timeout"),
+        pytest.param(lambda: Scheduler(stand_in(9, timeout=2, on_timeout="move_on")), 2, id="move_on"),
+        pytest.param(lambda: Scheduler(stand_in(9, timeout=2, on_timeout="restart", restarts=2)), 6, id="restarts"),
+        pytest.param(lambda: Scheduler(stand_in(9, timeout=2, retry=1)), 4, id="retries"),
+        pytest.param(lambda: Scheduler(stand_in(9), timeout=4), 4, id="timeout of the run"),
+        pytest.param(lambda: Scheduler(Scheduler(stand_in(9), timeout=4), stand_in(5)), 5, id="nested timeout"),
+        pytest.param(
+            lambda: Scheduler(Scheduler(late()), stand_in(2), jobs_window=anyio.CapacityLimiter(1)),
+            3,
+            id="shared limiter",
+        ),
+        pytest.param(lambda: Scheduler(late(critical=True), stand_in(9)), 1, id="critical failure"),
+        pytest.param(lambda: Scheduler(Job(never, late(), expected_duration=9), stand_in(3)), 3, id="blocked job"),
+        pytest.param(
+            lambda: Scheduler(Scheduler(failed := late()), Scheduler(Job(never, failed, expected_duration=9))),
+            1,
+            id="input from another scheduler",
+        ),
+        pytest.param(lambda: Scheduler(stand_in(1), Service(never, expected_duration=9)), 1, id="unused service"),
+    ],
+)
+def test_the_lower_bound_counts_timeouts(make_scheduler: Callable[[], Scheduler], seconds: float) -> None:
+    """The lower bound counts what timeouts cut short, and what does not run because of them, as the simulation does."""
+    found = simulate(make_scheduler())
+    assert found.lower_bound == found.makespan == pytest.approx(seconds)
+
+
+def test_the_lower_bound_is_the_timeout_of_a_run_without_an_ended_job() -> None:
+    """If a timeout ends a run before any ordinary job starts, it is the makespan and the lower bound."""
+    service = Service(never, expected_duration=5)
+    found = simulate(Scheduler(service, stand_in(1, service), timeout=2))
+    assert (found.stop_reason, found.makespan, found.lower_bound) == (StopReason.TIMEOUT, 2, 2)
+
+
+def test_a_timeout_that_may_not_be_reached_does_not_lower_the_bound() -> None:
+    """A nested scheduler's generous timeout does not lower the bound of the jobs that need its success."""
+    nested = Scheduler(stand_in(1), timeout=60)
+    found = simulate(Scheduler(nested, stand_in(2, nested, run_if="succeeded")))
     assert (found.makespan, found.lower_bound) == (3, 3)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -63,10 +64,11 @@ class Simulation:
     """The predicted run of a scenario in which each job takes its expected duration."""
 
     makespan: float
-    """The seconds from the start of the run to the end of its last job that is not a forever job."""
+    """The seconds from the start of the run to its end. It usually ends with the last job that is not a forever job."""
     lower_bound: float
     """A number of seconds that no order of the jobs can beat. It follows from the longest path, from the work for the
-    slots of the window, or from the work for limited resources, whichever takes longest."""
+    slots of the window, or from the work for limited resources, whichever takes longest; or from the earliest time at
+    which a timeout can stop the run."""
     critical_path: tuple[AnyJob, ...]
     """The jobs of the longest path. A nested scheduler is replaced by the longest path through it."""
     slack: Mapping[AnyJob, float]
@@ -138,12 +140,14 @@ def simulate(
     copy, trace = ScenarioCopy(scheduler, all_durations, known_durations, window, policy), Trace()
     # The copy runs in a new thread, because this one may be running an event loop.
     with ThreadPoolExecutor(1, THREAD_NAME_PREFIX) as thread, silence_log():
-        thread.submit(run_scenario_copy, copy, KEEP_WINDOW, trace).result()
-    return _make_simulation(scheduler, copy, all_durations, known_durations, window, trace)
+        makespan = thread.submit(run_scenario_copy, copy, KEEP_WINDOW, trace).result()
+    return _make_simulation(scheduler, copy, all_durations, known_durations, window, trace, makespan)
 
 
-def run_scenario_copy(copy: ScenarioCopy, window: Any = KEEP_WINDOW, *instruments: Instrument) -> None:
+def run_scenario_copy(copy: ScenarioCopy, window: Any = KEEP_WINDOW, *instruments: Instrument) -> float:
     """Run the copy of a scenario on a virtual clock, with the given window instead of its own.
+
+    Return the duration of the run in seconds.
 
     Args:
         copy: the copy.
@@ -165,6 +169,7 @@ def run_scenario_copy(copy: ScenarioCopy, window: Any = KEEP_WINDOW, *instrument
     if detector.stall_reason:
         subject = repr(copy.scheduler.label)
         raise ValueError(f"{subject} would never end: {detector.stall_reason}; give it a timeout= to simulate it")
+    return detector.ended_at
 
 
 def reject_endless_run(scheduler: BaseScheduler) -> None:
@@ -194,6 +199,7 @@ class StallDetector(Instrument):
 
     Attributes:
         stall_reason: why the run stalled; "" if it did not.
+        ended_at: the virtual time at which the run ended, in seconds from its start.
 
     """
 
@@ -201,11 +207,17 @@ class StallDetector(Instrument):
         """Create a detector for a run of this scheduler."""
         self._scheduler = scheduler
         self.stall_reason = ""
+        self.ended_at = 0.0
 
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Set the timer."""
         if scheduler is self._scheduler:
             asyncio.get_running_loop().call_at(STALL_TIMEOUT, self._stop)
+
+    def after_run(self, scheduler: BaseScheduler) -> None:
+        """Record the end of the run."""
+        if scheduler is self._scheduler:
+            self.ended_at = asyncio.get_running_loop().time()
 
     def _stop(self) -> None:
         waiting = [job for job in self._scheduler.iterate_jobs() if job.is_scheduled()]
@@ -258,6 +270,7 @@ def _make_simulation(
     known_durations: dict[AnyJob, float],
     window: Any,
     trace: Trace,
+    makespan: float,
 ) -> Simulation:
     starts: dict[AnyJob, float] = {}
     ends: dict[AnyJob, float] = {}
@@ -265,7 +278,6 @@ def _make_simulation(
         if job is not scheduler and job_copy.started_at is not None and job_copy.finished_at is not None:
             starts[job] = job_copy.started_at
             ends[job] = job_copy.finished_at
-    makespan = max((end for job, end in ends.items() if not job.forever), default=0.0)
     size = max_slots(window)
     slot_seconds = sum(ends[job] - starts[job] for job in slot_users(scheduler, window) if job in ends)
     analyses = _analyze_schedulers(scheduler, durations, window)
@@ -310,10 +322,24 @@ def _analyze_schedulers(
     schedulers = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
     pools = {current.pool for current in schedulers if current.pool is not None}
     views = {(pool, view.name): view for pool in pools for view in resource_views(copy_pool(pool, change_pool))}
+    distant_inputs = {
+        member
+        for job in scheduler.iterate_jobs()
+        for source in inputs_of(job)
+        if source.scheduler is not job.scheduler
+        for member in (source, *enclosing_schedulers(source))
+    }
+    work_durations: dict[AnyJob, float] = {}
     analyses: dict[BaseScheduler, _PathAnalysis] = {}
     for current in reversed(schedulers):  # nested schedulers first
         analyses[current] = _PathAnalysis(
-            current, durations, analyses, window if current is scheduler else current.jobs_window, views
+            current,
+            durations,
+            analyses,
+            window if current is scheduler else current.jobs_window,
+            views,
+            work_durations,
+            distant_inputs,
         )
     return analyses
 
@@ -366,11 +392,6 @@ def slot_users(scheduler: BaseScheduler, window: Any) -> list[AnyJob]:
     return jobs
 
 
-def _runs_if_no_job_fails(job: AnyJob) -> bool:
-    """Return whether a job runs if no other job fails. Neither it nor an enclosing scheduler has `run_if="failed"`."""
-    return all(member.run_if != "failed" for member in (job, *enclosing_schedulers(job)))
-
-
 def iterate_pool_needs(scheduler: BaseScheduler) -> Iterator[tuple[Pool, str, AnyJob]]:
     """Yield (pool, name of the resource, member) for each need of a scheduler's members for a resource of a pool.
 
@@ -402,7 +423,19 @@ class _PathAnalysis:
     The paths are found by the critical path method (Kelley and Walker 1959). The lower bound is the maximum of the
     following: the length of the longest path; the work of all jobs divided by the number of slots; the earliest end of
     the work for each resource of a pool; and the work for each resource of the run divided by its total. A nested
-    scheduler counts as a job that takes its own lower bound.
+    scheduler counts as a job that takes its own lower bound. A job that exceeds its timeout in any order takes as long
+    as its timeout allows, and jobs that need its success take no time. The time of other effects of timeouts, such as
+    the end of a run, depends on the order; the lower bound is at most the earliest time at which there can be one.
+
+    Args:
+        scheduler: the scheduler.
+        durations: the durations of all jobs, without their timeouts.
+        nested_analyses: the analyses of the nested schedulers.
+        window: the window of the scheduler.
+        views: the resources of all pools.
+        work_durations: the minimum durations of the jobs in nested schedulers. Those of the members are added.
+        distant_inputs: the jobs that are inputs of jobs in other schedulers, and the schedulers that enclose them.
+
     """
 
     def __init__(
@@ -412,46 +445,79 @@ class _PathAnalysis:
         nested_analyses: dict[BaseScheduler, _PathAnalysis],
         window: Any,
         views: Mapping[tuple[Pool, str], ResourceView],
+        work_durations: dict[AnyJob, float],
+        distant_inputs: set[AnyJob],
     ) -> None:
-        def minimum_duration(job: AnyJob) -> float:
-            if (job.forever and not is_service(job)) or not _runs_if_no_job_fails(job):
-                return 0.0
-            return nested_analyses[job].lower_bound if is_scheduler(job) else durations[job]
-
         order, predecessors = scheduler.topological_order(), partial(all_requirements, scheduler)
-        self._durations: Final = {job: minimum_duration(job) for job in order}
+        self._time_limit: Final[float] = math.inf if scheduler.timeout is None else scheduler.timeout
+        self._durations: Final[dict[AnyJob, float]] = {}
         earliest: dict[AnyJob, float] = {}
         self._latest_predecessors: Final[dict[AnyJob, AnyJob | None]] = {}
+        awaited: set[AnyJob] = set()  # the jobs for which the run waits
+        for job in reversed(order):
+            if not job.forever:
+                awaited.add(job)
+            if job in awaited:
+                awaited.update(predecessors(job))
+        unsuccessful: set[AnyJob] = set()
+        completed: set[AnyJob] = set()  # the jobs that start, and are nested schedulers only if no timeout ends them
+        completed_schedulers: list[tuple[AnyJob, _PathAnalysis]] = []
+        deviations: list[float] = []  # the earliest times of effects of timeouts that depend on the order
         for job in order:
             last = max(predecessors(job), key=earliest.__getitem__, default=None)
             self._latest_predecessors[job] = last
-            earliest[job] = self._durations[job] + (earliest[last] if last is not None else 0.0)
+            start = earliest[last] if last is not None else 0.0
+            nested = nested_analyses[job] if is_scheduler(job) else None
+            runs_forever = job.forever and not is_service(job)
+            seconds = nested._untimed_bound if nested else math.inf if runs_forever else durations[job]
+            is_timed_out = job.timeout is not None and seconds >= job.timeout
+            if is_timed_out:
+                seconds = _seconds_until_timed_out(job)
+            is_cut_short = nested is not None and is_timed_out
+            needed = predecessors(job) if job.run_if == "succeeded" else inputs_of(job)
+            is_blocked = not unsuccessful.isdisjoint(needed)
+            is_idle = is_blocked or job.run_if == "failed"
+            fails = is_blocked or (is_timed_out and job.on_timeout != "move_on")
+            if fails or is_idle:
+                unsuccessful.add(job)
+            if job in distant_inputs and (is_idle or runs_forever):
+                deviations.append(start)
+            elif (fails and job.is_critical()) or (job in distant_inputs and (fails or is_cut_short)):
+                deviations.append(start if is_idle else start + seconds)
+            elif nested and not is_timed_out:
+                deviations.append(start + min(nested._deviation, nested._time_limit))
+            counts = job in awaited and not is_idle
+            if counts and not is_cut_short:
+                completed.add(job)
+                if nested and not job.forever:
+                    completed_schedulers.append((job, nested))
+            elif is_scheduler(job):
+                work_durations.update(dict.fromkeys(job.iterate_jobs(), 0.0))
+            self._durations[job] = seconds if counts and not runs_forever else 0.0
+            earliest[job] = start + self._durations[job]
+        work_durations.update(self._durations)
+        self._deviation: Final[float] = min(deviations, default=math.inf)
         self._last_job: Final = max(order, key=earliest.__getitem__, default=None)
         length = earliest[self._last_job] if self._last_job is not None else 0.0
         remaining = longest_path_lengths(order, predecessors, self._durations, 0.0)  # from each job's start to the end
         self.slack: Final = {job: length - (earliest[job] - self._durations[job]) - remaining[job] for job in order}
         self._path_length: Final = length
-        slot_jobs = filter(_runs_if_no_job_fails, slot_users(scheduler, window))
-        self._work_seconds: Final = sum(
-            self._durations[job] if job in self._durations else durations[job] for job in slot_jobs
-        )
+        self._work_seconds: Final = sum(work_durations[job] for job in slot_users(scheduler, window))
         # The uses of each pool resource by the jobs of this scheduler and of nested ones.
         self._resource_uses: Final[dict[tuple[Pool, str], list[_JobUse]]] = {}
         for pool, name, job in iterate_pool_needs(scheduler):
-            self._resource_uses.setdefault((pool, name), []).append(_JobUse(job, job, self._durations[job]))
-        for job in scheduler:
-            for key, uses in (
-                nested_analyses[job]._resource_uses.items() if is_scheduler(job) and not job.forever else ()
-            ):
+            if job in completed or self._durations[job]:
+                self._resource_uses.setdefault((pool, name), []).append(_JobUse(job, job, self._durations[job]))
+        for job, analysis in completed_schedulers:
+            for key, uses in analysis._resource_uses.items():
                 self._resource_uses.setdefault(key, []).extend(_JobUse(use.job, job, use.seconds) for use in uses)
         # For each resource of the run, the work of jobs at any depth, keyed by (owner, total, name) of the resource.
         self._work_by_run_resource: Final[dict[tuple[BaseScheduler, int, str], float]] = {}
         for job in scheduler:
             for name in run_needs(job):
                 self._add_work_of_run_resource((*find_run_resource(scheduler, name), name), self._durations[job])
-            for run_key, work in (
-                nested_analyses[job]._work_by_run_resource.items() if is_scheduler(job) and not job.forever else ()
-            ):
+        for _, analysis in completed_schedulers:
+            for run_key, work in analysis._work_by_run_resource.items():
                 self._add_work_of_run_resource(run_key, work)
         run_bounds = [work / total for (_, total, _), work in self._work_by_run_resource.items()]
         heads = {job: earliest[job] - self._durations[job] for job in order}
@@ -462,13 +528,17 @@ class _PathAnalysis:
             if key in views
         ]
         self._resource_bound: Final = max([*pool_bounds, *run_bounds], default=0.0)
-        self.lower_bound: Final = self.lower_bound_with_slots(max_slots(window))
+        self._untimed_bound: Final[float] = self._untimed_bound_with_slots(max_slots(window))
+        self.lower_bound: Final = min(self._untimed_bound, self._time_limit)
 
     def lower_bound_with_slots(self, size: int | None) -> float:
         """Return the lower bound for another number of slots."""
-        return max(
-            self._path_length, self._resource_bound, self._work_seconds / min(size, sys.maxsize) if size else 0.0
-        )
+        return min(self._untimed_bound_with_slots(size), self._time_limit)
+
+    def _untimed_bound_with_slots(self, size: int | None) -> float:
+        """Return the lower bound for another number of slots, without the scheduler's own timeout."""
+        slot_bound = self._work_seconds / min(size, sys.maxsize) if size else 0.0
+        return min(self._deviation, max(self._path_length, self._resource_bound, slot_bound))
 
     def _add_work_of_run_resource(self, key: tuple[BaseScheduler, int, str], work: float) -> None:
         self._work_by_run_resource[key] = self._work_by_run_resource.get(key, 0.0) + work
@@ -493,6 +563,13 @@ class _PathAnalysis:
             path.append(job)
             job = self._latest_predecessors[job]
         return path
+
+
+def _seconds_until_timed_out(job: AnyJob) -> float:
+    """Return how long a job takes if its timeout ends each call of it."""
+    assert job.timeout is not None
+    retries = job.retry if isinstance(job.retry, int) and job.on_timeout != "move_on" else 0
+    return job.timeout * (1 + retries) * (1 + (job.restarts or 0))
 
 
 class _JobUse(NamedTuple):
