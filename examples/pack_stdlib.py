@@ -1,4 +1,4 @@
-"""Pack the standard library of the Python that runs this, and prove that the packs hold it.
+"""Pack the standard library of the Python that runs this, and verify that the packs contain it.
 
     trioflow run examples/pack_stdlib.py
     trioflow run examples/pack_stdlib.py --set limit=5 --set output=/tmp/packs
@@ -182,7 +182,7 @@ def read_manifest(manifest: Path) -> list[Pack]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Pack the standard library, and prove that the packs hold it.")
+    parser = argparse.ArgumentParser(description="Pack the standard library, and verify that the packs contain it.")
     parser.add_argument("--output", type=Path, default=OUTPUT, metavar="DIR", help="default: output/ beside this file")
     parser.add_argument("--verify", type=Path, metavar="MANIFEST", help="pack nothing, compare the packs with this")
     parser.add_argument("--backend", choices=["trio", "asyncio"], default="trio", help="default: %(default)s")

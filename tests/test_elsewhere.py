@@ -127,7 +127,7 @@ def test_commands_that_need_no_posix_work_without_it(tmp_path: Path) -> None:
         "list s.py": "after fetch",
         "simulate s.py -j 1": "makespan",
         "graph s.py -o g.dot": "",
-        "journal j.db": "2 jobs, 2 runs",
+        "journal j.db": "2 jobs kept, 2 runs",
         "monitor e.jsonl": "all 2 jobs succeeded",
     }
     for lines in (first, others):

@@ -295,7 +295,7 @@ def test_finished_commands_leave_no_jobs_behind(monkeypatch: pytest.MonkeyPatch)
         (["--halt", "x", "true"], "'x' is not a rule"),
         (["--timeout", "200%", "true"], "'200%' is not a duration"),
         (["echo {= 1 =}", ":::", "1"], "Perl expressions"),
-        (["true", "::::", "/no/such"], "cannot read the arguments in '/no/such'"),
+        (["true", "::::", "/no/such"], "cannot read the arguments from '/no/such'"),
         (
             ["--joblog", "/dev/full", "touch", ":::", "a"],
             "cannot write the job log '/dev/full': No space left on device",

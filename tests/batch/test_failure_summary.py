@@ -64,8 +64,8 @@ def test_batch_that_a_success_rule_ended_prints_no_summary() -> None:
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
-        ([], "again  the same command  (--journal FILE keeps what succeeds)"),
-        (["--journal", "run.db"], "again  the same command  (1 of 4 commands kept)"),
+        ([], "run again  the same command  (--journal FILE keeps what succeeds)"),
+        (["--journal", "run.db"], "run again  the same command  (1 of 4 commands kept)"),
     ],
 )
 def test_summary_of_an_interrupted_batch_advises_how_to_continue(

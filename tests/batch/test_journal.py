@@ -38,6 +38,14 @@ def test_a_successful_command_is_not_run_again() -> None:
     assert runs() == ["0", "0", "3", "3"]
 
 
+def test_the_verdict_in_a_journal_counts_commands_only() -> None:
+    """The last line of `trioflow journal` counts the commands of a batch, but not the jobs that start and report."""
+    for _ in range(2):
+        batch("exit {}", ":::", 0, 3, 0)
+        last = trioflow("journal", "run.db").output.splitlines()[-1]
+        assert ": ✗ 1 of 3 jobs failed, " in last
+
+
 def test_equal_command_that_a_later_batch_adds_is_run() -> None:
     """Of equal commands, only those beyond their number in the journal run."""
     batch("echo {} >> runs", ":::", "a")

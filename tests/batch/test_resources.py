@@ -172,6 +172,8 @@ def test_cpus_memory_and_gpus_of_the_machine_are_detected(monkeypatch: pytest.Mo
         (["--needs", "gpu=-1"], "write a number and a unit"),
         (["--needs", "gpu=nan"], "write a number and a unit"),
         (["--needs", "gpu=3", "--pool", "gpu=0,1"], "--needs gpu=3: the total is 2"),
+        (["--needs", "gpu=1", "--pool", "gpu=0"], "gpu=0 is an amount of 0; for one unit named 0, write gpu=0,"),
+        (["--needs", "mem=1G", "--pool", "mem=0"], "--needs mem=1 GiB: the total is 0"),
         (["--needs", "gpu=0.5", "--pool", "gpu=0,1"], "gpu=0.5: the units of gpu have names; give a whole number"),
         (["--needs", "licence=1"], "the total amount is unknown; give it with --pool licence=..."),
         (["--needs", "gpu=1", "--pool", "0,1"], "write NAME=AMOUNT, or NAME=UNIT,UNIT"),

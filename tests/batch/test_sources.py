@@ -124,7 +124,7 @@ def test_the_number_of_arguments_is_known_unless_a_source_is_unread(tmp_path: Pa
 
 def test_source_that_cannot_be_read_raises(tmp_path: Path) -> None:
     """If a source of arguments cannot be read, the error has the reason."""
-    with pytest.raises(BatchError, match="cannot read the arguments in '/no/such': No such file or directory"):
+    with pytest.raises(BatchError, match="cannot read the arguments from '/no/such': No such file or directory"):
         product(files=("/no/such",))
     with pytest.raises(BatchError, match="Is a directory"):
         product(files=(str(tmp_path),))

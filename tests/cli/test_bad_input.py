@@ -36,6 +36,17 @@ def test_missing_file_is_a_usage_error(tmp_path: Path, command: str) -> None:
     assert re.search("there is no file .*nowhere.py", done.stderr)
 
 
+@pytest.mark.parametrize(
+    "words", [["monitor", "none"], ["compare", "none", "none"], ["simulate", "{file}", "--durations", "none"]]
+)
+def test_missing_input_file_is_a_usage_error(tmp_path: Path, words: list[str]) -> None:
+    """A missing file that a subcommand should read is reported like a missing scenario file."""
+    file = written(tmp_path, FINE)
+    done = trioflow(*(word.format(file=file) for word in words))
+    assert done.exit_code == 2
+    assert "there is no file 'none'" in done.stderr
+
+
 def test_directory_in_place_of_a_file_is_a_usage_error(tmp_path: Path) -> None:
     """If the given path is a directory and not a scenario file, the usage error says so."""
     done = trioflow("list", tmp_path)
@@ -201,7 +212,7 @@ def test_graph_output_with_an_unknown_suffix_is_a_usage_error(tmp_path: Path) ->
     """If the suffix of the output of `graph` is unknown, the usage error lists those of the known formats."""
     done = trioflow("graph", written(tmp_path, FINE), "-o", tmp_path / "x.pdf")
     assert done.exit_code == 2
-    assert ".svg or .png or .dot or .mmd" in done.stderr
+    assert ".svg, .png, .dot or .mmd" in done.stderr
 
 
 @pytest.mark.parametrize("command", [["list"], ["run", "--no-monitor"]])

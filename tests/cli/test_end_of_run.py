@@ -58,7 +58,7 @@ def test_on_a_terminal_each_failure_is_printed_once(tmp_path: Path) -> None:
     assert "_child.py" not in text
     end = shown[shown.index("not run: tests (3 jobs), because build failed") :]
     assert end[1:3] == ["", "release  ✗ 9 of 12 jobs failed"]
-    assert any(re.match("again +trioflow run ", line) for line in end[3:])
+    assert any(re.match("run again +trioflow run ", line) for line in end[3:])
 
 
 def test_log_without_a_terminal_has_a_line_for_each_kind_of_failure(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_log_without_a_terminal_has_a_line_for_each_kind_of_failure(tmp_path: Pa
     assert counted.endswith(" and 2 more")
     assert counted.count("'") == 2 * 6
     assert done.stderr.count("Traceback") == 2
-    assert "again     build  attempt 2 of 2" in done.stdout
+    assert "retry     build  attempt 2 of 2" in done.stdout
     assert "  ✗ 9 of 12 jobs failed, " in done.stdout
     assert "OSError" not in done.stdout
 
@@ -136,7 +136,7 @@ def test_paths_at_the_end_of_a_run_are_shortened_to_the_width_of_the_line(
     else:
         code += "a = Job(work, label=long + 'a')\nx = Scheduler(a, Job(work, label=long + 'b', required=a))"
     lines = run(written(tmp_path, code), *options).stdout.splitlines()
-    found = [line for line in lines if line.startswith(("slowest chain", "still running"))]
+    found = [line for line in lines if line.startswith(("slowest chain", "was running"))]
     assert found
     assert max(map(len, found)) <= 60, found
 
@@ -172,13 +172,13 @@ def test_end_of_a_run_has_the_command_to_run_again_and_the_number_of_kept_jobs(
     assert written(tmp_path, code, "a b.py").endswith("a b.py")
     for _ in range(2):
         lines = run("a b.py", "--journal", "run.db").stdout.splitlines()
-        assert lines[-1] == "again  trioflow run --no-monitor 'a b.py' --journal run.db  (1 of 3 jobs kept)"
+        assert lines[-1] == "run again  trioflow run --no-monitor 'a b.py' --journal run.db  (1 of 3 jobs kept)"
     last = run("a b.py").stdout.splitlines()[-1]
     assert last.endswith(" 'a b.py'  (--journal FILE keeps what succeeds)")
 
 
 def test_end_of_a_run_lists_the_jobs_that_a_timeout_cancelled(tmp_path: Path) -> None:
-    """After a timeout, the line "still running" has the cancelled jobs, without waiting and settled ones."""
+    """After a timeout, the line "was running" has the cancelled jobs, without waiting and settled ones."""
     code = """
     async def nap(seconds): await anyio.sleep(seconds)
     x = Scheduler(
@@ -187,8 +187,8 @@ def test_end_of_a_run_lists_the_jobs_that_a_timeout_cancelled(tmp_path: Path) ->
     )
     """
     done = run(written(tmp_path, code), "--timeout", 0.1)
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("still running")]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("was running")]
     words = line.split()
-    assert words[:2] == ["still", "running"]
+    assert words[:2] == ["was", "running"]
     assert {"long", "in/late"} <= set(words)
     assert not {"done", "waits"} & set(words)

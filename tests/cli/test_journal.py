@@ -46,7 +46,7 @@ def test_file_that_is_no_journal_is_a_usage_error(tmp_path: Path, file: Path) ->
     assert result.exit_code == 2
     assert "this file is not a journal" in result.output
     assert trioflow("journal", file).exit_code == 2
-    assert "no such file" in trioflow("journal", tmp_path / "none").output
+    assert f"there is no file '{tmp_path / 'none'}'" in trioflow("journal", tmp_path / "none").output
 
 
 def timeless(line: str) -> str:
@@ -64,7 +64,7 @@ def test_journal_list_shows_restored_jobs_and_why_others_ran(tmp_path: Path, fil
     assert timeless(a) == "restored a 2"
     assert timeless(b) == "ran b argument 1 has changed from 2 to 5"
     assert timeless(c).startswith("restored '; DROP TABLE jobs")
-    assert last.startswith("3 jobs, 2 runs; last run: 'Scheduler', started 2")
+    assert last.startswith("3 jobs kept, 2 runs; last run: 'Scheduler', started 2")
     assert re.search(r": ✓ all 3 jobs succeeded, [\d.]+ m?s$", last)
 
 
@@ -128,8 +128,8 @@ def test_the_journal_list_has_failures_with_their_errors(tmp_path: Path, file: P
     listed = lines(file)
     assert [line.split()[0] for line in listed[:-1]] == ["restored", "failed", "failed", "failed"]
     assert listed[1].endswith("  CommandError: exit code 3: echo broken >&2; exit 3")
-    assert "3 of 5 jobs failed" in said
-    assert ": ✗ 3 of 5 jobs failed, " in listed[-1]
+    assert "3 of 6 jobs failed" in said
+    assert ": ✗ 3 of 6 jobs failed, " in listed[-1]
 
 
 def test_journal_vacuum_shrinks_the_file(tmp_path: Path, file: Path) -> None:
@@ -139,7 +139,7 @@ def test_journal_vacuum_shrinks_the_file(tmp_path: Path, file: Path) -> None:
     assert lines(file, "forget", "*") == ["forgotten: 500 jobs"]
     before, now = (int(word) for word in lines(file, "vacuum")[0].split() if word.isdigit())
     assert now < before / 4
-    assert lines(file)[-1].startswith("0 jobs, 1 run;")
+    assert lines(file)[-1].startswith("0 jobs kept, 1 run;")
 
 
 def test_journal_list_shows_that_a_run_was_killed(tmp_path: Path, file: Path) -> None:
@@ -179,6 +179,15 @@ def test_journal_why_lists_each_job_that_ran_with_the_reason(tmp_path: Path, fil
     assert lines(file, "forget", "a") == ["forgotten: 1 job"]
     ran(tmp_path, file)
     assert [line.split()[0] for line in lines(file, "why")[1:]] == ["a", "1"]
+
+
+def test_journal_lists_a_job_cut_short_by_its_timeout_as_unstored(tmp_path: Path, file: Path) -> None:
+    """A job that `on_timeout="move_on"` cut short is listed and counted among those that ran, but not as kept."""
+    ran(tmp_path, file, CODE + "scenario.add(Job(anyio.sleep, 9, label='cut', timeout=0.01, on_timeout='move_on'))")
+    (cut,) = [line for line in lines(file) if line.startswith("unstored")]
+    assert timeless(cut) == "unstored cut incomplete because of its timeout"
+    assert lines(file)[-1].startswith("3 jobs kept, 1 run;")
+    assert lines(file, "why")[-1] == "4 ran, 0 restored"
 
 
 def test_journal_backup_is_a_complete_journal(tmp_path: Path, file: Path) -> None:

@@ -55,11 +55,28 @@ def test_events_file_in_a_missing_directory_is_a_usage_error(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a pseudo-file of Linux")
-def test_full_disk_for_events_does_not_stop_the_run(tmp_path: Path) -> None:
-    """If the events are on a full disk, the log has the error, and the exit code is that of the run."""
-    done = process("run", "--no-monitor", "--events", "/dev/full", written(tmp_path, TWO))
-    assert done.returncode == 0
-    assert "No space left" in done.stderr
+@pytest.mark.parametrize("option", ["--events", "--junit", "--summary"])
+@pytest.mark.parametrize(
+    ("path", "reason"), [("/dev/full", "No space left on device"), ("/proc/none", "No such file or directory")]
+)
+def test_output_that_cannot_be_written_does_not_stop_the_run_but_sets_its_exit_code(
+    tmp_path: Path, option: str, path: str, reason: str
+) -> None:
+    """If a run cannot write an output, one line on standard error says why, the run completes, and the code is 1."""
+    done = process("run", "--no-monitor", option, path, written(tmp_path, TWO))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert f"written to {path!r}: {reason}" in line
+    assert "all 2 jobs succeeded" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a pseudo-file of Linux")
+def test_full_disk_for_events_on_standard_output_is_an_error(tmp_path: Path) -> None:
+    """If `--events -` cannot be written, the error names the standard output, and the exit code is 1."""
+    with open("/dev/full", "wb") as full:
+        done = process("run", "--no-monitor", "--events", "-", written(tmp_path, TWO), stdout=full)
+    assert done.returncode == 1
+    assert "written to 'standard output': No space left on device" in done.stderr
 
 
 # --- trioflow monitor
@@ -107,7 +124,7 @@ def test_monitor_rejects_a_file_without_events(tmp_path: Path) -> None:
     file.write_text("nothing\n")
     done = process("monitor", file)
     assert done.returncode == 2
-    assert "--events" in done.stderr
+    assert f"{file} contains no trioflow events; `trioflow run --events` writes them" in done.stderr
 
 
 # --- CI

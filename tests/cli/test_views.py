@@ -66,7 +66,7 @@ def test_list_shows_a_cycle(tmp_path: Path) -> None:
     x = Scheduler(a, b, label="x")
     """
     lines = trioflow("list", written(tmp_path, code)).stdout.splitlines()
-    assert lines[1].startswith("    the remaining jobs are in the order added: cycle ")
+    assert lines[1] == "    the remaining jobs are in the order added: cycle a requires b requires a"
     assert lines[2:] == ["  · a  after b", "  · b  after a, ?lost"]
 
 
@@ -194,7 +194,8 @@ def test_unknown_suffix_of_a_trace_or_report_is_rejected(tmp_path: Path, option:
     """A trace or report with an unknown suffix is rejected before the run; a name without a suffix is accepted."""
     done = run(written(tmp_path, CODE), option, tmp_path / "x.pdf")
     assert done.exit_code == 2
-    assert "x.pdf' must end in ." in done.stderr
+    endings = {"--trace": ".json, .svg or .csv", "--report": ".html or .htm"}
+    assert f"x.pdf' must end in {endings[option]}" in " ".join(done.stderr.split())
     assert done.stdout == ""
     assert run(written(tmp_path, CODE), option, tmp_path / "x").exit_code == 0
 
@@ -268,6 +269,22 @@ def test_each_help_has_examples(name: str) -> None:
     assert examples
     for option in re.findall(r" (--?[a-z][\w-]*)", " ".join(examples)):
         assert name in ("", "journal") or f"{option}" in text.partition("Example")[0], option
+
+
+def test_help_of_compare_lists_only_its_own_exit_codes() -> None:
+    """`trioflow compare --help` lists the exit codes 0, 1 and 2, of which 1 is about `--fail-above` alone."""
+    codes = trioflow("compare", "--help").stdout.partition("Exit codes:")[2]
+    assert re.findall(r"^ +(\d+) ", codes, re.MULTILINE) == ["0", "1", "2"]
+    assert "critical" not in codes
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"]])
+def test_help_says_that_a_graph_of_commands_may_be_given(words: list[str]) -> None:
+    """The helps of `trioflow` and `trioflow run` say that the file may also be a graph of commands as JSON."""
+    text = " ".join(trioflow(*words).stdout.split())
+    assert "Python file" in text
+    assert "graph of commands" in text
+    assert "FILE.json" in text
 
 
 def test_completion_script_for_bash_completes_subcommands() -> None:

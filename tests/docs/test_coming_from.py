@@ -47,6 +47,16 @@ def test_a_program_prints_the_output_shown_on_the_page(tmp_path: Path, program: 
     assert alike, done.stdout
 
 
+def test_the_readme_shows_what_its_program_logs(tmp_path: Path) -> None:
+    """The first program of the README writes to standard error exactly the log that the README shows."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^The log, on standard error[^\n]*:\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    file = tmp_path / "program.py"
+    file.write_text(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0], encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    assert python(file, cwd=tmp_path, env=environment, encoding="utf-8").stderr == shown
+
+
 @pytest.mark.parametrize(("library", "module"), [("asynciojobs", "asynciojobs"), ("pyexpool", "mpepool")])
 def test_a_program_prints_the_same_with_the_import_of_the_compat_module(
     library: str, module: str, tmp_path: Path

@@ -11,4 +11,4 @@ def test_a_batch_that_is_killed_finishes() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("killed after") == 2
     assert f"the sum of 40 squares is {sum(n * n for n in range(40))};" in done.stdout
-    assert "41 jobs, 3 runs; last run: 'Scheduler'" in done.stdout
+    assert "41 jobs kept, 3 runs; last run: 'Scheduler'" in done.stdout

@@ -226,7 +226,7 @@ def test_a_journal_in_a_missing_directory_is_rejected(tmp_path: Path) -> None:
 
 def test_reading_a_missing_journal_raises_and_creates_no_file(file: Path) -> None:
     """Reading a missing journal raises an error, and creates no file."""
-    with pytest.raises(JournalError, match="no such file"):
+    with pytest.raises(JournalError, match="there is no file"):
         found(file)
     assert not file.exists()
 

@@ -92,7 +92,7 @@ def look(stage: Stage, number: int) -> None:
             read_with_retry(stage.journal, lambda store: store.copy_to(copy))
             assert read_with_retry(copy, JournalStore.find_damage) == []
     except JournalError as error:
-        if "is empty" not in str(error) and "no such file" not in str(error):
+        if "is empty" not in str(error) and "there is no file" not in str(error):
             raise
     if number % 7 == 3 and stage.journal.exists():
         other = sqlite3.connect(f"{stage.journal.as_uri()}?mode=rw", uri=True)

@@ -117,6 +117,14 @@ def test_restarts_limits_the_restarts(virtual: Virtual, restarts: int) -> None:
     assert job.attempts == 1
 
 
+def test_the_error_after_the_last_restart_counts_the_calls(virtual: Virtual) -> None:
+    """After the last restart, the error has the number of calls, and does not advise `on_timeout="restart"`."""
+    job = Job(anyio.sleep, 9, label="slow", timeout=1, on_timeout="restart", restarts=2)
+    virtual(Scheduler(job).co_run)
+    problem = "'slow' did not end within its timeout of 1 s in any of 3 calls"
+    assert str(job.raised_exception()) == f"{problem}: give it more time with timeout=, or raise restarts="
+
+
 def test_restart_without_limit_ends_with_the_run(virtual: Virtual) -> None:
     """A job that restarts forever is ended by the run's timeout."""
     job = Slower(1e9, timeout=1, on_timeout="restart")
@@ -534,8 +542,9 @@ def test_the_timeout_error_names_the_line_where_the_job_was(
     assert isinstance(error, JobTimeout)
     number = inspect.getsourcelines(hang)[1] + 1
     assert error.place == f"in hang at test_timeouts.py:{number} (await anyio.sleep_forever()  # here)"
+    calls = " in any of 2 calls" if "restarts" in options else ""
     where = f"it was {error.place}"
-    assert str(error).startswith(f"'slow' did not end within its timeout of 1 s; {where}: give it more time")
+    assert str(error).startswith(f"'slow' did not end within its timeout of 1 s{calls}; {where}: give it more time")
 
 
 def test_the_timeout_error_of_a_job_without_user_code_names_no_line(virtual: Virtual) -> None:

@@ -240,7 +240,7 @@ def test_requirement_that_closes_a_cycle_during_a_run_raises_at_the_call(virtual
     Sequence(first, a, b, c)
 
     def meddle() -> None:
-        with pytest.raises(CycleError, match=r"a -> b -> c -> a|b -> c -> a -> b|c -> a -> b -> c") as caught:
+        with pytest.raises(CycleError, match="c requires b requires a requires c") as caught:
             a.requires(c)
         assert set(caught.value.cycle) == {a, b, c}
 
@@ -320,7 +320,7 @@ def test_update_with_a_cycle_raises(virtual: Virtual) -> None:
     a, b = Job(nap, label="a"), Job(nap, label="b")
     Sequence(a, b)
     a.requires(b)
-    growing(virtual, CycleError, "a -> b -> a|b -> a -> b", lambda scheduler: scheduler.update([a, b]))
+    growing(virtual, CycleError, "a requires b requires a", lambda scheduler: scheduler.update([a, b]))
 
 
 def test_nested_scheduler_is_checked_before_it_is_added(virtual: Virtual) -> None:
@@ -328,7 +328,7 @@ def test_nested_scheduler_is_checked_before_it_is_added(virtual: Virtual) -> Non
     a, b = Job(nap, label="a"), Job(nap, label="b")
     Sequence(a, b)
     a.requires(b)
-    growing(virtual, CycleError, "a -> b", lambda scheduler: scheduler.add(Scheduler(Scheduler(a, b))))
+    growing(virtual, CycleError, "a requires b", lambda scheduler: scheduler.add(Scheduler(Scheduler(a, b))))
 
 
 def test_stopping_scheduler_rejects_jobs_and_requirements(virtual: Virtual) -> None:

@@ -42,10 +42,10 @@ def explained_after(scheduler: Scheduler, job: Any, virtual: Virtual) -> str:
 # --- waiting
 
 
-def test_explain_names_the_scheduler_that_is_not_running() -> None:
-    """Before the run, `explain` says that the job is idle because its scheduler is not running."""
+def test_explain_names_the_scheduler_that_has_not_started() -> None:
+    """Before the run, `explain` says that the job is idle because its scheduler has not started."""
     job = Job(nap, label="job")
-    assert Scheduler(job, label="s").explain(job) == "'job' is idle: 's' is not running"
+    assert Scheduler(job, label="s").explain(job) == "'job' is idle: 's' has not started"
 
 
 def test_explain_names_the_requirements_that_a_job_waits_for(virtual: Virtual) -> None:

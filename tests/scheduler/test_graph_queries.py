@@ -43,7 +43,7 @@ def test_topological_order_of_a_cycle_raises() -> None:
     a, b, c = jobs_named("abc")
     Sequence(a, b, c)
     a.requires(c)
-    with pytest.raises(CycleError, match=" -> "):
+    with pytest.raises(CycleError, match=" requires "):
         Scheduler(a, b, c).topological_order()
 
 

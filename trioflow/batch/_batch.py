@@ -192,9 +192,13 @@ def import_ssh_job() -> type[SshJob]:
 
 
 class BatchScheduler(Scheduler):
-    """The scheduler of a batch. It does not log failures, because the batch reports them."""
+    """The scheduler of a batch. It does not log failures, because the batch reports them.
+
+    Its journal counts the commands, but not the jobs that start and report them.
+    """
 
     logs_failures = False
+    counted_kind = BatchCommandJob
 
 
 class Batch:

@@ -130,6 +130,9 @@ def make_pool(needs: Mapping[str, Amount], user_totals: Mapping[str, Any]) -> tu
         resources[name] = available
         total = len(available) if isinstance(available, list) else amount_of(available, name)  # pyright: ignore[reportUnknownArgumentType]
         command_counts.append(math.floor(total / amount))
+        if not total and isinstance(available, str) and format_amount is amount_text:
+            unit = f"{name}={available}"
+            raise ValueError(f"{option}: {unit} is an amount of 0; for one unit named {available}, write {unit},")
         if not command_counts[-1]:
             raise ValueError(
                 f"{option}: the total is {format_amount(total)}; give less, or give the total with --pool {name}=..."

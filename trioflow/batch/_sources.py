@@ -109,7 +109,7 @@ class LineSource:
         try:
             self.descriptor = os.open(self.path, os.O_RDONLY)
         except OSError as error:
-            raise BatchError(f"cannot read the arguments in {self.path!r}: {error.strerror}") from None
+            raise BatchError(f"cannot read the arguments from {self.path!r}: {error.strerror}") from None
 
     def close(self) -> None:
         """Close the file, unless it is standard input."""
@@ -144,7 +144,7 @@ class LineSource:
         try:
             return os.read(self.descriptor, READ_SIZE)
         except OSError as error:
-            raise BatchError(f"cannot read the arguments in {self.path!r}: {error.strerror}") from None
+            raise BatchError(f"cannot read the arguments from {self.path!r}: {error.strerror}") from None
 
 
 def is_descriptor_ready(descriptor: int, event: int) -> bool:

@@ -87,10 +87,12 @@ def _find_contradiction(job: AnyJob, never_run: set[AnyJob], may_fail: set[AnyJo
             continue
         names = ", ".join(map(_name, watched))
         if alarm is job:
-            return (
-                f"run_if='failed' requires a failure of {names}, which must also succeed for it to run: "
-                f"write ref(job) where an input should be the job itself"
-            )
+            inputs = [member for member in watched if member in inputs_of(job)]
+            one_of, taken = "", "also takes its result"
+            if len(watched) > 1:
+                one_of, taken = "one of ", f"takes the result of {', '.join(map(_name, inputs))}"
+            argument = inputs[0].label if len(inputs) == 1 and inputs[0].label.isidentifier() else "job"
+            return f"it runs only if {one_of}{names} fails, but {taken}: pass ref({argument}), with required={argument}"
         return (
             f"it builds on the success of {_name(alarm)}, which runs only if {names} failed, and also on the "
             f"success of {names}: drop one of these requirements, or wait for both with run_if='settled'"

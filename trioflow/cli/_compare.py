@@ -10,14 +10,20 @@ from typing import Final
 import click
 
 from ..view.text import _symbols
-from . import EXIT_CODES_HELP, STOPPED_CODE, SUCCESS_CODE
-from ._scenario import CliError
+from . import STOPPED_CODE, SUCCESS_CODE
+from ._scenario import CliError, InputFile
 
 EXAMPLES: Final = """\b
 Examples:
   trioflow run flow.py --trace today.json
   trioflow compare yesterday.json today.json
   trioflow compare main.json branch.json --fail-above 10%
+"""
+EXIT_CODES_HELP: Final = """\b
+Exit codes:
+  0  success
+  1  the second run took longer than --fail-above allows
+  2  the command line is wrong, or a file is not a trace
 """
 
 
@@ -34,12 +40,12 @@ def parse_percentage(context: click.Context, option: click.Parameter, text: str 
     return number / 100
 
 
-EXISTING_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+TRACE_FILE: Final = InputFile(dir_okay=False, path_type=Path)
 
 
 @click.command(name="compare", epilog=f"{EXAMPLES}\n{EXIT_CODES_HELP}")
-@click.argument("before", type=EXISTING_FILE)
-@click.argument("after", type=EXISTING_FILE)
+@click.argument("before", type=TRACE_FILE)
+@click.argument("after", type=TRACE_FILE)
 @click.option(
     "--fail-above",
     metavar="N%",

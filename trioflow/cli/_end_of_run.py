@@ -97,9 +97,9 @@ class RunSummaryText:
 
         Then yield the command to run again. Lines that do not apply are left out.
         """
-        facts = {"still running": self.running_at_timeout(), "slowest chain": self.slowest_chain()}
+        facts = {"was running": self.running_at_timeout(), "slowest chain": self.slowest_chain()}
         facts.update((name, file_link(path)) for name, path in written.items())
-        facts["again"] = "" if self._is_fine else self.rerun_hint(journal)
+        facts["run again"] = "" if self._is_fine else self.rerun_hint(journal)
         shown = {name: text for name, text in facts.items() if text}
         width = max(map(len, shown), default=0)
         for name, text in shown.items():

@@ -31,8 +31,11 @@ MAX_NAMED_JOBS: Final = 5
 """The maximum number of jobs to name in a problem that several jobs share."""
 MAX_SUGGESTION_NAMES: Final = 2_000
 """The maximum number of names to search for a suggestion. Searching more names would take seconds."""
-JSON_TYPE_NAMES: Final = {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}
-"""Maps msgspec's name of each JSON type to the name in the JSON standard."""
+TYPE_NOUNS: Final = {
+    "int": "an integer", "float": "a number", "str": "a string", "bool": "a boolean", "array": "a list",
+    "object": "an object",
+}  # fmt: skip
+"""Maps msgspec's name of each JSON type to a noun for messages."""
 FOREIGN_FIELD_NAMES: Final = {
     "label": "name", "cmd": "command", "args": "command", "argv": "command", "depends": "requires",
     "depends_on": "requires", "deps": "requires", "after": "requires", "dir": "cwd", "workdir": "cwd",
@@ -156,7 +159,7 @@ def find_type_problems(value: Any, expected_type: Any, json_path: str, job_path:
         elif text.startswith("Object contains unknown field "):
             known = [value for member in _values_under_key([schema, components], "properties") for value in member]
             text = f"unknown field {text.split('`')[1]!r}; known fields: {_format_choices(known)}"
-        yield Problem(re.sub(r"`[^`]+`", _replace_type_names, text), full_json_path, job_path)
+        yield Problem(_type_advice(text), full_json_path, job_path)
     for member in _nested_values(value):
         if isinstance(member, ObjectWithDuplicateKeys):
             yield from find_duplicate_keys(member, json_path, job_path)
@@ -179,8 +182,26 @@ def find_duplicate_keys(duplicates: ObjectWithDuplicateKeys, json_path: str, job
         yield Problem(f"the field {name!r} occurs more than once: keep one", json_path, job_path)
 
 
-def _replace_type_names(match: re.Match[str]) -> str:
-    return re.sub(r"\w+", lambda word: JSON_TYPE_NAMES.get(word[0], word[0]), match[0])
+def _type_advice(text: str) -> str:
+    """Return msgspec's text about a wrong type as advice, such as "give a number, not a string"."""
+    match = re.fullmatch(r"Expected `([^`]+)`(?:, got `(\w+)`)?( >= \d+)?(?:\.0)?", text)
+    if match is None:
+        return text
+    expected, given, bound = match.groups("")
+    names = [*dict.fromkeys(TYPE_NOUNS.get(name, name) for name in expected.split(" | "))]
+    if "a number" in names and "an integer" in names:
+        names.remove("an integer")
+    choice = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return f"give {choice}{bound}" + (f", not {TYPE_NOUNS.get(given, given)}" if given else "")
+
+
+def in_json_syntax(text: str, fields: Iterable[str]) -> str:
+    """Return an error of the engine with its fields as in JSON: `"restarts": 2` instead of `restarts=2`."""
+    return re.sub(
+        rf"\b({'|'.join(fields)})=(?:'(\w+)'|(\d+)\b|(?= ))",
+        lambda match: f'"{match[1]}"' + (f': "{match[2]}"' if match[2] else f": {match[3]}" if match[3] else ""),
+        text,
+    )
 
 
 def _format_choices(choices: Iterable[Any]) -> str:

@@ -30,6 +30,7 @@ from ._graph_errors import (
     find_duplicate_keys,
     find_type_problems,
     format_problems,
+    in_json_syntax,
     is_list,
     is_object,
     parse_json,
@@ -193,14 +194,15 @@ def read_graph_file(path: Path) -> Scheduler:
     except RecursionError:
         raise BadGraph("groups are nested too deeply") from None
     parsed_groups = list(_iterate_groups(graph))
-    orders = [_order_entries(parsed_group, problems) for parsed_group in parsed_groups]
+    has_groups = len(parsed_groups) > 1
+    orders = [_order_entries(parsed_group, has_groups, problems) for parsed_group in parsed_groups]
     if not problems:
         label = path.stem if graph.label is UNSET else graph.label
         scheduler = Scheduler()
         try:
             scheduler = Scheduler(label=label, **_keyword_arguments(graph))
         except (TypeError, ValueError) as error:
-            problems.append(Problem(str(error), "$"))
+            problems.append(Problem(in_json_syntax(str(error), FIELD_TYPES[JobEntry]), "$"))
         groups: dict[str, Any] = {"$": scheduler}
         for parsed_group, order in zip(parsed_groups, orders, strict=True):
             _add_jobs(groups, parsed_group, order, problems)
@@ -284,7 +286,7 @@ def _add_jobs(groups: dict[str, Any], parsed_group: ParsedGroup, order: list[int
         try:
             jobs_by_name[entry.name] = _make_job(entry, jobs_by_name)
         except (TypeError, ValueError) as error:
-            problems.append(parsed_group.entry_problem(index, str(error)))
+            problems.append(parsed_group.entry_problem(index, in_json_syntax(str(error), FIELD_TYPES[JobEntry])))
             # Replace the invalid job by a valid one, so that the jobs that require it can be checked.
             jobs_by_name[entry.name] = CommandJob(["true"])
         if entry.jobs is not UNSET:
@@ -293,7 +295,7 @@ def _add_jobs(groups: dict[str, Any], parsed_group: ParsedGroup, order: list[int
         groups[parsed_group.json_path].update([jobs_by_name[entry.name] for entry in parsed_group.entries])
 
 
-def _order_entries(parsed_group: ParsedGroup, problems: list[Problem]) -> list[int]:
+def _order_entries(parsed_group: ParsedGroup, has_groups: bool, problems: list[Problem]) -> list[int]:
     """Return the indices of a group's entries in topological order.
 
     Append a problem to `problems` for each duplicate or unknown name, each missing result, and a cycle. If there is a
@@ -311,7 +313,8 @@ def _order_entries(parsed_group: ParsedGroup, problems: list[Problem]) -> list[i
         for requirement in names:
             if requirement not in indices:
                 hint = did_you_mean(requirement, indices)
-                text = f"{name!r} requires {requirement!r}, which is not in the same group{hint}"
+                fault = "which is not in the same group" if has_groups else "but no job in this file has that name"
+                text = f"{name!r} requires {requirement!r}, {fault}{hint}"
                 problems.append(parsed_group.entry_problem(indices[name], text))
         requirements_by_name[name] = known = [requirement for requirement in names if requirement in indices]
         for requirement in _result_sources(parsed_group.entries[indices[name]]) if known else ():
@@ -350,7 +353,7 @@ def _sort_topologically(
     except graphlib.CycleError as error:
         cycle: list[str] = error.args[1][::-1]
         names = cycle if len(cycle) <= MAX_CYCLE_NAMES + 1 else [*cycle[:MAX_CYCLE_NAMES], "...", cycle[0]]
-        problems.append(Problem(f"jobs require each other in a cycle: {' -> '.join(names)}", f"{json_path}.jobs"))
+        problems.append(Problem(f"jobs require each other in a cycle: {' requires '.join(names)}", f"{json_path}.jobs"))
         return []
 
 

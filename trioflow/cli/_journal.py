@@ -257,7 +257,7 @@ def list_jobs(path: Path) -> int:
         if record.path in failures:
             continue
         state = last_state(record, runs)
-        why = record.why if state == "ran" and record.why else ""
+        why = record.why if state == "ran" or record.saved is None else None
         times = f"{local_time_text(record.settled)}  {duration_cell(record.elapsed):>9}"
         text = f"{state:9}{times}  {printable(record.path):{path_width}}  {printable(why or short_result(record))}"
         click.echo(text.rstrip().encode(errors="backslashreplace"))
@@ -270,8 +270,9 @@ def list_jobs(path: Path) -> int:
 
 
 def summary_text(runs: list[RunRecord], records: list[StoredJob]) -> str:
-    """Return a line with the number of jobs and the verdict on the last run."""
-    number = f"{len(records)} job{'s' * (len(records) != 1)}, {len(runs)} run{'s' * (len(runs) != 1)}"
+    """Return a line with the number of jobs that have a stored result, and the verdict on the last run."""
+    kept = sum(record.saved is not None for record in records)
+    number = f"{kept} job{'s' * (kept != 1)} kept, {len(runs)} run{'s' * (len(runs) != 1)}"
     if not runs:
         return number
     last = runs[-1]
@@ -289,7 +290,7 @@ def run_verdict_text(run: RunRecord) -> str:
         return run.outcome or f"{'is running' if run.is_running else 'was killed'} ({printable(run.process)})"
     if summary is None:  # an older trioflow wrote the file, or another program changed it
         return reason.name.lower()
-    tally = Tally(failure_count=summary.failed_count)
+    tally = Tally()
     for state, forever, jobs in summary.counts:
         tally.add_jobs(state, forever, jobs)
     verdict = create_verdict(

@@ -90,7 +90,7 @@ class JobTree:
         if isinstance(row, EndRow):
             return None
         if isinstance(row, CycleRow):
-            cycle = " -> ".join(self._relative_name(job, row.job) for job in closed_cycle(row.job))
+            cycle = " requires ".join(self._relative_name(job, row.job) for job in closed_cycle(row.job))
             return f"    {indent}the remaining jobs are in the order added: cycle {cycle}", ""
         job = row.job
         critical = self._symbols.critical_symbol if job.is_critical() else " "

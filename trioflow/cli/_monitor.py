@@ -11,14 +11,14 @@ import click
 from .. import Monitor
 from . import STOPPED_CODE, SUCCESS_CODE
 from ._run import make_instrument
-from ._scenario import CliError
+from ._scenario import CliError, InputFile
 
 if TYPE_CHECKING:
     from ..view.events._follow import Follower
 
 
 @click.command(name="monitor")
-@click.argument("events", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.argument("events", type=InputFile(dir_okay=False, allow_dash=True))
 def command(events: str) -> int:
     """Show a run from its events, during the run or later.
 
@@ -40,7 +40,7 @@ def command(events: str) -> int:
         follower.close()
         os.close(descriptor)
     if not follower.known_event_count:
-        raise CliError(f"{events}: it contains no events of trioflow; `trioflow run --events` writes them")
+        raise CliError(f"{events} contains no trioflow events; `trioflow run --events` writes them")
     if follower.missing_line_count:
         lines = "1 line is" if follower.missing_line_count == 1 else f"{follower.missing_line_count} lines are"
         click.echo(f"{events}: {lines} missing: the reader was too slow, or the file was edited", err=True)

@@ -48,7 +48,8 @@ def _find_path_problem(path: Path, suffixes: tuple[str, ...]) -> str:
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         return f"no permission to write '{path}'"
     if suffixes and path.suffix.lower() not in suffixes:
-        return f"'{path}' must end in {' or '.join(filter(None, suffixes))}"
+        *others, last = filter(None, suffixes)
+        return f"'{path}' must end in {', '.join(others)}{' or ' * bool(others)}{last}"
     return ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import io
 import logging
 import os
 import sys
@@ -63,7 +64,8 @@ def _open_events(ctx: click.Context, param: click.Parameter, value: str | None) 
     sys.stdout.flush()
     saved_stdout = os.dup(1)
     os.dup2(2, 1)  # so that the output of jobs, commands and this program does not mix with the events
-    events = os.fdopen(os.dup(saved_stdout), "wb", buffering=0)
+    # The path is only the name of the file in messages.
+    events = io.FileIO("standard output", "wb", opener=lambda path, flags: os.dup(saved_stdout))
 
     def restore_stdout() -> None:
         events.close()
@@ -200,7 +202,7 @@ def command(
         scheduler.critical_jobs = True
     tracer = make_instrument("Trace", Trace) if trace or report else None
     ci_reports = make_reports(junit, summary)
-    reports: list[Instrument] = [*ci_reports]
+    reports: list[JUnit | Summary | Events] = [*ci_reports]
     if events:
         reports.append(make_instrument("Events", functools.partial(Events, events)))
     monitors = make_monitors(scheduler, tag) if monitor else []
@@ -235,7 +237,7 @@ def command(
     print_results += [_outputs.echo(f"\n{details}", err=True)] if details else []
     write_results = {
         **{option: _outputs.write_output(write, path) for option, write, path in trace_exports(tracer, trace, report)},
-        **{type(ci_report).__name__.lower(): ci_report.is_written for ci_report in ci_reports},
+        **{type(report).__name__.lower(): report.is_written for report in reports},
     }
     paths = {"trace": trace, "report": report, "events": events_path(events), "junit": junit, "summary": summary}
     written = {option: path for option, path in paths.items() if path is not None and write_results.get(option, True)}

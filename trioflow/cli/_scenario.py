@@ -75,11 +75,31 @@ def parse_file_argument(argument: str) -> tuple[Path, str | None]:
     elif not name.isidentifier():
         raise click.BadParameter(f"{printable(name)!r} is not a Python name: write {printable(file)}:NAME")
     path = Path(file)
-    if not path.exists():
-        raise click.BadParameter(f"there is no file {printable(file)!r}")
+    check_file_exists(path)
     if path.is_dir():
         raise click.BadParameter(f"{printable(file)!r} is a directory: give a Python file in it")
     return path, name or None
+
+
+class InputFile(click.Path):
+    """The type of an option or argument for a file to read. The message for a missing file is that of all commands."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check that the file exists, unless it is `-` for standard input, and return the converted path."""
+        if not (self.allow_dash and value == "-"):
+            check_file_exists(Path(value))
+        return super().convert(value, param, ctx)
+
+
+def check_file_exists(path: Path) -> None:
+    """Raise an error if there is nothing at a path.
+
+    Raises:
+        BadParameter: there is no such file.
+
+    """
+    if not path.exists():
+        raise click.BadParameter(f"there is no file {printable(str(path))!r}")
 
 
 loaded_modules: Final[list[ModuleType]] = []

@@ -12,7 +12,7 @@ import click
 from .. import Scheduler, StopReason
 from ..abc import AbstractJob, PolicyName, duration_text, is_scheduler, name_of_policy
 from ..view.text._symbols import align_columns
-from ._scenario import CliError, make_window, scenario_command, translate_errors
+from ._scenario import CliError, InputFile, make_window, scenario_command, translate_errors
 
 if TYPE_CHECKING:
     from ..simulation._simulate import Simulation
@@ -65,7 +65,7 @@ Examples:
 @click.option("--policy", metavar="NAME,...", callback=parse_policies, help="Policies to compare.")
 @click.option(
     "--durations",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=InputFile(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Durations of the jobs: a file kept by a Scheduler, or ninja's .ninja_log.",
 )

@@ -25,6 +25,7 @@ from .._core.api.journals import (
     NOT_SAVED_REASON,
     SERVICE,
     AbstractJob,
+    JobState,
     JournalProtocol,
     NotStored,
     PathCache,
@@ -160,6 +161,8 @@ def open_journal(journal: object, scheduler: BaseScheduler) -> RunJournal:
 ALWAYS_RUNS: Final = NotStored()
 RESULT_NOT_SAVED: Final = NotStored(NOT_SAVED_REASON)
 NO_RECORD: Final = NotStored(NOT_IN_JOURNAL_REASON)
+CUT_SHORT_REASON: Final = "incomplete because of its timeout"
+"""The reason recorded for the result of a job that `on_timeout="move_on"` cut short."""
 RunningJobInfo = tuple[str, str, "Save", "str | None", "Work | None", bool]
 """The facts about a running job that are needed to record its result.
 
@@ -346,13 +349,15 @@ class JournalSession:
         if running is None:
             return  # the job was restored, or it is never recorded
         path, fingerprint, save, why, work, counts_timeout_as_success = running
-        if counts_timeout_as_success and job.timed_out:
-            return  # the result may be incomplete
         saved: str | None = None
         data: str | bytes | None = None
         outputs: str | None = None
         file: str | None = None
         elapsed = job.elapsed if elapsed is None else elapsed
+        if counts_timeout_as_success and job.timed_out:
+            record = path, fingerprint, None, None, None, None, self.run_number, None, time.time(), elapsed
+            self._pending_records.append((*record, CUT_SHORT_REASON))
+            return
         try:
             saved, data = _serialize_result(save, value)
             self._result_forms[job] = comparison_form(data)
@@ -408,7 +413,8 @@ class JournalSession:
     def _tally_outcome(self, job: AbstractJob[Any]) -> None:
         """Add the outcome of a job to the summary of the run."""
         running = self._running_jobs.pop(job, None)
-        self._tally.add_outcome(job, ALWAYS_RUNS_REASON if running is None else running[3])
+        if isinstance(job, self._scheduler.counted_kind) or job.state is JobState.FAILED:
+            self._tally.add_outcome(job, ALWAYS_RUNS_REASON if running is None else running[3])
 
     # ---- the file
 

@@ -35,7 +35,10 @@ class RunSummary(NamedTuple):
     """The summary of a run: the number of jobs in each state, and the failed jobs."""
 
     counts: list[tuple[JobState, bool, int]]
-    """Triples (state, whether the jobs are forever jobs, number of such jobs). Schedulers are not counted."""
+    """Triples (state, whether the jobs are forever jobs, number of such jobs).
+
+    A scheduler is counted only if it failed for a reason other than a failed job.
+    """
     failed_count: int
     """The number of failed jobs. A failed scheduler counts unless one of its jobs made it fail."""
     failures: list[FailedJob]
@@ -69,10 +72,9 @@ class JobTally:
         if state is SUCCEEDED_STATE and not always_runs(job):
             self._succeeded_count += 1
             return
-        if not is_scheduler(job):
-            self._counts[state.value, job.forever] += 1
-        elif failed_through_member(job):
+        if is_scheduler(job) and (state is not JobState.FAILED or failed_through_member(job)):
             return
+        self._counts[state.value, job.forever] += 1
         if state is JobState.FAILED:
             self._failed_count += 1
             if len(self._failures) < MAX_FAILURES:

@@ -164,7 +164,7 @@ class JournalStore:
             if writes:
                 self._lock = JournalLock(self._file, self._subject)
             elif not path.exists():
-                raise JournalError(f"{self._subject}: no such file")
+                raise JournalError(f"there is no file {os.fspath(path)!r}")
             self._check_file()
             with self._explain_errors("open it"):
                 self._db = self._connect("rwc" if writes else self._choose_read_mode())

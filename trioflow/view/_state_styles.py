@@ -235,10 +235,10 @@ CAUSE_WORDS: Final[Mapping[WaitCause, CauseWords]] = {
         "memory or open files ran short for one more command, or all threads of the cluster were busy",
     ),
     WaitCause.LOOP: CauseWords(
-        "the loop",
-        "the loop was busy",
-        "for a slot",  # a job that waits for the loop is about to get a slot
-        "waited for the loop",
+        "the event loop",
+        "the event loop was busy",
+        "for a slot",  # a job that waits for the event loop is about to get a slot
+        "waited for the event loop",
         "a job kept the program busy, so it could not start others",
     ),
 }

@@ -263,7 +263,7 @@ def test_cycles_and_missing_requirements_raise_in_run_and_list() -> None:
     scheduler = PureScheduler(Scheduler(a, b, label="inner"))
     assert not scheduler.check_cycles()
     for call in (lambda: run_virtual(scheduler.co_run, backend="asyncio"), scheduler.list, scheduler.debrief):
-        with pytest.raises(Exception, match=r"a -> b -> a|b -> a -> b") as caught:
+        with pytest.raises(Exception, match=r"a requires b requires a|b requires a requires b") as caught:
             call()
         assert type(caught.value) is Exception
     assert notes == []

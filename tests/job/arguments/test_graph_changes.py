@@ -46,7 +46,7 @@ def test_a_run_with_a_removed_input_raises_missing_requirement_with_advice() -> 
     scheduler.remove(a)
     with pytest.raises(MissingRequirement, match=r"'user'.*'a'.*add") as caught:
         scheduler.run()
-    assert "sanitize() to drop" not in str(caught.value)
+    assert "sanitize()" not in str(caught.value)
 
 
 # --- during a run
@@ -108,7 +108,7 @@ def test_adding_a_requirement_that_closes_a_cycle_of_implied_order_raises(virtua
     inner = Scheduler(job, label="inner")
 
     def meddle() -> None:
-        with pytest.raises(CycleError, match=r"a -> inner -> a|inner -> a -> inner"):
+        with pytest.raises(CycleError, match=r"a requires inner requires a|inner requires a requires inner"):
             a.requires(inner)
 
     virtual(checked_result(scheduler.update([inner, Job(later, 1, meddle)])))
@@ -123,7 +123,7 @@ def test_adding_schedulers_whose_inputs_imply_a_cycle_raises(virtual: Virtual) -
     right.add(Job(take, a))
 
     def meddle() -> None:
-        with pytest.raises(CycleError, match=r"left -> right -> left|right -> left -> right"):
+        with pytest.raises(CycleError, match="left requires right requires left"):
             scheduler.update([left, right])
 
     scheduler = Scheduler(Job(later, 1, meddle))

@@ -269,7 +269,7 @@ def test_cycle_that_inputs_imply_raises_with_its_members() -> None:
     right.add(Job(take, a))
     outer = Scheduler(left, right)
     assert outer.is_runnable() is False
-    with pytest.raises(CycleError, match=r"left -> right -> left|right -> left -> right") as caught:
+    with pytest.raises(CycleError, match="left requires right requires left") as caught:
         outer.topological_order()
     assert set(caught.value.cycle) == {left, right}
 
@@ -280,7 +280,7 @@ def test_cycle_of_an_input_and_a_requirement_raises_before_the_run(virtual: Virt
     inner = Scheduler(a, label="inner")
     job = Job(take, a, label="job")
     inner.requires(job)
-    with pytest.raises(CycleError, match=r"inner -> job -> inner|job -> inner -> job"):
+    with pytest.raises(CycleError, match=r"inner requires job requires inner|job requires inner requires job"):
         virtual(Scheduler(inner, job).co_run)
     assert a.is_idle()
 

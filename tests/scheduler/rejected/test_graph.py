@@ -25,7 +25,7 @@ def test_cycle_is_rejected_before_anything_starts(virtual: Virtual) -> None:
     a.requires(b)
     b.requires(a)
     scheduler = Scheduler(other, a, b)
-    with pytest.raises(CycleError, match=r"a -> b -> a|b -> a -> b") as caught:
+    with pytest.raises(CycleError, match=r"a requires b requires a|b requires a requires b") as caught:
         virtual(scheduler.co_run)
     assert set(caught.value.cycle) == {a, b}
     assert "requires(..., remove=True)" in str(caught.value)
@@ -35,15 +35,15 @@ def test_cycle_is_rejected_before_anything_starts(virtual: Virtual) -> None:
 
 
 def test_cycle_error_shows_the_cycle_along_the_requirements() -> None:
-    """The cycle `a -> b -> c -> a` is printed so that each job is required by the next."""
+    """The error says `a requires c requires b requires a`: in `cycle`, each job requires the next."""
     a, b, c = (Job(nap, label=label) for label in "abc")
     Sequence(a, b, c)
     a.requires(c)
     with pytest.raises(CycleError) as caught:
         Scheduler(a, b, c).run()
     cycle = caught.value.cycle
-    assert all(job in after.required for job, after in zip(cycle, (*cycle[1:], cycle[0]), strict=True))
-    assert " -> ".join(job.label for job in (*cycle, cycle[0])) in str(caught.value)
+    assert all(after in job.required for job, after in zip(cycle, (*cycle[1:], cycle[0]), strict=True))
+    assert " requires ".join(job.label for job in (*cycle, cycle[0])) in str(caught.value)
 
 
 def test_errors_name_jobs_with_the_same_label_by_their_paths() -> None:
@@ -52,7 +52,7 @@ def test_errors_name_jobs_with_the_same_label_by_their_paths() -> None:
     b.requires(a)
     a.requires(b)
     home = Scheduler(Scheduler(a, b, label="inner"))
-    with pytest.raises(CycleError, match=re.escape("inner/nap(1)#2 -> inner/nap(1) -> inner/nap(1)#2")):
+    with pytest.raises(CycleError, match=re.escape("inner/nap(1) requires inner/nap(1)#2 requires inner/nap(1)")):
         home.run()
     watch = Job(nap, 1, forever=True)
     with pytest.raises(ValueError, match=re.escape("'nap(1)#2' requires 'nap(1)', which is a forever job")):
@@ -62,7 +62,7 @@ def test_errors_name_jobs_with_the_same_label_by_their_paths() -> None:
 def test_job_that_requires_itself_raises_cycle_error() -> None:
     """A job that requires itself raises a CycleError, and the call does not add its other requirements either."""
     a, b = Job(nap, label="a"), Job(nap, label="b")
-    with pytest.raises(CycleError, match="a -> a"):
+    with pytest.raises(CycleError, match="a requires a"):
         a.requires(b, a)
     assert list(a.required) == []
 

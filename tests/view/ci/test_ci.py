@@ -222,15 +222,16 @@ def test_only_the_last_attempt_of_a_retried_scheduler_counts(virtual: Virtual, t
 # --- GitHub
 
 
-def test_a_timed_out_nested_scheduler_counts_as_a_failure_but_not_as_a_job(virtual: Virtual, tmp_path: Path) -> None:
-    """In summary and debrief, a nested scheduler that timed out counts as a failure, but not as a job."""
+def test_a_timed_out_nested_scheduler_counts_as_a_failed_job(virtual: Virtual, tmp_path: Path) -> None:
+    """In summary and debrief, a nested scheduler that timed out counts as one more job, which failed."""
     scheduler = Scheduler(Scheduler(Job(nap, 9, label="long"), timeout=1, label="inner"), label="shop")
     virtual(functools.partial(scheduler.co_run, instruments=[Summary(tmp_path / "summary.md")]))
     told = io.StringIO()
     scheduler.debrief(told)
     verdict, counts = (tmp_path / "summary.md").read_text().splitlines()[0:3:2]
     assert verdict.removeprefix("## ✗ shop: ").rpartition(",")[0] in told.getvalue()
-    assert counts == "1 job: 1 cancelled"
+    assert verdict.startswith("## ✗ shop: 1 of 2 jobs failed, ")
+    assert counts == "2 jobs: 1 failed, 1 cancelled"
     assert counts in told.getvalue()
 
 

@@ -100,15 +100,20 @@ def test_a_reader_that_closes_its_pipe_ends_the_events_without_a_message(
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "wb") as file:
-        assert many(10).run(instruments=[Events(file)])
+        events = Events(file)
+        assert many(10).run(instruments=[events])
     assert caplog.text == ""
+    assert events.is_written
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
 def test_a_full_disk_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """If the disk is full, the run continues without events, and the error is logged once."""
-    assert many(1000).run(instruments=[Events("/dev/full")])
-    assert caplog.text.count("events can no longer be written to '/dev/full'") == 1
+    """If the disk is full, the run continues without events, and the error is logged once, without a traceback."""
+    events = Events("/dev/full")
+    assert many(1000).run(instruments=[events])
+    assert caplog.text.count("events can no longer be written to '/dev/full': No space left on device") == 1
+    assert "Traceback" not in caplog.text
+    assert not events.is_written
 
 
 def test_a_disk_that_becomes_full_leaves_whole_lines(
@@ -158,9 +163,16 @@ def test_a_fifo_without_a_reader_does_not_block_the_run(
 
 
 def test_a_folder_that_is_missing_does_not_stop_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """If the folder of the events file is missing, the run continues, and the error is logged."""
-    assert Scheduler(Job(nothing)).run(instruments=[Events(tmp_path / "no" / "events")])
+    """If the folder of the events file is missing, the run continues, and the error is logged without a traceback."""
+    events = Events(tmp_path / "no" / "events")
+    scheduler = Scheduler(Job(nothing))
+    assert scheduler.run(instruments=[events])
     assert "No such file" in caplog.text
+    assert "Traceback" not in caplog.text
+    assert not events.is_written
+    (tmp_path / "no").mkdir()
+    assert scheduler.run(instruments=[events])
+    assert events.is_written
 
 
 def test_a_file_gets_every_line_of_a_fast_run(tmp_path: Path) -> None:

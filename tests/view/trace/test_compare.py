@@ -64,6 +64,26 @@ def test_compare_lists_what_made_the_run_longer(tmp_path: Path) -> None:
     assert trioflow("compare", before, before).stdout == "training: 11.5 s, before 11.5 s: as long as before\n"
 
 
+def test_restored_jobs_are_neither_gone_nor_new(tmp_path: Path) -> None:
+    """A job that one of the two runs restored from its journal is marked as restored, even if all jobs were."""
+    files: list[Path] = []
+    for name in ("a", "b"):
+        trace = Trace()
+        first = Job(nap, 2, label="first")
+        scheduler = Scheduler(first, Job(nap, 1, label="second", required=first))
+        journal = tmp_path / "j.db"
+        run_virtual(lambda: scheduler.co_run(instruments=[trace], journal=journal))  # noqa: B023 - called at once
+        files.append(tmp_path / f"{name}.json")
+        trace.export_as_json(files[-1])
+    shown = trioflow("compare", *files).stdout
+    assert "first: restored from the journal" in shown
+    assert "second: restored from the journal" in shown
+    assert "gone" not in shown
+    assert "same scenario" not in shown
+    back = trioflow("compare", *reversed(files)).stdout
+    assert "first: run again; it was restored from the journal before" in back
+
+
 def test_changes_add_up_to_the_difference_between_two_runs(tmp_path: Path) -> None:
     """Changes add up to the difference between two runs, even with nested and retried jobs, services and failures."""
     numbers = random.Random(5)

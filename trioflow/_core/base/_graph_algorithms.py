@@ -98,7 +98,7 @@ def fill_longest_path_lengths(
 
 
 def find_cycle(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> list[Node] | None:
-    """Return the nodes of one cycle, or None. Each node requires the one before it, and the first requires the last.
+    """Return the nodes of one cycle, or None. Each node requires the next, and the last requires the first.
 
     The cost is O(V + E). Each node that `topological_order` leaves out has a requirement that is left out too. So a
     walk along these requirements must return to a node that it has visited before.
@@ -114,7 +114,7 @@ def find_cycle(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[No
         visited[node] = None
         node = next(requirement for requirement in requirements(node) if requirement in unordered)
     path = list(visited)
-    return path[path.index(node) :][::-1]
+    return path[path.index(node) :]
 
 
 def reachable(starts: Iterable[Node], neighbors: Callable[[Node], Iterable[Node]]) -> dict[Node, None]:

@@ -23,7 +23,7 @@ class CycleError(TrioflowError, ValueError):
     """Jobs require each other in a cycle, so none of them can start.
 
     Attributes:
-        cycle: the jobs of the cycle; each requires the one before it, and the first requires the last.
+        cycle: the jobs of the cycle; each requires the next, and the last requires the first.
 
     """
 
@@ -31,7 +31,7 @@ class CycleError(TrioflowError, ValueError):
         self.cycle: tuple[AbstractJob[Any], ...] = tuple(cycle)
         names = _labels.distinct_names(self.cycle)
         super().__init__(
-            f"cycle: {' -> '.join([*names, names[0]])}: none of them could ever start; "
+            f"cycle: {' requires '.join([*names, names[0]])}: none of them could ever start; "
             f"remove one of these requirements, with requires(..., remove=True)"
         )
 
@@ -55,10 +55,10 @@ class MissingRequirement(TrioflowError, ValueError):
         common = find_common_scheduler(job, requirement)
         if common is not None:
             _, waits, waited_for = common
-            waits_name, waited_for_name = (
-                job.label if job.label.isidentifier() else "..." for job in (waits, waited_for)
-            )
-            advice = f"let {waits.label!r} wait for {waited_for.label!r}: {waits_name}.requires({waited_for_name})"
+            if waits.label.isidentifier() and waited_for.label.isidentifier():
+                advice = f"write {waits.label}.requires({waited_for.label})"
+            else:
+                advice = f"let {waits.label!r} require {waited_for.label!r}"
             if waits is waited_for:
                 advice = f"{waits.label!r} contains it, and ends after it: remove this requirement"
             elif waited_for in waits.required:
@@ -68,7 +68,7 @@ class MissingRequirement(TrioflowError, ValueError):
         else:
             elsewhere = ", or to an enclosing scheduler or one beside it" if is_input else ""
             advice = f"add {required_name} to {scheduler.label!r}{elsewhere}"
-        drop = "" if is_input else ", or call sanitize() to drop the requirement"
+        drop = "" if is_input else ", or drop the requirement with sanitize()"
         super().__init__(
             f"{job_name} in {scheduler.label!r} requires {required_name}, which is {where}: {advice}{drop}"
         )
@@ -93,7 +93,7 @@ class RequirementFailed(TrioflowError):
         super().__init__(
             f"{job.label!r} cannot run, because {requirement.label!r} "
             f"{_STATE_TEXTS.get(requirement.state.name, 'did not run')}: "
-            f"see the cause; to run it anyway, pass ref(job) instead of the job, and run_if='settled'"
+            "see the cause; to run it anyway, choose run_if='settled', and pass an input as ref(job), with required=job"
         )
 
 
@@ -121,8 +121,12 @@ class JobTimeout(TrioflowError, TimeoutError):
         self.place: str | None = place
         where = "" if place is None else f"; it was {place}"
         otherwise = ", or choose on_timeout='move_on' or 'restart'" if job.scheduler is not None else ""
+        calls = ""
+        if job.on_timeout == "restart":
+            otherwise = ", or raise restarts="
+            calls = f" in any of {job.restarts + 1} calls" if job.restarts else ""
         if missing is None:
-            text = f"did not end within its timeout of {seconds:g} s{where}: give it more time with timeout="
+            text = f"did not end within its timeout of {seconds:g} s{calls}{where}: give it more time with timeout="
         else:
             report = "report it more often with current_job().progress(), or " if missing == "progress" else ""
             text = f"was ended: no {missing} for {seconds:g} s{where}; {report}give it more time with idle_timeout="

@@ -131,6 +131,8 @@ class BaseScheduler(
     _cancels_once: ClassVar[bool] = False  # whether jobs on asyncio get edge cancellation; see `__init_subclass__`
     logs_failures: ClassVar[bool] = True
     """Whether failed jobs and the ends of runs are logged. A subclass that reports them itself sets it to False."""
+    counted_kind: ClassVar[type[Any]] = object
+    """The class of the jobs that the summary of a run in a journal counts. Of other jobs, it counts only the failed."""
 
     # ---- independent of runs
     _members: Members
@@ -254,7 +256,7 @@ class BaseScheduler(
             TypeError: an argument is not a job.
             ValueError: a job is in another scheduler, or is this scheduler or an enclosing one.
             ValueError: the scheduler is running, and could never start a job, for example because of its needs.
-            CycleError: the scheduler is running, and the jobs require each other in a circle.
+            CycleError: the scheduler is running, and the jobs require each other in a cycle.
             MissingRequirement: the scheduler is running, and a requirement is not a member.
             RuntimeError: the scheduler is closed, draining or stopping, or the call comes from another thread.
 
@@ -663,7 +665,7 @@ class BaseScheduler(
         Example:
             >>> job = Job(anyio.sleep, 1, label="nap")
             >>> Scheduler(job).explain(job)
-            "'nap' is idle: 'Scheduler' is not running"
+            "'nap' is idle: 'Scheduler' has not started"
 
         """
         if not isinstance(job, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]

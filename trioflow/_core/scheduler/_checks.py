@@ -36,7 +36,7 @@ def check_members(members: Members) -> Iterator[None]:
     """Check the jobs of a scheduler, at any depth, in O(V + E) time. Yield whenever other tasks should get a turn.
 
     Raises:
-        CycleError: jobs require each other in a circle.
+        CycleError: jobs require each other in a cycle.
         MissingRequirement: a requirement is not in the same scheduler, or an input is in an unrelated scheduler.
         ValueError: a requirement is a forever job.
         ValueError: a one-shot job has run already, or could run more than once.

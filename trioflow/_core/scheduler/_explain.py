@@ -69,7 +69,7 @@ def _explain_without_run(scheduler: BaseScheduler) -> str:
         if enclosing._scheduler is not None and enclosing._state.is_settled:
             explanation = EXPLAIN_FUNCTIONS[enclosing._state](enclosing._scheduler, enclosing)
             return f"was not reached: its scheduler {enclosing.label!r} {explanation}"
-    return f"is idle: {scheduler.label!r} is not running"
+    return f"is idle: {scheduler.label!r} has not started"
 
 
 def _explain_scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:

@@ -19,14 +19,14 @@ from . import OTHER_ERROR_CODE
 
 EXIT_CODES_HELP: Final = """\b
 Exit codes:
-  0    all commands succeeded
-  1    the number of commands that failed, up to 100; with
-  ...  --halt now,fail=1 or soon,fail=1, the exit code of the
-  100  first; with a percentage, the percentage that failed
-  101  more than 100 commands failed
-  130  interrupted: Ctrl-C, SIGTERM, SIGHUP
-  141  the reader of the output has exited
-  255  the command line is wrong, or the batch could not continue
+  0      all commands succeeded
+  1-100  the number of commands that failed;
+         with --halt now,fail=1 or soon,fail=1, the exit code of the first;
+         with a percentage in --halt, the percentage that failed
+  101    more than 100 commands failed
+  130    interrupted: Ctrl-C, SIGTERM, SIGHUP
+  141    the reader of the output has exited
+  255    the command line is wrong, or the batch could not continue
 """
 PARALLEL_OPTION_HINTS: Final = {
     **dict.fromkeys(("--eta", "--progress"), "--bar shows the progress"),
@@ -188,7 +188,8 @@ def translate_usage_errors() -> Generator[None]:
     multiple=True,
     callback=merge_values,
     metavar="NAME=...,...",
-    help="Total resources for --needs, as in gpu=0,1,mem=24G.  [default: cpu, mem and gpu of this machine]",
+    help="Total resources for --needs, as in gpu=0,1,mem=24G; gpu=0, with a comma is one unit named 0.  "
+    "[default: cpu, mem and gpu of this machine]",
 )
 @click.option(
     "--halt",

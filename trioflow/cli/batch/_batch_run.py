@@ -175,9 +175,9 @@ def summary_lines(batch: _batch.Batch, options: Options, seconds: float) -> Iter
     if options.journal:
         total = counts.job_count
         of_total = "" if batch.expected_count is None else f" of {total}"
-        yield f"  again  the same command  ({tally.succeeded_count}{of_total} command{'s' * (total != 1)} kept)"
+        yield f"  run again  the same command  ({tally.succeeded_count}{of_total} command{'s' * (total != 1)} kept)"
     elif batch.was_interrupted:
-        yield "  again  the same command  (--journal FILE keeps what succeeds)"
+        yield "  run again  the same command  (--journal FILE keeps what succeeds)"
 
 
 def print_to_stderr(lines: Iterator[str]) -> None:

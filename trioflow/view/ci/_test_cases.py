@@ -57,7 +57,8 @@ class CiReport(EventRecorder):
             self._write(CiRun(build_record(self._log)))
             self.is_written = True
         except OSError as error:
-            warn(f"{self!r} cannot be written", error)
+            name = type(self).__name__
+            warn(f"{name} cannot be written to {self.path!r}: {error.strerror or error}")
         finally:
             self._log.clear()
 

@@ -75,6 +75,10 @@ class Events(Instrument):
         file: a path, or an open file. The first run with this object replaces the file at the path, and further runs
             append to it. The path may be that of a FIFO, even if the FIFO has no reader yet.
 
+    Attributes:
+        is_written: whether the latest run has ended, and no error kept its lines from being written. A reader that
+            exits, or that is too slow, is not an error.
+
     Raises:
         ModuleNotFoundError: msgspec is not installed; `pip install 'trioflow[events]'` installs it.
         TypeError: `file` is neither a path nor a file.
@@ -105,6 +109,7 @@ class Events(Instrument):
         self._target: Final = (
             os.path.abspath(file_path(file, "file", "Events()")) if isinstance(file, (str, os.PathLike)) else file
         )
+        self.is_written: bool = False
         self._had_earlier_run = False
         self._line_count = 0  # the number of lines that hooks have written in this run, including dropped lines
         # The fields below belong to the current run: `_begin_outermost_run` and `_finish_run` reset them.
@@ -156,18 +161,24 @@ class Events(Instrument):
             self._write_added_jobs(scheduler)
 
     def _begin_outermost_run(self, root: BaseScheduler) -> None:
-        """Open the file, and record the start time, for a new outermost run."""
+        """Open the file, and record the start time, for a new outermost run. If this fails, discard its lines."""
         run = current_run(root)
         assert run is not None
         self._clock = run.clock
         self._run_started_at = run.clock()
         self._wall_clock_offset = time.time() - self._run_started_at
         self._path_caches[root] = PathCache(root)
-        self._writer = NonBlockingWriter(
-            self._target, warn, self._encode_dropped_count, self._poll_jobs, truncate=not self._had_earlier_run
-        )
-        self._write_line = self._writer.write_line
-        self._root, self._had_earlier_run, self._line_count = root, True, 0
+        self._root, self._line_count, self.is_written = root, 0, False
+        try:
+            self._writer = NonBlockingWriter(
+                self._target, warn, self._encode_dropped_count, self._poll_jobs, truncate=not self._had_earlier_run
+            )
+        except OSError as error:
+            self._write_line = _discard_line
+            warn(f"events cannot be written to {self._target!r}: {error.strerror or error}")
+        else:
+            self._write_line = self._writer.write_line
+            self._had_earlier_run = True
 
     def _write_added_jobs(self, top_scheduler: BaseScheduler) -> None:
         """Write a `JobAdded` event for each job of a scheduler, and of the schedulers nested in it."""
@@ -362,6 +373,7 @@ class Events(Instrument):
             cache.clear()
         if writer is not None:
             writer.close(last_line)
+            self.is_written = writer.error is None
 
 
 def _exception_line(error: BaseException | None) -> str | None:
@@ -370,4 +382,4 @@ def _exception_line(error: BaseException | None) -> str | None:
 
 
 def _discard_line(line: bytes) -> None:
-    """Discard a line. This function is `Events._write_line` until the first run begins."""
+    """Discard a line. This function is `Events._write_line` while no file is open."""

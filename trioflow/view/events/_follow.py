@@ -279,7 +279,7 @@ class Follower(RunSource):
             self.has_ended = True
             self.missing_line_count = max(0, (event.lines or 0) - self._received_line_count)
             if self._model is not None and event.jobs is not None:
-                self._model.replace_counts(event.jobs, event.failures)
+                self._model.replace_counts(event.jobs)
             self.close()
 
     def ignore_event(self, event: _format.Event) -> None:

@@ -136,6 +136,7 @@ class RunEnded(Event, tag="run_ended"):
     jobs: dict[str, int] | None = None
     """The number of jobs in each state, with "forever" for forever jobs that neither failed nor were blocked.
 
+    Schedulers that failed for a reason other than a failed member are counted as failed jobs.
     None for nested runs, and if the scheduler has `keep_jobs=False`.
     """
     failures: int = 0

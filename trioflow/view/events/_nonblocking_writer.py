@@ -49,8 +49,7 @@ class NonBlockingWriter:
 
     Args:
         target: a path, a file object, or a descriptor.
-        warn: a function that is called when lines are lost, except if the reader has closed the pipe. Its arguments are
-            a message, and the error or None.
+        warn: a function that is called with a message when lines are lost, except if the reader has closed the pipe.
         encode_dropped_count: a function that returns the line that reports a number of dropped lines.
         poll_jobs: a function that returns further lines. The writer's own thread calls it twice a second.
         truncate: whether to truncate the file if `target` is the path of a regular file.
@@ -63,7 +62,7 @@ class NonBlockingWriter:
     def __init__(
         self,
         target: Any,
-        warn: Callable[[str, BaseException | None], None],
+        warn: Callable[[str], None],
         encode_dropped_count: Callable[[int], bytes],
         poll_jobs: Callable[[], Iterable[bytes]],
         truncate: bool,
@@ -83,6 +82,7 @@ class NonBlockingWriter:
         self._write_attempt_count = 0  # counts the attempts of the thread of the run to write
         self._partial_line_bytes = 0  # the size of an incomplete line at the end of the file
         self.has_failed = False
+        self.error: Exception | None = None  # why writing has failed; None if the reader has closed the pipe
         self._lock: Final = threading.Lock()
         self._line_queued_event: Final = threading.Event()
         self._close_requested_event: Final = threading.Event()
@@ -133,7 +133,7 @@ class NonBlockingWriter:
                 written, last_progress = self._written_bytes, now
             if now > min(last_progress + STALL_TIMEOUT, start + CLOSE_TIMEOUT):
                 lines = b"".join([self._unwritten_batch, *self._lines]).count(b"\n")
-                self._warn(f"the last {lines} events were not written: no process reads {self._target_name!r}", None)
+                self._warn(f"the last {lines} events were not written: no process reads {self._target_name!r}")
                 break
             self._target.wait(STALL_TIMEOUT / 10)
         self._target.close()
@@ -198,8 +198,10 @@ class NonBlockingWriter:
         self._unwritten_batch = memoryview(b"")
         self._target.remove_partial_line(self._partial_line_bytes)
         if not isinstance(error, BrokenPipeError):
+            self.error = error
+            reason = getattr(error, "strerror", None) or error
             self._warn(
-                f"events can no longer be written to {self._target_name!r}; the run continues without them", error
+                f"events can no longer be written to {self._target_name!r}: {reason}; the run continues without them"
             )
 
     # ---- in the writer's own thread

@@ -139,7 +139,7 @@ class LogDisplay(Display):
     def job_retried(self, job: JobRecord) -> None:
         """Write a line for a retry of a job, if there are few jobs."""
         if self._model.root_counts.job_count <= MAX_LISTED_JOBS:
-            self._write_line(f"{'again':<9} {full_name(job, self._symbols)}  {attempt_text(job)}")
+            self._write_line(f"{'retry':<9} {full_name(job, self._symbols)}  {attempt_text(job)}")
 
     def job_ready(self, job: JobRecord) -> None:
         """Write a line for a service that is ready, if there are few jobs."""

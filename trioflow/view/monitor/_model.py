@@ -28,7 +28,8 @@ from ._records import JobRecord, RunSource, SchedulerRecord
 class JobCounts:
     """The number of a scheduler's jobs in each state, including the jobs of nested schedulers.
 
-    Forever jobs are not counted. Nested schedulers themselves are counted only in `row_count`.
+    Forever jobs are not counted. Nested schedulers themselves are counted only in `row_count`, except that a scheduler
+    that failed for a reason other than a failed job is counted as one more failed job.
     """
 
     __slots__ = (
@@ -197,8 +198,9 @@ class RunModel:
         if self._final_tally is not None:
             tally = self._final_tally
         elif root.keeps_jobs:
-            jobs = [job for job in root.iterate_jobs() if not job.is_scheduler]
-            tally = _verdict.Tally(jobs, len(self.failed_jobs))
+            tally = _verdict.Tally(
+                job for job in root.iterate_jobs() if not job.is_scheduler or job in self.failed_jobs
+            )
         else:
             tally = _verdict.Tally()
             # The counts include jobs that the scheduler has dropped; the records of these jobs no longer exist.
@@ -284,6 +286,11 @@ class RunModel:
         self._remove_from_ready_jobs(job)
         if isinstance(job, SchedulerRecord):
             self.counts_by_scheduler[job].count_waiting_as_unreached()
+            if state is JobState.FAILED and not (job.failed_through_member or job.forever):
+                assert job.enclosing is not None
+                counts = self.counts_by_scheduler[job.enclosing]
+                counts.add_jobs(1)
+                counts.count_settled_job(state, was_running=False)
         elif not job.forever:
             assert job.enclosing is not None
             self.counts_by_scheduler[job.enclosing].count_settled_job(state, job.started_at is not None, job.restored)
@@ -303,9 +310,9 @@ class RunModel:
         """The number of failed jobs, plus the number of schedulers that failed for a reason other than a failed job."""
         return len(self.failed_jobs) if self._final_tally is None else self._final_tally.failure_count
 
-    def replace_counts(self, counts: Mapping[str, int], failure_count: int) -> None:
+    def replace_counts(self, counts: Mapping[str, int]) -> None:
         """Replace the counts with those in the last event of the run, because other events may have been dropped."""
-        self._final_tally = _verdict.Tally.from_counts(counts, failure_count)
+        self._final_tally = _verdict.Tally.from_counts(counts)
         root_counts = self.root_counts
         for state in root_counts.settled_counts:
             root_counts.settled_counts[state] = counts.get(state.value, 0)

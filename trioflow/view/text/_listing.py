@@ -139,7 +139,7 @@ class Listing:
                 end = "end".rjust(Symbols.job_symbols_width + 1 + len(INDENT * depth))
                 return LineParts(f"{self._numbers[job]}  {end} < {self._kind_and_label(job)}", exits)
             case _:
-                cycle = " -> ".join(self._reference(job, row.job) for job in closed_cycle(row.job))
+                cycle = " requires ".join(self._reference(job, row.job) for job in closed_cycle(row.job))
                 return LineParts(
                     f"{self._margin}{INDENT * row.depth}-- the remaining jobs are in the order added: cycle {cycle}"
                 )

@@ -1,8 +1,8 @@
 """The verdict on a run or a batch, with the same words in terminals, logs, debriefs and reports.
 
-All views count jobs by the rules of `Tally`. The jobs in nested schedulers are counted, but not the schedulers. A
-scheduler that failed for a reason other than a failed job is counted as one more failure. Forever jobs that neither
-failed nor were blocked are counted separately.
+All views count jobs by the rules of `Tally`. The jobs in nested schedulers are counted, but not the schedulers, except
+that a scheduler that failed for a reason other than a failed job is counted as one more failed job. Forever jobs that
+neither failed nor were blocked are counted separately.
 """
 
 from __future__ import annotations
@@ -58,15 +58,12 @@ class Tally:
     """The number of jobs in each state.
 
     Args:
-        jobs: the jobs, without nested schedulers.
-        failure_count: the number of failed jobs, plus the number of schedulers that failed for a reason other than a
-            failed job. By default, all counted jobs in the state FAILED.
+        jobs: the jobs, and the nested schedulers that failed for a reason other than a failed job.
 
     """
 
-    def __init__(self, jobs: Iterable[CountedJob | AnyJob] = (), failure_count: int | None = None) -> None:
+    def __init__(self, jobs: Iterable[CountedJob | AnyJob] = ()) -> None:
         self._counts: Final[collections.Counter[JobState | str]] = collections.Counter()
-        self._explicit_failure_count = failure_count
         self._restored_count = 0
         for job in jobs:
             self.add_jobs(job.state, job.forever)
@@ -75,14 +72,16 @@ class Tally:
     @classmethod
     def for_scheduler(cls, scheduler: BaseScheduler) -> Tally:
         """Return the tally of a scheduler's jobs in their current states. Takes O(V) time."""
-        jobs = list(scheduler.iterate_jobs())
-        failure_count = sum(job.state is JobState.FAILED and not failed_through_member(job) for job in jobs)
-        return cls((job for job in jobs if not is_scheduler(job)), failure_count)
+        return cls(
+            job
+            for job in scheduler.iterate_jobs()
+            if not is_scheduler(job) or (job.state is JobState.FAILED and not failed_through_member(job))
+        )
 
     @classmethod
-    def from_counts(cls, counts: Mapping[str, int], failure_count: int) -> Tally:
+    def from_counts(cls, counts: Mapping[str, int]) -> Tally:
         """Return the tally with these counts, which have the form that `counts_by_state` returns."""
-        tally = cls(failure_count=failure_count)
+        tally = cls()
         for name, number in counts.items():
             tally._counts[FOREVER_KEY if name == FOREVER_KEY else JobState(name)] += number
         return tally
@@ -108,7 +107,7 @@ class Tally:
     @property
     def failure_count(self) -> int:
         """The number of failed jobs, plus the number of schedulers that failed for a reason other than a failed job."""
-        return self._counts[JobState.FAILED] if self._explicit_failure_count is None else self._explicit_failure_count
+        return self._counts[JobState.FAILED]
 
     @property
     def failed_or_blocked_count(self) -> int:

@@ -252,8 +252,7 @@ class TraceRecord:
     @cached_property
     def tally(self) -> Tally:
         """The number of jobs in each state. If a job ran several times, its last run counts."""
-        failures = sum(span.number in self.failures for span in self.counted_spans)
-        return Tally((span for span in self.counted_spans if span.number not in self.scheduler_numbers), failures)
+        return Tally(self.counted_spans)
 
     def find_culprit(self, run: RunSpan) -> Span | None:
         """Return the span of the job that stopped a run, or None if no job stopped it.

@@ -280,7 +280,7 @@ def test_jobs_on_a_cycle_are_listed_below_a_remark_that_names_it() -> None:
     c.requires(b)
     assert Scheduler(c, b, a, d).listing() == (
         "1    ·    <AbstractJob `d`>\n"
-        "          -- the remaining jobs are in the order added: cycle 4 -> 3 -> 4\n"
+        "          -- the remaining jobs are in the order added: cycle 3 requires 4 requires 3\n"
         "2    ·    <AbstractJob `c`>  requires={3}\n"
         "3    ·    <AbstractJob `b`>  requires={1, 4}\n"
         "4    ·    <AbstractJob `a`>  requires={3}"
@@ -294,7 +294,7 @@ def test_the_remark_on_a_cycle_in_a_nested_scheduler_is_among_its_jobs() -> None
     inner = Scheduler(a, b, label="inner")
     assert Scheduler(inner, idle("c", required=inner)).listing() == (
         "1    ·    > <Scheduler `inner`>  -> entries={}\n"
-        "            -- the remaining jobs are in the order added: cycle 3 -> 2 -> 3\n"
+        "            -- the remaining jobs are in the order added: cycle 2 requires 3 requires 2\n"
         "2    ·      <AbstractJob `a`>    requires={3}\n"
         "3    ·      <AbstractJob `b`>    requires={2}\n"
         "1     end < <Scheduler `inner`>  exits={}\n"

@@ -163,8 +163,12 @@ def _critical_path_changes(
                 path in first_run.jobs and second_run.jobs[path].seconds - first_run.jobs[path].seconds >= min_change
             )
             description = f"{'longer, and ' * is_longer}new on the critical path" if path in first_run.jobs else "new"
+            if first_run.was_restored(path):
+                description = "run again; it was restored from the journal before"
             note = _off_path_note("it took", first_run.jobs.get(path))
             yield CriticalPathChange(path, description, old_seconds, new_seconds, note)
+        elif new_seconds is None and second_run.was_restored(path):
+            yield CriticalPathChange(path, "restored from the journal", old_seconds, new_seconds)
         elif new_seconds is None:
             increase = second_run.jobs[path].seconds - first_run.jobs[path].seconds if path in second_run.jobs else None
             increase_note = ", though it takes longer" if increase is not None and increase >= min_change else ""
@@ -219,7 +223,10 @@ def comparison_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Itera
         yield from (f"  {symbols.escape(text)}" for text in texts[:MAX_LINES_PER_TITLE])
         if len(texts) > MAX_LINES_PER_TITLE:
             yield f"  and {len(texts) - MAX_LINES_PER_TITLE} more"
-    if not {*comparison.first_run.jobs} & {*comparison.second_run.jobs}:
+    first_paths, second_paths = (
+        {*run.jobs, *run.unstarted_states} for run in (comparison.first_run, comparison.second_run)
+    )
+    if not first_paths & second_paths:
         yield ""
         yield "The two runs have no job in common: are these traces of the same scenario?"
 

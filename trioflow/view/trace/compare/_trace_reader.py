@@ -66,6 +66,10 @@ class RunTimes:
     unstarted_states: dict[str, str]
     """The states of jobs that never started, by path."""
 
+    def was_restored(self, path: str) -> bool:
+        """Return whether the result of a job was restored from a journal: it succeeded, but did not start."""
+        return self.unstarted_states.get(path) == JobState.SUCCEEDED.value
+
 
 def read_trace(path: Path) -> RunTimes:
     """Read a trace from a file.

@@ -179,7 +179,7 @@ def _is_listed_separately(span: Span) -> bool:
 
 def _state_counts_html(record: TraceRecord) -> str:
     """Return, as HTML, a bar with the share of each state, and the number of jobs in each state."""
-    counts = Counter(span.state for span in record.leaf_spans if not _is_listed_separately(span))
+    counts = Counter(span.state for span in record.counted_spans if not _is_listed_separately(span))
     shown_states = [state for state in STATE_COUNT_ORDER if counts[state]]
     parts = "".join(
         f'<span class="part {state.value}" style="flex-grow:{counts[state]}"></span>' for state in shown_states
