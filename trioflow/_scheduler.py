@@ -45,7 +45,7 @@ def _check_processes(value: Any, name: str, subject: str | Callable[[], str]) ->
 
 
 NO_DURATIONS: Final[dict[AnyJob, float]] = {}
-"""The durations of all schedulers without the option `durations`; never changed."""
+"""The empty mapping that all schedulers without the option `durations` share. Do not change it."""
 
 
 class Scheduler(BaseScheduler):

@@ -123,7 +123,7 @@ def test_graph_of_many_jobs_prints_a_hint_that_equal_jobs_are_merged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If `graph` merges equal jobs, a hint says so and has the option that draws each job."""
-    monkeypatch.setattr(_render, "MIN_SIMPLIFIED_JOBS", 2)
+    monkeypatch.setattr(_render, "MIN_JOBS_TO_SIMPLIFY", 2)
     words = ["graph", written(tmp_path, CODE), "-o", tmp_path / "x.dot"]
     assert trioflow(*words).stderr == "2 jobs; those that are alike share a box; --no-bundle draws each job\n"
     assert trioflow(*words, "--no-bundle").stderr == ""

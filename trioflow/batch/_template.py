@@ -233,7 +233,7 @@ class CommandTemplate:
 
     @property
     def has_placeholders(self) -> bool:
-        """Whether the template contains a replacement string for an argument or a number, even an appended one."""
+        """Whether the template has a replacement string for an argument or a number, also an appended one."""
         return any(isinstance(piece, Placeholder) for pieces in self._pieces_by_word for piece in pieces)
 
     def fill(

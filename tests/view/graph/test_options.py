@@ -189,7 +189,7 @@ def test_only_on_a_job_in_a_collapsed_scheduler_draws_the_schedulers_box() -> No
 
 def test_large_graphs_are_simplified_unless_the_caller_sets_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
     """A large graph bundles similar jobs and groups, with a notice, unless the caller sets `bundle` or `only`."""
-    monkeypatch.setattr(_render, "MIN_SIMPLIFIED_JOBS", 6)
+    monkeypatch.setattr(_render, "MIN_JOBS_TO_SIMPLIFY", 6)
     scheduler = Scheduler(Scheduler(idle(f"host {n}") for n in range(3 * g, 3 * g + 3)) for g in range(2))
     whole = scheduler.graph(bundle=False)
     assert len(seen(whole).boxes) == 6
@@ -198,13 +198,13 @@ def test_large_graphs_are_simplified_unless_the_caller_sets_an_option(monkeypatc
         assert "6 jobs; those that are alike share a box" in text
     assert set(seen(scheduler.graph()).boxes) == {"host *|× 6"}
     assert len(seen(scheduler.graph(only="*")).boxes) == 6
-    monkeypatch.setattr(_render, "MIN_SIMPLIFIED_JOBS", 7)
+    monkeypatch.setattr(_render, "MIN_JOBS_TO_SIMPLIFY", 7)
     assert len(seen(scheduler.graph()).boxes) == 6
 
 
 def test_schedulers_of_a_large_graph_are_collapsed_if_bundling_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """If a large graph has too many boxes even when similar jobs are bundled, its schedulers are collapsed."""
-    monkeypatch.setattr(_render, "MIN_SIMPLIFIED_JOBS", 6)
+    monkeypatch.setattr(_render, "MIN_JOBS_TO_SIMPLIFY", 6)
     monkeypatch.setattr(_render, "MAX_READABLE_BOXES", 3)
     groups = [Scheduler(idle("x" * n + name) for n in range(3)) for name in "ab"]
     assert set(seen(Scheduler(groups).graph()).boxes) == {"Scheduler|3 jobs"}

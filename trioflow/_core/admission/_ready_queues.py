@@ -156,7 +156,7 @@ class HeapQueue(FifoQueue):
 
 
 class SharedQueue(HeapQueue):
-    """The ready jobs of a run in which some jobs need resources. The queue is true only if a job can start now."""
+    """The ready jobs of a run in which some jobs need resources. The queue is truthy only if a job can start now."""
 
     __slots__ = ()
 

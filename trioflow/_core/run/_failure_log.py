@@ -25,7 +25,7 @@ COUNT_REPORT_DELAY: Final = 1.0
 SIMILARITY_PERIOD: Final = 60.0
 """The time, in seconds, after which a similar failure gets its own line again."""
 MIN_BLOCKING_SECONDS: Final = 1.0
-"""The time, in seconds, for which a job can block the event loop without being reported."""
+"""A job that blocks the event loop for longer than this, in seconds, is reported."""
 MAX_NAMED_JOBS: Final = 5
 """The maximum number of jobs that a line names."""
 FAILURE_SUBJECT: Final = "failure"

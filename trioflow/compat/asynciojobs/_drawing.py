@@ -29,7 +29,7 @@ def dot_source(scheduler: PureScheduler) -> str:
     """Assign numbers to all jobs, and return the graph as the text of a dot file.
 
     Raises:
-        Exception: requirements form a cycle, or are not in the same scheduler.
+        Exception: the requirements form a cycle, or a job requires a job of another scheduler.
 
     """
     _listing.assign_numbers(scheduler)

@@ -23,7 +23,7 @@ As in asynciojobs, all jobs that can start at the same time then start before on
 
 
 class RunScheduler(trioflow.Scheduler, cancels_once=True):
-    """The trioflow scheduler of one run. On asyncio, it cancels each job only once."""
+    """The trioflow scheduler of one run. On asyncio, it cancels a job once, and gives it `shutdown_timeout` to end."""
 
 
 class JobAdapter(trioflow.AbstractJob[Any]):

@@ -132,7 +132,7 @@ def check_stdin(value: Any, job: AbstractJob[Any]) -> Any:
 
 
 def join_command(arguments: Iterable[str | bytes], shell: bool) -> str:
-    """Join a command's arguments into one shell command line, quoted where needed."""
+    """Return a command as one line: the script of `sh -c` if `shell`, otherwise the arguments, quoted where needed."""
     words = [os.fsdecode(argument) for argument in arguments]
     return words[2] if shell else shlex.join(words)
 

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 Path = str | os.PathLike[str]
 """A path on this machine."""
-CHANGE_DIRECTORY: Final = 'cd -- "$1" || exit; shift; exec "$@"'
+CHANGE_DIRECTORY_SCRIPT: Final = 'cd -- "$1" || exit; shift; exec "$@"'
+"""A shell script that changes to the directory of its first argument, and then executes the others."""
 INLINE_SCRIPT: Final = (
     's=$(mktemp) || exit; trap \'rm -f -- "$s"\' EXIT; trap "exit 143" TERM HUP INT; '
     'printf %s "$1" >"$s" && chmod 700 "$s" || exit; shift; '
@@ -337,7 +338,7 @@ class _StepRunner:
         words, description = list(words), self._redact(description)
         directory = self._directory()
         if directory is not None and enters_directory:
-            words = ["/bin/sh", "-c", CHANGE_DIRECTORY, "trioflow", directory, *words]
+            words = ["/bin/sh", "-c", CHANGE_DIRECTORY_SCRIPT, "trioflow", directory, *words]
         on_line: Any = options.on_line
         stdio = Stdio(
             stdout=self._fill_path(options.stdout),

@@ -97,7 +97,7 @@ def _make_drawing(
     return drawing, direction or ("LR" if count_boxes(drawing) > MAX_READABLE_BOXES else "TB")
 
 
-MIN_SIMPLIFIED_JOBS: Final = 2000
+MIN_JOBS_TO_SIMPLIFY: Final = 2000
 """A graph with at least this many jobs is simplified, because `dot` would take minutes to draw it.
 
 Graphs whose options select the jobs to draw are not simplified.
@@ -143,7 +143,7 @@ def simplification_note(scheduler: BaseScheduler, options: Mapping[str, Any]) ->
     if any(name in options for name in ("only", "collapse", "bundle")):
         return ""
     job_count = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
-    return "" if job_count < MIN_SIMPLIFIED_JOBS else f"{job_count} jobs; those that are alike share a box"
+    return "" if job_count < MIN_JOBS_TO_SIMPLIFY else f"{job_count} jobs; those that are alike share a box"
 
 
 def _make_simplified_drawing(scheduler: BaseScheduler, **options: Any) -> Drawing:

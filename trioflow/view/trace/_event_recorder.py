@@ -248,6 +248,9 @@ class EventRecorder(Instrument):
 
 
 def read_events(log: list[Any]) -> Iterator[tuple[Any, BaseScheduler, AnyJob, float, float | None, Any]]:
-    """Return an iterator over the events of a log in chronological order. Each event is a tuple of its six items."""
+    """Return an iterator over the events of a log in chronological order.
+
+    Each event is a tuple of six items; see the docstring of the module.
+    """
     items = iter(log)
     return zip(*[items] * ITEMS_PER_EVENT, strict=True)
