@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from .._core.api.journals import JobState, always_runs, failed_through_member, headline, is_scheduler, truncate
+from .._core.api.journals import JobState, always_runs, failed_by_itself, headline, is_scheduler, truncate
 from ._msgspec import msgspec
 
 if TYPE_CHECKING:
@@ -56,7 +56,6 @@ class JobTally:
     def __init__(self) -> None:
         self._counts: Final[Counter[tuple[str, bool]]] = Counter()
         self._failures: Final[list[FailedJob]] = []
-        self._failed_count = 0
         self._succeeded_count = 0  # the number of successful jobs that may be restored
 
     def add_outcome(self, job: AbstractJob[Any], why: str | None) -> None:
@@ -72,15 +71,13 @@ class JobTally:
         if state is SUCCEEDED_STATE and not always_runs(job):
             self._succeeded_count += 1
             return
-        if is_scheduler(job) and (state is not JobState.FAILED or failed_through_member(job)):
+        if is_scheduler(job) and not failed_by_itself(job):
             return
         self._counts[state.value, job.forever] += 1
-        if state is JobState.FAILED:
-            self._failed_count += 1
-            if len(self._failures) < MAX_FAILURES:
-                self._failures.append(
-                    FailedJob(_escape_surrogates(job.path), job.elapsed, why, _escape_surrogates(_error_text(job)))
-                )
+        if state is JobState.FAILED and len(self._failures) < MAX_FAILURES:
+            self._failures.append(
+                FailedJob(_escape_surrogates(job.path), job.elapsed, why, _escape_surrogates(_error_text(job)))
+            )
 
     def to_json(self, scheduler: BaseScheduler) -> str:
         """Return the summary of the run of an outermost scheduler as JSON."""
@@ -89,8 +86,9 @@ class JobTally:
             culprit = culprit.culprit
         counts = [(SUCCEEDED_STATE.value, False, self._succeeded_count)]
         counts += [(*key, number) for key, number in self._counts.items()]
+        failed_count = sum(self._counts[JobState.FAILED.value, forever] for forever in (False, True))
         culprit_path = None if culprit is None else _escape_surrogates(culprit.path)
-        summary = RunSummary(counts, self._failed_count, self._failures, culprit_path)  # type: ignore[arg-type]
+        summary = RunSummary(counts, failed_count, self._failures, culprit_path)  # type: ignore[arg-type]
         return msgspec.json.encode(summary).decode()
 
 

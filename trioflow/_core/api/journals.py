@@ -39,7 +39,7 @@ from ..job._outcome import DROPPED
 from ..job._work_spec import Depfile, HashOnly, OptionalFile, Work
 from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, JournalProtocol, NotStored, RunJournal
 from ..scheduler._base_scheduler import BaseScheduler
-from ..scheduler._failures import failed_through_member
+from ..scheduler._failures import failed_by_itself
 
 if TYPE_CHECKING:
     from ..job._job_options import Save

@@ -70,7 +70,7 @@ from ..scheduler._checks import (
     store_implied_requirements,
 )
 from ..scheduler._explain import get_status_text, open_requirements, waiting, waiting_since
-from ..scheduler._failures import failed_through_member
+from ..scheduler._failures import failed_by_itself, failed_through_member
 from ..scheduler._members import (
     all_requirements,
     expected_durations,

@@ -23,7 +23,7 @@ LISTING_ADVICE: Final = "; debrief(listing=True) shows where each job was"
 
 def failed_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
     """Return the jobs at any depth that FAILED with an `Exception` of their own, in the order in which they settled."""
-    jobs = [job for job in scheduler.iterate_jobs() if job._state is JobState.FAILED and not failed_through_member(job)]
+    jobs = filter(failed_by_itself, scheduler.iterate_jobs())
     return sorted((job for job in jobs if isinstance(job.raised_exception(), Exception)), key=_settling_number)
 
 
@@ -138,6 +138,11 @@ def failed_through_member(job: AbstractJob[Any]) -> bool:
     """Return whether a FAILED job is a nested scheduler that failed because of one of its own jobs."""
     culprit = job.culprit if is_scheduler(job) else None
     return culprit is not None and culprit.raised_exception() is not None
+
+
+def failed_by_itself(job: AbstractJob[Any]) -> bool:
+    """Return whether a job FAILED and, if it is a nested scheduler, not because of one of its own jobs."""
+    return job._state is JobState.FAILED and not failed_through_member(job)
 
 
 def _settling_number(job: AbstractJob[Any]) -> int:

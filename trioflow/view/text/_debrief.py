@@ -14,9 +14,8 @@ from ..._core.api.views import (
     BaseScheduler,
     Failure,
     Incident,
-    JobState,
     StopReason,
-    failed_through_member,
+    failed_by_itself,
     failure_of,
     is_scheduler,
     paths_of,
@@ -95,7 +94,7 @@ class Debrief:
 
     def failure_paragraphs(self) -> Iterator[str]:
         """Yield a paragraph for each group of similar failures, with critical failures first."""
-        failed = [job for job in self._jobs if job.state is JobState.FAILED and not failed_through_member(job)]
+        failed = filter(failed_by_itself, self._jobs)
         for jobs in group_failures((job, job.is_critical(), _get_failure(job)) for job in failed):
             failure = _get_failure(jobs[0])
             yield self._failure_title(jobs) + self._traceback_text(failure.exception, failure.traceback)

@@ -20,7 +20,7 @@ from ..._core.api.views import (
     JobState,
     StopReason,
     duration_text,
-    failed_through_member,
+    failed_by_itself,
     is_scheduler,
     shorten,
 )
@@ -72,11 +72,7 @@ class Tally:
     @classmethod
     def for_scheduler(cls, scheduler: BaseScheduler) -> Tally:
         """Return the tally of a scheduler's jobs in their current states. Takes O(V) time."""
-        return cls(
-            job
-            for job in scheduler.iterate_jobs()
-            if not is_scheduler(job) or (job.state is JobState.FAILED and not failed_through_member(job))
-        )
+        return cls(job for job in scheduler.iterate_jobs() if not is_scheduler(job) or failed_by_itself(job))
 
     @classmethod
     def from_counts(cls, counts: Mapping[str, int]) -> Tally:
