@@ -53,7 +53,7 @@ from ._serialization import NotSerializable, comparison_form, dumps, loads
 from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from .._core.api.journals import BaseScheduler, Save
 
@@ -355,23 +355,22 @@ class JournalSession:
         file: str | None = None
         elapsed = job.elapsed if elapsed is None else elapsed
         if counts_timeout_as_success and job.timed_out:
-            record = path, fingerprint, None, None, None, None, self.run_number, None, time.time(), elapsed
-            self._pending_records.append((*record, CUT_SHORT_REASON))
-            return
-        try:
-            saved, data = _serialize_result(save, value)
-            self._result_forms[job] = comparison_form(data)
-            if work is not None:
-                stamps: dict[str, Any] = dict(self._file_stamper.output_stamps(work))
-                if (depfile_stamps := self._file_stamper.depfile_stamps(work, elapsed or 0.0)) is not None:
-                    stamps[DEPFILE_STAMPS_KEY] = depfile_stamps
-                outputs = msgspec.json.encode(stamps).decode() if stamps else None
-            if len(data) > MAX_INLINE_RESULT:
-                file = self.store.write_result(data.encode() if isinstance(data, str) else data)
-                data = None
-        except NotSerializable as error:
-            saved, data, why = None, None, str(error)
-            self._unstorable_reasons_by_label[job.label] = f"its result, {error}"
+            why = CUT_SHORT_REASON
+        else:
+            try:
+                saved, data = _serialize_result(save, value)
+                self._result_forms[job] = comparison_form(data)
+                if work is not None:
+                    stamps: dict[str, Any] = dict(self._file_stamper.output_stamps(work))
+                    if (depfile_stamps := self._file_stamper.depfile_stamps(work, elapsed or 0.0)) is not None:
+                        stamps[DEPFILE_STAMPS_KEY] = depfile_stamps
+                    outputs = msgspec.json.encode(stamps).decode() if stamps else None
+                if len(data) > MAX_INLINE_RESULT:
+                    file = self.store.write_result(data.encode() if isinstance(data, str) else data)
+                    data = None
+            except NotSerializable as error:
+                saved, data, why = None, None, str(error)
+                self._unstorable_reasons_by_label[job.label] = f"its result, {error}"
         self._pending_records.append(
             (  # the fields of a StoredJob; creating a plain tuple takes a tenth of the time
                 path, fingerprint, saved, data, file, outputs, self.run_number, None, time.time(),
@@ -446,14 +445,11 @@ class JournalSession:
         finally:
             self.store.close()
         if self._unstorable_reasons_by_label:
-            labels, count = (
-                _join_labels(list(self._unstorable_reasons_by_label)),
-                len(self._unstorable_reasons_by_label),
-            )
-            first_reason = next(iter(self._unstorable_reasons_by_label.values()))
+            labels, reasons = zip(*self._unstorable_reasons_by_label.items(), strict=True)
+            count = len(labels)
             report(
                 f"the journal cannot store {count} job{'s' * (count != 1)}, which will run "
-                f"again: {labels}; reason for the first: {first_reason}; for a result, give save='pickle', "
+                f"again: {_join_labels(labels)}; reason for the first: {reasons[0]}; for a result, give save='pickle', "
                 "save=(dump, load) or save=None; for an argument, give key=",
             )
         by_name_only = list(self._fingerprint_builder.identified_by_name_only)
@@ -539,6 +535,6 @@ def _save_format(save: Save) -> str:
     return "own" if isinstance(save, tuple) else str(save)
 
 
-def _join_labels(labels: list[str]) -> str:
+def _join_labels(labels: Sequence[str]) -> str:
     more = f" and {len(labels) - MAX_NAMED_JOBS} more" if len(labels) > MAX_NAMED_JOBS else ""
     return ", ".join(map(repr, labels[:MAX_NAMED_JOBS])) + more
