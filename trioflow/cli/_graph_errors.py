@@ -18,7 +18,7 @@ import msgspec
 
 from ..abc import printable
 from ..view.text._verdict import join_names
-from ._suggestions import nearest_name
+from ._suggestions import join_choices, nearest_name
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -191,8 +191,7 @@ def _type_advice(text: str) -> str:
     names = [*dict.fromkeys(TYPE_NOUNS.get(name, name) for name in expected.split(" | "))]
     if "a number" in names and "an integer" in names:
         names.remove("an integer")
-    choice = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-    return f"give {choice}{bound}" + (f", not {TYPE_NOUNS.get(given, given)}" if given else "")
+    return f"give {join_choices(names)}{bound}" + (f", not {TYPE_NOUNS.get(given, given)}" if given else "")
 
 
 def in_json_syntax(text: str, fields: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ import click
 
 from ..abc import printable
 from . import STOPPED_CODE
+from ._suggestions import join_choices
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,8 +49,7 @@ def _find_path_problem(path: Path, suffixes: tuple[str, ...]) -> str:
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         return f"no permission to write '{path}'"
     if suffixes and path.suffix.lower() not in suffixes:
-        *others, last = filter(None, suffixes)
-        return f"'{path}' must end in {', '.join(others)}{' or ' * bool(others)}{last}"
+        return f"'{path}' must end in {join_choices(list(filter(None, suffixes)))}"
     return ""
 
 

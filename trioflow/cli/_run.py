@@ -241,15 +241,11 @@ def command(
     }
     paths = {"trace": trace, "report": report, "events": events_path(events), "junit": junit, "summary": summary}
     written = {option: path for option, path in paths.items() if path is not None and write_results.get(option, True)}
-    lines = [
-        *(
-            run_summary.verdict_lines()
-            if not monitors
-            else run_summary.repeated_verdict_lines()
-            if is_drawing and details
-            else ()
-        )
-    ]
+    lines: list[str] = []
+    if not monitors:
+        lines += run_summary.verdict_lines()
+    elif is_drawing and details:
+        lines += run_summary.repeated_verdict_lines()
     lines += run_summary.footer_lines(written, journal)
     print_results += map(_outputs.echo, ["", *lines] if lines and (is_drawing or details) else lines)
     return code if all((*print_results, *write_results.values())) or code == INTERRUPTED_CODE else STOPPED_CODE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import click
 
@@ -14,6 +14,12 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
     import difflib  # imported here, because only errors need it
 
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+
+
+def join_choices(choices: Sequence[str]) -> str:
+    """Return the choices as text, such as "a, b or c"."""
+    *others, last = choices
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def reject_unknown_command(group: click.Group, context: click.Context, name: str, hint: str | None) -> None:
