@@ -30,7 +30,7 @@ def variables(text: str) -> dict[str, str]:
 def test_text_in_boxes_and_frames_of_a_graph_is_readable(scheme: str, state: JobState) -> None:
     """In a graph, text has a contrast of at least 4.5, and the border of a box is visible on the page."""
     fill, line, text, frame = getattr(_state_styles.STATE_STYLES[state], f"{scheme}_colors")
-    plain = _state_styles.LIGHT_SCHEME_TEXT if scheme == "light" else _state_styles.DARK_SCHEME_TEXT_COLOR
+    plain = _state_styles.LIGHT_SCHEME_TEXT_COLOR if scheme == "light" else _state_styles.DARK_SCHEME_TEXT_COLOR
     assert contrast(text, fill) >= 4.5
     assert contrast(plain, frame) >= 4.5
     assert contrast(line, PAPER[scheme]) >= 2.4

@@ -453,12 +453,7 @@ class _PathAnalysis:
         self._durations: Final[dict[AnyJob, float]] = {}
         earliest: dict[AnyJob, float] = {}
         self._latest_predecessors: Final[dict[AnyJob, AnyJob | None]] = {}
-        awaited: set[AnyJob] = set()  # the jobs for which the run waits
-        for job in reversed(order):
-            if not job.forever:
-                awaited.add(job)
-            if job in awaited:
-                awaited.update(predecessors(job))
+        awaited = _find_awaited_jobs(order, predecessors)
         unsuccessful: set[AnyJob] = set()
         completed: set[AnyJob] = set()  # the jobs that start, and are nested schedulers only if no timeout ends them
         completed_schedulers: list[tuple[AnyJob, _PathAnalysis]] = []
@@ -563,6 +558,18 @@ class _PathAnalysis:
             path.append(job)
             job = self._latest_predecessors[job]
         return path
+
+
+def _find_awaited_jobs(order: list[AnyJob], predecessors: Callable[[AnyJob], list[AnyJob]]) -> set[AnyJob]:
+    """Return the jobs for which a run waits: those that are not forever jobs, and all that these require.
+
+    `order` is topological.
+    """
+    awaited: set[AnyJob] = set()
+    for job in reversed(order):
+        if job in awaited or not job.forever:
+            awaited.update((job, *predecessors(job)))
+    return awaited
 
 
 def _seconds_until_timed_out(job: AnyJob) -> float:

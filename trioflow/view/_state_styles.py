@@ -66,7 +66,7 @@ class StateStyle:
         return self.symbol if self.has_box_symbol else ""
 
 
-LIGHT_SCHEME_TEXT: Final = "#1f2933"
+LIGHT_SCHEME_TEXT_COLOR: Final = "#1f2933"
 DARK_SCHEME_TEXT_COLOR: Final = "#e4e8ed"
 
 STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
@@ -75,7 +75,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         ascii_symbol=".",
         has_box_symbol=False,  # the white box is distinctive enough
         monitor_style="dim",
-        light_colors=BoxColors("#ffffff", "#52606d", LIGHT_SCHEME_TEXT, "#f7f8fa"),
+        light_colors=BoxColors("#ffffff", "#52606d", LIGHT_SCHEME_TEXT_COLOR, "#f7f8fa"),
         dark_colors=BoxColors("#242a33", "#9aa5b1", DARK_SCHEME_TEXT_COLOR, "#1f242b"),
         glossary_meaning="the run ended before its turn came",
         unfinished_reason="never started: the run ended first",
@@ -84,7 +84,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         symbol="◦",
         ascii_symbol="w",
         monitor_style="dim",
-        light_colors=BoxColors("#fff6d1", "#8a6d00", LIGHT_SCHEME_TEXT, "#fffcf0"),
+        light_colors=BoxColors("#fff6d1", "#8a6d00", LIGHT_SCHEME_TEXT_COLOR, "#fffcf0"),
         dark_colors=BoxColors("#3a3214", "#d9b93b", DARK_SCHEME_TEXT_COLOR, "#26241c"),
         glossary_meaning="it was ready to start, and waited for its turn",
         unfinished_reason="never started: the run ended first",
@@ -93,7 +93,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         symbol="▸",
         ascii_symbol=">",
         monitor_style="running",
-        light_colors=BoxColors("#ffd95a", "#8a6d00", LIGHT_SCHEME_TEXT, "#fff8df"),
+        light_colors=BoxColors("#ffd95a", "#8a6d00", LIGHT_SCHEME_TEXT_COLOR, "#fff8df"),
         dark_colors=BoxColors("#5c4b10", "#ffd95a", DARK_SCHEME_TEXT_COLOR, "#2b281c"),
         glossary_meaning="it was still running when this report was written",
     ),
@@ -102,7 +102,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         ascii_symbol="+",
         has_box_symbol=False,  # the green box is distinctive enough
         monitor_style="done",
-        light_colors=BoxColors("#c9e7d2", "#2f7d52", LIGHT_SCHEME_TEXT, "#f1f9f4"),
+        light_colors=BoxColors("#c9e7d2", "#2f7d52", LIGHT_SCHEME_TEXT_COLOR, "#f1f9f4"),
         dark_colors=BoxColors("#23573b", "#6fb98c", DARK_SCHEME_TEXT_COLOR, "#1c2723"),
         glossary_meaning="it completed without an error",
     ),
@@ -118,7 +118,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         symbol="⊘",
         ascii_symbol="c",
         monitor_style="trouble",
-        light_colors=BoxColors("#d5d9de", "#52606d", LIGHT_SCHEME_TEXT, "#f2f3f5"),
+        light_colors=BoxColors("#d5d9de", "#52606d", LIGHT_SCHEME_TEXT_COLOR, "#f2f3f5"),
         dark_colors=BoxColors("#39414b", "#9aa5b1", DARK_SCHEME_TEXT_COLOR, "#22262c"),
         glossary_meaning="it was stopped before its end, or kept from starting",
         unfinished_reason="cancelled",
@@ -127,7 +127,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         symbol="⊗",
         ascii_symbol="b",
         monitor_style="trouble",
-        light_colors=BoxColors("#f4c7a1", "#9a4a12", LIGHT_SCHEME_TEXT, "#fdf5ee"),
+        light_colors=BoxColors("#f4c7a1", "#9a4a12", LIGHT_SCHEME_TEXT_COLOR, "#fdf5ee"),
         dark_colors=BoxColors("#5e3a1d", "#dc9a62", DARK_SCHEME_TEXT_COLOR, "#2a231d"),
         glossary_meaning="it could not run, because a job whose success it needs failed",
         unfinished_reason="not run",

@@ -615,8 +615,10 @@ class BaseScheduler(
         try:
             text: Any = label.format(*arguments) if isinstance(label, str) else label(*arguments)
         except Exception as error:
-            problem = "cannot be filled in" if isinstance(label, str) else "the function of label= raised"
-            problem = f"label={label!r} {problem}" if isinstance(label, str) else problem
+            if isinstance(label, str):
+                problem = f"label={label!r} cannot be filled in"
+            else:
+                problem = "the function of label= raised"
             raise ValueError(
                 f"map() of {self.label!r}: {problem} for {call_text}: {type(error).__name__}: {error}"
             ) from error

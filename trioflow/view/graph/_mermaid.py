@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, box_of, printable
-from .._state_styles import LIGHT_SCHEME_TEXT, STATE_STYLES
+from .._state_styles import LIGHT_SCHEME_TEXT_COLOR, STATE_STYLES
 from ..text._listing import BeginRow, EndRow, PlainRow
 from . import _style
 from ._drawing import Drawing, DrawingRole, EdgeKind
@@ -84,7 +84,8 @@ class MermaidWriter:
             if state in box_states:
                 yield f"{INDENT}classDef {state.value} fill:{fill},stroke:{outline},color:{text}"
             if state in frame_states:
-                yield f"{INDENT}classDef {state.value}Frame fill:{frame},stroke:{outline},color:{LIGHT_SCHEME_TEXT}"
+                colors = f"fill:{frame},stroke:{outline},color:{LIGHT_SCHEME_TEXT_COLOR}"
+                yield f"{INDENT}classDef {state.value}Frame {colors}"
 
     def _box_lines(self) -> Iterator[str]:
         """Yield the lines of the boxes and frames. The boxes in a frame are indented."""

@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, duration_text, is_scheduler, printable
 from .._state_styles import (
     CRITICAL_BADGE,
-    LIGHT_SCHEME_TEXT,
+    LIGHT_SCHEME_TEXT_COLOR,
     STATE_PRECEDENCE,
     STATE_STYLES,
     BoxColors,
@@ -114,7 +114,7 @@ def box_colors(jobs: list[AnyJob]) -> BoxColors:
             return colors._replace(
                 fill=STATE_STYLES[trouble_state].light_colors.frame,
                 outline=TROUBLE_BORDER_COLORS[trouble_state],
-                text=LIGHT_SCHEME_TEXT,
+                text=LIGHT_SCHEME_TEXT_COLOR,
             )
     return colors
 

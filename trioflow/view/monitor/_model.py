@@ -284,17 +284,17 @@ class RunModel:
         self.running_jobs.pop(job, None)
         self.slot_holders.pop(job, None)
         self._remove_from_ready_jobs(job)
+        failed_by_itself = state is JobState.FAILED and not job.failed_through_member
+        was_running = job.started_at is not None
         if isinstance(job, SchedulerRecord):
             self.counts_by_scheduler[job].count_waiting_as_unreached()
-            if state is JobState.FAILED and not (job.failed_through_member or job.forever):
-                assert job.enclosing is not None
-                counts = self.counts_by_scheduler[job.enclosing]
-                counts.add_jobs(1)
-                counts.count_settled_job(state, was_running=False)
-        elif not job.forever:
+            was_running = False
+        if not job.forever and (failed_by_itself or not job.is_scheduler):
             assert job.enclosing is not None
-            self.counts_by_scheduler[job.enclosing].count_settled_job(state, job.started_at is not None, job.restored)
-        if state is JobState.FAILED and not job.failed_through_member:
+            counts = self.counts_by_scheduler[job.enclosing]
+            counts.add_jobs(job.is_scheduler)
+            counts.count_settled_job(state, was_running, job.restored)
+        if failed_by_itself:
             self.failed_jobs[job] = None
             failure_text = "" if job.error is None else _exception_text.one_line_text(job.error)
             self.failed_jobs_by_text.setdefault(failure_text, {})[job] = None

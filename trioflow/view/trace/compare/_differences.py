@@ -158,13 +158,14 @@ def _critical_path_changes(
             yield CriticalPathChange(
                 path, f"waited {'longer' if has_increased else 'less'}{cause}", old_seconds, new_seconds
             )
+        elif old_seconds is None and first_run.was_restored(path):
+            description = "run again; it was restored from the journal before"
+            yield CriticalPathChange(path, description, old_seconds, new_seconds)
         elif old_seconds is None:
             is_longer = (
                 path in first_run.jobs and second_run.jobs[path].seconds - first_run.jobs[path].seconds >= min_change
             )
             description = f"{'longer, and ' * is_longer}new on the critical path" if path in first_run.jobs else "new"
-            if first_run.was_restored(path):
-                description = "run again; it was restored from the journal before"
             note = _off_path_note("it took", first_run.jobs.get(path))
             yield CriticalPathChange(path, description, old_seconds, new_seconds, note)
         elif new_seconds is None and second_run.was_restored(path):
