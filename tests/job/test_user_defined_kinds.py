@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import AbstractJob, Depfile, Job, JobCancelled, JobTimeout, Pool, Rate, Scheduler, Throttled
+from trioflow import AbstractJob, Depfile, Job, JobCancelled, JobState, JobTimeout, Pool, Rate, Scheduler, Throttled
 from trioflow.abc import (
     BoxStyle,
     FunctionJob,
@@ -191,6 +191,26 @@ def test_on_done_and_on_settled_can_read_the_outcome(virtual: Virtual) -> None:
     virtual(Scheduler(done, cut, timeout=1).co_run)
     assert seen == [("done", "running", ("x",)), ("done", "running", ("x",)), ("cut", "cancelled")]
     assert done.result() == ("x",)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_job_that_a_callback_adds_waits_until_the_callbacks_are_over(virtual: Virtual, raises: bool) -> None:
+    """A job that `on_done` adds gets the final outcome as its input; once it got an internal object if that raised."""
+    received: list[Any] = []
+
+    async def receive(value: Any) -> None:
+        received.append(value)
+
+    def add(job: Any) -> None:
+        added.append(job.scheduler.add(Job(receive, job)))
+        assert job.result() == ("x",)
+        if raises:
+            raise OSError("broken")
+
+    added: list[Job[None]] = []
+    virtual(Scheduler(Echo("x", on_done=add)).co_run)
+    assert received == ([] if raises else [("x",)])
+    assert added[0].state is (JobState.BLOCKED if raises else JobState.SUCCEEDED)
 
 
 def test_retry_of_a_job_with_callbacks_can_be_read_and_set(virtual: Virtual) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
+import anyio
 import pytest
 
-from trioflow import Job, Scheduler, StopReason
+from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason, Throttled
+from trioflow._core.admission._admission import Admission
 from trioflow._core.run._ending import Ending
 from trioflow._core.run._requirement_counts import RequirementCounts
 from trioflow._core.run._run import Run
 from trioflow._core.run._workers import Workers
 
-from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, co_run_drained, fail, nap
+from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, co_run_drained, fail, nap, serve, timed
 from ..conftest import Virtual
 
 
@@ -75,3 +78,101 @@ def test_the_first_of_several_engine_errors_during_the_clean_up_is_raised(
         virtual(scheduler.co_run)
     assert scheduler.stop_reason is StopReason.CRITICAL
     assert [str(job.raised_exception()) for job in alarms] == ["1", "2"]
+
+
+def idle_jobs() -> Scheduler:
+    return Scheduler(Job(nap, label="a"), Job(nap, label="b"))
+
+
+def jobs_behind_a_job() -> Scheduler:
+    first = Job(nap)
+    return Scheduler(first, Job(nap, label="a", required=first), Job(nap, label="b", required=first))
+
+
+def nested_jobs() -> Scheduler:
+    first = Job(nap)
+    return Scheduler(first, Scheduler(Job(nap, label="a", required=(inner := Job(nap))), inner, label="inner"))
+
+
+def jobs_that_wait_for_a_rate() -> Scheduler:
+    jobs = [Job(nap, 0, needs={"api": 1}, label=label) for label in ("first", "a", "b")]
+    return Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=5)))
+
+
+@pytest.mark.parametrize(
+    ("make", "owner", "method", "after"),
+    [
+        (idle_jobs, Workers, "_spawn_until", 0),  # no worker ever
+        (jobs_behind_a_job, RequirementCounts, "count_down", 1),  # no successor becomes ready
+        (nested_jobs, RequirementCounts, "count_down", 1),
+        (jobs_that_wait_for_a_rate, Admission, "_set_timer", 0),  # nothing looks at the rate again
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_run_that_stands_still_ends_with_an_error_that_says_so(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, make: Any, owner: Any, method: str, after: float
+) -> None:
+    """If a fault of the engine leaves jobs that nothing will start, the run ends at once, and the error names them."""
+    monkeypatch.setattr(owner, method, lambda *_: None)
+    scheduler = make()
+    for job in scheduler.iterate_jobs() if owner is RequirementCounts else ():
+        job.own_task = True  # otherwise, a worker counts down in its own frame
+    assert virtual(timed, scheduler) == (False, after)
+    assert scheduler.stop_reason is StopReason.CRITICAL
+    (incident,) = scheduler.incidents
+    assert incident.message.startswith(f"{scheduler.label!r} stands still: no job runs, and nothing can start one (")
+    assert "'a' " in incident.message
+    assert "report it" in incident.message
+    with pytest.raises(RuntimeError, match="stands still"):
+        virtual(functools.partial(scheduler.co_run, check=True))
+
+
+@pytest.mark.parametrize("kind", ["rate", "throttled", "another run", "async with", "service", "limiter", "nested"])
+def test_a_run_that_waits_for_something_goes_on(virtual: Virtual, kind: str) -> None:
+    """A run in which no job is running, but something will start one, does not stand still."""
+    limiter = anyio.CapacityLimiter(1)
+
+    async def throttled() -> None:
+        if anyio.current_time() < 5:
+            raise Throttled("api", after=5)
+
+    async def hold(limiter: anyio.CapacityLimiter) -> None:
+        async with limiter:
+            await anyio.sleep(5)
+
+    async def main() -> tuple[Any, list[Any]]:
+        pool = Pool(api=Rate(requests=1, per=5), gpu=1)
+        last = Job(nap, 0, label="last")
+        scheduler = Scheduler(last, pool=pool)
+        async with anyio.create_task_group() as tasks:
+            match kind:
+                case "rate":
+                    last.needs = {"api": 1}
+                    scheduler.add(Job(nap, 0, needs={"api": 1}))
+                case "throttled":
+                    scheduler = Scheduler(Job(throttled, needs={"api": 1}), pool=pool)
+                case "another run":
+                    other = Scheduler(Job(nap, 5, needs={"gpu": 1}), pool=pool)
+                    tasks.start_soon(other.co_run)
+                    await anyio.sleep(1)
+                    last.needs = {"gpu": 1}
+                case "service":
+                    service = Service(serve, 5)
+                    scheduler = Scheduler(service, Job(nap, required=service))
+                case "limiter":
+                    tasks.start_soon(hold, limiter)
+                    await anyio.sleep(1)
+                    scheduler = Scheduler(Job(nap), jobs_window=limiter)
+                case "nested":
+                    scheduler = Scheduler(
+                        Scheduler(Job(nap, 0, needs={"api": 1}), Scheduler(Job(nap, 0, needs={"api": 1}))), pool=pool
+                    )
+            if kind == "async with":
+                async with scheduler:
+                    await anyio.sleep(5)
+                    scheduler.add(Job(nap))
+            else:
+                await scheduler.co_run()
+        return scheduler.stop_reason, list(scheduler.incidents)
+
+    assert virtual(main) == (StopReason.COMPLETED, [])

@@ -245,8 +245,16 @@ def test_the_incident_hook_gets_scheduler_job_message_and_exception(virtual: Vir
 
 
 @pytest.mark.parametrize("hook", ["job_started", "job_attempt"])
-def test_interruption_in_a_hook_leaves_no_job_running(virtual: Virtual, hook: str) -> None:
-    """A SystemExit from a hook ends the run; the job of that event once stayed RUNNING forever."""
+@pytest.mark.parametrize("removed", [False, True])
+def test_interruption_in_a_hook_leaves_no_job_running(virtual: Virtual, hook: str, removed: bool) -> None:
+    """A SystemExit from a hook ends the run, and the job of that event has FAILED with it.
+
+    Once the job stayed RUNNING forever; later, it went on running if another instrument had been removed before.
+    """
+
+    class Raises(Instrument):
+        def before_run(self, scheduler: Scheduler) -> None:
+            raise OSError("broken")
 
     class Exits(Instrument):
         pass
@@ -258,5 +266,49 @@ def test_interruption_in_a_hook_leaves_no_job_running(virtual: Virtual, hook: st
     job = Job(nap)
     scheduler = Scheduler(job)
     with pytest.raises(SystemExit):
-        virtual(functools.partial(scheduler.co_run, instruments=[Exits()]))
+        virtual(functools.partial(scheduler.co_run, instruments=[*([Raises()] if removed else []), Exits()]))
     assert (job.state, scheduler.stop_reason) == (JobState.FAILED, StopReason.INTERRUPTED)
+    assert isinstance(job.raised_exception(), SystemExit)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_jobs_cancelled_before_the_run_has_linked_them_settle_once(virtual: Virtual, number: int) -> None:
+    """Jobs that `before_run` cancels settle once each; once the second, an input's user, settled twice, and it hung."""
+    settled: list[AbstractJob[Any]] = []
+
+    class Cancels(Instrument):
+        def before_run(self, scheduler: Scheduler) -> None:
+            for job in list(scheduler)[:number]:
+                job.cancel()
+
+        def job_finished(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+            settled.append(job)
+
+    first = Job(nap)
+    second = Job(nap, 1, first)
+    assert virtual(functools.partial(Scheduler(first, second, timeout=9).co_run, instruments=[Cancels()]))
+    assert (first.state, second.state) == (JobState.CANCELLED, JobState.BLOCKED)
+    assert settled == [first, second]
+
+
+@pytest.mark.parametrize("stop", ["cancel", "drain"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_job_starts_after_an_instrument_has_stopped_the_run_at_the_end_of_another(
+    virtual: Virtual, stop: str, fails: bool
+) -> None:
+    """After `cancel()` or `drain()` in `job_finished`, no successor starts; once the next in the same turn did."""
+
+    class Stops(Instrument):
+        def job_finished(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+            getattr(scheduler, stop)()
+
+    async def act() -> None:
+        if fails:
+            raise OSError("broken")
+
+    first = Job(act)
+    blocked = Job(nap, 1, first)  # settles at once, if the first one fails
+    others = [Job(nap, required=first), Job(nap, required=blocked)]
+    scheduler = Scheduler(first, blocked, *others)
+    assert not virtual(functools.partial(scheduler.co_run, instruments=[Stops()]))
+    assert [job.state for job in (blocked, *others)] == [JobState.IDLE] * 3

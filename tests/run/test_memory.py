@@ -13,10 +13,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import Adaptive, Job, Pool, Rate, Scheduler, StopReason, current_job
+from trioflow import Adaptive, Job, JobState, Pool, Rate, Scheduler, Service, StopReason, current_job
 from trioflow.abc import Instrument
 
-from ..bodies import Closing, nap, turns
+from ..bodies import Closing, nap, serve, turns
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -248,6 +248,60 @@ def test_scheduler_that_keeps_no_jobs_drops_jobs_added_by_a_job(virtual: Virtual
         assert virtual(scheduler.co_run) is True
         assert list(inner) == [feeder]
     assert max(alive) <= 2
+
+
+def test_services_of_a_scheduler_that_keeps_no_jobs_end_although_what_they_require_was_dropped(
+    virtual: Virtual,
+) -> None:
+    """With `keep_jobs=False`, a service that requires a dropped job ends with the run, which once raised a KeyError."""
+
+    async def main() -> tuple[Any, Any]:
+        async with Scheduler(keep_jobs=False) as s:
+            first = s.add(Job(use))
+            await first
+            service = s.add(Service(serve, required=first))
+            await anyio.sleep(1)
+        return s.stop_reason, service.state
+
+    assert virtual(main) == (StopReason.COMPLETED, JobState.SUCCEEDED)
+
+
+def test_a_run_that_keeps_no_jobs_ends_although_a_job_waits_for_one_that_was_dropped(virtual: Virtual) -> None:
+    """With `keep_jobs=False`, a run is cancelled cleanly while a job waits; once a service went on after the run."""
+    services: list[Service[Any]] = []
+
+    async def feed() -> None:
+        scheduler = current_job().scheduler
+        assert scheduler is not None
+        services.append(scheduler.add(Service(serve)))
+        scheduler.add(Job(nap, required=scheduler.add(Job(nap, 30))))
+        await anyio.sleep(1)
+        scheduler.cancel()
+
+    scheduler = Scheduler(Job(feed), keep_jobs=False)
+    assert not virtual(scheduler.co_run)
+    assert (scheduler.stop_reason, services[0].state) == (StopReason.CANCELLED, JobState.SUCCEEDED)
+
+
+@pytest.mark.parametrize("policy", ["fifo", "auto", "critical-path"])
+@pytest.mark.parametrize("duration", [None, 0.5])
+def test_scheduler_that_keeps_no_jobs_drops_them_under_any_policy(
+    virtual: Virtual, policy: Any, duration: float | None
+) -> None:
+    """With `keep_jobs=False`, no policy keeps settled jobs; once every rank and expected duration was kept."""
+
+    async def main() -> int:
+        async with Scheduler(keep_jobs=False, policy=policy) as s:
+            added: list[weakref.ref[Any]] = []
+            for number in range(20):
+                job = s.add(Job(use, number, expected_duration=duration))
+                added.append(weakref.ref(job))
+                await job
+            await turns()
+            gc.collect()
+            return sum(one() is not None for one in added[:-1])
+
+    assert virtual(main) == 0
 
 
 def test_each_run_counts_only_its_own_failures_of_dropped_jobs(

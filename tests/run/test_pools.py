@@ -23,7 +23,7 @@ from trioflow._core.base import _graph_algorithms
 from trioflow.abc import Instrument
 from trioflow.testing import run_virtual
 
-from ..bodies import LIMIT, nap, nothing, turns
+from ..bodies import LIMIT, nap, nothing, serve, turns
 from ..conftest import Virtual
 
 TOTALS = {"a": 3, "b": 2}
@@ -274,6 +274,28 @@ async def one_after_the_other(runs: list[Scheduler], pauses: tuple[float, ...]) 
         for run, pause in zip(runs, pauses, strict=True):
             group.start_soon(run.co_run)
             await anyio.sleep(pause)
+
+
+def test_pools_that_one_job_joins_leave_no_timer_behind(virtual: Virtual) -> None:
+    """A job that needs names of two pools joins their queues; once a timer of one remained, and met an ended run."""
+    group = Scheduler(Job(nap, 0, needs={"api": 2}), jobs_window=1)
+    second = Scheduler(Job(nap, 0, needs={"gpu": 1}), Job(nap, 1, needs={"gpu": 1, "api": 1}), pool=Pool(gpu=1))
+    first = Job(nap, 0.5, needs={"api": 10})
+    others = [Job(nap, 1, needs={"api": 1}), Job(nap, 1, needs={"api": 8})]
+    pool = Pool(api=Rate(tokens=1, per=1, burst=10))
+    assert virtual(Scheduler(first, group, second, *others, jobs_window=2, pool=pool, timeout=99).co_run)
+
+
+def test_a_job_that_waits_for_a_rate_starts_on_time_although_its_pool_is_joined_to_another(virtual: Virtual) -> None:
+    """The timer for a rate is set again when a job of a run without a free slot joins two pools."""
+    waiting = Job(nap, 0, needs={"api": 1})
+    first = Scheduler(Job(nap, 0, needs={"api": 1}), waiting)
+    service = Service(serve, 2)  # takes no slot, so `late` becomes ready while the window is full
+    late = Job(nap, 0, needs={"gpu": 1, "api": 1}, required=service)
+    second = Scheduler(service, Job(nap, 0, needs={"gpu": 1}), Job(nap, 99), late, jobs_window=1, pool=Pool(gpu=1))
+    scheduler = Scheduler(first, second, pool=Pool(api=Rate(tokens=1, per=10, burst=1)))
+    assert virtual(scheduler.co_run)
+    assert waiting.started_at == 10
 
 
 @pytest.mark.parametrize("resource", [2, Rate(requests=1, per=1)])

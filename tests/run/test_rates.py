@@ -297,6 +297,32 @@ def test_a_retried_job_takes_its_amount_of_a_rate_again(virtual: Virtual) -> Non
     assert after.started_at == 6
 
 
+def test_a_retry_that_takes_a_rate_delays_a_job_that_was_about_to_start(virtual: Virtual) -> None:
+    """A job that could start before a retry has taken the rate waits for its amount; once it started far below zero."""
+    calls: list[int] = []
+
+    async def again() -> None:
+        calls.append(1)
+        await anyio.sleep(2)
+        if len(calls) == 1:
+            raise OSError
+        await anyio.sleep(50)
+
+    repeated = Job(again, needs={"api": {"tokens": 90}}, retry=1)
+    waiting = Job(nothing, needs={"api": {"tokens": 10}})
+    scheduler = Scheduler(
+        repeated,
+        Job(nap, 1),
+        Job(nap, 2),
+        waiting,
+        jobs_window=2,
+        policy="fifo",
+        pool=Pool(api=Rate(tokens=10, per=1, burst=100)),
+    )
+    assert virtual(scheduler.co_run)
+    assert waiting.started_at == 9
+
+
 def test_used_amount_of_a_key_without_needs_counts_for_each_attempt(virtual: Virtual) -> None:
     """What `used` reports for a key that `needs` does not name counts again in each attempt."""
 

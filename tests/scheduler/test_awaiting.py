@@ -13,7 +13,7 @@ import pytest
 from trioflow import Job, JobNotDone, JobState, Monitor, Pool, Scheduler, Service, StopReason, current_job
 from trioflow.abc import AbstractJob, WaitCause, waiting
 
-from ..bodies import CANCELLED, SUCCEEDED, co_run_drained, fail, nap
+from ..bodies import CANCELLED, SUCCEEDED, co_run_drained, fail, later, nap
 from ..view.monitor.monitors import Terminal, drawn
 
 if TYPE_CHECKING:
@@ -221,9 +221,9 @@ def slot_of_a_scheduler(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
     return [Scheduler(awaiting(jobs, "b", "me")), jobs["b"]], {"jobs_window": 1}
 
 
-def needs(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
+def needs(jobs: Jobs, name: str = "b") -> tuple[list[Any], dict[str, Any]]:
     jobs["b"].needs = {"cpu": 2}
-    return [awaiting(jobs, "b", "me", needs={"cpu": 1}), jobs["b"]], {"pool": Pool(cpu=2)}
+    return [awaiting(jobs, name, "me", needs={"cpu": 1}), jobs[name]], {"pool": Pool(cpu=2)}
 
 
 @pytest.mark.parametrize("make", [slot, slot_of_a_scheduler, needs])
@@ -257,6 +257,60 @@ def test_awaiting_a_job_that_lacks_the_limiter_token_of_the_caller_logs_a_warnin
     with caplog.at_level(logging.WARNING, "trioflow"):
         anyio.run(main, backend="trio" if on_trio else "asyncio")
     assert "'me' awaits 'b', but holds what 'b' needs: 'b' waits for a token" in caplog.text
+
+
+def member(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
+    jobs["n"] = Scheduler(jobs["b"], label="n")
+    return needs(jobs, "n")
+
+
+def requirement(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
+    jobs["c"] = Job(nap, label="c", required=jobs["b"])
+    members, options = needs(jobs, "c")
+    return [*members, jobs["b"]], options
+
+
+def enclosing_scheduler(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
+    return [awaiting(jobs, "b", "me"), Scheduler(jobs["b"], label="n")], {"jobs_window": 1}
+
+
+def crossed(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
+    jobs["b"].needs, jobs["x"] = {"f": 1}, Job(nap, needs={"g": 1}, label="x")
+    first = awaiting(jobs, "x", "me", 0.1, needs={"f": 1})
+    other = awaiting(jobs, "b", "other", 0.2, needs={"g": 1})
+    return [first, other, jobs["b"], jobs["x"]], {"pool": Pool(f=1, g=1)}
+
+
+def crossed_with_a_requirement(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
+    jobs["b"].needs, jobs["c"] = {"g": 1}, Job(nap, label="c")
+    first = awaiting(jobs, "b", "me", 0.2)
+    other = awaiting(jobs, "c", "other", 0.1, needs={"g": 1})
+    return [first, other, jobs["b"], jobs["c"].requires(first)], {"pool": Pool(g=1)}
+
+
+INDIRECT = {
+    member: "'me' awaits 'n', which waits for its job 'b', but holds what 'b' needs: 'b' waits for cpu",
+    requirement: "'me' awaits 'c', which requires 'b', but holds what 'b' needs: 'b' waits for cpu",
+    enclosing_scheduler: "'me' awaits 'b', which is in 'n', but holds what 'n' needs: 'n' waits for a slot",
+    crossed: (
+        "'me' awaits 'x', which needs what is held by 'other', which awaits 'b', but holds what 'b' needs: 'b' waits"
+    ),
+    crossed_with_a_requirement: (
+        "'me' awaits 'b', which needs what is held by 'other', which awaits 'c', which requires 'me': 'b' waits for g"
+    ),
+}
+
+
+@pytest.mark.parametrize("make", INDIRECT, ids=lambda make: make.__name__)
+def test_an_indirect_wait_for_what_the_caller_holds_is_logged(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, make: Any
+) -> None:
+    """A wait for a job behind which another needs what the awaiting job holds is logged; once it hung in silence."""
+    jobs: Jobs = {"b": Job(nap, label="b")}
+    members, options = make(jobs)
+    with caplog.at_level(logging.WARNING, "trioflow"):
+        assert not virtual(Scheduler(*members, timeout=60, **options).co_run)
+    assert any(record.getMessage().startswith(INDIRECT[make]) for record in caplog.records), caplog.text
 
 
 def test_awaiting_a_job_that_lacks_what_others_hold_logs_nothing(
@@ -303,6 +357,44 @@ def test_a_job_whose_awaited_job_ends_with_the_run_is_cancelled(virtual: Virtual
     virtual(main)
     assert me.state is CANCELLED
     assert b.state is (CANCELLED if ready else JobState.IDLE)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("end", ["cancel", "timeout", "scope"])
+def test_a_nested_job_whose_awaited_job_ends_with_the_run_is_cancelled(virtual: Virtual, end: str, depth: int) -> None:
+    """A nested job that awaits one outside is CANCELLED with the run at any depth; once it FAILED on asyncio."""
+    jobs: Jobs = {"b": Job(nap, 9, label="b")}
+    me = awaiting(jobs, "b", "me")
+    inner: Any = me
+    for _ in range(depth):
+        inner = Scheduler(inner)
+    scheduler = Scheduler(inner, jobs["b"], timeout=2 if end == "timeout" else None)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            with anyio.move_on_after(2 if end == "scope" else 99):
+                if end == "cancel":
+                    tasks.start_soon(later, 2, scheduler.cancel)
+                await scheduler.co_run()
+
+    virtual(main)
+    assert (me.state, jobs["b"].state) == (CANCELLED, CANCELLED)
+
+
+def test_awaiting_a_job_of_a_scheduler_that_is_retried_waits_for_the_next_attempt(virtual: Virtual) -> None:
+    """A job that no attempt of its scheduler has reached yet is awaited until one does; on asyncio, it once raised."""
+    errors = [OSError("broken")]
+
+    async def flaky() -> None:
+        await anyio.sleep(1)
+        if errors:
+            raise errors.pop()
+
+    first = Job(flaky, critical=True)
+    jobs: Jobs = {"b": Job(nap, 1, "value", label="b", required=first)}
+    me = awaiting(jobs, "b", "me")
+    assert virtual(Scheduler(Scheduler(first, jobs["b"], retry=1), me, timeout=60).co_run)
+    assert (me.state, me.finished_at) == (SUCCEEDED, 3)
 
 
 @pytest.mark.parametrize("run_if", ["failed", "succeeded", "cancelled"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import AbstractJob, Job, JobState, Scheduler, StopReason, current_job, ref
+from trioflow import AbstractJob, Job, JobState, Pool, Scheduler, StopReason, current_job, ref
 
 from ...bodies import CANCELLED, IDLE, SUCCEEDED, alarm, bad, fail, later, nap, timed
 
@@ -221,6 +221,25 @@ def test_clean_up_job_that_requires_a_failed_clean_up_job_runs(virtual: Virtual)
     last = alarm(failing)
     assert virtual(timed, Scheduler(critical, failing, last)) == (False, 3)
     assert last.state is SUCCEEDED
+
+
+@pytest.mark.parametrize("needs", [None, {"gpu": 1}])
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_clean_up_job_that_was_cancelled_never_starts(virtual: Virtual, needs: Any, chained: bool) -> None:
+    """A clean-up job that another one cancels stays CANCELLED; what requires it runs. Once it ran, or the run hung."""
+    critical = bad()
+    cancelled: list[Job[Any]] = []
+
+    async def cancel() -> None:
+        cancelled[0].cancel()
+
+    cancelling = Job(cancel, required=critical, run_if="failed")
+    cancelled.append(alarm([critical, *([cancelling] if chained else [])], needs=needs))
+    last = alarm(cancelled[0])
+    scheduler = Scheduler(critical, cancelling, cancelled[0], last, pool=Pool(gpu=1))
+    assert virtual(timed, scheduler) == (False, 2)
+    assert (cancelling.state, cancelled[0].state, last.state) == (SUCCEEDED, CANCELLED, SUCCEEDED)
+    assert cancelled[0].started_at is None
 
 
 def test_clean_up_jobs_start_in_the_order_added_whatever_the_window(virtual: Virtual) -> None:

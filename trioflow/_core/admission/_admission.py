@@ -266,6 +266,33 @@ class AdmissionQueue:
         """Wake a worker to start the jobs that have grants."""
         self._run.workers.ensure_searcher()
 
+    def may_get_resources(self, is_foreign: Callable[[Any], bool]) -> bool:
+        """Return whether a timer is set, or a run of another scheduler may return resources.
+
+        Args:
+            is_foreign: returns whether a run belongs to another scheduler.
+
+        """
+        if not hasattr(self, "admission"):
+            return False
+        runs = [queue._run for queue in self.admission.queues if queue.is_attached()]
+        return self.admission.has_timer() or any(map(is_foreign, runs))
+
+    def is_round_due(self) -> bool:
+        """Return whether a round is scheduled for the next turn of the loop."""
+        return hasattr(self, "admission") and self.admission.is_round_scheduled
+
+    def is_attached(self) -> bool:
+        """Return whether the run of the queue is in progress."""
+        return hasattr(self, "_run")
+
+    def after_round(self, fault: BaseException | None) -> None:
+        """Check whether the run still makes progress after a round, or end it because of a fault in the round."""
+        if fault is not None:
+            self._run.crash(fault)
+        else:
+            self._run.standstill.suspect(self._run)
+
     def withdraw_grants(self) -> None:
         """Take back all early grants, and put their jobs back in their groups."""
         entries = list(self.granted_jobs.values())
@@ -413,7 +440,7 @@ class Admission:
         # The groups that the last scan found before the candidate, and whose needs cannot be met.
         self.passed_over: list[WaitingGroup] = []
         self._is_settled = False  # whether the last round found no job that can start, and nothing has changed since
-        self._is_round_scheduled = False
+        self.is_round_scheduled = False
         self._granted: dict[AdmissionQueue, None] = {}  # the queues that may have early grants, as an ordered set
         # The earliest time at which a job will be able to start without any other event, and the queue of the job.
         # `_timer` has the same pair for the timer that is set.
@@ -421,8 +448,12 @@ class Admission:
         self._timer: tuple[float, AdmissionQueue | None] = (math.inf, None)
         self._cancel_timer: Callable[[], None] | None = None
 
-    def merge(self, other: Admission) -> None:
-        """Move the runs and resources of another admission to this one."""
+    def merge(self, other: Admission, queue: AdmissionQueue) -> None:
+        """Move the runs and resources of another admission to this one, and schedule a round in the loop of `queue`.
+
+        The round replaces the one that the other admission may have scheduled, and its timer. When these come, they
+        must find nothing to do: the runs may have ended.
+        """
         for queue in other.queues:
             queue.admission = self
         for resource in other.resources:
@@ -431,8 +462,13 @@ class Admission:
         self.resources.update(other.resources)
         self.group_counts.update(other.group_counts)
         self.queue_entries = sorted(self.queue_entries + other.queue_entries)
+        self._granted.update(other._granted)
+        other.queue_entries, other._granted = [], {}
+        other.queues.clear()
         other.forget_timer(other._timer[1])
         self.invalidate()
+        self.is_round_scheduled = True
+        queue.call_in_loop(self._run_round_for_all)
 
     def invalidate(self) -> None:
         """Discard the result of the last round."""
@@ -440,15 +476,26 @@ class Admission:
 
     def schedule_round(self, queue: AdmissionQueue) -> None:
         """Schedule a round for the next iteration of the event loop, if other runs than that of `queue` wait for it."""
-        if not self._is_round_scheduled and self.queue_entries and (len(self.queue_entries) > 1 or queue.entry is None):
-            self._is_round_scheduled = True
+        if not self.is_round_scheduled and self.queue_entries and (len(self.queue_entries) > 1 or queue.entry is None):
+            self.is_round_scheduled = True
             queue.call_in_loop(self._run_round_for_all)
 
+    def has_timer(self) -> bool:
+        """Return whether a timer is set for the time at which the next job can start."""
+        return self._cancel_timer is not None
+
     def _run_round_for_all(self) -> None:
-        self._is_round_scheduled = False
-        self.run_round(None)
-        for queue in self._queues_with_grants():
-            queue.start_granted()
+        self.is_round_scheduled = False
+        fault: BaseException | None = None
+        try:
+            self.run_round(None)
+            for queue in self._queues_with_grants():
+                queue.start_granted()
+        except BaseException as error:  # asyncio would only log it
+            fault = error
+        for queue in list(self.queues):
+            if queue.is_attached():
+                queue.after_round(fault)
 
     def _queues_with_grants(self) -> list[AdmissionQueue]:
         """Return the queues that have early grants."""
@@ -620,7 +667,7 @@ def join_admission(queue: AdmissionQueue, resources: Iterable[Resource]) -> None
             smaller, larger = sorted(
                 (resource.admission, queue.admission), key=lambda admission: len(admission.resources)
             )
-            larger.merge(smaller)
+            larger.merge(smaller, queue)
 
 
 def _remove_entry(entries: list[Any], entry: Any) -> None:

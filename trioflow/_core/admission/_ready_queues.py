@@ -62,9 +62,13 @@ class FifoQueue(deque[AbstractJob[Any]]):
         """Add a throttled job, ahead of all others except those that were throttled earlier."""
         raise AssertionError("only jobs with needs can be throttled, and these are in a SharedQueue")
 
-    def take_despite_shortage(self) -> AbstractJob[Any]:
-        """Remove and return the job that starts next, even if its needs cannot be met."""
-        return self.popleft()
+    def take_despite_shortage(self) -> AbstractJob[Any] | None:
+        """Remove and return the job that starts next, even if its needs cannot be met; None if none is left."""
+        while self:
+            job = self.popleft()
+            if job._state is SCHEDULED:
+                return job
+        return None
 
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back the resources of a job that has settled or does not start. In this class, no job has any."""
@@ -218,9 +222,11 @@ class SharedQueue(HeapQueue):
         self.admission_queue.return_grant(entry[2])
         super().push_entry(entry)
 
-    def take_despite_shortage(self) -> AbstractJob[Any]:
-        """Remove and return the job that starts next, even if its needs cannot be met."""
-        first = next(job for job in self.in_order() if job._state is SCHEDULED)
+    def take_despite_shortage(self) -> AbstractJob[Any] | None:
+        """Remove and return the job that starts next, even if its needs cannot be met; None if none is left."""
+        first = next((job for job in self.in_order() if job._state is SCHEDULED), None)
+        if first is None:
+            return None
         if first._needs():
             self.admission_queue.grant_first(self.admission_queue.get_or_create_group(first))
         else:

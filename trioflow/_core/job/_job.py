@@ -704,7 +704,8 @@ class AbstractJob(Generic[T]):
             JobNotDone: the job has not settled, or its result was dropped because of `keep_result=False`.
 
         """
-        if self._outcome is not DROPPED and (self._state is JobState.SUCCEEDED or self._is_ready()):
+        in_callback = self._extras is not None and self._extras.is_in_callback
+        if self._outcome is not DROPPED and (self._state is JobState.SUCCEEDED or self._is_ready() or in_callback):
             return cast(T, self._outcome)
         if default is not NO_DEFAULT:
             return default
@@ -887,9 +888,12 @@ class AbstractJob(Generic[T]):
 
     def _reset(self) -> None:
         """Reset the attributes that a run has changed to their state before the first run."""
+        listeners = None if self._extras is None else self._extras.listeners
         self._state = IDLE
         self._outcome = self._started_at = self._finished_at = self._extras = self._successors = self._worker = None
         self._pending = -1
+        if listeners:  # these wait for the job to settle, whichever run reaches it
+            self._ensure_extras().listeners = listeners
 
     def _release_call(self) -> None:
         """Release the job's function and arguments, because the job has settled and its scheduler will be closed."""

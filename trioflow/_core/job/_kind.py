@@ -144,12 +144,11 @@ class JobKind(AbstractJob[T]):
         if function is None:
             return
         extras = self._ensure_extras()
-        # `result()` of a RUNNING job returns the outcome only if the job counts as a ready service.
-        self._outcome, extras.is_service_ready = outcome, not isinstance(outcome, Failure)
+        self._outcome, extras.is_in_callback = outcome, not isinstance(outcome, Failure)
         try:
             function(self)
         finally:
-            self._outcome, extras.is_service_ready = None, False
+            self._outcome, extras.is_in_callback = None, False
 
     def _default_label(self, depth: int = MAX_DEPTH) -> str:
         return self.redacted_label() if self.redact else self.default_label(depth)

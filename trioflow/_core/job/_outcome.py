@@ -106,6 +106,7 @@ class RunExtras:
 
     has_timed_out = False  # whether a timeout cancelled a call of the job
     is_service_ready = False  # whether the job is a service that has called `started()`
+    is_in_callback = False  # whether `on_done` or `on_settled` runs after a success, and may read the result
     ready_at: float | None = None  # the time of the call of `started()`, which views read even after the run
     scope: Any = None  # the cancel scope of a service with a timeout, until the service is ready
     consumer_count = 0  # how many jobs that have not started need the result; counted with `keep_result=False`

@@ -81,6 +81,8 @@ class CleanUp:
 
     def _cancel(self) -> None:
         self.group.cancel()
+        for worker in self._workers:
+            worker.stop_nested_run()
 
     def _start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         """Start those jobs that may run by their rules; after the deadline, start none.
@@ -98,12 +100,16 @@ class CleanUp:
                 self.group.spawn(worker)
 
     def on_worker_left(self, worker: CleanUpWorker, job: AbstractJob[Any] | None) -> None:
-        """Remove a worker; if its job has settled, start the jobs that waited only for that job."""
+        """Remove a worker; if its job has settled, start the jobs that waited only for that job.
+
+        A worker without a job has found that a job was cancelled before it could start.
+        """
         if worker in self._workers:
             del self._workers[worker]
             self.group.forget(worker)
-            if job is not None:
-                self._start(self._count_down(job))
+            settled = [other for other in self._followers if other._state.is_settled] if job is None else [job]
+            for other in settled:
+                self._start(self._count_down(other))
             self._changed.set()
 
     def _count_down(self, job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
@@ -139,6 +145,9 @@ class CleanUpWorker(Worker):
         job = run.queue.jobs.take_despite_shortage()
         current_worker_var.set(self)
         run.backend.isolation.attach_current_task(self)
+        if job is None:  # it was cancelled meanwhile
+            self._clean_up.on_worker_left(self, None)
+            return
         run.begin(self, job)
         if job._extras is not None and job._extras.context is not None:
             apply_context(job._extras.context)

@@ -86,6 +86,8 @@ class Ending:
         else:
             for worker in workers:
                 group.cancel_worker(worker)
+        for worker in workers:
+            worker.stop_nested_run()
         await self._wait_until_left(workers, deadline)
 
     async def _end_services(self) -> None:

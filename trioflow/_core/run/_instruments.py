@@ -123,8 +123,15 @@ class InstrumentSet:
 
     def notify(self, hook: str, *details: Any) -> None:
         """Call `hook` of each instrument; remove an instrument that raises an `Exception`."""
+        removed = self._removed
         for method in self._hooks[hook]:
-            self._call_hook(method, hook, details)
+            if removed and id(getattr(method, "__self__", method)) in removed:
+                continue
+            try:
+                method(*details)
+            except BaseException as error:
+                if not self._handle_error(method, hook, error):
+                    raise
 
     def fast_hook(self, *hooks: str) -> Hook | None:
         """Return a function that calls these hooks in order; None if no instrument overrides any of them.
@@ -136,29 +143,29 @@ class InstrumentSet:
 
         def notify(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
             for method, hook in methods:
-                if removed:
-                    self._call_hook(method, hook, (scheduler, job))
+                if removed and id(getattr(method, "__self__", method)) in removed:
                     continue
                 try:
                     method(scheduler, job)
-                except Exception as error:
-                    self._remove(method, hook, error)
-                except BaseException as interruption:
-                    if hook in START_HOOK_NAMES:
-                        raise  # so that the starting job fails
-                    self.interrupt(interruption)
+                except BaseException as error:
+                    if not self._handle_error(method, hook, error):
+                        raise
 
         return notify if methods else None
 
-    def _call_hook(self, method: Callable[..., None], hook: str, details: tuple[Any, ...]) -> None:
-        if self._removed and id(getattr(method, "__self__", method)) in self._removed:
-            return
-        try:
-            method(*details)
-        except Exception as error:  # the error must not fail the run
+    def _handle_error(self, method: Callable[..., None], hook: str, error: BaseException) -> bool:
+        """Remove the instrument, or interrupt the run; return False if the hook's caller must raise the error.
+
+        Only the start of a job may raise an interruption: the job then fails with it. Anywhere else, it would end the
+        engine in the middle of a step.
+        """
+        if isinstance(error, Exception):
             self._remove(method, hook, error)
-        except BaseException as interruption:  # it must not interrupt the engine in the middle of a step
-            self.interrupt(interruption)
+        elif hook in START_HOOK_NAMES:
+            return False
+        else:
+            self.interrupt(error)
+        return True
 
     def _remove(self, method: Callable[..., None], hook: str, error: Exception) -> None:
         instrument = getattr(method, "__self__", method)

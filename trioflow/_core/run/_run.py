@@ -53,6 +53,7 @@ from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
 from ._shared_resources import SharedResources
 from ._slot_lending import LendingWorkers
+from ._standstill import Standstill
 from ._start_order import StartOrder, may_need_order
 from ._worker import TimeSlice, Worker
 from ._workers import Workers
@@ -110,6 +111,7 @@ class Run:
         "reason",
         "requirement_counts",
         "scheduler",
+        "standstill",
         "thread_id",
         "time_slice",
         "timeout",
@@ -163,6 +165,7 @@ class Run:
             if outer is None
             else outer.run.time_slice
         )
+        self.standstill: Standstill = Standstill(self) if outer is None else outer.run.standstill
         self.clock: Final[Callable[[], float]] = self.time_slice.clock
         jobserver = scheduler._jobserver
         self.workers: Final = LendingWorkers(self, window, jobserver) if jobserver else Workers(self, window)
@@ -289,7 +292,7 @@ class Run:
             self.instrument_set.detach()
         self._start_order = self._pools = self._failure_log = self._shared_resources = None
         del self.group.parking_group  # it may be the group itself
-        del self.parking_run, self.requirement_counts, self.group
+        del self.parking_run, self.requirement_counts, self.group, self.standstill
 
     async def _run_jobs(self) -> None:
         try:
@@ -336,7 +339,8 @@ class Run:
         if self.phase is LINKING:
             self.phase = ENTERING
         for job in self.cancelled_before_linking:
-            self.cancel_unstarted(job)
+            if not job._state.is_settled:
+                self.cancel_unstarted(job)
         if self.journal_writer is not None:  # looking the entry jobs up may take several turns of the loop
             self.requirement_counts.queue_ready(undecided)
             self.journal_writer.defer_lookups()
@@ -372,14 +376,24 @@ class Run:
                 await self.journal_writer.work_one_turn()
                 continue
             if self._must_wait():
-                self.change_event = changed = self.backend.create_event()
-                if not await self.group.host.wait(changed):
-                    self.stop_cancelled()
+                await self._wait_for_change()
                 continue
             if not (self.workers.forever_count or self.queue.forever):
                 return
             if await self._flush_forever_jobs():
                 return
+
+    async def _wait_for_change(self) -> None:
+        """Wait until a worker has left, or the run stops. Meanwhile, the worker that hosts the run is not active."""
+        is_nested = self.outer_worker is not None
+        self.standstill.active_count -= is_nested
+        self.standstill.suspect(self)
+        self.change_event = changed = self.backend.create_event()
+        try:
+            if not await self.group.host.wait(changed):
+                self.stop_cancelled()
+        finally:
+            self.standstill.active_count += is_nested
 
     async def _wait_until_drained(self) -> None:
         """Wait until the running jobs, except forever jobs, have ended. No jobs start, so check each worker once."""
@@ -505,6 +519,8 @@ class Run:
         if not self.scheduler.keep_jobs and self.members.can_be_dropped(job):
             if self.journal_writer is not None:
                 self.journal_writer.forget(job)
+            if self._start_order is not None:
+                self._start_order.forget(job)
             self.members.drop_settled(job)
 
     # ---- events that lead to these steps
@@ -650,6 +666,8 @@ class Run:
         """Wake `execute` or the `Ending` if it may be waiting for a worker to leave."""
         if not self.unsettled or self.is_draining_or_stopping:
             self.wake()
+        elif not self.standstill.active_count:
+            self.standstill.suspect(self)
 
     def wake(self) -> None:
         """Wake `execute` or the `Ending`, so that it checks again whether it must keep waiting."""
@@ -662,11 +680,18 @@ class Run:
     def stop(self, reason: StopReason, culprit: AbstractJob[Any] | None = None) -> None:
         """Start no more jobs, and cancel the running ones, except forever jobs. The first reason is kept.
 
-        If the deadline of the run has passed, the reason is TIMEOUT instead.
+        If the deadline of the run has passed, the reason is TIMEOUT instead. Runs nested in cancelled workers stop at
+        once: their workers may start jobs before the loop delivers a cancellation.
         """
+        todo = self._stop_without_nested(reason, culprit)
+        for nested in todo:  # a loop without recursion, because schedulers may be nested to any depth
+            todo += nested._stop_without_nested(StopReason.CANCELLED, None)
+
+    def _stop_without_nested(self, reason: StopReason, culprit: AbstractJob[Any] | None) -> list[Run]:
+        """Do what `stop` does, except for nested runs; return those that have to stop, too."""
         before = self.phase
         if before is STOPPING:
-            return
+            return []
         if before is not CHECKING and self.group.has_deadline_passed():
             reason, culprit = StopReason.TIMEOUT, None
         if self.reason is None:
@@ -674,16 +699,16 @@ class Run:
         self.cancel_reason = reason
         self.phase, self.is_draining_or_stopping = STOPPING, True
         self._cancel_scheduled()
+        cancelled: list[Worker] = []
         if before is not CHECKING and (reason is not COMPLETED or self.workers.is_gated):
-            self._cancel_workers()  # otherwise, no worker has an ordinary job or waits for a token
+            # Otherwise, no worker has an ordinary job or waits for a token.
+            cancelled = [worker for worker in self.workers.alive if not worker.is_shielded]
+            if self.scheduler._cancels_once:
+                self.cancel_once(cancelled)
+            else:
+                self.group.cancel()
         self.wake()
-
-    def _cancel_workers(self) -> None:
-        """Cancel all workers except those that run forever jobs."""
-        if self.scheduler._cancels_once:
-            self.cancel_once([worker for worker in self.workers.alive if not worker.is_shielded])
-        else:
-            self.group.cancel()
+        return [nested for worker in cancelled if (nested := worker.nested_run()) is not None]
 
     def cancel_once(self, workers: Iterable[Worker]) -> None:
         """Cancel each of these workers only once, as code written for asyncio expects; see `_cancels_once`."""
@@ -716,8 +741,8 @@ class Run:
             for worker in run.workers.alive:
                 if worker.job is not None:
                     worker.job._successors = None
-                    if is_scheduler(worker.job) and worker.job._run is not None:
-                        todo.append(worker.job._run)
+                if (nested := worker.nested_run()) is not None:
+                    todo.append(nested)
             run._cancel_scheduled()
             run.scheduler._notify_unreached()
             run.wake()

@@ -62,6 +62,7 @@ class RunPools:
         """Take the needed amounts of rates once more, without waiting, because the job is called again."""
         if (grant := job._grant()) is not None:
             grant.reacquire()
+            self._run.queue.jobs.admission_queue.request_round()
 
     def correct_amounts(self, job: AbstractJob[Any], amounts: Mapping[str, Any]) -> None:
         """Replace the amounts of rates that a job has taken with the amounts that it has used.

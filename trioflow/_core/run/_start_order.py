@@ -85,6 +85,12 @@ class StartOrder:
         elif heap_queue is not None:
             heap_queue.order.add_jobs(jobs, known, self._members.all_requirements)
 
+    def forget(self, job: AbstractJob[Any]) -> None:
+        """Drop all data about a job that is no longer a member."""
+        self._nested_durations.pop(job, None)  # type: ignore[call-overload]
+        if isinstance(self._jobs, HeapQueue):
+            self._jobs.order.forget(job)
+
     def detach(self) -> None:
         """Drop the reference to the run, which has ended."""
         if self._admission_queue is not None:

@@ -51,7 +51,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..backend import WorkerTask
 from ..base._states import IDLE, RUNNING, SCHEDULED, STOPPING, SUCCEEDED
 from ..job import _errors
-from ..job._job import DEFAULT_SLOW_PATH
+from ..job._job import DEFAULT_SLOW_PATH, is_scheduler
 from ..job._outcome import UNCALLED, unawaited_coroutine_error
 from ..job._trigger_rules import certainly_runs
 from ._attempts import call_job
@@ -218,10 +218,23 @@ class Worker(WorkerTask):
             workers.searchers -= 1
             workers.leave(self)
 
+    def nested_run(self) -> Run | None:
+        """Return the run in progress of the nested scheduler that the worker runs as its job; None if there is none."""
+        return self.job._run if is_scheduler(self.job) else None
+
+    def stop_nested_run(self) -> None:
+        """Stop the run of a nested scheduler at once, because the worker was cancelled.
+
+        Otherwise, that run would start jobs until the loop delivers the cancellation.
+        """
+        if (nested := self.nested_run()) is not None:
+            nested.stop_cancelled()
+
     def cancel_alone(self) -> None:
         """Cancel this worker, with its job, but not its run."""
         self.was_cancelled_alone = True
         self.group.cancel_worker(self)
+        self.stop_nested_run()
 
     async def work(self) -> None:
         """Run ready jobs until there are none left, or until a job has changed the task.
@@ -401,6 +414,8 @@ class Worker(WorkerTask):
                         settled += 1
                         if notify_end is not None:
                             notify_end(scheduler, job)
+                            if run.is_draining_or_stopping:  # an instrument has drained or cancelled the run
+                                job._successors = None
                         successors = job._successors
                         if successors is not None:
                             job._successors = None
@@ -421,8 +436,8 @@ class Worker(WorkerTask):
                                         run.requirement_counts.counting_down = True
                                         run.make_ready(successor)
                                         run.requirement_counts.counting_down = False
-                                        if run.phase is STOPPING:
-                                            break  # the successor is critical and BLOCKED
+                                        if run.is_draining_or_stopping:
+                                            break  # the successor is critical and BLOCKED, or as below
                                     else:
                                         successor._state = SCHEDULED
                                         ready.append(successor)

@@ -181,18 +181,26 @@ class Workers:
             return
         self.searchers += 1
         worker = Worker(run, has_slot, now, jobs)
-        self.alive[worker] = None
+        self._enter(worker)
         run.group.spawn(worker)
 
     def _wake(self, worker: Worker) -> None:
         """Wake a parked worker, to search for a job of this run."""
         run = self._run
         self.searchers += 1
-        self.alive[worker] = None
+        self._enter(worker)
         if worker.run is not run:
             worker.run = run
             run.group.adopt(worker)
         run.backend.wake(worker)
+
+    def _enter(self, worker: Worker) -> None:
+        self.alive[worker] = None
+        self._run.standstill.active_count += 1
+
+    def _remove(self, worker: Worker) -> None:
+        del self.alive[worker]
+        self._run.standstill.active_count -= 1
 
     def _next_needs_own_task(self) -> bool:
         first = (
@@ -214,7 +222,7 @@ class Workers:
     def park(self, worker: Worker) -> None:
         """Release the slot of a worker, and move the worker to the parked workers of this run's `parking_run`."""
         run, parking_run = self._run, self._run.parking_run
-        del self.alive[worker]
+        self._remove(worker)
         if worker.has_slot:
             self.give_back_slot(worker)
         parking_run.workers.parked[worker] = None
@@ -228,7 +236,7 @@ class Workers:
         if worker not in self.parked:
             return True
         del self.parked[worker]
-        self.alive[worker] = None
+        self._enter(worker)
         self._run.notice_cancellation(worker)
         return False
 
@@ -249,7 +257,7 @@ class Workers:
 
     def leave(self, worker: Worker) -> None:
         """Remove a worker, release its slot and token, and replace it if needed."""
-        del self.alive[worker]
+        self._remove(worker)
         self._run.group.forget(worker)
         if worker.has_slot:
             self.give_back_slot(worker)

@@ -8,14 +8,15 @@ because the awaited job may get what it lacks from other jobs, but after a while
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import backend as _backend
 from ..base._states import JobState
 from ..base._waits import WaitCause
 from ..job import _errors
-from ..job._ancestors import enclosing_schedulers
+from ..job._ancestors import enclosing_schedulers, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
 from ..run._current import current_worker_var
 from . import _explain
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
 FIRST_POLL_SECONDS: Final = 1.0
 """The number of seconds until a wait is first checked for a deadlock. The interval doubles after each check."""
+
+HELD_BY: Final = "needs what is held by"
+"""The words that link a job to one that holds what it lacks."""
+Step = tuple[str, AbstractJob[Any]]
+"""A job of a path, and the words that link the previous job to it."""
 
 
 async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
@@ -81,7 +87,7 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
     for watched in watched_jobs:
         watched._ensure_extras().add_listener(listener)
     try:
-        if waiter is not None and waiter._worker is not None and job._state is not JobState.RUNNING:
+        if waiter is not None and waiter._worker is not None:
             await _poll_for_deadlock(event, waiter, job)
         await event.wait()
     finally:
@@ -92,38 +98,27 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
 
 
 async def _poll_for_deadlock(event: _backend.TaskEvent, waiter: AbstractJob[Any], job: AbstractJob[Any]) -> None:
-    """Wait until `event` is set or `job` is RUNNING.
-
-    If `job` lacks something that `waiter` holds, report this and return early.
-    """
+    """Wait until `event` is set. If what `waiter` holds keeps `job` from settling, report this and return early."""
     run, seconds = waiter._worker.run, FIRST_POLL_SECONDS  # type: ignore[union-attr]
-    while not (event.is_set() or job._state is JobState.RUNNING):
+    while not event.is_set():
         with run.backend.create_scope(run.clock() + seconds):
             await event.wait()
-        if not event.is_set() and lacks_held_resource(job, waiter):
-            explanation = job._scheduler.explain(job) if job._scheduler is not None else ""
-            run.report(
-                waiter,
-                f"{waiter.label!r} awaits {job.label!r}, but holds what {job.label!r} needs: {explanation}",
-            )
+        path = None if event.is_set() else _find_path(waiter, job, _jobs_that_delay)
+        if path is not None:
+            run.report(waiter, _deadlock_text(waiter, path))
             return
         seconds *= 2
 
 
-def lacks_held_resource(job: AbstractJob[Any], waiter: AbstractJob[Any]) -> bool:
-    """Return whether `job` waits for a slot, a token or a resource that `waiter` or one of its schedulers holds."""
-    wait, scheduler = _explain.waiting(job), job._scheduler
-    if wait is None or scheduler is None or scheduler._run is None or waiter._worker is None:
-        return False
-    holders, workers = {waiter, *enclosing_schedulers(waiter)}, scheduler._run.workers
-    if wait.cause is WaitCause.SLOT:
-        return any(worker.has_slot and worker.job in holders for worker in workers.alive)
-    if wait.cause is WaitCause.TOKEN:
-        return workers.tokens is not None and workers.tokens.limiter in (
-            waiter._worker.token_limiter,
-            waiter._own_limiter,
-        )
-    return any(wait.resource in holder.granted for holder in holders)
+def _deadlock_text(waiter: AbstractJob[Any], path: list[Step]) -> str:
+    """Return the message for a path of waits from `waiter` to itself that leads through a job that lacks something."""
+    index = max(index for index, (verb, _) in enumerate(path) if verb == HELD_BY)
+    lacking = path[index - 1][1]
+    if index == len(path) - 1:
+        text = f"{_path_text(waiter, 'awaits', path[:-1])}, but holds what {lacking.label!r} needs"
+    else:
+        text = _path_text(waiter, "awaits", path)
+    return text if lacking._scheduler is None else f"{text}: {lacking._scheduler.explain(lacking)}"
 
 
 # ---- cycles
@@ -143,50 +138,100 @@ def reject_wait_cycle(waiter: AbstractJob[Any], job: AbstractJob[Any], verb: str
         RuntimeError: the wait would never end; the error shows the cycle.
 
     """
-    settling_later = {waiter, *enclosing_schedulers(waiter)}  # they settle only after the wait
-    came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any], str]] = {job: (waiter, verb)}
+    path = _find_path(waiter, job, _jobs_that_settle_before)
+    if path is not None:
+        end_text = "" if path[-1][1] is waiter else f", which contains {waiter.label!r}"
+        raise RuntimeError(f"{waiter.label!r} waits for itself: {_path_text(waiter, verb, path)}{end_text}")
+
+
+def _find_path(
+    waiter: AbstractJob[Any], job: AbstractJob[Any], steps_from: Callable[[AbstractJob[Any]], Iterator[Step]]
+) -> list[Step] | None:
+    """Return a path from `job` to a job that settles only after `waiter` does; None if there is none.
+
+    Args:
+        waiter: the job that waits for `job`.
+        job: the first job of the path, to which no words lead.
+        steps_from: yields the jobs for which a job waits.
+
+    """
+    settling_later = {waiter, *enclosing_schedulers(waiter)}
+    came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any] | None, str]] = {job: (None, "")}
     todo = [job]
-    while todo:
-        needed_by = todo.pop()
-        if needed_by in settling_later:
-            raise RuntimeError(f"{waiter.label!r} waits for itself: {_cycle_text(waiter, needed_by, came_from)}")
-        for needed_verb, needed in _jobs_that_settle_before(needed_by):
-            if needed not in came_from:
-                came_from[needed] = needed_by, needed_verb
-                todo.append(needed)
+    for reached in todo:
+        if reached in settling_later:
+            path: list[Step] = []
+            step: AbstractJob[Any] | None = reached
+            while step is not None:
+                previous, verb = came_from[step]
+                path.append((verb, step))
+                step = previous
+            return path[::-1]
+        for verb, other in steps_from(reached):
+            if other not in came_from:
+                came_from[other] = reached, verb
+                todo.append(other)
+    return None
 
 
-def _jobs_that_settle_before(job: AbstractJob[Any]) -> Iterator[tuple[str, AbstractJob[Any]]]:
-    """Yield each job that must settle before `job`, paired with the words that link `job` to it in messages."""
+def _path_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
+    """Return a text that names the jobs of a path that `waiter` waits for."""
+    (_, first), *others = path
+    return ", which ".join(
+        [f"{waiter.label!r} {verb} {first.label!r}", *(f"{verb} {job.label!r}" for verb, job in others)]
+    )
+
+
+def _jobs_that_settle_before(job: AbstractJob[Any]) -> Iterator[Step]:
+    """Yield each job that must settle before `job`."""
     if job._state is JobState.RUNNING:
-        for awaited in _awaited_by(job):
+        for awaited in job._extras.awaited_jobs if job._extras is not None else ():
             yield "awaits", awaited
         for member in job._members.jobs if is_scheduler(job) else ():
-            if not member._forever and (is_scheduler(member) or _awaited_by(member)):
+            if not (member._forever or member._state.is_settled):
                 yield "waits for its job", member
     elif not job._state.is_settled:
         for requirement in _explain.open_requirements(job):
             yield "requires", requirement
-        for enclosing in enclosing_schedulers(job):
-            if enclosing._run is not None:
-                break
+        for enclosing in _unstarted_schedulers(job):
             for requirement in _explain.open_requirements(enclosing):
                 yield f"is in {enclosing.label!r}, which requires", requirement
 
 
-def _awaited_by(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
-    return job._extras.awaited_jobs if job._extras is not None else ()
+def _jobs_that_delay(job: AbstractJob[Any]) -> Iterator[Step]:
+    """Yield the jobs that must settle before `job`, and those that hold what it lacks now."""
+    yield from _jobs_that_settle_before(job)
+    if job._state is JobState.SCHEDULED:
+        for holder in _holders(job):
+            yield HELD_BY, holder
+    elif job._state is JobState.IDLE:
+        for enclosing in _unstarted_schedulers(job):
+            if enclosing._state is JobState.SCHEDULED:
+                yield "is in", enclosing
 
 
-def _cycle_text(
-    waiter: AbstractJob[Any], last: AbstractJob[Any], came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any], str]]
-) -> str:
-    """Return a text that shows the cycle of waits from `waiter` to `last`, which is `waiter` or contains it."""
-    end_text = "" if last is waiter else f", which contains {waiter.label!r}"
-    steps: list[str] = []
-    job = last
-    while job is not waiter or not steps:
-        previous_job, verb = came_from[job]
-        steps.append(f"{verb} {job.label!r}")
-        job = previous_job
-    return f"{waiter.label!r} {', which '.join(reversed(steps))}{end_text}"
+def _unstarted_schedulers(job: AbstractJob[Any]) -> Iterator[BaseScheduler]:
+    """Yield the schedulers that enclose `job` and must start before it."""
+    return itertools.takewhile(lambda enclosing: enclosing._run is None, enclosing_schedulers(job))
+
+
+def _holders(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+    """Return the jobs that have the slots, tokens or resources for which a SCHEDULED job waits."""
+    wait, scheduler = _explain.waiting(job), job._scheduler
+    if wait is None or scheduler is None or scheduler._run is None:
+        return []
+    workers, pools = scheduler._run.workers, scheduler._run.pools
+    if wait.cause is WaitCause.SLOT:
+        queued = () if workers.tokens is None else workers.tokens.waiting_jobs
+        return [*queued, *(worker.job for worker in workers.alive if worker.has_slot and worker.job is not None)]
+    root = outermost_scheduler(scheduler)
+    others = [other for other in root.iterate_jobs() if other._state is JobState.RUNNING]
+    if wait.cause is WaitCause.TOKEN and workers.tokens is not None:
+        limiter = workers.tokens.limiter
+        return [
+            other
+            for other in others
+            if limiter is other._own_limiter or (other._worker is not None and other._worker.token_limiter is limiter)
+        ]
+    held = [(other, grant.find(wait.resource)) for other in others if (grant := other._grant()) is not None]
+    return [other for other, taken in held if taken is not None and taken[0] is pools.find(taken[0].name)]

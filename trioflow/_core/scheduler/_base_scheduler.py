@@ -359,7 +359,7 @@ class BaseScheduler(
             CycleError: the requirements contain a cycle.
 
         """
-        _checks.recompute_implied_requirements(self._members)
+        _checks.store_implied_requirements(self)
         order = _graph_algorithms.topological_order(self._members.jobs, self._members.all_requirements)
         if len(order) < len(self):
             _checks.reject_cycle(self._members)
@@ -1177,13 +1177,14 @@ class BaseScheduler(
 
         Also record that a job or an iterator of `as_settled()` is waiting; see `_was_awaited`.
         """
+        scheduler = self
         for scheduler in (self, *enclosing_schedulers(self)):
             scheduler._was_awaited = True
             if scheduler._run is not None:
                 return job is not None and job._state is JobState.IDLE and scheduler._run.phase is RunPhase.DRAINING
-            if scheduler._stop_reason is not None or scheduler._state.is_settled:
+            if scheduler._state.is_settled:
                 return True
-        return False
+        return scheduler._stop_reason is not None  # a nested scheduler between two attempts has one, too
 
     def _notify_unreached(self) -> None:
         """Wake all jobs that await an IDLE job, which no run will reach."""

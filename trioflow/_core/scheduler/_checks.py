@@ -60,11 +60,11 @@ def check_members(members: Members) -> Iterator[None]:
         check_needs(level.owner, level.jobs_with_scheduling_options, members.owner)
         if level.has_outside_requirements:
             _reject_unreachable_inputs(level, checked_members)
-        level.is_unchecked = False
         level.is_ordered = level.is_ordered and not level.implied_requirements
         level.needs_recheck = level.needs_recheck or level.has_outside_requirements
         if not level.is_ordered:
             reject_cycle(level)
+        level.is_unchecked = False
 
 
 def _check_jobs(members: Members, may_repeat: bool) -> Iterator[None]:
@@ -357,8 +357,11 @@ def check_scenario(scheduler: BaseScheduler) -> None:
 
     Raises:
         CycleError, MissingRequirement, ValueError, RuntimeError: the scenario cannot run.
+        RuntimeError: the scheduler is running. A check would overwrite counts of the run.
 
     """
+    if scheduler._run is not None:
+        raise RuntimeError(f"{scheduler.label!r} is running: check it before its run, or when the run has ended")
     for _ in check_members(scheduler._members):
         pass
 

@@ -62,9 +62,11 @@ class Members:
     # ---- look-up
 
     def all_requirements(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-        """Return the members that must settle before `job` starts: its requirements and the implied requirements."""
-        owner = self.owner
-        members = [requirement for requirement in job._required if requirement._scheduler is owner]
+        """Return the members that must settle before `job` starts: its requirements and the implied requirements.
+
+        A job that was dropped because of `keep_jobs=False` is no longer a member.
+        """
+        members = self.member_requirements(job)
         implied = self.implied_requirements.get(job)
         return members if implied is None else list(dict.fromkeys([*members, *implied]))
 

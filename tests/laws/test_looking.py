@@ -1,0 +1,266 @@
+"""To look at a scenario or a run changes nothing, and what a check has found, it finds again.
+
+The suite runs a few scenarios; for more of them::
+
+    TRIOFLOW_SOAK=2000 python -m tests --soak -- tests/laws/test_looking.py
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+
+from trioflow import CycleError, Job, MissingRequirement, Pool, Scheduler, Service, simulate
+from trioflow.abc import Instrument
+
+from ..bodies import nap, serve
+from ..conftest import Virtual
+from .checks import FEW, MANY, agrees_with_oracle, is_the_same_again, on_both
+from .flow_laws import LAWS_OF_FLOW
+from .laws import LAWS_OF_RUNS
+from .oracle import predict
+from .real_run import RealRun, Recording
+from .scenarios import Scenario, scenarios
+
+LOOKS: dict[str, Callable[[Scheduler], Any]] = {
+    "is_runnable": Scheduler.is_runnable,
+    "topological_order": Scheduler.topological_order,
+    "entry_jobs": Scheduler.entry_jobs,
+    "exit_jobs": Scheduler.exit_jobs,
+    "predecessors": lambda scheduler: [list(scheduler.predecessors(job)) for job in scheduler],
+    "successors": lambda scheduler: [list(scheduler.successors(job)) for job in scheduler],
+    "listing": lambda scheduler: scheduler.listing(details=True),
+    "graph": lambda scheduler: scheduler.graph().source,
+    "explain": lambda scheduler: [scheduler.explain(job) for job in scheduler.iterate_jobs()],
+    "results": Scheduler.results,
+    "failures": Scheduler.failures,
+    "window_size": lambda scheduler: scheduler.window_size,
+    "debrief": lambda scheduler: debriefed(scheduler),
+    "simulate": lambda scheduler: simulate(scheduler).makespan,
+    "check_before_run": lambda scheduler: [job.check_before_run() for job in scheduler],
+    "paths": lambda scheduler: [job.path for job in scheduler.iterate_jobs()],
+    "repr": lambda scheduler: [repr(scheduler), *map(repr, scheduler.iterate_jobs())],
+}
+"""All that looks at a scheduler, by name."""
+
+
+def debriefed(scheduler: Scheduler) -> str:
+    text = io.StringIO()
+    scheduler.debrief(file=text, listing=True)
+    return text.getvalue()
+
+
+def look(scheduler: Scheduler, name: str) -> Any:
+    """Return what one look shows, or the error that it raises."""
+    try:
+        return LOOKS[name](scheduler)
+    except Exception as error:
+        return type(error), str(error)
+
+
+def look_twice(scheduler: Scheduler) -> None:
+    """Look at a scheduler in each way, twice in a row; the second look shows the same."""
+    for name in LOOKS:
+        assert look(scheduler, name) == look(scheduler, name), name
+
+
+class Looker(Instrument):
+    """Looks at the running scheduler now and then, once in each way."""
+
+    def __init__(self, root: Scheduler) -> None:
+        self.root = root
+        self.names: Iterator[str] = iter(LOOKS)
+
+    def look(self, *_: Any) -> None:
+        name = next(self.names, None)
+        if name is None:
+            self.names = iter(LOOKS)
+        else:
+            look_twice_at(self.root, name)
+
+    before_run = job_scheduled = job_started = job_ready = job_finished = job_added = after_run = look
+
+
+def look_twice_at(scheduler: Scheduler, name: str) -> None:
+    assert look(scheduler, name) == look(scheduler, name), name
+
+
+def check_with_looks(virtual: Virtual, scenario: Scenario) -> None:
+    """Check that a scenario keeps its laws, although it is looked at all the time."""
+
+    async def run_twice() -> tuple[Recording, Recording]:
+        real = RealRun(scenario)
+        root: Any = real.root
+        look_twice(root)
+        first = await real.run(True, Looker(root), holds_tasks=False)
+        look_twice(root)
+        second = await real.run(True, Looker(root))
+        look_twice(root)
+        return first, second
+
+    first, second = virtual(run_twice)
+    for seen in (first, second):
+        for law in (*LAWS_OF_RUNS, *LAWS_OF_FLOW):
+            law(seen)
+        agrees_with_oracle(seen)
+    if predict(scenario).exact and not second.bound:
+        is_the_same_again(first, second)
+
+
+@FEW
+@given(scenario=scenarios())
+def test_looking_at_a_scenario_or_a_run_changes_nothing(scenario: Scenario) -> None:
+    """A random scenario runs as predicted if it is looked at in every way, twice in a row, before, during and after."""
+    with quiet():
+        on_both(check_with_looks, scenario)
+
+
+@pytest.mark.soak
+@MANY
+@given(scenario=scenarios())
+def test_looking_at_many_scenarios_changes_nothing(scenario: Scenario) -> None:
+    """A long run of `test_looking_at_a_scenario_or_a_run_changes_nothing`."""
+    with quiet():
+        on_both(check_with_looks, scenario)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the log empty: hypothesis would print it with each failure."""
+    logger = logging.getLogger("trioflow")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+# ---- scenarios that cannot run
+
+
+def cycle() -> tuple[Scheduler, Callable[[], Any]]:
+    a, b = Job(nap, label="a"), Job(nap, label="b")
+    a.requires(b)
+    b.requires(a)
+    return Scheduler(a, b), lambda: b.requires(a, remove=True)
+
+
+def nested_cycle() -> tuple[Scheduler, Callable[[], Any]]:
+    inner, repair = cycle()
+    return Scheduler(Job(nap), Scheduler(inner), Scheduler(Job(nap))), repair
+
+
+def cycle_through_inputs() -> tuple[Scheduler, Callable[[], Any]]:
+    first, second = Job(nap, label="first"), Job(nap, label="second")
+    right = Scheduler(second, label="right")
+    left = Scheduler(first, Job(nap, 0, second), label="left")
+    scheduler = Scheduler(left, right)
+    right.requires(left)
+    return scheduler, lambda: right.requires(left, remove=True)
+
+
+def missing_requirement() -> tuple[Scheduler, Callable[[], Any]]:
+    scheduler = Scheduler(Job(nap, required=Job(nap, label="elsewhere")), Job(nap))
+    return scheduler, scheduler.sanitize
+
+
+def forever_requirement() -> tuple[Scheduler, Callable[[], Any]]:
+    endless = Job(anyio.sleep_forever, forever=True, label="endless")
+    user = Job(nap, required=endless)
+    return Scheduler(user, endless), lambda: user.requires(endless, remove=True)
+
+
+def requirement_that_becomes_forever() -> tuple[Scheduler, Callable[[], Any]]:
+    first = Job(nap, label="first")
+    scheduler = Scheduler(first, Job(nap, required=first))
+    assert scheduler.is_runnable()
+    first.forever = True
+    return scheduler, lambda: setattr(first, "forever", False)
+
+
+def need_without_a_pool() -> tuple[Scheduler, Callable[[], Any]]:
+    job = Job(nap, needs={"gpu": 1})
+    return Scheduler(job), lambda: setattr(job, "needs", None)
+
+
+def need_that_services_leave_too_little_for() -> tuple[Scheduler, Callable[[], Any]]:
+    job, service = Job(nap, needs={"gpu": 2}), Service(serve, needs={"gpu": 1})
+    return Scheduler(job, service, pool=Pool(gpu=2)), lambda: setattr(job, "needs", {"gpu": 1})
+
+
+def spent_coroutine() -> tuple[Scheduler, Callable[[], Any]]:
+    spent = Job(nap(0), label="spent")
+    Scheduler(spent).run()
+    assert spent.scheduler is not None
+    spent.scheduler.remove(spent)
+    scheduler = Scheduler(spent, Job(nap))
+    return scheduler, lambda: scheduler.remove(spent)
+
+
+def jobserver_without_a_window() -> tuple[Scheduler, Callable[[], Any]]:
+    scheduler = Scheduler(Job(nap), jobserver=True)
+    return scheduler, lambda: setattr(scheduler, "jobserver", False)
+
+
+DEFECTS = (
+    cycle, nested_cycle, cycle_through_inputs, missing_requirement, forever_requirement,
+    requirement_that_becomes_forever, need_without_a_pool, need_that_services_leave_too_little_for, spent_coroutine,
+    jobserver_without_a_window,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
+def test_what_a_check_has_found_it_finds_again(
+    virtual: Virtual, defect: Callable[[], tuple[Scheduler, Callable[[], Any]]]
+) -> None:
+    """A scenario that cannot run never starts, whatever is asked before and however often, and runs once repaired.
+
+    Once a cycle was found only by the first check; the next run started, and stood still for ever.
+    """
+    for name in ("run", *LOOKS):
+        scheduler, repair = defect()
+        scheduler.timeout = 1000
+        for _ in range(2):
+            if name == "run":
+                with pytest.raises((CycleError, MissingRequirement, ValueError)):
+                    virtual(scheduler.co_run)
+            else:
+                look(scheduler, name)
+        assert not scheduler.is_runnable()
+        with pytest.raises((CycleError, MissingRequirement, ValueError)):
+            virtual(scheduler.co_run)
+        assert scheduler.stop_reason is None
+        repair()
+        assert virtual(scheduler.co_run)
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_a_running_scheduler_is_neither_checked_nor_simulated(virtual: Virtual, depth: int) -> None:
+    """A check or a simulation of a running scheduler raises; once it overwrote counts, and the run stood still."""
+    seen: list[Any] = []
+
+    async def looks() -> None:
+        await anyio.sleep(1)
+        root: Any = last.scheduler
+        for scheduler in (root, *(job for job in root.iterate_jobs() if isinstance(job, Scheduler))):
+            seen.append(scheduler.is_runnable())
+            with pytest.raises(RuntimeError, match="is running"):
+                simulate(scheduler)
+
+    first = Job(looks)
+    inner: Any = first
+    for _ in range(depth):
+        inner = Scheduler(inner, Job(nap, required=inner))
+    last = Job(nap, required=[inner, second := Job(nap, 3)])
+    scheduler = Scheduler(inner, second, last, timeout=100)
+    assert virtual(scheduler.co_run)
+    assert first.raised_exception() is None
+    assert seen == [False] * (depth + 1)

@@ -1,0 +1,121 @@
+"""Detection of a run that stands still: jobs have not settled, but nothing can happen any more.
+
+This is always a fault of the engine, so no test and no scenario may ever reach it. Without the detection, a run with
+such a fault would wait forever, and show no sign of it.
+
+A run stands still if all of this holds for it and for each run nested in it:
+
+- It is RUNNING, some of its jobs have not settled, and no body of an `async with` may add jobs.
+- No worker is alive but those that host a nested run, which only waits. So no job is running, not even a forever job,
+  and no worker searches for a job or waits for a limiter's token.
+- Neither a round of admission nor a look-up in the journal is due; no slots are lent; and no run outside, with which
+  this one shares a pool, waits for or holds resources.
+
+The deadlines of schedulers do not count: they end a run, but start no job.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ..admission._ready_queues import SharedQueue
+from ..base._states import RunPhase
+
+if TYPE_CHECKING:
+    from ..job._job import AbstractJob
+    from ._run import Run
+
+TURNS: Final = 4
+"""The number of turns of the loop in which a run must stand still before it is stopped. Calls that were scheduled
+before, by admissions and by policies, come in the first one or two."""
+MAX_EXPLAINED_JOBS: Final = 5
+"""The maximum number of waiting jobs that the error explains."""
+
+
+class Standstill:
+    """The detector that an outermost run shares with all runs nested in it."""
+
+    __slots__ = ("_run", "_turns_left", "active_count")
+
+    def __init__(self, run: Run) -> None:
+        self._run: Final = run
+        # The number of workers that are alive, in all runs, without those that host a nested run, while it waits.
+        self.active_count = 0
+        self._turns_left = 0  # the number of checks that still have to confirm a suspicion; 0 if there is none
+
+    def suspect(self, run: Run) -> None:
+        """Check in the next turns whether nothing can happen any more. Call this when `active_count` may be 0.
+
+        Args:
+            run: the run in which a worker has left or was parked, or that begins to wait, or whose jobs got nothing in
+                a round of admission.
+
+        """
+        if not (self.active_count or self._turns_left or _may_act(run, self._run) or self._may_progress()):
+            self._turns_left = TURNS
+            self._check_in_next_turn()
+
+    def _check_in_next_turn(self) -> None:
+        self._run.backend.threadsafe_caller()(self._check)
+
+    def _check(self) -> None:
+        if self._may_progress():
+            self._turns_left = 0
+            return
+        if not any(map(_has_due_call, self._runs())):
+            self._turns_left -= 1
+        if self._turns_left:
+            self._check_in_next_turn()
+        else:
+            self._stop()
+
+    def _may_progress(self) -> bool:
+        """Return whether a job may settle or start, apart from calls that are due in the next turn."""
+        return self.active_count > 0 or any(_may_act(run, self._run) for run in self._runs())
+
+    def _runs(self) -> list[Run]:
+        """Return the outermost run and all runs nested in it."""
+        runs = [self._run]
+        for run in runs:
+            runs += [nested for worker in run.workers.alive if (nested := worker.nested_run()) is not None]
+        return runs
+
+    def _stop(self) -> None:
+        scheduler = self._run.scheduler
+        waiting = [
+            job for job in scheduler.iterate_jobs() if not (job._state.is_settled or job._worker or job._forever)
+        ]
+        explained = "; ".join(map(_explain, waiting[:MAX_EXPLAINED_JOBS]))
+        more = f"; and {len(waiting) - MAX_EXPLAINED_JOBS} more" if len(waiting) > MAX_EXPLAINED_JOBS else ""
+        message = (
+            f"{scheduler.label!r} stands still: no job runs, and nothing can start one ({explained}{more}); "
+            f"this is a fault of trioflow: please report it, with this message and the scenario"
+        )
+        self._run.stop_with_error(RuntimeError(message), None, message)
+
+
+def _may_act(run: Run, outermost: Run) -> bool:
+    """Return whether a run can go on without any of its workers."""
+    if run.phase is not RunPhase.RUNNING or not run.unsettled or run.on_accepting_jobs is not None:
+        return True
+    if run.workers.searchers or run.workers.lent_count:
+        return True
+    ready = run.queue.jobs
+    return isinstance(ready, SharedQueue) and ready.admission_queue.may_get_resources(
+        lambda other: other.outermost() is not outermost
+    )
+
+
+def _has_due_call(run: Run) -> bool:
+    """Return whether a call that was scheduled for the next turn may start a job."""
+    ready = run.queue.jobs
+    return (
+        run.requirement_counts.counting_down
+        or (run.journal_writer is not None and run.journal_writer.has_work())
+        or (isinstance(ready, SharedQueue) and ready.admission_queue.is_round_due())
+    )
+
+
+def _explain(job: AbstractJob[Any]) -> str:
+    assert job._scheduler is not None
+    return job._scheduler.explain(job)
