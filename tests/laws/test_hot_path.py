@@ -1,4 +1,4 @@
-"""The engine's hot path, in the frame of `Worker.work`, has the same effects as the methods that it inlines."""
+"""The engine's hot path, which settles the plainest jobs in its own frame, has the same effects as `Run.settle`."""
 
 from __future__ import annotations
 

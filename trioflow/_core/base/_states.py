@@ -1,7 +1,8 @@
 """The states of a job and the transitions between them, the phases of a run, and the reasons why a run stops.
 
-A job's run sets its state, along `TRANSITIONS`, in `Run.schedule`, `begin`, `requeue_throttled` and `settle`. For the
-simplest jobs `Worker.work` has a copy of this code, which saves the calls. Only `AbstractJob` resets the state to IDLE.
+A job's run sets its state, along `TRANSITIONS`. It becomes SCHEDULED in `RequirementCounts.count_down`, `Run.schedule` and
+`Run.requeue_throttled`, RUNNING in `Worker._run_jobs` (a clean-up job in `Run.begin`), and settles in `Run.settle` or, if it
+is one of the simplest jobs, in `Worker._run_jobs`. Only `AbstractJob` resets the state to IDLE.
 The figure of the states in the documentation and some checks in the tests are derived from `TRANSITIONS`.
 """
 

@@ -153,6 +153,8 @@ class CleanUpWorker(Worker):
             apply_context(job._extras.context)
         notify_start, _, _ = run.fast_hooks
         awaitable: Any = UNCALLED
+        value: Any = None
+        error: BaseException | None = None
         try:
             if notify_start is not None:
                 notify_start(run.scheduler, job)
@@ -160,15 +162,13 @@ class CleanUpWorker(Worker):
             value = await awaitable
             if value.__class__ is CoroutineType:
                 raise unawaited_coroutine_error(job.label, value)
-            await self.reject_leftovers()
-        except BaseException as error:
-            try:
-                full_error = await self.with_leftover_errors(error)
-                run.settle_error(self, job, full_error, awaitable, run.clock())
-            except BaseException as fault:  # an error of the engine itself
-                run.abandon(self, fault)
-        else:
-            run.settle(job, JobState.SUCCEEDED, value, run.clock())
+        except BaseException as raised:
+            error = raised
+        try:
+            await self._settle_other(job, awaitable, value, error)
+        except BaseException as fault:  # an error of the engine itself
+            run.abandon(self, fault)
+        error = None
         self.job = None
         self._clean_up.on_worker_left(self, job)
 

@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ..base._states import SCHEDULED
+from ..base._states import IDLE, SCHEDULED
 from ..job import _trigger_rules
 from ..job._job import DEFAULT_SLOW_PATH, AbstractJob
+from ..job._trigger_rules import certainly_runs
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -76,11 +77,13 @@ def users_of(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
 class RequirementCounts:
     """Links the jobs of one run to their requirements, and counts down each job's unsettled requirements."""
 
-    __slots__ = ("_run", "counting_down", "queued")
+    __slots__ = ("_notify_scheduled", "_ready", "_run", "counting_down", "queued")
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # Successors of settled jobs that have not been counted down yet, once for each settled requirement.
+        self._ready: Final = run.queue.jobs
+        self._notify_scheduled: Final = run.fast_hooks[2]
+        # Jobs without open requirements that may settle at once, by their rule or from a journal.
         self.queued: Final[deque[AbstractJob[Any]]] = deque()
         # Whether the queue is being processed, or will be later. If so, `count_down` only adds to it.
         self.counting_down = False
@@ -129,21 +132,48 @@ class RequirementCounts:
         run.add_unsettled(len(jobs) - forever, forever)
         run.schedule(entries)
 
-    def count_down(self, successors: Iterable[AbstractJob[Any]] | AbstractJob[Any]) -> None:
-        """Count down the successors of a settled job, or of a service that has become ready."""
-        self.queued.extend((successors,) if isinstance(successors, AbstractJob) else successors)
-        if not self.counting_down:
+    def count_down(self, successors: Any) -> None:
+        """Count down the successors of a settled job, or of a service that has become ready, and schedule ready ones.
+
+        A job that may settle at once, by its rule or from a journal, is queued first, and so are all jobs behind it.
+        """
+        run, queued = self._run, self.queued
+        if run.is_draining_or_stopping:
+            return
+        kind, has_journal = successors.__class__, run.journal_writer is not None
+        if kind is not tuple and kind is not list:
+            successors = (successors,)
+        for successor in successors:
+            pending = successor._pending - 1
+            successor._pending = pending
+            if pending:
+                continue
+            rule = successor._rule
+            if (
+                queued
+                or has_journal
+                or (rule is not None and not certainly_runs(rule))
+                or successor._forever
+                or successor._state is not IDLE
+            ):
+                queued.append(successor)
+                continue
+            successor._state = SCHEDULED
+            self._ready.append(successor)
+            if self._notify_scheduled is not None:
+                self._notify_scheduled(run.scheduler, successor)
+                if run.is_draining_or_stopping:
+                    return  # an instrument has drained or cancelled the run
+        if queued and not self.counting_down:
             self.count_down_queued()
 
     def queue_ready(self, jobs: Collection[AbstractJob[Any]]) -> None:
         """Queue jobs that have no open requirements. `count_down_queued` must be called afterwards."""
-        for job in jobs:
-            job._pending = 1
         self.queued.extend(jobs)
         self.counting_down = True
 
     def count_down_queued(self) -> None:
-        """Count down the queued successors one by one; the journal writer may defer the rest to a later turn."""
+        """Make the queued jobs ready one by one; the journal writer may defer the rest to a later turn."""
         run = self._run
         self.counting_down = True
         number = 0
@@ -151,9 +181,8 @@ class RequirementCounts:
             number += 1
             if run.journal_writer is not None and run.journal_writer.defer_lookups_if_late(number):
                 return
-            successor = self.queued.popleft()
-            successor._pending -= 1
-            if not successor._pending:
-                run.make_ready(successor)
+            job = self.queued.popleft()
+            if job._pending <= 0:  # it may have got a new requirement
+                run.make_ready(job)
         self.queued.clear()
         self.counting_down = False

@@ -5,8 +5,7 @@ jobs, count down the successors, and take the next ready jobs themselves. There 
 visited twice. When all jobs have settled, or after a call of `stop`, `_ending` ends the run. `RunPhase` lists the
 phases of a run.
 
-Only four methods of `Run` change the states of jobs: `schedule`, `begin`, `requeue_throttled` and `settle`. For the
-simplest jobs, `Worker.work` does the same in its own frame, because a call would cost a tenth of an empty job.
+`_states` lists the few functions that change the state of a job.
 """
 
 from __future__ import annotations
@@ -174,8 +173,7 @@ class Run:
         # Jobs that were cancelled before all jobs were linked. They settle when all are linked.
         self.cancelled_before_linking: Final[dict[AbstractJob[Any], None]] = {}
         self.requirement_counts = RequirementCounts(self)
-        # How many ordinary jobs, and how many forever jobs, have not settled. Workers settle the simplest jobs
-        # themselves, and subtract them from `unsettled` in batches, by `count_settled`.
+        # How many ordinary jobs, and how many forever jobs, have not settled.
         self.unsettled = 0
         self.forever_unsettled = 0
         self.had_ordinary_jobs = False  # whether the run has had jobs other than forever jobs
@@ -192,14 +190,14 @@ class Run:
         self._failure_log: FailureLog | None = None
         # The fields that each worker reads when it begins to search. Reading one tuple takes a quarter of the time of
         # reading them one by one.
-        self.worker_fields: Final = (
+        self.worker_fields = (
             self.workers,
             self.workers.is_gated,
             scheduler,
             self.needs_own_tasks,
             self.queue.jobs,
             self.queue.forever,
-            self.requirement_counts.queued,
+            self.requirement_counts.count_down,
             self.fast_hooks,
         )
         # ---- the end
@@ -292,7 +290,7 @@ class Run:
             self.instrument_set.detach()
         self._start_order = self._pools = self._failure_log = self._shared_resources = None
         del self.group.parking_group  # it may be the group itself
-        del self.parking_run, self.requirement_counts, self.group, self.standstill
+        del self.parking_run, self.requirement_counts, self.group, self.standstill, self.worker_fields
 
     async def _run_jobs(self) -> None:
         try:
@@ -454,7 +452,7 @@ class Run:
                     notify_scheduled(scheduler, job)
 
     def begin(self, worker: Worker, job: AbstractJob[Any]) -> None:
-        """Record the start of a clean-up job; `Worker.work` does the same for all other jobs."""
+        """Record the start of a clean-up job; `Worker._run_jobs` does the same for all other jobs."""
         worker.job, job._worker = job, worker
         job._started_at = self.clock()
         job._state = JobState.RUNNING
@@ -655,12 +653,6 @@ class Run:
             assert run.outer_worker is not None
             run = run.outer_worker.run
             is_expected = is_expected or run.queue.jobs.has_entries()
-
-    def count_settled(self, number: int) -> None:
-        """Subtract from `unsettled` the number of ordinary jobs that a worker has settled in its own frame."""
-        self.unsettled -= number
-        if not self.unsettled:
-            self.wake()
 
     def on_worker_left(self) -> None:
         """Wake `execute` or the `Ending` if it may be waiting for a worker to leave."""

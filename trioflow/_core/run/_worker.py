@@ -23,13 +23,13 @@ Four terms, and their invariants:
   `LimiterTokens` change it.
 - A **searcher** is a worker that will look at the ready queue without being woken: it was spawned or woken and has
   taken no job yet, or it waits for a turn of the loop before it looks again. `Workers.searchers` counts these workers:
-  - The code that spawns or wakes a worker counts it. A worker counts itself before it waits in `work`. It stops
+  - The code that spawns or wakes a worker counts it. A worker counts itself before it waits. It stops
     counting itself when it takes a job, parks or leaves.
   - A worker that waits in a limiter's queue is not counted (see `LimiterTokens`), because it cannot start a forever job
     or a nested scheduler meanwhile.
   - The number must not be 0 when control returns to the loop while a ready job could start, because no worker would
-    look for that job. Therefore, code outside of `work` calls `ensure_searcher` after every event that makes a job
-    ready or frees a slot. In `work`, a worker that takes a job and leaves others in the queue calls it, because its own
+    look for that job. Therefore, code outside of this module calls `ensure_searcher` after every event that makes a job
+    ready or frees a slot. In `_run_jobs`, a worker that takes a job and leaves others in the queue calls it, because its own
     job may be suspended.
 - A **turn** is one iteration of the event loop. The workers share its time. `TimeSlice` decides which workers may
   continue in a turn, and which have to queue for a later one.
@@ -49,11 +49,10 @@ from types import CodeType, CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..backend import WorkerTask
-from ..base._states import IDLE, RUNNING, SCHEDULED, STOPPING, SUCCEEDED
+from ..base._states import RUNNING, SCHEDULED, STOPPING, SUCCEEDED
 from ..job import _errors
-from ..job._job import DEFAULT_SLOW_PATH, is_scheduler
+from ..job._job import is_scheduler
 from ..job._outcome import UNCALLED, unawaited_coroutine_error
-from ..job._trigger_rules import certainly_runs
 from ._attempts import call_job
 from ._current import apply_context, current_worker_var
 from ._failure_log import MIN_BLOCKING_SECONDS
@@ -62,13 +61,17 @@ if TYPE_CHECKING:
     from ..job._job import AbstractJob
     from ._idle_timeouts import ThreadReports, TimeLimit
     from ._run import Run
-    from ._workers import Workers
 
 
 def needs_own_task(job: AbstractJob[Any]) -> bool:
     """Return whether a job needs its own task, because of the option `own_task` or its own context variables."""
     options, extras = job._slow_path, job._extras
     return (options is not None and options.own_task) or (extras is not None and extras.context is not None)
+
+
+def _settles_by_run(job: AbstractJob[Any], options: Any) -> bool:
+    """Return whether `Run.settle` has to settle a job that has succeeded and has options."""
+    return job._forever or options.own_task or (job._rule is not None and job._rule.drops_results)
 
 
 TURN_SECONDS: Final = 0.001
@@ -133,22 +136,20 @@ class TimeSlice:
         self.workers_with_time += 1
         return True
 
-    async def wait(self, worker: Worker) -> int:
-        """Wait for the next turn of the loop, or in the queue for a later one; return the number to give to `begin`."""
-        number = self.turn_number
+    async def wait(self, worker: Worker) -> None:
+        """Wait for the next turn of the loop, or in the queue for a later one."""
+        worker.woken_in_turn = self.turn_number
         if self.waiting_count < self.max_waiting and not self.queue:
             self.waiting_count += 1
             await worker.run.backend.yield_to_loop()
         else:
             self.queue[worker] = None
             await worker.run.backend.park(worker)
-            number = worker.woken_in_turn
             if worker in self.queue:  # the worker was woken because its run was cancelled
                 self._admit(worker)
         self.waiting_count -= 1
         while self.queue and self.waiting_count < self.max_waiting:
             self.admit_next(next(iter(self.queue)))
-        return number
 
     def admit_next(self, worker: Worker) -> None:
         """Admit a queued worker to the next turn of the loop."""
@@ -165,8 +166,11 @@ class Worker(WorkerTask):
     """A task that runs the jobs of a run one after another. `job` is the current job, or None between jobs."""
 
     __slots__ = (
+        "has_run_jobs",
         "has_slot",
+        "is_searching",
         "is_shielded",
+        "is_tainted",
         "jobs_at_wake_up",
         "run",
         "token_limiter",
@@ -182,6 +186,9 @@ class Worker(WorkerTask):
         self.task_snapshot = self.wake_handle = self.scope = self.task = self.timer = None
         self.deadline = self.timer_fires_at = math.inf
         self.has_slot = has_slot
+        self.has_run_jobs = False
+        self.is_searching = True  # whether the worker is counted in `Workers.searchers`
+        self.is_tainted = False  # whether the worker must leave, because a job has changed the task, or the run stops
         self.woken_at, self.jobs_at_wake_up, self.woken_in_turn = now, jobs, run.time_slice.turn_number
         self.job: AbstractJob[Any] | None = None
         self.is_shielded = False  # True while the worker runs a forever job, which outlasts the other jobs
@@ -237,242 +244,193 @@ class Worker(WorkerTask):
         self.stop_nested_run()
 
     async def work(self) -> None:
-        """Run ready jobs until there are none left, or until a job has changed the task.
-
-        This is the hot loop. It is one long function, because each call costs up to a tenth of an empty job. Three
-        parts of it duplicate methods that serve the other jobs. Change each part together with its methods:
-
-        - (1), the start of a job, duplicates `Run.begin`, which is called for clean-up jobs.
-        - (2), the end of a job, duplicates `Run.settle`, which is called for jobs that have failed, have `RunExtras`
-          (needs, a journal, listeners, ...), are forever jobs, have their own task, or drop the results of their
-          inputs; and for jobs that end while the run stops or that have changed the task.
-        - (3), inside (2), duplicates `RequirementCounts.count_down`, `Run.make_ready` and `Run.schedule`. The methods
-          are called for successors that might not run by their rules, are forever jobs, or are not IDLE.
-
-        `tests/laws/test_hot_path.py` compares the parts with the methods on random scenarios.
-        """
-        run: Run = self.run
-        workers: Workers
-        backend, clock = run.backend, run.clock
-        time_slice: TimeSlice = run.time_slice
-        must_name_tasks = self.group.must_name_tasks
-        awaitable: Any
-        value: Any
-        error: BaseException | None
-        snapshot: Any  # None if the task was cancelled before it took a job
-        job: Any = None  # an AbstractJob; the hot path also reads fields of Job
-        nothing: Any = None  # assigned to variables that must not keep their objects alive
-        settled = 0  # how many jobs this frame has settled that `run.unsettled` still includes
-        jobs_left = MAX_JOBS_IN_TURN
-        searching, has_run_jobs, may_continue = True, False, True
+        """Run ready jobs until there are none left, or until a job has changed the task."""
         current_worker_var.set(self)
         try:
-            snapshot = backend.isolation.attach_current_task(self)
-            tainted = not snapshot
-            while may_continue:
-                # ---- begin to search, for the run that spawned or woke this worker
-                run = self.run
-                workers, gated, scheduler, needs_own_tasks, ready, forever_ready, queued, hooks = run.worker_fields
-                notify_start, notify_end, notify_scheduled = hooks
-                tainted = tainted or run.phase is STOPPING
-                may_continue, number, now = False, self.woken_in_turn, clock()
-                workers.search_count += 1
-                if not tainted:
-                    workers.spawn_more(self, now)
-                while not tainted:
-                    # ---- yield to the loop, if the turn is used up
-                    if now > time_slice.ends_at or not jobs_left:
-                        if (
-                            has_run_jobs
-                            and now > time_slice.ends_at + MIN_BLOCKING_SECONDS
-                            and snapshot.is_same_iteration()
-                        ):
-                            run.failure_log.report_block(run, job, now)
-                        if (has_run_jobs and snapshot.is_same_iteration()) or not time_slice.begin(number, now):
-                            run.count_settled(settled)  # before the wait, which may be long
-                            settled = 0
-                            if not searching:
-                                if workers.searchers >= workers.enough_searchers:
-                                    may_continue = workers.may_park()
-                                    break
-                                workers.searchers += 1
-                                searching = True
-                            self.job = awaitable = value = None
-                            number = await time_slice.wait(self)
-                            now = clock()
-                            tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()
-                            if tainted or not time_slice.begin(number, now):
-                                continue
-                        jobs_left = MAX_JOBS_IN_TURN
-                        snapshot.record_iteration()
-                    # ---- take the next ready job
-                    if gated:
-                        run.count_settled(settled)
-                        settled = 0
-                        self.job = awaitable = value = None
-                        if not searching:
-                            workers.searchers += 1
-                            searching = True
-                        tokens = workers.tokens
-                        job = workers.take_job(self) if tokens is None else await tokens.next_job(self, has_run_jobs)
-                        if job is None:
-                            break
-                        now = clock()
-                    elif forever_ready or not self.has_slot:
-                        self.job = None
-                        job = workers.take_job(self)
-                        if job is None:
-                            break
-                    elif ready:
-                        job = ready.popleft()
-                        if job._state is not SCHEDULED:
-                            continue  # the job was cancelled, or was taken from the forever queue
-                    else:
-                        run.count_settled(settled)
-                        settled = 0
-                        may_continue = workers.may_park()
-                        break
-                    options = job._slow_path
-                    if needs_own_tasks or (options is not None and (options.own_task or job._extras is not None)):
-                        if has_run_jobs and (needs_own_tasks or needs_own_task(job)):
-                            run.queue.push_first(job)  # a new worker takes it
-                            break
-                        if job._extras is not None and job._extras.context is not None:
-                            apply_context(job._extras.context)
-                    if searching:
-                        workers.searchers -= 1
-                        searching = False
-                    if gated:
-                        workers.on_job_start()
-                    if options is not None and job._forever:
-                        workers.prepare_for_forever_job(self)
-                    elif ready and not workers.searchers:
-                        workers.ensure_searcher()
-                    # ---- run it
-                    jobs_left -= 1
-                    if number != time_slice.turn_number or not has_run_jobs:
-                        number = time_slice.turn_number
-                        snapshot.record_iteration()
-                    has_run_jobs = True
-                    self.job = job  # (1) of the docstring begins: keep it in sync with `Run.begin`
-                    job._worker = self
-                    job._started_at = now
-                    job._state = RUNNING  # (1) ends
-                    if must_name_tasks:
-                        backend.name_task(self.task, job.label)
-                    value = error = None  # this frame must not keep a result alive
-                    awaitable = UNCALLED
-                    try:
-                        if notify_start is not None:
-                            notify_start(scheduler, job)
-                        if options is None:
-                            awaitable = job._function(*job._args)
-                        else:
-                            if settled and job._forever:  # before the call, which may last until the end of the run
-                                run.count_settled(settled)
-                                settled = 0
-                            is_plain = options is DEFAULT_SLOW_PATH and job._callbacks is None
-                            awaitable = job._call_once() if is_plain else call_job(self, job, options)
-                        value = await awaitable
-                        if value is not None and value.__class__ is CoroutineType:
-                            raise unawaited_coroutine_error(job.label, value)
-                        if not snapshot.is_task_unchanged():
-                            tainted = True
-                            await self.reject_leftovers()
-                    except BaseException as raised:
-                        error = raised
-                    # ---- settle it
-                    now = clock()
-                    if (
-                        tainted
-                        or error is not None
-                        or job._extras is not None
-                        or (
-                            options is not None
-                            and (job._forever or options.own_task or (job._rule and job._rule.drops_results))
-                        )
-                    ):
-                        if settled:
-                            run.count_settled(settled)
-                            settled = 0
-                        if error is not None:
-                            error = await self.with_leftover_errors(error)
-                            tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()
-                        if tainted and run.phase is not STOPPING:
-                            run.notice_cancellation(self)
-                        if error is None:
-                            run.settle(job, SUCCEEDED, value, now)
-                        else:
-                            run.settle_error(self, job, error, awaitable, now)
-                        if options is not None and (job._forever or options.own_task):
-                            break
-                    else:
-                        job._outcome = value  # (2) of the docstring begins: keep it in sync with `Run.settle`
-                        job._finished_at = now
-                        job._worker = None
-                        job._state = SUCCEEDED
-                        settled += 1
-                        if notify_end is not None:
-                            notify_end(scheduler, job)
-                            if run.is_draining_or_stopping:  # an instrument has drained or cancelled the run
-                                job._successors = None
-                        successors = job._successors
-                        if successors is not None:
-                            job._successors = None
-                            successors_class = successors.__class__
-                            if successors_class is not tuple and successors_class is not list:
-                                successors = (successors,)
-                            for successor in successors:  # (3) of the docstring begins
-                                pending = successor._pending - 1
-                                successor._pending = pending
-                                if not pending:
-                                    rule = successor._rule
-                                    if (
-                                        (rule is not None and not certainly_runs(rule))
-                                        or successor._forever
-                                        or successor._state is not IDLE
-                                    ):
-                                        # If the successor settles at once, its own successors are only queued.
-                                        run.requirement_counts.counting_down = True
-                                        run.make_ready(successor)
-                                        run.requirement_counts.counting_down = False
-                                        if run.is_draining_or_stopping:
-                                            break  # the successor is critical and BLOCKED, or as below
-                                    else:
-                                        successor._state = SCHEDULED
-                                        ready.append(successor)
-                                        if notify_scheduled is not None:
-                                            notify_scheduled(scheduler, successor)
-                                            if run.is_draining_or_stopping:
-                                                break  # an instrument has drained or cancelled the run
-                            if queued:
-                                run.requirement_counts.count_down_queued()  # (3) and (2) of the docstring end
-                if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
-                    run.failure_log.report_block(run, job, now)
-                self.job = awaitable = value = error = job = successors = successor = None
-                if may_continue:
-                    workers.searchers -= searching
-                    searching = False
-                    workers.park(self)
-                    # A parked worker must not keep its last job or the run alive.
-                    run = workers = scheduler = ready = forever_ready = queued = nothing
-                    hooks = notify_start = notify_end = notify_scheduled = nothing
-                    await backend.park(self)
-                    may_continue = searching = self.run.workers.was_woken(self)
-                    tainted = not snapshot.is_task_unchanged()
-                elif (tainted or gated) and run.phase is not STOPPING:
-                    run.notice_cancellation(self)
+            snapshot = self.run.backend.isolation.attach_current_task(self)
+            self.is_tainted = not snapshot
+            while await self._run_jobs(snapshot) and self.run.workers.may_park():
+                self.stop_searching()
+                self.run.workers.park(self)
+                await self.run.backend.park(self)
+                self.is_tainted = not snapshot.is_task_unchanged()
+                self.is_searching = self.run.workers.was_woken(self)
+                if not self.is_searching:
+                    break
+            if (self.is_tainted or self.run.workers.is_gated) and self.run.phase is not STOPPING:
+                self.run.notice_cancellation(self)
         except BaseException as fault:  # an error of the engine itself, because errors of jobs are handled above
             self.run.abandon(self, fault)
         finally:
-            workers = self.run.workers
-            if searching:
-                workers.searchers -= 1
-            if settled:
-                run.count_settled(settled)
-            workers.leave(self)
+            self.stop_searching()
+            self.run.workers.leave(self)
             # A job's exception may keep this frame alive, which must not keep the run alive.
-            self = run = workers = scheduler = snapshot = job = successors = successor = nothing
+            self = snapshot = None  # type: ignore[assignment]
+
+    async def _run_jobs(self, snapshot: Any) -> bool:
+        """Run ready jobs of one run until there are none left, or until one has changed the task: the hot loop.
+
+        Return whether the worker may park, because it found no job that it can run.
+
+        The simplest jobs are called, and settled, in this frame, because a call costs up to a tenth of an empty job.
+        `_settle_other` settles those that have failed, have changed the task, or have `RunExtras`.
+        """
+        run = self.run
+        workers, gated, scheduler, needs_own_tasks, ready, forever_ready, count_down, hooks = run.worker_fields
+        notify_start, notify_end, _ = hooks
+        time_slice, clock, must_name_tasks = run.time_slice, run.clock, self.group.must_name_tasks
+        awaitable: Any
+        value: Any
+        error: BaseException | None
+        job: Any = None  # an AbstractJob; the hot path also reads fields of Job
+        jobs_left, has_run_jobs, may_park, now = MAX_JOBS_IN_TURN, self.has_run_jobs, False, clock()
+        self.is_tainted = self.is_tainted or run.phase is STOPPING
+        workers.search_count += 1
+        if not self.is_tainted:
+            workers.spawn_more(self, now)
+        while not self.is_tainted:
+            # ---- yield to the loop, if the turn is used up
+            if now > time_slice.ends_at or not jobs_left:
+                is_same_iteration = has_run_jobs and snapshot.is_same_iteration()
+                if is_same_iteration and now > time_slice.ends_at + MIN_BLOCKING_SECONDS:
+                    run.failure_log.report_block(run, job, now)
+                if is_same_iteration or not time_slice.begin(self.woken_in_turn, now):
+                    may_park = not self.is_searching and workers.searchers >= workers.enough_searchers
+                    if may_park:
+                        break
+                    self.start_searching()
+                    self.job = awaitable = value = None
+                    await time_slice.wait(self)
+                    now = clock()
+                    self.is_tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()
+                    if self.is_tainted or not time_slice.begin(self.woken_in_turn, now):
+                        continue
+                jobs_left = MAX_JOBS_IN_TURN
+                snapshot.record_iteration()
+            # ---- take the next ready job
+            if gated or forever_ready or not self.has_slot:
+                self.job = awaitable = value = None
+                job = await self._take_limited(has_run_jobs)
+                if job is None:
+                    break
+                now = clock()
+            elif ready:
+                job = ready.popleft()
+                if job._state is not SCHEDULED:
+                    continue  # the job was cancelled, or was taken from the forever queue
+            else:
+                may_park = True
+                break
+            options = job._slow_path
+            if has_run_jobs and (needs_own_tasks or (options is not None and needs_own_task(job))):
+                run.queue.push_first(job)  # a new worker takes it
+                break
+            if options is not None and job._extras is not None and job._extras.context is not None:
+                apply_context(job._extras.context)
+            if self.is_searching:
+                self.stop_searching()
+            if gated:
+                workers.on_job_start()
+            if options is not None and job._forever:
+                workers.prepare_for_forever_job(self)
+            elif ready and not workers.searchers:
+                workers.ensure_searcher()
+            # ---- run it
+            jobs_left -= 1
+            if self.woken_in_turn != time_slice.turn_number or not has_run_jobs:
+                self.woken_in_turn = time_slice.turn_number
+                snapshot.record_iteration()
+                self.has_run_jobs = has_run_jobs = True
+            self.job = job
+            job._worker = self
+            job._started_at = now
+            job._state = RUNNING
+            if must_name_tasks:
+                run.backend.name_task(self.task, job.label)
+            value = error = None  # this frame must not keep a result alive
+            awaitable = UNCALLED
+            try:
+                if notify_start is not None:
+                    notify_start(scheduler, job)
+                awaitable = job._function(*job._args) if options is None else call_job(self, job, options)
+                value = await awaitable
+                if value is not None and value.__class__ is CoroutineType:
+                    raise unawaited_coroutine_error(job.label, value)
+            except BaseException as raised:
+                error = raised
+            # ---- settle it
+            now = clock()
+            if (
+                error is not None
+                or job._extras is not None
+                or not snapshot.is_task_unchanged()
+                or (options is not None and _settles_by_run(job, options))
+            ):
+                await self._settle_other(job, awaitable, value, error)
+                awaitable = value = error = None
+                continue
+            job._outcome = value
+            job._finished_at = now
+            job._worker = None
+            job._state = SUCCEEDED
+            if notify_end is not None:
+                notify_end(scheduler, job)
+            run.unsettled -= 1
+            successors = job._successors
+            if successors is not None:
+                job._successors = None
+                count_down(successors)
+            if not run.unsettled:
+                run.wake()
+        if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
+            run.failure_log.report_block(run, job, now)
+        self.job = None
+        return may_park
+
+    async def _take_limited(self, has_run_jobs: bool) -> AbstractJob[Any] | None:
+        """Take the next job in a run whose jobs need more than this worker has; None if the worker has to leave."""
+        workers = self.run.workers
+        if not workers.is_gated:
+            return workers.take_job(self)
+        self.start_searching()
+        return workers.take_job(self) if workers.tokens is None else await workers.tokens.next_job(self, has_run_jobs)
+
+    async def _settle_other(
+        self, job: AbstractJob[Any], awaitable: Any, value: Any, error: BaseException | None
+    ) -> None:
+        """Settle a job by the methods of its run, and find out whether it has changed the task."""
+        run, snapshot = self.run, self.task_snapshot
+        if error is None and not snapshot.is_task_unchanged():
+            self.is_tainted = True
+            try:
+                await self.reject_leftovers()
+            except BaseException as raised:
+                error = raised
+        now = run.clock()
+        if error is not None:
+            error = await self.with_leftover_errors(error)
+            self.is_tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()
+        if self.is_tainted and run.phase is not STOPPING:
+            run.notice_cancellation(self)
+        if error is None:
+            run.settle(job, SUCCEEDED, value, now)
+        else:
+            run.settle_error(self, job, error, awaitable, now)
+        error = None  # break the reference cycle: the traceback refers to the frames of the callers
+        options = job._slow_path
+        self.is_tainted = self.is_tainted or job._forever or (options is not None and options.own_task)
+
+    def start_searching(self) -> None:
+        """Count this worker as a searcher."""
+        if not self.is_searching:
+            self.is_searching = True
+            self.run.workers.searchers += 1
+
+    def stop_searching(self) -> None:
+        """Count this worker as a searcher no more."""
+        if self.is_searching:
+            self.is_searching = False
+            self.run.workers.searchers -= 1
 
     async def reject_leftovers(self) -> None:
         """Raise an error if the job that just returned left a scope or group open, or cancelled its own task."""

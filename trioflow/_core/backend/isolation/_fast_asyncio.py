@@ -33,7 +33,7 @@ TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states
 """anyio's mapping of each task to its `TaskState`, which contains the task's innermost cancel scope."""
 STATES_BY_REF: Final[dict[weakref.ref[Any], Any]] = TASK_STATES.data
 """The dict inside `TASK_STATES`, keyed by weak references to the tasks. Accessing it directly is faster."""
-LOOP_FRAME_DEPTH: Final = 4
+LOOP_FRAME_DEPTH: Final = 5
 """The number of frames from `LoopIterations.current` up to the frame of the event loop."""
 LOOP_ITERATION_CODE: Final = getattr(getattr(asyncio.BaseEventLoop, "_run_once", None), "__code__", None)
 """The code of the method that runs one iteration of asyncio's own event loop; None if it has been renamed."""
@@ -326,7 +326,7 @@ class LoopIterations:
     def current(self) -> object:
         """Return an object that identifies the current iteration.
 
-        Call this only from a function that `Worker.work` calls, because of `LOOP_FRAME_DEPTH`.
+        Call this only from a function that `Worker._run_jobs` calls, because of `LOOP_FRAME_DEPTH`.
         """
         frame = sys._getframe(LOOP_FRAME_DEPTH)
         if frame.f_code is LOOP_ITERATION_CODE:
