@@ -23,6 +23,7 @@ async def deadline() -> float:
     return anyio.current_effective_deadline()
 
 
+@pytest.mark.fast_way  # in plain isolation on asyncio, jobs do not see it
 @pytest.mark.parametrize("nested", [False, True])
 def test_job_sees_the_deadline_of_a_scope_around_the_run(virtual: Virtual, nested: bool) -> None:
     """A job sees the deadline of a scope around the run; on asyncio it once saw only scopes of its own."""
@@ -37,6 +38,7 @@ def test_job_sees_the_deadline_of_a_scope_around_the_run(virtual: Virtual, neste
     assert job.result() == 7
 
 
+@pytest.mark.fast_way  # in plain isolation on asyncio, jobs do not see it
 def test_job_sees_the_nearest_deadline(virtual: Virtual) -> None:
     """A job sees the nearest deadline: of its scheduler, of its own, or of a scope that no shield keeps out."""
     timed, own, inner = Job(deadline), Job(deadline, timeout=3), Job(deadline)

@@ -13,6 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import AbstractJob, Job, Scheduler, Sequence, StopReason
+from trioflow._core.backend.isolation import _fast_asyncio
 from trioflow._core.run import _workers
 from trioflow._core.run._current import current_worker_var
 from trioflow.abc import Instrument
@@ -265,7 +266,9 @@ BODIES = [in_a_sleep, in_scopes, in_a_group, in_a_shield, again_and_again, while
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("options", [{}, {"timeout": 99}, {"forever": True}], ids=str)
 def test_cancel_of_a_job_acts_like_a_cancel_scope_around_its_body(virtual: Virtual, body: Any, options: Any) -> None:
-    """A job that is cancelled alone behaves like a function in a cancel scope that is cancelled."""
+    """A cancelled job behaves like a function in a cancel scope that is cancelled; on asyncio it is cancelled once."""
+    if virtual.backend == "asyncio" and body is again_and_again:
+        pytest.skip("on asyncio a job is cancelled once")
     in_scope: list[Any] = []
     in_job: list[Any] = []
 
@@ -306,9 +309,7 @@ def test_cancelled_jobs_leave_no_tasks_or_scopes_in_the_run(virtual: Virtual) ->
     def size() -> tuple[int, ...]:
         run: Any = scheduler._run
         if virtual.backend == "asyncio":
-            return len(run.group.shared_scope._tasks) + len(run.group.shared_scope._child_scopes), len(
-                run.workers.alive
-            )
+            return len(_fast_asyncio.STATES_BY_REF), len(run.workers.alive)
         status = run.group.host.nursery.cancel_scope._cancel_status
         return len(run.group.host.nursery.child_tasks), len(status._children), len(run.workers.alive)
 

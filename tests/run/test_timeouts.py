@@ -367,6 +367,7 @@ def test_run_ends_at_its_timeout_however_deep_the_running_jobs_are(virtual: Virt
     assert virtual(timed, scheduler) == (False, 0.5)
 
 
+@pytest.mark.fast_way  # in plain isolation on asyncio, jobs do not see it
 def test_effective_deadline_in_a_job_is_that_of_its_run(virtual: Virtual) -> None:
     """The deadline that a job sees through anyio is that of its run."""
 
@@ -382,6 +383,7 @@ async def asks() -> float:
     return anyio.current_effective_deadline()
 
 
+@pytest.mark.fast_way  # in plain isolation on asyncio, jobs do not see it
 def test_effective_deadline_in_a_job_is_its_own_if_that_is_earlier(virtual: Virtual) -> None:
     """A job sees its own deadline through anyio if that is earlier than the run's; the next job does not see it."""
     first = Job(asks, timeout=5)

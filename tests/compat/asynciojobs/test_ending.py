@@ -44,7 +44,6 @@ def timed(scheduler: PureScheduler) -> tuple[bool, float]:
 # ---- cancellation as asyncio programs know it
 
 
-@pytest.mark.fast_way
 def test_a_finally_block_that_awaits_completes_after_a_cancellation() -> None:
     """A job is cancelled once, by a timeout, a failure or the end of a run, so its `finally` blocks may await."""
     ended: list[str] = []
@@ -72,27 +71,25 @@ def test_a_finally_block_that_awaits_completes_after_a_cancellation() -> None:
     assert ended == ["timeout", "critical", "forever", "nested"]
 
 
-@pytest.mark.fast_way
-def test_a_job_that_goes_on_after_shutdown_timeout_is_cancelled_again() -> None:
-    """A job that swallows cancellations gets them again and again, from `shutdown_timeout` on, until it ends."""
-    stubborn = Stubborn(times=3, sleep=60)
-    job = Job(stubborn.body(), label="stubborn")
-    assert timed(PureScheduler(job, timeout=1, shutdown_timeout=2)) == (False, 3.0)
-    assert stubborn.cancelled_at == [1.0, 3.0, 3.0, 3.0]
-    assert not job.is_done()
-
-
-@pytest.mark.fast_way
-def test_without_shutdown_timeout_a_job_is_cancelled_once() -> None:
-    """With `shutdown_timeout=None`, a run waits for a cancelled job as long as it takes; if it returns, it is done."""
+@pytest.mark.parametrize("shutdown_timeout", [2, None])
+def test_a_job_is_cancelled_once(shutdown_timeout: float | None) -> None:
+    """A run waits for a cancelled job as long as it takes; if the job returns, it is done."""
     stubborn = Stubborn(times=9, sleep=4.0)
     job = Job(stubborn.body())
-    assert timed(PureScheduler(job, timeout=1, shutdown_timeout=None)) == (False, 5.0)
+    assert timed(PureScheduler(job, timeout=1, shutdown_timeout=shutdown_timeout)) == (False, 5.0)
     assert stubborn.cancelled_at == [1.0]
     assert job.result() == "slept"
 
 
-@pytest.mark.fast_way
+def test_a_forever_job_that_goes_on_after_shutdown_timeout_is_cancelled_at_each_await() -> None:
+    """A forever job that swallows cancellations gets them again and again, from `shutdown_timeout` on."""
+    stubborn = Stubborn(times=3, sleep=60)
+    job = Job(stubborn.body(), label="stubborn", forever=True)
+    assert timed(PureScheduler(job, Job(sleep(1)), shutdown_timeout=2)) == (True, 3.0)
+    assert stubborn.cancelled_at == [1.0, 3.0, 3.0, 3.0]
+    assert not job.is_done()
+
+
 def test_a_cancellation_from_outside_ends_the_run_cleanly() -> None:
     """With `wait_for` around `co_run`, jobs unwind, all are shut down, and the caller sees its TimeoutError."""
     notes: list[str] = []
@@ -226,13 +223,6 @@ def test_the_first_critical_exception_is_raised() -> None:
     scheduler = Scheduler(*jobs)
     with pytest.raises(ValueError, match="0"):
         timed(scheduler)
-
-
-@pytest.mark.fast_way
-def test_a_job_that_swallows_its_cancellation_does_not_hang_the_run() -> None:
-    """A job that swallows its cancellation is cancelled again; asynciojobs waits for it, however long it takes."""
-    stubborn = Stubborn(times=1, sleep=3600)
-    assert timed(PureScheduler(Job(stubborn.body()), timeout=1)) == (False, 2.0)
 
 
 def test_jobs_that_cannot_be_run_fail_with_an_explanation() -> None:

@@ -46,11 +46,12 @@ class WorkerTask:
         "timer",
         "timer_fires_at",
         "wake_handle",
+        "was_cancelled",
     )
 
     # The deadline of the current job, `-inf` once it has passed, and the timer that enforces it. The timer fires at
-    # `timer_fires_at`, which is earlier than the deadline if that was postponed. Only fast isolation on asyncio uses
-    # these attributes; otherwise a scope has the deadline.
+    # `timer_fires_at`, which is earlier than the deadline if that was postponed. Only asyncio uses these attributes: on
+    # trio a scope has the deadline.
     deadline: float
     timer: Any
     timer_fires_at: float
@@ -65,6 +66,8 @@ class WorkerTask:
     # The cancel scope around this task alone; None if the task needs none.
     scope: Scope | None
     task: Any
+    # Whether the engine has cancelled the worker, other than at its deadline. Only asyncio uses this attribute.
+    was_cancelled: bool
 
     def leave_unstarted(self) -> None:
         """Leave the run, because the task was cancelled before its first step. This happens only on asyncio."""
@@ -146,8 +149,13 @@ class HostTask(Protocol):
         """Wait for `event`, and return True. If the task is cancelled, return False at once."""
         ...
 
-    async def run_uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `function()` to its end, even if the task is cancelled."""
+    async def run_uninterrupted(
+        self, function: Callable[[], Coroutine[Any, Any, None]], on_interrupt: Callable[[], None]
+    ) -> None:
+        """Await `function()` to its end, even if the task is cancelled.
+
+        On asyncio, each cancellation meanwhile calls `on_interrupt`, because jobs are cancelled again only on request.
+        """
         ...
 
     def is_cancelled(self) -> bool:
@@ -210,26 +218,26 @@ class WorkerGroup(Protocol):
         """Return whether the deadline has cancelled the group; always False on asyncio, which calls `on_deadline`."""
         return False
 
-    def cancel(self) -> None:
-        """Cancel all tasks of the group except the shielded ones."""
-        ...
+    def cancel(self, workers: Iterable[WorkerTask]) -> None:
+        """Cancel `workers`, which are all workers of the group except the shielded ones.
 
-    def cancel_once(self, workers: Iterable[WorkerTask], grace_seconds: float) -> None:
-        """Cancel these workers, even shielded ones.
-
-        Fast isolation on asyncio cancels each worker only once, as asyncio programs expect. If a worker has not left
-        after `grace_seconds`, it is then cancelled at each of its awaits, as on trio.
+        On trio, this and the methods below cancel a worker at each of its checkpoints. On asyncio, each call cancels
+        it once, as soon as its job is in no shield.
         """
-        for worker in workers:
-            self.cancel_worker(worker)
+        ...
 
     def shield(self, worker: WorkerTask) -> None:
         """Shield the calling worker, which is running no job, from `cancel`."""
         ...
 
-    def cancel_shielded(self) -> None:
-        """Cancel all shielded workers."""
-        ...
+    def cancel_shielded(self, workers: Iterable[WorkerTask]) -> None:
+        """Cancel `workers`, which are all shielded workers."""
+        for worker in workers:
+            self.cancel_worker(worker)
+
+    def cancel_repeatedly(self, worker: WorkerTask) -> None:
+        """Cancel one worker at each of its awaits, on asyncio, too."""
+        self.cancel_worker(worker)
 
     def cancel_worker(self, worker: WorkerTask) -> None:
         """Cancel one worker, even a shielded one.
@@ -241,12 +249,15 @@ class WorkerGroup(Protocol):
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
         """Set the time at which one worker is cancelled; infinity means never.
 
-        The worker's job can read this deadline with the functions of trio or anyio.
+        Except in plain isolation on asyncio, the worker's job can read this deadline with functions of trio or anyio.
         """
         ...
 
     def is_cancelled_alone(self, worker: WorkerTask) -> bool:
-        """Return whether a worker was cancelled by its own deadline or `cancel_worker`, and by no scope around it."""
+        """Return whether a worker was cancelled by its own deadline, and by no scope around it.
+
+        On trio, this also returns True after `cancel_worker`.
+        """
         ...
 
     def forget(self, worker: WorkerTask) -> None:
@@ -303,8 +314,18 @@ class Isolation(Protocol):
         """
         ...
 
+    def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Scope:
+        """Return a scope for one call of a job that `worker` runs, which is cancelled at the deadline.
+
+        On asyncio, the scope cancels the call once, if the calling task is that of `worker`.
+        """
+        return self._loop.create_scope(deadline)
+
     def was_cancelled(self, worker: WorkerTask) -> bool:
-        """Return whether the task of `worker` was cancelled, alone or with the whole run."""
+        """Return whether the task of `worker` was cancelled, alone or with the whole run.
+
+        On asyncio, a cancellation at the deadline of the worker or of a call scope does not count.
+        """
         ...
 
     def has_cancelled_itself(self, worker: WorkerTask) -> bool:
@@ -350,6 +371,9 @@ class Backend(Protocol):
     async def checkpoint(self) -> None:
         """Yield to the event loop once, and raise a cancellation if the task is cancelled."""
         ...
+
+    def raise_cancellation_again(self) -> None:
+        """Raise a cancellation in a task that has received its one cancellation; on trio, checkpoints do so."""
 
     async def yield_to_loop(self) -> None:
         """Yield to the event loop once, without raising a cancellation."""
@@ -465,10 +489,6 @@ class Backend(Protocol):
         If nothing remains, the second value is None.
         """
         return _shared.split_cancellations(exception, self.cancellation_type)
-
-    def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
-        """Return whether an exception that has left a scope is a cancellation that the scope should have caught."""
-        ...
 
     def wrong_backend_hint(self, exception: BaseException) -> str | None:
         """Return advice if an exception shows that the job awaits objects of the other backend; otherwise None."""

@@ -130,7 +130,7 @@ def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
         if isinstance(coroutine, CoroutineType):
             frame, inner = coroutine.cr_frame, coroutine.cr_await
         elif isinstance(coroutine, GeneratorType):
-            frame, inner = coroutine.gi_frame, cast(Any, coroutine).gi_yieldfrom
+            frame, inner = coroutine.gi_frame, cast(Any, coroutine).gi_yieldfrom or _find_resumed(coroutine)
         elif isinstance(coroutine, AsyncGeneratorType):
             frame, inner = coroutine.ag_frame, coroutine.ag_await
         elif type(coroutine).__name__ in OPAQUE_AWAITABLES:
@@ -143,7 +143,7 @@ def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
 
 
 def _find_resumed(awaitable: Any) -> Any:
-    """Return the coroutine, generator or awaitable that an opaque awaitable resumes; None if there is none."""
+    """Return the coroutine, generator or awaitable that an opaque awaitable or generator resumes, or None."""
     type_names = ("coroutine", "generator", "async_generator", *OPAQUE_AWAITABLES)
     return next((value for value in gc.get_referents(awaitable) if type(value).__name__ in type_names), None)
 

@@ -149,11 +149,11 @@ class Attempts:
         if self.has_started:
             await run.backend.checkpoint()
             if run.backend.isolation.was_cancelled(worker):
-                await run.backend.checkpoint()  # asyncio may deliver a cancellation only one turn later
-                # The job has left a shielded scope open, which blocks the cancellation.
+                # An attempt has received the cancellation, or has left a shielded scope open, which blocks it.
                 if self.cancelled_error is not None:
                     self.final_error = self.cancelled_error
                     raise RetryBypass(self.final_error)
+                run.backend.raise_cancellation_again()
             run.begin_retry(self.job)
         self.has_started = True
         try:
@@ -242,7 +242,8 @@ async def _call_in_scope(worker: Worker, job: AbstractJob[Any], options: _job_op
     if job._keeps_time:
         return await job._call_once()
     run, timeout, limit, stack = worker.run, options.timeout, None, None
-    scope = run.backend.create_scope(math.inf if timeout is None else run.clock() + timeout)
+    deadline = math.inf if timeout is None else run.clock() + timeout
+    scope = run.backend.isolation.create_call_scope(worker, deadline)
     try:
         with scope:
             if job._is_service:
@@ -258,10 +259,9 @@ async def _call_in_scope(worker: Worker, job: AbstractJob[Any], options: _job_op
             except BaseException as error:
                 stack = error.__traceback__
                 raise
-    except BaseException as error:
-        if not run.backend.should_have_caught(scope, error):
-            stack = None  # break the reference cycle: the traceback refers to this frame
-            raise
+    except BaseException:
+        stack = None  # break the reference cycle: the traceback refers to this frame
+        raise
     place, stack = innermost_line(stack), None
     if limit is None:
         raise _errors.JobTimeout(job, cast(float, timeout), place=place)

@@ -80,7 +80,7 @@ class CleanUp:
                     self._cancel()
 
     def _cancel(self) -> None:
-        self.group.cancel()
+        self.group.cancel(self._workers)
         for worker in self._workers:
             worker.stop_nested_run()
 

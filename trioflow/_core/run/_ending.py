@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base._states import COMPLETED
+from ..base._states import COMPLETED, StopReason
 from ..job._job import AbstractJob
 from ..job._outcome import find_interruption, one_line_error
 from ._clean_up import STUCK_REPORT_DELAY, CleanUp, report_stuck
@@ -53,7 +53,7 @@ class Ending:
                 break  # the host task raises the cancellation at the end of the run
         if run.workers.alive or self._pending_shutdowns or run._shared_resources is not None or CleanUp.is_needed(run):
             try:
-                await run.group.host.run_uninterrupted(self._wind_up)
+                await run.group.host.run_uninterrupted(self._wind_up, partial(run.stop, StopReason.CANCELLED))
             except (KeyboardInterrupt, SystemExit) as interruption:  # trio raises these in the task that awaits the run
                 run.interrupt(interruption)
             except BaseException as fault:
@@ -68,40 +68,51 @@ class Ending:
         await self._wait_until_left([worker for worker in alive if not worker.is_shielded])
         if CleanUp.is_needed(run):
             await CleanUp(run).execute()
-        await self._end_workers([worker for worker in alive if not _runs_service(worker)])
+        await self._end_forever_jobs()
         await self._end_services()
         await _shut_down(run, self._pending_shutdowns, run.scheduler._shutdown_timeout)
         if run._shared_resources is not None:
             await run._shared_resources.close(run.scheduler.shutdown_timeout)
 
-    async def _end_workers(self, workers: list[Worker], deadline: float = math.inf) -> None:
-        """Cancel the workers of forever jobs, and wait until they have left. Ready services end as SUCCEEDED."""
-        run, group, alive = self._run, self._run.group, self._run.workers.alive
+    async def _end_forever_jobs(self) -> None:
+        """Cancel the forever jobs that are not services, and wait until they have left."""
+        workers = [worker for worker in self._run.workers.alive if not _runs_service(worker)]
+        self._end_workers(workers)
+        await self._wait_until_left(workers, repeat_at=self._shutdown_deadline())
+
+    async def _end_services(self) -> None:
+        """Cancel the live services in waves, each service after all services that require it have ended.
+
+        At the deadline, cancel all remaining services together. Ready services end as SUCCEEDED.
+        """
+        alive = self._run.workers.alive
+        deadline = self._shutdown_deadline()
+        waves = self._shutdown_waves([worker for worker in alive if _runs_service(worker)])
+        for wave in waves:
+            self._end_workers(wave)
+            await self._wait_until_left(wave, deadline)
+        remaining = [worker for wave in waves for worker in wave if worker in alive]
+        self._end_workers(remaining, repeatedly=True)
+        await self._wait_until_left(remaining)
+
+    def _shutdown_deadline(self) -> float:
+        seconds = self._run.scheduler.shutdown_timeout
+        return math.inf if seconds is None else self._run.clock() + seconds
+
+    def _end_workers(self, workers: list[Worker], repeatedly: bool = False) -> None:
+        group = self._run.group
         for worker in workers:
             worker.was_ended_by_run = worker.was_cancelled_alone = True
-        if run.scheduler._cancels_once:
-            run.cancel_once(workers)
-        elif alive.keys() <= set(workers):
-            group.cancel_shielded()  # one call for all workers costs a fifth of a call for each
+        if repeatedly:
+            for worker in workers:
+                group.cancel_repeatedly(worker)
+        elif self._run.workers.alive.keys() <= set(workers):
+            group.cancel_shielded(workers)  # on trio, one call for all costs a fifth of a call for each
         else:
             for worker in workers:
                 group.cancel_worker(worker)
         for worker in workers:
             worker.stop_nested_run()
-        await self._wait_until_left(workers, deadline)
-
-    async def _end_services(self) -> None:
-        """Cancel the live services in waves, each service after all services that require it have ended.
-
-        At the deadline, cancel all remaining services together.
-        """
-        alive = self._run.workers.alive
-        seconds = self._run.scheduler.shutdown_timeout
-        deadline = math.inf if seconds is None else self._run.clock() + seconds
-        waves = self._shutdown_waves([worker for worker in alive if _runs_service(worker)])
-        for wave in waves:
-            await self._end_workers(wave, deadline)
-        await self._end_workers([worker for wave in waves for worker in wave if worker in alive])
 
     def _shutdown_waves(self, workers: list[Worker]) -> list[list[Worker]]:
         """Group the workers of services into waves, each service in a later wave than the services that require it."""
@@ -119,8 +130,13 @@ class Ending:
             waves.setdefault(levels[service], []).append(worker)
         return [waves[level] for level in sorted(waves, reverse=True)]
 
-    async def _wait_until_left(self, workers: Iterable[Worker], deadline: float = math.inf) -> None:
-        """Wait until these workers have left, or until the deadline; report stuck jobs once."""
+    async def _wait_until_left(
+        self, workers: Iterable[Worker], deadline: float = math.inf, repeat_at: float = math.inf
+    ) -> None:
+        """Wait until these workers have left, or until the deadline; report stuck jobs once.
+
+        At the time `repeat_at`, cancel the remaining workers at each of their awaits.
+        """
         run = self._run
         report_at = run.clock() + STUCK_REPORT_DELAY
         alive = run.workers.alive
@@ -132,11 +148,14 @@ class Ending:
             if not remaining:
                 return
             run.change_event = changed = run.backend.create_event()
-            with run.backend.create_scope(deadline=min(report_at, deadline)):
+            with run.backend.create_scope(deadline=min(report_at, repeat_at, deadline)):
                 await changed.wait()
             if run.clock() >= report_at:
                 report_at = math.inf
                 report_stuck(run, [worker for worker in remaining if worker in alive])
+            if run.clock() >= repeat_at:
+                repeat_at = math.inf
+                self._end_workers([worker for worker in remaining if worker in alive], repeatedly=True)
 
 
 async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:

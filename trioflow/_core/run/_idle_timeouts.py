@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, final
 
 from ..backend import current_backend as current_backend
 from ..job import _errors
+from ._current import current_worker_var
 from ._instruments import Instrument
 
 if TYPE_CHECKING:
@@ -151,7 +152,11 @@ class TimeLimit:
         self._idle_timeout: Final = math.inf if idle_timeout is None else idle_timeout
         self.end = math.inf if timeout is None else now + timeout
         is_limited = timeout is not None or idle_timeout is not None
-        self._scope: Final[Scope | None] = run.backend.create_scope(self.end) if cancels and is_limited else None
+        self._scope: Final[Scope | None] = (
+            run.backend.isolation.create_call_scope(current_worker_var.get(None), self.end)
+            if cancels and is_limited
+            else None
+        )
         self._end_call: Final = end_call if self._scope is None else self._scope.cancel
         # The extras in which the job's `progress()` finds the limit. None without an `idle_timeout`, or if the run did
         # not call this job itself.

@@ -212,7 +212,7 @@ class JournalWriter:
         if outermost.fault is None:
             outermost.fault = error
             outermost._run.stop_with_error(error, None, str(error))
-        self._run.stop(StopReason.CANCELLED)  # if this run is nested, stop it now instead of one turn later
+        self._run.stop_cancelled()  # if this run is nested in a forever job, the outermost one does not stop it yet
 
     def close(self) -> None:
         """Close the journal at the end of the outermost run.

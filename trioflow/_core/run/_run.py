@@ -674,6 +674,9 @@ class Run:
 
         If the deadline of the run has passed, the reason is TIMEOUT instead. Runs nested in cancelled workers stop at
         once: their workers may start jobs before the loop delivers a cancellation.
+
+        While the run is stopping, a call of `cancel()`, an interruption, or the stop of an enclosing run is a further
+        cause: it cancels the jobs again, which has an effect only on asyncio.
         """
         todo = self._stop_without_nested(reason, culprit)
         for nested in todo:  # a loop without recursion, because schedulers may be nested to any depth
@@ -683,7 +686,8 @@ class Run:
         """Do what `stop` does, except for nested runs; return those that have to stop, too."""
         before = self.phase
         if before is STOPPING:
-            return []
+            is_further_cause = reason is StopReason.CANCELLED or reason is StopReason.INTERRUPTED
+            return self._cancel_jobs() if is_further_cause else []
         if before is not CHECKING and self.group.has_deadline_passed():
             reason, culprit = StopReason.TIMEOUT, None
         if self.reason is None:
@@ -691,21 +695,17 @@ class Run:
         self.cancel_reason = reason
         self.phase, self.is_draining_or_stopping = STOPPING, True
         self._cancel_scheduled()
-        cancelled: list[Worker] = []
+        nested_runs: list[Run] = []
         if before is not CHECKING and (reason is not COMPLETED or self.workers.is_gated):
-            # Otherwise, no worker has an ordinary job or waits for a token.
-            cancelled = [worker for worker in self.workers.alive if not worker.is_shielded]
-            if self.scheduler._cancels_once:
-                self.cancel_once(cancelled)
-            else:
-                self.group.cancel()
+            nested_runs = self._cancel_jobs()  # otherwise, no worker has an ordinary job or waits for a token
         self.wake()
-        return [nested for worker in cancelled if (nested := worker.nested_run()) is not None]
+        return nested_runs
 
-    def cancel_once(self, workers: Iterable[Worker]) -> None:
-        """Cancel each of these workers only once, as code written for asyncio expects; see `_cancels_once`."""
-        seconds = self.scheduler._shutdown_timeout
-        self.group.cancel_once(workers, math.inf if seconds is None else seconds)
+    def _cancel_jobs(self) -> list[Run]:
+        """Cancel all workers except those that run forever jobs; return the nested runs that they host."""
+        workers = [worker for worker in self.workers.alive if not worker.is_shielded]
+        self.group.cancel(workers)
+        return [nested for worker in workers if (nested := worker.nested_run()) is not None]
 
     def stop_because_idle(self) -> None:
         """Stop because the jobs have caused no event for the `idle_timeout` of the scheduler."""
@@ -769,7 +769,8 @@ class Run:
 
     def stop_cancelled(self) -> None:
         """Stop because a scope around the run was cancelled; if the deadline has passed, the reason is TIMEOUT."""
-        self.stop(StopReason.CANCELLED)
+        if self.phase is not STOPPING:  # otherwise, this is no further cause: the stop has come before the cancellation
+            self.stop(StopReason.CANCELLED)
 
     def check_policy(self) -> None:
         """Handle the exception that a user-defined policy has raised, if any and if that has not happened yet."""

@@ -49,7 +49,7 @@ from types import CodeType, CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..backend import WorkerTask
-from ..base._states import RUNNING, SCHEDULED, STOPPING, SUCCEEDED
+from ..base._states import RUNNING, SCHEDULED, STOPPING, SUCCEEDED, StopReason
 from ..job import _errors
 from ..job._job import is_scheduler
 from ..job._outcome import UNCALLED, unawaited_coroutine_error
@@ -185,6 +185,7 @@ class Worker(WorkerTask):
         self.group = run.group
         self.task_snapshot = self.wake_handle = self.scope = self.task = self.timer = None
         self.deadline = self.timer_fires_at = math.inf
+        self.was_cancelled = False
         self.has_slot = has_slot
         self.has_run_jobs = False
         self.is_searching = True  # whether the worker is counted in `Workers.searchers`
@@ -235,7 +236,7 @@ class Worker(WorkerTask):
         Otherwise, that run would start jobs until the loop delivers the cancellation.
         """
         if (nested := self.nested_run()) is not None:
-            nested.stop_cancelled()
+            nested.stop(StopReason.CANCELLED)
 
     def cancel_alone(self) -> None:
         """Cancel this worker, with its job, but not its run."""

@@ -128,7 +128,6 @@ class BaseScheduler(
 
     _is_passed_as_itself: ClassVar[bool] = True
     _is_scheduler: ClassVar[bool] = True
-    _cancels_once: ClassVar[bool] = False  # whether jobs on asyncio get edge cancellation; see `__init_subclass__`
     logs_failures: ClassVar[bool] = True
     """Whether failed jobs and the ends of runs are logged. A subclass that reports them itself sets it to False."""
     counted_kind: ClassVar[type[Any]] = object
@@ -169,19 +168,6 @@ class BaseScheduler(
     _backfill: int
     _instruments: tuple[Instrument, ...]
     _jobserver: Jobserver
-
-    def __init_subclass__(cls, *, cancels_once: bool | None = None, **kwargs: Any) -> None:
-        """Record the class arguments of a subclass. If an argument is not given, the value of the base class is kept.
-
-        Args:
-            cancels_once: whether jobs are cancelled only once on asyncio, as programs for asyncio expect. A job that is
-                still running `shutdown_timeout` seconds later is then cancelled again at each await.
-            kwargs: arguments for other base classes.
-
-        """
-        super().__init_subclass__(**kwargs)
-        if cancels_once is not None:
-            cls._cancels_once = cancels_once
 
     def __init__(self, *jobs_or_sequences: Required, **options: Unpack[BaseSchedulerOptions]) -> None:
         """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""

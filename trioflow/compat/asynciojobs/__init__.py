@@ -5,9 +5,6 @@ run builds a new `trioflow.Scheduler`, with one trioflow job for each job. The t
 another `trioflow.Scheduler`. `docs/coming-from/asynciojobs.md` lists the differences, and shows the same program
 written for trioflow.
 
-On asyncio, a job is cancelled once, as asyncio programs expect, so that a `finally` clause can await. A job that has
-not ended within `shutdown_timeout` is then cancelled again at each await (`cancels_once=True` of the scheduler class).
-
 Two features are missing, because trioflow's public API does not support them:
 
 - A job that is added to a running scheduler does not run until the next run.

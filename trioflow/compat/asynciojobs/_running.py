@@ -22,10 +22,6 @@ As in asynciojobs, all jobs that can start at the same time then start before on
 """
 
 
-class RunScheduler(trioflow.Scheduler, cancels_once=True):
-    """The trioflow scheduler of one run. On asyncio, it cancels a job once, and gives it `shutdown_timeout` to end."""
-
-
 class JobAdapter(trioflow.AbstractJob[Any]):
     """The trioflow job that runs one job of asynciojobs in one run."""
 

@@ -430,7 +430,7 @@ class PureScheduler:
                     adapters[job].awaited_forever_jobs = tuple(
                         adapters[requirement] for requirement in job.required if requirement in forever_jobs
                     )
-            run = _running.RunScheduler(
+            run = trioflow.Scheduler(
                 *adapters.values(),
                 label=self._trioflow_label(),
                 shutdown_timeout=_positive_timeout(self.shutdown_timeout),

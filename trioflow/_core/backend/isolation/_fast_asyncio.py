@@ -1,9 +1,8 @@
 """Fast isolation on asyncio, with private attributes of anyio.
 
-The workers' tasks are native asyncio tasks. They share one anyio cancel scope, as if they were in a task group. A
-worker gets a scope of its own only if it has to be cancelled alone, or if anyio looks up the scope of its task. That
-scope is inserted between the shared scope and the scopes that the job has opened. Most workers need no scope of their
-own.
+The workers' tasks are native asyncio tasks, in no task group and no scope. A worker gets a scope of its own, outside
+all scopes of its job, when anyio looks up the scope of its task, which happens before a job enters a scope. This scope
+learns from anyio when a job leaves a shield. The tasks of all other workers are cancelled directly.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import contextvars
 import math
 import sys
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
@@ -22,9 +21,10 @@ import anyio.lowlevel
 from anyio._backends import _asyncio as anyio_asyncio
 
 from .. import _shared
-from .._interface import Isolation, WorkerGroup, WorkerTask
+from .._interface import WorkerGroup, WorkerTask
 from .._shared import IDLE_TASK_NAME, NO_JOB, expect, expect_attributes, getrefcount, getweakrefcount
 from ..loop._asyncio import AsyncioHost
+from ._edge_cancellation import EdgeCancelGroup, EdgeCancelIsolation
 
 if TYPE_CHECKING:
     from .._interface import ContextVariables, TaskSnapshot, WorkerFunction
@@ -39,8 +39,8 @@ LOOP_ITERATION_CODE: Final = getattr(getattr(asyncio.BaseEventLoop, "_run_once",
 """The code of the method that runs one iteration of asyncio's own event loop; None if it has been renamed."""
 
 
-class FastAsyncioGroup(WorkerGroup):
-    """The tasks of one run, which share a cancel scope that no task enters; a timer enforces the run's deadline."""
+class FastAsyncioGroup(EdgeCancelGroup):
+    """The tasks of one run; a timer enforces the run's deadline."""
 
     def __init__(
         self,
@@ -62,18 +62,11 @@ class FastAsyncioGroup(WorkerGroup):
             self._loop.get_task_factory() is not None if outer is None else outer.must_name_tasks
         )
         self._context = context
-        # The scope has the deadline only so that jobs can read it through anyio. The host's timer enforces it.
-        self.shared_scope: Any = anyio_asyncio.CancelScope(deadline=deadline)
+        self._deadline = deadline
         task: Any = asyncio.current_task(self._loop)
         self._host: AsyncioHost = AsyncioHost(task, task._must_cancel, context, deadline, on_deadline)
         self.host = self._host
-        self.shared_scope._host_task = task  # for functions that jobs run in threads, anyio gets the loop from it
         self._host_task_id = id(task)
-        # Jobs can then read the deadline of the scope around the run. That scope does not have `shared_scope` among its
-        # children, so it delivers cancellations only to the host.
-        self.shared_scope._parent_scope = self._host_scope()
-        self.was_cancel_once_called = False
-        self._shielded_scope: Any = None  # the scope of all shielded workers; None if there are none
         self._watched_workers: list[WorkerTask] = []  # see `watch_unstarted`
         # How many of the first watched workers have had time to begin; the next check examines only these.
         self._checkable_count = 0
@@ -83,18 +76,12 @@ class FastAsyncioGroup(WorkerGroup):
         try:
             await body()
         finally:
-            parent_scope = self._host_scope()
+            scope = self._host_scope()
             task = self._host.leave()
-            self.shared_scope._host_task = None
-            if self._shielded_scope is not None:
-                self._shielded_scope._host_task = None
-                self.shared_scope._child_scopes.discard(self._shielded_scope)  # break the reference cycle
         self._host.raise_cancellation()
         if task._must_cancel:  # the task was cancelled after its last await, so this await raises the cancellation
             await asyncio.sleep(0)
-        if (
-            parent_scope is not None and parent_scope._effectively_cancelled
-        ):  # the host's shield blocked this cancellation
+        if scope is not None and scope._effectively_cancelled:  # the host's shield blocked this cancellation
             await anyio.lowlevel.checkpoint_if_cancelled()
 
     def _host_scope(self) -> Any:
@@ -113,32 +100,15 @@ class FastAsyncioGroup(WorkerGroup):
             task = UnstartedTask(self._worker_function(worker), loop=self._loop, context=context)
             task.worker, task.explicit_name = worker, (NO_JOB, "")
         worker.task = task
-        worker.task_snapshot = WorkerState(
-            self._host_task_id, self.shared_scope, worker, task, context, self.variables, self._iterations
-        )
+        worker.task_snapshot = WorkerState(self._host_task_id, worker, task, context, self.variables, self._iterations)
         STATES_BY_REF[weakref.ref(task)] = worker.task_snapshot
-        self.shared_scope._tasks.add(task)
         if self.must_name_tasks:
             self.watch_unstarted(worker)  # only an `UnstartedTask` would report its cancellation
 
     def adopt(self, worker: WorkerTask) -> None:
+        cast(FastAsyncioGroup, worker.group).stop_timer(worker)  # the timer would call the former group
         worker.group = self
         worker.task_snapshot.parent_id = self._host_task_id
-        if worker.timer is not None:  # this timer would call the former group
-            worker.timer.cancel()
-            worker.timer, worker.timer_fires_at = None, math.inf
-        self._move_to_scope(worker, self.shared_scope)
-
-    def _move_to_scope(self, worker: WorkerTask, scope: Any) -> None:
-        """Move a worker that is running no job, and its own scope if it has one, into one of the group's scopes."""
-        state: WorkerState = worker.task_snapshot
-        state.stop_scope = scope
-        if worker.scope is None:
-            state.base_scope._tasks.discard(worker.task)
-            scope._tasks.add(worker.task)
-            state.base_scope = state.innermost_scope = scope
-        else:
-            cast(Any, worker.scope)._reparent(scope)
 
     def watch_unstarted(self, worker: WorkerTask) -> None:
         """Watch a worker until its task has begun. If the task ends before its first step, make the worker leave."""
@@ -174,71 +144,46 @@ class FastAsyncioGroup(WorkerGroup):
         await coroutine
 
     def is_cancelled(self) -> bool:
-        return self._host.is_cancelled() or self.shared_scope._effectively_cancelled
+        if self._host.is_cancelled():
+            return True
+        scope = self._host_scope()
+        return scope is not None and bool(scope._effectively_cancelled)
 
-    def cancel(self) -> None:
-        if not self.shared_scope.cancel_called:
-            self.shared_scope.cancel()
-
-    def cancel_once(self, workers: Iterable[WorkerTask], grace_seconds: float) -> None:
-        self.was_cancel_once_called = True
-        # Otherwise, anyio's functions would also raise CancelledError whenever a scope around the run is cancelled.
-        self.shared_scope.shield = True
-        self._host.cancel_once(workers, grace_seconds, self.cancel_worker)
+    def effective_deadline(self) -> float:
+        """Return the nearest deadline of the run and of the scopes around it, for jobs that ask anyio for theirs."""
+        state = STATES_BY_REF.get(weakref.ref(self._host.task))
+        deadline, scope = self._deadline, None if state is None else state.cancel_scope
+        while scope is not None:
+            deadline = min(deadline, scope.deadline)
+            scope = None if scope._shield else scope._parent_scope
+        return deadline
 
     def shield(self, worker: WorkerTask) -> None:
-        if self._shielded_scope is None:
-            self._shielded_scope = _make_nested_scope(self.shared_scope, self._host.task)
-            self._shielded_scope.shield = True
-        self._move_to_scope(worker, self._shielded_scope)
+        worker.task_snapshot.is_shielded = True
 
-    def cancel_shielded(self) -> None:
-        if self._shielded_scope is not None:
-            self._shielded_scope.cancel()
+    def _cancel_task(self, worker: WorkerTask, repeatedly: bool = False) -> None:
+        state: WorkerState = worker.task_snapshot
+        if not state.reference_count:
+            return  # the first step of the task will check whether its run is stopping
+        state.reference_count = -math.inf  # the worker retires after this job
+        if worker.scope is None and not repeatedly and worker.task is not asyncio.current_task(self._loop):
+            worker.task.cancel()
+        else:
+            scope: WorkerScope = state.get_or_create_base_scope()
+            scope.is_repeated = scope.is_repeated or repeatedly
+            scope.request()
 
-    def cancel_worker(self, worker: WorkerTask) -> None:
-        if worker.task_snapshot is not None:
-            worker.task_snapshot.stop_scope = scope = worker.scope or self.insert_scope(worker)
-            scope.cancel()
-
-    def set_deadline(self, worker: WorkerTask, when: float) -> None:
-        worker.deadline = when
-        if worker.scope is not None:
-            # Set without a timer: the scope has the deadline only so that jobs can read it through anyio.
-            cast(Any, worker.scope)._deadline = when
-        if when < worker.timer_fires_at:
-            self._set_timer(worker, when)
-
-    def is_cancelled_alone(self, worker: WorkerTask) -> bool:
-        scope: Any = worker.scope
-        if scope is None or not scope.cancel_called or self._host.is_cancelled():
+    def _withdraw(self, worker: WorkerTask) -> bool:
+        scope = cast("WorkerScope | None", worker.scope)
+        if scope is None or not scope.is_pending:
             return False
-        parent_scope = scope._parent_scope
-        return scope.shield or parent_scope is None or not parent_scope._effectively_cancelled
-
-    def _set_timer(self, worker: WorkerTask, when: float) -> None:
-        if worker.timer is not None:
-            worker.timer.cancel()
-        worker.timer_fires_at = when
-        worker.timer = self._loop.call_at(when, self._on_timer, worker, context=self._context)
-
-    def _on_timer(self, worker: WorkerTask) -> None:
-        """Cancel a worker whose deadline has passed. If its deadline was postponed, set a new timer instead."""
-        fired_at, worker.timer_fires_at, worker.timer = worker.timer_fires_at, math.inf, None
-        if worker.deadline == fired_at:
-            worker.deadline = -math.inf
-            self.cancel_worker(worker)
-        elif worker.deadline != math.inf:
-            self._set_timer(worker, worker.deadline)
+        scope.is_pending = worker.was_cancelled
+        return True
 
     def forget(self, worker: WorkerTask) -> None:
-        if worker.timer is not None:
-            worker.timer.cancel()
-        scope: Any = worker.scope
-        if scope is None:
-            worker.task_snapshot.base_scope._tasks.discard(worker.task)
-        else:
-            scope._parent_scope._child_scopes.discard(scope)
+        self.stop_timer(worker)
+        if worker.scope is not None:
+            cast(WorkerScope, worker.scope).close()
         # The key is only a weak reference to the task, but the value refers to the task, and would keep it alive.
         STATES_BY_REF.pop(weakref.ref(worker.task), None)
         if self.must_name_tasks:
@@ -247,34 +192,89 @@ class FastAsyncioGroup(WorkerGroup):
             worker.task.worker = None
         worker.task = worker.task_snapshot = worker.scope = None
 
-    def insert_scope(self, worker: WorkerTask) -> Any:
-        """Insert a new scope around the worker's task, inside the group's scope and outside all scopes of its job."""
-        parent_scope = worker.task_snapshot.base_scope
-        scope = _make_nested_scope(parent_scope, worker.task)
-        scope._deadline = worker.deadline
-        worker.scope = worker.task_snapshot.base_scope = scope
-        worker.task_snapshot.reference_count += 1  # the new scope refers to the task
-        parent_scope._tasks.discard(worker.task)
-        state: WorkerState = worker.task_snapshot
-        state.worker = None
-        outermost = state.innermost_scope
-        if outermost is parent_scope:
-            state.innermost_scope = scope
-            scope._tasks.add(worker.task)
-        else:
-            while outermost._parent_scope is not parent_scope:
-                outermost = outermost._parent_scope
-            outermost._reparent(scope)
-        return scope
+
+class WorkerScope(anyio_asyncio.CancelScope):
+    """The outermost scope of a worker's task, which cancels the task once for each request, outside of shields.
+
+    If the job is in a shield, the request is pending. anyio calls `_deliver_cancellation` when the shield is left, and
+    meanwhile shows the pending request to the job, and to its functions in threads. To other tasks inside the scope, it
+    is not shown: anyio's checkpoints would wait there until the task is cancelled, which never happens.
+    """
+
+    __slots__ = ("_worker", "is_pending", "is_repeated")
+
+    def __new__(cls, worker: WorkerTask) -> Any:
+        """Create the scope; that of anyio takes no argument."""
+        return object.__new__(cls)
+
+    def __init__(self: Any, worker: WorkerTask) -> None:
+        self.is_repeated = False  # whether the task is cancelled at each await, as by scopes of anyio
+        self._worker = worker
+        super().__init__()
+        self._host_task = worker.task
+        self._tasks.add(worker.task)
+
+    @property
+    def _cancel_called(self: Any) -> bool:
+        return self.is_pending and (self.is_repeated or _current_task() in (self._host_task, None))
+
+    @_cancel_called.setter
+    def _cancel_called(self: Any, is_called: bool) -> None:
+        self.is_pending = is_called
+
+    @property  # type: ignore[misc]  # anyio's can be set, too
+    def deadline(self: Any) -> float:
+        """The nearest deadline outside the job: its own, that of its run, or of a scope around the run."""
+        worker = self._worker
+        own_deadline = math.inf if worker.deadline == -math.inf else worker.deadline
+        is_alone = worker.task_snapshot is None or worker.task_snapshot.is_shielded
+        return own_deadline if is_alone else min(own_deadline, worker.group.effective_deadline())
+
+    def request(self: Any) -> None:
+        """Cancel the task, or remember to do so when it has left its shields."""
+        self.is_pending = True
+        self._deliver_cancellation(self)
+
+    def _deliver_cancellation(self: Any, origin: Any) -> bool:
+        task = self._host_task
+        if self.is_repeated or task is None:
+            return bool(super()._deliver_cancellation(origin))
+        self._cancel_handle = None
+        if self.is_pending:
+            scopes = self._scopes_outside_shields()
+            for other in [other for scope in scopes for other in scope._tasks]:
+                if other is not task and TASK_STATES[other].parent_id is None:  # begun by a function in a thread
+                    other.cancel()
+            if _current_task() is task:
+                self._cancel_handle = task.get_loop().call_soon(self._deliver_cancellation, self)
+            elif self._worker.task_snapshot.innermost_scope in scopes:
+                self.is_pending = False
+                task.cancel()
+        return False
+
+    def _scopes_outside_shields(self: Any) -> list[Any]:
+        """Return the scopes of the task, from the innermost one outwards, without shields and those inside them."""
+        scopes: list[Any] = []
+        scope = self._worker.task_snapshot.innermost_scope
+        while scope is not None:
+            scopes.append(scope)
+            if scope._shield:
+                scopes.clear()
+            scope = scope._parent_scope
+        return scopes
+
+    def close(self: Any) -> None:
+        """Detach the scope from its task, which ends."""
+        self.is_pending, self._host_task = False, None
+        self._tasks.clear()
 
 
-def _make_nested_scope(parent_scope: Any, host: Any) -> Any:
-    """Return a new scope inside `parent_scope`, in a state as if the task `host` had entered it."""
-    scope: Any = anyio_asyncio.CancelScope()
-    scope._host_task = host
-    scope._parent_scope = parent_scope
-    parent_scope._child_scopes.add(scope)
-    return scope
+def _current_task() -> Any:
+    """Return the running task; None in a callback of the loop, and in other threads."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 class AsyncioNamedTask(asyncio.Task[None]):
@@ -341,11 +341,7 @@ class LoopIterations:
 
 
 class WorkerState(anyio_asyncio.TaskState):
-    """A `TaskSnapshot` of a worker's task, which is also anyio's record of the task.
-
-    If anyio looks up the scope of the task, the worker gets a scope of its own. anyio may pass that scope to a thread,
-    which reads from it whether the job was cancelled. The scope that all workers share does not show this.
-    """
+    """A `TaskSnapshot` of a worker's task, which is also anyio's record of the task."""
 
     __slots__ = (
         "_context",
@@ -354,42 +350,47 @@ class WorkerState(anyio_asyncio.TaskState):
         "_task",
         "_variable_count",
         "_variables",
-        "base_scope",
+        "_worker",
         "innermost_scope",
+        "is_shielded",
         "reference_count",
-        "stop_scope",
-        "worker",
-    )  # fmt: skip
+    )
 
     def __init__(
         self,
         parent_id: int | None,
-        scope: Any,
-        worker: WorkerTask | None,
+        worker: WorkerTask,
         task: Any,
         context: contextvars.Context,
         variables: ContextVariables,
         iterations: LoopIterations,
     ) -> None:
         self.parent_id = parent_id
-        self.innermost_scope: Any = scope  # the current innermost scope of the task
-        self.base_scope: Any = scope  # the innermost scope of the task between jobs
-        self.stop_scope: Any = scope  # the scope whose cancellation ends the worker
-        self.worker = worker  # None once the worker has a scope of its own
+        self.innermost_scope: Any = None  # the current innermost scope of the task; between jobs, that of the worker
+        self.is_shielded = False  # whether the worker runs a forever job
+        self._worker = worker
         self._task = task
         self._context = context
         self._variable_count = len(variables) + 1  # plus 1 for the variable that holds the worker
         self._variables = variables
-        self.reference_count = 0  # the number of references to the task between jobs; 0 before the task's first step
+        # The number of references to the task between jobs; 0 before the task's first step, and negative infinity if
+        # the worker has to retire.
+        self.reference_count: float = 0
         self._iterations = iterations
         self._recorded_iteration: object = None
+
+    def get_or_create_base_scope(self) -> Any:
+        """Return the scope of the worker around its jobs. It is created before a job opens any scope."""
+        worker = self._worker
+        if worker.scope is None:
+            worker.scope = self.innermost_scope = cast(Any, WorkerScope(worker))
+            self.reference_count += 2  # the scope refers to the task twice
+        return worker.scope
 
     @property
     def cancel_scope(self) -> Any:
         """The innermost scope of the task, for anyio. The engine reads `innermost_scope` instead."""
-        if self.worker is not None:
-            cast(FastAsyncioGroup, self.worker.group).insert_scope(self.worker)
-        return self.innermost_scope
+        return self.innermost_scope or self.get_or_create_base_scope()
 
     @cancel_scope.setter
     def cancel_scope(self, scope: Any) -> None:
@@ -398,7 +399,7 @@ class WorkerState(anyio_asyncio.TaskState):
     def is_task_unchanged(self) -> bool:
         context = self._context
         task = self._task
-        if self.innermost_scope is not self.base_scope or self.stop_scope._cancel_called or task.cancelling():
+        if self.innermost_scope is not self._worker.scope or task.cancelling() or task._callbacks:
             return False
         if getrefcount(task) + getweakrefcount(task) != self.reference_count:
             return False
@@ -418,8 +419,8 @@ class WorkerState(anyio_asyncio.TaskState):
         return self._iterations.current() is self._recorded_iteration
 
 
-class FastAsyncio(Isolation):
-    """An isolation that runs many jobs in one task, and all tasks of a run in one cancel scope."""
+class FastAsyncio(EdgeCancelIsolation):
+    """An isolation that runs many jobs in one task."""
 
     def create_group(
         self,
@@ -455,7 +456,7 @@ class FastAsyncio(Isolation):
         """
         kind = None
         state: WorkerState = worker.task_snapshot
-        while (scope := state.innermost_scope) is not worker.task_snapshot.base_scope:
+        while (scope := state.innermost_scope) is not worker.scope:
             kind = kind or "cancel scope"
             scope.cancel()
             while tasks := _tasks_in(scope) - {worker.task}:
@@ -464,13 +465,6 @@ class FastAsyncio(Isolation):
                     await asyncio.wait(tasks)
             scope.__exit__(None, None, None)
         return kind, None
-
-    def was_cancelled(self, worker: WorkerTask) -> bool:
-        state: WorkerState = worker.task_snapshot
-        if state.stop_scope._cancel_called or state.innermost_scope._effectively_cancelled:
-            return True
-        group = cast(FastAsyncioGroup, worker.group)
-        return group.was_cancel_once_called or group.host.is_cancelled()
 
     def has_cancelled_itself(self, worker: WorkerTask) -> bool:
         """Return whether the job has cancelled its own task, and the cancellation has not been raised yet.
@@ -501,9 +495,31 @@ def _tasks_in(scope: Any) -> set[Any]:
 class _FakeTask:
     """A substitute for a task in `_check_private_attributes`."""
 
+    _callbacks = None
+
+    def __init__(self) -> None:
+        self.cancel_count = 0
+
     def cancelling(self) -> int:
-        """Return the number of cancellation requests, which is always 0."""
-        return 0
+        """Return the number of cancellation requests."""
+        return self.cancel_count
+
+    def cancel(self) -> None:
+        """Count a cancellation request."""
+        self.cancel_count += 1
+
+    def set_name(self, name: str) -> None:
+        """Do nothing."""
+
+
+class _ToldScope(WorkerScope):
+    """A scope for `_check_private_attributes`, which only records that anyio would cancel its tasks."""
+
+    __slots__ = ()
+
+    def _deliver_cancellation(self: Any, origin: Any) -> bool:
+        self.is_pending = False
+        return False
 
 
 def _check_private_attributes() -> None:
@@ -512,40 +528,31 @@ def _check_private_attributes() -> None:
     This takes about 50 µs and needs no event loop.
     """
     if sys.implementation.name == "cpython":
-        expect_attributes(asyncio.Task, "_must_cancel")
+        expect_attributes(asyncio.Task, "_must_cancel", "_callbacks")
     group = FastAsyncioGroup.__new__(FastAsyncioGroup)
-    parent_scope: Any = anyio_asyncio.CancelScope()
-    group.shared_scope, group.must_name_tasks = parent_scope, False
     worker = WorkerTask()
-    worker.group, worker.scope, worker.deadline, worker.task_snapshot, worker.timer = group, None, 5.0, None, None
-    worker.task = task = _FakeTask()
-    state = WorkerState(None, parent_scope, worker, task, contextvars.Context(), (), cast(Any, None))
-    worker.task_snapshot = TASK_STATES[task] = state
+    worker.group, worker.scope, worker.deadline, worker.timer = group, None, math.inf, None
+    worker.was_cancelled, group.must_name_tasks = False, True
+    worker.task = task = cast(Any, _FakeTask())
+    worker.task_snapshot = TASK_STATES[task] = state = WorkerState(
+        None, worker, task, contextvars.Context(), (), cast(Any, None)
+    )
     expect(TASK_STATES.get(task) is state and state.parent_id is None, "it does not record the scope of a task")
     expect(STATES_BY_REF.get(weakref.ref(task)) is state, "it records the scopes of tasks differently")
-    parent_scope._tasks.add(task)
-    job_scope: Any = anyio_asyncio.CancelScope()
-    job_scope._parent_scope = state.innermost_scope = parent_scope
-    parent_scope._child_scopes.add(job_scope)
-    state.innermost_scope = job_scope
-    scope = group.insert_scope(worker)
-    expect(
-        job_scope._parent_scope is scope and job_scope in scope._child_scopes and scope._parent_scope is parent_scope,
-        "a scope inserted between two others has no effect on them",
-    )
-    expect(
-        scope.deadline == 5.0 and not job_scope._effectively_cancelled,
-        "a new scope has the wrong deadline, or is cancelled",
-    )
-    parent_scope._cancel_called = True
-    expect(
-        parent_scope.cancel_called and job_scope._effectively_cancelled,
-        "a scope ignores the cancellation of its parent",
-    )
-    scope.shield = True
-    expect(not job_scope._effectively_cancelled, "a shield has no effect")
-    scope._cancel_called = True
-    expect(job_scope._effectively_cancelled and not state.is_task_unchanged(), "a scope does not cancel its contents")
+    shield: Any = anyio_asyncio.CancelScope(shield=True)
+    shield._parent_scope = base_scope = state.cancel_scope
+    state.cancel_scope = shield
+    base_scope.request()
+    expect(base_scope.is_pending and not task.cancel_count, "a shield has no effect")
+    state.cancel_scope = base_scope
+    base_scope.request()
+    expect(not base_scope.is_pending and task.cancel_count == 1, "a task outside of shields is not cancelled")
+    shield._parent_scope = told = _ToldScope(worker)
+    told.is_pending = told.is_repeated = True
+    expect(told.cancel_called and told._effectively_cancelled, "a scope ignores its cancellation")
+    expect(not shield._effectively_cancelled, "a shield does not hide the cancellation of its parent")
+    shield._restart_cancellation_in_parent()
+    expect(not told.is_pending, "a scope is not told when a shield inside it is left")
     group.forget(worker)
 
 

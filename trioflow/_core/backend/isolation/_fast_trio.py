@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import math
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
@@ -115,7 +115,7 @@ class FastTrioGroup(WorkerGroup):
     def has_deadline_passed(self) -> bool:
         return self._scope is not None and self._scope.cancel_called and not self._was_cancel_called
 
-    def cancel(self) -> None:
+    def cancel(self, workers: Iterable[WorkerTask]) -> None:
         if not self._scope.cancel_called:
             self._was_cancel_called = True
             self._scope.cancel()
@@ -135,7 +135,7 @@ class FastTrioGroup(WorkerGroup):
             self._shielded_scope._cancel_status.close()
             self._shielded_scope._cancel_status = None  # break the reference cycle
 
-    def cancel_shielded(self) -> None:
+    def cancel_shielded(self, workers: Iterable[WorkerTask]) -> None:
         if self._shielded_scope is not None:
             self._shielded_scope.cancel()
 

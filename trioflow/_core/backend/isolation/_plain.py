@@ -17,7 +17,7 @@ Plain isolation has these limitations:
 - On trio, an async generator that is abandoned inside an open nursery may cause an internal error of trio, as in any
   task of trio.
 - On asyncio, if a worker's task is cancelled natively before its first step, the run ends as if it had been cancelled.
-- On asyncio, `cancels_once` has no effect: jobs are cancelled at each await.
+- On asyncio, `anyio.current_effective_deadline()` does not show deadlines from outside the job.
 - On asyncio, if a job has left a shielded scope open, the tasks in the scope are not cancelled, but awaited.
 """
 
@@ -42,7 +42,6 @@ class PlainGroup(WorkerGroup):
         "_context",
         "_host_task_info",
         "_loop",
-        "_shielded_workers",
         "_was_cancel_called",
         "_worker_function",
         "parking_group",
@@ -59,7 +58,6 @@ class PlainGroup(WorkerGroup):
         self._worker_function = worker_function
         self._context = context
         self._was_cancel_called = False
-        self._shielded_workers: dict[WorkerTask, None] = {}
         self._host_task_info = anyio.get_current_task()
         self.parking_group = self  # because runs share no workers: each worker is inside the task group of its run
 
@@ -71,11 +69,6 @@ class PlainGroup(WorkerGroup):
 
     def shield(self, worker: WorkerTask) -> None:
         get_worker_scope(worker).shield = True
-        self._shielded_workers[worker] = None
-
-    def cancel_shielded(self) -> None:
-        for worker in self._shielded_workers:
-            get_worker_scope(worker).cancel()
 
     def cancel_worker(self, worker: WorkerTask) -> None:
         if worker.task_snapshot is not None:
@@ -90,7 +83,6 @@ class PlainGroup(WorkerGroup):
 
     def forget(self, worker: WorkerTask) -> None:
         """Exit the scope that was entered for a job, if the worker has run no job."""
-        self._shielded_workers.pop(worker, None)
         if worker.task_snapshot is not None:
             worker.task_snapshot.exit_scope()
 
@@ -100,7 +92,7 @@ class PlainTaskSnapshot(TaskSnapshot):
 
     __slots__ = ("_isolation", "_scope", "_worker")
 
-    def __init__(self, isolation: PlainIsolation, worker: WorkerTask, scope: Scope) -> None:
+    def __init__(self, isolation: Isolation, worker: WorkerTask, scope: Scope) -> None:
         self._isolation = isolation
         self._worker = worker
         self._scope: Scope | None = scope
@@ -115,6 +107,11 @@ class PlainTaskSnapshot(TaskSnapshot):
 
     def is_same_iteration(self) -> bool:
         return False
+
+    @property
+    def scope(self) -> Scope | None:
+        """The scope around the job, until it is exited."""
+        return self._scope
 
     def exit_scope(self) -> Scope | None:
         """Exit the scope around the job.
@@ -153,8 +150,12 @@ class PlainIsolation(Isolation):
     def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot | None:
         """Record the current task as the task of `worker`, and enter a new scope for the worker's job."""
         worker.task = self._loop.current_task()
-        worker.task_snapshot = snapshot = PlainTaskSnapshot(self, worker, self._loop.create_scope())
+        worker.task_snapshot = snapshot = PlainTaskSnapshot(self, worker, self._create_job_scope())
         return snapshot if snapshot.is_task_unchanged() else None
+
+    def _create_job_scope(self) -> Scope:
+        """Return the scope for the job of a worker."""
+        return self._loop.create_scope()
 
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         """End all tasks in the nursery or task group that the job has left open; see `Isolation`."""

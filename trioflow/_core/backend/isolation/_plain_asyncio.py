@@ -5,29 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import math
-from collections.abc import Callable, Coroutine
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+import types
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import anyio
 import anyio.lowlevel
 
 from ..loop._asyncio import AsyncioHost
-from ._plain import PlainGroup, PlainIsolation, get_worker_scope
+from ._edge_cancellation import EdgeCancelGroup, EdgeCancelIsolation
+from ._plain import PlainGroup, PlainIsolation
 
 if TYPE_CHECKING:
-    from .._interface import Backend, ContextVariables, WorkerFunction, WorkerTask
+    from .._interface import Backend, ContextVariables, Scope, WorkerFunction, WorkerTask
 
 
-class PlainAsyncioGroup(PlainGroup):
-    """The tasks of one run, in an anyio task group. A timer and the scope of each worker have the run's deadline.
+class PlainAsyncioGroup(EdgeCancelGroup, PlainGroup):
+    """The tasks of one run, in an anyio task group. The scope of each worker is a shield: only the run cancels workers.
 
     The scope of the task group is never cancelled: the task that awaits the run is in this scope too, and could then no
-    longer recognize native cancellations. Instead, the scope of each worker is cancelled.
+    longer recognize native cancellations.
     """
 
-    __slots__ = ("_deadline", "_host", "_tasks", "_worker_being_spawned", "_workers", "host")
+    __slots__ = ("_host", "_tasks", "_worker_being_spawned", "host")
 
     def __init__(
         self,
@@ -39,12 +39,10 @@ class PlainAsyncioGroup(PlainGroup):
         variables: ContextVariables,
     ) -> None:
         super().__init__(loop, worker_function, context, variables)
-        self._deadline = deadline
         is_pending = self._host_task_info.has_pending_cancellation()
         self._host: AsyncioHost = AsyncioHost(asyncio.current_task(), is_pending, context, deadline, on_deadline)
         self.host = self._host
         self._worker_being_spawned: WorkerTask | None = None
-        self._workers: dict[WorkerTask, None] = {}  # the workers that have begun
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -80,13 +78,11 @@ class PlainAsyncioGroup(PlainGroup):
             with contextlib.suppress(asyncio.CancelledError):  # the worker learns of the cancellation from its scope
                 await asyncio.sleep(0)
         coroutine = self._worker_function(worker)
-        self._workers[worker] = None
         with contextlib.suppress(BaseExceptionGroup, asyncio.CancelledError), self._loop.create_scope() as worker.scope:
-            worker.scope.deadline = self._deadline
+            worker.scope.shield = True
             async with anyio.create_task_group() as tasks:
-                tasks.create_task(coroutine)
+                tasks.create_task(_run_in_steps(worker, coroutine))
         coroutine.close()  # the task may have been cancelled before its first step
-        del self._workers[worker]
         worker.leave_unstarted()
 
     def _leave_if_not_begun(self, worker: WorkerTask, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -96,21 +92,130 @@ class PlainAsyncioGroup(PlainGroup):
             worker.leave_unstarted()
 
     def is_cancelled(self) -> bool:
-        return self._was_cancel_called or super().is_cancelled() or self._host.is_cancelled()
-
-    def cancel(self) -> None:
-        self._was_cancel_called = True
-        for worker in self._workers:
-            if not get_worker_scope(worker).shield:
-                get_worker_scope(worker).cancel()
+        return self._host.is_cancelled() or super().is_cancelled()
 
     def shield(self, worker: WorkerTask) -> None:
-        """Shield this worker from `cancel` and from the run's deadline."""
-        super().shield(worker)
-        get_worker_scope(worker).deadline = math.inf
+        """Do nothing: `cancel` gets the workers that it cancels."""
 
-    def set_deadline(self, worker: WorkerTask, when: float) -> None:
-        super().set_deadline(worker, when if get_worker_scope(worker).shield else min(when, self._deadline))
+    def forget(self, worker: WorkerTask) -> None:
+        self.stop_timer(worker)
+        super().forget(worker)
+
+    def _cancel_task(self, worker: WorkerTask, repeatedly: bool = False) -> None:
+        scope = _job_scope(worker)
+        if scope is not None:
+            scope.request(repeatedly)
+
+    def _withdraw(self, worker: WorkerTask) -> bool:
+        scope = _job_scope(worker)
+        if scope is None or not scope.is_pending:
+            return False
+        scope.is_pending = worker.was_cancelled
+        return True
 
 
-ISOLATION_FACTORY: Final = partial(PlainIsolation, PlainAsyncioGroup)
+class JobScope:
+    """A scope around the job of a worker, which cancels the job once for each request, outside of shields.
+
+    It consists of two scopes of anyio. The outer one is always cancelled; the inner one is a shield. While that shield
+    is down, anyio cancels the job, unless the job is in another shield. So it is down only until the job has been
+    cancelled once. While the job is in a shield of its own, the request is pending: then the inner shield stays down,
+    so that anyio shows the cancellation to functions of the job in threads. After each step of the task, `after_step`
+    checks whether the job has left its shield.
+    """
+
+    shield = False
+    deadline = cancel_called = cancelled_caught = None  # of a `Scope`, but not used here
+
+    def __init__(self, loop: Backend) -> None:
+        self._outer, self._inner = loop.create_scope(), loop.create_scope()
+        self._inner.shield = True
+        self._is_repeated = False
+        self.is_pending = False
+
+    def __enter__(self) -> Self:
+        """Enter both scopes in the current task."""
+        self._task: Any = asyncio.current_task()
+        self._task_info = anyio.get_current_task()
+        self._outer.__enter__()
+        self._inner.__enter__()
+        self._outer.cancel()
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        """Exit both scopes."""
+        self.is_pending = False
+        self._inner.__exit__(None, None, None)
+        self._outer.__exit__(None, None, None)
+
+    def cancel(self) -> None:
+        """Cancel the job at each of its awaits."""
+        self.request(repeatedly=True)
+
+    def request(self, repeatedly: bool = False) -> None:
+        """Cancel the job, or remember to do so when it has left its shields."""
+        self._is_repeated = self._is_repeated or repeatedly
+        self.is_pending = True
+        self._try_to_deliver()
+
+    def _try_to_deliver(self) -> None:
+        if self._is_repeated:
+            self._inner.shield = False
+        elif self.is_pending and asyncio.current_task() is not self._task:
+            request_count = self._task.cancelling()
+            self._inner.shield = False  # anyio now cancels the job, if it can
+            self.is_pending = self._task.cancelling() == request_count
+            is_in_shield = not self._task_info.has_pending_cancellation()
+            self._inner.shield = not (self.is_pending and is_in_shield)
+            if self.is_pending and not is_in_shield:  # anyio waits for a result that has arrived already
+                self._retry()
+
+    def after_step(self) -> None:
+        """Retry a pending request after a step of the task, if the job may have left its shield in this step."""
+        is_in_shield = not self._inner.shield and not self._task_info.has_pending_cancellation()
+        if self.is_pending and not self._is_repeated and not is_in_shield:
+            self._inner.shield = True
+            self._retry()
+
+    def _retry(self) -> None:
+        self._task.get_loop().call_soon(self._try_to_deliver)
+
+
+def _job_scope(worker: WorkerTask) -> JobScope | None:
+    return None if worker.task_snapshot is None else cast("JobScope | None", worker.task_snapshot.scope)
+
+
+async def _run_in_steps(worker: WorkerTask, coroutine: Coroutine[Any, Any, None]) -> None:
+    await _steps(worker, coroutine)
+
+
+@types.coroutine
+def _steps(worker: WorkerTask, coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+    """Await a worker's coroutine, and call `after_step` of the scope around its job after each step."""
+    value: Any = None
+    step: Callable[[Any], Any] = coroutine.send
+    while True:
+        try:
+            awaited = step(value)
+        except StopIteration:
+            return
+        scope = _job_scope(worker)
+        if scope is not None:
+            scope.after_step()
+        try:
+            value, step = (yield awaited), coroutine.send
+        except BaseException as error:
+            value, step = error, coroutine.throw
+
+
+class PlainAsyncioIsolation(EdgeCancelIsolation, PlainIsolation):
+    """Plain isolation on asyncio."""
+
+    def __init__(self, loop: Backend) -> None:
+        super().__init__(PlainAsyncioGroup, loop)
+
+    def _create_job_scope(self) -> Scope:
+        return cast("Scope", JobScope(self._loop))
+
+
+ISOLATION_FACTORY: Final = PlainAsyncioIsolation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,7 +49,7 @@ class PlainTrioGroup(PlainGroup):
     def has_deadline_passed(self) -> bool:
         return self._is_nursery_cancelled() and not self._was_cancel_called
 
-    def cancel(self) -> None:
+    def cancel(self, workers: Iterable[WorkerTask]) -> None:
         if not self._is_nursery_cancelled():
             self._was_cancel_called = True
             self._host.nursery.cancel_scope.cancel()

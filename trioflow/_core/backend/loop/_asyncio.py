@@ -8,7 +8,7 @@ import contextvars
 import math
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .._interface import Scope, TaskEvent, WorkerTask
 
 T = TypeVar("T")
+HOSTS_OF_ENDINGS: Final[dict[Any, AsyncioHost]] = {}
+"""For each task that awaits the ending of a run, which nothing interrupts, its `AsyncioHost`."""
 SHARED_OBJECTS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]] = weakref.WeakKeyDictionary()
 """For each event loop, the object that all runs in the loop share."""
 
@@ -31,7 +33,7 @@ class AsyncioHost(HostTask):
     A timer is used because a cancel scope with the deadline would hide whether the task was cancelled natively.
     """
 
-    __slots__ = ("_cancellation", "_context", "_grace_timers", "_initial_request_count", "_timer", "loop", "task")
+    __slots__ = ("_cancellation", "_context", "_initial_request_count", "_on_interrupt", "_timer", "loop", "task")
 
     def __init__(
         self,
@@ -50,41 +52,18 @@ class AsyncioHost(HostTask):
         # Stored because `get_running_loop` is slow before Python 3.12: it calls getpid().
         self.loop: asyncio.AbstractEventLoop = task.get_loop()
         self._timer = None if deadline == math.inf else self.loop.call_at(deadline, on_deadline)
-        self._grace_timers: list[asyncio.TimerHandle] = []
+        self._on_interrupt: Callable[[], None] = lambda: None
 
     def leave(self) -> Any:
-        """Stop the timers, and return the task.
+        """Stop the timer, and return the task.
 
         This drops the reference to the task: if the task is that of a worker of an enclosing run, a reference that is
         left behind would make the worker retire.
         """
         if self._timer is not None:
             self._timer.cancel()
-        for timer in self._grace_timers:
-            timer.cancel()
         task, self.task = self.task, None
         return task
-
-    def cancel_once(
-        self, workers: Iterable[WorkerTask], grace_seconds: float, cancel_worker: Callable[[WorkerTask], None]
-    ) -> None:
-        """Cancel the workers' tasks natively, except the calling task.
-
-        After `grace_seconds`, unless this is infinite, call `cancel_worker` for each worker that has not left.
-        """
-        workers = [worker for worker in workers if worker.task is not None]
-        current = asyncio.current_task()
-        for worker in workers:
-            if worker.task is not current:
-                worker.task.cancel()
-
-        def cancel_again() -> None:
-            for worker in workers:
-                if worker.task is not None:
-                    cancel_worker(worker)
-
-        if grace_seconds != math.inf:
-            self._grace_timers.append(self.loop.call_later(grace_seconds, cancel_again, context=self._context.copy()))
 
     def raise_cancellation(self) -> None:
         """Raise the native cancellation that a wait has stored, if there is one."""
@@ -110,22 +89,37 @@ class AsyncioHost(HostTask):
             return False
         return True
 
-    async def run_uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def run_uninterrupted(
+        self, function: Callable[[], Coroutine[Any, Any, None]], on_interrupt: Callable[[], None]
+    ) -> None:
         """Await `function()` in a new task, because no shield protects this task from a native `Task.cancel()`.
 
         The shield blocks only cancellations by scopes, which anyio delivers repeatedly. If the new task is cancelled,
         `function` is called again, and has to resume its work.
         """
-        while True:
-            task = self.loop.create_task(function(), context=self._context.copy())
-            while not task.done():
-                with anyio.CancelScope(shield=True):
-                    try:
-                        await asyncio.wait([task])
-                    except asyncio.CancelledError as cancellation:
-                        self._cancellation = cancellation  # a native cancellation, which replaces an earlier one
-            if not task.cancelled():  # otherwise repeat: code that cancels all tasks of the loop cancels this one too
-                return task.result()
+        HOSTS_OF_ENDINGS[self.task], self._on_interrupt = self, on_interrupt
+        try:
+            while True:
+                task = self.loop.create_task(function(), context=self._context.copy())
+                while not task.done():
+                    with anyio.CancelScope(shield=True):
+                        try:
+                            await asyncio.wait([task])
+                        except asyncio.CancelledError as cancellation:
+                            self.interrupt(cancellation)
+                if not task.cancelled():  # otherwise repeat: it was cancelled with all other tasks of the loop
+                    return task.result()
+        finally:
+            del HOSTS_OF_ENDINGS[self.task], self._on_interrupt
+
+    def interrupt(self, cancellation: asyncio.CancelledError) -> None:
+        """Cancel the jobs that are still unwinding once more, and raise the cancellation when the ending is over."""
+        self.cancel_after_ending(cancellation)
+        self._on_interrupt()
+
+    def cancel_after_ending(self, cancellation: asyncio.CancelledError) -> None:
+        """Raise the cancellation when the ending is over. It replaces an earlier one."""
+        self._cancellation = cancellation
 
     def is_cancelled(self) -> bool:
         """Return whether the task was cancelled natively after the run began, even if it has not noticed this yet.
@@ -206,6 +200,9 @@ class AsyncioLoop(Backend):
     async def checkpoint(self) -> None:
         await asyncio.sleep(0)
 
+    def raise_cancellation_again(self) -> None:
+        raise asyncio.CancelledError
+
     async def yield_to_loop(self) -> None:
         try:  # noqa: SIM105 - `suppress` would double the time
             await asyncio.sleep(0)
@@ -240,19 +237,6 @@ class AsyncioLoop(Backend):
             loop.remove_reader(descriptor)
             if timer is not None:
                 timer.cancel()
-
-    def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
-        """Return whether an exception that has left a scope consists only of cancellations by this scope.
-
-        anyio does not catch such an exception if the task has more cancellation requests than when it entered the
-        scope. Usually this means that the task was cancelled natively. But on Python 3.11 and 3.12, an
-        `asyncio.TaskGroup` with a failed child leaves a request, too.
-        """
-        return (
-            scope.cancel_called
-            and self.split_cancellations(exception) == (True, None)
-            and anyio.current_effective_deadline() > -math.inf
-        )
 
     def wrong_backend_hint(self, exception: BaseException) -> str | None:
         is_foreign = _shared.matches_any(

@@ -60,7 +60,9 @@ class TrioHost(HostTask):
             return False
         return True
 
-    async def run_uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def run_uninterrupted(
+        self, function: Callable[[], Coroutine[Any, Any, None]], on_interrupt: Callable[[], None]
+    ) -> None:
         """Await `function()` in a new task with a shield. trio never raises KeyboardInterrupt in the new task."""
 
         async def shielded() -> None:
@@ -183,9 +185,6 @@ class TrioLoop(Backend):
             await trio.lowlevel.wait_readable(descriptor)
             return True
         return False
-
-    def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
-        return False  # trio's scopes catch all their own cancellations
 
     def wrong_backend_hint(self, exception: BaseException) -> str | None:
         # The text contains this thread's name, because an error from another thread, as in a ThreadJob, does not count.
