@@ -23,14 +23,14 @@ Four terms, and their invariants:
   `LimiterTokens` change it.
 - A **searcher** is a worker that will look at the ready queue without being woken: it was spawned or woken and has
   taken no job yet, or it waits for a turn of the loop before it looks again. `Workers.searchers` counts these workers:
-  - The code that spawns or wakes a worker counts it. A worker counts itself before it waits. It stops
-    counting itself when it takes a job, parks or leaves.
+  - The code that spawns or wakes a worker counts it. A worker counts itself before it waits. It stops counting itself
+    when it takes a job, parks or leaves.
   - A worker that waits in a limiter's queue is not counted (see `LimiterTokens`), because it cannot start a forever job
     or a nested scheduler meanwhile.
   - The number must not be 0 when control returns to the loop while a ready job could start, because no worker would
     look for that job. Therefore, code outside of this module calls `ensure_searcher` after every event that makes a job
-    ready or frees a slot. In `_run_jobs`, a worker that takes a job and leaves others in the queue calls it, because its own
-    job may be suspended.
+    ready or frees a slot. In `_run_jobs`, a worker that takes a job and leaves others in the queue calls it, because
+    its own job may be suspended.
 - A **turn** is one iteration of the event loop. The workers share its time. `TimeSlice` decides which workers may
   continue in a turn, and which have to queue for a later one.
 - A worker **parks** if it finds no job but may be needed again, or if the turn is used up and enough other workers
