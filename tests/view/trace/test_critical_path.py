@@ -11,7 +11,7 @@ import anyio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import Job, Scheduler, Sequence, Service, Trace
+from trioflow import Job, Pool, Scheduler, Sequence, Service, Trace
 from trioflow.abc import WaitCause
 from trioflow.view.trace._critical_path import CriticalPathLink, settled_at
 
@@ -25,7 +25,7 @@ def chain(virtual: Virtual, scheduler: Scheduler, **options: Any) -> str:
     """Run a scheduler, and return its critical path: each job behind a sign for what it waited for."""
     trace = Trace()
     virtual(functools.partial(scheduler.co_run, instruments=[trace], **options))
-    signs: dict[WaitCause | None, str] = {None: "|", WaitCause.JOBS: ">", WaitCause.SLOT: "~"}
+    signs: dict[WaitCause | None, str] = {None: "|", WaitCause.JOBS: ">", WaitCause.SLOT: "~", WaitCause.RESOURCE: ":"}
     paths = [span.path for span in trace.critical_path]
     return "".join(
         signs[link.wait_cause] + path for link, path in zip(trace._get_record().critical_path_links, paths, strict=True)
@@ -101,6 +101,15 @@ def test_the_path_continues_inside_nested_schedulers(virtual: Virtual) -> None:
     inner = Scheduler(x, y.requires(x), Job(nap, 1, label="z"), label="n", retry=1)
     first = Job(nap, 1, label="a")
     assert chain(virtual, Scheduler(first, inner.requires(first))) == "|a>n|n/x>n/y|n/x>n/y"
+
+
+def test_the_path_leaves_a_nested_scheduler_through_a_resource(virtual: Virtual) -> None:
+    """From a job that waited for a resource, the path goes on in the run of the job that held it, by its slots."""
+    members = [Job(nap, 1, label="k"), Job(nap, 1, label="l"), Job(nap, 1, label="user", needs={"gpu": 1})]
+    inner = Scheduler(Sequence(*members), jobs_window=1, label="inner")
+    outside = [Job(nap, 1.5, label="first"), Job(nap, 3, label="holder", needs={"gpu": 1})]
+    path = chain(virtual, Scheduler(inner, *outside, jobs_window=2, pool=Pool(gpu=1)))
+    assert path == "|inner|first~holder:inner/user"
 
 
 def test_the_path_ends_with_the_culprit_of_a_critical_failure(virtual: Virtual) -> None:

@@ -124,6 +124,16 @@ def test_a_job_that_never_started_waited_until_it_settled(virtual: Virtual) -> N
     assert waits_by_path(trace) == {"next": ["2 s a slot until bad"], "last": ["5 s a slot"], "blocked": ["2 s jobs"]}
 
 
+def test_a_job_that_never_started_waited_for_a_slot_and_then_for_a_resource(virtual: Virtual) -> None:
+    """A wait for a slot ends although the job never started: it was in no lane, and a trace once could not be read."""
+    members = [Job(nap, 1, label="first"), Job(nap, 1, label="second", needs={"gpu": 1})]
+    holder = Job(nap, 9, label="holder", needs={"gpu": 1})
+    trace = traced(
+        virtual, Scheduler(holder, Scheduler(*members, jobs_window=1, label="in"), pool=Pool(gpu=1)), timeout=2
+    )
+    assert waits_by_path(trace) == {"in/second": ["1 s a slot until first", "1 s gpu"]}
+
+
 def test_jobs_wait_for_a_service_until_it_is_ready(virtual: Virtual) -> None:
     """Jobs wait for a service until it is ready, and for a resource that a forever job holds until the run ends."""
     service: Service[Any] = Service(serve, 3, label="db")

@@ -38,33 +38,54 @@ def compute_critical_path(runs: Iterable[RunSpan], spans: tuple[Span, ...]) -> t
     The path includes jobs of nested runs.
     """
     runs_by_parent: dict[int | None, list[RunSpan]] = {}
+    runs = tuple(runs)
     for run in runs:
         runs_by_parent.setdefault(run.parent, []).append(run)
     pending_runs = sorted(runs_by_parent.get(None, []), key=lambda run: or_infinity(run.finished_at))[-1:]
+    walk = _BackwardWalk(runs, spans)
     links: list[CriticalPathLink] = []
     while pending_runs:
-        for link in _iterate_links_backwards(pending_runs.pop(), spans):
+        for link in walk.iterate_links(pending_runs.pop()):
             links.append(link)
             pending_runs += runs_by_parent.get(link.span_number, [])
     return tuple(sorted(links, key=lambda link: link.span_number))  # spans are in the order of their starts
 
 
-def _iterate_links_backwards(run: RunSpan, spans: tuple[Span, ...]) -> Iterator[CriticalPathLink]:
-    """Yield the links of one run from the last to the first, without the links of nested runs."""
-    members = [spans[number] for number in run.member_numbers]
-    handovers = SlotHandovers(run, members)
-    span = _find_last_job(run, members, spans)
-    visited_numbers: set[int] = set()  # prevents an endless loop, because jobs that took no time may form a cycle
-    while span is not None and span.number not in visited_numbers:
-        visited_numbers.add(span.number)
-        predecessor, wait_cause = _find_predecessor(span, spans, handovers)
-        if span.started_at is not None:
-            yield CriticalPathLink(span.number, None if predecessor is None else predecessor.number, wait_cause)
-        span = predecessor
+class _BackwardWalk:
+    """The walk from the last job of a run to the first. A wait for a resource may lead to a job of another run."""
+
+    def __init__(self, runs: tuple[RunSpan, ...], spans: tuple[Span, ...]) -> None:
+        self._runs: Final = runs
+        self._spans: Final = spans
+        self._run_indices: Final = {number: index for index, run in enumerate(runs) for number in run.member_numbers}
+        self._handovers_by_run: Final[dict[int, SlotHandovers]] = {}
+        self._visited_numbers: Final[set[int]] = set()  # jobs that took no time may form a cycle
+
+    def iterate_links(self, run: RunSpan) -> Iterator[CriticalPathLink]:
+        """Yield the links from the last job of a run back to the first, or to a job that is on the path already.
+
+        The links of nested runs are left out.
+        """
+        span = _find_last_job(run, self._spans)
+        while span is not None and span.number not in self._visited_numbers:
+            self._visited_numbers.add(span.number)
+            predecessor, wait_cause = _find_predecessor(span, self._spans, self._get_handovers(span))
+            if span.started_at is not None:
+                yield CriticalPathLink(span.number, None if predecessor is None else predecessor.number, wait_cause)
+            span = predecessor
+
+    def _get_handovers(self, span: Span) -> SlotHandovers:
+        """Return the handovers in the run of a job."""
+        index = self._run_indices[span.number]
+        if index not in self._handovers_by_run:
+            run = self._runs[index]
+            self._handovers_by_run[index] = SlotHandovers(run, [self._spans[number] for number in run.member_numbers])
+        return self._handovers_by_run[index]
 
 
-def _find_last_job(run: RunSpan, members: list[Span], spans: tuple[Span, ...]) -> Span | None:
+def _find_last_job(run: RunSpan, spans: tuple[Span, ...]) -> Span | None:
     """Return the last job to finish. If a job stopped the run, only that job and later clean-up jobs are considered."""
+    members = (spans[number] for number in run.member_numbers)
     candidates = [span for span in members if span.started_at is not None and not span.forever]
     if run.culprit_number is not None:
         culprit = spans[run.culprit_number]
@@ -130,7 +151,7 @@ class SlotHandovers:
             return run.window_size is not None and running_count >= run.window_size
 
         self._releasing_jobs = list(filter(was_window_full, slot_users))
-        self._jobs_by_lane: dict[int | None, list[Span]] = {}
+        self._jobs_by_lane: dict[int | None, list[Span]] = {None: []}  # a job that has not started has no lane
         for span in slot_users:
             self._jobs_by_lane.setdefault(span.lane, []).append(span)
 

@@ -1,0 +1,65 @@
+"""What is shown of a run can be shown of any run, above all of those that went wrong."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import xml.etree.ElementTree as Tree
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioflow import Job, JUnit, Pool, Scheduler, Summary, Trace
+
+from ..bodies import fail, nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+JOBS = st.fixed_dictionaries({
+    "body": st.sampled_from([nap, nap, nap, fail]),
+    "seconds": st.integers(1, 4),
+    "needs": st.sampled_from([None, {"gpu": 1}]),
+    "requires": st.booleans(),
+    "options": st.sampled_from([{}, {}, {}, {"timeout": 1}, {"run_if": "failed"}, {"run_if": "succeeded"}]),
+})  # fmt: skip
+OPTIONS = st.fixed_dictionaries({"jobs_window": st.integers(1, 2), "timeout": st.sampled_from([None, 3, 6])})
+PLANS = st.lists(JOBS | st.tuples(OPTIONS, st.lists(JOBS, min_size=2, max_size=5)), min_size=3, max_size=6)
+
+
+def build(plans: list[Any], options: dict[str, Any], numbers: itertools.count[int], **more: Any) -> Scheduler:
+    """Return a scheduler for a plan; a pair in it is a nested one."""
+    jobs: list[Any] = []
+    for plan in plans:
+        if isinstance(plan, tuple):
+            jobs.append(build(plan[1], plan[0], numbers, label=f"in{next(numbers)}"))
+            continue
+        required = jobs[-1:] if plan["requires"] else ()
+        body = functools.partial(plan["body"], plan["seconds"])
+        jobs.append(Job(body, label=f"j{next(numbers)}", needs=plan["needs"], required=required, **plan["options"]))
+    return Scheduler(*jobs, **options, **more)
+
+
+@given(plans=PLANS, options=OPTIONS)
+def test_every_view_of_any_run_can_be_written(
+    virtual: Virtual, tmp_path_factory: Any, plans: list[Any], options: dict[str, Any]
+) -> None:
+    """JUnit, summary, report, table and critical path are written after timeouts and waits outside a nested run.
+
+    They once were missing for just these runs: a job that had waited for a slot and never started had no lane, and the
+    path through a resource looked for the holder's slot in the run of the job that had waited.
+    """
+    folder: Path = tmp_path_factory.mktemp("views")
+    trace, junit, summary = Trace(), folder / "junit.xml", folder / "summary.md"
+    scheduler = build(plans, options, itertools.count(), pool=Pool(gpu=1))
+    virtual(functools.partial(scheduler.co_run, instruments=[trace, JUnit(junit), Summary(summary)]))
+    assert scheduler.incidents == ()
+    assert len({span.number for span in trace.critical_path}) == len(trace.critical_path)
+    assert len(trace.table().splitlines()) > len(trace.spans)
+    trace.time_spent()
+    trace.export_as_htmlfile(folder / "report.html")
+    trace.export_as_json(folder / "trace.json")
+    assert Tree.parse(junit).getroot().tag == "testsuites"
+    assert summary.read_text() != ""
