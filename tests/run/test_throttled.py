@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -426,12 +425,6 @@ def test_invalid_throttles_are_rejected(make: Any, error: type[Exception], messa
     """Invalid arguments of Throttled raise an error that names the value."""
     with pytest.raises(error, match=message):
         make()
-
-
-def test_a_throttled_exception_survives_pickling() -> None:
-    """A Throttled survives pickling, in which form worker processes and executors send it."""
-    copy = pickle.loads(pickle.dumps(Throttled("api", after=20)))
-    assert (copy.key, copy.after, str(copy)) == ("api", 20, "'api' is throttled for 20 s")
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])

@@ -75,6 +75,10 @@ class BrokenRun(AssertionError):
         self.story: Final = story
         self.seed: Final = seed
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the arguments, so that a pool of processes can run explorations."""
+        return type(self), (self.story, self.seed), vars(self)
+
 
 def explore(
     make_scheduler: Callable[[], Scheduler] | Callable[[dict[Any, Any]], Scheduler],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..base import _amounts
 from ..base._reprs import short_repr
@@ -15,8 +15,48 @@ if TYPE_CHECKING:
     from ._job import AbstractJob
 
 
+E = TypeVar("E", bound="TrioflowError")
+
+
 class TrioflowError(Exception):
-    """The base class of the exceptions that trioflow defines."""
+    """The base class of the exceptions that trioflow defines.
+
+    They can be copied and pickled. A copy refers to the same jobs. An exception that comes from a pickle, as from
+    another process, has its message, but None in place of each attribute that cannot be pickled, such as a job.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the message and the attributes, because `__init__` takes other arguments than the message."""
+        attributes = {name: value if _is_picklable(value) else None for name, value in vars(self).items()}
+        return _restore, (type(self), self.args, attributes)
+
+    def __copy__(self: E) -> E:
+        """Return an exception with the same message and attributes."""
+        return _restore(type(self), self.args, vars(self))
+
+    def __deepcopy__(self: E, _: object) -> E:
+        """Return an exception with the same message and attributes, because jobs are not copied."""
+        return self.__copy__()
+
+
+def _restore(error_type: type[E], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> E:
+    """Return an exception with this message and these attributes, without a call of its `__init__`."""
+    error = error_type.__new__(error_type)
+    error.args = args
+    vars(error).update(attributes)
+    if notes := getattr(error, "__notes__", None):
+        error.__notes__ = list(notes)  # otherwise, a note added to a copy would be added to the original, too
+    return error
+
+
+def _is_picklable(value: object) -> bool:
+    import pickle  # imported late: few programs need it
+
+    try:
+        pickle.dumps(value)
+    except Exception:
+        return False
+    return True
 
 
 class CycleError(TrioflowError, ValueError):
@@ -175,10 +215,6 @@ class Throttled(TrioflowError):
         self.key: str = key
         self.after: float = after
         super().__init__(f"{short_repr(key)} is throttled for {after:g} s")
-
-    def __reduce__(self) -> tuple[type[Throttled], tuple[str, float]]:
-        """Pickle by the arguments, from which the message is built anew."""
-        return type(self), (self.key, self.after)
 
 
 class JobCancelled(TrioflowError):

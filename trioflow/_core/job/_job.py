@@ -15,6 +15,7 @@ from typing import (
     Final,
     Generic,
     NamedTuple,
+    NoReturn,
     Self,
     TypeVar,
     Unpack,
@@ -925,6 +926,18 @@ class AbstractJob(Generic[T]):
     def _last_jobs(self) -> Iterable[AbstractJob[Any]]:
         """Return the jobs that this object stands for in `requires`; see `flatten`."""
         return (self,)
+
+    def __reduce__(self) -> NoReturn:
+        """Reject copying and pickling.
+
+        Raises:
+            TypeError: always.
+
+        """
+        raise TypeError(
+            f"{self._name_for_errors()} cannot be copied or pickled, because a job belongs to one scheduler of one "
+            f"process: build another one, in a function that you call again; to send its value, use its result()"
+        )
 
     def __repr__(self) -> str:
         """Show the kind, the label and the state of the job."""

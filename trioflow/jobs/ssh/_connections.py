@@ -14,6 +14,7 @@ until a job is retried (`retry=`).
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import random
 import shutil
@@ -21,7 +22,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncGenerator, Hashable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -301,13 +302,13 @@ class Connection:
                 if self.is_open():
                     return
                 if self._failure is not None and (self._failure_count != failure_count or not reconnect):
-                    raise _copy_error(self._failure)
+                    raise copy.copy(self._failure)  # raised in several jobs, it would accumulate their tracebacks
                 try:
                     await self._open()
                 except SshError as failure:
                     self._failure = failure
                     self._failure_count += 1
-                    raise _copy_error(failure) from None
+                    raise copy.copy(failure) from None
                 self._failure = None
 
     async def _open(self) -> None:
@@ -481,13 +482,6 @@ class Connection:
         finally:
             process.unregister()
             self.process = None
-
-
-def _copy_error(failure: SshError) -> SshError:
-    """Copy an exception for another job: an exception raised in several jobs would accumulate their tracebacks."""
-    copy: Any = type(failure).__new__(type(failure))
-    copy.node, copy.started, copy.args = failure.node, failure.started, failure.args
-    return copy  # type: ignore[no-any-return]
 
 
 def _exists(path: Paths) -> bool:
