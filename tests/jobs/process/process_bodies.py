@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,45 @@ class Own(Exception):
         return Own, self.both
 
 
+class Compiled(ValueError):
+    """Has attributes where `BaseException.__reduce__` does not see them, like a class that was compiled by mypyc.
+
+    Its `__init__` restores them from its arguments.
+    """
+
+    def __init__(self, code: int, what: str) -> None:
+        super().__init__(code, what)
+        vars(self)["code"] = code
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        return HIDDEN.setdefault(self, {})
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return vars(self)[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class CompiledAwkward(Compiled):
+    """Cannot be restored from its arguments."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code, f"has code {code}")
+
+
+HIDDEN: weakref.WeakKeyDictionary[Compiled, dict[str, Any]] = weakref.WeakKeyDictionary()
+"""The attributes of each `Compiled`."""
+
+
+class Unwilling(Exception):
+    """Refuses to be pickled."""
+
+    def __reduce__(self) -> Any:
+        raise LookupError
+
+
 @dataclasses.dataclass(frozen=True)
 class Frozen(Exception):
     code: int
@@ -137,6 +177,9 @@ def exceptions() -> dict[str, Exception]:
         "Greeting": Greeting("Ada"),
         "Missing": Missing("/no/file"),
         "Own": Own(3, 4),
+        "Compiled": Compiled(7, "what"),
+        "CompiledAwkward": CompiledAwkward(7),
+        "Unwilling": Unwilling("no"),
         "Frozen": Frozen(7),
         "Slotted": Slotted(7),
         "mute argument": ValueError(Mute()),
@@ -247,3 +290,9 @@ def report_often(times: int) -> None:
     for number in range(times):
         current_job().progress(number / times)
     current_job().progress(1)
+
+
+def use_lock(lock: Any) -> bool:
+    """Take a lock of a `multiprocessing.Manager`."""
+    with lock:
+        return True

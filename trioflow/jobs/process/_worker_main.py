@@ -400,21 +400,21 @@ def pickle_error(error: BaseException, note: str) -> bytes:
 def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
     """Take an exception apart into values that can be pickled, from which `rebuild_error` restores the exception.
 
-    The values are the type of the exception, its arguments, its attributes, the members if it is a group, and the names
-    of the parts that were omitted because they cannot be pickled. An exception that defines its own pickling is pickled
-    as a whole. If the exception could not be restored, e.g. because its type cannot be imported by name, a RuntimeError
-    takes its place.
+    If a plain pickle keeps the exception as it is, or if its type defines its own pickling, the pickle is returned.
+    Otherwise, the values are the type of the exception, its arguments, its attributes, the members if it is a group,
+    and the names of the parts that were omitted because they cannot be pickled. If the exception could not be restored,
+    e.g. because its type cannot be imported by name, a RuntimeError takes its place.
     """
     error_type: type[BaseException] = type(error)
-    is_group = isinstance(error, BaseExceptionGroup)
+    with contextlib.suppress(Exception):
+        pickled = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
+        loaded = pickle.loads(pickled)  # some values can be pickled but not unpickled
+        if defines_pickling(error_type) or is_same_error(loaded, error):
+            return pickled
     try:
-        if error_type in copyreg.dispatch_table or not (
-            is_builtin_method(error_type.__reduce__) and is_builtin_method(error_type.__reduce_ex__)
-        ):
-            return pickle_verified(error)
         pickle_verified(error_type)
-        reduced: Any = error.__reduce__()
-        members: Any = reduced[1][1] if is_group else None
+        reduced: Any = find_builtin_type(error_type).__reduce__(error)
+        members: Any = reduced[1][1] if isinstance(error, BaseExceptionGroup) else None
         # The arguments of a group are its message and its members.
         args: Any = reduced[1] if members is None else reduced[1][:1]
         omitted_parts: list[str] = []
@@ -422,7 +422,7 @@ def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
             arg if is_sendable(arg, f"argument {number}", omitted_parts) else safe_text(repr, arg)
             for number, arg in enumerate(args, 1)
         )
-        all_attributes: dict[str, Any] = {**slot_attributes(error), **(reduced[2] if len(reduced) > 2 else {})}
+        all_attributes = {**(reduced[2] if len(reduced) > 2 else {}), **attributes_of(error)}
         attributes = {
             name: value
             for name, value in all_attributes.items()
@@ -442,9 +442,35 @@ def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
     return parts
 
 
-def is_builtin_method(method: Any) -> bool:
-    """Return whether a method is built in, rather than written in Python."""
-    return hasattr(method, "__objclass__")
+def defines_pickling(error_type: type[BaseException]) -> bool:
+    """Return whether a type of exceptions defines how they are pickled, in Python or in C."""
+    methods: tuple[Any, ...] = error_type.__reduce__, error_type.__reduce_ex__
+    homes = [getattr(method, "__objclass__", None) for method in methods]
+    return error_type in copyreg.dispatch_table or any(getattr(home, "__module__", "") != "builtins" for home in homes)
+
+
+def is_same_error(error: BaseException, original: BaseException) -> bool:
+    """Return whether an exception has the type, text, arguments and attributes of another one; False for a group."""
+    if type(error) is not type(original) or isinstance(original, BaseExceptionGroup):
+        return False
+    first, second = (
+        pickle.dumps((str(value), value.args, attributes_of(value)), pickle.HIGHEST_PROTOCOL)
+        for value in (error, original)
+    )
+    return first == second
+
+
+def find_builtin_type(error_type: type[BaseException]) -> Any:
+    """Return the built-in type that a type of exceptions derives from."""
+    return next(base for base in error_type.__mro__ if base.__module__ == "builtins")
+
+
+def attributes_of(error: BaseException) -> dict[str, Any]:
+    """Return the attributes of an exception.
+
+    `BaseException.__reduce__` leaves out those in slots, and those in the separate `__dict__` of a compiled class.
+    """
+    return {**slot_attributes(error), **vars(error)}
 
 
 def slot_attributes(error: BaseException) -> dict[str, Any]:
@@ -492,7 +518,7 @@ def rebuild_error(parts: bytes | tuple[Any, ...]) -> BaseException:
     error_type, args, attributes, members, omitted_parts = parts
     if members is not None:
         args = *args, [rebuild_error(member) for member in members]
-    builtin_type: Any = next(base for base in error_type.__mro__ if base.__module__ == "builtins")
+    builtin_type = find_builtin_type(error_type)
     error: BaseException = builtin_type.__new__(error_type, *args)
     with contextlib.suppress(Exception):  # fails if `__init__` takes other arguments; the attributes are set below
         builtin_type.__init__(error, *args)

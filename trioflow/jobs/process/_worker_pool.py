@@ -263,5 +263,6 @@ def _preparation_data() -> dict[str, Any]:
     preparation: dict[str, Any] = multiprocessing.spawn.get_preparation_data("trioflow worker")
     if not os.path.exists(preparation.get("init_main_from_path", "")):  # the program was read from a pipe
         preparation.pop("init_main_from_path", None)
-    preparation.pop("authkey", None)  # the key cannot be pickled, and workers do not need it
+    # Proxies of a `multiprocessing.Manager` need the key. It is sent as bytes, because it refuses to be pickled itself.
+    preparation["authkey"] = bytes(preparation["authkey"])
     return preparation
