@@ -45,6 +45,29 @@ class Closed(Exception):
     add_note = refuse
 
 
+def overriding(name: str) -> type[Exception]:
+    """Return an exception class with an attribute of its own in place of a part of each exception."""
+    return type(f"Own{name.strip('_').title()}", (Exception,), {name: property(refuse)})
+
+
+PARTS = (
+    "args",
+    "__cause__",
+    "__context__",
+    "__suppress_context__",
+    "__traceback__",
+    "__notes__",
+    "exceptions",
+    "returncode",
+)
+
+
+class Unlikely(Exception):
+    """An exception that cannot be compared, hashed, tested or changed."""
+
+    __eq__ = __hash__ = __bool__ = __setattr__ = with_traceback = refuse  # type: ignore[assignment]
+
+
 class OddGroup(ExceptionGroup[Exception]):
     """An exception group that cannot be split."""
 
@@ -86,12 +109,20 @@ MAKERS: dict[str, Callable[[], BaseException]] = {
     "group": lambda: OddGroup("odd", [Mute(), Closed()]),
     "inside": lambda: ExceptionGroup("even", [OddGroup("odd", [Mute()])]),
     "base": lambda: OddBaseGroup("odd", [Mute()]),
+    "unlikely": Unlikely,
+    "circle": lambda: _caused_by_itself(OSError("circle")),
+    **{part: overriding(part) for part in PARTS},
 }
 
 
 def _caused(cause: BaseException) -> BaseException:
     error = OSError("caused")
     error.__cause__ = cause
+    return error
+
+
+def _caused_by_itself(error: BaseException) -> BaseException:
+    error.__cause__ = _caused(error)
     return error
 
 

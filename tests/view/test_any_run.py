@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import functools
+import io
 import itertools
+import json
+import re
 import xml.etree.ElementTree as Tree
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import Job, JUnit, Pool, Scheduler, Summary, Trace
+from trioflow import AbstractJob, Events, Job, JUnit, Monitor, Pool, Scheduler, Summary, Trace
 
 from ..bodies import fail, nap
+from ..run.test_user_code_in_errors import MAKERS
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -63,3 +68,38 @@ def test_every_view_of_any_run_can_be_written(
     trace.export_as_json(folder / "trace.json")
     assert Tree.parse(junit).getroot().tag == "testsuites"
     assert summary.read_text() != ""
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_every_view_of_any_failure_can_be_written(virtual: Virtual, tmp_path: Path, maker: str) -> None:
+    """Whatever the code of an exception's class does, all views show the failure of its job and of other jobs."""
+    trace, junit, summary = Trace(), JUnit(tmp_path / "junit.xml"), Summary(tmp_path / "summary.md")
+    events, monitor = Events(tmp_path / "events"), Monitor(file=io.StringIO())
+    bad = [Job(fail, 1, MAKERS[maker](), label=f"bad{number}") for number in range(2)]
+    scheduler = Scheduler(*bad, Job(nap, bad[0], label="needs"), ClosingBadly(MAKERS[maker]()), label="s")
+    virtual(functools.partial(scheduler.co_run, instruments=[trace, junit, summary, events, monitor]))
+    assert [incident.job.label for incident in scheduler.incidents if incident.job] == ["ClosingBadly"]
+    scheduler.debrief(text := io.StringIO())
+    assert {"bad0", "bad1"} <= set(re.findall("bad[01]", text.getvalue()))
+    assert len(re.findall("bad[01] +failed", trace.table())) == len(bad)
+    assert scheduler.listing(details=True).count("bad") >= len(bad)
+    assert "failed" in scheduler.explain(bad[0])
+    trace.export_as_htmlfile(tmp_path / "report.html")
+    cases = Tree.parse(tmp_path / "junit.xml").getroot().iter("testcase")
+    assert [case.get("name") for case in cases if list(case)][:2] == ["bad0", "bad1"]
+    assert "bad1" in (tmp_path / "summary.md").read_text()
+    assert [json.loads(line)["event"] for line in (tmp_path / "events").read_text().splitlines()][-1] == "run_ended"
+
+
+class ClosingBadly(AbstractJob[None]):
+    """A job whose shutdown raises the exception."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(label="ClosingBadly")
+        self.error = error
+
+    async def co_run(self) -> None:
+        pass
+
+    async def co_shutdown(self) -> None:
+        raise self.error

@@ -17,6 +17,7 @@ from ..admission.policy._policy_validation import check_policy, name_of_policy
 from ..admission.policy._upward_ranks import median_duration
 from ..backend import LOOP_PACKAGES, BackendName
 from ..base._amounts import Amount, amount_of, amount_text, is_size
+from ..base._exception_parts import get_cause, get_context, get_group_members, get_traceback
 from ..base._graph_algorithms import backlinks, find_cycle, longest_path_lengths, reachable, topological_order
 from ..base._logger import warn
 from ..base._reprs import headline, is_among, short_repr, truncate

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final, cast
 
+from ..base._exception_parts import get_args, get_group_members, get_group_message
+
 ContextVariables = tuple[tuple[contextvars.ContextVar[Any], Any], ...]
 """Pairs of a context variable and its value."""
 # Other implementations of Python than CPython may have no reference counts.
@@ -26,9 +28,6 @@ OPAQUE_AWAITABLES: Final = (
     "coroutine_wrapper",
 )
 """The names of the types of awaitables that have no attribute for what they resume, such as that of `__anext__()`."""
-# These functions read attributes of an exception group, even if a subclass overrides the attributes.
-get_group_exceptions: Final[Any] = cast(Any, BaseExceptionGroup).exceptions.__get__
-get_group_message: Final[Any] = cast(Any, BaseExceptionGroup).message.__get__
 
 
 def get_context_variables(context: contextvars.Context, expected: ContextVariables, worker: object) -> ContextVariables:
@@ -78,7 +77,7 @@ def leaf_exceptions(error: BaseException) -> list[BaseException]:
     while stack:
         error = stack.pop()
         if isinstance(error, BaseExceptionGroup):
-            stack.extend(reversed(get_group_exceptions(cast("BaseExceptionGroup[BaseException]", error))))
+            stack.extend(reversed(get_group_members(error)))
         else:
             leaves.append(error)
     return leaves
@@ -89,7 +88,7 @@ def matches_any(exception: BaseException, *patterns: tuple[type[BaseException], 
 
     The message is read from `args`, because `__str__` may be user code.
     """
-    message = exception.args[0] if type(exception.args) is tuple and exception.args else None
+    message = next(iter(get_args(exception)), None)
     return type(message) is str and any(isinstance(exception, kind) and text in message for kind, text in patterns)
 
 

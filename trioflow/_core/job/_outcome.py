@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeGuard
 
 from ..backend import leaf_exceptions
 from ..base import _signatures
+from ..base._exception_parts import get_cause, get_context, get_traceback, set_traceback, with_traceback
 from ..base._reprs import short_repr
 from ..base._states import JobState
 from . import _errors, _labels
@@ -34,9 +35,8 @@ class Failure:
     def __init__(self, exception: BaseException) -> None:
         self.number: Final = next(self.numbers)
         self.exception: Final = exception
-        with contextlib.suppress(Exception):  # raised by a user-defined exception class that rejects the change
-            _strip_engine_frames(exception)
-        self.traceback: Final = exception.__traceback__
+        _strip_engine_frames(exception)
+        self.traceback: Final = get_traceback(exception)
 
 
 def _strip_engine_frames(exception: BaseException) -> None:
@@ -47,8 +47,8 @@ def _strip_engine_frames(exception: BaseException) -> None:
         error = todo.pop()
         if error is not None and id(error) not in visited:
             visited.add(id(error))
-            error.__traceback__ = _without_engine_frames(error.__traceback__)
-            todo += error.__cause__, error.__context__
+            set_traceback(error, _without_engine_frames(get_traceback(error)))
+            todo += get_cause(error), get_context(error)
 
 
 def _without_engine_frames(traceback: TracebackType | None) -> TracebackType | None:
@@ -162,7 +162,7 @@ def no_result_error(job: AbstractJob[Any]) -> BaseException:
     """Return the exception that `result()` raises for a job without a result."""
     outcome = job._outcome
     if isinstance(outcome, Failure):
-        return outcome.exception.with_traceback(outcome.traceback)
+        return with_traceback(outcome.exception, outcome.traceback)
     if outcome is DROPPED:
         return _errors.JobNotDone(
             f"the result of {job.label!r} was dropped when the last job that uses it had started: "

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..backend import leaf_exceptions
+from ..base._exception_parts import get_traceback
 from ..base._reprs import short_repr
 from ..base._states import StopReason
 from ..base._user_code import innermost_line
@@ -200,7 +201,7 @@ async def _call_under_worker_deadline(
             or run.backend.split_cancellations(error) != (True, None)
         ):
             raise
-        place = innermost_line(error.__traceback__)
+        place = innermost_line(get_traceback(error))
     finally:
         if group.is_cancelled_alone(worker):
             worker.was_cancelled_alone = True  # the worker was cancelled, but not the run
@@ -257,7 +258,7 @@ async def _call_in_scope(worker: Worker, job: AbstractJob[Any], options: _job_op
                 ) as limit:
                     return await job._call_once()
             except BaseException as error:
-                stack = error.__traceback__
+                stack = get_traceback(error)
                 raise
     except BaseException:
         stack = None  # break the reference cycle: the traceback refers to this frame

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..base import _logger
+from ..base._exception_parts import with_traceback
 from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
 from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
@@ -80,7 +81,7 @@ def raise_failure_group(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any
     for job in jobs:
         failure: Failure = job._outcome
         add_note(failure.exception, f"raised by the job '{job.path}' of {scheduler.label!r}")
-        exceptions.append(failure.exception.with_traceback(failure.traceback))  # type: ignore[arg-type]
+        exceptions.append(with_traceback(failure.exception, failure.traceback))  # type: ignore[arg-type]
     if exceptions:
         raise ExceptionGroup(f"jobs of {scheduler.label!r} failed", exceptions)
 
@@ -129,7 +130,7 @@ def nested_run_result(run: Run) -> bool:
         return True
     if run.reason is StopReason.CRITICAL and run.culprit is not None:
         failure: Failure = run.culprit._outcome
-        raise failure.exception.with_traceback(failure.traceback)
+        raise with_traceback(failure.exception, failure.traceback)
     raise_unless_completed(run, run.reason)
     return True
 

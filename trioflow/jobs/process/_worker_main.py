@@ -371,8 +371,12 @@ def call_and_pickle(request: bytes, memory_limit: int = 0) -> bytes:
         with MemoryLimit(memory_limit), EnvironmentVariables(variables):
             value = function(*args, **kwargs)
     except BaseException as error:
-        frames = error.__traceback__ and error.__traceback__.tb_next  # without the frame of this function
-        traceback_text = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+        frames: Any = vars(BaseException)["__traceback__"].__get__(error)  # the class may have an attribute so named
+        frames = frames and frames.tb_next  # without the frame of this function
+        try:
+            traceback_text = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+        except Exception:  # from the code of the exception's class
+            traceback_text = "".join(traceback.format_tb(frames)).rstrip()
         return pickle_error(error, f"in a worker process:\n{traceback_text}")
     return pickle_return_value(value, function)
 

@@ -17,6 +17,9 @@ from ..._core.api.views import (
     StopReason,
     failed_by_itself,
     failure_of,
+    get_cause,
+    get_context,
+    get_group_members,
     is_scheduler,
     paths_of,
     reason_not_restored,
@@ -184,9 +187,17 @@ def _similarity_key(failure: Failure) -> tuple[Any, ...]:
     types of the exception's cause and context. For an exception group, it also has the types of the group's members.
     """
     error = failure.exception
-    related: list[Any] = [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
-    types: list[Any] = [type(error) for error in related]  # pyright: ignore[reportUnknownVariableType]
-    return type(error), getattr(error, "returncode", None), _frame_positions(failure.traceback), *types
+    types = [type(related) for related in (get_cause(error), get_context(error), *get_group_members(error))]
+    return type(error), _exit_code(error), _frame_positions(failure.traceback), *types
+
+
+def _exit_code(error: BaseException) -> int | None:
+    """Return the exit code of a failed command; None for other exceptions."""
+    try:
+        code = getattr(error, "returncode", None)
+    except Exception:  # from the code of the exception's class
+        return None
+    return code if type(code) is int else None
 
 
 def _frame_positions(tb: TracebackType | None) -> tuple[tuple[str, int], ...]:

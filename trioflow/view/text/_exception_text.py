@@ -13,7 +13,7 @@ import traceback
 from types import TracebackType
 from typing import Any, Final, cast
 
-from ..._core.api.views import LOOP_PACKAGES, PACKAGE_PREFIX, headline, truncate
+from ..._core.api.views import LOOP_PACKAGES, PACKAGE_PREFIX, get_traceback, headline, truncate
 
 INTERMEDIATE_LIBRARIES: Final = (
     "click",
@@ -64,8 +64,14 @@ def format_traceback(error: BaseException, tb: TracebackType | None = None) -> s
             the message.
 
     """
-    root = traceback.TracebackException(type(error), error, tb or error.__traceback__, compact=True)
     libraries = (PACKAGE_PREFIX, *_library_directories())
+    tb = tb or get_traceback(error)
+    try:
+        root = traceback.TracebackException(type(error), error, tb, compact=True)
+    except Exception:  # from the code of the exception's class, or of that of a related exception
+        lines = traceback.format_list(_user_frames(traceback.extract_tb(tb), libraries))
+        heading = ["Traceback (most recent call last):\n"] if lines else []
+        return "".join([*heading, *lines, one_line_text(error), "\n"])
     todo = [root]
     while todo:
         exception = todo.pop()
@@ -79,7 +85,7 @@ def format_traceback(error: BaseException, tb: TracebackType | None = None) -> s
 
 def innermost_user_frame(error: BaseException, tb: TracebackType | None = None) -> traceback.FrameSummary | None:
     """Return the innermost frame of the user's code in a traceback; None if there is none."""
-    stack = traceback.extract_tb(tb or error.__traceback__)
+    stack = traceback.extract_tb(tb or get_traceback(error))
     frames = _user_frames(stack, (PACKAGE_PREFIX, *_library_directories()))
     return frames[-1] if frames else None
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from ...base._exception_parts import get_traceback, set_traceback
 from ...base._reprs import short_repr
 from ...base._signatures import is_async, signature_of
 from ...job import _job_options
@@ -124,8 +125,9 @@ class SafePolicy(RunPolicy):
                 return _as_tuple(self._policy.key(job, outlook))
             except BaseException as error:  # return a key nevertheless, so that the job gets into its queue
                 # Leave out this frame, because the stored error must not keep the run alive.
-                traceback = error.__traceback__
-                self._fail(job, error.with_traceback(traceback and traceback.tb_next))
+                traceback = get_traceback(error)
+                set_traceback(error, traceback and traceback.tb_next)
+                self._fail(job, error)
                 return ()
             finally:
                 threads_in_key.discard(thread)
