@@ -5,18 +5,34 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import CycleError, Job, Pool, Scheduler, Sequence, Service, StopReason, ThreadJob, simulate
+from trioflow import (
+    CycleError,
+    Job,
+    JobState,
+    Pool,
+    Rate,
+    Scheduler,
+    Sequence,
+    Service,
+    StopReason,
+    ThreadJob,
+    simulate,
+)
 from trioflow.abc import AbstractJob, Instrument, PolicyName
+from trioflow.simulation import _scenario_copy
 from trioflow.testing import run_virtual
 
 from ..bodies import DepthFirst
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
 
 
 def stand_in(seconds: float | None = None, *required: AbstractJob[Any], **options: Any) -> Job[None]:
@@ -338,3 +354,101 @@ def test_a_cycle_of_requirements_is_rejected() -> None:
     a.requires(b)
     with pytest.raises(CycleError):
         simulate(Scheduler(a, b))
+
+
+# --- simulations that end, and say how
+
+
+ENDLESS: dict[str, Callable[[], AbstractJob[Any]]] = {
+    "restart": lambda: stand_in(5, timeout=1, on_timeout="restart", label="x"),
+    "retry": lambda: stand_in(5, timeout=1, retry=10**9, label="x"),
+    "restarts": lambda: stand_in(5, timeout=1, on_timeout="restart", restarts=2, retry=10**9, label="x"),
+    "service": lambda: Service(never, expected_duration=5, timeout=1, on_timeout="restart", label="x"),
+    "nested": lambda: Scheduler(stand_in(5), timeout=1, on_timeout="restart", label="x"),
+    "nested retry": lambda: Scheduler(stand_in(5), timeout=1, retry=10**9, label="x"),
+    "nested, failing": lambda: Scheduler(stand_in(5, timeout=1), critical_jobs=True, retry=10**9, label="x"),
+    "no time": lambda: stand_in(5, timeout=1e-300, on_timeout="restart", label="x"),
+    "nested, waiting": lambda: Scheduler(stand_in(5, needs={"gpu": 1}), timeout=1, on_timeout="restart", label="x"),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_simulation_ends_although_a_job_exceeds_its_timeout_again_and_again(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A simulation ends with an error that names the job that never settles; it once ran for ever."""
+    monkeypatch.setattr(_scenario_copy, "MAX_CALLS", 100)
+    holder = stand_in(1e12, needs={"gpu": 1}, label="holder")
+    scheduler = Scheduler(holder, ENDLESS[kind](), stand_in(1), pool=Pool(gpu=1), label="s")
+    message = "'s' would hardly ever end: 'x' succeeds in none of 100 calls, because an expected duration exceeds a"
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message):
+            simulate(scheduler)
+    if kind != "no time":
+        scheduler.timeout = 9.5
+        assert (simulate(scheduler).makespan, simulate(scheduler).stop_reason) == (9.5, StopReason.TIMEOUT)
+
+
+@pytest.mark.parametrize("part", ["whole", "around", "inside"])
+def test_simulate_refuses_a_running_scheduler(virtual: Virtual, part: str) -> None:
+    """A run goes on as it would have if `simulate` was called in it, which raises; it once never started more jobs."""
+    refused: list[str] = []
+
+    async def look() -> None:
+        with pytest.raises(RuntimeError, match="is running; simulate before or after the run") as caught:
+            simulate({"whole": scheduler, "around": idle, "inside": around}[part])
+        refused.append(str(caught.value))
+
+    first = Job(look, label="first")
+    scheduler = Scheduler(first, Job(anyio.sleep, 1, required=first), label="s", timeout=9)
+    idle = Scheduler(label="idle")
+    scheduler.add(idle)
+    around = Scheduler(scheduler)
+    assert virtual(scheduler.co_run)
+    assert len(refused) == 1
+    assert "'s' is running" in refused[0]
+
+
+def test_simulate_twice_gives_the_same_and_changes_nothing() -> None:
+    """Two simulations in a row give the same, with rates and clean-up jobs; no job changes."""
+
+    def scenario() -> Scheduler:
+        first = stand_in(2, needs={"api": 3}, label="first")
+        late = Scheduler(
+            Job(never, first, expected_duration=5, label="slow"), stand_in(1, run_if="failed", label="alarm"), timeout=3
+        )
+        return Scheduler(
+            late, first, stand_in(1, needs={"api": 3}), pool=Pool(api=Rate(requests=3, per=4)), jobs_window=2
+        )
+
+    def facts(scheduler: Scheduler) -> Any:
+        found = simulate(scheduler)
+        times = [
+            {job.path: value for job, value in values.items()} for values in (found.starts, found.ends, found.slack)
+        ]
+        path = [job.path for job in found.critical_path]
+        return found.makespan, found.lower_bound, found.utilisation, found.stop_reason, times, path
+
+    scheduler = scenario()
+    before = facts(scheduler)
+    assert facts(scheduler) == before == facts(scenario())
+    assert {job.state for job in scheduler.iterate_jobs()} == {JobState.IDLE}
+
+
+def test_clean_up_jobs_take_no_share_of_the_slots() -> None:
+    """Clean-up jobs take no slots, so they are no part of `utilisation`, which once was above 1."""
+    long = stand_in(5)
+    alarms = [stand_in(2, long, run_if="failed") for _ in range(3)]
+    assert simulate(Scheduler(long, *alarms, timeout=1, jobs_window=1)).utilisation == pytest.approx(1 / 3)
+
+
+def test_simulate_accepts_an_input_from_a_scheduler_that_was_added_later() -> None:
+    """An input may be in any scheduler of the scenario, whatever the order in which they were added."""
+    source = stand_in(1, label="source")
+    first = Scheduler(source, label="first")
+    second = Scheduler(Job(never, source, expected_duration=2, label="user"), label="second")
+    outer = Job(never, source, expected_duration=4, label="outer")
+    found = simulate(Scheduler(second, outer, first))
+    assert {job.path: start for job, start in found.starts.items()} == {
+        "second": 1, "outer": 1, "first": 0, "second/user": 1, "first/source": 0,
+    }  # fmt: skip

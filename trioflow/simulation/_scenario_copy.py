@@ -21,6 +21,7 @@ from .._core.api.views import (
     copy_pool,
     declare_run_resource,
     inputs_of,
+    insert_members,
     is_scheduler,
     is_service,
     max_slots,
@@ -40,8 +41,49 @@ CLUSTER_CALLS_RESOURCE: Final = "threads of the cluster"
 declare_run_resource(CLUSTER_CALLS_RESOURCE, lambda: sys.maxsize)
 
 
-async def sleep_for_duration(seconds: float, *_: object) -> None:
+class NeverSettles(BaseException):
+    """The exception that ends a simulation in which a job is called without an end. No retry catches it.
+
+    Attributes:
+        job: the user's job.
+        calls: how often it was called.
+
+    """
+
+    def __init__(self, job: AnyJob, calls: int) -> None:
+        super().__init__(job, calls)
+        self.job: Final = job
+        self.calls: Final = calls
+
+
+MAX_CALLS: Final = 10_000
+"""The maximum number of calls of one job in a simulation, which takes about a second to compute.
+
+Its expected duration never changes, so a job that exceeds its timeout does so in each call."""
+
+
+class CallCount:
+    """The number of calls of a job, or of runs of a nested scheduler, in one simulation."""
+
+    def __init__(self, job: AnyJob) -> None:
+        self._job: Final = job
+        self.count = 0
+
+    def add_call(self) -> None:
+        """Count a call.
+
+        Raises:
+            NeverSettles: there were too many.
+
+        """
+        if self.count == MAX_CALLS:
+            raise NeverSettles(self._job, self.count)
+        self.count += 1
+
+
+async def sleep_for_duration(calls: CallCount, seconds: float, *_: object) -> None:
     """Sleep for the duration of a job, in place of the job's function."""
+    calls.add_call()
     await anyio.sleep(seconds)
 
 
@@ -50,8 +92,9 @@ async def sleep_forever(*_: object) -> None:
     await anyio.sleep_forever()
 
 
-async def serve_after_duration(seconds: float, *_: object, task_status: Any) -> None:
+async def serve_after_duration(calls: CallCount, seconds: float, *_: object, task_status: Any) -> None:
     """Sleep for the duration of a service, report readiness, then sleep forever, in place of the service's function."""
+    calls.add_call()
     await anyio.sleep(seconds)
     task_status.started()
     await anyio.sleep_forever()
@@ -132,6 +175,7 @@ class ScenarioCopy:
     Attributes:
         scheduler: the copy of the user's scheduler.
         copies: the copy of each of the user's jobs, including schedulers.
+        call_counts: the number of calls of each job that is not a forever job, and of runs of each nested scheduler.
 
     """
 
@@ -153,12 +197,17 @@ class ScenarioCopy:
         self._pool_copies: Final[dict[Pool, Pool]] = {}
         self._policy: Final = policy
         self.copies: Final[dict[AnyJob, AnyJob]] = {}
+        self.call_counts: Final[dict[AnyJob, CallCount]] = {}
         self.scheduler: Final = self._copy_scheduler(scheduler, window)
         originals = dict.fromkeys(scheduler.iterate_jobs())
         for job in topological_order(
             originals, lambda job: [required for required in job.required if required in originals]
         ):
-            copy = self._copy_scheduler(job, job.jobs_window) if is_scheduler(job) else self._copy_job(job)
+            if is_scheduler(job):
+                copy: AnyJob = self._copy_scheduler(job, job.jobs_window)
+                self._new_call_count(job)
+            else:
+                copy = self._copy_job(job)
             for name in run_needs(job):
                 set_run_need(copy, name, 1)
             if cluster_slots and job in cluster_slots:
@@ -168,7 +217,7 @@ class ScenarioCopy:
         for job in (scheduler, *originals):
             copy = self.copies[job]
             if is_scheduler(job) and is_scheduler(copy):
-                copy.update([self.copies[member] for member in job])
+                insert_members(copy, [self.copies[member] for member in job])  # an input may be in another scheduler
 
     def _copy_scheduler(self, original: BaseScheduler, window: Any) -> BaseScheduler:
         return SchedulerCopy(
@@ -189,10 +238,14 @@ class ScenarioCopy:
         options = self._copy_options(job)
         inputs = [self.copies[source] for source in inputs_of(job) if source in self.copies]
         if is_service(job):
-            return Service(serve_after_duration, self._durations[job], *inputs, **options)
+            return Service(serve_after_duration, self._new_call_count(job), self._durations[job], *inputs, **options)
         if job.forever:
             return Job(sleep_forever, *inputs, **options)
-        return Job(sleep_for_duration, self._durations[job], *inputs, **options)
+        return Job(sleep_for_duration, self._new_call_count(job), self._durations[job], *inputs, **options)
+
+    def _new_call_count(self, job: AnyJob) -> CallCount:
+        count = self.call_counts[job] = CallCount(job)
+        return count
 
     def _copy_options(self, job: AnyJob) -> Any:
         retry = job.retry

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from .._core.api.views import (
     check_scenario,
     check_window,
     copy_pool,
+    current_run,
     duration_text,
     enclosing_schedulers,
     find_run_resource,
@@ -41,7 +42,7 @@ from .._core.api.views import (
 from ..clock import virtual_options
 from ..view.trace._trace import Trace
 from . import _duration_sources
-from ._scenario_copy import ScenarioCopy, is_limiter
+from ._scenario_copy import NeverSettles, ScenarioCopy, is_limiter
 
 if TYPE_CHECKING:
     from types import EllipsisType
@@ -108,7 +109,7 @@ def simulate(
     its expected duration; if that is unknown, at once.
 
     Args:
-        scheduler: the scenario; it must not be running.
+        scheduler: the scenario.
         durations: the durations of jobs, keyed by path or label: a mapping, a `Trace`, or a file, as for `Scheduler`;
             None for the scheduler's own `durations`. Other jobs take their `expected_duration`. If that is unknown,
             they take the median of the known durations, or 1 second if none is known.
@@ -117,8 +118,10 @@ def simulate(
             a `Policy` of your own, it is called with the scenario's own jobs, which are idle during the simulation.
 
     Raises:
+        RuntimeError: the scheduler, or one in it or around it, is running.
         CycleError, MissingRequirement: the requirements of the jobs are invalid.
-        ValueError: the scenario cannot run, or would never end.
+        ValueError: the scenario cannot run, or would never end. A job that exceeds its timeout in each of 10,000 calls
+            counts as never ending.
         TypeError, ValueError: an argument is invalid.
 
     Example:
@@ -131,6 +134,11 @@ def simulate(
     if not is_scheduler(scheduler):
         raise TypeError(f"simulate({short_repr(scheduler)}): give a Scheduler")
     subject = repr(scheduler.label)
+    for current in (scheduler, *enclosing_schedulers(scheduler), *filter(is_scheduler, scheduler.iterate_jobs())):
+        if current_run(current) is not None:
+            raise RuntimeError(
+                f"simulate({scheduler.label!r}): {current.label!r} is running; simulate before or after the run"
+            )
     window = scheduler.jobs_window if jobs_window is KEEP_WINDOW else check_window(jobs_window, "jobs_window", subject)
     if policy is not None:
         check_policy(policy, "policy", subject)
@@ -138,10 +146,13 @@ def simulate(
     reject_endless_run(scheduler)
     all_durations, known_durations = resolve_all_durations(scheduler, durations)
     copy, trace = ScenarioCopy(scheduler, all_durations, known_durations, window, policy), Trace()
+    clean_up_jobs = CleanUpJobs()
     # The copy runs in a new thread, because this one may be running an event loop.
     with ThreadPoolExecutor(1, THREAD_NAME_PREFIX) as thread, silence_log():
-        makespan = thread.submit(run_scenario_copy, copy, KEEP_WINDOW, trace).result()
-    return _make_simulation(scheduler, copy, all_durations, known_durations, window, trace, makespan)
+        makespan = thread.submit(run_scenario_copy, copy, KEEP_WINDOW, trace, clean_up_jobs).result()
+    return _make_simulation(
+        scheduler, copy, all_durations, known_durations, window, trace, makespan, clean_up_jobs.copies
+    )
 
 
 def run_scenario_copy(copy: ScenarioCopy, window: Any = KEEP_WINDOW, *instruments: Instrument) -> float:
@@ -158,16 +169,22 @@ def run_scenario_copy(copy: ScenarioCopy, window: Any = KEEP_WINDOW, *instrument
         ValueError: the run would never end.
 
     """
-    detector = StallDetector(copy.scheduler)
+    detector = StallDetector(copy)
     options: dict[str, Any] = {} if window is KEEP_WINDOW else {"jobs_window": window}
-    copy.scheduler.run(
-        backend="asyncio",
-        backend_options=virtual_options("asyncio"),
-        instruments=[*instruments, detector],
-        **options,
-    )
+    subject = repr(copy.scheduler.label)
+    try:
+        copy.scheduler.run(
+            backend="asyncio",
+            backend_options=virtual_options("asyncio"),
+            instruments=[*instruments, detector],
+            **options,
+        )
+    except NeverSettles as error:
+        raise ValueError(
+            f"{subject} would hardly ever end: {error.job.label!r} succeeds in none of {error.calls:,} calls, because "
+            f"an expected duration exceeds a timeout: give a longer timeout=, or fewer restarts= or retry="
+        ) from None
     if detector.stall_reason:
-        subject = repr(copy.scheduler.label)
         raise ValueError(f"{subject} would never end: {detector.stall_reason}; give it a timeout= to simulate it")
     return detector.ended_at
 
@@ -191,8 +208,26 @@ def reject_endless_run(scheduler: BaseScheduler) -> None:
             schedulers += [job for job in members if is_scheduler(job) and not job.forever]
 
 
+class CleanUpJobs(Instrument):
+    """An instrument that finds the clean-up jobs, which take no slots.
+
+    Attributes:
+        copies: the copies of the jobs that started as clean-up jobs.
+
+    """
+
+    def __init__(self) -> None:
+        self.copies: Final[set[AnyJob]] = set()
+
+    def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Record a job that starts although its run stops, as only clean-up jobs do."""
+        run = current_run(scheduler)
+        if run is not None and run.reason is not None:
+            self.copies.add(job)
+
+
 class StallDetector(Instrument):
-    """An instrument that ends a stalled run.
+    """An instrument that ends a run that stalls, or that runs a nested scheduler without an end.
 
     It sets a timer that is later than all others. If the run stalls, no other timer is left, and the virtual clock
     advances to this one.
@@ -203,15 +238,20 @@ class StallDetector(Instrument):
 
     """
 
-    def __init__(self, scheduler: BaseScheduler) -> None:
-        """Create a detector for a run of this scheduler."""
-        self._scheduler = scheduler
+    def __init__(self, copy: ScenarioCopy) -> None:
+        """Create a detector for a run of this copy."""
+        self._scheduler = copy.scheduler
+        self._call_counts = {copy.copies[job]: count for job, count in copy.call_counts.items()}
+        for count in self._call_counts.values():
+            count.count = 0
         self.stall_reason = ""
         self.ended_at = 0.0
 
     def before_run(self, scheduler: BaseScheduler) -> None:
-        """Set the timer."""
-        if scheduler is self._scheduler:
+        """Set the timer at the beginning of the outermost run; count the runs of a nested scheduler."""
+        if scheduler is not self._scheduler:
+            self._call_counts[scheduler].add_call()
+        else:
             asyncio.get_running_loop().call_at(STALL_TIMEOUT, self._stop)
 
     def after_run(self, scheduler: BaseScheduler) -> None:
@@ -271,6 +311,7 @@ def _make_simulation(
     window: Any,
     trace: Trace,
     makespan: float,
+    clean_up_copies: Collection[AnyJob],
 ) -> Simulation:
     starts: dict[AnyJob, float] = {}
     ends: dict[AnyJob, float] = {}
@@ -279,7 +320,11 @@ def _make_simulation(
             starts[job] = job_copy.started_at
             ends[job] = job_copy.finished_at
     size = max_slots(window)
-    slot_seconds = sum(ends[job] - starts[job] for job in slot_users(scheduler, window) if job in ends)
+    slot_seconds = sum(
+        ends[job] - starts[job]
+        for job in slot_users(scheduler, window)
+        if job in ends and copy.copies[job] not in clean_up_copies
+    )
     analyses = _analyze_schedulers(scheduler, durations, window)
     slack: dict[AnyJob, float] = {}
     for current in reversed(analyses):  # enclosing schedulers first

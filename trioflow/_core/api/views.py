@@ -75,6 +75,7 @@ from ..scheduler._failures import failed_by_itself, failed_through_member
 from ..scheduler._members import (
     all_requirements,
     expected_durations,
+    insert_members,
     is_droppable,
     learned_durations,
     members_in_order,

@@ -313,6 +313,12 @@ def all_requirements(scheduler: BaseScheduler, job: AbstractJob[Any]) -> list[Ab
     return scheduler._members.all_requirements(job)
 
 
+def insert_members(scheduler: BaseScheduler, jobs: Iterable[AnyJob]) -> None:
+    """Add jobs that belong to no scheduler, without their inputs and without checks: a copy of a checked scenario."""
+    scheduler._members.is_unchecked = True
+    scheduler._members.insert(jobs)
+
+
 def nested_schedulers(scheduler: BaseScheduler) -> list[BaseScheduler]:
     """Return the nested schedulers among the members of a scheduler, in the order in which they were added."""
     return list(scheduler._members.nested_schedulers)
