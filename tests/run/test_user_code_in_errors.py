@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import AbstractJob, Job, JobState, Scheduler, Service, StopReason
+from trioflow import AbstractJob, Job, JobState, RequirementFailed, Scheduler, Service, StopReason
 from trioflow.abc import Instrument
 
 from ..bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, Closing, nap, states, timed
@@ -68,6 +68,28 @@ class Unlikely(Exception):
     __eq__ = __hash__ = __bool__ = __setattr__ = with_traceback = refuse  # type: ignore[assignment]
 
 
+class Text(str):
+    """A text that cannot be split or measured."""
+
+    split = __len__ = __format__ = refuse  # type: ignore[assignment]
+
+
+class Textual(Exception):
+    """An exception whose text is of a class of its own."""
+
+    def __str__(self) -> str:
+        return Text("odd")
+
+
+class Unblocked(RequirementFailed):
+    """An exception like those of the engine, but without the arguments and the cause."""
+
+    __cause__ = property(refuse)  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        Exception.__init__(self, "odd")
+
+
 class OddGroup(ExceptionGroup[Exception]):
     """An exception group that cannot be split."""
 
@@ -110,6 +132,9 @@ MAKERS: dict[str, Callable[[], BaseException]] = {
     "inside": lambda: ExceptionGroup("even", [OddGroup("odd", [Mute()])]),
     "base": lambda: OddBaseGroup("odd", [Mute()]),
     "unlikely": Unlikely,
+    "textual": Textual,
+    "unblocked": Unblocked,
+    "syntax": lambda: SyntaxError("odd", (5, "a", None, 7)),  # type: ignore[arg-type]
     "circle": lambda: _caused_by_itself(OSError("circle")),
     **{part: overriding(part) for part in PARTS},
 }

@@ -239,7 +239,7 @@ def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
 def error_text(error: BaseException) -> str:
     """Return `str(error)`; if that raises an exception, return a replacement."""
     try:
-        return str(error)
+        return str.__str__(str(error))  # without the methods of a subclass of `str`
     except Exception as str_error:
         return f"<its __str__ raised {type(str_error).__name__}>"
 

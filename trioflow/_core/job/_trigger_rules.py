@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ..base._exception_parts import get_cause
 from ..base._states import SCHEDULED, SUCCEEDED, JobState
 from . import _errors
 from ._job import AbstractJob
@@ -75,7 +76,7 @@ def _requirement_failed_error(job: AbstractJob[Any], requirement: AbstractJob[An
     error = _errors.RequirementFailed(job, requirement)
     failure = requirement.raised_exception()
     if isinstance(failure, _errors.RequirementFailed):
-        error.__cause__ = failure.__cause__ or failure
+        error.__cause__ = get_cause(failure) or failure
     elif failure is not None:
         error.__cause__ = failure
     else:

@@ -43,7 +43,7 @@ def first_line_text(error: BaseException, max_length: int = DEFAULT_MAX_LENGTH) 
 def safe_message(error: BaseException) -> str:
     """Return `str(error)`, or a placeholder if `str` raises."""
     try:
-        return str(error)
+        return str.__str__(str(error))  # without the methods of a subclass of `str`
     except Exception as broken:
         return f"<its str() raised {type(broken).__name__}>"
 
@@ -67,11 +67,15 @@ def format_traceback(error: BaseException, tb: TracebackType | None = None) -> s
     libraries = (PACKAGE_PREFIX, *_library_directories())
     tb = tb or get_traceback(error)
     try:
-        root = traceback.TracebackException(type(error), error, tb, compact=True)
+        return _format_with_related(error, tb, libraries)
     except Exception:  # from the code of the exception's class, or of that of a related exception
         lines = traceback.format_list(_user_frames(traceback.extract_tb(tb), libraries))
         heading = ["Traceback (most recent call last):\n"] if lines else []
         return "".join([*heading, *lines, one_line_text(error), "\n"])
+
+
+def _format_with_related(error: BaseException, tb: TracebackType | None, libraries: tuple[str, ...]) -> str:
+    root = traceback.TracebackException(type(error), error, tb, compact=True)
     todo = [root]
     while todo:
         exception = todo.pop()

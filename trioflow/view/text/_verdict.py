@@ -221,7 +221,7 @@ def _name_and_size(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
 
 def root_failure_text(job: AnyJob, names: Mapping[AnyJob, str] = NO_NAMES) -> str:
     """Return a text that names the root failure of a BLOCKED job: `build failed` or `build was cancelled`."""
-    while isinstance(error := job.raised_exception(), RequirementFailed):
+    while job.state is JobState.BLOCKED and isinstance(error := job.raised_exception(), RequirementFailed):
         job = error.requirement
     return f"{names.get(job, job.label)} {'was cancelled' if job.state is JobState.CANCELLED else 'failed'}"
 

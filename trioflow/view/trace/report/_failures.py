@@ -229,7 +229,7 @@ def _find_root_failure(record: TraceRecord, span: Span, numbers_by_job: dict[Any
     If the failed job is unknown, return None. If the job of `span` is not BLOCKED, return its own number.
     """
     for _ in record.spans:
-        if not isinstance(span.exception, RequirementFailed):
+        if span.state is not JobState.BLOCKED or not isinstance(span.exception, RequirementFailed):
             break
         number = numbers_by_job.get(span.exception.requirement)
         if number is None:
