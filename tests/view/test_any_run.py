@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from trioflow import AbstractJob, Events, Job, JUnit, Monitor, Pool, Scheduler, Summary, Trace
 
 from ..bodies import fail, nap
-from ..run.test_user_code_in_errors import MAKERS
+from ..odd_errors import MAKERS
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
