@@ -65,6 +65,8 @@ IS_POSIX: Final = sys.platform != "win32"
 """Whether the system has the process groups, signals and file descriptors of POSIX."""
 O_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 """The flag of `os.open` that keeps Windows from translating newlines; 0 on other systems."""
+NO_FOLLOW: Final[int] = O_BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""The flags of `os.open` for a file that others may have replaced: no link is followed, and no pipe is waited for."""
 SIGINFO_SIZE: Final = 128
 """The size of a `siginfo_t` on Linux, in bytes; on macOS it is 104."""
 POSIX_MODULES: Final = ("fcntl", "resource", "termios")

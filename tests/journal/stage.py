@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trioflow import AbstractJob, JournalError, Scheduler
-from trioflow.journal._store import StoredJob, read_with_retry
+from trioflow.journal._store import JournalStore, StoredJob, read_with_retry
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -116,3 +116,15 @@ def adopt_orphans(adopts: bool) -> None:
 def record(path: str, result: str = "1") -> StoredJob:
     """Return a row of a journal."""
     return StoredJob(path, "{}", "json", result, None, None, 1, None, 0.0, 0.0, None)
+
+
+def made(path: Path, *jobs: str) -> None:
+    """Create a journal with these jobs."""
+    with contextlib.closing(JournalStore(path, writes=True)) as store:
+        store.add_run("test")
+        store.add_records([record(job) for job in jobs], [], [])
+
+
+def found(path: Path) -> list[str]:
+    """Return the paths of the jobs in a journal."""
+    return read_with_retry(path, lambda store: [one.path for one in store.job_records()])

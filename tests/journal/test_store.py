@@ -25,18 +25,7 @@ from trioflow.journal import _lock, _store
 from trioflow.journal._store import MAX_INLINE_RESULT, JournalStore, read_with_retry
 
 from ..pythons import Python, python
-from .stage import record
-
-
-def made(path: Path, *jobs: str) -> None:
-    """Create a journal with these jobs."""
-    with contextlib.closing(JournalStore(path, writes=True)) as store:
-        store.add_run("test")
-        store.add_records([record(job) for job in jobs], [], [])
-
-
-def found(path: Path) -> list[str]:
-    return read_with_retry(path, lambda store: [one.path for one in store.job_records()])
+from .stage import found, made, record
 
 
 def still_open(file: Path) -> list[str]:
@@ -593,7 +582,7 @@ def test_sqlite_locks_survive_closing_another_descriptor_of_the_file(file: Path)
 def test_a_failed_open_releases_the_journals_lock(file: Path) -> None:
     """A failed open, here of a directory, leaves no descriptor open that would block later opens."""
     file.mkdir()
-    with pytest.raises(JournalError, match="it cannot be opened: Is a directory"):
+    with pytest.raises(JournalError, match="it is a directory"):
         JournalStore(file, writes=True)
     assert still_open(file) == []
 

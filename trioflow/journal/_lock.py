@@ -32,6 +32,7 @@ from typing import Final
 
 from .. import _posix as posix
 from .._core.api.journals import JournalError, warn
+from ._regular_files import open_regular
 
 if sys.platform == "win32":
     import msvcrt
@@ -56,6 +57,8 @@ SQLITE_READ_LOCK_RANGE: Final = (0x40000002, 510)
 LOG_IN_USE_BYTE: Final = (128, 1)
 """The byte (start, length) of the `-shm` file that is locked while the log is in use. If a program opens the database
 and finds this byte unlocked, it resets the log."""
+HOLDER_PATTERN: Final = re.compile("process ([0-9]{1,9}) on (.*), since ")
+"""The pattern of the start of a lock file's text."""
 
 _own_journals: Final[dict[tuple[int, int], JournalLock]] = {}
 """The locks of the journals that this process writes, by the device and inode of the database."""
@@ -112,7 +115,7 @@ class JournalLock:
             )
         try:
             self._lock_descriptor: Final = self._open_lock_file(subject)
-            self._guard_descriptor: Final = self._keep_open(os.open(self._path, os.O_RDWR))
+            self._guard_descriptor: Final = self._keep_open(open_regular(self._path, os.O_RDWR))
             self.database_descriptor: Final = self._lock_database(path, subject)
             """A descriptor of the database, which must stay open until SQLite has closed the database."""
             status = os.fstat(self.database_descriptor)
@@ -137,7 +140,7 @@ class JournalLock:
         release_wait = None
         while True:
             try:
-                file = os.open(self._path, os.O_RDWR | os.O_CREAT | posix.O_BINARY, 0o666)
+                file = open_regular(self._path, os.O_RDWR | os.O_CREAT)
             except OSError as error:
                 raise JournalError(
                     f"{subject}: cannot create {self._path.name!r} next to it: {error.strerror}; "
@@ -161,7 +164,7 @@ class JournalLock:
         This lock keeps out a run that uses the database under another name, and so has another lock file.
         """
         try:
-            file = self._keep_open(os.open(path, os.O_RDWR | os.O_CREAT | posix.O_BINARY, 0o666))
+            file = self._keep_open(open_regular(path, os.O_RDWR | os.O_CREAT))
         except PermissionError:
             raise JournalError(f"{subject}: the file is read-only; a run must be able to write to it") from None
         except OSError as error:
@@ -226,7 +229,7 @@ class JournalLock:
     def take_read_locks(self, shared_memory: Path) -> None:
         """Add read locks on the bytes that SQLite has locked, because jobs can make the process lose SQLite's locks."""
         if SET_LOCK_COMMAND is not None:
-            memory = self._keep_open(os.open(shared_memory, os.O_RDWR))
+            memory = self._keep_open(open_regular(shared_memory, os.O_RDWR))
             self._read_locks.extend([(self.database_descriptor, SQLITE_READ_LOCK_RANGE), (memory, LOG_IN_USE_BYTE)])
             for file, byte_range in self._read_locks:
                 set_lock(file, *byte_range, READ_LOCK)
@@ -288,8 +291,12 @@ def read_first_bytes(file: int, size: int) -> bytes:
 
 
 def _read_holder(file: int) -> str:
-    """Read the description of the holder from a lock file."""
-    return read_first_bytes(file, 1000).decode(errors="replace")
+    """Read the description of the holder from a lock file; return "" if it contains anything else.
+
+    Another user may have written it, for example with escape sequences for the terminal that shows it.
+    """
+    text = read_first_bytes(file, 1000).decode(errors="replace")
+    return text if HOLDER_PATTERN.match(text) and text.isprintable() else ""
 
 
 def is_own_journal(path: Path) -> bool:
@@ -304,7 +311,7 @@ def is_own_journal(path: Path) -> bool:
 def find_holder(path: Path) -> str | None:
     """Return the description of the process that uses a journal; "" if it is unknown, None if no process uses it."""
     try:
-        file = os.open(path.with_name(path.name + "-lock"), os.O_RDONLY | posix.O_BINARY)
+        file = open_regular(path.with_name(path.name + "-lock"), os.O_RDONLY)
     except OSError:
         return None
     try:
@@ -327,7 +334,7 @@ def _is_alive(holder: str) -> bool:
 
     The lock of a killed process may outlive it for a moment, until its forked children execute their programs.
     """
-    match = re.match(r"process (\d+) on (.*), since ", holder)
+    match = HOLDER_PATTERN.match(holder)
     if sys.platform == "win32" or match is None or match[2] != socket.gethostname():
         return True  # on Windows, os.kill(pid, 0) would end the process
     try:

@@ -24,7 +24,6 @@ import os
 import re
 import shutil
 import sqlite3
-import stat
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -36,6 +35,7 @@ from .._core.api.journals import JournalError
 from ._file_watch import FileWatch
 from ._lock import JournalLock, find_holder, is_own_journal, read_first_bytes
 from ._msgspec import msgspec
+from ._regular_files import describe_irregularity
 
 T = TypeVar("T")
 
@@ -70,6 +70,8 @@ PARTIAL_FILE_PATTERN: Final = re.compile(r"[0-9a-f]{64}\.\d+\.partial")
 DISK_FULL_CODES: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MIN_FREE_BYTES: Final = 1 << 16
 """The number of bytes that a commit may need. If less space is left, an I/O error is blamed on the lack of space."""
+FILE_SUFFIXES: Final = ("", "-wal", "-shm", "-lock")
+"""The suffixes of the names of a journal's files, which are appended to the name of the database."""
 HEADER_SIZE: Final = 100
 """The size, in bytes, of the header of an SQLite file, which contains the application id."""
 
@@ -160,7 +162,7 @@ class JournalStore:
         self._syncs_commits: Final = syncs
         is_new = not os.path.lexists(self._file)
         try:
-            self._reject_hard_links()
+            self._reject_irregular_files()
             if writes:
                 self._lock = JournalLock(self._file, self._subject)
             elif not path.exists():
@@ -211,14 +213,29 @@ class JournalStore:
         # SQLite cannot create its files here. "immutable" keeps it from trying, which is safe if there is no log.
         return "ro" if self._log_exists() else "ro&immutable=1"
 
-    def _reject_hard_links(self) -> None:
-        """Reject a file with several names: the log of a killed run is beside only one of these hard links."""
-        with contextlib.suppress(OSError):
-            status = os.stat(self._file)
-            if stat.S_ISREG(status.st_mode) and (link_count := status.st_nlink) > 1:
+    def _reject_irregular_files(self) -> None:
+        """Reject the journal if one of its files is not a regular file with one name.
+
+        Others may have put the files there. SQLite and a run write into them, and reading a pipe could wait for ever.
+        The log of a killed run is beside only one of several hard links to a journal.
+        """
+        if os.path.islink(self.path) and not os.path.lexists(self._file):
+            raise JournalError(
+                f"{self._subject}: it is a symbolic link to a file that does not exist; create an empty file there, "
+                f"or give the path of a new file"
+            )
+        for suffix in FILE_SUFFIXES:
+            try:
+                irregularity = describe_irregularity(os.lstat(f"{self._file}{suffix}"))
+            except OSError:  # it is missing, or the error is raised when it is opened
+                continue
+            if irregularity is not None and suffix:
                 raise JournalError(
-                    f"{self._subject}: the file has {link_count} hard links, and its log is next to only one of them; "
-                    f"remove the other links, or give the path of a copy"
+                    f"{self._subject}: {self._file.name + suffix!r} next to it is {irregularity}; remove it"
+                )
+            if irregularity is not None:
+                raise JournalError(
+                    f"{self._subject}: it is {irregularity}; give the path of a regular file with one name"
                 )
 
     def _log_exists(self) -> bool:

@@ -1,0 +1,158 @@
+"""A journal that others wrote, or that is in a directory where others write: nothing outside of it is changed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trioflow import JournalError
+from trioflow.journal import _lock
+from trioflow.journal._store import JournalStore
+
+from .stage import found, made
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    """Return a file of the user, outside of the directory of the journal."""
+    (tmp_path / "victim").write_text("mine")
+    return tmp_path / "victim"
+
+
+def link(path: Path, victim: Path) -> None:
+    path.symlink_to(victim)
+
+
+def link_hard(path: Path, victim: Path) -> None:
+    path.hardlink_to(victim)
+
+
+def make_pipe(path: Path, victim: Path) -> None:
+    os.mkfifo(path)
+
+
+def link_to_zeros(path: Path, victim: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+TRAPS: list[tuple[Callable[[Path, Path], None], str]] = [
+    (link, "a symbolic link"),
+    (link_hard, "a file with 2 hard links"),
+    (make_pipe, "a named pipe"),
+    (link_to_zeros, "a symbolic link"),
+]
+
+
+# ---- the lock file
+
+
+@pytest.mark.parametrize(("make_trap", "kind"), TRAPS)
+def test_a_lock_file_that_is_no_regular_file_is_rejected(
+    file: Path, victim: Path, make_trap: Callable[[Path, Path], None], kind: str
+) -> None:
+    """A run writes its name only into a regular file with one name: once, it emptied the target of a link."""
+    made(file, "a")
+    make_trap(file.with_name("run.db-lock"), victim)
+    with pytest.raises(JournalError, match=rf"'run.db-lock' next to it is {kind}; remove it"):
+        JournalStore(file, writes=True)
+    assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize(("make_trap", "kind"), TRAPS)
+def test_a_lock_file_put_there_while_a_run_starts_is_rejected(
+    file: Path, victim: Path, monkeypatch: pytest.MonkeyPatch, make_trap: Callable[[Path, Path], None], kind: str
+) -> None:
+    """The lock file is checked once it is open, too, because another user may replace it at any time."""
+    lock = file.with_name("run.db-lock")
+
+    def put_there(*_: object) -> bool:
+        lock.unlink(missing_ok=True)
+        make_trap(lock, victim)
+        return False
+
+    monkeypatch.setattr(_lock, "is_own_journal", put_there)
+    with pytest.raises(JournalError, match=kind):
+        JournalStore(file, writes=True)
+    assert victim.read_text() == "mine"
+
+
+def test_escape_sequences_in_a_lock_file_are_not_shown(file: Path) -> None:
+    """Another user may hold the lock file, with escape sequences for the terminal in place of a name."""
+    made(file, "a")
+    for text in ("process 1 on \x1b]0;title\x07x, since today", "process 1 on \u202ex, since today", "[ok] all done"):
+        file.with_name("run.db-lock").write_text(text)
+        holder = os.open(file.with_name("run.db-lock"), os.O_RDWR)
+        _lock.set_lock(holder, _lock.LOCK_FILE_BYTE, 1)
+        with pytest.raises(JournalError, match="another run is using it: an unknown process; wait") as raised:
+            JournalStore(file, writes=True)
+        assert str(raised.value).isprintable()
+        os.close(holder)
+
+
+def test_a_lock_file_with_an_impossible_process_does_not_raise(file: Path) -> None:
+    """A number that is no process, in a lock file that another user wrote, is not looked up."""
+    text = re.sub(r"\d+", "4194304" * 9, _lock.describe_this_process(), count=1)
+    assert _lock._is_alive(text)
+    file.with_name("run.db-lock").write_text(text)
+    made(file, "a")
+    assert found(file) == ["a"]
+
+
+# ---- the database and its log
+
+
+@pytest.mark.parametrize("writes", [True, False])
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-lock"])
+@pytest.mark.parametrize(("make_trap", "kind"), TRAPS)
+def test_a_file_beside_a_journal_that_no_run_would_create_is_rejected(
+    file: Path, victim: Path, make_trap: Callable[[Path, Path], None], kind: str, suffix: str, writes: bool
+) -> None:
+    """The log of a journal is a regular file with one name: SQLite would write into it, and a pipe has no end."""
+    made(file, "a")
+    make_trap(Path(f"{file}{suffix}"), victim)
+    with pytest.raises(JournalError, match=rf"'run.db{suffix}' next to it is {kind}; remove it"):
+        JournalStore(file, writes=writes)
+    assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize("writes", [True, False])
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (os.mkfifo, "a named pipe"),
+        (os.mkdir, "a directory"),
+        (lambda path: os.symlink("/dev/zero", path), "a device"),
+        (lambda path: os.symlink("/dev/tty", path), "a device"),
+    ],
+)
+def test_a_journal_that_is_no_regular_file_is_rejected(
+    file: Path, make: Callable[[Path], None], kind: str, writes: bool
+) -> None:
+    """A pipe or a device as a journal is not opened: to read it could wait for ever, or never end."""
+    make(file)
+    with pytest.raises(JournalError, match=rf"it is {kind}; give the path of a regular file"):
+        JournalStore(file, writes=writes)
+    assert os.listdir(file.parent) == ["run.db"]
+
+
+def test_a_journal_behind_a_link_keeps_its_files_beside_the_target(file: Path) -> None:
+    """A link to a journal is followed, because users have such links; no file appears beside the link."""
+    (elsewhere := file.with_name("elsewhere")).mkdir()
+    made(elsewhere / "run.db", "a")
+    file.symlink_to(elsewhere / "run.db")
+    with contextlib.closing(JournalStore(file, writes=True)):
+        assert os.listdir(file.parent) == ["elsewhere", "run.db"]
+    assert found(file) == ["a"]
+
+
+def test_a_link_to_a_missing_file_is_rejected(file: Path) -> None:
+    """A run creates no file at the end of a link, because another user may have chosen its place."""
+    file.symlink_to(file.with_name("nowhere"))
+    with pytest.raises(JournalError, match=r"a symbolic link to a file that does not exist; create an empty file there"):
+        JournalStore(file, writes=True)
+    assert os.listdir(file.parent) == ["run.db"]
