@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
+import sqlite3
+import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from trioflow import JournalError
 from trioflow.journal import _lock
-from trioflow.journal._store import JournalStore
+from trioflow.journal._store import JournalStore, read_with_retry
 
+from ..cli.command_line import trioflow
 from .stage import found, made
 
 
@@ -101,6 +106,93 @@ def test_a_lock_file_with_an_impossible_process_does_not_raise(file: Path) -> No
     file.with_name("run.db-lock").write_text(text)
     made(file, "a")
     assert found(file) == ["a"]
+
+
+# ---- a rollback journal, with which SQLite deletes files
+
+
+def poison(file: Path, victim: Path) -> None:
+    """Create a rollback journal that names another file, which SQLite deletes after the rollback."""
+    page = int.from_bytes(file.read_bytes()[16:18], "big")
+    magic, name = bytes.fromhex("d9d505f920a163d7"), os.fsencode(victim)
+    header = magic + struct.pack(">IIIII", 0, 0, file.stat().st_size // page, 512, page)
+    end = struct.pack(">I", (1 << 30) // page + 1) + name + struct.pack(">II", len(name), sum(name)) + magic
+    file.with_name("run.db-journal").write_bytes(header.ljust(512, b"\0") + end)
+
+
+@pytest.mark.parametrize("words", [[], ["why"], ["show", "*"], ["check"], ["backup", "COPY"], ["vacuum"], ["forget", "a"]])
+def test_a_journal_with_a_rollback_journal_deletes_no_file(file: Path, victim: Path, words: list[str]) -> None:
+    """SQLite deletes the file that a rollback journal names, so a journal with one is rejected by each command."""
+    made(file, "a")
+    poison(file, victim)
+    before = {path.name: path.read_bytes() for path in file.parent.iterdir()}
+    result = trioflow("journal", file, *(word.replace("COPY", f"{file}.copy") for word in words))
+    assert result.exit_code == 2
+    assert "'run.db-journal' next to it is a rollback journal" in result.output
+    assert {path.name: path.read_bytes() for path in file.parent.iterdir()} == before
+    with pytest.raises(JournalError, match="'run.db-journal' next to it is a rollback journal"):
+        JournalStore(file, writes=True)
+    assert {path.name: path.read_bytes() for path in file.parent.iterdir()} == before
+
+
+def test_reading_a_journal_creates_and_changes_no_file(file: Path) -> None:
+    """A journal is read as it is: no file beside it is created, and none changes its contents or its time."""
+    made(file, "a")
+
+    def state() -> list[tuple[str, bytes, int]]:
+        return [(path.name, path.read_bytes(), path.stat().st_mtime_ns) for path in file.parent.iterdir()]
+
+    before = state()
+    for words in ([], ["why"], ["show", "*"], ["check"]):
+        assert trioflow("journal", file, *words).exit_code == 0
+    assert state() == before
+
+
+@pytest.mark.parametrize("start", ["new", "empty", "copy", "no table"])
+def test_a_killed_run_never_leaves_a_rollback_journal(file: Path, start: str) -> None:
+    """At whichever write a run is killed, it leaves no rollback journal, and the next run can use the file."""
+    if start == "copy":
+        made(file.with_name("original.db"), "a")
+        read_with_retry(file.with_name("original.db"), lambda store: store.copy_to(file))
+        file.with_name("original.db").unlink()
+    elif start == "empty":
+        file.touch()
+    elif start != "new":
+        with contextlib.closing(sqlite3.connect(file)) as db:
+            db.execute("CREATE TABLE t (x)")
+            db.execute("DROP TABLE t")
+    contents = file.read_bytes() if file.exists() else None
+    for number in range(100):
+        for path in file.parent.iterdir():
+            path.unlink()
+        if contents is not None:
+            file.write_bytes(contents)
+        child = os.fork()
+        if not child:
+            with contextlib.suppress(BaseException):
+                kill_at_statement(number)
+                made(file, "b")
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert not file.with_name("run.db-journal").exists(), number
+        made(file, "c")
+        assert {"c"} <= set(found(file)) <= {"a", "b", "c"}
+        if code == 0:
+            break
+    assert number > 10
+    assert ("a" in found(file)) is (start == "copy")
+
+
+def kill_at_statement(number: int) -> None:
+    """Kill this process before SQLite executes its n-th statement on a journal."""
+    connect, left = JournalStore._connect, iter(range(number))
+
+    def traced(*arguments: Any) -> sqlite3.Connection:
+        connection = connect(*arguments)
+        connection.set_trace_callback(lambda statement: next(left, None) is None and os.kill(os.getpid(), signal.SIGKILL))
+        return connection
+
+    JournalStore._connect = traced  # type: ignore[method-assign]
 
 
 # ---- the database and its log

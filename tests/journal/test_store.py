@@ -135,6 +135,17 @@ def test_an_sqlite_file_without_tables_becomes_a_journal(file: Path) -> None:
     assert found(file) == ["a"]
 
 
+@pytest.mark.parametrize("writes", [True, False])
+def test_an_sqlite_file_with_a_log_mode_of_another_program_is_rejected(file: Path, writes: bool) -> None:
+    """An SQLite file in WAL mode without the mark of a journal is another program's, even without tables."""
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+    before = file.read_bytes()
+    with pytest.raises(JournalError, match="SQLite file of another program"):
+        JournalStore(file, writes=writes)
+    assert file.read_bytes() == before
+
+
 def test_the_log_of_an_sqlite_file_of_another_program_is_unchanged(file: Path) -> None:
     """The log of another program's SQLite file is left unchanged: the program, which was killed, will need it."""
     code = (
@@ -600,15 +611,76 @@ def test_the_lock_file_names_its_holder_and_nothing_more(file: Path) -> None:
 # ---- contents
 
 
-def test_a_reader_recovers_the_log_of_a_killed_run(file: Path, tmp_path: Path) -> None:
-    """A reader merges the log of a killed run, so that the journal file alone is complete again."""
+def test_a_reader_finds_what_is_only_in_the_log_of_a_killed_run(file: Path, tmp_path: Path) -> None:
+    """A reader finds what a killed run left in the log, and changes neither file: the next run merges them."""
     (after := tmp_path / "after").mkdir()
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         store.add_records([record("a")], [], [])
         for name in ("run.db", "run.db-wal"):  # as they are when it is killed now
             shutil.copy(file.with_name(name), after / name)
-    assert found(after / "run.db") == ["a"]
+    before = [(after / name).read_bytes() for name in ("run.db", "run.db-wal")]
+    for _ in range(2):
+        assert found(after / "run.db") == ["a"]
+        assert [(after / name).read_bytes() for name in ("run.db", "run.db-wal")] == before
+    made(after / "run.db", "b")
     assert os.listdir(after) == ["run.db"]
+    assert found(after / "run.db") == ["a", "b"]
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+@pytest.mark.parametrize("place", ["_check_format", "job_records"])
+def test_a_journal_is_read_again_if_a_run_has_changed_it_meanwhile(
+    file: Path, monkeypatch: pytest.MonkeyPatch, place: str, goes_on: bool
+) -> None:
+    """A journal that no run uses is read without locks, so it is read again if a run has begun meanwhile."""
+    made(file, "a")
+    method: Any = getattr(JournalStore, place)
+    with contextlib.ExitStack() as stack:
+
+        def disturbed(store: JournalStore, *arguments: Any) -> Any:
+            monkeypatch.undo()
+            method(store, *arguments)
+            made(file, "b")
+            if goes_on:
+                stack.enter_context(contextlib.closing(JournalStore(file, writes=True)))
+            raise JournalError("half of it is of another time")
+
+        monkeypatch.setattr(JournalStore, place, disturbed)
+        assert found(file) == ["a", "b"]
+
+
+def test_an_error_is_not_blamed_on_a_run_if_there_was_none(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that meets an error raises it at once, unless a run has changed the journal."""
+    made(file, "a")
+
+    def fail(store: JournalStore) -> Any:
+        raise JournalError("broken")
+
+    monkeypatch.setattr(JournalStore, "job_records", fail)
+    with pytest.raises(JournalError, match="^broken$"):
+        found(file)
+
+
+def test_a_journal_that_runs_change_all_the_time_is_not_read_wrongly(file: Path) -> None:
+    """If each attempt to read a journal is disturbed by a run, the error has the reason."""
+    made(file, "a")
+    with pytest.raises(JournalError, match="a run has changed it while it was read; try again"):
+        read_with_retry(file, lambda store: made(file, "b"))
+
+
+def test_a_backup_that_a_run_has_disturbed_is_made_again(file: Path) -> None:
+    """A backup that a run has disturbed is not kept: it is made again, and has what the run has committed."""
+    made(file, "a")
+    disturbances = ["b"]
+
+    def copy_to(store: JournalStore) -> None:
+        if disturbances:
+            made(file, disturbances.pop())
+        store.copy_to(file.with_name("copy.db"))
+
+    read_with_retry(file, copy_to)
+    assert found(file.with_name("copy.db")) == ["a", "b"]
+    assert sorted(os.listdir(file.parent)) == ["copy.db", "run.db"]
 
 
 def test_a_missing_table_raises_an_error_unlike_a_damaged_row(file: Path) -> None:

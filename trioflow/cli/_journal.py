@@ -171,8 +171,9 @@ def backup(path: Path, target: Path) -> int:
     """
 
     def copy(store: JournalStore) -> list[StoredJob]:
+        records = store.job_records()
         store.copy_to(target)
-        return store.job_records()
+        return records
 
     records = translate_journal_errors(lambda: read_with_retry(path, copy))
     click.echo(f"copied {totals_text(records, ' and ')} to {printable(str(target))!r}")

@@ -72,6 +72,8 @@ MIN_FREE_BYTES: Final = 1 << 16
 """The number of bytes that a commit may need. If less space is left, an I/O error is blamed on the lack of space."""
 FILE_SUFFIXES: Final = ("", "-wal", "-shm", "-lock")
 """The suffixes of the names of a journal's files, which are appended to the name of the database."""
+WAL_MODE_BYTE: Final = b"\2"
+"""The byte at offset 18 of the header of an SQLite file with a write-ahead log."""
 HEADER_SIZE: Final = 100
 """The size, in bytes, of the header of an SQLite file, which contains the application id."""
 
@@ -135,6 +137,10 @@ class DamagedRow(Exception):
     """A row does not match its checksum, or belongs to another job than expected."""
 
 
+class ReadDisturbed(JournalError):
+    """A run has changed the journal while it was read without locks."""
+
+
 class JournalStore:
     """The open file of a journal.
 
@@ -159,6 +165,7 @@ class JournalStore:
         self._lock: JournalLock | None = None
         self._db: sqlite3.Connection | None = None
         self._file_watch: FileWatch | None = None
+        self._state_before_read: tuple[int, ...] | None = None
         self._syncs_commits: Final = syncs
         is_new = not os.path.lexists(self._file)
         try:
@@ -176,6 +183,10 @@ class JournalStore:
                     if is_new:
                         self._sync_directory(self._file.parent)
                     self._remove_partial_files()
+        except JournalError:
+            self.close()
+            self.check_undisturbed()
+            raise
         except BaseException:
             self.close()
             raise
@@ -201,17 +212,33 @@ class JournalStore:
         return connection
 
     def _choose_read_mode(self) -> str:
-        """Return the `mode` of SQLite's URI for reading the journal.
+        """Return the `mode` of SQLite's URI for reading the journal, in which SQLite changes no contents.
 
-        It is read-write if no run uses the journal, and the file and its directory are writable: SQLite can then
-        recover the write-ahead log of a killed run. Otherwise it is read-only.
+        Without a log, no run uses the journal, so SQLite neither locks the file nor creates others beside it
+        ("immutable"). `check_undisturbed` finds out whether a run has started.
         """
-        if is_own_journal(self._file) or find_holder(self._file) is not None:
+        if self._log_exists() or is_own_journal(self._file):
             return "ro"
-        if os.access(self._file, os.W_OK) and os.access(self._file.parent, os.W_OK):
-            return "rw"
-        # SQLite cannot create its files here. "immutable" keeps it from trying, which is safe if there is no log.
-        return "ro" if self._log_exists() else "ro&immutable=1"
+        self._state_before_read = self._file_state()
+        return "ro&immutable=1"
+
+    def _file_state(self) -> tuple[int, ...]:
+        status = os.stat(self._file)
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+    def check_undisturbed(self) -> None:
+        """Check that no run has started since the journal was opened to be read without locks.
+
+        Raises:
+            ReadDisturbed: a run has started. What was read may be wrong.
+
+        """
+        if self._state_before_read is None:
+            return
+        with contextlib.suppress(OSError):
+            if not self._log_exists() and self._file_state() == self._state_before_read:
+                return
+        raise ReadDisturbed(f"{self._subject}: a run has changed it while it was read; try again")
 
     def _reject_irregular_files(self) -> None:
         """Reject the journal if one of its files is not a regular file with one name.
@@ -223,6 +250,11 @@ class JournalStore:
             raise JournalError(
                 f"{self._subject}: it is a symbolic link to a file that does not exist; create an empty file there, "
                 f"or give the path of a new file"
+            )
+        if os.path.lexists(f"{self._file}-journal"):
+            raise JournalError(
+                f"{self._subject}: {self._file.name + '-journal'!r} next to it is a rollback journal, which no run "
+                f"creates, and with which SQLite may delete any file; remove it, or use an earlier copy"
             )
         for suffix in FILE_SUFFIXES:
             try:
@@ -250,7 +282,8 @@ class JournalStore:
             )
         # Do not open the database of another program, because that would checkpoint its log. A journal is recognized
         # by the application id in its header, which is written before the journal has a log.
-        if start and self._log_exists() and start[68:72] != APPLICATION_ID.to_bytes(4, "big"):
+        has_log = start[18:19] == WAL_MODE_BYTE or self._log_exists()
+        if start and has_log and start[68:72] != APPLICATION_ID.to_bytes(4, "big"):
             raise self._foreign_file_error()
         if self._is_writable and not os.access(self._file, os.W_OK):
             raise JournalError(f"{self._subject}: the file is read-only; a run must be able to write to it")
@@ -277,11 +310,11 @@ class JournalStore:
         connection.execute("BEGIN")  # reads all values from one snapshot, even while a run creates the file
         application, version = fetch_value("PRAGMA application_id"), fetch_value("PRAGMA user_version")
         tables = fetch_value("SELECT count(*) FROM sqlite_master")
-        if not (application or version or tables or self._is_writable):
-            raise JournalError(f"{self._subject}: it is empty: no run has written to it")
         triggers = fetch_value("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')")
         if triggers or (application != APPLICATION_ID and (application or version or tables)):
             raise self._foreign_file_error()
+        if not (tables or self._is_writable):
+            raise JournalError(f"{self._subject}: it is empty: no run has written to it")
         if application and version != FORMAT_VERSION:
             raise JournalError(
                 f"{self._subject}: it was written by another version of trioflow (format {version}, this one "
@@ -300,25 +333,35 @@ class JournalStore:
         )
 
     def _prepare_for_writing(self, lock: JournalLock) -> None:
-        (version,) = self._fetch_row("PRAGMA user_version")
         self._fetch_optional_row(f"PRAGMA synchronous = {'FULL' if self._syncs_commits else 'NORMAL'}")
-        if not version:
+        self._enter_wal_mode()
+        if self._fetch_optional_row("SELECT 1 FROM sqlite_master") is None:
             for statement in SCHEMA_STATEMENTS:
                 self._write(statement)
-            self._write(f"PRAGMA application_id = {APPLICATION_ID}")
-            self._write(f"PRAGMA user_version = {FORMAT_VERSION}")
             self.commit()
         for table, columns in REQUIRED_COLUMNS.items():
             try:
                 self._database.execute(f"SELECT {columns} FROM {table} LIMIT 0")
             except sqlite3.OperationalError as error:  # a name in the schema is damaged
                 raise sqlite3.DatabaseError(str(error)) from error
-        (mode,) = self._fetch_row("PRAGMA journal_mode = WAL")
-        if mode != "wal":
-            raise sqlite3.OperationalError(f"its file system does not support a write-ahead log (journal_mode {mode})")
         self._fetch_row("SELECT count(*) FROM runs")  # makes SQLite create its log
         lock.take_read_locks(self._file.with_name(self._file.name + "-shm"))
         self._file_watch = FileWatch(self._file, lock.database_descriptor, self._verify_file)
+
+    def _enter_wal_mode(self) -> None:
+        """Mark the file as a journal, and make SQLite use a write-ahead log.
+
+        SQLite writes only the first page until then, so it needs no rollback journal, and a killed run leaves none.
+        """
+        (mode,) = self._fetch_row("PRAGMA journal_mode")
+        if mode != "wal":  # a new file, or a copy
+            self._fetch_row("PRAGMA journal_mode = MEMORY")
+            self._write(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._write(f"PRAGMA user_version = {FORMAT_VERSION}")
+            self.commit()
+            (mode,) = self._fetch_row("PRAGMA journal_mode = WAL")
+        if mode != "wal":
+            raise sqlite3.OperationalError(f"its file system does not support a write-ahead log (journal_mode {mode})")
 
     def _remove_partial_files(self) -> None:
         """Remove partly written files of large results that a killed process has left."""
@@ -562,6 +605,8 @@ class JournalStore:
                     results.mkdir()
                 for file in filter(RESULT_FILE_PATTERN.fullmatch, files):
                     shutil.copyfile(self._results_directory / file, results / file)
+                self.check_undisturbed()
+                self._state_before_read = None  # what was read is correct, and must not be copied again
                 os.link(partial, target)  # unlike a rename, a link fails if the target exists
         except BaseException:
             shutil.rmtree(results, ignore_errors=True)
@@ -722,17 +767,18 @@ class JournalStore:
 
 
 def read_with_retry(path: Path, read: Callable[[JournalStore], T]) -> T:
-    """Open a journal for reading, and return the result of `read`.
+    """Open a journal for reading, and return the result of `read`, which is called again if a run has disturbed it.
 
-    While a run uses the journal, the file is opened read-only. If that run is killed during the read, SQLite must
-    recover the log. The file is then opened again, read-write if possible.
+    While no run uses the journal, it is read without locks, and a run that starts may change it. While a run uses it,
+    the run may be killed, and SQLite must recover the log.
     """
     for seconds in RETRY_DELAYS:
         try:
             return _read_once(path, read)
         except JournalError as error:
             code = getattr(error.__cause__, "sqlite_errorcode", None)
-            if code is None or code & 0xFF != sqlite3.SQLITE_READONLY:
+            needs_recovery = code is not None and code & 0xFF == sqlite3.SQLITE_READONLY
+            if not (needs_recovery or isinstance(error, ReadDisturbed)):
                 raise
             time.sleep(seconds)
     return _read_once(path, read)
@@ -741,9 +787,14 @@ def read_with_retry(path: Path, read: Callable[[JournalStore], T]) -> T:
 def _read_once(path: Path, read: Callable[[JournalStore], T]) -> T:
     store = JournalStore(path, writes=False)
     try:
-        return read(store)
+        value = read(store)
+    except JournalError:
+        store.check_undisturbed()
+        raise
     finally:
         store.close()
+    store.check_undisturbed()
+    return value
 
 
 def checksum(row: Sequence[Any]) -> int:
