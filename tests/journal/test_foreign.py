@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import signal
 import sqlite3
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,12 @@ from trioflow.journal import _lock
 from trioflow.journal._store import JournalStore, read_with_retry
 
 from ..cli.command_line import trioflow
-from .stage import found, made
+from .stage import found, made, record
 
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Path:
-    """Return a file of the user, outside of the directory of the journal."""
+    """Return a file of the user that is none of the journal's."""
     (tmp_path / "victim").write_text("mine")
     return tmp_path / "victim"
 
@@ -248,3 +250,104 @@ def test_a_link_to_a_missing_file_is_rejected(file: Path) -> None:
     with pytest.raises(JournalError, match=r"a symbolic link to a file that does not exist; create an empty file there"):
         JournalStore(file, writes=True)
     assert os.listdir(file.parent) == ["run.db"]
+
+
+# ---- large results
+
+
+def made_with_result(file: Path, data: bytes = b"large") -> Path:
+    """Create a journal with a large result, and return the file of the result."""
+    with contextlib.closing(JournalStore(file, writes=True)) as store:
+        name = store.write_result(data)
+        store.add_records([record("large")._replace(result=None, file=name)], [], [])
+    return file.with_name("run.db-results") / name
+
+
+@pytest.mark.parametrize("words", [["check"], ["backup", "COPY"], ["vacuum"], ["forget", "a"], []])
+def test_a_link_in_place_of_the_directory_of_results_is_rejected(file: Path, tmp_path: Path, words: list[str]) -> None:
+    """A link in place of the directory of results is not followed: once, `vacuum` emptied its target."""
+    made(file, "a")
+    (documents := tmp_path / "documents").mkdir()
+    for name in ("thesis.txt", "0" * 64, "0" * 64 + ".7.partial"):
+        (documents / name).write_text("mine")
+    file.with_name("run.db-results").symlink_to(documents)
+    result = trioflow("journal", file, *(word.replace("COPY", f"{file}.copy") for word in words))
+    assert result.exit_code == 2
+    assert "'run.db-results' next to it is not a directory" in result.output
+    with pytest.raises(JournalError, match="links are not followed; rename it"):
+        JournalStore(file, writes=True)
+    assert len(list(documents.iterdir())) == 3
+    assert not Path(f"{file}.copy").exists()
+
+
+def test_a_link_that_replaces_the_directory_of_results_later_is_not_followed(file: Path, tmp_path: Path) -> None:
+    """A link that replaces the directory of results while the journal is open is not followed either."""
+    used = made_with_result(file)
+    (documents := tmp_path / "documents").mkdir()
+    for name in (used.name, "0" * 64):
+        (documents / name).write_bytes(b"large")
+    with contextlib.closing(JournalStore(file, writes=True)) as store:
+        used.parent.rename(tmp_path / "moved")
+        used.parent.symlink_to(documents)
+        store.vacuum()
+        (job,) = store.job_records()
+        with pytest.raises(FileNotFoundError, match=r"run\.db-results"):
+            store.read_result(job)
+        with pytest.raises(JournalError, match="cannot write a large result: .*exists"):
+            store.write_result(b"new")
+    assert sorted(os.listdir(documents)) == sorted([used.name, "0" * 64])
+
+
+def test_vacuum_removes_nothing_but_results(file: Path) -> None:
+    """`vacuum` leaves files and directories that are no results, which a user has put into that directory."""
+    used = made_with_result(file)
+    for name in ("notes.txt", "0" * 63, "0" * 64 + ".txt"):
+        (used.parent / name).write_text("mine")
+    (used.parent / "directory").mkdir()
+    unused = used.with_name("0" * 64)
+    unused.write_text("old")
+    assert trioflow("journal", file, "vacuum").exit_code == 0
+    assert sorted(os.listdir(used.parent)) == sorted(
+        ["notes.txt", "0" * 63, "0" * 64 + ".txt", "directory", used.name]
+    )
+
+
+@pytest.mark.parametrize("trap", [make_pipe, link_to_zeros, link])
+def test_a_result_that_is_no_regular_file_is_not_opened(
+    file: Path, victim: Path, trap: Callable[[Path, Path], None]
+) -> None:
+    """A result that is a pipe or a link is damaged: to read it could wait for ever, or show another file."""
+    (result := made_with_result(file, victim.read_bytes())).unlink()
+    trap(result, victim)
+    checked = trioflow("journal", file, "check")
+    assert checked.exit_code == 1
+    assert re.match(r"large: its stored result cannot be used: .*it is a (named pipe|symbolic link)", checked.output)
+    backup = trioflow("journal", file, "backup", f"{file}.copy")
+    assert backup.exit_code == 2
+    assert re.search("it is a (named pipe|symbolic link)", backup.output)
+    assert not list(file.parent.glob("run.db.copy*"))
+
+
+def test_a_result_is_not_written_through_a_link(file: Path, victim: Path) -> None:
+    """A link with the name under which a result is being written is replaced, and its target is left as it is."""
+    with contextlib.closing(JournalStore(file, writes=True)) as store:
+        name = hashlib.sha256(b"large").hexdigest()
+        (directory := file.with_name("run.db-results")).mkdir()
+        (directory / f"{name}.{os.getpid()}.partial").symlink_to(victim)
+        (directory / name).symlink_to(victim)
+        assert store.write_result(b"large") == name
+        assert (directory / name).read_bytes() == b"large"
+        assert not (directory / name).is_symlink()
+    assert victim.read_text() == "mine"
+
+
+def test_checking_a_huge_result_takes_no_memory(file: Path) -> None:
+    """`check` does not load a large result, of which a file from elsewhere may have far more than there is memory."""
+    os.truncate(made_with_result(file), 200 << 20)
+    tracemalloc.start()
+    try:
+        result = trioflow("journal", file, "check")
+        assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    finally:
+        tracemalloc.stop()
+    assert "large: its stored result cannot be used: its contents have changed" in result.output

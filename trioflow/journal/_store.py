@@ -28,14 +28,14 @@ import time
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
 
 from .. import _posix as posix
 from .._core.api.journals import JournalError
 from ._file_watch import FileWatch
 from ._lock import JournalLock, find_holder, is_own_journal, read_first_bytes
 from ._msgspec import msgspec
-from ._regular_files import describe_irregularity
+from ._regular_files import describe_irregularity, open_regular
 
 T = TypeVar("T")
 
@@ -59,6 +59,7 @@ SCHEMA_STATEMENTS: Final = (
     "CREATE TABLE begun (path TEXT PRIMARY KEY, outputs TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID",
 )
 DAMAGED_TEXT: Final = "its record in the journal is damaged"
+CHANGED_RESULT_TEXT: Final = "its contents have changed"
 ROW_ERROR_PATTERN: Final = re.compile(r"[\w-]+ value in (runs|jobs|begun)\.")
 """The start of SQLite's messages about an invalid value in a row. They are ignored: checksums detect damage to the rows
 that decide whether a job is restored."""
@@ -256,6 +257,11 @@ class JournalStore:
                 f"{self._subject}: {self._file.name + '-journal'!r} next to it is a rollback journal, which no run "
                 f"creates, and with which SQLite may delete any file; remove it, or use an earlier copy"
             )
+        if os.path.lexists(self._results_directory) and not self._has_results_directory():
+            raise JournalError(
+                f"{self._subject}: {self._results_directory.name!r} next to it is not a directory, but large results "
+                f"are kept there, and links are not followed; rename it"
+            )
         for suffix in FILE_SUFFIXES:
             try:
                 irregularity = describe_irregularity(os.lstat(f"{self._file}{suffix}"))
@@ -365,9 +371,18 @@ class JournalStore:
 
     def _remove_partial_files(self) -> None:
         """Remove partly written files of large results that a killed process has left."""
-        for file in self._results_directory.iterdir() if self._results_directory.is_dir() else ():
-            if PARTIAL_FILE_PATTERN.fullmatch(file.name):
-                file.unlink()
+        for file in self._result_files(PARTIAL_FILE_PATTERN):
+            file.unlink()
+
+    def _result_files(self, pattern: re.Pattern[str]) -> list[Path]:
+        """Return the files whose names match a pattern in the directory of results."""
+        if not self._has_results_directory():
+            return []
+        return [file for file in self._results_directory.iterdir() if pattern.fullmatch(file.name)]
+
+    def _has_results_directory(self) -> bool:
+        """Return whether the journal has a directory of results. A link does not count: it may lead anywhere."""
+        return self._results_directory.is_dir() and not self._results_directory.is_symlink()
 
     def _sync_directory(self, directory: Path) -> None:
         """If commits are synced, sync a directory, too: new entries then survive a power cut."""
@@ -478,12 +493,34 @@ class JournalStore:
             if not isinstance(record.result, (str, bytes)):  # another program has changed the file
                 raise TypeError(f"it is {record.result!r}")
             return record.result
-        if not RESULT_FILE_PATTERN.fullmatch(record.file):  # a name with slashes could be outside of the directory
-            raise ValueError(f"{record.file!r} is not the name of a result file")
-        data = (self._results_directory / record.file).read_bytes()
+        with self._open_result(record.file) as file:
+            data = file.read()
         if _result_file_name(data) != record.file:
-            raise ValueError("its contents have changed")
+            raise ValueError(CHANGED_RESULT_TEXT)
         return data
+
+    def _open_result(self, name: str) -> BinaryIO:
+        """Open the file of a large result.
+
+        Raises:
+            OSError: it cannot be read, or is not a regular file.
+            ValueError: this is not the name of a result.
+
+        """
+        if not RESULT_FILE_PATTERN.fullmatch(name):  # a name with slashes could be outside of the directory
+            raise ValueError(f"{name!r} is not the name of a result file")
+        if not self._has_results_directory():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._results_directory))
+        return open(open_regular(self._results_directory / name, os.O_RDONLY), "rb")
+
+    def _check_result(self, record: StoredJob) -> None:
+        """Check the stored form of a result as `read_result` does, without keeping a large result in memory."""
+        if record.file is None:
+            self.read_result(record)
+            return
+        with self._open_result(record.file) as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != record.file:
+                raise ValueError(CHANGED_RESULT_TEXT)
 
     # ---- writing
 
@@ -547,12 +584,13 @@ class JournalStore:
         name = _result_file_name(data)
         target = self._results_directory / name
         with self._explain_errors("write a large result"):
-            if not self._results_directory.is_dir():
+            if not self._has_results_directory():
                 self._results_directory.mkdir()
                 self._sync_directory(self._results_directory.parent)
             partial = target.with_name(f"{name}.{os.getpid()}.partial")
             try:
-                with partial.open("wb") as file:
+                partial.unlink(missing_ok=True)
+                with partial.open("xb") as file:  # follows no link
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
@@ -578,7 +616,7 @@ class JournalStore:
                 damage.append((record.path, "its row is damaged"))
             elif record.saved is not None:
                 try:
-                    self.read_result(record)
+                    self._check_result(record)
                 except (OSError, TypeError, ValueError) as error:
                     damage.append((record.path, f"its stored result cannot be used: {error}"))
         return damage
@@ -604,7 +642,8 @@ class JournalStore:
                 if files:
                     results.mkdir()
                 for file in filter(RESULT_FILE_PATTERN.fullmatch, files):
-                    shutil.copyfile(self._results_directory / file, results / file)
+                    with self._open_result(file) as source, (results / file).open("xb") as copied:
+                        shutil.copyfileobj(source, copied)
                 self.check_undisturbed()
                 self._state_before_read = None  # what was read is correct, and must not be copied again
                 os.link(partial, target)  # unlike a rename, a link fails if the target exists
@@ -627,7 +666,7 @@ class JournalStore:
             used_files = {row[0] for row in self._database.execute("SELECT file FROM jobs WHERE file IS NOT NULL")}
             self._database.execute("VACUUM")
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            for file in self._results_directory.iterdir() if self._results_directory.is_dir() else ():
+            for file in self._result_files(RESULT_FILE_PATTERN):
                 if file.name not in used_files:
                     file.unlink()
             if self._lock is not None:  # the previous watch would report that the file has become shorter
