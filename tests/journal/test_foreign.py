@@ -351,3 +351,78 @@ def test_checking_a_huge_result_takes_no_memory(file: Path) -> None:
     finally:
         tracemalloc.stop()
     assert "large: its stored result cannot be used: its contents have changed" in result.output
+
+
+# ---- the schema, which can contain code
+
+
+SLOW = "length(hex(zeroblob(20000000))) > 0"
+"""An expression that SQLite computes for a tenth of a second."""
+SCHEMAS = {
+    "check": f"UPDATE sqlite_master SET sql = 'CREATE TABLE extra (a CHECK ({SLOW}))' WHERE name = 'extra'",
+    "generated": f"UPDATE sqlite_master SET sql = 'CREATE TABLE extra (a, b AS ({SLOW}) NOT NULL)' WHERE name = 'extra'",
+    "check of jobs": f"UPDATE sqlite_master SET sql = replace(sql, 'why TEXT', 'why TEXT CHECK ({SLOW})')",
+    "index": "CREATE INDEX i ON jobs (length(path))",
+    "view": "CREATE VIEW v AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n",
+    "jobs as a view": "DROP TABLE jobs; CREATE VIEW jobs AS SELECT * FROM runs",
+    "trigger": "CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM jobs; END",
+    "virtual table": "INSERT INTO sqlite_master VALUES ('table', 'v', 'v', 0, 'CREATE VIRTUAL TABLE v USING fts5(a)')",
+    "statistics": "ANALYZE",
+    "table missing": "DROP TABLE begun",
+    "column missing": "ALTER TABLE runs DROP COLUMN ending",
+    "long name": f"UPDATE sqlite_master SET sql = 'CREATE TABLE extra ({'a' * 70_000})' WHERE name = 'extra'",
+    "deep": f"UPDATE sqlite_master SET sql = 'CREATE TABLE extra (a CHECK ({'(' * 900}1{')' * 900}))' WHERE name = 'extra'",
+    "damaged": "UPDATE sqlite_master SET sql = 'CREATE TABLE jobs (' WHERE name = 'jobs'",
+    "same root": "UPDATE sqlite_master SET rootpage = (SELECT rootpage FROM sqlite_master WHERE name = 'jobs')",
+}
+
+
+@pytest.mark.parametrize("writes", [False, True])
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_journal_with_another_schema_is_rejected_without_evaluating_it(file: Path, name: str, writes: bool) -> None:
+    """Another schema than a journal's may compute anything, even when the file is read, so it is only compared."""
+    made(file, "a")
+    statement = SCHEMAS[name]
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        if "extra" in statement:
+            db.execute("CREATE TABLE extra (a)")
+            db.executemany("INSERT INTO extra VALUES (?)", [(number,) for number in range(2000)])
+        db.commit()
+        db.execute("PRAGMA writable_schema = ON")
+        db.executescript(statement)
+    before = file.read_bytes()
+    with pytest.raises(JournalError, match="its tables are not those of a journal|the file is damaged"):
+        JournalStore(file, writes=writes)
+    assert file.read_bytes() == before
+    assert os.listdir(file.parent) == ["run.db"]
+
+
+def test_a_schema_of_a_hundred_thousand_tables_is_not_parsed(file: Path) -> None:
+    """A schema of any length is rejected after some rows: to parse all of it could take minutes."""
+    made(file, "a")
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+        db.execute("PRAGMA writable_schema = ON")
+        rows = [("view", f"v{number}", f"v{number}", 0, f"CREATE VIEW v{number} AS SELECT 1") for number in range(10**5)]
+        rows.append(("view", "last", "last", 0, "CREATE VIEW last (, which would be an error"))
+        db.executemany("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", rows)
+        db.commit()
+    with pytest.raises(JournalError, match="its tables are not those of a journal"):
+        found(file)
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_log_from_elsewhere_is_not_merged_into_a_journal_that_is_rejected(file: Path, writes: bool) -> None:
+    """A log that changes the schema was put beside the journal by others: neither file is changed."""
+    made(file, "a")
+    (other := file.with_name("other.db")).write_bytes(file.read_bytes())
+    with contextlib.closing(sqlite3.connect(other)) as db:
+        db.execute("CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM jobs; END")
+        file.with_name("run.db-wal").write_bytes(other.with_name("other.db-wal").read_bytes())
+    before = [file.read_bytes(), file.with_name("run.db-wal").read_bytes()]
+    for _ in range(2):
+        with pytest.raises(JournalError, match="its tables are not those of a journal"):
+            JournalStore(file, writes=writes)
+        assert [file.read_bytes(), file.with_name("run.db-wal").read_bytes()] == before
+    file.with_name("run.db-wal").unlink()
+    assert found(file) == ["a"]

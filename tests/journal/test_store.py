@@ -161,17 +161,6 @@ def test_the_log_of_an_sqlite_file_of_another_program_is_unchanged(file: Path) -
     assert {one.name: one.read_bytes() for one in file.parent.iterdir()} == before
 
 
-@pytest.mark.parametrize("writes", [True, False])
-def test_a_journal_with_a_trigger_is_rejected(file: Path, writes: bool) -> None:
-    """A journal with a trigger is rejected: an attacker could have added it, and it would run at each write."""
-    made(file, "a")
-    db = sqlite3.connect(file)
-    db.execute("CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM jobs; END")
-    db.close()
-    with pytest.raises(JournalError, match="SQLite file of another program"):
-        JournalStore(file, writes=writes)
-
-
 def test_an_empty_file_becomes_a_journal(file: Path) -> None:
     """An empty file becomes a journal: `mktemp` creates one, and a run that is killed at its start leaves one."""
     file.touch()

@@ -58,6 +58,19 @@ SCHEMA_STATEMENTS: Final = (
     # Jobs that write files, and have started but not succeeded, with the stamps of the files before the start.
     "CREATE TABLE begun (path TEXT PRIMARY KEY, outputs TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID",
 )
+SCHEMA: Final = frozenset(
+    [
+        *(("table", statement.split()[2], statement.split()[2], statement) for statement in SCHEMA_STATEMENTS),
+        ("index", "sqlite_autoindex_jobs_1", "jobs", None),
+    ]
+)
+"""The rows that SQLite's table of the schema has for these statements, with its index for UNIQUE. The expressions in any
+other schema are code, which SQLite evaluates: for a CHECK or a generated column, even when the file is only read."""
+SCHEMA_LIMITS: Final = (sqlite3.SQLITE_LIMIT_LENGTH, sqlite3.SQLITE_LIMIT_SQL_LENGTH)
+MAX_SCHEMA_TEXT: Final = 1 << 16
+"""The maximum length, in bytes, of a row of the schema while it is compared."""
+MAX_SCHEMA_STEPS: Final = 10_000
+"""The maximum number of steps of SQLite's virtual machine for reading the schema."""
 DAMAGED_TEXT: Final = "its record in the journal is damaged"
 CHANGED_RESULT_TEXT: Final = "its contents have changed"
 ROW_ERROR_PATTERN: Final = re.compile(r"[\w-]+ value in (runs|jobs|begun)\.")
@@ -125,7 +138,6 @@ NUMBER_COLUMNS: Final = frozenset(("id", "run", "restored", "settled", "elapsed"
 RECORD_COLUMNS: Final = ", ".join(StoredJob._fields)
 NO_FILE_NO_OUTPUTS: Final = (None, None)
 """The values of the columns `file` and `outputs` for a job without a large result and without outputs."""
-REQUIRED_COLUMNS: Final = {"jobs": f"{RECORD_COLUMNS}, checksum", "begun": "path, outputs, checksum", "runs": "ending"}
 SELECT_JOB_STATEMENT: Final = f"SELECT {RECORD_COLUMNS}, checksum FROM jobs WHERE path = ?"
 UPDATE_CLAUSE: Final = ", ".join(f"{name} = excluded.{name}" for name in (*StoredJob._fields[1:], "checksum"))
 UPSERT_JOB_STATEMENT: Final = (
@@ -177,9 +189,14 @@ class JournalStore:
                 raise JournalError(f"there is no file {os.fspath(path)!r}")
             self._check_file()
             with self._explain_errors("open it"):
-                self._db = self._connect("rwc" if writes else self._choose_read_mode())
+                # Checked through a connection that only reads: another one would merge the log into a file that is
+                # rejected.
+                self._db = self._connect(self._choose_read_mode())
                 self._check_format(self._db)
                 if self._lock is not None:
+                    self._db.close()
+                    self._state_before_read = None
+                    self._db = self._connect("rw")
                     self._prepare_for_writing(self._lock)
                     if is_new:
                         self._sync_directory(self._file.parent)
@@ -208,6 +225,8 @@ class JournalStore:
         connection = sqlite3.connect(
             f"{self._file.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
         )
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
         # Text that is not UTF-8 raises no error here: the checksum of its row detects the damage.
         connection.text_factory = _decode_text
         return connection
@@ -218,7 +237,7 @@ class JournalStore:
         Without a log, no run uses the journal, so SQLite neither locks the file nor creates others beside it
         ("immutable"). `check_undisturbed` finds out whether a run has started.
         """
-        if self._log_exists() or is_own_journal(self._file):
+        if self._log_exists() or (self._lock is None and is_own_journal(self._file)):
             return "ro"
         self._state_before_read = self._file_state()
         return "ro&immutable=1"
@@ -315,22 +334,54 @@ class JournalStore:
 
         connection.execute("BEGIN")  # reads all values from one snapshot, even while a run creates the file
         application, version = fetch_value("PRAGMA application_id"), fetch_value("PRAGMA user_version")
-        tables = fetch_value("SELECT count(*) FROM sqlite_master")
-        triggers = fetch_value("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')")
-        if triggers or (application != APPLICATION_ID and (application or version or tables)):
+        if application != APPLICATION_ID and (application or version):
             raise self._foreign_file_error()
-        if not (tables or self._is_writable):
-            raise JournalError(f"{self._subject}: it is empty: no run has written to it")
         if application and version != FORMAT_VERSION:
             raise JournalError(
                 f"{self._subject}: it was written by another version of trioflow (format {version}, this one "
                 f"reads {FORMAT_VERSION}), and was left unchanged; use that version, or give the path of a new file"
             )
-        if tables:
+        schema = self._read_schema(connection)
+        if schema and not application:
+            raise self._foreign_file_error()
+        if schema and schema != SCHEMA:
+            raise self._schema_error()
+        if not (schema or self._is_writable):
+            raise JournalError(f"{self._subject}: it is empty: no run has written to it")
+        if schema:
             for (message,) in connection.execute("PRAGMA quick_check"):
                 if message != "ok" and not ROW_ERROR_PATTERN.match(message):
                     raise sqlite3.DatabaseError(message)
         connection.execute("COMMIT")
+
+    def _read_schema(self, connection: sqlite3.Connection) -> frozenset[tuple[Any, ...]]:
+        """Return the schema of the database, without evaluating any expression in it.
+
+        The schema of a file from elsewhere may be so large that parsing it would take minutes. That of a journal takes
+        some hundred steps of SQLite's virtual machine.
+
+        Raises:
+            JournalError: the schema is larger than that of a journal.
+
+        """
+        limits = {limit: connection.setlimit(limit, MAX_SCHEMA_TEXT) for limit in SCHEMA_LIMITS}
+        connection.set_progress_handler(lambda: True, MAX_SCHEMA_STEPS)
+        try:
+            return frozenset(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode in (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_TOOBIG):
+                raise self._schema_error() from None
+            raise
+        finally:
+            connection.set_progress_handler(None, 0)
+            for limit, value in limits.items():
+                connection.setlimit(limit, value)
+
+    def _schema_error(self) -> JournalError:
+        return JournalError(
+            f"{self._subject}: its tables are not those of a journal: the file is damaged, or another program has "
+            f"changed it; it was left unchanged; restore an earlier copy, or use another path"
+        )
 
     def _foreign_file_error(self) -> JournalError:
         return JournalError(
@@ -345,11 +396,6 @@ class JournalStore:
             for statement in SCHEMA_STATEMENTS:
                 self._write(statement)
             self.commit()
-        for table, columns in REQUIRED_COLUMNS.items():
-            try:
-                self._database.execute(f"SELECT {columns} FROM {table} LIMIT 0")
-            except sqlite3.OperationalError as error:  # a name in the schema is damaged
-                raise sqlite3.DatabaseError(str(error)) from error
         self._fetch_row("SELECT count(*) FROM runs")  # makes SQLite create its log
         lock.take_read_locks(self._file.with_name(self._file.name + "-shm"))
         self._file_watch = FileWatch(self._file, lock.database_descriptor, self._verify_file)
