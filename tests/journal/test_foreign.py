@@ -426,3 +426,57 @@ def test_a_log_from_elsewhere_is_not_merged_into_a_journal_that_is_rejected(file
         assert [file.read_bytes(), file.with_name("run.db-wal").read_bytes()] == before
     file.with_name("run.db-wal").unlink()
     assert found(file) == ["a"]
+
+
+# ---- backups
+
+
+@pytest.mark.parametrize("suffix", ["", "-results", "-wal", "-shm", "-lock", "-journal"])
+@pytest.mark.parametrize("put", [link, lambda path, victim: path.write_text("mine")])
+def test_a_backup_touches_no_file_that_is_there(
+    file: Path, victim: Path, suffix: str, put: Callable[[Path, Path], object]
+) -> None:
+    """A backup is rejected if one of its files is there already: a log, for example, would become part of the copy."""
+    made(file, "a")
+    put(file.with_name(f"copy.db{suffix}"), victim)
+    result = trioflow("journal", file, "backup", file.with_name("copy.db"))
+    assert result.exit_code == 2
+    assert f"copy.db{suffix}' already exists" in result.output
+    assert victim.read_text() == "mine"
+    assert sorted(os.listdir(file.parent)) == sorted(["run.db", f"copy.db{suffix}", "victim"])
+
+
+@pytest.mark.parametrize("put", [link, lambda path, victim: path.write_text("mine")])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_backup_has_no_temporary_file_that_others_can_guess(
+    file: Path, victim: Path, put: Callable[[Path, Path], object], fails: bool
+) -> None:
+    """The file copy.db.partial is the user's: once, a backup wrote through such a link, and removed such a file."""
+    result = made_with_result(file)
+    if fails:
+        result.unlink()
+    put(file.with_name("copy.db.partial"), victim)
+    assert (trioflow("journal", file, "backup", file.with_name("copy.db")).exit_code == 0) is not fails
+    assert file.with_name("copy.db.partial").read_text() == victim.read_text() == "mine"
+    copies = [] if fails else ["copy.db", "copy.db-results"]
+    assert sorted(os.listdir(file.parent)) == sorted(["copy.db.partial", "run.db", "run.db-results", "victim", *copies])
+
+
+@pytest.mark.parametrize("suffix", ["", "-results"])
+def test_a_backup_replaces_nothing_that_appears_meanwhile(
+    file: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """If another program creates a file of the same name during a backup, the backup fails, and leaves that as it is."""
+    made_with_result(file)
+    taken = file.with_name(f"copy.db{suffix}")
+
+    def appear(store: JournalStore) -> None:
+        taken.mkdir()
+        (taken / "mine").touch()
+
+    with contextlib.closing(JournalStore(file, writes=False)) as store:
+        monkeypatch.setattr(JournalStore, "check_undisturbed", appear)
+        with pytest.raises(JournalError, match="cannot copy it to"):
+            store.copy_to(file.with_name("copy.db"))
+    assert sorted(os.listdir(file.parent)) == [f"copy.db{suffix}", "run.db", "run.db-results"]
+    assert os.listdir(taken) == ["mine"]

@@ -24,6 +24,7 @@ import os
 import re
 import shutil
 import sqlite3
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -86,6 +87,8 @@ MIN_FREE_BYTES: Final = 1 << 16
 """The number of bytes that a commit may need. If less space is left, an I/O error is blamed on the lack of space."""
 FILE_SUFFIXES: Final = ("", "-wal", "-shm", "-lock")
 """The suffixes of the names of a journal's files, which are appended to the name of the database."""
+COMPANION_SUFFIXES: Final = (*FILE_SUFFIXES[1:], "-journal")
+"""The suffixes of the names of all files that SQLite or a run looks for beside a database."""
 WAL_MODE_BYTE: Final = b"\2"
 """The byte at offset 18 of the header of an SQLite file with a write-ahead log."""
 HEADER_SIZE: Final = 100
@@ -670,34 +673,40 @@ class JournalStore:
     def copy_to(self, target: Path) -> None:
         """Copy the journal, with its large results, to a new file. A run may be using the journal.
 
+        The copy is made in a directory that only this user can enter, and then gets its names.
+
         Raises:
-            JournalError: the target exists, or the journal could not be copied. A partial copy is removed.
+            JournalError: the target exists, or the journal could not be copied. No partial copy is left.
 
         """
         results = target.with_name(f"{target.name}-results")
-        for path in (target, results):
+        for path in (target, results, *(target.with_name(target.name + suffix) for suffix in COMPANION_SUFFIXES)):
             if os.path.lexists(path):
                 raise JournalError(f"{self._subject}: {os.fspath(path)!r} already exists; give the name of a new file")
-        partial = target.with_name(f"{target.name}.partial")
-        try:
-            with self._explain_errors(f"copy it to {os.fspath(target)!r}"):
-                with contextlib.closing(sqlite3.connect(partial)) as copy:
-                    self._database.backup(copy)
-                    copy.execute("PRAGMA journal_mode = DELETE")  # leaves WAL mode: the copy is then a single file
-                    files = [file for (file,) in copy.execute("SELECT DISTINCT file FROM jobs WHERE file IS NOT NULL")]
+        with (
+            self._explain_errors(f"copy it to {os.fspath(target)!r}"),
+            tempfile.TemporaryDirectory(prefix=".trioflow-", dir=target.parent) as directory,
+        ):
+            new_file, new_results = Path(directory, "journal"), Path(directory, "results")
+            with contextlib.closing(sqlite3.connect(new_file)) as copy:
+                self._database.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE")  # leaves WAL mode: the copy is then a single file
+                files = [file for (file,) in copy.execute("SELECT DISTINCT file FROM jobs WHERE file IS NOT NULL")]
+            if files:
+                new_results.mkdir()
+            for file in filter(RESULT_FILE_PATTERN.fullmatch, map(str, files)):
+                with self._open_result(file) as source, (new_results / file).open("xb") as copied:
+                    shutil.copyfileobj(source, copied)
+            self.check_undisturbed()
+            self._state_before_read = None  # what was read is correct, and must not be copied again
+            if files:
+                os.rename(new_results, results)
+            try:
+                os.link(new_file, target)  # unlike a rename, a link fails if the target exists
+            except BaseException:
                 if files:
-                    results.mkdir()
-                for file in filter(RESULT_FILE_PATTERN.fullmatch, files):
-                    with self._open_result(file) as source, (results / file).open("xb") as copied:
-                        shutil.copyfileobj(source, copied)
-                self.check_undisturbed()
-                self._state_before_read = None  # what was read is correct, and must not be copied again
-                os.link(partial, target)  # unlike a rename, a link fails if the target exists
-        except BaseException:
-            shutil.rmtree(results, ignore_errors=True)
-            raise
-        finally:
-            partial.unlink(missing_ok=True)
+                    os.rename(results, new_results)
+                raise
 
     def forget(self, paths: Iterable[str]) -> None:
         """Remove the records of the jobs at these paths. A later run will then run these jobs again."""
