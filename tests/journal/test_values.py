@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import gc
 import json
 import math
 import pathlib
@@ -60,6 +61,39 @@ class Trap(Bomb):
 
     def __post_init__(self) -> None:
         Bomb.exploded = True
+
+
+@dataclasses.dataclass
+class Finalized:
+    path: str
+
+    def __del__(self) -> None:
+        Bomb.exploded = True
+
+
+@dataclasses.dataclass
+class DerivedFromFinalized(Finalized):
+    number: int = 0
+
+
+class FinalizedTuple(Pair):
+    def __del__(self) -> None:
+        Bomb.exploded = True
+
+
+class SettingItself:
+    """A descriptor, which runs code when its attribute is set."""
+
+    def __get__(self, instance: object, owner: type[Any] | None = None) -> int:
+        return 0
+
+    def __set__(self, instance: object, value: int) -> None:
+        Bomb.exploded = value == 13
+
+
+@dataclasses.dataclass
+class OfDescriptor:
+    number: SettingItself = SettingItself()  # noqa: RUF009
 
 
 @dataclasses.dataclass
@@ -199,6 +233,10 @@ def with_attribute(value: Any, name: str) -> Any:
         (with_attribute(Slotted(1), "hidden"), "Slotted, whose attribute 'hidden' is not a field"),
         (with_attribute(LooseThree(1), "more"), "LooseThree, whose attribute 'more' is not a field"),
         (OfDict(1), "OfDict, a dataclass that is also a dict"),
+        (Finalized("x"), "Finalized, a class with a __del__ method"),
+        (DerivedFromFinalized("x"), "DerivedFromFinalized, a class with a __del__ method"),
+        (FinalizedTuple(1, 2), "FinalizedTuple, a class with a __del__ method"),
+        (OfDescriptor(), "OfDescriptor, whose field 'number' is set by its own code"),
         (OfError(1), "OfError, a dataclass that is also an? Exception"),
         (datetime.datetime(2024, 1, 1, tzinfo=OwnZone()), "OwnZone"),
         (datetime.time(1, tzinfo=OwnZone()), "OwnZone"),
@@ -290,6 +328,24 @@ def test_loading_calls_no_code_of_a_class() -> None:
     text = dumps(Trap(1))
     Bomb.exploded = False
     assert loads(text).number == 1
+    assert not Bomb.exploded
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"$":"dataclass","t":"HERE:Finalized","v":{"path":"/etc/passwd"}}',
+        '{"$":"dataclass","t":"HERE:DerivedFromFinalized","v":{"path":"","number":1}}',
+        '{"$":"namedtuple","t":"HERE:FinalizedTuple","v":[1,2]}',
+        '{"$":"dataclass","t":"HERE:OfDescriptor","v":{"number":13}}',
+    ],
+)
+def test_a_class_whose_instances_run_code_is_not_restored(text: str) -> None:
+    """A forged text cannot name a class with a `__del__`, which would run with the values of the text, or a setter."""
+    Bomb.exploded = False
+    with pytest.raises(NotSerializable, match=r"a class with a __del__ method|is set by its own code"):
+        loads(text.replace("HERE", __name__))
+    gc.collect()
     assert not Bomb.exploded
 
 

@@ -2,7 +2,9 @@
 
 The text names the type of each value that JSON itself does not have, as in `{"$": "bytes", "v": "aGk="}`. The reader
 does not need to know the types. A forged text cannot run code: no module is imported, and no `__init__` is called. A
-class can be named only if it has been imported, and if it is a dataclass, a named tuple or an enumeration.
+class can be named only if it has been imported, and if it is a dataclass, a named tuple or an enumeration. It has neither a
+`__del__` nor fields that its own code sets. If the text has an instance in a set or as a key, its `__hash__` and `__eq__`
+are called.
 A value that would differ after it was read is rejected when it is written.
 
 msgspec writes and reads the text, and converts dates, times, UUIDs and decimals.
@@ -21,6 +23,7 @@ import inspect
 import math
 import pathlib
 import sys
+import types
 import uuid
 import zoneinfo
 from collections.abc import Callable
@@ -197,6 +200,7 @@ class _JsonConverter:
                 "v": {name: self.convert(getattr(value, name)) for name in names},
             }
         if isinstance(value, tuple) and hasattr(class_, "_fields"):
+            _reject_finalizer(class_)
             _reject_extra_attributes(value, class_, ())
             items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
             return {
@@ -261,16 +265,34 @@ def _field_names(class_: Any) -> tuple[str, ...]:
     """Return the names of the fields of a dataclass.
 
     Raises:
-        NotSerializable: the class cannot be instantiated without running its code.
+        NotSerializable: an instance cannot be restored without running code of the class.
 
     """
+    _reject_finalizer(class_)
     try:
         object.__new__(class_)
     except TypeError:
         bases = (base.__qualname__ for base in class_.__mro__[1:-1] if "__new__" in base.__dict__)
         base_name = next(bases, "something else")
         raise NotSerializable(f"a value of type {type_name(class_)}, a dataclass that is also a {base_name}") from None
-    return tuple(field.name for field in dataclasses.fields(class_))
+    names = tuple(field.name for field in dataclasses.fields(class_))
+    for name in names:
+        attribute = inspect.getattr_static(class_, name, None)
+        if hasattr(type(attribute), "__set__") and not isinstance(attribute, types.MemberDescriptorType):
+            raise NotSerializable(f"a value of type {type_name(class_)}, whose field {name!r} is set by its own code")
+    return names
+
+
+@functools.lru_cache
+def _reject_finalizer(class_: Any) -> None:
+    """Reject a class with a finalizer, which would run for each restored instance, with the values of the journal.
+
+    Raises:
+        NotSerializable: the class has a `__del__`.
+
+    """
+    if any("__del__" in base.__dict__ for base in class_.__mro__):
+        raise NotSerializable(f"a value of type {type_name(class_)}, a class with a __del__ method")
 
 
 def _reject_extra_attributes(value: Any, class_: Any, fields: tuple[str, ...]) -> None:
@@ -366,7 +388,7 @@ def _read_enum(value: str, name: str) -> Any:
 
 def _read_dataclass(value: dict[str, Any], name: str) -> Any:
     class_ = _find_class(name)
-    if not dataclasses.is_dataclass(class_) or {field.name for field in dataclasses.fields(class_)} != set(value):
+    if not dataclasses.is_dataclass(class_) or set(_field_names(class_)) != set(value):
         raise NotSerializable(f"a value of type {name}, whose fields have changed")
     instance = object.__new__(class_)  # runs no code of the class, which a forged journal may have chosen
     for name, item in value.items():
@@ -379,6 +401,7 @@ def _read_named_tuple(value: list[Any], name: str) -> Any:
     fields: Any = getattr(class_, "_fields", ())
     if not issubclass(class_, tuple) or len(fields) != len(value):
         raise NotSerializable(f"a value of type {name}, whose fields have changed")
+    _reject_finalizer(class_)
     return cast(Any, tuple).__new__(class_, [_restore(item) for item in value])
 
 
