@@ -314,7 +314,7 @@ def test_a_journal_with_several_hard_links_is_rejected(place: Path, writes: bool
     other = place.parent.with_name("other.db")
     other.hardlink_to(place)
     for name in (place, other):
-        with pytest.raises(JournalError, match="it is a file with 2 hard links; .* one name"):
+        with pytest.raises(JournalError, match=r"it is a file with 2 hard links; .* one name"):
             JournalStore(name, writes=writes)
     other.unlink()
     JournalStore(place, writes=writes).close()

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import struct
@@ -13,10 +14,11 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
-from trioflow import JournalError
+from trioflow import Job, JournalError, Scheduler
 from trioflow.journal import _lock
 from trioflow.journal._store import JournalStore, read_with_retry
 
@@ -122,7 +124,9 @@ def poison(file: Path, victim: Path) -> None:
     file.with_name("run.db-journal").write_bytes(header.ljust(512, b"\0") + end)
 
 
-@pytest.mark.parametrize("words", [[], ["why"], ["show", "*"], ["check"], ["backup", "COPY"], ["vacuum"], ["forget", "a"]])
+@pytest.mark.parametrize(
+    "words", [[], ["why"], ["show", "*"], ["check"], ["backup", "COPY"], ["vacuum"], ["forget", "a"]]
+)
 def test_a_journal_with_a_rollback_journal_deletes_no_file(file: Path, victim: Path, words: list[str]) -> None:
     """SQLite deletes the file that a rollback journal names, so a journal with one is rejected by each command."""
     made(file, "a")
@@ -132,7 +136,7 @@ def test_a_journal_with_a_rollback_journal_deletes_no_file(file: Path, victim: P
     assert result.exit_code == 2
     assert "'run.db-journal' next to it is a rollback journal" in result.output
     assert {path.name: path.read_bytes() for path in file.parent.iterdir()} == before
-    with pytest.raises(JournalError, match="'run.db-journal' next to it is a rollback journal"):
+    with pytest.raises(JournalError, match=r"'run.db-journal' next to it is a rollback journal"):
         JournalStore(file, writes=True)
     assert {path.name: path.read_bytes() for path in file.parent.iterdir()} == before
 
@@ -191,7 +195,9 @@ def kill_at_statement(number: int) -> None:
 
     def traced(*arguments: Any) -> sqlite3.Connection:
         connection = connect(*arguments)
-        connection.set_trace_callback(lambda statement: next(left, None) is None and os.kill(os.getpid(), signal.SIGKILL))
+        connection.set_trace_callback(
+            lambda statement: next(left, None) is None and os.kill(os.getpid(), signal.SIGKILL)
+        )
         return connection
 
     JournalStore._connect = traced  # type: ignore[method-assign]
@@ -227,7 +233,7 @@ def test_a_file_beside_a_journal_that_no_run_would_create_is_rejected(
 def test_a_journal_that_is_no_regular_file_is_rejected(
     file: Path, make: Callable[[Path], None], kind: str, writes: bool
 ) -> None:
-    """A pipe or a device as a journal is not opened: to read it could wait for ever, or never end."""
+    """A pipe or a device as a journal is not opened: to read it could wait forever, or never end."""
     make(file)
     with pytest.raises(JournalError, match=rf"it is {kind}; give the path of a regular file"):
         JournalStore(file, writes=writes)
@@ -247,7 +253,9 @@ def test_a_journal_behind_a_link_keeps_its_files_beside_the_target(file: Path) -
 def test_a_link_to_a_missing_file_is_rejected(file: Path) -> None:
     """A run creates no file at the end of a link, because another user may have chosen its place."""
     file.symlink_to(file.with_name("nowhere"))
-    with pytest.raises(JournalError, match=r"a symbolic link to a file that does not exist; create an empty file there"):
+    with pytest.raises(
+        JournalError, match=r"a symbolic link to a file that does not exist; create an empty file there"
+    ):
         JournalStore(file, writes=True)
     assert os.listdir(file.parent) == ["run.db"]
 
@@ -293,7 +301,7 @@ def test_a_link_that_replaces_the_directory_of_results_later_is_not_followed(fil
         (job,) = store.job_records()
         with pytest.raises(FileNotFoundError, match=r"run\.db-results"):
             store.read_result(job)
-        with pytest.raises(JournalError, match="cannot write a large result: .*exists"):
+        with pytest.raises(JournalError, match=r"cannot write a large result: .*exists"):
             store.write_result(b"new")
     assert sorted(os.listdir(documents)) == sorted([used.name, "0" * 64])
 
@@ -307,16 +315,14 @@ def test_vacuum_removes_nothing_but_results(file: Path) -> None:
     unused = used.with_name("0" * 64)
     unused.write_text("old")
     assert trioflow("journal", file, "vacuum").exit_code == 0
-    assert sorted(os.listdir(used.parent)) == sorted(
-        ["notes.txt", "0" * 63, "0" * 64 + ".txt", "directory", used.name]
-    )
+    assert sorted(os.listdir(used.parent)) == sorted(["notes.txt", "0" * 63, "0" * 64 + ".txt", "directory", used.name])
 
 
 @pytest.mark.parametrize("trap", [make_pipe, link_to_zeros, link])
 def test_a_result_that_is_no_regular_file_is_not_opened(
     file: Path, victim: Path, trap: Callable[[Path, Path], None]
 ) -> None:
-    """A result that is a pipe or a link is damaged: to read it could wait for ever, or show another file."""
+    """A result that is a pipe or a link is damaged: to read it could wait forever, or show another file."""
     (result := made_with_result(file, victim.read_bytes())).unlink()
     trap(result, victim)
     checked = trioflow("journal", file, "check")
@@ -360,7 +366,9 @@ SLOW = "length(hex(zeroblob(20000000))) > 0"
 """An expression that SQLite computes for a tenth of a second."""
 SCHEMAS = {
     "check": f"UPDATE sqlite_master SET sql = 'CREATE TABLE extra (a CHECK ({SLOW}))' WHERE name = 'extra'",
-    "generated": f"UPDATE sqlite_master SET sql = 'CREATE TABLE extra (a, b AS ({SLOW}) NOT NULL)' WHERE name = 'extra'",
+    "generated": (
+        f"UPDATE sqlite_master SET sql = 'CREATE TABLE extra (a, b AS ({SLOW}) NOT NULL)' WHERE name = 'extra'"
+    ),
     "check of jobs": f"UPDATE sqlite_master SET sql = replace(sql, 'why TEXT', 'why TEXT CHECK ({SLOW})')",
     "index": "CREATE INDEX i ON jobs (length(path))",
     "view": "CREATE VIEW v AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n",
@@ -371,7 +379,9 @@ SCHEMAS = {
     "table missing": "DROP TABLE begun",
     "column missing": "ALTER TABLE runs DROP COLUMN ending",
     "long name": f"UPDATE sqlite_master SET sql = 'CREATE TABLE extra ({'a' * 70_000})' WHERE name = 'extra'",
-    "deep": f"UPDATE sqlite_master SET sql = 'CREATE TABLE extra (a CHECK ({'(' * 900}1{')' * 900}))' WHERE name = 'extra'",
+    "deep": (
+        f"UPDATE sqlite_master SET sql = 'CREATE TABLE extra (a CHECK ({'(' * 900}1{')' * 900}))' WHERE name = 'extra'"
+    ),
     "damaged": "UPDATE sqlite_master SET sql = 'CREATE TABLE jobs (' WHERE name = 'jobs'",
     "same root": "UPDATE sqlite_master SET rootpage = (SELECT rootpage FROM sqlite_master WHERE name = 'jobs')",
 }
@@ -391,7 +401,7 @@ def test_a_journal_with_another_schema_is_rejected_without_evaluating_it(file: P
         db.execute("PRAGMA writable_schema = ON")
         db.executescript(statement)
     before = file.read_bytes()
-    with pytest.raises(JournalError, match="its tables are not those of a journal|the file is damaged"):
+    with pytest.raises(JournalError, match=r"its tables are not those of a journal|the file is damaged"):
         JournalStore(file, writes=writes)
     assert file.read_bytes() == before
     assert os.listdir(file.parent) == ["run.db"]
@@ -403,7 +413,9 @@ def test_a_schema_of_a_hundred_thousand_tables_is_not_parsed(file: Path) -> None
     with contextlib.closing(sqlite3.connect(file)) as db:
         db.execute("PRAGMA journal_mode = DELETE")
         db.execute("PRAGMA writable_schema = ON")
-        rows = [("view", f"v{number}", f"v{number}", 0, f"CREATE VIEW v{number} AS SELECT 1") for number in range(10**5)]
+        rows = [
+            ("view", f"v{number}", f"v{number}", 0, f"CREATE VIEW v{number} AS SELECT 1") for number in range(10**5)
+        ]
         rows.append(("view", "last", "last", 0, "CREATE VIEW last (, which would be an error"))
         db.executemany("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", rows)
         db.commit()
@@ -436,7 +448,7 @@ def test_a_log_from_elsewhere_is_not_merged_into_a_journal_that_is_rejected(file
 def test_a_backup_touches_no_file_that_is_there(
     file: Path, victim: Path, suffix: str, put: Callable[[Path, Path], object]
 ) -> None:
-    """A backup is rejected if one of its files is there already: a log, for example, would become part of the copy."""
+    """A backup is rejected if one of its files is there already: a log, for example, would be part of the copy."""
     made(file, "a")
     put(file.with_name(f"copy.db{suffix}"), victim)
     result = trioflow("journal", file, "backup", file.with_name("copy.db"))
@@ -466,7 +478,7 @@ def test_a_backup_has_no_temporary_file_that_others_can_guess(
 def test_a_backup_replaces_nothing_that_appears_meanwhile(
     file: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    """If another program creates a file of the same name during a backup, the backup fails, and leaves that as it is."""
+    """If another program creates a file of that name during a backup, the backup fails, and leaves that alone."""
     made_with_result(file)
     taken = file.with_name(f"copy.db{suffix}")
 
@@ -480,3 +492,114 @@ def test_a_backup_replaces_nothing_that_appears_meanwhile(
             store.copy_to(file.with_name("copy.db"))
     assert sorted(os.listdir(file.parent)) == [f"copy.db{suffix}", "run.db", "run.db-results"]
     assert os.listdir(taken) == ["mine"]
+
+
+# ---- pickles
+
+
+class Evil:
+    """A class whose pickle runs code."""
+
+    loaded = False
+
+    @staticmethod
+    def load() -> str:
+        Evil.loaded = True
+        return "evil"
+
+    def __reduce__(self) -> Any:
+        return Evil.load, ()
+
+
+async def evil() -> Any:
+    return Evil()
+
+
+def restored_pickle(file: Path) -> tuple[bool, str]:
+    """Run a job with `save="pickle"`, and return whether its pickle was loaded, and why the job ran if it did."""
+    Evil.loaded = False
+    scheduler = Scheduler(job := Job(evil, label="evil", save="pickle"))
+    assert scheduler.run(journal=file)
+    assert job.restored is Evil.loaded
+    return Evil.loaded, scheduler.explain(job)
+
+
+@pytest.mark.parametrize("mode", [0o660, 0o602, 0o666])
+def test_a_pickle_is_not_loaded_from_a_journal_that_others_may_write(file: Path, mode: int) -> None:
+    """Who may write to a journal could put a pickle there that runs any code, so the job runs instead."""
+    assert restored_pickle(file) == (False, ANY)
+    assert restored_pickle(file) == (True, ANY)
+    file.chmod(mode)
+    loaded, why = restored_pickle(file)
+    assert not loaded
+    assert "not loaded because other users may write to 'run.db': chmod go-w" in why
+    file.chmod(0o644)
+    assert restored_pickle(file) == (True, ANY)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+@pytest.mark.parametrize("name", ["run.db", "run.db-wal"])
+def test_a_pickle_is_not_loaded_from_a_journal_of_another_user(file: Path, name: str) -> None:
+    """Another user may have put a journal, or a log, in place of this user's, so its pickles are not loaded."""
+    assert restored_pickle(file) == (False, ANY)
+    if name == "run.db-wal":
+        leave_log(file)
+    os.chown(file.with_name(name), 12345, -1)
+    loaded, why = restored_pickle(file)
+    assert not loaded
+    assert f"not loaded because {name!r} belongs to another user" in why
+
+
+def test_a_pickle_is_not_loaded_if_others_may_write_to_the_log(file: Path) -> None:
+    """The log of a killed run is as good as the journal: what it has replaces the contents of the journal."""
+    assert restored_pickle(file) == (False, ANY)
+    leave_log(file)
+    file.with_name("run.db-wal").chmod(0o666)
+    loaded, why = restored_pickle(file)
+    assert not loaded
+    assert "not loaded because other users may write to 'run.db-wal'" in why
+
+
+def test_a_log_that_appears_while_the_journal_is_opened_counts_as_well(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that another user puts there just before SQLite opens it is found afterwards."""
+    assert restored_pickle(file) == (False, ANY)
+    (file.parent / "other").mkdir()
+    shutil.copy(file, other := file.parent / "other" / "run.db")
+    leave_log(other)
+    connect = JournalStore._connect
+
+    def put_there(store: JournalStore, mode: str) -> sqlite3.Connection:
+        if mode == "rw":
+            shutil.copy(f"{other}-wal", f"{file}-wal")
+            os.chmod(f"{file}-wal", 0o666)
+        return connect(store, mode)
+
+    monkeypatch.setattr(JournalStore, "_connect", put_there)
+    loaded, why = restored_pickle(file)
+    assert not loaded
+    assert "not loaded because other users may write to 'run.db-wal'" in why
+
+
+def leave_log(file: Path) -> None:
+    """Write to a journal in a process that is killed, and so leaves a log."""
+    child = os.fork()
+    if not child:
+        JournalStore(file, writes=True).add_run("killed")
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o077])
+def test_a_new_journal_cannot_be_written_by_others_under_any_umask(file: Path, umask: int) -> None:
+    """A new journal, and its log, cannot be written by others, so that its pickles are loaded under any umask."""
+    before = os.umask(umask)
+    try:
+        with contextlib.closing(JournalStore(file, writes=True)):
+            for name in ("run.db", "run.db-wal", "run.db-shm"):
+                assert file.with_name(name).stat().st_mode & 0o777 == 0o644 & ~umask
+        assert restored_pickle(file) == (False, ANY)
+        assert restored_pickle(file) == (True, ANY)
+    finally:
+        os.umask(before)

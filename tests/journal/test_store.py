@@ -646,14 +646,14 @@ def test_an_error_is_not_blamed_on_a_run_if_there_was_none(file: Path, monkeypat
         raise JournalError("broken")
 
     monkeypatch.setattr(JournalStore, "job_records", fail)
-    with pytest.raises(JournalError, match="^broken$"):
+    with pytest.raises(JournalError, match=r"^broken$"):
         found(file)
 
 
 def test_a_journal_that_runs_change_all_the_time_is_not_read_wrongly(file: Path) -> None:
     """If each attempt to read a journal is disturbed by a run, the error has the reason."""
     made(file, "a")
-    with pytest.raises(JournalError, match="a run has changed it while it was read; try again"):
+    with pytest.raises(JournalError, match=r"a run has changed it while it was read; try again$"):
         read_with_retry(file, lambda store: made(file, "b"))
 
 

@@ -93,7 +93,7 @@ class SettingItself:
 
 @dataclasses.dataclass
 class OfDescriptor:
-    number: SettingItself = SettingItself()  # noqa: RUF009
+    number: SettingItself = SettingItself()
 
 
 @dataclasses.dataclass

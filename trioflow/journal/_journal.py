@@ -265,9 +265,11 @@ class JournalSession:
         changed = self._describe_record_change(job, record, fingerprint, save, work)
         if changed is not None:
             return NotStored(changed)
+        if save == "pickle" and self.store.other_writers is not None:  # they could have it run any code
+            return NotStored(f"its stored result is a pickle, which is not loaded because {self.store.other_writers}")
         try:
             data = self.store.read_result(record)
-        except (OSError, TypeError, ValueError) as error:
+        except (OSError, TypeError, ValueError, MemoryError) as error:
             return NotStored(f"its stored result cannot be used: {error}")
         try:
             if save == "pickle":  # the job decides whether to unpickle, not the record, because a journal may be forged

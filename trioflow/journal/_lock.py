@@ -50,6 +50,8 @@ LOCK_FILE_BYTE: Final = 0 if posix.IS_POSIX else 1 << 30
 """The byte of the lock file to lock. On Windows, it is far beyond the text, because locked bytes cannot be read."""
 FLOCK_STRUCT: Final = "hhqqi"
 """The format of `struct flock`: kind, whence, start, length, process."""
+NEW_DATABASE_MODE: Final = 0o644
+"""The permissions of a new database, and so of its log. Pickles are loaded only if no other user may write to these."""
 WRITER_BYTE: Final = 1 << 62
 """The byte of the database to lock while a run writes. No database is that long, and SQLite locks other bytes."""
 SQLITE_READ_LOCK_RANGE: Final = (0x40000002, 510)
@@ -164,7 +166,7 @@ class JournalLock:
         This lock keeps out a run that uses the database under another name, and so has another lock file.
         """
         try:
-            file = self._keep_open(open_regular(path, os.O_RDWR | os.O_CREAT))
+            file = self._keep_open(open_regular(path, os.O_RDWR | os.O_CREAT, NEW_DATABASE_MODE))
         except PermissionError:
             raise JournalError(f"{subject}: the file is read-only; a run must be able to write to it") from None
         except OSError as error:

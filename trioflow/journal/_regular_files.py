@@ -5,6 +5,7 @@ A link could lead to any file of the user, and a named pipe or a device could bl
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -45,10 +46,8 @@ def open_regular(path: Path, flags: int, mode: int = 0o666) -> int:
         OSError: the file cannot be opened, or is not a regular file, or is to be written and has several names.
 
     """
-    try:
+    with contextlib.suppress(FileNotFoundError):
         _check(os.lstat(path), flags)  # opening a device can have effects
-    except FileNotFoundError:
-        pass
     descriptor = os.open(path, flags | posix.NO_FOLLOW, mode)
     try:
         _check(os.fstat(descriptor), flags)

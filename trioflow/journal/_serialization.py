@@ -2,9 +2,9 @@
 
 The text names the type of each value that JSON itself does not have, as in `{"$": "bytes", "v": "aGk="}`. The reader
 does not need to know the types. A forged text cannot run code: no module is imported, and no `__init__` is called. A
-class can be named only if it has been imported, and if it is a dataclass, a named tuple or an enumeration. It has neither a
-`__del__` nor fields that its own code sets. If the text has an instance in a set or as a key, its `__hash__` and `__eq__`
-are called.
+class can be named only if it has been imported, and if it is a dataclass, a named tuple or an enumeration. It has
+neither a `__del__` nor fields that its own code sets. If the text has an instance in a set or as a key, its `__hash__`
+and `__eq__` are called.
 A value that would differ after it was read is rejected when it is written.
 
 msgspec writes and reads the text, and converts dates, times, UUIDs and decimals.
@@ -200,7 +200,7 @@ class _JsonConverter:
                 "v": {name: self.convert(getattr(value, name)) for name in names},
             }
         if isinstance(value, tuple) and hasattr(class_, "_fields"):
-            _reject_finalizer(class_)
+            _reject_finalizer(cast(Any, class_))
             _reject_extra_attributes(value, class_, ())
             items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
             return {

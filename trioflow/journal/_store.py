@@ -24,12 +24,14 @@ import os
 import re
 import shutil
 import sqlite3
+import stat
 import tempfile
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from .. import _posix as posix
 from .._core.api.journals import JournalError
@@ -65,8 +67,8 @@ SCHEMA: Final = frozenset(
         ("index", "sqlite_autoindex_jobs_1", "jobs", None),
     ]
 )
-"""The rows that SQLite's table of the schema has for these statements, with its index for UNIQUE. The expressions in any
-other schema are code, which SQLite evaluates: for a CHECK or a generated column, even when the file is only read."""
+"""The schema that SQLite stores for these statements, with its index for UNIQUE. The expressions in any other schema are
+code, which SQLite evaluates: for a CHECK or a generated column even if the file is only read."""
 SCHEMA_LIMITS: Final = (sqlite3.SQLITE_LIMIT_LENGTH, sqlite3.SQLITE_LIMIT_SQL_LENGTH)
 MAX_SCHEMA_TEXT: Final = 1 << 16
 """The maximum length, in bytes, of a row of the schema while it is compared."""
@@ -183,9 +185,12 @@ class JournalStore:
         self._file_watch: FileWatch | None = None
         self._state_before_read: tuple[int, ...] | None = None
         self._syncs_commits: Final = syncs
+        self.other_writers: str | None = None
+        """Who else may have written to the open journal, for a message; None if only this user may."""
         is_new = not os.path.lexists(self._file)
         try:
             self._reject_irregular_files()
+            self.other_writers = self._find_other_writers()
             if writes:
                 self._lock = JournalLock(self._file, self._subject)
             elif not path.exists():
@@ -201,6 +206,7 @@ class JournalStore:
                     self._state_before_read = None
                     self._db = self._connect("rw")
                     self._prepare_for_writing(self._lock)
+                    self.other_writers = self.other_writers or self._find_other_writers()
                     if is_new:
                         self._sync_directory(self._file.parent)
                     self._remove_partial_files()
@@ -266,7 +272,7 @@ class JournalStore:
     def _reject_irregular_files(self) -> None:
         """Reject the journal if one of its files is not a regular file with one name.
 
-        Others may have put the files there. SQLite and a run write into them, and reading a pipe could wait for ever.
+        Others may have put the files there. SQLite and a run write into them, and reading a pipe could wait forever.
         The log of a killed run is beside only one of several hard links to a journal.
         """
         if os.path.islink(self.path) and not os.path.lexists(self._file):
@@ -297,6 +303,19 @@ class JournalStore:
                 raise JournalError(
                     f"{self._subject}: it is {irregularity}; give the path of a regular file with one name"
                 )
+
+    def _find_other_writers(self) -> str | None:
+        """Return who else may have written to the database or its log, for a message; None if only this user may."""
+        if not posix.IS_POSIX:
+            return None
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(OSError):
+                status = os.lstat(f"{self._file}{suffix}")
+                if status.st_uid != posix.geteuid():
+                    return f"{self._file.name + suffix!r} belongs to another user"
+                if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                    return f"other users may write to {self._file.name + suffix!r}: chmod go-w"
+        return None
 
     def _log_exists(self) -> bool:
         return os.path.exists(f"{self._file}-wal")
@@ -548,7 +567,7 @@ class JournalStore:
             raise ValueError(CHANGED_RESULT_TEXT)
         return data
 
-    def _open_result(self, name: str) -> BinaryIO:
+    def _open_result(self, name: str) -> BufferedReader:
         """Open the file of a large result.
 
         Raises:
