@@ -267,7 +267,7 @@ def made_with_result(file: Path, data: bytes = b"large") -> Path:
     """Create a journal with a large result, and return the file of the result."""
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         name = store.write_result(data)
-        store.add_records([record("large")._replace(result=None, file=name)], [], [])
+        store.add_records([record("large")._replace(result=len(data), file=name)], [], [])
     return file.with_name("run.db-results") / name
 
 
@@ -347,16 +347,56 @@ def test_a_result_is_not_written_through_a_link(file: Path, victim: Path) -> Non
     assert victim.read_text() == "mine"
 
 
-def test_checking_a_huge_result_takes_no_memory(file: Path) -> None:
-    """`check` does not load a large result, of which a file from elsewhere may have far more than there is memory."""
-    os.truncate(made_with_result(file), 200 << 20)
+def test_checking_a_large_result_takes_no_memory(file: Path) -> None:
+    """`check` reads a large result piece by piece: one from elsewhere may be larger than the memory."""
+    made_with_result(file, b"x" * (100 << 20))
     tracemalloc.start()
     try:
         result = trioflow("journal", file, "check")
         assert tracemalloc.get_traced_memory()[1] < 50 << 20
     finally:
         tracemalloc.stop()
-    assert "large: its stored result cannot be used: its contents have changed" in result.output
+    assert "no damage" in result.output
+
+
+def test_a_result_of_another_size_is_not_read(file: Path) -> None:
+    """A file that consists of a hole of a terabyte, in place of a result, is not read: that would take minutes."""
+    os.truncate(made_with_result(file), 1 << 40)
+    checked = trioflow("journal", file, "check")
+    assert checked.exit_code == 1
+    assert "large: its stored result cannot be used: its contents have changed" in checked.output
+    backup = trioflow("journal", file, "backup", file.with_name("copy.db"))
+    assert backup.exit_code == 2
+    assert re.search(r"cannot copy the large result '\w+': its contents have changed; `check` names", backup.output)
+    assert not list(file.parent.glob("copy*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE runs SET outcome = 'broken' || char(27) || '[2J'", r"broken\\x1b\[2J$"),
+        ("UPDATE runs SET ended = 9e999, started = -9e999", "1 job succeeded"),
+        ("UPDATE runs SET ended = 1e308, started = -1e308", "1 job succeeded"),
+        ("UPDATE jobs SET elapsed = 9e999, settled = 9e999", "1 job succeeded"),
+        (
+            """UPDATE jobs SET result = '{"$":"CommandResult","v":' || replace(hex(zeroblob(50000)), '00', '[')""",
+            "1 job",
+        ),
+        ("""UPDATE jobs SET result = '{"$":"CommandResult","v":[0,1e999,0,0,0,null,null]}'""", "1 job succeeded"),
+        ("UPDATE jobs SET result = 7", "damaged"),
+    ],
+)
+def test_strange_values_in_a_journal_are_shown_without_a_traceback(file: Path, change: str, said: str) -> None:
+    """Another program can store anything in a journal: infinite times, terminal sequences, JSON of any depth."""
+    assert Scheduler(Job(evil, label="x", save=(lambda value: 1, str))).run(journal=file)
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.execute(change)
+        db.commit()
+    for words in ([], ["show", "*"], ["why"], ["check"]):
+        result = trioflow("journal", file, *words)
+        assert result.exit_code in (0, 1)
+        assert result.output.replace("\n", "").isprintable()
+    assert re.search(said, trioflow("journal", file).output, re.MULTILINE)
 
 
 # ---- the schema, which can contain code

@@ -248,7 +248,7 @@ def test_a_large_result_is_stored_in_a_separate_file(file: Path) -> None:
     made(file, "a")
     store = JournalStore(file, writes=True)
     name = store.write_result(b"x" * (MAX_INLINE_RESULT + 1))
-    large = record("large")._replace(result=None, file=name)
+    large = record("large")._replace(result=MAX_INLINE_RESULT + 1, file=name)
     store.add_records([large], [], [])
     assert len(store.read_result(large)) == MAX_INLINE_RESULT + 1
     (stored,) = (file.parent / "run.db-results").iterdir()
@@ -686,7 +686,7 @@ def test_vacuum_removes_large_results_that_nothing_refers_to(file: Path) -> None
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         kept, lost = (store.write_result(data) for data in (b"kept", b"lost"))
         store.add_records(
-            [record("a")._replace(result=None, file=kept), record("b")._replace(result=None, file=lost)], [], []
+            [record("a")._replace(result=4, file=kept), record("b")._replace(result=4, file=lost)], [], []
         )
         store.forget(["b"])
         store.vacuum()

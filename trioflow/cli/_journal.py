@@ -6,6 +6,7 @@ import base64
 import contextlib
 import datetime
 import json
+import math
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -288,15 +289,18 @@ def run_verdict_text(run: RunRecord) -> str:
     """
     reason, summary = StopReason.__members__.get(run.outcome or ""), parse_summary(run.ending)
     if reason is None:
-        return run.outcome or f"{'is running' if run.is_running else 'was killed'} ({printable(run.process)})"
+        return (
+            printable(run.outcome)
+            if run.outcome
+            else f"{'is running' if run.is_running else 'was killed'} ({printable(run.process)})"
+        )
     if summary is None:  # an older trioflow wrote the file, or another program changed it
         return reason.name.lower()
     tally = Tally()
     for state, forever, jobs in summary.counts:
         tally.add_jobs(state, forever, jobs)
-    verdict = create_verdict(
-        reason, tally, None if run.ended is None else max(0.0, run.ended - run.started), summary.culprit
-    )
+    elapsed = math.nan if run.ended is None else run.ended - run.started
+    verdict = create_verdict(reason, tally, max(0.0, elapsed) if math.isfinite(elapsed) else None, summary.culprit)
     symbols = Symbols.for_stream(sys.stdout)
     return f"{verdict.symbol(symbols)} {symbols.escape(verdict.sentence)}"
 
@@ -322,7 +326,7 @@ def short_result(record: StoredJob) -> str:
     if record.file is not None:
         return f"a large result, in {record.file[:12]}..."
     if not isinstance(record.result, str):
-        return f"pickled, {len(record.result or b'')} bytes"
+        return f"pickled, {len(record.result)} bytes" if isinstance(record.result, bytes) else "damaged"
     if record.result.startswith(COMMAND_RESULT_PREFIX):
         return _short_command_result(record.result)
     return record.result if len(record.result) <= MAX_RESULT_LENGTH else record.result[: MAX_RESULT_LENGTH - 3] + "..."
@@ -336,7 +340,7 @@ def _short_command_result(text: str) -> str:
         for name, output in (("stdout", stdout), ("stderr", stderr)):
             if output:
                 shown.append(f"{name} of {len(base64.b64decode(output))} bytes")
-    except (ValueError, TypeError, KeyError):
+    except Exception:  # another program may have written anything, such as JSON that is nested too deeply
         return text[:MAX_RESULT_LENGTH]
     return ", ".join(shown)
 

@@ -352,7 +352,7 @@ class JournalSession:
             return  # the job was restored, or it is never recorded
         path, fingerprint, save, why, work, counts_timeout_as_success = running
         saved: str | None = None
-        data: str | bytes | None = None
+        data: str | bytes | int | None = None
         outputs: str | None = None
         file: str | None = None
         elapsed = job.elapsed if elapsed is None else elapsed
@@ -368,8 +368,8 @@ class JournalSession:
                         stamps[DEPFILE_STAMPS_KEY] = depfile_stamps
                     outputs = msgspec.json.encode(stamps).decode() if stamps else None
                 if len(data) > MAX_INLINE_RESULT:
-                    file = self.store.write_result(data.encode() if isinstance(data, str) else data)
-                    data = None
+                    large = data.encode() if isinstance(data, str) else data
+                    file, data = self.store.write_result(large), len(large)
             except NotSerializable as error:
                 saved, data, why = None, None, str(error)
                 self._unstorable_reasons_by_label[job.label] = f"its result, {error}"

@@ -20,6 +20,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -67,7 +68,7 @@ SCHEMA: Final = frozenset(
         ("index", "sqlite_autoindex_jobs_1", "jobs", None),
     ]
 )
-"""The schema that SQLite stores for these statements, with its index for UNIQUE. The expressions in any other schema are
+"""The schema that SQLite stores for these statements, with its index for UNIQUE. Expressions in any other schema are
 code, which SQLite evaluates: for a CHECK or a generated column even if the file is only read."""
 SCHEMA_LIMITS: Final = (sqlite3.SQLITE_LIMIT_LENGTH, sqlite3.SQLITE_LIMIT_SQL_LENGTH)
 MAX_SCHEMA_TEXT: Final = 1 << 16
@@ -104,7 +105,8 @@ class StoredJob(NamedTuple):
     fingerprint: str
     saved: str | None
     """The format of the result: "json", "pickle" or "own". None if the result could not be stored; see `why`."""
-    result: str | bytes | None
+    result: str | bytes | int | None
+    """The result, or the size of its file in bytes; None if it could not be stored."""
     file: str | None
     """The name of the file with a large result, which is its hash; None if the result is in `result`."""
     outputs: str | None
@@ -136,10 +138,14 @@ class RunRecord(NamedTuple):
 
 
 RUN_COLUMNS: Final = RunRecord._fields[:-1]
-TEXT_COLUMNS: Final = frozenset(
-    ("path", "fingerprint", "label", "process", "saved", "file", "outputs", "outcome", "why", "ending")
-)
-NUMBER_COLUMNS: Final = frozenset(("id", "run", "restored", "settled", "elapsed", "started", "ended"))
+COLUMN_TYPES: Final[dict[str, tuple[type[Any], ...]]] = {
+    **dict.fromkeys(("path", "fingerprint", "label", "process"), (str,)),
+    **dict.fromkeys(("saved", "file", "outputs", "outcome", "why", "ending"), (str, type(None))),
+    **dict.fromkeys(("id", "run", "settled", "started"), (int, float)),
+    **dict.fromkeys(("restored", "elapsed", "ended"), (int, float, type(None))),
+    "result": (str, bytes, int, type(None)),
+}
+"""The types of the values in each column. SQLite accepts any type in any column."""
 RECORD_COLUMNS: Final = ", ".join(StoredJob._fields)
 NO_FILE_NO_OUTPUTS: Final = (None, None)
 """The values of the columns `file` and `outputs` for a job without a large result and without outputs."""
@@ -561,32 +567,40 @@ class JournalStore:
             if not isinstance(record.result, (str, bytes)):  # another program has changed the file
                 raise TypeError(f"it is {record.result!r}")
             return record.result
-        with self._open_result(record.file) as file:
+        with self._open_result(record.file, record.result) as file:
             data = file.read()
         if _result_file_name(data) != record.file:
             raise ValueError(CHANGED_RESULT_TEXT)
         return data
 
-    def _open_result(self, name: str) -> BufferedReader:
+    def _open_result(self, name: str, size: object) -> BufferedReader:
         """Open the file of a large result.
+
+        Args:
+            name: the name of the file.
+            size: its size in bytes, which is compared first: a file from elsewhere may have terabytes of holes.
 
         Raises:
             OSError: it cannot be read, or is not a regular file.
-            ValueError: this is not the name of a result.
+            ValueError: this is not the name of a result, or the file has another size.
 
         """
         if not RESULT_FILE_PATTERN.fullmatch(name):  # a name with slashes could be outside of the directory
             raise ValueError(f"{name!r} is not the name of a result file")
         if not self._has_results_directory():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._results_directory))
-        return open(open_regular(self._results_directory / name, os.O_RDONLY), "rb")
+        descriptor = open_regular(self._results_directory / name, os.O_RDONLY)
+        if os.fstat(descriptor).st_size != size:
+            os.close(descriptor)
+            raise ValueError(CHANGED_RESULT_TEXT)
+        return open(descriptor, "rb")
 
     def _check_result(self, record: StoredJob) -> None:
         """Check the stored form of a result as `read_result` does, without keeping a large result in memory."""
         if record.file is None:
             self.read_result(record)
             return
-        with self._open_result(record.file) as file:
+        with self._open_result(record.file, record.result) as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != record.file:
                 raise ValueError(CHANGED_RESULT_TEXT)
 
@@ -710,12 +724,11 @@ class JournalStore:
             with contextlib.closing(sqlite3.connect(new_file)) as copy:
                 self._database.backup(copy)
                 copy.execute("PRAGMA journal_mode = DELETE")  # leaves WAL mode: the copy is then a single file
-                files = [file for (file,) in copy.execute("SELECT DISTINCT file FROM jobs WHERE file IS NOT NULL")]
+                files = dict(copy.execute("SELECT file, result FROM jobs WHERE file IS NOT NULL"))
             if files:
                 new_results.mkdir()
-            for file in filter(RESULT_FILE_PATTERN.fullmatch, map(str, files)):
-                with self._open_result(file) as source, (new_results / file).open("xb") as copied:
-                    shutil.copyfileobj(source, copied)
+            for file, size in files.items():
+                self._copy_result(str(file), size, new_results)
             self.check_undisturbed()
             self._state_before_read = None  # what was read is correct, and must not be copied again
             if files:
@@ -726,6 +739,16 @@ class JournalStore:
                 if files:
                     os.rename(results, new_results)
                 raise
+
+    def _copy_result(self, name: str, size: object, directory: Path) -> None:
+        """Copy the file of a large result into a directory."""
+        try:
+            with self._open_result(name, size) as source, (directory / name).open("xb") as copied:
+                shutil.copyfileobj(source, copied)
+        except ValueError as error:
+            raise JournalError(
+                f"{self._subject}: cannot copy the large result {name!r}: {error}; `check` names its job: forget that"
+            ) from error
 
     def forget(self, paths: Iterable[str]) -> None:
         """Remove the records of the jobs at these paths. A later run will then run these jobs again."""
@@ -937,16 +960,13 @@ def _escape_surrogates(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _replace_wrong_types(names: tuple[str, ...], row: Iterable[Any]) -> Iterator[Any]:
-    """Yield the values of a row, replacing values of a wrong type. SQLite accepts any type in any column."""
+    """Yield the values of a row, replacing values of a wrong type, which another program has stored."""
     for name, value in zip(names, row, strict=True):
-        if name in TEXT_COLUMNS and not isinstance(value, (str, type(None))):
-            yield repr(value)
-        elif name in NUMBER_COLUMNS and not isinstance(value, (int, float, type(None))):
-            yield 0
-        elif name == "result" and not isinstance(value, (str, bytes, type(None))):
-            yield repr(value)
+        types = COLUMN_TYPES[name]
+        if not isinstance(value, types):
+            yield repr(value) if str in types else 0
         else:
-            yield value
+            yield 0 if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _result_file_name(data: bytes) -> str:
