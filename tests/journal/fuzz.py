@@ -26,7 +26,7 @@ from trioflow.cli._commands import command
 from trioflow.journal._store import JournalStore
 
 from ..places import PATIENCE
-from .stage import record
+from .stage import fork, record
 
 MAX_SECONDS: Final = 1.0
 """The maximum processor time, in seconds, for all commands on one mutated journal."""
@@ -102,7 +102,7 @@ class Samples:
             store.add_records([large, record("command", COMMAND_RESULT)], [], [])
         for source in (self.killed, self.loose):
             shutil.copytree(self.whole, source)
-        if not (child := os.fork()):
+        if not (child := fork()):
             store = JournalStore(self.killed / "run.db", writes=True)
             store.add_run("killed")
             os._exit(0)
@@ -213,7 +213,7 @@ def read_mutated(samples: Samples, seeds: Iterable[int], place: Path) -> list[st
     left = list(seeds)
     while left:
         read_end, write_end = os.pipe()
-        child = os.fork()
+        child = fork()
         if not child:
             os.close(read_end)
             serve(samples, left, place, write_end)

@@ -39,10 +39,7 @@ class Stage:
 
     def run(self, prepare: Callable[[], object] = lambda: None, journal: bool = True) -> int:
         """Start a run in its own process, and return its id."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # this process may have idle threads
-            child = os.fork()
-        if child:
+        if child := fork():
             return child
         code = 1
         try:
@@ -93,6 +90,13 @@ class Stage:
         assert not again, f"committed, and run again: {again}"
         assert len(ran) == len(set(ran))
         return len(committed)
+
+
+def fork() -> int:
+    """Fork this process, which may have idle threads: Python warns of that since 3.12."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def children() -> set[int]:

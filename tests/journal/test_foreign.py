@@ -23,7 +23,7 @@ from trioflow.journal import _lock
 from trioflow.journal._store import JournalStore, read_with_retry
 
 from ..cli.command_line import trioflow
-from .stage import found, made, record
+from .stage import fork, found, made, record
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_killed_run_never_leaves_a_rollback_journal(file: Path, start: str) ->
             path.unlink()
         if contents is not None:
             file.write_bytes(contents)
-        child = os.fork()
+        child = fork()
         if not child:
             with contextlib.suppress(BaseException):
                 kill_at_statement(number)
@@ -624,7 +624,7 @@ def test_a_log_that_appears_while_the_journal_is_opened_counts_as_well(
 
 def leave_log(file: Path) -> None:
     """Write to a journal in a process that is killed, and so leaves a log."""
-    child = os.fork()
+    child = fork()
     if not child:
         JournalStore(file, writes=True).add_run("killed")
         os._exit(0)
