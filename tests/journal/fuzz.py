@@ -23,7 +23,7 @@ from click.testing import CliRunner
 
 from trioflow import Job, JournalError, Scheduler, ThreadJob
 from trioflow.cli._commands import command
-from trioflow.journal._store import JournalStore
+from trioflow.journal._store import JournalStore, StoredJob, checksum
 
 from ..places import PATIENCE
 from .stage import fork, record
@@ -134,6 +134,9 @@ def mutate_rows(dice: random.Random, directory: Path, victim: Path, samples: Sam
             where = "" if table == "begun" or dice.random() < 0.3 else f" WHERE id = {dice.randint(1, 6)}"
             with contextlib.suppress(sqlite3.Error):  # paths are unique
                 db.execute(f"UPDATE {table} SET {dice.choice(COLUMNS[table])} = ?{where}", [value])
+        if dice.random() < 0.5:  # as an attacker would, who wants them to be restored
+            rows = db.execute(f"SELECT {', '.join(StoredJob._fields[:6])}, id FROM jobs").fetchall()
+            db.executemany("UPDATE jobs SET checksum = ? WHERE id = ?", [(checksum(row), row[-1]) for row in rows])
         db.execute("PRAGMA writable_schema = ON")
         db.executemany("UPDATE sqlite_master SET sql = ? WHERE name = ?", samples.schema)
 

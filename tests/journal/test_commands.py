@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +29,7 @@ from trioflow import (
 from trioflow.abc import HashOnly, Work
 from trioflow.journal._file_stamps import parse_make_rules
 from trioflow.journal._serialization import NotSerializable
-from trioflow.journal._store import JournalStore
+from trioflow.journal._store import JournalStore, StoredJob, checksum
 
 from ..pythons import python
 
@@ -474,6 +477,25 @@ def test_an_appended_log_is_truncated_to_its_length_before_a_failed_attempt(
         job = copy(place, code, stdout=place / "log", append=True, writes=[])
         assert "has changed" in run(job, backend, place / "run.db")
     assert (place / "log").read_text() == (before or "") + "whole\nhalf\nall\n"
+
+
+@pytest.mark.parametrize("stamp", ["²", "9" * 5000, "", " ", "-1 x", "1", "0 x y z", "absent x"])
+@pytest.mark.parametrize("table", ["jobs", "begun"])
+def test_a_forged_stamp_of_a_log_raises_nothing(place: Path, backend: str, stamp: str, table: str) -> None:
+    """A stamp from a forged journal may be no number, or too long for one: the command runs again."""
+    (place / "log").write_text("mine\n")
+    code = "exit 3" if table == "begun" else "true"
+    run_of_one = run(copy(place, code, stdout=place / "log", append=True, writes=[]), backend, place / "run.db")
+    assert "not in the journal" in run_of_one or "failed" in run_of_one
+    with contextlib.closing(sqlite3.connect(place / "run.db")) as db:
+        columns = "path, outputs" if table == "begun" else ", ".join(StoredJob._fields[:6])
+        ((*row, _),) = db.execute(f"SELECT {columns}, checksum FROM {table}").fetchall()
+        row[-1] = json.dumps({str(place / "log"): stamp})
+        db.execute(f"UPDATE {table} SET outputs = ?, checksum = ?", (row[-1], checksum(row)))
+        db.commit()
+    again = run(copy(place, "echo more", stdout=place / "log", append=True, writes=[]), backend, place / "run.db")
+    assert again
+    assert (place / "log").read_text() == "mine\nmore\n"
 
 
 @pytest.mark.parametrize("length", [10, 10_000])

@@ -480,6 +480,31 @@ def test_a_log_from_elsewhere_is_not_merged_into_a_journal_that_is_rejected(file
     assert found(file) == ["a"]
 
 
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_tree_of_pages_with_more_paths_than_atoms_is_not_walked(file: Path, writes: bool) -> None:
+    """Pages that refer to the same pages again and again have endless rows, and are rejected by a check of pages."""
+    made(file, "a")
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'jobs'").fetchone()
+    pages = [file.read_bytes()[place : place + 4096] for place in range(0, file.stat().st_size, 4096)]
+
+    def interior(child: int) -> bytes:
+        """Return a page whose 121 children are one and the same."""
+        cells = [struct.pack(">IB", child, key) for key in range(120, 0, -1)]
+        places = struct.pack(">120H", *range(4096 - 5, 4096 - 5 * 121, -5))
+        header = struct.pack(">BHHHBI", 5, 0, 120, 4096 - 5 * 120, 0, child) + places
+        return header.ljust(4096 - 5 * 120, b"\0") + b"".join(cells)
+
+    pages.append(pages[root - 1])
+    for _ in range(12):
+        pages.append(interior(len(pages)))
+    pages[root - 1] = interior(len(pages))
+    pages[0] = pages[0][:28] + struct.pack(">I", len(pages)) + pages[0][32:]
+    file.write_bytes(b"".join(pages))
+    with pytest.raises(JournalError, match="2nd reference to page"):
+        JournalStore(file, writes=writes)
+
+
 # ---- backups
 
 

@@ -213,6 +213,26 @@ def test_a_journal_in_a_missing_directory_is_rejected(tmp_path: Path) -> None:
         JournalStore(tmp_path / "no" / "run.db", writes=True)
 
 
+@pytest.mark.parametrize(
+    "name", ["a b?c#d%e&mode=rw", ":memory:", "file:x?mode=ro", "new\nline", "\udcff", "%00", "n" * 240]
+)
+def test_a_journal_may_have_any_name(tmp_path: Path, name: str) -> None:
+    """The name of a journal may contain what SQLite reads as an option, and what is no text at all."""
+    made(tmp_path / name, "a")
+    assert os.listdir(tmp_path) == [name]
+    assert found(tmp_path / name) == ["a"]
+    read_with_retry(tmp_path / name, lambda store: store.copy_to(tmp_path / f"copy {name}"))
+    assert found(tmp_path / f"copy {name}") == ["a"]
+
+
+@pytest.mark.parametrize(("path", "said"), [("/", "it is a directory"), ("n" * 300, "name too long")])
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_path_that_no_file_can_have_is_rejected(tmp_path: Path, path: str, said: str, writes: bool) -> None:
+    """A path that no file can have is rejected as any other that cannot be used."""
+    with pytest.raises(JournalError, match=f"(?i){said}"):
+        JournalStore(tmp_path / path, writes=writes)
+
+
 def test_reading_a_missing_journal_raises_and_creates_no_file(file: Path) -> None:
     """Reading a missing journal raises an error, and creates no file."""
     with pytest.raises(JournalError, match="there is no file"):

@@ -215,8 +215,8 @@ class FileStamper:
 
     def _was_only_appended_to(self, path: Any, old_stamp: str | None) -> bool:
         """Return whether a file has only been appended to since this stamp, judging by its size and its old end."""
-        size, *_, end = (old_stamp or ABSENT_STAMP).split() or [ABSENT_STAMP]
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # not every stamp has a size, and a forged one may have anything
+            size, *_, end = (old_stamp or ABSENT_STAMP).split()
             return size.isdigit() and os.path.getsize(path) > int(size) and _hash_before(path, int(size)) == end
         return False
 

@@ -183,7 +183,7 @@ class JournalStore:
         # Symbolic links are resolved, because the journal's other files are beside the target. The path is absolute,
         # because a job may call chdir().
         self._file: Final = Path(os.path.realpath(path))
-        self._results_directory: Final = self._file.with_name(self._file.name + "-results")
+        self._results_directory: Final = Path(f"{self._file}-results")
         self._is_writable: Final = writes
         self._is_in_transaction = False
         self._lock: JournalLock | None = None
@@ -199,8 +199,8 @@ class JournalStore:
             self.other_writers = self._find_other_writers()
             if writes:
                 self._lock = JournalLock(self._file, self._subject)
-            elif not path.exists():
-                raise JournalError(f"there is no file {os.fspath(path)!r}")
+            else:
+                self._check_exists()
             self._check_file()
             with self._explain_errors("open it"):
                 # Checked through a connection that only reads: another one would merge the log into a file that is
@@ -245,6 +245,14 @@ class JournalStore:
         # Text that is not UTF-8 raises no error here: the checksum of its row detects the damage.
         connection.text_factory = _decode_text
         return connection
+
+    def _check_exists(self) -> None:
+        try:
+            os.stat(self._file)
+        except (FileNotFoundError, NotADirectoryError):
+            raise JournalError(f"there is no file {os.fspath(self.path)!r}") from None
+        except OSError as error:  # a directory that this user may not enter, or a name that is too long
+            raise JournalError(f"{self._subject}: it cannot be read: {error.strerror}") from error
 
     def _choose_read_mode(self) -> str:
         """Return the `mode` of SQLite's URI for reading the journal, in which SQLite changes no contents.
