@@ -63,9 +63,9 @@ def perform(virtual: Virtual, scenario: Scenario) -> tuple[Recording, Recording]
 # ---------------------------------------------------------------- the oracle
 
 
-def agrees_with_oracle(seen: Recording) -> None:
+def agrees_with_oracle(seen: Recording, backend: str) -> None:
     """Assert that states, times, shutdowns, result, reasons, culprits and the order of starts follow the contract."""
-    expected = predict(seen.scenario, seen.bound)
+    expected = predict(seen.scenario, backend, seen.bound)
     if not expected.exact:
         return
     assert (seen.result, seen.ended_at) == (expected.result, expected.ended_at)
@@ -97,8 +97,8 @@ def check(virtual: Virtual, scenario: Scenario) -> None:
     for seen in (first, second):
         for law in (*LAWS_OF_RUNS, *LAWS_OF_FLOW):
             law(seen)
-        agrees_with_oracle(seen)
-    if predict(scenario).exact and not second.bound:
+        agrees_with_oracle(seen, virtual.backend)
+    if predict(scenario, virtual.backend).exact and not second.bound:
         is_the_same_again(first, second)
 
 

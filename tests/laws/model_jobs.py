@@ -32,8 +32,9 @@ class Timer:
 class World:
     """The clock, and all jobs by name."""
 
-    def __init__(self, bound: Iterable[tuple[str, str]], implied: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, bound: Iterable[tuple[str, str]], implied: Iterable[tuple[str, str]], backend: str) -> None:
         self.now = 0.0
+        self.cancels_once = backend == "asyncio"
         self.exact = True
         self.jobs: dict[str, ModelJob] = {}
         self.bound = set(bound)  # requirements that were added while a run was under way
@@ -136,8 +137,8 @@ class ModelJob:
         self.call()
 
     def cancel(self) -> None:
-        """Cancel the job, or prevent its start."""
-        if self.state == "RUNNING" and not self.asked:
+        """Cancel the job, once more if it unwinds already, or prevent its start."""
+        if self.state == "RUNNING":
             self.asked = True
             self.unwind()
         elif self.state in ("IDLE", "SCHEDULED"):
@@ -250,10 +251,14 @@ class ModelLeaf(ModelJob):
             self.settle("SUCCEEDED")
 
     def unwind(self) -> None:
-        """Linger, then react; a second cancellation meanwhile changes nothing."""
+        """Linger, then react; a further cancellation changes nothing but ends a wait without a shield."""
         if self.unwinding:
+            self.again = True
+            if self.timers:
+                self.drop_timers()
+                self.end()
             return
-        self.unwinding = True
+        self.unwinding, self.again = True, False
         self.drop_timers()
         if self.plan.linger:
             self.world.after(self.plan.linger, self.react)
@@ -261,6 +266,13 @@ class ModelLeaf(ModelJob):
             self.react()
 
     def react(self) -> None:
+        """Wait, or end, after a cancellation."""
+        if self.plan.reaction is Reaction.GO_ON and self.world.cancels_once and not self.again:
+            self.timers.append(self.world.after(self.plan.unwinding, self.end))
+        else:
+            self.end()
+
+    def end(self) -> None:
         """End after a cancellation."""
         if self.plan.reaction is Reaction.RETURN:
             if self.plan.service and not self.ready:

@@ -168,7 +168,14 @@ class ModelScheduler(ModelJob):
     # ---- ending
 
     def unwind(self) -> None:
-        """Be cancelled."""
+        """Be cancelled; while ordinary jobs unwind already, cancel them once more."""
+        if self.phase == "unwinding":
+            self.phase = "telling"
+            for job in list(self.running):
+                if not job.plan.forever:
+                    job.cancel()
+            self.phase = "unwinding"
+            self.wind_down()
         self.stop("CANCELLED")
 
     def stop(self, reason: str, culprit: ModelJob | None = None) -> None:
@@ -259,9 +266,21 @@ class ModelScheduler(ModelJob):
             if not job.is_service:
                 job.end_with_run()
         self.phase = "unwinding forever"
+        if self.running and self.world.cancels_once:
+            self.timers.append(self.world.after(self.plan.shutdown_timeout, self.end_forever_at_once))
+
+    def end_forever_at_once(self) -> None:
+        """Cancel the forever jobs that are left at each of their waits, because their time is up."""
+        self.phase = "telling"
+        for job in list(self.running):
+            if not job.is_service:
+                job.end_with_run()
+        self.phase = "unwinding forever"
+        self.wind_down()
 
     def end_services(self) -> None:
         """Begin to end the services."""
+        self.drop_timers()
         self.phase = "unwinding services"
         if any(self.users(job) for job in self.running) and any(job.plan.linger for job in self.running):
             self.world.exact = False  # the order among services that do not use each other is not defined

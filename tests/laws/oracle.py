@@ -18,6 +18,9 @@ The simulation reads the contract as follows:
 - At the start, the jobs that may run become ready before the jobs that may not run are settled.
 - Clean-up jobs that wait for clean-up jobs run when all of the latter have ended.
 - A job that is cancelled from outside, and fails because of it, has no further attempt.
+- On trio, a cancelled job is cancelled at each of its waits. On asyncio, only a further cause ends a wait of a job that
+  unwinds: a `cancel()` of the job or of a scheduler around it, or the end of a run around it; and for services and forever
+  jobs, the end of `shutdown_timeout`.
 """
 
 from __future__ import annotations
@@ -55,9 +58,9 @@ def implied(root: Group) -> Iterator[tuple[str, str]]:
                         yield plan.name, home
 
 
-def predict(scenario: Scenario, bound: Iterable[tuple[str, str]] = ()) -> Prediction:
+def predict(scenario: Scenario, backend: str, bound: Iterable[tuple[str, str]] = ()) -> Prediction:
     """Predict a run of a scenario without shared limiters; `bound` are the requirements that earlier runs added."""
-    world = World(bound, implied(scenario.root))
+    world = World(bound, implied(scenario.root), backend)
     root = ModelScheduler(world, scenario.root, None)
     world.after(scenario.cut_at, root.cancel)
     for when, name in scenario.cancels:
@@ -83,6 +86,6 @@ def _cancel(world: World, name: str) -> None:
     job = world.jobs.get(name)
     if isinstance(job, ModelScheduler) and job.parent is None:
         if job.under_way:
-            job.stop("CANCELLED")
+            job.unwind()
     elif job is not None and job.parent is not None and job.parent.under_way:
         job.cancel()

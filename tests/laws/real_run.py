@@ -310,7 +310,7 @@ class RealRun:
             case Reaction.FAIL:
                 raise Boom(plan.name)
             case Reaction.GO_ON:
-                await anyio.sleep(1)
+                await anyio.sleep(plan.unwinding)
         raise
 
     def grow(self, plan: Leaf) -> None:

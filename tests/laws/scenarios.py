@@ -46,7 +46,7 @@ class Reaction(Enum):
     """The behaviour of a body after a cancellation, once it has lingered."""
 
     OBEY = auto()
-    GO_ON = auto()  # swallows it and waits again, without a shield: it is cancelled again at once
+    GO_ON = auto()  # waits for `unwinding` without a shield: on trio it is cancelled again at once
     RETURN = auto()
     FAIL = auto()
 
@@ -78,6 +78,7 @@ class Leaf(Plan):
     ready_after: float = 0.0
     linger: float = 0.0  # seconds, shielded, between a cancellation and the reaction
     reaction: Reaction = Reaction.OBEY
+    unwinding: float = 0.0  # seconds, with the reaction GO_ON
     shutdown: float = 0.0
     shutdown_fails: bool = False
     changes_context: bool = False
@@ -312,6 +313,7 @@ class ScenarioMaker:
             service=service,
             ready_after=self.duration() if service else 0.0,
             linger=self.duration() if Trait.LINGERS in traits else 0.0,
+            unwinding=self.duration() if Trait.GOES_ON in traits else 0.0,
             reaction=next((REACTIONS[trait] for trait in REACTIONS if trait in traits), Reaction.OBEY),
             shutdown=self.duration() / 4 if Trait.SLOW_SHUTDOWN in traits else 0.0,
             shutdown_fails=Trait.BAD_SHUTDOWN in traits,

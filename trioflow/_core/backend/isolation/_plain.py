@@ -17,6 +17,7 @@ Plain isolation has these limitations:
 - On trio, an async generator that is abandoned inside an open nursery may cause an internal error of trio, as in any
   task of trio.
 - On asyncio, if a worker's task is cancelled natively before its first step, the run ends as if it had been cancelled.
+- On asyncio, while a cancelled job is in a shield, child tasks outside the shield are cancelled.
 - On asyncio, `anyio.current_effective_deadline()` does not show deadlines from outside the job.
 - On asyncio, if a job has left a shielded scope open, the tasks in the scope are not cancelled, but awaited.
 """

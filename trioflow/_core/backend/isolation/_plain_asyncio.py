@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 import anyio
 import anyio.lowlevel
 
-from ..loop._asyncio import AsyncioHost
+from ..loop._asyncio import AsyncioHost, tasks_inside
 from ._edge_cancellation import EdgeCancelGroup, EdgeCancelIsolation
 from ._plain import PlainGroup, PlainIsolation
 
@@ -78,11 +78,13 @@ class PlainAsyncioGroup(EdgeCancelGroup, PlainGroup):
             with contextlib.suppress(asyncio.CancelledError):  # the worker learns of the cancellation from its scope
                 await asyncio.sleep(0)
         coroutine = self._worker_function(worker)
+        steps = _run_in_steps(worker, coroutine)
         with contextlib.suppress(BaseExceptionGroup, asyncio.CancelledError), self._loop.create_scope() as worker.scope:
             worker.scope.shield = True
             async with anyio.create_task_group() as tasks:
-                tasks.create_task(_run_in_steps(worker, coroutine))
-        coroutine.close()  # the task may have been cancelled before its first step
+                tasks.create_task(steps)
+        steps.close()  # the task may have been cancelled before its first step
+        coroutine.close()
         worker.leave_unstarted()
 
     def _leave_if_not_begun(self, worker: WorkerTask, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -119,9 +121,10 @@ class JobScope:
 
     It consists of two scopes of anyio. The outer one is always cancelled; the inner one is a shield. While that shield
     is down, anyio cancels the job, unless the job is in another shield. So it is down only until the job has been
-    cancelled once. While the job is in a shield of its own, the request is pending: then the inner shield stays down,
-    so that anyio shows the cancellation to functions of the job in threads. After each step of the task, `after_step`
-    checks whether the job has left its shield.
+    cancelled once. While the job is in a shield of its own, the request is pending. Then the inner shield stays down, so
+    that anyio shows the cancellation to functions of the job in threads; but not if the job has child tasks, whose
+    checkpoints would wait there until they are cancelled. After each step of the task, `after_step` checks whether the
+    job may have left its shield.
     """
 
     shield = False
@@ -166,16 +169,17 @@ class JobScope:
             self._inner.shield = False  # anyio now cancels the job, if it can
             self.is_pending = self._task.cancelling() == request_count
             is_in_shield = not self._task_info.has_pending_cancellation()
-            self._inner.shield = not (self.is_pending and is_in_shield)
+            self._inner.shield = not (self.is_pending and is_in_shield) or bool(tasks_inside(self._task))
             if self.is_pending and not is_in_shield:  # anyio waits for a result that has arrived already
                 self._retry()
 
     def after_step(self) -> None:
         """Retry a pending request after a step of the task, if the job may have left its shield in this step."""
-        is_in_shield = not self._inner.shield and not self._task_info.has_pending_cancellation()
-        if self.is_pending and not self._is_repeated and not is_in_shield:
-            self._inner.shield = True
-            self._retry()
+        if self.is_pending and not self._is_repeated:
+            is_in_shield = not self._inner.shield and not self._task_info.has_pending_cancellation()
+            if not is_in_shield or tasks_inside(self._task):
+                self._inner.shield = True
+                self._retry()
 
     def _retry(self) -> None:
         self._task.get_loop().call_soon(self._try_to_deliver)

@@ -169,7 +169,7 @@ class AsyncioLoop(Backend):
         """Cancel the tasks in task groups that a job has left open, and wait for them; see `Backend`."""
         kind = "cancel scope"
         scope.cancel()
-        while tasks := _tasks_inside(worker.task):
+        while tasks := tasks_inside(worker.task):
             kind = "task group"
             with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait(tasks)
@@ -279,7 +279,7 @@ def _set_result(future: asyncio.Future[bool], value: bool) -> None:
         future.set_result(value)
 
 
-def _tasks_inside(task: Any) -> list[asyncio.Task[Any]]:
+def tasks_inside(task: Any) -> list[asyncio.Task[Any]]:
     """Return the tasks in the anyio task groups that `task` has opened."""
     child_ids = {info.id for info in anyio.get_running_tasks() if info.parent_id == id(task)}
     return [child for child in asyncio.all_tasks() if id(child) in child_ids]
