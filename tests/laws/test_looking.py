@@ -109,8 +109,8 @@ def check_with_looks(virtual: Virtual, scenario: Scenario) -> None:
     for seen in (first, second):
         for law in (*LAWS_OF_RUNS, *LAWS_OF_FLOW):
             law(seen)
-        agrees_with_oracle(seen)
-    if predict(scenario).exact and not second.bound:
+        agrees_with_oracle(seen, virtual.backend)
+    if predict(scenario, virtual.backend).exact and not second.bound:
         is_the_same_again(first, second)
 
 
