@@ -69,6 +69,7 @@ SLOW = (
     "job/service/test_signals.py",
     "jobs",
     "laws",
+    "libraries",
     "mutation",
     "pytest_trio",
     "run/test_forks.py",

@@ -12,7 +12,7 @@ import pytest
 from ..places import PACKAGE, ROOT
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-FOR_DEVELOPERS = {"bench", "dev", "docs", "inside", "release", "suite", "test"}
+FOR_DEVELOPERS = {"bench", "dev", "docs", "inside", "libraries", "release", "suite", "test"}
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
 FILES = [*PAGES, *(ROOT / "examples").glob("*.py"), *PACKAGE.rglob("*.py")]
 

@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trioflow import CommandJob, CommandService, CommandSucceeds, JobState, OutputLine, Scheduler, Sequence
+from trioflow import CommandJob, JobState, OutputLine, Scheduler, Sequence
 
-BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), Path("/nowhere"))
-AS_OTHER = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+from ...servers import folder_of_server, needs_postgres, needs_redis, postgres, redis
 
 
 @pytest.fixture
-def place() -> Any:
-    """Return a folder that the servers' user may write to, with a path short enough for a socket."""
-    path = Path(f"/tmp/trioflow-server-{os.getpid()}")
-    path.mkdir()
-    if AS_OTHER:
-        shutil.chown(path, "postgres", "postgres")
-    yield path
-    shutil.rmtree(path)
+def place() -> Iterator[Path]:
+    """Return a folder for the data, the log and the socket of a server."""
+    with folder_of_server() as folder:
+        yield folder
 
 
-def postgres(place: Path, **options: Any) -> tuple[CommandJob, CommandService, list[Any]]:
-    """Return a job that creates a cluster, a server that listens only on a socket, and the first words of a client."""
-    data = place / "data"
-    make = CommandJob([*AS_OTHER, BIN / "initdb", "-D", data, "-A", "trust", "-U", "me", "--no-sync"],
-                      stdout=subprocess.DEVNULL, label="initdb")  # fmt: skip
-    server = CommandService(
-        [*AS_OTHER, BIN / "postgres", "-D", data, "-k", place, "-c", "listen_addresses=", "-c", "fsync=off"],
-        required=make, timeout=40, stderr=place / "log", label="postgres", **options,
-    )  # fmt: skip
-    return make, server, ["psql", "-h", place, "-U", "me", "-d", "postgres", "-tAc"]
-
-
-@pytest.mark.skipif(not BIN.exists(), reason="PostgreSQL is not installed")
+@needs_postgres
 @pytest.mark.parametrize("backend", ["asyncio"])  # the next test uses the other one: to create a cluster takes a second
 def test_postgresql_serves_and_ends_in_order(place: Path, backend: Any) -> None:
     """PostgreSQL as a service is ready when it answers, and shuts down in order after the last query."""
-    make, server, psql = postgres(place, ready=CommandSucceeds([BIN / "pg_isready", "-q", "-h", place]))
+    make, server = postgres(place)
+    psql = ["psql", "-h", place, "-U", "me", "-d", "postgres", "-tAc"]
     query = Sequence(
         CommandJob([*psql, "create table t (n int); insert into t values (20), (22)"], stdout=subprocess.DEVNULL),
         CommandJob([*psql, "select sum(n) from t"], stdout=subprocess.PIPE, label="sum"),
@@ -57,11 +40,11 @@ def test_postgresql_serves_and_ends_in_order(place: Path, backend: Any) -> None:
     assert "database system is shut down" in (place / "log").read_text()
 
 
-@pytest.mark.skipif(not BIN.exists(), reason="PostgreSQL is not installed")
+@needs_postgres
 @pytest.mark.parametrize("backend", ["trio"])
 def test_a_postgresql_server_that_dies_stops_the_run_at_once(place: Path, backend: Any) -> None:
     """When a critical PostgreSQL server dies, jobs that use it are cancelled, and the error quotes its log."""
-    make, server, _ = postgres(place, ready=OutputLine("ready to accept connections"), critical=True)
+    make, server = postgres(place, ready=OutputLine("ready to accept connections"), critical=True)
     kill = CommandJob(f"kill -QUIT $(head -1 {place}/data/postmaster.pid)", shell=True, required=server)
     work = CommandJob(["sleep", "1000"], required=server)
     assert not Scheduler(make, server, kill, work).run(backend=backend)
@@ -70,14 +53,10 @@ def test_a_postgresql_server_that_dies_stops_the_run_at_once(place: Path, backen
     assert "immediate shutdown" in str(server.raised_exception())
 
 
-@pytest.mark.skipif(shutil.which("redis-server") is None, reason="Redis is not installed")
+@needs_redis
 def test_redis_serves_on_a_socket(place: Path, backend: Any) -> None:
     """Redis as a service is ready when its socket accepts connections, and shuts down in order."""
-    path = place / "redis.sock"
-    server = CommandService(
-        ["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--dir", place],
-        ready=path, timeout=40, stdout=place / "redis.log", label="redis",
-    )  # fmt: skip
+    server, path = redis(place), place / "redis.sock"
     put = CommandJob(["redis-cli", "-s", path, "set", "k", "42"], required=server, stdout=subprocess.DEVNULL)
     get = CommandJob(["redis-cli", "-s", path, "get", "k"], required=put, stdout=subprocess.PIPE)
     assert Scheduler(server, put, get).run(backend=backend)

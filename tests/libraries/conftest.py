@@ -1,0 +1,40 @@
+"""Servers for the tests of a file, and both ways to run functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from ..servers import folder_of_server, postgres, redis, serving
+from .ways import AsJobs, ByHand, Way
+
+
+@pytest.fixture(params=[AsJobs, ByHand], ids=["as jobs", "by hand"])
+def way(request: pytest.FixtureRequest) -> Way:
+    """Run functions as jobs, and by hand."""
+    made: Way = request.param()
+    return made
+
+
+@pytest.fixture(scope="module")
+def postgres_server() -> Iterator[str]:
+    """Return the address of a PostgreSQL server."""
+    with folder_of_server() as folder, serving(*postgres(folder)):
+        yield f"postgresql://me@/postgres?host={folder}"
+
+
+@pytest.fixture
+def dsn(postgres_server: str) -> Iterator[str]:
+    """Return the address of a PostgreSQL server that has no other clients."""
+    yield postgres_server
+    with psycopg.connect(postgres_server) as connection:  # a test that failed may have left some
+        connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
+
+
+@pytest.fixture(scope="module")
+def redis_socket() -> Iterator[str]:
+    """Return the socket of a Redis server."""
+    with folder_of_server() as folder, serving(redis(folder)):
+        yield str(folder / "redis.sock")

@@ -1,0 +1,370 @@
+"""PostgreSQL by asyncpg, psycopg, SQLAlchemy: a job that is cut off leaves no query, transaction or connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import asyncpg
+import psycopg
+import pytest
+from fastapi import FastAPI
+from fastapi_async_sqlalchemy import SQLAlchemyMiddleware, db
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from trioflow import Job, Scheduler
+
+from ..servers import needs_postgres
+from .ways import DONE, LONG, TIMED_OUT, Way, can_be_held_at_once, comes_to
+
+pytestmark = [pytest.mark.libraries, needs_postgres]
+
+SLOW = f"select pg_sleep({LONG})"
+
+
+class Server:
+    """What the server knows about the clients of a test."""
+
+    def __init__(self, observer: asyncpg.Connection[Any]) -> None:
+        self._observer = observer
+
+    async def queries(self) -> int:
+        """Count the queries under way."""
+        return await self._count("state = 'active'")
+
+    async def clients(self) -> int:
+        """Count the connections."""
+        return await self._count("true")
+
+    async def _count(self, condition: str) -> int:
+        count: int = await self._observer.fetchval(
+            "select count(*) from pg_stat_activity"
+            f" where backend_type = 'client backend' and pid <> pg_backend_pid() and {condition}"
+        )
+        return count
+
+
+@contextlib.asynccontextmanager
+async def observed(dsn: str) -> AsyncIterator[Server]:
+    """Look at the server by a connection of its own."""
+    observer = await asyncpg.connect(dsn)
+    try:
+        yield Server(observer)
+    finally:
+        await observer.close()
+
+
+@contextlib.asynccontextmanager
+async def engine_of(dsn: str, driver: str = "asyncpg") -> AsyncIterator[AsyncEngine]:
+    """Provide SQLAlchemy's engine, with a pool of at most 10 connections."""
+    engine = create_async_engine(dsn.replace("postgresql", f"postgresql+{driver}"), pool_size=5, max_overflow=5)
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+# ---------------------------------------------------------------- timeouts
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+def test_a_timeout_ends_the_query_of_an_engine_in_the_server(way: Way, dsn: str, driver: str) -> None:
+    """SQLAlchemy: a timeout in mid-query ends the query in the server, and the pool has all its connections."""
+
+    async def main() -> None:
+        async with observed(dsn) as server, engine_of(dsn, driver) as engine:
+
+            async def query(number: int) -> None:
+                async with engine.begin() as connection:
+                    await connection.execute(text(SLOW))
+
+            assert await can_be_held_at_once(10, engine.connect)  # connected, so that timeouts hit in mid-query
+            assert await way.times(query, [0.2] * 10) == {TIMED_OUT: 10}
+            assert engine.pool.checkedout() == 0
+            assert await comes_to(0, server.queries)
+            assert await can_be_held_at_once(10, engine.connect)
+
+    asyncio.run(main())
+
+
+def test_a_timeout_gives_the_connection_back_to_a_pool_of_asyncpg(way: Way, dsn: str) -> None:
+    """asyncpg: a timeout in mid-query ends the query, and the pool has all its connections."""
+
+    async def main() -> None:
+        async with observed(dsn) as server, asyncpg.create_pool(dsn, min_size=5, max_size=5) as pool:
+
+            async def query(number: int) -> None:
+                async with pool.acquire() as connection, connection.transaction():
+                    await connection.execute(SLOW)
+
+            assert await way.times(query, [0.2] * 20, window=10) == {TIMED_OUT: 20}
+            assert pool.get_idle_size() == pool.get_size()
+            assert await comes_to(0, server.queries)
+            assert await can_be_held_at_once(5, pool.acquire)
+
+    asyncio.run(main())
+
+
+@contextlib.asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """Provide one connection, with a table of numbers."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("create temporary table numbers (number int)")
+        yield connection
+    finally:
+        connection.terminate()
+
+
+async def insert(connection: asyncpg.Connection[Any], number: int, *, slow: bool = False) -> None:
+    """Insert a number, in a transaction that may take long."""
+    async with connection.transaction():
+        await connection.execute("insert into numbers values ($1)", number)
+        if slow:
+            await connection.execute(SLOW)
+
+
+def test_a_timeout_rolls_back_a_transaction_on_a_shared_connection(way: Way, dsn: str) -> None:
+    """asyncpg: a timeout rolls the transaction back, and those that come after it on this connection succeed."""
+
+    async def main() -> None:
+        async with connected(dsn) as connection:
+            assert await way.times(partial(insert, connection, slow=True), [0.2]) == {TIMED_OUT: 1}
+            assert not connection.is_in_transaction()
+            assert await way.times(partial(insert, connection), [None] * 5, window=1) == {DONE: 5}
+            rows = await connection.fetch("select number from numbers order by number")
+            assert [row["number"] for row in rows] == [0, 1, 2, 3, 4]
+
+    asyncio.run(main())
+
+
+def test_a_timeout_leaves_a_connection_of_psycopg_usable(way: Way, dsn: str) -> None:
+    """psycopg: a timeout in mid-query ends the query, and the same connection takes the next one."""
+
+    async def main() -> None:
+        async with observed(dsn) as server, await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+
+            async def query(number: int) -> None:
+                await connection.execute(SLOW)
+
+            assert await way.times(query, [0.2]) == {TIMED_OUT: 1}
+            assert await comes_to(0, server.queries)
+            assert (await (await connection.execute("select 42")).fetchone()) == (42,)
+
+    asyncio.run(main())
+
+
+# ---------------------------------------------------------------- other ends of a job
+
+
+def job_timeout(job: Job[Any]) -> Scheduler:
+    job.timeout = 0.2
+    return Scheduler(job)
+
+
+def idle_timeout(job: Job[Any]) -> Scheduler:
+    job.idle_timeout = 0.2
+    return Scheduler(job)
+
+
+def run_timeout(job: Job[Any]) -> Scheduler:
+    return Scheduler(job, timeout=0.2)
+
+
+def nested_timeout(job: Job[Any]) -> Scheduler:
+    return Scheduler(Scheduler(job, timeout=0.2))
+
+
+def soon(function: Callable[[], object], **options: Any) -> Job[Any]:
+    """Return a job that calls a function in a moment."""
+
+    async def call() -> None:
+        await asyncio.sleep(0.2)
+        function()
+
+    return Job(call, **options)
+
+
+def cancel(job: Job[Any]) -> Scheduler:
+    return Scheduler(job, soon(job.cancel))
+
+
+def critical_failure(job: Job[Any]) -> Scheduler:
+    return Scheduler(job, soon(lambda: 1 / 0, critical=True))
+
+
+def forever(job: Job[Any]) -> Scheduler:
+    job.forever = True
+    return Scheduler(job, soon(lambda: None))
+
+
+ENDS = [job_timeout, idle_timeout, run_timeout, nested_timeout, cancel, critical_failure, forever]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_transaction_is_rolled_back_however_its_job_is_ended(end: Callable[[Job[Any]], Scheduler], dsn: str) -> None:
+    """Whatever ends a job in a transaction, the transaction is rolled back when the run returns."""
+
+    async def main() -> None:
+        async with connected(dsn) as connection:
+            job = Job(insert, connection, 1, kwargs={"slow": True})
+            await end(job).co_run()
+            assert not connection.is_in_transaction()
+            await insert(connection, 2)
+            assert await connection.fetchval("select sum(number) from numbers") == 2
+
+    asyncio.run(main())
+
+
+def test_ctrl_c_lets_jobs_close_their_connections(way: Way, dsn: str) -> None:
+    """At Ctrl-C, each query under way is ended, and its connection is closed in order."""
+    connections: list[asyncpg.Connection[Any]] = []
+    closed: list[asyncpg.Connection[Any]] = []
+
+    async def query() -> None:
+        connection = await asyncpg.connect(dsn)
+        connections.append(connection)
+        try:
+            await connection.execute(SLOW)
+        finally:
+            await connection.close()
+            closed.append(connection)
+
+    async def press_ctrl_c() -> None:
+        async with observed(dsn) as server:
+            assert await comes_to(5, server.queries)
+        signal.raise_signal(signal.SIGINT)
+
+    async def look() -> None:
+        async with observed(dsn) as server:
+            assert await comes_to(0, server.clients)
+
+    with pytest.raises(KeyboardInterrupt):
+        way.run(*[query] * 5, press_ctrl_c)
+    assert sorted(map(id, closed)) == sorted(map(id, connections))
+    asyncio.run(look())
+
+
+# ---------------------------------------------------------------- services
+
+
+async def asyncpg_pool(dsn: str, closed: list[str], *, task_status: Any) -> None:
+    pool = await asyncpg.create_pool(dsn, min_size=5)
+    try:
+        task_status.started(partial(pool.fetchval, "select 1"))
+        await asyncio.Event().wait()
+    finally:
+        await pool.close()
+        closed.append("closed")
+
+
+async def sqlalchemy_engine(driver: str, dsn: str, closed: list[str], *, task_status: Any) -> None:
+    engine = create_async_engine(dsn.replace("postgresql", f"postgresql+{driver}"))
+
+    async def query() -> Any:
+        async with engine.connect() as connection:
+            return await connection.scalar(text("select 1"))
+
+    try:
+        task_status.started(query)
+        await asyncio.Event().wait()
+    finally:
+        await engine.dispose()
+        closed.append("closed")
+
+
+@pytest.mark.parametrize(
+    "service", [asyncpg_pool, partial(sqlalchemy_engine, "asyncpg"), partial(sqlalchemy_engine, "psycopg")]
+)
+def test_a_pool_that_is_a_service_is_closed_when_its_jobs_have_ended(way: Way, dsn: str, service: Any) -> None:
+    """The `finally` of a service closes its pool, to the last line, and no connection is left in the server."""
+    closed: list[str] = []
+
+    async def use(query: Callable[[], Awaitable[Any]], number: int) -> None:
+        assert await query() == 1
+
+    async def main() -> None:
+        async with observed(dsn) as server:
+            await way.with_service(partial(service, dsn, closed), 10, use)
+            assert closed == ["closed"]
+            assert await comes_to(0, server.clients)
+
+    asyncio.run(main())
+
+
+# ---------------------------------------------------------------- tasks
+
+
+def test_a_session_that_ends_with_its_task_ends_with_its_job(way: Way, dsn: str) -> None:
+    """fastapi-async-sqlalchemy gives a connection back when the task that asked for it is done: so each job is."""
+
+    async def query(number: int) -> None:
+        await db.session.execute(text("select 1"))
+
+    async def main() -> None:
+        url = dsn.replace("postgresql", "postgresql+asyncpg")
+        engine = create_async_engine(url, pool_size=3, max_overflow=0, pool_timeout=10)
+        SQLAlchemyMiddleware(FastAPI(), custom_engine=engine)
+        async with db(multi_sessions=True, commit_on_exit=True):
+            assert await way.times(query, [None] * 12, window=3) == {DONE: 12}
+
+        async def in_use() -> int:
+            return engine.pool.checkedout()
+
+        assert await comes_to(0, in_use)
+        await engine.dispose()
+
+    asyncio.run(main())
+
+
+# ---------------------------------------------------------------- many
+
+
+@pytest.mark.soak
+def test_five_hundred_timeouts_leave_a_pool_of_asyncpg_whole(way: Way, dsn: str) -> None:
+    """After 500 timeouts, at any moment from asking for a connection on, no query and no connection is lost."""
+
+    async def main() -> None:
+        async with observed(dsn) as server:
+            async with asyncpg.create_pool(dsn, min_size=1, max_size=10) as pool:
+
+                async def query(number: int) -> None:
+                    async with pool.acquire() as connection, connection.transaction():
+                        await connection.execute(SLOW)
+
+                timeouts = [random.uniform(0.001, 0.2) for _ in range(500)]
+                assert await way.times(query, timeouts, window=20) == {TIMED_OUT: 500}
+                assert pool.get_idle_size() == pool.get_size()
+                assert await comes_to(0, server.queries)
+                assert await can_be_held_at_once(10, pool.acquire)
+            assert await comes_to(0, server.clients)
+
+    asyncio.run(main())
+
+
+@pytest.mark.soak
+def test_five_hundred_timeouts_leave_an_engine_whole(way: Way, dsn: str) -> None:
+    """After 500 timeouts, at any moment from asking for a connection on, SQLAlchemy's pool is whole."""
+
+    async def main() -> None:
+        async with observed(dsn) as server:
+            async with engine_of(dsn) as engine:
+
+                async def query(number: int) -> None:
+                    async with engine.begin() as connection:
+                        await connection.execute(text(SLOW))
+
+                timeouts = [random.uniform(0.001, 0.2) for _ in range(500)]
+                assert await way.times(query, timeouts, window=20) == {TIMED_OUT: 500}
+                assert engine.pool.checkedout() == 0
+                assert await comes_to(0, server.queries)
+                assert await can_be_held_at_once(10, engine.connect)
+            assert await comes_to(0, server.clients)
+
+    asyncio.run(main())
