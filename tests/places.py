@@ -18,7 +18,8 @@ DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
 
 SESSIONS = [
-    f"docs/{page}.md" for page in ("tutorial", "how-to/build", "how-to/commands", "how-to/nodes", "how-to/sweep")
+    f"docs/{page}.md"
+    for page in ("tutorial", *(f"how-to/{topic}" for topic in ("build", "commands", "databases", "nodes", "sweep")))
 ]
 """Pages that show a session: programs that a reader saves, and commands. One test runs each from beginning to end."""
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from ..places import PATIENCE, ROOT, SESSIONS
 from ..pythons import make_program
+from ..servers import BIN, folder_of_server, postgres, serving
 from .timeless import timeless
 
 STEP = re.compile(
@@ -34,8 +36,20 @@ def programs(directory: Path) -> None:
         (directory / name).chmod(0o755)
 
 
+@pytest.fixture
+def database(page: str) -> Iterator[dict[str, str]]:
+    """Return the variables that tell a PostgreSQL client where its server is, for the page that needs one."""
+    if page != "docs/how-to/databases.md":
+        yield {}
+    elif not BIN.exists():
+        pytest.skip("PostgreSQL is not installed")
+    else:
+        with folder_of_server() as folder, serving(*postgres(folder)):
+            yield {"PGHOST": str(folder), "PGUSER": "me", "PGDATABASE": "postgres"}
+
+
 @pytest.mark.parametrize("page", SESSIONS)
-def test_a_session_prints_the_output_shown_on_the_page(tmp_path: Path, page: str) -> None:
+def test_a_session_prints_the_output_shown_on_the_page(tmp_path: Path, page: str, database: dict[str, str]) -> None:
     """The files and commands of a page, saved and typed, give the output shown; three dots stand for any lines."""
     programs(tmp_path / "bin")
     place = tmp_path / "place"
@@ -43,6 +57,7 @@ def test_a_session_prints_the_output_shown_on_the_page(tmp_path: Path, page: str
     environment = {
         **{name: value for name, value in os.environ.items() if name != "GITHUB_ACTIONS"},  # there more is printed
         "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        **database,
         "PYTHONUNBUFFERED": "1",
         "DASK_LOGGING__DISTRIBUTED": "critical",  # on a busy machine its workers complain when their cluster ends
     }
