@@ -14,7 +14,7 @@ import asyncpg
 import psycopg
 import pytest
 from fastapi import FastAPI
-from fastapi_async_sqlalchemy import SQLAlchemyMiddleware, db
+from fastapi_async_sqlalchemy import create_middleware_and_session_proxy
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -304,13 +304,15 @@ def test_a_pool_that_is_a_service_is_closed_when_its_jobs_have_ended(way: Way, d
 def test_a_session_that_ends_with_its_task_ends_with_its_job(way: Way, dsn: str) -> None:
     """fastapi-async-sqlalchemy gives a connection back when the task that asked for it is done: so each job is."""
 
+    middleware, db = create_middleware_and_session_proxy()
+
     async def query(number: int) -> None:
         await db.session.execute(text("select 1"))
 
     async def main() -> None:
         url = dsn.replace("postgresql", "postgresql+asyncpg")
         engine = create_async_engine(url, pool_size=3, max_overflow=0, pool_timeout=10)
-        SQLAlchemyMiddleware(FastAPI(), custom_engine=engine)
+        middleware(FastAPI(), custom_engine=engine)
         async with db(multi_sessions=True, commit_on_exit=True):
             assert await way.times(query, [None] * 12, window=3) == {DONE: 12}
 
