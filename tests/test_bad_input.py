@@ -109,13 +109,6 @@ def while_it_runs(name: str, **options: Any) -> Callable[..., Any]:
     return call
 
 
-def traced() -> trioflow.Trace:
-    """Return the trace of a run."""
-    trace = trioflow.Trace()
-    home().run(instruments=[trace])
-    return trace
-
-
 def used(amount: Any) -> Any:
     """Report in a job how much it has used."""
 
@@ -185,7 +178,6 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
         yield f"scheduler.{name}", with_options(name, *DRAWING, *legend), needed
     for name in ("export_as_csvfile", "export_as_json", "export_as_svgfile", "export_as_htmlfile"):
         yield f"trace.{name}", method(trioflow.Trace, name), {"path": "trace"}
-    yield "trace.what_if", method(traced, "what_if"), {}
     yield "job.requires", method(lambda: Job(nothing, label="a"), "requires"), {}
     yield "job.progress", while_it_runs("progress"), {}
     yield "job.used", lambda *, api: used(api), {"api": 1}

@@ -72,8 +72,6 @@ if _typing.TYPE_CHECKING:
     from .view.trace._time_spent import KindTime as KindTime
     from .view.trace._time_spent import TimeSpent as TimeSpent
     from .view.trace._trace import Trace as Trace
-    from .view.trace._what_if import WhatIf as WhatIf
-    from .view.trace._what_if import WhatIfPoint as WhatIfPoint
 
 __version__ = "0.1.0"
 
@@ -117,7 +115,6 @@ _LAZY_NAMES = {
         ".view.trace._spans": "Span Wait",
         ".view.trace._time_spent": "KindTime TimeSpent",
         ".view.trace._trace": "Trace",
-        ".view.trace._what_if": "WhatIf WhatIfPoint",
     }.items()
     for name in names.split()
 }

@@ -74,13 +74,6 @@ def test_a_trace_names_the_wait_for_a_run_resource(virtual: Virtual) -> None:
     assert waits == {"bench 2": ["benches"]}
 
 
-def test_what_if_keeps_the_amount_of_a_run_resource(virtual: Virtual) -> None:
-    """In what-if, more slots do not help jobs that wait for a run's own resource."""
-    trace = traced_run(virtual, Scheduler(benches(8), jobs_window=1))
-    found = {point.size: point.seconds for point in trace.what_if(sizes=[1, 2, 4, None], policies=["fifo"]).points}
-    assert found == {1: pytest.approx(8), 2: pytest.approx(4), 4: pytest.approx(4), None: pytest.approx(4)}
-
-
 def test_the_lower_bound_of_a_simulation_counts_run_resources() -> None:
     """A simulation's lower bound counts the work for a run's own resource, in nested schedulers too."""
     scheduler = Scheduler(*benches(4, expected_duration=1), Scheduler(*benches(4, expected_duration=1), label="n"))

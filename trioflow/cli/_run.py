@@ -22,21 +22,9 @@ from ..batch import _quantities
 from ..view.monitor._monitor import build_command_monitor, can_move_cursor
 from . import EXIT_CODES_HELP, FAILURE_CODE, INTERRUPTED_CODE, STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._end_of_run import RunSummaryText
-from ._scenario import CliError, loaded_modules, make_window, scenario_command, translate_errors
+from ._scenario import CliError, loaded_modules, make_window, parse_jobs_window, scenario_command, translate_errors
 from ._signals import ExitOnSecondSignal
 from .batch._batch_command import option_type
-
-
-def parse_jobs_window(text: str) -> int:
-    """Parse a number of slots, where 0 means no limit.
-
-    Raises:
-        ValueError: the text is not a whole number.
-
-    """
-    if not (text.isascii() and text.isdecimal()):
-        raise ValueError(f"{text!r} is not a number of jobs: give a whole number, or 0 for no limit")
-    return int(text)
 
 
 def parse_timeout(text: str) -> float:

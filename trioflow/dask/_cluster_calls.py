@@ -97,7 +97,7 @@ async def call_on_cluster(
         except BaseException:
             await _cancel_call(future, run)
             raise
-        await call_events.record_queue_time(job, client, call_number, submitted_at)
+        call_events.record_queue_time(job, call_number, submitted_at)
         if future.status == "error":
             raise _add_remedy(await anyio.to_thread.run_sync(future.exception), job, call)
         if future.status != "finished":
@@ -271,7 +271,6 @@ class CallEvents:
         self._reported_demands: Final[set[str]] = set()
         self._used_clients: Final[set[Any]] = set()
         self._start_times: Final[dict[int, float]] = {}  # keyed by the number of the call, on this machine's clock
-        self._thread_counts: Final[dict[Any, int]] = {}
 
     def register_client(self, client: Any) -> bool:
         """Record that a call uses a client, and return whether it is the first call in this run that does."""
@@ -314,12 +313,11 @@ class CallEvents:
             with contextlib.suppress(RuntimeError):  # the job has just ended
                 job.progress(progress)
 
-    async def record_queue_time(self, job: AnyJob, client: Any, call_number: int, submitted_at: float) -> None:
-        """Record how long a finished call waited in the cluster's queue, and how many threads the cluster has.
+    def record_queue_time(self, job: AnyJob, call_number: int, submitted_at: float) -> None:
+        """Record how long a finished call waited in the cluster's queue.
 
         Args:
             job: the job.
-            client: the client of the cluster.
             call_number: the number of the call.
             submitted_at: the time, on the run's clock, at which the call was submitted.
 
@@ -329,13 +327,6 @@ class CallEvents:
             self._run.record_machine_wait(
                 job, submitted_at, max(submitted_at, self._run.clock() - (time.monotonic() - started_at))
             )
-        if client not in self._thread_counts:
-            self._thread_counts[client] = 0
-            with contextlib.suppress(Exception):  # the connection to the cluster may be lost
-                thread_counts = await anyio.to_thread.run_sync(client.nthreads, abandon_on_cancel=True)
-                self._thread_counts[client] = sum(thread_counts.values())
-        if self._thread_counts[client]:
-            self._run.record_call_place(job, scheduler_address(client), self._thread_counts[client])
 
     async def report_missing_workers(
         self, job: AnyJob, client: Any, resources: Mapping[str, float], workers: str | list[str] | None

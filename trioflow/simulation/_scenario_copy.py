@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -19,7 +18,6 @@ from .._core.api.views import (
     Pool,
     Service,
     copy_pool,
-    declare_run_resource,
     inputs_of,
     insert_members,
     is_scheduler,
@@ -33,12 +31,6 @@ from .._core.api.views import (
 
 if TYPE_CHECKING:
     from .._core.api.views import PolicyName
-
-
-CLUSTER_CALLS_RESOURCE: Final = "threads of the cluster"
-"""The name of the resource that limits how many copies of cluster jobs run at the same time."""
-
-declare_run_resource(CLUSTER_CALLS_RESOURCE, lambda: sys.maxsize)
 
 
 class NeverSettles(BaseException):
@@ -168,9 +160,6 @@ class ScenarioCopy:
         known_durations: the durations that policies may use to order jobs.
         window: the window of the copy of the outermost scheduler.
         policy: the policy of all schedulers; None to keep their policies.
-        change_pool: changes the settings of each pool; None to keep them.
-        cluster_slots: for each job that is called on a cluster, the name of the cluster and the number of calls that
-            the cluster runs at the same time. Several clusters are simulated as a single one.
 
     Attributes:
         scheduler: the copy of the user's scheduler.
@@ -186,11 +175,7 @@ class ScenarioCopy:
         known_durations: Mapping[AnyJob, float],
         window: Any,
         policy: Any,
-        change_pool: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
-        cluster_slots: Mapping[AnyJob, tuple[str, int]] | None = None,
     ) -> None:
-        self._cluster_slot_total: Final = sum(dict((cluster_slots or {}).values()).values())
-        self._change_pool: Final = change_pool
         self._durations: Final = durations
         self._known_durations: Final = known_durations
         self._limiter_copies_by_id: Final[dict[int, Any]] = {}
@@ -210,8 +195,6 @@ class ScenarioCopy:
                 copy = self._copy_job(job)
             for name in run_needs(job):
                 set_run_need(copy, name, 1)
-            if cluster_slots and job in cluster_slots:
-                set_run_need(copy, CLUSTER_CALLS_RESOURCE, 1)
             self.copies[job] = copy
         self.copies[scheduler] = self.scheduler
         for job in (scheduler, *originals):
@@ -221,10 +204,7 @@ class ScenarioCopy:
 
     def _copy_scheduler(self, original: BaseScheduler, window: Any) -> BaseScheduler:
         return SchedulerCopy(
-            {
-                **run_resource_totals(original),
-                **({CLUSTER_CALLS_RESOURCE: self._cluster_slot_total} if original.scheduler is None else {}),
-            },
+            run_resource_totals(original),
             jobs_window=self._copy_window(window),
             cleanup_timeout=original.cleanup_timeout,
             pool=self._copy_pool(original.pool),
@@ -270,7 +250,7 @@ class ScenarioCopy:
         if pool is None:
             return None
         if pool not in self._pool_copies:
-            self._pool_copies[pool] = copy_pool(pool, self._change_pool)
+            self._pool_copies[pool] = copy_pool(pool)
         return self._pool_copies[pool]
 
     def _copy_policy(self, policy: PolicyName | Policy) -> PolicyName | Policy:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 import sys
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 
     from .._core.api.views import Policy, PolicyName, Window
     from ._duration_sources import DurationSource
-
-    PoolSettingsChange = Callable[[dict[str, Any]], dict[str, Any]]
 
 KEEP_WINDOW: Final[Any] = ...
 """The default of `jobs_window`: keep the scheduler's own window."""
@@ -149,35 +147,26 @@ def simulate(
     clean_up_jobs = CleanUpJobs()
     # The copy runs in a new thread, because this one may be running an event loop.
     with ThreadPoolExecutor(1, THREAD_NAME_PREFIX) as thread, silence_log():
-        makespan = thread.submit(run_scenario_copy, copy, KEEP_WINDOW, trace, clean_up_jobs).result()
+        makespan = thread.submit(run_scenario_copy, copy, trace, clean_up_jobs).result()
     return _make_simulation(
         scheduler, copy, all_durations, known_durations, window, trace, makespan, clean_up_jobs.copies
     )
 
 
-def run_scenario_copy(copy: ScenarioCopy, window: Any = KEEP_WINDOW, *instruments: Instrument) -> float:
-    """Run the copy of a scenario on a virtual clock, with the given window instead of its own.
-
-    Return the duration of the run in seconds.
-
-    Args:
-        copy: the copy.
-        window: the window of the outermost scheduler; `KEEP_WINDOW` to keep the copy's own.
-        instruments: the instruments of the run.
+def run_scenario_copy(copy: ScenarioCopy, *instruments: Instrument) -> float:
+    """Run the copy of a scenario on a virtual clock, and return the duration of the run in seconds.
 
     Raises:
         ValueError: the run would never end.
 
     """
     detector = StallDetector(copy)
-    options: dict[str, Any] = {} if window is KEEP_WINDOW else {"jobs_window": window}
     subject = repr(copy.scheduler.label)
     try:
         copy.scheduler.run(
             backend="asyncio",
             backend_options=virtual_options("asyncio"),
             instruments=[*instruments, detector],
-            **options,
         )
     except NeverSettles as error:
         raise ValueError(
@@ -353,7 +342,7 @@ def _make_simulation(
 
 
 def _analyze_schedulers(
-    scheduler: BaseScheduler, durations: dict[AnyJob, float], window: Any, change_pool: PoolSettingsChange | None = None
+    scheduler: BaseScheduler, durations: dict[AnyJob, float], window: Any
 ) -> dict[BaseScheduler, _PathAnalysis]:
     """Return the analysis of each scheduler, nested schedulers before the enclosing ones.
 
@@ -361,12 +350,11 @@ def _analyze_schedulers(
         scheduler: the outermost scheduler.
         durations: the durations of all jobs.
         window: the window of the outermost scheduler.
-        change_pool: a function that changes the settings of each pool; None to keep them.
 
     """
     schedulers = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
     pools = {current.pool for current in schedulers if current.pool is not None}
-    views = {(pool, view.name): view for pool in pools for view in resource_views(copy_pool(pool, change_pool))}
+    views = {(pool, view.name): view for pool in pools for view in resource_views(copy_pool(pool))}
     distant_inputs = {
         member
         for job in scheduler.iterate_jobs()
@@ -387,33 +375,6 @@ def _analyze_schedulers(
             distant_inputs,
         )
     return analyses
-
-
-def lower_bounds(
-    scheduler: BaseScheduler,
-    durations: dict[AnyJob, float],
-    window: int | None,
-    sizes: Iterable[int | None],
-    make_pool_change: Callable[[int | None], PoolSettingsChange] | None,
-) -> list[float]:
-    """Return the lower bound of the makespan for each size.
-
-    Args:
-        scheduler: the outermost scheduler.
-        durations: the durations of all jobs.
-        window: the window of the scheduler.
-        sizes: the sizes of the window, or the amounts of a resource.
-        make_pool_change: a function that takes an amount, and returns a function that sets the resource to this amount
-            in the settings of a pool; None to vary the window.
-
-    """
-    if make_pool_change is None:
-        analysis = _analyze_schedulers(scheduler, durations, window)[scheduler]
-        return [analysis.lower_bound_with_slots(size) for size in sizes]
-    return [
-        _analyze_schedulers(scheduler, durations, window, make_pool_change(size))[scheduler].lower_bound
-        for size in sizes
-    ]
 
 
 def slot_users(scheduler: BaseScheduler, window: Any) -> list[AnyJob]:
@@ -541,8 +502,7 @@ class _PathAnalysis:
         length = earliest[self._last_job] if self._last_job is not None else 0.0
         remaining = longest_path_lengths(order, predecessors, self._durations, 0.0)  # from each job's start to the end
         self.slack: Final = {job: length - (earliest[job] - self._durations[job]) - remaining[job] for job in order}
-        self._path_length: Final = length
-        self._work_seconds: Final = sum(work_durations[job] for job in slot_users(scheduler, window))
+        work_seconds = sum(work_durations[job] for job in slot_users(scheduler, window))
         # The uses of each pool resource by the jobs of this scheduler and of nested ones.
         self._resource_uses: Final[dict[tuple[Pool, str], list[_JobUse]]] = {}
         for pool, name, job in iterate_pool_needs(scheduler):
@@ -567,18 +527,12 @@ class _PathAnalysis:
             for key, uses in self._resource_uses.items()
             if key in views
         ]
-        self._resource_bound: Final = max([*pool_bounds, *run_bounds], default=0.0)
-        self._untimed_bound: Final[float] = self._untimed_bound_with_slots(max_slots(window))
+        resource_bound = max([*pool_bounds, *run_bounds], default=0.0)
+        size = max_slots(window)
+        slot_bound = work_seconds / min(size, sys.maxsize) if size else 0.0
+        # The lower bound without the scheduler's own timeout.
+        self._untimed_bound: Final[float] = min(self._deviation, max(length, resource_bound, slot_bound))
         self.lower_bound: Final = min(self._untimed_bound, self._time_limit)
-
-    def lower_bound_with_slots(self, size: int | None) -> float:
-        """Return the lower bound for another number of slots."""
-        return min(self._untimed_bound_with_slots(size), self._time_limit)
-
-    def _untimed_bound_with_slots(self, size: int | None) -> float:
-        """Return the lower bound for another number of slots, without the scheduler's own timeout."""
-        slot_bound = self._work_seconds / min(size, sys.maxsize) if size else 0.0
-        return min(self._deviation, max(self._path_length, self._resource_bound, slot_bound))
 
     def _add_work_of_run_resource(self, key: tuple[BaseScheduler, int, str], work: float) -> None:
         self._work_by_run_resource[key] = self._work_by_run_resource.get(key, 0.0) + work

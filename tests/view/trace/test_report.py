@@ -161,13 +161,6 @@ def test_the_failure_that_blocked_most_jobs_comes_first(virtual: Virtual, tmp_pa
     assert 60 * "y" not in section
 
 
-def test_the_report_of_a_run_that_was_cut_short_has_no_what_if_section(virtual: Virtual, tmp_path: Path) -> None:
-    """If a run was cut short, the report has no "what if" section, in which unfinished jobs would count too little."""
-    jobs = [Job(nap, label=f"j{n}") for n in range(3)]
-    bad = Job(fail, 5, label="bad", critical=True, required=jobs[0])
-    assert 'id="what-if"' not in report(virtual, Scheduler(*jobs, bad, jobs_window=1), tmp_path / "r.html")
-
-
 def test_the_parts_of_the_critical_path_add_up_to_the_time_of_the_run(virtual: Virtual) -> None:
     """The parts of the critical path, which are work and waits, add up to the time of the run."""
     jobs = [Job(nap, 3 + n, label=f"train {n}", needs={"gpu": 1}) for n in range(3)]
@@ -495,20 +488,18 @@ def test_the_glossary_explains_the_words_that_occur(virtual: Virtual, tmp_path: 
     assert words(Scheduler(Job(nap))) == plain
     assert words(everything()) == plain | {
         *("failed", "cancelled", "blocked", "skipped", "kind", "a / in a path", "attempts", "window", "critical"),
-        *("forever", "timed out", "waited for jobs", "waited for a slot", "what if"),
+        *("forever", "timed out", "waited for jobs", "waited for a slot"),
     }
     queue = Scheduler((Job(nap, needs={"card": 1}) for _ in range(2)), pool=Pool(card=1))
-    assert words(queue) == plain | {"waited for a resource", "what if"}
+    assert words(queue) == plain | {"waited for a resource"}
     assert "idle" in words(Scheduler(Sequence(Job(nap, 9), Job(nap))), timeout=1)
 
 
 def test_each_section_of_the_report_has_a_link(virtual: Virtual, tmp_path: Path) -> None:
-    """Each section of the report has a link; there is a section "what if" only if time can be gained."""
-    for window in (None, 1):
-        text = report(virtual, Scheduler(Job(nap), Job(nap), jobs_window=window), tmp_path / "r.html")
-        links = re.findall('href="#(.*?)"', text.partition("<nav>")[2].partition("</nav>")[0])
-        assert links == re.findall('<section id="(.*?)"', text.partition("</header>")[2])
-        assert ("what-if" in links) == (window is not None)
+    """Each section of the report has a link in the bar below its head."""
+    text = report(virtual, Scheduler(Job(nap), Job(nap), jobs_window=1), tmp_path / "r.html")
+    links = re.findall('href="#(.*?)"', text.partition("<nav>")[2].partition("</nav>")[0])
+    assert links == re.findall('<section id="(.*?)"', text.partition("</header>")[2])
 
 
 def test_a_run_with_the_default_label_gets_a_title(virtual: Virtual, tmp_path: Path) -> None:

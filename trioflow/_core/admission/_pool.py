@@ -205,11 +205,6 @@ def check_pool(pool: Any, name: str, subject: Subject) -> Pool | None:
     return pool
 
 
-def pool_settings(pool: Pool) -> dict[str, Any]:
-    """Return the arguments for an equal `Pool`, except that each list of named units is replaced by its length."""
-    return {name: resource.settings for name, resource in pool._resources.items()}
-
-
 def register_user(
     users: dict[AbstractJob[Any], AbstractJob[Any] | None], user: AbstractJob[Any], holder: AbstractJob[Any] | None
 ) -> None:
@@ -318,7 +313,7 @@ def resource_views(pool: Pool) -> list[ResourceView]:
     return [ResourceView(resource) for resource in pool._resources.values()]
 
 
-def copy_pool(pool: Pool, change: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Pool:
-    """Return a new pool with the same totals, or with the totals that `change` returns for them."""
-    settings = pool_settings(pool)
-    return Pool(**(settings if change is None else change(settings)))
+def copy_pool(pool: Pool) -> Pool:
+    """Return a new pool with the same totals. In place of a list of named units, it has a resource of this number."""
+    settings: dict[str, Any] = {name: resource.settings for name, resource in pool._resources.items()}
+    return Pool(**settings)

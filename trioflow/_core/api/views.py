@@ -8,7 +8,7 @@ they are for the thread that builds the scenario, before a run.
 
 from typing import TYPE_CHECKING
 
-from ..admission._pool import Pool, ResourceView, copy_pool, pool_settings, resource_views
+from ..admission._pool import Pool, ResourceView, copy_pool, resource_views
 from ..admission._rate import Rate
 from ..admission._window import Adaptive, JobserverStyle, check_window, max_slots
 from ..admission.policy._builtin_policies import PolicyName
@@ -32,7 +32,6 @@ from ..job._job import AbstractJob, AnyJob, is_scheduler
 from ..job._job_options import declare_run_resource, duration, file_path, flag, whole_number
 from ..job._job_queries import (
     box_of,
-    call_place,
     command_line_of,
     end_facts,
     explicit_label,
@@ -77,7 +76,6 @@ from ..scheduler._members import (
     expected_durations,
     insert_members,
     is_droppable,
-    learned_durations,
     members_in_order,
     nested_schedulers,
     ranks_of,

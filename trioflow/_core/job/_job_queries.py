@@ -138,14 +138,6 @@ def find_run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseSchedule
     return scheduler, RUN_RESOURCES[name]()
 
 
-def call_place(job: AnyJob) -> tuple[str, int] | None:
-    """Return the place where a job's call ran in its last run, and how many calls can run there concurrently.
-
-    Return None if the kind of the job has reported no place to the run.
-    """
-    return None if job._extras is None else job._extras.call_place
-
-
 def machine_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:
     """Return the beginning and end of each wait of a RUNNING job for its machine."""
     return () if job._extras is None else job._extras.machine_waits

@@ -118,7 +118,6 @@ class RunExtras:
     time_limit: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`
     throttlings: tuple[Throttling, ...] = ()  # the attempts that raised `Throttled`
     machine_waits: tuple[tuple[float, float], ...] = ()  # the beginning and end of each wait for the machine
-    call_place: tuple[str, int] | None = None  # where the call runs, and how many calls can run there concurrently
     grant: Any = None  # the resources of the job, a `Grant`
     runs_once = False  # whether no later run of the scheduler can reach the job
     context: Any = None  # the context of the code that added the job, if it differs from the context of the run

@@ -116,10 +116,6 @@ class RunHandle:
         extras = job._ensure_extras()
         extras.machine_waits += ((since, self.clock() if until is None else until),)
 
-    def record_call_place(self, job: AbstractJob[Any], place: str, calls: int) -> None:
-        """Record, for what-if simulations, where the job's call runs, and how many calls can run there concurrently."""
-        job._ensure_extras().call_place = place, calls
-
     def stores(self, job: AbstractJob[Any]) -> bool:
         """Return whether a journal will store the result of `job`. If so, this process needs the result."""
         return self._run.journal_writer is not None and job.save is not None

@@ -363,14 +363,6 @@ def expected_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
     return scheduler._expected_durations()
 
 
-def learned_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
-    """Return `expected_durations` if durations are known from a source other than the members' `expected_duration`.
-
-    Otherwise, return an empty dict.
-    """
-    return scheduler._expected_durations() if scheduler._knows_durations() else {}
-
-
 def members_in_order(scheduler: BaseScheduler) -> list[AnyJob]:
     """Return the members of a scheduler, each after the members that it waits for.
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import enum
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -36,12 +36,10 @@ from ..._core.api.views import (
     Pool,
     StopReason,
     Throttling,
-    call_place,
     current_run,
     end_facts,
     failed_through_member,
     failure_of,
-    learned_durations,
     machine_waits,
     ready_at,
     runs_commands,
@@ -74,8 +72,6 @@ class RunStart:
     has_limiter: bool = False  # whether the window is a `CapacityLimiter`
     pool: Pool | None = None
     backend: str = ""  # the name of the backend
-    # The expected durations, if some come from another source than the members' `expected_duration`.
-    learned_durations: Mapping[AnyJob, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +144,6 @@ class JobEnd(NamedTuple):
     throttled_attempts: tuple[Throttling, ...] = ()  # the attempts that raised `Throttled`
     machine_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait for capacity of the machine
     ready_at: float | None = None  # for a service, the time when it became ready
-    executor: tuple[str, int] | None = None  # where the call ran, and the number of calls that can run there at once
 
 
 class EventRecorder(Instrument):
@@ -178,7 +173,7 @@ class EventRecorder(Instrument):
         self._clock = clock = run.clock
         now = clock()
         limits = run.window, run.tokens_taken is not None, scheduler.pool
-        run_start = RunStart(clock, time.time() - now, *limits, run.backend, learned_durations(scheduler))
+        run_start = RunStart(clock, time.time() - now, *limits, run.backend)
         self._append_event((EventKind.RUN_BEGAN, scheduler, None, now, None, run_start))
         if run.has_adaptive_window:
             self._record_window_size(scheduler)
@@ -214,7 +209,6 @@ class EventRecorder(Instrument):
                 throttled_attempts(job),
                 machine_waits(job),
                 ready_at(job),
-                call_place(job),
             )
         self._append_event((state, scheduler, job, started_at, finished_at, details))
         if scheduler in self._window_sizes:

@@ -216,8 +216,6 @@ class TraceRecord:
     """The jobs that ran commands, each with the `CommandEnd` of its last process."""
     jobs: tuple[AnyJob, ...] = ()
     """The job of each span."""
-    executors: dict[int, tuple[str, int]] = field(default_factory=dict[int, tuple[str, int]])
-    """For each call that ran outside this process, the executor's name, and how many calls it can run at once."""
 
     @property
     def root_runs(self) -> list[RunSpan]:
@@ -361,11 +359,6 @@ class _RecordBuilder:
                 if facts.job_end.command_end is not None
             },
             jobs=tuple(jobs),
-            executors={
-                facts.span_number: facts.job_end.executor
-                for facts in self._job_facts
-                if facts.job_end.executor is not None
-            },
         )
 
     def _assign_span_numbers(self) -> list[JobFacts]:
@@ -481,7 +474,6 @@ def _make_run_span(run: RunFacts) -> RunSpan:
         has_limiter=run.run_start.has_limiter,
         backend=run.run_start.backend,
         window_sizes=tuple(run.window_sizes),
-        learned_durations=run.run_start.learned_durations,
         stop_reason=None if run.run_end is None else run.run_end.stop_reason,
         culprit_number=None if culprit is None else culprit.span_number,
         member_numbers=tuple(sorted(facts.span_number for facts in run.facts_by_job.values())),

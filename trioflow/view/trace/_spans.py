@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -154,8 +153,6 @@ class RunSpan:
     has_limiter: bool = False  # whether the window is a `CapacityLimiter`
     backend: str = ""  # the name of the backend
     window_sizes: tuple[tuple[float, int], ...] = ()  # for an `Adaptive` window, the time and new size of each change
-    # The expected durations, if some come from another source than the members' `expected_duration`.
-    learned_durations: Mapping[AnyJob, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,8 @@ from ._span_builder import TraceRecord, build_record
 from ._spans import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ..._core.api.views import PolicyName
     from ._critical_path_parts import CriticalPathPart
     from ._time_spent import TimeSpent
-    from ._what_if import WhatIf
 
 
 @final
@@ -127,50 +123,6 @@ class Trace(EventRecorder):
         from . import _time_spent
 
         return _time_spent.compute_time_spent(self._get_record())
-
-    def what_if(
-        self,
-        resource: str | None = None,
-        *,
-        sizes: Sequence[int | None] | None = None,
-        policies: Sequence[PolicyName] | None = None,
-    ) -> WhatIf:
-        """Simulate how long the run would have taken with another policy, number of slots, or amount of a resource.
-
-        The jobs run on a virtual clock, and each job takes as long as it did in this run. That is realistic for jobs
-        that mostly wait, but jobs that compute would slow each other down. Failures and throttling are not simulated.
-        With 5,000 jobs, one simulation takes 0.1 to 0.2 s of CPU time. If `sizes` is not passed, there are 13
-        simulations.
-
-        Args:
-            resource: the name of the resource whose amount varies. For a `Rate`, its first key varies. Default: the
-                slots of the window.
-            sizes: the numbers of slots, or amounts of the resource, to simulate: whole numbers, or None for an
-                unlimited number of slots. Default: 1, 2, 3, 4, 6, 8, ... up to the size beyond which the run gets no
-                faster. If there are many jobs, fewer sizes are simulated.
-            policies: the policies to simulate, each for all schedulers. Default: the policy of the run, "fifo" and
-                "critical-path".
-
-        Returns:
-            A record whose `str()` is a few sentences, and whose `table()` has a line for each size.
-
-        Raises:
-            ValueError: no job has run to its end, the run has not ended, the trace shows several outermost schedulers,
-                jobs were removed after the run, there is no such resource, or a size or a policy is not possible.
-            TypeError: a size is not a whole number.
-
-        Example:
-            >>> trace = Trace()
-            >>> jobs = [Job(anyio.sleep, 0.05) for _ in range(4)]
-            >>> Scheduler(*jobs, jobs_window=1).run(instruments=[trace])
-            True
-            >>> trace.what_if().best.size
-            4
-
-        """
-        from ...simulation import _sweep
-
-        return _sweep.simulate_trace(self._get_record(), resource, sizes, policies)
 
     def export_as_csvfile(self, path: str | PathLike[str]) -> None:
         """Write the spans as CSV, in UTF-8: a line of headings, then one line for each run of each job.

@@ -44,7 +44,6 @@ MAX_FOREVER_JOBS: Final = 100
 """The maximum number of forever jobs that are listed."""
 TIMELINE_WIDTH: Final = 1200
 LINK_TO_KINDS: Final = '<a href="#kinds">Kinds of jobs</a> '
-LINK_TO_WHAT_IF: Final = '<a href="#what-if">What if</a>'
 
 
 def report_html(record: TraceRecord, folder: Path) -> str:
@@ -52,7 +51,7 @@ def report_html(record: TraceRecord, folder: Path) -> str:
     root_runs = record.root_runs
     name = ", ".join(dict.fromkeys(_run_title(record, run) for run in root_runs)) or "nothing has run"
     commands = _failures.command_details(record, folder)
-    kinds_html, what_if_html = _sections.kinds_section(record), _sections.what_if_section(record)
+    kinds_html = _sections.kinds_section(record)
     return string.Template(_read_resource("report.html")).substitute(
         title=escape(shorten(name)),
         style=_read_resource("report.css"),
@@ -67,12 +66,11 @@ def report_html(record: TraceRecord, folder: Path) -> str:
             _sections.graph_section(scheduler, record.critical_path_jobs)
             for scheduler in dict.fromkeys(run.scheduler for run in root_runs)
         ),
-        words=_sections.glossary_html(record, bool(what_if_html)),
+        words=_sections.glossary_html(record),
         about=_sections.run_facts_html(root_runs),
         timeline=_timeline.timeline_svg(record, TIMELINE_WIDTH, has_title=False),
         kinds=kinds_html,
-        what_if=what_if_html,
-        links=LINK_TO_KINDS * bool(kinds_html) + LINK_TO_WHAT_IF * bool(what_if_html),
+        links=LINK_TO_KINDS * bool(kinds_html),
         forever=_forever_jobs_html(record),
         data=_table_json(record, commands),
         script=_read_resource("report.js"),

@@ -1,4 +1,4 @@
-"""Independent sections of a report: kinds of jobs, the glossary, facts about the run, what-if, and the graph."""
+"""Independent sections of a report: kinds of jobs, the glossary, facts about the run, and the graph."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import Any, Final
 from urllib.parse import quote
 from xml.etree import ElementTree as Tree
 
-from ...._core.api.views import StopReason, WaitCause, duration_text, is_scheduler, name_of_policy, printable, shorten
+from ...._core.api.views import duration_text, is_scheduler, name_of_policy, printable, shorten
 from ..._state_styles import CAUSE_WORDS, STATE_STYLES
 from ...graph import _dark_scheme, _dot, _graph_legend, _render
 from ...graph._drawing import CriticalPath, Drawing
 from .. import _time_spent
 from .._span_builder import TraceRecord
 from .._spans import RunSpan
-from ..timeline import _what_if_chart
 from ..timeline._svg import add_element
 from ._html_text import escape
 
@@ -81,16 +80,12 @@ def _clip_and_escape(text: str) -> str:
 
 # ---- the glossary, for people who do not know trioflow
 
-WHAT_IF_MEANING: Final = (
-    "the same run, simulated with another number of slots, or another amount of a resource; each job takes as long as "
-    "it did. The lowest line is a bound: no order of the jobs beats it, because of their longest chain or total work"
-)
 
-
-def glossary_html(record: TraceRecord, has_what_if: bool = False) -> str:
+def glossary_html(record: TraceRecord) -> str:
     """Return the folded glossary of the report as HTML."""
-    terms = [*_glossary_terms(record), *([("what if", WHAT_IF_MEANING)] if has_what_if else [])]
-    meanings = "".join(f"<dt>{term}</dt><dd>{escapes.escape(meaning)}</dd>" for term, meaning in terms)
+    meanings = "".join(
+        f"<dt>{term}</dt><dd>{escapes.escape(meaning)}</dd>" for term, meaning in _glossary_terms(record)
+    )
     return f'<details id="words" class="card fold"><summary>What the words mean</summary><dl>{meanings}</dl></details>'
 
 
@@ -185,68 +180,6 @@ def _window_text(run: RunSpan) -> str | None:
         sizes = [size for _, size in run.window_sizes]
         return f"{min(sizes)} to {max(sizes)}, {sizes[-1]} at the end (adaptive)"
     return None if run.window_size is None else str(run.window_size)
-
-
-# ---- what-if: simulations that vary the limit for which jobs waited longest
-
-MAX_JOBS_PER_RUN: Final = 1000
-"""The maximum number of jobs in a run that is simulated. Simulating a larger run would delay the report."""
-MAX_SIMULATED_JOBS_PER_CHART: Final = 10_000
-"""The maximum number of jobs in all simulations for one chart, added up. They take about a second of CPU time."""
-TOO_MANY_JOBS_HTML: Final = (
-    '<p class="note">Simulating this many jobs takes a while. To do it anyway, call <code>trace.what_if()</code>.</p>'
-)
-MIN_WAIT_RATIO: Final = 0.02
-"""A limit is varied only if the time for which jobs waited for it exceeds this share of the time that they worked."""
-CHART_WIDTH: Final = 900
-
-
-def what_if_section(record: TraceRecord) -> str:
-    """Return the what-if section as HTML, or an empty string if it would not help or is not possible.
-
-    The section is shown for a completed run of one outermost scheduler with several jobs that waited for limits.
-    """
-    job_count = len(record.spans) - len(record.scheduler_numbers)
-    if len(record.root_runs) != 1 or record.root_runs[0].stop_reason is not StopReason.COMPLETED or job_count < 2:
-        return ""
-    limits = _find_limiting_resources(record)
-    if not limits:
-        return ""
-    try:
-        content = _simulation_html(record, limits[0]) if job_count <= MAX_JOBS_PER_RUN else TOO_MANY_JOBS_HTML
-    except (ValueError, RuntimeError):  # the scheduler has changed since the run, or cannot be simulated
-        return ""
-    return f'<section id="what-if">\n<h2>What if</h2>\n{content}</section>'
-
-
-def _find_limiting_resources(record: TraceRecord) -> list[str | None]:
-    """Return the resources for which jobs waited notably, the longest waits first. None stands for the slots."""
-    wait_seconds: dict[str | None, float] = {}
-    work_seconds = 0.0
-    members = {*record.root_runs[0].member_numbers}
-    for span in record.spans:
-        work_seconds += span.worked if span.number not in record.scheduler_numbers else 0.0
-        for wait in span.waits:
-            is_slot_wait = wait.cause is WaitCause.SLOT and span.number in members
-            if is_slot_wait or wait.cause in (WaitCause.RESOURCE, WaitCause.RATE):
-                wait_seconds[wait.name or None] = wait_seconds.get(wait.name or None, 0.0) + wait.seconds
-    adjustable_limits: set[str | None] = {resource.name for resource in record.resources if not resource.is_reservation}
-    adjustable_limits |= {None} if record.root_runs[0].window_size is not None else set()
-    notable_names = [
-        name
-        for name in wait_seconds
-        if wait_seconds[name] > MIN_WAIT_RATIO * work_seconds and name in adjustable_limits
-    ]
-    return sorted(notable_names, key=wait_seconds.__getitem__, reverse=True)
-
-
-def _simulation_html(record: TraceRecord, resource: str | None) -> str:
-    """Return the result of simulations with other amounts of a resource as HTML: a sentence and a chart."""
-    from ....simulation import _sweep
-
-    result = _sweep.simulate_trace(record, resource, max_jobs=MAX_SIMULATED_JOBS_PER_CHART)
-    chart = f'<div class="card paper scroll" tabindex="0">{_what_if_chart.chart_svg(result, CHART_WIDTH)}</div>'
-    return f'<p class="note">{escape(str(result))}</p>{chart}\n'
 
 
 # ---- the graph with its legend

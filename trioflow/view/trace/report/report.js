@@ -203,7 +203,7 @@
 
   // ---- links between the timeline and the table
 
-  const timeline = document.querySelector("svg.timeline"); // the first one; the chart of what-if has the class too
+  const timeline = document.querySelector("svg.timeline");
   const numbersOf = (bar) => (bar.dataset.numbers ?? bar.dataset.number).split(" ").map(Number); // jobs may share a bar
   const bars = new Map(
     [...timeline.querySelectorAll("g.job")].flatMap((bar) => numbersOf(bar).map((number) => [number, bar])));

@@ -1,1 +1,1 @@
-"""A trace as an SVG picture: the timeline of a run, and the chart of a `WhatIf`."""
+"""A trace as an SVG picture: the timeline of a run."""
