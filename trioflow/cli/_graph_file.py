@@ -2,46 +2,38 @@
 
 Programs in any language can write such files. A graph in JSON has neither Python functions nor services.
 
-The classes below are the schema. msgspec validates the whole file against them at once. If that fails, each field is
-validated alone, so that all problems are reported together, each with its job and its JSON path. This module also
-checks what a schema cannot express: unknown names, cycles, and jobs that do not have the result another job uses.
+The classes below are the schema, against which msgspec validates the file. This module also checks what a schema
+cannot express: duplicate keys, unknown names, cycles, and jobs that do not have the result another job uses. The first
+fault is reported, with its job and its JSON path.
 """
 
 from __future__ import annotations
 
-import contextlib
 import graphlib
+import json
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, get_type_hints
+from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from .. import CommandJob, Depfile, OptionalFile, Pool, Scheduler
-from ..abc import AbstractJob, JobserverStyle, OnTimeout, PolicyName, RunIf
+from ..abc import AbstractJob, JobserverStyle, OnTimeout, PolicyName, RunIf, printable
 from ..jobs.command._spawn_options import LeftoversOption, PinOption
-from ._graph_errors import (
-    BadGraph,
-    ObjectWithDuplicateKeys,
-    Problem,
-    did_you_mean,
-    find_duplicate_keys,
-    find_type_problems,
-    format_problems,
-    in_json_syntax,
-    is_list,
-    is_object,
-    parse_json,
-    unknown_field_problem,
-)
+from ._suggestions import nearest_name
 
 FORMAT_VERSION: Final = 1
 SCHEMA_FILE: Final = Path(__file__).with_name("graph.schema.json")
 SUBPROCESS_CONSTANTS: Final = {"PIPE": subprocess.PIPE, "DEVNULL": subprocess.DEVNULL, "STDOUT": subprocess.STDOUT}
 MAX_CYCLE_NAMES: Final = 8
 """The maximum number of names to show in an error about a cycle."""
+MAX_ERROR_LENGTH: Final = 400
+"""The maximum number of characters of an error, which may contain a long value of the file."""
+MAX_SUGGESTION_NAMES: Final = 2_000
+"""The maximum number of names to search for a suggestion. Searching more names would take seconds."""
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
@@ -135,7 +127,14 @@ class Graph(JobGroup, kw_only=True):
     """A whole graph. The field `trioflow` is the version of the format."""
 
     trioflow: int
+    jobs: list[JobEntry]
     label: str | UnsetType = UNSET
+
+
+class GraphHeader(msgspec.Struct):
+    """The part of a graph that all versions of the format share."""
+
+    trioflow: int
 
 
 GROUP_ONLY_FIELDS: Final = frozenset(JobGroup.__struct_fields__) - {"timeout", "idle_timeout"}
@@ -151,9 +150,23 @@ def graph_schema() -> dict[str, Any]:
 
 # ---- reading
 
-FIELD_TYPES: Final[dict[type[JobGroup], dict[str, Any]]] = {
-    kind: get_type_hints(kind, include_extras=True) for kind in (Graph, JobEntry)
-}
+
+class BadGraph(ValueError):
+    """The file is not a valid graph of commands.
+
+    Args:
+        text: the fault.
+        json_path: its place in the file, e.g. `$.jobs[0].command`; "" if it is unknown.
+        job_path: the path of the job, e.g. `build/link`; "" if the fault is in the graph itself.
+
+    """
+
+    def __init__(self, text: str, json_path: str = "", job_path: str = "") -> None:
+        named = f"{job_path!r}: " if job_path and repr(job_path) not in text else ""
+        text = named + text
+        if len(text) > MAX_ERROR_LENGTH:
+            text = f"{text[: MAX_ERROR_LENGTH - 1]}…"
+        super().__init__(printable(text + (f" - at `{json_path}`" if json_path else "")))
 
 
 class ParsedGroup(NamedTuple):
@@ -174,9 +187,9 @@ class ParsedGroup(NamedTuple):
         """Return the JSON path of an entry."""
         return f"{self.json_path}.jobs[{number}]"
 
-    def entry_problem(self, number: int, text: str) -> Problem:
-        """Create a problem that concerns an entry."""
-        return Problem(text, self.entry_json_path(number), self.path_prefix + self.entries[number].name)
+    def entry_error(self, number: int, text: str) -> BadGraph:
+        """Create an error about an entry."""
+        return BadGraph(text, self.entry_json_path(number), self.path_prefix + self.entries[number].name)
 
 
 def read_graph_file(path: Path) -> Scheduler:
@@ -188,82 +201,57 @@ def read_graph_file(path: Path) -> Scheduler:
 
     """
     data = path.read_bytes()
-    problems: list[Problem] = []
     try:
-        graph = _parse_graph(data, problems)
+        graph = _parse_graph(data)
     except RecursionError:
         raise BadGraph("groups are nested too deeply") from None
-    parsed_groups = list(_iterate_groups(graph))
-    has_groups = len(parsed_groups) > 1
-    orders = [_order_entries(parsed_group, has_groups, problems) for parsed_group in parsed_groups]
-    if not problems:
-        label = path.stem if graph.label is UNSET else graph.label
-        scheduler = Scheduler()
-        try:
-            scheduler = Scheduler(label=label, **_keyword_arguments(graph))
-        except (TypeError, ValueError) as error:
-            problems.append(Problem(in_json_syntax(str(error), FIELD_TYPES[JobEntry]), "$"))
-        groups: dict[str, Any] = {"$": scheduler}
-        for parsed_group, order in zip(parsed_groups, orders, strict=True):
-            _add_jobs(groups, parsed_group, order, problems)
-        if not problems:
-            return scheduler
-    raise BadGraph(format_problems(problems))
+    label = path.stem if graph.label is UNSET else graph.label
+    try:
+        scheduler = Scheduler(label=label, **_keyword_arguments(graph))
+    except (TypeError, ValueError) as error:
+        raise BadGraph(str(error), "$") from None
+    groups: dict[str, Scheduler] = {"$": scheduler}
+    for parsed_group in _iterate_groups(graph):  # enclosing groups come before nested ones
+        _add_jobs(groups, parsed_group)
+    return scheduler
 
 
-def _parse_graph(data: bytes, problems: list[Problem]) -> Graph:
-    """Parse a file, return the valid parts of its graph, and append a problem for each invalid part to `problems`."""
-    document, is_plain = parse_json(data)
-    version: Any = document.get("trioflow", UNSET) if is_object(document) else FORMAT_VERSION
-    if version is UNSET:
-        raise BadGraph(f'the format version is missing: add "trioflow": {FORMAT_VERSION} - at `$.trioflow`')
-    if type(version) is int and version != FORMAT_VERSION:
-        raise BadGraph(
-            f"its format version is {version}, but this trioflow reads version {FORMAT_VERSION} - at `$.trioflow`"
-        )
-    if is_object(document) and "jobs" not in document:
-        problems.append(Problem('the list "jobs" is missing', "$.jobs"))
-    if is_plain:
-        with contextlib.suppress(msgspec.ValidationError):
-            return msgspec.convert(document, Graph)
-    graph = Graph(trioflow=FORMAT_VERSION)
-    queue: list[tuple[Any, JobGroup, str, str]] = [(document, graph, "$", "")]
-    for value, group, json_path, path in queue:  # the loop appends the entries of each group to the queue
-        _set_fields(value, group, json_path, path, problems)
-        children: Any = value.get("jobs") if is_object(value) else None
-        if is_list(children):
-            group.jobs = []
-            prefix = f"{path}/" if path else ""
-            for index, child in enumerate(children):
-                child_json_path = f"{json_path}.jobs[{index}]"
-                name: Any = child.get("name") if is_object(child) else None
-                is_named = isinstance(name, str)
-                entry = JobEntry(name=name if is_named else child_json_path)
-                group.jobs.append(entry)
-                queue.append((child, entry, child_json_path, prefix + name if is_named else ""))
+def _parse_graph(data: bytes) -> Graph:
+    try:
+        version = msgspec.json.decode(data, type=GraphHeader).trioflow
+        if version != FORMAT_VERSION:
+            text = f"its format version is {version}, but this trioflow reads version {FORMAT_VERSION}"
+            raise BadGraph(text, "$.trioflow")
+        graph = msgspec.json.decode(data, type=Graph)
+        json.loads(data, object_pairs_hook=_reject_duplicate_keys)
+    except msgspec.ValidationError as error:
+        text, _, json_path = str(error).partition(" - at `")
+        json_path = json_path.rstrip("`") or "$"
+        raise BadGraph(text, json_path, _job_path(msgspec.json.decode(data), json_path)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadGraph(f"it is not JSON: {error}") from None
     return graph
 
 
-def _set_fields(value: Any, group: JobGroup, json_path: str, path: str, problems: list[Problem]) -> None:
-    """Set the valid fields of a group or an entry, except `jobs`; append a problem for each invalid field."""
-    if not is_object(value):
-        problems += find_type_problems(value, type(group), json_path, path)
-        return
-    if isinstance(value, ObjectWithDuplicateKeys):
-        problems += find_duplicate_keys(value, json_path, path)
-    known = FIELD_TYPES[type(group)]
-    if "name" in known and "name" not in value:
-        problems.append(Problem('it has no name: add "name"', json_path))
-    for name, field in value.items():
-        field_json_path = f"{json_path}.{name}"
-        if name not in known:
-            problems.append(unknown_field_problem(name, known, json_path, path))
-        elif name == "jobs" and is_list(field):
-            continue
-        elif type_problems := list(find_type_problems(field, known[name], field_json_path, path)):
-            problems += type_problems
-        else:
-            setattr(group, name, msgspec.convert(field, known[name]))
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> None:
+    """Reject an object with duplicate keys, of which a JSON parser silently chooses one."""
+    keys: set[str] = set()
+    for key, _ in pairs:
+        if key in keys:
+            name = next((value for field, value in pairs if field == "name"), "")
+            raise BadGraph(f"the field {key!r} occurs more than once: keep one", job_path=str(name))
+        keys.add(key)
+
+
+def _job_path(document: Any, json_path: str) -> str:
+    """Return the path of the job that contains a place in a file, e.g. `build/link`; "" if no job does."""
+    names: list[str] = []
+    for index in re.findall(r"\.jobs\[(\d+)\]", json_path):
+        document = document["jobs"][int(index)]
+        if not isinstance(document, dict):
+            break
+        names.append(str(document.get("name", index)))
+    return "/".join(names)
 
 
 def _iterate_groups(graph: Graph) -> Iterator[ParsedGroup]:
@@ -278,55 +266,63 @@ def _iterate_groups(graph: Graph) -> Iterator[ParsedGroup]:
                     queue.append((entry, parsed_group.entry_json_path(index), f"{path}{entry.name}/"))
 
 
-def _add_jobs(groups: dict[str, Any], parsed_group: ParsedGroup, order: list[int], problems: list[Problem]) -> None:
+def _add_jobs(groups: dict[str, Scheduler], parsed_group: ParsedGroup) -> None:
     """Create the jobs of a group in topological order, and add them to its scheduler in the order of the file."""
     jobs_by_name: dict[str, Any] = {}
-    for index in order:
+    for index in _order_entries(parsed_group):
         entry = parsed_group.entries[index]
         try:
-            jobs_by_name[entry.name] = _make_job(entry, jobs_by_name)
+            job: Any = _make_job(entry, jobs_by_name)
         except (TypeError, ValueError) as error:
-            problems.append(parsed_group.entry_problem(index, in_json_syntax(str(error), FIELD_TYPES[JobEntry])))
-            # Replace the invalid job by a valid one, so that the jobs that require it can be checked.
-            jobs_by_name[entry.name] = CommandJob(["true"])
+            raise parsed_group.entry_error(index, str(error)) from None
+        jobs_by_name[entry.name] = job
         if entry.jobs is not UNSET:
-            groups[parsed_group.entry_json_path(index)] = jobs_by_name[entry.name]
-    if not problems:
-        groups[parsed_group.json_path].update([jobs_by_name[entry.name] for entry in parsed_group.entries])
+            groups[parsed_group.entry_json_path(index)] = job
+    groups[parsed_group.json_path].update([jobs_by_name[entry.name] for entry in parsed_group.entries])
 
 
-def _order_entries(parsed_group: ParsedGroup, has_groups: bool, problems: list[Problem]) -> list[int]:
+def _order_entries(parsed_group: ParsedGroup) -> list[int]:
     """Return the indices of a group's entries in topological order.
 
-    Append a problem to `problems` for each duplicate or unknown name, each missing result, and a cycle. If there is a
-    cycle, return an empty list.
+    Raises:
+        BadGraph: a name occurs twice or is unknown, a result that a job uses is missing, or there is a cycle.
+
     """
+    entries = parsed_group.entries
     indices: dict[str, int] = {}
-    requirements_by_name: dict[str, list[str]] = {}
-    for index, entry in enumerate(parsed_group.entries):
+    for index, entry in enumerate(entries):
         if entry.name in indices:
-            problems.append(parsed_group.entry_problem(index, f"two jobs are called {entry.name!r}"))
-        else:
-            indices[entry.name] = index
-            requirements_by_name[entry.name] = [*dict.fromkeys((*entry.requires, *_result_sources(entry)))]
-    for name, names in requirements_by_name.items():
-        for requirement in names:
-            if requirement not in indices:
-                hint = did_you_mean(requirement, indices)
-                fault = "which is not in the same group" if has_groups else "but no job in this file has that name"
-                text = f"{name!r} requires {requirement!r}, {fault}{hint}"
-                problems.append(parsed_group.entry_problem(indices[name], text))
-        requirements_by_name[name] = known = [requirement for requirement in names if requirement in indices]
-        for requirement in _result_sources(parsed_group.entries[indices[name]]) if known else ():
-            if requirement not in indices:
-                continue
-            stdout_json_path = f"{parsed_group.entry_json_path(indices[requirement])}.stdout"
-            is_reported = any(problem.json_path.startswith(stdout_json_path) for problem in problems)
-            if (reason := _missing_result_reason(parsed_group.entries[indices[requirement]])) and not is_reported:
-                problems.append(
-                    parsed_group.entry_problem(indices[name], f"{name!r} uses the result of {requirement!r}, {reason}")
-                )
-    return [indices[name] for name in _sort_topologically(requirements_by_name, parsed_group.json_path, problems)]
+            raise parsed_group.entry_error(index, f"two jobs are called {entry.name!r}")
+        indices[entry.name] = index
+    requirements_by_name: dict[str, list[str]] = {}
+    for index, entry in enumerate(entries):
+        sources = _result_sources(entry)
+        requirements_by_name[entry.name] = names = [*dict.fromkeys((*entry.requires, *sources))]
+        for name in names:
+            if name not in indices:
+                text = f"{entry.name!r} requires {name!r}, which is not among the jobs of the same list"
+                raise parsed_group.entry_error(index, text + _did_you_mean(name, indices))
+        for name in sources:
+            if reason := _missing_result_reason(entries[indices[name]]):
+                raise parsed_group.entry_error(index, f"{entry.name!r} uses the result of {name!r}, {reason}")
+    try:
+        return [indices[name] for name in graphlib.TopologicalSorter(requirements_by_name).static_order()]
+    except graphlib.CycleError as error:
+        _reject_cycle(error.args[1][::-1], parsed_group)
+
+
+def _reject_cycle(cycle: list[str], parsed_group: ParsedGroup) -> NoReturn:
+    names = cycle if len(cycle) <= MAX_CYCLE_NAMES + 1 else [*cycle[:MAX_CYCLE_NAMES], "...", cycle[0]]
+    raise BadGraph(
+        f"jobs require each other in a cycle: {' requires '.join(names)}", f"{parsed_group.json_path}.jobs"
+    ) from None
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the hint "; do you mean ...?" for an unknown name; "" if no name is similar, or if there are too many."""
+    names = list(known)
+    near = nearest_name(name, names) if len(names) <= MAX_SUGGESTION_NAMES else None
+    return f"; do you mean {near!r}?" if near else ""
 
 
 def _missing_result_reason(entry: JobEntry) -> str:
@@ -342,19 +338,6 @@ def _result_sources(entry: JobEntry) -> list[str]:
     """Return the names of the jobs whose results an entry uses."""
     arguments = entry.command if isinstance(entry.command, list) else ()
     return [argument.result for argument in (*arguments, entry.stdin) if isinstance(argument, ResultReference)]
-
-
-def _sort_topologically(
-    requirements_by_name: dict[str, list[str]], json_path: str, problems: list[Problem]
-) -> list[str]:
-    """Return the names in topological order. If there is a cycle, append a problem and return an empty list."""
-    try:
-        return list(graphlib.TopologicalSorter(requirements_by_name).static_order())
-    except graphlib.CycleError as error:
-        cycle: list[str] = error.args[1][::-1]
-        names = cycle if len(cycle) <= MAX_CYCLE_NAMES + 1 else [*cycle[:MAX_CYCLE_NAMES], "...", cycle[0]]
-        problems.append(Problem(f"jobs require each other in a cycle: {' requires '.join(names)}", f"{json_path}.jobs"))
-        return []
 
 
 def _keyword_arguments(group: JobGroup) -> dict[str, Any]:
