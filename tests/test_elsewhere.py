@@ -124,7 +124,7 @@ def test_commands_that_need_no_posix_work_without_it(tmp_path: Path) -> None:
     first = {"run s.py --report r.html --journal j.db --events e.jsonl": "all 2 jobs succeeded"}
     others = {
         "run s.py --journal j.db": "2 restored",
-        "list s.py": "after fetch",
+        "list s.py": "requires={1}",
         "simulate s.py -j 1": "makespan",
         "graph s.py -o g.dot": "",
         "journal j.db": "2 jobs kept, 2 runs",

@@ -61,8 +61,8 @@ def process(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]
 
 
 def labels(listing: str) -> list[str]:
-    """Return the labels in a tree of `trioflow list`, in its order."""
-    return [line[4:].strip().split("  ")[0] for line in listing.splitlines()[1:]]
+    """Return the labels in the output of `trioflow list`, in its order."""
+    return [line.split("`")[1] for line in listing.splitlines() if " end < " not in line]
 
 
 @contextlib.contextmanager

@@ -29,45 +29,25 @@ BROKEN = "scenario = Scheduler(Job(work, label='a'), Job(fail, label='broken'))"
 # --- list
 
 
-def test_list_prints_the_jobs_as_a_tree(tmp_path: Path) -> None:
-    """`list` prints a tree of jobs, with requirements, conditions, users of services, and windows."""
+def test_list_prints_the_listing(tmp_path: Path) -> None:
+    """`list` prints the listing of the scheduler: a numbered line for each job, as `scheduler.list()` does."""
     code = """
-    async def serve(*, task_status):
-        task_status.started()
-
     build = Job(work, label="build", critical=True)
-    database = Service(serve, label="database")
-    pages = [Job(work, label=f"page {number}") for number in range(6)]
     tests = Scheduler(Job(work, label="unit"), label="tests", required=build, jobs_window=2)
-    load = Job(work, label="load", required=[database, build], run_if="succeeded")
-    index = Job(work, pages, label="index")
-    alarm = Job(work, label="alarm", required=[tests, load], run_if="failed")
-    x = Scheduler(build, database, pages, tests, load, index, alarm, label="release", jobs_window=4)
+    alarm = Job(work, label="alarm", required=[tests, build], run_if="failed")
+    x = Scheduler(build, tests, alarm, Job(work, label="watch", forever=True), label="release")
     """
-    assert trioflow("list", written(tmp_path, code)).stdout.splitlines() == [
-        "release: 12 jobs; window 4",
-        "! · build",
-        "  ∞ database  service of load",
-        *(f"  · page {number}" for number in range(6)),
-        "  · tests     1 job; window 2; after build",
-        "  ·   unit",
-        "  · load      if all of build, database succeeded",
-        "  · index     after page 0, page 1, page 2 and 3 more",
-        "  · alarm     if one of tests, load failed",
-    ]
-
-
-def test_list_shows_a_cycle(tmp_path: Path) -> None:
-    """`list` prints a cycle, and below it the jobs that cannot start; a requirement elsewhere has a question mark."""
-    code = """
-    a, b, lost = Job(work, label="a"), Job(work, label="b"), Job(work, label="lost")
-    a.requires(b)
-    b.requires(a, lost)
-    x = Scheduler(a, b, label="x")
-    """
-    lines = trioflow("list", written(tmp_path, code)).stdout.splitlines()
-    assert lines[1] == "    the remaining jobs are in the order added: cycle a requires b requires a"
-    assert lines[2:] == ["  · a  after b", "  · b  after a, ?lost"]
+    assert (
+        trioflow("list", written(tmp_path, code)).stdout
+        == """\
+1  ! ·    <Job `build`>
+2    · ∞  <Job `watch`>
+3    ·    > <Scheduler `tests`>  requires={1} window=2 -> entries={4}
+4    ·      <Job `unit`>
+3     end < <Scheduler `tests`>  exits={4}
+5    ·    <Job `alarm`>          requires={1, 3} run_if=failed
+"""
+    )
 
 
 # --- graph

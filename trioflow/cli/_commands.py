@@ -46,7 +46,7 @@ class CommandLine(NamedTuple):
 
 COMMANDS: Final = {
     "run": ("._run", "Run the scenario."),
-    "list": ("._list", "Print the jobs as a tree."),
+    "list": ("._list", "Print a line for each job."),
     "graph": ("._graph", "Draw the jobs and their requirements."),
     "check": ("._check", "Find errors that prevent a run, jobs that can never run, and likely mistakes."),
     "simulate": ("._simulate", "Print how long a run would take."),

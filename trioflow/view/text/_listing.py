@@ -132,8 +132,10 @@ class Listing:
             case PlainRow(job, depth):
                 return self._format_job(job, depth, "", self._requires_text(job), details)
             case BeginRow(job, depth):
+                window = "" if job.window_size is None else f"window={job.window_size}"
                 entries = f"-> entries={self._reference_set(job.entry_jobs(), job)}"
-                return self._format_job(job, depth, "> ", f"{self._requires_text(job)} {entries}".lstrip(), details)
+                references = " ".join(filter(None, (self._requires_text(job), window, entries)))
+                return self._format_job(job, depth, "> ", references, details)
             case EndRow(job, depth):
                 exits = f"exits={self._reference_set(job.exit_jobs(), job)}"
                 end = "end".rjust(Symbols.job_symbols_width + 1 + len(INDENT * depth))
@@ -154,7 +156,10 @@ class Listing:
         return self._symbols.escape(f"<{type(job).__name__} `{shorten(job.label)}`>")
 
     def _requires_text(self, job: AnyJob) -> str:
-        return f"requires={self._reference_set(job.required, job.scheduler, inputs_of(job))}" if job.required else ""
+        if not job.required:
+            return ""
+        condition = "" if job.run_if == "settled" else f" run_if={job.run_if}"
+        return f"requires={self._reference_set(job.required, job.scheduler, inputs_of(job))}{condition}"
 
     def _outcome_text(self, job: AnyJob) -> str:
         error = job.raised_exception()

@@ -101,10 +101,10 @@ DURING = """
 05    ✗    > <Scheduler `raised`>     requires={01} -> entries={06}  !! KeyError: 'k'
 06  ! ✗      <Job `bad`>              !! KeyError: 'k'
 05     end < <Scheduler `raised`>     exits={06}
-07    ⤼    > <Scheduler `skipped`>    requires={01} -> entries={08}
+07    ⤼    > <Scheduler `skipped`>    requires={01} run_if=failed -> entries={08}
 08    ·      <Job `b`>
 07     end < <Scheduler `skipped`>    exits={08}
-09    ⊗    > <Scheduler `blocked`>    requires={05} -> entries={10}  !! BLOCKED
+09    ⊗    > <Scheduler `blocked`>    requires={05} run_if=succeeded -> entries={10}  !! BLOCKED
 10    ·      <Job `a`>
 09     end < <Scheduler `blocked`>    exits={10}
 11    ▸    > <Scheduler `running`>    requires={07, 09} -> entries={12}
