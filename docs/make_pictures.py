@@ -94,7 +94,7 @@ def draw_orders() -> None:
     """Draw the timelines of the scenario of explained/order.md under two policies, to one scale."""
     release = names_of_the_page("explained/order.md")["release"]
     found = {policy: simulate(release(policy)) for policy in ("fifo", "critical-path")}
-    margins, pixels_a_second = 32, 0.55
+    margins, pixels_a_second = 124, 0.55
     for policy, one in found.items():
         width = round(margins + pixels_a_second * one.makespan)
         one.timeline.export_as_svgfile(PICTURES / f"order-{policy}.svg", width=width)

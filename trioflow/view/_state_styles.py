@@ -154,8 +154,6 @@ STATE_COUNT_ORDER: Final = (
     *(state for state in STATE_PRECEDENCE if state is not JobState.SUCCEEDED),
 )
 """The order in which views list the numbers of jobs: SUCCEEDED first, then the other states by precedence."""
-STATES_WITH_BARS: Final = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.RUNNING)
-"""The states that a job with a bar in a timeline can have, in the order of the legend."""
 NEVER_STARTED_STATES: Final = (
     JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED, JobState.SCHEDULED, JobState.IDLE,
 )  # fmt: skip

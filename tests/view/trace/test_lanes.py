@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.view.trace._lanes import IntervalRow, assign_lanes, place_box
+from trioflow.view.trace._lanes import assign_lanes
 
 intervals = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6)), max_size=40).map(
     lambda pairs: sorted((float(begin), float(begin + length)) for begin, length in pairs)
@@ -61,22 +61,3 @@ def test_equal_waves_of_jobs_take_the_same_lanes() -> None:
     wave = [(0.0, 5.0), (0.0, 3.0), (3.0, 4.0)]
     both = [*wave, *((begin + 5, end + 5) for begin, end in wave)]
     assert list(assign_lanes(both, [0, 0, 0, 5, 5, 5])) == [0, 1, 1, 0, 1, 1]
-
-
-@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6), st.integers(1, 4)), max_size=30))
-def test_boxes_do_not_overlap(boxes: list[tuple[int, int, int]]) -> None:
-    """No two boxes share a row at the same time, in whatever order they come."""
-    rows: list[IntervalRow] = []
-    placed: list[tuple[int, float, float]] = []
-    for begin, length, height in boxes:
-        first = place_box(rows, float(begin), float(begin + length), height)
-        for row in range(first, first + height):
-            for other, b, e in placed:
-                assert other != row or e <= begin or begin + length <= b
-        placed += [(row, float(begin), float(begin + length)) for row in range(first, first + height)]
-
-
-def test_a_box_takes_the_first_rows_with_enough_room() -> None:
-    """A box takes the first rows that have enough room, even between the rows of other boxes."""
-    rows: list[IntervalRow] = []
-    assert [place_box(rows, *box) for box in [(0, 2, 2), (0, 1, 1), (0, 9, 1), (1, 2, 1), (2, 3, 3)]] == [0, 2, 3, 2, 0]

@@ -405,13 +405,13 @@ def test_the_report_survives_an_exception_whose_str_raises(virtual: Virtual, tmp
 
 
 def test_the_report_shows_forty_levels_of_nesting(virtual: Virtual, tmp_path: Path) -> None:
-    """The report shows forty levels of nesting, with a box for each nested scheduler."""
+    """The report shows forty levels of nesting, with a row of the table for each nested scheduler."""
     inside: Any = Job(nap, label="core")
     for depth in range(40):
         inside = Scheduler(inside, label=str(depth))
     text = report(virtual, inside, tmp_path / "r.html")
     assert len(data(text)["rows"]) == 40
-    assert text.count('class="nest ') == 39
+    assert text.count('class="job" data-number') == 2  # the bar of the job, and the critical path
 
 
 def test_the_report_of_an_unfinished_run_is_marked_as_such(virtual: Virtual, tmp_path: Path) -> None:
@@ -540,7 +540,7 @@ def test_restored_jobs_are_marked_in_report_table_and_timeline(backend: str, tmp
     }  # fmt: skip
     assert "<dt>restored</dt>" in text
     assert "2 restored from the journal, not run again: first, second" in text
-    assert text.count('class="bar succeeded"') == 3  # third, and two samples in the legend
+    assert text.count('class="bar kind0"') == 2  # third, and the sample in the legend
     assert [line.split()[:2] for line in trace.table().splitlines()[2:]] == [
         ["first", "restored"],
         ["second", "restored"],

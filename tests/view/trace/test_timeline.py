@@ -13,13 +13,12 @@ from xml.etree import ElementTree as Tree
 import anyio
 import pytest
 
-from trioflow import Job, Pool, Rate, Scheduler, Sequence, Trace
-from trioflow.view.trace.timeline._geometry import compute_layout
+from trioflow import Job, Pool, Scheduler, Sequence, Service, Trace
 from trioflow.view.trace.timeline._svg import clip_text, text_width
 from trioflow.view.trace.timeline._timeline import read_style_sheet
 
 from ...bodies import fail, nap, nothing
-from .scenarios import NASTY, SVG, everything, find_by_class, texts, traced
+from .scenarios import NASTY, SVG, everything, find_by_class, serve, texts, traced
 
 if TYPE_CHECKING:
     from ...conftest import Virtual
@@ -31,39 +30,35 @@ def draw_timeline(trace: Trace, path: Path, **options: Any) -> Tree.Element:
 
 
 def bars(picture: Tree.Element) -> dict[int, dict[str, float]]:
-    """Return the rectangle of each job, by the number of its span."""
-    return {
-        int(group.attrib["data-number"]): {
-            name: float(value)
-            for name, value in group.find(f"{SVG}rect").attrib.items()
-            if name != "class"  # type: ignore[union-attr]
-        }
-        for group in find_by_class(picture, "job")
-    }
+    """Return the rectangle of each job, by the number of its span, without the boxes of the critical path."""
+    found: dict[int, dict[str, float]] = {}
+    for group in find_by_class(picture, "job"):
+        (box,) = group.findall(f"{SVG}rect")
+        if "step" not in box.get("class", "").split():
+            bounds = {name: float(value) for name, value in box.attrib.items() if name != "class"}
+            found[int(group.attrib["data-number"])] = bounds
+    return found
 
 
 def test_each_started_job_has_a_bar(virtual: Virtual, tmp_path: Path) -> None:
     """In the timeline, each job that started has a bar from its start to its end, all on one scale."""
     a, b = Job(nap, 1, label="a"), Job(nap, 4, label="b")
     trace = traced(virtual, Scheduler(a, b, Job(nap, 2, label="c", required=a), Job(nap, 1, a, run_if="failed")))
-    found = bars(draw_timeline(trace, tmp_path / "t.svg", width=432))
-    assert [(found[number]["x"], found[number]["width"]) for number in range(3)] == [(16, 100), (16, 400), (116, 200)]
+    found = bars(draw_timeline(trace, tmp_path / "t.svg", width=524))
+    assert [(found[number]["x"], found[number]["width"]) for number in range(3)] == [(108, 100), (108, 400), (208, 200)]
     assert found[0]["y"] == found[2]["y"] != found[1]["y"]
 
 
 def test_bars_do_not_overlap(virtual: Virtual, tmp_path: Path) -> None:
-    """Bars of the timeline are apart, except for those inside the bar of their scheduler, and within the picture."""
+    """Bars of the timeline are apart and within the picture; each job that is no scheduler has one."""
     trace = traced(virtual, everything())
-    picture = draw_timeline(trace, tmp_path / "t.svg")
+    picture = draw_timeline(trace, tmp_path / "t.svg", width=3000)  # so wide that no bars are merged
     found = bars(picture)
-    assert set(found) == {span.number for span in trace.spans if span.started_at is not None}
+    assert set(found) == {span.number for span in trace._get_record().leaf_spans if span.started_at is not None}
     for number, box in found.items():
-        parent = trace.spans[number].parent
-        outside = found[parent] if parent is not None else {"x": 0.0, "y": 0.0, **full_bounds(picture)}
-        assert contains(outside, box), trace.spans[number]
+        assert contains({"x": 0.0, "y": 0.0, **full_bounds(picture)}, box), trace.spans[number]
         for other, beside in found.items():
-            if other != number and trace.spans[other].parent == parent:
-                assert apart(box, beside), (trace.spans[number], trace.spans[other])
+            assert other == number or apart(box, beside), (trace.spans[number], trace.spans[other])
 
 
 def full_bounds(picture: Tree.Element) -> dict[str, float]:
@@ -85,18 +80,14 @@ def apart(one: dict[str, float], other: dict[str, float]) -> bool:
 
 
 def test_the_legend_explains_each_symbol_in_the_timeline(virtual: Virtual, tmp_path: Path) -> None:
-    """The timeline's legend has each symbol of the picture: states, retries, services, incidents, the critical path."""
-    trace = traced(virtual, everything())
-    picture = draw_timeline(trace, tmp_path / "t.svg")
+    """The timeline's legend has each color and hatching of the picture: kinds, states, forever jobs, empty slots."""
+    picture = draw_timeline(traced(virtual, everything()), tmp_path / "t.svg")
     shown = texts(picture)
-    legend = ["succeeded", "✗ failed", "forever job", "service ready", "retry", "critical path", "incident"]
+    legend = ["✗ failed", "⊘ cancelled", "forever job", "empty: a window was full", "empty: nothing was ready"]
     assert set(legend) <= set(shown)
-    assert any(text.startswith("running, at most ") for text in shown)
-    assert not any("of window" in text for text in shown)  # jobs in nested schedulers are not limited by it
-    assert not find_by_class(picture, "window")
-    assert len(find_by_class(picture, "on-path")) == len(trace.critical_path) + 1  # the legend's
+    assert "fetch *: 12, 58 s, 1 failed" in shown
     assert any(text.startswith("1 never started, blocked: uses 5") for text in shown)
-    for css in ("nest", "chain requirement", "attempt", "ready", "incident", "bar failed"):
+    for css in ("incident", "bar failed", "bar forever", "on-path step", "why", "empty"):
         assert find_by_class(picture, css), css
 
 
@@ -108,12 +99,21 @@ def test_jobs_that_never_started_are_counted_without_nested_schedulers(virtual: 
     assert [text.partition(":")[0] for text in shown if "never" in text] == ["2 never started, idle"]
 
 
-def test_the_legend_of_a_plain_run_has_two_entries_only(virtual: Virtual, tmp_path: Path) -> None:
-    """The legend of a run with one successful job has only this state and the critical path."""
+def test_the_legend_of_a_plain_run_has_one_entry(virtual: Virtual, tmp_path: Path) -> None:
+    """The legend of a run with one successful job has only its kind."""
     shown = texts(draw_timeline(traced(virtual, Scheduler(Job(nap, label="a"), label="plain")), tmp_path / "t.svg"))
     assert shown[:3] == ["plain", shown[1], "one job at a time for 1 s: 100 % working"]
     assert shown[1].startswith("1 job succeeded, 1")
-    assert shown[-3:] == ["a", "succeeded", "critical path"]
+    assert shown[shown.index("critical path") :][:3] == ["critical path", "a  1 s  100 %", "a, 1 s"]
+
+
+def test_a_kind_has_a_color_only_if_one_of_its_jobs_succeeded(virtual: Virtual, tmp_path: Path) -> None:
+    """The legend leaves out kinds that no bar has the color of, because all their jobs failed."""
+    jobs = [Job(fail, 1, label="broken"), Job(nap, 2, label="fine")]
+    picture = draw_timeline(traced(virtual, Scheduler(*jobs)), tmp_path / "t.svg")
+    assert "fine, 2 s" in texts(picture)
+    assert not [text for text in texts(picture) if text.startswith("broken, ")]
+    assert not find_by_class(picture, "kind1")
 
 
 def test_a_bar_has_its_details_in_a_tooltip(virtual: Virtual, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_bar_has_its_details_in_a_tooltip(virtual: Virtual, tmp_path: Path) ->
     jobs = [Job(nap, 2, label="a"), Job(fail, 1, label="b", retry=1)]
     picture = draw_timeline(traced(virtual, Scheduler(*jobs, jobs_window=1)), tmp_path / "t.svg")
     titles = [group.findtext(f"{SVG}title") for group in find_by_class(picture, "job")]
-    assert titles == [
+    assert titles[:2] == [
         "a\nJob, succeeded\nstarted at 0 s, took 2 s",
         "b\nJob, failed\nstarted at 2 s, took 2 s\nwaited 2 s for a slot, until a\n2 attempts\nOSError: broken",
     ]
@@ -131,7 +131,7 @@ def test_any_label_is_shown_as_text(virtual: Virtual, tmp_path: Path) -> None:
     """The timeline is well-formed for any label; unprintable characters are escaped."""
     trace = traced(virtual, Scheduler(*(Job(nap, label=label) for label in NASTY), label=NASTY[0]))
     picture = draw_timeline(trace, tmp_path / "t.svg", width=2000)
-    assert len(find_by_class(picture, "job")) == len(NASTY)
+    assert len(bars(picture)) == len(NASTY)
     assert NASTY[0] in texts(picture)
     assert not [one for one in picture.iter() if one.tag.endswith(("script", "img"))]
     titles = [group.findtext(f"{SVG}title") or "" for group in find_by_class(picture, "job")]
@@ -141,15 +141,32 @@ def test_any_label_is_shown_as_text(virtual: Virtual, tmp_path: Path) -> None:
 def test_labels_are_shortened_to_the_width_of_their_bars(virtual: Virtual, tmp_path: Path) -> None:
     """In the timeline, a long label loses its middle, one without room is left out, and those that fit stay whole."""
     label = "a label that is much too long for its bar"
-    jobs = [Job(nap, 10, label="fits"), Job(nap, 2, label=label), Job(nap, 0.1, label=label)]
-    chain = [jobs[0], jobs[1].requires(jobs[0]), jobs[2].requires(jobs[1]), Job(nap, 9, label="x", required=jobs[2])]
-    shown = texts(draw_timeline(traced(virtual, Scheduler(*chain)), tmp_path / "t.svg", width=600))
-    assert "fits" in shown
-    assert label not in shown
-    ((begin, end),) = (text.split("…") for text in shown if "…" in text)
+    jobs = [
+        Job(nap, 10, label="fits"),
+        Job(nap, 2, label=label),
+        Job(nap, 0.1, label="no room"),
+        Job(nap, 9, label="x"),
+    ]
+    picture = draw_timeline(traced(virtual, Scheduler(Sequence(jobs))), tmp_path / "t.svg", width=700)
+    first, middle, last = [str(piece.text) for piece in find_by_class(picture, "label")][:3]
+    assert (first, last) == ("fits", "x")
+    begin, end = middle.split("…")
     assert label.startswith(begin)
     assert label.endswith(end)
     assert begin and end  # noqa: PT018 - one law
+
+
+def test_a_failed_bar_too_narrow_for_its_label_has_one_beside_it(virtual: Virtual, tmp_path: Path) -> None:
+    """The label of a narrow failed bar is beside the bar, on a background, and the label of the next bar after it."""
+    jobs = [Job(nap, 10, label="first"), Job(fail, 0.1, label="broken"), Job(nap, 10, label="next")]
+    picture = draw_timeline(traced(virtual, Scheduler(Sequence(jobs))), tmp_path / "t.svg", width=900)
+    labels = {str(piece.text): piece for piece in picture.iter(f"{SVG}text")}
+    beside, after = (float(labels[text].get("x", "")) for text in ("✗ broken", "next"))
+    (ground,) = find_by_class(picture, "behind")
+    left, width = (float(ground.get(name, "")) for name in ("x", "width"))
+    bar = bars(picture)[1]
+    assert bar["x"] + bar["width"] <= left < beside < beside + text_width("✗ broken", 11, is_bold=True) <= left + width
+    assert left + width <= after
 
 
 @pytest.mark.parametrize("text", ["short", "WWWWWWWWWWWWWWWWWWWWWW", "漢字漢字漢字漢字漢字", "iiiiiiiiiiiiiiiiiiiiii"])
@@ -159,23 +176,18 @@ def test_a_shortened_text_fits_its_width(text: str) -> None:
         assert text_width(clip_text(text, pixels, 11), 11) <= pixels or clip_text(text, pixels, 11) == ""
 
 
-def test_forever_jobs_have_the_lowest_rows(virtual: Virtual) -> None:
-    """Forever jobs have the lowest rows of the timeline; nested schedulers that ran at different times share rows."""
-    first, second = (Scheduler(Job(nap, label="x"), Job(nap, label="y"), label=label) for label in "ab")
-    forever = Job(anyio.sleep_forever, forever=True, label="f")
-    trace = traced(virtual, Scheduler(forever, first, second.requires(first), Job(nap, 1, label="c")))
-    boxes = compute_layout(trace._get_record()).boxes
-    rows = {trace.spans[number].path: (box.first_row, box.row_count) for number, box in boxes.items()}
-    assert rows == {
-        "c": (0, 1),
-        "a": (1, 3),
-        "a/x": (2, 1),
-        "a/y": (3, 1),
-        "b": (0, 3),
-        "b/x": (1, 1),
-        "b/y": (2, 1),
-        "f": (4, 1),
-    }
+def test_forever_jobs_have_thin_rows_below_the_slots(virtual: Virtual, tmp_path: Path) -> None:
+    """Forever jobs, services and members of forever schedulers have thin rows below the slots."""
+    forever = [Job(anyio.sleep_forever, forever=True, label="f"), Service(serve, label="service")]
+    nested = Scheduler(Job(nap, 2, label="inside"), forever=True, label="beside")
+    trace = traced(virtual, Scheduler(*forever, nested, Job(nap, 4, label="a"), Job(nap, 4, label="b")))
+    picture = draw_timeline(trace, tmp_path / "t.svg")
+    found = {trace.spans[number].label: box for number, box in bars(picture).items()}
+    assert [text for text in texts(picture) if text.startswith("slot ")] == ["slot 1", "slot 2"]
+    slots = [found.pop(label) for label in "ab"]
+    assert found.keys() == {"f", "service", "inside"}
+    assert min(box["y"] for box in found.values()) > max(box["y"] + box["height"] for box in slots)
+    assert max(box["height"] for box in found.values()) < slots[0]["height"]
 
 
 def test_an_unfinished_run_is_drawn(virtual: Virtual, tmp_path: Path) -> None:
@@ -187,7 +199,7 @@ def test_an_unfinished_run_is_drawn(virtual: Virtual, tmp_path: Path) -> None:
         seen.append(draw_timeline(trace, tmp_path / "t.svg"))
 
     virtual(Scheduler(Job(look, label="look"), Job(nap, 9, label="long"), instruments=[trace]).co_run)
-    assert len(find_by_class(seen[0], "bar running")) == 3  # and the legend's
+    assert len(find_by_class(seen[0], "bar running")) == 3  # two and the legend's
     assert any("has not ended" in text for text in texts(seen[0])[:2])
 
 
@@ -197,9 +209,9 @@ def test_a_trace_without_a_run_is_drawn_as_an_empty_picture(tmp_path: Path) -> N
 
 
 def test_jobs_without_duration_are_drawn(virtual: Virtual, tmp_path: Path) -> None:
-    """In the timeline of a run that took no time, each bar is a pixel wide."""
-    found = bars(draw_timeline(traced(virtual, Scheduler(Job(nothing), Job(nothing))), tmp_path / "t.svg"))
-    assert [bar["width"] for bar in found.values()] == [1, 1]
+    """In the timeline of a run that took no time, bars are visible."""
+    found = bars(draw_timeline(traced(virtual, Scheduler(Job(nothing), Job(fail, 0))), tmp_path / "t.svg"))
+    assert sorted(bar["width"] for bar in found.values()) == [0.5, 3]
 
 
 def test_ten_thousand_jobs_are_drawn_with_few_elements(tmp_path: Path) -> None:
@@ -227,10 +239,14 @@ def lightness(colour: str) -> float:
 
 
 def test_states_are_distinguishable_in_grey() -> None:
-    """In grey, bars of failed, succeeded and forever jobs differ in lightness; those of cancelled jobs are hatched."""
-    fills = dict(re.findall(r"\.timeline \.(\w+) \{ fill: ([^;]+);", read_style_sheet()))
-    grey = sorted(lightness(fills[state]) for state in ("failed", "succeeded", "forever"))
-    assert all(lighter - darker > 15 for darker, lighter in itertools.pairwise(grey))
+    """In grey, failed jobs are darker than each kind, and forever jobs lighter; those of cancelled jobs are hatched."""
+    light, dark = read_style_sheet().split("@media screen")
+    for scheme, sign in ((light, 1), (dark, -1)):
+        fills = dict(re.findall(r"\.timeline \.([\w-]+) \{ fill: ([^;]+);", scheme))
+        kinds = [sign * lightness(fills[f"kind{number}"]) for number in range(6)]
+        assert sign * lightness(fills["failed"]) + 15 < min(kinds)
+        assert max(kinds) + 5 < sign * lightness(fills["forever"])
+    fills = dict(re.findall(r"\.timeline \.(\w+) \{ fill: ([^;]+);", light))
     assert fills["cancelled"] == "url(#trioflow-hatch)"
 
 
@@ -250,41 +266,14 @@ def test_a_notebook_shows_the_timeline(virtual: Virtual) -> None:
     assert traced(virtual, Scheduler(Job(nap)))._repr_mimebundle_()["image/svg+xml"].startswith("<svg ")
 
 
-def test_no_line_is_drawn_over_a_label(virtual: Virtual, tmp_path: Path) -> None:
-    """In the timeline, lines are drawn before bars and labels; labels beside bars have a background above the lines."""
-    short = Job(nap, 1, label="a short job with a long name")
-    long = Job(nap, 30, label="long")
-    scheduler = Scheduler(short, long, Job(nap, 1, label="last", required=[short, long]))
-    picture = draw_timeline(traced(virtual, scheduler), tmp_path / "t.svg")
-    pieces = [(piece.tag.partition("}")[2], {*piece.get("class", "").split()}) for piece in picture]
-    (ground,) = (place for place, (_, css) in enumerate(pieces) if "behind" in css)
-    assert pieces[ground + 1] == ("text", {"label"})
-    lines = [place for place, (_, css) in enumerate(pieces) if {"chain", "requirement"} <= css]
-    assert lines
-    assert ground > max(lines)
-    assert max(lines) < min(place for place, (tag, _) in enumerate(pieces) if tag == "g")
-
-
-def test_no_arrow_covers_a_label(virtual: Virtual, tmp_path: Path) -> None:
-    """In the timeline, a label beside its bar ends before the arrow to the next bar, but keeps its last characters."""
-    jobs = [Job(nap, 1, label=f"fetch a page from the site of somebody else {n}", needs={"api": 1}) for n in range(5)]
-    scheduler = Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=6, burst=1)))
-    picture = draw_timeline(traced(virtual, scheduler), tmp_path / "t.svg", width=900)
-    *arrows, _ = (float(arrow.get("d", "")[1:].split()[0]) for arrow in find_by_class(picture, "arrow"))  # _: legend
-    labels = [piece for piece in find_by_class(picture, "label") if piece.text and "…" in piece.text]
-    assert [str(piece.text)[-1] for piece in labels] == ["0", "1", "2", "3", "4"]
-    for piece, arrow in zip(labels[:-1], arrows, strict=True):
-        assert float(piece.get("x", "")) + text_width(str(piece.text), 11) <= arrow - 4
-
-
-def test_narrow_bars_with_equal_labels_show_the_ends_of_their_paths(virtual: Virtual, tmp_path: Path) -> None:
-    """Narrow bars with equal labels show the ends of their paths, which differ, if there is no room for more."""
+def test_bars_with_equal_labels_show_their_paths(virtual: Virtual, tmp_path: Path) -> None:
+    """Bars of jobs with equal labels show the ends of their paths, which differ."""
     inner = [Scheduler(*(Job(nap, 5, label="same") for _ in range(2)), label=f"group {'x' * 80}{n}") for n in range(2)]
-    shown = texts(draw_timeline(traced(virtual, Scheduler(Sequence(inner), Job(nap, 50))), tmp_path / "t.svg"))
-    assert shown.count("same") == shown.count("same#2") == 2
+    shown = texts(draw_timeline(traced(virtual, Scheduler(Sequence(inner), Job(nap, 5))), tmp_path / "t.svg"))
+    assert sum(text.endswith("/same") for text in shown) == sum(text.endswith("/same#2") for text in shown) == 2
 
 
-# ---- more than sixty jobs
+# ---- slots
 
 
 def slots(virtual: Virtual, path: Path, *jobs: Any, **options: Any) -> tuple[Any, Trace]:
@@ -294,8 +283,8 @@ def slots(virtual: Virtual, path: Path, *jobs: Any, **options: Any) -> tuple[Any
     return draw_timeline(trace, path), trace
 
 
-def test_rows_are_slots_above_sixty_jobs(virtual: Virtual, tmp_path: Path) -> None:
-    """Above sixty jobs, rows of the timeline are slots, in which bars never overlap; narrow jobs share a bar."""
+def test_rows_are_slots(virtual: Virtual, tmp_path: Path) -> None:
+    """Rows of the timeline are slots, in which bars never overlap; narrow neighbors of one kind share a bar."""
     jobs = [Job(nap, 3 + n, label=f"train {n}") for n in range(6)]
     picture, trace = slots(virtual, tmp_path / "t.svg", *jobs)
     assert [text for text in texts(picture) if text.startswith("slot ")] == ["slot 1", "slot 2", "slot 3", "slot 4"]
@@ -328,7 +317,7 @@ def test_hatching_has_the_length_of_the_time_that_slots_were_empty(virtual: Virt
 
 
 def test_the_critical_path_is_a_row_of_labelled_boxes(virtual: Virtual, tmp_path: Path) -> None:
-    """Above sixty jobs, the critical path is a row of labelled boxes, one for neighbors of one kind."""
+    """The critical path is a row of labelled boxes, one for neighbors of one kind."""
     chain = [*(Job(nap, 5, label=f"step {n}") for n in range(20)), Job(nap, 100, label="last")]
     Sequence(chain)
     picture, _ = slots(virtual, tmp_path / "t.svg", *chain)
@@ -339,16 +328,3 @@ def test_the_critical_path_is_a_row_of_labelled_boxes(virtual: Virtual, tmp_path
         assert x + width == pytest.approx(following, abs=0.02)
     shown = [text for text in texts(picture) if text.endswith(" %")]
     assert [text.split("  ")[0] for text in shown] == ["step * × 20", "last"]
-
-
-def test_waits_are_hatched_by_cause(virtual: Virtual, tmp_path: Path) -> None:
-    """In the timeline, a wait is hatched by its cause where the row is free, exact to the pixel."""
-    jobs = [Job(nap, 1, label=f"ask {n}", needs={"api": 1}) for n in range(2)]
-    picture = draw_timeline(
-        traced(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=4, burst=1)))),
-        tmp_path / "t.svg",
-        width=532,
-    )
-    gap, _ = find_by_class(picture, "why")
-    assert float(gap.get("width", "")) == pytest.approx(300)
-    assert gap.findtext(f"{SVG}title") == "waited 4 s for rate of api"

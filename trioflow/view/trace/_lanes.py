@@ -5,7 +5,6 @@ A lane is the row of one slot: a job is in the same lane as the job from which i
 
 from __future__ import annotations
 
-import bisect
 import heapq
 import itertools
 from collections.abc import Iterable, Iterator
@@ -49,36 +48,3 @@ def assign_lanes(intervals: Iterable[tuple[float, float]], waiting_since: Iterab
         free_rows.pop(row, None)
         heapq.heappush(busy_row_heap, (end, row))
         yield row
-
-
-IntervalRow = list[tuple[float, float]]
-"""The intervals in one row, which do not overlap, sorted by their beginnings."""
-
-
-def place_box(rows: list[IntervalRow], beginning: float, end: float, row_count: int) -> int:
-    """Place a box in the first `row_count` adjacent rows that are free, and return the index of the topmost of them.
-
-    `rows` is extended as needed. The algorithm is first fit. For each box, it takes O(r log n) time, where r is the
-    number of rows, and n the number of boxes in a row.
-    """
-    first_row = 0
-    for row_number, row in enumerate(rows):
-        if not _is_free(row, beginning, end):
-            first_row = row_number + 1
-        elif row_number + 1 - first_row == row_count:
-            break
-    rows.extend([] for _ in range(first_row + row_count - len(rows)))
-    for row in rows[first_row : first_row + row_count]:
-        bisect.insort(row, (beginning, end))
-    return first_row
-
-
-def _is_free(row: IntervalRow, beginning: float, end: float) -> bool:
-    """Return whether a row is free from `beginning` to `end`.
-
-    Two intervals that begin at the same time count as overlapping, even if one of them is empty.
-    """
-    index = bisect.bisect_left(row, (beginning, beginning))
-    if index and row[index - 1][1] > beginning:
-        return False
-    return index == len(row) or (row[index][0] >= end and row[index][0] > beginning)

@@ -166,14 +166,9 @@ class Trace(EventRecorder):
     def export_as_svgfile(self, path: str | PathLike[str], *, width: int = 1200) -> None:
         """Draw the timeline: a bar for each job that started, the critical path, and the use of each resource.
 
-        With up to 60 jobs, a nested scheduler is a box around its jobs, and hatching shows what a job waited for.
-        Failed jobs have a cross, and cancelled jobs are hatched. In a bar, a thin line marks the start of each attempt
-        after the first, and a triangle marks the moment when a service became ready. Bars on the critical path have a
-        thick border. A line leads from each of these bars to the next one. It is solid if the next job required the
-        previous job, and dotted if the next job waited for a slot or a resource that the previous job released.
-
-        With more than 60 jobs, each row is a slot. Colors distinguish kinds of jobs, and narrow neighboring bars of one
-        kind are merged. Hatching shows why a slot was empty, and the critical path is a row of labeled boxes.
+        Each row is a slot. Colors distinguish kinds of jobs, and narrow neighboring bars of one kind are merged. Failed
+        jobs have a cross, and cancelled jobs are hatched. Hatching shows why a slot was empty. Forever jobs have thin
+        rows below the slots, and the critical path is a row of labeled boxes.
 
         The states can be distinguished in grayscale and by the color-blind. In a browser, each bar has a tooltip with
         the details of its job.

@@ -36,7 +36,7 @@ from .._critical_path_parts import CriticalPathPart, critical_path_parts
 from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
 from ..timeline import _timeline
-from ..timeline._bars import wait_lines
+from ..timeline._tooltips import wait_lines
 from . import _failures, _sections
 from ._html_text import display_name, escape, name_html
 

@@ -206,7 +206,7 @@
   const timeline = document.querySelector("svg.timeline");
   const numbersOf = (bar) => (bar.dataset.numbers ?? bar.dataset.number).split(" ").map(Number); // jobs may share a bar
   const bars = new Map(
-    [...timeline.querySelectorAll("g.job")].flatMap((bar) => numbersOf(bar).map((number) => [number, bar])));
+    [...timeline.querySelectorAll("g.job")].reverse().flatMap((bar) => numbersOf(bar).map((number) => [number, bar])));
   let hot = null;
 
   // Dim the jobs in the timeline that are not in `found`; null means that there is no search.

@@ -1,4 +1,4 @@
-"""The hatching of waits and of empty slots, with a pattern for each reason."""
+"""The hatching of empty slots, with a pattern for each reason."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.api.views import WaitCause, duration_text
+from ...._core.api.views import WaitCause
 from .._slots import NOTHING_READY, EmptySlotReason
-from .._spans import Wait
-from ._geometry import ROW_HEIGHT, Geometry
 from ._svg import add_element, add_hatching, clip_text, text_width
 
 RESOURCE_COLOR_COUNT: Final = 6
 """The number of different colors for resources. If there are more resources, the colors repeat."""
-MIN_WAIT_WIDTH: Final = 3.0
-"""The minimum width in pixels of a wait that is hatched."""
 
 
 class HatchPatterns:
@@ -41,38 +37,6 @@ class HatchPatterns:
     def fill_attribute(self, reason: EmptySlotReason) -> str:
         """Return the value of the SVG attribute `fill` for a reason."""
         return f"url(#trioflow-{self._pattern_names[reason]})"
-
-
-def draw_waits(svg: Tree.Element, definitions: Tree.Element, geometry: Geometry) -> HatchPatterns:
-    """Hatch the waits in front of bars, and return the patterns. Waits for jobs or for the machine are not drawn.
-
-    The part of a wait before the end of the previous bar in the same row is not drawn either.
-    """
-    spans = geometry.record.spans
-    numbers_by_row: dict[int, list[int]] = {}
-    for number, box in geometry.boxes.items():
-        numbers_by_row.setdefault(box.first_row, []).append(number)
-    visible_waits: list[tuple[Wait, float, float, int]] = []  # each wait with its left and right ends and its row
-    for row, numbers in numbers_by_row.items():
-        numbers.sort()  # spans are numbered in the order of their starts
-        previous_ends = (
-            geometry.time_to_x(geometry.start_time),
-            *(geometry.horizontal_bounds(spans[number])[1] for number in numbers),
-        )
-        for number, previous_end in zip(numbers, previous_ends, strict=False):
-            for wait in spans[number].waits:
-                left, right = max(geometry.time_to_x(wait.since), previous_end), geometry.time_to_x(wait.until)
-                if wait.cause not in (WaitCause.JOBS, WaitCause.MACHINE) and right - left >= MIN_WAIT_WIDTH:
-                    visible_waits.append((wait, left, right, row))
-    patterns = HatchPatterns(definitions, dict.fromkeys((wait.cause, wait.name) for wait, *_ in visible_waits))
-    for wait, left, right, row in visible_waits:
-        y = geometry.top + row * ROW_HEIGHT + 4
-        fill = patterns.fill_attribute((wait.cause, wait.name))
-        rectangle = add_element(
-            svg, "rect", css="why", x=left, y=y, width=right - left, height=ROW_HEIGHT - 8, fill=fill
-        )
-        add_element(rectangle, "title", f"waited {duration_text(wait.seconds)} for {wait.words}")
-    return patterns
 
 
 def draw_hatching_label(

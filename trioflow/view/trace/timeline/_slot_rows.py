@@ -1,7 +1,8 @@
-"""The timeline of a run with many jobs: a row for each slot, a color for each kind, and hatching for empty slots.
+"""The rows of a timeline: one for each slot, a color for each kind of job, and hatching for empty slots.
 
 Adjacent jobs of one kind share a bar if they are too narrow for labels. The label of such a bar says how many jobs
-share it. Below the slots, the critical path is a row of labeled boxes, and a strip shows the use of each resource.
+share it. Forever jobs take no slots, and have thin rows of their own. Below them, the critical path is a row of labeled
+boxes, and a strip shows the use of each resource.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 from xml.etree import ElementTree as Tree
@@ -17,15 +18,19 @@ from xml.etree import ElementTree as Tree
 from ...._core.api.views import JobState, duration_text, printable
 from ..._state_styles import STATE_STYLES
 from .._critical_path_parts import CriticalPathPart, critical_path_steps
+from .._lanes import assign_lanes
 from .._resource_use import StepFunction
 from .._slots import NOTHING_READY, EmptySlotReason, SlotBar, SlotUse, compute_slot_use, reason_words
 from .._span_builder import TraceRecord
-from .._spans import Span
-from ._bars import FAILED_SYMBOL, tooltip_lines
-from ._geometry import MARGIN, MIN_AXIS_SECONDS
+from .._spans import Span, or_infinity
 from ._hatching import HatchPatterns, draw_hatching_label
-from ._svg import add_element, clip_middle, clip_text, flow_positions, text_width
+from ._svg import MARGIN, add_element, clip_middle, clip_text, flow_positions, text_width
+from ._tooltips import tooltip_lines
 
+FAILED_SYMBOL: Final = STATE_STYLES[JobState.FAILED].symbol
+"""The symbol in front of the label of a failed job."""
+MIN_AXIS_SECONDS: Final = 1e-9
+"""The minimum length of the axis in seconds. It is not 0, because a run on a virtual clock may take no time."""
 NAME_WIDTH: Final = 92.0
 """The width of the names in front of rows, in pixels."""
 MAX_COLORED_KINDS: Final = 6
@@ -37,6 +42,10 @@ COLUMN_WIDTH: Final = 2.0
 ROW_HEIGHTS: Final = ((24, 20.0), (40, 14.0), (100, 6.0), (400, 3.0))
 """Pairs of a maximum number of rows, and the height of a row in pixels. The first pair with room for all rows applies.
 If there is none, the height is 1.5."""
+FOREVER_ROW_HEIGHT: Final = 13.0
+"""The height in pixels of a row with forever jobs. It is lower if there are many such rows."""
+MAX_SIDE_LABEL_WIDTH: Final = 130.0
+"""The maximum width in pixels of the label beside the bar of a failed job that is too narrow for a label."""
 MAX_LINKED_SPANS: Final = 20_000
 """The maximum number of spans in a record whose merged bars contain links to all their jobs."""
 RESOURCE_STRIP_HEIGHT: Final = 34.0
@@ -70,12 +79,17 @@ class SlotGeometry:
         self.axis_seconds: Final = max(record.end_time - record.start_time, MIN_AXIS_SECONDS)
         self.top: Final = top
         row_count = max(self.slot_use.slot_count, 1)
-        self.row_height: Final = next((height for max_rows, height in ROW_HEIGHTS if row_count <= max_rows), 1.5)
+        self.row_height: Final = _row_height(row_count)
         self.font_size: Final = 11.0 if self.row_height >= 20 else 9.0
         self.has_labels: Final = self.row_height >= 14
         self.row_gap: Final = 2.0 if self.row_height >= 14 else 1.0 if self.row_height >= 6 else 0.0
-        self.bottom: Final = top + row_count * self.row_height
+        self.forever_rows: Final = _assign_forever_rows(record, self.slot_use)
+        self.forever_top: Final = top + row_count * self.row_height + 4 * bool(self.forever_rows)
+        self.forever_row_height: Final = min(FOREVER_ROW_HEIGHT, _row_height(len(self.forever_rows)))
+        self.bottom: Final = self.forever_top + len(self.forever_rows) * self.forever_row_height
         self.summaries_by_kind: Final = _summarize_kinds(record, self.slot_use)
+        # The number of jobs with each label. A job has several spans if its scheduler ran several times.
+        self._label_counts: Final = Counter(label for label, _ in {(span.label, span.path) for span in record.spans})
 
     def time_to_x(self, time: float) -> float:
         """Return the x coordinate of a time, in pixels."""
@@ -85,11 +99,31 @@ class SlotGeometry:
         """Return the y coordinate of a row's upper edge, and the height of the row."""
         return self.top + row * self.row_height + self.row_gap / 2, self.row_height - self.row_gap
 
+    def name(self, span: Span) -> str:
+        """Return the label of a job, or its path if several jobs have the same label."""
+        return span.label if self._label_counts[span.label] == 1 else span.path
+
     def css_class(self, span: Span) -> str:
         """Return the CSS class of a job's bar. It stands for the job's kind, or for its state if it did not succeed."""
         if span.state is not JobState.SUCCEEDED:
             return str(span.state.value)
         return self.summaries_by_kind[self.record.kinds[span.number]].css_class
+
+
+def _row_height(row_count: int) -> float:
+    return next((height for max_rows, height in ROW_HEIGHTS if row_count <= max_rows), 1.5)
+
+
+def _assign_forever_rows(record: TraceRecord, slot_use: SlotUse) -> list[list[Span]]:
+    """Return the rows of the jobs that started without a slot: forever jobs, and members of forever schedulers."""
+    slot_users = {bar.span.number for bars in slot_use.bars_by_slot for bar in bars}
+    spans = [span for span in record.leaf_spans if span.started_at is not None and span.number not in slot_users]
+    rows: list[list[Span]] = []
+    intervals = ((span.started_at or 0.0, or_infinity(span.finished_at)) for span in spans)
+    for span, row in zip(spans, assign_lanes(intervals), strict=True):
+        rows.extend([] for _ in range(row + 1 - len(rows)))
+        rows[row].append(span)
+    return rows
 
 
 @dataclass(slots=True)
@@ -99,22 +133,28 @@ class KindSummary:
     name: str
     css_class: str = "kind-other"
     count: int = 0
+    succeeded_count: int = 0
     failed_count: int = 0
     work_seconds: float = 0.0
 
 
 def _summarize_kinds(record: TraceRecord, slot_use: SlotUse) -> dict[str, KindSummary]:
-    """Summarize each kind of job in the slots, the kind with the most work first. Only the first kinds get colors."""
+    """Summarize each kind of job in the slots, the kind with the most work first.
+
+    Only the first kinds get colors, and only kinds of which a job succeeded, because other bars show their states.
+    """
     summaries_by_kind: dict[str, KindSummary] = {}
     for bar in itertools.chain.from_iterable(slot_use.bars_by_slot):
         name = record.kinds[bar.span.number]
         kind = summaries_by_kind.setdefault(name, KindSummary(bar.span.label))
         kind.name = name if kind.count else kind.name  # a single job is shown with its label
         kind.count += 1
+        kind.succeeded_count += bar.span.state is JobState.SUCCEEDED
         kind.failed_count += bar.span.state is JobState.FAILED
         kind.work_seconds += bar.end - bar.start
     sorted_kinds = dict(sorted(summaries_by_kind.items(), key=lambda item: -item[1].work_seconds))
-    for number, kind in enumerate(itertools.islice(sorted_kinds.values(), MAX_COLORED_KINDS)):
+    colored_kinds = (kind for kind in sorted_kinds.values() if kind.succeeded_count)
+    for number, kind in enumerate(itertools.islice(colored_kinds, MAX_COLORED_KINDS)):
         kind.css_class = f"kind{number}"
     return sorted_kinds
 
@@ -133,10 +173,14 @@ def draw_slots(svg: Tree.Element, definitions: Tree.Element, geometry: SlotGeome
             add_element(svg, "text", text, css="name", x=MARGIN, y=y + max(height / 2 + 4, 9))
     _draw_empty_slots(svg, geometry, patterns)
     for row, bars in enumerate(geometry.slot_use.bars_by_slot):
-        for bar in sorted(_merge_bars(geometry, bars), key=lambda bar: bar.css_class == JobState.FAILED.value):
+        merged_bars = list(_merge_bars(geometry, bars))
+        for bar in sorted(merged_bars, key=lambda bar: bar.css_class == JobState.FAILED.value):
             _draw_merged_bar(svg, geometry, bar, row)
+        if geometry.has_labels:
+            _draw_labels(svg, geometry, merged_bars, row)
+    _draw_forever_jobs(svg, geometry)
     y = _draw_critical_path(svg, geometry, geometry.bottom + 12)
-    y = draw_resources(svg, geometry.record, geometry.time_to_x, geometry.left, geometry.width, y + 8)
+    y = _draw_resources(svg, geometry, y + 8)
     return _draw_legend(svg, geometry, patterns, y + 12)
 
 
@@ -178,7 +222,8 @@ def _draw_empty_slots(svg: Tree.Element, geometry: SlotGeometry, patterns: Hatch
         right = geometry.left + (area_columns[-1] + 1) * COLUMN_WIDTH
         y, height = geometry.row_bounds(row)
         fill = patterns.fill_attribute(reason)
-        add_element(svg, "rect", css="why", x=left, y=y, width=right - left, height=height, fill=fill)
+        area_rect = add_element(svg, "rect", css="why", x=left, y=y, width=right - left, height=height, fill=fill)
+        add_element(area_rect, "title", f"empty: {reason_words(reason)}")
         last_area = last_areas.get(reason)
         if geometry.has_labels and (last_area is None or last_area[0] < row - 1 or abs(last_area[1] - left) > 60):
             draw_hatching_label(svg, printable(reason_words(reason)), left, y, right - left, height, geometry.font_size)
@@ -215,41 +260,75 @@ def _merge_bars(geometry: SlotGeometry, bars: Sequence[SlotBar]) -> Iterator[Mer
 def _draw_merged_bar(svg: Tree.Element, geometry: SlotGeometry, merged_bar: MergedBar, row: int) -> None:
     left, right = geometry.time_to_x(merged_bar.start), geometry.time_to_x(merged_bar.end)
     y, height = geometry.row_bounds(row)
-    is_failed = merged_bar.css_class == JobState.FAILED.value
     first_span, job_count = merged_bar.spans[0], len(merged_bar.spans)
     group = add_element(svg, "g", css="job", data_number=first_span.number)
     if job_count > 1 and len(geometry.record.spans) <= MAX_LINKED_SPANS:
         group.set("data-numbers", " ".join(str(span.number) for span in merged_bar.spans))
-    name = geometry.summaries_by_kind[merged_bar.kind].name if job_count > 1 else first_span.label
     start = duration_text(merged_bar.start - geometry.start_time)
     duration = duration_text(merged_bar.end - merged_bar.start)
+    name = geometry.summaries_by_kind[merged_bar.kind].name
     summary = f"{job_count} jobs: {name}\nfrom {start} on, for {duration}"
-    tooltip = summary if job_count > 1 else "\n".join(map(printable, tooltip_lines(geometry.record, first_span)))
-    add_element(group, "title", tooltip)
-    width = max(right - left, 3.0 if is_failed else 0.5)
+    add_element(group, "title", summary if job_count > 1 else _tooltip_text(geometry, first_span))
+    width = max(right - left, 3.0 if merged_bar.css_class == JobState.FAILED.value else 0.5)
     border_class = "bar " * (width >= 3 and geometry.row_height >= 6)
     add_element(group, "rect", css=f"{border_class}{merged_bar.css_class}", x=left, y=y, width=width, height=height)
-    if not geometry.has_labels:
-        return
-    symbol = f"{FAILED_SYMBOL} " if is_failed else ""
-    if job_count > 1:
-        label = clip_text(f"{name} × {job_count}", width - 7, geometry.font_size)
-    else:
-        label = clip_middle(symbol + name, width - 7, geometry.font_size, is_failed)
-    if not label and is_failed and width >= 12:
-        label = FAILED_SYMBOL
-    if label:
-        css_class = "label on-dark" if is_failed else "label"
-        x = left + (4 if width > 16 else 2)
-        add_element(
-            svg,
-            "text",
-            label,
-            css=css_class,
-            x=x,
-            y=y + height / 2 + geometry.font_size * 0.36,
-            font_size=geometry.font_size,
-        )
+
+
+def _tooltip_text(geometry: SlotGeometry, span: Span) -> str:
+    return "\n".join(map(printable, tooltip_lines(geometry.record, span)))
+
+
+def _draw_labels(svg: Tree.Element, geometry: SlotGeometry, merged_bars: Sequence[MergedBar], row: int) -> None:
+    """Write the labels into the bars of a row. If a failed bar is too narrow for its label, write it beside the bar."""
+    top, height = geometry.row_bounds(row)
+    baseline, font_size = top + height / 2 + geometry.font_size * 0.36, geometry.font_size
+    free_from = geometry.left  # the right edge of the last label beside a bar, which may reach into the following bars
+    for bar in merged_bars:
+        left, right = geometry.time_to_x(bar.start), geometry.time_to_x(bar.end)
+        is_failed, job_count = bar.css_class == JobState.FAILED.value, len(bar.spans)
+        name = geometry.name(bar.spans[0])
+        if job_count > 1:
+            name = f"{geometry.summaries_by_kind[bar.kind].name} × {job_count}"
+        if is_failed:
+            name = f"{FAILED_SYMBOL} {name}"
+        x = max(left, free_from)
+        available_width = right - x - 7
+        clip = clip_text if job_count > 1 else clip_middle
+        if label := clip(name, available_width, font_size, is_failed):
+            css_class = "label on-dark" if is_failed else "label"
+            x += 4 if right - x > 16 else 2
+            add_element(svg, "text", label, css=css_class, x=x, y=baseline, font_size=font_size)
+        elif is_failed and left >= free_from:
+            x = max(right, left + 3) + 3
+            label = clip(name, min(MAX_SIDE_LABEL_WIDTH, geometry.width - x), font_size, is_failed)
+            free_from = x + text_width(label, font_size, is_failed) + 2
+            add_element(svg, "rect", css="behind", x=x - 2, y=top + 1, width=free_from - x + 2, height=height - 2)
+            add_element(svg, "text", label, css="label strong", x=x, y=baseline, font_size=font_size)
+
+
+def _draw_forever_jobs(svg: Tree.Element, geometry: SlotGeometry) -> None:
+    """Draw the thin rows of the forever jobs below the slots."""
+    height = geometry.forever_row_height
+    for row, spans in enumerate(geometry.forever_rows):
+        top = geometry.forever_top + row * height
+        if row == 0:
+            add_element(svg, "text", "forever jobs", css="name", x=MARGIN, y=top + max(height / 2 + 4, 9))
+        for span in spans:
+            assert span.started_at is not None
+            left = geometry.time_to_x(span.started_at)
+            right = geometry.time_to_x(geometry.record.end_time if span.finished_at is None else span.finished_at)
+            is_failed = span.state is JobState.FAILED
+            group = add_element(svg, "g", css="job", data_number=span.number)
+            add_element(group, "title", _tooltip_text(geometry, span))
+            css_class = f"bar forever{' failed' * is_failed}"
+            width = max(right - left, 3.0 if is_failed else 0.5)
+            add_element(group, "rect", css=css_class, x=left, y=top + 1, width=width, height=max(height - 2, 1.0))
+            if height < FOREVER_ROW_HEIGHT:
+                continue
+            name = f"{FAILED_SYMBOL} {geometry.name(span)}" if is_failed else geometry.name(span)
+            if label := clip_middle(name, right - left - 7, 9, is_failed):
+                css_class = "label on-dark" if is_failed else "label"
+                add_element(svg, "text", label, css=css_class, x=left + 4, y=top + height / 2 + 3, font_size=9)
 
 
 # ---- the critical path
@@ -306,14 +385,13 @@ def _critical_path_boxes(record: TraceRecord) -> Iterator[tuple[CriticalPathPart
 # ---- the use of resources
 
 
-def draw_resources(
-    svg: Tree.Element, record: TraceRecord, time_to_x: Callable[[float], float], left: float, width: float, top: float
-) -> float:
+def _draw_resources(svg: Tree.Element, geometry: SlotGeometry, top: float) -> float:
     """Draw the use of each resource over time. Return the y coordinate of the lower edge."""
+    record, left, width = geometry.record, geometry.left, geometry.width
     for name, note, (times, values), total in itertools.islice(_resource_uses(record), MAX_RESOURCE_STRIPS):
         base_y, max_value = top + RESOURCE_STRIP_HEIGHT - 8, max([total or 0.0, *values])
         pixels_per_unit = (RESOURCE_STRIP_HEIGHT - 12) / max_value if max_value else 0.0
-        x_positions = (time_to_x(min(max(time, record.start_time), record.end_time)) for time in times)
+        x_positions = (geometry.time_to_x(min(max(time, record.start_time), record.end_time)) for time in times)
         curve = "".join(
             f"H{x:.1f}V{base_y - value * pixels_per_unit:.1f}" for x, value in zip(x_positions, values, strict=True)
         )
@@ -322,12 +400,8 @@ def draw_resources(
             y = base_y - total * pixels_per_unit
             add_element(svg, "line", css="window", x1=left, y1=y, x2=width - MARGIN, y2=y)
         add_element(svg, "line", css="frame", x1=left, y1=base_y, x2=width - MARGIN, y2=base_y)
-        available_width = left - MARGIN - 6
-        if available_width > 0:
-            add_element(svg, "text", clip_text(name, available_width, 11), css="name strong", x=MARGIN, y=base_y - 12)
-            add_element(svg, "text", clip_text(note, available_width, 11), css="tick", x=MARGIN, y=base_y + 1)
-        else:
-            add_element(svg, "text", clip_text(f"{name}, {note}", width / 2, 11), css="note", x=left + 4, y=base_y - 5)
+        for css_class, text, y in (("name strong", name, base_y - 12), ("tick", note, base_y + 1)):
+            add_element(svg, "text", clip_text(text, NAME_WIDTH - 6, 11), css=css_class, x=MARGIN, y=y)
         top += RESOURCE_STRIP_HEIGHT
     return top
 
@@ -370,10 +444,11 @@ def _draw_legend(svg: Tree.Element, geometry: SlotGeometry, patterns: HatchPatte
 
 def _legend_entries(geometry: SlotGeometry, patterns: HatchPatterns) -> Iterator[tuple[str, str | None, str]]:
     """Yield the CSS class, the fill and the text of each legend entry. The fill is None if the class determines it."""
-    kinds = list(geometry.summaries_by_kind.values())
+    kinds = [kind for kind in geometry.summaries_by_kind.values() if kind.succeeded_count]
     for kind in kinds[:MAX_COLORED_KINDS]:
-        failed_text = f", {kind.failed_count} failed" * bool(kind.failed_count)
-        text = f"{kind.name}: {kind.count}, {duration_text(kind.work_seconds)}{failed_text}"
+        failed_text = f", {kind.failed_count} failed" * (kind.count > 1 and kind.failed_count > 0)
+        count_text = f": {kind.count}" * (kind.count > 1)
+        text = f"{kind.name}{count_text}, {duration_text(kind.work_seconds)}{failed_text}"
         yield f"bar {kind.css_class}", None, text
     if len(kinds) > MAX_COLORED_KINDS:
         other_kinds = kinds[MAX_COLORED_KINDS:]
@@ -382,6 +457,8 @@ def _legend_entries(geometry: SlotGeometry, patterns: HatchPatterns) -> Iterator
     for state in STATE_STYLES:
         if states[state] and state is not JobState.SUCCEEDED:
             yield f"bar {state.value}", None, f"{STATE_STYLES[state].symbol} {state.value}"
+    if geometry.forever_rows:
+        yield "bar forever", None, "forever job"
     for reason in patterns:
         yield "why", patterns.fill_attribute(reason), f"empty: {reason_words(reason)}"
     if geometry.slot_use.empty_seconds_by_reason.get(NOTHING_READY, 0) > 0:

@@ -12,6 +12,8 @@ from ...._core.api.views import printable, without_middle
 
 NARROW_CHARACTERS: Final = frozenset("iljtf.,:;'|!()[] -I1r/")
 """The characters that are narrow in most typefaces."""
+MARGIN: Final = 16.0
+"""The width in pixels of the margins on the left and the right of a picture."""
 MAX_CHARACTERS: Final = 200
 """The maximum number of characters in a text. A longer text is cut before it is measured, because no picture has room
 for more."""
