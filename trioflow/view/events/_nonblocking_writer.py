@@ -71,21 +71,18 @@ class NonBlockingWriter:
         self._warn: Final = warn
         self._encode_dropped_count: Final = encode_dropped_count
         self._poll_jobs: Final = poll_jobs
-        self._lines: Final[list[bytes]] = []
-        self._unwritten_batch = memoryview(b"")  # bytes that were taken from `_lines` but are not written yet
-        # The total numbers of bytes since the start. Only the thread of the run changes `_queued_bytes`, and only the
-        # holder of `_lock` changes `_written_bytes`.
-        self._queued_bytes = self._written_bytes = 0
-        # The value of `_queued_bytes` at which the thread of the run tries to write.
-        self._next_write_threshold = FLUSH_BYTES
-        self._dropped_line_count = 0
-        self._write_attempt_count = 0  # counts the attempts of the thread of the run to write
-        self._partial_line_bytes = 0  # the size of an incomplete line at the end of the file
         self.has_failed = False
         self.error: Exception | None = None  # why writing has failed; None if the reader has closed the pipe
+        self._wake_event: Final = threading.Event()
+        self._close_event: Final = threading.Event()
+        # The lock guards the fields below.
         self._lock: Final = threading.Lock()
-        self._line_queued_event: Final = threading.Event()
-        self._close_requested_event: Final = threading.Event()
+        self._lines: list[bytes] = []
+        self._unwritten_batch = memoryview(b"")  # bytes that were taken from `_lines` but are not written yet
+        self._partial_line_bytes = 0  # the size of an incomplete line at the end of the file
+        self._buffered_bytes = 0
+        self._new_bytes = 0  # the bytes that were buffered since the thread of the run last tried to write
+        self._dropped_line_count = 0
         self._target: _DescriptorTarget | _FileObjectTarget = _open_target(target, truncate)
         self._thread: Final = threading.Thread(target=self._run_thread, name="trioflow events", daemon=True)
         self._thread.start()
@@ -94,23 +91,22 @@ class NonBlockingWriter:
 
     def write_line(self, line: bytes) -> None:
         """Buffer a line, which must end in a newline. If the buffer is full, drop the line."""
-        if self.has_failed:
+        if self.has_failed:  # also if a handler of the log calls this while `_give_up`, with the lock, logs the error
             return
-        buffered_bytes = self._queued_bytes - self._written_bytes
-        if buffered_bytes + len(line) > MAX_BUFFERED_BYTES:
-            if self._dropped_line_count % DROPS_PER_POLL == 0:
-                self._try_write(buffered_bytes)
-            if self._queued_bytes - self._written_bytes + len(line) > MAX_BUFFERED_BYTES:
-                self._dropped_line_count += 1
-                return
-        if self._dropped_line_count:
-            self._queue_dropped_count()
-        self._queued_bytes += len(line)
-        self._lines.append(line)
-        if self._queued_bytes >= self._next_write_threshold:
-            self._try_write(buffered_bytes)
-        elif not self._line_queued_event.is_set():
-            self._line_queued_event.set()
+        with self._lock:
+            if self._buffered_bytes + len(line) > MAX_BUFFERED_BYTES:
+                if self._dropped_line_count % DROPS_PER_POLL == 0:
+                    self._write_accepted_bytes()
+                if self._buffered_bytes + len(line) > MAX_BUFFERED_BYTES:
+                    self._dropped_line_count += 1
+                    return
+            self._append(line)
+            self._new_bytes += len(line)
+            if self._new_bytes >= FLUSH_BYTES:
+                self._new_bytes = 0
+                self._write_accepted_bytes()
+        if not self._wake_event.is_set():
+            self._wake_event.set()
 
     def close(self, last_line: bytes = b"") -> None:
         """End the thread, write the buffered lines and `last_line`, and close the target.
@@ -118,19 +114,16 @@ class NonBlockingWriter:
         Give up if the reader accepts nothing for too long. `last_line` is buffered even if the buffer is full, because
         it reports how the run ended.
         """
-        self._close_requested_event.set()
-        self._line_queued_event.set()
+        self._close_event.set()
+        self._wake_event.set()
         self._thread.join()
-        if self._dropped_line_count:
-            self._queue_dropped_count()
-        self._queued_bytes += len(last_line)
-        self._lines.append(last_line)
+        self._append(last_line)
         start = last_progress = time.monotonic()
-        written = self._written_bytes
-        while not self._flush() and not self.has_failed:
+        remaining = self._buffered_bytes
+        while not self._write_accepted_bytes():
             now = time.monotonic()
-            if self._written_bytes > written:
-                written, last_progress = self._written_bytes, now
+            if self._buffered_bytes < remaining:
+                remaining, last_progress = self._buffered_bytes, now
             if now > min(last_progress + STALL_TIMEOUT, start + CLOSE_TIMEOUT):
                 lines = b"".join([self._unwritten_batch, *self._lines]).count(b"\n")
                 self._warn(f"the last {lines} events were not written: no process reads {self._target_name!r}")
@@ -138,64 +131,38 @@ class NonBlockingWriter:
             self._target.wait(STALL_TIMEOUT / 10)
         self._target.close()
 
-    def _queue_dropped_count(self) -> None:
-        line, self._dropped_line_count = self._encode_dropped_count(self._dropped_line_count), 0
-        self._queued_bytes += len(line)
-        self._lines.append(line)
+    # ---- in either thread; the caller holds the lock
 
-    def _try_write(self, buffered_bytes: int) -> None:
-        """Write as much as the reader accepts now.
+    def _append(self, line: bytes) -> None:
+        """Buffer a line, after a line that reports how many were dropped before it, if any were."""
+        if self._dropped_line_count:
+            line, self._dropped_line_count = self._encode_dropped_count(self._dropped_line_count) + line, 0
+        if line and not self.has_failed:
+            self._lines.append(line)
+            self._buffered_bytes += len(line)
 
-        If the other thread is writing, wait for it if the buffer is more than half full, and otherwise write nothing.
-        """
-        if self._lock.acquire(blocking=buffered_bytes > MAX_BUFFERED_BYTES // 2):
-            try:
-                self._write_attempt_count += 1
-                self._write_accepted_bytes()
-            finally:
-                self._lock.release()
-        self._next_write_threshold = self._queued_bytes + FLUSH_BYTES
-
-    # ---- in either thread
-
-    def _flush(self) -> bool:
-        """Write as much as the reader accepts now, and return whether all lines have been written."""
-        with self._lock:
-            self._write_accepted_bytes()
-            return self._queued_bytes == self._written_bytes
-
-    def _write_accepted_bytes(self) -> None:
-        """Write as much as the reader accepts now. The caller must hold the lock."""
-        if self.has_failed:
-            return
+    def _write_accepted_bytes(self) -> bool:
+        """Write as much as the reader accepts now, and return whether nothing is left to write."""
         try:
-            while self._target.is_writable():
+            while self._buffered_bytes and self._target.is_writable():
                 if not self._unwritten_batch:
-                    batch = self._lines[:]
-                    del self._lines[: len(batch)]  # the other thread may have appended lines after the copy
-                    self._unwritten_batch = memoryview(b"".join(batch))
-                    if not self._unwritten_batch:
-                        return
+                    self._unwritten_batch, self._lines = memoryview(b"".join(self._lines)), []
                 chunk = self._target.next_chunk(self._unwritten_batch)
                 size = self._target.write(chunk)
                 if not size:
-                    return
-                self._written_bytes += size
-                self._update_partial_line_bytes(chunk[:size])
+                    break
+                self._buffered_bytes -= size
                 self._unwritten_batch = self._unwritten_batch[size:]
+                end = bytes(chunk[:size]).rfind(b"\n")
+                self._partial_line_bytes = size - end - 1 if end >= 0 else self._partial_line_bytes + size
         except (OSError, ValueError) as error:
             self._give_up(error)
-
-    def _update_partial_line_bytes(self, chunk: memoryview) -> None:
-        """Update the size of the incomplete line at the end of the file, because `chunk` was written."""
-        end = bytes(chunk).rfind(b"\n")
-        self._partial_line_bytes = len(chunk) - end - 1 if end >= 0 else self._partial_line_bytes + len(chunk)
+        return not self._buffered_bytes
 
     def _give_up(self, error: Exception) -> None:
         """Stop writing after an error, e.g. because the disk is full or the reader has closed the pipe."""
         self.has_failed = True
-        self._lines.clear()
-        self._unwritten_batch = memoryview(b"")
+        self._lines, self._unwritten_batch, self._buffered_bytes = [], memoryview(b""), 0
         self._target.remove_partial_line(self._partial_line_bytes)
         if not isinstance(error, BrokenPipeError):
             self.error = error
@@ -208,29 +175,22 @@ class NonBlockingWriter:
 
     def _run_thread(self) -> None:
         """Write the buffered lines, and poll the jobs, until the writer is closed."""
-        seen_attempts, last_poll = 0, time.monotonic()
-        while not self._close_requested_event.is_set() and not self.has_failed:
-            if self._line_queued_event.wait(POLL_INTERVAL):
-                self._close_requested_event.wait(WRITE_DELAY)
+        last_poll = time.monotonic()
+        while not self._close_event.is_set() and not self.has_failed:
+            if self._wake_event.wait(POLL_INTERVAL):
+                self._close_event.wait(WRITE_DELAY)
+            self._wake_event.clear()
+            polled_lines: list[bytes] = []
             if time.monotonic() >= last_poll + POLL_INTERVAL:
-                last_poll = time.monotonic()
-                self._queue_polled_lines(self._poll_jobs())
-            self._line_queued_event.clear()
-            if seen_attempts != self._write_attempt_count:  # the thread of the run, which is faster, is writing
-                seen_attempts = self._write_attempt_count
-                self._line_queued_event.set()
-            elif not self._flush():
-                self._line_queued_event.set()
+                last_poll, polled_lines = time.monotonic(), list(self._poll_jobs())
+            with self._lock:
+                if self._buffered_bytes < MAX_BUFFERED_BYTES // 2:
+                    for line in polled_lines:
+                        self._append(line)
+                is_done = self._write_accepted_bytes()
+            if not is_done:
+                self._wake_event.set()
                 self._target.wait(WRITE_DELAY)
-
-    def _queue_polled_lines(self, lines: Iterable[bytes]) -> None:
-        """Buffer the lines that `poll_jobs` returned. If the buffer is at least half full, drop them."""
-        polled_lines = list(lines)
-        with self._lock:
-            if self._queued_bytes - self._written_bytes < MAX_BUFFERED_BYTES // 2:
-                # The difference of the two totals must grow, and only the thread of the run may change `_queued_bytes`.
-                self._written_bytes -= sum(map(len, polled_lines))
-                self._lines.extend(polled_lines)
 
 
 class _DescriptorTarget:
@@ -286,7 +246,9 @@ class _DescriptorTarget:
         if self._descriptor is None or self._poller is None:
             time.sleep(seconds)
         else:
-            self._poller.poll(seconds * 1000)
+            poller = posix.poll()  # another one, because the other thread may use `_poller` at the same time
+            poller.register(self._descriptor, posix.POLLOUT)
+            poller.poll(seconds * 1000)
 
     def remove_partial_line(self, size: int) -> None:
         """Remove an incomplete line of `size` bytes from the end of a regular file that this object opened."""

@@ -1,17 +1,12 @@
 """`Screen`: a picture at the bottom of a terminal, with printed lines above it.
 
-Each update of the picture writes only the changes. Between updates, the cursor is at the beginning of the line below
-the picture, so each line of the picture is a known number of lines above the cursor. When the terminal has been
-resized, the picture is erased and written again.
-
-`rich.live.Live` would write all lines of the picture at each update, which is 1 to 2.5 kB ten times a second. `Screen`
-writes a tenth of that.
+Each update of the picture writes only the lines that have changed. Between updates, the cursor is at the beginning of
+the line below the picture, so each line of the picture is a known number of lines above the cursor. When the terminal
+has been resized, the picture is erased and written again. `rich.live.Live` would write all lines at each update.
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -27,12 +22,6 @@ SYNCHRONIZED_OUTPUT: Final = "\x1b[?2026h{}\x1b[?2026l"
 ERASE_BELOW: Final = "\x1b[J"
 ERASE_LINE: Final = "\x1b[K"
 RESET_STYLE: Final = "\x1b[0m"
-
-MAX_REWRITTEN_GAP: Final = 6
-"""The maximum number of unchanged columns that are rewritten to reach the next change.
-
-Moving the cursor across this number of columns would take as many bytes as rewriting them.
-"""
 
 CONTROL_SEQUENCES: Final = re.compile(
     r"(?P<color>\x1b\[[0-9;:]*m)"
@@ -140,7 +129,7 @@ class Screen:
         row = len(self._picture)  # the current row of the cursor
         for number, (old, new) in enumerate(zip(self._picture, new_picture, strict=False)):
             if old != new:
-                sequences += [_vertical_move_sequence(number - row), self._line_change_sequence(old, new)]
+                sequences += [_vertical_move_sequence(number - row), "\r" + ERASE_LINE + self._render_line(new)]
                 row = number
         if len(new_picture) != len(self._picture) or sequences:
             common_length = min(len(new_picture), len(self._picture))
@@ -150,54 +139,9 @@ class Screen:
             sequences += self._render_lines(new_picture[common_length:])
         return "".join(sequences)
 
-    def _line_change_sequence(self, old: StyledLine, new: StyledLine) -> str:
-        """Return the sequence that turns one line into another; the cursor must already be in that line."""
-        before, after = _split_into_cells(old), _split_into_cells(new)
-        if before is None or after is None:
-            return "\r" + ERASE_LINE + self._render_line(new)
-        sequences: list[str] = []
-        for start, end in _changed_spans(before, after):
-            sequences.append(f"\x1b[{start + 1}G")
-            for style, cells in itertools.groupby(after[start:end], lambda cell: cell[1]):
-                sequences.append(self._apply_style("".join(text for text, _ in cells), style))
-        if len(before) > len(after):
-            sequences += [f"\x1b[{len(after) + 1}G", ERASE_LINE]
-        return "".join(sequences)
-
 
 def _line_width(line: StyledLine) -> int:
     return sum(display_width(text) for text, _ in line)
-
-
-def _split_into_cells(line: StyledLine) -> list[tuple[str, str]] | None:
-    """Return the character and style of each column.
-
-    Return None if a character is not one column wide, because terminals differ in the width of such characters.
-    """
-    if not all(text.isascii() or all(map(_is_one_column, text)) for text, _ in line):
-        return None
-    return [(character, style) for text, style in line for character in text]
-
-
-@functools.lru_cache(1024)
-def _is_one_column(character: str) -> bool:
-    return display_width(character) == 1
-
-
-def _changed_spans(before: list[tuple[str, str]], after: list[tuple[str, str]]) -> Iterator[tuple[int, int]]:
-    """Yield the start and the end of each range of columns that must be written to turn one line into another."""
-    start = end = -1
-    for column, cell in enumerate(after):
-        if column < len(before) and before[column] == cell:
-            continue
-        if start >= 0 and column - end > MAX_REWRITTEN_GAP:
-            yield start, end
-            start = -1
-        if start < 0:
-            start = column
-        end = column + 1
-    if start >= 0:
-        yield start, end
 
 
 def _vertical_move_sequence(lines: int) -> str:
