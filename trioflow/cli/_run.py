@@ -188,7 +188,11 @@ def command(
     """
     if critical:
         scheduler.critical_jobs = True
-    tracer = make_instrument("Trace", Trace) if trace or report else None
+    if report:
+        from ..view.trace.report._report import require_jinja
+
+        make_instrument("--report", require_jinja)
+    tracer = Trace() if trace or report else None
     ci_reports = make_reports(junit, summary)
     reports: list[JUnit | Summary | Events] = [*ci_reports]
     if events:
@@ -258,7 +262,7 @@ def make_monitors(scheduler: Scheduler, tag: bool) -> list[Any]:
     return [] if any(isinstance(instrument, type(monitor)) for instrument in scheduler.instruments) else [monitor]
 
 
-def make_instrument(name: str, make: Callable[[], Instrument]) -> Any:
+def make_instrument(name: str, make: Callable[[], Any]) -> Any:
     """Create an instrument of trioflow.
 
     Args:

@@ -15,6 +15,7 @@ import pytest
 
 from trioflow import CommandJob, Job, Pool, Scheduler, Sequence, Trace
 from trioflow._core.api.views import printable
+from trioflow.view.graph import _render
 from trioflow.view.trace import _critical_path_parts
 from trioflow.view.trace.report import _failures
 
@@ -179,7 +180,7 @@ def test_parts_of_the_critical_path_below_half_a_percent_are_left_out(virtual: V
     text = report(virtual, Scheduler(long, short), tmp_path / "r.html")
     path = text.partition('<ol class="path">')[2].partition("</ol>")[0]
     assert re.findall(r"<bdi>(.*?)</bdi>", path) == ["long"]
-    assert "100\N{NO-BREAK SPACE}%" in path
+    assert "100&nbsp;%" in path
     assert "more" not in path
 
 
@@ -243,25 +244,24 @@ class Drawn:
         return self.svg.encode()
 
 
-class WithGraph(Scheduler):
-    """A scheduler whose graph is set by the test."""
+def draw_instead(monkeypatch: pytest.MonkeyPatch, drawn: Any) -> None:
+    """Let the report draw this picture, or fail with this exception, in place of the graph of its scheduler."""
 
-    def __init__(self, *jobs: Any, graph: Any, **options: Any) -> None:
-        super().__init__(*jobs, **options)
-        self.given = graph
+    def graph(*_: Any, **options: Any) -> Any:
+        if isinstance(drawn, Exception):
+            raise drawn
+        return drawn
 
-    def graph(self, **options: Any) -> Any:
-        if isinstance(self.given, Exception):
-            raise self.given
-        return self.given
+    monkeypatch.setattr(_render, "graph", graph)
 
 
-def test_the_report_embeds_the_graph(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_report_embeds_the_graph(virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report embeds the SVG graph without its prologue, which only the beginning of a file may have."""
     drawn = Drawn(
         '<?xml version="1.0"?>\n<!DOCTYPE svg PUBLIC "x" "http://y">\n<svg width="1pt"><title>G</title></svg>\n'
     )
-    text = report(virtual, WithGraph(Job(nap), graph=drawn), tmp_path / "r.html")
+    draw_instead(monkeypatch, drawn)
+    text = report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
     assert '<svg width="1pt"><title>G</title></svg>' in text
     assert "DOCTYPE svg" not in text
 
@@ -277,9 +277,12 @@ def test_the_report_without_dot_explains_how_to_install_graphviz(
     assert data(text)["rows"]
 
 
-def test_a_graph_that_cannot_be_drawn_is_replaced_by_the_error(virtual: Virtual, tmp_path: Path) -> None:
+def test_a_graph_that_cannot_be_drawn_is_replaced_by_the_error(
+    virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If the graph cannot be drawn, the report has the error in its place, and is otherwise as usual."""
-    text = report(virtual, WithGraph(Job(nap), graph=PermissionError("dot may not be run")), tmp_path / "r.html")
+    draw_instead(monkeypatch, PermissionError("dot may not be run"))
+    text = report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
     assert "No graph: dot may not be run." in text
     assert data(text)["rows"]
 
@@ -301,11 +304,11 @@ def test_the_graph_counts_jobs_as_the_rest_of_the_report_does(virtual: Virtual, 
     assert "40 jobs; those that are alike share a box." in text
 
 
-def test_a_large_scenario_has_no_graph(virtual: Virtual, tmp_path: Path) -> None:
+def test_a_large_scenario_has_no_graph(virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report has no graph of hundreds of different jobs: it would be unreadable, and take minutes to draw."""
-    graph = AssertionError("not to be asked for")
+    draw_instead(monkeypatch, AssertionError("not to be asked for"))
     jobs = [Job(nap, label="x" * n) for n in range(1, 302)]
-    text = report(virtual, WithGraph(jobs, graph=graph), tmp_path / "r.html")
+    text = report(virtual, Scheduler(jobs), tmp_path / "r.html")
     assert "301 jobs are too many for a readable graph" in text
 
 
@@ -368,7 +371,7 @@ def test_commands_have_exit_codes_times_outputs_and_files(backend: str, tmp_path
     assert {row[0]: row[11] and row[11][1] for row in found["rows"]} == {
         "bad": "3", "killed": "SIGKILL", "long": "0", "file": "0", "none": None
     }  # fmt: skip
-    assert "<code>echo &#x27;&lt;b&gt;&#x27;; echo no &gt;&amp;2; exit 3</code>" in text
+    assert "<code>echo &#39;&lt;b&gt;&#39;; echo no &gt;&amp;2; exit 3</code>" in text
 
 
 def test_a_redacted_command_is_kept_secret(backend: str, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ..._core.api.views import WaitCause, shorten
+from ..._core.api.views import WaitCause
 from .._state_styles import CAUSE_WORDS
 from ._critical_path import settled_at
 from ._span_builder import TraceRecord
@@ -72,7 +72,7 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
         end = min(settled_at(span), record.end_time)
         start = max(covered_until, span.started_at)
         if end > start:
-            yield CriticalPathPart(shorten(span.path), end - start, 1, span.number, start)
+            yield CriticalPathPart(span.name, end - start, 1, span.number, start)
         covered_until = max(covered_until, end)
     wait_seconds = record.end_time - covered_until
     if record.critical_path_links and wait_seconds > MIN_GAP_SECONDS:

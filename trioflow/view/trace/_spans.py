@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import final
 
-from ..._core.api.views import AnyJob, BaseScheduler, JobState, StopReason, WaitCause
+from ..._core.api.views import AnyJob, BaseScheduler, JobState, StopReason, WaitCause, shorten
 from .._state_styles import CAUSE_WORDS
 from ..text import _exception_text
 
@@ -103,6 +103,11 @@ class Span:
     """Whether the result was restored from a journal. If it was, the job did not start, and `started_at` is None."""
     waits: tuple[Wait, ...] = ()
     """The job's waits in chronological order."""
+
+    @property
+    def name(self) -> str:
+        """The path, shortened. If its scheduler ran several times, the number of the run follows: `a/b (run 2)`."""
+        return (shorten(self.path) if self.path.strip() else "(empty label)") + f" (run {self.run})" * (self.run > 1)
 
     @property
     def elapsed(self) -> float | None:

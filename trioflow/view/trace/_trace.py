@@ -199,6 +199,7 @@ class Trace(EventRecorder):
 
         Raises:
             OSError: the file cannot be written.
+            ModuleNotFoundError: Jinja is not installed; `pip install 'trioflow[report]'` installs it.
 
         """
         from .report import _report

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import html as escapes
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from traceback import FrameSummary
+from typing import Any, Final, NamedTuple
 
 from ...._core.api import RequirementFailed
 from ...._core.api.views import (
@@ -19,177 +20,79 @@ from ...._core.api.views import (
     duration_text,
     printable,
     size_text,
-    without_middle,
 )
-from ...text import _debrief, _exception_text, _verdict
+from ...text import _debrief, _exception_text
 from .._event_recorder import CommandEnd
 from .._span_builder import TraceRecord
-from .._spans import RunSpan, Span
-from ._html_text import display_name, escape, escape_lines, name_html
+from .._spans import Span
 
 MAX_FAILURE_GROUPS: Final = 200
 """The maximum number of groups of failures that are shown."""
 MAX_UNFOLDED_GROUPS: Final = 3
 """The number of groups that are shown unfolded."""
-MAX_LISTED_JOBS: Final = 100
-"""The maximum number of failed jobs that are listed for a group."""
-MAX_SUMMARY_NAMES: Final = 3
-"""The maximum number of failed jobs, and of jobs that they kept from running, that a group's summary names."""
-MAX_NAME_LENGTH: Final = 48
-"""The maximum number of characters in a name in a summary. A longer name loses its middle."""
-MAX_INCIDENTS: Final = 5
-"""The maximum number of incidents whose messages are shown."""
 UNFINISHED_STATES: Final = JobState.IDLE, JobState.SCHEDULED, JobState.CANCELLED
 """The states of jobs that may not have finished because the run ended early."""
 DRAINED_REMARK: Final = ": no more jobs were started, and running jobs were allowed to finish"
 """The explanation that is appended to the sentence about a drained run."""
 
 
-def failures_section(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
-    """Return the section on failures, incidents and runs that ended early, as HTML.
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """A group of failures that differ only in their messages."""
 
-    Args:
-        record: the record of the runs.
-        commands: the details of each command, as returned by `command_details`.
+    spans: list[Span]
+    blocked: list[Span]
+    """The jobs that these failures kept from running."""
+    cancelled: list[Span]
+    """The running jobs that were cancelled because of these failures."""
+    frame: FrameSummary | None
+    """The innermost frame of the user's code in the first failure."""
+    traceback: str
+    is_on_critical_path: bool
 
-    """
+
+def failure_groups(record: TraceRecord) -> list[FailureGroup]:
+    """Return the groups of failures, critical ones first, then those that stopped the most jobs."""
     spans = [record.spans[number] for number in record.failures]
     stopped_jobs = find_stopped_jobs(record)
     groups = _debrief.group_failures((span, span.critical, record.failures[span.number]) for span in spans)
     groups.sort(
         key=lambda group: (not group[0].critical, -sum(len(stopped_jobs.get(span.number, ())) for span in group))
     )
-    blocks = [_FailureGroup(record, group, stopped_jobs, commands).to_html() for group in groups[:MAX_FAILURE_GROUPS]]
-    unlisted_count = len(spans) - sum(map(len, groups[:MAX_FAILURE_GROUPS]))
-    if unlisted_count:
-        blocks.append(f'<p class="note">{unlisted_count} more are in the table.</p>')
-    if len(blocks) > MAX_UNFOLDED_GROUPS + 1:
-        folded_html = "".join(blocks[MAX_UNFOLDED_GROUPS:])
-        folded_count = len(groups) - MAX_UNFOLDED_GROUPS
-        blocks[MAX_UNFOLDED_GROUPS:] = [
-            f'<details class="others"><summary>{folded_count} other kinds of failures</summary>{folded_html}</details>'
-        ]
-    blocks += filter(None, (_early_end_html(record, run) for run in record.root_runs))
-    blocks += _incidents_html(record)
-    return "\n".join(blocks) or '<p class="note">No job failed.</p>'
+    return [_make_group(record, group, stopped_jobs) for group in groups]
 
 
-def _early_end_html(record: TraceRecord, run: RunSpan) -> str:
-    """Return a paragraph on why a run ended early and which jobs it cancelled, as HTML.
+def _make_group(record: TraceRecord, spans: list[Span], stopped_jobs: dict[int, list[Span]]) -> FailureGroup:
+    failure = record.failures[spans[0].number]
+    stopped = [stopped for span in spans for stopped in stopped_jobs.get(span.number, ())]
+    return FailureGroup(
+        spans,
+        [span for span in stopped if span.started_at is None],
+        [span for span in stopped if span.started_at is not None],
+        _exception_text.innermost_user_frame(failure.exception, failure.traceback),
+        _exception_text.format_traceback(failure.exception, failure.traceback),
+        bool(record.critical_path_numbers & {span.number for span in spans}),
+    )
 
-    The result is an empty string if the run was completed or is in progress, or if a critical failure ended it, because
-    such a failure is shown elsewhere.
-    """
-    if run.stop_reason in (None, StopReason.COMPLETED, StopReason.CRITICAL):
-        return ""
+
+class EarlyEnd(NamedTuple):
+    """Why a run ended early, and which jobs it cancelled or never started."""
+
+    reason: str
+    cancelled: list[Span]
+    unstarted_count: int
+
+
+def early_ends(record: TraceRecord) -> Iterator[EarlyEnd]:
+    """Yield the runs that ended early, except those that a critical failure ended, which is shown elsewhere."""
     jobs = [span for span in record.counted_spans if not span.forever]
-    cancelled_names = [
-        name_html(span) for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None
-    ]
-    unstarted_count = sum(span.state in UNFINISHED_STATES and span.started_at is None for span in jobs)
-    sentences = [
-        f"The run {STOP_REASON_TEXTS[run.stop_reason]}{DRAINED_REMARK * (run.stop_reason is StopReason.DRAINED)}."
-    ]
-    sentences += [f"Still running: {_verdict.join_names(cancelled_names)}."] * bool(cancelled_names)
-    sentences += [f"{unstarted_count} job{'s' * (unstarted_count != 1)} never started."] * bool(unstarted_count)
-    return f"<p>{' '.join(sentences)}</p>"
-
-
-def _incidents_html(record: TraceRecord) -> Iterator[str]:
-    if record.incidents:
-        messages = "; ".join(mark.message.partition("\n")[0] for mark in record.incidents[:MAX_INCIDENTS])
-        yield f"<p>Incidents: {len(record.incidents)} (<bdi>{escape(messages)}</bdi>)</p>"
-
-
-class _FailureGroup:
-    """A group of failures that differ only in their messages."""
-
-    def __init__(
-        self,
-        record: TraceRecord,
-        spans: list[Span],
-        stopped_jobs: dict[int, list[Span]],
-        commands: dict[int, dict[str, Any]],
-    ) -> None:
-        self._record: Final = record
-        self._spans: Final = spans
-        self._first_span: Final = spans[0]
-        self._failure: Final = record.failures[spans[0].number]
-        stopped_spans = [stopped for span in spans for stopped in stopped_jobs.get(span.number, ())]
-        self._blocked_spans: Final = [span for span in stopped_spans if span.started_at is None]
-        self._cancelled_spans: Final = [span for span in stopped_spans if span.started_at is not None]
-        self._command_details: Final = commands.get(spans[0].number)
-
-    def to_html(self) -> str:
-        """Return the group as HTML: its jobs, the place of the failure, its consequences, and the folded traceback."""
-        first_span, count = self._first_span, len(self._spans)
-        title = _job_link(first_span) if count == 1 else f"{count} jobs"
-        critical_badge = ' <span class="badge bad">critical</span>' * first_span.critical
-        frame = _exception_text.innermost_user_frame(self._failure.exception, self._failure.traceback)
-        line_html = "" if frame is None or not frame.line else f'<pre class="line">{escape_lines(frame.line)}</pre>'
-        traceback = escape_lines(_exception_text.format_traceback(self._failure.exception, self._failure.traceback))
-        summary = "traceback" if count == 1 else "traceback of the first"
-        heading = f'<b class="state-failed">{title}</b>{critical_badge} {_exception_html(first_span)}'
-        return (
-            f'<article class="failure"><p>{heading}</p>'
-            f'<p class="note">{" · ".join(self._facts_html(frame))}</p>{line_html}'
-            f"{self._job_list_html()}{_command_html(self._command_details)}"
-            f"<details><summary>{summary}</summary><pre>{traceback}</pre></details></article>"
-        )
-
-    def _facts_html(self, frame: Any) -> Iterator[str]:
-        if frame is not None:
-            yield f"{escape(Path(frame.filename).name)}:{frame.lineno} in {escape(frame.name)}"
-        if len(self._spans) == 1 and self._first_span.elapsed is not None:
-            yield f"after {duration_text(self._first_span.elapsed)}"
-        for template, spans in (
-            ("kept {} from running", self._blocked_spans),
-            ("cancelled {} while running", self._cancelled_spans),
-        ):
-            if count := len(spans):
-                names = _verdict.join_names([_short_name(span) for span in spans], MAX_SUMMARY_NAMES)
-                count_text = f"{count} job{'s' * (count != 1)}"
-                yield f"<b>{template.format(count_text)}</b>: {names}"
-        if not self._blocked_spans and not self._cancelled_spans:
-            yield "kept no job from running"
-        if self._record.critical_path_numbers & {span.number for span in self._spans}:
-            yield "on the critical path"
-
-    def _job_list_html(self) -> str:
-        if len(self._spans) == 1:
-            return ""
-        items = [f"<li>{_job_link(span)} {_exception_html(span)}</li>" for span in self._spans[:MAX_LISTED_JOBS]]
-        if len(self._spans) > MAX_LISTED_JOBS:
-            items.append(f"<li>and {len(self._spans) - MAX_LISTED_JOBS} more, which are in the table</li>")
-        names = _verdict.join_names(
-            [f"<bdi>{escape(_shorten_name(span.label))}</bdi>" for span in self._spans], MAX_SUMMARY_NAMES
-        )
-        return f"<details><summary>{names}</summary><ul>{''.join(items)}</ul></details>"
-
-
-def _job_link(span: Span) -> str:
-    return f'<a href="#detail" data-number="{span.number}">{name_html(span)}</a>'
-
-
-def _short_name(span: Span) -> str:
-    return f"<bdi>{escape(_shorten_name(display_name(span)))}</bdi>"
-
-
-def _shorten_name(name: str) -> str:
-    return without_middle(name, MAX_NAME_LENGTH)
-
-
-def _exception_html(span: Span) -> str:
-    return f"<bdi>{escape(span.exception_text)}</bdi>"
-
-
-def _command_html(details: dict[str, Any] | None) -> str:
-    if details is None:
-        return ""
-    links = [f'{stream}: <a href="{escapes.escape(url)}">{escape(path)}</a>' for stream, url, path in details["files"]]
-    facts = " · ".join([escape(details["facts"]), *links])
-    outputs = [f"<p>{escape(title)}:</p><pre>{escape_lines(text)}</pre>" for title, text in details["outputs"]]
-    return f'<p><code>{escape(details["command"])}</code></p><p class="note">{facts}</p>{"".join(outputs)}'
+    for run in record.root_runs:
+        if run.stop_reason not in (None, StopReason.COMPLETED, StopReason.CRITICAL):
+            yield EarlyEnd(
+                STOP_REASON_TEXTS[run.stop_reason] + DRAINED_REMARK * (run.stop_reason is StopReason.DRAINED),
+                [span for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None],
+                sum(span.state in UNFINISHED_STATES and span.started_at is None for span in jobs),
+            )
 
 
 def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:

@@ -1,18 +1,21 @@
 """The report of a trace as a self-contained HTML page: verdict, failures, graph, timeline, and a table of all jobs.
 
-The template of the page, its style sheet and its script are files in this directory. Labels, messages and outputs of
-jobs cannot inject code, because they are escaped in the page, and passed as JSON to the script, which inserts them by
-`textContent` only. The content security policy of the page forbids loading anything.
+This module collects the data of the page, and the Jinja template `report.html` has all its markup. Labels, messages and
+outputs of jobs cannot inject code: Jinja escapes every text, and the script gets the data of the table as JSON, which
+it inserts by `textContent` only. The content security policy of the page allows this script alone, by its hash, and
+forbids loading anything.
 """
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hashlib
 import json
 import platform
-import string
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -30,51 +33,122 @@ from ...._core.api.views import (
     without_middle,
 )
 from ..._state_styles import STATE_COUNT_ORDER, STATE_STYLES
-from ...graph import _dark_scheme
+from ...graph import _dark_scheme, _dot
 from ...text import _verdict
-from .._critical_path_parts import CriticalPathPart, critical_path_parts
+from .._critical_path_parts import critical_path_parts
 from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
 from ..timeline import _timeline
 from ..timeline._tooltips import wait_lines
 from . import _failures, _sections
-from ._html_text import display_name, escape, name_html
 
-MAX_FOREVER_JOBS: Final = 100
-"""The maximum number of forever jobs that are listed."""
 TIMELINE_WIDTH: Final = 1200
-LINK_TO_KINDS: Final = '<a href="#kinds">Kinds of jobs</a> '
+MAX_NAME_LENGTH: Final = 48
+"""The maximum number of characters in a name in a list. A longer name loses its middle."""
+
+
+def require_jinja() -> None:
+    """Check that Jinja is installed, without which there are no reports.
+
+    Raises:
+        ModuleNotFoundError: Jinja is not installed.
+
+    """
+    try:
+        import jinja2  # noqa: F401 - only reports need it
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "a report needs Jinja, which is not installed: pip install 'trioflow[report]'", name=error.name
+        ) from None
 
 
 def report_html(record: TraceRecord, folder: Path) -> str:
-    """Return the HTML page of a report that will be written to `folder`."""
+    """Return the HTML page of a report that will be written to `folder`.
+
+    Raises:
+        ModuleNotFoundError: Jinja is not installed; `pip install 'trioflow[report]'` installs it.
+
+    """
+    require_jinja()
+    from markupsafe import Markup
+
     root_runs = record.root_runs
-    name = ", ".join(dict.fromkeys(_run_title(record, run) for run in root_runs)) or "nothing has run"
-    commands = _failures.command_details(record, folder)
-    kinds_html = _sections.kinds_section(record)
-    return string.Template(_read_resource("report.html")).substitute(
-        title=escape(shorten(name)),
-        style=_read_resource("report.css"),
-        graph_style=_dark_scheme.dark_scheme_css(),
-        verdict_style=_verdict_style_and_words(record)[0],
-        head=_header_html(record, shorten(name)),
-        states=_state_counts_html(record) if root_runs else "",
-        failures=_failures.failures_section(record, commands),
-        path=_critical_path_section(record),
-        slots=_sections.slots_sentence(record),
-        graph="\n".join(
-            _sections.graph_section(scheduler, record.critical_path_jobs)
-            for scheduler in dict.fromkeys(run.scheduler for run in root_runs)
-        ),
-        words=_sections.glossary_html(record),
-        about=_sections.run_facts_html(root_runs),
-        timeline=_timeline.timeline_svg(record, TIMELINE_WIDTH, has_title=False),
-        kinds=kinds_html,
-        links=LINK_TO_KINDS * bool(kinds_html),
-        forever=_forever_jobs_html(record),
-        data=_table_json(record, commands),
-        script=_read_resource("report.js"),
+    titles = ", ".join(dict.fromkeys(_run_title(record, run) for run in root_runs)) or "nothing has run"
+    commands, groups = _failures.command_details(record, folder), _failures.failure_groups(record)
+    shown_groups = groups[: _failures.MAX_FAILURE_GROUPS]
+    script = f"\n{_read_resource('report.js')}\n"
+    page: str = (
+        _make_environment()
+        .from_string(_read_resource("report.html"))
+        .render(
+            title=shorten(titles),
+            style=Markup(_read_resource("report.css")),
+            script=Markup(script),
+            script_hash=Markup(base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
+            graph_style=Markup(_dark_scheme.dark_scheme_css()),
+            verdict=_verdict_on_all_runs(record),
+            host=platform.node(),
+            start_time=record.start_time,
+            state_counts=_state_counts(record),
+            counts_text=record.tally.describe(),
+            failures=shown_groups,
+            group_count=len(groups),
+            unfolded=_failures.MAX_UNFOLDED_GROUPS + (len(shown_groups) == _failures.MAX_UNFOLDED_GROUPS + 1),
+            unlisted=sum(len(group.spans) for group in groups[len(shown_groups) :]),
+            early_ends=list(_failures.early_ends(record)),
+            incidents=[mark.message.partition("\n")[0] for mark in record.incidents],
+            commands=commands,
+            path_rows=list(_critical_path_rows(record)),
+            slots=_sections.slots_sentence(record),
+            graphs=[
+                _sections.draw_graph(scheduler, record.critical_path_jobs)
+                for scheduler in dict.fromkeys(run.scheduler for run in root_runs)
+            ],
+            faint_color=_dot.FAINT_COLOR,
+            legend_meanings=_sections.LEGEND_MEANINGS,
+            timeline=Markup(_timeline.timeline_svg(record, TIMELINE_WIDTH, has_title=False)),
+            kinds=_sections.kinds_table(record),
+            forever=[span for span in record.leaf_spans if _is_listed_separately(span)],
+            glossary=list(_sections.glossary_terms(record)),
+            facts=_sections.run_facts(root_runs),
+            data=Markup(_table_json(record, commands)),
+        )
     )
+    return page
+
+
+def _make_environment() -> Any:
+    """Return the environment of the template, in which every text is escaped, and made printable."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup, escape
+
+    def lines(text: str) -> Markup:
+        return escape("\n".join(printable(line.expandtabs()) for line in text.rstrip("\n").split("\n")))
+
+    def join_names(names: Iterable[str], max_names: int = _verdict.MAX_LISTED_NAMES) -> Markup:
+        return Markup(_verdict.join_names([f"<bdi>{escape(printable(name))}</bdi>" for name in names], max_names))
+
+    environment = Environment(
+        autoescape=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        lstrip_blocks=True,
+        trim_blocks=True,
+    )
+    environment.filters |= {
+        "duration": duration_text,
+        "file_name": lambda path: Path(path).name,
+        "join_names": join_names,
+        "keep_percents": lambda text: escape(printable(text)).replace(" %", "\N{NO-BREAK SPACE}%"),
+        "lines": lines,
+        "shorten_name": lambda name: without_middle(name, MAX_NAME_LENGTH),
+    }
+    return environment
+
+
+def _read_resource(name: str) -> str:
+    return (resources.files("trioflow.view.trace.report") / name).read_text(encoding="utf-8")
 
 
 def _run_title(record: TraceRecord, run: RunSpan) -> str:
@@ -85,89 +159,47 @@ def _run_title(record: TraceRecord, run: RunSpan) -> str:
     return f"A run of {number} job{'s' * (number != 1)}"
 
 
-def _read_resource(name: str) -> str:
-    return (resources.files("trioflow.view.trace.report") / name).read_text(encoding="utf-8")
-
-
-def _forever_jobs_html(record: TraceRecord) -> str:
-    """Return a folded list of the forever jobs that ended normally, as HTML."""
-    spans = [span for span in record.leaf_spans if _is_listed_separately(span)]
-    if not spans:
-        return ""
-    items = [
-        f"<li><b>{name_html(span)}</b> {escape(_lifetime_text(record, span))}</li>" for span in spans[:MAX_FOREVER_JOBS]
-    ]
-    if len(spans) > MAX_FOREVER_JOBS:
-        items.append(f"<li>and {len(spans) - MAX_FOREVER_JOBS} more</li>")
-    title = f"{len(spans)} forever job{'s' * (len(spans) > 1)}"
-    return (
-        f'<details id="forever" class="card fold forever"><summary>{title}</summary><p class="note">'
-        f"A forever job (forever=True) runs beside the others, and the run ends it when these have settled.</p>"
-        f"<ul>{''.join(items)}</ul></details>"
-    )
-
-
-def _lifetime_text(record: TraceRecord, span: Span) -> str:
-    if span.started_at is None:
-        return f"{span.kind}, never started"
-    start = f"{span.kind}, started at {duration_text(span.started_at - record.start_time)}"
-    ready_text = "" if span.ready_at is None else f", ready at {duration_text(span.ready_at - record.start_time)}"
-    return (
-        start + ready_text + (", still running" if span.elapsed is None else f", ran for {duration_text(span.elapsed)}")
-    )
-
-
 # ---- the head: the verdict, the counts by state, and the critical path
 
 MAX_CRITICAL_PATH_LINES: Final = 6
 """The maximum number of parts of the critical path that have their own line."""
-MAX_NAME_LENGTH: Final = 32
+MAX_PART_LENGTH: Final = 32
 """The maximum number of characters in a name. A longer name loses its middle, because similar names often differ at
 their ends."""
 MIN_SHARE: Final = 0.005
 """A part of the critical path that takes less than this share of the time has no line of its own."""
 GOOD_VERDICT, BAD_VERDICT, OPEN_VERDICT = "good", "bad", "open"
 """The CSS classes of verdicts. A verdict is open while the run is in progress and no job has failed."""
+VERDICT_STATES: Final = {
+    BAD_VERDICT: JobState.FAILED,
+    OPEN_VERDICT: JobState.RUNNING,
+    GOOD_VERDICT: JobState.SUCCEEDED,
+}
+"""The state whose symbol stands for each verdict, the worst verdict first."""
 
 
-def _verdict_style_and_words(record: TraceRecord) -> tuple[str, str]:
-    """Return the CSS class and the words of the verdict on all outermost runs."""
+def _verdict_on_all_runs(record: TraceRecord) -> dict[str, str]:
+    """Return the CSS class, the words and the symbol of the verdict on all outermost runs, and when they began."""
+    if not record.root_runs:
+        return {"style": OPEN_VERDICT, "symbol": ""}
     verdicts = dict.fromkeys(_run_verdict(record, run) for run in record.root_runs)
-    styles = {style for style, _ in verdicts}
-    style = next((style for style in (BAD_VERDICT, OPEN_VERDICT, GOOD_VERDICT) if style in styles), OPEN_VERDICT)
-    return style, "; ".join(words for _, words in verdicts)
+    style = next(style for style in VERDICT_STATES if style in {style for style, _ in verdicts})
+    start_time = datetime.datetime.fromtimestamp(record.start_time + record.wall_offset).astimezone()
+    return {
+        "style": style,
+        "words": "; ".join(words for _, words in verdicts),
+        "symbol": STATE_STYLES[VERDICT_STATES[style]].symbol,
+        "start_time": start_time.isoformat(" ", "seconds"),
+    }
 
 
 def _run_verdict(record: TraceRecord, run: RunSpan) -> tuple[str, str]:
     reason = None if run.finished_at is None else run.stop_reason
     verdict = record.verdict(run, reason)
-    style = (
-        GOOD_VERDICT
-        if verdict.is_good
-        else OPEN_VERDICT
-        if reason is None and not record.tally.failed_or_blocked_count
-        else BAD_VERDICT
-    )
-    return style, printable(verdict.sentence)
-
-
-def _header_html(record: TraceRecord, name: str) -> str:
-    """Return the top of the page as HTML: the run's name with a symbol, the verdict, the date and the host."""
-    if not record.root_runs:
-        return f"<h1><bdi>{escape(name)}</bdi></h1>"
-    style, words = _verdict_style_and_words(record)
-    state_styles = {
-        GOOD_VERDICT: STATE_STYLES[JobState.SUCCEEDED],
-        BAD_VERDICT: STATE_STYLES[JobState.FAILED],
-        OPEN_VERDICT: STATE_STYLES[JobState.RUNNING],
-    }
-    start_time = datetime.datetime.fromtimestamp(record.start_time + record.wall_offset).astimezone()
-    facts = [f"<bdi>{escape(words)}</bdi>", start_time.isoformat(" ", "seconds")]
-    facts += [f"on {escape(platform.node())}"] * bool(platform.node())
-    return (
-        f'<h1 class="{style}"><span class="symbol">{state_styles[style].symbol}</span> <bdi>{escape(name)}</bdi></h1>'
-        f'<p class="verdict">{" · ".join(facts)}</p>'
-    )
+    if verdict.is_good:
+        return GOOD_VERDICT, verdict.sentence
+    is_open = reason is None and not record.tally.failed_or_blocked_count
+    return OPEN_VERDICT if is_open else BAD_VERDICT, verdict.sentence
 
 
 def _is_listed_separately(span: Span) -> bool:
@@ -175,22 +207,36 @@ def _is_listed_separately(span: Span) -> bool:
     return _verdict.tally_key(span.state, span.forever) == _verdict.FOREVER_KEY
 
 
-def _state_counts_html(record: TraceRecord) -> str:
-    """Return, as HTML, a bar with the share of each state, and the number of jobs in each state."""
+def _state_counts(record: TraceRecord) -> list[tuple[str, int]]:
     counts = Counter(span.state for span in record.counted_spans if not _is_listed_separately(span))
-    shown_states = [state for state in STATE_COUNT_ORDER if counts[state]]
-    parts = "".join(
-        f'<span class="part {state.value}" style="flex-grow:{counts[state]}"></span>' for state in shown_states
-    )
-    return f'<div class="states" aria-hidden="true">{parts}</div><p class="note">{escape(record.tally.describe())}</p>'
+    return [(state.value, counts[state]) for state in STATE_COUNT_ORDER if counts[state]]
 
 
-def _critical_path_section(record: TraceRecord) -> str:
-    """Return the parts of the critical path with their shares of the time, as HTML."""
+@dataclass(frozen=True, slots=True)
+class PathRow:
+    """A line of the critical path: a job, several jobs of one kind, waits, or the rest."""
+
+    name: str
+    style: str
+    """The CSS class of the bar: "work", "wait" or "more"."""
+    count: int
+    duration: str
+    width: str
+    """The width of the bar in percent."""
+    share: str
+    """The share of the time of the run, in percent."""
+    short_name: str = ""
+    """The name without its middle, if the line is about jobs."""
+    address: str = ""
+    """The path of the job, quoted for a link, if the line is about a single job."""
+
+
+def _critical_path_rows(record: TraceRecord) -> Iterator[PathRow]:
+    """Yield the lines of the critical path, with their shares of the time; none if nothing took any time."""
     parts = critical_path_parts(record)
     total_seconds = record.end_time - record.start_time
     if not parts or not total_seconds:
-        return '<p class="note">Nothing took any time.</p>'
+        return
     shown_parts = [part for part in parts[:MAX_CRITICAL_PATH_LINES] if part.seconds >= MIN_SHARE * total_seconds]
     hidden_parts = parts[len(shown_parts) :]
     hidden_jobs = [part for part in hidden_parts if not part.is_wait]
@@ -198,39 +244,22 @@ def _critical_path_section(record: TraceRecord) -> str:
     if len(hidden_jobs) == 1 and hidden_jobs[0].seconds >= MIN_SHARE * total_seconds:
         shown_parts, hidden_parts = [*shown_parts, *hidden_jobs], [part for part in hidden_parts if part.is_wait]
     max_seconds = max(part.seconds for part in parts)
-    rows = [_critical_path_part_html(record, part, max_seconds, total_seconds) for part in shown_parts]
+
+    def numbers(seconds: float) -> tuple[str, str, str]:
+        width, share = 100 * min(1.0, seconds / max_seconds), 100 * seconds / total_seconds
+        return duration_text(seconds, in_column=True), f"{width:.1f}", f"{share:.0f}"
+
+    for part in shown_parts:
+        if part.is_wait:
+            yield PathRow(f"waited for {part.name}", "wait", part.count, *numbers(part.seconds))
+            continue
+        short_name = without_middle(part.name, MAX_PART_LENGTH)
+        address = quote(printable(record.spans[part.span_number].name), safe="") if part.count == 1 else ""
+        yield PathRow(part.name, "work", part.count, *numbers(part.seconds), short_name, address)
     hidden_seconds = sum(part.seconds for part in hidden_parts)
     if hidden_seconds >= MIN_SHARE * total_seconds:
         job_count = sum(part.count for part in hidden_parts if not part.is_wait)
-        name = f"{job_count} more" if job_count else "other waits"
-        rows.append(_critical_path_row_html(name, "more", hidden_seconds, max_seconds, total_seconds))
-    return f'<ol class="path">{"".join(rows)}</ol>'
-
-
-def _critical_path_part_html(
-    record: TraceRecord, part: CriticalPathPart, max_seconds: float, total_seconds: float
-) -> str:
-    count_text = f" × {part.count}" * (part.count > 1)
-    if part.is_wait:
-        wait_name = f"waited for {escape(part.name)}{count_text}"
-        return _critical_path_row_html(wait_name, "wait", part.seconds, max_seconds, total_seconds)
-    short_name = without_middle(part.name, MAX_NAME_LENGTH)
-    tooltip = f' title="{escape(part.name)}"' * (short_name != part.name)
-    name = f"<bdi{tooltip}>{escape(short_name)}</bdi>"
-    if part.count == 1:
-        path = quote(printable(shorten(record.spans[part.span_number].path)), safe="")
-        name = f'<a href="#job={path}">{name}</a>'
-    return _critical_path_row_html(name + count_text, "work", part.seconds, max_seconds, total_seconds)
-
-
-def _critical_path_row_html(name: str, style: str, seconds: float, max_seconds: float, total_seconds: float) -> str:
-    width = 100 * min(1.0, seconds / max_seconds)
-    share = 100 * seconds / total_seconds
-    return (
-        f'<li><span class="name">{name}</span><span class="room"><span class="bar {style}" style="width:{width:.1f}%">'
-        f'</span></span><span class="number">{duration_text(seconds, in_column=True)}</span>'
-        f'<span class="number">{share:.0f}\N{NO-BREAK SPACE}%</span></li>'
-    )
+        yield PathRow(f"{job_count} more" if job_count else "other waits", "more", 1, *numbers(hidden_seconds))
 
 
 # ---- table
@@ -271,7 +300,7 @@ def _table_row(record: TraceRecord, span: Span, rank: int, texts: tuple[str, ...
     start = None if span.started_at is None else span.started_at - record.start_time
     seconds = (start, span.waited, span.elapsed)
     times = [None if value is None else [round(value, 9), text] for value, text in zip(seconds, texts, strict=True)]
-    path, kind, exception = map(printable, (display_name(span), span.kind, span.exception_text))
+    path, kind, exception = map(printable, (span.name, span.kind, span.exception_text))
     tags = {
         "critical path": span.number in record.critical_path_numbers,
         "critical": span.critical,

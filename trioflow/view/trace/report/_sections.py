@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import html as escapes
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
-from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import duration_text, is_scheduler, name_of_policy, printable, shorten
 from ..._state_styles import CAUSE_WORDS, STATE_STYLES
@@ -18,78 +16,38 @@ from ...graph._drawing import CriticalPath, Drawing
 from .. import _time_spent
 from .._span_builder import TraceRecord
 from .._spans import RunSpan
-from ..timeline._svg import add_element
-from ._html_text import escape
 
 # ---- kinds of jobs
 
-NUMBER_ATTRIBUTE: Final = ' class="number"'
-"""The HTML attribute of cells with numbers."""
-HIDEABLE_NUMBER_ATTRIBUTE: Final = ' class="number further"'
-"""The HTML attribute of cells with numbers in columns that are hidden in narrow windows."""
-COLUMN_ATTRIBUTES: Final = {
-    "count": NUMBER_ATTRIBUTE,
-    "work": NUMBER_ATTRIBUTE,
-    "waits": NUMBER_ATTRIBUTE,
-    "p50": HIDEABLE_NUMBER_ATTRIBUTE,
-    "p95": HIDEABLE_NUMBER_ATTRIBUTE,
-}
-"""The HTML attribute of each column with numbers, by its name in `HEADINGS`."""
 
-
-def kinds_section(record: TraceRecord) -> str:
-    """Return the section on kinds of jobs as HTML, or an empty string if no two jobs are of the same kind."""
+def kinds_table(record: TraceRecord) -> dict[str, Any] | None:
+    """Return the headings and rows of the table of kinds, or None if no two jobs are of the same kind."""
     time_spent = _time_spent.compute_time_spent(record)
     if all(kind.count == 1 for kind in time_spent.kinds):
-        return ""
+        return None
     headings, cells = _time_spent.format_columns(time_spent.kinds[: _time_spent.MAX_KINDS])
-    header_cells = "".join(
-        f"<th{COLUMN_ATTRIBUTES.get(name, '')}>{title}</th>"
-        for name, title in zip(_time_spent.HEADINGS, headings, strict=True)
-    )
-    rows = "".join(map(_kind_row, time_spent.kinds, cells))
-    unlisted_count = len(time_spent.kinds) - _time_spent.MAX_KINDS
-    note = f'<p class="note">{unlisted_count} more kinds took less.</p>' if unlisted_count > 0 else ""
-    table = f"<table><thead><tr>{header_cells}</tr></thead><tbody>{rows}</tbody></table>"
-    return (
-        '<section id="kinds">\n<h2>Kinds of jobs</h2>\n<p class="note">'
-        "Half of the jobs of a kind worked for p50 or less, and 95 % of them for p95 or less.</p>"
-        f'<div class="card scroll kinds" tabindex="0">{table}</div>{note}</section>'
-    )
+    columns = _time_spent.HEADINGS[1:-1]
+    return {
+        "headings": list(zip(_time_spent.HEADINGS, headings, strict=True)),
+        "rows": [
+            (kind, list(zip(columns, (kind.count, *times), strict=True)), waits)
+            for kind, (times, waits) in zip(time_spent.kinds, cells, strict=False)
+        ],
+        "unlisted": len(time_spent.kinds) - _time_spent.MAX_KINDS,
+    }
 
 
 def slots_sentence(record: TraceRecord) -> str:
-    """Return the sentence on the use of the slots as HTML."""
+    """Return the sentence on the use of the slots."""
     sentence = str(_time_spent.compute_time_spent(record))
-    return _clip_and_escape(sentence[:1].upper() + sentence[1:]).replace(" %", "\N{NO-BREAK SPACE}%")
-
-
-def _kind_row(kind: _time_spent.KindTime, cells: tuple[list[str], list[tuple[str, str]]]) -> str:
-    times, waits = cells
-    numbers = "".join(
-        f"<td{attributes}>{value}</td>"
-        for attributes, value in zip(COLUMN_ATTRIBUTES.values(), (kind.count, *times), strict=True)
-    )
-    waits_html = ", ".join(f"{_clip_and_escape(cause)}\N{NO-BREAK SPACE}{text}" for cause, text in waits)
-    return f"<tr><td><bdi>{_clip_and_escape(kind.kind) or '(no label)'}</bdi></td>{numbers}<td>{waits_html}</td></tr>"
-
-
-def _clip_and_escape(text: str) -> str:
-    return escape(text[:200])
+    return (sentence[:1].upper() + sentence[1:])[:200]
 
 
 # ---- the glossary, for people who do not know trioflow
 
 
-def glossary_html(record: TraceRecord) -> str:
-    """Return the folded glossary of the report as HTML."""
-    meanings = "".join(
-        f"<dt>{term}</dt><dd>{escapes.escape(meaning)}</dd>" for term, meaning in _glossary_terms(record)
-    )
-    return f'<details id="words" class="card fold"><summary>What the words mean</summary><dl>{meanings}</dl></details>'
-
-
-def _glossary_terms(record: TraceRecord) -> Iterator[tuple[str, str]]:
+def glossary_terms(record: TraceRecord) -> Iterator[tuple[str, str]]:
+    """Yield each word that occurs in the report, with its meaning."""
     spans = record.spans
     states = {span.state for span in spans}
     yield from ((state.value, style.glossary_meaning) for state, style in STATE_STYLES.items() if state in states)
@@ -134,13 +92,10 @@ def _glossary_terms(record: TraceRecord) -> Iterator[tuple[str, str]]:
 # ---- the facts of the run
 
 
-def run_facts_html(root_runs: list[RunSpan]) -> str:
-    """Return facts about the host and the options of the runs as folded HTML. Empty if nothing has run."""
-    if not root_runs:
-        return ""
-    facts = [*_host_facts(root_runs), *(fact for run in root_runs for fact in _option_facts(run, len(root_runs) > 1))]
-    items = "".join(f"<dt>{escapes.escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)
-    return f'<details id="about" class="card fold"><summary>Where and how it ran</summary><dl>{items}</dl></details>'
+def run_facts(root_runs: list[RunSpan]) -> list[tuple[str, str]]:
+    """Return the names and values of facts about the host and the options of the runs; none if nothing has run."""
+    options = (fact for run in root_runs for fact in _option_facts(run, len(root_runs) > 1))
+    return [*_host_facts(root_runs), *options] if root_runs else []
 
 
 def _host_facts(root_runs: list[RunSpan]) -> Iterator[tuple[str, str]]:
@@ -189,33 +144,42 @@ MAX_BOXES: Final = 300
 minutes."""
 NO_GRAPH_ERROR: Final = "No graph"
 """The beginning of the message that replaces the picture if it cannot be drawn."""
-SAMPLE_WIDTH: Final = 26
-"""The width of a swatch, the drawn sample of an entry in the legend, in pixels."""
 
 
-def graph_section(scheduler: Any, critical_path: CriticalPath) -> str:
-    """Return the graph of a scheduler with a legend, or the reason why there is no graph, as HTML."""
+class GraphPicture(NamedTuple):
+    """The picture of a scheduler with the samples of its legend, and remarks. Without a picture, they say why."""
+
+    notes: list[str]
+    svg: str = ""
+    boxes: Sequence[_dot.DotAttributes] = ()
+    edges: Sequence[_dot.DotAttributes] = ()
+
+
+def draw_graph(scheduler: Any, critical_path: CriticalPath) -> GraphPicture:
+    """Draw the graph of a scheduler, if it is readable."""
     job_count = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
     options, drawing = _render.choose_detail(scheduler, critical_path)
     if _render.count_boxes(drawing) > MAX_BOXES:
-        return note_html(
-            f"{job_count} jobs are too many for a readable graph: draw parts of it with scheduler.graph()."
+        return GraphPicture(
+            [f"{job_count} jobs are too many for a readable graph: draw parts of it with scheduler.graph()."]
         )
     try:
         svg = _render.svg_in_best_direction(
-            lambda direction: _graph_svg(scheduler.graph(**options, direction=direction))
+            lambda direction: _graph_svg(
+                _render.graph(scheduler, critical_path=critical_path, **options, direction=direction)
+            )
         )
     except RuntimeError as error:
-        return note_html(f"{error}.")
+        return GraphPicture([f"{error}."])
     except OSError as error:
-        return note_html(f"{NO_GRAPH_ERROR}: {error}.")
-    notes = [note_html(SHAPES_NOTE)] * any(_graph_legend.kind_samples(drawing))
+        return GraphPicture([f"{NO_GRAPH_ERROR}: {error}."])
+    notes = [SHAPES_NOTE] * any(_graph_legend.kind_samples(drawing))
     if drawing.bundles:
-        notes.append(note_html(f"{job_count} jobs; those that are alike share a box."))
+        notes.append(f"{job_count} jobs; those that are alike share a box.")
     elif "collapse" in options and any(is_scheduler(job) for job in scheduler):
-        notes.append(note_html(f"{job_count} jobs; each group is one box."))
-    picture = f'<div class="card paper scroll" tabindex="0">{_link_boxes(svg, drawing)}</div>'
-    return f'{picture}<ul class="legend">{_graph_legend_html(drawing)}</ul>{"".join(notes)}'
+        notes.append(f"{job_count} jobs; each group is one box.")
+    boxes = [*_graph_legend.state_samples(drawing), *_graph_legend.mark_samples(drawing)]
+    return GraphPicture(notes, _link_boxes(svg, drawing), boxes, list(_graph_legend.edge_samples(drawing)))
 
 
 def _graph_svg(digraph: Any) -> str:
@@ -234,11 +198,6 @@ def _link_boxes(svg: str, drawing: Drawing) -> str:
     return re.sub(r'<title>(?:cluster )?(?P<number>\d+)</title>\n<g id="\w+"><a ', add_link, svg)
 
 
-def note_html(text: str) -> str:
-    """Return a remark as HTML."""
-    return f'<p class="note">{escape(text)}</p>'
-
-
 LEGEND_MEANINGS: Final = {
     "! critical": "critical: its failure stops the run",
     "forever": "forever: the run ends it when the others have settled",
@@ -252,31 +211,3 @@ LEGEND_MEANINGS: Final = {
 }
 """The labels in the legend of `Scheduler.graph`, each with an explanation for readers who do not know trioflow."""
 SHAPES_NOTE: Final = "The shape of a box shows what kind of job it is: point at it to read more."
-
-
-def _graph_legend_html(drawing: Drawing) -> str:
-    boxes = [
-        _legend_item(attributes)
-        for attributes in (*_graph_legend.state_samples(drawing), *_graph_legend.mark_samples(drawing))
-    ]
-    arrows = [_legend_item(attributes, is_edge=True) for attributes in _graph_legend.edge_samples(drawing)]
-    return "".join(boxes + arrows)
-
-
-def _legend_item(attributes: _dot.DotAttributes, is_edge: bool = False) -> str:
-    label = attributes["label"]
-    item = Tree.Element("li")
-    picture = add_element(item, "svg", width=SAMPLE_WIDTH, height=14, aria_hidden="true")
-    is_dashed = "dashed" in attributes.get("style", "") or "dotted" in attributes.get("style", "")
-    stroke = {"stroke": attributes.get("color", _dot.FAINT_COLOR), "stroke_width": attributes.get("penwidth", "1")}
-    stroke |= {"stroke_dasharray": "4 3"} if is_dashed else {}
-    if is_edge:
-        add_element(picture, "path", d=f"M1 7H{SAMPLE_WIDTH - 6}", fill="none", **stroke)
-        add_element(picture, "path", d=f"M{SAMPLE_WIDTH - 7} 3.5l6 3.5l-6 3.5z", fill=stroke["stroke"])
-    else:
-        if label == "several alike":
-            add_element(picture, "path", d=f"M4 3v-2h{SAMPLE_WIDTH - 5}v9h-2", fill="none", **stroke)
-        fill = attributes.get("fillcolor", "none")
-        add_element(picture, "rect", x=1.5, y=2.5, width=SAMPLE_WIDTH - 5, height=10, fill=fill, **stroke)
-    picture.tail = LEGEND_MEANINGS.get(label, label)
-    return Tree.tostring(item, encoding="unicode", method="html")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...._core.api.views import WaitCause, duration_text, shorten
+from ...._core.api.views import WaitCause, duration_text
 from .._span_builder import TraceRecord
 from .._spans import Span
 
@@ -12,14 +12,14 @@ from .._spans import Span
 def wait_lines(record: TraceRecord, span: Span) -> Iterator[str]:
     """Yield a line for each wait: its duration, its cause, and the job that ended it. Waits for jobs come last."""
     for wait in sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS):
-        release_text = "" if wait.released_by is None else f", until {shorten(record.spans[wait.released_by].path)}"
+        release_text = "" if wait.released_by is None else f", until {record.spans[wait.released_by].name}"
         yield f"waited {duration_text(wait.seconds)} for {wait.words}{release_text}"
 
 
 def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
     """Yield the lines of the tooltip of a job that started."""
     assert span.started_at is not None
-    yield shorten(span.path) + (f" (run {span.run})" if span.run > 1 else "")
+    yield span.name
     yield f"{span.kind}, {span.state.value}{', critical' * span.critical}"
     duration = "still running" if span.elapsed is None else f"took {duration_text(span.elapsed)}"
     yield f"started at {duration_text(span.started_at - record.start_time)}, {duration}"

@@ -1,0 +1,124 @@
+"""The whole page of a report, as a reader sees it, compared with a file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html.parser
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from trioflow import Trace
+from trioflow.view.trace.report._report import report_html
+
+from .scenarios import everything, traced
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+GOLDEN: Final = Path(__file__).with_name("report.txt")
+BLOCKS: Final = frozenset(
+    [
+        "article",
+        "dd",
+        "div",
+        "dt",
+        "h1",
+        "h2",
+        "li",
+        "nav",
+        "p",
+        "pre",
+        "section",
+        "summary",
+        "td",
+        "text",
+        "th",
+        "title",
+    ]
+)
+"""Elements whose text begins a line."""
+VARIABLE: Final = (
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d · on .*", "DATE · on HOST"),
+    (r"(?<=\nsystem\n).*", "SYSTEM"),
+    (r"(?<=\nversions\n).*", "VERSIONS"),
+    (r"\w+\.py:\d+", "FILE:LINE"),
+    (r'File ".*", line \d+', 'File "FILE", line LINE'),
+    (r"\n[~^]+(?=\n)", ""),  # the marks in tracebacks, which differ from one version of Python to another
+    (r"(?<=\nbackend\n)(trio|asyncio)", "BACKEND"),
+)
+"""What differs from one machine to another."""
+
+
+class VisibleText(html.parser.HTMLParser):
+    """Collects the text that a page shows, without its scripts and style sheets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = [""]
+        self._hidden = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("script", "style"):
+            self._hidden = tag
+        elif tag in BLOCKS:
+            self.lines.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == self._hidden:
+            self._hidden = ""
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.lines[-1] += data.replace("\N{NO-BREAK SPACE}", "[nbsp]")
+
+
+def visible_text(page: str) -> str:
+    """Return the visible text of a page, a line for each block, without what depends on the machine."""
+    parser = VisibleText()
+    parser.feed(page)
+    lines = (line.strip() for block in parser.lines for line in block.splitlines())
+    text = "\n".join(filter(None, lines)) + "\n"
+    for pattern, replacement in VARIABLE:
+        text = re.sub(pattern, replacement, text)
+    return text
+
+
+def test_the_text_of_a_whole_report_is_as_in_the_golden_file(virtual: Virtual, tmp_path: Path) -> None:
+    """A report shows the text of `report.txt`.
+
+    After a change of the report, delete that file, run this test twice, and read the difference.
+    """
+    text = visible_text(report_html(traced(virtual, everything())._get_record(), tmp_path))
+    if not GOLDEN.exists():
+        GOLDEN.write_text(text, encoding="utf-8")
+        pytest.fail(f"{GOLDEN.name} was missing, and is written: read it")
+    assert text == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_the_content_security_policy_allows_only_the_scripts_of_the_page(virtual: Virtual, tmp_path: Path) -> None:
+    """The policy names each script by its hash, and forbids all others, a base address, and sending forms."""
+    page = report_html(traced(virtual, everything())._get_record(), tmp_path)
+    (policy,) = re.findall('http-equiv="Content-Security-Policy" content="(.*?)"', page)
+    scripts = re.findall("<script>(.*?)</script>", page, re.DOTALL)
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules.pop("script-src") == " ".join(f"'sha256-{one}'" for one in hashes)
+    assert rules == {
+        "default-src": "'none'", "style-src": "'unsafe-inline'", "img-src": "data:", "base-uri": "'none'",
+        "form-action": "'none'",
+    }  # fmt: skip
+
+
+def test_a_report_without_jinja_gives_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If Jinja is not installed, the error of a report has the extra to install."""
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'trioflow\[report\]'"):
+        Trace().export_as_htmlfile(tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
