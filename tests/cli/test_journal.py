@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from trioflow import JournalError
+from trioflow.journal._store import JournalStore
+from trioflow.view.text._symbols import display_width
+
 from ..journal.conftest import file as file
 from ..places import ROOT
 from .command_line import process, run, trioflow, written
@@ -140,6 +144,32 @@ def test_journal_vacuum_shrinks_the_file(tmp_path: Path, file: Path) -> None:
     before, now = (int(word) for word in lines(file, "vacuum")[0].split() if word.isdigit())
     assert now < before / 4
     assert lines(file)[-1].startswith("0 jobs kept, 1 run;")
+
+
+def test_an_error_of_vacuum_is_reported_without_a_traceback(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the journal cannot be vacuumed, the reason is an error of the command, with exit code 2."""
+    ran(tmp_path, file)
+
+    def fail(store: JournalStore) -> tuple[int, int]:
+        raise JournalError("the disk is full")
+
+    monkeypatch.setattr(JournalStore, "vacuum", fail)
+    result = trioflow("journal", file, "vacuum")
+    assert (result.exit_code, result.stderr) == (2, "Error: the disk is full\n")
+
+
+def test_columns_of_a_journal_are_aligned_for_wide_characters(tmp_path: Path, file: Path) -> None:
+    """In the listing of a journal, paths are padded to the columns that they take in a terminal."""
+    ran(
+        tmp_path,
+        file,
+        "async def one(): return 1\nx = Scheduler(*(Job(one, label=name) for name in ('漢字漢字', 'abcdef')))",
+    )
+    rows = [line for line in lines(file) if line.endswith("  1")]
+    assert len(rows) == 2
+    assert len({display_width(row) for row in rows}) == 1
 
 
 def test_journal_list_shows_that_a_run_was_killed(tmp_path: Path, file: Path) -> None:

@@ -19,7 +19,7 @@ from ..abc import duration_text, printable
 from ..journal._run_summary import FailedJob, parse_summary
 from ..journal._store import JournalStore, RunRecord, StoredJob, read_with_retry
 from ..view.text._selection import match_paths
-from ..view.text._symbols import Symbols, align_columns
+from ..view.text._symbols import Symbols, align_columns, display_width
 from ..view.text._verdict import Tally, create_verdict
 from . import SUCCESS_CODE
 from ._scenario import CliError
@@ -214,6 +214,8 @@ def open_for_changes(path: Path) -> Generator[JournalStore]:
     store = translate_journal_errors(lambda: JournalStore(path, writes=True))
     try:
         yield store
+    except JournalError as error:
+        raise CliError(printable(str(error))) from None
     finally:
         store.close()
 
@@ -251,21 +253,23 @@ def list_jobs(path: Path) -> int:
     """Print the jobs, and the verdict on the last run."""
     runs, records = read_runs_and_jobs(path)
     failures = last_failures(runs)
-    path_width = min(
-        60,
-        max((len(printable(path_text)) for path_text in (*failures, *(record.path for record in records))), default=0),
-    )
+    paths = [printable(path_text) for path_text in (*failures, *(record.path for record in records))]
+    path_width = min(60, max(map(display_width, paths), default=0))
+
+    def path_cell(text: str) -> str:
+        return printable(text) + " " * (path_width - display_width(printable(text)))
+
     for record in records:
         if record.path in failures:
             continue
         state = last_state(record, runs)
         why = record.why if state == "ran" or record.saved is None else None
         times = f"{local_time_text(record.settled)}  {duration_cell(record.elapsed):>9}"
-        text = f"{state:9}{times}  {printable(record.path):{path_width}}  {printable(why or short_result(record))}"
+        text = f"{state:9}{times}  {path_cell(record.path)}  {printable(why or short_result(record))}"
         click.echo(text.rstrip().encode(errors="backslashreplace"))
     for failure in failures.values():
         times = f"{'':19}  {duration_cell(failure.elapsed):>9}"
-        text = f"{'failed':9}{times}  {printable(failure.path):{path_width}}  {printable(failure.error)}"
+        text = f"{'failed':9}{times}  {path_cell(failure.path)}  {printable(failure.error)}"
         click.echo(text.encode(errors="backslashreplace"))
     click.echo(summary_text(runs, records))
     return SUCCESS_CODE

@@ -16,10 +16,11 @@ from typing import IO, Any, Final, get_args
 
 import click
 
-from .. import Events, JobState, JUnit, Scheduler, StopReason, Summary, Trace
-from ..abc import AbstractJob, BackendName, Instrument, printable
+from .. import Events, JUnit, Scheduler, StopReason, Summary, Trace
+from ..abc import BackendName, Instrument, printable
 from ..batch import _quantities
 from ..view.monitor._monitor import build_command_monitor, can_move_cursor
+from ..view.text._verdict import Tally
 from . import EXIT_CODES_HELP, FAILURE_CODE, INTERRUPTED_CODE, STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._end_of_run import RunSummaryText
 from ._scenario import CliError, loaded_modules, make_window, parse_jobs_window, scenario_command, translate_errors
@@ -283,12 +284,8 @@ def make_instrument(name: str, make: Callable[[], Any]) -> Any:
 def exit_code_of_run(scheduler: Scheduler) -> int:
     """Return the exit code for the outcome of a run."""
     if scheduler.stop_reason is StopReason.COMPLETED:
-        return FAILURE_CODE if any(map(_is_failure, scheduler.iterate_jobs())) else SUCCESS_CODE
+        return FAILURE_CODE if Tally.for_scheduler(scheduler).failed_or_blocked_count else SUCCESS_CODE
     return INTERRUPTED_CODE if scheduler.stop_reason in (None, StopReason.INTERRUPTED) else STOPPED_CODE
-
-
-def _is_failure(job: AbstractJob[Any]) -> bool:
-    return job.state in (JobState.FAILED, JobState.BLOCKED)
 
 
 class Stopwatch(Instrument):

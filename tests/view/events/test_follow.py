@@ -133,6 +133,29 @@ def test_lines_that_are_not_events_are_skipped() -> None:
     assert follower.known_event_count == 0
 
 
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        '"event":"job_waiting","waiting_for":"the moon","cause":"moon"',
+        '"event":"job_finished","state":"vanished"',
+        '"event":"moved","to":"the moon"',
+    ],
+)
+def test_an_event_with_an_unknown_word_is_ignored_and_not_missed(unknown: str) -> None:
+    """An event with a state, a cause or a name of a later version is ignored, but counted among the lines."""
+    common = '"v":1,"time":1.0,"at":0.0'
+    lines = f"""\
+{{"event":"run_started",{common},"path":"","label":"s","jobs":1}}
+{{"event":"job_added",{common},"path":"a","label":"a","kind":"Job"}}
+{{"event":"job_scheduled",{common},"path":"a"}}
+{{{unknown},{common},"path":"a"}}
+{{"event":"run_ended",{common},"path":"","reason":"completed","lines":{3 + ("job_waiting" not in unknown)}}}"""
+    follower = followed(lines, io.StringIO())
+    assert follower.has_ended
+    assert follower.known_event_count == 4
+    assert follower.missing_line_count == 0
+
+
 def test_events_of_an_unsupported_version_raise() -> None:
     """Events of an unsupported version raise an error that names the version found."""
     follower = Follower(Monitor(file=io.StringIO()))

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from subprocess import PIPE
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import anyio
 import pytest
@@ -475,6 +476,36 @@ def test_a_wide_graph_goes_from_left_to_right(virtual: Virtual, tmp_path: Path) 
     drawn = text.partition('<section id="graph"')[2]
     width, height = (float(drawn.partition(f'{side}="')[2].partition("pt")[0]) for side in ("width", "height"))
     assert width < height
+
+
+def test_the_graph_has_the_critical_path_of_the_trace(virtual: Virtual, tmp_path: Path) -> None:
+    """The graph of a report marks the critical path of the run in the trace, although the jobs have run once more."""
+    seconds = {"left": 5.0, "right": 1.0}
+
+    async def step(name: str) -> None:
+        await anyio.sleep(seconds[name])
+
+    scheduler, trace = Scheduler(*(Job(step, name, label=name) for name in seconds)), Trace()
+    virtual(functools.partial(scheduler.co_run, instruments=[trace]))
+    seconds["right"] = 9.0
+    virtual(scheduler.co_run)
+    graph = write_report(trace, tmp_path / "r.html").partition('id="graph"')[2].partition("</section>")[0]
+    boxes = {box.partition("</text>")[0].rpartition(">")[2]: box for box in graph.split('class="node"')[1:]}
+    assert boxes["left"].count("<path") > boxes["right"].count("<path")  # a double border
+
+
+def test_each_run_of_a_job_has_a_link_of_its_own(virtual: Virtual, tmp_path: Path) -> None:
+    """If a nested scheduler ran twice, the critical path links the job of each run to its own row of the table."""
+    tries = iter([fail, nap])
+
+    async def step() -> None:
+        await next(tries)(2)
+
+    inner = Scheduler(Job(step, label="step", critical=True), label="inner", retry=1)
+    text = report(virtual, Scheduler(inner), tmp_path / "r.html")
+    links = {unquote(link) for link in re.findall('<a href="#job=(.*?)">', text.partition("<nav>")[0])}
+    assert links == {"inner/step", "inner/step (run 2)"}
+    assert links < {row[0] for row in data(text)["rows"]}
 
 
 # ---- words

@@ -66,7 +66,7 @@ class CiReport(EventRecorder):
 class CiRun:
     """A finished run as test cases.
 
-    There is a case for each job, and for each nested scheduler that failed for a reason other than a failed job.
+    There is a case for each job, and for each nested scheduler that was blocked or failed without a failed job.
     """
 
     def __init__(self, record: TraceRecord) -> None:

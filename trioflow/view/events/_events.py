@@ -268,7 +268,7 @@ class Events(Instrument):
             finished_at + self._wall_clock_offset,
             finished_at - self._run_started_at,
             self._paths_by_job[job],
-            state.value,
+            state,
         )
         if not has_no_further_facts:
             command: Any = job if runs_commands(job) and started_at is not None else None
@@ -307,7 +307,7 @@ class Events(Instrument):
         reason, culprit = scheduler.stop_reason, scheduler.culprit
         event = self._format.RunEnded(
             *self._common_fields(self._scheduler_path(scheduler)),
-            None if reason is None else reason.value,
+            reason,
             None if culprit is None else self._paths_by_job[culprit],
         )
         if scheduler is not self._root:
@@ -349,9 +349,7 @@ class Events(Instrument):
                 and job in self._waiting_jobs
             ):
                 polled.last_written_values = wait
-                event = self._format.JobWaiting(
-                    *self._common_fields(polled.path), wait.text, wait.cause.value, wait.resource
-                )
+                event = self._format.JobWaiting(*self._common_fields(polled.path), wait.text, wait.cause, wait.resource)
                 yield self._encode(event)
         for job, polled in islice(self._running_jobs.copy().items(), MAX_POLLED_JOBS):
             if (

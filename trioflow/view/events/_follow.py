@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from ..._core.api.views import JobState, StopReason, WaitCause, Waiting
+from ..._core.api.views import JobState, StopReason, Waiting
 from ..monitor._model import RunModel
 from ..monitor._monitor import Monitor
 from ..monitor._records import JobRecord, RunSource, SchedulerRecord
@@ -22,6 +22,8 @@ from . import _format
 POLL_INTERVAL: Final = 0.1
 """Seconds between two polls for new lines. Python has no portable function that waits until a file grows."""
 READ_SIZE: Final = 1 << 16
+UNCOUNTED_EVENTS: Final = frozenset({"job_waiting", "job_progress", "lines_dropped"})
+"""The names of the events that `RunEnded.lines` does not count."""
 
 
 class UnsupportedEventVersion(Exception):
@@ -90,7 +92,7 @@ class Follower(RunSource):
         try:
             event = _format.decode(line)
         except msgspec.DecodeError:  # includes its subclass ValidationError
-            self._check_version(line)
+            self._count_unknown_event(line)
             return
         self.known_event_count += 1
         is_start = isinstance(event, _format.RunStarted) and not event.path
@@ -98,9 +100,7 @@ class Follower(RunSource):
         self._wall_clock_offset = event.time - event.at
         self._received_line_count = 0 if is_start else self._received_line_count
         is_end = isinstance(event, _format.RunEnded) and not event.path
-        self._received_line_count += not (
-            is_end or isinstance(event, (_format.JobWaiting, _format.JobProgress, _format.LinesDropped))
-        )
+        self._received_line_count += not is_end and event.__struct_config__.tag not in UNCOUNTED_EVENTS
         if self._root is None and not is_start:  # the `run_started` line is missing
             self._root = SchedulerRecord(FollowedJob("", "run"), None)
         if not isinstance(event, (_format.RunStarted, _format.JobAdded)) or (
@@ -139,13 +139,21 @@ class Follower(RunSource):
             self._model.run_ended()
             self._model = None
 
-    def _check_version(self, line: bytes) -> None:
-        """Raise `UnsupportedEventVersion` if a line is an event of an unsupported version."""
+    def _count_unknown_event(self, line: bytes) -> None:
+        """Count a line that is no known event, if it is an event.
+
+        Raises:
+            UnsupportedEventVersion: the event has an unsupported version.
+
+        """
         try:
             fields = msgspec.json.decode(line, type=dict[str, Any])
         except msgspec.DecodeError:
             return
-        if "event" in fields and fields.get("v") != 1:
+        if "event" not in fields:
+            return
+        self._received_line_count += fields["event"] not in UNCOUNTED_EVENTS
+        if fields.get("v") != 1:
             raise UnsupportedEventVersion(
                 f"its events have version {fields.get('v')!r}, but this trioflow reads version 1"
             )
@@ -240,7 +248,7 @@ class Follower(RunSource):
 
     def job_waiting(self, event: _format.JobWaiting) -> None:
         """Record why a job waits."""
-        self._find_job(event.path).current_wait = Waiting(WaitCause(event.cause), event.resource, event.waiting_for)
+        self._find_job(event.path).current_wait = Waiting(event.cause, event.resource, event.waiting_for)
 
     def job_started(self, event: _format.JobStarted) -> None:
         """Mark a job as running."""
@@ -266,14 +274,14 @@ class Follower(RunSource):
         job.attempts = event.attempts if job.started_at is not None else 0
         job.timed_out, job.restored, job.failed_through_member = event.timed_out, event.restored, event.through_member
         job.error = None if event.exception is None else placeholder_exception(event.exception)
-        self._current_model().job_finished(job, JobState(event.state), event.at)
+        self._current_model().job_finished(job, event.state, event.at)
 
     def run_ended(self, event: _format.RunEnded) -> None:
         """Record the end of a run. If it was the outermost run, close the monitor."""
         scheduler = self._find_scheduler(event.path)
         if scheduler is None:
             return
-        scheduler.stop_reason = StopReason.INTERRUPTED if event.reason is None else StopReason(event.reason)
+        scheduler.stop_reason = StopReason.INTERRUPTED if event.reason is None else event.reason
         scheduler.culprit = None if event.culprit is None else self._jobs_by_path.get(event.culprit)
         if scheduler is self._root:
             self.has_ended = True

@@ -1,8 +1,8 @@
 """The format of the lines of `Events`: one class for each event.
 
 The JSON Schema `events.schema.json` describes this format for other programs. A line omits each field that has its
-default value. Fields and events may be added, because readers ignore those that they do not know. Any other change of
-the format increments the version, `v`.
+default value. Fields, events, and words such as causes of waits may be added: readers ignore fields that they do not
+know, and lines with events or words that they do not know. Any other change of the format increments the version, `v`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
+
+from ..._core.api.views import JobState, StopReason, WaitCause
 
 SCHEMA_FILE: Final = Path(__file__).with_name("events.schema.json")
 
@@ -73,8 +75,7 @@ class JobWaiting(Event, tag="job_waiting"):
     """The reason why a scheduled job waits has changed. The reasons are checked twice a second."""
 
     waiting_for: str
-    cause: str
-    """A value of `WaitCause`."""
+    cause: WaitCause
     resource: str = ""
     """The name of the missing resource."""
 
@@ -106,7 +107,7 @@ class JobReady(Event, tag="job_ready"):
 class JobFinished(Event, tag="job_finished"):
     """A job has settled in its final state."""
 
-    state: str
+    state: JobState
     attempts: int = 1
     exception: str | None = None
     returncode: int | None = None
@@ -126,7 +127,7 @@ class IncidentEvent(Event, tag="incident"):
 class RunEnded(Event, tag="run_ended"):
     """A run has ended, and its jobs have been shut down."""
 
-    reason: str | None = None
+    reason: StopReason | None = None
     culprit: str | None = None
     lines: int | None = None
     """The number of earlier lines of the outermost run, except `job_waiting`, `job_progress` and `lines_dropped`.
@@ -136,7 +137,7 @@ class RunEnded(Event, tag="run_ended"):
     jobs: dict[str, int] | None = None
     """The number of jobs in each state, with "forever" for forever jobs that neither failed nor were blocked.
 
-    Schedulers that failed for a reason other than a failed member are counted as failed jobs.
+    Schedulers that were blocked, or failed for a reason other than a failed member, are counted as jobs.
     None for nested runs, and if the scheduler has `keep_jobs=False`.
     """
     failures: int = 0

@@ -29,7 +29,7 @@ class JobCounts:
     """The number of a scheduler's jobs in each state, including the jobs of nested schedulers.
 
     Forever jobs are not counted. Nested schedulers themselves are counted only in `row_count`, except that a scheduler
-    that failed for a reason other than a failed job is counted as one more failed job.
+    that was blocked, or failed for a reason other than a failed job, is counted as one more job.
     """
 
     __slots__ = (
@@ -198,9 +198,7 @@ class RunModel:
         if self._final_tally is not None:
             tally = self._final_tally
         elif root.keeps_jobs:
-            tally = _verdict.Tally(
-                job for job in root.iterate_jobs() if not job.is_scheduler or job in self.failed_jobs
-            )
+            tally = _verdict.Tally(job for job in root.iterate_jobs() if _is_counted(job))
         else:
             tally = _verdict.Tally()
             # The counts include jobs that the scheduler has dropped; the records of these jobs no longer exist.
@@ -289,7 +287,7 @@ class RunModel:
         if isinstance(job, SchedulerRecord):
             self.counts_by_scheduler[job].count_waiting_as_unreached()
             was_running = False
-        if not job.forever and (failed_by_itself or not job.is_scheduler):
+        if not job.forever and _is_counted(job):
             assert job.enclosing is not None
             counts = self.counts_by_scheduler[job.enclosing]
             counts.add_jobs(job.is_scheduler)
@@ -345,6 +343,12 @@ class RunModel:
                 counts.add_jobs(1)
         elif not counts.belongs_to_forever_job:
             self.forever_jobs[job] = None
+
+
+def _is_counted(job: JobRecord) -> bool:
+    """Return what `_verdict.is_counted` returns for the job of a record."""
+    has_own_failure = job.state is JobState.FAILED and not job.failed_through_member
+    return not job.is_scheduler or job.state is JobState.BLOCKED or has_own_failure
 
 
 def iterate_in_listing_order(model: RunModel) -> Iterator[tuple[JobRecord, int]]:

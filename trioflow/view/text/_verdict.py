@@ -1,8 +1,8 @@
 """The verdict on a run or a batch, with the same words in terminals, logs, debriefs and reports.
 
 All views count jobs by the rules of `Tally`. The jobs in nested schedulers are counted, but not the schedulers, except
-that a scheduler that failed for a reason other than a failed job is counted as one more failed job. Forever jobs that
-neither failed nor were blocked are counted separately.
+that a scheduler that was blocked, or failed for a reason other than a failed job, is counted as one more job. Forever
+jobs that neither failed nor were blocked are counted separately.
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ def tally_key(state: JobState, forever: bool) -> JobState | str:
     return FOREVER_KEY if forever and state not in TROUBLE_STATES else state
 
 
+def is_counted(job: AnyJob) -> bool:
+    """Return whether a job is counted. Of nested schedulers, only those are whose failure no job in them shows."""
+    return not is_scheduler(job) or job.state is JobState.BLOCKED or failed_by_itself(job)
+
+
 class CountedJob(Protocol):
     """The attributes of a job, or of its record, that a `Tally` reads."""
 
@@ -58,7 +63,7 @@ class Tally:
     """The number of jobs in each state.
 
     Args:
-        jobs: the jobs, and the nested schedulers that failed for a reason other than a failed job.
+        jobs: the jobs, and the nested schedulers that are counted like jobs, as `is_counted` tells.
 
     """
 
@@ -72,7 +77,7 @@ class Tally:
     @classmethod
     def for_scheduler(cls, scheduler: BaseScheduler) -> Tally:
         """Return the tally of a scheduler's jobs in their current states. Takes O(V) time."""
-        return cls(job for job in scheduler.iterate_jobs() if not is_scheduler(job) or failed_by_itself(job))
+        return cls(job for job in scheduler.iterate_jobs() if is_counted(job))
 
     @classmethod
     def from_counts(cls, counts: Mapping[str, int]) -> Tally:

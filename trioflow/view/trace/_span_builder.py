@@ -239,12 +239,13 @@ class TraceRecord:
 
     @cached_property
     def counted_spans(self) -> tuple[Span, ...]:
-        """The last span of each job, and of each nested scheduler that failed although none of its jobs failed."""
+        """The last span of each job, and of each nested scheduler that was blocked or failed without a failed job."""
         members: set[int] = set()
         for run in {(run.parent, run.scheduler): run for run in self.runs}.values():  # enclosing runs come first
             if run.parent is None or run.parent in members:
                 members.update(run.member_numbers)
-        counted_numbers = (members - self.scheduler_numbers) | (members & self.failures.keys())
+        blocked = {number for number in self.scheduler_numbers if self.spans[number].state is JobState.BLOCKED}
+        counted_numbers = (members - self.scheduler_numbers) | (members & (self.failures.keys() | blocked))
         return tuple(self.spans[number] for number in sorted(counted_numbers))
 
     @cached_property

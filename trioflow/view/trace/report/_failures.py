@@ -112,7 +112,7 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
         (_find_root_failure(record, span, numbers_by_job) for span in culprits if span is not None), None
     )
     for span in record.counted_spans:
-        if span.forever:
+        if span.forever or span.number in record.scheduler_numbers:
             continue
         candidates = [span, *record.enclosing_spans(span)]
         blocked_span = next((candidate for candidate in candidates if candidate.state is JobState.BLOCKED), None)
