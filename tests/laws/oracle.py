@@ -19,8 +19,8 @@ The simulation reads the contract as follows:
 - Clean-up jobs that wait for clean-up jobs run when all of the latter have ended.
 - A job that is cancelled from outside, and fails because of it, has no further attempt.
 - On trio, a cancelled job is cancelled at each of its waits. On asyncio, only a further cause ends a wait of a job that
-  unwinds: a `cancel()` of the job or of a scheduler around it, or the end of a run around it; and for services and forever
-  jobs, the end of `shutdown_timeout`.
+  unwinds: a `cancel()` of the job or of a scheduler around it, or the end of a run around it; and for services and
+  forever jobs, the end of `shutdown_timeout`.
 """
 
 from __future__ import annotations

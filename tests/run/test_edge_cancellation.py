@@ -16,7 +16,7 @@ from trioflow import Job, JobTimeout, Scheduler, Sequence, Service, StopReason, 
 from trioflow.abc import AbstractJob, run_of
 from trioflow.testing import run_virtual
 
-from ..bodies import CANCELLED, FAILED, SUCCEEDED, later, nap, task_now
+from ..bodies import CANCELLED, FAILED, later, nap, task_now
 
 
 def now() -> float:

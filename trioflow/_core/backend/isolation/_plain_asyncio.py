@@ -121,8 +121,8 @@ class JobScope:
 
     It consists of two scopes of anyio. The outer one is always cancelled; the inner one is a shield. While that shield
     is down, anyio cancels the job, unless the job is in another shield. So it is down only until the job has been
-    cancelled once. While the job is in a shield of its own, the request is pending. Then the inner shield stays down, so
-    that anyio shows the cancellation to functions of the job in threads; but not if the job has child tasks, whose
+    cancelled once. While the job is in a shield of its own, the request is pending. Then the inner shield stays down,
+    so that anyio shows the cancellation to functions of the job in threads; but not if the job has child tasks, whose
     checkpoints would wait there until they are cancelled. After each step of the task, `after_step` checks whether the
     job may have left its shield.
     """
