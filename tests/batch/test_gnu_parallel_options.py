@@ -46,7 +46,7 @@ PRINTED = [
 @pytest.mark.parametrize("options", PRINTED, ids=" ".join)
 def test_outputs_are_printed_as_by_gnu_parallel(options: list[str]) -> None:
     """Outputs with tags, command lines and `--line-buffer` equal those of GNU parallel, byte for byte."""
-    command = ["printf 'a{}\\n\\nb'; printf 'c\\nd'; echo e{} >&2", ":::", "1", "2", "3"]
+    command = ["printf 'a'{}'\\n\\nb'; printf 'c\\nd'; echo e{} >&2", ":::", "1", "2", "3"]
     ours, theirs = batch(*options, *command), gnu(*options, *command)
     assert (ours.stdout_bytes, ours.stderr_bytes) == (theirs.stdout, theirs.stderr)
 
@@ -75,7 +75,7 @@ def test_results_option_writes_a_line_of_json_for_each_command() -> None:
         "-j1",
         "--results",
         "r.jsonl",
-        "printf '\\303\\251{2}'; printf '\\377' >&2; exit {1}",
+        "printf '\\303\\251'{2}; printf '\\377' >&2; exit {1}",
         ":::",
         "0",
         "3",
@@ -86,7 +86,7 @@ def test_results_option_writes_a_line_of_json_for_each_command() -> None:
     first, second = (json.loads(line) for line in Path("r.jsonl").read_text().splitlines())
     assert (first["seq"], first["arguments"]) == (1, ["0", "é"])
     assert (second["exit_code"], second["signal"], second["host"]) == (3, 0, ":")
-    assert second["command"] == "printf '\\303\\251'é''; printf '\\377' >&2; exit 3"
+    assert second["command"] == "printf '\\303\\251''é'; printf '\\377' >&2; exit 3"
     assert first["stdout"] == "éé"
     assert base64.b64decode(first["stderr_base64"]) == b"\xff"
     assert first["max_rss"] is None or first["max_rss"] > 0  # a short command may end before it is measured

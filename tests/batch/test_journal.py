@@ -75,7 +75,7 @@ def test_a_command_runs_again_if_a_file_that_it_reads_has_changed() -> None:
 
 def test_a_command_runs_again_if_its_output_file_is_missing() -> None:
     """If a file given by --writes is missing, only its command runs again."""
-    words = ["--writes", "{.} and more/{}.out", "echo {} >> runs; echo {} > '{.} and more'/{}.out", ":::", "a", "b"]
+    words = ["--writes", "{.} and more/{}.out", "echo {} >> runs; echo {} > {.}' and more'/{}.out", ":::", "a", "b"]
     for name in ("a", "b"):
         Path(f"{name} and more").mkdir()
     batch(*words)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("plain_shell")
 
 # ruff: noqa: SIM905 - lists of so many quoted strings are hard to read
 PLACES = "{} {.} {/} {//} {/.} {#} {1} {2} {1.} {2/} {1//} {2/.} {-1} {-2.} {0/} {3} {01}".split()
-WORDS = ["", *"echo -n a;b $x ' \" { } {}{} {x} {+} {{}} {1//.} # | =".split(), "{ }"]
+WORDS = ["", *"echo -n a;b $x { } {}{} {x} {+} {{}} {1//.} # | =".split(), "{ }"]
 PARTS = [" ", "  ", "\t", *"a bc . .. / // .gz ' '' \" \\ $x ` * ~ é ☉ {} {1} {#} ; & - + _ = : % ! ^ \udcff".split()]
 RULES = (
     "never soon,fail=1 now,fail=3 now,success=1 soon,success=9 soon,fail=25% soon,success=50% soon,success=100% x=1"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow.batch._quoting import Shell, quote
-from trioflow.batch._template import CommandTemplate, base_name, directory_name, remove_extension
+from trioflow.batch._template import CommandTemplate, ReplacementStrings, base_name, directory_name, remove_extension
 
 ARGUMENTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 PATHS = st.lists(st.sampled_from(["a", "bc", ".", "..", "/", "//", ".gz", "x y", ""])).map("".join)
@@ -61,6 +62,76 @@ def test_the_value_of_a_variable_before_the_command_is_quoted() -> None:
     assert [fill("a={} x", "a; b"), fill("a={#} x {}", "a b"), fill("a=x{} {}", "a b"), fill("{}=x {}", "a b")] == [
         "a='a; b' x", "a=7 x 'a b'", "a=x'a b' 'a b'", "a b=x a b"
     ]  # fmt: skip
+
+
+def test_numbers_in_the_first_word_leave_arguments_quoted() -> None:
+    """`{#}` and `{%}` in the first word once turned quoting off, so a file name could be code."""
+    assert [fill("./tool{#} {}", "a; b"), fill("x{%} {}", "$(a)"), fill(">{} x", "a; b"), fill("x<{}", "a; b")] == [
+        "./tool7 'a; b'", "x3 '$(a)'", ">'a; b' x", "x<'a; b'"
+    ]  # fmt: skip
+
+
+HOSTILE = [
+    "$(touch pwned)", "`touch pwned`", "';touch pwned;'", '";touch pwned;"', "\\';touch pwned;#", "\ntouch pwned\n",
+    "a[$(touch pwned)]", ")\ntouch pwned\n", "EOF\ntouch pwned\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "place", "remedy"),
+    [
+        ('ls "{}"', "inside double quotes", "leave the quotes out"),
+        ("echo '{}'", "inside single quotes", "leave the quotes out"),
+        ("sh -c 'x {}'", "inside single quotes", "leave the quotes out"),
+        ('"{}" a', "inside double quotes", "leave the quotes out"),
+        ('echo "$(echo "{}")"', "inside double quotes", "leave the quotes out"),
+        ("echo $'{}'", r"inside \$'...'", "leave the quotes out"),
+        ('echo $"{}"', "inside double quotes", "leave the quotes out"),
+        ("echo `echo {}`", "inside backquotes", r"write \$\(...\)"),
+        ('echo "`echo {}`"', "inside backquotes", r"write \$\(...\)"),
+        ("echo $(({}+1))", r"inside \$\(\( ... \)\)", "make it a word of its own"),
+        ("echo $[{}]", r"inside \$\[ ... \]", "make it a word of its own"),
+        ("echo ${x:{}}", r"inside \$\{ ... \}", "make it a word of its own"),
+        ("echo \\{}", r"after \\", r"leave the \\ out"),
+        ("echo ${}", r"after \$", r"leave the \$ out"),
+        ("cat <<EOF\n{}\nEOF", "after the beginning of a here-document", "pipe it in"),
+        ("echo '", "inside single quotes", "leave the quotes out"),
+    ],
+)
+def test_a_place_where_quoting_does_not_protect_is_rejected(line: str, place: str, remedy: str) -> None:
+    """A place where a shell would run parts of a quoted argument is rejected, with the remedy."""
+    with pytest.raises(ValueError, match=rf"{place} could run as code.*{remedy}"):
+        CommandTemplate([line])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'echo a"b"{}\'c\' "d" {}',
+        'echo "$(echo {})"',
+        "echo $(echo {}; (echo {})) {}",
+        "((echo a) | echo {})",
+        "x={}; echo \"$x\" '(' {}",
+        "echo a # it's {}\necho {}",
+        'echo $# $$ x#{} \\" {}',
+        "echo $((1<<2)) ${x:-y} {} > {.}.out",
+        "cat <<< {} | echo {}",
+        "echo {#} '{#} $(echo {%})' \"{%}\" {}",
+    ],
+)
+def test_no_part_of_a_hostile_argument_runs(tmp_path: Path, line: str) -> None:
+    """A line that is accepted runs no part of an argument, in any of the shells that are installed."""
+    for shell in ("/bin/sh", "/bin/bash", "/bin/dash", "/bin/zsh", "/bin/ksh"):
+        for argument in HOSTILE if os.path.exists(shell) else ():
+            command = [shell, "-c", fill(line.replace("> {.}", "> {#}"), argument)]
+            subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, stdin=subprocess.DEVNULL)
+            assert not (tmp_path / "pwned").exists(), (shell, argument)
+
+
+def test_quotes_are_plain_text_where_no_shell_reads_them() -> None:
+    """Names of files and tags may have quotes around an argument, and so may the words of `--quote`."""
+    assert ReplacementStrings().parse_text_template('"{}"').fill(["a b"], 1, 1) == '"a b"'
+    assert CommandTemplate(["echo", '"{}"'], quotes_words=True).fill(["a"], 1, 1) == "echo '\"a\"'"
 
 
 def test_replacement_strings_in_arguments_are_not_replaced() -> None:

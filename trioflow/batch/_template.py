@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from ._quoting import quote
+from ._quoting import QuotingState, quote
 
 REPLACEMENT_STRINGS: Final = """\
   {}    the argument                {.} without its extension
@@ -24,7 +24,7 @@ REPLACEMENT_STRINGS: Final = """\
   {name} with --header :            {name.} {name/} likewise
   {gpu} the GPUs granted for --needs gpu=N, such as 0,1"""
 """The replacement strings and their meanings, for the help page of the command."""
-END_OF_FIRST_WORD_PATTERN: Final = re.compile(r"[ \t\n=]")
+END_OF_FIRST_WORD_PATTERN: Final = re.compile(r"[ \t\n=<>|&;]")
 """Matches the end of the first word of a command line. A "=" ends the name of a variable set for the command."""
 NO_RESOURCES: Final[Mapping[str, str]] = {}
 PERL_EXPRESSION_PATTERN: Final = re.compile(r"\{=.*?=\}", re.DOTALL)
@@ -68,12 +68,14 @@ class Placeholder:
         number_symbol: "#" for the number of the job, "%" for the number of its slot; None for arguments.
         index: the number of the argument: 1 for the first, -1 for the last; 0 for all arguments.
         modifier: the modifier to apply to each argument; "" for none.
+        in_comment: whether the replacement string is in a comment of a shell.
 
     """
 
     number_symbol: str | None
     index: int
     modifier: str
+    in_comment: bool = False
 
     def fill(
         self, arguments: Sequence[str], sequence: int, slot: int, quote: Callable[[str], str], separator: str = " "
@@ -82,7 +84,8 @@ class Placeholder:
         if self.number_symbol is not None:
             return str(sequence if self.number_symbol == "#" else slot)
         modify = MODIFIERS[self.modifier]
-        return separator.join(quote(modify(argument)) for argument in self._select(arguments))
+        text = separator.join(quote(modify(argument)) for argument in self._select(arguments))
+        return text.replace("\n", " ") if self.in_comment else text  # a newline would end the comment
 
     def _select(self, arguments: Sequence[str]) -> Sequence[str]:
         if self.index == 0:
@@ -190,7 +193,7 @@ class CommandTemplate:
 
     If it has no replacement string for an argument or a number, all arguments are appended. Arguments are quoted for
     the shell, except if one is in the first word, where it is the command itself. An argument in a variable before the
-    command, as in `A={} run`, is quoted.
+    command, as in `A={} run`, is quoted. Where quoting does not protect, as inside quotes, no argument is accepted.
 
     Args:
         words: the words of the command.
@@ -202,6 +205,7 @@ class CommandTemplate:
 
     Raises:
         ValueError: a word contains a replacement string of GNU parallel that is not supported.
+        ValueError: an argument is at a place where a shell would not take a quoted argument as one word.
 
     Example:
         >>> CommandTemplate(["gzip", "-c", "{}", ">", "{/.}.gz"]).fill(["a/b c.txt"], 1, 1)
@@ -225,6 +229,8 @@ class CommandTemplate:
         parsed = [list(strings.parse(text)) for text in texts]
         if is_command and not any(isinstance(piece, Placeholder) for pieces in parsed for piece in pieces):
             parsed = _append_arguments(parsed, as_word=quotes_words)
+        if is_command and not quotes_words:
+            parsed = [list(_check_places(parsed[0], texts[0]))]
         self._pieces_by_word: Final = parsed
         self._quote: Final[Callable[[str], str]] = (
             str if quotes_words or not is_command or _has_placeholder_in_first_word(parsed[0]) else quote
@@ -278,8 +284,33 @@ def _append_arguments(words: list[list[TemplatePiece]], *, as_word: bool) -> lis
     return [[*words[0], *[" "] * bool(words[0]), arguments]]
 
 
+def _check_places(pieces: Iterable[TemplatePiece], line: str) -> Iterator[TemplatePiece]:
+    """Yield the pieces of a command line, with those marked that are in a comment.
+
+    Raises:
+        ValueError: an argument is at a place where a shell would not take a quoted argument as one word.
+
+    """
+    state = QuotingState()
+    for piece in pieces:
+        if isinstance(piece, str):
+            state.read(piece)
+        elif isinstance(piece, ResourcePlaceholder) or piece.number_symbol is None:
+            if place := state.unsafe_place:
+                raise ValueError(
+                    f"{line}: an argument {place.name} could run as code, because quoting does not protect it there; "
+                    f"{place.remedy}"
+                )
+            if state.is_comment and isinstance(piece, Placeholder):
+                piece = replace(piece, in_comment=True)
+        if not isinstance(piece, str):
+            state.read_argument()
+        yield piece
+
+
 def _has_placeholder_in_first_word(pieces: Iterable[TemplatePiece]) -> bool:
+    """Return whether an argument is in the first word. Numbers need no quotes, and leave other arguments quoted."""
     first_word = itertools.takewhile(
         lambda piece: not isinstance(piece, str) or not END_OF_FIRST_WORD_PATTERN.search(piece), pieces
     )
-    return any(isinstance(piece, Placeholder) for piece in first_word)
+    return any(isinstance(piece, Placeholder) and piece.number_symbol is None for piece in first_word)
