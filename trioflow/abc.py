@@ -31,6 +31,7 @@ from ._core.api.kinds import is_among as is_among
 from ._core.api.kinds import label_inside as label_inside
 from ._core.api.kinds import load_backend as load_backend
 from ._core.api.kinds import loop_running as loop_running
+from ._core.api.kinds import name_in_errors as name_in_errors
 from ._core.api.kinds import name_of as name_of
 from ._core.api.kinds import original_arguments_of as original_arguments_of
 from ._core.api.kinds import printable as printable
@@ -39,6 +40,7 @@ from ._core.api.kinds import propagated_env as propagated_env
 from ._core.api.kinds import run_of as run_of
 from ._core.api.kinds import set_run_need as set_run_need
 from ._core.api.kinds import short_repr as short_repr
+from ._core.api.kinds import shown_value as shown_value
 from ._core.api.kinds import users_of as users_of
 from ._core.api.kinds import whole_number as whole_number
 from ._core.api.kinds import without_middle as without_middle

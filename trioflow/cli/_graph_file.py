@@ -227,7 +227,10 @@ def _parse_graph(data: bytes) -> Graph:
     except msgspec.ValidationError as error:
         text, _, json_path = str(error).partition(" - at `")
         json_path = json_path.rstrip("`") or "$"
-        raise BadGraph(text, json_path, _job_path(msgspec.json.decode(data), json_path)) from None
+        entries = _find_entries(msgspec.json.decode(data), json_path)
+        if any(entry.get("redact") for _, entry in entries):
+            text = re.sub("(?<=^Invalid enum value) .*", "", text, flags=re.DOTALL)  # the only message with the value
+        raise BadGraph(text, json_path, "/".join(str(entry.get("name", index)) for index, entry in entries)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadGraph(f"it is not JSON: {error}") from None
     return graph
@@ -243,15 +246,15 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> None:
         keys.add(key)
 
 
-def _job_path(document: Any, json_path: str) -> str:
-    """Return the path of the job that contains a place in a file, e.g. `build/link`; "" if no job does."""
-    names: list[str] = []
+def _find_entries(document: Any, json_path: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the entries of the jobs that contain a place in a file, from the outermost one, each with its index."""
+    entries: list[tuple[str, dict[str, Any]]] = []
     for index in re.findall(r"\.jobs\[(\d+)\]", json_path):
         document = document["jobs"][int(index)]
         if not isinstance(document, dict):
             break
-        names.append(str(document.get("name", index)))
-    return "/".join(names)
+        entries.append((index, document))
+    return entries
 
 
 def _iterate_groups(graph: Graph) -> Iterator[ParsedGroup]:

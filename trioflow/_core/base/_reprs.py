@@ -35,6 +35,28 @@ def short_repr(value: Any) -> str:
         return truncate(_SHORT_REPR.repr_instance(value, 0))
 
 
+class RedactedName(str):
+    """The name, in errors, of a job with `redact=True`, and of what may become a part of one."""
+
+    __slots__ = ()
+
+
+def name_in_errors(name: str, redact: bool) -> str:
+    """Return the name of a job for errors. `shown_value` recognizes that of a job whose values are secret."""
+    return RedactedName(name) if redact else name
+
+
+def shown_value(value: Any, subject: str) -> str:
+    """Return the user's value for an error about `subject`: its short repr, or only its type if the job is redacted.
+
+    Example:
+        >>> shown_value("hunter2", name_in_errors("'log in'", redact=True))
+        '<str>'
+
+    """
+    return f"<{type(value).__name__}>" if isinstance(subject, RedactedName) else short_repr(value)
+
+
 def truncate(text: str, longest: int = MAX_LENGTH) -> str:
     """Shorten a text to at most `longest` characters; an ellipsis replaces its end."""
     return text if len(text) <= longest else text[: longest - 3] + "..."

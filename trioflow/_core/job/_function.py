@@ -455,7 +455,7 @@ class Job(FunctionJob[T]):
         if self._rule is not None:
             self._release_inputs()
         if not is_awaitable(awaitable):
-            raise TypeError(not_awaitable_message(self.label, awaitable))
+            raise TypeError(not_awaitable_message(self, awaitable))
         return cast("Awaitable[T]", awaitable)
 
     def close(self) -> None:

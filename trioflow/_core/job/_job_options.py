@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, TypeVar, cast, get_args
 
 from ..base import _amounts, _signatures
-from ..base._reprs import is_among, short_repr
+from ..base._reprs import is_among, short_repr, shown_value
 from ..base._states import OnTimeout, RunIf
 
 SaveName = Literal["json", "pickle"]
@@ -320,7 +320,8 @@ def bad_value_error(error: type[E], value: Any, name: str, subject: Subject, adv
         advice: the values that the option accepts.
 
     """
-    return error(f"{name}={short_repr(value)} of {subject_text(subject)}: {advice}")
+    subject = subject_text(subject)
+    return error(f"{name}={shown_value(value, subject)} of {subject}: {advice}")
 
 
 def subject_text(subject: Subject) -> str:

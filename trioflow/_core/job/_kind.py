@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
+from ..base._reprs import name_in_errors
 from ._arguments import ArgumentSearch, original_arguments
 from ._job import AbstractJob, BoxStyle, T
 from ._job_options import JobOptions, callback
@@ -67,7 +68,7 @@ class JobKind(AbstractJob[T]):
         on_settled: Callback | None = None,
         **options: Unpack[JobOptions],
     ) -> None:
-        subject = repr(options.get("label") or type(self).__name__)
+        subject = name_in_errors(repr(options.get("label") or type(self).__name__), options.get("redact", False))
         search = ArgumentSearch(lambda: subject)
         self._arguments = search.search_positional(arguments)
         self._callbacks = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeGuard
 from ..backend import leaf_exceptions
 from ..base import _signatures
 from ..base._exception_parts import get_cause, get_context, get_traceback, set_traceback, with_traceback
-from ..base._reprs import short_repr
+from ..base._reprs import name_in_errors, shown_value
 from ..base._states import JobState
 from . import _errors, _labels
 
@@ -181,9 +181,10 @@ def no_result_error(job: AbstractJob[Any]) -> BaseException:
 FUNCTION_KIND_ADVICE: Final = "give Job an async function, and ThreadJob a plain one"
 
 
-def not_awaitable_message(label: str, value: object) -> str:
+def not_awaitable_message(job: AbstractJob[Any], value: object) -> str:
     """Return the error message for a job whose function returned a value that is not awaitable."""
-    return f"{label!r}: its function returned {short_repr(value)}, which is not awaitable; {FUNCTION_KIND_ADVICE}"
+    name = name_in_errors(repr(job.label), job.redact)
+    return f"{name}: its function returned {shown_value(value, name)}, which is not awaitable; {FUNCTION_KIND_ADVICE}"
 
 
 def unawaited_coroutine_error(label: str, coroutine: CoroutineType[Any, Any, Any]) -> TypeError:
@@ -213,7 +214,7 @@ def add_remedy_notes(error: BaseException, job: AbstractJob[Any], awaitable: obj
     if hint is not None:
         add_note(error, f"{job.label!r}: {hint}")
     if isinstance(error, TypeError) and awaitable is not UNCALLED and not is_awaitable(awaitable):
-        add_note(error, not_awaitable_message(job.label, awaitable))
+        add_note(error, not_awaitable_message(job, awaitable))
         return hint or FUNCTION_KIND_ADVICE
     return hint
 

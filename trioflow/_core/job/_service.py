@@ -206,7 +206,7 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"), p
         try:
             awaitable: object = call_of(self)(task_status=status)
             if not is_awaitable(awaitable):
-                raise TypeError(not_awaitable_message(self.label, awaitable))
+                raise TypeError(not_awaitable_message(self, awaitable))
             await awaitable
         finally:
             status._call_has_ended = True

@@ -8,14 +8,19 @@ import shlex
 from collections.abc import Iterable
 from typing import Any, Final
 
-from ...abc import AbstractJob, flag, label_inside, without_middle
-from ...abc import short_repr as shown_value
+from ...abc import (
+    AbstractJob,
+    flag,
+    label_inside,
+    name_in_errors,
+    shown_value,
+    without_middle,
+)
 from ._granted import granted
 from ._output_sinks import OutputSpool
+from ._result import REDACTED_COMMAND as REDACTED_COMMAND
 from ._result import CommandResult
 
-REDACTED_COMMAND: Final = "command …"
-"""The text that replaces a redacted command in labels and logs."""
 MAX_LABEL_LENGTH: Final = 60
 """The maximum length of the command line in a default label, in characters."""
 # These types are annotated as Any, because isinstance() with a generic class narrows a value to a partly unknown type.
@@ -37,14 +42,19 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
     """
     if flag(shell, "shell", subject):
         if not isinstance(command, (str, bytes, JOB_TYPE)):
-            raise TypeError(f"{subject}: with shell=True give the command as one string, not {shown_value(command)}")
+            raise TypeError(
+                f"{subject}: with shell=True give the command as one string, not {shown_value(command, subject)}"
+            )
         if isinstance(command, (str, bytes)) and not command.strip():
             raise ValueError(f"{subject}: the command is empty: give a command line")
         command = SHELL_PATH, "-c", command
     elif isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE)) or not hasattr(command, "__iter__"):
         is_single = isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE))
-        example = f", such as CommandJob({display_text(command).split()!r})" if is_single else ""
-        raise TypeError(f"{subject}: found {shown_value(command)}; give a list{example}, or a string with shell=True")
+        words = display_text(command).split() if is_single else None
+        example = f", such as CommandJob({shown_value(words, subject)})" if is_single else ""
+        raise TypeError(
+            f"{subject}: found {shown_value(command, subject)}; give a list{example}, or a string with shell=True"
+        )
     arguments: tuple[Any, ...] = tuple(command)
     if not arguments:
         raise ValueError(f"{subject}: the command is empty: give a program and its arguments")
@@ -79,7 +89,7 @@ def convert_argument(argument: Any, number: int | str, subject: str) -> str | by
         result = os.fspath(value)  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(result, (str, bytes)):
         raise TypeError(
-            f"{subject}: argument {number} is {shown_value(argument)}, a {type(argument).__name__}: "
+            f"{subject}: argument {number} is {shown_value(argument, subject)}, a {type(argument).__name__}: "
             f"give a string, bytes, a path, a number, or a job whose result is one"
         )
     if b"\0" in os.fsencode(result):
@@ -107,7 +117,7 @@ def fill_arguments(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str 
     return [
         argument
         if type(argument) is str and "\0" not in argument
-        else convert_argument(argument, number, repr(job.label))
+        else convert_argument(argument, number, name_in_errors(repr(job.label), job.redact))
         for number, argument in enumerate(arguments)
     ]
 
@@ -125,8 +135,9 @@ def check_stdin(value: Any, job: AbstractJob[Any]) -> Any:
     with contextlib.suppress(AttributeError, OSError):
         value.fileno()  # raises an error for an io.BytesIO, which has this method but no descriptor
         return value
+    subject = name_in_errors(repr(job.label), job.redact)
     raise TypeError(
-        f"stdin of {job.label!r}: {display_text(value)}, a {type(value).__name__}: "
+        f"stdin of {subject}: {shown_value(value, subject)}, a {type(value).__name__}: "
         f"give bytes, a path, an open file, or a job"
     )
 

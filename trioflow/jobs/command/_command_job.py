@@ -8,7 +8,16 @@ from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ... import _posix as posix
 from ..._core.api.journals import OptionalFile
-from ...abc import AbstractJob, BoxStyle, JobKind, JobOptions, original_arguments_of, run_of, size_text
+from ...abc import (
+    AbstractJob,
+    BoxStyle,
+    JobKind,
+    JobOptions,
+    name_in_errors,
+    original_arguments_of,
+    run_of,
+    size_text,
+)
 from ..posix._process_scans import group_memory
 from . import _argv, _granted
 from ._exit_codes import CheckOption, parse_check
@@ -150,7 +159,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
-        subject = repr(options.get("label") or "CommandJob")
+        subject = name_in_errors(repr(options.get("label") or "CommandJob"), options.get("redact", False))
         posix.require(f"CommandJob {subject}")
         arguments = _argv.check_arguments(command, shell, subject)
         stdin_job, stdin_value = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)

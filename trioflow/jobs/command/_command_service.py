@@ -22,7 +22,7 @@ import anyio
 
 from ... import _posix as posix
 from ..._core.api import JobTimeout, Service, current_job
-from ...abc import JobOptions, RunHandle, callback, run_of
+from ...abc import JobOptions, RunHandle, callback, name_in_errors, run_of, shown_value
 from ._command_job import CommandJob
 from ._readiness import OutputLine, Readiness, make_readiness, poll_until
 from ._result import CommandError, CommandResult
@@ -119,7 +119,7 @@ class CommandService(Service[Any], keeps_time=True):
         append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
-        subject = repr(options.get("label") or "CommandService")
+        subject = name_in_errors(repr(options.get("label") or "CommandService"), options.get("redact", False))
         posix.require(f"CommandService {subject}", "use a Service around anyio.open_process")
         callback(on_start, "on_start", subject)
         callback(on_line, "on_line", subject)
@@ -135,7 +135,10 @@ class CommandService(Service[Any], keeps_time=True):
         if on_line is not None and not can_read_lines:
             raise ValueError(f"on_line of {subject}: its output goes elsewhere; leave out stdout= and stderr=")
         if isinstance(ready, OutputLine) and not can_read_lines and not self._output_files:
-            raise ValueError(f"ready={ready!r} of {subject}: its output cannot be read; give a path, or leave it out")
+            raise ValueError(
+                f"ready={shown_value(ready, subject)} of {subject}: its output cannot be read; "
+                f"give a path, or leave it out"
+            )
         self._should_print_lines: Final = on_line is None and not tag and stdout is None
         self._latest_lines: Final[collections.deque[str]] = collections.deque(maxlen=MAX_KEPT_LINES)
         self._job: Final = CommandJob(
@@ -179,6 +182,14 @@ class CommandService(Service[Any], keeps_time=True):
     def status_text(self) -> str:
         """Return the memory of the process group, such as "312 MiB"; "" if unknown, as on systems without /proc."""
         return self._job.status_text()
+
+    @property
+    def _awaited_text(self) -> str:
+        return "its sign of readiness" if self.redact else str(self._readiness)
+
+    @property
+    def _latest_failure_text(self) -> str:
+        return "" if self.redact else self._readiness.latest_failure()
 
     # ---- the start and the output of the program
 
@@ -267,8 +278,8 @@ class CommandService(Service[Any], keeps_time=True):
                     raise wait_error
                 return result
         except JobTimeout as timeout_error:
-            timeout_error.add_note(f"It was waiting for {self._readiness}.{self._readiness.latest_failure()}")
-            if output := self._output_tail(initial_sizes):
+            timeout_error.add_note(f"It was waiting for {self._awaited_text}.{self._latest_failure_text}")
+            if not self.redact and (output := self._output_tail(initial_sizes)):
                 timeout_error.add_note(f"The end of the output of {self.label!r}:\n{output}")
             raise
 
@@ -297,7 +308,7 @@ class CommandService(Service[Any], keeps_time=True):
         result = outcome.result if isinstance(outcome, CommandError) else outcome
         assert result is not None
         cause = f"exit code {result.returncode}" if result.signal is None else f"signal {result.signal}"
-        phase = "while it was in use" if was_ready else f"before it was ready (it was waiting for {self._readiness})"
+        phase = "while it was in use" if was_ready else f"before it was ready (it was waiting for {self._awaited_text})"
         hint = (
             ""
             if result.returncode

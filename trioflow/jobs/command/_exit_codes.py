@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterable
 from typing import Any, Final
 
-from ...abc import short_repr
+from ...abc import shown_value
 from ..posix._processes import describe_exit
 
 CheckOption = bool | Iterable[int | str]
@@ -29,7 +29,7 @@ def parse_check(check: CheckOption, subject: str) -> frozenset[int] | None:
         return ZERO_ONLY if check else None
     if isinstance(check, (str, bytes)) or not isinstance(check, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
-            f"check={short_repr(check)} of {subject}: "
+            f"check={shown_value(check, subject)} of {subject}: "
             f"give True, False, or a list of exit codes and signals, such as [0, 4, 'TERM']"
         )
     codes = frozenset(_parse_exit_code(code, subject) for code in check)
@@ -60,10 +60,12 @@ def _parse_exit_code(value: Any, subject: str) -> int:
             return -signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
         except KeyError:
             raise ValueError(
-                f"check of {subject}: unknown signal {short_repr(value)}; give a name such as 'TERM'"
+                f"check of {subject}: unknown signal {shown_value(value, subject)}; give a name such as 'TERM'"
             ) from None
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"check of {subject}: found {short_repr(value)} in the list; give exit codes and signal names")
+        raise TypeError(
+            f"check of {subject}: found {shown_value(value, subject)} in the list; give exit codes and signal names"
+        )
     if not -signal.NSIG < value <= MAX_EXIT_CODE:
         raise ValueError(f"check of {subject}: {value} is not an exit code; give a number from 0 to {MAX_EXIT_CODE}")
     return value

@@ -87,7 +87,7 @@ class ProcessRun:
         if self._job_timeout is not None:
             raise self._job_timeout
         result = self._result
-        failure = self._options.describe_failure(result.returncode) or self._options.describe_missing_output()
+        failure = self._options.describe_failure(result.returncode) or self._options.describe_missing_output(job.redact)
         if failure is not None:
             stream_name = "output" if self._options.stderr == subprocess.STDOUT else "standard error"
             raise CommandError(job, self._command_line, failure, result, self._stderr_tail(), stream_name)
@@ -110,7 +110,8 @@ class ProcessRun:
                 self._jobserver_client = self._run.shared(TokenPipeDirectory).add_client(slots)
             self._streams = ProcessStreams(job, self._stdin, limit.heartbeat if limit.needs_signs else None)
         except OSError as error:
-            raise CommandError(job, self._command_line, _start_errors.stream_error_message(error)) from error
+            message = _start_errors.stream_error_message(error, redact=job.redact)
+            raise CommandError(job, self._command_line, message) from None if job.redact else error
         self._initial_stderr_size = _start_errors.stderr_size(self._options)
         try:
             self._process = job._process = self._spawn(cpu)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import anyio
 
 from ... import _posix as posix
-from ...abc import short_repr
+from ...abc import name_in_errors, short_repr, shown_value
 from ._command_job import CommandJob
 from ._result import CommandError
 
@@ -155,7 +155,8 @@ class OutputLine(Readiness):
         value: Any = text
         if not isinstance(value, (str, re.Pattern)) or not value:
             raise TypeError(
-                f"OutputLine({short_repr(text)}): give part of the line as a string, or a compiled regular expression "
+                f"OutputLine({shown_value(text, name_in_errors('OutputLine', True))}): "
+                f"give part of the line as a string, or a compiled regular expression "
                 f"(of str, not bytes)"
             )
         self.text: Final = text
@@ -300,4 +301,4 @@ def make_readiness(value: Any, subject: str) -> Readiness:
     if isinstance(value, Path):
         return FileExists(value)
     advice = "give PortOpen(5432), OutputLine('ready to accept'), CommandSucceeds(['pg_isready']), or a pathlib.Path"
-    raise TypeError(f"ready={short_repr(value)} of {subject}: {advice}")
+    raise TypeError(f"ready={shown_value(value, subject)} of {subject}: {advice}")

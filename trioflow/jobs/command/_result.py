@@ -147,7 +147,7 @@ class CommandError(TrioflowError):
 
     Attributes:
         job: the job that ran the command.
-        command: the command line, quoted as for a shell.
+        command: the command line, quoted as for a shell; "command …" for a job with `redact=True`.
         returncode: the exit code, or the negative number of a signal; None if there is no result.
         result: the `CommandResult`; None if the command was not started, if it was ended because `nice` could not be
             set, or if its exit code could not be collected.
@@ -168,16 +168,12 @@ class CommandError(TrioflowError):
         stream_name: str = "standard error",
     ) -> None:
         self.job: AbstractJob[Any] = job
-        self.command: str = command
+        self.command: str = REDACTED_COMMAND if job.redact else command
         self.result: CommandResult | None = result
         self.returncode: int | None = None if result is None else result.returncode
         self.stderr: bytes | None = stderr
         shown_command = (
-            "command …"
-            if job.redact
-            else command
-            if len(command) <= MAX_COMMAND_LENGTH
-            else command[:MAX_COMMAND_LENGTH] + "..."
+            self.command if len(self.command) <= MAX_COMMAND_LENGTH else self.command[:MAX_COMMAND_LENGTH] + "..."
         )
         # Invalid UTF-8 has been decoded to surrogates, which cannot be printed.
         shown_command = shown_command.encode(errors="backslashreplace").decode()
@@ -187,6 +183,8 @@ class CommandError(TrioflowError):
         super().__init__(message)
 
 
+REDACTED_COMMAND: Final = "command …"
+"""The text that replaces a redacted command in labels, logs and errors."""
 MAX_COMMAND_LENGTH: Final = 500
 """The maximum length of a command line in an error, in characters."""
 

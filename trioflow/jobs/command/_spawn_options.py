@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from ..._core.api.journals import Depfile, OptionalFile
-from ...abc import callback, duration, file_path, flag, is_among, short_repr
+from ...abc import callback, duration, file_path, flag, is_among, name_in_errors, shown_value
 from ..posix._processes import check_limits
 from . import _exit_codes
 from ._argv import BYTES_TYPES
@@ -68,16 +68,19 @@ class CommandOptions:
         for name in ("on_start", "on_line"):
             callback(getattr(self, name), name, subject)
         if not is_among(self.pin, (None, *get_args(PinOption))):
-            raise ValueError(f"pin={short_repr(self.pin)} of {subject}: choose 'slot' or None")
+            raise ValueError(f"pin={shown_value(self.pin, subject)} of {subject}: choose 'slot' or None")
         if not is_among(self.leftovers, get_args(LeftoversOption)):
             choices = " or ".join(map(repr, get_args(LeftoversOption)))
-            raise ValueError(f"leftovers={short_repr(self.leftovers)} of {subject}: choose {choices}")
+            raise ValueError(f"leftovers={shown_value(self.leftovers, subject)} of {subject}: choose {choices}")
         if self.pin is not None and not hasattr(os, "sched_setaffinity"):
-            raise ValueError(f"pin={short_repr(self.pin)} of {subject}: this system cannot bind a process to a CPU")
+            raise ValueError(
+                f"pin={shown_value(self.pin, subject)} of {subject}: this system cannot bind a process to a CPU"
+            )
         flag(self.append, "append", subject)
         if not isinstance(self.tag, (bool, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
-                f"tag={short_repr(self.tag)} of {subject}: give True, False, or a template such as '{{label}}: '"
+                f"tag={shown_value(self.tag, subject)} of {subject}: "
+                f"give True, False, or a template such as '{{label}}: '"
             )
         check_limits(self.nice, self.memory_limit, subject)
         if self.cwd is not None and not isinstance(self.cwd, bytes):
@@ -86,7 +89,9 @@ class CommandOptions:
             self.stdin is None or type(self.stdin) is int or isinstance(self.stdin, BYTES_TYPES) or is_path(self.stdin)
         )
         if not is_readable and not hasattr(self.stdin, "fileno"):
-            raise TypeError(f"stdin={short_repr(self.stdin)} of {subject}: give bytes, a path, an open file, or a job")
+            raise TypeError(
+                f"stdin={shown_value(self.stdin, subject)} of {subject}: give bytes, a path, an open file, or a job"
+            )
         if isinstance(self.stdin, int) and self.stdin in (subprocess.PIPE, subprocess.STDOUT):
             raise ValueError(
                 f"stdin of {subject}: PIPE and STDOUT are only for output; give bytes, a path, an open file, or a job"
@@ -94,7 +99,7 @@ class CommandOptions:
         for name, entry_type in (("reads", Depfile), ("writes", OptionalFile)):
             for entry in getattr(self, name):
                 if not is_path(entry.path if isinstance(entry, entry_type) else entry):
-                    raise TypeError(f"{name}={short_repr(entry)} of {subject}: give a list of paths")
+                    raise TypeError(f"{name}={shown_value(entry, subject)} of {subject}: give a list of paths")
         self._check_output("stdout", self.stdout, subject)
         self._check_output("stderr", self.stderr, subject)
 
@@ -109,11 +114,11 @@ class CommandOptions:
             if getattr(getattr(self, name), "closed", False) is True:
                 raise ValueError(f"{name} of {subject} is a closed file: keep it open until the job has ended")
 
-    def describe_missing_output(self) -> str | None:
+    def describe_missing_output(self, redact: bool) -> str | None:
         """Return a message about the first missing file among `writes` and the depfiles, or None if all exist."""
         for path in (*self.writes, *(depfile.path for depfile in self.reads if isinstance(depfile, Depfile))):
             if not isinstance(path, OptionalFile) and not os.path.exists(path):
-                return f"it did not write {os.fsdecode(path)!r}"
+                return f"it did not write {shown_value(os.fsdecode(path), name_in_errors('', redact))}"
         return None
 
     def files_read(self) -> list[AnyPath | Depfile]:
@@ -142,20 +147,20 @@ class CommandOptions:
             value is None or is_path(value) or isinstance(value, int) or hasattr(value, "write")
         ):
             raise TypeError(
-                f"{name}={short_repr(value)} of {subject}: "
+                f"{name}={shown_value(value, subject)} of {subject}: "
                 "give a path, an open file, None, or subprocess.PIPE, DEVNULL or STDOUT"
             )
         if is_path(value):
             file_path(value, name, subject)
         if isinstance(value, int) and not min(SUBPROCESS_CONSTANTS) <= value < DESCRIPTOR_LIMIT:
-            raise ValueError(f"{name}={short_repr(value)} of {subject}: invalid file descriptor")
+            raise ValueError(f"{name}={shown_value(value, subject)} of {subject}: invalid file descriptor")
         if name == "stdout" and isinstance(value, int) and value == subprocess.STDOUT:
             raise ValueError(f"stdout=STDOUT of {subject}: only stderr= can be STDOUT, which merges it into stdout")
         is_line_by_line = self.on_line is not None or self.tag
         if is_line_by_line and not (value is None or value in SUBPROCESS_CONSTANTS):
             raise ValueError(
-                f"{name}={short_repr(value)} of {subject}: with on_line or tag, output is passed on line by line; "
-                f"leave {name} out, or give PIPE to capture it as well"
+                f"{name}={shown_value(value, subject)} of {subject}: with on_line or tag, output is passed on line by "
+                f"line; leave {name} out, or give PIPE to capture it as well"
             )
 
 
@@ -179,12 +184,13 @@ def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[byte
             encoded_name, encoded_value = os.fsencode(name), os.fsencode(value)
         except TypeError:
             raise TypeError(
-                f"env of {subject}: {name!r}: {short_repr(value)}; names and values must be strings"
+                f"env of {subject}: {shown_value(name, subject)}: {shown_value(value, subject)}; "
+                "names and values must be strings"
             ) from None
         if b"=" in encoded_name or b"\0" in encoded_name + encoded_value or not encoded_name:
             raise ValueError(
-                f"env of {subject}: {name!r}: {short_repr(value)}; a name must not be empty or contain '=', and "
-                f"neither may contain a NUL"
+                f"env of {subject}: {shown_value(name, subject)}: {shown_value(value, subject)}; "
+                f"a name must not be empty or contain '=', and neither may contain a NUL"
             )
         variables[encoded_name] = encoded_value
     return variables
@@ -230,7 +236,7 @@ def path_tuple(value: Any, name: str, subject: str) -> tuple[Any, ...]:
     if is_path(value) or isinstance(value, (Depfile, OptionalFile)):
         return (value,)
     if isinstance(value, bytes) or not isinstance(value, Iterable):
-        raise TypeError(f"{name}={short_repr(value)} of {subject}: give a list of paths")
+        raise TypeError(f"{name}={shown_value(value, subject)} of {subject}: give a list of paths")
     return tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 

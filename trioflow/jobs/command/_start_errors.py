@@ -40,13 +40,13 @@ def not_permitted_message(group: int) -> str:
     )
 
 
-def stream_error_message(error: OSError) -> str:
-    """Return the message about a standard stream that could not be opened."""
+def stream_error_message(error: OSError, *, redact: bool) -> str:
+    """Return the message about a standard stream that could not be opened; with `redact`, without its path."""
     if error.errno in RESOURCE_ERROR_MESSAGES:
         return f"not started: {RESOURCE_ERROR_MESSAGES[error.errno]}"
     if error.filename is None:
         return f"not started: {error}"
-    return f"not started: cannot open {error.filename!r}: {error.strerror}"
+    return f"not started: cannot open {'a file' if redact else repr(error.filename)}: {error.strerror}"
 
 
 def start_error_message(
@@ -78,7 +78,7 @@ def _start_error_reason(
     if error.errno == errno.E2BIG:
         return _too_long_message(command, options.env, redact)
     if cwd is not None and error.filename is not None and os.fsdecode(error.filename) == os.fsdecode(cwd):
-        return f"cwd={os.fsdecode(cwd)!r}: {error.strerror}"
+        return f"{'cwd' if redact else f'cwd={os.fsdecode(cwd)!r}'}: {error.strerror}"
     if error.errno == errno.ENOENT:
         if os.path.exists(os.path.join(os.fsdecode(cwd or "."), program)) and "/" in program:
             return f"{shown_name} exists, but the interpreter in its first line (#!) does not"

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from ... import _posix as posix
-from ...abc import short_repr
+from ...abc import shown_value
 from ._guard import STDERR_DESCRIPTOR
 
 if TYPE_CHECKING:
@@ -426,10 +426,10 @@ def check_limits(nice: Any, memory_limit: Any, subject: str) -> None:
         ("memory_limit", memory_limit, "a whole number of bytes"),
     ):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise TypeError(f"{name}={short_repr(value)} of {subject}: give {expectation}, or None")
+            raise TypeError(f"{name}={shown_value(value, subject)} of {subject}: give {expectation}, or None")
     if memory_limit is not None and not 0 < memory_limit < MEMORY_LIMIT_BOUND:
         expectation = "a positive number of bytes, below 2**63"
-        raise ValueError(f"memory_limit={short_repr(memory_limit)} of {subject}: give {expectation}, or None")
+        raise ValueError(f"memory_limit={shown_value(memory_limit, subject)} of {subject}: give {expectation}, or None")
 
 
 def renice(process: Process, nice: int) -> None:

@@ -279,9 +279,10 @@ class ProcessJob(
             request = (make_picklable(call.func), call.args, call.keywords, dict(propagated_env()))
             make_pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(request)
         except Exception as error:
-            raise TypeError(
-                f"{self.label!r}: {describe_unpicklable(call, 'a process', make_pickler)}: {error}"
-            ) from error
+            what = f"{self.label!r}: {describe_unpicklable(call, 'a process', make_pickler)}"
+            if self.redact:  # the error may quote the argument
+                raise TypeError(what) from None
+            raise TypeError(f"{what}: {error}") from error
         return buffer.getvalue()
 
     def _load_answer(self, answer: bytes) -> T:

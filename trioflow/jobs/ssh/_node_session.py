@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import shlex
 import subprocess
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
 from ..command import _exit_codes
 from ..command._command_job import CommandJob
-from ..command._result import CommandError, CommandResult
+from ..command._result import REDACTED_COMMAND, CommandError, CommandResult
 from ._local_node import LocalConnection
 from ._mux import LOST_SESSION_CODE
 from ._remote_commands import CommandSpec, LocalCommand, RemoteCommand, SessionCommand, Stdio
@@ -100,8 +100,9 @@ class NodeSession:
             SshError: the program could not be started, or the connection was lost.
 
         """
+        description = self.redact(description)
         spec = CommandSpec(self._job, self._connection, words, stdio, self._grace, self._limit, description)
-        retries = _RetryPolicy(self._connection, description)
+        retries = _RetryPolicy(self._connection, description, redact=self._job.redact)
         while True:
             await self._connection.ensure(reconnect=self._reconnects)
             async with self._session_slot() as others:
@@ -118,11 +119,12 @@ class NodeSession:
     async def _attempt(self, spec: CommandSpec) -> RemoteCommand:
         """Try once to run a command, and return the attempt."""
         connection = self._connection
-        attempt = (
-            LocalCommand(spec, connection)
-            if isinstance(connection, LocalConnection)
-            else SessionCommand(spec, connection)
-        )
+        with self.hidden_paths():
+            attempt = (
+                LocalCommand(spec, connection)
+                if isinstance(connection, LocalConnection)
+                else SessionCommand(spec, connection)
+            )
         try:
             await attempt.run()
         finally:
@@ -139,9 +141,10 @@ class NodeSession:
 
         """
         connection = self._connection
-        retries = _RetryPolicy(connection, description)
+        retries = _RetryPolicy(connection, self.redact(description), redact=self._job.redact)
         while True:
-            command, text = connection.copy_command(operations)
+            with self.hidden_paths():
+                command, text = connection.copy_command(operations)
             job = CommandJob(
                 command,
                 cwd=connection.directory,
@@ -186,6 +189,27 @@ class NodeSession:
             return (await removal.co_run()).returncode != LOST_SESSION_CODE
         return False
 
+    def redact(self, description: str) -> str:
+        """Return the description of a command or transfer; for a redacted job, the text that replaces it."""
+        return REDACTED_COMMAND if self._job.redact else description
+
+    @contextlib.contextmanager
+    def hidden_paths(self) -> Generator[None]:
+        """Raise errors about local files during a block without the files' names, if the job is redacted.
+
+        Raises:
+            OSError, ValueError: as in the block.
+
+        """
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            if not self._job.redact:
+                raise
+            if isinstance(error, OSError):
+                raise OSError(error.errno, f"{error.strerror}: a file of a redacted job") from None
+            raise ValueError("the names of the files of a redacted job cannot be used together, or by sftp") from None
+
     @contextlib.asynccontextmanager
     async def _session_slot(self) -> AsyncGenerator[int]:
         """Hold one of the connection's sessions during a block, and yield the number of other sessions in use.
@@ -213,8 +237,9 @@ class NodeSession:
 class _RetryPolicy:
     """The policy for retrying a command or a transfer: only if it certainly has not started."""
 
-    def __init__(self, connection: Connection | LocalConnection, description: str) -> None:
+    def __init__(self, connection: Connection | LocalConnection, description: str, *, redact: bool) -> None:
         self._connection: Final = connection
+        self._redact: Final = redact
         self._description: Final = description
         self._lost_count = 0  # attempts that failed for another reason than a refused session
         self._refusal_count = 0
@@ -240,6 +265,8 @@ class _RetryPolicy:
         self._lost_count += 1
         if not never_started or self._lost_count >= MAX_ATTEMPTS:
             what = text.strip() or "the connection was lost"
+            if text.strip() and self._redact:
+                what = "it failed with an error message that may name files"
             raise SshError(connection.node, f"{self._description}: {what}", started=not never_started)
 
 

@@ -225,7 +225,8 @@ class SessionCommand(RemoteCommand):
         code = self._channel.returncode
         if code is None or not 0 <= code < LOST_SESSION_CODE:
             return
-        message = (self._start_buffer.buffer + self.stderr_tail).decode(errors="backslashreplace").strip()
+        output = b"" if self._spec.job.redact else self._start_buffer.buffer + self.stderr_tail
+        message = output.decode(errors="backslashreplace").strip()
         what = f"the login succeeded, but the session ended with exit code {code} before the command started"
         advice = "the login shell must be one that runs commands"
         description = self._spec.description
@@ -239,7 +240,8 @@ class SessionCommand(RemoteCommand):
                 await channel.start(self._connection.begin, self._command, self._initial_input)
             except OSError as error:
                 description = f"{self._connection.node.name}: {spec.description}"
-                raise CommandError(spec.job, description, stream_error_message(error)) from error
+                message = stream_error_message(error, redact=spec.job.redact)
+                raise CommandError(spec.job, description, message) from None if spec.job.redact else error
             await channel.pipes.forward_until_ended(run.wait_readable, math.inf)
         finally:
             await channel.end(spec.grace + KILL_MARGIN)

@@ -42,8 +42,9 @@ async def push(session: NodeSession, sources: Sequence[str], to: str, descriptio
         SshError: the transfer failed.
 
     """
-    copies = _plan_copies(session, sources, to)
-    _check_names([posixpath.basename(copy.target) for copy in copies], description)
+    with session.hidden_paths():
+        copies = _plan_copies(session, sources, to)
+        _check_names([posixpath.basename(copy.target) for copy in copies], description)
     operations: list[Operation] = []
     for copy in copies:
         operations += map(MakeDirectory, _with_ancestors(posixpath.dirname(copy.target)))
@@ -78,22 +79,26 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
         SshError: the transfer failed.
 
     """
-    _check_names(
-        [posixpath.basename(source.rstrip("/")) for source in sources if not set(source) & set("*?[")], description
-    )
+    with session.hidden_paths():
+        _check_names(
+            [posixpath.basename(source.rstrip("/")) for source in sources if not set(source) & set("*?[")], description
+        )
     to_directory = to.endswith("/") or to == "~" or len(sources) > 1
     to = os.path.expanduser(to)  # noqa: ASYNC240 - reads $HOME or looks the user up: too quick to block the loop
     directory = to if to_directory else os.path.dirname(to)
-    incoming = _make_incoming_directory(directory or ".")
+    with session.hidden_paths():
+        incoming = _make_incoming_directory(directory or ".")
     try:
         paths = await session.transfer([Get(session.node_path(source), incoming) for source in sources], description)
-        _check_fetched_names(paths, description)
         names = sorted(os.listdir(incoming))
-        if not to_directory and len(names) != 1:
-            raise SshError(session.node, f"{description}: found {len(names)} files for one target: end to= with a '/'")
-        targets = [os.path.join(directory, name) if to_directory else to for name in names]
-        for name, target in zip(names, targets, strict=True):
-            _move_into_place(os.path.join(incoming, name), target, os.path.join(incoming, name + ".old"))
+        with session.hidden_paths():
+            _check_fetched_names(paths, description)
+            if not to_directory and len(names) != 1:
+                what = f"{session.redact(description)}: found {len(names)} files for one target: end to= with a '/'"
+                raise SshError(session.node, what)
+            targets = [os.path.join(directory, name) if to_directory else to for name in names]
+            for name, target in zip(names, targets, strict=True):
+                _move_into_place(os.path.join(incoming, name), target, os.path.join(incoming, name + ".old"))
         return targets
     finally:
         _remove_tree(incoming)
@@ -111,7 +116,8 @@ async def temporary_file(session: NodeSession, content: Any) -> AsyncGenerator[s
     path = f"{session.scratch}{INCOMPLETE_PREFIX}{os.urandom(6).hex()}"
     try:
         with _local_temporary_file() as (file, name):
-            _write_content(file, content)
+            with session.hidden_paths():
+                _write_content(file, content)
             await session.transfer([Put(name, path)], "standard input")
         yield path
     finally:
@@ -131,8 +137,9 @@ async def temporary_directory(
 
     """
     directory = f"{session.scratch}{INCOMPLETE_PREFIX}{os.urandom(6).hex()}"
-    copies = _plan_copies(session, others, f"{directory}/")
-    _check_names([name, *(posixpath.basename(copy.target) for copy in copies)], description)
+    with session.hidden_paths():
+        copies = _plan_copies(session, others, f"{directory}/")
+        _check_names([name, *(posixpath.basename(copy.target) for copy in copies)], description)
     try:
         with _local_temporary_file() as (file, path):
             _write_content(file, script)

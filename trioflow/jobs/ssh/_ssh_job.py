@@ -18,8 +18,10 @@ from ...abc import (
     JobOptions,
     Work,
     arguments_of,
+    name_in_errors,
     original_arguments_of,
     run_of,
+    shown_value,
 )
 from .._env_propagation import propagated_variables
 from ..command import _argv, _granted
@@ -147,7 +149,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
-        subject = repr(options.get("label") or "SshJob")
+        subject = name_in_errors(repr(options.get("label") or "SshJob"), options.get("redact", False))
         posix.require(f"SshJob {subject}", 'use ThreadJob(subprocess.run, ["ssh", ...], check=True)')
         self._node: Final = make_node(node)
         self._steps: Final = parse_steps(command, subject)
@@ -288,14 +290,10 @@ class _StepRunner:
                 return await self._script(step, words)
             case Push():
                 *sources, to = words
-                return await _sftp_transfers.push(
-                    self._session, sources, self._values.fill(to), self._redact(repr(step))
-                )
+                return await _sftp_transfers.push(self._session, sources, self._values.fill(to), repr(step))
             case Pull():
                 *sources, to = words
-                return await _sftp_transfers.pull(
-                    self._session, sources, self._values.fill(to), self._redact(repr(step))
-                )
+                return await _sftp_transfers.pull(self._session, sources, self._values.fill(to), repr(step))
             case _:
                 raise NotImplementedError(type(step).__name__)
 
@@ -310,7 +308,7 @@ class _StepRunner:
         text, arguments, includes = step._split_words(words)
         description, name = repr(step), os.path.basename(text)
         if isinstance(step, Script):
-            with open(text, "rb") as file:  # noqa: ASYNC230 - a local file of a few kilobytes
+            with self._session.hidden_paths(), open(text, "rb") as file:  # noqa: ASYNC230 - a local file of a few kilobytes
                 script = file.read()
         else:
             script, description, name = os.fsencode(text), "a script", "script"
@@ -318,15 +316,10 @@ class _StepRunner:
         if len(script) <= MAX_INLINE_BYTES and b"\0" not in script and not includes:
             inline = f'{INLINE_SCRIPT}{interpreter_line} "$s" "$@"'
             return await self._run(["/bin/sh", "-c", inline, "trioflow", os.fsdecode(script), *arguments], description)
-        async with _sftp_transfers.temporary_directory(
-            self._session, script, name, includes, self._redact(description)
-        ) as directory:
+        async with _sftp_transfers.temporary_directory(self._session, script, name, includes, description) as directory:
             from_directory = f'{DIRECTORY_SCRIPT}{interpreter_line} "$d" "$@"'
             words = ["/bin/sh", "-c", from_directory, "trioflow", directory, name, self._directory() or "", *arguments]
             return await self._run(words, description, enters_directory=False)
-
-    def _redact(self, text: str) -> str:
-        return _argv.REDACTED_COMMAND if self._job.redact else text
 
     def _directory(self) -> str | None:
         cwd = self._options.cwd
@@ -335,7 +328,7 @@ class _StepRunner:
     async def _run(self, words: Sequence[str], description: str, *, enters_directory: bool = True) -> CommandResult:
         """Run a command; if `enters_directory`, run it in the directory that the job's `cwd` names."""
         options, job = self._options, self._job
-        words, description = list(words), self._redact(description)
+        words = list(words)
         directory = self._directory()
         if directory is not None and enters_directory:
             words = ["/bin/sh", "-c", CHANGE_DIRECTORY_SCRIPT, "trioflow", directory, *words]
@@ -379,11 +372,12 @@ def _check_variables(env: Mapping[Any, Any], subject: str) -> dict[str, str | gr
     for name, value in variables.items():
         if not _VARIABLE_NAME_PATTERN.fullmatch(name):
             raise ValueError(
-                f"env of {subject}: {name!r} is not a valid name for a variable on a node: use letters, digits and "
+                f"env of {subject}: "
+                f"{shown_value(name, subject)} is not a valid name for a variable on a node: use letters, digits and "
                 f"'_', and do not begin with a digit"
             )
         if isinstance(value, str) and "\0" in value:
-            raise ValueError(f"env of {subject}: the value of {name!r} contains a NUL; remove it")
+            raise ValueError(f"env of {subject}: the value of {shown_value(name, subject)} contains a NUL; remove it")
     return variables
 
 
@@ -395,7 +389,8 @@ def _check_value_names(values: Mapping[Any, Any], subject: str) -> Iterable[str]
     for name in values:
         if not (isinstance(name, str) and name.isidentifier() and name != "node"):
             raise ValueError(
-                f"values of {subject}: {name!r} cannot be a placeholder: give an identifier other than 'node', which "
+                f"values of {subject}: {shown_value(name, subject)} cannot be a placeholder: "
+                f"give an identifier other than 'node', which "
                 f"is reserved"
             )
     return values

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
-from ...abc import AbstractJob, is_among, short_repr
+from ...abc import AbstractJob, is_among, name_in_errors, short_repr, shown_value
 from ..command import _argv
 from ..command._granted import granted
 from ..command._spawn_options import is_path
@@ -30,7 +30,7 @@ class Step:
         self.words: Final = tuple(words)
         for number, word in enumerate(self.words):
             if not isinstance(word, (AbstractJob, granted)):
-                _argv.convert_argument(word, number, subject or type(self).__name__)
+                _argv.convert_argument(word, number, subject or name_in_errors(type(self).__name__, True))
 
     def __repr__(self) -> str:
         """Show the step as the user wrote it."""
@@ -261,10 +261,10 @@ def parse_steps(value: Any, subject: str) -> tuple[Step, ...]:
     if not step_list:
         raise ValueError(f"{subject}: the list of commands is empty: give at least one")
     if any(isinstance(step, str) and step.startswith("-") for step in step_list[1:]):
-        words = ", ".join(repr(word) for word in step_list)
+        line, words = shown_value(shlex.join(map(str, step_list)), subject), shown_value(tuple(step_list), subject)
         raise ValueError(
             f"{subject}: a list contains several commands, which run one after another; "
-            f"for one command with arguments write a string, {shlex.join(map(str, step_list))!r}, or a tuple: ({words})"
+            f"for one command with arguments write a string, {line}, or a tuple: {words}"
         )
     return tuple(_parse_step(step, subject) for step in step_list)
 
@@ -277,7 +277,7 @@ def _parse_step(value: Any, subject: str) -> Step:
             raise ValueError(f"{subject}: the command is empty")
         return Command(value, subject)  # pyright: ignore[reportUnknownArgumentType]
     raise TypeError(
-        f"{subject}: {short_repr(value)} is not a command: give a command (a string, or a tuple of words), "
+        f"{subject}: {shown_value(value, subject)} is not a command: give a command (a string, or a tuple of words), "
         f"a Script, a ScriptText, a Push, a Pull, or several of these in a list"
     )
 
@@ -327,7 +327,9 @@ def fill_word(value: Any, place: int | str, job: AbstractJob[Any]) -> str:
     Errors name `place`: the number of the word, or the name of the placeholder.
     """
     return os.fsdecode(
-        _argv.convert_argument(value.text(job) if isinstance(value, granted) else value, place, repr(job.label))
+        _argv.convert_argument(
+            value.text(job) if isinstance(value, granted) else value, place, name_in_errors(repr(job.label), job.redact)
+        )
     )
 
 

@@ -1,0 +1,172 @@
+"""Errors about a job with `redact=True` show the place and the type of a wrong value, and never the value."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import (
+    AbstractJob,
+    CommandJob,
+    CommandService,
+    Events,
+    Job,
+    JUnit,
+    LocalNode,
+    OutputLine,
+    ProcessJob,
+    Pull,
+    Push,
+    Scheduler,
+    Script,
+    ScriptText,
+    SshJob,
+)
+from trioflow.cli._graph_errors import BadGraph
+from trioflow.cli._graph_file import read_graph_file
+
+SECRET = "SEKRET-7f3a9"
+WRONG: Any = {"token": SECRET}
+NUL: Any = f"{SECRET}\0"
+NODE = LocalNode()
+Make = Callable[[], Any]
+
+CREATIONS: dict[str, Make] = {
+    "argument": lambda: CommandJob(["curl", WRONG], redact=True),
+    "command": lambda: CommandJob(SECRET, redact=True),
+    "command line": lambda: CommandJob([SECRET], shell=True, redact=True),
+    "shell": lambda: CommandJob(["x"], shell=SECRET, redact=True),  # type: ignore[arg-type]
+    "stdin": lambda: CommandJob(["x"], stdin=WRONG, redact=True),
+    "stdout": lambda: CommandJob(["x"], stdout=WRONG, redact=True),
+    "cwd": lambda: CommandJob(["x"], cwd=WRONG, redact=True),
+    "env value": lambda: CommandJob(["x"], env={"TOKEN": WRONG}, redact=True),
+    "env name": lambda: CommandJob(["x"], env={f"{SECRET}=": "x"}, redact=True),
+    "env NUL": lambda: CommandJob(["x"], env={"TOKEN": NUL}, redact=True),
+    "reads": lambda: CommandJob(["x"], reads=[WRONG], redact=True),
+    "writes": lambda: CommandJob(["x"], writes=WRONG, redact=True, check={SECRET}),
+    "writes entry": lambda: CommandJob(["x"], writes=[WRONG], redact=True),
+    "check": lambda: CommandJob(["x"], check=[SECRET], redact=True),
+    "nice": lambda: CommandJob(["x"], nice=WRONG, redact=True),
+    "tag": lambda: CommandJob(["x"], tag=WRONG, redact=True),
+    "ready": lambda: CommandService(["x"], ready=WRONG, redact=True),
+    "ready line": lambda: CommandService(["x"], ready=OutputLine(SECRET), stdout=subprocess.DEVNULL, redact=True),
+    "OutputLine": lambda: OutputLine(WRONG),
+    "word": lambda: SshJob(NODE, ("curl", WRONG), redact=True),
+    "step": lambda: SshJob(NODE, WRONG, redact=True),
+    "words as a list": lambda: SshJob(NODE, ["curl", f"-H{SECRET}"], redact=True),
+    "values": lambda: SshJob(NODE, "x", values={SECRET + "-": 1}, redact=True),
+    "ssh env": lambda: SshJob(NODE, "x", env={SECRET: 1}, redact=True),
+    "Script": lambda: Script(WRONG),
+    "Script argument": lambda: Script("x", WRONG),
+    "Script includes": lambda: Script("x", includes=[WRONG]),
+    "ScriptText": lambda: ScriptText(WRONG),
+    "Push": lambda: Push(WRONG, to="x"),
+    "Pull": lambda: Pull("x", to=WRONG),
+}
+
+
+@pytest.mark.parametrize("place", CREATIONS)
+def test_error_at_creation_does_not_show_a_secret(place: str) -> None:
+    """A wrong value of a redacted job raises an error at its creation that does not contain the value."""
+    with pytest.raises((TypeError, ValueError)) as raised:
+        CREATIONS[place]()
+    assert SECRET not in str(raised.value)
+
+
+def test_error_names_the_type_in_place_of_the_value() -> None:
+    """The error about a wrong argument of a redacted job has the number of the argument and its type."""
+    with pytest.raises(TypeError, match=r"'CommandJob': argument 1 is <dict>, a dict: give a string"):
+        CommandJob(["curl", WRONG], redact=True)
+
+
+def value_job(value: Any) -> Job[Any]:
+    async def fetch_token() -> Any:
+        return value
+
+    return Job(fetch_token, redact=True)
+
+
+RUNS: dict[str, Callable[[Path], AbstractJob[Any]]] = {
+    "argument": lambda here: CommandJob(["echo", value_job(WRONG)], redact=True),
+    "argument NUL": lambda here: CommandJob(["echo", value_job(NUL)], redact=True),
+    "stdin": lambda here: CommandJob(["cat"], stdin=value_job(WRONG), redact=True),
+    "stdin path": lambda here: CommandJob(["cat"], stdin=here / "x" / SECRET, redact=True),
+    "stdout path": lambda here: CommandJob(["ls"], stdout=here / "x" / SECRET, redact=True),
+    "cwd": lambda here: CommandJob(["ls"], cwd=here / "x" / SECRET, redact=True),
+    "program": lambda here: CommandJob([str(here / "x" / SECRET)], redact=True),
+    "writes": lambda here: CommandJob(["true"], writes=[str(here / "x" / SECRET)], redact=True),
+    "returned value": lambda here: Job(lambda: WRONG, redact=True),
+    "pickled argument": lambda here: ProcessJob(print, lambda: SECRET, Unpicklable(), redact=True),
+    "ready": lambda here: CommandService(["sleep", "9"], ready=OutputLine(SECRET), timeout=0.05, redact=True),
+    "ready output": lambda here: CommandService(
+        ["sh", "-c", f"echo {SECRET}; sleep 9"], ready=OutputLine("x"), timeout=0.3, redact=True
+    ),
+    "early end": lambda here: CommandService(["true"], ready=OutputLine(SECRET), redact=True),
+    "word": lambda here: SshJob(NODE, ("echo", value_job(WRONG)), redact=True),
+    "values": lambda here: SshJob(NODE, "echo {x}", values={"x": value_job(WRONG)}, redact=True),
+    "ssh stdin": lambda here: SshJob(NODE, "cat", stdin=value_job(WRONG), redact=True),
+    "ssh stdin path": lambda here: SshJob(NODE, "cat", stdin=here / "x" / SECRET, redact=True),
+    "ssh stdout path": lambda here: SshJob(NODE, "ls", stdout=here / "x" / SECRET, redact=True),
+    "ssh command": lambda here: SshJob(NODE, f"echo {SECRET} >&2; exit 3", redact=True),
+    "Script": lambda here: SshJob(NODE, Script(here / "x" / SECRET), redact=True),
+    "Script includes": lambda here: SshJob(NODE, Script(here / "x", includes=[str(here / "x" / SECRET)]), redact=True),
+    "Push": lambda here: SshJob(NODE, Push(here / "x" / SECRET, to=str(here)), redact=True),
+    "Push names": lambda here: SshJob(
+        NODE, Push(here / "a" / SECRET, here / "b" / SECRET, to=f"{here}/c/"), redact=True
+    ),
+    "Pull": lambda here: SshJob(NODE, Pull(str(here / SECRET), to=f"{here}/"), redact=True),
+    "Pull to": lambda here: SshJob(NODE, Pull(here / "x", to=f"{here}/x/{SECRET}/"), redact=True),
+}
+
+
+class Unpicklable:
+    def __reduce__(self) -> Any:
+        raise ValueError(SECRET)
+
+
+@pytest.mark.parametrize("place", RUNS)
+def test_error_of_a_run_does_not_show_a_secret(place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What a redacted job raises when it runs contains its values neither in logs nor in events, JUnit or debrief."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / SECRET).touch()
+    (tmp_path / "x").write_text("true\n")
+    scheduler = Scheduler(job := RUNS[place](tmp_path))
+    files = [tmp_path / "events.ndjson", tmp_path / "junit.xml"]
+    scheduler.run(instruments=[Events(files[0]), JUnit(files[1])])
+    scheduler.debrief(debrief := io.StringIO())
+    error = job.raised_exception()
+    assert error is not None
+    shown = [str(error), repr(error), *getattr(error, "__notes__", []), caplog.text, debrief.getvalue()]
+    assert SECRET not in "\n".join([*shown, *(file.read_text() for file in files)])
+    assert error.__suppress_context__ or error.__cause__ is None
+
+
+def test_the_error_of_a_redacted_command_has_no_command() -> None:
+    """`CommandError.command` of a redacted job is the text that replaces the command in its message."""
+    Scheduler(job := CommandJob(["false", SECRET], redact=True)).run()
+    assert job.raised_exception().command == "command …"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        f'"command": ["x", "{SECRET}\\u0000"]',
+        f'"command": ["x"], "env": {{"{SECRET}=": "x"}}',
+        f'"command": ["x"], "env": {{"A": "{SECRET}\\u0000"}}',
+        f'"command": ["x"], "stdout": {{"to": "{SECRET}"}}',
+    ],
+)
+def test_graph_file_error_does_not_show_a_secret(tmp_path: Path, fields: str) -> None:
+    """A problem with a redacted job in a graph file is named by its place, without the value."""
+    file = tmp_path / "graph.json"
+    file.write_text(f'{{"trioflow": 1, "jobs": [{{"name": "a", "redact": true, {fields}}}]}}')
+    with pytest.raises(BadGraph) as raised:
+        read_graph_file(file)
+    assert SECRET not in str(raised.value)
+    assert "$.jobs[0]" in str(raised.value)
