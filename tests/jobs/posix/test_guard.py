@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -326,7 +326,62 @@ def test_the_guard_does_its_work_although_another_process_holds_its_pipe_open(ba
     os.close(copies[0])
 
 
+def test_no_argument_of_a_process_has_the_mark(backend: str) -> None:
+    """The mark is in no command line, where other users could read it and start processes that carry it."""
+    lines: list[bytes] = []
+
+    def look(job: CommandJob) -> None:
+        (guard,) = _guard._live_guards
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                lines.append(path.read_bytes())
+        assert any(b"_guard_script" in line for line in lines)
+        assert not any(guard.mark.encode() in line for line in lines)
+
+    run(backend, CommandJob(["sleep", "0.1"], on_start=look))
+    assert lines
+
+
+def test_the_sweep_gives_up_on_processes_that_cannot_be_killed(
+    backend: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run ends, with a message, although processes with its mark come again and again."""
+    monkeypatch.setattr(_guard, "TERMINATE_GRACE", 0.01)
+    monkeypatch.setattr(_guard_script, "KILL_TIMEOUT", 0.01)
+    monkeypatch.setattr(_guard_script, "find_marked_pids", lambda mark: [2**22 - 5])
+    assert Scheduler(CommandJob(["true"]), shutdown_timeout=PATIENCE).run(backend=backend)
+    assert "processes that commands have started cannot be killed, such as 4194299; the run ends all the same" in caplog.text
+
+
 # --- parts of the guard
+
+
+def test_a_marked_process_of_another_user_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of another user may carry the mark of a run of root, and is not killed for it."""
+    process = subprocess.Popen(["sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": MARK})
+    try:
+        assert _guard_script.find_marked_pids(MARK.encode()) == [process.pid]
+        monkeypatch.setattr(_guard_script.os, "geteuid", lambda: os.getuid() + 1)
+        assert _guard_script.find_marked_pids(MARK.encode()) == []
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be disturbed by other users")
+def test_a_process_of_another_user_with_the_mark_survives_a_run_of_root(backend: str) -> None:
+    """A run of root ends although a process of another user carries its mark, and does not kill that process."""
+    others: list[subprocess.Popen[bytes]] = []
+
+    def start(job: CommandJob) -> None:
+        (guard,) = _guard._live_guards
+        environment = {"TRIOFLOW_RUN": guard.mark}
+        others.append(subprocess.Popen(["/bin/sleep", "1000"], user=65534, env=environment, cwd="/"))
+
+    assert Scheduler(CommandJob(["true"], on_start=start)).run(backend=backend)
+    assert others[0].poll() is None
+    others[0].kill()
+    others[0].wait()
 
 
 def test_a_marked_process_that_starts_during_the_scan_is_found(

@@ -6,7 +6,7 @@ If the shell reads that the run has ended cleanly, it exits. If the pipe closes 
 the shell execs Python, which runs `_guard_script`.
 
 ```
-controller ─ pipe ──────────────────────► sh: read line; exec python _guard_script
+controller ─ pipe: the mark, "ended" ───► sh: read mark; read line; exec python _guard_script
     │                                                                  │
     ├── table of groups, in shared memory ────────────────────────────►│ kills each group
     └── TRIOFLOW_RUN=mark in the environment of each command ─────────►│ kills each process with the mark
@@ -15,6 +15,9 @@ controller ─ pipe ────────────────────
 The controller enters a command into the table after spawning it. If the controller is killed just before that, the
 guard finds the command by its mark. A new process holds a copy of the pipe until its exec, so the pipe does not close
 before the mark is in the environment of the process.
+
+The mark is a secret of this user, since what carries it is killed: it goes through the pipe, because any user may read
+arguments, and processes of other users are not killed by it.
 """
 
 from __future__ import annotations
@@ -51,8 +54,11 @@ INHERITED_DESCRIPTORS: Final[set[int]] = set()
 """Descriptors that each guard inherits, so that locks on them are held until the guard has exited."""
 END_LINE: Final = b"ended\n"
 """The line that makes the guard exit. Any other line, or the end of the pipe, makes it kill the commands."""
-SHELL_SCRIPT: Final = 'trap "" HUP INT TERM; read line; test "$line" = ended || exec "$0" -S -E -I "$@"'
-"""The script of the guard. `$0` is Python, and `$@` are its arguments: `_guard_script` with the table and the mark."""
+SHELL_SCRIPT: Final = (
+    f'trap "" HUP INT TERM; read {_guard_script.MARK_VARIABLE}; read line; test "$line" = ended || '
+    f'{{ export {_guard_script.MARK_VARIABLE}; exec "$0" -S -E -I "$@"; }}'
+)
+"""The script of the guard. `$0` is Python, and `$@` are its arguments: `_guard_script` with the table."""
 
 
 class ProcessGroupTable:
@@ -124,6 +130,7 @@ class Guard:
             resources.callback(os.close, self.pipe_write_end)
             resources.callback(_live_guards.discard, self)
             _live_guards.add(self)
+            os.write(self.pipe_write_end, f"{self.mark}\n".encode())
             try:
                 self._process: Final = self._start(read_end)
             finally:
@@ -135,7 +142,7 @@ class Guard:
         environment.pop(MARK_VARIABLE, None)  # so that the guard of an enclosing run does not kill this guard
         script = _guard_script.__file__
         return subprocess.Popen(
-            ["/bin/sh", "-c", SHELL_SCRIPT, sys.executable or "python3", script, str(self.table.descriptor), self.mark],
+            ["/bin/sh", "-c", SHELL_SCRIPT, sys.executable or "python3", script, str(self.table.descriptor)],
             stdin=read_end,
             stdout=self.null_descriptor,
             stderr=self.null_descriptor,
@@ -173,17 +180,23 @@ class Guard:
             self._process.wait()  # the guard exits once it has read the message and killed any remaining processes
 
     async def _sweep(self) -> None:
-        """End all processes with the mark, with SIGTERM and then with SIGKILL, until none is left."""
+        """End all processes with the mark, with SIGTERM and then with SIGKILL, until none is left or time is up."""
         clock = self._run.clock
-        signal_number, deadline = signal.SIGTERM, clock() + TERMINATE_GRACE
+        began = clock()
+        signal_number = signal.SIGTERM
         mark, signaled_pids = self.mark.encode(), set[int]()
         while pids := _guard_script.find_marked_pids(mark):
             new_pids = set(pids) - signaled_pids
             _guard_script.signal_all(pids if signal_number == posix.SIGKILL else new_pids, signal_number)
             signaled_pids.update(pids)
             await self._run.sleep_until(clock() + _guard_script.SCAN_INTERVAL)
-            if clock() >= deadline:
+            if clock() >= began + TERMINATE_GRACE:
                 signal_number = posix.SIGKILL
+            if clock() >= began + TERMINATE_GRACE + _guard_script.KILL_TIMEOUT:
+                self._run.report(
+                    f"{len(pids)} processes that commands have started cannot be killed, such as {pids[0]}"
+                )
+                return
 
 
 _live_guards: Final[weakref.WeakSet[Guard]] = weakref.WeakSet()

@@ -13,13 +13,14 @@ import sys
 import time
 from collections.abc import Iterable
 
+MARK_VARIABLE = "TRIOFLOW_GUARDED"  # the environment variable with the mark, for this program only
 KILL_TIMEOUT = 10.0  # seconds after which the guard gives up on processes that cannot be killed
 SCAN_INTERVAL = 0.005  # seconds between two scans of all processes
 MAX_SCANS = 50  # the maximum number of scans in `find_marked_pids`, in case new processes start all the time
 
 
 def find_marked_pids(mark: bytes) -> list[int]:
-    """Return the pids of the processes with `mark` in their environment.
+    """Return the pids of this user's processes, except the calling one, with `mark` in their environment.
 
     A process that becomes a daemon forks and exits twice. It may exit before it is scanned, and its child may have
     started after the processes were listed. So the scan is repeated for new processes until there are none.
@@ -27,7 +28,7 @@ def find_marked_pids(mark: bytes) -> list[int]:
     pids: list[int] = []
     scanned_pids: set[str] = set()
     for _ in range(MAX_SCANS):
-        new_pids = list_pids() - scanned_pids
+        new_pids = list_pids() - scanned_pids - {str(os.getpid())}
         if not new_pids:
             break
         pids += [int(pid) for pid in new_pids if mark in read_environment(pid)]
@@ -41,9 +42,10 @@ def list_pids() -> set[str]:
 
 
 def read_environment(pid: str) -> bytes:
-    """Return the environment of a process; empty if it may not be read."""
+    """Return the environment of a process; empty if it may not be read, or if the process is another user's."""
     with contextlib.suppress(OSError), open("/proc/" + pid + "/environ", "rb") as file:
-        return file.read()
+        if os.fstat(file.fileno()).st_uid == os.geteuid():
+            return file.read()
     return b""
 
 
@@ -84,4 +86,4 @@ def main(descriptor: int, mark: bytes) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), os.fsencode(sys.argv[2]))
+    main(int(sys.argv[1]), os.fsencode(os.environ[MARK_VARIABLE]))
