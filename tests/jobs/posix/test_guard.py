@@ -332,14 +332,14 @@ def test_no_argument_of_a_process_has_the_mark(backend: str) -> None:
 
     def look(job: CommandJob) -> None:
         (guard,) = _guard._live_guards
+        the_guard()
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):
                 lines.append(path.read_bytes())
-        assert any(b"_guard_script" in line for line in lines)
         assert not any(guard.mark.encode() in line for line in lines)
 
     run(backend, CommandJob(["sleep", "0.1"], on_start=look))
-    assert lines
+    assert any(b"_guard_script" in line for line in lines)
 
 
 def test_the_sweep_gives_up_on_processes_that_cannot_be_killed(
@@ -350,7 +350,7 @@ def test_the_sweep_gives_up_on_processes_that_cannot_be_killed(
     monkeypatch.setattr(_guard_script, "KILL_TIMEOUT", 0.01)
     monkeypatch.setattr(_guard_script, "find_marked_pids", lambda mark: [2**22 - 5])
     assert Scheduler(CommandJob(["true"]), shutdown_timeout=PATIENCE).run(backend=backend)
-    assert "processes that commands have started cannot be killed, such as 4194299; the run ends all the same" in caplog.text
+    assert "processes that commands have started cannot be killed, such as 4194299; the run ends" in caplog.text
 
 
 # --- parts of the guard

@@ -193,9 +193,8 @@ class Guard:
             if clock() >= began + TERMINATE_GRACE:
                 signal_number = posix.SIGKILL
             if clock() >= began + TERMINATE_GRACE + _guard_script.KILL_TIMEOUT:
-                self._run.report(
-                    f"{len(pids)} processes that commands have started cannot be killed, such as {pids[0]}"
-                )
+                what = f"processes that commands have started cannot be killed, such as {pids[0]}"
+                self._run.report(f"{what}; the run ends all the same")
                 return
 
 
