@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -67,6 +68,45 @@ def peak(server: Server, since: int) -> int:
         now += 1 if event == "Starting session" else -1
         most = max(most, now)
     return most
+
+
+# ---- the directory of the sockets
+
+
+@pytest.mark.parametrize("kind", ["of another user", "in a directory of another user", "open to a group", "missing"])
+def test_sockets_are_not_in_a_runtime_directory_that_others_control(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever owns a directory can replace the sockets in it, so `XDG_RUNTIME_DIR` is used only if it is private."""
+    parent = Path(tempfile.mkdtemp(prefix="tf", dir="/tmp"))
+    runtime_directory = parent / "run"
+    if kind != "missing":
+        runtime_directory.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime_directory))
+    if kind == "open to a group":
+        runtime_directory.chmod(0o710)
+    elif kind == "of another user":
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    elif kind == "in a directory of another user":
+        real = os.lstat
+
+        def lstat(path: Any) -> Any:
+            status = real(path)
+            return SimpleNamespace(st_uid=status.st_uid + 1, st_mode=status.st_mode) if path == str(parent) else status
+
+        monkeypatch.setattr(os, "lstat", lstat)
+    path = Path(_connections._make_private_directory())
+    monkeypatch.undo()
+    path.rmdir()
+    shutil.rmtree(parent)
+    assert parent not in path.parents
+
+
+def test_sockets_are_in_a_private_runtime_directory(tmp_path: Path) -> None:
+    """A directory of this user in /tmp, without permissions for others, has the sockets."""
+    directory = _connections.PrivateDirectory()
+    directory.remove()
+    assert os.path.dirname(directory.path) == os.environ["XDG_RUNTIME_DIR"]
 
 
 # ---- shared connections

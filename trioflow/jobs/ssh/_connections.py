@@ -19,6 +19,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 from collections.abc import AsyncGenerator, Hashable
@@ -524,13 +525,43 @@ class PrivateDirectory:
 
 
 def _make_private_directory() -> str:
-    """Create a directory, if possible in the user's runtime directory, and with a path short enough for sockets."""
-    for parent in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):
+    """Create a directory that no other user can replace, with a path short enough for sockets.
+
+    It is in the user's runtime directory, if possible; otherwise in that for temporary files, or in /tmp.
+
+    Raises:
+        OSError: there is no place for such a directory.
+
+    """
+    runtime_directory = os.environ.get("XDG_RUNTIME_DIR")
+    for parent in (runtime_directory, tempfile.gettempdir(), "/tmp"):
         if (
             parent
-            and os.path.isdir(parent)
             and len(os.fsencode(parent)) <= MAX_DIRECTORY_BYTES - len("/trioflow-12345678")
+            and _is_safe_parent(parent, is_private=parent == runtime_directory)
         ):
             with contextlib.suppress(OSError):
                 return tempfile.mkdtemp(prefix="trioflow-", dir=parent)
-    return tempfile.mkdtemp(prefix="trioflow-")
+    return tempfile.mkdtemp(prefix="trioflow-", dir="/tmp")
+
+
+def _is_safe_parent(path: str, *, is_private: bool) -> bool:
+    """Return whether no other user but root can replace what this program creates in a directory.
+
+    The owner of a directory can rename what is in it, whoever that belongs to, and so can the owners of the directories
+    above. With `is_private`, the directory itself must be this user's, without permissions for others.
+    """
+    parts = os.path.realpath(path)
+    try:
+        status = os.stat(parts)
+        if is_private and (status.st_uid != os.geteuid() or status.st_mode & 0o077):
+            return False
+        while True:
+            status = os.lstat(parts)
+            is_shared = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
+            if status.st_uid not in (0, os.geteuid()) or is_shared or not stat.S_ISDIR(status.st_mode):
+                return False
+            if parts == (parts := os.path.dirname(parts)):
+                return True
+    except OSError:
+        return False
