@@ -248,7 +248,7 @@ class Scheduler(BaseScheduler):
         symbols = _symbols.Symbols.for_stream(stream)
         text = Listing(self, symbols).text(details, silence_done_jobs, legend)
         if text:
-            print(text, file=stream)
+            print(_symbols.terminal_text(text, stream), file=stream)
 
     def listing(self, details: bool = False, silence_done_jobs: bool = False, legend: bool = False) -> str:
         """Return the output of `list` as a string, with Unicode symbols and without a final newline.
@@ -306,7 +306,8 @@ class Scheduler(BaseScheduler):
 
         stream = _symbols.output_stream(file, f"debrief() of {self.label!r}")
         flag(listing, "listing", "debrief()")
-        print(debrief_text(self, _symbols.Symbols.for_stream(stream), listing), file=stream)
+        text = debrief_text(self, _symbols.Symbols.for_stream(stream), listing)
+        print(_symbols.terminal_text(text, stream), file=stream)
 
     # ---- as a picture; drawing code is imported only when needed
 

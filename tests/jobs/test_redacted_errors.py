@@ -27,8 +27,7 @@ from trioflow import (
     ScriptText,
     SshJob,
 )
-from trioflow.cli._graph_errors import BadGraph
-from trioflow.cli._graph_file import read_graph_file
+from trioflow.cli._graph_file import BadGraph, read_graph_file
 
 SECRET = "SEKRET-7f3a9"
 WRONG: Any = {"token": SECRET}

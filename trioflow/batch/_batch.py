@@ -176,12 +176,14 @@ class BatchCommandJob(AbstractJob[CommandResult], keeps_time=True):  # the timeo
     def tag(self) -> bytes | None:
         """The tag to print before each line of the command's output; None for no tag."""
         tag = self._batch.tag
-        return None if tag is None else fill_tag(tag, self.arguments, self.sequence, self.slot)
+        if tag is None:
+            return None
+        return self._batch.printer.shown_bytes(tag.fill(self.arguments, self.sequence, self.slot)) + b"\t"
 
     @property
     def echoed_line(self) -> bytes:
         """The command line to print before the output of the command; empty without `--verbose`."""
-        return os.fsencode(self.line + "\n") if self._batch.options.verbose else b""
+        return self._batch.printer.shown_bytes(self.line) + b"\n" if self._batch.options.verbose else b""
 
 
 def import_ssh_job() -> type[SshJob]:
@@ -262,7 +264,7 @@ class Batch:
         self.expected_count = product.total
         self.restored_count = 0
         self.failures: Final[list[tuple[str, str]]] = []
-        self._printer = Printer(in_order=options.keep_order, print_guard=print_guard)
+        self.printer: Final = Printer(in_order=options.keep_order, print_guard=print_guard)
         self._environment: Final = {**posix.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
         self.retry: Final = self._with_retries if options.retries != 1 else None
         self._feeder: Final = Job(self._feed_commands, label="feed", critical=True, save=None)
@@ -363,7 +365,7 @@ class Batch:
             for condition, wait in unmet:
                 if condition not in self._reported_conditions:
                     self._reported_conditions.add(condition)
-                    await self._printer.print_message(f"no command starts until {wait}")
+                    await self.printer.print_message(f"no command starts until {wait}")
             await anyio.sleep(POLL_INTERVAL)
 
     def _with_retries(self, attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
@@ -418,7 +420,7 @@ class Batch:
         return command.live_outputs
 
     def _make_tagged_stream(self, command: BatchCommandJob, stream: int) -> TaggedLineStream:
-        return TaggedLineStream(lambda data: self._printer.print_live(command.sequence, stream, data), command.tag)
+        return TaggedLineStream(lambda data: self.printer.print_live(command.sequence, stream, data), command.tag)
 
     # ---- capacity of the nodes
 
@@ -455,7 +457,7 @@ class Batch:
         if error.node in self._reachable_nodes:
             self._reachable_nodes.remove(error.node)
             consequence = "" if self._reachable_nodes else "; no nodes are left: the remaining commands fail"
-            await self._printer.print_message(f"{error}{consequence}")
+            await self.printer.print_message(f"{error}{consequence}")
         if self._reachable_nodes and not self._is_stopped:
             return await self._wait_for_slot()
         raise error
@@ -473,11 +475,11 @@ class Batch:
         outcome = command.outcome()
         self._slots.give_back(command.slot)
         if outcome.message:
-            await self._printer.print_message(outcome.message)
+            await self.printer.print_message(outcome.message)
         if self._jsonl_results is not None:
             self._jsonl_results.add(outcome, command.arguments)
         self._save_output(command, open_outputs(outcome.result))
-        await self._printer.print_kept(command.sequence)
+        await self.printer.print_kept(command.sequence)
         if self._joblog is not None and not outcome.is_restored:
             self._joblog.add(outcome)
         if outcome.has_failed and len(self.failures) < MAX_NAMED_FAILURES:
@@ -495,7 +497,7 @@ class Batch:
             return
         if self._results_path_template is None:
             prefix = b"" if self.options.line_buffer else command.echoed_line
-            self._printer.keep_output(command.sequence, prefix, outputs, command.tag)
+            self.printer.keep_output(command.sequence, prefix, outputs, command.tag)
             return
         path = self._results_path_template.fill(command.arguments, command.sequence, command.slot)
         if not self._results_path_template.has_placeholders:
@@ -508,7 +510,7 @@ class Batch:
         self._feeder.cancel()
         assert self.options.halt is not None
         effect = "ending the running commands" if self.options.halt.is_immediate else "starting no more commands"
-        await self._printer.print_message(f"--halt: {effect} after: {shorten_line(command.line)}")
+        await self.printer.print_message(f"--halt: {effect} after: {shorten_line(command.line)}")
         if self.options.halt.is_immediate:
             self.scheduler.cancel()
         else:
@@ -519,4 +521,4 @@ class Batch:
         for command in list(self._unreported):
             if command.last_result is not None and (command.is_done() or not self._is_stopped):
                 self._save_output(command, open_outputs(command.last_result))
-        self._printer.flush()
+        self.printer.flush()

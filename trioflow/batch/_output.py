@@ -284,10 +284,21 @@ class Printer:
         for output in (self._unwritten_chunks, *itertools.chain.from_iterable(remaining)):
             self._write_blocking(iter(output))
 
+    def shown_bytes(self, text: str) -> bytes:
+        """Return a command line or a tag as bytes to print: for programs as it is, and for a terminal as text."""
+        if any(stream.is_terminal for stream in self._streams):
+            from ..view.text._symbols import terminal_text  # imported late, like all views
+
+            text = terminal_text(text, sys.stdout)
+        return os.fsencode(text)
+
     async def print_message(self, text: str) -> None:
         """Print a message of the batch itself to standard error."""
+        from ..view.text._symbols import terminal_text
+
         async with self._lock:
-            await self._write(iter([(self._streams[1], os.fsencode(f"trioflow batch: {text}\n"))]))
+            message = terminal_text(f"trioflow batch: {text}", sys.stderr)
+            await self._write(iter([(self._streams[1], os.fsencode(message + "\n"))]))
 
     def _split_into_chunks(self, outputs: Iterable[Iterable[bytes]], tag: bytes | None) -> OutputChunks:
         for stream, output in zip(self._streams, outputs, strict=True):

@@ -12,7 +12,7 @@ from .. import Scheduler
 from ..abc import is_scheduler, paths_of
 from ..view.text import _symbols
 from ..view.text._verdict import join_names
-from . import STOPPED_CODE, SUCCESS_CODE
+from . import STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._scenario import scenario_command
 
 if TYPE_CHECKING:
@@ -58,15 +58,16 @@ def command(scheduler: Scheduler, journal: bool) -> int:
     paths = paths_of(scheduler)
     for group in group_findings(all_findings):
         first, *other_paths = [paths.get(finding.job, finding.job.label) for finding in group]
-        click.echo(symbols.escape(f"{group[0].severity.value:<11} {first}: {group[0].text}"))
+        _outputs.echo(symbols.escape(f"{group[0].severity.value:<11} {first}: {group[0].text}"))
         if other_paths:
             count_text = f"{len(other_paths)} more job{'s' * (len(other_paths) != 1)}"
-            click.echo(symbols.escape(f"{'':<11} the same for {count_text}: {join_names(other_paths, MAX_NAMED_JOBS)}"))
+            same = f"the same for {count_text}: {join_names(other_paths, MAX_NAMED_JOBS)}"
+            _outputs.echo(symbols.escape(f"{'':<11} {same}"))
     job_count = sum(
         not is_scheduler(job) for job in scheduler.iterate_jobs()
     )  # schedulers do not count, as in all views
     count_text = f"{job_count} job{'s' * (job_count != 1)}"
-    click.echo(
+    _outputs.echo(
         f"{count_text}: {len(all_findings)} finding{'s' * (len(all_findings) != 1)}"
         if all_findings
         else f"{count_text}: nothing found"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import sys
@@ -13,7 +12,7 @@ import click
 
 from .. import _posix as posix
 from . import EXIT_CODES_HELP, INTERRUPTED_CODE, SUCCESS_CODE
-from ._outputs import report_output_error
+from ._outputs import report_output_error, show_error
 from ._suggestions import reject_unknown_command
 
 
@@ -105,8 +104,7 @@ def call_subcommand(call: Callable[[], int | None]) -> int:
         if sys.stdout is not None:  # None if the program was started with a closed standard output
             sys.stdout.flush()
     except click.ClickException as error:
-        with contextlib.suppress(OSError):
-            error.show()
+        show_error(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED_CODE

@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from ..view.text import _symbols
-from . import STOPPED_CODE, SUCCESS_CODE
+from . import STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._scenario import CliError, InputFile
 
 EXAMPLES: Final = """\b
@@ -65,9 +65,9 @@ def command(before: Path, after: Path, fail_above: float | None) -> int:
     except _trace_reader.BadTrace as error:
         raise CliError(str(error)) from None
     for line in _differences.comparison_lines(compared, _symbols.Symbols.for_stream(sys.stdout)):
-        click.echo(line)
+        _outputs.echo(line)
     if fail_above is not None and compared.relative_change > fail_above:
-        click.echo(
+        _outputs.echo(
             f"Error: the second run took {100 * compared.relative_change:.1f} % longer; "
             f"{100 * fail_above:g} % is allowed",
             err=True,

@@ -10,7 +10,7 @@ import click
 from ..abc import paths_of
 from ..view.graph._render import simplification_note
 from ..view.graph._style import Direction
-from . import STOPPED_CODE, SUCCESS_CODE
+from . import STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._outputs import OutputFile, write_output
 from ._scenario import scenario_command
 from ._subgraph_options import match_jobs
@@ -67,5 +67,5 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **op
     if not write_output(lambda path: export(path, **arguments), output):
         return STOPPED_CODE
     if folded := simplification_note(scheduler, arguments):
-        click.echo(f"{folded}; --no-bundle draws each job", err=True)
+        _outputs.echo(f"{folded}; --no-bundle draws each job", err=True)
     return SUCCESS_CODE

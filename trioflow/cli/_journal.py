@@ -21,7 +21,7 @@ from ..journal._store import JournalStore, RunRecord, StoredJob, read_with_retry
 from ..view.text._selection import match_paths
 from ..view.text._symbols import Symbols, align_columns, display_width
 from ..view.text._verdict import Tally, create_verdict
-from . import SUCCESS_CODE
+from . import SUCCESS_CODE, _outputs
 from ._scenario import CliError
 from ._suggestions import reject_unknown_command
 
@@ -101,9 +101,9 @@ def why(path: Path) -> int:
         )
     shown = [[printable(cell) for cell in row] for row in (("job", "took", "why it ran"), *rows)]
     for line in align_columns(shown, (0, 2)):
-        click.echo(line.encode(errors="backslashreplace"))
+        _outputs.echo(line)
     failed = f" ({len(failures)} of them failed)" if failures else ""
-    click.echo(f"{len(rows)} ran{failed}, {states.count('restored')} restored")
+    _outputs.echo(f"{len(rows)} ran{failed}, {states.count('restored')} restored")
     return SUCCESS_CODE
 
 
@@ -116,8 +116,8 @@ def show(path: Path, pattern: str) -> int:
     for record in match_records(records, pattern, path):
         for name, value in record_facts(record, runs).items():
             if value is not None:
-                click.echo(f"{name + ':':13}{printable(str(value))}")
-        click.echo()
+                _outputs.echo(f"{name + ':':13}{printable(str(value))}")
+        _outputs.echo()
     return SUCCESS_CODE
 
 
@@ -129,7 +129,7 @@ def forget(path: Path, pattern: str) -> int:
     with open_for_changes(path) as store:
         records = match_records(list(store.job_records()), pattern, path)
         store.forget(record.path for record in records)
-    click.echo(f"forgotten: {len(records)} job{'s' * (len(records) != 1)}")
+    _outputs.echo(f"forgotten: {len(records)} job{'s' * (len(records) != 1)}")
     return SUCCESS_CODE
 
 
@@ -140,7 +140,7 @@ def vacuum(path: Path) -> int:
     with open_for_changes(path) as store:
         size_before = path.stat().st_size
         store.vacuum()
-        click.echo(f"{size_before} bytes before, {path.stat().st_size} bytes now")
+        _outputs.echo(f"{size_before} bytes before, {path.stat().st_size} bytes now")
     return SUCCESS_CODE
 
 
@@ -156,9 +156,9 @@ def check(path: Path) -> int:
         lambda: read_with_retry(path, lambda store: (store.find_damage(), store.job_records()))
     )
     for job, description in damage:
-        click.echo(printable(description if job is None else f"{job}: {description}"))
+        _outputs.echo(printable(description if job is None else f"{job}: {description}"))
     summary = f"{len(damage)} damaged; these jobs will run again" if damage else "no damage"
-    click.echo(f"{totals_text(records, ', ')}: {summary}")
+    _outputs.echo(f"{totals_text(records, ', ')}: {summary}")
     return DAMAGED_CODE if damage else SUCCESS_CODE
 
 
@@ -177,7 +177,7 @@ def backup(path: Path, target: Path) -> int:
         return records
 
     records = translate_journal_errors(lambda: read_with_retry(path, copy))
-    click.echo(f"copied {totals_text(records, ' and ')} to {printable(str(target))!r}")
+    _outputs.echo(f"copied {totals_text(records, ' and ')} to {printable(str(target))!r}")
     return SUCCESS_CODE
 
 
@@ -266,12 +266,12 @@ def list_jobs(path: Path) -> int:
         why = record.why if state == "ran" or record.saved is None else None
         times = f"{local_time_text(record.settled)}  {duration_cell(record.elapsed):>9}"
         text = f"{state:9}{times}  {path_cell(record.path)}  {printable(why or short_result(record))}"
-        click.echo(text.rstrip().encode(errors="backslashreplace"))
+        _outputs.echo(text.rstrip())
     for failure in failures.values():
         times = f"{'':19}  {duration_cell(failure.elapsed):>9}"
         text = f"{'failed':9}{times}  {path_cell(failure.path)}  {printable(failure.error)}"
-        click.echo(text.encode(errors="backslashreplace"))
-    click.echo(summary_text(runs, records))
+        _outputs.echo(text)
+    _outputs.echo(summary_text(runs, records))
     return SUCCESS_CODE
 
 

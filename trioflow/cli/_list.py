@@ -11,6 +11,7 @@ from .. import Scheduler
 from ..abc import paths_of
 from ..view.text._listing import Listing
 from ..view.text._symbols import Symbols
+from . import _outputs
 from ._scenario import scenario_command
 
 EXAMPLES: Final = """\b
@@ -30,8 +31,8 @@ def command(scheduler: Scheduler, paths: bool) -> None:
     """
     symbols = Symbols.for_stream(sys.stdout)
     if not paths:
-        click.echo(Listing(scheduler, symbols).text())
+        _outputs.echo(Listing(scheduler, symbols).text())
         return
     job_paths = paths_of(scheduler)
     for job in scheduler.iterate_jobs():
-        click.echo(symbols.escape(job_paths[job]))
+        _outputs.echo(symbols.escape(job_paths[job]))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import Monitor
-from . import STOPPED_CODE, SUCCESS_CODE
+from . import STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._run import make_instrument
 from ._scenario import CliError, InputFile
 
@@ -43,9 +43,9 @@ def command(events: str) -> int:
         raise CliError(f"{events} contains no trioflow events; `trioflow run --events` writes them")
     if follower.missing_line_count:
         lines = "1 line is" if follower.missing_line_count == 1 else f"{follower.missing_line_count} lines are"
-        click.echo(f"{events}: {lines} missing: the reader was too slow, or the file was edited", err=True)
+        _outputs.echo(f"{events}: {lines} missing: the reader was too slow, or the file was edited", err=True)
     if not follower.has_ended:
-        click.echo(
+        _outputs.echo(
             "the last events are missing: the run's process has died, or the file was truncated",
             err=True,
         )

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
-import click
-
 from .. import Job, JobTimeout, StopReason
 from .._scheduler import Scheduler
 from ..abc import duration_text
@@ -19,7 +17,7 @@ from ..jobs.ssh._nodes import Node, SshNode
 from ..jobs.ssh._ssh_errors import SshError, Unreachable
 from ..jobs.ssh._ssh_job import SshJob
 from ..jobs.ssh._steps import Pull, Push, Script, Step
-from . import INTERRUPTED_CODE, SUCCESS_CODE
+from . import INTERRUPTED_CODE, SUCCESS_CODE, _outputs
 from ._signals import ExitOnSecondSignal
 from .batch._batch_run import exit_on_broken_output
 
@@ -138,7 +136,7 @@ class NodeRun:
         if not self._tag:
             _print_output(node, outcome, result)
         if error is not None and not isinstance(error, JobTimeout):
-            click.echo(str(error) if isinstance(error, SshError) else f"{node.name}: {error}", err=True)
+            _outputs.echo(str(error) if isinstance(error, SshError) else f"{node.name}: {error}", err=True)
 
     def _make_step_job(self, node: Node, step: str | Step, timeout: float | None) -> SshJob:
         output = None if self._tag else subprocess.PIPE
@@ -155,7 +153,7 @@ class NodeRun:
         width = max(len(text) for _, text in rows)
         digits = len(str(max(map(len, rows.values()))))
         for (_, text), nodes in sorted(rows.items(), key=lambda row: row[0]):
-            click.echo(f"{text:{width}}  {len(nodes):{digits}}  {_format_hostlist(nodes)}", err=True)
+            _outputs.echo(f"{text:{width}}  {len(nodes):{digits}}  {_format_hostlist(nodes)}", err=True)
 
 
 def _make_outcome(result: CommandResult | None, error: Exception | None) -> NodeOutcome:
@@ -171,17 +169,17 @@ def _make_outcome(result: CommandResult | None, error: Exception | None) -> Node
 
 def _print_output(node: Node, outcome: NodeOutcome, result: CommandResult | None) -> None:
     duration = "" if outcome.elapsed is None else f", {duration_text(outcome.elapsed)}"
-    click.echo(f"== {node.name}: {outcome.description}{duration}")
+    _outputs.echo(f"== {node.name}: {outcome.description}{duration}")
     if result is not None:
         for name in ("stdout", "stderr"):
             sys.stdout.flush()
             with result.open(name) as source:
                 last_chunk = b"\n"
                 while chunk := source.read(1 << 16):
-                    click.echo(chunk, nl=False, err=name == "stderr")
+                    _outputs.pass_on(chunk, err=name == "stderr")
                     last_chunk = chunk
                 if not last_chunk.endswith(b"\n"):
-                    click.echo(err=name == "stderr")
+                    _outputs.echo(err=name == "stderr")
 
 
 def _format_hostlist(nodes: Sequence[Node]) -> str:

@@ -59,15 +59,59 @@ def write_output(write: Callable[[str], Any], path: Path) -> bool:
         write(str(path))
     except (OSError, RuntimeError) as error:  # RuntimeError: Graphviz is missing or has failed
         reason = printable(getattr(error, "strerror", None) or str(error))
-        click.echo(f"Error: cannot write {printable(str(path))!r}: {reason}", err=True)
+        echo(f"Error: cannot write {printable(str(path))!r}: {reason}", err=True)
         return False
     return True
 
 
-def echo(text: str, **options: Any) -> bool:
-    """Print text with `click.echo`. Report an error other than a closed pipe. Return False if one was reported."""
+def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print text that may contain anything; see `terminal_text`.
+
+    Raises:
+        OSError: the stream cannot be written.
+
+    """
+    from ..view.text._symbols import terminal_text  # imported here, because most batches do not need it
+
+    click.echo(terminal_text(text, sys.stderr if err else sys.stdout), err=err, nl=nl)
+
+
+def echo_data(data: bytes) -> None:
+    """Print a line for programs as it is; on a terminal, as text.
+
+    Raises:
+        OSError: the stream cannot be written.
+
+    """
+    if sys.stdout is not None and sys.stdout.isatty():  # pyright: ignore[reportUnnecessaryComparison] - closed
+        echo(os.fsdecode(data))
+    else:
+        click.echo(data)
+
+
+def pass_on(data: bytes, *, err: bool) -> None:
+    """Print a part of the output of a command, which may use the terminal as it likes.
+
+    Raises:
+        OSError: the stream cannot be written.
+
+    """
+    click.echo(data, nl=False, err=err)
+
+
+def show_error(error: click.ClickException) -> None:
+    """Print an error with its usage line, if it has one, to standard error."""
+    from ..view.text._symbols import terminal_text
+
+    error.message = terminal_text(error.message, sys.stderr)  # type: ignore[misc]  # click does not mean it
+    with contextlib.suppress(OSError):
+        error.show()
+
+
+def try_echo(text: str, *, err: bool = False, nl: bool = True) -> bool:
+    """Print text as `echo` does. Report an error other than a closed pipe. Return False if one was reported."""
     try:
-        click.echo(text, **options)
+        echo(text, err=err, nl=nl)
     except BrokenPipeError:
         discard_buffers()
     except OSError as error:
@@ -80,7 +124,7 @@ def report_output_error(error: OSError) -> int:
     """Report that the output cannot be written, unless its pipe was closed, and return the exit code."""
     if not isinstance(error, BrokenPipeError):
         with contextlib.suppress(OSError):
-            click.echo(f"Error: cannot write the output: {error.strerror or error}", err=True)
+            echo(f"Error: cannot write the output: {error.strerror or error}", err=True)
     discard_buffers()
     return STOPPED_CODE
 

@@ -226,8 +226,8 @@ def command(
         isinstance(report, Summary) for report in ci_reports
     )
     details = run_summary.details(with_failures=not log_has_failures)
-    print_results = [_outputs.echo("", nl=False)]  # flushes the output of jobs before the summary
-    print_results += [_outputs.echo(f"\n{details}", err=True)] if details else []
+    print_results = [_outputs.try_echo("", nl=False)]  # flushes the output of jobs before the summary
+    print_results += [_outputs.try_echo(f"\n{details}", err=True)] if details else []
     write_results = {
         **{option: _outputs.write_output(write, path) for option, write, path in trace_exports(tracer, trace, report)},
         **{type(report).__name__.lower(): report.is_written for report in reports},
@@ -240,7 +240,7 @@ def command(
     elif is_drawing and details:
         lines += run_summary.repeated_verdict_lines()
     lines += run_summary.footer_lines(written, journal)
-    print_results += map(_outputs.echo, ["", *lines] if lines and (is_drawing or details) else lines)
+    print_results += map(_outputs.try_echo, ["", *lines] if lines and (is_drawing or details) else lines)
     return code if all((*print_results, *write_results.values())) or code == INTERRUPTED_CODE else STOPPED_CODE
 
 
@@ -351,7 +351,7 @@ class EngineLogHandler(logging.Handler):
         if isinstance(record.args, tuple) and len(record.args) == 2:  # leave out the advice, which is for programs
             record = logging.makeLogRecord({**record.__dict__, "args": (record.args[0], "")})
         with contextlib.suppress(OSError):
-            print(self.format(record), file=sys.stderr)
+            _outputs.echo(self.format(record), err=True)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ import click
 from .. import JournalError, Scheduler
 from ..abc import is_scheduler, printable
 from ..view.text import _exception_text, _symbols
-from . import USAGE_ERROR_CODE, _argument_conversion, _subgraph_options
+from . import USAGE_ERROR_CODE, _argument_conversion, _outputs, _subgraph_options
 from ._suggestions import nearest_name
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class CliError(click.ClickException):
         """Print the traceback of the user's exception, if there is one, and the message."""
         if self._error is not None:
             symbols = _symbols.Symbols.for_stream(sys.stderr)
-            click.echo(symbols.escape_lines(_exception_text.format_traceback(self._error)), err=True)
+            _outputs.echo(symbols.escape_lines(_exception_text.format_traceback(self._error)), err=True)
         super().show(file)
 
 

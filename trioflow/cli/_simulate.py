@@ -12,6 +12,7 @@ import click
 from .. import Scheduler, StopReason
 from ..abc import AbstractJob, PolicyName, duration_text, is_scheduler, name_of_policy
 from ..view.text._symbols import align_columns
+from . import _outputs
 from ._scenario import CliError, InputFile, make_window, parse_jobs_window, scenario_command, translate_errors
 from .batch._batch_command import option_type
 
@@ -64,9 +65,9 @@ def command(scheduler: Scheduler, jobs_window: int | None, policy: PolicyName | 
         *result_rows(outcome),
     ]
     for line in align_columns([(title, "none" if value is None else str(value)) for title, value in rows], (0, 1)):
-        click.echo(line)
+        _outputs.echo(line)
     if note := guessed_durations_note(scheduler, outcome.guessed):
-        click.echo(f"\n{note}")
+        _outputs.echo(f"\n{note}")
 
 
 def result_rows(outcome: Simulation) -> Iterator[tuple[str, str]]:

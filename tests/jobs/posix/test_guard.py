@@ -332,7 +332,7 @@ def test_no_argument_of_a_process_has_the_mark(backend: str) -> None:
 
     def look(job: CommandJob) -> None:
         (guard,) = _guard._live_guards
-        the_guard()
+        assert the_guard()
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):
                 lines.append(path.read_bytes())

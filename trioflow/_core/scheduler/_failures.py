@@ -10,7 +10,7 @@ from ..base._exception_parts import with_traceback
 from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
 from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
-from ..job._labels import shorten
+from ..job._labels import printable, shorten
 from ..job._outcome import Failure, add_note
 from ..run._idle_timeouts import JOB_EVENTS_NOUN
 
@@ -80,7 +80,7 @@ def raise_failure_group(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any
     exceptions: list[Exception] = []
     for job in jobs:
         failure: Failure = job._outcome
-        add_note(failure.exception, f"raised by the job '{job.path}' of {scheduler.label!r}")
+        add_note(failure.exception, f"raised by the job '{printable(job.path)}' of {scheduler.label!r}")
         exceptions.append(with_traceback(failure.exception, failure.traceback))  # type: ignore[arg-type]
     if exceptions:
         raise ExceptionGroup(f"jobs of {scheduler.label!r} failed", exceptions)

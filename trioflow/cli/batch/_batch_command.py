@@ -15,6 +15,7 @@ from ...batch import BatchError, _batch_pool, _quantities, _sources, _start_cond
 from ...batch._halt_rule import HaltRule
 from ...batch._options import Options
 from ...batch._template import REPLACEMENT_STRINGS
+from .. import _outputs
 from . import OTHER_ERROR_CODE
 
 EXIT_CODES_HELP: Final = """\b
@@ -277,7 +278,7 @@ def command(**options: Any) -> int:
         warning = (
             "the options in the environment variable PARALLEL are ignored; give those you need on the command line"
         )
-        click.echo(f"trioflow batch: {warning}: {printable(os.environ['PARALLEL'])}", err=True)
+        _outputs.echo(f"trioflow batch: {warning}: {printable(os.environ['PARALLEL'])}", err=True)
     from . import _batch_run  # imported here, because --help does not need it
 
     return _batch_run.run(parsed)

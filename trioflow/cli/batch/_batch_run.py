@@ -49,7 +49,7 @@ def run(options: Options) -> int:
         if options.dry_run:
             with exit_on_broken_output():
                 for line in _batch.command_lines(template, product, tag):
-                    click.echo(line)
+                    _outputs.echo_data(line)
             return SUCCESS_CODE
         with contextlib.ExitStack() as files:
             joblog: _joblog.Joblog | None = None
@@ -129,7 +129,7 @@ def open_sources(groups: Sequence[_sources.SourceGroup], rules: _sources.Reading
     if any(
         source == _sources.LineSource(_sources.STDIN, rules.delimiter) for group in groups for source in group
     ) and os.isatty(0):
-        click.echo("trioflow batch: reading arguments from the terminal, one per line; end with Ctrl-D", err=True)
+        _outputs.echo("trioflow batch: reading arguments from the terminal, one per line; end with Ctrl-D", err=True)
     return _sources.SourceProduct(groups, rules)
 
 
@@ -183,7 +183,7 @@ def summary_lines(batch: _batch.Batch, options: Options, seconds: float) -> Iter
 def print_to_stderr(lines: Iterator[str]) -> None:
     """Print lines to standard error, unless it is closed."""
     for line in lines if sys.stderr is not None else ():  # pyright: ignore[reportUnnecessaryComparison] - closed
-        _outputs.echo(line, err=True)
+        _outputs.try_echo(line, err=True)
 
 
 @contextlib.contextmanager

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import sys
 from collections.abc import Iterator
 from typing import Final, final
 
 from ..._core.api.views import JobState, duration_text, printable
 from ..text import _verdict
-from ..text._symbols import Symbols
+from ..text._symbols import Symbols, stop_workflow_commands
 from ._junit import strip_ansi
 from ._test_cases import CiReport, CiRun, exception_headline, unfinished_reason
 
@@ -133,8 +132,7 @@ def workflow_commands(run: CiRun) -> Iterator[str]:
     """Yield the lines of the GitHub Actions log: an annotation and a collapsed group for each set of similar failures.
 
     GitHub shows only `MAX_ANNOTATIONS` annotations, so further sets have none. The format is documented by GitHub in
-    "Workflow commands for GitHub Actions". The command `stop-commands`, which takes a random token, keeps GitHub from
-    executing commands in the output of jobs.
+    "Workflow commands for GitHub Actions".
     """
     for number, spans in enumerate(run.failure_groups()):
         span = spans[0]
@@ -144,11 +142,10 @@ def workflow_commands(run: CiRun) -> Iterator[str]:
             position = "" if location is None else f"file={_escape_property(location[0])},line={location[1]},"
             yield f"::error {position}title={_escape_property(title)}::{_escape_data(exception_headline(span))}\n"
         yield f"::group::{_escape_data(title)}\n"
-        resume_token = secrets.token_hex(16)
-        yield f"::stop-commands::{resume_token}\n"
-        for text in (run.format_traceback(span), *(text for _, text in run.command_outputs(span))):
-            yield _escape_log_text(text).rstrip("\n") + "\n"
-        yield f"::{resume_token}::\n::endgroup::\n"
+        texts = (run.format_traceback(span), *(text for _, text in run.command_outputs(span)))
+        for text in stop_workflow_commands(_escape_log_text(text).rstrip("\n") for text in texts):
+            yield text + "\n"
+        yield "::endgroup::\n"
 
 
 def _escape_log_text(text: str) -> str:

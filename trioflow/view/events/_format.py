@@ -7,6 +7,7 @@ know, and lines with events or words that they do not know. Any other change of 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -170,14 +171,18 @@ _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
 
 
 def encode(event: Event) -> bytes:
-    """Return an event as a line of JSON.
+    """Return an event as a line of JSON, without characters that a terminal would obey.
 
-    Surrogates, which occur in file names that are not UTF-8, are escaped.
+    Surrogates, which occur in file names that are not UTF-8, are replaced by text.
     """
     try:
-        return _encode(event) + b"\n"
+        line = _encode(event)
     except UnicodeEncodeError:
-        return _encode(_escape_surrogates(msgspec.to_builtins(event, enc_hook=str))) + b"\n"
+        line = _encode(_escape_surrogates(msgspec.to_builtins(event, enc_hook=str)))
+    if not line.isascii() or b"\x7f" in line:
+        line = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line.decode()).encode()
+        line = line.replace(b"\x7f", b"\\u007f")  # json.dumps keeps it
+    return line + b"\n"
 
 
 def _escape_surrogates(value: Any) -> Any:

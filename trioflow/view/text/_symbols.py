@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+import secrets
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
 
@@ -88,6 +91,44 @@ class Symbols:
     def escape_lines(self, text: str) -> str:
         """Escape each line of `text`, but keep the newlines between the lines."""
         return "\n".join(self.escape(line.expandtabs()) for line in text.rstrip("\n").split("\n"))
+
+
+STYLE_SEQUENCE: Final = re.compile(r"(\x1b\[(?:0|1|3\d)m)")
+"""Matches an escape sequence by which `click.style` makes text bold or colored. It cannot do more to a terminal."""
+WORKFLOW_COMMAND: Final = re.compile(r"^\s*::|##\[", re.MULTILINE)
+"""Matches the beginning of what may be a command in the log of GitHub Actions."""
+
+
+def terminal_text(text: str, stream: object) -> str:
+    """Return a text as it may be written to a terminal or to the log of a CI system: all such text comes from here.
+
+    Newlines, colors and bold text are kept. Other control characters, and characters that the stream cannot encode, are
+    escaped. In GitHub Actions, lines that would be commands have no effect.
+    """
+    symbols = Symbols.for_stream(stream)
+
+    def escape(line: str) -> str:
+        if "\x1b" not in line:
+            return symbols.escape(line.expandtabs())
+        parts = STYLE_SEQUENCE.split(line)
+        return "".join(part if index % 2 else symbols.escape(part.expandtabs()) for index, part in enumerate(parts))
+
+    escaped = "\n".join(map(escape, text.split("\n")))
+    if os.environ.get("GITHUB_ACTIONS") and WORKFLOW_COMMAND.search(escaped):
+        return "\n".join(stop_workflow_commands([escaped]))
+    return escaped
+
+
+def stop_workflow_commands(texts: Iterable[str]) -> Iterator[str]:
+    """Yield texts for the log of GitHub Actions with a line before and after them, so that none is a command.
+
+    The format is documented by GitHub in "Workflow commands for GitHub Actions". The token is random, so that no text
+    can contain it.
+    """
+    resume_token = secrets.token_hex(16)
+    yield f"::stop-commands::{resume_token}"
+    yield from texts
+    yield f"::{resume_token}::"
 
 
 def _can_encode(encoding: str, text: str) -> bool:
