@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trioflow import SshNode, SshNodes
+from trioflow import LocalNode, SshNode, SshNodes
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,14 @@ def test_invalid_arguments_of_a_node_are_rejected(
     """The errors on invalid arguments of an SshNode say what is valid."""
     with pytest.raises(error, match=what):
         SshNode(hostname, **options)
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "..", ".", "a..b", "~", "~root"])
+@pytest.mark.parametrize("kind", [SshNode, LocalNode])
+def test_a_name_of_a_node_is_no_path(kind: type[SshNode | LocalNode], name: str) -> None:
+    """In `stdout="out/{node}.log"` and `Pull(to="out/{node}/")`, no name of a node leads to another directory."""
+    with pytest.raises(ValueError, match="give a name that is not a path"):
+        kind(name)
 
 
 @pytest.mark.parametrize(

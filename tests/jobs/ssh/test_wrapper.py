@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trioflow import SshError
 from trioflow.jobs.command._output_sinks import CaptureSink
-from trioflow.jobs.ssh import _wrapper
+from trioflow.jobs.ssh import _remote_commands, _wrapper
 from trioflow.jobs.ssh._remote_commands import _StartBuffer
 from trioflow.jobs.ssh._wrapper import ReportFilter, WrapperReport
 
@@ -285,6 +286,34 @@ def test_output_before_the_start_report_is_buffered_and_then_passed_on(end_first
     if not end_first:
         gate.finish()
     assert (capture.output(), before.output()) == (b"out", b"chatter\n")
+
+
+def test_a_node_that_only_prints_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login shell that prints without end fills no memory: at a limit, the session fails with the reason."""
+    monkeypatch.setattr(_remote_commands, "MAX_EARLY_BYTES", 3 << 20)
+    gate = _StartBuffer([CaptureSink()])
+    gate.write(bytes(3 << 20))
+    with pytest.raises(SshError, match=r"localhost: it has written more than 3 MiB, and has not started the command"):
+        gate.write(b"a")
+
+
+def test_output_held_before_the_start_is_appended_in_place() -> None:
+    """Each piece of output before the start is appended to one buffer, so its cost does not grow with that before."""
+    gate = _StartBuffer([CaptureSink()])
+    gate.write(b"a")
+    buffer = gate.buffer
+    gate.write(b"b")
+    assert gate.buffer is buffer
+    assert buffer == b"ab"
+
+
+def test_a_mark_without_a_report_holds_back_little() -> None:
+    """A node knows the mark of reports: what it writes after it is passed on as soon as it can be no report."""
+    capture = CaptureSink()
+    reader = ReportFilter(TOKEN, [capture])
+    data = b"\x1e" + TOKEN.encode() + b" end 0 " + b"1" * 1000
+    reader.write(data)
+    assert capture.output() == data
 
 
 @given(st.binary(max_size=60), st.integers(0, 60))

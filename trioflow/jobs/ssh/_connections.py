@@ -84,6 +84,8 @@ MAX_DIRECTORY_BYTES: Final = 70
 The path of a Unix socket is limited to 104 to 108 bytes, depending on the operating system. OpenSSH appends a temporary
 suffix of 18 bytes. The rest is left for the socket's name.
 """
+MAX_LOG_BYTES: Final = 1 << 16
+"""The maximum number of bytes to read from the end of what ssh has reported on a connection."""
 
 
 class Connections:
@@ -412,14 +414,15 @@ class Connection:
         return self.socket + ".log"
 
     def _read_log(self) -> str:
-        with open(self._log_file, encoding="utf-8", errors="backslashreplace") as log:
-            return log.read()
+        with open(self._log_file, "rb") as log:  # it has the banner of the server, too
+            log.seek(max(0, log.seek(0, os.SEEK_END) - MAX_LOG_BYTES))
+            return log.read(MAX_LOG_BYTES).decode(errors="backslashreplace")
 
     async def _wait_until_ready(self, descriptor: int, deadline: float) -> bool:
         wait, output = self.run.wait_readable, b""
         while await wait(descriptor, deadline):
             data = os.read(descriptor, 4096)
-            output += data
+            output = output[-len(READY) :] + data
             if READY.encode() in output:
                 return True
             if not data:  # ssh has closed its output, so it has exited or will soon

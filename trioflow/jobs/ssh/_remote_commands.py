@@ -38,6 +38,7 @@ from ..command._start_errors import MAX_TAIL_BYTES, stream_error_message
 from ..command._streams import open_output_file, print_line
 from ..posix._processes import Process, ReportedUsage
 from ._mux import LOST_SESSION_CODE
+from ._nodes import LocalNode, Node
 from ._session_channels import Channel, input_sockets
 from ._ssh_errors import SshError
 from ._wrapper import ReportFilter, WrapperReport, export_variables, login_shell_line
@@ -131,7 +132,7 @@ class RemoteCommand:
         except BaseException:
             self._stdout.close()
             raise
-        self._start_buffer: Final = _StartBuffer(self._stdout.sinks)
+        self._start_buffer: Final = _StartBuffer(self._stdout.sinks, spec.connection.node)
         self._filter: Final = ReportFilter(
             token, [self._tail, *self._stderr.sinks], self._login_tail, self._start_buffer.open
         )
@@ -225,7 +226,7 @@ class SessionCommand(RemoteCommand):
         code = self._channel.returncode
         if code is None or not 0 <= code < LOST_SESSION_CODE:
             return
-        output = b"" if self._spec.job.redact else self._start_buffer.buffer + self.stderr_tail
+        output = b"" if self._spec.job.redact else bytes(self._start_buffer.buffer) + self.stderr_tail
         message = output.decode(errors="backslashreplace").strip()
         what = f"the login succeeded, but the session ended with exit code {code} before the command started"
         advice = "the login shell must be one that runs commands"
@@ -358,14 +359,27 @@ class _SinkFile:
             sink.finish()
 
 
+MAX_EARLY_BYTES: Final = 16 << 20
+"""The maximum number of bytes of standard output to keep before the start of a command is reported.
+
+The report comes through another pipe, so these bytes may be the first output of the command, of which none is lost.
+"""
+
+
 class _StartBuffer:
     """A sink that buffers standard output until the start of the command is reported, then forwards it.
 
     Output before the start is from the login shell. It is not forwarded if the command never starts.
+
+    Args:
+        sinks: the destinations of the output.
+        node: the node, for errors; None for this machine.
+
     """
 
-    def __init__(self, sinks: Sequence[OutputSink]) -> None:
-        self.buffer = b""
+    def __init__(self, sinks: Sequence[OutputSink], node: Node | None = None) -> None:
+        self.buffer: Final = bytearray()
+        self._node: Final = node or LocalNode()
         self._sinks: Final = sinks
         self._is_open = False
         self._is_finished = False
@@ -376,17 +390,25 @@ class _StartBuffer:
         The buffer may contain output of the command, because the report of its start arrives through another pipe.
         """
         self._is_open = True
-        held, self.buffer = self.buffer, b""
-        self._forward(held)
+        self._forward(bytes(self.buffer))
+        self.buffer.clear()
         if self._is_finished:
             self.finish()
 
     def write(self, data: bytes) -> None:
-        """Buffer data or, after `open`, forward it."""
+        """Buffer data or, after `open`, forward it.
+
+        Raises:
+            SshError: more than `MAX_EARLY_BYTES` have arrived before the start.
+
+        """
         if self._is_open:
             self._forward(data)
-        else:
-            self.buffer += data
+            return
+        self.buffer.extend(data)
+        if len(self.buffer) > MAX_EARLY_BYTES:
+            what = f"it has written more than {MAX_EARLY_BYTES >> 20} MiB, and has not started the command"
+            raise SshError(self._node, f"{what}: check what its login shell prints")
 
     def finish(self) -> None:
         """Finish the sinks or, before `open`, leave that to `open`."""

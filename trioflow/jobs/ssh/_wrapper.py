@@ -185,6 +185,10 @@ class ReportFilter:
                 return
             self._forward(before)
             matched = _REPORT_PATTERN.match(rest)
+            if matched is None and len(rest) > MAX_REPORT_BYTES:  # the node has written something else after the mark
+                self._forward(mark)
+                data = rest
+                continue
             if matched is None:  # the report is incomplete
                 self._unparsed = mark + rest
                 return
@@ -225,6 +229,8 @@ def _encode_word(word: str) -> str:
     return f"'{0 if encoded == word else 1}{encoded}'"
 
 
+MAX_REPORT_BYTES: Final = 256
+"""The maximum length of a line of the report, after its mark. The times of a thousand years take a hundred bytes."""
 _UNSAFE_PATTERN: Final = re.compile(r"[\\'!\n\r]")
 _TIME_PATTERN: Final = rb"\d+m[\d.,]+s"
 # The shell's `times` prints two lines: first its own CPU times, then those of its children.
