@@ -206,18 +206,25 @@ def test_the_span_of_a_command_has_attributes_of_its_process(spans: Spans, backe
     ]  # fmt: skip
     assert bad["error.type"] == "CommandError"
     assert "password" not in spans["hidden"].to_json()
+    assert "process.executable.name" not in dict(spans["hidden"].attributes or {})
 
 
 def test_spans_of_jobs_without_labels_are_named_by_program_or_function(spans: Spans) -> None:
     """The name of a span has no arguments, which differ and may be secret; they are in an attribute."""
     nodes = [SshJob(LocalNode(), "true 4")]
-    commands = [CommandJob(["/bin/echo", "1"]), CommandJob("true 2", shell=True), CommandJob(["true"], redact=True)]
+    commands = [CommandJob(["/bin/echo", "1"]), CommandJob("true 2", shell=True)]
     assert run(spans, "trio", *nodes, *commands, Job(nap, 0.0), CommandJob([Job(nap, 0.0), "5"]))
     labels = {span.name: dict(span.attributes or {}).get("trioflow.label") for span in spans.all()}
     assert labels == {
         "echo": "/bin/echo 1", "sh": "true 2", "nap": "nap(0.0)", "SshJob": "localhost: true 4",
-        "CommandJob": "<nap(0.0)> 5", "true": "command …", "run": None,
+        "CommandJob": "<nap(0.0)> 5", "run": None,
     }  # fmt: skip
+
+
+def test_the_span_of_a_redacted_command_has_no_name_of_a_program(spans: Spans, backend: str) -> None:
+    """The program of a redacted command, which may be the result of a job, is not in the name of its span."""
+    assert run(spans, backend, CommandJob(["true"], redact=True))
+    assert dict(spans["CommandJob"].attributes or {})["trioflow.label"] == "command …"
 
 
 def test_the_span_of_a_restored_job_has_the_attribute_restored(spans: Spans, backend: str, tmp_path: Path) -> None:

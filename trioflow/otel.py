@@ -40,9 +40,10 @@ class Tracing(Instrument):
     The run has a span, and each job has a span inside that of its scheduler, with links to those of its requirements.
     The parent of the run's span is the current span, or else the span that the environment variable `TRACEPARENT`
     names, as CI systems set it. The name of a job's span is the label of the job; without a label, the name of its
-    program or function. A job's span is the current one in its body, in threads that it calls, and in tasks that it
-    starts, so the spans and logs of instrumented libraries belong to it. Commands, here and on nodes, and functions in
-    processes and on a cluster find it in the variables `TRACEPARENT`, `TRACESTATE` and `BAGGAGE`; see `remote_context`.
+    program or function, or of its class if it has `redact=True`. A job's span is the current one in its body, in
+    threads that it calls, and in tasks that it starts, so the spans and logs of instrumented libraries belong to it.
+    Commands, here and on nodes, and functions in processes and on a cluster find it in the variables `TRACEPARENT`,
+    `TRACESTATE` and `BAGGAGE`; see `remote_context`.
     Jobs that never start, and those that a journal restores, have a span without duration. A job with `redact=True`
     records no command line, and only the type of its exception.
 
@@ -231,14 +232,14 @@ def _span_name(job: AnyJob) -> str:
 
 
 def _program_name(job: AnyJob) -> str | None:
-    """Return the name of the program that a job starts, or else that of the job's class.
+    """Return the name of the program that a job starts, or else, and for a redacted job, that of the job's class.
 
     Return None for a scheduler, and for a job that calls a function in this process.
     """
     if not isinstance(job, JobKind):
         return None
     group = job.failure_group()
-    if isinstance(group, str) and not group.startswith("<"):  # "<...>" is an input whose result is the program
+    if isinstance(group, str) and not group.startswith("<") and not job.redact:  # "<...>": the program is an input
         return posixpath.basename(group)
     return type(job).__name__
 
@@ -249,10 +250,9 @@ def _span_attributes(job: AnyJob) -> dict[str, Any]:
         attributes["trioflow.jobs"] = len(job)
     elif explicit_label(job) is None:
         attributes["trioflow.label"] = job.label
-    if isinstance(job, (CommandJob, CommandService)):
+    if isinstance(job, (CommandJob, CommandService)) and not job.redact:
         attributes["process.executable.name"] = _program_name(job)
-        if not job.redact:
-            attributes["process.command_line"] = job.command_line()
+        attributes["process.command_line"] = job.command_line()
     return attributes
 
 

@@ -86,3 +86,12 @@ def test_invalid_options_of_simulate_are_rejected(tmp_path: Path) -> None:
         assert done.exit_code == 2
         assert words in done.stderr
         assert "trioflow check" not in done.stderr  # the scenario is all right
+
+
+def test_durations_nested_too_deeply_are_rejected(tmp_path: Path) -> None:
+    """A file of deep JSON as `--durations` is no file of durations; the error is one line with its name."""
+    durations = tmp_path / "durations"
+    durations.write_text('{"a":' + "[" * 200_000)
+    done = trioflow("simulate", written(tmp_path, CODE), "--durations", str(durations))
+    assert done.exit_code == 2
+    assert "is not a durations file" in done.stderr

@@ -34,7 +34,7 @@ def command(events: str) -> int:
     follower = _follow.Follower(monitor)
     try:
         _replay_until_end(follower, descriptor)
-    except _follow.UnsupportedEventVersion as error:
+    except _follow.BadEvents as error:
         raise CliError(f"{events}: {error}") from None
     finally:
         follower.close()

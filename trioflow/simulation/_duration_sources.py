@@ -147,6 +147,8 @@ def _parse_file(path: Path) -> dict[str, float] | None:
         return _read_ninja_log(path, text.splitlines())
     try:
         content: Any = json.loads(text)
+    except RecursionError:
+        content = None
     except ValueError:
         written_text = text.strip("\0").lstrip()
         if not written_text or written_text.startswith("{"):

@@ -13,7 +13,14 @@ import anyio
 import pytest
 
 from trioflow import Events, Job, Monitor, Pool, Scheduler, Service, Throttled, current_job
-from trioflow.view.events._follow import EVENT_HANDLERS, Follower, UnsupportedEventVersion, placeholder_exception
+from trioflow.view.events._follow import (
+    EVENT_HANDLERS,
+    BadEvents,
+    Follower,
+    UnsupportedEventVersion,
+    placeholder_exception,
+    read_lines,
+)
 from trioflow.view.events._format import AnyEvent
 from trioflow.view.monitor._picture_renderer import PictureRenderer
 from trioflow.view.text._symbols import Symbols
@@ -161,6 +168,59 @@ def test_events_of_an_unsupported_version_raise() -> None:
     follower = Follower(Monitor(file=io.StringIO()))
     with pytest.raises(UnsupportedEventVersion, match="version 2"):
         follower.replay_line(b'{"event":"run_started","v":2}')
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        (b'{"event":"job_ready","v":1,"time":1,"at":0,"path":"\xff"}', "utf-8"),
+        (b'{"event":"run_ended","v":1,"time":1,"at":0,"path":"","reason":"x"}', "'x' is not a valid StopReason"),
+        (b'{"event":"x","v":' + b"[" * 100_000, "it is nested too deeply"),
+    ],
+    ids=["no UTF-8", "unknown value", "nested"],
+)
+def test_a_line_that_cannot_be_read_raises_with_its_number(line: bytes, what: str) -> None:
+    """A line that is not UTF-8, or has an impossible value, raises an error with its number."""
+    follower = Follower(Monitor(file=io.StringIO()))
+    follower.replay_line(b'{"event":"run_started","v":1,"time":1,"at":0,"path":"","label":"a","jobs":0}')
+    with pytest.raises(BadEvents, match=f"line 2 cannot be read: .*{what}"):
+        follower.replay_line(line)
+    follower.close()
+
+
+def test_events_after_the_end_of_a_run_are_ignored() -> None:
+    """Nothing follows the end of a run in a file but another run: what somebody has added is ignored."""
+    events = io.StringIO()
+    Scheduler(Job(nap, 0.0, label="a")).run(instruments=[Events(events)])
+    lines = events.getvalue().encode().splitlines()
+    follower = Follower(Monitor(file=io.StringIO()))
+    for line in [*lines, *lines[1:]]:
+        follower.replay_line(line)
+    assert follower.has_ended
+
+
+@pytest.mark.parametrize("seconds", ["1e300", "-1e300"])
+def test_a_time_that_no_clock_shows_is_replayed(seconds: str) -> None:
+    """The times of a foreign file may be any numbers; they are shown as times that a clock has."""
+    follower = Follower(Monitor(file=io.StringIO()))
+    follower.replay_line(
+        b'{"event":"run_started","v":1,"time":%b,"at":0,"path":"","label":"a","jobs":0}' % seconds.encode()
+    )
+    follower.start_live_clock()
+    follower.close()
+    assert follower.known_event_count == 1
+
+
+def test_a_line_that_arrives_in_pieces_is_whole() -> None:
+    """A line that arrives in pieces is yielded whole, and so are those that come with its end."""
+    read_end, write_end = os.pipe()
+    pieces = [b"a" * 1000] * 5 + [b"b\nc\n\nd", b"e\n", b"rest"]
+    lines = read_lines(read_end)
+    with os.fdopen(write_end, "wb", buffering=0) as writer:
+        for piece in pieces:
+            writer.write(piece)
+    assert list(lines) == [b"a" * 5000 + b"b", b"c", b"", b"de"]
+    os.close(read_end)
 
 
 def test_a_run_with_dropped_events_is_followed_to_its_end(virtual: Virtual) -> None:

@@ -78,6 +78,15 @@ def test_csv_keeps_any_label_in_its_cell(virtual: Virtual, tmp_path: Path) -> No
     assert [row["label"] for row in found][-3:] == ["a,b", 'say "x"', "a\\nb"]
 
 
+def test_csv_has_no_cell_that_a_spreadsheet_computes(virtual: Virtual, tmp_path: Path) -> None:
+    """A label that begins with `=`, `+`, `-` or `@` gets an apostrophe before it, unless it is a number."""
+    computed = ["=1+1", '=HYPERLINK("x")', "+1+1", "-1+1", "-a", "@SUM(1)", "=-1", "-"]
+    kept = ["-1", "+2.5", "-1e-3", "a=1", "1-1", ".5"]
+    found = rows(traced(virtual, Scheduler(*(Job(nap, label=label) for label in computed + kept))), tmp_path / "t.csv")
+    assert [row["label"] for row in found] == [*(f"'{label}" for label in computed), *kept]
+    assert [row["path"][:2] for row in found[: len(computed)]] == [f"'{label[0]}" for label in computed]
+
+
 @pytest.mark.parametrize("export", ["json", "csvfile", "svgfile", "htmlfile"])
 def test_exports_to_an_unwritable_path_raise_an_os_error(tmp_path: Path, export: str) -> None:
     """An export to a missing directory, a full disk, or a directory instead of a file raises an OSError."""

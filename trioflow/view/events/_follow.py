@@ -24,9 +24,15 @@ POLL_INTERVAL: Final = 0.1
 READ_SIZE: Final = 1 << 16
 UNCOUNTED_EVENTS: Final = frozenset({"job_waiting", "job_progress", "lines_dropped"})
 """The names of the events that `RunEnded.lines` does not count."""
+MAX_TIME: Final = 253_402_300_000.0
+"""The last time that is shown, in seconds since 1970: the year 9999 ends a day later. A foreign file may have any."""
 
 
-class UnsupportedEventVersion(Exception):
+class BadEvents(Exception):
+    """A line of the file cannot be read. The message has the number of the line."""
+
+
+class UnsupportedEventVersion(BadEvents):
     """An event in the file has a version of the format that is not supported. The message names the version."""
 
 
@@ -36,12 +42,16 @@ def read_lines(descriptor: int) -> Iterator[bytes | None]:
     For a pipe, the iterator stops when all writers have closed the pipe. For a file, it never stops.
     """
     is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-    partial = b""
+    partial: list[bytes] = []  # the pieces of the last line, which are joined once
     while True:
         chunk = os.read(descriptor, READ_SIZE)
         if chunk:
-            *lines, partial = (partial + chunk).split(b"\n")
-            yield from lines
+            first, *others = chunk.split(b"\n")
+            partial.append(first)
+            if others:
+                yield b"".join(partial)
+                yield from others[:-1]
+                partial = others[-1:]
         elif is_file:
             yield None
         else:
@@ -78,6 +88,7 @@ class Follower(RunSource):
         """The number of lines that were events of a known kind."""
         self.missing_line_count = 0
         """The number of lines that are missing from the file, according to the count in its last line."""
+        self._line_number = 0
         self._received_line_count = 0  # the number of lines of this run that `RunEnded.lines` counts
 
     # ---- the interface
@@ -86,9 +97,18 @@ class Follower(RunSource):
         """Replay the next line. Ignore the line if it is not a known event.
 
         Raises:
+            BadEvents: the line is not UTF-8, is nested too deeply, or has a value that its event cannot have.
             UnsupportedEventVersion: the event has an unsupported version.
 
         """
+        self._line_number += 1
+        try:
+            self._replay_line(line)
+        except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
+            what = "it is nested too deeply" if isinstance(error, RecursionError) else error
+            raise BadEvents(f"line {self._line_number} cannot be read: {what}") from None
+
+    def _replay_line(self, line: bytes) -> None:
         try:
             event = _format.decode(line)
         except msgspec.DecodeError:  # includes its subclass ValidationError
@@ -96,6 +116,8 @@ class Follower(RunSource):
             return
         self.known_event_count += 1
         is_start = isinstance(event, _format.RunStarted) and not event.path
+        if self.has_ended and not is_start:  # the file was edited: nothing can follow the end of a run but another one
+            return
         self._latest_event_at = event.at if is_start else max(self._latest_event_at, event.at)
         self._wall_clock_offset = event.time - event.at
         self._received_line_count = 0 if is_start else self._received_line_count
@@ -198,7 +220,7 @@ class Follower(RunSource):
 
     def wall_clock_time(self) -> float:
         """Return the Unix time, in seconds, that corresponds to the current time of `clock`."""
-        return self._wall_clock_offset + self.clock()
+        return min(max(0.0, self._wall_clock_offset + self.clock()), MAX_TIME)
 
     def required_members(self, job: JobRecord) -> list[JobRecord]:
         """Return the jobs that must settle before `job` may start."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -77,9 +78,18 @@ def csv_text(record: TraceRecord) -> str:
     return stream.getvalue()
 
 
+NUMBER_PATTERN: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def _text_cell(text: str) -> str:
+    """Return a text as a cell that a spreadsheet shows: it would compute what begins with `=`, `+`, `-` or `@`."""
+    text = printable(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) and not NUMBER_PATTERN.fullmatch(text) else text
+
+
 def _csv_row(record: TraceRecord, span: Span) -> Iterator[str]:
     yield from map(_value_text, (span.number, span.parent, span.run))
-    yield from map(printable, (span.path, span.label, span.kind, span.state.value))
+    yield from map(_text_cell, (span.path, span.label, span.kind, span.state.value))
     yield from map(_value_text, (span.critical, span.forever))
     for time in (span.scheduled_at, span.started_at, span.ready_at, span.finished_at):
         yield _value_text(None if time is None else round(time - record.start_time, 9))
@@ -89,10 +99,10 @@ def _csv_row(record: TraceRecord, span: Span) -> Iterator[str]:
         _value_text, (len(span.attempts), span.lane, span.timed_out, span.number in record.critical_path_numbers)
     )
     yield " ".join(map(str, span.required))
-    yield printable(span.exception_text)
+    yield _text_cell(span.exception_text)
     yield iso_time(record, span.started_at)
     yield from map(_value_text, (span.returncode, span.user_time, span.system_time, span.max_rss, span.restored))
-    yield printable("; ".join(f"{wait.words} {round(wait.seconds, 9)}" for wait in span.waits))
+    yield _text_cell("; ".join(f"{wait.words} {round(wait.seconds, 9)}" for wait in span.waits))
 
 
 def _value_text(value: object) -> str:
