@@ -1,9 +1,9 @@
 """The interface between the engine and trio or asyncio, and the choice of a backend.
 
 A backend combines an event loop, from the package `loop`, with the isolation of jobs in that loop, from the package
-`isolation`. On trio, the engine uses trio itself. On asyncio, it spawns native tasks in one anyio cancel scope. This
-provides trio's level cancellation at a third of the cost of an anyio task group. The modules of a backend are imported
-when the backend is first used.
+`isolation`. On trio, the engine uses trio itself. On asyncio, it spawns native tasks and cancels them once
+for each cause, as `asyncio.timeout` and TaskGroup do. The modules of a backend are imported when the backend is first
+used.
 
 Fast isolation reads and writes private attributes of trio and anyio. On import, it checks that they exist and behave as
 expected. If a check fails, or if the environment variable `TRIOFLOW_PLAIN` is set, it is replaced by plain isolation,
