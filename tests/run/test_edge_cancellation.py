@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -469,6 +470,67 @@ def test_a_shield_that_is_left_at_the_end_of_a_job_holds_for_the_next_one() -> N
     scheduler = Scheduler(Sequence(*jobs), Job(later, 5, jobs[2].cancel))
     assert ended_at(scheduler.co_run) == 9
     assert [job.result() for job in jobs] == ["whole"] * 4 + ["after"]
+
+
+def test_a_cancellation_that_an_attempt_never_received_does_not_reach_the_next_attempt() -> None:
+    """An attempt that fails at the end of its shield, after its timeout, is retried as if it had not timed out."""
+    attempts: list[float] = []
+
+    async def body() -> str:
+        attempts.append(anyio.current_time())
+        if len(attempts) == 1:
+            with anyio.CancelScope(shield=True):
+                await asyncio.sleep(2)
+            raise OSError("broken")
+        await anyio.sleep(0.5)
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        return "whole"
+
+    job = Job(body, timeout=1, retry=1)
+    assert ended_at(Scheduler(job).co_run) == 2.5
+    assert (job.result(), attempts) == ("whole", [0, 2])
+
+
+def test_a_clean_up_job_that_is_cancelled_before_its_first_step_is_cancelled_at_its_first_await() -> None:
+    """A clean-up job whose time is over before its task has begun is cancelled at its first `await`."""
+    notes: list[float] = []
+
+    async def tidy() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(1)
+            notes.append(now())
+
+    async def main() -> None:
+        bad = Job(fail_at, 1, critical=True)
+        scheduler: Any = Scheduler(bad, Job(tidy, required=bad, run_if="failed"), cleanup_timeout=1e-9)
+        await scheduler.co_run()
+
+    assert ended_at(main) == 2 + 1e-9
+    assert notes == [2 + 1e-9]
+
+
+@pytest.mark.parametrize("options", [{"timeout": 0.02}, {"timeout": 0.02, "retry": unchanged}])
+def test_a_thread_that_its_job_has_abandoned_sees_the_cancellation(options: dict[str, Any]) -> None:
+    """A function in a thread that its job has abandoned learns by `check_cancelled()` that it should end."""
+    ended: list[str] = []
+
+    def work() -> None:
+        for _ in range(2000):
+            time.sleep(0.001)
+            try:
+                anyio.from_thread.check_cancelled()
+            except BaseException as cancellation:
+                ended.append(type(cancellation).__name__)
+                return
+        ended.append("never")
+
+    job = ThreadJob(work, abandon_on_cancel=True, **options)
+    Scheduler(job).run(backend="asyncio")
+    while not ended:
+        time.sleep(0.001)
+    assert ended == ["CancelledError"]
 
 
 # --- what a job opens itself, and what it does with its cancellation

@@ -6,6 +6,7 @@ cancellation, the thread continues, and its job settles only when the thread has
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Callable, Mapping
@@ -171,22 +172,26 @@ class ThreadJob(
         if self._own_limiter is not None:
             run_of(self).check_limiter(self._own_limiter, self)
         keep_job_context = run_of(self).keep_current_job() if self._abandon_on_cancel else None
-        try:
-            value = await anyio.to_thread.run_sync(
-                self._call_in_thread,
-                call_of(self),
-                call,
-                keep_job_context,
-                abandon_on_cancel=self._abandon_on_cancel,
-                limiter=self._own_limiter or anyio.CapacityLimiter(math.inf),
-            )
-        except Exception:
-            await anyio.lowlevel.checkpoint_if_cancelled()
-            raise
-        except BaseException:
-            if not call.claim() and not call.has_ended and not self._abandon_on_cancel:
-                await _wait_until_ended(call)
-            raise
+        with anyio.CancelScope() if self._abandon_on_cancel else contextlib.nullcontext() as abandoned_scope:
+            try:
+                value = await anyio.to_thread.run_sync(
+                    self._call_in_thread,
+                    call_of(self),
+                    call,
+                    keep_job_context,
+                    abandon_on_cancel=self._abandon_on_cancel,
+                    limiter=self._own_limiter or anyio.CapacityLimiter(math.inf),
+                )
+            except Exception:
+                await anyio.lowlevel.checkpoint_if_cancelled()
+                raise
+            except BaseException:
+                if not call.claim() and not call.has_ended:
+                    if abandoned_scope is None:
+                        await _wait_until_ended(call)
+                    else:
+                        abandoned_scope.cancel()  # on asyncio, for `check_cancelled` in the thread
+                raise
         # The wait for the thread was shielded. A cancellation that arrived meanwhile takes precedence over the value.
         await anyio.lowlevel.checkpoint_if_cancelled()
         return value

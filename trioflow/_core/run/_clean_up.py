@@ -142,10 +142,12 @@ class CleanUpWorker(Worker):
     async def work(self) -> None:
         """Run the first job of the ready queue, so that jobs start in order although tasks begin in any order."""
         run = self.run
-        job = run.queue.jobs.take_despite_shortage()
         current_worker_var.set(self)
         run.backend.isolation.attach_current_task(self)
-        if job is None:  # it was cancelled meanwhile
+        # On asyncio, the first step of a cancelled task runs, too.
+        was_cancelled = run.backend.isolation.was_cancelled(self)
+        job = None if was_cancelled else run.queue.jobs.take_despite_shortage()
+        if job is None:  # otherwise, the job was cancelled meanwhile
             self._clean_up.on_worker_left(self, None)
             return
         run.begin(self, job)

@@ -112,7 +112,8 @@ class PlainAsyncioGroup(EdgeCancelGroup, PlainGroup):
         scope = _job_scope(worker)
         if scope is None or not scope.is_pending:
             return False
-        scope.is_pending = worker.was_cancelled
+        if not worker.was_cancelled:
+            scope.withdraw()
         return True
 
 
@@ -160,6 +161,10 @@ class JobScope:
         self._is_repeated = self._is_repeated or repeatedly
         self.is_pending = True
         self._try_to_deliver()
+
+    def withdraw(self) -> None:
+        """Withdraw a pending request."""
+        self.is_pending, self._inner.shield = False, True
 
     def _try_to_deliver(self) -> None:
         if self._is_repeated:
