@@ -161,15 +161,16 @@ class FastAsyncioGroup(EdgeCancelGroup):
     def shield(self, worker: WorkerTask) -> None:
         worker.task_snapshot.is_shielded = True
 
+    def _deliver(self, worker: WorkerTask, repeatedly: bool = False) -> None:
+        if worker.task_snapshot.reference_count:  # otherwise its first step will check whether the run is stopping
+            worker.task_snapshot.reference_count = -math.inf  # the worker retires after this job
+            super()._deliver(worker, repeatedly)
+
     def _cancel_task(self, worker: WorkerTask, repeatedly: bool = False) -> None:
-        state: WorkerState = worker.task_snapshot
-        if not state.reference_count:
-            return  # the first step of the task will check whether its run is stopping
-        state.reference_count = -math.inf  # the worker retires after this job
         if worker.scope is None and not repeatedly and worker.task is not asyncio.current_task(self._loop):
             worker.task.cancel()
         else:
-            scope: WorkerScope = state.get_or_create_base_scope()
+            scope: WorkerScope = worker.task_snapshot.get_or_create_base_scope()
             scope.is_repeated = scope.is_repeated or repeatedly
             scope.request()
 
