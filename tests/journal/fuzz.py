@@ -78,14 +78,14 @@ def double(number: int) -> int:
     return 2 * number
 
 
-async def fail() -> None:
+async def fail_with_oserror() -> None:
     raise OSError("broken")
 
 
 def scenario() -> Scheduler:
     """Return a scenario with results of all kinds, and failures."""
     jobs = [ThreadJob(double, number, label=f"job {number}") for number in range(4)]
-    return Scheduler(*jobs, Job(fail, label="fails"), label="all")
+    return Scheduler(*jobs, Job(fail_with_oserror, label="fails"), label="all")
 
 
 class Samples:
