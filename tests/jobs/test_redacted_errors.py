@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import io
 import subprocess
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from trioflow import (
     CommandJob,
     CommandService,
     Events,
+    ExecutorJob,
     Job,
     JUnit,
     LocalNode,
@@ -101,6 +103,9 @@ RUNS: dict[str, Callable[[Path], AbstractJob[Any]]] = {
     "writes": lambda here: CommandJob(["true"], writes=[str(here / "x" / SECRET)], redact=True),
     "returned value": lambda here: Job(lambda: WRONG, redact=True),
     "pickled argument": lambda here: ProcessJob(print, lambda: SECRET, Unpicklable(), redact=True),
+    "argument of an executor": lambda here: ExecutorJob(
+        concurrent.futures.ProcessPoolExecutor, print, Unpicklable(), redact=True
+    ),
     "ready": lambda here: CommandService(["sleep", "9"], ready=OutputLine(SECRET), timeout=0.05, redact=True),
     "ready output": lambda here: CommandService(
         ["sh", "-c", f"echo {SECRET}; sleep 9"], ready=OutputLine("x"), timeout=0.3, redact=True

@@ -132,7 +132,7 @@ def _submit_call(
         if make_pickler is None or _pickling.is_picklable(call, make_pickler):
             raise
         reason = _pickling.describe_unpicklable(call, "a worker of the Dask cluster", make_pickler)
-        raise TypeError(f"{job.label!r}: {reason}: {error.__cause__ or error}") from error
+        raise _pickling.unpicklable_error(job, reason, error.__cause__ or error)  # noqa: B904 - it has its cause
 
 
 async def _cancel_call(future: Any, run: RunHandle) -> None:

@@ -244,7 +244,7 @@ def _submit_call(
     if make_pickler is not None:
         if not _uses_cloudpickle(executor):
             call = functools.partial(_pickling.make_picklable(call.func), *call.args, **call.keywords)
-        _pickling.check_picklable(call, repr(job.label), f"a worker of {type(executor).__name__}", make_pickler)
+        _pickling.check_picklable(call, job, f"a worker of {type(executor).__name__}", make_pickler)
     call = _with_propagated_context(call, executor)
     try:
         return executor.submit(call.func, *call.args, **call.keywords)

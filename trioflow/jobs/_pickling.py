@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..abc import name_of
+from ..abc import AbstractJob, name_of
 
 PicklerFactory = Callable[..., Any]
 """A pickler class, or a function with its arguments `file`, `protocol`, `fix_imports` and `buffer_callback`."""
@@ -40,13 +40,13 @@ NULL_FILE: Final = NullFile()
 
 
 def check_picklable(
-    call: functools.partial[Any], subject: str, destination: str, make_pickler: PicklerFactory = pickle.Pickler
+    call: functools.partial[Any], job: AbstractJob[Any], destination: str, make_pickler: PicklerFactory = pickle.Pickler
 ) -> None:
     """Check that a call can be pickled, without copying the contents of large arrays.
 
     Args:
         call: the function and its arguments.
-        subject: the name of the job, for the error message.
+        job: the job, for the error message.
         destination: a description of the process that would make the call, for the error message.
         make_pickler: the pickler class with which the call will be pickled.
 
@@ -56,7 +56,18 @@ def check_picklable(
     """
     error = _pickling_error((call.func, call.args, call.keywords), make_pickler)
     if error is not None:
-        raise TypeError(f"{subject}: {describe_unpicklable(call, destination, make_pickler)}: {error}") from error
+        raise unpicklable_error(job, describe_unpicklable(call, destination, make_pickler), error)
+
+
+def unpicklable_error(job: AbstractJob[Any], reason: str, error: BaseException) -> TypeError:
+    """Return the error for a call that cannot be pickled. For a redacted job, it is without `error`, the cause.
+
+    The message of the cause may quote the argument.
+    """
+    message = f"{job.label!r}: {reason}"
+    found = TypeError(message if job.redact else f"{message}: {error}")
+    found.__cause__ = None if job.redact else error
+    return found
 
 
 def describe_unpicklable(

@@ -12,7 +12,7 @@ from ... import _posix as posix
 from ...abc import BoxStyle, FunctionJob, JobOptions, call_of, name_of, propagated_env, run_of, set_run_need
 from .. import T
 from .._executor import call_in_executor
-from .._pickling import MainRejectingPickler, describe_unpicklable, make_picklable
+from .._pickling import MainRejectingPickler, describe_unpicklable, make_picklable, unpicklable_error
 from ..posix._processes import check_limits
 from . import _worker_main
 from ._processes_option import LOCAL_PROCESSES, WORKER_PROCESSES_RESOURCE, RemoteValue, find_executor
@@ -279,10 +279,7 @@ class ProcessJob(
             request = (make_picklable(call.func), call.args, call.keywords, dict(propagated_env()))
             make_pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(request)
         except Exception as error:
-            what = f"{self.label!r}: {describe_unpicklable(call, 'a process', make_pickler)}"
-            if self.redact:  # the error may quote the argument
-                raise TypeError(what) from None
-            raise TypeError(f"{what}: {error}") from error
+            raise unpicklable_error(self, describe_unpicklable(call, "a process", make_pickler), error)  # noqa: B904 - it has its cause
         return buffer.getvalue()
 
     def _load_answer(self, answer: bytes) -> T:
