@@ -15,6 +15,7 @@ from trioflow import (
     AbstractJob,
     CommandJob,
     CommandService,
+    CommandSucceeds,
     Events,
     ExecutorJob,
     Job,
@@ -109,6 +110,9 @@ RUNS: dict[str, Callable[[Path], AbstractJob[Any]]] = {
     "ready": lambda here: CommandService(["sleep", "9"], ready=OutputLine(SECRET), timeout=0.05, redact=True),
     "ready output": lambda here: CommandService(
         ["sh", "-c", f"echo {SECRET}; sleep 9"], ready=OutputLine("x"), timeout=0.3, redact=True
+    ),
+    "ready command": lambda here: CommandService(
+        ["sleep", "9"], ready=CommandSucceeds([f"/no/{SECRET}"]), timeout=9, redact=True
     ),
     "early end": lambda here: CommandService(["true"], ready=OutputLine(SECRET), redact=True),
     "word": lambda here: SshJob(NODE, ("echo", value_job(WRONG)), redact=True),

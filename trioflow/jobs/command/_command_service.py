@@ -125,6 +125,8 @@ class CommandService(Service[Any], keeps_time=True):
         callback(on_line, "on_line", subject)
         self.ready: Final = ready
         self._readiness: Final = make_readiness(ready, subject)
+        if options.get("redact"):
+            self._readiness._redact()
         self._on_start: Final = on_start
         self._on_line: Final = on_line
         streams = (stdout, stderr)

@@ -47,6 +47,9 @@ class Readiness(ABC):
     def process_line(self, text: str) -> None:  # noqa: B027  # not abstract: most conditions ignore the output
         """Process a line of the service's output."""
 
+    def _redact(self) -> None:  # noqa: B027  # not abstract: the errors of most conditions have no values
+        """Hide the values of the condition in its errors, because its service is redacted."""
+
     @abstractmethod
     async def wait(self, run: RunHandle) -> Any:
         """Wait until the service is ready, and return the service's result."""
@@ -227,6 +230,10 @@ class CommandSucceeds(Readiness):
     def __str__(self) -> str:
         """Return the condition as an infinitive clause for error messages."""
         return f"{self._job.command_line()!r} to succeed"
+
+    def _redact(self) -> None:
+        """Hide the command in its errors."""
+        self._job.redact = True
 
     async def wait(self, run: RunHandle) -> Any:
         """Run the command repeatedly until it succeeds, and return its result."""
