@@ -49,6 +49,7 @@ COMMANDS: Final = {
     "graph": ("._graph", "Draw the jobs and their requirements."),
     "check": ("._check", "Find errors that prevent a run, jobs that can never run, and likely mistakes."),
     "simulate": ("._simulate", "Print how long a run would take."),
+    "report": ("._report", "Make the report of a run from its trace."),
     "compare": ("._compare", "Explain why one run took more or less time than another."),
     "monitor": ("._monitor", "Show a run from its events, during the run or later."),
     "batch": (".batch._batch_command", "Run COMMAND for each ARGUMENT, several at once."),

@@ -58,12 +58,14 @@ def command(before: Path, after: Path, fail_above: float | None) -> int:
     BEFORE and AFTER are files written by `trioflow run --trace FILE.json`. Jobs are matched by their paths. The
     changes add up to the difference between the two runs. A job that is not on a critical path contributes nothing.
     """
-    from ..view.trace.compare import _differences, _trace_reader
+    from ..view.trace import _trace_file
+    from ..view.trace.compare import _differences, _run_times
 
     try:
-        compared = _differences.compare(_trace_reader.read_trace(before), _trace_reader.read_trace(after))
-    except _trace_reader.BadTrace as error:
+        first, second = (_run_times.run_times(_trace_file.read_record(path)) for path in (before, after))
+    except _trace_file.BadTrace as error:
         raise CliError(str(error)) from None
+    compared = _differences.compare(first, second)
     for line in _differences.comparison_lines(compared, _symbols.Symbols.for_stream(sys.stdout)):
         _outputs.echo(line)
     if fail_above is not None and compared.relative_change > fail_above:

@@ -16,7 +16,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from trioflow import CommandJob, Job, JUnit, Scheduler, Summary, Trace
-from trioflow.view.ci import _test_cases
+from trioflow.view.trace import _event_recorder
 
 from ...bodies import fail, nap, nothing
 
@@ -142,7 +142,7 @@ def test_huge_output_is_truncated_with_a_notice(tmp_path: Path) -> None:
     Scheduler(big).run(instruments=[JUnit(tmp_path / "junit.xml"), Summary(tmp_path / "s.md")])
     (case,) = cases_in(tmp_path / "junit.xml").values()
     said = case.result[0].text
-    assert f"[{3000000 + 8 - _test_cases.MAX_OUTPUT_BYTES} earlier bytes are omitted]" in said
+    assert f"[{3000000 + 8 - _event_recorder.MAX_FAILED_OUTPUT_BYTES} earlier bytes are omitted]" in said
     assert said.rstrip().endswith("the end")
     assert (tmp_path / "junit.xml").stat().st_size < 100_000
     assert (tmp_path / "s.md").stat().st_size < 100_000

@@ -18,11 +18,11 @@ from trioflow.view.events._follow import (
     BadEvents,
     Follower,
     UnsupportedEventVersion,
-    placeholder_exception,
     read_lines,
 )
 from trioflow.view.events._format import AnyEvent
 from trioflow.view.monitor._picture_renderer import PictureRenderer
+from trioflow.view.text._exception_text import placeholder_exception
 from trioflow.view.text._symbols import Symbols
 
 from ...bodies import fail, nap

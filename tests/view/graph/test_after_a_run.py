@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trioflow import Job, Pool, Scheduler
 from trioflow.view.graph import _render, _style
+from trioflow.view.trace._graph_description import describe_graph
 from trioflow.view.trace.report import _sections
 
 from ...bodies import fail, idle, nap
@@ -125,9 +126,9 @@ def test_a_report_reduces_a_large_graph_to_a_readable_number_of_boxes(virtual: V
     few = run_virtually(virtual, Scheduler([Job(nap, 1, label=f"j {n}") for n in range(30)], label="inner"))
     for scheduler, boxes in ((many, 21), (alike, 1), (few, 31)):
         assert _render.count_boxes(_render.choose_detail(scheduler, {})[1]) == boxes
-    section = _sections.graph_section(many, {})
-    assert "each group is one box" in section
-    assert section.count('class="node"') == 21
+    svg, notes = _sections.draw_graph(describe_graph(many, {}))
+    assert notes[-1].endswith("each group is one box.")
+    assert svg.count('class="node"') == 21
 
 
 def test_a_forever_job_that_ended_with_a_completed_run_has_no_failure_symbol(virtual: Virtual) -> None:

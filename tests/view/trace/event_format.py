@@ -32,7 +32,7 @@ NANOSECOND = 0.001
 def events(text: str) -> list[Event]:
     """Return the events of a file, checked one by one and together."""
     document = json.loads(text, parse_constant=_reject_constant)
-    assert set(document) <= {"traceEvents", "displayTimeUnit", "otherData"}
+    assert set(document) <= {"traceEvents", "displayTimeUnit", "otherData", "record"}
     assert document["displayTimeUnit"] in ("ms", "ns")
     found: list[Event] = document["traceEvents"]
     for event in found:

@@ -10,7 +10,8 @@ import pytest
 
 from trioflow import Job, Pool, Scheduler, Trace
 from trioflow.testing import run_virtual
-from trioflow.view.trace.compare import _differences, _trace_reader
+from trioflow.view.trace import _trace_file
+from trioflow.view.trace.compare import _differences, _run_times
 
 from ...bodies import fail, nap
 from ...cli.command_line import trioflow
@@ -24,6 +25,10 @@ def traced(path: Path, *jobs: Any, **options: Any) -> Path:
     run_virtual(lambda: scheduler.co_run(instruments=[trace]))
     trace.export_as_json(path)
     return path
+
+
+def run_times(path: Path) -> _run_times.RunTimes:
+    return _run_times.run_times(_trace_file.read_record(path))
 
 
 def training(path: Path, seconds: float = 6, *, flaky: float = 9, report: bool = False) -> Path:
@@ -95,7 +100,7 @@ def test_changes_add_up_to_the_difference_between_two_runs(tmp_path: Path) -> No
         nested = Scheduler(*(Job(nap, n, label=f"inner {n}") for n in range(1 + place)), label="inner", jobs_window=2)
         jobs[-1].requires(nested)
         files.append(traced(tmp_path / f"{place}.json", *jobs, nested, jobs_window=1 + place))
-    runs = [_trace_reader.read_trace(file) for file in files]
+    runs = [run_times(file) for file in files]
     for run in runs:
         assert sum(piece.seconds for piece in run.critical_path_segments) == pytest.approx(run.seconds)
     for before in runs:
@@ -120,7 +125,7 @@ def test_a_job_that_left_the_critical_path_is_marked_if_it_takes_longer(tmp_path
     runs: list[Any] = []
     for seconds, beside in ((3, 1), (4, 9)):
         jobs = [Job(nap, seconds, label="a"), Job(nap, beside, label="b" * 99)]
-        runs.append(_trace_reader.read_trace(traced(tmp_path / "x.json", *jobs)))
+        runs.append(run_times(traced(tmp_path / "x.json", *jobs)))
     gone, new = sorted(_differences.compare(*runs).changes, key=lambda change: change.added_seconds)
     assert (gone.text, gone.note) == ("a: off the critical path, though it takes longer", "off the path, it takes 4 s")
     assert new.text == f"{'b' * 30}…{'b' * 29}: longer, and new on the critical path"
@@ -131,9 +136,7 @@ def test_small_changes_are_summed_up_in_one_line(tmp_path: Path) -> None:
     runs: list[Any] = []
     for large, small in ((100, 0.1), (110, 0.11)):
         jobs = [Job(nap, small, label=f"job {n}") for n in range(3)]
-        runs.append(
-            _trace_reader.read_trace(traced(tmp_path / "x.json", Job(nap, large, label="large"), *jobs, jobs_window=1))
-        )
+        runs.append(run_times(traced(tmp_path / "x.json", Job(nap, large, label="large"), *jobs, jobs_window=1)))
     compared = _differences.compare(*runs)
     assert "smaller changes" in compared.changes[-1].text
     assert (compared.changes[-1].seconds_before, compared.changes[-1].seconds_after) == (
@@ -172,18 +175,20 @@ NOT_TRACES = {
     "17": "is not a trace of trioflow",
     '{"traceEvents":[]}': "is not a trace of trioflow",
     '{"traceEvents":[],"otherData":{"program":"other"}}': "is not a trace of trioflow",
-    '{"traceEvents":[],"otherData":{"program":"trioflow","version":2}}': "written by a newer trioflow: its format is 2",
-    '{"traceEvents":[],"otherData":{"program":"trioflow","version":"x"}}': "written by a newer trioflow",
-    '{"otherData":{"program":"trioflow","version":1}}': "is a damaged trace: KeyError",
-    '{"traceEvents":[{"ph":"X","cat":"job","ts":0}],"otherData":{"program":"trioflow","version":1}}': "is a damaged",
-    '{"traceEvents":[{"ph":"X","cat":"job","ts":0,"dur":NaN,"args":{"path":"a","state":"failed"}}],"otherData":'
-    '{"program":"trioflow","version":1,"roots":[],"seconds":1,"notStarted":{}}}': "is a damaged trace: ValueError",
+    '{"otherData":{"program":"trioflow","version":3}}': "written by another version of trioflow: its format is 3",
+    '{"otherData":{"program":"trioflow","version":"x"}}': "written by another version of trioflow",
+    '{"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: KeyError",
+    '{"record":{"spans":[{}]},"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: TypeError",
+    '{"record":{"end_time":NaN},"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: TypeError",
+    '{"record":{"failures":{"7":{}}},"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: TypeError",
+    '{"record":{"kinds":["a"]},"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: LookupError",
 }
 
 
 NOT_TRACE_IDS = (
     *("empty", "lines-of-json", "deep-list", "list", "number", "other-trace", "other-program"),
-    *("newer-version", "version-is-text", "no-events", "event-without-fields", "duration-is-nan"),
+    *("newer-version", "version-is-text", "no-record", "span-without-fields", "time-is-nan", "failure-without-fields"),
+    "kind-without-span",
 )
 
 

@@ -234,33 +234,20 @@ def test_the_table_has_every_job(virtual: Virtual, tmp_path: Path) -> None:
     }
 
 
-class Drawn:
-    """A stand-in for the return value of `graph()`."""
+def draw_instead(monkeypatch: pytest.MonkeyPatch, drawn: str | Exception) -> None:
+    """Let `dot` draw this picture, or fail with this exception."""
 
-    def __init__(self, svg: str) -> None:
-        self.svg = svg
-
-    def pipe(self, format: str, quiet: bool) -> bytes:
-        assert format == "svg"
-        return self.svg.encode()
-
-
-def draw_instead(monkeypatch: pytest.MonkeyPatch, drawn: Any) -> None:
-    """Let the report draw this picture, or fail with this exception, in place of the graph of its scheduler."""
-
-    def graph(*_: Any, **options: Any) -> Any:
+    def render(*_: Any) -> bytes:
         if isinstance(drawn, Exception):
             raise drawn
-        return drawn
+        return drawn.encode()
 
-    monkeypatch.setattr(_render, "graph", graph)
+    monkeypatch.setattr(_render, "render", render)
 
 
 def test_the_report_embeds_the_graph(virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report embeds the SVG graph without its prologue, which only the beginning of a file may have."""
-    drawn = Drawn(
-        '<?xml version="1.0"?>\n<!DOCTYPE svg PUBLIC "x" "http://y">\n<svg width="1pt"><title>G</title></svg>\n'
-    )
+    drawn = '<?xml version="1.0"?>\n<!DOCTYPE svg PUBLIC "x" "http://y">\n<svg width="1pt"><title>G</title></svg>\n'
     draw_instead(monkeypatch, drawn)
     text = report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
     assert '<svg width="1pt"><title>G</title></svg>' in text

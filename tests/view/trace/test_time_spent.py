@@ -87,7 +87,7 @@ def test_each_column_of_the_table_has_one_unit(virtual: Virtual, tmp_path: Path)
     trace.export_as_htmlfile(tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<th>waited for, s</th>" in page
-    assert "<td>jobs\N{NO-BREAK SPACE}12.00</td>" in page
+    assert "<td>jobs&nbsp;12.00</td>" in page
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,8 @@ def test_labels_and_resource_names_are_escaped(virtual: Virtual, tmp_path: Path)
     trace.export_as_htmlfile(tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert not re.search(r"<(img|b>)", page.partition('<section id="timeline">')[2].partition("<script")[0])
-    assert ">&lt;b&gt;&amp;, 100 % of 1<" in page
+    assert ">&lt;b&gt;&amp;<" in page
+    assert ">100 % of 1<" in page
 
 
 def test_failures_and_commands_count_like_other_jobs(backend: Any) -> None:

@@ -23,7 +23,7 @@ from ..base._logger import warn
 from ..base._reprs import headline, is_among, short_repr, truncate
 from ..base._states import STOP_REASON_TEXTS, JobState, OnTimeout, RunIf, RunPhase, StopReason
 from ..base._units import duration_text, durations_in_column, percent_text, size_text
-from ..base._user_code import PACKAGE_PREFIX
+from ..base._user_code import PACKAGE_PREFIX, library_prefixes
 from ..base._waits import WaitCause, Waiting
 from ..job._ancestors import enclosing_schedulers, find_common_scheduler, is_inside, outermost_scheduler
 from ..job._errors import CycleError

@@ -14,7 +14,7 @@ PACKAGE_PREFIX: Final = f"{os.path.dirname(os.path.dirname(os.path.dirname(__fil
 
 
 @functools.cache
-def _library_prefixes() -> tuple[str, ...]:
+def library_prefixes() -> tuple[str, ...]:
     """Return the prefixes of the file names of code that is not the user's."""
     paths = sysconfig.get_paths()
     folders = (os.path.join(paths[name], "") for name in ("stdlib", "platstdlib", "purelib", "platlib"))
@@ -34,7 +34,7 @@ def innermost_line(traceback: TracebackType | None) -> str | None:
     """
     innermost = None
     while traceback is not None:
-        if not traceback.tb_frame.f_code.co_filename.startswith(_library_prefixes()):
+        if not traceback.tb_frame.f_code.co_filename.startswith(library_prefixes()):
             innermost = traceback
         traceback = traceback.tb_next
     if innermost is None:

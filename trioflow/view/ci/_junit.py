@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import html
 import re
-import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final, final
 
 from ..._core.api.views import JobState
 from ..trace._spans import Span
-from ._test_cases import CiReport, CiRun, exception_headline, unfinished_reason
+from ._test_cases import CiReport, CiRun, exception_headline
 
 ANSI_ESCAPE_PATTERN: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 """Terminal escape sequences, which set colors and titles or move the cursor."""
@@ -58,12 +57,12 @@ def xml_lines(run: CiRun) -> Iterator[str]:
     for span in run.cases:
         suites.setdefault(run.suite_name(span), []).append(span)
     yield '<?xml version="1.0" encoding="UTF-8"?>\n'
-    yield f"<testsuites name={_quote(run.label)} {_format_counts(run.cases)} time={_format_time(run.seconds)}>\n"
+    yield f"<testsuites name={_quote(run.label)} {_format_counts(run, run.cases)} time={_format_time(run.seconds)}>\n"
     timestamp = datetime.fromtimestamp(run.start_time, UTC).isoformat(timespec="seconds")
     for suite_name, spans in suites.items():
         total_time = _format_time(sum(span.elapsed or 0.0 for span in spans))
-        attributes = f'timestamp="{timestamp}" hostname={_quote(socket.gethostname())}'
-        yield f"<testsuite name={_quote(suite_name)} {_format_counts(spans)} time={total_time} {attributes}>\n"
+        attributes = f'timestamp="{timestamp}" hostname={_quote(run.host)}'
+        yield f"<testsuite name={_quote(suite_name)} {_format_counts(run, spans)} time={total_time} {attributes}>\n"
         for span in spans:
             yield from _case_lines(run, suite_name, span)
         yield "</testsuite>\n"
@@ -79,19 +78,19 @@ def _case_lines(run: CiRun, suite_name: str, span: Span) -> Iterator[str]:
         details = "\n".join(
             [run.format_traceback(span), *(f"Its {name}:\n{text}" for name, text in run.command_outputs(span))]
         )
-        attributes = f"type={_quote(type(span.exception).__qualname__)} message={_quote(exception_headline(span))}"
+        attributes = f"type={_quote(run.type_of_failure(span))} message={_quote(exception_headline(span))}"
         yield f"\n<failure {attributes}>{_escape(details)}</failure>\n"
-    elif unfinished_reason(span):
-        yield f"\n<skipped message={_quote(unfinished_reason(span))}/>\n"
+    elif run.unfinished_reason(span):
+        yield f"\n<skipped message={_quote(run.unfinished_reason(span))}/>\n"
     if span.restored:
         yield "\n<system-out>restored from the journal of an earlier run</system-out>\n"
     yield "</testcase>\n"
 
 
-def _format_counts(spans: list[Span]) -> str:
+def _format_counts(run: CiRun, spans: list[Span]) -> str:
     """Return the counts of test cases as XML attributes."""
     failure_count = sum(span.state is JobState.FAILED for span in spans)
-    skipped_count = sum(bool(unfinished_reason(span)) for span in spans)
+    skipped_count = sum(bool(run.unfinished_reason(span)) for span in spans)
     return f'tests="{len(spans)}" failures="{failure_count}" errors="0" skipped="{skipped_count}"'
 
 

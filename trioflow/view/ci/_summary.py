@@ -12,7 +12,7 @@ from ..._core.api.views import JobState, duration_text, printable
 from ..text import _verdict
 from ..text._symbols import Symbols, stop_workflow_commands
 from ._junit import strip_ansi
-from ._test_cases import CiReport, CiRun, exception_headline, unfinished_reason
+from ._test_cases import CiReport, CiRun, exception_headline
 
 MAX_FAILURES: Final = 20
 """The maximum number of failures in a summary, and the maximum number of jobs listed as blocked by failures."""
@@ -96,7 +96,7 @@ def markdown_lines(run: CiRun) -> Iterator[str]:
     if blocked_spans:
         yield from ("", "### Not run", "")
         yield from (
-            f"- {escape_markdown(span.path)}: {escape_markdown(unfinished_reason(span))}"
+            f"- {escape_markdown(span.path)}: {escape_markdown(run.unfinished_reason(span))}"
             for span in blocked_spans[:MAX_FAILURES]
         )
         if len(blocked_spans) > MAX_FAILURES:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import linecache
 import os
-import traceback
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
-from ..._core.api import RequirementFailed
-from ..._core.api.views import PACKAGE_PREFIX, BaseScheduler, JobState, StopReason, file_path, headline, warn
+from ..._core.api.views import BaseScheduler, JobState, StopReason, file_path, headline, warn
 from .._state_styles import STATE_STYLES
-from ..graph import _render
-from ..text import _debrief, _exception_text, _verdict
-from ..trace._event_recorder import EventRecorder, read_output_tail
+from ..text import _exception_text, _verdict
+from ..text._failure_text import MAX_HEADLINE_LENGTH, group_failures
+from ..trace._event_recorder import EventRecorder
 from ..trace._span_builder import TraceRecord, build_record
 from ..trace._spans import Span, or_infinity
 
-MAX_OUTPUT_BYTES: Final = 1 << 16
-"""The maximum number of bytes kept from the end of each output of a failed command. CI systems reject large files."""
+OUTPUT_NAMES: Final = {"stdout": "output", "stderr": "standard error"}
+"""Maps the streams of a command to their names."""
 MAX_GRAPH_JOBS: Final = 2000
 """The maximum number of jobs in a summary with a graph. Drawing the graph takes 0.1 s per thousand jobs."""
 
@@ -87,73 +84,79 @@ class CiRun:
     def format_traceback(self, span: Span) -> str:
         """Return the traceback of a failed job. A message that ends with captured output is shortened."""
         failure = self._record.failures[span.number]
-        text = _exception_text.format_traceback(failure.exception, failure.traceback)
-        message = _exception_text.safe_message(failure.exception)
-        _, newline, last_line = message.rstrip().rpartition("\n")
+        _, newline, last_line = failure.message.rstrip().rpartition("\n")
         quotes_output = newline and any(output.rstrip().endswith(last_line) for _, output in self.command_outputs(span))
-        return text.replace(message, headline(message)) if quotes_output else text
+        return (
+            failure.traceback.replace(failure.message, headline(failure.message))
+            if quotes_output
+            else failure.traceback
+        )
 
     def command_outputs(self, span: Span) -> Iterator[tuple[str, str]]:
         """Yield the name and the text of each captured output of a failed command.
 
         Yield nothing for jobs that run no command, and for jobs with `redact=True`.
         """
-        job: Any = self._record.jobs[span.number]
-        if span.number not in self._record.commands or job.redact:  # the output may quote secret arguments
-            return
-        for name, stream in (("output", "stdout"), ("standard error", "stderr")):
-            output_end, skipped_bytes = read_output_tail(job.last_result, stream, MAX_OUTPUT_BYTES)
-            text = (output_end or b"").decode(errors="backslashreplace")
-            if text.strip():
-                yield name, f"[{skipped_bytes} earlier bytes are omitted]\n{text}" if skipped_bytes else text
+        command = self._record.commands.get(span.number)
+        for output in () if command is None else command.outputs:
+            if output.text.strip():
+                skipped = f"[{output.skipped_bytes} earlier bytes are omitted]\n" * (output.skipped_bytes > 0)
+                yield OUTPUT_NAMES[output.stream], skipped + output.text
+
+    def type_of_failure(self, span: Span) -> str:
+        """Return the qualified name of the type of a failed job's exception."""
+        return self._record.failures[span.number].type_name
+
+    @property
+    def host(self) -> str:
+        """The name of the machine on which the run took place."""
+        return self._record.host.name
 
     def failure_groups(self) -> list[list[Span]]:
         """Return the failed jobs in groups of similar failures. Groups of critical jobs come first."""
         failures = self._record.failures
-        return _debrief.group_failures((span, span.critical, failures[span.number]) for span in self.failures)
+        return group_failures(
+            (span, span.critical, failures[span.number].number, failures[span.number].kind) for span in self.failures
+        )
 
     def mermaid_graph(self) -> str:
         """Return the graph as a Mermaid flowchart, or an empty string if it would be slow to draw or unreadable."""
-        if len(self.cases) > MAX_GRAPH_JOBS:
-            return ""
-        return _render.readable_mermaid(self._record.root_runs[0].scheduler, self._record.critical_path_jobs)
+        return "" if len(self.cases) > MAX_GRAPH_JOBS else self._record.graphs[0].mermaid
 
     def failing_line(self, span: Span) -> str:
         """Return the file, number and text of the line where the user's code failed; an empty string if unknown."""
-        location = self.failing_location(span)
+        location = self._record.failures[span.number].location
         if location is None:
             return ""
-        return f"{location[0]}:{location[1]}: {linecache.getline(*location).strip()}".rstrip(": ")
+        return f"{_short_file(location.file)}:{location.line}: {location.text}".rstrip(": ")
 
     def failing_location(self, span: Span) -> tuple[str, int] | None:
-        """Return the file and the line number where the user's code failed.
+        """Return the file, relative to the working directory, and the line number where the user's code failed.
 
-        This is the innermost frame whose file is in the working directory and belongs to no installed package. Return
-        None if there is none.
+        Return None if it is unknown, or if the file is elsewhere.
         """
-        working_directory = os.path.join(os.getcwd(), "")
-        frames = traceback.extract_tb(self._record.failures[span.number].traceback)
-        for frame in reversed(frames):
-            filename = os.path.abspath(frame.filename)
-            is_library = "site-packages" in filename or filename.startswith(PACKAGE_PREFIX)
-            if filename.startswith(working_directory) and not is_library:
-                return filename.removeprefix(working_directory), frame.lineno or 1
-        return None
+        location = self._record.failures[span.number].location
+        if location is None or os.path.isabs(file := _short_file(location.file)):
+            return None
+        return file, location.line
+
+    def unfinished_reason(self, span: Span) -> str:
+        """Return why a job did not run to its end.
+
+        Return an empty string if the job succeeded or failed, or if it is a forever job that ended with the run.
+        """
+        if _verdict.tally_key(span.state, span.forever) == _verdict.FOREVER_KEY:
+            return ""
+        words = STATE_STYLES[span.state].unfinished_reason
+        root = self._record.find_root_failure(span)
+        return f"{words}, because {_verdict.failure_words(root)}" if root not in (None, span) else words
+
+
+def _short_file(file: str) -> str:
+    """Return a path relative to the working directory, if it is in it."""
+    return os.path.abspath(file).removeprefix(os.path.join(os.getcwd(), ""))
 
 
 def exception_headline(span: Span) -> str:
     """Return a job's exception on one line, without quoted output; an empty string if there is no exception."""
-    return "" if span.exception is None else _exception_text.first_line_text(span.exception, 300)
-
-
-def unfinished_reason(span: Span) -> str:
-    """Return why a job did not run to its end.
-
-    Return an empty string if the job succeeded or failed, or if it is a forever job that ended with the run.
-    """
-    if _verdict.tally_key(span.state, span.forever) == _verdict.FOREVER_KEY:
-        return ""
-    words, error = STATE_STYLES[span.state].unfinished_reason, span.exception
-    if span.state is JobState.BLOCKED and isinstance(error, RequirementFailed):
-        return f"{words}, because {_verdict.root_failure_text(error.requirement)}"
-    return words
+    return "" if span.exception is None else _exception_text.first_line_text(span.exception, MAX_HEADLINE_LENGTH)

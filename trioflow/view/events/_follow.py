@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import stat
 import sys
@@ -17,6 +16,7 @@ from ..._core.api.views import JobState, StopReason, Waiting
 from ..monitor._model import RunModel
 from ..monitor._monitor import Monitor
 from ..monitor._records import JobRecord, RunSource, SchedulerRecord
+from ..text import _exception_text
 from . import _format
 
 POLL_INTERVAL: Final = 0.1
@@ -295,7 +295,7 @@ class Follower(RunSource):
         job = self._find_job(event.path)
         job.attempts = event.attempts if job.started_at is not None else 0
         job.timed_out, job.restored, job.failed_through_member = event.timed_out, event.restored, event.through_member
-        job.error = None if event.exception is None else placeholder_exception(event.exception)
+        job.error = None if event.exception is None else _exception_text.placeholder_exception(event.exception)
         self._current_model().job_finished(job, event.state, event.at)
 
     def run_ended(self, event: _format.RunEnded) -> None:
@@ -334,12 +334,3 @@ EVENT_HANDLERS: Final[dict[type[_format.Event], Callable[[Follower, Any], None]]
     _format.IncidentEvent: Follower.ignore_event,
     _format.LinesDropped: Follower.ignore_event,
 }
-
-
-def placeholder_exception(text: str) -> BaseException:
-    """Return an exception that views print as `text`, the text of the original exception."""
-    name, _, message = text.partition(": ")
-    if not re.fullmatch(r"\w+", name):
-        name, message = "Exception", text
-    exception_type: Any = type(name, (Exception,), {})
-    return exception_type(*([message] if message else []))  # type: ignore[no-any-return]

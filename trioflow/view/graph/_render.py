@@ -16,7 +16,7 @@ from ._style import Direction
 if TYPE_CHECKING:
     import os
 
-    from graphviz import Digraph
+    from graphviz import Digraph, Source
 
 ImageFormat = Literal["svg", "png"]
 
@@ -79,9 +79,8 @@ def mermaid(
     return f"---\ntitle: {remark}\n---\n{text}" if remark else text
 
 
-def readable_mermaid(scheduler: BaseScheduler, critical_path: CriticalPath) -> str:
-    """Return the most detailed readable Mermaid flowchart, or an empty string if it would have no boxes or too many."""
-    _, drawing = choose_detail(scheduler, critical_path)
+def readable_mermaid(drawing: Drawing) -> str:
+    """Return a drawing as a Mermaid flowchart, or an empty string if it would have no boxes or too many."""
     return _mermaid.flowchart_text(drawing, "LR") if 0 < count_boxes(drawing) <= MAX_READABLE_BOXES else ""
 
 
@@ -159,7 +158,7 @@ def count_boxes(drawing: Drawing) -> int:
     return sum(not isinstance(row, EndRow) for row in drawing.drawn_rows())
 
 
-def render(digraph: Digraph, image_format: ImageFormat, subject: str) -> bytes:
+def render(digraph: Digraph | Source, image_format: ImageFormat, subject: str) -> bytes:
     """Render a graph with `dot`, and return the picture.
 
     Args:
@@ -171,9 +170,9 @@ def render(digraph: Digraph, image_format: ImageFormat, subject: str) -> bytes:
         RuntimeError: `dot` is not installed, or has failed.
 
     """
-    from graphviz import CalledProcessError, ExecutableNotFound
+    from graphviz import CalledProcessError, ExecutableNotFound, Source
 
-    if image_format == "png":
+    if image_format == "png" and not isinstance(digraph, Source):
         digraph = digraph.copy()
         digraph.graph_attr.setdefault("dpi", DOTS_PER_INCH)
     try:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from ..._core.api.views import (
     NOT_IN_JOURNAL_REASON,
@@ -17,25 +16,19 @@ from ..._core.api.views import (
     StopReason,
     failed_by_itself,
     failure_of,
-    get_cause,
-    get_context,
-    get_group_members,
     is_scheduler,
     paths_of,
     reason_not_restored,
     shorten,
 )
 from . import _exception_text, _verdict
+from ._failure_text import group_failures, similarity_key
 from ._listing import Listing
 from ._symbols import Symbols
 from ._verdict import MAX_LISTED_NAMES, Tally
 
-JobLike = TypeVar("JobLike")
-
 OBVIOUS_REASONS: Final = (None, NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON)
 """The values of `reason_not_restored` that the debrief omits because users expect them."""
-MAX_COMPARED_FRAMES: Final = 50
-"""The maximum number of innermost frames that are compared to decide whether two failures are similar."""
 
 
 def debrief_text(scheduler: BaseScheduler, symbols: Symbols, listing: bool = False) -> str:
@@ -98,8 +91,11 @@ class Debrief:
     def failure_paragraphs(self) -> Iterator[str]:
         """Yield a paragraph for each group of similar failures, with critical failures first."""
         failed = filter(failed_by_itself, self._jobs)
-        for jobs in group_failures((job, job.is_critical(), _get_failure(job)) for job in failed):
-            failure = _get_failure(jobs[0])
+        failures = {job: _get_failure(job) for job in failed}
+        for jobs in group_failures(
+            (job, job.is_critical(), failure.number, similarity_key(failure)) for job, failure in failures.items()
+        ):
+            failure = failures[jobs[0]]
             yield self._failure_title(jobs) + self._traceback_text(failure.exception, failure.traceback)
 
     def _failure_title(self, jobs: Sequence[AnyJob]) -> str:
@@ -163,44 +159,3 @@ def _get_failure(job: AnyJob) -> Failure:
     failure = failure_of(job)
     assert failure is not None
     return failure
-
-
-def group_failures(failures: Iterable[tuple[JobLike, bool, Failure]]) -> list[list[JobLike]]:
-    """Group failed jobs whose failures are similar.
-
-    Groups of critical failures come first. Otherwise, groups and jobs are in the order in which the jobs settled.
-
-    Args:
-        failures: a tuple for each failed job: the job or its record, whether the job is critical, and its failure.
-
-    """
-    groups: dict[Any, list[JobLike]] = {}
-    for job, is_critical, failure in sorted(failures, key=lambda item: (not item[1], item[2].number)):
-        groups.setdefault((is_critical, *_similarity_key(failure)), []).append(job)
-    return list(groups.values())
-
-
-def _similarity_key(failure: Failure) -> tuple[Any, ...]:
-    """Return a key that is equal for similar failures, even if their messages differ.
-
-    The key consists of the exception's type, the exit code of a command, the positions of the innermost frames, and the
-    types of the exception's cause and context. For an exception group, it also has the types of the group's members.
-    """
-    error = failure.exception
-    types = [type(related) for related in (get_cause(error), get_context(error), *get_group_members(error))]
-    return type(error), _exit_code(error), _frame_positions(failure.traceback), *types
-
-
-def _exit_code(error: BaseException) -> int | None:
-    """Return the exit code of a failed command; None for other exceptions."""
-    try:
-        code = getattr(error, "returncode", None)
-    except Exception:  # from the code of the exception's class
-        return None
-    return code if type(code) is int else None
-
-
-def _frame_positions(tb: TracebackType | None) -> tuple[tuple[str, int], ...]:
-    """Return the file name and the line number of each of the innermost frames."""
-    positions = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(tb)]
-    return tuple(positions[-MAX_COMPARED_FRAMES:])

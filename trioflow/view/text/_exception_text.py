@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import sys
 import traceback
 from types import TracebackType
 from typing import Any, Final, cast
 
-from ..._core.api.views import LOOP_PACKAGES, PACKAGE_PREFIX, get_traceback, headline, truncate
+from ..._core.api.views import LOOP_PACKAGES, PACKAGE_PREFIX, get_traceback, headline, library_prefixes, truncate
 
 INTERMEDIATE_LIBRARIES: Final = (
     "click",
@@ -23,6 +24,8 @@ INTERMEDIATE_LIBRARIES: Final = (
     *sorted(LOOP_PACKAGES - {"asyncio"}),
 )
 """Libraries whose frames may lie between those of trioflow and those of the user's code."""
+MAX_STORED_LENGTH: Final = 1000
+"""The maximum length of an exception's text in a file."""
 DEFAULT_MAX_LENGTH: Final = 100
 """The default maximum length of an exception's text. With a prefix, the text then fits in a line of a wide terminal."""
 
@@ -87,11 +90,22 @@ def _format_with_related(error: BaseException, tb: TracebackType | None, librari
     return "".join(root.format())
 
 
-def innermost_user_frame(error: BaseException, tb: TracebackType | None = None) -> traceback.FrameSummary | None:
-    """Return the innermost frame of the user's code in a traceback; None if there is none."""
-    stack = traceback.extract_tb(tb or get_traceback(error))
-    frames = _user_frames(stack, (PACKAGE_PREFIX, *_library_directories()))
-    return frames[-1] if frames else None
+def innermost_own_frame(error: BaseException, tb: TracebackType | None = None) -> traceback.FrameSummary | None:
+    """Return the innermost frame of the user's own code in a traceback; None if there is none.
+
+    Code of the standard library and of installed packages is not the user's own, even if the user's code has called it.
+    """
+    frames = reversed(traceback.extract_tb(tb or get_traceback(error)))
+    return next((frame for frame in frames if not frame.filename.startswith(library_prefixes())), None)
+
+
+def placeholder_exception(text: str) -> BaseException:
+    """Return an exception that views print as `text`, the text of the original exception."""
+    name, _, message = text.partition(": ")
+    if not re.fullmatch(r"\w+", name):
+        name, message = "Exception", text
+    exception_type: Any = type(name, (Exception,), {})
+    return exception_type(*([message] if message else []))  # type: ignore[no-any-return]
 
 
 def _library_directories() -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from ..._core.api import RequirementFailed
 from ..._core.api.views import (
@@ -228,7 +228,12 @@ def root_failure_text(job: AnyJob, names: Mapping[AnyJob, str] = NO_NAMES) -> st
     """Return a text that names the root failure of a BLOCKED job: `build failed` or `build was cancelled`."""
     while job.state is JobState.BLOCKED and isinstance(error := job.raised_exception(), RequirementFailed):
         job = error.requirement
-    return f"{names.get(job, job.label)} {'was cancelled' if job.state is JobState.CANCELLED else 'failed'}"
+    return failure_words(job, names.get(job))
+
+
+def failure_words(job: Any, name: str | None = None) -> str:
+    """Return that a job, or the span of a job, failed or was cancelled. `name` replaces its label."""
+    return f"{name or job.label} {'was cancelled' if job.state is JobState.CANCELLED else 'failed'}"
 
 
 def join_names(names: Sequence[str], max_names: int = MAX_LISTED_NAMES) -> str:

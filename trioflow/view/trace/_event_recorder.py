@@ -20,6 +20,7 @@ The first attempt of a job has no ATTEMPT_STARTED. JOB_PATH is recorded only for
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
 import time
@@ -36,6 +37,7 @@ from ..._core.api.views import (
     Pool,
     StopReason,
     Throttling,
+    command_line_of,
     current_run,
     end_facts,
     failed_through_member,
@@ -45,6 +47,7 @@ from ..._core.api.views import (
     runs_commands,
     throttled_attempts,
 )
+from ._spans import CommandOutput, CommandRecord
 
 ITEMS_PER_EVENT: Final = 6
 """The number of list items per event."""
@@ -83,54 +86,49 @@ class RunEnd:
     unsettled_jobs: tuple[AnyJob, ...]  # the jobs that had not settled, because the run never reached them
 
 
-MAX_OUTPUT_TAIL_BYTES: Final = 1000
-"""The maximum number of bytes kept from the end of each output stream of a command."""
+MAX_OUTPUT_BYTES: Final = 1000
+"""The maximum number of bytes kept from the end of each output of a command that succeeded."""
+MAX_FAILED_OUTPUT_BYTES: Final = 1 << 16
+"""The maximum number of bytes kept from the end of each output of a failed command. CI systems reject large files."""
+OUTPUT_STREAMS: Final = "stdout", "stderr"
+"""The names of a command's output streams."""
+PATH_TYPES: Final[Any] = (str, bytes, os.PathLike)
+"""The types of the options `stdout` and `stderr` of a command if the output goes to a file."""
 
 
-class CommandEnd(NamedTuple):
-    """The exit code, the resource use, and the last bytes of the captured output of a job's last process."""
-
-    returncode: int
-    elapsed: float  # seconds
-    user_time: float  # seconds of CPU time in user mode
-    system_time: float  # seconds of CPU time in the kernel
-    max_rss: int | None  # the peak memory in bytes, if known
-    stdout_tail: bytes | None  # the last bytes of standard output, or None if it was not captured
-    stderr_tail: bytes | None  # the last bytes of standard error, or None if it was not captured
-
-
-def command_end_from_result(result: Any) -> CommandEnd | None:
-    """Return the parts of a `CommandResult` that a trace keeps, or None if `result` is None."""
+def record_command(job: Any, max_bytes: int) -> CommandRecord | None:
+    """Return the record of the last process of a job that runs commands, or None if none has ended."""
+    result = job.last_result
     if result is None:
         return None
-    usage = result.elapsed, result.user_time, result.system_time, result.max_rss
-    tails = (read_output_tail(result, name, MAX_OUTPUT_TAIL_BYTES)[0] for name in OUTPUT_STREAMS)
-    return CommandEnd(result.returncode, *usage, *tails)
+    return CommandRecord(
+        command_line_of(job),
+        result.returncode,
+        result.elapsed,
+        result.user_time,
+        result.system_time,
+        result.max_rss,
+        () if job.redact else tuple(_read_outputs(result, max_bytes)),
+        () if job.redact else tuple(_output_files(job)),
+    )
 
 
-OUTPUT_STREAMS: Final = "stdout", "stderr"
-"""The names of a command's output streams, in the order of the fields of `CommandEnd`."""
+def _read_outputs(result: Any, max_bytes: int) -> Iterator[CommandOutput]:
+    """Yield the ends of the captured outputs of a command, without reading all of them into memory."""
+    for stream in OUTPUT_STREAMS:
+        with contextlib.suppress(ValueError), result.open(stream) as file:  # ValueError: it was not captured
+            skipped_bytes = file.seek(max(0, file.seek(0, os.SEEK_END) - max_bytes))
+            if text := file.read().decode("utf-8", errors="backslashreplace"):
+                yield CommandOutput(stream, text, skipped_bytes)
 
 
-def read_output_tail(result: Any, stream: str, max_bytes: int) -> tuple[bytes | None, int]:
-    """Read the end of a command's output, without reading all of it into memory.
-
-    Args:
-        result: the `CommandResult`.
-        stream: "stdout" or "stderr".
-        max_bytes: the maximum number of bytes to read.
-
-    Returns:
-        A pair: the last bytes (None if the output was not captured), and the number of bytes before them.
-
-    """
-    try:
-        file = result.open(stream)
-    except ValueError:
-        return None, 0
-    with file:
-        skipped_byte_count = file.seek(max(0, file.seek(0, os.SEEK_END) - max_bytes))
-        return file.read(), skipped_byte_count
+def _output_files(job: Any) -> Iterator[tuple[str, str]]:
+    """Yield the stream and the path of each file to which a command wrote its output."""
+    for stream in OUTPUT_STREAMS:
+        # A user-defined job class may have no `_options`.
+        file: Any = getattr(getattr(job, "_options", None), stream, None)
+        if isinstance(file, PATH_TYPES):
+            yield stream, os.path.abspath(os.fsdecode(file))
 
 
 class JobEnd(NamedTuple):
@@ -139,11 +137,28 @@ class JobEnd(NamedTuple):
     failure: Failure | None
     timed_out: bool
     has_failed_through_member: bool  # whether the job is a scheduler that failed because one of its jobs failed
-    command_end: CommandEnd | None = None
+    command: CommandRecord | None = None
     restored: bool = False  # whether the result was restored from a journal
     throttled_attempts: tuple[Throttling, ...] = ()  # the attempts that raised `Throttled`
     machine_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait for capacity of the machine
     ready_at: float | None = None  # for a service, the time when it became ready
+
+
+def record_job_end(job: AnyJob) -> JobEnd:
+    """Return the facts about the end of a job that has settled."""
+    failure = failure_of(job)
+    max_bytes = MAX_OUTPUT_BYTES if failure is None else MAX_FAILED_OUTPUT_BYTES
+    has_command = runs_commands(job) and job.started_at is not None
+    return JobEnd(
+        failure,
+        job.timed_out,
+        failure is not None and failed_through_member(job),
+        record_command(job, max_bytes) if has_command else None,
+        job.restored,
+        throttled_attempts(job),
+        machine_waits(job),
+        ready_at(job),
+    )
 
 
 class EventRecorder(Instrument):
@@ -194,22 +209,7 @@ class EventRecorder(Instrument):
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record the outcome of a job. The job's attributes do not keep it, because its next run overwrites them."""
         state, started_at, finished_at, is_plain_success = end_facts(job)
-        details = None
-        if not is_plain_success:
-            failure = failure_of(job)
-            command: Any = job if runs_commands(job) and started_at is not None else None
-            command_end = None if command is None else command_end_from_result(command.last_result)
-            has_failed_through_member = failure is not None and failed_through_member(job)
-            details = JobEnd(
-                failure,
-                job.timed_out,
-                has_failed_through_member,
-                command_end,
-                job.restored,
-                throttled_attempts(job),
-                machine_waits(job),
-                ready_at(job),
-            )
+        details = None if is_plain_success else record_job_end(job)
         self._append_event((state, scheduler, job, started_at, finished_at, details))
         if scheduler in self._window_sizes:
             self._record_window_size(scheduler)

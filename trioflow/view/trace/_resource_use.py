@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final, TypeVar
@@ -49,8 +49,8 @@ class ResourceUse:
     name: str
     total_amount: float | None
     """The total amount. It is None for a rate, because jobs take from a rate without holding an amount of it."""
-    format_amount: Callable[[float], str]
-    """The function that formats an amount for people."""
+    total_text: str
+    """The total amount for people."""
     cooldowns: Cooldowns
     is_reservation: bool = False
     uses: list[tuple[float, float, float, int]] = field(default_factory=list[tuple[float, float, float, int]])
@@ -126,24 +126,24 @@ class ResourceScopes:
         for resource, amount in reserved_needs:
             if resource.total_amount is not None:
                 scope[resource.name] = self._register(
-                    ResourceUse(resource.name, amount, resource.format_amount, resource.cooldowns, is_reservation=True)
+                    ResourceUse(resource.name, amount, f"{amount:g}", resource.cooldowns, is_reservation=True)
                 )
         for view in () if pool is None else resource_views(pool):
-            scope[view.name] = self._get_or_register(pool, view.name, view.total, view.amount_text)
+            scope[view.name] = self._get_or_register(
+                pool, view.name, view.total, "" if view.total is None else view.amount_text(view.total)
+            )
         return scope
 
     def resolve_run_needs(self, scheduler: BaseScheduler, job: AnyJob) -> Iterator[tuple[ResourceUse, float]]:
         """Yield the needs of a job for resources that belong to the run and to no pool, such as worker processes."""
         for name, amount in run_needs(job).items():
             owner, total = find_run_resource(scheduler, name)
-            yield self._get_or_register(owner, name, total, str), float(str(amount))
+            yield self._get_or_register(owner, name, total, str(total)), float(str(amount))
 
-    def _get_or_register(
-        self, owner: object, name: str, total: float | None, format_amount: Callable[[float], str]
-    ) -> ResourceUse:
+    def _get_or_register(self, owner: object, name: str, total: float | None, total_text: str) -> ResourceUse:
         key = id(owner), name
         if key not in self._pool_resources:
-            self._pool_resources[key] = self._register(ResourceUse(name, total, format_amount, []))
+            self._pool_resources[key] = self._register(ResourceUse(name, total, total_text, []))
         return self._pool_resources[key]
 
     def _register(self, resource: ResourceUse) -> ResourceUse:

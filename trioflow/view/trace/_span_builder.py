@@ -7,14 +7,19 @@ jobs of all runs by their starts, numbers them, and creates the spans.
 
 from __future__ import annotations
 
+import functools
 import math
+import platform
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib import metadata
 from operator import itemgetter
-from typing import Any, Final
+from time import monotonic
+from typing import Any, Final, NamedTuple
 
+from ..._core.api import RequirementFailed
 from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
@@ -22,18 +27,22 @@ from ..._core.api.views import (
     JobState,
     StopReason,
     all_requirements,
+    duration_text,
     explicit_label,
     is_scheduler,
+    name_of_policy,
     paths_of,
     ready_at,
     shorten,
 )
+from ..text._failure_text import FailureText, describe_failure
 from ..text._verdict import Tally, Verdict, create_verdict
 from ._critical_path import CriticalPathLink, compute_critical_path
-from ._event_recorder import CommandEnd, EventKind, JobEnd, RunEnd, RunStart, read_events
+from ._event_recorder import EventKind, JobEnd, RunEnd, RunStart, read_events, record_job_end
+from ._graph_description import GraphDescription, describe_graph
 from ._lanes import assign_lanes
 from ._resource_use import ResolvedNeeds, ResourceScopes, ResourceUse, resolve_needs
-from ._spans import IncidentMark, RunSpan, Span, or_infinity
+from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span, or_infinity
 from ._waits import WaitAnalysis
 
 DEFAULT_JOB_END: Final = JobEnd(None, timed_out=False, has_failed_through_member=False)
@@ -122,7 +131,7 @@ class LogReader:
 
     def __init__(self, log: list[Any]) -> None:
         self.runs: Final[list[RunFacts]] = []
-        self.incidents: Final[list[tuple[float, RunFacts, AnyJob | None, str]]] = []
+        self.incidents: Final[list[tuple[float, RunFacts, str]]] = []
         self._latest_runs: Final[dict[BaseScheduler, RunFacts]] = {}
         for event in read_events(log):
             self._read_event(*event)
@@ -155,7 +164,7 @@ class LogReader:
         elif kind is EventKind.WINDOW_RESIZED:
             run.window_sizes.append((time, details))
         elif kind is EventKind.INCIDENT:
-            self.incidents.append((time, run, job, details[0]))
+            self.incidents.append((time, run, details[0]))
         else:
             run.ended_at, run.run_end = time, details
 
@@ -184,6 +193,27 @@ class LogReader:
                 facts.state, facts.started_at = facts.job.state, facts.job.started_at
                 facts.ready_at = ready_at(facts.job)
 
+    def add_last_run(self, scheduler: BaseScheduler) -> None:
+        """Add the last run of an outermost scheduler, and of all schedulers in it."""
+        todo: list[tuple[BaseScheduler, RunFacts | None]] = [(scheduler, None)]
+        for current, enclosing_run in todo:  # the loop appends nested schedulers to the list
+            jobs = list(current)
+            started = current.started_at or min((job.started_at for job in jobs if job.started_at), default=0.0)
+            ended = current.finished_at or max((job.finished_at for job in jobs if job.finished_at), default=started)
+            start = RunStart(monotonic, 0.0, current.window_size, pool=current.pool)
+            end = RunEnd(current.stop_reason, current.culprit, ())
+            run = RunFacts(current, enclosing_run, 1, started, start, ended, end)
+            self.runs.append(run)
+            for job in jobs:
+                facts = run.get_or_create_facts(job)
+                facts.state, facts.started_at, facts.finished_at = job.state, job.started_at, job.finished_at
+                if job.is_settled():
+                    facts.job_end = record_job_end(job)
+                    facts.ready_at = facts.job_end.ready_at
+                if is_scheduler(job) and job.started_at is not None:
+                    todo.append((job, run))
+        self._add_unstarted_schedulers()
+
     def _add_unstarted_schedulers(self) -> None:
         begun_runs = {(run.enclosing_run, run.scheduler) for run in self.runs}
         for run in self.runs:  # the loop appends to this list
@@ -195,9 +225,19 @@ class LogReader:
                     self.runs.append(unstarted_run)
 
 
+class LiveObjects(NamedTuple):
+    """The outermost schedulers of a record, and the job of each span, for pictures of the graph."""
+
+    schedulers: tuple[BaseScheduler, ...] = ()
+    jobs: tuple[AnyJob, ...] = ()
+
+
 @dataclass(frozen=True)
 class TraceRecord:
-    """A snapshot of everything that a trace shows. The fields that are dicts are keyed by span number."""
+    """A snapshot of everything that a trace shows. The fields that are dicts are keyed by span number.
+
+    Except for `live`, all of it is data, which `_trace_file` writes and reads.
+    """
 
     spans: tuple[Span, ...] = ()
     runs: tuple[RunSpan, ...] = ()
@@ -210,12 +250,16 @@ class TraceRecord:
     """The time when the last run ended, or the time of the snapshot if a run is in progress."""
     kinds: tuple[str, ...] = ()
     """For each span, the kind of work that its job does, as derived from the job's label by `kind_from_label`."""
-    failures: dict[int, Failure] = field(default_factory=dict[int, Failure])
+    failures: dict[int, FailureText] = field(default_factory=dict[int, FailureText])
     """The failures of jobs, and of schedulers that failed although none of their jobs failed."""
-    commands: dict[int, tuple[Any, CommandEnd]] = field(default_factory=dict[int, tuple[Any, CommandEnd]])
-    """The jobs that ran commands, each with the `CommandEnd` of its last process."""
-    jobs: tuple[AnyJob, ...] = ()
-    """The job of each span."""
+    commands: dict[int, CommandRecord] = field(default_factory=dict[int, CommandRecord])
+    """The last processes of the jobs that ran commands."""
+    host: HostFacts = field(default_factory=HostFacts)
+    """Where the run took place."""
+    stored_graphs: tuple[GraphDescription, ...] = ()
+    """The graphs of the outermost schedulers, if the record was read from a file."""
+    live: LiveObjects = field(default_factory=LiveObjects, compare=False)
+    """What exists only in the process that ran, and is not written to a file."""
 
     @property
     def root_runs(self) -> list[RunSpan]:
@@ -241,7 +285,7 @@ class TraceRecord:
     def counted_spans(self) -> tuple[Span, ...]:
         """The last span of each job, and of each nested scheduler that was blocked or failed without a failed job."""
         members: set[int] = set()
-        for run in {(run.parent, run.scheduler): run for run in self.runs}.values():  # enclosing runs come first
+        for run in {(run.parent, run.scheduler_number): run for run in self.runs}.values():  # enclosing runs come first
             if run.parent is None or run.parent in members:
                 members.update(run.member_numbers)
         blocked = {number for number in self.scheduler_numbers if self.spans[number].state is JobState.BLOCKED}
@@ -301,17 +345,48 @@ class TraceRecord:
 
     @property
     def critical_path_jobs(self) -> dict[AnyJob, AnyJob | None]:
-        """The jobs on the critical path, each with its predecessor on the path."""
+        """The jobs on the critical path, each with its predecessor on the path, in the process that ran."""
+        jobs = self.live.jobs
         return {
-            self.jobs[link.span_number]: None if link.predecessor_number is None else self.jobs[link.predecessor_number]
+            jobs[link.span_number]: None if link.predecessor_number is None else jobs[link.predecessor_number]
             for link in self.critical_path_links
         }
+
+    @cached_property
+    def graphs(self) -> tuple[GraphDescription, ...]:
+        """The graphs of the outermost schedulers."""
+        return self.stored_graphs or tuple(
+            describe_graph(scheduler, self.critical_path_jobs) for scheduler in self.live.schedulers
+        )
+
+    def find_root_failure(self, span: Span) -> Span | None:
+        """Return the span of the job whose failure blocked the job of `span`, directly or through other jobs.
+
+        If the failed job is unknown, return None. If the job of `span` is not BLOCKED, return its own span.
+        """
+        for _ in self.spans:  # in a foreign file, blocked jobs may form a cycle
+            if span.state is not JobState.BLOCKED:
+                return span
+            if span.blocked_by is None:
+                return None
+            span = self.spans[span.blocked_by]
+        return None
 
 
 def build_record(log: list[Any]) -> TraceRecord:
     """Build the `TraceRecord` of an event log, in O(n log n) time for n jobs."""
     reader = LogReader(log)
     return _RecordBuilder(reader).build() if reader.runs else TraceRecord()
+
+
+def record_of_last_run(scheduler: BaseScheduler) -> TraceRecord:
+    """Build the `TraceRecord` of a scheduler's last run from what its jobs know, without a log.
+
+    The jobs know neither earlier runs of nested schedulers nor attempts, and a window has only its last size.
+    """
+    reader = LogReader([])
+    reader.add_last_run(scheduler)
+    return _RecordBuilder(reader).build()
 
 
 class _RecordBuilder:
@@ -330,16 +405,15 @@ class _RecordBuilder:
     def build(self) -> TraceRecord:
         """Return the record."""
         run_indices = {run: index for index, run in enumerate(self._runs)}
-        incidents = (
-            IncidentMark(time, run_indices[run], job, message) for time, run, job, message in self._reader.incidents
-        )
+        incidents = (IncidentMark(time, run_indices[run], message) for time, run, message in self._reader.incidents)
         last_run_start = next(run.run_start for run in reversed(self._runs) if run.started_at is not None)
         end_time = max(
             last_run_start.clock() if run.ended_at is None else run.ended_at
             for run in self._runs
             if run.started_at is not None
         )
-        runs = tuple(map(_make_run_span, self._runs))
+        scheduler_numbers = {run.scheduler: number for number, run in enumerate(reversed(self._runs))}
+        runs = tuple(_make_run_span(run, scheduler_numbers[run.scheduler]) for run in self._runs)
         jobs = [facts.job for facts in self._job_facts]
         return TraceRecord(
             spans=self._add_waits([self._make_span(facts) for facts in self._job_facts], runs, end_time),
@@ -350,16 +424,19 @@ class _RecordBuilder:
             wall_offset=last_run_start.wall_offset,
             end_time=end_time,
             failures={
-                facts.span_number: failure
+                facts.span_number: describe_failure(failure)
                 for facts in self._job_facts
                 if (failure := _find_own_failure(facts)) is not None
             },
             commands={
-                facts.span_number: (facts.job, facts.job_end.command_end)
+                facts.span_number: facts.job_end.command
                 for facts in self._job_facts
-                if facts.job_end.command_end is not None
+                if facts.job_end.command is not None
             },
-            jobs=tuple(jobs),
+            host=_host_facts(),
+            live=LiveObjects(
+                tuple(dict.fromkeys(run.scheduler for run in self._runs if run.enclosing_run is None)), tuple(jobs)
+            ),
         )
 
     def _assign_span_numbers(self) -> list[JobFacts]:
@@ -433,7 +510,9 @@ class _RecordBuilder:
 
     def _make_span(self, facts: JobFacts) -> Span:
         job, run, job_end = facts.job, facts.run_facts, facts.job_end
-        command = job_end.command_end
+        command = job_end.command
+        exception = None if job_end.failure is None else job_end.failure.exception
+        blocked_by = exception.requirement if isinstance(exception, RequirementFailed) else None
         return Span(
             number=facts.span_number,
             parent=None if run.scheduler_facts is None else run.scheduler_facts.span_number,
@@ -452,20 +531,29 @@ class _RecordBuilder:
             lane=facts.lane,
             timed_out=job_end.timed_out,
             required=tuple(facts.span_number for facts in facts.requirements),
-            exception=None if job_end.failure is None else job_end.failure.exception,
+            exception=exception,
             returncode=None if command is None else command.returncode,
             user_time=None if command is None else command.user_time,
             system_time=None if command is None else command.system_time,
             max_rss=None if command is None else command.max_rss,
             throttled=tuple((attempt.began, attempt.ended) for attempt in job_end.throttled_attempts),
             restored=job_end.restored,
+            blocked_by=None if blocked_by is None else self._find_span_number(run, blocked_by),
         )
 
+    def _find_span_number(self, run: RunFacts | None, job: AnyJob) -> int | None:
+        """Return the number of a job's span in a run or an enclosing one; None if the job is in none of them."""
+        while run is not None:
+            if job in run.facts_by_job:
+                return run.facts_by_job[job].span_number
+            run = run.enclosing_run
+        return None
 
-def _make_run_span(run: RunFacts) -> RunSpan:
+
+def _make_run_span(run: RunFacts, scheduler_number: int) -> RunSpan:
     culprit = None if run.run_end is None or run.run_end.culprit is None else run.facts_by_job.get(run.run_end.culprit)
     return RunSpan(
-        scheduler=run.scheduler,
+        scheduler_number=scheduler_number,
         parent=None if run.scheduler_facts is None else run.scheduler_facts.span_number,
         run_number=run.run_number,
         label=run.scheduler.label,
@@ -478,7 +566,35 @@ def _make_run_span(run: RunFacts) -> RunSpan:
         stop_reason=None if run.run_end is None else run.run_end.stop_reason,
         culprit_number=None if culprit is None else culprit.span_number,
         member_numbers=tuple(sorted(facts.span_number for facts in run.facts_by_job.values())),
+        has_own_label=explicit_label(run.scheduler) is not None,
+        options=tuple(_option_texts(run.scheduler)),
     )
+
+
+def _option_texts(scheduler: BaseScheduler) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of the options that were set on a scheduler, except its window."""
+    if scheduler.timeout is not None:
+        yield "timeout", duration_text(scheduler.timeout)
+    yield "policy", name_of_policy(scheduler.policy)
+    if scheduler.pool is not None:
+        yield "pool", repr(scheduler.pool)
+    if scheduler.critical_jobs is not None:
+        yield "critical_jobs", str(scheduler.critical_jobs)
+
+
+@functools.cache
+def _host_facts() -> HostFacts:
+    versions = (f"{name} {version}" for name in ("trioflow", "trio", "anyio") if (version := _package_version(name)))
+    return HostFacts(
+        platform.node(), platform.platform(), ", ".join([f"Python {platform.python_version()}", *versions])
+    )
+
+
+def _package_version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _assign_lanes(run: RunFacts) -> None:

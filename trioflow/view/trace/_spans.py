@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import final
 
-from ..._core.api.views import AnyJob, BaseScheduler, JobState, StopReason, WaitCause, shorten
+from ..._core.api.views import JobState, StopReason, WaitCause, shorten
 from .._state_styles import CAUSE_WORDS
 from ..text import _exception_text
 
@@ -103,6 +103,8 @@ class Span:
     """Whether the result was restored from a journal. If it was, the job did not start, and `started_at` is None."""
     waits: tuple[Wait, ...] = ()
     """The job's waits in chronological order."""
+    blocked_by: int | None = None
+    """The number of the span of the requirement that blocked the job. None if the job is not BLOCKED."""
 
     @property
     def name(self) -> str:
@@ -145,7 +147,7 @@ def or_infinity(time: float | None) -> float:
 class RunSpan:
     """The record of one run of one scheduler, within one run of its enclosing scheduler."""
 
-    scheduler: BaseScheduler
+    scheduler_number: int  # equal for the runs of one scheduler
     parent: int | None  # the number of the scheduler's span; None for an outermost scheduler
     run_number: int  # counted from 1 among the runs with the same parent; 0 if the run never began
     label: str
@@ -158,6 +160,8 @@ class RunSpan:
     has_limiter: bool = False  # whether the window is a `CapacityLimiter`
     backend: str = ""  # the name of the backend
     window_sizes: tuple[tuple[float, int], ...] = ()  # for an `Adaptive` window, the time and new size of each change
+    has_own_label: bool = True  # whether the user chose the label
+    options: tuple[tuple[str, str], ...] = ()  # the names and values of other options of the scheduler
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,5 +170,36 @@ class IncidentMark:
 
     occurred_at: float
     run_index: int  # the index of the run in `TraceRecord.runs`
-    job: AnyJob | None  # the job that the incident is about; None if it concerns the whole run
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommandOutput:
+    """The end of what a command wrote to one of its output streams."""
+
+    stream: str  # "stdout" or "stderr"
+    text: str
+    skipped_bytes: int  # the number of bytes before the text
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRecord:
+    """The last process of a job that runs commands. With `redact=True`, it has neither outputs nor files."""
+
+    line: str  # the command line
+    returncode: int
+    elapsed: float  # seconds
+    user_time: float  # seconds of CPU time in user mode
+    system_time: float  # seconds of CPU time in the kernel
+    max_rss: int | None  # the peak memory in bytes, if known
+    outputs: tuple[CommandOutput, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()  # the stream and the absolute path of each file with output
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """Where a run took place."""
+
+    name: str = ""  # the name of the machine
+    system: str = ""
+    versions: str = ""

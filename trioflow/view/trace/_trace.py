@@ -6,10 +6,10 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from ..._core.api.views import AbstractJob, AnyJob, BaseScheduler, current_run, file_path, is_scheduler
+from ..._core.api.views import AnyJob, BaseScheduler, current_run, file_path
 from .. import _exports
-from ._event_recorder import EventKind, EventRecorder, RunEnd, RunStart
-from ._span_builder import TraceRecord, build_record
+from ._event_recorder import EventRecorder
+from ._span_builder import TraceRecord, build_record, record_of_last_run
 from ._spans import Span
 
 if TYPE_CHECKING:
@@ -147,6 +147,8 @@ class Trace(EventRecorder):
     def export_as_json(self, path: str | PathLike[str]) -> None:
         """Write the run in the trace event format, for https://ui.perfetto.dev and chrome://tracing.
 
+        The file also has the whole record of the run, from which `trioflow report` and `trioflow compare` are made.
+
         Each scheduler is a process, its lanes are threads, and its jobs are slices in these threads, with their details
         as arguments. If a job had several attempts, each is a slice inside the slice of the job. Arrows lead from
         requirements to the jobs that require them. Marks show incidents and the moments when services became ready. A
@@ -159,9 +161,10 @@ class Trace(EventRecorder):
             OSError: the file cannot be written.
 
         """
-        from . import _trace_events
+        from . import _trace_events, _trace_file
 
-        _exports.write_atomically(path, _trace_events.json_text(self._get_record()))
+        record = self._get_record()
+        _exports.write_atomically(path, _trace_events.json_text(record, _trace_file.record_json(record)))
 
     def export_as_svgfile(self, path: str | PathLike[str], *, width: int = 1200) -> None:
         """Draw the timeline: a bar for each job that started, the critical path, and the use of each resource.
@@ -225,35 +228,6 @@ class Trace(EventRecorder):
         self._cached_record = None if self._running_schedulers else (len(self._log), record)
         return record
 
-    def _rebuild_record(self, root_scheduler: BaseScheduler) -> TraceRecord:
-        """Rebuild the event log of a scheduler's last run from the attributes of its jobs, and return the record."""
-        nested_schedulers = [
-            job for job in root_scheduler.iterate_jobs() if is_scheduler(job) and job.started_at is not None
-        ]
-        schedulers: list[BaseScheduler] = [root_scheduler, *nested_schedulers]
-        for scheduler in schedulers:
-            started_at = scheduler.started_at or min(
-                (job.started_at for job in scheduler if job.started_at is not None), default=0.0
-            )
-            run_start = RunStart(self._clock, 0.0, scheduler.window_size, pool=scheduler.pool)
-            self._append_event((EventKind.RUN_BEGAN, scheduler, None, started_at, None, run_start))
-            for job in filter(AbstractJob.is_settled, scheduler):
-                self.job_finished(scheduler, job)
-        for scheduler in reversed(schedulers):
-            finished_at = max((job.finished_at for job in scheduler if job.finished_at is not None), default=0.0)
-            unsettled_jobs = tuple(job for job in scheduler if job.finished_at is None)
-            self._append_event(
-                (
-                    EventKind.RUN_ENDED,
-                    scheduler,
-                    None,
-                    finished_at,
-                    None,
-                    RunEnd(scheduler.stop_reason, scheduler.culprit, unsettled_jobs),
-                )
-            )
-        return self._get_record()
-
     def __repr__(self) -> str:
         """Return a text that contains the number of spans and says whether a run is in progress."""
         span_count = len(self._get_record().spans)
@@ -263,12 +237,12 @@ class Trace(EventRecorder):
 def find_critical_path(scheduler: BaseScheduler) -> dict[AnyJob, AnyJob | None]:
     """Return the jobs on the critical path of a scheduler's last run, each with its predecessor on the path.
 
-    No trace of the run is needed, because its record is rebuilt from the attributes of the jobs. If the scheduler has
+    No trace of the run is needed, because the jobs have their times. If the scheduler has
     not run or is running, the result is empty.
     """
     if scheduler.stop_reason is None or current_run(scheduler) is not None:
         return {}
-    return Trace()._rebuild_record(scheduler).critical_path_jobs
+    return record_of_last_run(scheduler).critical_path_jobs
 
 
 def find_critical_path_parts(scheduler: BaseScheduler, trace: Trace | None) -> list[CriticalPathPart]:
@@ -276,9 +250,9 @@ def find_critical_path_parts(scheduler: BaseScheduler, trace: Trace | None) -> l
 
     Args:
         scheduler: the scheduler that has run.
-        trace: the trace of the run. If it is None, the record of the run is rebuilt from the attributes of the jobs.
+        trace: the trace of the run. If it is None, the times that the jobs have are used.
 
     """
     from ._critical_path_parts import critical_path_parts
 
-    return critical_path_parts(Trace()._rebuild_record(scheduler) if trace is None else trace._get_record())
+    return critical_path_parts(record_of_last_run(scheduler) if trace is None else trace._get_record())

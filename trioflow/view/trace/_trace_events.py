@@ -23,15 +23,15 @@ from ._table import iso_time
 
 TraceEvent = dict[str, Any]
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 """The version of the file format, written to `otherData`. It is incremented on incompatible changes."""
 
 NANOSECOND_IN_MICROSECONDS: Final = 0.001
 """The resolution of Perfetto's clock, one nanosecond, expressed in microseconds."""
 
 
-def json_text(record: TraceRecord) -> str:
-    """Return the trace as JSON, with one event per line."""
+def json_text(record: TraceRecord, record_json: str) -> str:
+    """Return the trace as JSON, with one event per line, and the record in the form of `_trace_file`."""
     builder = _EventBuilder(record)
     events = ",\n".join(json.dumps(event, ensure_ascii=True, separators=(",", ":")) for event in builder.events())
     other_data: TraceEvent = {
@@ -39,10 +39,9 @@ def json_text(record: TraceRecord) -> str:
         "version": FORMAT_VERSION,
         "began": iso_time(record, record.start_time if record.runs else None),
         "seconds": round(record.end_time - record.start_time, 9),
-        "roots": builder.root_process_numbers,
-        "notStarted": {printable(span.path): span.state.value for span in record.spans if span.started_at is None},
     }
-    return f'{{"displayTimeUnit":"ms","otherData":{json.dumps(other_data)},"traceEvents":[\n{events}\n]}}\n'
+    head = f'"displayTimeUnit":"ms","otherData":{json.dumps(other_data)},"record":{record_json}'
+    return f'{{{head},"traceEvents":[\n{events}\n]}}\n'
 
 
 class _EventBuilder:
@@ -51,12 +50,6 @@ class _EventBuilder:
     def __init__(self, record: TraceRecord) -> None:
         self._record: Final = record
         self._process_numbers: Final = self._assign_process_numbers()
-
-    @property
-    def root_process_numbers(self) -> list[int]:
-        """The process numbers of the outermost schedulers."""
-        pairs = zip(self._record.runs, self._process_numbers, strict=True)
-        return sorted({pid for run, pid in pairs if run.parent is None})
 
     def events(self) -> Iterator[TraceEvent]:
         """Yield all events, the names of processes and threads first."""
@@ -72,7 +65,7 @@ class _EventBuilder:
 
     def _assign_process_numbers(self) -> list[int]:
         """Return the process number of each run. All runs of one scheduler have the same number."""
-        keys = [id(run.scheduler) if run.parent is None else self._process_name(run) for run in self._record.runs]
+        keys = [run.scheduler_number if run.parent is None else self._process_name(run) for run in self._record.runs]
         numbers = {key: number for number, key in enumerate(dict.fromkeys(keys), 1)}
         return [numbers[key] for key in keys]
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from ...._core.api.views import duration_text, durations_in_column
 from ...text import _symbols
-from ._trace_reader import JobTimes, RunTimes
+from ._run_times import JobTimes, RunTimes
 
 MIN_CHANGE_SHARE: Final = 0.005
 """Changes of less than this share of the longer run's duration are combined in one line."""

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from traceback import FrameSummary
 from typing import Any, Final, NamedTuple
 
-from ...._core.api import RequirementFailed
 from ...._core.api.views import (
     STOP_REASON_TEXTS,
-    AnyJob,
     JobState,
     StopReason,
-    command_line_of,
     duration_text,
     printable,
     size_text,
 )
-from ...text import _debrief, _exception_text
-from .._event_recorder import CommandEnd
+from ...text._failure_text import FailureText, group_failures
 from .._span_builder import TraceRecord
-from .._spans import Span
+from .._spans import CommandRecord, Span
 
 MAX_FAILURE_GROUPS: Final = 200
 """The maximum number of groups of failures that are shown."""
@@ -45,9 +39,8 @@ class FailureGroup:
     """The jobs that these failures kept from running."""
     cancelled: list[Span]
     """The running jobs that were cancelled because of these failures."""
-    frame: FrameSummary | None
-    """The innermost frame of the user's code in the first failure."""
-    traceback: str
+    failure: FailureText
+    """The first failure."""
     is_on_critical_path: bool
 
 
@@ -55,7 +48,9 @@ def failure_groups(record: TraceRecord) -> list[FailureGroup]:
     """Return the groups of failures, critical ones first, then those that stopped the most jobs."""
     spans = [record.spans[number] for number in record.failures]
     stopped_jobs = find_stopped_jobs(record)
-    groups = _debrief.group_failures((span, span.critical, record.failures[span.number]) for span in spans)
+    groups = group_failures(
+        (span, span.critical, record.failures[span.number].number, record.failures[span.number].kind) for span in spans
+    )
     groups.sort(
         key=lambda group: (not group[0].critical, -sum(len(stopped_jobs.get(span.number, ())) for span in group))
     )
@@ -63,14 +58,12 @@ def failure_groups(record: TraceRecord) -> list[FailureGroup]:
 
 
 def _make_group(record: TraceRecord, spans: list[Span], stopped_jobs: dict[int, list[Span]]) -> FailureGroup:
-    failure = record.failures[spans[0].number]
     stopped = [stopped for span in spans for stopped in stopped_jobs.get(span.number, ())]
     return FailureGroup(
         spans,
         [span for span in stopped if span.started_at is None],
         [span for span in stopped if span.started_at is not None],
-        _exception_text.innermost_user_frame(failure.exception, failure.traceback),
-        _exception_text.format_traceback(failure.exception, failure.traceback),
+        record.failures[spans[0].number],
         bool(record.critical_path_numbers & {span.number for span in spans}),
     )
 
@@ -101,22 +94,19 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
     These are the BLOCKED jobs, and the jobs in nested schedulers that were BLOCKED. If the failure stopped the run, the
     jobs that had not settled by then are included, too. For V jobs and E requirements, this takes O(V + E) time.
     """
-    numbers_by_job = {job: span.number for span, job in zip(record.spans, record.jobs, strict=True)}
     first_failures: dict[int, int] = {}  # the first failure in each nested scheduler
     for number in sorted(record.failures, key=lambda number: (record.spans[number].finished_at or 0.0, number)):
         for enclosing in record.enclosing_spans(record.spans[number]):
             first_failures.setdefault(enclosing.number, number)
     stopped_spans: dict[int, list[Span]] = {}
     culprits = [record.find_culprit(run) for run in record.root_runs if run.culprit_number is not None]
-    culprit_number = next(
-        (_find_root_failure(record, span, numbers_by_job) for span in culprits if span is not None), None
-    )
+    culprit_number = next((_root_failure_number(record, span) for span in culprits if span is not None), None)
     for span in record.counted_spans:
         if span.forever or span.number in record.scheduler_numbers:
             continue
         candidates = [span, *record.enclosing_spans(span)]
         blocked_span = next((candidate for candidate in candidates if candidate.state is JobState.BLOCKED), None)
-        failure_number = None if blocked_span is None else _find_root_failure(record, blocked_span, numbers_by_job)
+        failure_number = None if blocked_span is None else _root_failure_number(record, blocked_span)
         if failure_number is None and span.state in UNFINISHED_STATES:
             failure_number = culprit_number
         if failure_number is not None and failure_number not in record.failures:
@@ -126,19 +116,9 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
     return stopped_spans
 
 
-def _find_root_failure(record: TraceRecord, span: Span, numbers_by_job: dict[AnyJob, int]) -> int | None:
-    """Return the span number of the job whose failure blocked the job of `span`, directly or through other jobs.
-
-    If the failed job is unknown, return None. If the job of `span` is not BLOCKED, return its own number.
-    """
-    for _ in record.spans:
-        if span.state is not JobState.BLOCKED or not isinstance(span.exception, RequirementFailed):
-            break
-        number = numbers_by_job.get(span.exception.requirement)
-        if number is None:
-            return None
-        span = record.spans[number]
-    return span.number
+def _root_failure_number(record: TraceRecord, span: Span) -> int | None:
+    root = record.find_root_failure(span)
+    return None if root is None else root.number
 
 
 # ---- commands: command lines, exit codes, resource use, ends of outputs, and output files
@@ -147,8 +127,10 @@ MAX_LINE_LENGTH: Final = 2000
 """The maximum number of characters in a command line. A longer one is cut off."""
 MAX_OUTPUT_CHARACTERS: Final = 1_000_000
 """The maximum number of characters of command output in one report. Failed commands come first."""
-PATH_TYPES: Final[Any] = (str, bytes, os.PathLike)
-"""The types of the options `stdout` and `stderr` of a command if the output goes to a file."""
+OUTPUT_NAMES: Final = {"stdout": "standard output", "stderr": "standard error"}
+"""Maps the streams of a command to their names."""
+MAX_OUTPUT_BYTES: Final = 1000
+"""The maximum number of bytes of one output that are shown."""
 
 
 def exit_text(returncode: int) -> str:
@@ -173,17 +155,17 @@ def command_details(record: TraceRecord, folder: Path) -> dict[int, dict[str, An
     remaining_characters = MAX_OUTPUT_CHARACTERS
     details: dict[int, dict[str, Any]] = {}
     for number in sorted(record.commands, key=lambda number: number not in record.failures):
-        job, command = record.commands[number]
-        outputs = list(_command_outputs(command)) if not job.redact else []
+        command = record.commands[number]
+        outputs = list(_command_outputs(command))
         output_size = sum(len(text) for _, text in outputs)
         remaining_characters -= output_size
         details[number] = {
-            "command": _clip_line(printable(command_line_of(job))),
+            "command": _clip_line(printable(command.line)),
             "facts": " · ".join(_command_fact_texts(command)),
             "outputs": outputs if remaining_characters >= 0 else [],
             "note": "The end of its output is omitted: the report would be too large."
             * (remaining_characters < 0 < output_size),
-            "files": list(_command_files(job, folder)),
+            "files": [(stream, _file_url(Path(path), folder), printable(path)) for stream, path in command.files],
         }
     return details
 
@@ -192,7 +174,7 @@ def _clip_line(line: str) -> str:
     return line if len(line) <= MAX_LINE_LENGTH else line[:MAX_LINE_LENGTH] + "…"
 
 
-def _command_fact_texts(command: CommandEnd) -> Iterator[str]:
+def _command_fact_texts(command: CommandRecord) -> Iterator[str]:
     yield f"{'exit code' if command.returncode >= 0 else 'ended by'} {exit_text(command.returncode)}"
     yield f"elapsed {duration_text(command.elapsed)}"
     yield f"user {duration_text(command.user_time)}"
@@ -201,21 +183,13 @@ def _command_fact_texts(command: CommandEnd) -> Iterator[str]:
         yield f"max memory {size_text(command.max_rss)}"
 
 
-def _command_outputs(command: CommandEnd) -> Iterator[tuple[str, str]]:
-    for name, end in (("standard output", command.stdout_tail), ("standard error", command.stderr_tail)):
-        if end and end.strip():
-            text = end.decode("utf-8", errors="backslashreplace").rstrip("\n")
-            yield f"end of its {name}", "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
-
-
-def _command_files(job: Any, folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield the stream's name, the URL and the path of each file to which a command wrote its output."""
-    for stream in ("stdout", "stderr"):
-        # A user-defined job class may have no `_options`.
-        file: Any = getattr(getattr(job, "_options", None), stream, None)
-        if isinstance(file, PATH_TYPES) and not job.redact:
-            path = Path(os.fsdecode(file)).absolute()
-            yield stream, _file_url(path, folder.absolute()), printable(os.fsdecode(file))
+def _command_outputs(command: CommandRecord) -> Iterator[tuple[str, str]]:
+    for output in command.outputs:
+        end = output.text.encode(errors="backslashreplace")[-MAX_OUTPUT_BYTES:].decode(errors="ignore")
+        if end.strip():
+            lines = end.rstrip("\n").split("\n")
+            text = "\n".join(printable(line.expandtabs()) for line in lines)
+            yield f"end of its {OUTPUT_NAMES[output.stream]}", text
 
 
 def _file_url(path: Path, folder: Path) -> str:

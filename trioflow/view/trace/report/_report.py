@@ -12,7 +12,6 @@ import base64
 import datetime
 import hashlib
 import json
-import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from ...._core.api.views import (
     JobState,
     duration_text,
     durations_in_column,
-    explicit_label,
     printable,
     shorten,
     size_text,
@@ -87,7 +85,7 @@ def report_html(record: TraceRecord, folder: Path) -> str:
             script_hash=Markup(base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
             graph_style=Markup(_dark_scheme.dark_scheme_css()),
             verdict=_verdict_on_all_runs(record),
-            host=platform.node(),
+            host=record.host.name,
             start_time=record.start_time,
             state_counts=_state_counts(record),
             counts_text=record.tally.describe(),
@@ -100,17 +98,14 @@ def report_html(record: TraceRecord, folder: Path) -> str:
             commands=commands,
             path_rows=list(_critical_path_rows(record)),
             slots=_sections.slots_sentence(record),
-            graphs=[
-                _sections.draw_graph(scheduler, record.critical_path_jobs)
-                for scheduler in dict.fromkeys(run.scheduler for run in root_runs)
-            ],
+            graphs=[(graph, _sections.draw_graph(graph)) for graph in record.graphs],
             faint_color=_dot.FAINT_COLOR,
             legend_meanings=_sections.LEGEND_MEANINGS,
             timeline=Markup(_timeline.timeline_svg(record, TIMELINE_WIDTH, has_title=False)),
             kinds=_sections.kinds_table(record),
             forever=[span for span in record.leaf_spans if _is_listed_separately(span)],
             glossary=list(_sections.glossary_terms(record)),
-            facts=_sections.run_facts(root_runs),
+            facts=_sections.run_facts(record),
             data=Markup(_table_json(record, commands)),
         )
     )
@@ -153,7 +148,7 @@ def _read_resource(name: str) -> str:
 
 def _run_title(record: TraceRecord, run: RunSpan) -> str:
     """Return the label of a run's scheduler, or a title such as "A run of 3 jobs" if it has only a default label."""
-    if explicit_label(run.scheduler) is not None:
+    if run.has_own_label:
         return run.label
     number = sum(1 for _ in record.leaf_spans)
     return f"A run of {number} job{'s' * (number != 1)}"

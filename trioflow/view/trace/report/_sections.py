@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import platform
 import re
-from collections.abc import Iterator, Sequence
-from importlib import metadata
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from ...._core.api.views import duration_text, is_scheduler, name_of_policy, printable, shorten
 from ..._state_styles import CAUSE_WORDS, STATE_STYLES
-from ...graph import _dark_scheme, _dot, _graph_legend, _render
-from ...graph._drawing import CriticalPath, Drawing
+from ...graph import _dark_scheme, _render
 from .. import _time_spent
+from .._graph_description import GraphDescription
 from .._span_builder import TraceRecord
 from .._spans import RunSpan
 
@@ -92,41 +89,21 @@ def glossary_terms(record: TraceRecord) -> Iterator[tuple[str, str]]:
 # ---- the facts of the run
 
 
-def run_facts(root_runs: list[RunSpan]) -> list[tuple[str, str]]:
+def run_facts(record: TraceRecord) -> list[tuple[str, str]]:
     """Return the names and values of facts about the host and the options of the runs; none if nothing has run."""
-    options = (fact for run in root_runs for fact in _option_facts(run, len(root_runs) > 1))
-    return [*_host_facts(root_runs), *options] if root_runs else []
-
-
-def _host_facts(root_runs: list[RunSpan]) -> Iterator[tuple[str, str]]:
-    yield "system", platform.platform()
-    packages = [
-        f"Python {platform.python_version()}",
-        *filter(None, map(_package_version, ("trioflow", "trio", "anyio"))),
-    ]
-    yield "versions", ", ".join(packages)
-    yield "backend", ", ".join(dict.fromkeys(run.backend for run in root_runs if run.backend)) or "unknown"
-
-
-def _package_version(package: str) -> str:
-    try:
-        return f"{package} {metadata.version(package)}"
-    except metadata.PackageNotFoundError:
-        return ""
+    runs = record.root_runs
+    options = (fact for run in runs for fact in _option_facts(run, len(runs) > 1))
+    backends = ", ".join(dict.fromkeys(run.backend for run in runs if run.backend)) or "unknown"
+    host = [("system", record.host.system), ("versions", record.host.versions), ("backend", backends)]
+    return [*host, *options] if runs else []
 
 
 def _option_facts(run: RunSpan, should_name_scheduler: bool) -> Iterator[tuple[str, str]]:
     """Yield the name and the value of each option that was set on a run's scheduler."""
-    scheduler = run.scheduler
-    options = {
-        "jobs_window": _window_text(run),
-        "timeout": None if scheduler.timeout is None else duration_text(scheduler.timeout),
-        "policy": name_of_policy(scheduler.policy),
-        "pool": None if scheduler.pool is None else repr(scheduler.pool),
-        "critical_jobs": None if scheduler.critical_jobs is None else str(scheduler.critical_jobs),
-    }
+    window = _window_text(run)
     suffix = f" of {run.label}" if should_name_scheduler else ""
-    yield from ((name + suffix, value) for name, value in options.items() if value is not None)
+    for name, value in ((("jobs_window", window),) if window else ()) + run.options:
+        yield name + suffix, value
 
 
 def _window_text(run: RunSpan) -> str | None:
@@ -139,61 +116,45 @@ def _window_text(run: RunSpan) -> str | None:
 
 # ---- the graph with its legend
 
-MAX_BOXES: Final = 300
-"""The maximum number of boxes in a picture. A larger picture would be unreadable, and with 1,000 boxes `dot` would take
-minutes."""
 NO_GRAPH_ERROR: Final = "No graph"
 """The beginning of the message that replaces the picture if it cannot be drawn."""
 
 
 class GraphPicture(NamedTuple):
-    """The picture of a scheduler with the samples of its legend, and remarks. Without a picture, they say why."""
+    """The picture of a graph, and remarks on it. Without a picture, they say why."""
 
-    notes: list[str]
-    svg: str = ""
-    boxes: Sequence[_dot.DotAttributes] = ()
-    edges: Sequence[_dot.DotAttributes] = ()
+    svg: str
+    notes: tuple[str, ...]
 
 
-def draw_graph(scheduler: Any, critical_path: CriticalPath) -> GraphPicture:
-    """Draw the graph of a scheduler, if it is readable."""
-    job_count = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
-    options, drawing = _render.choose_detail(scheduler, critical_path)
-    if _render.count_boxes(drawing) > MAX_BOXES:
-        return GraphPicture(
-            [f"{job_count} jobs are too many for a readable graph: draw parts of it with scheduler.graph()."]
+def draw_graph(graph: GraphDescription) -> GraphPicture:
+    """Draw a graph with `dot`, from top to bottom or from left to right. Its boxes are links to the jobs."""
+    from graphviz import Source
+
+    if not graph.source:
+        return GraphPicture("", graph.notes)
+
+    def draw(direction: str | None) -> str:
+        source = (
+            graph.source if direction is None else re.sub(r"rankdir=\w+", f"rankdir={direction}", graph.source, count=1)
         )
+        svg = _render.render(Source(source), "svg", NO_GRAPH_ERROR).decode("utf-8")
+        return svg[svg.index("<svg") :].replace(_dark_scheme.DEFAULT_TITLE, "", 1)
+
     try:
-        svg = _render.svg_in_best_direction(
-            lambda direction: _graph_svg(
-                _render.graph(scheduler, critical_path=critical_path, **options, direction=direction)
-            )
-        )
+        svg = _render.svg_in_best_direction(draw)
     except RuntimeError as error:
-        return GraphPicture([f"{error}."])
+        return GraphPicture("", (f"{error}.",))
     except OSError as error:
-        return GraphPicture([f"{NO_GRAPH_ERROR}: {error}."])
-    notes = [SHAPES_NOTE] * any(_graph_legend.kind_samples(drawing))
-    if drawing.bundles:
-        notes.append(f"{job_count} jobs; those that are alike share a box.")
-    elif "collapse" in options and any(is_scheduler(job) for job in scheduler):
-        notes.append(f"{job_count} jobs; each group is one box.")
-    boxes = [*_graph_legend.state_samples(drawing), *_graph_legend.mark_samples(drawing)]
-    return GraphPicture(notes, _link_boxes(svg, drawing), boxes, list(_graph_legend.edge_samples(drawing)))
+        return GraphPicture("", (f"{NO_GRAPH_ERROR}: {error}.",))
+    return GraphPicture(_link_boxes(svg, graph.paths or {}), graph.notes)
 
 
-def _graph_svg(digraph: Any) -> str:
-    svg = _render.render(digraph, "svg", NO_GRAPH_ERROR).decode("utf-8")
-    return svg[svg.index("<svg") :].replace(_dark_scheme.DEFAULT_TITLE, "", 1)
-
-
-def _link_boxes(svg: str, drawing: Drawing) -> str:
+def _link_boxes(svg: str, paths: Mapping[str, str]) -> str:
     """Link each box and frame to the details of its job. A box for several jobs is linked to the first of them."""
-    jobs = {number: job for job, number in drawing.job_numbers.items()}
 
     def add_link(match: re.Match[str]) -> str:
-        path = printable(shorten(drawing.paths[jobs[match["number"]]]))
-        return f'{match[0]}href="#job={quote(path, safe="")}" '
+        return f'{match[0]}href="#job={quote(paths[match["number"]], safe="")}" '
 
     return re.sub(r'<title>(?:cluster )?(?P<number>\d+)</title>\n<g id="\w+"><a ', add_link, svg)
 
@@ -210,4 +171,3 @@ LEGEND_MEANINGS: Final = {
     "if that failed": "the second runs only if something failed",
 }
 """The labels in the legend of `Scheduler.graph`, each with an explanation for readers who do not know trioflow."""
-SHAPES_NOTE: Final = "The shape of a box shows what kind of job it is: point at it to read more."

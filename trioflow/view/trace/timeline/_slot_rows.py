@@ -420,7 +420,7 @@ def _resource_uses(record: TraceRecord) -> Iterator[tuple[str, str, StepFunction
             amount * (min(until, record.end_time) - since) for since, until, amount, _ in resource.uses
         )
         used_share = amount_seconds / (resource.total_amount * seconds) if resource.total_amount else 0.0
-        note = f"{100 * used_share:.0f} % of {resource.format_amount(resource.total_amount)}"
+        note = f"{100 * used_share:.0f} % of {resource.total_text}"
         yield resource.name, note, steps, resource.total_amount
 
 

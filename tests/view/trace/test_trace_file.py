@@ -1,0 +1,139 @@
+"""A trace file is the whole record of a run: what is made of it is what is made of the run itself."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import Adaptive, CommandJob, Job, Pool, Rate, Scheduler, Sequence, Throttled, Trace, current_job
+from trioflow.view.ci import _junit, _summary, _test_cases
+from trioflow.view.trace import _trace_file
+from trioflow.view.trace._table import csv_text, table_text
+from trioflow.view.trace.compare import _differences, _run_times
+from trioflow.view.trace.report._report import report_html
+
+from ...bodies import fail, nap
+from .scenarios import NASTY, everything
+
+if TYPE_CHECKING:
+    from trioflow.view.trace._span_builder import TraceRecord
+
+    from ...conftest import Virtual
+
+
+async def stop(method: str) -> None:
+    await anyio.sleep(1)
+    getattr(current_job().scheduler, method)()
+
+
+def throttled_once() -> Any:
+    tries: list[int] = []
+
+    async def body() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise Throttled("api", after=2)
+
+    return body
+
+
+def blocked() -> Scheduler:
+    bad = Job(fail, 1, label="bad")
+    inner = Scheduler(Job(nap, label="x"), label="inner", run_if="succeeded", required=bad)
+    return Scheduler(bad, inner, Job(nap, 0, bad, label="after"), label="blocked")
+
+
+RUNS: dict[str, Any] = {
+    "everything": everything,
+    "one job": lambda: Scheduler(Job(nap)),
+    "empty": Scheduler,
+    "blocked": blocked,
+    "critical": lambda: Scheduler(Job(fail, 1, KeyError("k"), critical=True), Job(nap, 9), label="critical"),
+    "timeout": lambda: Scheduler(Job(nap, 9, label="long"), Job(nap, 1), timeout=5, label="late"),
+    "drained": lambda: Scheduler(Job(stop, "drain"), Sequence(Job(nap, 2), Job(nap)), jobs_window=2),
+    "cancelled": lambda: Scheduler(Job(stop, "cancel"), Sequence(Job(nap, 2), Job(nap))),
+    "resources": lambda: Scheduler(
+        *(Job(nap, 2, label=f"train {n}", needs={"gpu": 1, "ram": "2 GiB"}) for n in range(4)),
+        Job(throttled_once(), label="ask", needs={"api": 1}),
+        pool=Pool(gpu=["0", "1"], ram="8 GiB", api=Rate(requests=1, per=1)),
+    ),
+    "adaptive": lambda: Scheduler(*(Job(nap, 1) for _ in range(20)), jobs_window=Adaptive(1, 4)),
+    "nasty": lambda: Scheduler(*(Job(nap, label=label) for label in NASTY), label=NASTY[0]),
+    "many": lambda: Scheduler(
+        *(Job(fail if n % 50 == 7 else nap, 1, label=f"page {n}") for n in range(200)), jobs_window=8
+    ),
+}
+
+
+def record_of(virtual: Virtual, name: str) -> tuple[Trace, TraceRecord]:
+    trace = Trace()
+    virtual(functools.partial(RUNS[name]().co_run, instruments=[trace]))
+    return trace, trace._get_record()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_what_is_made_of_a_file_is_what_is_made_of_the_run(virtual: Virtual, tmp_path: Path, name: str) -> None:
+    """The report, the table, the files for CI and a comparison are the same for a run and for its trace file."""
+    trace, live = record_of(virtual, name)
+    trace.export_as_json(tmp_path / "t.json")
+    read = _trace_file.read_record(tmp_path / "t.json")
+    assert report_html(read, tmp_path) == report_html(live, tmp_path)
+    assert table_text(read) == table_text(live)
+    assert csv_text(read) == csv_text(live)
+    cases, own_cases = _test_cases.CiRun(read), _test_cases.CiRun(live)
+    assert [*_junit.xml_lines(cases)] == [*_junit.xml_lines(own_cases)]
+    assert [*_summary.markdown_lines(cases)] == [*_summary.markdown_lines(own_cases)]
+    compared = _differences.compare(_run_times.run_times(read), _run_times.run_times(live))
+    assert (compared.changes, compared.state_changes) == ((), ())
+    assert json.loads(_trace_file.record_json(read)) == json.loads(_trace_file.record_json(live))
+
+
+def test_a_command_in_a_file_has_its_line_outputs_and_files(tmp_path: Path) -> None:
+    """A trace file has the command line, the ends of the outputs and the files of a command."""
+    bad = CommandJob("echo hello; exit 3", shell=True, stdout=subprocess.PIPE, label="bad")
+    file = CommandJob(["true"], stdout=tmp_path / "out.txt", label="file")
+    trace = Trace()
+    Scheduler(bad, file).run(instruments=[trace])
+    trace.export_as_json(tmp_path / "t.json")
+    live, read = trace._get_record(), _trace_file.read_record(tmp_path / "t.json")
+    assert read.commands == live.commands
+    assert [command.line for command in read.commands.values()] == ["echo hello; exit 3", "true"]
+    assert [output.text for command in read.commands.values() for output in command.outputs] == ["hello\n"]
+    assert report_html(read, tmp_path) == report_html(live, tmp_path)
+
+
+def test_a_file_has_nothing_that_redact_hides(tmp_path: Path) -> None:
+    """A trace file has neither the command line nor the output nor the file names of a command with `redact=True`."""
+    job = CommandJob(
+        ["sh", "-c", "echo $0; exit 1", "hunter2"], stdout=subprocess.PIPE, stderr=tmp_path / "hunter2", redact=True
+    )
+    trace = Trace()
+    Scheduler(job).run(instruments=[trace])
+    trace.export_as_json(tmp_path / "t.json")
+    assert "hunter2" not in (tmp_path / "t.json").read_text(encoding="utf-8")
+
+
+def test_a_damaged_record_is_an_error_and_no_exception_of_a_view(virtual: Virtual, tmp_path: Path) -> None:
+    """If any one item of a record is removed or has another type, the file is rejected, or read as a default."""
+    trace, _ = record_of(virtual, "blocked")
+    trace.export_as_json(tmp_path / "t.json")
+    document = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    record = document["record"]
+    places = [(record, name) for name in record]
+    places += [(item, name) for part in ("spans", "runs") for item in record[part] for name in item]
+    for container, name in places:
+        value = container.pop(name)
+        for damaged in ({}, {name: [None]}, {name: {"a": "b"}}):
+            container |= damaged
+            (tmp_path / "x.json").write_text(json.dumps(document), encoding="utf-8")
+            with contextlib.suppress(_trace_file.BadTrace):
+                report_html(_trace_file.read_record(tmp_path / "x.json"), tmp_path)
+            container.pop(name, None)
+        container[name] = value

@@ -1,0 +1,111 @@
+"""A failure as text: what was raised, where in the user's own code, and which failures are of one kind.
+
+The log's debrief, reports, traces and reports for CI read failures in this form, which can be written to a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, TypeVar
+
+from ..._core.api.views import Failure, get_cause, get_context, get_group_members
+from . import _exception_text
+
+MAX_COMPARED_FRAMES: Final = 50
+"""The maximum number of innermost frames that are compared to decide whether two failures are similar."""
+MAX_HEADLINE_LENGTH: Final = 300
+"""The maximum number of characters of a headline."""
+
+JobLike = TypeVar("JobLike")
+
+
+@dataclass(frozen=True, slots=True)
+class CodeLocation:
+    """A line of code."""
+
+    file: str
+    line: int
+    function: str
+    text: str
+    """The code in the line, or an empty string if it is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailureText:
+    """A failure as text."""
+
+    number: int
+    """The place of the failure in the order in which failures settled."""
+    kind: str
+    """A text that is equal for failures that differ only in their messages."""
+    type_name: str
+    """The qualified name of the exception's type."""
+    headline: str
+    """The type, and the first line of the message."""
+    message: str
+    traceback: str
+    """The traceback, without frames of trioflow."""
+    location: CodeLocation | None
+    """The innermost line of the user's own code, or None if there is none."""
+
+
+def describe_failure(failure: Failure) -> FailureText:
+    """Return a failure as text."""
+    error = failure.exception
+    frame = _exception_text.innermost_own_frame(error, failure.traceback)
+    return FailureText(
+        failure.number,
+        similarity_key(failure),
+        type(error).__qualname__,
+        _exception_text.first_line_text(error, MAX_HEADLINE_LENGTH),
+        _exception_text.safe_message(error),
+        _exception_text.format_traceback(error, failure.traceback),
+        None if frame is None else CodeLocation(frame.filename, frame.lineno or 1, frame.name, frame.line or ""),
+    )
+
+
+def group_failures(failures: Iterable[tuple[JobLike, bool, int, str]]) -> list[list[JobLike]]:
+    """Group failed jobs whose failures are similar.
+
+    Groups of critical failures come first. Otherwise, groups and jobs are in the order in which the jobs settled.
+
+    Args:
+        failures: a tuple for each failed job: the job or its record, whether the job is critical, and the number and
+            the kind of its failure, as in a `FailureText`.
+
+    """
+    groups: dict[tuple[bool, str], list[JobLike]] = {}
+    for job, is_critical, _, kind in sorted(failures, key=lambda item: (not item[1], item[2])):
+        groups.setdefault((is_critical, kind), []).append(job)
+    return list(groups.values())
+
+
+def similarity_key(failure: Failure) -> str:
+    """Return a text that is equal for similar failures, even if their messages differ.
+
+    It is made of the exception's type, the exit code of a command, the positions of the innermost frames, and the types
+    of the exception's cause and context. For an exception group, it also has the types of the group's members.
+    """
+    error = failure.exception
+    related = (error, get_cause(error), get_context(error), *get_group_members(error))
+    types = [f"{type(exception).__module__}.{type(exception).__qualname__}" for exception in related]
+    key = repr((types, _exit_code(error), _frame_positions(failure.traceback)))
+    return hashlib.sha256(key.encode(errors="backslashreplace")).hexdigest()[:16]
+
+
+def _exit_code(error: BaseException) -> int | None:
+    """Return the exit code of a failed command; None for other exceptions."""
+    try:
+        code = getattr(error, "returncode", None)
+    except Exception:  # from the code of the exception's class
+        return None
+    return code if type(code) is int else None
+
+
+def _frame_positions(tb: TracebackType | None) -> tuple[tuple[str, int], ...]:
+    positions = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(tb)]
+    return tuple(positions[-MAX_COMPARED_FRAMES:])
