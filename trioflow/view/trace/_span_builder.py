@@ -198,8 +198,9 @@ class LogReader:
         todo: list[tuple[BaseScheduler, RunFacts | None]] = [(scheduler, None)]
         for current, enclosing_run in todo:  # the loop appends nested schedulers to the list
             jobs = list(current)
-            started = current.started_at or min((job.started_at for job in jobs if job.started_at), default=0.0)
-            ended = current.finished_at or max((job.finished_at for job in jobs if job.finished_at), default=started)
+            starts = [job.started_at for job in (current, *jobs) if job.started_at is not None]
+            ends = [job.finished_at for job in (current, *jobs) if job.finished_at is not None]
+            started, ended = min(starts, default=0.0), max(ends, default=0.0)
             start = RunStart(monotonic, 0.0, current.window_size, pool=current.pool)
             end = RunEnd(current.stop_reason, current.culprit, ())
             run = RunFacts(current, enclosing_run, 1, started, start, ended, end)

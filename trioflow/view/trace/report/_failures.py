@@ -46,7 +46,7 @@ class FailureGroup:
 
 def failure_groups(record: TraceRecord) -> list[FailureGroup]:
     """Return the groups of failures, critical ones first, then those that stopped the most jobs."""
-    spans = [record.spans[number] for number in record.failures]
+    spans = [span for span in record.counted_spans if span.number in record.failures]  # not of earlier attempts
     stopped_jobs = find_stopped_jobs(record)
     groups = group_failures(
         (span, span.critical, record.failures[span.number].number, record.failures[span.number].kind) for span in spans
