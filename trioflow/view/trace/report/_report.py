@@ -262,10 +262,8 @@ def _critical_path_rows(record: TraceRecord) -> Iterator[PathRow]:
 
 def _table_json(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
     """Return the data of the table of jobs as JSON that is safe inside an HTML page."""
-    ranks = [
-        0 if span.number in record.scheduler_numbers else 2 if _is_listed_separately(span) else 1
-        for span in record.spans
-    ]
+    counted = {span.number for span in record.counted_spans}
+    ranks = [0 if span.number not in counted else 2 if _is_listed_separately(span) else 1 for span in record.spans]
     states = Counter(span.state for span, rank in zip(record.spans, ranks, strict=True) if rank == 1)
     starts = [None if span.started_at is None else span.started_at - record.start_time for span in record.spans]
     columns = starts, [span.waited for span in record.spans], [span.elapsed for span in record.spans]
@@ -287,8 +285,8 @@ def _table_row(record: TraceRecord, span: Span, rank: int, texts: tuple[str, ...
     Args:
         record: the record of the runs.
         span: the span of the row.
-        rank: 0 for a nested scheduler, which is not counted. 2 for a forever job that ended normally, which is listed
-            separately. 1 for any other job.
+        rank: 0 for a span that is not counted, as those of nested schedulers and of earlier attempts. 2 for a forever
+            job that ended normally, which is listed separately. 1 for any other job.
         texts: the texts of the start, the wait and the duration.
 
     """

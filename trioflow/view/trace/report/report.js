@@ -6,7 +6,7 @@
   const [PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXCEPTION, TAGS, RANK, EXIT, CPU, MEMORY] = Array(14).keys();
   const NAMES = ["path", "kind", "state", "start", "wait", "time", "attempts", "lane", "exception", "", "", "exit", "CPU", "memory"];
   const ON_PATH = "critical path", RESTORED = "restored"; // tags that are not shown as labels after the path
-  const [, JOB, FOREVER] = Array(3).keys(); // values of RANK; 0 is a nested scheduler
+  const [, JOB, FOREVER] = Array(3).keys(); // values of RANK; 0 is not counted, as a nested scheduler
   const hasCommands = Object.keys(data.commands).length > 0;
   const hasKinds = !hasCommands && new Set(data.rows.map((row) => row[KIND])).size > 1;
   const hasAttempts = data.rows.some((row) => row[ATTEMPTS] > 1);
@@ -72,7 +72,7 @@
     order = data.rows.map((_, number) => number).filter(matches);
     dim(words.length || chosenStates.size ? new Set(order) : null);
     if (sorting.column !== null) order.sort(compare);
-    const found = order.filter((number) => data.rows[number][RANK]).length; // schedulers do not count
+    const found = order.filter((number) => data.rows[number][RANK]).length; // without what is not counted
     const all = data.rows.filter((row) => row[RANK]).length;
     const folded = data.rows.filter((row) => row[RANK] === FOREVER).length;
     const isWhole = !words.length && !chosenStates.size;
