@@ -505,6 +505,18 @@ def test_a_tree_of_pages_with_more_paths_than_atoms_is_not_walked(file: Path, wr
         JournalStore(file, writes=writes)
 
 
+@pytest.mark.parametrize("writes", [False, True])
+def test_the_log_of_an_empty_file_is_not_removed(file: Path, writes: bool) -> None:
+    """SQLite removes the log beside an empty file, so such a journal is rejected: the log may be all that is left."""
+    made(file, "a")
+    leave_log(file)
+    file.write_bytes(b"")
+    before = file.with_name("run.db-wal").read_bytes()
+    with pytest.raises(JournalError, match="it is empty, but has a log 'run"):
+        JournalStore(file, writes=writes)
+    assert file.with_name("run.db-wal").read_bytes() == before
+
+
 # ---- backups
 
 

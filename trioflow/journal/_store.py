@@ -336,6 +336,13 @@ class JournalStore:
 
     def _check_file(self) -> None:
         start = self._read_header()
+        if start is None:
+            return
+        if not start and self._log_exists():  # SQLite would remove the log
+            raise JournalError(
+                f"{self._subject}: it is empty, but has a log {self._file.name + '-wal'!r}; restore an earlier copy, "
+                f"or remove the log"
+            )
         if start and start[: len(SQLITE_MAGIC)] != SQLITE_MAGIC:
             raise JournalError(
                 f"{self._subject}: this file is not a journal, and was left unchanged; "
@@ -349,8 +356,8 @@ class JournalStore:
         if self._is_writable and not os.access(self._file, os.W_OK):
             raise JournalError(f"{self._subject}: the file is read-only; a run must be able to write to it")
 
-    def _read_header(self) -> bytes:
-        """Return the header of the file; b"" if another store in this process writes the journal.
+    def _read_header(self) -> bytes | None:
+        """Return the header of the file; None if another store in this process writes the journal.
 
         In that case, opening and closing the file could release the locks of the other store.
         """
@@ -358,7 +365,7 @@ class JournalStore:
             if self._lock is not None:
                 return read_first_bytes(self._lock.database_descriptor, HEADER_SIZE)
             if is_own_journal(self._file):
-                return b""
+                return None
             with self._file.open("rb") as file:
                 return file.read(HEADER_SIZE)
         except OSError as error:
