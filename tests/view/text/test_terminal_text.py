@@ -11,11 +11,12 @@ import re
 import subprocess
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from trioflow import Events, Job, Scheduler
+from trioflow import CommandJob, Events, Job, Pool, Rate, Scheduler
 from trioflow.view.text._symbols import terminal_text
 
 from ...bodies import fail, nothing
@@ -69,6 +70,27 @@ def test_the_note_about_a_job_is_printable() -> None:
     with pytest.raises(ExceptionGroup) as raised:
         scheduler.raise_for_failures()
     assert OBEYED.search("".join(traceback.format_exception(raised.value))) is None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Scheduler(Job(nothing, needs={HOSTILE: 1}), label=HOSTILE),
+        lambda: Scheduler(Job(nothing, needs={"a": 1}), pool=Pool(**{HOSTILE: 1})),
+        lambda: Scheduler(Job(nothing, label=HOSTILE, needs={HOSTILE: 5}), pool=Pool(**{HOSTILE: 1})),
+        lambda: Scheduler(Job(nothing, needs={HOSTILE: 5}), pool=Pool(**{HOSTILE: Rate(per=1, x=1)})),
+        lambda: Scheduler(pool=Pool(**{HOSTILE: -1})),
+        lambda: Scheduler(pool=Pool(**{HOSTILE: ["a", "a"]})),
+        lambda: Scheduler(CommandJob(["false", HOSTILE])),
+        lambda: Scheduler(CommandJob([HOSTILE])),
+    ],
+)
+def test_errors_about_needs_and_commands_are_printable(make: Callable[[], Scheduler]) -> None:
+    """Names of resources and of files in errors, which Python prints in tracebacks, have no control character."""
+    with pytest.raises((ValueError, ExceptionGroup)) as raised:
+        make().run(check=True)
+    errors = getattr(raised.value, "exceptions", [raised.value])
+    assert [error for error in errors if OBEYED.search(str(error))] == []
 
 
 def test_lines_of_events_have_no_character_that_a_terminal_obeys(tmp_path: Path) -> None:

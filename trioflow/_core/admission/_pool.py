@@ -11,6 +11,7 @@ from ..base._amounts import amount_of
 from ..base._reprs import short_repr
 from ..job import _job_options
 from ..job._job import AbstractJob
+from ..job._labels import printable
 from ._rate import Rate, RateResource
 from ._resource import CountedResource, Resource
 
@@ -240,9 +241,9 @@ def _make_resource(name: str, value: Any) -> Resource:
     if isinstance(value, (list, tuple)):
         units: tuple[Any, ...] = tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         if any(unit in units[:index] for index, unit in enumerate(units)):
-            raise ValueError(f"Pool({name}={short_repr(value)}): duplicate unit; list each unit once")
+            raise ValueError(f"Pool({printable(name)}={short_repr(value)}): duplicate unit; list each unit once")
         return CountedResource(name, len(units), units)
-    amount = _amounts.amount_of(value, f"Pool({name}={short_repr(value)})")
+    amount = _amounts.amount_of(value, f"Pool({printable(name)}={short_repr(value)})")
     return CountedResource(
         name, amount, format_amount=_units.size_text if _amounts.is_size(value) else _amounts.amount_text
     )

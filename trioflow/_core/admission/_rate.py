@@ -17,6 +17,7 @@ from ..base._reprs import short_repr
 from ..base._units import duration_text
 from ..base._waits import WaitCause, Waiting
 from ..job._job import AbstractJob
+from ..job._labels import printable
 from ._resource import TIME_TOLERANCE, Resource
 
 if TYPE_CHECKING:
@@ -174,14 +175,14 @@ class RateResource(Resource):
             ValueError: a key is unknown, a number could belong to several keys, or an amount is more than the burst.
 
         """
-        amounts = self.parse_amounts(amount, f"{job.label!r} needs {self.name}={_amounts.need_text(amount)}")
+        amounts = self.parse_amounts(amount, f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}")
         if isinstance(amount, tuple) and DEFAULT_KEY in self.buckets:
             amounts = {DEFAULT_KEY: 1, **amounts}
         for key, number in amounts.items():
             burst = self.buckets[key].burst
             if number > burst:
                 raise ValueError(
-                    f"{job.label!r} needs {count_text(number, key)} of {self.name}, but the burst is "
+                    f"{job.label!r} needs {count_text(number, key)} of {printable(self.name)}, but the burst is "
                     f"{_amounts.amount_text(burst)}: it could never start; give the Rate a larger burst"
                 )
         return {key: number for key, number in amounts.items() if number}

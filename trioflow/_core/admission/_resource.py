@@ -13,6 +13,7 @@ from ..base import _amounts
 from ..base._units import duration_text
 from ..base._waits import WaitCause, Waiting
 from ..job._job import AbstractJob
+from ..job._labels import printable
 
 if TYPE_CHECKING:
     from ..base._amounts import Amount, CheckedNeed
@@ -174,16 +175,17 @@ class CountedResource(Resource):
         """
         if isinstance(amount, tuple):
             raise ValueError(
-                f"{job.label!r} needs {self.name}={_amounts.need_text(amount)}, which is not a Rate: give one number"
+                f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}, "
+                f"which is not a Rate: give one number"
             )
         if amount > self.total:
             raise ValueError(
-                f"{job.label!r} needs {self.name}={self.format_amount(amount)}, but the total is only "
+                f"{job.label!r} needs {printable(self.name)}={self.format_amount(amount)}, but the total is only "
                 f"{self.format_amount(self.total)}: it could never start"
             )
         if self.free_units is not None and not isinstance(amount, int):
             raise ValueError(
-                f"{job.label!r} needs {self.name}={_amounts.amount_text(amount)}, which has named units: "
+                f"{job.label!r} needs {printable(self.name)}={_amounts.amount_text(amount)}, which has named units: "
                 f"give a whole number"
             )
         return amount

@@ -191,7 +191,8 @@ class AvailableResources:
                 continue
             if name not in self.resources_by_name:
                 raise ValueError(
-                    f"{job.label!r} needs {name}={_amounts.need_text(amount)}, {self._missing_resource_text(name)}"
+                    f"{job.label!r} needs {_labels.printable(name)}={_amounts.need_text(amount)}, "
+                    f"{self._missing_resource_text(name)}"
                 )
             resource = self.resources_by_name[name]
             need = resource.need(amount, job)
@@ -205,19 +206,23 @@ class AvailableResources:
                 if need > resource.total - reserved:
                     names = ", ".join(repr(service.label) for service in services)
                     raise ValueError(
-                        f"{job.label!r} needs {name}={resource.format_amount(need)}, but services reserve "
-                        f"{resource.format_amount(reserved)} of {resource.format_amount(resource.total)} until the "
-                        f"run ends ({names}): it could never start; enlarge the pool, or reduce the needs"
+                        f"{job.label!r} needs {_labels.printable(name)}={resource.format_amount(need)}, "
+                        f"but services reserve {resource.format_amount(reserved)} of "
+                        f"{resource.format_amount(resource.total)} until the run ends ({names}): it could never start; enlarge the pool, or reduce the needs"
                     )
 
     def _missing_resource_text(self, name: str) -> str:
         if self.resource_holder is not None and name in self._outside_resource_names:
             return (
                 f"which is in a pool outside {self.resource_holder.label!r}: that scheduler has needs, and is the "
-                f"only pool of its members, except for rates; add {name}= to its needs"
+                f"only pool of its members, except for rates; add {_labels.printable(name)}= to its needs"
             )
-        available_text = f"they have {', '.join(self.resources_by_name)}" if self.resources_by_name else "there is none"
-        remedy = f"give its scheduler pool=Pool({name}=...), or remove it from needs="
+        available_text = (
+            f"they have {', '.join(map(_labels.printable, self.resources_by_name))}"
+            if self.resources_by_name
+            else "there is none"
+        )
+        remedy = f"give its scheduler pool=Pool({_labels.printable(name)}=...), or remove it from needs="
         return f"which no enclosing pool has ({available_text}): {remedy}"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, final
 
 from ..._core.api import TrioflowError
-from ...abc import duration, short_repr, whole_number
+from ...abc import duration, printable, short_repr, whole_number
 from ..posix._processes import Rusage, as_signal
 from ._output_sinks import OutputSpool
 
@@ -175,8 +175,7 @@ class CommandError(TrioflowError):
         shown_command = (
             self.command if len(self.command) <= MAX_COMMAND_LENGTH else self.command[:MAX_COMMAND_LENGTH] + "..."
         )
-        # Invalid UTF-8 has been decoded to surrogates, which cannot be printed.
-        shown_command = shown_command.encode(errors="backslashreplace").decode()
+        shown_command = "\n".join(map(printable, shown_command.split("\n")))  # it may contain names of files
         message = f"{failure}: {shown_command}" if result is not None else f"{failure}. The command: {shown_command}"
         if stderr and stderr.strip() and not job.redact:  # the output may quote redacted arguments
             message += f". Its {stream_name} ended with:\n" + stderr.strip().decode(errors="backslashreplace")
