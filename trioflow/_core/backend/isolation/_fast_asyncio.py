@@ -100,7 +100,8 @@ class FastAsyncioGroup(EdgeCancelGroup):
             task = UnstartedTask(self._worker_function(worker), loop=self._loop, context=context)
             task.worker, task.explicit_name = worker, (NO_JOB, "")
         worker.task = task
-        worker.task_snapshot = WorkerState(self._host_task_id, worker, task, context, self.variables, self._iterations)
+        state_class = ForeignTaskState if self.must_name_tasks else WorkerState
+        worker.task_snapshot = state_class(self._host_task_id, worker, task, context, self.variables, self._iterations)
         STATES_BY_REF[weakref.ref(task)] = worker.task_snapshot
         if self.must_name_tasks:
             self.watch_unstarted(worker)  # only an `UnstartedTask` would report its cancellation
@@ -297,6 +298,12 @@ class AsyncioNamedTask(asyncio.Task[None]):
         """Set the name of the task for the rest of its current job."""
         self.explicit_name = (None if self.worker is None else self.worker.job, str(name))
 
+    def add_done_callback(self, fn: Callable[[Any], object], /, *, context: contextvars.Context | None = None) -> None:
+        """Add a done callback, and make the worker retire after its current job, so that the callback is called."""
+        if self.worker is not None:
+            self.worker.task_snapshot.reference_count = -math.inf
+        super().add_done_callback(fn, context=context)
+
 
 class UnstartedTask(AsyncioNamedTask):
     """The task of a worker before its first step. If it is cancelled, the worker's group watches the worker."""
@@ -352,6 +359,7 @@ class WorkerState(anyio_asyncio.TaskState):
         "_variable_count",
         "_variables",
         "_worker",
+        "base_scope",
         "innermost_scope",
         "is_shielded",
         "reference_count",
@@ -367,7 +375,8 @@ class WorkerState(anyio_asyncio.TaskState):
         iterations: LoopIterations,
     ) -> None:
         self.parent_id = parent_id
-        self.innermost_scope: Any = None  # the current innermost scope of the task; between jobs, that of the worker
+        self.innermost_scope: Any = None  # the current innermost scope of the task
+        self.base_scope: Any = None  # its innermost scope between jobs, which is that of the worker
         self.is_shielded = False  # whether the worker runs a forever job
         self._worker = worker
         self._task = task
@@ -384,7 +393,7 @@ class WorkerState(anyio_asyncio.TaskState):
         """Return the scope of the worker around its jobs. It is created before a job opens any scope."""
         worker = self._worker
         if worker.scope is None:
-            worker.scope = self.innermost_scope = cast(Any, WorkerScope(worker))
+            worker.scope = self.base_scope = self.innermost_scope = cast(Any, WorkerScope(worker))
             self.reference_count += 2  # the scope refers to the task twice
         return worker.scope
 
@@ -400,7 +409,7 @@ class WorkerState(anyio_asyncio.TaskState):
     def is_task_unchanged(self) -> bool:
         context = self._context
         task = self._task
-        if self.innermost_scope is not self._worker.scope or task.cancelling() or task._callbacks:
+        if self.innermost_scope is not self.base_scope or task.cancelling():
             return False
         if getrefcount(task) + getweakrefcount(task) != self.reference_count:
             return False
@@ -418,6 +427,15 @@ class WorkerState(anyio_asyncio.TaskState):
     def is_same_iteration(self) -> bool:
         """Return whether the event loop is still in the recorded iteration."""
         return self._iterations.current() is self._recorded_iteration
+
+
+class ForeignTaskState(WorkerState):
+    """The `WorkerState` of a task that the program's task factory has made, which does not report done callbacks."""
+
+    __slots__ = ()
+
+    def is_task_unchanged(self) -> bool:
+        return not self._task._callbacks and super().is_task_unchanged()
 
 
 class FastAsyncio(EdgeCancelIsolation):
@@ -495,8 +513,6 @@ def _tasks_in(scope: Any) -> set[Any]:
 
 class _FakeTask:
     """A substitute for a task in `_check_private_attributes`."""
-
-    _callbacks = None
 
     def __init__(self) -> None:
         self.cancel_count = 0
