@@ -43,7 +43,6 @@ class PlainGroup(WorkerGroup):
         "_context",
         "_host_task_info",
         "_loop",
-        "_was_cancel_called",
         "_worker_function",
         "parking_group",
         "variables",
@@ -58,7 +57,6 @@ class PlainGroup(WorkerGroup):
         self._loop = loop
         self._worker_function = worker_function
         self._context = context
-        self._was_cancel_called = False
         self._host_task_info = anyio.get_current_task()
         self.parking_group = self  # because runs share no workers: each worker is inside the task group of its run
 

@@ -120,7 +120,7 @@ class PlainAsyncioGroup(EdgeCancelGroup, PlainGroup):
 class JobScope:
     """A scope around the job of a worker, which cancels the job once for each request, outside of shields.
 
-    It consists of two scopes of anyio. The outer one is always cancelled; the inner one is a shield. While that shield
+    It consists of two scopes of anyio. A request cancels the outer one; the inner one is a shield. While that shield
     is down, anyio cancels the job, unless the job is in another shield. So it is down only until the job has been
     cancelled once. While the job is in a shield of its own, the request is pending. Then the inner shield stays down,
     so that anyio shows the cancellation to functions of the job in threads; but not if the job has child tasks, whose
@@ -143,7 +143,6 @@ class JobScope:
         self._task_info = anyio.get_current_task()
         self._outer.__enter__()
         self._inner.__enter__()
-        self._outer.cancel()
         return self
 
     def __exit__(self, *details: Any) -> None:
@@ -160,6 +159,7 @@ class JobScope:
         """Cancel the job, or remember to do so when it has left its shields."""
         self._is_repeated = self._is_repeated or repeatedly
         self.is_pending = True
+        self._outer.cancel()  # not earlier, because anyio formats a message
         self._try_to_deliver()
 
     def withdraw(self) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class PlainTrioGroup(PlainGroup):
     """The tasks of one run, in a nursery whose scope has the run's deadline."""
 
-    __slots__ = ("_deadline", "_host", "host")
+    __slots__ = ("_deadline", "_host", "_was_cancel_called", "host")
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class PlainTrioGroup(PlainGroup):
     ) -> None:
         super().__init__(loop, trio.lowlevel.enable_ki_protection(worker_function), context, variables)
         self._deadline = deadline
+        self._was_cancel_called = False
         self._host: TrioHost = TrioHost(context)
         self.host = self._host
 
