@@ -67,7 +67,8 @@ class Scheduler(BaseScheduler):
         timeout: seconds, more than 0, that a run may take; None or infinity for no limit. At the timeout, everything is
             cancelled: `run()` returns False, and a nested scheduler fails with `JobTimeout`.
         shutdown_timeout: seconds, more than 0, that the `co_shutdown` calls of all its jobs may take together at the
-            end of each run; None or infinity for no limit. The default of 1 is enough to close connections.
+            end of each run; None or infinity for no limit. The default of 1 is enough to close connections. On asyncio,
+            services and forever jobs that take longer to end are then cancelled at each `await`.
         cleanup_timeout: seconds, more than 0, that the jobs with `run_if="failed"` may take together, after a critical
             failure or the timeout; None or infinity for no limit.
         critical_jobs: the default of `critical` for its jobs: the failure of a critical job ends the run at once. With

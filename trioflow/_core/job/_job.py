@@ -719,7 +719,7 @@ class AbstractJob(Generic[T]):
     def cancel(self) -> None:
         """Cancel the job if it is running, or keep it from starting. If it has settled, do nothing.
 
-        This does not count as a critical failure.
+        This does not count as a critical failure. On asyncio, a running job is cancelled once for each call.
 
         Raises:
             RuntimeError: the scheduler is not running, or the call comes from another thread.
