@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Adaptive, Events, Job, Monitor, Scheduler, Sequence, Service, Trace, current_job
+from trioflow import Adaptive, Events, Job, Monitor, Scheduler, Sequence, Service, Trace
 from trioflow.cli._run import exit_code_of_run
 from trioflow.view.ci import _junit, _summary, _test_cases
 from trioflow.view.events._follow import Follower
@@ -24,24 +24,14 @@ from trioflow.view.trace._trace import find_critical_path
 from trioflow.view.trace.report import _failures
 from trioflow.view.trace.report._report import report_html
 
-from ..bodies import fail, nap
-from .trace.scenarios import everything
+from ..bodies import fail, nap, serve
+from .trace.scenarios import everything, stop
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
 
 SUCCESS, STOPPED, FAILURES = 0, 1, 3
 VERDICT_ON_THE_PAGE = '(?:<span class="symbol">|<p class="verdict"><bdi>)(.*?)<'
-
-
-async def serve(*, task_status: Any) -> None:
-    task_status.started()
-    await anyio.sleep_forever()
-
-
-async def stop(method: str) -> None:
-    await anyio.sleep(1)
-    getattr(current_job().scheduler, method)()
 
 
 def fails_once() -> Any:

@@ -11,7 +11,7 @@ import click
 from .. import Scheduler
 from ..abc import is_scheduler, paths_of
 from ..view.text import _symbols
-from ..view.text._verdict import join_names
+from ..view.text._plural import join_names, plural
 from . import STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._scenario import scenario_command
 
@@ -60,16 +60,15 @@ def command(scheduler: Scheduler, journal: bool) -> int:
         first, *other_paths = [paths.get(finding.job, finding.job.label) for finding in group]
         _outputs.echo(symbols.escape(f"{group[0].severity.value:<11} {first}: {group[0].text}"))
         if other_paths:
-            count_text = f"{len(other_paths)} more job{'s' * (len(other_paths) != 1)}"
-            same = f"the same for {count_text}: {join_names(other_paths, MAX_NAMED_JOBS)}"
-            _outputs.echo(symbols.escape(f"{'':<11} {same}"))
+            count_text = plural(len(other_paths), "more job")
+            _outputs.echo(
+                symbols.escape(f"{'':<11} the same for {count_text}: {join_names(other_paths, MAX_NAMED_JOBS)}")
+            )
     job_count = sum(
         not is_scheduler(job) for job in scheduler.iterate_jobs()
     )  # schedulers do not count, as in all views
-    count_text = f"{job_count} job{'s' * (job_count != 1)}"
+    count_text = plural(job_count, "job")
     _outputs.echo(
-        f"{count_text}: {len(all_findings)} finding{'s' * (len(all_findings) != 1)}"
-        if all_findings
-        else f"{count_text}: nothing found"
+        f"{count_text}: {plural(len(all_findings), 'finding')}" if all_findings else f"{count_text}: nothing found"
     )
     return STOPPED_CODE if all_findings else SUCCESS_CODE

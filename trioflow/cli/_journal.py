@@ -18,6 +18,7 @@ from .. import JournalError, StopReason
 from ..abc import duration_text, printable
 from ..journal._run_summary import FailedJob, parse_summary
 from ..journal._store import JournalStore, RunRecord, StoredJob, read_with_retry
+from ..view.text._plural import plural
 from ..view.text._selection import match_paths
 from ..view.text._symbols import Symbols, align_columns, display_width
 from ..view.text._verdict import Tally, create_verdict
@@ -129,7 +130,7 @@ def forget(path: Path, pattern: str) -> int:
     with open_for_changes(path) as store:
         records = match_records(list(store.job_records()), pattern, path)
         store.forget(record.path for record in records)
-    _outputs.echo(f"forgotten: {len(records)} job{'s' * (len(records) != 1)}")
+    _outputs.echo(f"forgotten: {plural(len(records), 'job')}")
     return SUCCESS_CODE
 
 
@@ -184,7 +185,7 @@ def backup(path: Path, target: Path) -> int:
 def totals_text(records: list[StoredJob], separator: str) -> str:
     """Return a text with the number of jobs and the number of large results."""
     large = len({record.file for record in records if record.file is not None})
-    return f"{len(records)} job{'s' * (len(records) != 1)}{separator}{large} large result{'s' * (large != 1)}"
+    return f"{plural(len(records), 'job')}{separator}{plural(large, 'large result')}"
 
 
 # ---- the file
@@ -278,7 +279,7 @@ def list_jobs(path: Path) -> int:
 def summary_text(runs: list[RunRecord], records: list[StoredJob]) -> str:
     """Return a line with the number of jobs that have a stored result, and the verdict on the last run."""
     kept = sum(record.saved is not None for record in records)
-    number = f"{kept} job{'s' * (kept != 1)} kept, {len(runs)} run{'s' * (len(runs) != 1)}"
+    number = f"{plural(kept, 'job')} kept, {plural(len(runs), 'run')}"
     if not runs:
         return number
     last = runs[-1]

@@ -40,6 +40,7 @@ from .._core.api.views import (
     short_repr,
 )
 from ..clock import virtual_options
+from ..view.text._plural import plural
 from ..view.trace._trace import Trace
 from . import _duration_sources
 from ._scenario_copy import NeverSettles, ScenarioCopy, is_limiter
@@ -89,7 +90,7 @@ class Simulation:
     """The assumed durations of jobs whose duration is unknown, in seconds."""
 
     def __repr__(self) -> str:
-        jobs = f"{len(self.ends)} job{'s' * (len(self.ends) != 1)}"
+        jobs = plural(len(self.ends), "job")
         return f"<Simulation {duration_text(self.makespan)}, lower bound {duration_text(self.lower_bound)}, {jobs}>"
 
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as Tree
 
 import anyio
 
-from trioflow import AbstractJob, Job, Scheduler, Service, Trace
+from trioflow import AbstractJob, Job, Scheduler, Service, Trace, current_job
 
 from ...bodies import fail, nap
 
@@ -45,6 +45,12 @@ async def serve(*, task_status: anyio.abc.TaskStatus[str]) -> None:
     await anyio.sleep(3)
     task_status.started("address")
     await anyio.sleep_forever()
+
+
+async def stop(method: str) -> None:
+    """Call this method of the scheduler after a second: `drain` or `cancel`."""
+    await anyio.sleep(1)
+    getattr(current_job().scheduler, method)()
 
 
 def flaky(times: int) -> Any:

@@ -9,10 +9,9 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import pytest
 
-from trioflow import Adaptive, CommandJob, Job, Pool, Rate, Scheduler, Sequence, Throttled, Trace, current_job
+from trioflow import Adaptive, CommandJob, Job, Pool, Rate, Scheduler, Sequence, Throttled, Trace
 from trioflow.view.ci import _junit, _summary, _test_cases
 from trioflow.view.trace import _trace_file
 from trioflow.view.trace._table import csv_text, table_text
@@ -20,17 +19,12 @@ from trioflow.view.trace.compare import _differences, _run_times
 from trioflow.view.trace.report._report import report_html
 
 from ...bodies import fail, nap
-from .scenarios import NASTY, everything
+from .scenarios import NASTY, everything, stop
 
 if TYPE_CHECKING:
     from trioflow.view.trace._span_builder import TraceRecord
 
     from ...conftest import Virtual
-
-
-async def stop(method: str) -> None:
-    await anyio.sleep(1)
-    getattr(current_job().scheduler, method)()
 
 
 def throttled_once() -> Any:

@@ -208,7 +208,8 @@ class AvailableResources:
                     raise ValueError(
                         f"{job.label!r} needs {_labels.printable(name)}={resource.format_amount(need)}, "
                         f"but services reserve {resource.format_amount(reserved)} of "
-                        f"{resource.format_amount(resource.total)} until the run ends ({names}): it could never start; enlarge the pool, or reduce the needs"
+                        f"{resource.format_amount(resource.total)} until the run ends ({names}): "
+                        f"it could never start; enlarge the pool, or reduce the needs"
                     )
 
     def _missing_resource_text(self, name: str) -> str:

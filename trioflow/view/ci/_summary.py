@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final, final
 
 from ..._core.api.views import JobState, duration_text, printable
-from ..text import _verdict
+from ..text._plural import join_names, listed_lines
 from ..text._symbols import Symbols, stop_workflow_commands
 from ._junit import strip_ansi
 from ._test_cases import CiReport, CiRun, exception_headline
@@ -95,12 +95,10 @@ def markdown_lines(run: CiRun) -> Iterator[str]:
     blocked_spans = [span for span in run.cases if span.state is JobState.BLOCKED]
     if blocked_spans:
         yield from ("", "### Not run", "")
-        yield from (
-            f"- {escape_markdown(span.path)}: {escape_markdown(run.unfinished_reason(span))}"
-            for span in blocked_spans[:MAX_FAILURES]
-        )
-        if len(blocked_spans) > MAX_FAILURES:
-            yield f"- and {len(blocked_spans) - MAX_FAILURES} more"
+        lines = [
+            f"{escape_markdown(span.path)}: {escape_markdown(run.unfinished_reason(span))}" for span in blocked_spans
+        ]
+        yield from (f"- {line}" for line in listed_lines(lines, MAX_FAILURES))
     if graph := run.mermaid_graph():
         yield from ("", "### Graph", "", "```mermaid", *graph.splitlines(), "```")
     timed_spans = [(span.elapsed, span) for span in run.cases if span.elapsed and not span.forever]
@@ -136,7 +134,7 @@ def workflow_commands(run: CiRun) -> Iterator[str]:
     """
     for number, spans in enumerate(run.failure_groups()):
         span = spans[0]
-        title = f"{_verdict.join_names([span.path for span in spans], MAX_NAMED_JOBS)} failed"
+        title = f"{join_names([span.path for span in spans], MAX_NAMED_JOBS)} failed"
         if number < MAX_ANNOTATIONS:
             location = run.failing_location(span)
             position = "" if location is None else f"file={_escape_property(location[0])},line={location[1]},"

@@ -18,6 +18,7 @@ from .._state_styles import (
     BoxColors,
     has_ended_normally,
 )
+from ..text._plural import plural
 from ._simplify import DIGITS_PATTERN
 
 Direction = Literal["TB", "LR"]
@@ -128,4 +129,4 @@ def count_members_in_state(job: AnyJob, state: JobState) -> int:
 
 def _job_count_text(scheduler: BaseScheduler) -> str:
     number = sum(1 for _ in scheduler.iterate_jobs())
-    return f"{number} job{'s' * (number != 1)}"
+    return plural(number, "job")

@@ -17,6 +17,7 @@ from typing import Final, TextIO
 
 from ..._core.api.views import AnyJob, JobState, duration_text
 from ..text import _exception_text
+from ..text._plural import plural
 from ..text._symbols import Symbols
 from ..text._verdict import TROUBLE_STATES
 from ._display import Display, Ticker
@@ -106,7 +107,7 @@ class LogDisplay(Display):
     def start(self) -> None:
         """Write the number of jobs, and start tagging the lines on the standard streams if there are tags."""
         jobs = self._model.root_counts.job_count + self._model.forever_count
-        self._write_line(f"{self._symbols.escape(self._model.label)}: {jobs} job{'s' * (jobs != 1)}")
+        self._write_line(f"{self._symbols.escape(self._model.label)}: {plural(jobs, 'job')}")
         self._ticker.start()
         if self._get_tag is not None:
             self._tagged_streams = [

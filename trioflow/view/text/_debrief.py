@@ -24,8 +24,9 @@ from ..._core.api.views import (
 from . import _exception_text, _verdict
 from ._failure_text import group_failures, similarity_key
 from ._listing import Listing
+from ._plural import MAX_LISTED_NAMES, listed_lines, plural
 from ._symbols import Symbols
-from ._verdict import MAX_LISTED_NAMES, Tally
+from ._verdict import Tally
 
 OBVIOUS_REASONS: Final = (None, NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON)
 """The values of `reason_not_restored` that the debrief omits because users expect them."""
@@ -140,14 +141,11 @@ class Debrief:
         Return an empty string if there are no such jobs.
         """
         reasons = [(self._displayed_path(job), reason_not_restored(job)) for job in self._jobs]
-        lines = [
-            f"  {name}: {self._symbols.escape(reason)}" for name, reason in reasons if reason not in OBVIOUS_REASONS
-        ]
+        lines = [f"{name}: {self._symbols.escape(reason)}" for name, reason in reasons if reason not in OBVIOUS_REASONS]
         if not lines:
             return ""
-        more = [f"  and {len(lines) - MAX_LISTED_NAMES} more"] if len(lines) > MAX_LISTED_NAMES else []
-        title = f"{len(lines)} job{'s' * (len(lines) != 1)} not restored from the journal:"
-        return "\n".join([title, *lines[:MAX_LISTED_NAMES], *more])
+        title = f"{plural(len(lines), 'job')} not restored from the journal:"
+        return "\n".join([title, *(f"  {line}" for line in listed_lines(lines))])
 
 
 def _stop_reason_suffix(job: AnyJob) -> str:

@@ -8,7 +8,7 @@ jobs that neither failed nor were blocked are counted separately.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -25,10 +25,9 @@ from ..._core.api.views import (
     shorten,
 )
 from .._state_styles import STATE_COUNT_ORDER
+from ._plural import join_names, plural
 from ._symbols import Symbols
 
-MAX_LISTED_NAMES: Final = 10
-"""The maximum number of names in a list. Further names are only counted, e.g. "and 3 more"."""
 NO_NAMES: Final[Mapping[AnyJob, str]] = MappingProxyType({})
 FOREVER_KEY: Final = "forever"
 TROUBLE_STATES: Final = frozenset({JobState.FAILED, JobState.BLOCKED})
@@ -122,7 +121,7 @@ class Tally:
         counts.append((self._counts[FOREVER_KEY], FOREVER_KEY))
         words = ", ".join(f"{number} {word}" for number, word in counts if number)
         total = self._counts.total()
-        return f"{total} job{'s' * (total != 1)}: {words or 'nothing to do'}"
+        return f"{plural(total, 'job')}: {words or 'nothing to do'}"
 
 
 class Verdict(NamedTuple):
@@ -221,7 +220,7 @@ def _name_and_size(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
     if not is_scheduler(job):
         return names[job]
     size = sum(not is_scheduler(member) for member in job.iterate_jobs())
-    return f"{names[job]} ({size} job{'s' * (size != 1)})"
+    return f"{names[job]} ({plural(size, 'job')})"
 
 
 def root_failure_text(job: AnyJob, names: Mapping[AnyJob, str] = NO_NAMES) -> str:
@@ -234,9 +233,3 @@ def root_failure_text(job: AnyJob, names: Mapping[AnyJob, str] = NO_NAMES) -> st
 def failure_words(job: Any, name: str | None = None) -> str:
     """Return that a job, or the span of a job, failed or was cancelled. `name` replaces its label."""
     return f"{name or job.label} {'was cancelled' if job.state is JobState.CANCELLED else 'failed'}"
-
-
-def join_names(names: Sequence[str], max_names: int = MAX_LISTED_NAMES) -> str:
-    """Return the first `max_names` names, separated by commas, and the number of the others, e.g. " and 3 more"."""
-    more = f" and {len(names) - max_names} more" if len(names) > max_names else ""
-    return ", ".join(names[:max_names]) + more

@@ -18,6 +18,7 @@ from typing import Final, Literal
 
 from ..._core.api.views import WaitCause, duration_text, printable
 from .._state_styles import CAUSE_WORDS
+from ..text._plural import plural
 from ._lanes import assign_lanes
 from ._resource_use import count_overlaps
 from ._span_builder import TraceRecord
@@ -110,7 +111,7 @@ class SlotUse:
         total_seconds = self.slot_count * self.run_seconds
         if not total_seconds or not self.work_seconds:
             return "no job took any time"
-        capacity_text = f"{self.slot_count} slot{'s' * (self.slot_count != 1)}"
+        capacity_text = plural(self.slot_count, "slot")
         if not self.has_window:
             capacity_text = f"up to {self.slot_count} jobs at once" if self.slot_count > 1 else "one job at a time"
         parts = [f"{100 * self.work_seconds / total_seconds:.0f} % working"]

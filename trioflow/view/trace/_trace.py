@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from ..._core.api.views import AnyJob, BaseScheduler, current_run, file_path
 from .. import _exports
+from ..text._plural import plural
 from ._event_recorder import EventRecorder
 from ._span_builder import TraceRecord, build_record, record_of_last_run
 from ._spans import Span
@@ -231,7 +232,7 @@ class Trace(EventRecorder):
     def __repr__(self) -> str:
         """Return a text that contains the number of spans and says whether a run is in progress."""
         span_count = len(self._get_record().spans)
-        return f"<Trace of {span_count} job{'s' * (span_count != 1)}{', running' * bool(self._running_schedulers)}>"
+        return f"<Trace of {plural(span_count, 'job')}{', running' * bool(self._running_schedulers)}>"
 
 
 def find_critical_path(scheduler: BaseScheduler) -> dict[AnyJob, AnyJob | None]:

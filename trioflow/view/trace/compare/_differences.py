@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ...._core.api.views import duration_text, durations_in_column
+from ...._core.api.views import duration_text, durations_in_column, without_middle
 from ...text import _symbols
+from ...text._plural import listed_lines, plural
 from ._run_times import JobTimes, RunTimes
 
 MIN_CHANGE_SHARE: Final = 0.005
@@ -52,7 +53,7 @@ class CriticalPathChange:
     @property
     def text(self) -> str:
         """The path of the job and the description of its change."""
-        return f"{_clip_path(self.path)}: {self.description}" if self.path else self.description
+        return f"{without_middle(self.path, MAX_PATH_LENGTH)}: {self.description}" if self.path else self.description
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def compare(first_run: RunTimes, second_run: RunTimes) -> Comparison:
     if small_changes and abs(sum(change.added_seconds for change in small_changes)) >= min_shown_sum:
         seconds_before = sum(change.seconds_before or 0.0 for change in small_changes)
         seconds_after = sum(change.seconds_after or 0.0 for change in small_changes)
-        description = f"{len(small_changes)} smaller change{'s' * (len(small_changes) != 1)}"
+        description = plural(len(small_changes), "smaller change")
         shown_changes.append(CriticalPathChange("", description, seconds_before or None, seconds_after or None))
     critical_path_jobs = {segment.path for run in (first_run, second_run) for segment in run.critical_path_segments}
     common_jobs = [
@@ -130,12 +131,6 @@ def compare(first_run: RunTimes, second_run: RunTimes) -> Comparison:
             if path in new_states and new_states[path] != state
         ),
     )
-
-
-def _clip_path(path: str) -> str:
-    """Cut the middle out of a path if the path is too long for a line."""
-    half = MAX_PATH_LENGTH // 2
-    return path if len(path) <= MAX_PATH_LENGTH else f"{path[:half]}…{path[1 - half :]}"
 
 
 def _is_notable_change(old_seconds: float, new_seconds: float, min_change: float) -> bool:
@@ -221,9 +216,7 @@ def comparison_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Itera
     for title, texts in other_changes(comparison):
         yield ""
         yield f"{title}:"
-        yield from (f"  {symbols.escape(text)}" for text in texts[:MAX_LINES_PER_TITLE])
-        if len(texts) > MAX_LINES_PER_TITLE:
-            yield f"  and {len(texts) - MAX_LINES_PER_TITLE} more"
+        yield from (f"  {symbols.escape(text)}" for text in listed_lines(texts, MAX_LINES_PER_TITLE))
     first_paths, second_paths = (
         {*run.jobs, *run.unstarted_states} for run in (comparison.first_run, comparison.second_run)
     )
@@ -240,7 +233,7 @@ def other_changes(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
         (
             "Ended in another state",
             [
-                f"{_clip_path(path)}: {old_state}, now {new_state}"
+                f"{without_middle(path, MAX_PATH_LENGTH)}: {old_state}, now {new_state}"
                 for path, old_state, new_state in comparison.state_changes
             ],
         ),
@@ -252,12 +245,12 @@ def other_changes(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
 def _wait_text(path: str, old_times: JobTimes, new_times: JobTimes) -> str:
     cause = f" for {new_times.waited_for}" if new_times.waited_for else ""
     old_text, new_text = duration_text(old_times.waited_seconds), duration_text(new_times.waited_seconds)
-    return f"{_clip_path(path)}: {old_text}, now {new_text}{cause}"
+    return f"{without_middle(path, MAX_PATH_LENGTH)}: {old_text}, now {new_text}{cause}"
 
 
 def _off_path_lines(comparison: Comparison) -> Iterator[str]:
     for path, old_seconds, new_seconds in comparison.off_path_changes:
-        yield f"{_clip_path(path)}: {duration_text(old_seconds)}, now {duration_text(new_seconds)}"
+        yield f"{without_middle(path, MAX_PATH_LENGTH)}: {duration_text(old_seconds)}, now {duration_text(new_seconds)}"
 
 
 def _table_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:

@@ -33,6 +33,7 @@ from ...._core.api.views import (
 from ..._state_styles import STATE_COUNT_ORDER, STATE_STYLES
 from ...graph import _dark_scheme, _dot
 from ...text import _verdict
+from ...text._plural import MAX_LISTED_NAMES, join_names, plural
 from .._critical_path_parts import critical_path_parts
 from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
@@ -120,8 +121,8 @@ def _make_environment() -> Any:
     def lines(text: str) -> Markup:
         return escape("\n".join(printable(line.expandtabs()) for line in text.rstrip("\n").split("\n")))
 
-    def join_names(names: Iterable[str], max_names: int = _verdict.MAX_LISTED_NAMES) -> Markup:
-        return Markup(_verdict.join_names([f"<bdi>{escape(printable(name))}</bdi>" for name in names], max_names))
+    def join_isolated(names: Iterable[str], max_names: int = MAX_LISTED_NAMES) -> Markup:
+        return Markup(join_names([f"<bdi>{escape(printable(name))}</bdi>" for name in names], max_names))
 
     environment = Environment(
         autoescape=True,
@@ -134,7 +135,7 @@ def _make_environment() -> Any:
     environment.filters |= {
         "duration": duration_text,
         "file_name": lambda path: Path(path).name,
-        "join_names": join_names,
+        "join_names": join_isolated,
         "keep_percents": lambda text: escape(printable(text)).replace(" %", "\N{NO-BREAK SPACE}%"),
         "lines": lines,
         "shorten_name": lambda name: without_middle(name, MAX_NAME_LENGTH),
@@ -151,7 +152,7 @@ def _run_title(record: TraceRecord, run: RunSpan) -> str:
     if run.has_own_label:
         return run.label
     number = sum(1 for _ in record.leaf_spans)
-    return f"A run of {number} job{'s' * (number != 1)}"
+    return f"A run of {plural(number, 'job')}"
 
 
 # ---- the head: the verdict, the counts by state, and the critical path
