@@ -18,6 +18,7 @@ from trioflow.abc import WaitCause
 from trioflow.view import _state_styles
 from trioflow.view.monitor import _model, _row_selection, _run_header, _terminal
 from trioflow.view.text import _symbols
+from trioflow.view.text._failure_text import describe_failure
 from trioflow.view.trace import _spans, _table
 from trioflow.view.trace._span_builder import TraceRecord
 from trioflow.view.trace._trace_events import json_text as json_text
@@ -151,15 +152,14 @@ def test_every_export_of_a_trace_shows_each_state_of_a_job(state: JobState, star
         attempts=() if started is None else (started,), lane=None if started is None else 1, timed_out=False,
         required=(), exception=OSError("broken") if failed else None,
     )  # fmt: skip
-    scheduler = Scheduler(label="s")
-    run = _spans.RunSpan(scheduler, None, 1, "s", 0.0, 3.0, None, StopReason.COMPLETED, None, (0,))
-    failures = {0: Failure(OSError("broken"))} if failed else {}
-    record = TraceRecord((span,), (run,), end_time=3.0, failures=failures, kinds=("job",), jobs=(idle("job"),))
+    run = _spans.RunSpan(0, None, 1, "s", 0.0, 3.0, None, StopReason.COMPLETED, None, (0,))
+    failures = {0: describe_failure(Failure(OSError("broken")))} if failed else {}
+    record = TraceRecord((span,), (run,), end_time=3.0, failures=failures, kinds=("job",))
     picture = _timeline.timeline_svg(record, 600)
     assert state.value in picture
     assert state.value in _table.table_text(record)
     assert state.value in _table.csv_text(record)
-    assert state.value in json_text(record) or started is None
+    assert state.value in json_text(record, "{}") or started is None
     assert state.value in _report.report_html(record, Path())
 
 

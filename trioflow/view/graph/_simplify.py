@@ -79,7 +79,6 @@ class Bundler:
         )
 
     def _add_to_bundle(self, job: AnyJob, first_job: AnyJob) -> None:
-        """Add a job to the bundle of `first_job`."""
         self._stand_ins[job] = first_job
         self._bundles.setdefault(first_job, []).append(job)
 
@@ -105,7 +104,6 @@ def _members_by_scheduler(jobs: Iterable[AnyJob], folded_schedulers: Container[A
 
 
 def _iterate_nested(job: AnyJob, members: dict[AnyJob, list[AnyJob]]) -> Iterator[AnyJob]:
-    """Yield a job and all jobs nested in it."""
     pending_jobs = [job]
     while pending_jobs:
         member = pending_jobs.pop()
@@ -114,7 +112,6 @@ def _iterate_nested(job: AnyJob, members: dict[AnyJob, list[AnyJob]]) -> Iterato
 
 
 def _scheduler_shapes(members_by_scheduler: dict[AnyJob, list[AnyJob]]) -> dict[AnyJob, SchedulerShape]:
-    """Return the `SchedulerShape` of each scheduler."""
     numbers: dict[Any, int] = {}
     shapes: dict[AnyJob, SchedulerShape] = {}
     for scheduler, members in reversed(members_by_scheduler.items()):

@@ -145,7 +145,6 @@ class PictureRenderer:
     # ---- the line of a job
 
     def _job_line(self, row: JobRow, time: str, label: StyledLine, columns: int) -> StyledLine:
-        """Return the line of the job in `row`."""
         job = row.job
         symbols, state = self._symbols.symbol_set, self._worst_state(job)
         style = STATE_STYLES[state].monitor_style
