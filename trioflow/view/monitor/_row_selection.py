@@ -54,6 +54,28 @@ class SelectedRows:
     """The rows of forever jobs, which are shown below all other rows."""
 
 
+class FoldedTree:
+    """The rows of a folded tree of jobs: as many as fit, each below those of the job's enclosing schedulers."""
+
+    def __init__(self, row_limit: int) -> None:
+        self._row_limit: Final = row_limit
+        self.rows_by_job: Final[dict[JobRecord, JobRow]] = {}
+
+    def add_rows(self, rows: Iterable[JobRow]) -> list[JobRecord]:
+        """Add the rows that fit, with those of enclosing schedulers. Return the jobs whose rows are new."""
+        return [row.job for row in rows if len(self.rows_by_job) < self._row_limit and self._add_row(row)]
+
+    def _add_row(self, row: JobRow) -> bool:
+        enclosing_schedulers = enclosing_nested_schedulers(row.job)
+        missing_schedulers = [outer for outer in enclosing_schedulers if outer not in self.rows_by_job]
+        if row.job in self.rows_by_job or len(self.rows_by_job) + len(missing_schedulers) + 1 > self._row_limit:
+            return False
+        for outer in missing_schedulers:
+            self.rows_by_job[outer] = JobRow(outer, len(enclosing_nested_schedulers(outer)))
+        self.rows_by_job[row.job] = JobRow(row.job, len(enclosing_schedulers), row.equal_failure_count)
+        return True
+
+
 class RowSelector:
     """A selector of the rows for the pictures of one run. A running job keeps its line from picture to picture."""
 
@@ -119,58 +141,35 @@ class RowSelector:
 
     def _select_folded(self, height: int, forever_jobs: list[JobRecord]) -> SelectedRows:
         """Return the folded tree of jobs, with rows for as many failures and running jobs as fit."""
-        model, root = self._model, self._model.root
         row_limit = max(1, height - 1)  # one line shows the number of hidden jobs
         forever_jobs = forever_jobs[: max(1, row_limit // FOREVER_DIVISOR)] if height >= 3 else []
         row_limit -= len(forever_jobs)
-        rows_by_job: dict[JobRecord, JobRow] = {}
-
-        def add_row(row: JobRow) -> bool:
-            """Add a row, and the rows of the job's enclosing schedulers.
-
-            Return False without adding any if they do not fit, or if the job already has a row.
-            """
-            missing_schedulers = [outer for outer in enclosing_nested_schedulers(row.job) if outer not in rows_by_job]
-            if row.job in rows_by_job or len(rows_by_job) + len(missing_schedulers) + 1 > row_limit:
-                return False
-            for outer in missing_schedulers:
-                rows_by_job[outer] = JobRow(outer, len(enclosing_nested_schedulers(outer)))
-            rows_by_job[row.job] = JobRow(row.job, len(enclosing_nested_schedulers(row.job)), row.equal_failure_count)
-            return True
-
-        members = [member for member in list(root.members) if not member.forever]
+        tree = FoldedTree(row_limit)
+        members = [member for member in list(self._model.root.members) if not member.forever]
         if len(members) <= 2 * row_limit // 3:
-            for member in members:
-                add_row(JobRow(member))
-        for row in self._failure_rows()[-max(1, row_limit // FAILURE_DIVISOR) :]:
-            add_row(row)
+            tree.add_rows(map(JobRow, members))
+        tree.add_rows(self._failure_rows()[-max(1, row_limit // FAILURE_DIVISOR) :])
+        self._jobs_on_running_lines = tree.add_rows(map(JobRow, self._running_line_candidates()))
+        # Fill the remaining lines with unsettled members, then with settled members.
+        tree.add_rows(JobRow(member) for member in members if not member.state.is_settled)
+        tree.add_rows(map(JobRow, members))
+        rows = sorted(tree.rows_by_job.values(), key=lambda row: self._sort_key(row.job))
+        hidden = None if all(member in tree.rows_by_job for member in members) else self._count_hidden_members(rows)
+        return SelectedRows(rows, hidden, [JobRow(job) for job in forever_jobs])
+
+    def _running_line_candidates(self) -> list[JobRecord]:
+        """Return the running jobs, those with a line in the last picture first, then jobs that had one and succeeded.
+
+        So lines stay where they are as long as possible.
+        """
         previous_jobs = dict.fromkeys(self._jobs_on_running_lines)
-        running_jobs = list(model.running_jobs)
+        running_jobs = list(self._model.running_jobs)
         ended_jobs = [
             job
             for job in previous_jobs
             if job.state is JobState.SUCCEEDED and not _enclosing_scheduler(job).state.is_settled
         ]
-        candidates = itertools.chain(
-            (job for job in running_jobs if job in previous_jobs),
-            (job for job in running_jobs if job not in previous_jobs),
-            reversed(ended_jobs),
-        )
-        self._jobs_on_running_lines = []
-        for job in candidates:
-            if len(rows_by_job) >= row_limit:
-                break
-            if add_row(JobRow(job)):
-                self._jobs_on_running_lines.append(job)
-        # Fill the remaining lines with unsettled members, then with settled members.
-        for member in members:
-            if not member.state.is_settled:
-                add_row(JobRow(member))
-        for member in members:
-            add_row(JobRow(member))
-        rows = sorted(rows_by_job.values(), key=lambda row: self._sort_key(row.job))
-        hidden = None if all(member in rows_by_job for member in members) else self._count_hidden_members(rows)
-        return SelectedRows(rows, hidden, [JobRow(job) for job in forever_jobs])
+        return [*sorted(running_jobs, key=lambda job: job not in previous_jobs), *reversed(ended_jobs)]
 
     def _count_hidden_members(self, rows: Iterable[JobRow]) -> dict[str, int]:
         """Return the number of hidden jobs by state: those in members of the outermost scheduler without a row."""
