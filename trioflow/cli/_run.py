@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import importlib
 import io
@@ -172,13 +173,7 @@ def command(
     drain_on_term: bool,
     monitor: bool,
     tag: bool,
-    trace: Path | None,
-    report: Path | None,
-    journal: Path | None,
     dask: str | None,
-    events: Any,
-    junit: Path | None,
-    summary: Path | None,
     **options: Any,
 ) -> int:
     """Run the scenario in a Python file, or the graph of commands in FILE.json.
@@ -189,24 +184,15 @@ def command(
     """
     if critical:
         scheduler.critical_jobs = True
-    if report:
-        from ..view.trace.report._report import require_jinja
-
-        make_instrument("--report", require_jinja)
-    tracer = Trace() if trace or report else None
-    ci_reports = make_reports(junit, summary)
-    reports: list[JUnit | Summary | Events] = [*ci_reports]
-    if events:
-        reports.append(make_instrument("Events", functools.partial(Events, events)))
+    files = RunFiles(**{field.name: options.pop(field.name) for field in dataclasses.fields(RunFiles) if field.init})
     monitors = make_monitors(scheduler, tag) if monitor else []
     if tag and not monitors:
         own_monitor_problem = "--tag does not change the scheduler's own Monitor: give that tag=True"
         raise click.UsageError(own_monitor_problem if monitor else "--tag needs the monitor: leave out --no-monitor")
     stopwatch = Stopwatch(scheduler)
     # The tracer is last, so that it does not count the time in which the monitor imports its libraries.
-    instruments = [*monitors, *reports, stopwatch, *([tracer] if tracer else [])]
+    instruments = [*monitors, *files.reports, stopwatch, *files.tracers]
     on_signal = ExitOnSecondSignal(scheduler.drain if drain_on_term else None)
-    options["journal"] = journal
     if jobs_window is not None:
         options["jobs_window"] = make_window(scheduler, jobs_window)
     arguments = {name: value for name, value in options.items() if value is not None}
@@ -221,27 +207,89 @@ def command(
             if scheduler.stop_reason not in (StopReason.INTERRUPTED, StopReason.DRAINED):
                 raise
     code = exit_code_of_run(scheduler)
-    run_summary = RunSummaryText(scheduler, stopwatch.elapsed, code, tracer)
-    log_has_failures = bool(os.environ.get("GITHUB_ACTIONS")) and any(
-        isinstance(report, Summary) for report in ci_reports
-    )
-    details = run_summary.details(with_failures=not log_has_failures)
-    print_results = [_outputs.try_echo("", nl=False)]  # flushes the output of jobs before the summary
-    print_results += [_outputs.try_echo(f"\n{details}", err=True)] if details else []
-    write_results = {
-        **{option: _outputs.write_output(write, path) for option, write, path in trace_exports(tracer, trace, report)},
-        **{type(report).__name__.lower(): report.is_written for report in reports},
-    }
-    paths = {"trace": trace, "report": report, "events": events_path(events), "junit": junit, "summary": summary}
-    written = {option: path for option, path in paths.items() if path is not None and write_results.get(option, True)}
+    run_summary = RunSummaryText(scheduler, stopwatch.elapsed, code, next(iter(files.tracers), None))
+    succeeded = print_end(run_summary, files, options["journal"], bool(monitors), is_drawing)
+    return code if succeeded or code == INTERRUPTED_CODE else STOPPED_CODE
+
+
+def print_end(
+    run_summary: RunSummaryText, files: RunFiles, journal: Path | None, has_monitor: bool, is_drawing: bool
+) -> bool:
+    """Write the files of a run, and print its end. Return whether all could be written and printed.
+
+    Args:
+        run_summary: the texts to print.
+        files: the files to write.
+        journal: the journal of the run.
+        has_monitor: whether a monitor has shown the verdict.
+        is_drawing: whether it has drawn pictures on a terminal, below which the verdict is repeated.
+
+    """
+    details = run_summary.details(with_failures=not files.log_has_failures)
+    results = [_outputs.try_echo("", nl=False)]  # flushes the output of jobs before the summary
+    results += [_outputs.try_echo(f"\n{details}", err=True)] if details else []
+    written = files.write()
     lines: list[str] = []
-    if not monitors:
+    if not has_monitor:
         lines += run_summary.verdict_lines()
     elif is_drawing and details:
         lines += run_summary.repeated_verdict_lines()
     lines += run_summary.footer_lines(written, journal)
-    print_results += map(_outputs.try_echo, ["", *lines] if lines and (is_drawing or details) else lines)
-    return code if all((*print_results, *write_results.values())) or code == INTERRUPTED_CODE else STOPPED_CODE
+    results += map(_outputs.try_echo, ["", *lines] if lines and (is_drawing or details) else lines)
+    return all(results) and not files.has_failed
+
+
+@dataclasses.dataclass
+class RunFiles:
+    """The files that a run writes, as the options name them, and the instruments that record what they need."""
+
+    trace: Path | None
+    report: Path | None
+    events: Any
+    junit: Path | None
+    summary: Path | None
+    has_failed: bool = dataclasses.field(default=False, init=False)
+    """Whether a file could not be written."""
+
+    def __post_init__(self) -> None:
+        """Create the instruments.
+
+        Raises:
+            CliError: a library that one of them needs is not installed.
+
+        """
+        if self.report:
+            from ..view.trace.report._report import require_jinja
+
+            make_instrument("--report", require_jinja)
+        self.tracers: list[Trace] = [Trace()] if self.trace or self.report else []
+        self.reports: list[JUnit | Summary | Events] = [*make_reports(self.junit, self.summary)]
+        if self.events:
+            self.reports.append(make_instrument("Events", functools.partial(Events, self.events)))
+
+    @property
+    def log_has_failures(self) -> bool:
+        """Whether a summary prints the failures in the log, as annotations of GitHub."""
+        return bool(os.environ.get("GITHUB_ACTIONS")) and any(isinstance(report, Summary) for report in self.reports)
+
+    def write(self) -> dict[str, Path]:
+        """Write the files that are made of the trace, and return the paths of all written files by option."""
+        results = {type(report).__name__.lower(): report.is_written for report in self.reports}
+        for option, write, path in self._trace_exports():
+            results[option] = _outputs.write_output(write, path)
+        self.has_failed = not all(results.values())
+        paths = {"trace": self.trace, "report": self.report, "events": events_path(self.events)}
+        paths |= {"junit": self.junit, "summary": self.summary}
+        return {option: path for option, path in paths.items() if path is not None and results.get(option, True)}
+
+    def _trace_exports(self) -> Iterator[tuple[str, Callable[[str], None], Path]]:
+        """Yield the option, the function that writes the file, and the path of each file to write from the trace."""
+        for tracer in self.tracers:
+            if self.trace is not None:
+                exporters_by_suffix = {".svg": tracer.export_as_svgfile, ".csv": tracer.export_as_csvfile}
+                yield "trace", exporters_by_suffix.get(self.trace.suffix.lower(), tracer.export_as_json), self.trace
+            if self.report is not None:
+                yield "report", tracer.export_as_htmlfile, self.report
 
 
 def make_reports(junit: Path | None, summary: Path | None) -> list[JUnit | Summary]:
@@ -310,17 +358,6 @@ class Stopwatch(Instrument):
         """End the measurement, unless the scheduler is nested."""
         if scheduler is self._scheduler:
             self.elapsed = time.monotonic() - self._start_time
-
-
-def trace_exports(
-    traced: Any, trace: Path | None, report: Path | None
-) -> Iterator[tuple[str, Callable[[str], None], Path]]:
-    """Yield a tuple for each file to write from the trace: the option, the function that writes the file, the path."""
-    if trace is not None:
-        exporters_by_suffix = {".svg": traced.export_as_svgfile, ".csv": traced.export_as_csvfile}
-        yield "trace", exporters_by_suffix.get(trace.suffix.lower(), traced.export_as_json), trace
-    if report is not None:
-        yield "report", traced.export_as_htmlfile, report
 
 
 def events_path(events: str | IO[bytes] | None) -> Path | None:
