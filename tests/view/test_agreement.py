@@ -159,6 +159,22 @@ def test_all_views_of_a_run_agree(virtual: Virtual, tmp_path: Path, name: str) -
     assert (code == SUCCESS) == verdicts["own"].startswith("✓")
 
 
+def test_all_views_of_a_run_with_restored_jobs_agree(tmp_path: Path) -> None:
+    """The verdict and the counts of a run whose jobs a journal restored are those of its trace file and its events."""
+    for _ in range(2):
+        scheduler = Scheduler(Job(nap, 0, "a", label="a"), Job(nap, 0, "b", label="b"), Job(nap, 0, save=None))
+        trace, lines = Trace(), io.StringIO()
+        scheduler.run(journal=tmp_path / "run.db", instruments=[trace, Events(lines)])
+    trace.export_as_json(tmp_path / "t.json")
+    read = _trace_file.read_record(tmp_path / "t.json")
+    described = "3 jobs: 3 succeeded (2 restored)"
+    assert Tally.for_scheduler(scheduler).describe() == read.tally.describe() == described
+    assert f">{described}<" in report_html(read, tmp_path)
+    restored = [event for line in lines.getvalue().splitlines() if (event := json.loads(line)).get("restored")]
+    assert [event["path"] for event in restored] == ["a", "b"]
+    assert [span.path for span in read.spans if span.restored] == ["a", "b"]
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_the_critical_path_is_that_of_the_trace(virtual: Virtual, tmp_path: Path, name: str) -> None:
     """A trace file has the critical path of the run, and `graph()` marks the same path without a trace.
