@@ -240,6 +240,24 @@ def test_run_cancelled_during_the_check_of_a_large_scenario_starts_nothing(virtu
 
 
 @pytest.mark.usefixtures("many_pauses")
+@pytest.mark.parametrize("is_nested", [False, True])
+@pytest.mark.parametrize("turns", range(1, 12, 2))
+def test_run_cancelled_twice_during_its_preparation_starts_nothing(
+    virtual: Virtual, turns: int, is_nested: bool
+) -> None:
+    """A second `cancel()` while a run, or one nested in it, is still being prepared has no further effect."""
+    scheduler = Scheduler(inner := large()) if is_nested else (inner := large())
+
+    def cancel_twice() -> None:
+        scheduler.cancel()
+        scheduler.cancel()
+
+    assert virtual(beside, scheduler, cancel_twice, turns) == (False, 0)
+    assert scheduler.stop_reason is StopReason.CANCELLED
+    assert {job.started_at for job in inner} <= {None, 0}
+
+
+@pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", [1, 2, 4])
 def test_job_cancelled_during_the_check_of_a_large_scenario_does_not_start(virtual: Virtual, turns: int) -> None:
     """A job cancelled before its requirements are counted does not start, and the jobs behind it do.

@@ -687,7 +687,8 @@ class Run:
         before = self.phase
         if before is STOPPING:
             is_further_cause = reason is StopReason.CANCELLED or reason is StopReason.INTERRUPTED
-            return self._cancel_jobs() if is_further_cause else []
+            # A run that was stopped during its check has neither workers nor a group yet.
+            return self._cancel_jobs() if is_further_cause and self.workers.alive else []
         if before is not CHECKING and self.group.has_deadline_passed():
             reason, culprit = StopReason.TIMEOUT, None
         if self.reason is None:
