@@ -270,6 +270,15 @@ def timeout_of_a_run_in_a_job(body: Careful) -> Callable[[], Awaitable[Any]]:
     return Scheduler(Job(Scheduler(Job(body), timeout=1).co_run, timeout=3)).co_run
 
 
+def cancel_of_a_job_that_awaits_a_run(body: Careful) -> Callable[[], Awaitable[Any]]:
+    job = Job(Scheduler(Job(body), timeout=1).co_run)
+    return Scheduler(job, Job(later, 3, job.cancel)).co_run
+
+
+def timeout_around_a_job_that_awaits_a_run(body: Careful) -> Callable[[], Awaitable[Any]]:
+    return Scheduler(Scheduler(Job(Scheduler(Job(body), timeout=1).co_run)), timeout=3).co_run
+
+
 def native_cancellations(body: Careful) -> Callable[[], Awaitable[Any]]:
     async def main() -> None:
         task = asyncio.create_task(Scheduler(Job(body)).co_run())
@@ -285,7 +294,8 @@ def native_cancellations(body: Careful) -> Callable[[], Awaitable[Any]]:
     [
         timeout_then_end_of_the_run, timeout_then_cancel, cancel_twice, cancel_then_end_of_the_run,
         cancel_of_the_run_twice, two_signals, timeouts_on_both_levels, timeouts_on_outer_levels,
-        timeout_of_a_run_in_a_job, native_cancellations,
+        timeout_of_a_run_in_a_job, cancel_of_a_job_that_awaits_a_run, timeout_around_a_job_that_awaits_a_run,
+        native_cancellations,
     ],
 )  # fmt: skip
 def test_a_further_cause_cancels_a_job_once_more(causes: Any) -> None:

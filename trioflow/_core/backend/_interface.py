@@ -73,6 +73,10 @@ class WorkerTask:
         """Leave the run, because the task was cancelled before its first step. This happens only on asyncio."""
         raise NotImplementedError
 
+    def nested_run(self) -> Any:
+        """Return the run in progress of the nested scheduler that the worker runs as its job; None if there is none."""
+        raise NotImplementedError
+
 
 WorkerFunction = Callable[[Any], Coroutine[Any, Any, None]]
 """The type of the async function that a worker's task runs; its argument is the worker."""

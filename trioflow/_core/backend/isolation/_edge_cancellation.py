@@ -43,11 +43,14 @@ class EdgeCancelGroup(WorkerGroup):
     def _deliver(self, worker: WorkerTask, repeatedly: bool = False) -> None:
         """Cancel a worker. If its job awaits the ending of a run, which nothing interrupts, it is cancelled afterwards.
 
-        The engine cancels the jobs of that run itself.
+        The jobs of that run are cancelled once more: by the engine, if the job is a nested scheduler; otherwise here.
         """
         host = HOSTS_OF_ENDINGS.get(worker.task)
         if host is not None:
-            host.cancel_after_ending(asyncio.CancelledError())
+            if worker.nested_run() is None:
+                host.interrupt(asyncio.CancelledError())
+            else:
+                host.cancel_after_ending(asyncio.CancelledError())
         if host is None or repeatedly:
             self._cancel_task(worker, repeatedly)
 
