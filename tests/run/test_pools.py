@@ -20,7 +20,7 @@ from trioflow import Job, JobState, Pool, Rate, Scheduler, Sequence, Service, Th
 from trioflow._core.admission import _admission
 from trioflow._core.admission._admission import Admission
 from trioflow._core.base import _graph_algorithms
-from trioflow.abc import Instrument
+from trioflow.abc import Instrument, run_of
 from trioflow.testing import run_virtual
 
 from ..bodies import LIMIT, nap, nothing, serve, turns
@@ -295,6 +295,26 @@ def test_a_job_that_waits_for_a_rate_starts_on_time_although_its_pool_is_joined_
     second = Scheduler(service, Job(nap, 0, needs={"gpu": 1}), Job(nap, 99), late, jobs_window=1, pool=Pool(gpu=1))
     scheduler = Scheduler(first, second, pool=Pool(api=Rate(tokens=1, per=10, burst=1)))
     assert virtual(scheduler.co_run)
+    assert waiting.started_at == 10
+
+
+def test_a_run_that_has_ended_takes_no_part_when_its_pool_is_joined_to_another(virtual: Virtual) -> None:
+    """The round after two pools are joined is due in the loop of a run in progress, whatever keeps parts of old runs."""
+    pool, kept = Pool(disk=9, api=Rate(tokens=1, per=10, burst=1)), []
+
+    async def keep() -> None:
+        run: Any = run_of(current_job())
+        kept.append(run._run.queue.jobs)
+
+    for _ in range(20):
+        assert virtual(Scheduler(Job(keep, needs={"disk": 1}), pool=pool).co_run)
+    waiting = Job(nap, 0, needs={"disk": 1, "api": 1})
+    first = Scheduler(Job(nap, 0, needs={"disk": 1, "api": 1}), waiting)
+    service, needs = Service(serve, 2), {"a": 1, "b": 1, "c": 1}
+    late = Job(nap, 0, needs={"a": 1, "api": 1}, required=service)
+    jobs = [service, Job(nap, 0, needs=needs), Job(nap, 99), late]
+    second = Scheduler(jobs, jobs_window=1, pool=Pool(a=1, b=1, c=1))
+    assert virtual(Scheduler(first, second, pool=pool).co_run)
     assert waiting.started_at == 10
 
 

@@ -174,8 +174,10 @@ class AdmissionQueue:
         self._sequence_number: Final = next(ready_numbers)
 
     def detach(self) -> None:
-        """Drop the reference to the run, which has ended."""
+        """Drop the reference to the run, which has ended, and leave the admission for good."""
         del self._run
+        if hasattr(self, "admission"):
+            self.admission.queues.discard(self)
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
         """Call `function` at the time `when`. Return a function that cancels the call."""
@@ -275,16 +277,11 @@ class AdmissionQueue:
         """
         if not hasattr(self, "admission"):
             return False
-        runs = [queue._run for queue in self.admission.queues if queue.is_attached()]
-        return self.admission.has_timer() or any(map(is_foreign, runs))
+        return self.admission.has_timer() or any(is_foreign(queue._run) for queue in self.admission.queues)
 
     def is_round_due(self) -> bool:
         """Return whether a round is scheduled for the next turn of the loop."""
         return hasattr(self, "admission") and self.admission.is_round_scheduled
-
-    def is_attached(self) -> bool:
-        """Return whether the run of the queue is in progress."""
-        return hasattr(self, "_run")
 
     def after_round(self, fault: BaseException | None) -> None:
         """Check whether the run still makes progress after a round, or end it because of a fault in the round."""
@@ -432,7 +429,7 @@ class Admission:
 
     def __init__(self) -> None:
         self.queue_entries: list[QueueEntry] = []  # the queues that have joined, in the order in which they are served
-        self.queues: Final[WeakSet[AdmissionQueue]] = WeakSet()  # all queues, including those that have left
+        self.queues: Final[WeakSet[AdmissionQueue]] = WeakSet()  # those of all runs in progress
         self.resources: Final[WeakSet[Resource]] = WeakSet()
         # How many groups there are of each kind: by their resources, and by whether they ignore reservations.
         self.group_counts: Final[Counter[tuple[frozenset[Resource], bool]]] = Counter()
@@ -451,11 +448,11 @@ class Admission:
     def merge(self, other: Admission, queue: AdmissionQueue) -> None:
         """Move the runs and resources of another admission to this one, and schedule a round in the loop of `queue`.
 
-        The round replaces the one that the other admission may have scheduled, and its timer. When these come, they
+        The round replaces the one that the other admission may have scheduled, and its timer. When that round comes, it
         must find nothing to do: the runs may have ended.
         """
-        for queue in other.queues:
-            queue.admission = self
+        for merged_queue in other.queues:
+            merged_queue.admission = self
         for resource in other.resources:
             resource.admission = self
         self.queues.update(other.queues)
@@ -494,8 +491,7 @@ class Admission:
         except BaseException as error:  # asyncio would only log it
             fault = error
         for queue in list(self.queues):
-            if queue.is_attached():
-                queue.after_round(fault)
+            queue.after_round(fault)
 
     def _queues_with_grants(self) -> list[AdmissionQueue]:
         """Return the queues that have early grants."""
