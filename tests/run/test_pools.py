@@ -299,7 +299,7 @@ def test_a_job_that_waits_for_a_rate_starts_on_time_although_its_pool_is_joined_
 
 
 def test_a_run_that_has_ended_takes_no_part_when_its_pool_is_joined_to_another(virtual: Virtual) -> None:
-    """The round after two pools are joined is due in the loop of a run in progress, whatever keeps parts of old runs."""
+    """The round after two pools are joined is due in the loop of a run that is in progress."""
     pool, kept = Pool(disk=9, api=Rate(tokens=1, per=10, burst=1)), []
 
     async def keep() -> None:

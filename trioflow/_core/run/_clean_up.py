@@ -167,7 +167,7 @@ class CleanUpWorker(Worker):
         except BaseException as raised:
             error = raised
         try:
-            await self._settle_other(job, awaitable, value, error)
+            await self._settle_other(job, awaitable, value, error, run.clock())
         except BaseException as fault:  # an error of the engine itself
             run.abandon(self, fault)
         error = None

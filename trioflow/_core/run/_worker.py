@@ -367,7 +367,7 @@ class Worker(WorkerTask):
                 or not snapshot.is_task_unchanged()
                 or (options is not None and _settles_by_run(job, options))
             ):
-                await self._settle_other(job, awaitable, value, error)
+                await self._settle_other(job, awaitable, value, error, now)
                 awaitable = value = error = None
                 continue
             job._outcome = value
@@ -397,9 +397,9 @@ class Worker(WorkerTask):
         return workers.take_job(self) if workers.tokens is None else await workers.tokens.next_job(self, has_run_jobs)
 
     async def _settle_other(
-        self, job: AbstractJob[Any], awaitable: Any, value: Any, error: BaseException | None
+        self, job: AbstractJob[Any], awaitable: Any, value: Any, error: BaseException | None, now: float
     ) -> None:
-        """Settle a job by the methods of its run, and find out whether it has changed the task."""
+        """Settle a job, which ended at the time `now`, by the methods of its run; check whether it changed the task."""
         run, snapshot = self.run, self.task_snapshot
         if error is None and not snapshot.is_task_unchanged():
             self.is_tainted = True
@@ -407,7 +407,6 @@ class Worker(WorkerTask):
                 await self.reject_leftovers()
             except BaseException as raised:
                 error = raised
-        now = run.clock()
         if error is not None:
             error = await self.with_leftover_errors(error)
             self.is_tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()

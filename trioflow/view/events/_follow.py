@@ -97,7 +97,7 @@ class Follower(RunSource):
         """Replay the next line. Ignore the line if it is not a known event.
 
         Raises:
-            BadEvents: the line is not UTF-8, is nested too deeply, or has a value that its event cannot have.
+            BadEvents: the line is not UTF-8, or is nested too deeply.
             UnsupportedEventVersion: the event has an unsupported version.
 
         """

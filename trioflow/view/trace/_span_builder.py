@@ -513,7 +513,9 @@ class _RecordBuilder:
         job, run, job_end = facts.job, facts.run_facts, facts.job_end
         command = job_end.command
         exception = None if job_end.failure is None else job_end.failure.exception
-        blocked_by = exception.requirement if isinstance(exception, RequirementFailed) else None
+        blocked_by: AnyJob | None = None
+        if facts.state is JobState.BLOCKED and isinstance(exception, RequirementFailed):
+            blocked_by = exception.requirement
         return Span(
             number=facts.span_number,
             parent=None if run.scheduler_facts is None else run.scheduler_facts.span_number,
