@@ -331,6 +331,11 @@ def naps(number: int = 6, **options: Any) -> list[Job[None]]:
     return [Job(nap, 0.1, **options) for _ in range(number)]
 
 
+def clean_up(bad: Job[None]) -> Scheduler:
+    """Return a clean-up job that is a scheduler, which its own timeout ends."""
+    return Scheduler(naps(), timeout=0.05, required=bad, run_if="failed")
+
+
 FEATURES: dict[str, Callable[[], Scheduler]] = {
     "nothing": lambda: Scheduler(naps()),
     "window": lambda: Scheduler(naps(), jobs_window=2),
@@ -343,6 +348,10 @@ FEATURES: dict[str, Callable[[], Scheduler]] = {
     "part of a pool": lambda: Scheduler(Scheduler(naps(needs={"cpu": 1}), needs={"cpu": 1}), pool=Pool(cpu=2)),
     "idle timeout": lambda: Scheduler(naps(idle_timeout=5), idle_timeout=5),
     "timeout": lambda: Scheduler(naps(timeout=5), timeout=9),
+    "timeout of jobs": lambda: Scheduler(naps(timeout=0.05)),
+    "timeout around": lambda: Scheduler(Scheduler(naps(), Scheduler(naps())), Service(serve), timeout=0.05),
+    "timeout inside": lambda: Scheduler(Scheduler(naps(), Scheduler(naps()), timeout=0.05), naps()),
+    "clean-up": lambda: Scheduler(Scheduler(bad := Job(fail, critical=True), clean_up(bad)), naps()),
     "retry": lambda: Scheduler(naps(retry=2), Job(fail, retry=1)),
     "instrument": lambda: Scheduler(naps(), instruments=[Instrument()]),
     "forever": lambda: Scheduler(naps(), Job(anyio.sleep_forever, forever=True)),

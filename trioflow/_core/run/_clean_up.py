@@ -67,6 +67,7 @@ class CleanUp:
             tasks.start_soon(self._report_stuck_jobs)
             await self.group.run(self._wait_until_settled)
             tasks.cancel_scope.cancel()
+        del self.group.parking_group  # break the reference cycle: it is the group itself
         for job in self.run.queue.drain():  # these jobs had not started at the deadline
             self.run.cancel_unstarted(job)
 

@@ -273,9 +273,11 @@ class Run:
             self.parking_run = outer.run.parking_run
         if self.phase is CHECKING:
             self.phase = LINKING
-        await self.group.run(self._run_jobs)
-        if not self.workers.alive:
-            self._break_reference_cycles()
+        try:
+            await self.group.run(self._run_jobs)
+        finally:  # a run that was cancelled from outside raises the cancellation
+            if not self.workers.alive:
+                self._break_reference_cycles()
         if self.fault is not None:
             raise self.fault
         if self.interruption is not None:

@@ -165,6 +165,7 @@ class FastTrioGroup(WorkerGroup):
             status.close()
             if status._scope._registered_deadline != math.inf:
                 status._scope.deadline = math.inf
+            status._scope._cancel_status = None  # break the reference cycle
         if self._outer_group is not None:
             worker.task._activate_cancel_status(self._host.nursery.cancel_scope._cancel_status)
         set_stored_name(worker.task, IDLE_TASK_NAME)
