@@ -9,12 +9,13 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason, Throttled
+from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason, Throttled, current_job
 from trioflow._core.admission._admission import Admission
 from trioflow._core.run._ending import Ending
 from trioflow._core.run._requirement_counts import RequirementCounts
 from trioflow._core.run._run import Run
 from trioflow._core.run._workers import Workers
+from trioflow.abc import run_of
 
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, co_run_drained, fail, nap, serve, timed
 from ..conftest import Virtual
@@ -115,8 +116,6 @@ def test_a_run_that_stands_still_ends_with_an_error_that_says_so(
     """If a fault of the engine leaves jobs that nothing will start, the run ends at once, and the error names them."""
     monkeypatch.setattr(owner, method, lambda *_: None)
     scheduler = make()
-    for job in scheduler.iterate_jobs() if owner is RequirementCounts else ():
-        job.own_task = True  # otherwise, a worker counts down in its own frame
     assert virtual(timed, scheduler) == (False, after)
     assert scheduler.stop_reason is StopReason.CRITICAL
     (incident,) = scheduler.incidents
@@ -125,6 +124,22 @@ def test_a_run_that_stands_still_ends_with_an_error_that_says_so(
     assert "report it" in incident.message
     with pytest.raises(RuntimeError, match="stands still"):
         virtual(functools.partial(scheduler.co_run, check=True))
+
+
+@pytest.mark.parametrize("is_clean_up", [False, True])
+def test_the_workers_of_each_nested_run_count_as_active(virtual: Virtual, is_clean_up: bool) -> None:
+    """While a job of a nested scheduler runs, its worker alone is active, even if the scheduler is a clean-up job."""
+    counts: list[int] = []
+
+    async def count() -> None:
+        await anyio.sleep(1)
+        handle: Any = run_of(current_job())
+        counts.append(handle._run.standstill.active_count)
+
+    first = Job(fail, critical=True) if is_clean_up else Job(nap, 0)
+    inner = Scheduler(Job(count), required=first, run_if="failed" if is_clean_up else "settled")
+    virtual(Scheduler(first, inner).co_run)
+    assert counts == [1]
 
 
 @pytest.mark.parametrize("kind", ["rate", "throttled", "another run", "async with", "service", "limiter", "nested"])

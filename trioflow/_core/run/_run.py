@@ -385,15 +385,16 @@ class Run:
 
     async def _wait_for_change(self) -> None:
         """Wait until a worker has left, or the run stops. Meanwhile, the worker that hosts the run is not active."""
-        is_nested = self.outer_worker is not None
-        self.standstill.active_count -= is_nested
+        host = self.outer_worker
+        was_active = host is not None and host in host.run.workers.alive  # the worker of a clean-up job never is
+        self.standstill.active_count -= was_active
         self.standstill.suspect(self)
         self.change_event = changed = self.backend.create_event()
         try:
             if not await self.group.host.wait(changed):
                 self.stop_cancelled()
         finally:
-            self.standstill.active_count += is_nested
+            self.standstill.active_count += was_active
 
     async def _wait_until_drained(self) -> None:
         """Wait until the running jobs, except forever jobs, have ended. No jobs start, so check each worker once."""
