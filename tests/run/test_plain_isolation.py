@@ -225,7 +225,7 @@ PARTS_OF_ANYIO: list[tuple[Any, str, Any, str]] = [
         anyio_asyncio,
         "CancelScope",
         changed(Scope, _restart_cancellation_in_parent=answering(None)),
-        "is not told when a shield inside it is left",
+        "is not notified when a shield inside it is left",
     ),
 ]
 """For each part: its owner, its name, its replacement, and the text of the error."""

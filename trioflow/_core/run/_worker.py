@@ -427,7 +427,7 @@ class Worker(WorkerTask):
             self.run.workers.searchers += 1
 
     def stop_searching(self) -> None:
-        """Count this worker as a searcher no more."""
+        """Stop counting this worker as a searcher."""
         if self.is_searching:
             self.is_searching = False
             self.run.workers.searchers -= 1

@@ -1,8 +1,8 @@
 """Fast isolation on asyncio, with private attributes of anyio.
 
 The workers' tasks are native asyncio tasks, in no task group and no scope. A worker gets a scope of its own, outside
-all scopes of its job, when anyio looks up the scope of its task, which happens before a job enters a scope. This scope
-learns from anyio when a job leaves a shield. The tasks of all other workers are cancelled directly.
+all scopes of its job, when anyio looks up the scope of its task, which happens before a job enters a scope. anyio
+notifies this scope when a job leaves a shield. The tasks of all other workers are cancelled directly.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class FastAsyncioGroup(EdgeCancelGroup):
         return scope is not None and bool(scope._effectively_cancelled)
 
     def effective_deadline(self) -> float:
-        """Return the nearest deadline of the run and of the scopes around it, for jobs that ask anyio for theirs."""
+        """Return the nearest deadline of the run and of the scopes around it, for the functions of anyio that return it."""
         state = STATES_BY_REF.get(weakref.ref(self._host.task))
         deadline, scope = self._deadline, None if state is None else state.cancel_scope
         while scope is not None:
@@ -529,7 +529,7 @@ class _FakeTask:
         """Do nothing."""
 
 
-class _ToldScope(WorkerScope):
+class _RecordingScope(WorkerScope):
     """A scope for `_check_private_attributes`, which only records that anyio would cancel its tasks."""
 
     __slots__ = ()
@@ -564,12 +564,12 @@ def _check_private_attributes() -> None:
     state.cancel_scope = base_scope
     base_scope.request()
     expect(not base_scope.is_pending and task.cancel_count == 1, "a task outside of shields is not cancelled")
-    shield._parent_scope = told = _ToldScope(worker)
-    told.is_pending = told.is_repeated = True
-    expect(told.cancel_called and told._effectively_cancelled, "a scope ignores its cancellation")
+    shield._parent_scope = recording = _RecordingScope(worker)
+    recording.is_pending = recording.is_repeated = True
+    expect(recording.cancel_called and recording._effectively_cancelled, "a scope ignores its cancellation")
     expect(not shield._effectively_cancelled, "a shield does not hide the cancellation of its parent")
     shield._restart_cancellation_in_parent()
-    expect(not told.is_pending, "a scope is not told when a shield inside it is left")
+    expect(not recording.is_pending, "a scope is not notified when a shield inside it is left")
     group.forget(worker)
 
 
