@@ -151,7 +151,7 @@ class FastAsyncioGroup(EdgeCancelGroup):
         return scope is not None and bool(scope._effectively_cancelled)
 
     def effective_deadline(self) -> float:
-        """Return the nearest deadline of the run and of the scopes around it, for the functions of anyio that return it."""
+        """Return the nearest deadline of the run and of the scopes around it, which anyio shows to jobs."""
         state = STATES_BY_REF.get(weakref.ref(self._host.task))
         deadline, scope = self._deadline, None if state is None else state.cancel_scope
         while scope is not None:
