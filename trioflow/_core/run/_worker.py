@@ -386,6 +386,10 @@ class Worker(WorkerTask):
         if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
             run.failure_log.report_block(run, job, now)
         self.job = None
+        # A job's exception may keep this frame alive, which must not keep the run alive.
+        nothing: Any = None
+        self = run = workers = scheduler = ready = forever_ready = count_down = hooks = nothing
+        notify_start = notify_end = time_slice = clock = snapshot = job = options = successors = nothing
         return may_park
 
     async def _take_limited(self, has_run_jobs: bool) -> AbstractJob[Any] | None:
@@ -407,6 +411,7 @@ class Worker(WorkerTask):
                 await self.reject_leftovers()
             except BaseException as raised:
                 error = raised
+            now = run.clock()  # closing what the job left open may take long
         if error is not None:
             error = await self.with_leftover_errors(error)
             self.is_tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()
