@@ -253,6 +253,39 @@ def test_forever_job_may_be_retried(virtual: Virtual) -> None:
     assert job.result() == 3
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"retry": 5},
+        {"retry": tenacity.retry(stop=tenacity.stop_after_attempt(9))},
+        {"timeout": 2, "on_timeout": "restart"},
+        {"timeout": 2, "retry": 5},
+    ],
+)
+@pytest.mark.parametrize("service", [False, True])
+def test_a_forever_job_is_not_called_again_after_its_run_has_stopped(
+    virtual: Virtual, options: dict[str, Any], service: bool
+) -> None:
+    """A call of a forever job that ends while other jobs unwind is the last; the job is CANCELLED with the others."""
+    calls: list[float] = []
+
+    async def flaky(task_status: Any = None) -> None:
+        calls.append(anyio.current_time())
+        await nap(99) if "timeout" in options else await fail(2)
+
+    async def unwind_slowly() -> None:
+        try:
+            await anyio.sleep(99)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(5)
+
+    job = Service(flaky, **options) if service else Job(flaky, forever=True, **options)
+    stop = Job(fail, 3, critical=True)
+    assert virtual(timed, Scheduler(job, Job(unwind_slowly), stop, shutdown_timeout=None)) == (False, 8)
+    assert (calls, job.state) == ([0, 2], CANCELLED)
+
+
 def test_clean_up_job_may_be_retried(virtual: Virtual) -> None:
     """A clean-up job with `retry` that fails is called again."""
     alarm = Flaky(1, retry=1, run_if="failed")

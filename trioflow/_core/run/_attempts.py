@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ..backend import leaf_exceptions
 from ..base._exception_parts import get_traceback
 from ..base._reprs import short_repr
-from ..base._states import StopReason
+from ..base._states import STOPPING, StopReason
 from ..base._user_code import innermost_line
 from ..job import _errors, _job_options
 from ..job._job import is_scheduler
@@ -155,6 +155,7 @@ class Attempts:
                     self.final_error = self.cancelled_error
                     raise RetryBypass(self.final_error)
                 run.backend.raise_cancellation_again()
+            await _wait_if_stopping(worker)
             run.begin_retry(self.job)
         self.has_started = True
         try:
@@ -231,8 +232,18 @@ async def _call_with_restarts(worker: Worker, job: AbstractJob[Any], options: _j
                 raise
             if restarts_left is not None:
                 restarts_left -= 1
+            await _wait_if_stopping(worker)
             extras.fraction = None
             worker.run.pools.reacquire(job)
+
+
+async def _wait_if_stopping(worker: Worker) -> None:
+    """If the run is stopping, wait until it cancels the job, because nothing starts any more.
+
+    This concerns forever jobs only: all others are cancelled when the run stops.
+    """
+    if worker.is_shielded and worker.run.phase is STOPPING:
+        await worker.run.backend.create_event().wait()
 
 
 async def _call_in_scope(worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions) -> Any:
