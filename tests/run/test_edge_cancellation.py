@@ -396,6 +396,25 @@ def test_a_cancellation_waits_until_the_job_leaves_its_shield(options: dict[str,
     assert len(turns) < 60
 
 
+def test_a_job_that_opens_a_scheduler_when_it_leaves_its_shield_is_cancelled_there() -> None:
+    """A job that was cancelled in a shield is cancelled at its next await, even if that is `async with Scheduler()`."""
+    notes: list[str] = []
+
+    async def body() -> None:
+        with anyio.CancelScope(shield=True):
+            await asyncio.sleep(2)
+        try:
+            async with Scheduler():
+                notes.append("entered")
+        except asyncio.CancelledError:
+            notes.append("cancelled")
+            raise
+
+    job = Job(body)
+    assert ended_at(Scheduler(job, Job(later, 1, job.cancel)).co_run) == 2
+    assert (notes, job.state) == (["cancelled"], CANCELLED)
+
+
 def test_causes_that_come_while_a_job_is_in_a_shield_are_one() -> None:
     """A timeout and the end of the run, both while the job is in a shield, cancel it once, and it is CANCELLED."""
     notes: list[float] = []

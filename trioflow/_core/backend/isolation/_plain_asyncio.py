@@ -175,8 +175,9 @@ class JobScope:
             self.is_pending = self._task.cancelling() == request_count
             is_in_shield = not self._task_info.has_pending_cancellation()
             self._inner.shield = not (self.is_pending and is_in_shield) or bool(tasks_inside(self._task))
-            if self.is_pending and not is_in_shield:  # anyio waits for a result that has arrived already
-                self._retry()
+            if self.is_pending and not is_in_shield:  # anyio would wait, because a result has arrived already
+                self.is_pending = False
+                self._task.cancel()
 
     def after_step(self) -> None:
         """Retry a pending request after a step of the task, if the job may have left its shield in this step."""
