@@ -31,6 +31,7 @@ from trioflow import (
     SshNodes,
     StopReason,
     Unreachable,
+    _posix,
 )
 from trioflow.jobs.ssh import _connections
 from trioflow.jobs.ssh._transport import READY, Gateway, OpenSsh
@@ -86,7 +87,7 @@ def test_sockets_are_not_in_a_runtime_directory_that_others_control(
     if kind == "open to a group":
         runtime_directory.chmod(0o710)
     elif kind == "of another user":
-        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        monkeypatch.setattr(_posix, "geteuid", lambda: os.getuid() + 1)
     elif kind == "in a directory of another user":
         real = os.lstat
 

@@ -43,6 +43,8 @@ def list_pids() -> set[str]:
 
 def read_environment(pid: str) -> bytes:
     """Return the environment of a process; empty if it may not be read, or if the process is another user's."""
+    if sys.platform == "win32":
+        return b""
     with contextlib.suppress(OSError), open("/proc/" + pid + "/environ", "rb") as file:
         if os.fstat(file.fileno()).st_uid == os.geteuid():
             return file.read()

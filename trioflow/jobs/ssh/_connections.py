@@ -557,12 +557,12 @@ def _is_safe_parent(path: str, *, is_private: bool) -> bool:
     parts = os.path.realpath(path)
     try:
         status = os.stat(parts)
-        if is_private and (status.st_uid != os.geteuid() or status.st_mode & 0o077):
+        if is_private and (status.st_uid != posix.geteuid() or status.st_mode & 0o077):
             return False
         while True:
             status = os.lstat(parts)
             is_shared = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
-            if status.st_uid not in (0, os.geteuid()) or is_shared or not stat.S_ISDIR(status.st_mode):
+            if status.st_uid not in (0, posix.geteuid()) or is_shared or not stat.S_ISDIR(status.st_mode):
                 return False
             if parts == (parts := os.path.dirname(parts)):
                 return True
