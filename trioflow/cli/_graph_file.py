@@ -127,7 +127,7 @@ class Graph(JobGroup, kw_only=True):
     """A whole graph. The field `trioflow` is the version of the format."""
 
     trioflow: int
-    jobs: list[JobEntry]
+    jobs: list[JobEntry]  # pyright: ignore  # a graph has to have jobs
     label: str | UnsetType = UNSET
 
 
@@ -250,10 +250,12 @@ def _find_entries(document: Any, json_path: str) -> list[tuple[str, dict[str, An
     """Return the entries of the jobs that contain a place in a file, from the outermost one, each with its index."""
     entries: list[tuple[str, dict[str, Any]]] = []
     for index in re.findall(r"\.jobs\[(\d+)\]", json_path):
-        document = document["jobs"][int(index)]
-        if not isinstance(document, dict):
+        entry: Any = document["jobs"][int(index)]
+        candidate: object = entry
+        if not isinstance(candidate, dict):
             break
-        entries.append((index, document))
+        entries.append((index, entry))
+        document = entry
     return entries
 
 

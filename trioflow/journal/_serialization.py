@@ -277,8 +277,9 @@ def _field_names(class_: Any) -> tuple[str, ...]:
         raise NotSerializable(f"a value of type {type_name(class_)}, a dataclass that is also a {base_name}") from None
     names = tuple(field.name for field in dataclasses.fields(class_))
     for name in names:
-        attribute = inspect.getattr_static(class_, name, None)
-        if hasattr(type(attribute), "__set__") and not isinstance(attribute, types.MemberDescriptorType):
+        attribute: Any = inspect.getattr_static(class_, name, None)
+        candidate: object = attribute
+        if hasattr(type(candidate), "__set__") and not isinstance(candidate, types.MemberDescriptorType):
             raise NotSerializable(f"a value of type {type_name(class_)}, whose field {name!r} is set by its own code")
     return names
 
@@ -399,7 +400,8 @@ def _read_dataclass(value: dict[str, Any], name: str) -> Any:
 def _read_named_tuple(value: list[Any], name: str) -> Any:
     class_: Any = _find_class(name)
     fields: Any = getattr(class_, "_fields", ())
-    if not issubclass(class_, tuple) or len(fields) != len(value):
+    candidate: type[object] = class_
+    if not issubclass(candidate, tuple) or len(fields) != len(value):
         raise NotSerializable(f"a value of type {name}, whose fields have changed")
     _reject_finalizer(class_)
     return cast(Any, tuple).__new__(class_, [_restore(item) for item in value])

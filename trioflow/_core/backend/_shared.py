@@ -76,7 +76,8 @@ def leaf_exceptions(error: BaseException) -> list[BaseException]:
     stack = [error]
     while stack:
         error = stack.pop()
-        if isinstance(error, BaseExceptionGroup):
+        is_group: bool = isinstance(error, BaseExceptionGroup)
+        if is_group:
             stack.extend(reversed(get_group_members(error)))
         else:
             leaves.append(error)

@@ -418,7 +418,8 @@ def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
     try:
         pickle_verified(error_type)
         reduced: Any = find_builtin_type(error_type).__reduce__(error)
-        members: Any = reduced[1][1] if isinstance(error, BaseExceptionGroup) else None
+        candidate: object = error
+        members: Any = reduced[1][1] if isinstance(candidate, BaseExceptionGroup) else None
         # The arguments of a group are its message and its members.
         args: Any = reduced[1] if members is None else reduced[1][:1]
         omitted_parts: list[str] = []
@@ -426,7 +427,8 @@ def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
             arg if is_sendable(arg, f"argument {number}", omitted_parts) else safe_text(repr, arg)
             for number, arg in enumerate(args, 1)
         )
-        all_attributes = {**(reduced[2] if len(reduced) > 2 else {}), **attributes_of(error)}
+        state: dict[str, Any] = reduced[2] if len(reduced) > 2 else {}
+        all_attributes = {**state, **attributes_of(error)}
         attributes = {
             name: value
             for name, value in all_attributes.items()

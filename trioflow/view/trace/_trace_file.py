@@ -51,10 +51,11 @@ def _to_plain(value: Any) -> Any:
         return math.copysign(LARGEST_TIME, value)
     if value is None or isinstance(value, (str, int, float)):
         return value
+    values: Any = value
     if isinstance(value, dict):
-        return {str(key): _to_plain(item) for key, item in value.items()}
+        return {str(key): _to_plain(item) for key, item in values.items()}
     if isinstance(value, (tuple, list)):
-        return [_to_plain(item) for item in value]
+        return [_to_plain(item) for item in values]
     if isinstance(value, BaseException):
         return _exception_text.one_line_text(value, _exception_text.MAX_STORED_LENGTH)
     return {
@@ -83,8 +84,10 @@ def read_record(path: Path) -> TraceRecord:
         raise BadTrace(f"cannot read {str(path)!r}: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise BadTrace(f"{str(path)!r} is not a trace: it is not JSON; {INPUT_HINT}") from None
-    other_data: Any = trace.get("otherData") if isinstance(trace, dict) else None
-    if not isinstance(other_data, dict) or other_data.get("program") != "trioflow":
+    candidate: object = trace
+    other_data: Any = trace.get("otherData") if isinstance(candidate, dict) else None
+    candidate = other_data
+    if not isinstance(candidate, dict) or other_data.get("program") != "trioflow":
         raise BadTrace(f"{str(path)!r} is not a trace of trioflow; {INPUT_HINT}")
     if (version := other_data.get("version")) != FORMAT_VERSION:
         raise BadTrace(
@@ -105,6 +108,7 @@ def _from_plain(kind: Any, value: Any) -> Any:
 
     """
     arguments = typing.get_args(kind)
+    candidate: object = value
     match typing.get_origin(kind) or kind:
         case types.UnionType:
             return None if value is None else _from_plain(arguments[0], value)
@@ -124,10 +128,13 @@ def _from_plain(kind: Any, value: Any) -> Any:
             return value
         case enum_type if isinstance(enum_type, enum.EnumType):
             return enum_type(value)
-        case _ if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        case _ if dataclasses.is_dataclass(kind) and isinstance(candidate, dict):
             hints = _type_hints(typing.cast(Hashable, kind))
             make_record: Any = kind
-            return make_record(**{name: _from_plain(hints[name], item) for name, item in value.items()})
+            fields = typing.cast("dict[str, Any]", value)
+            return make_record(**{name: _from_plain(hints[name], item) for name, item in fields.items()})
+        case _:
+            pass
     raise TypeError(f"{value!r} is not of the type {kind}")
 
 

@@ -225,7 +225,7 @@ class WorkerScope(anyio_asyncio.CancelScope):
         self.is_pending = is_called
 
     @property  # type: ignore[misc]  # anyio's can be set, too
-    def deadline(self: Any) -> float:
+    def deadline(self: Any) -> float:  # pyright: ignore
         """The nearest deadline outside the job: its own, that of its run, or of a scope around the run."""
         worker = self._worker
         own_deadline = math.inf if worker.deadline == -math.inf else worker.deadline
@@ -393,7 +393,8 @@ class WorkerState(anyio_asyncio.TaskState):
         """Return the scope of the worker around its jobs. It is created before a job opens any scope."""
         worker = self._worker
         if worker.scope is None:
-            worker.scope = self.base_scope = self.innermost_scope = cast(Any, WorkerScope(worker))
+            scope: Any = WorkerScope(worker)
+            worker.scope = self.base_scope = self.innermost_scope = scope
             self.reference_count += 2  # the scope refers to the task twice
         return worker.scope
 

@@ -54,7 +54,7 @@ def require_jinja() -> None:
 
     """
     try:
-        import jinja2  # noqa: F401 - only reports need it
+        import jinja2  # noqa: F401  # pyright: ignore[reportUnusedImport]  # only reports need it
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "a report needs Jinja, which is not installed: pip install 'trioflow[report]'", name=error.name
@@ -124,21 +124,34 @@ def _make_environment() -> Any:
     def join_isolated(names: Iterable[str], max_names: int = MAX_LISTED_NAMES) -> Markup:
         return Markup(join_names([f"<bdi>{escape(printable(name))}</bdi>" for name in names], max_names))
 
+    def finalize(value: Any) -> Any:
+        return printable(value) if type(value) is str else value
+
+    def file_name(path: str) -> str:
+        return Path(path).name
+
+    def keep_percents(text: str) -> Markup:
+        return escape(printable(text)).replace(" %", "\N{NO-BREAK SPACE}%")
+
+    def shorten_name(name: str) -> str:
+        return without_middle(name, MAX_NAME_LENGTH)
+
     environment = Environment(
         autoescape=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,
+        finalize=finalize,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         lstrip_blocks=True,
         trim_blocks=True,
     )
-    environment.filters |= {
+    filters: Any = environment.filters
+    filters |= {
         "duration": duration_text,
-        "file_name": lambda path: Path(path).name,
+        "file_name": file_name,
         "join_names": join_isolated,
-        "keep_percents": lambda text: escape(printable(text)).replace(" %", "\N{NO-BREAK SPACE}%"),
+        "keep_percents": keep_percents,
         "lines": lines,
-        "shorten_name": lambda name: without_middle(name, MAX_NAME_LENGTH),
+        "shorten_name": shorten_name,
     }
     return environment
 
