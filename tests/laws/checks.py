@@ -93,7 +93,11 @@ def is_the_same_again(first: Recording, second: Recording) -> None:
 
 def check(virtual: Virtual, scenario: Scenario) -> None:
     """Check the two runs of a scenario against the laws, the oracle, and each other."""
-    first, second = perform(virtual, scenario)
+    check_runs(virtual, scenario, *perform(virtual, scenario))
+
+
+def check_runs(virtual: Virtual, scenario: Scenario, first: Recording, second: Recording) -> None:
+    """Check two recorded runs of a scenario against the laws, the oracle, and each other."""
     for seen in (first, second):
         for law in (*LAWS_OF_RUNS, *LAWS_OF_FLOW):
             law(seen)

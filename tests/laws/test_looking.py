@@ -22,10 +22,7 @@ from trioflow.abc import Instrument
 
 from ..bodies import nap, serve
 from ..conftest import Virtual
-from .checks import FEW, MANY, agrees_with_oracle, is_the_same_again, on_both
-from .flow_laws import LAWS_OF_FLOW
-from .laws import LAWS_OF_RUNS
-from .oracle import predict
+from .checks import FEW, MANY, check_runs, on_both
 from .real_run import RealRun, Recording
 from .scenarios import Scenario, scenarios
 
@@ -68,7 +65,7 @@ def look(scheduler: Scheduler, name: str) -> Any:
 def look_twice(scheduler: Scheduler) -> None:
     """Look at a scheduler in each way, twice in a row; the second look shows the same."""
     for name in LOOKS:
-        assert look(scheduler, name) == look(scheduler, name), name
+        look_twice_at(scheduler, name)
 
 
 class Looker(Instrument):
@@ -105,13 +102,7 @@ def check_with_looks(virtual: Virtual, scenario: Scenario) -> None:
         look_twice(root)
         return first, second
 
-    first, second = virtual(run_twice)
-    for seen in (first, second):
-        for law in (*LAWS_OF_RUNS, *LAWS_OF_FLOW):
-            law(seen)
-        agrees_with_oracle(seen, virtual.backend)
-    if predict(scenario, virtual.backend).exact and not second.bound:
-        is_the_same_again(first, second)
+    check_runs(virtual, scenario, *virtual(run_twice))
 
 
 @FEW
