@@ -356,7 +356,6 @@ def test_the_sweep_gives_up_on_processes_that_cannot_be_killed(
 # --- parts of the guard
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="marks are read from /proc")
 def test_a_marked_process_of_another_user_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process of another user may carry the mark of a run of root, and is not killed for it."""
     process = subprocess.Popen(["sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": MARK})
