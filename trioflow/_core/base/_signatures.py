@@ -39,30 +39,17 @@ def is_awaitable(value: object) -> bool:
 
 
 def is_surely_sync(function: Any) -> bool:
-    """Return whether `function` is a function or method that certainly returns no awaitable."""
+    """Return whether `function` is a function or method that certainly returns no awaitable.
+
+    A lambda may return one, which only its call shows.
+    """
     import inspect
 
     if not inspect.isroutine(function):
         return False
     plain = inspect.unwrap(function)
-    if isinstance(plain, types.FunctionType) and plain.__name__ == "<lambda>":
-        return _cannot_return_awaitable(plain)
-    return inspect.isroutine(plain) and not is_async(plain)
-
-
-def _cannot_return_awaitable(function: types.FunctionType) -> bool:
-    """Return whether a lambda certainly returns no awaitable.
-
-    Such a lambda calls nothing, and returns a constant or the value of an operator. A variable, an attribute or an item
-    may be an awaitable.
-    """
-    import dis
-
-    *_, before_return, last = opnames = [instruction.opname for instruction in dis.get_instructions(function)]
-    is_constant = before_return in ("LOAD_CONST", "LOAD_SMALL_INT")
-    is_loaded = before_return.startswith(("LOAD", "BINARY_SUBSCR")) and not is_constant
-    has_calls = any(opname.startswith("CALL") for opname in opnames)
-    return not has_calls and (last == "RETURN_CONST" or not is_loaded)
+    is_lambda = isinstance(plain, types.FunctionType) and plain.__name__ == "<lambda>"
+    return inspect.isroutine(plain) and not is_lambda and not is_async(plain)
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:
