@@ -31,8 +31,8 @@ def say(*words):
 
 class Actor(AbstractJob):
     async def co_run(self):
-        say("runs")
         try:
+            say("runs")
             await anyio.sleep(60)
         finally:
             say("unwinds")

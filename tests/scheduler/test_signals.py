@@ -17,6 +17,7 @@ from typing import Any
 
 import anyio
 import pytest
+import trio
 
 from trioflow import Job, JobState, Scheduler, StopReason
 from trioflow._core import backend as _backend
@@ -230,6 +231,70 @@ def test_ctrl_c_under_co_run_ends_the_run_cleanly(backend: str) -> None:
     lines = child(code, ("runs", signal.SIGINT))
     assert lines[:-1] == ["runs", *ENDING]
     assert lines[-1].startswith("raised KeyboardInterrupt")
+
+
+def run_in_program(scheduler: Scheduler, backend: str) -> None:
+    """Run a scheduler in the program's own event loop, which handles Ctrl-C."""
+    if backend == "trio":
+        trio.run(scheduler.co_run)
+    else:
+        asyncio.run(scheduler.co_run())
+
+
+def test_ctrl_c_under_co_run_is_raised_in_a_job_that_blocks_the_loop(backend: str) -> None:
+    """Under `co_run()`, Ctrl-C is raised in the code of a job, as in that of any task; on trio it never was."""
+    seen: list[str] = []
+
+    async def body() -> None:
+        seen.append(ctrl_c_twice())
+        raise KeyboardInterrupt
+
+    for job in (Job(body), Job(body, retry=1, timeout=60), Scheduler(Job(body))):
+        scheduler = Scheduler(job, Job(anyio.sleep, 60, forever=True))
+        with pytest.raises(KeyboardInterrupt):
+            run_in_program(scheduler, backend)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert seen == ["raised"] * 3
+
+
+def test_ctrl_c_under_co_run_on_trio_never_interrupts_the_engine() -> None:
+    """On trio, Ctrl-C is not raised in a hook, which the engine calls; it ends the run at the next checkpoint."""
+    seen: list[str] = []
+
+    class Hook(Instrument):
+        def job_started(self, scheduler: Any, job: Any) -> None:
+            seen.append(ctrl_c_twice())
+
+    scheduler = Scheduler(Job(anyio.sleep, 60), instruments=[Hook()])
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(scheduler.co_run)
+    assert seen == ["not raised"]
+
+
+def test_ctrl_c_is_raised_in_jobs_after_another_run_in_the_same_loop_has_ended() -> None:
+    """On trio, runs that overlap share the handler of Ctrl-C, and the last one that ends restores that of trio."""
+    seen: list[Any] = []
+
+    async def main() -> None:
+        trio_handler = signal.getsignal(signal.SIGINT)
+        first_ended = trio.Event()
+
+        async def body() -> None:
+            await first_ended.wait()
+            seen.append(ctrl_c_twice())
+
+        async def run_first() -> None:
+            await Scheduler(Job(trio.lowlevel.checkpoint)).co_run()
+            first_ended.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_first)
+            with contextlib.suppress(KeyboardInterrupt):
+                await Scheduler(Job(body)).co_run()
+        seen.append(signal.getsignal(signal.SIGINT) is trio_handler)
+
+    trio.run(main)
+    assert seen == ["raised", True]
 
 
 def test_ctrl_c_while_a_scenario_is_prepared_is_not_lost(backend: str) -> None:

@@ -11,7 +11,7 @@ which uses only public APIs.
 
 To add a backend NAME:
 
-- add its name to `BackendName`, its library to `BACKEND_LIBRARIES`, and its packages to `LOOP_PACKAGES`;
+- add its name to `BackendName`, its library to `BACKEND_LIBRARIES`, and its packages to `LOOP_PACKAGES` in `_shared`;
 - write `loop/_NAME.py`, `isolation/_plain_NAME.py` and `isolation/_fast_NAME.py`;
 - detect its running loop in `current_backend` and `loop_running`;
 - add a virtual clock to `trioflow.clock`.
@@ -29,7 +29,9 @@ from ..base._reprs import is_among, short_repr
 from ._interface import BACKEND_NAMES as BACKEND_NAMES
 from ._interface import BackendName as BackendName
 from ._interface import WorkerTask as WorkerTask
+from ._shared import LOOP_PACKAGES as LOOP_PACKAGES
 from ._shared import get_context_variables as get_context_variables
+from ._shared import is_in_job_body as is_in_job_body
 from ._shared import leaf_exceptions as leaf_exceptions
 
 if TYPE_CHECKING:
@@ -41,9 +43,6 @@ if TYPE_CHECKING:
 
 BACKEND_LIBRARIES: Final[dict[str, str]] = {"trio": "trio", "asyncio": "anyio"}
 """For each backend, the library whose private attributes fast isolation uses."""
-
-LOOP_PACKAGES: Final = frozenset({"trio", "outcome", "asyncio", "anyio"})
-"""The packages of the event loops and of their dependencies. Frames in these packages are not user code."""
 
 _loaded_backends: Final[dict[str, Backend]] = {}
 _plain_backends: Final[set[str]] = set()

@@ -12,6 +12,15 @@ from typing import Any, Final, cast
 
 from ..base._exception_parts import get_args, get_group_members, get_group_message
 
+LOOP_PACKAGES: Final = frozenset({"trio", "outcome", "asyncio", "anyio"})
+"""The packages of the event loops and of their dependencies. Frames in these packages are not user code."""
+ENGINE_PACKAGE: Final = __name__.rpartition(".backend.")[0]
+UNINTERRUPTIBLE_PACKAGES: Final = LOOP_PACKAGES | {ENGINE_PACKAGE.partition(".")[0]}
+"""The packages in whose functions KeyboardInterrupt must not be raised: trioflow, trio, anyio and the like."""
+BODY_CALLER_MODULES: Final = frozenset(
+    f"{ENGINE_PACKAGE}.{module}" for module in ("run._worker", "run._attempts", "job._function", "job._service")
+)
+"""The modules that call the bodies of jobs, and handle every exception that these calls raise."""
 ContextVariables = tuple[tuple[contextvars.ContextVar[Any], Any], ...]
 """Pairs of a context variable and its value."""
 # Other implementations of Python than CPython may have no reference counts.
@@ -82,6 +91,17 @@ def leaf_exceptions(error: BaseException) -> list[BaseException]:
         else:
             leaves.append(error)
     return leaves
+
+
+def is_in_job_body(frame: FrameType | None) -> bool:
+    """Return whether `frame` is in a job's body or in a function that the body has called.
+
+    If the function belongs to the engine or the event loop, return False, because an exception would interrupt these.
+    """
+    is_user_code = False
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] not in UNINTERRUPTIBLE_PACKAGES:
+        frame, is_user_code = frame.f_back, True
+    return is_user_code and frame is not None and frame.f_globals.get("__name__") in BODY_CALLER_MODULES
 
 
 def matches_any(exception: BaseException, *patterns: tuple[type[BaseException], str]) -> bool:

@@ -27,12 +27,10 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from ..backend import LOOP_PACKAGES
+from ..backend import is_in_job_body
 from ..base import _logger
 from ..base._reprs import short_repr
 from ..base._states import STOPPING
-from ..job import _function, _service
-from ..run import _attempts, _worker
 
 if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
@@ -45,10 +43,6 @@ SignalCallback = Callable[[int], Callable[[], object] | None]
 
 STALL_SECONDS: Final = 0.25
 """How long the loop must have stood still before a second Ctrl-C is raised in a job. A double press takes 0.2 s."""
-UNINTERRUPTIBLE_PACKAGES: Final = LOOP_PACKAGES | {__name__.partition(".")[0]}
-"""The packages in whose functions KeyboardInterrupt must not be raised: trioflow, trio, anyio and the like."""
-BODY_CALLER_MODULES: Final = frozenset(module.__name__ for module in (_worker, _attempts, _function, _service))
-"""The modules that call the bodies of jobs, and handle every exception that these calls raise."""
 
 
 class SignalHandler:
@@ -194,19 +188,8 @@ class SignalHandler:
             and is_loop_stalled
             and run is not None
             and run.phase is not STOPPING
-            and _is_in_job_body(frame)
+            and is_in_job_body(frame)
         )
-
-
-def _is_in_job_body(frame: FrameType | None) -> bool:
-    """Return whether `frame` is in a job's body or in a function that the body has called.
-
-    If the function belongs to the engine or the event loop, return False, because an exception would interrupt these.
-    """
-    is_user_code = False
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] not in UNINTERRUPTIBLE_PACKAGES:
-        frame, is_user_code = frame.f_back, True
-    return is_user_code and frame is not None and frame.f_globals.get("__name__") in BODY_CALLER_MODULES
 
 
 def _show_in_one_line(interruption: BaseException, label: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import math
+import signal
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from types import FrameType
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from .._interface import Scope, TaskEvent, WorkerTask
 
 T = TypeVar("T")
+SignalFunction = Callable[[int, FrameType | None], Any]
 
 SHARED_OBJECT: Final[trio.lowlevel.RunVar[Any]] = trio.lowlevel.RunVar("shared by the runs of trioflow")
 """The object that all runs in an event loop share. trio keeps a separate value for each loop."""
@@ -40,10 +43,11 @@ class TrioHost(HostTask):
         Like the workers, this task is protected from Ctrl-C. So trio raises KeyboardInterrupt in the main task at its
         next checkpoint, where the run can end cleanly, and not in the middle of the engine.
         """
-        async with trio.open_nursery() as self.nursery:
-            if deadline != math.inf:
-                self.nursery.cancel_scope.deadline = deadline
-            await body()
+        with _ctrl_c_reaches_jobs():
+            async with trio.open_nursery() as self.nursery:
+                if deadline != math.inf:
+                    self.nursery.cancel_scope.deadline = deadline
+                await body()
         await trio.lowlevel.checkpoint_if_cancelled()
 
     async def yield_to_loop(self) -> bool:
@@ -95,6 +99,50 @@ class TrioHost(HostTask):
 
         self._context.run(self.nursery.start_soon, wait)
         return scope.cancel
+
+
+class JobInterrupter:
+    """A SIGINT handler around that of trio: Ctrl-C interrupts the code of a job, as it interrupts that of any task.
+
+    trio raises KeyboardInterrupt in the code that is running, unless a function in its stack is protected. The workers
+    are protected, and with them the jobs, which they call. So for the code of a job, this handler passes an unprotected
+    frame to the handler of trio.
+    """
+
+    def __init__(self, trio_handler: SignalFunction) -> None:
+        self.trio_handler: Final = trio_handler
+        self.run_count = 0  # how many runs in this loop use the handler
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle the signal. Python may call this between any two instructions of the program."""
+        self.trio_handler(number, _unprotected_frame() if _shared.is_in_job_body(frame) else frame)
+
+
+@trio.lowlevel.disable_ki_protection
+def _unprotected_frame() -> FrameType:
+    return sys._getframe()
+
+
+@contextlib.contextmanager
+def _ctrl_c_reaches_jobs() -> Iterator[None]:
+    """In the body of the `with` statement, use a `JobInterrupter` if trio handles Ctrl-C in this thread."""
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    current: Any = signal.getsignal(signal.SIGINT) if is_main_thread else None
+    handler: JobInterrupter | None = current if isinstance(current, JobInterrupter) else None
+    if getattr(current, "__module__", "").partition(".")[0] == trio.__name__:
+        handler = JobInterrupter(current)
+        signal.signal(signal.SIGINT, handler)
+    if handler is None:
+        yield
+        return
+    handler.run_count += 1
+    try:
+        yield
+    finally:
+        handler.run_count -= 1
+        current = signal.getsignal(signal.SIGINT)
+        if not handler.run_count and current is handler:
+            signal.signal(signal.SIGINT, handler.trio_handler)
 
 
 class TrioLoop(Backend):
