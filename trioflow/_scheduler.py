@@ -100,6 +100,9 @@ class Scheduler(BaseScheduler):
             number, 1 or more, to limit the workers that the ProcessJobs in this scheduler share; any executor
             (`concurrent.futures.Executor`), which is never shut down; or a `trioflow.dask.Cluster`, which keeps
             results. In a nested scheduler, "local" selects the run's worker processes again.
+        journal: a `Journal`, or the path of one, for each of its runs, and inside `async with`. It records each job
+            that succeeds. A job that an earlier run has recorded is restored instead of being run again; a job that is
+            added during a run is restored by `add`. On a nested scheduler this option has no effect.
         options: the options of every job; see `AbstractJob`. On a scheduler that is not nested, only `label`,
             `timeout`, `idle_timeout` and `own_task` have an effect, and `critical` as the default for its jobs.
 

@@ -44,13 +44,18 @@ class Stage:
         code = 1
         try:
             prepare()
-            scheduler = self.build(self)
-            code = not scheduler.run(backend=self.backend, journal=self.journal if journal else None)  # type: ignore[arg-type]
-            self.outcome.write_text(repr([(job.path, job.result()) for job in leaves(scheduler)]))
+            self.outcome.write_text(self.perform(self.journal if journal else None))
+            code = 0
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(code)
+
+    def perform(self, journal: Path | None) -> str:
+        """Run the scenario to its end, and return its results as text."""
+        scheduler = self.build(self)
+        assert scheduler.run(backend=self.backend, journal=journal)  # type: ignore[arg-type]
+        return repr([(job.path, job.result()) for job in leaves(scheduler)])
 
     def kill(self, child: int) -> None:
         """Kill a run, and wait until all of its processes are gone: the guard ends its commands, a moment later."""

@@ -113,7 +113,7 @@ def test_a_job_that_succeeds_while_a_run_drains_is_committed_immediately(virtual
     assert virtual(main) == 1
 
 
-@pytest.mark.parametrize("label", [None, "all alike"])
+@pytest.mark.parametrize("label", [None, "number {}"])
 def test_jobs_dropped_by_keep_jobs_false_are_restored_and_not_kept_in_memory(
     virtual: Virtual, file: Path, label: str | None
 ) -> None:
@@ -126,14 +126,16 @@ def test_jobs_dropped_by_keep_jobs_false_are_restored_and_not_kept_in_memory(
         assert scheduler is not None
         added: list[weakref.ref[Any]] = []
         for number in range(30):
-            last = scheduler.add(Job(total, Job(double, number, label=label), number, label=label))
-            bad = scheduler.add(Job(fail, label=label))
-            inner = scheduler.add(Scheduler(Scheduler(Job(double, number)), label=label))
+            name = label and label.format(number)
+            doubled = Job(double, number, label=name and f"double {name}")
+            last = scheduler.add(Job(total, doubled, number, label=name))
+            bad = scheduler.add(Job(fail, label="all alike"))
+            inner = scheduler.add(Scheduler(Scheduler(Job(double, number)), label=name))
             added += [weakref.ref(last), weakref.ref(bad), *map(weakref.ref, inner.iterate_jobs())]
             await bad.wait_settled()
             await inner.wait_settled()
             found.append((await last, last.restored))
-        del last, bad, inner
+        del doubled, last, bad, inner
         gc.collect()
         alive.append(sum(one() is not None for one in added))
 
@@ -208,7 +210,7 @@ def test_jobs_added_during_a_run_are_restored(virtual: Virtual, file: Path) -> N
         scheduler = current_job().scheduler
         assert scheduler is not None
         for number in range(3):
-            scheduler.add(Job(double, number, label="grown"))
+            scheduler.add(Job(double, number, label=f"grown {number}"))
 
     def build() -> Scheduler:
         return Scheduler(Job(grow, label="grow"))

@@ -18,7 +18,7 @@ import io
 import os
 import subprocess
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -122,7 +122,7 @@ class BatchCommandJob(AbstractJob[CommandResult], keeps_time=True):  # the timeo
         self.live_outputs: tuple[TaggedLineStream, TaggedLineStream] | None = None  # set with `--line-buffer`
         self._attempt_job: CommandJob | SshJob | None = None  # the job of the latest attempt
         self._start_timestamp, self._start_time = time.time(), time.monotonic()
-        super().__init__(label=line, retry=batch.retry, needs=batch.options.needs)
+        super().__init__(label=batch.unique_label(line), retry=batch.retry, needs=batch.options.needs)
 
     async def co_run(self) -> CommandResult:
         """Run the command once, on the first node that can be reached.
@@ -279,6 +279,7 @@ class Batch:
         self._reported_conditions = set[StartCondition]()
         self._is_stopped = False
         # ---- capacity: for each command that may start, `_free_slots` contains the node
+        self._line_counts: Final = Counter[str]()  # with a journal, how often each command line has occurred
         self._slots: Final = NumberedSlots()
         self._reachable_nodes: Final = set(nodes)  # all nodes, until one proves to be unreachable
         self._free_slots: Final[deque[Node | None]] = deque()
@@ -311,6 +312,14 @@ class Batch:
             raise self._find_fatal_error()
         self._print_unreported()
         return self.tally.exit_code
+
+    def unique_label(self, line: str) -> str:
+        """Return the label of the next command with this line, by which a journal identifies it."""
+        if self.options.journal is None:
+            return line
+        self._line_counts[line] += 1
+        number = self._line_counts[line]
+        return line if number == 1 else f"{line}#{number}"
 
     @property
     def running_count(self) -> int:

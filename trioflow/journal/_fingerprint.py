@@ -47,6 +47,10 @@ if TYPE_CHECKING:
     GetResultForm = Callable[[AbstractJob[Any]], str]
 
 PACKAGE_PREFIX: Final = __name__.partition(".")[0]
+MAX_FUNCTIONS: Final = 1000
+"""The maximum number of functions whose identities are cached: each job of an open scheduler may have its own."""
+MAX_REPORTED_JOBS: Final = 1000
+"""The maximum number of jobs that a report at the end of the run counts."""
 PART_NAMES: Final = {
     "f": "its function",
     "v": "its version",
@@ -90,7 +94,7 @@ class FingerprintBuilder:
         self._current_job: AbstractJob[Any] | None = None
         self._identities_by_function: Final[dict[Any, tuple[str, str | None]]] = {}
         self.identified_by_name_only: Final[dict[str, None]] = {}
-        """The labels of jobs whose function is not fully identified by its name, such as a closure or a lambda."""
+        """The labels of the first jobs whose function is not fully identified by its name, such as a lambda."""
 
     def compute(self, job: AbstractJob[Any], work: Work | None, settings: SlowPathOptions | None) -> str:
         """Return the fingerprint of a job whose inputs have settled.
@@ -202,11 +206,13 @@ class FingerprintBuilder:
             except (OSError, TypeError) as error:
                 raise NotSerializable(f"the source of its function, which cannot be read ({error})") from None
         if bound is None and name is not None and job.label not in self.identified_by_name_only:
+            if len(self._identities_by_function) == MAX_FUNCTIONS:
+                self._identities_by_function.clear()
             self._identities_by_function[function] = identity, source
         return identity, source
 
     def _record_if_by_name_only(self, job: AbstractJob[Any], by_name_only: bool) -> None:
-        if by_name_only:
+        if by_name_only and len(self.identified_by_name_only) < MAX_REPORTED_JOBS:
             self.identified_by_name_only[job.label] = None
 
     def _add_work(self, work: Work, parts: dict[str, Any]) -> None:

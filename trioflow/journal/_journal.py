@@ -26,9 +26,7 @@ from .._core.api.journals import (
     SERVICE,
     AbstractJob,
     JobState,
-    JournalProtocol,
     NotStored,
-    PathCache,
     RunJournal,
     SaveName,
     Work,
@@ -37,6 +35,8 @@ from .._core.api.journals import (
     file_path,
     flag,
     is_among,
+    is_in_retry,
+    is_member,
     is_scheduler,
     journal_options,
     result_for_journal,
@@ -46,8 +46,9 @@ from .._core.api.journals import (
     short_repr as shown_value,
 )
 from ._file_stamps import FileStamper, path_text
-from ._fingerprint import FingerprintBuilder, describe_difference
+from ._fingerprint import MAX_REPORTED_JOBS, FingerprintBuilder, describe_difference
 from ._msgspec import check_installed, msgspec
+from ._record_paths import RecordPaths, name_of_added_job
 from ._run_summary import ALWAYS_RUNS_REASON, JobTally
 from ._serialization import NotSerializable, comparison_form, dumps, loads
 from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
@@ -55,7 +56,7 @@ from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, DamagedRow, JournalStore, S
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .._core.api.journals import BaseScheduler, Save
+    from .._core.api.journals import BaseScheduler, JournalProtocol, Save
 
 MAX_NAMED_JOBS: Final = 5
 """The maximum number of jobs to name in a report."""
@@ -132,35 +133,34 @@ class Journal:
             JournalError: the file cannot be used, or another run uses it.
 
         """
-        return RunJournalView(JournalSession(self, scheduler), PathCache(scheduler))
+        return RunJournalView(JournalSession(self, scheduler), RecordPaths(scheduler))
 
     def __repr__(self) -> str:
         """Show the path."""
         return f"<Journal {os.fspath(self.path)!r}>"
 
 
-def open_journal(journal: object, scheduler: BaseScheduler) -> RunJournal:
+def open_journal(journal: JournalProtocol | str, scheduler: BaseScheduler) -> RunJournal:
     """Open a journal for a run of `scheduler`.
 
     Args:
-        journal: a `Journal`, a path, or another `JournalProtocol`.
+        journal: a `Journal`, a path, or another `JournalProtocol`, as `check_journal` has returned it.
         scheduler: the outermost scheduler of the run.
 
     Raises:
-        TypeError: `journal` is none of these.
         JournalError: the file cannot be used, another run uses it, or msgspec is not installed.
 
     """
-    if isinstance(journal, (str, os.PathLike)):
-        journal = Journal(cast("str | os.PathLike[str]", journal))
-    if not hasattr(journal, "open_for"):
-        raise TypeError(f"journal={shown_value(journal)} of {scheduler.label!r}: give a Journal, or the path of one")
-    return cast("JournalProtocol", journal).open_for(scheduler)
+    return (Journal(journal) if isinstance(journal, str) else journal).open_for(scheduler)
 
 
 ALWAYS_RUNS: Final = NotStored()
 RESULT_NOT_SAVED: Final = NotStored(NOT_SAVED_REASON)
 NO_RECORD: Final = NotStored(NOT_IN_JOURNAL_REASON)
+RAN_BEFORE: Final = NotStored("it already ran in this run, in an earlier attempt of its scheduler")
+NOT_UNIQUE: Final = NotStored(
+    "it is not stored, because another job has the same label, and the order of adding decides which of them is which"
+)
 CUT_SHORT_REASON: Final = "incomplete because of its timeout"
 """The reason recorded for the result of a job that `on_timeout="move_on"` cut short."""
 RunningJobInfo = tuple[str, str, "Save", "str | None", "Work | None", bool]
@@ -197,18 +197,19 @@ class JournalSession:
         self._result_forms: Final[dict[AbstractJob[Any], str]] = {}
         # The jobs that run or are about to run, if their results will be recorded.
         self._running_jobs: Final[dict[AbstractJob[Any], RunningJobInfo]] = {}
-        self._restored_paths: Final[set[str]] = set()  # if their scheduler is retried, these jobs run
+        self._added_paths: Final[set[str]] = set()  # the paths of those among them that were added during the run
+        self._has_reported_duplicate = False
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
         self._tally: Final = JobTally()
         self._classes_without_for_journal: Final[set[type[Any]]] = set()  # job classes that do not override the method
         # ---- changes that the next commit writes
-        self._pending_records: list[tuple[Any, ...]] = []
-        self._pending_restored: list[tuple[int, str]] = []
+        self._pending_records: dict[str, tuple[Any, ...]] = {}
+        self._pending_restored: dict[str, None] = {}
         self._pending_finished_writers: list[tuple[str]] = []
 
     # ---- before a job
 
-    def look_up(self, job: AbstractJob[Any], path: str) -> Any:
+    def look_up(self, job: AbstractJob[Any], paths: RecordPaths) -> Any:
         """Return the stored result of a job; if the job must run, prepare to record it, and return a `NotStored`.
 
         The `NotStored` has the reason, unless the job always runs.
@@ -223,15 +224,24 @@ class JournalSession:
             work = None if type(job) in self._classes_without_for_journal else self._call_for_journal(job)
             fingerprint = self._fingerprint_builder.compute(job, work, settings)
         except NotSerializable as error:
-            self._unstorable_reasons_by_label[job.label] = str(error)
+            self._record_unstorable(job, str(error))
             return NotStored(f"its fingerprint cannot be computed: {error}")
+        path = paths.find(job)
+        is_added = path is None
+        if path is None:
+            path = paths.prefix + name_of_added_job(job, fingerprint)
         value: Any = NO_RECORD
-        if not self._was_empty and path not in self._restored_paths:
+        if is_added or not self._was_empty:
             try:
                 record = self.store.find_job(path)
             except DamagedRow:
                 record, value = None, NotStored(DAMAGED_TEXT)
-            if record is not None:
+            if self._was_used_in_run(path, record):
+                value = RAN_BEFORE
+                if is_added and not is_in_retry(job):
+                    self._report_duplicate(job)
+                    return NOT_UNIQUE
+            elif record is not None:
                 value = self._restore_from_record(job, record, fingerprint, save, work)
         if type(value) is NotStored:
             writes = work is not None and bool(work.writes or work.appends or work.begins_anew)
@@ -244,12 +254,38 @@ class JournalSession:
                 work,
                 counts_timeout_as_success,
             )
+            if is_added:
+                self._added_paths.add(path)
             if work is not None and writes:
                 self._record_start(work, path)
         else:
-            self._restored_paths.add(path)
-            self._pending_restored.append((self.run_number, path))
+            self._pending_restored[path] = None
         return value
+
+    def _was_used_in_run(self, path: str, record: StoredJob | None) -> bool:
+        """Return whether this run has already restored, recorded or started a job under this path.
+
+        The journal is asked for settled jobs, so that a run that adds jobs for a year needs no memory for them.
+        """
+        if path in self._pending_records or path in self._pending_restored or path in self._added_paths:
+            return True
+        return record is not None and self.run_number in (record.run, record.restored)
+
+    def _report_duplicate(self, job: AbstractJob[Any]) -> None:
+        """Log that a job added during the run is not stored, because its path depends on the order of adding."""
+        if not self._has_reported_duplicate:
+            self._has_reported_duplicate = True
+            warn(
+                f"the journal does not store {job.path!r}, nor other jobs like it: another job was added under the "
+                f"same name, and which of them is the first depends on the order; give each a label of its own, or key="
+            )
+
+    def _take_running(self, job: AbstractJob[Any]) -> RunningJobInfo | None:
+        """Remove and return the facts about a job that no longer runs; None if its result will not be recorded."""
+        running = self._running_jobs.pop(job, None)
+        if running is not None:
+            self._added_paths.discard(running[0])
+        return running
 
     def _restore_from_record(
         self,
@@ -260,8 +296,6 @@ class JournalSession:
         work: Work | None,
     ) -> Any:
         """Return the result of a job if its record is still valid, otherwise a `NotStored` with the reason."""
-        if record.run == self.run_number:
-            return NotStored("it already ran in this run, in an earlier attempt of its scheduler")
         changed = self._describe_record_change(job, record, fingerprint, save, work)
         if changed is not None:
             return NotStored(changed)
@@ -347,7 +381,7 @@ class JournalSession:
             elapsed: the duration of the job in seconds; None for `job.elapsed`.
 
         """
-        running = self._running_jobs.pop(job, None)
+        running = self._take_running(job)
         if running is None:
             return  # the job was restored, or it is never recorded
         path, fingerprint, save, why, work, counts_timeout_as_success = running
@@ -372,15 +406,17 @@ class JournalSession:
                     file, data = self.store.write_result(large), len(large)
             except NotSerializable as error:
                 saved, data, why = None, None, str(error)
-                self._unstorable_reasons_by_label[job.label] = f"its result, {error}"
-        self._pending_records.append(
-            (  # the fields of a StoredJob; creating a plain tuple takes a tenth of the time
-                path, fingerprint, saved, data, file, outputs, self.run_number, None, time.time(),
-                elapsed, why,
-            )
+                self._record_unstorable(job, f"its result, {error}")
+        self._pending_records[path] = (  # the fields of a StoredJob; a plain tuple takes a tenth of the time
+            path, fingerprint, saved, data, file, outputs, self.run_number, None, time.time(), elapsed, why,
         )  # fmt: skip
         if outputs is not None:
             self._pending_finished_writers.append((path,))
+
+    def _record_unstorable(self, job: AbstractJob[Any], reason: str) -> None:
+        """Record that a job cannot be stored, for the report at the end of the run."""
+        if len(self._unstorable_reasons_by_label) < MAX_REPORTED_JOBS:
+            self._unstorable_reasons_by_label[job.label] = reason
 
     def _result_form(self, job: AbstractJob[Any]) -> str:
         """Return the text that represents a job's result in the fingerprints of jobs that take the result as input.
@@ -397,9 +433,11 @@ class JournalSession:
             if value is DROPPED:
                 raise NotSerializable(f"the result of {job.label!r}, which has been dropped")
             try:
-                form = self._result_forms[job] = comparison_form(dumps(value))
+                form = comparison_form(dumps(value))
             except NotSerializable as error:
                 raise NotSerializable(f"the result of {job.label!r}, {error}") from None
+            if is_member(job):  # otherwise, `forget` has been called already
+                self._result_forms[job] = form
         return form
 
     def forget(self, job: AbstractJob[Any]) -> None:
@@ -413,7 +451,7 @@ class JournalSession:
 
     def _tally_outcome(self, job: AbstractJob[Any]) -> None:
         """Add the outcome of a job to the summary of the run."""
-        running = self._running_jobs.pop(job, None)
+        running = self._take_running(job)
         if isinstance(job, self._scheduler.counted_kind) or job.state is JobState.FAILED:
             self._tally.add_outcome(job, ALWAYS_RUNS_REASON if running is None else running[3])
 
@@ -422,10 +460,12 @@ class JournalSession:
     def commit(self) -> None:
         """Write and commit the buffered records, if there are any."""
         if self._pending_records or self._pending_restored:
-            records, self._pending_records = self._pending_records, []
-            restored, self._pending_restored = self._pending_restored, []
+            records, self._pending_records = self._pending_records, {}
+            restored, self._pending_restored = self._pending_restored, {}
             finished_writers, self._pending_finished_writers = self._pending_finished_writers, []
-            self.store.add_records(records, restored, finished_writers)
+            self.store.add_records(
+                list(records.values()), [(self.run_number, path) for path in restored], finished_writers
+            )
 
     def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
         """Commit, record the end of the run, close the file, and report jobs whose results could not be stored.
@@ -450,7 +490,8 @@ class JournalSession:
             labels, reasons = zip(*self._unstorable_reasons_by_label.items(), strict=True)
             count = len(labels)
             report(
-                f"the journal cannot store {count} job{'s' * (count != 1)}, which will run "
+                f"the journal cannot store {'at least ' * (count == MAX_REPORTED_JOBS)}{count} "
+                f"job{'s' * (count != 1)}, which will run "
                 f"again: {_join_labels(labels)}; reason for the first: {reasons[0]}; for a result, give save='pickle', "
                 "save=(dump, load) or save=None; for an argument, give key=",
             )
@@ -466,7 +507,7 @@ class JournalSession:
 class RunJournalView:
     """A view of a run's journal for one of the run's schedulers, which finds the paths of this scheduler's jobs."""
 
-    def __init__(self, session: JournalSession, paths: PathCache) -> None:
+    def __init__(self, session: JournalSession, paths: RecordPaths) -> None:
         self._session: Final = session
         self._paths: Final = paths
         # These are bound methods, because wrappers would double the time of some calls.
@@ -481,11 +522,11 @@ class RunJournalView:
 
     def nested(self, scheduler: AbstractJob[Any]) -> RunJournalView:
         """Create a view of the same journal for a nested scheduler."""
-        return RunJournalView(self._session, self._paths.nested(scheduler))
+        return RunJournalView(self._session, self._paths.nested(cast("BaseScheduler", scheduler)))
 
     def look_up(self, job: AbstractJob[Any]) -> Any:
         """Return the stored result of a job that is ready to run, or a `NotStored`."""
-        return self._session.look_up(job, self._paths.path_of(job))
+        return self._session.look_up(job, self._paths)
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Count the outcome of a job that its scheduler drops, and drop the references to the job."""

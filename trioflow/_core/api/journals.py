@@ -13,7 +13,9 @@ run(journal=J) ──► J.open_for(scheduler) ──► a RunJournal, which the
 Other facts about a job are its public attributes, such as `label`, `required`, `state` and `elapsed`. The functions
 below add those that identify the record of a job and tell whether it is still valid:
 
-- `PathCache`: the path of the job, which is the key of its record.
+- `PathCache`: the path of the job, which is the key of its record. For a job that was added during the run
+  (`was_added_during_run`), the path depends on the order of adding; `is_known_by_call` and `is_in_retry` help to find a
+  key that does not.
 - `always_runs`: whether the job is never restored; `journal_options`: its options for the journal.
 - `call_parts` and `substitute_inputs`: its function and arguments, with placeholders for the jobs among them. Kinds of
   jobs without a function describe their work in `AbstractJob.for_journal`.
@@ -33,8 +35,18 @@ from ..job._job import AbstractJob, is_scheduler
 from ..job._job_options import SaveName, file_path, flag
 from ..job._job_options import SlowPathOptions as SlowPathOptions
 from ..job._job_options import check_save as check_save
-from ..job._job_queries import SERVICE, always_runs, journal_options, result_for_journal
-from ..job._labels import PathCache
+from ..job._job_queries import (
+    SERVICE,
+    always_runs,
+    explicit_label,
+    is_in_retry,
+    is_known_by_call,
+    is_member,
+    journal_options,
+    result_for_journal,
+    was_added_during_run,
+)
+from ..job._labels import PathCache, paths_of_siblings
 from ..job._outcome import DROPPED
 from ..job._work_spec import Depfile, HashOnly, OptionalFile, Work
 from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, JournalProtocol, NotStored, RunJournal

@@ -177,6 +177,26 @@ def journal_options(job: AbstractJob[Any]) -> SlowPathOptions | None:
     return job._slow_path
 
 
+def was_added_during_run(job: AbstractJob[Any]) -> bool:
+    """Return whether a job was added to its scheduler during the run in progress, so that its path may differ."""
+    return job._scheduler is not None and job in job._scheduler._members.jobs_added_during_run
+
+
+def is_known_by_call(job: AbstractJob[Any]) -> bool:
+    """Return whether a job added during a run is identified by its call: it has no label, or `map` made the label."""
+    return job._label is None or (job._extras is not None and job._extras.is_known_by_call)
+
+
+def is_in_retry(job: AbstractJob[Any]) -> bool:
+    """Return whether a scheduler that contains the job is being retried, so that the job may have run before."""
+    return any(scheduler.attempts > 1 for scheduler in enclosing_schedulers(job))
+
+
+def is_member(job: AbstractJob[Any]) -> bool:
+    """Return whether a job is still in its scheduler, which has not dropped it because of `keep_jobs=False`."""
+    return job._scheduler is not None and job in job._scheduler._members.jobs
+
+
 def runs_outside_loop(job: AbstractJob[Any]) -> bool:
     """Return whether a job works outside of the event loop, in a thread or a process, and so takes real time."""
     return job._runs_commands or (isinstance(job, FunctionJob) and job._calls_in is not None)

@@ -183,12 +183,22 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[Abstra
     todo: list[tuple[BaseScheduler, str]] = [(scheduler, prefix)]
     while todo:
         current, prefix = todo.pop()
-        names = UniqueSiblingNames()
-        for job in current:
-            paths[job] = prefix + names.add(job.label, job._is_scheduler)
-            if job._is_scheduler:
-                todo.append((cast("BaseScheduler", job), paths[job] + "/"))
+        members = paths_of_siblings(current, prefix)
+        paths.update(members)
+        todo += [(cast("BaseScheduler", job), path + "/") for job, path in members.items() if job._is_scheduler]
     return paths
+
+
+def paths_of_siblings(jobs: Iterable[AbstractJob[Any]], prefix: str = "") -> dict[AbstractJob[Any], str]:
+    """Return the paths of jobs that are the first members of one scheduler, in the order in which they were added.
+
+    Args:
+        jobs: the jobs.
+        prefix: the beginning of each path.
+
+    """
+    names = UniqueSiblingNames()
+    return {job: prefix + names.add(job.label, job._is_scheduler) for job in jobs}
 
 
 def _name_among_siblings(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:

@@ -123,6 +123,7 @@ class RunExtras:
     context: Any = None  # the context of the code that added the job, if it differs from the context of the run
     has_added_jobs = False  # whether the job has added jobs, in a run with a journal
     is_restored = False  # whether the result comes from the run's journal
+    is_known_by_call = False  # whether `map` has added the job in a run with a journal, which the arguments identify
     not_restored_reason: str | None = None  # why the run's journal did not restore the job
     awaited_jobs: tuple[AbstractJob[Any], ...] = ()  # the jobs that the body of this job is awaiting
 

@@ -10,16 +10,19 @@ it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
 
 from ..base._states import JobState, StopReason
 from ..job._errors import JournalError
+from ..job._job_options import bad_value_error, file_path
 from ._current import current_worker_var
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
+    from ..job._job_options import Subject
     from ._run import Run
 
 LOOKUPS_PER_CLOCK_READING: Final = 8
@@ -40,6 +43,15 @@ class JournalProtocol(Protocol):
 
         """
         ...
+
+
+def check_journal(value: Any, name: str, subject: Subject) -> JournalProtocol | str | None:
+    """Check a value of `journal`, and return it; a path is returned as text."""
+    if value is None or hasattr(value, "open_for"):
+        return cast("JournalProtocol | None", value)
+    if isinstance(value, (str, os.PathLike)):
+        return file_path(value, name, subject)
+    raise bad_value_error(TypeError, value, name, subject, "give a Journal, or the path of one")
 
 
 @final
@@ -155,7 +167,9 @@ class JournalWriter:
     def on_jobs_added(self) -> None:
         """Mark the current job, which has added jobs. It is not recorded, because it must run again to add them."""
         worker = current_worker_var.get(None)
-        if worker is not None and worker.job is not None:
+        if worker is None or worker.job is None:
+            return
+        if worker.run.outermost() is self._outermost._run:  # not a job of a run around this one
             worker.job._ensure_extras().has_added_jobs = True
 
     def forget(self, job: AbstractJob[Any]) -> None:

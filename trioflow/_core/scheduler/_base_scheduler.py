@@ -7,7 +7,20 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from types import EllipsisType, TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Never, Self, TypeVar, Unpack, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    NamedTuple,
+    Never,
+    Self,
+    TypeAlias,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from .. import backend as _backend
 from ..admission import _pool, _window
@@ -40,7 +53,7 @@ from ..job._job_options import JobOptions, OptionsExceptLabel
 from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
 from ..job._requirements import flatten, flatten_simple
-from ..run import _ending, _instruments, _requirement_counts
+from ..run import _ending, _instruments, _journaling, _requirement_counts
 from ..run._instruments import Instrument
 from ..run._limiter_tokens import token_holder
 from ..run._run import Run
@@ -65,6 +78,7 @@ T = TypeVar("T")
 J = TypeVar("J", bound="AbstractJob[Any] | Sequence")
 JobSet = AbstractSet[AbstractJob[Any]]
 MapLabel = str | Callable[..., str] | None
+JournalSetting: TypeAlias = "JournalProtocol | str | os.PathLike[str] | None"
 OWN_SETTING: Final = ...
 """The default of arguments of `run` and `co_run`. It stands for the scheduler's own setting of the same name."""
 
@@ -78,7 +92,7 @@ class Incident(NamedTuple):
 
 
 class MapOptions(OptionsExceptLabel, total=False):
-    """The keyword arguments of `map` except `kind`: `label`, and the options of each job."""
+    """The keyword arguments of `map` except `kind`: `label`, and the options of each job. `key` is a function."""
 
     label: MapLabel
 
@@ -96,6 +110,7 @@ class BaseSchedulerOptions(JobOptions, total=False):
     instruments: Iterable[Instrument]
     keep_jobs: bool
     jobserver: Jobserver
+    journal: JournalSetting
 
 
 class BaseScheduler(
@@ -113,6 +128,7 @@ class BaseScheduler(
         "_is_closed",
         "_jobs_window",
         "_jobserver",
+        "_journal",
         "_keep_jobs",
         "_members",
         "_open_block",
@@ -159,6 +175,7 @@ class BaseScheduler(
     instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), _instruments.check_instruments)
     keep_jobs: Option[bool] = Option(True, _job_options.flag)
     jobserver: Option[Jobserver] = Option(False, _window.check_jobserver)
+    journal: Option[JournalProtocol | str | None, JournalSetting] = Option(None, _journaling.check_journal)
     # Each run of a nested scheduler reads these attributes directly, because the descriptors above take five times as
     # long.
     _jobs_window: Window | None
@@ -168,6 +185,7 @@ class BaseScheduler(
     _backfill: int
     _instruments: tuple[Instrument, ...]
     _jobserver: Jobserver
+    _journal: JournalProtocol | str | None
 
     def __init__(self, *jobs_or_sequences: Required, **options: Unpack[BaseSchedulerOptions]) -> None:
         """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""
@@ -533,6 +551,7 @@ class BaseScheduler(
         *iterables: Iterable[Any],
         kind: Kind = Job,
         label: MapLabel = None,
+        key: Any = None,
         **options: Any,
     ) -> list[Any]:
         """Add one job for each set of arguments from the iterables, as the built-in `map` calls a function.
@@ -545,14 +564,17 @@ class BaseScheduler(
             kind: the kind of the jobs, such as `ThreadJob` or `ProcessJob`, which take plain functions; see `job`.
             label: a format string, such as "page {}", or a function that returns text. It makes the label of each job
                 from the arguments of the job. None stands for the text of the call, such as "double(1)".
+            key: a function that returns the `key` of each job from the arguments of the job. Without it, a journal
+                identifies jobs that are added during a run by their arguments.
             options: the options of each job; see `AbstractJob` and the kind.
 
         Returns:
             The jobs, in order. If one of them is rejected, none is added.
 
         Raises:
-            TypeError: `kind` does not accept `function`, an argument is not iterable, or `label` returns no text.
-            ValueError: `label` cannot be filled in, or raises an exception.
+            TypeError: `kind` does not accept `function`, an argument is not iterable, `label` returns no text, or `key`
+                is no function.
+            ValueError: `label` cannot be filled in, or `label` or `key` raises an exception.
             RuntimeError: the scheduler is closed or stopping, or the call comes from another thread.
 
         Example:
@@ -583,12 +605,34 @@ class BaseScheduler(
             make_job = functools.partial(kind, function, **options)
         argument_tuples = list(zip(*iterables, strict=False))
         labels = [None if label is None else self._make_label(label, arguments) for arguments in argument_tuples]
+        keys = [None if key is None else self._make_key(key, arguments) for arguments in argument_tuples]
         jobs = [make_job(*arguments) for arguments in argument_tuples]
-        for job, job_label in zip(jobs, labels, strict=True):
+        for job, job_label, job_key in zip(jobs, labels, keys, strict=True):
             if job_label is not None:
                 job.label = job_label
+            if job_key is not None:
+                job.key = job_key
+        run = self._innermost_run()
+        if run is not None and run.journal_writer is not None:
+            for job in jobs:
+                job._ensure_extras().is_known_by_call = True
         self.update(jobs)
         return jobs
+
+    def _make_key(self, key: Any, arguments: tuple[Any, ...]) -> object:
+        """Return the key for the job of `map` with these arguments."""
+        if not callable(key):
+            raise TypeError(
+                f"map() of {self.label!r}: key={short_repr(key)} is no function; give one that takes the arguments of "
+                f"a job and returns what identifies its work, such as key=lambda url: url"
+            )
+        try:
+            return key(*arguments)
+        except Exception as error:
+            call_text = _labels.call_label("key", arguments, {})
+            raise ValueError(
+                f"map() of {self.label!r}: the function of key= raised for {call_text}: {type(error).__name__}: {error}"
+            ) from error
 
     def _make_label(self, label: str | Callable[..., str], arguments: tuple[Any, ...]) -> str:
         """Return the label for the job of `map` with these arguments."""
@@ -690,7 +734,7 @@ class BaseScheduler(
         instruments: Iterable[Instrument] = (),
         check: bool = False,
         handle_signals: bool | _sync_run.SignalCallback = False,
-        journal: JournalProtocol | str | os.PathLike[str] | None = None,
+        journal: JournalSetting | EllipsisType = OWN_SETTING,
         **unknown: Never,
     ) -> bool:
         """Run the scenario in a new event loop, from synchronous code.
@@ -718,8 +762,7 @@ class BaseScheduler(
                 Ctrl-C. Python calls it at any point of the program, so it must be short; it may end the process. If it
                 returns None, the run ends cleanly. If it returns a function, such as `scheduler.drain`, that function
                 is called in the event loop instead.
-            journal: a `Journal`, or the path of one. It records each job that succeeds. A job that an earlier run has
-                recorded is restored instead of being run again.
+            journal: a `Journal`, or the path of one; None for no journal. The default is the option of the scheduler.
             unknown: not allowed. Any other option raises TypeError.
 
         Returns:
@@ -773,7 +816,7 @@ class BaseScheduler(
         jobs_window: Window | EllipsisType | None = OWN_SETTING,
         instruments: Iterable[Instrument] = (),
         check: bool = False,
-        journal: JournalProtocol | str | os.PathLike[str] | None = None,
+        journal: JournalSetting | EllipsisType = OWN_SETTING,
         _open_block: Any = None,  # an `OpenBlock`; the annotation is `Any` because that class is not public
         **unknown: Never,
     ) -> bool:
@@ -878,12 +921,18 @@ class BaseScheduler(
         all_instruments = self._instruments
         if not (isinstance(instruments, tuple) and not instruments):
             all_instruments = (*all_instruments, *_instruments.check_instruments(instruments, "instruments", subject))
+        if self._worker is not None:  # a nested run uses the journal of the outermost run
+            journal = None
+        elif journal is OWN_SETTING:
+            journal = self._journal
+        else:
+            journal = _journaling.check_journal(journal, "journal", subject)
         return Run(
             self, backend, all_instruments, seconds, window, None if journal is None else self._open_journal(journal)
         )
 
     def _open_journal(self, journal: Any) -> RunJournal:
-        """Open the journal that was passed to `run` or `co_run`. `trioflow.Scheduler` overrides this method."""
+        """Open the journal of a run. `trioflow.Scheduler` overrides this method."""
         raise NotImplementedError(f"{type(self).__name__} has no journals")
 
     async def _prepare(self, run: Run) -> None:

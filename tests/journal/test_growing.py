@@ -1,0 +1,236 @@
+"""Jobs that are added during a run with a journal: they are identified by names that no order of adding changes."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import Job, JobState, JournalError, Scheduler, current_job
+from trioflow.abc import AbstractJob
+from trioflow.journal import _journal
+
+from ..bodies import fail
+from ..conftest import Virtual
+from .stage import found
+
+calls: list[Any] = []
+
+
+async def double(number: Any, *_: Any) -> Any:
+    calls.append(number)
+    await anyio.lowlevel.checkpoint()
+    return 2 * number
+
+
+async def total(*numbers: int) -> int:
+    calls.append(numbers)
+    return sum(numbers)
+
+
+Body = Callable[[Scheduler], Awaitable[Any]]
+
+
+def opened(virtual: Virtual, file: Path, body: Body, **options: Any) -> Any:
+    """Call the body in an open scheduler with the journal, and return its result."""
+
+    async def main() -> Any:
+        async with Scheduler(journal=file, **options) as scheduler:
+            return await body(scheduler)
+
+    calls.clear()
+    return virtual(main)
+
+
+def test_a_job_added_to_an_open_scheduler_is_restored_by_add(virtual: Virtual, file: Path) -> None:
+    """A job that an earlier run has recorded is SUCCEEDED when `add` returns, and `await job` gives its result."""
+
+    async def body(scheduler: Scheduler) -> tuple[JobState, int, bool]:
+        job = scheduler.add(Job(double, 21))
+        state = job.state
+        return state, await job, job.restored
+
+    assert opened(virtual, file, body)[1:] == (42, False)
+    assert opened(virtual, file, body) == (JobState.SUCCEEDED, 42, True)
+    assert calls == []
+
+
+def test_jobs_added_in_another_order_are_restored(virtual: Virtual, file: Path) -> None:
+    """Whatever the order of adding is, jobs are restored by label, by key, by their arguments, and inside of others."""
+
+    async def grow() -> None:
+        scheduler = current_job().scheduler
+        assert scheduler is not None
+        scheduler.add(Job(double, 4, label="grown"))
+
+    def steps(scheduler: Scheduler) -> list[Callable[[], list[AbstractJob[Any]]]]:
+        first = Job(double, 1, label="first")
+        return [
+            lambda: [scheduler.add(Job(double, 1, label="one"))],
+            lambda: [scheduler.add(Job(double, number, object(), key=number)) for number in (2, 3)],
+            lambda: [scheduler.add(Job(double, number)) for number in (2, 3)],
+            lambda: scheduler.map(double, [5, 6], label="mapped"),
+            lambda: scheduler.map(double, [5, 6], [object()] * 2, label="keyed", key=lambda number, _: number),
+            lambda: [scheduler.add(Job(total, first, label="sum")), first],
+            lambda: list(scheduler.add(Scheduler(Job(double, 7), Job(double, 7), label="inner"))),
+            lambda: [*[scheduler.add(Scheduler(Job(double, n), label="alike", key=n)) for n in (8, 9)][1]],
+            lambda: [scheduler.add(Job(grow, label="grow"))],
+        ]
+
+    async def body(scheduler: Scheduler) -> list[Any]:
+        jobs = [job for step in order(steps(scheduler)) for job in step()]
+        return [await job for job in jobs if job.label != "grow"]
+
+    order: Any = list
+    first = opened(virtual, file, body)
+    ran = len(calls)
+    order = reversed
+    second = opened(virtual, file, body)
+    assert calls == []
+    assert sorted(first) == sorted(second)
+    assert ran == len(found(file))
+
+
+def test_a_job_whose_name_depends_on_the_order_is_not_stored(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of jobs with one label, only the first is stored, so that none is taken for another; the log says so once."""
+
+    async def body(scheduler: Scheduler) -> list[bool]:
+        jobs = [scheduler.add(Job(double, number, label="same")) for number in numbers]
+        [await job for job in jobs]
+        jobs.append(scheduler.add(Job(double, 4, label="same")))  # the others have settled
+        assert [await job for job in jobs] == [2 * number for number in (*numbers, 4)]
+        assert "another job has the same label" in scheduler.explain(jobs[1])
+        return [job.restored for job in jobs]
+
+    numbers = (1, 2, 3)
+    with caplog.at_level(logging.WARNING, "trioflow"):
+        assert opened(virtual, file, body) == [False] * 4
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("the journal does not store 'same#2', nor other jobs like it")
+    assert message.endswith("give each a label of its own, or key=")
+    assert found(file) == ["same"]
+    assert opened(virtual, file, body) == [True, False, False, False]
+    numbers = (3, 1, 2)
+    assert opened(virtual, file, body) == [False] * 4
+
+
+def test_a_name_is_free_again_when_its_job_has_failed(virtual: Virtual, file: Path) -> None:
+    """With `keep_jobs=False`, a job may have the label of one that has failed, and is stored."""
+
+    async def body(scheduler: Scheduler) -> bool:
+        job: Job[Any] = scheduler.add(Job(fail, label="try"))
+        await job.wait_settled()
+        job = scheduler.add(Job(double, 1, label="try"))
+        await job
+        return job.restored
+
+    assert [opened(virtual, file, body, keep_jobs=False) for _ in range(2)] == [False, True]
+
+
+def test_jobs_that_a_retried_scheduler_adds_again_are_stored(virtual: Virtual, file: Path) -> None:
+    """A nested scheduler that is retried adds its jobs again: they run again, and are no duplicates of themselves."""
+    attempts: list[int] = []
+
+    async def grow() -> None:
+        scheduler = current_job().scheduler
+        assert scheduler is not None
+        await scheduler.add(Job(double, 1, label="grown"))
+        attempts.append(1)
+        if len(attempts) % 2:
+            raise ValueError("the first attempt")
+
+    async def body(scheduler: Scheduler) -> None:
+        await scheduler.add(Scheduler(Job(grow, label="grow", critical=True), label="inner", retry=1))
+
+    opened(virtual, file, body)
+    assert calls == [1, 1]
+    opened(virtual, file, body)
+    assert calls == [1]  # the first attempt has restored it
+    assert found(file) == ["inner/grown"]
+
+
+def test_the_journal_of_a_scheduler_is_used_unless_a_run_gets_another(virtual: Virtual, file: Path) -> None:
+    """`Scheduler(journal=)` is used by each of its runs; the argument of a run takes precedence, None included."""
+    scheduler = Scheduler(Job(double, 1), Scheduler(Job(double, 2), label="in", journal=file.with_name("inner.db")))
+    jobs = [job for job in scheduler.iterate_jobs() if not isinstance(job, Scheduler)]
+    scheduler.journal = file
+    assert scheduler.journal == str(file)
+    for argument, restored in ({}, False), ({}, True), ({"journal": None}, False), ({"journal": f"{file}2"}, False):
+        assert virtual(functools.partial(scheduler.co_run, **argument))
+        assert {job.restored for job in jobs} == {restored}
+    assert not file.with_name("inner.db").exists()
+    with pytest.raises(TypeError, match="journal=5 of 'Scheduler': give a Journal, or the path of one"):
+        Scheduler(journal=5)  # type: ignore[arg-type]
+
+
+def test_a_journal_that_cannot_be_used_is_raised_when_the_block_is_entered(virtual: Virtual, file: Path) -> None:
+    """If the journal of an open scheduler cannot be used, the body does not begin."""
+    file.write_text("no journal")
+
+    async def body(scheduler: Scheduler) -> None:
+        raise AssertionError
+
+    with pytest.raises(JournalError, match="this file is not a journal"):
+        opened(virtual, file, body)
+
+
+def test_the_job_that_opens_a_scheduler_is_stored(virtual: Virtual, file: Path) -> None:
+    """A job whose body adds jobs to an open scheduler of its own has added none to its run, and is restored."""
+
+    async def opens() -> int:
+        async with Scheduler() as inner:
+            return await inner.add(Job(double, 1))
+
+    for restored in (False, True):
+        scheduler = Scheduler(job := Job(opens), journal=file)
+        assert virtual(scheduler.co_run)
+        assert (job.restored, job.result()) == (restored, 2)
+
+
+def test_an_open_scheduler_that_drops_its_jobs_keeps_nothing_of_them(
+    virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `keep_jobs=False`, the session of a journal keeps nothing of jobs that have settled, restored or not."""
+    sessions: list[_journal.JournalSession] = []
+    opened_session = _journal.JournalSession.__init__
+    monkeypatch.setattr(
+        _journal.JournalSession,
+        "__init__",
+        lambda self, *arguments: (sessions.append(self), opened_session(self, *arguments))[1],
+    )
+
+    def sizes() -> list[int]:
+        (session,) = sessions
+        parts = [session, session._fingerprint_builder, session._file_stamper]
+        return [len(value) for part in parts for value in vars(part).values() if hasattr(value, "__len__")]
+
+    async def body(scheduler: Scheduler) -> list[list[int]]:
+        seen: list[list[int]] = []
+        for number in range(120):
+            first = scheduler.add(Job(double, number, label=f"label {number}"))
+            await first
+            added = [
+                scheduler.add(Job(total, first, number)),
+                *scheduler.map(double, [number], label="mapped"),
+                scheduler.add(Job(double, number, key=number, label="key")),
+                scheduler.add(Scheduler(Job(double, number), label=f"inner {number}")),
+            ]
+            [await job for job in added]
+            await anyio.sleep(1)
+            if number in (20, 119):
+                seen.append(sizes())
+        return seen
+
+    for _ in range(2):
+        sessions.clear()
+        before, after = opened(virtual, file, body, keep_jobs=False)
+        assert before == after
+    assert calls == []
