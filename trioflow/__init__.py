@@ -28,6 +28,7 @@ from ._core.api import current_job as current_job
 from ._core.api import job as job
 from ._core.api import ref as ref
 from ._core.api import use_plain_isolation as _use_plain_isolation
+from ._first import First as First
 from ._scheduler import Scheduler as Scheduler
 
 if _os.environ.get("TRIOFLOW_PLAIN"):

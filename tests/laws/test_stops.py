@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason, current_job
+from trioflow import First, Job, Pool, Rate, Scheduler, Service, StopReason, current_job
 from trioflow._core.run._run import Run
 from trioflow.abc import AbstractJob, Instrument, JobKind, arguments_of
 
@@ -103,7 +103,10 @@ class Scenario:
 
     def group(self, depth: int, **options: Any) -> Scheduler:
         window: Any = self.draw.choice([None, None, 1, 2, 3, self.limiter])
-        scheduler = Scheduler(jobs_window=window, label=f"group{depth}", **options)
+        kind = First if depth and self.draw.random() < 0.3 else Scheduler
+        if kind is First:
+            options["stagger"] = self.draw.choice([None, 0.25])
+        scheduler = kind(jobs_window=window, label=f"group{depth}", **options)
         members: list[Any] = []
         for _ in range(self.draw.randint(2, 8 if depth else 10)):
             members.append(self.member(depth, members) if members else Job(self.act, 0))  # not only services

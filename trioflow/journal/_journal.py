@@ -35,6 +35,7 @@ from .._core.api.journals import (
     file_path,
     flag,
     is_among,
+    is_in_first,
     is_in_retry,
     is_member,
     is_scheduler,
@@ -199,6 +200,8 @@ class JournalSession:
         self._running_jobs: Final[dict[AbstractJob[Any], RunningJobInfo]] = {}
         self._added_paths: Final[set[str]] = set()  # the paths of those among them that were added during the run
         self._has_reported_duplicate = False
+        # The times at which the results of those restored jobs were recorded that are in a `First`.
+        self.restored_times: Final[dict[AbstractJob[Any], float]] = {}
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
         self._tally: Final = JobTally()
         self._classes_without_for_journal: Final[set[type[Any]]] = set()  # job classes that do not override the method
@@ -231,6 +234,7 @@ class JournalSession:
         if path is None:
             path = paths.prefix + name_of_added_job(job, fingerprint)
         value: Any = NO_RECORD
+        record: StoredJob | None = None
         if is_added or not self._was_empty:
             try:
                 record = self.store.find_job(path)
@@ -260,6 +264,8 @@ class JournalSession:
                 self._record_start(work, path)
         else:
             self._pending_restored[path] = None
+            if record is not None and is_in_first(job):
+                self.restored_times[job] = record.settled
         return value
 
     def _was_used_in_run(self, path: str, record: StoredJob | None) -> bool:
@@ -527,6 +533,10 @@ class RunJournalView:
     def look_up(self, job: AbstractJob[Any]) -> Any:
         """Return the stored result of a job that is ready to run, or a `NotStored`."""
         return self._session.look_up(job, self._paths)
+
+    def recorded_at(self, job: AbstractJob[Any]) -> float:
+        """Return the time at which the result of a restored job was recorded, in seconds since 1970."""
+        return self._session.restored_times[job]
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Count the outcome of a job that its scheduler drops, and drop the references to the job."""

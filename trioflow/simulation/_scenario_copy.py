@@ -18,6 +18,7 @@ from .._core.api.views import (
     Pool,
     Service,
     copy_pool,
+    first_options,
     inputs_of,
     insert_members,
     is_scheduler,
@@ -136,15 +137,17 @@ class SchedulerCopy(BaseScheduler):
     """The copy of a scheduler.
 
     Args:
-        resource_totals: the totals of a run's own resources, such as worker processes, for the original scheduler.
+        original: the scheduler.
         **options: the options of the original scheduler.
 
     """
 
-    __slots__ = ("_resource_totals",)
+    __slots__ = ("_enough", "_resource_totals", "_stagger")
 
-    def __init__(self, resource_totals: Mapping[str, int], **options: Any) -> None:
-        self._resource_totals = resource_totals
+    def __init__(self, original: BaseScheduler, **options: Any) -> None:
+        # The totals of a run's own resources, such as worker processes.
+        self._resource_totals = run_resource_totals(original)
+        self._enough, self._stagger = first_options(original)
         super().__init__(**options)
 
     def _run_resource_totals(self) -> Mapping[str, int]:
@@ -204,7 +207,7 @@ class ScenarioCopy:
 
     def _copy_scheduler(self, original: BaseScheduler, window: Any) -> BaseScheduler:
         return SchedulerCopy(
-            run_resource_totals(original),
+            original,
             jobs_window=self._copy_window(window),
             cleanup_timeout=original.cleanup_timeout,
             pool=self._copy_pool(original.pool),

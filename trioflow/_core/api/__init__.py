@@ -19,7 +19,7 @@ from ..admission._window import Adaptive
 from ..admission.policy._policy import Outlook, Policy
 from ..backend import use_plain_isolation
 from ..base._states import JobState, StopReason
-from ..job._arguments import ref
+from ..job._arguments import ref, result_of
 from ..job._decorator import job
 from ..job._errors import (
     CycleError,
@@ -35,6 +35,7 @@ from ..job._errors import (
 )
 from ..job._function import Job
 from ..job._job import AbstractJob, AnyJob
+from ..job._job_options import check_number, seconds
 from ..job._option_descriptors import Option, set_docs_and_signature
 from ..job._service import Service
 from ..run._current import current_job

@@ -74,6 +74,7 @@ from ..scheduler._failures import failed_by_itself, failed_through_member
 from ..scheduler._members import (
     all_requirements,
     expected_durations,
+    first_options,
     insert_members,
     is_droppable,
     members_in_order,

@@ -149,17 +149,24 @@ class JobTimeout(TrioflowError, TimeoutError):
         missing: the missing sign of life: "progress", "output", or "progress of its jobs"; None after a `timeout`.
         place: the innermost line of the user's code that was running, as text: its function, file, number and code.
             None if the line is not known, as for a command or a thread.
+        waits: what the jobs of a scheduler waited for, as text; "" if they waited for nothing.
 
     """
 
     def __init__(
-        self, job: AbstractJob[Any], seconds: float, missing: str | None = None, place: str | None = None
+        self,
+        job: AbstractJob[Any],
+        seconds: float,
+        missing: str | None = None,
+        place: str | None = None,
+        waits: str = "",
     ) -> None:
         self.job: AbstractJob[Any] = job
         self.seconds: float = seconds
         self.missing: str | None = missing
         self.place: str | None = place
-        where = "" if place is None else f"; it was {place}"
+        self.waits: str = waits
+        where = f"; {waits}" if waits else "" if place is None else f"; it was {place}"
         otherwise = ", or choose on_timeout='move_on' or 'restart'" if job.scheduler is not None else ""
         calls = ""
         if job.on_timeout == "restart":

@@ -10,6 +10,7 @@ it.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from functools import partial
@@ -83,6 +84,10 @@ class RunJournal(Protocol):
         """Return the stored result of a job that is ready to run, or a `NotStored`."""
         ...
 
+    def recorded_at(self, job: AbstractJob[Any]) -> float:
+        """Return the time at which the result of a restored job was recorded, in seconds since 1970."""
+        ...
+
     def record(self, job: AbstractJob[Any], value: Any) -> None:
         """Record the result of a job that has succeeded; the next `commit` writes it."""
         ...
@@ -144,6 +149,14 @@ class JournalWriter:
         else:
             extras.is_restored = True
             run.settle(job, JobState.SUCCEEDED, value, run.clock())
+
+    def recorded_at(self, job: AbstractJob[Any]) -> float:
+        """Return the time at which the result of a restored job was recorded; infinity if it cannot be read."""
+        try:
+            return self._journal.recorded_at(job)
+        except JournalError as error:
+            self._fail(error)
+            return math.inf
 
     def record(self, job: AbstractJob[Any], value: Any) -> None:
         """Record the result of a job. It is committed in the next turn of the loop, or at once with `commits_each`.

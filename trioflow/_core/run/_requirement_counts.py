@@ -91,14 +91,14 @@ class RequirementCounts:
     def link(self, jobs: Collection[AbstractJob[Any]], undecided: list[AbstractJob[Any]]) -> None:
         """Count each job's requirements, add the job to their successors, and schedule the jobs that have none.
 
-        A job that its rule or the journal may settle instead is not scheduled, but appended to `undecided`.
+        A job that its rule or the journal may settle instead, or a `First` hold back, is appended to `undecided`.
         """
         run, members = self._run, self._run.members
         if run.closes_scheduler:
             for job in jobs:
                 job._ensure_extras().runs_once = True
         requires_members_only = not members.implied_requirements and not members.has_outside_requirements
-        has_journal = run.journal_writer is not None
+        is_undecided = run.journal_writer is not None or run.first_rule is not None
         successors: Any
         entries: list[AbstractJob[Any]] = []
         forever = 0
@@ -111,7 +111,7 @@ class RequirementCounts:
             required = job._required if requires_members_only else members.all_requirements(job)
             if not required:
                 job._pending = 0
-                if has_journal or (rule is not None and _trigger_rules.decide(job, rule)[0] is not SCHEDULED):
+                if is_undecided or (rule is not None and _trigger_rules.decide(job, rule)[0] is not SCHEDULED):
                     undecided.append(job)
                 else:
                     entries.append(job)
@@ -135,12 +135,13 @@ class RequirementCounts:
     def count_down(self, successors: Any) -> None:
         """Count down the successors of a settled job, or of a service that has become ready, and schedule ready ones.
 
-        A job that may settle at once, by its rule or from a journal, is queued first, and so are all jobs behind it.
+        A job that may settle at once, by its rule or from a journal, or be held back by a `First`, is queued first, and
+        so are all jobs behind it.
         """
         run, queued = self._run, self.queued
         if run.is_draining_or_stopping:
             return
-        kind, has_journal = successors.__class__, run.journal_writer is not None
+        kind, is_undecided = successors.__class__, run.journal_writer is not None or run.first_rule is not None
         if kind is not tuple and kind is not list:
             successors = (successors,)
         for successor in successors:
@@ -151,7 +152,7 @@ class RequirementCounts:
             rule = successor._rule
             if (
                 queued
-                or has_journal
+                or is_undecided
                 or (rule is not None and not certainly_runs(rule))
                 or successor._forever
                 or successor._state is not IDLE
@@ -186,3 +187,5 @@ class RequirementCounts:
                 run.make_ready(job)
         self.queued.clear()
         self.counting_down = False
+        if run.first_rule is not None:
+            run.first_rule.on_lookups_done()

@@ -45,6 +45,7 @@ from ._attempts import find_throttles, was_drained
 from ._current import current_worker_var
 from ._ending import Ending
 from ._failure_log import FailureLog
+from ._first_rule import FirstRule
 from ._idle_timeouts import IdleInstrument, ThreadReports
 from ._instruments import InstrumentSet, fast_hooks
 from ._journaling import JournalWriter
@@ -91,6 +92,7 @@ class Run:
         "failure_count",
         "fast_hooks",
         "fault",
+        "first_rule",
         "forever_unsettled",
         "group",
         "had_ordinary_jobs",
@@ -115,6 +117,7 @@ class Run:
         "time_slice",
         "timeout",
         "unsettled",
+        "waits_at_timeout",
         "worker_fields",
         "workers",
     )  # fmt: skip
@@ -149,6 +152,10 @@ class Run:
             instruments = (*instruments, self.idle_instrument)
         if isinstance(window, Adaptive):  # this instrument comes first, so that the others see the new size
             instruments = (AdaptiveWindow(self, window), *instruments)
+        enough = scheduler._enough
+        self.first_rule: Final = None if enough is None else FirstRule(self, enough, scheduler._stagger)
+        if self.first_rule is not None:
+            instruments = (self.first_rule, *instruments)
         outer_instruments = None if outer is None else outer.run.instrument_set
         is_watched = bool(instruments) or outer_instruments is not None
         instrument_set = InstrumentSet(instruments, outer_instruments, self.interrupt) if is_watched else None
@@ -205,6 +212,7 @@ class Run:
         self.culprit: AbstractJob[Any] | None = None
         # Why the running jobs were cancelled. After a drain, this can differ from `reason`.
         self.cancel_reason: StopReason | None = None
+        self.waits_at_timeout = ""  # what the jobs waited for when a timeout stopped the run
         self.interruption: BaseException | None = None  # a KeyboardInterrupt or the like, which `execute` raises
         self.fault: BaseException | None = None  # an error in the engine itself
         self.change_event: TaskEvent | None = None  # wakes `execute`, or the ending, to check its condition again
@@ -488,7 +496,8 @@ class Run:
         job._outcome = outcome
         job._finished_at = now
         job._state = state
-        if self.journal_writer is not None and state is JobState.SUCCEEDED:
+        is_used = self.first_rule is None or not self.first_rule.is_decided
+        if self.journal_writer is not None and state is JobState.SUCCEEDED and is_used:
             self.journal_writer.record(job, outcome)
         if job._scheduling is not None and job._scheduling.needs:
             self.queue.jobs.give_back(job)
@@ -541,7 +550,8 @@ class Run:
                 return
         if self.journal_writer is not None:
             self.journal_writer.restore(job)
-        self.schedule((job,))  # this does nothing if the job was restored
+        if self.first_rule is None or self.first_rule.may_start(job):
+            self.schedule((job,))  # this does nothing if the job was restored
 
     def begin_retry(self, job: AbstractJob[Any]) -> None:
         """Record the start of a retry of a job, and charge the rates that the job needs again."""
@@ -696,11 +706,13 @@ class Run:
             reason, culprit = StopReason.TIMEOUT, None
         if self.reason is None:
             self.reason, self.culprit = reason, culprit
+        if reason is StopReason.TIMEOUT:
+            self.waits_at_timeout = self.scheduler._describe_waits()
         self.cancel_reason = reason
         self.phase, self.is_draining_or_stopping = STOPPING, True
         self._cancel_scheduled()
         nested_runs: list[Run] = []
-        if before is not CHECKING and (reason is not COMPLETED or self.workers.is_gated):
+        if before is not CHECKING and (reason is not COMPLETED or self.workers.is_gated or self.unsettled):
             nested_runs = self._cancel_jobs()  # otherwise, no worker has an ordinary job or waits for a token
         self.wake()
         return nested_runs

@@ -100,6 +100,8 @@ def _may_act(run: Run, outermost: Run) -> bool:
         return True
     if run.workers.searchers or run.workers.lent_count:
         return True
+    if run.first_rule is not None and run.first_rule.has_timer():
+        return True
     ready = run.queue.jobs
     return isinstance(ready, SharedQueue) and ready.admission_queue.may_get_resources(
         lambda other: other.outermost() is not outermost

@@ -149,6 +149,11 @@ class BaseScheduler(
     counted_kind: ClassVar[type[Any]] = object
     """The class of the jobs that the summary of a run in a journal counts. Of other jobs, it counts only the failed."""
 
+    # The number of its jobs that have to succeed, after which the others are cancelled, and the seconds between their
+    # starts; only a `First` has these options.
+    _enough: int | None = None
+    _stagger: float | None = None
+
     # ---- independent of runs
     _members: Members
     _is_closed: bool
@@ -158,7 +163,7 @@ class BaseScheduler(
     # ---- from the last run
     _stop_reason: StopReason | None
     _culprit: AbstractJob[Any] | None
-    _run_error: Exception | None  # an error in the policy or the journal, which stopped the run; None if there was none
+    _run_error: Exception | None  # an error other than that of one job which stopped the run, e.g. in the policy
     _incidents: list[Incident]
     # Whether a job was awaited, or `as_settled()` was called. If so, the end of the run must wake all that still wait.
     _was_awaited: bool
@@ -884,11 +889,15 @@ class BaseScheduler(
             elif run.journal_writer is not None:
                 run.journal_writer.close()
         if outer_worker is not None:
-            return _failures.nested_run_result(run)
+            return cast(bool, self._nested_result(run))
         _failures.log_run_end(run)
         if check:
             _failures.raise_unless_completed(run, run.reason, any_failure=True)
         return run.reason is StopReason.COMPLETED
+
+    def _nested_result(self, run: Run) -> Any:
+        """Return the result as a job, after a run inside another one, or raise the exception that it fails with."""
+        return _failures.nested_run_result(run)
 
     def _make_run(
         self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any
@@ -1206,6 +1215,9 @@ class BaseScheduler(
         waiter = _awaiting.waiting_job()
         if waiter is not None:
             _awaiting.reject_wait_cycle(waiter, self)
+
+    def _describe_waits(self) -> str:
+        return _explain.describe_waits(self)
 
     def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
         """Return whether the run has ended, or is draining and so will not start `job`. False before the first run.

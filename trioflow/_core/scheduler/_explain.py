@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._ready_queues import HeapQueue, SharedQueue
@@ -45,6 +46,8 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if run.phase is not RunPhase.RUNNING:
         return f"waits for the start of {scheduler.label!r}, which is being prepared"
     unsettled = open_requirements(job)
+    if not unsettled and run.first_rule is not None:
+        return run.first_rule.explain(job)
     if not unsettled:
         return "has no open requirements, and is about to be scheduled"
     progress_text = "; ".join(_progress_text(other, run.clock()) for other in unsettled[:MAX_NAMED_JOBS])
@@ -103,6 +106,31 @@ def waiting(job: AbstractJob[Any]) -> Waiting | None:
     if run is None or job._state is not JobState.SCHEDULED:
         return None
     return next(wait for find_wait, _ in WAIT_FUNCTIONS if (wait := find_wait(run, job)) is not None)
+
+
+def describe_waits(scheduler: BaseScheduler) -> str:
+    """Describe what the SCHEDULED members of a scheduler wait for, such as "2 of 3 jobs waited for the rate 'api'".
+
+    Return "" if no member waits for anything.
+    """
+    members = [job for job in scheduler if not job._forever]
+    waits = [waiting(job) for job in members if job._state is JobState.SCHEDULED]
+    counts = Counter((wait.cause, wait.resource) for wait in waits if wait is not None and wait.cause in WAITED_FOR)
+    texts = [
+        f"{count} of {len(members)} jobs waited for {WAITED_FOR[cause].format(_labels.printable(resource))}"
+        for (cause, resource), count in counts.most_common()
+    ]
+    return ", ".join(texts)
+
+
+WAITED_FOR: Final = {
+    WaitCause.RESOURCE: "the resource '{}'",
+    WaitCause.THROTTLED: "'{}', which was throttled",
+    WaitCause.RATE: "the rate '{}'",
+    WaitCause.SLOT: "a slot",
+    WaitCause.TOKEN: "a token",
+}
+"""The causes of waits that a timeout names, each with the text for what was waited for."""
 
 
 def waiting_since(job: AbstractJob[Any]) -> float | None:
@@ -272,6 +300,8 @@ def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     reason = run.reason if run is not None else scheduler._stop_reason
     if job.forever and reason is StopReason.COMPLETED and job._started_at is not None:
         return f"ran alongside the others for {_units.duration_text(job.elapsed or 0.0)}, and was then cancelled"
+    if reason is StopReason.COMPLETED and scheduler._enough is not None:
+        return f"was cancelled {when}: enough other jobs of {scheduler.label!r} had succeeded"
     if reason in (None, StopReason.COMPLETED):
         return f"was cancelled {when}, by its own cancel()"
     return f"was cancelled {when}; the run stopped: {reason.value}"

@@ -9,6 +9,7 @@ from ..base import _logger
 from ..base._exception_parts import with_traceback
 from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
 from ..job import _errors
+from ..job._ancestors import ancestors_with_members
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import printable, shorten
 from ..job._outcome import Failure, add_note
@@ -23,9 +24,13 @@ LISTING_ADVICE: Final = "; debrief(listing=True) shows where each job was"
 
 
 def failed_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
-    """Return the jobs at any depth that FAILED with an `Exception` of their own, in the order in which they settled."""
+    """Return the jobs at any depth that FAILED with an `Exception` of their own, in the order in which they settled.
+
+    Jobs of a `First` are left out, unless they were critical: a `First` that fails reports their failures itself.
+    """
     jobs = filter(failed_by_itself, scheduler.iterate_jobs())
-    return sorted((job for job in jobs if isinstance(job.raised_exception(), Exception)), key=_settling_number)
+    own = (job for job in jobs if isinstance(job.raised_exception(), Exception) and not _is_absorbed(job, scheduler))
+    return sorted(own, key=_settling_number)
 
 
 def critical_failures(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
@@ -109,7 +114,8 @@ def raise_unless_completed(run: Run, reason: StopReason | None, *, any_failure: 
             raise_failure_group(scheduler, critical_failures(scheduler))
         case StopReason.TIMEOUT:
             idle = cast(float, scheduler.idle_timeout) if run.idle_timed_out else None
-            raise _errors.JobTimeout(scheduler, idle or run.timeout or 0.0, None if idle is None else JOB_EVENTS_NOUN)
+            missing = None if idle is None else JOB_EVENTS_NOUN
+            raise _errors.JobTimeout(scheduler, idle or run.timeout or 0.0, missing, waits=run.waits_at_timeout)
         case StopReason.CANCELLED | StopReason.INTERRUPTED | StopReason.DRAINED:
             raise _errors.JobCancelled(f"the run of {scheduler.label!r} {STOP_REASON_TEXTS[reason]}")
         case _:
@@ -144,6 +150,19 @@ def failed_through_member(job: AbstractJob[Any]) -> bool:
 def failed_by_itself(job: AbstractJob[Any]) -> bool:
     """Return whether a job FAILED and, if it is a nested scheduler, not because of one of its own jobs."""
     return job._state is JobState.FAILED and not failed_through_member(job)
+
+
+def _is_absorbed(job: AbstractJob[Any], root: BaseScheduler) -> bool:
+    """Return whether a failed job is in a `First` inside `root`, which reports the failure itself if it fails.
+
+    A critical failure, which has ended the `First`, is not absorbed.
+    """
+    for enclosing, member in ancestors_with_members(job):
+        if enclosing is root:
+            return False
+        if enclosing._enough is not None and enclosing._culprit is not member:
+            return True
+    return False
 
 
 def _settling_number(job: AbstractJob[Any]) -> int:

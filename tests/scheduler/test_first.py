@@ -1,0 +1,260 @@
+"""`First`: what competes, what counts as a failure, and what is said about it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import First, Job, JobCancelled, Scheduler, Sequence, StopReason, current_job, simulate
+
+from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, fail, fail_now, nap, nothing
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+def test_the_others_have_unwound_when_a_first_settles(virtual: Virtual) -> None:
+    """Jobs that require a `First` start after its cancelled jobs have cleaned up."""
+    events: list[str] = []
+
+    async def slow() -> None:
+        try:
+            await nap(9)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await nap(2)
+            events.append("unwound")
+
+    async def after() -> None:
+        events.append("after")
+
+    first = First(Job(slow), Job(nap, 1))
+    assert virtual(Scheduler(first, Job(after, required=first)).co_run)
+    assert events == ["unwound", "after"]
+
+
+def test_a_job_that_another_member_requires_does_not_compete(virtual: Virtual) -> None:
+    """Of chains, the last job decides, and an input that was added with its job does not."""
+    question = Job(nap, 1, "question", label="question")
+    chains = First(Sequence(Job(nap, 1, "a1"), Job(nap, 9, "a2")), Job(nap, 5, "b"), label="chains")
+    asking = First(Job(answer, question, 3), Job(answer, question, 2), label="asking")
+    assert virtual(Scheduler(chains, asking).co_run)
+    assert (chains.result(), asking.result(), question.state) == ("b", ("question", 2), SUCCEEDED)
+
+
+async def answer(question: str, seconds: float) -> tuple[str, float]:
+    await nap(seconds)
+    return question, seconds
+
+
+def test_a_turn_includes_what_its_job_requires(virtual: Virtual) -> None:
+    """With `stagger`, the jobs that a competitor requires wait for its turn, too."""
+    starts: dict[str, float] = {}
+
+    async def step(name: str, seconds: float) -> str:
+        starts[name] = anyio.current_time()
+        await nap(seconds)
+        return name
+
+    first = First(
+        Sequence(Job(step, "a1", 4), Job(step, "a2", 4)), Sequence(Job(step, "b1", 1), Job(step, "b2", 1)), stagger=3
+    )
+    assert virtual(Scheduler(first).co_run)
+    assert (starts, first.result()) == ({"a1": 0, "b1": 3, "a2": 4, "b2": 4}, "b2")
+
+
+def test_a_fallback_in_a_first_runs_if_the_others_failed(virtual: Virtual) -> None:
+    """A member with `run_if="failed"` competes with those that it requires, whose success still decides."""
+    for ask, result, state in ((fail, "default", SUCCEEDED), (nothing, None, IDLE)):
+        asking = Job(ask)
+        fallback = Job(nap, 0, "default", run_if="failed", required=asking)
+        first = First(asking, fallback)
+        assert virtual(Scheduler(first).co_run)
+        assert (first.result(), fallback.state) == (result, state)
+
+
+def test_failures_in_a_first_count_only_through_it(virtual: Virtual) -> None:
+    """`check=True` and `failures()` do not see what a `First` made good; of one that failed, they see its group."""
+    good = First(Job(fail_now), Job(nap, 1))
+    scheduler = Scheduler(good)
+    assert virtual(lambda: scheduler.co_run(check=True))
+    assert scheduler.failures() == {}
+    bad = First(Job(fail_now, label="a"), Job(fail, 1, label="b"), label="ask")
+    scheduler = Scheduler(bad, Job(nap, 2))
+    with pytest.raises(ExceptionGroup) as raised:
+        virtual(lambda: scheduler.co_run(check=True))
+    [group] = raised.value.exceptions
+    assert isinstance(group, ExceptionGroup)
+    assert (group.message, len(group.exceptions)) == ("2 of 2 jobs of 'ask' failed, and one had to succeed", 2)
+    assert list(scheduler.failures()) == [bad]
+
+
+def test_a_critical_first_that_fails_ends_its_scheduler(virtual: Virtual) -> None:
+    """The group of a critical `First` is raised, and its own jobs are critical only if they say so themselves."""
+    first = First(Job(fail_now), Job(fail, 1), critical=True)
+    other = Job(nap, 9)
+    scheduler = Scheduler(first, other, critical_jobs=True)
+    with pytest.raises(ExceptionGroup) as raised:
+        virtual(lambda: scheduler.co_run(check=True))
+    assert [type(error) for error in raised.value.exceptions] == [ExceptionGroup]
+    assert (scheduler.stop_reason, scheduler.culprit, other.state) == (StopReason.CRITICAL, first, CANCELLED)
+
+
+def test_a_critical_member_ends_a_first(virtual: Virtual) -> None:
+    """The failure of a critical member is that of the `First`, although another member could still succeed."""
+    culprit, other = Job(fail_now, critical=True), Job(nap, 1)
+    first = First(culprit, other)
+    scheduler = Scheduler(first)
+    assert virtual(scheduler.co_run)
+    assert (first.state, first.culprit, other.state) == (FAILED, culprit, CANCELLED)
+    assert list(scheduler.failures()) == [culprit]
+    assert first.raised_exception() is culprit.raised_exception()
+
+
+def test_jobs_without_an_exception_count_as_failed(virtual: Virtual) -> None:
+    """A cancelled, a blocked and a skipped member are in the group, with what `result()` raises for them."""
+
+    async def cancel_both() -> None:
+        cancelled.cancel()
+        current_job().cancel()
+        await nap(1)
+
+    cancelled = Job(nap, 9, label="cancelled")
+    bad = Job(fail_now)
+    skipped = Job(nothing, run_if="failed", required=Job(nothing, label="fine"))
+    first = First(cancelled, Job(cancel_both), Job(answer, bad, 1), label="all")
+    outer = Scheduler(bad, *skipped.required, skipped, first)
+    assert virtual(outer.co_run)
+    error: Any = first.raised_exception()
+    assert [type(one).__name__ for one in error.exceptions] == ["RequirementFailed", "JobCancelled", "JobCancelled"]
+    assert cancelled.state is CANCELLED
+    assert skipped.state is SKIPPED
+
+
+def test_a_first_that_waits_for_a_failed_input_is_not_blocked_as_a_whole(virtual: Virtual) -> None:
+    """Only the member with the failed input is blocked; another one decides."""
+    bad = Job(fail_now)
+    blocked, other = Job(answer, bad, 1), Job(nap, 1, "other")
+    first = First(blocked, other)
+    assert virtual(Scheduler(bad, first).co_run)
+    assert (blocked.state, first.result()) == (BLOCKED, "other")
+
+
+def test_the_timeout_of_a_first_is_its_failure(virtual: Virtual) -> None:
+    """A timeout comes before any success, and `default=` of `result()` then applies."""
+    first = First(Job(nap, 9), Job(nap, 8), timeout=2, label="slow")
+    assert virtual(Scheduler(first).co_run)
+    assert (first.timed_out, first.result(default="none")) == (True, "none")
+
+
+def test_a_nested_first_and_a_group_compete(virtual: Virtual) -> None:
+    """A `First` competes by its own result, and a plain scheduler by its success."""
+    inner = First(Job(nap, 3, "x"), Job(nap, 4, "y"))
+    first = First(inner, Scheduler(Job(nap, 9)))
+    assert virtual(Scheduler(first).co_run)
+    assert first.result() == "x"
+
+
+def test_a_first_runs_again_after_a_failure(virtual: Virtual) -> None:
+    """A retry of a `First` lets all its jobs compete again."""
+    calls: list[int] = []
+
+    async def ask() -> str:
+        calls.append(len(calls))
+        await nap(1)
+        if len(calls) < 4:
+            raise OSError("broken")
+        return "late"
+
+    first = First(Job(ask), Job(ask), retry=2)
+    assert virtual(Scheduler(first).co_run)
+    assert (first.result(), first.attempts) == ("late", 2)
+
+
+def test_a_job_that_joins_a_running_first_competes(virtual: Virtual) -> None:
+    """A job that a member adds may win, and with `stagger` it has the last turn."""
+    starts: list[float] = []
+
+    async def late() -> str:
+        starts.append(anyio.current_time())
+        return "late"
+
+    async def adding() -> None:
+        scheduler = current_job().scheduler
+        assert scheduler is not None
+        scheduler.add(Job(late))
+        await nap(9)
+
+    first = First(Job(adding), stagger=2)
+    assert virtual(Scheduler(first).co_run)
+    assert (first.result(), starts) == ("late", [2])
+
+
+def test_what_a_first_says_about_its_jobs(virtual: Virtual) -> None:
+    """`explain` names the turn that a job waits for, and why a job was cancelled."""
+    explained: list[str] = []
+
+    async def ask() -> None:
+        await nap(1)
+        explained.append(scheduler.explain(second))
+
+    opening, second = Job(ask, label="one"), Job(nap, label="two")
+    first = First(opening, second, stagger=3, label="both")
+    scheduler = Scheduler(first)
+    assert virtual(scheduler.co_run)
+    assert explained == ["'two' waits for its turn: until 'one' has failed, or 3 s after its start"]
+    late = First(Job(nap, 1), Job(nap, 2, label="loser"), label="race")
+    scheduler = Scheduler(late)
+    assert virtual(scheduler.co_run)
+    assert scheduler.explain(list(late)[1]) == (
+        "'loser' was cancelled after 1 s: enough other jobs of 'race' had succeeded"
+    )
+
+
+@pytest.mark.parametrize(
+    ("jobs", "options", "message"),
+    [
+        (1, {"enough": 0}, "enough=0 of 'First': give 1 or more"),
+        (1, {"stagger": 0}, "stagger=0 of 'First': give a positive number"),
+        (0, {}, "'First' has 0 jobs, and could never succeed with enough=1"),
+        (1, {"enough": 2}, "'First' has 1 job, and could never succeed with enough=2"),
+    ],
+)
+def test_a_first_that_could_never_succeed_is_rejected(
+    virtual: Virtual, jobs: int, options: dict[str, Any], message: str
+) -> None:
+    """Bad options are rejected when they are given, and too few jobs before the run."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        virtual(Scheduler(First(*(Job(nothing) for _ in range(jobs)), **options)).co_run)
+
+
+def test_a_cancelled_first_has_no_result(virtual: Virtual) -> None:
+    """`cancel()` of a `First` is no failure, and leaves its jobs cancelled."""
+
+    async def cancel() -> None:
+        await nap(1)
+        first.cancel()
+
+    first = First(Job(nap, 9), Job(nap, 9))
+    assert virtual(Scheduler(first, Job(cancel)).co_run)
+    with pytest.raises(JobCancelled):
+        first.result()
+
+
+def test_an_outermost_first_runs_like_any_scheduler() -> None:
+    """`run()` of a `First` returns whether it succeeded, and raises the group with `check=True`."""
+    assert First(Job(fail_now), Job(nothing)).run()
+    first = First(Job(fail_now, label="a"), label="only")
+    assert not first.run()
+    with pytest.raises(ExceptionGroup, match="1 of 1 jobs of 'only' failed"):
+        first.run(check=True)
+    assert [job.label for job in first.failures()] == ["a"]
+
+
+def test_a_simulation_knows_a_first() -> None:
+    """A simulated `First` takes as long as the job that would be first."""
+    first = First(Job(nap, expected_duration=5), Job(nap, expected_duration=2), stagger=1)
+    assert simulate(Scheduler(first, Job(nap, expected_duration=1, required=first))).makespan == 4

@@ -1,0 +1,211 @@
+"""The rule of a `First`: when each of its jobs may start, and when the run has its result.
+
+The members compete, except those that another member requires, whose success decides nothing; a member that runs only
+if another one failed competes with it. Each competitor has a turn, in the order of the members, and so have the
+members that it needs:
+
+```
+turn opens ──► its jobs start, as any job does ──► stagger seconds after the first start ──► the next turn opens
+                                │                                                                ▲
+                                └──► its competitor has failed ──────────────────────────────────┘
+```
+
+Without a `stagger`, there is one turn. With a journal, no job starts before all jobs that are ready have been looked
+up: what an earlier run has paid for decides first, in the order in which it was recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from ..base._states import COMPLETED, JobState, StopReason
+from ..base._units import duration_text
+from ..job._outcome import no_result_error
+from ._instruments import Instrument
+
+if TYPE_CHECKING:
+    from ..job._job import AbstractJob
+    from ._run import Run
+
+
+class FirstRule(Instrument):
+    """The rule of one run of a `First`, which starts its jobs in turns, and stops it when its result is decided."""
+
+    def __init__(self, run: Run, enough: int, stagger: float | None) -> None:
+        self._run: Final = run
+        self._enough: Final = enough
+        self._stagger: Final = stagger
+        self._turns: dict[AbstractJob[Any], int] = {}  # the turn of each member
+        self._competitors: list[AbstractJob[Any]] = []  # in the order of their turns
+        self._unsettled: dict[AbstractJob[Any], None] = {}  # the competitors that have not settled
+        self._losers: list[AbstractJob[Any]] = []
+        self._restored: list[AbstractJob[Any]] = []  # competitors that the journal has restored, not yet winners
+        self._held: dict[AbstractJob[Any], None] = {}  # jobs that are ready, but may not start yet
+        self._last_open_turn = 0
+        self._turn_started_at: float | None = None  # when the first job of this turn started
+        self._cancel_timer: Callable[[], None] | None = None
+        self.winners: Final[list[AbstractJob[Any]]] = []
+        self.is_decided = False
+
+    # ---- hooks
+
+    def before_run(self, scheduler: Any) -> None:
+        """Find the competitors."""
+        if scheduler is self._run.scheduler:
+            self._assign_turns()
+
+    def job_added(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        """Find the competitors again; the timer was not set if there was no further turn."""
+        if scheduler is self._run.scheduler:
+            self._assign_turns()
+            self._set_timer()
+
+    def job_started(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        """Set the timer of the next turn, if this is the first start in the last one that is open."""
+        if scheduler is self._run.scheduler and self._turns.get(job) == self._last_open_turn:
+            if self._turn_started_at is None:
+                self._turn_started_at = job._started_at
+            self._set_timer()
+
+    def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        """Decide the result if it no longer depends on other jobs; open the next turn if a competitor has failed."""
+        if scheduler is not self._run.scheduler or job not in self._unsettled or self.is_decided:
+            return
+        del self._unsettled[job]
+        if job._state is not JobState.SUCCEEDED:
+            self._losers.append(job)
+        elif job.restored:
+            self._restored.append(job)
+        else:
+            self._add_winners([job])
+        if not self.is_decided:
+            self._stop_if_too_few()
+        if not self.is_decided:
+            self._open_due_turns()
+
+    def after_run(self, scheduler: Any) -> None:
+        """Drop the reference to the run, which has ended, to break a reference cycle."""
+        if scheduler is self._run.scheduler:
+            self._forget_timer()
+            del self._run
+
+    # ---- for the run
+
+    def may_start(self, job: AbstractJob[Any]) -> bool:
+        """Return whether a ready job may start; hold it back otherwise."""
+        if self._turns.get(job, 0) <= self._last_open_turn and not self._is_looking_up():
+            return True
+        self._held[job] = None
+        return False
+
+    def on_lookups_done(self) -> None:
+        """Let restored jobs win, in the order in which they were recorded; let held jobs start if none has won."""
+        if self._restored:
+            writer = self._run.journal_writer
+            assert writer is not None
+            restored, self._restored = sorted(self._restored, key=writer.recorded_at), []
+            self._add_winners(restored)
+        self._release_held()
+
+    def has_timer(self) -> bool:
+        """Return whether a timer is set, which opens the next turn."""
+        return self._cancel_timer is not None
+
+    def explain(self, job: AbstractJob[Any]) -> str:
+        """Explain why a job that has no open requirements is held back."""
+        turn = self._turns.get(job, 0)
+        if turn <= self._last_open_turn:
+            return "waits until the journal has been asked about the other jobs"
+        before = self._competitors[turn - 1]
+        assert self._stagger is not None
+        seconds = duration_text(self._stagger)
+        return f"waits for its turn: until {before.label!r} has failed, or {seconds} after its start"
+
+    # ---- turns
+
+    def _assign_turns(self) -> None:
+        """Find the competitors among the members, and assign a turn to each member. O(V + E)."""
+        members = self._run.members
+        needed = {
+            requirement
+            for job in members.jobs
+            if job._rule is None or job._rule.run_if != "failed"
+            for requirement in members.all_requirements(job)
+        }
+        self._competitors = [job for job in members.jobs if not job._forever and job not in needed]
+        known = {*self._losers, *self._restored, *self.winners}
+        self._unsettled = dict.fromkeys(job for job in self._competitors if job not in known)
+        self._turns = {}
+        for turn, competitor in enumerate(self._competitors if self._stagger is not None else ()):
+            todo = [competitor]
+            while todo:
+                job = todo.pop()
+                if job not in self._turns:
+                    self._turns[job] = turn
+                    todo += members.all_requirements(job)
+
+    def _is_looking_up(self) -> bool:
+        run = self._run
+        return run.journal_writer is not None and run.requirement_counts.counting_down
+
+    def _set_timer(self) -> None:
+        if self._stagger is None or self._turn_started_at is None or self._cancel_timer is not None:
+            return
+        if self._last_open_turn + 1 < len(self._competitors):
+            self._cancel_timer = self._run.group.call_at(self._turn_started_at + self._stagger, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._cancel_timer = None
+        self._open_next_turn()
+        self._open_due_turns()
+        self._run.workers.ensure_searcher()
+
+    def _forget_timer(self) -> None:
+        if self._cancel_timer is not None:
+            self._cancel_timer()
+            self._cancel_timer = None
+
+    def _open_due_turns(self) -> None:
+        """Open the next turn as long as the competitor of the last open one has failed."""
+        while self._stagger is not None and self._last_open_turn + 1 < len(self._competitors):
+            if self._competitors[self._last_open_turn] not in self._losers:
+                return
+            self._forget_timer()
+            self._open_next_turn()
+
+    def _open_next_turn(self) -> None:
+        self._last_open_turn += 1
+        self._turn_started_at = None
+        self._release_held()
+
+    def _release_held(self) -> None:
+        if self._held and not self._is_looking_up():
+            released = [job for job in self._held if self._turns.get(job, 0) <= self._last_open_turn]
+            for job in released:
+                del self._held[job]
+            self._run.schedule(released)
+
+    # ---- the result
+
+    def _add_winners(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+        for job in jobs:
+            if len(self.winners) < self._enough:
+                self.winners.append(job)
+        if len(self.winners) == self._enough and not self.is_decided:
+            self.is_decided = True
+            self._run.stop(COMPLETED)
+
+    def _stop_if_too_few(self) -> None:
+        """Stop the run if the jobs that are left cannot succeed often enough."""
+        if len(self.winners) + len(self._restored) + len(self._unsettled) >= self._enough:
+            return
+        self.is_decided = True
+        run, count, total = self._run, len(self._losers), len(self._competitors)
+        needed = f"{self._enough} had to succeed" if self._enough > 1 else "one had to succeed"
+        # Cancelled and skipped jobs have no exception of their own: these are those that `result()` raises for them.
+        errors = [no_result_error(job) for job in self._losers]
+        exceptions = [error for error in errors if isinstance(error, Exception)]
+        message = f"{count} of {total} jobs of {run.scheduler.label!r} failed, and {needed}"
+        run.scheduler._run_error = ExceptionGroup(message, exceptions)
+        run.stop(StopReason.CRITICAL)

@@ -1,0 +1,108 @@
+"""`First`: a nested scheduler that has its result as soon as enough of its jobs have succeeded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Unpack
+
+from ._core.api import Option, check_number, result_of, seconds, set_docs_and_signature
+from ._scheduler import Scheduler, SchedulerOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from ._core.api import Required, Run
+
+
+def _check_enough(value: Any, name: str, subject: str | Callable[[], str]) -> int:
+    """Check the option `enough`: a whole number, 1 or more."""
+    number = check_number(value, name, subject)
+    if not number:
+        raise ValueError(f"{name}={number} of {subject if isinstance(subject, str) else subject()}: give 1 or more")
+    return number
+
+
+class First(Scheduler):
+    """A nested scheduler that has succeeded as soon as `enough` of its jobs have; the others are then cancelled.
+
+    Its result, which another job gets if the `First` is among its arguments, is the result of the first job that
+    succeeded; with `enough` > 1, it is the list of their results, in the order in which they succeeded. The jobs that
+    were cancelled have unwound when the `First` settles. Each job takes slots, needs and rates like any other.
+
+    A member that another member requires does not compete: `First(Sequence(connect, ask), other)` waits for `ask` or
+    `other`. With `run_if="failed"`, a member is a fallback of those that it requires, and competes with them.
+
+    If so many jobs have failed that the others cannot be enough, the rest is cancelled, and the `First` is FAILED, with
+    an `ExceptionGroup` of their failures. The failures of its jobs do not count for enclosing schedulers, and are not
+    among the `failures()` of these: the `First` reports them if it fails itself. A job of a `First` is critical only if
+    its own `critical` is True, or the `critical_jobs` of the `First`. Its failure then ends the `First`.
+
+    A journal records the jobs that succeeded until then. A later run asks it about all jobs before it starts any, and
+    the result is that of the recorded ones, in the same order.
+
+    Args:
+        jobs_or_sequences: the jobs that compete, as for a `Scheduler`.
+        enough: how many of them have to succeed, 1 or more.
+        stagger: seconds between the starts, more than 0: a job starts when the one before it has failed, or this long
+            after the one before it has started. None starts all at once.
+        options: those of a `Scheduler`, and of every job.
+
+    Raises:
+        TypeError: an argument is not a job, or an option has the wrong type.
+        ValueError: a number is out of range, or a job is already in another scheduler.
+
+    Example:
+        >>> async def ask(server, seconds):
+        ...     await anyio.sleep(seconds)
+        ...     return server
+        >>> answer = First(Job(ask, "far", 5), Job(ask, "near", 0))
+        >>> tell = Job(ask, answer, 0)
+        >>> Scheduler(answer, tell).run(), answer.result(), tell.result()
+        (True, 'near', 'near')
+
+    """
+
+    __slots__ = ("_enough", "_stagger")
+
+    _is_passed_as_itself = False
+
+    enough: Option[int] = Option(1, _check_enough)
+    stagger: Option[float | None] = Option(None, seconds)
+    _enough: int
+    _stagger: float | None
+
+    def __init__(
+        self,
+        *jobs_or_sequences: Required,
+        enough: int = 1,
+        stagger: float | None = None,
+        **options: Unpack[SchedulerOptions],
+    ) -> None:
+        self._enough, self._stagger = 1, None
+        all_options: Any = {"critical_jobs": False, **options, "enough": enough, "stagger": stagger}
+        super().__init__(*jobs_or_sequences, **all_options)
+
+    if TYPE_CHECKING:  # the result of a `Scheduler` is a bool
+
+        def result(self, *, default: Any = None) -> Any:
+            """Return the result of the job that was first; see `AbstractJob.result`."""
+
+        def __await__(self) -> Generator[Any, Any, Any]:
+            """Wait until the job has settled, and return its result."""
+
+    def _check_may_run(self) -> None:
+        super()._check_may_run()
+        competitors = sum(not job.forever for job in self)
+        if competitors < self._enough:
+            count = f"{competitors} job{'s' * (competitors != 1)}"
+            raise ValueError(
+                f"{self.label!r} has {count}, and could never succeed with enough={self._enough}: add jobs"
+            )
+
+    def _nested_result(self, run: Run) -> Any:
+        super()._nested_result(run)
+        assert run.first_rule is not None
+        results = [result_of(job) for job in run.first_rule.winners]
+        return results[0] if self._enough == 1 else results
+
+
+set_docs_and_signature(First, First.__init__)
