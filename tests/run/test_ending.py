@@ -305,12 +305,12 @@ def test_shutdown_of_a_scheduler_outside_of_a_run_does_nothing(virtual: Virtual)
 def test_ctrl_c_in_the_task_that_awaits_a_run_ends_it_in_order() -> None:
     """trio delivers Ctrl-C to the task that awaits the run: the run ends in order, then raises KeyboardInterrupt."""
 
-    async def press() -> None:
-        signal.raise_signal(signal.SIGINT)
-        await anyio.sleep_forever()
+    class Press(Instrument):
+        def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+            signal.raise_signal(signal.SIGINT)
 
-    job = Job(press)
-    scheduler = Scheduler(job)
+    job = Job(anyio.sleep_forever)
+    scheduler = Scheduler(job, instruments=[Press()])
     with pytest.raises(KeyboardInterrupt):
         trio.run(scheduler.co_run)
     assert (job.state, scheduler.stop_reason) == (CANCELLED, StopReason.INTERRUPTED)

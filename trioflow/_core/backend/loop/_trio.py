@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import inspect
 import math
 import signal
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from types import FrameType
@@ -119,8 +119,8 @@ class JobInterrupter:
 
 
 @trio.lowlevel.disable_ki_protection
-def _unprotected_frame() -> FrameType:
-    return sys._getframe()
+def _unprotected_frame() -> FrameType | None:
+    return inspect.currentframe()
 
 
 @contextlib.contextmanager
