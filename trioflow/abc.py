@@ -48,6 +48,7 @@ from ._core.api.views import BackendName as BackendName
 from ._core.api.views import JobserverStyle as JobserverStyle
 from ._core.api.views import OnTimeout as OnTimeout
 from ._core.api.views import PolicyName as PolicyName
+from ._core.api.views import Restoration as Restoration
 from ._core.api.views import RunIf as RunIf
 from ._core.api.views import RunPhase as RunPhase
 from ._core.api.views import RunView as RunView
@@ -73,6 +74,7 @@ from ._core.api.views import paths_of as paths_of
 from ._core.api.views import ranks_of as ranks_of
 from ._core.api.views import reachable as reachable
 from ._core.api.views import reason_not_restored as reason_not_restored
+from ._core.api.views import restoration_of as restoration_of
 from ._core.api.views import size_text as size_text
 from ._core.api.views import stored_result as stored_result
 from ._core.api.views import throttled_intervals as throttled_intervals

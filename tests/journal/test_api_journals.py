@@ -44,7 +44,8 @@ class OnShelf:
         row = self._shelf.rows.get(self._paths.path_of(job))
         if row is None:
             return journals.NotStored(journals.NOT_IN_JOURNAL_REASON)
-        return row[1] if row[0] == self._work(job) else journals.NotStored("its work has changed")
+        is_same = row[0] == self._work(job)
+        return journals.Restored(row[1]) if is_same else journals.NotStored("its work has changed")
 
     def record(self, job: Any, value: Any) -> None:
         if not journals.always_runs(job):

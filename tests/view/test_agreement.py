@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,6 +171,9 @@ def test_all_views_of_a_run_with_restored_jobs_agree(tmp_path: Path) -> None:
     described = "3 jobs: 3 succeeded (2 restored)"
     assert Tally.for_scheduler(scheduler).describe() == read.tally.describe() == described
     assert f">{described}<" in report_html(read, tmp_path)
+    own = run_verdict(scheduler, scheduler.stop_reason, read.end_time - read.start_time).sentence
+    assert own == read.verdict(read.runs[0], scheduler.stop_reason).sentence
+    assert own.startswith(f"all 3 jobs succeeded (2 restored from {time.strftime('%Y-')}")
     restored = [event for line in lines.getvalue().splitlines() if (event := json.loads(line)).get("restored")]
     assert [event["path"] for event in restored] == ["a", "b"]
     assert [span.path for span in read.spans if span.restored] == ["a", "b"]

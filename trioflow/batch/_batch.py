@@ -38,7 +38,7 @@ from .. import (
     granted,
 )
 from .. import _posix as posix
-from ..abc import AbstractJob, Work
+from ..abc import AbstractJob, Work, restoration_of
 from ..jobs.command._resource_limits import NumberedSlots
 from ._batch_pool import make_pool
 from ._halt_rule import CommandTally
@@ -165,6 +165,9 @@ class BatchCommandJob(AbstractJob[CommandResult], keeps_time=True):  # the timeo
         if error is not None and not isinstance(error, COMMAND_ERRORS):
             raise error
         runtime = time.monotonic() - self._start_time if result is None else result.elapsed
+        restoration = restoration_of(self)
+        if restoration is not None and restoration.settled_at is not None:
+            self._start_timestamp = restoration.settled_at - runtime
         printed_bytes = 0 if self.live_outputs is None else self.live_outputs[0].received_bytes
         received_bytes = printed_bytes or open_outputs(result)[0].seek(0, io.SEEK_END)
         return CommandOutcome(
@@ -223,6 +226,7 @@ class Batch:
         tally: the numbers of commands that succeeded and failed.
         expected_count: the number of all commands; None while it is unknown.
         restored_count: the number of commands that were restored from the journal.
+        restored_times: the times, in seconds since 1970, when the first and the last of these ended; empty if none.
         failures: the lines of the first failed commands, with the reasons.
 
     Raises:
@@ -263,6 +267,7 @@ class Batch:
         self.tally: Final = CommandTally(options.halt, total)
         self.expected_count = product.total
         self.restored_count = 0
+        self.restored_times: tuple[float, ...] = ()
         self.failures: Final[list[tuple[str, str]]] = []
         self.printer: Final = Printer(in_order=options.keep_order, print_guard=print_guard)
         self._environment: Final = {**posix.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
@@ -493,7 +498,11 @@ class Batch:
             self._joblog.add(outcome)
         if outcome.has_failed and len(self.failures) < MAX_NAMED_FAILURES:
             self.failures.append((command.line, outcome.reason))
-        self.restored_count += outcome.is_restored
+        if outcome.is_restored:
+            ended_at = outcome.start_timestamp + outcome.runtime
+            self.restored_count += 1
+            times = (ended_at, *self.restored_times)
+            self.restored_times = (min(times), max(times))
         must_stop = self.tally.add(outcome.exit_code)
         self._on_progress()
         if must_stop and not self._is_stopped:

@@ -284,11 +284,11 @@ def summary_text(runs: list[RunRecord], records: list[StoredJob]) -> str:
         return number
     last = runs[-1]
     begun = local_time_text(last.started)
-    return f"{number}; last run: {printable(last.label)!r}, started {begun}: {run_verdict_text(last)}"
+    return f"{number}; last run: {printable(last.label)!r}, started {begun}: {run_verdict_text(last, records)}"
 
 
-def run_verdict_text(run: RunRecord) -> str:
-    """Return the verdict on a run, in the same form as in all other views.
+def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
+    """Return the verdict on the last run, in the same form as in all other views.
 
     If the run has not ended, return whether it is still running or was killed.
     """
@@ -304,6 +304,9 @@ def run_verdict_text(run: RunRecord) -> str:
     tally = Tally()
     for state, forever, jobs in summary.counts:
         tally.add_jobs(state, forever, jobs)
+    for record in records:
+        if record.restored == run.id:
+            tally.restored.add(record.settled)
     elapsed = math.nan if run.ended is None else run.ended - run.started
     verdict = create_verdict(reason, tally, max(0.0, elapsed) if math.isfinite(elapsed) else None, summary.culprit)
     symbols = Symbols.for_stream(sys.stdout)

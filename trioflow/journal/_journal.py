@@ -27,6 +27,8 @@ from .._core.api.journals import (
     AbstractJob,
     JobState,
     NotStored,
+    Restoration,
+    Restored,
     RunJournal,
     SaveName,
     Work,
@@ -35,7 +37,6 @@ from .._core.api.journals import (
     file_path,
     flag,
     is_among,
-    is_in_first,
     is_in_retry,
     is_member,
     is_scheduler,
@@ -200,8 +201,6 @@ class JournalSession:
         self._running_jobs: Final[dict[AbstractJob[Any], RunningJobInfo]] = {}
         self._added_paths: Final[set[str]] = set()  # the paths of those among them that were added during the run
         self._has_reported_duplicate = False
-        # The times at which the results of those restored jobs were recorded that are in a `First`.
-        self.restored_times: Final[dict[AbstractJob[Any], float]] = {}
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
         self._tally: Final = JobTally()
         self._classes_without_for_journal: Final[set[type[Any]]] = set()  # job classes that do not override the method
@@ -212,7 +211,7 @@ class JournalSession:
 
     # ---- before a job
 
-    def look_up(self, job: AbstractJob[Any], paths: RecordPaths) -> Any:
+    def look_up(self, job: AbstractJob[Any], paths: RecordPaths) -> Restored | NotStored:
         """Return the stored result of a job; if the job must run, prepare to record it, and return a `NotStored`.
 
         The `NotStored` has the reason, unless the job always runs.
@@ -233,28 +232,27 @@ class JournalSession:
         is_added = path is None
         if path is None:
             path = paths.prefix + name_of_added_job(job, fingerprint)
-        value: Any = NO_RECORD
-        record: StoredJob | None = None
+        found: Restored | NotStored = NO_RECORD
         if is_added or not self._was_empty:
             try:
                 record = self.store.find_job(path)
             except DamagedRow:
-                record, value = None, NotStored(DAMAGED_TEXT)
+                record, found = None, NotStored(DAMAGED_TEXT)
             if self._was_used_in_run(path, record):
-                value = RAN_BEFORE
+                found = RAN_BEFORE
                 if is_added and not is_in_retry(job):
                     self._report_duplicate(job)
                     return NOT_UNIQUE
             elif record is not None:
-                value = self._restore_from_record(job, record, fingerprint, save, work)
-        if type(value) is NotStored:
+                found = self._restore_from_record(job, record, fingerprint, save, work)
+        if isinstance(found, NotStored):
             writes = work is not None and bool(work.writes or work.appends or work.begins_anew)
             counts_timeout_as_success = settings is not None and job.on_timeout == "move_on"
             self._running_jobs[job] = (
                 path,
                 fingerprint,
                 save,
-                None if value is NO_RECORD else value.reason,
+                None if found is NO_RECORD else found.reason,
                 work,
                 counts_timeout_as_success,
             )
@@ -264,9 +262,7 @@ class JournalSession:
                 self._record_start(work, path)
         else:
             self._pending_restored[path] = None
-            if record is not None and is_in_first(job):
-                self.restored_times[job] = record.settled
-        return value
+        return found
 
     def _was_used_in_run(self, path: str, record: StoredJob | None) -> bool:
         """Return whether this run has already restored, recorded or started a job under this path.
@@ -300,7 +296,7 @@ class JournalSession:
         fingerprint: str,
         save: Save,
         work: Work | None,
-    ) -> Any:
+    ) -> Restored | NotStored:
         """Return the result of a job if its record is still valid, otherwise a `NotStored` with the reason."""
         changed = self._describe_record_change(job, record, fingerprint, save, work)
         if changed is not None:
@@ -323,7 +319,7 @@ class JournalSession:
         except Exception as error:  # raised by user code
             return NotStored(f"its stored result cannot be restored: {error!r}")
         self._result_forms[job] = comparison_form(data)
-        return value
+        return Restored(value, Restoration(record.settled, record.elapsed))
 
     def _describe_record_change(
         self, job: AbstractJob[Any], record: StoredJob, fingerprint: str, save: Save, work: Work | None
@@ -530,13 +526,9 @@ class RunJournalView:
         """Create a view of the same journal for a nested scheduler."""
         return RunJournalView(self._session, self._paths.nested(cast("BaseScheduler", scheduler)))
 
-    def look_up(self, job: AbstractJob[Any]) -> Any:
+    def look_up(self, job: AbstractJob[Any]) -> Restored | NotStored:
         """Return the stored result of a job that is ready to run, or a `NotStored`."""
         return self._session.look_up(job, self._paths)
-
-    def recorded_at(self, job: AbstractJob[Any]) -> float:
-        """Return the time at which the result of a restored job was recorded, in seconds since 1970."""
-        return self._session.restored_times[job]
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Count the outcome of a job that its scheduler drops, and drop the references to the job."""

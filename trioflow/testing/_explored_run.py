@@ -847,9 +847,6 @@ class _CrashingJournal:
         if not self._explored_run._is_crashed:
             self._opened.record(job, value)
 
-    def recorded_at(self, job: AnyJob) -> float:
-        return float(self._opened.recorded_at(job))
-
     def forget(self, job: AnyJob) -> None:
         self._opened.forget(job)
 

@@ -4,8 +4,7 @@
 ```
 run(journal=J) ──► J.open_for(scheduler) ──► a RunJournal, which the run calls, in the event loop:
 
-  job is ready ──► look_up(job): its result, or NotStored(why) ──► it is restored, or it runs
-  job of a `First` is restored ──► recorded_at(job), which decides the order
+  job is ready ──► look_up(job): Restored(result), or NotStored(why) ──► it is restored, or it runs
   job SUCCEEDED ──► record(job, value) ──► commit(), once per iteration of the loop, or after each job (commits_each)
   job is removed, because of keep_jobs=False ──► forget(job)
   a nested scheduler starts ──► nested(scheduler): the RunJournal for its run        at the end ──► close(...)
@@ -48,12 +47,11 @@ from ..job._job_queries import (
     was_added_during_run,
 )
 from ..job._labels import PathCache, paths_of_siblings
-from ..job._outcome import DROPPED
+from ..job._outcome import DROPPED, Restoration
 from ..job._work_spec import Depfile, HashOnly, OptionalFile, Work
-from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, JournalProtocol, NotStored, RunJournal
+from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, JournalProtocol, NotStored, Restored, RunJournal
 from ..scheduler._base_scheduler import BaseScheduler
 from ..scheduler._failures import failed_by_itself
-from ..scheduler._members import is_in_first
 
 if TYPE_CHECKING:
     from ..job._job_options import Save

@@ -44,6 +44,7 @@ from ..job._job_queries import (
     may_repeat,
     ready_at,
     reason_not_restored,
+    restoration_of,
     run_needs,
     run_resource_totals,
     runs_commands,
@@ -53,7 +54,7 @@ from ..job._job_queries import (
 )
 from ..job._labels import paths_of, printable, shorten, without_middle
 from ..job._option_descriptors import set_run_need
-from ..job._outcome import DROPPED, Failure, Throttling
+from ..job._outcome import DROPPED, Failure, Restoration, Throttling
 from ..job._service import Service
 from ..run._handle import RunView, current_run
 from ..run._instruments import Instrument

@@ -682,7 +682,7 @@ class AbstractJob(Generic[T]):
     @property
     def restored(self) -> bool:
         """Whether the job did not run, because its result was in the journal of the run."""
-        return self._extras is not None and self._extras.is_restored
+        return self._extras is not None and self._extras.restoration is not None
 
     @overload
     def result(self) -> T: ...

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
     from ._job import AbstractJob, AnyJob, BoxStyle
     from ._job_options import SlowPathOptions
-    from ._outcome import Throttling
+    from ._outcome import Restoration, Throttling
 
 SERVICE: Final = object()
 """A placeholder for the result of a service, which a journal neither stores nor compares, as services run each time."""
@@ -146,6 +146,25 @@ def machine_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:
 def reason_not_restored(job: AnyJob) -> str | None:
     """Return the reason why the journal did not restore a job; None if it was restored, or there is no journal."""
     return None if job._extras is None else job._extras.not_restored_reason
+
+
+def restoration_of(job: AnyJob) -> Restoration | None:
+    """Return the facts that the journal has about a job that it restored; None if it did not restore the job.
+
+    Example:
+        >>> import tempfile
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     job = Job(double, 21)
+        ...     scheduler = Scheduler(job, journal=directory + "/run.db")
+        ...     scheduler.run(), restoration_of(job)
+        ...     scheduler.run(), restoration_of(job).settled_at is None
+        (True, None)
+        (True, False)
+
+    """
+    return None if job._extras is None else job._extras.restoration
 
 
 def runs_commands(job: AnyJob) -> bool:

@@ -101,6 +101,15 @@ class Throttling(NamedTuple):
     """The keys of the throttled resources, each with the time until which no job that needs it starts."""
 
 
+class Restoration(NamedTuple):
+    """The facts that a journal has about a job that it restored."""
+
+    settled_at: float | None = None
+    """The time when the job settled in the run that ran it, in seconds since 1970; None if unknown."""
+    elapsed: float | None = None
+    """The seconds that the job took in that run; None if unknown."""
+
+
 class RunExtras:
     """The part of a job's state in a run that few jobs need, created on demand. Class attributes hold the defaults."""
 
@@ -122,7 +131,7 @@ class RunExtras:
     runs_once = False  # whether no later run of the scheduler can reach the job
     context: Any = None  # the context of the code that added the job, if it differs from the context of the run
     has_added_jobs = False  # whether the job has added jobs, in a run with a journal
-    is_restored = False  # whether the result comes from the run's journal
+    restoration: Restoration | None = None  # set if the result comes from the run's journal
     is_known_by_call = False  # whether `map` has added the job in a run with a journal, which the arguments identify
     not_restored_reason: str | None = None  # why the run's journal did not restore the job
     awaited_jobs: tuple[AbstractJob[Any], ...] = ()  # the jobs that the body of this job is awaiting
@@ -132,7 +141,7 @@ class RunExtras:
         has_count_or_flag = (
             self.retry_count
             or self.has_timed_out
-            or self.is_restored
+            or self.restoration
             or self.not_restored_reason
             or self.consumer_count
         )

@@ -16,6 +16,7 @@ up: what an earlier run has paid for decides first, in the order in which it was
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -102,9 +103,7 @@ class FirstRule(Instrument):
     def on_lookups_done(self) -> None:
         """Let restored jobs win, in the order in which they were recorded; let held jobs start if none has won."""
         if self._restored:
-            writer = self._run.journal_writer
-            assert writer is not None
-            restored, self._restored = sorted(self._restored, key=writer.recorded_at), []
+            restored, self._restored = sorted(self._restored, key=_recorded_at), []
             self._add_winners(restored)
         self._release_held()
 
@@ -209,3 +208,9 @@ class FirstRule(Instrument):
         message = f"{count} of {total} jobs of {run.scheduler.label!r} failed, and {needed}"
         run.scheduler._run_error = ExceptionGroup(message, exceptions)
         run.stop(StopReason.CRITICAL)
+
+
+def _recorded_at(job: AbstractJob[Any]) -> float:
+    """Return the time at which the result of a restored job was recorded; infinity if it is unknown."""
+    restoration = None if job._extras is None else job._extras.restoration
+    return math.inf if restoration is None or restoration.settled_at is None else restoration.settled_at

@@ -10,15 +10,15 @@ it.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, final
 
 from ..base._states import JobState, StopReason
 from ..job._errors import JournalError
 from ..job._job_options import bad_value_error, file_path
+from ..job._outcome import Restoration
 from ._current import current_worker_var
 
 if TYPE_CHECKING:
@@ -70,6 +70,15 @@ class NotStored:
         self.reason: Final = reason
 
 
+class Restored(NamedTuple):
+    """The value that `look_up` returns if the journal has the result of a job."""
+
+    value: Any
+    """The result."""
+    restoration: Restoration = Restoration()
+    """The facts about the run in which the job succeeded."""
+
+
 class RunJournal(Protocol):
     """The interface of a journal that is open for one run. Jobs are identified by their paths.
 
@@ -80,12 +89,8 @@ class RunJournal(Protocol):
         """Return a view of this journal for the run of a nested scheduler."""
         ...
 
-    def look_up(self, job: AbstractJob[Any]) -> Any:
-        """Return the stored result of a job that is ready to run, or a `NotStored`."""
-        ...
-
-    def recorded_at(self, job: AbstractJob[Any]) -> float:
-        """Return the time at which the result of a restored job was recorded, in seconds since 1970."""
+    def look_up(self, job: AbstractJob[Any]) -> Restored | NotStored:
+        """Return the stored result of a job that is ready to run, or the reason why there is none."""
         ...
 
     def record(self, job: AbstractJob[Any], value: Any) -> None:
@@ -140,23 +145,15 @@ class JournalWriter:
         run = self._run
         extras = job._ensure_extras()  # in a run with a journal, every scheduled job has extras
         try:
-            value = self._journal.look_up(job)
+            found = self._journal.look_up(job)
         except JournalError as error:
             self._fail(error)
             return
-        if type(value) is NotStored:
-            extras.not_restored_reason = value.reason
+        if isinstance(found, NotStored):
+            extras.not_restored_reason = found.reason
         else:
-            extras.is_restored = True
-            run.settle(job, JobState.SUCCEEDED, value, run.clock())
-
-    def recorded_at(self, job: AbstractJob[Any]) -> float:
-        """Return the time at which the result of a restored job was recorded; infinity if it cannot be read."""
-        try:
-            return self._journal.recorded_at(job)
-        except JournalError as error:
-            self._fail(error)
-            return math.inf
+            extras.restoration = found.restoration
+            run.settle(job, JobState.SUCCEEDED, found.value, run.clock())
 
     def record(self, job: AbstractJob[Any], value: Any) -> None:
         """Record the result of a job. It is committed in the next turn of the loop, or at once with `commits_each`.

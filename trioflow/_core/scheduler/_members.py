@@ -324,11 +324,6 @@ def first_options(scheduler: BaseScheduler) -> tuple[int | None, float | None]:
     return scheduler._enough, scheduler._stagger
 
 
-def is_in_first(job: AbstractJob[Any]) -> bool:
-    """Return whether a job is a member of a `First`."""
-    return job._scheduler is not None and job._scheduler._enough is not None
-
-
 def nested_schedulers(scheduler: BaseScheduler) -> list[BaseScheduler]:
     """Return the nested schedulers among the members of a scheduler, in the order in which they were added."""
     return list(scheduler._members.nested_schedulers)

@@ -162,6 +162,9 @@ def summary_lines(batch: _batch.Batch, options: Options, seconds: float) -> Iter
     counts.add_jobs(JobState.FAILED, number=tally.failed_count)
     counts.add_jobs(JobState.SUCCEEDED, number=tally.succeeded_count)
     counts.add_jobs(JobState.IDLE, number=max(0, (batch.expected_count or 0) - counts.job_count))
+    for ended_at in batch.restored_times:
+        counts.restored.add(ended_at)
+    counts.restored.number = batch.restored_count
     stopped = StopReason.INTERRUPTED if batch.was_interrupted else StopReason.COMPLETED
     verdict_line = create_verdict(stopped, counts, seconds, noun="command").format_line("batch", symbols)
     yield click.style(verdict_line, fg="red", bold=True) if has_colors(sys.stderr) else verdict_line

@@ -27,6 +27,7 @@ from ..._core.api.views import (
     is_scheduler,
     is_service,
     nested_schedulers,
+    restoration_of,
     runs_commands,
     short_repr,
     throttled_intervals,
@@ -277,7 +278,8 @@ class Events(Instrument):
             event.exception = _exception_line(job.raised_exception())
             event.returncode = None if result is None else result.returncode
             event.timed_out = job.timed_out
-            event.restored = job.restored
+            event.restored, restoration = job.restored, restoration_of(job)
+            event.restored_at = None if restoration is None else restoration.settled_at
             event.through_member = failed_through_member(job)
         self._write_event(event)
         if is_droppable(scheduler, job):

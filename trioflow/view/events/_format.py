@@ -114,6 +114,8 @@ class JobFinished(Event, tag="job_finished"):
     returncode: int | None = None
     timed_out: bool = False
     restored: bool = False
+    restored_at: float | None = None
+    """For a restored job, the time when it settled in the run that ran it, in seconds since 1970."""
     through_member: bool = False
     """Whether the job is a scheduler that failed because one of its jobs failed."""
 

@@ -68,6 +68,8 @@ class LiveSource(RunSource):
         state, record.started_at, finished_at, has_no_further_facts = views.end_facts(job)
         if not has_no_further_facts:
             record.attempts, record.timed_out, record.restored = job.attempts, job.timed_out, job.restored
+            restoration = views.restoration_of(job)
+            record.restored_at = None if restoration is None else restoration.settled_at
             record.error, record.machine_waits = job.raised_exception(), views.machine_waits(job)
             record.failed_through_member = views.failed_through_member(job)
         enclosing = record.enclosing

@@ -147,6 +147,7 @@ class RunModel:
         self.failed_jobs_by_text: Final[dict[str, dict[JobRecord, None]]] = {}
         self._create_counts(root, None, is_forever=False)
         self._final_tally: _verdict.Tally | None = None  # set by `replace_counts`
+        self._restored: Final = _verdict.RestoredJobs()  # for when the records do not have all jobs
         self.display = Display()
 
     @property
@@ -205,6 +206,7 @@ class RunModel:
             for state, number in self.root_counts.settled_counts.items():
                 tally.add_jobs(state, number=number)
             tally.add_jobs(JobState.IDLE, number=self.root_counts.job_count - tally.job_count)
+            tally.restored = self._restored
         culprit = root.culprit
         while isinstance(culprit, SchedulerRecord) and culprit.culprit is not None:
             culprit = culprit.culprit
@@ -292,6 +294,8 @@ class RunModel:
             counts = self.counts_by_scheduler[job.enclosing]
             counts.add_jobs(job.is_scheduler)
             counts.count_settled_job(state, was_running, job.restored)
+            if job.restored:
+                self._restored.add(job.restored_at)
         if failed_by_itself:
             self.failed_jobs[job] = None
             failure_text = "" if job.error is None else _exception_text.one_line_text(job.error)
@@ -311,6 +315,7 @@ class RunModel:
     def replace_counts(self, counts: Mapping[str, int]) -> None:
         """Replace the counts with those in the last event of the run, because other events may have been dropped."""
         self._final_tally = _verdict.Tally.from_counts(counts)
+        self._final_tally.restored = self._restored
         root_counts = self.root_counts
         for state in root_counts.settled_counts:
             root_counts.settled_counts[state] = counts.get(state.value, 0)

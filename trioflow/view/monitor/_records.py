@@ -44,6 +44,7 @@ class JobRecord:
     finished_at: float | None = None
     attempts = 0
     timed_out = restored = False
+    restored_at: float | None = None
     failed_through_member = False
     """Whether the job is a scheduler that failed because one of its members failed."""
     error: BaseException | None = None
@@ -86,7 +87,8 @@ class JobRecord:
 
 # The fields of a record that describe the current run.
 RUN_FIELDS = frozenset((
-    "state", "started_at", "finished_at", "attempts", "timed_out", "restored", "failed_through_member", "error",
+    "state", "started_at", "finished_at", "attempts", "timed_out", "restored", "restored_at",
+    "failed_through_member", "error",
     "machine_waits", "is_ready", "fraction_done", "status", "current_wait",
 ))  # fmt: skip
 

@@ -8,6 +8,8 @@ jobs that neither failed nor were blocked are counted separately.
 from __future__ import annotations
 
 import collections
+import contextlib
+import time
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
@@ -22,6 +24,7 @@ from ..._core.api.views import (
     duration_text,
     failed_by_itself,
     is_scheduler,
+    restoration_of,
     shorten,
 )
 from .._state_styles import STATE_COUNT_ORDER
@@ -56,6 +59,37 @@ class CountedJob(Protocol):
     def forever(self) -> bool: ...
     @property
     def restored(self) -> bool: ...
+    @property
+    def restored_at(self) -> float | None: ...
+
+
+class RestoredJobs:
+    """The number of jobs that a journal restored, and when they ran."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._first_date, self._last_date = "", ""  # in ISO 8601, of the jobs whose time is known
+
+    def add(self, settled_at: float | None) -> None:
+        """Count a restored job.
+
+        Args:
+            settled_at: the time when it settled in the run that ran it, in seconds since 1970; None if unknown.
+
+        """
+        self.number += 1
+        with contextlib.suppress(OverflowError, ValueError, OSError):  # the journal may be damaged
+            if settled_at is not None:
+                date = time.strftime("%Y-%m-%d", time.localtime(settled_at))
+                self._first_date = min(self._first_date or date, date)
+                self._last_date = max(self._last_date, date)
+
+    def describe(self) -> str:
+        """Return the number and the dates, e.g. `40 restored from 2026-11-23`; "" if there are none."""
+        if not self.number:
+            return ""
+        dates = dict.fromkeys(date for date in (self._first_date, self._last_date) if date)
+        return f"{self.number} restored{' from ' * bool(dates)}{' to '.join(dates)}"
 
 
 class Tally:
@@ -66,17 +100,24 @@ class Tally:
 
     """
 
-    def __init__(self, jobs: Iterable[CountedJob | AnyJob] = ()) -> None:
+    def __init__(self, jobs: Iterable[CountedJob] = ()) -> None:
         self._counts: Final[collections.Counter[JobState | str]] = collections.Counter()
-        self._restored_count = 0
+        self.restored = RestoredJobs()
         for job in jobs:
             self.add_jobs(job.state, job.forever)
-            self._restored_count += job.restored
+            if job.restored:
+                self.restored.add(job.restored_at)
 
     @classmethod
     def for_scheduler(cls, scheduler: BaseScheduler) -> Tally:
         """Return the tally of a scheduler's jobs in their current states. Takes O(V) time."""
-        return cls(job for job in scheduler.iterate_jobs() if is_counted(job))
+        tally = cls()
+        for job in scheduler.iterate_jobs():
+            if is_counted(job):
+                tally.add_jobs(job.state, job.forever)
+                if (restoration := restoration_of(job)) is not None:
+                    tally.restored.add(restoration.settled_at)
+        return tally
 
     @classmethod
     def from_counts(cls, counts: Mapping[str, int]) -> Tally:
@@ -116,7 +157,7 @@ class Tally:
 
     def describe(self) -> str:
         """Return the counts in words, e.g. `5 jobs: 3 succeeded (2 restored), 1 failed, 1 forever`."""
-        remarks = {JobState.SUCCEEDED: f" ({self._restored_count} restored)"} if self._restored_count else {}
+        remarks = {JobState.SUCCEEDED: f" ({self.restored.number} restored)"} if self.restored.number else {}
         counts = [(self._counts[state], f"{state.value}{remarks.get(state, '')}") for state in STATE_COUNT_ORDER]
         counts.append((self._counts[FOREVER_KEY], FOREVER_KEY))
         words = ", ".join(f"{number} {word}" for number, word in counts if number)
@@ -161,18 +202,22 @@ def create_verdict(
     elif reason is not StopReason.COMPLETED:
         failed_job = f" of {culprit}" if culprit is not None and reason is StopReason.CRITICAL else ""
         parts.append(STOP_REASON_TEXTS[reason].removeprefix("was ") + failed_job)
+    restored = tally.restored.describe()
+    remark = f" ({restored})" if restored else ""
     if tally.failed_or_blocked_count:
         parts.append(f"{tally.failed_or_blocked_count} of {jobs} failed")
         if reason is StopReason.INTERRUPTED and tally.succeeded_count:
-            parts.append(f"{tally.succeeded_count} succeeded")
+            parts.append(f"{tally.succeeded_count} succeeded{remark}")
+        elif restored:
+            parts.append(restored)
     elif not tally.job_count:
         parts.append("nothing to do")
     elif tally.succeeded_count < tally.job_count:
-        parts.append(f"{tally.succeeded_count} of {jobs} succeeded")
+        parts.append(f"{tally.succeeded_count} of {jobs} succeeded{remark}")
     elif tally.job_count == 1 or reason is StopReason.INTERRUPTED:  # an interrupted run may have had more to do
-        parts.append(f"{jobs} succeeded")
+        parts.append(f"{jobs} succeeded{remark}")
     else:
-        parts.append(f"all {jobs} succeeded")
+        parts.append(f"all {jobs} succeeded{remark}")
     if seconds is not None:
         parts.append(duration_text(seconds, in_column=True))
     return Verdict(reason is StopReason.COMPLETED and not tally.failed_or_blocked_count, ", ".join(parts))

@@ -35,6 +35,7 @@ from ..._core.api.views import (
     Failure,
     Instrument,
     Pool,
+    Restoration,
     StopReason,
     Throttling,
     command_line_of,
@@ -44,6 +45,7 @@ from ..._core.api.views import (
     failure_of,
     machine_waits,
     ready_at,
+    restoration_of,
     runs_commands,
     throttled_attempts,
 )
@@ -138,7 +140,7 @@ class JobEnd(NamedTuple):
     timed_out: bool
     has_failed_through_member: bool  # whether the job is a scheduler that failed because one of its jobs failed
     command: CommandRecord | None = None
-    restored: bool = False  # whether the result was restored from a journal
+    restoration: Restoration | None = None  # set if the result was restored from a journal
     throttled_attempts: tuple[Throttling, ...] = ()  # the attempts that raised `Throttled`
     machine_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait for capacity of the machine
     ready_at: float | None = None  # for a service, the time when it became ready
@@ -154,7 +156,7 @@ def record_job_end(job: AnyJob) -> JobEnd:
         job.timed_out,
         failure is not None and failed_through_member(job),
         record_command(job, max_bytes) if has_command else None,
-        job.restored,
+        restoration_of(job),
         throttled_attempts(job),
         machine_waits(job),
         ready_at(job),

@@ -540,7 +540,9 @@ class _RecordBuilder:
             system_time=None if command is None else command.system_time,
             max_rss=None if command is None else command.max_rss,
             throttled=tuple((attempt.began, attempt.ended) for attempt in job_end.throttled_attempts),
-            restored=job_end.restored,
+            restored=job_end.restoration is not None,
+            restored_at=None if job_end.restoration is None else job_end.restoration.settled_at,
+            restored_elapsed=None if job_end.restoration is None else job_end.restoration.elapsed,
             blocked_by=None if blocked_by is None else self._find_span_number(run, blocked_by),
         )
 

@@ -101,6 +101,10 @@ class Span:
     """The start and end of each attempt that raised `Throttled`. `started_at` and `attempts` ignore these attempts."""
     restored: bool = False
     """Whether the result was restored from a journal. If it was, the job did not start, and `started_at` is None."""
+    restored_at: float | None = None
+    """For a restored job, the time when it settled in the run that ran it, in seconds since 1970, if known."""
+    restored_elapsed: float | None = None
+    """For a restored job, the seconds that it took in that run, if known."""
     waits: tuple[Wait, ...] = ()
     """The job's waits in chronological order."""
     blocked_by: int | None = None

@@ -1,0 +1,53 @@
+"""The verdict on a run whose jobs a journal restored says how many there were, and from when."""
+
+from __future__ import annotations
+
+import functools
+import time
+from pathlib import Path
+
+import pytest
+
+from trioflow import Job, Scheduler
+from trioflow.abc import Restoration, restoration_of
+from trioflow.view.text._verdict import RestoredJobs
+
+from ...cli.command_line import trioflow
+from ...conftest import Virtual
+
+NOON = 1795521600.0
+"""A time on 2026-11-24, in every time zone but the outermost."""
+
+
+async def squared(number: int) -> int:
+    return number**2
+
+
+def test_a_verdict_says_how_many_jobs_were_restored_and_from_when(
+    virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The debrief and `trioflow journal` have the date of the run that ran the restored jobs."""
+    for number in (1, 2):
+        jobs = [Job(squared, item) for item in range(number)]
+        scheduler = Scheduler(*jobs, journal=tmp_path / "run.db")
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda: NOON)
+            assert virtual(functools.partial(scheduler.co_run))
+    assert restoration_of(jobs[0]) == Restoration(NOON, 0.0)
+    assert restoration_of(jobs[1]) is None
+    verdict = "✓ all 2 jobs succeeded (1 restored from 2026-11-24)"
+    assert verdict in trioflow("journal", tmp_path / "run.db").output
+    scheduler.debrief()
+    assert verdict in capsys.readouterr().out
+
+
+def test_the_times_of_restored_jobs_are_described_by_their_dates() -> None:
+    """Jobs of several days have the first and the last of them; times that are no dates are left out."""
+    restored = RestoredJobs()
+    assert restored.describe() == ""
+    for settled_at in (None, 1e300, -1e300, float("nan")):
+        restored.add(settled_at)
+    assert restored.describe() == "4 restored"
+    for day in (0, 2, 1):
+        restored.add(NOON + day * 86400)
+    assert restored.describe() == "7 restored from 2026-11-24 to 2026-11-26"
