@@ -68,9 +68,9 @@ def test_each_field_of_a_graph_file_sets_the_option_of_the_same_name(tmp_path: P
     x, y, g = whole
     assert {name: getattr(x, name) for name in options} == options
     python = CommandJob("cat; true", shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **own)
-    assert x._options == python._options
+    assert x._command_options == python._command_options
     python = CommandJob(["echo"], reads=["in", Depfile("d", "sub")], writes=[OptionalFile("out")], check=[0, "TERM"])
-    assert y._options == python._options
+    assert y._command_options == python._command_options
     assert [job.label for job in y.required] == ["x"]
     assert (y.on_timeout, y.restarts) == ("restart", 2)
     assert {name: getattr(g, name) for name in group} == group

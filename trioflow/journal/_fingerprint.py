@@ -31,7 +31,7 @@ from .._core.api.journals import (
     AbstractJob,
     FunctionJob,
     HashOnly,
-    SlowPathOptions,
+    OptionRecord,
     Work,
     call_parts,
     enclosing_schedulers,
@@ -96,20 +96,20 @@ class FingerprintBuilder:
         self.identified_by_name_only: Final[dict[str, None]] = {}
         """The labels of the first jobs whose function is not fully identified by its name, such as a lambda."""
 
-    def compute(self, job: AbstractJob[Any], work: Work | None, settings: SlowPathOptions | None) -> str:
+    def compute(self, job: AbstractJob[Any], work: Work | None, options: OptionRecord) -> str:
         """Return the fingerprint of a job whose inputs have settled.
 
         Args:
             job: the job.
             work: the result of the job's `for_journal`; None if the job has none.
-            settings: the job's options for the journal; None if it has none.
+            options: the options of the job.
 
         Raises:
             NotSerializable: a part of the fingerprint cannot be stored. The message names the part.
 
         """
         parts: dict[str, Any] = {}
-        self._hashes_all_values = settings is not None and settings.redact
+        self._hashes_all_values = options.redact
         self._current_job = job
         if (
             self._file_stamper.compares_contents
@@ -117,8 +117,8 @@ class FingerprintBuilder:
             and (work.reads or work.writes or work.appends or work.begins_anew)
         ):
             parts["h"] = True
-        if settings is not None and settings.key is not None:
-            return msgspec.json.encode({**parts, "key": self._value_form(settings.key, "its key")}).decode()
+        if options.key is not None:
+            return msgspec.json.encode({**parts, "key": self._value_form(options.key, "its key")}).decode()
         if isinstance(job, FunctionJob):
             self._add_call(job, parts)
         elif work is not None:
@@ -129,8 +129,8 @@ class FingerprintBuilder:
                 self._builtin_job_classes.add(job_class)
             else:
                 self._add_class(job, parts)
-        if settings is not None and settings.version is not None:
-            parts["v"] = self._value_form(settings.version, "its version")
+        if options.version is not None:
+            parts["v"] = self._value_form(options.version, "its version")
         return msgspec.json.encode(parts).decode()
 
     # ---- the kinds of jobs

@@ -40,7 +40,7 @@ from .._core.api.journals import (
     is_in_retry,
     is_member,
     is_scheduler,
-    journal_options,
+    options_of,
     result_for_journal,
     warn,
 )
@@ -218,13 +218,13 @@ class JournalSession:
         """
         if always_runs(job):
             return ALWAYS_RUNS
-        settings = journal_options(job)
-        save = self.journal.save if settings is None or settings.save == "default" else settings.save
+        options = options_of(job)
+        save = self.journal.save if options.save == "default" else options.save
         if save is None:
             return RESULT_NOT_SAVED
         try:
             work = None if type(job) in self._classes_without_for_journal else self._call_for_journal(job)
-            fingerprint = self._fingerprint_builder.compute(job, work, settings)
+            fingerprint = self._fingerprint_builder.compute(job, work, options)
         except NotSerializable as error:
             self._record_unstorable(job, str(error))
             return NotStored(f"its fingerprint cannot be computed: {error}")
@@ -247,7 +247,7 @@ class JournalSession:
                 found = self._restore_from_record(job, record, fingerprint, save, work)
         if isinstance(found, NotStored):
             writes = work is not None and bool(work.writes or work.appends or work.begins_anew)
-            counts_timeout_as_success = settings is not None and job.on_timeout == "move_on"
+            counts_timeout_as_success = options.on_timeout == "move_on"
             self._running_jobs[job] = (
                 path,
                 fingerprint,

@@ -55,7 +55,7 @@ class HeapKeys:
         key = policy.key_function(self.outlook)
         self.key: Callable[[AbstractJob[Any]], Any] = key
         if has_priorities:
-            self.key = lambda job: (0 if job._scheduling is None else -job._scheduling.priority, key(job))
+            self.key = lambda job: (-job._options.priority, key(job))
 
     def lowest_key(self) -> Any:
         """Return a key that sorts before the keys of all jobs."""

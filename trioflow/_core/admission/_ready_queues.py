@@ -311,7 +311,7 @@ class ReadyQueue:
     def push_first(self, job: AbstractJob[Any]) -> None:
         """Put a job that was just popped back into the queues, ahead of all others."""
         self.jobs.push_first(job)
-        if job._forever and not job._needs():
+        if job._options.forever and not job._needs():
             self.forever.appendleft(job)
 
     def take(self, has_slot: bool) -> AbstractJob[Any] | None:
@@ -327,7 +327,7 @@ class ReadyQueue:
 
     def remove_forever_entry(self, job: AbstractJob[Any]) -> None:
         """Remove the entry in `forever` of a job that was taken from `jobs`, if the job has one there."""
-        if job._forever and not job._needs():
+        if job._options.forever and not job._needs():
             self.forever.remove(job)
 
     def has_any(self) -> bool:
@@ -340,7 +340,7 @@ class ReadyQueue:
 
     def next_needs_slot(self) -> bool:
         """Return whether `jobs` has a next job that needs a slot because it is not a forever job."""
-        return self.has_any() and bool(self.jobs) and not self.jobs.first()._forever
+        return self.has_any() and bool(self.jobs) and not self.jobs.first()._options.forever
 
     def may_have_jobs(self) -> bool:
         """Return False only if both queues are empty. A `HeapQueue` or `SharedQueue` is never assumed to be empty."""

@@ -16,7 +16,7 @@ below add those that identify the record of a job and tell whether it is still v
 - `PathCache`: the path of the job, which is the key of its record. For a job that was added during the run
   (`was_added_during_run`), the path depends on the order of adding; `is_known_by_call` and `is_in_retry` help to find a
   key that does not.
-- `always_runs`: whether the job is never restored; `journal_options`: its options for the journal.
+- `always_runs`: whether the job is never restored; `options_of`: its options.
 - `call_parts` and `substitute_inputs`: its function and arguments, with placeholders for the jobs among them. Kinds of
   jobs without a function describe their work in `AbstractJob.for_journal`.
 - `result_for_journal`: the result of an input.
@@ -32,8 +32,8 @@ from ..job._arguments import substitute_inputs
 from ..job._errors import JournalError
 from ..job._function import FunctionJob, call_parts, input_at
 from ..job._job import AbstractJob, is_scheduler
+from ..job._job_options import OptionRecord as OptionRecord
 from ..job._job_options import SaveName, file_path, flag
-from ..job._job_options import SlowPathOptions as SlowPathOptions
 from ..job._job_options import check_save as check_save
 from ..job._job_queries import (
     SERVICE,
@@ -42,7 +42,7 @@ from ..job._job_queries import (
     is_in_retry,
     is_known_by_call,
     is_member,
-    journal_options,
+    options_of,
     result_for_journal,
     was_added_during_run,
 )

@@ -179,7 +179,7 @@ def direct_input_indices(values: tuple[Any, ...]) -> tuple[int, ...] | None:
         if kind in ATOMIC_TYPES:
             continue
         if isinstance(value, AbstractJob):
-            if value._has_own_result or (value._rule is not None and not value._rule.keep_result):
+            if value._has_own_result or not value._options.keep_result:
                 return None
             if not value._is_passed_as_itself:
                 indices.append(index)

@@ -88,7 +88,7 @@ class MissingRequirement(TrioflowError, ValueError):
     def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: BaseScheduler | Any) -> None:
         self.job: AbstractJob[Any] = job
         self.requirement: AbstractJob[Any] = requirement
-        is_input = job._rule is not None and requirement in job._rule.inputs
+        is_input = requirement in job._inputs
         home = requirement.scheduler
         where = "in no scheduler" if home is None else f"in {home.label!r}"
         job_name, required_name = map(repr, _labels.distinct_names([job, requirement]))

@@ -39,7 +39,7 @@ from ._arguments import (
     original_arguments,
     result_of,
 )
-from ._job import DEFAULT_SLOW_PATH, AbstractJob, T
+from ._job import AbstractJob, T
 from ._job_options import JobOptions
 from ._outcome import is_awaitable, not_awaitable_message
 
@@ -121,8 +121,7 @@ class FunctionJob(AbstractJob[T]):
         if self._function is not None and not isinstance(self._function, Coroutine):
             self._label = sys.intern(self.label)
             self._function, self._args = None, ()
-            # Before a run, only jobs with a `_slow_path` are checked for whether they can run again.
-            self._slow_path = self._slow_path or DEFAULT_SLOW_PATH
+            self._is_plain = False  # before a run, plain jobs are not checked for whether they can run again
 
     def _is_one_shot(self) -> bool:
         return self._function is None
@@ -429,7 +428,7 @@ class Job(FunctionJob[T]):
         if not is_async_function and isinstance(function, Coroutine):
             if self._label is None:  # set now, because `_function` becomes None when the job starts
                 self._label = f"{self._function_name()}(…)"
-            self._slow_path = self._slow_path or DEFAULT_SLOW_PATH
+            self._is_plain = False
             # A finalizer instead of `__del__`, which is called too late in a reference cycle; see docs/design.md.
             self._args = (weakref.finalize(self, function.close),)
 
@@ -452,7 +451,7 @@ class Job(FunctionJob[T]):
             self._release_coroutine()
             return coroutine
         awaitable: Any = function(*self._args)
-        if self._rule is not None:
+        if self._inputs:
             self._release_inputs()
         if not is_awaitable(awaitable):
             raise TypeError(not_awaitable_message(self, awaitable))

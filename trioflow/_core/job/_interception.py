@@ -6,7 +6,7 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
-from ._job import DEFAULT_SLOW_PATH, AnyJob
+from ._job import AnyJob
 
 CallInterceptor = Callable[[AnyJob, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """A function that is called in place of a job or its `co_shutdown`, with the job and the original call."""
@@ -32,7 +32,7 @@ def intercept_calls(job: AnyJob, on_call: CallInterceptor, on_shutdown: CallInte
     if key not in INTERCEPTED_CLASSES:
         INTERCEPTED_CLASSES[key] = _make_intercepted_class(kind, on_call, on_shutdown)
     job.__class__ = INTERCEPTED_CLASSES[key]
-    job._slow_path = job._slow_path or DEFAULT_SLOW_PATH
+    job._is_plain = False
 
 
 def _make_intercepted_class(kind: type[Any], on_call: CallInterceptor, on_shutdown: CallInterceptor) -> type[Any]:

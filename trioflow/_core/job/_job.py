@@ -30,7 +30,7 @@ from ..base._reprs import short_repr
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
 from . import _errors, _job_options, _labels, _option_descriptors, _requirements
 from ._ancestors import enclosing_schedulers, outermost_scheduler
-from ._option_descriptors import Option, RareOption, ReadOnlyOption, SchedulingOption, SlowPathOption
+from ._option_descriptors import Option, ReadOnlyOption, SharedOption
 from ._outcome import DROPPED, Failure, RunExtras, no_result_error
 
 if TYPE_CHECKING:
@@ -115,17 +115,6 @@ def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:
         if is_rejected:
             advice = f"pass {name}= to super().__init__()" if is_option else "choose another name"
             raise AttributeError(f"class {kind.__name__}: {name!r} hides {base.__name__}.{name}; {advice}", name=name)
-
-
-class ForeverOption(Option[bool, bool]):
-    """The option `forever`, which takes a job off the hot path."""
-
-    def store(self, job: AbstractJob[Any], value: Any) -> None:
-        """Check and store the value, and let the next run check the requirements again."""
-        super().store(job, value)
-        job._slow_path = job._slow_path or DEFAULT_SLOW_PATH
-        if job._scheduler is not None:  # because no job may require a forever job
-            job._scheduler._members.is_unchecked = True
 
 
 def _get_label(job: AbstractJob[Any]) -> str:
@@ -220,25 +209,23 @@ class AbstractJob(Generic[T]):
 
     __slots__ = (
         "__weakref__",
-        "_critical",
         "_extras",
         "_finished_at",
-        "_forever",
+        "_inputs",
+        "_is_plain",
         "_label",
+        "_options",
         "_outcome",
         "_pending",
         "_required",
-        "_rule",
         "_scheduler",
-        "_scheduling",
-        "_slow_path",
         "_started_at",
         "_state",
         "_successors",
         "_worker",
     )
 
-    # Whether a worker may call `_function(*_args)` itself, without the coroutine of `co_run`, if `_slow_path` is None.
+    # Whether a worker may call `_function(*_args)` itself, without the coroutine of `co_run`, if the job `_is_plain`.
     _is_called_directly: ClassVar[bool] = False
     # Whether the class defines `co_shutdown`.
     _has_own_shutdown: ClassVar[bool] = False
@@ -266,11 +253,13 @@ class AbstractJob(Generic[T]):
     _is_scheduler: ClassVar[bool] = False
 
     _label: str | None
-    _critical: bool | None
-    _forever: bool
-    _slow_path: _job_options.SlowPathOptions | None
-    _scheduling: _job_options.SchedulingOptions | None
-    _rule: _job_options.TriggerRule | None
+    # All options but the label, `required` and `scheduler`.
+    _options: _job_options.OptionRecord
+    # Whether a worker may call `_function(*_args)` itself, and settle the job, because neither its kind nor its options
+    # nor the run ask for more. False is always right, so what has become False stays so.
+    _is_plain: bool
+    # The jobs among the arguments, each once; their results take their places.
+    _inputs: tuple[AbstractJob[Any], ...]
     _scheduler: BaseScheduler | None
     # The requirements, in the order in which they were added: a tuple, or a dict from MANY_REQUIREMENTS on.
     _required: tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], None]
@@ -295,42 +284,37 @@ class AbstractJob(Generic[T]):
 
     # ---- options: `JobOptions` has the types of the arguments
     label: Option[str, str | None] = Option(None, _job_options.check_label, getter=_get_label, settable_in_run=True)
-    critical: Option[bool | None] = Option(None, _job_options.check_flag_or_none)
-    forever: Option[bool] = ForeverOption(False, _job_options.flag)
+    critical: Option[bool | None] = SharedOption(None, _job_options.check_flag_or_none)
+    forever: Option[bool] = SharedOption(False, _job_options.flag)
     required: ReadOnlyOption[AbstractSet[AbstractJob[Any]], Required] = ReadOnlyOption(
         None, "requires()", _requirements.Requirements
     )
     scheduler: ReadOnlyOption[Scheduler | None, BaseScheduler | None] = ReadOnlyOption(None, "add() of a scheduler")
-    timeout: Option[float | None] = SlowPathOption(None, _job_options.seconds)
-    idle_timeout: Option[float | None] = SlowPathOption(None, _job_options.seconds)
-    on_timeout: Option[OnTimeout] = SlowPathOption("fail", _job_options.make_choice_check(get_args(OnTimeout)))
-    restarts: Option[int | None] = SlowPathOption(None, _job_options.whole_number)
-    own_task: Option[bool] = SlowPathOption(False, _job_options.flag)
-    retry: Option[Retry] = SlowPathOption(None, _job_options.check_retry)
-    run_if: Option[RunIf] = RareOption("settled", _job_options.make_choice_check(get_args(RunIf)), "_rule")
-    keep_result: Option[bool] = RareOption(True, _job_options.flag, "_rule")
-    redact: Option[bool] = SlowPathOption(False, _job_options.flag)
-    save: Option[JobSave] = SlowPathOption("default", _job_options.check_save)
-    key: Option[Any, object] = SlowPathOption(None, _job_options.accept_any)
-    version: Option[Any, object] = SlowPathOption(None, _job_options.accept_any)
-    priority: Option[int] = SchedulingOption(0, _job_options.check_priority)
-    expected_duration: Option[float | None] = SchedulingOption(None, _job_options.check_duration_or_none)
-    needs: Option[dict[str, Any], Mapping[str, Need] | None] = SchedulingOption(
-        None, _job_options.check_needs, _get_needs
-    )
+    timeout: Option[float | None] = SharedOption(None, _job_options.seconds)
+    idle_timeout: Option[float | None] = SharedOption(None, _job_options.seconds)
+    on_timeout: Option[OnTimeout] = SharedOption("fail", _job_options.make_choice_check(get_args(OnTimeout)))
+    restarts: Option[int | None] = SharedOption(None, _job_options.whole_number)
+    own_task: Option[bool] = SharedOption(False, _job_options.flag)
+    retry: Option[Retry] = SharedOption(None, _job_options.check_retry)
+    run_if: Option[RunIf] = SharedOption("settled", _job_options.make_choice_check(get_args(RunIf)))
+    keep_result: Option[bool] = SharedOption(True, _job_options.flag)
+    redact: Option[bool] = SharedOption(False, _job_options.flag)
+    save: Option[JobSave] = SharedOption("default", _job_options.check_save)
+    key: Option[Any, object] = SharedOption(None, _job_options.accept_any)
+    version: Option[Any, object] = SharedOption(None, _job_options.accept_any)
+    priority: Option[int] = SharedOption(0, _job_options.check_priority)
+    expected_duration: Option[float | None] = SharedOption(None, _job_options.check_duration_or_none)
+    needs: Option[dict[str, Any], Mapping[str, Need] | None] = SharedOption(None, _job_options.check_needs, _get_needs)
 
     def __init__(self, *, _inputs: tuple[AbstractJob[Any], ...] = (), **options: Unpack[JobOptions]) -> None:
-        self._label = self._critical = self._scheduler = self._scheduling = self._rule = None
+        self._label = self._scheduler = None
         self._successors = self._outcome = self._started_at = self._finished_at = self._extras = self._worker = None
-        self._forever = False
         self._pending = -1
         self._state = IDLE
-        self._slow_path = None if self._is_called_directly else DEFAULT_SLOW_PATH
-        if _inputs:
-            self._rule = _job_options.TriggerRule("settled", True, _inputs)
-            self._required = _requirements.extend_requirements((), _inputs)
-        else:
-            self._required = ()
+        self._options = DEFAULT_OPTIONS
+        self._is_plain = self._is_called_directly
+        self._inputs = _inputs
+        self._required = _requirements.extend_requirements((), _inputs) if _inputs else ()
         if options:
             self._store_options(options)
 
@@ -353,7 +337,7 @@ class AbstractJob(Generic[T]):
                 )
         if remaining:
             if remaining.get("redact"):
-                self._slow_path = REDACTED_SLOW_PATH
+                self._options = REDACTED_OPTIONS
             declared, changed = self._declared_options, False
             for name, value in remaining.items():
                 option = declared.get(name)
@@ -490,13 +474,13 @@ class AbstractJob(Generic[T]):
         This is the first value that is not None among the job's own `critical`, its scheduler's `critical_jobs`, its
         scheduler's `critical`, and so on outwards. If all are None, it is False.
         """
-        if self._critical is not None:
-            return self._critical
+        if self._options.critical is not None:
+            return self._options.critical
         for enclosing in enclosing_schedulers(self):
             if enclosing.critical_jobs is not None:
                 return enclosing.critical_jobs
-            if enclosing._critical is not None:
-                return enclosing._critical
+            if enclosing._options.critical is not None:
+                return enclosing._options.critical
         return False
 
     # ---- its place in the graph
@@ -568,7 +552,7 @@ class AbstractJob(Generic[T]):
         for job in dropped:
             if job not in self._required:
                 raise KeyError(f"{self.label!r} does not require {job.label!r}: there is nothing to remove")
-            if self._rule is not None and job in self._rule.inputs:
+            if job in self._inputs:
                 raise ValueError(
                     f"{self.label!r} has {job.label!r} as an argument, and needs its result: "
                     f"to pass the job itself, write ref(job)"
@@ -815,6 +799,14 @@ class AbstractJob(Generic[T]):
         """Return the innermost run in progress that contains the job; None if there is none."""
         return None if self._scheduler is None else self._scheduler._innermost_run()
 
+    def _use_options(self, options: _job_options.OptionRecord) -> None:
+        """Replace the record of options."""
+        self._options = options
+        if not options.is_plain:
+            self._is_plain = False
+        if self._scheduler is not None:
+            self._scheduler._members.on_options_changed(self)
+
     def _check_options(self) -> None:
         """Check options that depend on each other.
 
@@ -822,9 +814,7 @@ class AbstractJob(Generic[T]):
             ValueError: two options contradict each other.
 
         """
-        options = self._slow_path
-        if options is None:
-            return
+        options = self._options
         if options.on_timeout != "fail" and options.timeout is options.idle_timeout is None:
             raise ValueError(
                 f"on_timeout={options.on_timeout!r} of {self._name_for_errors()}: it has no timeout; "
@@ -840,13 +830,11 @@ class AbstractJob(Generic[T]):
         return _job_options.unknown_job_option_error(name, repr(self._label or type(self).__name__), type(self))
 
     def _needs(self) -> Mapping[str, CheckedNeed]:
-        return {} if self._scheduling is None else self._scheduling.needs
+        return self._options.needs
 
     def _may_repeat(self) -> bool:
         """Return whether the job may be called more than once in one run."""
-        options = self._slow_path
-        if options is None:
-            return False
+        options = self._options
         is_timed = options.timeout is not None or options.idle_timeout is not None
         return options.retry is not None or (options.on_timeout == "restart" and is_timed)
 
@@ -856,16 +844,13 @@ class AbstractJob(Generic[T]):
         Call this when the arguments have been filled in. If the job may be called again, the results are kept, unless
         this is the `last_call`.
         """
-        rule = self._rule
-        if rule is None or not rule.drops_results:
+        extras = self._extras
+        if extras is None or not extras.drops_results:
             return
         if not last_call and (self._may_repeat() or self._needs()):  # a job with needs may be throttled
             return
-        extras = self._ensure_extras()
-        if extras.has_released_inputs:
-            return
-        extras.has_released_inputs = True
-        for job in rule.inputs:
+        extras.drops_results = False
+        for job in self._inputs:
             input_extras = job._extras
             if job._scheduler is None or job in job._scheduler._members.members_used_outside:
                 continue  # a job in a nested scheduler needs the result, and that scheduler may run again
@@ -946,14 +931,16 @@ class AbstractJob(Generic[T]):
 
 AnyJob = AbstractJob[Any]
 
-DEFAULT_SLOW_PATH: Final = _option_descriptors.register_default_record(
-    AbstractJob, "_slow_path", _job_options.SlowPathOptions
+DEFAULT_OPTIONS: Final = _job_options.OptionRecord(
+    (
+        AbstractJob._declared_options[name].check(AbstractJob._declared_options[name].default, name, "")
+        for name in _job_options.OPTION_FIELDS
+    ),
+    is_shared=True,
 )
-"""The record with all defaults, for a job that is off the hot path for a reason other than its options."""
-REDACTED_SLOW_PATH: Final = _option_descriptors.replace_field(DEFAULT_SLOW_PATH, "redact", True)
-"""The initial `_slow_path` of a job with `redact=True`, so that errors about other options hide its arguments."""
-_option_descriptors.register_default_record(AbstractJob, "_scheduling", _job_options.SchedulingOptions)
-_option_descriptors.register_default_record(AbstractJob, "_rule", _job_options.TriggerRule)
+"""The record of a job with default options."""
+REDACTED_OPTIONS: Final = DEFAULT_OPTIONS.replace("redact", True, is_shared=True)
+"""The initial record of a job with `redact=True`, so that errors about other options hide its arguments."""
 _option_descriptors.set_docs_and_signature(AbstractJob, AbstractJob.__init__)
 
 state_of: Final = AbstractJob.__dict__["_state"].__get__

@@ -1,11 +1,12 @@
-"""The types of a job's options, the records that store rare options, and the checks of users' values."""
+"""The types of a job's options, the record that stores them, and the checks of users' values."""
 
 from __future__ import annotations
 
 import math
+import operator
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, cast, get_args
 
 from ..base import _amounts, _signatures
 from ..base._reprs import is_among, short_repr, shown_value
@@ -58,15 +59,68 @@ class JobOptions(OptionsExceptLabel, total=False):
     label: str | None
 
 
-# ---- records that store options which few jobs have; `AbstractJob` declares the options, with their defaults
+# ---- the record of a job's options; `AbstractJob` declares the options, with their defaults
 
 
-class SchedulingOptions(NamedTuple):
-    """A job's options about the start order and needs, which leave it on the engine's hot path."""
+class OptionRecord:
+    """All options of a job except its label, its requirements and its scheduler. Jobs with equal options share one.
 
+    The class is not a NamedTuple, because records are keys of a cache and are compared by identity: users' values need
+    not be hashable.
+
+    Args:
+        values: the values of the options, in the order of `OPTION_FIELDS`.
+        is_shared: whether other jobs may have the record, which is then a key of the cache.
+
+    """
+
+    __slots__ = (
+        "affects_order", "critical", "expected_duration", "forever", "idle_timeout", "is_plain", "is_shared",
+        "keep_result", "key", "needs", "on_timeout", "own_task", "priority", "redact", "restarts", "retry", "run_if",
+        "save", "timeout", "version",
+    )  # fmt: skip
+
+    critical: bool | None
+    forever: bool
+    timeout: float | None
+    idle_timeout: float | None
+    on_timeout: OnTimeout
+    restarts: int | None
+    own_task: bool
+    retry: Retry
+    run_if: RunIf
+    keep_result: bool
+    redact: bool
+    save: JobSave
+    key: object
+    version: object
     priority: int
     expected_duration: float | None
     needs: Mapping[str, CheckedNeed]
+
+    def __init__(self, values: Iterable[Any], is_shared: bool = False) -> None:
+        (
+            self.critical, self.forever, self.timeout, self.idle_timeout, self.on_timeout, self.restarts, self.own_task,
+            self.retry, self.run_if, self.keep_result, self.redact, self.save, self.key, self.version, self.priority,
+            self.expected_duration, self.needs,
+        ) = values  # fmt: skip
+        self.is_shared: Final = is_shared
+        has_timeout = self.timeout is not None or self.idle_timeout is not None
+        # Whether a worker may call a job with these options itself, and settle it.
+        self.is_plain: Final = not (has_timeout or self.forever or self.own_task) and self.retry is None
+        # Whether the order in which ready jobs start may depend on these options.
+        self.affects_order: Final = self.expected_duration is not None or bool(self.priority or self.needs)
+
+    def replace(self, name: str, value: Any, is_shared: bool = False) -> OptionRecord:
+        """Return a copy with a new value of one option."""
+        values = list(_values_of(self))
+        values[OPTION_FIELDS.index(name)] = value
+        return OptionRecord(values, is_shared)
+
+
+OPTION_FIELDS: Final = tuple(OptionRecord.__annotations__)
+"""The names of the options in a record."""
+_values_of: Final = operator.attrgetter(*OPTION_FIELDS)
 
 
 RUN_RESOURCES: Final[dict[str, Callable[[], int]]] = {}
@@ -82,61 +136,6 @@ def declare_run_resource(name: str, total: Callable[[], int]) -> None:
 
     """
     RUN_RESOURCES[name] = total
-
-
-class SlowPathOptions:
-    """A job's options that take it off the engine's hot path. Jobs with equal options usually share one record.
-
-    The class is not a NamedTuple, because records are keys of a cache and are compared by identity: users' values need
-    not be hashable.
-    """
-
-    __slots__ = _fields = (
-        "timeout", "idle_timeout", "on_timeout", "restarts", "own_task", "retry", "redact", "save", "key", "version",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        timeout: float | None,
-        idle_timeout: float | None,
-        on_timeout: OnTimeout,
-        restarts: int | None,
-        own_task: bool,
-        retry: Retry,
-        redact: bool,
-        save: JobSave,
-        key: object,
-        version: object,
-    ) -> None:
-        self.timeout: Final = timeout
-        self.idle_timeout: Final = idle_timeout
-        self.on_timeout: Final[OnTimeout] = on_timeout
-        self.restarts: Final = restarts
-        self.own_task: Final = own_task
-        self.retry: Final[Retry] = retry
-        self.redact: Final = redact
-        self.save: Final[JobSave] = save
-        self.key: Final = key
-        self.version: Final = version
-
-
-class TriggerRule:
-    """The inputs of a job, and the options about its requirements. A job that only waits for others has no record."""
-
-    __slots__ = _fields = ("run_if", "keep_result", "inputs", "drops_results")
-
-    def __init__(
-        self,
-        run_if: RunIf,
-        keep_result: bool,
-        inputs: tuple[AbstractJob[Any], ...] = (),
-        drops_results: bool = False,
-    ) -> None:
-        self.run_if: RunIf = run_if
-        self.keep_result = keep_result
-        self.inputs = inputs
-        # Whether one of the inputs has `keep_result=False`; set when a run counts the job's requirements.
-        self.drops_results = drops_results
 
 
 # ---- checks

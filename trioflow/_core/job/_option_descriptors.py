@@ -11,7 +11,7 @@ import operator
 import re
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Never, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Never, Self, TypeVar, cast, overload
 
 from . import _job_options
 
@@ -21,12 +21,11 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault
 
     from ._job import AbstractJob
-    from ._job_options import Subject
+    from ._job_options import OptionRecord, Subject
 
     CheckValue = Callable[[Any, str, Subject], Any]
     GetValue = Callable[[AbstractJob[Any]], Any]
 
-R = TypeVar("R", _job_options.SlowPathOptions, _job_options.SchedulingOptions, _job_options.TriggerRule)
 GetType = TypeVar("GetType")
 if TYPE_CHECKING:  # most options have the same type on reading and on setting
     SetType = TypeVarWithDefault("SetType", default=GetType)
@@ -103,82 +102,30 @@ class Option(Generic[GetType, SetType]):
         setattr(job, self.attribute, self.check(value, self.name, job._name_for_errors))
 
 
-class RareOption(Option[GetType, SetType]):
-    """An option that few jobs have, stored in a record together with other such options. Most jobs have no record.
+class SharedOption(Option[GetType, SetType]):
+    """An option that is stored in the job's record of options, which jobs with equal options share.
 
-    Args:
-        attribute: the attribute of a job that stores the record, or None if the job has none.
-
+    Records are cached, because checking the values and making a record would double the cost of creating a job.
     """
 
-    default_records: ClassVar[dict[str, Any]] = {}
-    """The record with all defaults, by the attribute that stores it."""
+    def __init__(self, default: SetType, check: CheckValue, getter: GetValue | None = None) -> None:
+        super().__init__(default, check, getter=getter)
+        self.attribute = "_options"
 
-    def __init__(self, default: SetType, check: CheckValue, attribute: str, getter: GetValue | None = None) -> None:
-        super().__init__(default, check, getter=getter or self.read_from_record)
-        self.attribute = attribute
-
-    def read_from_record(self, job: AbstractJob[Any]) -> Any:
-        """Return the value in the record of a job, or the default if the job has no record."""
-        return getattr(getattr(job, self.attribute) or self.default_records[self.attribute], self.name)
+    def __set_name__(self, kind: type[AbstractJob[Any]], name: str) -> None:
+        self.getter = self.getter or operator.attrgetter(f"_options.{name}")
+        super().__set_name__(kind, name)
 
     def store(self, job: AbstractJob[Any], value: Any) -> None:
-        """Check a value, and store it in a new record."""
-        checked = self.check(value, self.name, job._name_for_errors)
-        record, defaults = getattr(job, self.attribute), self.default_records[self.attribute]
-        if record is not None or checked != getattr(defaults, self.name):
-            setattr(job, self.attribute, replace_field(record or defaults, self.name, checked))
-
-
-def replace_field(record: R, name: str, value: Any) -> R:
-    """Return a copy of a record with a new value in one field."""
-    return type(record)(*[value if field == name else getattr(record, field) for field in record._fields])
-
-
-def register_default_record(kind: type[AbstractJob[Any]], attribute: str, record_type: type[R]) -> R:
-    """Create and register the record with the defaults of all options that are stored in such records.
-
-    Args:
-        kind: the class that declares the options.
-        attribute: the attribute of a job that stores the record.
-        record_type: the class of the record, whose fields are the names of the options.
-
-    """
-    options = [option for option in kind._declared_options.values() if option.attribute == attribute]
-    record = record_type(**{option.name: option.check(option.default, option.name, "") for option in options})
-    RareOption.default_records[attribute] = record
-    return record
-
-
-class SlowPathOption(RareOption[GetType, SetType]):
-    """An option that takes a job off the engine's hot path.
-
-    Jobs with the same options share a cached record, because checking the values and making a record would double the
-    cost of creating a job.
-    """
-
-    def __init__(self, default: SetType, check: CheckValue) -> None:
-        super().__init__(default, check, "_slow_path")
-
-    def store(self, job: AbstractJob[Any], value: Any) -> None:
-        """Check a value, and store a record with it, from the cache if possible."""
-        record = job._slow_path or self.default_records[self.attribute]
-        if type(value) in CACHEABLE_TYPES and self.check is not _job_options.accept_any:
+        """Check a value, and give the job a record with it, from the cache if possible."""
+        record = job._options
+        if record.is_shared and type(value) in CACHEABLE_TYPES and self.check is not _job_options.accept_any:
             try:
-                job._slow_path = _cached_record(record, self, value)
+                job._use_options(_cached_record(record, self, value))
                 return
             except (TypeError, ValueError):
                 pass  # the next line raises the error again, with the name of the job
-        job._slow_path = self.changed_record(record, value, job._name_for_errors)
-
-    def changed_record(
-        self, record: _job_options.SlowPathOptions, value: Any, subject: Subject
-    ) -> _job_options.SlowPathOptions:
-        """Check a value, and return a record with it; the default record if all its values are defaults."""
-        new_record = replace_field(record, self.name, self.check(value, self.name, subject))
-        defaults: _job_options.SlowPathOptions = self.default_records[self.attribute]
-        has_only_defaults = all(getattr(new_record, field) is getattr(defaults, field) for field in defaults._fields)
-        return defaults if has_only_defaults else new_record
+        job._use_options(record.replace(self.name, self.check(value, self.name, job._name_for_errors)))
 
 
 CACHEABLE_TYPES: Final = frozenset({float, int, bool, str, type(None)})
@@ -188,30 +135,8 @@ CACHE_SIZE: Final = 256
 
 
 @functools.lru_cache(maxsize=CACHE_SIZE, typed=True)  # typed, because True == 1, and True is not a valid number
-def _cached_record(
-    record: _job_options.SlowPathOptions, option: SlowPathOption[Any, Any], value: Any
-) -> _job_options.SlowPathOptions:
-    return option.changed_record(record, value, "")
-
-
-class SchedulingOption(RareOption[GetType, SetType]):
-    """An option about the start order or needs. A scheduler keeps a list of its jobs with such options."""
-
-    def __init__(self, default: SetType, check: CheckValue, getter: GetValue | None = None) -> None:
-        super().__init__(default, check, "_scheduling", getter)
-
-    def store(self, job: AbstractJob[Any], value: Any) -> None:
-        """Check a value, store it in a new record, and update the list of the job's scheduler."""
-        checked = self.check(value, self.name, job._name_for_errors)
-        options: _job_options.SchedulingOptions = job._scheduling or self.default_records[self.attribute]
-        _store_scheduling_options(job, replace_field(options, self.name, checked))
-
-
-def _store_scheduling_options(job: AbstractJob[Any], options: _job_options.SchedulingOptions) -> None:
-    """Store a record (None if it has only defaults), and update the list of the job's scheduler."""
-    job._scheduling = options if options.expected_duration is not None or options.priority or options.needs else None
-    if job._scheduler is not None:
-        job._scheduler._members.update_scheduling_options(job)
+def _cached_record(record: OptionRecord, option: SharedOption[Any, Any], value: Any) -> OptionRecord:
+    return record.replace(option.name, option.check(value, option.name, ""), is_shared=True)
 
 
 def set_run_need(job: AbstractJob[Any], name: str, amount: int) -> None:
@@ -223,12 +148,12 @@ def set_run_need(job: AbstractJob[Any], name: str, amount: int) -> None:
         amount: a whole number; 0 if the job does not need the resource.
 
     """
-    options: _job_options.SchedulingOptions = job._scheduling or RareOption.default_records["_scheduling"]
+    options = job._options
     needs = {other: need for other, need in options.needs.items() if other != name}
     if amount:
         needs[name] = amount
     if needs != options.needs:
-        _store_scheduling_options(job, options._replace(needs=needs))
+        job._use_options(options.replace("needs", needs))
 
 
 class ReadOnlyOption(Option[GetType, SetType]):

@@ -119,7 +119,7 @@ class RunExtras:
     ready_at: float | None = None  # the time of the call of `started()`, which views read even after the run
     scope: Any = None  # the cancel scope of a service with a timeout, until the service is ready
     consumer_count = 0  # how many jobs that have not started need the result; counted with `keep_result=False`
-    has_released_inputs = False  # whether the job no longer counts as a consumer of its inputs
+    drops_results = False  # whether the job is counted as a consumer of inputs that have `keep_result=False`
     # Functions to call once, when the job has settled, or when its run has ended without reaching it.
     listeners: list[Callable[[AbstractJob[Any]], None]] | None = None
     retry_count = 0  # the number of attempts after the first

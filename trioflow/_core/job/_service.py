@@ -191,7 +191,7 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"), p
 
     def _check_options(self) -> None:
         super()._check_options()
-        if not self._forever:
+        if not self._options.forever:
             raise ValueError(f"forever=False of {self._name_for_errors()}: a Service is a forever job; make it a Job")
 
     async def co_run(self) -> T:

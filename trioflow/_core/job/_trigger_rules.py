@@ -21,7 +21,6 @@ from ..base._exception_parts import get_cause
 from ..base._states import SCHEDULED, SUCCEEDED, JobState
 from . import _errors
 from ._job import AbstractJob
-from ._job_options import TriggerRule
 from ._outcome import CancelledOutcome, Failure
 
 NOT_FAILED: Final = frozenset({JobState.SUCCEEDED, JobState.SKIPPED})
@@ -30,7 +29,7 @@ MAY_RUN: Final = (SCHEDULED, None)
 """The result of `decide` for a job that runs."""
 
 
-def decide(job: AbstractJob[Any], rule: TriggerRule) -> tuple[JobState, Failure | None]:
+def decide(job: AbstractJob[Any]) -> tuple[JobState, Failure | None]:
     """Decide whether a job runs; all its requirements have settled.
 
     Returns:
@@ -38,11 +37,12 @@ def decide(job: AbstractJob[Any], rule: TriggerRule) -> tuple[JobState, Failure 
         `Failure`; otherwise None.
 
     """
-    if certainly_runs(rule):
+    if certainly_runs(job):
         return MAY_RUN
-    if rule.run_if == "failed" and not any(map(has_failed, job._required)):
+    run_if = job._options.run_if
+    if run_if == "failed" and not any(map(has_failed, job._required)):
         return JobState.SKIPPED, None
-    essential = job._required if rule.run_if == "succeeded" else rule.inputs
+    essential = job._required if run_if == "succeeded" else job._inputs
     failed = [requirement for requirement in essential if has_failed(requirement)]
     if failed:
         return JobState.BLOCKED, Failure(_requirement_failed_error(job, min(failed, key=_settle_position)))
@@ -51,11 +51,11 @@ def decide(job: AbstractJob[Any], rule: TriggerRule) -> tuple[JobState, Failure 
     return MAY_RUN
 
 
-def certainly_runs(rule: TriggerRule) -> bool:
+def certainly_runs(job: AbstractJob[Any]) -> bool:
     """Return whether a fast check shows that a job runs; False means that `decide` has to be called."""
-    if rule.run_if != "settled":
+    if job._options.run_if != "settled":
         return False
-    for requirement in rule.inputs:  # noqa: SIM110  # a generator for all() would double the cost of this function
+    for requirement in job._inputs:  # noqa: SIM110  # a generator for all() would double the cost of this function
         if requirement._state is not SUCCEEDED:
             return False
     return True

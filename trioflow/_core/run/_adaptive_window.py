@@ -26,7 +26,12 @@ class AdaptiveWindow(Instrument):
 
     def job_scheduled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
         """If the job was throttled and put back into the ready queue, count that as overload."""
-        if job._extras is None or not job._extras.throttlings or job._forever or scheduler is not self._run.scheduler:
+        if (
+            job._extras is None
+            or not job._extras.throttlings
+            or job._options.forever
+            or scheduler is not self._run.scheduler
+        ):
             return
         if issubclass(_errors.Throttled, self._settings.slower_on):
             last = job._extras.throttlings[-1]
@@ -35,7 +40,7 @@ class AdaptiveWindow(Instrument):
     def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
         """Count the outcome of a job as a success or as overload; other failures do not count."""
         started_at, now = job._started_at, job._finished_at
-        if scheduler is not self._run.scheduler or job._forever or started_at is None or now is None:
+        if scheduler is not self._run.scheduler or job._options.forever or started_at is None or now is None:
             return
         if self._shows_overload(job):
             self._count_overload(started_at, now)

@@ -28,10 +28,9 @@ if TYPE_CHECKING:
 Attempt = Callable[[], Awaitable[Any]]
 
 
-def call_job(worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions | None) -> Awaitable[Any]:
+def call_job(worker: Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
     """Return an awaitable that calls a job, wrapped in only those coroutines that the job's options require."""
-    if options is None:
-        return job._call_once()
+    options = job._options
     if options.retry is not None or job._callbacks is not None:
         return _call_with_retries(worker, job, options)
     if options.timeout is options.idle_timeout is None:
@@ -41,7 +40,7 @@ def call_job(worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPa
     return _call_with_restarts(worker, job, options)
 
 
-async def _call_with_retries(worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions) -> Any:
+async def _call_with_retries(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
     """Make attempts until one succeeds or no retries are left, call the callbacks, and return the value."""
     attempts = Attempts(worker, job, options)
     value: Any = None
@@ -134,7 +133,7 @@ class Attempts:
 
     __slots__ = ("cancelled_error", "final_error", "has_started", "job", "options", "worker")
 
-    def __init__(self, worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions) -> None:
+    def __init__(self, worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> None:
         self.worker: Any = worker
         self.job: Any = job
         self.options = options
@@ -183,9 +182,7 @@ def find_throttles(error: BaseException) -> list[_errors.Throttled]:
     return throttles if len(throttles) == len(leaves) else []
 
 
-async def _call_under_worker_deadline(
-    worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions
-) -> Any:
+async def _call_under_worker_deadline(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
     """Call a job once, with its timeout as the deadline of the worker, which is cheaper than a scope for each job.
 
     As with a scope around the call, the cancellation of an enclosing scope takes precedence over the timeout.
@@ -213,7 +210,7 @@ async def _call_under_worker_deadline(
     raise _errors.JobTimeout(job, timeout, place=place)
 
 
-async def _call_with_restarts(worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions) -> Any:
+async def _call_with_restarts(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
     """Make one attempt: call the job, and call it again after each timeout while restarts are left."""
     restarts_left = options.restarts
     while True:
@@ -246,7 +243,7 @@ async def _wait_if_stopping(worker: Worker) -> None:
         await worker.run.backend.create_event().wait()
 
 
-async def _call_in_scope(worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions) -> Any:
+async def _call_in_scope(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
     """Call a job once, in a scope that ends the call at its timeout; raise `JobTimeout` if it does.
 
     A job with `keeps_time=True` enforces its timeout itself, so it needs no scope.

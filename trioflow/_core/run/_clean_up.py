@@ -30,8 +30,7 @@ STUCK_REPORT_DELAY: Final = 1.0
 
 
 def _may_clean_up(job: AbstractJob[Any]) -> bool:
-    rule = job._rule
-    return rule is not None and rule.run_if == "failed" and not job._forever and job._state is JobState.IDLE
+    return job._options.run_if == "failed" and not job._options.forever and job._state is JobState.IDLE
 
 
 class CleanUp:
@@ -93,8 +92,7 @@ class CleanUp:
         if self.run.clock() >= self._deadline or self.group.is_cancelled():
             return
         for job in jobs:
-            assert job._rule is not None
-            if _trigger_rules.decide(job, job._rule)[0] is JobState.SCHEDULED:
+            if _trigger_rules.decide(job)[0] is JobState.SCHEDULED:
                 self.run.schedule((job,), clean_up=True)
                 worker = CleanUpWorker(self)
                 self._workers[worker] = None
@@ -161,7 +159,7 @@ class CleanUpWorker(Worker):
         try:
             if notify_start is not None:
                 notify_start(run.scheduler, job)
-            awaitable = _attempts.call_job(self, job, job._slow_path)
+            awaitable = _attempts.call_job(self, job)
             value = await awaitable
             if value.__class__ is CoroutineType:
                 raise unawaited_coroutine_error(job.label, value)

@@ -129,10 +129,10 @@ class FirstRule(Instrument):
         needed = {
             requirement
             for job in members.jobs
-            if job._rule is None or job._rule.run_if != "failed"
+            if job._options.run_if != "failed"
             for requirement in members.all_requirements(job)
         }
-        self._competitors = [job for job in members.jobs if not job._forever and job not in needed]
+        self._competitors = [job for job in members.jobs if not job._options.forever and job not in needed]
         known = {*self._losers, *self._restored, *self.winners}
         self._unsettled = dict.fromkeys(job for job in self._competitors if job not in known)
         self._turns = {}

@@ -131,7 +131,7 @@ class LimiterTokens:
             job = entry[2]
             if job._state is not SCHEDULED:
                 continue  # the job was cancelled, or was taken from the forever queue
-            needs_token = not (job._forever or is_scheduler(job) or job._own_limiter is not None)
+            needs_token = not (job._options.forever or is_scheduler(job) or job._own_limiter is not None)
             if needs_token and (worker is None or self.waiting_jobs or not self._acquire_nowait(worker)):
                 workers.free -= 1
                 if (grant := job._grant()) is not None:
@@ -145,7 +145,7 @@ class LimiterTokens:
                 if not needs_token:
                     self.release(worker)
                     queue.remove_forever_entry(job)
-                if not job._forever:
+                if not job._options.forever:
                     workers.free -= 1
                     worker.has_slot = True
                 return job

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..base._states import IDLE, SCHEDULED
 from ..job import _trigger_rules
-from ..job._job import DEFAULT_SLOW_PATH, AbstractJob
+from ..job._job import DEFAULT_OPTIONS, AbstractJob
 from ..job._trigger_rules import certainly_runs
 
 if TYPE_CHECKING:
@@ -50,15 +50,11 @@ def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> Non
 
 def count_consumer(job: AbstractJob[Any]) -> None:
     """Count a job as a consumer of each of its inputs that has `keep_result=False`."""
-    rule = job._rule
-    assert rule is not None
-    rule.drops_results = False
-    for requirement in rule.inputs:
-        if requirement._rule is not None and not requirement._rule.keep_result:
+    for requirement in job._inputs:
+        if not requirement._options.keep_result:
             requirement._ensure_extras().consumer_count += 1
-            rule.drops_results = True
-            # Workers drop results only on the slow path.
-            job._slow_path = job._slow_path or DEFAULT_SLOW_PATH
+            job._ensure_extras().drops_results = True
+            job._is_plain = False  # `_call_once` drops the results
 
 
 def successors_of(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
@@ -71,7 +67,7 @@ def successors_of(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
 
 def users_of(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
     """Return the jobs in the same scheduler that wait for an unsettled job, and take its result as an input."""
-    return [user for user in successors_of(job) if user._rule is not None and job in user._rule.inputs]
+    return [user for user in successors_of(job) if job in user._inputs]
 
 
 class RequirementCounts:
@@ -103,15 +99,14 @@ class RequirementCounts:
         entries: list[AbstractJob[Any]] = []
         forever = 0
         for job in jobs:
-            rule = job._rule
-            if rule is not None and rule.inputs:
+            if job._inputs:
                 count_consumer(job)
-            if job._forever:
+            if not job._is_plain and job._options.forever:
                 forever += 1
             required = job._required if requires_members_only else members.all_requirements(job)
             if not required:
                 job._pending = 0
-                if is_undecided or (rule is not None and _trigger_rules.decide(job, rule)[0] is not SCHEDULED):
+                if is_undecided or not (certainly_runs(job) or _trigger_rules.decide(job)[0] is SCHEDULED):
                     undecided.append(job)
                 else:
                     entries.append(job)
@@ -149,13 +144,13 @@ class RequirementCounts:
             successor._pending = pending
             if pending:
                 continue
-            rule = successor._rule
+            options = successor._options
             if (
                 queued
                 or is_undecided
-                or (rule is not None and not certainly_runs(rule))
-                or successor._forever
                 or successor._state is not IDLE
+                or (successor._inputs and not certainly_runs(successor))
+                or (options is not DEFAULT_OPTIONS and (options.forever or options.run_if != "settled"))
             ):
                 queued.append(successor)
                 continue

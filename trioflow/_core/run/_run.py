@@ -38,7 +38,7 @@ from ..base._states import (
     StopReason,
 )
 from ..job import _errors, _trigger_rules
-from ..job._job import DEFAULT_SLOW_PATH, AbstractJob, is_scheduler
+from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import CancelledOutcome, Failure, RunExtras, Throttling, add_remedy_notes, find_interruption
 from ._adaptive_window import AdaptiveWindow
 from ._attempts import find_throttles, was_drained
@@ -141,8 +141,7 @@ class Run:
         self.context: Final = contextvars.copy_context()
         self.outer_worker: Final = scheduler._worker
         outer = self.outer_worker
-        options = scheduler._slow_path
-        assert options is not None  # only a plain `Job` has none
+        options = scheduler._options
         # Whether each job needs its own task, because of the option `own_task` of the scheduler or an enclosing one.
         self.needs_own_tasks: Final[bool] = options.own_task or (outer is not None and outer.run.needs_own_tasks)
         idle_timeout = options.idle_timeout
@@ -457,7 +456,7 @@ class Run:
             if job._state is IDLE and (clean_up or not self.is_draining_or_stopping):
                 job._state = SCHEDULED
                 ready.append(job)
-                if job._forever and not job._needs():
+                if not job._is_plain and job._options.forever and not job._options.needs:
                     forever.append(job)
                 if notify_scheduled is not None:
                     notify_scheduled(scheduler, job)
@@ -499,7 +498,7 @@ class Run:
         is_used = self.first_rule is None or not self.first_rule.is_decided
         if self.journal_writer is not None and state is JobState.SUCCEEDED and is_used:
             self.journal_writer.record(job, outcome)
-        if job._scheduling is not None and job._scheduling.needs:
+        if job._options.needs:
             self.queue.jobs.give_back(job)
         _, notify_end, _ = self.fast_hooks
         if notify_end is not None:
@@ -508,11 +507,11 @@ class Run:
         if extras is not None:
             extras.context = None
             extras.notify_listeners(job)
-        if job._forever:
+        if job._options.forever:
             self.forever_unsettled -= 1
         else:
             self.unsettled -= 1
-        if job._rule is not None and job._rule.drops_results:
+        if extras is not None and extras.drops_results:
             job._release_inputs(last_call=True)
         if successors is not None:
             self.requirement_counts.count_down(successors)
@@ -539,15 +538,14 @@ class Run:
         """Schedule an IDLE job that has no open requirements, or settle it by its rule or from the journal."""
         if job._state is not IDLE or self.is_draining_or_stopping:
             return
-        if job._rule is not None:
-            verdict, failure = _trigger_rules.decide(job, job._rule)
-            if verdict is not SCHEDULED:
-                if failure is not None and job.is_critical():  # a BLOCKED job counts as failed
-                    self.stop(StopReason.CRITICAL, job)
-                self.settle(job, verdict, failure, self.clock())
-                if failure is not None and self.culprit is job:
-                    self.failure_log.add(self, job, failure.exception)
-                return
+        verdict, failure = _trigger_rules.decide(job)
+        if verdict is not SCHEDULED:
+            if failure is not None and job.is_critical():  # a BLOCKED job counts as failed
+                self.stop(StopReason.CRITICAL, job)
+            self.settle(job, verdict, failure, self.clock())
+            if failure is not None and self.culprit is job:
+                self.failure_log.add(self, job, failure.exception)
+            return
         if self.journal_writer is not None:
             self.journal_writer.restore(job)
         if self.first_rule is None or self.first_rule.may_start(job):
@@ -876,10 +874,10 @@ class Run:
                 job._ensure_extras().runs_once = True
             if context is not None:
                 job._ensure_extras().context = context
-                job._slow_path = job._slow_path or DEFAULT_SLOW_PATH  # the slow path applies the context
-            self.add_unsettled(not job._forever, job._forever)
+                job._is_plain = False  # only for other jobs do workers apply a context
+            self.add_unsettled(not job._options.forever, job._options.forever)
             link(job, self.members.all_requirements(job))
-            if job._rule is not None and job._rule.inputs:
+            if job._inputs:
                 count_consumer(job)
             self.notify("job_added", job)
         if self.journal_writer is not None:

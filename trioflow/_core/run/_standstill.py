@@ -83,7 +83,9 @@ class Standstill:
     def _stop(self) -> None:
         scheduler = self._run.scheduler
         waiting = [
-            job for job in scheduler.iterate_jobs() if not (job._state.is_settled or job._worker or job._forever)
+            job
+            for job in scheduler.iterate_jobs()
+            if not (job._state.is_settled or job._worker or job._options.forever)
         ]
         explained = "; ".join(map(_explain, waiting[:MAX_EXPLAINED_JOBS]))
         more = f"; and {len(waiting) - MAX_EXPLAINED_JOBS} more" if len(waiting) > MAX_EXPLAINED_JOBS else ""

@@ -72,7 +72,7 @@ class StartOrder:
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
         """Extend the order to jobs that were added together to the running scheduler."""
         heap_queue = self._jobs if isinstance(self._jobs, HeapQueue) else None
-        if heap_queue is None and all(job._scheduling is None for job in jobs):
+        if heap_queue is None and not any(job._options.affects_order for job in jobs):
             return
         known = self._scheduler._expected_durations(jobs)
         current_policy = self._policy.effective_policy(False) if heap_queue is None else heap_queue.order.policy
@@ -134,11 +134,11 @@ class StartOrder:
 
         """
         scheduler, members = self._scheduler, self._members
-        demands = [demand for job in members.jobs_with_scheduling_options if (demand := job._scheduling) is not None]
+        options = [job._options for job in members.jobs_with_scheduling_options]
         known = self._known_durations(scheduler) if self._policy.effective_policy(True).needs_durations else {}
         policy = self._policy.effective_policy(bool(known))
-        has_needs = isinstance(self._jobs, SharedQueue) or any(demand.needs for demand in demands)
-        has_priorities = has_needs or any(demand.priority for demand in demands)
+        has_needs = isinstance(self._jobs, SharedQueue) or any(own.needs for own in options)
+        has_priorities = has_needs or any(own.priority for own in options)
         if not (has_priorities or policy.needs_heap) and type(self._jobs) is FifoQueue:
             return
         ranks = None

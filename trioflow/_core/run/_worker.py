@@ -65,13 +65,7 @@ if TYPE_CHECKING:
 
 def needs_own_task(job: AbstractJob[Any]) -> bool:
     """Return whether a job needs its own task, because of the option `own_task` or its own context variables."""
-    options, extras = job._slow_path, job._extras
-    return (options is not None and options.own_task) or (extras is not None and extras.context is not None)
-
-
-def _settles_by_run(job: AbstractJob[Any], options: Any) -> bool:
-    """Return whether `Run.settle` has to settle a job that has succeeded and has options."""
-    return job._forever or options.own_task or (job._rule is not None and job._rule.drops_results)
+    return job._options.own_task or (job._extras is not None and job._extras.context is not None)
 
 
 TURN_SECONDS: Final = 0.001
@@ -322,17 +316,17 @@ class Worker(WorkerTask):
             else:
                 may_park = True
                 break
-            options = job._slow_path
-            if has_run_jobs and (needs_own_tasks or (options is not None and needs_own_task(job))):
+            is_plain = job._is_plain
+            if has_run_jobs and (needs_own_tasks or (not is_plain and needs_own_task(job))):
                 run.queue.push_first(job)  # a new worker takes it
                 break
-            if options is not None and job._extras is not None and job._extras.context is not None:
+            if not is_plain and job._extras is not None and job._extras.context is not None:
                 apply_context(job._extras.context)
             if self.is_searching:
                 self.stop_searching()
             if gated:
                 workers.on_job_start()
-            if options is not None and job._forever:
+            if not is_plain and job._options.forever:
                 workers.prepare_for_forever_job(self)
             elif ready and not workers.searchers:
                 workers.ensure_searcher()
@@ -353,7 +347,7 @@ class Worker(WorkerTask):
             try:
                 if notify_start is not None:
                     notify_start(scheduler, job)
-                awaitable = job._function(*job._args) if options is None else call_job(self, job, options)
+                awaitable = job._function(*job._args) if is_plain else call_job(self, job)
                 value = await awaitable
                 if value is not None and value.__class__ is CoroutineType:
                     raise unawaited_coroutine_error(job.label, value)
@@ -365,7 +359,7 @@ class Worker(WorkerTask):
                 error is not None
                 or job._extras is not None
                 or not snapshot.is_task_unchanged()
-                or (options is not None and _settles_by_run(job, options))
+                or (not is_plain and ((options := job._options).forever or options.own_task))
             ):
                 await self._settle_other(job, awaitable, value, error, now)
                 awaitable = value = error = None
@@ -422,8 +416,7 @@ class Worker(WorkerTask):
         else:
             run.settle_error(self, job, error, awaitable, now)
         error = None  # break the reference cycle: the traceback refers to the frames of the callers
-        options = job._slow_path
-        self.is_tainted = self.is_tainted or job._forever or (options is not None and options.own_task)
+        self.is_tainted = self.is_tainted or job._options.forever or job._options.own_task
 
     def start_searching(self) -> None:
         """Count this worker as a searcher."""

@@ -188,7 +188,7 @@ def _jobs_that_settle_before(job: AbstractJob[Any]) -> Iterator[Step]:
         for awaited in job._extras.awaited_jobs if job._extras is not None else ():
             yield "awaits", awaited
         for member in job._members.jobs if is_scheduler(job) else ():
-            if not (member._forever or member._state.is_settled):
+            if not (member._options.forever or member._state.is_settled):
                 yield "waits for its job", member
     elif not job._state.is_settled:
         for requirement in _explain.open_requirements(job):

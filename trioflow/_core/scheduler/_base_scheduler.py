@@ -387,7 +387,9 @@ class BaseScheduler(
         """
         omits_forever = _job_options.flag(discard_forever, "discard_forever", self._name_for_errors)
         required = {requirement for job in self._members.jobs for requirement in job._required}
-        return [job for job in self._members.jobs if job not in required and not (omits_forever and job._forever)]
+        return [
+            job for job in self._members.jobs if job not in required and not (omits_forever and job._options.forever)
+        ]
 
     def predecessors(self, *jobs: Required) -> JobSet:
         """Return the members that these jobs require directly, as an ordered set.
@@ -906,9 +908,7 @@ class BaseScheduler(
         subject = self._name_for_errors
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
             raise RuntimeError(f"{subject()} is a job of {self._scheduler.label!r}, which is running, and will run it")
-        options = self._slow_path  # read directly for speed, because each attempt of a nested scheduler does this
-        assert options is not None  # only some objects of `Job` have none
-        seconds = options.timeout if timeout is OWN_SETTING else _job_options.seconds(timeout, "timeout", subject)
+        seconds = self._options.timeout if timeout is OWN_SETTING else _job_options.seconds(timeout, "timeout", subject)
         window = (
             self._jobs_window
             if jobs_window is OWN_SETTING

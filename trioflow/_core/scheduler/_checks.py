@@ -85,15 +85,15 @@ def _check_jobs(members: Members, may_repeat: bool) -> Iterator[None]:
     for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(members.jobs):
         for job in chunk:
             for requirement in job._required:
-                if requirement._pending != mark or requirement._forever:
+                if requirement._pending != mark or requirement._options.forever:
                     check_requirement(job, requirement, owner)
                     if requirement._scheduler is owner:
                         members.is_ordered = False
                     else:
                         has_outside_requirements = True
             job._pending = mark
-            # Each job that has a check of its own, and each one-shot job, has a `_slow_path`.
-            if job._slow_path is not None and (job._has_own_check or job._is_one_shot()):
+            # No job that has a check of its own is plain, and no one-shot job.
+            if not job._is_plain and (job._has_own_check or job._is_one_shot()):
                 members.needs_recheck = True
                 check_one_shot(job, may_repeat)
         if pause_is_due:
@@ -239,7 +239,7 @@ def _may_wait_for_service(job: AbstractJob[Any], service: AbstractJob[Any]) -> b
     The job need not wait if the service starts only after it, or if the job is a clean-up job, which never waits.
     """
     scheduler = service._scheduler
-    if scheduler is None or (job._rule is not None and job._rule.run_if == "failed"):
+    if scheduler is None or job._options.run_if == "failed":
         return False
     member = next(member for enclosing, member in ancestors_with_members(job) if enclosing is scheduler)
     return member not in _graph_algorithms.reachable([service], scheduler._members.all_requirements)
@@ -275,10 +275,10 @@ def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], sche
 
     """
     if requirement._scheduler is not scheduler:
-        is_input = job._rule is not None and requirement in job._rule.inputs
+        is_input = requirement in job._inputs
         if not is_input or find_common_scheduler(job, requirement) is None:
             raise _errors.MissingRequirement(job, requirement, scheduler)
-    if requirement._forever and not requirement._is_service:
+    if requirement._options.forever and not requirement._is_service:
         job_name, requirement_name = map(repr, _labels.distinct_names([job, requirement]))
         raise ValueError(
             f"{job_name} requires {requirement_name}, which is a forever job, so it would wait until the end; "
@@ -315,7 +315,7 @@ def _add_implied_requirements(members: Members, job: AbstractJob[Any]) -> None:
     levels = [scheduler, *enclosing_schedulers(scheduler)]
     nested_jobs = job.iterate_jobs() if is_scheduler(job) else iter(())
     for user in itertools.chain([job], nested_jobs):
-        for input_job in user._rule.inputs if user._rule is not None else ():
+        for input_job in user._inputs:
             common = find_common_scheduler(user, input_job)
             if common is None or common[0] not in levels:
                 continue  # the input and its user are both inside the new job
@@ -337,7 +337,7 @@ def recompute_implied_requirements(members: Members) -> None:
         todo += [nested._members for nested in level.nested_schedulers]
     for level in members_by_scheduler.values():
         for job in level.jobs:
-            for input_job in job._rule.inputs if job._rule is not None else ():
+            for input_job in job._inputs:
                 input_scheduler = input_job._scheduler
                 if input_scheduler is None or input_scheduler is level.owner:
                     continue
@@ -375,7 +375,7 @@ def check_scenario(scheduler: BaseScheduler) -> None:
 def _reject_unreachable_inputs(members: Members, checked_members: dict[BaseScheduler, Members]) -> None:
     """Reject unsettled inputs from outside of the checked schedulers, because no run would wait for them."""
     for job in members.jobs:
-        for input_job in job._rule.inputs if job._rule is not None else ():
+        for input_job in job._inputs:
             common = find_common_scheduler(job, input_job)
             if common is None or common[0] in checked_members:
                 continue

@@ -113,7 +113,7 @@ def describe_waits(scheduler: BaseScheduler) -> str:
 
     Return "" if no member waits for anything.
     """
-    members = [job for job in scheduler if not job._forever]
+    members = [job for job in scheduler if not job._options.forever]
     waits = [waiting(job) for job in members if job._state is JobState.SCHEDULED]
     counts = Counter((wait.cause, wait.resource) for wait in waits if wait is not None and wait.cause in WAITED_FOR)
     texts = [

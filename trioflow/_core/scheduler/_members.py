@@ -187,7 +187,7 @@ class Members:
             job._scheduler = owner
             if job._has_own_shutdown:
                 self.jobs_with_shutdown[job] = None
-            if job._scheduling is not None:
+            if job._options.affects_order:
                 self.jobs_with_scheduling_options[job] = None
             if job._has_run_state():
                 self.needs_reset = True
@@ -196,9 +196,10 @@ class Members:
             elif job._is_service:
                 self.services[job] = None
 
-    def update_scheduling_options(self, job: AbstractJob[Any]) -> None:
-        """Update `jobs_with_scheduling_options` after an option of a member was set."""
-        if job._scheduling is not None:
+    def on_options_changed(self, job: AbstractJob[Any]) -> None:
+        """Record that options of a member were set: it may be a forever job now, which no job may require."""
+        self.is_unchecked = True
+        if job._options.affects_order:
             self.jobs_with_scheduling_options[job] = None
         else:
             self.jobs_with_scheduling_options.pop(job, None)
@@ -222,7 +223,7 @@ class Members:
         self.dropped_failure_count += job._state is JobState.FAILED
         self._discard(job)
         self.members_used_outside.discard(job)
-        job._required, job._rule = (), None
+        job._required = job._inputs = ()
 
     def _discard(self, job: AbstractJob[Any]) -> None:
         del self.jobs[job]
@@ -338,11 +339,9 @@ def _with_inputs(jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], Non
     """Return the jobs, each preceded by its direct and indirect inputs that belong to no scheduler."""
     ordered: dict[AbstractJob[Any], None] = {}
     for job in jobs:
-        rule = job._rule
-        if rule is not None:
-            for input_job in rule.inputs:
-                if input_job._scheduler is None and input_job not in ordered:
-                    _append_inputs_first(job, ordered)
+        for input_job in job._inputs:
+            if input_job._scheduler is None and input_job not in ordered:
+                _append_inputs_first(job, ordered)
         ordered[job] = None
     return ordered
 
@@ -353,11 +352,11 @@ def _append_inputs_first(job: AbstractJob[Any], ordered: dict[AbstractJob[Any], 
     stack = [job]
     while stack:
         job = stack[-1]
-        if job in ordered or job in entered or job._rule is None:
+        if job in ordered or job in entered or not job._inputs:
             ordered[stack.pop()] = None
             continue
         entered.add(job)
-        stack += [other for other in reversed(job._rule.inputs) if other._scheduler is None and other not in ordered]
+        stack += [other for other in reversed(job._inputs) if other._scheduler is None and other not in ordered]
 
 
 def expected_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:

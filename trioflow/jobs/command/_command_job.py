@@ -124,9 +124,9 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     __slots__ = (
         "_command",
+        "_command_options",
         "_env_placeholders",
         "_latest_result",
-        "_options",
         "_process",
     )
     _latest_result: CommandResult | None
@@ -163,13 +163,13 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         posix.require(f"CommandJob {subject}")
         arguments = _argv.check_arguments(command, shell, subject)
         stdin_job, stdin_value = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
-        self._options: Final = CommandOptions(
+        self._command_options: Final = CommandOptions(
             shell, cwd, encode_environment(env, subject), stdin_value,
             stdout, stderr, parse_check(check, subject), terminate_grace, on_start, on_line, tag,
             nice, memory_limit, pin, leftovers,
             path_tuple(reads, "reads", subject), path_tuple(writes, "writes", subject), append,
         )  # fmt: skip
-        self._options.validate(subject)
+        self._command_options.validate(subject)
         self._command: Final = arguments
         self._process = self._latest_result = None
         super().__init__(*arguments, stdin_job, on_done=on_done, on_settled=on_settled, **options)
@@ -181,12 +181,12 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
     @property
     def command(self) -> tuple[Any, ...]:
         """The program and its arguments, as the user gave them."""
-        return self._command[2:] if self._options.shell else self._command
+        return self._command[2:] if self._command_options.shell else self._command
 
     @property
     def _displayed_command(self) -> Any:
         """The command for display: its arguments, or the line for the shell."""
-        return self._command[2] if self._options.shell else self._command
+        return self._command[2] if self._command_options.shell else self._command
 
     @property
     def pid(self) -> int | None:
@@ -210,11 +210,11 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     def default_label(self, depth: int) -> str:
         """Return the shortened command line, in which labels of other jobs are nested at most `depth` deep."""
-        return _argv.default_label(self._displayed_command, self._options.shell, depth)
+        return _argv.default_label(self._displayed_command, self._command_options.shell, depth)
 
     def command_line(self) -> str:
         """Return the whole command line."""
-        return _argv.display_command_line(self._displayed_command, self._options.shell)
+        return _argv.display_command_line(self._displayed_command, self._command_options.shell)
 
     def status_text(self) -> str:
         """Return the memory of the process group, such as "312 MiB"; "" if unknown, as on systems without /proc."""
@@ -230,7 +230,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         """Return the command, its options, and its input and output files, including the files of its streams."""
         from ...abc import HashOnly, Work  # imported late, because few runs have a journal, and the import is slow
 
-        options = self._options
+        options = self._command_options
         *arguments, stdin_job = original_arguments_of(self)
         hashed_env = None if options.env is None else HashOnly(options.env)
         stdin, streams = options.streams_for_journal()
@@ -269,7 +269,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
         """
         if stdin is None:
-            return self._options.stdin
+            return self._command_options.stdin
         if not isinstance(stdin, CommandResult):
             return stdin
         if stdin._stdout is None:

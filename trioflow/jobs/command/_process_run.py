@@ -53,7 +53,7 @@ class ProcessRun:
 
     def __init__(self, job: CommandJob, run: RunHandle) -> None:
         self._job: Final = job
-        self._options: Final = job._options
+        self._options: Final = job._command_options
         self._run: Final = run
         self._clock: Final = run.clock
         self._wait_readable: Final = run.wait_readable
@@ -117,7 +117,7 @@ class ProcessRun:
             self._process = job._process = self._spawn(cpu)
         except OSError as error:
             self._streams.close()
-            message = _start_errors.start_error_message(error, self._command, job._options, redact=job.redact)
+            message = _start_errors.start_error_message(error, self._command, job._command_options, redact=job.redact)
             # The cause names the program, so the error of a redacted job has no cause. The traceback of the cause is
             # dropped, because it has only frames of `subprocess`.
             raise CommandError(job, self._command_line, message) from None if job.redact else error.with_traceback(None)

@@ -64,8 +64,8 @@ class ProcessStreams:
         self._captures_by_stream: Final[dict[str, CaptureSink]] = {}
         try:
             self.stdin: Final = self._open_input(stdin)
-            self.stdout: Final = self._descriptor_for(1, self._open_output("stdout", job._options.stdout))
-            self.stderr: Final = self._descriptor_for(2, self._open_output("stderr", job._options.stderr))
+            self.stdout: Final = self._descriptor_for(1, self._open_output("stdout", job._command_options.stdout))
+            self.stderr: Final = self._descriptor_for(2, self._open_output("stderr", job._command_options.stderr))
         except BaseException:
             self.close()
             raise
@@ -88,7 +88,7 @@ class ProcessStreams:
         return int(value.fileno())
 
     def _open_output(self, name: str, value: Any) -> int | None:
-        options = self._job._options
+        options = self._job._command_options
         if value == subprocess.STDOUT:
             return subprocess.STDOUT if self.stdout is None else self.stdout
         if value == subprocess.DEVNULL:

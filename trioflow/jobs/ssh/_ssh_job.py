@@ -126,7 +126,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
 
     """
 
-    __slots__ = ("_env", "_is_list", "_last_result", "_node", "_options", "_steps", "_unreachable", "_values")
+    __slots__ = ("_command_options", "_env", "_is_list", "_last_result", "_node", "_steps", "_unreachable", "_values")
     _last_result: CommandResult | None
     _unreachable: Unreachable | None
 
@@ -156,11 +156,11 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         self._is_list: Final = isinstance(command, list)
         job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
         on_own_line: Any = on_line
-        self._options: Final = CommandOptions(
+        self._command_options: Final = CommandOptions(
             cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, success_codes=parse_check(check, subject),
             terminate_grace=terminate_grace, on_line=on_own_line, tag=tag, append=append,
         )  # fmt: skip
-        self._options.validate(subject)
+        self._command_options.validate(subject)
         self._values: Final = tuple(_check_value_names(values or {}, subject))
         self._env: Final = _check_variables(env or {}, subject)
         self._last_result = self._unreachable = None
@@ -207,11 +207,13 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         filled = [fill_word(value, repr(name), self) for name, value in zip(self._values, values, strict=True)]
         texts = dict(zip(self._values, filled, strict=True), node=self._node.hostname)
         if stdin is None:
-            stdin = self._options.stdin
+            stdin = self._command_options.stdin
         elif isinstance(stdin, CommandResult):
             stdin = stdin._stdout
         connection = run.shared(Connections).for_node(self._node)
-        session = NodeSession(self, connection, self._options.terminate_grace, reconnect=self.attempts > 1, limit=limit)
+        session = NodeSession(
+            self, connection, self._command_options.terminate_grace, reconnect=self.attempts > 1, limit=limit
+        )
         runner = _StepRunner(self, session, PlaceholderValues(texts), stdin)
         try:
             results = [
@@ -248,7 +250,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
 
         The local files that a Pull creates are not included: the user may change them, and the job is still restored.
         """
-        options = self._options
+        options = self._command_options
         values, words, job = original_arguments_of(self)
         steps = [step._journal_key(value) for step, value in zip(self._steps, words, strict=True)]
         stdin, streams = options.streams_for_journal()
@@ -273,13 +275,13 @@ class _StepRunner:
     """A runner for the steps of a job, which fills in the values of their placeholders."""
 
     def __init__(self, job: SshJob, session: NodeSession, values: PlaceholderValues, stdin: Any) -> None:
-        job._options.check_files_open(repr(job.label))
-        self._options: Final = job._options
+        job._command_options.check_files_open(repr(job.label))
+        self._options: Final = job._command_options
         self._job: Final = job
         self._values: Final = values
         self._stdin: Final = _argv.check_stdin(stdin, job)
         self._session: Final = session
-        self._truncates = not job._options.append  # whether the next command empties its output files
+        self._truncates = not job._command_options.append  # whether the next command empties its output files
 
     async def run(self, step: Step, words: list[str]) -> Any:
         """Run one step, whose words have been filled in, and return its result."""

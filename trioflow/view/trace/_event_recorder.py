@@ -128,7 +128,7 @@ def _output_files(job: Any) -> Iterator[tuple[str, str]]:
     """Yield the stream and the path of each file to which a command wrote its output."""
     for stream in OUTPUT_STREAMS:
         # A user-defined job class may have no `_options`.
-        file: Any = getattr(getattr(job, "_options", None), stream, None)
+        file: Any = getattr(getattr(job, "_command_options", None), stream, None)
         if isinstance(file, PATH_TYPES):
             yield stream, os.path.abspath(os.fsdecode(file))
 
