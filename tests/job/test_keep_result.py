@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from trioflow import Job, JobNotDone, JobState, Scheduler, Sequence, Service, ThreadJob, current_job
+from trioflow import Job, JobNotDone, JobState, Scheduler, Sequence, Service, StopReason, ThreadJob, current_job
 from trioflow.abc import Instrument
 
 from ..bodies import fail_now, nap, refuse
@@ -308,6 +308,26 @@ def test_each_attempt_of_a_nested_scheduler_makes_and_drops_its_own_result(virtu
 
 
 # --- afterwards
+
+
+def test_result_is_kept_for_the_attempts_of_a_nested_scheduler_that_was_added_during_a_run(virtual: Virtual) -> None:
+    """A nested scheduler may be added during a run, and tried again: the outer result that it uses is kept for it."""
+    used: list[Any] = []
+
+    async def fail_once(value: Any) -> None:
+        used.append(value)
+        if len(used) == 1:
+            raise OSError
+
+    async def main() -> bool:
+        async with Scheduler() as scheduler:
+            big = scheduler.add(Job(Maker(), keep_result=False))
+            await big.wait_settled()
+            scheduler.add(Scheduler(Job(fail_once, big, critical=True), retry=1))
+        return scheduler.stop_reason is StopReason.COMPLETED
+
+    assert virtual(main)
+    assert [type(value) for value in used] == [Big, Big]
 
 
 def test_reading_a_dropped_result_raises_job_not_done(virtual: Virtual) -> None:

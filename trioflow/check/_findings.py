@@ -24,7 +24,6 @@ from .._core.api.views import (
     check_one_shot,
     check_requirement,
     check_scenario,
-    find_common_scheduler,
     find_cycle,
     is_scheduler,
     may_repeat,
@@ -68,14 +67,14 @@ def findings(scheduler: BaseScheduler, *, journal: bool = False) -> list[Finding
         journal: whether runs will use a journal. If so, jobs that require others but take none as input are suspicious.
 
     """
-    store_implied_requirements(scheduler)
+    unreachable = set(store_implied_requirements(scheduler))
     levels = list(_iterate_schedulers(scheduler))
     all_schedulers = dict(levels)
     never_run = _advisories.find_jobs_that_never_run(list(scheduler.iterate_jobs()))
     suspicions = [finding for level, _ in levels for finding in _advisories.find_suspicious_settings(level)]
     if journal:
         suspicions += [finding for level, _ in levels for finding in _advisories.find_inputs_hidden_from_journal(level)]
-    rejected = [finding for level in levels for finding in _find_rejections(*level, all_schedulers, scheduler)]
+    rejected = [finding for level in levels for finding in _find_rejections(*level, unreachable, scheduler)]
     rejected += _check_errors(scheduler, reject_shared_pools, all_schedulers, scheduler)
     if not rejected:  # the check that a run makes, for problems that the checks above do not find
         rejected += _check_errors(scheduler, check_scenario, scheduler)
@@ -100,7 +99,10 @@ def _iterate_schedulers(scheduler: BaseScheduler) -> Iterator[tuple[BaseSchedule
 
 
 def _find_rejections(
-    level: BaseScheduler, can_repeat: bool, all_schedulers: Container[BaseScheduler], outermost: BaseScheduler
+    level: BaseScheduler,
+    can_repeat: bool,
+    unreachable: Container[tuple[AnyJob, AnyJob]],
+    outermost: BaseScheduler,
 ) -> Iterator[tuple[AnyJob, str]]:
     """Yield `level` or a member of it for each reason to reject a run of `outermost`, paired with the reason."""
     yield from _check_errors(level, check_may_run, level)
@@ -110,7 +112,8 @@ def _find_rejections(
         yield from _check_errors(job, check_needs, level, [job], outermost)
         for requirement in job.required:
             yield from _check_errors(job, check_requirement, job, requirement, level)
-            yield from _check_errors(job, _check_outside_input, job, requirement, level, all_schedulers)
+            if (job, requirement) in unreachable:
+                yield from _check_errors(job, check_late_input, job, requirement)
         yield from _check_errors(job, check_one_shot, job, can_repeat)
 
 
@@ -137,12 +140,3 @@ def _find_cycles(level: BaseScheduler) -> list[list[AnyJob]]:
         for job in reachable(cycle, requirements).keys() & reachable(cycle, followers.__getitem__).keys():
             del unassigned[job]
     return sorted(cycles, key=lambda cycle: position[cycle[0]])
-
-
-def _check_outside_input(
-    job: AnyJob, requirement: AnyJob, level: BaseScheduler, all_schedulers: Container[BaseScheduler]
-) -> None:
-    """Reject an unsettled input from outside of the checked schedulers, because their run could not wait for it."""
-    common = find_common_scheduler(job, requirement)
-    if common is not None and common[0] not in all_schedulers:
-        check_late_input(job, requirement, level)

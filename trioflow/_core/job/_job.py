@@ -271,8 +271,7 @@ class AbstractJob(Generic[T]):
     _started_at: float | None
     _finished_at: float | None
     _extras: RunExtras | None
-    # The number of requirements that have not settled and are not ready services; negative if no run has counted them.
-    # Valid only while IDLE.
+    # The number of requirements that have not settled and are not ready services, while a run counts them; otherwise 0.
     _pending: int
     # The jobs whose `_pending` counts this job: a single job as an object, a few in a tuple, many in a list. A list for
     # each job would keep the garbage collector busy.
@@ -309,7 +308,7 @@ class AbstractJob(Generic[T]):
     def __init__(self, *, _inputs: tuple[AbstractJob[Any], ...] = (), **options: Unpack[JobOptions]) -> None:
         self._label = self._scheduler = None
         self._successors = self._outcome = self._started_at = self._finished_at = self._extras = self._worker = None
-        self._pending = -1
+        self._pending = 0
         self._state = IDLE
         self._options = DEFAULT_OPTIONS
         self._is_plain = self._is_called_directly
@@ -870,14 +869,14 @@ class AbstractJob(Generic[T]):
 
     def _has_run_state(self) -> bool:
         """Return whether a run has changed the job's attributes, so that `_reset` is needed."""
-        return self._state is not IDLE or self._pending >= 0 or self._successors is not None
+        return self._state is not IDLE or self._pending > 0 or self._successors is not None
 
     def _reset(self) -> None:
         """Reset the attributes that a run has changed to their state before the first run."""
         listeners = None if self._extras is None else self._extras.listeners
         self._state = IDLE
         self._outcome = self._started_at = self._finished_at = self._extras = self._successors = self._worker = None
-        self._pending = -1
+        self._pending = 0
         if listeners:  # these wait for the job to settle, whichever run reaches it
             self._ensure_extras().listeners = listeners
 

@@ -41,7 +41,6 @@ def add_successor(requirement: AbstractJob[Any], job: AbstractJob[Any]) -> None:
 
 def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> None:
     """Make a job wait for those `requirements` that have not settled and are not ready services."""
-    job._pending = max(job._pending, 0)
     for requirement in requirements:
         if not (requirement._state.is_settled or requirement._is_ready()):
             job._pending += 1
@@ -178,7 +177,7 @@ class RequirementCounts:
             if run.journal_writer is not None and run.journal_writer.defer_lookups_if_late(number):
                 return
             job = self.queued.popleft()
-            if job._pending <= 0:  # it may have got a new requirement
+            if not job._pending:  # it may have got a new requirement
                 run.make_ready(job)
         self.queued.clear()
         self.counting_down = False

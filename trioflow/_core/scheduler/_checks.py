@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Container, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from ..admission._pool import register_user
 from ..admission._resource import CountedResource
@@ -25,15 +25,13 @@ if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
     from ._members import Members
 
-_visit_marks: Final = itertools.count(-2, -1)
-"""Negative numbers. Each check of a scheduler takes one, and writes it to the `_pending` of all jobs that it visits.
 
-The numbers cannot be confused with counts of open requirements, which a run stores in `_pending`.
-"""
-
-
-def check_members(members: Members) -> Iterator[None]:
+def check_members(members: Members, grown: BaseScheduler | None = None) -> Iterator[None]:
     """Check the jobs of a scheduler, at any depth, in O(V + E) time. Yield whenever other tasks should get a turn.
+
+    Args:
+        members: the members of the scheduler.
+        grown: the running scheduler to which this one has just been added; None if there is none.
 
     Raises:
         CycleError: jobs require each other in a cycle.
@@ -53,13 +51,12 @@ def check_members(members: Members) -> Iterator[None]:
         for nested in level.nested_schedulers:
             check_may_run(nested)
             todo.append((nested._members, may_repeat or nested._may_repeat()))
-    if any(level.has_outside_requirements for level in checked_members.values()):
-        recompute_implied_requirements(members)
+    users = [job for level in checked_members.values() if level.has_outside_requirements for job in level.jobs]
+    for job, input_job in imply_requirements(users, {*checked_members, grown}):
+        check_late_input(job, input_job)
     reject_shared_pools(checked_members, members.owner)
     for level in checked_members.values():
         check_needs(level.owner, level.jobs_with_scheduling_options, members.owner)
-        if level.has_outside_requirements:
-            _reject_unreachable_inputs(level, checked_members)
         level.is_ordered = level.is_ordered and not level.implied_requirements
         level.needs_recheck = level.needs_recheck or level.has_outside_requirements
         if not level.is_ordered:
@@ -70,8 +67,8 @@ def check_members(members: Members) -> Iterator[None]:
 def _check_jobs(members: Members, may_repeat: bool) -> Iterator[None]:
     """Check the jobs of one scheduler and their requirements. Yield whenever other tasks should get a turn.
 
-    If each job was added after all its requirements, as is usual, there can be no cycle. To detect this, mark each
-    visited job in its `_pending`. Otherwise, set `is_ordered` to False; the caller must then search for cycles.
+    If each job was added after all its requirements, as is usual, there can be no cycle. Otherwise, set `is_ordered` to
+    False; the caller must then search for cycles.
 
     Args:
         members: the members of the scheduler.
@@ -79,20 +76,21 @@ def _check_jobs(members: Members, may_repeat: bool) -> Iterator[None]:
             or retried.
 
     """
-    mark, owner = next(_visit_marks), members.owner
-    has_outside_requirements = False
+    owner, has_outside_requirements = members.owner, False
+    checked: set[AbstractJob[Any]] = set()  # without forever jobs
     members.needs_recheck, members.is_ordered = bool(members.nested_schedulers), True
     for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(members.jobs):
         for job in chunk:
             for requirement in job._required:
-                if requirement._pending != mark or requirement._options.forever:
+                if requirement not in checked:
                     check_requirement(job, requirement, owner)
                     if requirement._scheduler is owner:
                         members.is_ordered = False
                     else:
                         has_outside_requirements = True
-            job._pending = mark
-            # No job that has a check of its own is plain, and no one-shot job.
+            # No forever job is plain, no job with a check of its own, and no one-shot job.
+            if job._is_plain or not job._options.forever:
+                checked.add(job)
             if not job._is_plain and (job._has_own_check or job._is_one_shot()):
                 members.needs_recheck = True
                 check_one_shot(job, may_repeat)
@@ -286,76 +284,67 @@ def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], sche
         )
 
 
-def check_late_input(job: AbstractJob[Any], input_job: AbstractJob[Any], scheduler: BaseScheduler) -> None:
-    """Reject an unsettled input from outside of a scheduler that is running already and cannot wait for the input.
+def imply_requirements(
+    users: Iterable[AbstractJob[Any]], schedulers: Container[BaseScheduler | None]
+) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
+    """Make the members of schedulers wait for the members that contain an input of theirs, or of a job nested in them.
+
+    Args:
+        users: the jobs whose inputs are looked up.
+        schedulers: those whose members can still wait, because they are not running, or a job was just added to them.
+
+    Returns:
+        The inputs for which no member of these schedulers can wait, each after the job that uses it.
+
+    """
+    unreachable: list[tuple[AbstractJob[Any], AbstractJob[Any]]] = []
+    for user in users:
+        for input_job in user._inputs:
+            provider = input_job._scheduler
+            if provider is user._scheduler:
+                continue
+            common = find_common_scheduler(user, input_job)
+            if provider is None or common is None or common[0] not in schedulers:
+                unreachable.append((user, input_job))
+                continue
+            scheduler, waiting_member, awaited_member = common
+            scheduler._members.implied_requirements.setdefault(waiting_member, {})[awaited_member] = None
+            provider._members.members_used_outside.add(input_job)
+    return unreachable
+
+
+def check_late_input(job: AbstractJob[Any], input_job: AbstractJob[Any]) -> None:
+    """Reject an input for which no member of the common scheduler can wait, unless it can be used already.
 
     Raises:
-        MissingRequirement, ValueError: as in `check_requirement`.
         ValueError: the input has not settled, and is not a ready service.
 
     """
-    check_requirement(job, input_job, scheduler)
     if not (input_job._state.is_settled or input_job._is_ready()):
         raise ValueError(
             f"{job.label!r} uses the result of {input_job.label!r}, which is in another scheduler and has not "
-            f"settled: {scheduler.label!r} is already running, and cannot wait for it"
+            f"settled: this run cannot wait for it; add or run the job when its input has settled, or run the "
+            f"scheduler that contains both"
         )
 
 
-def _add_implied_requirements(members: Members, job: AbstractJob[Any]) -> None:
-    """Make a job that was added to a running scheduler wait for the members that contain its inputs.
-
-    If the job is a scheduler, it also waits for the inputs of the jobs nested in it.
-
-    Raises:
-        ValueError: an input outside of the scheduler has not settled.
-
-    """
-    scheduler = members.owner
-    levels = [scheduler, *enclosing_schedulers(scheduler)]
-    nested_jobs = job.iterate_jobs() if is_scheduler(job) else iter(())
-    for user in itertools.chain([job], nested_jobs):
-        for input_job in user._inputs:
-            common = find_common_scheduler(user, input_job)
-            if common is None or common[0] not in levels:
-                continue  # the input and its user are both inside the new job
-            common_scheduler, _, provider = common
-            if common_scheduler is not scheduler:
-                check_late_input(user, input_job, scheduler)
-            elif input_job._scheduler is not scheduler or user is not job:
-                members.implied_requirements.setdefault(job, {})[provider] = None
-
-
-def recompute_implied_requirements(members: Members) -> None:
-    """Store the requirements that inputs from other schedulers imply, here and in nested schedulers. Check nothing."""
-    members_by_scheduler: dict[BaseScheduler, Members] = {}
-    todo: list[Members] = [members]
-    while todo:
-        level = todo.pop()  # the members of one scheduler
-        members_by_scheduler[level.owner] = level
-        level.implied_requirements = {}
-        todo += [nested._members for nested in level.nested_schedulers]
-    for level in members_by_scheduler.values():
-        for job in level.jobs:
-            for input_job in job._inputs:
-                input_scheduler = input_job._scheduler
-                if input_scheduler is None or input_scheduler is level.owner:
-                    continue
-                common = find_common_scheduler(job, input_job)
-                if common is not None and common[0] in members_by_scheduler:
-                    common_scheduler, user, provider = common
-                    members_by_scheduler[common_scheduler].implied_requirements.setdefault(user, {})[provider] = None
-                    input_scheduler._members.members_used_outside.add(input_job)
-
-
-def store_implied_requirements(scheduler: BaseScheduler) -> None:
+def store_implied_requirements(scheduler: BaseScheduler) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
     """Store the requirements that inputs from other schedulers imply, unless a run is in progress.
 
     Takes O(V + E) time. During a run this does nothing, because the run has already stored these requirements.
     Therefore any thread may call this function during a run.
+
+    Returns:
+        The inputs that are outside of `scheduler`, each after the job that uses it. A run could not wait for them.
+
     """
-    if all(level._run is None for level in (scheduler, *enclosing_schedulers(scheduler))):
-        recompute_implied_requirements(scheduler._members)
+    if any(level._run is not None for level in (scheduler, *enclosing_schedulers(scheduler))):
+        return []
+    levels = [scheduler]
+    for level in levels:
+        level._members.implied_requirements = {}
+        levels += level._members.nested_schedulers
+    return imply_requirements(itertools.chain.from_iterable(level._members.jobs for level in levels), set(levels))
 
 
 def check_scenario(scheduler: BaseScheduler) -> None:
@@ -363,26 +352,13 @@ def check_scenario(scheduler: BaseScheduler) -> None:
 
     Raises:
         CycleError, MissingRequirement, ValueError, RuntimeError: the scenario cannot run.
-        RuntimeError: the scheduler is running. A check would overwrite counts of the run.
+        RuntimeError: the scheduler is running. A check would overwrite what the run has found.
 
     """
     if scheduler._run is not None:
         raise RuntimeError(f"{scheduler.label!r} is running: check it before its run, or when the run has ended")
     for _ in check_members(scheduler._members):
         pass
-
-
-def _reject_unreachable_inputs(members: Members, checked_members: dict[BaseScheduler, Members]) -> None:
-    """Reject unsettled inputs from outside of the checked schedulers, because no run would wait for them."""
-    for job in members.jobs:
-        for input_job in job._inputs:
-            common = find_common_scheduler(job, input_job)
-            if common is None or common[0] in checked_members:
-                continue
-            common_scheduler, user, _ = common
-            # In all other cases, `user` is just being added to the common scheduler, and will wait for the input.
-            if common_scheduler._run is None or user._pending >= 0:
-                check_late_input(job, input_job, members.owner)
 
 
 def reject_cycle(members: Members) -> None:
@@ -437,8 +413,10 @@ def check_new_jobs(members: Members, new_jobs: list[AbstractJob[Any]]) -> None:
         check_one_shot(job, may_repeat=False)
         if is_scheduler(job):
             check_may_run(job)
-            check_scenario(job)
-        _add_implied_requirements(members, job)
+            for _ in check_members(job._members, grown=members.owner):
+                pass
+    for job, input_job in imply_requirements(new_jobs, {members.owner}):
+        check_late_input(job, input_job)
     # The search takes a fifth of the time of adding one job. It is skipped if the new jobs wait for no members.
     requirements = members.all_requirements
     cycle = _graph_algorithms.find_cycle(new_jobs, requirements) if any(map(requirements, new_jobs)) else None

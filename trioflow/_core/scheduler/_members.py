@@ -46,7 +46,7 @@ class Members:
         self.dropped_failure_count = 0
         # Whether a run has changed the state of some of the jobs, so that they must be reset before the next run.
         self.needs_reset = False
-        # ---- results of the last check, or of `recompute_implied_requirements`
+        # ---- results of the last check, or of `store_implied_requirements`
         # Whether a new check may have another result even if nothing has changed, e.g. because a job can run only once.
         self.needs_recheck = True
         # Whether each job was added after all its requirements.
