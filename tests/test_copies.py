@@ -86,7 +86,7 @@ LIVE = AbstractJob, Instrument
 
 def test_every_public_class_of_errors_and_values_is_tested_here() -> None:
     """Each public class is an error or a value that is tested here, or belongs to one process."""
-    tested = {type(value) for value in (*ERRORS, *VALUES)} | {trioflow.KindTime, trioflow.Wait}
+    tested = {type(value) for value in (*ERRORS, *VALUES)} | {trioflow.FamilyTime, trioflow.Wait}
     assert [
         kind.__name__
         for kind in PUBLIC

@@ -43,10 +43,11 @@ from trioflow.otel import Tracing
 
 from . import dask_bodies as bodies
 from . import otel_bodies
-from .bodies import notes, run, take
+from .bodies import nap, notes, run, take
 from .cli.command_line import process, written
 from .cli.command_line import run as command_line
 from .places import EXAMPLES, PATIENCE, patiently
+from .view.agreement import FAILURES, Views
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:distributed"),
@@ -713,3 +714,9 @@ def test_a_call_on_a_cluster_gets_the_otel_span_of_its_job(client: Client) -> No
     again = DaskJob(otel_bodies.variable, client=client, gather=True)
     assert Scheduler(again).run(backend="trio")
     assert again.result() is None
+
+
+def test_all_views_of_a_run_on_a_cluster_agree(client: Client, tmp_path: Path) -> None:
+    """The views of a run with DaskJobs agree on its verdict, counts, failures and duration."""
+    jobs = [DaskJob(bodies.add, 1, client=client), DaskJob(bodies.fail, client=client, label="bad"), Job(nap, 0)]
+    Views(lambda scheduler, **options: scheduler.run(**options), Scheduler(jobs), tmp_path).check(FAILURES)

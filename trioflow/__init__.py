@@ -70,7 +70,7 @@ if _typing.TYPE_CHECKING:
     from .view.monitor._monitor import Monitor as Monitor
     from .view.trace._spans import Span as Span
     from .view.trace._spans import Wait as Wait
-    from .view.trace._time_spent import KindTime as KindTime
+    from .view.trace._time_spent import FamilyTime as FamilyTime
     from .view.trace._time_spent import TimeSpent as TimeSpent
     from .view.trace._trace import Trace as Trace
 
@@ -114,7 +114,7 @@ _LAZY_NAMES = {
         ".view.events._events": "Events",
         ".view.monitor._monitor": "Monitor",
         ".view.trace._spans": "Span Wait",
-        ".view.trace._time_spent": "KindTime TimeSpent",
+        ".view.trace._time_spent": "FamilyTime TimeSpent",
         ".view.trace._trace": "Trace",
     }.items()
     for name in names.split()

@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
+import trio
 
-from trioflow import Adaptive, Events, Job, Monitor, Scheduler, Sequence, Service, Trace
-from trioflow.cli._run import exit_code_of_run
-from trioflow.view.ci import _junit, _summary, _test_cases
-from trioflow.view.events._follow import Follower
-from trioflow.view.text._debrief import Debrief
-from trioflow.view.text._symbols import Symbols
-from trioflow.view.text._verdict import Tally, run_verdict
-from trioflow.view.trace import _trace_file
+from trioflow import Adaptive, Job, Scheduler, Sequence, Service, current_job
+from trioflow.abc import Instrument
+from trioflow.view.text._verdict import Tally
 from trioflow.view.trace._trace import find_critical_path
-from trioflow.view.trace.report import _failures
-from trioflow.view.trace.report._report import report_html
 
 from ..bodies import fail, nap, serve
+from ..cli.command_line import trioflow
+from ..conftest import Virtual
+from .agreement import FAILURES, INTERRUPTED, STOPPED, SUCCESS, Views, in_virtual_time
 from .trace.scenarios import everything, stop
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
-
-SUCCESS, STOPPED, FAILURES = 0, 1, 3
-VERDICT_ON_THE_PAGE = '(?:<span class="symbol">|<p class="verdict"><bdi>)(.*?)<'
 
 
 def fails_once() -> Any:
@@ -58,6 +48,27 @@ def blocked_group() -> Scheduler:
     return Scheduler(first, Job(cancel, label="cancel"), group)
 
 
+async def interrupt() -> None:
+    """Stop the run as a signal does."""
+    await anyio.sleep(1)
+    current_job().scheduler._interrupt(None)
+
+
+def cancelled_jobs() -> Scheduler:
+    """Return a scheduler in which one of four jobs succeeds, and none fails."""
+    others = [Job(nap, 9) for _ in range(3)]
+
+    async def cancel() -> None:
+        for job in others:
+            job.cancel()
+
+    return Scheduler(Job(cancel), *others)
+
+
+def many_jobs(number: int) -> Scheduler:
+    return Scheduler(*(Job(fail if n % 90 == 7 else nap) for n in range(number)), jobs_window=20)
+
+
 def second_attempt() -> Scheduler:
     inner = Scheduler(Job(fails_once(), label="step", critical=True), Job(nap, label="beside"), label="inner", retry=1)
     return Scheduler(inner, Job(nap, label="last", required=inner))
@@ -79,104 +90,82 @@ RUNS: dict[str, tuple[Any, int]] = {
     "only forever jobs": (lambda: Scheduler(Job(anyio.sleep_forever, forever=True), timeout=2), STOPPED),
     "adaptive": (lambda: Scheduler(*(Job(nap) for _ in range(9)), jobs_window=Adaptive(1, 3)), SUCCESS),
     "everything": (everything, FAILURES),
-    "many": (lambda: Scheduler(*(Job(fail if n % 90 == 7 else nap) for n in range(500)), jobs_window=20), FAILURES),
+    "interrupted": (lambda: Scheduler(Job(interrupt), Job(nap, 9), Job(nap, 0)), INTERRUPTED),
+    "some jobs are cancelled": (cancelled_jobs, SUCCESS),
+    "5 jobs": (lambda: Scheduler(*(Job(nap, n) for n in range(5)), jobs_window=2), SUCCESS),
+    "500 jobs": (lambda: many_jobs(500), FAILURES),
 }
-
-
-class Views:
-    """What each view says of one run."""
-
-    def __init__(self, virtual: Virtual, scheduler: Scheduler, tmp_path: Path) -> None:
-        self.scheduler = scheduler
-        trace, lines, self._log = Trace(), io.StringIO(), io.StringIO()
-        instruments = [trace, Events(lines), Monitor(file=self._log)]
-        virtual(functools.partial(scheduler.co_run, instruments=instruments))
-        self.live = trace._get_record()
-        trace.export_as_json(tmp_path / "t.json")
-        self.read = _trace_file.read_record(tmp_path / "t.json")
-        self.events = [json.loads(line) for line in lines.getvalue().splitlines()]
-        self._replayed = io.StringIO()
-        follower = Follower(Monitor(file=self._replayed))
-        for line in lines.getvalue().splitlines():
-            follower.replay_line(line.encode())
-        self.cases = _test_cases.CiRun(self.read)
-        self.page = report_html(self.read, tmp_path)
-
-    def verdicts(self) -> dict[str, str]:
-        """Return the verdict of each view with its symbol, without the duration."""
-        reason = self.scheduler.stop_reason
-        own = run_verdict(self.scheduler, reason, None)
-        (root,) = self.read.root_runs
-        summary = next(iter(_summary.markdown_lines(self.cases))).replace("\\", "")
-        found = {
-            "own": f"{own.symbol(Symbols())} {own.sentence}",
-            "debrief": next(iter(Debrief(self.scheduler, Symbols()).verdict_lines())),
-            "monitor": self._log.getvalue().splitlines()[-1],
-            "replayed": self._replayed.getvalue().splitlines()[-1],
-            "trace": _with_symbol(self.live.verdict(self.live.root_runs[0], reason)),
-            "file": _with_symbol(self.read.verdict(root, root.stop_reason)),
-            "summary": f"{summary[3]} {summary.partition(': ')[2]}",
-            "report": " ".join(part.group(1) for part in re.finditer(VERDICT_ON_THE_PAGE, self.page)),
-        }
-        return {view: _without_times(text) for view, text in found.items()}
-
-
-def _with_symbol(verdict: Any) -> str:
-    return f"{verdict.symbol(Symbols())} {verdict.sentence}"
-
-
-def _without_times(text: str) -> str:
-    """Return a verdict from its symbol on, without durations, and without what a monitor adds behind it."""
-    text = re.sub("^.*?(?=[✓✗])", "", text)
-    text = re.sub(r"(, | )([\d.]+ (m?s|min|h)( [\d.]+ s)?)(?=$|[,;])", "", text)
-    return " ".join(text.partition(";")[0].split())
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_all_views_of_a_run_agree(virtual: Virtual, tmp_path: Path, name: str) -> None:
     """For each run, all views have the same verdict, counts, failures and duration, and the exit code fits."""
     make_scheduler, code = RUNS[name]
-    views = Views(virtual, make_scheduler(), tmp_path)
-    verdicts = views.verdicts()
-    assert len(set(verdicts.values())) == 1, verdicts
-    counts = Tally.for_scheduler(views.scheduler)
-    described = counts.describe()
-    assert views.live.tally.describe() == views.read.tally.describe() == views.cases.tally.describe() == described
-    assert f">{described}<" in views.page
-    end = views.events[-1]
-    assert end["jobs"] == counts.counts_by_state()
-    suites = next(line for line in _junit.xml_lines(views.cases) if line.startswith("<testsuites"))
-    failures = {
-        "own": counts.failure_count,
-        "events": end.get("failures", 0),
-        "report": sum(len(group.spans) for group in _failures.failure_groups(views.read)),
-        "JUnit": int(suites.partition('failures="')[2].partition('"')[0]),
-        "groups": sum(map(len, views.cases.failure_groups())),
-    }
-    assert len(set(failures.values())) == 1, failures
-    durations = [views.live.end_time - views.live.start_time, views.read.end_time - views.read.start_time, end["at"]]
-    assert durations == pytest.approx([durations[0]] * 3)
-    assert exit_code_of_run(views.scheduler) == code
-    assert (code == SUCCESS) == verdicts["own"].startswith("✓")
+    Views(in_virtual_time(virtual), make_scheduler(), tmp_path).check(code)
+
+
+def test_all_views_of_5000_jobs_agree(tmp_path: Path) -> None:
+    """The views agree on a run of so many jobs that the monitor only counts, and that the report draws no graph of."""
+    Views(in_virtual_time(Virtual("trio")), many_jobs(5000), tmp_path).check(FAILURES)
 
 
 def test_all_views_of_a_run_with_restored_jobs_agree(tmp_path: Path) -> None:
-    """The verdict and the counts of a run whose jobs a journal restored are those of its trace file and its events."""
+    """The views of a run whose jobs a journal restored agree, also on which jobs those are."""
     for _ in range(2):
         scheduler = Scheduler(Job(nap, 0, "a", label="a"), Job(nap, 0, "b", label="b"), Job(nap, 0, save=None))
-        trace, lines = Trace(), io.StringIO()
-        scheduler.run(journal=tmp_path / "run.db", instruments=[trace, Events(lines)])
-    trace.export_as_json(tmp_path / "t.json")
-    read = _trace_file.read_record(tmp_path / "t.json")
-    described = "3 jobs: 3 succeeded (2 restored)"
-    assert Tally.for_scheduler(scheduler).describe() == read.tally.describe() == described
-    assert f">{described}<" in report_html(read, tmp_path)
-    own = run_verdict(scheduler, scheduler.stop_reason, read.end_time - read.start_time).sentence
-    assert own == read.verdict(read.runs[0], scheduler.stop_reason).sentence
-    assert own.startswith(f"all 3 jobs succeeded (2 restored from {time.strftime('%Y-')}")
-    restored = [event for line in lines.getvalue().splitlines() if (event := json.loads(line)).get("restored")]
-    assert [event["path"] for event in restored] == ["a", "b"]
-    assert [span.path for span in read.spans if span.restored] == ["a", "b"]
+        views = Views(
+            lambda scheduler, **options: scheduler.run(journal=tmp_path / "run.db", **options), scheduler, tmp_path
+        )
+        views.check(SUCCESS)
+    assert Tally.for_scheduler(scheduler).describe() == "3 jobs: 3 succeeded (2 restored)"
+    assert f"✓ all 3 jobs succeeded (2 restored from {time.strftime('%Y-')}" in views.verdicts()["own"]
+    assert [event["path"] for event in views.events if event.get("restored")] == ["a", "b"]
+    assert [span.path for span in views.read.spans if span.restored] == ["a", "b"]
+
+
+def test_the_exit_code_the_job_log_and_the_results_of_a_batch_agree_with_its_verdict(tmp_path: Path) -> None:
+    """The verdict of a batch counts the commands that the job log and the results have as failed."""
+    log, results = tmp_path / "log", tmp_path / "results.jsonl"
+    done = trioflow("batch", "--joblog", log, "--results", results, "exit {}", ":::", 0, 1, 0, 3, 0)
+    assert done.exit_code == 2
+    assert re.match(r"batch  ✗ 2 of 5 commands failed, [\d.]+ m?s\n", done.stderr)
+    assert sum(line.split("\t")[6] != "0" for line in log.read_text().splitlines()[1:]) == 2
+    assert sum(json.loads(line)["exit_code"] != 0 for line in results.read_text().splitlines()) == 2
+
+
+async def fails_in_two_places(number: int) -> None:
+    if number % 2:
+        raise ValueError(f"odd: {number}")
+    raise ValueError(f"even: {number}")
+
+
+def test_all_views_group_failures_by_one_rule(
+    virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log, too, has a line for each kind: the function, the exception's type and the place, not the message."""
+    jobs = [
+        *(Job(fails_in_two_places, number, label=f"row {number}") for number in range(20)),
+        *(Job(functools.partial(fail, 0, KeyError(number))) for number in range(3)),
+        *(Job(nap, 9, timeout=2) for _ in range(4)),
+        *(Job(anyio.sleep, 9, timeout=2) for _ in range(5)),
+    ]
+    kinds = Views(in_virtual_time(virtual), Scheduler(jobs), tmp_path).failure_kinds()
+    first_lines = [line for line in caplog.messages if re.match("'.*' failed: ", line)]
+    counts = [int(found[1]) for line in caplog.messages if (found := re.match(r"(\d+) more jobs failed with", line))]
+    kinds["log"] = sorted(count + 1 for count in counts)
+    assert set(map(tuple, kinds.values())) == {(3, 4, 5, 10, 10)}
+    assert len(first_lines) == 5
+
+
+def test_the_time_that_an_instrument_takes_before_the_run_counts_in_no_view(tmp_path: Path) -> None:
+    """A run begins when its instruments have been notified, so that all views have the same duration of it."""
+
+    class Slow(Instrument):
+        def before_run(self, scheduler: Any) -> None:
+            trio.lowlevel.current_clock().jump(5)  # type: ignore[attr-defined]
+
+    views = Views(in_virtual_time(Virtual("trio")), Scheduler(Job(nap, 2), instruments=[Slow()]), tmp_path)
+    assert set(views.verdicts().values()) == {"✓ 1 job succeeded, 2.0 s"}
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -185,7 +174,7 @@ def test_the_critical_path_is_that_of_the_trace(virtual: Virtual, tmp_path: Path
 
     Without a trace, neither earlier runs of a nested scheduler nor earlier sizes of an adaptive window are known.
     """
-    views = Views(virtual, RUNS[name][0](), tmp_path)
+    views = Views(in_virtual_time(virtual), RUNS[name][0](), tmp_path)
     if name not in ("a second attempt", "everything", "adaptive"):
         assert {job.path for job in find_critical_path(views.scheduler)} == {
             views.live.spans[link.span_number].path for link in views.live.critical_path_links

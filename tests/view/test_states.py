@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from trioflow import JobState, RequirementFailed, Scheduler, StopReason
+from trioflow import Job, JobState, RequirementFailed, Scheduler, StopReason
 from trioflow._core.api.views import Failure
 from trioflow._core.base._states import STOP_REASON_TEXTS, TRANSITIONS
 from trioflow._core.scheduler import _explain
@@ -25,7 +25,7 @@ from trioflow.view.trace._trace_events import json_text as json_text
 from trioflow.view.trace.report import _report
 from trioflow.view.trace.timeline import _timeline
 
-from ..bodies import idle
+from ..bodies import idle, nap
 from ..transitions import lead_to
 
 EVERY = set(JobState)
@@ -153,8 +153,8 @@ def test_every_export_of_a_trace_shows_each_state_of_a_job(state: JobState, star
         required=(), exception=OSError("broken") if failed else None,
     )  # fmt: skip
     run = _spans.RunSpan(0, None, 1, "s", 0.0, 3.0, None, StopReason.COMPLETED, None, (0,))
-    failures = {0: describe_failure(Failure(OSError("broken")))} if failed else {}
-    record = TraceRecord((span,), (run,), end_time=3.0, failures=failures, kinds=("job",))
+    failures = {0: describe_failure(Job(nap), Failure(OSError("broken")))} if failed else {}
+    record = TraceRecord((span,), (run,), end_time=3.0, failures=failures, families=("job",))
     picture = _timeline.timeline_svg(record, 600)
     assert state.value in picture
     assert state.value in _table.table_text(record)

@@ -45,15 +45,13 @@ class RunSummaryText:
 
     Args:
         scheduler: the outermost scheduler of the run.
-        elapsed: the duration of the run in seconds; None if the run did not begin.
         code: the exit code.
         trace: the trace of the run; None if the run was not traced.
 
     """
 
-    def __init__(self, scheduler: Scheduler, elapsed: float | None, code: int, trace: Trace | None) -> None:
+    def __init__(self, scheduler: Scheduler, code: int, trace: Trace | None) -> None:
         self._scheduler: Final = scheduler
-        self._elapsed: Final = elapsed
         self._is_fine: Final = code == SUCCESS_CODE
         self._trace: Final = trace
         self._symbols: Final = _symbols.Symbols.for_stream(sys.stdout)
@@ -71,7 +69,7 @@ class RunSummaryText:
 
     def verdict_lines(self) -> Iterator[str]:
         """Yield the line of the verdict and, unless all jobs simply succeeded, the number of jobs in each state."""
-        verdict = self._make_verdict(self._elapsed)
+        verdict = self._make_verdict(has_duration=True)
         yield self._format_verdict(verdict)
         counts = _verdict.Tally.for_scheduler(self._scheduler).describe()
         if {",", "("} & {*counts} or not verdict.is_good:
@@ -82,10 +80,11 @@ class RunSummaryText:
 
         It is printed below the failures, because the monitor has shown the verdict and the duration above them.
         """
-        yield self._format_verdict(self._make_verdict(None))
+        yield self._format_verdict(self._make_verdict(has_duration=False))
 
-    def _make_verdict(self, elapsed: float | None) -> Verdict:
-        return _verdict.run_verdict(self._scheduler, self._scheduler.stop_reason or StopReason.INTERRUPTED, elapsed)
+    def _make_verdict(self, has_duration: bool) -> Verdict:
+        reason = self._scheduler.stop_reason or StopReason.INTERRUPTED
+        return _verdict.run_verdict(self._scheduler, reason, has_duration)
 
     def _format_verdict(self, verdict: Verdict) -> str:
         line = verdict.format_line(self._scheduler.label, self._symbols)
@@ -112,7 +111,8 @@ class RunSummaryText:
 
         Return "" if the run was short, or if the search for the critical path would take too long.
         """
-        jobs, elapsed = _verdict.Tally.for_scheduler(self._scheduler).job_count, self._elapsed or 0.0
+        jobs = _verdict.Tally.for_scheduler(self._scheduler).job_count
+        elapsed = _verdict.run_seconds(self._scheduler) or 0.0
         is_cheap = self._trace is not None or jobs * SEARCH_SECONDS_PER_JOB <= elapsed * MAX_SEARCH_SHARE
         if jobs < 2 or elapsed < MIN_SECONDS_FOR_CHAIN or not is_cheap:
             return ""

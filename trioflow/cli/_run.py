@@ -10,7 +10,6 @@ import io
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Collection, Generator, Iterator
 from pathlib import Path
 from typing import IO, Any, Final, get_args
@@ -18,7 +17,7 @@ from typing import IO, Any, Final, get_args
 import click
 
 from .. import Events, JUnit, Scheduler, StopReason, Summary, Trace
-from ..abc import BackendName, Instrument, printable
+from ..abc import BackendName, printable
 from ..batch import _quantities
 from ..view.monitor._monitor import build_command_monitor, can_move_cursor
 from ..view.text._verdict import Tally
@@ -189,9 +188,7 @@ def command(
     if tag and not monitors:
         own_monitor_problem = "--tag does not change the scheduler's own Monitor: give that tag=True"
         raise click.UsageError(own_monitor_problem if monitor else "--tag needs the monitor: leave out --no-monitor")
-    stopwatch = Stopwatch(scheduler)
-    # The tracer is last, so that it does not count the time in which the monitor imports its libraries.
-    instruments = [*monitors, *files.reports, stopwatch, *files.tracers]
+    instruments = [*monitors, *files.reports, *files.tracers]
     on_signal = ExitOnSecondSignal(scheduler.drain if drain_on_term else None)
     if jobs_window is not None:
         options["jobs_window"] = make_window(scheduler, jobs_window)
@@ -207,7 +204,7 @@ def command(
             if scheduler.stop_reason not in (StopReason.INTERRUPTED, StopReason.DRAINED):
                 raise
     code = exit_code_of_run(scheduler)
-    run_summary = RunSummaryText(scheduler, stopwatch.elapsed, code, next(iter(files.tracers), None))
+    run_summary = RunSummaryText(scheduler, code, next(iter(files.tracers), None))
     journal = options["journal"] or getattr(scheduler.journal, "path", scheduler.journal)
     succeeded = print_end(run_summary, files, journal and Path(journal), bool(monitors), is_drawing)
     return code if succeeded or code == INTERRUPTED_CODE else STOPPED_CODE
@@ -335,30 +332,6 @@ def exit_code_of_run(scheduler: Scheduler) -> int:
     if scheduler.stop_reason is StopReason.COMPLETED:
         return FAILURE_CODE if Tally.for_scheduler(scheduler).failed_or_blocked_count else SUCCESS_CODE
     return INTERRUPTED_CODE if scheduler.stop_reason in (None, StopReason.INTERRUPTED) else STOPPED_CODE
-
-
-class Stopwatch(Instrument):
-    """An instrument that measures the duration of the run, excluding imports and the writing of reports.
-
-    Attributes:
-        elapsed: the duration in seconds; None until the run has ended.
-
-    """
-
-    def __init__(self, scheduler: Scheduler) -> None:
-        self._scheduler: Final = scheduler
-        self._start_time = 0.0
-        self.elapsed: float | None = None
-
-    def before_run(self, scheduler: Scheduler) -> None:
-        """Start the measurement, unless the scheduler is nested."""
-        if scheduler is self._scheduler:
-            self._start_time = time.monotonic()
-
-    def after_run(self, scheduler: Scheduler) -> None:
-        """End the measurement, unless the scheduler is nested."""
-        if scheduler is self._scheduler:
-            self.elapsed = time.monotonic() - self._start_time
 
 
 def events_path(events: str | IO[bytes] | None) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from .._core.api.journals import JobState, always_runs, failed_by_itself, headline, is_scheduler, truncate
+from .._core.api.journals import JobState, always_runs, culprit_chain, headline, is_counted, truncate
 from ._msgspec import msgspec
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class RunSummary(NamedTuple):
     counts: list[tuple[JobState, bool, int]]
     """Triples (state, whether the jobs are forever jobs, number of such jobs).
 
-    A scheduler is counted only if it failed for a reason other than a failed job.
+    A scheduler is counted only if it was blocked, or failed for a reason other than a failed job.
     """
     failed_count: int
     """The number of failed jobs. A failed scheduler counts unless one of its jobs made it fail."""
@@ -71,7 +71,7 @@ class JobTally:
         if state is SUCCEEDED_STATE and not always_runs(job):
             self._succeeded_count += 1
             return
-        if is_scheduler(job) and not failed_by_itself(job):
+        if not is_counted(job):
             return
         self._counts[state.value, job.forever] += 1
         if state is JobState.FAILED and len(self._failures) < MAX_FAILURES:
@@ -81,13 +81,11 @@ class JobTally:
 
     def to_json(self, scheduler: BaseScheduler) -> str:
         """Return the summary of the run of an outermost scheduler as JSON."""
-        culprit: AbstractJob[Any] | None = scheduler.culprit
-        while is_scheduler(culprit) and culprit.culprit is not None:
-            culprit = culprit.culprit
+        culprits = culprit_chain(scheduler)
         counts = [(SUCCEEDED_STATE.value, False, self._succeeded_count)]
         counts += [(*key, number) for key, number in self._counts.items()]
         failed_count = sum(self._counts[JobState.FAILED.value, forever] for forever in (False, True))
-        culprit_path = None if culprit is None else _escape_surrogates(culprit.path)
+        culprit_path = _escape_surrogates(culprits[-1].path) if culprits else None
         summary = RunSummary(counts, failed_count, self._failures, culprit_path)  # type: ignore[arg-type]
         return msgspec.json.encode(summary).decode()
 

@@ -5,14 +5,14 @@ runs.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 
 from trioflow import Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, current_job
 
 from ...bodies import fail, nap
-from .monitors import ManualMonitor, Terminal, drawn, jobs_only, look, serve, watched
+from .monitors import drawn, jobs_only, look, serve, watched
 
 if TYPE_CHECKING:
     from ...conftest import Virtual
@@ -132,23 +132,6 @@ def test_jobs_that_do_not_fit_are_counted_in_one_line(virtual: Virtual) -> None:
     ]
     assert lines[1].endswith("∞   1 forever   ▪  40 of 40 slots")
     assert lines[2] == " waiting: 51 for a slot"
-
-
-def test_the_time_to_create_the_display_does_not_count_as_time_of_the_run(virtual: Virtual) -> None:
-    """The time to create the monitor's display, which loads libraries, does not count as time of the run."""
-    now = 0.0
-
-    class Slow(ManualMonitor):
-        def _new_display(self, model: Any) -> Any:
-            nonlocal now
-            model.clock, model.began_at = (lambda: now), now
-            display = super()._new_display(model)
-            now += 5
-            return display
-
-    terminal = Terminal()
-    virtual(Scheduler(Job(nap, 1), Job(nap, 1), label="run", instruments=[Slow(file=terminal)]).co_run)
-    assert terminal.shown()[0] == " run  ✓ all 2 jobs succeeded, 0 s"
 
 
 def test_waiting_jobs_are_counted_by_cause(virtual: Virtual) -> None:

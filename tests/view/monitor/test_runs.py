@@ -95,17 +95,20 @@ def test_the_last_picture_shows_how_the_run_ended(
 
 
 def test_the_last_picture_lists_up_to_a_hundred_kinds_of_failures(virtual: Virtual) -> None:
-    """The last picture lists up to a hundred kinds of failures, even beyond the window; equal failures share a line."""
+    """The last picture lists up to a hundred kinds of failures, beyond the window; those of a kind share a line."""
     terminal = Terminal()
-    bad = [Job(fail, 1, OSError(f"broken {number}"), label=f"bad {number}") for number in range(120)]
+    kinds = [type(f"Error{number}", (OSError,), {}) for number in range(120)]
+    bad = [Job(fail, 1, kind("broken"), label=f"bad {number}") for number, kind in enumerate(kinds)]
     same = [Job(fail, 2, KeyError("k"), label=f"same {number}") for number in range(30)]
     virtual(Scheduler(*same, *bad, instruments=[Monitor(file=terminal)]).co_run)
     lines = terminal.all_lines()
     assert lines[-102].endswith("✗ 150 of 150 jobs failed, 2.0 s")
-    assert sum("OSError: broken" in line for line in lines[-101:]) == 100
+    assert sum(": broken" in line for line in lines[-101:]) == 100
     assert lines[-1] == "             … and 50 failed"
     again = [Job(fail, 2, KeyError("k"), label=f"same {number}") for number in range(30)]
-    virtual(Scheduler(*again, instruments=[Monitor(file=terminal)]).co_run)
+    other = [Job(fail, 1, OSError(f"row {number}"), label=f"other {number}") for number in range(30)]
+    virtual(Scheduler(*again, *other, instruments=[Monitor(file=terminal)]).co_run)
+    assert terminal.shown()[-2].endswith("30 like this: OSError: row 0")  # their messages differ
     assert terminal.shown()[-1].endswith("30 × KeyError: 'k'")
 
 

@@ -181,7 +181,7 @@ NOT_TRACES = {
     '{"record":{"spans":[{}]},"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: TypeError",
     '{"record":{"end_time":NaN},"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: TypeError",
     '{"record":{"failures":{"7":{}}},"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: TypeError",
-    '{"record":{"kinds":["a"]},"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: LookupError",
+    '{"record":{"families":["a"]},"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: LookupError",
 }
 
 

@@ -238,7 +238,7 @@ def test_pictures_wider_than_the_window_have_a_hint(browser: Browser, pages: Pat
     browser.open(pages / "everything.html", width=width)
     is_narrow = width == 390
     hints = [hint.is_displayed() for hint in browser.all(".hint")]
-    assert len(hints) == 3  # for the graph, the timeline, and the kinds of jobs
+    assert len(hints) == 3  # for the graph, the timeline, and the families of jobs
     assert hints[1:] == [is_narrow, False]  # the table has fewer columns there
 
 

@@ -1,4 +1,4 @@
-"""Where the time went: sentence, table by kind of job, and picture."""
+"""Where the time went: sentence, table by family of job, and picture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import CommandJob, Job, Pool, Rate, Scheduler, Throttled, TimeSpent, Trace
-from trioflow.view.trace._span_builder import kind_from_label
+from trioflow.view.trace._span_builder import family_from_label
 
 from ...bodies import fail, nap
 from .scenarios import NASTY, traced
@@ -64,11 +64,11 @@ def test_the_sentence_on_slots_leaves_out_tiny_shares(virtual: Virtual) -> None:
     assert spent.waits["gpu"] == pytest.approx(0.002)
 
 
-def test_the_table_has_a_line_for_each_kind_of_jobs(virtual: Virtual) -> None:
-    """The table of time spent has a line for each kind of jobs, whose labels differ only in numbers."""
+def test_the_table_has_a_line_for_each_family_of_jobs(virtual: Virtual) -> None:
+    """The table of time spent has a line for each family of jobs, whose labels differ only in numbers."""
     assert five(virtual).table() == "\n".join(
         [
-            "kind     count  work, s  waits, s  p50, s  p95, s  waited for, s",
+            "family     count  work, s  waits, s  p50, s  p95, s  waited for, s",
             "train *      5    25.00     15.00   5.000   7.000  gpu 15.00",
             "report       1     1.00     15.00   1.000   1.000  jobs 15.00",
         ]
@@ -80,7 +80,7 @@ def test_each_column_of_the_table_has_one_unit(virtual: Virtual, tmp_path: Path)
     jobs = trainings(0.002, 12)
     trace = traced(virtual, Scheduler(*jobs, Job(nap, 0.25, label="report", required=jobs), pool=Pool(gpu=1)))
     assert trace.time_spent().table().splitlines() == [
-        "kind     count  work, s  waits, s  p50, s  p95, s  waited for, s",
+        "family     count  work, s  waits, s  p50, s  p95, s  waited for, s",
         "report       1     0.25     12.00    0.25    0.25  jobs 12.00",
         "train *      2    12.00      0.00    0.00   12.00  gpu 0.00",
     ]
@@ -91,7 +91,7 @@ def test_each_column_of_the_table_has_one_unit(virtual: Virtual, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("label", "is_given", "kind"),
+    ("label", "is_given", "family"),
     [
         ("train model 12", True, "train model *"),
         ("compile for x86", True, "compile for x86"),
@@ -105,9 +105,9 @@ def test_each_column_of_the_table_has_one_unit(virtual: Virtual, tmp_path: Path)
         ("", True, ""),
     ],
 )
-def test_the_kind_of_a_job_is_its_label_with_stars_for_numbers(label: str, is_given: bool, kind: str) -> None:
-    """The kind of a job is its label with stars for numbers or, without a label, its function or program."""
-    assert kind_from_label(label, is_given) == kind
+def test_the_family_of_a_job_is_its_label_with_stars_for_numbers(label: str, is_given: bool, family: str) -> None:
+    """The family of a job is its label with stars for numbers or, without a label, its function or program."""
+    assert family_from_label(label, is_given) == family
 
 
 def test_throttled_attempts_count_as_work(virtual: Virtual) -> None:
@@ -130,20 +130,20 @@ def test_a_nested_scheduler_counts_its_waits_but_not_its_work(virtual: Virtual) 
     beside = Scheduler(Job(nap, 99), forever=True)
     spent = traced(virtual, Scheduler(a, inner, beside, Job(nap, 99, forever=True))).time_spent()
     assert (spent.work, dict(spent.waits)) == (5, {"jobs": 3})
-    assert {one.kind for one in spent.kinds} == {"a", "b", "inner"}
+    assert {one.family for one in spent.families} == {"a", "b", "inner"}
 
 
 def test_time_spent_without_a_run_is_empty() -> None:
     """Without a run, the time spent is empty, and its text is that no job took any time."""
     spent = Trace().time_spent()
-    assert (str(spent), spent.kinds, spent.slots) == ("no job took any time", (), 0)
+    assert (str(spent), spent.families, spent.slots) == ("no job took any time", (), 0)
 
 
 def test_labels_and_resource_names_are_escaped(virtual: Virtual, tmp_path: Path) -> None:
     """Labels and resource names are escaped in the table of time spent and in the report."""
     jobs = [Job(nap, 1, label=label, needs={"<b>&": 1}) for label in NASTY]
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(**{"<b>&": 1})))
-    assert len(trace.time_spent().table().splitlines()) == 1 + len(trace.time_spent().kinds)
+    assert len(trace.time_spent().table().splitlines()) == 1 + len(trace.time_spent().families)
     trace.export_as_htmlfile(tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert not re.search(r"<(img|b>)", page.partition('<section id="timeline">')[2].partition("<script")[0])
@@ -158,8 +158,8 @@ def test_failures_and_commands_count_like_other_jobs(backend: Any) -> None:
     rate = Rate(requests=100, per=1)
     Scheduler(*jobs, pool=Pool(api=rate)).run(backend=backend, instruments=[trace])
     spent = trace.time_spent()
-    assert {one.kind: one.count for one in spent.kinds} == {"bad": 1, "true": 1, "nap(0.01)": 1}
-    assert min(one.p50 for one in spent.kinds) > 0
+    assert {one.family: one.count for one in spent.families} == {"bad": 1, "true": 1, "nap(0.01)": 1}
+    assert min(one.p50 for one in spent.families) > 0
 
 
 def test_time_spent_during_a_run_counts_until_now(virtual: Virtual) -> None:

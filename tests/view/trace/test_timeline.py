@@ -80,7 +80,7 @@ def apart(one: dict[str, float], other: dict[str, float]) -> bool:
 
 
 def test_the_legend_explains_each_symbol_in_the_timeline(virtual: Virtual, tmp_path: Path) -> None:
-    """The timeline's legend has each color and hatching of the picture: kinds, states, forever jobs, empty slots."""
+    """The timeline's legend has each color and hatching of the picture: families, states, forever jobs, empty slots."""
     picture = draw_timeline(traced(virtual, everything()), tmp_path / "t.svg")
     shown = texts(picture)
     legend = ["✗ failed", "⊘ cancelled", "forever job", "empty: a window was full", "empty: nothing was ready"]
@@ -108,7 +108,7 @@ def test_the_legend_of_a_plain_run_has_one_entry(virtual: Virtual, tmp_path: Pat
 
 
 def test_a_kind_has_a_color_only_if_one_of_its_jobs_succeeded(virtual: Virtual, tmp_path: Path) -> None:
-    """The legend leaves out kinds that no bar has the color of, because all their jobs failed."""
+    """The legend leaves out families that no bar has the color of, because all their jobs failed."""
     jobs = [Job(fail, 1, label="broken"), Job(nap, 2, label="fine")]
     picture = draw_timeline(traced(virtual, Scheduler(*jobs)), tmp_path / "t.svg")
     assert "fine, 2 s" in texts(picture)
@@ -215,7 +215,7 @@ def test_jobs_without_duration_are_drawn(virtual: Virtual, tmp_path: Path) -> No
 
 
 def test_ten_thousand_jobs_are_drawn_with_few_elements(tmp_path: Path) -> None:
-    """In the timeline of ten thousand jobs, narrow neighbors of one kind are one bar, so that it can be displayed."""
+    """In the timeline of ten thousand jobs, narrow neighbors of one family are one bar, so that it can be displayed."""
     trace = Trace()
     Scheduler(*(Job(nothing) for _ in range(10_000)), instruments=[trace]).run()
     picture = draw_timeline(trace, tmp_path / "t.svg")
@@ -243,9 +243,9 @@ def test_states_are_distinguishable_in_grey() -> None:
     light, dark = read_style_sheet().split("@media screen")
     for scheme, sign in ((light, 1), (dark, -1)):
         fills = dict(re.findall(r"\.timeline \.([\w-]+) \{ fill: ([^;]+);", scheme))
-        kinds = [sign * lightness(fills[f"kind{number}"]) for number in range(6)]
-        assert sign * lightness(fills["failed"]) + 15 < min(kinds)
-        assert max(kinds) + 5 < sign * lightness(fills["forever"])
+        families = [sign * lightness(fills[f"family{number}"]) for number in range(6)]
+        assert sign * lightness(fills["failed"]) + 15 < min(families)
+        assert max(families) + 5 < sign * lightness(fills["forever"])
     fills = dict(re.findall(r"\.timeline \.(\w+) \{ fill: ([^;]+);", light))
     assert fills["cancelled"] == "url(#trioflow-hatch)"
 
@@ -284,7 +284,7 @@ def slots(virtual: Virtual, path: Path, *jobs: Any, **options: Any) -> tuple[Any
 
 
 def test_rows_are_slots(virtual: Virtual, tmp_path: Path) -> None:
-    """Rows of the timeline are slots, in which bars never overlap; narrow neighbors of one kind share a bar."""
+    """Rows of the timeline are slots, in which bars never overlap; narrow neighbors of one family share a bar."""
     jobs = [Job(nap, 3 + n, label=f"train {n}") for n in range(6)]
     picture, trace = slots(virtual, tmp_path / "t.svg", *jobs)
     assert [text for text in texts(picture) if text.startswith("slot ")] == ["slot 1", "slot 2", "slot 3", "slot 4"]
@@ -317,7 +317,7 @@ def test_hatching_has_the_length_of_the_time_that_slots_were_empty(virtual: Virt
 
 
 def test_the_critical_path_is_a_row_of_labelled_boxes(virtual: Virtual, tmp_path: Path) -> None:
-    """The critical path is a row of labelled boxes, one for neighbors of one kind."""
+    """The critical path is a row of labelled boxes, one for neighbors of one family."""
     chain = [*(Job(nap, 5, label=f"step {n}") for n in range(20)), Job(nap, 100, label="last")]
     Sequence(chain)
     picture, _ = slots(virtual, tmp_path / "t.svg", *chain)

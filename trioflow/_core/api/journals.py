@@ -38,6 +38,7 @@ from ..job._job_options import check_save as check_save
 from ..job._job_queries import (
     SERVICE,
     always_runs,
+    culprit_chain,
     explicit_label,
     is_in_retry,
     is_known_by_call,
@@ -51,7 +52,7 @@ from ..job._outcome import DROPPED, Restoration
 from ..job._work_spec import Depfile, HashOnly, OptionalFile, Work
 from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, JournalProtocol, NotStored, Restored, RunJournal
 from ..scheduler._base_scheduler import BaseScheduler
-from ..scheduler._failures import failed_by_itself
+from ..scheduler._failures import is_counted
 
 if TYPE_CHECKING:
     from ..job._job_options import Save

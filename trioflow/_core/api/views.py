@@ -33,6 +33,7 @@ from ..job._job_options import declare_run_resource, duration, file_path, flag, 
 from ..job._job_queries import (
     box_of,
     command_line_of,
+    culprit_chain,
     end_facts,
     explicit_label,
     failure_of,
@@ -54,9 +55,9 @@ from ..job._job_queries import (
 )
 from ..job._labels import paths_of, printable, shorten, without_middle
 from ..job._option_descriptors import set_run_need
-from ..job._outcome import DROPPED, Failure, Restoration, Throttling
+from ..job._outcome import DROPPED, Failure, Restoration, Throttling, failure_kind
 from ..job._service import Service
-from ..run._handle import RunView, current_run
+from ..run._handle import RunView, current_run, run_times
 from ..run._instruments import Instrument
 from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON
 from ..scheduler._base_scheduler import BaseScheduler, Incident
@@ -71,7 +72,7 @@ from ..scheduler._checks import (
     store_implied_requirements,
 )
 from ..scheduler._explain import get_status_text, open_requirements, waiting, waiting_since
-from ..scheduler._failures import failed_by_itself, failed_through_member
+from ..scheduler._failures import failed_by_itself, failed_through_member, is_counted
 from ..scheduler._members import (
     all_requirements,
     expected_durations,

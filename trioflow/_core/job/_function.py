@@ -130,7 +130,10 @@ class FunctionJob(AbstractJob[T]):
         return self._function is None
 
     def _failure_kind(self) -> object:
-        return id(self._function or type(self))
+        function: Any = self._function or type(self)
+        while isinstance(function, functools.partial):
+            function = function.func
+        return id(function.__code__ if isinstance(function, (types.FunctionType, types.MethodType)) else function)
 
     def _default_label(self, depth: int = _labels.MAX_DEPTH) -> str:
         """Return the call as text, such as `fetch(3)`."""

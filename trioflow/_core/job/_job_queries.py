@@ -92,6 +92,16 @@ def failure_of(job: AnyJob) -> Failure | None:
     return outcome if isinstance(outcome, Failure) else None
 
 
+def culprit_chain(scheduler: BaseScheduler) -> list[AnyJob]:
+    """Return the member that stopped a run; if it is a nested scheduler, also the culprit of its run, and so on."""
+    chain: list[AnyJob] = []
+    culprit = scheduler.culprit
+    while culprit is not None:
+        chain.append(culprit)
+        culprit = culprit.culprit if is_scheduler(culprit) else None
+    return chain
+
+
 def stored_result(job: AnyJob) -> Any:
     """Return the result of a job that has succeeded, in the form in which the engine stores it.
 

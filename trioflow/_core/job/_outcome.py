@@ -6,12 +6,20 @@ import contextlib
 import gc
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
+from traceback import walk_tb
 from types import CoroutineType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeGuard
 
 from ..backend import leaf_exceptions
 from ..base import _signatures
-from ..base._exception_parts import get_cause, get_context, get_traceback, set_traceback, with_traceback
+from ..base._exception_parts import (
+    get_cause,
+    get_context,
+    get_group_members,
+    get_traceback,
+    set_traceback,
+    with_traceback,
+)
 from ..base._reprs import name_in_errors, shown_value
 from ..base._states import JobState
 from . import _errors, _labels
@@ -77,6 +85,28 @@ def _clear_frame(frame: FrameType) -> None:
     """
     if any(value is frame.f_code for value in gc.get_referents(frame)):
         frame.clear()
+
+
+MAX_COMPARED_FRAMES: Final = 50
+"""The maximum number of innermost frames that are compared to decide whether two failures are of one kind."""
+
+
+def failure_kind(job: AbstractJob[Any], failure: Failure) -> tuple[object, ...]:
+    """Return a key that is equal for failures of one kind, even if their messages differ.
+
+    It is made of the job's function, program or class, whether the job is critical, the types of the exception and of
+    its cause, context and group members, the exit code of a command, and the positions of the innermost frames.
+    """
+    error = failure.exception
+    related = (error, get_cause(error), get_context(error), *get_group_members(error))
+    types = tuple(f"{type(exception).__module__}.{type(exception).__qualname__}" for exception in related)
+    try:
+        code = getattr(error, "returncode", None)
+    except Exception:  # from the code of the exception's class
+        code = None
+    positions = [(frame.f_code.co_filename, line) for frame, line in walk_tb(failure.traceback)]
+    exit_code = code if type(code) is int else None
+    return job._failure_kind(), job.is_critical(), types, exit_code, tuple(positions[-MAX_COMPARED_FRAMES:])
 
 
 class CancelledOutcome:

@@ -1,9 +1,8 @@
 """The log of failed jobs. The first of many similar failures has a line of its own; the others are only counted.
 
-Two failures are similar if the jobs have the same function (or program, or class), the exceptions have the same type
-and text, and both or neither stop their run. The first one is logged at once. For a minute, similar failures are
-counted, because a thousand equal lines would hide other lines. The number is logged one second after the first of them,
-and at the end of the run.
+Two failures are similar if they are of one kind, as defined by `failure_kind`. The first one is logged at once. For a
+minute, similar failures are counted, because a thousand similar lines would hide other lines. The number is logged one
+second after the first of them, and at the end of the run, with the first few messages that differ.
 """
 
 from __future__ import annotations
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base import _logger
 from ..base._states import StopReason
 from ..job._job import AbstractJob, is_scheduler
-from ..job._labels import printable, shorten
-from ..job._outcome import error_text, one_line_error
+from ..job._job_queries import culprit_chain
+from ..job._labels import printable, shorten, without_middle
+from ..job._outcome import Failure, error_text, failure_kind, one_line_error
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -28,6 +28,8 @@ MIN_BLOCKING_SECONDS: Final = 1.0
 """A job that blocks the event loop for longer than this, in seconds, is reported."""
 MAX_NAMED_JOBS: Final = 5
 """The maximum number of jobs that a line names."""
+MAX_MESSAGE_LENGTH: Final = 60
+"""The maximum number of characters of a message that differs from that of the failure that was logged."""
 FAILURE_SUBJECT: Final = "failure"
 """The value of the attribute `about` of log records about failures."""
 
@@ -35,33 +37,37 @@ FAILURE_SUBJECT: Final = "failure"
 class SimilarFailures:
     """A failure that was logged, and the count of similar failures after it."""
 
-    __slots__ = ("count_since_report", "expires_at", "first_paths", "path")
+    __slots__ = ("_error_name", "_first_failures", "_message", "_path", "count_since_report", "expires_at")
 
-    def __init__(self, path: str, expires_at: float) -> None:
-        self.path: Final = path  # the path of the job whose failure was logged
+    def __init__(self, job: AbstractJob[Any], error: BaseException, expires_at: float) -> None:
+        self._path: Final = _job_path(job)  # the path of the job whose failure was logged
+        self._message: Final = _message(job, error)
+        self._error_name: Final = type(error).__name__
         self.expires_at: Final = expires_at
         self.count_since_report = 0  # the number of similar failures since the last report
-        self.first_paths: Final[list[str]] = []  # the paths of the first few jobs with these failures
+        # The paths of the first few jobs with these failures, and their messages, if they differ from the logged one.
+        self._first_failures: Final[list[tuple[str, str]]] = []
 
-    def count(self, path: str) -> None:
+    def count(self, job: AbstractJob[Any], error: BaseException) -> None:
         """Count a similar failure."""
         self.count_since_report += 1
-        if len(self.first_paths) < MAX_NAMED_JOBS:
-            self.first_paths.append(path)
+        if len(self._first_failures) < MAX_NAMED_JOBS:
+            message = _message(job, error)
+            shown = f" ({printable(without_middle(message, MAX_MESSAGE_LENGTH))})" if message != self._message else ""
+            self._first_failures.append((_job_path(job), shown))
 
-    def report(self, error: type) -> str:
+    def report(self) -> str:
         """Return the log line for the counted failures, and reset the count."""
-        number, paths = self.count_since_report, self.first_paths.copy()
+        number, failures = self.count_since_report, self._first_failures.copy()
         self.count_since_report = 0
-        self.first_paths.clear()
-        if set(paths) == {self.path}:  # the same job failed in several attempts of a nested scheduler
-            return (
-                f"'{self.path}' failed {'once more' if number == 1 else f'{number} more times'} with {error.__name__}"
-            )
+        self._first_failures.clear()
+        if {path for path, _ in failures} == {self._path}:  # it failed in several attempts of a nested scheduler
+            times = "once more" if number == 1 else f"{number} more times"
+            return f"'{self._path}' failed {times} with {self._error_name}{failures[-1][1]}"
         jobs = "one more job" if number == 1 else f"{number} more jobs"
         more = f" and {number - MAX_NAMED_JOBS} more" if number > MAX_NAMED_JOBS else ""
-        names = ", ".join(f"'{path}'" for path in paths) + more
-        return f"{jobs} failed with {error.__name__} like '{self.path}': {names}"
+        names = ", ".join(f"'{path}'{message}" for path, message in failures) + more
+        return f"{jobs} failed with {self._error_name} like '{self._path}': {names}"
 
 
 class FailureLog:
@@ -71,19 +77,18 @@ class FailureLog:
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run  # the outermost run
-        # The logged failures by the kind of job, the type and text of the error, and whether it stops the run; the
-        # oldest first.
-        self._recent_failures: Final[dict[tuple[object, type, str, bool], SimilarFailures]] = {}
+        # The logged failures by their kind, the oldest first.
+        self._recent_failures: Final[dict[tuple[object, ...], SimilarFailures]] = {}
         self._cancel_timer: Callable[[], None] | None = None
         self._kinds_reported_blocking: Final[set[object]] = set()
 
-    def add(self, run: Run, job: AbstractJob[Any], error: BaseException, hint: str | None = None) -> None:
+    def add(self, run: Run, job: AbstractJob[Any], failure: Failure, hint: str | None = None) -> None:
         """Log or count the failure of a job.
 
         Args:
             run: the run of the job.
             job: the job.
-            error: the exception of the job.
+            failure: its exception.
             hint: advice to add to the log line; None if there is none.
 
         """
@@ -94,24 +99,24 @@ class FailureLog:
         if is_scheduler(job) and job.stop_reason is StopReason.CRITICAL:  # the failure of its member has been logged
             if stopped:
                 _logger.warn(
-                    f"'{_job_path(job)}' failed because of '{_culprit_path(job)}'; the run of {name!r} stops",
+                    f"'{_job_path(job)}' failed because of '{_job_path(culprit_chain(job)[-1])}'; "
+                    f"the run of {name!r} stops",
                     about=FAILURE_SUBJECT,
                 )
             return
-        path, now = _job_path(job), self._run.clock()
-        key = (job._failure_kind(), type(error), error_text(error).replace(repr(job.label), ""), stopped)
+        now, key, error = self._run.clock(), failure_kind(job, failure), failure.exception
         self._drop_expired(now)
         if key in self._recent_failures:
-            self._recent_failures[key].count(path)
+            self._recent_failures[key].count(job, error)
             if self._cancel_timer is None:
                 self._cancel_timer = self._run.group.call_at(now + COUNT_REPORT_DELAY, self._log_counted)
             return
-        self._recent_failures[key] = SimilarFailures(path, now + SIMILARITY_PERIOD)
+        self._recent_failures[key] = SimilarFailures(job, error, now + SIMILARITY_PERIOD)
         consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
         traceback_hint = "; debrief() shows the traceback" if stopped or run.scheduler.keep_jobs else ""
         _logger.warn(
-            f"'{path}' failed: {one_line_error(error)}{advice}; {consequence}",
+            f"'{_job_path(job)}' failed: {one_line_error(error)}{advice}; {consequence}",
             advice=traceback_hint,
             about=FAILURE_SUBJECT,
         )
@@ -145,17 +150,14 @@ class FailureLog:
 
     def _log_counted(self) -> None:
         self._cancel_timer = None
-        for (_, error, _, _), similar in self._recent_failures.items():
+        for similar in self._recent_failures.values():
             if similar.count_since_report:
-                _logger.warn(similar.report(error), about=FAILURE_SUBJECT)
+                _logger.warn(similar.report(), about=FAILURE_SUBJECT)
 
 
-def _culprit_path(scheduler: AbstractJob[Any]) -> str:
-    """Return the path of the innermost job whose failure stopped the run of a scheduler."""
-    job = scheduler
-    while is_scheduler(job) and job.culprit is not None:
-        job = job.culprit
-    return _job_path(job)
+def _message(job: AbstractJob[Any], error: BaseException) -> str:
+    """Return the message of an error without the name of the job, which does not make it another one."""
+    return error_text(error).replace(repr(job.label), "")
 
 
 def _job_path(job: AbstractJob[Any]) -> str:

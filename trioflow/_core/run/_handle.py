@@ -249,3 +249,12 @@ def current_run(scheduler: BaseScheduler) -> RunView | None:
     """Return a view of the scheduler's run in progress; None if the scheduler is not running."""
     run = scheduler._run
     return None if run is None else RunView(run)
+
+
+def run_times(scheduler: BaseScheduler) -> tuple[float, float | None] | None:
+    """Return when the last run of a scheduler began and ended, on the backend's clock. All views show these times.
+
+    The run begins when its instruments have been notified, and ends when all jobs are shut down. The end is None while
+    the run is in progress. Return None if there has been no run.
+    """
+    return scheduler._run_times if scheduler._run is None else (scheduler._run.began_at, None)

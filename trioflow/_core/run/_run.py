@@ -82,6 +82,7 @@ class Run:
         "_start_order",
         "added_count",
         "backend",
+        "began_at",
         "cancel_reason",
         "cancelled_before_linking",
         "change_event",
@@ -122,6 +123,7 @@ class Run:
         "workers",
     )  # fmt: skip
 
+    began_at: float  # set just before instruments are notified
     group: WorkerGroup  # set before the phase LINKING begins
 
     def __init__(
@@ -302,8 +304,10 @@ class Run:
         del self.parking_run, self.requirement_counts, self.group, self.standstill, self.worker_fields
 
     async def _run_jobs(self) -> None:
+        self.began_at = self.clock()
         try:
             self.notify("before_run")
+            self.began_at = self.clock()  # set again, because an instrument may have taken its time
             if self.group.is_cancelled():
                 self.stop_cancelled()
             for _ in self._make_entries_ready() if self.phase is not STOPPING else ():
@@ -544,7 +548,7 @@ class Run:
                 self.stop(StopReason.CRITICAL, job)
             self.settle(job, verdict, failure, self.clock())
             if failure is not None and self.culprit is job:
-                self.failure_log.add(self, job, failure.exception)
+                self.failure_log.add(self, job, failure)
             return
         if self.journal_writer is not None:
             self.journal_writer.restore(job)
@@ -641,9 +645,10 @@ class Run:
             self.stop(StopReason.CRITICAL, job)
         elif interruption is not None:
             self.interrupt(interruption, job)
+        outcome = Failure(failure)
         if interruption is None:
-            self.failure_log.add(self, job, failure, hint)
-        self.settle(job, JobState.FAILED, Failure(failure), now)
+            self.failure_log.add(self, job, outcome, hint)
+        self.settle(job, JobState.FAILED, outcome, now)
 
     def expects_ready_jobs(self) -> bool:
         """Return whether this run, or an enclosing one that shares its workers, is likely to need a parked worker.

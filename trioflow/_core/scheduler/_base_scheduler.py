@@ -136,6 +136,7 @@ class BaseScheduler(
         "_pool",
         "_run",
         "_run_error",
+        "_run_times",
         "_settled_iterators",
         "_shutdown_timeout",
         "_stop_reason",
@@ -164,6 +165,7 @@ class BaseScheduler(
     _stop_reason: StopReason | None
     _culprit: AbstractJob[Any] | None
     _run_error: Exception | None  # an error other than that of one job which stopped the run, e.g. in the policy
+    _run_times: tuple[float, float] | None  # when the run began and ended, on the backend's clock
     _incidents: list[Incident]
     # Whether a job was awaited, or `as_settled()` was called. If so, the end of the run must wake all that still wait.
     _was_awaited: bool
@@ -195,7 +197,8 @@ class BaseScheduler(
     def __init__(self, *jobs_or_sequences: Required, **options: Unpack[BaseSchedulerOptions]) -> None:
         """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""
         self._members = Members(self)
-        self._run = self._open_block = self._stop_reason = self._culprit = self._run_error = None
+        self._run = self._open_block = None
+        self._stop_reason = self._culprit = self._run_error = self._run_times = None
         self._is_closed = self._was_awaited = False
         self._incidents = []
         self._settled_iterators = None
@@ -973,7 +976,7 @@ class BaseScheduler(
             members.needs_reset = scheduler is self
 
     def _reset_outcome(self) -> None:
-        self._stop_reason = self._culprit = self._run_error = None
+        self._stop_reason = self._culprit = self._run_error = self._run_times = None
         self._incidents = []
         self._members.dropped_failure_count = 0
 
@@ -1246,6 +1249,7 @@ class BaseScheduler(
     def _store_outcome(self, run: Run) -> None:
         """Store the result of a run that has ended, and wake all that still wait for its jobs."""
         self._stop_reason, self._culprit = run.reason, run.culprit
+        self._run_times = run.began_at, run.clock()
         self._run = None
         self._notify_unreached()
         if self._settled_iterators is not None:

@@ -152,6 +152,11 @@ def failed_by_itself(job: AbstractJob[Any]) -> bool:
     return job._state is JobState.FAILED and not failed_through_member(job)
 
 
+def is_counted(job: AbstractJob[Any]) -> bool:
+    """Return whether a job is counted. Of nested schedulers, only those are whose failure no job in them shows."""
+    return not is_scheduler(job) or job._state is JobState.BLOCKED or failed_by_itself(job)
+
+
 def _is_absorbed(job: AbstractJob[Any], root: BaseScheduler) -> bool:
     """Return whether a failed job is in a `First` inside `root`, which reports the failure itself if it fails.
 

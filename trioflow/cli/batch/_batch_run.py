@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import sys
-import time
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -76,11 +75,10 @@ def run(options: Options) -> int:
                     print_guard=progress_bar.hide_for_print,
                     on_progress=progress_bar.update,
                 )
-            start_time = time.monotonic()
             with progress_bar.show(batch):
                 code = run_batch(batch)
             if code != SUCCESS_CODE:
-                print_to_stderr(summary_lines(batch, options, time.monotonic() - start_time))
+                print_to_stderr(summary_lines(batch, options))
             return code
 
 
@@ -145,7 +143,7 @@ def run_batch(batch: _batch.Batch) -> int:
         return INTERRUPTED_CODE if batch.was_interrupted else code
 
 
-def summary_lines(batch: _batch.Batch, options: Options, seconds: float) -> Iterator[str]:
+def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
     """Yield the lines to print if commands failed or the batch was interrupted; otherwise, yield none.
 
     These are the verdict, the first failed commands, and a hint on running the batch again with a journal.
@@ -155,7 +153,7 @@ def summary_lines(batch: _batch.Batch, options: Options, seconds: float) -> Iter
         return
     from ...view.monitor._monitor import has_colors  # imported here, because most batches do not need it
     from ...view.text._symbols import Symbols
-    from ...view.text._verdict import Tally, create_verdict
+    from ...view.text._verdict import Tally, create_verdict, run_seconds
 
     symbols = Symbols.for_stream(sys.stderr)
     counts = Tally()
@@ -166,7 +164,9 @@ def summary_lines(batch: _batch.Batch, options: Options, seconds: float) -> Iter
         counts.restored.add(ended_at)
     counts.restored.number = batch.restored_count
     stopped = StopReason.INTERRUPTED if batch.was_interrupted else StopReason.COMPLETED
-    verdict_line = create_verdict(stopped, counts, seconds, noun="command").format_line("batch", symbols)
+    verdict_line = create_verdict(stopped, counts, run_seconds(batch.scheduler), noun="command").format_line(
+        "batch", symbols
+    )
     yield click.style(verdict_line, fg="red", bold=True) if has_colors(sys.stderr) else verdict_line
     columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else DEFAULT_WIDTH
     for line, description in batch.failures:

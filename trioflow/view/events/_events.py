@@ -21,6 +21,7 @@ from ..._core.api.views import (
     end_facts,
     expected_durations,
     failed_through_member,
+    failure_of,
     file_path,
     get_status_text,
     is_droppable,
@@ -35,6 +36,7 @@ from ..._core.api.views import (
     warn,
 )
 from ..text import _exception_text, _verdict
+from ..text._failure_text import kind_text
 from ._nonblocking_writer import NonBlockingWriter
 
 if TYPE_CHECKING:
@@ -275,7 +277,8 @@ class Events(Instrument):
             command: Any = job if runs_commands(job) and started_at is not None else None
             result = None if command is None else command.last_result
             event.attempts = max(1, job.attempts)
-            event.exception = _exception_line(job.raised_exception())
+            if (failure := failure_of(job)) is not None:
+                event.exception, event.failure_kind = _exception_line(failure.exception), kind_text(job, failure)
             event.returncode = None if result is None else result.returncode
             event.timed_out = job.timed_out
             event.restored, restoration = job.restored, restoration_of(job)
@@ -315,7 +318,7 @@ class Events(Instrument):
         if scheduler is not self._root:
             self._write_event(event)
             return
-        event.lines = self._line_count
+        event.lines, event.seconds = self._line_count, _verdict.run_seconds(scheduler)
         if scheduler.keep_jobs:
             tally = _verdict.Tally.for_scheduler(scheduler)
             event.jobs, event.failures = tally.counts_by_state(), tally.failure_count

@@ -158,7 +158,7 @@ class Follower(RunSource):
         """Draw the last picture, and release the terminal."""
         self._is_live = False
         if self._model is not None:
-            self._model.run_ended()
+            self._model.run_ended(self.clock())
             self._model = None
 
     def _count_unknown_event(self, line: bytes) -> None:
@@ -238,7 +238,7 @@ class Follower(RunSource):
             self._root = SchedulerRecord(FollowedJob("", event.label), None)
             self._root.slot_count = event.window
             self._pid_and_host = event.pid, event.host
-            self._model, self._is_live, self.has_ended = None, False, False
+            self._model, self._is_live, self.has_ended, self.began_at = None, False, False, 0.0
             return
         nested = self._find_job(event.path)
         if isinstance(nested, SchedulerRecord) and self._model is not None:
@@ -295,7 +295,7 @@ class Follower(RunSource):
         job = self._find_job(event.path)
         job.attempts = event.attempts if job.started_at is not None else 0
         job.timed_out, job.failed_through_member = event.timed_out, event.through_member
-        job.restored, job.restored_at = event.restored, event.restored_at
+        job.restored, job.restored_at, job.failure_kind = event.restored, event.restored_at, event.failure_kind
         job.error = None if event.exception is None else _exception_text.placeholder_exception(event.exception)
         self._current_model().job_finished(job, event.state, event.at)
 
@@ -305,10 +305,13 @@ class Follower(RunSource):
         if scheduler is None:
             return
         scheduler.stop_reason = StopReason.INTERRUPTED if event.reason is None else event.reason
-        scheduler.culprit = None if event.culprit is None else self._jobs_by_path.get(event.culprit)
+        culprit = None if event.culprit is None else self._jobs_by_path.get(event.culprit)
+        # The run of a nested scheduler has ended before, so its own culprit is known.
+        scheduler.culprit = culprit.culprit or culprit if isinstance(culprit, SchedulerRecord) else culprit
         if scheduler is self._root:
             self.has_ended = True
             self.missing_line_count = max(0, (event.lines or 0) - self._received_line_count)
+            self.began_at = 0.0 if event.seconds is None else event.at - event.seconds
             if self._model is not None and event.jobs is not None:
                 self._model.replace_counts(event.jobs)
             self.close()

@@ -111,6 +111,8 @@ class JobFinished(Event, tag="job_finished"):
     state: JobState
     attempts: int = 1
     exception: str | None = None
+    failure_kind: str = ""
+    """For a failed job, a text that is equal for failures of one kind, even if their exceptions have other messages."""
     returncode: int | None = None
     timed_out: bool = False
     restored: bool = False
@@ -145,6 +147,8 @@ class RunEnded(Event, tag="run_ended"):
     """
     failures: int = 0
     """The number of failed jobs, including schedulers that failed for a reason other than a failed member."""
+    seconds: float | None = None
+    """The duration of the outermost run. None for nested runs."""
 
 
 class LinesDropped(Event, tag="lines_dropped"):

@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 from ..._core.api import views
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, ResourceView, RunPhase, StopReason
+from ..text._failure_text import kind_text
 from ._records import JobRecord, RunSource, SchedulerRecord
 
 
@@ -72,6 +73,8 @@ class LiveSource(RunSource):
             record.restored_at = None if restoration is None else restoration.settled_at
             record.error, record.machine_waits = job.raised_exception(), views.machine_waits(job)
             record.failed_through_member = views.failed_through_member(job)
+            failure = views.failure_of(job)
+            record.failure_kind = "" if failure is None else kind_text(job, failure)
         enclosing = record.enclosing
         if enclosing is not None and not enclosing.keeps_jobs and views.is_droppable(scheduler, job):
             enclosing.remove_member(record)
@@ -82,7 +85,8 @@ class LiveSource(RunSource):
         """Set the stop reason and the culprit of a scheduler whose run has ended, and return its record."""
         record = self.scheduler_record(scheduler)
         record.stop_reason = scheduler.stop_reason
-        record.culprit = None if scheduler.culprit is None else self.records.get(scheduler.culprit)
+        culprits = views.culprit_chain(scheduler)
+        record.culprit = self.records.get(culprits[-1]) if culprits else None
         return record
 
     def _add_record(self, record: SchedulerRecord, job: AnyJob) -> JobRecord:
@@ -101,6 +105,11 @@ class LiveSource(RunSource):
             self.records.pop(cast(AnyJob, job.identity), None)
 
     # ---- queries between two events
+
+    @property
+    def began_at(self) -> float:  # type: ignore[override]
+        """The time when the run began, on the clock of the run."""
+        return (views.run_times(self._root_scheduler) or (0.0, None))[0]
 
     @property
     def root_slot_count(self) -> int | None:  # type: ignore[override]

@@ -129,7 +129,6 @@ class RunModel:
         self.root: Final = root
         self.source: Final = source
         self.clock: Final = source.clock
-        self.began_at = self.clock()
         self.ended_at: float | None = None
         self.are_failures_shown_elsewhere: Final = are_failures_shown_elsewhere
         self.graph_revision = 0  # incremented when jobs are added or replaced
@@ -143,8 +142,8 @@ class RunModel:
         self.ready_jobs_by_needs: Final[dict[tuple[SchedulerRecord, str], dict[JobRecord, None]]] = {}
         # The key of each ready job in `ready_jobs_by_needs`.
         self._ready_keys_by_job: Final[dict[JobRecord, tuple[SchedulerRecord, str]]] = {}
-        # The failed jobs, grouped by the text of their exceptions.
-        self.failed_jobs_by_text: Final[dict[str, dict[JobRecord, None]]] = {}
+        # The failed jobs, grouped by the kind of their failures.
+        self.failed_jobs_by_kind: Final[dict[str, dict[JobRecord, None]]] = {}
         self._create_counts(root, None, is_forever=False)
         self._final_tally: _verdict.Tally | None = None  # set by `replace_counts`
         self._restored: Final = _verdict.RestoredJobs()  # for when the records do not have all jobs
@@ -191,7 +190,7 @@ class RunModel:
 
     def elapsed(self) -> float:
         """Return the seconds since the run began, or its duration if it has ended."""
-        return (self.ended_at if self.ended_at is not None else self.clock()) - self.began_at
+        return (self.ended_at if self.ended_at is not None else self.clock()) - self.source.began_at
 
     def verdict(self) -> Verdict:
         """Return the verdict on the run."""
@@ -207,10 +206,7 @@ class RunModel:
                 tally.add_jobs(state, number=number)
             tally.add_jobs(JobState.IDLE, number=self.root_counts.job_count - tally.job_count)
             tally.restored = self._restored
-        culprit = root.culprit
-        while isinstance(culprit, SchedulerRecord) and culprit.culprit is not None:
-            culprit = culprit.culprit
-        path = None if culprit is None else shorten(culprit.identity.path)
+        path = None if root.culprit is None else shorten(root.culprit.identity.path)
         return create_verdict(root.stop_reason, tally, self.elapsed(), path)
 
     # ---- events
@@ -221,7 +217,7 @@ class RunModel:
         old_counts.subtract_from_enclosing()
         for key in [key for key in self.ready_jobs_by_needs if key[0] is scheduler or key[0].is_inside(scheduler)]:
             del self.ready_jobs_by_needs[key]
-        for jobs in (self.running_jobs, self.failed_jobs, self.forever_jobs, *self.failed_jobs_by_text.values()):
+        for jobs in (self.running_jobs, self.failed_jobs, self.forever_jobs, *self.failed_jobs_by_kind.values()):
             for job in [job for job in jobs if job.is_inside(scheduler)]:
                 del jobs[job]
         self._create_counts(scheduler, old_counts.enclosing_counts, scheduler.forever)
@@ -298,8 +294,8 @@ class RunModel:
                 self._restored.add(job.restored_at)
         if failed_by_itself:
             self.failed_jobs[job] = None
-            failure_text = "" if job.error is None else _exception_text.one_line_text(job.error)
-            self.failed_jobs_by_text.setdefault(failure_text, {})[job] = None
+            kind = job.failure_kind or ("" if job.error is None else _exception_text.one_line_text(job.error))
+            self.failed_jobs_by_kind.setdefault(kind, {})[job] = None
         self.display.job_finished(job)
 
     def _remove_from_ready_jobs(self, job: JobRecord) -> None:
@@ -322,9 +318,9 @@ class RunModel:
         root_counts.job_count = self._final_tally.job_count
         root_counts.running_count = root_counts.unreached_count = 0
 
-    def run_ended(self) -> None:
-        """Record that the run has ended, and stop the display."""
-        self.ended_at = self.clock()
+    def run_ended(self, ended_at: float) -> None:
+        """Record when the run has ended, and stop the display."""
+        self.ended_at = ended_at
         self.root_counts.count_waiting_as_unreached()
         self.display.stop()
 

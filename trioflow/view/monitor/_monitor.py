@@ -9,7 +9,16 @@ import sys
 from collections.abc import Callable
 from typing import Final, TextIO, TypeVar, cast
 
-from ..._core.api.views import AnyJob, BaseScheduler, Instrument, duration, flag, is_in_notebook_cell, short_repr
+from ..._core.api.views import (
+    AnyJob,
+    BaseScheduler,
+    Instrument,
+    duration,
+    flag,
+    is_in_notebook_cell,
+    run_times,
+    short_repr,
+)
 from ..text import _symbols
 from ._display import Display
 from ._live_source import LiveSource
@@ -129,8 +138,7 @@ class Monitor(Instrument):
         try:
             if self._live_source is None:
                 self._live_source = LiveSource(scheduler)
-                model = self._show_run(self._live_source.root, self._live_source)
-                model.began_at = model.clock()  # set again, to exclude the time that importing the display took
+                self._show_run(self._live_source.root, self._live_source)
             else:
                 self._start_nested_run(self._live_source, self._live_source.scheduler_record(scheduler))
         except BaseException:
@@ -192,7 +200,8 @@ class Monitor(Instrument):
         if self._live_source.record_run_end(scheduler) is self._live_source.root:
             model = self._current_model()
             self._model = self._live_source = None
-            model.run_ended()
+            _, ended_at = run_times(scheduler) or (0.0, None)
+            model.run_ended(model.clock() if ended_at is None else ended_at)
 
     # ---- runs
 

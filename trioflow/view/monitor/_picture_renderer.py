@@ -170,8 +170,9 @@ class PictureRenderer:
             details = self._progress_bar(job.fraction_done, columns)
             columns -= sum(display_width(text) for text, _ in details)
         detail = self._detail_text(job)
-        if row.equal_failure_count > 1 and detail:
-            detail = f"{row.equal_failure_count} {'×' if self._is_unicode else 'x'} {detail}"
+        if row.failure_count > 1 and detail:
+            times = "×" if self._is_unicode else "x"
+            detail = f"{row.failure_count} {'like this:' if row.has_other_messages else times} {detail}"
         if columns > 2 and detail:
             details.append((self._truncate("  " + detail, columns), "label"))
         return details

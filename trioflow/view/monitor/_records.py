@@ -48,6 +48,8 @@ class JobRecord:
     failed_through_member = False
     """Whether the job is a scheduler that failed because one of its members failed."""
     error: BaseException | None = None
+    failure_kind = ""
+    """For a failed job, a text that is equal for failures of one kind; empty if it is unknown."""
     machine_waits: tuple[tuple[float, float], ...] = ()
     """The start and end of each interval in which the job had started, but had to wait for capacity of its machine."""
     # ---- the current run: fields that also change between events
@@ -88,8 +90,8 @@ class JobRecord:
 # The fields of a record that describe the current run.
 RUN_FIELDS = frozenset((
     "state", "started_at", "finished_at", "attempts", "timed_out", "restored", "restored_at",
-    "failed_through_member", "error",
-    "machine_waits", "is_ready", "fraction_done", "status", "current_wait",
+    "failed_through_member", "error", "failure_kind",
+    "machine_waits", "is_ready", "fraction_done", "status", "current_wait", "stop_reason", "culprit",
 ))  # fmt: skip
 
 
@@ -103,6 +105,7 @@ class SchedulerRecord(JobRecord):
     """The number of slots; None if there is no limit, or if the number is unknown."""
     stop_reason: StopReason | None = None
     culprit: JobRecord | None = None
+    """The job that stopped the run; if that is a nested scheduler, the job that stopped its run."""
 
     def __init__(
         self, identity: JobIdentity | AnyJob, enclosing: SchedulerRecord | None, forever: bool = False
@@ -140,6 +143,8 @@ class RunSource:
     """The number of slots of the outermost scheduler; None if there is no limit."""
     used_token_count: int | None = None
     """The number of tokens in use of the run's limiter; None if unknown, or if the window is not a limiter."""
+    began_at = 0.0
+    """The time when the run began, on the clock of the run."""
     ending_word = ""
     """The word "ending" or "draining" if the run is about to end; otherwise an empty string."""
 

@@ -14,10 +14,11 @@ import collections
 import contextlib
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ..._core.api.views import JobState
+from ..text import _exception_text
 from ..text._symbols import Symbols
 from ._model import JobCounts, RunModel, iterate_in_listing_order
 from ._records import JobRecord, SchedulerRecord
@@ -39,8 +40,10 @@ class JobRow:
     job: JobRecord
     depth: int | None = None
     """The number of levels by which the line is indented in the tree of jobs; None if it is not part of a tree."""
-    equal_failure_count: int = 1
-    """The number of jobs with the same failure, including this job."""
+    failure_count: int = 1
+    """The number of jobs with failures of one kind, including this job."""
+    has_other_messages: bool = False
+    """Whether the messages of these failures differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class FoldedTree:
             return False
         for outer in missing_schedulers:
             self.rows_by_job[outer] = JobRow(outer, len(enclosing_nested_schedulers(outer)))
-        self.rows_by_job[row.job] = JobRow(row.job, len(enclosing_schedulers), row.equal_failure_count)
+        self.rows_by_job[row.job] = replace(row, depth=len(enclosing_schedulers))
         return True
 
 
@@ -218,17 +221,20 @@ class RowSelector:
         if self._model.are_failures_shown_elsewhere:
             return SelectedRows([])
         failure_rows = self._failure_rows()
-        omitted_count = sum(row.equal_failure_count for row in failure_rows[MAX_FAILURE_ROWS:])
+        omitted_count = sum(row.failure_count for row in failure_rows[MAX_FAILURE_ROWS:])
         return SelectedRows(failure_rows[:MAX_FAILURE_ROWS], {"failed": omitted_count} if omitted_count else None)
 
     def _failure_rows(self) -> list[JobRow]:
-        """Return a row for each group of equal failures, starting with the earliest group."""
+        """Return a row for each kind of failures, starting with the earliest."""
         rows: list[JobRow] = []
-        for jobs in list(self._model.failed_jobs_by_text.values()):
+        for jobs in list(self._model.failed_jobs_by_kind.values()):
             if jobs:
                 # An exception means that the thread of the run changed `jobs` at the same time.
                 with contextlib.suppress(RuntimeError, StopIteration):
-                    rows.append(JobRow(next(iter(jobs)), equal_failure_count=len(jobs)))
+                    messages = {
+                        _exception_text.one_line_text(job.error) for job in itertools.islice(jobs, 9) if job.error
+                    }
+                    rows.append(JobRow(next(iter(jobs)), None, len(jobs), len(messages) > 1))
         return rows
 
     def _assign_running_lines(self, number: int) -> list[JobRecord]:
@@ -247,7 +253,7 @@ class RowSelector:
         """Return the number of jobs without a row, by state."""
         counts = self._counts_by_state(self._model.root_counts)
         for row in rows:
-            counts[_count_key(row.job.state)] -= row.equal_failure_count
+            counts[_count_key(row.job.state)] -= row.failure_count
         return {word: number for word, number in counts.items() if number > 0}
 
 

@@ -14,6 +14,7 @@ from ..._core.api.views import (
     Failure,
     Incident,
     StopReason,
+    culprit_chain,
     failed_by_itself,
     failure_of,
     is_scheduler,
@@ -22,7 +23,7 @@ from ..._core.api.views import (
     shorten,
 )
 from . import _exception_text, _verdict
-from ._failure_text import group_failures, similarity_key
+from ._failure_text import group_failures, kind_text
 from ._listing import Listing
 from ._plural import MAX_LISTED_NAMES, listed_lines, plural
 from ._symbols import Symbols
@@ -70,12 +71,10 @@ class Debrief:
         if reason is None:
             yield "no run has ended"
         else:
-            yield _verdict.run_verdict(self._scheduler, reason, None).format_line(self._scheduler.label, self._symbols)
+            yield _verdict.run_verdict(self._scheduler, reason).format_line(self._scheduler.label, self._symbols)
         if reason is not None and reason is not StopReason.COMPLETED:
             yield f"stop reason: {reason.name}"
-        culprits = [
-            self._displayed_path(job) + _stop_reason_suffix(job) for job in _verdict.culprit_chain(self._scheduler)
-        ]
+        culprits = [self._displayed_path(job) + _stop_reason_suffix(job) for job in culprit_chain(self._scheduler)]
         if culprits:
             yield f"culprit: {' -> '.join(culprits)}"
         yield Tally.for_scheduler(self._scheduler).describe()
@@ -94,7 +93,7 @@ class Debrief:
         failed = filter(failed_by_itself, self._jobs)
         failures = {job: _get_failure(job) for job in failed}
         for jobs in group_failures(
-            (job, job.is_critical(), failure.number, similarity_key(failure)) for job, failure in failures.items()
+            (job, job.is_critical(), failure.number, kind_text(job, failure)) for job, failure in failures.items()
         ):
             failure = failures[jobs[0]]
             yield self._failure_title(jobs) + self._traceback_text(failure.exception, failure.traceback)

@@ -6,17 +6,13 @@ The log's debrief, reports, traces and reports for CI read failures in this form
 from __future__ import annotations
 
 import hashlib
-import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, TypeVar
 
-from ..._core.api.views import Failure, get_cause, get_context, get_group_members
+from ..._core.api.views import AnyJob, Failure, failure_kind
 from . import _exception_text
 
-MAX_COMPARED_FRAMES: Final = 50
-"""The maximum number of innermost frames that are compared to decide whether two failures are similar."""
 MAX_HEADLINE_LENGTH: Final = 300
 """The maximum number of characters of a headline."""
 
@@ -53,13 +49,13 @@ class FailureText:
     """The innermost line of the user's own code, or None if there is none."""
 
 
-def describe_failure(failure: Failure) -> FailureText:
+def describe_failure(job: AnyJob, failure: Failure) -> FailureText:
     """Return a failure as text."""
     error = failure.exception
     frame = _exception_text.innermost_own_frame(error, failure.traceback)
     return FailureText(
         failure.number,
-        similarity_key(failure),
+        kind_text(job, failure),
         type(error).__qualname__,
         _exception_text.first_line_text(error, MAX_HEADLINE_LENGTH),
         _exception_text.safe_message(error),
@@ -78,34 +74,12 @@ def group_failures(failures: Iterable[tuple[JobLike, bool, int, str]]) -> list[l
             the kind of its failure, as in a `FailureText`.
 
     """
-    groups: dict[tuple[bool, str], list[JobLike]] = {}
-    for job, is_critical, _, kind in sorted(failures, key=lambda item: (not item[1], item[2])):
-        groups.setdefault((is_critical, kind), []).append(job)
+    groups: dict[str, list[JobLike]] = {}
+    for job, _, _, kind in sorted(failures, key=lambda item: (not item[1], item[2])):
+        groups.setdefault(kind, []).append(job)
     return list(groups.values())
 
 
-def similarity_key(failure: Failure) -> str:
-    """Return a text that is equal for similar failures, even if their messages differ.
-
-    It is made of the exception's type, the exit code of a command, the positions of the innermost frames, and the types
-    of the exception's cause and context. For an exception group, it also has the types of the group's members.
-    """
-    error = failure.exception
-    related = (error, get_cause(error), get_context(error), *get_group_members(error))
-    types = [f"{type(exception).__module__}.{type(exception).__qualname__}" for exception in related]
-    key = repr((types, _exit_code(error), _frame_positions(failure.traceback)))
-    return hashlib.sha256(key.encode(errors="backslashreplace")).hexdigest()[:16]
-
-
-def _exit_code(error: BaseException) -> int | None:
-    """Return the exit code of a failed command; None for other exceptions."""
-    try:
-        code = getattr(error, "returncode", None)
-    except Exception:  # from the code of the exception's class
-        return None
-    return code if type(code) is int else None
-
-
-def _frame_positions(tb: TracebackType | None) -> tuple[tuple[str, int], ...]:
-    positions = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(tb)]
-    return tuple(positions[-MAX_COMPARED_FRAMES:])
+def kind_text(job: AnyJob, failure: Failure) -> str:
+    """Return a text that is equal for failures of one kind, even if their messages differ."""
+    return hashlib.sha256(repr(failure_kind(job, failure)).encode(errors="backslashreplace")).hexdigest()[:16]

@@ -21,10 +21,12 @@ from ..._core.api.views import (
     BaseScheduler,
     JobState,
     StopReason,
+    culprit_chain,
     duration_text,
-    failed_by_itself,
+    is_counted,
     is_scheduler,
     restoration_of,
+    run_times,
     shorten,
 )
 from .._state_styles import STATE_COUNT_ORDER
@@ -43,11 +45,6 @@ def tally_key(state: JobState, forever: bool) -> JobState | str:
     The key is `FOREVER_KEY` for a forever job that neither failed nor was blocked.
     """
     return FOREVER_KEY if forever and state not in TROUBLE_STATES else state
-
-
-def is_counted(job: AnyJob) -> bool:
-    """Return whether a job is counted. Of nested schedulers, only those are whose failure no job in them shows."""
-    return not is_scheduler(job) or job.state is JobState.BLOCKED or failed_by_itself(job)
 
 
 class CountedJob(Protocol):
@@ -223,8 +220,15 @@ def create_verdict(
     return Verdict(reason is StopReason.COMPLETED and not tally.failed_or_blocked_count, ", ".join(parts))
 
 
-def run_verdict(scheduler: BaseScheduler, reason: StopReason | None, seconds: float | None) -> Verdict:
-    """Return the verdict on the last run of a scheduler. Takes O(V) time."""
+def run_seconds(scheduler: BaseScheduler) -> float | None:
+    """Return the duration of the last run of a scheduler in seconds; None if none has ended."""
+    began, ended = run_times(scheduler) or (0.0, None)
+    return None if ended is None else ended - began
+
+
+def run_verdict(scheduler: BaseScheduler, reason: StopReason | None, has_duration: bool = False) -> Verdict:
+    """Return the verdict on the last run of a scheduler; `has_duration` adds its duration. Takes O(V) time."""
+    seconds = run_seconds(scheduler) if has_duration else None
     return create_verdict(reason, Tally.for_scheduler(scheduler), seconds, culprit_path(scheduler))
 
 
@@ -232,16 +236,6 @@ def culprit_path(scheduler: BaseScheduler) -> str | None:
     """Return the path of the job that stopped a run, at any depth of nesting; None if no job did."""
     chain = culprit_chain(scheduler)
     return shorten(chain[-1].path) if chain else None
-
-
-def culprit_chain(scheduler: BaseScheduler) -> list[AnyJob]:
-    """Return the member that stopped a run; if it is a nested scheduler, also the culprit of its run, and so on."""
-    chain: list[AnyJob] = []
-    culprit = scheduler.culprit
-    while culprit is not None:
-        chain.append(culprit)
-        culprit = culprit.culprit if is_scheduler(culprit) else None
-    return chain
 
 
 def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[str]:

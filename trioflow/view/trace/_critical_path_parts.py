@@ -13,17 +13,17 @@ from ._span_builder import TraceRecord
 from ._spans import Span
 
 MAX_SINGLE_JOBS: Final = 12
-"""The maximum number of jobs that are listed one by one. If the path has more, jobs of one kind are combined."""
+"""The maximum number of jobs that are listed one by one. If the path has more, jobs of one family are combined."""
 MIN_GAP_SECONDS: Final = 1e-9
 """A gap between two jobs that is shorter than this is a rounding error, not a wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class CriticalPathPart:
-    """The part of a critical path that consists of one job, of several jobs of one kind, or of waits with one cause."""
+    """The part of a critical path that consists of a job, of several jobs of one family, or of waits with one cause."""
 
     name: str
-    """The path of the job, or the kind of the jobs, or the cause of the waits in words."""
+    """The path of the job, or the family of the jobs, or the cause of the waits in words."""
     seconds: float
     """The duration, or the sum of the durations."""
     count: int
@@ -43,13 +43,13 @@ class CriticalPathPart:
 def critical_path_parts(record: TraceRecord) -> list[CriticalPathPart]:
     """Return the parts of the critical path, the longest first. Their durations add up to the duration of the run."""
     steps = list(critical_path_steps(record))
-    should_merge_kinds = sum(not step.is_wait for step in steps) > MAX_SINGLE_JOBS
+    should_merge_families = sum(not step.is_wait for step in steps) > MAX_SINGLE_JOBS
     parts: dict[tuple[bool, str], CriticalPathPart] = {}
     for step in steps:
-        is_merged = should_merge_kinds and not step.is_wait
+        is_merged = should_merge_families and not step.is_wait
         key = (
             step.is_wait,
-            record.kinds[step.span_number] if is_merged else step.name if step.is_wait else str(step.span_number),
+            record.families[step.span_number] if is_merged else step.name if step.is_wait else str(step.span_number),
         )
         if (part := parts.get(key)) is None:
             parts[key] = step

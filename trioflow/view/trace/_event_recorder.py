@@ -7,7 +7,7 @@ Nothing is computed during a run; `_span_builder` reads the log afterwards.
 | kind             | job          | time       | second time | details                           |
 |------------------|--------------|------------|-------------|-----------------------------------|
 | RUN_BEGAN        | None         | now        | None        | the `RunStart`                    |
-| RUN_ENDED        | None         | now        | None        | the `RunEnd`                      |
+| RUN_ENDED        | None         | its start  | its end     | the `RunEnd`                      |
 | JOB_ADDED        | the job      | now        | None        | None                              |
 | ATTEMPT_STARTED  | the job      | now        | None        | None                              |
 | WINDOW_RESIZED   | None         | now        | None        | the size of an `Adaptive` window  |
@@ -46,6 +46,7 @@ from ..._core.api.views import (
     machine_waits,
     ready_at,
     restoration_of,
+    run_times,
     runs_commands,
     throttled_attempts,
 )
@@ -188,10 +189,9 @@ class EventRecorder(Instrument):
             self._log.clear()
         self._running_schedulers[scheduler] = None
         self._clock = clock = run.clock
-        now = clock()
         limits = run.window, run.tokens_taken is not None, scheduler.pool
-        run_start = RunStart(clock, time.time() - now, *limits, run.backend)
-        self._append_event((EventKind.RUN_BEGAN, scheduler, None, now, None, run_start))
+        run_start = RunStart(clock, time.time() - clock(), *limits, run.backend)
+        self._append_event((EventKind.RUN_BEGAN, scheduler, None, clock(), None, run_start))
         if run.has_adaptive_window:
             self._record_window_size(scheduler)
         if not scheduler.keep_jobs:
@@ -237,7 +237,8 @@ class EventRecorder(Instrument):
         """Record the end of a run, its reason, and the jobs that it never reached."""
         unsettled_jobs = tuple(job for job in scheduler if job.finished_at is None)
         run_end = RunEnd(scheduler.stop_reason, scheduler.culprit, unsettled_jobs)
-        self._append_event((EventKind.RUN_ENDED, scheduler, None, self._clock(), None, run_end))
+        times = run_times(scheduler) or (None, None)
+        self._append_event((EventKind.RUN_ENDED, scheduler, None, *times, run_end))
         self._running_schedulers.pop(scheduler, None)
         self._window_sizes.pop(scheduler, None)
         self._path_caches.pop(scheduler, None)

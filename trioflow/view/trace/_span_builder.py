@@ -33,6 +33,7 @@ from ..._core.api.views import (
     name_of_policy,
     paths_of,
     ready_at,
+    run_times,
     shorten,
 )
 from ..text._failure_text import FailureText, describe_failure
@@ -166,7 +167,7 @@ class LogReader:
         elif kind is EventKind.INCIDENT:
             self.incidents.append((time, run, details[0]))
         else:
-            run.ended_at, run.run_end = time, details
+            run.started_at, run.ended_at, run.run_end = time, finished_at, details
 
     def _begin_run(self, scheduler: BaseScheduler, time: float, run_start: RunStart) -> None:
         enclosing_run = self._latest_runs.get(scheduler.scheduler) if scheduler.scheduler is not None else None
@@ -188,6 +189,8 @@ class LogReader:
             for job in run.run_end.unsettled_jobs:
                 run.get_or_create_facts(job)
             return
+        if (times := run_times(run.scheduler)) is not None:
+            run.started_at = times[0]
         for facts in map(run.get_or_create_facts, run.scheduler):
             if facts.state is JobState.IDLE:
                 facts.state, facts.started_at = facts.job.state, facts.job.started_at
@@ -198,9 +201,7 @@ class LogReader:
         todo: list[tuple[BaseScheduler, RunFacts | None]] = [(scheduler, None)]
         for current, enclosing_run in todo:  # the loop appends nested schedulers to the list
             jobs = list(current)
-            starts = [job.started_at for job in (current, *jobs) if job.started_at is not None]
-            ends = [job.finished_at for job in (current, *jobs) if job.finished_at is not None]
-            started, ended = min(starts, default=0.0), max(ends, default=0.0)
+            started, ended = run_times(current) or (0.0, None)
             start = RunStart(monotonic, 0.0, current.window_size, pool=current.pool)
             end = RunEnd(current.stop_reason, current.culprit, ())
             run = RunFacts(current, enclosing_run, 1, started, start, ended, end)
@@ -249,8 +250,8 @@ class TraceRecord:
     wall_offset: float = 0.0
     end_time: float = 0.0
     """The time when the last run ended, or the time of the snapshot if a run is in progress."""
-    kinds: tuple[str, ...] = ()
-    """For each span, the kind of work that its job does, as derived from the job's label by `kind_from_label`."""
+    families: tuple[str, ...] = ()
+    """For each span, the family of its job, as derived from the job's label by `family_from_label`."""
     failures: dict[int, FailureText] = field(default_factory=dict[int, FailureText])
     """The failures of jobs, and of schedulers that failed although none of their jobs failed."""
     commands: dict[int, CommandRecord] = field(default_factory=dict[int, CommandRecord])
@@ -420,12 +421,12 @@ class _RecordBuilder:
             spans=self._add_waits([self._make_span(facts) for facts in self._job_facts], runs, end_time),
             runs=runs,
             resources=tuple(self._scopes.resources),
-            kinds=tuple(kind_from_label(job.label, explicit_label(job) is not None) for job in jobs),
+            families=tuple(family_from_label(job.label, explicit_label(job) is not None) for job in jobs),
             incidents=tuple(incidents),
             wall_offset=last_run_start.wall_offset,
             end_time=end_time,
             failures={
-                facts.span_number: describe_failure(failure)
+                facts.span_number: describe_failure(facts.job, failure)
                 for facts in self._job_facts
                 if (failure := _find_own_failure(facts)) is not None
             },
@@ -628,20 +629,20 @@ WORD_PATTERN: Final = re.compile(r"[^\W_]+(?:[.,:][^\W_]+)*")
 NUMBER_PATTERN: Final = re.compile(r"\d+(?:[.,:]\d+)*")
 
 
-def kind_from_label(label: str, is_user_chosen: bool) -> str:
-    """Derive the kind of a job from its label, so that jobs with similar work have the same kind.
+def family_from_label(label: str, is_user_chosen: bool) -> str:
+    """Derive the family of a job from its label, so that jobs with similar work have the same family.
 
-    If the user chose the label, the kind is the label with a star in place of each separate number. Otherwise it is the
-    name of the function or the program.
+    If the user chose the label, the family is the label with a star in place of each separate number. Otherwise it is
+    the name of the function or the program.
 
     Args:
         label: the label.
         is_user_chosen: whether the user chose the label. Otherwise, it is the default label.
 
     Example:
-        >>> kind_from_label("page 7 for x86", True), kind_from_label("python3.11 tests", True)
+        >>> family_from_label("page 7 for x86", True), family_from_label("python3.11 tests", True)
         ('page * for x86', 'python3.11 tests')
-        >>> kind_from_label("fetch('a')", False)
+        >>> family_from_label("fetch('a')", False)
         'fetch'
 
     """

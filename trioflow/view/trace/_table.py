@@ -42,7 +42,7 @@ def table_text(record: TraceRecord) -> str:
 
 def _table_row(record: TraceRecord, span: Span) -> tuple[str, ...]:
     return (
-        _clip_path(printable(span.path) + _run_suffix(span)),
+        _clip_path(printable(span.name)),
         "restored" if span.restored else span.state.value,
         "" if span.started_at is None else duration_text(span.started_at - record.start_time),
         _optional_duration_text(span.waited),
@@ -51,10 +51,6 @@ def _table_row(record: TraceRecord, span: Span) -> tuple[str, ...]:
         str(span.lane or ""),
         printable(span.exception_text),
     )
-
-
-def _run_suffix(span: Span) -> str:
-    return f" (run {span.run})" if span.run > 1 else ""
 
 
 def _optional_duration_text(seconds: float | None) -> str:

@@ -14,18 +14,18 @@ from ._slots import WORK, SlotUse, activity_intervals, compute_slot_use, measure
 from ._span_builder import TraceRecord
 from ._spans import Span
 
-MAX_KINDS: Final = 50
-"""The maximum number of kinds of jobs that a table lists."""
-MAX_KIND_WIDTH: Final = 40
-"""The maximum number of characters in the name of a kind. A longer name is cut off."""
+MAX_FAMILIES: Final = 50
+"""The maximum number of families of jobs that a table lists."""
+MAX_FAMILY_WIDTH: Final = 40
+"""The maximum number of characters in the name of a family. A longer name is cut off."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class KindTime:
-    """The times of all jobs of one kind, in seconds."""
+class FamilyTime:
+    """The times of all jobs of one family, in seconds."""
 
-    kind: str
+    family: str
     """The common part of the jobs' labels, with a star in place of each number. If the jobs have default labels, it is
     the name of the function or the program. If there is only one job, it is the label of that job."""
     count: int
@@ -55,8 +55,8 @@ class TimeSpent:
     """The total time for which jobs worked, summed over all jobs."""
     waits: Mapping[str, float]
     """The total time for which jobs waited, by cause as in `Wait.words`, the longest first."""
-    kinds: tuple[KindTime, ...]
-    """The work and the waits of each kind of job, the kind with the longest total time first."""
+    families: tuple[FamilyTime, ...]
+    """The work and the waits of each family of jobs, the family with the longest total time first."""
     slots: int
     """The number of slots of the window, without those that no job ever ran in or waited for. If there is no window, or
     there are nested schedulers, it is the largest number of jobs that ran at the same time."""
@@ -70,7 +70,7 @@ class TimeSpent:
         return str(self._slots)
 
     def table(self) -> str:
-        """Return a table in plain text, with the number of jobs of each kind, their work, and their waits by cause.
+        """Return a table in plain text, with the number of jobs of each family, their work, and their waits by cause.
 
         Example:
             >>> trace = Trace()
@@ -80,65 +80,67 @@ class TimeSpent:
             ['nap', '*', '3']
 
         """
-        headings, cells = format_columns(self.kinds[:MAX_KINDS])
-        rows = [headings, *map(_table_row, self.kinds, cells)]
-        if len(self.kinds) > MAX_KINDS:
-            rows.append((f"and {len(self.kinds) - MAX_KINDS} more kinds", *[""] * (len(HEADINGS) - 1)))
+        headings, cells = format_columns(self.families[:MAX_FAMILIES])
+        rows = [headings, *map(_table_row, self.families, cells)]
+        if len(self.families) > MAX_FAMILIES:
+            rows.append((f"and {len(self.families) - MAX_FAMILIES} more families", *[""] * (len(HEADINGS) - 1)))
         return "\n".join(align_columns(rows, (0, len(HEADINGS) - 1)))
 
 
-HEADINGS: Final = ("kind", "count", "work", "waits", "p50", "p95", "waited for")
+HEADINGS: Final = ("family", "count", "work", "waits", "p50", "p95", "waited for")
 
 
-def format_columns(kinds: Sequence[KindTime]) -> tuple[tuple[str, ...], list[tuple[list[str], list[tuple[str, str]]]]]:
-    """Format the times of kinds of jobs as columns of a table.
+def format_columns(
+    families: Sequence[FamilyTime],
+) -> tuple[tuple[str, ...], list[tuple[list[str], list[tuple[str, str]]]]]:
+    """Format the times of families of jobs as columns of a table.
 
     All numbers in a column have the same unit and the same number of decimals, so that they can be compared. The sums
     have one unit, and the times of single jobs (p50, p95) may have another.
 
     Returns:
-        A pair: the headings, which contain the units, and the cells of each kind. The cells of a kind are its four
+        A pair: the headings, which contain the units, and the cells of each family. The cells of a family are its four
         times, and its waits as pairs of cause and time.
 
     """
-    kind_count = len(kinds)
-    sums = [kind.work for kind in kinds] + [sum(kind.waits.values()) for kind in kinds]
-    sums += [seconds for kind in kinds for seconds in kind.waits.values()]
+    family_count = len(families)
+    sums = [family.work for family in families] + [sum(family.waits.values()) for family in families]
+    sums += [seconds for family in families for seconds in family.waits.values()]
     unit, texts = durations_in_column(sums)
-    job_unit, job_texts = durations_in_column([kind.p50 for kind in kinds] + [kind.p95 for kind in kinds])
-    wait_texts = iter(texts[2 * kind_count :])
+    job_unit, job_texts = durations_in_column([family.p50 for family in families] + [family.p95 for family in families])
+    wait_texts = iter(texts[2 * family_count :])
     cells = [
         (
-            [texts[index], texts[kind_count + index], job_texts[index], job_texts[kind_count + index]],
-            [(printable(cause), next(wait_texts)) for cause in kind.waits],
+            [texts[index], texts[family_count + index], job_texts[index], job_texts[family_count + index]],
+            [(printable(cause), next(wait_texts)) for cause in family.waits],
         )
-        for index, kind in enumerate(kinds)
+        for index, family in enumerate(families)
     ]
     units = unit, unit, job_unit, job_unit, unit
     return (*HEADINGS[:2], *(f"{name}, {unit}" for name, unit in zip(HEADINGS[2:], units, strict=True))), cells
 
 
-def _table_row(kind: KindTime, cells: tuple[list[str], list[tuple[str, str]]]) -> tuple[str, ...]:
-    name = printable(kind.kind) or "(no label)"
-    name = name if len(name) <= MAX_KIND_WIDTH else name[: MAX_KIND_WIDTH - 1] + "…"
+def _table_row(family: FamilyTime, cells: tuple[list[str], list[tuple[str, str]]]) -> tuple[str, ...]:
+    name = printable(family.family) or "(no label)"
+    name = name if len(name) <= MAX_FAMILY_WIDTH else name[: MAX_FAMILY_WIDTH - 1] + "…"
     times, waits = cells
-    return name, str(kind.count), *times, ", ".join(f"{cause} {text}" for cause, text in waits)
+    return name, str(family.count), *times, ", ".join(f"{cause} {text}" for cause, text in waits)
 
 
 def compute_time_spent(record: TraceRecord) -> TimeSpent:
     """Compute the breakdown of a run's time, in O(n log n) time for n jobs."""
-    spans_by_kind: dict[str, list[Span]] = {}
+    spans_by_family: dict[str, list[Span]] = {}
     for span in measured_spans(record):
-        spans_by_kind.setdefault(record.kinds[span.number], []).append(span)
-    kinds = [
-        _compute_kind_time(record, kind if len(spans) > 1 else spans[0].label, spans)
-        for kind, spans in spans_by_kind.items()
+        spans_by_family.setdefault(record.families[span.number], []).append(span)
+    families = [
+        _compute_family_time(record, family if len(spans) > 1 else spans[0].label, spans)
+        for family, spans in spans_by_family.items()
     ]
-    kinds.sort(key=lambda kind: -kind.work - sum(kind.waits.values()))
+    families.sort(key=lambda family: -family.work - sum(family.waits.values()))
     waits: Counter[str] = Counter()
-    for kind in kinds:
-        waits.update(kind.waits)
-    work = sum(kind.work for kind in kinds)
+    for family in families:
+        waits.update(family.waits)
+    work = sum(family.work for family in families)
     slot_use = compute_slot_use(record)
     reasons = sorted(slot_use.empty_seconds_by_reason, key=lambda reason: -slot_use.empty_seconds_by_reason[reason])
     empty_seconds = {
@@ -150,14 +152,14 @@ def compute_time_spent(record: TraceRecord) -> TimeSpent:
         slot_use.run_seconds,
         work,
         dict(waits.most_common()),
-        tuple(kinds),
+        tuple(families),
         slot_use.slot_count,
         empty_seconds,
         slot_use,
     )
 
 
-def _compute_kind_time(record: TraceRecord, kind: str, spans: Sequence[Span]) -> KindTime:
+def _compute_family_time(record: TraceRecord, family: str, spans: Sequence[Span]) -> FamilyTime:
     waits: Counter[str] = Counter()
     work_seconds: list[float] = []
     for span in spans:
@@ -176,7 +178,7 @@ def _compute_kind_time(record: TraceRecord, kind: str, spans: Sequence[Span]) ->
         )
     work_seconds.sort()
     percentiles = _percentile(work_seconds, 0.5), _percentile(work_seconds, 0.95)
-    return KindTime(kind, len(spans), sum(work_seconds), dict(waits.most_common()), *percentiles)
+    return FamilyTime(family, len(spans), sum(work_seconds), dict(waits.most_common()), *percentiles)
 
 
 def _percentile(sorted_values: Sequence[float], fraction: float) -> float:

@@ -108,7 +108,7 @@ class Trace(EventRecorder):
         """Return a breakdown of the run's time: how the slots were used, how long jobs worked, and why they waited.
 
         Returns:
-            A record whose `str()` is a sentence, and whose `table()` has a line for each kind of job.
+            A record whose `str()` is a sentence, and whose `table()` has a line for each family of jobs.
 
         Example:
             >>> async def train(): await anyio.sleep(0.02)
@@ -117,7 +117,7 @@ class Trace(EventRecorder):
             >>> Scheduler(*jobs, pool=Pool(gpu=1)).run(instruments=[trace])
             True
             >>> spent = trace.time_spent()
-            >>> [*spent.waits], spent.kinds[0].count
+            >>> [*spent.waits], spent.families[0].count
             (['gpu'], 3)
 
         """
@@ -170,9 +170,9 @@ class Trace(EventRecorder):
     def export_as_svgfile(self, path: str | PathLike[str], *, width: int = 1200) -> None:
         """Draw the timeline: a bar for each job that started, the critical path, and the use of each resource.
 
-        Each row is a slot. Colors distinguish kinds of jobs, and narrow neighboring bars of one kind are merged. Failed
-        jobs have a cross, and cancelled jobs are hatched. Hatching shows why a slot was empty. Forever jobs have thin
-        rows below the slots, and the critical path is a row of labeled boxes.
+        Each row is a slot. Colors distinguish families of jobs, and narrow neighboring bars of one family are merged.
+        Failed jobs have a cross, and cancelled jobs are hatched. Hatching shows why a slot was empty. Forever jobs have
+        thin rows below the slots, and the critical path is a row of labeled boxes.
 
         The states can be distinguished in grayscale and by the color-blind. In a browser, each bar has a tooltip with
         the details of its job.

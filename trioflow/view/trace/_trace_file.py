@@ -159,7 +159,7 @@ def _check_numbers(record: TraceRecord) -> TraceRecord:
         numbers += [*run.member_numbers, run.parent, run.culprit_number]
     unknown = {number for number in numbers if number is not None} - {*range(len(record.spans))}
     is_ordered = all(span.number == number for number, span in enumerate(record.spans))
-    if unknown or not is_ordered or len(record.kinds) != len(record.spans):
+    if unknown or not is_ordered or len(record.families) != len(record.spans):
         raise LookupError(f"spans {sorted(unknown)[:5]} are missing")
     if any(not 0 <= incident.run_index < len(record.runs) for incident in record.incidents):
         raise LookupError("the run of an incident is missing")

@@ -103,7 +103,7 @@ def report_html(record: TraceRecord, folder: Path) -> str:
             faint_color=_dot.FAINT_COLOR,
             legend_meanings=_sections.LEGEND_MEANINGS,
             timeline=Markup(_timeline.timeline_svg(record, TIMELINE_WIDTH, has_title=False)),
-            kinds=_sections.kinds_table(record),
+            families=_sections.families_table(record),
             forever=[span for span in record.leaf_spans if _is_listed_separately(span)],
             glossary=list(_sections.glossary_terms(record)),
             facts=_sections.run_facts(record),
@@ -223,7 +223,7 @@ def _state_counts(record: TraceRecord) -> list[tuple[str, int]]:
 
 @dataclass(frozen=True, slots=True)
 class PathRow:
-    """A line of the critical path: a job, several jobs of one kind, waits, or the rest."""
+    """A line of the critical path: a job, several jobs of one family, waits, or the rest."""
 
     name: str
     style: str

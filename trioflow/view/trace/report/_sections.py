@@ -1,4 +1,4 @@
-"""Independent sections of a report: kinds of jobs, the glossary, facts about the run, and the graph."""
+"""Independent sections of a report: families of jobs, the glossary, facts about the run, and the graph."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from .._graph_description import GraphDescription
 from .._span_builder import TraceRecord
 from .._spans import RunSpan
 
-# ---- kinds of jobs
+# ---- families of jobs
 
 
-def kinds_table(record: TraceRecord) -> dict[str, Any] | None:
-    """Return the headings and rows of the table of kinds, or None if no two jobs are of the same kind."""
+def families_table(record: TraceRecord) -> dict[str, Any] | None:
+    """Return the headings and rows of the table of families, or None if no two jobs are of the same family."""
     time_spent = _time_spent.compute_time_spent(record)
-    if all(kind.count == 1 for kind in time_spent.kinds):
+    if all(family.count == 1 for family in time_spent.families):
         return None
-    headings, cells = _time_spent.format_columns(time_spent.kinds[: _time_spent.MAX_KINDS])
+    headings, cells = _time_spent.format_columns(time_spent.families[: _time_spent.MAX_FAMILIES])
     columns = _time_spent.HEADINGS[1:-1]
     return {
         "headings": list(zip(_time_spent.HEADINGS, headings, strict=True)),
         "rows": [
-            (kind, list(zip(columns, (kind.count, *times), strict=True)), waits)
-            for kind, (times, waits) in zip(time_spent.kinds, cells, strict=False)
+            (family, list(zip(columns, (family.count, *times), strict=True)), waits)
+            for family, (times, waits) in zip(time_spent.families, cells, strict=False)
         ],
-        "unlisted": len(time_spent.kinds) - _time_spent.MAX_KINDS,
+        "unlisted": len(time_spent.families) - _time_spent.MAX_FAMILIES,
     }
 
 

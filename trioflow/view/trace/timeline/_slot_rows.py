@@ -1,6 +1,6 @@
-"""The rows of a timeline: one for each slot, a color for each kind of job, and hatching for empty slots.
+"""The rows of a timeline: one for each slot, a color for each family of jobs, and hatching for empty slots.
 
-Adjacent jobs of one kind share a bar if they are too narrow for labels. The label of such a bar says how many jobs
+Adjacent jobs of one family share a bar if they are too narrow for labels. The label of such a bar says how many jobs
 share it. Forever jobs take no slots, and have thin rows of their own. Below them, the critical path is a row of labeled
 boxes, and a strip shows the use of each resource.
 """
@@ -33,10 +33,10 @@ MIN_AXIS_SECONDS: Final = 1e-9
 """The minimum length of the axis in seconds. It is not 0, because a run on a virtual clock may take no time."""
 NAME_WIDTH: Final = 92.0
 """The width of the names in front of rows, in pixels."""
-MAX_COLORED_KINDS: Final = 6
-"""The maximum number of kinds of jobs that have their own color. Other kinds are gray."""
+MAX_COLORED_FAMILIES: Final = 6
+"""The maximum number of families of jobs that have their own color. Other families are gray."""
 MIN_BAR_WIDTH: Final = 30.0
-"""The minimum width in pixels of a bar of its own. Adjacent narrower jobs of one kind share a bar."""
+"""The minimum width in pixels of a bar of its own. Adjacent narrower jobs of one family share a bar."""
 COLUMN_WIDTH: Final = 2.0
 """The width in pixels of the columns into which time is divided to find the reasons for empty slots."""
 ROW_HEIGHTS: Final = ((24, 20.0), (40, 14.0), (100, 6.0), (400, 3.0))
@@ -58,13 +58,13 @@ LINE_HEIGHT: Final = 18.0
 
 @dataclass(frozen=True, slots=True)
 class MergedBar:
-    """A bar in a slot, which stands for one job, or for several adjacent jobs of one kind."""
+    """A bar in a slot, which stands for one job, or for several adjacent jobs of one family."""
 
     start: float
     end: float
     spans: tuple[Span, ...]
     css_class: str
-    kind: str
+    family: str
 
 
 class SlotGeometry:
@@ -87,7 +87,7 @@ class SlotGeometry:
         self.forever_top: Final = top + row_count * self.row_height + 4 * bool(self.forever_rows)
         self.forever_row_height: Final = min(FOREVER_ROW_HEIGHT, _row_height(len(self.forever_rows)))
         self.bottom: Final = self.forever_top + len(self.forever_rows) * self.forever_row_height
-        self.summaries_by_kind: Final = _summarize_kinds(record, self.slot_use)
+        self.summaries_by_family: Final = _summarize_families(record, self.slot_use)
         # The number of jobs with each label. A job has several spans if its scheduler ran several times.
         self._label_counts: Final = Counter(label for label, _ in {(span.label, span.path) for span in record.spans})
 
@@ -104,10 +104,10 @@ class SlotGeometry:
         return span.label if self._label_counts[span.label] == 1 else span.path
 
     def css_class(self, span: Span) -> str:
-        """Return the CSS class of a job's bar. It stands for the job's kind, or for its state if it did not succeed."""
+        """Return the CSS class of a job's bar, which stands for its family, or for its state if it did not succeed."""
         if span.state is not JobState.SUCCEEDED:
             return str(span.state.value)
-        return self.summaries_by_kind[self.record.kinds[span.number]].css_class
+        return self.summaries_by_family[self.record.families[span.number]].css_class
 
 
 def _row_height(row_count: int) -> float:
@@ -127,36 +127,36 @@ def _assign_forever_rows(record: TraceRecord, slot_use: SlotUse) -> list[list[Sp
 
 
 @dataclass(slots=True)
-class KindSummary:
-    """The jobs of one kind in the slots, as summarized in the legend."""
+class FamilySummary:
+    """The jobs of one family in the slots, as summarized in the legend."""
 
     name: str
-    css_class: str = "kind-other"
+    css_class: str = "family-other"
     count: int = 0
     succeeded_count: int = 0
     failed_count: int = 0
     work_seconds: float = 0.0
 
 
-def _summarize_kinds(record: TraceRecord, slot_use: SlotUse) -> dict[str, KindSummary]:
-    """Summarize each kind of job in the slots, the kind with the most work first.
+def _summarize_families(record: TraceRecord, slot_use: SlotUse) -> dict[str, FamilySummary]:
+    """Summarize each family of jobs in the slots, the family with the most work first.
 
-    Only the first kinds get colors, and only kinds of which a job succeeded, because other bars show their states.
+    Only the first families of which a job succeeded get colors, because other bars show their states.
     """
-    summaries_by_kind: dict[str, KindSummary] = {}
+    summaries_by_family: dict[str, FamilySummary] = {}
     for bar in itertools.chain.from_iterable(slot_use.bars_by_slot):
-        name = record.kinds[bar.span.number]
-        kind = summaries_by_kind.setdefault(name, KindSummary(bar.span.label))
-        kind.name = name if kind.count else kind.name  # a single job is shown with its label
-        kind.count += 1
-        kind.succeeded_count += bar.span.state is JobState.SUCCEEDED
-        kind.failed_count += bar.span.state is JobState.FAILED
-        kind.work_seconds += bar.end - bar.start
-    sorted_kinds = dict(sorted(summaries_by_kind.items(), key=lambda item: -item[1].work_seconds))
-    colored_kinds = (kind for kind in sorted_kinds.values() if kind.succeeded_count)
-    for number, kind in enumerate(itertools.islice(colored_kinds, MAX_COLORED_KINDS)):
-        kind.css_class = f"kind{number}"
-    return sorted_kinds
+        name = record.families[bar.span.number]
+        family = summaries_by_family.setdefault(name, FamilySummary(bar.span.label))
+        family.name = name if family.count else family.name  # a single job is shown with its label
+        family.count += 1
+        family.succeeded_count += bar.span.state is JobState.SUCCEEDED
+        family.failed_count += bar.span.state is JobState.FAILED
+        family.work_seconds += bar.end - bar.start
+    sorted_families = dict(sorted(summaries_by_family.items(), key=lambda item: -item[1].work_seconds))
+    colored_families = (family for family in sorted_families.values() if family.succeeded_count)
+    for number, family in enumerate(itertools.islice(colored_families, MAX_COLORED_FAMILIES)):
+        family.css_class = f"family{number}"
+    return sorted_families
 
 
 def draw_slots(svg: Tree.Element, definitions: Tree.Element, geometry: SlotGeometry) -> float:
@@ -234,16 +234,16 @@ def _draw_empty_slots(svg: Tree.Element, geometry: SlotGeometry, patterns: Hatch
 
 
 def _merge_bars(geometry: SlotGeometry, bars: Sequence[SlotBar]) -> Iterator[MergedBar]:
-    """Yield the bars of a row. Adjacent narrow bars of one kind are merged."""
+    """Yield the bars of a row. Adjacent narrow bars of one family are merged."""
     pending_bar: MergedBar | None = None
     for bar in bars:
-        kind, css_class = geometry.record.kinds[bar.span.number], geometry.css_class(bar.span)
-        merged_bar = MergedBar(bar.start, bar.end, (bar.span,), css_class, kind)
+        family, css_class = geometry.record.families[bar.span.number], geometry.css_class(bar.span)
+        merged_bar = MergedBar(bar.start, bar.end, (bar.span,), css_class, family)
         is_narrow = geometry.time_to_x(bar.end) - geometry.time_to_x(bar.start) < MIN_BAR_WIDTH
         if (
             pending_bar is not None
             and is_narrow
-            and (pending_bar.css_class, pending_bar.kind) == (css_class, kind)
+            and (pending_bar.css_class, pending_bar.family) == (css_class, family)
             and geometry.time_to_x(bar.start) - geometry.time_to_x(pending_bar.end) < 1
         ):
             pending_bar = replace(pending_bar, end=bar.end, spans=(*pending_bar.spans, bar.span))
@@ -266,7 +266,7 @@ def _draw_merged_bar(svg: Tree.Element, geometry: SlotGeometry, merged_bar: Merg
         group.set("data-numbers", " ".join(str(span.number) for span in merged_bar.spans))
     start = duration_text(merged_bar.start - geometry.start_time)
     duration = duration_text(merged_bar.end - merged_bar.start)
-    name = geometry.summaries_by_kind[merged_bar.kind].name
+    name = geometry.summaries_by_family[merged_bar.family].name
     summary = f"{job_count} jobs: {name}\nfrom {start} on, for {duration}"
     add_element(group, "title", summary if job_count > 1 else _tooltip_text(geometry, first_span))
     width = max(right - left, 3.0 if merged_bar.css_class == JobState.FAILED.value else 0.5)
@@ -288,7 +288,7 @@ def _draw_labels(svg: Tree.Element, geometry: SlotGeometry, merged_bars: Sequenc
         is_failed, job_count = bar.css_class == JobState.FAILED.value, len(bar.spans)
         name = geometry.name(bar.spans[0])
         if job_count > 1:
-            name = f"{geometry.summaries_by_kind[bar.kind].name} × {job_count}"
+            name = f"{geometry.summaries_by_family[bar.family].name} × {job_count}"
         if is_failed:
             name = f"{FAILED_SYMBOL} {name}"
         x = max(left, free_from)
@@ -361,7 +361,7 @@ def _draw_critical_path(svg: Tree.Element, geometry: SlotGeometry, top: float) -
 def _critical_path_boxes(record: TraceRecord) -> Iterator[tuple[CriticalPathPart, float]]:
     """Return the boxes of the critical path in chronological order, each with the seconds of waiting in it.
 
-    A box begins with the wait before its job. Adjacent jobs of one kind share a box.
+    A box begins with the wait before its job. Adjacent jobs of one family share a box.
     """
     boxes: list[tuple[str, CriticalPathPart, float]] = []
     wait_seconds = 0.0
@@ -369,15 +369,15 @@ def _critical_path_boxes(record: TraceRecord) -> Iterator[tuple[CriticalPathPart
         if part.is_wait:
             wait_seconds += part.seconds
             continue
-        kind = record.kinds[part.span_number]
+        family = record.families[part.span_number]
         start = part.start - wait_seconds
-        if boxes and boxes[-1][0] == kind:
+        if boxes and boxes[-1][0] == family:
             previous_part = boxes[-1][1]
             seconds = part.start + part.seconds - previous_part.start
-            merged_part = replace(previous_part, name=kind, count=previous_part.count + 1, seconds=seconds)
-            boxes[-1] = kind, merged_part, boxes[-1][2] + wait_seconds
+            merged_part = replace(previous_part, name=family, count=previous_part.count + 1, seconds=seconds)
+            boxes[-1] = family, merged_part, boxes[-1][2] + wait_seconds
         else:
-            boxes.append((kind, replace(part, start=start, seconds=part.seconds + wait_seconds), wait_seconds))
+            boxes.append((family, replace(part, start=start, seconds=part.seconds + wait_seconds), wait_seconds))
         wait_seconds = 0.0
     return ((part, waits) for _, part, waits in boxes)
 
@@ -444,15 +444,19 @@ def _draw_legend(svg: Tree.Element, geometry: SlotGeometry, patterns: HatchPatte
 
 def _legend_entries(geometry: SlotGeometry, patterns: HatchPatterns) -> Iterator[tuple[str, str | None, str]]:
     """Yield the CSS class, the fill and the text of each legend entry. The fill is None if the class determines it."""
-    kinds = [kind for kind in geometry.summaries_by_kind.values() if kind.succeeded_count]
-    for kind in kinds[:MAX_COLORED_KINDS]:
-        failed_text = f", {kind.failed_count} failed" * (kind.count > 1 and kind.failed_count > 0)
-        count_text = f": {kind.count}" * (kind.count > 1)
-        text = f"{kind.name}{count_text}, {duration_text(kind.work_seconds)}{failed_text}"
-        yield f"bar {kind.css_class}", None, text
-    if len(kinds) > MAX_COLORED_KINDS:
-        other_kinds = kinds[MAX_COLORED_KINDS:]
-        yield "bar kind-other", None, f"{len(other_kinds)} other kinds: {sum(kind.count for kind in other_kinds)}"
+    families = [family for family in geometry.summaries_by_family.values() if family.succeeded_count]
+    for family in families[:MAX_COLORED_FAMILIES]:
+        failed_text = f", {family.failed_count} failed" * (family.count > 1 and family.failed_count > 0)
+        count_text = f": {family.count}" * (family.count > 1)
+        text = f"{family.name}{count_text}, {duration_text(family.work_seconds)}{failed_text}"
+        yield f"bar {family.css_class}", None, text
+    if len(families) > MAX_COLORED_FAMILIES:
+        other_families = families[MAX_COLORED_FAMILIES:]
+        yield (
+            "bar family-other",
+            None,
+            f"{len(other_families)} other families: {sum(family.count for family in other_families)}",
+        )
     states = Counter(bar.span.state for bars in geometry.slot_use.bars_by_slot for bar in bars)
     for state in STATE_STYLES:
         if states[state] and state is not JobState.SUCCEEDED:

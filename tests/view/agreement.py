@@ -1,0 +1,129 @@
+"""What each view says of one run, and the check that all say the same."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trioflow import Events, Monitor, Scheduler, Trace
+from trioflow.abc import duration_text
+from trioflow.cli._run import exit_code_of_run
+from trioflow.view.ci import _junit, _summary, _test_cases
+from trioflow.view.events._follow import Follower
+from trioflow.view.text._debrief import Debrief
+from trioflow.view.text._symbols import Symbols
+from trioflow.view.text._verdict import Tally, run_verdict
+from trioflow.view.trace import _trace_file
+from trioflow.view.trace.report import _failures
+from trioflow.view.trace.report._report import report_html
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+SUCCESS, STOPPED, FAILURES, INTERRUPTED = 0, 1, 3, 130
+VERDICT_ON_THE_PAGE = '(?:<span class="symbol">|<p class="verdict"><bdi>)(.*?)<'
+
+
+def in_virtual_time(virtual: Virtual) -> Callable[..., Any]:
+    """Return a function that runs a scheduler on the virtual clock."""
+    return lambda scheduler, **options: virtual(functools.partial(scheduler.co_run, **options))
+
+
+class RememberingMonitor(Monitor):
+    """A monitor that keeps its model after the run."""
+
+    def _show_run(self, *arguments: Any) -> Any:
+        self.model = super()._show_run(*arguments)
+        return self.model
+
+
+class Views:
+    """What each view says of one run."""
+
+    def __init__(self, run: Callable[..., Any], scheduler: Scheduler, tmp_path: Path) -> None:
+        self.scheduler = scheduler
+        trace, lines, self._log = Trace(), io.StringIO(), io.StringIO()
+        self._replayed = io.StringIO()
+        self._monitors = [RememberingMonitor(file=file) for file in (self._log, self._replayed)]
+        instruments = [trace, Events(lines), self._monitors[0]]
+        run(scheduler, instruments=instruments)
+        self.live = trace._get_record()
+        trace.export_as_json(tmp_path / "t.json")
+        self.read = _trace_file.read_record(tmp_path / "t.json")
+        self.events = [json.loads(line) for line in lines.getvalue().splitlines()]
+        follower = Follower(self._monitors[1])
+        for line in lines.getvalue().splitlines():
+            follower.replay_line(line.encode())
+        self.cases = _test_cases.CiRun(self.read)
+        self.page = report_html(self.read, tmp_path)
+
+    def verdicts(self) -> dict[str, str]:
+        """Return the verdict of each view, with its symbol and the duration of the run."""
+        reason = self.scheduler.stop_reason
+        (root,) = self.read.root_runs
+        summary = next(iter(_summary.markdown_lines(self.cases))).replace("\\", "")
+        found = {
+            "own": _with_symbol(run_verdict(self.scheduler, reason, has_duration=True)),
+            "monitor": self._log.getvalue().splitlines()[-1],
+            "replayed": self._replayed.getvalue().splitlines()[-1],
+            "trace": _with_symbol(self.live.verdict(self.live.root_runs[0], reason)),
+            "file": _with_symbol(self.read.verdict(root, root.stop_reason)),
+            "summary": f"{summary[3]} {summary.partition(': ')[2]}",
+            "report": " ".join(part.group(1) for part in re.finditer(VERDICT_ON_THE_PAGE, self.page)),
+        }
+        return {view: _from_symbol(text) for view, text in found.items()}
+
+    def failure_kinds(self) -> dict[str, list[int]]:
+        """Return the number of failed jobs of each kind in each view, in ascending order."""
+        titles = [text.partition("\n")[0] for text in Debrief(self.scheduler, Symbols()).failure_paragraphs()]
+        found = {
+            "debrief": [int(words[0]) if (words := title.split())[0].isdigit() else 1 for title in titles],
+            "report": [len(group.spans) for group in _failures.failure_groups(self.read)],
+            "annotations": [len(group) for group in self.cases.failure_groups()],
+            "monitor": [len(jobs) for jobs in self._monitors[0].model.failed_jobs_by_kind.values()],
+            "replayed": [len(jobs) for jobs in self._monitors[1].model.failed_jobs_by_kind.values()],
+        }
+        return {view: sorted(filter(None, sizes)) for view, sizes in found.items()}
+
+    def check(self, code: int) -> None:
+        """Check that all views have the same verdict, counts, failures and duration, and that the exit code fits."""
+        verdicts, kinds = self.verdicts(), self.failure_kinds()
+        assert len(set(verdicts.values())) == 1, verdicts
+        assert len({str(sizes) for sizes in kinds.values()}) == 1, kinds
+        counts = Tally.for_scheduler(self.scheduler)
+        described = counts.describe()
+        assert self.live.tally.describe() == self.read.tally.describe() == self.cases.tally.describe() == described
+        assert f">{described}<" in self.page
+        end = self.events[-1]
+        assert end["jobs"] == counts.counts_by_state()
+        suites = next(line for line in _junit.xml_lines(self.cases) if line.startswith("<testsuites"))
+        failures = {
+            "own": counts.failure_count,
+            "events": end.get("failures", 0),
+            "groups": sum(kinds["report"]),
+            "JUnit": int(suites.partition('failures="')[2].partition('"')[0]),
+        }
+        assert len(set(failures.values())) == 1, failures
+        records = self.live, self.read
+        durations = [*(record.end_time - record.start_time for record in records), end["seconds"], self.cases.seconds]
+        assert durations == pytest.approx([durations[0]] * 4)
+        assert exit_code_of_run(self.scheduler) == code
+        assert (code == SUCCESS) == verdicts["own"].startswith("✓")
+        debriefed = _from_symbol(next(iter(Debrief(self.scheduler, Symbols()).verdict_lines())))
+        assert verdicts["own"] == f"{debriefed}, {duration_text(durations[0], in_column=True)}"
+
+
+def _with_symbol(verdict: Any) -> str:
+    return f"{verdict.symbol(Symbols())} {verdict.sentence}"
+
+
+def _from_symbol(text: str) -> str:
+    """Return a verdict from its symbol on, without what a monitor adds behind it."""
+    return " ".join(re.sub("^.*?(?=[✓✗])", "", text).partition(";")[0].split())
