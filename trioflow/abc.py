@@ -26,6 +26,7 @@ from ._core.api.kinds import callback as callback
 from ._core.api.kinds import declare_run_resource as declare_run_resource
 from ._core.api.kinds import duration as duration
 from ._core.api.kinds import file_path as file_path
+from ._core.api.kinds import fit as fit
 from ._core.api.kinds import flag as flag
 from ._core.api.kinds import is_among as is_among
 from ._core.api.kinds import label_inside as label_inside
@@ -43,7 +44,6 @@ from ._core.api.kinds import short_repr as short_repr
 from ._core.api.kinds import shown_value as shown_value
 from ._core.api.kinds import users_of as users_of
 from ._core.api.kinds import whole_number as whole_number
-from ._core.api.kinds import without_middle as without_middle
 from ._core.api.views import BackendName as BackendName
 from ._core.api.views import JobserverStyle as JobserverStyle
 from ._core.api.views import OnTimeout as OnTimeout

@@ -10,6 +10,7 @@ import pytest
 
 from trioflow import AbstractJob, CommandJob, Job, Scheduler, ThreadJob, ref
 from trioflow._core.job import _labels
+from trioflow.abc import fit
 
 from ..bodies import nothing
 
@@ -84,8 +85,8 @@ def test_a_label_of_the_maximum_length_is_not_shortened() -> None:
     fits = "".join(str(number % 10) for number in range(_labels.MAX_LABEL_LENGTH))
     assert _labels.shorten(fits) == fits
     assert len(_labels.shorten(f"{fits}x")) == len(fits)
-    assert _labels.without_middle("01234567", 8) == "01234567"
-    assert _labels.without_middle("012345678", 8) == "0123…678"
+    assert fit("01234567", 8, keep="ends") == "01234567"
+    assert fit("012345678", 8, keep="ends") == "0123…678"
 
 
 def test_each_part_of_a_label_is_shortened_only_beyond_its_limit() -> None:

@@ -3,65 +3,132 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..abc import printable
+from . import _batch_pool, _quantities, _sources, _start_conditions
+from ._halt_rule import HaltRule
 
 if TYPE_CHECKING:
     import re
 
     from ..abc import Amount
-    from ._halt_rule import HaltRule
     from ._start_conditions import FreeMemoryCondition, LoadCondition
+
+
+def option(*flags: str, **settings: Any) -> Any:
+    """Declare the option of a field.
+
+    Args:
+        flags: its names on the command line; by default, that of the field.
+        settings: its settings, as `click.option` has them, and `parse`, which converts the text of the value or raises
+            ValueError.
+
+    """
+    return field(metadata={"flags": flags, **settings})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The parsed words and options of the command line. The attributes are named for the parameters of the command."""
+    """The words and the options of the command line: each field declares its option, in the order of the help."""
 
     words: tuple[str, ...]
-    # ---- arguments
-    files: tuple[str, ...]
-    null: bool
-    delimiter: bytes | None
-    colsep: re.Pattern[str] | None
-    header: str | None  # ":" if the first items name the columns
-    link: bool
-    items_per_command: int | None
-    # ---- the command line
-    quote: bool
-    argument: str  # the replacement string for the arguments, by default "{}"
     # ---- the run
-    jobs: int | None
-    nodes: tuple[str, ...]
-    ssh_config: str | None
-    timeout: float | None
-    retries: int  # the maximum number of attempts for each command; 0 for no limit
-    delay: float
-    idle_timeout: float | None
-    memfree: FreeMemoryCondition | None
-    load: LoadCondition | None
-    nice: int | None
-    memory_limit: int | None
-    pin: bool
-    needs: Mapping[str, Amount]
-    pool: Mapping[str, Any]  # the arguments of `Pool`
-    halt: HaltRule | None
+    jobs: int | None = option(
+        "-j", "-P", "--jobs", parse=_quantities.parse_slots, metavar="N",
+        help="Maximum number of commands at once: a number, 0 for no limit, or N%, +N, -N of the CPUs.  "
+        "[default: 100%]",
+    )  # fmt: skip
+    nodes: tuple[str, ...] = option(
+        "-S", "--sshlogin", multiple=True, metavar="NODES", help="Run the commands on these nodes, up to -j on each."
+    )
+    ssh_config: str | None = option("-F", "--ssh-config", metavar="FILE", help="Configuration file of ssh, for -S.")
+    timeout: float | None = option(
+        parse=_quantities.parse_time_limit, metavar="TIME", help="End a command that takes longer."
+    )
+    retries: int = option(
+        parse=_quantities.parse_count, default="1", metavar="N", help="Run a command up to N times; 0 for no limit."
+    )
+    delay: float = option(
+        parse=_quantities.parse_seconds, default="0", metavar="TIME", help="Wait this long between two starts."
+    )
+    idle_timeout: float | None = option(
+        parse=_quantities.parse_time_limit, metavar="TIME", help="End a command that writes nothing for this long."
+    )
+    memfree: FreeMemoryCondition | None = option(
+        parse=_start_conditions.parse_memfree, metavar="SIZE", help="Start no command while less memory is free."
+    )
+    load: LoadCondition | None = option(
+        parse=_quantities.parse_load, metavar="N",
+        help="Start no command while N or more processes run; N as for -j.",
+    )  # fmt: skip
+    nice: int | None = option(parse=_quantities.parse_nice, metavar="N", help="Run the commands at a lower priority.")
+    memory_limit: int | None = option(
+        parse=_start_conditions.parse_memory_limit, metavar="SIZE",
+        help="Limit the address space of each process of a command.",
+    )  # fmt: skip
+    pin: bool = option(help="Pin the commands of each slot to a CPU.")
+    needs: Mapping[str, Amount] = option(
+        parse=_batch_pool.parse_needs, multiple=True, metavar="NAME=AMOUNT,...",
+        help="Resources that each command needs, as in gpu=1,mem=4G; it starts when they are free.",
+    )  # fmt: skip
+    pool: Mapping[str, Any] = option(  # the arguments of `Pool`
+        parse=_batch_pool.parse_pool, multiple=True, metavar="NAME=...,...",
+        help="Total resources for --needs, as in gpu=0,1,mem=24G; gpu=0, with a comma is one unit named 0.  "
+        "[default: cpu, mem and gpu of this machine]",
+    )  # fmt: skip
+    halt: HaltRule | None = option(
+        parse=HaltRule.parse, metavar="RULE",
+        help="When to stop: never, or WHEN,WHY=N or WHEN,WHY=N%, as in now,fail=1. WHEN is now or soon; WHY is fail, "
+        "success or done.",
+    )  # fmt: skip
     # ---- saved results
-    joblog: str | None
-    journal: str | None
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
+    joblog: str | None = option(metavar="FILE", help="Write a line for each command; +FILE appends.")
+    journal: str | None = option(
+        metavar="FILE", help="Keep commands that succeed, with their output, and do not run them again."
+    )
+    reads: tuple[str, ...] = option(
+        multiple=True, metavar="FILE", help="With --journal: run again if this file has changed."
+    )
+    writes: tuple[str, ...] = option(
+        multiple=True, metavar="FILE", help="With --journal: run again if this file is missing or has changed."
+    )
     # ---- output
-    results: str | None
-    keep_order: bool
-    line_buffer: bool
-    tag: bool
-    tagstring: str | None
-    verbose: bool
-    bar: bool
-    dry_run: bool
+    results: str | None = option(
+        metavar="DIR", help="Save outputs in this directory, or in FILE.jsonl, instead of printing them."
+    )
+    keep_order: bool = option("-k", "--keep-order", help="Print outputs in the order of the arguments.")
+    line_buffer: bool = option(help="Print each line as it is written, not each output as a whole.")
+    tag: bool = option(help="Print the arguments before each line.")
+    tagstring: str | None = option(metavar="TEXT", help="Print this before each line; {} and so on are replaced.")
+    verbose: bool = option("-v", help="Print each command line before its output.")
+    bar: bool = option(help="Show a progress bar on a terminal.")
+    dry_run: bool = option(help="Print the commands without running them.")
+    # ---- arguments
+    files: tuple[str, ...] = option(
+        "-a", "--arg-file", multiple=True, metavar="FILE", help="Read arguments from a file; - is stdin."
+    )
+    null: bool = option("-0", "--null", help="Lines of files and stdin end with NUL.")
+    delimiter: bytes | None = option(
+        "-d", "--delimiter", parse=_sources.parse_delimiter, metavar="C",
+        help="Arguments end with this, not with a newline.",
+    )  # fmt: skip
+    colsep: re.Pattern[str] | None = option(
+        "-C", "--colsep", parse=_sources.parse_column_separator, metavar="REGEXP", help="Split lines into {1}, {2}, ..."
+    )
+    header: str | None = option(
+        parse=_sources.parse_header, metavar=":", help="The first line names the columns: {name}."
+    )
+    items_per_command: int | None = option(
+        "-N", parse=_quantities.parse_count, metavar="N", help="Give each command N arguments."
+    )
+    link: bool = option(help="Pair the sources item by item; repeat short ones.")
+    # ---- the command line
+    quote: bool = option("-q", "--quote", help="Quote the words of COMMAND for the shell.")
+    argument: str = option(
+        "-I", default="{}", metavar="TEXT", help="Replacement string for the argument, instead of {}."
+    )
 
     def check_conflicts(self) -> None:
         """Reject conflicting options.

@@ -73,6 +73,18 @@ def parse_slots(text: str, cpus: int | None = None) -> int:
     return max(1, cpu_count * number // 100 if percent else cpu_count + int(sign + match[2]))
 
 
+def parse_count(text: str) -> int:
+    """Parse a whole number that is not negative.
+
+    Raises:
+        ValueError: the text is not such a number.
+
+    """
+    if not re.fullmatch(r"\d+", text, re.ASCII):
+        raise ValueError(f"{text!r} is not a number: give a whole number, 0 or more")
+    return int(text)
+
+
 def parse_load(text: str) -> LoadCondition:
     """Parse the value of `--load`. It takes the forms of `parse_slots`, but 0 means that no other process may run.
 

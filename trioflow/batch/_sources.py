@@ -326,6 +326,18 @@ def parse_delimiter(text: str) -> bytes:
     return DELIMITER_ESCAPES.get(text, os.fsencode(text))
 
 
+def parse_header(text: str) -> str:
+    """Parse the value of `--header`.
+
+    Raises:
+        ValueError: the text is not `:`.
+
+    """
+    if text != ":":
+        raise ValueError(f"{text!r} is not supported: give a colon, if the first line names the columns")
+    return text
+
+
 def parse_column_separator(text: str) -> re.Pattern[str]:
     """Parse the value of `--colsep`: the regular expression of the separator between two columns.
 

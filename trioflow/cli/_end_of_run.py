@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from .. import JobState, JournalError, Scheduler, StopReason
-from ..abc import duration_text, is_scheduler, printable, without_middle
+from ..abc import duration_text, fit, is_scheduler, printable
 from ..view.monitor._monitor import can_move_cursor, has_colors
 from ..view.text import _debrief, _symbols, _verdict
 from ..view.text._verdict import Verdict
@@ -142,7 +142,7 @@ class RunSummaryText:
 
     def _short_path(self, path: str) -> str:
         """Shorten a path, so that other text fits on the line."""
-        return self._symbols.escape(without_middle(printable(path), min(MAX_PATH_LENGTH, line_width() // 2 - 12)))
+        return self._symbols.escape(fit(printable(path), min(MAX_PATH_LENGTH, line_width() // 2 - 12), keep="ends"))
 
     @property
     def _separator(self) -> str:

@@ -21,7 +21,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from .. import CommandJob, Depfile, OptionalFile, Pool, Scheduler
-from ..abc import AbstractJob, JobserverStyle, OnTimeout, PolicyName, RunIf, printable
+from ..abc import AbstractJob, JobserverStyle, OnTimeout, PolicyName, RunIf, fit, printable
 from ..jobs.command._spawn_options import LeftoversOption, PinOption
 from ._suggestions import nearest_name
 
@@ -163,9 +163,7 @@ class BadGraph(ValueError):
 
     def __init__(self, text: str, json_path: str = "", job_path: str = "") -> None:
         named = f"{job_path!r}: " if job_path and repr(job_path) not in text else ""
-        text = named + text
-        if len(text) > MAX_ERROR_LENGTH:
-            text = f"{text[: MAX_ERROR_LENGTH - 1]}…"
+        text = fit(named + text, MAX_ERROR_LENGTH)
         super().__init__(printable(text + (f" - at `{json_path}`" if json_path else "")))
 
 

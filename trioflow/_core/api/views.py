@@ -20,7 +20,7 @@ from ..base._amounts import Amount, amount_of, amount_text, is_size
 from ..base._exception_parts import get_cause, get_context, get_group_members, get_traceback
 from ..base._graph_algorithms import backlinks, find_cycle, longest_path_lengths, reachable, topological_order
 from ..base._logger import warn
-from ..base._reprs import headline, is_among, short_repr, truncate
+from ..base._reprs import fit, headline, is_among, short_repr, truncate
 from ..base._states import STOP_REASON_TEXTS, JobState, OnTimeout, RunIf, RunPhase, StopReason
 from ..base._units import duration_text, durations_in_column, percent_text, size_text
 from ..base._user_code import PACKAGE_PREFIX, library_prefixes
@@ -53,7 +53,7 @@ from ..job._job_queries import (
     throttled_attempts,
     throttled_intervals,
 )
-from ..job._labels import paths_of, printable, shorten, without_middle
+from ..job._labels import paths_of, printable, shorten
 from ..job._option_descriptors import set_run_need
 from ..job._outcome import DROPPED, Failure, Restoration, Throttling, failure_kind
 from ..job._service import Service

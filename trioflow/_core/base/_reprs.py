@@ -6,10 +6,12 @@ value.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import re
 import reprlib
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Any, Final, Literal, cast
 
 MAX_LENGTH: Final = 100
 """The maximum number of characters in a short form: a line of a wide terminal has room for these and a prefix."""
@@ -57,9 +59,41 @@ def shown_value(value: Any, subject: str) -> str:
     return f"<{type(value).__name__}>" if isinstance(subject, RedactedName) else short_repr(value)
 
 
+def fit(
+    text: str,
+    width: float,
+    keep: Literal["start", "end", "ends"] = "start",
+    measure: Callable[[str], float] = len,
+    ellipsis: str = "…",
+) -> str:
+    """Shorten a text to a width; an ellipsis replaces what is left out. All texts that are too long are cut here.
+
+    Args:
+        text: the text.
+        width: the maximum width.
+        keep: the part to keep; "ends" leaves out the middle.
+        measure: returns the width of a text; by default, its number of characters.
+        ellipsis: the replacement. If even this is too wide, the result is empty.
+
+    Example:
+        >>> [fit("a long text", 6, keep) for keep in ("start", "end", "ends")]
+        ['a lon…', '… text', 'a l…xt']
+
+    """
+    if measure(text) <= width:
+        return text
+
+    def cut(length: int) -> str:
+        end = {"start": 0, "end": length, "ends": length // 2}[keep]
+        return f"{text[: length - end]}{ellipsis}{text[len(text) - end :]}"
+
+    length = bisect.bisect_right(range(len(text)), width, key=lambda length: measure(cut(length))) - 1
+    return cut(length) if length >= 0 else ""
+
+
 def truncate(text: str, longest: int = MAX_LENGTH) -> str:
     """Shorten a text to at most `longest` characters; an ellipsis replaces its end."""
-    return text if len(text) <= longest else text[: longest - 3] + "..."
+    return fit(text, longest, ellipsis="...")
 
 
 def headline(text: str) -> str:

@@ -13,6 +13,7 @@ import types
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
+from ..base._reprs import fit
 from ._ancestors import ancestors_with_members, outermost_scheduler
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _format_argument(value: Any, depth: int = MAX_DEPTH) -> str:
     if kind is int:
         return repr(value) if -MIN_HIDDEN_INT < value < MIN_HIDDEN_INT else "<int>"
     if kind is str:
-        return repr(value if len(value) <= MAX_STRING_LENGTH else without_middle(value))
+        return repr(_shorten_argument(value))
     if kind is float:
         return _format_float(value)
     if kind in REPR_TYPES:
@@ -89,7 +90,7 @@ def _format_argument(value: Any, depth: int = MAX_DEPTH) -> str:
     if issubclass(kind, enum.Enum):
         return f"{kind.__name__}.{value._name_}"
     if kind.__module__.partition(".")[0] == "pathlib":
-        return repr(without_middle(str(value)))
+        return repr(_shorten_argument(str(value)))
     if kind is type or issubclass(kind, NAMED_TYPES):
         return str(value.__name__)
     return f"<{kind.__name__}>"
@@ -126,20 +127,16 @@ def label_inside(job: AbstractJob[Any], depth: int) -> str:
         depth: the number of nested calls that the text may show, including that of `job`.
 
     """
-    return without_middle(job._label_as_argument(depth - 1)) if depth else "…"
+    return _shorten_argument(job._label_as_argument(depth - 1)) if depth else "…"
 
 
-def without_middle(text: str, longest: int = MAX_STRING_LENGTH) -> str:
-    """Shorten a text to at most `longest` characters; an ellipsis replaces its middle."""
-    if len(text) <= longest:
-        return text
-    half = longest // 2
-    return f"{text[:half]}…{text[1 - half :]}"
+def _shorten_argument(text: str) -> str:
+    return fit(text, MAX_STRING_LENGTH, keep="ends")
 
 
 def shorten(label: str) -> str:
     """Shorten a very long label or path; an ellipsis replaces its middle."""
-    return without_middle(label, MAX_LABEL_LENGTH)
+    return fit(label, MAX_LABEL_LENGTH, keep="ends")
 
 
 def printable(label: str) -> str:

@@ -20,7 +20,7 @@ from ..base._exception_parts import (
     set_traceback,
     with_traceback,
 )
-from ..base._reprs import name_in_errors, shown_value
+from ..base._reprs import fit, name_in_errors, shown_value
 from ..base._states import JobState
 from . import _errors, _labels
 
@@ -286,9 +286,7 @@ def error_text(error: BaseException) -> str:
 
 def one_line_error(error: BaseException) -> str:
     """Return the type and text of an exception as one short line, even if its `__str__` raises."""
-    text = " ".join(error_text(error).split())
-    if len(text) > MAX_ERROR_LENGTH:
-        text = text[: MAX_ERROR_LENGTH - 1] + "…"
+    text = fit(" ".join(error_text(error).split()), MAX_ERROR_LENGTH)
     return f"{type(error).__name__}: {_labels.printable(text)}" if text else type(error).__name__
 
 

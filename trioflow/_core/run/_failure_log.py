@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _logger
+from ..base._reprs import fit
 from ..base._states import StopReason
 from ..job._job import AbstractJob, is_scheduler
 from ..job._job_queries import culprit_chain
-from ..job._labels import printable, shorten, without_middle
+from ..job._labels import printable, shorten
 from ..job._outcome import Failure, error_text, failure_kind, one_line_error
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ class SimilarFailures:
         self.count_since_report += 1
         if len(self._first_failures) < MAX_NAMED_JOBS:
             message = _message(job, error)
-            shown = f" ({printable(without_middle(message, MAX_MESSAGE_LENGTH))})" if message != self._message else ""
-            self._first_failures.append((_job_path(job), shown))
+            shown = printable(fit(message, MAX_MESSAGE_LENGTH, keep="ends"))
+            self._first_failures.append((_job_path(job), f" ({shown})" if message != self._message else ""))
 
     def report(self) -> str:
         """Return the log line for the counted failures, and reset the count."""

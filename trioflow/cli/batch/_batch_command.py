@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import click
 
 from ...abc import printable
-from ...batch import BatchError, _batch_pool, _quantities, _sources, _start_conditions
-from ...batch._halt_rule import HaltRule
+from ...batch import BatchError
 from ...batch._options import Options
 from ...batch._template import REPLACEMENT_STRINGS
 from .. import _outputs
@@ -109,147 +109,30 @@ def translate_usage_errors() -> Generator[None]:
         raise BatchAborted(printable(str(error))) from None
 
 
+def declared_options() -> Iterator[click.Parameter]:
+    """Yield the words and the options of the command line, as the fields of `Options` declare them."""
+    yield click.Argument(["words"], nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]... [::: ARGUMENT...]...")
+    for field in dataclasses.fields(Options)[1:]:
+        settings = dict(field.metadata)
+        flags = settings.pop("flags") or [f"--{field.name.replace('_', '-')}"]
+        parse = settings.pop("parse", None)
+        if field.type == "bool":
+            settings["is_flag"] = True
+        elif parse is not None:
+            settings["type"] = option_type(parse)
+        elif settings["metavar"] == "FILE":
+            settings["type"] = click.Path()  # for completions of the shell
+        if parse is not None and settings.get("multiple"):
+            settings["callback"] = merge_values
+        yield click.Option([*flags, field.name], **settings)
+
+
 @click.command(
     name="batch",
     cls=BatchCommand,
     epilog=EXIT_CODES_HELP,
     context_settings={"allow_interspersed_args": False},  # after the first word, options belong to the command
-)
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]... [::: ARGUMENT...]...")
-@click.option(
-    "-j",
-    "-P",
-    "--jobs",
-    type=option_type(_quantities.parse_slots),
-    metavar="N",
-    help="Maximum number of commands at once: a number, 0 for no limit, or N%, +N, -N of the CPUs.  [default: 100%]",
-)
-@click.option(
-    "-S",
-    "--sshlogin",
-    "nodes",
-    multiple=True,
-    metavar="NODES",
-    help="Run the commands on these nodes, up to -j on each.",
-)
-@click.option("-F", "--ssh-config", type=click.Path(), metavar="FILE", help="Configuration file of ssh, for -S.")
-@click.option(
-    "--timeout",
-    type=option_type(_quantities.parse_time_limit),
-    metavar="TIME",
-    help="End a command that takes longer.",
-)
-@click.option("--retries", type=click.IntRange(min=0), default=1, metavar="N", help="Run a command up to N times.")
-@click.option(
-    "--delay",
-    type=option_type(_quantities.parse_seconds),
-    default="0",
-    metavar="TIME",
-    help="Wait this long between two starts.",
-)
-@click.option(
-    "--idle-timeout",
-    type=option_type(_quantities.parse_time_limit),
-    metavar="TIME",
-    help="End a command that writes nothing for this long.",
-)
-@click.option(
-    "--memfree",
-    type=option_type(_start_conditions.parse_memfree),
-    metavar="SIZE",
-    help="Start no command while less memory is free.",
-)
-@click.option(
-    "--load",
-    type=option_type(_quantities.parse_load),
-    metavar="N",
-    help="Start no command while N or more processes run; N as for -j.",
-)
-@click.option(
-    "--nice", type=option_type(_quantities.parse_nice), metavar="N", help="Run the commands at a lower priority."
-)
-@click.option(
-    "--memory-limit",
-    type=option_type(_start_conditions.parse_memory_limit),
-    metavar="SIZE",
-    help="Limit the address space of each process of a command.",
-)
-@click.option("--pin", is_flag=True, help="Pin the commands of each slot to a CPU.")
-@click.option(
-    "--needs",
-    type=option_type(_batch_pool.parse_needs),
-    multiple=True,
-    callback=merge_values,
-    metavar="NAME=AMOUNT,...",
-    help="Resources that each command needs, as in gpu=1,mem=4G; it starts when they are free.",
-)
-@click.option(
-    "--pool",
-    type=option_type(_batch_pool.parse_pool),
-    multiple=True,
-    callback=merge_values,
-    metavar="NAME=...,...",
-    help="Total resources for --needs, as in gpu=0,1,mem=24G; gpu=0, with a comma is one unit named 0.  "
-    "[default: cpu, mem and gpu of this machine]",
-)
-@click.option(
-    "--halt",
-    type=option_type(HaltRule.parse),
-    metavar="RULE",
-    help="When to stop: never, or WHEN,WHY=N or WHEN,WHY=N%, as in now,fail=1. WHEN is now or soon; WHY is fail, "
-    "success or done.",
-)
-@click.option("--joblog", type=click.Path(), metavar="FILE", help="Write a line for each command; +FILE appends.")
-@click.option(
-    "--journal",
-    type=click.Path(),
-    metavar="FILE",
-    help="Keep commands that succeed, with their output, and do not run them again.",
-)
-@click.option("--reads", multiple=True, metavar="FILE", help="With --journal: run again if this file has changed.")
-@click.option(
-    "--writes", multiple=True, metavar="FILE", help="With --journal: run again if this file is missing or has changed."
-)
-@click.option(
-    "--results", metavar="DIR", help="Save outputs in this directory, or in FILE.jsonl, instead of printing them."
-)
-@click.option("-k", "--keep-order", is_flag=True, help="Print outputs in the order of the arguments.")
-@click.option("--line-buffer", is_flag=True, help="Print each line as it is written, not each output as a whole.")
-@click.option("--tag", is_flag=True, help="Print the arguments before each line.")
-@click.option("--tagstring", metavar="TEXT", help="Print this before each line; {} and so on are replaced.")
-@click.option("-v", "verbose", is_flag=True, help="Print each command line before its output.")
-@click.option("--bar", is_flag=True, help="Show a progress bar on a terminal.")
-@click.option("--dry-run", is_flag=True, help="Print the commands without running them.")
-@click.option(
-    "-a",
-    "--arg-file",
-    "files",
-    type=click.Path(),
-    multiple=True,
-    metavar="FILE",
-    help="Read arguments from a file; - is stdin.",
-)
-@click.option("-0", "--null", is_flag=True, help="Lines of files and stdin end with NUL.")
-@click.option(
-    "-d",
-    "--delimiter",
-    type=option_type(_sources.parse_delimiter),
-    metavar="C",
-    help="Arguments end with this, not with a newline.",
-)
-@click.option(
-    "-C",
-    "--colsep",
-    type=option_type(_sources.parse_column_separator),
-    metavar="REGEXP",
-    help="Split lines into {1}, {2}, ...",
-)
-@click.option("--header", type=click.Choice([":"]), metavar=":", help="The first line names the columns: {name}.")
-@click.option("-N", "items_per_command", type=click.IntRange(min=0), metavar="N", help="Give each command N arguments.")
-@click.option("--link", is_flag=True, help="Pair the sources item by item; repeat short ones.")
-@click.option("-q", "--quote", is_flag=True, help="Quote the words of COMMAND for the shell.")
-@click.option(
-    "-I", "argument", default="{}", metavar="TEXT", help="Replacement string for the argument, instead of {}."
+    params=list(declared_options()),
 )
 def command(**options: Any) -> int:
     """Run COMMAND for each ARGUMENT, several at once.

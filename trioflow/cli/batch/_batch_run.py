@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ... import JobState, JournalError, StopReason
-from ...abc import printable, without_middle
+from ...abc import fit, printable
 from ...batch import BatchError, _batch, _joblog, _sources
 from ...batch._options import Options
 from ...batch._template import CommandTemplate, ReplacementStrings
@@ -171,7 +171,7 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
     columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else DEFAULT_WIDTH
     for line, description in batch.failures:
         reason = description.removeprefix(f"{line}: ")
-        command = without_middle(printable(line), max(MIN_COMMAND_LENGTH, columns - len(reason) - 5))
+        command = fit(printable(line), max(MIN_COMMAND_LENGTH, columns - len(reason) - 5), keep="ends")
         yield symbols.escape(f"  {command}: {reason}")
     if tally.failed_count > len(batch.failures):
         yield f"  and {tally.failed_count - len(batch.failures)} more"

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from ...abc import (
     AbstractJob,
+    fit,
     flag,
     label_inside,
     name_in_errors,
     shown_value,
-    without_middle,
 )
 from ._granted import granted
 from ._output_sinks import OutputSpool
@@ -167,7 +167,7 @@ def shorten_command_line(text: str) -> str:
     """Shorten a command line to `MAX_LABEL_LENGTH` characters by omitting its middle, and put it on one line."""
     end_length = 2 * MAX_LABEL_LENGTH
     text = text if len(text) <= 2 * end_length else f"{text[:end_length]}…{text[-end_length:]}"
-    return without_middle(" ".join(text.split()), MAX_LABEL_LENGTH)
+    return fit(" ".join(text.split()), MAX_LABEL_LENGTH, keep="ends")
 
 
 def _quoted_text(argument: Any, depth: int | None = None) -> str:

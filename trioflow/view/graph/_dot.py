@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from ..._core.api.views import AnyJob, BaseScheduler, box_of, printable
+from ..._core.api.views import AnyJob, BaseScheduler, box_of, fit, printable
 from .._state_styles import STATE_STYLES, BoxColors
 from ..text._listing import BeginRow, EndRow
 from . import _style
@@ -258,9 +258,10 @@ def _mark_attributes(job: AnyJob, shape: DotAttributes) -> DotAttributes:
 
 def tooltip_text(jobs: list[AnyJob], path: str) -> str:
     """Return the text of a tooltip: class, path and state, escaped for dot."""
-    short_path = path if len(path) <= MAX_PATH_LENGTH else f"…{path[-MAX_PATH_LENGTH:]}"
     more_text = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
-    unescaped = f"{type(jobs[0]).__name__}: {short_path}{more_text} ({_style.shown_state(jobs).value})"
+    unescaped = (
+        f"{type(jobs[0]).__name__}: {fit(path, MAX_PATH_LENGTH, 'end')}{more_text} ({_style.shown_state(jobs).value})"
+    )
     return escape_line(unescaped).replace("\\", "\\\\")  # dot unescapes tooltips twice
 
 

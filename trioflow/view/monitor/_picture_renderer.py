@@ -12,9 +12,9 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Literal
 
-from ..._core.api.views import JobState, WaitCause, Waiting, duration_text, percent_text
+from ..._core.api.views import JobState, WaitCause, Waiting, duration_text, fit, percent_text
 from .._state_styles import CAUSE_WORDS, CRITICAL_BADGE, FOREVER_BADGE, STATE_PRECEDENCE, STATE_STYLES
 from ..text import _exception_text
 from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
@@ -268,28 +268,12 @@ class PictureRenderer:
             if free_columns >= MIN_COLUMNS_FOR_PATH
             else ""
         )
-        name = self._truncate_middle(name, columns - display_width(path))
+        name = self._truncate(name, columns - display_width(path), "ends")
         return [(path, "label"), (name, style), (" " * (columns - display_width(path) - display_width(name)), "")]
 
-    def _truncate(self, text: str, columns: int) -> str:
-        """Return `text`; if it is too wide, return as much of its beginning as fits, with an ellipsis."""
-        if display_width(text) <= columns:
-            return text
-        return (
-            _truncate_to_width(text, columns - len(self.ellipsis)) + self.ellipsis
-            if columns >= len(self.ellipsis)
-            else ""
-        )
-
-    def _truncate_middle(self, text: str, columns: int) -> str:
-        """Return `text`; if it is too wide, return its beginning and end, with an ellipsis between them.
-
-        The end is kept, because labels often differ only in a number at the end.
-        """
-        if display_width(text) <= columns:
-            return text
-        end = _truncate_to_width(text[::-1], columns // 3)[::-1]
-        return self._truncate(_truncate_to_width(text, columns) + text, columns - display_width(end)) + end
+    def _truncate(self, text: str, columns: int, keep: Literal["start", "ends"] = "start") -> str:
+        """Return `text`, shortened to a number of columns. "ends" is for labels, which often differ only at the end."""
+        return fit(text, columns, keep, display_width, self.ellipsis)
 
 
 def _join_side_by_side(first: list[StyledLine], second: list[StyledLine], second_start: int) -> Iterator[StyledLine]:
@@ -304,14 +288,6 @@ def _crop_line(line: StyledLine, columns: int) -> StyledLine:
     """Return as much of the beginning of a line as fits in a number of columns."""
     cropped: StyledLine = []
     for text, style in line:
-        cropped.append((_truncate_to_width(text, columns), style))
+        cropped.append((fit(text, columns, measure=display_width, ellipsis=""), style))
         columns -= display_width(cropped[-1][0])
     return cropped
-
-
-def _truncate_to_width(text: str, columns: int) -> str:
-    """Return as much of the beginning of `text` as fits in a number of columns."""
-    beginning = text[: max(0, columns)]
-    while beginning and display_width(beginning) > columns:
-        beginning = beginning[:-1]
-    return beginning

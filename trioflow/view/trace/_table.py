@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from ..._core.api.views import duration_text, printable
+from ..._core.api.views import duration_text, fit, printable
 from ..text import _symbols
 from ..text._symbols import align_columns
 from ._span_builder import TraceRecord
@@ -42,7 +42,7 @@ def table_text(record: TraceRecord) -> str:
 
 def _table_row(record: TraceRecord, span: Span) -> tuple[str, ...]:
     return (
-        _clip_path(printable(span.name)),
+        fit(printable(span.name), MAX_PATH_WIDTH, "end", _symbols.display_width),
         "restored" if span.restored else span.state.value,
         "" if span.started_at is None else duration_text(span.started_at - record.start_time),
         _optional_duration_text(span.waited),
@@ -55,14 +55,6 @@ def _table_row(record: TraceRecord, span: Span) -> tuple[str, ...]:
 
 def _optional_duration_text(seconds: float | None) -> str:
     return "" if seconds is None else duration_text(seconds)
-
-
-def _clip_path(path: str) -> str:
-    if _symbols.display_width(path) <= MAX_PATH_WIDTH:
-        return path
-    while _symbols.display_width(path) >= MAX_PATH_WIDTH:
-        path = path[max(1, (_symbols.display_width(path) - MAX_PATH_WIDTH) // 2) :]
-    return "…" + path
 
 
 def csv_text(record: TraceRecord) -> str:

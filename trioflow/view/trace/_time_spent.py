@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
-from ..._core.api.views import durations_in_column, printable
+from ..._core.api.views import durations_in_column, fit, printable
 from .._state_styles import CAUSE_WORDS
 from ..text._symbols import align_columns
 from ._slots import WORK, SlotUse, activity_intervals, compute_slot_use, measured_spans, reason_words
@@ -121,8 +121,7 @@ def format_columns(
 
 
 def _table_row(family: FamilyTime, cells: tuple[list[str], list[tuple[str, str]]]) -> tuple[str, ...]:
-    name = printable(family.family) or "(no label)"
-    name = name if len(name) <= MAX_FAMILY_WIDTH else name[: MAX_FAMILY_WIDTH - 1] + "…"
+    name = fit(printable(family.family) or "(no label)", MAX_FAMILY_WIDTH)
     times, waits = cells
     return name, str(family.count), *times, ", ".join(f"{cause} {text}" for cause, text in waits)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ...._core.api.views import duration_text, durations_in_column, without_middle
+from ...._core.api.views import duration_text, durations_in_column, fit
 from ...text import _symbols
 from ...text._plural import listed_lines, plural
 from ._run_times import JobTimes, RunTimes
@@ -53,7 +53,7 @@ class CriticalPathChange:
     @property
     def text(self) -> str:
         """The path of the job and the description of its change."""
-        return f"{without_middle(self.path, MAX_PATH_LENGTH)}: {self.description}" if self.path else self.description
+        return f"{_short(self.path)}: {self.description}" if self.path else self.description
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +233,7 @@ def other_changes(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
         (
             "Ended in another state",
             [
-                f"{without_middle(path, MAX_PATH_LENGTH)}: {old_state}, now {new_state}"
+                f"{_short(path)}: {old_state}, now {new_state}"
                 for path, old_state, new_state in comparison.state_changes
             ],
         ),
@@ -245,12 +245,12 @@ def other_changes(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
 def _wait_text(path: str, old_times: JobTimes, new_times: JobTimes) -> str:
     cause = f" for {new_times.waited_for}" if new_times.waited_for else ""
     old_text, new_text = duration_text(old_times.waited_seconds), duration_text(new_times.waited_seconds)
-    return f"{without_middle(path, MAX_PATH_LENGTH)}: {old_text}, now {new_text}{cause}"
+    return f"{_short(path)}: {old_text}, now {new_text}{cause}"
 
 
 def _off_path_lines(comparison: Comparison) -> Iterator[str]:
     for path, old_seconds, new_seconds in comparison.off_path_changes:
-        yield f"{without_middle(path, MAX_PATH_LENGTH)}: {duration_text(old_seconds)}, now {duration_text(new_seconds)}"
+        yield f"{_short(path)}: {duration_text(old_seconds)}, now {duration_text(new_seconds)}"
 
 
 def _table_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:
@@ -276,3 +276,7 @@ def _table_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Iterator[
         first_cell, *other_cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         padding = " " * (max_width - _symbols.display_width(description))
         yield "  ".join(["", first_cell, f"{description}{padding}", *other_cells, note]).rstrip()
+
+
+def _short(path: str) -> str:
+    return fit(path, MAX_PATH_LENGTH, keep="ends")

@@ -13,6 +13,7 @@ from ...._core.api.views import (
     JobState,
     StopReason,
     duration_text,
+    fit,
     printable,
     size_text,
 )
@@ -160,7 +161,7 @@ def command_details(record: TraceRecord, folder: Path) -> dict[int, dict[str, An
         output_size = sum(len(text) for _, text in outputs)
         remaining_characters -= output_size
         details[number] = {
-            "command": _clip_line(printable(command.line)),
+            "command": fit(printable(command.line), MAX_LINE_LENGTH),
             "facts": " · ".join(_command_fact_texts(command)),
             "outputs": outputs if remaining_characters >= 0 else [],
             "note": "The end of its output is omitted: the report would be too large."
@@ -168,10 +169,6 @@ def command_details(record: TraceRecord, folder: Path) -> dict[int, dict[str, An
             "files": [(stream, _file_url(Path(path), folder), printable(path)) for stream, path in command.files],
         }
     return details
-
-
-def _clip_line(line: str) -> str:
-    return line if len(line) <= MAX_LINE_LENGTH else line[:MAX_LINE_LENGTH] + "…"
 
 
 def _command_fact_texts(command: CommandRecord) -> Iterator[str]:

@@ -25,10 +25,10 @@ from ...._core.api.views import (
     JobState,
     duration_text,
     durations_in_column,
+    fit,
     printable,
     shorten,
     size_text,
-    without_middle,
 )
 from ..._state_styles import STATE_COUNT_ORDER, STATE_STYLES
 from ...graph import _dark_scheme, _dot
@@ -134,7 +134,7 @@ def _make_environment() -> Any:
         return escape(printable(text)).replace(" %", "\N{NO-BREAK SPACE}%")
 
     def shorten_name(name: str) -> str:
-        return without_middle(name, MAX_NAME_LENGTH)
+        return fit(name, MAX_NAME_LENGTH, keep="ends")
 
     environment = Environment(
         autoescape=True,
@@ -262,7 +262,7 @@ def _critical_path_rows(record: TraceRecord) -> Iterator[PathRow]:
         if part.is_wait:
             yield PathRow(f"waited for {part.name}", "wait", part.count, *numbers(part.seconds))
             continue
-        short_name = without_middle(part.name, MAX_PART_LENGTH)
+        short_name = fit(part.name, MAX_PART_LENGTH, keep="ends")
         address = quote(printable(record.spans[part.span_number].name), safe="") if part.count == 1 else ""
         yield PathRow(part.name, "work", part.count, *numbers(part.seconds), short_name, address)
     hidden_seconds = sum(part.seconds for part in hidden_parts)

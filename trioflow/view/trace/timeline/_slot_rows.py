@@ -12,7 +12,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import JobState, duration_text, printable
@@ -24,7 +24,7 @@ from .._slots import NOTHING_READY, EmptySlotReason, SlotBar, SlotUse, compute_s
 from .._span_builder import TraceRecord
 from .._spans import Span, or_infinity
 from ._hatching import HatchPatterns, draw_hatching_label
-from ._svg import MARGIN, add_element, clip_middle, clip_text, flow_positions, text_width
+from ._svg import MARGIN, add_element, clip_text, flow_positions, text_width
 from ._tooltips import tooltip_lines
 
 FAILED_SYMBOL: Final = STATE_STYLES[JobState.FAILED].symbol
@@ -293,14 +293,14 @@ def _draw_labels(svg: Tree.Element, geometry: SlotGeometry, merged_bars: Sequenc
             name = f"{FAILED_SYMBOL} {name}"
         x = max(left, free_from)
         available_width = right - x - 7
-        clip = clip_text if job_count > 1 else clip_middle
-        if label := clip(name, available_width, font_size, is_failed):
+        keep: Literal["start", "ends"] = "start" if job_count > 1 else "ends"
+        if label := clip_text(name, available_width, font_size, is_failed, keep):
             css_class = "label on-dark" if is_failed else "label"
             x += 4 if right - x > 16 else 2
             add_element(svg, "text", label, css=css_class, x=x, y=baseline, font_size=font_size)
         elif is_failed and left >= free_from:
             x = max(right, left + 3) + 3
-            label = clip(name, min(MAX_SIDE_LABEL_WIDTH, geometry.width - x), font_size, is_failed)
+            label = clip_text(name, min(MAX_SIDE_LABEL_WIDTH, geometry.width - x), font_size, is_failed, keep)
             free_from = x + text_width(label, font_size, is_failed) + 2
             add_element(svg, "rect", css="behind", x=x - 2, y=top + 1, width=free_from - x + 2, height=height - 2)
             add_element(svg, "text", label, css="label strong", x=x, y=baseline, font_size=font_size)
@@ -326,7 +326,7 @@ def _draw_forever_jobs(svg: Tree.Element, geometry: SlotGeometry) -> None:
             if height < FOREVER_ROW_HEIGHT:
                 continue
             name = f"{FAILED_SYMBOL} {geometry.name(span)}" if is_failed else geometry.name(span)
-            if label := clip_middle(name, right - left - 7, 9, is_failed):
+            if label := clip_text(name, right - left - 7, 9, is_failed, "ends"):
                 css_class = "label on-dark" if is_failed else "label"
                 add_element(svg, "text", label, css=css_class, x=left + 4, y=top + height / 2 + 3, font_size=9)
 
@@ -352,7 +352,7 @@ def _draw_critical_path(svg: Tree.Element, geometry: SlotGeometry, top: float) -
         available_width = right - left - 10
         texts = description + wait_note, description
         fitting_texts = [text for text in texts if text_width(text, 11) <= available_width]
-        label = fitting_texts[0] if fitting_texts else clip_middle(part.label, available_width, 11)
+        label = fitting_texts[0] if fitting_texts else clip_text(part.label, available_width, 11, keep="ends")
         if label:
             add_element(svg, "text", label, css="label", x=left + 6, y=top + 15, font_size=11)
     return top + height

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 from xml.etree import ElementTree as Tree
 
 import wcwidth
 
-from ...._core.api.views import printable, without_middle
+from ...._core.api.views import fit, printable
 
 NARROW_CHARACTERS: Final = frozenset("iljtf.,:;'|!()[] -I1r/")
 """The characters that are narrow in most typefaces."""
@@ -82,28 +82,16 @@ def text_width(text: str, font_size: float, is_bold: bool = False) -> float:
     return font_size * (width_units + 0.14 * wide_character_count) * (1.06 if is_bold else 1.0)
 
 
-def clip_text(text: str, max_width: float, font_size: float, is_bold: bool = False) -> str:
-    """Cut the end of a text to fit a width, and add an ellipsis. Return an empty string if too little would be left."""
-    clipped_text = printable(text[:MAX_CHARACTERS])
-    if len(text) <= MAX_CHARACTERS and text_width(clipped_text, font_size, is_bold) <= max_width:
-        return clipped_text
-    while clipped_text and text_width(clipped_text + "…", font_size, is_bold) > max_width:
-        clipped_text = clipped_text[:-1]
-    return clipped_text.rstrip() + "…" if len(clipped_text) >= MIN_CHARACTERS else ""
+def clip_text(
+    text: str, max_width: float, font_size: float, is_bold: bool = False, keep: Literal["start", "ends"] = "start"
+) -> str:
+    """Cut a text to fit a width, and add an ellipsis. Return an empty string if too little would be left.
 
-
-def clip_middle(text: str, max_width: float, font_size: float, is_bold: bool = False) -> str:
-    """Cut the middle of a name to fit a width. The end is kept, because similar names often differ there."""
-    max_length = len(clip_text(text, max_width, font_size, is_bold))
-    if max_length >= len(text):
-        return printable(text)
-    printable_text = printable(without_middle(text, MAX_CHARACTERS))
-    while (
-        max_length >= MIN_CHARACTERS
-        and text_width(without_middle(printable_text, max_length), font_size, is_bold) > max_width
-    ):
-        max_length -= 1
-    return without_middle(printable_text, max_length) if max_length >= MIN_CHARACTERS else ""
+    With "ends", the end is kept, too, because similar names often differ there.
+    """
+    shown = printable(fit(text, MAX_CHARACTERS, keep))
+    clipped_text = fit(shown, max_width, keep, lambda text: text_width(text, font_size, is_bold))
+    return clipped_text if clipped_text == shown or len(clipped_text) > MIN_CHARACTERS else ""
 
 
 def flow_positions(
