@@ -1,0 +1,338 @@
+"""The analysis of a scenario by the critical path method: longest paths, slack, and a lower bound of the makespan."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from .._core.api.views import (
+    AnyJob,
+    BaseScheduler,
+    Pool,
+    ResourceView,
+    all_requirements,
+    copy_pool,
+    enclosing_schedulers,
+    find_run_resource,
+    inputs_of,
+    is_scheduler,
+    is_service,
+    longest_path_lengths,
+    max_slots,
+    resource_views,
+    run_needs,
+)
+from ._scenario_copy import is_limiter
+
+
+def analyze_schedulers(
+    scheduler: BaseScheduler, durations: dict[AnyJob, float], window: Any
+) -> dict[BaseScheduler, PathAnalysis]:
+    """Return the analysis of each scheduler, nested schedulers before the enclosing ones.
+
+    Args:
+        scheduler: the outermost scheduler.
+        durations: the durations of all jobs.
+        window: the window of the outermost scheduler.
+
+    """
+    schedulers = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
+    pools = {current.pool for current in schedulers if current.pool is not None}
+    views = {(pool, view.name): view for pool in pools for view in resource_views(copy_pool(pool))}
+    distant_inputs = {
+        member
+        for job in scheduler.iterate_jobs()
+        for source in inputs_of(job)
+        if source.scheduler is not job.scheduler
+        for member in (source, *enclosing_schedulers(source))
+    }
+    known = _KnownFacts(durations, views, distant_inputs)
+    for current in reversed(schedulers):  # nested schedulers first
+        analyzer = _PathAnalyzer(current, known)
+        known.analyses[current] = analyzer.analyze(window if current is scheduler else current.jobs_window)
+    return known.analyses
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownFacts:
+    """What is known about all schedulers while they are analyzed one by one."""
+
+    durations: Mapping[AnyJob, float]
+    """The durations of all jobs, without their timeouts."""
+    views: Mapping[tuple[Pool, str], ResourceView]
+    """The resources of all pools."""
+    distant_inputs: set[AnyJob]
+    """The jobs that are inputs of jobs in other schedulers, and the schedulers that enclose them."""
+    analyses: dict[BaseScheduler, PathAnalysis] = field(default_factory=dict[BaseScheduler, "PathAnalysis"])
+    """The analyses of the nested schedulers."""
+    work_durations: dict[AnyJob, float] = field(default_factory=dict[AnyJob, float])
+    """The minimum durations of the jobs in these schedulers."""
+
+
+def slot_users(scheduler: BaseScheduler, window: Any) -> list[AnyJob]:
+    """Return the jobs that take slots of a scheduler's window, which are never forever jobs.
+
+    If the window is a limiter, these are the jobs at any depth that are not schedulers, except those in a nested
+    scheduler with another limiter. Otherwise, they are the members of the scheduler.
+    """
+    if not is_limiter(window):
+        return [job for job in scheduler if not job.forever]
+    jobs: list[AnyJob] = []
+    schedulers = [scheduler]
+    for current in schedulers:  # the loop appends nested schedulers to the list
+        for job in current:
+            if job.forever:
+                continue
+            if not is_scheduler(job):
+                jobs.append(job)
+            elif job.jobs_window is window or not is_limiter(job.jobs_window):
+                schedulers.append(job)
+    return jobs
+
+
+def iterate_pool_needs(scheduler: BaseScheduler) -> Iterator[tuple[Pool, str, AnyJob]]:
+    """Yield (pool, name of the resource, member) for each need of a scheduler's members for a resource of a pool.
+
+    Forever jobs other than services are left out.
+    """
+    for job in scheduler:
+        for name in job.needs or {}:
+            pool = _find_pool(scheduler, name)
+            if pool is not None and not (job.forever and not is_service(job)):
+                yield pool, name, job
+
+
+def _find_pool(scheduler: BaseScheduler, name: str) -> Pool | None:
+    """Return the pool from which the members of a scheduler take a resource.
+
+    Return None if there is no such pool, or if the scheduler or an enclosing one reserves the resource for its jobs.
+    """
+    for current in (scheduler, *enclosing_schedulers(scheduler)):
+        if current.pool is not None and name in current.pool.total:
+            return current.pool
+        if name in (current.needs or {}):
+            return None
+    return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PathAnalysis:
+    """The longest paths through the jobs of one scheduler, and a lower bound of its makespan."""
+
+    last_job: AnyJob | None
+    """The last job of the longest path; None if there are no jobs."""
+    latest_predecessors: Mapping[AnyJob, AnyJob | None]
+    """For each job, its predecessor on the longest path to it."""
+    slack: Mapping[AnyJob, float]
+    """The seconds by which each job could take longer without making the longest path longer."""
+    untimed_bound: float
+    """The lower bound without the scheduler's own timeout."""
+    lower_bound: float
+    deviates_at: float
+    """The earliest time at which a timeout, of the scheduler or of a job, has an effect that depends on the order."""
+    resource_uses: Mapping[tuple[Pool, str], list[_JobUse]]
+    """The uses of each pool resource by the jobs of this scheduler and of nested ones."""
+    work_by_run_resource: Mapping[tuple[BaseScheduler, int, str], float]
+    """The work of jobs at any depth for each resource of the run, keyed by its owner, total and name."""
+
+    def critical_path(self, analyses: Mapping[BaseScheduler, PathAnalysis]) -> list[AnyJob]:
+        """Return the jobs of the longest path, in which nested schedulers are replaced by their longest paths."""
+        path: list[AnyJob] = []
+        stack: list[AnyJob] = self._reversed_path()
+        while stack:
+            job = stack.pop()
+            if is_scheduler(job):
+                stack += analyses[job]._reversed_path()
+            else:
+                path.append(job)
+        return path
+
+    def _reversed_path(self) -> list[AnyJob]:
+        """Return the members on the longest path, from the last to the first."""
+        path: list[AnyJob] = []
+        job = self.last_job
+        while job is not None:
+            path.append(job)
+            job = self.latest_predecessors[job]
+        return path
+
+
+class _PathAnalyzer:
+    """The analysis of one scheduler, in O(V + E) time: a pass over its jobs in topological order, then the bounds.
+
+    The paths are found by the critical path method (Kelley and Walker 1959). The lower bound is the maximum of the
+    following: the length of the longest path; the work of all jobs divided by the number of slots; the earliest end of
+    the work for each resource of a pool; and the work for each resource of the run divided by its total. A nested
+    scheduler counts as a job that takes its own lower bound. A job that exceeds its timeout in any order takes as long
+    as its timeout allows, and jobs that need its success take no time. The time of other effects of timeouts, such as
+    the end of a run, depends on the order; the lower bound is at most the earliest time at which there can be one.
+    """
+
+    def __init__(self, scheduler: BaseScheduler, known: _KnownFacts) -> None:
+        self._scheduler: Final = scheduler
+        self._known: Final = known
+        self._predecessors: Final = partial(all_requirements, scheduler)
+        self._order: Final = scheduler.topological_order()
+        self._awaited: Final = _find_awaited_jobs(self._order, self._predecessors)
+        self._durations: Final[dict[AnyJob, float]] = {}
+        self._ends: Final[dict[AnyJob, float]] = {}  # the earliest end of each job
+        self._latest_predecessors: Final[dict[AnyJob, AnyJob | None]] = {}
+        self._unsuccessful: Final[set[AnyJob]] = set()
+        # The jobs that start, and are nested schedulers only if no timeout ends them.
+        self._completed: Final[set[AnyJob]] = set()
+        self._completed_schedulers: Final[list[tuple[AnyJob, PathAnalysis]]] = []
+        self._deviations: Final[list[float]] = []  # the earliest times of effects of timeouts that depend on the order
+
+    def analyze(self, window: Any) -> PathAnalysis:
+        """Return the analysis of the scheduler with this window."""
+        for job in self._order:
+            self._place(job)
+        work_durations, ends = self._known.work_durations, self._ends
+        work_durations.update(self._durations)
+        last_job = max(self._order, key=ends.__getitem__, default=None)
+        length = ends[last_job] if last_job is not None else 0.0
+        # From the start of each job to the end of the run.
+        remaining = longest_path_lengths(self._order, self._predecessors, self._durations, 0.0)
+        heads = {job: ends[job] - self._durations[job] for job in self._order}
+        tails = {job: remaining[job] - self._durations[job] for job in self._order}
+        resource_uses, run_work = self._find_resource_uses(), self._find_work_by_run_resource()
+        bounds = [length, *(work / total for (_, total, _), work in run_work.items())]
+        for key, uses in resource_uses.items():
+            if (view := self._known.views.get(key)) is not None:
+                bounds.append(_resource_lower_bound(view, uses, heads, tails))
+        if size := max_slots(window):
+            work_seconds = sum(work_durations[job] for job in slot_users(self._scheduler, window))
+            bounds.append(work_seconds / min(size, sys.maxsize))
+        time_limit = math.inf if self._scheduler.timeout is None else self._scheduler.timeout
+        deviates_at = min(self._deviations, default=math.inf)
+        untimed_bound = min(deviates_at, max(bounds))
+        return PathAnalysis(
+            last_job=last_job,
+            latest_predecessors=self._latest_predecessors,
+            slack={job: length - heads[job] - remaining[job] for job in self._order},
+            untimed_bound=untimed_bound,
+            lower_bound=min(untimed_bound, time_limit),
+            deviates_at=min(deviates_at, time_limit),
+            resource_uses=resource_uses,
+            work_by_run_resource=run_work,
+        )
+
+    def _place(self, job: AnyJob) -> None:
+        """Find the duration and the earliest end of a job, after those of its requirements."""
+        last = max(self._predecessors(job), key=self._ends.__getitem__, default=None)
+        self._latest_predecessors[job] = last
+        start = self._ends[last] if last is not None else 0.0
+        nested = self._known.analyses[job] if is_scheduler(job) else None
+        runs_forever = job.forever and not is_service(job)
+        seconds = nested.untimed_bound if nested else math.inf if runs_forever else self._known.durations[job]
+        is_timed_out = job.timeout is not None and seconds >= job.timeout
+        if is_timed_out:
+            seconds = _seconds_until_timed_out(job)
+        needed = self._predecessors(job) if job.run_if == "succeeded" else inputs_of(job)
+        is_blocked = not self._unsuccessful.isdisjoint(needed)
+        is_idle = is_blocked or job.run_if == "failed"
+        fails = is_blocked or (is_timed_out and job.on_timeout != "move_on")
+        if fails or is_idle:
+            self._unsuccessful.add(job)
+        is_cut_short, is_distant_input = nested is not None and is_timed_out, job in self._known.distant_inputs
+        if is_distant_input and (is_idle or runs_forever):
+            self._deviations.append(start)
+        elif (fails and job.is_critical()) or (is_distant_input and (fails or is_cut_short)):
+            self._deviations.append(start if is_idle else start + seconds)
+        elif nested and not is_timed_out:
+            self._deviations.append(start + nested.deviates_at)
+        counts = job in self._awaited and not is_idle
+        if counts and not is_cut_short:
+            self._completed.add(job)
+            if nested and not job.forever:
+                self._completed_schedulers.append((job, nested))
+        elif is_scheduler(job):
+            self._known.work_durations.update(dict.fromkeys(job.iterate_jobs(), 0.0))
+        self._durations[job] = seconds if counts and not runs_forever else 0.0
+        self._ends[job] = start + self._durations[job]
+
+    def _find_resource_uses(self) -> dict[tuple[Pool, str], list[_JobUse]]:
+        all_uses: dict[tuple[Pool, str], list[_JobUse]] = {}
+        for pool, name, job in iterate_pool_needs(self._scheduler):
+            if job in self._completed or self._durations[job]:
+                all_uses.setdefault((pool, name), []).append(_JobUse(job, job, self._durations[job]))
+        for job, analysis in self._completed_schedulers:
+            for key, uses in analysis.resource_uses.items():
+                all_uses.setdefault(key, []).extend(_JobUse(use.job, job, use.seconds) for use in uses)
+        return all_uses
+
+    def _find_work_by_run_resource(self) -> dict[tuple[BaseScheduler, int, str], float]:
+        all_work: dict[tuple[BaseScheduler, int, str], float] = {}
+        for job in self._scheduler:
+            for name in run_needs(job):
+                key = (*find_run_resource(self._scheduler, name), name)
+                all_work[key] = all_work.get(key, 0.0) + self._durations[job]
+        for _, analysis in self._completed_schedulers:
+            for key, work in analysis.work_by_run_resource.items():
+                all_work[key] = all_work.get(key, 0.0) + work
+        return all_work
+
+
+def _find_awaited_jobs(order: list[AnyJob], predecessors: Callable[[AnyJob], list[AnyJob]]) -> set[AnyJob]:
+    """Return the jobs for which a run waits: those that are not forever jobs, and all that these require.
+
+    `order` is topological.
+    """
+    awaited: set[AnyJob] = set()
+    for job in reversed(order):
+        if job in awaited or not job.forever:
+            awaited.update((job, *predecessors(job)))
+    return awaited
+
+
+def _seconds_until_timed_out(job: AnyJob) -> float:
+    """Return how long a job takes if its timeout ends each call of it."""
+    assert job.timeout is not None
+    retries = job.retry if isinstance(job.retry, int) and job.on_timeout != "move_on" else 0
+    return job.timeout * (1 + retries) * (1 + (job.restarts or 0))
+
+
+class _JobUse(NamedTuple):
+    """The use of a resource by a job.
+
+    Attributes:
+        job: the job.
+        member: the member of the analyzed scheduler that is the job or contains it.
+        seconds: the duration of the job.
+
+    """
+
+    job: AnyJob
+    member: AnyJob
+    seconds: float
+
+
+def _resource_lower_bound(
+    view: ResourceView, uses: list[_JobUse], heads: Mapping[AnyJob, float], tails: Mapping[AnyJob, float]
+) -> float:
+    """Return the earliest time at which the run can end because of the work for a resource.
+
+    This is the duration of the work, plus the time before the first of the jobs can start, plus the time that the run
+    needs after the last of them has ended.
+
+    Args:
+        view: the resource.
+        uses: the uses of the resource.
+        heads: for each member, the length of the longest path to its start.
+        tails: for each member, the length of the longest path from its end.
+
+    """
+    if view.total is None:
+        head = min(heads[use.member] for use in uses)
+        tail = min(tails[use.member] + (use.seconds if use.job is use.member else 0.0) for use in uses)
+        return head + view.accrual_seconds(use.job for use in uses) + tail
+    finite_uses = [use for use in uses if not use.job.forever]
+    if not view.total or not finite_uses:
+        return 0.0
+    work = sum(float((use.job.needs or {})[view.name]) * use.seconds for use in finite_uses)
+    head, tail = (min(lengths[use.member] for use in finite_uses) for lengths in (heads, tails))
+    return head + work / view.total + tail
