@@ -40,6 +40,7 @@ from ..job._job_queries import (
     always_runs,
     culprit_chain,
     explicit_label,
+    is_counted,
     is_in_retry,
     is_known_by_call,
     is_member,
@@ -52,7 +53,6 @@ from ..job._outcome import DROPPED, Restoration
 from ..job._work_spec import Depfile, HashOnly, OptionalFile, Work
 from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, JournalProtocol, NotStored, Restored, RunJournal
 from ..scheduler._base_scheduler import BaseScheduler
-from ..scheduler._failures import is_counted
 
 if TYPE_CHECKING:
     from ..job._job_options import Save

@@ -31,18 +31,23 @@ from ..job._function import FunctionJob, Job, call_parts
 from ..job._job import AbstractJob, AnyJob, is_scheduler
 from ..job._job_options import declare_run_resource, duration, file_path, flag, whole_number
 from ..job._job_queries import (
+    Outcome,
     box_of,
     command_line_of,
     culprit_chain,
     end_facts,
     explicit_label,
+    failed_by_itself,
+    failed_through_member,
     failure_of,
     find_run_resource,
     inputs_of,
+    is_counted,
     is_ready,
     is_service,
     machine_waits,
     may_repeat,
+    outcome,
     ready_at,
     reason_not_restored,
     restoration_of,
@@ -72,7 +77,6 @@ from ..scheduler._checks import (
     store_implied_requirements,
 )
 from ..scheduler._explain import get_status_text, open_requirements, waiting, waiting_since
-from ..scheduler._failures import failed_by_itself, failed_through_member, is_counted
 from ..scheduler._members import (
     all_requirements,
     expected_durations,

@@ -6,9 +6,9 @@ thread may call them; in another thread than that of the run, their results may 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ..base._states import SUCCEEDED
+from ..base._states import SUCCEEDED, JobState
 from ._ancestors import enclosing_schedulers
 from ._function import FunctionJob
 from ._job import is_scheduler
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..base._amounts import CheckedNeed
-    from ..base._states import JobState
     from ..scheduler._base_scheduler import BaseScheduler
     from ._job import AbstractJob, AnyJob, BoxStyle
     from ._job_options import OptionRecord
@@ -100,6 +99,55 @@ def culprit_chain(scheduler: BaseScheduler) -> list[AnyJob]:
         chain.append(culprit)
         culprit = culprit.culprit if is_scheduler(culprit) else None
     return chain
+
+
+def failed_through_member(job: AnyJob) -> bool:
+    """Return whether a FAILED job is a nested scheduler that failed because of one of its own jobs."""
+    culprit = job.culprit if is_scheduler(job) else None
+    return culprit is not None and culprit.raised_exception() is not None
+
+
+def failed_by_itself(job: AnyJob) -> bool:
+    """Return whether a job FAILED and, if it is a nested scheduler, not because of one of its own jobs."""
+    return job._state is JobState.FAILED and not failed_through_member(job)
+
+
+def is_counted(job: AnyJob) -> bool:
+    """Return whether a job is counted. Of nested schedulers, only those are whose failure no job in them shows."""
+    return not is_scheduler(job) or job._state is JobState.BLOCKED or failed_by_itself(job)
+
+
+class Outcome(NamedTuple):
+    """The facts about the end of a job, besides its state and its times. The defaults are those of a plain success."""
+
+    attempts: int = 1
+    failure: Failure | None = None  # also that of a BLOCKED job
+    failed_through_member: bool = False  # whether it is a scheduler that failed because one of its jobs failed
+    timed_out: bool = False
+    restoration: Restoration | None = None  # if the result was restored from a journal, the facts that it has
+    ready_at: float | None = None  # for a service, the time when it became ready
+    throttled_attempts: tuple[Throttling, ...] = ()
+    machine_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait for capacity of the machine
+
+    @property
+    def restored_at(self) -> float | None:
+        """The time when the job settled in the run from which it was restored, in seconds since 1970."""
+        return None if self.restoration is None else self.restoration.settled_at
+
+
+def outcome(job: AnyJob) -> Outcome:
+    """Return the facts about the end of a settled job, which all views show. If `end_facts` has none, omit the call."""
+    failure = failure_of(job)
+    return Outcome(
+        job.attempts,
+        failure,
+        failure is not None and failed_through_member(job),
+        job.timed_out,
+        restoration_of(job),
+        ready_at(job),
+        throttled_attempts(job),
+        machine_waits(job),
+    )
 
 
 def stored_result(job: AnyJob) -> Any:

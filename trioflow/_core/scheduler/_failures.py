@@ -11,6 +11,7 @@ from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
 from ..job import _errors
 from ..job._ancestors import ancestors_with_members
 from ..job._job import AbstractJob, is_scheduler
+from ..job._job_queries import failed_by_itself, failed_through_member
 from ..job._labels import printable, shorten
 from ..job._outcome import Failure, add_note
 from ..run._idle_timeouts import JOB_EVENTS_NOUN
@@ -139,22 +140,6 @@ def nested_run_result(run: Run) -> bool:
         raise with_traceback(failure.exception, failure.traceback)
     raise_unless_completed(run, run.reason)
     return True
-
-
-def failed_through_member(job: AbstractJob[Any]) -> bool:
-    """Return whether a FAILED job is a nested scheduler that failed because of one of its own jobs."""
-    culprit = job.culprit if is_scheduler(job) else None
-    return culprit is not None and culprit.raised_exception() is not None
-
-
-def failed_by_itself(job: AbstractJob[Any]) -> bool:
-    """Return whether a job FAILED and, if it is a nested scheduler, not because of one of its own jobs."""
-    return job._state is JobState.FAILED and not failed_through_member(job)
-
-
-def is_counted(job: AbstractJob[Any]) -> bool:
-    """Return whether a job is counted. Of nested schedulers, only those are whose failure no job in them shows."""
-    return not is_scheduler(job) or job._state is JobState.BLOCKED or failed_by_itself(job)
 
 
 def _is_absorbed(job: AbstractJob[Any], root: BaseScheduler) -> bool:

@@ -20,15 +20,13 @@ from ..._core.api.views import (
     current_run,
     end_facts,
     expected_durations,
-    failed_through_member,
-    failure_of,
     file_path,
     get_status_text,
     is_droppable,
     is_scheduler,
     is_service,
     nested_schedulers,
-    restoration_of,
+    outcome,
     runs_commands,
     short_repr,
     throttled_intervals,
@@ -276,14 +274,13 @@ class Events(Instrument):
         if not has_no_further_facts:
             command: Any = job if runs_commands(job) and started_at is not None else None
             result = None if command is None else command.last_result
-            event.attempts = max(1, job.attempts)
-            if (failure := failure_of(job)) is not None:
+            facts = outcome(job)
+            event.attempts, event.timed_out = max(1, facts.attempts), facts.timed_out
+            event.restored, event.restored_at = facts.restoration is not None, facts.restored_at
+            event.through_member = facts.failed_through_member
+            if (failure := facts.failure) is not None:
                 event.exception, event.failure_kind = _exception_line(failure.exception), kind_text(job, failure)
             event.returncode = None if result is None else result.returncode
-            event.timed_out = job.timed_out
-            event.restored, restoration = job.restored, restoration_of(job)
-            event.restored_at = None if restoration is None else restoration.settled_at
-            event.through_member = failed_through_member(job)
         self._write_event(event)
         if is_droppable(scheduler, job):
             self._path_caches[scheduler].forget(job)

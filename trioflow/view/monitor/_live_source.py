@@ -68,13 +68,13 @@ class LiveSource(RunSource):
         record = self.records[job]
         state, record.started_at, finished_at, has_no_further_facts = views.end_facts(job)
         if not has_no_further_facts:
-            record.attempts, record.timed_out, record.restored = job.attempts, job.timed_out, job.restored
-            restoration = views.restoration_of(job)
-            record.restored_at = None if restoration is None else restoration.settled_at
-            record.error, record.machine_waits = job.raised_exception(), views.machine_waits(job)
-            record.failed_through_member = views.failed_through_member(job)
-            failure = views.failure_of(job)
-            record.failure_kind = "" if failure is None else kind_text(job, failure)
+            outcome = views.outcome(job)
+            record.attempts, record.timed_out = outcome.attempts, outcome.timed_out
+            record.restored, record.restored_at = outcome.restoration is not None, outcome.restored_at
+            record.failed_through_member, record.machine_waits = outcome.failed_through_member, outcome.machine_waits
+            if outcome.failure is not None:
+                record.error = outcome.failure.exception
+                record.failure_kind = kind_text(job, outcome.failure)
         enclosing = record.enclosing
         if enclosing is not None and not enclosing.keeps_jobs and views.is_droppable(scheduler, job):
             enclosing.remove_member(record)

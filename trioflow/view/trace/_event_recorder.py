@@ -13,7 +13,7 @@ Nothing is computed during a run; `_span_builder` reads the log afterwards.
 | WINDOW_RESIZED   | None         | now        | None        | the size of an `Adaptive` window  |
 | INCIDENT         | job or None  | now        | None        | message, exception                |
 | JOB_PATH         | the job      | its end    | None        | the path                          |
-| a `JobState`     | the job      | its start  | its end     | the `JobEnd`, or None             |
+| a `JobState`     | the job      | its start  | its end     | `record_outcome`, or None         |
 
 The first attempt of a job has no ATTEMPT_STARTED. JOB_PATH is recorded only for schedulers with `keep_jobs=False`.
 """
@@ -26,29 +26,22 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ..._core.api.journals import PathCache
 from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
-    Failure,
     Instrument,
+    Outcome,
     Pool,
-    Restoration,
     StopReason,
-    Throttling,
     command_line_of,
     current_run,
     end_facts,
-    failed_through_member,
-    failure_of,
-    machine_waits,
-    ready_at,
-    restoration_of,
+    outcome,
     run_times,
     runs_commands,
-    throttled_attempts,
 )
 from ._spans import CommandOutput, CommandRecord
 
@@ -134,34 +127,12 @@ def _output_files(job: Any) -> Iterator[tuple[str, str]]:
             yield stream, os.path.abspath(os.fsdecode(file))
 
 
-class JobEnd(NamedTuple):
-    """The facts about the end of a job. Nothing is recorded if there is nothing to report but success."""
-
-    failure: Failure | None
-    timed_out: bool
-    has_failed_through_member: bool  # whether the job is a scheduler that failed because one of its jobs failed
-    command: CommandRecord | None = None
-    restoration: Restoration | None = None  # set if the result was restored from a journal
-    throttled_attempts: tuple[Throttling, ...] = ()  # the attempts that raised `Throttled`
-    machine_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait for capacity of the machine
-    ready_at: float | None = None  # for a service, the time when it became ready
-
-
-def record_job_end(job: AnyJob) -> JobEnd:
-    """Return the facts about the end of a job that has settled."""
-    failure = failure_of(job)
-    max_bytes = MAX_OUTPUT_BYTES if failure is None else MAX_FAILED_OUTPUT_BYTES
+def record_outcome(job: AnyJob) -> tuple[Outcome, CommandRecord | None]:
+    """Return the facts about the end of a job that has settled, and the record of its last process."""
+    facts = outcome(job)
+    max_bytes = MAX_OUTPUT_BYTES if facts.failure is None else MAX_FAILED_OUTPUT_BYTES
     has_command = runs_commands(job) and job.started_at is not None
-    return JobEnd(
-        failure,
-        job.timed_out,
-        failure is not None and failed_through_member(job),
-        record_command(job, max_bytes) if has_command else None,
-        restoration_of(job),
-        throttled_attempts(job),
-        machine_waits(job),
-        ready_at(job),
-    )
+    return facts, record_command(job, max_bytes) if has_command else None
 
 
 class EventRecorder(Instrument):
@@ -211,7 +182,7 @@ class EventRecorder(Instrument):
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record the outcome of a job. The job's attributes do not keep it, because its next run overwrites them."""
         state, started_at, finished_at, is_plain_success = end_facts(job)
-        details = None if is_plain_success else record_job_end(job)
+        details = None if is_plain_success else record_outcome(job)
         self._append_event((state, scheduler, job, started_at, finished_at, details))
         if scheduler in self._window_sizes:
             self._record_window_size(scheduler)

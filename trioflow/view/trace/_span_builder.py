@@ -25,6 +25,7 @@ from ..._core.api.views import (
     BaseScheduler,
     Failure,
     JobState,
+    Outcome,
     StopReason,
     all_requirements,
     duration_text,
@@ -39,15 +40,15 @@ from ..._core.api.views import (
 from ..text._failure_text import FailureText, describe_failure
 from ..text._verdict import Tally, Verdict, create_verdict
 from ._critical_path import CriticalPathLink, compute_critical_path
-from ._event_recorder import EventKind, JobEnd, RunEnd, RunStart, read_events, record_job_end
+from ._event_recorder import EventKind, RunEnd, RunStart, read_events, record_outcome
 from ._graph_description import GraphDescription, describe_graph
 from ._lanes import assign_lanes
 from ._resource_use import ResolvedNeeds, ResourceScopes, ResourceUse, resolve_needs
 from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span, or_infinity
 from ._waits import WaitAnalysis
 
-DEFAULT_JOB_END: Final = JobEnd(None, timed_out=False, has_failed_through_member=False)
-"""The `JobEnd` of jobs for which none was recorded: they have not settled, or succeeded with nothing else to report."""
+PLAIN_OUTCOME: Final = Outcome(), None
+"""What `record_outcome` returns for jobs that have not settled, or succeeded with nothing else to report."""
 PLACEHOLDER_RUN_START: Final = RunStart(lambda: 0.0, 0.0, None)
 """The `RunStart` of a run that never began."""
 
@@ -61,7 +62,8 @@ class JobFacts:
     state: JobState = JobState.IDLE
     started_at: float | None = None
     finished_at: float | None = None
-    job_end: JobEnd = DEFAULT_JOB_END
+    outcome: Outcome = PLAIN_OUTCOME[0]
+    command: CommandRecord | None = None
     added_at: float = -math.inf  # the default is for jobs that were added before the run
     ready_at: float | None = None
     later_attempt_starts: tuple[float, ...] = ()
@@ -149,13 +151,9 @@ class LogReader:
         run = self._latest_runs[scheduler]
         if isinstance(kind, JobState):
             facts = run.get_or_create_facts(job)
-            facts.state, facts.started_at, facts.finished_at, facts.job_end = (
-                kind,
-                time,
-                finished_at,
-                details or DEFAULT_JOB_END,
-            )
-            facts.ready_at = facts.job_end.ready_at
+            facts.state, facts.started_at, facts.finished_at = kind, time, finished_at
+            facts.outcome, facts.command = details or PLAIN_OUTCOME
+            facts.ready_at = facts.outcome.ready_at
         elif kind is EventKind.ATTEMPT_STARTED:
             run.get_or_create_facts(job).later_attempt_starts += (time,)
         elif kind is EventKind.JOB_ADDED:
@@ -210,8 +208,8 @@ class LogReader:
                 facts = run.get_or_create_facts(job)
                 facts.state, facts.started_at, facts.finished_at = job.state, job.started_at, job.finished_at
                 if job.is_settled():
-                    facts.job_end = record_job_end(job)
-                    facts.ready_at = facts.job_end.ready_at
+                    facts.outcome, facts.command = record_outcome(job)
+                    facts.ready_at = facts.outcome.ready_at
                 if is_scheduler(job) and job.started_at is not None:
                     todo.append((job, run))
         self._add_unstarted_schedulers()
@@ -430,11 +428,7 @@ class _RecordBuilder:
                 for facts in self._job_facts
                 if (failure := _find_own_failure(facts)) is not None
             },
-            commands={
-                facts.span_number: facts.job_end.command
-                for facts in self._job_facts
-                if facts.job_end.command is not None
-            },
+            commands={facts.span_number: facts.command for facts in self._job_facts if facts.command is not None},
             host=_host_facts(),
             live=LiveObjects(
                 tuple(dict.fromkeys(run.scheduler for run in self._runs if run.enclosing_run is None)), tuple(jobs)
@@ -473,7 +467,7 @@ class _RecordBuilder:
                 if not needs:
                     continue
                 all_needs[facts.span_number] = needs
-                for throttling in facts.job_end.throttled_attempts:
+                for throttling in facts.outcome.throttled_attempts:
                     for name, until in throttling.closed_until:
                         scope[name].cooldowns.append((throttling.ended, until, facts.span_number))
         return all_needs
@@ -486,7 +480,7 @@ class _RecordBuilder:
             run_end = end_time if run.ended_at is None else run.ended_at
             end = run_end if facts.finished_at is None else facts.finished_at
             lifetimes.append((end if run.started_at is None else max(run.started_at, facts.added_at), end))
-        machine_waits = {facts.span_number: facts.job_end.machine_waits for facts in self._job_facts}
+        machine_waits = {facts.span_number: facts.outcome.machine_waits for facts in self._job_facts}
         analysis = WaitAnalysis(spans, runs, lifetimes, self._needs_by_span, machine_waits)
         waits_of_spans = [tuple(analysis.find_waits(span)) for span in spans]
         return tuple(
@@ -511,9 +505,8 @@ class _RecordBuilder:
         return paths
 
     def _make_span(self, facts: JobFacts) -> Span:
-        job, run, job_end = facts.job, facts.run_facts, facts.job_end
-        command = job_end.command
-        exception = None if job_end.failure is None else job_end.failure.exception
+        job, run, outcome, command = facts.job, facts.run_facts, facts.outcome, facts.command
+        exception = None if outcome.failure is None else outcome.failure.exception
         blocked_by: AnyJob | None = None
         if facts.state is JobState.BLOCKED and isinstance(exception, RequirementFailed):
             blocked_by = exception.requirement
@@ -533,17 +526,17 @@ class _RecordBuilder:
             finished_at=facts.finished_at,
             attempts=tuple(facts.attempt_starts()),
             lane=facts.lane,
-            timed_out=job_end.timed_out,
+            timed_out=outcome.timed_out,
             required=tuple(facts.span_number for facts in facts.requirements),
             exception=exception,
             returncode=None if command is None else command.returncode,
             user_time=None if command is None else command.user_time,
             system_time=None if command is None else command.system_time,
             max_rss=None if command is None else command.max_rss,
-            throttled=tuple((attempt.began, attempt.ended) for attempt in job_end.throttled_attempts),
-            restored=job_end.restoration is not None,
-            restored_at=None if job_end.restoration is None else job_end.restoration.settled_at,
-            restored_elapsed=None if job_end.restoration is None else job_end.restoration.elapsed,
+            throttled=tuple((attempt.began, attempt.ended) for attempt in outcome.throttled_attempts),
+            restored=outcome.restoration is not None,
+            restored_at=outcome.restored_at,
+            restored_elapsed=None if outcome.restoration is None else outcome.restoration.elapsed,
             blocked_by=None if blocked_by is None else self._find_span_number(run, blocked_by),
         )
 
@@ -620,9 +613,7 @@ def _assign_lanes(run: RunFacts) -> None:
 
 def _find_own_failure(facts: JobFacts) -> Failure | None:
     """Return the failure of a job. Return None if it did not fail, or only failed because one of its members failed."""
-    return (
-        None if facts.state is not JobState.FAILED or facts.job_end.has_failed_through_member else facts.job_end.failure
-    )
+    return None if facts.state is not JobState.FAILED or facts.outcome.failed_through_member else facts.outcome.failure
 
 
 WORD_PATTERN: Final = re.compile(r"[^\W_]+(?:[.,:][^\W_]+)*")
