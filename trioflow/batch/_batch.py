@@ -18,9 +18,9 @@ import io
 import os
 import subprocess
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -41,27 +41,24 @@ from .. import _posix as posix
 from ..abc import AbstractJob, Work, restoration_of
 from ..jobs.command._resource_limits import NumberedSlots
 from ._batch_pool import make_pool
-from ._halt_rule import CommandTally
-from ._joblog import CommandOutcome, Joblog, open_outputs, shorten_line
+from ._joblog import CommandOutcome, open_outputs, shorten_line
+from ._node_pool import NodePool, import_ssh_job
 from ._options import Options
-from ._output import Printer, PrintGuard, TaggedLineStream, results_directory, save_output, tag_lines
+from ._output import TaggedLineStream, tag_lines
 from ._quantities import parse_slots
 from ._quoting import Shell
+from ._reporter import Reporter
 from ._sources import Arguments, SourceProduct
 from ._start_conditions import StartCondition
 from ._template import CommandTemplate, ReplacementStrings
 
 if TYPE_CHECKING:  # imported on demand at run time, because importing them would double the import time
     from .. import LocalNode, SshJob, SshNode
-    from ._jsonl_results import JsonlResults
 
     Node = SshNode | LocalNode
 
 POLL_INTERVAL: Final = 1.0
 """The time between two polls of the start conditions, in seconds."""
-COUNT_CPUS_COMMAND: Final = "getconf _NPROCESSORS_ONLN || nproc"
-MAX_NAMED_FAILURES: Final = 5
-"""The maximum number of failed commands that the summary names. Further failures are only counted."""
 COMMAND_ERRORS: Final = (CommandError, SshError, JobTimeout, OSError, ValueError)
 """Errors that make a single command fail. All other errors end the batch.
 
@@ -139,7 +136,7 @@ class BatchCommandJob(AbstractJob[CommandResult], keeps_time=True):  # the timeo
             try:
                 return await self._attempt_job.co_run()
             except Unreachable as error:
-                self.node = await self._batch.next_reachable_node(error)
+                self.node = await self._batch.find_other_node(error)
 
     def for_journal(self) -> Work:
         """Return the command line and its files. The environment is left out, because it differs in each run."""
@@ -181,19 +178,12 @@ class BatchCommandJob(AbstractJob[CommandResult], keeps_time=True):  # the timeo
         tag = self._batch.tag
         if tag is None:
             return None
-        return self._batch.printer.shown_bytes(tag.fill(self.arguments, self.sequence, self.slot)) + b"\t"
+        return self._batch.reporter.printer.shown_bytes(tag.fill(self.arguments, self.sequence, self.slot)) + b"\t"
 
     @property
     def echoed_line(self) -> bytes:
         """The command line to print before the output of the command; empty without `--verbose`."""
-        return self._batch.printer.shown_bytes(self.line) + b"\n" if self._batch.options.verbose else b""
-
-
-def import_ssh_job() -> type[SshJob]:
-    """Import the class `SshJob` on demand."""
-    from .. import SshJob
-
-    return SshJob
+        return self._batch.reporter.printer.shown_bytes(self.line) + b"\n" if self._batch.options.verbose else b""
 
 
 class BatchScheduler(Scheduler):
@@ -217,17 +207,10 @@ class Batch:
         tag: the template of the tag before each line of output; None for no tag.
         nodes: the nodes to run the commands on; empty for this machine. Each node runs `options.jobs` commands at the
             same time, by default as many as it has CPUs.
-        print_guard: called for each print; returns the context manager around it.
-        joblog: the job log; None for no job log.
-        jsonl_results: the file of results in JSON Lines; None for no such file.
-        on_progress: called after the end of each command.
+        reporter: reports the commands that have ended.
 
     Attributes:
-        tally: the numbers of commands that succeeded and failed.
         expected_count: the number of all commands; None while it is unknown.
-        restored_count: the number of commands that were restored from the journal.
-        restored_times: the times, in seconds since 1970, when the first and the last of these ended; empty if none.
-        failures: the lines of the first failed commands, with the reasons.
 
     Raises:
         ValueError: the pool has too little of a resource for a single command, or its amount is unknown.
@@ -244,56 +227,39 @@ class Batch:
         *,
         tag: CommandTemplate | None,
         nodes: Sequence[Node],
-        print_guard: PrintGuard,
-        joblog: Joblog | None,
-        jsonl_results: JsonlResults | None,
-        on_progress: Callable[[], object],
+        reporter: Reporter,
     ) -> None:
         self._template: Final = template
         self._product: Final = product
-        self._column_names: Final = strings.columns
         self.options: Final = options
         self.tag: Final = tag
         self.reads: Final = [strings.parse_text_template(name) for name in options.reads]
         self.writes: Final = [strings.parse_text_template(name) for name in options.writes]
-        self._results_path_template: Final = (
-            None if options.results is None else strings.parse_text_template(options.results)
-        )
-        self._shell: Final = Shell(os.environ)
-        self._joblog: Final = joblog
-        self._jsonl_results: Final = jsonl_results
-        self._on_progress: Final = on_progress
-        total = product.count_commands() if options.halt is not None and options.halt.is_percentage else product.total
-        self.tally: Final = CommandTally(options.halt, total)
+        self.reporter: Final = reporter
         self.expected_count = product.total
-        self.restored_count = 0
-        self.restored_times: tuple[float, ...] = ()
-        self.failures: Final[list[tuple[str, str]]] = []
-        self.printer: Final = Printer(in_order=options.keep_order, print_guard=print_guard)
+        self._shell: Final = Shell(os.environ)
         self._environment: Final = {**posix.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
         self.retry: Final = self._with_retries if options.retries != 1 else None
         self._feeder: Final = Job(self._feed_commands, label="feed", critical=True, save=None)
-        # The reporter is added before the feeder, so that it sees every command.
-        reporter = Job(self._report_commands, label="report", critical=True, save=None)
+        # The reporting job is added before the feeder, so that it sees every command.
+        report_job = Job(self._report_commands, label="report", critical=True, save=None)
         pool, pool_limit = make_pool(options.needs, options.pool)
-        self.scheduler: Final = BatchScheduler(reporter, self._feeder, label="batch", pool=pool, keep_jobs=False)
-        self._unreported: Final[dict[BatchCommandJob, None]] = {}
+        self.scheduler: Final = BatchScheduler(report_job, self._feeder, label="batch", pool=pool, keep_jobs=False)
         self._start_conditions: Final = [
             condition for condition in (options.memfree, options.load) if condition is not None
         ]
         self._reported_conditions = set[StartCondition]()
         self._is_stopped = False
-        # ---- capacity: for each command that may start, `_free_slots` contains the node
         self._line_counts: Final = Counter[str]()  # with a journal, how often each command line has occurred
         self._slots: Final = NumberedSlots()
-        self._reachable_nodes: Final = set(nodes)  # all nodes, until one proves to be unreachable
-        self._free_slots: Final[deque[Node | None]] = deque()
-        if options.jobs is None and nodes:
-            self.scheduler.update([Job(self._add_slots_for_cpus, node, forever=True) for node in nodes])
-        else:
+        slots_per_node = None
+        if options.jobs is not None or not nodes:
             slots_per_node = parse_slots("100%") if options.jobs is None else options.jobs
-            self._free_slots.extend(list(nodes or (None,)) * min(slots_per_node, pool_limit or slots_per_node))
-        self._free_slot_semaphore: Final = anyio.Semaphore(len(self._free_slots), fast_acquire=True)
+            slots_per_node = min(slots_per_node, pool_limit or slots_per_node)
+        self._node_pool: Final = NodePool(nodes, slots_per_node, reporter.printer.print_message)
+        if slots_per_node is None:
+            counting = [Job(self._node_pool.add_slots_for_cpus, node, forever=True) for node in nodes]
+            self.scheduler.update(counting)
 
     def run(self, handle_signals: Callable[[int], Callable[[], object] | None] | bool = True) -> int:
         """Run all commands, and return the exit code.
@@ -311,12 +277,12 @@ class Batch:
             self.scheduler.run(backend="asyncio", handle_signals=handle_signals, journal=self.options.journal)
         except BaseException:
             with contextlib.suppress(OSError):
-                self._print_unreported()
+                self.reporter.print_unreported(self._is_stopped)
             raise
         if self.scheduler.stop_reason is StopReason.CRITICAL:
             raise self._find_fatal_error()
-        self._print_unreported()
-        return self.tally.exit_code
+        self.reporter.print_unreported(self._is_stopped)
+        return self.reporter.tally.exit_code
 
     def unique_label(self, line: str) -> str:
         """Return the label of the next command with this line, by which a journal identifies it."""
@@ -325,11 +291,6 @@ class Batch:
         self._line_counts[line] += 1
         number = self._line_counts[line]
         return line if number == 1 else f"{line}#{number}"
-
-    @property
-    def running_count(self) -> int:
-        """The number of commands that have been started but not reported yet."""
-        return len(self._unreported)
 
     @property
     def was_interrupted(self) -> bool:
@@ -353,17 +314,17 @@ class Batch:
                 await anyio.wait_readable(self._product.descriptor)
                 continue
             # Take a slot only when there is a command for it: commands whose node is unreachable wait for slots, too.
-            node = await self._wait_for_slot()
+            node = await self._node_pool.wait_for_slot()
             if self.options.delay:
                 await anyio.sleep(max(0, next_start - time.monotonic()))
             await self._wait_until_allowed()
             if self._is_stopped:
-                self._release_slot(node)
+                self._node_pool.release(node)
                 return
             sequence, slot = sequence + 1, self._slots.take_lowest()
             line = self._template.fill(arguments, sequence, slot)
             command = BatchCommandJob(self, sequence, slot, arguments, line, node)
-            self._unreported[command] = None
+            self.reporter.add(command)
             self.scheduler.add(command)
             if not command.is_settled():  # a command that the journal restores settles at once, and needs no delay
                 next_start = time.monotonic() + self.options.delay
@@ -379,7 +340,7 @@ class Batch:
             for condition, wait in unmet:
                 if condition not in self._reported_conditions:
                     self._reported_conditions.add(condition)
-                    await self.printer.print_message(f"no command starts until {wait}")
+                    await self.reporter.printer.print_message(f"no command starts until {wait}")
             await anyio.sleep(POLL_INTERVAL)
 
     def _with_retries(self, attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
@@ -434,93 +395,30 @@ class Batch:
         return command.live_outputs
 
     def _make_tagged_stream(self, command: BatchCommandJob, stream: int) -> TaggedLineStream:
-        return TaggedLineStream(lambda data: self.printer.print_live(command.sequence, stream, data), command.tag)
+        print_live = self.reporter.printer.print_live
+        return TaggedLineStream(lambda data: print_live(command.sequence, stream, data), command.tag)
 
-    # ---- capacity of the nodes
-
-    def _release_slot(self, node: Node | None) -> None:
-        self._free_slots.append(node)
-        self._free_slot_semaphore.release()
-
-    async def _wait_for_slot(self) -> Node | None:
-        """Wait for a free slot, and return its node; None for this machine."""
-        while True:
-            await self._free_slot_semaphore.acquire()
-            node = self._free_slots.popleft()
-            if node is None or node in self._reachable_nodes or not self._reachable_nodes:
-                return node
-
-    async def _add_slots_for_cpus(self, node: Node) -> None:
-        """Add a slot for each CPU of a node. If the number of CPUs is unknown, add one slot."""
-        count_job = import_ssh_job()(
-            node, COUNT_CPUS_COMMAND, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
-        )
-        cpus = 1
-        with contextlib.suppress(SshError, ValueError):
-            cpus = max(1, int((await count_job.co_run()).stdout))
-        for _ in range(cpus):
-            self._release_slot(node)
-
-    async def next_reachable_node(self, error: Unreachable) -> Node | None:
-        """Report an unreachable node once, wait for a free slot on another node, and return that node.
+    async def find_other_node(self, error: Unreachable) -> Node | None:
+        """Wait for a slot on another node than that of the error, which is reported once, and return that node.
 
         Raises:
             Unreachable: no reachable node is left, or the batch has stopped.
 
         """
-        if error.node in self._reachable_nodes:
-            self._reachable_nodes.remove(error.node)
-            consequence = "" if self._reachable_nodes else "; no nodes are left: the remaining commands fail"
-            await self.printer.print_message(f"{error}{consequence}")
-        if self._reachable_nodes and not self._is_stopped:
-            return await self._wait_for_slot()
+        if await self._node_pool.report_unreachable(error) and not self._is_stopped:
+            return await self._node_pool.wait_for_slot()
         raise error
 
-    # ---- reporting outcomes
+    # ---- the end of commands
 
     async def _report_commands(self) -> None:
         async for job in self.scheduler.as_settled():
             if isinstance(job, BatchCommandJob) and job.state is not JobState.CANCELLED:
-                await self._report_command(job)
-                self._release_slot(job.node)
-
-    async def _report_command(self, command: BatchCommandJob) -> None:
-        """Print or save the output of a command, log its outcome, and count it. Stop the batch if `--halt` says so."""
-        outcome = command.outcome()
-        self._slots.give_back(command.slot)
-        if outcome.message:
-            await self.printer.print_message(outcome.message)
-        if self._jsonl_results is not None:
-            self._jsonl_results.add(outcome, command.arguments)
-        self._save_output(command, open_outputs(outcome.result))
-        await self.printer.print_kept(command.sequence)
-        if self._joblog is not None and not outcome.is_restored:
-            self._joblog.add(outcome)
-        if outcome.has_failed and len(self.failures) < MAX_NAMED_FAILURES:
-            self.failures.append((command.line, outcome.reason))
-        if outcome.is_restored:
-            ended_at = outcome.start_timestamp + outcome.runtime
-            self.restored_count += 1
-            times = (ended_at, *self.restored_times)
-            self.restored_times = (min(times), max(times))
-        must_stop = self.tally.add(outcome.exit_code)
-        self._on_progress()
-        if must_stop and not self._is_stopped:
-            await self._stop_by_halt_rule(command)
-
-    def _save_output(self, command: BatchCommandJob, outputs: tuple[BinaryIO, BinaryIO]) -> None:
-        """Save the output of a command, or pass it to the printer."""
-        del self._unreported[command]
-        if self._jsonl_results is not None:
-            return
-        if self._results_path_template is None:
-            prefix = b"" if self.options.line_buffer else command.echoed_line
-            self.printer.keep_output(command.sequence, prefix, outputs, command.tag)
-            return
-        path = self._results_path_template.fill(command.arguments, command.sequence, command.slot)
-        if not self._results_path_template.has_placeholders:
-            path = results_directory(path, command.arguments, self._column_names) + "/"
-        save_output(path, command.sequence, outputs)
+                must_stop = await self.reporter.report(job)
+                self._slots.give_back(job.slot)
+                if must_stop and not self._is_stopped:
+                    await self._stop_by_halt_rule(job)
+                self._node_pool.release(job.node)
 
     async def _stop_by_halt_rule(self, command: BatchCommandJob) -> None:
         """Stop the batch, because this command has met the rule of `--halt`."""
@@ -528,15 +426,8 @@ class Batch:
         self._feeder.cancel()
         assert self.options.halt is not None
         effect = "ending the running commands" if self.options.halt.is_immediate else "starting no more commands"
-        await self.printer.print_message(f"--halt: {effect} after: {shorten_line(command.line)}")
+        await self.reporter.printer.print_message(f"--halt: {effect} after: {shorten_line(command.line)}")
         if self.options.halt.is_immediate:
             self.scheduler.cancel()
         else:
             self.scheduler.drain()
-
-    def _print_unreported(self) -> None:
-        """Print or save the output of commands that the run has not reported, for example after an interruption."""
-        for command in list(self._unreported):
-            if command.last_result is not None and (command.is_done() or not self._is_stopped):
-                self._save_output(command, open_outputs(command.last_result))
-        self.printer.flush()

@@ -142,8 +142,8 @@ def test_the_final_counts_match_the_states_of_the_jobs(
     models: list[RunModel] = []
     end = RunModel.run_ended
 
-    def note(self: RunModel) -> None:
-        end(self)
+    def note(self: RunModel, ended_at: float) -> None:
+        end(self, ended_at)
         models.append(self)
 
     monkeypatch.setattr(RunModel, "run_ended", note)

@@ -561,7 +561,7 @@ def test_restored_jobs_are_marked_in_report_table_and_timeline(backend: str, tmp
     }  # fmt: skip
     assert "<dt>restored</dt>" in text
     assert "2 restored from the journal, not run again: first, second" in text
-    assert text.count('class="bar kind0"') == 2  # third, and the sample in the legend
+    assert text.count('class="bar family0"') == 2  # third, and the sample in the legend
     assert [line.split()[:2] for line in trace.table().splitlines()[2:]] == [
         ["first", "restored"],
         ["second", "restored"],

@@ -68,7 +68,7 @@ def test_the_table_has_a_line_for_each_family_of_jobs(virtual: Virtual) -> None:
     """The table of time spent has a line for each family of jobs, whose labels differ only in numbers."""
     assert five(virtual).table() == "\n".join(
         [
-            "family     count  work, s  waits, s  p50, s  p95, s  waited for, s",
+            "family   count  work, s  waits, s  p50, s  p95, s  waited for, s",
             "train *      5    25.00     15.00   5.000   7.000  gpu 15.00",
             "report       1     1.00     15.00   1.000   1.000  jobs 15.00",
         ]
@@ -80,7 +80,7 @@ def test_each_column_of_the_table_has_one_unit(virtual: Virtual, tmp_path: Path)
     jobs = trainings(0.002, 12)
     trace = traced(virtual, Scheduler(*jobs, Job(nap, 0.25, label="report", required=jobs), pool=Pool(gpu=1)))
     assert trace.time_spent().table().splitlines() == [
-        "family     count  work, s  waits, s  p50, s  p95, s  waited for, s",
+        "family   count  work, s  waits, s  p50, s  p95, s  waited for, s",
         "report       1     0.25     12.00    0.25    0.25  jobs 12.00",
         "train *      2    12.00      0.00    0.00   12.00  gpu 0.00",
     ]

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
-from traceback import walk_tb
 from types import CoroutineType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeGuard
 
@@ -104,7 +103,11 @@ def failure_kind(job: AbstractJob[Any], failure: Failure) -> tuple[object, ...]:
         code = getattr(error, "returncode", None)
     except Exception:  # from the code of the exception's class
         code = None
-    positions = [(frame.f_code.co_filename, line) for frame, line in walk_tb(failure.traceback)]
+    positions: list[tuple[str, int]] = []
+    tb = failure.traceback
+    while tb is not None:
+        positions.append((tb.tb_frame.f_code.co_filename, tb.tb_lineno))
+        tb = tb.tb_next
     exit_code = code if type(code) is int else None
     return job._failure_kind(), job.is_critical(), types, exit_code, tuple(positions[-MAX_COMPARED_FRAMES:])
 

@@ -15,6 +15,7 @@ from ... import JobState, JournalError, StopReason
 from ...abc import fit, printable
 from ...batch import BatchError, _batch, _joblog, _sources
 from ...batch._options import Options
+from ...batch._reporter import Reporter
 from ...batch._template import CommandTemplate, ReplacementStrings
 from .. import INTERRUPTED_CODE, SUCCESS_CODE, _outputs
 from .._signals import ExitOnSecondSignal
@@ -63,18 +64,18 @@ def run(options: Options) -> int:
                 files.callback(jsonl_results.close)
             progress_bar = make_progress_bar(options)
             with raise_as_usage_errors():
-                batch = _batch.Batch(
+                needs_total = options.halt is not None and options.halt.is_percentage
+                reporter = Reporter(
                     options,
-                    template,
-                    product,
                     strings,
-                    tag=tag,
-                    nodes=make_nodes(options.nodes, config=options.ssh_config),
+                    product.count_commands() if needs_total else product.total,
+                    print_guard=progress_bar.hide_for_print,
                     joblog=joblog,
                     jsonl_results=jsonl_results,
-                    print_guard=progress_bar.hide_for_print,
                     on_progress=progress_bar.update,
                 )
+                nodes = make_nodes(options.nodes, config=options.ssh_config)
+                batch = _batch.Batch(options, template, product, strings, tag=tag, nodes=nodes, reporter=reporter)
             with progress_bar.show(batch):
                 code = run_batch(batch)
             if code != SUCCESS_CODE:
@@ -148,7 +149,7 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
 
     These are the verdict, the first failed commands, and a hint on running the batch again with a journal.
     """
-    tally = batch.tally
+    tally, failures = batch.reporter.tally, batch.reporter.failures
     if not (tally.failed_count or batch.was_interrupted):
         return
     from ...view.monitor._monitor import has_colors  # imported here, because most batches do not need it
@@ -160,21 +161,21 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
     counts.add_jobs(JobState.FAILED, number=tally.failed_count)
     counts.add_jobs(JobState.SUCCEEDED, number=tally.succeeded_count)
     counts.add_jobs(JobState.IDLE, number=max(0, (batch.expected_count or 0) - counts.job_count))
-    for ended_at in batch.restored_times:
+    for ended_at in batch.reporter.restored_times:
         counts.restored.add(ended_at)
-    counts.restored.number = batch.restored_count
+    counts.restored.number = batch.reporter.restored_count
     stopped = StopReason.INTERRUPTED if batch.was_interrupted else StopReason.COMPLETED
     verdict_line = create_verdict(stopped, counts, run_seconds(batch.scheduler), noun="command").format_line(
         "batch", symbols
     )
     yield click.style(verdict_line, fg="red", bold=True) if has_colors(sys.stderr) else verdict_line
     columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else DEFAULT_WIDTH
-    for line, description in batch.failures:
+    for line, description in failures:
         reason = description.removeprefix(f"{line}: ")
         command = fit(printable(line), max(MIN_COMMAND_LENGTH, columns - len(reason) - 5), keep="ends")
         yield symbols.escape(f"  {command}: {reason}")
-    if tally.failed_count > len(batch.failures):
-        yield f"  and {tally.failed_count - len(batch.failures)} more"
+    if tally.failed_count > len(failures):
+        yield f"  and {tally.failed_count - len(failures)} more"
     if options.journal:
         total = counts.job_count
         of_total = "" if batch.expected_count is None else f" of {total}"

@@ -45,18 +45,18 @@ class BatchProgress:
     @property
     def failure_count(self) -> int:
         """The number of commands that have failed."""
-        return self._batch.tally.failed_count
+        return self._batch.reporter.tally.failed_count
 
     @property
     def root_counts(self) -> JobCounts:
         """The number of commands in each state."""
-        batch, counts = self._batch, JobCounts(None)
-        counts.settled_counts[JobState.SUCCEEDED] = batch.tally.succeeded_count
-        counts.settled_counts[JobState.FAILED] = batch.tally.failed_count
-        counts.restored_count = batch.restored_count
-        counts.running_count = batch.running_count
-        done = batch.tally.succeeded_count + batch.tally.failed_count
-        counts.job_count = done + counts.running_count if batch.expected_count is None else batch.expected_count
+        reporter, counts = self._batch.reporter, JobCounts(None)
+        counts.settled_counts[JobState.SUCCEEDED] = reporter.tally.succeeded_count
+        counts.settled_counts[JobState.FAILED] = reporter.tally.failed_count
+        counts.restored_count = reporter.restored_count
+        counts.running_count = reporter.running_count
+        done = sum(counts.settled_counts.values())
+        counts.job_count = done + counts.running_count if self.job_count is None else self.job_count
         return counts
 
     def elapsed(self) -> float:

@@ -1,0 +1,154 @@
+"""`Reporter`: prints or saves the output of commands that have ended, logs them, and counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
+
+from ._halt_rule import CommandTally
+from ._joblog import CommandOutcome, Joblog, open_outputs
+from ._options import Options
+from ._output import Printer, PrintGuard, results_directory, save_output
+from ._template import ReplacementStrings
+
+if TYPE_CHECKING:
+    from .. import CommandResult
+    from ._jsonl_results import JsonlResults
+    from ._sources import Arguments
+
+MAX_NAMED_FAILURES: Final = 5
+"""The maximum number of failed commands that the summary names. Further failures are only counted."""
+
+
+class EndedCommand(Protocol):
+    """The attributes of a command of a batch that its report needs."""
+
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def slot(self) -> int: ...
+    @property
+    def arguments(self) -> Arguments: ...
+    @property
+    def line(self) -> str: ...
+    @property
+    def tag(self) -> bytes | None: ...
+    @property
+    def echoed_line(self) -> bytes: ...
+    @property
+    def last_result(self) -> CommandResult | None: ...
+    def is_done(self) -> bool: ...
+    def outcome(self) -> CommandOutcome: ...
+
+
+class Reporter:
+    """The reports on the commands of a batch.
+
+    Args:
+        options: the options of the command line.
+        strings: the replacement strings that names of files may contain.
+        total: the number of all commands, if a percentage in `--halt` needs it; None if it is unknown.
+        print_guard: called for each print; returns the context manager around it.
+        joblog: the job log; None for no job log.
+        jsonl_results: the file of results in JSON Lines; None for no such file.
+        on_progress: called after the end of each command.
+
+    Attributes:
+        printer: the printer of all output of the batch.
+        tally: the numbers of commands that succeeded and failed.
+        restored_count: the number of commands that were restored from the journal.
+        restored_times: the times, in seconds since 1970, when the first and the last of these ended; empty if none.
+        failures: the lines of the first failed commands, with the reasons.
+
+    Raises:
+        ValueError: the name of a file contains a replacement string that is not supported.
+
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        strings: ReplacementStrings,
+        total: int | None,
+        *,
+        print_guard: PrintGuard,
+        joblog: Joblog | None,
+        jsonl_results: JsonlResults | None,
+        on_progress: Callable[[], object],
+    ) -> None:
+        self.printer: Final = Printer(in_order=options.keep_order, print_guard=print_guard)
+        self.tally: Final = CommandTally(options.halt, total)
+        self.restored_count = 0
+        self.restored_times: tuple[float, ...] = ()
+        self.failures: Final[list[tuple[str, str]]] = []
+        self._column_names: Final = strings.columns
+        self._results_path_template: Final = (
+            None if options.results is None else strings.parse_text_template(options.results)
+        )
+        self._has_printed_lines: Final = options.line_buffer
+        self._joblog: Final = joblog
+        self._jsonl_results: Final = jsonl_results
+        self._on_progress: Final = on_progress
+        self._unreported: Final[dict[EndedCommand, None]] = {}
+
+    def add(self, command: EndedCommand) -> None:
+        """Expect the end of a command, which is about to start."""
+        self._unreported[command] = None
+
+    @property
+    def running_count(self) -> int:
+        """The number of commands that have been started but not reported yet."""
+        return len(self._unreported)
+
+    async def report(self, command: EndedCommand) -> bool:
+        """Print or save the output of a command, log its outcome, and count it. Return whether `--halt` is met.
+
+        Raises:
+            BaseException: the command failed with an error that ends the batch.
+
+        """
+        outcome = command.outcome()
+        if outcome.message:
+            await self.printer.print_message(outcome.message)
+        if self._jsonl_results is not None:
+            self._jsonl_results.add(outcome, command.arguments)
+        self._save_output(command, open_outputs(outcome.result))
+        await self.printer.print_kept(command.sequence)
+        if self._joblog is not None and not outcome.is_restored:
+            self._joblog.add(outcome)
+        if outcome.has_failed and len(self.failures) < MAX_NAMED_FAILURES:
+            self.failures.append((command.line, outcome.reason))
+        if outcome.is_restored:
+            ended_at = outcome.start_timestamp + outcome.runtime
+            self.restored_count += 1
+            times = (ended_at, *self.restored_times)
+            self.restored_times = (min(times), max(times))
+        must_stop = self.tally.add(outcome.exit_code)
+        self._on_progress()
+        return must_stop
+
+    def print_unreported(self, only_ended: bool) -> None:
+        """Print or save the output of commands that were not reported, for example after an interruption.
+
+        Args:
+            only_ended: whether to leave out the commands that were cancelled.
+
+        """
+        for command in list(self._unreported):
+            if command.last_result is not None and (command.is_done() or not only_ended):
+                self._save_output(command, open_outputs(command.last_result))
+        self.printer.flush()
+
+    def _save_output(self, command: EndedCommand, outputs: tuple[BinaryIO, BinaryIO]) -> None:
+        """Save the output of a command, or pass it to the printer."""
+        del self._unreported[command]
+        if self._jsonl_results is not None:
+            return
+        if self._results_path_template is None:
+            prefix = b"" if self._has_printed_lines else command.echoed_line
+            self.printer.keep_output(command.sequence, prefix, outputs, command.tag)
+            return
+        path = self._results_path_template.fill(command.arguments, command.sequence, command.slot)
+        if not self._results_path_template.has_placeholders:
+            path = results_directory(path, command.arguments, self._column_names) + "/"
+        save_output(path, command.sequence, outputs)
