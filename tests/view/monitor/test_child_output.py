@@ -70,6 +70,47 @@ def test_prints_and_the_output_of_children_keep_their_order(session: Callable[..
     assert lines == ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 
+def test_locks_are_taken_in_one_order(session: Callable[..., Session]) -> None:
+    """The locks around a print are taken in one order, even if many threads and children print."""
+    code = """
+    import functools, threading, types
+    from trioflow.view.monitor import _fd_capture, _output_buffer, _terminal
+
+    held, pairs = threading.local(), set()
+
+    class RankedLock:
+        def __init__(self, rank):
+            self.rank, self.lock = rank, threading.RLock()
+
+        def __enter__(self):
+            self.lock.acquire()
+            ranks = held.__dict__.setdefault("ranks", [])
+            pairs.update((rank, self.rank) for rank in ranks)
+            ranks.append(self.rank)
+
+        def __exit__(self, *_):
+            held.ranks.pop()
+            self.lock.release()
+
+    for rank, module in enumerate((_terminal, _fd_capture, _output_buffer)):
+        make_lock = functools.partial(RankedLock, rank)
+        module.threading = types.SimpleNamespace(**{**vars(threading), "RLock": make_lock})
+
+    def prints(text):
+        for _ in range(50):
+            print(text)
+
+    texts = ["short", "long" * 5000, "no end"]
+    threads = [*(ThreadJob(prints, text) for text in texts), *(ThreadJob(sh, "seq 99") for _ in range(3))]
+    run(*threads, Job(blocking, "seq 9"))
+    print("pairs", sorted(pair for pair in pairs if pair[0] != pair[1]), "end")
+    """
+    view = session(HEAD + code, lines=24)
+    view.is_watched = False
+    view.end()
+    assert b"pairs [(0, 2), (1, 2)] end" in view.written
+
+
 def test_partial_lines_of_different_jobs_are_kept_apart_and_tagged(session: Callable[..., Session]) -> None:
     """Partial lines of jobs, commands and processes become whole lines, each with the label of its job.
 

@@ -3,6 +3,14 @@
 Redrawing the picture for each printed line would take longer than printing the line. The buffer is bounded: once it has
 more than `MAX_BUFFERED_CHARACTERS` characters, all lines are written immediately.
 
+A printed line may need three locks. A thread that holds one takes only those below it, so there is no deadlock:
+
+| lock of         | held while                              | by                                                      |
+|-----------------|-----------------------------------------|---------------------------------------------------------|
+| the display     | a picture is drawn or a prompt is shown | its ticker; a thread that prints, if the buffer is full |
+| the `FdCapture` | a pipe is read                          | the thread that reads the pipes; a thread that prints   |
+| the buffer      | lines are added or taken                | all of these                                            |
+
 `BufferedStream`s replace `sys.stdout` and `sys.stderr`. They also replace these streams in `logging` handlers, because
 a handler keeps the stream that it was created with. If `has_picture` of a stream is true, command jobs print the output
 of their processes to that stream line by line. `_fd_capture` captures output that bypasses the streams because it is
