@@ -16,7 +16,7 @@ import pytest
 
 import trioflow
 from trioflow import CommandResult, Job, Scheduler, Trace
-from trioflow.abc import AbstractJob, BoxStyle, HashOnly, Instrument, RunPhase, WaitCause, Waiting, Work
+from trioflow.abc import AbstractJob, BoxStyle, HashOnly, Instrument, Restoration, RunPhase, WaitCause, Waiting, Work
 from trioflow.batch import BatchError
 from trioflow.testing import BrokenRun, explore
 
@@ -62,6 +62,7 @@ VALUES: list[Any] = [
     trioflow.ScriptText("true"), trioflow.Push("a", to="b"), trioflow.Pull("a", to="b"), trioflow.granted("gpu"),
     NODE, trioflow.LocalNode(), trioflow.SshNodes(["a", "b"]), trioflow.JobState.FAILED, trioflow.StopReason.TIMEOUT,
     RunPhase.RUNNING, WaitCause.SLOT, Waiting(WaitCause.SLOT), BoxStyle("x"), HashOnly("x"), Work(what="x"),
+    Restoration(1.0, 2.0),
     trioflow.Wait(WaitCause.SLOT, "", 0, 1, 2),
     explore(lambda: Scheduler(a_job()), runs=2),
 ]  # fmt: skip

@@ -129,7 +129,7 @@ def test_directories_of_results_have_the_names_of_header_columns() -> None:
         ),
         (["--tagstring", "{00%}", "echo"], "$(printf %03d {%})"),
         (["--line-buffer", "--results", "x", "echo"], "--results keeps outputs, but --line-buffer only forwards them"),
-        (["--header", "2", "echo"], "'--header': '2' is not ':'"),
+        (["--header", "2", "echo"], "'--header': '2' is not supported: give a colon"),
         (["--colsep", "(", "echo"], "'(' is not a regular expression"),
         (["--colsep", "x*", "echo"], "'x*' is a regular expression that matches the empty string"),
         (["-d", "", "echo"], "it is empty"),
