@@ -20,8 +20,11 @@ from typing import TYPE_CHECKING, Any, Final, cast, final, get_args
 
 from .._core.api.kinds import is_among, loop_running, short_repr
 from ..abc import BackendName
-from ._explored_run import MIN_ROUND_WAITS, PLAIN_ROUND_WAITS, ROUND_FACTOR, ExploredRun, RunOutcome, count_arguments
+from ._explored_run import ExploredRun
 from ._fault_plans import FAULT_OF_KIND, Plan, PlanGenerator, read_plan
+from ._judge import count_arguments
+from ._progress_watch import MIN_ROUND_WAITS, PLAIN_ROUND_WAITS, ROUND_FACTOR
+from ._run_record import RunOutcome
 from ._shrink import Shrinker
 
 if TYPE_CHECKING:

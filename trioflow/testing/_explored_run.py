@@ -37,29 +37,23 @@ import os
 import tempfile
 import types
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator, Iterable
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.to_thread
 
-from .._core.api.kinds import name_of, short_repr
+from .._core.api.kinds import short_repr
 from .._core.api.testing import (
-    describe_line,
     has_hard_timeout,
     intercept_calls,
     interrupt,
     runs_outside_loop,
-    scope_with_run_deadline,
 )
 from .._core.api.views import (
-    AbstractJob,
     AnyJob,
     Instrument,
-    JobState,
-    RunPhase,
-    current_run,
     enclosing_schedulers,
     is_ready,
     is_scheduler,
@@ -67,110 +61,24 @@ from .._core.api.views import (
     paths_of,
 )
 from . import _coroutine_frames
-from ._fault_plans import END_PLACE, FAULT_OF_KIND, SHORT_DELAY, Change, Plan
-from ._task_order import FIRST_TASK_NAME, TaskOrder, set_task_order, timers_before
+from ._fault_plans import END_PLACE, FAULT_OF_KIND, Change, Plan
+from ._judge import Judge, call_user_function
+from ._progress_watch import PLAIN_ROUND_WAITS, ProgressWatch
+from ._run_record import InjectedError, RunOutcome, SteppedJob
+from ._story import Story, describe_delay, describe_error, describe_place
+from ._task_order import FIRST_TASK_NAME, TaskOrder, set_task_order
 
 if TYPE_CHECKING:
     from .. import Scheduler
 
-STALL_LIMIT: Final = 1e9
-"""The virtual time, in seconds, at which a run counts as stalled. The clock reaches it only without other timers."""
 MAX_ENDING_ITERATIONS: Final = 4
 """The number of iterations of asyncio's event loop that tasks may take to finish after the run."""
-PLAIN_ROUND_WAITS: Final = 100_000
-"""The number of waits in a round of a plain or repeated run.
-
-A run counts as endless if no timer stays pending throughout a round, or if the clock stands still during one.
-"""
-MIN_ROUND_WAITS: Final = 5_000
-ROUND_FACTOR: Final = 50
-"""A round of any other run has this many times the waits of the longest plain run, but at least `MIN_ROUND_WAITS`."""
-TIMEOUT_CHECK_LEAD: Final = 2.0**-10
-"""The time, in seconds, by which the check of the other timers precedes the timeout of a scheduler."""
 EXTERNAL_FAULTS: Final = frozenset({"cancellation", "ctrl-c", "crash"})
 """The faults whose cause lies outside the job."""
-MAX_WAITS_AFTER_GIVING_UP: Final = 1_000
-"""The maximum number of waits in the last round of a run that was given up. Each further wait raises `EndlessRun`."""
 
 NO_CHANGES: Final[list[Change]] = []
 
 current_explored_run: Final[contextvars.ContextVar[ExploredRun]] = contextvars.ContextVar("trioflow exploration")
-
-
-class InjectedError(Exception):
-    """The exception that `explore` raises in a job to make it fail. It represents a failure of the outside world."""
-
-
-class EndlessRun(BaseException):
-    """The exception that ends a run that would never end by itself."""
-
-
-@dataclass(slots=True)
-class SteppedJob:
-    """A job of the scenario whose calls are stepped from wait to wait.
-
-    Attributes:
-        name: the path of the job.
-        job: the job.
-        wait_count: the number of waits in all calls of the job since the last crash.
-        call_count: the number of calls since the last crash.
-        is_running: whether a call is in progress.
-        waiting_coroutine: the coroutine of the job while it waits; None at other times.
-        wait_start: the time at which the current or last wait began.
-        shutdown_count: the number of calls of the job's `co_shutdown` since the last crash.
-        pending_failures: the failures to repeat. Each is a pair: the description of the place, and the change.
-
-    """
-
-    name: str
-    job: AnyJob
-    wait_count: int = 0
-    call_count: int = 0
-    is_running: bool = False
-    waiting_coroutine: Any = None
-    wait_start: float = 0.0
-    shutdown_count: int = 0
-    pending_failures: list[tuple[str, Change]] = field(default_factory=list[tuple[str, Change]])
-
-    def take_failures(self, place: str) -> list[Change]:
-        """Remove and return the failures to repeat at this place."""
-        failures = self.pending_failures
-        self.pending_failures = [failure for failure in failures if failure[0] != place]
-        return [change for failure_place, change in failures if failure_place == place]
-
-
-@dataclass(slots=True)
-class RunOutcome:
-    """The outcome of one run.
-
-    Attributes:
-        plan: the plan of the run.
-        violated_invariant: the violated invariant; None if all invariants held.
-        error: the exception that violated the invariant, if there is one.
-        event_lines: the events of the run, as lines of text.
-        applied_changes: the changes of the plan that were applied.
-        wait_counts: the number of waits of each job, by name.
-        jobs_with_timeout: the names of the jobs that have a timeout, or are in a scheduler that has one.
-        jobs_with_retries: the names of the jobs that have retries, or are in a scheduler that has them.
-        make_error: the error that `make_scheduler` raised before any job had waited; None if there is none.
-        task_order: the order of tasks in the run.
-        total_wait_count: the number of waits of all jobs.
-        end_time: the virtual time at the end.
-
-    """
-
-    plan: Plan
-    violated_invariant: str | None = None
-    error: BaseException | None = None
-    event_lines: list[str] = field(default_factory=list[str])
-    applied_changes: set[Change] = field(default_factory=set[Change])
-    wait_counts: dict[str, int] = field(default_factory=dict[str, int])
-    jobs_with_timeout: set[str] = field(default_factory=set[str])
-    jobs_with_retries: set[str] = field(default_factory=set[str])
-    make_error: Exception | None = None
-    task_order: TaskOrder | None = None
-    total_wait_count: int = 0
-    end_time: float = 0.0
 
 
 class ExploredRun:
@@ -194,8 +102,6 @@ class ExploredRun:
         order_seed: int | None = None,
     ) -> None:
         self._make_scheduler: Final = make
-        self._check: Final = check
-        self._round_size: Final = round_size
         self.plan: Final = plan
         self.outcome: Final = RunOutcome(plan)
         self._changes_by_place: Final[
@@ -217,18 +123,23 @@ class ExploredRun:
                 self.outcome.applied_changes.add(change)
         self.task_order: Final = TaskOrder(seeds, ranks, first, order_seed)
         self.outcome.task_order = self.task_order
+        self._stepped_jobs: Final[dict[AnyJob, SteppedJob]] = {}
+        self._story: Final = Story(self.outcome, self._stepped_jobs)
+        self._judge: Final = Judge(check, self.outcome, self._story, self._stepped_jobs)
+        self._watch: Final = ProgressWatch(
+            self.outcome,
+            self._story,
+            self._judge,
+            self._stepped_jobs,
+            self.task_order,
+            round_size,
+            self._cancel_run,
+            self.reject_scenario,
+        )
         self._world: dict[Any, Any] = {}
         self._crash_copy: dict[Any, Any] = {}  # a copy of the world at the moment of the last crash
-        self._stepped_jobs: dict[AnyJob, SteppedJob] = {}
         self._waits_before_crash: Counter[str] = Counter()  # by the name of the job
-        self._waits_in_round = 0
-        self._round_start = 0.0
-        self._timeout_deadlines: dict[AnyJob, float] = {}  # of the latest call of each scheduler
-        self._check_times: list[float] = []  # the times of the pending checks of `_check_before_timeout`
-        self._pending_timers: frozenset[tuple[object, float]] | None = None  # at the end of the last round
-        self._is_crashed = self._gave_up = False
-        self._allowed_error: BaseException | None = None  # the KeyboardInterrupt that the run may raise
-        self._clock: Callable[[], float] = float
+        self._is_crashed = False
         self._pause: Callable[[float], Awaitable[None]]
         self._scheduler: Any = None
         self._cut_scope: Any = None  # around the run, for `cut` and for giving up; None while there is no run
@@ -254,14 +165,14 @@ class ExploredRun:
             self._run_once()
             while self._is_crashed and self._rejection is None:
                 self._is_crashed, self._world = False, self._crash_copy
-                self.add_line("the program starts again, with the same journal", 0.0)
+                self._story.add_line("the program starts again, with the same journal", 0.0)
                 self._run_once()
         if self._rejection is not None:
             raise self._rejection
         self._record_profile()
         for stepped in self._stepped_jobs.values():
             stepped.waiting_coroutine = None
-        self._stepped_jobs = {}
+        self._stepped_jobs.clear()
         return self.outcome
 
     def _record_profile(self) -> None:
@@ -280,13 +191,8 @@ class ExploredRun:
         """Run the program once, until it ends or crashes."""
         for stepped in self._stepped_jobs.values():
             self._waits_before_crash[stepped.name] += stepped.wait_count
-        self._stepped_jobs, self._waits_in_round, self._pending_timers, self._timeout_deadlines, self._check_times = (
-            {},
-            0,
-            None,
-            {},
-            [],
-        )
+        self._stepped_jobs.clear()
+        self._watch.begin()
         self.task_order.job_names.clear()
         with set_task_order(self.task_order, self.plan.backend) as options:
             if self.plan.backend == "trio":
@@ -295,25 +201,22 @@ class ExploredRun:
                 try:
                     trio.run(self._main, **options)
                 except trio.TrioInternalError as error:
-                    self._record_violation("trio breaks down", error)
-                    self.add_line(
-                        f"trio breaks down: {_describe_error(error.__cause__ or error)}", self._last_activity_time()
-                    )
+                    text = f"trio breaks down: {describe_error(error.__cause__ or error)}"
+                    self._judge.record_violation("trio breaks down", text, error, self._story.last_activity_time())
             else:
                 anyio.run(self._main, backend="asyncio", backend_options=options)
 
     async def _main(self) -> None:
         is_trio = self.plan.backend == "trio"
-        self._clock = anyio.current_time
         self._pause = _pause_on_trio if is_trio else _pause_on_asyncio
         current_explored_run.set(self)
         try:
-            made = _call_user_function(self._make_scheduler, "make_scheduler", None, self._world)
+            made = call_user_function(self._make_scheduler, "make_scheduler", None, self._world)
         except Exception as error:
             if not self.outcome.total_wait_count:
                 self.outcome.make_error = error
-            self._record_violation(f"make_scheduler raises {type(error).__name__}", error)
-            self.add_line(f"make_scheduler raises {_describe_error(error)}")
+            text = f"make_scheduler raises {describe_error(error)}"
+            self._judge.record_violation(f"make_scheduler raises {type(error).__name__}", text, error)
             return
         self._scheduler = scheduler = _check_scheduler(made)
         self._prepare(scheduler)
@@ -323,8 +226,8 @@ class ExploredRun:
         journal = None if self._journal_path is None else _CrashingJournal(self._journal_path, self)
         try:
             async with anyio.create_task_group() as self._task_group:
-                self._task_group.start_soon(self._watch_for_stall)
-                self._watch_timeout(scheduler)
+                self._task_group.start_soon(self._watch.watch_for_stall)
+                self._watch.watch_timeout(scheduler, self._task_group)
                 with anyio.CancelScope() as self._cut_scope:
                     try:
                         await scheduler.co_run(instruments=[_StepInstrument(self)], journal=journal)
@@ -344,7 +247,8 @@ class ExploredRun:
         for _ in range(0 if is_trio else MAX_ENDING_ITERATIONS):
             await asyncio.sleep(0)
         leftover_tasks: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks() - earlier_tasks
-        self._check_invariants(scheduler, raised, [task.get_name() for task in leftover_tasks])
+        names = [task.get_name() for task in leftover_tasks]
+        self._rejection = self._rejection or self._judge.check(scheduler, raised, names, self._world)
 
     def _prepare(self, scheduler: Scheduler) -> None:
         if scheduler.stop_reason is not None:
@@ -375,153 +279,6 @@ class ExploredRun:
             for member in job:
                 self.step_calls(member, f"{name}/{member.label}")
 
-    async def _watch_for_stall(self) -> None:
-        """Wait until the run stalls. Then end it, and record where its jobs wait.
-
-        If one of them waits for a thread, reject the scenario instead.
-        """
-        await anyio.sleep_until(STALL_LIMIT)
-        waiting = [stepped for stepped in self._stepped_jobs.values() if stepped.waiting_coroutine is not None]
-        names = [
-            stepped.name for stepped in waiting if _coroutine_frames.is_waiting_for_thread(stepped.waiting_coroutine)
-        ]
-        if names or anyio.to_thread.current_default_thread_limiter().borrowed_tokens:
-            subject = f"{names[0]!r} waits" if names else "a task of a job waits"
-            self.reject_scenario(
-                TypeError(
-                    f"{subject} for a thread, which works in real time, but explore runs on virtual time: in "
-                    f"make_scheduler, replace the thread with something that sleeps as long, and returns or "
-                    f"raises the same"
-                )
-            )
-            return
-        self._record_violation("stalls", None)
-        self.add_line("no task can resume:", self._last_activity_time())
-        self._add_waiting_jobs()
-        self._give_up()
-        await anyio.sleep_until(2 * STALL_LIMIT)  # reached only if the cancellation has not ended the run
-        if self.plan.backend == "asyncio":
-            for task in asyncio.all_tasks():
-                task.cancel()
-        else:
-            import outcome
-            import trio
-
-            for task in _iterate_trio_tasks():
-                if id(task) in self.task_order.job_names and task is not trio.lowlevel.current_task():
-                    trio.lowlevel.reschedule(task, outcome.Error(EndlessRun()))
-
-    def _watch_timeout(self, scheduler: AnyJob) -> None:
-        """If a scheduler that starts has a timeout, schedule a check of the pending timers just before it."""
-        if scheduler.timeout is not None and scheduler.timeout < STALL_LIMIT:
-            self._timeout_deadlines[scheduler] = end = self._clock() + scheduler.timeout
-            self._check_times.append(end - TIMEOUT_CHECK_LEAD)
-            self._task_group.start_soon(self._check_before_timeout, scheduler, end)
-
-    async def _check_before_timeout(self, scheduler: AnyJob, end: float) -> None:
-        """Just before the timeout of a scheduler, check that something else can still end its run.
-
-        If not, record a violation, and give up the run. (With a job that was made to hang, only the timeout can.)
-        """
-        await anyio.sleep_until(end - TIMEOUT_CHECK_LEAD)
-        self._check_times.remove(end - TIMEOUT_CHECK_LEAD)
-        due_timers = timers_before(STALL_LIMIT, self.plan.backend)
-        run_scopes = {scope_with_run_deadline(job) for job in self._stepped_jobs}
-        active_deadlines = [at for level, at in self._timeout_deadlines.items() if _may_time_out(level)]
-        for expected_time in (*self._check_times, *active_deadlines):
-            close_timers = {(timer, at) for timer, at in due_timers if abs(at - expected_time) < SHORT_DELAY}
-            run_timers = {entry for entry in close_timers if entry[0] in run_scopes}
-            due_timers -= run_timers | set(list(close_timers - run_timers)[:1])
-        has_hanging_job = any(change.kind == "hang" for change in self.outcome.applied_changes)
-        awaited = [stepped for stepped in self._stepped_jobs.values() if not stepped.job.forever]
-        is_working = any(_coroutine_frames.is_sleeping(stepped.waiting_coroutine, endless=True) for stepped in awaited)
-        will_time_out = _may_time_out(scheduler) and self._timeout_deadlines[scheduler] == end
-        if will_time_out and not due_timers and not is_working and not has_hanging_job and not self._gave_up:
-            self._record_violation("only a timeout ends it", None)
-            self.add_line(
-                f"no task can resume until {scheduler.label!r} times out at {end:g}:", self._last_activity_time()
-            )
-            self._add_waiting_jobs()
-            self._give_up()
-
-    def _give_up(self) -> None:
-        self._gave_up = True
-        if self._cut_scope is not None:
-            self._cut_scope.cancel()
-
-    # ---- the invariants
-
-    def _record_violation(self, invariant: str, error: BaseException | None) -> None:
-        if self.outcome.violated_invariant is None:
-            self.outcome.violated_invariant, self.outcome.error = invariant, error
-
-    def _check_invariants(self, scheduler: Scheduler, raised: BaseException | None, leftover_tasks: list[str]) -> None:
-        """Check all invariants after a run."""
-        if raised is not None and raised is not self._allowed_error and not isinstance(raised, EndlessRun):
-            if self.outcome.violated_invariant is None and not self._has_run_jobs():
-                raise raised  # the scenario cannot start
-            self._record_violation(f"the run raises {type(raised).__name__}", raised)
-            self.add_line(f"the run raises {_describe_error(raised)}")
-        if self.outcome.violated_invariant is not None:
-            return
-        for job, error in scheduler.failures().items():
-            broken = _find_assertion(error)
-            if broken is not None:
-                self._record_violation("an assert in a job fails", broken)
-                self.add_line(f"an assert in {job.path!r} fails: {_describe_error(broken)}", job.finished_at)
-                return
-        for invariant, text in self._find_leftovers(scheduler, leftover_tasks):
-            self._record_violation(invariant, None)
-            self.add_line(text)
-            return
-        if self._check is not None:
-            try:
-                result = _call_user_function(self._check, "check", scheduler, self._world)
-                if result is not None:
-                    self._rejection = _make_check_result_error(result)
-            except Exception as error:
-                self._record_violation(f"check raises {type(error).__name__}", error)
-                self.add_line(f"after the run, the check fails: {_describe_error(error)}")
-
-    def _has_run_jobs(self) -> bool:
-        return any(stepped.call_count for stepped in self._stepped_jobs.values())
-
-    def _find_leftovers(self, scheduler: Scheduler, leftover_tasks: list[str]) -> Iterable[tuple[str, str]]:
-        """Yield the violated invariant, and a line for the story, for each task, job, resource or token left behind.
-
-        Do the same for each job whose `co_shutdown` was not called exactly once.
-        """
-        if leftover_tasks:
-            yield (
-                "a task is left running",
-                f"after the run, these tasks are left running: {', '.join(sorted(leftover_tasks))}",
-            )
-        unrepeated_schedulers = {
-            job for job in self._stepped_jobs if is_scheduler(job) and job.retry is None and job.on_timeout != "restart"
-        }
-        for job, stepped in self._stepped_jobs.items():
-            if stepped.is_running or job.state in (JobState.RUNNING, JobState.SCHEDULED):
-                yield "a job is left running", f"after the run, {stepped.name!r} is {job.state.value}"
-            enclosing = [level for level in enclosing_schedulers(job) if level is not scheduler]
-            if (
-                stepped.shutdown_count != 1
-                and _has_own_shutdown(job)
-                and all(level in unrepeated_schedulers for level in enclosing)
-            ):
-                yield (
-                    "co_shutdown is not called exactly once",
-                    f"co_shutdown of {stepped.name!r} was called {stepped.shutdown_count} times",
-                )
-        for level in (scheduler, *filter(is_scheduler, self._stepped_jobs)):
-            if level.pool is not None:
-                for name, total in level.pool.total.items():
-                    if not isinstance(total, dict) and level.pool.free[name] != total:
-                        free = level.pool.free[name]
-                        yield "a resource was not returned", f"after the run, {free} of {name}={total} are free"
-            borrowed = getattr(level.jobs_window, "borrowed_tokens", 0)
-            if borrowed:
-                yield "a token was not returned", f"after the run, {borrowed} tokens of {level.label!r} are borrowed"
-
     # ---- the jobs
 
     def call(self, job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
@@ -529,7 +286,7 @@ class ExploredRun:
         stepped = self._stepped_jobs.get(job)
         if stepped is None or is_scheduler(job):
             if stepped is not None:
-                self._watch_timeout(job)
+                self._watch.watch_timeout(job, self._task_group)
             return function()
         return self._step_coroutine(stepped, function)
 
@@ -562,7 +319,7 @@ class ExploredRun:
                 value = error = None
                 stepped.wait_count += 1
                 place = stepped.wait_count + self._waits_before_crash[stepped.name]
-                stepped.waiting_coroutine, stepped.wait_start = coroutine, self._clock()
+                stepped.waiting_coroutine, stepped.wait_start = coroutine, anyio.current_time()
                 changes = changes_by_place.pop(place, NO_CHANGES) if changes_by_place else NO_CHANGES
                 if stepped.pending_failures:
                     changes = [*changes, *stepped.take_failures(f"at {_coroutine_frames.waiting_line(coroutine)}")]
@@ -572,7 +329,7 @@ class ExploredRun:
                     value = yield trap
                 except BaseException as raised:
                     error = raised
-                self._count_wait()
+                self._watch.count_wait()
                 if changes:
                     try:
                         yield from self._delay_resumption(stepped, changes).__await__()
@@ -600,31 +357,6 @@ class ExploredRun:
         self.task_order.job_names[task_id] = stepped.name
         return task_id
 
-    def _count_wait(self) -> None:
-        """Count a wait that has ended. At the end of a round, give up a run that would never end.
-
-        Raises:
-            EndlessRun: the run was given up, and its jobs still wait again and again.
-
-        """
-        self.outcome.total_wait_count += 1
-        self._waits_in_round += 1
-        if self._gave_up and self._waits_in_round > MAX_WAITS_AFTER_GIVING_UP:
-            raise EndlessRun
-        if self._waits_in_round <= self._round_size or self._gave_up:
-            return
-        self._waits_in_round = 0
-        due_timers = timers_before(STALL_LIMIT, self.plan.backend)
-        previous, self._pending_timers = self._pending_timers, due_timers
-        if previous is not None and (not due_timers & previous or self._clock() == self._round_start):
-            self._record_violation("it never ends", None)
-            self.add_line(
-                f"it never ends: its jobs have waited {self.outcome.total_wait_count:,} times, and nothing else is due"
-            )
-            self._add_waiting_jobs()
-            self._give_up()
-        self._round_start = self._clock()
-
     # ---- the changes
 
     async def _apply_at_beginning(self, stepped: SteppedJob, changes: list[Change]) -> None:
@@ -632,7 +364,7 @@ class ExploredRun:
         self._apply_external_changes(stepped, changes)
         for change in changes:
             if change.kind == "late":
-                self._apply(change, f"{stepped.name!r} begins {_describe_delay(change.value)}")
+                self._apply(change, f"{stepped.name!r} begins {describe_delay(change.value)}")
                 await anyio.sleep(change.value)
             elif change.kind == "hang":
                 self._apply(change, f"{stepped.name!r} hangs at its beginning")
@@ -663,11 +395,11 @@ class ExploredRun:
         """Apply the external changes among `changes` to a job that begins, waits or ends, or to its run."""
         job = stepped.job
         for change in changes:
-            place = self._describe_place(stepped, change)
+            place = describe_place(stepped, change)
             if change.kind == "cancel":
                 if is_ready(job) or (is_service(job) and not change.at):
                     continue
-                self._apply(change, f"{stepped.name!r} is cancelled {place}{self._describe_holders(stepped)}")
+                self._apply(change, f"{stepped.name!r} is cancelled {place}{self._story.describe_holders(stepped)}")
                 with contextlib.suppress(RuntimeError):
                     job.cancel()
             elif change.kind == "stop":
@@ -684,11 +416,12 @@ class ExploredRun:
                     self._cut_scope.cancel()
             elif change.kind == "ctrl-c":
                 self._apply(change, f"Ctrl-C, while {stepped.name!r} is {place}")
-                self._allowed_error = self._allowed_error or KeyboardInterrupt()
-                interrupt(self._scheduler, self._allowed_error)
+                self._judge.allowed_error = self._judge.allowed_error or KeyboardInterrupt()
+                interrupt(self._scheduler, self._judge.allowed_error)
             elif change.kind == "crash":
                 self._apply(
-                    change, f"the program is killed, while {stepped.name!r} is {place}{self._describe_holders(stepped)}"
+                    change,
+                    f"the program is killed, while {stepped.name!r} is {place}{self._story.describe_holders(stepped)}",
                 )
                 self._simulate_crash()
 
@@ -703,12 +436,14 @@ class ExploredRun:
                     f"locks, events and connections in make_scheduler"
                 )
             )
-        if self._cut_scope is not None:
-            self._cut_scope.cancel()
+        self._cancel_run()
 
     def reject_scenario(self, error: Exception) -> None:
         """End the run of a scenario that cannot be explored; `run` raises the error afterwards."""
         self._rejection = self._rejection or error
+        self._cancel_run()
+
+    def _cancel_run(self) -> None:
         if self._cut_scope is not None:
             self._cut_scope.cancel()
 
@@ -716,8 +451,8 @@ class ExploredRun:
         """Delay a job that is about to resume, if a change requires it."""
         for change in changes:
             if change.kind == "late":
-                place = self._describe_place(stepped, change)
-                delay, holders = _describe_delay(change.value), self._describe_holders(stepped)
+                place = describe_place(stepped, change)
+                delay, holders = describe_delay(change.value), self._story.describe_holders(stepped)
                 self._apply(change, f"{stepped.name!r} resumes {delay} {place}{holders}")
                 await self._pause(change.value)
 
@@ -737,8 +472,8 @@ class ExploredRun:
 
     def _make_injected_error(self, stepped: SteppedJob, change: Change) -> InjectedError:
         """Create the exception of an injected failure, and schedule the remaining repetitions at the same place."""
-        place = self._describe_place(stepped, change)
-        self._apply(change, f"{stepped.name!r} fails {place}{self._describe_holders(stepped)}")
+        place = describe_place(stepped, change)
+        self._apply(change, f"{stepped.name!r} fails {place}{self._story.describe_holders(stepped)}")
         if change.value > 1:
             stepped.pending_failures.append((place, replace(change, value=change.value - 1)))
         return InjectedError(f"explore makes {stepped.name!r} fail {place}")
@@ -747,53 +482,7 @@ class ExploredRun:
 
     def _apply(self, change: Change, text: str) -> None:
         self.outcome.applied_changes.add(change)
-        self.add_line(text)
-
-    def add_line(self, text: str, time: float | None = None) -> None:
-        """Add a line to the story, with the given time or the current one."""
-        timestamp = self._clock() if time is None else time
-        self.outcome.event_lines.append(f"{round(timestamp, 3):>8g}  {text}")
-
-    def _describe_place(self, stepped: SteppedJob, change: Change) -> str:
-        if change.at == 0:
-            return "at its beginning"
-        return (
-            "at its end"
-            if change.at == END_PLACE
-            else f"at {_coroutine_frames.waiting_line(stepped.waiting_coroutine)}"
-        )
-
-    def _describe_holders(self, stepped: SteppedJob) -> str:
-        """Describe which other jobs hold resources of a pool now; return "" if none does."""
-        holds: list[str] = []
-        for other in self._stepped_jobs.values():
-            if other is not stepped and other.job.state is JobState.RUNNING:
-                granted = {name: has for name, has in other.job.granted.items() if not isinstance(has, dict)}
-                if granted:
-                    holds.append(f"{other.name!r} holds {', '.join(f'{name}={has}' for name, has in granted.items())}")
-        return f" while {' and '.join(holds)}" if holds else ""
-
-    def _last_activity_time(self) -> float:
-        """Return the last time at which a job began its current wait or finished; 0 if there is none."""
-        wait_starts = [
-            stepped.wait_start for stepped in self._stepped_jobs.values() if stepped.waiting_coroutine is not None
-        ]
-        return max(
-            wait_starts + [job.finished_at for job in self._stepped_jobs if job.finished_at is not None], default=0.0
-        )
-
-    def _add_waiting_jobs(self) -> None:
-        """Add lines to the story: where each running job waits, and which jobs wait for a slot or a resource."""
-        waiting = [stepped.name for stepped in self._stepped_jobs.values() if stepped.job.state is JobState.SCHEDULED]
-        for stepped in self._stepped_jobs.values():
-            if stepped.waiting_coroutine is not None:
-                self.outcome.event_lines.append(
-                    f"{'':12}{stepped.name!r} has waited since {round(stepped.wait_start, 3):g}, "
-                    f"at {_coroutine_frames.waiting_line(stepped.waiting_coroutine)}"
-                )
-        if waiting:
-            more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
-            self.outcome.event_lines.append(f"{'':12}{', '.join(map(repr, waiting[:3]))}{more} wait for their turn")
+        self._story.add_line(text)
 
 
 def _call_job(job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
@@ -869,56 +558,6 @@ def _check_scheduler(scheduler: Any) -> Any:
     return scheduler
 
 
-def count_arguments(function: Callable[..., object], name: str, max_count: int) -> int:
-    """Return the number of arguments with which to call a user-supplied function: `max_count`, or 1 less.
-
-    If the signature of the function is unknown, return the smaller number.
-
-    Args:
-        function: the function.
-        name: the name of the argument of `explore`, for errors.
-        max_count: 1 for `make_scheduler`, 2 for `check`.
-
-    Raises:
-        TypeError: the function is not callable, or not with either number of arguments.
-
-    """
-    min_count = max_count - 1
-    if not callable(function):
-        raise TypeError(f"{name}={short_repr(function)}: give a function")
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return min_count
-    for count in (max_count, min_count):
-        with contextlib.suppress(TypeError):
-            signature.bind(*range(count))
-            return count
-    expected = "no argument, or the world" if max_count == 1 else "the scheduler, or the scheduler and the world"
-    raise TypeError(f"{name}={name_of(function)}{signature}: let it take {expected}")
-
-
-def _call_user_function(function: Callable[..., Any], name: str, scheduler: Any, world: dict[Any, Any]) -> Any:
-    if scheduler is None:
-        return function(world) if count_arguments(function, name, 1) else function()
-    return function(scheduler, world) if count_arguments(function, name, 2) == 2 else function(scheduler)
-
-
-def _make_check_result_error(result: object) -> TypeError:
-    """Create the error for a check that has returned a value."""
-    if inspect.isawaitable(result):
-        if inspect.iscoroutine(result):
-            result.close()
-        return TypeError("check is async, and is called when the run is over: make it a plain function")
-    return TypeError(f"check returned {short_repr(result)}: let it assert what must hold, and return nothing")
-
-
-def _may_time_out(scheduler: Any) -> bool:
-    """Return whether a scheduler is running and not stopping yet, so that its timeout may still end the run."""
-    run = current_run(scheduler)
-    return run is not None and run.phase is not RunPhase.STOPPING
-
-
 async def _pause_on_trio(seconds: float) -> None:
     import trio
 
@@ -951,50 +590,3 @@ def _current_task(backend: str) -> Any:
 
         return trio.lowlevel.current_task()
     return asyncio.current_task()
-
-
-def _iterate_trio_tasks() -> list[Any]:
-    import trio
-
-    todo: list[Any] = [trio.lowlevel.current_root_task()]
-    for task in todo:
-        todo += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
-    return todo
-
-
-def _has_own_shutdown(job: AnyJob) -> bool:
-    return not is_scheduler(job) and type(job).co_shutdown is not AbstractJob.co_shutdown
-
-
-def _find_assertion(error: BaseException) -> BaseException | None:
-    if isinstance(error, AssertionError):
-        return error
-    return next(
-        (assertion for member in _group_members(error) if (assertion := _find_assertion(member)) is not None), None
-    )
-
-
-def _group_members(error: BaseException) -> tuple[BaseException, ...]:
-    """Return the members of an exception group; an empty tuple if the exception is not a group."""
-    is_group = isinstance(error, BaseExceptionGroup)
-    return cast("BaseExceptionGroup[BaseException]", error).exceptions if is_group else ()
-
-
-def _describe_error(error: BaseException) -> str:
-    """Describe an exception in one line, with the file and line that raised it.
-
-    If it has no message, include the code of that line. An exception group with one member counts as this member.
-    """
-    while len(members := _group_members(error)) == 1:
-        (error,) = members
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    text = " ".join(str(error).split())
-    line = "" if traceback is None else describe_line(traceback.tb_frame.f_code.co_filename, traceback.tb_lineno)
-    where = f" ({line.partition(': ')[0] if text else line})" if line else ""
-    return f"{type(error).__name__}{f': {text}' if text else ''}{where}"
-
-
-def _describe_delay(seconds: float) -> str:
-    return "after all others" if seconds == SHORT_DELAY else f"{seconds:g} s later"

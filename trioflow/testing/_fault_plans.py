@@ -24,7 +24,7 @@ from urllib.parse import quote, unquote
 from ..abc import BackendName
 
 if TYPE_CHECKING:
-    from ._explored_run import RunOutcome
+    from ._run_record import RunOutcome
 
 
 END_PLACE: Final = -1

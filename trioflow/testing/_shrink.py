@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from ._explored_run import RunOutcome
 from ._fault_plans import SHORT_DELAY, Change, Plan
+from ._run_record import RunOutcome
 
 MAX_SHRINK_RUNS: Final = 500
 MAX_FIRST_TASKS: Final = 6

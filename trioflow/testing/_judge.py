@@ -1,0 +1,185 @@
+"""The invariants that hold in each explored run, and the check that the user gives."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from .._core.api.kinds import name_of, short_repr
+from .._core.api.views import AbstractJob, AnyJob, JobState, enclosing_schedulers, is_scheduler
+from ._run_record import EndlessRun, RunOutcome, SteppedJob
+from ._story import Story, describe_error, group_members
+
+if TYPE_CHECKING:
+    from .. import Scheduler
+
+
+class Judge:
+    """The check whether a run violates an invariant.
+
+    Args:
+        check: the check of the user, called with the scheduler and, if it takes two arguments, the world; or None.
+        outcome: the outcome of the run, which gets the violated invariant.
+        story: the story of the run.
+        stepped_jobs: the jobs of the run, to which others are added.
+
+    Attributes:
+        allowed_error: the KeyboardInterrupt that the run may raise.
+
+    """
+
+    def __init__(
+        self,
+        check: Callable[..., object] | None,
+        outcome: RunOutcome,
+        story: Story,
+        stepped_jobs: Mapping[AnyJob, SteppedJob],
+    ) -> None:
+        self._check: Final = check
+        self._outcome: Final = outcome
+        self._story: Final = story
+        self._stepped_jobs: Final = stepped_jobs
+        self.allowed_error: BaseException | None = None
+
+    def record_violation(
+        self, invariant: str, text: str, error: BaseException | None = None, time: float | None = None
+    ) -> None:
+        """Record the first violated invariant, and tell each violation in the story, at the given time or now."""
+        if self._outcome.violated_invariant is None:
+            self._outcome.violated_invariant, self._outcome.error = invariant, error
+        self._story.add_line(text, time)
+
+    def check(
+        self,
+        scheduler: Scheduler,
+        raised: BaseException | None,
+        leftover_tasks: list[str],
+        world: dict[Any, Any],
+    ) -> Exception | None:
+        """Check all invariants after a run. Return the error to raise if the user's check cannot be used.
+
+        Raises:
+            BaseException: `raised`, if the scenario cannot start.
+
+        """
+        if raised is not None and raised is not self.allowed_error and not isinstance(raised, EndlessRun):
+            if self._outcome.violated_invariant is None and not self._has_run_jobs():
+                raise raised  # the scenario cannot start
+            name = type(raised).__name__
+            self.record_violation(f"the run raises {name}", f"the run raises {describe_error(raised)}", raised)
+        if self._outcome.violated_invariant is not None:
+            return None
+        for job, error in scheduler.failures().items():
+            broken = _find_assertion(error)
+            if broken is not None:
+                text = f"an assert in {job.path!r} fails: {describe_error(broken)}"
+                self.record_violation("an assert in a job fails", text, broken, job.finished_at)
+                return None
+        for invariant, text in self._find_leftovers(scheduler, leftover_tasks):
+            self.record_violation(invariant, text)
+            return None
+        try:
+            result = None if self._check is None else call_user_function(self._check, "check", scheduler, world)
+        except Exception as error:
+            text = f"after the run, the check fails: {describe_error(error)}"
+            self.record_violation(f"check raises {type(error).__name__}", text, error)
+            return None
+        return None if result is None else _make_check_result_error(result)
+
+    def _has_run_jobs(self) -> bool:
+        return any(stepped.call_count for stepped in self._stepped_jobs.values())
+
+    def _find_leftovers(self, scheduler: Scheduler, leftover_tasks: list[str]) -> Iterable[tuple[str, str]]:
+        """Yield the violated invariant, and a line for the story, for each task, job, resource or token left behind.
+
+        Do the same for each job whose `co_shutdown` was not called exactly once.
+        """
+        if leftover_tasks:
+            yield (
+                "a task is left running",
+                f"after the run, these tasks are left running: {', '.join(sorted(leftover_tasks))}",
+            )
+        unrepeated_schedulers = {
+            job for job in self._stepped_jobs if is_scheduler(job) and job.retry is None and job.on_timeout != "restart"
+        }
+        for job, stepped in self._stepped_jobs.items():
+            if stepped.is_running or job.state in (JobState.RUNNING, JobState.SCHEDULED):
+                yield "a job is left running", f"after the run, {stepped.name!r} is {job.state.value}"
+            enclosing = [level for level in enclosing_schedulers(job) if level is not scheduler]
+            if (
+                stepped.shutdown_count != 1
+                and _has_own_shutdown(job)
+                and all(level in unrepeated_schedulers for level in enclosing)
+            ):
+                yield (
+                    "co_shutdown is not called exactly once",
+                    f"co_shutdown of {stepped.name!r} was called {stepped.shutdown_count} times",
+                )
+        for level in (scheduler, *filter(is_scheduler, self._stepped_jobs)):
+            if level.pool is not None:
+                for name, total in level.pool.total.items():
+                    if not isinstance(total, dict) and level.pool.free[name] != total:
+                        free = level.pool.free[name]
+                        yield "a resource was not returned", f"after the run, {free} of {name}={total} are free"
+            borrowed = getattr(level.jobs_window, "borrowed_tokens", 0)
+            if borrowed:
+                yield "a token was not returned", f"after the run, {borrowed} tokens of {level.label!r} are borrowed"
+
+
+def count_arguments(function: Callable[..., object], name: str, max_count: int) -> int:
+    """Return the number of arguments with which to call a user-supplied function: `max_count`, or 1 less.
+
+    If the signature of the function is unknown, return the smaller number.
+
+    Args:
+        function: the function.
+        name: the name of the argument of `explore`, for errors.
+        max_count: 1 for `make_scheduler`, 2 for `check`.
+
+    Raises:
+        TypeError: the function is not callable, or not with either number of arguments.
+
+    """
+    min_count = max_count - 1
+    if not callable(function):
+        raise TypeError(f"{name}={short_repr(function)}: give a function")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return min_count
+    for count in (max_count, min_count):
+        with contextlib.suppress(TypeError):
+            signature.bind(*range(count))
+            return count
+    expected = "no argument, or the world" if max_count == 1 else "the scheduler, or the scheduler and the world"
+    raise TypeError(f"{name}={name_of(function)}{signature}: let it take {expected}")
+
+
+def call_user_function(function: Callable[..., Any], name: str, scheduler: Any, world: dict[Any, Any]) -> Any:
+    """Call a function of the user with those of the arguments that it takes."""
+    if scheduler is None:
+        return function(world) if count_arguments(function, name, 1) else function()
+    return function(scheduler, world) if count_arguments(function, name, 2) == 2 else function(scheduler)
+
+
+def _make_check_result_error(result: object) -> TypeError:
+    """Create the error for a check that has returned a value."""
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        return TypeError("check is async, and is called when the run is over: make it a plain function")
+    return TypeError(f"check returned {short_repr(result)}: let it assert what must hold, and return nothing")
+
+
+def _has_own_shutdown(job: AnyJob) -> bool:
+    return not is_scheduler(job) and type(job).co_shutdown is not AbstractJob.co_shutdown
+
+
+def _find_assertion(error: BaseException) -> BaseException | None:
+    if isinstance(error, AssertionError):
+        return error
+    return next(
+        (assertion for member in group_members(error) if (assertion := _find_assertion(member)) is not None), None
+    )
