@@ -1,7 +1,7 @@
 """The MIME bundles that Jupyter shows when the value of a cell is a scheduler or a job.
 
-The picture is an SVG if the program `dot` is installed, and otherwise a Mermaid flowchart, which JupyterLab 4.1 and
-later can draw. A front end that supports neither format shows the plain text.
+The picture is an SVG if the package graphviz and the program `dot` are installed, and otherwise a Mermaid flowchart,
+which JupyterLab 4.1 and later can draw. A front end that supports neither format shows the plain text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ MimeBundle = dict[str, str]
 MAX_SEPARATE_BOXES: Final = 200
 """The maximum number of jobs with a box of their own. In a larger graph, similar jobs share a box."""
 MAX_GRAPH_ELEMENTS: Final = 400
-"""The maximum number of boxes and arrows in a picture. No larger picture is drawn: it would be slow and unreadable."""
+"""The maximum number of boxes and arrows in a picture: lines of a Mermaid flowchart.
+
+No larger picture is drawn: it would be slow and unreadable.
+"""
 MAX_LISTED_JOBS: Final = 100
 """The maximum number of jobs in a listing. For more jobs, the plain text is the repr of the scheduler."""
 
@@ -53,8 +56,8 @@ def _picture_bundle(scheduler: BaseScheduler, **options: Any) -> MimeBundle:
     from .trace._trace import find_critical_path
 
     options["critical_path"] = find_critical_path(scheduler)
-    graph = _render.graph(scheduler, **options)
-    if len(graph.body) > MAX_GRAPH_ELEMENTS:
+    mermaid = _render.mermaid(scheduler, **options)
+    if mermaid.count("\n") > MAX_GRAPH_ELEMENTS:
         return {}
 
     def draw_svg(direction: Any) -> str:
@@ -63,8 +66,8 @@ def _picture_bundle(scheduler: BaseScheduler, **options: Any) -> MimeBundle:
 
     try:
         svg = _dark_scheme.add_dark_scheme(_render.svg_in_best_direction(draw_svg))
-    except RuntimeError:
-        return {"text/vnd.mermaid": _render.mermaid(scheduler, **options)}
+    except (ModuleNotFoundError, RuntimeError):
+        return {"text/vnd.mermaid": mermaid}
     return _exports.svg_bundle(svg, "the graph of a scheduler")
 
 

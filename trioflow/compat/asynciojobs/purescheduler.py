@@ -652,9 +652,8 @@ class PureScheduler:
             Exception: requirements form a cycle, or are not in the scheduler.
 
         """
-        from graphviz import Source
-
-        return Source(self.dot_format())
+        source: Source = _import_graphviz("graph()").Source(self.dot_format())
+        return source
 
     def export_as_graphic(self, filename: str | os.PathLike[str], suffix: str) -> str:
         """Write the graph to `filename.dot`, and let the program `dot` render it to `filename.suffix`.
@@ -672,11 +671,10 @@ class PureScheduler:
             RuntimeError: `dot` is not installed, or has failed.
 
         """
-        from graphviz import render
-
+        graphviz = _import_graphviz("export_as_graphic()")
         self.export_as_dotfile(f"{filename}.dot")
         picture = f"{filename}.{suffix}"
-        render("dot", format=suffix, filepath=f"{filename}.dot", outfile=picture)
+        graphviz.render("dot", format=suffix, filepath=f"{filename}.dot", outfile=picture)
         return picture
 
     def export_as_pngfile(self, filename: str | os.PathLike[str]) -> str:
@@ -686,6 +684,16 @@ class PureScheduler:
     def export_as_svgfile(self, filename: str | os.PathLike[str]) -> str:
         """Call `export_as_graphic` with "svg"."""
         return self.export_as_graphic(filename, "svg")
+
+
+def _import_graphviz(caller: str) -> Any:
+    """Return the package graphviz, or raise an error that names `caller` and the extra with it."""
+    try:
+        import graphviz
+    except ModuleNotFoundError as error:
+        message = f"{caller} needs the package graphviz, which is not installed: pip install 'trioflow[graph]'"
+        raise ModuleNotFoundError(message, name=error.name) from None
+    return graphviz
 
 
 def _positive_timeout(timeout: float | None) -> float | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..._core.api.views import AnyJob, BaseScheduler, box_of, fit, printable
 from .._state_styles import STATE_STYLES, BoxColors
@@ -23,11 +23,29 @@ if TYPE_CHECKING:
     from graphviz import Digraph
 
 
+def import_graphviz(caller: str) -> Any:
+    """Return the package graphviz, which is imported late, because most programs draw nothing.
+
+    Args:
+        caller: the name of what the user called, for the error message.
+
+    Raises:
+        ModuleNotFoundError: it is not installed; `pip install 'trioflow[graph]'` installs it.
+
+    """
+    try:
+        import graphviz
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{caller} needs the package graphviz, which is not installed: pip install 'trioflow[graph]'",
+            name=error.name,
+        ) from None
+    return graphviz
+
+
 def make_digraph(drawing: Drawing, direction: _style.Direction) -> Digraph:
     """Convert a drawing to a `graphviz.Digraph`, in O(V + E) time for V jobs and E edges."""
-    from graphviz import Digraph
-
-    graph = Digraph(
+    graph: Digraph = import_graphviz("graph()").Digraph(
         graph_attr={**GRAPH_DEFAULTS, "rankdir": direction},
         node_attr=NODE_DEFAULTS,
         edge_attr=EDGE_DEFAULTS,

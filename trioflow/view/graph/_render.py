@@ -170,7 +170,7 @@ def render(digraph: Digraph | Source, image_format: ImageFormat, subject: str) -
         RuntimeError: `dot` is not installed, or has failed.
 
     """
-    from graphviz import CalledProcessError, ExecutableNotFound, Source
+    from graphviz import CalledProcessError, ExecutableNotFound, Source  # there, because it has made the graph
 
     if image_format == "png" and not isinstance(digraph, Source):
         digraph = digraph.copy()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import secrets
 import sys
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
@@ -143,9 +145,15 @@ def display_width(line: str) -> int:
     """Return the number of terminal columns that `line` takes. All of its characters must be printable."""
     if line.isascii():
         return len(line)
-    import wcwidth  # imported here, because its tables load slowly and most labels are ASCII
+    return sum(map(_character_width, line))
 
-    return wcwidth.wcswidth(line)
+
+@functools.cache
+def _character_width(character: str) -> int:
+    """Return the columns of a printable character: 2 if it is wide, 0 if it changes the one before it."""
+    if unicodedata.category(character) in ("Mn", "Me") or "\U0001f3fb" <= character <= "\U0001f3ff":  # skin tones
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "FW" else 1
 
 
 def output_stream(file: TextIO | None, caller: str) -> TextIO:

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal
 from xml.etree import ElementTree as Tree
 
-import wcwidth
-
 from ...._core.api.views import fit, printable
+from ...text._symbols import display_width
 
 NARROW_CHARACTERS: Final = frozenset("iljtf.,:;'|!()[] -I1r/")
 """The characters that are narrow in most typefaces."""
@@ -71,7 +70,7 @@ def attribute_text(value: Any) -> str:
 def text_width(text: str, font_size: float, is_bold: bool = False) -> float:
     """Estimate the width in pixels of a text in a sans-serif typeface. The estimate is generous."""
     width_units = sum(
-        1.05 * wcwidth.wcswidth(character) / 2
+        1.05 * display_width(character) / 2
         if ord(character) > 0x2E7F
         else 0.36
         if character in NARROW_CHARACTERS

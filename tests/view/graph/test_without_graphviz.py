@@ -1,0 +1,44 @@
+"""Graphs where the package graphviz, which an extra installs, is missing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from trioflow import Job, Scheduler
+from trioflow.compat.asynciojobs import Scheduler as OlderScheduler
+
+from ...bodies import give_now
+
+
+@pytest.fixture(autouse=True)
+def without_graphviz(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `import graphviz` fail, as in an environment without it."""
+    monkeypatch.setitem(sys.modules, "graphviz", None)
+
+
+def test_the_error_names_the_extra_that_installs_graphviz(tmp_path: Path) -> None:
+    """Each function that needs the package says which extra installs it, and writes no file."""
+    scheduler = Scheduler(Job(give_now, 1))
+    message = r"needs the package graphviz, .*: pip install 'trioflow\[graph\]'"
+    for draw in (
+        scheduler.graph,
+        lambda: scheduler.export_as_dotfile(tmp_path / "a.dot"),
+        lambda: scheduler.export_as_svgfile(tmp_path / "a.svg"),
+        OlderScheduler().graph,
+        lambda: OlderScheduler().export_as_svgfile(tmp_path / "b"),
+    ):
+        with pytest.raises(ModuleNotFoundError, match=message):
+            draw()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_notebook_shows_the_graph_as_mermaid() -> None:
+    """A scheduler and a job in a notebook are Mermaid flowcharts, which need no package."""
+    scheduler = Scheduler(Job(give_now, 1, label="one"))
+    for shown in (scheduler, next(iter(scheduler))):
+        bundle = shown._repr_mimebundle_()
+        assert set(bundle) == {"text/plain", "text/vnd.mermaid"}
+        assert "one" in bundle["text/vnd.mermaid"]
