@@ -305,12 +305,16 @@ def test_a_further_cause_cancels_a_job_once_more(causes: Any) -> None:
     assert (body.cancelled_at, body.tidied_at) == ([1, 3], [])
 
 
-def test_a_job_that_its_run_has_cancelled_is_not_cancelled_again_by_its_timeout() -> None:
-    """The timeout of a job, too, cancels it once more if the run has cancelled it before; the job is CANCELLED."""
+@pytest.mark.parametrize("option", ["timeout", "idle_timeout"])
+@pytest.mark.parametrize("run_timeout", [1, None])
+def test_a_job_that_was_cancelled_is_not_cancelled_again_by_its_timeout(
+    option: str, run_timeout: float | None
+) -> None:
+    """The timeout of a job that unwinds already, because of `cancel()` or the end of its run, is no further cause."""
     body = Careful()
-    job = Job(body, timeout=2)
-    assert ended_at(Scheduler(job, timeout=1).co_run) == 2
-    assert body.cancelled_at == [1, 2]
+    job = Job(body, **{option: 2})  # type: ignore[arg-type]
+    assert ended_at(Scheduler(job, Job(later, 1, job.cancel), timeout=run_timeout).co_run) == 9
+    assert (body.cancelled_at, body.tidied_at) == ([1], [9])
     assert job.state is CANCELLED
 
 

@@ -69,9 +69,13 @@ class EdgeCancelGroup(WorkerGroup):
             self._deliver(worker, repeatedly=True)
 
     def expire(self, worker: WorkerTask) -> None:
-        """Cancel a worker because the time of its job's call is over."""
-        worker.deadline = -math.inf
-        self._deliver(worker)
+        """Cancel a worker because the time of its job's call is over.
+
+        A job that was cancelled unwinds, and has as long for it as it needs: its own timeout is no further cause.
+        """
+        if not (worker.was_cancelled or self.is_cancelled()):
+            worker.deadline = -math.inf
+            self._deliver(worker)
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
         if worker.deadline == -math.inf and not self._withdraw(worker):
