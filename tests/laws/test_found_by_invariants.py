@@ -7,7 +7,6 @@ import contextlib
 import contextvars
 import functools
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -170,26 +169,6 @@ def test_a_skipped_entry_job_keeps_the_order_of_starts(virtual: Virtual) -> None
     assert order == ["first", "second"]
 
 
-def assert_never_overtaken(virtual: Virtual, make: Callable[[Callable[[], Any], Job[None]], Scheduler]) -> None:
-    """In 20 runs a forever job that is added by `grow` starts behind a job that was there in time."""
-    order: list[str] = []
-
-    async def start(name: str) -> None:
-        order.append(name)
-        await anyio.sleep(5)
-
-    async def grow() -> None:
-        scheduler.add(Job(start, "late, and forever", forever=True))
-
-    async def main() -> None:
-        for _ in range(20):
-            await scheduler.co_run()
-
-    scheduler = make(grow, Job(start, "in time"))
-    virtual(main)
-    assert order == ["in time", "late, and forever"] * 20
-
-
 @pytest.mark.parametrize("ends", ["timeout", "outside"])
 def test_job_that_unwinds_cannot_add_jobs_or_requirements(virtual: Virtual, ends: str) -> None:
     """A cancelled job can add nothing, although on trio it may notice the cancellation before the run does."""
@@ -252,13 +231,6 @@ def test_a_skipped_job_keeps_the_order_of_starts(virtual: Virtual) -> None:
     scheduler = Scheduler(first, skipped, Job(start, "b", required=first), Job(start, "c", required=skipped))
     virtual(scheduler.co_run)
     assert order == ["b", "c"]
-
-
-def test_a_forever_job_does_not_overtake_a_job_that_has_a_slot(virtual: Virtual) -> None:
-    """A worker without a slot, spawned while there was none, took a forever job before another that just got one."""
-    assert_never_overtaken(
-        virtual, lambda grow, in_time: Scheduler(Job(nap), Job(grow, own_task=True), in_time, jobs_window=1)
-    )
 
 
 @pytest.mark.parametrize("kind", ["forever", "service"])

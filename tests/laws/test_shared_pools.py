@@ -210,7 +210,7 @@ class Watched(Scenario):
 def has_slot(job: Any) -> bool:
     """Return whether the run of a job has a free slot."""
     run = job.scheduler._run
-    size = math.inf if run.workers.size is None else run.workers.size
+    size = math.inf if run.queue.current_size is None else run.queue.current_size
     return not run.is_draining_or_stopping and sum(one.state is JobState.RUNNING for one in job.scheduler) < size
 
 

@@ -20,7 +20,7 @@ from trioflow import Job, JobState, Pool, Rate, Scheduler, Sequence, Service, Th
 from trioflow._core.admission import _admission
 from trioflow._core.admission._admission import Admission
 from trioflow._core.base import _graph_algorithms
-from trioflow.abc import Instrument, run_of
+from trioflow.abc import run_of
 from trioflow.testing import run_virtual
 
 from ..bodies import LIMIT, nap, nothing, serve, turns
@@ -304,7 +304,7 @@ def test_a_run_that_has_ended_takes_no_part_when_its_pool_is_joined_to_another(v
 
     async def keep() -> None:
         run: Any = run_of(current_job())
-        kept.append(run._run.queue.jobs)
+        kept.append(run._run.queue)
 
     for _ in range(20):
         assert virtual(Scheduler(Job(keep, needs={"disk": 1}), pool=pool).co_run)
@@ -327,33 +327,6 @@ def test_the_first_ready_job_among_all_runs_of_a_pool_starts_first(virtual: Virt
     starts = [[job.started_at or 0 for job in scheduler] for scheduler in schedulers]
     for earlier, later in itertools.pairwise(starts):
         assert max(earlier) <= min(later)
-
-
-def test_explain_names_the_job_of_another_run_that_is_first(virtual: Virtual) -> None:
-    """When there is enough for a job, but another run's job comes first, `explain` names that job."""
-    said: list[str] = []
-
-    class Explaining(Instrument):
-        def job_finished(self, scheduler: Any, job: Any) -> None:
-            said.append(own.explain(waiting))
-
-    shared = Pool(cpu=1)
-    waiting = Job(anyio.sleep, 1, label="waiting", needs={"cpu": 1})
-    own = Scheduler(Job(anyio.sleep, 2, needs={"cpu": 1}), pool=shared, instruments=[Explaining()])
-    other = Scheduler(Job(anyio.sleep, 1, label="earlier", needs={"cpu": 1}), pool=shared)
-
-    async def main() -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(own.co_run)
-            await anyio.sleep(0.5)
-            group.start_soon(other.co_run)
-            await anyio.sleep(0.5)
-            own.add(waiting)
-
-    virtual(main)
-    behind = "behind 'earlier', which precedes it and is about to start"
-    assert said[0] == f"'waiting' waits for cpu, although enough is free, {behind}"
-    assert waiting.started_at == 3
 
 
 def test_a_late_priority_is_compared_with_jobs_that_overtook_without_one(virtual: Virtual) -> None:
@@ -540,9 +513,9 @@ def test_the_end_of_a_job_wakes_only_runs_whose_jobs_are_first(
     """The end of a job wakes only runs whose jobs are first, so runs check no oftener among many than among few."""
     scan, looks = Admission.scan, itertools.count()
 
-    def counted(admission: Admission, asker: Any) -> Any:
+    def counted(admission: Admission) -> Any:
         next(looks)
-        return scan(admission, asker)
+        return scan(admission)
 
     monkeypatch.setattr(Admission, "scan", counted)
     runs = [Scheduler(*[Job(nap, needs={"cpu": 1}) for _ in range(5)], jobs_window=window) for _ in range(40)]
@@ -556,7 +529,7 @@ def test_needs_without_waiting_jobs_are_removed_from_the_admission_queue(virtual
 
     async def body() -> None:
         run: Any = scheduler._run
-        asked.append(len(run.queue.jobs.admission_queue.group_entries))
+        asked.append(len(run.queue.groups.group_entries))
 
     jobs: list[Any] = []
     for number in range(20):
@@ -716,37 +689,38 @@ def test_a_scan_of_the_queue_covers_a_limited_number_of_needs(
     assert [job.started_at for job in before] == [0, 2, 3]
 
 
-def test_a_grant_to_a_sleeping_run_is_withdrawn_for_a_job_of_higher_priority(virtual: Virtual) -> None:
-    """A grant to a run that has not yet woken is withdrawn if a job with a higher priority is added to it."""
+def test_an_admitted_job_keeps_what_it_got_when_a_job_of_higher_priority_becomes_ready(virtual: Virtual) -> None:
+    """A job that was admitted starts, even if a job with a higher priority is added in the same turn."""
     pool = Pool(cpu=1)
     low, high = Job(nap, 1, needs={"cpu": 1}), Job(nap, 1, needs={"cpu": 1}, priority=1)
-    asleep = Scheduler(low, pool=pool)
+    other = Scheduler(low, pool=pool)
 
     async def add() -> None:
-        asleep.add(high)
+        other.add(high)
 
     first, late = Job(nap, 1, needs={"cpu": 1}), Job(nap, 1, needs={"cpu": 1}, required=Job(nap, 0.5))
     own = Scheduler(first, late.required, late, Job(add, required=first), pool=pool)
-    virtual(one_after_the_other, [own, asleep], (0.25, 0))
-    assert [job.started_at for job in (first, high, low, late)] == [0, 1, 2, 3]
+    virtual(one_after_the_other, [own, other], (0.25, 0))
+    assert [job.started_at for job in (first, low, high, late)] == [0, 1, 2, 3]
 
 
-def test_a_withdrawn_grant_does_not_change_a_rate(virtual: Virtual) -> None:
-    """A grant that is withdrawn takes nothing of a rate: the amount accrues from the actual start of the job."""
-    pool = Pool(cpu=1, api=Rate(calls=1, per=1))
-    low, high = Job(nap, 1, needs={"cpu": 1, "api": 1}), Job(nap, 1, needs={"cpu": 1}, priority=1)
-    asleep = Scheduler(low, pool=pool)
+def test_a_job_that_waits_for_a_token_lets_one_of_higher_priority_have_its_needs(virtual: Virtual) -> None:
+    """A job that has its needs, but no token, returns them for a late job of higher priority; a rate is not charged."""
 
-    async def add() -> None:
-        asleep.add(high)
+    async def main() -> list[float | None]:
+        pool = Pool(cpu=1, api=Rate(calls=1, per=10))
+        low = Job(nap, 1, needs={"cpu": 1, "api": 1})
+        high = Job(nap, 1, needs={"cpu": 1}, priority=1)
+        last = Job(nap, 1, needs={"api": 1}, required=low)
+        scheduler = Scheduler(Job(nap, 3), low, last, jobs_window=anyio.CapacityLimiter(1), pool=pool)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(1)
+            assert pool.free == {"cpu": 0, "api": {"calls": 0}}
+            scheduler.add(high)
+        return [job.started_at for job in (high, low, last)]
 
-    first, late = Job(nap, 1, needs={"cpu": 1}), Job(nap, 1, needs={"cpu": 1}, required=Job(nap, 0.5))
-    own = Scheduler(first, late.required, late, Job(add, required=first), pool=pool)
-    waiting = [Job(nap, 0.25, needs={"api": 1}) for _ in range(2)]
-    limited = Scheduler(Job(nap, 3), *waiting, jobs_window=anyio.CapacityLimiter(1), pool=pool)
-    virtual(one_after_the_other, [own, asleep, limited], (0.25, 5, 0))
-    assert [job.started_at for job in (first, high, low, late)] == [0, 1, 2, 3]
-    assert [job.started_at for job in waiting] == [8.25, 9.25]
+    assert virtual(main) == [3, 4, 14]
 
 
 def test_a_job_whose_run_has_no_free_slot_reserves_nothing_from_other_runs(virtual: Virtual) -> None:

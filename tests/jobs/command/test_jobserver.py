@@ -15,7 +15,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import Adaptive, CommandJob, Job, Scheduler, ref
-from trioflow._core.run._slot_lending import LendingWorkers
+from trioflow._core.run import _run
 from trioflow.jobs.command import _jobserver
 
 COMPILER = r'''
@@ -95,26 +95,22 @@ def client(place: Path, how: str, seed: int = 0, **options: Any) -> CommandJob:
 
 
 @pytest.fixture
-def lending(monkeypatch: pytest.MonkeyPatch) -> list[LendingWorkers]:
-    """Return a list to which each run that lends slots adds its workers."""
-    found: list[LendingWorkers] = []
-    begin = LendingWorkers.__init__
+def lending(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return a list to which each run that lends slots adds these."""
+    found: list[Any] = []
+    make = _run.make_spare_slots
 
-    def init(self: LendingWorkers, *args: Any) -> None:
-        begin(self, *args)
-        found.append(self)
+    def made(run: Any, style: Any) -> Any:
+        found.append(make(run, style))
+        return found[-1]
 
-    monkeypatch.setattr(LendingWorkers, "__init__", init)
+    monkeypatch.setattr(_run, "make_spare_slots", made)
     return found
 
 
-def all_is_back(workers: LendingWorkers) -> bool:
+def all_is_back(slots: Any) -> bool:
     """Return whether no slot is lent any more, and none is lost."""
-    return (
-        workers.lent_count == 0
-        and workers.spare_slots.borrower is None
-        and (workers.size is None or workers.free >= workers.size)
-    )
+    return slots.lent_count == 0 and slots.borrower is None and not slots._queue.holders
 
 
 @pytest.mark.parametrize(("program", "style", "backend"), [("make", "pipe", "trio"), ("ninja", "fifo", "asyncio")])
@@ -141,7 +137,7 @@ def test_builds_never_run_more_compilers_than_slots(
 @pytest.mark.parametrize(("backend", "style"), [("trio", "fifo"), ("asyncio", "pipe")])
 @pytest.mark.parametrize("how", ["killed", "hangs", "keeps"])
 def test_no_job_holds_tokens_after_its_end(
-    place: Path, backend: Any, how: str, style: Any, lending: list[LendingWorkers], monkeypatch: pytest.MonkeyPatch
+    place: Path, backend: Any, how: str, style: Any, lending: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Later jobs get all tokens of a build that was killed, timed out, or did not return them."""
     monkeypatch.setenv("SLOTS", "3")
@@ -157,7 +153,7 @@ def test_no_job_holds_tokens_after_its_end(
     ("backend", "window"), [("trio", "number"), ("trio", "limiter"), ("asyncio", "limiter"), ("asyncio", "adaptive")]
 )
 def test_no_slot_or_token_is_lost_when_clients_are_killed(
-    place: Path, backend: Any, window: str, lending: list[LendingWorkers], monkeypatch: pytest.MonkeyPatch
+    place: Path, backend: Any, window: str, lending: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No slot or token is lost, however clients end, even if two schedulers share a limiter."""
     monkeypatch.setenv("SLOTS", "4")

@@ -1,34 +1,22 @@
-"""Admission of ready jobs that need resources: which job gets free resources next, across all runs that share them.
+"""Admission of the ready jobs of a run in which some jobs need resources, across all runs that share these resources.
 
 There are three levels. A `WaitingGroup` has the waiting jobs of one run with equal needs; only the first of them can
 start next. An `AdmissionQueue` has the groups of one run, in the order of its policy. An `Admission` has the queues of
 all runs that share resources: those with a higher priority first, then those whose oldest waiting job became ready
 first.
 
-A **round** is one pass over the groups of an `Admission`, in that order:
-
-```
-a run has a free slot, and no ready job without needs ─► its queue joins the admission, and it runs a round
-                                                                                         │
-  ┌──────────────────────────────────────────────────────────────────────────────────────┘
-  ▼
-round: scan the first jobs of all groups, in order, for one whose needs can be met
-  ├── it belongs to the calling run ─► it gets its resources, and starts
-  ├── it belongs to another run ─────► it gets its resources, a worker of its run is woken, and the scan is repeated
-  └── there is none ─────────────────► a timer is set, if time alone will let a job start
-```
-
-A new round is needed when a resource is returned, when the timer fires, and when a run has started a job or lost slots.
-A run starts a round itself as soon as one of its workers is free. For other runs, a round is scheduled for the next
-iteration of the event loop.
+A **round** admits the waiting jobs that can start, in this order: their run has a slot for them, and their needs can be
+met. An admitted job gets both at once, and keeps them until it has settled. Each change that may let a job start
+discards the result of the last round, by `Admission.is_settled`. The next round runs when the run in which the change
+happened passes on what was released (see `ReadyQueue.admit`), or by a timer, if time alone lets a job start.
 
 - **Backfill**: a job whose needs cannot be met can be overtaken by later jobs that need one of its resources, but by at
   most `backfill` of them. After that, it has a **reservation**: no later job that needs one of its resources starts
   before it. So it starts once enough running jobs have ended, and no job starves. (Reservations come from batch
   systems: Lifka 1995, "The ANL/IBM SP scheduling system". There, users declare run times. Here, run times are unknown,
   so overtaking jobs are counted.)
-- **A run without a free slot leaves the admission** in the next round, and grants that its jobs can no longer use are
-  taken back. Until the run has a slot and joins again, its jobs cannot be overtaken, and have no reservation.
+- **A run without room leaves the admission** in the next round: it has no free slot, or enough admitted jobs that have
+  not started. Until it has room and joins again, its jobs cannot be overtaken, and have no reservation.
 - **A round is bounded**: when `MAX_GROUPS_PER_RESOURCE` groups wait for a scarce resource, later groups that need it
   are skipped. Slurm's option `bf_max_job_test` sets a similar bound.
 - Jobs inside a scheduler that itself has needs ignore reservations, because the job with the reservation may be waiting
@@ -49,7 +37,7 @@ from weakref import WeakSet
 
 from ..base._states import SCHEDULED
 from ..job._job import AbstractJob
-from ._heap_keys import ready_numbers
+from ._heap_keys import ready_numbers, throttled_numbers
 from ._pool import Grant, Needs
 
 if TYPE_CHECKING:
@@ -61,6 +49,9 @@ if TYPE_CHECKING:
     GroupEntry = tuple[Any, int, "WaitingGroup"]
     QueueEntry = tuple[float, int, int, "AdmissionQueue"]
 
+MAX_ADMITTED: Final = 12
+"""The number of startable jobs in a run up to which more are admitted: about as many as there are workers that search
+for jobs at the same time. Jobs that become ready later cannot overtake admitted ones."""
 MAX_GROUPS_PER_RESOURCE: Final = 64
 """The maximum number of groups that one round scans for each scarce resource."""
 MAX_OBSOLETE_OVERTAKES: Final = 32
@@ -68,12 +59,12 @@ MAX_OBSOLETE_OVERTAKES: Final = 32
 
 
 def needs_key(job: AbstractJob[Any]) -> Any:
-    """Return the key of a job's group in its queue: jobs with equal needs have equal keys."""
-    return tuple(sorted(job._needs().items()))
+    """Return the key of a job's group in its queue: jobs with equal needs, of which a slot is one, have equal keys."""
+    return (job._options.forever, *sorted(job._needs().items()))
 
 
 class WaitingGroup:
-    """The waiting jobs of one run with equal needs."""
+    """The waiting jobs of one run with equal needs, which may be none but a slot."""
 
     __slots__ = (
         "_overtakers",
@@ -83,13 +74,15 @@ class WaitingGroup:
         "heap",
         "key",
         "needs",
+        "needs_slot",
         "queue",
         "resources",
     )
 
-    def __init__(self, queue: AdmissionQueue, key: Any, needs: Needs) -> None:
+    def __init__(self, queue: AdmissionQueue, key: Any, needs: Needs, needs_slot: bool) -> None:
         self.queue: Final = queue
         self.key: Final = key
+        self.needs_slot: Final = needs_slot
         self.needs: Final = needs
         self.resources: Final = frozenset([resource for resource, _ in needs])
         self.heap: Final[list[HeapEntry]] = []  # entries like those of `HeapKeys.heap`
@@ -145,128 +138,54 @@ class WaitingGroup:
 
 
 class AdmissionQueue:
-    """The ready jobs of one run that need resources, whether they wait for these or have them but have not started.
+    """The waiting jobs of one run, in groups of equal needs.
 
     Args:
         run: the run.
+        order: the keys of its jobs.
 
     """
 
-    order: HeapKeys
-    admission: Admission  # set when the first job waits
-
-    def __init__(self, run: Any) -> None:  # a `Run`, whose module this layer must not import
+    def __init__(self, run: Any, order: HeapKeys) -> None:  # a `Run`, whose module this layer must not import
         self._run = run
+        self._ready = run.queue
+        self.order = order
         self.backfill: Final[int] = run.scheduler.backfill
         # Whether an enclosing scheduler, or that of the run, has needs. If so, its jobs ignore reservations.
         self.is_inside_holder: Final[bool] = run.pools.resource_holder is not None
-        self.clock: Final[Callable[[], float]] = run.clock
-        self.call_in_loop: Final[Callable[[Callable[[], None]], None]] = run.backend.threadsafe_caller()
         self.groups_by_needs: Final[dict[Any, WaitingGroup]] = {}  # the groups that have waiting jobs, by `needs_key`
         self.group_entries: Final[list[GroupEntry]] = []  # the same groups, in the order of their first jobs
-        # The sequence numbers of all jobs that wait for resources, or have a grant but have not started; the job that
-        # became ready first comes first.
+        # The sequence numbers of all waiting jobs; the job that became ready first comes first.
         self.waiting_jobs: Final[OrderedDict[AbstractJob[Any], int]] = OrderedDict()
-        # The waiting jobs with an early grant, which `grant_early` makes, and the entries of these jobs.
-        self.granted_jobs: Final[dict[AbstractJob[Any], HeapEntry]] = {}
+        self.slotless_count = 0  # how many of the groups have forever jobs, which need no slot
         # The entry of this queue in `Admission.queue_entries`; None while the run has not joined the admission.
         self.entry: QueueEntry | None = None
         self._sequence_number: Final = next(ready_numbers)
+        self.admission = Admission()
+        self.admission.queues.add(self)
 
     def detach(self) -> None:
-        """Drop the reference to the run, which has ended, and leave the admission for good."""
-        del self._run
-        if hasattr(self, "admission"):
-            self.admission.queues.discard(self)
+        """Drop the references to the run, which has ended, and leave the admission for good."""
+        del self._run, self._ready
+        self.admission.queues.discard(self)
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
         """Call `function` at the time `when`. Return a function that cancels the call."""
         cancel: Callable[[], None] = self._run.group.call_at(when, function)
         return cancel
 
-    def count_slots(self) -> int:
-        """Return the number of slots in which ready jobs of the run could start."""
-        slots: int = self._run.workers.count_startable()
-        return slots
+    def has_room(self) -> bool:
+        """Return whether the run can start another job that needs a slot, and has not admitted enough others."""
+        return len(self._ready.startable) < MAX_ADMITTED and self._ready.has_slot()
 
-    def has_free_slot(self) -> bool:
-        """Return whether the run has more free slots than ready jobs that wait for no resources."""
-        return self.count_slots() > len(self.order.heap)
-
-    # ---- the jobs
-
-    def get_or_create_group(self, job: AbstractJob[Any]) -> WaitingGroup:
-        """Return the group of a job that has needs; create the group if it does not exist."""
-        key = needs_key(job)
-        group = self.groups_by_needs.get(key)
-        if group is None:
-            resources = {name: self._run.pools.find(name) for name in job._needs()}
-            needs = [(resources[name], resources[name].need(amount, job)) for name, amount in job._needs().items()]
-            self.groups_by_needs[key] = group = WaitingGroup(self, key, needs)
-            join_admission(self, group.resources)
-            self.admission.group_counts[group.resources, self.is_inside_holder] += 1
-            for resource, need in needs:
-                resource.update_wanted_amounts(need, 1)
-        return group
-
-    def push(self, entry: HeapEntry) -> None:
-        """Add a waiting job. If it precedes a job with an early grant, withdraw all early grants."""
-        if self.granted_jobs and any(entry < other for other in self.granted_jobs.values()):
-            self.withdraw_grants()
-        _, number, job = entry
-        newest = next(reversed(self.waiting_jobs.values()), number)
-        self.waiting_jobs[job] = number
-        if number < newest:
-            self.waiting_jobs.move_to_end(job, last=False)
-        group = self.get_or_create_group(job)
-        heapq.heappush(group.heap, entry)
-        self._update_group_entry(group)
-        self.admission.invalidate()
-
-    def has_candidate(self) -> bool:
-        """Return whether the last round found a job of this run that can start, and nothing has changed since then."""
-        candidate = self.admission.candidate if self.group_entries else None
-        return candidate is not None and candidate.queue is self
-
-    def find_startable_group(self) -> WaitingGroup | None:
-        """Return the group whose first job can start next; None if no job can. The run must have a free slot.
-
-        If the result of the last round is out of date, this runs a new round.
-        """
-        if not self.group_entries:
-            return None
-        admission = self.admission
-        if self.entry is None:
-            self._update_entry()
-            admission.invalidate()
-        return admission.candidate if self.has_candidate() else admission.run_round(self)
-
-    def admit(self, group: WaitingGroup) -> HeapEntry:
-        """Grant the first job of a group its needs, and return its entry; record the job in the groups it overtakes."""
-        for other in self.admission.passed_over:
-            if not other.resources.isdisjoint(group.resources):
-                other.record_overtaking(group)
-        return self.grant_first(group)
-
-    def grant_first(self, group: WaitingGroup) -> HeapEntry:
-        """Grant the first job of a group its needs, even beyond the free amount, and return its entry."""
-        entry = heapq.heappop(group.heap)
-        job = entry[2]
-        # The grant is stored in the extras, because `Run.settle`, which settles jobs with extras, takes it back.
-        job._ensure_extras().grant = Grant(job, group.needs)
-        self._drop_settled(group)
-        self.admission.candidate = None
-        return entry
-
-    def grant_early(self, group: WaitingGroup) -> None:
-        """Grant the first job of a group its needs before a worker asks for it."""
-        entry = self.admit(group)
-        self.granted_jobs[entry[2]] = entry
-        heapq.heappush(self.order.heap, entry)
-
-    def start_granted(self) -> None:
-        """Wake a worker to start the jobs that have grants."""
+    def start_admitted(self) -> None:
+        """Spawn or wake workers for the jobs that were admitted."""
         self._run.workers.ensure_searcher()
+
+    def return_throttled(self) -> None:
+        """Put the admitted jobs that have a throttled resource, and have not started, back into their groups."""
+        if self._ready.return_throttled():
+            self.start_admitted()
 
     def may_get_resources(self, is_foreign: Callable[[Any], bool]) -> bool:
         """Return whether a timer is set, or a run of another scheduler may return resources.
@@ -275,99 +194,121 @@ class AdmissionQueue:
             is_foreign: returns whether a run belongs to another scheduler.
 
         """
-        if not hasattr(self, "admission"):
-            return False
         return self.admission.has_timer() or any(is_foreign(queue._run) for queue in self.admission.queues)
 
-    def is_round_due(self) -> bool:
-        """Return whether a round is scheduled for the next turn of the loop."""
-        return hasattr(self, "admission") and self.admission.is_round_scheduled
-
-    def after_round(self, fault: BaseException | None) -> None:
+    def after_timer(self, fault: BaseException | None) -> None:
         """Check whether the run still makes progress after a round, or end it because of a fault in the round."""
         if fault is not None:
             self._run.crash(fault)
         else:
             self._run.standstill.suspect(self._run)
 
-    def withdraw_grants(self) -> None:
-        """Take back all early grants, and put their jobs back in their groups."""
-        entries = list(self.granted_jobs.values())
-        if entries:
-            self.order.heap[:] = [entry for entry in self.order.heap if entry[2] not in self.granted_jobs]
-            heapq.heapify(self.order.heap)
-        was_queued = self.entry is not None
-        for *_, job in entries:
-            self.return_grant(job)
-        for entry in entries:
-            self.push(entry)
-        if was_queued:
+    # ---- the jobs
+
+    def _get_or_create_group(self, job: AbstractJob[Any]) -> WaitingGroup:
+        key = needs_key(job)
+        group = self.groups_by_needs.get(key)
+        if group is None:
+            self.groups_by_needs[key] = group = WaitingGroup(
+                self, key, self.resolve_needs(job), not job._options.forever
+            )
+            join_admission(self, group.resources)
+            self.admission.group_counts[group.resources, self.is_inside_holder] += 1
+            self.slotless_count += job._options.forever
+            for resource, need in group.needs:
+                resource.update_wanted_amounts(need, 1)
+        return group
+
+    def resolve_needs(self, job: AbstractJob[Any]) -> Needs:
+        """Return the needs of a job, each with its resource."""
+        resources = {name: self._run.pools.find(name) for name in job._needs()}
+        return [(resources[name], resources[name].need(amount, job)) for name, amount in job._needs().items()]
+
+    def find_group(self, job: AbstractJob[Any]) -> WaitingGroup | None:
+        """Return the group of a waiting job; None if the job does not wait here. Any thread may call this."""
+        return self.groups_by_needs.get(needs_key(job)) if job in self.waiting_jobs else None
+
+    def make_entry(self, job: AbstractJob[Any]) -> HeapEntry:
+        """Return an entry for a job."""
+        return (self.order.key(job), next(ready_numbers), job)
+
+    def push(self, job: AbstractJob[Any]) -> None:
+        """Add a job."""
+        entry = self.make_entry(job)
+        if job._needs():
+            self._ready.return_later(entry)
+        self.insert(entry)
+
+    def push_throttled(self, job: AbstractJob[Any]) -> None:
+        """Add a job that was throttled, ahead of all others except those that were throttled earlier."""
+        self.insert((self.order.lowest_key, next(throttled_numbers), job))
+
+    def insert(self, entry: HeapEntry) -> None:
+        """Add the job of an entry."""
+        _, number, job = entry
+        newest = next(reversed(self.waiting_jobs.values()), number)
+        self.waiting_jobs[job] = number
+        if number < newest:
+            self.waiting_jobs.move_to_end(job, last=False)
+        group = self._get_or_create_group(job)
+        heapq.heappush(group.heap, entry)
+        self._update_group_entry(group)
+        self.admission.is_settled = False
+
+    def admit(self, number: float) -> None:
+        """Run a round of the admission. It may admit more than `number` jobs, and jobs of other runs."""
+        if self.entry is None and self.group_entries and (self.slotless_count or self.has_room()):
             self._update_entry()
+            self.admission.is_settled = False
+        self.admission.run_round(self)
 
-    def withdraw_if_throttled(self) -> None:
-        """Withdraw all early grants if any resource of any of them is throttled."""
-        if any((grant := job._grant()) is not None and grant.is_throttled() for job in self.granted_jobs):
-            self.withdraw_grants()
+    def admit_first(self, group: WaitingGroup) -> bool:
+        """Let the first job of a group take what it needs, and record it in the groups that it overtakes.
 
-    def return_grant(self, job: AbstractJob[Any]) -> None:
-        """Take back the grant of a job that does not start, including its amounts of rates; request a new round."""
-        if (grant := job._grant()) is not None:
-            grant.refund_rates()
-            self.request_round()
-        self.release(job)
+        Return False if the only slot is a lent one that cannot be taken back any more.
+        """
+        if group.needs_slot and not self._ready.secure_slot():
+            return False
+        for other in self.admission.passed_over:
+            if not other.resources.isdisjoint(group.resources):
+                other.record_overtaking(group)
+        entry = heapq.heappop(group.heap)
+        job = entry[2]
+        if group.needs:
+            # The grant is stored in the extras, because `Run.settle`, which settles jobs with extras, takes it back.
+            job._ensure_extras().grant = Grant(job, group.needs, entry)
+        del self.waiting_jobs[job]
+        self._drop_settled(group)
+        self.order.outlook.starts += 1
+        self._ready.admit_job(entry)
+        return True
 
     def release(self, job: AbstractJob[Any]) -> None:
-        """Take back the grant of a job that has settled or does not start, and remove the job from the queue.
-
-        Amounts of rates are not taken back.
-        """
-        grant = None if job._extras is None else job._extras.grant
-        if job._extras is not None:
+        """Take back the grant of a job, or remove the job if it still waits. Amounts of rates are not taken back."""
+        if job._extras is not None and job._extras.grant is not None:
+            job._extras.grant.give_back()
             job._extras.grant = None
-        has_changed = True
-        if grant is not None:
-            has_changed = grant.has_returnable() and not self._is_candidate_certain()
-            grant.give_back()
-        elif (group := self.groups_by_needs.get(needs_key(job))) is not None:
-            self._drop_settled(group)
-        self.remove_waiting_job(job)
-        if has_changed:
-            self.request_round()
+        elif self.waiting_jobs.pop(job, None) is not None:
+            self._drop_settled(self.groups_by_needs[needs_key(job)])
+        self.admission.is_settled = False
 
-    def _is_candidate_certain(self) -> bool:
-        """Return whether a returned resource could not change the candidate: no waiting job comes before it."""
-        return self.has_candidate() and not self.admission.passed_over and len(self.admission.queue_entries) == 1
+    def entries(self) -> list[HeapEntry]:
+        """Return the entries of the waiting jobs, in the order in which they would start without limits."""
+        entries = itertools.chain(*[group.heap for group in self.groups_by_needs.values()])
+        return sorted(entry for entry in entries if entry[2]._state is SCHEDULED)
 
-    def remove_waiting_job(self, job: AbstractJob[Any]) -> None:
-        """Remove a job that starts, has settled or loses its grant from the waiting jobs.
-
-        If other runs wait, request a round for them, because this run may have lost its last slot.
-        """
-        self.granted_jobs.pop(job, None)
-        if self.waiting_jobs.pop(job, None) is not None and self.entry is not None:
-            self._update_entry()
-        self.request_round_for_others()
-
-    def request_round_for_others(self) -> None:
-        """Request a round if other runs wait: this run may have lost its last slot, and must then leave."""
-        if hasattr(self, "admission") and len(self.admission.queue_entries) > (self.entry is not None):
-            self.request_round()
-
-    def request_round(self) -> None:
-        """Discard the result of the last round, and schedule a new one if other runs wait for one."""
-        if hasattr(self, "admission"):
-            self.admission.invalidate()
-            self.admission.schedule_round(self)
+    def count_without_slot(self) -> int:
+        """Return the number of groups whose jobs wait only for a slot."""
+        return sum(group.needs_slot and not group.unmet_needs() for _, _, group in self.group_entries)
 
     def clear(self) -> None:
-        """Withdraw all early grants, remove all waiting jobs, and leave the admission until the run joins it again."""
-        self.withdraw_grants()
+        """Remove all waiting jobs, and leave the admission until the run joins it again."""
         for group in list(self.groups_by_needs.values()):
             group.heap.clear()
             self._drop_settled(group)
         self.waiting_jobs.clear()
         self.leave()
-        self.request_round()
+        self.admission.is_settled = False
 
     def leave(self) -> None:
         """Leave the admission, until the run joins it again."""
@@ -394,6 +335,7 @@ class AdmissionQueue:
             bisect.insort(self.group_entries, new)
         else:
             del self.groups_by_needs[group.key]
+            self.slotless_count -= not group.needs_slot
             for resource, need in group.needs:
                 resource.update_wanted_amounts(need, -1)
             count_key = (group.resources, self.is_inside_holder)
@@ -425,7 +367,7 @@ class AdmissionQueue:
 
 
 class Admission:
-    """The queues of all runs that share resources, and the rounds in which resources are granted."""
+    """The queues of all runs that share resources, and the rounds in which their jobs are admitted."""
 
     def __init__(self) -> None:
         self.queue_entries: list[QueueEntry] = []  # the queues that have joined, in the order in which they are served
@@ -433,110 +375,65 @@ class Admission:
         self.resources: Final[WeakSet[Resource]] = WeakSet()
         # How many groups there are of each kind: by their resources, and by whether they ignore reservations.
         self.group_counts: Final[Counter[tuple[frozenset[Resource], bool]]] = Counter()
-        self.candidate: WaitingGroup | None = None  # the caller's group that the last round found; None after a change
-        # The groups that the last scan found before the candidate, and whose needs cannot be met.
+        self.is_settled = False  # whether nothing has changed since the last round
+        self._is_in_round = False
+        # The groups that the last scan found before its result, and whose needs cannot be met.
         self.passed_over: list[WaitingGroup] = []
-        self._is_settled = False  # whether the last round found no job that can start, and nothing has changed since
-        self.is_round_scheduled = False
-        self._granted: dict[AdmissionQueue, None] = {}  # the queues that may have early grants, as an ordered set
+        self._has_skipped = False  # whether the last scan has skipped groups whose run had no room
         # The earliest time at which a job will be able to start without any other event, and the queue of the job.
         # `_timer` has the same pair for the timer that is set.
         self._earliest_start: tuple[float, AdmissionQueue | None] = (math.inf, None)
         self._timer: tuple[float, AdmissionQueue | None] = (math.inf, None)
         self._cancel_timer: Callable[[], None] | None = None
 
-    def merge(self, other: Admission, queue: AdmissionQueue) -> None:
-        """Move the runs and resources of another admission to this one, and schedule a round in the loop of `queue`.
-
-        The round replaces the one that the other admission may have scheduled, and its timer. When that round comes, it
-        must find nothing to do: the runs may have ended.
-        """
-        for merged_queue in other.queues:
-            merged_queue.admission = self
+    def merge(self, other: Admission) -> None:
+        """Move the runs and resources of another admission to this one. Its timer is set again by the next round."""
+        for queue in other.queues:
+            queue.admission = self
         for resource in other.resources:
             resource.admission = self
         self.queues.update(other.queues)
         self.resources.update(other.resources)
         self.group_counts.update(other.group_counts)
         self.queue_entries = sorted(self.queue_entries + other.queue_entries)
-        self._granted.update(other._granted)
-        other.queue_entries, other._granted = [], {}
         other.queues.clear()
         other.forget_timer(other._timer[1])
-        self.invalidate()
-        self.is_round_scheduled = True
-        queue.call_in_loop(self._run_round_for_all)
-
-    def invalidate(self) -> None:
-        """Discard the result of the last round."""
-        self._is_settled, self.candidate = False, None
-
-    def schedule_round(self, queue: AdmissionQueue) -> None:
-        """Schedule a round for the next iteration of the event loop, if other runs than that of `queue` wait for it."""
-        if not self.is_round_scheduled and self.queue_entries and (len(self.queue_entries) > 1 or queue.entry is None):
-            self.is_round_scheduled = True
-            queue.call_in_loop(self._run_round_for_all)
+        self.is_settled = False
 
     def has_timer(self) -> bool:
         """Return whether a timer is set for the time at which the next job can start."""
         return self._cancel_timer is not None
 
-    def _run_round_for_all(self) -> None:
-        self.is_round_scheduled = False
-        fault: BaseException | None = None
-        try:
-            self.run_round(None)
-            for queue in self._queues_with_grants():
-                queue.start_granted()
-        except BaseException as error:  # asyncio would only log it
-            fault = error
-        for queue in list(self.queues):
-            queue.after_round(fault)
+    def run_round(self, caller: AdmissionQueue | None = None) -> None:
+        """Admit all jobs that can start, in order, and wake workers for them, except in the run of `caller`.
 
-    def _queues_with_grants(self) -> list[AdmissionQueue]:
-        """Return the queues that have early grants."""
-        self._granted = {queue: None for queue in self._granted if queue.granted_jobs}
-        return list(self._granted)
-
-    def run_round(self, caller: AdmissionQueue | None) -> WaitingGroup | None:
-        """Grant the needs of jobs of other runs, in order, until the next job that can start is one of `caller`.
-
-        If no job is left whose needs can be met, set a timer for the earliest time at which one could start.
-
-        Args:
-            caller: the queue of the run that has a free slot; None if the round is for all runs.
-
-        Returns:
-            The group of the caller's job, which the caller must start itself; None if there is no such job.
-
+        If time alone will let another job start, set a timer.
         """
-        while not self._is_settled:
-            self._is_settled, self.candidate = True, None
-            for queue in self._queues_with_grants() if self._granted else ():
-                if queue is not caller and not queue.count_slots():
-                    queue.withdraw_grants()
-            candidate, without_slot = self.scan(caller)
-            for queue in without_slot:
+        if self.is_settled or self._is_in_round:
+            return
+        served: dict[AdmissionQueue, None] = {}
+        self._is_in_round = True
+        while True:
+            group, without_room = self.scan()
+            for queue in without_room:
                 queue.leave()
-            if candidate is None:
-                self._set_timer()
-                # If the caller has no slot, its jobs cannot start now, so the next round must scan again.
-                self._is_settled = caller is None or caller.count_slots() > 0
+            if group is None:
                 break
-            self._is_settled = False
-            if candidate.queue is caller:
-                self.candidate = candidate
-                break
-            candidate.queue.grant_early(candidate)
-            self._granted[candidate.queue] = None
-            self.schedule_round(candidate.queue)
-        return self.candidate
+            if group.queue.admit_first(group):
+                served[group.queue] = None
+            else:
+                group.queue.leave()
+        self.is_settled, self._is_in_round = not self._has_skipped, False
+        self._set_timer()
+        for queue in served:
+            if queue is not caller:
+                queue.start_admitted()
 
-    def scan(self, caller: AdmissionQueue | None) -> tuple[WaitingGroup | None, list[AdmissionQueue]]:
+    def scan(self) -> tuple[WaitingGroup | None, list[AdmissionQueue]]:
         """Find the first group whose first job can start.
 
         Returns:
-            The group, or None; and the queues that were visited before it and whose runs have no free slot.
+            The group, or None; and the queues that were visited before it and whose runs have no room.
 
         """
         saturated: set[Resource] = set()  # resources that too many groups wait for, so later groups are skipped
@@ -544,9 +441,11 @@ class Admission:
         reserved: set[Resource] = set()  # resources that a group with a reservation needs
         waiting_counts: dict[Resource, int] = {}  # how many of the groups scanned so far wait for each resource
         limit_count = 0
-        without_slot: list[AdmissionQueue] = []
-        self.passed_over, self._earliest_start = [], (math.inf, None)
-        for group in self._iterate_groups(caller, without_slot):
+        without_room: list[AdmissionQueue] = []
+        self.passed_over, self._earliest_start, self._has_skipped = [], (math.inf, None), False
+        for group in self._iterate_groups(without_room):
+            if not group.resources:
+                return group, without_room
             if not group.resources.isdisjoint(saturated) or group.resources <= exhausted:
                 continue
             available_at = -math.inf
@@ -564,7 +463,7 @@ class Admission:
                 if group.has_reservation():
                     reserved |= group.resources
             elif group.queue.is_inside_holder or group.resources.isdisjoint(reserved):
-                return group, without_slot
+                return group, without_room
             else:
                 for resource in group.resources & reserved:
                     waiting_counts[resource] = waiting_counts.get(resource, 0) + 1
@@ -573,64 +472,68 @@ class Admission:
             )
             # Stop if no remaining group can start. Only a new limit can have changed that.
             if limit_count != (limit_count := len(saturated) + len(exhausted) + len(reserved)) and all(
-                resources <= exhausted
-                or not resources.isdisjoint(saturated)
-                or not (ignores_reservations or resources.isdisjoint(reserved))
+                resources
+                and (
+                    resources <= exhausted
+                    or not resources.isdisjoint(saturated)
+                    or not (ignores_reservations or resources.isdisjoint(reserved))
+                )
                 for resources, ignores_reservations in self.group_counts
             ):
                 break
-        return None, without_slot
+        return None, without_room
 
-    def _iterate_groups(
-        self, caller: AdmissionQueue | None, without_slot: list[AdmissionQueue]
-    ) -> Iterator[WaitingGroup]:
-        """Yield the groups of all runs that have a free slot, in order; add the queues of other runs to `without_slot`.
+    def _iterate_groups(self, without_room: list[AdmissionQueue]) -> Iterator[WaitingGroup]:
+        """Yield the groups of all runs that have room, in order; add the queues of other runs to `without_room`.
+
+        Of a run without room, only the groups of forever jobs are yielded, if it has any.
 
         The groups are ordered by priority and then by age. The age of a run's first group is that of the run's oldest
         job, and the age of any other group is that of its first job.
         """
         if len(self.queue_entries) == 1:  # the code below would yield the same groups, but several times more slowly
             only = self.queue_entries[0][3]
-            if only is caller or only.has_free_slot():
-                for _, _, group in only.group_entries:
+            has_room = only.has_room()
+            if not (has_room or only.slotless_count):
+                without_room.append(only)
+                return
+            for _, _, group in only.group_entries:
+                if has_room or not group.needs_slot:
                     yield group
-            else:
-                without_slot.append(only)
+                else:
+                    self._has_skipped = True
             return
         # A heap that merges the groups of the queues. An item is the next group of a queue: the priority and age of the
-        # group, the sequence number of the queue, the queue, and the index of the group.
-        merge_heap: list[tuple[float, int, int, AdmissionQueue, int]] = []
+        # group, the sequence number of the queue, the queue, whether its run has room, and the index of the group.
+        merge_heap: list[tuple[float, int, int, AdmissionQueue, bool, int]] = []
         entries: Iterable[Any] = itertools.chain(self.queue_entries, [(math.inf,)])
         for entry, next_entry in itertools.pairwise(entries):
             queue: AdmissionQueue = entry[3]
-            if queue is caller or queue.has_free_slot():
-                heapq.heappush(merge_heap, (*entry, 0))
+            has_room = queue.has_room()
+            if has_room or queue.slotless_count:
+                heapq.heappush(merge_heap, (*entry, has_room, 0))
             else:
-                without_slot.append(queue)
+                without_room.append(queue)
             while merge_heap and merge_heap[0] < next_entry:
-                _, _, number, owner, index = merge_heap[0]
+                _, _, number, owner, has_room, index = merge_heap[0]
                 if index < len(owner.group_entries):
-                    yield owner.group_entries[index][2]
+                    group = owner.group_entries[index][2]
+                    if has_room or not group.needs_slot:
+                        yield group
+                    else:
+                        self._has_skipped = True
                 if index + 1 < len(owner.group_entries):
                     key, age, _ = owner.group_entries[index + 1]
-                    heapq.heapreplace(merge_heap, (key[0], age, number, owner, index + 1))
+                    heapq.heapreplace(merge_heap, (key[0], age, number, owner, has_room, index + 1))
                 else:
                     heapq.heappop(merge_heap)
 
     def find_blocker(self, group: WaitingGroup) -> WaitingGroup | None:
-        """Return the group because of which the first job of `group` does not start, although its needs could be met.
-
-        That is a group with a reservation for one of its resources; if there is none, the group whose job starts next.
-        Return None if that is `group` itself, or there is no such group.
-        """
-        candidate, _ = self.scan(None)
-        blockers = (
-            other
-            for other in self.passed_over
-            if not other.resources.isdisjoint(group.resources) and other.has_reservation()
-        )
-        self.invalidate()  # the scan has overwritten the result of the last round
-        return next(blockers, None if candidate is group else candidate)
+        """Return the group whose reservation keeps the first job of `group` from starting; None if there is none."""
+        self.scan()
+        self.is_settled = False  # the scan has overwritten the result of the last round
+        blockers = (other for other in self.passed_over if not other.resources.isdisjoint(group.resources))
+        return next((other for other in blockers if other.has_reservation()), None)
 
     def _set_timer(self) -> None:
         when, queue = self._earliest_start
@@ -646,24 +549,26 @@ class Admission:
 
     def _on_timer(self) -> None:
         self._timer, self._cancel_timer = (math.inf, None), None
-        self.invalidate()
-        self._run_round_for_all()
+        self.is_settled = False
+        fault: BaseException | None = None
+        try:
+            self.run_round()
+        except BaseException as error:  # asyncio would only log it
+            fault = error
+        for queue in list(self.queues):
+            queue.after_timer(fault)
 
 
 def join_admission(queue: AdmissionQueue, resources: Iterable[Resource]) -> None:
     """Put a queue and these resources into the same admission; merge the admissions to which they already belong."""
     for resource in resources:
-        if not hasattr(queue, "admission"):
-            queue.admission = resource.admission or Admission()
-            queue.admission.queues.add(queue)
         if resource.admission is None:
-            resource.admission = queue.admission
-            queue.admission.resources.add(resource)
+            resource.join(queue.admission)
         elif resource.admission is not queue.admission:
             smaller, larger = sorted(
                 (resource.admission, queue.admission), key=lambda admission: len(admission.resources)
             )
-            larger.merge(smaller, queue)
+            larger.merge(smaller)
 
 
 def _remove_entry(entries: list[Any], entry: Any) -> None:

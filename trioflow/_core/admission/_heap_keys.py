@@ -1,4 +1,4 @@
-"""The keys that order the ready jobs of a run in a heap, for orders other than first in, first out.
+"""The keys that order the ready jobs of a run, for orders other than first in, first out.
 
 Jobs with a higher `priority` start first. The policy orders jobs of equal priority. Jobs with equal keys start in the
 order in which they became ready; if they became ready together, in the order in which they were added.
@@ -22,45 +22,26 @@ if TYPE_CHECKING:
 
 ready_numbers: Final = itertools.count()
 """Ascending sequence numbers for jobs that become ready, shared by all runs."""
-first_numbers: Final = itertools.count(-1, -1)
-"""Descending sequence numbers for jobs that are put ahead of all others."""
 throttled_numbers: Final = itertools.count(-(1 << 60))
-"""Ascending sequence numbers for throttled jobs: below all of `first_numbers`, so that these jobs start first."""
+"""Ascending sequence numbers for throttled jobs, which start before all others."""
 
 
 class HeapKeys:
-    """The heap of the ready jobs of one run, and the function that computes its keys; `HeapQueue` uses both.
+    """The function that computes the keys of the ready jobs of one run: pairs of a negated priority and a policy's key.
 
     Args:
         policy: the policy, which orders jobs of equal priority.
         known: the known expected durations, in seconds.
         ranks: the ranks of the jobs; None if the policy does not need them.
-        has_priorities: whether the keys include the priorities, which makes comparisons slower.
 
     """
 
-    def __init__(
-        self,
-        policy: RunPolicy,
-        *,
-        known: dict[AbstractJob[Any], float],
-        ranks: Ranks | None = None,
-        has_priorities: bool = False,
-    ) -> None:
+    def __init__(self, policy: RunPolicy, *, known: dict[AbstractJob[Any], float], ranks: Ranks | None = None) -> None:
         self.policy: Final = policy
         self.outlook: Final = RunOutlook(known, ranks)
-        # Entries (key, sequence number, job), smallest first. An entry is valid only while its job is SCHEDULED.
-        self.heap: Final[list[HeapEntry]] = []
-        self.has_priorities: Final = has_priorities
+        self.lowest_key: Final = (-math.inf, policy.lowest_key)  # sorts before the keys of all jobs
         key = policy.key_function(self.outlook)
-        self.key: Callable[[AbstractJob[Any]], Any] = key
-        if has_priorities:
-            self.key = lambda job: (-job._options.priority, key(job))
-
-    def lowest_key(self) -> Any:
-        """Return a key that sorts before the keys of all jobs."""
-        lowest = self.policy.lowest_key
-        return (-math.inf, lowest) if self.has_priorities else lowest
+        self.key: Final[Callable[[AbstractJob[Any]], Any]] = lambda job: (-job._options.priority, key(job))
 
     def add_jobs(
         self, jobs: list[AbstractJob[Any]], known: dict[AbstractJob[Any], float], requirements: Requirements

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..base._amounts import SingleNeed
     from ..job._job import AnyJob
     from ..job._job_options import Subject
+    from ._heap_keys import HeapEntry
 
 
 Needs = list[tuple[Resource, Any]]
@@ -28,9 +29,10 @@ Needs = list[tuple[Resource, Any]]
 class Grant:
     """The resources of one job, which are taken all together, and kept until the job has settled."""
 
-    __slots__ = ("_is_accrual_deferred", "_job", "_parts")
+    __slots__ = ("_is_accrual_deferred", "_job", "_parts", "entry")
 
-    def __init__(self, job: AbstractJob[Any], needs: Needs) -> None:
+    def __init__(self, job: AbstractJob[Any], needs: Needs, entry: HeapEntry | None = None) -> None:
+        self.entry: Final = entry  # the entry with which the job waited; None for a clean-up job
         self._is_accrual_deferred = False  # True while the job has the grant, but still waits for a limiter's token
         self._job: Final = job
         self._parts: Final = [(resource, need, resource.take(job, need)) for resource, need in needs]
@@ -76,10 +78,6 @@ class Grant:
     def find(self, name: str) -> tuple[Resource, Any] | None:
         """Return the resource of this name with the job's share; None if the grant does not include the resource."""
         return next(((resource, share) for resource, _, share in self._parts if resource.name == name), None)
-
-    def has_returnable(self) -> bool:
-        """Return whether the grant includes a resource that is returned after use, not only rates."""
-        return any(resource.is_returnable for resource, _, _ in self._parts)
 
     def member_resources(self) -> dict[str, Resource]:
         """Return the resources, except rates, that the members of a nested scheduler with this grant share, by name."""

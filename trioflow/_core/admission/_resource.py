@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
+from weakref import WeakSet
 
 from ..base import _amounts
 from ..base._units import duration_text
@@ -29,10 +30,11 @@ TIME_TOLERANCE: Final = 1e-9
 class Cooldown:
     """The time at which the throttle of a resource ends. No job that needs the resource starts earlier."""
 
-    __slots__ = ("ends_at",)
+    __slots__ = ("ends_at", "resources")
 
     def __init__(self) -> None:
         self.ends_at = -math.inf
+        self.resources: WeakSet[Resource] | None = None  # those with this throttle for which jobs have waited
 
 
 class Resource(ABC):
@@ -132,8 +134,21 @@ class Resource(ABC):
         return Waiting(cause, self.name, text)
 
     def throttle(self, seconds: float) -> None:
-        """Delay all jobs that need the resource for `seconds` from now, unless they are already delayed for longer."""
+        """Delay all jobs that need the resource for `seconds` from now, unless they are already delayed for longer.
+
+        Jobs that have the resource but have not started wait again.
+        """
         self.cooldown.ends_at = max(self.cooldown.ends_at, self.clock() + seconds)
+        admissions = {resource.admission for resource in self.cooldown.resources or ()}
+        for queue in [queue for admission in admissions if admission is not None for queue in admission.queues]:
+            queue.return_throttled()
+
+    def join(self, admission: Admission) -> None:
+        """Record the admission of the jobs that wait for the resource."""
+        self.admission = admission
+        admission.resources.add(self)
+        self.cooldown.resources = self.cooldown.resources or WeakSet()
+        self.cooldown.resources.add(self)
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
         """Replace the clock with one that is `shift` seconds ahead, and shift all stored times by the same amount."""

@@ -45,8 +45,8 @@ class AdaptiveWindow(Instrument):
         if self._shows_overload(job):
             self._count_overload(started_at, now)
         elif job._state is JobState.SUCCEEDED:
-            self.controller.record_success(started_at, now, is_full=self._run.workers.free <= 0)
-            self._run.workers.resize(self.controller.size)
+            self.controller.record_success(started_at, now, is_full=self._run.queue.is_full())
+            self._run.queue.resize(self.controller.size)
 
     def after_run(self, scheduler: Any) -> None:
         """Drop the reference to the run, which has ended, to break a reference cycle."""
@@ -55,7 +55,7 @@ class AdaptiveWindow(Instrument):
 
     def _count_overload(self, started_at: float, now: float) -> None:
         self.controller.record_overload(started_at, now)
-        self._run.workers.resize(self.controller.size)
+        self._run.queue.resize(self.controller.size)
 
     def _shows_overload(self, job: AbstractJob[Any]) -> bool:
         slower_on = self._settings.slower_on

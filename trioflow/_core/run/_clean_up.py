@@ -8,6 +8,7 @@ do not change the result of the run.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterable
 from types import CoroutineType
@@ -22,6 +23,7 @@ from ._current import apply_context, current_worker_var
 from ._worker import Worker
 
 if TYPE_CHECKING:
+    from ..admission._heap_keys import HeapEntry
     from ..backend import TaskEvent
     from ._run import Run
 
@@ -46,6 +48,7 @@ class CleanUp:
         self._requirement_counts: Final[dict[AbstractJob[Any], int]] = {}
         self._followers: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
         self._workers: Final[dict[Worker, None]] = {}
+        self._ready: Final[list[HeapEntry]] = []  # a heap of the jobs that may start, with some that were cancelled
         self._changed: TaskEvent = run.backend.create_event()
         for job in filter(_may_clean_up, run.scheduler):
             requirements = run.members.all_requirements(job)
@@ -67,8 +70,9 @@ class CleanUp:
             await self.group.run(self._wait_until_settled)
             tasks.cancel_scope.cancel()
         del self.group.parking_group  # break the reference cycle: it is the group itself
-        for job in self.run.queue.drain():  # these jobs had not started at the deadline
-            self.run.cancel_unstarted(job)
+        for *_, job in sorted(self._ready):  # these jobs had not started at the deadline
+            if job._state is JobState.SCHEDULED:
+                self.run.cancel_unstarted(job)
 
     async def _wait_until_settled(self) -> None:
         self._start(job for job, number in self._requirement_counts.items() if not number)
@@ -93,7 +97,7 @@ class CleanUp:
             return
         for job in jobs:
             if _trigger_rules.decide(job)[0] is JobState.SCHEDULED:
-                self.run.schedule((job,), clean_up=True)
+                self.run.schedule((job,), clean_up=self._push)
                 worker = CleanUpWorker(self)
                 self._workers[worker] = None
                 self.group.spawn(worker)
@@ -110,6 +114,19 @@ class CleanUp:
             for other in settled:
                 self._start(self._count_down(other))
             self._changed.set()
+            self.run.workers.ensure_searcher()  # it passes on what the job had to other runs
+
+    def _push(self, job: AbstractJob[Any]) -> None:
+        heapq.heappush(self._ready, self.run.queue.line.make_entry(job))
+
+    def take(self) -> AbstractJob[Any] | None:
+        """Remove the next job that may start, grant it its needs, and return it; None if there is none."""
+        while self._ready:
+            job = heapq.heappop(self._ready)[2]
+            if job._state is JobState.SCHEDULED:
+                self.run.queue.grant_at_once(job)
+                return job
+        return None
 
     def _count_down(self, job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
         """Count down the jobs that wait for `job`; return those that now wait for no other job."""
@@ -130,7 +147,7 @@ class CleanUpWorker(Worker):
     __slots__ = ("_clean_up",)
 
     def __init__(self, clean_up: CleanUp) -> None:
-        super().__init__(clean_up.run, has_slot=False)
+        super().__init__(clean_up.run)
         self.group = clean_up.group
         self._clean_up: Final = clean_up
 
@@ -139,13 +156,13 @@ class CleanUpWorker(Worker):
         self._clean_up.on_worker_left(self, None)
 
     async def work(self) -> None:
-        """Run the first job of the ready queue, so that jobs start in order although tasks begin in any order."""
+        """Run the first ready job, so that jobs start in order although tasks begin in any order."""
         run = self.run
         current_worker_var.set(self)
         run.backend.isolation.attach_current_task(self)
         # On asyncio, the first step of a cancelled task runs, too.
         was_cancelled = run.backend.isolation.was_cancelled(self)
-        job = None if was_cancelled else run.queue.jobs.take_despite_shortage()
+        job = None if was_cancelled else self._clean_up.take()
         if job is None:  # otherwise, the job was cancelled meanwhile
             self._clean_up.on_worker_left(self, None)
             return

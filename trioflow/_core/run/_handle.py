@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
+from ..admission._window import Adaptive
 from ..base._signatures import is_async
 from ..job._function import name_of
 from ._current import current_worker_var
@@ -167,7 +168,7 @@ class RunHandle:
         Otherwise, in a thread that outlives its job, `current_job()` might return the next job of the same worker.
         """
         worker = current_worker_var.get()
-        stand_in = Worker(self._run, has_slot=False)
+        stand_in = Worker(self._run)
         stand_in.job = worker.job
         return partial(current_worker_var.set, stand_in)
 
@@ -226,7 +227,7 @@ class RunView:
     @property
     def window(self) -> int | None:
         """The maximum size of the window; None for no limit. `scheduler.window_size` is the current size."""
-        return self._run.workers.max_size
+        return self._run.queue.max_size
 
     @property
     def backend(self) -> str:
@@ -236,13 +237,13 @@ class RunView:
     @property
     def tokens_taken(self) -> int | None:
         """The number of the limiter's tokens that are taken, by any user; None if the window is not a limiter."""
-        limiter: Any = self._run.workers.limiter
+        limiter: Any = self._run.queue.limiter
         return None if limiter is None else limiter.borrowed_tokens
 
     @property
     def has_adaptive_window(self) -> bool:
         """Whether the window is an `Adaptive`, whose size changes during the run."""
-        return self._run.workers.is_adaptive
+        return isinstance(self._run.queue.window, Adaptive)
 
 
 def current_run(scheduler: BaseScheduler) -> RunView | None:

@@ -350,10 +350,10 @@ class ThreadReports:
     One wake-up of the loop delivers all pending reports. Of each job's reports, only the latest is kept.
     """
 
-    __slots__ = ("_call_in_loop", "_is_delivery_scheduled", "_latest_fractions")
+    __slots__ = ("_is_delivery_scheduled", "_latest_fractions", "call_in_loop")
 
     def __init__(self, backend: Backend) -> None:
-        self._call_in_loop: Final = backend.threadsafe_caller()
+        self.call_in_loop: Final = backend.threadsafe_caller()
         self._latest_fractions: Final[dict[AbstractJob[Any], float | None]] = {}
         self._is_delivery_scheduled = False
 
@@ -365,7 +365,7 @@ class ThreadReports:
         self._latest_fractions[job] = self._latest_fractions.get(job) if fraction is None else fraction
         if not self._is_delivery_scheduled:
             self._is_delivery_scheduled = True
-            self._call_in_loop(self._deliver)
+            self.call_in_loop(self._deliver)
 
     def _deliver(self) -> None:
         # Reset this first, because reports that arrive during the iteration need another delivery.

@@ -72,11 +72,11 @@ def users_of(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
 class RequirementCounts:
     """Links the jobs of one run to their requirements, and counts down each job's unsettled requirements."""
 
-    __slots__ = ("_notify_scheduled", "_ready", "_run", "counting_down", "queued")
+    __slots__ = ("_notify_scheduled", "_queue", "_run", "counting_down", "queued")
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        self._ready: Final = run.queue.jobs
+        self._queue: Final = run.queue
         self._notify_scheduled: Final = run.fast_hooks[2]
         # Jobs without open requirements that may settle at once, by their rule or from a journal.
         self.queued: Final[deque[AbstractJob[Any]]] = deque()
@@ -154,7 +154,7 @@ class RequirementCounts:
                 queued.append(successor)
                 continue
             successor._state = SCHEDULED
-            self._ready.append(successor)
+            self._queue.push(successor)
             if self._notify_scheduled is not None:
                 self._notify_scheduled(run.scheduler, successor)
                 if run.is_draining_or_stopping:

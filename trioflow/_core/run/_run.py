@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ..admission._ready_queues import ReadyQueue
+from ..admission._ready_queue import ReadyQueue
 from ..admission._window import Adaptive
 from ..admission.policy._policy_validation import reject_call_from_policy
 from ..backend import get_context_variables
@@ -49,10 +49,11 @@ from ._first_rule import FirstRule
 from ._idle_timeouts import IdleInstrument, ThreadReports
 from ._instruments import InstrumentSet, fast_hooks
 from ._journaling import JournalWriter
+from ._limiter_tokens import LimiterTokens, enclosing_limiter
 from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
 from ._shared_resources import SharedResources
-from ._slot_lending import LendingWorkers
+from ._slot_lending import make_spare_slots
 from ._standstill import Standstill
 from ._start_order import StartOrder, may_need_order
 from ._worker import TimeSlice, Worker
@@ -165,7 +166,6 @@ class Run:
         self.timeout: Final = timeout
         self.phase: RunPhase = CHECKING
         self.is_draining_or_stopping = False  # whether the phase is DRAINING or STOPPING
-        self.queue: Final[ReadyQueue] = ReadyQueue()
         self._start_order: StartOrder | None = None
         self.time_slice: Final[TimeSlice] = (
             backend.get_or_create_in_loop(lambda: TimeSlice(backend.clock(), ThreadReports(backend)))
@@ -174,8 +174,8 @@ class Run:
         )
         self.standstill: Standstill = Standstill(self) if outer is None else outer.run.standstill
         self.clock: Final[Callable[[], float]] = self.time_slice.clock
-        jobserver = scheduler._jobserver
-        self.workers: Final = LendingWorkers(self, window, jobserver) if jobserver else Workers(self, window)
+        self.queue: Final = self._create_queue(window)
+        self.workers: Final = Workers(self)
         # The run whose parked workers this run uses: this one, or an enclosing one that shares its workers.
         self.parking_run: Run = self
         # Jobs that were cancelled before all jobs were linked. They settle when all are linked.
@@ -200,11 +200,10 @@ class Run:
         # reading them one by one.
         self.worker_fields = (
             self.workers,
-            self.workers.is_gated,
+            self.queue,
+            self.queue.startable,
             scheduler,
             self.needs_own_tasks,
-            self.queue.jobs,
-            self.queue.forever,
             self.requirement_counts.count_down,
             self.fast_hooks,
         )
@@ -241,6 +240,17 @@ class Run:
         while run.outer_worker is not None:
             run = run.outer_worker.run
         return run
+
+    def _create_queue(self, window: Any) -> ReadyQueue:
+        queue = self.queue = ReadyQueue(self, window)  # type: ignore[misc]
+        limiter = enclosing_limiter(self) if queue.limiter is None else queue.limiter
+        if limiter is not None:
+            queue.tokens = LimiterTokens(self, limiter)
+        if self.scheduler._jobserver:
+            queue.spare_slots = make_spare_slots(self, self.scheduler._jobserver)
+        if limiter is not None or queue.spare_slots is not None:
+            queue.use_line()
+        return queue
 
     @property
     def pools(self) -> RunPools:
@@ -295,8 +305,6 @@ class Run:
     def _break_reference_cycles(self) -> None:
         """Break the reference cycles of the run, so that it is freed without the garbage collector."""
         self.workers.detach()
-        if self._start_order is not None:
-            self._start_order.detach()
         if self.instrument_set is not None:
             self.instrument_set.detach()
         self._start_order = self._pools = self._failure_log = self._shared_resources = None
@@ -364,8 +372,10 @@ class Run:
 
         If none of its jobs is suspended, a small run needs only this worker and these turns.
         """
-        workers, ready = self.workers, self.queue.jobs
-        first = ready.first() if ready else None
+        workers, startable = self.workers, self.queue.startable
+        if self.queue.is_limited:
+            self.queue.admit()
+        first = startable[0] if startable else None
         workers.ensure_searcher()
         workers.searchers += 1
         for _ in range(MAX_FIRST_WORKER_TURNS):
@@ -389,7 +399,7 @@ class Run:
             if self._must_wait():
                 await self._wait_for_change()
                 continue
-            if not (self.workers.forever_count or self.queue.forever):
+            if not (self.workers.forever_count or self.queue.has_jobs()):
                 return
             if await self._flush_forever_jobs():
                 return
@@ -452,18 +462,19 @@ class Run:
 
     # ---- the steps of a job
 
-    def schedule(self, jobs: Iterable[AbstractJob[Any]], clean_up: bool = False) -> None:
-        """Put those jobs that are IDLE into the ready queue. While the run drains or stops, `clean_up` must be True."""
+    def schedule(
+        self, jobs: Iterable[AbstractJob[Any]], clean_up: Callable[[AbstractJob[Any]], None] | None = None
+    ) -> None:
+        """Put those jobs that are IDLE into the ready queue; if the run drains or stops, pass them to `clean_up`."""
         _, _, notify_scheduled = self.fast_hooks
-        scheduler, ready, forever = self.scheduler, self.queue.jobs, self.queue.forever
+        scheduler, push = self.scheduler, clean_up or self.queue.push
         for job in jobs:
-            if job._state is IDLE and (clean_up or not self.is_draining_or_stopping):
+            if job._state is IDLE and (clean_up is not None or not self.is_draining_or_stopping):
                 job._state = SCHEDULED
-                ready.append(job)
-                if not job._is_plain and job._options.forever and not job._options.needs:
-                    forever.append(job)
+                push(job)
                 if notify_scheduled is not None:
                     notify_scheduled(scheduler, job)
+                    push = clean_up or self.queue.push  # an instrument may have added a job with a priority
 
     def begin(self, worker: Worker, job: AbstractJob[Any]) -> None:
         """Record the start of a clean-up job; `Worker._run_jobs` does the same for all other jobs."""
@@ -487,8 +498,8 @@ class Run:
         extras.fraction = None
         job._worker = job._started_at = None
         job._state = SCHEDULED
-        self.queue.jobs.give_back(job)
-        self.queue.jobs.push_throttled(job)
+        self.queue.release(job)
+        self.queue.push_throttled(job)
         self.notify("job_scheduled", job)
         self.workers.ensure_searcher()
 
@@ -502,11 +513,11 @@ class Run:
         is_used = self.first_rule is None or not self.first_rule.is_decided
         if self.journal_writer is not None and state is JobState.SUCCEEDED and is_used:
             self.journal_writer.record(job, outcome)
-        if job._options.needs:
-            self.queue.jobs.give_back(job)
         _, notify_end, _ = self.fast_hooks
         if notify_end is not None:
             notify_end(self.scheduler, job)
+        if self.queue.is_limited:
+            self.queue.release(job)
         extras = job._extras
         if extras is not None:
             extras.context = None
@@ -594,8 +605,7 @@ class Run:
 
     def cancel_unstarted(self, job: AbstractJob[Any]) -> None:
         """Settle as CANCELLED a job that has not started."""
-        if self.workers.tokens is not None:
-            self.workers.tokens.forget(job)
+        self.queue.refund(job)
         self.settle(job, CANCELLED, CancelledOutcome(), self.clock())
 
     def settle_error(
@@ -657,7 +667,7 @@ class Run:
         add jobs after their requirements; or if jobs may still be added by the body of an `async with`. After a wrong
         guess, a worker is parked or spawned in vain.
         """
-        run, is_expected = self, len(self.queue.jobs) > self.workers.searchers
+        run, is_expected = self, len(self.queue.startable) > self.workers.searchers
         while True:
             if run.is_draining_or_stopping:
                 return False
@@ -668,7 +678,7 @@ class Run:
                 return is_expected
             assert run.outer_worker is not None
             run = run.outer_worker.run
-            is_expected = is_expected or run.queue.jobs.has_entries()
+            is_expected = is_expected or run.queue.has_jobs()
 
     def on_worker_left(self) -> None:
         """Wake `execute` or the `Ending` if it may be waiting for a worker to leave."""
@@ -715,8 +725,8 @@ class Run:
         self.phase, self.is_draining_or_stopping = STOPPING, True
         self._cancel_scheduled()
         nested_runs: list[Run] = []
-        if before is not CHECKING and (reason is not COMPLETED or self.workers.is_gated or self.unsettled):
-            nested_runs = self._cancel_jobs()  # otherwise, no worker has an ordinary job or waits for a token
+        if before is not CHECKING and (reason is not COMPLETED or self.unsettled):
+            nested_runs = self._cancel_jobs()  # otherwise, no worker has an ordinary job
         self.wake()
         return nested_runs
 
@@ -760,13 +770,15 @@ class Run:
 
     def _cancel_scheduled(self) -> None:
         """Settle as CANCELLED the jobs that are ready but have not started."""
-        tokens = self.workers.tokens
-        jobs = [] if tokens is None else tokens.drain()
-        if self.queue.may_have_jobs():
-            jobs += self.queue.drain()
-        now = self.clock() if jobs else 0.0
-        for job in jobs:
+        queue = self.queue
+        if not (queue.startable or queue.is_limited):
+            return
+        now = self.clock()
+        for job in queue.drain():
+            queue.refund(job)
             self.settle(job, CANCELLED, CancelledOutcome(), now)
+        if queue.is_limited:
+            queue.admit()  # other runs and tasks may get what these jobs had
 
     def interrupt(self, interruption: BaseException | None, culprit: AbstractJob[Any] | None = None) -> None:
         """Stop because of an interruption such as KeyboardInterrupt, which the run will raise; None for a signal."""

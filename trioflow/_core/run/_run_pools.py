@@ -62,7 +62,7 @@ class RunPools:
         """Take the needed amounts of rates once more, without waiting, because the job is called again."""
         if (grant := job._grant()) is not None:
             grant.reacquire()
-            self._run.queue.jobs.admission_queue.request_round()
+            self._request_round()
 
     def correct_amounts(self, job: AbstractJob[Any], amounts: Mapping[str, Any]) -> None:
         """Replace the amounts of rates that a job has taken with the amounts that it has used.
@@ -92,13 +92,20 @@ class RunPools:
         in_thread = threading.get_ident() != self._run.thread_id
         for correct in corrections:
             if in_thread:
-                self._run.queue.jobs.admission_queue.call_in_loop(correct)
+                self._run.time_slice.reports.call_in_loop(correct)
             else:
                 correct()
 
     def _correct(self, resource: RateResource, taken_amount: Any, used: Any) -> None:
         resource.correct(taken_amount, used)
-        self._run.queue.jobs.admission_queue.request_round()
+        self._request_round()
+
+    def _request_round(self) -> None:
+        """Let waiting jobs of all runs take what has become available. The run itself may have ended meanwhile."""
+        groups = self._run.queue.groups
+        assert groups is not None  # only jobs with needs have a grant
+        groups.admission.is_settled = False
+        groups.admission.run_round()
 
     def throttle(
         self, worker: Worker, job: AbstractJob[Any], throttles: Iterable[Throttled], failure: BaseException
@@ -126,7 +133,7 @@ class RunPools:
                 error.__cause__ = failure
                 return error
             taken[0].throttle(throttle.after)
-            self._run.queue.jobs.admission_queue.request_round()
+            self._run.queue.on_change()
         why: str | None = None
         if job._is_one_shot():
             why = "was made from a coroutine object, or releases its arguments: create it from the function"

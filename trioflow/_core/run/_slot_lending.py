@@ -12,12 +12,12 @@ The borrower keeps the slots that it uses until it no longer needs them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ._workers import Workers
-
 if TYPE_CHECKING:
+    from ..admission._ready_queue import ReadyQueue
     from ._run import Run
 
 
@@ -40,7 +40,7 @@ class Borrower(Protocol):
 class SpareSlots:
     """The spare slots of one window, for a borrower. Use this only in the thread of the event loop."""
 
-    __slots__ = ("_workers", "borrower", "jobserver_style", "lent_count")
+    __slots__ = ("_queue", "borrower", "jobserver_style", "lent_count")
 
     borrower: Borrower | None
     """The object that borrows these slots; None if there is none."""
@@ -49,8 +49,8 @@ class SpareSlots:
     jobserver_style: Any
     """The `jobserver` option of the scheduler that lends the slots."""
 
-    def __init__(self, workers: Any, style: Any) -> None:  # `LendingWorkers`, which is not public
-        self._workers: Final[LendingWorkers] = workers
+    def __init__(self, run: Any, style: Any) -> None:  # a `Run`, which is not public
+        self._queue: Final[ReadyQueue] = run.queue
         self.jobserver_style = style
         self.borrower = None
         self.lent_count = 0
@@ -58,7 +58,7 @@ class SpareSlots:
     @property
     def total(self) -> int:
         """The maximum size of the window, which includes the slots of jobs."""
-        return self._workers.max_size or 1
+        return self._queue.max_size or 1
 
     @property
     def is_shared(self) -> bool:
@@ -67,32 +67,31 @@ class SpareSlots:
 
     def count_wanted(self) -> int:
         """Return the number of slots that ready jobs wait for."""
-        workers, jobs = self._workers, self._workers._queue.jobs
-        # Test `jobs` before `len(jobs)`: if jobs have needs, the test updates which of them can start.
-        return len(jobs) if workers.free <= 0 and workers.may_start() and jobs else 0
+        return self._queue.line.count_without_slot() if self._queue.is_full() else 0
 
     def take(self) -> bool:
         """Take a free slot that no job needs; return False if there is none."""
-        workers = self._workers
-        if workers.free <= 0 or (workers._queue.jobs and workers.may_start()):
+        if self._queue.is_full():
             return False
-        workers.free -= 1
+        self._queue.line.admit(math.inf)
+        if self._queue.is_full():
+            return False
         self.lent_count += 1
         return True
 
     def give_back(self, number: int) -> None:
         """Return a number of slots. Call `start_waiting_jobs` afterwards, so that waiting jobs start."""
-        self._workers.free += number
         self.lent_count -= number
+        self._queue.on_change()
 
     def start_waiting_jobs(self) -> None:
-        """Start ready jobs in the returned slots, unless the run drains or stops."""
-        if self._workers.may_start():
-            self._workers.ensure_searcher()
+        """Start ready jobs in the returned slots."""
+        self._queue.run.workers.ensure_searcher()
 
     def call_at(self, when: float, function: Callable[[], None], /) -> Callable[[], None]:
         """Call `function()` when the run's clock reaches `when`; return a function that cancels the call."""
-        return self._workers._run.group.call_at(when, function)
+        cancel: Callable[[], None] = self._queue.run.group.call_at(when, function)
+        return cancel
 
 
 class LimiterSlots(SpareSlots):
@@ -100,9 +99,9 @@ class LimiterSlots(SpareSlots):
 
     __slots__ = ("_backend", "_limiter", "_tokens")
 
-    def __init__(self, workers: LendingWorkers, style: Any, limiter: Any) -> None:
-        super().__init__(workers, style)
-        self._backend: Final = workers._run.backend
+    def __init__(self, run: Run, style: Any, limiter: Any) -> None:
+        super().__init__(run, style)
+        self._backend: Final = run.backend
         self._limiter: Final = limiter
         self._tokens: Final[list[object]] = []
 
@@ -132,54 +131,16 @@ class LimiterSlots(SpareSlots):
             self._limiter.release_on_behalf_of(self._tokens.pop())
 
 
-class LendingWorkers(Workers):
-    """The workers of a run whose scheduler lends slots."""
-
-    has_start_hook = True
-
-    def __init__(self, run: Run, window: Any, style: Any) -> None:
-        super().__init__(run, window)
-        tokens = None if self.limiter is None else LimiterSlots(self, style, self.limiter)
-        self.spare_slots: Final = tokens or SpareSlots(self, style)
-
-    @property
-    def lent_count(self) -> int:
-        """The number of lent slots."""
-        return self.spare_slots.lent_count
-
-    def may_start(self) -> bool:
-        """Return whether jobs may still start."""
-        return not self._run.is_draining_or_stopping
-
-    def ensure_searcher(self) -> None:
-        """Take back slots for ready jobs, ensure that a worker searches, and then offer free slots."""
-        borrower = self.spare_slots.borrower
-        if borrower is not None and not self.searchers and (number := self.spare_slots.count_wanted()):
-            borrower.take_back(number)
-        super().ensure_searcher()
-        self._offer()
-
-    def on_job_start(self) -> None:
-        """Offer free slots, because a job that was ready starts now and no longer needs another one."""
-        super().on_job_start()
-        self._offer()
-
-    def count_startable(self) -> int:
-        """Return the number of slots in which ready jobs can start; if there is none, 1 if a lent slot is unused."""
-        borrower = self.spare_slots.borrower
-        return super().count_startable() or int(
-            borrower is not None and self.may_start() and borrower.count_unused() > 0
-        )
-
-    def _offer(self) -> None:
-        if self.spare_slots.borrower is not None and self.free > 0:
-            self.spare_slots.borrower.offer()
+def make_spare_slots(run: Run, style: Any) -> SpareSlots:
+    """Return the spare slots of a run whose scheduler lends slots."""
+    limiter = run.queue.limiter
+    return SpareSlots(run, style) if limiter is None else LimiterSlots(run, style, limiter)
 
 
 def spare_slots(run: Run | None) -> SpareSlots | None:
     """Return the spare slots of the innermost run, from `run` outwards, that lends slots; None if none does."""
     while run is not None:
-        if isinstance(run.workers, LendingWorkers):
-            return run.workers.spare_slots
+        if run.queue.spare_slots is not None:
+            return run.queue.spare_slots  # type: ignore[no-any-return]
         run = None if run.outer_worker is None else run.outer_worker.run
     return None

@@ -8,8 +8,8 @@ A run stands still if all of this holds for it and for each run nested in it:
 - It is RUNNING, some of its jobs have not settled, and no body of an `async with` may add jobs.
 - No worker is alive but those that host a nested run, which only waits. So no job is running, not even a forever job,
   and no worker searches for a job or waits for a limiter's token.
-- Neither a round of admission nor a look-up in the journal is due; no slots are lent; and no run outside, with which
-  this one shares a pool, waits for or holds resources.
+- No look-up in the journal is due, and no timer of an admission is set; no slots are lent; and no run outside, with
+  which this one shares a pool, waits for or holds resources.
 
 The deadlines of schedulers do not count: they end a run, but start no job.
 """
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ..admission._ready_queues import SharedQueue
 from ..base._states import RunPhase
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 TURNS: Final = 4
 """The number of turns of the loop in which a run must stand still before it is stopped. Calls that were scheduled
-before, by admissions and by policies, come in the first one or two."""
+before, for instance by policies, come in the first one or two."""
 MAX_EXPLAINED_JOBS: Final = 5
 """The maximum number of waiting jobs that the error explains."""
 
@@ -100,24 +99,17 @@ def _may_act(run: Run, outermost: Run) -> bool:
     """Return whether a run can go on without any of its workers."""
     if run.phase is not RunPhase.RUNNING or not run.unsettled or run.on_accepting_jobs is not None:
         return True
-    if run.workers.searchers or run.workers.lent_count:
+    if run.workers.searchers or run.queue.lent_count:
         return True
     if run.first_rule is not None and run.first_rule.has_timer():
         return True
-    ready = run.queue.jobs
-    return isinstance(ready, SharedQueue) and ready.admission_queue.may_get_resources(
-        lambda other: other.outermost() is not outermost
-    )
+    groups = run.queue.groups
+    return groups is not None and groups.may_get_resources(lambda other: other.outermost() is not outermost)
 
 
 def _has_due_call(run: Run) -> bool:
     """Return whether a call that was scheduled for the next turn may start a job."""
-    ready = run.queue.jobs
-    return (
-        run.requirement_counts.counting_down
-        or (run.journal_writer is not None and run.journal_writer.has_work())
-        or (isinstance(ready, SharedQueue) and ready.admission_queue.is_round_due())
-    )
+    return run.requirement_counts.counting_down or (run.journal_writer is not None and run.journal_writer.has_work())
 
 
 def _explain(job: AbstractJob[Any]) -> str:

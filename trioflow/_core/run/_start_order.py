@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from ..admission._admission import AdmissionQueue
 from ..admission._heap_keys import HeapKeys
-from ..admission._ready_queues import FifoQueue, HeapQueue, SharedQueue
+from ..admission._ready_queue import FifoLine
 from ..admission.policy import _policy_validation
 from ..admission.policy._builtin_policies import BUILTIN_POLICIES
 from ..admission.policy._upward_ranks import Ranks
@@ -52,10 +51,9 @@ class StartOrder:
         self._scheduler: Final = run.scheduler
         self._policy: Final = _policy_validation.make_run_policy(run.scheduler._policy, self._record_fault)
         self._members: Final = run.members
-        self._jobs: Final = run.queue.jobs
+        self._queue: Final = run.queue
         # The estimated durations of nested schedulers, at any depth.
         self._nested_durations: Final[dict[BaseScheduler, float]] = {}
-        self._admission_queue: AdmissionQueue | None = None
         # The first exception that a user-defined policy raised, with the job for which it raised it.
         self._policy_fault: tuple[AbstractJob[Any], BaseException] | None = None  # only the first one counts
         self._is_fault_handled = False
@@ -71,30 +69,24 @@ class StartOrder:
 
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
         """Extend the order to jobs that were added together to the running scheduler."""
-        heap_queue = self._jobs if isinstance(self._jobs, HeapQueue) else None
-        if heap_queue is None and not any(job._options.affects_order for job in jobs):
+        line = self._queue.line
+        if isinstance(line, FifoLine) and not any(job._options.affects_order for job in jobs):
             return
         known = self._scheduler._expected_durations(jobs)
-        current_policy = self._policy.effective_policy(False) if heap_queue is None else heap_queue.order.policy
-        policy_changes = bool(known) and current_policy is not self._policy.effective_policy(True)
-        begins_to_share = not isinstance(heap_queue, SharedQueue) and any(job._needs() for job in jobs)
-        has_priorities = heap_queue is not None and heap_queue.order.has_priorities
-        if policy_changes or begins_to_share or (not has_priorities and any(job.priority for job in jobs)):
-            for _ in self._choose_order(self._members.all_requirements, in_order=False):
-                pass
-        elif heap_queue is not None:
-            heap_queue.order.add_jobs(jobs, known, self._members.all_requirements)
+        if not isinstance(line, FifoLine):
+            policy_changes = bool(known) and line.order.policy is not self._policy.effective_policy(True)
+            has_first_needs = self._queue.groups is None and any(job._needs() for job in jobs)
+            if not (policy_changes or has_first_needs):
+                line.order.add_jobs(jobs, known, self._members.all_requirements)
+                return
+        for _ in self._choose_order(self._members.all_requirements, in_order=False):
+            pass
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Drop all data about a job that is no longer a member."""
         self._nested_durations.pop(job, None)  # type: ignore[call-overload]
-        if isinstance(self._jobs, HeapQueue):
-            self._jobs.order.forget(job)
-
-    def detach(self) -> None:
-        """Drop the reference to the run, which has ended."""
-        if self._admission_queue is not None:
-            self._admission_queue.detach()
+        if not isinstance(self._queue.line, FifoLine):
+            self._queue.line.order.forget(job)
 
     def _record_fault(self, job: AbstractJob[Any], error: BaseException) -> None:
         """Store an exception that a user-defined policy raised for a job, and schedule `check` to stop the run."""
@@ -137,24 +129,20 @@ class StartOrder:
         options = [job._options for job in members.jobs_with_scheduling_options]
         known = self._known_durations(scheduler) if self._policy.effective_policy(True).needs_durations else {}
         policy = self._policy.effective_policy(bool(known))
-        has_needs = isinstance(self._jobs, SharedQueue) or any(own.needs for own in options)
-        has_priorities = has_needs or any(own.priority for own in options)
-        if not (has_priorities or policy.needs_heap) and type(self._jobs) is FifoQueue:
+        line = self._queue.line
+        has_needs = self._queue.groups is not None or any(own.needs for own in options)
+        has_priorities = any(own.priority for own in options)
+        if isinstance(line, FifoLine) and not (has_needs or has_priorities or policy.needs_heap):
             return
         ranks = None
         if policy.needs_ranks:
             ranks = Ranks(known)
             jobs = list(members.jobs) if in_order else _graph_algorithms.topological_order(members.jobs, requirements)
             yield from ranks.compute(jobs, requirements)
-        order = HeapKeys(policy, known=known, ranks=ranks, has_priorities=has_priorities)
-        if isinstance(self._jobs, HeapQueue):
-            order.outlook.starts = self._jobs.order.outlook.starts
-        tokens = self._run.workers.tokens
-        if tokens is not None:
-            tokens.requeue_waiting()
-        if has_needs and self._admission_queue is None:
-            self._admission_queue = AdmissionQueue(self._run)
-        self._jobs.use_order(order, self._admission_queue)
+        order = HeapKeys(policy, known=known, ranks=ranks)
+        if not isinstance(line, FifoLine):
+            order.outlook.starts = line.order.outlook.starts
+        self._queue.use_order(order, has_needs)
 
     def _known_durations(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
         """Return the expected durations of the members of a scheduler, estimated ones included, as far as known."""

@@ -19,9 +19,8 @@ spawn ──► take the next ready job ──► run it ──► settle it, co
 Four terms, and their invariants:
 
 - A **worker** is in `Workers.alive` from before its task is spawned until it leaves or parks. `job` is the job that the
-  worker runs, or None. `has_slot` is True while the worker has one of the window's slots; only `Workers` and
-  `LimiterTokens` change it.
-- A **searcher** is a worker that will look at the ready queue without being woken: it was spawned or woken and has
+  worker runs, or None. What a job holds (a slot, its needs, a token) belongs to the job, not to the worker.
+- A **searcher** is a worker that will take the next startable job without being woken: it was spawned or woken and has
   taken no job yet, or it waits for a turn of the loop before it looks again. `Workers.searchers` counts these workers:
   - The code that spawns or wakes a worker counts it. A worker counts itself before it waits. It stops counting itself
     when it takes a job, parks or leaves.
@@ -34,7 +33,7 @@ Four terms, and their invariants:
 - A **turn** is one iteration of the event loop. The workers share its time. `TimeSlice` decides which workers may
   continue in a turn, and which have to queue for a later one.
 - A worker **parks** if it finds no job but may be needed again, or if the turn is used up and enough other workers
-  search. Its task then waits to be woken. Meanwhile, the worker has no slot and is not a searcher. Waking it is cheaper
+  search. Its task then waits to be woken. Meanwhile, the worker is not a searcher. Waking it is cheaper
   than spawning another one. A run and the runs nested in it share their parked workers if their context variables are
   the same: the first run that needs a worker wakes one. A parked worker belongs to the outermost of these runs, which
   is the `parking_run` of the others, and is in its `Workers.parked`.
@@ -161,26 +160,23 @@ class Worker(WorkerTask):
 
     __slots__ = (
         "has_run_jobs",
-        "has_slot",
         "is_searching",
         "is_shielded",
         "is_tainted",
         "jobs_at_wake_up",
         "run",
-        "token_limiter",
         "was_cancelled_alone",
         "was_ended_by_run",
         "woken_at",
         "woken_in_turn",
     )
 
-    def __init__(self, run: Run, has_slot: bool, now: float = -math.inf, jobs: int = 0) -> None:
+    def __init__(self, run: Run, now: float = -math.inf, jobs: int = 0) -> None:
         self.run = run
         self.group = run.group
         self.task_snapshot = self.wake_handle = self.scope = self.task = self.timer = None
         self.deadline = self.timer_fires_at = math.inf
         self.was_cancelled = False
-        self.has_slot = has_slot
         self.has_run_jobs = False
         self.is_searching = True  # whether the worker is counted in `Workers.searchers`
         self.is_tainted = False  # whether the worker must leave, because a job has changed the task, or the run stops
@@ -191,7 +187,6 @@ class Worker(WorkerTask):
         # its forever jobs.
         self.was_cancelled_alone = False
         self.was_ended_by_run = False  # whether the worker was cancelled because the run ends its forever jobs
-        self.token_limiter: Any = None  # the limiter of which the worker holds a token
 
     def record_wake_up(self, now: float, jobs: int) -> None:
         """Record that the worker is woken at the time `now`, in the current turn.
@@ -252,7 +247,7 @@ class Worker(WorkerTask):
                 self.is_searching = self.run.workers.was_woken(self)
                 if not self.is_searching:
                     break
-            if (self.is_tainted or self.run.workers.is_gated) and self.run.phase is not STOPPING:
+            if (self.is_tainted or self.run.queue.tokens is not None) and self.run.phase is not STOPPING:
                 self.run.notice_cancellation(self)
         except BaseException as fault:  # an error of the engine itself, because errors of jobs are handled above
             self.run.abandon(self, fault)
@@ -271,7 +266,7 @@ class Worker(WorkerTask):
         `_settle_other` settles those that have failed, have changed the task, or have `RunExtras`.
         """
         run = self.run
-        workers, gated, scheduler, needs_own_tasks, ready, forever_ready, count_down, hooks = run.worker_fields
+        workers, queue, startable, scheduler, needs_own_tasks, count_down, hooks = run.worker_fields
         notify_start, notify_end, _ = hooks
         time_slice, clock, must_name_tasks = run.time_slice, run.clock, self.group.must_name_tasks
         awaitable: Any
@@ -302,33 +297,37 @@ class Worker(WorkerTask):
                         continue
                 jobs_left = MAX_JOBS_IN_TURN
                 snapshot.record_iteration()
-            # ---- take the next ready job
-            if gated or forever_ready or not self.has_slot:
-                self.job = awaitable = value = None
-                job = await self._take_limited(has_run_jobs)
+            # ---- take the next job that may start
+            is_limited = queue.is_limited
+            if is_limited:
+                job = queue.take()
                 if job is None:
-                    break
-                now = clock()
-            elif ready:
-                job = ready.popleft()
+                    if queue.tokens is None or not queue.tokens.needs_request():
+                        may_park = True
+                        break
+                    self.job = awaitable = value = None
+                    await queue.tokens.request(self)
+                    now = clock()
+                    self.is_tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()
+                    continue
+            elif startable:
+                job = startable.popleft()
                 if job._state is not SCHEDULED:
-                    continue  # the job was cancelled, or was taken from the forever queue
+                    continue  # the job was cancelled
             else:
                 may_park = True
                 break
             is_plain = job._is_plain
             if has_run_jobs and (needs_own_tasks or (not is_plain and needs_own_task(job))):
-                run.queue.push_first(job)  # a new worker takes it
+                startable.appendleft(job)  # a new worker takes it
                 break
             if not is_plain and job._extras is not None and job._extras.context is not None:
                 apply_context(job._extras.context)
             if self.is_searching:
                 self.stop_searching()
-            if gated:
-                workers.on_job_start()
             if not is_plain and job._options.forever:
                 workers.prepare_for_forever_job(self)
-            elif ready and not workers.searchers:
+            elif not workers.searchers and (startable or is_limited):
                 workers.ensure_searcher()
             # ---- run it
             jobs_left -= 1
@@ -370,6 +369,8 @@ class Worker(WorkerTask):
             job._state = SUCCEEDED
             if notify_end is not None:
                 notify_end(scheduler, job)
+            if is_limited:
+                queue.release(job)
             run.unsettled -= 1
             successors = job._successors
             if successors is not None:
@@ -382,17 +383,9 @@ class Worker(WorkerTask):
         self.job = None
         # A job's exception may keep this frame alive, which must not keep the run alive.
         nothing: Any = None
-        self = run = workers = scheduler = ready = forever_ready = count_down = hooks = nothing
+        self = run = workers = scheduler = queue = startable = count_down = hooks = nothing
         notify_start = notify_end = time_slice = clock = snapshot = job = options = successors = nothing
         return may_park
-
-    async def _take_limited(self, has_run_jobs: bool) -> AbstractJob[Any] | None:
-        """Take the next job in a run whose jobs need more than this worker has; None if the worker has to leave."""
-        workers = self.run.workers
-        if not workers.is_gated:
-            return workers.take_job(self)
-        self.start_searching()
-        return workers.take_job(self) if workers.tokens is None else await workers.tokens.next_job(self, has_run_jobs)
 
     async def _settle_other(
         self, job: AbstractJob[Any], awaitable: Any, value: Any, error: BaseException | None, now: float

@@ -220,18 +220,18 @@ def _holders(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
     wait, scheduler = _explain.waiting(job), job._scheduler
     if wait is None or scheduler is None or scheduler._run is None:
         return []
-    workers, pools = scheduler._run.workers, scheduler._run.pools
+    queue, pools = scheduler._run.queue, scheduler._run.pools
     if wait.cause is WaitCause.SLOT:
-        queued = () if workers.tokens is None else workers.tokens.waiting_jobs
-        return [*queued, *(worker.job for worker in workers.alive if worker.has_slot and worker.job is not None)]
+        return list(queue.holders)
     root = outermost_scheduler(scheduler)
     others = [other for other in root.iterate_jobs() if other._state is JobState.RUNNING]
-    if wait.cause is WaitCause.TOKEN and workers.tokens is not None:
-        limiter = workers.tokens.limiter
-        return [
-            other
-            for other in others
-            if limiter is other._own_limiter or (other._worker is not None and other._worker.token_limiter is limiter)
-        ]
+    if wait.cause is WaitCause.TOKEN and queue.tokens is not None:
+        limiter = queue.tokens.limiter
+        return [other for other in others if limiter is other._own_limiter or _has_token(other, limiter)]
     held = [(other, grant.find(wait.resource)) for other in others if (grant := other._grant()) is not None]
     return [other for other, taken in held if taken is not None and taken[0] is pools.find(taken[0].name)]
+
+
+def _has_token(job: AbstractJob[Any], limiter: Any) -> bool:
+    tokens = None if job._worker is None else job._worker.run.queue.tokens
+    return tokens is not None and tokens.limiter is limiter and job in tokens.borrowers

@@ -217,7 +217,7 @@ class BaseScheduler(
     def window_size(self) -> int | None:
         """The current size of the window; None for no limit. During a run, an `Adaptive` window changes its size."""
         if self._run is not None:
-            return self._run.workers.size
+            return self._run.queue.current_size
         window = self.jobs_window
         return window.minimum if isinstance(window, Adaptive) else _window.max_slots(window)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from ..admission._ready_queues import HeapQueue, SharedQueue
+from ..admission._ready_queue import FifoLine
 from ..base import _units
 from ..base._states import JobState, RunPhase, StopReason
 from ..base._waits import WaitCause, Waiting
@@ -167,17 +168,14 @@ def get_status_text(job: AbstractJob[Any]) -> str:
 
 
 def _find_token_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
-    tokens = run.workers.tokens
-    return Waiting(WaitCause.TOKEN, text="no free token") if tokens is not None and job in tokens.waiting_jobs else None
+    tokens = run.queue.tokens
+    return Waiting(WaitCause.TOKEN, text="no free token") if tokens is not None and job in tokens.waiting else None
 
 
 def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
-    tokens = run.workers.tokens
-    assert tokens is not None
+    tokens = run.queue.tokens
     owner = next(
-        level
-        for level in enclosing_schedulers(job)
-        if level._run is not None and level._run.workers.limiter is not None
+        level for level in enclosing_schedulers(job) if level._run is not None and level._run.queue.limiter is not None
     )
     holders_text = (
         f"{_token_holders_text(run.scheduler, tokens.limiter)}{_earlier_jobs_text(run, job, tokens.waiting_in_order())}"
@@ -186,24 +184,24 @@ def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
 
 
 def _find_slot_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
-    return Waiting(WaitCause.SLOT, text="no free slot") if run.workers.free <= 0 else None
+    is_waiting = run.queue.is_full() and not job._options.forever and job not in run.queue.holders
+    return Waiting(WaitCause.SLOT, text="no free slot") if is_waiting else None
 
 
 def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
-    running = [worker.job for worker in run.workers.alive if worker.job is not None and not worker.is_shielded]
-    running += [] if run.workers.tokens is None else run.workers.tokens.waiting_in_order()
-    lent_text = f", and {run.workers.lent_count} lent to the builds among them" if run.workers.lent_count else ""
-    before_text = _earlier_jobs_text(run, job, run.queue.jobs.in_order())
-    return f"waits for a slot: the window is full, with {_job_names(running)}{lent_text}{before_text}"
+    queue = run.queue
+    holders = sorted(queue.holders.copy(), key=lambda holder: holder._started_at or math.inf)
+    lent_text = f", and {queue.lent_count} lent to the builds among them" if queue.lent_count else ""
+    before_text = _earlier_jobs_text(run, job, queue.in_order())
+    return f"waits for a slot: the window is full, with {_job_names(holders)}{lent_text}{before_text}"
 
 
 def _find_resource_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
-    return run.queue.jobs.describe_wait(job) if isinstance(run.queue.jobs, SharedQueue) else None
+    return run.queue.describe_wait(job)
 
 
 def _explain_resource_wait(run: Run, job: AbstractJob[Any]) -> str:
-    explanation = run.queue.jobs.explain_wait(job) if isinstance(run.queue.jobs, SharedQueue) else None
-    return explanation or "is ready, and starts in this iteration of the event loop or the next"
+    return run.queue.explain_wait(job) or "is ready, and starts in this iteration of the event loop or the next"
 
 
 def _find_loop_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
@@ -229,10 +227,10 @@ def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[Abstra
         queued_jobs: all jobs that wait for the same thing as `job`, in the order in which they will start.
 
     """
-    ready = run.queue.jobs
-    if not isinstance(ready, HeapQueue):
+    line = run.queue.line
+    if isinstance(line, FifoLine):
         return ""
-    order = ready.order
+    order = line.order
     scheduled_jobs = (other for other in queued_jobs if other._state is JobState.SCHEDULED)
     earlier_jobs = list(itertools.takewhile(lambda other: other is not job, scheduled_jobs))
     reasons = ["priority"] if any(other.priority > job.priority for other in earlier_jobs) else []
@@ -250,8 +248,8 @@ def _token_holders_text(scheduler: BaseScheduler, limiter: Any) -> str:
     running: list[AbstractJob[Any]] = []
     for job in [root, *root.iterate_jobs()]:
         run = job._run if is_scheduler(job) else None
-        workers = () if run is None else run.workers.alive
-        running += [worker.job for worker in workers if worker.job is not None and worker.token_limiter is limiter]
+        tokens = None if run is None else run.queue.tokens
+        running += tokens.borrowers if tokens is not None and tokens.limiter is limiter else ()
     other_count = limiter.borrowed_tokens - len(running)
     holders = ([_job_names(running)] if running else []) + ([f"{other_count} elsewhere"] if other_count else [])
     return "with " + ", and ".join(holders)

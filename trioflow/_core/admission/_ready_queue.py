@@ -1,0 +1,401 @@
+"""The ready jobs of one run, from the moment when they are ready until workers take them.
+
+```
+ready ──► wait for a slot and for needs ──► wait for a limiter's token ──► startable ──► a worker takes it
+                  `line`                             `tokens`
+```
+
+`admit` lets the jobs of the line take what they need, in order, and moves them on. A job keeps what it holds until it
+has settled, or is queued again; then `release` takes it back, and the next call of `admit` passes it on:
+
+- A **slot** of the window is a place in the set `holders`. Forever jobs need none.
+- **Needs** are granted all together, by an `AdmissionQueue`, which is the line of a run with such jobs.
+- A **token** of the innermost limiter is the last thing that a job takes; see `LimiterTokens`.
+
+What was admitted starts: nothing is taken back for a job that becomes ready later, so only a few jobs are admitted
+before workers ask for them. There is one exception: if a resource is throttled, jobs that have it but have not started
+return to the line.
+
+In a run without limits whose order is first in, first out, ready jobs are startable at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any, Final
+
+from ..base._states import SCHEDULED
+from ..base._waits import Waiting
+from ..job._job import AbstractJob
+from ._admission import MAX_ADMITTED, AdmissionQueue
+from ._heap_keys import ready_numbers
+from ._pool import Grant
+from ._window import Adaptive, max_slots
+
+if TYPE_CHECKING:
+    from ._heap_keys import HeapEntry, HeapKeys
+
+
+class FifoLine:
+    """The waiting jobs of one run, first in, first out."""
+
+    __slots__ = ("_jobs", "_queue")
+
+    def __init__(self, queue: ReadyQueue) -> None:
+        self._queue: Final = queue
+        self._jobs: Final[deque[AbstractJob[Any]]] = deque()
+
+    def push(self, job: AbstractJob[Any]) -> None:
+        """Add a job. If it waits for no slot, it is admitted at once, after the jobs before it that can be."""
+        if job._options.forever or self._queue.size is None:
+            self.admit(math.inf)
+            self._queue.admit_job(self.make_entry(job))
+        else:
+            self._jobs.append(job)
+
+    def admit(self, number: float) -> None:
+        """Admit jobs while slots are free; because no job can overtake them, also more than `number`."""
+        jobs, queue = self._jobs, self._queue
+        if queue.tokens is None and queue.spare_slots is None and queue.size is not None:
+            startable, holders = queue.startable, queue.holders
+            while jobs and len(holders) < queue.size:  # the loop below would do the same, but take four times as long
+                job = jobs.popleft()
+                if job._state is SCHEDULED:
+                    holders.add(job)
+                    startable.append(job)
+            return
+        while jobs and queue.secure_slot():
+            job = jobs.popleft()
+            if job._state is SCHEDULED:
+                queue.admit_job(self.make_entry(job))
+
+    def make_entry(self, job: AbstractJob[Any]) -> HeapEntry:
+        """Return an entry for a job, like those of a heap."""
+        return (0.0, next(ready_numbers), job)
+
+    def entries(self) -> list[HeapEntry]:
+        """Return entries of the waiting jobs, in start order."""
+        return [(0.0, number, job) for number, job in enumerate(list(self._jobs)) if job._state is SCHEDULED]
+
+    def count_without_slot(self) -> int:
+        """Return the number of jobs that wait only for a slot."""
+        return len(self._jobs)
+
+    def clear(self) -> None:
+        """Remove all jobs."""
+        self._jobs.clear()
+
+    def detach(self) -> None:
+        """Drop the reference to the queue, whose run has ended."""
+        del self._queue
+
+
+class HeapLine:
+    """The waiting jobs of one run in the order of their keys, if none of them needs resources."""
+
+    __slots__ = ("_forever_heap", "_heap", "_queue", "order")
+
+    def __init__(self, queue: ReadyQueue, order: HeapKeys) -> None:
+        self._queue: Final = queue
+        self.order: Final = order
+        self._heap: Final[list[HeapEntry]] = []
+        self._forever_heap: Final[list[HeapEntry]] = []  # forever jobs, which wait for no slot
+
+    def push(self, job: AbstractJob[Any]) -> None:
+        """Add a job."""
+        self.insert(self.make_entry(job))
+
+    def insert(self, entry: HeapEntry) -> None:
+        """Add the job of an entry."""
+        heappush(self._forever_heap if entry[2]._options.forever else self._heap, entry)
+
+    def admit(self, number: float) -> None:
+        """Admit jobs in order, while slots are free, until `number` jobs are startable."""
+        queue, startable = self._queue, self._queue.startable
+        while len(startable) < number:
+            heap, forever = self._heap, self._forever_heap
+            if forever and not (heap and heap[0] < forever[0] and queue.secure_slot()):
+                heap = forever
+            elif not heap or not queue.secure_slot():
+                return
+            entry = heappop(heap)
+            if entry[2]._state is SCHEDULED:
+                self.order.outlook.starts += 1
+                queue.admit_job(entry)
+
+    def make_entry(self, job: AbstractJob[Any]) -> HeapEntry:
+        """Return an entry for a job."""
+        return (self.order.key(job), next(ready_numbers), job)
+
+    def entries(self) -> list[HeapEntry]:
+        """Return the entries of the waiting jobs, in start order."""
+        return sorted(entry for entry in (*self._heap, *self._forever_heap) if entry[2]._state is SCHEDULED)
+
+    def count_without_slot(self) -> int:
+        """Return the number of jobs that wait only for a slot."""
+        return len(self._heap)
+
+    def clear(self) -> None:
+        """Remove all jobs."""
+        self._heap.clear()
+        self._forever_heap.clear()
+
+    def detach(self) -> None:
+        """Drop the reference to the queue, whose run has ended."""
+        del self._queue
+
+
+class ReadyQueue:
+    """The ready jobs of one run, and what those hold that may start or run. The module's docstring explains it.
+
+    Args:
+        run: the run.
+        window: the window of the run: a number, an `Adaptive`, a limiter, or None for no limit.
+
+    """
+
+    __slots__ = (
+        "groups",
+        "holders",
+        "is_limited",
+        "line",
+        "push",
+        "run",
+        "size",
+        "spare_slots",
+        "startable",
+        "tokens",
+        "window",
+    )
+
+    push: Callable[[AbstractJob[Any]], None]
+    """Add a job that has become ready. Call `Workers.ensure_searcher` afterwards."""
+
+    def __init__(self, run: Any, window: Any) -> None:  # a `Run`, whose module this layer must not import
+        self.run = run
+        self.window: Final = window
+        # The number of slots, if the window is a number or an `Adaptive`.
+        self.size = window.minimum if isinstance(window, Adaptive) else window if isinstance(window, int) else None
+        self.startable: Final[deque[AbstractJob[Any]]] = deque()  # in start order, with some that were cancelled
+        self.line: FifoLine | HeapLine | AdmissionQueue = FifoLine(self)
+        self.groups: AdmissionQueue | None = None  # the line, if jobs need resources
+        self.holders: Final[set[AbstractJob[Any]]] = set()  # the jobs that have a slot
+        self.tokens: Any = None  # a `LimiterTokens`
+        self.spare_slots: Any = None  # a `SpareSlots`, if the scheduler lends slots
+        self.is_limited = False  # whether jobs have to be admitted
+        self.push = self.startable.append
+        if self.size is not None:
+            self.use_line()
+
+    def use_line(self) -> None:
+        """Let jobs wait in the line from now on, instead of being startable at once."""
+        self.is_limited, self.push = True, self.line.push
+
+    def detach(self) -> None:
+        """Drop the references to the run, which has ended, and leave the admission for good."""
+        self.line.detach()
+        if self.tokens is not None:
+            self.tokens.detach()
+        self.spare_slots = None
+        del self.run, self.push
+
+    # ---- the window
+
+    @property
+    def limiter(self) -> Any:
+        """The limiter that is the window; None if the window is not a limiter."""
+        return self.window if self.size is None else None
+
+    @property
+    def max_size(self) -> int | None:
+        """The largest size of the window; None for no limit."""
+        return max_slots(self.window)
+
+    @property
+    def current_size(self) -> int | None:
+        """The current size of the window; None for no limit."""
+        return self.max_size if self.size is None else self.size
+
+    @property
+    def lent_count(self) -> int:
+        """The number of slots that are lent to builds, which run as jobs."""
+        return 0 if self.spare_slots is None else self.spare_slots.lent_count
+
+    def is_full(self) -> bool:
+        """Return whether no slot is free. More may be taken than there are, if the window has shrunk."""
+        return self.size is not None and len(self.holders) + self.lent_count >= self.size
+
+    def has_slot(self) -> bool:
+        """Return whether a slot is free, or is lent but unused."""
+        borrower = None if self.spare_slots is None else self.spare_slots.borrower
+        return not self.is_full() or (borrower is not None and borrower.count_unused() > 0)
+
+    def secure_slot(self) -> bool:
+        """Return whether a slot is free for a job that lacks only this; take back a lent slot if there is no other."""
+        if self.is_full() and self.spare_slots is not None and self.spare_slots.borrower is not None:
+            self.spare_slots.borrower.take_back(1)
+        return not self.is_full()
+
+    def resize(self, size: int) -> None:
+        """Change the size of the window."""
+        self.size = size
+        self.on_change()
+        self.run.workers.ensure_searcher()
+
+    def on_change(self) -> None:
+        """Require a new round of the admission, because what jobs can take has changed."""
+        if self.groups is not None:
+            self.groups.admission.is_settled = False
+
+    # ---- the steps of a job
+
+    def admit(self, number: float = MAX_ADMITTED) -> None:
+        """Pass on what was released: let waiting jobs take it, until `number` of them are startable."""
+        self.line.admit(number)
+        if self.tokens is not None:
+            self.tokens.pass_on()
+        if self.spare_slots is not None and self.spare_slots.borrower is not None and not self.is_full():
+            self.spare_slots.borrower.offer()
+
+    def admit_job(self, entry: HeapEntry) -> None:
+        """Give a slot to a job that has its needs; let it wait for a token, or make it startable."""
+        job = entry[2]
+        if self.size is not None and not job._options.forever:
+            self.holders.add(job)
+        if self.tokens is None or self.tokens.acquire_or_wait(entry):
+            self.startable.append(job)
+
+    def take(self) -> AbstractJob[Any] | None:
+        """Remove and return the next startable job; None if there is none."""
+        startable = self.startable
+        is_shared = self.groups is not None or self.tokens is not None or self.spare_slots is not None
+        while True:
+            if is_shared or not startable:  # what is shared must be passed on, even if other jobs are startable
+                self.admit(1)
+                if not startable:
+                    return None
+            job = startable.popleft()
+            if job._state is SCHEDULED:
+                return job
+
+    def release(self, job: AbstractJob[Any]) -> None:
+        """Take back all that a job holds which has settled or is queued again. `admit` has to be called afterwards."""
+        self.holders.discard(job)
+        if self.tokens is not None:
+            self.tokens.release(job)
+        if self.groups is not None:
+            self.groups.release(job)
+
+    def refund(self, job: AbstractJob[Any]) -> None:
+        """Put back the amounts of rates of a job that does not start. Call `release` afterwards."""
+        if (grant := job._grant()) is not None:
+            grant.refund_rates()
+
+    def return_throttled(self) -> bool:
+        """Put the jobs that have a throttled resource, and have not started, back into the line; if any, return True.
+
+        `admit` has to be called afterwards.
+        """
+        waiting = () if self.tokens is None else self.tokens.waiting
+        jobs = [job for job in (*self.startable, *waiting) if (grant := job._grant()) and grant.is_throttled()]
+        self._return(jobs)
+        return bool(jobs)
+
+    def return_later(self, entry: HeapEntry) -> None:
+        """Put jobs that wait for a token with their needs, and come after `entry`, back into the line.
+
+        Otherwise, a job that becomes ready would have to wait for what they have, and they for a token.
+        """
+        if self.tokens is not None:
+            self._return(self.tokens.find_later(entry))
+
+    def _return(self, jobs: list[AbstractJob[Any]]) -> None:
+        entries = [job._grant().entry for job in jobs]
+        for job in jobs:
+            if self.tokens is None or job not in self.tokens.waiting:
+                self.startable.remove(job)
+            self.refund(job)
+            self.release(job)
+        for entry in entries:
+            assert self.groups is not None  # only jobs with needs are returned
+            self.groups.insert(entry)
+
+    def push_throttled(self, job: AbstractJob[Any]) -> None:
+        """Add a job that was throttled, ahead of all others except those that were throttled earlier."""
+        assert self.groups is not None  # only jobs with needs can be throttled
+        self.groups.push_throttled(job)
+
+    def grant_at_once(self, job: AbstractJob[Any]) -> None:
+        """Grant a clean-up job its needs, even beyond the free amounts."""
+        if job._needs():
+            assert self.groups is not None
+            job._ensure_extras().grant = Grant(job, self.groups.resolve_needs(job))
+
+    # ---- all ready jobs
+
+    def has_jobs(self) -> bool:
+        """Return whether the queue has jobs, including those that cannot start now, and some that were cancelled."""
+        return bool(self.startable or self.line.entries())
+
+    def in_order(self) -> list[AbstractJob[Any]]:
+        """Return the jobs that wait for a slot or for needs, in start order."""
+        return [entry[2] for entry in self.line.entries()]
+
+    def drain(self) -> list[AbstractJob[Any]]:
+        """Remove and return all jobs, in start order. They keep what they hold until it is released."""
+        jobs = [*self.startable, *(() if self.tokens is None else self.tokens.drain()), *self.in_order()]
+        self.startable.clear()
+        self.line.clear()
+        return [job for job in jobs if job._state is SCHEDULED]
+
+    def use_order(self, order: HeapKeys, has_needs: bool) -> None:
+        """Order all waiting jobs by these keys from now on; `has_needs` is whether any job needs resources."""
+        entries = self.line.entries()
+        self.line.clear()
+        if not self.is_limited:
+            entries = [(0.0, number, job) for number, job in enumerate(self.startable) if job._state is SCHEDULED]
+            self.startable.clear()
+        line: HeapLine | AdmissionQueue
+        if self.groups is not None:
+            line, self.groups.order = self.groups, order
+        elif has_needs:
+            line = self.groups = AdmissionQueue(self.run, order)
+        else:
+            line = HeapLine(self, order)
+        self.line = line
+        self.use_line()
+        if self.tokens is not None:
+            self.tokens.use_order(order)
+        for _, number, job in entries:
+            if number < 0:  # it was throttled
+                line.insert((order.lowest_key, number, job))
+            else:
+                line.push(job)
+
+    # ---- texts
+
+    def describe_wait(self, job: AbstractJob[Any]) -> Waiting | None:
+        """Return the wait of a ready job for resources; None if its needs can be met now. Any thread may call this."""
+        group = None if self.groups is None else self.groups.find_group(job)
+        waits = [] if group is None else [resource.describe_wait(need) for resource, need in group.unmet_needs()]
+        return waits[0]._replace(text="; ".join(wait.text for wait in waits)) if waits else None
+
+    def explain_wait(self, job: AbstractJob[Any]) -> str | None:
+        """Explain why a ready job waits for resources: too little is free, or another job comes first; else None."""
+        group = None if self.groups is None else self.groups.find_group(job)
+        if group is None:
+            return None
+        if missing := group.unmet_needs():
+            before = group.count_before(job)
+            return f"waits for {'; '.join(resource.explain_shortage(need, before) for resource, need in missing)}"
+        blocker = group.queue.admission.find_blocker(group)
+        if blocker is None:
+            return None
+        names = " and ".join(resource.name for resource, _ in group.needs)
+        return (
+            f"waits for {names}, although enough is free, behind {blocker.heap[0][2].label!r}, "
+            f"which no more jobs may overtake (backfill={blocker.queue.backfill})"
+        )
