@@ -36,7 +36,7 @@ import anyio
 from anyio.abc import TaskStatus
 from anyio.streams.text import TextReceiveStream
 
-from trioflow import Job, JobState, Scheduler, Service, current_job, job
+from trioflow import Job, JobState, Scheduler, Service, current_scheduler, job
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 SKIPPED = {"test", "tests", "idle_test"}
@@ -166,8 +166,7 @@ async def write_report(report: Path, graph: Graph, circles: list[list[str]]) -> 
 
 
 async def write_alarm(alarm: Path) -> None:
-    scheduler = current_job().scheduler
-    assert scheduler is not None
+    scheduler = current_scheduler()
     failed = [one for one in scheduler if one.state is JobState.FAILED]
     lines = [f"{one.label}, attempt {one.attempts}: {one.raised_exception()!r}\n" for one in failed]
     await anyio.Path(alarm).write_text("".join(lines))

@@ -36,7 +36,7 @@ from pathlib import Path
 
 import anyio
 
-from trioflow import Job, JobState, Scheduler, Sequence, ThreadJob, current_job
+from trioflow import Job, JobState, Scheduler, Sequence, ThreadJob, current_scheduler
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 SKIPPED = {"__pycache__", "site-packages", "dist-packages", "test", "tests", "idle_test"}
@@ -116,8 +116,7 @@ def write_manifest(manifest: Path, packs: list[Pack]) -> None:
 
 async def report_progress() -> None:
     """Print how far the scenario is: on a terminal in one line that changes, else in a new line each second."""
-    scheduler = current_job().scheduler
-    assert scheduler is not None
+    scheduler = current_scheduler()
     jobs = [job for job in scheduler if not job.forever]
     clear, end, period = ("\r\033[K", "", 0.1) if sys.stdout.isatty() else ("", "\n", 1.0)
     try:

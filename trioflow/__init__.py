@@ -25,6 +25,7 @@ from ._core.api import StopReason as StopReason
 from ._core.api import Throttled as Throttled
 from ._core.api import TrioflowError as TrioflowError
 from ._core.api import current_job as current_job
+from ._core.api import current_scheduler as current_scheduler
 from ._core.api import job as job
 from ._core.api import ref as ref
 from ._core.api import use_plain_isolation as _use_plain_isolation

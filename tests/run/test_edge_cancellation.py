@@ -307,9 +307,7 @@ def test_a_further_cause_cancels_a_job_once_more(causes: Any) -> None:
 
 @pytest.mark.parametrize("option", ["timeout", "idle_timeout"])
 @pytest.mark.parametrize("run_timeout", [1, None])
-def test_a_job_that_was_cancelled_is_not_cancelled_again_by_its_timeout(
-    option: str, run_timeout: float | None
-) -> None:
+def test_a_job_that_was_cancelled_is_not_cancelled_again_by_its_timeout(option: str, run_timeout: float | None) -> None:
     """The timeout of a job that unwinds already, because of `cancel()` or the end of its run, is no further cause."""
     body = Careful()
     job = Job(body, **{option: 2})  # type: ignore[arg-type]

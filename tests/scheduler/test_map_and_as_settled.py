@@ -441,3 +441,47 @@ def test_map_makes_jobs_of_the_given_kind(backend: str) -> None:
     assert [job.result() for job in sums] == [1, 4]
     assert [job.label for job in lengths] == ["length of a", "length of bc"]
     assert {type(job) for job in scheduler} == {ThreadJob}
+
+
+def test_as_settled_of_chosen_jobs_ends_with_them(virtual: Virtual) -> None:
+    """`as_settled(jobs)` yields these jobs alone, each once, and ends before the others and what is added meanwhile."""
+    scheduler = Scheduler(sleeper(1), sleeper(9))
+    chosen = scheduler.map(nap, [3, 2])
+    found = []
+
+    async def collect_chosen() -> None:
+        async for job in scheduler.as_settled([*chosen, *chosen]):
+            scheduler.add(sleeper(0))
+            found.append((chosen.index(job), anyio.current_time()))
+
+    async def main() -> float:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await collect_chosen()
+            return anyio.current_time()
+
+    assert virtual(main) == 3
+    assert found == [(1, 2), (0, 3)]
+
+
+def test_as_settled_of_chosen_jobs_ends_with_the_run(virtual: Virtual) -> None:
+    """The iteration over chosen jobs ends when the run does, although one of them was not reached."""
+    bad = Job(fail, critical=True)
+    never = Job(nap, 1, required=bad)
+    scheduler = Scheduler(bad, never)
+
+    async def main() -> list[Any]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            return [job async for job in scheduler.as_settled([never])]
+
+    assert virtual(main) == []
+    assert never.state is IDLE
+
+
+def test_as_settled_rejects_what_is_no_member() -> None:
+    """`as_settled(jobs)` names the first job that is not in the scheduler, and the scheduler."""
+    with pytest.raises(
+        ValueError, match=r"as_settled\(\): <Job `1` idle> is not a member of 'Scheduler'; add\(\) it first"
+    ):
+        Scheduler().as_settled([sleeper(1)])

@@ -212,6 +212,10 @@ async def live() -> None:
         async for settled in scheduler.as_settled():
             assert_type(settled, AbstractJob[Any])
             assert_type(scheduler.explain(settled), str)
+        numbers = dict(zip(doubled, [1, 2, 3], strict=True))
+        async for chosen in scheduler.as_settled(numbers):
+            assert_type(numbers[chosen], int)
+            assert_type(chosen, Job[int])
 
     scheduler.map(double)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     scheduler.map(len, ["a"])  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]

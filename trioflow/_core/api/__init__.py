@@ -38,7 +38,7 @@ from ..job._job import AbstractJob, AnyJob
 from ..job._job_options import check_number, seconds
 from ..job._option_descriptors import Option, set_docs_and_signature
 from ..job._service import Service
-from ..run._current import current_job
+from ..run._current import current_job, current_scheduler
 from ..run._instruments import Instrument
 from ..run._journaling import RunJournal
 from ..run._run import Run

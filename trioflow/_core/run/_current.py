@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
+    from ..._scheduler import Scheduler
     from ..job._job import AbstractJob
     from ._worker import Worker
 
@@ -63,6 +64,28 @@ def current_job() -> AbstractJob[Any]:
             "call it in the job, and pass the job to the task"
         )
     return worker.job
+
+
+def current_scheduler() -> Scheduler:
+    """Return the scheduler that the current job is in; the job can add further jobs to it.
+
+    Raises:
+        RuntimeError: as in `current_job`; or the job runs in another process, where there is no scheduler.
+
+    Example:
+        >>> async def nap():
+        ...     await anyio.sleep(0)
+        >>> async def grow():
+        ...     current_scheduler().add(Job(nap, label="added"))
+        >>> scheduler = Scheduler(Job(grow))
+        >>> scheduler.run(), len(scheduler)
+        (True, 2)
+
+    """
+    scheduler = getattr(current_job(), "scheduler", None)
+    if scheduler is None:
+        raise RuntimeError("current_scheduler(): this code runs in another process; add jobs where the scheduler is")
+    return cast("Scheduler", scheduler)
 
 
 def propagate_env(variables: Mapping[str, str]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, final
 
 from .. import backend as _backend
 from ..job._job import AbstractJob
@@ -15,30 +15,34 @@ from ..run._current import enclosing_workers
 if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
 
+J = TypeVar("J", bound=AbstractJob[Any])
+
 
 @final
-class SettledJobs:
-    """An async iterator over the jobs of a scheduler as they settle; see `BaseScheduler.as_settled`."""
+class SettledJobs(Generic[J]):
+    """An async iterator over jobs of a scheduler as they settle; see `BaseScheduler.as_settled`."""
 
-    def __init__(self, scheduler: BaseScheduler) -> None:
-        """Collect the jobs that have settled, and begin to watch the others."""
+    def __init__(self, scheduler: BaseScheduler, jobs: Collection[J] | None = None) -> None:
+        """Collect the jobs that have settled, and begin to watch the others; None: all jobs, also those added later."""
         self._scheduler = scheduler
+        self.includes_added_jobs = jobs is None
         # The job that iterates and its enclosing schedulers, which cannot settle before the iteration ends.
         self._iterating_jobs = {worker.job for worker in enclosing_workers()}
         self._listener = _weak_listener(self)
-        self._unsettled_jobs: set[AbstractJob[Any]] = set()  # the jobs that the iteration waits for
+        self._unsettled_jobs: set[J] = set()  # the jobs that the iteration waits for
         self._change_event: _backend.TaskEvent | None = None
         self._has_run_ended = scheduler._will_not_reach()
-        settled = [job for job in scheduler if job.is_settled()]
-        self._settled_jobs = deque(sorted(settled, key=attrgetter("finished_at")))
-        for job in scheduler:
+        watched: Collection[Any] = scheduler if jobs is None else jobs
+        settled = [job for job in watched if job.is_settled()]
+        self._settled_jobs: deque[J] = deque(sorted(settled, key=attrgetter("finished_at")))
+        for job in watched:
             if not job.is_settled():
                 self.watch(job)
         if scheduler._settled_iterators is None:
             scheduler._settled_iterators = weakref.WeakSet()
         scheduler._settled_iterators.add(self)
 
-    def watch(self, job: AbstractJob[Any]) -> None:
+    def watch(self, job: J) -> None:
         """Watch a job until it settles. The iteration waits for it, unless it is a forever job or the iterating job."""
         if job.is_settled():  # a job that is added to a running scheduler may be BLOCKED or SKIPPED at once
             self._on_settled(job)
@@ -53,7 +57,7 @@ class SettledJobs:
         if self._change_event is not None:
             self._change_event.set()
 
-    def _on_settled(self, job: AbstractJob[Any]) -> None:
+    def _on_settled(self, job: J) -> None:
         self._unsettled_jobs.discard(job)
         if job.is_settled():
             self._settled_jobs.append(job)
@@ -64,7 +68,7 @@ class SettledJobs:
         """Return the iterator itself."""
         return self
 
-    async def __anext__(self) -> AbstractJob[Any]:
+    async def __anext__(self) -> J:
         """Return the next job that has settled. This is a checkpoint."""
         backend = _backend.current_backend()
         if self._settled_jobs or self._is_exhausted():  # otherwise, the wait below is the checkpoint
@@ -82,7 +86,7 @@ class SettledJobs:
         return self._has_run_ended or not self._unsettled_jobs or self._scheduler._will_not_reach()
 
 
-def _weak_listener(iterator: SettledJobs) -> Callable[[AbstractJob[Any]], None]:
+def _weak_listener(iterator: SettledJobs[Any]) -> Callable[[AbstractJob[Any]], None]:
     """Return a listener that notifies the iterator of a settled job, but does not keep the iterator alive."""
     iterator_ref = weakref.ref(iterator)
 

@@ -76,6 +76,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 J = TypeVar("J", bound="AbstractJob[Any] | Sequence")
+Settling = TypeVar("Settling", bound="AbstractJob[Any]")
 JobSet = AbstractSet[AbstractJob[Any]]
 MapLabel = str | Callable[..., str] | None
 JournalSetting: TypeAlias = "JournalProtocol | str | os.PathLike[str] | None"
@@ -169,7 +170,7 @@ class BaseScheduler(
     _incidents: list[Incident]
     # Whether a job was awaited, or `as_settled()` was called. If so, the end of the run must wake all that still wait.
     _was_awaited: bool
-    _settled_iterators: weakref.WeakSet[SettledJobs] | None  # the iterators of `as_settled()`; None in most schedulers
+    _settled_iterators: weakref.WeakSet[SettledJobs[Any]] | None  # of `as_settled()`; None in most schedulers
 
     # ---- settings
     jobs_window: Option[Window | None] = Option(None, _window.check_window)
@@ -666,7 +667,11 @@ class BaseScheduler(
             raise TypeError(f"map() of {self.label!r}: {call_text} returned {type(text).__name__}; it must return text")
         return text
 
-    def as_settled(self) -> SettledJobs:
+    @overload
+    def as_settled(self) -> SettledJobs[AbstractJob[Any]]: ...
+    @overload
+    def as_settled(self, jobs: Iterable[Settling]) -> SettledJobs[Settling]: ...
+    def as_settled(self, jobs: Iterable[Any] | None = None) -> SettledJobs[Any]:
         """Iterate over the jobs as they settle, beginning with those that have settled already.
 
         The iteration ends when the run ends, or earlier if all jobs have settled, apart from forever jobs and the job
@@ -674,12 +679,19 @@ class BaseScheduler(
         iteration waits for the first run. Do not iterate in two jobs of the same scheduler, because each would wait for
         the other.
 
+        Args:
+            jobs: the members to iterate over, such as the list that `map` has returned, or the keys of a dict; None
+                means all members.
+
+        Raises:
+            ValueError: one of the `jobs` is not a member.
+
         Returns:
             An async iterator over jobs.
 
         Example:
             >>> async def report():
-            ...     async for job in current_job().scheduler.as_settled():
+            ...     async for job in current_scheduler().as_settled():
             ...         print(job.label)
             >>> async def nap():
             ...     await anyio.sleep(0)
@@ -688,7 +700,13 @@ class BaseScheduler(
             True
 
         """
-        return SettledJobs(self)
+        if jobs is None:
+            return SettledJobs(self)
+        chosen = list(dict.fromkeys(jobs))
+        for job in chosen:
+            if job not in self:
+                raise ValueError(f"as_settled(): {short_repr(job)} is not a member of {self.label!r}; add() it first")
+        return SettledJobs(self, chosen)
 
     def explain(self, job: AbstractJob[Any]) -> str:
         """Explain in one sentence why a job is in its state.
@@ -1260,7 +1278,7 @@ class BaseScheduler(
     def _extend_settled_iterators(self, jobs: list[AbstractJob[Any]]) -> None:
         """Make the iterators of `as_settled()` watch new jobs, too."""
         for iterator in tuple(self._settled_iterators or ()):
-            for job in jobs:
+            for job in jobs if iterator.includes_added_jobs else ():
                 iterator.watch(job)
 
     def _interrupt(self, interruption: BaseException | None) -> bool:
