@@ -39,6 +39,7 @@ if _typing.TYPE_CHECKING:
     from ._core.api.journals import Depfile as Depfile
     from ._core.api.journals import OptionalFile as OptionalFile
     from .dask import DaskJob as DaskJob
+    from .jobs._answer import Answer as Answer
     from .jobs._executor import ExecutorJob as ExecutorJob
     from .jobs._thread import ThreadJob as ThreadJob
     from .jobs.command._command_job import CommandJob as CommandJob
@@ -96,6 +97,7 @@ _LAZY_NAMES = {
     for module, names in {
         "._core.api.journals": "Depfile OptionalFile",
         ".dask": "DaskJob",
+        ".jobs._answer": "Answer",
         ".jobs._executor": "ExecutorJob",
         ".jobs._thread": "ThreadJob",
         ".jobs.command._granted": "granted",

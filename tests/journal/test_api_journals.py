@@ -51,6 +51,9 @@ class OnShelf:
         if not journals.always_runs(job):
             self._kept[self._paths.path_of(job)] = self._work(job), value
 
+    def open_question(self, job: Any, facts: Any) -> None:
+        return None
+
     def forget(self, job: Any) -> None:
         self._paths.forget(job)
 

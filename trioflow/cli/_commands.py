@@ -55,6 +55,7 @@ COMMANDS: Final = {
     "batch": (".batch._batch_command", "Run COMMAND for each ARGUMENT, several at once."),
     "ssh": ("._ssh", "Run COMMAND or a script on many nodes by ssh."),
     "journal": ("._journal", "Inspect or edit a journal."),
+    "answer": ("._answer", "List what the jobs of a run ask, or answer it."),
 }
 """Maps the name of each subcommand to its module, which is imported when it is called, and to a line of help."""
 

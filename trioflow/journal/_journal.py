@@ -13,6 +13,7 @@ a later run that the files may be half-written.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import time
@@ -26,11 +27,13 @@ from .._core.api.journals import (
     SERVICE,
     AbstractJob,
     JobState,
+    JournalError,
     NotStored,
     Restoration,
     Restored,
     RunJournal,
     SaveName,
+    StopReason,
     Work,
     always_runs,
     check_save,
@@ -50,13 +53,19 @@ from .._core.api.journals import (
 from ._file_stamps import FileStamper, path_text
 from ._fingerprint import MAX_REPORTED_JOBS, FingerprintBuilder, describe_difference
 from ._msgspec import check_installed, msgspec
+from ._questions import (
+    PublishedQuestion,
+    QuestionFiles,
+    hash_of_fingerprint,
+    make_question,
+)
 from ._record_paths import RecordPaths, name_of_added_job
 from ._run_summary import ALWAYS_RUNS_REASON, JobTally
 from ._serialization import NotSerializable, comparison_form, dumps, loads
 from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from .._core.api.journals import BaseScheduler, JournalProtocol, Save
 
@@ -189,6 +198,8 @@ class JournalSession:
         self.store: Final = JournalStore(journal.path, writes=True, syncs=journal.durable == "each")
         try:
             self._was_empty: Final = self.store.is_empty()
+            self._question_files: Final = QuestionFiles(self.store.resolved_path)
+            self._discard_answered_questions()
             self.run_number: Final = self.store.add_run(scheduler.label)
         except BaseException:
             self.store.close()
@@ -201,6 +212,7 @@ class JournalSession:
         self._running_jobs: Final[dict[AbstractJob[Any], RunningJobInfo]] = {}
         self._added_paths: Final[set[str]] = set()  # the paths of those among them that were added during the run
         self._has_reported_duplicate = False
+        self._open_questions: Final[dict[str, bool]] = {}  # by path, whether the question has been answered
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
         self._tally: Final = JobTally()
         self._classes_without_for_journal: Final[set[type[Any]]] = set()  # job classes that do not override the method
@@ -415,6 +427,58 @@ class JournalSession:
         if outputs is not None:
             self._pending_finished_writers.append((path,))
 
+    # ---- questions
+
+    def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> PublishedQuestion | None:
+        """Publish the question of a job that runs; None if its result will not be recorded."""
+        running = self._running_jobs.get(job)
+        if running is None:
+            return None
+        path, fingerprint = running[:2]
+        self._open_questions[path] = False
+        try:
+            self._question_files.make()
+            return PublishedQuestion(
+                self._question_files,
+                make_question(path, job.label, fingerprint, facts),
+                warn,
+                lambda: self._open_questions.update({path: True}),
+            )
+        except JournalError as error:
+            warn(f"{error}; so {job.label!r} can only be answered by its method answer()")
+            return None
+
+    def _discard_answered_questions(self) -> None:
+        """Remove the files of questions whose answers are in the journal: a killed run has left them."""
+        if not self._question_files.exists():
+            return
+        for found in (*self._question_files.read_all("question"), *self._question_files.read_all("taken")):
+            with contextlib.suppress(DamagedRow):
+                record = self.store.find_job(found.path)
+                if record is None or record.settled < found.created_at:
+                    continue
+                if found.fingerprint in (None, hash_of_fingerprint(record.fingerprint)):
+                    self._question_files.remove(found.path, "question", "taken", "refused")
+        self.store.commit()
+
+    def _close_questions(self, paths: Iterable[str]) -> None:
+        """Remove the files of questions whose answers have been committed."""
+        for path in paths:
+            if self._open_questions.get(path):
+                del self._open_questions[path]
+                self._question_files.remove(path, "question", "taken", "refused")
+
+    def _discard_unasked(self) -> None:
+        """At the end of a run that has completed, remove questions and answers that belong to none of its jobs."""
+        for kind in ("question", "taken", "refused"):
+            for found in self._question_files.read_all(kind):
+                if found.path not in self._open_questions:
+                    self._question_files.remove(found.path, kind)
+        for answer in self._question_files.read_all("answer"):
+            if answer.path not in self._open_questions:
+                self._question_files.remove(answer.path, "answer")
+                warn(f"the answer to {answer.path!r} was not used, and is removed: no job has asked that")
+
     def _record_unstorable(self, job: AbstractJob[Any], reason: str) -> None:
         """Record that a job cannot be stored, for the report at the end of the run."""
         if len(self._unstorable_reasons_by_label) < MAX_REPORTED_JOBS:
@@ -468,6 +532,8 @@ class JournalSession:
             self.store.add_records(
                 list(records.values()), [(self.run_number, path) for path in restored], finished_writers
             )
+            if self._open_questions:
+                self._close_questions(records)
 
     def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
         """Commit, record the end of the run, close the file, and report jobs whose results could not be stored.
@@ -485,6 +551,8 @@ class JournalSession:
                 self.commit()
                 for job in self._scheduler.iterate_jobs():
                     self._tally_outcome(job)
+                if outcome == StopReason.COMPLETED.name and self._question_files.exists():
+                    self._discard_unasked()
                 self.store.end_run(self.run_number, outcome, self._tally.to_json(self._scheduler))
         finally:
             self.store.close()
@@ -529,6 +597,10 @@ class RunJournalView:
     def look_up(self, job: AbstractJob[Any]) -> Restored | NotStored:
         """Return the stored result of a job that is ready to run, or a `NotStored`."""
         return self._session.look_up(job, self._paths)
+
+    def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> PublishedQuestion | None:
+        """Publish the question of a job that runs."""
+        return self._session.open_question(job, facts)
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Count the outcome of a job that its scheduler drops, and drop the references to the job."""

@@ -8,6 +8,7 @@ run.db            the jobs that have settled, and the runs
 run.db-wal, -shm  SQLite's files, which it removes when a run ends cleanly
 run.db-lock       names the process that uses the journal, which removes the file when it finishes (see `_lock`)
 run.db-results/   results of more than 1 MiB, each in a file that is named by the hash of its contents
+run.db-answers/   what jobs ask, and the answers of other processes (see `_questions`)
 ```
 
 A run writes only through `_write`, `commit` and `write_result` of `JournalStore`. Tests kill the process before and
@@ -225,9 +226,15 @@ class JournalStore:
             raise
 
     @property
+    def resolved_path(self) -> Path:
+        """The file, with symbolic links resolved."""
+        return self._file
+
+    @property
     def own_paths(self) -> frozenset[str]:
-        """The resolved paths of all files that the journal may have, and of its directory of results."""
-        return frozenset(f"{self._file}{suffix}" for suffix in ("", "-wal", "-shm", "-lock", "-journal", "-results"))
+        """The resolved paths of all files that the journal may have, and of its directories."""
+        suffixes = ("", "-wal", "-shm", "-lock", "-journal", "-results", "-answers")
+        return frozenset(f"{self._file}{suffix}" for suffix in suffixes)
 
     # ---- opening
 

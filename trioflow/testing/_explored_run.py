@@ -536,6 +536,9 @@ class _CrashingJournal:
         if not self._explored_run._is_crashed:
             self._opened.record(job, value)
 
+    def open_question(self, job: AnyJob, facts: Any) -> None:
+        return None  # an exploration asks nobody
+
     def forget(self, job: AnyJob) -> None:
         self._opened.forget(job)
 

@@ -37,6 +37,7 @@ from weakref import WeakSet
 
 from ..base._states import SCHEDULED
 from ..job._job import AbstractJob
+from ..job._job_queries import takes_slot
 from ._heap_keys import ready_numbers, throttled_numbers
 from ._pool import Grant, Needs
 
@@ -60,7 +61,7 @@ MAX_OBSOLETE_OVERTAKES: Final = 32
 
 def needs_key(job: AbstractJob[Any]) -> Any:
     """Return the key of a job's group in its queue: jobs with equal needs, of which a slot is one, have equal keys."""
-    return (job._options.forever, *sorted(job._needs().items()))
+    return (takes_slot(job), *sorted(job._needs().items()))
 
 
 class WaitingGroup:
@@ -157,7 +158,7 @@ class AdmissionQueue:
         self.group_entries: Final[list[GroupEntry]] = []  # the same groups, in the order of their first jobs
         # The sequence numbers of all waiting jobs; the job that became ready first comes first.
         self.waiting_jobs: Final[OrderedDict[AbstractJob[Any], int]] = OrderedDict()
-        self.slotless_count = 0  # how many of the groups have forever jobs, which need no slot
+        self.slotless_count = 0  # how many of the groups have jobs that take no slot
         # The entry of this queue in `Admission.queue_entries`; None while the run has not joined the admission.
         self.entry: QueueEntry | None = None
         self._sequence_number: Final = next(ready_numbers)
@@ -209,12 +210,10 @@ class AdmissionQueue:
         key = needs_key(job)
         group = self.groups_by_needs.get(key)
         if group is None:
-            self.groups_by_needs[key] = group = WaitingGroup(
-                self, key, self.resolve_needs(job), not job._options.forever
-            )
+            self.groups_by_needs[key] = group = WaitingGroup(self, key, self.resolve_needs(job), takes_slot(job))
             join_admission(self, group.resources)
             self.admission.group_counts[group.resources, self.is_inside_holder] += 1
-            self.slotless_count += job._options.forever
+            self.slotless_count += not takes_slot(job)
             for resource, need in group.needs:
                 resource.update_wanted_amounts(need, 1)
         return group
@@ -486,7 +485,7 @@ class Admission:
     def _iterate_groups(self, without_room: list[AdmissionQueue]) -> Iterator[WaitingGroup]:
         """Yield the groups of all runs that have room, in order; add the queues of other runs to `without_room`.
 
-        Of a run without room, only the groups of forever jobs are yielded, if it has any.
+        Of a run without room, only the groups of jobs that take no slot are yielded, if it has any.
 
         The groups are ordered by priority and then by age. The age of a run's first group is that of the run's oldest
         job, and the age of any other group is that of its first job.

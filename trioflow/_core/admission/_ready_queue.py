@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base._states import SCHEDULED
 from ..base._waits import Waiting
 from ..job._job import AbstractJob
+from ..job._job_queries import takes_slot
 from ._admission import MAX_ADMITTED, AdmissionQueue
 from ._heap_keys import ready_numbers
 from ._pool import Grant
@@ -50,7 +51,7 @@ class FifoLine:
 
     def push(self, job: AbstractJob[Any]) -> None:
         """Add a job. If it waits for no slot, it is admitted at once, after the jobs before it that can be."""
-        if job._options.forever or self._queue.size is None:
+        if (not job._is_plain and not takes_slot(job)) or self._queue.size is None:
             self.admit(math.inf)
             self._queue.admit_job(self.make_entry(job))
         else:
@@ -96,13 +97,13 @@ class FifoLine:
 class HeapLine:
     """The waiting jobs of one run in the order of their keys, if none of them needs resources."""
 
-    __slots__ = ("_forever_heap", "_heap", "_queue", "order")
+    __slots__ = ("_heap", "_queue", "_slotless_heap", "order")
 
     def __init__(self, queue: ReadyQueue, order: HeapKeys) -> None:
         self._queue: Final = queue
         self.order: Final = order
         self._heap: Final[list[HeapEntry]] = []
-        self._forever_heap: Final[list[HeapEntry]] = []  # forever jobs, which wait for no slot
+        self._slotless_heap: Final[list[HeapEntry]] = []  # jobs that take no slot, so they wait for none
 
     def push(self, job: AbstractJob[Any]) -> None:
         """Add a job."""
@@ -110,15 +111,15 @@ class HeapLine:
 
     def insert(self, entry: HeapEntry) -> None:
         """Add the job of an entry."""
-        heappush(self._forever_heap if entry[2]._options.forever else self._heap, entry)
+        heappush(self._heap if takes_slot(entry[2]) else self._slotless_heap, entry)
 
     def admit(self, number: float) -> None:
         """Admit jobs in order, while slots are free, until `number` jobs are startable."""
         queue, startable = self._queue, self._queue.startable
         while len(startable) < number:
-            heap, forever = self._heap, self._forever_heap
-            if forever and not (heap and heap[0] < forever[0] and queue.secure_slot()):
-                heap = forever
+            heap, slotless = self._heap, self._slotless_heap
+            if slotless and not (heap and heap[0] < slotless[0] and queue.secure_slot()):
+                heap = slotless
             elif not heap or not queue.secure_slot():
                 return
             entry = heappop(heap)
@@ -132,7 +133,7 @@ class HeapLine:
 
     def entries(self) -> list[HeapEntry]:
         """Return the entries of the waiting jobs, in start order."""
-        return sorted(entry for entry in (*self._heap, *self._forever_heap) if entry[2]._state is SCHEDULED)
+        return sorted(entry for entry in (*self._heap, *self._slotless_heap) if entry[2]._state is SCHEDULED)
 
     def count_without_slot(self) -> int:
         """Return the number of jobs that wait only for a slot."""
@@ -141,7 +142,7 @@ class HeapLine:
     def clear(self) -> None:
         """Remove all jobs."""
         self._heap.clear()
-        self._forever_heap.clear()
+        self._slotless_heap.clear()
 
     def detach(self) -> None:
         """Drop the reference to the queue, whose run has ended."""
@@ -263,7 +264,7 @@ class ReadyQueue:
     def admit_job(self, entry: HeapEntry) -> None:
         """Give a slot to a job that has its needs; let it wait for a token, or make it startable."""
         job = entry[2]
-        if self.size is not None and not job._options.forever:
+        if self.size is not None and (job._is_plain or takes_slot(job)):
             self.holders.add(job)
         if self.tokens is None or self.tokens.acquire_or_wait(entry):
             self.startable.append(job)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from ..base._logger import warn
 from ..base._reprs import headline, is_among, short_repr, truncate
-from ..base._states import JobState
+from ..base._states import JobState, StopReason
 from ..job._ancestors import enclosing_schedulers
 from ..job._arguments import substitute_inputs
 from ..job._errors import JournalError

@@ -55,6 +55,7 @@ from ..job._job_queries import (
     run_resource_totals,
     runs_commands,
     stored_result,
+    takes_slot,
     throttled_attempts,
     throttled_intervals,
 )

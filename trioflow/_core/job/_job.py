@@ -241,6 +241,8 @@ class AbstractJob(Generic[T]):
     _box: ClassVar[BoxStyle] = BoxStyle("async function", "box", ("(", ")"), rounded=True, place=0)
     _keeps_time: ClassVar[bool] = False
     _cannot_be_interrupted: ClassVar[str | None] = None
+    # Whether the job takes a slot of its scheduler's window, unless it is a forever job.
+    _takes_slot: ClassVar[bool] = True
     # Whether the job runs commands, and so has a `last_result` and a `_command_line()`, which traces show.
     _runs_commands: ClassVar[bool] = False
     # Whether the class defines `status_text()`, which views call while the job runs.
@@ -364,6 +366,7 @@ class AbstractJob(Generic[T]):
         box: BoxStyle | None = None,
         keeps_time: bool | None = None,
         cannot_be_interrupted: str | None = None,
+        takes_slot: bool | None = None,
         **kwargs: Any,
     ) -> None:
         """Record the class arguments. An argument that is None is inherited.
@@ -373,6 +376,8 @@ class AbstractJob(Generic[T]):
             keeps_time: whether `co_run` itself ends the work after the job's timeout and raises the `JobTimeout`. A
                 late end is then not logged, unless the work cannot be interrupted.
             cannot_be_interrupted: why the work goes on after a cancellation, and the remedy, as text for the log.
+            takes_slot: whether the jobs take a slot of their scheduler's window, and a token of a limiter. Those that
+                only wait for something outside need none, and so start at once.
             kwargs: arguments for other base classes.
 
         Raises:
@@ -393,6 +398,8 @@ class AbstractJob(Generic[T]):
             cls._keeps_time = keeps_time
         if cannot_be_interrupted is not None:
             cls._cannot_be_interrupted = cannot_be_interrupted
+        if takes_slot is not None:
+            cls._takes_slot = takes_slot
         # Computed once for the class, so that a run need not inspect each job.
         cls._has_own_shutdown = cast(Any, cls).co_shutdown is not cast(Any, AbstractJob).co_shutdown
         cls._has_own_check = cast(Any, cls).check_before_run is not cast(Any, AbstractJob).check_before_run

@@ -59,6 +59,11 @@ def may_repeat(job: AnyJob) -> bool:
     return job._may_repeat()
 
 
+def takes_slot(job: AnyJob) -> bool:
+    """Return whether a job takes a slot of its scheduler's window while it runs."""
+    return job._takes_slot and not job._options.forever
+
+
 def is_ready(job: AnyJob) -> bool:
     """Return whether a job is a service that is ready and still running."""
     return job._is_ready()

@@ -8,6 +8,7 @@ from ..admission._window import Adaptive, WindowController
 from ..backend import leaf_exceptions
 from ..base._states import JobState
 from ..job import _errors
+from ..job._job_queries import takes_slot
 from ._instruments import Instrument
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class AdaptiveWindow(Instrument):
         if (
             job._extras is None
             or not job._extras.throttlings
-            or job._options.forever
+            or not takes_slot(job)
             or scheduler is not self._run.scheduler
         ):
             return
@@ -40,7 +41,7 @@ class AdaptiveWindow(Instrument):
     def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
         """Count the outcome of a job as a success or as overload; other failures do not count."""
         started_at, now = job._started_at, job._finished_at
-        if scheduler is not self._run.scheduler or job._options.forever or started_at is None or now is None:
+        if scheduler is not self._run.scheduler or not takes_slot(job) or started_at is None or now is None:
             return
         if self._shows_overload(job):
             self._count_overload(started_at, now)

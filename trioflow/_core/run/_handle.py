@@ -9,7 +9,7 @@ run_of(job) ──► RunHandle: clock, waiting, waiting despite a cancellation,
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..base._states import RunPhase, StopReason
     from ..job._job import AbstractJob
     from ..scheduler._base_scheduler import BaseScheduler
+    from ._journaling import OpenQuestion
     from ._run import Run
 
 
@@ -120,6 +121,19 @@ class RunHandle:
     def stores(self, job: AbstractJob[Any]) -> bool:
         """Return whether a journal will store the result of `job`. If so, this process needs the result."""
         return self._run.journal_writer is not None and job.save is not None
+
+    def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
+        """Have the journal publish a question, which another process may answer; None if it cannot.
+
+        There is no journal, or it will not record the job.
+
+        Args:
+            job: the job that asks.
+            facts: the texts that describe the question: "question", "choices", and "parse".
+
+        """
+        writer = self._run.journal_writer
+        return None if writer is None else writer.open_question(job, facts)
 
     # ---- waiting
 

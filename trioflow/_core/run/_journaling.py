@@ -11,7 +11,7 @@ it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, final
 
@@ -79,6 +79,22 @@ class Restored(NamedTuple):
     """The facts about the run in which the job succeeded."""
 
 
+class OpenQuestion(Protocol):
+    """A question that a journal has published, so that another process may answer it."""
+
+    def poll(self) -> str | None:
+        """Return the text of a new answer, or None."""
+        ...
+
+    def refuse(self, reason: str) -> None:
+        """Refuse the answer that `poll` has returned."""
+        ...
+
+    def close(self) -> None:
+        """Withdraw the question as soon as the result of the job is committed."""
+        ...
+
+
 class RunJournal(Protocol):
     """The interface of a journal that is open for one run. Jobs are identified by their paths.
 
@@ -95,6 +111,10 @@ class RunJournal(Protocol):
 
     def record(self, job: AbstractJob[Any], value: Any) -> None:
         """Record the result of a job that has succeeded; the next `commit` writes it."""
+        ...
+
+    def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
+        """Publish the question of a job that runs; None if its answer can only be given in this process."""
         ...
 
     def forget(self, job: AbstractJob[Any]) -> None:
@@ -181,6 +201,14 @@ class JournalWriter:
             return
         if worker.run.outermost() is self._outermost._run:  # not a job of a run around this one
             worker.job._ensure_extras().has_added_jobs = True
+
+    def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
+        """Have the journal publish the question of a job."""
+        try:
+            return self._journal.open_question(job, facts)
+        except JournalError as error:
+            self._fail(error)
+            return None
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Have the journal release a job that its scheduler is about to drop."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._heap_keys import ready_numbers
 from ..job._job import AbstractJob, is_scheduler
+from ..job._job_queries import takes_slot
 from ._current import enclosing_workers
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class LimiterTokens:
     def acquire_or_wait(self, entry: HeapEntry) -> bool:
         """Return whether a job may start, because it needs no token or gets one at once; otherwise, let it wait."""
         job = entry[2]
-        if job._options.forever or is_scheduler(job) or job._own_limiter is not None:
+        if not takes_slot(job) or is_scheduler(job) or job._own_limiter is not None:
             return True
         if not self.waiting and (self._unused or self._acquire_free()):
             self.borrowers[job] = self._unused.pop()

@@ -266,6 +266,8 @@ def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         parts.append(f"in attempt {job.attempts}")
     if job.fraction_done is not None:
         parts.append(f"and is {_units.percent_text(job.fraction_done)} done")
+    if not job._takes_slot and (status := get_status_text(job)):
+        parts.append(f"and {status}")
     for awaited in () if job._extras is None else job._extras.awaited_jobs[:MAX_NAMED_JOBS]:
         explanation = EXPLAIN_FUNCTIONS[awaited._state](awaited._scheduler or scheduler, awaited)
         parts.append(f"and awaits {awaited.label!r}, which {explanation}")

@@ -29,6 +29,7 @@ from ..._core.api.views import (
     outcome,
     runs_commands,
     short_repr,
+    takes_slot,
     throttled_intervals,
     waiting,
     warn,
@@ -214,6 +215,7 @@ class Events(Instrument):
                 job.is_critical(),
                 expected_duration,
                 job.retry if isinstance(job.retry, int) else 0,
+                takes_slot(job),
             )
         )
 

@@ -259,7 +259,7 @@ class Follower(RunSource):
             record_class = SchedulerRecord if event.scheduler else JobRecord
             job = self._jobs_by_path[event.path] = record_class(FollowedJob(event.path, event.label), scheduler)
         job.forever, job.is_critical, job.is_service = event.forever, event.critical, event.service
-        job.expected_duration, job.retry = event.expected, event.retry
+        job.expected_duration, job.retry, job.takes_slot = event.expected, event.retry, event.takes_slot
         self._required_paths_by_job[job] = event.requires
         if is_new:
             self._add_job(scheduler, job)

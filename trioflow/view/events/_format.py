@@ -63,6 +63,8 @@ class JobAdded(Event, tag="job_added"):
     """The expected duration in seconds."""
     retry: int = 0
     """The maximum number of retries; 0 if a decorator decides whether the job is retried."""
+    takes_slot: bool = True
+    """Whether the job takes a slot of its scheduler's window while it runs."""
 
 
 class JobScheduled(Event, tag="job_scheduled"):

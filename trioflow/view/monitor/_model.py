@@ -254,7 +254,7 @@ class RunModel:
         self._remove_from_ready_jobs(job)
         enclosing = job.enclosing
         assert enclosing is not None
-        if not job.forever and enclosing is self.root:
+        if job.takes_slot and not job.forever and enclosing is self.root:
             self.slot_holders[job] = None
         if not (job.forever or job.is_scheduler):
             counts = self.counts_by_scheduler[enclosing]

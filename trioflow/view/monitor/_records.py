@@ -36,6 +36,7 @@ class JobRecord:
     is_scheduler = False
     # ---- options
     is_critical = is_service = False
+    takes_slot = True
     expected_duration: float | None = None
     retry = 0
     # ---- the current run

@@ -139,7 +139,7 @@ class SlotHandovers:
 
     def __init__(self, run: RunSpan, members: list[Span]) -> None:
         """Find the jobs that ended while the window was full, sorted by their ends."""
-        slot_users = [span for span in members if span.started_at is not None and not span.forever]
+        slot_users = [span for span in members if span.started_at is not None and span.takes_slot]
         slot_users.sort(key=lambda span: (_end_or_infinity(span), span.number))
         starts = sorted(or_infinity(span.started_at) for span in slot_users)
         ends = list(map(_end_or_infinity, slot_users))
@@ -167,7 +167,7 @@ class SlotHandovers:
 
         """
         since, start = span.scheduled_at, span.started_at if until is None else until
-        if span.forever or since is None or start is None or start <= since:
+        if not span.takes_slot or since is None or start is None or start <= since:
             return None
         index = bisect.bisect_right(self._releasing_jobs, start, key=_end_or_infinity) - 1
         while index >= 0 and _end_or_infinity(self._releasing_jobs[index]) > since:

@@ -36,6 +36,7 @@ from ..._core.api.views import (
     ready_at,
     run_times,
     shorten,
+    takes_slot,
 )
 from ..text._failure_text import FailureText, describe_failure
 from ..text._verdict import Tally, Verdict, create_verdict
@@ -534,6 +535,7 @@ class _RecordBuilder:
             system_time=None if command is None else command.system_time,
             max_rss=None if command is None else command.max_rss,
             throttled=tuple((attempt.began, attempt.ended) for attempt in outcome.throttled_attempts),
+            takes_slot=takes_slot(job),
             restored=outcome.restoration is not None,
             restored_at=outcome.restored_at,
             restored_elapsed=None if outcome.restoration is None else outcome.restoration.elapsed,
@@ -597,14 +599,14 @@ def _package_version(package: str) -> str:
 
 
 def _assign_lanes(run: RunFacts) -> None:
-    """Assign lanes to those jobs of a run that have started. Forever jobs get the last lanes, as they take no slots."""
+    """Assign lanes to those jobs of a run that have started. Jobs that take no slot get the last lanes."""
     started_jobs = sorted(
         (facts for facts in run.facts_by_job.values() if facts.started_at is not None),
         key=lambda facts: facts.span_number,
     )
     first_lane = 1
-    for is_forever in (False, True):
-        jobs = [facts for facts in started_jobs if facts.job.forever is is_forever]
+    for is_in_slot in (True, False):
+        jobs = [facts for facts in started_jobs if takes_slot(facts.job) is is_in_slot]
         intervals = ((facts.started_at or 0.0, or_infinity(facts.finished_at)) for facts in jobs)
         for facts, row in zip(jobs, assign_lanes(intervals, (facts.scheduled_at() for facts in jobs)), strict=True):
             facts.lane = row + first_lane

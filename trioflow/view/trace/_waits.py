@@ -81,7 +81,7 @@ class WaitAnalysis:
             for began, ended in attempts:
                 for resource, amount in span_needs:
                     resource.uses.append((began, ended, amount, span.number))
-                if not span.forever:
+                if span.takes_slot:
                     slot_intervals[self._run_indices[span.number]].append((began, ended))
             for resource, amount in span_needs:
                 needed_amounts.setdefault(resource, set()).add(amount)
@@ -174,7 +174,7 @@ class WaitAnalysis:
             # The resource must have been reserved, or used by a run that is not in the trace.
             return WaitCause.RESOURCE, needs[0][0]
         has_limiter = self._runs[self._run_indices[span.number]].has_limiter
-        return (WaitCause.SLOT if has_limiter and not span.forever else WaitCause.LOOP), None
+        return (WaitCause.SLOT if has_limiter and span.takes_slot else WaitCause.LOOP), None
 
     def _find_shortage_intervals(self, span: Span) -> tuple[list[ShortageInterval], list[ShortageInterval]]:
         """Return the intervals in which no job with the needs of `span` could start, because something was short.
@@ -183,9 +183,9 @@ class WaitAnalysis:
             A pair: the exact intervals, and the intervals as simplified by `_close_gaps`.
 
         """
-        key = run, _, needs = self._run_indices[span.number], span.forever, self._needs.get(span.number, ())
+        key = run, _, needs = self._run_indices[span.number], span.takes_slot, self._needs.get(span.number, ())
         if key not in self._shortages_by_needs:
-            layers = [] if span.forever else [self._full_window_intervals[run]]
+            layers = [self._full_window_intervals[run]] if span.takes_slot else []
             layers += [_find_cooldowns(resource) for resource, _ in needs]
             layers += [self._find_shortages(resource, amount) for resource, amount in needs]
             layers = [layer for layer in layers if layer]

@@ -1,0 +1,171 @@
+"""`Answer`: a job whose result is given from outside, here in the program; `tests/journal` has the command."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import Answer, Job, JobState, JobTimeout, Scheduler, Trace
+
+from ..conftest import Virtual
+
+
+async def nap(seconds: float) -> None:
+    await anyio.sleep(seconds)
+
+
+@pytest.mark.parametrize("make_window", [lambda: 1, lambda: anyio.CapacityLimiter(1)])
+def test_an_answer_takes_no_slot_and_the_run_waits_for_it(virtual: Virtual, make_window: Callable[[], Any]) -> None:
+    """A question is asked although the window is full, also by the job that fills it; the run waits for the answer."""
+
+    async def ask() -> str:
+        scheduler = asks.scheduler
+        assert scheduler is not None
+        question = scheduler.add(Answer("deploy?", label="approve"))
+        tasks.start_soon(later, question)
+        return await question
+
+    async def later(question: Answer[str]) -> None:
+        await anyio.sleep(3600)
+        question.answer("yes")
+
+    async def main() -> None:
+        nonlocal tasks
+        async with anyio.create_task_group() as tasks:
+            assert await Scheduler(asks, jobs_window=make_window()).co_run()
+
+    asks, tasks = Job(ask), None
+    virtual(main)
+    assert asks.result() == "yes"
+    assert asks.elapsed == pytest.approx(3600)
+
+
+def test_an_answer_is_asked_while_another_job_has_the_only_slot(virtual: Virtual) -> None:
+    """An answer that becomes ready while the window is full waits for nothing."""
+    question = Answer("deploy?", required=(first := Job(nap, 1)))
+    scheduler = Scheduler(first, Job(nap, 9), question, jobs_window=2)
+    other = scheduler.add(Job(nap, 9, required=first))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(2)
+            assert (question.state, other.state) == (JobState.RUNNING, JobState.RUNNING)
+            assert "deploy?" in scheduler.explain(question)
+            question.answer("yes")
+
+    virtual(main)
+    assert question.elapsed == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "result"),
+    [
+        ({}, "text", "text"),
+        ({}, 5, 5),
+        ({"choices": ["yes", "no"]}, "no", "no"),
+        ({"choices": [1, 2]}, "2", 2),
+        ({"choices": [1, 2]}, 2, 2),
+        ({"parse": int}, " 7 ", 7),
+        ({"parse": int, "choices": [7, 8]}, "07", 7),
+    ],
+)
+def test_an_answer_is_a_choice_or_what_parse_makes_of_the_text(options: Any, given: Any, result: Any) -> None:
+    """A text stands for the choice that it shows, or is parsed; a value of another type is taken as it is."""
+    job: Answer[Any] = Answer("which?", **options)
+    job.answer(given)
+    assert Scheduler(job).run()
+    assert job.result() == result
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "message"),
+    [
+        ({"choices": ["yes", "no"]}, "maybe", "answer() of 'q': 'maybe' is no choice; choose yes or no"),
+        ({"choices": [1, 2, 3]}, 4, "answer() of 'q': 4 is no choice; choose 1, 2 or 3"),
+        ({"parse": int}, "x", "answer() of 'q': 'x' does not parse: ValueError: invalid literal"),
+    ],
+)
+def test_a_wrong_answer_is_refused_where_it_is_given(options: Any, given: Any, message: str) -> None:
+    """What is no choice, or does not parse, is refused where it is given, and the job still waits."""
+    job: Answer[Any] = Answer("which?", label="q", **options)
+    with pytest.raises(ValueError, match="answer") as raised:
+        job.answer(given)
+    assert str(raised.value).startswith(message)
+    job.answer(options.get("choices", ["1"])[0])
+    with pytest.raises(RuntimeError, match=r"answer\(\) of 'q': it has been answered already"):
+        job.answer(given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((5,), {}, "give the question as text"),
+        (("q",), {"choices": "yes"}, "choices='yes' of Answer.'q'.: give a list"),
+        (("q",), {"choices": []}, "give at least one value"),
+        (("q",), {"parse": 5}, "parse=5 of Answer.'q'.: give a function"),
+    ],
+)
+def test_wrong_arguments_of_an_answer_are_rejected(arguments: Any, options: Any, message: str) -> None:
+    """Wrong arguments raise an error that names the question and what to give."""
+    with pytest.raises((TypeError, ValueError), match=message):
+        Answer(*arguments, **options)
+
+
+def test_the_question_may_be_the_result_of_a_job(virtual: Virtual) -> None:
+    """A question that is a job is asked with the result of that job; a thread may answer it."""
+
+    async def plan() -> str:
+        return "delete 3 files?"
+
+    question = Answer(Job(plan, label="plan"), label="approve")
+    scheduler = Scheduler(question, timeout=60)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(1)
+            assert question.question == "delete 3 files?"
+            (thread := threading.Thread(target=question.answer, args=("yes",))).start()
+            thread.join()
+
+    virtual(main)
+    assert question.result() == "yes"
+
+
+def test_an_answer_may_time_out(virtual: Virtual) -> None:
+    """`timeout` limits the wait for an answer, as for any job; afterwards it is not taken in the same run."""
+    question = Answer("deploy?", timeout=60, label="approve")
+
+    async def late() -> None:
+        await anyio.sleep(70)
+        with pytest.raises(RuntimeError, match="it is failed, and waits for no answer"):
+            question.answer("yes")
+
+    virtual(Scheduler(question, Job(late)).co_run)
+    assert isinstance(question.raised_exception(), JobTimeout)
+
+
+def test_views_show_the_question_and_count_no_slot(virtual: Virtual) -> None:
+    """A listing shows what is asked; a trace has the wait in no slot, so that no window was full because of it."""
+    question = Answer("deploy?", choices=["yes", "no"], label="approve")
+    scheduler = Scheduler(question, *[Job(nap, 4) for _ in range(2)], jobs_window=1)
+    trace = Trace()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(functools.partial(scheduler.co_run, instruments=[trace]))
+            await anyio.sleep(9)
+            assert "asks: deploy? (yes or no)" in scheduler.listing(details=True)
+            question.answer("yes")
+
+    virtual(main)
+    span = next(span for span in trace.spans if span.label == "approve")
+    assert not span.takes_slot
+    assert span.elapsed == pytest.approx(9, abs=1)
+    assert [span.lane for span in trace.spans] == [2, 1, 1]

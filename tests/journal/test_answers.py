@@ -1,0 +1,228 @@
+"""Answers that are given by `trioflow answer` while a run waits, while nothing runs, or before a first run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import Answer, Scheduler
+from trioflow.journal import _questions
+
+from ..cli.command_line import trioflow
+from ..conftest import Virtual
+
+Build = Callable[[], Scheduler]
+
+
+def ran(virtual: Virtual, build: Build, *steps: Callable[[], object], wait: float = 2) -> Scheduler:
+    """Run a scheduler, take each step while it waits, and return it; a run that still waits is cancelled."""
+    scheduler = build()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            for step in steps:
+                await anyio.sleep(wait)
+                step()
+            await anyio.sleep(wait)
+            tasks.cancel_scope.cancel()
+
+    virtual(main)
+    return scheduler
+
+
+def approval(file: Path, question: str = "deploy?", **options: Any) -> Build:
+    return lambda: Scheduler(Answer(question, label="approve", **options), journal=file)
+
+
+def result(scheduler: Scheduler) -> tuple[Any, bool]:
+    (job,) = scheduler
+    return job.result(default=None), job.restored
+
+
+def asked(file: Path, *words: str, code: int = 0) -> str:
+    """Call `trioflow answer` while the run in this process does not go on, and return what it prints."""
+    outcome = trioflow("answer", file, *words)
+    assert outcome.exit_code == code, outcome.output
+    return str(outcome.output)
+
+
+def give(file: Path, name: str, value: str, code: int = 0) -> None:
+    """Give an answer by the command."""
+    assert value in asked(file, name, value, code=code)
+
+
+def wait_for_nothing(virtual: Virtual, build: Build) -> None:
+    """Run a scheduler whose question is not answered, and end the run."""
+    assert result(ran(virtual, build)) == (None, False)
+
+
+@pytest.fixture
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command not wait for a run, which cannot go on in the meantime, because it is in this process."""
+    from trioflow.cli import _answer
+
+    monkeypatch.setattr(_answer, "MAX_WAIT_SECONDS", 0)
+
+
+def test_an_answer_is_given_while_a_run_waits(virtual: Virtual, file: Path, no_wait: None) -> None:
+    """The command lists what a run asks, and since when; the run takes the answer, and the next one restores it."""
+    listed: list[str] = []
+    scheduler = ran(
+        virtual,
+        approval(file, choices=["yes", "no"]),
+        lambda: listed.append(asked(file)),
+        lambda: give(file, "approve", "maybe", code=1),
+        lambda: give(file, "approve", "yes"),
+    )
+    assert result(scheduler) == ("yes", False)
+    assert listed[0].splitlines()[0].split() == ["job", "asked", "since", "question"]
+    assert listed[0].splitlines()[1].startswith("approve  2")
+    assert listed[0].endswith("  deploy? (yes, no)\n")
+    assert asked(file) == "nothing is asked\n"
+    assert "'approve' was answered on 2" in asked(file, "approve", "no", code=2)
+    assert result(ran(virtual, approval(file, choices=["yes", "no"]))) == ("yes", True)
+    assert os.listdir(f"{file}-answers") == []
+
+
+def test_an_answer_is_given_while_nothing_runs(virtual: Virtual, file: Path) -> None:
+    """After a run that was ended while it waited, the question is open, and its answer is there in the next run."""
+    assert result(ran(virtual, approval(file))) == (None, False)
+    assert "deploy?" in asked(file)
+    assert asked(file, "approve", "first") == "approve: first, when the next run asks\n"
+    assert asked(file, "approve", "second") == "approve: second, when the next run asks\n"  # replaces the other
+    assert "; answered: second" in asked(file)
+    assert result(ran(virtual, approval(file))) == ("second", False)
+
+
+def test_an_answer_is_given_before_a_first_run(virtual: Virtual, file: Path) -> None:
+    """An answer may be there before its question is, even before the journal is."""
+    assert "when a first run with this journal asks; there is none yet" in asked(file, "approve", "yes")
+    assert result(ran(virtual, approval(file))) == ("yes", False)
+    assert "when it is asked; no job has asked that yet" in asked(file, "other", "yes")
+    assert "there is no file" in asked(file.with_name("missing.db"), code=2)
+
+
+def test_what_a_program_refuses_is_said_at_the_command(
+    virtual: Virtual, file: Path, no_wait: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only the program can call its `parse`: the run refuses such an answer, logs that, and the command says it."""
+    listed: list[str] = []
+    scheduler = ran(
+        virtual,
+        approval(file, parse=lambda text: {"1": "one"}[text]),
+        lambda: give(file, "approve", "2"),
+        lambda: listed.append(asked(file)),
+        lambda: give(file, "approve", "1"),
+    )
+    assert result(scheduler) == ("one", False)
+    reason = "answer() of 'approve': '2' does not parse: KeyError: '2'"
+    assert f"refused: {reason}" in listed[0]
+    assert f"the answer to 'approve' is refused: {reason}" in caplog.text
+
+
+def test_an_answer_to_an_earlier_question_is_not_taken_for_a_new_one(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An answer belongs to the question that was asked: if that has changed, it approves nothing."""
+    wait_for_nothing(virtual, approval(file, "delete 3 files?"))
+    give(file, "approve", "yes")
+    assert result(ran(virtual, approval(file, "delete 3000 files?"))) == (None, False)
+    assert "it is the answer to an earlier question of the same name" in caplog.text
+
+
+def test_an_answer_that_a_killed_run_has_taken_is_not_lost(virtual: Virtual, file: Path) -> None:
+    """A run that is killed after it has taken an answer, and before it has committed it, takes it again."""
+    wait_for_nothing(virtual, approval(file))
+    give(file, "approve", "yes")
+    files = _questions.QuestionFiles(file)
+    assert files.take("approve")
+    assert result(ran(virtual, approval(file))) == ("yes", False)
+
+
+def test_what_a_killed_run_has_left_of_a_committed_answer_answers_nothing(virtual: Virtual, file: Path) -> None:
+    """If a run was killed after the commit, what it has left answers no later question: not even when forgotten."""
+    wait_for_nothing(virtual, approval(file))
+    give(file, "approve", "yes")
+    (directory := Path(f"{file}-answers")).rename(saved := file.with_name("saved"))
+    assert result(ran(virtual, approval(file), lambda: give(file, "approve", "yes"))) == ("yes", False)
+    directory.rmdir()
+    saved.rename(directory)
+    assert _questions.QuestionFiles(file).take("approve")
+    assert result(ran(virtual, approval(file))) == ("yes", True)
+    assert trioflow("journal", file, "forget", "approve").exit_code == 0
+    assert result(ran(virtual, approval(file))) == (None, False)
+
+
+def test_an_answer_that_no_job_asks_for_is_removed_at_the_end(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An answer with a wrong name is removed when a run has completed without asking that, and the log names it."""
+    give(file, "aprove", "yes")
+    give(file, "approve", "no")
+    assert result(ran(virtual, approval(file))) == ("no", False)
+    assert "the answer to 'aprove' was not used, and is removed: no job has asked that" in caplog.text
+    assert os.listdir(f"{file}-answers") == []
+
+
+# ---- other users
+
+
+@pytest.mark.parametrize("trap", ["writable", "link", "foreign"])
+def test_answers_that_another_user_may_have_given_are_not_used(
+    virtual: Virtual, file: Path, trap: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory into which another user can write answers nothing: the run waits for `answer()`, and says so."""
+    give(file, "approve", "yes")
+    directory = Path(f"{file}-answers")
+    if trap == "writable":
+        directory.chmod(0o777)
+    elif trap == "link":
+        directory.rename(directory.with_name("elsewhere"))
+        directory.symlink_to("elsewhere")
+    elif os.geteuid() == 0:
+        os.chown(directory, 12345, 12345)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    before = sorted(Path(os.path.realpath(directory)).iterdir())
+    assert result(ran(virtual, approval(file))) == (None, False)
+    assert "so 'approve' can only be answered by its method answer()" in caplog.text
+    for words in ((), ("approve", "yes")):
+        assert "run.db-answers" in asked(file, *words, code=2)
+    assert sorted(Path(os.path.realpath(directory)).iterdir()) == before
+
+
+def test_questions_and_answers_can_be_read_by_this_user_alone(virtual: Virtual, file: Path) -> None:
+    """Under any umask, nobody else can read or write what is asked and answered."""
+    before = os.umask(0)
+    try:
+        wait_for_nothing(virtual, approval(file))
+    finally:
+        os.umask(before)
+    directory = Path(f"{file}-answers")
+    assert [path.stat().st_mode & 0o777 for path in (directory, *directory.iterdir())] == [0o700, 0o600]
+
+
+def test_damaged_files_of_answers_are_ignored(virtual: Virtual, file: Path) -> None:
+    """Files that are damaged, of another kind, links or too large are ignored, by runs and by the command."""
+    wait_for_nothing(virtual, approval(file))
+    directory = Path(f"{file}-answers")
+    (question,) = directory.iterdir()
+    contents = question.read_bytes()
+    answer = question.with_suffix(".answer")
+    for data in (b"", b"[", b"5", b'[1, "approve", null, "yes", 1.0]', contents, b" " * (2 << 20)):
+        answer.write_bytes(data)
+        assert result(ran(virtual, approval(file))) == (None, False)
+    for name in ("0" * 24, "x"):
+        (directory / f"{name}.question").write_bytes(contents)
+    question.write_bytes(b"torn")
+    assert asked(file) == "nothing is asked\n"
+    (directory / "target").write_bytes(contents)
+    question.unlink()
+    question.symlink_to("target")
+    assert asked(file) == "nothing is asked\n"

@@ -1,0 +1,201 @@
+"""The subcommand `trioflow answer`: lists the questions of a run, and answers them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from .. import JournalError
+from ..abc import printable
+from ..journal._questions import (
+    GivenAnswer,
+    Question,
+    QuestionFiles,
+    Refusal,
+    make_answer,
+)
+from ..journal._store import JournalStore, StoredJob, read_with_retry
+from ..view.text._symbols import align_columns
+from . import SUCCESS_CODE, _outputs
+from ._journal import local_time_text, translate_journal_errors
+from ._scenario import CliError
+
+REFUSED_CODE: Final = 1
+"""The exit code for an answer that is refused."""
+MAX_WAIT_SECONDS: Final = 10.0
+"""The time to wait until a run in progress has taken an answer, or refused it."""
+POLL_SECONDS: Final = 0.05
+PARSERS: Final[dict[str, Callable[[str], Any]]] = {"int": int, "float": float}
+"""The functions that may read an answer, if this command can call them, too: it runs no code of the program."""
+
+
+@click.command(
+    name="answer",
+    epilog="""\b
+Examples:
+  trioflow answer run.db
+  trioflow answer run.db approve yes
+
+Exit codes: 0 for success; 1 if the answer is refused; 2 if the file is not a journal.
+""",
+)
+@click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("name", required=False)
+@click.argument("value", required=False)
+def command(path: Path, name: str | None, value: str | None) -> int:
+    """List what the jobs of a run ask, or answer it: give VALUE to the job NAME.
+
+    FILE is the journal of the run. A run in progress takes the answer at once; otherwise it is there when the next run
+    asks. Without a journal, only the program itself can answer, by the method answer() of the job.
+    """
+    if (name is None) is not (value is None):
+        raise click.UsageError(f"what is the answer? write: trioflow answer {path} {name} VALUE")
+    files = QuestionFiles(Path(os.path.realpath(path)))
+    is_new = name is not None and not os.path.lexists(path)
+    record: StoredJob | None = None
+    is_running = False
+    if not is_new:
+        record, is_running = read_journal(path, name)
+    if files.exists():
+        translate_journal_errors(files.check)
+    if name is None or value is None:
+        return list_questions(files)
+    question = find_question(files, name)
+    if question is not None:
+        check_answer(question, value)
+    elif record is not None:
+        raise CliError(
+            f"{printable(name)!r} was answered on {local_time_text(record.settled)}; to be asked again: "
+            f"trioflow journal {printable(str(path))} forget {printable(name)!r}"
+        )
+    return give(files, question, name, value, is_new, is_running)
+
+
+def read_journal(path: Path, name: str | None) -> tuple[StoredJob | None, bool]:
+    """Return the record of the job at the path `name`, and whether a run uses the journal.
+
+    Raises:
+        CliError: the file is not a journal.
+
+    """
+
+    def read(store: JournalStore) -> tuple[StoredJob | None, bool]:
+        runs = store.run_records()
+        records = () if name is None else (record for record in store.job_records() if record.path == name)
+        return next(iter(records), None), bool(runs) and runs[-1].is_running
+
+    try:
+        return read_with_retry(path, read)
+    except JournalError as error:
+        hint = "" if os.path.exists(path) else ": answers from a shell need a run with journal="
+        raise CliError(printable(f"{error}{hint}")) from None
+
+
+def list_questions(files: QuestionFiles) -> int:
+    """Print the open questions, with the time since when they are asked."""
+    questions: list[Question] = list(files.read_all("question")) if files.exists() else []
+    if not questions:
+        _outputs.echo("nothing is asked")
+        return SUCCESS_CODE
+    rows = [("job", "asked since", "question")]
+    for question in sorted(questions, key=lambda question: question.created_at):
+        choices = "" if question.choices is None else f" ({', '.join(question.choices)})"
+        given: GivenAnswer | None = files.read("answer", question.path)
+        refusal: Refusal | None = files.read("refused", question.path)
+        notes = f"; answered: {given.text}" if given is not None else ""
+        notes += f"; refused: {refusal.reason}" if refusal is not None and given is None else ""
+        rows.append((question.path, local_time_text(question.created_at), f"{question.question}{choices}{notes}"))
+    for line in align_columns([[printable(cell) for cell in row] for row in rows], (0, 1, 2)):
+        _outputs.echo(line)
+    return SUCCESS_CODE
+
+
+def find_question(files: QuestionFiles, name: str) -> Question | None:
+    """Return the open question of the job with this path, or with this label if only one has it; None if none."""
+    if not files.exists():
+        return None
+    question: Question | None = files.read("question", name)
+    if question is not None:
+        return question
+    matches = [question for question in files.read_all("question") if question.label == name]
+    return matches[0] if len(matches) == 1 else None
+
+
+def check_answer(question: Question, value: str) -> None:
+    """Check an answer as far as this is possible without the program.
+
+    Raises:
+        Refused: it is no choice, or no number.
+
+    """
+    parser = PARSERS.get(question.parse)
+    if question.choices is not None and question.parse in ("str", *PARSERS) and value not in question.choices:
+        raise Refused(f"{printable(value)!r} is no choice; choose {printable(' or '.join(question.choices))}")
+    if question.choices is None and parser is not None:
+        try:
+            parser(value)
+        except ValueError as error:
+            raise Refused(f"{printable(value)!r} does not parse: {error}") from None
+
+
+class Refused(CliError):
+    """The answer is refused."""
+
+    exit_code = REFUSED_CODE
+
+
+def give(files: QuestionFiles, question: Question | None, name: str, value: str, is_new: bool, is_running: bool) -> int:
+    """Write the answer. If a run waits for it, wait until the run has taken it.
+
+    Raises:
+        Refused: the run has refused it, or has another answer.
+
+    """
+    path = name if question is None else question.path
+    answer = make_answer(path, question, value)
+    translate_journal_errors(files.make)
+    files.remove(path, "refused")
+    translate_journal_errors(lambda: files.write("answer", path, answer))
+    shown = f"{printable(path)}: {printable(value)}"
+    if question is not None and is_running:
+        return wait_until_taken(files, answer, shown)
+    if question is not None:
+        _outputs.echo(f"{shown}, when the next run asks")
+    elif is_new:
+        _outputs.echo(f"{shown}, when a first run with this journal asks; there is none yet")
+    else:
+        _outputs.echo(f"{shown}, when it is asked; no job has asked that yet")
+    return SUCCESS_CODE
+
+
+def wait_until_taken(files: QuestionFiles, answer: GivenAnswer, shown: str) -> int:
+    """Wait until the run has taken the answer.
+
+    Raises:
+        Refused: the run has refused it, or has another answer.
+
+    """
+    deadline = time.monotonic() + MAX_WAIT_SECONDS
+    while time.monotonic() < deadline:
+        is_asked = files.read("question", answer.path) is not None
+        waiting: GivenAnswer | None = files.read("answer", answer.path)
+        refusal: Refusal | None = files.read("refused", answer.path)
+        if refusal is not None and refusal.id == answer.id:
+            files.remove(answer.path, "refused")
+            raise Refused(printable(refusal.reason))
+        if waiting is not None and waiting.id != answer.id:
+            raise Refused(f"{printable(answer.path)!r} has just been answered otherwise: {printable(waiting.text)}")
+        if not is_asked:
+            if waiting is not None:
+                files.remove(answer.path, "answer")
+                raise Refused(f"{printable(answer.path)!r} has just been answered otherwise")
+            _outputs.echo(shown)
+            return SUCCESS_CODE
+        time.sleep(POLL_SECONDS)
+    _outputs.echo(f"{shown}; the run has not taken it yet")
+    return SUCCESS_CODE

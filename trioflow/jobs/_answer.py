@@ -1,0 +1,227 @@
+"""`Answer`: a job whose result is given from outside, by a person or another program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
+
+from ..abc import (
+    AbstractJob,
+    BoxStyle,
+    JobKind,
+    JobOptions,
+    ThreadEvent,
+    arguments_of,
+    current_run,
+    enclosing_schedulers,
+    fit,
+    is_among,
+    label_inside,
+    name_of,
+    original_arguments_of,
+    run_of,
+    short_repr,
+)
+
+if TYPE_CHECKING:
+    from ..abc import Work
+
+T = TypeVar("T")
+
+POLL_SECONDS: Final = 0.5
+"""The time between two looks for an answer from another process. A look is one call of `rename`."""
+NOTHING: Final = object()
+"""A placeholder for an answer that has not been given."""
+
+
+class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]"), place=6), takes_slot=False):
+    """A job whose result is given from outside: a person approves, or a form comes back.
+
+    The answer is given by `answer()`, in the program. In a run with a journal, it can also be given by the command
+    `trioflow answer RUN.db NAME VALUE`, where NAME is the job's path: while the run waits, or while nothing runs; then
+    it is there when the next run asks. The job takes no slot while it waits, and the run waits for it. The monitor,
+    `explain` and listings with details show the question.
+
+    Args:
+        question: the text of the question, or a job whose result is the text.
+        choices: the values that are accepted; None for any. A text that is the `str` of a choice stands for the choice.
+        parse: called with a text that is no choice; returns the value, or raises an exception.
+        options: the options of every job; see `AbstractJob`. `timeout` limits the wait.
+
+    Raises:
+        TypeError: the question is not text, `choices` is not a list, or `parse` is not a function.
+        ValueError: `choices` is empty.
+
+    Example:
+        >>> approve = Answer("deploy?", choices=["yes", "no"], label="approve")
+        >>> async def click():
+        ...     approve.answer("yes")
+        >>> Scheduler(approve, Job(click), jobs_window=1).run(), approve.result()
+        (True, 'yes')
+
+    """
+
+    __slots__ = ("_choices", "_event", "_given", "_parse", "_question")
+
+    @overload
+    def __init__(
+        self: Answer[str],
+        question: str | AbstractJob[str],
+        /,
+        *,
+        choices: None = None,
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, question: str | AbstractJob[str], /, *, choices: Sequence[T], **options: Unpack[JobOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        question: str | AbstractJob[str],
+        /,
+        *,
+        choices: Sequence[T] | None = None,
+        parse: Callable[[str], T],
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    def __init__(
+        self,
+        question: Any,
+        /,
+        *,
+        choices: Any = None,
+        parse: Callable[[str], Any] = str,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        subject = f"Answer({short_repr(question)})"
+        if not isinstance(question, (str, AbstractJob)):
+            raise TypeError(f"{subject}: give the question as text, or a job whose result is the text")
+        if not callable(parse):  # pyright: ignore[reportUnnecessaryComparison]
+            raise TypeError(f"parse={short_repr(parse)} of {subject}: give a function that takes a text")
+        if choices is not None and (isinstance(choices, (str, bytes)) or not isinstance(choices, Sequence)):
+            raise TypeError(f"choices={short_repr(choices)} of {subject}: give a list of values")
+        if choices is not None and not choices:
+            raise ValueError(f"choices={short_repr(choices)} of {subject}: give at least one value")
+        self._choices: Final[tuple[Any, ...] | None] = None if choices is None else tuple(choices)
+        self._parse: Final = parse
+        self._question = question if isinstance(question, str) else ""
+        self._given: Any = NOTHING
+        self._event: ThreadEvent | None = None
+        super().__init__(question, **options)
+
+    @property
+    def question(self) -> str:
+        """The text of the question; if it is the result of a job, "" until that has succeeded."""
+        return self._question
+
+    def answer(self, value: T | str) -> None:
+        """Give the answer, which becomes the result of the job. Any thread may call this.
+
+        Before the job has started, the answer is kept for it.
+
+        Args:
+            value: one of the `choices`; or a text, which `parse` reads; or a value of another type, which is taken as
+                it is.
+
+        Raises:
+            ValueError: the value is no choice, or `parse` raised an exception. The job still waits.
+            RuntimeError: the job has an answer already, or has settled in the run in progress.
+
+        """
+        if self._given is not NOTHING:
+            raise RuntimeError(f"answer() of {self.label!r}: it has been answered already")
+        if self.is_settled() and any(current_run(scheduler) for scheduler in enclosing_schedulers(self)):
+            raise RuntimeError(f"answer() of {self.label!r}: it is {self.state.value}, and waits for no answer")
+        self._given = self._read(value)
+        event = self._event
+        if event is not None:
+            event.set()
+
+    def _read(self, value: Any) -> Any:
+        """Return the value that an answer stands for.
+
+        Raises:
+            ValueError: it is no choice, or cannot be parsed.
+
+        """
+        subject = f"answer() of {self.label!r}: {short_repr(value)}"
+        if self._choices is not None:
+            if is_among(value, self._choices):
+                return value
+            by_text = {str(choice): choice for choice in self._choices}
+            if isinstance(value, str) and value in by_text:
+                return by_text[value]
+        if isinstance(value, str):
+            try:
+                value = self._parse(value)
+            except Exception as error:
+                raise ValueError(f"{subject} does not parse: {type(error).__name__}: {error}") from error
+        if self._choices is not None and not is_among(value, self._choices):
+            raise ValueError(f"{subject} is no choice; choose {self._choices_text()}")
+        return value
+
+    def _choices_text(self) -> str:
+        """Return the choices as text, such as "yes or no"."""
+        *first, last = map(str, self._choices or ("",))
+        return f"{', '.join(first)} or {last}" if first else last
+
+    # ---- the kind
+
+    def default_label(self, depth: int) -> str:
+        """Return the question, shortened; if it is the result of a job, the label of that job."""
+        (question,) = original_arguments_of(self)
+        return fit(question, 60, "ends") if isinstance(question, str) else f"ask({label_inside(question, depth)})"
+
+    def status_text(self) -> str:
+        """Return the question, with the choices."""
+        choices = f" ({self._choices_text()})" if self._choices is not None else ""
+        return f"asks: {self._question}{choices}"
+
+    def for_journal(self) -> Work:
+        """Return the question, the choices, and the function that reads the answer."""
+        from ..abc import Work  # imported late, because few runs have a journal, and the import is slow
+
+        return Work(
+            what="question", arguments=original_arguments_of(self), options=[self._choices, name_of(self._parse)]
+        )
+
+    async def co_run(self) -> T:
+        """Wait for the answer.
+
+        Raises:
+            TypeError: the result of the job that gives the question is not text.
+
+        """
+        run, (question,) = run_of(self), arguments_of(self)
+        if not isinstance(question, str):
+            raise TypeError(f"{self.label!r}: the question is {short_repr(question)}, which is no text")
+        self._question = question
+        self._event = ThreadEvent()
+        published = run.open_question(
+            self,
+            {
+                "question": self.redacted_label() if self.redact else question,
+                "choices": None if self._choices is None else [str(choice) for choice in self._choices],
+                "parse": name_of(self._parse),
+            },
+        )
+        try:
+            while self._given is NOTHING:
+                text = None if published is None else published.poll()
+                if published is None:
+                    await self._event.wait()
+                elif text is None:
+                    await self._event.wait(run.clock() + POLL_SECONDS)
+                elif self._given is NOTHING:
+                    try:
+                        self._given = self._read(text)
+                    except ValueError as error:
+                        published.refuse(str(error))
+            if published is not None:
+                published.close()
+            answer, self._given = self._given, NOTHING
+            return answer  # type: ignore[no-any-return]
+        finally:
+            self._event = None

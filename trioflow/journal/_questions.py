@@ -1,0 +1,278 @@
+"""The questions of a run's jobs, and the answers from other processes: small files in a directory beside the journal.
+
+```
+run.db-answers/
+  HASH.question    written by the run when a job asks; it outlives the run, so that it can be answered before the next
+  HASH.answer      written by `trioflow answer`
+  HASH.taken       the answer that the run has renamed, and reads
+  HASH.refused     written by the run: why it has refused an answer
+```
+
+HASH is that of the job's path in the journal. Each file is written under another name and then renamed, so it is never
+read while it is written, and of two writers the last one wins, until the run takes the answer. The run removes question
+and answer when it has committed the job's result.
+
+The directory can be entered by this user alone. It is not used if another user could have written to it, since an
+answer may be an approval.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple, final
+
+from .. import _posix as posix
+from .._core.api.journals import JournalError
+from ._msgspec import msgspec
+from ._regular_files import describe_irregularity, open_regular
+from ._serialization import digest
+
+MAX_FILE_SIZE: Final = 1 << 20
+"""The maximum size, in bytes, of a file with a question or an answer. Larger ones are ignored."""
+
+
+class Question(NamedTuple):
+    """A question, as a run has published it."""
+
+    path: str
+    """The path of the job in the journal."""
+    label: str
+    question: str
+    choices: list[str] | None
+    """The texts that are accepted; None for any."""
+    parse: str
+    """The name of the function that reads the answer, such as "int"."""
+    fingerprint: str
+    """A hash of the job's fingerprint: the answer to another question is not taken for an answer to this one."""
+    created_at: float
+    """The time when it was first asked, in seconds since 1970."""
+
+
+class GivenAnswer(NamedTuple):
+    """An answer, as another process has given it."""
+
+    id: str
+    path: str
+    fingerprint: str | None
+    """That of the question; None if it had not been asked."""
+    text: str
+    created_at: float
+    """In seconds since 1970."""
+
+
+class Refusal(NamedTuple):
+    """Why a run has refused an answer."""
+
+    id: str
+    path: str
+    reason: str
+
+
+FILE_TYPES: Final = {".question": Question, ".answer": GivenAnswer, ".taken": GivenAnswer, ".refused": Refusal}
+"""The types of the contents of the files, by suffix."""
+
+
+class QuestionFiles:
+    """The directory of a journal's questions and answers.
+
+    Args:
+        database: the file of the journal, with symbolic links resolved.
+
+    """
+
+    def __init__(self, database: Path) -> None:
+        self.directory: Final = Path(f"{database}-answers")
+
+    def exists(self) -> bool:
+        """Return whether anything was ever asked or answered."""
+        return os.path.lexists(self.directory)
+
+    def check(self) -> None:
+        """Check that no other user can have written to the directory.
+
+        Raises:
+            JournalError: another user can, or it is no directory.
+
+        """
+        subject = f"{os.fspath(self.directory)!r}, which has the questions and answers of the journal,"
+        try:
+            status = os.lstat(self.directory)
+        except OSError as error:
+            raise JournalError(f"{subject} cannot be read: {error.strerror}") from None
+        if not stat.S_ISDIR(status.st_mode):
+            problem = f"is {describe_irregularity(status) or 'a file'}; remove it"
+        elif posix.IS_POSIX and status.st_uid != posix.geteuid():
+            problem = "belongs to another user; remove it, or use a journal of your own"
+        elif posix.IS_POSIX and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            problem = "can be written by other users: chmod go-w"
+        else:
+            return
+        raise JournalError(f"{subject} {problem}")
+
+    def make(self) -> None:
+        """Create the directory if it is missing, for this user alone, and check it.
+
+        Raises:
+            JournalError: it cannot be used.
+
+        """
+        try:
+            os.mkdir(self.directory, 0o700)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise JournalError(f"cannot create {os.fspath(self.directory)!r}: {error.strerror}") from error
+        self.check()
+
+    def read(self, kind: str, path: str) -> Any:
+        """Return the contents of a file about the job at `path`; None if there is no such file, or it is damaged."""
+        return self._read_file(self._file(kind, path))
+
+    def read_all(self, kind: str) -> Iterator[Any]:
+        """Yield the contents of all files of one kind, leaving out damaged ones."""
+        for file in sorted(self.directory.glob(f"*.{kind}")):
+            value = self._read_file(file)
+            if value is not None and file == self._file(kind, value.path):
+                yield value
+
+    def write(self, kind: str, path: str, value: Any) -> None:
+        """Write a file whole, in place of an earlier one.
+
+        Raises:
+            JournalError: the file cannot be written.
+
+        """
+        target = self._file(kind, path)
+        partial = target.with_name(f"{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        try:
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | posix.NO_FOLLOW, 0o600)
+            try:
+                with open(descriptor, "wb") as file:
+                    file.write(msgspec.json.encode(tuple(map(_escape, value))))
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, target)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise JournalError(f"cannot write {os.fspath(target)!r}: {error.strerror}") from error
+
+    def take(self, path: str) -> bool:
+        """Rename the answer for the job at `path`, so that no later one replaces it; return whether there is one."""
+        try:
+            os.rename(self._file("answer", path), self._file("taken", path))
+        except OSError:
+            return os.path.exists(self._file("taken", path))  # a run that was killed may have left it
+        return True
+
+    def remove(self, path: str, *kinds: str) -> None:
+        """Remove files of some kinds about the job at `path`."""
+        for kind in kinds:
+            with contextlib.suppress(OSError):
+                os.unlink(self._file(kind, path))
+
+    def _file(self, kind: str, path: str) -> Path:
+        return self.directory / f"{digest(path.encode(errors='backslashreplace'))}.{kind}"
+
+    def _read_file(self, file: Path) -> Any:
+        try:
+            with open(open_regular(file, os.O_RDONLY), "rb") as stream:
+                status = os.fstat(stream.fileno())
+                if posix.IS_POSIX and status.st_uid != posix.geteuid():
+                    return None
+                data = stream.read(MAX_FILE_SIZE + 1)
+            return msgspec.json.decode(data, type=FILE_TYPES[file.suffix]) if len(data) <= MAX_FILE_SIZE else None
+        except Exception:  # it is missing, or another program has changed it
+            return None
+
+
+def _escape(value: Any) -> Any:
+    """Escape the lone surrogates in a text, which come from file names that are not UTF-8."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+@final
+class PublishedQuestion:
+    """A question of a job that runs, as one run with the journal sees it.
+
+    Args:
+        files: the directory of the questions.
+        question: the question.
+        report: called with a message about an answer that is not used.
+        on_closed: called when the question has been answered.
+
+    """
+
+    def __init__(
+        self, files: QuestionFiles, question: Question, report: Callable[[str], object], on_closed: Callable[[], object]
+    ) -> None:
+        self._files: Final = files
+        self._report: Final = report
+        self._on_closed: Final = on_closed
+        self._taken: GivenAnswer | None = None
+        earlier: Question | None = files.read("question", question.path)
+        if earlier is not None and earlier.fingerprint == question.fingerprint:
+            question = question._replace(created_at=earlier.created_at)
+        self.question: Final = question
+        files.write("question", question.path, question)
+
+    def poll(self) -> str | None:
+        """Return the text of a new answer, or None."""
+        path = self.question.path
+        if not self._files.take(path):
+            return None
+        answer: GivenAnswer | None = self._files.read("taken", path)
+        if answer is None:
+            self._files.remove(path, "taken")
+            return None
+        self._taken = answer
+        if answer.fingerprint not in (None, self.question.fingerprint):
+            self.refuse("it is the answer to an earlier question of the same name")
+            return None
+        return answer.text
+
+    def refuse(self, reason: str) -> None:
+        """Refuse the answer that `poll` has returned: tell the one who gave it, and the log."""
+        assert self._taken is not None
+        path = self.question.path
+        with contextlib.suppress(JournalError):
+            self._files.write("refused", path, Refusal(self._taken.id, path, reason))
+        self._files.remove(path, "taken")
+        self._taken = None
+        self._report(f"the answer to {path!r} is refused: {reason}")
+
+    def close(self) -> None:
+        """Withdraw the question as soon as the result of the job is committed."""
+        self._on_closed()
+
+
+def hash_of_fingerprint(fingerprint: str) -> str:
+    """Return the hash by which answers name the fingerprint of a job."""
+    return digest(fingerprint.encode(errors="backslashreplace"))
+
+
+def make_answer(path: str, question: Question | None, text: str) -> GivenAnswer:
+    """Make an answer for the job at `path`; the question is None if it has not been asked."""
+    return GivenAnswer(
+        secrets.token_hex(8), path, None if question is None else question.fingerprint, text, time.time()
+    )
+
+
+def make_question(path: str, label: str, fingerprint: str, facts: Mapping[str, Any]) -> Question:
+    """Make the question of a job from the facts that its kind knows."""
+    return Question(
+        path,
+        label,
+        facts["question"],
+        facts["choices"],
+        facts["parse"],
+        hash_of_fingerprint(fingerprint),
+        time.time(),
+    )
