@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from pathlib import Path
@@ -85,14 +86,41 @@ def test_a_command_runs_again_if_its_output_file_is_missing() -> None:
     assert Path("a and more/a.out").read_text() == "a\n"
 
 
-def test_restored_outputs_are_saved_but_not_in_the_job_log() -> None:
-    """Restored outputs are saved again by `--results`, but the job log has only commands that ran."""
-    words = ["--results", "saved", "--joblog", "+log", "echo", ":::", "a", "b"]
+def test_restored_outputs_are_saved_again() -> None:
+    """Restored outputs are saved again by `--results`, if a file is missing."""
+    words = ["--results", "saved", "echo", ":::", "a", "b"]
     batch(*words)
     Path("saved/1/a/stdout").unlink()
     assert batch(*words).exit_code == 0
     assert Path("saved/1/a/stdout").read_text() == "a\n"
-    assert len(Path("log").read_text().splitlines()) == 3
+
+
+def test_a_resumed_batch_completes_the_records_of_the_first_one() -> None:
+    """With a journal, the job log and the lines of JSON keep the lines of the first batch, and get what is missing.
+
+    A restored command whose line was lost has the times of the batch that ran it.
+    """
+    words = ["--results", "done.jsonl", "--joblog", "log", "echo {}; exit {}", ":::", "0", "3", "0"]
+    assert batch(*words).exit_code == 1
+    log, done = Path("log"), Path("done.jsonl")
+    header, *logged = log.read_text().splitlines()
+    lines = done.read_text().splitlines()
+    assert (len(logged), len(lines)) == (3, 3)
+    zeros = [line for line in logged if line.endswith("exit 0")]
+    log.write_text("\n".join([header, *(line for line in logged if line is not zeros[1])]) + "\n")
+    successes = [line for line in lines if json.loads(line)["exit_code"] == 0]
+    done.write_text("".join(f"{line}\n" for line in lines if line is not successes[0]) + '{"seq": 1, "comm')
+    assert batch(*words).exit_code == 1
+    header, *after = log.read_text().splitlines()
+    assert after[:2] == [line for line in logged if line is not zeros[1]]
+    assert sorted(line.split("\t")[6] for line in after) == ["0", "0", "3", "3"]
+    added = next(line for line in after[2:] if line.endswith("exit 0"))
+    start, runtime = map(float, added.split("\t")[2:4])
+    assert abs(start - float(zeros[1].split("\t")[2])) < PATIENCE
+    assert runtime == float(zeros[1].split("\t")[3]) or runtime == float(zeros[0].split("\t")[3])
+    records = [json.loads(line) for line in done.read_text().splitlines()]
+    assert sorted(record["exit_code"] for record in records) == [0, 0, 3, 3]
+    assert all(record["seconds"] > 0 for record in records)
 
 
 def test_journal_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections import Counter
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Literal
 
@@ -156,11 +157,25 @@ class LogFile:
 
     def __init__(self, path: str, description: str, *, append: bool) -> None:
         self._name: Final = f"{description} {path!r}"
+        # How often each command has succeeded, according to the lines of an earlier batch.
+        self.logged_commands: Final = Counter[str]()
         try:
             flags = os.O_RDWR if append else os.O_WRONLY | os.O_TRUNC
             self.descriptor: Final = os.open(path, flags | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
             raise self._make_write_error(error) from None
+
+    def was_logged(self, outcome: CommandOutcome) -> bool:
+        """Return whether an earlier batch has written the line of a restored command, which is then not found again."""
+        command = self.logged_form(outcome.command)
+        if not outcome.is_restored or not self.logged_commands[command]:
+            return False
+        self.logged_commands[command] -= 1
+        return True
+
+    def logged_form(self, command: str) -> str:
+        """Return the form in which `logged_commands` has a command."""
+        return command
 
     def write(self, data: bytes) -> None:
         """Write whole lines.
@@ -185,8 +200,13 @@ class LogFile:
 class Joblog(LogFile):
     """The job log: a file with a line for each command, in GNU parallel's columns."""
 
-    def __init__(self, path: str, *, append: bool) -> None:
+    def __init__(self, path: str, *, append: bool, reads: bool = False) -> None:
         """Open the file; if it is new, write the header.
+
+        Args:
+            path: the file.
+            append: whether to keep the contents of an existing file.
+            reads: whether to read which commands have succeeded according to an existing file.
 
         Raises:
             BatchError: the file cannot be written.
@@ -194,6 +214,8 @@ class Joblog(LogFile):
         """
         super().__init__(path, "the job log", append=append)
         try:
+            if reads:
+                self._read_successes()
             self.write(self._initial_text().encode())
         except BaseException:
             self.close()
@@ -207,6 +229,13 @@ class Joblog(LogFile):
 
         """
         self.write(os.fsencode(outcome.joblog_line()))
+
+    def _read_successes(self) -> None:
+        with open(self.descriptor, "rb", closefd=False) as file:
+            for line in file:
+                columns = os.fsdecode(line.removesuffix(b"\n")).split("\t", 8)
+                if columns[6:8] == ["0", "0"]:
+                    self.logged_commands[columns[8].replace("\0", "\n")] += 1
 
     def _initial_text(self) -> str:
         """Return the text to write first: in a new file the header, after a crash the end of the truncated line."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -15,15 +16,36 @@ class JsonlResults(LogFile):
     """A file with a line of JSON for each command.
 
     Args:
-        path: the file. Existing contents are removed.
+        path: the file.
+        append: whether to keep the contents of an existing file, and read which commands have succeeded.
 
     Raises:
         BatchError: the file cannot be written.
 
     """
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path, "the results in", append=False)
+    def __init__(self, path: str, *, append: bool = False) -> None:
+        super().__init__(path, "the results in", append=append)
+        if append:
+            self._read_successes()
+
+    def logged_form(self, command: str) -> str:
+        """Return the text of a command in a line."""
+        return escape_invalid_utf8(command)
+
+    def _read_successes(self) -> None:
+        """Read which commands have succeeded, and remove the last line if a crash has truncated it."""
+        size = 0
+        with open(self.descriptor, "rb", closefd=False) as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    os.ftruncate(self.descriptor, size)
+                    return
+                size += len(line)
+                with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+                    record = json.loads(line)
+                    if record["exit_code"] == record["signal"] == 0:
+                        self.logged_commands[record["command"]] += 1
 
     def add(self, outcome: CommandOutcome, arguments: Sequence[str]) -> None:
         """Write the line of a command.

@@ -110,11 +110,11 @@ class Reporter:
         outcome = command.outcome()
         if outcome.message:
             await self.printer.print_message(outcome.message)
-        if self._jsonl_results is not None:
+        if self._jsonl_results is not None and not self._jsonl_results.was_logged(outcome):
             self._jsonl_results.add(outcome, command.arguments)
         self._save_output(command, open_outputs(outcome.result))
         await self.printer.print_kept(command.sequence)
-        if self._joblog is not None and not outcome.is_restored:
+        if self._joblog is not None and not self._joblog.was_logged(outcome):
             self._joblog.add(outcome)
         if outcome.has_failed and len(self.failures) < MAX_NAMED_FAILURES:
             self.failures.append((command.line, outcome.reason))

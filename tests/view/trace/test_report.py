@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import html.parser
 import json
@@ -14,7 +15,7 @@ from urllib.parse import unquote
 import anyio
 import pytest
 
-from trioflow import CommandJob, Job, Pool, Scheduler, Sequence, Trace
+from trioflow import CommandJob, Job, JUnit, Pool, Scheduler, Sequence, Trace
 from trioflow._core.api.views import printable
 from trioflow.view.graph import _render
 from trioflow.view.trace import _critical_path_parts
@@ -567,6 +568,31 @@ def test_restored_jobs_are_marked_in_report_table_and_timeline(backend: str, tmp
         ["second", "restored"],
     ]
     assert scheduler.listing().count("restored") == 2
+
+
+def test_the_record_of_a_resumed_run_is_whole(backend: str, tmp_path: Path) -> None:
+    """Restored jobs have their times, exit codes and memory of the run that ran them, marked as restored."""
+    rows: list[dict[str, dict[str, str]]] = []
+    for _ in range(2):
+        trace = Trace()
+        jobs = [CommandJob(["true"], label="command"), Job(anyio.sleep, 0.01, label="function")]
+        Scheduler(*jobs, journal=tmp_path / "run.db").run(
+            backend=backend, instruments=[trace, JUnit(tmp_path / "j.xml")]
+        )
+        trace.export_as_csvfile(tmp_path / "t.csv")
+        with (tmp_path / "t.csv").open() as file:
+            rows.append({row["path"]: row for row in csv.DictReader(file)})
+    first, second = rows
+    for path, row in second.items():
+        assert (row["restored"], first[path]["restored"]) == ("True", "False")
+        assert (row["started"], row["attempts"]) == ("", "0")
+        assert float(row["elapsed"]) == pytest.approx(float(first[path]["elapsed"]), abs=1e-5)
+        assert row["started_wall"][:17] == first[path]["started_wall"][:17] or row["started_wall"]
+    names = "returncode", "user_time", "system_time", "max_rss"
+    assert [second["command"][name] for name in names] == [first["command"][name] for name in names]
+    assert 'time="0.000"' not in (tmp_path / "j.xml").read_text()
+    text = write_report(trace, tmp_path / "r.html")
+    assert all(row[5] is not None and row[5][0] > 0 for row in data(text)["rows"])
 
 
 # ---- labels

@@ -55,12 +55,15 @@ def run(options: Options) -> int:
             joblog: _joblog.Joblog | None = None
             jsonl_results: JsonlResults | None = None
             if options.joblog is not None:
-                joblog = _joblog.Joblog(options.joblog.removeprefix("+"), append=options.joblog.startswith("+"))
+                append = options.joblog.startswith("+") or options.journal is not None
+                joblog = _joblog.Joblog(
+                    options.joblog.removeprefix("+"), append=append, reads=options.journal is not None
+                )
                 files.callback(joblog.close)
             if options.results is not None and options.results.endswith(JSON_LINES_SUFFIX):
                 from ...batch._jsonl_results import JsonlResults  # imported here, because few batches need it
 
-                jsonl_results = JsonlResults(options.results)
+                jsonl_results = JsonlResults(options.results, append=options.journal is not None)
                 files.callback(jsonl_results.close)
             progress_bar = make_progress_bar(options)
             with raise_as_usage_errors():

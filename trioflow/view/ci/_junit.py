@@ -60,7 +60,7 @@ def xml_lines(run: CiRun) -> Iterator[str]:
     yield f"<testsuites name={_quote(run.label)} {_format_counts(run, run.cases)} time={_format_time(run.seconds)}>\n"
     timestamp = datetime.fromtimestamp(run.start_time, UTC).isoformat(timespec="seconds")
     for suite_name, spans in suites.items():
-        total_time = _format_time(sum(span.elapsed or 0.0 for span in spans))
+        total_time = _format_time(sum(span.took or 0.0 for span in spans))
         attributes = f'timestamp="{timestamp}" hostname={_quote(run.host)}'
         yield f"<testsuite name={_quote(suite_name)} {_format_counts(run, spans)} time={total_time} {attributes}>\n"
         for span in spans:
@@ -71,7 +71,7 @@ def xml_lines(run: CiRun) -> Iterator[str]:
 
 def _case_lines(run: CiRun, suite_name: str, span: Span) -> Iterator[str]:
     """Yield the lines of one test case."""
-    name, time = _quote(span.label), _format_time(span.elapsed or 0.0)
+    name, time = _quote(span.label), _format_time(span.took or 0.0)
     yield f"<testcase classname={_quote(suite_name)} name={name} time={time}>"
     if span.state is JobState.FAILED:
         # The output is part of the failure's text, because some programs show nothing else of a test case.

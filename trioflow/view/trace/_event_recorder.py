@@ -42,6 +42,7 @@ from ..._core.api.views import (
     outcome,
     run_times,
     runs_commands,
+    stored_result,
 )
 from ._spans import CommandOutput, CommandRecord
 
@@ -94,8 +95,8 @@ PATH_TYPES: Final[Any] = (str, bytes, os.PathLike)
 
 def record_command(job: Any, max_bytes: int) -> CommandRecord | None:
     """Return the record of the last process of a job that runs commands, or None if none has ended."""
-    result = job.last_result
-    if result is None:
+    result = stored_result(job) if job.restored else job.last_result
+    if not hasattr(result, "max_rss"):  # there was no process; or the journal of a restored job has been changed
         return None
     return CommandRecord(
         command_line_of(job),
@@ -131,7 +132,7 @@ def record_outcome(job: AnyJob) -> tuple[Outcome, CommandRecord | None]:
     """Return the facts about the end of a job that has settled, and the record of its last process."""
     facts = outcome(job)
     max_bytes = MAX_OUTPUT_BYTES if facts.failure is None else MAX_FAILED_OUTPUT_BYTES
-    has_command = runs_commands(job) and job.started_at is not None
+    has_command = runs_commands(job) and (job.started_at is not None or job.restored)
     return facts, record_command(job, max_bytes) if has_command else None
 
 

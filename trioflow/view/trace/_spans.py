@@ -125,6 +125,11 @@ class Span:
         return self.finished_at - self.started_at
 
     @property
+    def took(self) -> float | None:
+        """The seconds that the job took: `elapsed`, or for a restored job `restored_elapsed`."""
+        return self.restored_elapsed if self.restored else self.elapsed
+
+    @property
     def waited(self) -> float | None:
         """The seconds from `scheduled_at` to the job's start. None if the job has not started."""
         if self.started_at is None or self.scheduled_at is None:

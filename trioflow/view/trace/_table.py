@@ -46,7 +46,7 @@ def _table_row(record: TraceRecord, span: Span) -> tuple[str, ...]:
         "restored" if span.restored else span.state.value,
         "" if span.started_at is None else duration_text(span.started_at - record.start_time),
         _optional_duration_text(span.waited),
-        _optional_duration_text(span.elapsed),
+        _optional_duration_text(span.took),
         str(len(span.attempts) or ""),
         str(span.lane or ""),
         printable(span.exception_text),
@@ -81,16 +81,26 @@ def _csv_row(record: TraceRecord, span: Span) -> Iterator[str]:
     yield from map(_value_text, (span.critical, span.forever))
     for time in (span.scheduled_at, span.started_at, span.ready_at, span.finished_at):
         yield _value_text(None if time is None else round(time - record.start_time, 9))
-    for seconds in (span.waited, span.elapsed):
+    for seconds in (span.waited, span.took):
         yield _value_text(None if seconds is None else round(seconds, 9))
     yield from map(
         _value_text, (len(span.attempts), span.lane, span.timed_out, span.number in record.critical_path_numbers)
     )
     yield " ".join(map(str, span.required))
     yield _text_cell(span.exception_text)
-    yield iso_time(record, span.started_at)
+    yield _restored_start_time(span) if span.restored else iso_time(record, span.started_at)
     yield from map(_value_text, (span.returncode, span.user_time, span.system_time, span.max_rss, span.restored))
     yield _text_cell("; ".join(f"{wait.words} {round(wait.seconds, 9)}" for wait in span.waits))
+
+
+def _restored_start_time(span: Span) -> str:
+    """Return the date and time at which a restored job started in the run that ran it; "" if they are unknown."""
+    if span.restored_at is None or span.restored_elapsed is None:
+        return ""
+    try:
+        return _iso_text(span.restored_at - span.restored_elapsed)
+    except (OverflowError, ValueError, OSError):  # the journal has been changed
+        return ""
 
 
 def _value_text(value: object) -> str:
@@ -101,5 +111,9 @@ def iso_time(record: TraceRecord, timestamp: float | None) -> str:
     """Convert a time on the backend's clock to a date and time in UTC, in ISO 8601. None becomes an empty string."""
     if timestamp is None:
         return ""
-    date_time = datetime.datetime.fromtimestamp(timestamp + record.wall_offset, datetime.UTC)
+    return _iso_text(timestamp + record.wall_offset)
+
+
+def _iso_text(seconds: float) -> str:
+    date_time = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return date_time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

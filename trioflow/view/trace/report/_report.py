@@ -280,7 +280,7 @@ def _table_json(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str
     ranks = [0 if span.number not in counted else 2 if _is_listed_separately(span) else 1 for span in record.spans]
     states = Counter(span.state for span, rank in zip(record.spans, ranks, strict=True) if rank == 1)
     starts = [None if span.started_at is None else span.started_at - record.start_time for span in record.spans]
-    columns = starts, [span.waited for span in record.spans], [span.elapsed for span in record.spans]
+    columns = starts, [span.waited for span in record.spans], [span.took for span in record.spans]
     units, texts = zip(*map(durations_in_column, columns), strict=True)
     table: dict[str, Any] = {
         "units": units,
@@ -305,7 +305,7 @@ def _table_row(record: TraceRecord, span: Span, rank: int, texts: tuple[str, ...
 
     """
     start = None if span.started_at is None else span.started_at - record.start_time
-    seconds = (start, span.waited, span.elapsed)
+    seconds = (start, span.waited, span.took)
     times = [None if value is None else [round(value, 9), text] for value, text in zip(seconds, texts, strict=True)]
     path, kind, exception = map(printable, (span.name, span.kind, span.exception_text))
     tags = {
