@@ -29,12 +29,14 @@ from ._core.api.kinds import file_path as file_path
 from ._core.api.kinds import fit as fit
 from ._core.api.kinds import flag as flag
 from ._core.api.kinds import is_among as is_among
+from ._core.api.kinds import join_names as join_names
 from ._core.api.kinds import label_inside as label_inside
 from ._core.api.kinds import load_backend as load_backend
 from ._core.api.kinds import loop_running as loop_running
 from ._core.api.kinds import name_in_errors as name_in_errors
 from ._core.api.kinds import name_of as name_of
 from ._core.api.kinds import original_arguments_of as original_arguments_of
+from ._core.api.kinds import plural as plural
 from ._core.api.kinds import printable as printable
 from ._core.api.kinds import propagate_env as propagate_env
 from ._core.api.kinds import propagated_env as propagated_env

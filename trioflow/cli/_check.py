@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from .. import Scheduler
-from ..abc import is_scheduler, paths_of
+from ..abc import is_scheduler, join_names, paths_of, plural
 from ..view.text import _symbols
-from ..view.text._plural import join_names, plural
 from . import STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._scenario import scenario_command
 

@@ -15,10 +15,9 @@ from typing import Any, Final, TypeVar
 import click
 
 from .. import JournalError, StopReason
-from ..abc import duration_text, printable
+from ..abc import duration_text, plural, printable
 from ..journal._run_summary import FailedJob, parse_summary
 from ..journal._store import JournalStore, RunRecord, StoredJob, read_with_retry
-from ..view.text._plural import plural
 from ..view.text._selection import match_paths
 from ..view.text._symbols import Symbols, align_columns, display_width
 from ..view.text._verdict import Tally, create_verdict

@@ -37,6 +37,7 @@ from .._core.api.journals import (
     enclosing_schedulers,
     input_at,
     is_scheduler,
+    plural,
     substitute_inputs,
 )
 from ._file_stamps import FileStamper, describe_stamp_change
@@ -310,7 +311,7 @@ def _describe_changed_part(old_parts: dict[str, Any], new_parts: dict[str, Any],
         return f"its class has changed{_change_text(old_parts.get('c'), new_parts.get('c'))}"
     old, new = old_parts.get("a", []), new_parts.get("a", [])
     if len(old) != len(new):
-        return f"it had {len(old)} argument{'s' * (len(old) != 1)}, and now has {len(new)}"
+        return f"it had {plural(len(old), 'argument')}, and now has {len(new)}"
     for number, (old_form, new_form) in enumerate(zip(old, new, strict=True), 1):
         if old_form != new_form:
             return f"{_describe_argument(number, job)} has changed{_change_text(old_form, new_form)}"

@@ -43,7 +43,9 @@ from .._core.api.journals import (
     is_in_retry,
     is_member,
     is_scheduler,
+    join_names,
     options_of,
+    plural,
     result_for_journal,
     warn,
 )
@@ -65,7 +67,7 @@ from ._serialization import NotSerializable, comparison_form, dumps, loads
 from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from .._core.api.journals import BaseScheduler, JournalProtocol, Save
 
@@ -558,18 +560,17 @@ class JournalSession:
             self.store.close()
         if self._unstorable_reasons_by_label:
             labels, reasons = zip(*self._unstorable_reasons_by_label.items(), strict=True)
-            count = len(labels)
+            number = f"{'at least ' * (len(labels) == MAX_REPORTED_JOBS)}{plural(len(labels), 'job')}"
             report(
-                f"the journal cannot store {'at least ' * (count == MAX_REPORTED_JOBS)}{count} "
-                f"job{'s' * (count != 1)}, which will run "
-                f"again: {_join_labels(labels)}; reason for the first: {reasons[0]}; for a result, give save='pickle', "
-                "save=(dump, load) or save=None; for an argument, give key=",
+                f"the journal cannot store {number}, which will run again: "
+                f"{join_names([*map(repr, labels)], MAX_NAMED_JOBS)}; reason for the first: {reasons[0]}; for a result, "
+                "give save='pickle', save=(dump, load) or save=None; for an argument, give key=",
             )
         by_name_only = list(self._fingerprint_builder.identified_by_name_only)
         if by_name_only and self._was_empty:
             warn(
                 f"the journal knows the functions of these jobs by name only, because they are lambdas, closures or "
-                f"bound to objects: {_join_labels(by_name_only)}; "
+                f"bound to objects: {join_names([*map(repr, by_name_only)], MAX_NAMED_JOBS)}; "
                 f"give them key= or version= if what they capture may change"
             )
 
@@ -650,8 +651,3 @@ def _parse_json_object(stored: Any) -> dict[str, Any]:
 
 def _save_format(save: Save) -> str:
     return "own" if isinstance(save, tuple) else str(save)
-
-
-def _join_labels(labels: Sequence[str]) -> str:
-    more = f" and {len(labels) - MAX_NAMED_JOBS} more" if len(labels) > MAX_NAMED_JOBS else ""
-    return ", ".join(map(repr, labels[:MAX_NAMED_JOBS])) + more

@@ -27,10 +27,10 @@ from .._core.api.views import (
     is_service,
     max_slots,
     median_duration,
+    plural,
     short_repr,
 )
 from ..clock import virtual_options
-from ..view.text._plural import plural
 from ..view.trace._trace import Trace
 from . import _duration_sources
 from ._path_analysis import analyze_schedulers, slot_users

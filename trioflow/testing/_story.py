@@ -8,7 +8,7 @@ from typing import Final, cast
 import anyio
 
 from .._core.api.testing import describe_line
-from .._core.api.views import AnyJob, JobState
+from .._core.api.views import AnyJob, JobState, join_names
 from . import _coroutine_frames
 from ._fault_plans import END_PLACE, SHORT_DELAY, Change
 from ._run_record import RunOutcome, SteppedJob
@@ -61,8 +61,7 @@ class Story:
                     f"at {_coroutine_frames.waiting_line(stepped.waiting_coroutine)}"
                 )
         if waiting:
-            more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
-            self._lines.append(f"{'':12}{', '.join(map(repr, waiting[:3]))}{more} wait for their turn")
+            self._lines.append(f"{'':12}{join_names([*map(repr, waiting)], 3)} wait for their turn")
 
 
 def describe_place(stepped: SteppedJob, change: Change) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from weakref import WeakSet
 
 from ..base import _amounts
+from ..base._plural import join_names
 from ..base._units import duration_text
 from ..base._waits import WaitCause, Waiting
 from ..job._job import AbstractJob
@@ -239,8 +240,7 @@ class CountedResource(Resource):
 
     def _holders_text(self) -> str:
         names = [repr(job.label) for job in list(self.holders)]
-        more = f" and {len(names) - MAX_NAMED_HOLDERS} more" if len(names) > MAX_NAMED_HOLDERS else ""
-        return f" by {', '.join(names[:MAX_NAMED_HOLDERS])}{more}" if names else ""
+        return f" by {join_names(names, MAX_NAMED_HOLDERS)}" if names else ""
 
     def take(self, job: AbstractJob[Any], need: Amount) -> dict[int, Any] | None:
         """Take the need of a job. Return the named units by their index; None if the resource has no named units."""

@@ -25,6 +25,7 @@ below add those that identify the record of a job and tell whether it is still v
 from typing import TYPE_CHECKING
 
 from ..base._logger import warn
+from ..base._plural import join_names, plural
 from ..base._reprs import headline, is_among, short_repr, truncate
 from ..base._states import JobState, StopReason
 from ..job._ancestors import enclosing_schedulers

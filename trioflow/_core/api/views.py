@@ -20,6 +20,7 @@ from ..base._amounts import Amount, amount_of, amount_text, is_size
 from ..base._exception_parts import get_cause, get_context, get_group_members, get_traceback
 from ..base._graph_algorithms import backlinks, find_cycle, longest_path_lengths, reachable, topological_order
 from ..base._logger import warn
+from ..base._plural import MAX_LISTED_NAMES, join_names, listed_lines, plural
 from ..base._reprs import fit, headline, is_among, short_repr, truncate
 from ..base._states import STOP_REASON_TEXTS, JobState, OnTimeout, RunIf, RunPhase, StopReason
 from ..base._units import duration_text, durations_in_column, percent_text, size_text

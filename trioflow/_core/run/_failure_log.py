@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _logger
+from ..base._plural import join_names
 from ..base._reprs import fit
 from ..base._states import StopReason
 from ..job._job import AbstractJob, is_scheduler
@@ -66,8 +67,7 @@ class SimilarFailures:
             times = "once more" if number == 1 else f"{number} more times"
             return f"'{self._path}' failed {times} with {self._error_name}{failures[-1][1]}"
         jobs = "one more job" if number == 1 else f"{number} more jobs"
-        more = f" and {number - MAX_NAMED_JOBS} more" if number > MAX_NAMED_JOBS else ""
-        names = ", ".join(f"'{path}'{message}" for path, message in failures) + more
+        names = join_names([f"'{path}'{message}" for path, message in failures], MAX_NAMED_JOBS, number)
         return f"{jobs} failed with {self._error_name} like '{self._path}': {names}"
 
 

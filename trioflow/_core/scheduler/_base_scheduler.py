@@ -28,6 +28,7 @@ from ..admission._window import Adaptive
 from ..admission.policy import _policy_validation
 from ..backend import BackendName
 from ..base import _graph_algorithms
+from ..base._plural import plural
 from ..base._reprs import short_repr
 from ..base._states import JobState, RunPhase, StopReason
 from ..job import _job_options, _labels
@@ -1313,8 +1314,7 @@ class BaseScheduler(
     def __repr__(self) -> str:
         """Show the label, the state and the number of members."""
         state = "running" if self._run is not None else self._stop_reason.value if self._stop_reason else "idle"
-        job_count = f"{len(self)} job{'s' * (len(self) != 1)}"
-        return f"<{type(self).__name__} `{_labels.printable(self.label)}` {state}, {job_count}>"
+        return f"<{type(self).__name__} `{_labels.printable(self.label)}` {state}, {plural(len(self), 'job')}>"
 
 
 def interrupt(scheduler: BaseScheduler, interruption: BaseException) -> None:

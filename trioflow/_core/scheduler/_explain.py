@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._ready_queue import FifoLine
 from ..base import _units
+from ..base._plural import join_names
 from ..base._states import JobState, RunPhase, StopReason
 from ..base._waits import WaitCause, Waiting
 from ..job import _labels, _trigger_rules
@@ -338,5 +339,4 @@ def _progress_text(job: AbstractJob[Any], now: float) -> str:
 
 
 def _job_names(jobs: list[AbstractJob[Any]]) -> str:
-    named = ", ".join(map(repr, _labels.distinct_names(jobs[:MAX_NAMED_JOBS])))
-    return named + (f" and {len(jobs) - MAX_NAMED_JOBS} more" if len(jobs) > MAX_NAMED_JOBS else "")
+    return join_names([*map(repr, _labels.distinct_names(jobs[:MAX_NAMED_JOBS]))], MAX_NAMED_JOBS, len(jobs))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..base import _logger
 from ..base._exception_parts import with_traceback
+from ..base._plural import plural
 from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
 from ..job import _errors
 from ..job._ancestors import ancestors_with_members
@@ -58,7 +59,7 @@ def log_run_end(run: Run) -> None:
         return
     # `run.failure_count` is not used, because it also counts failures in earlier attempts of nested schedulers.
     count = scheduler._members.dropped_failure_count + len(failed_jobs(scheduler)) if run.failure_count else 0
-    failures_text = f"{count} job{'s' * (count != 1)} of {shorten(scheduler.label)!r} failed" if count else ""
+    failures_text = f"{plural(count, 'job')} of {shorten(scheduler.label)!r} failed" if count else ""
     if run.reason is StopReason.TIMEOUT:
         idle_text = f"after {scheduler.idle_timeout:g} s without {JOB_EVENTS_NOUN}" if run.idle_timed_out else ""
         timeout_text = idle_text or f"after its timeout of {run.timeout:g} s"

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Final, final
 
-from ..._core.api.views import JobState, duration_text, printable
-from ..text._plural import join_names, listed_lines
+from ..._core.api.views import JobState, duration_text, join_names, listed_lines, printable
 from ..text._symbols import Symbols, stop_workflow_commands
 from ._junit import strip_ansi
 from ._test_cases import CiReport, CiRun, exception_headline

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 from typing import Final, Literal, NamedTuple
 
-from ..._core.api.views import AnyJob, BaseScheduler, JobState, duration_text, is_scheduler, printable
+from ..._core.api.views import AnyJob, BaseScheduler, JobState, duration_text, is_scheduler, plural, printable
 from .._state_styles import (
     CRITICAL_BADGE,
     LIGHT_SCHEME_TEXT_COLOR,
@@ -18,7 +18,6 @@ from .._state_styles import (
     BoxColors,
     has_ended_normally,
 )
-from ..text._plural import plural
 from ._simplify import DIGITS_PATTERN
 
 Direction = Literal["TB", "LR"]

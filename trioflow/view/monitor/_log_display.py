@@ -15,9 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Final, TextIO
 
-from ..._core.api.views import AnyJob, JobState, duration_text
+from ..._core.api.views import AnyJob, JobState, duration_text, plural
 from ..text import _exception_text
-from ..text._plural import plural
 from ..text._symbols import Symbols
 from ..text._verdict import TROUBLE_STATES
 from ._display import Display, Ticker

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Final
 
 from ..._core.api.views import (
+    MAX_LISTED_NAMES,
     NOT_IN_JOURNAL_REASON,
     NOT_SAVED_REASON,
     AnyJob,
@@ -18,14 +19,15 @@ from ..._core.api.views import (
     failed_by_itself,
     failure_of,
     is_scheduler,
+    listed_lines,
     paths_of,
+    plural,
     reason_not_restored,
     shorten,
 )
 from . import _exception_text, _verdict
 from ._failure_text import group_failures, kind_text
 from ._listing import Listing
-from ._plural import MAX_LISTED_NAMES, listed_lines, plural
 from ._symbols import Symbols
 from ._verdict import Tally
 

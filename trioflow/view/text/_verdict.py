@@ -25,12 +25,13 @@ from ..._core.api.views import (
     duration_text,
     is_counted,
     is_scheduler,
+    join_names,
+    plural,
     restoration_of,
     run_times,
     shorten,
 )
 from .._state_styles import STATE_COUNT_ORDER
-from ._plural import join_names, plural
 from ._symbols import Symbols
 
 NO_NAMES: Final[Mapping[AnyJob, str]] = MappingProxyType({})
@@ -192,7 +193,7 @@ def create_verdict(
         noun: the word for a job in the sentence, e.g. "command" for a batch.
 
     """
-    jobs = f"{tally.job_count} {noun}{'s' * (tally.job_count != 1)}"
+    jobs = plural(tally.job_count, noun)
     parts: list[str] = []
     if reason is None:
         parts.append("has not ended")

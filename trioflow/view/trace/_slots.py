@@ -16,9 +16,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ..._core.api.views import WaitCause, duration_text, printable
+from ..._core.api.views import WaitCause, duration_text, plural, printable
 from .._state_styles import CAUSE_WORDS
-from ..text._plural import plural
 from ._lanes import assign_lanes
 from ._resource_use import count_overlaps
 from ._span_builder import TraceRecord

@@ -6,9 +6,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from ..._core.api.views import AnyJob, BaseScheduler, current_run, file_path
+from ..._core.api.views import AnyJob, BaseScheduler, current_run, file_path, plural
 from .. import _exports
-from ..text._plural import plural
 from ._event_recorder import EventRecorder
 from ._span_builder import TraceRecord, build_record, record_of_last_run
 from ._spans import Span

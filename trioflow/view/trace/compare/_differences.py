@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ...._core.api.views import duration_text, durations_in_column, fit
+from ...._core.api.views import duration_text, durations_in_column, fit, listed_lines, plural
 from ...text import _symbols
-from ...text._plural import listed_lines, plural
 from ._run_times import JobTimes, RunTimes
 
 MIN_CHANGE_SHARE: Final = 0.005

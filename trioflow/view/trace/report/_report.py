@@ -22,10 +22,13 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from ...._core.api.views import (
+    MAX_LISTED_NAMES,
     JobState,
     duration_text,
     durations_in_column,
     fit,
+    join_names,
+    plural,
     printable,
     shorten,
     size_text,
@@ -33,7 +36,6 @@ from ...._core.api.views import (
 from ..._state_styles import STATE_COUNT_ORDER, STATE_STYLES
 from ...graph import _dark_scheme, _dot
 from ...text import _verdict
-from ...text._plural import MAX_LISTED_NAMES, join_names, plural
 from .._critical_path_parts import critical_path_parts
 from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
