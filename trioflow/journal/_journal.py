@@ -563,8 +563,8 @@ class JournalSession:
             number = f"{'at least ' * (len(labels) == MAX_REPORTED_JOBS)}{plural(len(labels), 'job')}"
             report(
                 f"the journal cannot store {number}, which will run again: "
-                f"{join_names([*map(repr, labels)], MAX_NAMED_JOBS)}; reason for the first: {reasons[0]}; for a result, "
-                "give save='pickle', save=(dump, load) or save=None; for an argument, give key=",
+                f"{join_names([*map(repr, labels)], MAX_NAMED_JOBS)}; reason for the first: {reasons[0]}; for a "
+                "result, give save='pickle', save=(dump, load) or save=None; for an argument, give key=",
             )
         by_name_only = list(self._fingerprint_builder.identified_by_name_only)
         if by_name_only and self._was_empty:

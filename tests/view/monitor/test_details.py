@@ -28,8 +28,8 @@ async def part(fraction: float) -> None:
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [
-        (20, " ▸    3 s  fetch…del"),
-        (40, "   ▸    3 s  fetch an…odel  ━━────   40%"),
+        (20, " ▸    3 s  fetc…odel"),
+        (40, "   ▸    3 s  fetch … model  ━━────   40%"),
         (80, "   ▸    3 s  fetch and unpack the model  ━━━━────────   40%"),
         (200, "   ▸    3 s  fetch and unpack the model  ━━━━────────   40%  of ≈20 s"),
     ],

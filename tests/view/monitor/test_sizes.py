@@ -134,5 +134,5 @@ def test_a_label_that_is_too_long_keeps_its_end(virtual: Virtual) -> None:
     assert seen == [
         "▸    1 s    verify the checksum of number 17",
         "▸    1 s    verify the checksum of number 17",
-        "▸    1 s  verify the chec…mber 17",
+        "▸    1 s  verify the …f number 17",
     ]

@@ -99,9 +99,9 @@ class FailureLog:
         stopped = run.culprit is job and run.reason is StopReason.CRITICAL
         if is_scheduler(job) and job.stop_reason is StopReason.CRITICAL:  # the failure of its member has been logged
             if stopped:
+                cause = (culprit_chain(job) or [job])[-1]
                 _logger.warn(
-                    f"'{_job_path(job)}' failed because of '{_job_path(culprit_chain(job)[-1])}'; "
-                    f"the run of {name!r} stops",
+                    f"'{_job_path(job)}' failed because of '{_job_path(cause)}'; the run of {name!r} stops",
                     about=FAILURE_SUBJECT,
                 )
             return
