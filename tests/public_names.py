@@ -23,6 +23,7 @@ MODULES = (
     "trioflow",
     "trioflow.abc",
     "trioflow.dask",
+    "trioflow.look",
     "trioflow.otel",
     "trioflow.testing",
     "trioflow.compat.asynciojobs",
@@ -44,6 +45,8 @@ def public(module: types.ModuleType) -> list[str]:
         return ["Cluster"]
     if module.__name__ == "trioflow.otel":
         return ["Tracing", "remote_context"]
+    if module.__name__ == "trioflow.look":
+        return ["enable"]
     names = getattr(module, "__all__", None) or [name for name in dir(module) if not name.startswith("_")]
     return sorted(name for name in names if not inspect.ismodule(getattr(module, name)))
 

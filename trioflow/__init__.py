@@ -134,6 +134,10 @@ def __getattr__(name: str) -> _typing.Any:
         AttributeError: there is no such name.
 
     """
+    if name == "look":
+        import importlib
+
+        return importlib.import_module(".look", __name__)
     if name not in _LAZY_NAMES:
         from ._hints import MODULE_HINTS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Final, Never, TextIO, Unpack
 
 from ._core.api import BaseScheduler, BaseSchedulerOptions, Option, set_docs_and_signature
@@ -9,7 +10,6 @@ from ._core.api.views import file_path, flag, outermost_scheduler
 from ._hints import SCHEDULER_HINTS
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Mapping
 
     from graphviz import Digraph
@@ -44,6 +44,8 @@ def _check_processes(value: Any, name: str, subject: str | Callable[[], str]) ->
     return _processes_option.check_processes(value, f"{name} of {subject if isinstance(subject, str) else subject()}")
 
 
+LOOK_IS_ENABLED: Final = os.environ.get("TRIOFLOW_LOOK", "0") not in ("", "0")
+"""Whether the first run lets `trioflow look` look into this program; see `trioflow.look`."""
 NO_DURATIONS: Final[dict[AnyJob, float]] = {}
 """The empty mapping that all schedulers without the option `durations` share. Do not change it."""
 
@@ -150,6 +152,10 @@ class Scheduler(BaseScheduler):
         self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any
     ) -> Run:
         run = super()._make_run(backend, timeout, jobs_window, instruments, journal)
+        if LOOK_IS_ENABLED and run.outer_worker is None:
+            from .view.look._answers import answer_thread
+
+            answer_thread.start()
         if run.outer_worker is not None:  # a nested run uses the durations of the outermost scheduler
             enclosing = run.outer_worker.run.scheduler
             self._resolved_durations = (

@@ -30,7 +30,7 @@ WHOLE = [name for kind, name in DIRECTIVES if kind == "module"]
 """Modules that a page shows with all that is in their `__all__`."""
 
 
-EXTRAS = {"trioflow.dask.Cluster", "trioflow.otel.Tracing", "trioflow.otel.remote_context"}
+EXTRAS = {"trioflow.dask.Cluster", "trioflow.look.enable", "trioflow.otel.Tracing", "trioflow.otel.remote_context"}
 """Names in modules of extras, which are not imported for them here."""
 
 

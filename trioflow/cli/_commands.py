@@ -52,6 +52,7 @@ COMMANDS: Final = {
     "report": ("._report", "Make the report of a run from its trace."),
     "compare": ("._compare", "Explain why one run took more or less time than another."),
     "monitor": ("._monitor", "Show a run from its events, during the run or later."),
+    "look": ("._look", "Show what a program that runs is doing."),
     "batch": (".batch._batch_command", "Run COMMAND for each ARGUMENT, several at once."),
     "ssh": ("._ssh", "Run COMMAND or a script on many nodes by ssh."),
     "journal": ("._journal", "Inspect or edit a journal."),

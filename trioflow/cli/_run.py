@@ -19,6 +19,7 @@ import click
 from .. import Events, JUnit, Scheduler, StopReason, Summary, Trace
 from ..abc import BackendName, printable
 from ..batch import _quantities
+from ..view.look._answers import answering
 from ..view.monitor._monitor import build_command_monitor, can_move_cursor
 from ..view.text._verdict import Tally
 from . import EXIT_CODES_HELP, FAILURE_CODE, INTERRUPTED_CODE, STOPPED_CODE, SUCCESS_CODE, _outputs
@@ -194,7 +195,8 @@ def command(
         options["jobs_window"] = make_window(scheduler, jobs_window)
     arguments = {name: value for name, value in options.items() if value is not None}
     is_drawing = bool(monitors) and can_move_cursor(sys.stdout)
-    with run_on_cluster(scheduler, dask), show_engine_log({"failure", "end"} if is_drawing else {"end"}):
+    hidden_subjects = {"failure", "end"} if is_drawing else {"end"}
+    with run_on_cluster(scheduler, dask), show_engine_log(hidden_subjects), answering():
         try:
             translate_errors(
                 scheduler, lambda: scheduler.run(instruments=instruments, handle_signals=on_signal, **arguments)

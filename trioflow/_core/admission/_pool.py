@@ -261,6 +261,10 @@ class ResourceView:
         """The name of the resource."""
         return self._resource.name
 
+    def describe(self) -> str:
+        """Return the name of the resource with its free and its total amounts, such as "gpu=1 of 2 free"."""
+        return self._resource.describe()
+
     @property
     def total(self) -> float | None:
         """The total amount; None for a `Rate`."""

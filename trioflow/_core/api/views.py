@@ -24,7 +24,7 @@ from ..base._plural import MAX_LISTED_NAMES, join_names, listed_lines, plural
 from ..base._reprs import fit, headline, is_among, short_repr, truncate
 from ..base._states import STOP_REASON_TEXTS, JobState, OnTimeout, RunIf, RunPhase, StopReason
 from ..base._units import duration_text, durations_in_column, percent_text, size_text
-from ..base._user_code import PACKAGE_PREFIX, library_prefixes
+from ..base._user_code import PACKAGE_PREFIX, describe_line, library_prefixes
 from ..base._waits import WaitCause, Waiting
 from ..job._ancestors import enclosing_schedulers, find_common_scheduler, is_inside, outermost_scheduler
 from ..job._errors import CycleError
@@ -64,7 +64,7 @@ from ..job._labels import paths_of, printable, shorten
 from ..job._option_descriptors import set_run_need
 from ..job._outcome import DROPPED, Failure, Restoration, Throttling, failure_kind
 from ..job._service import Service
-from ..run._handle import RunView, current_run, run_times
+from ..run._handle import RunInProgress, RunView, current_run, job_frames, run_times, runs_in_progress
 from ..run._instruments import Instrument
 from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON
 from ..scheduler._base_scheduler import BaseScheduler, Incident

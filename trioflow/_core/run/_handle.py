@@ -9,20 +9,24 @@ run_of(job) ──► RunHandle: clock, waiting, waiting despite a cancellation,
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, final
 
 from ..admission._window import Adaptive
 from ..base._signatures import is_async
 from ..job._function import name_of
 from ._current import current_worker_var
 from ._idle_timeouts import PROGRESS_NOUN, TimeLimit
+from ._run import RUNS_IN_PROGRESS
 from ._shared_resources import SharedResource
 from ._slot_lending import SpareSlots, spare_slots
 from ._worker import Worker
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from ..backend import Backend
     from ..base._states import RunPhase, StopReason
     from ..job._job import AbstractJob
@@ -273,3 +277,39 @@ def run_times(scheduler: BaseScheduler) -> tuple[float, float | None] | None:
     the run is in progress. Return None if there has been no run.
     """
     return scheduler._run_times if scheduler._run is None else (scheduler._run.began_at, None)
+
+
+class RunInProgress(NamedTuple):
+    """An outermost run in progress."""
+
+    scheduler: BaseScheduler
+    view: RunView
+    began_at: float
+    """The time on the clock of the run."""
+    thread_id: int
+    """The identifier of the thread of its event loop."""
+
+
+def runs_in_progress() -> list[RunInProgress]:
+    """Return the outermost runs in progress, in any thread of this process."""
+    return [RunInProgress(run.scheduler, RunView(run), run.began_at, run.thread_id) for run in list(RUNS_IN_PROGRESS)]
+
+
+def job_frames(job: AbstractJob[Any]) -> tuple[list[tuple[FrameType, int]], bool]:
+    """Return the frames of a running job, the outermost first, with their lines, and whether the job is executing.
+
+    A job that is executing keeps the event loop from running anything else until its next `await`. The frames include
+    those of the worker. They are empty if the worker is not known. Any thread may call this function.
+    """
+    worker = job._worker
+    if worker is None or worker.task is None:
+        return [], False
+    suspended = list(worker.run.backend.frames(worker))
+    executing: list[tuple[FrameType, int]] = []
+    frame = sys._current_frames().get(worker.run.thread_id)
+    while frame is not None and suspended:
+        executing.append((frame, frame.f_lineno))
+        if frame is suspended[-1][0]:
+            return [*suspended[:-1], *reversed(executing)], True
+        frame = frame.f_back
+    return suspended, False

@@ -70,6 +70,9 @@ MAX_FIRST_WORKER_TURNS: Final = 2
 PENDING_INPUT_TURNS: Final = 16
 """The number of turns of the loop that forever jobs get to process pending input after all other jobs have settled."""
 
+RUNS_IN_PROGRESS: Final[dict[Run, None]] = {}
+"""The outermost runs in progress, in all threads of the process."""
+
 
 class Run:
     """One execution of one scheduler, from its first check to the end of its shutdown."""
@@ -295,6 +298,7 @@ class Run:
         try:
             await self.group.run(self._run_jobs)
         finally:  # a run that was cancelled from outside raises the cancellation
+            RUNS_IN_PROGRESS.pop(self, None)
             if not self.workers.alive:
                 self._break_reference_cycles()
         if self.fault is not None:
@@ -313,6 +317,8 @@ class Run:
 
     async def _run_jobs(self) -> None:
         self.began_at = self.clock()
+        if self.outer_worker is None:
+            RUNS_IN_PROGRESS[self] = None
         try:
             self.notify("before_run")
             self.began_at = self.clock()  # set again, because an instrument may have taken its time

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,8 +40,9 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return _explain_without_run(scheduler)
     if run.phase is RunPhase.CHECKING:
         return f"waits for the start of {scheduler.label!r}, which is being checked"
-    # On trio, jobs may be cancelled before the run notices that its deadline has passed.
-    if run.phase is RunPhase.STOPPING or run.group.has_deadline_passed():
+    # On trio, jobs may be cancelled before the run notices that its deadline has passed. Only its thread can ask trio.
+    is_expired = run.thread_id == threading.get_ident() and run.group.has_deadline_passed()
+    if run.phase is RunPhase.STOPPING or is_expired:
         reason = run.reason or StopReason.TIMEOUT
         return f"will not be reached: {scheduler.label!r} is stopping ({reason.value})"
     if run.phase is RunPhase.DRAINING:

@@ -1,0 +1,246 @@
+"""`trioflow look`: the record of a program that runs, its text, who gets it, and that looking changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from trioflow import Job, Pool, Rate, Scheduler, ThreadJob
+from trioflow.view.look import _answers, _client, _process_record, _record_text
+
+from ...bodies import fail_now, nothing
+from ...cli.command_line import run, trioflow, written
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def answers() -> Iterator[None]:
+    """Let this process answer, as `trioflow run` does."""
+    with _answers.answering():
+        yield
+
+
+def in_thread(function: Any) -> Any:
+    """Call a function in another thread, while this one, and with it the event loop, is blocked."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(function()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+async def wait_for_line() -> None:
+    await anyio.sleep_forever()  # the line that is shown
+
+
+@pytest.mark.usefixtures("answers")
+def test_a_job_that_blocks_the_loop_is_shown_with_all_others(backend: Any) -> None:
+    """A program answers while a job blocks its event loop: with lines of jobs, the causes of waits, and failures."""
+    record: dict[str, Any] = {}
+
+    async def block() -> None:
+        await anyio.sleep(0.01)
+        try:
+            record.update(in_thread(lambda: _client.ask(os.getpid())))
+        finally:
+            waiting.cancel()
+
+    waiting = Job(wait_for_line, label="waiting")
+    asking = [Job(nothing, label=f"ask {number}", needs={"api": 1}) for number in range(2)]
+    failing = Job(fail_now, ValueError("no\ndata"), label="wrong")
+    inner = Scheduler(waiting, label="inner")
+    after = Job(nothing, label="after", required=inner)
+    scheduler = Scheduler(
+        failing, inner, Job(block, label="block"), *asking, after,
+        label="night", jobs_window=9, pool=Pool(api=Rate(requests=1, per=0.05)),
+    )  # fmt: skip
+    assert scheduler.run(backend=backend, timeout=60)
+    lines = [line.rstrip() for line in _record_text.text_lines(7, record)]
+    [text] = ["\n".join(lines)]
+    [shown] = record["runs"]
+    blocking, suspended = (
+        next(job for job in shown["running"] if job["path"] == path) for path in ("block", "inner/waiting")
+    )
+    assert (blocking["blocks_loop"], suspended["blocks_loop"]) == (True, False)
+    assert "thread.join()" in blocking["line"]["text"]
+    assert suspended["line"]["text"].endswith("await anyio.sleep_forever()  # the line that is shown")
+    assert shown["seconds"] > 0
+    assert (shown["backend"], shown["thread"], shown["window"]) == (backend, "MainThread", 9)
+    assert "window: 2 of 9 slots taken" in text
+    assert "blocks the event loop, test_look.py" in text
+    assert "after  waits for 'inner': 'inner' has been running for" in text
+    assert "wrong  ValueError: no" in text
+
+
+@pytest.mark.usefixtures("answers")
+def test_a_program_whose_loop_is_idle_answers(backend: Any) -> None:
+    """A program also answers while its loop waits for a thread, and the line of the job is that of its function."""
+
+    def look() -> dict[str, Any]:
+        return _client.ask(os.getpid())
+
+    looking = ThreadJob(look, label="look")
+    assert Scheduler(looking).run(backend=backend)
+    [job] = looking.result()["runs"][0]["running"]
+    assert job["line"]["text"].endswith("return _client.ask(os.getpid())")
+    assert not job["blocks_loop"]
+
+
+@pytest.mark.usefixtures("answers")
+def test_a_program_without_a_run_says_so() -> None:
+    """A program in which no run is in progress answers that there is none."""
+    assert list(_record_text.text_lines(7, _client.ask(os.getpid())))[1:] == ["no run is in progress"]
+
+
+def test_equal_waits_are_one_line() -> None:
+    """Jobs that wait for the same thing share a line; a section names only a few jobs, and counts the others."""
+    waits = [
+        {"path": f"job {number}", "state": "scheduled", "cause": "rate", "explanation": f"waits for api, at {number}"}
+        for number in range(30)
+    ]  # fmt: skip
+    waits += [
+        {"path": f"next {number}", "state": "idle", "cause": None, "explanation": f"waits for 'job {number}': it runs"}
+        for number in range(30)
+    ]
+    run = {
+        "label": "night\n", "backend": "trio", "thread": None, "seconds": 2, "phase": "runs", "reason": None,
+        "verdict": "60 jobs", "window": None, "resources": [], "running": [], "waiting": waits, "failures": [],
+        "omitted": {"waiting": 5},
+    }  # fmt: skip
+    lines = list(_record_text.text_lines(7, {"command": ["python", "a b"], "runs": [run]}))
+    assert lines[0] == "process 7: python 'a b'"
+    assert lines[2:5] == [r"night\n: on trio in an unknown thread for 2 s", "  60 jobs", "waiting:"]
+    assert lines[5].split("  ")[1:] == ["job 0, job 1, job 2, job 3, job 4 and 25 more", "waits for api, at 0"]
+    assert len(lines) == 5 + _record_text.MAX_LINES + 1
+    assert lines[-1] == "  and 16 jobs more; --json has up to 1000"
+
+
+@pytest.mark.usefixtures("answers")
+def test_another_user_gets_nothing() -> None:
+    """A program gives no byte to another user."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0 or sys.platform != "linux":
+        pytest.skip("needs root, to be another user")
+    connect = f"connect({_answers.socket_address(os.getpid())!r})"
+    code = f"import socket; client = socket.socket(socket.AF_UNIX); client.{connect}; print(client.recv(9))"
+    python = shutil.which("python3", path="/usr/bin") or os.path.realpath(sys.executable)  # others may not run ours
+    done = subprocess.run([python, "-c", code], user=65534, capture_output=True, text=True)
+    assert done.stdout == "b''\n", done.stderr
+
+
+def test_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has ended, one that was not asked, and one of another user are told apart, with advice."""
+    monkeypatch.delattr(sys, "remote_exec", raising=False)
+    with subprocess.Popen(["sleep", "60"]) as sleeping:
+        with pytest.raises(_client.NoAnswer, match=r"TRIOFLOW_LOOK=1 .* call trioflow\.look\.enable"):
+            _client.ask(sleeping.pid)
+        user = os.geteuid()
+        monkeypatch.setattr(_client.posix, "geteuid", lambda: user + 1)
+        with pytest.raises(_client.NoAnswer, match="belongs to another user: run this as user "):
+            _client.ask(sleeping.pid)
+        sleeping.kill()
+        os.waitid(os.P_PID, sleeping.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(_client.NoAnswer, match="it has ended"):
+            _client.ask(sleeping.pid)
+    with pytest.raises(_client.NoAnswer, match="it has ended"):
+        _client.ask(sleeping.pid)
+
+
+def test_trioflow_run_answers_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`trioflow run` answers, in its own process, until the run has ended; nothing is left behind."""
+    monkeypatch.delattr(sys, "remote_exec", raising=False)
+    file = written(tmp_path, """
+        from trioflow.view.look import _client
+        import os
+        def look():
+            print([job["path"] for job in _client.ask(os.getpid())["runs"][0]["running"]])
+        scenario = Scheduler(ThreadJob(look, label="look"))
+    """)  # fmt: skip
+    assert "['look']" in run(file).output
+    with pytest.raises(_client.NoAnswer):
+        _client.ask(os.getpid())
+
+
+PROGRAM = """
+import anyio, sys
+from trioflow import Job, Scheduler
+async def work():
+    print("works", flush=True)
+    await anyio.sleep_forever()
+Scheduler(Job(work), label="night").run(backend=sys.argv[1])
+"""
+
+
+@contextlib.contextmanager
+def program(backend: str, **variables: str) -> Iterator[int]:
+    """Run PROGRAM until the end of the block, and return the number of its process."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    words = [sys.executable, "-c", PROGRAM, backend]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == b"works\n"
+        try:
+            yield started.pid
+        finally:
+            started.kill()
+
+
+def test_any_program_answers_with_a_variable_in_its_environment(backend: str) -> None:
+    """With TRIOFLOW_LOOK=1 a program answers from its first run on, and the command prints the text, or JSON."""
+    with program(backend, TRIOFLOW_LOOK="1") as pid:
+        assert f"night: on {backend} in MainThread" in trioflow("look", pid).output
+        assert '"label": "night"' in trioflow("look", pid, "--json").output
+    assert f"Error: there is no process {pid}: it has ended" in trioflow("look", pid).output
+
+
+@pytest.mark.skipif(not hasattr(sys, "remote_exec"), reason="since Python 3.14")
+def test_a_program_on_a_new_python_answers_without_being_asked(backend: str) -> None:
+    """From Python 3.14 on, an idle program that was not asked for it answers too."""
+    with program(backend) as pid:
+        assert f"night: on {backend} in MainThread" in trioflow("look", pid).output
+
+
+def test_looking_at_a_run_changes_nothing(backend: Any) -> None:
+    """While another thread looks at a run again and again, all of its jobs succeed, in their order."""
+    order: list[int] = []
+    looks: list[int] = []
+    has_looked = threading.Event()
+
+    async def body(number: int) -> None:
+        await anyio.lowlevel.checkpoint()
+        order.append(number)
+
+    def look() -> None:
+        try:
+            while len(order) < 300:
+                looks.append(len(_process_record.describe_process()["runs"]))
+                has_looked.set()
+        finally:
+            has_looked.set()
+
+    first = ThreadJob(has_looked.wait)
+    jobs = [Job(body, number, required=first) for number in range(300)]
+    for former, later in zip(jobs[:-3], jobs[3:], strict=True):
+        later.requires(former)
+    assert Scheduler(first, *jobs, ThreadJob(look), jobs_window=4).run(backend=backend)
+    assert order == list(range(300))
+    assert set(looks) == {1}
+
+
+def test_enable_twice_starts_one_thread() -> None:
+    """A second `enable()` has no effect."""
+    with _answers.answering():
+        assert not _answers.answer_thread.start()
+        assert sum(thread.name == "trioflow look" for thread in threading.enumerate()) == 1

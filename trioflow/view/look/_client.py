@@ -1,0 +1,240 @@
+"""The question to a program that runs: what is it doing? On its socket, or by `sys.remote_exec` from Python 3.14 on."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, cast
+
+from ... import _posix as posix
+from ._answers import peer_of, socket_address
+from ._process_record import Record
+
+ANSWER_TIMEOUT: Final = 10.0
+"""How long, in seconds, to wait for an answer."""
+REMOTE_TIMEOUT: Final = 5.0
+"""How long, in seconds, to wait until a process has run a script."""
+IDLE_TIMEOUT: Final = 0.1
+"""How long, in seconds, to wait for a script before its process is taken out of its wait for events."""
+POLL_INTERVAL: Final = 0.01
+HOW_TO_ASK: Final = "start it with TRIOFLOW_LOOK=1 in its environment, or let it call trioflow.look.enable()"
+MAX_FRAMES: Final = 5
+
+REMOTE_SCRIPT: Final = """\
+def look():
+    import json, os, sys
+    folder = {folder!r}
+    path = os.path.join(folder, "answer")
+    try:
+        if os.path.exists(os.path.join(folder, "abandoned")):
+            for name in os.listdir(folder):
+                os.unlink(os.path.join(folder, name))
+            os.rmdir(folder)
+        elif "trioflow" not in sys.modules:
+            raise LookupError("it has not imported trioflow")
+        else:
+            from trioflow.view.look._answers import answer_in_file
+            answer_in_file(path)
+    except BaseException as error:
+        try:
+            with open(path + ".part", "w") as file:
+                json.dump({{"error": str(error)}}, file)
+            os.replace(path + ".part", path)
+        except OSError:
+            pass
+
+import _thread
+_thread.start_new_thread(look, ())
+"""
+"""The program that Python runs in the other process. It answers from a thread, so that the loop goes on meanwhile."""
+
+
+PTRACE_SEIZE: Final = 0x4206
+PTRACE_INTERRUPT: Final = 0x4207
+PTRACE_DETACH: Final = 17
+WAIT_ALL: Final = 0x40000000
+"""`__WALL` of `waitpid`: also wait for a process that is not a child."""
+
+
+class NoAnswer(Exception):
+    """The process has not answered; the text has the reason and what to do."""
+
+
+def ask(pid: int) -> Record:
+    """Return the record of another process of the same user.
+
+    Raises:
+        NoAnswer: there is no such process, it belongs to another user, or it cannot or does not answer.
+
+    """
+    _check_process(pid)
+    data = _ask_at_socket(pid)
+    answer: Record = json.loads(_ask_remotely(pid) if data is None else data)
+    if "error" in answer:
+        raise NoAnswer(f"process {pid} cannot be looked at: {answer['error']}")
+    return answer
+
+
+def _check_process(pid: int) -> None:
+    if posix.IS_POSIX:
+        with contextlib.suppress(PermissionError):  # it belongs to another user
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                raise NoAnswer(f"there is no process {pid}: it has ended") from None
+    try:
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        state, owner = status["State"], int(status["Uid"].split()[1])
+    except (OSError, ValueError, KeyError):  # not on Linux
+        return
+    if state.startswith("Z"):
+        raise NoAnswer(f"there is no process {pid}: it has ended")
+    if owner != posix.geteuid():
+        raise NoAnswer(f"process {pid} belongs to another user: run this as user {_user_name(owner)}")
+
+
+def _user_name(number: int) -> str:
+    try:
+        return str(importlib.import_module("pwd").getpwuid(number).pw_name)
+    except (ImportError, KeyError):
+        return str(number)
+
+
+def _ask_at_socket(pid: int) -> bytes | None:
+    """Return the answer at the socket of a process; None if it has no socket."""
+    if not posix.IS_POSIX:
+        return None
+    data = bytearray()
+    with socket.socket(posix.AF_UNIX) as connection:
+        connection.settimeout(ANSWER_TIMEOUT)
+        try:
+            connection.connect(socket_address(pid))
+            if peer_of(connection) not in ((None, None), (pid, posix.geteuid())):
+                return None  # another process has taken the name
+            while part := connection.recv(1 << 16):
+                data += part
+        except TimeoutError:
+            raise NoAnswer(
+                f"process {pid} does not answer within {ANSWER_TIMEOUT:g} s: it is stopped, or in a call of C code "
+                f"that never lets other threads run"
+            ) from None
+        except OSError:
+            return None
+    return bytes(data) or None
+
+
+def _ask_remotely(pid: int) -> bytes:
+    """Let a process run a script that answers, by `sys.remote_exec` (PEP 768).
+
+    Raises:
+        NoAnswer: this Python cannot do this, or not to that process.
+
+    """
+    remote_exec: Any = getattr(sys, "remote_exec", None)
+    if remote_exec is None:
+        raise NoAnswer(
+            f"process {pid} does not answer: {HOW_TO_ASK}. Programs on Python 3.14 and newer need neither, if trioflow "
+            f"look runs on the same Python; this is {sys.version_info.major}.{sys.version_info.minor}"
+        )
+    with contextlib.suppress(OSError):
+        if os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt"):
+            raise NoAnswer(f"process {pid} is in a container, with other files: run trioflow look in there")
+    folder = tempfile.mkdtemp(prefix="trioflow-look-")
+    script = Path(folder, "script.py")
+    script.write_text(REMOTE_SCRIPT.format(folder=folder), encoding="utf-8")
+    try:
+        remote_exec(pid, str(script))
+        data = _wait_for_file(pid, Path(folder, "answer"), IDLE_TIMEOUT)
+        if data is None:
+            _interrupt_wait(pid)
+            data = _wait_for_file(pid, Path(folder, "answer"), REMOTE_TIMEOUT)
+    except PermissionError as error:
+        shutil.rmtree(folder)
+        raise NoAnswer(
+            f"no permission to look into process {pid} ({error}): allow tracing, in a container by "
+            f"--cap-add=SYS_PTRACE, elsewhere by sysctl kernel.yama.ptrace_scope=0; or {HOW_TO_ASK}"
+        ) from None
+    except (RuntimeError, OSError, ValueError) as error:
+        shutil.rmtree(folder)
+        raise NoAnswer(
+            f"process {pid} cannot be looked at ({error}): this needs a program on the same Python, "
+            f"{sys.version_info.major}.{sys.version_info.minor}; or {HOW_TO_ASK}"
+        ) from None
+    if data is not None:
+        shutil.rmtree(folder)
+        return data
+    Path(folder, "abandoned").touch()  # the script, if it still runs, removes the folder
+    stack = "".join(f"\n  {line}" for line in _main_stack(pid))
+    raise NoAnswer(
+        f"process {pid} does not answer within {REMOTE_TIMEOUT:g} s, because its main thread runs no Python code; "
+        f"to look into it then, {HOW_TO_ASK}" + (f". It is here:{stack}" if stack else "")
+    )
+
+
+def _wait_for_file(pid: int, path: Path, timeout: float) -> bytes | None:
+    """Return the content of a file as soon as it exists; None if it does not exist after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_bytes()
+        _check_process(pid)
+        time.sleep(POLL_INTERVAL)
+    return None
+
+
+def _interrupt_wait(pid: int) -> None:
+    """Take the main thread of a process out of its wait for events.
+
+    Python runs the script when the main thread executes Python code, but an idle event loop waits in `epoll_wait`. On
+    Linux this call ends when a tracer has stopped the thread for a moment, and Python repeats it. Neither the program
+    nor its parent process notices. Most other system calls go on as if nothing had happened.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    ptrace = ctypes.CDLL(None).ptrace
+    ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    if ptrace(PTRACE_SEIZE, pid, None, None) < 0:
+        return
+    if ptrace(PTRACE_INTERRUPT, pid, None, None) >= 0:
+        deadline = time.monotonic() + REMOTE_TIMEOUT
+        while os.waitpid(pid, os.WNOHANG | WAIT_ALL)[0] == 0 and time.monotonic() < deadline:
+            time.sleep(POLL_INTERVAL)
+    ptrace(PTRACE_DETACH, pid, None, None)
+
+
+def _main_stack(pid: int) -> list[str]:
+    """Return the innermost frames of the main thread of another process, if this Python can read them from outside.
+
+    `asyncio pstree` uses this private module; where it is missing or differs, there are no frames.
+    """
+    try:
+        unwinder = importlib.import_module("_remote_debugging").RemoteUnwinder(pid)
+        frames = next(_frame_lists(unwinder.get_stack_trace()))
+        return [f"{frame.filename}:{_line_number(frame)} in {frame.funcname}" for frame in frames[:MAX_FRAMES]]
+    except Exception:  # also errors that a later version may raise
+        return []
+
+
+def _frame_lists(value: Any) -> Iterator[list[Any]]:
+    """Yield the lists of frames in the result of `get_stack_trace`, whose shape depends on the version of Python."""
+    parts = cast("list[Any]", value) if isinstance(value, (list, tuple)) else []
+    if parts and hasattr(parts[0], "funcname"):
+        yield parts
+    else:
+        for part in parts:
+            yield from _frame_lists(part)
+
+
+def _line_number(frame: Any) -> int:
+    return int(frame.lineno if hasattr(frame, "lineno") else frame.location.lineno)

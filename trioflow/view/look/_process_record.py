@@ -1,0 +1,192 @@
+"""The record of a process: its runs in progress, what runs and where, what waits and why, failures, resources.
+
+A record is data: `trioflow look` prints it, or writes it as JSON. It is made in a thread of the process, while the runs
+go on, so its parts may be some milliseconds apart. Making it changes nothing in the runs.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from types import FrameType
+from typing import Any, Final
+
+from ..._core.api import views
+from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress
+from ..text import _failure_text, _verdict
+
+SCHEMA_VERSION: Final = 1
+STALL_SECONDS: Final = 0.05
+"""A job blocks the event loop if it is executing before and after this time, in seconds, and its line is shown so."""
+MAX_JOBS: Final = 1000
+"""The maximum number of running jobs, of waiting jobs and of failures in a record. The others are only counted."""
+
+Record = dict[str, Any]
+
+
+def describe_process() -> Record:
+    """Return the record of this process. It takes `STALL_SECONDS` and O(V + E)."""
+    executing = set(_executing_jobs())
+    if executing:
+        time.sleep(STALL_SECONDS)
+    return {
+        "schema": SCHEMA_VERSION,
+        "command": sys.orig_argv,
+        "python": sys.version.partition(" ")[0],
+        "time": time.time(),
+        "runs": [_describe_run(run, executing) for run in views.runs_in_progress()],
+    }
+
+
+def _executing_jobs() -> Iterator[AnyJob]:
+    """Yield the jobs that their event loops are executing."""
+    for run in views.runs_in_progress():
+        for job in _jobs_of(run.scheduler):
+            if job.state is JobState.RUNNING and not views.is_scheduler(job) and views.job_frames(job)[1]:
+                yield job
+
+
+def _jobs_of(scheduler: BaseScheduler) -> Iterator[AnyJob]:
+    """Yield the jobs of a scheduler, nested ones after their schedulers, while other threads may add jobs."""
+    todo = list(scheduler)[::-1]  # a loop without recursion, because schedulers may be nested to any depth
+    while todo:
+        job = todo.pop()
+        yield job
+        if views.is_scheduler(job):
+            todo += list(job)[::-1]
+
+
+def _describe_run(in_progress: RunInProgress, executing: set[AnyJob]) -> Record:
+    scheduler, run, began_at, thread_id = in_progress
+    now = run.clock()
+    jobs = list(_jobs_of(scheduler))
+    paths = views.paths_of(scheduler)
+    tally = _verdict.Tally.for_scheduler(scheduler)
+    running = [job for job in jobs if job.state is JobState.RUNNING and not views.is_scheduler(job)]
+    scheduled = [job for job in jobs if job.state is JobState.SCHEDULED]
+    idle = [job for job in jobs if job.state is JobState.IDLE]
+    failed = [job for job in jobs if job.state is JobState.FAILED]
+    running.sort(key=lambda job: job.started_at or now)
+    thread = next((thread for thread in threading.enumerate() if thread.ident == thread_id), None)
+    window, tokens = run.window, run.tokens_taken
+    return {
+        "label": scheduler.label,
+        "backend": run.backend,
+        "thread": None if thread is None else thread.name,
+        "seconds": now - began_at,
+        "phase": run.phase.value,
+        "reason": None if run.reason is None else run.reason.value,
+        "verdict": tally.describe(),
+        "counts": tally.counts_by_state(),
+        "window": None if window is None else scheduler.window_size,
+        "slots_taken": None
+        if window is None
+        else sum(job.state is JobState.RUNNING for job in scheduler)
+        if tokens is None
+        else tokens,
+        "running": [_describe_running(job, paths, now, executing) for job in running[:MAX_JOBS]],
+        "waiting": [_describe_waiting(job, paths, now) for job in (scheduled + idle)[:MAX_JOBS]],
+        "failures": list(_describe_failures(failed[:MAX_JOBS], paths)),
+        "resources": list(_describe_resources([scheduler, *jobs], paths)),
+        "omitted": {
+            name: len(group) - MAX_JOBS
+            for name, group in (("running", running), ("waiting", scheduled + idle), ("failures", failed))
+            if len(group) > MAX_JOBS
+        },
+    }
+
+
+def _describe_running(job: AnyJob, paths: Any, now: float, executing: set[AnyJob]) -> Record:
+    frames, is_executing = views.job_frames(job)
+    thread_frames = [] if is_executing else _frames_in_thread(job)
+    started_at = job.started_at
+    return {
+        "path": paths.get(job, job.label),
+        "kind": type(job).__name__,
+        "seconds": None if started_at is None else now - started_at,
+        "attempt": job.attempts,
+        "forever": job.forever,
+        "blocks_loop": is_executing and job in executing,
+        "line": _describe_line(thread_frames or frames),
+        "status": views.get_status_text(job),
+        "explanation": _explain(job),
+    }
+
+
+def _frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]]:
+    """Return the frames of a job in a worker thread, the outermost first; an empty list if there are none."""
+    for frame in sys._current_frames().values():
+        frames: list[tuple[FrameType, int]] = []
+        inner: FrameType | None = frame
+        while inner is not None:
+            if inner.f_code.co_name == "_call_in_thread" and inner.f_locals.get("self") is job:
+                return frames[::-1]
+            frames.append((inner, inner.f_lineno))
+            inner = inner.f_back
+    return []
+
+
+def _describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
+    """Describe the innermost line of the user's own code, or else the line in the function that the job calls."""
+    place: tuple[FrameType, int] | None = None
+    for frame, number in frames:
+        file = frame.f_code.co_filename
+        if not file.startswith(views.library_prefixes()) or (
+            place is None and not file.startswith(views.PACKAGE_PREFIX)
+        ):
+            place = frame, number
+    if place is None:
+        return None
+    frame, number = place
+    return {
+        "file": frame.f_code.co_filename,
+        "number": number,
+        "function": frame.f_code.co_qualname,
+        "text": views.describe_line(frame.f_code.co_filename, number),
+    }
+
+
+def _describe_waiting(job: AnyJob, paths: Any, now: float) -> Record:
+    wait, since = views.waiting(job), views.waiting_since(job)
+    return {
+        "path": paths.get(job, job.label),
+        "kind": type(job).__name__,
+        "state": job.state.value,
+        "cause": None if wait is None else wait.cause.value,
+        "seconds": None if since is None else now - since,
+        "explanation": _explain(job),
+    }
+
+
+def _explain(job: AnyJob) -> str:
+    scheduler = job.scheduler
+    return "" if scheduler is None else scheduler.explain(job).removeprefix(f"{job.label!r} ")
+
+
+def _describe_failures(jobs: list[AnyJob], paths: Any) -> Iterator[Record]:
+    """Describe failed jobs, similar failures together."""
+    failures = {job: failure for job in jobs if (failure := views.failure_of(job)) is not None}
+    texts = {job: _failure_text.describe_failure(job, failure) for job, failure in failures.items()}
+    for group in _failure_text.group_failures(
+        (job, job.is_critical(), text.number, text.kind) for job, text in texts.items()
+    ):
+        first = texts[group[0]]
+        yield {
+            "paths": [paths.get(job, job.label) for job in group],
+            "headline": first.headline,
+            "critical": group[0].is_critical(),
+            "line": None if first.location is None else f"{first.location.file}:{first.location.line}",
+        }
+
+
+def _describe_resources(jobs: list[AnyJob], paths: Any) -> Iterator[Record]:
+    for scheduler in jobs:
+        pool = scheduler.pool if views.is_scheduler(scheduler) else None
+        for resource in [] if pool is None else views.resource_views(pool):
+            yield {
+                "scheduler": paths.get(scheduler, scheduler.label),
+                "name": resource.name,
+                "text": resource.describe(),
+            }
