@@ -106,6 +106,9 @@ def test_an_answer_is_given_before_a_first_run(virtual: Virtual, file: Path) -> 
     assert result(ran(virtual, approval(file))) == ("yes", False)
     assert "when it is asked; no job has asked that yet" in asked(file, "other", "yes")
     assert "there is no file" in asked(file.with_name("missing.db"), code=2)
+    (empty := file.with_name("empty.db")).touch()  # a run was killed while it created the file
+    give(empty, "approve", "yes")
+    assert result(ran(virtual, approval(empty))) == ("yes", False)
 
 
 def test_what_a_program_refuses_is_said_at_the_command(

@@ -19,7 +19,7 @@ from ..journal._questions import (
     Refusal,
     make_answer,
 )
-from ..journal._store import JournalStore, StoredJob, read_with_retry
+from ..journal._store import EmptyJournal, JournalStore, StoredJob, read_with_retry
 from ..view.text._symbols import align_columns
 from . import SUCCESS_CODE, _outputs
 from ._journal import local_time_text, translate_journal_errors
@@ -91,6 +91,8 @@ def read_journal(path: Path, name: str | None) -> tuple[StoredJob | None, bool]:
 
     try:
         return read_with_retry(path, read)
+    except EmptyJournal:
+        return None, False
     except JournalError as error:
         hint = "" if os.path.exists(path) else ": answers from a shell need a run with journal="
         raise CliError(printable(f"{error}{hint}")) from None

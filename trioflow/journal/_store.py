@@ -162,6 +162,10 @@ class DamagedRow(Exception):
     """A row does not match its checksum, or belongs to another job than expected."""
 
 
+class EmptyJournal(JournalError):
+    """No run has written to the journal: the first one was killed while it created the file."""
+
+
 class ReadDisturbed(JournalError):
     """A run has changed the journal while it was read without locks."""
 
@@ -397,7 +401,7 @@ class JournalStore:
         if schema and schema != SCHEMA:
             raise self._schema_error()
         if not (schema or self._is_writable):
-            raise JournalError(f"{self._subject}: it is empty: no run has written to it")
+            raise EmptyJournal(f"{self._subject}: it is empty: no run has written to it")
         if schema:
             for (message,) in connection.execute("PRAGMA quick_check"):
                 if message != "ok" and not ROW_ERROR_PATTERN.match(message):
