@@ -56,7 +56,7 @@ def test_an_answer_is_asked_while_another_job_has_the_only_slot(virtual: Virtual
             tasks.start_soon(scheduler.co_run)
             await anyio.sleep(2)
             assert (question.state, other.state) == (JobState.RUNNING, JobState.RUNNING)
-            assert "deploy?" in scheduler.explain(question)
+            assert scheduler.explain(question).endswith(", and asks: deploy?")
             question.answer("yes")
 
     virtual(main)
