@@ -19,6 +19,7 @@ from ._core.api import MissingRequirement as MissingRequirement
 from ._core.api import Pool as Pool
 from ._core.api import Rate as Rate
 from ._core.api import RequirementFailed as RequirementFailed
+from ._core.api import Retry as Retry
 from ._core.api import Sequence as Sequence
 from ._core.api import Service as Service
 from ._core.api import StopReason as StopReason

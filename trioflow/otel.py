@@ -130,10 +130,10 @@ class Tracing(Instrument):
     # ---- jobs
 
     def job_scheduled(self, scheduler: Scheduler, job: AnyJob) -> None:
-        """Record that a job waits. If the job waits because it was throttled, end the span of its last attempt."""
+        """Record that a job waits. If it was throttled or will be retried, end the span of its last attempt."""
         self._waiting[job] = None
         if (span := self._spans.pop(job, None)) is not None:
-            span.add_event("throttled")
+            span.add_event("throttled" if job.started_at is None else "retry")
             span.end()
             self._running.add(-1)
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import Job, JobState, Pool, ProcessJob, Scheduler, Service, ref
+from trioflow import Job, JobState, JobTimeout, Pool, ProcessJob, Retry, Scheduler, Service, ref
 from trioflow.check._findings import Severity, _find_cycles, findings
 from trioflow.testing import run_virtual
 
@@ -42,7 +42,7 @@ def test_check_finds_nothing_in_a_sound_scenario() -> None:
     database = Service(serve, label="database")
     scheduler = Scheduler(a, database, Job(nothing, forever=True), timeout=60)
     inner = Scheduler(
-        Job(nothing, a), timeout=5, on_timeout="restart", restarts=2, required=database, scheduler=scheduler
+        Job(nothing, a), timeout=5, retry=Retry(2, first=0, on=JobTimeout), required=database, scheduler=scheduler
     )
     scheduler.add(Job(nothing, label="alarm", required=inner, run_if="failed"))
     assert found(scheduler) == []

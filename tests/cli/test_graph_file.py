@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from trioflow import CommandJob, Depfile, OptionalFile, Pool
+from trioflow import CommandJob, Depfile, JobTimeout, OptionalFile, Pool, Retry
 from trioflow.cli import _graph_file
 
 from .command_line import trioflow
@@ -57,8 +57,9 @@ def test_each_field_of_a_graph_file_sets_the_option_of_the_same_name(tmp_path: P
     own: dict[str, Any] = {"cwd": "/tmp", "env": {"A": "b"}, "append": False, "nice": 3, "leftovers": "end"}
     first = entry("x", command="cat; true", stdout={"to": "PIPE"}, stderr={"to": "STDOUT"}, **options, **own)
     files = {"reads": ["in", {"depfile": "d", "cwd": "sub"}], "writes": [{"optional": "out"}], "check": [0, "TERM"]}
-    second = entry("y", "x", command=["echo", 1, {"result": "x"}], stdin={"result": "x"}, on_timeout="restart",
-                   timeout=1, restarts=2, **files)  # fmt: skip
+    retry = {"times": 2, "first": 0.5, "factor": 1, "cap": 9, "jitter": False, "on": "timeout"}
+    second = entry("y", "x", command=["echo", 1, {"result": "x"}], stdin={"result": "x"}, timeout=1, retry=retry,
+                   **files)  # fmt: skip
     group = {"jobs_window": 3, "policy": "critical-path", "jobserver": "fifo", "backfill": 5, "critical_jobs": True,
              "cleanup_timeout": 8.0, "shutdown_timeout": 9.0}  # fmt: skip
     pool = {"cpu": 4, "disk": "2 GiB", "gpu": ["a", "b"]}
@@ -72,7 +73,7 @@ def test_each_field_of_a_graph_file_sets_the_option_of_the_same_name(tmp_path: P
     python = CommandJob(["echo"], reads=["in", Depfile("d", "sub")], writes=[OptionalFile("out")], check=[0, "TERM"])
     assert y._command_options == python._command_options
     assert [job.label for job in y.required] == ["x"]
-    assert (y.on_timeout, y.restarts) == ("restart", 2)
+    assert repr(y.retry) == repr(Retry(2, first=0.5, factor=1, cap=9, jitter=False, on=JobTimeout))
     assert {name: getattr(g, name) for name in group} == group
     assert whole.timeout == 9
     assert whole.pool is not None
@@ -138,7 +139,7 @@ def test_a_file_without_a_graph_is_rejected(tmp_path: Path, text: str | bytes, s
         ([{"command": ["true"]}], "Object missing required field `name` - at `$.jobs[0]`"),
         ([entry("fetch"), entry("a", "fetsh")], "not among the jobs of the same list; do you mean 'fetch'? - at"),
         ([entry("a", restarts=2)], "restarts=2 of 'a': it has no effect without on_timeout='restart'"),
-        ([entry("a", on_timeout="restart")], "or omit on_timeout - at `$.jobs[0]`"),
+        ([entry("a", on_timeout="move_on")], "or omit on_timeout - at `$.jobs[0]`"),
         ([entry("a"), entry("b", command=["echo", {"result": "a"}])], "result of 'a', whose output is not captured"),
         ([entry("a", stdout="f"), entry("b", stdin={"result": "a"})], 'that job "stdout": {"to": "PIPE"} - at'),
         ([{"name": "g", "jobs": []}, entry("b", stdin={"result": "g"})], "which is a group and has none - at"),

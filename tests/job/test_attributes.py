@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import AbstractJob, CommandJob, Job, Scheduler, current_job
+from trioflow import AbstractJob, CommandJob, Job, Retry, Scheduler, current_job
 
 SCHEDULERS_OWN = sorted(name for name in dir(Scheduler) if not name.startswith("_") and not hasattr(AbstractJob, name))
 
@@ -90,7 +90,7 @@ def test_a_job_with_scheduler_like_attributes_may_be_added_during_the_run(backen
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("timeout", 5), ("idle_timeout", 5), ("own_task", True), ("retry", 2),
+        ("timeout", 5), ("idle_timeout", 5), ("own_task", True), ("retry", Retry(2)),
         ("run_if", "failed"), ("save", "pickle"), ("priority", 3), ("expected_duration", 2.0), ("needs", {"cpu": 1}),
         ("keep_result", False), ("redact", True), ("critical", True), ("forever", True),
     ],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import CommandJob, Job, JobState, JobTimeout, ProcessJob, Scheduler, ThreadJob, current_job, job
+from trioflow import CommandJob, Job, JobState, JobTimeout, ProcessJob, Retry, Scheduler, ThreadJob, current_job, job
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -142,8 +142,8 @@ def test_repeated_calls_of_options_add_up_and_the_last_one_wins() -> None:
     first = fetch.options(label="a", retry=1)
     second = first.options(label="b", keep_result=False)
     one, other = second(1), first(1)
-    assert (one.label, one.retry, one.keep_result) == ("b", 1, False)
-    assert (other.label, other.retry, other.keep_result) == ("a", 1, True)
+    assert (one.label, one.retry, one.keep_result) == ("b", Retry(1, first=0), False)
+    assert (other.label, other.retry, other.keep_result) == ("a", Retry(1, first=0), True)
 
 
 def test_options_method_takes_required_and_scheduler(virtual: Virtual) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import AbstractJob, Job, JobState, Scheduler
+from trioflow import AbstractJob, Job, JobState, JobTimeout, Retry, Scheduler
 
 from ..bodies import nap
 
@@ -161,11 +161,11 @@ def test_jobs_compare_by_identity() -> None:
 
 def test_options_are_readable() -> None:
     """Each option of a job can be read as an attribute."""
-    job = Job(nap, critical=True, timeout=5, on_timeout="restart", restarts=2, own_task=True, forever=True)
-    assert (job.critical, job.timeout, job.on_timeout, job.restarts) == (True, 5, "restart", 2)
+    job = Job(nap, critical=True, timeout=5, retry=Retry(2, first=0, on=JobTimeout), own_task=True, forever=True)
+    assert (job.critical, job.timeout, job.on_timeout, job.retry.times) == (True, 5, "fail", 2)
     assert (job.own_task, job.forever) == (True, True)
     plain = Job(nap)
-    assert (plain.critical, plain.timeout, plain.on_timeout, plain.restarts) == (None, None, "fail", None)
+    assert (plain.critical, plain.timeout, plain.on_timeout, plain.retry) == (None, None, "fail", None)
     assert (plain.own_task, plain.forever) == (False, False)
     assert plain.state is JobState.IDLE
 

@@ -12,7 +12,17 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from trioflow import Job, JobNotDone, JobState, Scheduler, Sequence, Service, StopReason, ThreadJob, current_job
+from trioflow import (
+    Job,
+    JobNotDone,
+    JobState,
+    Scheduler,
+    Sequence,
+    Service,
+    StopReason,
+    ThreadJob,
+    current_job,
+)
 from trioflow.abc import Instrument
 
 from ..bodies import fail_now, nap, refuse
@@ -133,7 +143,7 @@ def test_result_is_kept_while_a_job_that_uses_it_waits_for_a_slot(virtual: Virtu
 
 
 def test_result_is_dropped_at_the_start_of_a_job_with_a_timeout(virtual: Virtual) -> None:
-    """A job whose timeout does not restart it is called once, so the results it uses are dropped at its start."""
+    """A job without retries is called once, so the results it uses are dropped at its start."""
     maker = Maker()
     assert looks(virtual, maker, Job(use, made(maker), 5, timeout=9), at=(1,)) == [False]
 
@@ -209,9 +219,8 @@ def test_result_that_no_job_uses_is_kept(virtual: Virtual) -> None:
     assert isinstance(a.result(), Big)
 
 
-@pytest.mark.parametrize("options", [{"retry": 1}, {"timeout": 2, "on_timeout": "restart"}], ids=["retry", "restart"])
-def test_result_is_kept_until_a_job_that_may_be_called_again_has_settled(virtual: Virtual, options: Any) -> None:
-    """Each attempt and each restart of a job needs the results it uses, so they are kept until it has settled."""
+def test_result_is_kept_until_a_job_that_may_be_called_again_has_settled(virtual: Virtual) -> None:
+    """Each attempt of a job needs the results it uses, so they are kept until it has settled."""
     maker = Maker()
     calls: list[Any] = []
 
@@ -219,12 +228,11 @@ def test_result_is_kept_until_a_job_that_may_be_called_again_has_settled(virtual
         calls.append(type(big))
         del big
         await anyio.sleep(1 if len(calls) == 2 else 3)
-        if "retry" in options and len(calls) == 1:
+        if len(calls) == 1:
             raise OSError
 
-    job = Job(second_time, made(maker), **options)
-    end = 4 if "retry" in options else 3
-    assert looks(virtual, maker, job, at=(1, end - 0.5, end + 1)) == [True, True, False]
+    job = Job(second_time, made(maker), retry=1)
+    assert looks(virtual, maker, job, at=(1, 3.5, 5)) == [True, True, False]
     assert calls == [Big, Big]
 
 

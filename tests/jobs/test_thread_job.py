@@ -19,7 +19,7 @@ import anyio.to_thread
 import pytest
 import trio
 
-from trioflow import Job, JobCancelled, JobState, JobTimeout, Scheduler, StopReason, ThreadJob, current_job
+from trioflow import Job, JobCancelled, JobState, JobTimeout, Retry, Scheduler, StopReason, ThreadJob, current_job
 
 from ..bodies import turns
 from ..places import PATIENCE
@@ -313,8 +313,8 @@ def test_move_on_succeeds_with_none_when_the_thread_has_ended(backend: str) -> N
     assert held.left.is_set()
 
 
-def test_restart_calls_the_function_again_when_the_first_call_has_ended(backend: str) -> None:
-    """With `on_timeout="restart"`, a function is called again only when its late call has ended."""
+def test_a_retry_calls_the_function_again_when_the_first_call_has_ended(backend: str) -> None:
+    """After a timeout, a function is called again only when its late call has ended."""
     held = Held()
     calls: list[bool] = []
 
@@ -322,7 +322,7 @@ def test_restart_calls_the_function_again_when_the_first_call_has_ended(backend:
         calls.append(held.left.is_set())
         return held() if len(calls) == 1 else "in time"
 
-    job = ThreadJob(late_once, timeout=SOON, on_timeout="restart")
+    job = ThreadJob(late_once, timeout=SOON, retry=Retry(None, first=0, on=JobTimeout))
     assert Scheduler(job, release_late(held)).run(backend=backend) is True
     assert job.result() == "in time"
     assert calls[:2] == [False, True]  # on a busy machine a further call may be late, too

@@ -19,9 +19,11 @@ from trioflow import (
     CommandError,
     CommandJob,
     Depfile,
+    JobTimeout,
     Journal,
     OptionalFile,
     Push,
+    Retry,
     Scheduler,
     Script,
     SshJob,
@@ -142,11 +144,11 @@ def test_a_half_written_output_of_a_failed_command_is_moved_aside(place: Path, b
     assert (place / "out").read_text() == "in"
 
 
-def test_a_command_that_succeeds_after_a_restart_is_restored_with_its_output(place: Path, backend: str) -> None:
-    """A command that timed out at first and succeeded after a restart is restored, and its output stays in place."""
+def test_a_command_that_succeeds_after_a_timeout_is_restored_with_its_output(place: Path, backend: str) -> None:
+    """A command that timed out at first and succeeded when retried is restored, and its output stays in place."""
     code = "test -e once || { touch once; sleep 100; }; cat in > out"
     for restored in (False, True):
-        job = copy(place, code, timeout=1, on_timeout="restart", terminate_grace=0)
+        job = copy(place, code, timeout=1, retry=Retry(None, first=0, on=JobTimeout), terminate_grace=0)
         assert (run(job, backend, place / "run.db") == "") is restored
         assert job.result().returncode == 0
     assert (place / "out").read_text() == "in"

@@ -24,8 +24,10 @@ from trioflow import (
     AbstractJob,
     Job,
     JobState,
+    JobTimeout,
     Journal,
     JournalError,
+    Retry,
     Scheduler,
     Service,
     StopReason,
@@ -264,7 +266,7 @@ def test_a_job_cut_short_by_its_timeout_runs_again(virtual: Virtual, file: Path)
         assert states(again(virtual, file, build)) == {"nap": "succeeded"}
 
 
-@pytest.mark.parametrize("options", [{"on_timeout": "restart"}, {"retry": 1}])
+@pytest.mark.parametrize("options", [{"retry": Retry(None, first=0, on=JobTimeout)}, {"retry": 1}])
 def test_a_job_that_succeeded_after_a_timeout_is_restored(virtual: Virtual, file: Path, options: Any) -> None:
     """A job is restored if a timeout cut an earlier attempt, and not the last; `explain` does not mention it."""
 

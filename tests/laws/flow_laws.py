@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 
 from .laws import Law, groups, groups_run_once, may_run_again, members, names_in, plans
@@ -57,11 +56,11 @@ def blocks_for_a_failure(seen: Recording) -> None:
 
 
 def may_run_again_itself(plan: Plan) -> bool:
-    return plan.retry > 0 or plan.on_timeout == "restart" or plan.name == "root"
+    return plan.retry > 0 or plan.name == "root"
 
 
 def counts_calls(seen: Recording) -> None:
-    """A body is called at most as often as its attempts and restarts allow, for each run of its scheduler."""
+    """A body is called at most as often as its retries allow, for each run of its scheduler."""
     runs: defaultdict[str, int] = defaultdict(int)
     for _, hook, scheduler, _, _ in seen.events:
         runs[scheduler] += hook == "before_run"
@@ -69,8 +68,7 @@ def counts_calls(seen: Recording) -> None:
     for name, fate in seen.fates.items():
         plan = plans(seen)[name]
         if runs[homes.get(name, "")] and isinstance(plan, Leaf):
-            restarts = 0 if plan.on_timeout != "restart" else math.inf if plan.restarts is None else plan.restarts
-            assert fate.calls <= runs[homes[name]] * (1 + plan.retry) * (1 + restarts), name
+            assert fate.calls <= runs[homes[name]] * (1 + plan.retry), name
 
 
 def ends_services_after_their_users(seen: Recording) -> None:

@@ -34,27 +34,37 @@ def plans(seen: Recording) -> dict[str, Plan]:
 class Queues:
     """The jobs of one scheduler that wait, and those that run, by its events."""
 
-    def __init__(self) -> None:
+    def __init__(self, seen: Recording) -> None:
+        self.plans = plans(seen)
+        self.clear()
+
+    def clear(self) -> None:
         self.waiting: list[str] = []
         self.running: list[str] = []
+        self.paused: list[str] = []  # they wait for their next attempt, at first for no slot
 
     def take(self, hook: str, job: str) -> None:
         if hook == "before_run":
-            self.__init__()  # type: ignore[misc]
+            self.clear()
+        elif hook == "scheduled" and job in self.running:
+            self.running.remove(job)
+            if self.plans[job].pause:
+                self.paused.append(job)
+            else:
+                self.waiting.insert(0, job)
         elif hook == "scheduled":
             self.waiting.append(job)
-        elif hook == "started":
-            self.waiting.remove(job)
-            self.running.append(job)
-        elif hook == "finished":
-            for names in (self.waiting, self.running):
+        elif hook in ("started", "finished"):
+            for names in (self.waiting, self.running, self.paused):
                 if job in names:
                     names.remove(job)
+            if hook == "started":
+                self.running.append(job)
 
 
 def calm_moments(seen: Recording) -> Iterator[dict[str, Queues]]:
     """Yield the queues of all schedulers whenever time is about to pass."""
-    queues: defaultdict[str, Queues] = defaultdict(Queues)
+    queues: defaultdict[str, Queues] = defaultdict(lambda: Queues(seen))
     for _, events in groupby(seen.events, key=lambda event: event.when):
         for _, hook, scheduler, job, _ in events:
             queues[scheduler].take(hook, job)
@@ -90,7 +100,7 @@ def starts_after_what_it_requires(seen: Recording) -> None:
 
 def keeps_windows(seen: Recording) -> None:
     """Never more jobs of a scheduler run than its window has slots; forever jobs take none."""
-    queues: defaultdict[str, Queues] = defaultdict(Queues)
+    queues: defaultdict[str, Queues] = defaultdict(lambda: Queues(seen))
     for _, hook, scheduler, job, _ in seen.events:
         queues[scheduler].take(hook, job)
         window = groups(seen)[scheduler].window
@@ -139,12 +149,14 @@ def starts_in_order(seen: Recording) -> None:
 
     Forever jobs, which need no slot, may go ahead; and so may schedulers under a limiter, which need no token.
     """
-    queues: defaultdict[str, Queues] = defaultdict(Queues)
+    queues: defaultdict[str, Queues] = defaultdict(lambda: Queues(seen))
     limiters = limiters_around(seen)
     for _, hook, scheduler, job, _ in seen.events:
         if hook == "started":
             waiting, plan = queues[scheduler].waiting, plans(seen)[job]
-            ahead = [plans(seen)[name] for name in waiting[: waiting.index(job)]]
+            ahead = [plans(seen)[name] for name in waiting[: waiting.index(job) if job in waiting else 0]]
+            if limiters[scheduler] is not None:  # tokens go round in the order in which they were asked for
+                ahead = [one for one in ahead if not one.retry]
             if isinstance(plan, Group) and limiters[scheduler] is not None:
                 ahead = [one for one in ahead if isinstance(one, Group)]
             assert not [one for one in ahead if one.forever >= plan.forever], (job, ahead)
@@ -155,14 +167,20 @@ def becomes_ready_in_order_added(seen: Recording) -> None:
     """Jobs that one event makes ready together are queued in the order in which they were added."""
     order = {name: [plan.name for plan in group.in_order_added] for name, group in groups(seen).items()}
     settled: dict[str, int] = {}  # in which order
+    started: set[str] = set()  # they are ready again for another attempt
     together: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
     for number, (_, hook, scheduler, job, _) in enumerate(seen.events):
         if hook in ("finished", "ready"):
             settled.setdefault(job, number)
         elif hook == "before_run":
             settled = {name: when for name, when in settled.items() if name not in order[scheduler]}
+            started -= {*order[scheduler]}
             together = defaultdict(list, {key: jobs for key, jobs in together.items() if key[0] != scheduler})
-        elif hook == "scheduled" and job in order[scheduler]:  # those added later come last, and wait for the same
+        elif hook == "started":
+            started.add(job)
+        elif (
+            hook == "scheduled" and job in order[scheduler] and job not in started
+        ):  # those added later come last, and wait for the same
             plan = plans(seen)[job]
             waited_for = {*plan.requires, *(inputs_of(plan) if isinstance(plan, Leaf) else inputs_in([plan]))}
             if waited_for <= set(order[scheduler]) and job not in {later for later, _ in seen.bound}:
@@ -219,7 +237,7 @@ def names_in(group: Group) -> set[str]:
 
 def may_run_again(group: Group) -> bool:
     """Return whether a scheduler may run several times within one run of its parent."""
-    return group.on_timeout == "restart" or group.retry > 0
+    return group.retry > 0
 
 
 def groups_run_once(seen: Recording) -> list[Group]:
@@ -264,7 +282,7 @@ def keeps_tokens(seen: Recording) -> None:
     for _, hook, _, job, _ in seen.events:
         if hook == "started" and takes_slot(plans(seen)[job]) and isinstance(plans(seen)[job], Leaf):
             running.add(job)
-        elif hook == "finished":
+        elif hook in ("finished", "scheduled"):
             running.discard(job)
         taken = Counter(limiters[name] for name in running)
         for limiter, tokens in enumerate(seen.scenario.tokens):

@@ -75,7 +75,8 @@ class ModelJob:
         self.asked = False  # to end, from outside
         self.by_run = False  # to end, as the run has come to its end
         self.ready = False  # a service
-        self.calls = self.restarts = self.attempts = 0
+        self.calls = self.attempts = 0
+        self.pause: Timer | None = None  # before the next attempt
         self.called_at = -1.0
         self.timers: list[Timer] = []
         world.jobs[plan.name] = self
@@ -129,16 +130,20 @@ class ModelJob:
         return "SCHEDULED", None
 
     def start(self) -> None:
-        """Begin the job."""
-        self.state, self.started = "RUNNING", self.world.now
+        """Begin an attempt of the job."""
+        self.state = "RUNNING"
+        if not self.attempts:
+            self.started = self.world.now
         if self.plan.name not in self.world.started:
             self.world.started.append(self.plan.name)
-        self.attempts = 1
+        self.attempts += 1
         self.call()
 
     def cancel(self) -> None:
         """Cancel the job, once more if it unwinds already, or prevent its start."""
-        if self.state == "RUNNING":
+        if self.pause is not None:
+            self.settle("CANCELLED")
+        elif self.state == "RUNNING":
             self.asked = True
             self.unwind()
         elif self.state in ("IDLE", "SCHEDULED"):
@@ -151,6 +156,8 @@ class ModelJob:
 
     def settle(self, state: str, cause: str | None = None) -> None:
         """End the job in a final state."""
+        if self.pause is not None:
+            self.pause.live = False
         self.state, self.finished, self.cause = state, self.world.now, cause
         self.ready = False
         self.settled_as = next(self.world.numbers)
@@ -158,25 +165,43 @@ class ModelJob:
             self.parent.has_settled(self)
 
     def has_timed_out(self) -> None:
-        """Fail, restart or move on after a timeout."""
-        restarts = math.inf if self.plan.restarts is None else self.plan.restarts
+        """Fail or move on after a timeout."""
         if self.parent is not None and self.plan.on_timeout == "move_on":
             self.settle("SUCCEEDED")
-        elif self.parent is not None and self.plan.on_timeout == "restart" and self.restarts < restarts:
-            self.restarts += 1
-            self.call()
         else:
             self.has_raised(f"JobTimeout {self.plan.name}")
 
     def has_raised(self, cause: str) -> None:
         """Fail or try again after an exception."""
-        if self.parent is not None and not (self.ready or self.asked) and self.attempts <= self.plan.retry:
-            self.attempts += 1
-            self.restarts = 0
-            self.call()
-            self.parent.move()  # for what it may have added
-        else:
+        if self.parent is None or self.ready or self.asked or self.attempts > self.plan.retry:
             self.settle("FAILED", cause)
+        elif self.parent.is_cleaning_up(self):
+            if self.plan.pause:
+                self.pause = self.world.after(self.plan.pause, self.start_in_place)
+            else:
+                self.start()
+        elif self.parent.stopping:
+            self.settle("CANCELLED")
+        else:
+            self.state = "SCHEDULED"
+            self.parent.running.remove(self)
+            if self.plan.pause:
+                self.pause = self.world.after(self.plan.pause, self.be_ready_again)
+            else:
+                self.parent.queue.insert(0, self)
+            self.parent.move()  # also for what it may have added
+
+    def start_in_place(self) -> None:
+        """Begin another attempt of a clean-up job, which waits for nothing but its pause."""
+        self.pause = None
+        self.start()
+
+    def be_ready_again(self) -> None:
+        """Wait for a slot, behind all others, when the pause is over."""
+        assert self.parent is not None
+        self.pause = None
+        self.parent.queue.append(self)
+        self.parent.move()
 
     def drop_timers(self) -> None:
         """Drop all timers."""

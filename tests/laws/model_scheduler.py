@@ -26,6 +26,7 @@ class ModelScheduler(ModelJob):
         self.jobs: list[ModelJob] = []
         self.queue: list[ModelJob] = []
         self.running: list[ModelJob] = []
+        self.clean_up_jobs: list[ModelJob] = []
         self.released: deque[str] = deque()
         self.late: dict[str, list[ModelJob]] = {}  # who was made to wait for a job during the run, in this order
         self.phase = "running"
@@ -155,6 +156,8 @@ class ModelScheduler(ModelJob):
         if self.stopping:
             return
         new = [self.admit(inner) for inner in plan.adds]
+        if self.queue and any(job.plan.forever for job in new):
+            self.world.exact = False  # a forever job may start before a job that gets the slot of the adding one
         self.link(new)
         self.make_ready(new)
         for later, earlier in plan.binds:
@@ -166,6 +169,10 @@ class ModelScheduler(ModelJob):
                     self.late.setdefault(earlier, []).append(one)
 
     # ---- ending
+
+    def is_cleaning_up(self, job: ModelJob) -> bool:
+        """Return whether a job runs in the clean-up phase."""
+        return self.stopping and self.reason in ("CRITICAL", "TIMEOUT") and job in self.clean_up_jobs
 
     def unwind(self) -> None:
         """Be cancelled; while ordinary jobs unwind already, cancel them once more."""
@@ -185,7 +192,7 @@ class ModelScheduler(ModelJob):
         self.drop_timers()
         self.stopping, self.phase = True, "telling"
         self.reason, self.culprit = reason, culprit and culprit.plan.name
-        for job in list(self.queue):
+        for job in [job for job in self.jobs if job.state == "SCHEDULED"]:
             job.settle("CANCELLED")
         for job in list(self.running):
             if not job.plan.forever:
@@ -245,6 +252,7 @@ class ModelScheduler(ModelJob):
             for job in due:
                 job.state = "SCHEDULED"
                 self.running.append(job)
+                self.clean_up_jobs.append(job)
             for job in due:
                 if job.state == "SCHEDULED":
                     job.start()

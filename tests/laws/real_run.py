@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from trioflow import Job, JobTimeout, RequirementFailed, Scheduler, Service
+from trioflow import Job, JobTimeout, RequirementFailed, Retry, Scheduler, Service
 from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import task_now
@@ -160,9 +160,8 @@ class RealRun:
             "required": [siblings[name] for name in plan.requires],
             "timeout": plan.timeout,
             "on_timeout": plan.on_timeout,
-            "restarts": plan.restarts,
             "own_task": plan.own_task,
-            "retry": plan.retry,
+            "retry": Retry(plan.retry, first=plan.pause, factor=1, cap=plan.pause, jitter=False),
             "run_if": plan.run_if,
         }
         job: AbstractJob[Any]
@@ -279,8 +278,8 @@ class RealRun:
         if self.holds_tasks:
             self.seen.tasks.append((plan.name, task_now()))
         self.check_inputs(plan, inputs)
-        # A second call within one attempt sees what the first has changed: it is the same job.
-        self.check_context(plan, changed=plan.changes_context and number > 0)
+        if number == 0 or plan.run_if != "failed":  # clean-up jobs are called again in the same task
+            self.check_context(plan, changed=False)
         if plan.changes_context:
             variable.set(plan.name)
         return number

@@ -62,8 +62,8 @@ class Plan(ShortRepr):
     own_task: bool = False
     timeout: float | None = None
     on_timeout: str = "fail"
-    restarts: int | None = None
     retry: int = 0
+    pause: float = 0.0  # before each retry
     run_if: str = "settled"
 
 
@@ -163,7 +163,6 @@ class Trait(Enum):
     SLOW_SHUTDOWN = auto()
     BAD_SHUTDOWN = auto()
     TIMEOUT = auto()
-    RESTART = auto()
     MOVE_ON = auto()
     RETRY = auto()
     ADDS = auto()
@@ -174,7 +173,7 @@ class Trait(Enum):
 
 
 REACTIONS = {Trait.GOES_ON: Reaction.GO_ON, Trait.RETURNS: Reaction.RETURN, Trait.FAILS_LATE: Reaction.FAIL}
-TIMEOUTS = {Trait.TIMEOUT: "fail", Trait.RESTART: "restart", Trait.MOVE_ON: "move_on"}
+TIMEOUTS = {Trait.TIMEOUT: "fail", Trait.MOVE_ON: "move_on"}
 RULES = {Trait.IF_SUCCEEDED: "succeeded", Trait.IF_FAILED: "failed"}
 SECONDS = st.integers(0, 12)
 TRAITS = st.lists(st.sampled_from(Trait), max_size=5, unique=True)
@@ -209,7 +208,7 @@ class ScenarioMaker:
             return {}
         return {
             "timeout": self.duration(),
-            "on_timeout": self.draw(st.sampled_from(["fail", "restart", "move_on"])),
+            "on_timeout": self.draw(st.sampled_from(["fail", "move_on"])),
             "retry": self.draw(st.integers(0, 1)),
             "run_if": self.draw(st.sampled_from(["settled", "failed"])),
             "forever": self.draw(st.booleans()),
@@ -265,7 +264,7 @@ class ScenarioMaker:
         traits = frozenset(self.draw(TRAITS))
         common = self.common(traits, before)
         if depth and self.left and self.one_in(6):
-            return self.group(depth, common | self.limits(traits, infinite=False), usable)
+            return self.group(depth, common | self.limits(traits), usable)
         return self.leaf(depth, common, traits, before, usable)
 
     def common(self, traits: frozenset[Trait], before: list[str]) -> dict[str, Any]:
@@ -279,20 +278,23 @@ class ScenarioMaker:
             "run_if": next((RULES[trait] for trait in RULES if trait in traits), "settled"),
         }
 
-    def limits(self, traits: frozenset[Trait], infinite: bool) -> dict[str, Any]:
+    def limits(self, traits: frozenset[Trait]) -> dict[str, Any]:
         """Return a timeout and retries, if there are traits for them."""
-        limits: dict[str, Any] = {"retry": self.draw(st.integers(1, 2))} if Trait.RETRY in traits else {}
+        limits: dict[str, Any] = {}
+        if Trait.RETRY in traits:
+            limits = {
+                "retry": self.draw(st.integers(1, 2)),
+                "pause": self.duration() if self.draw(st.booleans()) else 0.0,
+            }
         on_timeout = next((TIMEOUTS[trait] for trait in TIMEOUTS if trait in traits), None)
         if on_timeout is not None:
             limits |= {"timeout": self.duration(), "on_timeout": on_timeout}
-        if on_timeout == "restart":
-            limits["restarts"] = self.draw(st.sampled_from([0, 1, 2, *([None] if infinite else [])]))
         return limits
 
     def leaf(
         self, depth: int, common: dict[str, Any], traits: frozenset[Trait], before: list[str], usable: list[str]
     ) -> Leaf:
-        limits = self.limits(traits, infinite=True)
+        limits = self.limits(traits)
         service = Trait.SERVICE in traits
         common["forever"] = common["forever"] or service
         added: list[Leaf | Group] = []
@@ -307,7 +309,7 @@ class ScenarioMaker:
         return Leaf(
             **common,
             **limits,
-            naps=self.naps(traits, limits),
+            naps=self.naps(traits),
             fails=math.inf if Trait.FAILS in traits else 1 if Trait.FAILS_ONCE in traits else 0,
             inputs=tuple(inputs) if Trait.USES in traits else (),
             service=service,
@@ -322,17 +324,14 @@ class ScenarioMaker:
             binds=(("", ""),) if Trait.BINDS in traits else (),  # drawn when all siblings are there
         )
 
-    def naps(self, traits: frozenset[Trait], limits: dict[str, Any]) -> tuple[float, ...]:
+    def naps(self, traits: frozenset[Trait]) -> tuple[float, ...]:
         if Trait.SERVICE in traits and Trait.INSTANT not in traits:
             return (math.inf,)
         if Trait.INSTANT in traits and Trait.SERVICE not in traits:
             return (0.0,)
-        if Trait.ENDLESS in traits and limits.get("restarts", 0) is not None:
+        if Trait.ENDLESS in traits:
             return (math.inf,)
-        naps = (self.duration(), self.duration())
-        if limits.get("restarts", 0) is None:  # it must come to an end
-            return (*naps, limits["timeout"] / 2)
-        return naps
+        return (self.duration(), self.duration())
 
 
 def may_be_required(plan: Plan) -> bool:

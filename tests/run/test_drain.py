@@ -104,8 +104,8 @@ def test_drain_of_a_nested_run_does_not_drain_the_outer_run(virtual: Virtual) ->
     assert states(after, needing) == ["SUCCEEDED", "BLOCKED"]
 
 
-def test_running_jobs_are_still_retried_during_a_drain(virtual: Virtual) -> None:
-    """A job that fails after its run was drained is still retried."""
+def test_no_attempt_starts_during_a_drain(virtual: Virtual) -> None:
+    """A job that would be retried after its run was drained is CANCELLED, as all that wait are."""
     calls: list[float] = []
 
     async def fail_once() -> None:
@@ -116,7 +116,7 @@ def test_running_jobs_are_still_retried_during_a_drain(virtual: Virtual) -> None
 
     job = Job(fail_once, retry=1)
     assert not virtual(co_run_drained, Scheduler(job), 1)
-    assert (job.state, calls) == (JobState.SUCCEEDED, [0, 2])
+    assert (job.state, calls) == (JobState.CANCELLED, [0])
 
 
 def test_drain_ends_services_and_forever_jobs_after_the_last_running_job(virtual: Virtual) -> None:

@@ -13,16 +13,7 @@ import anyio
 import pytest
 
 from tests.conftest import Virtual
-from trioflow import (
-    AbstractJob,
-    Job,
-    JobTimeout,
-    Scheduler,
-    Service,
-    StopReason,
-    ThreadJob,
-    current_job,
-)
+from trioflow import AbstractJob, Job, JobTimeout, Retry, Scheduler, Service, StopReason, ThreadJob, current_job
 
 from ..bodies import FAILED, SUCCEEDED, nap, pass_time, timed, turns
 from ..places import patiently
@@ -70,7 +61,7 @@ def test_each_attempt_begins_without_progress(virtual: Virtual) -> None:
         current_job().progress(0.5)
         await anyio.sleep(math.inf)
 
-    jobs = Job(fails, retry=2), Job(hangs, timeout=1, on_timeout="restart", restarts=1)
+    jobs = Job(fails, retry=2), Job(hangs, timeout=1, retry=Retry(1, first=0, on=JobTimeout))
     scheduler = Scheduler(*jobs)
     for _ in range(2):
         assert virtual(scheduler.co_run)
@@ -117,7 +108,7 @@ def test_idle_timeout_that_is_not_positive_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"idle_timeout=0 of 'x': give a positive number of seconds"):
         Job(nap, 0, label="x", idle_timeout=0)
     with pytest.raises(ValueError, match=r"give timeout= or idle_timeout= too"):
-        Job(nap, 0, on_timeout="restart")
+        Job(nap, 0, on_timeout="move_on")
 
 
 # ---- idle_timeout
@@ -183,14 +174,14 @@ def test_timeout_and_idle_timeout_both_apply(virtual: Virtual) -> None:
     assert [(error.seconds, error.missing) for error in errors] == [(7, None), (3, "progress")]
 
 
-def test_on_timeout_restarts_and_retry_apply_to_an_idle_timeout(virtual: Virtual) -> None:
-    """`on_timeout`, `restarts` and `retry` apply to an idle timeout, and each call has all of it again."""
+def test_on_timeout_and_retry_apply_to_an_idle_timeout(virtual: Virtual) -> None:
+    """`on_timeout` and `retry` apply to an idle timeout, and each call has all of it again."""
     moves_on = Job(report, 1, 2, 99, idle_timeout=3, on_timeout="move_on", critical=True)
-    restarts = Job(report, 1, 2, 99, idle_timeout=3, on_timeout="restart", restarts=2)
+    restarts = Job(report, 1, 2, 99, idle_timeout=3, retry=Retry(2, first=0, on=JobTimeout))
     retried = Job(report, 1, 2, 99, idle_timeout=3, retry=1)
     assert virtual(timed, Scheduler(moves_on, restarts, retried)) == (True, 15)
     assert (moves_on.state, moves_on.result(), moves_on.timed_out) == (SUCCEEDED, None, True)
-    assert (restarts.state, restarts.elapsed, restarts.attempts) == (FAILED, 15, 1)
+    assert (restarts.state, restarts.elapsed, restarts.attempts) == (FAILED, 15, 3)
     assert (retried.state, retried.elapsed, retried.attempts) == (FAILED, 10, 2)
 
 
@@ -274,7 +265,7 @@ def test_the_error_names_the_timeout_that_ended_the_run(virtual: Virtual) -> Non
 
 def test_each_restart_of_a_nested_scheduler_has_a_new_idle_timeout(virtual: Virtual) -> None:
     """Each restart of a nested scheduler has its whole idle timeout again."""
-    inner = Scheduler(Job(nap, 99), idle_timeout=3, on_timeout="restart", restarts=1)
+    inner = Scheduler(Job(nap, 99), idle_timeout=3, retry=Retry(1, first=0, on=JobTimeout))
     moves_on = Scheduler(Job(nap, 99), idle_timeout=3, on_timeout="move_on")
     assert virtual(timed, Scheduler(inner, moves_on)) == (True, 6)
     assert (inner.state, moves_on.state) == (FAILED, SUCCEEDED)

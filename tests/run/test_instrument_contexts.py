@@ -69,7 +69,7 @@ def test_a_variable_set_in_job_started_is_seen_by_this_job_alone(virtual: Virtua
     assert virtual(Scheduler(a, b, c, d, instruments=[watch], jobs_window=2).co_run)
     assert [job.result() for job in (a, b, c, d)] == ["a a a", "b b b", "c", "d"]
     assert sorted(watch.at) == sorted(
-        [*(f"{what} {name}" for name in "abcd" for what in ("attempt", "end")), "attempt d", *["start nothing"] * 4]
+        [*(f"{what} {name}" for name in "abcd" for what in ("attempt", "end")), "attempt d", *["start nothing"] * 5]
     )
     assert seen.get() == "nothing"
 

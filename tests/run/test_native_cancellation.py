@@ -14,7 +14,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from trioflow import Job, JobCancelled, JobTimeout, Scheduler, Sequence, StopReason
+from trioflow import Job, JobCancelled, JobTimeout, Retry, Scheduler, Sequence, StopReason
 from trioflow.testing import run_virtual
 
 from ..bodies import CANCELLED, FAILED, RUNNING, SUCCEEDED, nap, task_now
@@ -52,7 +52,7 @@ def test_job_that_handles_the_failure_of_its_task_group_has_succeeded() -> None:
     [
         ({"timeout": 1}, 1),
         ({"timeout": 1, "retry": 1}, 2),
-        ({"timeout": 1, "on_timeout": "restart", "restarts": 2}, 3),
+        ({"timeout": 1, "retry": Retry(2, first=0, on=JobTimeout)}, 3),
         ({"idle_timeout": 1}, 1),
     ],
 )

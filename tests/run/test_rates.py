@@ -12,7 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import Job, JobState, Pool, Rate, Scheduler, StopReason, ThreadJob, current_job, simulate
+from trioflow import (
+    Job,
+    JobState,
+    JobTimeout,
+    Pool,
+    Rate,
+    Retry,
+    Scheduler,
+    StopReason,
+    ThreadJob,
+    current_job,
+    simulate,
+)
 from trioflow.testing import run_virtual
 
 from ..bodies import nap, nothing, timed, turns
@@ -283,7 +295,7 @@ def test_used_may_be_called_from_a_thread(backend: str) -> None:
 
 
 def test_a_retried_job_takes_its_amount_of_a_rate_again(virtual: Virtual) -> None:
-    """A further attempt takes its amount of a rate again, without waiting for it, so the next job waits longer."""
+    """A further attempt waits for its amount of a rate and takes it again, so the next job waits longer."""
 
     async def fail_once() -> None:
         if current_job().attempts == 1:
@@ -295,32 +307,6 @@ def test_a_retried_job_takes_its_amount_of_a_rate_again(virtual: Virtual) -> Non
     assert virtual(Scheduler(first, after, pool=pool()).co_run)
     assert first.state is JobState.SUCCEEDED
     assert after.started_at == 6
-
-
-def test_a_retry_that_takes_a_rate_delays_a_job_that_was_about_to_start(virtual: Virtual) -> None:
-    """A job that could start before a retry has taken the rate waits for its amount; once it started far below zero."""
-    calls: list[int] = []
-
-    async def again() -> None:
-        calls.append(1)
-        await anyio.sleep(2)
-        if len(calls) == 1:
-            raise OSError
-        await anyio.sleep(50)
-
-    repeated = Job(again, needs={"api": {"tokens": 90}}, retry=1)
-    waiting = Job(nothing, needs={"api": {"tokens": 10}})
-    scheduler = Scheduler(
-        repeated,
-        Job(nap, 1),
-        Job(nap, 2),
-        waiting,
-        jobs_window=2,
-        policy="fifo",
-        pool=Pool(api=Rate(tokens=10, per=1, burst=100)),
-    )
-    assert virtual(scheduler.co_run)
-    assert waiting.started_at == 9
 
 
 def test_used_amount_of_a_key_without_needs_counts_for_each_attempt(virtual: Virtual) -> None:
@@ -342,14 +328,14 @@ def test_used_amount_of_a_key_without_needs_counts_for_each_attempt(virtual: Vir
     assert left.result() == 32 - 3 * 8
 
 
-def test_a_restarted_job_takes_its_amount_of_a_rate_again(virtual: Virtual) -> None:
-    """A restart takes the amount of a rate again, because the server counts another request."""
+def test_a_job_retried_after_its_timeout_takes_its_amount_of_a_rate_again(virtual: Virtual) -> None:
+    """A retry after a timeout takes the amount of a rate again, because the server counts another request."""
     calls = iter([10, 0])
 
     async def slow_once() -> None:
         await anyio.sleep(next(calls))
 
-    first = Job(slow_once, needs={"api": 1}, timeout=1, on_timeout="restart")
+    first = Job(slow_once, needs={"api": 1}, timeout=1, retry=Retry(None, first=0, on=JobTimeout))
     after = Job(anyio.sleep, 0, needs={"api": 4}, required=first)
     assert virtual(Scheduler(first, after, pool=pool()).co_run)
     assert after.started_at == 4

@@ -1,4 +1,4 @@
-"""`retry=`: further attempts, by a number or by any library's decorator, around restarts, around timeouts."""
+"""`retry=`: further attempts, by a number, a `Retry`, or any library's decorator, around timeouts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import stamina
 import tenacity
 
-from trioflow import Job, Pool, Scheduler, Service, StopReason, Throttled, current_job
+from trioflow import Job, JobTimeout, Pool, Retry, Scheduler, Service, StopReason, Throttled, current_job
 from trioflow.abc import AbstractJob, JobKind
 
 from ..bodies import CANCELLED, FAILED, Odd, fail, fail_now, nap, timed
@@ -224,10 +224,10 @@ def test_attempts_count_anew_in_each_run(virtual: Virtual) -> None:
 
 
 def test_the_job_attempt_hook_is_called_for_each_attempt(virtual: Virtual) -> None:
-    """For a retried job, hooks are called: `job_started` and `job_finished` once, `job_attempt` at each attempt."""
+    """For a retried job, `job_started` and `job_attempt` are called at each attempt, and `job_finished` once."""
     watch = Attempts()
     virtual(Scheduler(Flaky(2, retry=2), instruments=[watch]).co_run)
-    assert watch.seen == [("started", 0), (1, 0), (2, 1), (3, 2), ("finished", 3)]
+    assert watch.seen == [("started", 0), (1, 0), ("started", 1), (2, 1), ("started", 2), (3, 2), ("finished", 3)]
 
 
 def test_retry_calls_the_function_anew(virtual: Virtual) -> None:
@@ -258,7 +258,7 @@ def test_forever_job_may_be_retried(virtual: Virtual) -> None:
     [
         {"retry": 5},
         {"retry": tenacity.retry(stop=tenacity.stop_after_attempt(9))},
-        {"timeout": 2, "on_timeout": "restart"},
+        {"timeout": 2, "retry": Retry(None, first=0, on=JobTimeout)},
         {"timeout": 2, "retry": 5},
     ],
 )
@@ -316,7 +316,7 @@ def test_endless_fast_retries_do_not_block_the_loop(virtual: Virtual, retry: str
     job = Job(fail_now, retry=10**9 if retry == "number" else endless)
     assert virtual(Scheduler(job, Job(cancel)).co_run) is True
     assert job.state is CANCELLED
-    assert 40 < job.attempts < 60
+    assert job.attempts > 40
 
 
 def test_an_attempt_continues_if_another_job_fails_with_the_same_exception(virtual: Virtual) -> None:

@@ -1,4 +1,4 @@
-"""Retry, restart and timeout combined; nested schedulers, each of whose attempts is a run."""
+"""Retry and timeout combined; nested schedulers, each of whose attempts is a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..conftest import Virtual
 
 
-# --- with timeouts and restarts
+# --- with timeouts
 
 
 def test_a_job_is_retried_after_its_timeout(virtual: Virtual) -> None:
@@ -32,14 +32,6 @@ def test_a_job_is_retried_after_its_timeout(virtual: Virtual) -> None:
     assert virtual(timed, Scheduler(job)) == (True, 4)
     assert [type(error) for error in [*seen, job.raised_exception()]] == [JobTimeout] * 3
     assert (job.attempts, job.calls, job.timed_out) == (2, [0, 2], True)
-
-
-def test_each_attempt_has_all_its_restarts(virtual: Virtual) -> None:
-    """Each attempt may be restarted as often as `restarts` says, before its JobTimeout is retried."""
-    job = Flaky(0, seconds=9, timeout=2, on_timeout="restart", restarts=1, retry=1)
-    assert virtual(timed, Scheduler(job)) == (True, 8)
-    assert (job.attempts, job.calls) == (2, [0, 2, 4, 6])
-    assert isinstance(job.raised_exception(), JobTimeout)
 
 
 def test_a_job_with_move_on_is_not_retried_after_its_timeout(virtual: Virtual) -> None:
@@ -105,11 +97,11 @@ def test_nested_scheduler_keeps_its_slot_between_attempts(virtual: Virtual) -> N
 
 
 def test_a_nested_scheduler_is_retried_after_its_timeout(virtual: Virtual) -> None:
-    """A nested scheduler is restarted after its timeout within an attempt, and retried after its restarts."""
+    """A nested scheduler is retried after its timeout."""
     slow = Flaky(0, seconds=9)
-    inner = Scheduler(slow, timeout=2, on_timeout="restart", restarts=1, retry=1)
+    inner = Scheduler(slow, timeout=2, retry=3)
     assert virtual(timed, Scheduler(inner)) == (True, 8)
-    assert (inner.attempts, slow.calls, slow.shutdowns) == (2, [0, 2, 4, 6], 4)
+    assert (inner.attempts, slow.calls, slow.shutdowns) == (4, [0, 2, 4, 6], 4)
     assert isinstance(inner.raised_exception(), JobTimeout)
     assert (inner.stop_reason, inner.timed_out) == (StopReason.TIMEOUT, True)
 
@@ -176,7 +168,7 @@ def test_outer_instruments_get_the_attempts_of_a_nested_scheduler(virtual: Virtu
     virtual(Scheduler(inner, instruments=[watch]).co_run)
     assert watch.seen == [
         ("started", 0), (1, 0), ("started", 0), (1, 0), ("finished", 1),
-        (2, 1), ("started", 1), (1, 1), ("finished", 2), ("finished", 2),
+        ("started", 1), (2, 1), ("started", 1), (1, 1), ("finished", 2), ("finished", 2),
     ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Timeouts of schedulers and of jobs: fail, restart, move_on; nested schedulers, each of whose attempts is a run."""
+"""Timeouts of schedulers and of jobs: fail, be retried, move_on; nested schedulers, each of whose attempts is a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from trioflow import AbstractJob, Job, JobTimeout, Scheduler, StopReason
+from trioflow import AbstractJob, Job, JobTimeout, Retry, Scheduler, StopReason
 
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, nap, timed
 
@@ -93,55 +93,46 @@ def test_move_on_succeeds_with_none(virtual: Virtual) -> None:
     assert job.raised_exception() is None
 
 
-def test_restart_starts_again_within_the_same_attempt(virtual: Virtual) -> None:
-    """`on_timeout="restart"` calls `co_run` again in the same attempt, and `elapsed` continues."""
-    job = Slower(4, timeout=2.5, on_timeout="restart")
+def test_a_timeout_is_retried(virtual: Virtual) -> None:
+    """A `Retry` of timeouts calls `co_run` again, and `started_at` and `elapsed` are those of all attempts."""
+    job = Slower(4, timeout=2.5, retry=Retry(None, first=0, on=JobTimeout))
     assert virtual(timed, Scheduler(job)) == (True, 2.5 + 2.5 + 2)
     assert job.result() == 3
     assert job.calls == 3
-    assert job.attempts == 1
+    assert job.attempts == 3
     assert job.timed_out is True
     assert job.started_at == 0
     assert job.elapsed == 7
     assert job.shutdowns == 1
 
 
-@pytest.mark.parametrize("restarts", [0, 1, 2])
-def test_restarts_limits_the_restarts(virtual: Virtual, restarts: int) -> None:
-    """A job fails at its next timeout when it has been restarted `restarts` times."""
-    job = Slower(100, timeout=2, on_timeout="restart", restarts=restarts, label="slow")
-    assert virtual(timed, Scheduler(job)) == (True, 2 * (restarts + 1))
-    assert job.calls == restarts + 1
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_a_timeout_is_retried_a_limited_number_of_times(virtual: Virtual, times: int) -> None:
+    """A job fails at its next timeout when it has been retried `times` times."""
+    job = Slower(100, timeout=2, retry=Retry(times, first=0, on=JobTimeout), label="slow")
+    assert virtual(timed, Scheduler(job)) == (True, 2 * (times + 1))
+    assert job.calls == job.attempts == times + 1
     assert job.state is FAILED
     assert isinstance(job.raised_exception(), JobTimeout)
-    assert job.attempts == 1
 
 
-def test_the_error_after_the_last_restart_counts_the_calls(virtual: Virtual) -> None:
-    """After the last restart, the error has the number of calls, and does not advise `on_timeout="restart"`."""
-    job = Job(anyio.sleep, 9, label="slow", timeout=1, on_timeout="restart", restarts=2)
-    virtual(Scheduler(job).co_run)
-    problem = "'slow' did not end within its timeout of 1 s in any of 3 calls"
-    assert str(job.raised_exception()) == f"{problem}: give it more time with timeout=, or raise restarts="
-
-
-def test_restart_without_limit_ends_with_the_run(virtual: Virtual) -> None:
-    """A job that restarts forever is ended by the run's timeout."""
-    job = Slower(1e9, timeout=1, on_timeout="restart")
+def test_retries_without_limit_end_with_the_run(virtual: Virtual) -> None:
+    """A job that is retried forever is ended by the run's timeout."""
+    job = Slower(1e9, timeout=1, retry=Retry(None, first=0, on=JobTimeout))
     assert virtual(functools.partial(timed, Scheduler(job), timeout=10.5)) == (False, 10.5)
     assert job.calls == 11
     assert job.state is CANCELLED
 
 
-def test_restart_keeps_the_slot(virtual: Virtual) -> None:
-    """A job keeps its slot between two restarts, so others wait."""
-    job = Slower(3, timeout=2.5, on_timeout="restart")
+def test_a_retry_without_a_pause_gets_the_next_slot(virtual: Virtual) -> None:
+    """A job that is retried at once is the first of the ready jobs, so others wait."""
+    job = Slower(3, timeout=2.5, retry=Retry(None, first=0, on=JobTimeout))
     other = Job(nap, 1)
     assert virtual(timed, Scheduler(job, other, jobs_window=1)) == (True, 5.5)
     assert other.started_at == 4.5
 
 
-@pytest.mark.parametrize("on_timeout", ["fail", "move_on", "restart"])
+@pytest.mark.parametrize("on_timeout", ["fail", "move_on"])
 def test_job_that_catches_its_cancellation_and_returns_has_succeeded(virtual: Virtual, on_timeout: Any) -> None:
     """A job that catches its timeout's cancellation and returns has succeeded, whatever `on_timeout` says."""
 
@@ -157,7 +148,7 @@ def test_job_that_catches_its_cancellation_and_returns_has_succeeded(virtual: Vi
     assert job.result() == "rescued"
 
 
-@pytest.mark.parametrize("on_timeout", ["fail", "move_on", "restart"])
+@pytest.mark.parametrize("on_timeout", ["fail", "move_on"])
 def test_job_that_raises_at_its_timeout_fails_with_that_exception(virtual: Virtual, on_timeout: Any) -> None:
     """A job that raises an error of its own when its timeout cancels it fails with that, whatever `on_timeout` says."""
 
@@ -196,7 +187,7 @@ def test_timeout_error_raised_by_the_body_is_an_ordinary_failure(virtual: Virtua
         await Scheduler(Job(nap, 5)).co_run(timeout=1, check=True)
 
     jobs = [
-        Job(inside, timeout=2, on_timeout="restart"),
+        Job(inside, timeout=2, retry=Retry(None, first=0, on=JobTimeout)),
         Job(run_another, timeout=2, on_timeout="move_on"),
     ]
     assert virtual(timed, Scheduler(*jobs)) == (True, 1)
@@ -239,9 +230,9 @@ def test_scheduler_timeout_cancels_jobs_and_forever_jobs(virtual: Virtual) -> No
 
 
 def test_outermost_scheduler_ignores_options_of_jobs(virtual: Virtual) -> None:
-    """On the outermost scheduler, `required`, `forever`, `on_timeout`, `restarts` and `own_task` have no effect."""
+    """On the outermost scheduler, `required`, `forever`, `on_timeout`, `retry` and `own_task` have no effect."""
     scheduler = Scheduler(
-        Job(nap, 5), timeout=2, on_timeout="restart", restarts=3, forever=True, own_task=True, required=Job(nap)
+        Job(nap, 5), timeout=2, retry=Retry(3, first=0, on=JobTimeout), forever=True, own_task=True, required=Job(nap)
     )
     assert virtual(timed, scheduler) == (False, 2)
     assert scheduler.stop_reason is StopReason.TIMEOUT
@@ -283,49 +274,49 @@ def test_nested_scheduler_with_move_on_succeeds_at_its_timeout(virtual: Virtual)
     assert cut.state is CANCELLED
 
 
-def test_nested_restart_is_a_new_run_each_time(virtual: Virtual) -> None:
-    """Each restart of a nested scheduler is a new run, in which its jobs are reset, run and shut down."""
+def test_a_retry_of_a_nested_scheduler_is_a_new_run_each_time(virtual: Virtual) -> None:
+    """Each attempt of a nested scheduler is a run, in which its jobs are reset, run and shut down."""
     quick, slow = Slower(1, label="quick"), Slower(4, label="slow")
     after = Job(nap, 0, required=[quick])
-    inner = Scheduler(quick, slow, after, timeout=2.5, on_timeout="restart")
+    inner = Scheduler(quick, slow, after, timeout=2.5, retry=Retry(None, first=0, on=JobTimeout))
     outer = Scheduler(inner)
     assert virtual(timed, outer) == (True, 7)
     assert inner.result() is True
     assert (slow.calls, slow.shutdowns) == (3, 3)
     assert (quick.calls, quick.shutdowns) == (3, 3)
     assert slow.result() == 3
-    assert (slow.attempts, inner.attempts) == (1, 1)
+    assert (slow.attempts, inner.attempts) == (1, 3)
     assert slow.started_at == 5
     assert inner.started_at == 0
     assert inner.timed_out is True
     assert inner.stop_reason is StopReason.COMPLETED
 
 
-def test_nested_restarts_are_limited(virtual: Virtual) -> None:
-    """A nested scheduler fails at its next timeout when its restarts are used up."""
-    inner = Scheduler(Job(nap, 9), timeout=2, on_timeout="restart", restarts=1)
+def test_retries_of_a_nested_scheduler_are_limited(virtual: Virtual) -> None:
+    """A nested scheduler fails at its next timeout when its retries are used up."""
+    inner = Scheduler(Job(nap, 9), timeout=2, retry=Retry(1, first=0, on=JobTimeout))
     assert virtual(timed, Scheduler(inner)) == (True, 4)
     assert inner.state is FAILED
     assert isinstance(inner.raised_exception(), JobTimeout)
 
 
-def test_nested_restart_keeps_its_slot(virtual: Virtual) -> None:
-    """A nested scheduler keeps its slot of the parent while it is restarted."""
-    inner = Scheduler(Slower(3), timeout=2.5, on_timeout="restart")
+def test_a_nested_scheduler_that_is_retried_gets_the_next_slot(virtual: Virtual) -> None:
+    """A nested scheduler that is retried at once is the first of the ready jobs of its parent."""
+    inner = Scheduler(Slower(3), timeout=2.5, retry=Retry(None, first=0, on=JobTimeout))
     other = Job(nap, 1)
     assert virtual(timed, Scheduler(inner, other, jobs_window=1)) == (True, 5.5)
     assert other.started_at == 4.5
 
 
-def test_nested_critical_failure_is_not_restarted(virtual: Virtual) -> None:
-    """A nested scheduler is restarted after its own timeout only, not after a critical failure."""
+def test_a_retry_of_timeouts_ignores_critical_failures(virtual: Virtual) -> None:
+    """A nested scheduler with a `Retry` of timeouts is not retried after a critical failure."""
     calls: list[float] = []
 
     async def fail() -> None:
         calls.append(anyio.current_time())
         raise OSError
 
-    inner = Scheduler(Job(fail, critical=True), timeout=2, on_timeout="restart")
+    inner = Scheduler(Job(fail, critical=True), timeout=2, retry=Retry(None, first=0, on=JobTimeout))
     assert virtual(timed, Scheduler(inner, critical_jobs=False)) == (True, 0)
     assert calls == [0]
     assert isinstance(inner.raised_exception(), OSError)
@@ -334,7 +325,7 @@ def test_nested_critical_failure_is_not_restarted(virtual: Virtual) -> None:
 def test_timeout_of_a_critical_job_is_no_timeout_of_its_nested_scheduler(virtual: Virtual) -> None:
     """A critical job that times out fails its nested scheduler, whose own `timed_out` stays False."""
     job = Job(nap, 9, timeout=1, critical=True)
-    inner = Scheduler(job, timeout=5, on_timeout="restart")
+    inner = Scheduler(job, timeout=5)
     assert virtual(timed, Scheduler(inner, critical_jobs=False)) == (True, 1)
     assert inner.state is FAILED
     assert inner.timed_out is False
@@ -345,7 +336,7 @@ def test_timeout_of_a_critical_job_is_no_timeout_of_its_nested_scheduler(virtual
 def test_outer_timeout_cancels_the_inner_run(virtual: Virtual) -> None:
     """A nested scheduler that the outer timeout ends is CANCELLED, and so is the stop reason of its run."""
     job = Job(nap, 9)
-    inner = Scheduler(job, timeout=5, on_timeout="restart")
+    inner = Scheduler(job, timeout=5, retry=Retry(None, first=0, on=JobTimeout))
     outer = Scheduler(inner, timeout=2)
     assert virtual(timed, outer) == (False, 2)
     assert (inner.state, job.state) == (CANCELLED, CANCELLED)
@@ -532,7 +523,7 @@ async def hang() -> None:
     await anyio.sleep_forever()  # here
 
 
-@pytest.mark.parametrize("options", [{}, {"retry": 1}, {"own_task": True}, {"on_timeout": "restart", "restarts": 1}])
+@pytest.mark.parametrize("options", [{}, {"retry": 1}, {"own_task": True}])
 @pytest.mark.parametrize("body", [hang, decorated(hang)], ids=["plain", "decorated"])
 def test_the_timeout_error_names_the_line_where_the_job_was(
     virtual: Virtual, body: Callable[[], Awaitable[None]], options: dict[str, Any]
@@ -544,9 +535,8 @@ def test_the_timeout_error_names_the_line_where_the_job_was(
     assert isinstance(error, JobTimeout)
     number = inspect.getsourcelines(hang)[1] + 1
     assert error.place == f"in hang at test_timeouts.py:{number} (await anyio.sleep_forever()  # here)"
-    calls = " in any of 2 calls" if "restarts" in options else ""
     where = f"it was {error.place}"
-    assert str(error).startswith(f"'slow' did not end within its timeout of 1 s{calls}; {where}: give it more time")
+    assert str(error).startswith(f"'slow' did not end within its timeout of 1 s; {where}: give it more time")
 
 
 def test_the_timeout_error_of_a_job_without_user_code_names_no_line(virtual: Virtual) -> None:

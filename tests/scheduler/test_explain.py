@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import Job, Scheduler, Sequence, Service
+from trioflow import Job, JobTimeout, Retry, Scheduler, Sequence, Service
 from trioflow.abc import AbstractJob, WaitCause, Waiting, waiting
 
 from ..bodies import fail, nap, pass_time, serve
@@ -281,14 +281,14 @@ def test_explain_gives_the_duration_of_a_success(virtual: Virtual, running: bool
     assert ask(Scheduler(job, Job(nap, 9)), job, virtual) == "'job' succeeded after 1 s"
 
 
-def test_explain_reports_no_timeout_if_the_restarted_attempt_succeeded(virtual: Virtual) -> None:
+def test_explain_reports_no_timeout_if_a_later_attempt_succeeded(virtual: Virtual) -> None:
     """`explain` does not mention the timeout of the first attempt if the second one succeeded."""
     lasts = iter([9, 1])
 
     async def work() -> None:
         await anyio.sleep(next(lasts))
 
-    job = Job(work, label="job", timeout=2, on_timeout="restart")
+    job = Job(work, label="job", timeout=2, retry=Retry(None, first=0, on=JobTimeout))
     scheduler = Scheduler(job)
     assert virtual(scheduler.co_run)
     assert job.timed_out

@@ -13,7 +13,18 @@ import pytest
 
 from tests.bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, DepthFirst, fail, fail_now, nap, nothing, timed
 from tests.conftest import Virtual
-from trioflow import AbstractJob, CommandJob, Job, Pool, Scheduler, Sequence, Service, StopReason, current_job
+from trioflow import (
+    AbstractJob,
+    CommandJob,
+    Job,
+    Pool,
+    Retry,
+    Scheduler,
+    Sequence,
+    Service,
+    StopReason,
+    current_job,
+)
 from trioflow._core.job._job_options import JobOptions
 from trioflow._core.job._option_descriptors import Option, ReadOnlyOption
 from trioflow._core.run._current import current_worker_var
@@ -79,19 +90,19 @@ def in_order(name: str, value: Any, before: str, after: str, *jobs: AbstractJob[
     return Effect(scheduler, target, value, starts.order, before, after)
 
 
-def counting(restarts: bool) -> Effect:
+def counting() -> Effect:
     """Check an option by how often a job is called."""
     calls: list[int] = []
 
     async def body() -> None:
         calls.append(0)
-        await (anyio.sleep(9) if restarts else fail_now())
+        await fail_now()
 
     def number(_: float) -> int:
         return [len(calls), calls.clear()][0] or 0
 
-    job = Job(body, timeout=1, on_timeout="restart", restarts=0) if restarts else Job(body)
-    return Effect(Scheduler(job), job, 2, number, 1, 3)
+    job = Job(body)
+    return Effect(Scheduler(job), job, Retry(2, first=0), number, 1, 3)
 
 
 def sharing_tasks() -> Effect:
@@ -191,9 +202,8 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
     "timeout": lambda: for_job(Job(nap, 9), 1.0, SUCCEEDED, FAILED),
     "idle_timeout": lambda: for_job(Job(nap, 9), 1.0, SUCCEEDED, FAILED),
     "on_timeout": lambda: for_job(Job(nap, 9, timeout=1), "move_on", FAILED, SUCCEEDED),
-    "restarts": lambda: counting(restarts=True),
     "own_task": sharing_tasks,
-    "retry": lambda: counting(restarts=False),
+    "retry": counting,
     "run_if": lambda: for_job(Job(nap, 1, required=(bad := Job(fail, 1))), "succeeded", SUCCEEDED, BLOCKED, bad),
     "keep_result": dropping,
     "redact": redacting,
@@ -302,8 +312,7 @@ def test_a_wrong_value_of_an_option_is_rejected_and_changes_nothing(name: str) -
     ("options", "name", "value", "message"),
     [
         ({}, "on_timeout", "move_on", "it has no timeout"),
-        ({"timeout": 2, "on_timeout": "restart"}, "timeout", None, "it has no timeout"),
-        ({"timeout": 2}, "restarts", 3, "it has no effect"),
+        ({"timeout": 2, "on_timeout": "move_on"}, "timeout", None, "it has no timeout"),
     ],
 )
 def test_options_that_contradict_each_other_are_rejected(
@@ -335,10 +344,10 @@ def test_the_retry_of_a_command_with_callbacks_may_be_set() -> None:
     """The `retry` of a command with callbacks may be set, and a wrong value does not replace the old one."""
     job = CommandJob(["true"], on_settled=lambda _: None, label="x")
     job.retry = 2
-    assert job.retry == 2
+    assert job.retry == Retry(2, first=0)
     with pytest.raises(TypeError, match="retry='no' of 'x'"):
         job.retry = "no"  # type: ignore[assignment]
-    assert job.retry == 2
+    assert job.retry == Retry(2, first=0)
 
 
 def test_keep_jobs_takes_effect_in_the_next_block(virtual: Virtual) -> None:

@@ -16,8 +16,10 @@ from trioflow import (
     CycleError,
     Job,
     JobState,
+    JobTimeout,
     Pool,
     Rate,
+    Retry,
     Scheduler,
     Sequence,
     Service,
@@ -206,7 +208,9 @@ def test_jobs_that_run_only_after_a_failure_do_not_count_in_the_lower_bound() ->
     [
         pytest.param(lambda: Scheduler(stand_in(1, timeout=0.2), stand_in(1), jobs_window=1), 1.2, id="timeout"),
         pytest.param(lambda: Scheduler(stand_in(9, timeout=2, on_timeout="move_on")), 2, id="move_on"),
-        pytest.param(lambda: Scheduler(stand_in(9, timeout=2, on_timeout="restart", restarts=2)), 6, id="restarts"),
+        pytest.param(
+            lambda: Scheduler(stand_in(9, timeout=2, retry=Retry(2, first=0, on=JobTimeout))), 6, id="restarts"
+        ),
         pytest.param(lambda: Scheduler(stand_in(9, timeout=2, retry=1)), 4, id="retries"),
         pytest.param(lambda: Scheduler(stand_in(9), timeout=4), 4, id="timeout of the run"),
         pytest.param(lambda: Scheduler(Scheduler(stand_in(9), timeout=4), stand_in(5)), 5, id="nested timeout"),
@@ -360,15 +364,18 @@ def test_a_cycle_of_requirements_is_rejected() -> None:
 
 
 ENDLESS: dict[str, Callable[[], AbstractJob[Any]]] = {
-    "restart": lambda: stand_in(5, timeout=1, on_timeout="restart", label="x"),
+    "restart": lambda: stand_in(5, timeout=1, retry=Retry(None, first=0, on=JobTimeout), label="x"),
     "retry": lambda: stand_in(5, timeout=1, retry=10**9, label="x"),
-    "restarts": lambda: stand_in(5, timeout=1, on_timeout="restart", restarts=2, retry=10**9, label="x"),
-    "service": lambda: Service(never, expected_duration=5, timeout=1, on_timeout="restart", label="x"),
-    "nested": lambda: Scheduler(stand_in(5), timeout=1, on_timeout="restart", label="x"),
+    "service": lambda: Service(
+        never, expected_duration=5, timeout=1, retry=Retry(None, first=0, on=JobTimeout), label="x"
+    ),
+    "nested": lambda: Scheduler(stand_in(5), timeout=1, retry=Retry(None, first=0, on=JobTimeout), label="x"),
     "nested retry": lambda: Scheduler(stand_in(5), timeout=1, retry=10**9, label="x"),
     "nested, failing": lambda: Scheduler(stand_in(5, timeout=1), critical_jobs=True, retry=10**9, label="x"),
-    "no time": lambda: stand_in(5, timeout=1e-300, on_timeout="restart", label="x"),
-    "nested, waiting": lambda: Scheduler(stand_in(5, needs={"gpu": 1}), timeout=1, on_timeout="restart", label="x"),
+    "no time": lambda: stand_in(5, timeout=1e-300, retry=Retry(None, first=0, on=JobTimeout), label="x"),
+    "nested, waiting": lambda: Scheduler(
+        stand_in(5, needs={"gpu": 1}), timeout=1, retry=Retry(None, first=0, on=JobTimeout), label="x"
+    ),
 }
 
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from .. import CommandJob, Depfile, OptionalFile, Pool, Scheduler
+from .. import CommandJob, Depfile, JobTimeout, OptionalFile, Pool, Retry, Scheduler
 from ..abc import AbstractJob, JobserverStyle, OnTimeout, PolicyName, RunIf, fit, printable
 from ..jobs.command._spawn_options import LeftoversOption, PinOption
 from ._suggestions import nearest_name
@@ -72,6 +72,17 @@ class OptionalOutput(StrictStruct):
     optional: str
 
 
+class RetryEntry(StrictStruct):
+    """The arguments of a `Retry`; `times` is null for no limit."""
+
+    times: NonNegativeInt | None
+    first: Seconds | UnsetType = UNSET
+    factor: Annotated[float, msgspec.Meta(ge=1)] | UnsetType = UNSET
+    cap: Seconds | UnsetType = UNSET
+    jitter: bool | UnsetType = UNSET
+    on: Literal["failure", "timeout"] = "failure"
+
+
 class JobGroup(StrictStruct):
     """A list of jobs, and the options of the scheduler that runs them."""
 
@@ -97,8 +108,7 @@ class JobEntry(JobGroup, kw_only=True):
     critical: bool | UnsetType = UNSET
     run_if: RunIf | UnsetType = UNSET
     on_timeout: OnTimeout | UnsetType = UNSET
-    restarts: NonNegativeInt | UnsetType = UNSET
-    retry: NonNegativeInt | UnsetType = UNSET
+    retry: NonNegativeInt | RetryEntry | UnsetType = UNSET
     needs: dict[str, ResourceAmount] | UnsetType = UNSET
     priority: int | UnsetType = UNSET
     expected_duration: Seconds | UnsetType = UNSET
@@ -350,6 +360,13 @@ def _keyword_arguments(group: JobGroup) -> dict[str, Any]:
         value = getattr(group, name)
         if value is not UNSET and name not in ("name", "requires", "jobs", "command", "trioflow", "label"):
             options[name] = value
+    if isinstance(retry := options.get("retry"), RetryEntry):
+        pauses = {name: getattr(retry, name) for name in ("first", "factor", "cap", "jitter")}
+        options["retry"] = Retry(
+            retry.times,
+            on=JobTimeout if retry.on == "timeout" else Exception,
+            **{name: value for name, value in pauses.items() if value is not UNSET},
+        )
     if "pool" in options:
         options["pool"] = Pool(**options["pool"])
     return options

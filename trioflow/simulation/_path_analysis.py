@@ -14,6 +14,7 @@ from .._core.api.views import (
     BaseScheduler,
     Pool,
     ResourceView,
+    Retry,
     all_requirements,
     copy_pool,
     enclosing_schedulers,
@@ -22,6 +23,7 @@ from .._core.api.views import (
     is_scheduler,
     is_service,
     longest_path_lengths,
+    longest_pauses,
     max_slots,
     resource_views,
     run_needs,
@@ -292,8 +294,10 @@ def _find_awaited_jobs(order: list[AnyJob], predecessors: Callable[[AnyJob], lis
 def _seconds_until_timed_out(job: AnyJob) -> float:
     """Return how long a job takes if its timeout ends each call of it."""
     assert job.timeout is not None
-    retries = job.retry if isinstance(job.retry, int) and job.on_timeout != "move_on" else 0
-    return job.timeout * (1 + retries) * (1 + (job.restarts or 0))
+    retry = job.retry if isinstance(job.retry, Retry) and job.on_timeout != "move_on" else None
+    if retry is None or retry.times is None:
+        return job.timeout
+    return job.timeout * (1 + retry.times) + longest_pauses(retry)
 
 
 class _JobUse(NamedTuple):

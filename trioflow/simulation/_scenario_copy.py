@@ -16,6 +16,7 @@ from .._core.api.views import (
     Outlook,
     Policy,
     Pool,
+    Retry,
     Service,
     copy_pool,
     first_options,
@@ -242,11 +243,15 @@ class ScenarioCopy:
             "expected_duration": self._known_durations.get(job),
             "timeout": job.timeout,
             "on_timeout": job.on_timeout,
-            "restarts": job.restarts,
-            "retry": retry if isinstance(retry, int) else None,  # a decorator would run user code
+            "retry": self._copy_retry(retry) if isinstance(retry, Retry) else None,  # a decorator would run user code
             "priority": job.priority,
             "needs": job.needs or None,
         }
+
+    def _copy_retry(self, retry: Retry) -> Retry:
+        """Return a retry with the same pauses, at their longest. A function `on` would run user code."""
+        on = retry.on if isinstance(retry.on, (type, tuple)) else Exception
+        return Retry(retry.times, first=retry.first, factor=retry.factor, cap=retry.cap, jitter=False, on=on)
 
     def _copy_pool(self, pool: Pool | None) -> Pool | None:
         """Return the copy of a pool. All schedulers that share the pool share the copy."""

@@ -163,7 +163,7 @@ def run_scenario_copy(copy: ScenarioCopy, *instruments: Instrument) -> float:
     except NeverSettles as error:
         raise ValueError(
             f"{subject} would hardly ever end: {error.job.label!r} succeeds in none of {error.calls:,} calls, because "
-            f"an expected duration exceeds a timeout: give a longer timeout=, or fewer restarts= or retry="
+            f"an expected duration exceeds a timeout: give a longer timeout=, or fewer retries"
         ) from None
     if detector.stall_reason:
         raise ValueError(f"{subject} would never end: {detector.stall_reason}; give it a timeout= to simulate it")

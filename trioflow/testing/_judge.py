@@ -101,9 +101,7 @@ class Judge:
                 "a task is left running",
                 f"after the run, these tasks are left running: {', '.join(sorted(leftover_tasks))}",
             )
-        unrepeated_schedulers = {
-            job for job in self._stepped_jobs if is_scheduler(job) and job.retry is None and job.on_timeout != "restart"
-        }
+        unrepeated_schedulers = {job for job in self._stepped_jobs if is_scheduler(job) and job.retry is None}
         for job, stepped in self._stepped_jobs.items():
             if stepped.is_running or job.state in (JobState.RUNNING, JobState.SCHEDULED):
                 yield "a job is left running", f"after the run, {stepped.name!r} is {job.state.value}"

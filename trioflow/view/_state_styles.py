@@ -218,6 +218,13 @@ CAUSE_WORDS: Final[Mapping[WaitCause, CauseWords]] = {
         "waited for the rate of a resource",
         "the number of jobs that may start in a given time is limited",
     ),
+    WaitCause.RETRY: CauseWords(
+        "a retry",
+        "failed attempts were to be repeated",
+        "for a retry",
+        "waited for another attempt",
+        "an attempt failed, and the next one was due only after a pause",
+    ),
     WaitCause.THROTTLED: CauseWords(
         "throttled by {}",
         "{} throttled",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Job, JobTimeout, Scheduler, Service
+from trioflow import Job, JobTimeout, Retry, Scheduler, Service
 
 from ...bodies import BLOCKED, FAILED, SUCCEEDED, Flaw, fail, give_now, nap, serve, timed
 
@@ -26,15 +26,15 @@ def test_timeout_limits_the_time_until_a_service_is_ready(virtual: Virtual) -> N
     assert (quick.state, quick.finished_at, quick.timed_out) == (SUCCEEDED, 20, False)
 
 
-def test_restart_calls_a_service_again_until_it_is_ready_in_time(virtual: Virtual) -> None:
-    """A service is restarted until it is ready before its timeout, which no longer applies afterwards."""
+def test_a_retry_calls_a_service_again_until_it_is_ready_in_time(virtual: Virtual) -> None:
+    """A service is retried until it is ready before its timeout, which no longer applies afterwards."""
     calls: list[float] = []
 
     async def slower(*, task_status: Any) -> None:
         calls.append(anyio.current_time())
         await serve(4 - len(calls), len(calls), task_status=task_status)
 
-    service = Service(slower, timeout=1.5, on_timeout="restart")
+    service = Service(slower, timeout=1.5, retry=Retry(None, first=0, on=JobTimeout))
     client = Job(give_now, service)
     assert virtual(timed, Scheduler(service, client, Job(nap, 9))) == (True, 9)
     assert (calls, client.result(), client.started_at, service.state) == ([0, 1.5, 3], 3, 4, SUCCEEDED)
@@ -58,22 +58,22 @@ def test_retry_calls_a_service_again_that_fails_before_it_is_ready(virtual: Virt
     assert (service.state, client.state) == ((SUCCEEDED, SUCCEEDED) if failures == 1 else (FAILED, BLOCKED))
 
 
-@pytest.mark.parametrize("on_timeout", ["fail", "restart"])
-def test_a_service_that_fails_after_it_was_ready_is_not_retried(virtual: Virtual, on_timeout: Any) -> None:
-    """Neither `retry` nor `on_timeout` restarts a service that fails after it was ready."""
+@pytest.mark.parametrize("retry", [3, Retry(None, first=0)])
+def test_a_service_that_fails_after_it_was_ready_is_not_retried(virtual: Virtual, retry: Any) -> None:
+    """No `retry` calls a service again that fails after it was ready."""
 
     async def broken(*, task_status: Any) -> None:
         task_status.started("value")
         await fail(5, Flaw())
 
-    service = Service(broken, retry=5, timeout=2, on_timeout=on_timeout)
+    service = Service(broken, retry=retry, timeout=2)
     assert virtual(timed, Scheduler(service, Job(nap, 9))) == (True, 9)
     assert (service.state, service.attempts, service.finished_at) == (FAILED, 1, 5)
     assert isinstance(service.raised_exception(), Flaw)
 
 
-def test_a_service_that_gets_ready_after_its_timeout_is_not_restarted(virtual: Virtual) -> None:
-    """A service that gets ready after its timeout fails with JobTimeout: jobs may use it already, so no restart."""
+def test_a_service_that_gets_ready_after_its_timeout_is_not_retried(virtual: Virtual) -> None:
+    """A service that gets ready after its timeout fails with JobTimeout: jobs may use it already, so no retry."""
 
     async def shielded(*, task_status: Any) -> None:
         with anyio.CancelScope(shield=True):
@@ -81,7 +81,7 @@ def test_a_service_that_gets_ready_after_its_timeout_is_not_restarted(virtual: V
         task_status.started("value")
         await anyio.sleep_forever()
 
-    service = Service(shielded, timeout=2, on_timeout="restart", retry=3)
+    service = Service(shielded, timeout=2, retry=3)
     assert virtual(timed, Scheduler(service, Job(nap, 9))) == (True, 9)
     assert (service.state, service.attempts, service.finished_at) == (FAILED, 1, 3)
     assert isinstance(service.raised_exception(), JobTimeout)

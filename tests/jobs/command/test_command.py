@@ -26,6 +26,7 @@ from trioflow import (
     JobNotDone,
     JobState,
     JobTimeout,
+    Retry,
     Sequence,
     SshJob,
     ThreadJob,
@@ -508,14 +509,14 @@ def test_a_process_reaped_elsewhere_fails_the_job(backend: str) -> None:
         job.result()
 
 
-# --- restarts and retries
+# --- retries
 
 
-def test_on_timeout_restart_starts_the_command_again(backend: str, tmp_path: Path) -> None:
-    """With `on_timeout="restart"`, a late command is started again up to `restarts` times, in the same attempt."""
+def test_a_late_command_is_started_again(backend: str, tmp_path: Path) -> None:
+    """A late command is started again as often as its `Retry` of timeouts allows."""
     pids: list[int | None] = []
     job = CommandJob(
-        ["sleep", 100], timeout=0.02, on_timeout="restart", restarts=2, on_start=lambda job: pids.append(job.pid)
+        ["sleep", 100], timeout=0.02, retry=Retry(2, first=0, on=JobTimeout), on_start=lambda job: pids.append(job.pid)
     )
     run(backend, job)
     assert isinstance(job.raised_exception(), JobTimeout)
@@ -523,10 +524,15 @@ def test_on_timeout_restart_starts_the_command_again(backend: str, tmp_path: Pat
     assert job.attempts == 1
 
 
-def test_a_restart_that_is_in_time_succeeds(backend: str, tmp_path: Path) -> None:
-    """A command that succeeds after a restart has that result, and `timed_out` records the late call."""
+def test_a_retry_that_is_in_time_succeeds(backend: str, tmp_path: Path) -> None:
+    """A command that succeeds after a timeout has that result, and `timed_out` records the late call."""
     flag = tmp_path / "flag"
-    job = CommandJob(f"test -e {flag} || {{ touch {flag}; sleep 100; }}", shell=True, timeout=1.0, on_timeout="restart")
+    job = CommandJob(
+        f"test -e {flag} || {{ touch {flag}; sleep 100; }}",
+        shell=True,
+        timeout=1.0,
+        retry=Retry(None, first=0, on=JobTimeout),
+    )
     run(backend, job)
     assert job.result().returncode == 0
     assert job.timed_out

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from trioflow import CommandJob, JobTimeout, Scheduler
+from trioflow import CommandJob, JobTimeout, Retry, Scheduler
 
 from ...places import patiently
 from .commands import PIPE
@@ -89,12 +89,12 @@ def test_an_on_line_callback_may_report_the_progress_of_a_command(backend: str) 
 
 
 @patiently(0.4, 4)
-def test_on_timeout_restart_restarts_an_idle_command(backend: str, tmp_path: Path, unit: float) -> None:
-    """With `on_timeout="restart"`, a command that was idle for too long is started again in the same attempt."""
+def test_an_idle_command_is_retried(backend: str, tmp_path: Path, unit: float) -> None:
+    """A command that was idle for too long is started again by a `Retry` of timeouts."""
     seen = tmp_path / f"seen-{unit}"
     job = CommandJob(
         f"if test -e {seen}; then echo again; else touch {seen}; sleep 99; fi", shell=True, stdout=PIPE,
-        idle_timeout=unit, on_timeout="restart", restarts=1,
+        idle_timeout=unit, retry=Retry(1, first=0, on=JobTimeout),
     )  # fmt: skip
     assert Scheduler(job).run(backend=backend, check=True)
     assert (job.result().stdout, job.attempts, job.timed_out) == (b"again\n", 1, True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trioflow import CycleError, Job, MissingRequirement, Scheduler, Sequence, StopReason
+from trioflow import CycleError, Job, JobTimeout, MissingRequirement, Retry, Scheduler, Sequence, StopReason
 
 from ...bodies import fail_now, nap
 
@@ -133,9 +133,9 @@ def test_requirement_on_a_forever_job_is_rejected(virtual: Virtual) -> None:
 # --- one-shot coroutines
 
 
-def test_restart_of_a_one_shot_coroutine_is_rejected(virtual: Virtual) -> None:
-    """`on_timeout="restart"` with a coroutine object raises a ValueError that names the job, and consumes nothing."""
-    job = Job(nap(), label="once", timeout=1, on_timeout="restart")
+def test_a_retry_of_a_one_shot_coroutine_is_rejected(virtual: Virtual) -> None:
+    """`retry` with a coroutine object raises a ValueError that names the job, and consumes nothing."""
+    job = Job(nap(), label="once", timeout=1, retry=Retry(None, first=0, on=JobTimeout))
     scheduler = Scheduler(job)
     with pytest.raises(ValueError, match=r"'once'.*Job\(function"):
         virtual(scheduler.co_run)
@@ -144,10 +144,10 @@ def test_restart_of_a_one_shot_coroutine_is_rejected(virtual: Virtual) -> None:
     scheduler.close()
 
 
-def test_restart_of_a_scheduler_with_a_one_shot_coroutine_inside_is_rejected(virtual: Virtual) -> None:
-    """A nested scheduler that may restart cannot contain coroutine objects, at any depth, because they run once."""
+def test_a_retry_of_a_scheduler_with_a_one_shot_coroutine_inside_is_rejected(virtual: Virtual) -> None:
+    """A nested scheduler that may be retried cannot contain coroutine objects, at any depth, because they run once."""
     job = Job(nap(0.5), label="once")
-    inner = Scheduler(Scheduler(job), timeout=1, on_timeout="restart")
+    inner = Scheduler(Scheduler(job), timeout=1, retry=Retry(None, first=0, on=JobTimeout))
     outer = Scheduler(inner)
     with pytest.raises(ValueError, match="'once'"):
         virtual(outer.co_run)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import AbstractJob, CommandJob, Job, Scheduler, Sequence, SshJob, ThreadJob, job
+from trioflow import AbstractJob, CommandJob, Job, Retry, Scheduler, Sequence, SshJob, ThreadJob, job
 
 from ...bodies import nap, notes
 
@@ -278,20 +278,41 @@ def test_window_below_zero_or_of_the_wrong_type_is_rejected(
     assert virtual(scheduler.co_run) is True
 
 
-@pytest.mark.parametrize("options", [{"restarts": -1}, {"on_timeout": "explode"}, {"timeout": 1, "on_timeout": None}])
+@pytest.mark.parametrize("options", [{"retry": -1}, {"on_timeout": "explode"}, {"timeout": 1, "on_timeout": None}])
 def test_error_for_an_option_out_of_range_names_the_job(options: dict[str, Any]) -> None:
     """An option out of range raises a ValueError that names the job, when the job is created."""
     with pytest.raises(ValueError, match="'odd'"):
         Job(nap, label="odd", **options)
 
 
-@pytest.mark.parametrize("on_timeout", ["fail", "move_on"])
-def test_restarts_without_on_timeout_restart_are_rejected(on_timeout: Any) -> None:
-    """Once `restarts=3` alone was ignored: the job failed at its first timeout, without an explanation."""
+def test_options_that_are_gone_name_their_successor() -> None:
+    """`restarts=` and `on_timeout="restart"` of older programs raise errors that name `Retry`."""
     for make in (functools.partial(Job, nap), Scheduler):
-        with pytest.raises(ValueError, match=r"restarts=3 of 'odd'.*on_timeout='restart'"):
-            make(label="odd", timeout=1, restarts=3, on_timeout=on_timeout)
-    assert Job(nap, timeout=1, restarts=3, on_timeout="restart").restarts == 3
+        with pytest.raises(TypeError, match=r"no option 'restarts'; .*retry=Retry\(5, first=0, on=JobTimeout\)"):
+            make(timeout=1, restarts=3)
+        with pytest.raises(ValueError, match=r"retry=Retry\(None, first=0, on=JobTimeout\)"):
+            make(timeout=1, on_timeout="restart")
+
+
+BAD_RETRIES: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"times": -1}, ValueError, "times=-1 of a Retry: give a whole number, 0 or more"),
+    ({"times": 2.5}, TypeError, "times=2.5 of a Retry: give a whole number"),
+    ({"times": 1, "first": -1}, ValueError, "first=-1 of a Retry: give a finite number of seconds, 0 or more"),
+    ({"times": 1, "factor": 0.5}, ValueError, "factor=0.5 of a Retry: give 1 or more"),
+    ({"times": 1, "cap": float("inf")}, ValueError, "cap=inf of a Retry: give a finite number"),
+    ({"times": 1, "jitter": "no"}, TypeError, "jitter='no' of a Retry: give True or False"),
+    ({"times": 1, "on": int}, TypeError, "on=<class 'int'> of a Retry: give a class of exceptions"),
+    ({"times": 1, "on": (OSError, 3)}, TypeError, "of a Retry: give a class of exceptions, a tuple of classes"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "message"), BAD_RETRIES)
+def test_bad_arguments_of_a_retry_are_rejected(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    """A wrong argument of a `Retry` raises an error that names it, and its values cannot be changed later."""
+    with pytest.raises(error, match=re.escape(message)):
+        Retry(**options)
+    with pytest.raises(AttributeError, match="times of a Retry cannot be set"):
+        Retry(1).times = 2
 
 
 @pytest.mark.parametrize("name", ["critical", "forever", "own_task", "keep_result", "redact"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from trioflow import Job, JobState, Scheduler, Sequence, Service, Span, StopReason, Trace
+from trioflow import Job, JobState, JobTimeout, Retry, Scheduler, Sequence, Service, Span, StopReason, Trace
 
 from ...bodies import fail, nap, nothing
 from .scenarios import Closing, traced
@@ -158,11 +158,13 @@ def test_attempts_have_their_own_starts(virtual: Virtual) -> None:
     assert times(spans["a"]) == (0, 0, 6)
 
 
-def test_restarts_belong_to_their_attempt(virtual: Virtual) -> None:
-    """Restarts after a timeout belong to one attempt of the span, and are visible in its `timed_out`."""
-    job = Job(nap, 5, timeout=2, on_timeout="restart", restarts=2, label="a")
+def test_a_span_shows_the_pauses_between_attempts(virtual: Virtual) -> None:
+    """The pauses of a retried job are waits of its span, in which it does not count as running."""
+    job = Job(nap, 5, timeout=2, retry=Retry(2, first=3, jitter=False, on=JobTimeout), label="a")
     (span,) = traced(virtual, Scheduler(job)).spans
-    assert (span.attempts, span.timed_out, span.finished_at) == ((0,), True, 6)
+    assert (span.attempts, span.timed_out, times(span)) == ((0, 5, 13), True, (0, 0, 15))
+    assert [(wait.cause, wait.since, wait.until) for wait in span.waits] == [("retry", 2, 5), ("retry", 7, 13)]
+    assert span.worked == 6
 
 
 def test_the_span_of_a_service_has_the_time_of_readiness(virtual: Virtual) -> None:

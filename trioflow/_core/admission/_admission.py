@@ -238,8 +238,8 @@ class AdmissionQueue:
             self._ready.return_later(entry)
         self.insert(entry)
 
-    def push_throttled(self, job: AbstractJob[Any]) -> None:
-        """Add a job that was throttled, ahead of all others except those that were throttled earlier."""
+    def push_again(self, job: AbstractJob[Any]) -> None:
+        """Add a job that is attempted again, ahead of all others except those that were added so earlier."""
         self.insert((self.order.lowest_key, next(throttled_numbers), job))
 
     def insert(self, entry: HeapEntry) -> None:

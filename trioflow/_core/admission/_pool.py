@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, final
@@ -68,8 +69,13 @@ class Grant:
     def _rates(self) -> list[tuple[RateResource, Any]]:
         return [(resource, share) for resource, _, share in self._parts if isinstance(resource, RateResource)]
 
+    def accrued_at(self) -> float:
+        """Return the time at which the needed amounts of rates can be taken once more; `-inf` for now."""
+        rates = (part for part in self._parts if isinstance(part[0], RateResource))
+        return max((resource.available_at(need) for resource, need, _ in rates), default=-math.inf)
+
     def reacquire(self) -> None:
-        """Take the needed amounts of rates once more, without waiting, because the job is called again."""
+        """Take the needed amounts of rates once more, because a decorator repeats the call of the job."""
         for resource, need, share in self._parts:
             if isinstance(resource, RateResource):
                 share.clear()  # remove keys that the last call has used, but that are not in the needs

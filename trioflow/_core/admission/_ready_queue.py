@@ -32,7 +32,7 @@ from ..base._waits import Waiting
 from ..job._job import AbstractJob
 from ..job._job_queries import takes_slot
 from ._admission import MAX_ADMITTED, AdmissionQueue
-from ._heap_keys import ready_numbers
+from ._heap_keys import ready_numbers, throttled_numbers
 from ._pool import Grant
 from ._window import Adaptive, max_slots
 
@@ -56,6 +56,13 @@ class FifoLine:
             self._queue.admit_job(self.make_entry(job))
         else:
             self._jobs.append(job)
+
+    def push_again(self, job: AbstractJob[Any]) -> None:
+        """Add a job that is attempted again, ahead of all others that wait for a slot."""
+        if job._options.forever or self._queue.size is None:
+            self.push(job)
+        else:
+            self._jobs.appendleft(job)
 
     def admit(self, number: float) -> None:
         """Admit jobs while slots are free; because no job can overtake them, also more than `number`."""
@@ -108,6 +115,10 @@ class HeapLine:
     def push(self, job: AbstractJob[Any]) -> None:
         """Add a job."""
         self.insert(self.make_entry(job))
+
+    def push_again(self, job: AbstractJob[Any]) -> None:
+        """Add a job that is attempted again, ahead of all others except those that were added so earlier."""
+        self.insert((self.order.lowest_key, next(throttled_numbers), job))
 
     def insert(self, entry: HeapEntry) -> None:
         """Add the job of an entry."""
@@ -324,10 +335,12 @@ class ReadyQueue:
             assert self.groups is not None  # only jobs with needs are returned
             self.groups.insert(entry)
 
-    def push_throttled(self, job: AbstractJob[Any]) -> None:
-        """Add a job that was throttled, ahead of all others except those that were throttled earlier."""
-        assert self.groups is not None  # only jobs with needs can be throttled
-        self.groups.push_throttled(job)
+    def push_again(self, job: AbstractJob[Any]) -> None:
+        """Add a job that was throttled or will be retried, ahead of the other jobs that wait."""
+        if self.is_limited:
+            self.line.push_again(job)
+        else:
+            self.startable.appendleft(job)
 
     def grant_at_once(self, job: AbstractJob[Any]) -> None:
         """Grant a clean-up job its needs, even beyond the free amounts."""
@@ -371,7 +384,7 @@ class ReadyQueue:
         if self.tokens is not None:
             self.tokens.use_order(order)
         for _, number, job in entries:
-            if number < 0:  # it was throttled
+            if number < 0:  # it was throttled, or will be retried
                 line.insert((order.lowest_key, number, job))
             else:
                 line.push(job)

@@ -37,6 +37,7 @@ from ..job._function import Job
 from ..job._job import AbstractJob, AnyJob
 from ..job._job_options import check_number, seconds
 from ..job._option_descriptors import Option, set_docs_and_signature
+from ..job._retry import Retry
 from ..job._service import Service
 from ..run._current import current_job, current_scheduler
 from ..run._instruments import Instrument

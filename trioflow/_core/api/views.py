@@ -38,6 +38,7 @@ from ..job._job_queries import (
     culprit_chain,
     end_facts,
     explicit_label,
+    failed_attempts,
     failed_by_itself,
     failed_through_member,
     failure_of,
@@ -52,6 +53,7 @@ from ..job._job_queries import (
     ready_at,
     reason_not_restored,
     restoration_of,
+    retry_waits,
     run_needs,
     run_resource_totals,
     runs_commands,
@@ -63,6 +65,7 @@ from ..job._job_queries import (
 from ..job._labels import paths_of, printable, shorten
 from ..job._option_descriptors import set_run_need
 from ..job._outcome import DROPPED, Failure, Restoration, Throttling, failure_kind
+from ..job._retry import Retry, jitter_source, longest_pauses
 from ..job._service import Service
 from ..run._handle import RunInProgress, RunView, current_run, job_frames, run_times, runs_in_progress
 from ..run._instruments import Instrument

@@ -10,7 +10,7 @@ The figure of the states in the documentation and some checks in the tests are d
 import enum
 from typing import Final, Literal
 
-OnTimeout = Literal["fail", "restart", "move_on"]
+OnTimeout = Literal["fail", "move_on"]
 RunIf = Literal["settled", "succeeded", "failed"]
 
 
@@ -105,7 +105,7 @@ TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
     JobState.SCHEDULED: frozenset({JobState.RUNNING, JobState.CANCELLED}),
     JobState.RUNNING: frozenset(
         {JobState.SCHEDULED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
-    ),  # SCHEDULED again: it was throttled
+    ),  # SCHEDULED again: it was throttled, or will be retried
     **dict.fromkeys([SUCCEEDED, JobState.FAILED, CANCELLED, JobState.BLOCKED, JobState.SKIPPED], frozenset[JobState]()),
 }
 """The states that may follow each state within one run. A new run resets every job to IDLE."""

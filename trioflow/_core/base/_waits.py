@@ -15,6 +15,8 @@ class WaitCause(enum.StrEnum):
     """Too little of a resource is free."""
     THROTTLED = "throttled"
     """A job raised `Throttled`, so no job that needs this resource starts for some time."""
+    RETRY = "retry"
+    """The pause before the next attempt is not over."""
     RATE = "rate"
     """A `Rate` has not yet refilled to the needed amount."""
     SLOT = "slot"

@@ -167,13 +167,9 @@ class JobTimeout(TrioflowError, TimeoutError):
         self.place: str | None = place
         self.waits: str = waits
         where = f"; {waits}" if waits else "" if place is None else f"; it was {place}"
-        otherwise = ", or choose on_timeout='move_on' or 'restart'" if job.scheduler is not None else ""
-        calls = ""
-        if job.on_timeout == "restart":
-            otherwise = ", or raise restarts="
-            calls = f" in any of {job.restarts + 1} calls" if job.restarts else ""
+        otherwise = ", or choose on_timeout='move_on' or retry=" if job.scheduler is not None else ""
         if missing is None:
-            text = f"did not end within its timeout of {seconds:g} s{calls}{where}: give it more time with timeout="
+            text = f"did not end within its timeout of {seconds:g} s{where}: give it more time with timeout="
         else:
             report = "report it more often with current_job().progress(), or " if missing == "progress" else ""
             text = f"was ended: no {missing} for {seconds:g} s{where}; {report}give it more time with idle_timeout="

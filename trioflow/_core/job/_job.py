@@ -32,6 +32,7 @@ from . import _errors, _job_options, _labels, _option_descriptors, _requirements
 from ._ancestors import enclosing_schedulers, outermost_scheduler
 from ._option_descriptors import Option, ReadOnlyOption, SharedOption
 from ._outcome import DROPPED, Failure, RunExtras, no_result_error
+from ._retry import Retry, check_retry
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from ..run._run import Run
     from ..run._worker import Worker
     from ..scheduler._base_scheduler import BaseScheduler
-    from ._job_options import JobOptions, JobSave, Retry
+    from ._job_options import JobOptions, JobSave, RetryOption
     from ._requirements import Required
     from ._work_spec import Work
 
@@ -162,12 +163,12 @@ class AbstractJob(Generic[T]):
             `progress()`, for a command also its output, and for a scheduler any event of a job in it, at any depth.
             None or infinity for no limit. `on_timeout` applies as for `timeout`; the `JobTimeout` names the missing
             sign.
-        on_timeout: the consequence of a timeout: "fail" with `JobTimeout`, "restart" the call, or "move_on", which
+        on_timeout: the consequence of a timeout: "fail" with `JobTimeout`, which `retry` may see, or "move_on", which
             makes the job SUCCEEDED with the result None.
-        restarts: the maximum number of restarts in one attempt, 0 or more; the next timeout fails the job. None for no
-            limit. It requires `on_timeout="restart"`.
-        retry: the maximum number of retries when the job raises an `Exception`, 0 or more; or any decorator of an async
-            function, such as those of stamina and tenacity, which then decides. A restart belongs to the same attempt.
+        retry: a `Retry`, which says how often the job is attempted again after an exception, and after which pauses, in
+            which it holds nothing; a number n stands for `Retry(n, first=0)`. Or any decorator of an async function,
+            such as those of stamina and tenacity, which then decides, and repeats the call inside one attempt: the job
+            keeps its slot and its needs.
         run_if: "settled" runs the job whatever the outcome of its requirements; "succeeded" only if all of them
             succeeded; "failed" only if at least one of them failed.
         keep_result: whether the result is kept. If False, it is dropped when all jobs that have it as an argument have
@@ -293,10 +294,9 @@ class AbstractJob(Generic[T]):
     scheduler: ReadOnlyOption[Scheduler | None, BaseScheduler | None] = ReadOnlyOption(None, "add() of a scheduler")
     timeout: Option[float | None] = SharedOption(None, _job_options.seconds)
     idle_timeout: Option[float | None] = SharedOption(None, _job_options.seconds)
-    on_timeout: Option[OnTimeout] = SharedOption("fail", _job_options.make_choice_check(get_args(OnTimeout)))
-    restarts: Option[int | None] = SharedOption(None, _job_options.whole_number)
+    on_timeout: Option[OnTimeout] = SharedOption("fail", _job_options.check_on_timeout)
     own_task: Option[bool] = SharedOption(False, _job_options.flag)
-    retry: Option[Retry] = SharedOption(None, _job_options.check_retry)
+    retry: Option[Retry | Callable[[Any], Any] | None, RetryOption] = SharedOption(None, check_retry)
     run_if: Option[RunIf] = SharedOption("settled", _job_options.make_choice_check(get_args(RunIf)))
     keep_result: Option[bool] = SharedOption(True, _job_options.flag)
     redact: Option[bool] = SharedOption(False, _job_options.flag)
@@ -604,7 +604,8 @@ class AbstractJob(Generic[T]):
 
         Retries do not change it. After an attempt that raised `Throttled`, the job has not started.
         """
-        return self._started_at
+        extras = self._extras
+        return self._started_at if extras is None or extras.first_started_at is None else extras.first_started_at
 
     @property
     def finished_at(self) -> float | None:
@@ -614,18 +615,16 @@ class AbstractJob(Generic[T]):
     @property
     def elapsed(self) -> float | None:
         """The seconds from the job's start to its end, or until now while it runs; None if it never started."""
-        if self._started_at is None:
+        started_at = self.started_at
+        if started_at is None:
             return None
         if self._finished_at is not None:
-            return self._finished_at - self._started_at
-        return self._worker.run.clock() - self._started_at if self._worker is not None else None
+            return self._finished_at - started_at
+        return self._worker.run.clock() - started_at if self._worker is not None else None
 
     @property
     def attempts(self) -> int:
-        """The number of attempts started in this run. A restart after a timeout belongs to the same attempt.
-
-        An attempt that raised `Throttled` does not count.
-        """
+        """The number of attempts started in this run. An attempt that raised `Throttled` does not count."""
         return (self._started_at is not None) + (self._extras.retry_count if self._extras is not None else 0)
 
     @property
@@ -826,11 +825,6 @@ class AbstractJob(Generic[T]):
                 f"on_timeout={options.on_timeout!r} of {self._name_for_errors()}: it has no timeout; "
                 f"give timeout= or idle_timeout= too, or omit on_timeout"
             )
-        if options.restarts is not None and options.on_timeout != "restart":
-            raise ValueError(
-                f"restarts={short_repr(options.restarts)} of {self._name_for_errors()}: it has no effect without "
-                f"on_timeout='restart'"
-            )
 
     def _unknown_option(self, name: str) -> TypeError:
         return _job_options.unknown_job_option_error(name, repr(self._label or type(self).__name__), type(self))
@@ -840,9 +834,7 @@ class AbstractJob(Generic[T]):
 
     def _may_repeat(self) -> bool:
         """Return whether the job may be called more than once in one run."""
-        options = self._options
-        is_timed = options.timeout is not None or options.idle_timeout is not None
-        return options.retry is not None or (options.on_timeout == "restart" and is_timed)
+        return self._options.retry is not None
 
     def _release_inputs(self, *, last_call: bool = False) -> None:
         """Drop the results of inputs with `keep_result=False` that no other job needs any more.

@@ -6,7 +6,7 @@ import math
 import operator
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from ..base import _amounts, _signatures
 from ..base._reprs import is_among, short_repr, shown_value
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
     from ._job import AbstractJob
     from ._requirements import Required
+    from ._retry import Retry
 
-    Retry = int | Callable[[Any], Any] | None
+    RetryOption: TypeAlias = "int | Retry | Callable[[Any], Any] | None"
     Subject = str | Callable[[], str]
     Save = SaveName | tuple[Callable[[Any], Any], Callable[[Any], Any]] | None
     JobSave = Literal["default"] | Save
@@ -39,9 +40,8 @@ class OptionsExceptLabel(TypedDict, total=False):
     timeout: float | None
     idle_timeout: float | None
     on_timeout: OnTimeout
-    restarts: int | None
     own_task: bool
-    retry: Retry
+    retry: RetryOption
     run_if: RunIf
     keep_result: bool
     redact: bool
@@ -76,7 +76,7 @@ class OptionRecord:
 
     __slots__ = (
         "affects_order", "critical", "expected_duration", "forever", "idle_timeout", "is_plain", "is_shared",
-        "keep_result", "key", "needs", "on_timeout", "own_task", "priority", "redact", "restarts", "retry", "run_if",
+        "keep_result", "key", "needs", "on_timeout", "own_task", "priority", "redact", "retry", "run_if",
         "save", "timeout", "version",
     )  # fmt: skip
 
@@ -85,9 +85,8 @@ class OptionRecord:
     timeout: float | None
     idle_timeout: float | None
     on_timeout: OnTimeout
-    restarts: int | None
     own_task: bool
-    retry: Retry
+    retry: Retry | Callable[[Any], Any] | None
     run_if: RunIf
     keep_result: bool
     redact: bool
@@ -100,7 +99,7 @@ class OptionRecord:
 
     def __init__(self, values: Iterable[Any], is_shared: bool = False) -> None:
         (
-            self.critical, self.forever, self.timeout, self.idle_timeout, self.on_timeout, self.restarts, self.own_task,
+            self.critical, self.forever, self.timeout, self.idle_timeout, self.on_timeout, self.own_task,
             self.retry, self.run_if, self.keep_result, self.redact, self.save, self.key, self.version, self.priority,
             self.expected_duration, self.needs,
         ) = values  # fmt: skip
@@ -122,6 +121,11 @@ OPTION_FIELDS: Final = tuple(OptionRecord.__annotations__)
 """The names of the options in a record."""
 _values_of: Final = operator.attrgetter(*OPTION_FIELDS)
 
+
+OPTION_HINTS: Final = {
+    "restarts": "to call it again after each timeout, give retry=Retry(5, first=0, on=JobTimeout)",
+}
+"""Hints on options of older versions."""
 
 RUN_RESOURCES: Final[dict[str, Callable[[], int]]] = {}
 """The resources of the run itself, as opposed to a pool: for each name, a function that returns the total."""
@@ -155,6 +159,16 @@ def make_choice_check(choices: tuple[str, ...]) -> Callable[[Any, str, Subject],
     return check
 
 
+def check_on_timeout(value: Any, name: str, subject: Subject) -> OnTimeout:
+    """Check a value of `on_timeout`."""
+    if not is_among(value, get_args(OnTimeout)):
+        advice = f"choose one of {', '.join(get_args(OnTimeout))}"
+        if is_among(value, ("restart",)):
+            advice = "to call it again after a timeout, give retry=Retry(None, first=0, on=JobTimeout)"
+        raise bad_value_error(ValueError, value, name, subject, advice)
+    return cast("OnTimeout", value)
+
+
 def accept_any(value: Any, name: str, subject: Subject) -> Any:
     """Return any value unchecked."""
     return value
@@ -163,13 +177,6 @@ def accept_any(value: Any, name: str, subject: Subject) -> Any:
 def check_label(value: Any, name: str, subject: Subject) -> str | None:
     """Check a label, where None means the default label."""
     return None if value is None else check_text(value, name, subject)
-
-
-def check_retry(value: Any, name: str, subject: Subject) -> Retry:
-    """Check a value of `retry`: a number of retries, or a decorator. Return None for 0."""
-    if callable(value):
-        return cast("Retry", value)
-    return whole_number(value, name, subject, "or a decorator of an async function, or None") or None
 
 
 def check_save(
@@ -388,8 +395,10 @@ def unknown_job_option_error(
     known = [
         option for option in (*constructor_options, *kind._declared_options) if option not in ("kwargs", "_inputs")
     ]
-    suggestion = _suggest_option(name, known)
+    suggestion = None if name in OPTION_HINTS else _suggest_option(name, known)
     hints = [f"did you mean {suggestion}?"] if suggestion else []
+    if name in OPTION_HINTS:
+        return TypeError(f"{subject}: {owner} has no option {name!r}; {OPTION_HINTS[name]}")
     if is_call:
         hints.append(f"{'To' if suggestion else 'to'} pass it to the function, write kwargs={{{name!r}: ...}}")
     options = "" if suggestion else f"{'; ' * is_call}the options are {', '.join(known)}"

@@ -55,7 +55,7 @@ def inputs_of(job: AnyJob) -> tuple[AnyJob, ...]:
 
 
 def may_repeat(job: AnyJob) -> bool:
-    """Return whether a run may call the job more than once, because of `retry` or `on_timeout="restart"`."""
+    """Return whether a run may call the job more than once, because of `retry`."""
     return job._may_repeat()
 
 
@@ -133,6 +133,7 @@ class Outcome(NamedTuple):
     ready_at: float | None = None  # for a service, the time when it became ready
     throttled_attempts: tuple[Throttling, ...] = ()
     machine_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait for capacity of the machine
+    retry_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait between two attempts
 
     @property
     def restored_at(self) -> float | None:
@@ -152,6 +153,7 @@ def outcome(job: AnyJob) -> Outcome:
         ready_at(job),
         throttled_attempts(job),
         machine_waits(job),
+        tuple(retry_waits(job)),
     )
 
 
@@ -166,6 +168,21 @@ def stored_result(job: AnyJob) -> Any:
 def throttled_intervals(job: AnyJob) -> tuple[tuple[float, float], ...]:
     """Return the beginning and end of each attempt that raised `Throttled`, and so does not count."""
     return tuple((attempt.began, attempt.ended) for attempt in throttled_attempts(job))
+
+
+def failed_attempts(job: AnyJob) -> tuple[tuple[float, float], ...]:
+    """Return the beginning and end of the last attempts that failed, and after which the job was queued again."""
+    return () if job._extras is None else job._extras.failed_attempts
+
+
+def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
+    """Return the beginning and end of each wait of a settled job between two attempts, in which it held nothing."""
+    attempts = failed_attempts(job)
+    if not attempts or job._extras is None or job._finished_at is None:
+        return []
+    last = job._extras.last_started_at
+    starts = [*(began for began, _ in attempts[1:]), job._finished_at if last is None else last]
+    return [(ended, start) for (_, ended), start in zip(attempts, starts, strict=True) if start > ended]
 
 
 def throttled_attempts(job: AnyJob) -> tuple[Throttling, ...]:

@@ -156,6 +156,12 @@ class RunExtras:
     # Functions to call once, when the job has settled, or when its run has ended without reaching it.
     listeners: list[Callable[[AbstractJob[Any]], None]] | None = None
     retry_count = 0  # the number of attempts after the first
+    next_pause: float | None = None  # the pause before the next attempt, from the failure of an attempt until its end
+    first_started_at: float | None = None  # when the first attempt started, until the job settles after a retry
+    paused_until: float | None = None  # when the next attempt may start, while the job waits for that
+    last_started_at: float | None = None  # when the last attempt of a settled job started, if it was retried
+    failed_attempts: tuple[tuple[float, float], ...] = ()  # the beginning and end of the last attempts before a retry
+    retry_reason = ""  # the exception of the last attempt before a retry, as one line
     fraction: float | None = None  # the fraction of its work that the job has reported as done
     time_limit: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`
     throttlings: tuple[Throttling, ...] = ()  # the attempts that raised `Throttled`

@@ -1,6 +1,7 @@
-"""Calls of a job with its timeout, restarts and retries.
+"""Calls of a job with its timeout, and the decision whether it is attempted again.
 
-An attempt is one call of the job, or several if `on_timeout="restart"` repeats the call. Each retry is another attempt.
+An attempt is one call of the job. After a failed attempt, a `Retry` decides on the next one, for which
+`Run.settle_error` queues the job again. A decorator of the option `retry` repeats the call itself, inside one attempt.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from ..base._states import STOPPING, StopReason
 from ..base._user_code import innermost_line
 from ..job import _errors, _job_options
 from ..job._job import is_scheduler
-from ..job._outcome import Failure
+from ..job._outcome import Failure, one_line_error
+from ..job._retry import Retry
 from . import _idle_timeouts
 
 if TYPE_CHECKING:
@@ -26,71 +28,102 @@ if TYPE_CHECKING:
 
 
 Attempt = Callable[[], Awaitable[Any]]
+MAX_RECORDED_ATTEMPTS: Final = 64
+"""The maximum number of failed attempts of a job whose times are kept: a service may be retried for a year."""
 
 
 def call_job(worker: Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
     """Return an awaitable that calls a job, wrapped in only those coroutines that the job's options require."""
     options = job._options
     if options.retry is not None or job._callbacks is not None:
-        return _call_with_retries(worker, job, options)
+        return _make_attempt(worker, job, options)
     if options.timeout is options.idle_timeout is None:
         return job._call_once()
-    if options.on_timeout != "restart" and not (job._keeps_time or job._is_service or options.idle_timeout):
+    if not (job._keeps_time or job._is_service or options.idle_timeout):
         return _call_under_worker_deadline(worker, job, options)
-    return _call_with_restarts(worker, job, options)
+    return _call_with_timeouts(worker, job, options)
 
 
-async def _call_with_retries(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
-    """Make attempts until one succeeds or no retries are left, call the callbacks, and return the value."""
-    attempts = Attempts(worker, job, options)
+async def call_in_place(worker: Worker, job: AbstractJob[Any]) -> Any:
+    """Call a clean-up job, and retry it without queueing it again, because clean-up jobs wait for nothing."""
+    while True:
+        try:
+            return await call_job(worker, job)
+        except Exception:
+            pause = take_pause(job)
+            if pause is None:
+                raise
+        await worker.run.backend.sleep_until(worker.run.clock() + pause)
+        worker.run.begin_retry(job)
+
+
+def take_pause(job: AbstractJob[Any]) -> float | None:
+    """Return the pause before the next attempt, on which the failed attempt has decided; None for no attempt."""
+    extras = job._extras
+    if extras is None or extras.next_pause is None:
+        return None
+    pause, extras.next_pause = extras.next_pause, None
+    return pause
+
+
+async def _make_attempt(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
+    """Make an attempt of a job that has retries or callbacks."""
+    attempt: Attempt = partial(_call_and_decide, worker, job, options)
+    if callable(options.retry):
+        attempt = partial(_call_decorated, worker, job, options)
+    return await (attempt() if job._callbacks is None else _attempt_with_callbacks(worker, job, attempt))
+
+
+async def _call_and_decide(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
+    """Call a job; if it fails, decide whether and when there will be another attempt."""
+    try:
+        return await _call_with_timeouts(worker, job, options)
+    except Exception as error:
+        if isinstance(options.retry, Retry) and _may_retry(worker, job, error):
+            extras = job._ensure_extras()
+            number = extras.retry_count + 1
+            extras.next_pause = options.retry.next_pause(number, error, job._name_for_errors)
+            extras.retry_reason = one_line_error(error)
+        raise
+
+
+def _may_retry(worker: Worker, job: AbstractJob[Any], error: Exception) -> bool:
+    """Return whether the run allows another attempt of a job that has raised `error`."""
+    if worker.run.backend.isolation.was_cancelled(worker) or job._is_ready():
+        return False
+    return not (was_drained(job, error) or find_throttles(error))
+
+
+async def _call_decorated(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
+    """Make one attempt, in which the decorator of the option `retry` may call the job several times."""
+    calls = DecoratedCalls(worker, job, options)
     value: Any = None
     try:
-        retries_made = 0 if job._extras is None else job._extras.retry_count  # includes retries before a throttle
-        attempt = with_retries(options.retry, attempts.begin, job._name_for_errors, retries_made)
-        value = await (attempt() if job._callbacks is None else _attempt_with_callbacks(worker, job, attempt))
+        decorator = cast(Callable[[Attempt], Any], options.retry)
+        wrapped = decorator(calls.begin)
+        if not callable(wrapped):
+            raise TypeError(
+                f"retry={short_repr(decorator)} of {job._name_for_errors()}: it returned {short_repr(wrapped)}; "
+                f"give a decorator of an async function, a Retry, or a number"
+            )
+        value = await wrapped()
     except BaseException as error:
-        if attempts.final_error is None:
-            if attempts.cancelled_error is None or worker.run.backend.split_cancellations(error) != (True, None):
+        if calls.final_error is None:
+            if calls.cancelled_error is None or worker.run.backend.split_cancellations(error) != (True, None):
                 raise
-            attempts.final_error = attempts.cancelled_error  # the decorator made a retry, which was cancelled
+            calls.final_error = calls.cancelled_error  # the decorator made another call, which was cancelled
     finally:
-        attempts.worker = attempts.job = None
-    if attempts.final_error is not None:
-        raise attempts.final_error
+        calls.worker = calls.job = None
+    if calls.final_error is not None:
+        raise calls.final_error
     return value
 
 
-def with_retries(
-    retry: _job_options.Retry, attempt: Attempt, subject: _job_options.Subject, retries_made: int = 0
-) -> Attempt:
-    """Wrap an attempt so that it is retried.
-
-    Args:
-        retry: a decorator, or the maximum number of retries; None for none.
-        attempt: the function that makes an attempt.
-        subject: the job, for errors.
-        retries_made: the number of retries that have already been made.
-
-    Raises:
-        TypeError: the decorator returned a value that is not callable.
-
-    """
-    if not callable(retry):
-        return partial(_repeat, attempt, (retry or 0) - retries_made)
-    wrapped: Any = retry(attempt)
-    if not callable(wrapped):
-        raise TypeError(
-            f"retry={short_repr(retry)} of {_job_options.subject_text(subject)}: it returned {short_repr(wrapped)}; "
-            f"give a decorator of an async function, or a number"
-        )
-    return wrapped  # type: ignore[no-any-return]
-
-
 async def _attempt_with_callbacks(worker: Worker, job: Any, attempt: Attempt) -> Any:
-    """Make all attempts, and then call the job's callbacks `on_done` and `on_settled`, which can read its outcome.
+    """Make an attempt, and then call the job's callbacks `on_done` and `on_settled`, which can read its outcome.
 
-    The job keeps its slot during the callbacks. `on_done` is called only after a success. If the job was throttled,
-    `on_settled` is not called, because the job will run again.
+    The job keeps its slot during the callbacks. `on_done` is called only after a success. If the job was throttled or
+    will be retried, `on_settled` is not called, because the job will run again.
     """
     on_done, on_settled = job._callbacks
     try:
@@ -100,21 +133,11 @@ async def _attempt_with_callbacks(worker: Worker, job: Any, attempt: Attempt) ->
         error = raised.error if isinstance(raised, RetryBypass) else raised
         if worker.run.backend.split_cancellations(error)[1] is None:  # to callbacks, a cancellation is a `JobCancelled`
             error = _errors.JobCancelled(f"{job.label!r} was cancelled: it has no result")
-        if not find_throttles(error):
+        if not find_throttles(error) and (job._extras is None or job._extras.next_pause is None):
             job._run_callback(on_settled, Failure(error))
         raise
     job._run_callback(on_settled, value)
     return value
-
-
-async def _repeat(attempt: Attempt, max_retries: int) -> Any:
-    """Call `attempt`, and retry it up to `max_retries` times if it raises an `Exception`; return its value."""
-    for _ in range(max_retries):
-        try:
-            return await attempt()
-        except Exception:
-            pass
-    return await attempt()
 
 
 class RetryBypass(BaseException):
@@ -124,8 +147,8 @@ class RetryBypass(BaseException):
         self.error: Final = error
 
 
-class Attempts:
-    """The attempts of one job. The method `begin` is the function that a `retry` decorator wraps.
+class DecoratedCalls:
+    """The calls of one job in an attempt. The method `begin` is the function that a `retry` decorator wraps.
 
     The traceback of the job's exception refers to this object through the decorator's frames. Therefore, the references
     to the job and its worker are dropped at the end.
@@ -138,29 +161,28 @@ class Attempts:
         self.job: Any = job
         self.options = options
         self.has_started = False
-        self.final_error: Exception | None = None  # an error that ends the attempts, whatever the decorator does
-        self.cancelled_error: Exception | None = None  # the error of a cancelled attempt
+        self.final_error: Exception | None = None  # an error that ends the calls, whatever the decorator does
+        self.cancelled_error: Exception | None = None  # the error of a cancelled call
 
     async def begin(self) -> Any:
-        """Make one attempt."""
+        """Make one call. Each further one waits until the rates that the job needs have accrued again."""
         worker, run = self.worker, self.worker.run
         if self.final_error is not None:
-            raise RetryBypass(self.final_error)  # the decorator has caught the `RetryBypass` of an earlier attempt
+            raise RetryBypass(self.final_error)  # the decorator has caught the `RetryBypass` of an earlier call
         if self.has_started:
             await run.backend.checkpoint()
             if run.backend.isolation.was_cancelled(worker):
-                # An attempt has received the cancellation, or has left a shielded scope open, which blocks it.
+                # A call has received the cancellation, or has left a shielded scope open, which blocks it.
                 if self.cancelled_error is not None:
                     self.final_error = self.cancelled_error
                     raise RetryBypass(self.final_error)
                 run.backend.raise_cancellation_again()
             await _wait_if_stopping(worker)
+            await run.pools.reacquire(self.job)
             run.begin_retry(self.job)
         self.has_started = True
         try:
-            if self.options.timeout is self.options.idle_timeout is None:
-                return await self.job._call_once()
-            return await _call_with_restarts(worker, self.job, self.options)
+            return await _call_with_timeouts(worker, self.job, self.options)
         except Exception as error:
             if self.job._is_ready() or was_drained(self.job, error) or find_throttles(error):
                 self.final_error = error
@@ -210,28 +232,19 @@ async def _call_under_worker_deadline(worker: Worker, job: AbstractJob[Any], opt
     raise _errors.JobTimeout(job, timeout, place=place)
 
 
-async def _call_with_restarts(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
-    """Make one attempt: call the job, and call it again after each timeout while restarts are left."""
-    restarts_left = options.restarts
-    while True:
-        try:
-            return await _call_in_scope(worker, job, options)
-        except _errors.JobTimeout as timeout:
-            if timeout.job is not job:
-                raise
-            extras = job._ensure_extras()
-            extras.has_timed_out = True
-            if job._is_ready():  # the service became ready while the timeout was cancelling it
-                raise
-            if options.on_timeout == "move_on":
-                return None
-            if options.on_timeout == "fail" or restarts_left == 0:
-                raise
-            if restarts_left is not None:
-                restarts_left -= 1
-            await _wait_if_stopping(worker)
-            extras.fraction = None
-            worker.run.pools.reacquire(job)
+async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
+    """Call a job once, with its timeouts, if it has any."""
+    if options.timeout is options.idle_timeout is None:
+        return await job._call_once()
+    try:
+        return await _call_in_scope(worker, job, options)
+    except _errors.JobTimeout as timeout:
+        if timeout.job is not job:
+            raise
+        job._ensure_extras().has_timed_out = True
+        if job._is_ready() or options.on_timeout != "move_on":
+            raise  # a service may become ready while the timeout is cancelling it
+        return None
 
 
 async def _wait_if_stopping(worker: Worker) -> None:

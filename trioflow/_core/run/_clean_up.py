@@ -176,7 +176,7 @@ class CleanUpWorker(Worker):
         try:
             if notify_start is not None:
                 notify_start(run.scheduler, job)
-            awaitable = _attempts.call_job(self, job)
+            awaitable = _attempts.call_in_place(self, job)
             value = await awaitable
             if value.__class__ is CoroutineType:
                 raise unawaited_coroutine_error(job.label, value)

@@ -97,7 +97,8 @@ class FailureLog:
             return
         name = shorten(run.scheduler.label)
         stopped = run.culprit is job and run.reason is StopReason.CRITICAL
-        if is_scheduler(job) and job.stop_reason is StopReason.CRITICAL:  # the failure of its member has been logged
+        # The failure of its member has been logged.
+        if is_scheduler(job) and job.stop_reason is StopReason.CRITICAL and job.culprit is not None:
             if stopped:
                 cause = (culprit_chain(job) or [job])[-1]
                 _logger.warn(

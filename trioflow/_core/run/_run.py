@@ -41,7 +41,7 @@ from ..job import _errors, _trigger_rules
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import CancelledOutcome, Failure, RunExtras, Throttling, add_remedy_notes, find_interruption
 from ._adaptive_window import AdaptiveWindow
-from ._attempts import find_throttles, was_drained
+from ._attempts import MAX_RECORDED_ATTEMPTS, find_throttles, take_pause, was_drained
 from ._current import current_worker_var
 from ._ending import Ending
 from ._failure_log import FailureLog
@@ -50,6 +50,7 @@ from ._idle_timeouts import IdleInstrument, ThreadReports
 from ._instruments import InstrumentSet, fast_hooks
 from ._journaling import JournalWriter
 from ._limiter_tokens import LimiterTokens, enclosing_limiter
+from ._pauses import Pauses
 from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
 from ._shared_resources import SharedResources
@@ -112,6 +113,7 @@ class Run:
         "on_accepting_jobs",
         "outer_worker",
         "parking_run",
+        "pauses",
         "phase",
         "queue",
         "reason",
@@ -193,6 +195,7 @@ class Run:
         self.journal_writer: JournalWriter | None = None if journal is None else JournalWriter(self, journal)
         if outer is not None and outer.run.journal_writer is not None:
             self.journal_writer = outer.run.journal_writer.nested(self)
+        self.pauses: Pauses | None = None  # the jobs that wait for another attempt; None if there were none
         self._pools: RunPools | None = None
         # Called when the run begins to accept jobs. It is set only while the body of an `async with` may add jobs.
         self.on_accepting_jobs: Callable[[], None] | None = None
@@ -311,7 +314,7 @@ class Run:
         self.workers.detach()
         if self.instrument_set is not None:
             self.instrument_set.detach()
-        self._start_order = self._pools = self._failure_log = self._shared_resources = None
+        self._start_order = self._pools = self._failure_log = self._shared_resources = self.pauses = None
         del self.group.parking_group  # it may be the group itself
         del self.parking_run, self.requirement_counts, self.group, self.standstill, self.worker_fields
 
@@ -498,14 +501,42 @@ class Run:
 
         """
         assert job._started_at is not None
-        extras = job._ensure_extras()
         closed = tuple((key, self.pools.find(key).cooldown.ends_at) for key in keys)
-        extras.throttlings += (Throttling(job._started_at, now, closed),)
+        job._ensure_extras().throttlings += (Throttling(job._started_at, now, closed),)
+        self._requeue(job, None)
+
+    def requeue_failed(self, job: AbstractJob[Any], now: float, pause: float) -> None:
+        """Put a job that has failed back into the ready queue for another attempt.
+
+        Args:
+            job: the job.
+            now: the time at which the attempt ended.
+            pause: the seconds that the job waits before it is ready again; after 0, it is the first of the ready jobs.
+
+        """
+        assert job._started_at is not None
+        extras = job._ensure_extras()
+        extras.retry_count += 1
+        extras.failed_attempts = (*extras.failed_attempts[1 - MAX_RECORDED_ATTEMPTS :], (job._started_at, now))
+        if extras.first_started_at is None:
+            extras.first_started_at = job._started_at
+        self._requeue(job, now + pause if pause else None)
+
+    def _requeue(self, job: AbstractJob[Any], when: float | None) -> None:
+        """Queue a job again that has ended an attempt, at the time `when`, or ahead of all others for None.
+
+        The job gives back all that it holds.
+        """
+        extras = job._ensure_extras()
         extras.fraction = None
         job._worker = job._started_at = None
         job._state = SCHEDULED
         self.queue.release(job)
-        self.queue.push_throttled(job)
+        if when is None:
+            self.queue.push_again(job)
+        else:
+            self.pauses = self.pauses or Pauses(self)
+            self.pauses.add(job, when)
         self.notify("job_scheduled", job)
         self.workers.ensure_searcher()
 
@@ -517,6 +548,9 @@ class Run:
         job._finished_at = now
         job._state = state
         is_used = self.first_rule is None or not self.first_rule.is_decided
+        extras = job._extras
+        if extras is not None and extras.first_started_at is not None:
+            self._settle_attempts(job, extras)
         if self.journal_writer is not None and state is JobState.SUCCEEDED and is_used:
             self.journal_writer.record(job, outcome)
         _, notify_end, _ = self.fast_hooks
@@ -540,6 +574,12 @@ class Run:
             self._release(job, extras)
         if not self.unsettled:
             self.wake()
+
+    def _settle_attempts(self, job: AbstractJob[Any], extras: RunExtras) -> None:
+        """Set the start of a job that was retried to that of its first attempt."""
+        if job._started_at is None:  # it was cancelled before the attempt that was due
+            extras.retry_count -= 1
+        extras.last_started_at, job._started_at = job._started_at, extras.first_started_at
 
     def _release(self, job: AbstractJob[Any], extras: RunExtras) -> None:
         """Release the data that a settled job needs only to run again; with `keep_jobs=False`, drop the job itself."""
@@ -573,11 +613,10 @@ class Run:
             self.schedule((job,))  # this does nothing if the job was restored
 
     def begin_retry(self, job: AbstractJob[Any]) -> None:
-        """Record the start of a retry of a job, and charge the rates that the job needs again."""
+        """Record another attempt of a job that has kept what it holds, by a decorator or in the clean-up phase."""
         extras = job._ensure_extras()
         extras.retry_count += 1
         extras.fraction = None
-        self.pools.reacquire(job)
         self.notify("job_attempt", job)
 
     def record_progress(self, job: AbstractJob[Any], fraction: float | None) -> None:
@@ -654,6 +693,13 @@ class Run:
                     self.requeue_throttled(job, [throttle.key for throttle in throttles], now)
                 return
             failure = fault
+        pause = take_pause(job)
+        if pause is not None and find_interruption(failure) is None:
+            if self.is_draining_or_stopping:
+                self.settle(job, CANCELLED, CancelledOutcome(), now)  # it would wait for an attempt that never comes
+            else:
+                self.requeue_failed(job, now, pause)
+            return
         hint = add_remedy_notes(failure, job, awaitable, self.backend.wrong_backend_hint(failure))
         self.failure_count += 1
         interruption = find_interruption(failure)
@@ -777,10 +823,10 @@ class Run:
     def _cancel_scheduled(self) -> None:
         """Settle as CANCELLED the jobs that are ready but have not started."""
         queue = self.queue
-        if not (queue.startable or queue.is_limited):
+        if not (queue.startable or queue.is_limited or self.pauses):
             return
         now = self.clock()
-        for job in queue.drain():
+        for job in (*queue.drain(), *(() if self.pauses is None else self.pauses.drain())):
             queue.refund(job)
             self.settle(job, CANCELLED, CancelledOutcome(), now)
         if queue.is_limited:

@@ -5,6 +5,7 @@ The package `admission` decides when a job gets its resources.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -58,11 +59,16 @@ class RunPools:
                 run.pools._resources[name] = CountedResource(name, RUN_RESOURCES[name]() if total is None else total)
         return run.pools._resources[name]
 
-    def reacquire(self, job: AbstractJob[Any]) -> None:
-        """Take the needed amounts of rates once more, without waiting, because the job is called again."""
-        if (grant := job._grant()) is not None:
-            grant.reacquire()
-            self._request_round()
+    async def reacquire(self, job: AbstractJob[Any]) -> None:
+        """Take the needed amounts of rates once more, when they have accrued, because a decorator repeats the call."""
+        run, grant = self._run, job._grant()
+        if grant is None:
+            return
+        # At infinity, jobs that wait for a token have the amounts, and they may wait for the token of this job.
+        while -math.inf < (when := grant.accrued_at()) < math.inf:
+            await run.backend.sleep_until(when)
+        grant.reacquire()
+        self._request_round()
 
     def correct_amounts(self, job: AbstractJob[Any], amounts: Mapping[str, Any]) -> None:
         """Replace the amounts of rates that a job has taken with the amounts that it has used.

@@ -101,6 +101,8 @@ def _may_act(run: Run, outermost: Run) -> bool:
         return True
     if run.workers.searchers or run.queue.lent_count:
         return True
+    if run.pauses is not None and not run.pauses.is_empty():
+        return True
     if run.first_rule is not None and run.first_rule.has_timer():
         return True
     groups = run.queue.groups

@@ -1035,9 +1035,9 @@ class BaseScheduler(
 
         Then the run ends as usual: forever jobs are cancelled, services are ended, and jobs are shut down. Its
         `stop_reason` is DRAINED, and its result is False. SCHEDULED jobs end CANCELLED, and jobs that were not reached
-        stay IDLE. Nested schedulers that are running are drained too, and end CANCELLED as jobs. Running jobs may still
-        be restarted or retried. If the run is stopped meanwhile, for example by its timeout or a critical failure, the
-        remaining jobs are cancelled, and `stop_reason` is still DRAINED.
+        stay IDLE. Nested schedulers that are running are drained too, and end CANCELLED as jobs. So does a job that
+        fails and would be retried. If the run is stopped meanwhile, for example by its timeout or a critical failure,
+        the remaining jobs are cancelled, and `stop_reason` is still DRAINED.
 
         If the run is draining or stopping already, this does nothing.
 

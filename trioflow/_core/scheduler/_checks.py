@@ -392,7 +392,7 @@ def check_one_shot(job: AbstractJob[Any], may_repeat: bool) -> None:
         )
     if may_repeat or job._may_repeat():
         raise ValueError(
-            f"{job.label!r} was made from a coroutine object, which cannot be restarted or retried: "
+            f"{job.label!r} was made from a coroutine object, which cannot be retried: "
             f"make it from the function: Job(function, *args)"
         )
 

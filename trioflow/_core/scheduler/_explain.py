@@ -16,8 +16,9 @@ from ..base._waits import WaitCause, Waiting
 from ..job import _labels, _trigger_rules
 from ..job._ancestors import enclosing_schedulers, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
-from ..job._job_queries import throttled_intervals
+from ..job._job_queries import failed_attempts, throttled_intervals
 from ..job._outcome import one_line_error
+from ..job._retry import Retry
 
 if TYPE_CHECKING:
     from ..run._run import Run
@@ -133,6 +134,7 @@ WAITED_FOR: Final = {
     WaitCause.RATE: "the rate '{}'",
     WaitCause.SLOT: "a slot",
     WaitCause.TOKEN: "a token",
+    WaitCause.RETRY: "a retry",
 }
 """The causes of waits that a timeout names, each with the text for what was waited for."""
 
@@ -140,15 +142,16 @@ WAITED_FOR: Final = {
 def waiting_since(job: AbstractJob[Any]) -> float | None:
     """Return the time when a SCHEDULED job began to wait, on the same clock as `job.started_at`.
 
-    If the job was throttled, this is the end of its last throttled interval. Otherwise, it is the time when the last of
+    If the job was throttled or retried, this is the end of its last attempt. Otherwise, it is the time when the last of
     the members that it waited for settled. Return None if there are no such members, or if one of them is a running
     service. Also return None if the job is not SCHEDULED.
     """
     scheduler = job._scheduler
     if scheduler is None or job._state is not JobState.SCHEDULED:
         return None
-    for _, ended in throttled_intervals(job)[-1:]:
-        return ended
+    ends = [ended for _, ended in (*throttled_intervals(job)[-1:], *failed_attempts(job)[-1:])]
+    if ends:
+        return max(ends)
     times = [other._finished_at for other in scheduler._members.all_requirements(job)]
     return None if None in times else max((time for time in times if time is not None), default=None)
 
@@ -167,7 +170,29 @@ def get_status_text(job: AbstractJob[Any]) -> str:
         return ""  # an error in a user's method must not stop a view
 
 
+def next_attempt_text(job: AbstractJob[Any]) -> str:
+    """Return a text about the next attempt of a job that was retried, such as "attempt 2 of 5"."""
+    retry = job.retry
+    limit = f" of {retry.times + 1}" if isinstance(retry, Retry) and retry.times is not None else ""
+    return f"attempt {job.attempts + 1}{limit}"
+
+
 # ---- why a SCHEDULED job waits: for each cause, a function that detects the cause, and one that explains it
+
+
+def _find_pause(run: Run, job: AbstractJob[Any]) -> Waiting | None:
+    until = None if job._extras is None else job._extras.paused_until
+    if until is None:
+        return None
+    seconds = _units.duration_text(max(0.0, until - run.clock()))
+    return Waiting(WaitCause.RETRY, text=f"retried in {seconds}, {next_attempt_text(job)}")
+
+
+def _explain_pause(run: Run, job: AbstractJob[Any]) -> str:
+    wait, extras = _find_pause(run, job), job._extras
+    assert wait is not None
+    assert extras is not None
+    return f"will be {wait.text}, after {extras.retry_reason}"
 
 
 def _find_token_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
@@ -212,6 +237,7 @@ def _find_loop_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
 
 
 WAIT_FUNCTIONS: Final = (
+    (_find_pause, _explain_pause),
     (_find_token_wait, _explain_token_wait),
     (_find_slot_wait, _explain_slot_wait),
     (_find_resource_wait, _explain_resource_wait),

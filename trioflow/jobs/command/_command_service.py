@@ -46,7 +46,7 @@ class CommandService(Service[Any], keeps_time=True):
     service fails at once, whatever the exit code; the error includes the end of its output.
 
     The program must be ready within the service's `timeout`; otherwise the error names the condition, and includes the
-    end of the output. Without a `timeout`, the wait is unlimited. `retry` and `restarts` apply until the program is
+    end of the output. Without a `timeout`, the wait is unlimited. `retry` applies until the program is
     ready.
 
     The program must stay in the foreground. If it turns itself into a daemon, the service seems to end at once. Most

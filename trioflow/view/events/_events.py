@@ -16,6 +16,7 @@ from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     Instrument,
+    Retry,
     all_requirements,
     current_run,
     end_facts,
@@ -214,7 +215,7 @@ class Events(Instrument):
                 job.forever,
                 job.is_critical(),
                 expected_duration,
-                job.retry if isinstance(job.retry, int) else 0,
+                job.retry.times or 0 if isinstance(job.retry, Retry) else 0,
                 takes_slot(job),
             )
         )

@@ -138,7 +138,7 @@ class LiveSource(RunSource):
         job.is_critical, job.is_service = live_job.is_critical(), views.is_service(live_job)
         job.is_ready = views.is_ready(live_job)
         job.expected_duration, job.attempts = live_job.expected_duration, live_job.attempts
-        job.retry = live_job.retry if isinstance(live_job.retry, int) else 0
+        job.retry = live_job.retry.times or 0 if isinstance(live_job.retry, views.Retry) else 0
         job.status, job.current_wait = views.get_status_text(live_job), views.waiting(live_job)
 
     def update_progress(self, job: JobRecord) -> None:

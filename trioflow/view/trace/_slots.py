@@ -21,7 +21,7 @@ from .._state_styles import CAUSE_WORDS
 from ._lanes import assign_lanes
 from ._resource_use import count_overlaps
 from ._span_builder import TraceRecord
-from ._spans import Span
+from ._spans import INNER_WAIT_CAUSES, Span, without_intervals
 
 WORK: Final = "work", ""
 """The `Activity` of a job that neither waits nor has ended."""
@@ -50,15 +50,12 @@ def measured_spans(record: TraceRecord) -> list[Span]:
 def activity_intervals(record: TraceRecord, span: Span) -> dict[Activity, list[tuple[float, float]]]:
     """Return, for each activity of a job, the intervals (start, end) in which the job had this activity."""
     intervals: dict[Activity, list[tuple[float, float]]] = {}
-    machine_waits = [(wait.since, wait.until) for wait in span.waits if wait.cause is WaitCause.MACHINE]
+    inner_waits = [(wait.since, wait.until) for wait in span.waits if wait.cause in INNER_WAIT_CAUSES]
     if span.number not in record.scheduler_numbers:
         work_intervals = [*span.throttled]
         if span.started_at is not None:
-            work_start = span.started_at
-            for since, until in sorted(machine_waits):
-                work_intervals.append((work_start, since))
-                work_start = until
-            work_intervals.append((work_start, record.end_time if span.finished_at is None else span.finished_at))
+            end = record.end_time if span.finished_at is None else span.finished_at
+            work_intervals += without_intervals(span.started_at, end, inner_waits)
         intervals[WORK] = [(since, until) for since, until in work_intervals if until > since]
     for wait in span.waits:
         intervals.setdefault((wait.cause, wait.name), []).append((wait.since, wait.until))
@@ -178,7 +175,10 @@ def _slot_bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[SlotBar]:
         for start, end in span.throttled:
             yield SlotBar(start, end, span)
         if span.started_at is not None:
-            yield SlotBar(span.started_at, record.end_time if span.finished_at is None else span.finished_at, span)
+            end = record.end_time if span.finished_at is None else span.finished_at
+            pauses = [(wait.since, wait.until) for wait in span.waits if wait.cause is WaitCause.RETRY]
+            for since, until in without_intervals(span.started_at, end, pauses):
+                yield SlotBar(since, until, span)
 
 
 def _empty_slot_steps(

@@ -27,6 +27,7 @@ from ..._core.api.views import (
     JobState,
     Outcome,
     StopReason,
+    WaitCause,
     all_requirements,
     duration_text,
     explicit_label,
@@ -390,6 +391,14 @@ def record_of_last_run(scheduler: BaseScheduler) -> TraceRecord:
     return _RecordBuilder(reader).build()
 
 
+def _inner_waits(outcome: Outcome) -> Iterator[tuple[WaitCause, float, float]]:
+    """Yield the waits between the first start of a job and its end."""
+    for began, ended in outcome.machine_waits:
+        yield WaitCause.MACHINE, began, ended
+    for began, ended in outcome.retry_waits:
+        yield WaitCause.RETRY, began, ended
+
+
 class _RecordBuilder:
     """The builder of a `TraceRecord` from the facts of a log."""
 
@@ -481,8 +490,13 @@ class _RecordBuilder:
             run_end = end_time if run.ended_at is None else run.ended_at
             end = run_end if facts.finished_at is None else facts.finished_at
             lifetimes.append((end if run.started_at is None else max(run.started_at, facts.added_at), end))
-        machine_waits = {facts.span_number: facts.outcome.machine_waits for facts in self._job_facts}
-        analysis = WaitAnalysis(spans, runs, lifetimes, self._needs_by_span, machine_waits)
+        analysis = WaitAnalysis(
+            spans,
+            runs,
+            lifetimes,
+            self._needs_by_span,
+            {facts.span_number: tuple(_inner_waits(facts.outcome)) for facts in self._job_facts},
+        )
         waits_of_spans = [tuple(analysis.find_waits(span)) for span in spans]
         return tuple(
             replace(span, waits=span_waits) if span_waits else span

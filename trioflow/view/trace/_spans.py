@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 from ..._core.api.views import JobState, StopReason, WaitCause, shorten
 from .._state_styles import CAUSE_WORDS
@@ -138,15 +139,28 @@ class Span:
 
     @property
     def worked(self) -> float:
-        """The seconds in which the job ran, including throttled attempts, but not waits for capacity of the machine."""
+        """The seconds in which the job ran, throttled attempts included, but not waits between start and end."""
         throttled = sum(ended - began for began, ended in self.throttled)
-        machine_waits = sum(wait.seconds for wait in self.waits if wait.cause is WaitCause.MACHINE)
-        return throttled + (self.elapsed or 0.0) - machine_waits
+        inner_waits = sum(wait.seconds for wait in self.waits if wait.cause in INNER_WAIT_CAUSES)
+        return throttled + (self.elapsed or 0.0) - inner_waits
 
     @property
     def exception_text(self) -> str:
         """The type and the message of the exception, in at most 100 characters. Empty if there is no exception."""
         return "" if self.exception is None else _exception_text.one_line_text(self.exception)
+
+
+INNER_WAIT_CAUSES: Final = (WaitCause.MACHINE, WaitCause.RETRY)
+"""The causes of waits between the start of a job and its end."""
+
+
+def without_intervals(since: float, until: float, omitted: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the parts of the interval from `since` to `until` that are in none of the omitted intervals."""
+    parts: list[tuple[float, float]] = []
+    for began, ended in sorted(omitted):
+        parts.append((since, began))
+        since = ended
+    return [(start, end) for start, end in (*parts, (since, until)) if end > start or since == until]
 
 
 def or_infinity(time: float | None) -> float:

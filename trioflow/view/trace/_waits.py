@@ -23,7 +23,7 @@ from typing import Final
 from ..._core.api.views import JobState, WaitCause
 from ._critical_path import SlotHandovers, settled_at
 from ._resource_use import ResolvedNeeds, ResourceUse, StepFunction, count_overlaps
-from ._spans import RunSpan, Span, Wait
+from ._spans import RunSpan, Span, Wait, without_intervals
 
 MIN_GAP_SECONDS: Final = 0.001
 """A gap between two shortages that is shorter than this is closed, because the engine was about to start a job then."""
@@ -48,7 +48,7 @@ class WaitAnalysis:
         runs: Sequence[RunSpan],
         lifetimes: Sequence[tuple[float, float]],
         needs: Mapping[int, ResolvedNeeds],
-        machine_waits: Mapping[int, tuple[tuple[float, float], ...]],
+        inner_waits: Mapping[int, tuple[tuple[WaitCause, float, float], ...]],
     ) -> None:
         """Compute the use of slots and resources over time, from which `find_waits` derives the waits.
 
@@ -59,15 +59,14 @@ class WaitAnalysis:
                 when the job was added if that was later. It ends when the job settled. If the job has not settled, it
                 ends when the run ended, or with the trace if the run has not ended.
             needs: the needs of each span that has any.
-            machine_waits: for each span, the intervals in which its job was RUNNING, but waited for capacity of the
-                machine.
+            inner_waits: for each span, the cause, start and end of each wait between the start of its job and its end.
 
         """
         self._spans: Final = spans
         self._runs: Final = runs
         self._lifetimes: Final = lifetimes
         self._needs: Final = needs
-        self._machine_waits: Final = machine_waits
+        self._inner_waits: Final = inner_waits
         self._run_indices: Final = {number: index for index, run in enumerate(runs) for number in run.member_numbers}
         self._slot_handovers: Final = [
             SlotHandovers(run, [spans[number] for number in run.member_numbers]) for run in runs
@@ -76,7 +75,10 @@ class WaitAnalysis:
         slot_intervals: list[list[tuple[float, float]]] = [[] for _ in runs]
         for span in spans:
             end = math.inf if span.state is JobState.RUNNING else lifetimes[span.number][1]
-            attempts = [*span.throttled, (span.started_at, end)] if span.started_at is not None else span.throttled
+            attempts = [*span.throttled]
+            if span.started_at is not None:
+                pauses = [wait[1:] for wait in inner_waits.get(span.number, ()) if wait[0] is WaitCause.RETRY]
+                attempts += without_intervals(span.started_at, end, pauses)
             span_needs = needs.get(span.number, ())
             for began, ended in attempts:
                 for resource, amount in span_needs:
@@ -123,8 +125,8 @@ class WaitAnalysis:
             if start > ready_since:
                 yield from self._waits_between(span, ready_since, start)
             ready_since = start if end is None else end
-        for began, ended in self._machine_waits.get(span.number, ()):
-            yield Wait(WaitCause.MACHINE, "", began, ended)
+        for cause, began, ended in self._inner_waits.get(span.number, ()):
+            yield Wait(cause, "", began, ended)
 
     def _find_last_requirement(self, span: Span) -> int | None:
         return max(span.required, key=lambda number: (settled_at(self._spans[number]), number), default=None)

@@ -1,0 +1,183 @@
+"""`Retry`: how often a failed job is attempted again, after which exceptions, and after which pauses."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, final
+
+from ..base._reprs import short_repr
+from ._job_options import check_number, duration, flag, subject_text
+
+if TYPE_CHECKING:
+    from ._job_options import Subject
+
+RetryCondition = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], object]
+
+jitter_source: Final = random.Random()
+"""The source of random pauses, which `explore` seeds, so that a run can be repeated."""
+MIN_JITTER: Final = 0.5
+"""The smallest fraction of a pause that remains with `jitter=True`."""
+SUBJECT: Final = "a Retry"
+
+
+@final
+class Retry:
+    """A value of `retry=`: how often a failed job is attempted again, and after which pauses.
+
+    Between two attempts, the job holds nothing: it returns its slot and its needs, is SCHEDULED, and starts again like
+    any other job, when its pause is over and its needs and rates are met. After a pause of 0 it is the first of the
+    ready jobs.
+
+    Args:
+        times: the maximum number of retries, 0 or more; None for no limit.
+        first: the seconds before the first retry, 0 or more.
+        factor: each further pause is this many times as long as the one before, 1 or more.
+        cap: the longest pause in seconds.
+        jitter: whether each pause is shortened at random, to between half its length and the whole, so that jobs that
+            failed together do not come back together.
+        on: the exceptions after which the job is retried: a class, a tuple of classes, or a function of the exception.
+            The function returns whether to retry, or the seconds to wait, such as the `Retry-After` of a server, which
+            take the place of the pause.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: a number is out of its range.
+
+    Example:
+        >>> async def flaky():
+        ...     if current_job().attempts < 3:
+        ...         raise ConnectionError("not yet")
+        ...     return anyio.current_time() - current_job().started_at >= 0.03
+        >>> job = Job(flaky, retry=Retry(5, first=0.01, jitter=False, on=ConnectionError))
+        >>> Scheduler(job).run(), job.attempts, job.result()
+        (True, 3, True)
+
+    """
+
+    __slots__ = ("cap", "factor", "first", "jitter", "on", "times")
+
+    times: int | None
+    """The maximum number of retries; None for no limit."""
+    first: float
+    """The seconds before the first retry."""
+    factor: float
+    """The ratio of a pause to the one before."""
+    cap: float
+    """The longest pause in seconds."""
+    jitter: bool
+    """Whether each pause is shortened at random."""
+    on: RetryCondition
+    """The exceptions after which the job is retried: a class, a tuple of classes, or a function of the exception."""
+
+    def __init__(
+        self,
+        times: int | None,
+        *,
+        first: float = 1.0,
+        factor: float = 2.0,
+        cap: float = 60.0,
+        jitter: bool = True,
+        on: RetryCondition = Exception,
+    ) -> None:
+        values: dict[str, Any] = {
+            "times": None if times is None else check_number(times, "times", SUBJECT, "or None for no limit"),
+            "first": duration(first, "first", SUBJECT),
+            "factor": duration(factor, "factor", SUBJECT),
+            "cap": duration(cap, "cap", SUBJECT),
+            "jitter": flag(jitter, "jitter", SUBJECT),
+            "on": _check_condition(on),
+        }
+        if values["factor"] < 1:
+            raise ValueError(f"factor={short_repr(factor)} of {SUBJECT}: give 1 or more, because pauses grow")
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Reject a change, because jobs with equal options share their values.
+
+        Raises:
+            AttributeError: always.
+
+        """
+        raise AttributeError(f"{name} of {SUBJECT} cannot be set: create another one", name=name, obj=self)
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether the other object is a `Retry` with equal values."""
+        return isinstance(other, Retry) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        """Return a hash of the values."""
+        return hash(self._values())
+
+    def _values(self) -> tuple[Any, ...]:
+        return (self.times, *(getattr(self, name) for name in DEFAULTS))
+
+    def pause_before(self, number: int) -> float:
+        """Return the longest pause, in seconds, before retry `number`, which is 1 for the first one."""
+        try:
+            return min(self.first * self.factor ** (number - 1), self.cap)
+        except OverflowError:
+            return self.cap
+
+    def next_pause(self, number: int, error: Exception, subject: Subject) -> float | None:
+        """Return the seconds before retry `number`, or None if the job is not retried after this exception.
+
+        Raises:
+            TypeError, ValueError: the function `on` returned neither a bool nor a number of seconds.
+            Exception: the function `on` raised this exception.
+
+        """
+        if self.times is not None and number > self.times:
+            return None
+        accepts: Any = self.on
+        if isinstance(accepts, (type, tuple)):
+            verdict: Any = isinstance(error, accepts)
+        else:
+            verdict = accepts(error)
+        if verdict is True:
+            pause = self.pause_before(number)
+            return pause * jitter_source.uniform(MIN_JITTER, 1.0) if self.jitter and pause else pause
+        if verdict is False or verdict is None:
+            return None
+        return duration(verdict, "on", lambda: f"the Retry of {subject_text(subject)}, which returned that")
+
+    def __repr__(self) -> str:
+        """Return the call that makes an equal object."""
+        values = {name: getattr(self, name) for name in DEFAULTS}
+        changed = [f"{name}={short_repr(value)}" for name, value in values.items() if value != DEFAULTS[name]]
+        return f"Retry({', '.join([repr(self.times), *changed])})"
+
+
+DEFAULTS: Final[dict[str, Any]] = {"first": 1.0, "factor": 2.0, "cap": 60.0, "jitter": True, "on": Exception}
+"""The defaults of the keyword arguments of `Retry`."""
+
+
+def _check_condition(on: Any) -> RetryCondition:
+    is_class = isinstance(on, type) and issubclass(on, BaseException)
+    is_tuple = isinstance(on, tuple) and all(isinstance(item, type) and issubclass(item, BaseException) for item in on)  # pyright: ignore
+    if not (is_class or is_tuple or (callable(on) and not isinstance(on, type))):
+        raise TypeError(
+            f"on={short_repr(on)} of {SUBJECT}: give a class of exceptions, a tuple of classes, or a function of the "
+            f"exception that returns whether to retry, or the seconds to wait"
+        )
+    return on  # type: ignore[no-any-return]
+
+
+def longest_pauses(retry: Retry) -> float:
+    """Return the sum of all pauses, at their longest; infinity if there is no limit."""
+    times = math.inf if retry.times is None else retry.times
+    total, number, pause, last = 0.0, 1, retry.pause_before(1), -1.0
+    while number <= times and pause not in (0.0, last):  # from then on, pauses are equal
+        total, number, last = total + pause, number + 1, pause
+        pause = retry.pause_before(number)
+    return total + (pause * (times - number + 1) if pause else 0.0)
+
+
+def check_retry(value: Any, name: str, subject: Subject) -> Retry | Callable[[Any], Any] | None:
+    """Check a value of `retry`: a `Retry`, a number of retries, or a decorator. Return None for 0 retries."""
+    if value is None or isinstance(value, Retry) or callable(value):
+        return None if isinstance(value, Retry) and value.times == 0 else value
+    times = check_number(value, name, subject, "or a Retry, or a decorator of an async function, or None")
+    return Retry(times, first=0) if times else None
