@@ -195,6 +195,20 @@ def test_the_job_that_opens_a_scheduler_is_stored(virtual: Virtual, file: Path) 
         assert (job.restored, job.result()) == (restored, 2)
 
 
+def test_as_settled_yields_jobs_that_were_restored_before_it_was_called(virtual: Virtual, file: Path) -> None:
+    """With `keep_jobs=False`, jobs that `add` has restored are dropped, and still among those that have settled."""
+
+    async def body(scheduler: Scheduler) -> list[tuple[int, bool]]:
+        added = scheduler.map(double, [1, 2, 3])
+        settled = [(job.result(), job.restored) async for job in scheduler.as_settled()]
+        settled += [(job.result(), job.restored) async for job in scheduler.as_settled()]  # they have been seen
+        assert [await job for job in added] == [2, 4, 6]
+        return settled
+
+    for restored in (False, True):
+        assert sorted(opened(virtual, file, body, keep_jobs=False)) == [(number, restored) for number in (2, 4, 6)]
+
+
 def test_an_open_scheduler_that_drops_its_jobs_keeps_nothing_of_them(
     virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -243,7 +243,7 @@ class JournalWriter:
 
     def has_work(self) -> bool:
         """Return whether the run has to call `work_one_turn`."""
-        return self._commit_is_due or self._is_deferred
+        return self._commit_is_due or self._is_deferred or bool(self._run.members.restored_by_add)
 
     async def work_one_turn(self) -> None:
         """Wait for the next turn of the loop, resume the deferred look-ups, and commit the recorded results."""
@@ -252,6 +252,7 @@ class JournalWriter:
         if not await run.group.host.yield_to_loop():
             run.stop_cancelled()
         run.time_slice.begin(number, run.clock())
+        run.members.restored_by_add.clear()
         if self._is_deferred:
             self._is_deferred = False
             run.requirement_counts.count_down_queued()

@@ -954,6 +954,9 @@ class Run:
         for job in jobs:
             if not job._pending:
                 self.make_ready(job)
+        if self.journal_writer is not None and not self.scheduler.keep_jobs:
+            self.members.restored_by_add.extend([job for job in jobs if job.restored and job not in self.members.jobs])
+            self.wake()
         self.workers.ensure_searcher()
 
     def _caller_context(self) -> contextvars.Context | None:
