@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -53,7 +54,9 @@ def main():
 
 def script(backend: str, end: str) -> tuple[list[str], int]:
     """Run SCRIPT on a terminal, press Ctrl-C there, and return what is on the terminal then, and the exit code."""
-    pid, terminal = pty.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # about threads; the child starts another program at once
+        pid, terminal = pty.fork()
     if not pid:
         environment = {**os.environ, "PYTHON_COLORS": "0"}  # from Python 3.13 on tracebacks are coloured
         os.execve(sys.executable, [sys.executable, "-c", SCRIPT + end, backend], environment)
