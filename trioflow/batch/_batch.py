@@ -307,7 +307,6 @@ class Batch:
     # ---- starting commands
 
     async def _feed_commands(self) -> None:
-        """Add each command to the scheduler when it may start."""
         sequence, next_start = 0, time.monotonic()
         for arguments in self._product.iter_arguments(blocking=False):
             if arguments is None:
@@ -344,8 +343,6 @@ class Batch:
             await anyio.sleep(POLL_INTERVAL)
 
     def _with_retries(self, attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
-        """Wrap an attempt so that it is retried as `--retries` allows."""
-
         async def attempt_with_retries() -> Any:
             attempts_left = self.options.retries  # if this is 0, the count goes below 0, and there is no limit
             while True:
@@ -421,7 +418,6 @@ class Batch:
                 self._node_pool.release(job.node)
 
     async def _stop_by_halt_rule(self, command: BatchCommandJob) -> None:
-        """Stop the batch, because this command has met the rule of `--halt`."""
         self._is_stopped = True
         self._feeder.cancel()
         assert self.options.halt is not None

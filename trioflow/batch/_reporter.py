@@ -140,7 +140,6 @@ class Reporter:
         self.printer.flush()
 
     def _save_output(self, command: EndedCommand, outputs: tuple[BinaryIO, BinaryIO]) -> None:
-        """Save the output of a command, or pass it to the printer."""
         del self._unreported[command]
         if self._jsonl_results is not None:
             return

@@ -141,7 +141,6 @@ class RunSummaryText:
         return fit_items(shown, self._separator, line_width() - len("slowest chain") - 2)
 
     def _short_path(self, path: str) -> str:
-        """Shorten a path, so that other text fits on the line."""
         return self._symbols.escape(fit(printable(path), min(MAX_PATH_LENGTH, line_width() // 2 - 12), keep="ends"))
 
     @property

@@ -348,13 +348,11 @@ def _missing_result_reason(entry: JobEntry) -> str:
 
 
 def _result_sources(entry: JobEntry) -> list[str]:
-    """Return the names of the jobs whose results an entry uses."""
     arguments = entry.command if isinstance(entry.command, list) else ()
     return [argument.result for argument in (*arguments, entry.stdin) if isinstance(argument, ResultReference)]
 
 
 def _keyword_arguments(group: JobGroup) -> dict[str, Any]:
-    """Return the options of an entry or a whole graph as keyword arguments of the job or the scheduler."""
     options: dict[str, Any] = {}
     for name in group.__struct_fields__:
         value = getattr(group, name)

@@ -145,7 +145,6 @@ class NodeRun:
         )
 
     def _print_table(self) -> None:
-        """Print a table of outcomes, with one line for the nodes of each outcome."""
         rows: dict[tuple[bool, str], list[Node]] = {}
         for node in self._nodes:
             outcome = self._outcomes.get(node, NodeOutcome("not run"))

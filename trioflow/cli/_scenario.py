@@ -211,7 +211,6 @@ def _find_named_target(module: ModuleType, path: Path, name: str, schedulers: di
 
 
 def _function_names(module: ModuleType) -> list[str]:
-    """Return the names of the public functions that the file itself defines."""
     return [
         name
         for name, value in module.__dict__.items()

@@ -87,22 +87,18 @@ def match_jobs(paths: dict[AnyMember, str], pattern: str) -> list[AnyMember]:
 
 
 def _add_nested(scheduler: Scheduler, jobs: Iterable[AnyMember]) -> set[AnyMember]:
-    """Return the jobs together with all jobs nested in them."""
     return {member for job in jobs for member in (job, *_nested_jobs(job))}
 
 
 def _add_successors(scheduler: Scheduler, jobs: Collection[AnyMember]) -> set[AnyMember]:
-    """Return the jobs together with all jobs that wait for them."""
     return _reachable(scheduler, jobs, _make_successor_map)
 
 
 def _add_predecessors(scheduler: Scheduler, jobs: Collection[AnyMember]) -> set[AnyMember]:
-    """Return the jobs together with all jobs that they wait for."""
     return _reachable(scheduler, jobs, lambda level: partial(all_requirements, level))
 
 
 def _make_successor_map(level: Scheduler) -> Callable[[AnyMember], Iterable[AnyMember]]:
-    """Return a function that maps a member to the members that wait for it."""
     successors: dict[AnyMember, list[AnyMember]] = {job: [] for job in level}
     for job in level:
         for predecessor in all_requirements(level, job):
@@ -151,7 +147,6 @@ def _nested_jobs(job: AnyMember) -> Iterator[AnyMember]:
 
 
 def _enclosing_schedulers(job: AnyMember, outermost: Scheduler) -> Iterator[AnyMember]:
-    """Yield the schedulers that enclose a job, the innermost first, without `outermost`."""
     yield from itertools.takewhile(lambda enclosing: enclosing is not outermost, enclosing_schedulers(job))
 
 

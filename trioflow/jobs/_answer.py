@@ -163,7 +163,6 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]"), place=6), 
         return value
 
     def _choices_text(self) -> str:
-        """Return the choices as text, such as "yes or no"."""
         *first, last = map(str, self._choices or ("",))
         return f"{', '.join(first)} or {last}" if first else last
 

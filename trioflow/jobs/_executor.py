@@ -344,7 +344,6 @@ def _make_executor(factory: Any) -> concurrent.futures.Executor:
 
 
 def _recreate_process_pool(executor: Any) -> concurrent.futures.Executor:
-    """Return a new process pool with the settings of an old one."""
     return concurrent.futures.ProcessPoolExecutor(
         executor._max_workers, executor._mp_context, executor._initializer, executor._initargs
     )

@@ -61,8 +61,6 @@ def analyze_schedulers(
 
 @dataclass(frozen=True, slots=True)
 class _KnownFacts:
-    """What is known about all schedulers while they are analyzed one by one."""
-
     durations: Mapping[AnyJob, float]
     """The durations of all jobs, without their timeouts."""
     views: Mapping[tuple[Pool, str], ResourceView]
@@ -154,7 +152,6 @@ class PathAnalysis:
         return path
 
     def _reversed_path(self) -> list[AnyJob]:
-        """Return the members on the longest path, from the last to the first."""
         path: list[AnyJob] = []
         job = self.last_job
         while job is not None:

@@ -60,7 +60,6 @@ def is_waiting_for_thread(coroutine: Any) -> bool:
 
 
 def _iterate_frames(awaited: Any) -> Iterator[FrameType]:
-    """Yield the frames of a waiting coroutine, the outermost first."""
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         frame = frame or getattr(awaited, "ag_frame", None)

@@ -188,7 +188,6 @@ class ExploredRun:
         outcome.total_wait_count = sum(outcome.wait_counts.values())
 
     def _run_once(self) -> None:
-        """Run the program once, until it ends or crashes."""
         for stepped in self._stepped_jobs.values():
             self._waits_before_crash[stepped.name] += stepped.wait_count
         self._stepped_jobs.clear()
@@ -360,7 +359,6 @@ class ExploredRun:
     # ---- the changes
 
     async def _apply_at_beginning(self, stepped: SteppedJob, changes: list[Change]) -> None:
-        """Apply the changes at the beginning of a job, before its body runs."""
         self._apply_external_changes(stepped, changes)
         for change in changes:
             if change.kind == "late":
@@ -448,7 +446,6 @@ class ExploredRun:
             self._cut_scope.cancel()
 
     async def _delay_resumption(self, stepped: SteppedJob, changes: list[Change]) -> None:
-        """Delay a job that is about to resume, if a change requires it."""
         for change in changes:
             if change.kind == "late":
                 place = describe_place(stepped, change)

@@ -163,7 +163,6 @@ def call_user_function(function: Callable[..., Any], name: str, scheduler: Any, 
 
 
 def _make_check_result_error(result: object) -> TypeError:
-    """Create the error for a check that has returned a value."""
     if inspect.isawaitable(result):
         if inspect.iscoroutine(result):
             result.close()

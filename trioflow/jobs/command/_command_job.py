@@ -185,7 +185,6 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     @property
     def _displayed_command(self) -> Any:
-        """The command for display: its arguments, or the line for the shell."""
         return self._command[2] if self._command_options.shell else self._command
 
     @property
@@ -277,5 +276,4 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         return stdin._stdout
 
     def _terminate(self, process: Process) -> None:
-        """Send SIGTERM to a process and its whole group."""
         process.signal_group(signal.SIGTERM)

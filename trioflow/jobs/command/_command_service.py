@@ -304,7 +304,6 @@ class CommandService(Service[Any], keeps_time=True):
         await poll_until(run, poll_files)
 
     def _early_end_error(self, outcome: CommandError | CommandResult, was_ready: bool, output: str) -> CommandError:
-        """Return the error for a service whose command has ended by itself."""
         if isinstance(outcome, CommandError) and outcome.result is None:
             return outcome  # the command was not started
         result = outcome.result if isinstance(outcome, CommandError) else outcome

@@ -254,7 +254,6 @@ class ProcessRun:
         await self._run.sleep_until(deadline)  # all pipes may have ended before the deadline
 
     def _finish_process(self) -> None:
-        """Free the resources of the process, and store its result."""
         self._process.unregister()
         self._streams.close()
         self._job._process = None

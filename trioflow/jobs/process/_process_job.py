@@ -247,7 +247,6 @@ class ProcessJob(
         return cast(T, await executor.make_call(self))
 
     async def _call_in_worker(self, run: RunHandle) -> T:
-        """Call the function in a worker process on this machine."""
         request = self._pickle_call()
         pool = run.shared(WorkerPool)
         process = await pool.take_worker(self._nice or 0)
@@ -272,7 +271,6 @@ class ProcessJob(
             self.progress(pickle.loads(report))
 
     def _pickle_call(self) -> bytes:
-        """Return a pickle of the function, its arguments, and the environment variables for the call."""
         call = call_of(self)
         make_pickler, buffer = pickle.Pickler if has_main_file() else MainRejectingPickler, io.BytesIO()
         try:

@@ -124,7 +124,6 @@ class WorkerProcess:
             raise WorkerDied from None
 
     async def _receive(self, size: int) -> bytes:
-        """Receive exactly `size` bytes."""
         data = bytearray()
         while len(data) < size:
             try:
@@ -226,7 +225,6 @@ class WorkerPool:
         return WorkerProcess(self._run, socket, process, preparation, server, output)
 
     def _spawn_worker(self, preparation: dict[str, Any]) -> WorkerProcess:
-        """Start a worker as a new interpreter."""
         controller_end, worker_end = socket.socketpair()
         controller_end.setblocking(False)
         command = [sys.executable, "-P", _worker_main.__file__]

@@ -117,7 +117,6 @@ class NodeSession:
             await retries.wait_for_retry(attempt.stderr_tail, others, never_started=attempt.never_started)
 
     async def _attempt(self, spec: CommandSpec) -> RemoteCommand:
-        """Try once to run a command, and return the attempt."""
         connection = self._connection
         with self.hidden_paths():
             attempt = (

@@ -254,7 +254,6 @@ def _iterate_entries(nodes: Any) -> Iterator[Any]:
 
 
 def _split_names(text: str) -> list[str]:
-    """Split a text at commas and whitespace outside of brackets."""
     return [word for word in re.split(r"[\s,]+(?![^\[\]]*\])", text) if word]
 
 

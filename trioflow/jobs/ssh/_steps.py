@@ -46,7 +46,6 @@ class Step:
         return f"{type(self).__name__}({', '.join(_argv.display_text(word, depth) for word in self.words)})"
 
     def _files_read(self) -> Iterable[Any]:
-        """Return the local files that the step sends to the node."""
         return ()
 
     def _journal_key(self, words: Sequence[Any]) -> list[Any]:
@@ -73,7 +72,6 @@ class Command(Step):
         super().__init__([value] if isinstance(value, str) else value, subject)
 
     def _describe(self, depth: int | None = None) -> str:
-        """Return the command line of the step."""
         if self.is_shell_line:
             return str(self.words[0])
         return " ".join(_argv.display_text(word, depth) for word in self.words)
@@ -96,13 +94,11 @@ class Program(Step):
         return words[0], words[1:args_end], words[args_end:]
 
     def _describe(self, depth: int | None = None) -> str:
-        """Return the step as the user wrote it."""
         script, args, includes = self._split_words([_argv.display_text(word, depth) for word in self.words])
         words = [script, *args, *([f"includes=[{', '.join(includes)}]"] if includes else [])]
         return f"{type(self).__name__}({', '.join(words)})"
 
     def _files_read(self) -> Iterable[Any]:
-        """Return the included local files."""
         return [_expand_home(word) for word in self._split_words(self.words)[2]]
 
     def _journal_key(self, words: Sequence[Any]) -> list[Any]:
@@ -140,7 +136,6 @@ class Script(Program):
         super().__init__(path, args, includes)
 
     def _files_read(self) -> Iterable[Any]:
-        """Return the script and the included files."""
         return [_decode_path(self.words[0]), *super()._files_read()]
 
 
@@ -203,11 +198,9 @@ class Push(Step):
         super().__init__((*sources, to))
 
     def _files_read(self) -> Iterable[Any]:
-        """Return the local files to copy."""
         return [_expand_home(word) for word in self.words[:-1]]
 
     def _describe(self, depth: int | None = None) -> str:
-        """Return the step as the user wrote it."""
         return _copy_line(self, depth)
 
 
@@ -243,7 +236,6 @@ class Pull(Step):
         super().__init__((*sources, to))
 
     def _describe(self, depth: int | None = None) -> str:
-        """Return the step as the user wrote it."""
         return _copy_line(self, depth)
 
 

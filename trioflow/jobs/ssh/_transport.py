@@ -160,7 +160,6 @@ def _control_options(socket: str) -> list[str]:
 
 
 def _node_options(node: SshNode) -> list[str]:
-    """Return the command-line options of ssh for a node."""
     options: list[str] = []
     if node.config is not None:
         options += ["-F", str(node.config)]
@@ -194,7 +193,6 @@ def _escape_percent(path: str) -> str:
 
 
 def _quote(path: str) -> str:
-    """Quote a path, if needed, as one word of ssh's configuration."""
     if not re.search(r"[\s\"'\\#]", path):
         return path
     return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -70,7 +70,6 @@ def xml_lines(run: CiRun) -> Iterator[str]:
 
 
 def _case_lines(run: CiRun, suite_name: str, span: Span) -> Iterator[str]:
-    """Yield the lines of one test case."""
     name, time = _quote(span.label), _format_time(span.took or 0.0)
     yield f"<testcase classname={_quote(suite_name)} name={name} time={time}>"
     if span.state is JobState.FAILED:
@@ -88,7 +87,6 @@ def _case_lines(run: CiRun, suite_name: str, span: Span) -> Iterator[str]:
 
 
 def _format_counts(run: CiRun, spans: list[Span]) -> str:
-    """Return the counts of test cases as XML attributes."""
     failure_count = sum(span.state is JobState.FAILED for span in spans)
     skipped_count = sum(bool(run.unfinished_reason(span)) for span in spans)
     return f'tests="{len(spans)}" failures="{failure_count}" errors="0" skipped="{skipped_count}"'
@@ -115,7 +113,6 @@ def _escape(text: str) -> str:
 
 
 def _quote(text: str) -> str:
-    """Return a text as an XML attribute value in quotes."""
     escaped = html.escape(escape_invalid_characters(text)).translate(
         {ord(whitespace): f"&#{ord(whitespace)};" for whitespace in "\t\n\r"}
     )

@@ -339,7 +339,6 @@ class Events(Instrument):
         return "" if scheduler is self._root else self._paths_by_job[scheduler]
 
     def _encode_dropped_count(self, number: int) -> bytes:
-        """Return a line that reports the number of dropped lines."""
         return self._encode(self._format.LinesDropped(*self._common_fields(""), number))
 
     def _poll_jobs(self) -> Iterator[bytes]:
@@ -380,7 +379,6 @@ class Events(Instrument):
 
 
 def _exception_line(error: BaseException | None) -> str | None:
-    """Return the type and the message of an exception on one line."""
     return None if error is None else _exception_text.one_line_text(error, MAX_EXCEPTION_LENGTH)
 
 

@@ -295,7 +295,6 @@ class _FileObjectTarget:
 
 
 def _open_target(target: Any, truncate: bool) -> _DescriptorTarget | _FileObjectTarget:
-    """Return the target for a descriptor, a file object or a path."""
     if isinstance(target, int):
         return _DescriptorTarget(target, None, is_owned=False)
     if hasattr(target, "write"):

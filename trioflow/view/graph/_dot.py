@@ -292,7 +292,6 @@ def plain_label(label: str) -> str:
 
 
 def _html_label(label: str, remarks: list[str], tag: str = "") -> str:
-    """Return a printable label with remarks in small print below it, in the syntax of an HTML-like dot label."""
     lines = [_tag_line(line, tag) for line in _wrap_label(label)]
     remark_lines = [f'<font point-size="9">{_tag_line(remark, "i")}</font>' for remark in remarks]
     return f"<{'<br/>'.join([*lines, *remark_lines])}>"

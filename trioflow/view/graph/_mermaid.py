@@ -88,7 +88,6 @@ class MermaidWriter:
                 yield f"{INDENT}classDef {state.value}Frame {colors}"
 
     def _box_lines(self) -> Iterator[str]:
-        """Yield the lines of the boxes and frames. The boxes in a frame are indented."""
         depth = 1
         for row in self._drawing.drawn_rows():
             if isinstance(row, PlainRow) or row.job not in self._framed_schedulers:
@@ -135,7 +134,6 @@ class MermaidWriter:
         return "-.->" if head.run_if == "failed" else ARROWS[kind]
 
     def _add_marks(self, job: AnyJob) -> None:
-        """Add the styles that mark critical and forever jobs."""
         if job.is_critical():
             self._add_style(job, "stroke-width:3px")
         if job.forever:

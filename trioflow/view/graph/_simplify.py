@@ -68,7 +68,6 @@ class Bundler:
         return {first_job: bundle for first_job, bundle in self._bundles.items() if len(bundle) > 1}
 
     def _group_key(self, job: AnyJob, shapes: dict[AnyJob, SchedulerShape]) -> Any:
-        """Return a key that is equal for similar jobs."""
         if job in self._folded_schedulers:
             return job
         number, outside_requirements = shapes.get(job, (0, ()))
@@ -88,7 +87,6 @@ SchedulerShape = tuple[int, frozenset[AnyJob]]
 
 
 def _appearance_key(job: AnyJob) -> Any:
-    """Return a key that is equal for jobs that look the same."""
     return type(job), DIGITS_PATTERN.sub("0", job.label), job.is_critical(), job.forever, job.run_if
 
 

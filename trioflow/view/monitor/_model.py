@@ -327,7 +327,6 @@ class RunModel:
     # ---- jobs
 
     def _create_counts(self, scheduler: SchedulerRecord, enclosing_counts: JobCounts | None, is_forever: bool) -> None:
-        """Create the counts of a scheduler and of all schedulers nested in it, and count their jobs."""
         todo = [(scheduler, enclosing_counts, is_forever)]
         while todo:
             scheduler, enclosing_counts, is_forever = todo.pop()

@@ -206,7 +206,6 @@ class Monitor(Instrument):
     # ---- runs
 
     def _show_run(self, root: SchedulerRecord, source: RunSource) -> RunModel:
-        """Start showing a run, and return its model."""
         model = RunModel(root, source, self._are_failures_shown_elsewhere)
         model.display = self._new_display(model)
         self._model = model
@@ -233,12 +232,10 @@ class Monitor(Instrument):
         return LogDisplay(stream, model, symbols, get_tag)
 
     def _format_tag(self, symbols: _symbols.Symbols, job: AnyJob) -> str:
-        """Return the prefix of each line that a job prints."""
         record = None if self._live_source is None else self._live_source.records.get(job)
         return f"{symbols.escape(job.label) if record is None else full_name(record, symbols)}: "
 
     def _reset(self) -> None:
-        """Release the output, and reset the monitor for the next run."""
         model, self._model, self._live_source = self._model, None, None
         if model is not None:
             model.display.stop()

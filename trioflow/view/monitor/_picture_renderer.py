@@ -285,7 +285,6 @@ def _join_side_by_side(first: list[StyledLine], second: list[StyledLine], second
 
 
 def _crop_line(line: StyledLine, columns: int) -> StyledLine:
-    """Return as much of the beginning of a line as fits in a number of columns."""
     cropped: StyledLine = []
     for text, style in line:
         cropped.append((fit(text, columns, measure=display_width, ellipsis=""), style))

@@ -225,7 +225,6 @@ class RowSelector:
         return SelectedRows(failure_rows[:MAX_FAILURE_ROWS], {"failed": omitted_count} if omitted_count else None)
 
     def _failure_rows(self) -> list[JobRow]:
-        """Return a row for each kind of failures, starting with the earliest."""
         rows: list[JobRow] = []
         for jobs in list(self._model.failed_jobs_by_kind.values()):
             if jobs:
@@ -250,7 +249,6 @@ class RowSelector:
         return self._jobs_on_running_lines
 
     def _count_hidden_jobs(self, rows: Iterable[JobRow]) -> dict[str, int]:
-        """Return the number of jobs without a row, by state."""
         counts = self._counts_by_state(self._model.root_counts)
         for row in rows:
             counts[_count_key(row.job.state)] -= row.failure_count
@@ -262,7 +260,6 @@ def _enclosing_scheduler(job: JobRecord) -> JobRecord:
 
 
 def _count_key(state: JobState) -> str:
-    """Return the key under which `_counts_by_state` counts jobs in `state`."""
     if state is JobState.RUNNING:
         return "running"
     if state is JobState.FAILED:

@@ -205,7 +205,6 @@ class RunHeader:
         return [DisplayedCount(symbol, self._model.used_slot_count, f"of {slot_count} slots", "dim")]
 
     def _state_counts(self) -> list[DisplayedCount]:
-        """Return the number of jobs in each state that is shown."""
         root_counts = self._model.root_counts
         succeeded = self._state_count(JobState.SUCCEEDED, root_counts.settled_counts[JobState.SUCCEEDED])
         if root_counts.restored_count:  # the succeeded jobs include the restored jobs

@@ -124,7 +124,6 @@ class Screen:
         return f"\r{_vertical_move_sequence(-up)}{ERASE_BELOW}"
 
     def _change_sequence(self, new_picture: list[StyledLine]) -> str:
-        """Return the sequence that turns the current picture into the new one."""
         sequences: list[str] = []
         row = len(self._picture)  # the current row of the cursor
         for number, (old, new) in enumerate(zip(self._picture, new_picture, strict=False)):
@@ -145,5 +144,4 @@ def _line_width(line: StyledLine) -> int:
 
 
 def _vertical_move_sequence(lines: int) -> str:
-    """Return the sequence that moves the cursor down by a number of lines, or up if the number is negative."""
     return f"\x1b[{lines}B" if lines > 0 else f"\x1b[{-lines}A" if lines < 0 else ""

@@ -118,7 +118,6 @@ class TerminalDisplay(Display):
         atexit.unregister(self._release_terminal)
 
     def _restore_streams(self) -> None:
-        """Restore the standard streams and descriptors."""
         if self._input_proxy is not None:
             self._input_proxy.restore()
         self._buffer.restore_streams()
@@ -137,7 +136,6 @@ class TerminalDisplay(Display):
             self._call_safely(self._write_remaining_lines)
 
     def _write_remaining_lines(self) -> None:
-        """Write the lines that were printed after the last picture was drawn."""
         self._file.write("".join(line + "\n" for line in self._buffer.take_lines()))
         self._file.flush()
 
@@ -208,7 +206,6 @@ class TerminalDisplay(Display):
         return shutil.get_terminal_size()  # if the size is unknown, it returns 24 lines, while rich would return 25
 
     def _apply_style(self, text: str, style: str) -> str:
-        """Return `text` between the escape sequences that switch a style on and off."""
         if not text:
             return ""
         sequences = self._sequences_by_style.get(style)

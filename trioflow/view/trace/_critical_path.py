@@ -75,7 +75,6 @@ class _BackwardWalk:
             span = predecessor
 
     def _get_handovers(self, span: Span) -> SlotHandovers:
-        """Return the handovers in the run of a job."""
         index = self._run_indices[span.number]
         if index not in self._handovers_by_run:
             run = self._runs[index]

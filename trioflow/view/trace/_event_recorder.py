@@ -120,7 +120,6 @@ def _read_outputs(result: Any, max_bytes: int) -> Iterator[CommandOutput]:
 
 
 def _output_files(job: Any) -> Iterator[tuple[str, str]]:
-    """Yield the stream and the path of each file to which a command wrote its output."""
     for stream in OUTPUT_STREAMS:
         # A user-defined job class may have no `_options`.
         file: Any = getattr(getattr(job, "_command_options", None), stream, None)
@@ -193,7 +192,6 @@ class EventRecorder(Instrument):
             )
 
     def _record_window_size(self, scheduler: BaseScheduler) -> None:
-        """Record the size of an `Adaptive` window, if it has changed."""
         size = scheduler.window_size
         if self._window_sizes.get(scheduler) != size:
             self._window_sizes[scheduler] = size

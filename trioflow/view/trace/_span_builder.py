@@ -400,8 +400,6 @@ def _inner_waits(outcome: Outcome) -> Iterator[tuple[WaitCause, float, float]]:
 
 
 class _RecordBuilder:
-    """The builder of a `TraceRecord` from the facts of a log."""
-
     def __init__(self, reader: LogReader) -> None:
         self._reader: Final = reader
         self._runs: Final = reader.runs
@@ -483,7 +481,6 @@ class _RecordBuilder:
         return all_needs
 
     def _add_waits(self, spans: list[Span], runs: tuple[RunSpan, ...], end_time: float) -> tuple[Span, ...]:
-        """Return the spans with `waits` set."""
         lifetimes: list[tuple[float, float]] = []
         for facts in self._job_facts:
             run = facts.run_facts
@@ -504,7 +501,6 @@ class _RecordBuilder:
         )
 
     def _find_paths(self) -> dict[RunFacts, dict[AnyJob, str]]:
-        """Return, for each run, the paths of all jobs in its outermost scheduler."""
         has_several_roots = len({run.scheduler for run in self._runs if run.enclosing_run is None}) > 1
         paths: dict[RunFacts, dict[AnyJob, str]] = {}
         for run in self._runs:  # enclosing runs come first

@@ -45,8 +45,6 @@ def json_text(record: TraceRecord, record_json: str) -> str:
 
 
 class _EventBuilder:
-    """The builder of the trace events for one `TraceRecord`."""
-
     def __init__(self, record: TraceRecord) -> None:
         self._record: Final = record
         self._process_numbers: Final = self._assign_process_numbers()
@@ -91,7 +89,6 @@ class _EventBuilder:
         return {"pid": pid, "tid": tid}
 
     def _thread_key(self, span: Span) -> tuple[int, int]:
-        """Return the numbers of a job's process and thread."""
         return self._process_numbers[self._record.run_indices[span.number]], span.lane or 0
 
     def _slice_events(self, span: Span) -> Iterator[TraceEvent]:
@@ -118,7 +115,6 @@ class _EventBuilder:
             yield {**ready_mark, "ts": self._to_microseconds(span.ready_at), **self._thread_fields(span)}
 
     def _slice_args(self, span: Span) -> TraceEvent:
-        """Return the arguments of a job's slice, which Perfetto shows when the slice is selected."""
         details: TraceEvent = {"path": printable(span.path), "kind": span.kind, "state": span.state.value}
         details |= {"critical": span.critical, "forever": span.forever, "attempts": len(span.attempts)}
         if span.throttled:

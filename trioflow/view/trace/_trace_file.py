@@ -44,7 +44,6 @@ def record_json(record: TraceRecord) -> str:
 
 
 def _to_plain(value: Any) -> Any:
-    """Return a value as JSON has it."""
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, float) and not math.isfinite(value):

@@ -196,7 +196,6 @@ class WaitAnalysis:
         return self._shortages_by_needs[key]
 
     def _find_shortages(self, resource: ResourceUse, amount: float) -> list[ShortageInterval]:
-        """Return the intervals in which less than `amount` of a resource was free."""
         if resource.total_amount is None:
             return []
         key = resource, amount
@@ -230,7 +229,6 @@ def _find_full_window_intervals(run: RunSpan, times: list[float], job_counts: li
 
 
 def _find_cooldowns(resource: ResourceUse) -> list[ShortageInterval]:
-    """Return the intervals in which a throttled resource could not be used."""
     times, cooldown_counts = count_overlaps((since, until) for since, until, _ in resource.cooldowns)
     return list(_flagged_intervals(times, [number > 0 for number in cooldown_counts], WaitCause.THROTTLED, resource))
 
@@ -291,7 +289,6 @@ def _close_gaps(intervals: Iterable[ShortageInterval]) -> list[ShortageInterval]
 
 
 def _clip_intervals(intervals: list[ShortageInterval], since: float, until: float) -> Iterator[ShortageInterval]:
-    """Yield the parts of intervals that lie between `since` and `until`."""
     for index in range(bisect.bisect_right(intervals, since, key=itemgetter(1)), len(intervals)):
         start, end, cause, resource = intervals[index]
         if start >= until:

@@ -99,7 +99,6 @@ def run_facts(record: TraceRecord) -> list[tuple[str, str]]:
 
 
 def _option_facts(run: RunSpan, should_name_scheduler: bool) -> Iterator[tuple[str, str]]:
-    """Yield the name and the value of each option that was set on a run's scheduler."""
     window = _window_text(run)
     suffix = f" of {run.label}" if should_name_scheduler else ""
     for name, value in ((("jobs_window", window),) if window else ()) + run.options:

@@ -307,7 +307,6 @@ def _draw_labels(svg: Tree.Element, geometry: SlotGeometry, merged_bars: Sequenc
 
 
 def _draw_forever_jobs(svg: Tree.Element, geometry: SlotGeometry) -> None:
-    """Draw the thin rows of the forever jobs below the slots."""
     height = geometry.forever_row_height
     for row, spans in enumerate(geometry.forever_rows):
         top = geometry.forever_top + row * height
