@@ -229,3 +229,14 @@ def test_damaged_files_of_answers_are_ignored(virtual: Virtual, file: Path) -> N
     question.unlink()
     question.symlink_to("target")
     assert asked(file) == "nothing is asked\n"
+
+
+def test_the_first_of_several_answers_to_a_run_that_waits_counts(virtual: Virtual, file: Path, no_wait: None) -> None:
+    """While a run waits, no answer replaces another that the run may just take: the later one is refused."""
+
+    def give_two() -> None:
+        give(file, "approve", "first")
+        assert "has just been answered by another command" in asked(file, "approve", "second", code=1)
+
+    assert result(ran(virtual, approval(file), give_two)) == ("first", False)
+    assert os.listdir(f"{file}-answers") == []

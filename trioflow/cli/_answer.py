@@ -59,13 +59,15 @@ def command(path: Path, name: str | None, value: str | None) -> int:
     is_new = name is not None and not os.path.lexists(path)
     record: StoredJob | None = None
     is_running = False
-    if not is_new:
-        record, is_running = read_journal(path, name)
     if files.exists():
         translate_journal_errors(files.check)
+    question = None if name is None else find_question(files, name)
+    if not is_new:  # after the question, since it is withdrawn when its answer is in the journal
+        record, is_running = read_journal(path, name)
     if name is None or value is None:
         return list_questions(files)
-    question = find_question(files, name)
+    if not is_running:  # the run may have ended in the meantime
+        question = find_question(files, name)
     if question is not None:
         check_answer(question, value)
     elif record is not None:
@@ -162,9 +164,11 @@ def give(files: QuestionFiles, question: Question | None, name: str, value: str,
     answer = make_answer(path, question, value)
     translate_journal_errors(files.make)
     files.remove(path, "refused")
-    translate_journal_errors(lambda: files.write("answer", path, answer))
+    is_awaited = question is not None and is_running
+    if not translate_journal_errors(lambda: files.write("answer", path, answer, replaces=not is_awaited)):
+        raise Refused(answered_otherwise(path))
     shown = f"{printable(path)}: {printable(value)}"
-    if question is not None and is_running:
+    if is_awaited:
         return wait_until_taken(files, answer, shown)
     if question is not None:
         _outputs.echo(f"{shown}, when the next run asks")
@@ -173,6 +177,11 @@ def give(files: QuestionFiles, question: Question | None, name: str, value: str,
     else:
         _outputs.echo(f"{shown}, when it is asked; no job has asked that yet")
     return SUCCESS_CODE
+
+
+def answered_otherwise(path: str) -> str:
+    """Return the text about an answer that came too late."""
+    return f"{printable(path)!r} has just been answered by another command, or in the program"
 
 
 def wait_until_taken(files: QuestionFiles, answer: GivenAnswer, shown: str) -> int:
@@ -190,12 +199,10 @@ def wait_until_taken(files: QuestionFiles, answer: GivenAnswer, shown: str) -> i
         if refusal is not None and refusal.id == answer.id:
             files.remove(answer.path, "refused")
             raise Refused(printable(refusal.reason))
-        if waiting is not None and waiting.id != answer.id:
-            raise Refused(f"{printable(answer.path)!r} has just been answered otherwise: {printable(waiting.text)}")
         if not is_asked:
             if waiting is not None:
                 files.remove(answer.path, "answer")
-                raise Refused(f"{printable(answer.path)!r} has just been answered otherwise")
+                raise Refused(answered_otherwise(answer.path))
             _outputs.echo(shown)
             return SUCCESS_CODE
         time.sleep(POLL_SECONDS)

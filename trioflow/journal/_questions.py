@@ -8,9 +8,10 @@ run.db-answers/
   HASH.refused     written by the run: why it has refused an answer
 ```
 
-HASH is that of the job's path in the journal. Each file is written under another name and then renamed, so it is never
-read while it is written, and of two writers the last one wins, until the run takes the answer. The run removes question
-and answer when it has committed the job's result.
+HASH is that of the job's path in the journal. Each file is written under another name, so it is never read while it is
+written. An answer for which a run waits gets its name by a link, which succeeds for the first of several writers alone;
+so the answer that has the name is the one that the run takes. While nothing runs, an answer gets its name by a rename,
+and the last one counts. The run removes question and answer when it has committed the job's result.
 
 The directory can be entered by this user alone. It is not used if another user could have written to it, since an
 answer may be an approval.
@@ -141,8 +142,14 @@ class QuestionFiles:
             if value is not None and file == self._file(kind, value.path):
                 yield value
 
-    def write(self, kind: str, path: str, value: Any) -> None:
-        """Write a file whole, in place of an earlier one.
+    def write(self, kind: str, path: str, value: Any, *, replaces: bool = True) -> bool:
+        """Write a file whole, and return True.
+
+        Args:
+            kind: the kind of the file.
+            path: the path of the job.
+            value: the contents.
+            replaces: whether to replace an earlier file. If not, and there is one, return False.
 
         Raises:
             JournalError: the file cannot be written.
@@ -157,10 +164,15 @@ class QuestionFiles:
                     file.write(msgspec.json.encode(tuple(map(_escape, value))))
                     file.flush()
                     os.fsync(file.fileno())
-                os.replace(partial, target)
-            except BaseException:
+                if replaces:
+                    os.replace(partial, target)
+                else:
+                    os.link(partial, target)
+            finally:
                 partial.unlink(missing_ok=True)
-                raise
+            return True
+        except FileExistsError:
+            return False
         except OSError as error:
             raise JournalError(f"cannot write {os.fspath(target)!r}: {error.strerror}") from error
 
