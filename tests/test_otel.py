@@ -26,6 +26,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from trioflow import (
+    Budget,
     CommandJob,
     ExecutorJob,
     Job,
@@ -175,7 +176,7 @@ def test_the_span_of_a_job_has_its_state_exception_and_attempts(spans: Spans, ba
     states = {span.name: dict(span.attributes or {}).get("trioflow.state") for span in spans.all()}
     assert states == {"failing": "failed", "blocked": "blocked", "again": "succeeded", "hidden": "failed", "run": None}
     assert [event.name for event in spans["failing"].events] == ["exception"]
-    assert [event.name for event in spans["again"].events] == ["attempt"]
+    assert [event.name for event in spans["again"].events] == ["retry", "attempt"]
     assert dict(spans["again"].attributes or {})["trioflow.attempts"] == 2
     assert "password" not in "".join(span.to_json() for span in spans.all())
     assert spans["hidden"].status.description == "ValueError"
@@ -344,6 +345,18 @@ def test_the_metrics_have_running_and_waiting_jobs_failures_and_durations() -> N
     assert sum(after["trioflow.jobs.failures"].values()) == 2
     assert after["trioflow.job.duration"] == {"succeeded": 4, "failed": 2}
     provider.shutdown()
+
+
+def test_a_metric_has_what_is_left_of_each_budget() -> None:
+    """The gauge of budgets has what is left of them, by name."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    pool = Pool(usd=Budget(5), cpu=1)
+    tracing = Tracing(meter_provider=provider)
+    Scheduler(Job(nap, 0.0, needs={"usd": 2, "cpu": 1}), pool=pool, instruments=[tracing]).run()
+    data: Any = reader.get_metrics_data()
+    (metric,) = [one for one in data.resource_metrics[0].scope_metrics[0].metrics if one.name == "trioflow.budget.left"]
+    assert [(point.attributes["budget"], point.value) for point in metric.data.data_points] == [("usd", 3)]
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ WRITERS = {
     ("_core.job._job", "AbstractJob.__init__"),
     RESET,
     ("_core.run._run", "Run.begin"),
-    ("_core.run._run", "Run.requeue_throttled"),
+    ("_core.run._run", "Run._requeue"),
     ("_core.run._run", "Run.schedule"),
     ("_core.run._run", "Run.settle"),
     ("_core.run._worker", "Worker._run_jobs"),

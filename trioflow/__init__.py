@@ -7,6 +7,8 @@ import typing as _typing
 from . import abc as abc
 from ._core.api import AbstractJob as AbstractJob
 from ._core.api import Adaptive as Adaptive
+from ._core.api import Budget as Budget
+from ._core.api import BudgetSpent as BudgetSpent
 from ._core.api import CycleError as CycleError
 from ._core.api import Job as Job
 from ._core.api import JobCancelled as JobCancelled

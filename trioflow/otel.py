@@ -25,7 +25,7 @@ from .abc import Instrument, JobKind, explicit_label, is_scheduler, propagate_en
 from .view.text._verdict import Tally, create_verdict, culprit_path
 
 if TYPE_CHECKING:
-    from . import AbstractJob, Scheduler
+    from . import AbstractJob, Pool, Scheduler
 
     AnyJob = AbstractJob[Any]
 
@@ -48,7 +48,8 @@ class Tracing(Instrument):
     records no command line, and only the type of its exception.
 
     The metrics are "trioflow.jobs.running"; "trioflow.jobs.waiting", by `cause` (a value of `WaitCause`, such as
-    "slot"); "trioflow.jobs.failures", by `error.type`; and "trioflow.job.duration", in seconds, by `state`.
+    "slot"); "trioflow.jobs.failures", by `error.type`; "trioflow.job.duration", in seconds, by `state`; and
+    "trioflow.budget.left", by `budget`, the name of a `Budget` in a pool.
 
     Jobs do not wait for a collector if the SDK's exporters send in batches, which they do in threads of their own.
 
@@ -89,6 +90,10 @@ class Tracing(Instrument):
         meter.create_observable_gauge(
             "trioflow.jobs.waiting", [lambda _: _observe_waiting(self_ref())], "{job}", "Ready jobs that are waiting."
         )
+        meter.create_observable_gauge(
+            "trioflow.budget.left", [lambda _: _observe_budgets(self_ref())], "1", "What is left of each budget."
+        )
+        self._pools: Final[dict[Pool, None]] = {}  # those with budgets; kept, because a budget is not given back
         self._waiting: Final[dict[AnyJob, None]] = {}  # an ordered set; the exporter's thread copies it
         self._spans: Final[dict[AnyJob, trace.Span]] = {}  # the spans that have not ended
         self._ended_contexts: Final[weakref.WeakKeyDictionary[AnyJob, trace.SpanContext]] = weakref.WeakKeyDictionary()
@@ -97,6 +102,8 @@ class Tracing(Instrument):
 
     def before_run(self, scheduler: Scheduler) -> None:
         """Start the span of an outermost run. For a nested run, `job_started` has started it."""
+        if scheduler.pool is not None and scheduler.pool.budgets:
+            self._pools[scheduler.pool] = None
         if scheduler not in self._spans:
             is_inside = trace.get_current_span().get_span_context().is_valid
             parent = None if is_inside else remote_context()
@@ -130,17 +137,21 @@ class Tracing(Instrument):
     # ---- jobs
 
     def job_scheduled(self, scheduler: Scheduler, job: AnyJob) -> None:
-        """Record that a job waits. If it was throttled or will be retried, end the span of its last attempt."""
+        """Record that a job waits. If it was throttled, end its span; if it will be retried, its span goes on."""
         self._waiting[job] = None
-        if (span := self._spans.pop(job, None)) is not None:
-            span.add_event("throttled" if job.started_at is None else "retry")
-            span.end()
+        if (span := self._spans.get(job)) is not None:
             self._running.add(-1)
+            if job.started_at is not None:
+                span.add_event("retry")
+                return
+            del self._spans[job]
+            span.add_event("throttled")
+            span.end()
 
     def job_started(self, scheduler: Scheduler, job: AnyJob) -> None:
         """Start the span of a job, and make it the current one in the body of the job."""
         self._waiting.pop(job, None)
-        self._spans[job] = span = self._start_span(scheduler, job)
+        self._spans[job] = span = self._spans.get(job) or self._start_span(scheduler, job)
         context = trace.set_span_in_context(span)
         otel_context.attach(context)  # no token is kept: the context is the job's own, and ends with it
         carrier: dict[str, str] = {}
@@ -160,11 +171,12 @@ class Tracing(Instrument):
     def job_finished(self, scheduler: Scheduler, job: AnyJob) -> None:
         """Record the state of a job in its span and in the metrics, and end the span."""
         span = self._spans.pop(job, None)
+        is_waiting = job in self._waiting
+        self._waiting.pop(job, None)
         if span is None:  # the job never started
-            self._waiting.pop(job, None)
             span = self._start_span(scheduler, job)
         else:
-            self._running.add(-1)
+            self._running.add(-1 if not is_waiting else 0)
             self._duration.record(job.elapsed or 0.0, {"state": job.state.value})
         span.set_attribute("trioflow.state", job.state.value)
         if job.attempts > 1:
@@ -212,6 +224,12 @@ def remote_context(environment: Mapping[str, str] | None = None) -> otel_context
     return propagate.extract(
         {name: value for name in PROPAGATION_FIELDS if (value := variables.get(name.upper())) is not None}
     )
+
+
+def _observe_budgets(tracing: Tracing | None) -> list[metrics.Observation]:
+    """Return what is left of each budget in the pools of the schedulers that have run."""
+    pools = [] if tracing is None else list(tracing._pools)
+    return [metrics.Observation(left, {"budget": name}) for pool in pools for name, left in pool.budgets.items()]
 
 
 def _observe_waiting(tracing: Tracing | None) -> Iterable[metrics.Observation]:

@@ -36,6 +36,7 @@ from .._core.api.journals import (
     StopReason,
     Work,
     always_runs,
+    budget_use,
     check_save,
     file_path,
     flag,
@@ -333,7 +334,7 @@ class JournalSession:
         except Exception as error:  # raised by user code
             return NotStored(f"its stored result cannot be restored: {error!r}")
         self._result_forms[job] = comparison_form(data)
-        return Restored(value, Restoration(record.settled, record.elapsed))
+        return Restored(value, Restoration(record.settled, record.elapsed, _parse_budgets(record.outputs)))
 
     def _describe_record_change(
         self, job: AbstractJob[Any], record: StoredJob, fingerprint: str, save: Save, work: Work | None
@@ -405,6 +406,7 @@ class JournalSession:
         data: str | bytes | int | None = None
         outputs: str | None = None
         file: str | None = None
+        stamps: dict[str, Any] = {}
         elapsed = job.elapsed if elapsed is None else elapsed
         if counts_timeout_as_success and job.timed_out:
             why = CUT_SHORT_REASON
@@ -413,10 +415,11 @@ class JournalSession:
                 saved, data = _serialize_result(save, value)
                 self._result_forms[job] = comparison_form(data)
                 if work is not None:
-                    stamps: dict[str, Any] = dict(self._file_stamper.output_stamps(work))
+                    stamps.update(self._file_stamper.output_stamps(work))
                     if (depfile_stamps := self._file_stamper.depfile_stamps(work, elapsed or 0.0)) is not None:
                         stamps[DEPFILE_STAMPS_KEY] = depfile_stamps
-                    outputs = msgspec.json.encode(stamps).decode() if stamps else None
+                facts = {**stamps, BUDGETS_KEY: used} if (used := budget_use(job)) else stamps
+                outputs = msgspec.json.encode(facts).decode() if facts else None
                 if len(data) > MAX_INLINE_RESULT:
                     large = data.encode() if isinstance(data, str) else data
                     file, data = self.store.write_result(large), len(large)
@@ -426,7 +429,7 @@ class JournalSession:
         self._pending_records[path] = (  # the fields of a StoredJob; a plain tuple takes a tenth of the time
             path, fingerprint, saved, data, file, outputs, self.run_number, None, time.time(), elapsed, why,
         )  # fmt: skip
-        if outputs is not None:
+        if outputs is not None and stamps:
             self._pending_finished_writers.append((path,))
 
     # ---- questions
@@ -624,13 +627,24 @@ def _serialize_result(save: Save, value: Any) -> tuple[str, str | bytes]:
         raise NotSerializable(f"which {_save_format(save)} cannot store: {error!r}") from None
 
 
+BUDGETS_KEY: Final = "\0budgets"
+"""The key for the amounts of budgets that a job has used, in the same mapping; no path contains this character."""
 DEPFILE_STAMPS_KEY: Final = ""
 """The key for the stamps of the files that depfiles name, in a mapping whose other keys are paths of outputs."""
+FACT_KEYS: Final = (DEPFILE_STAMPS_KEY, BUDGETS_KEY)
+"""The keys in that mapping which are no paths of outputs."""
 
 
 def _parse_stamps(stored: Any) -> dict[str, str]:
     """Parse the stored stamps of a job's outputs; return an empty dict if the text is invalid."""
-    return {path: str(stamp) for path, stamp in _parse_json_object(stored).items() if path != DEPFILE_STAMPS_KEY}
+    return {path: str(stamp) for path, stamp in _parse_json_object(stored).items() if path not in FACT_KEYS}
+
+
+def _parse_budgets(stored: Any) -> tuple[tuple[str, float], ...]:
+    """Parse the stored amounts of budgets; leave out what is no amount."""
+    used = _parse_json_object(stored).get(BUDGETS_KEY)
+    items = cast("dict[str, Any]", used).items() if isinstance(used, dict) else ()
+    return tuple((name, amount) for name, amount in items if isinstance(amount, (int, float)) and amount >= 0)
 
 
 def _parse_depfile_stamps(stored: Any) -> dict[str, str] | None:

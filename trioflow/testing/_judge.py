@@ -118,8 +118,8 @@ class Judge:
         for level in (scheduler, *filter(is_scheduler, self._stepped_jobs)):
             if level.pool is not None:
                 for name, total in level.pool.total.items():
-                    if not isinstance(total, dict) and level.pool.free[name] != total:
-                        free = level.pool.free[name]
+                    free = level.pool.free[name]
+                    if not (isinstance(total, dict) or name in level.pool.budgets or free == total):
                         yield "a resource was not returned", f"after the run, {free} of {name}={total} are free"
             borrowed = getattr(level.jobs_window, "borrowed_tokens", 0)
             if borrowed:

@@ -36,8 +36,10 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from ..base._states import SCHEDULED
+from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob
 from ..job._job_queries import takes_slot
+from ._budget import BudgetResource
 from ._heap_keys import ready_numbers, throttled_numbers
 from ._pool import Grant, Needs
 
@@ -282,6 +284,18 @@ class AdmissionQueue:
         self._ready.admit_job(entry)
         return True
 
+    def block_unaffordable_jobs(self) -> None:
+        """Block the waiting jobs whose needs a budget could not meet even if running jobs returned all they have."""
+        for group in list(self.groups_by_needs.values()):
+            for resource, need in group.needs:
+                if isinstance(resource, BudgetResource) and not resource.can_ever_meet(need):
+                    left, top = resource.describe_left(), resource.top_user()
+                    for *_, job in sorted(group.heap):
+                        if job._state is SCHEDULED:
+                            amount = resource.format_amount(need)
+                            self._run.block(job, BudgetSpent(job, resource.name, amount, left, top))
+                    break
+
     def release(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job, or remove the job if it still waits. Amounts of rates are not taken back."""
         if job._extras is not None and job._extras.grant is not None:
@@ -427,6 +441,9 @@ class Admission:
         for queue in served:
             if queue is not caller:
                 queue.start_admitted()
+        if any(resource.is_budget for resource in self.resources):
+            for queue in list(self.queues):
+                queue.block_unaffordable_jobs()
 
     def scan(self) -> tuple[WaitingGroup | None, list[AdmissionQueue]]:
         """Find the first group whose first job can start.

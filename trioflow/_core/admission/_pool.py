@@ -13,11 +13,12 @@ from ..base._reprs import short_repr
 from ..job import _job_options
 from ..job._job import AbstractJob
 from ..job._labels import printable
+from ._budget import Budget, BudgetResource
 from ._rate import Rate, RateResource
 from ._resource import CountedResource, Resource
 
 if TYPE_CHECKING:
-    from ..base._amounts import SingleNeed
+    from ..base._amounts import Amount, SingleNeed
     from ..job._job import AnyJob
     from ..job._job_options import Subject
     from ._heap_keys import HeapEntry
@@ -60,11 +61,24 @@ class Grant:
         """Return whether any of the resources is throttled."""
         return any(resource.is_throttled() for resource, _, _ in self._parts)
 
-    def refund_rates(self) -> None:
-        """Put the amounts of rates back, because the job does not start after all."""
+    def refund(self) -> None:
+        """Put the amounts of rates and budgets back, because the job does not start after all."""
         self.resume_accrual()
         for resource, share in self._rates():
             resource.correct(share, dict.fromkeys(share, 0))
+        self.refund_budgets()
+
+    def refund_budgets(self) -> None:
+        """Put back the amounts of budgets of which the job has not reported its use."""
+        for resource, _, share in self._parts:
+            if isinstance(resource, BudgetResource) and not share.is_reported:
+                resource.cancel(share)
+
+    def budget_amounts(self) -> dict[str, Amount]:
+        """Return the amounts of budgets that the job has used so far, by name."""
+        return {
+            resource.name: share.amount for resource, _, share in self._parts if isinstance(resource, BudgetResource)
+        }
 
     def _rates(self) -> list[tuple[RateResource, Any]]:
         return [(resource, share) for resource, _, share in self._parts if isinstance(resource, RateResource)]
@@ -105,7 +119,7 @@ class Pool:
 
     Args:
         resources: the total of each resource, by name: a number; a size such as "24 GiB"; a list of named units, each
-            of which is given to one job at a time; or a `Rate`.
+            of which is given to one job at a time; a `Rate`; or a `Budget`.
 
     Raises:
         TypeError: a total has another type.
@@ -126,7 +140,7 @@ class Pool:
 
     __slots__ = ("_clock", "_loop", "_resources", "_users")
 
-    def __init__(self, **resources: SingleNeed | Rate | list[Any] | tuple[Any, ...]) -> None:
+    def __init__(self, **resources: SingleNeed | Rate | Budget | list[Any] | tuple[Any, ...]) -> None:
         self._resources: Final = {name: _make_resource(name, value) for name, value in resources.items()}
         # The running schedulers that use the pool, each with its resource holder; see `register_user`.
         self._users: Final[dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
@@ -144,6 +158,11 @@ class Pool:
     def free(self) -> dict[str, Any]:
         """The free amount of each resource, by name; for a `Rate`, the current amount by key."""
         return {name: resource.public_free() for name, resource in self._resources.items()}
+
+    @property
+    def budgets(self) -> dict[str, float]:
+        """What is left of each `Budget`, by name. It is negative if jobs have used more than they needed."""
+        return {name: resource.public_free() for name, resource in self._resources.items() if resource.is_budget}
 
     def __repr__(self) -> str:
         """Return the name, the free amount and the total of each resource."""
@@ -242,6 +261,8 @@ def _make_resource(name: str, value: Any) -> Resource:
         raise ValueError(f"Pool: {name!r} is the name of a built-in resource; choose another name")
     if isinstance(value, Rate):
         return RateResource(name, value)
+    if isinstance(value, Budget):
+        return BudgetResource(name, value._amount, value, _units.size_text if value._is_size else _amounts.amount_text)
     if isinstance(value, (list, tuple)):
         units: tuple[Any, ...] = tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         if any(unit in units[:index] for index, unit in enumerate(units)):

@@ -302,9 +302,9 @@ class ReadyQueue:
             self.groups.release(job)
 
     def refund(self, job: AbstractJob[Any]) -> None:
-        """Put back the amounts of rates of a job that does not start. Call `release` afterwards."""
+        """Put back the amounts of rates and budgets of a job that does not start. Call `release` afterwards."""
         if (grant := job._grant()) is not None:
-            grant.refund_rates()
+            grant.refund()
 
     def return_throttled(self) -> bool:
         """Put the jobs that have a throttled resource, and have not started, back into the line; if any, return True.

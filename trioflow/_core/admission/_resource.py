@@ -47,6 +47,9 @@ class Resource(ABC):
 
     __slots__ = ("__weakref__", "admission", "clock", "cooldown", "name", "settings")
 
+    is_budget: ClassVar[bool] = False
+    """Whether jobs use up the resource, and it never comes back."""
+
     is_returnable: ClassVar[bool]
     """Whether jobs hold the resource and return it when they have settled, instead of using it up."""
 
@@ -170,8 +173,9 @@ class CountedResource(Resource):
         total: Amount,
         named_units: tuple[Any, ...] | None = None,
         format_amount: Callable[[Amount], str] = _amounts.amount_text,
+        settings: Any = None,
     ) -> None:
-        super().__init__(name, total)
+        super().__init__(name, total if settings is None else settings)
         self.total: Final = total
         self.format_amount: Final = format_amount
         self.free: Amount = total  # negative only while clean-up jobs, which do not wait, exceed the total

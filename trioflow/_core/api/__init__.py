@@ -13,6 +13,7 @@ There is a module for each other purpose:
 
 from typing import TYPE_CHECKING
 
+from ..admission._budget import Budget
 from ..admission._pool import Pool
 from ..admission._rate import Rate
 from ..admission._window import Adaptive
@@ -22,6 +23,7 @@ from ..base._states import JobState, StopReason
 from ..job._arguments import ref, result_of
 from ..job._decorator import job
 from ..job._errors import (
+    BudgetSpent,
     CycleError,
     JobCancelled,
     JobNotDone,

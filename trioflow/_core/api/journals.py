@@ -39,6 +39,7 @@ from ..job._job_options import check_save as check_save
 from ..job._job_queries import (
     SERVICE,
     always_runs,
+    budget_use,
     culprit_chain,
     explicit_label,
     is_counted,

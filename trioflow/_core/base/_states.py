@@ -102,7 +102,9 @@ TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
     JobState.IDLE: frozenset(
         {JobState.SCHEDULED, JobState.SUCCEEDED, JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED}
     ),  # SUCCEEDED without RUNNING: the result comes from a journal
-    JobState.SCHEDULED: frozenset({JobState.RUNNING, JobState.CANCELLED}),
+    JobState.SCHEDULED: frozenset(
+        {JobState.RUNNING, JobState.CANCELLED, JobState.BLOCKED}
+    ),  # BLOCKED: it waited for a budget, which is spent
     JobState.RUNNING: frozenset(
         {JobState.SCHEDULED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
     ),  # SCHEDULED again: it was throttled, or will be retried

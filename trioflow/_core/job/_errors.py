@@ -220,6 +220,25 @@ class Throttled(TrioflowError):
         super().__init__(f"{short_repr(key)} is throttled for {after:g} s")
 
 
+class BudgetSpent(TrioflowError):
+    """A job cannot run, because less of a `Budget` is left than it needs. The job is BLOCKED.
+
+    Attributes:
+        job: the job that cannot run.
+        name: the name of the budget in its pool.
+
+    """
+
+    def __init__(self, job: AbstractJob[Any], name: str, needed: str, left: str, top_user: str) -> None:
+        self.job: AbstractJob[Any] = job
+        self.name: str = name
+        printable = _labels.printable(name)
+        most = f"; {top_user}" if top_user else ""
+        super().__init__(
+            f"{job.label!r} needs {printable}={needed}, but {left}{most}: enlarge the Budget, or reduce the needs"
+        )
+
+
 class JobCancelled(TrioflowError):
     """A job or a run was cancelled, so there is no result."""
 

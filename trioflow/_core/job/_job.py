@@ -446,19 +446,19 @@ class AbstractJob(Generic[T]):
         return {} if grant is None else grant.to_dict()
 
     def used(self, **amounts: Need) -> None:
-        """Correct the amounts that the job takes from a `Rate`, when the real amounts are known.
+        """Correct the amounts that the job takes from a `Rate` or a `Budget`, when the real amounts are known.
 
         The difference from the amounts taken so far is taken or given back at once, and the job does not wait for it.
         The amounts count from the beginning of the attempt. A thread of the job may call this.
 
         Args:
-            amounts: for each rate, by name, an amount or a dict of amounts by key, as in `needs`. Rates and keys that
-                are left out do not change.
+            amounts: for each rate or budget, by name, an amount; for a rate also a dict of amounts by key, as in
+                `needs`. Those that are left out do not change.
 
         Raises:
             RuntimeError: the job is not running.
-            ValueError: the job does not need a resource of this name, the resource is not a rate, a key is unknown, or
-                an amount is out of range.
+            ValueError: the job does not need a resource of this name, the resource is neither a rate nor a budget, a
+                key is unknown, or an amount is out of range.
             TypeError: an amount is not a number.
 
         Example:

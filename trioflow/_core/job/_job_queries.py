@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ..base import _amounts
 from ..base._states import SUCCEEDED, JobState
 from ._ancestors import enclosing_schedulers
 from ._function import FunctionJob
@@ -173,6 +174,13 @@ def throttled_intervals(job: AnyJob) -> tuple[tuple[float, float], ...]:
 def failed_attempts(job: AnyJob) -> tuple[tuple[float, float], ...]:
     """Return the beginning and end of the last attempts that failed, and after which the job was queued again."""
     return () if job._extras is None else job._extras.failed_attempts
+
+
+def budget_use(job: AnyJob) -> dict[str, float]:
+    """Return the amounts of budgets that a job which is about to settle has used in all its attempts, by name."""
+    grant, earlier = job._grant(), {} if job._extras is None else job._extras.earlier_use or {}
+    used = {} if grant is None else grant.budget_amounts()
+    return {name: _amounts.as_number(amount + earlier.get(name, 0)) for name, amount in used.items()}
 
 
 def retry_waits(job: AnyJob) -> list[tuple[float, float]]:

@@ -141,6 +141,8 @@ class Restoration(NamedTuple):
     """The time when the job settled in the run that ran it, in seconds since 1970; None if unknown."""
     elapsed: float | None = None
     """The seconds that the job took in that run; None if unknown."""
+    used: tuple[tuple[str, float], ...] = ()
+    """The amounts of budgets that the job used in that run, each with the name of the budget."""
 
 
 class RunExtras:
@@ -160,6 +162,7 @@ class RunExtras:
     first_started_at: float | None = None  # when the first attempt started, until the job settles after a retry
     paused_until: float | None = None  # when the next attempt may start, while the job waits for that
     last_started_at: float | None = None  # when the last attempt of a settled job started, if it was retried
+    earlier_use: dict[str, Any] | None = None  # the amounts of budgets that earlier attempts have used, by name
     failed_attempts: tuple[tuple[float, float], ...] = ()  # the beginning and end of the last attempts before a retry
     retry_reason = ""  # the exception of the last attempt before a retry, as one line
     fraction: float | None = None  # the fraction of its work that the job has reported as done

@@ -173,6 +173,8 @@ class JournalWriter:
             extras.not_restored_reason = found.reason
         else:
             extras.restoration = found.restoration
+            if found.restoration.used:
+                run.pools.charge(job, found.restoration.used)
             run.settle(job, JobState.SUCCEEDED, found.value, run.clock())
 
     def record(self, job: AbstractJob[Any], value: Any) -> None:

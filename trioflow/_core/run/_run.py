@@ -503,6 +503,8 @@ class Run:
         assert job._started_at is not None
         closed = tuple((key, self.pools.find(key).cooldown.ends_at) for key in keys)
         job._ensure_extras().throttlings += (Throttling(job._started_at, now, closed),)
+        if (grant := job._grant()) is not None:
+            grant.refund_budgets()
         self._requeue(job, None)
 
     def requeue_failed(self, job: AbstractJob[Any], now: float, pause: float) -> None:
@@ -529,6 +531,9 @@ class Run:
         """
         extras = job._ensure_extras()
         extras.fraction = None
+        if (grant := job._grant()) is not None and (used := grant.budget_amounts()):
+            earlier = extras.earlier_use or {}
+            extras.earlier_use = {name: earlier.get(name, 0) + amount for name, amount in used.items()}
         job._worker = job._started_at = None
         job._state = SCHEDULED
         self.queue.release(job)
@@ -611,6 +616,17 @@ class Run:
             self.journal_writer.restore(job)
         if self.first_rule is None or self.first_rule.may_start(job):
             self.schedule((job,))  # this does nothing if the job was restored
+
+    def block(self, job: AbstractJob[Any], error: Exception) -> None:
+        """Settle as BLOCKED a job that waits for a budget which cannot meet its need any more."""
+        is_critical = job.is_critical()
+        if is_critical:
+            job._successors = None  # as after any critical failure, the jobs that waited for it do not become ready
+        failure = Failure(error)
+        self.settle(job, JobState.BLOCKED, failure, self.clock())
+        if is_critical:
+            self.stop(StopReason.CRITICAL, job)
+            self.failure_log.add(self, job, failure)
 
     def begin_retry(self, job: AbstractJob[Any]) -> None:
         """Record another attempt of a job that has kept what it holds, by a decorator or in the clean-up phase."""

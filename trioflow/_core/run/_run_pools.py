@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from ..admission._budget import BudgetResource
 from ..admission._rate import RateResource
 from ..admission._resource import CountedResource
 from ..base import _amounts
@@ -59,6 +60,12 @@ class RunPools:
                 run.pools._resources[name] = CountedResource(name, RUN_RESOURCES[name]() if total is None else total)
         return run.pools._resources[name]
 
+    def charge(self, job: AbstractJob[Any], used: Iterable[tuple[str, float]]) -> None:
+        """Use up the amounts of budgets that a restored job had used, by name; other names are ignored."""
+        for name, amount in used:
+            if name in job._needs() and isinstance(resource := self.find(name), BudgetResource):
+                resource.charge(job, _amounts.amount_of(amount, name))
+
     async def reacquire(self, job: AbstractJob[Any]) -> None:
         """Take the needed amounts of rates once more, when they have accrued, because a decorator repeats the call."""
         run, grant = self._run, job._grant()
@@ -71,7 +78,7 @@ class RunPools:
         self._request_round()
 
     def correct_amounts(self, job: AbstractJob[Any], amounts: Mapping[str, Any]) -> None:
-        """Replace the amounts of rates that a job has taken with the amounts that it has used.
+        """Replace the amounts of rates and budgets that a job has taken with the amounts that it has used.
 
         Args:
             job: the job.
@@ -91,8 +98,8 @@ class RunPools:
             if taken is None:
                 raise ValueError(f"{what}: the job has no such need; add it to needs= first")
             resource, taken_amount = taken
-            if not isinstance(resource, RateResource):
-                raise ValueError(f"{what}: it is not a Rate; the job returns its amount when it settles")
+            if not isinstance(resource, (RateResource, BudgetResource)):
+                raise ValueError(f"{what}: it is not a Rate or Budget; the job returns its amount when it settles")
             used = resource.parse_used(_amounts.check_need(amount, what), what)
             corrections.append(partial(self._correct, resource, taken_amount, used))
         in_thread = threading.get_ident() != self._run.thread_id
@@ -102,7 +109,7 @@ class RunPools:
             else:
                 correct()
 
-    def _correct(self, resource: RateResource, taken_amount: Any, used: Any) -> None:
+    def _correct(self, resource: RateResource | BudgetResource, taken_amount: Any, used: Any) -> None:
         resource.correct(taken_amount, used)
         self._request_round()
 

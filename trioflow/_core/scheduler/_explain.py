@@ -15,6 +15,7 @@ from ..base._states import JobState, RunPhase, StopReason
 from ..base._waits import WaitCause, Waiting
 from ..job import _labels, _trigger_rules
 from ..job._ancestors import enclosing_schedulers, outermost_scheduler
+from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, is_scheduler
 from ..job._job_queries import failed_attempts, throttled_intervals
 from ..job._outcome import one_line_error
@@ -338,6 +339,8 @@ def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 def _explain_blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     error: Any = job.raised_exception()
+    if isinstance(error, BudgetSpent):
+        return f"is blocked: {error}"
     cause = one_line_error(error.__cause__)
     return f"is blocked: {error.requirement.label!r} did not succeed; the original failure is {cause}"
 

@@ -1,0 +1,194 @@
+"""Random budgets on virtual time: no start exceeds one, what is left is exact, and nothing waits in vain."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import Budget, BudgetSpent, Job, Pool, Retry, Scheduler, StopReason, Throttled, current_job
+
+from ..bodies import BLOCKED, FAILED, SUCCEEDED, nap
+
+if TYPE_CHECKING:
+    from trioflow.abc import AbstractJob
+
+    from ..conftest import Virtual
+
+
+class Scenario:
+    """Jobs that pay from one budget, some of them in nested schedulers that have reserved a part of it."""
+
+    def __init__(self, seed: int) -> None:
+        draw = self.draw = random.Random(seed)
+        self.total = draw.randint(3, 30)
+        self.pool = Pool(usd=Budget(self.total), cpu=3)
+        self.paid = 0  # what settled attempts have used
+        self.reserved: dict[AbstractJob[Any], int] = {}  # by running jobs outside of nested budgets
+        self.needs: dict[AbstractJob[Any], int] = {}
+        jobs: list[Any] = [self.job(self.pay) for _ in range(draw.randint(2, 12))]
+        for _ in range(draw.randint(0, 2)):
+            need = draw.randint(1, min(6, self.total))
+            members = [self.job(self.pay_inside, most=need) for _ in range(draw.randint(1, 4))]
+            group = Scheduler(*members, needs={"usd": need})
+            self.needs[group] = need
+            jobs.append(group)
+        draw.shuffle(jobs)
+        self.root = Scheduler(*jobs, pool=self.pool, jobs_window=draw.choice([None, 1, 2, 4]))
+
+    def job(self, body: Any, most: int = 6) -> Job[None]:
+        draw, need = self.draw, self.draw.randint(1, min(most, self.total))
+        retry = Retry(2, first=draw.choice([0, 1]), jitter=False) if draw.random() < 0.3 else None
+        job = Job(body, draw.randint(0, need), draw.choice([0, 0.5, 2]), draw.random() < 0.3, needs={"usd": need})
+        job.retry = retry
+        self.needs[job] = need
+        return job
+
+    async def pay(self, used: int, seconds: float, fails: bool) -> None:
+        job = current_job()
+        self.reserved[job] = self.needs[job]
+        groups = sum(self.needs[one] for one in self.root if isinstance(one, Scheduler) and one.is_running())
+        done = sum(self.spent_inside(one) for one in self.root if isinstance(one, Scheduler) and one.is_settled())
+        assert self.paid + sum(self.reserved.values()) + groups + done <= self.total
+        await self.spend(job, used, seconds, fails)
+
+    async def pay_inside(self, used: int, seconds: float, fails: bool) -> None:
+        await self.spend(current_job(), used, seconds, fails)
+
+    async def spend(self, job: AbstractJob[Any], used: int, seconds: float, fails: bool) -> None:
+        amount = self.needs[job]
+        try:
+            await anyio.sleep(seconds)
+            if used % 2:
+                amount = used
+                job.used(usd=used)
+                if job in self.reserved:
+                    self.reserved[job] = used
+            await anyio.sleep(seconds)
+            if fails:
+                raise OSError("broken")
+        finally:
+            if self.reserved.pop(job, None) is not None:
+                self.paid += amount
+            else:
+                self.inside[job] = self.inside.get(job, 0) + amount
+
+    @property
+    def inside(self) -> dict[AbstractJob[Any], int]:
+        """What the jobs of nested budgets have used."""
+        return self.__dict__.setdefault("_inside", {})
+
+    def spent_inside(self, group: Scheduler) -> int:
+        return sum(self.inside.get(job, 0) for job in group)
+
+
+@pytest.mark.parametrize("seeds", [range(60)])
+def test_no_start_exceeds_a_budget_and_what_is_left_is_exact(virtual: Virtual, seeds: range) -> None:
+    """All jobs run or are BLOCKED; the total without what was used is left, and is less than each blocked need."""
+    for seed in seeds:
+        scenario = Scenario(seed)
+        virtual(lambda scenario=scenario: scenario.root.co_run())
+        scheduler = scenario.root
+        assert scheduler.stop_reason is StopReason.COMPLETED, (seed, scheduler.failures())
+        left = scenario.total - scenario.paid - sum(scenario.inside.values())
+        assert scenario.pool.free["usd"] == left >= 0, seed
+        for job in scheduler.iterate_jobs():
+            assert not isinstance(job.raised_exception(), AssertionError), (seed, job.raised_exception())
+            assert job.is_settled() or job.scheduler is not scheduler, (seed, job)
+            if job.state is BLOCKED:
+                assert isinstance(job.raised_exception(), BudgetSpent), (seed, job)
+                assert job.scheduler is not scheduler or scenario.needs[job] > left, (seed, job)
+
+
+async def pay(used: float | None = None, seconds: float = 1) -> None:
+    if used is not None:
+        current_job().used(usd=used)
+    await nap(seconds)
+
+
+def test_what_a_spent_budget_does_to_jobs(virtual: Virtual) -> None:
+    """The error names need, rest and top user; `run_if`, inputs and `critical` work as for failures."""
+    pool = Pool(usd=Budget(1))
+    large = Job(pay, 0.75, needs={"usd": 0.5}, label="large")
+    late = Job(pay, needs={"usd": 0.5}, required=large, label="late")
+    user = Job(nap, 1, late)
+    alarm = Job(nap, 1, "alarm", run_if="failed", required=late)
+    scheduler = Scheduler(large, late, user, alarm, pool=pool)
+    assert virtual(scheduler.co_run)
+    assert (late.state, user.state, alarm.state, late.started_at) == (BLOCKED, BLOCKED, SUCCEEDED, None)
+    text = "'late' needs usd=0.5, but 0.25 of 1 left; 'large' used most: 0.75: enlarge the Budget, or reduce the needs"
+    assert str(late.raised_exception()) == text
+    assert scheduler.explain(late) == f"'late' is blocked: {text}"
+    error: Any = user.raised_exception()
+    assert isinstance(error.__cause__, BudgetSpent)
+    critical = Job(pay, needs={"usd": 0.5}, critical=True)
+    scheduler = Scheduler(critical, Job(nap, 9), pool=pool)
+    with pytest.raises(ExceptionGroup) as raised:
+        virtual(lambda: scheduler.co_run(check=True))
+    assert [type(one) for one in raised.value.exceptions] == [BudgetSpent]
+    assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, critical)
+
+
+def test_a_job_waits_for_what_others_may_give_back(virtual: Virtual) -> None:
+    """A job for which too little is left waits while running jobs could return enough, and then starts."""
+    first = Job(pay, 0.1, needs={"usd": 1}, label="first")
+    second = Job(pay, needs={"usd": 0.5}, label="second")
+    unreported = Job(pay, needs={"usd": 0.5}, label="unreported")
+    assert virtual(Scheduler(first, second, unreported, pool=Pool(usd=Budget(1))).co_run)
+    assert (second.started_at, unreported.state) == (0, BLOCKED)
+
+
+def test_a_throttled_attempt_costs_nothing(virtual: Virtual) -> None:
+    """An attempt that raises `Throttled` does not count, so it uses up only what it has reported."""
+
+    async def ask(reports: bool) -> None:
+        if reports:
+            current_job().used(usd=1)
+        if not tried:
+            tried.append(1)
+            raise Throttled("usd", after=1)
+
+    for reports, left in ((False, 3), (True, 2)):
+        tried: list[int] = []
+        pool = Pool(usd=Budget(4))
+        assert virtual(Scheduler(Job(ask, reports, needs={"usd": 1}), pool=pool).co_run)
+        assert pool.free["usd"] == left
+
+
+def test_an_estimate_that_was_too_low_is_logged_once(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """A job may use more than is left; this is logged once, and nothing more starts."""
+    jobs = [Job(pay, 3, needs={"usd": 1}) for _ in range(4)]
+    pool = Pool(usd=Budget(4))
+    assert virtual(Scheduler(*jobs, pool=pool, jobs_window=2).co_run)
+    assert [job.state for job in jobs] == [SUCCEEDED, SUCCEEDED, BLOCKED, BLOCKED]
+    assert pool.free["usd"] == -2
+    assert [record.message for record in caplog.records if "budget" in record.message] == [
+        "the budget usd of 4 is exceeded by 2, because a job has used more than it needs; no further job starts"
+    ]
+
+
+def test_a_scheduler_with_a_budget_returns_the_rest(virtual: Virtual) -> None:
+    """A nested scheduler is the budget of its members, and has used what they have."""
+    members = [Job(pay, 0.25, needs={"usd": 0.5}) for _ in range(3)]
+    group = Scheduler(*members, needs={"usd": 1})
+    pool = Pool(usd=Budget(2))
+    assert virtual(Scheduler(group, pool=pool).co_run)
+    assert [job.state for job in members] == [SUCCEEDED] * 3
+    assert (group.state, pool.free["usd"]) == (SUCCEEDED, 1.25)
+
+
+@pytest.mark.parametrize(
+    ("amount", "error"), [(0, ValueError), (-1, ValueError), ("much", ValueError), (None, TypeError)]
+)
+def test_a_bad_budget_is_rejected(amount: Any, error: type[Exception]) -> None:
+    """A budget needs an amount above 0, and a need above the total is rejected before the run."""
+    with pytest.raises(error, match="Budget"):
+        Budget(amount)
+    with pytest.raises(ValueError, match="'x' needs usd=2, but the total is only 1"):
+        Scheduler(Job(pay, needs={"usd": 2}, label="x"), pool=Pool(usd=Budget(1))).run()
+    job = Job(pay, needs={"cpu": 1})
+    job_with_wrong_use = Job(pay, 1, needs={"cpu": 1})
+    Scheduler(job, job_with_wrong_use, pool=Pool(cpu=1)).run()
+    assert job_with_wrong_use.state is FAILED
