@@ -103,6 +103,36 @@ class Trace(EventRecorder):
 
         return _table.table_text(self._get_record())
 
+    def story(self, job: AnyJob) -> str:
+        """Return how a job came to where it is: when it was ready, what it waited for, its attempts, and its end.
+
+        `Scheduler.explain` tells why a job is where it is now. After a run has been repeated, only the last run counts.
+
+        Args:
+            job: a job of the scheduler that the trace watches, at any depth.
+
+        Returns:
+            A line for each step, which begins with the time since the run began; "" if nothing has happened to the job.
+
+        Example:
+            >>> async def step(seconds): await anyio.sleep(seconds)
+            >>> trace = Trace()
+            >>> first = Job(step, 2, label="first")
+            >>> last = Job(step, 1, label="last", required=first)
+            >>> Scheduler(first, last, instruments=[trace]).run()
+            True
+            >>> print(trace.story(last))
+            2.0 s: was ready, because first settled
+            2.0 s: started
+            3.0 s: succeeded after 1 s
+
+        """
+        from . import _story
+
+        record = self._get_record()
+        begins = [run.started_at for run in record.runs if run.parent is None and run.started_at is not None]
+        return _story.story_text(record.spans, job.path, min(begins, default=0.0))
+
     def time_spent(self) -> TimeSpent:
         """Return a breakdown of the run's time: how the slots were used, how long jobs worked, and why they waited.
 

@@ -1,0 +1,56 @@
+"""The story of a job as text: how it came to where it is, with times, told from its spans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..._core.api.views import WaitCause, duration_text
+from ..text import _exception_text
+from ._spans import Span, Wait
+
+MIN_WAIT_SECONDS = 0.001
+"""Shorter waits are left out: they are those of the event loop between two steps."""
+
+
+def story_text(spans: Sequence[Span], path: str, began_at: float) -> str:
+    """Return a line for each step of the job with this path, with its time since the run began.
+
+    Args:
+        spans: all spans of the trace.
+        path: the path of the job.
+        began_at: the time when the run began.
+
+    """
+    lines: list[str] = []
+    for span in spans:
+        if span.path == path:
+            steps = sorted(_steps(spans, span), key=lambda step: step[0])
+            lines += [f"{duration_text(max(0.0, time - began_at), in_column=True)}: {text}" for time, text in steps]
+    return "\n".join(lines)
+
+
+def _steps(spans: Sequence[Span], span: Span) -> Iterator[tuple[float, str]]:
+    """Yield the time and the text of each step of a job."""
+    for wait in span.waits:
+        if wait.cause is WaitCause.JOBS or wait.seconds >= MIN_WAIT_SECONDS:
+            yield wait.until, _wait_text(spans, wait)
+    if span.scheduled_at is not None and not any(wait.cause is WaitCause.JOBS for wait in span.waits):
+        yield span.scheduled_at, "was ready"
+    for number, started_at in enumerate(span.attempts, 1):
+        yield started_at, "started" if number == 1 else f"started attempt {number}"
+    for _, until in span.throttled:
+        yield until, "was throttled"
+    if span.ready_at is not None:
+        yield span.ready_at, "reported that it is ready"
+    if span.finished_at is not None:
+        times = "" if span.elapsed is None else f" after {duration_text(span.elapsed)}"
+        error = "" if span.exception is None else f": {_exception_text.one_line_text(span.exception)}"
+        yield span.finished_at, f"{span.state.value}{times}{error}"
+
+
+def _wait_text(spans: Sequence[Span], wait: Wait) -> str:
+    waited = f"waited {duration_text(wait.seconds)} for {wait.words}"
+    releasing = None if wait.released_by is None else spans[wait.released_by].name
+    if wait.cause is WaitCause.JOBS:
+        return "was ready" if releasing is None else f"was ready, because {releasing} settled"
+    return waited if releasing is None else f"{waited}, until {releasing} released it"
