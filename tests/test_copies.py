@@ -62,7 +62,7 @@ VALUES: list[Any] = [
     trioflow.ScriptText("true"), trioflow.Push("a", to="b"), trioflow.Pull("a", to="b"), trioflow.granted("gpu"),
     NODE, trioflow.LocalNode(), trioflow.SshNodes(["a", "b"]), trioflow.JobState.FAILED, trioflow.StopReason.TIMEOUT,
     RunPhase.RUNNING, WaitCause.SLOT, Waiting(WaitCause.SLOT), BoxStyle("x"), HashOnly("x"), Work(what="x"),
-    Restoration(1.0, 2.0),
+    Restoration(1.0, 2.0), trioflow.Retry(2),
     trioflow.Wait(WaitCause.SLOT, "", 0, 1, 2),
     explore(lambda: Scheduler(a_job()), runs=2),
 ]  # fmt: skip

@@ -234,11 +234,12 @@ class RunModel:
         self.display.wake()
 
     def job_scheduled(self, job: JobRecord, needs: str = "") -> None:
-        """Record that a job is ready to start, for the first time or after it was throttled."""
+        """Record that a job is ready to start, for the first time, or after it was throttled or an attempt failed."""
         enclosing = job.enclosing
         assert enclosing is not None
         if job.state is JobState.RUNNING and not job.forever:
-            self.counts_by_scheduler[enclosing].change_running_count(-1)
+            if not job.is_scheduler:
+                self.counts_by_scheduler[enclosing].change_running_count(-1)
             self.running_jobs.pop(job, None)
             self.slot_holders.pop(job, None)
             job.started_at = None
