@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from trioflow import CommandJob, Job, Scheduler
+from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import nap
 
@@ -83,6 +84,42 @@ def test_blocked_jobs_are_not_counted_as_failures(virtual: Virtual, logged_lines
     assert [line.partition(";")[0] for _, line in logged_lines if "'user'" in line] == [
         "'user' failed: RequirementFailed: 'user' cannot run, because 'source' failed: see the cause"
     ]
+
+
+def test_failures_of_jobs_with_log_false_are_not_logged(
+    virtual: Virtual, logged_lines: list[tuple[float, str]]
+) -> None:
+    """A job with `log=False`, and all jobs below a scheduler with it, fail without a line; the others are counted."""
+    silent = Scheduler(Scheduler(Job(fail_after, 1)), Job(fail_after, 1), log=False)
+    virtual(Scheduler(silent, Job(fail_after, 2, log=False), Job(fail_after, 3, label="loud"), label="home").co_run)
+    assert [line.partition(";")[0] for _, line in logged_lines] == [
+        "'loud' failed: OSError: broken",
+        "1 job of 'home' failed",
+    ]
+
+
+def test_a_run_with_log_false_logs_incidents_alone(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
+    """A scheduler with `log=False` ends without a line, whatever stopped it; an instrument that raises is logged."""
+
+    class Broken(Instrument):
+        def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+            raise OSError("no space left")
+
+    critical, slow = Job(fail_after, 1, critical=True), Job(nap, 9)
+    assert not virtual(Scheduler(critical, slow, log=False, instruments=[Broken()]).co_run)
+    assert not virtual(Scheduler(Job(nap, 9), log=False, timeout=1).co_run)
+    assert ["raised in job_started" in line for _, line in logged_lines] == [True]
+
+
+def test_dropped_jobs_with_log_false_are_not_counted(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
+    """The line at the end of an open scheduler that keeps no jobs counts the failures that were logged."""
+
+    async def main() -> None:
+        async with Scheduler(label="home", keep_jobs=False) as scheduler:
+            scheduler.update([Job(fail_after, 1, log=False), Job(fail_after, 2)])
+
+    virtual(main)
+    assert logged_lines[-1][1].startswith("1 job of 'home' failed")
 
 
 def test_further_failures_of_a_kind_are_logged_as_a_count(

@@ -175,6 +175,12 @@ def redacting() -> Effect:
     return Effect(Scheduler(job), job, True, lambda _: job.label, "nap(1)", "nap(…)")
 
 
+def logging_failures() -> Effect:
+    """What it does to the log is tested in `tests/run/test_failure_log.py`."""
+    job = Job(fail_now)
+    return Effect(Scheduler(job), job, False, lambda _: job.log, True, False)
+
+
 def named(*labels: str, **options: Any) -> list[Job[Any]]:
     return [Job(nap, 1, label=label, **options) for label in labels]
 
@@ -207,6 +213,7 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
     "run_if": lambda: for_job(Job(nap, 1, required=(bad := Job(fail, 1))), "succeeded", SUCCEEDED, BLOCKED, bad),
     "keep_result": dropping,
     "redact": redacting,
+    "log": logging_failures,
     "priority": lambda: in_order("priority", 1, "ab", "ba", *named("a", "b"), jobs_window=1),
     "expected_duration": lambda: in_order(
         "expected_duration", 5.0, "ab", "ba", *named("a", "b", expected_duration=1), jobs_window=1

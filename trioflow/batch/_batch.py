@@ -187,12 +187,8 @@ class BatchCommandJob(AbstractJob[CommandResult], keeps_time=True):  # the timeo
 
 
 class BatchScheduler(Scheduler):
-    """The scheduler of a batch. It does not log failures, because the batch reports them.
+    """The scheduler of a batch. Its journal counts the commands, but not the jobs that start and report them."""
 
-    Its journal counts the commands, but not the jobs that start and report them.
-    """
-
-    logs_failures = False
     counted_kind = BatchCommandJob
 
 
@@ -244,7 +240,10 @@ class Batch:
         # The reporting job is added before the feeder, so that it sees every command.
         report_job = Job(self._report_commands, label="report", critical=True, save=None)
         pool, pool_limit = make_pool(options.needs, options.pool)
-        self.scheduler: Final = BatchScheduler(report_job, self._feeder, label="batch", pool=pool, keep_jobs=False)
+        self.scheduler: Final = BatchScheduler(
+            report_job, self._feeder, label="batch", pool=pool, keep_jobs=False,
+            log=False,  # the batch reports failures
+        )  # fmt: skip
         self._start_conditions: Final = [
             condition for condition in (options.memfree, options.load) if condition is not None
         ]

@@ -51,3 +51,8 @@ def outermost_scheduler(scheduler: BaseScheduler) -> BaseScheduler:
 def is_inside(job: AbstractJob[Any], scheduler: AbstractJob[Any]) -> bool:
     """Return whether `scheduler` contains `job`, at any depth; no scheduler contains itself."""
     return any(enclosing is scheduler for enclosing in enclosing_schedulers(job))
+
+
+def is_logged(job: AbstractJob[Any]) -> bool:
+    """Return whether a failure of `job` is logged: `log` is True for the job and for all schedulers around it."""
+    return job._options.log and all(enclosing._options.log for enclosing in enclosing_schedulers(job))

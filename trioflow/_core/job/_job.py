@@ -180,6 +180,8 @@ class AbstractJob(Generic[T]):
             factory makes the tasks.
         redact: whether the job's arguments are secret. True keeps them (of a command, its command line and environment)
             out of labels, logs, traces and reports.
+        log: whether a failure of the job is logged; on a scheduler, whether those of its jobs are, at any depth, and
+            the line at the end of its run. Incidents, such as an instrument that raises, are always logged.
         save: how a journal stores the result: "default", by the journal's own default; "json"; "pickle"; a pair of
             functions (dump, load), of which the first returns JSON data; or None, which stores nothing, so that the
             job runs in each run.
@@ -300,6 +302,7 @@ class AbstractJob(Generic[T]):
     run_if: Option[RunIf] = SharedOption("settled", _job_options.make_choice_check(get_args(RunIf)))
     keep_result: Option[bool] = SharedOption(True, _job_options.flag)
     redact: Option[bool] = SharedOption(False, _job_options.flag)
+    log: Option[bool] = SharedOption(True, _job_options.flag)
     save: Option[JobSave] = SharedOption("default", _job_options.check_save)
     key: Option[Any, object] = SharedOption(None, _job_options.accept_any)
     version: Option[Any, object] = SharedOption(None, _job_options.accept_any)

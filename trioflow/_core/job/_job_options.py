@@ -45,6 +45,7 @@ class OptionsExceptLabel(TypedDict, total=False):
     run_if: RunIf
     keep_result: bool
     redact: bool
+    log: bool
     save: JobSave
     key: object
     version: object
@@ -76,7 +77,7 @@ class OptionRecord:
 
     __slots__ = (
         "affects_order", "critical", "expected_duration", "forever", "idle_timeout", "is_plain", "is_shared",
-        "keep_result", "key", "needs", "on_timeout", "own_task", "priority", "redact", "retry", "run_if",
+        "keep_result", "key", "log", "needs", "on_timeout", "own_task", "priority", "redact", "retry", "run_if",
         "save", "timeout", "version",
     )  # fmt: skip
 
@@ -90,6 +91,7 @@ class OptionRecord:
     run_if: RunIf
     keep_result: bool
     redact: bool
+    log: bool
     save: JobSave
     key: object
     version: object
@@ -100,8 +102,8 @@ class OptionRecord:
     def __init__(self, values: Iterable[Any], is_shared: bool = False) -> None:
         (
             self.critical, self.forever, self.timeout, self.idle_timeout, self.on_timeout, self.own_task,
-            self.retry, self.run_if, self.keep_result, self.redact, self.save, self.key, self.version, self.priority,
-            self.expected_duration, self.needs,
+            self.retry, self.run_if, self.keep_result, self.redact, self.log, self.save, self.key, self.version,
+            self.priority, self.expected_duration, self.needs,
         ) = values  # fmt: skip
         self.is_shared: Final = is_shared
         has_timeout = self.timeout is not None or self.idle_timeout is not None

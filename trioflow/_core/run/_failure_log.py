@@ -14,6 +14,7 @@ from ..base import _logger
 from ..base._plural import join_names
 from ..base._reprs import fit
 from ..base._states import StopReason
+from ..job._ancestors import is_logged
 from ..job._job import AbstractJob, is_scheduler
 from ..job._job_queries import culprit_chain
 from ..job._labels import printable, shorten
@@ -93,7 +94,7 @@ class FailureLog:
             hint: advice to add to the log line; None if there is none.
 
         """
-        if not run.scheduler.logs_failures:
+        if not is_logged(job):
             return
         name = shorten(run.scheduler.label)
         stopped = run.culprit is job and run.reason is StopReason.CRITICAL

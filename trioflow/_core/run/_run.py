@@ -998,7 +998,7 @@ class Run:
         """Report an incident that is not the outcome of a job, to the log, to instruments and to `debrief()`."""
         # The message of a journal's error is complete, and the error stops the run.
         is_journal_error = isinstance(exception, _errors.JournalError)
-        if not is_journal_error or self.scheduler.logs_failures:
+        if not is_journal_error or self.scheduler.log:
             _logger.warn(message, None if is_journal_error else exception)
         self.scheduler._record_incident(job, message, exception)
         self.notify("incident", job, message, exception)

@@ -147,8 +147,6 @@ class BaseScheduler(
 
     _is_passed_as_itself: ClassVar[bool] = True
     _is_scheduler: ClassVar[bool] = True
-    logs_failures: ClassVar[bool] = True
-    """Whether failed jobs and the ends of runs are logged. A subclass that reports them itself sets it to False."""
     counted_kind: ClassVar[type[Any]] = object
     """The class of the jobs that the summary of a run in a journal counts. Of other jobs, it counts only the failed."""
 

@@ -10,7 +10,7 @@ from ..base._exception_parts import with_traceback
 from ..base._plural import plural
 from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
 from ..job import _errors
-from ..job._ancestors import ancestors_with_members
+from ..job._ancestors import ancestors_with_members, is_logged
 from ..job._job import AbstractJob, is_scheduler
 from ..job._job_queries import failed_by_itself, failed_through_member
 from ..job._labels import printable, shorten
@@ -55,10 +55,12 @@ def critical_failures(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
 def log_run_end(run: Run) -> None:
     """Log how many jobs failed in an outermost run, and whether a timeout, a drain or a signal stopped the run."""
     scheduler = run.scheduler
-    if not scheduler.logs_failures:
+    if not scheduler.log:
         return
     # `run.failure_count` is not used, because it also counts failures in earlier attempts of nested schedulers.
-    count = scheduler._members.dropped_failure_count + len(failed_jobs(scheduler)) if run.failure_count else 0
+    count = 0
+    if run.failure_count:
+        count = scheduler._members.dropped_failure_count + sum(map(is_logged, failed_jobs(scheduler)))
     failures_text = f"{plural(count, 'job')} of {shorten(scheduler.label)!r} failed" if count else ""
     if run.reason is StopReason.TIMEOUT:
         idle_text = f"after {scheduler.idle_timeout:g} s without {JOB_EVENTS_NOUN}" if run.idle_timed_out else ""

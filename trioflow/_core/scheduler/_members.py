@@ -46,7 +46,7 @@ class Members:
         # once, because of `keep_jobs=False`. `as_settled()` yields them, as if they had settled in the next turn.
         self.restored_by_add: Final[list[AbstractJob[Any]]] = []
         # How many FAILED jobs were removed during the last run, because of `keep_jobs=False`.
-        self.dropped_failure_count = 0
+        self.dropped_failure_count = 0  # the jobs that failed, and whose failures are logged
         # Whether a run has changed the state of some of the jobs, so that they must be reset before the next run.
         self.needs_reset = False
         # ---- results of the last check, or of `store_implied_requirements`
@@ -223,7 +223,7 @@ class Members:
 
     def drop_settled(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job that will never run again. Drop its references to requirements; keep `job.scheduler`."""
-        self.dropped_failure_count += job._state is JobState.FAILED
+        self.dropped_failure_count += job._state is JobState.FAILED and job._options.log
         self._discard(job)
         self.members_used_outside.discard(job)
         job._required = job._inputs = ()

@@ -48,12 +48,6 @@ class Outcomes:
     succeeded_count: int = 0
 
 
-class UnloggedScheduler(Scheduler):
-    """A scheduler that does not log failures, because the batch logs them."""
-
-    logs_failures = False
-
-
 class Batch(Instrument):
     """A scheduler that runs in its own thread, with methods that other threads may call."""
 
@@ -169,7 +163,10 @@ class Batch(Instrument):
         self._token = trio.lowlevel.current_trio_token()
         self._close_event, self.start_gate = trio.Event(), trio.Semaphore(1)
         self.callbacks = CallbackThread(self._interrupt)
-        self._scheduler = UnloggedScheduler(jobs_window=self._workers, label=self._name, instruments=[self])
+        self._scheduler = Scheduler(
+            jobs_window=self._workers, label=self._name, instruments=[self],
+            log=False,  # the batch logs failures
+        )  # fmt: skip
         try:
             with contextlib.suppress(JobCancelled):
                 async with self._scheduler:
