@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import threading
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -12,11 +13,13 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import ExecutorJob, Job, JobCancelled, JobState, JobTimeout, Scheduler
+from trioflow import ExecutorJob, Job, JobCancelled, JobState, JobTimeout, ProcessJob, Scheduler
 
 from ..bodies import Flaw, run
 from ..places import PATIENCE, patiently
 from . import executor_bodies as bodies
+
+NAME = "InterpreterPoolExecutor"
 
 
 def new_pool() -> ProcessPoolExecutor:
@@ -50,6 +53,18 @@ def test_arguments_and_results_go_to_processes_and_back(backend: str, processes:
     second = ExecutorJob(processes, bodies.add, first, kwargs={"extra": first})
     run(backend, second)
     assert (first.result(), second.result()) == (3, 6)
+
+
+@pytest.mark.skipif(not hasattr(concurrent.futures, NAME), reason="since Python 3.14")
+def test_functions_run_in_other_interpreters_of_the_process(backend: str) -> None:
+    """With an InterpreterPoolExecutor, ExecutorJobs and ProcessJobs get inputs, results and exceptions as elsewhere."""
+    with getattr(concurrent.futures, NAME)(1) as pool:
+        first, wrong = ExecutorJob(pool, pow, 2, 5), ExecutorJob(pool, int, "x")
+        second = ProcessJob(pow, first, 2)
+        Scheduler(second, wrong, processes=pool).run(backend=backend)  # type: ignore[arg-type]
+    assert second.result() == 1024
+    with pytest.raises(ValueError, match="invalid literal"):
+        wrong.result()
 
 
 def test_an_exception_in_the_executor_fails_the_job(backend: str, processes: ProcessPoolExecutor) -> None:
