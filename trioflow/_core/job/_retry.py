@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..base._reprs import short_repr
@@ -113,6 +114,10 @@ class Retry:
 
     def _values(self) -> tuple[Any, ...]:
         return (self.times, *(getattr(self, name) for name in DEFAULTS))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle the values by a call, because no attribute can be set."""
+        return partial(Retry, **{name: getattr(self, name) for name in DEFAULTS}), (self.times,)
 
     def pause_before(self, number: int) -> float:
         """Return the longest pause, in seconds, before retry `number`, which is 1 for the first one."""
