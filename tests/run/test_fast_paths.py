@@ -456,7 +456,6 @@ def test_start_order_does_not_depend_on_the_number_of_searching_workers(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, window: int | None, searchers: int
 ) -> None:
     """However many workers look for jobs at once, jobs start in the order added, and all slots are free in the end."""
-    monkeypatch.setattr(_workers, "MIN_SEARCHERS", searchers)
     monkeypatch.setattr(_workers, "MAX_SEARCHERS", searchers)
     order: list[int] = []
     workers: list[Any] = []

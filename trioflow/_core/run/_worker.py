@@ -163,15 +163,13 @@ class Worker(WorkerTask):
         "is_searching",
         "is_shielded",
         "is_tainted",
-        "jobs_at_wake_up",
         "run",
         "was_cancelled_alone",
         "was_ended_by_run",
-        "woken_at",
         "woken_in_turn",
     )
 
-    def __init__(self, run: Run, now: float = -math.inf, jobs: int = 0) -> None:
+    def __init__(self, run: Run) -> None:
         self.run = run
         self.group = run.group
         self.task_snapshot = self.wake_handle = self.scope = self.task = self.timer = None
@@ -180,20 +178,13 @@ class Worker(WorkerTask):
         self.has_run_jobs = False
         self.is_searching = True  # whether the worker is counted in `Workers.searchers`
         self.is_tainted = False  # whether the worker must leave, because a job has changed the task, or the run stops
-        self.woken_at, self.jobs_at_wake_up, self.woken_in_turn = now, jobs, run.time_slice.turn_number
+        self.woken_in_turn = run.time_slice.turn_number
         self.job: AbstractJob[Any] | None = None
         self.is_shielded = False  # True while the worker runs a forever job, which outlasts the other jobs
         # Whether the worker was cancelled, but not its run: by the job's `cancel()` or timeout, or because the run ends
         # its forever jobs.
         self.was_cancelled_alone = False
         self.was_ended_by_run = False  # whether the worker was cancelled because the run ends its forever jobs
-
-    def record_wake_up(self, now: float, jobs: int) -> None:
-        """Record that the worker is woken at the time `now`, in the current turn.
-
-        `jobs` is the number of ready jobs plus the number of times that workers have begun to search; see `spawn_more`.
-        """
-        self.woken_at, self.jobs_at_wake_up, self.woken_in_turn = now, jobs, self.run.time_slice.turn_number
 
     def time_limits(self) -> Iterator[TimeLimit]:
         """Yield the time limits that progress of the current job postpones: its own, and those of its schedulers."""
@@ -275,9 +266,8 @@ class Worker(WorkerTask):
         job: Any = None  # an AbstractJob; the hot path also reads fields of Job
         jobs_left, has_run_jobs, may_park, now = MAX_JOBS_IN_TURN, self.has_run_jobs, False, clock()
         self.is_tainted = self.is_tainted or run.phase is STOPPING
-        workers.search_count += 1
         if not self.is_tainted:
-            workers.spawn_more(self, now)
+            workers.spawn_more()
         while not self.is_tainted:
             # ---- yield to the loop, if the turn is used up
             if now > time_slice.ends_at or not jobs_left:
@@ -285,7 +275,7 @@ class Worker(WorkerTask):
                 if is_same_iteration and now > time_slice.ends_at + MIN_BLOCKING_SECONDS:
                     run.failure_log.report_block(run, job, now)
                 if is_same_iteration or not time_slice.begin(self.woken_in_turn, now):
-                    may_park = not self.is_searching and workers.searchers >= workers.enough_searchers
+                    may_park = not self.is_searching and workers.has_enough_searchers()
                     if may_park:
                         break
                     self.start_searching()

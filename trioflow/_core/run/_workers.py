@@ -10,25 +10,20 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..base._states import SCHEDULED
 from ..job._job import is_scheduler
-from ._worker import TURN_SECONDS, Worker, needs_own_task
+from ._worker import Worker, needs_own_task
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
     from ._run import Run
 
-MIN_SEARCHERS: Final = 8
-MAX_SEARCHERS: Final = 24
-"""The maximum number of searchers: at first, and when many jobs are suspended.
+MAX_SEARCHERS: Final = 12
+"""The maximum number of workers of a run that search for jobs at the same time.
 
 More searchers would save turns of the loop. However, all jobs that they start resume in the same later turn, before any
-other task. And if `MIN_SEARCHERS` were 16, nested schedulers whose jobs do nothing would cost a tenth more.
+other task, and nested schedulers whose jobs do nothing would cost more.
 """
-MIN_SUSPENDED: Final = 64
-SUSPENDED_PER_SEARCHER: Final = 8
-"""The number of suspended jobs, beyond the first `MIN_SUSPENDED`, that allow one more searcher."""
-MAX_TAKEN_FRACTION: Final = 0.5
-"""If more jobs than this fraction of the suspended ones were taken since a worker was woken, jobs are not suspended for
-long."""
+MAX_FEW: Final = 24
+"""The maximum number of jobs in a small graph, which get a worker each if their function was suspended before."""
 MAX_PARKED: Final = 128
 """The maximum number of parked workers that a run keeps, its nested runs included."""
 
@@ -40,11 +35,6 @@ class Workers:
         self._run = run
         self._queue: Final = run.queue
         self.searchers = 0
-        self.search_count = 0  # how many times a worker has begun to search after it was spawned or woken
-        # If there are this many searchers when a turn is used up, further workers park or leave.
-        self.enough_searchers: Final = MIN_SEARCHERS
-        # A worker that begins to search checks whether more searchers are needed, unless there are more than this.
-        self._searcher_threshold = MIN_SEARCHERS
         self.alive: Final[dict[Worker, None]] = {}
         # The parked workers of this run and of the runs whose `parking_run` is this run. They are not in `alive`.
         self.parked: Final[dict[Worker, None]] = {}
@@ -64,40 +54,31 @@ class Workers:
         while startable and startable[0]._state is not SCHEDULED:
             startable.popleft()  # the job was cancelled
         if startable:
-            # Wake a parked worker for each startable job, because that costs little.
-            parking_run, max_searchers = self._run.parking_run, MAX_SEARCHERS
+            parking_run = self._run.parking_run
             if parking_run is not self._run or (parking_run.workers.parked and is_scheduler(startable[0])):
-                max_searchers = 1  # leave parked workers for other runs, or for the nested scheduler that is starting
-            number = max(1, min(len(startable), len(parking_run.workers.parked), max_searchers))
-            are_few = number < len(startable) <= max_searchers and max_searchers > 1
-            if are_few and _function_code(startable[0]) in self._run.time_slice.suspended_code:
+                number = 1  # leave parked workers for other runs, or for the nested scheduler that is starting
+            elif len(startable) <= MAX_FEW and _function_code(startable[0]) in self._run.time_slice.suspended_code:
                 number = len(startable)  # these jobs will probably be suspended, so each of them needs a worker
+            else:  # waking parked workers costs little
+                number = max(1, min(len(parking_run.workers.parked), len(startable), MAX_SEARCHERS))
             self._spawn_until(number)
         elif queue.tokens is not None and queue.tokens.needs_request():
-            self._spawn(self._run.clock(), 0)
+            self._spawn()
 
-    def spawn_more(self, newcomer: Worker, now: float) -> None:
-        """Spawn or wake more workers when `newcomer` begins to search while the jobs of other workers are suspended.
+    def spawn_more(self) -> None:
+        """Spawn or wake workers up to the maximum number of searchers, if jobs of other workers are suspended.
 
-        Jobs that are suspended for long need a task each, and each turn of the loop costs time. So the more jobs are
-        suspended, the more searchers are allowed. Jobs that are suspended for only a turn or two need few tasks. There
-        are two signs of these: many jobs were taken since `newcomer` was woken, or it was woken long ago, because a
-        turn in which many jobs resume takes long. In both cases, no worker is spawned or woken.
+        A worker that begins to search calls this. If nested schedulers are next, one more searcher is enough at a time,
+        because their jobs need workers, too.
         """
-        searchers = self.searchers
-        if searchers > self._searcher_threshold or now > newcomer.woken_at + TURN_SECONDS:
-            return
-        suspended = len(self.alive) - searchers
-        if suspended <= 0:
-            return
-        ready = len(self._queue.startable)
-        taken = newcomer.jobs_at_wake_up - (ready + self.search_count - 1)
-        if ready > searchers and taken <= MAX_TAKEN_FRACTION * suspended:
-            more = max(0, suspended - MIN_SUSPENDED) // SUSPENDED_PER_SEARCHER
-            max_searchers = min(MIN_SEARCHERS + more, MAX_SEARCHERS)
-            self._searcher_threshold = max_searchers * 3 // 4
-            if searchers <= self._searcher_threshold:
-                self._spawn_until(min(max_searchers, ready))
+        startable = self._queue.startable
+        if len(self.alive) > self.searchers < len(startable):
+            number = self.searchers + 1 if is_scheduler(startable[0]) else MAX_SEARCHERS
+            self._spawn_until(min(number, len(startable), MAX_SEARCHERS))
+
+    def has_enough_searchers(self) -> bool:
+        """Return whether a worker that cannot continue in this turn is not needed in the next one."""
+        return self.searchers >= MAX_SEARCHERS
 
     def has_suspended_job(self) -> bool:
         """Return whether any job is suspended. Call this in a task other than the workers, while no job executes."""
@@ -111,20 +92,19 @@ class Workers:
 
     def _spawn_until(self, searchers: int) -> None:
         """Spawn or wake workers until there are `searchers` searchers."""
-        now, jobs = self._run.clock(), len(self._queue.startable) + self.search_count
         for _ in range(searchers - self.searchers):
-            self._spawn(now, jobs)
+            self._spawn()
 
-    def _spawn(self, now: float, jobs: int) -> None:
+    def _spawn(self) -> None:
         run = self._run
         parked = run.parking_run.workers.parked
         if parked and not self._next_needs_own_task():
             worker, _ = parked.popitem()  # the most recent one, whose memory is probably still in the CPU's cache
-            worker.record_wake_up(now, jobs)
+            worker.woken_in_turn = run.time_slice.turn_number
             self._wake(worker)
             return
         self.searchers += 1
-        worker = Worker(run, now, jobs)
+        worker = Worker(run)
         self._enter(worker)
         run.group.spawn(worker)
 
