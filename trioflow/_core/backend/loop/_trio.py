@@ -7,6 +7,7 @@ import contextvars
 import inspect
 import math
 import signal
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from types import FrameType
@@ -101,6 +102,10 @@ class TrioHost(HostTask):
         return scope.cancel
 
 
+# The module below `signal`, whose own functions take 10 and 20 µs to look for a handler in an enum.
+SIGNALS: Final[Any] = sys.modules.get("_signal", signal)
+
+
 class JobInterrupter:
     """A SIGINT handler around that of trio: Ctrl-C interrupts the code of a job, as it interrupts that of any task.
 
@@ -127,11 +132,11 @@ def _unprotected_frame() -> FrameType | None:
 def _ctrl_c_reaches_jobs() -> Iterator[None]:
     """In the body of the `with` statement, use a `JobInterrupter` if trio handles Ctrl-C in this thread."""
     is_main_thread = threading.current_thread() is threading.main_thread()
-    current: Any = signal.getsignal(signal.SIGINT) if is_main_thread else None
+    current: Any = SIGNALS.getsignal(signal.SIGINT) if is_main_thread else None
     handler: JobInterrupter | None = current if isinstance(current, JobInterrupter) else None
     if getattr(current, "__module__", "").partition(".")[0] == trio.__name__:
         handler = JobInterrupter(current)
-        signal.signal(signal.SIGINT, handler)
+        SIGNALS.signal(signal.SIGINT, handler)
     if handler is None:
         yield
         return
@@ -140,9 +145,9 @@ def _ctrl_c_reaches_jobs() -> Iterator[None]:
         yield
     finally:
         handler.run_count -= 1
-        current = signal.getsignal(signal.SIGINT)
+        current = SIGNALS.getsignal(signal.SIGINT)
         if not handler.run_count and current is handler:
-            signal.signal(signal.SIGINT, handler.trio_handler)
+            SIGNALS.signal(signal.SIGINT, handler.trio_handler)
 
 
 class TrioLoop(Backend):
