@@ -19,7 +19,7 @@ import anyio.to_thread
 import pytest
 import trio
 
-from trioflow import AbstractJob, Adaptive, Job, JobCancelled, Scheduler, Sequence, current_job
+from trioflow import AbstractJob, Adaptive, Job, JobCancelled, JobTimeout, Scheduler, Sequence, current_job
 from trioflow._core.run._current import current_worker_var
 from trioflow.testing import run_virtual, virtual_options
 
@@ -140,7 +140,10 @@ kept: list[Any] = []
 
 @pytest.mark.parametrize("leave", [by_enter, by_generator])
 @pytest.mark.parametrize("raises", [False, True])
-def test_scope_left_open_affects_only_its_job(virtual: Virtual, leave: Any, raises: bool) -> None:
+@pytest.mark.parametrize("timeout", [None, 50])
+def test_scope_left_open_affects_only_its_job(
+    virtual: Virtual, leave: Any, raises: bool, timeout: float | None
+) -> None:
     """A job that leaves a scope open fails, with its own exception if any, and the scope never hits a later job."""
 
     async def sloppy() -> None:
@@ -148,7 +151,7 @@ def test_scope_left_open_affects_only_its_job(virtual: Virtual, leave: Any, rais
         if raises:
             raise OSError("mine")
 
-    job, after = Job(sloppy), Job(nap, 5, "whole")
+    job, after = Job(sloppy, timeout=timeout), Job(nap, 5, "whole")
     assert virtual(timed, Scheduler(Sequence(job, after))) == (True, 5)
     assert job.state is FAILED
     assert ("mine" if raises else "open") in str(job.raised_exception())
@@ -164,10 +167,14 @@ async def leave_group(child: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("scope", [None, "around", "inside"])
-def test_nursery_left_open_is_closed_with_its_children(virtual: Virtual, scope: str | None) -> None:
+@pytest.mark.parametrize("timeout", [None, 50, 1.5])
+def test_nursery_left_open_is_closed_with_its_children(
+    virtual: Virtual, scope: str | None, timeout: float | None
+) -> None:
     """A nursery that a job leaves open is closed: its children are cancelled, and have ended when the job settles.
 
-    The error names the nursery, even if a scope around it or in it was left open too.
+    The error names the nursery, even if a scope around it or in it was left open too. A job that times out then fails
+    with its `JobTimeout`.
     """
     ended: list[float] = []
 
@@ -185,13 +192,19 @@ def test_nursery_left_open_is_closed_with_its_children(virtual: Virtual, scope: 
         await leave_group(child)
         if scope == "inside":
             anyio.CancelScope().__enter__()
+        if timeout == 1.5:
+            await anyio.sleep(5)
 
-    job, after = Job(sloppy), Job(nap, 1, "whole")
-    assert virtual(timed, Scheduler(Sequence(job, after))) == (True, 3)
-    assert ended == [2]
+    job, after = Job(sloppy, timeout=timeout), Job(nap, 1, "whole")
+    end = 2.5 if timeout == 1.5 else 2
+    assert virtual(timed, Scheduler(Sequence(job, after))) == (True, end + 1)
+    assert ended == [end]
     assert job.state is FAILED
-    assert ("nursery" if virtual.backend == "trio" else "task group") in str(job.raised_exception())
-    assert job.elapsed == 2
+    if timeout == 1.5:
+        assert isinstance(job.raised_exception(), JobTimeout)
+    else:
+        assert ("nursery" if virtual.backend == "trio" else "task group") in str(job.raised_exception())
+        assert job.elapsed == end
     assert after.result() == "whole"
 
 

@@ -250,20 +250,6 @@ class WorkerGroup(Protocol):
         """
         ...
 
-    def set_deadline(self, worker: WorkerTask, when: float) -> None:
-        """Set the time at which one worker is cancelled; infinity means never.
-
-        Except in plain isolation on asyncio, the worker's job can read this deadline with functions of trio or anyio.
-        """
-        ...
-
-    def is_cancelled_alone(self, worker: WorkerTask) -> bool:
-        """Return whether a worker was cancelled by its own deadline, and by no scope around it.
-
-        On trio, this also returns True after `cancel_worker`.
-        """
-        ...
-
     def forget(self, worker: WorkerTask) -> None:
         """Remove all records of a worker that leaves."""
         ...
@@ -328,7 +314,7 @@ class Isolation(Protocol):
     def was_cancelled(self, worker: WorkerTask) -> bool:
         """Return whether the task of `worker` was cancelled, alone or with the whole run.
 
-        On asyncio, a cancellation at the deadline of the worker or of a call scope does not count.
+        A cancellation by a call scope does not count.
         """
         ...
 

@@ -39,8 +39,6 @@ def call_job(worker: Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
         return _make_attempt(worker, job, options)
     if options.timeout is options.idle_timeout is None:
         return job._call_once()
-    if not (job._keeps_time or job._is_service or options.idle_timeout):
-        return _call_under_worker_deadline(worker, job, options)
     return _call_with_timeouts(worker, job, options)
 
 
@@ -202,34 +200,6 @@ def find_throttles(error: BaseException) -> list[_errors.Throttled]:
     leaves = list(leaf_exceptions(error))
     throttles = [leaf for leaf in leaves if isinstance(leaf, _errors.Throttled)]
     return throttles if len(throttles) == len(leaves) else []
-
-
-async def _call_under_worker_deadline(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
-    """Call a job once, with its timeout as the deadline of the worker, which is cheaper than a scope for each job.
-
-    As with a scope around the call, the cancellation of an enclosing scope takes precedence over the timeout.
-    """
-    run, timeout = worker.run, cast(float, options.timeout)
-    group = worker.group
-    group.set_deadline(worker, run.clock() + timeout)
-    try:
-        return await job._call_once()
-    except BaseException as error:
-        if (
-            not group.is_cancelled_alone(worker)
-            or worker.was_cancelled_alone
-            or run.backend.split_cancellations(error) != (True, None)
-        ):
-            raise
-        place = innermost_line(get_traceback(error))
-    finally:
-        if group.is_cancelled_alone(worker):
-            worker.was_cancelled_alone = True  # the worker was cancelled, but not the run
-        group.set_deadline(worker, math.inf)
-    job._ensure_extras().has_timed_out = True
-    if options.on_timeout == "move_on":
-        return None
-    raise _errors.JobTimeout(job, timeout, place=place)
 
 
 async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:

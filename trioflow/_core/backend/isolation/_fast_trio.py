@@ -1,8 +1,7 @@
 """Fast isolation on trio, with private attributes of trio.
 
-A worker gets a cancel scope of its own only if it has to be cancelled alone, or gets a deadline. That scope is inserted
-between the scope of its run and the scopes that the job has opened. Most workers need no scope of their own, which
-would cost a quarter as much as a task.
+A worker gets a cancel scope of its own only if it has to be cancelled alone. That scope is inserted between the scope
+of its run and the scopes that the job has opened. For most workers it would only cost a quarter of a task.
 """
 
 from __future__ import annotations
@@ -144,27 +143,12 @@ class FastTrioGroup(WorkerGroup):
             worker.scope = scope = worker.scope or self._insert_scope(worker)
             scope.cancel()
 
-    def set_deadline(self, worker: WorkerTask, when: float) -> None:
-        scope: Any = worker.scope
-        if scope is None:
-            worker.scope = scope = self._insert_scope(worker)
-        if when < scope._registered_deadline:
-            scope.deadline = when
-        else:
-            scope._deadline = when
-
-    def is_cancelled_alone(self, worker: WorkerTask) -> bool:
-        status = worker.task_snapshot.cancel_status
-        return bool(status.effectively_cancelled) and not status.parent_cancellation_is_visible_to_us
-
     def forget(self, worker: WorkerTask) -> None:
         if worker.scope is not None:
             status: Any = worker.task_snapshot.cancel_status
             if worker.task._cancel_status is status:
                 worker.task._activate_cancel_status(status.parent)
             status.close()
-            if status._scope._registered_deadline != math.inf:
-                status._scope.deadline = math.inf
             status._scope._cancel_status = None  # break the reference cycle
         if self._outer_group is not None:
             worker.task._activate_cancel_status(self._host.nursery.cancel_scope._cancel_status)
@@ -195,21 +179,26 @@ class _Inheritable:
         pass
 
 
-class WorkerScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[misc]  # final, so its type is hidden
-    """A cancel scope whose deadline can be postponed at almost no cost.
-
-    trio keeps deadlines in a heap, and an update of the heap takes more time than a job. Most deadlines never pass,
-    because the next job sets a later one. So this scope may leave an earlier deadline in the heap than its current one.
-    When the earlier deadline passes, the scope is not cancelled, but puts its current deadline into the heap.
-    """
+class CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[misc]  # final, so its type is hidden
+    """A cancel scope around one call of a job, which can be left although the job has left scopes open inside it."""
 
     __slots__ = ()
 
-    def _cancel(self: Any, reason: Any) -> None:
-        if self._deadline > self._registered_deadline and reason.source == "deadline":
-            self.deadline = self._deadline
-        else:
-            trio.CancelScope._cancel(self, reason)
+    def __exit__(self: Any, kind: Any, error: Any, traceback: Any) -> bool:
+        """Leave the scope. What the job has left open is then outside of it, for `close_leftovers`."""
+        task: Any = trio.lowlevel.current_task()
+        status, innermost = self._cancel_status, task._cancel_status
+        outermost = None if innermost is status else innermost
+        while outermost is not None and outermost.parent is not status:
+            outermost = outermost.parent
+        if outermost is None:  # the job has left nothing open; or it has left this scope, which is an error
+            return bool(super().__exit__(kind, error, traceback))
+        outermost.parent = status.parent
+        task._activate_cancel_status(status)
+        try:
+            return bool(super().__exit__(kind, error, traceback))
+        finally:
+            task._activate_cancel_status(innermost)
 
 
 TASK_CLASS: Final[Any] = trio.lowlevel.Task
@@ -254,7 +243,7 @@ def _make_nested_scope(parent_status: Any) -> Any:
 
     `CancelScope.__enter__` cannot be used, because it makes the scope the innermost one of the calling task.
     """
-    scope: Any = WorkerScope()
+    scope: Any = trio.CancelScope()
     scope._has_been_entered = True
     scope._cancel_status = CancelStatus(scope=scope, parent=parent_status)
     return scope
@@ -369,6 +358,9 @@ class FastTrio(Isolation):
                 scope.__exit__(None, None, None)
         return kind, BaseExceptionGroup("in nurseries that were left open", errors) if errors else None
 
+    def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Scope:
+        return cast("Scope", CallScope(deadline=deadline))
+
     def was_cancelled(self, worker: WorkerTask) -> bool:
         return bool(worker.task_snapshot.cancel_status.effectively_cancelled)
 
@@ -462,30 +454,7 @@ def _check_private_attributes() -> None:
     )
     task._activate_cancel_status(None)
     scope.cancel()
-    expect(
-        group.is_cancelled_alone(worker) and job_status.effectively_cancelled,
-        "a scope does not cancel its contents",
-    )
-    parent_scope._cancel_status = outermost
-    parent_scope.cancel()
-    expect(not group.is_cancelled_alone(worker), "a scope ignores the cancellation of its parent")
-    scope.shield = True
-    expect(group.is_cancelled_alone(worker), "a shield has no effect")
-    _check_deadlines()
-
-
-def _check_deadlines() -> None:
-    """Raise an error unless a `WorkerScope` can postpone its deadline in trio's heap."""
-    postponed_to: list[float] = []
-    setter = property(fset=lambda _, deadline: postponed_to.append(deadline))
-    scope: Any = type("Recorded", (WorkerScope,), {"deadline": setter})()
-    expect_attributes(type(scope), "_deadline", "_registered_deadline", "_cancel_called")
-    scope._registered_deadline = 1.0
-    heap: Any = TRIO_RUN_MODULE.Deadlines()
-    heap.add(1.0, scope)
-    scope._deadline = 2.0
-    heap.expire(1.5)
-    expect(postponed_to == [2.0] and not scope._cancel_called, "a scope cannot postpone its deadline")
+    expect(status.effectively_cancelled and job_status.effectively_cancelled, "a scope does not cancel its contents")
 
 
 _check_private_attributes()

@@ -73,13 +73,6 @@ class PlainGroup(WorkerGroup):
         if worker.task_snapshot is not None:
             get_worker_scope(worker).cancel()
 
-    def set_deadline(self, worker: WorkerTask, when: float) -> None:
-        get_worker_scope(worker).deadline = when
-
-    def is_cancelled_alone(self, worker: WorkerTask) -> bool:
-        scope = get_worker_scope(worker)
-        return scope.cancel_called and (scope.shield or not self.is_cancelled())
-
     def forget(self, worker: WorkerTask) -> None:
         """Exit the scope that was entered for a job, if the worker has run no job."""
         if worker.task_snapshot is not None:
@@ -89,12 +82,13 @@ class PlainGroup(WorkerGroup):
 class PlainTaskSnapshot(TaskSnapshot):
     """A scope around a worker's job. After the job, this scope shows whether the job has left other scopes open."""
 
-    __slots__ = ("_isolation", "_scope", "_worker")
+    __slots__ = ("_isolation", "_scope", "_worker", "left_scope")
 
     def __init__(self, isolation: Isolation, worker: WorkerTask, scope: Scope) -> None:
         self._isolation = isolation
         self._worker = worker
         self._scope: Scope | None = scope
+        self.left_scope: Scope | None = None  # a scope around a call that was left although it had open ones inside
         scope.__enter__()
 
     def is_task_unchanged(self) -> bool:
@@ -116,7 +110,7 @@ class PlainTaskSnapshot(TaskSnapshot):
         """Exit the scope around the job.
 
         Returns:
-            The scope, if it cannot be exited because the job has left another scope open; otherwise None.
+            The scope, or the one around a call, if the job has left another scope open inside it; otherwise None.
 
         """
         scope, self._scope = self._scope, None
@@ -125,7 +119,7 @@ class PlainTaskSnapshot(TaskSnapshot):
                 scope.__exit__(None, None, None)
             except RuntimeError:  # the error of trio or anyio for a scope that is not the innermost one
                 return scope
-        return None
+        return self.left_scope
 
 
 class PlainIsolation(Isolation):

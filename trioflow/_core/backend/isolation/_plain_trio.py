@@ -6,15 +6,17 @@ import contextlib
 import contextvars
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import trio
 
+from .. import _shared
 from ..loop._trio import TrioHost
 from ._plain import PlainGroup, PlainIsolation
 
 if TYPE_CHECKING:
-    from .._interface import Backend, ContextVariables, WorkerFunction, WorkerTask
+    from .._interface import Backend, ContextVariables, Scope, WorkerFunction, WorkerTask
 
 
 class PlainTrioGroup(PlainGroup):
@@ -69,4 +71,51 @@ class PlainTrioGroup(PlainGroup):
                 nursery.start_soon(self._worker_function, worker)
 
 
-ISOLATION_FACTORY: Final = partial(PlainIsolation, PlainTrioGroup)
+class CallScope:
+    """A scope around one call of a job, which is left even if the job has left scopes open inside it."""
+
+    def __init__(self, worker: WorkerTask, scope: Scope) -> None:
+        self._worker: Final = worker
+        self._scope: Final = scope
+        self.cancel: Final = scope.cancel
+
+    @property
+    def deadline(self) -> float:
+        """The time at which the call is cancelled."""
+        return self._scope.deadline
+
+    @deadline.setter
+    def deadline(self, when: float) -> None:
+        self._scope.deadline = when
+
+    def __enter__(self) -> Self:
+        """Enter the scope."""
+        self._scope.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        """Leave the scope. If the job has left others open, trio cancels what is in them."""
+        scope = self._scope
+        try:
+            return scope.__exit__(kind, error, traceback)
+        except RuntimeError as misuse:
+            if not _shared.matches_any(misuse, (RuntimeError, "Cancel scope stack corrupted")):
+                raise
+        self._worker.task_snapshot.left_scope = scope
+        is_cancelled = error is not None and _shared.split_cancellations(error, trio.Cancelled) == (True, None)
+        return scope.cancel_called and is_cancelled
+
+
+class PlainTrioIsolation(PlainIsolation):
+    """Plain isolation on trio; see `PlainIsolation`."""
+
+    def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Scope:
+        scope = self._loop.create_scope(deadline)
+        if worker is None or worker.task is not self._loop.current_task():
+            return scope
+        return cast("Scope", CallScope(worker, scope))
+
+
+ISOLATION_FACTORY: Final = partial(PlainTrioIsolation, PlainTrioGroup)
