@@ -29,9 +29,7 @@ class Trace(EventRecorder):
     Recording a job takes 48 bytes and 0.4 microseconds, in addition to the 1.3 microseconds that any instrument takes.
     Everything else is computed on demand. The jobs stay in memory as long as the Trace does, but their results do not.
 
-    Times are seconds on the backend's clock, like `job.started_at`; `wall_offset` converts them to the time of day. A
-    restart by `on_timeout="restart"` is part of an attempt and is not recorded separately. Only `span.timed_out` shows
-    that there was a restart.
+    Times are seconds on the backend's clock, like `job.started_at`; `wall_offset` converts them to the time of day.
 
     Example:
         >>> async def step(): ...
