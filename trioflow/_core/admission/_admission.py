@@ -284,17 +284,22 @@ class AdmissionQueue:
         self._ready.admit_job(entry)
         return True
 
-    def block_unaffordable_jobs(self) -> None:
-        """Block the waiting jobs whose needs a budget could not meet even if running jobs returned all they have."""
-        for group in list(self.groups_by_needs.values()):
+    def unaffordable_jobs(self) -> list[tuple[AbstractJob[Any], BudgetSpent]]:
+        """Return the waiting jobs whose needs a budget could not meet even if running jobs returned all they have."""
+        found = []
+        for group in self.groups_by_needs.values():
             for resource, need in group.needs:
                 if isinstance(resource, BudgetResource) and not resource.can_ever_meet(need):
-                    left, top = resource.describe_left(), resource.top_user()
-                    for *_, job in sorted(group.heap):
-                        if job._state is SCHEDULED:
-                            amount = resource.format_amount(need)
-                            self._run.block(job, BudgetSpent(job, resource.name, amount, left, top))
+                    left, top, amount = resource.describe_left(), resource.top_user(), resource.format_amount(need)
+                    waiting = [job for *_, job in sorted(group.heap) if job in self.waiting_jobs]
+                    found += [(job, BudgetSpent(job, resource.name, amount, left, top)) for job in waiting]
                     break
+        return found
+
+    def block(self, job: AbstractJob[Any], error: BudgetSpent) -> None:
+        """Block a job, if it still waits."""
+        if job in self.waiting_jobs:
+            self._run.block(job, error)
 
     def release(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job, or remove the job if it still waits. Amounts of rates are not taken back."""
@@ -390,6 +395,7 @@ class Admission:
         self.group_counts: Final[Counter[tuple[frozenset[Resource], bool]]] = Counter()
         self.is_settled = False  # whether nothing has changed since the last round
         self._is_in_round = False
+        self._is_blocking = False  # whether jobs that a budget cannot meet any more are being blocked
         # The groups that the last scan found before its result, and whose needs cannot be met.
         self.passed_over: list[WaitingGroup] = []
         self._has_skipped = False  # whether the last scan has skipped groups whose run had no room
@@ -441,9 +447,18 @@ class Admission:
         for queue in served:
             if queue is not caller:
                 queue.start_admitted()
-        if any(resource.is_budget for resource in self.resources):
-            for queue in list(self.queues):
-                queue.block_unaffordable_jobs()
+        if not self._is_blocking and any(resource.is_budget for resource in self.resources):
+            self._block_unaffordable_jobs()
+
+    def _block_unaffordable_jobs(self) -> None:
+        # Blocking a job may end a nested run, which leads to another round: this loop, not that round, blocks the next.
+        self._is_blocking = True
+        try:
+            while found := [(queue, *each) for queue in list(self.queues) for each in queue.unaffordable_jobs()]:
+                for queue, job, error in found:
+                    queue.block(job, error)
+        finally:
+            self._is_blocking = False
 
     def scan(self) -> tuple[WaitingGroup | None, list[AdmissionQueue]]:
         """Find the first group whose first job can start.
