@@ -67,7 +67,7 @@ class First(Scheduler):
 
     enough: Option[int] = Option(1, _check_enough)
     stagger: Option[float | None] = Option(None, seconds)
-    _enough: int
+    _enough: int  # pyright: ignore[reportIncompatibleVariableOverride]
     _stagger: float | None
 
     def __init__(
@@ -88,6 +88,7 @@ class First(Scheduler):
 
         def __await__(self) -> Generator[Any, Any, Any]:
             """Wait until the job has settled, and return its result."""
+            raise NotImplementedError
 
     def _check_may_run(self) -> None:
         super()._check_may_run()

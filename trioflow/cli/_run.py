@@ -207,8 +207,8 @@ def command(
                 raise
     code = exit_code_of_run(scheduler)
     run_summary = RunSummaryText(scheduler, code, next(iter(files.tracers), None))
-    journal = options["journal"] or getattr(scheduler.journal, "path", scheduler.journal)
-    succeeded = print_end(run_summary, files, journal and Path(journal), bool(monitors), is_drawing)
+    journal: Any = options["journal"] or getattr(scheduler.journal, "path", scheduler.journal)
+    succeeded = print_end(run_summary, files, Path(journal) if journal else None, bool(monitors), is_drawing)
     return code if succeeded or code == INTERRUPTED_CODE else STOPPED_CODE
 
 

@@ -104,7 +104,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]"), place=6), 
             raise TypeError(f"choices={short_repr(choices)} of {subject}: give a list of values")
         if choices is not None and not choices:
             raise ValueError(f"choices={short_repr(choices)} of {subject}: give at least one value")
-        self._choices: Final[tuple[Any, ...] | None] = None if choices is None else tuple(choices)
+        self._choices: Final[tuple[Any, ...] | None] = None if choices is None else tuple(choices)  # pyright: ignore[reportUnknownArgumentType]
         self._parse: Final = parse
         self._question = question if isinstance(question, str) else ""
         self._given: Any = NOTHING

@@ -42,7 +42,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-import anyio.to_thread
 
 from .._core.api.kinds import short_repr
 from .._core.api.testing import (

@@ -46,7 +46,7 @@ class FifoLine:
     __slots__ = ("_jobs", "_queue")
 
     def __init__(self, queue: ReadyQueue) -> None:
-        self._queue: Final = queue
+        self._queue = queue
         self._jobs: Final[deque[AbstractJob[Any]]] = deque()
 
     def push(self, job: AbstractJob[Any]) -> None:
@@ -107,7 +107,7 @@ class HeapLine:
     __slots__ = ("_heap", "_queue", "_slotless_heap", "order")
 
     def __init__(self, queue: ReadyQueue, order: HeapKeys) -> None:
-        self._queue: Final = queue
+        self._queue = queue
         self.order: Final = order
         self._heap: Final[list[HeapEntry]] = []
         self._slotless_heap: Final[list[HeapEntry]] = []  # jobs that take no slot, so they wait for none

@@ -179,7 +179,7 @@ def failed_attempts(job: AnyJob) -> tuple[tuple[float, float], ...]:
 def budget_use(job: AnyJob) -> dict[str, float]:
     """Return the amounts of budgets that a job which is about to settle has used in all its attempts, by name."""
     grant, earlier = job._grant(), {} if job._extras is None else job._extras.earlier_use or {}
-    used = {} if grant is None else grant.budget_amounts()
+    used: Mapping[str, Any] = {} if grant is None else grant.budget_amounts()
     return {name: _amounts.as_number(amount + earlier.get(name, 0)) for name, amount in used.items()}
 
 

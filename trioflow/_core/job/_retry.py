@@ -162,7 +162,7 @@ DEFAULTS: Final[dict[str, Any]] = {"first": 1.0, "factor": 2.0, "cap": 60.0, "ji
 def _check_condition(on: Any) -> RetryCondition:
     is_class = isinstance(on, type) and issubclass(on, BaseException)
     is_tuple = isinstance(on, tuple) and all(isinstance(item, type) and issubclass(item, BaseException) for item in on)  # pyright: ignore
-    if not (is_class or is_tuple or (callable(on) and not isinstance(on, type))):
+    if not (is_class or is_tuple or (callable(on) and not isinstance(on, type))):  # pyright: ignore[reportUnknownArgumentType]
         raise TypeError(
             f"on={short_repr(on)} of {SUBJECT}: give a class of exceptions, a tuple of classes, or a function of the "
             f"exception that returns whether to retry, or the seconds to wait"

@@ -104,7 +104,7 @@ async def _call_decorated(worker: Worker, job: AbstractJob[Any], options: _job_o
                 f"retry={short_repr(decorator)} of {job._name_for_errors()}: it returned {short_repr(wrapped)}; "
                 f"give a decorator of an async function, a Retry, or a number"
             )
-        value = await wrapped()
+        value = await cast(Callable[[], Awaitable[Any]], wrapped)()
     except BaseException as error:
         if calls.final_error is None:
             if calls.cancelled_error is None or worker.run.backend.split_cancellations(error) != (True, None):

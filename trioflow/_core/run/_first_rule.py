@@ -34,7 +34,7 @@ class FirstRule(Instrument):
     """The rule of one run of a `First`, which starts its jobs in turns, and stops it when its result is decided."""
 
     def __init__(self, run: Run, enough: int, stagger: float | None) -> None:
-        self._run: Final = run
+        self._run = run
         self._enough: Final = enough
         self._stagger: Final = stagger
         self._turns: dict[AbstractJob[Any], int] = {}  # the turn of each member

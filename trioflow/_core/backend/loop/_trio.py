@@ -9,7 +9,7 @@ import math
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -129,7 +129,7 @@ def _unprotected_frame() -> FrameType | None:
 
 
 @contextlib.contextmanager
-def _ctrl_c_reaches_jobs() -> Iterator[None]:
+def _ctrl_c_reaches_jobs() -> Generator[None]:
     """In the body of the `with` statement, use a `JobInterrupter` if trio handles Ctrl-C in this thread."""
     is_main_thread = threading.current_thread() is threading.main_thread()
     current: Any = SIGNALS.getsignal(signal.SIGINT) if is_main_thread else None
