@@ -53,11 +53,13 @@ ERRORS: list[BaseException] = [
     trioflow.CycleError([JOB, a_job("c")]), trioflow.MissingRequirement(JOB, a_job("b"), Scheduler(label="s")),
     trioflow.RequirementFailed(JOB, a_job("b")), trioflow.JobTimeout(JOB, 3.0, "progress", "in f at x.py:1"),
     trioflow.Throttled("api", after=20), trioflow.CommandError(JOB, "make", "exit code 3", a_result(), b"why"),
+    trioflow.BudgetSpent(JOB, "usd", "2", "1", "b"),
     trioflow.SshError(NODE, "text", started=True), trioflow.Unreachable(NODE, "text"), BrokenRun("story", "7"),
 ]  # fmt: skip
 VALUES: list[Any] = [
     a_result(), a_trace().spans[0], a_trace().spans[1].waits, a_trace().time_spent(), a_trace().time_spent().families,
-    trioflow.Adaptive(1, 4), trioflow.Rate(requests=5, per=1), trioflow.Depfile("x.d"), trioflow.OptionalFile("x"),
+    trioflow.Adaptive(1, 4), trioflow.Rate(requests=5, per=1), trioflow.Budget(5.0),
+    trioflow.Depfile("x.d"), trioflow.OptionalFile("x"),
     trioflow.OutputLine("ready"), trioflow.PortOpen(5432), trioflow.Script("x.sh"),
     trioflow.ScriptText("true"), trioflow.Push("a", to="b"), trioflow.Pull("a", to="b"), trioflow.granted("gpu"),
     NODE, trioflow.LocalNode(), trioflow.SshNodes(["a", "b"]), trioflow.JobState.FAILED, trioflow.StopReason.TIMEOUT,

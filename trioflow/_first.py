@@ -67,7 +67,7 @@ class First(Scheduler):
 
     enough: Option[int] = Option(1, _check_enough)
     stagger: Option[float | None] = Option(None, seconds)
-    _enough: int  # pyright: ignore[reportIncompatibleVariableOverride]
+    _enough: int
     _stagger: float | None
 
     def __init__(
@@ -77,7 +77,7 @@ class First(Scheduler):
         stagger: float | None = None,
         **options: Unpack[SchedulerOptions],
     ) -> None:
-        self._enough, self._stagger = 1, None
+        self._enough, self._stagger = 1, None  # pyright: ignore[reportIncompatibleVariableOverride]
         all_options: Any = {"critical_jobs": False, **options, "enough": enough, "stagger": stagger}
         super().__init__(*jobs_or_sequences, **all_options)
 

@@ -13,7 +13,19 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import AbstractJob, Depfile, Job, JobCancelled, JobState, JobTimeout, Pool, Rate, Scheduler, Throttled
+from trioflow import (
+    AbstractJob,
+    Depfile,
+    Job,
+    JobCancelled,
+    JobState,
+    JobTimeout,
+    Pool,
+    Rate,
+    Retry,
+    Scheduler,
+    Throttled,
+)
 from trioflow.abc import (
     BoxStyle,
     FunctionJob,
@@ -219,7 +231,7 @@ def test_retry_of_a_job_with_callbacks_can_be_read_and_set(virtual: Virtual) -> 
     job = Echo(on_settled=seen.append, label="a")
     assert job.retry is None
     job.retry = 3
-    assert job.retry == 3
+    assert job.retry == Retry(3, first=0)
     assert virtual(Scheduler(job).co_run)
     assert seen == [job]
 
