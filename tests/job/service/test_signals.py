@@ -9,6 +9,8 @@ import pytest
 from ...scheduler.signalled import child
 
 PLANT = """
+import threading
+
 again = None
 
 async def serve(name, *uses, task_status):
@@ -26,7 +28,7 @@ async def act(name):
             say(name, "is gone")
 
 async def ready(*uses):
-    say("ready")
+    threading.Timer(0.2, say, ["ready"]).start()  # a signal while this job runs, and does not wait, would interrupt it
     await act("client")
 
 class Last(AbstractJob):
