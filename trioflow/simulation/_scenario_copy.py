@@ -250,8 +250,9 @@ class ScenarioCopy:
 
     def _copy_retry(self, retry: Retry) -> Retry:
         """Return a retry with the same pauses, at their longest. A function `on` would run user code."""
-        accepted: Any = retry.on
-        on: Any = accepted if isinstance(accepted, (type, tuple)) else Exception
+        on: Any = retry.on
+        if not isinstance(on, (type, tuple)):
+            on = Exception
         return Retry(retry.times, first=retry.first, factor=retry.factor, cap=retry.cap, jitter=False, on=on)
 
     def _copy_pool(self, pool: Pool | None) -> Pool | None:

@@ -286,7 +286,7 @@ class AdmissionQueue:
 
     def unaffordable_jobs(self) -> list[tuple[AbstractJob[Any], BudgetSpent]]:
         """Return the waiting jobs whose needs a budget could not meet even if running jobs returned all they have."""
-        found = []
+        found: list[tuple[AbstractJob[Any], BudgetSpent]] = []
         for group in self.groups_by_needs.values():
             for resource, need in group.needs:
                 if isinstance(resource, BudgetResource) and not resource.can_ever_meet(need):

@@ -192,11 +192,11 @@ class CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[misc
         while outermost is not None and outermost.parent is not status:
             outermost = outermost.parent
         if outermost is None:  # the job has left nothing open; or it has left this scope, which is an error
-            return bool(super().__exit__(kind, error, traceback))
+            return bool(super().__exit__(kind, error, traceback))  # pyright: ignore
         outermost.parent = status.parent
         task._activate_cancel_status(status)
         try:
-            return bool(super().__exit__(kind, error, traceback))
+            return bool(super().__exit__(kind, error, traceback))  # pyright: ignore
         finally:
             task._activate_cancel_status(innermost)
 
@@ -359,7 +359,7 @@ class FastTrio(Isolation):
         return kind, BaseExceptionGroup("in nurseries that were left open", errors) if errors else None
 
     def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Scope:
-        return cast("Scope", CallScope(deadline=deadline))
+        return cast("Scope", cast(Any, CallScope)(deadline=deadline))
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
         return bool(worker.task_snapshot.cancel_status.effectively_cancelled)
