@@ -250,9 +250,7 @@ class ScenarioCopy:
 
     def _copy_retry(self, retry: Retry) -> Retry:
         """Return a retry with the same pauses, at their longest. A function `on` would run user code."""
-        on: Any = retry.on
-        if not isinstance(on, (type, tuple)):
-            on = Exception
+        on: Any = Exception if callable(retry.on) and not isinstance(retry.on, type) else retry.on
         return Retry(retry.times, first=retry.first, factor=retry.factor, cap=retry.cap, jitter=False, on=on)
 
     def _copy_pool(self, pool: Pool | None) -> Pool | None:
