@@ -28,7 +28,7 @@ LIMITS: Final[dict[tuple[str, str], float]] = {
     ("window 16, no-op, asyncio", "wide"): 0.4,
     ("no-op, asynciojobs", "layered"): 0.25,
     ("memory of a waiting job, beside gather of tasks", "asyncio"): 0.55,
-    ("timeout, no-op", "trio"): 0.45,
+    ("timeout, no-op", "trio"): 1.2,
     ("different needs: a job of many beside one of few", "trio"): 2.5,
     ("workflows on a virtual clock, beside gather by levels", "asyncio"): 0.85,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -258,3 +259,10 @@ def test_a_simulation_knows_a_first() -> None:
     """A simulated `First` takes as long as the job that would be first."""
     first = First(Job(nap, expected_duration=5), Job(nap, expected_duration=2), stagger=1)
     assert simulate(Scheduler(first, Job(nap, expected_duration=1, required=first))).makespan == 4
+
+
+def test_the_signature_of_a_first_has_each_option_once() -> None:
+    """`help(First)` shows its own options, then those of schedulers and jobs, each once."""
+    names = list(inspect.signature(First).parameters)
+    assert names[:3] == ["jobs_or_sequences", "enough", "stagger"]
+    assert {"timeout", "jobs_window"} < set(names)

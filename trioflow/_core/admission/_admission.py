@@ -297,9 +297,10 @@ class AdmissionQueue:
         return found
 
     def block(self, job: AbstractJob[Any], error: BudgetSpent) -> None:
-        """Block a job, if it still waits."""
+        """Block a job, if it still waits, and start workers for the jobs that become ready by this."""
         if job in self.waiting_jobs:
             self._run.block(job, error)
+            self.start_admitted()
 
     def release(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job, or remove the job if it still waits. Amounts of rates are not taken back."""

@@ -209,5 +209,6 @@ class _Signature:
         options = [
             inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default)
             for option in kind._declared_options.values()
+            if option.name not in {p.name for p in explicit}
         ]
         return inspect.Signature([*explicit, *options], return_annotation=None)
