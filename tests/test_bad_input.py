@@ -154,6 +154,10 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "Script", trioflow.Script, {"path": "script", "args": "a"}
     yield "ScriptText", trioflow.ScriptText, {"text": "true", "args": "a"}
     yield "Scheduler", Scheduler, {}
+    yield "First", trioflow.First, {}
+    yield "Answer", trioflow.Answer, {"question": "why?"}
+    yield "Retry", trioflow.Retry, {"times": 1}
+    yield "Budget", trioflow.Budget, {"amount": 1}
     yield "Sequence", trioflow.Sequence, {}
     yield "Adaptive", trioflow.Adaptive, {"minimum": 1, "maximum": 2}
     yield "Pool", lambda *, cpu: trioflow.Pool(cpu=cpu), {"cpu": 1}
@@ -229,6 +233,7 @@ ELSEWHERE = {
     "SchedulerJob": "the same as Scheduler",
     "Trace": "takes nothing",
     "current_job": "takes nothing",
+    "current_scheduler": "takes nothing",
     "job": "has the options of Job",
 }
 """What is public and not called here, with the reason."""

@@ -179,7 +179,7 @@ CASES = [
     ("pack_stdlib.py", ["limit=1"], 4),
     ("wfcommons.py", ["speed=10000"], 17),
 ]
-PROGRAMS = ["killed.py", "nodes.py", "six_faults.py", "sizes.py", "sweep.py"]
+PROGRAMS = ["killed.py", "nodes.py", "paid.py", "six_faults.py", "sizes.py", "sweep.py"]
 """Examples that are programs, not scenarios; each has a test of its own."""
 
 

@@ -16,6 +16,7 @@ from trioflow import (
     JobCancelled,
     JobState,
     JobTimeout,
+    Retry,
     Scheduler,
     StopReason,
     exited_with,
@@ -125,7 +126,7 @@ def test_on_settled_is_called_once_after_the_last_attempt(backend: str) -> None:
     job = CommandJob(["false"], retry=2, **told.all())
     run(backend, job)
     assert told.outcomes() == [NOT_YET, NOT_YET, NOT_YET, ("settled", CommandError)]
-    assert (job.retry, job.attempts) == (2, 3)
+    assert (job.retry, job.attempts) == (Retry(2, first=0), 3)
 
 
 def test_callbacks_work_with_a_retry_decorator(backend: str) -> None:

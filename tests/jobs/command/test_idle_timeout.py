@@ -97,7 +97,7 @@ def test_an_idle_command_is_retried(backend: str, tmp_path: Path, unit: float) -
         idle_timeout=unit, retry=Retry(1, first=0, on=JobTimeout),
     )  # fmt: skip
     assert Scheduler(job).run(backend=backend, check=True)
-    assert (job.result().stdout, job.attempts, job.timed_out) == (b"again\n", 1, True)
+    assert (job.result().stdout, job.attempts, job.timed_out) == (b"again\n", 2, True)
 
 
 @patiently(0.4, 4)

@@ -25,7 +25,7 @@ class SettledJobs(Generic[J]):
     def __init__(self, scheduler: BaseScheduler, jobs: Collection[J] | None = None) -> None:
         """Collect the jobs that have settled, and begin to watch the others; None: all jobs, also those added later."""
         self._scheduler = scheduler
-        self.includes_added_jobs = jobs is None
+        self.includes_added_jobs: bool = jobs is None
         # The job that iterates and its enclosing schedulers, which cannot settle before the iteration ends.
         self._iterating_jobs = {worker.job for worker in enclosing_workers()}
         self._listener = _weak_listener(self)
