@@ -392,6 +392,7 @@ class Admission:
         self.queue_entries: list[QueueEntry] = []  # the queues that have joined, in the order in which they are served
         self.queues: Final[WeakSet[AdmissionQueue]] = WeakSet()  # those of all runs in progress
         self.resources: Final[WeakSet[Resource]] = WeakSet()
+        self.has_budgets = False  # whether one of these is, or was, a budget
         # How many groups there are of each kind: by their resources, and by whether they ignore reservations.
         self.group_counts: Final[Counter[tuple[frozenset[Resource], bool]]] = Counter()
         self.is_settled = False  # whether nothing has changed since the last round
@@ -414,6 +415,7 @@ class Admission:
             resource.admission = self
         self.queues.update(other.queues)
         self.resources.update(other.resources)
+        self.has_budgets = self.has_budgets or other.has_budgets
         self.group_counts.update(other.group_counts)
         self.queue_entries = sorted(self.queue_entries + other.queue_entries)
         other.queues.clear()
@@ -448,7 +450,7 @@ class Admission:
         for queue in served:
             if queue is not caller:
                 queue.start_admitted()
-        if not self._is_blocking and any(resource.is_budget for resource in self.resources):
+        if self.has_budgets and not self._is_blocking:
             self._block_unaffordable_jobs()
 
     def _block_unaffordable_jobs(self) -> None:

@@ -151,6 +151,7 @@ class Resource(ABC):
         """Record the admission of the jobs that wait for the resource."""
         self.admission = admission
         admission.resources.add(self)
+        admission.has_budgets = admission.has_budgets or self.is_budget
         self.cooldown.resources = self.cooldown.resources or WeakSet()
         self.cooldown.resources.add(self)
 

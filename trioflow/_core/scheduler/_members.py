@@ -12,7 +12,7 @@ from ..admission.policy._upward_ranks import median_duration
 from ..base._graph_algorithms import longest_path_lengths, topological_order
 from ..base._reprs import short_repr
 from ..base._states import JobState
-from ..job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler
+from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
 from ..job._job_queries import inputs_of
 from ..job._requirements import flatten
@@ -223,7 +223,7 @@ class Members:
 
     def drop_settled(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job that will never run again. Drop its references to requirements; keep `job.scheduler`."""
-        self.dropped_failure_count += job._state is JobState.FAILED and job._options.log
+        self.dropped_failure_count += job._state is JobState.FAILED and is_logged(job)
         self._discard(job)
         self.members_used_outside.discard(job)
         job._required = job._inputs = ()
