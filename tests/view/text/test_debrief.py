@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import AbstractJob, Job, JobState, Scheduler
+from trioflow import AbstractJob, Budget, Job, JobState, Pool, Scheduler
 from trioflow._core.job._outcome import Failure
 
 from ...bodies import fail, nap
@@ -367,3 +367,11 @@ def test_runs_without_failures_have_a_positive_verdict(virtual: Virtual) -> None
     assert after_run(virtual, fine).startswith("fine  ✓ all 2 jobs succeeded\n")
     skipped = Scheduler(first := Job(nap), Job(nap, required=first, run_if="failed"), label="skipped")
     assert after_run(virtual, skipped).startswith("skipped  ✓ 1 of 2 jobs succeeded\n")
+
+
+def test_a_spent_budget_is_the_reason_why_jobs_did_not_run(virtual: Virtual) -> None:
+    """Jobs that a spent budget blocks, and those behind them, are named with the budget, not as failures."""
+    first = Job(nap, 1, needs={"usd": 1}, label="first")
+    second = Job(nap, 1, needs={"usd": 1}, required=first, label="second")
+    scheduler = Scheduler(first, second, Job(nap, second, label="third"), pool=Pool(usd=Budget(1)))
+    assert after_run(virtual, scheduler).endswith("\nnot run: second, third, because the budget usd is spent\n")

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
-from ..._core.api import RequirementFailed
+from ..._core.api import BudgetSpent, RequirementFailed
 from ..._core.api.views import (
     STOP_REASON_TEXTS,
     AnyJob,
@@ -27,6 +27,7 @@ from ..._core.api.views import (
     is_scheduler,
     join_names,
     plural,
+    printable,
     restoration_of,
     run_times,
     shorten,
@@ -264,9 +265,13 @@ def _name_and_size(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
 
 
 def root_failure_text(job: AnyJob, names: Mapping[AnyJob, str] = NO_NAMES) -> str:
-    """Return a text that names the root failure of a BLOCKED job: `build failed` or `build was cancelled`."""
-    while job.state is JobState.BLOCKED and isinstance(error := job.raised_exception(), RequirementFailed):
+    """Return why a job is BLOCKED: `build failed`, `build was cancelled` or `the budget usd is spent`."""
+    error = job.raised_exception()
+    while job.state is JobState.BLOCKED and isinstance(error, RequirementFailed):
         job = error.requirement
+        error = job.raised_exception()
+    if isinstance(error, BudgetSpent):
+        return f"the budget {printable(error.name)} is spent"
     return failure_words(job, names.get(job))
 
 
