@@ -105,6 +105,10 @@ class Scheduler(BaseScheduler):
         journal: a `Journal`, or the path of one, for each of its runs, and inside `async with`. It records each job
             that succeeds. A job that an earlier run has recorded is restored instead of being run again; a job that is
             added during a run is restored by `add`. On a nested scheduler this option has no effect.
+        on_settled: a function, plain or async, that is called with each of its jobs in the order in which they settle,
+            whatever their outcome: one call at a time, outside of all limits, and all of them before the run ends. It
+            may add jobs. If it raises, the run ends with that exception, and `stop_reason` is CRITICAL. When the run
+            stops, the calls that are left share the `shutdown_timeout` with the `co_shutdown` calls.
         options: the options of every job; see `AbstractJob`. On a scheduler that is not nested, only `label`,
             `timeout`, `idle_timeout` and `own_task` have an effect, and `critical` as the default for its jobs.
 

@@ -33,7 +33,7 @@ def declared() -> list[str]:
 
 def of_kinds() -> list[str]:
     """Return the lines of the table of the options that only some kinds have."""
-    known = trioflow.Scheduler._declared_options.keys()
+    known = trioflow.AbstractJob._declared_options.keys()
     found: dict[tuple[str, str], list[str]] = {}
     for kind in KINDS:
         for one in inspect.signature(kind).parameters.values():

@@ -152,6 +152,11 @@ def watching() -> Effect:
     return Effect(scheduler, scheduler, (starts,), starts.order, "", "a")
 
 
+async def nap_after(_: AbstractJob[Any]) -> None:
+    """Make the run a second longer, as a function for `on_settled`."""
+    await anyio.sleep(1)
+
+
 def keeping() -> Effect:
     """Only an open block drops jobs: see `test_keep_jobs_takes_effect_in_the_next_block`."""
     scheduler = Scheduler(Job(nothing))
@@ -233,6 +238,7 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
     "backfill": filling,
     "instruments": watching,
     "keep_jobs": keeping,
+    "on_settled": lambda: lasting(nap_after, 1, 2, *named("a")),
     "jobserver": lending,
     "durations": lambda: in_order("durations", {"a": 1, "b": 5}, "ab", "ba", *named("a", "b"), jobs_window=1),
     "processes": placing,

@@ -5,8 +5,9 @@
 3. Forever jobs that are not services are cancelled and unwind.
 4. Services are cancelled and unwind, each one before the services that it requires. After `shutdown_timeout` seconds,
    the remaining ones are cancelled together.
-5. The `co_shutdown` methods of all jobs are called concurrently, within `shutdown_timeout` seconds. At the end of the
-   outermost run, the objects that jobs share are then closed, within another `shutdown_timeout` seconds.
+5. The `co_shutdown` methods of all jobs are called concurrently, within `shutdown_timeout` seconds. So are the calls
+   of `on_settled` that are left. At the end of the outermost run, the objects that jobs share are then closed, within
+   another `shutdown_timeout` seconds.
 6. Instruments are notified by `after_run`.
 """
 
@@ -51,7 +52,8 @@ class Ending:
                 break
             if not await run.group.host.yield_to_loop():
                 break  # the host task raises the cancellation at the end of the run
-        if run.workers.alive or self._pending_shutdowns or run._shared_resources is not None or CleanUp.is_needed(run):
+        has_more = run._shared_resources is not None or run.settled_calls is not None or CleanUp.is_needed(run)
+        if run.workers.alive or self._pending_shutdowns or has_more:
             try:
                 await run.group.host.run_uninterrupted(self._wind_up, partial(run.stop, StopReason.CANCELLED))
             except (KeyboardInterrupt, SystemExit) as interruption:  # trio raises these in the task that awaits the run
@@ -70,7 +72,10 @@ class Ending:
             await CleanUp(run).execute()
         await self._end_forever_jobs()
         await self._end_services()
+        deadline = self._shutdown_deadline()
         await _shut_down(run, self._pending_shutdowns, run.scheduler._shutdown_timeout)
+        if run.settled_calls is not None:
+            await run.settled_calls.finish(deadline)
         if run._shared_resources is not None:
             await run._shared_resources.close(run.scheduler.shutdown_timeout)
 

@@ -53,6 +53,7 @@ from ._limiter_tokens import LimiterTokens, enclosing_limiter
 from ._pauses import Pauses
 from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
+from ._settled_calls import SettledCalls
 from ._shared_resources import SharedResources
 from ._slot_lending import make_spare_slots
 from ._standstill import Standstill
@@ -119,6 +120,7 @@ class Run:
         "reason",
         "requirement_counts",
         "scheduler",
+        "settled_calls",
         "standstill",
         "thread_id",
         "time_slice",
@@ -163,6 +165,10 @@ class Run:
         self.first_rule: Final = None if enough is None else FirstRule(self, enough, scheduler._stagger)
         if self.first_rule is not None:
             instruments = (self.first_rule, *instruments)
+        on_settled = scheduler._on_settled
+        self.settled_calls: Final = None if on_settled is None else SettledCalls(self, on_settled)
+        if self.settled_calls is not None:
+            instruments = (*instruments, self.settled_calls)
         outer_instruments = None if outer is None else outer.run.instrument_set
         is_watched = bool(instruments) or outer_instruments is not None
         instrument_set = InstrumentSet(instruments, outer_instruments, self.interrupt) if is_watched else None
@@ -436,7 +442,7 @@ class Run:
                 continue
             while busy and (busy[0].job is None or busy[0] not in self.workers.alive):
                 busy.popleft()
-            if not busy:
+            if not (busy or self._is_calling_on_settled()):
                 return
             if not await self.group.host.wait(changed):
                 self.stop_cancelled()
@@ -450,13 +456,16 @@ class Run:
             turns += 1
             if self.added_count != added_count:
                 added_count, turns = self.added_count, 0
-        return not self.unsettled
+        return not self._must_wait()
 
     def _must_wait(self) -> bool:
-        """Return whether the run waits for jobs, or for the body of an `async with`, which may add some."""
-        if self.unsettled or self.on_accepting_jobs is not None:
+        """Return whether the run waits for jobs, or for an `on_settled` or an `async with` that may add some."""
+        if self.unsettled or self.on_accepting_jobs is not None or self._is_calling_on_settled():
             return True
         return bool(self.forever_unsettled) and not self.had_ordinary_jobs
+
+    def _is_calling_on_settled(self) -> bool:
+        return self.settled_calls is not None and self.settled_calls.is_busy()
 
     def close_block(self) -> None:
         """Record that the body of the `async with` has ended, and adds no more jobs."""

@@ -58,6 +58,7 @@ from ..run import _ending, _instruments, _journaling, _requirement_counts
 from ..run._instruments import Instrument
 from ..run._limiter_tokens import token_holder
 from ..run._run import Run
+from ..run._settled_calls import check_on_settled
 from . import _awaiting, _checks, _explain, _failures, _sync_run
 from ._as_settled import SettledJobs
 from ._async_with import OpenBlock
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from ..backend import Backend
     from ..job._requirements import Required
     from ..run._journaling import JournalProtocol, RunJournal
+    from ..run._settled_calls import SettledFunction
 
 T = TypeVar("T")
 J = TypeVar("J", bound="AbstractJob[Any] | Sequence")
@@ -113,6 +115,7 @@ class BaseSchedulerOptions(JobOptions, total=False):
     keep_jobs: bool
     jobserver: Jobserver
     journal: JournalSetting
+    on_settled: SettledFunction | None
 
 
 class BaseScheduler(
@@ -133,6 +136,7 @@ class BaseScheduler(
         "_journal",
         "_keep_jobs",
         "_members",
+        "_on_settled",
         "_open_block",
         "_policy",
         "_pool",
@@ -183,6 +187,7 @@ class BaseScheduler(
     keep_jobs: Option[bool] = Option(True, _job_options.flag)
     jobserver: Option[Jobserver] = Option(False, _window.check_jobserver)
     journal: Option[JournalProtocol | str | None, JournalSetting] = Option(None, _journaling.check_journal)
+    on_settled: Option[SettledFunction | None] = Option(None, check_on_settled)
     # Each run of a nested scheduler reads these attributes directly, because the descriptors above take five times as
     # long.
     _jobs_window: Window | None
@@ -193,6 +198,7 @@ class BaseScheduler(
     _instruments: tuple[Instrument, ...]
     _jobserver: Jobserver
     _journal: JournalProtocol | str | None
+    _on_settled: SettledFunction | None
 
     def __init__(self, *jobs_or_sequences: Required, **options: Unpack[BaseSchedulerOptions]) -> None:
         """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""
@@ -897,7 +903,7 @@ class BaseScheduler(
         self._run = run
         try:
             await self._prepare(run)
-            await run.execute()
+            await (run.execute() if run.settled_calls is None else run.settled_calls.run_beside(run.execute))
         except Exception as error:  # raised by the checks in `_prepare`
             if run.interruption is not None:
                 raise run.interruption from error
