@@ -76,6 +76,7 @@ from ._core.api.views import paths_of as paths_of
 from ._core.api.views import ranks_of as ranks_of
 from ._core.api.views import reachable as reachable
 from ._core.api.views import reason_not_restored as reason_not_restored
+from ._core.api.views import reported_state as reported_state
 from ._core.api.views import restoration_of as restoration_of
 from ._core.api.views import size_text as size_text
 from ._core.api.views import stored_result as stored_result

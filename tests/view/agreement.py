@@ -120,7 +120,7 @@ class Views:
         durations = [*(record.end_time - record.start_time for record in records), end["seconds"], self.cases.seconds]
         assert durations == pytest.approx([durations[0]] * 5)
         assert exit_code_of_run(self.scheduler) == code
-        assert (code == SUCCESS) == verdicts["own"].startswith("✓")
+        assert (code == SUCCESS) == (verdicts["own"][0] in "✓»")
         debriefed = _from_symbol(next(iter(Debrief(self.scheduler, Symbols()).verdict_lines())))
         assert verdicts["own"] == f"{debriefed}, {duration_text(durations[0], in_column=True)}"
 
@@ -131,4 +131,4 @@ def _with_symbol(verdict: Any) -> str:
 
 def _from_symbol(text: str) -> str:
     """Return a verdict from its symbol on, without what a monitor adds behind it."""
-    return " ".join(re.sub("^.*?(?=[✓✗])", "", text).partition(";")[0].split())
+    return " ".join(re.sub("^.*?(?=[✓✗»])", "", text).partition(";")[0].split())

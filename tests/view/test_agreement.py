@@ -82,6 +82,15 @@ RUNS: dict[str, tuple[Any, int]] = {
     "critical": (lambda: Scheduler(Job(fail, 2, label="bad", critical=True), Job(nap, 9, label="long")), STOPPED),
     "timed out": (lambda: Scheduler(Job(nap, 9, label="long"), Job(nap), timeout=3), STOPPED),
     "a job timed out": (lambda: Scheduler(Job(nap, 9, label="long", timeout=2), Job(nap)), FAILURES),
+    "a job moved on": (lambda: Scheduler(Job(nap, 9, timeout=2, on_timeout="move_on"), Job(nap), Job(nap)), SUCCESS),
+    "all jobs moved on": (
+        lambda: Scheduler(*(Job(nap, 9, timeout=2, on_timeout="move_on") for _ in range(2))),
+        SUCCESS,
+    ),
+    "a job moved on, another failed": (
+        lambda: Scheduler(Job(nap, 9, timeout=2, on_timeout="move_on"), Job(fail), Job(nap)),
+        FAILURES,
+    ),
     "cancelled": (lambda: Scheduler(Job(stop, "cancel"), Job(nap, 9), Sequence(Job(nap, 9), Job(nap))), STOPPED),
     "drained": (lambda: Scheduler(Job(stop, "drain"), Sequence(Job(nap, 3), Job(nap)), jobs_window=2), STOPPED),
     "a group is blocked": (blocked_group, FAILURES),
@@ -131,6 +140,21 @@ def test_the_exit_code_the_job_log_and_the_results_of_a_batch_agree_with_its_ver
     assert re.match(r"batch  ✗ 2 of 5 commands failed, [\d.]+ m?s\n", done.stderr)
     assert sum(line.split("\t")[6] != "0" for line in log.read_text().splitlines()[1:]) == 2
     assert sum(json.loads(line)["exit_code"] != 0 for line in results.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+def test_jobs_that_moved_on_do_not_count_as_succeeded(tmp_path: Path, failures: int) -> None:
+    """A job that its timeout ended is named in the verdict, shown by every view, and still in `results()`."""
+    jobs = [Job(nap, 9, timeout=2, on_timeout="move_on", label=label) for label in ("slow a", "slow b")]
+    scheduler = Scheduler(jobs, *(Job(fail) for _ in range(failures)), Job(nap, 0, "x"), Job(nap, 1, "y"))
+    views = Views(in_virtual_time(Virtual("trio")), scheduler, tmp_path)
+    first = "2 succeeded" if not failures else "1 of 5 jobs failed"
+    assert views.verdicts()["own"] == f"{'✗' if failures else '»'} {first}, 2 moved on after their timeout, 2.0 s"
+    assert sorted(map(str, scheduler.results().values())) == ["None", "None", "x", "y"]
+    assert scheduler.listing().count("»") == 2
+    assert scheduler.mermaid(bundle=False).count(":::moved-on") == 2
+    for record in (views.live, views.read, views.from_events):
+        assert [span.path for span in record.spans if span.moved_on] == ["slow a", "slow b"]
 
 
 async def fails_in_two_places(number: int) -> None:

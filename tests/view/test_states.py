@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from trioflow import Job, JobState, RequirementFailed, Scheduler, StopReason
-from trioflow._core.api.views import Failure
+from trioflow._core.api.views import MOVED_ON, Failure, ReportedState
 from trioflow._core.base._states import STOP_REASON_TEXTS, TRANSITIONS
 from trioflow._core.scheduler import _explain
 from trioflow.abc import WaitCause
@@ -29,7 +29,8 @@ from ..bodies import idle, nap
 from ..transitions import lead_to
 
 EVERY = set(JobState)
-SETTLED = {state for state in JobState if state.is_settled}
+REPORTED: list[ReportedState] = list(_state_styles.STATE_STYLES)
+SETTLED = {state for state in REPORTED if state.is_settled}
 
 TABLES: dict[str, tuple[Any, set[Any]]] = {
     "transitions": (TRANSITIONS, EVERY),
@@ -50,20 +51,20 @@ def test_every_state_has_a_record_of_its_styles() -> None:
     """`STATE_STYLES`, which all views read, has a record for each state, in the order of `JobState`."""
     missing = ", ".join(f"JobState.{state.name}" for state in JobState if state not in _state_styles.STATE_STYLES)
     assert not missing, f"trioflow/view/_state_styles.py: STATE_STYLES has no record for {missing}"
-    assert list(_state_styles.STATE_STYLES) == list(JobState)
+    assert [state for state in REPORTED if state is not MOVED_ON] == list(JobState)
 
 
 def test_every_state_has_a_unique_rank() -> None:
     """No state occurs twice in the order of precedence, which has all, and in that of unstarted jobs."""
     for states in (_state_styles.STATE_PRECEDENCE, _state_styles.NEVER_STARTED_STATES):
         assert len(set(states)) == len(states)
-    assert set(_state_styles.STATE_PRECEDENCE) == EVERY
+    assert set(_state_styles.STATE_PRECEDENCE) == set(REPORTED)
 
 
 @pytest.mark.parametrize("symbols", [_symbols.UNICODE_SYMBOLS, _symbols.ASCII_SYMBOLS], ids=["unicode", "ascii"])
 def test_no_symbol_has_two_meanings(symbols: _symbols.SymbolSet) -> None:
     """No two states share a symbol, and none has that of critical or forever jobs."""
-    assert len(set(symbols.all_symbols())) == len(symbols.all_symbols()) == len(JobState) + 2
+    assert len(set(symbols.all_symbols())) == len(symbols.all_symbols()) == len(REPORTED) + 2
 
 
 @pytest.mark.parametrize("encoding", [None, "ascii"])
@@ -99,15 +100,21 @@ def test_style_sheets_have_all_states() -> None:
         (resources.files("trioflow.view.trace.report") / name).read_text(encoding="utf-8")
         for name in ("report.css", "timeline.css")
     )
-    assert {state.value for state in JobState} == set(re.findall(r"\.state-([a-z]+)(?=[ ,])", report))
-    started = EVERY - {*_state_styles.NEVER_STARTED_STATES} | {JobState.CANCELLED}
-    shown = {state.value for state in started - {JobState.SUCCEEDED}}  # a job that succeeded has the color of its kind
-    assert shown <= set(re.findall(r"^\.timeline \.([a-z]+) ", timeline, re.MULTILINE))
+    assert set(map(_state_styles.state_class, REPORTED)) == set(re.findall(r"\.state-([a-z-]+)(?=[ ,])", report))
+    started = {*REPORTED} - {*_state_styles.NEVER_STARTED_STATES} | {JobState.CANCELLED}
+    shown = {
+        _state_styles.state_class(state) for state in started - {JobState.SUCCEEDED}
+    }  # a job that succeeded has the color of its kind
+    assert shown <= set(re.findall(r"^\.timeline \.([a-z-]+) ", timeline, re.MULTILINE))
 
 
-def in_state(state: JobState) -> Any:
+def in_state(state: ReportedState) -> Any:
     job = idle(f"one {state.value}")
-    lead_to(state, job)
+    lead_to(JobState.SUCCEEDED if state is MOVED_ON else state, job)
+    if state is MOVED_ON:
+        job.timeout = 1
+        job.on_timeout = "move_on"
+        job._ensure_extras().has_timed_out = True
     if state is JobState.FAILED:
         job._outcome = Failure(OSError("broken"))
     if state is JobState.BLOCKED:
@@ -115,8 +122,8 @@ def in_state(state: JobState) -> Any:
     return job
 
 
-@pytest.mark.parametrize("state", JobState)
-def test_every_view_of_a_scheduler_shows_each_state_of_a_job(state: JobState) -> None:
+@pytest.mark.parametrize("state", REPORTED)
+def test_every_view_of_a_scheduler_shows_each_state_of_a_job(state: ReportedState) -> None:
     """Listing, graph, Mermaid text, legend, Jupyter and `explain` show a job in any state."""
     scheduler = Scheduler(in_state(state), in_state(state))
     assert "one" in scheduler.listing(details=True)
@@ -126,7 +133,7 @@ def test_every_view_of_a_scheduler_shows_each_state_of_a_job(state: JobState) ->
     )
     for bundle in (False, True):
         assert f"({state.value})" in scheduler.graph(legend=True, bundle=bundle).source
-        assert f":::{state.value}" in scheduler.mermaid(bundle=bundle)
+        assert f":::{_state_styles.state_class(state)}" in scheduler.mermaid(bundle=bundle)
     if state is not JobState.IDLE:
         legend = scheduler.graph(legend=True).source.partition("cluster legend")[2]
         assert f"{state.value}" in legend
@@ -134,23 +141,23 @@ def test_every_view_of_a_scheduler_shows_each_state_of_a_job(state: JobState) ->
     assert all(scheduler.explain(job).startswith(f"{job.label!r} ") for job in scheduler)
 
 
-@pytest.mark.parametrize("state", JobState)
-def test_debrief_counts_the_jobs_in_each_state(state: JobState, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("state", REPORTED)
+def test_debrief_counts_the_jobs_in_each_state(state: ReportedState, capsys: pytest.CaptureFixture[str]) -> None:
     """The counts in the debrief include jobs in every state."""
     Scheduler(in_state(state)).debrief()
     assert f"1 job: 1 {state.value}\n" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("state", JobState)
+@pytest.mark.parametrize("state", REPORTED)
 @pytest.mark.parametrize("started", [None, 1.0])
-def test_every_export_of_a_trace_shows_each_state_of_a_job(state: JobState, started: float | None) -> None:
+def test_every_export_of_a_trace_shows_each_state_of_a_job(state: ReportedState, started: float | None) -> None:
     """Timeline, table, CSV and report show jobs in any state; JSON shows those that started."""
     failed = state is JobState.FAILED
     span = _spans.Span(
-        number=0, parent=None, run=1, path="job", label="job", kind="Job", state=state, critical=False, forever=False,
+        number=0, parent=None, run=1, path="job", label="job", kind="Job", state=JobState.SUCCEEDED if state is MOVED_ON else state, critical=False, forever=False,
         scheduled_at=0.5, started_at=started, ready_at=None, finished_at=2.0 if state.is_settled else None,
         attempts=() if started is None else (started,), lane=None if started is None else 1, timed_out=False,
-        required=(), exception=OSError("broken") if failed else None,
+        required=(), exception=OSError("broken") if failed else None, moved_on=state is MOVED_ON,
     )  # fmt: skip
     run = _spans.RunSpan(0, None, 1, "s", 0.0, 3.0, None, StopReason.COMPLETED, None, (0,))
     failures = {0: describe_failure(Job(nap), Failure(OSError("broken")))} if failed else {}
@@ -164,7 +171,7 @@ def test_every_export_of_a_trace_shows_each_state_of_a_job(state: JobState, star
 
 
 @pytest.mark.parametrize("state", sorted(SETTLED, key=str))
-def test_a_monitor_counts_the_jobs_in_each_final_state(state: JobState) -> None:
+def test_a_monitor_counts_the_jobs_in_each_final_state(state: ReportedState) -> None:
     """Each final state counts in the monitor's header, and among the jobs that have no line of their own."""
     tally = _model.JobCounts(None)
     tally.add_jobs(1)
@@ -179,5 +186,5 @@ def test_a_monitor_counts_the_jobs_in_each_final_state(state: JobState) -> None:
         root=None,
         job_count=1,
     )
-    assert re.fullmatch(r"1 \w+", _run_header.RunHeader(model, _symbols.Symbols()).counts_text())
+    assert re.fullmatch(r"1 [\w ]+", _run_header.RunHeader(model, _symbols.Symbols()).counts_text())
     assert sum(_row_selection.RowSelector(model)._count_hidden_jobs([]).values()) == 1

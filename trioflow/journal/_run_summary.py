@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from .._core.api.journals import JobState, always_runs, culprit_chain, headline, is_counted, truncate
+from .._core.api.journals import (
+    JobState,
+    always_runs,
+    culprit_chain,
+    headline,
+    is_counted,
+    parse_reported_state,
+    reported_state,
+    truncate,
+)
 from ._msgspec import msgspec
 
 if TYPE_CHECKING:
-    from .._core.api.journals import AbstractJob, BaseScheduler
+    from .._core.api.journals import AbstractJob, BaseScheduler, ReportedState
 
 SUCCEEDED_STATE: Final = JobState.SUCCEEDED
 MAX_FAILURES: Final = 1000
@@ -34,7 +43,7 @@ class FailedJob(NamedTuple):
 class RunSummary(NamedTuple):
     """The summary of a run: the number of jobs in each state, and the failed jobs."""
 
-    counts: list[tuple[JobState, bool, int]]
+    counts: list[tuple[ReportedState, bool, int]]
     """Triples (state, whether the jobs are forever jobs, number of such jobs).
 
     A scheduler is counted only if it was blocked, or failed for a reason other than a failed job.
@@ -66,7 +75,7 @@ class JobTally:
             why: the reason why the job was not restored, as in `FailedJob`.
 
         """
-        state = job.state
+        state = reported_state(job)
         # This common case takes a fifth of the time of the code below.
         if state is SUCCEEDED_STATE and not always_runs(job):
             self._succeeded_count += 1
@@ -95,7 +104,7 @@ def parse_summary(text: str | None) -> RunSummary | None:
     try:
         counts, failed, failures, culprit = msgspec.json.decode(text or "")
         return RunSummary(
-            [(JobState(state), bool(forever), int(number)) for state, forever, number in counts],
+            [(parse_reported_state(state), bool(forever), int(number)) for state, forever, number in counts],
             int(failed),
             [FailedJob(str(path), seconds and float(seconds), None if why is None else str(why), str(error))
              for path, seconds, why, error in failures],

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-from .._core.api.views import AnyJob, JobState, StopReason, WaitCause
+from .._core.api.views import MOVED_ON, AnyJob, JobState, ReportedState, StopReason, WaitCause
 
 
 class Badge(NamedTuple):
@@ -38,7 +38,7 @@ class BoxColors(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateStyle:
-    """The symbols, colors and texts of one job state. All views use the value of the `JobState` as the state's name."""
+    """The symbols, colors and texts of one state. All views use the value of the state as its name."""
 
     symbol: str
     """The symbol, which is one column wide and unique among the states."""
@@ -69,7 +69,7 @@ class StateStyle:
 LIGHT_SCHEME_TEXT_COLOR: Final = "#1f2933"
 DARK_SCHEME_TEXT_COLOR: Final = "#e4e8ed"
 
-STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
+STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
     JobState.IDLE: StateStyle(
         symbol="·",
         ascii_symbol=".",
@@ -105,6 +105,15 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         light_colors=BoxColors("#c9e7d2", "#2f7d52", LIGHT_SCHEME_TEXT_COLOR, "#f1f9f4"),
         dark_colors=BoxColors("#23573b", "#6fb98c", DARK_SCHEME_TEXT_COLOR, "#1c2723"),
         glossary_meaning="it completed without an error",
+    ),
+    MOVED_ON: StateStyle(
+        symbol="»",
+        ascii_symbol="m",
+        monitor_style="moved on",
+        light_colors=BoxColors("#ddd3f2", "#5f4b8b", LIGHT_SCHEME_TEXT_COLOR, "#f7f4fc"),
+        dark_colors=BoxColors("#45376b", "#b39ddb", DARK_SCHEME_TEXT_COLOR, "#25212e"),
+        glossary_meaning="its timeout ended it, and the run went on without its result, as its options allow",
+        unfinished_reason="moved on after its timeout",
     ),
     JobState.FAILED: StateStyle(
         symbol="✗",
@@ -142,22 +151,42 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         unfinished_reason="it did not have to run",
     ),
 }
-"""The styles in the order of `JobState`."""
+"""The styles in the order of `JobState`, with MOVED_ON after SUCCEEDED."""
 
 STATE_PRECEDENCE: Final = (
     JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED, JobState.RUNNING, JobState.SCHEDULED, JobState.IDLE,
-    JobState.SUCCEEDED, JobState.SKIPPED,
+    MOVED_ON, JobState.SUCCEEDED, JobState.SKIPPED,
 )  # fmt: skip
 """All states, most important first. A box for several jobs shows the first of these states that any of the jobs has."""
 STATE_COUNT_ORDER: Final = (
     JobState.SUCCEEDED,
-    *(state for state in STATE_PRECEDENCE if state is not JobState.SUCCEEDED),
+    MOVED_ON,
+    *(state for state in STATE_PRECEDENCE if state not in (JobState.SUCCEEDED, MOVED_ON)),
 )
-"""The order in which views list the numbers of jobs: SUCCEEDED first, then the other states by precedence."""
+"""The order in which views list the numbers of jobs: SUCCEEDED and MOVED_ON, then the other states by precedence."""
 NEVER_STARTED_STATES: Final = (
     JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED, JobState.SCHEDULED, JobState.IDLE,
 )  # fmt: skip
 """The states that a job that never started can have, in the order in which a timeline lists them below its legend."""
+
+
+class StateRecord(Protocol):
+    """The attributes of a span, or of another record of a job, that decide which state it shows."""
+
+    @property
+    def state(self) -> JobState: ...
+    @property
+    def moved_on(self) -> bool: ...
+
+
+def recorded_state(record: StateRecord) -> ReportedState:
+    """Return the state that a record shows, as `reported_state` does for a job."""
+    return MOVED_ON if record.moved_on else record.state
+
+
+def state_class(state: ReportedState) -> str:
+    """Return the CSS class of a state."""
+    return str(state.value).replace(" ", "-")
 
 
 def has_ended_normally(job: AnyJob) -> bool:

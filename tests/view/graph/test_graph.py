@@ -71,7 +71,7 @@ def test_states_are_distinguishable_in_grey() -> None:
         return (0.299 * red + 0.587 * green + 0.114 * blue) / 255
 
     symbols = [look.box_symbol for look in STATE_STYLES.values() if look.box_symbol]
-    assert len(symbols) == len(set(symbols)) == len(JobState) - 2
+    assert len(symbols) == len(set(symbols)) == len(STATE_STYLES) - 2
     plain = sorted(lightness(look.light_colors.fill) for look in STATE_STYLES.values() if not look.box_symbol)
     assert plain[1] - plain[0] > 0.1
     for look in STATE_STYLES.values():

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from ..base._logger import warn
 from ..base._plural import join_names, plural
 from ..base._reprs import headline, is_among, short_repr, truncate
-from ..base._states import JobState, StopReason
+from ..base._states import JobState, ReportedState, StopReason, parse_reported_state
 from ..job._ancestors import enclosing_schedulers
 from ..job._arguments import substitute_inputs
 from ..job._errors import JournalError
@@ -47,6 +47,7 @@ from ..job._job_queries import (
     is_known_by_call,
     is_member,
     options_of,
+    reported_state,
     result_for_journal,
     was_added_during_run,
 )

@@ -22,7 +22,17 @@ from ..base._graph_algorithms import backlinks, find_cycle, longest_path_lengths
 from ..base._logger import warn
 from ..base._plural import MAX_LISTED_NAMES, join_names, listed_lines, plural
 from ..base._reprs import fit, headline, is_among, short_repr, truncate
-from ..base._states import STOP_REASON_TEXTS, JobState, OnTimeout, RunIf, RunPhase, StopReason
+from ..base._states import (
+    MOVED_ON,
+    STOP_REASON_TEXTS,
+    JobState,
+    OnTimeout,
+    ReportedState,
+    RunIf,
+    RunPhase,
+    StopReason,
+    parse_reported_state,
+)
 from ..base._units import duration_text, durations_in_column, percent_text, size_text
 from ..base._user_code import PACKAGE_PREFIX, describe_line, library_prefixes
 from ..base._waits import WaitCause, Waiting
@@ -52,6 +62,7 @@ from ..job._job_queries import (
     outcome,
     ready_at,
     reason_not_restored,
+    reported_state,
     restoration_of,
     retry_waits,
     run_needs,

@@ -8,7 +8,7 @@ The figure of the states in the documentation and some checks in the tests are d
 """
 
 import enum
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 OnTimeout = Literal["fail", "move_on"]
 RunIf = Literal["settled", "succeeded", "failed"]
@@ -38,6 +38,28 @@ class JobState(enum.Enum):
     def is_settled(self) -> bool:
         """Whether this is a final state within a run."""
         return not TRANSITIONS[self]
+
+
+class MovedOn(enum.Enum):
+    """The member `MOVED_ON`, which reports give in place of SUCCEEDED for a job that its timeout cut short."""
+
+    MOVED_ON = "moved on"
+    """The job has `on_timeout="move_on"`, and its timeout ended it, so it has no result but None."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether this is a final state within a run."""
+        return True
+
+
+MOVED_ON: Final = MovedOn.MOVED_ON
+ReportedState: TypeAlias = JobState | MovedOn
+"""The state of a job in counts, symbols and colors."""
+
+
+def parse_reported_state(text: str) -> ReportedState:
+    """Return the state with this value, e.g. "failed" or "moved on". Raise `ValueError` if there is none."""
+    return MOVED_ON if text == MOVED_ON.value else JobState(text)
 
 
 class StopReason(enum.Enum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..base import _amounts
-from ..base._states import SUCCEEDED, JobState
+from ..base._states import MOVED_ON, SUCCEEDED, JobState
 from ._ancestors import enclosing_schedulers
 from ._function import FunctionJob
 from ._job import is_scheduler
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..base._amounts import CheckedNeed
+    from ..base._states import ReportedState
     from ..scheduler._base_scheduler import BaseScheduler
     from ._job import AbstractJob, AnyJob, BoxStyle
     from ._job_options import OptionRecord
@@ -123,6 +124,30 @@ def is_counted(job: AnyJob) -> bool:
     return not is_scheduler(job) or job._state is JobState.BLOCKED or failed_by_itself(job)
 
 
+def has_moved_on(job: AnyJob) -> bool:
+    """Return whether a job SUCCEEDED only because it has `on_timeout="move_on"`, and its timeout ended it."""
+    # With another `on_timeout`, it was an earlier attempt that timed out, not the one that succeeded.
+    return job.timed_out and job._state is JobState.SUCCEEDED and job.on_timeout == "move_on"
+
+
+def reported_state(job: AnyJob) -> ReportedState:
+    """Return the state of a job as all reports show it: its `state`, or "moved on" if only its timeout ended it.
+
+    A job with `on_timeout="move_on"` is SUCCEEDED for the jobs that require it, although it did not succeed.
+
+    Example:
+        >>> import anyio
+        >>> from trioflow.abc import reported_state
+        >>> s = Scheduler(Job(anyio.sleep, 9, timeout=0.01, on_timeout="move_on"), Job(anyio.sleep, 0))
+        >>> s.run()
+        True
+        >>> [reported_state(job).value for job in s]
+        ['moved on', 'succeeded']
+
+    """
+    return MOVED_ON if has_moved_on(job) else job._state
+
+
 class Outcome(NamedTuple):
     """The facts about the end of a job, besides its state and its times. The defaults are those of a plain success."""
 
@@ -130,6 +155,7 @@ class Outcome(NamedTuple):
     failure: Failure | None = None  # also that of a BLOCKED job
     failed_through_member: bool = False  # whether it is a scheduler that failed because one of its jobs failed
     timed_out: bool = False
+    moved_on: bool = False  # whether it SUCCEEDED only because its timeout ended it
     restoration: Restoration | None = None  # if the result was restored from a journal, the facts that it has
     ready_at: float | None = None  # for a service, the time when it became ready
     throttled_attempts: tuple[Throttling, ...] = ()
@@ -150,6 +176,7 @@ def outcome(job: AnyJob) -> Outcome:
         failure,
         failure is not None and failed_through_member(job),
         job.timed_out,
+        has_moved_on(job),
         restoration_of(job),
         ready_at(job),
         throttled_attempts(job),

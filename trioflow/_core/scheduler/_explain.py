@@ -17,7 +17,7 @@ from ..job import _labels, _trigger_rules
 from ..job._ancestors import enclosing_schedulers, outermost_scheduler
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, is_scheduler
-from ..job._job_queries import failed_attempts, throttled_intervals
+from ..job._job_queries import failed_attempts, has_moved_on, throttled_intervals
 from ..job._outcome import one_line_error
 from ..job._retry import Retry
 
@@ -307,11 +307,9 @@ def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 def _explain_succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if job.restored:
         return "was restored: the journal has its result"
-    # With another `on_timeout`, it was an earlier attempt that timed out, not the one that succeeded.
-    was_cancelled_by_timeout = job.timed_out and job.on_timeout == "move_on"
     timeout_text = ": its timeout cancelled it, which counts as success with on_timeout='move_on'"
     duration = _units.duration_text(job.elapsed or 0.0)
-    return f"succeeded after {duration}{timeout_text if was_cancelled_by_timeout else ''}"
+    return f"succeeded after {duration}{timeout_text if has_moved_on(job) else ''}"
 
 
 def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final, final
 
 from ..._core.api.views import JobState, duration_text, join_names, listed_lines, printable
+from .._state_styles import recorded_state
 from ..text._symbols import Symbols, stop_workflow_commands
 from ._junit import strip_ansi
 from ._test_cases import CiReport, CiRun, exception_headline
@@ -104,7 +105,7 @@ def markdown_lines(run: CiRun) -> Iterator[str]:
     if timed_spans:
         yield from ("", "### Slowest jobs", "", "| job | time | state |", "|---|---:|---|")
         for seconds, span in sorted(timed_spans, key=lambda row: -row[0])[:MAX_SLOWEST_JOBS]:
-            yield f"| {escape_markdown(span.path)} | {duration_text(seconds)} | {span.state.value} |"
+            yield f"| {escape_markdown(span.path)} | {duration_text(seconds)} | {recorded_state(span).value} |"
 
 
 def escape_markdown(text: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ..._core.api.views import BaseScheduler, JobState, StopReason, file_path, headline, warn
-from .._state_styles import STATE_STYLES
+from .._state_styles import STATE_STYLES, recorded_state
 from ..text import _exception_text, _verdict
 from ..text._failure_text import MAX_HEADLINE_LENGTH, group_failures
 from ..trace._event_recorder import EventRecorder
@@ -147,7 +147,7 @@ class CiRun:
         """
         if _verdict.tally_key(span.state, span.forever) == _verdict.FOREVER_KEY:
             return ""
-        words = STATE_STYLES[span.state].unfinished_reason
+        words = STATE_STYLES[recorded_state(span)].unfinished_reason
         root = self._record.find_root_failure(span)
         return f"{words}, because {_verdict.failure_words(root)}" if root not in (None, span) else words
 

@@ -279,6 +279,7 @@ class Events(Instrument):
             result = None if command is None else command.last_result
             facts = outcome(job)
             event.attempts, event.timed_out = max(1, facts.attempts), facts.timed_out
+            event.moved_on = facts.moved_on
             event.restored, event.restored_at = facts.restoration is not None, facts.restored_at
             event.through_member = facts.failed_through_member
             if (failure := facts.failure) is not None:

@@ -294,7 +294,7 @@ class Follower(RunSource):
         """Record the outcome of a job."""
         job = self._find_job(event.path)
         job.attempts = event.attempts if job.started_at is not None else 0
-        job.timed_out, job.failed_through_member = event.timed_out, event.through_member
+        job.timed_out, job.moved_on, job.failed_through_member = event.timed_out, event.moved_on, event.through_member
         job.restored, job.restored_at, job.failure_kind = event.restored, event.restored_at, event.failure_kind
         job.error = None if event.exception is None else _exception_text.placeholder_exception(event.exception)
         self._current_model().job_finished(job, event.state, event.at)

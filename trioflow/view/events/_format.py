@@ -117,6 +117,8 @@ class JobFinished(Event, tag="job_finished"):
     """For a failed job, a text that is equal for failures of one kind, even if their exceptions have other messages."""
     returncode: int | None = None
     timed_out: bool = False
+    moved_on: bool = False
+    """Whether the job SUCCEEDED only because it has `on_timeout="move_on"`, and its timeout ended it."""
     restored: bool = False
     restored_at: float | None = None
     """For a restored job, the time when it settled in the run that ran it, in seconds since 1970."""
@@ -142,7 +144,8 @@ class RunEnded(Event, tag="run_ended"):
     None for nested runs.
     """
     jobs: dict[str, int] | None = None
-    """The number of jobs in each state, with "forever" for forever jobs that neither failed nor were blocked.
+    """The number of jobs in each state, with "moved on" for those that their timeout ended, and "forever" for
+    forever jobs that neither failed nor were blocked.
 
     Schedulers that were blocked, or failed for a reason other than a failed member, are counted as jobs.
     None for nested runs, and if the scheduler has `keep_jobs=False`.

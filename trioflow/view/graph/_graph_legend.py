@@ -79,7 +79,7 @@ def _drawn_jobs(drawing: Drawing) -> list[AnyJob]:
 def state_samples(drawing: Drawing) -> Iterator[_dot.DotAttributes]:
     """Yield the attributes of a sample box for each state in a drawing. If all jobs are IDLE, yield nothing."""
     drawn_states = {_style.shown_state(drawing.jobs_drawn_as(job)) for job in _drawn_jobs(drawing)}
-    for state in JobState:
+    for state in STATE_STYLES:
         if state in drawn_states and drawn_states != {JobState.IDLE}:
             symbol = STATE_STYLES[state].box_symbol
             yield {

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from ..._core.api.views import AnyJob, BaseScheduler, JobState, box_of, printable
-from .._state_styles import LIGHT_SCHEME_TEXT_COLOR, STATE_STYLES
+from ..._core.api.views import AnyJob, BaseScheduler, ReportedState, box_of, printable
+from .._state_styles import LIGHT_SCHEME_TEXT_COLOR, STATE_STYLES, state_class
 from ..text._listing import BeginRow, EndRow, PlainRow
 from . import _style
 from ._drawing import Drawing, DrawingRole, EdgeKind
@@ -79,13 +79,13 @@ class MermaidWriter:
         frame_states = {
             self._shown_state(scheduler) for scheduler in self._framed_schedulers if scheduler in self._node_names
         }
-        for state in JobState:
+        for state in STATE_STYLES:
             fill, outline, text, frame = STATE_STYLES[state].light_colors
             if state in box_states:
-                yield f"{INDENT}classDef {state.value} fill:{fill},stroke:{outline},color:{text}"
+                yield f"{INDENT}classDef {state_class(state)} fill:{fill},stroke:{outline},color:{text}"
             if state in frame_states:
                 colors = f"fill:{frame},stroke:{outline},color:{LIGHT_SCHEME_TEXT_COLOR}"
-                yield f"{INDENT}classDef {state.value}Frame {colors}"
+                yield f"{INDENT}classDef {state_class(state)}Frame {colors}"
 
     def _box_lines(self) -> Iterator[str]:
         depth = 1
@@ -107,7 +107,7 @@ class MermaidWriter:
         yield f"{indent}{INDENT}direction {self._direction}"
         self._add_marks(scheduler)
         self._style_lines.append(
-            f"{INDENT}class {self._node_names[scheduler]} {self._shown_state(scheduler).value}Frame"
+            f"{INDENT}class {self._node_names[scheduler]} {state_class(self._shown_state(scheduler))}Frame"
         )
         outline = _style.box_colors(jobs).outline
         if outline != STATE_STYLES[self._shown_state(scheduler)].light_colors.outline:
@@ -126,7 +126,7 @@ class MermaidWriter:
             fill != STATE_STYLES[self._shown_state(job)].light_colors.fill
         ):  # some of the jobs have failed or are blocked
             self._add_style(job, f"fill:{fill},stroke:{outline},color:{text}")
-        return f"{name}{opening}{quote_lines(label, *remarks)}{closing}:::{self._shown_state(job).value}"
+        return f"{name}{opening}{quote_lines(label, *remarks)}{closing}:::{state_class(self._shown_state(job))}"
 
     def _arrow_syntax(self, head: AnyJob, kind: EdgeKind) -> str:
         if self._drawing.get_role(head) is DrawingRole.JUNCTION:
@@ -142,7 +142,7 @@ class MermaidWriter:
     def _add_style(self, job: AnyJob, style: str) -> None:
         self._style_lines.append(f"{INDENT}style {self._node_names[job]} {style}")
 
-    def _shown_state(self, job: AnyJob) -> JobState:
+    def _shown_state(self, job: AnyJob) -> ReportedState:
         return _style.shown_state(self._drawing.jobs_drawn_as(job))
 
 

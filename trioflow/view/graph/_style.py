@@ -9,7 +9,17 @@ from __future__ import annotations
 import collections
 from typing import Final, Literal, NamedTuple
 
-from ..._core.api.views import AnyJob, BaseScheduler, JobState, duration_text, is_scheduler, plural, printable
+from ..._core.api.views import (
+    AnyJob,
+    BaseScheduler,
+    JobState,
+    ReportedState,
+    duration_text,
+    is_scheduler,
+    plural,
+    printable,
+    reported_state,
+)
 from .._state_styles import (
     CRITICAL_BADGE,
     LIGHT_SCHEME_TEXT_COLOR,
@@ -39,12 +49,12 @@ class Caption(NamedTuple):
     remarks: list[str]
 
 
-def shown_state(jobs: list[AnyJob]) -> JobState:
+def shown_state(jobs: list[AnyJob]) -> ReportedState:
     """Return the state that the box for these jobs shows: the one of their states that is first in `STATE_PRECEDENCE`.
 
     A forever job that was cancelled at the end of a completed run counts as SUCCEEDED.
     """
-    states = {JobState.SUCCEEDED if has_ended_normally(job) else job.state for job in jobs}
+    states = {JobState.SUCCEEDED if has_ended_normally(job) else reported_state(job) for job in jobs}
     return next(state for state in STATE_PRECEDENCE if state in states)
 
 
@@ -88,7 +98,7 @@ def _common_label(jobs: list[AnyJob]) -> str:
 
 def _state_counts_text(jobs: list[AnyJob]) -> str:
     """Return the number of jobs in each state as text, or an empty string if all jobs are in the same state."""
-    counts = collections.Counter(job.state for job in jobs)
+    counts = collections.Counter(map(reported_state, jobs))
     if len(counts) == 1:
         return ""
     return ", ".join(f"{counts[state]} {state.value}" for state in STATE_PRECEDENCE if counts[state])

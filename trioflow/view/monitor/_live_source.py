@@ -70,6 +70,7 @@ class LiveSource(RunSource):
         if not has_no_further_facts:
             outcome = views.outcome(job)
             record.attempts, record.timed_out = outcome.attempts, outcome.timed_out
+            record.moved_on = outcome.moved_on
             record.restored, record.restored_at = outcome.restoration is not None, outcome.restored_at
             record.failed_through_member, record.machine_waits = outcome.failed_through_member, outcome.machine_waits
             if outcome.failure is not None:

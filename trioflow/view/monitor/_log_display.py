@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Final, TextIO
 
 from ..._core.api.views import AnyJob, JobState, duration_text, plural
+from .._state_styles import recorded_state
 from ..text import _exception_text
 from ..text._symbols import Symbols
 from ..text._verdict import TROUBLE_STATES
@@ -43,7 +44,7 @@ def _outcome_word(job: JobRecord) -> str:
         return "restored"
     if job.forever and job.state not in TROUBLE_STATES:
         return "ended"
-    return "FAILED" if job.state is JobState.FAILED else job.state.value
+    return "FAILED" if job.state is JobState.FAILED else recorded_state(job).value
 
 
 class TaggedStream:

@@ -18,7 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from ..._core.api.views import JobState, shorten
+from ..._core.api.views import JobState, ReportedState, shorten
+from .._state_styles import STATE_STYLES, recorded_state
 from ..text import _exception_text, _verdict
 from ..text._verdict import Verdict, create_verdict
 from ._display import Display
@@ -59,7 +60,7 @@ class JobCounts:
         self.job_count = 0
         self.running_count = 0
         self.restored_count = 0  # jobs restored from a journal are also counted as succeeded in `settled_counts`
-        self.settled_counts = dict.fromkeys((state for state in JobState if state.is_settled), 0)
+        self.settled_counts = dict.fromkeys((state for state in STATE_STYLES if state.is_settled), 0)
         self.unreached_count = 0  # the number of jobs that never started because their scheduler ended
 
     @property
@@ -84,7 +85,7 @@ class JobCounts:
         for counts in self.iterate_outwards():
             counts.running_count += change
 
-    def count_settled_job(self, state: JobState, was_running: bool, is_restored: bool = False) -> None:
+    def count_settled_job(self, state: ReportedState, was_running: bool, is_restored: bool = False) -> None:
         """Count a job that has settled in `state`. If `was_running`, no longer count it as running."""
         for counts in self.iterate_outwards():
             counts.restored_count += is_restored
@@ -290,7 +291,7 @@ class RunModel:
             assert job.enclosing is not None
             counts = self.counts_by_scheduler[job.enclosing]
             counts.add_jobs(job.is_scheduler)
-            counts.count_settled_job(state, was_running, job.restored)
+            counts.count_settled_job(recorded_state(job), was_running, job.restored)
             if job.restored:
                 self._restored.add(job.restored_at)
         if failed_by_itself:

@@ -14,8 +14,17 @@ import math
 from collections.abc import Iterator
 from typing import Final, Literal
 
-from ..._core.api.views import JobState, WaitCause, Waiting, duration_text, fit, percent_text
-from .._state_styles import CAUSE_WORDS, CRITICAL_BADGE, FOREVER_BADGE, STATE_PRECEDENCE, STATE_STYLES
+from ..._core.api.views import (
+    MOVED_ON,
+    JobState,
+    ReportedState,
+    WaitCause,
+    Waiting,
+    duration_text,
+    fit,
+    percent_text,
+)
+from .._state_styles import CAUSE_WORDS, CRITICAL_BADGE, FOREVER_BADGE, STATE_PRECEDENCE, STATE_STYLES, recorded_state
 from ..text import _exception_text
 from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
 from ._display import StyledLine
@@ -44,8 +53,8 @@ MIN_TWO_PANEL_WIDTH: Final = 150
 PANEL_GAP: Final = 2
 
 COUNTED_STATES: Final = (
-    JobState.SUCCEEDED, JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED, JobState.SKIPPED, JobState.RUNNING,
-    JobState.IDLE,
+    JobState.SUCCEEDED, MOVED_ON, JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED, JobState.SKIPPED,
+    JobState.RUNNING, JobState.IDLE,
 )  # fmt: skip
 """The states in which the jobs of a scheduler are counted, in the order shown. Waiting jobs are counted as IDLE."""
 
@@ -226,14 +235,14 @@ class PictureRenderer:
             details.append(self._symbols.escape(status))
         return ", ".join(details)
 
-    def _worst_state(self, job: JobRecord) -> JobState:
+    def _worst_state(self, job: JobRecord) -> ReportedState:
         """Return the state of a job; for a scheduler that is not IDLE, the worst among its own and its jobs' states."""
         if not isinstance(job, SchedulerRecord) or job.state is JobState.IDLE:
-            return job.state
-        counts = self._count_states(job)
-        return next((state for state in STATE_PRECEDENCE if state is job.state or counts.get(state)), job.state)
+            return recorded_state(job)
+        own_state, counts = recorded_state(job), self._count_states(job)
+        return next((state for state in STATE_PRECEDENCE if state is own_state or counts.get(state)), own_state)
 
-    def _count_states(self, scheduler: SchedulerRecord) -> dict[JobState, int]:
+    def _count_states(self, scheduler: SchedulerRecord) -> dict[ReportedState, int]:
         """Return the number of a scheduler's jobs in each state, at any depth. Waiting jobs are counted as IDLE."""
         job_counts = self._model.counts_by_scheduler.get(scheduler) or JobCounts(None)
         waiting = job_counts.waiting_count + job_counts.unreached_count

@@ -44,7 +44,7 @@ class JobRecord:
     started_at: float | None = None
     finished_at: float | None = None
     attempts = 0
-    timed_out = restored = False
+    timed_out = moved_on = restored = False
     restored_at: float | None = None
     failed_through_member = False
     """Whether the job is a scheduler that failed because one of its members failed."""
@@ -90,7 +90,7 @@ class JobRecord:
 
 # The fields of a record that describe the current run.
 RUN_FIELDS = frozenset((
-    "state", "started_at", "finished_at", "attempts", "timed_out", "restored", "restored_at",
+    "state", "started_at", "finished_at", "attempts", "timed_out", "moved_on", "restored", "restored_at",
     "failed_through_member", "error", "failure_kind",
     "machine_waits", "is_ready", "fraction_done", "status", "current_wait", "stop_reason", "culprit",
 ))  # fmt: skip

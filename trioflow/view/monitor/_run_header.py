@@ -6,7 +6,7 @@ import itertools
 import math
 from typing import Final, NamedTuple, Protocol
 
-from ..._core.api.views import JobState, duration_text
+from ..._core.api.views import MOVED_ON, JobState, ReportedState, duration_text
 from .._state_styles import FOREVER_BADGE, STATE_PRECEDENCE, STATE_STYLES
 from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
 from ..text._verdict import Verdict
@@ -96,6 +96,9 @@ class RunHeader:
     def has_counts_beyond_verdict(self) -> bool:
         """Return whether the counts say more than the verdict, which only counts the succeeded or the failed jobs."""
         words = {count.word for count in self._state_counts() if count.number}
+        if MOVED_ON.value in words:  # the verdict counts these, too
+            words -= {MOVED_ON.value, JobState.SUCCEEDED.value}
+            return bool(words)
         return len(words) > 1 or not words <= {JobState.SUCCEEDED.value, JobState.FAILED.value}
 
     # ---- the first line
@@ -154,15 +157,17 @@ class RunHeader:
             for state, number in counts.settled_counts.items()
             if STATE_STYLES[state].monitor_style in {"failed", "trouble"}
         )
+        moved_on = counts.settled_counts[MOVED_ON]
         widths = _divide_columns(
-            [sum(counts.settled_counts.values()) - failed, failed, counts.running_count],
+            [sum(counts.settled_counts.values()) - failed - moved_on, moved_on, failed, counts.running_count],
             self._model.job_count or 0,
             columns,
         )
         return [
             (settled_character * widths[0], "done"),
-            (settled_character * widths[1], "failed"),
-            (running_character * widths[2], "running"),
+            (settled_character * widths[1], "moved on"),
+            (settled_character * widths[2], "failed"),
+            (running_character * widths[3], "running"),
             (waiting_character * (columns - sum(widths)), "dim"),
         ]
 
@@ -230,7 +235,7 @@ class RunHeader:
             counts = [count for count in counts if count.number or count is succeeded]
         return counts + [count for count in rare_counts if count.number]
 
-    def _state_count(self, state: JobState, number: int) -> DisplayedCount:
+    def _state_count(self, state: ReportedState, number: int) -> DisplayedCount:
         return DisplayedCount(
             self._symbols.symbol_set.state_symbols[state], number, state.value, STATE_STYLES[state].monitor_style
         )

@@ -37,6 +37,7 @@ STYLES: Final = {
     "running": Style(color="color(100)"),
     "done": Style(color="color(29)"),
     "good": Style(color="color(29)", bold=True),
+    "moved on": Style(color="color(97)"),
     "failed": Style(color="color(196)", bold=True),
     "trouble": Style(color="color(166)"),
     "forever": Style(color="color(32)"),

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from ..._core.api.views import AnyJob, JobState, printable, short_repr
+from ..._core.api.views import MOVED_ON, AnyJob, ReportedState, printable, reported_state, short_repr
 from .._state_styles import CRITICAL_BADGE, FOREVER_BADGE, STATE_STYLES, has_ended_normally
 
 
@@ -21,7 +21,7 @@ class SymbolSet:
     """A set of symbols for the states and properties of jobs. Each symbol is one column wide."""
 
     critical_symbol: str
-    state_symbols: Mapping[JobState, str]
+    state_symbols: Mapping[ReportedState, str]
     forever_symbol: str
 
     def all_symbols(self) -> str:
@@ -70,13 +70,16 @@ class Symbols:
         """
         critical = self.symbol_set.critical_symbol if job.is_critical() else " "
         forever = self.symbol_set.forever_symbol if job.forever else " "
-        state = " " if has_ended_normally(job) else self.symbol_set.state_symbols[job.state]
+        state = " " if has_ended_normally(job) else self.symbol_set.state_symbols[reported_state(job)]
         return f"{critical} {state} {forever}"
 
     def legend(self) -> str:
         """Return the legend of a listing, on two lines."""
-        states = "   ".join(f"{symbol} {state.value}" for state, symbol in self.symbol_set.state_symbols.items())
+        entries = {state: f"{symbol} {state.value}" for state, symbol in self.symbol_set.state_symbols.items()}
+        moved_on = entries.pop(MOVED_ON)  # on the first line, it would not fit into 100 columns
+        states = "   ".join(entries.values())
         properties = (
+            moved_on,
             f"{self.symbol_set.critical_symbol} critical",
             f"{self.symbol_set.forever_symbol} forever",
             "?n requires n, from elsewhere",

@@ -16,32 +16,36 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from ..._core.api import BudgetSpent, RequirementFailed
 from ..._core.api.views import (
+    MOVED_ON,
     STOP_REASON_TEXTS,
     AnyJob,
     BaseScheduler,
     JobState,
+    ReportedState,
     StopReason,
     culprit_chain,
     duration_text,
     is_counted,
     is_scheduler,
     join_names,
+    parse_reported_state,
     plural,
     printable,
+    reported_state,
     restoration_of,
     run_times,
     shorten,
 )
-from .._state_styles import STATE_COUNT_ORDER
+from .._state_styles import STATE_COUNT_ORDER, StateRecord, recorded_state
 from ._symbols import Symbols
 
 NO_NAMES: Final[Mapping[AnyJob, str]] = MappingProxyType({})
 FOREVER_KEY: Final = "forever"
-TROUBLE_STATES: Final = frozenset({JobState.FAILED, JobState.BLOCKED})
+TROUBLE_STATES: Final = frozenset[ReportedState]({JobState.FAILED, JobState.BLOCKED})
 """The states in which a forever job is counted like any other job."""
 
 
-def tally_key(state: JobState, forever: bool) -> JobState | str:
+def tally_key(state: ReportedState, forever: bool) -> ReportedState | str:
     """Return the key under which a `Tally` counts a job: its state or `FOREVER_KEY`.
 
     The key is `FOREVER_KEY` for a forever job that neither failed nor was blocked.
@@ -49,11 +53,9 @@ def tally_key(state: JobState, forever: bool) -> JobState | str:
     return FOREVER_KEY if forever and state not in TROUBLE_STATES else state
 
 
-class CountedJob(Protocol):
-    """The attributes of a job, or of its record, that a `Tally` reads."""
+class CountedJob(StateRecord, Protocol):
+    """The attributes of a job's record that a `Tally` reads."""
 
-    @property
-    def state(self) -> JobState: ...
     @property
     def forever(self) -> bool: ...
     @property
@@ -100,10 +102,10 @@ class Tally:
     """
 
     def __init__(self, jobs: Iterable[CountedJob] = ()) -> None:
-        self._counts: Final[collections.Counter[JobState | str]] = collections.Counter()
+        self._counts: Final[collections.Counter[ReportedState | str]] = collections.Counter()
         self.restored = RestoredJobs()
         for job in jobs:
-            self.add_jobs(job.state, job.forever)
+            self.add_jobs(recorded_state(job), job.forever)
             if job.restored:
                 self.restored.add(job.restored_at)
 
@@ -113,7 +115,7 @@ class Tally:
         tally = cls()
         for job in scheduler.iterate_jobs():
             if is_counted(job):
-                tally.add_jobs(job.state, job.forever)
+                tally.add_jobs(reported_state(job), job.forever)
                 if (restoration := restoration_of(job)) is not None:
                     tally.restored.add(restoration.settled_at)
         return tally
@@ -123,14 +125,14 @@ class Tally:
         """Return the tally with these counts, which have the form that `counts_by_state` returns."""
         tally = cls()
         for name, number in counts.items():
-            tally._counts[FOREVER_KEY if name == FOREVER_KEY else JobState(name)] += number
+            tally._counts[FOREVER_KEY if name == FOREVER_KEY else parse_reported_state(name)] += number
         return tally
 
     def counts_by_state(self) -> dict[str, int]:
         """Return the counts that are not zero, keyed by the value of their state, e.g. "failed", or by "forever"."""
         return {str(getattr(state, "value", state)): number for state, number in self._counts.items() if number}
 
-    def add_jobs(self, state: JobState, forever: bool = False, number: int = 1) -> None:
+    def add_jobs(self, state: ReportedState, forever: bool = False, number: int = 1) -> None:
         """Count `number` more jobs in a state; `forever` is whether they are forever jobs."""
         self._counts[tally_key(state, forever)] += number
 
@@ -141,8 +143,13 @@ class Tally:
 
     @property
     def succeeded_count(self) -> int:
-        """The number of jobs that succeeded."""
+        """The number of jobs that succeeded before a timeout ended them."""
         return self._counts[JobState.SUCCEEDED]
+
+    @property
+    def moved_on_count(self) -> int:
+        """The number of jobs that their timeout ended, but that count as SUCCEEDED for the jobs that require them."""
+        return self._counts[MOVED_ON]
 
     @property
     def failure_count(self) -> int:
@@ -156,7 +163,9 @@ class Tally:
 
     def describe(self) -> str:
         """Return the counts in words, e.g. `5 jobs: 3 succeeded (2 restored), 1 failed, 1 forever`."""
-        remarks = {JobState.SUCCEEDED: f" ({self.restored.number} restored)"} if self.restored.number else {}
+        remarks: dict[ReportedState, str] = {}
+        if self.restored.number:
+            remarks[JobState.SUCCEEDED] = f" ({self.restored.number} restored)"
         counts = [(self._counts[state], f"{state.value}{remarks.get(state, '')}") for state in STATE_COUNT_ORDER]
         counts.append((self._counts[FOREVER_KEY], FOREVER_KEY))
         words = ", ".join(f"{number} {word}" for number, word in counts if number)
@@ -169,12 +178,19 @@ class Verdict(NamedTuple):
 
     is_good: bool
     """Whether the run completed and no job failed."""
+    has_moved_on: bool
+    """Whether the timeout of a job ended it, and the run went on without its result."""
     sentence: str
     """The verdict in words, such as "1 of 14 jobs failed, 9.0 s"."""
 
     def symbol(self, symbols: Symbols) -> str:
-        """Return the symbol of the state SUCCEEDED if the verdict is good, and otherwise that of FAILED."""
-        return symbols.symbol_set.state_symbols[JobState.SUCCEEDED if self.is_good else JobState.FAILED]
+        """Return the symbol of SUCCEEDED if the verdict is good, or MOVED_ON if also jobs moved on, or else FAILED."""
+        return symbols.symbol_set.state_symbols[self.state]
+
+    @property
+    def state(self) -> ReportedState:
+        """The state whose symbol stands for the verdict."""
+        return (MOVED_ON if self.has_moved_on else JobState.SUCCEEDED) if self.is_good else JobState.FAILED
 
     def format_line(self, name: str, symbols: Symbols) -> str:
         """Return the verdict as a line for a terminal: the name of the run, the symbol and the sentence."""
@@ -203,6 +219,7 @@ def create_verdict(
         parts.append(STOP_REASON_TEXTS[reason].removeprefix("was ") + failed_job)
     restored = tally.restored.describe()
     remark = f" ({restored})" if restored else ""
+    finished_count = tally.succeeded_count + tally.moved_on_count
     if tally.failed_or_blocked_count:
         parts.append(f"{tally.failed_or_blocked_count} of {jobs} failed")
         if reason is StopReason.INTERRUPTED and tally.succeeded_count:
@@ -211,15 +228,23 @@ def create_verdict(
             parts.append(restored)
     elif not tally.job_count:
         parts.append("nothing to do")
+    elif tally.moved_on_count == tally.job_count:
+        pass
+    elif tally.moved_on_count and finished_count == tally.job_count:
+        parts.append(f"{tally.succeeded_count} succeeded{remark}")
     elif tally.succeeded_count < tally.job_count:
         parts.append(f"{tally.succeeded_count} of {jobs} succeeded{remark}")
     elif tally.job_count == 1 or reason is StopReason.INTERRUPTED:  # an interrupted run may have had more to do
         parts.append(f"{jobs} succeeded{remark}")
     else:
         parts.append(f"all {jobs} succeeded{remark}")
+    if tally.moved_on_count:
+        number = jobs if tally.moved_on_count == tally.job_count else tally.moved_on_count
+        parts.append(f"{number} moved on after {'its' if tally.moved_on_count == 1 else 'their'} timeout")
     if seconds is not None:
         parts.append(duration_text(seconds, in_column=True))
-    return Verdict(reason is StopReason.COMPLETED and not tally.failed_or_blocked_count, ", ".join(parts))
+    is_good = reason is StopReason.COMPLETED and not tally.failed_or_blocked_count
+    return Verdict(is_good, tally.moved_on_count > 0, ", ".join(parts))
 
 
 def run_seconds(scheduler: BaseScheduler) -> float | None:

@@ -237,6 +237,7 @@ class _EventReader:
             attempts=() if job.started_at is None else (job.started_at, *job.retried_at),
             lane=job.lane,
             timed_out=finished is not None and finished.timed_out,
+            moved_on=finished is not None and finished.moved_on,
             required=tuple(other.number for other in required),
             exception=None if text is None else _exception_text.placeholder_exception(text),
             returncode=None if finished is None else finished.returncode,

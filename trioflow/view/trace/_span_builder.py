@@ -538,6 +538,7 @@ class _RecordBuilder:
             attempts=tuple(facts.attempt_starts()),
             lane=facts.lane,
             timed_out=outcome.timed_out,
+            moved_on=outcome.moved_on,
             required=tuple(facts.span_number for facts in facts.requirements),
             exception=exception,
             returncode=None if command is None else command.returncode,

@@ -110,6 +110,8 @@ class Span:
     """Whether the job takes a slot of its scheduler's window while it runs."""
     waits: tuple[Wait, ...] = ()
     """The job's waits in chronological order."""
+    moved_on: bool = False
+    """Whether the job is SUCCEEDED only because it has `on_timeout="move_on"`, and its timeout ended it."""
     blocked_by: int | None = None
     """The number of the span of the requirement that blocked the job. None if the job is not BLOCKED."""
 

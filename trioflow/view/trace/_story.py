@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..._core.api.views import WaitCause, duration_text
+from .._state_styles import recorded_state
 from ..text import _exception_text
 from ._spans import Span, Wait
 
@@ -45,7 +46,7 @@ def _steps(spans: Sequence[Span], span: Span) -> Iterator[tuple[float, str]]:
     if span.finished_at is not None:
         times = "" if span.elapsed is None else f" after {duration_text(span.elapsed)}"
         error = "" if span.exception is None else f": {_exception_text.one_line_text(span.exception)}"
-        yield span.finished_at, f"{span.state.value}{times}{error}"
+        yield span.finished_at, f"{recorded_state(span).value}{times}{error}"
 
 
 def _wait_text(spans: Sequence[Span], wait: Wait) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ..._core.api.views import duration_text, fit, printable
+from .._state_styles import recorded_state
 from ..text import _symbols
 from ..text._symbols import align_columns
 from ._span_builder import TraceRecord
@@ -43,7 +44,7 @@ def table_text(record: TraceRecord) -> str:
 def _table_row(record: TraceRecord, span: Span) -> tuple[str, ...]:
     return (
         fit(printable(span.name), MAX_PATH_WIDTH, "end", _symbols.display_width),
-        "restored" if span.restored else span.state.value,
+        "restored" if span.restored else recorded_state(span).value,
         "" if span.started_at is None else duration_text(span.started_at - record.start_time),
         _optional_duration_text(span.waited),
         _optional_duration_text(span.took),
@@ -77,7 +78,7 @@ def _text_cell(text: str) -> str:
 
 def _csv_row(record: TraceRecord, span: Span) -> Iterator[str]:
     yield from map(_value_text, (span.number, span.parent, span.run))
-    yield from map(_text_cell, (span.path, span.label, span.kind, span.state.value))
+    yield from map(_text_cell, (span.path, span.label, span.kind, recorded_state(span).value))
     yield from map(_value_text, (span.critical, span.forever))
     for time in (span.scheduled_at, span.started_at, span.ready_at, span.finished_at):
         yield _value_text(None if time is None else round(time - record.start_time, 9))

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ..._core.api.views import printable
+from .._state_styles import recorded_state
 from ._resource_use import count_overlaps
 from ._span_builder import TraceRecord
 from ._spans import RunSpan, Span, Wait
@@ -115,7 +116,7 @@ class _EventBuilder:
             yield {**ready_mark, "ts": self._to_microseconds(span.ready_at), **self._thread_fields(span)}
 
     def _slice_args(self, span: Span) -> TraceEvent:
-        details: TraceEvent = {"path": printable(span.path), "kind": span.kind, "state": span.state.value}
+        details: TraceEvent = {"path": printable(span.path), "kind": span.kind, "state": recorded_state(span).value}
         details |= {"critical": span.critical, "forever": span.forever, "attempts": len(span.attempts)}
         if span.throttled:
             details["throttled"] = len(span.throttled)

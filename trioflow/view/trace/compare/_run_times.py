@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...._core.api.views import JobState, WaitCause, printable
+from ..._state_styles import recorded_state
 from .._critical_path_parts import critical_path_steps
 from .._span_builder import TraceRecord
 from .._spans import Span
@@ -94,7 +95,7 @@ def _sum_times_by_job(record: TraceRecord) -> dict[str, JobTimes]:
         times[_path(span)] = JobTimes(
             previous.seconds + end - span.started_at,
             previous.waited_seconds + (span.waited or 0.0),
-            span.state.value,
+            recorded_state(span).value,
             _last_wait_text(record, span) or previous.waited_for,
         )
     return times

@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from ...._core.api.views import (
     MAX_LISTED_NAMES,
+    MOVED_ON,
     JobState,
     duration_text,
     durations_in_column,
@@ -33,7 +34,7 @@ from ...._core.api.views import (
     shorten,
     size_text,
 )
-from ..._state_styles import STATE_COUNT_ORDER, STATE_STYLES
+from ..._state_styles import STATE_COUNT_ORDER, STATE_STYLES, recorded_state, state_class
 from ...graph import _dark_scheme, _dot
 from ...text import _verdict
 from .._critical_path_parts import critical_path_parts
@@ -195,11 +196,12 @@ def _verdict_on_all_runs(record: TraceRecord) -> dict[str, str]:
         return {"style": OPEN_VERDICT, "symbol": ""}
     verdicts = dict.fromkeys(_run_verdict(record, run) for run in record.root_runs)
     style = next(style for style in VERDICT_STATES if style in {style for style, _ in verdicts})
+    state = MOVED_ON if style == GOOD_VERDICT and record.tally.moved_on_count else VERDICT_STATES[style]
     start_time = datetime.datetime.fromtimestamp(record.start_time + record.wall_offset).astimezone()
     return {
         "style": style,
         "words": "; ".join(words for _, words in verdicts),
-        "symbol": STATE_STYLES[VERDICT_STATES[style]].symbol,
+        "symbol": STATE_STYLES[state].symbol,
         "start_time": start_time.isoformat(" ", "seconds"),
     }
 
@@ -218,9 +220,10 @@ def _is_listed_separately(span: Span) -> bool:
     return _verdict.tally_key(span.state, span.forever) == _verdict.FOREVER_KEY
 
 
-def _state_counts(record: TraceRecord) -> list[tuple[str, int]]:
-    counts = Counter(span.state for span in record.counted_spans if not _is_listed_separately(span))
-    return [(state.value, counts[state]) for state in STATE_COUNT_ORDER if counts[state]]
+def _state_counts(record: TraceRecord) -> list[tuple[str, str, int]]:
+    """Return the name, the CSS class and the number of jobs of each state that a job is in."""
+    counts = Counter(recorded_state(span) for span in record.counted_spans if not _is_listed_separately(span))
+    return [(state.value, state_class(state), counts[state]) for state in STATE_COUNT_ORDER if counts[state]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +283,7 @@ def _table_json(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str
     """Return the data of the table of jobs as JSON that is safe inside an HTML page."""
     counted = {span.number for span in record.counted_spans}
     ranks = [0 if span.number not in counted else 2 if _is_listed_separately(span) else 1 for span in record.spans]
-    states = Counter(span.state for span, rank in zip(record.spans, ranks, strict=True) if rank == 1)
+    states = Counter(recorded_state(span) for span, rank in zip(record.spans, ranks, strict=True) if rank == 1)
     starts = [None if span.started_at is None else span.started_at - record.start_time for span in record.spans]
     columns = starts, [span.waited for span in record.spans], [span.took for span in record.spans]
     units, texts = zip(*map(durations_in_column, columns), strict=True)
@@ -288,7 +291,7 @@ def _table_json(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str
         "units": units,
         "required": {span.number: span.required for span in record.spans if span.required},
         "waits": {span.number: [*map(printable, wait_lines(record, span))] for span in record.spans if span.waits},
-        "states": [[state.value, states[state]] for state in JobState if states[state]],
+        "states": [[state.value, states[state]] for state in STATE_STYLES if states[state]],
         "rows": list(map(partial(_table_row, record), record.spans, ranks, zip(*texts, strict=True))),
         "commands": commands,
     }
@@ -318,7 +321,8 @@ def _table_row(record: TraceRecord, span: Span, rank: int, texts: tuple[str, ...
         "restored": span.restored,
     }
     shown_tags = [tag for tag, applies in tags.items() if applies]
-    row = [path, kind, span.state.value, *times, len(span.attempts) or None, span.lane, exception, shown_tags, rank]
+    state = recorded_state(span).value
+    row = [path, kind, state, *times, len(span.attempts) or None, span.lane, exception, shown_tags, rank]
     return row + list(_command_cells(span)) if record.commands else row
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from ..._state_styles import CAUSE_WORDS, STATE_STYLES
+from ..._state_styles import CAUSE_WORDS, STATE_STYLES, recorded_state
 from ...graph import _dark_scheme, _render
 from .. import _time_spent
 from .._graph_description import GraphDescription
@@ -46,7 +46,7 @@ def slots_sentence(record: TraceRecord) -> str:
 def glossary_terms(record: TraceRecord) -> Iterator[tuple[str, str]]:
     """Yield each word that occurs in the report, with its meaning."""
     spans = record.spans
-    states = {span.state for span in spans}
+    states = {recorded_state(span) for span in spans}
     yield from ((state.value, style.glossary_meaning) for state, style in STATE_STYLES.items() if state in states)
     if any(span.restored for span in spans):
         yield "restored", "its result was restored from the journal of an earlier run; it did not run again"

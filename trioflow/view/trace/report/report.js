@@ -124,7 +124,7 @@
       const isolated = column === PATH || column === EXCEPTION;
       cell.append(isolated ? element("bdi", "", text) : text);
       if (isolated) cell.setAttribute("title", text);
-      if (column === STATE) cell.className = `state-${values[STATE]}`;
+      if (column === STATE) cell.className = `state-${values[STATE].replace(" ", "-")}`;
       if (!IN_NARROW_WINDOWS.has(column)) cell.classList.add("further");
       if (column === PATH) {
         values[TAGS].filter((tag) => ![ON_PATH, RESTORED].includes(tag)).forEach((tag) => cell.append(element("span", "tag", tag)));

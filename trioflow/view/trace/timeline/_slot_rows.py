@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 from xml.etree import ElementTree as Tree
 
-from ...._core.api.views import JobState, duration_text, printable
-from ..._state_styles import STATE_STYLES
+from ...._core.api.views import MOVED_ON, JobState, duration_text, printable
+from ..._state_styles import STATE_STYLES, recorded_state, state_class
 from .._critical_path_parts import CriticalPathPart, critical_path_steps
 from .._lanes import assign_lanes
 from .._resource_use import StepFunction
@@ -105,8 +105,8 @@ class SlotGeometry:
 
     def css_class(self, span: Span) -> str:
         """Return the CSS class of a job's bar, which stands for its family, or for its state if it did not succeed."""
-        if span.state is not JobState.SUCCEEDED:
-            return str(span.state.value)
+        if (state := recorded_state(span)) is not JobState.SUCCEEDED:
+            return state_class(state)
         return self.summaries_by_family[self.record.families[span.number]].css_class
 
 
@@ -149,7 +149,7 @@ def _summarize_families(record: TraceRecord, slot_use: SlotUse) -> dict[str, Fam
         family = summaries_by_family.setdefault(name, FamilySummary(bar.span.label))
         family.name = name if family.count else family.name  # a single job is shown with its label
         family.count += 1
-        family.succeeded_count += bar.span.state is JobState.SUCCEEDED
+        family.succeeded_count += recorded_state(bar.span) is JobState.SUCCEEDED
         family.failed_count += bar.span.state is JobState.FAILED
         family.work_seconds += bar.end - bar.start
     sorted_families = dict(sorted(summaries_by_family.items(), key=lambda item: -item[1].work_seconds))
@@ -291,13 +291,15 @@ def _draw_labels(svg: Tree.Element, geometry: SlotGeometry, merged_bars: Sequenc
             name = f"{geometry.summaries_by_family[bar.family].name} × {job_count}"
         if is_failed:
             name = f"{FAILED_SYMBOL} {name}"
+        elif bar.css_class == state_class(MOVED_ON):
+            name = f"{STATE_STYLES[MOVED_ON].symbol} {name}"
         x = max(left, free_from)
         available_width = right - x - 7
         keep: Literal["start", "ends"] = "start" if job_count > 1 else "ends"
         if label := clip_text(name, available_width, font_size, is_failed, keep):
-            css_class = "label on-dark" if is_failed else "label"
+            label_class = "label on-dark" if is_failed else "label"
             x += 4 if right - x > 16 else 2
-            add_element(svg, "text", label, css=css_class, x=x, y=baseline, font_size=font_size)
+            add_element(svg, "text", label, css=label_class, x=x, y=baseline, font_size=font_size)
         elif is_failed and left >= free_from:
             x = max(right, left + 3) + 3
             label = clip_text(name, min(MAX_SIDE_LABEL_WIDTH, geometry.width - x), font_size, is_failed, keep)
@@ -456,10 +458,10 @@ def _legend_entries(geometry: SlotGeometry, patterns: HatchPatterns) -> Iterator
             None,
             f"{len(other_families)} other families: {sum(family.count for family in other_families)}",
         )
-    states = Counter(bar.span.state for bars in geometry.slot_use.bars_by_slot for bar in bars)
+    states = Counter(recorded_state(bar.span) for bars in geometry.slot_use.bars_by_slot for bar in bars)
     for state in STATE_STYLES:
         if states[state] and state is not JobState.SUCCEEDED:
-            yield f"bar {state.value}", None, f"{STATE_STYLES[state].symbol} {state.value}"
+            yield f"bar {state_class(state)}", None, f"{STATE_STYLES[state].symbol} {state.value}"
     if geometry.forever_rows:
         yield "bar forever", None, "forever job"
     for reason in patterns:

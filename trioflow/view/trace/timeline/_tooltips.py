@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...._core.api.views import WaitCause, duration_text
+from ..._state_styles import recorded_state
 from .._span_builder import TraceRecord
 from .._spans import Span
 
@@ -20,7 +21,7 @@ def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
     """Yield the lines of the tooltip of a job that started."""
     assert span.started_at is not None
     yield span.name
-    yield f"{span.kind}, {span.state.value}{', critical' * span.critical}"
+    yield f"{span.kind}, {recorded_state(span).value}{', critical' * span.critical}"
     duration = "still running" if span.elapsed is None else f"took {duration_text(span.elapsed)}"
     yield f"started at {duration_text(span.started_at - record.start_time)}, {duration}"
     yield from wait_lines(record, span)
