@@ -519,5 +519,75 @@ def test_a_cancelled_thread_that_still_runs_is_reported_with_advice(
     virtual(Scheduler(ThreadJob(released.wait, label="wait"), timeout=3).co_run)
     assert told[0] == (
         "'wait' was cancelled 1 s ago and is still running, and the run waits for it: a thread cannot be interrupted; "
-        "abandon_on_cancel=True abandons it, and a ProcessJob can be killed"
+        "on_cancel= can end what it waits for, abandon_on_cancel=True abandons it, and a ProcessJob can be killed"
     )
+
+
+# --- on_cancel
+
+
+@pytest.mark.parametrize("abandon", [False, True])
+@pytest.mark.parametrize("how", ["cancel", "timeout", "run"])
+def test_on_cancel_is_called_once_in_the_loop_and_can_end_the_function(backend: str, how: str, abandon: bool) -> None:
+    """When the job is cancelled, its time is over, or its run ends, `on_cancel` makes the function return."""
+    held = Held()
+    calls: list[int] = []
+
+    def stop() -> None:
+        calls.append(threading.get_ident())
+        held.release.set()
+
+    job = ThreadJob(held, on_cancel=stop, abandon_on_cancel=abandon, timeout=SOON if how == "timeout" else None)
+
+    async def end() -> None:
+        await held.until_entered()
+        if how == "cancel":
+            job.cancel()
+        elif how == "run":
+            scheduler.cancel()
+
+    scheduler = Scheduler(job, Job(end))
+    assert scheduler.run(backend=backend) is (how != "run")
+    assert calls == [threading.get_ident()]
+    assert job.state is (JobState.FAILED if how == "timeout" else JobState.CANCELLED)
+    assert held.left.wait(PATIENCE)
+
+
+def test_on_cancel_is_not_called_if_the_function_ends_by_itself(backend: str) -> None:
+    """The result and the exception of the function are those of the job, as without `on_cancel`."""
+    called: list[int] = []
+    jobs = [ThreadJob(int, text, on_cancel=lambda: called.append(1)) for text in ("7", "x")]
+    assert Scheduler(jobs).run(backend=backend) is True
+    assert jobs[0].result() == 7
+    assert isinstance(jobs[1].raised_exception(), ValueError)
+    assert called == []
+
+
+def test_an_interruption_of_a_function_that_on_cancel_has_ended_ends_the_run(backend: str) -> None:
+    """A SystemExit that the function raises after its timeout is not dropped."""
+    held = Held(then=SystemExit("late"))
+    with pytest.raises(SystemExit, match="late"):
+        Scheduler(ThreadJob(held, on_cancel=held.release.set, timeout=SOON)).run(backend=backend)
+
+
+def test_on_cancel_that_raises_is_an_incident(backend: str) -> None:
+    """The job ends as it would, when the thread has ended, and the incident names the job."""
+    held = Held()
+
+    def stop() -> None:
+        held.release.set()
+        raise OSError("closed")
+
+    job = ThreadJob(held, on_cancel=stop, timeout=SOON, label="reads")
+    scheduler = Scheduler(job)
+    assert scheduler.run(backend=backend) is True
+    assert isinstance(job.raised_exception(), JobTimeout)
+    assert scheduler.incidents[0].message == "on_cancel of 'reads' raised OSError: closed"
+
+
+def test_on_cancel_is_a_plain_function() -> None:
+    """What cannot be called, or would have to be awaited, is rejected."""
+    with pytest.raises(TypeError, match="on_cancel=5"):
+        ThreadJob(int, on_cancel=5)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="it is async"):
+        ThreadJob(int, on_cancel=turns)

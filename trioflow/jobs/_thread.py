@@ -11,13 +11,13 @@ import math
 import threading
 from collections.abc import Callable, Mapping
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, cast, overload
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from ..abc import BoxStyle, FunctionJob, JobOptions, ThreadEvent, call_of, flag, name_of, run_of, short_repr
+from ..abc import BoxStyle, FunctionJob, JobOptions, ThreadEvent, call_of, callback, flag, name_of, run_of, short_repr
 from . import T
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class ThreadOptions(JobOptions, total=False):
     """The keyword options of a `ThreadJob`, with those of every job."""
 
     abandon_on_cancel: bool
+    on_cancel: Callable[[], object] | None
     limiter: trio.CapacityLimiter | anyio.CapacityLimiter | None
 
 
@@ -50,7 +51,8 @@ class ThreadJob(
     box=BoxStyle("thread", place=2),
     calls_in="a thread",
     cannot_be_interrupted=(
-        "a thread cannot be interrupted; abandon_on_cancel=True abandons it, and a ProcessJob can be killed"
+        "a thread cannot be interrupted; on_cancel= can end what it waits for, abandon_on_cancel=True abandons it, and "
+        "a ProcessJob can be killed"
     ),
 ):
     """A plain function with its arguments, called in a worker thread.
@@ -58,7 +60,8 @@ class ThreadJob(
     A thread cannot be interrupted. When the job is cancelled or times out, it keeps its slot until the function has
     ended. Then it is CANCELLED, or FAILED with `JobTimeout`, and the result or exception of the function is dropped. A
     long function may call `anyio.from_thread.check_cancelled()` from time to time, which raises once the function
-    should end. With `abandon_on_cancel`, the job ends at once, and the function continues without supervision.
+    should end; `on_cancel` can end what it waits for. With `abandon_on_cancel`, the job ends at once, and the function
+    continues without supervision.
 
     The function runs in a copy of the job's context variables. `current_job()` returns this job, even after the thread
     was abandoned.
@@ -69,6 +72,9 @@ class ThreadJob(
         kwargs: keyword arguments of the call; jobs among them are replaced, too.
         abandon_on_cancel: whether to abandon the thread as soon as the job is cancelled or times out. On asyncio, the
             interpreter still waits for the thread before it exits.
+        on_cancel: a plain function without arguments, which is called once in the event loop when the job is cancelled
+            or its time is over, so that it can make the function in the thread return: `threading.Event().set`, or the
+            `interrupt` of a database connection. If it raises, this is an incident.
         limiter: a `CapacityLimiter` of trio or anyio, as the backend requires. The running job waits for a token of
             this limiter. If the window is a limiter, too, the job takes no token of the window. By default, the window
             of the scheduler is the only limit; the default limit of 40 threads in trio and anyio does not apply.
@@ -88,7 +94,7 @@ class ThreadJob(
 
     """
 
-    __slots__ = ("_abandon_on_cancel", "_own_limiter")
+    __slots__ = ("_abandon_on_cancel", "_on_cancel", "_own_limiter")
 
     # With these overloads, type checkers compare up to three arguments with the function's parameters. Each argument is
     # a value or a job with such a value as its result.
@@ -148,6 +154,7 @@ class ThreadJob(
         *args: Any,
         kwargs: Mapping[str, Any] | None = None,
         abandon_on_cancel: bool = False,
+        on_cancel: Callable[[], object] | None = None,
         limiter: trio.CapacityLimiter | anyio.CapacityLimiter | None = None,
         **options: Unpack[JobOptions],
     ) -> None:
@@ -157,6 +164,8 @@ class ThreadJob(
                 f"limiter={short_repr(limiter)} of {name!r}: give a CapacityLimiter of trio or anyio, or None"
             )
         self._abandon_on_cancel = flag(abandon_on_cancel, "abandon_on_cancel", "ThreadJob()")
+        callback(on_cancel, "on_cancel", "ThreadJob()")
+        self._on_cancel = on_cancel
         self._own_limiter = limiter
         super().__init__(function, args, kwargs, options)
 
@@ -168,6 +177,52 @@ class ThreadJob(
                 the cause of a RuntimeError.
 
         """
+        return await (self._await_thread() if self._on_cancel is None else self._await_beside(self._on_cancel))
+
+    async def _await_beside(self, on_cancel: Callable[[], object]) -> T:
+        """Await the thread in a child task, so that this task can be cancelled meanwhile, and then call `on_cancel`."""
+        cancellation_type = anyio.get_cancelled_exc_class()
+        has_ended = anyio.Event()
+        error: BaseException | None = None
+        value: Any = None
+
+        async def await_thread() -> None:
+            nonlocal error, value
+            try:
+                value = await self._await_thread()
+            except cancellation_type:
+                raise
+            except BaseException as raised:  # the task group would put it into a group
+                error = raised
+            finally:
+                has_ended.set()
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(await_thread)
+                try:
+                    await has_ended.wait()
+                except cancellation_type:
+                    self._call_on_cancel(on_cancel)
+                    raise
+            if error is not None:
+                raise error
+            return cast(T, value)
+        except cancellation_type:
+            if error is not None and not isinstance(error, Exception):  # not dropped: a SystemExit of the function
+                raise error from None
+            raise
+        finally:
+            error = value = None  # break reference cycles
+
+    def _call_on_cancel(self, on_cancel: Callable[[], object]) -> None:
+        try:
+            on_cancel()
+        except Exception as error:
+            run_of(self).report(f"on_cancel of {self.label!r} raised {type(error).__name__}: {error}", self, error)
+
+    async def _await_thread(self) -> T:
+        """Call the function in a worker thread, and wait until it has returned."""
         call = _ThreadCall()
         if self._own_limiter is not None:
             run_of(self).check_limiter(self._own_limiter, self)
