@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from trioflow import Job, JobState, JournalError, Scheduler, current_job
 from trioflow.abc import AbstractJob
 from trioflow.journal import _journal
+from trioflow.journal._store import JournalStore
 
 from ..bodies import fail
 from ..conftest import Virtual
@@ -97,29 +100,180 @@ def test_jobs_added_in_another_order_are_restored(virtual: Virtual, file: Path) 
     assert ran == len(found(file))
 
 
-def test_a_job_whose_name_depends_on_the_order_is_not_stored(
-    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Of jobs with one label, only the first is stored, so that none is taken for another; the log says so once."""
+def test_of_jobs_with_one_name_none_is_stored(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of jobs with one label, none is stored or restored, in this run or later ones; the log says so once in each."""
 
     async def body(scheduler: Scheduler) -> list[bool]:
         jobs = [scheduler.add(Job(double, number, label="same")) for number in numbers]
         [await job for job in jobs]
         jobs.append(scheduler.add(Job(double, 4, label="same")))  # the others have settled
         assert [await job for job in jobs] == [2 * number for number in (*numbers, 4)]
-        assert "another job has the same label" in scheduler.explain(jobs[1])
+        assert "it is not stored: several jobs have had this name" in scheduler.explain(jobs[1])
         return [job.restored for job in jobs]
 
-    numbers = (1, 2, 3)
-    with caplog.at_level(logging.WARNING, "trioflow"):
-        assert opened(virtual, file, body) == [False] * 4
-    (message,) = [record.getMessage() for record in caplog.records]
-    assert message.startswith("the journal does not store 'same#2', nor other jobs like it")
-    assert message.endswith("give each a label of its own, or key=")
-    assert found(file) == ["same"]
-    assert opened(virtual, file, body) == [True, False, False, False]
-    numbers = (3, 1, 2)
-    assert opened(virtual, file, body) == [False] * 4
+    for order in (1, 2, 3), (1, 2, 3), (3, 1, 2):
+        numbers = order
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "trioflow"):
+            assert opened(virtual, file, body) == [False] * 4
+        (message,) = [record.getMessage() for record in caplog.records]
+        assert message.startswith("the journal does not store 'same")
+        assert message.endswith("several jobs have had this name; give each a label of its own, or key=")
+
+    async def alone(scheduler: Scheduler) -> bool:
+        return (await scheduler.add(job := Job(double, 1, label="same")), job.restored)[1]
+
+    assert [opened(virtual, file, alone) for _ in range(2)] == [False, False]
+    with contextlib.closing(JournalStore(file, writes=True)) as store:
+        store.forget(["same"])
+    assert [opened(virtual, file, alone) for _ in range(2)] == [False, True]
+
+
+def returns(number: int) -> Callable[..., Awaitable[int]]:
+    async def closure(*_: object) -> int:
+        calls.append(number)
+        await anyio.sleep(number)
+        return number
+
+    return closure
+
+
+def test_a_closure_is_stored_if_its_label_its_key_or_its_arguments_identify_it(virtual: Virtual, file: Path) -> None:
+    """A closure is stored under its label, its key, its version or its arguments, and not under its name alone."""
+
+    async def body(scheduler: Scheduler) -> list[bool]:
+        jobs = [
+            scheduler.add(Job(returns(7))),
+            scheduler.add(Job(returns(1), label="label")),
+            scheduler.add(Job(returns(2), key=1)),
+            scheduler.add(Job(returns(3), "argument")),
+            *scheduler.map(returns(4), ["of map"]),
+            scheduler.add(Job(returns(5), version=1)),
+            scheduler.add(Job(double, 6)),
+        ]
+        assert [await job for job in jobs] == [7, 1, 2, 3, 4, 5, 12]
+        return [job.restored for job in jobs]
+
+    assert opened(virtual, file, body) == [False] * 7
+    assert opened(virtual, file, body) == [False] + [True] * 6
+
+
+def test_closures_that_only_their_order_distinguishes_are_not_stored(virtual: Virtual, file: Path) -> None:
+    """In a scenario that was built before the run, closures of one label are stored if their defaults differ."""
+
+    async def run(*jobs: AbstractJob[Any]) -> list[tuple[Any, bool]]:
+        assert await Scheduler(*jobs).co_run(journal=file)
+        return [(job.result(), job.restored) for job in jobs]
+
+    def build(*numbers: int) -> list[AbstractJob[Any]]:
+        closures: list[AbstractJob[Any]] = [Job(returns(number)) for number in numbers]
+        named = [Job(returns(number), label=f"named {number}") for number in numbers]
+        return [*closures, *named, *[Job(lambda n=number: double(n)) for number in numbers]]
+
+    virtual(run, *build(1, 2))
+    wanted = [(1, False), (2, False), (1, True), (2, True), (2, True), (4, True)]
+    assert virtual(run, *build(1, 2)) == wanted
+    assert virtual(run, *build(2, 1)) == [wanted[number] for number in (1, 0, 3, 2)] + [(4, False), (2, False)]
+
+
+def test_a_nested_scheduler_with_the_label_of_another_has_no_stored_jobs(virtual: Virtual, file: Path) -> None:
+    """The jobs of nested schedulers that are added under one label are not stored; nor those of a label used before."""
+
+    async def body(scheduler: Scheduler) -> list[tuple[int, bool]]:
+        found: list[tuple[int, bool]] = []
+        for number in numbers:
+            job = Job(returns(number), label="job")
+            await scheduler.add(Scheduler(job, label="inner"))
+            found.append((job.result(), job.restored))
+        jobs = [job for job in scheduler if job.label == "static"]
+        jobs += [scheduler.add(Job(returns(number), label="static")) for number in numbers]
+        return found + [(await job, job.restored) for job in jobs]
+
+    async def main() -> Any:
+        async with Scheduler(Job(returns(9), label="static"), journal=file) as scheduler:
+            return await body(scheduler)
+
+    for order in (1, 2), (2, 1):
+        numbers = order
+        wanted = [(number, False) for number in (*numbers, 9, *numbers)]
+        assert virtual(main) == wanted
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_job_never_gets_the_result_of_another(virtual: Virtual, file: Path, seed: int) -> None:
+    """Whatever closures of one name are added, in which order, up to any crash: no run ends with a wrong value.
+
+    A result that was stored before a crash, and restored before a second job with its name was added, ends the run.
+    """
+    rng = random.Random(seed)
+    ways: list[Callable[[int], AbstractJob[Any]]] = [
+        lambda n: Job(returns(n)),
+        lambda n: Job(returns(n), label="label"),
+        lambda n: Job(returns(n), "argument"),
+        lambda n: Job(returns(n), label=f"label {n}"),
+        lambda n: Job(returns(n), key=n),
+        lambda n: Job(double, n / 2, label="double"),
+    ]
+    chosen = [rng.choice(ways) for _ in range(rng.choice((6, 12)))]
+
+    async def body(scheduler: Scheduler) -> bool:
+        order = rng.sample(range(len(chosen)), len(chosen))
+        crash = rng.choice((*order, *[None] * len(order)))
+        added: dict[int, AbstractJob[Any]] = {}
+        for number in order:
+            added[number] = scheduler.add(chosen[number](number))
+            if rng.random() < 0.5:
+                await anyio.sleep(rng.choice((0, 2, 20)))
+            if number == crash:
+                raise Crash
+        for number, job in added.items():
+            assert await job == number
+        return True
+
+    for _ in range(10):
+        with contextlib.suppress(Crash, JournalError, RuntimeError):
+            opened(virtual, file, body, keep_jobs=rng.random() < 0.5)
+
+
+class Crash(Exception):
+    """The body of an open scheduler ends as it does when the process is killed: with what was committed."""
+
+
+def test_a_result_that_may_be_that_of_another_job_ends_the_run(virtual: Virtual, file: Path) -> None:
+    """If a closure was restored, and another one of its name comes, the run ends; the next one restores neither."""
+
+    async def body(scheduler: Scheduler) -> list[Any]:
+        jobs = [scheduler.add(Job(returns(number), label="same")) for number in numbers]
+        await anyio.sleep(3)
+        return [await job for job in jobs]
+
+    numbers: tuple[int, ...] = (1,)
+    assert opened(virtual, file, body) == [1]  # killed before the second one was added
+    numbers = (2, 1)
+    with pytest.raises(JournalError, match="several jobs have the name 'same'; one of them was restored"):
+        opened(virtual, file, body)
+    assert opened(virtual, file, body) == [2, 1]
+
+
+def test_a_retried_scheduler_stores_no_job_whose_name_it_uses_twice(virtual: Virtual, file: Path) -> None:
+    """Each attempt of a nested scheduler may use a name once; jobs that use it again are not stored."""
+    attempts: list[int] = []
+
+    async def grow() -> None:
+        scheduler = current_job().scheduler
+        assert scheduler is not None
+        attempts.append(1)
+        if len(attempts) % 2:
+            raise ValueError("the first attempt")
+        found.extend([await scheduler.add(Job(returns(number), label="grown")) for number in (1, 2)])
+
+    async def body(scheduler: Scheduler) -> None:
+        await scheduler.add(Scheduler(Job(grow, label="grow", critical=True), label="inner", retry=1))
+
+    found: list[int] = []
+    for _ in range(2):
+        opened(virtual, file, body)
+    assert found == [1, 2, 1, 2]
 
 
 def test_a_name_is_free_again_when_its_job_has_failed(virtual: Virtual, file: Path) -> None:

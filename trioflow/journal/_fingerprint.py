@@ -37,8 +37,10 @@ from .._core.api.journals import (
     enclosing_schedulers,
     input_at,
     is_scheduler,
+    options_of,
     plural,
     substitute_inputs,
+    unwrap_partial,
 )
 from ._file_stamps import FileStamper, describe_stamp_change
 from ._msgspec import msgspec
@@ -94,8 +96,11 @@ class FingerprintBuilder:
         self._hashes_all_values = False  # whether to hash all values of the current job
         self._current_job: AbstractJob[Any] | None = None
         self._identities_by_function: Final[dict[Any, tuple[str, str | None]]] = {}
+        self.is_by_name_only = False
+        """Whether the last fingerprint identifies a function by its name alone, such as a closure: another function may
+        have the same fingerprint."""
         self.identified_by_name_only: Final[dict[str, None]] = {}
-        """The labels of the first jobs whose function is not fully identified by its name, such as a lambda."""
+        """The labels of the first jobs for which this is so."""
 
     def compute(self, job: AbstractJob[Any], work: Work | None, options: OptionRecord) -> str:
         """Return the fingerprint of a job whose inputs have settled.
@@ -110,6 +115,7 @@ class FingerprintBuilder:
 
         """
         parts: dict[str, Any] = {}
+        self.is_by_name_only = False
         self._hashes_all_values = options.redact
         self._current_job = job
         if (
@@ -132,7 +138,25 @@ class FingerprintBuilder:
                 self._add_class(job, parts)
         if options.version is not None:
             parts["v"] = self._value_form(options.version, "its version")
+            self.is_by_name_only = False
+        elif self.is_by_name_only and len(self.identified_by_name_only) < MAX_REPORTED_JOBS:
+            self.identified_by_name_only[job.label] = None
         return msgspec.json.encode(parts).decode()
+
+    def find_ambiguous_function(self, job: AbstractJob[Any]) -> str | None:
+        """Return the text that identifies the function of a job; None if no other function has the same text."""
+        options = options_of(job)
+        if not isinstance(job, FunctionJob) or options.key is not None or options.version is not None:
+            return None
+        call = call_parts(job, lambda _: None)
+        if call is None:
+            return None
+        self.is_by_name_only = False
+        try:
+            name, _ = self._function_identity(unwrap_partial(call[0]))
+        except NotSerializable:
+            return None
+        return name if self.is_by_name_only else None
 
     # ---- the kinds of jobs
 
@@ -156,7 +180,7 @@ class FingerprintBuilder:
         try:
             name, source = self._identities_by_function[function]
         except (KeyError, TypeError):
-            name, source = self._function_identity(function, job)
+            name, source = self._function_identity(function)
         parts["f"] = name
         if forms:
             parts["a"] = forms
@@ -171,11 +195,11 @@ class FingerprintBuilder:
             for number, value in enumerate(values, 1)
         ]
 
-    def _function_identity(self, function: Any, job: AbstractJob[Any]) -> tuple[str, str | None]:
+    def _function_identity(self, function: Any) -> tuple[str, str | None]:
         """Return a pair: the text that identifies a function, and a hash of its source.
 
         The text has the name of the function, the object that a method is bound to, and the defaults of a nested
-        function. The hash is None if sources are not compared.
+        function. The hash is None if sources are not compared. `is_by_name_only` is set if this is all that is known.
         """
         unwrapped: Any = inspect.unwrap(function)
         value_class = cast(Any, type(unwrapped))
@@ -184,37 +208,33 @@ class FingerprintBuilder:
         if name is None:  # the function is an object with __call__
             identity = type_name(value_class)
             identity += comparison_form(dumps(unwrapped)) if _is_storable(unwrapped) else ""
-            self._record_if_by_name_only(job, not _is_storable(unwrapped))
+            self.is_by_name_only = not _is_storable(unwrapped)
         else:
             identity = f"{getattr(unwrapped, '__module__', None)}:{name}"
             if bound is not None and not inspect.ismodule(bound) and not inspect.isclass(bound):
                 identity += comparison_form(dumps(bound)) if _is_storable(bound) else ""
-                self._record_if_by_name_only(job, not _is_storable(bound))
+                self.is_by_name_only = not _is_storable(bound)
             defaults = getattr(unwrapped, "__defaults__", None), getattr(unwrapped, "__kwdefaults__", None)
             is_nested = "<" in name  # "<locals>" or "<lambda>": the defaults may differ each time it is defined
             if is_nested and any(defaults):
                 identity += comparison_form(dumps(defaults)) if _is_storable(defaults) else ""
-            self._record_if_by_name_only(
-                job,
+            if (
                 "<lambda>" in name
                 or getattr(unwrapped, "__closure__", None) is not None
-                or (is_nested and not _is_storable(defaults)),
-            )
+                or (is_nested and not _is_storable(defaults))
+            ):
+                self.is_by_name_only = True
         source = None
         if self._hashes_source:
             try:
                 source = digest(inspect.getsource(unwrapped).encode())
             except (OSError, TypeError) as error:
                 raise NotSerializable(f"the source of its function, which cannot be read ({error})") from None
-        if bound is None and name is not None and job.label not in self.identified_by_name_only:
+        if bound is None and name is not None and not self.is_by_name_only:
             if len(self._identities_by_function) == MAX_FUNCTIONS:
                 self._identities_by_function.clear()
             self._identities_by_function[function] = identity, source
         return identity, source
-
-    def _record_if_by_name_only(self, job: AbstractJob[Any], by_name_only: bool) -> None:
-        if by_name_only and len(self.identified_by_name_only) < MAX_REPORTED_JOBS:
-            self.identified_by_name_only[job.label] = None
 
     def _add_work(self, work: Work, parts: dict[str, Any]) -> None:
         """Add the parts of a job that calls no function, such as a command."""

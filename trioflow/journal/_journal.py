@@ -41,7 +41,6 @@ from .._core.api.journals import (
     file_path,
     flag,
     is_among,
-    is_in_retry,
     is_member,
     is_scheduler,
     join_names,
@@ -89,7 +88,8 @@ class Journal:
     reads. If the job has `key=`, its fingerprint is the key alone. The journal does not see that code has changed,
     unless `source` is True or you change `version=`.
 
-    A nested scheduler always runs, and its jobs are restored one by one. Services always run.
+    A nested scheduler always runs, and its jobs are restored one by one. Services always run. Jobs that only their
+    order would distinguish are not stored; the log names them.
 
     Args:
         path: the file, which is created if it is missing. Results over 1 MiB are stored in a directory beside it, whose
@@ -147,7 +147,8 @@ class Journal:
             JournalError: the file cannot be used, or another run uses it.
 
         """
-        return RunJournalView(JournalSession(self, scheduler), RecordPaths(scheduler))
+        session = JournalSession(self, scheduler)
+        return RunJournalView(session, RecordPaths(scheduler, session.find_ambiguous_function))
 
     def __repr__(self) -> str:
         """Show the path."""
@@ -172,16 +173,18 @@ ALWAYS_RUNS: Final = NotStored()
 RESULT_NOT_SAVED: Final = NotStored(NOT_SAVED_REASON)
 NO_RECORD: Final = NotStored(NOT_IN_JOURNAL_REASON)
 RAN_BEFORE: Final = NotStored("it already ran in this run, in an earlier attempt of its scheduler")
-NOT_UNIQUE: Final = NotStored(
-    "it is not stored, because another job has the same label, and the order of adding decides which of them is which"
-)
+UNIDENTIFIED: Final = "only the name of its function identifies it, and other functions may have the same name"
+AMBIGUOUS: Final = "several jobs have had this name"
+"""Reasons why the journal does not store a job."""
+AMBIGUOUS_PREFIX: Final = '{"ambiguous":'
+"""The beginning of the fingerprint of the record of an ambiguous path. That of one of the jobs follows."""
 CUT_SHORT_REASON: Final = "incomplete because of its timeout"
 """The reason recorded for the result of a job that `on_timeout="move_on"` cut short."""
-RunningJobInfo = tuple[str, str, "Save", "str | None", "Work | None", bool]
+RunningJobInfo = tuple[str, str, "Save", "str | None", "Work | None", bool, bool]
 """The facts about a running job that are needed to record its result.
 
-These are its path, its fingerprint, its `save`, the reason why it was not restored, its `Work`, and whether a timeout
-counts as success.
+These are its path, its fingerprint, its `save`, the reason why it was not restored, its `Work`, whether a timeout
+counts as success, and whether the fingerprint identifies its function by the name alone.
 """
 
 
@@ -213,8 +216,10 @@ class JournalSession:
         self._result_forms: Final[dict[AbstractJob[Any], str]] = {}
         # The jobs that run or are about to run, if their results will be recorded.
         self._running_jobs: Final[dict[AbstractJob[Any], RunningJobInfo]] = {}
-        self._added_paths: Final[set[str]] = set()  # the paths of those among them that were added during the run
-        self._has_reported_duplicate = False
+        self._running_paths: Final[dict[str, AbstractJob[Any]]] = {}  # these jobs by path
+        self._has_added_jobs = False  # whether paths may be used twice, because jobs were added during the run
+        self._ambiguous_records: Final[dict[str, tuple[Any, ...]]] = {}  # by path, if one of the jobs is running
+        self._reported_reasons: Final[set[str]] = set()
         self._open_questions: Final[dict[str, bool]] = {}  # by path, whether the question has been answered
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
         self._tally: Final = JobTally()
@@ -243,21 +248,28 @@ class JournalSession:
         except NotSerializable as error:
             self._record_unstorable(job, str(error))
             return NotStored(f"its fingerprint cannot be computed: {error}")
+        by_name_only = self._fingerprint_builder.is_by_name_only
         path = paths.find(job)
-        is_added = path is None
+        if path is None or paths.is_added:
+            self._has_added_jobs = True
         if path is None:
-            path = paths.prefix + name_of_added_job(job, fingerprint)
+            name = name_of_added_job(job, fingerprint, by_name_only)
+            path = None if name is None else paths.prefix + name
+        elif by_name_only and paths.is_interchangeable(job):
+            path = None
+        if path is None:
+            return self._reject(job, UNIDENTIFIED)
         found: Restored | NotStored = NO_RECORD
-        if is_added or not self._was_empty:
+        if self._has_added_jobs or not self._was_empty or paths.used is not None:
             try:
                 record = self.store.find_job(path)
             except DamagedRow:
                 record, found = None, NotStored(DAMAGED_TEXT)
+            if self._is_ambiguous(path, record, paths, by_name_only):
+                self._mark_ambiguous(path, fingerprint, record, by_name_only)
+                return self._reject(job, AMBIGUOUS)
             if self._was_used_in_run(path, record):
                 found = RAN_BEFORE
-                if is_added and not is_in_retry(job):
-                    self._report_duplicate(job)
-                    return NOT_UNIQUE
             elif record is not None:
                 found = self._restore_from_record(job, record, fingerprint, save, work)
         if isinstance(found, NotStored):
@@ -270,38 +282,90 @@ class JournalSession:
                 None if found is NO_RECORD else found.reason,
                 work,
                 counts_timeout_as_success,
+                by_name_only,
             )
-            if is_added:
-                self._added_paths.add(path)
+            self._running_paths[path] = job
             if work is not None and writes:
                 self._record_start(work, path)
         else:
             self._pending_restored[path] = None
         return found
 
+    def find_ambiguous_function(self, job: AbstractJob[Any]) -> str | None:
+        """Call `FingerprintBuilder.find_ambiguous_function`."""
+        return self._fingerprint_builder.find_ambiguous_function(job)
+
     def _was_used_in_run(self, path: str, record: StoredJob | None) -> bool:
-        """Return whether this run has already restored, recorded or started a job under this path.
+        """Return whether this run has already restored or recorded a job under this path.
 
         The journal is asked for settled jobs, so that a run that adds jobs for a year needs no memory for them.
         """
-        if path in self._pending_records or path in self._pending_restored or path in self._added_paths:
+        if path in self._pending_records or path in self._pending_restored:
             return True
         return record is not None and self.run_number in (record.run, record.restored)
 
-    def _report_duplicate(self, job: AbstractJob[Any]) -> None:
-        """Log that a job added during the run is not stored, because its path depends on the order of adding."""
-        if not self._has_reported_duplicate:
-            self._has_reported_duplicate = True
-            warn(
-                f"the journal does not store {job.path!r}, nor other jobs like it: another job was added under the "
-                f"same name, and which of them is the first depends on the order; give each a label of its own, or key="
+    def _is_ambiguous(self, path: str, record: StoredJob | None, paths: RecordPaths, by_name_only: bool) -> bool:
+        """Return whether a path belongs to several jobs: in this run or, by its record, in an earlier one."""
+        if record is not None and record.fingerprint.startswith(AMBIGUOUS_PREFIX):
+            return True
+        if paths.used is not None:
+            is_used = path in paths.used
+            paths.used.add(path)
+            return is_used
+        earlier = self._running_paths.get(path)
+        if earlier is None:
+            return self._was_used_in_run(path, record)
+        # If a job has failed, another one may have its name, unless both could have the same fingerprint.
+        return by_name_only or not earlier.is_settled()
+
+    def _mark_ambiguous(self, path: str, fingerprint: str, record: StoredJob | None, by_name_only: bool) -> None:
+        """Replace the record of a path that several jobs have, so that no run stores or restores any of them.
+
+        Raises:
+            JournalError: one of them was restored, maybe with the result of another.
+
+        """
+        is_marked = record is not None and record.fingerprint.startswith(AMBIGUOUS_PREFIX)
+        first = fingerprint if record is None else record.fingerprint
+        first = first[len(AMBIGUOUS_PREFIX) : -1] if is_marked else first
+        was_restored = path in self._pending_restored or (record is not None and record.restored == self.run_number)
+        if path not in self._ambiguous_records and not (
+            is_marked and record is not None and record.run == self.run_number
+        ):
+            self._pending_restored.pop(path, None)
+            row = (
+                path, f"{AMBIGUOUS_PREFIX}{first}}}", None, None, None, None, self.run_number,
+                self.run_number if was_restored else None, time.time(), None, AMBIGUOUS,
+            )  # fmt: skip
+            self._pending_records[path] = row
+            self.commit()
+            if path in self._running_paths:
+                self._ambiguous_records[path] = row
+        if was_restored and by_name_only and first == fingerprint:
+            raise JournalError(
+                f"several jobs have the name {path!r}; one of them was restored, but the journal knows their function "
+                f"by name only, so the result may be that of another; start the run again: it restores none of them; "
+                f"to have them stored, give each a label of its own, or key="
             )
+
+    def _reject(self, job: AbstractJob[Any], reason: str) -> NotStored:
+        """Return the reason why the journal does not store a job; log it for the first such job."""
+        if reason not in self._reported_reasons:
+            self._reported_reasons.add(reason)
+            warn(
+                f"the journal does not store {job.path!r}, nor other jobs like it: {reason}; give each a label of its "
+                f"own, or key="
+            )
+        return NotStored(f"it is not stored: {reason}")
 
     def _take_running(self, job: AbstractJob[Any]) -> RunningJobInfo | None:
         """Remove and return the facts about a job that no longer runs; None if its result will not be recorded."""
         running = self._running_jobs.pop(job, None)
-        if running is not None:
-            self._added_paths.discard(running[0])
+        if running is not None and self._running_paths.get(running[0]) is job:
+            del self._running_paths[running[0]]
+            if (ambiguous := self._ambiguous_records.pop(running[0], None)) is not None:
+                self._pending_records[running[0]] = ambiguous
+                return None
         return running
 
     def _restore_from_record(
@@ -401,7 +465,7 @@ class JournalSession:
         running = self._take_running(job)
         if running is None:
             return  # the job was restored, or it is never recorded
-        path, fingerprint, save, why, work, counts_timeout_as_success = running
+        path, fingerprint, save, why, work, counts_timeout_as_success, _ = running
         saved: str | None = None
         data: str | bytes | int | None = None
         outputs: str | None = None
@@ -517,14 +581,22 @@ class JournalSession:
         Their outcomes are counted first. Their results stay stored.
         """
         for dropped in (job, *job.iterate_jobs()) if is_scheduler(job) else (job,):
-            self._tally_outcome(dropped)
+            running = self._tally_outcome(dropped)
             self._result_forms.pop(dropped, None)
+            if running is not None and running[3] is None and running[6]:
+                # It has failed, and had no record. A later job with this name could have the same fingerprint.
+                path, fingerprint = running[:2]
+                self._pending_records[path] = (
+                    path, fingerprint, None, None, None, None, self.run_number, None, time.time(), dropped.elapsed,
+                    "because it failed",
+                )  # fmt: skip
 
-    def _tally_outcome(self, job: AbstractJob[Any]) -> None:
-        """Add the outcome of a job to the summary of the run."""
+    def _tally_outcome(self, job: AbstractJob[Any]) -> RunningJobInfo | None:
+        """Add the outcome of a job to the summary of the run; return the facts if its result was not recorded."""
         running = self._take_running(job)
         if isinstance(job, self._scheduler.counted_kind) or job.state is JobState.FAILED:
             self._tally.add_outcome(job, ALWAYS_RUNS_REASON if running is None else running[3])
+        return running
 
     # ---- the file
 

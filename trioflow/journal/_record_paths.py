@@ -7,27 +7,33 @@
 | was added during the run by `map`, or without a label | its label, or its function, with the arguments: `fetch(7)` |
 | was added during the run, with a label | its label |
 
-So the order in which jobs are added makes no difference. If several jobs that were added have the same path, only the
-first of them is stored.
+So the order in which jobs are added makes no difference. If several jobs have the same path, none of them is
+stored. Nor is a job that only the name of its function would identify.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from .._core.api.journals import (
     AbstractJob,
     FunctionJob,
+    UniqueSiblingNames,
     explicit_label,
     is_known_by_call,
-    paths_of_siblings,
+    is_scheduler,
     was_added_during_run,
 )
 from ._msgspec import msgspec
 from ._serialization import NotSerializable, comparison_form, digest, dumps
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .._core.api.journals import BaseScheduler
+
+    FindFunction = Callable[[AbstractJob[Any]], str | None]
 
 MAX_ARGUMENTS_LENGTH: Final = 60
 """The maximum length of the arguments in a path, in characters. Longer ones are replaced by their hash."""
@@ -38,27 +44,63 @@ class RecordPaths:
 
     Args:
         scheduler: the scheduler.
+        find_function: `FingerprintBuilder.find_ambiguous_function`.
         prefix: the beginning of each path.
+        is_added: whether the scheduler, or one around it, was added during the run.
+        used: the attribute of the same name.
+
+    Attributes:
+        prefix: the beginning of each path.
+        is_added: whether other schedulers may have the same prefix.
+        used: the paths that this attempt of a retried scheduler has used, those of nested ones included; None outside
+            of one. Its earlier attempts have used the same paths.
 
     """
 
-    def __init__(self, scheduler: BaseScheduler, prefix: str = "") -> None:
+    def __init__(
+        self,
+        scheduler: BaseScheduler,
+        find_function: FindFunction,
+        prefix: str = "",
+        is_added: bool = False,
+        used: set[str] | None = None,
+    ) -> None:
         self._scheduler: Final = scheduler
+        self._find_function: Final = find_function
         self.prefix: Final = prefix
+        self.is_added: Final = is_added
+        self.used: Final = used
         # The jobs that were members before the run; None until the first look-up. They are named together, because the
         # name of each depends on those before it.
         self._paths: dict[AbstractJob[Any], str] | None = None
+        self._interchangeable: set[AbstractJob[Any]] = set()
 
     def find(self, job: AbstractJob[Any]) -> str | None:
         """Return the path of a member; None if it was added during the run."""
         if self._paths is None:
-            earlier = (member for member in self._scheduler if not was_added_during_run(member))
-            self._paths = paths_of_siblings(earlier, self.prefix)
+            self._paths = self._name_members()
         return self._paths.get(job)
+
+    def _name_members(self) -> dict[AbstractJob[Any], str]:
+        """Name the jobs that were members before the run, and find those that only the order distinguishes."""
+        names = UniqueSiblingNames()
+        labels = [(job, job.label) for job in self._scheduler if not was_added_during_run(job)]
+        named = [(job, label, names.add(label, is_scheduler(job))) for job, label in labels]
+        alike: defaultdict[tuple[str, str], list[AbstractJob[Any]]] = defaultdict(list)
+        for job, label, name in named:
+            if (name != label or names.is_repeated(label)) and (function := self._find_function(job)) is not None:
+                alike[label, function].append(job)
+        self._interchangeable = {job for jobs in alike.values() if len(jobs) > 1 for job in jobs}
+        return {job: self.prefix + name for job, _, name in named}
+
+    def is_interchangeable(self, job: AbstractJob[Any]) -> bool:
+        """Return whether another member has the label of this one and, as far as is known, its function."""
+        return job in self._interchangeable
 
     def nested(self, scheduler: BaseScheduler) -> RecordPaths:
         """Return the paths of the members of a nested scheduler."""
         path = self.find(scheduler)
+        is_added = self.is_added or path is None
         if path is None:
             path = self.prefix + scheduler.label
             if scheduler.key is not None:
@@ -66,20 +108,23 @@ class RecordPaths:
                     path += f"[{comparison_form(dumps(scheduler.key))}]"
                 except NotSerializable as error:
                     raise NotSerializable(f"the key of {scheduler.label!r} ({error})") from None
-        return RecordPaths(scheduler, f"{path}/")
+        used = set[str]() if scheduler.attempts > 1 else self.used
+        return RecordPaths(scheduler, self._find_function, f"{path}/", is_added, used)
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Drop the reference to a member that its scheduler drops."""
         if self._paths is not None:
             self._paths.pop(job, None)
+            self._interchangeable.discard(job)
 
 
-def name_of_added_job(job: AbstractJob[Any], fingerprint: str) -> str:
-    """Return the last part of the path of a job that was added during the run.
+def name_of_added_job(job: AbstractJob[Any], fingerprint: str, is_by_name_only: bool) -> str | None:
+    """Return the last part of the path of a job that was added during the run; None if nothing identifies the job.
 
     Args:
         job: the job, which is no scheduler.
         fingerprint: the fingerprint of the job.
+        is_by_name_only: whether the fingerprint identifies the function by its name alone.
 
     """
     label = explicit_label(job)
@@ -94,6 +139,8 @@ def name_of_added_job(job: AbstractJob[Any], fingerprint: str) -> str:
     if not is_known_by_call(job):
         return stem
     forms = [*parts.get("a", ()), *(f"{name}={form}" for name, form in parts.get("k", {}).items())]
+    if label is None and is_by_name_only and not forms:
+        return None
     text = ", ".join(forms)
     if len(text) > MAX_ARGUMENTS_LENGTH or "o" in parts or "d" in parts:
         text = f"~{digest(msgspec.json.encode([forms, parts.get('o'), parts.get('d')]))}"

@@ -14,8 +14,8 @@ Other facts about a job are its public attributes, such as `label`, `required`, 
 below add those that identify the record of a job and tell whether it is still valid:
 
 - `PathCache`: the path of the job, which is the key of its record. For a job that was added during the run
-  (`was_added_during_run`), the path depends on the order of adding; `is_known_by_call` and `is_in_retry` help to find a
-  key that does not.
+  (`was_added_during_run`), the path depends on the order of adding; `is_known_by_call` helps to find a key that does
+  not.
 - `always_runs`: whether the job is never restored; `options_of`: its options.
 - `call_parts` and `substitute_inputs`: its function and arguments, with placeholders for the jobs among them. Kinds of
   jobs without a function describe their work in `AbstractJob.for_journal`.
@@ -31,7 +31,7 @@ from ..base._states import JobState, ReportedState, StopReason, parse_reported_s
 from ..job._ancestors import enclosing_schedulers
 from ..job._arguments import substitute_inputs
 from ..job._errors import JournalError
-from ..job._function import FunctionJob, call_parts, input_at
+from ..job._function import FunctionJob, call_parts, input_at, unwrap_partial
 from ..job._job import AbstractJob, is_scheduler
 from ..job._job_options import OptionRecord as OptionRecord
 from ..job._job_options import SaveName, file_path, flag
@@ -43,7 +43,6 @@ from ..job._job_queries import (
     culprit_chain,
     explicit_label,
     is_counted,
-    is_in_retry,
     is_known_by_call,
     is_member,
     options_of,
@@ -51,7 +50,7 @@ from ..job._job_queries import (
     result_for_journal,
     was_added_during_run,
 )
-from ..job._labels import PathCache, paths_of_siblings
+from ..job._labels import PathCache, UniqueSiblingNames
 from ..job._outcome import DROPPED, Restoration
 from ..job._work_spec import Depfile, HashOnly, OptionalFile, Work
 from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, JournalProtocol, NotStored, Restored, RunJournal

@@ -318,11 +318,6 @@ def is_known_by_call(job: AbstractJob[Any]) -> bool:
     return job._label is None or (job._extras is not None and job._extras.is_known_by_call)
 
 
-def is_in_retry(job: AbstractJob[Any]) -> bool:
-    """Return whether a scheduler that contains the job is being retried, so that the job may have run before."""
-    return any(scheduler.attempts > 1 for scheduler in enclosing_schedulers(job))
-
-
 def is_member(job: AbstractJob[Any]) -> bool:
     """Return whether a job is still in its scheduler, which has not dropped it because of `keep_jobs=False`."""
     return job._scheduler is not None and job in job._scheduler._members.jobs
