@@ -170,7 +170,7 @@ def test_closures_that_only_their_order_distinguishes_are_not_stored(virtual: Vi
         named = [Job(returns(number), label=f"named {number}") for number in numbers]
         return [*closures, *named, *[Job(lambda n=number: double(n)) for number in numbers]]
 
-    virtual(run, *build(1, 2))
+    assert not any(restored for _, restored in virtual(run, *build(1, 2)))
     wanted = [(1, False), (2, False), (1, True), (2, True), (2, True), (4, True)]
     assert virtual(run, *build(1, 2)) == wanted
     assert virtual(run, *build(2, 1)) == [wanted[number] for number in (1, 0, 3, 2)] + [(4, False), (2, False)]
