@@ -113,6 +113,49 @@ def test_every_combination_of_run_if_outcome_and_edge_follows_the_table(virtual:
     assert {key: job.state for key, job in jobs.items()} == table()
 
 
+def test_succeeded_of_one_requirement_is_run_if_succeeded_for_this_one_alone(virtual: Virtual) -> None:
+    """`requires(b, succeeded=True)` decides as an input does, and other requirements still order alone."""
+    scheduler, jobs = Scheduler(), {}
+    table = own_table()
+    for outcome, run_if in itertools.product(OUTCOMES, RULES):
+        job = jobs[outcome, run_if] = scheduler.add(job_with(run_if, []))
+        job.requires(with_outcome(outcome, scheduler), succeeded=True)
+        if run_if == "settled":
+            job.requires(with_outcome(FAILED, scheduler), with_outcome(SKIPPED, scheduler))
+    virtual(scheduler.co_run)
+    assert {key: job.state for key, job in jobs.items()} == {
+        (outcome, run_if): table[outcome, run_if, "input"] for outcome, run_if in jobs
+    }
+
+
+def test_succeeded_can_be_added_to_a_requirement_and_removed_with_it(virtual: Virtual) -> None:
+    """It holds for a requirement that was there, during a run too; `remove=True` removes it, and others stay."""
+    bad, worse = Job(fail, label="bad"), Job(fail, label="worse")
+    job = Job(nap, label="job", required=[bad, worse]).requires([bad, worse], succeeded=True)
+    job.requires(bad, remove=True)
+    late = Job(nap, required=bad)
+
+    async def require() -> None:
+        late.requires(bad, succeeded=True)
+
+    assert virtual(Scheduler(Job(require, label="require"), bad, worse, job, late).co_run) is True
+    assert list(job.required) == [worse]
+    error = job.raised_exception()
+    assert isinstance(error, RequirementFailed)
+    assert str(error).endswith("see the cause; to run it anyway, require it without succeeded=True")
+    assert late.state is BLOCKED
+
+
+def test_succeeded_survives_other_options(virtual: Virtual) -> None:
+    """An option that is set afterwards leaves the condition as it is, and so does what is required afterwards."""
+    bad = Job(fail)
+    job = Job(nap).requires(bad, succeeded=True)
+    job.timeout = 5
+    job.requires(bad, *(others := [Job(nap) for _ in range(20)]))
+    virtual(Scheduler(bad, others, job).co_run)
+    assert job.state is BLOCKED
+
+
 def expected(run_if: str, requirements: list[tuple[str, JobState]]) -> JobState:
     """The rules, in the order of the contract."""
     failed = [edge for edge, outcome in requirements if outcome in (FAILED, BLOCKED, CANCELLED)]

@@ -34,7 +34,7 @@ def obeys_its_rule(seen: Recording) -> None:
 def judge(seen: Recording, plan: Plan, states: dict[str, str]) -> str:
     """Return the state that follows from a job's rule and the states of its requirements."""
     required = {*plan.requires, *inputs_of(plan), *(one for who, one in seen.bound if who == plan.name)}
-    essential = required if plan.run_if == "succeeded" else inputs_of(plan)
+    essential = required if plan.run_if == "succeeded" else {*inputs_of(plan), *plan.must_succeed}
     if plan.run_if == "failed" and all(states.get(name) in GOOD for name in required):
         return "SKIPPED"
     if any(states.get(name) not in GOOD for name in essential):

@@ -120,7 +120,11 @@ class ModelJob:
         required = self.requires()
         if self.plan.run_if == "failed" and not any(one.has_failed for one in required):
             return "SKIPPED", None
-        essential = required if self.plan.run_if == "succeeded" else [self.world.jobs[name] for name in self.inputs]
+        essential = (
+            required
+            if self.plan.run_if == "succeeded"
+            else [self.world.jobs[name] for name in {*self.inputs, *self.plan.must_succeed}]
+        )
         failed = [one for one in essential if one.has_failed]
         if failed:
             first = min(failed, key=lambda one: one.settled_as)

@@ -172,6 +172,7 @@ class RealRun:
             job = (PlannedService if plan.service else PlannedJob)(
                 self, plan, *map(self.jobs.__getitem__, plan.inputs), **options
             )
+        job.requires([siblings[name] for name in plan.must_succeed], succeeded=True)
         self.jobs[plan.name] = job
         self.names[job] = plan.name
         return job

@@ -57,6 +57,7 @@ class Plan(ShortRepr):
 
     name: str
     requires: tuple[str, ...] = ()
+    must_succeed: tuple[str, ...] = ()  # of those that it requires
     critical: bool | None = None
     forever: bool = False
     own_task: bool = False
@@ -272,6 +273,7 @@ class ScenarioMaker:
         return {
             "name": f"j{next(self.numbers)}",
             "requires": tuple(requires),
+            "must_succeed": tuple(name for name in requires if self.one_in(4)),
             "critical": True if Trait.CRITICAL in traits else False if Trait.HARMLESS in traits else None,
             "forever": Trait.FOREVER in traits,
             "own_task": Trait.OWN_TASK in traits,

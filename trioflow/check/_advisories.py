@@ -2,7 +2,8 @@
 
 **Jobs that never run**, whatever happens to other jobs, because of the rules in `_core.job._trigger_rules`. In
 topological order, the check finds out for each job whether it can run, and whether it can fail. A job *builds on* its
-inputs and, with `run_if="succeeded"`, on everything that it requires. It also builds on all that these jobs build on.
+inputs, on what it requires by `succeeded=True`, and, with `run_if="succeeded"`, on everything that it requires. It also
+builds on all that these jobs build on.
 The job runs only if all of these succeed. An *alarm* is a job with `run_if="failed"`. If a job builds on an alarm, it
 runs only if a requirement of the alarm fails or is BLOCKED, and it must not itself build on that requirement.
 
@@ -24,6 +25,7 @@ from .._core.api.views import (
     FunctionJob,
     call_parts,
     enclosing_schedulers,
+    essential_requirements,
     inputs_of,
     is_scheduler,
     printable,
@@ -42,7 +44,7 @@ def find_jobs_that_never_run(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, s
     needs_alarm: set[AnyJob] = set()
     members = set(jobs)
     for job in topological_order(jobs, lambda job: job.required):
-        builds_on = [member for member in _required_successes(job) if member in members]
+        builds_on = [member for member in essential_requirements(job) if member in members]
         if job.run_if == "failed" or any(member in needs_alarm for member in builds_on):
             needs_alarm.add(job)
         explanation = _explain_never_runs(job, builds_on, never_run, may_fail, job in needs_alarm)
@@ -53,13 +55,6 @@ def find_jobs_that_never_run(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, s
             may_fail.add(job)
 
 
-def _required_successes(job: AnyJob) -> list[AnyJob]:
-    """Return the jobs that a job builds on directly, which must succeed for it to run."""
-    if job.run_if == "succeeded":
-        return list(job.required)
-    return list(inputs_of(job))
-
-
 def _explain_never_runs(
     job: AnyJob, builds_on: list[AnyJob], never_run: set[AnyJob], may_fail: set[AnyJob], needs_alarm: bool
 ) -> str:
@@ -68,7 +63,8 @@ def _explain_never_runs(
         return "run_if='failed', but it requires nothing that could fail: let it require the jobs that it should watch"
     for member in builds_on:
         if member in never_run:
-            subject = "all that it requires" if job.run_if == "succeeded" else "its inputs"
+            condition = "its inputs" if member in inputs_of(job) else "requirements with succeeded=True"
+            subject = "all that it requires" if job.run_if == "succeeded" else condition
             return f"{subject} must succeed, but {_name(member)} never runs: see its finding, or drop the requirement"
     if job.run_if == "failed" and not any(member in may_fail for member in job.required):
         return "run_if='failed', but what it requires never runs: see its finding, or require another job"
@@ -80,7 +76,7 @@ def _find_contradiction(job: AnyJob, never_run: set[AnyJob], may_fail: set[AnyJo
 
     Otherwise return an empty string.
     """
-    needed = reachable([job], _required_successes)
+    needed = reachable([job], essential_requirements)
     for alarm in needed:
         watched = [member for member in alarm.required if member in may_fail]
         if alarm.run_if != "failed" or any(_can_fail_alongside(member, needed, never_run) for member in watched):
@@ -88,6 +84,8 @@ def _find_contradiction(job: AnyJob, never_run: set[AnyJob], may_fail: set[AnyJo
         names = ", ".join(map(_name, watched))
         if alarm is job:
             inputs = [member for member in watched if member in inputs_of(job)]
+            if not inputs:
+                return f"it runs only if {names} fails, but requires its success: require it without succeeded=True"
             one_of, taken = "", "also takes its result"
             if len(watched) > 1:
                 one_of, taken = "one of ", f"takes the result of {', '.join(map(_name, inputs))}"
@@ -106,7 +104,9 @@ def _can_fail_alongside(job: AnyJob, needed: Container[AnyJob], never_run: set[A
         return False
     outside = reachable(
         [job],
-        lambda node: [other for other in _required_successes(node) if other not in needed] if node in never_run else [],
+        lambda node: (
+            [other for other in essential_requirements(node) if other not in needed] if node in never_run else []
+        ),
     )
     return any(node not in never_run for node in outside)
 

@@ -18,6 +18,7 @@ from .._core.api.views import (
     all_requirements,
     copy_pool,
     enclosing_schedulers,
+    essential_requirements,
     find_run_resource,
     inputs_of,
     is_scheduler,
@@ -231,7 +232,7 @@ class _PathAnalyzer:
         is_timed_out = job.timeout is not None and seconds >= job.timeout
         if is_timed_out:
             seconds = _seconds_until_timed_out(job)
-        needed = self._predecessors(job) if job.run_if == "succeeded" else inputs_of(job)
+        needed = self._predecessors(job) if job.run_if == "succeeded" else essential_requirements(job)
         is_blocked = not self._unsuccessful.isdisjoint(needed)
         is_idle = is_blocked or job.run_if == "failed"
         fails = is_blocked or (is_timed_out and job.on_timeout != "move_on")

@@ -19,6 +19,7 @@ from .._core.api.views import (
     Retry,
     Service,
     copy_pool,
+    essential_requirements,
     first_options,
     inputs_of,
     insert_members,
@@ -199,6 +200,9 @@ class ScenarioCopy:
                 copy = self._copy_job(job)
             for name in run_needs(job):
                 set_run_need(copy, name, 1)
+            if job.run_if != "succeeded":
+                must_succeed = [other for other in essential_requirements(job) if other not in inputs_of(job)]
+                copy.requires([self.copies[other] for other in must_succeed if other in self.copies], succeeded=True)
             self.copies[job] = copy
         self.copies[scheduler] = self.scheduler
         for job in (scheduler, *originals):

@@ -78,6 +78,7 @@ from ..job._option_descriptors import set_run_need
 from ..job._outcome import DROPPED, Failure, Restoration, Throttling, failure_kind
 from ..job._retry import Retry, jitter_source, longest_pauses
 from ..job._service import Service
+from ..job._trigger_rules import essential_requirements
 from ..run._handle import RunInProgress, RunView, current_run, job_frames, run_times, runs_in_progress
 from ..run._instruments import Instrument
 from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON

@@ -130,10 +130,13 @@ class RequirementFailed(TrioflowError):
     def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any]) -> None:
         self.job: AbstractJob[Any] = job
         self.requirement: AbstractJob[Any] = requirement
+        advice = "choose run_if='settled', and pass an input as ref(job), with required=job"
+        if job.run_if != "succeeded" and requirement not in job._inputs:
+            advice = "require it without succeeded=True"
         super().__init__(
             f"{job.label!r} cannot run, because {requirement.label!r} "
             f"{_STATE_TEXTS.get(requirement.state.name, 'did not run')}: "
-            "see the cause; to run it anyway, choose run_if='settled', and pass an input as ref(job), with required=job"
+            f"see the cause; to run it anyway, {advice}"
         )
 
 

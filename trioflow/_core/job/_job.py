@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ..run._worker import Worker
     from ..scheduler._base_scheduler import BaseScheduler
     from ._job_options import JobOptions, JobSave, RetryOption
-    from ._requirements import Required
+    from ._requirements import Required, StoredRequirements
     from ._work_spec import Work
 
 if TYPE_CHECKING:  # the default lets a bare `AbstractJob` stand for a job with any result
@@ -267,7 +267,7 @@ class AbstractJob(Generic[T]):
     _inputs: tuple[AbstractJob[Any], ...]
     _scheduler: BaseScheduler | None
     # The requirements, in the order in which they were added: a tuple, or a dict from MANY_REQUIREMENTS on.
-    _required: tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], None]
+    _required: StoredRequirements
     # ---- for a run
     _state: JobState
     # If SUCCEEDED, the result or DROPPED; if FAILED or BLOCKED, a Failure; if CANCELLED, a CancelledOutcome. The result
@@ -504,13 +504,16 @@ class AbstractJob(Generic[T]):
         """
         return _labels.path_of_job(self)
 
-    def requires(self, *requirements: Required, remove: bool = False) -> Self:
-        """Make the job wait until other jobs have settled, whatever their outcome.
+    def requires(self, *requirements: Required, remove: bool = False, succeeded: bool = False) -> Self:
+        """Make the job wait until other jobs have settled, whatever their outcome, or until they have succeeded.
 
         Args:
             requirements: jobs, Sequences (which mean their last job), None (which is skipped), or collections of
                 these.
             remove: whether to remove these requirements instead.
+            succeeded: whether these requirements must succeed, as with `run_if="succeeded"` all must. If one failed,
+                the job is BLOCKED; if one was skipped, it is SKIPPED. This also holds if the job has required them
+                already.
 
         Returns:
             The job itself.
@@ -532,20 +535,29 @@ class AbstractJob(Generic[T]):
             <AbstractJob `b` idle>
             >>> list(b.required)
             [<AbstractJob `a` idle>]
+            >>> async def fail():
+            ...     raise OSError("broken")
+            >>> job = Job(anyio.sleep, 0).requires(Job(fail)).requires(Job(fail, label="must"), succeeded=True)
+            >>> Scheduler(*job.required, job).run(), job.state.name, job.raised_exception().requirement.label
+            (True, 'BLOCKED', 'must')
 
         """
         if remove and _job_options.flag(remove, "remove", self._name_for_errors):
             self._reject_during_run("requires(..., remove=True)")
             self._drop_requirements(self._flatten(requirements))
             return self
-        required = self._required
-        new = [job for job in dict.fromkeys(self._flatten(requirements)) if job not in required]
+        required, jobs = self._required, dict.fromkeys(self._flatten(requirements))
+        new = [job for job in jobs if job not in required]
         if self in new:
             raise _errors.CycleError([self])
         scheduler = self._scheduler
         if scheduler is not None:
             scheduler._admit_requirements(self, new)
         self._required = _requirements.extend_requirements(required, new)
+        if succeeded and _job_options.flag(succeeded, "succeeded", self._name_for_errors) and jobs:
+            known = self._required if isinstance(self._required, dict) else dict.fromkeys(self._required)
+            self._required = {**known, **dict.fromkeys(jobs, True)}
+            self._use_options(self._options.with_requires_success())
         return self
 
     def _flatten(self, requirements: tuple[Any, ...]) -> Iterable[AbstractJob[Any]]:
@@ -568,7 +580,10 @@ class AbstractJob(Generic[T]):
                 )
         if self._scheduler is not None:
             self._scheduler._members.is_unchecked = True
-        self._required = _requirements.extend_requirements((), [job for job in self._required if job not in dropped])
+        if isinstance(self._required, dict):
+            self._required = {job: value for job, value in self._required.items() if job not in dropped}
+        else:
+            self._required = tuple(job for job in self._required if job not in dropped)
 
     # ---- its state and outcome
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     Required: TypeAlias = "AbstractJob[Any] | JobSequence | Iterable[Required] | None"
     """The type of a user's requirements: a job, a Sequence, None, or a collection of these."""
+    StoredRequirements: TypeAlias = "tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], bool | None]"
+    """The type in which a job's requirements are stored. In a dict, those that must succeed have the value True."""
 
 MANY_REQUIREMENTS: Final = 16
 """From this number on, a job's requirements are in a dict. A tuple takes less memory, but is slower to search."""
@@ -129,9 +131,7 @@ def _is_collection(value: object) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
 
 
-def extend_requirements(
-    required: tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], None], new: Sequence[AbstractJob[Any]]
-) -> tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], None]:
+def extend_requirements(required: StoredRequirements, new: Sequence[AbstractJob[Any]]) -> StoredRequirements:
     """Return the requirements `required` followed by `new`, in a tuple or a dict; a dict is extended in place."""
     if isinstance(required, dict):
         required.update(dict.fromkeys(new))

@@ -5,16 +5,18 @@ The first row whose condition is true decides:
 | # | condition | decision |
 |---|---|---|
 | 1 | `run_if="failed"`, and no requirement failed | SKIPPED |
-| 2 | an input failed; or, with `run_if="succeeded"`, any requirement failed | BLOCKED |
-| 3 | an input was SKIPPED; or, with `run_if="succeeded"`, any requirement was SKIPPED | SKIPPED |
+| 2 | a requirement that must succeed failed | BLOCKED |
+| 3 | a requirement that must succeed was SKIPPED | SKIPPED |
 | 4 | otherwise | the job runs |
 
+Inputs must succeed, and so must requirements of `requires(..., succeeded=True)`; with `run_if="succeeded"`, all must.
 FAILED, BLOCKED and CANCELLED count as failed, and so does an input that its nested scheduler did not reach. SKIPPED
 does not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from ..base._exception_parts import get_cause
@@ -42,7 +44,7 @@ def decide(job: AbstractJob[Any]) -> tuple[JobState, Failure | None]:
     run_if = job._options.run_if
     if run_if == "failed" and not any(map(has_failed, job._required)):
         return JobState.SKIPPED, None
-    essential = job._required if run_if == "succeeded" else job._inputs
+    essential = essential_requirements(job)
     failed = [requirement for requirement in essential if has_failed(requirement)]
     if failed:
         return JobState.BLOCKED, Failure(_requirement_failed_error(job, min(failed, key=_settle_position)))
@@ -51,9 +53,19 @@ def decide(job: AbstractJob[Any]) -> tuple[JobState, Failure | None]:
     return MAY_RUN
 
 
+def essential_requirements(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
+    """Return the requirements of a job that must succeed for it to run, in the order in which they were added."""
+    options, required = job._options, job._required
+    if options.run_if == "succeeded":
+        return required
+    if not options.requires_success or not isinstance(required, dict):
+        return job._inputs
+    return [requirement for requirement, must_succeed in required.items() if must_succeed or requirement in job._inputs]
+
+
 def certainly_runs(job: AbstractJob[Any]) -> bool:
     """Return whether a fast check shows that a job runs; False means that `decide` has to be called."""
-    if job._options.run_if != "settled":
+    if job._options.has_conditions:
         return False
     for requirement in job._inputs:  # noqa: SIM110  # a generator for all() would double the cost of this function
         if requirement._state is not SUCCEEDED:

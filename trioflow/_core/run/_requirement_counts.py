@@ -149,7 +149,7 @@ class RequirementCounts:
                 or is_undecided
                 or successor._state is not IDLE
                 or (successor._inputs and not certainly_runs(successor))
-                or (options is not DEFAULT_OPTIONS and (options.forever or options.run_if != "settled"))
+                or (options is not DEFAULT_OPTIONS and (options.forever or options.has_conditions))
             ):
                 queued.append(successor)
                 continue
