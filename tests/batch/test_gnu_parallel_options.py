@@ -119,7 +119,7 @@ def test_directories_of_results_have_the_names_of_header_columns() -> None:
     [
         (["--pipe", "wc"], "No such option"),
         (["-kX", "echo"], "No such option"),
-        (["--keep", "echo"], "--keep-order"),  # did you mean
+        (["--keep-ord", "echo"], "--keep-order"),  # did you mean
         (["--eta", "echo"], "No such option '--eta'. --bar shows the progress"),
         (["-u", "echo"], "No such option '-u'. --line-buffer prints each line as it is written"),
         (["--colsep", "|", "echo"], "such as ,; write a literal | as '\\|'"),

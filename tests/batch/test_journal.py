@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
+import shlex
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -119,7 +122,7 @@ def test_a_resumed_batch_completes_the_records_of_the_first_one() -> None:
     assert abs(start - float(zeros[1].split("\t")[2])) < PATIENCE
     assert runtime == float(zeros[1].split("\t")[3]) or runtime == float(zeros[0].split("\t")[3])
     records = [json.loads(line) for line in done.read_text().splitlines()]
-    assert sorted(record["exit_code"] for record in records) == [0, 0, 3, 3]
+    assert sorted(record["exit_code"] for record in records) == [0, 0, 3]
     assert all(record["seconds"] > 0 for record in records)
 
 
@@ -190,3 +193,74 @@ def test_killed_batch_completes_when_it_is_started_again(tmp_path: Path) -> None
     ran = runs(tmp_path)
     assert set(ran) == set(numbers)
     assert len(ran) <= len(numbers) + 3 * kills
+
+
+def rows(table: str = "runs.csv") -> list[dict[str, str]]:
+    with open(table, newline="", encoding="utf-8") as file:
+        return sorted(csv.DictReader(file), key=lambda row: int(row["seq"]))
+
+
+TIMES = "started", "seconds", "user_time", "system_time", "max_rss"
+
+
+def test_a_resumed_table_has_the_values_of_the_first_run_and_says_which_rows_were_restored() -> None:
+    """The second batch neither repeats a row nor measures it anew; a command that ran again replaces its row."""
+    words = ["--results", "runs.csv", "--header", ":", "echo {size}; exit {size}", ":::", "size", "0", "3"]
+    for _ in range(2):
+        before = rows() if Path("runs.csv").exists() else []
+        assert batch(*words).exit_code == 1
+    first, second = rows()
+    assert (first["size"], first["restored"], first["stdout"]) == ("0", "True", "0\n")
+    assert [first[name] for name in TIMES] == [before[0][name] for name in TIMES]
+    assert (second["exit_code"], second["restored"]) == ("3", "False")
+    assert second["started"] > before[1]["started"]
+
+
+def test_keep_all_keeps_failures_and_timeouts() -> None:
+    """With `--keep all`, a command that failed or timed out does not run again, and fails as before."""
+    command = "echo {} >> runs; sleep {1}; exit {2}"
+    words = ["--results", "runs.csv", "--timeout", "0.5", command, ":::", "0", "9", ":::", "0", "3"]
+    codes = [batch("--keep", "all", *words).exit_code for _ in range(2)]
+    assert codes == [3, 3]
+    assert len(runs()) == 8  # two words each
+    assert [row["exit_code"] for row in rows()] == ["0", "3", "-1", "-1"]
+    assert {row["restored"] for row in rows()} == {"True"}
+    assert all(row[name] for row in rows() for name in TIMES)
+    assert batch(*words).exit_code == 3  # without the option, failures run again
+    assert len(runs()) == 14
+
+
+def test_keep_all_needs_a_journal() -> None:
+    """Without a journal, `--keep all` is rejected."""
+    assert "--keep all needs --journal" in trioflow("batch", "--keep", "all", "true", ":::", "x").stderr
+
+
+def test_the_table_of_a_killed_batch_is_completed(tmp_path: Path) -> None:
+    """A row that a kill has truncated, or that it has lost, is added with the values of the journal."""
+    words = ["-j1", "--results", "runs.csv", "printf '%s\\n\"' {}", ":::", "a", "b", "c"]
+    batch(*words)
+    whole = rows()
+    table = Path("runs.csv")
+    lines = table.read_text().split("b", 1)[0]
+    table.write_text(lines)
+    assert batch(*words).exit_code == 0
+    again = rows()
+    assert [row["stdout"] for row in again] == ['a\n"', 'b\n"', 'c\n"']
+    assert {row["restored"] for row in again} == {"True"}
+    for name in ("seconds", "user_time", "system_time", "max_rss"):
+        assert [row[name] for row in again] == [row[name] for row in whole]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the moment before exec")
+def test_the_peak_memory_of_a_small_command_is_known_in_a_table() -> None:
+    """The memory of a command that takes less than trioflow itself is in the table, and below some MB its bound."""
+    code = "import sys; x = b'x' * (int(sys.argv[1]) << 20)"
+    command = f"{sys.executable} -I -S -c {shlex.quote(code)}"
+    batch("-j1", "--results", "runs.csv", command, ":::", "8", "12")
+    batch("-j1", "--results", "small.csv", "true", ":::", "x")
+    small, large = (int(row["max_rss"]) for row in rows())
+    assert small > 8 << 20
+    assert (2 << 20) < large - small < (6 << 20)
+    (bound,) = (row["max_rss"] for row in rows("small.csv"))
+    assert bound.startswith("<")
+    assert int(bound[1:]) < small

@@ -154,7 +154,8 @@ def test_every_export_of_a_trace_shows_each_state_of_a_job(state: ReportedState,
     """Timeline, table, CSV and report show jobs in any state; JSON shows those that started."""
     failed = state is JobState.FAILED
     span = _spans.Span(
-        number=0, parent=None, run=1, path="job", label="job", kind="Job", state=JobState.SUCCEEDED if state is MOVED_ON else state, critical=False, forever=False,
+        number=0, parent=None, run=1, path="job", label="job", kind="Job",
+        state=JobState.SUCCEEDED if state is MOVED_ON else state, critical=False, forever=False,
         scheduled_at=0.5, started_at=started, ready_at=None, finished_at=2.0 if state.is_settled else None,
         attempts=() if started is None else (started,), lane=None if started is None else 1, timed_out=False,
         required=(), exception=OSError("broken") if failed else None, moved_on=state is MOVED_ON,

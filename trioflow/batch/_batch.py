@@ -14,6 +14,8 @@ slot is free for it, because its line may contain the slot's number (`{%}`).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import io
 import os
 import subprocess
@@ -40,8 +42,10 @@ from .. import (
 from .. import _posix as posix
 from ..abc import AbstractJob, Work, restoration_of
 from ..jobs.command._resource_limits import NumberedSlots
+from ..jobs.posix._processes import describe_exit
 from ._batch_pool import make_pool
 from ._joblog import CommandOutcome, open_outputs, shorten_line
+from ._measurement import Measurements
 from ._node_pool import NodePool, import_ssh_job
 from ._options import Options
 from ._output import TaggedLineStream, tag_lines
@@ -66,6 +70,32 @@ An OSError is raised, for example, if the disk is full, and a ValueError if an a
 """
 
 
+@dataclasses.dataclass(frozen=True)
+class KeptFailure:
+    """The failure of a command, as a journal keeps it with `--keep all`."""
+
+    result: CommandResult
+    limit: float | None
+    """After a timeout, the timeout or idle timeout in seconds."""
+    is_idle: bool
+    """Whether it was the idle timeout."""
+
+    @classmethod
+    def of(cls, error: Exception, result: CommandResult | None) -> KeptFailure | None:
+        """Return what to keep of a failure; None if the command was not started, or its node was lost."""
+        if result is None or not isinstance(error, CommandError | JobTimeout):
+            return None
+        if isinstance(error, JobTimeout):
+            return cls(result, error.seconds, error.missing is not None)
+        return None if error.result is None else cls(result, None, False)
+
+    def error(self, job: BatchCommandJob) -> Exception:
+        """Return the error that the command failed with."""
+        if self.limit is not None:
+            return JobTimeout(job, self.limit, "output" if self.is_idle else None)
+        return CommandError(job, job.line, describe_exit(self.result.returncode), self.result)
+
+
 def command_lines(
     template: CommandTemplate, product: SourceProduct, tag: CommandTemplate | None = None
 ) -> Iterator[bytes]:
@@ -81,7 +111,9 @@ def fill_tag(tag: CommandTemplate, arguments: Arguments, sequence: int, slot: in
     return os.fsencode(tag.fill(arguments, sequence, slot) + "\t")
 
 
-class BatchCommandJob(AbstractJob[CommandResult], keeps_time=True):  # the timeout applies to the job of each attempt
+class BatchCommandJob(
+    AbstractJob[CommandResult | KeptFailure], keeps_time=True
+):  # the timeout applies to the job of each attempt
     """The job of one command of a batch. If the command's node is unreachable, the job tries another node.
 
     Args:
@@ -119,9 +151,27 @@ class BatchCommandJob(AbstractJob[CommandResult], keeps_time=True):  # the timeo
         self.live_outputs: tuple[TaggedLineStream, TaggedLineStream] | None = None  # set with `--line-buffer`
         self._attempt_job: CommandJob | SshJob | None = None  # the job of the latest attempt
         self._start_timestamp, self._start_time = time.time(), time.monotonic()
-        super().__init__(label=batch.unique_label(line), retry=batch.retry, needs=batch.options.needs)
+        super().__init__(
+            label=batch.unique_label(line),
+            retry=batch.retry_of(self),
+            needs=batch.options.needs,
+            save=(_dump, self._load),
+        )
 
-    async def co_run(self) -> CommandResult:
+    def _load(self, value: Any) -> CommandResult | KeptFailure:
+        """Return what the journal has of the command.
+
+        Raises:
+            ValueError: it is a failure, and `--keep all` is not given, so that the command runs again.
+
+        """
+        if isinstance(value, CommandResult):
+            return value
+        if self._batch.options.keep != "all":
+            raise ValueError("it failed, and --keep all is not given")
+        return KeptFailure(**value)
+
+    async def co_run(self) -> CommandResult | KeptFailure:
         """Run the command once, on the first node that can be reached.
 
         Raises:
@@ -134,7 +184,14 @@ class BatchCommandJob(AbstractJob[CommandResult], keeps_time=True):  # the timeo
             self._attempt_job, self._start_timestamp, self._start_time = None, time.time(), time.monotonic()
             self._attempt_job = self._batch.make_attempt_job(self)
             try:
-                return await self._attempt_job.co_run()
+                return self._measured(await self._attempt_job.co_run())
+            except CommandError as error:
+                if error.result is None or self._batch.measurements is None or self.node is not None:
+                    raise
+                # The message must not name the program that measures the command.
+                result = self._measured(error.result)
+                failure = describe_exit(result.returncode)
+                raise CommandError(self._attempt_job, self.line, failure, result, error.stderr) from None
             except Unreachable as error:
                 self.node = await self._batch.find_other_node(error)
 
@@ -149,7 +206,12 @@ class BatchCommandJob(AbstractJob[CommandResult], keeps_time=True):  # the timeo
     @property
     def last_result(self) -> CommandResult | None:
         """The result of the latest attempt, even a failed one; None if no process was started."""
-        return None if self._attempt_job is None else self._attempt_job.last_result
+        result = None if self._attempt_job is None else self._attempt_job.last_result
+        return None if result is None else self._measured(result)
+
+    def _measured(self, result: CommandResult) -> CommandResult:
+        measurements = self._batch.measurements if self.node is None else None
+        return result if measurements is None else measurements.measured(result, self.slot)
 
     def outcome(self) -> CommandOutcome:
         """Return the outcome of the command.
@@ -158,7 +220,11 @@ class BatchCommandJob(AbstractJob[CommandResult], keeps_time=True):  # the timeo
             BaseException: the command failed with an error that ends the batch.
 
         """
-        error, result = self.raised_exception(), self.result() if self.restored else self.last_result
+        error, result = self.raised_exception(), self.last_result
+        if error is None:
+            value = self.result()
+            result = value.result if isinstance(value, KeptFailure) else value
+            error = value.error(self) if isinstance(value, KeptFailure) else None
         if error is not None and not isinstance(error, COMMAND_ERRORS):
             raise error
         runtime = time.monotonic() - self._start_time if result is None else result.elapsed
@@ -169,7 +235,7 @@ class BatchCommandJob(AbstractJob[CommandResult], keeps_time=True):  # the timeo
         received_bytes = printed_bytes or open_outputs(result)[0].seek(0, io.SEEK_END)
         return CommandOutcome(
             self.sequence, self.line, result, error, self._start_timestamp, runtime, self.restored, received_bytes,
-            ":" if self.node is None else self.node.name,
+            ":" if self.node is None else self.node.name, self.raised_exception() is None,
         )  # fmt: skip
 
     @property
@@ -184,6 +250,10 @@ class BatchCommandJob(AbstractJob[CommandResult], keeps_time=True):  # the timeo
     def echoed_line(self) -> bytes:
         """The command line to print before the output of the command; empty without `--verbose`."""
         return self._batch.reporter.printer.shown_bytes(self.line) + b"\n" if self._batch.options.verbose else b""
+
+
+def _dump(value: CommandResult | KeptFailure) -> Any:
+    return value if isinstance(value, CommandResult) else {**vars(value)}
 
 
 class BatchScheduler(Scheduler):
@@ -235,7 +305,9 @@ class Batch:
         self.expected_count = product.total
         self._shell: Final = Shell(os.environ)
         self._environment: Final = {**posix.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
-        self.retry: Final = self._with_retries if options.retries != 1 else None
+        # A memory limit would limit the measuring program, too.
+        is_measured = options.has_table and options.memory_limit is None
+        self.measurements: Final = Measurements.create() if is_measured else None
         self._feeder: Final = Job(self._feed_commands, label="feed", critical=True, save=None)
         # The reporting job is added before the feeder, so that it sees every command.
         report_job = Job(self._report_commands, label="report", critical=True, save=None)
@@ -341,7 +413,14 @@ class Batch:
                     await self.reporter.printer.print_message(f"no command starts until {wait}")
             await anyio.sleep(POLL_INTERVAL)
 
-    def _with_retries(self, attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+    def retry_of(self, job: BatchCommandJob) -> Callable[[Callable[[], Awaitable[Any]]], Any] | None:
+        """Return the option `retry` of a command, which is called again, or whose failure the journal keeps."""
+        needs_retry = self.options.retries != 1 or self.options.keep == "all"
+        return functools.partial(self._with_retries, job) if needs_retry else None
+
+    def _with_retries(
+        self, job: BatchCommandJob, attempt: Callable[[], Awaitable[Any]]
+    ) -> Callable[[], Awaitable[Any]]:
         async def attempt_with_retries() -> Any:
             attempts_left = self.options.retries  # if this is 0, the count goes below 0, and there is no limit
             while True:
@@ -353,6 +432,8 @@ class Batch:
                     if may_retry:
                         await self._wait_until_allowed()
                     if not may_retry or self._is_stopped:
+                        if self.options.keep == "all" and (kept := KeptFailure.of(error, job.last_result)) is not None:
+                            return kept
                         raise
 
         return attempt_with_retries
@@ -374,8 +455,11 @@ class Batch:
         if options.needs:
             granted_texts = {name: granted(name).text(command) for name in options.needs}
             line = self._template.fill(command.arguments, command.sequence, command.slot, granted_texts)
+        words: Any = self._shell.command(line)
+        if self.measurements is not None:
+            words = self.measurements.wrap(words, command.slot)
         return CommandJob(
-            self._shell.command(line), env={**self._environment, **numbers}, nice=options.nice,
+            words, env={**self._environment, **numbers}, nice=options.nice,
             memory_limit=options.memory_limit, pin="slot" if options.pin else None,
             stdout=stdout, stderr=stderr, timeout=options.timeout,
             idle_timeout=options.idle_timeout, label=shorten_line(command.line),

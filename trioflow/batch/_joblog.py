@@ -45,6 +45,7 @@ class CommandOutcome:
         is_restored: whether the outcome was restored from a journal instead of running the command.
         received_bytes: the number of bytes of standard output that this program has read.
         host: the name of the node; `:` for this machine.
+        is_kept: whether a journal with `--keep all` keeps the outcome.
 
     Example:
         >>> CommandOutcome(3, "nothing", None, FileNotFoundError(), 1795174043.25, 0.5).joblog_line()
@@ -61,6 +62,7 @@ class CommandOutcome:
     is_restored: bool = False
     received_bytes: int = 0
     host: str = ":"
+    is_kept: bool = True
 
     def joblog_line(self) -> str:
         """Return the command's line in a job log. A newline inside the command becomes a NUL."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..abc import printable
 from . import _batch_pool, _quantities, _sources, _start_conditions
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from ..abc import Amount
     from ._start_conditions import FreeMemoryCondition, LoadCondition
+
+TABLE_SUFFIXES: Final = (".csv", ".jsonl")
+"""The suffixes of files of `--results` that are tables."""
 
 
 def option(*flags: str, **settings: Any) -> Any:
@@ -88,6 +91,10 @@ class Options:
     journal: str | None = option(
         metavar="FILE", help="Keep commands that succeed, with their output, and do not run them again."
     )
+    keep: str = option(
+        parse=_quantities.parse_keep, default="succeeded", metavar="WHAT",
+        help="What --journal keeps: succeeded, or all, with failures and timeouts.  [default: succeeded]",
+    )  # fmt: skip
     reads: tuple[str, ...] = option(
         multiple=True, metavar="FILE", help="With --journal: run again if this file has changed."
     )
@@ -96,7 +103,8 @@ class Options:
     )
     # ---- output
     results: str | None = option(
-        metavar="DIR", help="Save outputs in this directory, or in FILE.jsonl, instead of printing them."
+        metavar="DIR",
+        help="Save outputs in this directory, or all in the table FILE.csv or FILE.jsonl, instead of printing them.",
     )
     keep_order: bool = option("-k", "--keep-order", help="Print outputs in the order of the arguments.")
     line_buffer: bool = option(help="Print each line as it is written, not each output as a whole.")
@@ -130,6 +138,11 @@ class Options:
         "-I", default="{}", metavar="TEXT", help="Replacement string for the argument, instead of {}."
     )
 
+    @property
+    def has_table(self) -> bool:
+        """Whether the results go into a table."""
+        return self.results is not None and self.results.endswith(TABLE_SUFFIXES)
+
     def check_conflicts(self) -> None:
         """Reject conflicting options.
 
@@ -145,13 +158,15 @@ class Options:
         storage_options = (("--results", self.results), ("--journal", self.journal))
         for name in [name for name, value in storage_options if self.line_buffer and value is not None]:
             raise ValueError(f"{name} keeps outputs, but --line-buffer only forwards them: leave one out")
-        if self.results is not None and self.results.endswith((".csv", ".tsv", ".json")):
+        if self.results is not None and self.results.endswith((".tsv", ".json")):
             raise ValueError(
-                f"--results {printable(self.results)}: tables are not supported; give FILE.jsonl, for a line of "
-                f"JSON per command, or a directory, for a file per output"
+                f"--results {printable(self.results)}: give FILE.csv, for a table, FILE.jsonl, for a line of JSON per "
+                f"command, or a directory, for a file per output"
             )
 
     def _check_journal(self) -> None:
+        if self.keep == "all" and self.journal is None:
+            raise ValueError("--keep all needs --journal FILE, in which the failures are kept")
         declares_files = self.reads or self.writes
         if declares_files and self.journal is None:
             raise ValueError("--reads and --writes need --journal, which records the state of the files")

@@ -85,6 +85,18 @@ def parse_count(text: str) -> int:
     return int(text)
 
 
+def parse_keep(text: str) -> str:
+    """Parse the value of `--keep`.
+
+    Raises:
+        ValueError: the text is neither "succeeded" nor "all".
+
+    """
+    if text not in ("succeeded", "all"):
+        raise ValueError(f"{text!r} is not what a journal can keep: give succeeded or all")
+    return text
+
+
 def parse_load(text: str) -> LoadCondition:
     """Parse the value of `--load`. It takes the forms of `parse_slots`, but 0 means that no other process may run.
 

@@ -13,7 +13,7 @@ from ._template import ReplacementStrings
 
 if TYPE_CHECKING:
     from .. import CommandResult
-    from ._jsonl_results import JsonlResults
+    from ._results_table import ResultsTable
     from ._sources import Arguments
 
 MAX_NAMED_FAILURES: Final = 5
@@ -50,12 +50,13 @@ class Reporter:
         total: the number of all commands, if a percentage in `--halt` needs it; None if it is unknown.
         print_guard: called for each print; returns the context manager around it.
         joblog: the job log; None for no job log.
-        jsonl_results: the file of results in JSON Lines; None for no such file.
+        table: the table of results; None for no table.
         on_progress: called after the end of each command.
 
     Attributes:
         printer: the printer of all output of the batch.
         tally: the numbers of commands that succeeded and failed.
+        kept_count: the number of commands whose outcome a journal keeps, with `--keep all`.
         restored_count: the number of commands that were restored from the journal.
         restored_times: the times, in seconds since 1970, when the first and the last of these ended; empty if none.
         failures: the lines of the first failed commands, with the reasons.
@@ -73,11 +74,12 @@ class Reporter:
         *,
         print_guard: PrintGuard,
         joblog: Joblog | None,
-        jsonl_results: JsonlResults | None,
+        table: ResultsTable | None,
         on_progress: Callable[[], object],
     ) -> None:
         self.printer: Final = Printer(in_order=options.keep_order, print_guard=print_guard)
         self.tally: Final = CommandTally(options.halt, total)
+        self.kept_count = 0
         self.restored_count = 0
         self.restored_times: tuple[float, ...] = ()
         self.failures: Final[list[tuple[str, str]]] = []
@@ -87,7 +89,7 @@ class Reporter:
         )
         self._has_printed_lines: Final = options.line_buffer
         self._joblog: Final = joblog
-        self._jsonl_results: Final = jsonl_results
+        self._table: Final = table
         self._on_progress: Final = on_progress
         self._unreported: Final[dict[EndedCommand, None]] = {}
 
@@ -110,14 +112,15 @@ class Reporter:
         outcome = command.outcome()
         if outcome.message:
             await self.printer.print_message(outcome.message)
-        if self._jsonl_results is not None and not self._jsonl_results.was_logged(outcome):
-            self._jsonl_results.add(outcome, command.arguments)
+        if self._table is not None:
+            self._table.add(outcome, command.arguments)
         self._save_output(command, open_outputs(outcome.result))
         await self.printer.print_kept(command.sequence)
         if self._joblog is not None and not self._joblog.was_logged(outcome):
             self._joblog.add(outcome)
         if outcome.has_failed and len(self.failures) < MAX_NAMED_FAILURES:
             self.failures.append((command.line, outcome.reason))
+        self.kept_count += outcome.is_kept
         if outcome.is_restored:
             ended_at = outcome.start_timestamp + outcome.runtime
             self.restored_count += 1
@@ -141,7 +144,7 @@ class Reporter:
 
     def _save_output(self, command: EndedCommand, outputs: tuple[BinaryIO, BinaryIO]) -> None:
         del self._unreported[command]
-        if self._jsonl_results is not None:
+        if self._table is not None:
             return
         if self._results_path_template is None:
             prefix = b"" if self._has_printed_lines else command.echoed_line

@@ -177,7 +177,8 @@ class _JsonConverter:
 
     def _encode_command_result(self, value: CommandResult) -> list[Any]:
         outputs = [data if data is None else base64.b64encode(data).decode() for data in (value.stdout, value.stderr)]
-        return [value.returncode, value.elapsed, value.user_time, value.system_time, value.max_rss, *outputs]
+        rss = value.max_rss if value.max_rss_bound is None else -value.max_rss_bound
+        return [value.returncode, value.elapsed, value.user_time, value.system_time, rss, *outputs]
 
     def _encode_time(self, value: Any, name: str) -> Any:
         """Convert a time. Its `fold` and its zone are stored separately, because ISO 8601 cannot express them."""
@@ -375,9 +376,9 @@ def _read_zone(zone: Any) -> datetime.tzinfo:
 
 def _read_command_result(value: list[Any], _: str) -> CommandResult:
     returncode, elapsed, user, system, rss, *outputs = value
-    usage = ReportedUsage(user, system, (rss or 0) // RSS_UNIT_BYTES)
+    usage, bound = ReportedUsage(user, system, max(rss or 0, 0) // RSS_UNIT_BYTES), -min(rss or 0, 0) // RSS_UNIT_BYTES
     out, err = (None if data is None else base64.b64decode(data) for data in outputs)
-    return CommandResult(returncode, elapsed, usage, out, err)
+    return CommandResult(returncode, elapsed, usage, out, err, bound)
 
 
 def _read_enum(value: str, name: str) -> Any:

@@ -23,11 +23,9 @@ from . import OTHER_ERROR_CODE
 
 if TYPE_CHECKING:
     from ... import LocalNode, SshNode
-    from ...batch._jsonl_results import JsonlResults
+    from ...batch._results_table import ResultsTable
     from ._progress_bar import ProgressBar
 
-JSON_LINES_SUFFIX: Final = ".jsonl"
-"""The suffix of files in the format JSON Lines."""
 DEFAULT_WIDTH: Final = 120
 """The maximum width of a line, in columns, if standard error is not a terminal."""
 MIN_COMMAND_LENGTH: Final = 20
@@ -53,18 +51,18 @@ def run(options: Options) -> int:
             return SUCCESS_CODE
         with contextlib.ExitStack() as files:
             joblog: _joblog.Joblog | None = None
-            jsonl_results: JsonlResults | None = None
+            table: ResultsTable | None = None
             if options.joblog is not None:
                 append = options.joblog.startswith("+") or options.journal is not None
                 joblog = _joblog.Joblog(
                     options.joblog.removeprefix("+"), append=append, reads=options.journal is not None
                 )
                 files.callback(joblog.close)
-            if options.results is not None and options.results.endswith(JSON_LINES_SUFFIX):
-                from ...batch._jsonl_results import JsonlResults  # imported here, because few batches need it
+            if options.results is not None and options.has_table:
+                from ...batch._results_table import ResultsTable  # imported here, because few batches need it
 
-                jsonl_results = JsonlResults(options.results, append=options.journal is not None)
-                files.callback(jsonl_results.close)
+                table = ResultsTable(options.results, strings.columns, append=options.journal is not None)
+                files.callback(table.close)
             progress_bar = make_progress_bar(options)
             with raise_as_usage_errors():
                 needs_total = options.halt is not None and options.halt.is_percentage
@@ -74,7 +72,7 @@ def run(options: Options) -> int:
                     product.count_commands() if needs_total else product.total,
                     print_guard=progress_bar.hide_for_print,
                     joblog=joblog,
-                    jsonl_results=jsonl_results,
+                    table=table,
                     on_progress=progress_bar.update,
                 )
                 nodes = make_nodes(options.nodes, config=options.ssh_config)
@@ -182,7 +180,8 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
     if options.journal:
         total = counts.job_count
         of_total = "" if batch.expected_count is None else f" of {total}"
-        yield f"  run again  the same command  ({tally.succeeded_count}{of_total} command{'s' * (total != 1)} kept)"
+        kept = batch.reporter.kept_count if options.keep == "all" else tally.succeeded_count
+        yield f"  run again  the same command  ({kept}{of_total} command{'s' * (total != 1)} kept)"
     elif batch.was_interrupted:
         yield "  run again  the same command  (--journal FILE keeps what succeeds)"
 

@@ -34,6 +34,7 @@ class CommandResult:
         max_rss: the peak resident memory, in bytes, of the largest of these processes; None if unknown. On Linux the
             peak is unknown if it does not exceed the peak of this program itself when the command was started, because
             the kernel includes the moment before exec, when the process is a copy of this program.
+        max_rss_bound: if `max_rss` is None, a number of bytes that the peak has not exceeded, if known; otherwise None.
 
     Example:
         >>> import subprocess
@@ -45,7 +46,18 @@ class CommandResult:
 
     """
 
-    __slots__ = ("_stderr", "_stdout", "elapsed", "max_rss", "pid", "returncode", "signal", "system_time", "user_time")
+    __slots__ = (
+        "_stderr",
+        "_stdout",
+        "elapsed",
+        "max_rss",
+        "max_rss_bound",
+        "pid",
+        "returncode",
+        "signal",
+        "system_time",
+        "user_time",
+    )
 
     def __init__(
         self,
@@ -63,7 +75,11 @@ class CommandResult:
         self.pid: Final = pid
         self.user_time: Final = usage.ru_utime
         self.system_time: Final = usage.ru_stime
-        self.max_rss: Final = usage.ru_maxrss * RSS_UNIT_BYTES if usage.ru_maxrss > rss_before_exec else None
+        peak = usage.ru_maxrss * RSS_UNIT_BYTES
+        self.max_rss: Final = peak if usage.ru_maxrss > rss_before_exec else None
+        self.max_rss_bound: Final = (
+            None if usage.ru_maxrss > rss_before_exec else rss_before_exec * RSS_UNIT_BYTES or None
+        )
         self._stdout: Final = stdout
         self._stderr: Final = stderr
 
@@ -132,6 +148,12 @@ class CommandResult:
             if output is not None:
                 fields.append(f"{name}={len(output)} bytes" if len(output) > MAX_SHOWN_BYTES else f"{name}={output!r}")
         return f"<CommandResult {', '.join(fields)}, {self.elapsed:.3f} s>"
+
+
+def with_usage(result: CommandResult, elapsed: float, usage: Rusage, rss_before_exec: int) -> CommandResult:
+    """Return a result with another duration and other usage; the other arguments are those of `CommandResult`."""
+    outputs = result._stdout, result._stderr
+    return CommandResult(result.returncode, elapsed, usage, *outputs, rss_before_exec, result.pid)
 
 
 def _not_captured_error(stream: str) -> ValueError:

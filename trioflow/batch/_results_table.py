@@ -1,0 +1,295 @@
+"""Results as a table (`--results FILE.csv` or `FILE.jsonl`): each command has a row with its outcome and output."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from . import BatchError
+from ._joblog import CommandOutcome, LogFile, open_outputs
+
+CSV_SUFFIX: Final = ".csv"
+
+
+class StoredRow:
+    """The place of a row in the file, and what a later batch needs to know of it."""
+
+    __slots__ = ("command", "is_restored", "is_superseded", "sequence", "size", "start", "was_marked")
+
+    def __init__(self, start: int, size: int, sequence: int, command: str, was_marked: bool) -> None:
+        self.start = start
+        self.size = size
+        self.sequence = sequence
+        self.command = command
+        self.was_marked = was_marked  # whether the row already says that its command was restored
+        self.is_restored = False
+        self.is_superseded = False
+
+
+class ResultsTable(LogFile):
+    """A file with a row for each command, written when the command ends, so that a kill loses no row.
+
+    With a journal, the rows of an earlier batch stay, with the values of the run that ran the command. When the batch
+    ends, the rows of commands that the journal restored are marked, and rows that a new run of a command has replaced
+    are removed: then the file has one row for each command.
+
+    Args:
+        path: the file.
+        columns: the names of the arguments, as far as they have names.
+        append: whether to keep the rows of an existing file.
+
+    Raises:
+        BatchError: the file cannot be written, or has other columns.
+
+    """
+
+    def __init__(self, path: str, columns: Sequence[str] = (), *, append: bool = False) -> None:
+        super().__init__(path, "the results in", append=append)
+        self._path: Final = path
+        self._format: Final = CsvFormat(columns) if path.endswith(CSV_SUFFIX) else JsonLinesFormat()
+        self._rows_by_command: Final[dict[str, list[StoredRow]]] = {}
+        self._header_size = 0
+        if append:
+            try:
+                self._read_rows()
+            except BaseException:
+                self.close()
+                raise
+
+    def add(self, outcome: CommandOutcome, arguments: Sequence[str]) -> None:
+        """Write the row of a command, unless a restored command already has it.
+
+        Args:
+            outcome: the outcome of the command.
+            arguments: the arguments of the command.
+
+        Raises:
+            BatchError: the file cannot be written.
+
+        """
+        earlier_row = self._take_row(outcome)
+        if earlier_row is not None:
+            earlier_row.is_restored = outcome.is_restored
+            earlier_row.is_superseded = not outcome.is_restored
+            if outcome.is_restored:
+                return
+        row = self._format.encode(outcome, arguments)
+        if not self._header_size:
+            header = self._format.header(arguments)
+            self.write(header + row)
+            self._header_size = max(len(header), 1)
+        else:
+            self.write(row)
+
+    def close(self) -> None:
+        """Mark restored rows, remove replaced ones, and close the file."""
+        rows = [row for rows in self._rows_by_command.values() for row in rows]
+        try:
+            if any(row.is_superseded or (row.is_restored and not row.was_marked) for row in rows):
+                self._rewrite({row.start: row for row in rows})
+        except OSError as error:
+            raise self._make_write_error(error) from None
+        finally:
+            super().close()
+
+    def _take_row(self, outcome: CommandOutcome) -> StoredRow | None:
+        """Return the row of an earlier batch for this command, preferably with its number; each row is found once."""
+        rows = self._rows_by_command.get(escape_invalid_utf8(outcome.command), [])
+        free = [row for row in rows if not (row.is_restored or row.is_superseded)]
+        return min(free, key=lambda row: row.sequence != outcome.sequence, default=None)
+
+    def _read_rows(self) -> None:
+        """Find the rows in the file, and remove the last one if a crash has truncated it.
+
+        Of several rows with one number and one command, only the last is valid: the others failed in earlier batches.
+        """
+        size = 0
+        latest: dict[tuple[int, str], StoredRow] = {}
+        with open(self.descriptor, "rb", closefd=False) as file:
+            for record in self._format.split(file):
+                if not record.endswith(b"\n"):
+                    os.ftruncate(self.descriptor, size)
+                    break
+                if size == 0 and self._format.check_header(record, self._path):
+                    self._header_size = len(record)
+                else:
+                    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, csv.Error):
+                        row = StoredRow(size, len(record), *self._format.decode(record))
+                        if (replaced := latest.get((row.sequence, row.command))) is not None:
+                            replaced.is_superseded = True
+                        latest[row.sequence, row.command] = row
+                        self._rows_by_command.setdefault(row.command, []).append(row)
+                size += len(record)
+        self._header_size = self._header_size or size
+
+    def _rewrite(self, rows: dict[int, StoredRow]) -> None:
+        """Replace the file by one with the marks and without the replaced rows, at once."""
+        temporary = f"{self._path}.{os.getpid()}.tmp"
+        try:
+            with open(self._path, "rb") as source, open(temporary, "wb") as target:
+                position = 0
+                for record in self._format.split(source):
+                    row = rows.get(position)
+                    position += len(record)
+                    if row is None or not (row.is_superseded or row.is_restored):
+                        target.write(record)
+                    elif not row.is_superseded:
+                        target.write(self._format.marked(record))
+                os.fchmod(target.fileno(), os.stat(self._path).st_mode & 0o7777)
+            os.replace(temporary, self._path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+
+class JsonLinesFormat:
+    """A line of JSON for each command."""
+
+    def header(self, arguments: Sequence[str]) -> bytes:
+        """Return nothing: the keys are in each line."""
+        return b""
+
+    def check_header(self, record: bytes, path: str) -> bool:
+        """Return False: the first line is a row."""
+        return False
+
+    def split(self, file: Any) -> Iterator[bytes]:
+        """Yield the rows of a file; the last one may be truncated."""
+        return iter(file)
+
+    def decode(self, record: bytes) -> tuple[int, str, bool]:
+        """Return the number and the line of the command of a row, and whether it says that this was restored."""
+        row = json.loads(record)
+        return int(row["seq"]), str(row["command"]), bool(row.get("restored"))
+
+    def marked(self, record: bytes) -> bytes:
+        """Return a row that says that the command was restored."""
+        return json.dumps({**json.loads(record), "restored": True}).encode() + b"\n"
+
+    def encode(self, outcome: CommandOutcome, arguments: Sequence[str]) -> bytes:
+        """Return the row of a command."""
+        record: dict[str, Any] = {
+            "seq": outcome.sequence,
+            "arguments": [escape_invalid_utf8(argument) for argument in arguments],
+            **_facts(outcome),
+            "max_rss_bound": getattr(outcome.result, "max_rss_bound", None),
+        }
+        for name, output in zip(("stdout", "stderr"), open_outputs(outcome.result), strict=True):
+            record.update(text_or_base64(name, output.read()))
+        return json.dumps(record).encode() + b"\n"
+
+
+class CsvFormat:
+    """A row of CSV for each command, below a row with the names of the columns."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns: Final = columns
+        self._header: list[str] = []
+
+    def header(self, arguments: Sequence[str]) -> bytes:
+        """Return the row with the names of the columns: an argument without a name is `arg1`, `arg2` and so on."""
+        names = [*self._columns[: len(arguments)]]
+        names += [f"arg{number}" for number in range(len(names) + 1, len(arguments) + 1)]
+        self._header = ["seq", *names, *FACT_NAMES, "stdout", "stderr"]
+        return _csv_row(self._header)
+
+    def check_header(self, record: bytes, path: str) -> bool:
+        """Take the names of the columns from the first row of a file.
+
+        Raises:
+            BatchError: they are not those of a batch.
+
+        """
+        self._header = next(csv.reader([record.decode(errors="replace")]))
+        if self._header[:1] != ["seq"] or self._header[-len(FACT_NAMES) - 2 :] != [*FACT_NAMES, "stdout", "stderr"]:
+            raise BatchError(
+                f"the results in {path!r} do not have the columns of a batch: give another file, or remove it"
+            )
+        return True
+
+    def split(self, file: Any) -> Iterator[bytes]:
+        """Yield the rows of a file, which may have several lines; the last one may be truncated."""
+        record = b""
+        for line in file:
+            record += line
+            if not record.count(b'"') % 2:
+                yield record
+                record = b""
+        if record:
+            yield record.rstrip(b"\n")
+
+    def decode(self, record: bytes) -> tuple[int, str, bool]:
+        """Return the number and the line of the command of a row, and whether it says that this was restored."""
+        row = dict(zip(self._header, _parse_csv_row(record), strict=True))
+        return int(row["seq"]), row["command"], row["restored"] == "True"
+
+    def marked(self, record: bytes) -> bytes:
+        """Return a row that says that the command was restored."""
+        row = dict(zip(self._header, _parse_csv_row(record), strict=True))
+        return _csv_row({**row, "restored": True}.values())
+
+    def encode(self, outcome: CommandOutcome, arguments: Sequence[str]) -> bytes:
+        """Return the row of a command."""
+        if not self._header:
+            self.header(arguments)
+        count = len(self._header) - len(FACT_NAMES) - 3
+        cells = [escape_invalid_utf8(argument) for argument in arguments]
+        cells = [*cells[: count - 1], " ".join(cells[count - 1 :])] if len(cells) > count > 0 else cells
+        cells += [""] * (count - len(cells))
+        facts = _facts(outcome)
+        if facts["max_rss"] is None and (bound := getattr(outcome.result, "max_rss_bound", None)) is not None:
+            facts["max_rss"] = f"<{bound}"
+        outputs = [output.read().decode(errors="backslashreplace") for output in open_outputs(outcome.result)]
+        return _csv_row([outcome.sequence, *cells[:count], *facts.values(), *outputs])
+
+
+FACT_NAMES: Final = (
+    "command", "host", "started", "seconds", "exit_code", "signal", "restored", "user_time", "system_time", "max_rss",
+)  # fmt: skip
+
+
+def _facts(outcome: CommandOutcome) -> dict[str, Any]:
+    """Return the values of the columns `FACT_NAMES`."""
+    result = outcome.result
+    values = (
+        escape_invalid_utf8(outcome.command), outcome.host, round(outcome.start_timestamp, 6),
+        round(outcome.runtime, 6), outcome.joblog_exit_value, outcome.signal, outcome.is_restored,
+        *(getattr(result, name, None) for name in ("user_time", "system_time", "max_rss")),
+    )  # fmt: skip
+    return dict(zip(FACT_NAMES, values, strict=True))
+
+
+def _csv_row(cells: Any) -> bytes:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerow(cells)
+    return stream.getvalue().encode()
+
+
+def _parse_csv_row(record: bytes) -> list[str]:
+    return next(csv.reader(io.StringIO(record.decode(), newline="")))
+
+
+def escape_invalid_utf8(text: str) -> str:
+    r"""Escape bytes that are not valid UTF-8 as \xNN, because some readers would reject the text."""
+    return os.fsencode(text).decode(errors="backslashreplace")
+
+
+def text_or_base64(name: str, data: bytes) -> dict[str, str]:
+    r"""Return a field of a JSON object with the data. If it is not valid UTF-8, use base64 and the name `NAME_base64`.
+
+    Example:
+        >>> text_or_base64("stdout", b"caf\xc3\xa9") | text_or_base64("stderr", b"\xff")
+        {'stdout': 'café', 'stderr_base64': '/w=='}
+
+    """
+    try:
+        return {name: data.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(data).decode()}
