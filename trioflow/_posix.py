@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         from socket import recv_fds as recv_fds
         from socket import send_fds as send_fds
     if sys.platform == "linux":
+        from os import memfd_create as memfd_create
         from os import pidfd_open as pidfd_open
         from os import sched_getaffinity as sched_getaffinity
         from os import sched_setaffinity as sched_setaffinity

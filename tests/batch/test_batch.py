@@ -301,8 +301,8 @@ def test_finished_commands_leave_no_jobs_behind(monkeypatch: pytest.MonkeyPatch)
             "cannot write the job log '/dev/full': No space left on device",
         ),
         (
-            ["--results", "x.csv", "true", ":::", "a"],
-            "--results x.csv: tables are not supported; give FILE.jsonl",
+            ["--results", "x.tsv", "true", ":::", "a"],
+            "--results x.tsv: give FILE.csv, for a table, FILE.jsonl, for a line of JSON per command, or a directory",
         ),
         (["--results", "/dev/null/x", "true", ":::", "a"], "cannot write the results in"),
     ],

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import io
 import os
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 
@@ -37,6 +36,7 @@ from .. import (
     SshError,
     StopReason,
     Unreachable,
+    current_job,
     granted,
 )
 from .. import _posix as posix
@@ -153,23 +153,10 @@ class BatchCommandJob(
         self._start_timestamp, self._start_time = time.time(), time.monotonic()
         super().__init__(
             label=batch.unique_label(line),
-            retry=batch.retry_of(self),
+            retry=batch.retry,
             needs=batch.options.needs,
-            save=(_dump, self._load),
+            save=(_dump, batch.load),
         )
-
-    def _load(self, value: Any) -> CommandResult | KeptFailure:
-        """Return what the journal has of the command.
-
-        Raises:
-            ValueError: it is a failure, and `--keep all` is not given, so that the command runs again.
-
-        """
-        if isinstance(value, CommandResult):
-            return value
-        if self._batch.options.keep != "all":
-            raise ValueError("it failed, and --keep all is not given")
-        return KeptFailure(**value)
 
     async def co_run(self) -> CommandResult | KeptFailure:
         """Run the command once, on the first node that can be reached.
@@ -307,6 +294,7 @@ class Batch:
         self._environment: Final = {**posix.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
         # A memory limit would limit the measuring program, too.
         is_measured = options.has_table and options.memory_limit is None
+        self.retry: Final = self._with_retries if options.retries != 1 or options.keep == "all" else None
         self.measurements: Final = Measurements.create() if is_measured else None
         self._feeder: Final = Job(self._feed_commands, label="feed", critical=True, save=None)
         # The reporting job is added before the feeder, so that it sees every command.
@@ -413,14 +401,20 @@ class Batch:
                     await self.reporter.printer.print_message(f"no command starts until {wait}")
             await anyio.sleep(POLL_INTERVAL)
 
-    def retry_of(self, job: BatchCommandJob) -> Callable[[Callable[[], Awaitable[Any]]], Any] | None:
-        """Return the option `retry` of a command, which is called again, or whose failure the journal keeps."""
-        needs_retry = self.options.retries != 1 or self.options.keep == "all"
-        return functools.partial(self._with_retries, job) if needs_retry else None
+    def load(self, value: Any) -> CommandResult | KeptFailure:
+        """Return what the journal has of a command.
 
-    def _with_retries(
-        self, job: BatchCommandJob, attempt: Callable[[], Awaitable[Any]]
-    ) -> Callable[[], Awaitable[Any]]:
+        Raises:
+            ValueError: it is a failure, and `--keep all` is not given, so that the command runs again.
+
+        """
+        if isinstance(value, CommandResult):
+            return value
+        if self.options.keep != "all":
+            raise ValueError("it failed, and --keep all is not given")
+        return KeptFailure(**value)
+
+    def _with_retries(self, attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
         async def attempt_with_retries() -> Any:
             attempts_left = self.options.retries  # if this is 0, the count goes below 0, and there is no limit
             while True:
@@ -432,9 +426,13 @@ class Batch:
                     if may_retry:
                         await self._wait_until_allowed()
                     if not may_retry or self._is_stopped:
-                        if self.options.keep == "all" and (kept := KeptFailure.of(error, job.last_result)) is not None:
-                            return kept
-                        raise
+                        kept = None
+                        if self.options.keep == "all":
+                            command = cast("BatchCommandJob", current_job())
+                            kept = KeptFailure.of(error, command.last_result)
+                        if kept is None:
+                            raise
+                        return kept
 
         return attempt_with_retries
 

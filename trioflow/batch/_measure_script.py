@@ -9,10 +9,15 @@ be killed), the seconds, the CPU seconds in user mode and in the kernel, and the
 can be measured, both in KiB. Then it exits as the command did.
 """
 
-import _signal  # type: ignore[import-not-found]  # `signal` would import `enum`
 import os
 import sys
 import time
+
+TYPE_CHECKING = False  # `typing` is large
+if TYPE_CHECKING:
+    import signal as _signal
+else:
+    import _signal  # `signal` would import `enum`
 
 NOT_STARTED_CODE = 126
 RECORD_SIZE = 128  # the number of bytes of a line, with blanks at its end
@@ -48,6 +53,8 @@ def main(path: str, offset: int, command: list[str]) -> None:
 
 def _end_by_signal(number: int) -> None:
     """End this program by a signal, without writing its memory to a file."""
+    if sys.platform == "win32":
+        return
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -58,6 +65,8 @@ def _end_by_signal(number: int) -> None:
 
 def _smallest_peak() -> int:
     """Return the smallest peak memory that can be measured, in KiB: that of a process just before its exec."""
+    if sys.platform == "win32":
+        return 0
     pid = os.fork()
     if pid == 0:
         _exec(["/"])
@@ -65,6 +74,8 @@ def _smallest_peak() -> int:
 
 
 def _exec(command: list[str]) -> None:
+    if sys.platform == "win32":
+        return
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # Python ignores them
         _signal.signal(number, _signal.SIG_DFL)
     try:
@@ -77,6 +88,8 @@ def _exec(command: list[str]) -> None:
 
 
 def _write(path: str, offset: int, kind: str, times: tuple[float, float, float], peak: int, floor: int) -> None:
+    if sys.platform == "win32":
+        return
     line = " ".join((kind, *(f"{seconds:.6f}" for seconds in times), str(peak), str(floor))).ljust(RECORD_SIZE)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -88,6 +101,8 @@ def _write(path: str, offset: int, kind: str, times: tuple[float, float, float],
 
 def _group_usage() -> tuple[float, float, int]:
     """Return the CPU seconds, and the peak memory in KiB, of the running processes of this group, without this one."""
+    if sys.platform == "win32":
+        return 0, 0, 0
     user = system = peak = 0
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():

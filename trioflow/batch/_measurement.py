@@ -22,8 +22,7 @@ class Measurements:
     """
 
     def __init__(self) -> None:
-        assert sys.platform == "linux"
-        self._descriptor: Final = os.memfd_create("trioflow")
+        self._descriptor: Final[int] = posix.memfd_create("trioflow")
         self._path: Final = f"/proc/{os.getpid()}/fd/{self._descriptor}"
         weakref.finalize(self, os.close, self._descriptor)
 

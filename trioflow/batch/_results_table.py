@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from .. import _posix as posix
 from . import BatchError
 from ._joblog import CommandOutcome, LogFile, open_outputs
 
@@ -141,7 +142,7 @@ class ResultsTable(LogFile):
                         target.write(record)
                     elif not row.is_superseded:
                         target.write(self._format.marked(record))
-                os.fchmod(target.fileno(), os.stat(self._path).st_mode & 0o7777)
+                posix.fchmod(target.fileno(), os.stat(self._path).st_mode & 0o7777)
             os.replace(temporary, self._path)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -183,17 +183,17 @@ class ThreadJob(
         """Await the thread in a child task, so that this task can be cancelled meanwhile, and then call `on_cancel`."""
         cancellation_type = anyio.get_cancelled_exc_class()
         has_ended = anyio.Event()
-        error: BaseException | None = None
+        errors: list[BaseException] = []
         value: Any = None
 
         async def await_thread() -> None:
-            nonlocal error, value
+            nonlocal value
             try:
                 value = await self._await_thread()
             except cancellation_type:
                 raise
-            except BaseException as raised:  # the task group would put it into a group
-                error = raised
+            except BaseException as error:  # the task group would put it into a group
+                errors.append(error)
             finally:
                 has_ended.set()
 
@@ -205,15 +205,16 @@ class ThreadJob(
                 except cancellation_type:
                     self._call_on_cancel(on_cancel)
                     raise
-            if error is not None:
-                raise error
+            if errors:
+                raise errors[0]
             return cast(T, value)
         except cancellation_type:
-            if error is not None and not isinstance(error, Exception):  # not dropped: a SystemExit of the function
-                raise error from None
+            if errors and not isinstance(errors[0], Exception):  # not dropped: a SystemExit of the function
+                raise errors[0] from None
             raise
         finally:
-            error = value = None  # break reference cycles
+            errors.clear()  # break reference cycles
+            value = None
 
     def _call_on_cancel(self, on_cancel: Callable[[], object]) -> None:
         try:
