@@ -25,7 +25,7 @@ WRITERS = {
     ("_core.run._run", "Run._requeue"),
     ("_core.run._run", "Run.schedule"),
     ("_core.run._run", "Run.settle"),
-    ("_core.run._worker", "Worker._run_jobs"),
+    ("_core.run._worker", "Worker.work"),
     ("_core.run._requirement_counts", "RequirementCounts.count_down"),
 }
 """The functions of the package that write a job's state, each with its module; nobody else may."""

@@ -26,8 +26,7 @@ from ..conftest import Virtual
     [
         (Run, "settle_error", {}, StopReason.INTERRUPTED, 1),  # before the job has settled
         (RequirementCounts, "count_down", {}, StopReason.INTERRUPTED, 1),  # afterwards
-        # When the worker has no job any more.
-        pytest.param(Workers, "may_park", {}, StopReason.INTERRUPTED, 2, marks=pytest.mark.fast_way),
+        (Workers, "spawn_more", {}, StopReason.INTERRUPTED, 0),  # in a worker that has no job
         (Run, "_wait_until_drained", {}, StopReason.DRAINED, 0.5),  # in the task that waits for the run
         (Ending, "_end_services", {"timeout": 3}, StopReason.TIMEOUT, 3),  # when the run ends
     ],

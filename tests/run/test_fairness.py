@@ -121,7 +121,7 @@ def test_workers_beyond_the_limit_queue_for_a_turn() -> None:
         yield
 
     class Waiting:
-        run = SimpleNamespace(backend=SimpleNamespace(yield_to_loop=suspended, park=suspended))
+        run = SimpleNamespace(backend=SimpleNamespace(yield_to_loop=suspended, wait_until_woken=suspended))
 
     turn = TimeSlice(lambda: 0.0, cast(Any, None))
     workers: list[Any] = [Waiting() for _ in range(turn.max_waiting + 2)]

@@ -61,7 +61,7 @@ class WorkerTask:
     # A `TaskSnapshot` from before the current job. Except with fast isolation on asyncio, it is None until the task's
     # first step.
     task_snapshot: Any
-    # The object that `Backend.wake` needs to resume a parked worker: a task on trio, a future on asyncio.
+    # The object that `Backend.wake` needs to resume the worker: a task on trio, a future on asyncio.
     wake_handle: Any
     # The cancel scope around this task alone; None if the task needs none.
     scope: Scope | None
@@ -187,8 +187,6 @@ class WorkerGroup(Protocol):
     """The initial context variables of each task in the group, except the one that holds the task's worker."""
     must_name_tasks: bool
     """Whether each worker must set the name of its task for each job; if not, the task computes its name when asked."""
-    parking_group: WorkerGroup
-    """The group that holds the parked workers: this one, or the group of an enclosing run that shares its workers."""
 
     host: HostTask
     """The task that awaits the run."""
@@ -199,10 +197,6 @@ class WorkerGroup(Protocol):
 
     def spawn(self, worker: WorkerTask) -> None:
         """Start a task for `worker`, in a copy of the run's context."""
-        ...
-
-    def adopt(self, worker: WorkerTask) -> None:
-        """Move a worker that is running no job from another group with the same `parking_group` into this one."""
         ...
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
@@ -442,12 +436,12 @@ class Backend(Protocol):
         """
         return False
 
-    async def park(self, worker: WorkerTask) -> None:
+    async def wait_until_woken(self, worker: WorkerTask) -> None:
         """Suspend the worker's task until it is woken or cancelled, without raising the cancellation."""
         ...
 
     def wake(self, worker: WorkerTask) -> None:
-        """Wake a parked worker."""
+        """Wake a worker that waits to be woken."""
         ...
 
     def frames(self, worker: WorkerTask) -> Iterable[tuple[FrameType, int]]:

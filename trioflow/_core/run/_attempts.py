@@ -203,18 +203,55 @@ def find_throttles(error: BaseException) -> list[_errors.Throttled]:
 
 
 async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
-    """Call a job once, with its timeouts, if it has any."""
-    if options.timeout is options.idle_timeout is None:
+    """Call a job once, in a scope that ends the call at its timeout, if it has any.
+
+    A job with `keeps_time=True` enforces its timeout itself, so it needs no scope.
+
+    Raises:
+        JobTimeout: the time is over, and the job does not move on.
+
+    """
+    timeout, idle_timeout = options.timeout, options.idle_timeout
+    if timeout is idle_timeout is None:
         return await job._call_once()
+    run, limit, stack = worker.run, None, None
     try:
-        return await _call_in_scope(worker, job, options)
-    except _errors.JobTimeout as timeout:
-        if timeout.job is not job:
-            raise
-        job._ensure_extras().has_timed_out = True
-        if job._is_ready() or options.on_timeout != "move_on":
-            raise  # a service may become ready while the timeout is cancelling it
+        if job._keeps_time:
+            return await job._call_once()
+        scope = run.backend.isolation.create_call_scope(worker, math.inf if timeout is None else run.clock() + timeout)
+        with scope:
+            if job._is_service:
+                job._ensure_extras().scope = scope  # the timeouts apply only until the service is ready
+            try:
+                if idle_timeout is None:
+                    return await job._call_once()
+                with _idle_timeouts.TimeLimit(
+                    run, job, timeout=timeout, idle_timeout=idle_timeout, end_call=scope.cancel
+                ) as limit:
+                    return await job._call_once()
+            except BaseException as error:
+                stack = get_traceback(error)
+                raise
+    except BaseException as error:
+        stack = None  # break the reference cycle: the traceback refers to this frame
+        if isinstance(error, _errors.JobTimeout) and error.job is job and _moves_on(job, options):
+            return None
+        raise
+    if _moves_on(job, options):
         return None
+    place, stack = innermost_line(stack), None
+    if limit is None:
+        raise _errors.JobTimeout(job, cast(float, timeout), place=place)
+    raise limit._error_at_end(place)
+
+
+def _moves_on(job: AbstractJob[Any], options: _job_options.OptionRecord) -> bool:
+    """Record that a job has timed out; return whether it moves on.
+
+    A service may become ready while the timeout is cancelling it: then it does not.
+    """
+    job._ensure_extras().has_timed_out = True
+    return options.on_timeout == "move_on" and not job._is_ready()
 
 
 async def _wait_if_stopping(worker: Worker) -> None:
@@ -224,37 +261,3 @@ async def _wait_if_stopping(worker: Worker) -> None:
     """
     if worker.is_shielded and worker.run.phase is STOPPING:
         await worker.run.backend.create_event().wait()
-
-
-async def _call_in_scope(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
-    """Call a job once, in a scope that ends the call at its timeout; raise `JobTimeout` if it does.
-
-    A job with `keeps_time=True` enforces its timeout itself, so it needs no scope.
-    """
-    if job._keeps_time:
-        return await job._call_once()
-    run, timeout, limit, stack = worker.run, options.timeout, None, None
-    deadline = math.inf if timeout is None else run.clock() + timeout
-    scope = run.backend.isolation.create_call_scope(worker, deadline)
-    try:
-        with scope:
-            if job._is_service:
-                job._ensure_extras().scope = scope  # the timeouts apply only until the service is ready
-            end = scope.cancel
-            try:
-                if options.idle_timeout is None:
-                    return await job._call_once()
-                with _idle_timeouts.TimeLimit(
-                    run, job, timeout=timeout, idle_timeout=options.idle_timeout, end_call=end
-                ) as limit:
-                    return await job._call_once()
-            except BaseException as error:
-                stack = get_traceback(error)
-                raise
-    except BaseException:
-        stack = None  # break the reference cycle: the traceback refers to this frame
-        raise
-    place, stack = innermost_line(stack), None
-    if limit is None:
-        raise _errors.JobTimeout(job, cast(float, timeout), place=place)
-    raise limit._error_at_end(place)

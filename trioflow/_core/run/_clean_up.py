@@ -69,7 +69,6 @@ class CleanUp:
             tasks.start_soon(self._report_stuck_jobs)
             await self.group.run(self._wait_until_settled)
             tasks.cancel_scope.cancel()
-        del self.group.parking_group  # break the reference cycle: it is the group itself
         for *_, job in sorted(self._ready):  # these jobs had not started at the deadline
             if job._state is JobState.SCHEDULED:
                 self.run.cancel_unstarted(job)

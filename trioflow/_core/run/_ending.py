@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ._worker import Worker
 
 MAX_LEAVING_TURNS: Final = 3
-"""The maximum number of turns of the loop in which parked workers can leave, which takes one or two. If all workers
+"""The maximum number of turns of the loop in which queued workers can leave, which takes one or two. If all workers
 leave in these turns, `_wind_up` may not be needed."""
 
 
@@ -46,7 +46,7 @@ class Ending:
         """End the run."""
         run = self._run
         run.stop(COMPLETED)
-        run.workers.dismiss_parked()
+        run.workers.admit_queued()
         for _ in range(MAX_LEAVING_TURNS if run.workers.alive else 0):
             if not run.workers.alive or any(worker.job is not None for worker in run.workers.alive):
                 break

@@ -113,7 +113,6 @@ class Run:
         "needs_own_tasks",
         "on_accepting_jobs",
         "outer_worker",
-        "parking_run",
         "pauses",
         "phase",
         "queue",
@@ -187,8 +186,6 @@ class Run:
         self.clock: Final[Callable[[], float]] = self.time_slice.clock
         self.queue: Final = self._create_queue(window)
         self.workers: Final = Workers(self)
-        # The run whose parked workers this run uses: this one, or an enclosing one that shares its workers.
-        self.parking_run: Run = self
         # Jobs that were cancelled before all jobs were linked. They settle when all are linked.
         self.cancelled_before_linking: Final[dict[AbstractJob[Any], None]] = {}
         self.requirement_counts = RequirementCounts(self)
@@ -300,8 +297,6 @@ class Run:
             variables,
             None if outer is None else outer.group,
         )
-        if outer is not None and outer.run.group.parking_group is self.group.parking_group:
-            self.parking_run = outer.run.parking_run
         if self.phase is CHECKING:
             self.phase = LINKING
         try:
@@ -321,8 +316,7 @@ class Run:
         if self.instrument_set is not None:
             self.instrument_set.detach()
         self._start_order = self._pools = self._failure_log = self._shared_resources = self.pauses = None
-        del self.group.parking_group  # it may be the group itself
-        del self.parking_run, self.requirement_counts, self.group, self.standstill, self.worker_fields
+        del self.requirement_counts, self.group, self.standstill, self.worker_fields
 
     async def _run_jobs(self) -> None:
         self.began_at = self.clock()
@@ -736,26 +730,6 @@ class Run:
         if interruption is None:
             self.failure_log.add(self, job, outcome, hint)
         self.settle(job, JobState.FAILED, outcome, now)
-
-    def expects_ready_jobs(self) -> bool:
-        """Return whether this run, or an enclosing one that shares its workers, is likely to need a parked worker.
-
-        This is a guess. More jobs are likely to become ready if the job that was added last is IDLE, because most users
-        add jobs after their requirements; or if jobs may still be added by the body of an `async with`. After a wrong
-        guess, a worker is parked or spawned in vain.
-        """
-        run, is_expected = self, len(self.queue.startable) > self.workers.searchers
-        while True:
-            if run.is_draining_or_stopping:
-                return False
-            if not is_expected and run.unsettled:
-                last = next(reversed(run.members.jobs), None)
-                is_expected = run.on_accepting_jobs is not None or (last is not None and last._state is IDLE)
-            if run is self.parking_run:
-                return is_expected
-            assert run.outer_worker is not None
-            run = run.outer_worker.run
-            is_expected = is_expected or run.queue.has_jobs()
 
     def on_worker_left(self) -> None:
         """Wake `execute` or the `Ending` if it may be waiting for a worker to leave."""

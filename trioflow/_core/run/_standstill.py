@@ -46,7 +46,7 @@ class Standstill:
         """Check in the next turns whether nothing can happen any more. Call this when `active_count` may be 0.
 
         Args:
-            run: the run in which a worker has left or was parked, or that begins to wait, or whose jobs got nothing in
+            run: the run in which a worker has left, or that begins to wait, or whose jobs got nothing in
                 a round of admission.
 
         """

@@ -12,31 +12,26 @@ task:
 ```
 spawn ──► take the next ready job ──► run it ──► settle it, count down its successors ──┐
               ▲     │ none                │ task changed                                │
-              │     └──► park, or leave   └──► leave, and be replaced                   │
-              └── if the turn is used up: yield to the loop, or park if there are searchers ◄┘
+              │     └──► leave            └──► leave, and be replaced                   │
+              └────────────────── if the turn is used up: yield to the loop ◄───────────┘
 ```
 
-Four terms, and their invariants:
+Three terms, and their invariants:
 
-- A **worker** is in `Workers.alive` from before its task is spawned until it leaves or parks. `job` is the job that the
-  worker runs, or None. What a job holds (a slot, its needs, a token) belongs to the job, not to the worker.
-- A **searcher** is a worker that will take the next startable job without being woken: it was spawned or woken and has
-  taken no job yet, or it waits for a turn of the loop before it looks again. `Workers.searchers` counts these workers:
-  - The code that spawns or wakes a worker counts it. A worker counts itself before it waits. It stops counting itself
-    when it takes a job, parks or leaves.
+- A **worker** is in `Workers.alive` from before its task is spawned until it leaves. `job` is the job that the worker
+  runs, or None. What a job holds (a slot, its needs, a token) belongs to the job, not to the worker.
+- A **searcher** is a worker that will take the next startable job by itself: it was spawned and has taken no job yet,
+  or it waits for a turn of the loop before it looks again. `Workers.searchers` counts these workers:
+  - The code that spawns a worker counts it. A worker counts itself before it waits. It stops counting itself when it
+    takes a job or leaves.
   - A worker that waits in a limiter's queue is not counted (see `LimiterTokens`), because it cannot start a forever job
     or a nested scheduler meanwhile.
   - The number must not be 0 when control returns to the loop while a ready job could start, because no worker would
     look for that job. Therefore, code outside of this module calls `ensure_searcher` after every event that makes a job
-    ready or frees a slot. In `_run_jobs`, a worker that takes a job and leaves others in the queue calls it, because
-    its own job may be suspended.
+    ready or frees a slot. A worker that takes a job and leaves others in the queue calls it, because its own job may be
+    suspended.
 - A **turn** is one iteration of the event loop. The workers share its time. `TimeSlice` decides which workers may
   continue in a turn, and which have to queue for a later one.
-- A worker **parks** if it finds no job but may be needed again, or if the turn is used up and enough other workers
-  search. Its task then waits to be woken. Meanwhile, the worker is not a searcher. Waking it is cheaper
-  than spawning another one. A run and the runs nested in it share their parked workers if their context variables are
-  the same: the first run that needs a worker wakes one. A parked worker belongs to the outermost of these runs, which
-  is the `parking_run` of the others, and is in its `Workers.parked`.
 """
 
 from __future__ import annotations
@@ -137,7 +132,7 @@ class TimeSlice:
             await worker.run.backend.yield_to_loop()
         else:
             self.queue[worker] = None
-            await worker.run.backend.park(worker)
+            await worker.run.backend.wait_until_woken(worker)
             if worker in self.queue:  # the worker was woken because its run was cancelled
                 self._admit(worker)
         self.waiting_count -= 1
@@ -159,7 +154,6 @@ class Worker(WorkerTask):
     """A task that runs the jobs of a run one after another. `job` is the current job, or None between jobs."""
 
     __slots__ = (
-        "has_run_jobs",
         "is_searching",
         "is_shielded",
         "is_tainted",
@@ -175,7 +169,6 @@ class Worker(WorkerTask):
         self.task_snapshot = self.wake_handle = self.scope = self.task = self.timer = None
         self.deadline = self.timer_fires_at = math.inf
         self.was_cancelled = False
-        self.has_run_jobs = False
         self.is_searching = True  # whether the worker is counted in `Workers.searchers`
         self.is_tainted = False  # whether the worker must leave, because a job has changed the task, or the run stops
         self.woken_in_turn = run.time_slice.turn_number
@@ -225,37 +218,12 @@ class Worker(WorkerTask):
         self.stop_nested_run()
 
     async def work(self) -> None:
-        """Run ready jobs until there are none left, or until a job has changed the task."""
-        current_worker_var.set(self)
-        try:
-            snapshot = self.run.backend.isolation.attach_current_task(self)
-            self.is_tainted = not snapshot
-            while await self._run_jobs(snapshot) and self.run.workers.may_park():
-                self.stop_searching()
-                self.run.workers.park(self)
-                await self.run.backend.park(self)
-                self.is_tainted = not snapshot.is_task_unchanged()
-                self.is_searching = self.run.workers.was_woken(self)
-                if not self.is_searching:
-                    break
-            if (self.is_tainted or self.run.queue.tokens is not None) and self.run.phase is not STOPPING:
-                self.run.notice_cancellation(self)
-        except BaseException as fault:  # an error of the engine itself, because errors of jobs are handled above
-            self.run.abandon(self, fault)
-        finally:
-            self.stop_searching()
-            self.run.workers.leave(self)
-            # A job's exception may keep this frame alive, which must not keep the run alive.
-            self = snapshot = None  # type: ignore[assignment]
-
-    async def _run_jobs(self, snapshot: Any) -> bool:
-        """Run ready jobs of one run until there are none left, or until one has changed the task: the hot loop.
-
-        Return whether the worker may park, because it found no job that it can run.
+        """Run ready jobs until there are none left, or until one has changed the task: the hot loop.
 
         The simplest jobs are called, and settled, in this frame, because a call costs up to a tenth of an empty job.
         `_settle_other` settles those that have failed, have changed the task, or have `RunExtras`.
         """
+        current_worker_var.set(self)
         run = self.run
         workers, queue, startable, scheduler, needs_own_tasks, count_down, hooks = run.worker_fields
         notify_start, notify_end, _ = hooks
@@ -263,119 +231,127 @@ class Worker(WorkerTask):
         awaitable: Any
         value: Any
         error: BaseException | None
+        snapshot: Any = None
+        options: Any = None
+        successors: Any = None
         job: Any = None  # an AbstractJob; the hot path also reads fields of Job
-        jobs_left, has_run_jobs, may_park, now = MAX_JOBS_IN_TURN, self.has_run_jobs, False, clock()
-        self.is_tainted = self.is_tainted or run.phase is STOPPING
-        if not self.is_tainted:
-            workers.spawn_more()
-        while not self.is_tainted:
-            # ---- yield to the loop, if the turn is used up
-            if now > time_slice.ends_at or not jobs_left:
-                is_same_iteration = has_run_jobs and snapshot.is_same_iteration()
-                if is_same_iteration and now > time_slice.ends_at + MIN_BLOCKING_SECONDS:
-                    run.failure_log.report_block(run, job, now)
-                if is_same_iteration or not time_slice.begin(self.woken_in_turn, now):
-                    may_park = not self.is_searching and workers.has_enough_searchers()
-                    if may_park:
-                        break
-                    self.start_searching()
-                    self.job = awaitable = value = None
-                    await time_slice.wait(self)
-                    now = clock()
-                    self.is_tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()
-                    if self.is_tainted or not time_slice.begin(self.woken_in_turn, now):
+        jobs_left, has_run_jobs, now = MAX_JOBS_IN_TURN, False, clock()
+        try:
+            snapshot = run.backend.isolation.attach_current_task(self)
+            self.is_tainted = not snapshot or run.phase is STOPPING
+            if not self.is_tainted:
+                workers.spawn_more()
+            while not self.is_tainted:
+                # ---- yield to the loop, if the turn is used up
+                if now > time_slice.ends_at or not jobs_left:
+                    is_same_iteration = has_run_jobs and snapshot.is_same_iteration()
+                    if is_same_iteration and now > time_slice.ends_at + MIN_BLOCKING_SECONDS:
+                        run.failure_log.report_block(run, job, now)
+                    if is_same_iteration or not time_slice.begin(self.woken_in_turn, now):
+                        self.start_searching()
+                        self.job = awaitable = value = None
+                        await time_slice.wait(self)
+                        now = clock()
+                        self.is_tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()
+                        if self.is_tainted or not time_slice.begin(self.woken_in_turn, now):
+                            continue
+                    jobs_left = MAX_JOBS_IN_TURN
+                    snapshot.record_iteration()
+                # ---- take the next job that may start
+                is_limited = queue.is_limited
+                if is_limited:
+                    job = queue.take()
+                    if job is None:
+                        if queue.tokens is None or not queue.tokens.needs_request():
+                            break
+                        self.job = awaitable = value = None
+                        await queue.tokens.request(self)
+                        now = clock()
+                        self.is_tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()
                         continue
-                jobs_left = MAX_JOBS_IN_TURN
-                snapshot.record_iteration()
-            # ---- take the next job that may start
-            is_limited = queue.is_limited
-            if is_limited:
-                job = queue.take()
-                if job is None:
-                    if queue.tokens is None or not queue.tokens.needs_request():
-                        may_park = True
-                        break
-                    self.job = awaitable = value = None
-                    await queue.tokens.request(self)
-                    now = clock()
-                    self.is_tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()
+                elif startable:
+                    job = startable.popleft()
+                    if job._state is not SCHEDULED:
+                        continue  # the job was cancelled
+                else:
+                    break
+                is_plain = job._is_plain
+                if has_run_jobs and (needs_own_tasks or (not is_plain and needs_own_task(job))):
+                    startable.appendleft(job)  # a new worker takes it
+                    break
+                if not is_plain and job._extras is not None and job._extras.context is not None:
+                    apply_context(job._extras.context)
+                if self.is_searching:
+                    self.stop_searching()
+                if not is_plain and job._options.forever:
+                    workers.prepare_for_forever_job(self)
+                elif not workers.searchers and (startable or is_limited):
+                    workers.ensure_searcher()
+                # ---- run it
+                jobs_left -= 1
+                if self.woken_in_turn != time_slice.turn_number or not has_run_jobs:
+                    self.woken_in_turn = time_slice.turn_number
+                    snapshot.record_iteration()
+                    has_run_jobs = True
+                self.job = job
+                job._worker = self
+                job._started_at = now
+                job._state = RUNNING
+                if must_name_tasks:
+                    run.backend.name_task(self.task, job.label)
+                value = error = None  # this frame must not keep a result alive
+                awaitable = UNCALLED
+                try:
+                    if notify_start is not None:
+                        notify_start(scheduler, job)
+                    awaitable = job._function(*job._args) if is_plain else call_job(self, job)
+                    value = await awaitable
+                    if value is not None and value.__class__ is CoroutineType:
+                        raise unawaited_coroutine_error(job.label, value)
+                except BaseException as raised:
+                    error = raised
+                # ---- settle it
+                now = clock()
+                if (
+                    error is not None
+                    or job._extras is not None
+                    or not snapshot.is_task_unchanged()
+                    or (not is_plain and ((options := job._options).forever or options.own_task))
+                ):
+                    await self._settle_other(job, awaitable, value, error, now)
+                    awaitable = value = error = None
                     continue
-            elif startable:
-                job = startable.popleft()
-                if job._state is not SCHEDULED:
-                    continue  # the job was cancelled
-            else:
-                may_park = True
-                break
-            is_plain = job._is_plain
-            if has_run_jobs and (needs_own_tasks or (not is_plain and needs_own_task(job))):
-                startable.appendleft(job)  # a new worker takes it
-                break
-            if not is_plain and job._extras is not None and job._extras.context is not None:
-                apply_context(job._extras.context)
-            if self.is_searching:
-                self.stop_searching()
-            if not is_plain and job._options.forever:
-                workers.prepare_for_forever_job(self)
-            elif not workers.searchers and (startable or is_limited):
-                workers.ensure_searcher()
-            # ---- run it
-            jobs_left -= 1
-            if self.woken_in_turn != time_slice.turn_number or not has_run_jobs:
-                self.woken_in_turn = time_slice.turn_number
-                snapshot.record_iteration()
-                self.has_run_jobs = has_run_jobs = True
-            self.job = job
-            job._worker = self
-            job._started_at = now
-            job._state = RUNNING
-            if must_name_tasks:
-                run.backend.name_task(self.task, job.label)
-            value = error = None  # this frame must not keep a result alive
-            awaitable = UNCALLED
-            try:
-                if notify_start is not None:
-                    notify_start(scheduler, job)
-                awaitable = job._function(*job._args) if is_plain else call_job(self, job)
-                value = await awaitable
-                if value is not None and value.__class__ is CoroutineType:
-                    raise unawaited_coroutine_error(job.label, value)
-            except BaseException as raised:
-                error = raised
-            # ---- settle it
-            now = clock()
-            if (
-                error is not None
-                or job._extras is not None
-                or not snapshot.is_task_unchanged()
-                or (not is_plain and ((options := job._options).forever or options.own_task))
-            ):
-                await self._settle_other(job, awaitable, value, error, now)
-                awaitable = value = error = None
-                continue
-            job._outcome = value
-            job._finished_at = now
-            job._worker = None
-            job._state = SUCCEEDED
-            if notify_end is not None:
-                notify_end(scheduler, job)
-            if is_limited:
-                queue.release(job)
-            run.unsettled -= 1
-            successors = job._successors
-            if successors is not None:
-                job._successors = None
-                count_down(successors)
-            if not run.unsettled:
-                run.wake()
-        if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
-            run.failure_log.report_block(run, job, now)
-        self.job = None
-        # A job's exception may keep this frame alive, which must not keep the run alive.
-        nothing: Any = None
-        self = run = workers = scheduler = queue = startable = count_down = hooks = nothing
-        notify_start = notify_end = time_slice = clock = snapshot = job = options = successors = nothing
-        return may_park
+                job._outcome = value
+                job._finished_at = now
+                job._worker = None
+                job._state = SUCCEEDED
+                if notify_end is not None:
+                    notify_end(scheduler, job)
+                if is_limited:
+                    queue.release(job)
+                run.unsettled -= 1
+                successors = job._successors
+                if successors is not None:
+                    job._successors = None
+                    count_down(successors)
+                if not run.unsettled:
+                    run.wake()
+            # ---- leave
+            if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
+                run.failure_log.report_block(run, job, now)
+            self.job = None
+            if (self.is_tainted or queue.tokens is not None) and run.phase is not STOPPING:
+                run.notice_cancellation(self)
+        except BaseException as fault:  # an error of the engine itself, because errors of jobs are handled above
+            run.abandon(self, fault)
+        finally:
+            self.stop_searching()
+            workers.leave(self)
+            # A job's exception may keep this frame alive, which must not keep the run alive.
+            nothing: Any = None
+            self = run = workers = scheduler = queue = startable = count_down = hooks = nothing
+            notify_start = notify_end = time_slice = clock = snapshot = job = options = successors = nothing
+            awaitable = value = error = nothing
 
     async def _settle_other(
         self, job: AbstractJob[Any], awaitable: Any, value: Any, error: BaseException | None, now: float

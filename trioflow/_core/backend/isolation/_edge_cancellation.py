@@ -82,12 +82,12 @@ class EdgeCancelGroup(WorkerGroup):
             worker.task.uncancel()  # a later call of the job must not take this request for its own
         worker.deadline = when
         if when < worker.timer_fires_at:
-            self._set_timer(worker, when)
+            self.set_timer(worker, when)
 
     def is_cancelled_alone(self, worker: WorkerTask) -> bool:
         return worker.deadline == -math.inf and not worker.was_cancelled and not self.is_cancelled()
 
-    def _set_timer(self, worker: WorkerTask, when: float) -> None:
+    def set_timer(self, worker: WorkerTask, when: float) -> None:
         if worker.timer is not None:
             worker.timer.cancel()
         worker.timer_fires_at = when
@@ -99,7 +99,7 @@ class EdgeCancelGroup(WorkerGroup):
         if worker.deadline == fired_at:
             self.expire(worker)
         elif worker.deadline not in (math.inf, -math.inf):
-            self._set_timer(worker, worker.deadline)
+            self.set_timer(worker, worker.deadline)
 
     def stop_timer(self, worker: WorkerTask) -> None:
         """Stop the timer of a worker that leaves the group."""
@@ -144,22 +144,29 @@ class CallScope:
 
     def __enter__(self) -> Self:
         """Set the deadline of the worker, unless its call is over and unwinds."""
-        self._outer_deadline = self._worker.deadline
-        self._is_open = self._outer_deadline != -math.inf
+        worker = self._worker
+        self._outer_deadline = outer = worker.deadline
+        self._is_open = outer != -math.inf
         if self._is_open:
-            self._group.set_deadline(self._worker, min(self._deadline, self._outer_deadline))
+            worker.deadline = when = self._deadline if self._deadline < outer else outer
+            if when < worker.timer_fires_at:
+                self._group.set_timer(worker, when)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         """Restore the deadline of the worker. Catch the cancellation by this scope, unless there is another cause."""
-        worker, group = self._worker, self._group
-        is_over = worker.deadline == -math.inf
+        worker = self._worker
         was_open, self._is_open = self._is_open, False
-        if not was_open or (is_over and not self.cancel_called and self._outer_deadline < self._deadline):
+        if not was_open:
+            return False
+        if worker.deadline != -math.inf:  # the time is not over, so the timer fires no later than the outer deadline
+            worker.deadline = self._outer_deadline
+            return False
+        if not self.cancel_called and self._outer_deadline < self._deadline:
             return False  # the time of a scope around this one is over
-        self.cancel_called = is_over
+        group, self.cancel_called = self._group, True
         self.cancelled_caught = (
             error is not None
             and group.is_cancelled_alone(worker)

@@ -33,7 +33,7 @@ TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states
 """anyio's mapping of each task to its `TaskState`, which contains the task's innermost cancel scope."""
 STATES_BY_REF: Final[dict[weakref.ref[Any], Any]] = TASK_STATES.data
 """The dict inside `TASK_STATES`, keyed by weak references to the tasks. Accessing it directly is faster."""
-LOOP_FRAME_DEPTH: Final = 5
+LOOP_FRAME_DEPTH: Final = 4
 """The number of frames from `LoopIterations.current` up to the frame of the event loop."""
 LOOP_ITERATION_CODE: Final = getattr(getattr(asyncio.BaseEventLoop, "_run_once", None), "__code__", None)
 """The code of the method that runs one iteration of asyncio's own event loop; None if it has been renamed."""
@@ -52,9 +52,6 @@ class FastAsyncioGroup(EdgeCancelGroup):
         outer: Any = None,
     ) -> None:
         self.variables = variables
-        self.parking_group: WorkerGroup = (
-            self if outer is None or outer.variables is not variables else outer.parking_group
-        )
         self._worker_function = worker_function
         self._loop = asyncio.get_running_loop()
         # True if the program has set a task factory: then the tasks are not of the class `AsyncioNamedTask`.
@@ -105,11 +102,6 @@ class FastAsyncioGroup(EdgeCancelGroup):
         STATES_BY_REF[weakref.ref(task)] = worker.task_snapshot
         if self.must_name_tasks:
             self.watch_unstarted(worker)  # only an `UnstartedTask` would report its cancellation
-
-    def adopt(self, worker: WorkerTask) -> None:
-        cast(FastAsyncioGroup, worker.group).stop_timer(worker)  # the timer would call the former group
-        worker.group = self
-        worker.task_snapshot.parent_id = self._host_task_id
 
     def watch_unstarted(self, worker: WorkerTask) -> None:
         """Watch a worker until its task has begun. If the task ends before its first step, make the worker leave."""
@@ -334,7 +326,7 @@ class LoopIterations:
     def current(self) -> object:
         """Return an object that identifies the current iteration.
 
-        Call this only from a function that `Worker._run_jobs` calls, because of `LOOP_FRAME_DEPTH`.
+        Call this only from a function that `Worker.work` calls, because of `LOOP_FRAME_DEPTH`.
         """
         frame = sys._getframe(LOOP_FRAME_DEPTH)
         if frame.f_code is LOOP_ITERATION_CODE:

@@ -49,9 +49,6 @@ class FastTrioGroup(WorkerGroup):
         outer: FastTrioGroup | None = None,
     ) -> None:
         self.variables = variables
-        self.parking_group: WorkerGroup = (
-            self if outer is None or outer.variables is not variables else outer.parking_group
-        )
         self._host: TrioHost = TrioHost(context, None if outer is None else outer._host.nursery)
         self.host = self._host
         self._outer_group = outer
@@ -98,10 +95,6 @@ class FastTrioGroup(WorkerGroup):
         """Move the task of a worker, in its first step, into the scope of this group."""
         if self._outer_group is not None:
             worker.task._activate_cancel_status(self._cancel_status)
-
-    def adopt(self, worker: WorkerTask) -> None:
-        worker.group = self
-        self._move_to_scope(worker, self._cancel_status)
 
     def _move_to_scope(self, worker: WorkerTask, status: Any) -> None:
         """Move a worker that is running no job, and its own scope if it has one, into one of the group's scopes."""

@@ -44,7 +44,6 @@ class PlainGroup(WorkerGroup):
         "_host_task_info",
         "_loop",
         "_worker_function",
-        "parking_group",
         "variables",
     )
 
@@ -58,10 +57,6 @@ class PlainGroup(WorkerGroup):
         self._worker_function = worker_function
         self._context = context
         self._host_task_info = anyio.get_current_task()
-        self.parking_group = self  # because runs share no workers: each worker is inside the task group of its run
-
-    def adopt(self, worker: WorkerTask) -> None:
-        """Do nothing: workers never change their group."""
 
     def is_cancelled(self) -> bool:
         return self._host_task_info.has_pending_cancellation()

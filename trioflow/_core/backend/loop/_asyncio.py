@@ -209,7 +209,7 @@ class AsyncioLoop(Backend):
         except asyncio.CancelledError:  # dropped, because the worker will check its scope
             pass
 
-    async def park(self, worker: WorkerTask) -> None:
+    async def wait_until_woken(self, worker: WorkerTask) -> None:
         worker.wake_handle = asyncio.get_running_loop().create_future()
         try:  # noqa: SIM105 - `suppress` would double the time
             await worker.wake_handle

@@ -211,7 +211,7 @@ class TrioLoop(Backend):
     async def yield_to_loop(self) -> None:
         await trio.lowlevel.cancel_shielded_checkpoint()
 
-    async def park(self, worker: WorkerTask) -> None:
+    async def wait_until_woken(self, worker: WorkerTask) -> None:
         def abort(raise_cancel: object) -> trio.lowlevel.Abort:
             worker.wake_handle = None
             return trio.lowlevel.Abort.SUCCEEDED

@@ -1,4 +1,4 @@
-"""Workers go from one nested run to the next: no run notices whose worker it was before."""
+"""Nested runs in a row and side by side: none notices another, or leaves anything behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import Job, Scheduler, Sequence, current_job
-from trioflow._core.run._current import current_worker_var
 
 from ..bodies import CANCELLED, FAILED, IDLE, LIMIT, SUCCEEDED, nap, nothing
 
@@ -31,28 +30,13 @@ async def deadline() -> float:
 
 
 def group(*jobs: Job[Any], **options: Any) -> Scheduler:
-    """Return a nested scheduler whose jobs block, so that it gets several workers, and leaves them parked."""
+    """Return a nested scheduler whose jobs block, so that it gets several workers."""
     return Scheduler(Job(turn), Job(turn), *jobs, **options)
 
 
 def in_turn(*groups: Scheduler) -> Scheduler:
-    """Return groups in a row, and one more that waits for all, so that workers are parked in between."""
+    """Return groups in a row, and one more that waits for all, so that workers leave in between."""
     return Scheduler(Sequence(*groups, group()), timeout=LIMIT)
-
-
-@pytest.mark.fast_way
-def test_few_tasks_run_many_groups(virtual: Virtual) -> None:
-    """Groups whose jobs do not block share their workers, one group after another or many at once."""
-
-    async def worker() -> object:
-        return current_worker_var.get()  # not its task: a reference to that would end the worker
-
-    one_by_one = [Scheduler(Job(worker), Job(worker)) for _ in range(30)]
-    at_once = [Scheduler(Job(worker), Job(worker)) for _ in range(300)]
-    for groups, scheduler in (one_by_one, Scheduler(Sequence(*one_by_one))), (at_once, Scheduler(at_once)):
-        assert virtual(scheduler.co_run) is True
-        workers = {job.result() for nested in groups for job in nested}
-        assert len(workers) < len(groups) / 2
 
 
 def test_members_see_the_variables_of_their_own_scheduler(virtual: Virtual) -> None:
@@ -137,8 +121,8 @@ def test_cancel_of_one_job_does_not_affect_the_next_group(virtual: Virtual) -> N
 
 
 @pytest.mark.parametrize("how", ["cancel", "timeout", "scope", "critical"])
-def test_parked_workers_end_with_the_outermost_run(virtual: Virtual, how: str) -> None:
-    """However the outermost run ends, it leaves no parked worker's task; the test's fixture would find one."""
+def test_workers_of_nested_runs_end_with_the_outermost_run(virtual: Virtual, how: str) -> None:
+    """However the outermost run ends, it leaves no worker's task; the test's fixture would find one."""
     waiting = Job(nap, 100)
     scope: Any = None
 
@@ -192,8 +176,8 @@ def test_groups_in_forever_and_clean_up_schedulers_run_after_other_workers_left(
     assert (cleaning.state, background.state) == (SUCCEEDED, CANCELLED)
 
 
-def test_the_same_workers_run_groups_at_different_depths(virtual: Virtual) -> None:
-    """Workers go to inner and outer groups, and each job has the scheduler and the limits of its own group."""
+def test_jobs_at_each_depth_have_the_scheduler_of_their_own_group(virtual: Virtual) -> None:
+    """However deep groups are nested, each job has the scheduler and the limits of its own group."""
 
     async def where() -> str:
         await turn()
@@ -208,14 +192,14 @@ def test_the_same_workers_run_groups_at_different_depths(virtual: Virtual) -> No
     assert all(job.result() == job.path for job in outer.iterate_jobs() if isinstance(job, Job))
 
 
-def test_parked_workers_keep_no_group_that_has_ended(virtual: Virtual) -> None:
-    """In a long run that keeps no jobs, parked workers do not keep ended nested schedulers alive either."""
+def test_a_long_run_keeps_no_group_that_has_ended(virtual: Virtual) -> None:
+    """A long run that keeps no jobs does not keep ended nested schedulers alive either."""
 
     async def main() -> None:
         gone: list[weakref.ref[Any]] = []
         async with Scheduler(keep_jobs=False) as outer:
             hour = outer.add(Job(nap, 3600))
-            last = outer.add(Job(nothing, required=hour))  # so that workers are parked
+            last = outer.add(Job(nothing, required=hour))
             for _ in range(5):
                 nested = outer.add(group(Job(nothing)))
                 gone.append(weakref.ref(nested))
