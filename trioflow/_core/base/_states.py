@@ -1,8 +1,8 @@
 """The states of a job and the transitions between them, the phases of a run, and the reasons why a run stops.
 
 A job's run sets its state, along `TRANSITIONS`. The job becomes SCHEDULED in `RequirementCounts.count_down`,
-`Run.schedule` and `Run.requeue_throttled`, and RUNNING in `Worker._run_jobs` (a clean-up job in `Run.begin`). It
-settles in `Run.settle`, or, if it is one of the simplest jobs, in `Worker._run_jobs`. Only `AbstractJob` resets the
+`Run.schedule` and `Run.requeue_throttled`, and RUNNING in `Worker.work` (a clean-up job in `Run.begin`). It
+settles in `Run.settle`, or, if it is one of the simplest jobs, in `Worker.work`. Only `AbstractJob` resets the
 state to IDLE.
 The figure of the states in the documentation and some checks in the tests are derived from `TRANSITIONS`.
 """

@@ -9,6 +9,7 @@ do not change the result of the run.
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections.abc import Iterable
 from types import CoroutineType
@@ -20,6 +21,7 @@ from ..job._job import AbstractJob
 from ..job._outcome import UNCALLED, unawaited_coroutine_error
 from . import _attempts
 from ._current import apply_context, current_worker_var
+from ._requirement_counts import link
 from ._worker import Worker
 
 if TYPE_CHECKING:
@@ -45,17 +47,10 @@ class CleanUp:
         self.group: Final = run.backend.isolation.create_group(
             CleanUpWorker.work, self._deadline, self._cancel, run.context, run.group.variables
         )
-        self._requirement_counts: Final[dict[AbstractJob[Any], int]] = {}
-        self._followers: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
         self._workers: Final[dict[Worker, None]] = {}
         self._ready: Final[list[HeapEntry]] = []  # a heap of the jobs that may start, with some that were cancelled
         self._changed: TaskEvent = run.backend.create_event()
-        for job in filter(_may_clean_up, run.scheduler):
-            requirements = run.members.all_requirements(job)
-            unsettled = [other for other in requirements if not (other._state.is_settled or other._is_ready())]
-            self._requirement_counts[job] = len(unsettled)
-            for other in unsettled:
-                self._followers.setdefault(other, []).append(job)
+        self._jobs: Final = {job: run.members.all_requirements(job) for job in run.scheduler if _may_clean_up(job)}
 
     @staticmethod
     def is_needed(run: Run) -> bool:
@@ -64,17 +59,27 @@ class CleanUp:
         return has_failed and any(map(_may_clean_up, run.scheduler))
 
     async def execute(self) -> None:
-        """Run the clean-up jobs, and return when they have settled."""
+        """Run the clean-up jobs, and return when they have settled.
+
+        They are linked anew to what they require, because nothing is counted down while a run stops.
+        """
+        for requirement in itertools.chain.from_iterable(self._jobs.values()):
+            requirement._successors = None
+        for job, requirements in self._jobs.items():
+            job._pending = 0
+            link(job, requirements)
+        self.run.requirement_counts.clean_up = self
         async with self.run.backend.create_task_group() as tasks:
             tasks.start_soon(self._report_stuck_jobs)
             await self.group.run(self._wait_until_settled)
             tasks.cancel_scope.cancel()
+        self.run.requirement_counts.clean_up = None
         for *_, job in sorted(self._ready):  # these jobs had not started at the deadline
             if job._state is JobState.SCHEDULED:
                 self.run.cancel_unstarted(job)
 
     async def _wait_until_settled(self) -> None:
-        self._start(job for job, number in self._requirement_counts.items() if not number)
+        self._start(job for job in self._jobs if not job._pending)
         with self.run.backend.create_scope() as scope:
             scope.shield = True  # at the deadline, only the jobs are cancelled
             while self._workers:
@@ -101,17 +106,11 @@ class CleanUp:
                 self._workers[worker] = None
                 self.group.spawn(worker)
 
-    def on_worker_left(self, worker: CleanUpWorker, job: AbstractJob[Any] | None) -> None:
-        """Remove a worker; if its job has settled, start the jobs that waited only for that job.
-
-        A worker without a job has found that a job was cancelled before it could start.
-        """
+    def on_worker_left(self, worker: CleanUpWorker) -> None:
+        """Remove a worker."""
         if worker in self._workers:
             del self._workers[worker]
             self.group.forget(worker)
-            settled = [other for other in self._followers if other._state.is_settled] if job is None else [job]
-            for other in settled:
-                self._start(self._count_down(other))
             self._changed.set()
             self.run.workers.ensure_searcher()  # it passes on what the job had to other runs
 
@@ -127,12 +126,12 @@ class CleanUp:
                 return job
         return None
 
-    def _count_down(self, job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
-        """Count down the jobs that wait for `job`; return those that now wait for no other job."""
-        followers = self._followers.pop(job, [])
-        for follower in followers:
-            self._requirement_counts[follower] -= 1
-        return [follower for follower in followers if not self._requirement_counts[follower]]
+    def count_down(self, successors: Iterable[AbstractJob[Any]]) -> None:
+        """Count down the clean-up jobs among those that waited for a job; start those that wait for no other."""
+        waiting = [job for job in successors if job in self._jobs]
+        for job in waiting:
+            job._pending -= 1
+        self._start(job for job in waiting if not job._pending)
 
     async def _report_stuck_jobs(self) -> None:
         """Report the jobs that still run `STUCK_REPORT_DELAY` seconds after the deadline of the phase."""
@@ -152,7 +151,7 @@ class CleanUpWorker(Worker):
 
     def leave_unstarted(self) -> None:
         """Leave, because the task was cancelled before its first step."""
-        self._clean_up.on_worker_left(self, None)
+        self._clean_up.on_worker_left(self)
 
     async def work(self) -> None:
         """Run the first ready job, so that jobs start in order although tasks begin in any order."""
@@ -163,7 +162,7 @@ class CleanUpWorker(Worker):
         was_cancelled = run.backend.isolation.was_cancelled(self)
         job = None if was_cancelled else self._clean_up.take()
         if job is None:  # otherwise, the job was cancelled meanwhile
-            self._clean_up.on_worker_left(self, None)
+            self._clean_up.on_worker_left(self)
             return
         run.begin(self, job)
         if job._extras is not None and job._extras.context is not None:
@@ -187,7 +186,7 @@ class CleanUpWorker(Worker):
             run.abandon(self, fault)
         error = None
         self.job = None
-        self._clean_up.on_worker_left(self, job)
+        self._clean_up.on_worker_left(self)
 
 
 def report_stuck(run: Run, workers: Iterable[Worker]) -> None:

@@ -18,6 +18,7 @@ from ..job._job import DEFAULT_OPTIONS, AbstractJob
 from ..job._trigger_rules import certainly_runs
 
 if TYPE_CHECKING:
+    from ._clean_up import CleanUp
     from ._run import Run
 
     Successors: TypeAlias = AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
@@ -72,7 +73,7 @@ def users_of(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
 class RequirementCounts:
     """Links the jobs of one run to their requirements, and counts down each job's unsettled requirements."""
 
-    __slots__ = ("_notify_scheduled", "_queue", "_run", "counting_down", "queued")
+    __slots__ = ("_notify_scheduled", "_queue", "_run", "clean_up", "counting_down", "queued")
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
@@ -82,6 +83,7 @@ class RequirementCounts:
         self.queued: Final[deque[AbstractJob[Any]]] = deque()
         # Whether the queue is being processed, or will be later. If so, `count_down` only adds to it.
         self.counting_down = False
+        self.clean_up: CleanUp | None = None  # while the clean-up phase lasts; otherwise, a stop ends all counting
 
     def link(self, jobs: Collection[AbstractJob[Any]], undecided: list[AbstractJob[Any]]) -> None:
         """Count each job's requirements, add the job to their successors, and schedule the jobs that have none.
@@ -133,11 +135,13 @@ class RequirementCounts:
         so are all jobs behind it.
         """
         run, queued = self._run, self.queued
-        if run.is_draining_or_stopping:
-            return
         kind, is_undecided = successors.__class__, run.journal_writer is not None or run.first_rule is not None
         if kind is not tuple and kind is not list:
             successors = (successors,)
+        if run.is_draining_or_stopping:
+            if self.clean_up is not None:
+                self.clean_up.count_down(successors)
+            return
         for successor in successors:
             pending = successor._pending - 1
             successor._pending = pending

@@ -489,7 +489,7 @@ class Run:
                     push = clean_up or self.queue.push  # an instrument may have added a job with a priority
 
     def begin(self, worker: Worker, job: AbstractJob[Any]) -> None:
-        """Record the start of a clean-up job; `Worker._run_jobs` does the same for all other jobs."""
+        """Record the start of a clean-up job; `Worker.work` does the same for all other jobs."""
         worker.job, job._worker = job, worker
         job._started_at = self.clock()
         job._state = JobState.RUNNING
