@@ -439,6 +439,31 @@ def test_a_stored_task_is_no_longer_named_after_its_ended_job(backend: Any) -> N
     assert (task.name if backend == "trio" else task.get_name()) == "trioflow worker"
 
 
+@pytest.mark.fast_way  # anyio does so for tasks that go with their jobs
+@pytest.mark.skipif(not hasattr(asyncio, "capture_call_graph"), reason="asyncio has a call graph since Python 3.14")
+def test_tools_outside_the_process_see_labels_and_the_task_that_awaits_a_run() -> None:
+    """asyncio itself stores, of each waiting job, the label as the task's name, and an edge to the task of its run."""
+
+    async def chain() -> list[tuple[str, str]]:
+        """Return the stored names, in ASCII, of each task that is awaited by another one, and of that one."""
+        await anyio.sleep(5)
+        stored = asyncio.Task.get_name
+        return sorted(
+            (stored(task), stored(cast(Any, caller.future)))
+            for task in asyncio.all_tasks()
+            for caller in cast(Any, asyncio).capture_call_graph(task).awaited_by
+        )
+
+    async def main() -> bool:
+        cast(Any, asyncio.current_task()).set_name("main")
+        first = Job(nap, 1, label="first")
+        return await Scheduler(Sequence(first, waits), Scheduler(inside, label="nested"), looks).co_run()
+
+    waits, inside, looks = Job(nap, 8, label="wait…"), Job(nap, 9, label="inside é"), Job(chain, label="chain")
+    assert run_virtual(main, backend="asyncio") is True
+    assert looks.result() == [("chain", "main"), (r"inside \xe9", "nested"), ("nested", "main"), ("wait...", "main")]
+
+
 # --- the identity of tasks
 
 

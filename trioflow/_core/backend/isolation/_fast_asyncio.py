@@ -24,6 +24,7 @@ from .. import _shared
 from .._interface import WorkerGroup, WorkerTask
 from .._shared import IDLE_TASK_NAME, NO_JOB, expect, expect_attributes, getrefcount, getweakrefcount
 from ..loop._asyncio import AsyncioHost
+from ._call_graph import HAS_CALL_GRAPH, StoredNames, add_edge, remove_edge
 from ._edge_cancellation import EdgeCancelGroup, EdgeCancelIsolation
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class FastAsyncioGroup(EdgeCancelGroup):
         # How many of the first watched workers have had time to begin; the next check examines only these.
         self._checkable_count = 0
         self._iterations: LoopIterations = LoopIterations(self._loop, context) if outer is None else outer._iterations
+        self._owns_stored_names = outer is None
+        self.stored_names: StoredNames = StoredNames(self._loop, context) if outer is None else outer.stored_names
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -75,6 +78,8 @@ class FastAsyncioGroup(EdgeCancelGroup):
         finally:
             scope = self._host_scope()
             task = self._host.leave()
+            if self._owns_stored_names:
+                self.stored_names.close()
         self._host.raise_cancellation()
         if task._must_cancel:  # the task was cancelled after its last await, so this await raises the cancellation
             await asyncio.sleep(0)
@@ -94,12 +99,13 @@ class FastAsyncioGroup(EdgeCancelGroup):
         if self.must_name_tasks:
             task = self._loop.create_task(self._work_after_spawn(worker), context=context)
         else:
-            task = UnstartedTask(self._worker_function(worker), loop=self._loop, context=context)
+            task = UnstartedTask(self._worker_function(worker), loop=self._loop, context=context, name=IDLE_TASK_NAME)
             task.worker, task.explicit_name = worker, (NO_JOB, "")
         worker.task = task
         state_class = ForeignTaskState if self.must_name_tasks else WorkerState
         worker.task_snapshot = state_class(self._host_task_id, worker, task, context, self.variables, self._iterations)
         STATES_BY_REF[weakref.ref(task)] = worker.task_snapshot
+        add_edge(task, self._host.task)
         if self.must_name_tasks:
             self.watch_unstarted(worker)  # only an `UnstartedTask` would report its cancellation
 
@@ -180,6 +186,7 @@ class FastAsyncioGroup(EdgeCancelGroup):
             cast(WorkerScope, worker.scope).close()
         # The key is only a weak reference to the task, but the value refers to the task, and would keep it alive.
         STATES_BY_REF.pop(weakref.ref(worker.task), None)
+        remove_edge(worker.task, self._host.task)
         if self.must_name_tasks:
             worker.task.set_name(IDLE_TASK_NAME)
         else:
@@ -288,7 +295,16 @@ class AsyncioNamedTask(asyncio.Task[None]):
 
     def set_name(self, name: object) -> None:
         """Set the name of the task for the rest of its current job."""
-        self.explicit_name = (None if self.worker is None else self.worker.job, str(name))
+        name = str(name)
+        self.explicit_name = (None if self.worker is None else self.worker.job, name)
+        super().set_name(name)
+
+    def store_name(self) -> None:
+        """Store the current name where tools outside the process read it. They take the bytes of it for ASCII."""
+        name = self.get_name()
+        if not name.isascii():
+            name = name.replace("…", "...").encode("ascii", "backslashreplace").decode()
+        super().set_name(name)
 
     def add_done_callback(self, fn: Callable[[Any], object], /, *, context: contextvars.Context | None = None) -> None:
         """Add a done callback, and make the worker retire after its current job, so that the callback is called."""
@@ -350,11 +366,11 @@ class WorkerState(anyio_asyncio.TaskState):
         "_task",
         "_variable_count",
         "_variables",
-        "_worker",
         "base_scope",
         "innermost_scope",
         "is_shielded",
         "reference_count",
+        "worker",
     )
 
     def __init__(
@@ -370,7 +386,7 @@ class WorkerState(anyio_asyncio.TaskState):
         self.innermost_scope: Any = None  # the current innermost scope of the task
         self.base_scope: Any = None  # its innermost scope between jobs, which is that of the worker
         self.is_shielded = False  # whether the worker runs a forever job
-        self._worker = worker
+        self.worker = worker
         self._task = task
         self._context = context
         self._variable_count = len(variables) + 1  # plus 1 for the variable that holds the worker
@@ -383,7 +399,7 @@ class WorkerState(anyio_asyncio.TaskState):
 
     def get_or_create_base_scope(self) -> Any:
         """Return the scope of the worker around its jobs. It is created before a job opens any scope."""
-        worker = self._worker
+        worker = self.worker
         if worker.scope is None:
             scope: Any = WorkerScope(worker)
             worker.scope = self.base_scope = self.innermost_scope = scope
@@ -421,6 +437,22 @@ class WorkerState(anyio_asyncio.TaskState):
         """Return whether the event loop is still in the recorded iteration."""
         return self._iterations.current() is self._recorded_iteration
 
+    def store_name(self) -> None:
+        """Store the name of the task, until the worker has resumed and asks whether its job has changed the task."""
+        self._task.store_name()
+        cast(Any, self).__class__ = NamedWorkerState
+
+
+class NamedWorkerState(WorkerState):
+    """The `WorkerState` of a worker that has waited so long that its name is stored; see `StoredNames`."""
+
+    __slots__ = ()
+
+    def is_task_unchanged(self) -> bool:
+        cast(Any, self).__class__ = WorkerState
+        cast(FastAsyncioGroup, self.worker.group).stored_names.watch(self)
+        return self.is_task_unchanged()
+
 
 class ForeignTaskState(WorkerState):
     """The `WorkerState` of a task that the program's task factory has made, which does not report done callbacks."""
@@ -455,6 +487,8 @@ class FastAsyncio(EdgeCancelIsolation):
         task = worker.task
         if not worker.group.must_name_tasks:
             task.__class__ = AsyncioNamedTask
+            if HAS_CALL_GRAPH:
+                cast(FastAsyncioGroup, worker.group).stored_names.watch(snapshot)
         snapshot.reference_count = getrefcount(task) + getweakrefcount(task)
         return snapshot
 
@@ -543,6 +577,8 @@ def _check_private_attributes() -> None:
     worker = WorkerTask()
     worker.group, worker.scope, worker.deadline, worker.timer = group, None, math.inf, None
     worker.was_cancelled, group.must_name_tasks = False, True
+    group._host = AsyncioHost.__new__(AsyncioHost)
+    group._host.task = None
     worker.task = task = cast(Any, _FakeTask())
     worker.task_snapshot = TASK_STATES[task] = state = WorkerState(
         None, worker, task, contextvars.Context(), (), cast(Any, None)
