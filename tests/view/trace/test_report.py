@@ -219,13 +219,13 @@ def test_all_text_is_escaped(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_the_table_has_every_job(virtual: Virtual, tmp_path: Path) -> None:
-    """The table of the report has every job, with times as numbers and in one unit, requirements and waits."""
+    """The table of the report has every job, with times as numbers and in one unit, requirements and stories."""
     a = Job(nap, 90, label="a")
     found = data(report(virtual, Scheduler(a, Job(nap, 1, a, run_if="failed", label="b")), tmp_path / "r.html"))
     assert found == {
         "units": ["s", "s", "s"],
         "required": {"1": [0]},
-        "waits": {"1": ["waited 1 min 30 s for jobs"]},
+        "stories": {"1": ["1 min 30 s: waited 1 min 30 s for jobs", "1 min 30 s: skipped"]},
         "states": [["succeeded", 1], ["skipped", 1]],
         "rows": [
             ["a", "Job", "succeeded", [0.0, "0.000"], [0.0, "0.000"], [90.0, "90.00"], 1, 1, "", ["critical path"], 1],

@@ -14,27 +14,28 @@ MIN_WAIT_SECONDS = 0.001
 
 
 def story_text(spans: Sequence[Span], path: str, began_at: float) -> str:
-    """Return a line for each step of the job with this path, with its time since the run began.
+    """Return a line for each step of the job with this path; see `story_lines`."""
+    return "\n".join(line for span in spans if span.path == path for line in story_lines(spans, span, began_at))
+
+
+def story_lines(spans: Sequence[Span], span: Span, began_at: float) -> list[str]:
+    """Return a line for each step of a job, with its time since the run began.
 
     Args:
         spans: all spans of the trace.
-        path: the path of the job.
+        span: the span of the job.
         began_at: the time when the run began.
 
     """
-    lines: list[str] = []
-    for span in spans:
-        if span.path == path:
-            steps = sorted(_steps(spans, span), key=lambda step: step[0])
-            lines += [f"{duration_text(max(0.0, time - began_at), in_column=True)}: {text}" for time, text in steps]
-    return "\n".join(lines)
+    steps = sorted(_steps(spans, span), key=lambda step: step[0])
+    return [f"{duration_text(max(0.0, time - began_at), in_column=True)}: {text}" for time, text in steps]
 
 
 def _steps(spans: Sequence[Span], span: Span) -> Iterator[tuple[float, str]]:
     """Yield the time and the text of each step of a job."""
     for wait in span.waits:
         if wait.cause is WaitCause.JOBS or wait.seconds >= MIN_WAIT_SECONDS:
-            yield wait.until, _wait_text(spans, wait)
+            yield wait.until, _wait_text(spans, span, wait)
     if span.scheduled_at is not None and not any(wait.cause is WaitCause.JOBS for wait in span.waits):
         yield span.scheduled_at, "was ready"
     for number, started_at in enumerate(span.attempts, 1):
@@ -49,9 +50,11 @@ def _steps(spans: Sequence[Span], span: Span) -> Iterator[tuple[float, str]]:
         yield span.finished_at, f"{recorded_state(span).value}{times}{error}"
 
 
-def _wait_text(spans: Sequence[Span], wait: Wait) -> str:
+def _wait_text(spans: Sequence[Span], span: Span, wait: Wait) -> str:
     waited = f"waited {duration_text(wait.seconds)} for {wait.words}"
     releasing = None if wait.released_by is None else spans[wait.released_by].name
-    if wait.cause is WaitCause.JOBS:
-        return "was ready" if releasing is None else f"was ready, because {releasing} settled"
-    return waited if releasing is None else f"{waited}, until {releasing} released it"
+    if wait.cause is not WaitCause.JOBS:
+        return waited if releasing is None else f"{waited}, until {releasing} released it"
+    if span.scheduled_at is None:  # it has never been ready
+        return waited
+    return "was ready" if releasing is None else f"was ready, because {releasing} settled"
