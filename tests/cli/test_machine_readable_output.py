@@ -139,6 +139,48 @@ def test_junit_and_summary_options_write_reports_for_ci(tmp_path: Path) -> None:
     assert "1 of 2 jobs failed" in (tmp_path / "s.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("option", "names"),
+    [
+        ("--trace", ["a.csv", "b.svg", "c.json"]),
+        ("--report", ["a.html", "b.html"]),
+        ("--events", ["a.events", "b.events"]),
+        ("--junit", ["a.xml", "b.xml"]),
+        ("--summary", ["a.md", "b.md"]),
+    ],
+)
+def test_an_option_for_a_file_may_be_repeated(tmp_path: Path, option: str, names: list[str]) -> None:
+    """`--trace a.csv --trace b.svg` once wrote the last file only, without a word."""
+    files = [tmp_path / name for name in names]
+    words = [word for file in [*files, files[0]] for word in (option, file)]
+    done = run(written(tmp_path, "x = Scheduler(Job(work))"), *words)
+    assert done.exit_code == 0, done.output
+    assert all(file.stat().st_size for file in files)
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith(f"{option[2:]} ")] == [
+        str(file) for file in files
+    ]
+
+
+def test_report_command_writes_each_file_that_an_option_names(tmp_path: Path) -> None:
+    """`trioflow report` takes each of its options for files several times, as `run` does."""
+    assert run(written(tmp_path, "x = Scheduler(Job(work))"), "--trace", tmp_path / "t.json").exit_code == 0
+    names = ["a.html", "b.html", "a.xml", "b.xml", "a.md", "b.md"]
+    options = ["-o", "-o", "--junit", "--junit", "--summary", "--summary"]
+    words = [word for option, name in zip(options, names, strict=True) for word in (option, tmp_path / name)]
+    assert trioflow("report", tmp_path / "t.json", *words).exit_code == 0
+    assert all((tmp_path / name).stat().st_size for name in names)
+
+
+def test_on_github_actions_one_of_several_summaries_prints_the_annotations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure has one annotation, even if two summaries are written."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    words = ["--summary", tmp_path / "a.md", "--summary", tmp_path / "b.md"]
+    done = run(*words, written(tmp_path, "x = Scheduler(Job(fail, label='b'))"))
+    assert done.output.count("::error ") == 1
+
+
 def test_on_github_actions_summary_and_annotations_are_written_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -91,17 +91,17 @@ class RunSummaryText:
         color = "green" if verdict.is_good else "red"
         return click.style(line, fg=color, bold=True) if has_colors(sys.stdout) else line
 
-    def footer_lines(self, written: Mapping[str, Path], journal: Path | None) -> Iterator[str]:
+    def footer_lines(self, written: Sequence[tuple[str, Path]], journal: Path | None) -> Iterator[str]:
         """Yield lines about the jobs that a timeout cancelled, the slowest chain, and each written file.
 
         Then yield the command to run again. Lines that do not apply are left out.
         """
-        facts = {"was running": self.running_at_timeout(), "slowest chain": self.slowest_chain()}
-        facts.update((name, file_link(path)) for name, path in written.items())
-        facts["run again"] = "" if self._is_fine else self.rerun_hint(journal)
-        shown = {name: text for name, text in facts.items() if text}
-        width = max(map(len, shown), default=0)
-        for name, text in shown.items():
+        facts = [("was running", self.running_at_timeout()), ("slowest chain", self.slowest_chain())]
+        facts += [(name, file_link(path)) for name, path in written]
+        facts.append(("run again", "" if self._is_fine else self.rerun_hint(journal)))
+        shown = [(name, text) for name, text in facts if text]
+        width = max((len(name) for name, _ in shown), default=0)
+        for name, text in shown:
             yield f"{name:{width}}  {text}"
 
     # ---- what took the time

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ Examples:
   trioflow report night.json --junit night.xml --summary night.md
   trioflow report killed.events -o killed.html
 """
+file_option: Final = functools.partial(click.option, type=_outputs.OutputFile(), multiple=True, metavar="FILE")
 
 
 @click.command(name="report", epilog=EXAMPLES)
@@ -27,12 +29,17 @@ Examples:
     "--output",
     "report",
     type=_outputs.OutputFile(".html", ".htm", ""),
+    multiple=True,
     metavar="FILE",
     help="Write an HTML report.  [default: TRACE with .html, if no other file is to be written]",
 )
-@click.option("--junit", type=_outputs.OutputFile(), metavar="FILE", help="Write a test case for each job.")
-@click.option("--summary", type=_outputs.OutputFile(), metavar="FILE", help="Write a summary in Markdown.")
-def command(trace: Path, report: Path | None, junit: Path | None, summary: Path | None) -> int:
+@click.option(
+    "--junit", type=_outputs.OutputFile(), multiple=True, metavar="FILE", help="Write a test case for each job."
+)
+@click.option(
+    "--summary", type=_outputs.OutputFile(), multiple=True, metavar="FILE", help="Write a summary in Markdown."
+)
+def command(trace: Path, report: Sequence[Path], junit: Sequence[Path], summary: Sequence[Path]) -> int:
     """Make the report of a run from its trace.
 
     TRACE is a file written by `trioflow run --trace FILE.json`, or by `--events FILE`, which says what has happened
@@ -42,8 +49,8 @@ def command(trace: Path, report: Path | None, junit: Path | None, summary: Path 
     from ..view.trace import _event_file, _trace_file
     from ..view.trace.report._report import report_html, require_jinja
 
-    if report is None and junit is None and summary is None:
-        report = trace.absolute().with_suffix(".html")
+    if not (report or junit or summary):
+        report = [trace.absolute().with_suffix(".html")]
     try:
         require_jinja()
         events = _event_file.read_event_lines(trace)
@@ -56,13 +63,15 @@ def command(trace: Path, report: Path | None, junit: Path | None, summary: Path 
         raise CliError(f"nothing has run in {str(trace)!r}")
     results: list[bool] = []
 
-    def write(path: Path | None, make_text: Callable[[], str]) -> None:
-        if path is not None:
-            results.append(
-                _outputs.write_output(lambda _: path.write_text(make_text(), "utf-8", "backslashreplace"), path)
-            )
+    def write(path: Path, make_text: Callable[[Path], str]) -> None:
+        results.append(
+            _outputs.write_output(lambda _: path.write_text(make_text(path), "utf-8", "backslashreplace"), path)
+        )
 
-    write(report, lambda: report_html(record, Path() if report is None else report.parent))
-    write(junit, lambda: "".join(_junit.xml_lines(_test_cases.CiRun(record))))
-    write(summary, lambda: "\n".join(_summary.markdown_lines(_test_cases.CiRun(record))) + "\n")
+    for path in report:
+        write(path, lambda path: report_html(record, path.parent))
+    for path in junit:
+        write(path, lambda _: "".join(_junit.xml_lines(_test_cases.CiRun(record))))
+    for path in summary:
+        write(path, lambda _: "\n".join(_summary.markdown_lines(_test_cases.CiRun(record))) + "\n")
     return SUCCESS_CODE if all(results) else STOPPED_CODE

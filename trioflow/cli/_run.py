@@ -10,7 +10,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, get_args
 
@@ -29,6 +29,11 @@ from ._signals import ExitOnSecondSignal
 from .batch._batch_command import option_type
 
 
+def drop_repetitions(ctx: click.Context, param: click.Parameter, paths: Sequence[Path]) -> list[Path]:
+    """Return the paths that an option was given, each once."""
+    return list(dict.fromkeys(paths))
+
+
 def parse_timeout(text: str) -> float:
     """Parse a positive duration, and return it in seconds.
 
@@ -42,15 +47,21 @@ def parse_timeout(text: str) -> float:
     return number
 
 
-def _open_events(ctx: click.Context, param: click.Parameter, value: str | None) -> str | IO[bytes] | None:
-    """Return the file to write events to, or None.
+def _open_events(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[Path | IO[bytes]]:
+    """Return the files to write events to.
 
     For `-`, it is standard output, and all other output is redirected to standard error.
     """
-    if value is None or ctx.resilient_parsing:
-        return None
-    if value != "-":
-        return str(_outputs.OutputFile().convert(value, param, ctx))
+    if ctx.resilient_parsing:
+        return []
+    return [
+        _redirect_stdout(ctx) if value == "-" else _outputs.OutputFile().convert(value, param, ctx)
+        for value in dict.fromkeys(values)
+    ]
+
+
+def _redirect_stdout(ctx: click.Context) -> IO[bytes]:
+    """Return a stream to standard output, and redirect all other output to standard error until `ctx` is closed."""
     sys.stdout.flush()
     saved_stdout = os.dup(1)
     os.dup2(2, 1)  # so that the output of jobs, commands and this program does not mix with the events
@@ -137,18 +148,23 @@ class RunCommand(click.Command):
 @click.option(
     "--trace",
     type=_outputs.OutputFile(".json", ".svg", ".csv", ""),
+    multiple=True,
+    callback=drop_repetitions,
     metavar="FILE",
     help="Write when each job ran: FILE.json is for Perfetto, FILE.svg a timeline, FILE.csv a table.",
 )
 @click.option(
     "--report",
     type=_outputs.OutputFile(".html", ".htm", ""),
+    multiple=True,
+    callback=drop_repetitions,
     metavar="FILE",
     help="Write an HTML report, to be opened in a browser.",
 )
 @click.option(
     "--events",
     type=click.Path(allow_dash=True),
+    multiple=True,
     callback=_open_events,
     metavar="FILE",
     help="Write events as JSON lines; - is standard output, and all other output goes to standard error.",
@@ -156,12 +172,16 @@ class RunCommand(click.Command):
 @click.option(
     "--junit",
     type=_outputs.OutputFile(),
+    multiple=True,
+    callback=drop_repetitions,
     metavar="FILE",
     help="Write a test case for each job, as JUnit XML for CI systems.",
 )
 @click.option(
     "--summary",
     type=_outputs.OutputFile(),
+    multiple=True,
+    callback=drop_repetitions,
     metavar="FILE",
     help="Write the verdict, the failures, the graph and the slowest jobs as Markdown.  [default in GitHub "
     "Actions: the step's summary]",
@@ -243,11 +263,11 @@ def print_end(
 class RunFiles:
     """The files that a run writes, as the options name them, and the instruments that record what they need."""
 
-    trace: Path | None
-    report: Path | None
-    events: Any
-    junit: Path | None
-    summary: Path | None
+    trace: Sequence[Path]
+    report: Sequence[Path]
+    events: Sequence[Path | IO[bytes]]
+    junit: Sequence[Path]
+    summary: Sequence[Path]
     has_failed: bool = dataclasses.field(default=False, init=False)
     """Whether a file could not be written."""
 
@@ -263,43 +283,43 @@ class RunFiles:
 
             make_instrument("--report", require_jinja)
         self.tracers: list[Trace] = [Trace()] if self.trace or self.report else []
-        self.reports: list[JUnit | Summary | Events] = [*make_reports(self.junit, self.summary)]
-        if self.events:
-            self.reports.append(make_instrument("Events", functools.partial(Events, self.events)))
+        on_github = os.environ.get("GITHUB_ACTIONS") and os.environ.get("GITHUB_STEP_SUMMARY")
+        self._reports: list[tuple[Events | JUnit | Summary, Path | IO[bytes] | None]] = [
+            *((make_instrument("Events", functools.partial(Events, file)), file) for file in self.events),
+            *((JUnit(path), path) for path in self.junit),
+            *((Summary(path), path) for path in self.summary),
+            *([(Summary(), None)] if on_github and not self.summary else []),
+        ]
+        for repeated in [report for report in self.reports if isinstance(report, Summary)][1:]:
+            repeated.prints_annotations = False
+
+    @property
+    def reports(self) -> list[Events | JUnit | Summary]:
+        """The instruments that write a file themselves."""
+        return [report for report, _ in self._reports]
 
     @property
     def log_has_failures(self) -> bool:
         """Whether a summary prints the failures in the log, as annotations of GitHub."""
         return bool(os.environ.get("GITHUB_ACTIONS")) and any(isinstance(report, Summary) for report in self.reports)
 
-    def write(self) -> dict[str, Path]:
-        """Write the files that are made of the trace, and return the paths of all written files by option."""
-        results = {type(report).__name__.lower(): report.is_written for report in self.reports}
-        for option, write, path in self._trace_exports():
-            results[option] = _outputs.write_output(write, path)
-        self.has_failed = not all(results.values())
-        paths = {"trace": self.trace, "report": self.report, "events": events_path(self.events)}
-        paths |= {"junit": self.junit, "summary": self.summary}
-        return {option: path for option, path in paths.items() if path is not None and results.get(option, True)}
+    def write(self) -> list[tuple[str, Path]]:
+        """Write the files that are made of the trace, and return each written file with its option."""
+        results: list[tuple[str, Path | IO[bytes] | None, bool]] = [
+            (option, path, _outputs.write_output(write, path)) for option, write, path in self._trace_exports()
+        ]
+        results += [(type(report).__name__.lower(), file, report.is_written) for report, file in self._reports]
+        self.has_failed = not all(is_written for _, _, is_written in results)
+        return [(option, file) for option, file, done in results if done and isinstance(file, Path) and file.is_file()]
 
     def _trace_exports(self) -> Iterator[tuple[str, Callable[[str], None], Path]]:
         """Yield the option, the function that writes the file, and the path of each file to write from the trace."""
         for tracer in self.tracers:
-            if self.trace is not None:
-                exporters_by_suffix = {".svg": tracer.export_as_svgfile, ".csv": tracer.export_as_csvfile}
-                yield "trace", exporters_by_suffix.get(self.trace.suffix.lower(), tracer.export_as_json), self.trace
-            if self.report is not None:
-                yield "report", tracer.export_as_htmlfile, self.report
-
-
-def make_reports(junit: Path | None, summary: Path | None) -> list[JUnit | Summary]:
-    """Create the instruments that write the requested reports. In GitHub Actions, add the summary in any case."""
-    reports: list[JUnit | Summary] = []
-    if junit:
-        reports.append(JUnit(junit))
-    if summary or (os.environ.get("GITHUB_ACTIONS") and os.environ.get("GITHUB_STEP_SUMMARY")):
-        reports.append(Summary(summary))
-    return reports
+            exporters_by_suffix = {".svg": tracer.export_as_svgfile, ".csv": tracer.export_as_csvfile}
+            for path in self.trace:
+                yield "trace", exporters_by_suffix.get(path.suffix.lower(), tracer.export_as_json), path
+            for path in self.report:
+                yield "report", tracer.export_as_htmlfile, path
 
 
 def make_monitors(scheduler: Scheduler, tag: bool) -> list[Any]:
@@ -334,12 +354,6 @@ def exit_code_of_run(scheduler: Scheduler) -> int:
     if scheduler.stop_reason is StopReason.COMPLETED:
         return FAILURE_CODE if Tally.for_scheduler(scheduler).failed_or_blocked_count else SUCCESS_CODE
     return INTERRUPTED_CODE if scheduler.stop_reason in (None, StopReason.INTERRUPTED) else STOPPED_CODE
-
-
-def events_path(events: str | IO[bytes] | None) -> Path | None:
-    """Return the path of the file with the events; None if the events were not written to a regular file."""
-    path = Path(events).absolute() if isinstance(events, str) else None
-    return path if path is not None and path.is_file() else None
 
 
 # ---- the engine's log

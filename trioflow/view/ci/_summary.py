@@ -59,12 +59,14 @@ class Summary(CiReport):
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
         self._should_append: Final = path is None
+        self.prints_annotations: bool = True
+        """Whether annotations are printed in GitHub Actions; of several summaries of one run, only one prints them."""
         if path is None and not step_summary:
             raise ValueError("Summary(): give a path; only GitHub Actions sets GITHUB_STEP_SUMMARY")
         super().__init__(step_summary or "" if path is None else path)
 
     def _write(self, run: CiRun) -> None:
-        if os.environ.get("GITHUB_ACTIONS"):
+        if self.prints_annotations and os.environ.get("GITHUB_ACTIONS"):
             encoding = sys.stdout.encoding or "utf-8"
             commands = "".join(workflow_commands(run))
             sys.stdout.write(commands.encode(encoding, "backslashreplace").decode(encoding))
