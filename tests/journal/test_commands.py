@@ -125,7 +125,7 @@ def test_elapsed_of_a_restored_command_is_that_of_its_earlier_run(place: Path, b
     """A restored command did not start in this run, but its `elapsed` is that of the earlier one."""
     first, again = copy(place), copy(place)
     assert [run(job, backend, place / "j.db") == "" for job in (first, again)] == [False, True]
-    assert again.elapsed == first.result().elapsed
+    assert again.elapsed == first.elapsed
     assert again.started_at is None
 
 

@@ -7,10 +7,12 @@ import functools
 import html.parser
 import json
 import re
+from datetime import datetime, timedelta
 from pathlib import Path
 from subprocess import PIPE
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import anyio
 import pytest
@@ -575,8 +577,11 @@ def test_the_record_of_a_resumed_run_is_whole(backend: str, tmp_path: Path) -> N
     rows: list[dict[str, dict[str, str]]] = []
     for _ in range(2):
         trace = Trace()
-        jobs = [CommandJob(["true"], label="command"), Job(anyio.sleep, 0.01, label="function")]
-        Scheduler(*jobs, journal=tmp_path / "run.db").run(
+        jobs = [
+            CommandJob(["true"], label="command", needs={"cpu": 1}),
+            Job(anyio.sleep, 0.01, label="function", needs={"cpu": 1}),
+        ]
+        Scheduler(*jobs, journal=tmp_path / "run.db", pool=Pool(cpu=1)).run(
             backend=backend, instruments=[trace, JUnit(tmp_path / "j.xml")]
         )
         trace.export_as_csvfile(tmp_path / "t.csv")
@@ -587,10 +592,19 @@ def test_the_record_of_a_resumed_run_is_whole(backend: str, tmp_path: Path) -> N
         assert (row["restored"], first[path]["restored"]) == ("True", "False")
         assert (row["started"], row["attempts"]) == ("", "0")
         assert float(row["elapsed"]) == pytest.approx(float(first[path]["elapsed"]), abs=1e-5)
-        assert row["started_wall"][:17] == first[path]["started_wall"][:17] or row["started_wall"]
+        start, first_start = (datetime.fromisoformat(row["started_wall"]) for row in (row, first[path]))
+        assert abs(start - first_start) < timedelta(minutes=1)
+        assert not any(row[name] for name in ("scheduled", "ready", "finished", "waited", "waited_for"))
+    assert trace.time_spent().families == ()
+    durations = {path: float(row["elapsed"]) for path, row in second.items()}
+    assert {job.label: job.elapsed for job in jobs} == pytest.approx(durations)
     names = "returncode", "user_time", "system_time", "max_rss"
     assert [second["command"][name] for name in names] == [first["command"][name] for name in names]
-    assert 'time="0.000"' not in (tmp_path / "j.xml").read_text()
+    suite = ElementTree.parse(tmp_path / "j.xml").getroot()[0]
+    assert {case.attrib["name"]: case.attrib["time"] for case in suite} == {
+        path: f"{seconds:.3f}" for path, seconds in durations.items()
+    }
+    assert float(suite.attrib["time"]) == pytest.approx(sum(durations.values()), abs=0.001)
     text = write_report(trace, tmp_path / "r.html")
     assert all(row[5] is not None and row[5][0] > 0 for row in data(text)["rows"])
 

@@ -632,10 +632,14 @@ class AbstractJob(Generic[T]):
 
     @property
     def elapsed(self) -> float | None:
-        """The seconds from the job's start to its end, or until now while it runs; None if it never started."""
+        """The seconds from the job's start to its end, or until now while it runs; None if it never started.
+
+        For a job restored from a journal, they are those of the run that ran it; None if they are unknown.
+        """
         started_at = self.started_at
         if started_at is None:
-            return None
+            restoration = None if self._extras is None else self._extras.restoration
+            return None if restoration is None else restoration.elapsed
         if self._finished_at is not None:
             return self._finished_at - started_at
         return self._worker.run.clock() - started_at if self._worker is not None else None

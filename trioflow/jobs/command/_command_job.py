@@ -197,16 +197,6 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         """The result of the latest process, even if it failed or was ended; None before the first process has ended."""
         return self._latest_result
 
-    @property
-    def elapsed(self) -> float | None:
-        """Seconds from the job's start to its end, or until now while it runs; None if it has not started.
-
-        For a job restored from a journal, this is the duration of the command when it ran, or None if the journal has
-        no result.
-        """
-        stored = self.result(default=None) if self.restored else None
-        return stored.elapsed if isinstance(stored, CommandResult) else super().elapsed
-
     def default_label(self, depth: int) -> str:
         """Return the shortened command line, in which labels of other jobs are nested at most `depth` deep."""
         return _argv.default_label(self._displayed_command, self._command_options.shell, depth)

@@ -32,15 +32,15 @@ Activity = tuple[WaitCause | Literal["work"], str]
 def measured_spans(record: TraceRecord) -> list[Span]:
     """Return the spans whose work and waits are counted.
 
-    Jobs that take no slot and the members of forever schedulers are left out. A nested scheduler is included only if
-    it waited, because its work is that of its members.
+    Restored jobs, jobs that take no slot and the members of forever schedulers are left out. A nested scheduler is
+    included only if it waited, because its work is that of its members.
     """
     spans: list[Span] = []
     forever_numbers: set[int] = set()
     for span in sorted(record.spans, key=lambda span: len(record.enclosing_spans(span))):
         if span.forever or span.parent in forever_numbers:
             forever_numbers.add(span.number)
-        elif not span.takes_slot:
+        elif span.restored or not span.takes_slot:
             continue
         elif span.number not in record.scheduler_numbers or span.waits:
             spans.append(span)

@@ -59,7 +59,10 @@ def _optional_duration_text(seconds: float | None) -> str:
 
 
 def csv_text(record: TraceRecord) -> str:
-    """Return the spans as CSV, with the columns `CSV_FIELDS`."""
+    """Return the spans as CSV, with the columns `CSV_FIELDS`.
+
+    The row of a restored job is about the run that ran it: what is measured from the start of this run is empty.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream)
     writer.writerow(CSV_FIELDS)
@@ -81,7 +84,7 @@ def _csv_row(record: TraceRecord, span: Span) -> Iterator[str]:
     yield from map(_text_cell, (span.path, span.label, span.kind, recorded_state(span).value))
     yield from map(_value_text, (span.critical, span.forever))
     for time in (span.scheduled_at, span.started_at, span.ready_at, span.finished_at):
-        yield _value_text(None if time is None else round(time - record.start_time, 9))
+        yield _value_text(None if time is None or span.restored else round(time - record.start_time, 9))
     for seconds in (span.waited, span.took):
         yield _value_text(None if seconds is None else round(seconds, 9))
     yield from map(
@@ -91,7 +94,8 @@ def _csv_row(record: TraceRecord, span: Span) -> Iterator[str]:
     yield _text_cell(span.exception_text)
     yield _restored_start_time(span) if span.restored else iso_time(record, span.started_at)
     yield from map(_value_text, (span.returncode, span.user_time, span.system_time, span.max_rss, span.restored))
-    yield _text_cell("; ".join(f"{wait.words} {round(wait.seconds, 9)}" for wait in span.waits))
+    waits = () if span.restored else span.waits
+    yield _text_cell("; ".join(f"{wait.words} {round(wait.seconds, 9)}" for wait in waits))
 
 
 def _restored_start_time(span: Span) -> str:

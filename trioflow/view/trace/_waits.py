@@ -116,7 +116,7 @@ class WaitAnalysis:
             yield Wait(
                 WaitCause.JOBS, "", since, until, None if ready_since is None else self._find_last_requirement(span)
             )
-        if ready_since is None:
+        if ready_since is None or span.restored:  # what a restored job needs, it did not wait for
             return
         last_start = end_of_life if span.started_at is None else span.started_at
         starts = [*(began for began, _ in span.throttled), last_start]
