@@ -35,7 +35,8 @@ from trioflow import (
     current_job,
     ref,
 )
-from trioflow.abc import Instrument
+from trioflow.abc import Instrument, run_of
+from trioflow.journal._journal import JournalSession
 from trioflow.journal._store import JournalStore, checksum
 
 from ..bodies import co_run_drained, fail
@@ -1054,3 +1055,66 @@ def test_an_option_of_a_job_set_between_runs_applies_to_the_next_run(
     setattr(job, name, value)
     again(virtual, file, lambda: scheduler)
     assert (getattr(job, name), job.restored, job.result()) == (value, restored, 4)
+
+
+def test_a_task_that_outlives_its_job_adds_jobs(virtual: Virtual, tmp_path: Path) -> None:
+    """A task that a job has started outside of the run can add jobs when the job, and its worker, have ended."""
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+
+            async def add_later() -> None:
+                await anyio.sleep(1)
+                scheduler.add(Job(double, 1, label="late"))
+
+            async def start() -> None:
+                tasks.start_soon(add_later)
+
+            start_job, long = Job(start, label="start", own_task=True), Job(anyio.sleep, 3, label="long")
+            scheduler = Scheduler(start_job, long, journal=tmp_path / "run.db")
+            assert await scheduler.co_run()
+            assert calls == [1]
+
+    virtual(main)
+
+
+def test_only_a_job_that_a_journal_records_is_stored(virtual: Virtual, tmp_path: Path) -> None:
+    """A kind of job can ask whether a journal needs the job's result in this process."""
+    results: dict[str, bool] = {}
+
+    async def ask() -> None:
+        job = current_job()
+        results[job.label] = run_of(job).stores(job)
+
+    virtual(Scheduler(Job(ask, label="a"), Job(ask, label="b", save=None), journal=tmp_path / "run.db").co_run)
+    virtual(Scheduler(Job(ask, label="c")).co_run)
+    assert results == {"a": True, "b": False, "c": False}
+
+
+def test_nothing_starts_in_a_forever_scheduler_after_its_journal_has_failed(
+    virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failing journal stops the run that it failed in, too, if that is nested in a forever job."""
+
+    def refuse(self: object, *_: object) -> None:
+        raise JournalError("the disk is full")
+
+    monkeypatch.setattr(JournalSession, "record", refuse)
+    first = Job(double, 1, label="first")
+    behind = Job(double, 2, label="behind", required=first)
+    scheduler = Scheduler(
+        Scheduler(first, behind, forever=True), Job(anyio.sleep, 3, label="long"), journal=tmp_path / "run.db"
+    )
+    assert virtual(scheduler.co_run) is False
+    assert scheduler.stop_reason is StopReason.CRITICAL
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("save", ["json", "pickle"])
+def test_a_failed_job_is_not_stored(virtual: Virtual, tmp_path: Path, save: Any) -> None:
+    """A journal stores nothing of a job that failed: it runs again, and nothing is reported."""
+    for _ in range(2):
+        job = Job(fail, save=save)
+        scheduler = Scheduler(job, journal=tmp_path / "run.db")
+        assert virtual(scheduler.co_run)
+        assert (job.state, job.restored, list(scheduler.incidents)) == (JobState.FAILED, False, [])

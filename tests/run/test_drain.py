@@ -307,3 +307,18 @@ def test_drain_cancels_jobs_that_wait_for_needs(virtual: Virtual) -> None:
     assert not virtual(co_run_drained, Scheduler(running, waiting, pool=pool), 1)
     assert states(running, waiting) == ["SUCCEEDED", "CANCELLED"]
     assert (waiting.started_at, pool.free) == (None, {"cpu": 1})
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_drain_reaches_all_nested_runs_if_one_is_drained_already(virtual: Virtual, number: int) -> None:
+    """A drain of the outer run reaches each nested run, though one of these was drained before it."""
+    groups = [Scheduler(Sequence(Job(anyio.sleep, 2), Job(anyio.sleep, 2))) for _ in range(3)]
+    outer = Scheduler(*groups)
+
+    async def drain_one() -> None:
+        await anyio.sleep(0.5)
+        groups[number].drain()
+
+    outer.add(Job(drain_one))
+    assert not virtual(co_run_drained, outer, 1)
+    assert [states(*group) for group in groups] == [["SUCCEEDED", "IDLE"]] * 3

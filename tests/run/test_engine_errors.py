@@ -14,6 +14,7 @@ from trioflow._core.admission._admission import Admission
 from trioflow._core.run._ending import Ending
 from trioflow._core.run._requirement_counts import RequirementCounts
 from trioflow._core.run._run import Run
+from trioflow._core.run._settled_calls import SettledCalls
 from trioflow._core.run._workers import Workers
 from trioflow.abc import run_of
 
@@ -86,7 +87,8 @@ def idle_jobs() -> Scheduler:
 
 def jobs_behind_a_job() -> Scheduler:
     first = Job(nap)
-    return Scheduler(first, Job(nap, label="a", required=first), Job(nap, label="b", required=first))
+    ever = Job(nap, label="ever", forever=True, required=first)
+    return Scheduler(first, Job(nap, label="a", required=first), Job(nap, label="b", required=first), ever)
 
 
 def nested_jobs() -> Scheduler:
@@ -120,9 +122,26 @@ def test_a_run_that_stands_still_ends_with_an_error_that_says_so(
     (incident,) = scheduler.incidents
     assert incident.message.startswith(f"{scheduler.label!r} stands still: no job runs, and nothing can start one (")
     assert "'a' " in incident.message
+    assert "'ever'" not in incident.message
     assert "report it" in incident.message
     with pytest.raises(RuntimeError, match="stands still"):
         virtual(functools.partial(scheduler.co_run, check=True))
+
+
+def test_an_error_in_the_task_that_calls_on_settled_ends_the_run(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the engine in the task that makes the calls of `on_settled` ends the run, which raises it."""
+
+    def break_call(*_: object) -> None:
+        raise Flaw
+
+    monkeypatch.setattr(SettledCalls, "_call_pending", break_call)
+    long = Job(nap, 5)
+    scheduler = Scheduler(Job(nap, 1), long, on_settled=print)
+    with pytest.raises(Flaw):
+        virtual(scheduler.co_run)
+    assert (long.state, long.finished_at) == (CANCELLED, 1)
 
 
 @pytest.mark.parametrize("is_clean_up", [False, True])

@@ -307,3 +307,21 @@ def test_a_thread_that_reports_is_not_idle(backend: str, unit: float) -> None:
     job, silent = ThreadJob(work, idle_timeout=unit), ThreadJob(sleep, idle_timeout=unit)
     assert Scheduler(job, silent).run(backend=backend)
     assert (job.state, silent.state) == (SUCCEEDED, FAILED)
+
+
+def test_progress_while_unwinding_does_not_change_which_timeout_it_was(virtual: Virtual) -> None:
+    """If a job exceeds its idle timeout, and reports progress while it unwinds, the error is still about silence."""
+
+    async def unwind_late() -> None:
+        try:
+            await anyio.sleep(50)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(7)
+                current_job().progress()
+
+    job = Job(unwind_late, timeout=10, idle_timeout=2)
+    virtual(Scheduler(job).co_run)
+    error = job.raised_exception()
+    assert isinstance(error, JobTimeout)
+    assert (error.seconds, error.missing) == (2, "progress")

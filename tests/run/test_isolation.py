@@ -776,6 +776,25 @@ def test_tasks_of_jobs_are_made_by_the_task_factory_of_the_loop(eager: bool) -> 
     assert len({id(job.result()) for job in jobs}) == 20
 
 
+def test_tasks_that_the_loops_factory_makes_have_the_names_of_their_jobs() -> None:
+    """With a task factory of the loop, too, the name of the current task is the label of its job."""
+
+    async def name() -> str:
+        return asyncio.current_task().get_name()  # type: ignore[union-attr]
+
+    jobs = [Job(name, label="a"), Job(name, label="b")]
+
+    def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        return asyncio.Task(coro, loop=loop, **options)
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(make)
+        assert await Scheduler(*jobs).co_run(check=True)
+
+    asyncio.run(main())
+    assert [job.result() for job in jobs] == ["a", "b"]
+
+
 @pytest.mark.parametrize("eager", EAGER)
 def test_task_factory_does_not_affect_cancellation_and_failure(eager: bool) -> None:
     """With a task factory, failures, cancellation, scopes, groups and nested schedulers act as without."""

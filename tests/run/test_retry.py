@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 import re
+import weakref
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,7 @@ import tenacity
 from trioflow import Job, JobTimeout, Pool, Retry, Scheduler, Service, StopReason, Throttled, current_job
 from trioflow.abc import AbstractJob, JobKind
 
-from ..bodies import CANCELLED, FAILED, Odd, fail, fail_now, nap, timed
+from ..bodies import CANCELLED, FAILED, Odd, co_run_drained, fail, fail_now, nap, timed
 from .attempts import Attempts, Flaky
 
 if TYPE_CHECKING:
@@ -495,3 +497,17 @@ def test_a_job_of_a_coroutine_object_cannot_be_retried(nested: bool, backend: An
     with pytest.raises(ValueError, match=r"'shot'.*coroutine object.*Job\(function"):
         Scheduler(inner).run(backend=backend)
     coroutine.close()
+
+
+def test_a_run_that_was_drained_during_a_pause_is_freed(virtual: Virtual) -> None:
+    """No timer of a pause that was cut short keeps the run in memory."""
+
+    async def main() -> None:
+        scheduler = Scheduler(Job(fail_now, retry=Retry(1, first=1000, jitter=False)), Job(nap, 2))
+        assert not await co_run_drained(scheduler, 1)
+        gone = weakref.ref(scheduler)
+        del scheduler
+        gc.collect()
+        assert gone() is None
+
+    virtual(main)

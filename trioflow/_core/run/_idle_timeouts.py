@@ -256,7 +256,7 @@ class TimeLimit:
             place: the line of code at which the job was interrupted; None if unknown.
 
         """
-        if not self._has_fired and self.end <= self._last_sign + self._idle_timeout:
+        if self.end <= self._last_sign + self._idle_timeout:
             assert self._timeout is not None
             return _errors.JobTimeout(self._job, self._timeout, place=place)
         return _errors.JobTimeout(self._job, self._idle_timeout, self._missing, place)

@@ -44,7 +44,7 @@ class Workers:
         queue = self._queue
         if queue.is_limited:
             queue.admit()
-        if self.searchers or self._run.is_draining_or_stopping:
+        if self.searchers:
             return
         startable = queue.startable
         while startable and startable[0]._state is not SCHEDULED:
