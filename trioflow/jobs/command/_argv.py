@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from ...abc import (
@@ -20,6 +20,7 @@ from ._granted import granted
 from ._output_sinks import OutputSpool
 from ._result import REDACTED_COMMAND as REDACTED_COMMAND
 from ._result import CommandResult
+from ._shell_line import Template, line_parts
 
 MAX_LABEL_LENGTH: Final = 60
 """The maximum length of the command line in a default label, in characters."""
@@ -41,14 +42,15 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
 
     """
     if flag(shell, "shell", subject):
-        if not isinstance(command, (str, bytes, JOB_TYPE)):
+        if not isinstance(command, (str, bytes, JOB_TYPE, Template)):
             raise TypeError(
                 f"{subject}: with shell=True give the command as one string, not {shown_value(command, subject)}"
             )
-        if isinstance(command, (str, bytes)) and not command.strip():
+        parts = line_parts(command, subject)
+        if len(parts) == 1 and isinstance(parts[0], (str, bytes)) and not parts[0].strip():
             raise ValueError(f"{subject}: the command is empty: give a command line")
-        command = SHELL_PATH, "-c", command
-    elif isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE)) or not hasattr(command, "__iter__"):
+        command = SHELL_PATH, "-c", *parts
+    elif isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE, Template)) or not hasattr(command, "__iter__"):
         is_single = isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE))
         words = display_text(command).split() if is_single else None
         example = f", such as CommandJob({shown_value(words, subject)})" if is_single else ""
@@ -148,19 +150,18 @@ def join_command(arguments: Iterable[str | bytes], shell: bool) -> str:
     return words[2] if shell else shlex.join(words)
 
 
-def display_command_line(command: Any, shell: bool) -> str:
-    """Join the user's command into one shell command line, with jobs replaced by their labels."""
-    return display_text(command) if shell else " ".join(map(_quoted_text, command))
+def display_command_line(command: Sequence[Any], shell: bool, depth: int | None = None) -> str:
+    """Join the user's command into one shell command line, with jobs replaced by their labels; see `display_text`."""
+    if not shell:
+        return " ".join(_quoted_text(word, depth) for word in command)
+    return "".join((_quoted_text if number % 2 else display_text)(part, depth) for number, part in enumerate(command))
 
 
-def default_label(command: Any, shell: bool, depth: int) -> str:
+def default_label(command: Sequence[Any], shell: bool, depth: int) -> str:
     """Return the default label of a command: its shortened command line, with labels nested at most `depth` deep."""
-    words = (command,) if shell else tuple(command)
-    if len(words) > 2 * MAX_LABEL_ARGUMENTS_PER_END:
-        words = (*words[:MAX_LABEL_ARGUMENTS_PER_END], "…", *words[-MAX_LABEL_ARGUMENTS_PER_END:])
-    return shorten_command_line(
-        " ".join(display_text(word, depth) if shell else _quoted_text(word, depth) for word in words)
-    )
+    if not shell and len(command) > 2 * MAX_LABEL_ARGUMENTS_PER_END:
+        command = (*command[:MAX_LABEL_ARGUMENTS_PER_END], "…", *command[-MAX_LABEL_ARGUMENTS_PER_END:])
+    return shorten_command_line(display_command_line(command, shell, depth))
 
 
 def shorten_command_line(text: str) -> str:

@@ -23,6 +23,7 @@ from . import _argv, _granted
 from ._exit_codes import CheckOption, parse_check
 from ._process_run import ProcessRun
 from ._result import CommandResult
+from ._shell_line import Template
 from ._spawn_options import (
     AnyPath,
     CommandOptions,
@@ -64,7 +65,9 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         command: the program and its arguments: strings, bytes, paths, numbers, jobs, or `granted("gpu")`. A job is
             replaced by its result; a CommandJob with `stdout=PIPE` is replaced by its output without trailing newlines.
             `granted("gpu")` is replaced by the resources granted to this job.
-        shell: whether the command is a single string that `/bin/sh` executes.
+        shell: whether the command is a single string that `/bin/sh` executes. In a t-string (Python 3.14), such as
+            `t"tar xf {path} | wc -l"`, each value is what an argument may be, and is quoted: the shell takes it for one
+            word, whatever is in it.
         cwd: the working directory of the command; None for that of this program.
         env: a mapping with the complete environment; None for that of this program. A value may be `granted("gpu")`.
         stdin: standard input: bytes, a path, an open file, or a job whose result is bytes or a `CommandResult`;
@@ -134,7 +137,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     def __init__(
         self,
-        command: Sequence[Any] | str | AbstractJob[Any],
+        command: Sequence[Any] | str | AbstractJob[Any] | Template,
         /,
         *,
         shell: bool = False,
@@ -180,12 +183,8 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     @property
     def command(self) -> tuple[Any, ...]:
-        """The program and its arguments, as the user gave them."""
+        """The program and its arguments, as the user gave them; of a t-string, its texts, with its values between."""
         return self._command[2:] if self._command_options.shell else self._command
-
-    @property
-    def _displayed_command(self) -> Any:
-        return self._command[2] if self._command_options.shell else self._command
 
     @property
     def pid(self) -> int | None:
@@ -199,11 +198,11 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     def default_label(self, depth: int) -> str:
         """Return the shortened command line, in which labels of other jobs are nested at most `depth` deep."""
-        return _argv.default_label(self._displayed_command, self._command_options.shell, depth)
+        return _argv.default_label(self.command, self._command_options.shell, depth)
 
     def command_line(self) -> str:
         """Return the whole command line."""
-        return _argv.display_command_line(self._displayed_command, self._command_options.shell)
+        return _argv.display_command_line(self.command, self._command_options.shell)
 
     def status_text(self) -> str:
         """Return the memory of the process group, such as "312 MiB"; "" if unknown, as on systems without /proc."""

@@ -26,6 +26,7 @@ from ...abc import JobOptions, RunHandle, callback, name_in_errors, run_of, show
 from ._command_job import CommandJob
 from ._readiness import OutputLine, Readiness, make_readiness, poll_until
 from ._result import CommandError, CommandResult
+from ._shell_line import Template
 from ._spawn_options import AnyPath, is_path
 from ._start_errors import MAX_TAIL_BYTES, file_size, file_tail
 
@@ -100,7 +101,7 @@ class CommandService(Service[Any], keeps_time=True):
 
     def __init__(
         self,
-        command: Sequence[Any] | str | AbstractJob[Any],
+        command: Sequence[Any] | str | AbstractJob[Any] | Template,
         /,
         *,
         ready: Readiness | pathlib.Path,

@@ -26,6 +26,7 @@ from . import _argv, _resource_limits, _start_errors
 from ._granted import fill_environment
 from ._jobserver import JobserverClient, TokenPipeDirectory
 from ._result import CommandError, CommandResult
+from ._shell_line import join_line
 from ._spawn_queue import SpawnQueue
 from ._streams import ProcessStreams
 
@@ -99,6 +100,8 @@ class ProcessRun:
         job = self._job
         *arguments, stdin = arguments_of(job)
         self._command = _argv.fill_arguments(arguments, job)
+        if self._options.shell:
+            self._command[2:] = [join_line(self._command[2:])]
         self._stdin = _argv.check_stdin(job._stdin_value(stdin), job)
 
     def _start(self, cpu: int | None) -> None:

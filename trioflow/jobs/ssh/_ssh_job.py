@@ -29,6 +29,7 @@ from ..command._exit_codes import CheckOption, parse_check
 from ..command._granted import granted
 from ..command._output_sinks import make_tag_function
 from ..command._result import CommandResult
+from ..command._shell_line import Template, join_line
 from ..command._spawn_options import CommandOptions, check_mapping, is_path
 from . import _sftp_transfers
 from ._connections import Connections
@@ -77,10 +78,10 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
 
     Args:
         node: an `SshNode`, or its name; or `LocalNode()`, for this machine.
-        command: a string for the node's shell; a tuple of a program and its arguments; a `Script`, a `ScriptText`, a
-            `Push`, or a `Pull`; or a list of these, executed in order until one fails. An argument is a string, a
-            number, a path, a job, which is replaced by its result, or `granted("gpu")`, which is replaced by the
-            resources granted to this job.
+        command: a string for the node's shell, or a t-string, whose values are quoted (Python 3.14); a tuple of a
+            program and its arguments; a `Script`, a `ScriptText`, a `Push`, or a `Pull`; or a list of these, executed
+            in order until one fails. An argument is a string, a number, a path, a job, which is replaced by its result,
+            or `granted("gpu")`, which is replaced by the resources granted to this job.
         values: the values for `{name}` in a command line, in `to=` of Push and Pull, and in the paths of `stdout` and
             `stderr`: a mapping from names to strings, numbers, paths, jobs or `granted("gpu")`. `{node}` is the
             hostname. In a command line they are quoted for the shell. Other braces are kept.
@@ -133,7 +134,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
     def __init__(
         self,
         node: SshNode | LocalNode | str,
-        command: str | tuple[Any, ...] | Step | list[Any],
+        command: str | Template | tuple[Any, ...] | Step | list[Any],
         /,
         *,
         values: Mapping[str, Any] | None = None,
@@ -302,8 +303,8 @@ class _StepRunner:
     async def _command(self, step: Command, words: list[str]) -> CommandResult:
         if not step.is_shell_line:
             return await self._run(words, shlex.join(words))
-        (line,) = words
-        line = self._values.fill(line, shlex.quote)
+        parts = [word if number % 2 else self._values.fill(word, shlex.quote) for number, word in enumerate(words)]
+        line = os.fsdecode(join_line(parts))
         return await self._run(["/bin/sh", "-c", line], line)
 
     async def _script(self, step: Program, words: list[str]) -> CommandResult:

@@ -15,6 +15,7 @@ from typing import Any, Final, final
 from ...abc import AbstractJob, is_among, name_in_errors, short_repr, shown_value
 from ..command import _argv
 from ..command._granted import granted
+from ..command._shell_line import Template, line_parts
 from ..command._spawn_options import is_path
 
 Path = str | os.PathLike[str]
@@ -66,14 +67,19 @@ class Command(Step):
 
     __slots__ = ("is_shell_line",)
 
-    def __init__(self, value: str | Sequence[Any], subject: str | None = None) -> None:
-        """Check and store the line or the words. Errors name `subject`."""
-        self.is_shell_line: Final = isinstance(value, str)
-        super().__init__([value] if isinstance(value, str) else value, subject)
+    def __init__(self, value: str | Template | Sequence[Any], subject: str) -> None:
+        """Check and store the parts of the line, or the words. Errors name `subject`."""
+        self.is_shell_line: Final = isinstance(value, (str, Template))
+        super().__init__(line_parts(value, subject) if isinstance(value, (str, Template)) else value, subject)
+
+    def _journal_key(self, words: Sequence[Any]) -> list[Any]:
+        """Return a list that identifies the step in a journal, with `words` in place of the step's own."""
+        is_template = self.is_shell_line and len(self.words) > 1
+        return [*super()._journal_key(words), *([{"template": True}] if is_template else [])]
 
     def _describe(self, depth: int | None = None) -> str:
         if self.is_shell_line:
-            return str(self.words[0])
+            return _argv.display_command_line(self.words, True, depth)
         return " ".join(_argv.display_text(word, depth) for word in self.words)
 
 
@@ -264,7 +270,7 @@ def parse_steps(value: Any, subject: str) -> tuple[Step, ...]:
 def _parse_step(value: Any, subject: str) -> Step:
     if isinstance(value, Step):
         return value
-    if isinstance(value, (str, tuple)):
+    if isinstance(value, (str, tuple, Template)):
         if not value or (isinstance(value, str) and not value.strip()):
             raise ValueError(f"{subject}: the command is empty")
         return Command(value, subject)  # pyright: ignore[reportUnknownArgumentType]
