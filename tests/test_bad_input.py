@@ -158,6 +158,7 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "Answer", trioflow.Answer, {"question": "why?"}
     yield "Retry", trioflow.Retry, {"times": 1}
     yield "Budget", trioflow.Budget, {"amount": 1}
+    yield "PerKey", trioflow.PerKey, {"limit": 1}
     yield "Sequence", trioflow.Sequence, {}
     yield "Adaptive", trioflow.Adaptive, {"minimum": 1, "maximum": 2}
     yield "Pool", lambda *, cpu: trioflow.Pool(cpu=cpu), {"cpu": 1}

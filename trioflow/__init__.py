@@ -18,6 +18,7 @@ from ._core.api import JobState as JobState
 from ._core.api import JobTimeout as JobTimeout
 from ._core.api import JournalError as JournalError
 from ._core.api import MissingRequirement as MissingRequirement
+from ._core.api import PerKey as PerKey
 from ._core.api import Pool as Pool
 from ._core.api import Rate as Rate
 from ._core.api import RequirementFailed as RequirementFailed

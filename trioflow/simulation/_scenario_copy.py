@@ -26,6 +26,7 @@ from .._core.api.views import (
     is_scheduler,
     is_service,
     max_slots,
+    needs_as_given,
     run_needs,
     run_resource_totals,
     set_run_need,
@@ -249,7 +250,7 @@ class ScenarioCopy:
             "on_timeout": job.on_timeout,
             "retry": self._copy_retry(retry) if isinstance(retry, Retry) else None,  # a decorator would run user code
             "priority": job.priority,
-            "needs": job.needs or None,
+            "needs": needs_as_given(job) or None,
         }
 
     def _copy_retry(self, retry: Retry) -> Retry:

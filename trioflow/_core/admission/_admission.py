@@ -19,6 +19,7 @@ happened passes on what was released (see `ReadyQueue.admit`), or by a timer, if
   not started. Until it has room and joins again, its jobs cannot be overtaken, and have no reservation.
 - **A round is bounded**: when `MAX_GROUPS_PER_RESOURCE` groups wait for a scarce resource, later groups that need it
   are skipped. Slurm's option `bf_max_job_test` sets a similar bound.
+- Jobs whose key of a `PerKey` is taken are parked, and have no reservation; see `_per_key`.
 - Jobs inside a scheduler that itself has needs ignore reservations, because the job with the reservation may be waiting
   for that scheduler to end.
 - When a run needs resources that belong to different admissions, these are merged.
@@ -41,11 +42,14 @@ from ..job._job import AbstractJob
 from ..job._job_queries import takes_slot
 from ._budget import BudgetResource
 from ._heap_keys import ready_numbers, throttled_numbers
+from ._per_key import PerKeyResource
 from ._pool import Grant, Needs
+from ._resource import TIME_TOLERANCE
 
 if TYPE_CHECKING:
     from ._heap_keys import HeapEntry, HeapKeys
-    from ._resource import Resource
+    from ._per_key import Key
+    from ._resource import PoolEntry, Resource
 
     # Entries of sorted lists. A group is sorted by the key and the sequence number of its first job; a queue by its
     # priority, the sequence number of its oldest job, and its own sequence number.
@@ -61,16 +65,22 @@ MAX_OBSOLETE_OVERTAKES: Final = 32
 """The number of overtaking jobs that a group records before it first drops obsolete records."""
 
 
-def needs_key(job: AbstractJob[Any]) -> Any:
-    """Return the key of a job's group in its queue: jobs with equal needs, of which a slot is one, have equal keys."""
-    return (takes_slot(job), *sorted(job._needs().items()))
-
-
 class WaitingGroup:
-    """The waiting jobs of one run with equal needs, which may be none but a slot."""
+    """The waiting jobs of one run with equal needs, which may be none but a slot, apart from the key of a `PerKey`.
+
+    Args:
+        queue: the jobs of the run.
+        key: the group's key in `AdmissionQueue.groups_by_needs`.
+        needs: the needs that all jobs of the group have in common.
+        needs_slot: whether they need a slot.
+        per_key: the resource of which each of them needs a key; None if there is none.
+
+    """
 
     __slots__ = (
+        "_first",
         "_overtakers",
+        "_parked",
         "_prune_at",
         "_reservation_cache",
         "entry",
@@ -78,28 +88,123 @@ class WaitingGroup:
         "key",
         "needs",
         "needs_slot",
+        "per_key",
         "queue",
         "resources",
     )
 
-    def __init__(self, queue: AdmissionQueue, key: Any, needs: Needs, needs_slot: bool) -> None:
+    def __init__(
+        self, queue: AdmissionQueue, key: Any, needs: Needs, needs_slot: bool, per_key: PerKeyResource | None
+    ) -> None:
         self.queue: Final = queue
         self.key: Final = key
         self.needs_slot: Final = needs_slot
         self.needs: Final = needs
-        self.resources: Final = frozenset([resource for resource, _ in needs])
+        self.per_key: Final = per_key
+        entries: list[PoolEntry] = [resource for resource, _ in needs]
+        self.resources: Final = frozenset(entries if per_key is None else [*entries, per_key])
         self.heap: Final[list[HeapEntry]] = []  # entries like those of `HeapKeys.heap`
+        self._parked: Final[dict[Key, list[HeapEntry]]] = {}  # heaps of the jobs that wait for their key
+        # The first entry, the key of its job, and the resources that this job takes.
+        self._first: tuple[HeapEntry, Key, frozenset[PoolEntry]] | None = None
         self.entry: GroupEntry | None = None  # the entry of this group in `AdmissionQueue.group_entries`
         # A record for each job that overtook a first job of this group: the record's sequence number, the overtaking
-        # job's heap entry, and whether that job belongs to the same run.
-        self._overtakers: list[tuple[int, HeapEntry, bool]] = []
+        # job's heap entry, whether that job belongs to the same run, and what it takes.
+        self._overtakers: list[tuple[int, HeapEntry, bool, frozenset[PoolEntry]]] = []
         self._prune_at = MAX_OBSOLETE_OVERTAKES  # the number of records at which obsolete ones are dropped
         # For the last call of `has_reservation`: the first entry, the number of records, and the result.
         self._reservation_cache: tuple[HeapEntry | None, int, bool] = (None, 0, False)
 
-    def unmet_needs(self) -> Needs:
-        """Return those needs of the group's jobs that cannot be met now, each paired with its resource."""
-        return [(resource, need) for resource, need in self.needs if resource.available_at(need) > -math.inf]
+    # ---- keys of a `PerKey`
+
+    def needs_of(self, job: AbstractJob[Any]) -> Needs:
+        """Return the needs of a job, each with its resource; without its key, if nothing uses that. Any thread may."""
+        key = None if self.per_key is None else self.per_key.keys.get(str(job._needs()[self.per_key.name]))
+        return self.needs if key is None else [*self.needs, (key, key.family.unit_need)]
+
+    def unmet_needs(self, job: AbstractJob[Any]) -> Needs:
+        """Return those needs of a job that cannot be met now, each with its resource. Any thread may call this."""
+        return [(resource, need) for resource, need in self.needs_of(job) if resource.available_at(need) > -math.inf]
+
+    def first_key(self) -> Key | None:
+        """Return the key of the first job; None if the jobs need none."""
+        if self.per_key is None:
+            return None
+        entry = self.heap[0]
+        if self._first is None or self._first[0] is not entry:
+            key = self.per_key.key(str(entry[2]._needs()[self.per_key.name]))
+            self._first = (entry, key, (self.resources - {self.per_key}) | {key})
+        return self._first[1]
+
+    def first_resources(self) -> frozenset[PoolEntry]:
+        """Return the resources that the first job takes."""
+        self.first_key()
+        return self.resources if self._first is None else self._first[2]
+
+    def forget_first(self) -> None:
+        """Drop what is stored of a first job that is not the first any more."""
+        if self._first is not None and not (self.heap and self._first[0] is self.heap[0]):
+            self._first = None
+
+    def park_unavailable(self) -> bool:
+        """Park the first jobs whose key is taken, so that the first job has a free key; return whether there were any.
+
+        The group may be empty afterwards.
+        """
+        has_parked = False
+        while self.heap and (key := self.first_key()) and key.available_at(key.family.unit_need) > -math.inf:
+            self.park_first(key)
+            key.wake()  # at the time at which it will be free
+            has_parked = True
+        return has_parked
+
+    def park_first(self, key: Key) -> None:
+        """Park the first job with its key."""
+        heapq.heappush(self._parked.setdefault(key, []), heapq.heappop(self.heap))
+        key.parked[self] = None
+        self.queue.drop_settled(self)
+
+    def unpark(self, key: Key) -> None:
+        """Let the first job that is parked with a key compete again, if there is one."""
+        entries = self._parked.get(key, [])
+        self._drop_settled_parked(key)
+        if entries:
+            heapq.heappush(self.heap, heapq.heappop(entries))
+            self._drop_settled_parked(key)
+        self.queue.drop_settled(self)
+        self.queue.join()
+
+    def forget_parked(self, job: AbstractJob[Any]) -> None:
+        """Drop a job that has settled while it waited, and let the next job with its key compete."""
+        key = None if self.per_key is None else self.per_key.keys.get(str(job._needs()[self.per_key.name]))
+        if key is not None:
+            self._drop_settled_parked(key)
+            key.wake()
+
+    def _drop_settled_parked(self, key: Key) -> None:
+        entries = self._parked.get(key, [])
+        while entries and entries[0][2]._state is not SCHEDULED:
+            heapq.heappop(entries)
+        if not entries and self._parked.pop(key, None) is not None:
+            del key.parked[self]
+
+    def is_empty(self) -> bool:
+        """Return whether no job waits."""
+        return not (self.heap or self._parked)
+
+    def entries(self) -> list[HeapEntry]:
+        """Return the entries of all waiting jobs, and of some that have settled, in any order."""
+        return [*self.heap, *itertools.chain(*self._parked.values())]
+
+    def clear(self) -> None:
+        """Remove all jobs."""
+        self.heap.clear()
+        for key in self._parked:
+            del key.parked[self]
+        self._parked.clear()
+        self._first = None
+
+    # ---- overtaking
 
     def record_overtaking(self, other: WaitingGroup) -> None:
         """Record that the first job of another group overtakes the first job of this group."""
@@ -109,12 +214,16 @@ class WaitingGroup:
                 record for record in self._overtakers if record[0] > oldest and self._has_overtaken(record)
             ]
             self._prune_at = 2 * len(self._overtakers) + MAX_OBSOLETE_OVERTAKES
-        self._overtakers.append((next(ready_numbers), other.heap[0], other.queue is self.queue))
+        self._overtakers.append(
+            (next(ready_numbers), other.heap[0], other.queue is self.queue, other.first_resources())
+        )
 
-    def _has_overtaken(self, record: tuple[int, HeapEntry, bool]) -> bool:
-        """Return whether the recorded job comes after the first job of this group in start order."""
-        _, entry, is_same_run = record
+    def _has_overtaken(self, record: tuple[int, HeapEntry, bool, frozenset[PoolEntry]]) -> bool:
+        """Return whether the recorded job comes after the first job of this group, and takes one of its resources."""
+        _, entry, is_same_run, resources = record
         first = self.heap[0]
+        if self.per_key is not None and resources.isdisjoint(self.first_resources()):
+            return False
         return first < entry if is_same_run else first[1] < entry[1]
 
     def has_reservation(self) -> bool:
@@ -136,7 +245,11 @@ class WaitingGroup:
 
     def count_before(self, job: AbstractJob[Any]) -> int:
         """Return the number of jobs of this group that start before `job`."""
-        waiting = sorted(entry for entry in self.heap if entry[2]._state is SCHEDULED)
+        waiting = sorted(
+            entry
+            for entry in self.entries()
+            if entry[2]._state is SCHEDULED and (self.per_key is None or entry[2]._needs() == job._needs())
+        )
         return next((number for number, entry in enumerate(waiting) if entry[2] is job), 0)
 
 
@@ -156,7 +269,7 @@ class AdmissionQueue:
         self.backfill: Final[int] = run.scheduler.backfill
         # Whether an enclosing scheduler, or that of the run, has needs. If so, its jobs ignore reservations.
         self.is_inside_holder: Final[bool] = run.pools.resource_holder is not None
-        self.groups_by_needs: Final[dict[Any, WaitingGroup]] = {}  # the groups that have waiting jobs, by `needs_key`
+        self.groups_by_needs: Final[dict[Any, WaitingGroup]] = {}  # the groups that have waiting jobs, by `_group_key`
         self.group_entries: Final[list[GroupEntry]] = []  # the same groups, in the order of their first jobs
         # The sequence numbers of all waiting jobs; the job that became ready first comes first.
         self.waiting_jobs: Final[OrderedDict[AbstractJob[Any], int]] = OrderedDict()
@@ -208,11 +321,27 @@ class AdmissionQueue:
 
     # ---- the jobs
 
+    def _group_key(self, job: AbstractJob[Any]) -> Any:
+        """Return the key of a job's group: jobs with equal needs, of which a slot is one, have equal keys."""
+        needs = job._needs()
+        for name, amount in needs.items():
+            if isinstance(amount, str) and isinstance(self._run.pools.find(name), PerKeyResource):
+                needs = {**needs, name: ""}
+        return (takes_slot(job), *sorted(needs.items()))
+
     def _get_or_create_group(self, job: AbstractJob[Any]) -> WaitingGroup:
-        key = needs_key(job)
+        key = self._group_key(job)
         group = self.groups_by_needs.get(key)
         if group is None:
-            self.groups_by_needs[key] = group = WaitingGroup(self, key, self.resolve_needs(job), takes_slot(job))
+            needs: Needs = []
+            per_key: PerKeyResource | None = None
+            for name, amount in job._needs().items():
+                entry = self._run.pools.find(name)
+                if isinstance(entry, PerKeyResource):
+                    per_key = entry  # there is one at most
+                else:
+                    needs.append(entry.resolve(amount, job))
+            self.groups_by_needs[key] = group = WaitingGroup(self, key, needs, takes_slot(job), per_key)
             join_admission(self, group.resources)
             self.admission.group_counts[group.resources, self.is_inside_holder] += 1
             self.slotless_count += not takes_slot(job)
@@ -222,12 +351,11 @@ class AdmissionQueue:
 
     def resolve_needs(self, job: AbstractJob[Any]) -> Needs:
         """Return the needs of a job, each with its resource."""
-        resources = {name: self._run.pools.find(name) for name in job._needs()}
-        return [(resources[name], resources[name].need(amount, job)) for name, amount in job._needs().items()]
+        return [self._run.pools.find(name).resolve(amount, job) for name, amount in job._needs().items()]
 
     def find_group(self, job: AbstractJob[Any]) -> WaitingGroup | None:
         """Return the group of a waiting job; None if the job does not wait here. Any thread may call this."""
-        return self.groups_by_needs.get(needs_key(job)) if job in self.waiting_jobs else None
+        return self.groups_by_needs.get(self._group_key(job)) if job in self.waiting_jobs else None
 
     def make_entry(self, job: AbstractJob[Any]) -> HeapEntry:
         """Return an entry for a job."""
@@ -271,15 +399,20 @@ class AdmissionQueue:
         if group.needs_slot and not self._ready.secure_slot():
             return False
         for other in self.admission.passed_over:
-            if not other.resources.isdisjoint(group.resources):
+            if not other.resources.isdisjoint(group.resources) and not other.first_resources().isdisjoint(
+                group.first_resources()
+            ):
                 other.record_overtaking(group)
+        key = group.first_key()
         entry = heapq.heappop(group.heap)
         job = entry[2]
-        if group.needs:
+        if group.resources:
             # The grant is stored in the extras, because `Run.settle`, which settles jobs with extras, takes it back.
-            job._ensure_extras().grant = Grant(job, group.needs, entry)
+            job._ensure_extras().grant = Grant(job, group.needs_of(job), entry)
         del self.waiting_jobs[job]
-        self._drop_settled(group)
+        self.drop_settled(group)
+        if key is not None:
+            key.wake()
         self.order.outlook.starts += 1
         self._ready.admit_job(entry)
         return True
@@ -291,7 +424,7 @@ class AdmissionQueue:
             for resource, need in group.needs:
                 if isinstance(resource, BudgetResource) and not resource.can_ever_meet(need):
                     left, top, amount = resource.describe_left(), resource.top_user(), resource.format_amount(need)
-                    waiting = [job for *_, job in sorted(group.heap) if job in self.waiting_jobs]
+                    waiting = [job for *_, job in sorted(group.entries()) if job in self.waiting_jobs]
                     found += [(job, BudgetSpent(job, resource.name, amount, left, top)) for job in waiting]
                     break
         return found
@@ -308,26 +441,34 @@ class AdmissionQueue:
             job._extras.grant.give_back()
             job._extras.grant = None
         elif self.waiting_jobs.pop(job, None) is not None:
-            self._drop_settled(self.groups_by_needs[needs_key(job)])
+            group = self.groups_by_needs[self._group_key(job)]
+            group.forget_parked(job)
+            self.drop_settled(group)
         self.admission.is_settled = False
 
     def entries(self) -> list[HeapEntry]:
         """Return the entries of the waiting jobs, in the order in which they would start without limits."""
-        entries = itertools.chain(*[group.heap for group in self.groups_by_needs.values()])
+        entries = itertools.chain(*[group.entries() for group in self.groups_by_needs.values()])
         return sorted(entry for entry in entries if entry[2]._state is SCHEDULED)
 
     def count_without_slot(self) -> int:
         """Return the number of groups whose jobs wait only for a slot."""
-        return sum(group.needs_slot and not group.unmet_needs() for _, _, group in self.group_entries)
+        return sum(group.needs_slot and not group.unmet_needs(group.heap[0][2]) for _, _, group in self.group_entries)
 
     def clear(self) -> None:
         """Remove all waiting jobs, and leave the admission until the run joins it again."""
         for group in list(self.groups_by_needs.values()):
-            group.heap.clear()
-            self._drop_settled(group)
+            group.clear()
+            self.drop_settled(group)
         self.waiting_jobs.clear()
         self.leave()
+        self.admission.forget_timer(self)
         self.admission.is_settled = False
+
+    def join(self) -> None:
+        """Join the admission, because a job competes again. The next round removes the queue if it has no room."""
+        if self.entry is None and self.group_entries:
+            self._update_entry()
 
     def leave(self) -> None:
         """Leave the admission, until the run joins it again."""
@@ -336,10 +477,11 @@ class AdmissionQueue:
 
     # ---- the order of the groups and queues
 
-    def _drop_settled(self, group: WaitingGroup) -> None:
+    def drop_settled(self, group: WaitingGroup) -> None:
         """Remove settled jobs from the front of a group, so that its first job is always one that waits."""
         while group.heap and group.heap[0][2]._state is not SCHEDULED:
             heapq.heappop(group.heap)
+        group.forget_first()
         self._update_group_entry(group)
 
     def _update_group_entry(self, group: WaitingGroup) -> None:
@@ -352,8 +494,7 @@ class AdmissionQueue:
         group.entry = new
         if new is not None:
             bisect.insort(self.group_entries, new)
-        else:
-            del self.groups_by_needs[group.key]
+        elif group.is_empty() and self.groups_by_needs.pop(group.key, None) is not None:
             self.slotless_count -= not group.needs_slot
             for resource, need in group.needs:
                 resource.update_wanted_amounts(need, -1)
@@ -391,10 +532,14 @@ class Admission:
     def __init__(self) -> None:
         self.queue_entries: list[QueueEntry] = []  # the queues that have joined, in the order in which they are served
         self.queues: Final[WeakSet[AdmissionQueue]] = WeakSet()  # those of all runs in progress
-        self.resources: Final[WeakSet[Resource]] = WeakSet()
+        self.resources: Final[WeakSet[PoolEntry]] = WeakSet()
+        # A heap of the times at which keys with parked jobs may be free by time alone, each with a sequence number.
+        self.timed_keys: list[tuple[float, int, Key]] = []
+        # The groups whose first job was parked only for this scan, because its key is reserved, with these keys.
+        self._set_aside: list[tuple[WaitingGroup, Key]] = []
         self.has_budgets = False  # whether one of these is, or was, a budget
         # How many groups there are of each kind: by their resources, and by whether they ignore reservations.
-        self.group_counts: Final[Counter[tuple[frozenset[Resource], bool]]] = Counter()
+        self.group_counts: Final[Counter[tuple[frozenset[PoolEntry], bool]]] = Counter()
         self.is_settled = False  # whether nothing has changed since the last round
         self._is_in_round = False
         self._is_blocking = False  # whether jobs that a budget cannot meet any more are being blocked
@@ -417,6 +562,8 @@ class Admission:
         self.resources.update(other.resources)
         self.has_budgets = self.has_budgets or other.has_budgets
         self.group_counts.update(other.group_counts)
+        self.timed_keys += other.timed_keys
+        heapq.heapify(self.timed_keys)
         self.queue_entries = sorted(self.queue_entries + other.queue_entries)
         other.queues.clear()
         other.forget_timer(other._timer[1])
@@ -439,12 +586,13 @@ class Admission:
             group, without_room = self.scan()
             for queue in without_room:
                 queue.leave()
+            if group is not None and group.queue.admit_first(group):
+                served[group.queue] = None
+            elif group is not None:
+                group.queue.leave()
+            self._restore_set_aside()
             if group is None:
                 break
-            if group.queue.admit_first(group):
-                served[group.queue] = None
-            else:
-                group.queue.leave()
         self.is_settled, self._is_in_round = not self._has_skipped, False
         self._set_timer()
         for queue in served:
@@ -464,24 +612,47 @@ class Admission:
             self._is_blocking = False
 
     def scan(self) -> tuple[WaitingGroup | None, list[AdmissionQueue]]:
-        """Find the first group whose first job can start.
+        """Find the first group whose first job can start. Call `_restore_set_aside` afterwards.
 
         Returns:
             The group, or None; and the queues that were visited before it and whose runs have no room.
 
         """
-        saturated: set[Resource] = set()  # resources that too many groups wait for, so later groups are skipped
-        exhausted: set[Resource] = set()  # resources that have too little for any waiting job
-        reserved: set[Resource] = set()  # resources that a group with a reservation needs
-        waiting_counts: dict[Resource, int] = {}  # how many of the groups scanned so far wait for each resource
+        while self.timed_keys:
+            when, _, key = self.timed_keys[0]
+            if key.parked and when > key.clock() + TIME_TOLERANCE:
+                break
+            heapq.heappop(self.timed_keys)
+            key.timed_at = math.inf
+            key.wake()
+        while (found := self._scan_until_parked()) is None:
+            pass
+        return found
+
+    def _restore_set_aside(self) -> None:
+        for group, key in self._set_aside:
+            group.unpark(key)
+        self._set_aside.clear()
+
+    def _scan_until_parked(self) -> tuple[WaitingGroup | None, list[AdmissionQueue]] | None:
+        """Do what `scan` says; return None if jobs had to be parked, which may have changed the order of the groups."""
+        saturated: set[PoolEntry] = set()  # resources that too many groups wait for, so later groups are skipped
+        exhausted: set[PoolEntry] = set()  # resources that have too little for any waiting job
+        reserved: set[PoolEntry] = set()  # resources that a group with a reservation needs
+        waiting_counts: dict[PoolEntry, int] = {}  # how many of the groups scanned so far wait for each resource
         limit_count = 0
         without_room: list[AdmissionQueue] = []
         self.passed_over, self._earliest_start, self._has_skipped = [], (math.inf, None), False
+        if self.timed_keys:
+            when, _, timed_key = self.timed_keys[0]
+            self._earliest_start = when, next(iter(timed_key.parked)).queue
         for group in self._iterate_groups(without_room):
             if not group.resources:
                 return group, without_room
             if not group.resources.isdisjoint(saturated) or group.resources <= exhausted:
                 continue
+            if group.per_key is not None and group.park_unavailable():
+                return None
             available_at = -math.inf
             for resource, need in group.needs:
                 when = resource.available_at(need)
@@ -495,14 +666,18 @@ class Admission:
                 if available_at < self._earliest_start[0]:
                     self._earliest_start = available_at, group.queue
                 if group.has_reservation():
-                    reserved |= group.resources
-            elif group.queue.is_inside_holder or group.resources.isdisjoint(reserved):
+                    reserved |= group.first_resources()
+            elif group.queue.is_inside_holder or not reserved or group.first_resources().isdisjoint(reserved):
                 return group, without_room
+            elif (key := group.first_key()) is not None and group.resources.isdisjoint(reserved):
+                self._set_aside.append((group, key))
+                group.park_first(key)
+                return None
             else:
-                for resource in group.resources & reserved:
-                    waiting_counts[resource] = waiting_counts.get(resource, 0) + 1
+                for entry in group.resources & reserved:
+                    waiting_counts[entry] = waiting_counts.get(entry, 0) + 1
             saturated.update(
-                [resource for resource in group.resources if waiting_counts.get(resource, 0) >= MAX_GROUPS_PER_RESOURCE]
+                [entry for entry in group.resources if waiting_counts.get(entry, 0) >= MAX_GROUPS_PER_RESOURCE]
             )
             # Stop if no remaining group can start. Only a new limit can have changed that.
             if limit_count != (limit_count := len(saturated) + len(exhausted) + len(reserved)) and all(
@@ -562,11 +737,12 @@ class Admission:
                 else:
                     heapq.heappop(merge_heap)
 
-    def find_blocker(self, group: WaitingGroup) -> WaitingGroup | None:
-        """Return the group whose reservation keeps the first job of `group` from starting; None if there is none."""
+    def find_blocker(self, resources: frozenset[Resource]) -> WaitingGroup | None:
+        """Return the group whose reservation keeps a job that needs `resources` from starting, if there is one."""
         self.scan()
+        self._restore_set_aside()
         self.is_settled = False  # the scan has overwritten the result of the last round
-        blockers = (other for other in self.passed_over if not other.resources.isdisjoint(group.resources))
+        blockers = (other for other in self.passed_over if not other.first_resources().isdisjoint(resources))
         return next((other for other in blockers if other.has_reservation()), None)
 
     def _set_timer(self) -> None:
@@ -593,7 +769,7 @@ class Admission:
             queue.after_timer(fault)
 
 
-def join_admission(queue: AdmissionQueue, resources: Iterable[Resource]) -> None:
+def join_admission(queue: AdmissionQueue, resources: Iterable[PoolEntry]) -> None:
     """Put a queue and these resources into the same admission; merge the admissions to which they already belong."""
     for resource in resources:
         if resource.admission is None:

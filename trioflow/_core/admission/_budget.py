@@ -15,7 +15,7 @@ from ._resource import CountedResource
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..base._amounts import Amount, CheckedNeed, SingleNeed
+    from ..base._amounts import Amount, ExactNeed, SingleNeed
 
 MAX_COUNTED_LABELS: Final = 1000
 """The maximum number of labels whose use is counted. If there are more, the smallest are dropped."""
@@ -94,7 +94,7 @@ class BudgetResource(CountedResource):
         self._used_by_label: Final[Counter[str]] = Counter()
         self._has_logged = False
 
-    def parse_used(self, value: CheckedNeed, prefix: str) -> Amount:
+    def parse_used(self, value: ExactNeed, prefix: str) -> Amount:
         """Check the amount that a job has reported as used, and return it.
 
         Raises:

@@ -14,8 +14,9 @@ from ..job import _job_options
 from ..job._job import AbstractJob
 from ..job._labels import printable
 from ._budget import Budget, BudgetResource
+from ._per_key import CountedKey, PerKey, PerKeyResource
 from ._rate import Rate, RateResource
-from ._resource import CountedResource, Resource
+from ._resource import CountedResource, PoolEntry, Resource
 
 if TYPE_CHECKING:
     from ..base._amounts import Amount, SingleNeed
@@ -66,6 +67,9 @@ class Grant:
         self.resume_accrual()
         for resource, share in self._rates():
             resource.correct(share, dict.fromkeys(share, 0))
+        for part, _, _ in self._parts:
+            if isinstance(part, CountedKey):
+                part.unstarted = self._job
         self.refund_budgets()
 
     def refund_budgets(self) -> None:
@@ -99,7 +103,7 @@ class Grant:
         """Return the resource of this name with the job's share; None if the grant does not include the resource."""
         return next(((resource, share) for resource, _, share in self._parts if resource.name == name), None)
 
-    def member_resources(self) -> dict[str, Resource]:
+    def member_resources(self) -> dict[str, PoolEntry]:
         """Return the resources, except rates, that the members of a nested scheduler with this grant share, by name."""
         return {
             resource.name: resource.make_member_resource(need, share)
@@ -119,7 +123,7 @@ class Pool:
 
     Args:
         resources: the total of each resource, by name: a number; a size such as "24 GiB"; a list of named units, each
-            of which is given to one job at a time; a `Rate`; or a `Budget`.
+            of which is given to one job at a time; a `Rate`; a `Budget`; or a `PerKey`.
 
     Raises:
         TypeError: a total has another type.
@@ -140,7 +144,7 @@ class Pool:
 
     __slots__ = ("_clock", "_loop", "_resources", "_users")
 
-    def __init__(self, **resources: SingleNeed | Rate | Budget | list[Any] | tuple[Any, ...]) -> None:
+    def __init__(self, **resources: SingleNeed | Rate | Budget | PerKey | list[Any] | tuple[Any, ...]) -> None:
         self._resources: Final = {name: _make_resource(name, value) for name, value in resources.items()}
         # The running schedulers that use the pool, each with its resource holder; see `register_user`.
         self._users: Final[dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
@@ -151,12 +155,15 @@ class Pool:
 
     @property
     def total(self) -> dict[str, Any]:
-        """The total of each resource, by name; for a `Rate`, its burst by key."""
+        """The total of each resource, by name; for a `Rate`, its burst by key; for a `PerKey`, that of each key."""
         return {name: resource.public_total() for name, resource in self._resources.items()}
 
     @property
     def free(self) -> dict[str, Any]:
-        """The free amount of each resource, by name; for a `Rate`, the current amount by key."""
+        """The free amount of each resource, by name; for a `Rate`, the current amount by key.
+
+        For a `PerKey`, it is a dict of the keys in use.
+        """
         return {name: resource.public_free() for name, resource in self._resources.items()}
 
     @property
@@ -256,11 +263,13 @@ def register_user(
     users[user] = holder
 
 
-def _make_resource(name: str, value: Any) -> Resource:
+def _make_resource(name: str, value: Any) -> PoolEntry:
     if name in _job_options.RUN_RESOURCES:
         raise ValueError(f"Pool: {name!r} is the name of a built-in resource; choose another name")
     if isinstance(value, Rate):
         return RateResource(name, value)
+    if isinstance(value, PerKey):
+        return PerKeyResource(name, value)
     if isinstance(value, Budget):
         return BudgetResource(name, value._amount, value, _units.size_text if value._is_size else _amounts.amount_text)
     if isinstance(value, (list, tuple)):
@@ -281,7 +290,7 @@ class ResourceView:
     __slots__ = ("_resource",)
 
     def __init__(self, resource: Any) -> None:
-        self._resource: Final[Resource] = resource
+        self._resource: Final[PoolEntry] = resource
 
     @property
     def name(self) -> str:
@@ -294,8 +303,18 @@ class ResourceView:
 
     @property
     def total(self) -> float | None:
-        """The total amount; None for a `Rate`."""
-        return self._resource.public_total() if self._resource.is_returnable else None
+        """The total amount; None for a `Rate` or a `PerKey`."""
+        return self._resource.public_total() if isinstance(self._resource, CountedResource) else None
+
+    @property
+    def is_per_key(self) -> bool:
+        """Whether it is a `PerKey`."""
+        return isinstance(self._resource, PerKeyResource)
+
+    @property
+    def key_total(self) -> float | None:
+        """The total of each key of a `PerKey`; None for rates, and for other resources."""
+        return self._resource.settings.limit if self.is_per_key and self._resource.is_returnable else None
 
     def amount_text(self, amount: float) -> str:
         """Return an amount as text, such as "3", or "1.5 GiB" for a size; an empty string for a `Rate`."""
@@ -329,8 +348,13 @@ class ResourceView:
         return largest
 
     def start_delay(self, jobs: Iterable[AnyJob]) -> float:
-        """Return the seconds until all needs of these jobs have accrued and the throttle, if any, has ended."""
+        """Return the seconds until all needs of these jobs have accrued and the throttle, if any, has ended.
+
+        For a `PerKey`, return 0.
+        """
         resource = self._resource
+        if not isinstance(resource, Resource):
+            return 0.0
         need: Any = None
         for job in jobs:
             next_need = resource.need(job._needs()[self.name], job)

@@ -21,7 +21,7 @@ from ..job._labels import printable
 from ._resource import TIME_TOLERANCE, Resource
 
 if TYPE_CHECKING:
-    from ..base._amounts import Amount, CheckedNeed, Need, SingleNeed
+    from ..base._amounts import Amount, CheckedNeed, ExactNeed, Need, SingleNeed
 
 MAX_CAUSED_WAIT: Final = 366 * 24 * 3600.0
 """The maximum wait, in seconds, that the usage reported by a job may cause. A longer wait is probably a mistake."""
@@ -175,6 +175,7 @@ class RateResource(Resource):
             ValueError: a key is unknown, a number could belong to several keys, or an amount is more than the burst.
 
         """
+        amount = self.exact_amount(amount, job)
         amounts = self.parse_amounts(amount, f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}")
         if isinstance(amount, tuple) and DEFAULT_KEY in self.buckets:
             amounts = {DEFAULT_KEY: 1, **amounts}
@@ -187,7 +188,7 @@ class RateResource(Resource):
                 )
         return {key: number for key, number in amounts.items() if number}
 
-    def parse_amounts(self, amount: CheckedNeed, prefix: str) -> RateNeed:
+    def parse_amounts(self, amount: ExactNeed, prefix: str) -> RateNeed:
         """Convert a user-supplied amount to amounts by key.
 
         Args:
@@ -212,7 +213,7 @@ class RateResource(Resource):
                 raise ValueError(f"{prefix}, but this Rate has no key {short_repr(key)}: {hint}")
         return dict(amount)
 
-    def parse_used(self, value: CheckedNeed, prefix: str) -> RateNeed:
+    def parse_used(self, value: ExactNeed, prefix: str) -> RateNeed:
         """Convert the usage that a job has reported to amounts by key.
 
         Args:
@@ -262,21 +263,21 @@ class RateResource(Resource):
         if self.is_throttled():
             return self.throttle_text()
         if self.available_at(need) == math.inf:
-            return f"{self.name}: reserved for jobs that wait for a token"
+            return f"{self.shown_name}: reserved for jobs that wait for a token"
         now, total_need = self.clock(), self.sum_needs(before, need, need)
         amounts = " and ".join(
             count_text(need[key], key) for key in need if self.buckets[key].available_at(total_need[key]) > now
         )
         behind = f", behind {count_text(before, 'others')}" if before else ""
         delay_text = duration_text(max(0.0, self.available_at(total_need) - now))
-        return f"{self.name}: {amounts}, in about {delay_text}{behind}"
+        return f"{self.shown_name}: {amounts}, in about {delay_text}{behind}"
 
     def describe_wait(self, need: RateNeed) -> Waiting:
         """Return the wait until the rate has accrued the need, or until its throttle ends."""
         available_at = self.available_at(need)
         held = "reserved for jobs that wait for a token" if available_at == math.inf else ""
         when = held or f"in {duration_text(max(0.0, available_at - self.clock()))}"
-        return self.make_wait(WaitCause.RATE, f"{self.name} {when}")
+        return self.make_wait(WaitCause.RATE, f"{self.shown_name} {when}")
 
     def take(self, job: AbstractJob[Any], need: RateNeed) -> RateNeed:
         """Take the need of a job, and return the job's share, a dict that `correct` updates."""

@@ -394,7 +394,7 @@ class ReadyQueue:
     def describe_wait(self, job: AbstractJob[Any]) -> Waiting | None:
         """Return the wait of a ready job for resources; None if its needs can be met now. Any thread may call this."""
         group = None if self.groups is None else self.groups.find_group(job)
-        waits = [] if group is None else [resource.describe_wait(need) for resource, need in group.unmet_needs()]
+        waits = [] if group is None else [resource.describe_wait(need) for resource, need in group.unmet_needs(job)]
         return waits[0]._replace(text="; ".join(wait.text for wait in waits)) if waits else None
 
     def explain_wait(self, job: AbstractJob[Any]) -> str | None:
@@ -402,13 +402,14 @@ class ReadyQueue:
         group = None if self.groups is None else self.groups.find_group(job)
         if group is None:
             return None
-        if missing := group.unmet_needs():
+        if missing := group.unmet_needs(job):
             before = group.count_before(job)
             return f"waits for {'; '.join(resource.explain_shortage(need, before) for resource, need in missing)}"
-        blocker = group.queue.admission.find_blocker(group)
+        resources = frozenset([resource for resource, _ in group.needs_of(job)])
+        blocker = group.queue.admission.find_blocker(resources)
         if blocker is None:
             return None
-        names = " and ".join(resource.name for resource, _ in group.needs)
+        names = " and ".join(sorted(resource.shown_name for resource in resources))
         return (
             f"waits for {names}, although enough is free, behind {blocker.heap[0][2].label!r}, "
             f"which no more jobs may overtake (backfill={blocker.queue.backfill})"

@@ -18,7 +18,7 @@ from ..job._job import AbstractJob
 from ..job._labels import printable
 
 if TYPE_CHECKING:
-    from ..base._amounts import Amount, CheckedNeed
+    from ..base._amounts import Amount, CheckedNeed, ExactNeed
     from ._admission import Admission
 
 
@@ -38,26 +38,25 @@ class Cooldown:
         self.resources: WeakSet[Resource] | None = None  # those with this throttle for which jobs have waited
 
 
-class Resource(ABC):
-    """One resource of a pool.
+class PoolEntry(ABC):
+    """What a pool has for one name: a `Resource`, or a family of resources, one for each key.
 
     A *need* is how much of the resource a job asks for, and a *share* is what the job has taken. Each subclass has its
     own types for both.
     """
 
-    __slots__ = ("__weakref__", "admission", "clock", "cooldown", "name", "settings")
+    __slots__ = ("__weakref__", "admission", "clock", "name", "settings")
 
     is_budget: ClassVar[bool] = False
     """Whether jobs use up the resource, and it never comes back."""
 
-    is_returnable: ClassVar[bool]
+    is_returnable: bool
     """Whether jobs hold the resource and return it when they have settled, instead of using it up."""
 
     def __init__(self, name: str, settings: Any) -> None:
         self.name: Final = name
         self.settings: Final = settings  # the argument of `Pool` for an equal resource, but only the number of units
         self.admission: Admission | None = None  # set when a job first waits for the resource
-        self.cooldown = Cooldown()  # shared with the resources that `make_member_resource` returns
         self.clock: Callable[[], float] = time.monotonic  # the clock of the event loop while a run uses the pool
 
     @abstractmethod
@@ -68,6 +67,56 @@ class Resource(ABC):
             ValueError: the entry is invalid for this resource, or can never be met.
 
         """
+
+    @abstractmethod
+    def resolve(self, amount: CheckedNeed, job: AbstractJob[Any]) -> tuple[Resource, Any]:
+        """Return the resource that a job takes for the entry in its `needs`, and its need of this resource."""
+
+    @abstractmethod
+    def public_total(self) -> Any:
+        """Return the total as users see it, in `Pool.total`."""
+
+    @abstractmethod
+    def public_free(self) -> Any:
+        """Return the free amount as users see it, in `Pool.free`."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return the name and the free amount, such as "cpu=2 of 8 free", for the `repr` of the pool."""
+
+    def join(self, admission: Admission) -> None:
+        """Record the admission of the jobs that wait for the resource."""
+        self.admission = admission
+        admission.resources.add(self)
+
+    def change_clock(self, clock: Callable[[], float], shift: float) -> None:
+        """Replace the clock with one that is `shift` seconds ahead, and shift all stored times by the same amount."""
+        self.clock = clock
+
+
+class Resource(PoolEntry):
+    """One resource of a pool."""
+
+    __slots__ = ("cooldown",)
+
+    def __init__(self, name: str, settings: Any) -> None:
+        super().__init__(name, settings)
+        self.cooldown: Cooldown = Cooldown()  # shared with the resources that `make_member_resource` returns
+
+    @property
+    def shown_name(self) -> str:
+        """The name of the resource, for texts."""
+        return self.name
+
+    def resolve(self, amount: CheckedNeed, job: AbstractJob[Any]) -> tuple[Resource, Any]:
+        """Return the resource itself, and the need."""
+        return self, self.need(amount, job)
+
+    def exact_amount(self, amount: CheckedNeed, job: AbstractJob[Any]) -> ExactNeed:
+        """Return the entry for this resource in a job's `needs`, text as the number that it stands for."""
+        if not isinstance(amount, str):
+            return amount
+        return _amounts.amount_of(amount, f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}")
 
     @abstractmethod
     def available_at(self, need: Any) -> float:
@@ -104,23 +153,11 @@ class Resource(ABC):
     def public_share(self, need: Any, share: Any) -> Any:
         """Return the share of a job as users see it, in `current_job().granted`."""
 
-    @abstractmethod
-    def public_total(self) -> Any:
-        """Return the total as users see it, in `Pool.total`."""
-
-    @abstractmethod
-    def public_free(self) -> Any:
-        """Return the free amount as users see it, in `Pool.free`."""
-
-    @abstractmethod
-    def describe(self) -> str:
-        """Return the name and the free amount, such as "cpu=2 of 8 free", for the `repr` of the pool."""
-
     def is_exhausted(self) -> bool:
         """Return whether the free amount is known to be too small for any waiting job."""
         return False
 
-    def update_wanted_amounts(self, need: Any, sign: int) -> None:  # noqa: B027 - rates do not need it
+    def update_wanted_amounts(self, need: Any, sign: int) -> None:
         """Record that a group of waiting jobs with this need is added (1) or removed (-1)."""
 
     def is_throttled(self) -> bool:
@@ -129,7 +166,7 @@ class Resource(ABC):
 
     def throttle_text(self) -> str:
         """Return the name of the resource and the remaining time of its throttle, as text."""
-        return f"{self.name}, throttled for {duration_text(max(0.0, self.cooldown.ends_at - self.clock()))}"
+        return f"{self.shown_name}, throttled for {duration_text(max(0.0, self.cooldown.ends_at - self.clock()))}"
 
     def make_wait(self, cause: WaitCause, text: str) -> Waiting:
         """Return the wait for the end of the throttle; if there is none, return a wait with this cause and text."""
@@ -149,15 +186,14 @@ class Resource(ABC):
 
     def join(self, admission: Admission) -> None:
         """Record the admission of the jobs that wait for the resource."""
-        self.admission = admission
-        admission.resources.add(self)
+        super().join(admission)
         admission.has_budgets = admission.has_budgets or self.is_budget
         self.cooldown.resources = self.cooldown.resources or WeakSet()
         self.cooldown.resources.add(self)
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
         """Replace the clock with one that is `shift` seconds ahead, and shift all stored times by the same amount."""
-        self.clock = clock
+        super().change_clock(clock, shift)
         self.cooldown.ends_at += shift
 
 
@@ -194,6 +230,7 @@ class CountedResource(Resource):
             ValueError: amounts by key were given, which only a rate allows.
 
         """
+        amount = self.exact_amount(amount, job)
         if isinstance(amount, tuple):
             raise ValueError(
                 f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}, "
@@ -237,11 +274,11 @@ class CountedResource(Resource):
         if self.is_throttled():
             return self.throttle_text()
         taken = f"{self.format_amount(self.total - self.free)} of {self.format_amount(self.total)} taken"
-        return f"{self.name}: {taken}{self._holders_text()}"
+        return f"{self.shown_name}: {taken}{self._holders_text()}"
 
     def describe_wait(self, need: Amount) -> Waiting:
         """Describe the wait for the jobs that hold the resource or, if it is throttled, for the end of the throttle."""
-        return self.make_wait(WaitCause.RESOURCE, f"{self.name} taken{self._holders_text()}")
+        return self.make_wait(WaitCause.RESOURCE, f"{self.shown_name} taken{self._holders_text()}")
 
     def _holders_text(self) -> str:
         names = [repr(job.label) for job in list(self.holders)]

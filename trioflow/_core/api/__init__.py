@@ -14,6 +14,7 @@ There is a module for each other purpose:
 from typing import TYPE_CHECKING
 
 from ..admission._budget import Budget
+from ..admission._per_key import PerKey
 from ..admission._pool import Pool
 from ..admission._rate import Rate
 from ..admission._window import Adaptive

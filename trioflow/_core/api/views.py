@@ -59,6 +59,7 @@ from ..job._job_queries import (
     is_service,
     machine_waits,
     may_repeat,
+    needs_as_given,
     outcome,
     ready_at,
     reason_not_restored,

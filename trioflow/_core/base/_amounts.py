@@ -21,8 +21,10 @@ else:  # `fractions` is slow to import, and few programs need it
     Amount = int
 KeyedAmounts = tuple[tuple[str, Amount], ...]
 """Pairs of a key of a `Rate` and the amount for this key."""
-CheckedNeed = Amount | KeyedAmounts
-"""The checked form of a `Need`."""
+ExactNeed = Amount | KeyedAmounts
+"""Exact numbers: an amount, or amounts by key."""
+CheckedNeed = ExactNeed | str
+"""The checked form of a `Need`. Text is a size or a key; only the resource tells which."""
 
 SIZE_UNITS: Final = {
     "": 1,
@@ -83,7 +85,7 @@ def _to_fraction(text: str) -> Fraction:
     return Fraction(text)
 
 
-def check_need(value: Any, subject: str) -> CheckedNeed:
+def check_need(value: Any, subject: str) -> ExactNeed:
     """Check an amount, or a dict of amounts by key, and return it in its exact form.
 
     Args:
@@ -114,14 +116,21 @@ def is_size(value: Any) -> bool:
 
 
 def need_text(value: CheckedNeed) -> str:
-    """Return an amount, or amounts by key, as decimal text."""
+    """Return an amount, or amounts by key, as decimal text, and text as it would be written in Python."""
+    if isinstance(value, str):
+        return short_repr(value)
     if not isinstance(value, tuple):
         return amount_text(value)
     return "{" + ", ".join(f"{short_repr(key)}: {amount_text(number)}" for key, number in value) + "}"
 
 
 def need_as_numbers(value: CheckedNeed) -> Any:
-    """Return an amount as an `int` or a `float`, and amounts by key as a dict of such numbers."""
+    """Return an amount as an `int` or a `float`, amounts by key as a dict of such numbers, and other text as it is."""
+    if isinstance(value, str):
+        try:
+            return as_number(amount_of(value, ""))
+        except ValueError:
+            return value
     return {key: as_number(number) for key, number in value} if isinstance(value, tuple) else as_number(value)
 
 

@@ -191,10 +191,10 @@ class AbstractJob(Generic[T]):
             whatever the scheduler's policy.
         expected_duration: the expected duration in seconds, finite, 0 or more; None if unknown. The policy of the
             scheduler and the monitor's estimate use it.
-        needs: the amounts that the job takes from pools while it runs, by name, such as {"cpu": 2, "ram": "4 GiB"}. The
-            job starts when all of them are free at the same time. Each name is looked up in the pool of the nearest
-            enclosing scheduler that has it. A scheduler holds its needs for its whole run, and shares them among its
-            members.
+        needs: the amounts that the job takes from pools while it runs, by name, such as {"cpu": 2, "ram": "4 GiB"}; of
+            a `PerKey`, the key. The job starts when all of them are free at the same time. Each name is looked up in
+            the pool of the nearest enclosing scheduler that has it. A scheduler holds its needs for its whole run, and
+            shares them among its members.
 
     Raises:
         TypeError: an option has the wrong type.

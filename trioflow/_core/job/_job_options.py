@@ -221,9 +221,10 @@ def check_needs(value: Any, name: str, subject: Subject) -> dict[str, CheckedNee
     for key, amount in value.items():  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(key, str):
             raise bad_value_error(TypeError, value, name, subject, f"the name {short_repr(key)} is not a string")
-        result[key] = _amounts.check_need(
-            amount, f"{name}={{{short_repr(key)}: {short_repr(amount)}}} of {subject_text(subject)}"
-        )
+        prefix = f"{name}={{{short_repr(key)}: {short_repr(amount)}}} of {subject_text(subject)}"
+        if isinstance(amount, str) and not amount.strip():
+            raise ValueError(f"{prefix}: the text is empty; give a size such as '24 GiB', or a key")
+        result[key] = amount if isinstance(amount, str) else _amounts.check_need(amount, prefix)
     return {key: number for key, number in result.items() if number != 0}
 
 

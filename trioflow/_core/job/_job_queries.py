@@ -225,6 +225,12 @@ def throttled_attempts(job: AnyJob) -> tuple[Throttling, ...]:
     return () if job._extras is None else job._extras.throttlings
 
 
+def needs_as_given(job: AnyJob) -> dict[str, Any]:
+    """Return the needs of a job for pools as the option `needs` takes them: numbers, amounts by key, or text."""
+    needs = {name: amount for name, amount in job._needs().items() if name not in RUN_RESOURCES}
+    return {name: need if isinstance(need, str) else _amounts.need_as_numbers(need) for name, need in needs.items()}
+
+
 def run_needs(job: AnyJob) -> dict[str, CheckedNeed]:
     """Return a job's needs for resources of the run itself, as opposed to a pool, by name; empty for most kinds."""
     return {name: amount for name, amount in job._needs().items() if name in RUN_RESOURCES}

@@ -504,7 +504,8 @@ class Run:
 
         """
         assert job._started_at is not None
-        closed = tuple((key, self.pools.find(key).cooldown.ends_at) for key in keys)
+        resources = self.pools.resolve(job)
+        closed = tuple((key, resources[key].cooldown.ends_at) for key in keys)
         job._ensure_extras().throttlings += (Throttling(job._started_at, now, closed),)
         if (grant := job._grant()) is not None:
             grant.refund_budgets()

@@ -20,7 +20,7 @@ from ..job._job_options import RUN_RESOURCES
 from ..job._outcome import add_note
 
 if TYPE_CHECKING:
-    from ..admission._resource import Resource
+    from ..admission._resource import PoolEntry, Resource
     from ..job._errors import Throttled
     from ..job._job import AbstractJob
     from ._run import Run
@@ -36,20 +36,20 @@ class RunPools:
         self._run: Final = run
         # The resources by name: those granted to the scheduler itself as a job, those of its own pool, and resources of
         # the run that are created on first use.
-        self._resources: Final[dict[str, Resource]] = {}
+        self._resources: Final[dict[str, PoolEntry]] = {}
         # The scheduler itself or the innermost enclosing one, whichever has needs. Of the resources outside of it, the
         # members can take only rates and what the holder was granted.
         self.resource_holder: AbstractJob[Any] | None = None
         scheduler = run.scheduler
         if run.outer_worker is not None:
             grant = scheduler._grant()
-            granted: dict[str, Resource] = {} if grant is None else grant.member_resources()
+            granted: dict[str, PoolEntry] = {} if grant is None else grant.member_resources()
             self._resources.update(granted)
             self.resource_holder = scheduler if granted else run.outer_worker.run.pools.resource_holder
         if scheduler._pool is not None:
             self._resources.update(scheduler._pool._resources)
 
-    def find(self, name: str) -> Resource:
+    def find(self, name: str) -> PoolEntry:
         """Return the resource with this name from the innermost pool that has it, from this run outwards."""
         run = self._run
         while name not in run.pools._resources:
@@ -59,6 +59,10 @@ class RunPools:
             else:  # one of `RUN_RESOURCES`, because unknown names were rejected before the run
                 run.pools._resources[name] = CountedResource(name, RUN_RESOURCES[name]() if total is None else total)
         return run.pools._resources[name]
+
+    def resolve(self, job: AbstractJob[Any]) -> dict[str, Resource]:
+        """Return the resources that a job takes, by name."""
+        return {name: self.find(name).resolve(amount, job)[0] for name, amount in job._needs().items()}
 
     def charge(self, job: AbstractJob[Any], used: Iterable[tuple[str, float]]) -> None:
         """Use up the amounts of budgets that a restored job had used, by name; other names are ignored."""

@@ -220,7 +220,7 @@ def _holders(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
     wait, scheduler = _explain.waiting(job), job._scheduler
     if wait is None or scheduler is None or scheduler._run is None:
         return []
-    queue, pools = scheduler._run.queue, scheduler._run.pools
+    queue = scheduler._run.queue
     if wait.cause is WaitCause.SLOT:
         return list(queue.holders)
     root = outermost_scheduler(scheduler)
@@ -228,8 +228,9 @@ def _holders(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
     if wait.cause is WaitCause.TOKEN and queue.tokens is not None:
         limiter = queue.tokens.limiter
         return [other for other in others if limiter is other._own_limiter or _has_token(other, limiter)]
+    lacking = scheduler._run.pools.resolve(job).get(wait.resource)
     held = [(other, grant.find(wait.resource)) for other in others if (grant := other._grant()) is not None]
-    return [other for other, taken in held if taken is not None and taken[0] is pools.find(taken[0].name)]
+    return [other for other, taken in held if taken is not None and taken[0] is lacking]
 
 
 def _has_token(job: AbstractJob[Any], limiter: Any) -> bool:

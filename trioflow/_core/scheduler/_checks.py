@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..admission._per_key import PerKeyResource
 from ..admission._pool import register_user
 from ..admission._resource import CountedResource
 from ..base import _amounts, _graph_algorithms
@@ -21,7 +22,7 @@ from . import _awaiting
 
 if TYPE_CHECKING:
     from ..admission._pool import Pool
-    from ..admission._resource import Resource
+    from ..admission._resource import PoolEntry
     from ._base_scheduler import BaseScheduler
     from ._members import Members
 
@@ -144,7 +145,7 @@ class AvailableResources:
         while (outer := levels[-1]._scheduler) is not None and (is_inside or outer._run is not None):
             levels.append(outer)
             is_inside = is_inside and outer is not outermost
-        self.resources_by_name: dict[str, Resource] = {}
+        self.resources_by_name: dict[str, PoolEntry] = {}
         self.resource_holder: BaseScheduler | None = None  # the innermost enclosing scheduler with needs
         # By the name of the resource: the services that hold some of it until the run ends.
         self._services_by_resource: dict[str, list[AbstractJob[Any]]] = {}
@@ -162,12 +163,15 @@ class AvailableResources:
 
     def _enter_nested(self, scheduler: BaseScheduler) -> None:
         """If a nested scheduler has needs, leave only rates and the resources that the scheduler takes."""
-        taken_resources: dict[str, Resource] = {}
+        taken_resources: dict[str, PoolEntry] = {}
         for name, amount in scheduler._needs().items():
             resource = self.resources_by_name.get(name)
             # Any other need of the scheduler is rejected when the scheduler itself is checked.
-            if isinstance(resource, CountedResource) and not isinstance(amount, tuple):
-                taken_resources[name] = resource.make_member_resource(amount)
+            if isinstance(resource, PerKeyResource):
+                if resource.is_returnable and isinstance(amount, str):
+                    taken_resources[name] = resource.make_member_resource(amount)
+            elif isinstance(resource, CountedResource) and not isinstance(amount, tuple):
+                taken_resources[name] = resource.make_member_resource(resource.need(amount, scheduler))
         if taken_resources:
             self.resource_holder = scheduler
             self._outside_resource_names.update(self.resources_by_name)
@@ -182,8 +186,10 @@ class AvailableResources:
         Raises:
             ValueError: the job needs a resource that no pool has.
             ValueError: the job needs more of a resource than services leave free.
+            ValueError: the job needs keys of several resources.
 
         """
+        per_key_names: list[str] = []
         for name, amount in job._needs().items():
             if name in _job_options.RUN_RESOURCES:
                 continue
@@ -199,16 +205,29 @@ class AvailableResources:
                 for service in self._services_by_resource.get(name, ())
                 if service is not job and _may_wait_for_service(job, service)
             ]
-            if isinstance(resource, CountedResource) and services:
-                reserved = sum(resource.need(service._needs()[name], service) for service in services)
-                if need > resource.total - reserved:
-                    names = ", ".join(repr(service.label) for service in services)
-                    raise ValueError(
-                        f"{job.label!r} needs {_labels.printable(name)}={resource.format_amount(need)}, "
-                        f"but services reserve {resource.format_amount(reserved)} of "
-                        f"{resource.format_amount(resource.total)} until the run ends ({names}): "
-                        f"it could never start; enlarge the pool, or reduce the needs"
-                    )
+            if isinstance(resource, PerKeyResource):
+                per_key_names.append(name)
+                services = [service for service in services if service._needs()[name] == need]
+                exceeds = resource.is_returnable and len(services) >= resource.limit
+                texts = [_amounts.need_text(need), str(len(services)), str(resource.limit)]
+            elif isinstance(resource, CountedResource):
+                taken = sum(resource.need(service._needs()[name], service) for service in services)
+                exceeds = need > resource.total - taken
+                texts = [resource.format_amount(amount) for amount in (need, taken, resource.total)]
+            else:
+                continue
+            if services and exceeds:
+                names = ", ".join(repr(service.label) for service in services)
+                raise ValueError(
+                    f"{job.label!r} needs {_labels.printable(name)}={texts[0]}, but services reserve {texts[1]} of "
+                    f"{texts[2]} until the run ends ({names}): "
+                    f"it could never start; enlarge the pool, or reduce the needs"
+                )
+        if len(per_key_names) > 1:
+            raise ValueError(
+                f"{job.label!r} needs keys of {' and '.join(map(_labels.printable, per_key_names))}: a job can need "
+                f"one PerKey; nest it in a scheduler that needs the other"
+            )
 
     def _missing_resource_text(self, name: str) -> str:
         if self.resource_holder is not None and name in self._outside_resource_names:

@@ -53,6 +53,10 @@ class ResourceUse:
     """The total amount for people."""
     cooldowns: Cooldowns
     is_reservation: bool = False
+    uses_by_key: dict[str, ResourceUse] | None = None
+    """The use of each key; None if the resource is not a `PerKey`."""
+    key_total: float | None = None
+    """The total amount of each key; None for rates."""
     uses: list[tuple[float, float, float, int]] = field(default_factory=list[tuple[float, float, float, int]])
     """The start, end, amount and span number of each use. A use of a rate lasts as long as the job's attempt."""
 
@@ -129,9 +133,12 @@ class ResourceScopes:
                     ResourceUse(resource.name, amount, f"{amount:g}", resource.cooldowns, is_reservation=True)
                 )
         for view in () if pool is None else resource_views(pool):
-            scope[view.name] = self._get_or_register(
+            resource = self._get_or_register(
                 pool, view.name, view.total, "" if view.total is None else view.amount_text(view.total)
             )
+            if view.is_per_key and resource.uses_by_key is None:
+                resource.uses_by_key, resource.key_total = {}, view.key_total
+            scope[view.name] = resource
         return scope
 
     def resolve_run_needs(self, scheduler: BaseScheduler, job: AnyJob) -> Iterator[tuple[ResourceUse, float]]:
@@ -153,7 +160,13 @@ class ResourceScopes:
 
 def resolve_needs(scope: Mapping[str, ResourceUse], needs: Mapping[str, object]) -> ResolvedNeeds:
     """Resolve the names in `job.needs`. Names are left out if they are not in `scope`, because the pool has changed."""
-    known_needs = ((scope[name], amount) for name, amount in needs.items() if name in scope)
-    return tuple(
-        (resource, 1.0 if resource.total_amount is None else float(str(amount))) for resource, amount in known_needs
-    )
+    resolved: list[tuple[ResourceUse, float]] = []
+    for name, amount in needs.items():
+        resource = scope.get(name)
+        if resource is not None and resource.uses_by_key is not None:
+            key_use = ResourceUse(name, resource.key_total, "", [])
+            resolved.append((resource.uses_by_key.setdefault(str(amount), key_use), 1.0))
+        elif resource is not None:
+            is_number = resource.total_amount is not None and isinstance(amount, (int, float))
+            resolved.append((resource, float(str(amount)) if is_number else 1.0))
+    return tuple(resolved)

@@ -475,9 +475,10 @@ class _RecordBuilder:
                 if not needs:
                     continue
                 all_needs[facts.span_number] = needs
+                needed = {resource.name: resource for resource, _ in needs}
                 for throttling in facts.outcome.throttled_attempts:
                     for name, until in throttling.closed_until:
-                        scope[name].cooldowns.append((throttling.ended, until, facts.span_number))
+                        needed[name].cooldowns.append((throttling.ended, until, facts.span_number))
         return all_needs
 
     def _add_waits(self, spans: list[Span], runs: tuple[RunSpan, ...], end_time: float) -> tuple[Span, ...]:

@@ -1,0 +1,368 @@
+"""Random runs with limits by key, on virtual time: no key exceeds its limit, and no job waits in vain."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import random
+import re
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import Job, JobState, PerKey, Pool, Rate, Scheduler, Service, Throttled, current_job, current_scheduler
+from trioflow.abc import AbstractJob
+
+from ..bodies import LIMIT, nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+SEEDS = range(60)
+TOLERANCE = 1e-6  # sums of floats are not exact
+
+
+class Key:
+    """What one key allows, computed from its starts and ends alone."""
+
+    def __init__(self, limit: PerKey) -> None:
+        self.limit = limit
+        self.running = 0
+        self.ends: list[float] = []
+        self.starts: list[float] = []
+        self.closed_until = 0.0
+
+    def is_free(self, now: float) -> bool:
+        """Return whether one more job may start."""
+        if now < self.closed_until - TOLERANCE:
+            return False
+        limit = self.limit.limit
+        if isinstance(limit, Rate):
+            full_at, each = 0.0, limit.per / limit.limits["requests"]
+            for start in self.starts:
+                full_at = max(full_at, start) + each
+            return full_at - (limit.burst["requests"] - 1) * each <= now + TOLERANCE
+        resting = sum(end + self.limit.pause > now + TOLERANCE for end in self.ends)
+        return self.running + resting < limit
+
+
+class Scenario:
+    """Several schedulers with one pool; jobs end in any way, some are added late, and a scheduler may be stopped."""
+
+    def __init__(self, seed: int) -> None:
+        self.draw = random.Random(seed)
+        choose = self.choose = self.draw.choice
+        rate = Rate(requests=1, per=choose([0.5, 2]), burst=choose([1, 2]))
+        self.limit = choose(
+            [PerKey(1), PerKey(2), PerKey(1, pause=2), PerKey(2, pause=1.5), PerKey(rate), PerKey(rate)]
+        )
+        self.pool = Pool(host=self.limit, cpu=choose([1, 2, 4]))
+        self.keys: defaultdict[str, Key] = defaultdict(lambda: Key(self.limit))
+        self.names = ["a", "b", "c", "12", "4G", "ä.org"][: self.draw.randint(1, 6)]
+        self.cpus = 0
+        limiter = choose([None, None, anyio.CapacityLimiter(2)])
+        windows: list[Any] = [None, None, 1, 3] if limiter is None else [limiter]
+        backfill = choose([0, 1, 64, 64])
+        self.is_watched = limiter is None and backfill == 64  # otherwise a job may wait although it could start
+        self.schedulers = [
+            Scheduler(
+                *[self.job() for _ in range(self.draw.randint(1, 15))],
+                pool=self.pool,
+                jobs_window=choose(windows),
+                policy=choose(["auto", "fifo"]),
+                backfill=backfill,
+            )
+            for _ in range(self.draw.randint(1, 3))
+        ]
+
+    def job(self) -> Job[None]:
+        choose = self.choose
+        needs = {"host": choose(self.names)}
+        if choose([False, False, True]):
+            needs |= {"cpu": choose([1, self.pool.total["cpu"]])}
+        return Job(
+            self.body,
+            choose([0, 0.5, 1, 2.5]),
+            choose(["returns", "returns", "returns", "raises", "is cancelled", "is throttled"]),
+            needs=needs,
+            retry=choose([None, None, 1]),
+            priority=choose([0, 0, 0, 2]),
+            expected_duration=choose([None, None, None, 2]),
+        )
+
+    async def body(self, seconds: float, end: str) -> None:
+        job, now = current_job(), anyio.current_time()
+        key = self.keys[str(job.granted["host"])]
+        assert key.is_free(now), (job, now)
+        cpus = job.granted.get("cpu", 0)
+        key.starts.append(now)
+        key.running += 1
+        self.cpus += cpus
+        assert self.cpus <= self.pool.total["cpu"]
+        try:
+            await anyio.sleep(seconds)
+            if end == "raises":
+                raise ValueError
+            if end == "is cancelled":
+                job.cancel()
+                await anyio.sleep(1)
+            if end == "is throttled" and job.attempts == 1 and self.choose([True, False]):
+                key.closed_until = anyio.current_time() + 1.5
+                raise Throttled("host", after=1.5)
+        finally:
+            key.running -= 1
+            key.ends.append(anyio.current_time())
+            self.cpus -= cpus
+
+    async def add(self, scheduler: Scheduler) -> None:
+        await anyio.sleep(self.choose([0.5, 1, 3]))
+        for _ in range(3):
+            with contextlib.suppress(RuntimeError):  # it is over
+                scheduler.add(self.job())
+            await anyio.sleep(0.5)
+
+    async def disturb(self) -> None:
+        """Cancel waiting jobs, or stop one of the schedulers."""
+        await anyio.sleep(2)
+        scheduler = self.choose(self.schedulers)
+        with contextlib.suppress(RuntimeError):
+            if self.choose([True, False]):
+                self.choose([scheduler.cancel, scheduler.drain])()
+            for job in list(scheduler)[::3]:
+                job.cancel()
+
+    async def look(self) -> None:
+        """Assert, between all events, that no job waits that could start."""
+        await anyio.sleep(0.125)
+        while True:
+            now = anyio.current_time()
+            for scheduler in self.schedulers:
+                run = scheduler._run
+                if run is None or run.is_draining_or_stopping:
+                    continue
+                size = run.queue.current_size or 1000
+                has_slot = sum(job.state is JobState.RUNNING for job in scheduler) < size
+                for job in scheduler if has_slot else ():
+                    if job.state is JobState.SCHEDULED:
+                        assert not self.could_start(job, now), (job, now, scheduler.explain(job))
+            await anyio.sleep(0.25)
+
+    def could_start(self, job: AbstractJob[Any], now: float) -> bool:
+        needs = job.needs or {}
+        key = self.keys[{12: "12", 4 << 30: "4G"}.get(needs["host"], needs["host"])]
+        return key.is_free(now) and self.cpus + needs.get("cpu", 0) <= self.pool.total["cpu"]
+
+    async def run(self) -> None:
+        async def begin(scheduler: Scheduler) -> None:
+            await anyio.sleep(self.choose([0, 0, 0.5, 2]))
+            await scheduler.co_run()
+
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as watch:
+                if self.is_watched:
+                    watch.start_soon(self.look)
+                async with anyio.create_task_group() as group:
+                    for scheduler in self.schedulers:
+                        group.start_soon(begin, scheduler)
+                        if self.choose([True, False]):
+                            group.start_soon(self.add, scheduler)
+                    if self.choose([True, False, False]):
+                        group.start_soon(self.disturb)
+                watch.cancel_scope.cancel()
+
+
+def test_no_key_exceeds_its_limit_and_no_job_waits_in_vain(virtual: Virtual) -> None:
+    """A job starts exactly when its key, its slot and its other needs are free; afterwards, nothing is taken."""
+    for seed in SEEDS:
+        scenario = Scenario(seed)
+        virtual(scenario.run)
+        for scheduler in scenario.schedulers:
+            for job in scheduler:
+                assert not isinstance(job.raised_exception(), AssertionError), (seed, job.raised_exception())
+        assert scenario.pool.free["cpu"] == scenario.pool.total["cpu"]
+        assert not any(
+            resource.admission.group_counts for resource in scenario.pool._resources.values() if resource.admission
+        )
+
+
+async def wait(seconds: float = 1) -> None:
+    await nap(seconds)
+
+
+def on(key: str, seconds: float = 1, **options: Any) -> Job[None]:
+    """Return a job that needs a key."""
+    return Job(wait, seconds, needs={"host": key, **options.pop("needs", {})}, **options)
+
+
+def starts(virtual: Virtual, jobs: list[Job[None]], pool: Pool, **options: Any) -> list[float | None]:
+    """Return when the jobs of a scheduler start."""
+    virtual(Scheduler(*jobs, pool=pool, **options).co_run)
+    return [job.started_at for job in jobs]
+
+
+def test_what_each_limit_does(virtual: Virtual) -> None:
+    """A number, a pause and a rate hold for each key alone."""
+    for limit, expected in [
+        (PerKey(2), [0, 0, 1, 0, 0]),
+        (PerKey(1, pause=2), [0, 3, 6, 0, 3]),
+        (PerKey(Rate(requests=1, per=10)), [0, 10, 20, 0, 10]),
+        (PerKey(Rate(calls=2, per=10)), [0, 0, 5, 0, 0]),
+    ]:
+        assert starts(virtual, [on(key) for key in "aaabb"], Pool(host=limit)) == expected
+
+
+def test_a_cancelled_job_leaves_its_turn_to_the_next_of_its_key(virtual: Virtual) -> None:
+    """The second job of a free key starts when a slot is free, if the first is cancelled while it waits for one."""
+    first, cancelled, last = on("a", 2), on("a"), on("a")
+    urgent = Job(wait, 3, required=first, priority=1)
+
+    async def change() -> None:
+        await nap(1)
+        current_scheduler().add(Job(wait, 5))
+        await nap(2)
+        cancelled.cancel()
+
+    jobs = [first, Job(change), cancelled, last, urgent]
+    assert starts(virtual, jobs, Pool(host=PerKey(1)), jobs_window=3) == [0, 0, None, 3, 2]
+
+
+def test_a_more_urgent_job_ends_the_reservation_of_a_key(virtual: Virtual) -> None:
+    """The first of equal jobs stands for all: if it needs another key, the key of the second is not reserved."""
+    held, reserving, overtaking, waiting = Job(wait, 10, needs={"cpu": 1}), on("a", needs={"cpu": 2}), on("a"), on("a")
+
+    async def add() -> None:
+        await nap(5)
+        current_scheduler().add(on("b", needs={"cpu": 2}, priority=1))
+
+    jobs = [held, reserving, overtaking, waiting, Job(add)]
+    assert starts(virtual, jobs, Pool(host=PerKey(1), cpu=2), backfill=1) == [0, 11, 0, 5, 0]
+
+
+def test_a_reserved_key_does_not_hold_back_other_keys(virtual: Virtual) -> None:
+    """A job that was overtaken often enough has its key reserved; jobs of other keys pass, those of its key follow."""
+    pool = Pool(host=PerKey(1), cpu=2)
+    jobs = [
+        Job(wait, 10, needs={"cpu": 1}),
+        on("a", needs={"cpu": 2}),
+        *[on(key) for key in "aabb"],
+    ]
+    assert starts(virtual, jobs, pool, backfill=1) == [0, 10, 0, 11, 0, 1]
+
+
+def test_keys_of_one_job_start_in_order_and_hold_back_no_others(virtual: Virtual) -> None:
+    """A long line before one key delays no other key; within the line, jobs start in the order of the policy."""
+    jobs = [*[on("a") for _ in range(100)], on("a", priority=1), on("b")]
+    begun = starts(virtual, jobs, Pool(host=PerKey(1)), backfill=0)
+    assert begun == [*range(1, 101), 0, 0]
+
+
+def test_a_throttle_delays_one_key(virtual: Virtual) -> None:
+    """`Throttled` closes the key of the job that raised it, and the job starts before the others of its key."""
+    answers = iter([429])
+
+    async def get() -> None:
+        if next(answers, 200) == 429:
+            raise Throttled("host", after=5)
+
+    jobs = [Job(get, needs={"host": key}) for key in "aab"]
+    assert starts(virtual, jobs, Pool(host=PerKey(1)), jobs_window=1) == [5, 5, 0]
+
+
+def test_members_of_a_scheduler_with_a_key_have_that_key(virtual: Virtual) -> None:
+    """A scheduler takes its key for its whole run; its members may need this key, one at a time, and no other."""
+    inner = [on("a"), on("a")]
+    outer = Scheduler(*inner, needs={"host": "a"})
+    after = on("a")
+    assert virtual(Scheduler(outer, after, pool=Pool(host=PerKey(1))).co_run)
+    assert [job.started_at for job in (*inner, after)] == [0, 1, 2]
+    other = Scheduler(Scheduler(on("b"), needs={"host": "a"}), pool=Pool(host=PerKey(1)))
+    with pytest.raises(ValueError, match="only the key 'a'"):
+        virtual(other.co_run)
+    rated = Scheduler(on("b"), needs={"host": "a"})
+    assert virtual(Scheduler(rated, pool=Pool(host=PerKey(Rate(requests=1, per=1)))).co_run)
+
+
+@pytest.mark.parametrize(
+    ("needs", "text"),
+    [
+        ({"host": 2}, "'x' needs host=2, which is a PerKey: give the key, a string"),
+        ({"ram": "a.org"}, "'x' needs ram='a.org': write a number and a unit"),
+        ({"api": "a.org"}, "'x' needs api='a.org': write a number and a unit"),
+        ({"host": "a", "user": "b"}, "'x' needs keys of host and user: a job can need one PerKey"),
+        ({"host": "s"}, "'x' needs host='s', but services reserve 1 of 1 until the run ends"),
+    ],
+)
+def test_wrong_needs_are_rejected_before_the_run(virtual: Virtual, needs: dict[str, Any], text: str) -> None:
+    """The error names the job and the need, and says what to write."""
+    pool = Pool(host=PerKey(1), user=PerKey(1), ram="2 GiB", api=Rate(requests=1, per=1))
+    forever = Job(nap, 100, needs={"host": "s"}, forever=True)
+    service = Service(serve, needs={"host": "s"})
+    with pytest.raises(ValueError, match=re.escape(text)):
+        virtual(Scheduler(Job(nap, 1, label="x", needs=needs), service, forever, pool=pool).co_run)
+
+
+async def serve(*, task_status: Any) -> None:
+    task_status.started()
+    await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (((0,), {}), "whole number, 1 or more"),
+        ((("2",), {}), "whole number, 1 or more"),
+        ((((Rate(a=1, b=1, per=1)),), {}), "a job takes 1 request"),
+        ((((Rate(a=0.5, per=1)),), {}), "a job takes 1 request"),
+        ((((Rate(a=1, per=1)),), {"pause": 1}), "a Rate has no pause"),
+        (((1,), {"pause": -1}), "finite number of seconds, 0 or more"),
+        (((1,), {"pause": "1"}), "finite number of seconds, 0 or more"),
+    ],
+)
+def test_wrong_limits_are_rejected(arguments: Any, error: str) -> None:
+    """The error says what to give."""
+    with pytest.raises((TypeError, ValueError), match=error):
+        PerKey(*arguments[0], **arguments[1])
+
+
+def test_unused_keys_take_no_memory(virtual: Virtual) -> None:
+    """After many keys, few are left, whatever the limit; the keys of a rate go when they are full again."""
+    for limit in (PerKey(1), PerKey(1, pause=2), PerKey(Rate(requests=1, per=1))):
+        pool = Pool(host=limit)
+        jobs = [on(str(number)) for number in range(1000)]
+        assert starts(virtual, jobs, pool, jobs_window=10) == [number // 10 for number in range(1000)]
+        gc.collect()
+        assert len(pool.free["host"]) <= 128, limit
+
+
+def test_texts_name_the_key(virtual: Virtual) -> None:
+    """`explain`, `Pool.free`, `granted` and `repr` show keys; a job knows its needs as they were given."""
+    pool = Pool(host=PerKey(1, pause=2))
+    texts: list[Any] = []
+
+    async def look() -> None:
+        scheduler = last.scheduler
+        assert scheduler is not None
+        texts.append(scheduler.explain(last))
+        await nap(2)
+        texts.append((scheduler.explain(last), pool.free, pool.total, repr(pool)))
+
+    async def name() -> None:
+        await nap(1)
+        texts.append(current_job().granted)
+
+    last = on("a.org", label="last")
+    virtual(Scheduler(Job(name, needs={"host": "a.org"}, label="first"), Job(look), last, pool=pool).co_run)
+    assert texts == [
+        "'last' waits for host 'a.org': 1 of 1 taken by 'first'",
+        {"host": "a.org"},
+        (
+            "'last' waits for host 'a.org': pause, 1 s left",
+            {"host": {"a.org": 0}},
+            {"host": 1},
+            "<Pool host=1 for each key, 1 in use>",
+        ),
+    ]
+    assert last.needs == {"host": "a.org"}
+    assert repr(PerKey(1, pause=2)) == "PerKey(1, pause=2)"

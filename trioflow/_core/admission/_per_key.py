@@ -1,0 +1,333 @@
+"""`PerKey`: a separate limit for each key, such as each host that a crawler visits.
+
+The resource of a pool is a `PerKeyResource`. What jobs wait for and take is the `Key` in it: an ordinary resource, of
+which each job takes 1. A key exists while jobs wait for it or hold it, and until its rate is full or its pauses are
+over. So the memory depends on the keys in use, not on those that there have been.
+
+Jobs whose key is taken are **parked** with it, and no round of the admission looks at them. When one can start, the
+first of each group competes again. So a round costs the same, however many keys there are.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from abc import abstractmethod
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, final
+from weakref import WeakValueDictionary
+
+from ..base import _amounts
+from ..base._reprs import short_repr
+from ..base._units import duration_text
+from ..base._waits import WaitCause, Waiting
+from ..job._job import AbstractJob
+from ..job._labels import printable
+from ._heap_keys import ready_numbers
+from ._rate import DEFAULT_KEY, Rate, RateNeed, RateResource
+from ._resource import TIME_TOLERANCE, CountedResource, PoolEntry, Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..base._amounts import Amount, CheckedNeed
+    from ._admission import WaitingGroup
+
+
+MIN_KEPT_KEYS: Final = 64
+"""The number of keys up to which those that nothing uses any more are kept."""
+
+
+@final
+class PerKey:
+    """In a `Pool`, a separate limit for each key, such as each host that a crawler visits.
+
+    A job needs one key, a string: `needs={"host": url.host}`. Keys need not be known before; each has its own amount,
+    which appears with its first use. A key that nothing uses takes no memory.
+
+    Args:
+        limit: how many jobs may have a key at once; or a `Rate` with a key `requests` or with one key, of which each
+            job takes 1.
+        pause: how many seconds must pass between the end of one job of a key and the start of the next that takes its
+            place. Only for a number.
+
+    Raises:
+        TypeError: an argument has another type, or a rate has a pause.
+        ValueError: a number is out of range, or a job could never take 1 of the rate.
+
+    Example:
+        >>> async def fetch(host):
+        ...     await anyio.sleep(0)
+        >>> jobs = [Job(fetch, host, needs={"host": host}) for host in ["a.org", "b.org", "a.org"]]
+        >>> Scheduler(*jobs, pool=Pool(host=PerKey(1))).run()
+        True
+
+    """
+
+    __slots__ = ("_limit", "_pause")
+
+    def __init__(self, limit: int | Rate, *, pause: float = 0.0) -> None:
+        prefix = f"PerKey({short_repr(limit)})"
+        value: Any = limit
+        if isinstance(value, Rate):
+            unit = DEFAULT_KEY if DEFAULT_KEY in value.limits else next(iter(value.limits))
+            if (unit != DEFAULT_KEY and len(value.limits) > 1) or value.burst[unit] < 1:
+                raise ValueError(f"{prefix}: a job takes 1 request: give the Rate requests=, and a burst of 1 or more")
+            if pause:
+                raise TypeError(f"{prefix}: a Rate has no pause: give a number, or a Rate with burst=1")
+        elif isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{prefix}: give a whole number, 1 or more, or a Rate")
+        elif value < 1:
+            raise ValueError(f"{prefix}: give a whole number, 1 or more, or a Rate")
+        if not _amounts.is_number(pause) or not _amounts.is_finite(pause) or pause < 0:
+            raise (ValueError if _amounts.is_number(pause) else TypeError)(
+                f"PerKey(pause={short_repr(pause)}): give a finite number of seconds, 0 or more"
+            )
+        self._limit: Final = limit
+        self._pause: Final = float(pause)
+
+    @property
+    def limit(self) -> int | Rate:
+        """How many jobs may have a key at once, or the rate of each key."""
+        return self._limit
+
+    @property
+    def pause(self) -> float:
+        """The seconds between the end of one job of a key and the start of the next that takes its place."""
+        return self._pause
+
+    def __repr__(self) -> str:
+        """Return the call that makes an equal limit."""
+        return f"PerKey({self._limit!r}{f', pause={self._pause:g}' if self._pause else ''})"
+
+
+class Key(Resource):
+    """One key of a `PerKey`, with an amount of its own. It has no slots, because two bases with slots do not mix."""
+
+    def __init__(self, family: PerKeyResource, key: str) -> None:
+        super().__init__(family.name, family.limit)
+        self.family: Final = family
+        self.key: Final = key
+        self.parked: Final[dict[WaitingGroup, None]] = {}  # the groups with jobs that are parked with this key
+        self.timed_at = math.inf  # the time for which `Admission.timed_keys` has this key; infinity for none
+        self.clock = family.clock
+        if family.outer_key is not None:
+            self.cooldown = family.outer_key.cooldown
+
+    @property
+    def shown_name(self) -> str:
+        """The name of the resource with the key, for texts."""
+        return f"{self.name} '{printable(self.key)}'"
+
+    def wake(self) -> None:
+        """Let the first parked job of each group compete again if 1 is free, or when time alone has made it free."""
+        admission = self.family.admission
+        if not self.parked or admission is None:
+            return
+        when = self.available_at(self.family.unit_need)
+        if when == -math.inf:
+            for group in list(self.parked):
+                group.unpark(self)
+        elif when < self.timed_at:
+            self.timed_at = when
+            heapq.heappush(admission.timed_keys, (when, next(ready_numbers), self))
+        admission.is_settled = False
+
+    def throttle(self, seconds: float) -> None:
+        """Delay all jobs that need this key for `seconds` from now, unless they are already delayed for longer."""
+        self.cooldown.ends_at = max(self.cooldown.ends_at, self.clock() + seconds)
+        self.family.keep(self)
+        for queue in [] if self.family.admission is None else list(self.family.admission.queues):
+            queue.return_throttled()
+
+    @abstractmethod
+    def used_until(self) -> float:
+        """Return the time from which the key is as a new one, if no job holds it."""
+
+    @abstractmethod
+    def shift_times(self, shift: float) -> None:
+        """Shift the stored times that `change_clock` does not shift."""
+
+
+class CountedKey(Key, CountedResource):
+    """A key that a number of jobs may hold at once, each followed by a pause."""
+
+    def __init__(self, family: PerKeyResource, key: str) -> None:
+        super().__init__(family, key)
+        self.rest_ends: Final[deque[float]] = deque()  # when the places of ended jobs are free again, ascending
+        self.unstarted: AbstractJob[Any] | None = None  # a job that gives back its place without having started
+
+    def available_at(self, need: Amount) -> float:
+        """Return when 1 is free: `-inf` for now, infinity if that depends on other jobs. Any thread may call this."""
+        when = super().available_at(need)
+        if when < math.inf:
+            return when
+        when = next(iter(list(self.rest_ends)[int(need - self.free) - 1 :]), math.inf)
+        return when if when > self.clock() + TIME_TOLERANCE else -math.inf
+
+    def take(self, job: AbstractJob[Any], need: Amount) -> None:
+        """Take the place of a job."""
+        while self.rest_ends and self.rest_ends[0] <= self.clock() + TIME_TOLERANCE:
+            self.rest_ends.popleft()
+            self.free += 1
+        super().take(job, need)
+
+    def give_back(self, job: AbstractJob[Any], share: Any) -> None:
+        """Take back the place of a job; it is free after the pause."""
+        super().give_back(job, share)
+        if self.family.pause and job is not self.unstarted:
+            self.free -= 1
+            self.rest_ends.append(self.clock() + self.family.pause)
+            self.family.keep(self)
+        self.unstarted = None
+        self.wake()
+
+    def used_until(self) -> float:
+        """Return the time from which the key is as a new one, if no job holds it."""
+        return max(self.cooldown.ends_at, self.rest_ends[-1] if self.rest_ends else -math.inf)
+
+    def shift_times(self, shift: float) -> None:
+        """Shift the times at which pauses end."""
+        for _ in range(len(self.rest_ends)):
+            self.rest_ends.append(self.rest_ends.popleft() + shift)
+
+    def explain_shortage(self, need: Amount, before: int) -> str:
+        """Describe the throttle; if there is none, the jobs that have the key, or the rest of the pause."""
+        return self._pause_text() or super().explain_shortage(need, before)
+
+    def describe_wait(self, need: Amount) -> Waiting:
+        """Describe the wait for the jobs that have the key, or for the end of the throttle or of the pause."""
+        text = self._pause_text()
+        return self.make_wait(WaitCause.RATE, text) if text else super().describe_wait(need)
+
+    def _pause_text(self) -> str:
+        if self.is_throttled() or not self.rest_ends:
+            return ""
+        return f"{self.shown_name}: pause, {duration_text(max(0.0, self.rest_ends[0] - self.clock()))} left"
+
+    def public_share(self, need: Amount, share: Any) -> str:
+        """Return the key."""
+        return self.key
+
+    def make_member_resource(self, need: Amount, share: Any = None) -> PerKeyResource:  # type: ignore[override]
+        """Return a resource with this key alone, one job at a time, for the members of a nested scheduler."""
+        return PerKeyResource(self.name, PerKey(1), self)
+
+
+class RateKey(Key, RateResource):
+    """A key with a rate of its own."""
+
+    def take(self, job: AbstractJob[Any], need: RateNeed) -> RateNeed:
+        """Take the need of a job, and return the job's share."""
+        self.family.keep(self)
+        return super().take(job, need)
+
+    def correct(self, share: RateNeed, used: RateNeed) -> None:
+        """Replace amounts in a job's share with those that the job has used."""
+        self.family.keep(self)
+        super().correct(share, used)
+        self.wake()
+
+    def defer_accrual(self, share: RateNeed, sign: int) -> None:
+        """Keep the amounts in a job's share from accruing again (1), or let them accrue from now on (-1)."""
+        super().defer_accrual(share, sign)
+        self.wake()
+
+    def used_until(self) -> float:
+        """Return the time from which the key is as a new one."""
+        return max(self.cooldown.ends_at, *(bucket.full_at for bucket in self.buckets.values()))
+
+    def shift_times(self, shift: float) -> None:
+        """Do nothing, because `change_clock` shifts all times of a rate."""
+
+    def public_share(self, need: RateNeed, share: RateNeed) -> str:  # type: ignore[override]
+        """Return the key."""
+        return self.key
+
+
+class PerKeyResource(PoolEntry):
+    """A `PerKey` in one pool, or the one key of it that a nested scheduler has taken for its members.
+
+    Args:
+        name: the name in the pool.
+        settings: the `PerKey`.
+        outer_key: the key that the scheduler has taken.
+
+    """
+
+    __slots__ = ("_kept", "_max_kept", "is_returnable", "keys", "limit", "outer_key", "pause", "unit_need")
+
+    def __init__(self, name: str, settings: PerKey, outer_key: CountedKey | None = None) -> None:
+        super().__init__(name, settings)
+        limit: Any = settings.limit
+        self.limit: Final = limit
+        self.pause: Final = settings.pause
+        self.outer_key: Final = outer_key
+        self.is_returnable = not isinstance(limit, Rate)
+        self.unit_need: Final[Any] = RateResource(name, limit).parse_amounts(1, name) if isinstance(limit, Rate) else 1
+        self.keys: Final[WeakValueDictionary[str, Key]] = WeakValueDictionary()  # those that are in use
+        self._kept: dict[Key, None] = {}  # those that may be in use although no job refers to them
+        self._max_kept = MIN_KEPT_KEYS
+        if outer_key is not None:
+            self.clock = outer_key.clock
+
+    def need(self, amount: CheckedNeed, job: AbstractJob[Any]) -> str:
+        """Check the entry for this resource in a job's `needs`, and return the key.
+
+        Raises:
+            ValueError: it is not a string, or not the key that the scheduler of the job has taken.
+
+        """
+        if not isinstance(amount, str):
+            raise ValueError(
+                f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}, which is a PerKey: "
+                f"give the key, a string"
+            )
+        if self.outer_key is not None and amount != self.outer_key.key:
+            raise ValueError(
+                f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}, but an enclosing scheduler "
+                f"has needs, and only the key '{printable(self.outer_key.key)}'"
+            )
+        return amount
+
+    def key(self, key: str) -> Key:
+        """Return the resource of a key. Only the thread of the event loop may call this."""
+        resource = self.keys.get(key)
+        if resource is None:
+            self.keys[key] = resource = CountedKey(self, key) if self.is_returnable else RateKey(self, key)
+        return resource
+
+    def resolve(self, amount: CheckedNeed, job: AbstractJob[Any]) -> tuple[Resource, Any]:
+        """Return the resource that a job takes, and its need."""
+        return self.key(self.need(amount, job)), self.unit_need
+
+    def keep(self, key: Key) -> None:
+        """Keep a key until its rate is full and its pauses and throttles are over."""
+        self._kept[key] = None
+        if len(self._kept) > self._max_kept:
+            now = self.clock()
+            self._kept = {key: None for key in self._kept if key.used_until() > now}
+            self._max_kept = 2 * len(self._kept) + MIN_KEPT_KEYS
+
+    def make_member_resource(self, need: str) -> PerKeyResource:
+        """Return the resource of the members of a nested scheduler that needs a key, for a check before the run."""
+        return PerKeyResource(self.name, PerKey(1), CountedKey(self, need))
+
+    def change_clock(self, clock: Callable[[], float], shift: float) -> None:
+        """Replace the clock with one that is `shift` seconds ahead, and shift all stored times by the same amount."""
+        super().change_clock(clock, shift)
+        for key in list(self.keys.values()):
+            key.change_clock(clock, shift)
+            key.shift_times(shift)
+
+    def public_total(self) -> Any:
+        """Return the number, or the burst of the rate by key of the rate, which each key has."""
+        return self.limit.burst if isinstance(self.limit, Rate) else self.limit
+
+    def public_free(self) -> dict[str, Any]:
+        """Return what is free of the keys in use."""
+        return {key: resource.public_free() for key, resource in list(self.keys.items())}
+
+    def describe(self) -> str:
+        """Return text such as "host=2 for each key, 14 in use"."""
+        return f"{self.name}={self.limit} for each key, {len(self.keys)} in use"
