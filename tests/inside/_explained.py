@@ -6,8 +6,8 @@ import sys
 from typing import Final
 
 CTRL_C: Final = (
-    "the tasks of jobs are protected from Ctrl-C: trio raises it in the task that runs the scheduler, so that the run "
-    "ends cleanly, and not in whatever line of a job, or of the engine, is being executed"
+    "the task of a job counts as protected from Ctrl-C, because its worker is: the handler of the run raises it in a "
+    "job only while the code of the job is being executed, and otherwise the run ends cleanly"
 )
 TASKS: Final = "it counts the tasks of the loop: a run has its own, one more than a test without a scheduler"
 OPEN: Final = "it leaves a cancel scope open: as a job it fails, because the next job would be in that scope"
