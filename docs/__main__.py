@@ -1,7 +1,7 @@
 """Build the site from the Markdown of this folder: `python -m docs`, or `python -m docs --open` to look at it.
 
 Warnings are errors, internal links are checked, and nothing is fetched: what is known of other projects' names is in
-`inventories/`. It needs the extra `docs`: `pip install -e ".[docs]"`.
+`inventories/`. It needs the dependency group `docs`: `pip install -e . --group docs`.
 """
 
 import argparse

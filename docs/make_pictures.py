@@ -2,7 +2,7 @@
 
 Each is made from what it shows: a run of `docs/release.py`, or of the scenario that a page describes. The pictures of
 the monitor are the screen of a terminal to which `trioflow run` writes, by day and by night; Chromium renders it, and
-the reports. All this takes about half a minute. It needs what `pip install -e '.[dev]'` installs, Graphviz, and
+the reports. All this takes about half a minute. It needs what `pip install -e . --group dev` installs, Graphviz, and
 Chromium with its driver (`apt install graphviz chromium chromium-driver`).
 """
 

@@ -64,7 +64,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if not options.seconds > 0 or options.real < 1:
         parser.error("--seconds takes a positive number, and --real a whole one, 1 or more")
     if importlib.util.find_spec("httpx") is None:
-        parser.error("the requests need httpx, and other libraries take part: pip install -e '.[bench]'")
+        parser.error("the requests need httpx, and other libraries take part: pip install -e . --group bench")
     return options
 
 

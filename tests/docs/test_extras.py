@@ -1,4 +1,4 @@
-"""Extras named in README, pages and messages are those of pyproject.toml; all those for users are
+"""Extras and dependency groups named in README, pages and messages are those of pyproject.toml; each extra is
 explained and tested.
 """
 
@@ -11,10 +11,11 @@ import pytest
 
 from ..places import PACKAGE, ROOT
 
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-FOR_DEVELOPERS = {"bench", "dev", "docs", "inside", "libraries", "release", "suite", "test"}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+EXTRAS = PROJECT["project"]["optional-dependencies"]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
 FILES = [*PAGES, *(ROOT / "examples").glob("*.py"), *PACKAGE.rglob("*.py")]
+SCRIPTS = [ROOT / ".ci" / "run", ROOT / ".ci" / "release", ROOT / ".github" / "workflows" / "ci.yml"]
 
 
 def extras_named(text: str) -> set[str]:
@@ -31,17 +32,19 @@ def test_each_extra_named_on_pages_and_in_messages_exists() -> None:
     assert {name: path for name, path in named.items() if name not in EXTRAS} == {}
 
 
-@pytest.mark.parametrize("extra", sorted(set(EXTRAS) - FOR_DEVELOPERS))
-def test_each_extra_for_users_is_in_the_table_of_the_readme_and_on_the_first_page(extra: str) -> None:
-    """Each extra for users has a row in the README's table, and is named on the page about installing."""
+@pytest.mark.parametrize("extra", sorted(EXTRAS))
+def test_each_extra_is_in_the_table_of_the_readme_and_on_the_first_page(extra: str) -> None:
+    """Each extra has a row in the README's table, and is named on the page about installing."""
     install = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Install\n")[2].partition("\n## ")[0]
     assert f"\n| `{extra}` | " in install
     assert re.search(rf"`{extra}`|'\.\[{extra}\]'", (ROOT / "docs" / "start.md").read_text(encoding="utf-8"))
 
 
-def test_each_extra_for_developers_exists() -> None:
-    """The list of extras for developers, in this file, has only extras that exist."""
-    assert set(EXTRAS) >= FOR_DEVELOPERS
+def test_each_dependency_group_named_on_pages_and_in_scripts_exists() -> None:
+    """Each group that a page, a script of CI or a program of the docs names after `--group` is in pyproject.toml."""
+    files = [*PAGES, *SCRIPTS, *(ROOT / "docs").glob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    named = {name for file in files for name in re.findall(r"--group ([a-z]+)", file.read_text(encoding="utf-8"))}
+    assert {"dev", "docs", "test"} <= named <= set(PROJECT["dependency-groups"])
 
 
 def test_the_release_installs_each_member_of_the_extra_all() -> None:
