@@ -18,7 +18,7 @@ import os
 import pickle
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, cast, final, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, final, get_args
 
 from .._core.api.journals import (
     DROPPED,
@@ -180,12 +180,21 @@ AMBIGUOUS_PREFIX: Final = '{"ambiguous":'
 """The beginning of the fingerprint of the record of an ambiguous path. That of one of the jobs follows."""
 CUT_SHORT_REASON: Final = "incomplete because of its timeout"
 """The reason recorded for the result of a job that `on_timeout="move_on"` cut short."""
-RunningJobInfo = tuple[str, str, "Save", "str | None", "Work | None", bool, bool]
-"""The facts about a running job that are needed to record its result.
 
-These are its path, its fingerprint, its `save`, the reason why it was not restored, its `Work`, whether a timeout
-counts as success, and whether the fingerprint identifies its function by the name alone.
-"""
+
+class RunningJob(NamedTuple):
+    """The facts about a running job that are needed to record its result."""
+
+    path: str
+    fingerprint: str
+    save: Save
+    why: str | None
+    """The reason why the job was not restored; None if it had no record."""
+    work: Work | None
+    moves_on: bool
+    """Whether a timeout counts as success."""
+    by_name_only: bool
+    """Whether the fingerprint identifies the function by its name alone."""
 
 
 class JournalSession:
@@ -215,17 +224,17 @@ class JournalSession:
         # For each job, the text that represents its result in the fingerprints of jobs that take the result as input.
         self._result_forms: Final[dict[AbstractJob[Any], str]] = {}
         # The jobs that run or are about to run, if their results will be recorded.
-        self._running_jobs: Final[dict[AbstractJob[Any], RunningJobInfo]] = {}
+        self._running_jobs: Final[dict[AbstractJob[Any], RunningJob]] = {}
         self._running_paths: Final[dict[str, AbstractJob[Any]]] = {}  # these jobs by path
         self._has_added_jobs = False  # whether paths may be used twice, because jobs were added during the run
-        self._ambiguous_records: Final[dict[str, tuple[Any, ...]]] = {}  # by path, if one of the jobs is running
+        self._ambiguous_records: Final[dict[str, StoredJob]] = {}  # by path, if one of the jobs is running
         self._reported_reasons: Final[set[str]] = set()
         self._open_questions: Final[dict[str, bool]] = {}  # by path, whether the question has been answered
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
         self._tally: Final = JobTally()
         self._classes_without_for_journal: Final[set[type[Any]]] = set()  # job classes that do not override the method
         # ---- changes that the next commit writes
-        self._pending_records: dict[str, tuple[Any, ...]] = {}
+        self._pending_records: dict[str, StoredJob] = {}
         self._pending_restored: dict[str, None] = {}
         self._pending_finished_writers: list[tuple[str]] = []
 
@@ -274,16 +283,9 @@ class JournalSession:
                 found = self._restore_from_record(job, record, fingerprint, save, work)
         if isinstance(found, NotStored):
             writes = work is not None and bool(work.writes or work.appends or work.begins_anew)
-            counts_timeout_as_success = options.on_timeout == "move_on"
-            self._running_jobs[job] = (
-                path,
-                fingerprint,
-                save,
-                None if found is NO_RECORD else found.reason,
-                work,
-                counts_timeout_as_success,
-                by_name_only,
-            )
+            why = None if found is NO_RECORD else found.reason
+            moves_on = options.on_timeout == "move_on"
+            self._running_jobs[job] = RunningJob(path, fingerprint, save, why, work, moves_on, by_name_only)
             self._running_paths[path] = job
             if work is not None and writes:
                 self._record_start(work, path)
@@ -333,14 +335,11 @@ class JournalSession:
             is_marked and record is not None and record.run == self.run_number
         ):
             self._pending_restored.pop(path, None)
-            row = (
-                path, f"{AMBIGUOUS_PREFIX}{first}}}", None, None, None, None, self.run_number,
-                self.run_number if was_restored else None, time.time(), None, AMBIGUOUS,
-            )  # fmt: skip
-            self._pending_records[path] = row
+            marked = self._unstored(path, f"{AMBIGUOUS_PREFIX}{first}}}", AMBIGUOUS)
+            self._pending_records[path] = marked = marked._replace(restored=self.run_number if was_restored else None)
             self.commit()
             if path in self._running_paths:
-                self._ambiguous_records[path] = row
+                self._ambiguous_records[path] = marked
         if was_restored and by_name_only and first == fingerprint:
             raise JournalError(
                 f"several jobs have the name {path!r}; one of them was restored, but the journal knows their function "
@@ -358,13 +357,20 @@ class JournalSession:
             )
         return NotStored(f"it is not stored: {reason}")
 
-    def _take_running(self, job: AbstractJob[Any]) -> RunningJobInfo | None:
+    def _unstored(self, path: str, fingerprint: str, why: str, elapsed: float | None = None) -> StoredJob:
+        """Return the record of a job without a result."""
+        return StoredJob(
+            path, fingerprint, saved=None, result=None, file=None, outputs=None, run=self.run_number, restored=None,
+            settled=time.time(), elapsed=elapsed, why=why,
+        )  # fmt: skip
+
+    def _take_running(self, job: AbstractJob[Any]) -> RunningJob | None:
         """Remove and return the facts about a job that no longer runs; None if its result will not be recorded."""
         running = self._running_jobs.pop(job, None)
-        if running is not None and self._running_paths.get(running[0]) is job:
-            del self._running_paths[running[0]]
-            if (ambiguous := self._ambiguous_records.pop(running[0], None)) is not None:
-                self._pending_records[running[0]] = ambiguous
+        if running is not None and self._running_paths.get(running.path) is job:
+            del self._running_paths[running.path]
+            if (ambiguous := self._ambiguous_records.pop(running.path, None)) is not None:
+                self._pending_records[running.path] = ambiguous
                 return None
         return running
 
@@ -465,14 +471,14 @@ class JournalSession:
         running = self._take_running(job)
         if running is None:
             return  # the job was restored, or it is never recorded
-        path, fingerprint, save, why, work, counts_timeout_as_success, _ = running
+        path, fingerprint, save, why, work, moves_on, _ = running
         saved: str | None = None
         data: str | bytes | int | None = None
         outputs: str | None = None
         file: str | None = None
         stamps: dict[str, Any] = {}
         elapsed = job.elapsed if elapsed is None else elapsed
-        if counts_timeout_as_success and job.timed_out:
+        if moves_on and job.timed_out:
             why = CUT_SHORT_REASON
         else:
             try:
@@ -490,9 +496,9 @@ class JournalSession:
             except NotSerializable as error:
                 saved, data, why = None, None, str(error)
                 self._record_unstorable(job, f"its result, {error}")
-        self._pending_records[path] = (  # the fields of a StoredJob; a plain tuple takes a tenth of the time
-            path, fingerprint, saved, data, file, outputs, self.run_number, None, time.time(), elapsed, why,
-        )  # fmt: skip
+        self._pending_records[path] = StoredJob(
+            path, fingerprint, saved, data, file, outputs, self.run_number, None, time.time(), elapsed, why
+        )
         if outputs is not None and stamps:
             self._pending_finished_writers.append((path,))
 
@@ -503,7 +509,7 @@ class JournalSession:
         running = self._running_jobs.get(job)
         if running is None:
             return None
-        path, fingerprint = running[:2]
+        path, fingerprint = running.path, running.fingerprint
         self._open_questions[path] = False
         try:
             self._question_files.make()
@@ -583,19 +589,16 @@ class JournalSession:
         for dropped in (job, *job.iterate_jobs()) if is_scheduler(job) else (job,):
             running = self._tally_outcome(dropped)
             self._result_forms.pop(dropped, None)
-            if running is not None and running[3] is None and running[6]:
+            if running is not None and running.why is None and running.by_name_only:
                 # It has failed, and had no record. A later job with this name could have the same fingerprint.
-                path, fingerprint = running[:2]
-                self._pending_records[path] = (
-                    path, fingerprint, None, None, None, None, self.run_number, None, time.time(), dropped.elapsed,
-                    "because it failed",
-                )  # fmt: skip
+                failed = self._unstored(running.path, running.fingerprint, "because it failed", dropped.elapsed)
+                self._pending_records[running.path] = failed
 
-    def _tally_outcome(self, job: AbstractJob[Any]) -> RunningJobInfo | None:
+    def _tally_outcome(self, job: AbstractJob[Any]) -> RunningJob | None:
         """Add the outcome of a job to the summary of the run; return the facts if its result was not recorded."""
         running = self._take_running(job)
         if isinstance(job, self._scheduler.counted_kind) or job.state is JobState.FAILED:
-            self._tally.add_outcome(job, ALWAYS_RUNS_REASON if running is None else running[3])
+            self._tally.add_outcome(job, ALWAYS_RUNS_REASON if running is None else running.why)
         return running
 
     # ---- the file

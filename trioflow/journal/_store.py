@@ -650,12 +650,12 @@ class JournalStore:
         self.commit()
 
     def add_records(
-        self, records: Sequence[tuple[Any, ...]], restored: list[tuple[int, str]], finished_writers: list[tuple[str]]
+        self, records: Sequence[StoredJob], restored: list[tuple[int, str]], finished_writers: list[tuple[str]]
     ) -> None:
         """Record the outcomes of several jobs in one transaction, and commit it.
 
         Args:
-            records: for each job that has run, the fields of its `StoredJob`.
+            records: the records of jobs that have run.
             restored: for each restored job, the number of this run and the path of the job.
             finished_writers: for each job that has written files and succeeded, its path.
 
