@@ -29,6 +29,7 @@ from trioflow import (
     Script,
     ScriptText,
     SshJob,
+    SshService,
 )
 from trioflow.cli._graph_file import BadGraph, read_graph_file
 
@@ -61,6 +62,9 @@ CREATIONS: dict[str, Make] = {
     "word": lambda: SshJob(NODE, ("curl", WRONG), redact=True),
     "step": lambda: SshJob(NODE, WRONG, redact=True),
     "words as a list": lambda: SshJob(NODE, ["curl", f"-H{SECRET}"], redact=True),
+    "ssh ready": lambda: SshService(NODE, "x", ready=WRONG, redact=True),
+    "ssh ready line": lambda: SshService(NODE, "x", ready=OutputLine(SECRET), stdout=subprocess.DEVNULL, redact=True),
+    "ssh steps": lambda: SshService(NODE, [SECRET, SECRET], ready=OutputLine("x"), redact=True),  # type: ignore[arg-type]
     "values": lambda: SshJob(NODE, "x", values={SECRET + "-": 1}, redact=True),
     "ssh env": lambda: SshJob(NODE, "x", env={SECRET: 1}, redact=True),
     "Script": lambda: Script(WRONG),
@@ -117,6 +121,14 @@ RUNS: dict[str, Callable[[Path], AbstractJob[Any]]] = {
     "early end": lambda here: CommandService(["true"], ready=OutputLine(SECRET), redact=True),
     "word": lambda here: SshJob(NODE, ("echo", value_job(WRONG)), redact=True),
     "values": lambda here: SshJob(NODE, "echo {x}", values={"x": value_job(WRONG)}, redact=True),
+    "ssh ready": lambda here: SshService(NODE, "sleep 9", ready=OutputLine(SECRET), timeout=0.05, redact=True),
+    "ssh ready output": lambda here: SshService(
+        NODE, f"echo {SECRET}; sleep 9", ready=OutputLine("x"), timeout=0.3, redact=True
+    ),
+    "ssh ready command": lambda here: SshService(
+        NODE, "sleep 9", ready=CommandSucceeds([f"/no/{SECRET}"]), timeout=9, redact=True
+    ),
+    "ssh early end": lambda here: SshService(NODE, f"echo {SECRET}", ready=OutputLine("x"), redact=True),
     "ssh stdin": lambda here: SshJob(NODE, "cat", stdin=value_job(WRONG), redact=True),
     "ssh stdin path": lambda here: SshJob(NODE, "cat", stdin=here / "x" / SECRET, redact=True),
     "ssh stdout path": lambda here: SshJob(NODE, "ls", stdout=here / "x" / SECRET, redact=True),

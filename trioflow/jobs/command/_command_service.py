@@ -1,45 +1,25 @@
-"""`CommandService`: a program that serves other jobs, such as a database, as a `Service`.
-
-The function of the service runs a `CommandJob` and, at the same time, waits until the program is ready.
-
-```
-check before start ──► CommandJob runs ────────────► it ends: a failure, with the end of its output
-                         └─► ready? ──► started(...)     cancelled: SIGTERM, grace period, SIGKILL, like any command
-                               └─► timeout: a failure that names the condition
-```
-"""
+"""`CommandService`: a program on this machine that serves other jobs, such as a database, as a `Service`."""
 
 from __future__ import annotations
 
-import collections
-import contextlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from subprocess import PIPE, STDOUT
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Unpack
 
-import anyio
-
 from ... import _posix as posix
-from ..._core.api import JobTimeout, Service, current_job
-from ...abc import JobOptions, RunHandle, callback, name_in_errors, run_of, shown_value
+from ...abc import JobOptions, callback, name_in_errors
 from ._command_job import CommandJob
-from ._readiness import OutputLine, Readiness, make_readiness, poll_until
-from ._result import CommandError, CommandResult
+from ._program_service import ProgramService
+from ._readiness import Readiness, make_readiness
 from ._shell_line import Template
-from ._spawn_options import AnyPath, is_path
-from ._start_errors import MAX_TAIL_BYTES, file_size, file_tail
+from ._spawn_options import AnyPath
 
 if TYPE_CHECKING:
     import pathlib
 
     from ...abc import AbstractJob
 
-MAX_KEPT_LINES: Final = 50
-"""How many of the latest lines of output are kept for error messages."""
 
-
-class CommandService(Service[Any], keeps_time=True):
+class CommandService(ProgramService):
     r"""A program that serves jobs while it runs, such as a database, in a process and a process group of its own.
 
     Jobs that require the service start when it is ready, according to `ready`. It is ended after the jobs that use it:
@@ -86,18 +66,9 @@ class CommandService(Service[Any], keeps_time=True):
 
     """
 
-    _runs_commands: ClassVar[bool] = True
     _has_status_text: ClassVar[bool] = True
-    __slots__ = (
-        "_job",
-        "_latest_lines",
-        "_on_line",
-        "_on_start",
-        "_output_files",
-        "_readiness",
-        "_should_print_lines",
-        "ready",
-    )
+    __slots__ = ("_on_start",)
+    _job: CommandJob
 
     def __init__(
         self,
@@ -123,38 +94,22 @@ class CommandService(Service[Any], keeps_time=True):
         subject = name_in_errors(repr(options.get("label") or "CommandService"), options.get("redact", False))
         posix.require(f"CommandService {subject}", "use a Service around anyio.open_process")
         callback(on_start, "on_start", subject)
-        callback(on_line, "on_line", subject)
-        self.ready: Final = ready
-        self._readiness: Final = make_readiness(ready, subject)
-        if options.get("redact"):
-            self._readiness._redact()
         self._on_start: Final = on_start
-        self._on_line: Final = on_line
-        streams = (stdout, stderr)
-        can_read_lines = all(
-            stream is None or (isinstance(stream, int) and stream in (PIPE, STDOUT)) for stream in streams
-        )
-        self._output_files: Final = [stream for stream in streams if is_path(stream)]
-        if on_line is not None and not can_read_lines:
-            raise ValueError(f"on_line of {subject}: its output goes elsewhere; leave out stdout= and stderr=")
-        if isinstance(ready, OutputLine) and not can_read_lines and not self._output_files:
-            raise ValueError(
-                f"ready={shown_value(ready, subject)} of {subject}: its output cannot be read; "
-                f"give a path, or leave it out"
-            )
-        self._should_print_lines: Final = on_line is None and not tag and stdout is None
-        self._latest_lines: Final[collections.deque[str]] = collections.deque(maxlen=MAX_KEPT_LINES)
-        self._job: Final = CommandJob(
-            command, shell=shell, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr,
-            terminate_grace=terminate_grace, on_start=self._report_start,
-            on_line=self._record_line if can_read_lines else None, tag=tag, nice=nice, memory_limit=memory_limit,
-            leftovers="end", append=append,
-            label=options.get("label"), redact=options.get("redact", False),
-        )  # fmt: skip
-        options["label"] = self._job.label
-        super().__init__(_serve, command, stdin, **options)
 
-    # ---- the command, its process and its result
+        def make_job(record_line: Any) -> CommandJob:
+            return CommandJob(
+                command, shell=shell, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr,
+                terminate_grace=terminate_grace, on_start=self._report_start, on_line=record_line,
+                tag=tag, nice=nice, memory_limit=memory_limit, leftovers="end", append=append,
+                label=options.get("label"), redact=options.get("redact", False),
+            )  # fmt: skip
+
+        super().__init__(
+            make_job, ready, make_readiness(ready, subject), (stdout, stderr), on_line, tag, subject,
+            **options,
+        )  # fmt: skip
+
+    # ---- the command and its process
 
     @property
     def command(self) -> tuple[Any, ...]:
@@ -166,166 +121,13 @@ class CommandService(Service[Any], keeps_time=True):
         """The id of the program's process and process group while it runs; None before and afterwards."""
         return self._job.pid
 
-    @property
-    def last_result(self) -> CommandResult | None:
-        """The result of the latest process, however it ended; None before the first process has ended."""
-        return self._job.last_result
-
-    def command_line(self) -> str:
-        """Return the whole command line."""
-        return self._job.command_line()
-
-    def _command_line(self) -> str:
-        return self._job.redacted_label() if self.redact else self.command_line()
-
-    def failure_group(self) -> str:
-        """Return the name of the program."""
-        return self._job.failure_group()
-
     def status_text(self) -> str:
         """Return the memory of the process group, such as "312 MiB"; "" if unknown, as on systems without /proc."""
         return self._job.status_text()
-
-    @property
-    def _awaited_text(self) -> str:
-        return "its sign of readiness" if self.redact else str(self._readiness)
-
-    @property
-    def _latest_failure_text(self) -> str:
-        return "" if self.redact else self._readiness.latest_failure()
-
-    # ---- the start and the output of the program
 
     def _report_start(self, job: CommandJob) -> None:
         if self._on_start is not None:
             self._on_start(self)
 
-    def _record_line(self, job: CommandJob, line: str) -> None:
-        self._latest_lines.append(line)
-        self._readiness.process_line(line)
-        if self._on_line is not None:
-            self._on_line(self, line)
-        elif self._should_print_lines:
-            print(line, file=sys.stderr)
-
-    def _output_tail(self, initial_sizes: Mapping[Any, int]) -> str:
-        """Return the end of the output. `initial_sizes` has the size of each output file before the service started."""
-        output = "\n".join(self._latest_lines)
-        for path, size in initial_sizes.items():
-            output += (file_tail(path, size) or b"").decode(errors="backslashreplace")
-        return output.strip()[-MAX_TAIL_BYTES:]
-
-    # ---- running the program
-
-    async def _run(self, task_status: Any) -> None:
-        """Run the program, and call `task_status.started()` when it is ready. The program must not end by itself.
-
-        Raises:
-            CommandError: the program could not be started, or has ended by itself.
-            JobTimeout: the program was not ready in time.
-
-        """
-        run, job = run_of(self), self._job
-        self._latest_lines.clear()
-        self._readiness.check_before_start()
-        initial_sizes = {path: file_size(path) for path in self._output_files}
-        readiness_errors: list[Exception] = []  # the exception raised while waiting for readiness, if there was one
-        is_ready = False
-
-        async def report_readiness() -> None:
-            nonlocal is_ready
-            try:
-                result = await self._wait_until_ready(run, initial_sizes)
-            except Exception as error:
-                readiness_errors.append(error)
-                task_group.cancel_scope.cancel()
-            else:
-                is_ready = True
-                task_status.started(result)
-
-        outcome: Exception | CommandResult | None = None
-        async with anyio.create_task_group() as task_group:
-            task_group.start_soon(report_readiness)
-            try:
-                outcome = await job.co_run()
-            except Exception as error:
-                outcome = error
-            task_group.cancel_scope.cancel()
-        if readiness_errors:
-            raise readiness_errors[0]
-        if isinstance(outcome, Exception) and not isinstance(outcome, CommandError):
-            raise outcome  # the error of a callback, for example
-        assert outcome is not None  # a cancellation would have left the task group as an exception
-        raise self._early_end_error(outcome, is_ready, self._output_tail(initial_sizes))
-
-    async def _wait_until_ready(self, run: RunHandle, initial_sizes: Mapping[Any, int]) -> Any:
-        """Wait until the service is ready, and return its result.
-
-        Raises:
-            JobTimeout: the service was not ready within its timeout.
-            CommandError: the command of a `CommandSucceeds` could not be started.
-
-        """
-        try:
-            with run.time_limit(self, "sign of readiness", cancels=True):
-                result, wait_error = None, None
-                async with anyio.create_task_group() as task_group:
-                    if self._output_files and isinstance(self._readiness, OutputLine):
-                        task_group.start_soon(self._poll_output_files, run, initial_sizes)
-                    try:
-                        result = await self._readiness.wait(run)
-                    except Exception as error:
-                        wait_error = error  # raised after the task group, which would wrap it in an ExceptionGroup
-                    task_group.cancel_scope.cancel()
-                if wait_error is not None:
-                    raise wait_error
-                return result
-        except JobTimeout as timeout_error:
-            timeout_error.add_note(f"It was waiting for {self._awaited_text}.{self._latest_failure_text}")
-            if not self.redact and (output := self._output_tail(initial_sizes)):
-                timeout_error.add_note(f"The end of the output of {self.label!r}:\n{output}")
-            raise
-
-    async def _poll_output_files(self, run: RunHandle, initial_sizes: Mapping[Any, int]) -> None:
-        """Poll the output files for new lines, because there is no portable notification of a growing file."""
-        positions = dict(initial_sizes)
-
-        def read_new_lines() -> None:
-            for path, position in positions.items():
-                with contextlib.suppress(OSError), open(path, "rb") as file:
-                    file.seek(position)
-                    *lines, _ = file.read().split(b"\n")
-                    positions[path] += sum(len(line) + 1 for line in lines)
-                    for line in lines:
-                        self._readiness.process_line(line.decode(errors="backslashreplace"))
-
-        async def poll_files() -> None:
-            read_new_lines()
-
-        await poll_until(run, poll_files)
-
-    def _early_end_error(self, outcome: CommandError | CommandResult, was_ready: bool, output: str) -> CommandError:
-        if isinstance(outcome, CommandError) and outcome.result is None:
-            return outcome  # the command was not started
-        result = outcome.result if isinstance(outcome, CommandError) else outcome
-        assert result is not None
-        cause = f"exit code {result.returncode}" if result.signal is None else f"signal {result.signal}"
-        phase = "while it was in use" if was_ready else f"before it was ready (it was waiting for {self._awaited_text})"
-        hint = (
-            ""
-            if result.returncode
-            else "; a service must stay in the foreground: most programs have an option for that"
-        )
-        line = self._job.command_line()
-        message = f"the service ended with {cause} {phase}{hint}"
-        return CommandError(self, line, message, result, output.encode(), "output")
-
-
-async def _serve(*_: Any, task_status: Any) -> None:
-    """Run the command of the current service.
-
-    This is not a method, because a service that stores its own bound method would be in a reference cycle.
-    """
-    service = current_job()
-    assert isinstance(service, CommandService)
-    await service._run(task_status)
+    def _output_paths(self) -> Sequence[Any]:
+        return self._output_files

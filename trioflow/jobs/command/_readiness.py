@@ -1,4 +1,4 @@
-"""The conditions for `CommandService(ready=...)`.
+"""The conditions for `CommandService(ready=...)`, which `jobs/ssh/_node_readiness` tests on nodes.
 
 The system does not report when a program starts to listen on a port or creates a file, so these conditions are polled:
 at once, after 10 ms, and then at intervals that grow to 0.1 s. Testing a local port takes 0.1 ms. Lines of output
@@ -70,7 +70,7 @@ async def poll_until(run: RunHandle, probe: Callable[[], Awaitable[Any]]) -> Any
 
 @final
 class PortOpen(Readiness):
-    """The condition that a `CommandService` accepts connections on a TCP port; its result is the number of the port.
+    """The condition that a program accepts connections on a TCP port; its result is the number of the port.
 
     If another program listens on the port already, the service fails at once.
 
@@ -135,7 +135,7 @@ class PortOpen(Readiness):
 
 @final
 class OutputLine(Readiness):
-    r"""The condition that a `CommandService` has written a line that contains a text; its result is the line.
+    r"""The condition that a program has written a line that contains a text; its result is the line.
 
     The line may come from standard output or standard error.
 
@@ -219,6 +219,7 @@ class CommandSucceeds(Readiness):
 
     def __init__(self, command: Any, /, **options: Any) -> None:
         self.command: Final = command
+        self.options: Final = options
         all_options: dict[str, Any] = {"stdout": DEVNULL, "stderr": PIPE, **options}
         self._job: Final = CommandJob(command, **all_options)
         self._latest_error: CommandError | None = None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any, Final, Unpack
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Unpack
 
 from ... import _posix as posix
 from ...abc import (
@@ -41,6 +42,7 @@ from ._steps import Command, PlaceholderValues, Program, Pull, Push, Script, Ste
 
 if TYPE_CHECKING:
     from ...abc import RunHandle, TimeLimit
+    from ._node_readiness import NodeReadiness
 
 Path = str | os.PathLike[str]
 """A path on this machine."""
@@ -127,6 +129,8 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
 
     """
 
+    _name_in_errors: ClassVar[str] = "SshJob"
+    _readiness: NodeReadiness | None = None  # of a service, whose program is tested on the node
     __slots__ = ("_command_options", "_env", "_is_list", "_last_result", "_node", "_steps", "_unreachable", "_values")
     _last_result: CommandResult | None
     _unreachable: Unreachable | None
@@ -150,8 +154,8 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
-        subject = name_in_errors(repr(options.get("label") or "SshJob"), options.get("redact", False))
-        posix.require(f"SshJob {subject}", 'use ThreadJob(subprocess.run, ["ssh", ...], check=True)')
+        subject = name_in_errors(repr(options.get("label") or self._name_in_errors), options.get("redact", False))
+        posix.require(f"{self._name_in_errors} {subject}", 'use ThreadJob(subprocess.run, ["ssh", ...], check=True)')
         self._node: Final = make_node(node)
         self._steps: Final = parse_steps(command, subject)
         self._is_list: Final = isinstance(command, list)
@@ -205,8 +209,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
 
     async def _run_steps(self, run: RunHandle, limit: TimeLimit) -> Any:
         values, parts, stdin = arguments_of(self)
-        filled = [fill_word(value, repr(name), self) for name, value in zip(self._values, values, strict=True)]
-        texts = dict(zip(self._values, filled, strict=True), node=self._node.hostname)
+        placeholder_values = self._placeholder_values(values)
         if stdin is None:
             stdin = self._command_options.stdin
         elif isinstance(stdin, CommandResult):
@@ -215,7 +218,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         session = NodeSession(
             self, connection, self._command_options.terminate_grace, reconnect=self.attempts > 1, limit=limit
         )
-        runner = _StepRunner(self, session, PlaceholderValues(texts), stdin)
+        runner = _StepRunner(self, session, placeholder_values, stdin)
         try:
             results = [
                 await runner.run(step, [fill_word(part, number, self) for number, part in enumerate(words)])
@@ -232,6 +235,11 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         finally:
             self._last_result = session.latest_result
         return results if self._is_list else results[0]
+
+    def _placeholder_values(self, values: Iterable[Any]) -> PlaceholderValues:
+        """Return the values of the placeholders. `values` are those of `values=`, with the results of jobs."""
+        filled = [fill_word(value, repr(name), self) for name, value in zip(self._values, values, strict=True)]
+        return PlaceholderValues(dict(zip(self._values, filled, strict=True), node=self._node.hostname))
 
     def default_label(self, depth: int) -> str:
         """Return the name of the node and the first step, which is shortened."""
@@ -332,7 +340,9 @@ class _StepRunner:
         """Run a command; if `enters_directory`, run it in the directory that the job's `cwd` names."""
         options, job = self._options, self._job
         words = list(words)
-        directory = self._directory()
+        directory, readiness, token = self._directory(), job._readiness, os.urandom(8).hex()
+        if readiness is not None:
+            words = [*readiness.prefix(token, directory, self._session.node_path), *words]
         if directory is not None and enters_directory:
             words = ["/bin/sh", "-c", CHANGE_DIRECTORY_SCRIPT, "trioflow", directory, *words]
         on_line: Any = options.on_line
@@ -343,6 +353,7 @@ class _StepRunner:
             tag=make_tag_function(options.tag, job._node.name, {"label": str(job.label), **self._values.by_name}),
             truncate=self._truncates,
             env=self._variables(),
+            filter_reports=None if readiness is None else functools.partial(readiness.filter, token, job),
         )
         self._truncates = False
         if self._stdin is None:

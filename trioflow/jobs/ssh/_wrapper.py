@@ -156,6 +156,7 @@ class ReportFilter:
         sinks: the destinations of bytes after the start of the command.
         login_sink: the destination of bytes before the start, which ssh and the login shell write; None for `sinks`.
         on_start: called when the start of the command is reported.
+        on_end: called with the exit code when the end of the command is reported.
 
     """
 
@@ -165,11 +166,13 @@ class ReportFilter:
         sinks: Sequence[OutputSink],
         login_sink: OutputSink | None = None,
         on_start: Callable[[], object] | None = None,
+        on_end: Callable[[int], object] | None = None,
     ) -> None:
         self._mark: Final = b"\x1e" + token.encode() + b" "
         self._sinks: Final = tuple(sinks)
         self._current_sinks = self._sinks if login_sink is None else (login_sink,)
         self._on_start: Final = on_start
+        self._on_end: Final = on_end
         self._unparsed = b""
         self.report: Final = WrapperReport()
 
@@ -213,6 +216,8 @@ class ReportFilter:
         self.report.returncode = int(matched["code"])
         self.report.user_time = _parse_seconds(matched["user"])
         self.report.system_time = _parse_seconds(matched["system"])
+        if self._on_end is not None:
+            self._on_end(self.report.returncode)
 
     def _forward(self, data: bytes) -> None:
         if data:

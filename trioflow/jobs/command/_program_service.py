@@ -1,0 +1,257 @@
+"""`ProgramService`: a service whose function runs a command and, at the same time, waits until the program is ready.
+
+```
+check before start ──► the command runs ───────────► it ends: a failure, with the end of its output
+                         └─► ready? ──► started(...)     cancelled: SIGTERM, grace period, SIGKILL, like any command
+                               └─► timeout: a failure that names the condition
+```
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import sys
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from subprocess import PIPE, STDOUT
+from typing import Any, ClassVar, Final, Unpack
+
+import anyio
+
+from ..._core.api import JobTimeout, Service, current_job
+from ...abc import JobOptions, RunHandle, callback, original_arguments_of, run_of, shown_value
+from ._readiness import OutputLine, Readiness, poll_until
+from ._result import CommandError, CommandResult
+from ._spawn_options import is_path
+from ._start_errors import MAX_TAIL_BYTES, file_size, file_tail
+
+MAX_KEPT_LINES: Final = 50
+"""How many of the latest lines of output are kept for error messages."""
+
+
+class ProgramService(Service[Any], keeps_time=True):
+    """A program that serves jobs while it runs. Subclasses define where it runs.
+
+    Args:
+        make_job: creates the job that runs the command, from its `on_line`.
+        ready: the condition as the user gave it.
+        readiness: the condition that is tested.
+        streams: the options `stdout` and `stderr`.
+        on_line: called with the service and each line of output.
+        tag: whether lines are printed with a tag.
+        subject: the service's name in errors.
+        options: the options of every job.
+
+    """
+
+    _runs_commands: ClassVar[bool] = True
+    __slots__ = (
+        "_job",
+        "_latest_lines",
+        "_on_line",
+        "_output_files",
+        "_readiness",
+        "_should_print_lines",
+        "ready",
+    )
+
+    def __init__(
+        self,
+        make_job: Callable[[Any], Any],
+        ready: Any,
+        readiness: Readiness,
+        streams: Sequence[Any],
+        on_line: Callable[[Any, str], object] | None,
+        tag: bool | str,
+        subject: str,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        callback(on_line, "on_line", subject)
+        self.ready: Final = ready
+        self._readiness: Final = readiness
+        if options.get("redact"):
+            readiness._redact()
+        self._on_line: Final = on_line
+        can_read_lines = all(
+            stream is None or (isinstance(stream, int) and stream in (PIPE, STDOUT)) for stream in streams
+        )
+        self._output_files: Final = [stream for stream in streams if is_path(stream)]
+        if on_line is not None and not can_read_lines:
+            raise ValueError(f"on_line of {subject}: its output goes elsewhere; leave out stdout= and stderr=")
+        if isinstance(ready, OutputLine) and not can_read_lines and not self._output_files:
+            raise ValueError(
+                f"ready={shown_value(ready, subject)} of {subject}: its output cannot be read; "
+                f"give a path, or leave it out"
+            )
+        self._should_print_lines: Final = on_line is None and not tag and streams[0] is None
+        self._latest_lines: Final[collections.deque[str]] = collections.deque(maxlen=MAX_KEPT_LINES)
+        self._job: Any = make_job(self._record_line if can_read_lines else None)
+        options["label"] = self._job.label
+        super().__init__(_serve, *original_arguments_of(self._job), **options)
+
+    # ---- the command and its result
+
+    @property
+    def last_result(self) -> CommandResult | None:
+        """The result of the latest process, however it ended; None before the first process has ended."""
+        return self._job.last_result  # type: ignore[no-any-return]
+
+    def command_line(self) -> str:
+        """Return the whole command line."""
+        return self._job.command_line()  # type: ignore[no-any-return]
+
+    def _command_line(self) -> str:
+        return self._job.redacted_label() if self.redact else self.command_line()
+
+    def failure_group(self) -> str:
+        """Return the name of the program."""
+        return self._job.failure_group()  # type: ignore[no-any-return]
+
+    @property
+    def _awaited_text(self) -> str:
+        return "its sign of readiness" if self.redact else str(self._readiness)
+
+    @property
+    def _latest_failure_text(self) -> str:
+        return "" if self.redact else self._readiness.latest_failure()
+
+    # ---- the output of the program
+
+    def _record_line(self, job: Any, line: str) -> None:
+        self._latest_lines.append(line)
+        self._readiness.process_line(line)
+        if self._on_line is not None:
+            self._on_line(self, line)
+        elif self._should_print_lines:
+            print(line, file=sys.stderr)
+
+    def _output_tail(self, initial_sizes: Mapping[Any, int]) -> str:
+        """Return the end of the output. `initial_sizes` has the size of each output file before the service started."""
+        output = "\n".join(self._latest_lines)
+        for path, size in initial_sizes.items():
+            output += (file_tail(path, size) or b"").decode(errors="backslashreplace")
+        return output.strip()[-MAX_TAIL_BYTES:]
+
+    # ---- running the program
+
+    @abstractmethod
+    def _output_paths(self) -> Sequence[Any]:
+        """Return the paths of the files to which the output of this attempt goes."""
+
+    async def _run(self, task_status: Any) -> None:
+        """Run the program, and call `task_status.started()` when it is ready. The program must not end by itself.
+
+        Raises:
+            CommandError: the program could not be started, or has ended by itself.
+            JobTimeout: the program was not ready in time.
+
+        """
+        run, job = run_of(self), self._job
+        self._latest_lines.clear()
+        self._readiness.check_before_start()
+        initial_sizes = {path: file_size(path) for path in self._output_paths()}
+        readiness_errors: list[Exception] = []  # the exception raised while waiting for readiness, if there was one
+        is_ready = False
+
+        async def report_readiness() -> None:
+            nonlocal is_ready
+            try:
+                result = await self._wait_until_ready(run, initial_sizes)
+            except Exception as error:
+                readiness_errors.append(error)
+                task_group.cancel_scope.cancel()
+            else:
+                is_ready = True
+                task_status.started(result)
+
+        outcome: Exception | CommandResult | None = None
+        async with anyio.create_task_group() as task_group:
+            task_group.start_soon(report_readiness)
+            try:
+                outcome = await job.co_run()
+            except Exception as error:
+                outcome = error
+            task_group.cancel_scope.cancel()
+        if readiness_errors:
+            raise readiness_errors[0]
+        if outcome is None:  # the node is unreachable, and so is skipped
+            if not is_ready:
+                task_status.started()
+            await anyio.sleep_forever()
+        if isinstance(outcome, Exception) and not isinstance(outcome, CommandError):
+            raise outcome  # the error of a callback, for example
+        assert outcome is not None  # a cancellation would have left the task group as an exception
+        raise self._early_end_error(outcome, is_ready, self._output_tail(initial_sizes))
+
+    async def _wait_until_ready(self, run: RunHandle, initial_sizes: Mapping[Any, int]) -> Any:
+        """Wait until the service is ready, and return its result.
+
+        Raises:
+            JobTimeout: the service was not ready within its timeout.
+            CommandError: the command of a `CommandSucceeds` could not be started.
+
+        """
+        try:
+            with run.time_limit(self, "sign of readiness", cancels=True):
+                result, wait_error = None, None
+                async with anyio.create_task_group() as task_group:
+                    if self._output_files and isinstance(self._readiness, OutputLine):
+                        task_group.start_soon(self._poll_output_files, run, initial_sizes)
+                    try:
+                        result = await self._readiness.wait(run)
+                    except Exception as error:
+                        wait_error = error  # raised after the task group, which would wrap it in an ExceptionGroup
+                    task_group.cancel_scope.cancel()
+                if wait_error is not None:
+                    raise wait_error
+                return result
+        except JobTimeout as timeout_error:
+            timeout_error.add_note(f"It was waiting for {self._awaited_text}.{self._latest_failure_text}")
+            if not self.redact and (output := self._output_tail(initial_sizes)):
+                timeout_error.add_note(f"The end of the output of {self.label!r}:\n{output}")
+            raise
+
+    async def _poll_output_files(self, run: RunHandle, initial_sizes: Mapping[Any, int]) -> None:
+        """Poll the output files for new lines, because there is no portable notification of a growing file."""
+        positions = dict(initial_sizes)
+
+        def read_new_lines() -> None:
+            for path, position in positions.items():
+                with contextlib.suppress(OSError), open(path, "rb") as file:
+                    file.seek(position)
+                    *lines, _ = file.read().split(b"\n")
+                    positions[path] += sum(len(line) + 1 for line in lines)
+                    for line in lines:
+                        self._readiness.process_line(line.decode(errors="backslashreplace"))
+
+        async def poll_files() -> None:
+            read_new_lines()
+
+        await poll_until(run, poll_files)
+
+    def _early_end_error(self, outcome: CommandError | CommandResult, was_ready: bool, output: str) -> Exception:
+        if isinstance(outcome, CommandError) and outcome.result is None:
+            return outcome  # the command was not started
+        result = outcome.result if isinstance(outcome, CommandError) else outcome
+        assert result is not None
+        cause = f"exit code {result.returncode}" if result.signal is None else f"signal {result.signal}"
+        phase = "while it was in use" if was_ready else f"before it was ready (it was waiting for {self._awaited_text})"
+        hint = (
+            ""
+            if result.returncode
+            else "; a service must stay in the foreground: most programs have an option for that"
+        )
+        line = self._job.command_line()
+        message = f"the service ended with {cause} {phase}{hint}"
+        return CommandError(self, line, message, result, output.encode(), "output")
+
+
+async def _serve(*_: Any, task_status: Any) -> None:
+    """Run the command of the current service.
+
+    This is not a method, because a service that stores its own bound method would be in a reference cycle.
+    """
+    service = current_job()
+    assert isinstance(service, ProgramService)
+    await service._run(task_status)

@@ -1,0 +1,137 @@
+"""`SshService`: a program on another machine that serves other jobs, such as a sniffer, as a `Service`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Unpack
+
+from ..._core.api import current_job
+from ...abc import JobOptions, arguments_of, name_in_errors
+from ..command._program_service import ProgramService
+from ..command._readiness import Readiness
+from ..command._result import CommandError, CommandResult
+from ..command._shell_line import Template
+from ._node_readiness import NodeReadiness, make_node_readiness
+from ._nodes import LocalNode, Node, SshNode
+from ._ssh_job import Path, SshJob
+from ._steps import Program, Pull, Push, parse_steps
+
+if TYPE_CHECKING:
+    import pathlib
+
+    from ...abc import AbstractJob
+
+
+class SshService(ProgramService):
+    r"""A program on another machine that serves jobs while it runs, such as a sniffer or a receiver.
+
+    Jobs that require the service start when it is ready, according to `ready`. The program is run as by an `SshJob`:
+    over the node's one connection, of whose sessions it takes one while it runs. It is ended after the jobs that use
+    it: its process group gets SIGTERM, and SIGKILL after `terminate_grace` seconds. Nothing of it is left on the node,
+    even if this program is killed, or the connection breaks. If the program ends earlier, the service fails at once,
+    whatever the exit code; the error includes the end of its output.
+
+    The program must be ready within the service's `timeout`, which includes the time to connect; otherwise the error
+    names the condition, and includes the end of the output. Without a `timeout`, the wait is unlimited. `retry` applies
+    until the program is ready. The program must stay in the foreground.
+
+    Args:
+        node: an `SshNode`, or its name; or `LocalNode()`, for this machine.
+        command: a string for the node's shell, or a t-string; a tuple of a program and its arguments; a `Script`, or a
+            `ScriptText`, as for an `SshJob`.
+        ready: the condition under which the program is ready. With `OutputLine("listening on")`, it must write a line
+            with this text. The other conditions are tested on the node: with `PortOpen(5201)`, this port must listen;
+            with `CommandSucceeds(["test", "-s", "pid"])`, this command must succeed; with a `pathlib.Path`, this file
+            must be created, or this socket must listen. The result of the service is the line, the number of the port,
+            None, or the path.
+        stdout: the destination of standard output, as for an `SshJob`. If `stdout` is None, and `stderr` is None,
+            `PIPE` or `STDOUT`, the lines of both streams are printed to this program's standard error as they arrive.
+        stderr: the destination of standard error, as for an `SshJob`.
+        on_line: called with the service and each line of output, which is then not printed.
+        tag: whether to print each line with a prefix, or a template for the prefix, as for an `SshJob`.
+        values, cwd, env, stdin, terminate_grace, append: as for an `SshJob`.
+        options: the options of every job; see `AbstractJob`.
+
+    Raises:
+        TypeError, ValueError: the command or an option is invalid.
+        CommandError: when the service runs: the program could not be started, or ended by itself.
+        JobTimeout: when the service runs: the program was not ready in time.
+        RuntimeError: when the service runs: another program on the node uses the port.
+        SshError: when the service runs: the node cannot be reached, or the connection was lost.
+
+    Example:
+        >>> import subprocess
+        >>> node = LocalNode()
+        >>> sniffer = SshService(node, "echo listening; exec sleep 60", ready=OutputLine("listening"), timeout=10)
+        >>> sender = SshJob(node, "echo sent", required=sniffer, stdout=subprocess.PIPE)
+        >>> Scheduler(sniffer, sender).run(), sender.result().text
+        (True, 'sent\n')
+
+    """
+
+    __slots__ = ()
+    _job: SshJob
+
+    def __init__(
+        self,
+        node: SshNode | LocalNode | str,
+        command: str | Template | tuple[Any, ...] | Program,
+        /,
+        *,
+        ready: Readiness | pathlib.Path,
+        values: Mapping[str, Any] | None = None,
+        cwd: Path | None = None,
+        env: Mapping[str, Any] | None = None,
+        stdin: bytes | Path | int | IO[Any] | AbstractJob[Any] | None = None,
+        stdout: Path | int | IO[Any] | None = None,
+        stderr: Path | int | IO[Any] | None = None,
+        terminate_grace: float = 5.0,
+        on_line: Callable[[SshService, str], object] | None = None,
+        tag: bool | str = False,
+        append: bool = True,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        subject = name_in_errors(repr(options.get("label") or "SshService"), options.get("redact", False))
+        step, *others = parse_steps(command, subject)
+        if others or isinstance(step, (Push, Pull)):
+            raise TypeError(f"{subject}: a service runs one program; copy files in an SshJob that it requires")
+        readiness = make_node_readiness(ready, subject)
+
+        def make_job(record_line: Any) -> SshJob:
+            return _ServedCommand(
+                readiness if isinstance(readiness, NodeReadiness) else None,
+                node, command, values=values, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, check=False,
+                terminate_grace=terminate_grace, on_line=record_line, tag=tag, append=append,
+                label=options.get("label"), redact=options.get("redact", False),
+            )  # fmt: skip
+
+        super().__init__(make_job, ready, readiness, (stdout, stderr), on_line, tag, subject, **options)
+
+    @property
+    def node(self) -> Node:
+        """The node on which the program runs."""
+        return self._job.node
+
+    def _output_paths(self) -> Sequence[Any]:
+        values = self._job._placeholder_values(arguments_of(self._job)[0])
+        return [values.fill(str(path)) for path in self._output_files]
+
+    def _early_end_error(self, outcome: CommandError | CommandResult, was_ready: bool, output: str) -> Exception:
+        failure = self._readiness.failure if isinstance(self._readiness, NodeReadiness) else None
+        return failure or super()._early_end_error(outcome, was_ready, output)
+
+
+class _ServedCommand(SshJob):
+    """The job that runs the program of a service, and tests on the node whether it is ready."""
+
+    _name_in_errors: ClassVar[str] = "SshService"
+    __slots__ = ("_readiness",)
+
+    def __init__(self, readiness: NodeReadiness | None, *args: Any, **options: Any) -> None:
+        self._readiness = readiness
+        super().__init__(*args, **options)
+
+    @property
+    def attempts(self) -> int:
+        """The number of attempts of the service, which connects anew at the second."""
+        return current_job().attempts
