@@ -130,7 +130,7 @@ def test_private_parts_of_the_engine_are_read_only_in_the_engine() -> None:
         ("def f(self, job: AbstractJob[Any]): return job._successors, job._worker", ["_successors", "_worker"]),
         ("def f(self, job): return job._worker", ["_worker"]),
         ("def f(self): return self._worker", ["_worker"]),
-        ("def f(self, call: _ThreadCall): return call._done_callbacks, call._job._worker", ["_worker"]),
+        ("def f(self, call: _ThreadCall): return call._on_end, call._job._worker", ["_worker"]),
         ("def f(self): return self._abandon_on_cancel, threading._worker", []),
     ],
 )

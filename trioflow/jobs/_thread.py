@@ -275,11 +275,12 @@ class ThreadJob(
 class _ThreadCall:
     """The state of a call in a thread. A `concurrent.futures.Future` would add a tenth to the time of a short job."""
 
-    __slots__ = ("_claim_lock", "_done_callbacks", "has_ended")
+    __slots__ = ("_claim_lock", "_end_lock", "_on_end", "has_ended")
 
     def __init__(self) -> None:
         self._claim_lock = threading.Lock()  # acquired by the thread that begins or prevents the call; never released
-        self._done_callbacks: list[Callable[[], object]] = []
+        self._end_lock = threading.Lock()  # guards the fields below
+        self._on_end: Callable[[], object] | None = None
         self.has_ended = False
 
     def claim(self) -> bool:
@@ -287,22 +288,21 @@ class _ThreadCall:
         return self._claim_lock.acquire(blocking=False)
 
     def mark_ended(self) -> None:
-        """Record the end of the call, and call the registered callbacks."""
-        self.has_ended = True
-        for done_callback in self._done_callbacks:
-            done_callback()
+        """Record the end of the call, and call the function that `notify_end` has stored."""
+        with self._end_lock:
+            self.has_ended, on_end = True, self._on_end
+        if on_end is not None:
+            on_end()
 
-    def add_done_callback(self, done_callback: Callable[[], object]) -> None:
-        """Register a function that the thread calls when the call has ended.
-
-        Check `has_ended` afterwards: if the call had already ended, the function is not called.
-        """
-        self._done_callbacks.append(done_callback)
+    def notify_end(self, on_end: Callable[[], object]) -> bool:
+        """Let the thread call `on_end` when the call has ended. Return False if it has ended already."""
+        with self._end_lock:
+            self._on_end = on_end
+            return not self.has_ended
 
 
 async def _wait_until_ended(call: _ThreadCall) -> None:
     """Wait until the thread has ended its call. Only asyncio needs this: its native `cancel()` ignores shields."""
     ended_event = ThreadEvent()
-    call.add_done_callback(ended_event.set)
-    if not call.has_ended:
+    if call.notify_end(ended_event.set):
         await ended_event.outlast()

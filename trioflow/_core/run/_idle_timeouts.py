@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import math
 import selectors
+import threading
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from types import TracebackType
@@ -350,11 +351,12 @@ class ThreadReports:
     One wake-up of the loop delivers all pending reports. Of each job's reports, only the latest is kept.
     """
 
-    __slots__ = ("_is_delivery_scheduled", "_latest_fractions", "call_in_loop")
+    __slots__ = ("_is_delivery_scheduled", "_latest_fractions", "_lock", "call_in_loop")
 
     def __init__(self, backend: Backend) -> None:
         self.call_in_loop: Final = backend.threadsafe_caller()
-        self._latest_fractions: Final[dict[AbstractJob[Any], float | None]] = {}
+        self._lock: Final = threading.Lock()  # guards the fields below
+        self._latest_fractions: dict[AbstractJob[Any], float | None] = {}
         self._is_delivery_scheduled = False
 
     def add(self, job: AbstractJob[Any], fraction: float | None) -> None:
@@ -362,15 +364,17 @@ class ThreadReports:
 
         A report whose `fraction` is None does not replace an earlier fraction.
         """
-        self._latest_fractions[job] = self._latest_fractions.get(job) if fraction is None else fraction
-        if not self._is_delivery_scheduled:
+        with self._lock:
+            self._latest_fractions[job] = self._latest_fractions.get(job) if fraction is None else fraction
+            if self._is_delivery_scheduled:
+                return
             self._is_delivery_scheduled = True
-            self.call_in_loop(self._deliver)
+        self.call_in_loop(self._deliver)
 
     def _deliver(self) -> None:
-        # Reset this first, because reports that arrive during the iteration need another delivery.
-        self._is_delivery_scheduled = False
-        while self._latest_fractions:
-            job, fraction = self._latest_fractions.popitem()
+        with self._lock:
+            fractions, self._latest_fractions = self._latest_fractions, {}
+            self._is_delivery_scheduled = False
+        for job, fraction in fractions.items():
             if job._worker is not None:  # None if the job has settled meanwhile
                 job._worker.run.record_progress(job, fraction)
