@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import Job, JobState, JournalError, Scheduler, current_job
+from trioflow import First, Job, JobState, JournalError, Scheduler, current_job
 from trioflow.abc import AbstractJob
 from trioflow.journal import _journal
 from trioflow.journal._store import JournalStore
@@ -174,6 +174,46 @@ def test_closures_that_only_their_order_distinguishes_are_not_stored(virtual: Vi
     wanted = [(1, False), (2, False), (1, True), (2, True), (2, True), (4, True)]
     assert virtual(run, *build(1, 2)) == wanted
     assert virtual(run, *build(2, 1)) == [wanted[number] for number in (1, 0, 3, 2)] + [(4, False), (2, False)]
+
+
+def alike(number: int) -> list[AbstractJob[Any]]:
+    """Return new jobs that nothing but their order tells from those of other numbers."""
+    used = Job(returns(number))
+    return [
+        Job(returns(number), key="one key"),
+        Job(returns(number), version=1),
+        Scheduler(Scheduler(Job(returns(number), label="job"), label="inner"), label="outer"),
+        Scheduler(used, Job(total, used), First(Job(returns(number)))),
+    ]
+
+
+def test_jobs_that_only_the_order_of_their_schedulers_distinguishes_are_not_stored(
+    virtual: Virtual, file: Path
+) -> None:
+    """In a scenario that was built before the run, no closure gets the result of another when the order changes.
+
+    Whether their schedulers or they themselves have equal labels, keys and versions makes no difference. What the
+    results of their inputs tell apart is restored.
+    """
+
+    async def run(*numbers: int) -> dict[int, list[tuple[Any, bool]]]:
+        built = {number: alike(number) for number in numbers}
+        scheduler = Scheduler(*[job for jobs in built.values() for job in jobs])
+        assert await scheduler.co_run(journal=file)
+        return {
+            number: [
+                (job.result(), job.restored)
+                for outer in jobs
+                for job in (outer.iterate_jobs() if isinstance(outer, Scheduler) else [outer])
+                if not isinstance(job, Scheduler) or isinstance(job, First)
+            ]
+            for number, jobs in built.items()
+        }
+
+    for order in (1, 2), (1, 2), (2, 1), (2,):
+        for number, outcomes in virtual(run, *order).items():
+            assert {value for value, _ in outcomes} == {number}
+            assert sum(restored for _, restored in outcomes) <= 1  # that of `total`
 
 
 def test_a_nested_scheduler_with_the_label_of_another_has_no_stored_jobs(virtual: Virtual, file: Path) -> None:

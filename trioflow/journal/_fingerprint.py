@@ -143,20 +143,21 @@ class FingerprintBuilder:
             self.identified_by_name_only[job.label] = None
         return msgspec.json.encode(parts).decode()
 
-    def find_ambiguous_function(self, job: AbstractJob[Any]) -> str | None:
-        """Return the text that identifies the function of a job; None if no other function has the same text."""
+    def find_ambiguous_identity(self, job: AbstractJob[Any]) -> str | None:
+        """Return the text that identifies a job beside its label, if other work may have the same text; otherwise None.
+
+        It is the job's `key`, or the name of a function that is known by name only, with the job's `version`.
+        """
         options = options_of(job)
-        if not isinstance(job, FunctionJob) or options.key is not None or options.version is not None:
+        call = call_parts(job, lambda _: None) if isinstance(job, FunctionJob) and options.key is None else None
+        if options.key is None and call is None:
             return None
-        call = call_parts(job, lambda _: None)
-        if call is None:
-            return None
-        self.is_by_name_only = False
+        self.is_by_name_only = options.key is not None
         try:
-            name, _ = self._function_identity(unwrap_partial(call[0]))
+            name = "" if call is None else self._function_identity(unwrap_partial(call[0]))[0]
+            return f"{name} {dumps([options.key, options.version])}" if self.is_by_name_only else None
         except NotSerializable:
             return None
-        return name if self.is_by_name_only else None
 
     # ---- the kinds of jobs
 

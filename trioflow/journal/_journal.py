@@ -148,7 +148,7 @@ class Journal:
 
         """
         session = JournalSession(self, scheduler)
-        return RunJournalView(session, RecordPaths(scheduler, session.find_ambiguous_function))
+        return RunJournalView(session, RecordPaths(scheduler, session.find_ambiguous_identity))
 
     def __repr__(self) -> str:
         """Show the path."""
@@ -264,7 +264,7 @@ class JournalSession:
         if path is None:
             name = name_of_added_job(job, fingerprint, by_name_only)
             path = None if name is None else paths.prefix + name
-        elif by_name_only and paths.is_interchangeable(job):
+        elif paths.is_interchangeable(job):
             path = None
         if path is None:
             return self._reject(job, UNIDENTIFIED)
@@ -293,9 +293,9 @@ class JournalSession:
             self._pending_restored[path] = None
         return found
 
-    def find_ambiguous_function(self, job: AbstractJob[Any]) -> str | None:
-        """Call `FingerprintBuilder.find_ambiguous_function`."""
-        return self._fingerprint_builder.find_ambiguous_function(job)
+    def find_ambiguous_identity(self, job: AbstractJob[Any]) -> str | None:
+        """Call `FingerprintBuilder.find_ambiguous_identity`."""
+        return self._fingerprint_builder.find_ambiguous_identity(job)
 
     def _was_used_in_run(self, path: str, record: StoredJob | None) -> bool:
         """Return whether this run has already restored or recorded a job under this path.

@@ -13,7 +13,7 @@ stored. Nor is a job that only the name of its function would identify.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from .._core.api.journals import (
@@ -29,11 +29,11 @@ from ._msgspec import msgspec
 from ._serialization import NotSerializable, comparison_form, digest, dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .._core.api.journals import BaseScheduler
 
-    FindFunction = Callable[[AbstractJob[Any]], str | None]
+    FindIdentity = Callable[[AbstractJob[Any]], str | None]
 
 MAX_ARGUMENTS_LENGTH: Final = 60
 """The maximum length of the arguments in a path, in characters. Longer ones are replaced by their hash."""
@@ -44,10 +44,11 @@ class RecordPaths:
 
     Args:
         scheduler: the scheduler.
-        find_function: `FingerprintBuilder.find_ambiguous_function`.
+        find_identity: `FingerprintBuilder.find_ambiguous_identity`.
         prefix: the beginning of each path.
         is_added: whether the scheduler, or one around it, was added during the run.
         used: the attribute of the same name.
+        interchangeable: the jobs that `is_interchangeable` knows from the enclosing schedulers.
 
     Attributes:
         prefix: the beginning of each path.
@@ -60,20 +61,21 @@ class RecordPaths:
     def __init__(
         self,
         scheduler: BaseScheduler,
-        find_function: FindFunction,
+        find_identity: FindIdentity,
         prefix: str = "",
         is_added: bool = False,
         used: set[str] | None = None,
+        interchangeable: set[AbstractJob[Any]] | None = None,
     ) -> None:
         self._scheduler: Final = scheduler
-        self._find_function: Final = find_function
+        self._find_identity: Final = find_identity
         self.prefix: Final = prefix
         self.is_added: Final = is_added
         self.used: Final = used
         # The jobs that were members before the run; None until the first look-up. They are named together, because the
         # name of each depends on those before it.
         self._paths: dict[AbstractJob[Any], str] | None = None
-        self._interchangeable: set[AbstractJob[Any]] = set()
+        self._interchangeable: Final = set[AbstractJob[Any]]() if interchangeable is None else interchangeable
 
     def find(self, job: AbstractJob[Any]) -> str | None:
         """Return the path of a member; None if it was added during the run."""
@@ -83,18 +85,16 @@ class RecordPaths:
 
     def _name_members(self) -> dict[AbstractJob[Any], str]:
         """Name the jobs that were members before the run, and find those that only the order distinguishes."""
+        self._interchangeable.update(_find_interchangeable(self._scheduler, self._find_identity))
         names = UniqueSiblingNames()
-        labels = [(job, job.label) for job in self._scheduler if not was_added_during_run(job)]
-        named = [(job, label, names.add(label, is_scheduler(job))) for job, label in labels]
-        alike: defaultdict[tuple[str, str], list[AbstractJob[Any]]] = defaultdict(list)
-        for job, label, name in named:
-            if (name != label or names.is_repeated(label)) and (function := self._find_function(job)) is not None:
-                alike[label, function].append(job)
-        self._interchangeable = {job for jobs in alike.values() if len(jobs) > 1 for job in jobs}
-        return {job: self.prefix + name for job, _, name in named}
+        return {
+            job: self.prefix + names.add(job.label, is_scheduler(job))
+            for job in self._scheduler
+            if not was_added_during_run(job)
+        }
 
     def is_interchangeable(self, job: AbstractJob[Any]) -> bool:
-        """Return whether another member has the label of this one and, as far as is known, its function."""
+        """Return whether only the order of the jobs, or of the schedulers around them, tells this job from another."""
         return job in self._interchangeable
 
     def nested(self, scheduler: BaseScheduler) -> RecordPaths:
@@ -109,13 +109,36 @@ class RecordPaths:
                 except NotSerializable as error:
                     raise NotSerializable(f"the key of {scheduler.label!r} ({error})") from None
         used = set[str]() if scheduler.attempts > 1 else self.used
-        return RecordPaths(scheduler, self._find_function, f"{path}/", is_added, used)
+        return RecordPaths(scheduler, self._find_identity, f"{path}/", is_added, used, self._interchangeable)
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Drop the reference to a member that its scheduler drops."""
         if self._paths is not None:
             self._paths.pop(job, None)
             self._interchangeable.discard(job)
+
+
+def _find_interchangeable(scheduler: BaseScheduler, find_identity: FindIdentity) -> Iterator[AbstractJob[Any]]:
+    """Yield the jobs, at any depth, whose paths differ from those of others only in ordinals, and that may be others.
+
+    In a nested scheduler whose label no other member has, only ordinals of its own members would differ: they are left
+    out here, because they are found when its jobs are named.
+    """
+    groups: list[list[BaseScheduler]] = [[scheduler]]  # schedulers whose paths differ only in ordinals
+    while groups:
+        labels = [(job, job.label) for group in groups.pop() for job in group if not was_added_during_run(job)]
+        counts = Counter(label for _, label in labels)
+        alike: defaultdict[tuple[str, str | None], list[Any]] = defaultdict(list)
+        for job, label in labels:
+            if counts[label] > 1:
+                identity = None if is_scheduler(job) else find_identity(job)
+                if is_scheduler(job) or identity is not None:
+                    alike[label, identity].append(job)
+        for (_, identity), jobs in alike.items():
+            if len(jobs) > 1 and identity is None:
+                groups.append(jobs)
+            elif len(jobs) > 1:
+                yield from jobs
 
 
 def name_of_added_job(job: AbstractJob[Any], fingerprint: str, is_by_name_only: bool) -> str | None:

@@ -239,10 +239,6 @@ class UniqueSiblingNames:
             self._schedulers.add(name)
         return name
 
-    def is_repeated(self, name: str) -> bool:
-        """Return whether a later member got this name with a number, because both have the same label."""
-        return self._ordinals.get(name, 1) > 1
-
     def _escape(self, label: str, is_scheduler: bool) -> str:
         """Escape the slashes of a label, if the path would otherwise be ambiguous."""
         if not is_scheduler and label.count("/") <= MAX_UNESCAPED_SLASHES:
