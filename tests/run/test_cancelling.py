@@ -60,6 +60,31 @@ def test_cancelled_outer_scope_ends_the_run_cleanly_in_any_phase(virtual: Virtua
     assert scheduler.stop_reason is (StopReason.CANCELLED if at < 1 else StopReason.TIMEOUT)
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_failures_replace_an_outer_cancellation_of_a_run_with_check(virtual: Virtual, check: bool) -> None:
+    """With `check=True`, what jobs raise when a scope around the run is cancelled is raised, as by a nursery."""
+
+    async def clumsy() -> None:
+        try:
+            await anyio.sleep(9)
+        finally:
+            raise OSError("unwinding")
+
+    async def main() -> BaseException | None:
+        try:
+            with anyio.move_on_after(1) as scope:
+                await Scheduler(job).co_run(check=check)
+        except ExceptionGroup as group:
+            return group
+        assert scope.cancelled_caught
+        return None
+
+    job = Job(clumsy)
+    error = virtual(main)
+    assert check == isinstance(error, ExceptionGroup)
+    assert error is None or error.exceptions == (job.raised_exception(),)
+
+
 def test_each_of_two_cancelled_outer_scopes_catches_its_own_cancellation(virtual: Virtual) -> None:
     """Of two cancelled scopes around a run each catches its own cancellation, even one that comes during the ending."""
     told: list[tuple[str, float]] = []

@@ -76,23 +76,68 @@ def test_return_break_and_caught_exceptions_leave_the_block_as_usual(virtual: Vi
     assert virtual(main) == "value 2.0"
 
 
-def test_exception_of_the_block_body_wins_over_one_of_a_job(virtual: Virtual) -> None:
-    """An exception of the body leaves the block, whatever its jobs raise when they unwind."""
+async def clumsy() -> None:
+    """Raise an error when it is cancelled."""
+    try:
+        await anyio.sleep(99)
+    finally:
+        raise OSError("unwinding")
 
-    async def clumsy() -> None:
-        try:
-            await anyio.sleep(9)
-        finally:
-            raise OSError("unwinding")
+
+@pytest.mark.parametrize("place", ["job", "nested job", "not critical"])
+def test_exception_of_the_block_body_is_grouped_with_critical_failures_of_the_clean_up(
+    virtual: Virtual, place: str
+) -> None:
+    """What critical jobs raise when they unwind is not lost beside the body's exception, as in a nursery.
+
+    The exception of the body once left the block alone.
+    """
+
+    async def main() -> None:
+        async with Scheduler(Scheduler(job, critical=True) if place == "nested job" else job):
+            await anyio.sleep(1)
+            raise flaw
+
+    flaw, job = Flaw("body"), Job(clumsy, critical=place != "not critical")
+    error = virtual(raised_by, main)
+    if place == "not critical":
+        assert error is flaw
+    else:
+        assert isinstance(error, ExceptionGroup)
+        assert error.exceptions == (flaw, job.raised_exception())
+    assert isinstance(job.raised_exception(), OSError)
+
+
+def test_exception_of_a_job_that_the_body_awaits_leaves_the_block_once(virtual: Virtual) -> None:
+    """A body that awaits a critical job raises its failure; this is not put into a group with itself."""
+
+    async def main() -> None:
+        async with Scheduler() as scheduler:
+            try:
+                await scheduler.add(job)
+            except OSError as error:
+                raise Flaw("wrapped") from error
+
+    job = Job(fail, 1, OSError(), critical=True)
+    error = virtual(raised_by, main)
+    assert isinstance(error, Flaw)
+    assert error.__cause__ is job.raised_exception()
+
+
+def test_exception_of_a_body_that_a_critical_failure_has_cancelled_is_grouped_with_it(virtual: Virtual) -> None:
+    """A body that fails while the run cancels it does not hide the critical failure that stopped the run."""
+    flaw, job = Flaw("body"), Job(fail, 1, OSError(), critical=True)
 
     async def main() -> None:
         async with Scheduler(job):
-            await anyio.sleep(1)
-            raise Flaw
+            try:
+                await anyio.sleep(9)
+            finally:
+                raise flaw
 
-    job = Job(clumsy, critical=True)
-    assert isinstance(virtual(raised_by, main), Flaw)
-    assert isinstance(job.raised_exception(), OSError)
+    error = virtual(raised_by, main)
+    assert isinstance(error, ExceptionGroup)
+    assert error.exceptions == (flaw, job.raised_exception())
 
 
 def test_add_to_a_block_that_is_stopping_raises(virtual: Virtual) -> None:
@@ -254,6 +299,35 @@ def test_outer_cancellation_of_a_block_cancels_body_and_jobs(virtual: Virtual, w
         await anyio.lowlevel.checkpoint()
 
     virtual(main)
+
+
+@pytest.mark.parametrize("where", ["in the body", "after the body"])
+@pytest.mark.parametrize("is_critical", [True, False])
+def test_critical_failures_of_the_clean_up_replace_an_outer_cancellation_of_a_block(
+    virtual: Virtual, where: str, is_critical: bool
+) -> None:
+    """What critical jobs raise when a scope around the block is cancelled leaves the block, as from a nursery.
+
+    The scope once caught the cancellation, and the errors were only in the log.
+    """
+
+    async def block() -> None:
+        with anyio.move_on_after(2) as scope:
+            async with Scheduler(job):
+                if where == "in the body":
+                    await anyio.sleep(9)
+        assert scope.cancelled_caught
+
+    async def main() -> Exception | None:
+        if is_critical:
+            return await raised_by(block)
+        await block()
+        return None
+
+    job = Job(clumsy, critical=is_critical)
+    error = virtual(main)
+    assert not is_critical or (isinstance(error, ExceptionGroup) and error.exceptions == (job.raised_exception(),))
+    assert isinstance(job.raised_exception(), OSError)
 
 
 @pytest.mark.usefixtures("many_pauses")

@@ -855,7 +855,8 @@ class BaseScheduler(
     ) -> bool:
         """Run the scenario in the running event loop of trio or asyncio.
 
-        A cancellation of the caller ends the run cleanly, and is raised again when everything has been shut down.
+        A cancellation of the caller ends the run cleanly, and is raised again when everything has been shut down. With
+        `check`, the failures of jobs are raised in its place, as by a nursery.
 
         Args:
             timeout: the seconds that the whole run may take, more than 0; None for no limit. The default is the option
@@ -907,6 +908,10 @@ class BaseScheduler(
         except Exception as error:  # raised by the checks in `_prepare`
             if run.interruption is not None:
                 raise run.interruption from error
+            raise
+        except BaseException as error:
+            if check and outer_worker is None and backend.split_cancellations(error) == (True, None):
+                _failures.raise_hidden_failures(self, None, _failures.failed_jobs(self))  # as a nursery does
             raise
         finally:
             self._run = None
@@ -1088,7 +1093,8 @@ class BaseScheduler(
         After `drain()`, the body continues, and nothing is raised at its end unless something else stops the run.
 
         Raises:
-            ExceptionGroup: the critical failures that stopped the run.
+            ExceptionGroup: the critical failures that stopped the run, or that the jobs had while the body's exception
+                or a cancellation from outside ended it. In the first case, the group has the body's exception, too.
             JobTimeout: the run did not end in time.
             JobCancelled: the run was cancelled.
             BaseException: the body raised this exception, or the exception interrupted the run. It is not in a group.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..base import _logger
-from ..base._exception_parts import with_traceback
+from ..base._exception_parts import get_cause, get_context, get_group_members, with_traceback
 from ..base._plural import plural
 from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
 from ..job import _errors
@@ -38,14 +38,15 @@ def failed_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
 def critical_failures(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
     """Return the jobs whose failure was critical in `scheduler`, in the order in which they settled.
 
-    If a nested scheduler failed because of its own jobs, these jobs are returned in place of the nested scheduler.
+    If a nested scheduler failed because of its own jobs, these jobs are returned in place of the nested scheduler. So
+    are those that failed while it was cancelled.
     """
     failures: list[AbstractJob[Any]] = []
     todo: list[BaseScheduler] = [scheduler]
     while todo:
         for job in todo.pop():
-            if job._state in (JobState.FAILED, JobState.BLOCKED) and job.is_critical():
-                if is_scheduler(job) and failed_through_member(job):
+            if job._state in (JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED) and job.is_critical():
+                if is_scheduler(job) and (job._state is JobState.CANCELLED or failed_through_member(job)):
                     todo.append(job)
                 elif isinstance(job.raised_exception(), Exception):
                     failures.append(job)
@@ -86,13 +87,56 @@ def raise_failure_group(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any
         ExceptionGroup: there is at least one job.
 
     """
+    exceptions = _exceptions_of(scheduler, jobs)
+    if exceptions:
+        raise ExceptionGroup(f"jobs of {scheduler.label!r} failed", exceptions)
+
+
+def raise_hidden_failures(
+    scheduler: BaseScheduler, error: BaseException | None, jobs: Iterable[AbstractJob[Any]]
+) -> None:
+    """Raise the failures of jobs that another exception would hide, in a group with it. If there are none, do nothing.
+
+    Args:
+        scheduler: the scheduler.
+        error: what the body of `async with` has raised; None if it was only cancelled. Failures that this exception
+            reports itself, because the body has awaited their jobs, are not hidden.
+        jobs: the failed jobs.
+
+    Raises:
+        ExceptionGroup: there is at least one hidden failure, and `error` is not one that passes through alone, such as
+            a KeyboardInterrupt.
+
+    """
+    reported = set[int]() if error is None else set(map(id, _chain(error)))
+    hidden = _exceptions_of(scheduler, (job for job in jobs if id(job._outcome.exception) not in reported))
+    if not hidden:
+        return
+    if error is None:
+        raise ExceptionGroup(f"jobs of {scheduler.label!r} failed", hidden) from None
+    if isinstance(error, Exception):
+        raise ExceptionGroup(f"the body of {scheduler.label!r} and its jobs failed", [error, *hidden]) from None
+
+
+def _exceptions_of(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> list[Exception]:
+    """Return the exceptions of failed jobs, each with its first traceback and a note that names its job."""
     exceptions: list[Exception] = []
     for job in jobs:
         failure: Failure = job._outcome
         add_note(failure.exception, f"raised by the job '{printable(job.path)}' of {scheduler.label!r}")
         exceptions.append(with_traceback(failure.exception, failure.traceback))  # type: ignore[arg-type]
-    if exceptions:
-        raise ExceptionGroup(f"jobs of {scheduler.label!r} failed", exceptions)
+    return exceptions
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, its members if it is a group, its causes and contexts, and so on, each once."""
+    todo, seen = [error], set[int]()
+    while todo:
+        error = todo.pop()
+        if id(error) not in seen:
+            seen.add(id(error))
+            yield error
+            todo += filter(None, (get_cause(error), get_context(error), *get_group_members(error)))
 
 
 def raise_unless_completed(run: Run, reason: StopReason | None, *, any_failure: bool = False) -> None:
