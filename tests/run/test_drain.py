@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -322,3 +323,22 @@ def test_drain_reaches_all_nested_runs_if_one_is_drained_already(virtual: Virtua
     outer.add(Job(drain_one))
     assert not virtual(co_run_drained, outer, 1)
     assert [states(*group) for group in groups] == [["SUCCEEDED", "IDLE"]] * 3
+
+
+def test_a_nested_scheduler_that_fails_while_it_drains_has_failed(virtual: Virtual) -> None:
+    """A drained nested scheduler is CANCELLED, but one whose `co_run` raises an error of its own is FAILED."""
+
+    class Broken(Scheduler):
+        async def co_run(self, **options: Any) -> bool:
+            with contextlib.suppress(JobCancelled):
+                await super().co_run(**options)
+            raise OSError("broken")
+
+    async def drain_later() -> None:
+        await anyio.sleep(1)
+        broken.drain()
+        sound.drain()
+
+    broken, sound = Broken(Job(anyio.sleep, 2)), Scheduler(Job(anyio.sleep, 2))
+    assert virtual(Scheduler(broken, sound, Job(drain_later)).co_run)
+    assert (broken.state, sound.state) == (JobState.FAILED, JobState.CANCELLED)

@@ -768,3 +768,17 @@ def test_a_late_job_with_a_higher_priority_moves_its_waiting_run_ahead(virtual: 
         return [job.started_at for job in (high, earlier, later)]
 
     assert virtual(main) == [3, 4, 5]
+
+
+def test_a_forever_job_takes_what_it_needs_while_the_window_is_full(virtual: Virtual) -> None:
+    """A forever job that is added while jobs wait for a slot starts at once, because it needs none."""
+    service = Job(nap, 9, forever=True, needs={"gpu": 1})
+
+    async def add_later() -> None:
+        await anyio.sleep(1)
+        scheduler.add(service)
+        await anyio.sleep(4)
+
+    scheduler = Scheduler(Job(add_later), Job(nap, needs={"gpu": 1}), Job(nap), jobs_window=1, pool=Pool(gpu=2))
+    assert virtual(scheduler.co_run)
+    assert service.started_at == 1
