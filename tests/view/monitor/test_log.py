@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from trioflow import Job, Monitor, Scheduler, Service
+from trioflow import Job, Monitor, Pool, Rate, Retry, Scheduler, Service, Throttled, current_job
 from trioflow.abc import Instrument
 
 from ...bodies import fail, nap
@@ -23,6 +23,33 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ...conftest import Virtual
+
+
+def test_an_attempt_has_one_line(virtual: Virtual) -> None:
+    """In a log, a retry has no line for a start beside its own; a start after a throttle has one."""
+
+    async def flaky() -> None:
+        if current_job().attempts < 3:
+            raise OSError
+
+    async def throttled() -> None:
+        if len(attempts) < 2:
+            attempts.append("")
+            await anyio.sleep(1)
+            raise Throttled("api", after=1)
+
+    attempts: list[str] = []
+    log = io.StringIO()
+    jobs = Job(flaky, label="flaky", retry=Retry(2, first=1)), Job(throttled, label="slow", needs={"api": 1})
+    scheduler = Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=1)), instruments=[Monitor(file=log)])
+    virtual(scheduler.co_run)
+    lines = [" ".join(line.split()[:6]) for line in lines_of(log)[1:-1]]
+    assert [line for line in lines if "flaky" in line][:3] == [
+        "start flaky",
+        "retry flaky attempt 2 of 3",
+        "retry flaky attempt 3 of 3",
+    ]
+    assert [line for line in lines if "slow" in line][:3] == ["start slow"] * 3
 
 
 def test_streams_that_lack_the_symbols_get_ascii(virtual: Virtual) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from trioflow import Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, current_job
+from trioflow import Budget, Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, current_job
 
 from ...bodies import fail, nap
 from .monitors import drawn, jobs_only, look, serve, watched
@@ -57,6 +57,17 @@ def test_slots_of_a_shared_window_are_counted_once(virtual: Virtual) -> None:
     scheduler.add(eye)
     virtual(scheduler.co_run)
     assert lines[1].split("   ")[1::4] == ["▸ 3 running", "▪ 3 of 3 slots"]
+
+
+def test_the_header_shows_what_is_left_of_budgets(virtual: Virtual) -> None:
+    """While the run goes on, the second line ends with what is left of each budget, if there is room."""
+    jobs = [Job(nap, 9, needs={"usd": 0.75}), Job(nap, 1, needs={"usd": 1})]
+    scheduler, monitor = watched(*jobs, pool=Pool(usd=Budget(5), cpu=2))
+    (eye, wide), (other_eye, narrow) = look(monitor, 4, columns=120), look(monitor, 4, columns=70)
+    scheduler.update([eye, other_eye])
+    virtual(scheduler.co_run)
+    assert wide[1].endswith("∞ 2 forever   usd 3.25 of 5 left, 0.75 reserved")
+    assert narrow[1].endswith("∞ 2 forever")
 
 
 def test_nested_schedulers_are_expanded_if_there_is_room(virtual: Virtual) -> None:

@@ -302,6 +302,13 @@ class ResourceView:
         return self._resource.describe()
 
     @property
+    def budget_text(self) -> str:
+        """What is left of a `Budget`, such as "usd 0.5 of 5 left"; empty for other resources."""
+        if not isinstance(self._resource, BudgetResource):
+            return ""
+        return f"{self.name} {self._resource.describe_left()}"
+
+    @property
     def total(self) -> float | None:
         """The total amount; None for a `Rate` or a `PerKey`."""
         return self._resource.public_total() if isinstance(self._resource, CountedResource) else None

@@ -30,6 +30,7 @@ class BatchProgress:
     ended_at = None
     slot_count = None
     used_slot_count = 0
+    budget_texts = ()
     forever_count = 0
 
     def __init__(self, batch: Batch) -> None:

@@ -100,6 +100,7 @@ class LogDisplay(Display):
         self._last_line_at = time.monotonic()
         self._failure_count = 0
         self._progress_step = 0  # the step, out of `PROGRESS_LINE_COUNT`, that the latest progress line showed
+        self._start_times: Final[dict[JobRecord, float | None]] = {}  # of the listed jobs
         self._ticker: Final = Ticker(self._report_if_silent, 0, SILENCE_CHECK_INTERVAL)
         self._get_tag: Final = get_tag
         self._tagged_streams: list[TaggedStream] = []
@@ -118,8 +119,13 @@ class LogDisplay(Display):
         """Do nothing, because lines are written only for the events that have methods of their own."""
 
     def job_started(self, job: JobRecord) -> None:
-        """Write a line for the start of a job, if there are few jobs."""
-        if self._model.root_counts.job_count <= MAX_LISTED_JOBS:
+        """Write a line for the start of a job, if there are few jobs.
+
+        A job that is retried keeps the time of its start, and has a line for the retry instead.
+        """
+        is_retry = job in self._start_times and self._start_times[job] == job.started_at
+        if self._model.root_counts.job_count <= MAX_LISTED_JOBS and not is_retry:
+            self._start_times[job] = job.started_at
             self._write_line(f"{'start':<9} {full_name(job, self._symbols)}")
 
     def job_finished(self, job: JobRecord) -> None:

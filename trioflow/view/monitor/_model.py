@@ -170,6 +170,11 @@ class RunModel:
         return len(self.slot_holders) if tokens is None else tokens
 
     @property
+    def budget_texts(self) -> list[str]:
+        """What is left of each budget of the outermost scheduler's pool."""
+        return [text for resource in self.source.pool_resources(self.root) if (text := resource.budget_text)]
+
+    @property
     def ending_word(self) -> str:
         """The word "ending" or "draining" if the run is about to end; otherwise an empty string."""
         return self.source.ending_word

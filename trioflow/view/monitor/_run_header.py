@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 from ..._core.api.views import MOVED_ON, JobState, ReportedState, duration_text
@@ -44,6 +45,8 @@ class RunProgress(Protocol):
     def slot_count(self) -> int | None: ...
     @property
     def used_slot_count(self) -> int: ...
+    @property
+    def budget_texts(self) -> Sequence[str]: ...
     @property
     def ending_word(self) -> str: ...
     @property
@@ -182,13 +185,16 @@ class RunHeader:
     # ---- the second line
 
     def _counts_line(self, columns: int) -> StyledLine:
-        """Return the second line. In a narrow terminal, omit the slots, the words, or the last counts."""
+        """Return the second line. In a narrow terminal, omit budgets, the slots, the words, or the last counts."""
         state_counts, digits = self._state_counts(), len(str(self._model.root_counts.job_count))
+        slot_counts, budgets = self._slot_counts(), self._budget_texts()
         texts: StyledLine = []
-        for number_width, counts in itertools.product(
-            (digits, 0), ([*state_counts, *self._slot_counts()], state_counts)
+        all_counts = [*state_counts, *slot_counts]
+        for number_width, (counts, more) in itertools.product(
+            (digits, 0), ((all_counts, budgets), (all_counts, []), (state_counts, []))
         ):
             texts = [(f"{count.symbol} {count.number:>{number_width}} {count.word}", count.style) for count in counts]
+            texts += more
             if _total_width(texts, 3) <= columns:
                 break
         else:
@@ -208,6 +214,12 @@ class RunHeader:
             return []
         symbol = "▪" if self._is_unicode else "="
         return [DisplayedCount(symbol, self._model.used_slot_count, f"of {slot_count} slots", "dim")]
+
+    def _budget_texts(self) -> StyledLine:
+        """Return what is left of each budget; nothing after the run, as for the slots."""
+        if self._model.ended_at is not None:
+            return []
+        return [(self._symbols.escape(text), "figures") for text in self._model.budget_texts]
 
     def _state_counts(self) -> list[DisplayedCount]:
         root_counts = self._model.root_counts
