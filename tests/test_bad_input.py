@@ -156,6 +156,7 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "ScriptText", trioflow.ScriptText, {"text": "true", "args": "a"}
     yield "Scheduler", Scheduler, {}
     yield "First", trioflow.First, {}
+    yield "FailureCounter", trioflow.FailureCounter, {}
     yield "Answer", trioflow.Answer, {"question": "why?"}
     yield "Retry", trioflow.Retry, {"times": 1}
     yield "Budget", trioflow.Budget, {"amount": 1}

@@ -75,6 +75,7 @@ if _typing.TYPE_CHECKING:
     from .view.ci._summary import Summary as Summary
     from .view.events._events import Events as Events
     from .view.monitor._monitor import Monitor as Monitor
+    from .view.text._failure_counter import FailureCounter as FailureCounter
     from .view.trace._spans import Span as Span
     from .view.trace._spans import Wait as Wait
     from .view.trace._time_spent import FamilyTime as FamilyTime
@@ -122,6 +123,7 @@ _LAZY_NAMES = {
         ".view.ci._summary": "Summary",
         ".view.events._events": "Events",
         ".view.monitor._monitor": "Monitor",
+        ".view.text._failure_counter": "FailureCounter",
         ".view.trace._spans": "Span Wait",
         ".view.trace._time_spent": "FamilyTime TimeSpent",
         ".view.trace._trace": "Trace",

@@ -5,7 +5,15 @@ from __future__ import annotations
 import contextlib
 
 
-def warn(message: str, exception: BaseException | None = None, *, advice: str = "", about: str | None = None) -> None:
+def warn(
+    message: str,
+    exception: BaseException | None = None,
+    *,
+    advice: str = "",
+    about: str | None = None,
+    kind: object = None,
+    count: int = 1,
+) -> None:
     """Log a warning, with the traceback of `exception` if there is one.
 
     Args:
@@ -15,10 +23,12 @@ def warn(message: str, exception: BaseException | None = None, *, advice: str = 
             handlers of the command line can leave it out.
         about: "failure" for the failure of a job, "end" for the end of a run, stored in the record's attribute `about`.
             Handlers that report these events in another way drop such records.
+        kind: a key that is equal for similar failures, and for runs that ended alike; stored in the record.
+        count: the number of failures that the message reports; stored in the record.
 
     """
     import logging  # not at the top: the import takes 6 ms
 
     with contextlib.suppress(Exception):  # from the user's handler or filter: it cannot be reported by a log
-        extra = {"about": about}
+        extra = {"about": about, "kind": kind, "count": count}
         logging.getLogger("trioflow").warning("%s%s", message, advice, exc_info=exception, extra=extra)

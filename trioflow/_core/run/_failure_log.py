@@ -105,6 +105,7 @@ class FailureLog:
                 _logger.warn(
                     f"'{_job_path(job)}' failed because of '{_job_path(cause)}'; the run of {name!r} stops",
                     about=FAILURE_SUBJECT,
+                    kind=(failure_kind(cause, cause._outcome), "because"),
                 )
             return
         now, key, error = self._run.clock(), failure_kind(job, failure), failure.exception
@@ -122,6 +123,7 @@ class FailureLog:
             f"'{_job_path(job)}' failed: {one_line_error(error)}{advice}; {consequence}",
             advice=traceback_hint,
             about=FAILURE_SUBJECT,
+            kind=key,
         )
 
     def report_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:
@@ -153,9 +155,10 @@ class FailureLog:
 
     def _log_counted(self) -> None:
         self._cancel_timer = None
-        for similar in self._recent_failures.values():
+        for kind, similar in self._recent_failures.items():
             if similar.count_since_report:
-                _logger.warn(similar.report(), about=FAILURE_SUBJECT)
+                count = similar.count_since_report
+                _logger.warn(similar.report(), about=FAILURE_SUBJECT, kind=kind, count=count)
 
 
 def _message(job: AbstractJob[Any], error: BaseException) -> str:

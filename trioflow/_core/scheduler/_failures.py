@@ -67,11 +67,15 @@ def log_run_end(run: Run) -> None:
         idle_text = f"after {scheduler.idle_timeout:g} s without {JOB_EVENTS_NOUN}" if run.idle_timed_out else ""
         timeout_text = idle_text or f"after its timeout of {run.timeout:g} s"
         end_text = f"the run of {shorten(scheduler.label)!r} stopped {timeout_text}"
-        _logger.warn(f"{end_text}{failures_text and '; '}{failures_text}", advice=LISTING_ADVICE, about="end")
+        _logger.warn(
+            f"{end_text}{failures_text and '; '}{failures_text}", advice=LISTING_ADVICE, about="end", kind=run.reason
+        )
     elif run.reason in (StopReason.DRAINED, StopReason.INTERRUPTED):
         how = "no more jobs were started" if run.reason is StopReason.DRAINED else "a signal ended it cleanly"
         end_text = f"the run of {shorten(scheduler.label)!r} {STOP_REASON_TEXTS[run.reason]}: {how}"
-        _logger.warn(f"{end_text}{failures_text and '; '}{failures_text}", advice=LISTING_ADVICE, about="end")
+        _logger.warn(
+            f"{end_text}{failures_text and '; '}{failures_text}", advice=LISTING_ADVICE, about="end", kind=run.reason
+        )
     elif count > (run.reason is StopReason.CRITICAL):  # a single critical failure has been logged already
         advice = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
         end_text = "the run stopped"

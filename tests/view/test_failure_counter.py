@@ -1,0 +1,142 @@
+"""`FailureCounter`: the log of a server, whose many runs fail alike, is short."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from trioflow import FailureCounter, Job, Scheduler
+from trioflow.abc import AbstractJob, Instrument
+from trioflow.view.text import _failure_counter
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+class Timer:
+    """A timer that fires when a test calls it, not after a time."""
+
+    started: list[Timer]
+
+    def __init__(self, seconds: float, function: object) -> None:
+        self.fire: object = function
+        self.daemon = False
+
+    def start(self) -> None:
+        """Remember that the timer was started."""
+        assert self.daemon
+        type(self).started.append(self)
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Return the lines of the log behind a FailureCounter, whose timers fire when `pass_period` is called."""
+    found: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    monkeypatch.setattr(Timer, "started", [], raising=False)
+    monkeypatch.setattr(_failure_counter.threading, "Timer", Timer)
+    logger, counter = logging.getLogger("trioflow"), FailureCounter()
+    monkeypatch.setattr(logger, "handlers", [Handler()])
+    logger.addFilter(counter)
+    yield found
+    logger.removeFilter(counter)
+    counter.report()
+
+
+def pass_period() -> None:
+    """Let the timer fire."""
+    (timer,) = Timer.started
+    Timer.started.clear()
+    timer.fire()  # type: ignore[operator]
+
+
+async def broken(number: int = 0) -> None:
+    raise OSError(f"answer {number}")
+
+
+async def other() -> None:
+    raise KeyError("x")
+
+
+async def requests(count: int) -> None:
+    for number in range(count):
+        await Scheduler(Job(broken, number), label=f"request {number}").co_run()
+
+
+def test_failures_of_one_kind_are_counted_over_runs(virtual: Virtual, lines: list[str]) -> None:
+    """The first failure of a kind has a line at once, without advice, and then their number once a period."""
+    virtual(requests, 20)
+    assert lines == ["'broken(0)' failed: OSError: answer 0; the run goes on"]
+    pass_period()
+    assert lines[1:] == ["19 more in 1 min like this: 'broken(0)' failed: OSError: answer 0; the run goes on"]
+    virtual(requests, 3)
+    virtual(Scheduler(Job(other)).co_run)
+    assert lines[2:] == ["'other()' failed: KeyError: 'x'; the run goes on"]
+    pass_period()
+    assert lines[3].startswith("3 more in 1 min")
+
+
+def test_a_failure_after_a_quiet_period_is_logged_at_once(virtual: Virtual, lines: list[str]) -> None:
+    """After a period without a failure of its kind, the next one has a line again, and no timer is left."""
+    virtual(requests, 1)
+    pass_period()
+    assert Timer.started == []
+    virtual(requests, 1)
+    assert len(lines) == 2
+
+
+def test_counts_within_one_run_and_timeouts_of_runs_are_added_up(virtual: Virtual, lines: list[str]) -> None:
+    """What a run has counted itself is in the number, and runs that time out are one kind."""
+    virtual(Scheduler([Job(broken, number) for number in range(10)]).co_run)
+    for _ in range(3):
+        virtual(Scheduler(Job(anyio.sleep, 9), timeout=1, label="slow").co_run)
+    assert [line.partition(";")[0] for line in lines] == [
+        "'broken(0)' failed: OSError: answer 0",
+        "the run of 'slow' stopped after its timeout of 1 s",
+    ]
+    pass_period()
+    assert [line.partition(" in ")[0] for line in lines[2:]] == ["9 more", "2 more"]
+
+
+def test_incidents_pass_the_counter(virtual: Virtual, lines: list[str]) -> None:
+    """A line that is about neither a failure nor the end of a run is logged each time."""
+
+    class Odd(Instrument):
+        def job_started(self, scheduler: Scheduler, job: AbstractJob[object]) -> None:
+            raise OSError("no space left")
+
+    for _ in range(2):
+        virtual(Scheduler(Job(anyio.sleep, 0), instruments=[Odd()]).co_run)
+    assert ["raised in job_started" in line for line in lines] == [True, True]
+
+
+def test_kinds_above_the_limit_have_a_line_each(
+    virtual: Virtual, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is bounded: what is of one kind too many is logged as it is."""
+    monkeypatch.setattr(_failure_counter, "MAX_KINDS", 1)
+    virtual(requests, 2)
+    for _ in range(2):
+        virtual(Scheduler(Job(other)).co_run)
+    assert len(lines) == 3
+
+
+def test_a_counter_serves_several_threads(lines: list[str]) -> None:
+    """Runs in several threads lose no failure of the count."""
+    threads = [threading.Thread(target=anyio.run, args=(requests, 20)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(lines) == 1
+    pass_period()
+    assert lines[1].startswith("79 more")

@@ -1,0 +1,109 @@
+"""`FailureCounter`: a filter for the log of a server, in which many runs fail alike."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+from dataclasses import dataclass
+from typing import Final, final
+
+from ..._core.api.views import duration_text, short_repr
+
+MAX_KINDS: Final = 1000
+"""The maximum number of kinds of failures that are counted at once; failures of further kinds have a line each."""
+
+
+@dataclass(slots=True)
+class _CountedKind:
+    """The failures of one kind since the first, which was logged, or since their number was logged."""
+
+    message: str  # of the first
+    count: int = 0
+
+
+@final
+class FailureCounter(logging.Filter):
+    """A filter for the logger `trioflow`, which counts failures of one kind over all runs of the process.
+
+    For a server, in which each request is a run. The first failure of a kind is logged at once. Similar ones are
+    counted, and their number is logged once in each period. So are runs that a timeout or a signal stops. Lines that
+    only count the failures of a run are left out, and so is the advice to call `debrief()`, because the scheduler of a
+    request that has been answered is gone. Other lines pass.
+
+    Args:
+        period: the seconds between two lines about failures of one kind, more than 0.
+
+    Raises:
+        TypeError, ValueError: `period` is not a positive number.
+
+    Example:
+        >>> import logging
+        >>> counter = FailureCounter()
+        >>> logging.getLogger("trioflow").addFilter(counter)
+        >>> logging.getLogger("trioflow").removeFilter(counter)
+
+    """
+
+    def __init__(self, period: float = 60.0) -> None:
+        super().__init__()
+        if isinstance(period, bool) or not isinstance(period, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"FailureCounter({short_repr(period)}): give a number of seconds, such as 60")
+        if not 0 < period <= threading.TIMEOUT_MAX:
+            raise ValueError(f"FailureCounter({short_repr(period)}): give a number of seconds above 0, such as 60")
+        self.period: Final = float(period)
+        self._kinds: Final[dict[object, _CountedKind]] = {}
+        self._lock: Final = threading.Lock()  # runs may be in several threads
+        self._timer: threading.Timer | None = None
+
+    def __repr__(self) -> str:
+        """Return the constructor call."""
+        return f"FailureCounter({self.period:g})"
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is logged; count it otherwise."""
+        about: object = getattr(record, "about", None)
+        kind: object = getattr(record, "kind", None)
+        if about is None:
+            return True
+        if kind is None:
+            return about != "end"
+        if isinstance(record.args, tuple) and len(record.args) == 2:
+            record.args = (record.args[0], "")  # without the advice
+        with self._lock:
+            counted = self._kinds.get(kind)
+            if counted is not None:
+                counted.count += getattr(record, "count", 1)
+                return False
+            if len(self._kinds) < MAX_KINDS:
+                self._kinds[kind] = _CountedKind(record.getMessage())
+                self._start_timer()
+        return True
+
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            atexit.register(self.report)
+            self._timer = threading.Timer(self.period, self._report_in_time)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _report_in_time(self) -> None:
+        self.report()
+        with self._lock:
+            self._timer = None
+            if self._kinds:
+                self._start_timer()
+
+    def report(self) -> None:
+        """Log the numbers of the failures that were counted since the last report."""
+        atexit.unregister(self.report)
+        lines: list[str] = []
+        with self._lock:
+            for kind, counted in list(self._kinds.items()):
+                if counted.count:
+                    lines.append(f"{counted.count} more in {duration_text(self.period)} like this: {counted.message}")
+                    counted.count = 0
+                else:
+                    del self._kinds[kind]
+        for line in lines:
+            logging.getLogger("trioflow").warning("%s", line)
