@@ -71,7 +71,7 @@ VALUES: list[Any] = [
 OTHERS = {
     # belong to one process: runs, and what they share
     "DaskJob", "Journal", "Pool", "RunHandle", "RunView", "Sequence", "SharedResource", "SpareSlots", "ThreadEvent",
-    "TimeLimit", "VirtualTimeEventLoop", "Cluster", "Tracing",
+    "TimeLimit", "VirtualTimeEventLoop", "Cluster", "Tracing", "FailureCounter",
     # have jobs in them
     "CommandSucceeds", "Simulation", "WhatIf", "WhatIfPoint",
     # are only for type checkers

@@ -78,6 +78,8 @@ def _redirect_stdout(ctx: click.Context) -> IO[bytes]:
     return events
 
 
+MIN_LINES_BETWEEN_VERDICTS: Final = 8
+"""The verdict below the monitor's picture is repeated only if at least this many lines are between them."""
 DASK_CONNECT_TIMEOUT: Final = "10s"
 """The maximum time to wait for Dask's scheduler to answer."""
 EXAMPLES: Final = """\b
@@ -252,7 +254,7 @@ def print_end(
     lines: list[str] = []
     if not has_monitor:
         lines += run_summary.verdict_lines()
-    elif is_drawing and details:
+    elif is_drawing and details.count("\n") >= MIN_LINES_BETWEEN_VERDICTS:
         lines += run_summary.repeated_verdict_lines()
     lines += run_summary.footer_lines(written, journal)
     results += map(_outputs.try_echo, ["", *lines] if lines and (is_drawing or details) else lines)

@@ -236,14 +236,14 @@ CAUSE_WORDS: Final[Mapping[WaitCause, CauseWords]] = {
     WaitCause.RESOURCE: CauseWords(
         "{}",
         "{} ran short",
-        "{}",
+        "for {}",
         "waited for a resource",
         "other jobs used so much of it, for example memory or GPUs, that too little was left",
     ),
     WaitCause.RATE: CauseWords(
         "rate of {}",
         "the rate of {} was used up",
-        "{}",
+        "for {}",
         "waited for the rate of a resource",
         "the number of jobs that may start in a given time is limited",
     ),
@@ -263,7 +263,7 @@ CAUSE_WORDS: Final[Mapping[WaitCause, CauseWords]] = {
     ),
     WaitCause.MACHINE: CauseWords(
         "room on the machine",
-        "the machine had no room",
+        "the machine or the cluster had no room",
         "for room on the machine",
         "waited for room on the machine",
         "memory or open files ran short for one more command, or all threads of the cluster were busy",

@@ -161,7 +161,7 @@ def test_waiting_jobs_are_counted_by_cause(virtual: Virtual) -> None:
     eye, lines = look(monitor, 3, height=12)
     scheduler.add(eye)
     virtual(scheduler.co_run)
-    assert lines[2] == " waiting: 4 for jobs · 3 api throttled · 5 gpu"
+    assert lines[2] == " waiting: 4 for jobs · 5 for gpu · 3 api throttled"
 
 
 def test_no_line_moves_up_when_a_job_settles(virtual: Virtual) -> None:

@@ -391,7 +391,7 @@ class Connection:
         await self.end(0.0)
         if timed_out:
             return Diagnostics(f"no answer in {self.node.connect_timeout:g} s"), clock() - began
-        return self.transport.diagnose(self._read_log()), clock() - began
+        return self.transport.diagnose(self.node, self._read_log()), clock() - began
 
     def _start(self, gateway: Gateway | None) -> int:
         """Start the ssh that holds the connection, and return the descriptor of its output."""

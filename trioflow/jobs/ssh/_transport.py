@@ -86,8 +86,8 @@ class OpenSsh:
         """Return the ssh command that prints the settings for a node, one name and value per line."""
         return ["ssh", "-G", *_node_options(node), "--", node.hostname]
 
-    def diagnose(self, text: str) -> Diagnostics:
-        """Explain the error messages of a failed `connect`."""
+    def diagnose(self, node: SshNode, text: str) -> Diagnostics:
+        """Explain the error messages of a failed `connect` to a node."""
         changed = re.search(r"Offending .*? in (.+):(\d+)\s*$", text, re.MULTILINE)
         if "REMOTE HOST IDENTIFICATION HAS CHANGED" in text:
             place = f"{changed[1]}, line {changed[2]}" if changed else "{keys}"
@@ -106,8 +106,9 @@ class OpenSsh:
             )
         last = _last_line(text)
         if "Permission denied" in text or "Too many authentication failures" in text:
+            trial = shlex.join(["ssh", "-o", "BatchMode=yes", *_node_options(node), node.hostname])
             return Diagnostics(
-                f"login failed ({last}): ssh must be able to log in without a prompt; try: ssh -o BatchMode=yes",
+                f"login failed ({last}): ssh must be able to log in without a prompt; try: {trial}",
                 is_final=True,
                 is_login_rejected=True,
             )

@@ -113,8 +113,12 @@ class DotWriter:
         if self._drawing.get_role(job) is DrawingRole.JUNCTION:
             self._graph.node(self._node_names[job], **JUNCTION_POINT, tooltip=tooltip_text(jobs, path))
         else:
-            border = CRITICAL_PATH_BOX if job in self._drawing.critical_path_jobs else {}
-            self._graph.node(self._node_names[job], **job_attributes(jobs, path), **border)
+            attributes = job_attributes(jobs, path)
+            if job in self._drawing.critical_path_jobs:
+                attributes |= CRITICAL_PATH_BOX
+                if attributes.get("shape") == "cylinder":
+                    attributes |= LOW_LABEL
+            self._graph.node(self._node_names[job], **attributes)
 
     def _write_edge(self, tail: AnyJob, head: AnyJob, kind: EdgeKind) -> None:
         """Write a visible edge, and collect the invisible edges that accompany it."""
@@ -177,6 +181,8 @@ EDGE_ATTRIBUTES: Final[Mapping[EdgeKind, DotAttributes]] = {
 }
 CRITICAL_PATH_EDGE: Final[DotAttributes] = {"color": _style.CRITICAL_PATH_COLOR, "penwidth": "2.4"}
 CRITICAL_PATH_BOX: Final[DotAttributes] = {"peripheries": "2"}
+LOW_LABEL: Final[DotAttributes] = {"margin": "0.14,0.12", "labelloc": "b"}
+"""The label of a cylinder with two borders: the upper edge of the inner one would cross a label in the middle."""
 MAX_ORDERED_BOXES: Final = 40
 """The maximum number of boxes in the first rank of a frame whose order is enforced. dot orders a larger rank."""
 RUN_IF_FAILED_EDGE: Final[DotAttributes] = {"style": "dashed"}

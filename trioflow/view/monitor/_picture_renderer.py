@@ -135,7 +135,7 @@ class PictureRenderer:
         return lines
 
     def _wait_causes_text(self, separator: str) -> str:
-        """Return a text with the number of waiting jobs by cause: `waiting: 41 for jobs · 12 for a slot · 5 gpu`.
+        """Return a text with the number of waiting jobs by cause: `waiting: 41 for jobs · 12 for a slot · 5 for gpu`.
 
         Ready jobs of one scheduler with equal needs have the same cause, so only one of these jobs is queried.
         """

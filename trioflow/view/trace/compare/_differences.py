@@ -208,6 +208,11 @@ def comparison_headline(comparison: Comparison) -> str:
 def comparison_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:
     """Yield the lines of the comparison: the durations, the changes along the critical paths, then other changes."""
     yield symbols.escape(comparison_headline(comparison))
+    if comparison.state_changes:  # first, because it may explain all other changes
+        yield ""
+        yield "Ended in another state:"
+        texts = [f"{_short(path)}: {old}, now {new}" for path, old, new in comparison.state_changes]
+        yield from (f"  {symbols.escape(text)}" for text in listed_lines(texts, MAX_LINES_PER_TITLE))
     if comparison.changes:
         yield ""
         yield "Along the critical paths:"
@@ -229,13 +234,6 @@ def other_changes(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
     for title, texts in (
         ("Waited longer", [_wait_text(*wait) for wait in comparison.longer_waits]),
         ("On neither critical path, but changed by more than 20 %", [*_off_path_lines(comparison)]),
-        (
-            "Ended in another state",
-            [
-                f"{_short(path)}: {old_state}, now {new_state}"
-                for path, old_state, new_state in comparison.state_changes
-            ],
-        ),
     ):
         if texts:
             yield title, texts
