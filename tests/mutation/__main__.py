@@ -51,7 +51,10 @@ ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "backend": ("trioflow/_core/backend", ENGINE),
     "job": ("trioflow/_core/job", (*ENGINE, *VIEWS, *KINDS, *PUBLIC, "tests/journal/test_api_journals.py")),
     "scheduler": ("trioflow/_core/scheduler", (*ENGINE, *VIEWS, *PUBLIC, "tests/cli/test_check.py")),
-    "run": ("trioflow/_core/run", (*ENGINE, *VIEWS, *KINDS, "tests/journal/test_restoring.py")),
+    "run": (
+        "trioflow/_core/run",
+        (*ENGINE, *VIEWS, *KINDS, "tests/journal/test_restoring.py", "tests/journal/test_budgets.py"),
+    ),
     "admission": ("trioflow/_core/admission", (*ENGINE, *VIEWS)),
     "base": ("trioflow/_core/base", (*ENGINE, *VIEWS, "tests/view/test_units.py")),
     "batch": ("trioflow/batch", ("tests/batch",)),
