@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import First, Job, JobCancelled, Scheduler, Sequence, StopReason, current_job, simulate
+from trioflow import First, Job, JobCancelled, JobTimeout, Scheduler, Sequence, StopReason, current_job, simulate
 
 from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, fail, fail_now, nap, nothing
 
@@ -149,6 +149,10 @@ def test_the_timeout_of_a_first_is_its_failure(virtual: Virtual) -> None:
     first = First(Job(nap, 9), Job(nap, 8), timeout=2, label="slow")
     assert virtual(Scheduler(first).co_run)
     assert (first.timed_out, first.result(default="none")) == (True, "none")
+    assert isinstance(first.raised_exception(), JobTimeout)
+    moved_on = First(Job(nap, 9), Job(nap, 8), timeout=2, on_timeout="move_on")
+    assert virtual(Scheduler(moved_on).co_run)
+    assert (moved_on.state, moved_on.timed_out, moved_on.result()) == (SUCCEEDED, True, None)
 
 
 def test_a_nested_first_and_a_group_compete(virtual: Virtual) -> None:

@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base._states import COMPLETED, JobState, StopReason
+from ..base._states import COMPLETED, JobState, RunPhase, StopReason
 from ..base._units import duration_text
 from ..job._outcome import no_result_error
 from ._instruments import Instrument
@@ -72,6 +72,8 @@ class FirstRule(Instrument):
     def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
         """Decide the result if it no longer depends on other jobs; open the next turn if a competitor has failed."""
         if scheduler is not self._run.scheduler or job not in self._unsettled or self.is_decided:
+            return
+        if self._run.phase is RunPhase.STOPPING:  # a timeout or a cancellation has decided
             return
         del self._unsettled[job]
         if job._state is not JobState.SUCCEEDED:
