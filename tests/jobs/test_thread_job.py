@@ -302,17 +302,6 @@ def test_a_system_exit_after_the_timeout_ends_the_run(backend: str) -> None:
     assert scheduler.stop_reason is StopReason.INTERRUPTED
 
 
-def test_move_on_succeeds_with_none_when_the_thread_has_ended(backend: str) -> None:
-    """With `on_timeout="move_on"`, a late ThreadJob succeeds with None when its thread has ended."""
-    held = Held()
-    job = ThreadJob(held, timeout=SOON, on_timeout="move_on")
-    assert Scheduler(job, release_late(held)).run(backend=backend) is True
-    assert job.state is JobState.SUCCEEDED
-    assert job.result() is None
-    assert job.timed_out
-    assert held.left.is_set()
-
-
 def test_a_retry_calls_the_function_again_when_the_first_call_has_ended(backend: str) -> None:
     """After a timeout, a function is called again only when its late call has ended."""
     held = Held()

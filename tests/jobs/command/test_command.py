@@ -537,13 +537,6 @@ def test_a_retry_that_is_in_time_succeeds(backend: str, tmp_path: Path) -> None:
     assert job.timed_out
 
 
-def test_move_on_succeeds_without_a_result(backend: str) -> None:
-    """With `on_timeout="move_on"`, a late command is ended, and its job is SUCCEEDED with None."""
-    job = CommandJob(["sleep", 100], timeout=0.02, on_timeout="move_on")
-    run(backend, job)
-    assert (job.state, job.result(), job.timed_out) == (JobState.SUCCEEDED, None, True)
-
-
 def test_retry_on_exit_repeats_only_after_the_given_exit_codes(backend: str, tmp_path: Path) -> None:
     """`retry_on_exit(75)` repeats a command after exit code 75, and not after another one."""
     count = f"echo >> {tmp_path}/n; test $(wc -l < {tmp_path}/n) -ge 2 && exit 1; exit 75"
