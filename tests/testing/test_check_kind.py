@@ -33,7 +33,7 @@ LONG = 0.6
 """The seconds of work that cannot be interrupted."""
 
 
-async def answer() -> int:
+async def forty_two() -> int:
     return 42
 
 
@@ -45,7 +45,7 @@ async def fail() -> None:
     raise ValueError("broken")
 
 
-def answer_at_once() -> int:
+def forty_two_at_once() -> int:
     return 42
 
 
@@ -104,10 +104,10 @@ def check_makers(kind: Any, quick: Any, long: Any = None, failing: Any = None, r
 @pytest.mark.parametrize(
     ("kind", "quick", "long", "failing"),
     [
-        (Job, (answer,), (sleep_long,), (fail,)),
+        (Job, (forty_two,), (sleep_long,), (fail,)),
         (Service, (serve,), None, (serve_badly,)),
-        (ThreadJob, (answer_at_once,), (block,), (fail_at_once,)),
-        (ProcessJob, (answer_at_once,), (block,), (fail_at_once,)),
+        (ThreadJob, (forty_two_at_once,), (block,), (fail_at_once,)),
+        (ProcessJob, (forty_two_at_once,), (block,), (fail_at_once,)),
         (CommandJob, (["true"],), (["sleep", "1000"],), (["false"],)),
         (service_of_a_command, (), None, None),
         (SshJob, (LocalNode(), "true"), (LocalNode(), "sleep 1000"), (LocalNode(), "false")),
@@ -120,19 +120,19 @@ def test_the_kinds_of_this_package_pass(kind: Any, quick: Any, long: Any, failin
 
 def test_jobs_in_executors_pass(executor: Executor) -> None:
     """An `ExecutorJob` does what is expected of every job."""
-    check_makers(ExecutorJob, (executor, answer_at_once), (executor, block), (executor, fail_at_once))
+    check_makers(ExecutorJob, (executor, forty_two_at_once), (executor, block), (executor, fail_at_once))
 
 
 def test_schedulers_and_races_pass() -> None:
     """Schedulers and `First` do as jobs what is expected of every job; a journal restores only their members."""
     check_kind(
-        lambda **options: First(Job(answer), **options),
+        lambda **options: First(Job(forty_two), **options),
         make_long_job=lambda **options: First(Job(sleep_long), Job(sleep_long), **options),
         make_failing_job=lambda **options: First(Job(fail), **options),
         restores=False,
     )
     check_kind(
-        lambda **options: Scheduler(Job(answer), **options),
+        lambda **options: Scheduler(Job(forty_two), **options),
         make_long_job=lambda **options: Scheduler(Job(sleep_long), **options),
         make_failing_job=lambda **options: Scheduler(Job(fail, critical=True), **options),
         restores=False,
