@@ -25,9 +25,9 @@ def declared() -> list[str]:
 
     def line(row: Option[Any, Any]) -> str:
         kinds = "every job" if row.name in of_jobs else "`Scheduler`"
-        return f"| `{row.name}` | {kinds} | `{row.default!r}` | {row.settable_when} |"
+        return f"| `{row.name}` | {kinds} | `{row.default!r}` |"
 
-    head = ["| option | of | default | may be set |", "| --- | --- | --- | --- |"]
+    head = ["| option | of | default |", "| --- | --- | --- |"]
     return [*head, *map(line, trioflow.Scheduler._declared_options.values())]
 
 
