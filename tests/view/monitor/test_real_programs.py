@@ -173,13 +173,18 @@ scheduler = Scheduler(Job(work, label="<work>"), label="run", instruments=[Monit
 scheduler.run()
         """,
         "await scheduler.co_run()",
+        "scheduler.critical_jobs = True; scheduler.run()",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
     for cell in notebook.cells:
+        (result,) = (output.data["text/plain"] for output in cell.outputs if output.output_type == "execute_result")
         displayed = [output.data for output in cell.outputs if output.output_type == "display_data"]
         assert len(displayed) == 1
         lines = displayed[0]["text/plain"].splitlines()
+        assert (lines[-1] == " No critical job failed, so run() returned True.") == (result == "True")
+        if result == "False":
+            continue
         assert lines[0].startswith(" run  ✗ 1 of 1 job failed, ")
         assert lines[1].endswith("<work>  ValueError: <b>")
         assert "&lt;work&gt;" in displayed[0]["text/html"]

@@ -13,6 +13,7 @@ from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     Instrument,
+    StopReason,
     duration,
     flag,
     is_in_notebook_cell,
@@ -20,7 +21,7 @@ from ..._core.api.views import (
     short_repr,
 )
 from ..text import _symbols
-from ._display import Display
+from ._display import Display, DrawFunction, StyledLine
 from ._live_source import LiveSource
 from ._log_display import LogDisplay
 from ._model import RunModel
@@ -224,7 +225,8 @@ class Monitor(Instrument):
         stream = sys.stdout if self._file is None else self._file
         symbols = _symbols.Symbols.for_stream(stream)
         if self._file is None and is_in_notebook_cell():
-            return NotebookDisplay(PictureRenderer(model, _symbols.Symbols()).draw, self._redraw_interval)
+            draw = PictureRenderer(model, _symbols.Symbols()).draw
+            return NotebookDisplay(functools.partial(_draw_in_cell, model, draw), self._redraw_interval)
         get_tag = functools.partial(self._format_tag, symbols) if self._should_tag_lines else None
         if can_move_cursor(stream):
             draw = PictureRenderer(model, symbols).draw
@@ -239,6 +241,17 @@ class Monitor(Instrument):
         model, self._model, self._live_source = self._model, None, None
         if model is not None:
             model.display.stop()
+
+
+def _draw_in_cell(model: RunModel, draw: DrawFunction, columns: int, lines: int) -> list[StyledLine]:
+    """Return the picture of a run for a notebook, which shows the result of `run()`, True or False, below it.
+
+    After failures that are not critical, the last line explains the result, which would contradict the picture.
+    """
+    picture = draw(columns, lines)
+    if model.ended_at is None or model.root.stop_reason is not StopReason.COMPLETED or model.verdict().is_good:
+        return picture
+    return [*picture, [(" No critical job failed, so run() returned True.", "dim")]]
 
 
 def can_move_cursor(stream: TextIO | None) -> bool:
