@@ -88,7 +88,8 @@ def report(packings: list[Packing], scheduler: Scheduler, seconds: float) -> Non
     proved = [one for one in packings if one.prove.state is JobState.SUCCEEDED]
     before = sum(one.source.stat().st_size for one in proved)
     after = sum(one.target.stat().st_size for one in proved)
-    cpu = sum(job.last_result.user_time + job.last_result.system_time for job in scheduler if job.last_result)
+    results = [job.last_result for job in scheduler if isinstance(job, CommandJob) and job.last_result]
+    cpu = sum(result.user_time + result.system_time for result in results)
     print(f"{len(proved)} of {len(packings)} files packed and proved: {before:,} bytes in {after:,}")
     print(f"{len(scheduler)} commands ({', '.join(f'{count} {state}' for state, count in states.items())})")
     print(f"{cpu:.1f} s of CPU time in {seconds:.1f} s")

@@ -27,7 +27,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from trioflow import Monitor, Pull, Push, Scheduler, Sequence, SshJob, SshNode, SshNodes, Trace
+from trioflow import LocalNode, Monitor, Pull, Push, Scheduler, Sequence, SshJob, SshNode, SshNodes, Trace
 
 AT_ONCE = 10
 WORK = "trioflow-example-nodes"  # in the home directory of each node; removed at the end
@@ -167,7 +167,7 @@ def wait_for(address: str, port: int, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
-def remove_work(node: SshNode) -> None:
+def remove_work(node: SshNode | LocalNode) -> None:
     """All nodes of this example share one home directory: leave nothing of ours in it."""
     Scheduler(SshJob(node, ("rm", "-rf", WORK))).run()
 

@@ -28,6 +28,7 @@ class SandboxJob(JobKind[CommandResult], box=BoxStyle("sandbox", "box3d"), keeps
         run, words = run_of(self), [str(getattr(one, "text", one)) for one in arguments_of(self)]
         began, output = run.clock(), b""
         process = Popen([*BOX, *words], stdout=PIPE, stderr=STDOUT, process_group=0)  # noqa: ASYNC220
+        assert process.stdout is not None
         pipe, ended = process.stdout.fileno(), os.pidfd_open(process.pid)  # the latter is readable at the end
         with process.stdout, run.time_limit(self, missing="output") as limit:
             try:

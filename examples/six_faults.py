@@ -3,6 +3,8 @@
 Run it:  python examples/six_faults.py
 """
 
+from typing import Any
+
 import anyio
 
 from trioflow import Job, Scheduler
@@ -41,7 +43,8 @@ def slot_is_lost():
 
 def wake_up_is_lost():
     """A consumer that finds nothing waits to be woken. But what comes before it waits wakes nobody."""
-    queue, sleepers = [], []
+    queue: list[str] = []
+    sleepers: list[anyio.Event] = []
 
     async def consume():
         if not queue:
@@ -93,7 +96,8 @@ def each_was_charged_once(scheduler, world):
 
 def connection_is_closed_early():
     """The last user of a shared connection closes it: who is the last one now, if a job comes later?"""
-    users, closed = set(), []
+    users: set[str] = set()
+    closed: list[str] = []
 
     async def query(name, seconds):
         assert not closed, f"{closed[0]} has closed the connection"
@@ -109,7 +113,7 @@ def connection_is_closed_early():
     return Scheduler(first, Job(query, "long", 5, label="long"), Job(query, "next", 2, label="next", required=first))
 
 
-SIX = {  # with what is checked after each run, and what may happen in it
+SIX: dict[Any, Any] = {  # with what is checked after each run, and what may happen in it
     join_runs_twice: (joined_once, ["order", "durations"]),
     slot_is_lost: (None, ["failures"]),
     wake_up_is_lost: (None, ["order", "durations"]),

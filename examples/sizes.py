@@ -56,7 +56,7 @@ def scenario(parts: int = 100, size: int = 100_000, nodes: str = "", config: str
             ProcessJob(digest, block, label=f"digest {number}") for number, block in enumerate(blocks)
         ]
     else:
-        given = {"config": config} if config else {}
+        given: dict[str, Any] = {"config": config} if config else {}
         farm = [LocalNode() if name == "local" else SshNode(name, **given) for name in nodes.split(",")]
         pairs = [on_node(farm[number % len(farm)], number, size) for number in range(parts)]
         blocks, digests = [first for first, _ in pairs], [second for _, second in pairs]
