@@ -168,7 +168,6 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
         "per": 1, "burst": 1, "requests": 1,
     }  # fmt: skip
     yield "exited_with", trioflow.exited_with, {"codes": ()}
-    yield "retry_on_exit", trioflow.retry_on_exit, {}
     yield "Throttled", trioflow.Throttled, {"key": "api"}
     yield "Journal", trioflow.Journal, {"path": "run.db"}
     yield "Monitor", trioflow.Monitor, {}

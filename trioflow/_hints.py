@@ -11,6 +11,7 @@ MODULE_HINTS: Final = {
     "Port": "use PortOpen",
     "PrintJob": "use a Job whose function prints, or import it from trioflow.compat.asynciojobs",
     "PureScheduler": "use Scheduler, or import it from trioflow.compat.asynciojobs",
+    "retry_on_exit": "use Retry(times, first=0, on=exited_with(...))",
     "Succeeds": "use CommandSucceeds",
     "TaskGroup": "use Scheduler; async with Scheduler() as scheduler: scheduler.add(Job(...)) starts jobs as they come",
 }

@@ -31,7 +31,6 @@ from trioflow import (
     SshJob,
     ThreadJob,
     exited_with,
-    retry_on_exit,
 )
 from trioflow.jobs.posix import _processes
 
@@ -537,45 +536,16 @@ def test_a_retry_that_is_in_time_succeeds(backend: str, tmp_path: Path) -> None:
     assert job.timed_out
 
 
-def test_retry_on_exit_repeats_only_after_the_given_exit_codes(backend: str, tmp_path: Path) -> None:
-    """`retry_on_exit(75)` repeats a command after exit code 75, and not after another one."""
+def test_a_retry_repeats_only_after_the_given_exit_codes(backend: str, tmp_path: Path) -> None:
+    """`exited_with(75)` repeats a command after exit code 75, not after another one, and not after a timeout."""
+    retry = Retry(5, first=0, on=exited_with(75))
     count = f"echo >> {tmp_path}/n; test $(wc -l < {tmp_path}/n) -ge 2 && exit 1; exit 75"
-    job = CommandJob(count, shell=True, retry=retry_on_exit(75, times=5))
-    error = failure_of(backend, job)
-    assert (error.returncode, job.attempts) == (1, 2)
-
-
-def test_retry_on_exit_ends_with_the_first_success(backend: str, tmp_path: Path) -> None:
-    """`retry_on_exit()` stops at the first success: two failures and a success are three attempts."""
-    job = CommandJob(
-        f"echo >> {tmp_path}/n; test $(wc -l < {tmp_path}/n) -ge 3",
-        shell=True,
-        retry=retry_on_exit(times=5, delay=0.001),
-    )
-    run(backend, job)
-    assert (job.state, job.attempts) == (JobState.SUCCEEDED, 3)
-
-
-def test_retry_on_exit_gives_up_after_the_last_attempt(backend: str) -> None:
-    """After `times` retries, `retry_on_exit()` gives up, and the job has the last failure."""
-    job = CommandJob(["false"], retry=retry_on_exit(1, times=2))
-    assert failure_of(backend, job).returncode == 1
-    assert job.attempts == 3
-
-
-def test_retry_on_exit_does_not_repeat_after_a_timeout(backend: str) -> None:
-    """A timeout is not an exit code, so `retry_on_exit()` does not repeat a late command."""
-    job = CommandJob(["sleep", 100], timeout=0.02, retry=retry_on_exit(times=5))
-    run(backend, job)
-    assert isinstance(job.raised_exception(), JobTimeout)
-    assert job.attempts == 1
-
-
-@pytest.mark.parametrize("arguments", [{"times": -1}, {"delay": -1}])
-def test_retry_on_exit_with_negative_numbers_raises(arguments: Any) -> None:
-    """`retry_on_exit()` with negative numbers raises an error that names the function."""
-    with pytest.raises(ValueError, match=r"retry_on_exit\(\)"):
-        retry_on_exit(1, **arguments)
+    job = CommandJob(count, shell=True, retry=retry)
+    assert (failure_of(backend, job).returncode, job.attempts) == (1, 2)
+    late = CommandJob(["sleep", 100], timeout=0.02, retry=retry)
+    run(backend, late)
+    assert isinstance(late.raised_exception(), JobTimeout)
+    assert late.attempts == 1
 
 
 def test_exited_with_matches_errors_by_their_exit_code(backend: str) -> None:

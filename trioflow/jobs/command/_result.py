@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, final
 
 from ..._core.api import TrioflowError
-from ...abc import duration, printable, short_repr, whole_number
+from ...abc import printable, short_repr
 from ..posix._processes import Rusage, as_signal
 from ._output_sinks import OutputSpool
 
@@ -212,9 +212,6 @@ MAX_COMMAND_LENGTH: Final = 500
 
 # ---- retries that depend on the exit code
 
-AttemptFunction = Callable[[], Awaitable[Any]]
-"""An async function that makes one attempt to run a job."""
-
 
 def exited_with(*codes: int) -> Callable[[BaseException], bool]:
     """Return a predicate that matches the exceptions of commands that failed with one of these exit codes.
@@ -223,15 +220,16 @@ def exited_with(*codes: int) -> Callable[[BaseException], bool]:
         codes: exit codes, or negative signal numbers such as `-signal.SIGSEGV`. Without codes, any exit code matches.
 
     Returns:
-        A function of an exception, suitable for stamina's `on=` and tenacity's `retry_if_exception`. It returns False
-        for a command that was not started or was ended by a timeout, because these have no exit code.
+        A function of an exception, for the `on` of a `Retry`, stamina's `on=` and tenacity's `retry_if_exception`. It
+        returns False for a command that was not started or was ended by a timeout, because these have no exit code.
 
     Raises:
         TypeError: a code is not a whole number.
 
     Example:
-        >>> exited_with(75, 111)(ValueError())
-        False
+        >>> job = CommandJob(["sh", "-c", "exit 75"], retry=Retry(2, first=0, on=exited_with(75, 111)))
+        >>> Scheduler(job).run(), job.attempts, job.raised_exception().returncode
+        (True, 3, 75)
 
     """
     for code in codes:
@@ -244,45 +242,3 @@ def exited_with(*codes: int) -> Callable[[BaseException], bool]:
         return code is not None and (code in accepted_codes or not accepted_codes)
 
     return has_exited_with
-
-
-def retry_on_exit(*codes: int, times: int = 1, delay: float = 0.0) -> Callable[[AttemptFunction], AttemptFunction]:
-    """Return a decorator that retries a command only when it exits with one of these codes.
-
-    Args:
-        codes: exit codes, or negative signal numbers. Without codes, any exit code of a failure matches.
-        times: the maximum number of retries, 0 or more.
-        delay: seconds before each retry, 0 or more. The job keeps its slot during the delay.
-
-    Returns:
-        A value for a job's `retry=`.
-
-    Raises:
-        TypeError, ValueError: an argument is invalid.
-
-    Example:
-        >>> job = CommandJob(["sh", "-c", "exit 75"], retry=retry_on_exit(75, 111, times=2))
-        >>> Scheduler(job).run(), job.attempts, job.raised_exception().returncode
-        (True, 3, 75)
-
-    """
-    should_retry = exited_with(*codes)
-    whole_number(times, "times", "retry_on_exit()", "")
-    duration(delay, "delay", "retry_on_exit()")
-
-    def decorate(attempt: AttemptFunction) -> AttemptFunction:
-        async def run_with_retries() -> Any:
-            from anyio import sleep  # imported late, because programs that only read results do not need anyio
-
-            for _ in range(times):
-                try:
-                    return await attempt()
-                except CommandError as error:
-                    if not should_retry(error):
-                        raise
-                await sleep(delay)
-            return await attempt()
-
-        return run_with_retries
-
-    return decorate
