@@ -171,7 +171,7 @@ ALLOWED = {
     ("cli/__init__.py", "print"): "a constant text, without click",
     ("_core/scheduler/_sync_run.py", "print"): "the repr of a label",
     ("jobs/command/_output_sinks.py", "print"): "the output of a command, with an escaped tag",
-    ("jobs/command/_command_service.py", "print"): "the output of a command",
+    ("jobs/command/_program_service.py", "print"): "the output of a command",
     ("jobs/ssh/_local_copier.py", "print"): "for the program that runs this one",
     ("view/ci/_summary.py", "sys.stdout.write"): "commands for GitHub, each escaped as its syntax requires",
 }
