@@ -35,13 +35,16 @@ def page_of(folder: str, path: str) -> str | None:
 def toctrees(text: str) -> str:
     """Return a table of contents for each part of README.md, hidden, for the sidebar."""
     parts: list[tuple[str, list[str]]] = []
+    found: set[str] = set()  # each page is in the first part that leads to it
     for line in text.splitlines():
         if line.startswith("## "):
             parts.append((line.removeprefix("## "), []))
-        elif parts and line.lstrip().startswith(("- ", "| ")) and (link := LINK.search(line)):
-            page = page_of("", link[2])
-            if page is not None and page not in parts[-1][1]:
-                parts[-1][1].append(page)
+        elif parts and line.startswith(("- ", "| ", "  ")):  # an item of a list, or its next line
+            for link in LINK.finditer(line):
+                page = page_of("", link[2])
+                if page is not None and page not in found:
+                    found.add(page)
+                    parts[-1][1].append(page)
     trees = [["```{toctree}", ":hidden:", f":caption: {name}", "", *pages, "```"] for name, pages in parts if pages]
     return "\n\n".join("\n".join(tree) for tree in trees)
 

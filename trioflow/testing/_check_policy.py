@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import random
 from typing import Any, Final, get_args
 
@@ -126,7 +127,7 @@ class PolicyScenario:
     def __init__(self, policy: Any, seed: int) -> None:
         self._policy: Final = policy
         self._draw: Final = random.Random(seed)
-        self.order: Final[list[str]] = []  # the labels of the jobs in the order in which they started
+        self._starts: Final[list[tuple[str, str]]] = []  # the labels of the schedulers and of their jobs that started
         self._numbers: Final = iter(range(10_000))
         self._scheduler: Final = self._make_scheduler(2)
 
@@ -142,14 +143,15 @@ class PolicyScenario:
             else:
                 members.append(self._make_job(required=required, needs=draw.choice([None, None, {"unit": 1}])))
         window = draw.choice([1, 1, 2, 3])
-        return Scheduler(*members, jobs_window=window, policy=self._policy, pool=Pool(unit=1))
+        label = f"scheduler {next(self._numbers)}"
+        return Scheduler(*members, jobs_window=window, policy=self._policy, pool=Pool(unit=1), label=label)
 
     def _make_job(self, **options: Any) -> Job[None]:
         draw = self._draw
         added = self._make_job() if draw.random() < 0.2 else None
         return Job(
             self._work,
-            draw.choice([0, 0.5, 1, 2]),
+            draw.choice([0.1, 0.5, 1, 2]) + draw.random() / 100,  # trio resumes tasks of the same instant in any order
             ref(added) if added is not None else None,
             label=f"job {next(self._numbers)}",
             expected_duration=draw.choice([None, 0, 1, 2.5]),
@@ -158,13 +160,18 @@ class PolicyScenario:
         )
 
     async def _work(self, seconds: float, added: Job[None] | None) -> None:
-        self.order.append(current_job().label)
         scheduler = current_scheduler()
+        self._starts.append((scheduler.label, current_job().label))
         for other in scheduler:
             scheduler.explain(other)  # asks for the reason, if it waits behind others
         await anyio.sleep(seconds)
         if added is not None:
             scheduler.add(added)
+
+    @property
+    def order(self) -> list[str]:
+        """The labels of the jobs in the order in which they started, scheduler by scheduler."""
+        return [job for _, job in sorted(self._starts, key=operator.itemgetter(0))]
 
     @property
     def stop_reason(self) -> StopReason | None:

@@ -24,7 +24,7 @@ class _CountedKind:
 
 @final
 class FailureCounter(logging.Filter):
-    """A filter for the logger `trioflow`, which counts failures of one kind over all runs of the process.
+    """A filter for the log of trioflow, which counts failures of one kind over all runs of the process.
 
     For a server, in which each request is a run. The first failure of a kind is logged at once. Similar ones are
     counted, and their number is logged once in each period. So are runs that a timeout or a signal stops. Lines that
