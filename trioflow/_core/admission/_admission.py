@@ -295,7 +295,7 @@ class AdmissionQueue:
         return len(self._ready.startable) < MAX_ADMITTED and self._ready.has_slot()
 
     def start_admitted(self) -> None:
-        """Spawn or wake workers for the jobs that were admitted."""
+        """Spawn workers for the jobs that were admitted."""
         self._run.workers.ensure_searcher()
 
     def return_throttled(self) -> None:
