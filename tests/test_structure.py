@@ -39,36 +39,29 @@ def test_no_three_files_of_a_folder_share_a_prefix() -> None:
 DESIGN = ROOT / "docs/design.md"
 
 
-def in_the_tree() -> dict[str, set[str]]:
-    """Return the folders in the tree of the design, each with its modules; every folder has an `__init__`."""
+def in_the_tree() -> dict[str, str]:
+    """Return the folders in the tree of the design, each with its description."""
     tree = re.search(r"^```text\n(trioflow/.*?)^```", DESIGN.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert tree is not None
-    found: dict[str, set[str]] = {}
+    found: dict[str, str] = {}
     path: list[str] = []
-    for line in tree[1].splitlines():
-        if folder := re.match(r"((?:  )*)(\w+)/(?= |$)", line):
-            path[len(folder[1]) // 2 :] = [folder[2]]
-            found["/".join(path)] = {"__init__"}
-        else:
-            found["/".join(path)].update(line.split())
+    for indent, folder, description in re.findall(r"^((?:  )*)(\w+)/ *(.*)$", tree[1], re.MULTILINE):
+        path[len(indent) // 2 :] = [folder]
+        found["/".join(path)] = description
     return found
 
 
-def test_the_tree_on_the_design_page_has_each_module_and_no_other() -> None:
-    """The tree in `docs/design.md` has exactly the modules of the package."""
-    there = {(path.parent.relative_to(ROOT).as_posix(), path.stem) for path in PACKAGE.rglob("*.py")}
-    told = {(folder, name) for folder, names in in_the_tree().items() for name in names}
+def test_the_tree_on_the_design_page_has_each_folder_and_no_other() -> None:
+    """The tree in `docs/design.md` has exactly the folders of the package."""
+    there = {path.parent.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")}
+    told = set(in_the_tree())
     assert told == there, f"take out {sorted(told - there)}, put in {sorted(there - told)}"
 
 
 def test_a_description_in_the_tree_names_modules_of_its_folder() -> None:
     """A private module in backticks beside a folder in `docs/design.md` is in that folder."""
-    text, folders = DESIGN.read_text(encoding="utf-8"), in_the_tree()
-    described = re.findall(
-        r"^ *(\w+)/ +(\S.*)$", text.partition("```text\ntrioflow/")[2].partition("```")[0], re.MULTILINE
-    )
-    named = {(folder, name) for folder, description in described for name in re.findall(r"`(_\w+)`", description)}
-    there = {(path.rpartition("/")[2], name) for path, names in folders.items() for name in names}
+    named = {(folder, name) for folder, text in in_the_tree().items() for name in re.findall(r"`(_\w+)`", text)}
+    there = {(path.parent.relative_to(ROOT).as_posix(), path.stem) for path in PACKAGE.rglob("*.py")}
     assert named
     assert named <= there, sorted(named - there)
 

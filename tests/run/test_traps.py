@@ -1,4 +1,4 @@
-"""The traps of docs/design.md, each with its story; what they taught is tested in depth elsewhere."""
+"""The traps that prototypes fell into, each with its story; what they taught is tested in depth elsewhere."""
 
 from __future__ import annotations
 
