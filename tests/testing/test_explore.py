@@ -647,6 +647,27 @@ def test_the_error_of_an_invalid_scenario_is_raised_unchanged() -> None:
         explore(scenario)
 
 
+def test_what_a_killed_program_does_as_it_unwinds_is_lost(backend: str) -> None:
+    """A program is killed once: what it does afterwards, as it unwinds, is neither in the world nor in the journal."""
+
+    def scenario(world: dict[str, list[str]]) -> Scheduler:
+        async def first() -> None:
+            try:
+                await anyio.sleep(1)
+            finally:
+                world.setdefault("unwound", []).append("first")
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(1)
+
+        return Scheduler(Job(first, label="first"))
+
+    def check(scheduler: Scheduler, world: dict[str, list[str]]) -> None:
+        assert world == {"unwound": ["first"]}, "of the second program alone"
+
+    with pytest.raises(ValueError, match="'crash@2:first' could not be applied"):
+        explore(scenario, check=check, seed=f"{backend} crash@1:first crash@2:first")
+
+
 def test_a_crash_with_a_world_that_cannot_be_copied_is_rejected() -> None:
     """A crash copies the world, which outlives it, so `explore` rejects a world that cannot be copied."""
 

@@ -22,8 +22,8 @@ never resume it. A change must not break a guarantee of the backends or of the e
   ended. It is not cancelled at its beginning either, because it may report readiness before it waits.
 - A job may always resume late. On trio it is shielded from cancellation during the delay, because it may already have
   received what it waited for. On asyncio, a task may be cancelled even then.
-- A crash copies the world at that moment, and the journal ignores all later records. The crashed program is shut down
-  like any other, but in a world that is then discarded; the next program gets the copy.
+- A crash copies the world and the files of the journal at that moment. The crashed program is shut down like any other,
+  but its world and its files are then discarded; the next program gets the copies.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ import contextvars
 import copy
 import inspect
 import os
+import shutil
 import tempfile
 import types
 from collections import Counter
@@ -103,40 +104,22 @@ class ExploredRun:
         self._make_scheduler: Final = make
         self.plan: Final = plan
         self.outcome: Final = RunOutcome(plan)
-        self._changes_by_place: Final[
-            dict[str, dict[int, list[Change]]]
-        ] = {}  # by the name of the job, then by the place
-        seeds: dict[int, int] = {}
-        ranks: dict[str, float] = {}
-        first: dict[int, str] = {}
+        self._changes_by_place: Final[dict[str, dict[int, list[Change]]]] = {}  # by the name of the job, then the place
+        order_changes = [change for change in plan.changes if FAULT_OF_KIND[change.kind] == "order"]
         for change in plan.changes:
-            if change.kind == "turn":
-                seeds[change.at] = int(change.value)
-            elif change.kind == "first":
-                first[change.at] = change.name
-            elif change.kind == "rank":
-                ranks[change.name] = change.value
-            else:
+            if change not in order_changes:
                 self._changes_by_place.setdefault(change.name, {}).setdefault(change.at, []).append(change)
-            if change.kind in ("turn", "first", "rank"):
-                self.outcome.applied_changes.add(change)
-        self.task_order: Final = TaskOrder(seeds, ranks, first, order_seed)
+        self.task_order: Final = TaskOrder(order_changes, order_seed)
+        self.outcome.applied_changes.update(order_changes)
         self.outcome.task_order = self.task_order
         self._stepped_jobs: Final[dict[AnyJob, SteppedJob]] = {}
         self._story: Final = Story(self.outcome, self._stepped_jobs)
-        self._judge: Final = Judge(check, self.outcome, self._story, self._stepped_jobs)
+        self._judge: Final = Judge(check, self._story)
         self._watch: Final = ProgressWatch(
-            self.outcome,
-            self._story,
-            self._judge,
-            self._stepped_jobs,
-            self.task_order,
-            round_size,
-            self._cancel_run,
-            self.reject_scenario,
+            self._story, self._judge, self.task_order, round_size, self._cancel_run, self.reject_scenario
         )
         self._world: dict[Any, Any] = {}
-        self._crash_copy: dict[Any, Any] = {}  # a copy of the world at the moment of the last crash
+        self._crash_copy: dict[Any, Any] = {}  # a copy of the world at the moment of the crash
         self._waits_before_crash: Counter[str] = Counter()  # by the name of the job
         self._is_crashed = False
         self._pause: Callable[[float], Awaitable[None]]
@@ -146,7 +129,7 @@ class ExploredRun:
         self._task_group: Any = None
         self._native_cancel_count = 0
         self._rejection: Exception | None = None
-        self._journal_path: str | None = None
+        self._journal_directory: str | None = None
 
     # ---- the whole run
 
@@ -159,8 +142,9 @@ class ExploredRun:
         """
         crashes = any(change.kind == "crash" for change in self.plan.changes)
         with tempfile.TemporaryDirectory() if crashes else contextlib.nullcontext() as directory:
-            if directory is not None:
-                self._journal_path = os.path.join(directory, "run.db")
+            self._journal_directory = None if directory is None else os.path.join(directory, "0")
+            if self._journal_directory is not None:
+                os.mkdir(self._journal_directory)
             self._run_once()
             while self._is_crashed and self._rejection is None:
                 self._is_crashed, self._world = False, self._crash_copy
@@ -221,7 +205,7 @@ class ExploredRun:
         raised: BaseException | None = None
         earlier_tasks: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks()
         self._host_task, self._native_cancel_count = None if is_trio else asyncio.current_task(), 0
-        journal = None if self._journal_path is None else _CrashingJournal(self._journal_path, self)
+        journal = None if self._journal_directory is None else os.path.join(self._journal_directory, "run.db")
         try:
             async with anyio.create_task_group() as self._task_group:
                 self._task_group.start_soon(self._watch.watch_for_stall)
@@ -415,7 +399,7 @@ class ExploredRun:
                 self._apply(change, f"Ctrl-C, while {stepped.name!r} is {place}")
                 self._judge.allowed_error = self._judge.allowed_error or KeyboardInterrupt()
                 interrupt(self._scheduler, self._judge.allowed_error)
-            elif change.kind == "crash":
+            elif change.kind == "crash" and not self._is_crashed:
                 self._apply(
                     change,
                     f"the program is killed, while {stepped.name!r} is {place}{self._story.describe_holders(stepped)}",
@@ -424,6 +408,11 @@ class ExploredRun:
 
     def _simulate_crash(self) -> None:
         self._is_crashed = True
+        if self._journal_directory is not None:
+            directory, number = os.path.split(self._journal_directory)
+            self._journal_directory = shutil.copytree(
+                self._journal_directory, os.path.join(directory, str(int(number) + 1))
+            )
         try:
             self._crash_copy = copy.deepcopy(self._world)
         except Exception as error:
@@ -503,47 +492,6 @@ class _StepInstrument(Instrument):
             self._explored_run.step_calls(job, job.path)
         except TypeError as error:
             self._explored_run.reject_scenario(error)
-
-
-class _CrashingJournal:
-    """A journal that ignores all records after a simulated crash, as if the program had been killed."""
-
-    def __init__(self, path: str, explored_run: ExploredRun, opened: Any = None) -> None:
-        self._path: Final = path
-        self._explored_run: Final = explored_run
-        self._opened: Any = opened
-
-    def open_for(self, scheduler: Any) -> Any:
-        from .. import Journal
-
-        return _CrashingJournal(self._path, self._explored_run, Journal(self._path).open_for(scheduler))
-
-    @property
-    def commits_each(self) -> bool:
-        return bool(self._opened.commits_each)
-
-    def nested(self, scheduler: AnyJob) -> Any:
-        return _CrashingJournal(self._path, self._explored_run, self._opened.nested(scheduler))
-
-    def look_up(self, job: AnyJob) -> Any:
-        return self._opened.look_up(job)
-
-    def record(self, job: AnyJob, value: Any) -> None:
-        if not self._explored_run._is_crashed:
-            self._opened.record(job, value)
-
-    def open_question(self, job: AnyJob, facts: Any) -> None:
-        return None  # an exploration asks nobody
-
-    def forget(self, job: AnyJob) -> None:
-        self._opened.forget(job)
-
-    def commit(self) -> None:
-        if not self._explored_run._is_crashed:
-            self._opened.commit()
-
-    def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
-        self._opened.close(None if self._explored_run._is_crashed else outcome, report)
 
 
 def _check_scheduler(scheduler: Any) -> Any:

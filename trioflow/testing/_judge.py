@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from .._core.api.kinds import name_of, short_repr
 from .._core.api.views import AbstractJob, AnyJob, JobState, enclosing_schedulers, is_scheduler
-from ._run_record import EndlessRun, RunOutcome, SteppedJob
+from ._run_record import EndlessRun
 from ._story import Story, describe_error, group_members
 
 if TYPE_CHECKING:
@@ -21,26 +21,17 @@ class Judge:
 
     Args:
         check: the check of the user, called with the scheduler and, if it takes two arguments, the world; or None.
-        outcome: the outcome of the run, which gets the violated invariant.
-        story: the story of the run.
-        stepped_jobs: the jobs of the run, to which others are added.
+        story: the story of the run, whose outcome gets the violated invariant.
 
     Attributes:
         allowed_error: the KeyboardInterrupt that the run may raise.
 
     """
 
-    def __init__(
-        self,
-        check: Callable[..., object] | None,
-        outcome: RunOutcome,
-        story: Story,
-        stepped_jobs: Mapping[AnyJob, SteppedJob],
-    ) -> None:
+    def __init__(self, check: Callable[..., object] | None, story: Story) -> None:
         self._check: Final = check
-        self._outcome: Final = outcome
+        self._outcome: Final = story.outcome
         self._story: Final = story
-        self._stepped_jobs: Final = stepped_jobs
         self.allowed_error: BaseException | None = None
 
     def record_violation(
@@ -89,7 +80,7 @@ class Judge:
         return None if result is None else _make_check_result_error(result)
 
     def _has_run_jobs(self) -> bool:
-        return any(stepped.call_count for stepped in self._stepped_jobs.values())
+        return any(stepped.call_count for stepped in self._story.stepped_jobs.values())
 
     def _find_leftovers(self, scheduler: Scheduler, leftover_tasks: list[str]) -> Iterable[tuple[str, str]]:
         """Yield the violated invariant, and a line for the story, for each task, job, resource or token left behind.
@@ -101,8 +92,8 @@ class Judge:
                 "a task is left running",
                 f"after the run, these tasks are left running: {', '.join(sorted(leftover_tasks))}",
             )
-        unrepeated_schedulers = {job for job in self._stepped_jobs if is_scheduler(job) and job.retry is None}
-        for job, stepped in self._stepped_jobs.items():
+        unrepeated_schedulers = {job for job in self._story.stepped_jobs if is_scheduler(job) and job.retry is None}
+        for job, stepped in self._story.stepped_jobs.items():
             if stepped.is_running or job.state in (JobState.RUNNING, JobState.SCHEDULED):
                 yield "a job is left running", f"after the run, {stepped.name!r} is {job.state.value}"
             enclosing = [level for level in enclosing_schedulers(job) if level is not scheduler]
@@ -115,7 +106,7 @@ class Judge:
                     "co_shutdown is not called exactly once",
                     f"co_shutdown of {stepped.name!r} was called {stepped.shutdown_count} times",
                 )
-        for level in (scheduler, *filter(is_scheduler, self._stepped_jobs)):
+        for level in (scheduler, *filter(is_scheduler, self._story.stepped_jobs)):
             if level.pool is not None:
                 for name, total in level.pool.total.items():
                     free = level.pool.free[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 import anyio
@@ -14,7 +14,7 @@ from .._core.api.views import AnyJob, RunPhase, current_run
 from . import _coroutine_frames
 from ._fault_plans import SHORT_DELAY
 from ._judge import Judge
-from ._run_record import EndlessRun, RunOutcome, SteppedJob
+from ._run_record import EndlessRun
 from ._story import Story
 from ._task_order import TaskOrder, timers_before
 
@@ -38,10 +38,8 @@ class ProgressWatch:
     """The watch over the progress of one run.
 
     Args:
-        outcome: the outcome of the run.
-        story: the story of the run.
+        story: the story of the run, with its outcome and its jobs.
         judge: the judge, which records the violated invariant.
-        stepped_jobs: the jobs of the run, to which others are added.
         task_order: the order of the tasks in the run.
         round_size: the number of waits in a round; see `PLAIN_ROUND_WAITS`.
         cancel_run: cancels the run.
@@ -54,20 +52,17 @@ class ProgressWatch:
 
     def __init__(
         self,
-        outcome: RunOutcome,
         story: Story,
         judge: Judge,
-        stepped_jobs: Mapping[AnyJob, SteppedJob],
         task_order: TaskOrder,
         round_size: int,
         cancel_run: Callable[[], object],
         reject_scenario: Callable[[Exception], object],
     ) -> None:
-        self._outcome: Final = outcome
-        self._backend: Final = outcome.plan.backend
+        self._outcome: Final = story.outcome
+        self._backend: Final = story.outcome.plan.backend
         self._story: Final = story
         self._judge: Final = judge
-        self._stepped_jobs: Final = stepped_jobs
         self._task_order: Final = task_order
         self._round_size: Final = round_size
         self._cancel_run: Final = cancel_run
@@ -89,7 +84,7 @@ class ProgressWatch:
         If one of them waits for a thread, reject the scenario instead.
         """
         await anyio.sleep_until(STALL_LIMIT)
-        waiting = [stepped for stepped in self._stepped_jobs.values() if stepped.waiting_coroutine is not None]
+        waiting = [stepped for stepped in self._story.stepped_jobs.values() if stepped.waiting_coroutine is not None]
         names = [
             stepped.name for stepped in waiting if _coroutine_frames.is_waiting_for_thread(stepped.waiting_coroutine)
         ]
@@ -131,14 +126,14 @@ class ProgressWatch:
         await anyio.sleep_until(end - TIMEOUT_CHECK_LEAD)
         self._check_times.remove(end - TIMEOUT_CHECK_LEAD)
         due_timers = timers_before(STALL_LIMIT, self._backend)
-        run_scopes = {scope_with_run_deadline(job) for job in self._stepped_jobs}
+        run_scopes = {scope_with_run_deadline(job) for job in self._story.stepped_jobs}
         active_deadlines = [at for level, at in self._timeout_deadlines.items() if _may_time_out(level)]
         for expected_time in (*self._check_times, *active_deadlines):
             close_timers = {(timer, at) for timer, at in due_timers if abs(at - expected_time) < SHORT_DELAY}
             run_timers = {entry for entry in close_timers if entry[0] in run_scopes}
             due_timers -= run_timers | set(list(close_timers - run_timers)[:1])
         has_hanging_job = any(change.kind == "hang" for change in self._outcome.applied_changes)
-        awaited = [stepped for stepped in self._stepped_jobs.values() if not stepped.job.forever]
+        awaited = [stepped for stepped in self._story.stepped_jobs.values() if not stepped.job.forever]
         is_working = any(_coroutine_frames.is_sleeping(stepped.waiting_coroutine, endless=True) for stepped in awaited)
         will_time_out = _may_time_out(scheduler) and self._timeout_deadlines[scheduler] == end
         if will_time_out and not due_timers and not is_working and not has_hanging_job and not self.has_given_up:

@@ -24,8 +24,9 @@ class Story:
     """
 
     def __init__(self, outcome: RunOutcome, stepped_jobs: Mapping[AnyJob, SteppedJob]) -> None:
+        self.outcome: Final = outcome
+        self.stepped_jobs: Final = stepped_jobs
         self._lines: Final = outcome.event_lines
-        self._stepped_jobs: Final = stepped_jobs
 
     def add_line(self, text: str, time: float | None = None) -> None:
         """Add a line to the story, with the given time or the current one."""
@@ -35,7 +36,7 @@ class Story:
     def describe_holders(self, stepped: SteppedJob) -> str:
         """Describe which other jobs hold resources of a pool now; return "" if none does."""
         holds: list[str] = []
-        for other in self._stepped_jobs.values():
+        for other in self.stepped_jobs.values():
             if other is not stepped and other.job.state is JobState.RUNNING:
                 granted = {name: has for name, has in other.job.granted.items() if not isinstance(has, dict)}
                 if granted:
@@ -45,16 +46,16 @@ class Story:
     def last_activity_time(self) -> float:
         """Return the last time at which a job began its current wait or finished; 0 if there is none."""
         wait_starts = [
-            stepped.wait_start for stepped in self._stepped_jobs.values() if stepped.waiting_coroutine is not None
+            stepped.wait_start for stepped in self.stepped_jobs.values() if stepped.waiting_coroutine is not None
         ]
         return max(
-            wait_starts + [job.finished_at for job in self._stepped_jobs if job.finished_at is not None], default=0.0
+            wait_starts + [job.finished_at for job in self.stepped_jobs if job.finished_at is not None], default=0.0
         )
 
     def add_waiting_jobs(self) -> None:
         """Add lines to the story: where each running job waits, and which jobs wait for a slot or a resource."""
-        waiting = [stepped.name for stepped in self._stepped_jobs.values() if stepped.job.state is JobState.SCHEDULED]
-        for stepped in self._stepped_jobs.values():
+        waiting = [stepped.name for stepped in self.stepped_jobs.values() if stepped.job.state is JobState.SCHEDULED]
+        for stepped in self.stepped_jobs.values():
             if stepped.waiting_coroutine is not None:
                 self._lines.append(
                     f"{'':12}{stepped.name!r} has waited since {round(stepped.wait_start, 3):g}, "

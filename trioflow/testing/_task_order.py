@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Sequence
 from typing import Any, Final
 
 import anyio
 
 from ..clock import VirtualTimeEventLoop
+from ._fault_plans import Change
 
 FIRST_TASK_NAME: Final = "trioflow explore: from outside"
 """The name of tasks that resume before all others in the iteration in which they start."""
@@ -28,9 +29,7 @@ class TaskOrder:
     """The order in which tasks resume in each iteration of one run.
 
     Args:
-        seeds: seeds for a random order, by the number of the iteration.
-        ranks: ranks of jobs by name. In each iteration, jobs with lower ranks resume first. The default is 0.
-        first: names of the jobs that resume first, by the number of the iteration.
+        changes: the changes of the order in a plan.
         order_seed: a seed for a random order in all iterations; None for the usual order in iterations without a seed.
 
     Attributes:
@@ -42,16 +41,10 @@ class TaskOrder:
 
     """
 
-    def __init__(
-        self,
-        seeds: Mapping[int, int] | None = None,
-        ranks: Mapping[str, float] | None = None,
-        first: Mapping[int, str] | None = None,
-        order_seed: int | None = None,
-    ) -> None:
-        self._seeds_by_iteration: Final = seeds or {}
-        self._ranks: Final = ranks or {}
-        self._first_by_iteration: Final = first or {}
+    def __init__(self, changes: Sequence[Change] = (), order_seed: int | None = None) -> None:
+        self._seeds_by_iteration: Final = {change.at: int(change.value) for change in changes if change.kind == "turn"}
+        self._ranks: Final = {change.name: change.value for change in changes if change.kind == "rank"}
+        self._first_by_iteration: Final = {change.at: change.name for change in changes if change.kind == "first"}
         self._order_seed: Final = order_seed
         self.iteration = 0
         self.job_names: Final[dict[int, str]] = {}
