@@ -256,7 +256,7 @@ WRITES: list[Callable[[JournalStore], object]] = [
     lambda store: store.add_records([], [(1, "a")], []),
     lambda store: store.add_records([], [], [("a",)]),
     lambda store: store.add_run("next"),
-    lambda store: store.end_run(1, "COMPLETED"),
+    lambda store: store.end_run(1, "COMPLETED", 1.0),
     lambda store: store.record_start("a", "{}"),
     lambda store: store.forget(["a"]),
 ]

@@ -494,7 +494,7 @@ def test_a_running_run_is_distinguished_from_a_killed_one(file: Path) -> None:
         assert [one.is_running for one in read_with_retry(file, JournalStore.run_records)] == [False, True]
     assert [one.is_running for one in read_with_retry(file, JournalStore.run_records)] == [False, False]
     with contextlib.closing(JournalStore(file, writes=True)) as store:
-        store.end_run(store.add_run("over"), "succeeded")
+        store.end_run(store.add_run("over"), "succeeded", 1.0)
         assert [one.is_running for one in read_with_retry(file, JournalStore.run_records)] == [False, False, False]
 
 

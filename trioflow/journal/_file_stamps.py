@@ -21,7 +21,7 @@ from collections.abc import Container, Iterable
 from typing import Any, Final
 
 from .._core.api.journals import Depfile, Work
-from ._serialization import NotSerializable, digest
+from ._serialization import NotSerializable, digest, escape_surrogates
 
 ABSENT_STAMP: Final = "absent"
 CHANGED_DURING_JOB: Final = "changed while the job ran"
@@ -35,7 +35,7 @@ END_BYTES: Final = 4096
 
 def path_text(path: Any) -> str:
     """Return a path as text that can be encoded in JSON."""
-    return os.fsdecode(path).encode(errors="backslashreplace").decode()
+    return escape_surrogates(os.fsdecode(path))
 
 
 class FileStamper:

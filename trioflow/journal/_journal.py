@@ -47,6 +47,7 @@ from .._core.api.journals import (
     options_of,
     plural,
     result_for_journal,
+    run_times,
     warn,
 )
 from .._core.api.journals import (
@@ -58,7 +59,7 @@ from ._msgspec import check_installed, msgspec
 from ._questions import (
     PublishedQuestion,
     QuestionFiles,
-    hash_of_fingerprint,
+    hash_of_text,
     make_question,
 )
 from ._record_paths import RecordPaths, name_of_added_job
@@ -532,7 +533,7 @@ class JournalSession:
                 record = self.store.find_job(found.path)
                 if record is None or record.settled < found.created_at:
                     continue
-                if found.fingerprint in (None, hash_of_fingerprint(record.fingerprint)):
+                if found.fingerprint in (None, hash_of_text(record.fingerprint)):
                     self._question_files.remove(found.path, "question", "taken", "refused")
         self.store.commit()
 
@@ -633,7 +634,9 @@ class JournalSession:
                     self._tally_outcome(job)
                 if outcome == StopReason.COMPLETED.name and self._question_files.exists():
                     self._discard_unasked()
-                self.store.end_run(self.run_number, outcome, self._tally.to_json(self._scheduler))
+                began, ended = run_times(self._scheduler) or (0.0, None)
+                seconds = 0.0 if ended is None else ended - began
+                self.store.end_run(self.run_number, outcome, seconds, self._tally.to_json(self._scheduler))
         finally:
             self.store.close()
         if self._unstorable_reasons_by_label:

@@ -32,7 +32,7 @@ from .. import _posix as posix
 from .._core.api.journals import JournalError
 from ._msgspec import msgspec
 from ._regular_files import describe_irregularity, open_regular
-from ._serialization import digest
+from ._serialization import digest, escape_row
 
 MAX_FILE_SIZE: Final = 1 << 20
 """The maximum size, in bytes, of a file with a question or an answer. Larger ones are ignored."""
@@ -161,7 +161,7 @@ class QuestionFiles:
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | posix.NO_FOLLOW, 0o600)
             try:
                 with open(descriptor, "wb") as file:
-                    file.write(msgspec.json.encode(tuple(map(_escape, value))))
+                    file.write(msgspec.json.encode(escape_row(value)))
                     file.flush()
                     os.fsync(file.fileno())
                 if replaces:
@@ -191,7 +191,7 @@ class QuestionFiles:
                 os.unlink(self._file(kind, path))
 
     def _file(self, kind: str, path: str) -> Path:
-        return self.directory / f"{digest(path.encode(errors='backslashreplace'))}.{kind}"
+        return self.directory / f"{hash_of_text(path)}.{kind}"
 
     def _read_file(self, file: Path) -> Any:
         try:
@@ -203,11 +203,6 @@ class QuestionFiles:
             return msgspec.json.decode(data, type=FILE_TYPES[file.suffix]) if len(data) <= MAX_FILE_SIZE else None
         except Exception:  # it is missing, or another program has changed it
             return None
-
-
-def _escape(value: Any) -> Any:
-    """Escape the lone surrogates in a text, which come from file names that are not UTF-8."""
-    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 @final
@@ -265,9 +260,9 @@ class PublishedQuestion:
         self._on_closed()
 
 
-def hash_of_fingerprint(fingerprint: str) -> str:
-    """Return the hash by which answers name the fingerprint of a job."""
-    return digest(fingerprint.encode(errors="backslashreplace"))
+def hash_of_text(text: str) -> str:
+    """Return the hash by which the files name the path and the fingerprint of a job."""
+    return digest(text.encode(errors="backslashreplace"))
 
 
 def make_answer(path: str, question: Question | None, text: str) -> GivenAnswer:
@@ -285,6 +280,6 @@ def make_question(path: str, label: str, fingerprint: str, facts: Mapping[str, A
         facts["question"],
         facts["choices"],
         facts["parse"],
-        hash_of_fingerprint(fingerprint),
+        hash_of_text(fingerprint),
         time.time(),
     )

@@ -16,9 +16,10 @@ from .._core.api.journals import (
     truncate,
 )
 from ._msgspec import msgspec
+from ._serialization import escape_surrogates
 
 if TYPE_CHECKING:
-    from .._core.api.journals import AbstractJob, BaseScheduler, ReportedState
+    from .._core.api.journals import AbstractJob, BaseScheduler
 
 SUCCEEDED_STATE: Final = JobState.SUCCEEDED
 MAX_FAILURES: Final = 1000
@@ -43,13 +44,11 @@ class FailedJob(NamedTuple):
 class RunSummary(NamedTuple):
     """The summary of a run: the number of jobs in each state, and the failed jobs."""
 
-    counts: list[tuple[ReportedState, bool, int]]
-    """Triples (state, whether the jobs are forever jobs, number of such jobs).
+    counts: list[tuple[Any, bool, int]]
+    """Triples (`ReportedState`, or its value in the file; whether the jobs are forever jobs, number of such jobs).
 
     A scheduler is counted only if it was blocked, or failed for a reason other than a failed job.
     """
-    failed_count: int
-    """The number of failed jobs. A failed scheduler counts unless one of its jobs made it fail."""
     failures: list[FailedJob]
     """The first `MAX_FAILURES` failed jobs."""
     culprit: str | None
@@ -85,7 +84,7 @@ class JobTally:
         self._counts[state.value, job.forever] += 1
         if state is JobState.FAILED and len(self._failures) < MAX_FAILURES:
             self._failures.append(
-                FailedJob(_escape_surrogates(job.path), job.elapsed, why, _escape_surrogates(_error_text(job)))
+                FailedJob(escape_surrogates(job.path), job.elapsed, why, escape_surrogates(_error_text(job)))
             )
 
     def to_json(self, scheduler: BaseScheduler) -> str:
@@ -93,23 +92,16 @@ class JobTally:
         culprits = culprit_chain(scheduler)
         counts = [(SUCCEEDED_STATE.value, False, self._succeeded_count)]
         counts += [(*key, number) for key, number in self._counts.items()]
-        failed_count = sum(self._counts[JobState.FAILED.value, forever] for forever in (False, True))
-        culprit_path = _escape_surrogates(culprits[-1].path) if culprits else None
-        summary = RunSummary(counts, failed_count, self._failures, culprit_path)  # type: ignore[arg-type]
-        return msgspec.json.encode(summary).decode()
+        culprit_path = escape_surrogates(culprits[-1].path) if culprits else None
+        return msgspec.json.encode(RunSummary(counts, self._failures, culprit_path)).decode()
 
 
 def parse_summary(text: str | None) -> RunSummary | None:
     """Parse the text that `JobTally.to_json` returned; return None if the text is missing or invalid."""
     try:
-        counts, failed, failures, culprit = msgspec.json.decode(text or "")
-        return RunSummary(
-            [(parse_reported_state(state), bool(forever), int(number)) for state, forever, number in counts],
-            int(failed),
-            [FailedJob(str(path), seconds and float(seconds), None if why is None else str(why), str(error))
-             for path, seconds, why, error in failures],
-            culprit and str(culprit),
-        )  # fmt: skip
+        summary = msgspec.json.decode(text or "", type=RunSummary)
+        counts = [(parse_reported_state(state), forever, number) for state, forever, number in summary.counts]
+        return summary._replace(counts=counts)
     except Exception:  # the run was killed, an older trioflow wrote the file, or another program changed it
         return None
 
@@ -120,8 +112,3 @@ def _error_text(job: AbstractJob[Any]) -> str:
         return truncate(f"{type(error).__name__}: {headline(str(error))}", MAX_ERROR_LENGTH)
     except Exception:  # raised by a user-defined exception class
         return type(error).__name__
-
-
-def _escape_surrogates(text: str) -> str:
-    """Escape lone surrogates, which come from file names that are not UTF-8 and cannot be encoded."""
-    return text.encode(errors="backslashreplace").decode()

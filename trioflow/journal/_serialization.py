@@ -125,6 +125,16 @@ def digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=12).hexdigest()
 
 
+def escape_surrogates(text: str) -> str:
+    """Escape lone surrogates, which come from file names that are not UTF-8. Neither JSON nor SQLite can store them."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def escape_row(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Escape the lone surrogates in the texts of a row."""
+    return tuple(escape_surrogates(item) if isinstance(item, str) else item for item in row)
+
+
 def type_name(class_: type[Any]) -> str:
     """Return the name of a class, as `module:qualname`."""
     return f"{class_.__module__}:{class_.__qualname__}"

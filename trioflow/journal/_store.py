@@ -41,6 +41,7 @@ from ._file_watch import FileWatch
 from ._lock import JournalLock, find_holder, is_own_journal, read_first_bytes
 from ._msgspec import msgspec
 from ._regular_files import describe_irregularity, open_regular
+from ._serialization import escape_row
 
 T = TypeVar("T")
 
@@ -524,7 +525,7 @@ class JournalStore:
         row = self._fetch_optional_row(SELECT_JOB_STATEMENT, (path,))
         if row is None:
             return None
-        if row[-1] != checksum(row) or (row[0] != path and row[0] != _escape_surrogates((path,))[0]):
+        if row[-1] != checksum(row) or (row[0] != path and row[0] != escape_row((path,))[0]):
             raise DamagedRow
         return StoredJob._make(row[:-1])
 
@@ -555,7 +556,7 @@ class JournalStore:
         with self._explain_errors("read it"):
             for table in ("jobs", "begun"):
                 rows += self._database.execute(f"SELECT path, outputs FROM {table} WHERE outputs IS NOT NULL")
-        escaped_path, name = _escape_surrogates((path,))[0], msgspec.json.encode(file).decode()
+        escaped_path, name = escape_row((path,))[0], msgspec.json.encode(file).decode()
         return any(other_path != escaped_path and name in str(outputs) for other_path, outputs in rows)
 
     def job_records(self) -> list[StoredJob]:
@@ -643,10 +644,10 @@ class JournalStore:
         self.commit()
         return int(number)
 
-    def end_run(self, number: int, outcome: str, summary: str | None = None) -> None:
-        """Record the end of a run, with the summary of its jobs as JSON."""
-        row = time.time(), outcome, summary, number
-        self._write("UPDATE runs SET ended = ?, outcome = ?, ending = ? WHERE id = ?", [row])
+    def end_run(self, number: int, outcome: str, seconds: float, summary: str | None = None) -> None:
+        """Record the end of a run: how many seconds it took by its own clock, and the summary of its jobs as JSON."""
+        row = seconds, outcome, summary, number
+        self._write("UPDATE runs SET ended = started + ?, outcome = ?, ending = ? WHERE id = ?", [row])
         self.commit()
 
     def add_records(
@@ -661,11 +662,7 @@ class JournalStore:
 
         """
         if records:
-            try:
-                rows = [(*row, checksum(row)) for row in records]
-            except UnicodeEncodeError:
-                rows = [(*row, checksum(row)) for row in map(_escape_surrogates, records)]
-            self._write(UPSERT_JOB_STATEMENT, rows)
+            self._write(UPSERT_JOB_STATEMENT, [(*row, checksum(row)) for row in records])
         if restored:
             self._write("UPDATE jobs SET restored = ? WHERE path = ?", restored)
         if finished_writers:
@@ -683,7 +680,7 @@ class JournalStore:
         self._write(
             "INSERT INTO begun VALUES (?, ?, ?) ON CONFLICT (path) DO UPDATE SET outputs = excluded.outputs,"
             " checksum = excluded.checksum",
-            [(*row, checksum(row)) for row in [_escape_surrogates((path, outputs))]],
+            [(path, outputs, checksum((path, outputs)))],
         )
         self.commit()
 
@@ -852,7 +849,7 @@ class JournalStore:
             try:
                 self._database.executemany(statement, rows)
             except UnicodeEncodeError:  # write all rows again, which is harmless
-                self._database.executemany(statement, [_escape_surrogates(row) for row in rows])
+                self._database.executemany(statement, [escape_row(row) for row in rows])
 
     def _fetch_row(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
         row = self._fetch_optional_row(statement, parameters)
@@ -864,7 +861,7 @@ class JournalStore:
             try:
                 return self._database.execute(statement, parameters).fetchone()
             except UnicodeEncodeError:
-                return self._database.execute(statement, _escape_surrogates(parameters)).fetchone()
+                return self._database.execute(statement, escape_row(parameters)).fetchone()
         except sqlite3.Error as error:
             raise self._roll_back_and_explain("read it", error) from error
 
@@ -960,29 +957,26 @@ def _read_once(path: Path, read: Callable[[JournalStore], T]) -> T:
 
 
 def checksum(row: Sequence[Any]) -> int:
-    """Return the checksum of a row.
+    """Return the checksum of a row, or of what is stored for it (see `escape_row`).
 
     For `jobs`, it covers the first six columns, which decide whether the job is restored; the others are only for
     reports. For `begun`, it covers the path and the outputs.
     """
     if row[4:6] == NO_FILE_NO_OUTPUTS:
         try:
-            return zlib.crc32("\0".join(row[:4]).encode())
+            return zlib.crc32("\0".join(row[:4]).encode(errors="backslashreplace"))
         except TypeError:
             pass  # some values are not text
     total = 0
     for value in row[:6]:
-        data = value if isinstance(value, bytes) else f"{type(value).__name__} {value}".encode()
+        data = (
+            value if isinstance(value, bytes) else f"{type(value).__name__} {value}".encode(errors="backslashreplace")
+        )
         total = zlib.crc32(data, zlib.crc32(b"\0", total))
     return total
 
 
 _decode_text: Final[Callable[[bytes], str]] = functools.partial(str, encoding="utf-8", errors="backslashreplace")
-
-
-def _escape_surrogates(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Escape the lone surrogates in a row, which come from file names that are not UTF-8. SQLite cannot store them."""
-    return tuple(item.encode(errors="backslashreplace").decode() if isinstance(item, str) else item for item in row)
 
 
 def _replace_wrong_types(names: tuple[str, ...], row: Iterable[Any]) -> Iterator[Any]:
