@@ -225,7 +225,7 @@ def test_keep_all_keeps_failures_and_timeouts() -> None:
     assert len(runs()) == 8  # two words each
     assert [row["exit_code"] for row in rows()] == ["0", "3", "-1", "-1"]
     assert {row["restored"] for row in rows()} == {"True"}
-    assert all(row[name] for row in rows() for name in TIMES)
+    assert all(row[name] for row in rows() for name in TIMES if name != "max_rss" or row["exit_code"] != "-1")
     assert batch(*words).exit_code == 3  # without the option, failures run again
     assert len(runs()) == 14
 
@@ -264,3 +264,14 @@ def test_the_peak_memory_of_a_small_command_is_known_in_a_table() -> None:
     (bound,) = (row["max_rss"] for row in rows("small.csv"))
     assert bound.startswith("<")
     assert int(bound[1:]) < small
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux measures commands from a small program")
+def test_no_bound_is_claimed_for_the_memory_of_what_a_timeout_has_ended() -> None:
+    """A timeout ends a shell before it has waited for its program, so no bound is given for their memory."""
+    code = "import time; x = b'x' * (40 << 20); time.sleep(600)"
+    command = f"{sys.executable} -I -S -c {shlex.quote(code)}; echo {{}}"
+    batch("-j1", "--timeout", "4", "--results", "runs.csv", command, ":::", "x")
+    (row,) = rows()
+    assert row["exit_code"] == "-1"
+    assert not row["max_rss"] or int(row["max_rss"]) > 40 << 20

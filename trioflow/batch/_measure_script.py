@@ -35,20 +35,32 @@ def main(path: str, offset: int, command: list[str]) -> None:
     if pid == 0:
         _exec(command)
 
+    group: tuple[float, float, int] | None = None
+
     def report_before_kill(number: int, frame: object) -> None:
-        user, system, peak = _group_usage()
-        _write(path, offset, "I", (time.monotonic() - began, user, system), peak, floor)
+        nonlocal group
+        group = user, system, peak = _group_usage()
+        _write(path, offset, "I", (time.monotonic() - began, user, system), *_at_kill(peak, floor))
 
     for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP):
         if _signal.getsignal(number) != _signal.SIG_IGN:
             _signal.signal(number, report_before_kill)
     _, status, usage = os.wait4(pid, 0)
     seconds = time.monotonic() - began
-    _write(path, offset, "F", (seconds, usage.ru_utime, usage.ru_stime), usage.ru_maxrss, floor)
+    if group is None:
+        _write(path, offset, "F", (seconds, usage.ru_utime, usage.ru_stime), usage.ru_maxrss, floor)
+    else:
+        times = seconds, max(usage.ru_utime, group[0]), max(usage.ru_stime, group[1])
+        _write(path, offset, "F", times, *_at_kill(max(usage.ru_maxrss, group[2]), floor))
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         _end_by_signal(-code)
     os._exit(code if code >= 0 else 128 - code)
+
+
+def _at_kill(peak: int, floor: int) -> tuple[int, int]:
+    """Return a peak and no bound: a small peak is unknown, as the largest process may have ended before it was seen."""
+    return (peak, 0) if peak > floor else (0, 0)
 
 
 def _end_by_signal(number: int) -> None:
