@@ -59,9 +59,8 @@ def in_real_time(namespace: dict[str, Any]) -> None:
 
 
 VIRTUAL = [
-    "docs/scenarios.md",
     *(f"docs/explained/{page}.md" for page in ("data", "endings", "failures", "growing", "jobs", "time")),
-    *(f"docs/how-to/{page}.md" for page in ("paid-calls", "rate-limits", "requests", "why-slow")),
+    *(f"docs/how-to/{page}.md" for page in ("paid-calls", "requests", "why-slow")),
     *(f"docs/{page}.md" for page in ("kinds/services", "looking/instruments")),
     *(f"docs/looking/{page}.md" for page in ("listing", "trace")),
 ]

@@ -157,11 +157,10 @@ from trioflow import Monitor, Trace
 logging.disable()
 scheduler, trace = runpy.run_path("docs/release.py")["scenario"](), Trace()
 scheduler.run(instruments=[Monitor(), trace])
-scheduler.export_as_svgfile("docs/pictures/release-graph.svg")
 trace.export_as_svgfile("docs/pictures/release-timeline.svg", width=1000)
 trace.export_as_htmlfile({report!r})
 """
-"""What `trioflow run docs/release.py` does, with a graph and a timeline of the same run."""
+"""What `trioflow run docs/release.py` does, with a timeline of the same run."""
 
 
 def show_release() -> None:

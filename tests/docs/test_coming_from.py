@@ -22,7 +22,6 @@ PROGRAMS = [
         "docs/coming-from/nursery",
         "docs/coming-from/parallel",
         "docs/coming-from/pyexpool",
-        "docs/start",
         "README",
     )
     for number, (program, printed) in enumerate(

@@ -37,7 +37,7 @@ def test_each_extra_is_in_the_table_of_the_readme_and_on_the_first_page(extra: s
     """Each extra has a row in the README's table, and is named on the page about installing."""
     install = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Install\n")[2].partition("\n## ")[0]
     assert f"\n| `{extra}` | " in install
-    assert re.search(rf"`{extra}`|'\.\[{extra}\]'", (ROOT / "docs" / "start.md").read_text(encoding="utf-8"))
+    assert re.search(rf"`{extra}`|'\.\[{extra}\]'", (ROOT / "docs" / "README.md").read_text(encoding="utf-8"))
 
 
 def test_each_dependency_group_named_on_pages_and_in_scripts_exists() -> None:
