@@ -19,6 +19,7 @@ from ..jobs.ssh._ssh_job import SshJob
 from ..jobs.ssh._steps import Pull, Push, Script, Step
 from . import INTERRUPTED_CODE, SUCCESS_CODE, _outputs
 from ._signals import ExitOnSecondSignal
+from ._ssh_options import NODE_PLACEHOLDER, SshOptions
 from .batch._batch_run import exit_on_broken_output
 
 MAX_EXIT_CODE: Final = 101
@@ -41,60 +42,39 @@ class NodeOutcome:
     is_failure: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class NodeTask:
-    """The steps to take on each node. In every string, `{node}` stands for the name of the node."""
+def steps_on_node(options: SshOptions, node: Node) -> list[str | Step]:
+    """Return the steps for a node: copy files to it, run a command or a script, copy files from it."""
 
-    words: Sequence[str]  # the words of the command; if there is a script, its arguments
-    script: str | None
-    include: Sequence[str]
-    push_files: Sequence[str]
-    push_target: str
-    pull_files: Sequence[str]
-    pull_target: str
+    def fill(words: Sequence[str]) -> list[str]:
+        return [word.replace(NODE_PLACEHOLDER, node.hostname) for word in words]
 
-    def shared_local_files(self) -> list[str]:
-        """Return the local files that every node gets. Files with `{node}` in their names differ between nodes."""
-        script = [] if self.script is None else [self.script]
-        return [file for file in [*script, *self.include, *self.push_files] if NODE_PLACEHOLDER not in file]
-
-    def steps(self, node: Node) -> list[str | Step]:
-        """Return the steps for a node: copy files to it, run a command or a script, copy files from it."""
-
-        def fill(words: Sequence[str]) -> list[str]:
-            return [word.replace(NODE_PLACEHOLDER, node.hostname) for word in words]
-
-        steps: list[str | Step] = [Push(*fill(self.push_files), to=self.push_target)] if self.push_files else []
-        if self.script is not None:
-            steps.append(Script(*fill([self.script, *self.words]), includes=fill(self.include)))
-        elif self.words:
-            steps.append(" ".join(self.words))
-        return [*steps, Pull(*fill(self.pull_files), to=self.pull_target)] if self.pull_files else steps
-
-
-NODE_PLACEHOLDER: Final = "{node}"
+    steps: list[str | Step] = [Push(*fill(options.push), to=options.to)] if options.push else []
+    if options.script is not None:
+        steps.append(Script(*fill([options.script, *options.words]), includes=fill(options.include)))
+    elif options.words:
+        steps.append(" ".join(options.words))
+    return [*steps, Pull(*fill(options.pull), to=options.into)] if options.pull else steps
 
 
 class NodeRun:
-    """A run of one task on many nodes."""
+    """A run of the same steps on many nodes."""
 
-    def __init__(self, task: NodeTask, nodes: Sequence[Node], *, timeout: float | None, tag: bool | str) -> None:
-        self._task: Final = task
+    def __init__(self, options: SshOptions, nodes: Sequence[Node]) -> None:
+        self._options: Final = options
         self._nodes: Final = nodes
-        self._timeout: Final = timeout
-        self._tag: Final = tag
+        self._tag: Final = options.tagstring or options.tag
         self._outcomes: Final[dict[Node, NodeOutcome]] = {}
 
-    def run(self, window: int | None) -> int:
-        """Run the task on all nodes, print the outcomes, and return the exit code."""
+    def run(self) -> int:
+        """Run the steps on all nodes, print the outcomes, and return the exit code."""
         with exit_on_broken_output():
-            code = self._run(window)
+            code = self._run()
             self._print_table()
             return code
 
-    def _run(self, window: int | None) -> int:
+    def _run(self) -> int:
         jobs = [Job(self._run_on_node, node, label=node.name, critical=True) for node in self._nodes]
-        scheduler = Scheduler(*jobs, jobs_window=window, label="ssh")
+        scheduler = Scheduler(*jobs, jobs_window=self._options.jobs or None, label="ssh")
         try:
             scheduler.run(handle_signals=ExitOnSecondSignal())
         except KeyboardInterrupt:
@@ -106,17 +86,17 @@ class NodeRun:
         return min(MAX_EXIT_CODE, sum(outcome.is_failure for outcome in self._outcomes.values())) or SUCCESS_CODE
 
     async def _run_on_node(self, node: Node) -> None:
-        """Run the task on one node.
+        """Run the steps on one node.
 
-        If a copy fails, the task ends. If the command exits with an error, the files are still pulled.
+        If a copy fails, it is the last step. If the command exits with an error, the files are still pulled.
         """
         self._outcomes[node] = NodeOutcome("interrupted")  # replaced at the end of the task
         outcome = NodeOutcome("copied", is_failure=False)
         result: CommandResult | None = None
         error: Exception | None = None
-        for step in self._task.steps(node):
+        for step in steps_on_node(self._options, node):
             is_copy = isinstance(step, (Push, Pull))
-            job = self._make_step_job(node, step, None if is_copy else self._timeout)
+            job = self._make_step_job(node, step, None if is_copy else self._options.timeout)
             try:
                 await job.co_run()
             except (SshError, JobTimeout) as failure:

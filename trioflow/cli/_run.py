@@ -19,14 +19,15 @@ import click
 from .. import Events, JUnit, Scheduler, StopReason, Summary, Trace
 from ..abc import BackendName, printable
 from ..batch import _quantities
+from ..batch._options import option
 from ..view.look._answers import answering
 from ..view.monitor._monitor import build_command_monitor, can_move_cursor
 from ..view.text._verdict import Tally
 from . import EXIT_CODES_HELP, FAILURE_CODE, INTERRUPTED_CODE, STOPPED_CODE, SUCCESS_CODE, _outputs
+from ._declared_options import takes_options
 from ._end_of_run import RunSummaryText
 from ._scenario import CliError, loaded_modules, make_window, parse_jobs_window, scenario_command, translate_errors
 from ._signals import ExitOnSecondSignal
-from .batch._batch_command import option_type
 
 
 def drop_repetitions(ctx: click.Context, param: click.Parameter, paths: Sequence[Path]) -> list[Path]:
@@ -114,111 +115,86 @@ class RunCommand(click.Command):
                 formatter.write_dl(records)
 
 
+file_option: Final = functools.partial(option, multiple=True, callback=drop_repetitions, metavar="FILE")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The options of `trioflow run`, besides those that say which jobs: each field declares one, as for `batch`."""
+
+    backend: BackendName = option(type=click.Choice(get_args(BackendName)), default="trio", show_default=True)
+    jobs_window: int | None = option(
+        "-j", "--jobs", parse=parse_jobs_window, metavar="N",
+        help="Maximum number of jobs to run at once, including those in nested schedulers; 0 for no limit.  "
+        "[default: the scheduler's own]",
+    )  # fmt: skip
+    timeout: float | None = option(
+        parse=parse_timeout, metavar="TIME",
+        help="Cancel everything after this time: seconds, or 1m30s.  [default: the scheduler's own]",
+    )  # fmt: skip
+    critical: bool = option(help="Stop the run at the first failure, except of jobs with critical=False.")
+    drain_on_term: bool = option(help="On SIGTERM, start no more jobs, and let the running ones finish.")
+    monitor: bool = option(
+        "--monitor/--no-monitor", default=True, show_default=True, help="Show the jobs while they run."
+    )
+    tag: bool = option(help="Begin each line that a job prints with the job's label.")
+    journal: Path | None = option(
+        type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+        help="Keep the jobs that succeed in this file, and restore those kept by an earlier run.",
+    )  # fmt: skip
+    dask: str | None = option(
+        metavar="ADDRESS", help="Run the calls of ProcessJobs on the workers of the Dask scheduler at this address."
+    )
+    trace: Sequence[Path] = file_option(
+        type=_outputs.OutputFile(".json", ".svg", ".csv", ""),
+        help="Write when each job ran: FILE.json is for Perfetto, FILE.svg a timeline, FILE.csv a table.",
+    )
+    report: Sequence[Path] = file_option(
+        type=_outputs.OutputFile(".html", ".htm", ""), help="Write an HTML report, to be opened in a browser."
+    )
+    events: Sequence[Path | IO[bytes]] = file_option(
+        type=click.Path(allow_dash=True), callback=_open_events,
+        help="Write events as JSON lines; - is standard output, and all other output goes to standard error.",
+    )  # fmt: skip
+    junit: Sequence[Path] = file_option(
+        type=_outputs.OutputFile(), help="Write a test case for each job, as JUnit XML for CI systems."
+    )
+    summary: Sequence[Path] = file_option(
+        type=_outputs.OutputFile(),
+        help="Write the verdict, the failures, the graph and the slowest jobs as Markdown.  [default in GitHub "
+        "Actions: the step's summary]",
+    )
+
+
 @click.command(name="run", cls=RunCommand, epilog=f"{EXAMPLES}\n{EXIT_CODES_HELP}")
 @scenario_command
-@click.option("--backend", type=click.Choice(get_args(BackendName)), default="trio", show_default=True)
-@click.option(
-    "-j",
-    "--jobs",
-    "jobs_window",
-    type=option_type(parse_jobs_window),
-    metavar="N",
-    help="Maximum number of jobs to run at once, including those in nested schedulers; 0 for no limit.  "
-    "[default: the scheduler's own]",
-)
-@click.option(
-    "--timeout",
-    type=option_type(parse_timeout),
-    metavar="TIME",
-    help="Cancel everything after this time: seconds, or 1m30s.  [default: the scheduler's own]",
-)
-@click.option("--critical", is_flag=True, help="Stop the run at the first failure, except of jobs with critical=False.")
-@click.option("--drain-on-term", is_flag=True, help="On SIGTERM, start no more jobs, and let the running ones finish.")
-@click.option("--monitor/--no-monitor", default=True, show_default=True, help="Show the jobs while they run.")
-@click.option("--tag", is_flag=True, help="Begin each line that a job prints with the job's label.")
-@click.option(
-    "--journal",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Keep the jobs that succeed in this file, and restore those kept by an earlier run.",
-)
-@click.option(
-    "--dask",
-    metavar="ADDRESS",
-    help="Run the calls of ProcessJobs on the workers of the Dask scheduler at this address.",
-)
-@click.option(
-    "--trace",
-    type=_outputs.OutputFile(".json", ".svg", ".csv", ""),
-    multiple=True,
-    callback=drop_repetitions,
-    metavar="FILE",
-    help="Write when each job ran: FILE.json is for Perfetto, FILE.svg a timeline, FILE.csv a table.",
-)
-@click.option(
-    "--report",
-    type=_outputs.OutputFile(".html", ".htm", ""),
-    multiple=True,
-    callback=drop_repetitions,
-    metavar="FILE",
-    help="Write an HTML report, to be opened in a browser.",
-)
-@click.option(
-    "--events",
-    type=click.Path(allow_dash=True),
-    multiple=True,
-    callback=_open_events,
-    metavar="FILE",
-    help="Write events as JSON lines; - is standard output, and all other output goes to standard error.",
-)
-@click.option(
-    "--junit",
-    type=_outputs.OutputFile(),
-    multiple=True,
-    callback=drop_repetitions,
-    metavar="FILE",
-    help="Write a test case for each job, as JUnit XML for CI systems.",
-)
-@click.option(
-    "--summary",
-    type=_outputs.OutputFile(),
-    multiple=True,
-    callback=drop_repetitions,
-    metavar="FILE",
-    help="Write the verdict, the failures, the graph and the slowest jobs as Markdown.  [default in GitHub "
-    "Actions: the step's summary]",
-)
-def command(
-    scheduler: Scheduler,
-    jobs_window: int | None,
-    critical: bool,
-    drain_on_term: bool,
-    monitor: bool,
-    tag: bool,
-    dask: str | None,
-    **options: Any,
-) -> int:
+@takes_options(RunOptions)
+def command(scheduler: Scheduler, options: RunOptions) -> int:
     """Run the scenario in a Python file, or the graph of commands in FILE.json.
 
     Ctrl-C, SIGTERM and SIGHUP end the run cleanly; a second signal ends it immediately. At the end, the command
     prints each kind of failure on standard error, with a traceback; the verdict; the slowest chain of jobs; the files
     it has written; and how to run again.
     """
-    if critical:
+    if options.critical:
         scheduler.critical_jobs = True
-    files = RunFiles(**{field.name: options.pop(field.name) for field in dataclasses.fields(RunFiles) if field.init})
-    monitors = make_monitors(scheduler, tag) if monitor else []
-    if tag and not monitors:
-        own_monitor_problem = "--tag does not change the scheduler's own Monitor: give that tag=True"
-        raise click.UsageError(own_monitor_problem if monitor else "--tag needs the monitor: leave out --no-monitor")
+    files = RunFiles(options)
+    monitors = make_monitors(scheduler, options.tag) if options.monitor else []
+    if options.tag and not monitors:
+        raise click.UsageError(
+            "--tag does not change the scheduler's own Monitor: give that tag=True"
+            if options.monitor
+            else "--tag needs the monitor: leave out --no-monitor"
+        )
     instruments = [*monitors, *files.reports, *files.tracers]
-    on_signal = ExitOnSecondSignal(scheduler.drain if drain_on_term else None)
-    if jobs_window is not None:
-        options["jobs_window"] = make_window(scheduler, jobs_window)
-    arguments = {name: value for name, value in options.items() if value is not None}
+    on_signal = ExitOnSecondSignal(scheduler.drain if options.drain_on_term else None)
+    given = {"backend": options.backend, "timeout": options.timeout, "journal": options.journal}
+    arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if options.jobs_window is not None:
+        arguments["jobs_window"] = make_window(scheduler, options.jobs_window)
     is_drawing = bool(monitors) and can_move_cursor(sys.stdout)
     hidden_subjects = {"failure", "end"} if is_drawing else {"end"}
-    with run_on_cluster(scheduler, dask), show_engine_log(hidden_subjects), answering():
+    with run_on_cluster(scheduler, options.dask), show_engine_log(hidden_subjects), answering():
         try:
             translate_errors(
                 scheduler, lambda: scheduler.run(instruments=instruments, handle_signals=on_signal, **arguments)
@@ -229,7 +205,7 @@ def command(
                 raise
     code = exit_code_of_run(scheduler)
     run_summary = RunSummaryText(scheduler, code, next(iter(files.tracers), None))
-    journal: Any = options["journal"] or getattr(scheduler.journal, "path", scheduler.journal)
+    journal: Any = options.journal or getattr(scheduler.journal, "path", scheduler.journal)
     succeeded = print_end(run_summary, files, Path(journal) if journal else None, bool(monitors), is_drawing)
     return code if succeeded or code == INTERRUPTED_CODE else STOPPED_CODE
 
@@ -261,36 +237,31 @@ def print_end(
     return all(results) and not files.has_failed
 
 
-@dataclasses.dataclass
 class RunFiles:
-    """The files that a run writes, as the options name them, and the instruments that record what they need."""
+    """The files that a run writes, and the instruments that record what they need.
 
-    trace: Sequence[Path]
-    report: Sequence[Path]
-    events: Sequence[Path | IO[bytes]]
-    junit: Sequence[Path]
-    summary: Sequence[Path]
-    has_failed: bool = dataclasses.field(default=False, init=False)
-    """Whether a file could not be written."""
+    Args:
+        options: the options, which name the files.
 
-    def __post_init__(self) -> None:
-        """Create the instruments.
+    Raises:
+        CliError: a library that one of the instruments needs is not installed.
 
-        Raises:
-            CliError: a library that one of them needs is not installed.
+    """
 
-        """
-        if self.report:
+    def __init__(self, options: RunOptions) -> None:
+        self._options: Final = options
+        self.has_failed = False  # whether a file could not be written
+        if options.report:
             from ..view.trace.report._report import require_jinja
 
             make_instrument("--report", require_jinja)
-        self.tracers: list[Trace] = [Trace()] if self.trace or self.report else []
+        self.tracers: list[Trace] = [Trace()] if options.trace or options.report else []
         on_github = os.environ.get("GITHUB_ACTIONS") and os.environ.get("GITHUB_STEP_SUMMARY")
         self._reports: list[tuple[Events | JUnit | Summary, Path | IO[bytes] | None]] = [
-            *((make_instrument("Events", functools.partial(Events, file)), file) for file in self.events),
-            *((JUnit(path), path) for path in self.junit),
-            *((Summary(path), path) for path in self.summary),
-            *([(Summary(), None)] if on_github and not self.summary else []),
+            *((make_instrument("Events", functools.partial(Events, file)), file) for file in options.events),
+            *((JUnit(path), path) for path in options.junit),
+            *((Summary(path), path) for path in options.summary),
+            *([(Summary(), None)] if on_github and not options.summary else []),
         ]
         for repeated in [report for report in self.reports if isinstance(report, Summary)][1:]:
             repeated.prints_annotations = False
@@ -318,9 +289,9 @@ class RunFiles:
         """Yield the option, the function that writes the file, and the path of each file to write from the trace."""
         for tracer in self.tracers:
             exporters_by_suffix = {".svg": tracer.export_as_svgfile, ".csv": tracer.export_as_csvfile}
-            for path in self.trace:
+            for path in self._options.trace:
                 yield "trace", exporters_by_suffix.get(path.suffix.lower(), tracer.export_as_json), path
-            for path in self.report:
+            for path in self._options.report:
                 yield "report", tracer.export_as_htmlfile, path
 
 

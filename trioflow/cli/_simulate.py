@@ -13,8 +13,8 @@ from .. import Scheduler, StopReason
 from ..abc import AbstractJob, PolicyName, duration_text, is_scheduler, name_of_policy
 from ..view.text._symbols import align_columns
 from . import _outputs
+from ._declared_options import option_type
 from ._scenario import CliError, InputFile, make_window, parse_jobs_window, scenario_command, translate_errors
-from .batch._batch_command import option_type
 
 if TYPE_CHECKING:
     from ..simulation._simulate import Simulation

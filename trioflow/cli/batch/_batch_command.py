@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import inspect
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Generator
+from typing import Any, Final
 
 import click
 
@@ -16,6 +15,7 @@ from ...batch import BatchError
 from ...batch._options import Options
 from ...batch._template import REPLACEMENT_STRINGS
 from .. import _outputs
+from .._declared_options import takes_options
 from . import OTHER_ERROR_CODE
 
 EXIT_CODES_HELP: Final = """\b
@@ -38,35 +38,6 @@ PARALLEL_OPTION_HINTS: Final = {
     "--will-cite": "leave it out",
 }
 """Maps options of GNU parallel that trioflow lacks to hints on what to use instead."""
-T = TypeVar("T")
-
-
-def option_type(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """Create the type of a click option from a function that parses a value or raises ValueError."""
-
-    def convert(value: str) -> T:
-        try:
-            return parse(value)
-        except ValueError as error:
-            raise click.BadParameter(printable(str(error))) from None
-
-    return convert
-
-
-def merge_values(_: click.Context, option: click.Parameter, mappings: Sequence[dict[str, T]]) -> dict[str, T]:
-    """Merge the values of a repeatable option, which are mappings, into one mapping.
-
-    Raises:
-        BadParameter: a name is in two of the mappings.
-
-    """
-    merged: dict[str, T] = {}
-    for mapping in mappings:
-        for name in mapping:
-            if name in merged:
-                raise click.BadParameter(f"{name} is given twice: give each name once")
-        merged.update(mapping)
-    return merged
 
 
 class InvalidUsage(click.UsageError):
@@ -109,32 +80,15 @@ def translate_usage_errors() -> Generator[None]:
         raise BatchAborted(printable(str(error))) from None
 
 
-def declared_options() -> Iterator[click.Parameter]:
-    """Yield the words and the options of the command line, as the fields of `Options` declare them."""
-    yield click.Argument(["words"], nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]... [::: ARGUMENT...]...")
-    for field in dataclasses.fields(Options)[1:]:
-        settings = dict(field.metadata)
-        flags = settings.pop("flags") or [f"--{field.name.replace('_', '-')}"]
-        parse = settings.pop("parse", None)
-        if field.type == "bool":
-            settings["is_flag"] = True
-        elif parse is not None:
-            settings["type"] = option_type(parse)
-        elif settings["metavar"] == "FILE":
-            settings["type"] = click.Path()  # for completions of the shell
-        if parse is not None and settings.get("multiple"):
-            settings["callback"] = merge_values
-        yield click.Option([*flags, field.name], **settings)
-
-
 @click.command(
     name="batch",
     cls=BatchCommand,
     epilog=EXIT_CODES_HELP,
     context_settings={"allow_interspersed_args": False},  # after the first word, options belong to the command
-    params=list(declared_options()),
 )
-def command(**options: Any) -> int:
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]... [::: ARGUMENT...]...")
+@takes_options(Options)
+def command(options: Options) -> int:
     """Run COMMAND for each ARGUMENT, several at once.
 
     Without ::: the arguments are the lines of standard input. Several ::: make all combinations; :::+ is paired
@@ -152,9 +106,8 @@ def command(**options: Any) -> int:
     With --journal, a command that has succeeded is not run again by a later batch with the same journal, even if this
     one is killed. Its output is printed again. In the FILE of --reads and --writes, {} and so on are replaced, too.
     """  # noqa: D301 - click needs the character itself
-    parsed = Options(**options)
     try:
-        parsed.check_conflicts()
+        options.check_conflicts()
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if os.environ.get("PARALLEL"):
@@ -164,7 +117,7 @@ def command(**options: Any) -> int:
         _outputs.echo(f"trioflow batch: {warning}: {printable(os.environ['PARALLEL'])}", err=True)
     from . import _batch_run  # imported here, because --help does not need it
 
-    return _batch_run.run(parsed)
+    return _batch_run.run(options)
 
 
 command.help = inspect.cleandoc(command.help or "").replace("REPLACEMENT STRINGS", REPLACEMENT_STRINGS.lstrip())

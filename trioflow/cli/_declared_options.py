@@ -1,0 +1,78 @@
+"""The options of a subcommand, which the fields of a dataclass declare by `trioflow.batch._options.option`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from ..abc import printable
+
+T = TypeVar("T")
+
+
+def takes_options(declared: type[Any]) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Decorate a subcommand so that it is called with an instance of `declared`, whose fields are its options.
+
+    A field without flags, help and so on is a parameter that another decorator declares.
+    """
+    fields = dataclasses.fields(declared)
+
+    def decorate(function: Callable[..., T]) -> Callable[..., T]:
+        @functools.wraps(function)
+        def call_with_options(*arguments: Any, **values: Any) -> T:
+            options = declared(**{field.name: values.pop(field.name) for field in fields})
+            return function(*arguments, options, **values)
+
+        command: Callable[..., T] = call_with_options
+        for field in reversed([field for field in fields if field.metadata]):
+            command = _click_option(field)(command)
+        return command
+
+    return decorate
+
+
+def _click_option(field: dataclasses.Field[Any]) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    settings = dict(field.metadata)
+    flags = settings.pop("flags") or [f"--{field.name.replace('_', '-')}"]
+    parse = settings.pop("parse", None)
+    if field.type == "bool":
+        settings["is_flag"] = True
+    elif parse is not None:
+        settings["type"] = option_type(parse)
+        if settings.get("multiple"):
+            settings["callback"] = merge_values
+    elif settings.get("metavar") == "FILE":
+        settings.setdefault("type", click.Path())  # for completions of the shell
+    return click.option(*flags, field.name, **settings)
+
+
+def option_type(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """Create the type of a click option from a function that parses a value or raises ValueError."""
+
+    def convert(value: str) -> T:
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise click.BadParameter(printable(str(error))) from None
+
+    return convert
+
+
+def merge_values(_: click.Context, option: click.Parameter, mappings: Sequence[dict[str, T]]) -> dict[str, T]:
+    """Merge the values of a repeatable option, which are mappings, into one mapping.
+
+    Raises:
+        BadParameter: a name is in two of the mappings.
+
+    """
+    merged: dict[str, T] = {}
+    for mapping in mappings:
+        for name in mapping:
+            if name in merged:
+                raise click.BadParameter(f"{name} is given twice: give each name once")
+        merged.update(mapping)
+    return merged
