@@ -216,6 +216,33 @@ def test_a_resumed_table_has_the_values_of_the_first_run_and_says_which_rows_wer
     assert second["started"] > before[1]["started"]
 
 
+def test_a_resumed_table_keeps_arguments_whose_columns_have_the_names_of_others() -> None:
+    """A restored command has its row once and whole, though its arguments are called as other columns, or alike."""
+    words = [
+        "--results",
+        "runs.csv",
+        "--header",
+        ":",
+        "echo {seq}",
+        ":::",
+        "seq",
+        "x",
+        ":::",
+        "twin",
+        "y",
+        ":::",
+        "twin",
+        "z",
+    ]
+    for _ in range(2):
+        assert batch(*words).exit_code == 0
+    with open("runs.csv", newline="", encoding="utf-8") as file:
+        header, row = csv.reader(file)
+    assert header[:4] == ["seq", "seq", "twin", "twin"]
+    assert row[:4] == ["1", "x", "y", "z"]
+    assert row[header.index("restored")] == "True"
+
+
 def test_keep_all_keeps_failures_and_timeouts() -> None:
     """With `--keep all`, a command that failed or timed out does not run again, and fails as before."""
     command = "echo {} >> runs; sleep {1}; exit {2}"

@@ -159,25 +159,11 @@ class LogFile:
 
     def __init__(self, path: str, description: str, *, append: bool) -> None:
         self._name: Final = f"{description} {path!r}"
-        # How often each command has succeeded, according to the lines of an earlier batch.
-        self.logged_commands: Final = Counter[str]()
         try:
             flags = os.O_RDWR if append else os.O_WRONLY | os.O_TRUNC
             self.descriptor: Final = os.open(path, flags | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
             raise self._make_write_error(error) from None
-
-    def was_logged(self, outcome: CommandOutcome) -> bool:
-        """Return whether an earlier batch has written the line of a restored command, which is then not found again."""
-        command = self.logged_form(outcome.command)
-        if not outcome.is_restored or not self.logged_commands[command]:
-            return False
-        self.logged_commands[command] -= 1
-        return True
-
-    def logged_form(self, command: str) -> str:
-        """Return the form in which `logged_commands` has a command."""
-        return command
 
     def write(self, data: bytes) -> None:
         """Write whole lines.
@@ -215,6 +201,8 @@ class Joblog(LogFile):
 
         """
         super().__init__(path, "the job log", append=append)
+        # How often each command has succeeded, according to the lines of an earlier batch.
+        self._logged_commands: Final = Counter[str]()
         try:
             if reads:
                 self._read_successes()
@@ -224,12 +212,15 @@ class Joblog(LogFile):
             raise
 
     def add(self, outcome: CommandOutcome) -> None:
-        """Write the line of a command.
+        """Write the line of a command, unless an earlier batch has written that of a restored command.
 
         Raises:
             BatchError: the file cannot be written.
 
         """
+        if outcome.is_restored and self._logged_commands[outcome.command]:
+            self._logged_commands[outcome.command] -= 1
+            return
         self.write(os.fsencode(outcome.joblog_line()))
 
     def _read_successes(self) -> None:
@@ -237,7 +228,7 @@ class Joblog(LogFile):
             for line in file:
                 columns = os.fsdecode(line.removesuffix(b"\n")).split("\t", 8)
                 if columns[6:8] == ["0", "0"]:
-                    self.logged_commands[columns[8].replace("\0", "\n")] += 1
+                    self._logged_commands[columns[8].replace("\0", "\n")] += 1
 
     def _initial_text(self) -> str:
         """Return the text to write first: in a new file the header, after a crash the end of the truncated line."""

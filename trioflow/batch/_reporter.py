@@ -116,7 +116,7 @@ class Reporter:
             self._table.add(outcome, command.arguments)
         self._save_output(command, open_outputs(outcome.result))
         await self.printer.print_kept(command.sequence)
-        if self._joblog is not None and not self._joblog.was_logged(outcome):
+        if self._joblog is not None:
             self._joblog.add(outcome)
         if outcome.has_failed and len(self.failures) < MAX_NAMED_FAILURES:
             self.failures.append((command.line, outcome.reason))

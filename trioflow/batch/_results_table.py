@@ -8,7 +8,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from .. import _posix as posix
@@ -18,19 +19,17 @@ from ._joblog import CommandOutcome, LogFile, open_outputs
 CSV_SUFFIX: Final = ".csv"
 
 
+@dataclass(slots=True)
 class StoredRow:
     """The place of a row in the file, and what a later batch needs to know of it."""
 
-    __slots__ = ("command", "is_restored", "is_superseded", "sequence", "size", "start", "was_marked")
-
-    def __init__(self, start: int, size: int, sequence: int, command: str, was_marked: bool) -> None:
-        self.start = start
-        self.size = size
-        self.sequence = sequence
-        self.command = command
-        self.was_marked = was_marked  # whether the row already says that its command was restored
-        self.is_restored = False
-        self.is_superseded = False
+    start: int
+    size: int
+    sequence: int
+    command: str
+    was_marked: bool  # whether the row already says that its command was restored
+    is_restored: bool = False
+    is_superseded: bool = False
 
 
 class ResultsTable(LogFile):
@@ -80,7 +79,7 @@ class ResultsTable(LogFile):
             earlier_row.is_superseded = not outcome.is_restored
             if outcome.is_restored:
                 return
-        row = self._format.encode(outcome, arguments)
+        row = self._format.encode(self._format.make_row(outcome, arguments))
         if not self._header_size:
             header = self._format.header(arguments)
             self.write(header + row)
@@ -121,7 +120,9 @@ class ResultsTable(LogFile):
                     self._header_size = len(record)
                 else:
                     with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, csv.Error):
-                        row = StoredRow(size, len(record), *self._format.decode(record))
+                        facts = self._format.decode(record)
+                        was_marked = str(facts.get("restored")) == "True"
+                        row = StoredRow(size, len(record), int(facts["seq"]), str(facts["command"]), was_marked)
                         if (replaced := latest.get((row.sequence, row.command))) is not None:
                             replaced.is_superseded = True
                         latest[row.sequence, row.command] = row
@@ -141,7 +142,7 @@ class ResultsTable(LogFile):
                     if row is None or not (row.is_superseded or row.is_restored):
                         target.write(record)
                     elif not row.is_superseded:
-                        target.write(self._format.marked(record))
+                        target.write(self._format.encode({**self._format.decode(record), "restored": True}))
                 posix.fchmod(target.fileno(), os.stat(self._path).st_mode & 0o7777)
             os.replace(temporary, self._path)
         except BaseException:
@@ -165,26 +166,25 @@ class JsonLinesFormat:
         """Yield the rows of a file; the last one may be truncated."""
         return iter(file)
 
-    def decode(self, record: bytes) -> tuple[int, str, bool]:
-        """Return the number and the line of the command of a row, and whether it says that this was restored."""
-        row = json.loads(record)
-        return int(row["seq"]), str(row["command"]), bool(row.get("restored"))
+    def decode(self, record: bytes) -> dict[str, Any]:
+        """Return the values of a row, keyed by column."""
+        return {**json.loads(record)}
 
-    def marked(self, record: bytes) -> bytes:
-        """Return a row that says that the command was restored."""
-        return json.dumps({**json.loads(record), "restored": True}).encode() + b"\n"
+    def encode(self, row: dict[str, Any]) -> bytes:
+        """Return the row with these values."""
+        return json.dumps(row).encode() + b"\n"
 
-    def encode(self, outcome: CommandOutcome, arguments: Sequence[str]) -> bytes:
-        """Return the row of a command."""
-        record: dict[str, Any] = {
+    def make_row(self, outcome: CommandOutcome, arguments: Sequence[str]) -> dict[str, Any]:
+        """Return the values of the row of a command."""
+        row: dict[str, Any] = {
             "seq": outcome.sequence,
             "arguments": [escape_invalid_utf8(argument) for argument in arguments],
             **_facts(outcome),
             "max_rss_bound": getattr(outcome.result, "max_rss_bound", None),
         }
         for name, output in zip(("stdout", "stderr"), open_outputs(outcome.result), strict=True):
-            record.update(text_or_base64(name, output.read()))
-        return json.dumps(record).encode() + b"\n"
+            row.update(text_or_base64(name, output.read()))
+        return row
 
 
 class CsvFormat:
@@ -192,14 +192,14 @@ class CsvFormat:
 
     def __init__(self, columns: Sequence[str]) -> None:
         self._columns: Final = columns
-        self._header: list[str] = []
+        self._keys: list[Any] = []  # of the values of a row: for an argument its number, since it may have any name
 
     def header(self, arguments: Sequence[str]) -> bytes:
         """Return the row with the names of the columns: an argument without a name is `arg1`, `arg2` and so on."""
         names = [*self._columns[: len(arguments)]]
         names += [f"arg{number}" for number in range(len(names) + 1, len(arguments) + 1)]
-        self._header = ["seq", *names, *FACT_NAMES, "stdout", "stderr"]
-        return _csv_row(self._header)
+        self._keys = _csv_keys(range(len(names)))
+        return _csv_row(_csv_keys(names))
 
     def check_header(self, record: bytes, path: str) -> bool:
         """Take the names of the columns from the first row of a file.
@@ -208,8 +208,9 @@ class CsvFormat:
             BatchError: they are not those of a batch.
 
         """
-        self._header = next(csv.reader([record.decode(errors="replace")]))
-        if self._header[:1] != ["seq"] or self._header[-len(FACT_NAMES) - 2 :] != [*FACT_NAMES, "stdout", "stderr"]:
+        header = next(csv.reader([record.decode(errors="replace")]))
+        self._keys = _csv_keys(range(len(header) - len(FACT_NAMES) - 3))
+        if len(header) != len(self._keys) or header != _csv_keys(header[1 : -len(FACT_NAMES) - 2]):
             raise BatchError(
                 f"the results in {path!r} do not have the columns of a batch: give another file, or remove it"
             )
@@ -226,21 +227,20 @@ class CsvFormat:
         if record:
             yield record.rstrip(b"\n")
 
-    def decode(self, record: bytes) -> tuple[int, str, bool]:
-        """Return the number and the line of the command of a row, and whether it says that this was restored."""
-        row = dict(zip(self._header, _parse_csv_row(record), strict=True))
-        return int(row["seq"]), row["command"], row["restored"] == "True"
+    def decode(self, record: bytes) -> dict[str, Any]:
+        """Return the values of a row, keyed by column."""
+        cells = next(csv.reader(io.StringIO(record.decode(), newline="")))
+        return dict(zip(self._keys, cells, strict=True))
 
-    def marked(self, record: bytes) -> bytes:
-        """Return a row that says that the command was restored."""
-        row = dict(zip(self._header, _parse_csv_row(record), strict=True))
-        return _csv_row({**row, "restored": True}.values())
+    def encode(self, row: dict[str, Any]) -> bytes:
+        """Return the row with these values."""
+        return _csv_row(row.values())
 
-    def encode(self, outcome: CommandOutcome, arguments: Sequence[str]) -> bytes:
-        """Return the row of a command."""
-        if not self._header:
+    def make_row(self, outcome: CommandOutcome, arguments: Sequence[str]) -> dict[str, Any]:
+        """Return the values of the row of a command."""
+        if not self._keys:
             self.header(arguments)
-        count = len(self._header) - len(FACT_NAMES) - 3
+        count = len(self._keys) - len(FACT_NAMES) - 3
         cells = [escape_invalid_utf8(argument) for argument in arguments]
         cells = [*cells[: count - 1], " ".join(cells[count - 1 :])] if len(cells) > count > 0 else cells
         cells += [""] * (count - len(cells))
@@ -248,7 +248,8 @@ class CsvFormat:
         if facts["max_rss"] is None and (bound := getattr(outcome.result, "max_rss_bound", None)) is not None:
             facts["max_rss"] = f"<{bound}"
         outputs = [output.read().decode(errors="backslashreplace") for output in open_outputs(outcome.result)]
-        return _csv_row([outcome.sequence, *cells[:count], *facts.values(), *outputs])
+        values = [outcome.sequence, *cells[:count], *facts.values(), *outputs]
+        return dict(zip(self._keys, values, strict=True))
 
 
 FACT_NAMES: Final = (
@@ -267,14 +268,14 @@ def _facts(outcome: CommandOutcome) -> dict[str, Any]:
     return dict(zip(FACT_NAMES, values, strict=True))
 
 
+def _csv_keys(arguments: Iterable[Any]) -> list[Any]:
+    return ["seq", *arguments, *FACT_NAMES, "stdout", "stderr"]
+
+
 def _csv_row(cells: Any) -> bytes:
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerow(cells)
     return stream.getvalue().encode()
-
-
-def _parse_csv_row(record: bytes) -> list[str]:
-    return next(csv.reader(io.StringIO(record.decode(), newline="")))
 
 
 def escape_invalid_utf8(text: str) -> str:
