@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from trioflow import CommandJob
+from trioflow.batch._halt_rule import CommandTally
 from trioflow.cli._commands import COMMANDS
-from trioflow.cli.batch._batch_run import NullProgressBar
 
 from ..cli.command_line import trioflow
 from .process import batch, meanwhile
@@ -276,11 +276,14 @@ def test_finished_commands_leave_no_jobs_behind(monkeypatch: pytest.MonkeyPatch)
     alive: list[int] = []
     ended = itertools.count(1)
 
-    def update(self: object) -> None:
+    add = CommandTally.add
+
+    def count_jobs(self: CommandTally, code: int) -> bool:
         if next(ended) % 50 == 0:
             alive.append(sum(isinstance(one, CommandJob) for one in gc.get_objects()))
+        return add(self, code)
 
-    monkeypatch.setattr(NullProgressBar, "update", update)
+    monkeypatch.setattr(CommandTally, "add", count_jobs)
     Path("arguments").write_text("".join(f"{number}\n" for number in range(200)))
     assert batch("-kj2", "/bin/echo", "::::", "arguments").exit_code == 0
     assert len(alive) == 4

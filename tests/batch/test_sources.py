@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow.batch import BatchError
-from trioflow.batch._sources import LineSource, ReadingRules, SourceProduct, WordSource, parse_sources
+from trioflow.batch._sources import LineSource, ReadingRules, SourceProduct, parse_sources
 
 
 def product(*words: str, files: tuple[str, ...] = (), **options: Any) -> list[tuple[str, ...]]:
@@ -112,8 +112,8 @@ def test_first_source_is_read_on_demand(pipe: tuple[str, int]) -> None:
 def test_the_number_of_arguments_is_known_unless_a_source_is_unread(tmp_path: Path) -> None:
     """The number of commands is unknown only as long as a source of lines has not been read."""
     (tmp_path / "file").write_text("1\n2\n")
-    assert SourceProduct([[WordSource("ab")], [WordSource("cde")]]).total == 6
-    unknown = SourceProduct([[LineSource(str(tmp_path / "file"))], [WordSource("cde")]])
+    assert SourceProduct([[["a", "b"]], [["c", "d", "e"]]]).total == 6
+    unknown = SourceProduct([[LineSource(str(tmp_path / "file"))], [["c", "d", "e"]]])
     assert [
         unknown.total,
         unknown.count_commands(),

@@ -27,8 +27,7 @@ CPU_TIME_FIELDS = slice(11, 15)  # the CPU times in /proc/PID/stat, of a process
 
 def main(path: str, offset: int, command: list[str]) -> None:
     """Run the command, report what it took, and exit as it did."""
-    if sys.platform == "win32":
-        return
+    assert sys.platform != "win32"
     floor = _smallest_peak()
     began = time.monotonic()
     pid = os.fork()
@@ -65,8 +64,7 @@ def _at_kill(peak: int, floor: int) -> tuple[int, int]:
 
 def _end_by_signal(number: int) -> None:
     """End this program by a signal, without writing its memory to a file."""
-    if sys.platform == "win32":
-        return
+    assert sys.platform != "win32"
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -77,8 +75,7 @@ def _end_by_signal(number: int) -> None:
 
 def _smallest_peak() -> int:
     """Return the smallest peak memory that can be measured, in KiB: that of a process just before its exec."""
-    if sys.platform == "win32":
-        return 0
+    assert sys.platform != "win32"
     pid = os.fork()
     if pid == 0:
         _exec(["/"])
@@ -86,8 +83,7 @@ def _smallest_peak() -> int:
 
 
 def _exec(command: list[str]) -> None:
-    if sys.platform == "win32":
-        return
+    assert sys.platform != "win32"
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # Python ignores them
         _signal.signal(number, _signal.SIG_DFL)
     try:
@@ -100,8 +96,7 @@ def _exec(command: list[str]) -> None:
 
 
 def _write(path: str, offset: int, kind: str, times: tuple[float, float, float], peak: int, floor: int) -> None:
-    if sys.platform == "win32":
-        return
+    assert sys.platform != "win32"
     line = " ".join((kind, *(f"{seconds:.6f}" for seconds in times), str(peak), str(floor))).ljust(RECORD_SIZE)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -113,8 +108,7 @@ def _write(path: str, offset: int, kind: str, times: tuple[float, float, float],
 
 def _group_usage() -> tuple[float, float, int]:
     """Return the CPU seconds, and the peak memory in KiB, of the running processes of this group, without this one."""
-    if sys.platform == "win32":
-        return 0, 0, 0
+    assert sys.platform != "win32"
     user = system = peak = 0
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():

@@ -66,17 +66,6 @@ class ReadingRules:
                 yield tuple((column or "").strip() for column in self.column_pattern.split(item))
 
 
-@dataclass(frozen=True, slots=True)
-class WordSource:
-    """A source whose items are words of the command line."""
-
-    items: Sequence[str]
-
-    def iter_items(self) -> Iterator[str | None]:
-        """Yield the words."""
-        return iter(self.items)
-
-
 @dataclass(slots=True)
 class LineSource:
     """A source whose items are the lines of a file.
@@ -117,7 +106,7 @@ class LineSource:
             os.close(self.descriptor)
             self.descriptor = -1
 
-    def iter_items(self) -> Iterator[str | None]:
+    def __iter__(self) -> Iterator[str | None]:
         """Yield the lines. If the source is not blocking, yield None whenever no data is available yet.
 
         Raises:
@@ -154,9 +143,8 @@ def is_descriptor_ready(descriptor: int, event: int) -> bool:
     return bool(poll.poll(0))
 
 
-ArgumentSource = WordSource | LineSource
-SourceGroup = list[ArgumentSource]
-"""Linked sources. Each command gets one item from each source, until the shortest source is exhausted."""
+SourceGroup = list[list[str] | LineSource]
+"""Linked sources: words, or a file. Each command gets one item from each, until the shortest source is exhausted."""
 
 
 def parse_sources(
@@ -173,7 +161,7 @@ def parse_sources(
 
     Example:
         >>> parse_sources(["cp", "{1}", "{2}", ":::", "a", "b", ":::+", "c", "d"])
-        (['cp', '{1}', '{2}'], [[WordSource(items=['a', 'b']), WordSource(items=['c', 'd'])]])
+        (['cp', '{1}', '{2}'], [[['a', 'b'], ['c', 'd']]])
 
     """
     command = list(itertools.takewhile(lambda word: word not in SEPARATORS, words))
@@ -194,7 +182,7 @@ def _append_sources(groups: list[SourceGroup], flags: tuple[bool, bool], items: 
     are_files, linked = flags
     if rules.splits_words and not are_files:
         items = [part for item in items for part in item.split(os.fsdecode(rules.delimiter))]
-    sources: SourceGroup = [LineSource(path, rules.delimiter) for path in items] if are_files else [WordSource(items)]
+    sources: SourceGroup = [LineSource(path, rules.delimiter) for path in items] if are_files else [items]
     for source in sources:
         if linked and groups:
             groups[-1].append(source)
@@ -226,9 +214,7 @@ class SourceProduct:
         try:
             for source in self._line_sources():
                 source.open()
-            self._record_iterators: Final = [
-                [rules.parse_items(source.iter_items()) for source in group] for group in groups
-            ]
+            self._record_iterators: Final = [[rules.parse_items(source) for source in group] for group in groups]
             if rules.has_header:
                 for records in itertools.chain.from_iterable(self._record_iterators):
                     self.column_names.extend(next(filter(None, records), ()))

@@ -70,14 +70,14 @@ def run(options: Options) -> int:
                     options,
                     strings,
                     product.count_commands() if needs_total else product.total,
-                    print_guard=progress_bar.hide_for_print,
+                    print_guard=progress_bar.hide_for_print if progress_bar else lambda: contextlib.nullcontext(False),
                     joblog=joblog,
                     table=table,
-                    on_progress=progress_bar.update,
+                    on_progress=progress_bar.update if progress_bar else lambda: None,
                 )
                 nodes = make_nodes(options.nodes, config=options.ssh_config)
                 batch = _batch.Batch(options, template, product, strings, tag=tag, nodes=nodes, reporter=reporter)
-            with progress_bar.show(batch):
+            with progress_bar.show(batch) if progress_bar else contextlib.nullcontext():
                 code = run_batch(batch)
             if code != SUCCESS_CODE:
                 print_to_stderr(summary_lines(batch, options))
@@ -205,26 +205,11 @@ def exit_on_broken_output() -> Generator[None]:
         raise click.exceptions.Exit(OTHER_ERROR_CODE) from None
 
 
-class NullProgressBar:
-    """A progress bar that shows nothing."""
-
-    def show(self, batch: _batch.Batch) -> contextlib.nullcontext[None]:
-        """Return a context manager that does nothing."""
-        return contextlib.nullcontext()
-
-    def hide_for_print(self) -> contextlib.nullcontext[bool]:
-        """Return a context manager that does nothing and yields False."""
-        return contextlib.nullcontext(False)
-
-    def update(self) -> None:
-        """Do nothing."""
-
-
-def make_progress_bar(options: Options) -> ProgressBar | NullProgressBar:
-    """Return a progress bar. Without `--bar`, or if the terminal cannot draw it, return one that shows nothing."""
+def make_progress_bar(options: Options) -> ProgressBar | None:
+    """Return a progress bar; None without `--bar`, or if the terminal cannot draw it."""
     if not options.bar:
-        return NullProgressBar()
+        return None
     from ...view.monitor._monitor import can_move_cursor  # imported here, because most batches do not need it
     from ._progress_bar import ProgressBar
 
-    return ProgressBar() if can_move_cursor(sys.stderr) else NullProgressBar()
+    return ProgressBar() if can_move_cursor(sys.stderr) else None
