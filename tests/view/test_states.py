@@ -20,7 +20,7 @@ from trioflow.view.monitor import _model, _row_selection, _run_header, _terminal
 from trioflow.view.text import _symbols
 from trioflow.view.text._failure_text import describe_failure
 from trioflow.view.trace import _spans, _table
-from trioflow.view.trace._span_builder import TraceRecord
+from trioflow.view.trace._record import TraceRecord
 from trioflow.view.trace._trace_events import json_text as json_text
 from trioflow.view.trace.report import _report
 from trioflow.view.trace.timeline import _timeline

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import CommandJob, Job, Pool, Rate, Scheduler, Throttled, TimeSpent, Trace
-from trioflow.view.trace._span_builder import family_from_label
+from trioflow.view.trace._log_reader import family_from_label
 
 from ...bodies import fail, nap
 from .scenarios import NASTY, traced

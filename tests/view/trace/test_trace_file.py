@@ -22,7 +22,7 @@ from ...bodies import fail, nap
 from .scenarios import NASTY, everything, stop
 
 if TYPE_CHECKING:
-    from trioflow.view.trace._span_builder import TraceRecord
+    from trioflow.view.trace._record import TraceRecord
 
     from ...conftest import Virtual
 

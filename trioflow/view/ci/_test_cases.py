@@ -12,7 +12,8 @@ from .._state_styles import STATE_STYLES, recorded_state
 from ..text import _exception_text, _verdict
 from ..text._failure_text import MAX_HEADLINE_LENGTH, group_failures
 from ..trace._event_recorder import EventRecorder
-from ..trace._span_builder import TraceRecord, build_record
+from ..trace._log_reader import build_record
+from ..trace._record import TraceRecord
 from ..trace._spans import Span, or_infinity
 
 OUTPUT_NAMES: Final = {"stdout": "output", "stderr": "standard error"}

@@ -9,7 +9,7 @@ from typing import Final
 from ..._core.api.views import WaitCause
 from .._state_styles import CAUSE_WORDS
 from ._critical_path import settled_at
-from ._span_builder import TraceRecord
+from ._record import TraceRecord
 from ._spans import Span
 
 MAX_SINGLE_JOBS: Final = 12

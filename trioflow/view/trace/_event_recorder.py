@@ -2,7 +2,7 @@
 
 Each event takes six consecutive items of the list: the kind of the event, the scheduler, the job, two times, and
 details. The list is flat because a tuple for each event would be one more object for the garbage collector to visit.
-Nothing is computed during a run; `_span_builder` reads the log afterwards.
+Nothing is computed during a run; `_log_reader` reads the log afterwards.
 
 | kind             | job          | time       | second time | details                           |
 |------------------|--------------|------------|-------------|-----------------------------------|

@@ -19,8 +19,8 @@ from typing import Final, Literal
 from ..._core.api.views import WaitCause, duration_text, plural, printable
 from .._state_styles import CAUSE_WORDS
 from ._lanes import assign_lanes
+from ._record import TraceRecord
 from ._resource_use import count_overlaps
-from ._span_builder import TraceRecord
 from ._spans import INNER_WAIT_CAUSES, Span, without_intervals
 
 WORK: Final = "work", ""

@@ -13,7 +13,7 @@ from ..._core.api.views import duration_text, fit, printable
 from .._state_styles import recorded_state
 from ..text import _symbols
 from ..text._symbols import align_columns
-from ._span_builder import TraceRecord
+from ._record import TraceRecord
 from ._spans import Span
 
 HEADINGS: Final = ("path", "state", "start", "wait", "time", "attempts", "lane", "exception")

@@ -10,8 +10,8 @@ from typing import Final, final
 from ..._core.api.views import durations_in_column, fit, printable
 from .._state_styles import CAUSE_WORDS
 from ..text._symbols import align_columns
+from ._record import TraceRecord
 from ._slots import WORK, SlotUse, activity_intervals, compute_slot_use, measured_spans, reason_words
-from ._span_builder import TraceRecord
 from ._spans import Span
 
 MAX_FAMILIES: Final = 50

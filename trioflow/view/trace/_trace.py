@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, final
 from ..._core.api.views import AnyJob, BaseScheduler, current_run, file_path, plural
 from .. import _exports
 from ._event_recorder import EventRecorder
-from ._span_builder import TraceRecord, build_record, record_of_last_run
+from ._log_reader import build_record, record_of_last_run
+from ._record import TraceRecord
 from ._spans import Span
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from ..._core.api.views import printable
 from .._state_styles import recorded_state
+from ._record import TraceRecord
 from ._resource_use import count_overlaps
-from ._span_builder import TraceRecord
 from ._spans import RunSpan, Span, Wait
 from ._table import iso_time
 

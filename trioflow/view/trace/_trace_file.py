@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..text import _exception_text
-from ._span_builder import TraceRecord
+from ._record import TraceRecord
 from ._trace_events import FORMAT_VERSION
 
 RECORD_KEY: Final = "record"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ...._core.api.views import JobState, WaitCause, printable
 from ..._state_styles import recorded_state
 from .._critical_path_parts import critical_path_steps
-from .._span_builder import TraceRecord
+from .._record import TraceRecord
 from .._spans import Span
 
 

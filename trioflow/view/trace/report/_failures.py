@@ -18,7 +18,7 @@ from ...._core.api.views import (
     size_text,
 )
 from ...text._failure_text import FailureText, group_failures
-from .._span_builder import TraceRecord
+from .._record import TraceRecord
 from .._spans import CommandRecord, Span
 
 MAX_FAILURE_GROUPS: Final = 200

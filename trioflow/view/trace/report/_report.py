@@ -38,7 +38,7 @@ from ..._state_styles import STATE_COUNT_ORDER, STATE_STYLES, recorded_state, st
 from ...graph import _dark_scheme, _dot
 from ...text import _verdict
 from .._critical_path_parts import critical_path_parts
-from .._span_builder import TraceRecord
+from .._record import TraceRecord
 from .._spans import RunSpan, Span
 from .._story import story_lines
 from ..timeline import _timeline

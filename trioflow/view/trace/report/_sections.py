@@ -11,7 +11,7 @@ from ..._state_styles import CAUSE_WORDS, STATE_STYLES, recorded_state
 from ...graph import _dark_scheme, _render
 from .. import _time_spent
 from .._graph_description import GraphDescription
-from .._span_builder import TraceRecord
+from .._record import TraceRecord
 from .._spans import RunSpan
 
 # ---- families of jobs

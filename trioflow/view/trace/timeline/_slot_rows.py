@@ -19,9 +19,9 @@ from ...._core.api.views import MOVED_ON, JobState, duration_text, printable
 from ..._state_styles import STATE_STYLES, recorded_state, state_class
 from .._critical_path_parts import CriticalPathPart, critical_path_steps
 from .._lanes import assign_lanes
+from .._record import TraceRecord
 from .._resource_use import StepFunction
 from .._slots import NOTHING_READY, EmptySlotReason, SlotBar, SlotUse, compute_slot_use, reason_words
-from .._span_builder import TraceRecord
 from .._spans import Span, or_infinity
 from ._hatching import HatchPatterns, draw_hatching_label
 from ._svg import MARGIN, add_element, clip_text, flow_positions, text_width

@@ -11,8 +11,8 @@ from xml.etree import ElementTree as Tree
 from ...._core.api.views import short_repr, shorten, whole_number
 from ..._state_styles import NEVER_STARTED_STATES
 from ...text import _verdict
+from .._record import TraceRecord
 from .._slots import compute_slot_use
-from .._span_builder import TraceRecord
 from .._spans import Span
 from . import _slot_rows
 from ._slot_rows import SlotGeometry

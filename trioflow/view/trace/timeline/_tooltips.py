@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ...._core.api.views import WaitCause, duration_text
 from ..._state_styles import recorded_state
-from .._span_builder import TraceRecord
+from .._record import TraceRecord
 from .._spans import Span
 
 

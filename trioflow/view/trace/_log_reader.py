@@ -1,0 +1,311 @@
+"""The facts about the runs in an event log, or about the last run of a scheduler, and the record that is made of them.
+
+`LogReader` makes one pass over the log and groups its facts by run. If a run has not ended, it also reads the current
+state of the jobs. For a nested scheduler that never ran, it reads the current members.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+import re
+from collections.abc import Iterator
+from importlib import metadata
+from time import monotonic
+from typing import Any, Final
+
+from ..._core.api import RequirementFailed
+from ..._core.api.views import (
+    AnyJob,
+    BaseScheduler,
+    JobState,
+    all_requirements,
+    duration_text,
+    explicit_label,
+    is_scheduler,
+    name_of_policy,
+    paths_of,
+    ready_at,
+    run_times,
+    takes_slot,
+)
+from ..text._failure_text import describe_failure
+from ._event_recorder import EventKind, RunStart, read_events, record_outcome
+from ._record import LiveObjects, TraceRecord
+from ._resource_use import ResolvedNeeds, ResourceScopes, ResourceUse, resolve_needs
+from ._span_builder import PLAIN_OUTCOME, JobDescription, JobFacts, RecordBuilder, RunFacts
+from ._spans import HostFacts
+
+
+def build_record(log: list[Any]) -> TraceRecord:
+    """Build the `TraceRecord` of an event log, in O(n log n) time for n jobs."""
+    reader = LogReader(log)
+    return reader.build() if reader.runs else TraceRecord()
+
+
+def record_of_last_run(scheduler: BaseScheduler) -> TraceRecord:
+    """Build the `TraceRecord` of a scheduler's last run from what its jobs know, without a log.
+
+    The jobs know neither earlier runs of nested schedulers nor attempts, and a window has only its last size.
+    """
+    reader = LogReader([])
+    reader.add_last_run(scheduler)
+    return reader.build()
+
+
+class LogReader:
+    """A reader of an event log, which groups the facts in the log by run. The keys in the facts are jobs."""
+
+    def __init__(self, log: list[Any]) -> None:
+        self.runs: Final[list[RunFacts]] = []
+        self._incidents: Final[list[tuple[float, RunFacts, str]]] = []
+        self._latest_runs: Final[dict[BaseScheduler, RunFacts]] = {}
+        # Only with keep_jobs=False: the scheduler may already have dropped the job when its path is needed.
+        self._recorded_paths: Final[dict[JobFacts, str]] = {}
+        self._last_start = RunStart(monotonic, 0.0, None)
+        for event in read_events(log):
+            self._read_event(*event)
+
+    def _read_event(
+        self, kind: Any, scheduler: BaseScheduler, job: AnyJob, time: float, finished_at: float | None, details: Any
+    ) -> None:
+        if kind is EventKind.RUN_BEGAN:
+            self._begin_run(scheduler, time, details)
+            return
+        run = self._latest_runs[scheduler]
+        if isinstance(kind, JobState):
+            facts = _get_or_create_facts(run, job)
+            facts.state, facts.started_at, facts.finished_at = kind, time, finished_at
+            facts.outcome, facts.command = details or (PLAIN_OUTCOME, None)
+            facts.ready_at = facts.outcome.ready_at
+        elif kind is EventKind.ATTEMPT_STARTED:
+            _get_or_create_facts(run, job).later_attempt_starts += (time,)
+        elif kind is EventKind.JOB_ADDED:
+            _get_or_create_facts(run, job).added_at = time
+        elif kind is EventKind.JOB_PATH:
+            self._recorded_paths[_get_or_create_facts(run, job)] = details
+        elif kind is EventKind.WINDOW_RESIZED:
+            run.window_sizes.append((time, details))
+        elif kind is EventKind.INCIDENT:
+            self._incidents.append((time, run, details[0]))
+        else:
+            run.started_at, run.ended_at = time, finished_at
+            run.stop_reason, run.culprit_key = details.stop_reason, details.culprit
+            for unsettled_job in details.unsettled_jobs:
+                _get_or_create_facts(run, unsettled_job)
+
+    def _begin_run(self, scheduler: BaseScheduler, time: float, start: RunStart) -> None:
+        enclosing_run = self._latest_runs.get(scheduler.scheduler) if scheduler.scheduler is not None else None
+        if enclosing_run is not None and enclosing_run.ended_at is not None:
+            enclosing_run = None
+        previous_run = self._latest_runs.get(scheduler)
+        is_repeated = previous_run is not None and previous_run.enclosing_run is enclosing_run
+        number = previous_run.run_number + 1 if previous_run is not None and is_repeated else 1
+        self._latest_runs[scheduler] = self._add_run(scheduler, enclosing_run, number, time, start)
+
+    def _add_run(
+        self,
+        scheduler: BaseScheduler,
+        enclosing_run: RunFacts | None,
+        number: int,
+        started_at: float | None = None,
+        start: RunStart | None = None,
+    ) -> RunFacts:
+        run = RunFacts(
+            scheduler,
+            scheduler.label,
+            enclosing_run,
+            number,
+            started_at,
+            has_own_label=explicit_label(scheduler) is not None,
+            options=tuple(_option_texts(scheduler)),
+        )
+        if start is not None:
+            self._last_start = start
+            run.window_size, run.has_limiter = start.window_size, start.has_limiter
+            run.pool, run.backend = start.pool, start.backend
+        self.runs.append(run)
+        return run
+
+    def add_last_run(self, scheduler: BaseScheduler) -> None:
+        """Add the last run of an outermost scheduler, and of all schedulers in it."""
+        todo: list[tuple[BaseScheduler, RunFacts | None]] = [(scheduler, None)]
+        for current, enclosing_run in todo:  # the loop appends nested schedulers to the list
+            started, ended = run_times(current) or (0.0, None)
+            start = RunStart(monotonic, 0.0, current.window_size, pool=current.pool)
+            run = self._add_run(current, enclosing_run, 1, started, start)
+            run.ended_at, run.stop_reason, run.culprit_key = ended, current.stop_reason, current.culprit
+            for job in current:
+                facts = _get_or_create_facts(run, job)
+                facts.state, facts.started_at, facts.finished_at = job.state, job.started_at, job.finished_at
+                if job.is_settled():
+                    facts.outcome, facts.command = record_outcome(job)
+                    facts.ready_at = facts.outcome.ready_at
+                if is_scheduler(job) and job.started_at is not None:
+                    todo.append((job, run))
+
+    # ---- the record
+
+    def build(self) -> TraceRecord:
+        """Return the record of the runs."""
+        for run in self.runs:
+            if run.ended_at is None and run.stop_reason is None:
+                _add_current_states(run)
+        self._add_unstarted_schedulers()
+        self._describe_jobs()
+        clock = self._last_start.clock
+        started_runs = [run for run in self.runs if run.started_at is not None]
+        end_time = max(clock() if run.ended_at is None else run.ended_at for run in started_runs)
+        builder, scopes = RecordBuilder(self.runs), ResourceScopes()
+        return builder.build(
+            self._incidents,
+            end_time,
+            _find_needs(self.runs, scopes),
+            resources=tuple(scopes.resources),
+            wall_offset=self._last_start.wall_offset,
+            host=_host_facts(),
+            live=LiveObjects(
+                tuple(dict.fromkeys(run.key for run in self.runs if run.enclosing_run is None)),
+                tuple(facts.key for facts in builder.job_facts),
+            ),
+        )
+
+    def _add_unstarted_schedulers(self) -> None:
+        begun_runs = {(run.enclosing_run, run.key) for run in self.runs}
+        for run in self.runs:  # the loop appends to this list
+            for job in run.facts_by_key:
+                if is_scheduler(job) and (run, job) not in begun_runs:
+                    unstarted_run = self._add_run(job, run, 0)
+                    for member in job:
+                        _get_or_create_facts(unstarted_run, member)
+
+    def _describe_jobs(self) -> None:
+        """Add to the facts about each job its description, and what its outcome says of its failure."""
+        paths_by_run = self._find_paths()
+        for run in self.runs:
+            positions = {job: number for number, job in enumerate(run.key)}
+            for job, facts in run.facts_by_key.items():
+                facts.description = JobDescription(
+                    paths_by_run[run].get(job, job.label),
+                    job.label,
+                    type(job).__name__,
+                    job.is_critical(),
+                    job.forever,
+                    takes_slot(job),
+                    family_from_label(job.label, explicit_label(job) is not None),
+                    positions.get(job, len(positions)),
+                    tuple(all_requirements(run.key, job)),
+                )
+                facts.returncode = None if facts.command is None else facts.command.returncode
+                failure = facts.outcome.failure
+                if failure is None:
+                    continue
+                facts.exception = failure.exception
+                if facts.state is JobState.FAILED and not facts.outcome.failed_through_member:
+                    facts.failure = describe_failure(job, failure)
+                elif facts.state is JobState.BLOCKED and isinstance(failure.exception, RequirementFailed):
+                    facts.blocked_by_key = failure.exception.requirement
+
+    def _find_paths(self) -> dict[RunFacts, dict[AnyJob, str]]:
+        has_several_roots = len({run.key for run in self.runs if run.enclosing_run is None}) > 1
+        paths: dict[RunFacts, dict[AnyJob, str]] = {}
+        for run in self.runs:  # enclosing runs come first
+            if run.enclosing_run is None:
+                prefix = f"{run.label}/" if has_several_roots and run.key.scheduler is None else None
+                paths[run] = paths_of(run.key, prefix)
+            else:
+                paths[run] = paths[run.enclosing_run]
+                if run.scheduler_facts in self._recorded_paths:
+                    paths[run].update(paths_of(run.key, f"{self._recorded_paths[run.scheduler_facts]}/"))
+            recorded_paths = ((job, self._recorded_paths.get(facts)) for job, facts in run.facts_by_key.items())
+            paths[run].update((job, path) for job, path in recorded_paths if path is not None)
+        return paths
+
+
+def _get_or_create_facts(run: RunFacts, job: AnyJob) -> JobFacts:
+    facts = run.facts_by_key.get(job)
+    if facts is None:
+        facts = run.facts_by_key[job] = JobFacts(job, run)
+    return facts
+
+
+def _add_current_states(run: RunFacts) -> None:
+    """Add the current states of the jobs of a run in progress that have not settled."""
+    if (times := run_times(run.key)) is not None:
+        run.started_at = times[0]
+    for job in run.key:
+        facts = _get_or_create_facts(run, job)
+        if facts.state is JobState.IDLE:
+            facts.state, facts.started_at, facts.ready_at = job.state, job.started_at, ready_at(job)
+
+
+def _find_needs(runs: list[RunFacts], scopes: ResourceScopes) -> dict[int, ResolvedNeeds]:
+    """Return the needs of each span that has any. Also add the cooldowns of throttled keys to their resources."""
+    resources: dict[RunFacts | None, dict[str, ResourceUse]] = {None: {}}
+    all_needs: dict[int, ResolvedNeeds] = {}
+    for run in runs:  # enclosing runs come first
+        reserved_needs = () if run.parent_number is None else all_needs.get(run.parent_number, ())
+        scope = resources[run] = scopes.build_run_scope(resources[run.enclosing_run], reserved_needs, run.pool)
+        for job, facts in run.facts_by_key.items():
+            needs = resolve_needs(scope, job.needs or {}) if scope else ()
+            needs += tuple(scopes.resolve_run_needs(run.key, job))
+            if not needs:
+                continue
+            all_needs[facts.span_number] = needs
+            needed = {resource.name: resource for resource, _ in needs}
+            for throttling in facts.outcome.throttled_attempts:
+                for name, until in throttling.closed_until:
+                    needed[name].cooldowns.append((throttling.ended, until, facts.span_number))
+    return all_needs
+
+
+def _option_texts(scheduler: BaseScheduler) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of the options that were set on a scheduler, except its window."""
+    if scheduler.timeout is not None:
+        yield "timeout", duration_text(scheduler.timeout)
+    yield "policy", name_of_policy(scheduler.policy)
+    if scheduler.pool is not None:
+        yield "pool", repr(scheduler.pool)
+    if scheduler.critical_jobs is not None:
+        yield "critical_jobs", str(scheduler.critical_jobs)
+
+
+@functools.cache
+def _host_facts() -> HostFacts:
+    versions = (f"{name} {version}" for name in ("trioflow", "trio", "anyio") if (version := _package_version(name)))
+    return HostFacts(
+        platform.node(), platform.platform(), ", ".join([f"Python {platform.python_version()}", *versions])
+    )
+
+
+def _package_version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+WORD_PATTERN: Final = re.compile(r"[^\W_]+(?:[.,:][^\W_]+)*")
+NUMBER_PATTERN: Final = re.compile(r"\d+(?:[.,:]\d+)*")
+
+
+def family_from_label(label: str, is_user_chosen: bool) -> str:
+    """Derive the family of a job from its label, so that jobs with similar work have the same family.
+
+    If the user chose the label, the family is the label with a star in place of each separate number. Otherwise it is
+    the name of the function or the program.
+
+    Args:
+        label: the label.
+        is_user_chosen: whether the user chose the label. Otherwise, it is the default label.
+
+    Example:
+        >>> family_from_label("page 7 for x86", True), family_from_label("python3.11 tests", True)
+        ('page * for x86', 'python3.11 tests')
+        >>> family_from_label("fetch('a')", False)
+        'fetch'
+
+    """
+    if not is_user_chosen:
+        return label.partition("(")[0].split(" ")[0] or label
+    return WORD_PATTERN.sub(lambda word: "*" if NUMBER_PATTERN.fullmatch(word[0]) else word[0], label)

@@ -1,0 +1,164 @@
+"""`TraceRecord`: all that a trace shows, as data, which can be written to a file and read again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+from ..._core.api.views import AnyJob, BaseScheduler, JobState, StopReason, shorten
+from ..text._failure_text import FailureText
+from ..text._verdict import Tally, Verdict, create_verdict
+from ._critical_path import CriticalPathLink, compute_critical_path
+from ._graph_description import GraphDescription, describe_graph
+from ._resource_use import ResourceUse
+from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span
+
+
+class LiveObjects(NamedTuple):
+    """The outermost schedulers of a record, and the job of each span, for pictures of the graph."""
+
+    schedulers: tuple[BaseScheduler, ...] = ()
+    jobs: tuple[AnyJob, ...] = ()
+
+
+@dataclass(frozen=True)
+class TraceRecord:
+    """A snapshot of everything that a trace shows. The fields that are dicts are keyed by span number.
+
+    Except for `live`, all of it is data, which `_trace_file` writes and reads.
+    """
+
+    spans: tuple[Span, ...] = ()
+    runs: tuple[RunSpan, ...] = ()
+    """The runs, each after its enclosing run. A nested scheduler that never ran has a `RunSpan` with `run_number` 0."""
+    resources: tuple[ResourceUse, ...] = ()
+    """The resources of all pools and runs, and the amounts that nested schedulers reserved for their members."""
+    incidents: tuple[IncidentMark, ...] = ()
+    wall_offset: float = 0.0
+    end_time: float = 0.0
+    """The time when the last run ended, or the time of the snapshot if a run is in progress."""
+    families: tuple[str, ...] = ()
+    """For each span, the family of its job, as derived from the job's label by `family_from_label`."""
+    failures: dict[int, FailureText] = field(default_factory=dict[int, FailureText])
+    """The failures of jobs, and of schedulers that failed although none of their jobs failed."""
+    commands: dict[int, CommandRecord] = field(default_factory=dict[int, CommandRecord])
+    """The last processes of the jobs that ran commands."""
+    host: HostFacts = field(default_factory=HostFacts)
+    """Where the run took place."""
+    stored_graphs: tuple[GraphDescription, ...] = ()
+    """The graphs of the outermost schedulers, if the record was read from a file."""
+    live: LiveObjects = field(default_factory=LiveObjects, compare=False)
+    """What exists only in the process that ran, and is not written to a file."""
+
+    @property
+    def root_runs(self) -> list[RunSpan]:
+        """The runs of outermost schedulers. There is only one, unless the trace watches several schedulers at once."""
+        return [run for run in self.runs if run.parent is None]
+
+    @property
+    def start_time(self) -> float:
+        """The time when the first run began."""
+        return min((run.started_at for run in self.runs if run.started_at is not None), default=0.0)
+
+    @cached_property
+    def scheduler_numbers(self) -> frozenset[int]:
+        """The numbers of the spans that are schedulers."""
+        return frozenset(run.parent for run in self.runs if run.parent is not None)
+
+    @property
+    def leaf_spans(self) -> Iterator[Span]:
+        """The spans of jobs that are not schedulers."""
+        return (span for span in self.spans if span.number not in self.scheduler_numbers)
+
+    @cached_property
+    def counted_spans(self) -> tuple[Span, ...]:
+        """The last span of each job, and of each nested scheduler that was blocked or failed without a failed job."""
+        members: set[int] = set()
+        for run in {(run.parent, run.scheduler_number): run for run in self.runs}.values():  # enclosing runs come first
+            if run.parent is None or run.parent in members:
+                members.update(run.member_numbers)
+        blocked = {number for number in self.scheduler_numbers if self.spans[number].state is JobState.BLOCKED}
+        counted_numbers = (members - self.scheduler_numbers) | (members & (self.failures.keys() | blocked))
+        return tuple(self.spans[number] for number in sorted(counted_numbers))
+
+    @cached_property
+    def tally(self) -> Tally:
+        """The number of jobs in each state. If a job ran several times, its last run counts."""
+        return Tally(self.counted_spans)
+
+    def find_culprit(self, run: RunSpan) -> Span | None:
+        """Return the span of the job that stopped a run, or None if no job stopped it.
+
+        If the run was stopped by a nested scheduler, this is the job that stopped the nested scheduler.
+        """
+        culprit_numbers = {run.parent: run.culprit_number for run in self.runs}
+        culprit_number = run.culprit_number
+        while culprit_number is not None and (nested_culprit := culprit_numbers.get(culprit_number)) is not None:
+            culprit_number = nested_culprit
+        return None if culprit_number is None else self.spans[culprit_number]
+
+    def verdict(self, run: RunSpan, reason: StopReason | None) -> Verdict:
+        """Return the verdict on an outermost run.
+
+        Args:
+            run: the run.
+            reason: the reason why the run ended, or None if it has not ended.
+
+        """
+        culprit = self.find_culprit(run)
+        path = None if culprit is None else shorten(culprit.path)
+        return create_verdict(reason, self.tally, self.end_time - self.start_time, path)
+
+    @cached_property
+    def run_indices(self) -> dict[int, int]:
+        """For each span number, the index in `runs` of the run that the span belongs to."""
+        return {number: index for index, run in enumerate(self.runs) for number in run.member_numbers}
+
+    def enclosing_spans(self, span: Span) -> list[Span]:
+        """Return the spans of a job's enclosing schedulers, the innermost first."""
+        schedulers: list[Span] = []
+        while span.parent is not None:
+            span = self.spans[span.parent]
+            schedulers.append(span)
+        return schedulers
+
+    @cached_property
+    def critical_path_links(self) -> tuple[CriticalPathLink, ...]:
+        """The links of the critical path, in the order of their starts."""
+        return compute_critical_path(self.runs, self.spans)
+
+    @cached_property
+    def critical_path_numbers(self) -> frozenset[int]:
+        """The numbers of the spans on the critical path."""
+        return frozenset(link.span_number for link in self.critical_path_links)
+
+    @property
+    def critical_path_jobs(self) -> dict[AnyJob, AnyJob | None]:
+        """The jobs on the critical path, each with its predecessor on the path, in the process that ran."""
+        jobs = self.live.jobs
+        return {
+            jobs[link.span_number]: None if link.predecessor_number is None else jobs[link.predecessor_number]
+            for link in self.critical_path_links
+        }
+
+    @cached_property
+    def graphs(self) -> tuple[GraphDescription, ...]:
+        """The graphs of the outermost schedulers."""
+        return self.stored_graphs or tuple(
+            describe_graph(scheduler, self.critical_path_jobs) for scheduler in self.live.schedulers
+        )
+
+    def find_root_failure(self, span: Span) -> Span | None:
+        """Return the span of the job whose failure blocked the job of `span`, directly or through other jobs.
+
+        If the failed job is unknown, return None. If the job of `span` is not BLOCKED, return its own span.
+        """
+        for _ in self.spans:  # in a foreign file, blocked jobs may form a cycle
+            if span.state is not JobState.BLOCKED:
+                return span
+            if span.blocked_by is None:
+                return None
+            span = self.spans[span.blocked_by]
+        return None
