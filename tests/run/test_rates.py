@@ -27,7 +27,7 @@ from trioflow import (
 )
 from trioflow.testing import run_virtual
 
-from ..bodies import nap, nothing, timed, turns
+from ..bodies import nap, nothing, pass_time, timed, turns
 from ..conftest import Virtual
 
 # Powers of two, so that times are exact.
@@ -515,6 +515,7 @@ class Task:
     seconds: float
     end: str
     used: int | None
+    computes: float
 
 
 @st.composite
@@ -523,7 +524,8 @@ def tasks(draw: st.DrawFn) -> list[Task]:
     amounts = st.fixed_dictionaries({}, optional={"requests": st.integers(0, 4), "tokens": st.integers(0, 32)})
     needs = st.fixed_dictionaries({}, optional={"api": amounts, "cpu": st.integers(0, 2)})
     ends = st.sampled_from(["returns", "raises", "is cancelled", "times out", "retries"])
-    one = st.builds(Task, needs, st.sampled_from([0, 0.5, 1, 5]), ends, st.none() | st.integers(0, 40))
+    seconds = st.sampled_from([0, 0.5, 1, 5])
+    one = st.builds(Task, needs, seconds, ends, st.none() | st.integers(0, 40), st.sampled_from([0, 0, 2, 8]))
     return draw(st.lists(one, min_size=1, max_size=10))
 
 
@@ -537,22 +539,22 @@ def tasks(draw: st.DrawFn) -> list[Task]:
 def test_a_rate_is_never_exceeded_and_no_job_starves(
     backend: str, several: list[list[Task]], window: int | None, backfill: int, burst: Any
 ) -> None:
-    """In any interval, jobs take at most burst + rate * t of a rate, and all of them end.
+    """In any interval, the attempts that start take at most burst + rate * t of a rate, and all jobs end.
 
-    An amount that `used` gives back within the interval may be taken a second time, and a further attempt does not
-    wait.
+    This holds although some jobs block the loop when others have been admitted but have not started. An amount that
+    `used` gives back within the interval may be taken a second time.
     """
     taken: list[tuple[float, dict[str, float]]] = []
 
     async def body(task: Task) -> None:
         job, now = current_job(), anyio.current_time()
         granted = dict(job.granted.get("api", {}))
-        if job.attempts == 1:
-            taken.append((now, granted))
+        taken.append((now, granted))
+        pass_time(backend, task.computes)
         if task.used is not None and "tokens" in granted:
             back = granted["tokens"] - task.used
             if back > 0:
-                taken.append((now, {"tokens": -back}))
+                taken.append((anyio.current_time(), {"tokens": -back}))
             job.used(api={"tokens": task.used})
         await anyio.sleep(task.seconds)
         if task.end == "is cancelled":
@@ -621,3 +623,22 @@ def test_a_job_that_becomes_ready_when_a_rate_opens_does_not_overtake(virtual: V
 
     virtual(main)
     assert starts([*waiting, later]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("window", [None, 30, "limiter"])
+@pytest.mark.parametrize("own_task", [False, True])
+def test_a_stall_between_admission_and_start_brings_no_burst(virtual: Virtual, window: Any, own_task: bool) -> None:
+    """What admitted jobs have taken accrues again only from their start, however long they could not start."""
+    started: list[float] = []
+
+    async def body(number: int) -> None:
+        started.append(anyio.current_time())
+        pass_time(virtual.backend, 0.0 if number % 9 else 5.0)
+
+    jobs = [Job(body, number, needs={"api": 1}, own_task=own_task) for number in range(30)]
+    limit = anyio.CapacityLimiter(20) if window == "limiter" else window
+    scheduler = Scheduler(*jobs, pool=Pool(api=Rate(requests=8, per=8)), jobs_window=limit)
+    assert virtual(scheduler.co_run)
+    for number, first in enumerate(started):
+        for count, when in enumerate(started[number:], 1):
+            assert count <= 8 + (when - first)

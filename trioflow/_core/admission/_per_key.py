@@ -228,9 +228,9 @@ class RateKey(Key, RateResource):
         super().correct(share, used)
         self.wake()
 
-    def defer_accrual(self, share: RateNeed, sign: int) -> None:
-        """Keep the amounts in a job's share from accruing again (1), or let them accrue from now on (-1)."""
-        super().defer_accrual(share, sign)
+    def start(self, share: RateNeed) -> None:
+        """Let the amounts in a job's share accrue from now on."""
+        super().start(share)
         self.wake()
 
     def used_until(self) -> float:

@@ -32,31 +32,27 @@ Needs = list[tuple[Resource, Any]]
 class Grant:
     """The resources of one job, which are taken all together, and kept until the job has settled."""
 
-    __slots__ = ("_is_accrual_deferred", "_job", "_parts", "entry")
+    __slots__ = ("_has_started", "_job", "_parts", "entry")
 
     def __init__(self, job: AbstractJob[Any], needs: Needs, entry: HeapEntry | None = None) -> None:
         self.entry: Final = entry  # the entry with which the job waited; None for a clean-up job
-        self._is_accrual_deferred = False  # True while the job has the grant, but still waits for a limiter's token
+        self._has_started = False  # whether the job has started, so that its amounts of rates accrue again
         self._job: Final = job
         self._parts: Final = [(resource, need, resource.take(job, need)) for resource, need in needs]
 
     def give_back(self) -> None:
         """Return all shares to their resources."""
+        self.start()
         for resource, _, share in self._parts:
             resource.give_back(self._job, share)
         self._parts.clear()
 
-    def defer_accrual(self) -> None:
-        """Keep the granted amounts of rates from accruing again, because the job still waits for a limiter's token."""
-        self._is_accrual_deferred = True
-        for resource, share in self._rates():
-            resource.defer_accrual(share, 1)
-
-    def resume_accrual(self) -> None:
-        """Let the granted amounts of rates accrue from now on, because the job starts or no longer waits."""
-        for resource, share in self._rates() if self._is_accrual_deferred else ():
-            resource.defer_accrual(share, -1)
-        self._is_accrual_deferred = False
+    def start(self) -> None:
+        """Let the granted amounts of rates accrue again, because the job starts, or will not start."""
+        if not self._has_started:
+            self._has_started = True
+            for resource, share in self._rates():
+                resource.start(share)
 
     def is_throttled(self) -> bool:
         """Return whether any of the resources is throttled."""
@@ -64,7 +60,7 @@ class Grant:
 
     def refund(self) -> None:
         """Put the amounts of rates and budgets back, because the job does not start after all."""
-        self.resume_accrual()
+        self.start()
         for resource, share in self._rates():
             resource.correct(share, dict.fromkeys(share, 0))
         for part, _, _ in self._parts:
@@ -88,9 +84,9 @@ class Grant:
         return [(resource, share) for resource, _, share in self._parts if isinstance(resource, RateResource)]
 
     def accrued_at(self) -> float:
-        """Return the time at which the needed amounts of rates can be taken once more; `-inf` for now."""
+        """Return the time from which the needed amounts of rates can be taken once more; `-inf` without rates."""
         rates = (part for part in self._parts if isinstance(part[0], RateResource))
-        return max((resource.available_at(need) for resource, need, _ in rates), default=-math.inf)
+        return max((resource.accrued_at(need) for resource, need, _ in rates), default=-math.inf)
 
     def reacquire(self) -> None:
         """Take the needed amounts of rates once more, because a decorator repeats the call of the job."""
@@ -98,6 +94,7 @@ class Grant:
             if isinstance(resource, RateResource):
                 share.clear()  # remove keys that the last call has used, but that are not in the needs
                 share.update(resource.take(self._job, need))
+                resource.start(share)
 
     def find(self, name: str) -> tuple[Resource, Any] | None:
         """Return the resource of this name with the job's share; None if the grant does not include the resource."""

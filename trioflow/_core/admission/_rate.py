@@ -3,7 +3,9 @@
 Each key has a bucket that fills steadily up to its burst. The algorithm is GCRA, the generic cell rate algorithm of ATM
 networks (ITU-T I.371, "virtual scheduling"). Its only state is the time at which the bucket will be full. Taking an
 amount postpones that time by `amount / rate` seconds. An amount is available once the bucket will be full within
-`(burst - amount) / rate` seconds. Therefore, jobs take at most `burst + rate * t` in any interval of `t` seconds.
+`(burst - amount) / rate` seconds. What a job takes at its admission begins to accrue again only when the job starts.
+Therefore, the jobs that start in any interval of `t` seconds take at most `burst + rate * t`, however long admitted
+jobs wait for a limiter's token, or for the event loop.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ MAX_CAUSED_WAIT: Final = 366 * 24 * 3600.0
 """The maximum wait, in seconds, that the usage reported by a job may cause. A longer wait is probably a mistake."""
 DEFAULT_KEY: Final = "requests"
 """The key of which a job takes 1 by default."""
+RESERVED: Final = "reserved for jobs that are about to start"
 
 
 @final
@@ -42,8 +45,8 @@ class Rate:
             only what it asks for.
         per: the number of seconds in which these amounts accrue, finite, more than 0.
         burst: the largest amount that can be taken at once, after a pause, more than 0: a number if there is one key,
-            or a dict by key. Default: the amounts of `limits`. A value slightly below the server's own limit leaves
-            room for network delays.
+            or a dict by key. Default: the amounts of `limits`. In any interval of `per` seconds, the jobs that start
+            take at most the burst and the amount of `limits` together.
 
     Raises:
         TypeError: a value is not a number, there is no key, or `burst` is one number for several keys.
@@ -111,21 +114,22 @@ class Rate:
 class TokenBucket:
     """The token bucket for one key. The module's docstring describes the algorithm."""
 
-    __slots__ = ("burst", "deferred_amount", "full_at", "seconds_each")
+    __slots__ = ("burst", "full_at", "has_deferred_wait", "seconds_each", "unstarted_amount")
 
     def __init__(self, burst: Amount, seconds_each: float) -> None:
         self.burst: Final = burst
         self.seconds_each: Final = seconds_each
         self.full_at = -math.inf
-        # The amount taken by jobs that still wait for a limiter's token. It accrues again only from their start.
-        self.deferred_amount: Amount = 0
+        self.unstarted_amount: Amount = 0  # taken by jobs that have not started; it accrues again from their start
+        self.has_deferred_wait = False  # whether a need may wait for the start of these jobs
 
     def available_at(self, amount: Amount) -> float:
         """Return the time, which may be in the past, from which this amount is available.
 
-        The time is infinity if the amount cannot accrue before jobs that wait for a token have started.
+        The time is infinity if the amount cannot accrue before jobs that have taken theirs have started.
         """
-        if self.deferred_amount and self.deferred_amount + amount > self.burst:
+        if self.unstarted_amount and self.unstarted_amount + amount > self.burst:
+            self.has_deferred_wait = True
             return math.inf
         return self.full_at - float(self.burst - amount) * self.seconds_each
 
@@ -133,17 +137,24 @@ class TokenBucket:
         """Take an amount, even if it exceeds the level. A negative amount is put back."""
         self.full_at = self._full_at(now) + float(amount) * self.seconds_each
 
-    def defer_accrual(self, amount: Amount, now: float) -> None:
-        """Keep an amount that was taken from accruing again. A negative amount begins to accrue now."""
+    def take_unstarted(self, amount: Amount, now: float) -> None:
+        """Take an amount that does not accrue again before `start`."""
+        self.take(amount, now)
+        self.unstarted_amount += amount
+
+    def start(self, amount: Amount, now: float) -> bool:
+        """Let an amount that was taken accrue from now on; return whether a need may have waited for this."""
         self.full_at = self._full_at(now)
-        self.deferred_amount += amount
+        self.unstarted_amount -= amount
+        has_deferred_wait, self.has_deferred_wait = self.has_deferred_wait, False
+        return has_deferred_wait
 
     def level(self, now: float) -> float:
         """Return the amount that is available now. It is negative if more was taken than was available."""
         return float(self.burst) - (self._full_at(now) - now) / self.seconds_each
 
     def _full_at(self, now: float) -> float:
-        return max(self.full_at, now + float(self.deferred_amount) * self.seconds_each)
+        return max(self.full_at, now + float(self.unstarted_amount) * self.seconds_each)
 
 
 RateNeed = dict[str, "Amount"]
@@ -263,7 +274,7 @@ class RateResource(Resource):
         if self.is_throttled():
             return self.throttle_text()
         if self.available_at(need) == math.inf:
-            return f"{self.shown_name}: reserved for jobs that wait for a token"
+            return f"{self.shown_name}: {RESERVED}"
         now, total_need = self.clock(), self.sum_needs(before, need, need)
         amounts = " and ".join(
             count_text(need[key], key) for key in need if self.buckets[key].available_at(total_need[key]) > now
@@ -275,15 +286,15 @@ class RateResource(Resource):
     def describe_wait(self, need: RateNeed) -> Waiting:
         """Return the wait until the rate has accrued the need, or until its throttle ends."""
         available_at = self.available_at(need)
-        held = "reserved for jobs that wait for a token" if available_at == math.inf else ""
+        held = RESERVED if available_at == math.inf else ""
         when = held or f"in {duration_text(max(0.0, available_at - self.clock()))}"
         return self.make_wait(WaitCause.RATE, f"{self.shown_name} {when}")
 
     def take(self, job: AbstractJob[Any], need: RateNeed) -> RateNeed:
-        """Take the need of a job, and return the job's share, a dict that `correct` updates."""
+        """Take the need of a job, and return the job's share, a dict that `correct` updates. Call `start` later."""
         now = self.clock()
         for key, amount in need.items():
-            self.buckets[key].take(amount, now)
+            self.buckets[key].take_unstarted(amount, now)
         return dict(need)
 
     def correct(self, share: RateNeed, used: RateNeed) -> None:
@@ -293,11 +304,12 @@ class RateResource(Resource):
             self.buckets[key].take(amount - share.get(key, 0), now)
             share[key] = amount
 
-    def defer_accrual(self, share: RateNeed, sign: int) -> None:
-        """Keep the amounts in a job's share from accruing again (1), or let them accrue from now on (-1)."""
+    def start(self, share: RateNeed) -> None:
+        """Let the amounts in a job's share accrue from now on, because the job starts, or will not start."""
         now = self.clock()
         for key, amount in share.items():
-            self.buckets[key].defer_accrual(sign * amount, now)
+            if self.buckets[key].start(amount, now) and self.admission is not None:
+                self.admission.is_settled = False
 
     def give_back(self, job: AbstractJob[Any], share: Any) -> None:
         """Do nothing, because jobs do not return amounts of a rate."""

@@ -346,7 +346,8 @@ class ReadyQueue:
         """Grant a clean-up job its needs, even beyond the free amounts."""
         if job._needs():
             assert self.groups is not None
-            job._ensure_extras().grant = Grant(job, self.groups.resolve_needs(job))
+            job._ensure_extras().grant = grant = Grant(job, self.groups.resolve_needs(job))
+            grant.start()
 
     # ---- all ready jobs
 

@@ -71,8 +71,7 @@ class LimiterTokens:
         if not self.waiting and (self._unused or self._acquire_free()):
             self.borrowers[job] = self._unused.pop()
             return True
-        if (grant := job._grant()) is not None:
-            grant.defer_accrual()
+        if job._grant() is not None:
             self._latest_with_needs = max(entry, self._latest_with_needs or entry)
         self.waiting[job] = entry
         heapq.heappush(self._heap, entry)
@@ -145,11 +144,7 @@ class LimiterTokens:
         job = heapq.heappop(self._heap)[2]
         del self.waiting[job]
         self.borrowers[job] = self._unused.pop()
-        queue = self._run.queue
-        if (grant := job._grant()) is not None:
-            grant.resume_accrual()
-            queue.on_change()
-        queue.startable.append(job)
+        self._run.queue.startable.append(job)
         self._cancel_needless_request()
 
     def _acquire_free(self) -> bool:

@@ -5,7 +5,6 @@ The package `admission` decides when a job gets its resources.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._budget import BudgetResource
 from ..admission._rate import RateResource
-from ..admission._resource import CountedResource
+from ..admission._resource import TIME_TOLERANCE, CountedResource
 from ..base import _amounts
 from ..base._reprs import short_repr
 from ..job._job_options import RUN_RESOURCES
@@ -75,8 +74,8 @@ class RunPools:
         run, grant = self._run, job._grant()
         if grant is None:
             return
-        # At infinity, jobs that wait for a token have the amounts, and they may wait for the token of this job.
-        while -math.inf < (when := grant.accrued_at()) < math.inf:
+        # It does not wait for jobs that have taken theirs to start: these may wait for the token of this job.
+        while (when := grant.accrued_at()) > run.clock() + TIME_TOLERANCE:
             await run.backend.sleep_until(when)
         grant.reacquire()
         self._request_round()
