@@ -157,9 +157,9 @@ class Scheduler(BaseScheduler):
     ) -> Run:
         run = super()._make_run(backend, timeout, jobs_window, instruments, journal)
         if LOOK_IS_ENABLED and run.outer_worker is None:
-            from .view.look._answers import answer_thread
+            from .view.look._answers import start_or_warn
 
-            answer_thread.start()
+            start_or_warn()
         if run.outer_worker is not None:  # a nested run uses the durations of the outermost scheduler
             enclosing = run.outer_worker.run.scheduler
             self._resolved_durations = (

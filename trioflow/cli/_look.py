@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 
 import click
 
@@ -35,6 +37,7 @@ def command(pid: int, as_json: bool) -> int:
     if as_json:
         _outputs.echo(json.dumps(record, indent=1, ensure_ascii=False))
     else:
-        for line in _record_text.text_lines(pid, record):
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        for line in _record_text.text_lines(pid, record, columns):
             _outputs.echo(line)
     return SUCCESS_CODE

@@ -128,6 +128,24 @@ def test_equal_waits_are_one_line() -> None:
     assert lines[-1] == "  and 16 jobs more; --json has up to 1000"
 
 
+def test_lines_that_are_too_long_for_the_terminal_are_broken() -> None:
+    """Where a line would not fit, each job of its section has a line for its name and one for the rest."""
+    jobs = [
+        {"path": path, "seconds": 2, "attempt": 1, "forever": False, "status": "", "blocks_loop": False, "line": line}
+        for path, line in (("short", None), ("a" * 30, {"text": "x.py:1: await " + "b" * 30, "function": "work"}))
+    ]
+    run = {
+        "label": "night", "backend": "trio", "thread": "main", "seconds": 2, "phase": "runs", "reason": None,
+        "verdict": "2 jobs", "window": None, "resources": [], "running": jobs, "waiting": [], "failures": [],
+        "omitted": {},
+    }  # fmt: skip
+    record = {"command": ["python"], "runs": [run]}
+    name, rest = "  " + "a" * 30 + "  2 s", "x.py:1: await " + "b" * 30 + " (in work)"
+    assert list(_record_text.text_lines(7, record, 80))[-3:] == ["  short" + " " * 27 + "2 s", name, f"      {rest}"]
+    assert list(_record_text.text_lines(7, record, 100))[-1] == f"{name}  {rest}"
+    assert list(_record_text.text_lines(7, record))[-1] == f"{name}  {rest}"
+
+
 @pytest.mark.usefixtures("answers")
 def test_another_user_gets_nothing() -> None:
     """A program gives no byte to another user."""
@@ -156,6 +174,19 @@ def test_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
             _client.ask(sleeping.pid)
     with pytest.raises(_client.NoAnswer, match="it has ended"):
         _client.ask(sleeping.pid)
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_a_program_in_a_container_is_told_apart() -> None:
+    """Of a program in a container, which has other numbers and files, the error says so on each Python."""
+    words = ["unshare", "--mount", sys.executable, "-c", "print('runs', flush=True); input()"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as contained:
+        assert contained.stdout is not None
+        if not contained.stdout.readline():
+            pytest.skip("needs root, for a namespace")
+        with pytest.raises(_client.NoAnswer, match="is in a container, with other files: run trioflow look in there"):
+            _client.ask(contained.pid)
+        contained.kill()
 
 
 def test_trioflow_run_answers_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +243,15 @@ def test_a_program_on_a_new_python_answers_without_being_asked(backend: str) -> 
         assert f"night: on {backend} in MainThread" in trioflow("look", pid).output
 
 
+@pytest.mark.skipif(not hasattr(sys, "remote_exec"), reason="since Python 3.14")
+def test_several_looks_at_once_are_answered(backend: str) -> None:
+    """Python keeps one script for a process that was not asked: a second look waits until the first was answered."""
+    with program(backend) as pid:
+        words = [sys.executable, "-m", "trioflow", "look", str(pid)]
+        looks = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        assert [f"night: on {backend} in MainThread" in look.communicate()[0] for look in looks] == [True] * 3
+
+
 def test_looking_at_a_run_changes_nothing(backend: Any) -> None:
     """While another thread looks at a run again and again, all of its jobs succeed, in their order."""
     order: list[int] = []
@@ -237,6 +277,42 @@ def test_looking_at_a_run_changes_nothing(backend: Any) -> None:
     assert Scheduler(first, *jobs, ThreadJob(look), jobs_window=4).run(backend=backend)
     assert order == list(range(300))
     assert set(looks) == {1}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the name belongs to the user")
+def test_a_program_runs_where_another_one_has_taken_the_name_of_its_socket() -> None:
+    """TRIOFLOW_LOOK=1 never lets a run fail: a program that cannot answer says so in the log, once, and goes on."""
+    code = """
+import os, socket
+from trioflow import Job, Scheduler
+from trioflow.view.look._answers import socket_address
+taken = socket.socket(socket.AF_UNIX)
+taken.bind(socket_address(os.getpid()))
+async def work():
+    print("works")
+for _ in range(2):
+    Scheduler(Job(work)).run()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TRIOFLOW_LOOK": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "works\nworks\n", done.stderr
+    assert done.stderr.count("`trioflow look` cannot look into this program") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_process_has_no_run(backend: Any) -> None:
+    """A process that a job has forked does not show the runs of its parent as its own."""
+
+    async def fork() -> int:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(len(_process_record.describe_process()["runs"]))
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])  # noqa: ASYNC222 - it ends at once
+
+    job = Job(fork)
+    assert Scheduler(job).run(backend=backend)
+    assert job.result() == 0
 
 
 def test_enable_twice_starts_one_thread() -> None:

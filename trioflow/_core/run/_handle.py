@@ -9,6 +9,7 @@ run_of(job) ──► RunHandle: clock, waiting, waiting despite a cancellation,
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -292,7 +293,11 @@ class RunInProgress(NamedTuple):
 
 def runs_in_progress() -> list[RunInProgress]:
     """Return the outermost runs in progress, in any thread of this process."""
-    return [RunInProgress(run.scheduler, RunView(run), run.began_at, run.thread_id) for run in list(RUNS_IN_PROGRESS)]
+    return [
+        RunInProgress(run.scheduler, RunView(run), run.began_at, run.thread_id)
+        for run, process_id in list(RUNS_IN_PROGRESS.items())
+        if process_id == os.getpid()  # a forked process has those of its parent
+    ]
 
 
 def job_frames(job: AbstractJob[Any]) -> tuple[list[tuple[FrameType, int]], bool]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextvars
 import math
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -72,7 +73,7 @@ MAX_FIRST_WORKER_TURNS: Final = 2
 PENDING_INPUT_TURNS: Final = 16
 """The number of turns of the loop that forever jobs get to process pending input after all other jobs have settled."""
 
-RUNS_IN_PROGRESS: Final[dict[Run, None]] = {}
+RUNS_IN_PROGRESS: Final[dict[Run, int]] = {}
 """The outermost runs in progress, in all threads of the process."""
 
 
@@ -321,7 +322,7 @@ class Run:
     async def _run_jobs(self) -> None:
         self.began_at = self.clock()
         if self.outer_worker is None:
-            RUNS_IN_PROGRESS[self] = None
+            RUNS_IN_PROGRESS[self] = os.getpid()
         try:
             self.notify("before_run")
             self.began_at = self.clock()  # set again, because an instrument may have taken its time

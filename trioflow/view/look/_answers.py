@@ -22,6 +22,7 @@ from collections.abc import Generator
 from typing import Final
 
 from ... import _posix as posix
+from ..._core.api.views import warn
 from . import _process_record
 
 SEND_TIMEOUT: Final = 10.0
@@ -129,6 +130,20 @@ def answer_in_file(path: str) -> None:
 
 
 answer_thread: Final = AnswerThread()
+
+
+def start_or_warn() -> None:
+    """Start to answer; if the system cannot, log it once."""
+    global has_warned
+    try:
+        answer_thread.start()
+    except (NotImplementedError, OSError) as error:
+        if not has_warned:
+            warn(f"`trioflow look` cannot look into this program: {error}")
+        has_warned = True
+
+
+has_warned = False
 
 
 @contextlib.contextmanager

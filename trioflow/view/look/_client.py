@@ -139,24 +139,25 @@ def _ask_remotely(pid: int) -> bytes:
         NoAnswer: this Python cannot do this, or not to that process.
 
     """
+    with contextlib.suppress(OSError):
+        if os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt"):
+            raise NoAnswer(f"process {pid} is in a container, with other files: run trioflow look in there")
     remote_exec: Any = getattr(sys, "remote_exec", None)
     if remote_exec is None:
         raise NoAnswer(
             f"process {pid} does not answer: {HOW_TO_ASK}. Programs on Python 3.14 and newer need neither, if trioflow "
             f"look runs on the same Python; this is {sys.version_info.major}.{sys.version_info.minor}"
         )
-    with contextlib.suppress(OSError):
-        if os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt"):
-            raise NoAnswer(f"process {pid} is in a container, with other files: run trioflow look in there")
     folder = tempfile.mkdtemp(prefix="trioflow-look-")
     script = Path(folder, "script.py")
     script.write_text(REMOTE_SCRIPT.format(folder=folder), encoding="utf-8")
     try:
-        remote_exec(pid, str(script))
-        data = _wait_for_file(pid, Path(folder, "answer"), IDLE_TIMEOUT)
-        if data is None:
-            _interrupt_wait(pid)
-            data = _wait_for_file(pid, Path(folder, "answer"), REMOTE_TIMEOUT)
+        with _looking_alone(pid):
+            remote_exec(pid, str(script))
+            data = _wait_for_file(pid, Path(folder, "answer"), IDLE_TIMEOUT)
+            if data is None:
+                _interrupt_wait(pid)
+                data = _wait_for_file(pid, Path(folder, "answer"), REMOTE_TIMEOUT)
     except PermissionError as error:
         shutil.rmtree(folder)
         raise NoAnswer(
@@ -178,6 +179,17 @@ def _ask_remotely(pid: int) -> bytes:
         f"process {pid} does not answer within {REMOTE_TIMEOUT:g} s, because its main thread runs no Python code; "
         f"to look into it then, {HOW_TO_ASK}" + (f". It is here:{stack}" if stack else "")
     )
+
+
+@contextlib.contextmanager
+def _looking_alone(pid: int) -> Iterator[None]:
+    """Wait until no other command looks into the process, which keeps only the last script that it was given."""
+    if sys.platform != "linux":
+        yield
+        return
+    with open(f"/proc/{pid}/environ", "rb") as lock:  # only who may trace the process can open this, and so lock it
+        posix.fcntl.flock(lock, posix.fcntl.LOCK_EX)
+        yield
 
 
 def _wait_for_file(pid: int, path: Path, timeout: float) -> bytes | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ..._core.api.views import JobState, duration_text, join_names, plural, printable, shorten
-from ..text._symbols import align_columns
+from ..text._symbols import align_columns, display_width
 from ._process_record import Record
 
 MAX_LINES: Final = 20
@@ -17,18 +17,18 @@ MAX_NAMES: Final = 5
 """The maximum number of jobs that a line names."""
 
 
-def text_lines(pid: int, record: Record) -> Iterator[str]:
-    """Yield the lines of the record of a process."""
+def text_lines(pid: int, record: Record, columns: int | None = None) -> Iterator[str]:
+    """Yield the lines of the record of a process; lines that are wider than `columns` are broken."""
     words = record["command"]
     yield f"process {pid}: {printable(shorten(shlex.join([*map(os.path.basename, words[:1]), *words[1:]])))}"
     if not record["runs"]:
         yield "no run is in progress"
     for run in record["runs"]:
         yield ""
-        yield from _run_lines(run)
+        yield from _run_lines(run, columns)
 
 
-def _run_lines(run: Record) -> Iterator[str]:
+def _run_lines(run: Record, columns: int | None) -> Iterator[str]:
     phase = "" if run["phase"] == "runs" else f", {run['phase']}"
     reason = f" ({run['reason']})" if run["reason"] and phase else ""
     place = f"on {run['backend']} in {run['thread'] or 'an unknown thread'}"
@@ -38,19 +38,27 @@ def _run_lines(run: Record) -> Iterator[str]:
         yield f"  window: {run['slots_taken']} of {plural(run['window'], 'slot')} taken"
     for resource in run["resources"]:
         yield f"  {printable(resource['text'])}"
-    yield from _section("running", _running_rows(run), run)
-    yield from _section("waiting", _waiting_rows(run), run)
-    yield from _section("failures", _failure_rows(run), run)
+    yield from _section("running", _running_rows(run), run, columns)
+    yield from _section("waiting", _waiting_rows(run), run, columns)
+    yield from _section("failures", _failure_rows(run), run, columns)
 
 
-def _section(name: str, rows: list[tuple[int, list[str]]], run: Record) -> Iterator[str]:
-    """Yield a head and aligned lines, and a line with the number of jobs that have none."""
+def _section(name: str, rows: list[tuple[int, list[str]]], run: Record, columns: int | None) -> Iterator[str]:
+    """Yield a head and aligned lines, and a line with the number of jobs that have none.
+
+    If one of these is too wide, the last cell of each row gets a line of its own.
+    """
     if not rows:
         return
     yield f"{name}:"
-    shown = rows[:MAX_LINES]
-    for line in align_columns([[printable(cell) for cell in row] for _, row in shown], range(len(shown[0][1]))):
-        yield f"  {line}".rstrip()
+    cells = [[printable(cell) for cell in row] for _, row in rows[:MAX_LINES]]
+    lines = list(align_columns(cells, range(len(cells[0]))))
+    if columns is not None and max(map(display_width, lines)) + 2 > columns:
+        heads = align_columns([row[:-1] for row in cells], range(len(cells[0]) - 1))
+        lines = [text for head, row in zip(heads, cells, strict=True) for text in (head, f"    {row[-1]}")]
+    for line in lines:
+        if line.strip():
+            yield f"  {line}"
     more = sum(number for number, _ in rows[MAX_LINES:]) + run["omitted"].get(name, 0)
     if more:
         yield f"  and {plural(more, 'job')} more; --json has up to 1000"
