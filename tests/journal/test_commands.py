@@ -492,7 +492,7 @@ def test_a_forged_stamp_of_a_log_raises_nothing(place: Path, backend: str, stamp
     with contextlib.closing(sqlite3.connect(place / "run.db")) as db:
         columns = "path, outputs" if table == "begun" else ", ".join(StoredJob._fields[:6])
         ((*row, _),) = db.execute(f"SELECT {columns}, checksum FROM {table}").fetchall()
-        row[-1] = json.dumps({str(place / "log"): stamp})
+        row[-1] = json.dumps({"stamps": {str(place / "log"): stamp}})
         db.execute(f"UPDATE {table} SET outputs = ?, checksum = ?", (row[-1], checksum(row)))
         db.commit()
     again = run(copy(place, "echo more", stdout=place / "log", append=True, writes=[]), backend, place / "run.db")

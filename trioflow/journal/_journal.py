@@ -14,6 +14,7 @@ a later run that the files may be half-written.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pickle
 import time
@@ -181,6 +182,33 @@ AMBIGUOUS_PREFIX: Final = '{"ambiguous":'
 """The beginning of the fingerprint of the record of an ambiguous path. That of one of the jobs follows."""
 CUT_SHORT_REASON: Final = "incomplete because of its timeout"
 """The reason recorded for the result of a job that `on_timeout="move_on"` cut short."""
+
+
+@dataclasses.dataclass(frozen=True)
+class JobFacts:
+    """What the column `outputs` of a job has, as JSON."""
+
+    stamps: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
+    """The stamps of the files that the job wrote, by path."""
+    depfile_stamps: dict[str, str] | None = None
+    """The stamps of the files that its depfiles name; None if it has no depfile."""
+    budgets: dict[str, int | float] = dataclasses.field(default_factory=dict[str, int | float])
+    """The amounts of budgets that it used."""
+
+    @classmethod
+    def parse(cls, text: str | None) -> JobFacts:
+        """Parse the JSON; return no facts if it is missing, or another program has changed it."""
+        try:
+            return NO_FACTS if text is None else msgspec.json.decode(text, type=cls)
+        except Exception:
+            return NO_FACTS
+
+    def to_json(self) -> str | None:
+        """Return the facts as JSON; None if there are none."""
+        return None if self == NO_FACTS else msgspec.json.encode(self).decode()
+
+
+NO_FACTS: Final = JobFacts()
 
 
 class RunningJob(NamedTuple):
@@ -405,7 +433,9 @@ class JournalSession:
         except Exception as error:  # raised by user code
             return NotStored(f"its stored result cannot be restored: {error!r}")
         self._result_forms[job] = comparison_form(data)
-        return Restored(value, Restoration(record.settled, record.elapsed, _parse_budgets(record.outputs)))
+        budgets = JobFacts.parse(record.outputs).budgets
+        used = tuple((name, amount) for name, amount in budgets.items() if amount >= 0)
+        return Restored(value, Restoration(record.settled, record.elapsed, used))
 
     def _describe_record_change(
         self, job: AbstractJob[Any], record: StoredJob, fingerprint: str, save: Save, work: Work | None
@@ -421,15 +451,15 @@ class JournalSession:
             return f"its result was stored as {record.saved}, but save= is now {_save_format(save)}"
         if work is None:
             return None
-        files = self._file_stamper
-        return files.describe_changed_output(
-            work, _parse_stamps(record.outputs)
-        ) or files.describe_changed_depfile_input(work, _parse_depfile_stamps(record.outputs))
+        files, facts = self._file_stamper, JobFacts.parse(record.outputs)
+        return files.describe_changed_output(work, facts.stamps) or files.describe_changed_depfile_input(
+            work, facts.depfile_stamps
+        )
 
     def _record_start(self, work: Work, path: str) -> None:
         """Clean up the files of a killed attempt, then record that the job is about to write files."""
         try:
-            previous_stamps = _parse_stamps(self.store.find_stamps_before_start(path))
+            previous_stamps = JobFacts.parse(self.store.find_stamps_before_start(path)).stamps
         except DamagedRow:  # the stamps from the previous start are lost
             previous_stamps = {}
         self._file_stamper.set_aside_partial_files(work, previous_stamps)
@@ -442,7 +472,7 @@ class JournalSession:
         except NotSerializable:
             stamps = {}
         self.commit()
-        self.store.record_start(path, msgspec.json.encode(stamps).decode())
+        self.store.record_start(path, JobFacts(stamps).to_json() or "{}")
 
     def _call_for_journal(self, job: AbstractJob[Any]) -> Work | None:
         """Return the result of a job's `for_journal`.
@@ -475,9 +505,8 @@ class JournalSession:
         path, fingerprint, save, why, work, moves_on, _ = running
         saved: str | None = None
         data: str | bytes | int | None = None
-        outputs: str | None = None
         file: str | None = None
-        stamps: dict[str, Any] = {}
+        facts = NO_FACTS
         elapsed = job.elapsed if elapsed is None else elapsed
         if moves_on and job.timed_out:
             why = CUT_SHORT_REASON
@@ -486,21 +515,20 @@ class JournalSession:
                 saved, data = _serialize_result(save, value)
                 self._result_forms[job] = comparison_form(data)
                 if work is not None:
-                    stamps.update(self._file_stamper.output_stamps(work))
-                    if (depfile_stamps := self._file_stamper.depfile_stamps(work, elapsed or 0.0)) is not None:
-                        stamps[DEPFILE_STAMPS_KEY] = depfile_stamps
-                facts = {**stamps, BUDGETS_KEY: used} if (used := budget_use(job)) else stamps
-                outputs = msgspec.json.encode(facts).decode() if facts else None
+                    files = self._file_stamper
+                    facts = JobFacts(files.output_stamps(work), files.depfile_stamps(work, elapsed or 0.0))
+                if used := budget_use(job):
+                    facts = dataclasses.replace(facts, budgets=used)
                 if len(data) > MAX_INLINE_RESULT:
                     large = data.encode() if isinstance(data, str) else data
                     file, data = self.store.write_result(large), len(large)
             except NotSerializable as error:
-                saved, data, why = None, None, str(error)
+                saved, data, why, facts = None, None, str(error), NO_FACTS
                 self._record_unstorable(job, f"its result, {error}")
         self._pending_records[path] = StoredJob(
-            path, fingerprint, saved, data, file, outputs, self.run_number, None, time.time(), elapsed, why
+            path, fingerprint, saved, data, file, facts.to_json(), self.run_number, None, time.time(), elapsed, why
         )
-        if outputs is not None and stamps:
+        if facts.stamps or facts.depfile_stamps is not None:
             self._pending_finished_writers.append((path,))
 
     # ---- questions
@@ -703,42 +731,6 @@ def _serialize_result(save: Save, value: Any) -> tuple[str, str | bytes]:
         raise
     except Exception as error:
         raise NotSerializable(f"which {_save_format(save)} cannot store: {error!r}") from None
-
-
-BUDGETS_KEY: Final = "\0budgets"
-"""The key for the amounts of budgets that a job has used, in the same mapping; no path contains this character."""
-DEPFILE_STAMPS_KEY: Final = ""
-"""The key for the stamps of the files that depfiles name, in a mapping whose other keys are paths of outputs."""
-FACT_KEYS: Final = (DEPFILE_STAMPS_KEY, BUDGETS_KEY)
-"""The keys in that mapping which are no paths of outputs."""
-
-
-def _parse_stamps(stored: Any) -> dict[str, str]:
-    """Parse the stored stamps of a job's outputs; return an empty dict if the text is invalid."""
-    return {path: str(stamp) for path, stamp in _parse_json_object(stored).items() if path not in FACT_KEYS}
-
-
-def _parse_budgets(stored: Any) -> tuple[tuple[str, float], ...]:
-    """Parse the stored amounts of budgets; leave out what is no amount."""
-    used = _parse_json_object(stored).get(BUDGETS_KEY)
-    items = cast("dict[str, Any]", used).items() if isinstance(used, dict) else ()
-    return tuple((name, amount) for name, amount in items if isinstance(amount, (int, float)) and amount >= 0)
-
-
-def _parse_depfile_stamps(stored: Any) -> dict[str, str] | None:
-    """Parse the stored stamps of the files that depfiles name; return None if there are none."""
-    files = _parse_json_object(stored).get(DEPFILE_STAMPS_KEY)
-    return (
-        {path: str(stamp) for path, stamp in cast("dict[str, Any]", files).items()} if isinstance(files, dict) else None
-    )
-
-
-def _parse_json_object(stored: Any) -> dict[str, Any]:
-    try:
-        files: Any = msgspec.json.decode(stored or "{}")
-    except Exception:  # another program has changed the file
-        files = None
-    return cast("dict[str, Any]", files) if isinstance(files, dict) else {}
 
 
 def _save_format(save: Save) -> str:

@@ -33,7 +33,7 @@ import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, get_args, get_type_hints
 
 from .. import _posix as posix
 from .._core.api.journals import JournalError
@@ -112,7 +112,7 @@ class StoredJob(NamedTuple):
     file: str | None
     """The name of the file with a large result, which is its hash; None if the result is in `result`."""
     outputs: str | None
-    """The stamps of the files that the job wrote, and of those that its depfiles name, as JSON; None without files."""
+    """The `JobFacts` of `_journal` as JSON: stamps of the files that the job wrote, and so on; None without any."""
     run: int
     """The number of the last run that ran the job."""
     restored: int | None
@@ -141,11 +141,9 @@ class RunRecord(NamedTuple):
 
 RUN_COLUMNS: Final = RunRecord._fields[:-1]
 COLUMN_TYPES: Final[dict[str, tuple[type[Any], ...]]] = {
-    **dict.fromkeys(("path", "fingerprint", "label", "process"), (str,)),
-    **dict.fromkeys(("saved", "file", "outputs", "outcome", "why", "ending"), (str, type(None))),
-    **dict.fromkeys(("id", "run", "settled", "started"), (int, float)),
-    **dict.fromkeys(("restored", "elapsed", "ended"), (int, float, type(None))),
-    "result": (str, bytes, int, type(None)),
+    name: get_args(kind) or (kind,)
+    for record in (StoredJob, RunRecord)
+    for name, kind in get_type_hints(record).items()
 }
 """The types of the values in each column. SQLite accepts any type in any column."""
 RECORD_COLUMNS: Final = ", ".join(StoredJob._fields)
