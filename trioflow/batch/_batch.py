@@ -62,7 +62,6 @@ if TYPE_CHECKING:  # imported on demand at run time, because importing them woul
     Node = SshNode | LocalNode
 
 POLL_INTERVAL: Final = 1.0
-"""The time between two polls of the start conditions, in seconds."""
 COMMAND_ERRORS: Final = (CommandError, SshError, JobTimeout, OSError, ValueError)
 """Errors that make a single command fail. All other errors end the batch.
 
@@ -90,7 +89,6 @@ class KeptFailure:
         return None if error.result is None else cls(result, None, False)
 
     def error(self, job: BatchCommandJob) -> Exception:
-        """Return the error that the command failed with."""
         if self.limit is not None:
             return JobTimeout(job, self.limit, "output" if self.is_idle else None)
         return CommandError(job, job.line, describe_exit(self.result.returncode), self.result)
@@ -227,7 +225,6 @@ class BatchCommandJob(
 
     @property
     def tag(self) -> bytes | None:
-        """The tag to print before each line of the command's output; None for no tag."""
         tag = self._batch.tag
         if tag is None:
             return None
@@ -235,7 +232,6 @@ class BatchCommandJob(
 
     @property
     def echoed_line(self) -> bytes:
-        """The command line to print before the output of the command; empty without `--verbose`."""
         return self._batch.reporter.printer.shown_bytes(self.line) + b"\n" if self._batch.options.verbose else b""
 
 
@@ -353,7 +349,6 @@ class Batch:
 
     @property
     def was_interrupted(self) -> bool:
-        """Whether a signal ended the batch."""
         return self.scheduler.stop_reason is StopReason.INTERRUPTED
 
     def _find_fatal_error(self) -> BaseException:
@@ -437,7 +432,6 @@ class Batch:
         return attempt_with_retries
 
     def make_attempt_job(self, command: BatchCommandJob) -> CommandJob | SshJob:
-        """Create the job for one attempt of a command."""
         options, node, line = self.options, command.node, command.line
         stdout, stderr = self._output_streams(command)
         if node is not None:

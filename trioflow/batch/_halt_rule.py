@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 MAX_EXIT_CODE: Final = 101
-"""The exit code for more than 100 failures."""
 HALT_RULE_PATTERN: Final = re.compile(r"(now|soon),(fail|success|done)=([1-9]\d*)(%?)", re.ASCII)
 
 

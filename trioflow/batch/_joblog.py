@@ -74,7 +74,6 @@ class CommandOutcome:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the command failed."""
         return self.error is not None
 
     @property
@@ -140,7 +139,6 @@ def _open_output(result: CommandResult | None, stream: Literal["stdout", "stderr
 
 
 def shorten_line(line: str) -> str:
-    """Truncate a command line for a message."""
     return line if len(line) <= MAX_COMMAND_LENGTH else line[:MAX_COMMAND_LENGTH] + "..."
 
 
@@ -178,7 +176,6 @@ class LogFile:
             raise self._make_write_error(error) from None
 
     def close(self) -> None:
-        """Close the file."""
         os.close(self.descriptor)
 
     def _make_write_error(self, error: OSError) -> BatchError:

@@ -32,14 +32,12 @@ class Measurements:
         return cls() if sys.platform == "linux" and sys.executable and hasattr(os, "memfd_create") else None
 
     def wrap(self, command: Sequence[str | bytes], slot: int) -> list[str | bytes]:
-        """Return the command line that runs and measures a command."""
         offset = slot * _measure_script.RECORD_SIZE
         posix.pwrite(self._descriptor, bytes(_measure_script.RECORD_SIZE), offset)
         script = _measure_script.__file__
         return [sys.executable, "-I", "-S", "-E", script, self._path, str(offset), *command]
 
     def measured(self, result: CommandResult, slot: int) -> CommandResult:
-        """Return the result of a wrapped command with what was measured."""
         record = posix.pread(self._descriptor, _measure_script.RECORD_SIZE, slot * _measure_script.RECORD_SIZE)
         fields = record.rstrip(b"\0").split()
         if len(fields) != 6:  # it was killed before it could report

@@ -21,7 +21,6 @@ COUNT_CPUS_COMMAND: Final = "getconf _NPROCESSORS_ONLN || nproc"
 
 
 def import_ssh_job() -> type[SshJob]:
-    """Import the class `SshJob` on demand."""
     from .. import SshJob
 
     return SshJob

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ._start_conditions import FreeMemoryCondition, LoadCondition
 
 TABLE_SUFFIXES: Final = (".csv", ".jsonl")
-"""The suffixes of files of `--results` that are tables."""
 
 
 def option(*flags: str, **settings: Any) -> Any:
@@ -140,7 +139,6 @@ class Options:
 
     @property
     def has_table(self) -> bool:
-        """Whether the results go into a table."""
         return self.results is not None and self.results.endswith(TABLE_SUFFIXES)
 
     def check_conflicts(self) -> None:

@@ -75,7 +75,6 @@ def _find_descriptor(stream: Any) -> int | None:
 
 
 def read_chunks(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the contents of a file in chunks, from its current position to its end."""
     return iter(lambda: file.read(READ_SIZE), b"")
 
 
@@ -126,7 +125,6 @@ class Backlog:
     """
 
     def __init__(self, max_bytes_in_memory: int = MAX_BYTES_IN_MEMORY) -> None:
-        """Create an empty store."""
         self._max_bytes_in_memory: Final = max_bytes_in_memory
         self._bytes_in_memory = 0
         self._disk_output_count = 0
@@ -293,7 +291,6 @@ class Printer:
         return os.fsencode(text)
 
     async def print_message(self, text: str) -> None:
-        """Print a message of the batch itself to standard error."""
         from ..view.text._symbols import terminal_text
 
         async with self._lock:
@@ -359,7 +356,6 @@ class TaggedLineStream(io.RawIOBase):
         return len(data)
 
     def pass_on_line(self, line: bytes) -> None:
-        """Pass on a line that is not part of the command's output."""
         if line:
             self._pass_on(line)
 
@@ -376,7 +372,6 @@ class TaggedLineStream(io.RawIOBase):
 # ---- output saved in files (`--results`)
 
 MAX_NAME_BYTES: Final = 255
-"""The maximum length of a file's name on common file systems."""
 
 
 def results_directory(directory: str, arguments: Sequence[str], names: Sequence[str] = ()) -> str:

@@ -16,7 +16,6 @@ PLAIN_LINE: Final = re.compile(r"""(?:[ %+,\-./0-9:@A-Z_a-z]++|(?<=[^ ])=|'[^']*
 """Matches a line with no shell syntax except quotes and `=`. A shell would only split it into words and remove the
 quotes, unless it begins with an assignment; `Shell.command` rules that out, because no program has such a name."""
 POSIX_SHELLS: Final = frozenset({"ash", "bash", "busybox", "dash", "ksh", "mksh", "sh", "zsh"})
-"""Shells with POSIX quoting."""
 BUILTINS: Final = frozenset(
     """
     . : [ [[ alias bg bind break builtin caller case cd command compgen complete continue coproc declare dirs disown
@@ -26,7 +25,6 @@ BUILTINS: Final = frozenset(
     unalias unset until wait whence where which while
     """.split()  # noqa: SIM905 - eighty lines otherwise
 )
-"""Shell builtins, including those of only some shells."""
 INTEGER: Final = r"-?\d{1,9}"
 EQUIVALENT_PROGRAM_ARGUMENTS: Final = {
     "true": re.compile(r"(?!--(?:help|version)\0$)(?:.*\0)*", re.DOTALL),
@@ -126,7 +124,6 @@ class QuotingState:
     """
 
     def __init__(self) -> None:
-        """Begin before the first character."""
         self._openers: Final[list[str]] = []  # of the open constructs, outermost first
         self._last_token = " "
 
@@ -144,7 +141,6 @@ class QuotingState:
         return _QUOTES.get(self._innermost) or _PREFIXES.get(self._last_token)
 
     def read(self, text: str) -> None:
-        """Read text of the command line."""
         position = 0
         while position < len(text):
             match = _TOKENS.get(self._innermost, _SHELL_TOKEN).match(text, position)
@@ -152,7 +148,6 @@ class QuotingState:
             position = match.end() + self._read_token(match[0], text[match.end() : match.end() + 1])
 
     def read_argument(self) -> None:
-        """Skip the place of an argument."""
         self._last_token = ""
 
     @property
@@ -214,7 +209,6 @@ class Shell:
         self._is_program: Final = functools.cache(self._is_in_path)
 
     def command(self, line: str) -> list[str]:
-        """Return the program that runs a command line, followed by its arguments."""
         if PLAIN_LINE.fullmatch(line):
             words = shlex.split(line) if "'" in line else line.split()
             if (

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ._sources import Arguments
 
 MAX_NAMED_FAILURES: Final = 5
-"""The maximum number of failed commands that the summary names. Further failures are only counted."""
 
 
 class EndedCommand(Protocol):

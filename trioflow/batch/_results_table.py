@@ -228,16 +228,13 @@ class CsvFormat:
             yield record.rstrip(b"\n")
 
     def decode(self, record: bytes) -> dict[str, Any]:
-        """Return the values of a row, keyed by column."""
         cells = next(csv.reader(io.StringIO(record.decode(), newline="")))
         return dict(zip(self._keys, cells, strict=True))
 
     def encode(self, row: dict[str, Any]) -> bytes:
-        """Return the row with these values."""
         return _csv_row(row.values())
 
     def make_row(self, outcome: CommandOutcome, arguments: Sequence[str]) -> dict[str, Any]:
-        """Return the values of the row of a command."""
         if not self._keys:
             self.header(arguments)
         count = len(self._keys) - len(FACT_NAMES) - 3
@@ -258,7 +255,6 @@ FACT_NAMES: Final = (
 
 
 def _facts(outcome: CommandOutcome) -> dict[str, Any]:
-    """Return the values of the columns `FACT_NAMES`."""
     result = outcome.result
     values = (
         escape_invalid_utf8(outcome.command), outcome.host, round(outcome.start_timestamp, 6),

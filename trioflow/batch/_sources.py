@@ -101,7 +101,6 @@ class LineSource:
             raise BatchError(f"cannot read the arguments from {self.path!r}: {error.strerror}") from None
 
     def close(self) -> None:
-        """Close the file, unless it is standard input."""
         if self.descriptor > 0:
             os.close(self.descriptor)
             self.descriptor = -1
@@ -226,7 +225,6 @@ class SourceProduct:
             raise
 
     def close(self) -> None:
-        """Close all files."""
         for source in self._line_sources():
             source.close()
 

@@ -20,8 +20,6 @@ DECIMAL_SIZE_PATTERN: Final = re.compile(r"([\d.]+)([kmgtp])")
 
 
 class StartCondition(Protocol):
-    """A condition for the start of a command."""
-
     def describe_wait(self) -> str | None:
         """Describe the condition that does not hold, with the current value; return None if a command may start."""
         ...
@@ -34,7 +32,6 @@ class FreeMemoryCondition:
     min_free_bytes: int
 
     def describe_wait(self) -> str | None:
-        """Describe the required and the free memory; return None if enough is free."""
         free = _read_meminfo("MemAvailable")
         if free is None or free >= self.min_free_bytes:
             return None
@@ -48,7 +45,6 @@ class LoadCondition:
     max_load: float
 
     def describe_wait(self) -> str | None:
-        """Describe the required and the current load; return None if the load is low enough."""
         load = current_load()
         return None if load < self.max_load else f"the load is below {self.max_load:g} (--load); it is {load:g}"
 

@@ -23,7 +23,6 @@ REPLACEMENT_STRINGS: Final = """\
   {#}   the number of the job       {%} the number of its slot
   {name} with --header :            {name.} {name/} likewise
   {gpu} the GPUs granted for --needs gpu=N, such as 0,1"""
-"""The replacement strings and their meanings, for the help page of the command."""
 END_OF_FIRST_WORD_PATTERN: Final = re.compile(r"[ \t\n=<>|&;]")
 """Matches the end of the first word of a command line. A "=" ends the name of a variable set for the command."""
 NO_RESOURCES: Final[Mapping[str, str]] = {}
@@ -32,13 +31,11 @@ PADDED_NUMBER_PATTERN: Final = re.compile(r"\{0+([#%])\}")
 
 
 def remove_extension(argument: str) -> str:
-    """Remove the extension of the last part of a path."""
     stem, dot, extension = argument.rpartition(".")
     return stem if dot and "/" not in extension else argument
 
 
 def base_name(argument: str) -> str:
-    """Return the part of a path after the last `/`."""
     return argument.rpartition("/")[2]
 
 
@@ -56,7 +53,6 @@ MODIFIERS: Final[dict[str, Callable[[str], str]]] = {
     "//": directory_name,
     "/.": lambda argument: remove_extension(base_name(argument)),
 }
-"""Maps each modifier to the function that it applies to an argument."""
 INDEXED_PLACEHOLDER_PATTERN: Final = re.compile(r"\{(?P<index>-?\d+)(?P<modifier>//|/\.|/|\.)?\}")
 
 

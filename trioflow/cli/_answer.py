@@ -26,9 +26,7 @@ from ._journal import local_time_text, translate_journal_errors
 from ._scenario import CliError
 
 REFUSED_CODE: Final = 1
-"""The exit code for an answer that is refused."""
 MAX_WAIT_SECONDS: Final = 10.0
-"""The time to wait until a run in progress has taken an answer, or refused it."""
 POLL_SECONDS: Final = 0.05
 PARSERS: Final[dict[str, Callable[[str], Any]]] = {"int": int, "float": float}
 """The functions that may read an answer, if this command can call them, too: it runs no code of the program."""
@@ -101,7 +99,6 @@ def read_journal(path: Path, name: str | None) -> tuple[StoredJob | None, bool]:
 
 
 def list_questions(files: QuestionFiles) -> int:
-    """Print the open questions, with the time since when they are asked."""
     questions: list[Question] = list(files.read_all("question")) if files.exists() else []
     if not questions:
         _outputs.echo("nothing is asked")
@@ -148,8 +145,6 @@ def check_answer(question: Question, value: str) -> None:
 
 
 class Refused(CliError):
-    """The answer is refused."""
-
     exit_code = REFUSED_CODE
 
 
@@ -180,7 +175,6 @@ def give(files: QuestionFiles, question: Question | None, name: str, value: str,
 
 
 def answered_otherwise(path: str) -> str:
-    """Return the text about an answer that came too late."""
     return f"{printable(path)!r} has just been answered by another command, or in the program"
 
 

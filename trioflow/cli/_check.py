@@ -30,7 +30,6 @@ Findings:
 
 
 MAX_NAMED_JOBS: Final = 5
-"""The maximum number of jobs to name in a line that reports the same finding for several jobs."""
 
 
 def group_findings(findings: Iterable[Finding]) -> list[list[Finding]]:

@@ -38,7 +38,6 @@ class CommandLine(NamedTuple):
 
     @classmethod
     def current(cls) -> CommandLine:
-        """Return the command line of the running command."""
         command_line: CommandLine = click.get_current_context().find_root().obj
         return command_line
 
@@ -78,11 +77,9 @@ class CommandGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the subcommands in the order of `--help`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return a subcommand; return None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         module: Any = importlib.import_module(COMMANDS[cmd_name][0], __package__)
@@ -101,7 +98,6 @@ class CommandGroup(click.Group):
 
 
 def call_subcommand(call: Callable[[], int | None]) -> int:
-    """Call a subcommand, print its errors to standard error, and return the exit code."""
     try:
         code = call() or SUCCESS_CODE
         if sys.stdout is not None:  # None if the program was started with a closed standard output

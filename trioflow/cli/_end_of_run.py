@@ -33,11 +33,8 @@ SEARCH_SECONDS_PER_JOB: Final = 50e-6
 MAX_SEARCH_SHARE: Final = 0.02
 """The maximum time to spend on finding the slowest chain of an untraced run, as a fraction of the run's duration."""
 MAX_NAMED_JOBS: Final = 3
-"""The maximum number of jobs to name in a line."""
 MAX_PATH_LENGTH: Final = 40
-"""The maximum number of characters of a path; the middle of a longer path is left out."""
 DEFAULT_WIDTH: Final = 120
-"""The width of a line, in columns, where there is no terminal."""
 
 
 class RunSummaryText:
@@ -183,7 +180,6 @@ def fit_items(items: Sequence[str], separator: str, columns: int) -> str:
 
 
 def line_width() -> int:
-    """Return the maximum width of a line, in columns."""
     return shutil.get_terminal_size().columns if can_move_cursor(sys.stdout) else DEFAULT_WIDTH
 
 

@@ -29,7 +29,6 @@ FORMAT_VERSION: Final = 1
 SCHEMA_FILE: Final = Path(__file__).with_name("graph.schema.json")
 SUBPROCESS_CONSTANTS: Final = {"PIPE": subprocess.PIPE, "DEVNULL": subprocess.DEVNULL, "STDOUT": subprocess.STDOUT}
 MAX_CYCLE_NAMES: Final = 8
-"""The maximum number of names to show in an error about a cycle."""
 MAX_ERROR_LENGTH: Final = 400
 """The maximum number of characters of an error, which may contain a long value of the file."""
 MAX_SUGGESTION_NAMES: Final = 2_000
@@ -192,11 +191,9 @@ class ParsedGroup(NamedTuple):
     """The prefix of the paths of the group's jobs, e.g. `build/`; "" for the whole graph."""
 
     def entry_json_path(self, number: int) -> str:
-        """Return the JSON path of an entry."""
         return f"{self.json_path}.jobs[{number}]"
 
     def entry_error(self, number: int, text: str) -> BadGraph:
-        """Create an error about an entry."""
         return BadGraph(text, self.entry_json_path(number), self.path_prefix + self.entries[number].name)
 
 

@@ -28,12 +28,9 @@ from ._suggestions import reject_unknown_command
 T = TypeVar("T")
 
 DAMAGED_CODE: Final = 1
-"""The exit code of `check` if the journal is damaged."""
 NOT_IN_JOURNAL_TEXT: Final = "not in the journal"
 MAX_RESULT_LENGTH: Final = 60
-"""The maximum number of characters of a result in the list of jobs."""
 COMMAND_RESULT_PREFIX: Final = '{"$":"CommandResult",'
-"""The prefix that the stored results of all commands have."""
 
 
 HELP_EPILOG: Final = """\b
@@ -182,7 +179,6 @@ def backup(path: Path, target: Path) -> int:
 
 
 def totals_text(records: list[StoredJob], separator: str) -> str:
-    """Return a text with the number of jobs and the number of large results."""
     large = len({record.file for record in records if record.file is not None})
     return f"{plural(len(records), 'job')}{separator}{plural(large, 'large result')}"
 
@@ -250,7 +246,6 @@ def match_records(records: list[StoredJob], pattern: str, path: Path) -> list[St
 
 
 def list_jobs(path: Path) -> int:
-    """Print the jobs, and the verdict on the last run."""
     runs, records = read_runs_and_jobs(path)
     failures = last_failures(runs)
     paths = [printable(path_text) for path_text in (*failures, *(record.path for record in records))]
@@ -313,7 +308,6 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
 
 
 def last_failures(runs: list[RunRecord]) -> dict[str, FailedJob]:
-    """Return the failed jobs of the last run, keyed by path."""
     summary = parse_summary(runs[-1].ending) if runs else None
     return {} if summary is None else {failure.path: failure for failure in summary.failures}
 
@@ -340,7 +334,6 @@ def short_result(record: StoredJob) -> str:
 
 
 def _short_command_result(text: str) -> str:
-    """Return a short form of a command's stored result; return the truncated text if it cannot be parsed."""
     try:
         returncode, elapsed, _, _, _, stdout, stderr = json.loads(text)["v"]
         shown = [f"exit code {returncode:d}", duration_text(elapsed)]
@@ -353,7 +346,6 @@ def _short_command_result(text: str) -> str:
 
 
 def record_facts(record: StoredJob, runs: list[RunRecord]) -> dict[str, Any]:
-    """Return all facts that the journal has about a job, keyed by their names for display."""
     return {
         "path": record.path,
         "state": last_state(record, runs),
@@ -368,7 +360,6 @@ def record_facts(record: StoredJob, runs: list[RunRecord]) -> dict[str, Any]:
 
 
 def duration_cell(seconds: float | None) -> str:
-    """Format a duration for a column; return "" if it is unknown."""
     return "" if seconds is None else duration_text(seconds, in_column=True)
 
 

@@ -43,8 +43,6 @@ class NodeOutcome:
 
 
 def steps_on_node(options: SshOptions, node: Node) -> list[str | Step]:
-    """Return the steps for a node: copy files to it, run a command or a script, copy files from it."""
-
     def fill(words: Sequence[str]) -> list[str]:
         return [word.replace(NODE_PLACEHOLDER, node.hostname) for word in words]
 
@@ -57,8 +55,6 @@ def steps_on_node(options: SshOptions, node: Node) -> list[str | Step]:
 
 
 class NodeRun:
-    """A run of the same steps on many nodes."""
-
     def __init__(self, options: SshOptions, nodes: Sequence[Node]) -> None:
         self._options: Final = options
         self._nodes: Final = nodes
@@ -66,7 +62,6 @@ class NodeRun:
         self._outcomes: Final[dict[Node, NodeOutcome]] = {}
 
     def run(self) -> int:
-        """Run the steps on all nodes, print the outcomes, and return the exit code."""
         with exit_on_broken_output():
             code = self._run()
             self._print_table()

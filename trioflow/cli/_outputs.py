@@ -100,7 +100,6 @@ def pass_on(data: bytes, *, err: bool) -> None:
 
 
 def show_error(error: click.ClickException) -> None:
-    """Print an error with its usage line, if it has one, to standard error."""
     from ..view.text._symbols import terminal_text
 
     error.message = terminal_text(error.message, sys.stderr)  # type: ignore[misc]  # click does not mean it

@@ -31,7 +31,6 @@ from ._signals import ExitOnSecondSignal
 
 
 def drop_repetitions(ctx: click.Context, param: click.Parameter, paths: Sequence[Path]) -> list[Path]:
-    """Return the paths that an option was given, each once."""
     return list(dict.fromkeys(paths))
 
 
@@ -82,7 +81,6 @@ def _redirect_stdout(ctx: click.Context) -> IO[bytes]:
 MIN_LINES_BETWEEN_VERDICTS: Final = 8
 """The verdict below the monitor's picture is repeated only if at least this many lines are between them."""
 DASK_CONNECT_TIMEOUT: Final = "10s"
-"""The maximum time to wait for Dask's scheduler to answer."""
 EXAMPLES: Final = """\b
 Examples:
   trioflow run flow.py
@@ -104,7 +102,6 @@ class RunCommand(click.Command):
     """The command `trioflow run`, whose help shows the options in three groups."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options in three groups: about the jobs, about the run, and about the files it writes."""
         groups: dict[str, list[tuple[str, str]]] = {"Which jobs": [], "How it runs": [], "What it writes": []}
         for param in filter(lambda param: isinstance(param, click.Option), self.get_params(ctx)):
             title = OPTION_GROUP_TITLES.get(str(param.name), "How it runs")
@@ -268,7 +265,6 @@ class RunFiles:
 
     @property
     def reports(self) -> list[Events | JUnit | Summary]:
-        """The instruments that write a file themselves."""
         return [report for report, _ in self._reports]
 
     @property
@@ -286,7 +282,6 @@ class RunFiles:
         return [(option, file) for option, file, done in results if done and isinstance(file, Path) and file.is_file()]
 
     def _trace_exports(self) -> Iterator[tuple[str, Callable[[str], None], Path]]:
-        """Yield the option, the function that writes the file, and the path of each file to write from the trace."""
         for tracer in self.tracers:
             exporters_by_suffix = {".svg": tracer.export_as_svgfile, ".csv": tracer.export_as_csvfile}
             for path in self._options.trace:
@@ -323,7 +318,6 @@ def make_instrument(name: str, make: Callable[[], Any]) -> Any:
 
 
 def exit_code_of_run(scheduler: Scheduler) -> int:
-    """Return the exit code for the outcome of a run."""
     if scheduler.stop_reason is StopReason.COMPLETED:
         return FAILURE_CODE if Tally.for_scheduler(scheduler).failed_or_blocked_count else SUCCESS_CODE
     return INTERRUPTED_CODE if scheduler.stop_reason in (None, StopReason.INTERRUPTED) else STOPPED_CODE

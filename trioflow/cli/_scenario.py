@@ -48,7 +48,6 @@ class CliError(click.ClickException):
         self._error = error
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print the traceback of the user's exception, if there is one, and the message."""
         if self._error is not None:
             symbols = _symbols.Symbols.for_stream(sys.stderr)
             _outputs.echo(symbols.escape_lines(_exception_text.format_traceback(self._error)), err=True)
@@ -85,7 +84,6 @@ class InputFile(click.Path):
     """The type of an option or argument for a file to read. The message for a missing file is that of all commands."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Check that the file exists, unless it is `-` for standard input, and return the converted path."""
         if not (self.allow_dash and value == "-"):
             check_file_exists(Path(value))
         return super().convert(value, param, ctx)
@@ -219,7 +217,6 @@ def _function_names(module: ModuleType) -> list[str]:
 
 
 def not_a_scheduler_message(subject: str, value: object) -> str:
-    """Return the error message for a value that is neither a scheduler nor a function."""
     return f"{subject} is neither a Scheduler nor a function that returns one: it is of type {type(value).__name__}"
 
 
@@ -380,5 +377,4 @@ def translate_errors(scheduler: Scheduler, call: Callable[[], Any]) -> Any:
 
 
 def is_graph_file(path: Path) -> bool:
-    """Return whether a file has the suffix of a graph in JSON."""
     return path.suffix.lower() == ".json"

@@ -25,7 +25,6 @@ class ExitOnSecondSignal:
     """
 
     def __init__(self, drain: Callable[[], object] | None = None) -> None:
-        """Create a handler that has received no signal."""
         self._was_signaled = False
         self._drain = drain
 

@@ -71,7 +71,6 @@ def command(scheduler: Scheduler, jobs_window: int | None, policy: PolicyName | 
 
 
 def result_rows(outcome: Simulation) -> Iterator[tuple[str, str]]:
-    """Yield the titles and the values of the results of a simulation."""
     yield "makespan", duration_text(outcome.makespan)
     yield "lower bound", duration_text(outcome.lower_bound)
     if outcome.utilisation is not None:

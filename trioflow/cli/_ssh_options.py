@@ -55,7 +55,6 @@ class SshOptions:
     tagstring: str | None = option(metavar="TEXT", help="Like --tag, with this prefix, for example '{time} {node}: '.")
 
     def make_nodes(self) -> list[SshNode | LocalNode]:
-        """Create the nodes."""
         from .batch._batch_run import make_nodes  # imported here, because --help does not need it
 
         names = ("username", "identity", "config", "gateway", "accept_new", "connect_timeout")

@@ -10,7 +10,6 @@ from ..abc import printable
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most similar to an unknown name; None if none is similar."""
     import difflib  # imported here, because only errors need it
 
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)

@@ -61,6 +61,5 @@ class _NumberedDeadlines(trio_run.Deadlines):
         self._numbers = itertools.count()
 
     def add(self, deadline: float, cancel_scope: trio.CancelScope) -> None:
-        """Add the deadline of a cancel scope."""
         heapq.heappush(self._heap, (deadline, next(self._numbers), cancel_scope))
         self._active += 1

@@ -26,9 +26,7 @@ from ._serialization import NotSerializable, digest, escape_surrogates
 ABSENT_STAMP: Final = "absent"
 CHANGED_DURING_JOB: Final = "changed while the job ran"
 PARTIAL_SUFFIX: Final = ".partial"
-"""The suffix that is appended to the name of a half-written file."""
 HASH_DIGITS: Final = 24
-"""The number of hexadecimal digits of a hash of a file's contents."""
 END_BYTES: Final = 4096
 """The number of bytes at the end of a file to hash if a job appends to the file."""
 
@@ -222,7 +220,6 @@ class FileStamper:
 
 
 def describe_stamp_change(old: str | None, new: str | None) -> str:
-    """Describe the change between two stamps of a file."""
     if new in (ABSENT_STAMP, None):
         return "no longer exists" if new else "is no longer listed"
     if old in (ABSENT_STAMP, None):
@@ -254,7 +251,6 @@ def _explain_errors(description: str) -> Any:
 
 
 def _hash_before(path: Any, end: int) -> str:
-    """Return a hash of the last `END_BYTES` bytes of a file before the offset `end`."""
     with open(path, "rb") as file:
         start = max(0, end - END_BYTES)
         file.seek(start)

@@ -34,7 +34,6 @@ class FileWatch:
         self._log_state = _stat_or_none(self._log_path)
 
     def record_state(self) -> None:
-        """Record the state of the files after a commit."""
         self._database_state = os.fstat(self._database_descriptor)
         log = _stat_or_none(self._log_path)
         if _describe_file_change(self._log_state, log) is None:  # otherwise keep the old state, for `find_change`

@@ -53,7 +53,6 @@ PACKAGE_PREFIX: Final = __name__.partition(".")[0]
 MAX_FUNCTIONS: Final = 1000
 """The maximum number of functions whose identities are cached: each job of an open scheduler may have its own."""
 MAX_REPORTED_JOBS: Final = 1000
-"""The maximum number of jobs that a report at the end of the run counts."""
 PART_NAMES: Final = {
     "f": "its function",
     "v": "its version",
@@ -238,7 +237,6 @@ class FingerprintBuilder:
         return identity, source
 
     def _add_work(self, work: Work, parts: dict[str, Any]) -> None:
-        """Add the parts of a job that calls no function, such as a command."""
         parts["f"] = work.what
         parts["a"] = self._positional_forms(substitute_inputs(work.arguments, self._make_placeholder))
         options = substitute_inputs(work.options, self._make_placeholder)
@@ -249,7 +247,6 @@ class FingerprintBuilder:
             parts["r"] = reads
 
     def _add_class(self, job: AbstractJob[Any], parts: dict[str, Any]) -> None:
-        """Add the class and the public attributes of a job whose class the user defined."""
         parts["c"] = type_name(type(job))
         values = {name: value for name, value in getattr(job, "__dict__", {}).items() if not name.startswith("_")}
         if values:

@@ -74,7 +74,6 @@ if TYPE_CHECKING:
     from .._core.api.journals import BaseScheduler, JournalProtocol, Save
 
 MAX_NAMED_JOBS: Final = 5
-"""The maximum number of jobs to name in a report."""
 
 
 Durability = Literal["group", "each"]
@@ -153,7 +152,6 @@ class Journal:
         return RunJournalView(session, RecordPaths(scheduler, session.find_ambiguous_identity))
 
     def __repr__(self) -> str:
-        """Show the path."""
         return f"<Journal {os.fspath(self.path)!r}>"
 
 
@@ -177,7 +175,6 @@ NO_RECORD: Final = NotStored(NOT_IN_JOURNAL_REASON)
 RAN_BEFORE: Final = NotStored("it already ran in this run, in an earlier attempt of its scheduler")
 UNIDENTIFIED: Final = "only the name of its function identifies it, and other functions may have the same name"
 AMBIGUOUS: Final = "several jobs have had this name"
-"""Reasons why the journal does not store a job."""
 AMBIGUOUS_PREFIX: Final = '{"ambiguous":'
 """The beginning of the fingerprint of the record of an ambiguous path. That of one of the jobs follows."""
 CUT_SHORT_REASON: Final = "incomplete because of its timeout"
@@ -204,7 +201,6 @@ class JobFacts:
             return NO_FACTS
 
     def to_json(self) -> str | None:
-        """Return the facts as JSON; None if there are none."""
         return None if self == NO_FACTS else msgspec.json.encode(self).decode()
 
 
@@ -212,8 +208,6 @@ NO_FACTS: Final = JobFacts()
 
 
 class RunningJob(NamedTuple):
-    """The facts about a running job that are needed to record its result."""
-
     path: str
     fingerprint: str
     save: Save
@@ -323,7 +317,6 @@ class JournalSession:
         return found
 
     def find_ambiguous_identity(self, job: AbstractJob[Any]) -> str | None:
-        """Call `FingerprintBuilder.find_ambiguous_identity`."""
         return self._fingerprint_builder.find_ambiguous_identity(job)
 
     def _was_used_in_run(self, path: str, record: StoredJob | None) -> bool:
@@ -336,7 +329,6 @@ class JournalSession:
         return record is not None and self.run_number in (record.run, record.restored)
 
     def _is_ambiguous(self, path: str, record: StoredJob | None, paths: RecordPaths, by_name_only: bool) -> bool:
-        """Return whether a path belongs to several jobs: in this run or, by its record, in an earlier one."""
         if record is not None and record.fingerprint.startswith(AMBIGUOUS_PREFIX):
             return True
         if paths.used is not None:
@@ -387,7 +379,6 @@ class JournalSession:
         return NotStored(f"it is not stored: {reason}")
 
     def _unstored(self, path: str, fingerprint: str, why: str, elapsed: float | None = None) -> StoredJob:
-        """Return the record of a job without a result."""
         return StoredJob(
             path, fingerprint, saved=None, result=None, file=None, outputs=None, run=self.run_number, restored=None,
             settled=time.time(), elapsed=elapsed, why=why,
@@ -411,7 +402,6 @@ class JournalSession:
         save: Save,
         work: Work | None,
     ) -> Restored | NotStored:
-        """Return the result of a job if its record is still valid, otherwise a `NotStored` with the reason."""
         changed = self._describe_record_change(job, record, fingerprint, save, work)
         if changed is not None:
             return NotStored(changed)
@@ -440,7 +430,6 @@ class JournalSession:
     def _describe_record_change(
         self, job: AbstractJob[Any], record: StoredJob, fingerprint: str, save: Save, work: Work | None
     ) -> str | None:
-        """Return the reason why a record is no longer valid; None if it is valid."""
         if record.fingerprint != fingerprint:
             changed = describe_difference(record.fingerprint, fingerprint, job)
             if changed is not None:
@@ -633,7 +622,6 @@ class JournalSession:
     # ---- the file
 
     def commit(self) -> None:
-        """Write and commit the buffered records, if there are any."""
         if self._pending_records or self._pending_restored:
             records, self._pending_records = self._pending_records, {}
             restored, self._pending_restored = self._pending_restored, {}
@@ -697,29 +685,23 @@ class RunJournalView:
 
     @property
     def commits_each(self) -> bool:
-        """Whether each job must be committed before the jobs that require it start."""
         return self._session.journal.durable == "each"
 
     def nested(self, scheduler: AbstractJob[Any]) -> RunJournalView:
-        """Create a view of the same journal for a nested scheduler."""
         return RunJournalView(self._session, self._paths.nested(cast("BaseScheduler", scheduler)))
 
     def look_up(self, job: AbstractJob[Any]) -> Restored | NotStored:
-        """Return the stored result of a job that is ready to run, or a `NotStored`."""
         return self._session.look_up(job, self._paths)
 
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> PublishedQuestion | None:
-        """Publish the question of a job that runs."""
         return self._session.open_question(job, facts)
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Count the outcome of a job that its scheduler drops, and drop the references to the job."""
         self._session.forget(job)
         self._paths.forget(job)
 
 
 def _serialize_result(save: Save, value: Any) -> tuple[str, str | bytes]:
-    """Serialize a result. Return the format ("json", "pickle" or "own") and the serialized result."""
     if save == "json":
         return "json", dumps(value)
     try:

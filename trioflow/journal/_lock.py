@@ -45,11 +45,9 @@ SET_LOCK_COMMAND: Final[int | None] = getattr(posix.fcntl, "F_OFD_SETLK", None) 
 GET_LOCK_COMMAND: Final[int | None] = getattr(posix.fcntl, "F_OFD_GETLK", None) if posix.IS_POSIX else None
 """The fcntl() commands for locks of open file descriptions; None on systems without them, which use POSIX locks."""
 UNLOCKED, READ_LOCK, WRITE_LOCK = range(3)
-"""Kinds of locks."""
 LOCK_FILE_BYTE: Final = 0 if posix.IS_POSIX else 1 << 30
 """The byte of the lock file to lock. On Windows, it is far beyond the text, because locked bytes cannot be read."""
 FLOCK_STRUCT: Final = "hhqqi"
-"""The format of `struct flock`: kind, whence, start, length, process."""
 NEW_DATABASE_MODE: Final = 0o644
 """The permissions of a new database, and so of its log. Pickles are loaded only if no other user may write to these."""
 WRITER_BYTE: Final = 1 << 62
@@ -60,7 +58,6 @@ LOG_IN_USE_BYTE: Final = (128, 1)
 """The byte (start, length) of the `-shm` file that is locked while the log is in use. If a program opens the database
 and finds this byte unlocked, it resets the log."""
 HOLDER_PATTERN: Final = re.compile("process ([0-9]{1,9}) on (.*), since ")
-"""The pattern of the start of a lock file's text."""
 
 _own_journals: Final[dict[tuple[int, int], JournalLock]] = {}
 """The locks of the journals that this process writes, by the device and inode of the database."""
@@ -138,7 +135,6 @@ class JournalLock:
             os.write(self._lock_descriptor, self.process_description.encode())
 
     def _open_lock_file(self, subject: str) -> int:
-        """Open and lock the lock file, and return its descriptor."""
         release_wait = None
         while True:
             try:
@@ -287,7 +283,6 @@ def _is_locked(file: int) -> bool:
 
 
 def read_first_bytes(file: int, size: int) -> bytes:
-    """Return the first bytes of a file."""
     os.lseek(file, 0, os.SEEK_SET)
     return os.read(file, size)
 
@@ -302,7 +297,6 @@ def _read_holder(file: int) -> str:
 
 
 def is_own_journal(path: Path) -> bool:
-    """Return whether this process writes a journal."""
     try:
         status = os.stat(path)
     except OSError:
@@ -349,7 +343,6 @@ def _is_alive(holder: str) -> bool:
 
 
 def _is_same_file(path: Path, descriptor: int) -> bool:
-    """Return whether a path still names the file that is open with this descriptor."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except OSError:

@@ -42,7 +42,6 @@ class Question(NamedTuple):
     """A question, as a run has published it."""
 
     path: str
-    """The path of the job in the journal."""
     label: str
     question: str
     choices: list[str] | None
@@ -76,7 +75,6 @@ class Refusal(NamedTuple):
 
 
 FILE_TYPES: Final = {".question": Question, ".answer": GivenAnswer, ".taken": GivenAnswer, ".refused": Refusal}
-"""The types of the contents of the files, by suffix."""
 
 
 class QuestionFiles:
@@ -185,7 +183,6 @@ class QuestionFiles:
         return True
 
     def remove(self, path: str, *kinds: str) -> None:
-        """Remove files of some kinds about the job at `path`."""
         for kind in kinds:
             with contextlib.suppress(OSError):
                 os.unlink(self._file(kind, path))
@@ -231,7 +228,6 @@ class PublishedQuestion:
         files.write("question", question.path, question)
 
     def poll(self) -> str | None:
-        """Return the text of a new answer, or None."""
         path = self.question.path
         if not self._files.take(path):
             return None
@@ -266,14 +262,12 @@ def hash_of_text(text: str) -> str:
 
 
 def make_answer(path: str, question: Question | None, text: str) -> GivenAnswer:
-    """Make an answer for the job at `path`; the question is None if it has not been asked."""
     return GivenAnswer(
         secrets.token_hex(8), path, None if question is None else question.fingerprint, text, time.time()
     )
 
 
 def make_question(path: str, label: str, fingerprint: str, facts: Mapping[str, Any]) -> Question:
-    """Make the question of a job from the facts that its kind knows."""
     return Question(
         path,
         label,

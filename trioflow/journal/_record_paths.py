@@ -98,7 +98,6 @@ class RecordPaths:
         return job in self._interchangeable
 
     def nested(self, scheduler: BaseScheduler) -> RecordPaths:
-        """Return the paths of the members of a nested scheduler."""
         path = self.find(scheduler)
         is_added = self.is_added or path is None
         if path is None:
@@ -112,7 +111,6 @@ class RecordPaths:
         return RecordPaths(scheduler, self._find_identity, f"{path}/", is_added, used, self._interchangeable)
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Drop the reference to a member that its scheduler drops."""
         if self._paths is not None:
             self._paths.pop(job, None)
             self._interchangeable.discard(job)

@@ -23,17 +23,13 @@ if TYPE_CHECKING:
 
 SUCCEEDED_STATE: Final = JobState.SUCCEEDED
 MAX_FAILURES: Final = 1000
-"""The maximum number of failures to store for a run. Further failures are only counted."""
 ALWAYS_RUNS_REASON: Final = ""
 """The reason recorded for a job that is never restored: a scheduler, a service, a job with `save=None`, or a job whose
 fingerprint cannot be computed."""
 MAX_ERROR_LENGTH: Final = 300
-"""The maximum length of an error's text, in characters."""
 
 
 class FailedJob(NamedTuple):
-    """The failure of a job, in the summary of a run."""
-
     path: str
     elapsed: float | None
     why: str | None
@@ -50,7 +46,6 @@ class RunSummary(NamedTuple):
     A scheduler is counted only if it was blocked, or failed for a reason other than a failed job.
     """
     failures: list[FailedJob]
-    """The first `MAX_FAILURES` failed jobs."""
     culprit: str | None
     """The path of the job that made the run fail; None if no job did."""
 
@@ -88,7 +83,6 @@ class JobTally:
             )
 
     def to_json(self, scheduler: BaseScheduler) -> str:
-        """Return the summary of the run of an outermost scheduler as JSON."""
         culprits = culprit_chain(scheduler)
         counts = [(SUCCEEDED_STATE.value, False, self._succeeded_count)]
         counts += [(*key, number) for key, number in self._counts.items()]

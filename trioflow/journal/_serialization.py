@@ -131,7 +131,6 @@ def escape_surrogates(text: str) -> str:
 
 
 def escape_row(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Escape the lone surrogates in the texts of a row."""
     return tuple(escape_surrogates(item) if isinstance(item, str) else item for item in row)
 
 
@@ -182,7 +181,6 @@ class _JsonConverter:
         return value
 
     def convert_dict(self, value: dict[str, Any]) -> Any:
-        """Convert a dict with keys of type str."""
         return {key: self.convert(item) for key, item in value.items()}
 
     def _encode_command_result(self, value: CommandResult) -> list[Any]:
@@ -238,7 +236,6 @@ class _SurrogateSafeJsonConverter(_JsonConverter):
         return value
 
     def convert_dict(self, value: dict[str, Any]) -> Any:
-        """Convert a dict with keys of type str, which may have lone surrogates."""
         return {TYPE_KEY: "dict", "v": [[self.convert_text(key), self.convert(item)] for key, item in value.items()]}
 
 

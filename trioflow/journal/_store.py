@@ -76,7 +76,6 @@ SCHEMA_LIMITS: Final = (sqlite3.SQLITE_LIMIT_LENGTH, sqlite3.SQLITE_LIMIT_SQL_LE
 MAX_SCHEMA_TEXT: Final = 1 << 16
 """The maximum length, in bytes, of a row of the schema while it is compared."""
 MAX_SCHEMA_STEPS: Final = 10_000
-"""The maximum number of steps of SQLite's virtual machine for reading the schema."""
 DAMAGED_TEXT: Final = "its record in the journal is damaged"
 CHANGED_RESULT_TEXT: Final = "its contents have changed"
 ROW_ERROR_PATTERN: Final = re.compile(r"[\w-]+ value in (runs|jobs|begun)\.")
@@ -84,9 +83,7 @@ ROW_ERROR_PATTERN: Final = re.compile(r"[\w-]+ value in (runs|jobs|begun)\.")
 that decide whether a job is restored."""
 
 RESULT_FILE_PATTERN: Final = re.compile("[0-9a-f]{64}")
-"""The pattern of the names of files with large results."""
 PARTIAL_FILE_PATTERN: Final = re.compile(r"[0-9a-f]{64}\.\d+\.partial")
-"""The pattern of the names of these files while they are being written."""
 DISK_FULL_CODES: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MIN_FREE_BYTES: Final = 1 << 16
 """The number of bytes that a commit may need. If less space is left, an I/O error is blamed on the lack of space."""
@@ -97,12 +94,9 @@ COMPANION_SUFFIXES: Final = (*FILE_SUFFIXES[1:], "-journal")
 WAL_MODE_BYTE: Final = b"\2"
 """The byte at offset 18 of the header of an SQLite file with a write-ahead log."""
 HEADER_SIZE: Final = 100
-"""The size, in bytes, of the header of an SQLite file, which contains the application id."""
 
 
 class StoredJob(NamedTuple):
-    """The record of a job in a journal."""
-
     path: str
     fingerprint: str
     saved: str | None
@@ -125,8 +119,6 @@ class StoredJob(NamedTuple):
 
 
 class RunRecord(NamedTuple):
-    """The record of a run in a journal."""
-
     id: int
     label: str
     started: float
@@ -243,7 +235,6 @@ class JournalStore:
 
     @property
     def _subject(self) -> str:
-        """The name of the journal in error messages."""
         return f"journal {os.fspath(self.path)!r}"
 
     def _connect(self, mode: str) -> sqlite3.Connection:
@@ -469,12 +460,10 @@ class JournalStore:
             raise sqlite3.OperationalError(f"its file system does not support a write-ahead log (journal_mode {mode})")
 
     def _remove_partial_files(self) -> None:
-        """Remove partly written files of large results that a killed process has left."""
         for file in self._result_files(PARTIAL_FILE_PATTERN):
             file.unlink()
 
     def _result_files(self, pattern: re.Pattern[str]) -> list[Path]:
-        """Return the files whose names match a pattern in the directory of results."""
         if not self._has_results_directory():
             return []
         return [file for file in self._results_directory.iterdir() if pattern.fullmatch(file.name)]
@@ -507,7 +496,6 @@ class JournalStore:
     # ---- reading
 
     def is_empty(self) -> bool:
-        """Return whether the journal has no jobs."""
         return self._fetch_optional_row("SELECT 1 FROM jobs LIMIT 1") is None
 
     def find_job(self, path: str) -> StoredJob | None:
@@ -572,7 +560,6 @@ class JournalStore:
         return int(number)
 
     def run_records(self) -> list[RunRecord]:
-        """Return the records of all runs, oldest first."""
         with self._explain_errors("read it"):
             rows = self._database.execute(f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY id").fetchall()
         records = [RunRecord(*_replace_wrong_types(RUN_COLUMNS, row)) for row in rows]
@@ -632,7 +619,6 @@ class JournalStore:
     # ---- writing
 
     def add_run(self, label: str) -> int:
-        """Record the start of a run, and return the number of the run."""
         assert self._lock is not None, "the journal is open to be read"
         self._write(
             "INSERT INTO runs (label, started, process) VALUES (?, ?, ?)",
@@ -683,7 +669,6 @@ class JournalStore:
         self.commit()
 
     def write_result(self, data: bytes) -> str:
-        """Write a large result to a file, and return the name of the file."""
         name = _result_file_name(data)
         target = self._results_directory / name
         with self._explain_errors("write a large result"):
@@ -762,7 +747,6 @@ class JournalStore:
                 raise
 
     def _copy_result(self, name: str, size: object, directory: Path) -> None:
-        """Copy the file of a large result into a directory."""
         try:
             with self._open_result(name, size) as source, (directory / name).open("xb") as copied:
                 shutil.copyfileobj(source, copied)
@@ -813,7 +797,6 @@ class JournalStore:
         self._is_in_transaction = False
 
     def close(self) -> None:
-        """Close the file, and release its locks."""
         connection, self._db, self._is_in_transaction = self._db, None, False
         if self._lock is not None and (self._file_watch is None or self._file_watch.can_checkpoint()):
             self._lock.release_read_locks()
@@ -881,7 +864,6 @@ class JournalStore:
             raise self._roll_back_and_explain(action, error) from error
 
     def _roll_back_and_explain(self, action: str, error: Exception) -> JournalError:
-        """Roll back the transaction, and return the error to raise."""
         if self._is_in_transaction:
             self._is_in_transaction = False
             with contextlib.suppress(sqlite3.Error):

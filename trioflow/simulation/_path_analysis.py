@@ -65,13 +65,10 @@ class _KnownFacts:
     durations: Mapping[AnyJob, float]
     """The durations of all jobs, without their timeouts."""
     views: Mapping[tuple[Pool, str], ResourceView]
-    """The resources of all pools."""
     distant_inputs: set[AnyJob]
     """The jobs that are inputs of jobs in other schedulers, and the schedulers that enclose them."""
     analyses: dict[BaseScheduler, PathAnalysis] = field(default_factory=dict[BaseScheduler, "PathAnalysis"])
-    """The analyses of the nested schedulers."""
     work_durations: dict[AnyJob, float] = field(default_factory=dict[AnyJob, float])
-    """The minimum durations of the jobs in these schedulers."""
 
 
 def slot_users(scheduler: BaseScheduler, window: Any) -> list[AnyJob]:
@@ -188,7 +185,6 @@ class _PathAnalyzer:
         self._deviations: Final[list[float]] = []  # the earliest times of effects of timeouts that depend on the order
 
     def analyze(self, window: Any) -> PathAnalysis:
-        """Return the analysis of the scheduler with this window."""
         for job in self._order:
             self._place(job)
         work_durations, ends = self._known.work_durations, self._ends

@@ -59,8 +59,6 @@ Its expected duration never changes, so a job that exceeds its timeout does so i
 
 
 class CallCount:
-    """The number of calls of a job, or of runs of a nested scheduler, in one simulation."""
-
     def __init__(self, job: AnyJob) -> None:
         self._job: Final = job
         self.count = 0
@@ -78,18 +76,15 @@ class CallCount:
 
 
 async def sleep_for_duration(calls: CallCount, seconds: float, *_: object) -> None:
-    """Sleep for the duration of a job, in place of the job's function."""
     calls.add_call()
     await anyio.sleep(seconds)
 
 
 async def sleep_forever(*_: object) -> None:
-    """Sleep forever, in place of a forever job's function."""
     await anyio.sleep_forever()
 
 
 async def serve_after_duration(calls: CallCount, seconds: float, *_: object, task_status: Any) -> None:
-    """Sleep for the duration of a service, report readiness, then sleep forever, in place of the service's function."""
     calls.add_call()
     await anyio.sleep(seconds)
     task_status.started()
@@ -105,11 +100,9 @@ class PolicyForCopies(Policy):
         self.needs_ranks = policy.needs_ranks
 
     def key(self, job: AnyJob, outlook: Outlook) -> float | tuple[float, ...]:
-        """Return the key that the user-defined policy gives the original job."""
         return self._policy.key(self._originals_by_copy[job], OutlookOnCopies(outlook, self._copies))
 
     def reason(self, job: AnyJob, outlook: Outlook) -> str:
-        """Return the reason that the user-defined policy gives for the original job."""
         return self._policy.reason(self._originals_by_copy[job], OutlookOnCopies(outlook, self._copies))
 
     @functools.cached_property
@@ -128,11 +121,9 @@ class OutlookOnCopies(Outlook):
         self.starts = outlook.starts
 
     def expected_duration(self, job: AnyJob) -> float | None:
-        """Return the expected duration of the job's copy."""
         return self._outlook.expected_duration(self._copies[job])
 
     def rank(self, job: AnyJob) -> float:
-        """Return the rank of the job's copy."""
         return self._outlook.rank(self._copies[job])
 
 

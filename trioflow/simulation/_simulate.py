@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from ._duration_sources import DurationSource
 
 KEEP_WINDOW: Final[Any] = ...
-"""The default of `jobs_window`: keep the scheduler's own window."""
 THREAD_NAME_PREFIX: Final = "trioflow simulation"
 STALL_TIMEOUT: Final = 1e18
 """A virtual time, in seconds, that is later than every event of a simulation."""
@@ -220,7 +219,6 @@ class StallDetector(Instrument):
     """
 
     def __init__(self, copy: ScenarioCopy) -> None:
-        """Create a detector for a run of this copy."""
         self._scheduler = copy.scheduler
         self._call_counts = {copy.copies[job]: count for job, count in copy.call_counts.items()}
         for count in self._call_counts.values():
@@ -236,7 +234,6 @@ class StallDetector(Instrument):
             asyncio.get_running_loop().call_at(STALL_TIMEOUT, self._stop)
 
     def after_run(self, scheduler: BaseScheduler) -> None:
-        """Record the end of the run."""
         if scheduler is self._scheduler:
             self.ended_at = asyncio.get_running_loop().time()
 
@@ -334,7 +331,6 @@ def _make_simulation(
 
 
 def _peak_results(starts: Mapping[AnyJob, float], ends: Mapping[AnyJob, float]) -> int:
-    """Return the maximum number of results that were kept at the same time."""
     last_use: dict[AnyJob, float] = {}
     for job, start in starts.items():
         for source in inputs_of(job):

@@ -31,15 +31,12 @@ if TYPE_CHECKING:
     class JobMaker(Protocol):
         """A function that makes a new job with these options."""
 
-        def __call__(self, **options: Any) -> AbstractJob[Any]:
-            """Make a job."""
-            ...
+        def __call__(self, **options: Any) -> AbstractJob[Any]: ...
 
 
 LIMIT: Final = 60.0
 """The number of seconds after which a run has failed that should have ended."""
 SHORT_TIMEOUT: Final = 0.05
-"""The timeout, in seconds, of jobs that work for a second or more."""
 
 
 def check_kind(
@@ -89,14 +86,11 @@ def check_kind(
 
 
 class LogRecords(logging.Handler):
-    """The messages that the engine logs as warnings or errors."""
-
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Store the text of a record."""
         self.texts.append(record.getMessage())
 
 
@@ -114,8 +108,6 @@ def captured_warnings() -> Generator[list[str]]:
 
 
 class KindChecks:
-    """The checks of one kind on one backend."""
-
     def __init__(
         self,
         backend: BackendName,
@@ -130,7 +122,6 @@ class KindChecks:
     # ---- successes
 
     def check_successes(self) -> None:
-        """Check options, views, results, windows and nesting."""
         options: dict[str, Any] = {"label": "checked", "timeout": 3600, "priority": 1, "critical": True}
         for maker in self._all_makers:
             job = maker(**options)
@@ -191,7 +182,6 @@ class KindChecks:
     # ---- interruptions
 
     def check_interruptions(self, make_long_job: JobMaker) -> None:
-        """Check cancellations and timeouts."""
         for how in ("job.cancel()", "scheduler.cancel()", "a cancel scope around the run"):
             self._check_cancellation(make_long_job, how)
         job = make_long_job(timeout=SHORT_TIMEOUT)
@@ -242,7 +232,6 @@ class KindChecks:
     # ---- failures
 
     def check_failures(self, make_failing_job: JobMaker) -> None:
-        """Check failures and retries."""
         job = make_failing_job()
         reader, follower = Job(_pass_on, job), Job(_pass_on, 1, required=[job], run_if="succeeded")
         scheduler = Scheduler(job, reader, follower)
@@ -272,7 +261,6 @@ class KindChecks:
     # ---- journals
 
     def check_journal(self) -> None:
-        """Check that a journal restores a job."""
         with tempfile.TemporaryDirectory() as folder:
             results: list[Any] = []
             for number in range(2):

@@ -28,7 +28,6 @@ from ..clock import run_virtual
 from ._check_kind import captured_warnings
 
 SEEDS: Final = range(8)
-"""The seeds of the random scenarios."""
 
 
 def check_policy(policy: Policy | PolicyName) -> None:
@@ -79,8 +78,6 @@ def check_policy(policy: Policy | PolicyName) -> None:
 
 
 class CheckedPolicy(Policy):
-    """A policy that checks what the original one returns."""
-
     def __init__(self, policy: Policy) -> None:
         self._policy: Final = policy
         for name in ("key", "reason"):
@@ -90,7 +87,6 @@ class CheckedPolicy(Policy):
         self.bad_reason: str | None = None  # a fault of `reason`, which the engine would only log
 
     def key(self, job: AbstractJob[Any], outlook: Outlook) -> float | tuple[float, ...]:
-        """Return the key of the original policy."""
         before = _facts(job)
         keys = [self._policy.key(job, outlook) for _ in range(2)]
         if _facts(job) != before:
@@ -110,7 +106,6 @@ class CheckedPolicy(Policy):
         return keys[0]
 
     def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
-        """Return the reason of the original policy."""
         reason: Any = self._policy.reason(job, outlook)
         if not isinstance(reason, str) or not reason:
             self.bad_reason = f"{short_repr(self._policy)} gives no reason, but {short_repr(reason)}"
@@ -175,7 +170,6 @@ class PolicyScenario:
 
     @property
     def stop_reason(self) -> StopReason | None:
-        """The reason for which the run has ended."""
         return self._scheduler.stop_reason
 
     def run(self, backend: BackendName) -> BaseException | None:

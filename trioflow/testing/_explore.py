@@ -180,8 +180,6 @@ def explore(
 
 
 class _Explorer:
-    """Makes the runs of one exploration, and counts the runs with each kind of fault."""
-
     def __init__(self, make: Callable[..., Scheduler], check: Callable[..., object] | None) -> None:
         self._make_scheduler: Final = make
         self._check: Final = check

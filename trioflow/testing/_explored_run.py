@@ -74,7 +74,6 @@ if TYPE_CHECKING:
 MAX_ENDING_ITERATIONS: Final = 4
 """The number of iterations of asyncio's event loop that tasks may take to finish after the run."""
 EXTERNAL_FAULTS: Final = frozenset({"cancellation", "ctrl-c", "crash"})
-"""The faults whose cause lies outside the job."""
 
 NO_CHANGES: Final[list[Change]] = []
 
@@ -273,7 +272,6 @@ class ExploredRun:
         return self._step_coroutine(stepped, function)
 
     async def shut_down(self, job: AnyJob, function: Callable[[], Awaitable[Any]]) -> None:
-        """Count and call the `co_shutdown` of a job."""
         if job in self._stepped_jobs:
             self._stepped_jobs[job].shutdown_count += 1
         await function()
@@ -332,7 +330,6 @@ class ExploredRun:
             value = error = coroutine = None
 
     def _begin_call(self, stepped: SteppedJob) -> int:
-        """Record the beginning of a call, and return the id of the task that makes it."""
         stepped.call_count += 1
         stepped.is_running = True
         task_id = id(_current_task(self.plan.backend))
@@ -495,7 +492,6 @@ class _StepInstrument(Instrument):
 
 
 def _check_scheduler(scheduler: Any) -> Any:
-    """Check that the result of `make_scheduler` is a scheduler, and return it."""
     if inspect.iscoroutine(scheduler):
         scheduler.close()
         raise TypeError("make_scheduler is async: make it a plain function that returns a Scheduler")

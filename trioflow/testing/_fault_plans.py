@@ -72,8 +72,6 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The plan of a run: the backend, and the changes."""
-
     backend: str
     changes: tuple[Change, ...] = ()
 

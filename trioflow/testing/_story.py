@@ -66,14 +66,12 @@ class Story:
 
 
 def describe_place(stepped: SteppedJob, change: Change) -> str:
-    """Describe the place of a change in a job."""
     if change.at == 0:
         return "at its beginning"
     return "at its end" if change.at == END_PLACE else f"at {_coroutine_frames.waiting_line(stepped.waiting_coroutine)}"
 
 
 def group_members(error: BaseException) -> tuple[BaseException, ...]:
-    """Return the members of an exception group; an empty tuple if the exception is not a group."""
     is_group = isinstance(error, BaseExceptionGroup)
     return cast("BaseExceptionGroup[BaseException]", error).exceptions if is_group else ()
 
@@ -95,5 +93,4 @@ def describe_error(error: BaseException) -> str:
 
 
 def describe_delay(seconds: float) -> str:
-    """Describe a delay in words."""
     return "after all others" if seconds == SHORT_DELAY else f"{seconds:g} s later"

@@ -160,8 +160,6 @@ def _timer_scope(timer: Any) -> object:
 
 
 class _ReadyQueueSorter:
-    """Sorts the steps of tasks in the queue of ready handles of an asyncio event loop."""
-
     def __init__(self, task_order: TaskOrder) -> None:
         self._task_order: Final = task_order
         self._numbers: Final[weakref.WeakKeyDictionary[Any, int]] = weakref.WeakKeyDictionary()

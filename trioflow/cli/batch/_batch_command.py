@@ -56,19 +56,16 @@ class BatchCommand(click.Command):
     """A click command whose errors all have the exit code 255, which differs from all numbers of failed commands."""
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
-        """Parse the command line; translate errors."""
         with translate_usage_errors():
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the batch; translate errors."""
         with translate_usage_errors():
             return super().invoke(ctx)
 
 
 @contextlib.contextmanager
 def translate_usage_errors() -> Generator[None]:
-    """Translate errors raised in the body of the `with` statement into errors with the exit code of a batch."""
     try:
         yield
     except click.NoSuchOption as error:

@@ -27,15 +27,11 @@ if TYPE_CHECKING:
     from ._progress_bar import ProgressBar
 
 DEFAULT_WIDTH: Final = 120
-"""The maximum width of a line, in columns, if standard error is not a terminal."""
 MIN_COMMAND_LENGTH: Final = 20
-"""The minimum number of characters to show of a failed command."""
 SIGPIPE_EXIT_CODE: Final = 141
-"""The exit code that a shell reports for a program that SIGPIPE has ended."""
 
 
 def run(options: Options) -> int:
-    """Run a batch, or print its command lines, and return the exit code."""
     rules = make_reading_rules(options)
     words, groups = _sources.parse_sources(options.words, options.files, rules)
     with contextlib.closing(open_sources(groups, rules)) as product:
@@ -86,7 +82,6 @@ def run(options: Options) -> int:
 
 @contextlib.contextmanager
 def raise_as_usage_errors() -> Generator[None]:
-    """Convert a ValueError or OSError in the body of the `with` statement into an error of the command line."""
     try:
         yield
     except (ValueError, OSError) as error:
@@ -113,7 +108,6 @@ def make_nodes(nodes: Sequence[str], **options: Any) -> list[SshNode | LocalNode
 
 
 def make_reading_rules(options: Options) -> _sources.ReadingRules:
-    """Return the rules for reading arguments that these options define."""
     return _sources.ReadingRules(
         delimiter=options.delimiter or (b"\0" if options.null else b"\n"),
         splits_words=options.delimiter is not None,
@@ -134,7 +128,6 @@ def open_sources(groups: Sequence[_sources.SourceGroup], rules: _sources.Reading
 
 
 def run_batch(batch: _batch.Batch) -> int:
-    """Run the batch and return its exit code."""
     with exit_on_broken_output():
         try:
             code = batch.run(ExitOnSecondSignal())

@@ -18,9 +18,7 @@ from ...view.text._symbols import Symbols
 from ...view.text._verdict import Verdict
 
 MIN_REDRAW_INTERVAL: Final = 0.1
-"""The minimum time between two redraws of the bar, in seconds."""
 MIN_SAMPLES: Final = 3
-"""The minimum number of ended commands for an estimate of the remaining time."""
 
 
 class BatchProgress:
@@ -45,12 +43,10 @@ class BatchProgress:
 
     @property
     def failure_count(self) -> int:
-        """The number of commands that have failed."""
         return self._batch.reporter.tally.failed_count
 
     @property
     def root_counts(self) -> JobCounts:
-        """The number of commands in each state."""
         reporter, counts = self._batch.reporter, JobCounts(None)
         counts.settled_counts[JobState.SUCCEEDED] = reporter.tally.succeeded_count
         counts.settled_counts[JobState.FAILED] = reporter.tally.failed_count
@@ -61,7 +57,6 @@ class BatchProgress:
         return counts
 
     def elapsed(self) -> float:
-        """Return the time since the start of the batch, in seconds."""
         return time.monotonic() - self._start_time
 
     def verdict(self) -> Verdict:
@@ -90,7 +85,6 @@ class ProgressBar:
 
     @contextlib.contextmanager
     def show(self, batch: Batch) -> Generator[None]:
-        """Show the bar during the body of the `with` statement."""
         self._progress = BatchProgress(batch)
         self._header = RunHeader(self._progress, Symbols.for_stream(sys.stderr))
         self._display.start()

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 
 def default_dot_style(job: AbstractJob) -> dict[str, str]:
-    """Return the default DOT attributes of a job's box, or of a nested scheduler's frame."""
     label = job.graph_label()
     if label is None:
         label_text = job.label if job.label is not None else job.text_label() or "NOLABEL"

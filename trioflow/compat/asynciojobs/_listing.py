@@ -36,7 +36,6 @@ def state_symbols(job: AbstractJob) -> str:
 
 
 def format_result(job: AbstractJob) -> str:
-    """Return the result or the exception of a job as text."""
     exception = job.raised_exception()
     if exception:
         critical = "CRIT. EXC." if job.is_critical() else "exception"

@@ -41,7 +41,6 @@ class JobAdapter(trioflow.AbstractJob[Any]):
         self.awaited_forever_jobs = ()
 
     async def co_run(self) -> Any:
-        """Run the job."""
         for adapter in self.awaited_forever_jobs:
             await adapter.wait_settled()
         try:
@@ -54,12 +53,9 @@ class JobAdapter(trioflow.AbstractJob[Any]):
 
 
 class JobAdapterWithShutdown(JobAdapter):
-    """The trioflow job that runs a job with a `co_shutdown`."""
-
     __slots__ = ()
 
     async def co_shutdown(self) -> None:
-        """Call the job's `co_shutdown`."""
         await self.job.co_shutdown()
 
 
@@ -95,11 +91,9 @@ class VerbosePrinter(Instrument):
         self.scheduler: PureScheduler = scheduler
 
     def job_started(self, scheduler: Any, job: Any) -> None:
-        """Print that a job starts."""
         self._print(job, "STARTING")
 
     def job_finished(self, scheduler: Any, job: Any) -> None:
-        """Print that a job is done."""
         if job.is_done():
             self._print(job, "DONE    ")
 

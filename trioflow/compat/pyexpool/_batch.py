@@ -159,7 +159,6 @@ class Batch(Instrument):
                 run.ended_latch.open()
 
     async def _run_scheduler(self) -> None:
-        """Run the scheduler until the batch closes, then call the remaining callbacks."""
         self._token = trio.lowlevel.current_trio_token()
         self._close_event, self.start_gate = trio.Event(), trio.Semaphore(1)
         self.callbacks = CallbackThread(self._interrupt)
@@ -252,7 +251,6 @@ class Batch(Instrument):
             self._close_if_idle()
 
     def _record_outcome(self, run: JobRun) -> None:
-        """Count a settled job in the outcomes of the pool and in its task."""
         del self._unsettled_runs[run]
         self._concurrent_count -= run.is_concurrent
         has_succeeded = run.state is JobState.SUCCEEDED

@@ -77,7 +77,6 @@ class CallbackThread:
         return errors[0] if errors else None
 
     async def drain(self) -> None:
-        """Wait until all posted functions have been called."""
         if self._thread is not None:
             await self.call(lambda _: None, None, "")
 
@@ -94,7 +93,6 @@ class CallbackThread:
         self._call_queue.put(call)
 
     def close(self) -> None:
-        """End the thread after all scheduled calls."""
         if self._thread is not None:
             self.post(self._end)
 

@@ -142,7 +142,6 @@ class JobRun(AbstractJob[None], keeps_time=True):  # cancelling it may take as l
     # ---- the process
 
     async def _run_command(self) -> None:
-        """Run the process as a `CommandJob`."""
         job = self.job
         args = [job.args] if isinstance(job.args, str) else list(job.args or ())
         command = CommandJob(
@@ -171,8 +170,6 @@ class JobRun(AbstractJob[None], keeps_time=True):  # cancelling it may take as l
                 job.proc._record_end(command.last_result, piped)
 
     def _record_start(self, command: CommandJob) -> None:
-        """Record the process that has been started."""
-
         def send(signal_number: int) -> None:
             self.batch.post(_send_signal, command, signal_number)
 

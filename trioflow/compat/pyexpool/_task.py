@@ -144,7 +144,6 @@ class Task:
         return not self.numterm and not self._has_timed_out
 
     def _call_end_callbacks(self) -> None:
-        """Record the end of the task, and call its callbacks `ondone` and `onfinish`."""
         if self._has_succeeded:
             call_logged(self.ondone, self, "ondone")
         self.tstop = time.time()
