@@ -178,17 +178,26 @@ NOT_TRACES = {
     '{"traceEvents":[],"otherData":{"program":"other"}}': "is not a trace of trioflow",
     '{"otherData":{"program":"trioflow","version":3}}': "written by another version of trioflow: its format is 3",
     '{"otherData":{"program":"trioflow","version":"x"}}': "written by another version of trioflow",
-    '{"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: KeyError",
-    '{"record":{"spans":[{}]},"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: TypeError",
-    '{"record":{"end_time":NaN},"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: TypeError",
-    '{"record":{"failures":{"7":{}}},"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: TypeError",
-    '{"record":{"families":["a"]},"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: LookupError",
+    '{"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: Expected `object`, got `null`",
+    '{"record":{"spans":[{}]},"otherData":{"program":"trioflow","version":2}}': "field `number` - at `$.spans[0]`",
+    '{"record":{"end_time":NaN},"otherData":{"program":"trioflow","version":2}}': "is not a trace: it is not JSON",
+    '{"record":{"end_time":"1"},"otherData":{"program":"trioflow","version":2}}': "got `str` - at `$.end_time`",
+    '{"record":{"failures":{"7":{}}},"otherData":{"program":"trioflow","version":2}}': "at `$.failures[...]`",
+    '{"record":{"families":["a"]},"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: ",
 }
 
 
 NOT_TRACE_IDS = (
     *("empty", "lines-of-json", "deep-list", "list", "number", "other-trace", "other-program"),
-    *("newer-version", "version-is-text", "no-record", "span-without-fields", "time-is-nan", "failure-without-fields"),
+    *(
+        "newer-version",
+        "version-is-text",
+        "no-record",
+        "span-without-fields",
+        "time-is-nan",
+        "time-is-text",
+        "failure-without-fields",
+    ),
     "kind-without-span",
 )
 

@@ -1,7 +1,5 @@
 """The records in a trace: a `Span` with its `Wait`s for each run of a job, a `RunSpan` for each run of a scheduler."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass

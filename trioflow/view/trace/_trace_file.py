@@ -6,13 +6,11 @@ message, and read as a placeholder that has the same text. Fields with their def
 
 from __future__ import annotations
 
-import builtins
 import dataclasses
 import enum
 import functools
 import json
 import math
-import types
 import typing
 from collections.abc import Hashable
 from pathlib import Path
@@ -77,8 +75,11 @@ def read_record(path: Path) -> TraceRecord:
         BadTrace: the file cannot be read as a trace. The message says why.
 
     """
+    import msgspec
+
     try:
-        trace: Any = json.loads(path.read_bytes())
+        # msgspec would reject a surrogate, which the name of a file may have.
+        trace: Any = json.loads(path.read_bytes(), parse_constant=_reject_constant)
     except OSError as error:
         raise BadTrace(f"cannot read {str(path)!r}: {error.strerror}") from None
     except (ValueError, RecursionError):
@@ -94,54 +95,21 @@ def read_record(path: Path) -> TraceRecord:
             f"{FORMAT_VERSION}; read the trace with that version, or record it again"
         )
     try:
-        return _check_numbers(_from_plain(TraceRecord, trace[RECORD_KEY]))
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise BadTrace(f"{str(path)!r} is a damaged trace: {type(error).__name__}: {error}") from None
+        record = msgspec.convert(trace.get(RECORD_KEY), TraceRecord, str_keys=True, dec_hook=_read_exception)
+        return _check_numbers(record)
+    except (LookupError, msgspec.ValidationError) as error:
+        raise BadTrace(f"{str(path)!r} is a damaged trace: {error}") from None
 
 
-def _from_plain(kind: Any, value: Any) -> Any:
-    """Return the value of a type that `_to_plain` has converted to `value`.
-
-    Raises:
-        LookupError, TypeError, ValueError: the value is not of this type.
-
-    """
-    arguments = typing.get_args(kind)
-    candidate: object = value
-    match typing.get_origin(kind) or kind:
-        case types.UnionType:
-            return None if value is None else _from_plain(arguments[0], value)
-        case builtins.tuple if arguments[1:] == (...,):
-            return tuple(_from_plain(arguments[0], item) for item in value)
-        case builtins.tuple:
-            return tuple(_from_plain(kind, item) for kind, item in zip(arguments, value, strict=True))
-        case builtins.list:
-            return [_from_plain(arguments[0], item) for item in value]
-        case builtins.dict:
-            return {arguments[0](key): _from_plain(arguments[1], item) for key, item in value.items()}
-        case builtins.BaseException:
-            return _exception_text.placeholder_exception(_from_plain(str, value))
-        case builtins.float if isinstance(value, (int, float)) and math.isfinite(value):
-            return float(value)
-        case builtins.int | builtins.bool | builtins.str if type(value) is kind:
-            return value
-        case enum_type if isinstance(enum_type, enum.EnumType):
-            return enum_type(value)
-        case _ if dataclasses.is_dataclass(kind) and isinstance(candidate, dict):
-            hints = _type_hints(typing.cast(Hashable, kind))
-            make_record: Any = kind
-            fields = typing.cast("dict[str, Any]", value)
-            return make_record(**{name: _from_plain(hints[name], item) for name, item in fields.items()})
-        case _:
-            pass
-    raise TypeError(f"{value!r} is not of the type {kind}")
+def _reject_constant(name: str) -> float:
+    raise ValueError(f"JSON has no {name}")
 
 
-@functools.cache
-def _type_hints(kind: Hashable) -> dict[str, Any]:
-    """Return the types of the fields of a dataclass. Public ones have another `__module__` than that of their types."""
-    record_type: Any = kind
-    return typing.get_type_hints(record_type, record_type.__init__.__globals__)
+def _read_exception(kind: object, text: object) -> BaseException:
+    """Return the exception of a text; msgspec says where it is if this raises."""
+    if kind is not BaseException or not isinstance(text, str):
+        raise ValueError("Expected the text of an exception")
+    return _exception_text.placeholder_exception(text)
 
 
 def _check_numbers(record: TraceRecord) -> TraceRecord:
