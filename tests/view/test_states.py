@@ -174,7 +174,7 @@ def test_every_export_of_a_trace_shows_each_state_of_a_job(state: ReportedState,
 @pytest.mark.parametrize("state", sorted(SETTLED, key=str))
 def test_a_monitor_counts_the_jobs_in_each_final_state(state: ReportedState) -> None:
     """Each final state counts in the monitor's header, and among the jobs that have no line of their own."""
-    tally = _model.JobCounts(None)
+    tally = _model.JobCounts()
     tally.add_jobs(1)
     tally.count_settled_job(state, was_running=False)
     failures = {object(): None} if state is JobState.FAILED else {}

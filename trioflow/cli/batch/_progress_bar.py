@@ -47,7 +47,7 @@ class BatchProgress:
 
     @property
     def root_counts(self) -> JobCounts:
-        reporter, counts = self._batch.reporter, JobCounts(None)
+        reporter, counts = self._batch.reporter, JobCounts()
         counts.settled_counts[JobState.SUCCEEDED] = reporter.tally.succeeded_count
         counts.settled_counts[JobState.FAILED] = reporter.tally.failed_count
         counts.restored_count = reporter.restored_count

@@ -7,7 +7,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -16,7 +16,6 @@ from ..._core.api.views import JobState, StopReason, Waiting
 from ..monitor._model import RunModel
 from ..monitor._monitor import Monitor
 from ..monitor._records import JobRecord, RunSource, SchedulerRecord
-from ..text import _exception_text
 from . import _format
 
 POLL_INTERVAL: Final = 0.1
@@ -129,7 +128,9 @@ class Follower(RunSource):
             event.path and isinstance(event, _format.RunStarted)
         ):
             self._start_monitor()
-        EVENT_HANDLERS[type(event)](self, event)
+        replay = getattr(self, f"_replay_{event.__struct_config__.tag}", None)
+        if replay is not None:  # monitors do not show incidents, nor how many lines were dropped
+            replay(event)
 
     def start_live_clock(self) -> None:
         """Let the displayed clock advance. Call this after all lines written so far have been read."""
@@ -228,9 +229,9 @@ class Follower(RunSource):
             self._jobs_by_path[path] for path in self._required_paths_by_job.get(job, ()) if path in self._jobs_by_path
         ]
 
-    # ---- the events
+    # ---- the events, by their names
 
-    def run_started(self, event: _format.RunStarted) -> None:
+    def _replay_run_started(self, event: _format.RunStarted) -> None:
         """Begin a new outermost run without any records, or begin the run of a nested scheduler."""
         if not event.path:
             self._jobs_by_path.clear()
@@ -248,7 +249,7 @@ class Follower(RunSource):
                     job.reset_run_fields()
                 self._model.nested_run_started(nested)
 
-    def job_added(self, event: _format.JobAdded) -> None:
+    def _replay_job_added(self, event: _format.JobAdded) -> None:
         """Add a job to its scheduler. If the scheduler already has the job, update its record."""
         scheduler = self._find_scheduler(event.inside)
         if scheduler is None:
@@ -264,42 +265,42 @@ class Follower(RunSource):
         if is_new:
             self._add_job(scheduler, job)
 
-    def job_scheduled(self, event: _format.JobScheduled) -> None:
+    def _replay_job_scheduled(self, event: _format.JobScheduled) -> None:
         """Mark a job as scheduled."""
         self._current_model().job_scheduled(self._find_job(event.path))
 
-    def job_waiting(self, event: _format.JobWaiting) -> None:
+    def _replay_job_waiting(self, event: _format.JobWaiting) -> None:
         """Record why a job waits."""
         self._find_job(event.path).current_wait = Waiting(event.cause, event.resource, event.waiting_for)
 
-    def job_started(self, event: _format.JobStarted) -> None:
+    def _replay_job_started(self, event: _format.JobStarted) -> None:
         """Mark a job as running."""
         self._current_model().job_started(self._find_job(event.path), event.at)
 
-    def job_attempt(self, event: _format.JobAttempt) -> None:
+    def _replay_job_attempt(self, event: _format.JobAttempt) -> None:
         """Record that a retry of a job has begun."""
         self._current_model().job_retried(self._find_job(event.path), event.attempt)
 
-    def job_progress(self, event: _format.JobProgress) -> None:
+    def _replay_job_progress(self, event: _format.JobProgress) -> None:
         """Record the progress of a job that is still running."""
         job = self._find_job(event.path)
         if job.state is JobState.RUNNING:
             job.fraction_done, job.status = event.fraction, event.status
 
-    def job_ready(self, event: _format.JobReady) -> None:
+    def _replay_job_ready(self, event: _format.JobReady) -> None:
         """Mark a service as ready."""
         self._current_model().job_ready(self._find_job(event.path))
 
-    def job_finished(self, event: _format.JobFinished) -> None:
+    def _replay_job_finished(self, event: _format.JobFinished) -> None:
         """Record the outcome of a job."""
         job = self._find_job(event.path)
-        job.attempts = event.attempts if job.started_at is not None else 0
-        job.timed_out, job.moved_on, job.failed_through_member = event.timed_out, event.moved_on, event.through_member
-        job.restored, job.restored_at, job.failure_kind = event.restored, event.restored_at, event.failure_kind
-        job.error = None if event.exception is None else _exception_text.placeholder_exception(event.exception)
+        outcome = event.outcome()
+        job.take_outcome(
+            outcome if job.started_at is not None else outcome._replace(attempts=0), event.error(), event.failure_kind
+        )
         self._current_model().job_finished(job, event.state, event.at)
 
-    def run_ended(self, event: _format.RunEnded) -> None:
+    def _replay_run_ended(self, event: _format.RunEnded) -> None:
         """Record the end of a run. If it was the outermost run, close the monitor."""
         scheduler = self._find_scheduler(event.path)
         if scheduler is None:
@@ -316,25 +317,6 @@ class Follower(RunSource):
                 self._model.replace_counts(event.jobs)
             self.close()
 
-    def ignore_event(self, event: _format.Event) -> None:
-        """Ignore an event that monitors do not show."""
-
     def _current_model(self) -> RunModel:
         assert self._model is not None
         return self._model
-
-
-EVENT_HANDLERS: Final[dict[type[_format.Event], Callable[[Follower, Any], None]]] = {
-    _format.RunStarted: Follower.run_started,
-    _format.JobAdded: Follower.job_added,
-    _format.JobScheduled: Follower.job_scheduled,
-    _format.JobWaiting: Follower.job_waiting,
-    _format.JobStarted: Follower.job_started,
-    _format.JobAttempt: Follower.job_attempt,
-    _format.JobProgress: Follower.job_progress,
-    _format.JobReady: Follower.job_ready,
-    _format.JobFinished: Follower.job_finished,
-    _format.RunEnded: Follower.run_ended,
-    _format.IncidentEvent: Follower.ignore_event,
-    _format.LinesDropped: Follower.ignore_event,
-}

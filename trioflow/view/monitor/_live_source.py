@@ -69,13 +69,12 @@ class LiveSource(RunSource):
         state, record.started_at, finished_at, has_no_further_facts = views.end_facts(job)
         if not has_no_further_facts:
             outcome = views.outcome(job)
-            record.attempts, record.timed_out = outcome.attempts, outcome.timed_out
-            record.moved_on = outcome.moved_on
-            record.restored, record.restored_at = outcome.restoration is not None, outcome.restored_at
-            record.failed_through_member, record.machine_waits = outcome.failed_through_member, outcome.machine_waits
-            if outcome.failure is not None:
-                record.error = outcome.failure.exception
-                record.failure_kind = kind_text(job, outcome.failure)
+            failure = outcome.failure
+            record.take_outcome(
+                outcome,
+                None if failure is None else failure.exception,
+                "" if failure is None else kind_text(job, failure),
+            )
         enclosing = record.enclosing
         if enclosing is not None and not enclosing.keeps_jobs and views.is_droppable(scheduler, job):
             enclosing.remove_member(record)

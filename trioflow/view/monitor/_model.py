@@ -16,6 +16,7 @@ include those of its nested schedulers. Forever jobs, and all jobs nested in the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from ..._core.api.views import JobState, ReportedState, shorten
@@ -26,6 +27,7 @@ from ._display import Display
 from ._records import JobRecord, RunSource, SchedulerRecord
 
 
+@dataclass(slots=True, eq=False)
 class JobCounts:
     """The number of a scheduler's jobs in each state, including the jobs of nested schedulers.
 
@@ -33,35 +35,21 @@ class JobCounts:
     that was blocked, or failed for a reason other than a failed job, is counted as one more job.
     """
 
-    __slots__ = (
-        "belongs_to_forever_job",
-        "enclosing_counts",
-        "job_count",
-        "restored_count",
-        "row_count",
-        "running_count",
-        "settled_counts",
-        "unreached_count",
+    enclosing_counts: JobCounts | None = None
+    """The counts of the enclosing scheduler; None for the outermost scheduler and for forever jobs."""
+    belongs_to_forever_job: bool = False
+    """Whether the scheduler is a forever job, or is nested in one."""
+    row_count: int = 0
+    """The number of direct members, including schedulers, that are not forever jobs."""
+    job_count: int = 0
+    running_count: int = 0
+    restored_count: int = 0
+    """The number of jobs restored from a journal, which are also counted as succeeded in `settled_counts`."""
+    unreached_count: int = 0
+    """The number of jobs that never started because their scheduler ended."""
+    settled_counts: dict[ReportedState, int] = field(
+        default_factory=lambda: dict.fromkeys((state for state in STATE_STYLES if state.is_settled), 0)
     )
-
-    def __init__(self, enclosing_counts: JobCounts | None, is_forever: bool = False) -> None:
-        """Start with no jobs.
-
-        Args:
-            enclosing_counts: the counts of the enclosing scheduler; None for the outermost scheduler.
-            is_forever: whether the scheduler is a forever job. Its jobs are then not included in `enclosing_counts`.
-
-        """
-        self.enclosing_counts: Final = None if is_forever else enclosing_counts
-        self.belongs_to_forever_job: Final[bool] = is_forever or (
-            enclosing_counts is not None and enclosing_counts.belongs_to_forever_job
-        )
-        self.row_count = 0  # the number of direct members, including schedulers, that are not forever jobs
-        self.job_count = 0
-        self.running_count = 0
-        self.restored_count = 0  # jobs restored from a journal are also counted as succeeded in `settled_counts`
-        self.settled_counts = dict.fromkeys((state for state in STATE_STYLES if state.is_settled), 0)
-        self.unreached_count = 0  # the number of jobs that never started because their scheduler ended
 
     @property
     def waiting_count(self) -> int:
@@ -337,7 +325,12 @@ class RunModel:
         todo = [(scheduler, enclosing_counts, is_forever)]
         while todo:
             scheduler, enclosing_counts, is_forever = todo.pop()
-            counts = self.counts_by_scheduler[scheduler] = JobCounts(enclosing_counts, is_forever)
+            belongs_to_forever_job = is_forever or (
+                enclosing_counts is not None and enclosing_counts.belongs_to_forever_job
+            )
+            counts = self.counts_by_scheduler[scheduler] = JobCounts(
+                None if is_forever else enclosing_counts, belongs_to_forever_job
+            )
             for job in scheduler.members:
                 self._count_job(counts, job)
             todo += [(job, counts, job.forever) for job in scheduler.nested_schedulers]

@@ -244,7 +244,7 @@ class PictureRenderer:
 
     def _count_states(self, scheduler: SchedulerRecord) -> dict[ReportedState, int]:
         """Return the number of a scheduler's jobs in each state, at any depth. Waiting jobs are counted as IDLE."""
-        job_counts = self._model.counts_by_scheduler.get(scheduler) or JobCounts(None)
+        job_counts = self._model.counts_by_scheduler.get(scheduler) or JobCounts()
         waiting = job_counts.waiting_count + job_counts.unreached_count
         counts = {**job_counts.settled_counts, JobState.RUNNING: job_counts.running_count, JobState.IDLE: waiting}
         return {state: number for state, number in counts.items() if number}

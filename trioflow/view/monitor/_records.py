@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, cast
 
-from ..._core.api.views import AnyJob, JobState, ResourceView, StopReason, Waiting, topological_order
+from ..._core.api.views import AnyJob, JobState, Outcome, ResourceView, StopReason, Waiting, topological_order
 
 
 class JobIdentity(Protocol):
@@ -23,7 +23,34 @@ class JobIdentity(Protocol):
     def path(self) -> str: ...
 
 
-class JobRecord:
+class RunFields:
+    """The fields of a record that describe the current run, with their values before a run."""
+
+    state = JobState.IDLE
+    started_at: float | None = None
+    finished_at: float | None = None
+    attempts = 0
+    timed_out = moved_on = restored = False
+    restored_at: float | None = None
+    failed_through_member = False
+    """Whether the job is a scheduler that failed because one of its members failed."""
+    error: BaseException | None = None
+    failure_kind = ""
+    """For a failed job, a text that is equal for failures of one kind; empty if it is unknown."""
+    machine_waits: tuple[tuple[float, float], ...] = ()
+    """The start and end of each interval in which the job had started, but had to wait for capacity of its machine."""
+    # The fields below also change between events.
+    is_ready = False
+    fraction_done: float | None = None
+    status = ""
+    current_wait: Waiting | None = None
+    # The fields below are those of schedulers.
+    stop_reason: StopReason | None = None
+    culprit: JobRecord | None = None
+    """The job that stopped the run; if that is a nested scheduler, the job that stopped its run."""
+
+
+class JobRecord(RunFields):
     """A record of one job: its identity, and its state in the current run.
 
     Args:
@@ -39,25 +66,6 @@ class JobRecord:
     takes_slot = True
     expected_duration: float | None = None
     retry = 0
-    # ---- the current run
-    state = JobState.IDLE
-    started_at: float | None = None
-    finished_at: float | None = None
-    attempts = 0
-    timed_out = moved_on = restored = False
-    restored_at: float | None = None
-    failed_through_member = False
-    """Whether the job is a scheduler that failed because one of its members failed."""
-    error: BaseException | None = None
-    failure_kind = ""
-    """For a failed job, a text that is equal for failures of one kind; empty if it is unknown."""
-    machine_waits: tuple[tuple[float, float], ...] = ()
-    """The start and end of each interval in which the job had started, but had to wait for capacity of its machine."""
-    # ---- the current run: fields that also change between events
-    is_ready = False
-    fraction_done: float | None = None
-    status = ""
-    current_wait: Waiting | None = None
 
     def __init__(
         self, identity: JobIdentity | AnyJob, enclosing: SchedulerRecord | None, forever: bool = False
@@ -73,8 +81,15 @@ class JobRecord:
 
     def reset_run_fields(self) -> None:
         """Reset the fields that describe the current run to their values before a run."""
-        for name in RUN_FIELDS & vars(self).keys():
+        for name in vars(RunFields).keys() & vars(self).keys():
             delattr(self, name)
+
+    def take_outcome(self, outcome: Outcome, error: BaseException | None, failure_kind: str) -> None:
+        """Update the fields that describe the end of the job."""
+        self.attempts, self.timed_out, self.moved_on = outcome.attempts, outcome.timed_out, outcome.moved_on
+        self.restored, self.restored_at = outcome.restoration is not None, outcome.restored_at
+        self.failed_through_member, self.machine_waits = outcome.failed_through_member, outcome.machine_waits
+        self.error, self.failure_kind = error, failure_kind
 
     def enclosing_schedulers(self) -> Iterator[SchedulerRecord]:
         """Yield the enclosing schedulers, the innermost first."""
@@ -88,14 +103,6 @@ class JobRecord:
         return any(enclosing is scheduler for enclosing in self.enclosing_schedulers())
 
 
-# The fields of a record that describe the current run.
-RUN_FIELDS = frozenset((
-    "state", "started_at", "finished_at", "attempts", "timed_out", "moved_on", "restored", "restored_at",
-    "failed_through_member", "error", "failure_kind",
-    "machine_waits", "is_ready", "fraction_done", "status", "current_wait", "stop_reason", "culprit",
-))  # fmt: skip
-
-
 class SchedulerRecord(JobRecord):
     """A record of one scheduler, with the records of its members."""
 
@@ -104,9 +111,6 @@ class SchedulerRecord(JobRecord):
     """Whether the scheduler keeps jobs that have settled."""
     slot_count: int | None = None
     """The number of slots; None if there is no limit, or if the number is unknown."""
-    stop_reason: StopReason | None = None
-    culprit: JobRecord | None = None
-    """The job that stopped the run; if that is a nested scheduler, the job that stopped its run."""
 
     def __init__(
         self, identity: JobIdentity | AnyJob, enclosing: SchedulerRecord | None, forever: bool = False

@@ -78,7 +78,8 @@ class TerminalDisplay(Display):
         self._file: Final = _duplicate_file(stream)
         self._rich_console: Final = Console(file=self._file, force_terminal=True, force_interactive=True)
         self._screen: Final = Screen(self._file, self._apply_style)
-        self._sequences_by_style: Final[dict[str, tuple[str, str]]] = {}  # the escape sequences around a text, by style
+        has_256_colors = self._rich_console.color_system in ("256", "truecolor")
+        self._color_system: Final = ColorSystem.EIGHT_BIT if has_256_colors else ColorSystem.STANDARD
         self._ticker: Final = Ticker(self._redraw, interval, IDLE_INTERVAL)
         self._buffer: Final = OutputBuffer(self._ticker.wake, self._redraw, get_tag)
         self._fd_capture: FdCapture | None = None
@@ -207,23 +208,10 @@ class TerminalDisplay(Display):
         return shutil.get_terminal_size()  # if the size is unknown, it returns 24 lines, while rich would return 25
 
     def _apply_style(self, text: str, style: str) -> str:
-        if not text:
-            return ""
-        sequences = self._sequences_by_style.get(style)
-        if sequences is None:
-            start, _, end = self._render_style(style).partition("\0")
-            sequences = self._sequences_by_style[style] = start, end
-        return sequences[0] + text + sequences[1]
-
-    def _render_style(self, style: str) -> str:
-        """Return a null character between the escape sequences that switch a style on and off."""
-        if self._rich_console.color_system is None:
-            return "\0"
+        if not text or self._rich_console.color_system is None:
+            return text
         styles = STYLES_WITHOUT_COLOR if self._rich_console.no_color else STYLES
-        has_256_colors = self._rich_console.color_system in ("256", "truecolor")
-        return styles[style].render(
-            "\0", color_system=ColorSystem.EIGHT_BIT if has_256_colors else ColorSystem.STANDARD
-        )
+        return styles[style].render(text, color_system=self._color_system)
 
 
 def _duplicate_file(stream: TextIO) -> TextIO:

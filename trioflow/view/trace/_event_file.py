@@ -11,9 +11,8 @@ from typing import Final
 
 import msgspec
 
-from ..._core.api.views import JobState, Outcome, Restoration, Throttling
+from ..._core.api.views import JobState, Throttling
 from ..events import _format
-from ..text import _exception_text
 from ..text._failure_text import FailureText
 from ._graph_description import GraphDescription
 from ._log_reader import family_from_label
@@ -144,18 +143,10 @@ class _EventReader:
 
     def _finish_job(self, facts: JobFacts, event: _format.JobFinished) -> None:
         facts.state, facts.finished_at, facts.returncode = event.state, event.at, event.returncode
-        facts.outcome = Outcome(
-            event.attempts,
-            failed_through_member=event.through_member,
-            timed_out=event.timed_out,
-            moved_on=event.moved_on,
-            restoration=Restoration(event.restored_at) if event.restored else None,
-            throttled_attempts=facts.outcome.throttled_attempts,
-        )
-        text = event.exception
-        facts.exception = None if text is None else _exception_text.placeholder_exception(text)
+        facts.outcome = event.outcome()._replace(throttled_attempts=facts.outcome.throttled_attempts)
+        facts.exception = event.error()
         if event.state is JobState.FAILED and not event.through_member:
-            text = text or "failed"
+            text = event.exception or "failed"
             name, _, message = text.partition(": ")
             kind = event.failure_kind or text
             facts.failure = FailureText(len(self._failures), kind, name, text, message, f"{text}\n", None)
