@@ -72,7 +72,6 @@ SLOW = (
     "libraries",
     "mutation",
     "pytest_trio",
-    "run/test_forks.py",
     "run/test_soak.py",
     "scheduler/test_signals.py",
     "testing/test_fixture.py",

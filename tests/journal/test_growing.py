@@ -403,6 +403,25 @@ def test_as_settled_yields_jobs_that_were_restored_before_it_was_called(virtual:
         assert sorted(opened(virtual, file, body, keep_jobs=False)) == [(number, restored) for number in (2, 4, 6)]
 
 
+def test_as_settled_yields_no_jobs_that_an_earlier_run_has_restored(virtual: Virtual, file: Path) -> None:
+    """Jobs that `add` restored in the last turn of a cancelled run are not among those of a run without a journal."""
+
+    async def adds() -> None:
+        await anyio.sleep(1)
+        scheduler.add(Job(double, 1))
+        if len(seen) == 1:
+            seen.append([])
+            scheduler.cancel()
+        else:
+            seen.append([job.label async for job in scheduler.as_settled()])
+
+    seen: list[list[str]] = []
+    scheduler = Scheduler(Job(adds), keep_jobs=False)
+    for journal in (file, file, None):
+        virtual(functools.partial(scheduler.co_run, journal=journal))
+    assert seen == [["double(1)"], [], ["double(1)"]]
+
+
 def test_an_open_scheduler_that_drops_its_jobs_keeps_nothing_of_them(
     virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

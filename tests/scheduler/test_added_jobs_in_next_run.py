@@ -42,6 +42,18 @@ def test_added_jobs_are_dropped_in_the_next_run(virtual: Virtual) -> None:
     assert extra.scheduler is None
 
 
+def test_a_scheduler_that_has_settled_as_a_job_accepts_jobs_in_a_run_of_its_own(virtual: Virtual) -> None:
+    """A scheduler that was nested, has settled, and is outermost now, runs, and so accepts jobs while it runs."""
+    extra = Job(nap, 1)
+    inner = Scheduler(Job(nap, 1))
+    outer = Scheduler(inner)
+    assert virtual(checked(outer)) == (True, 1)
+    outer.remove(inner)
+    inner.add(Job(later, 1, lambda: inner.add(extra)))
+    assert virtual(checked(inner)) == (True, 2)
+    assert extra.state is SUCCEEDED
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 def test_added_jobs_are_dropped_from_a_nested_scheduler_that_is_not_reached_again(virtual: Virtual, depth: int) -> None:
     """The next run drops jobs that were added to a nested scheduler, even if it does not reach that scheduler."""

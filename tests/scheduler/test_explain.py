@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 import pytest
+import trio.testing
 
 from trioflow import Job, JobTimeout, Retry, Scheduler, Sequence, Service
 from trioflow.abc import AbstractJob, WaitCause, Waiting, waiting
@@ -421,6 +422,21 @@ def test_explain_reports_that_a_stopping_run_will_not_reach_a_job(virtual: Virtu
     scheduler = Scheduler(first, job.requires(first), timeout=2, label="s")
     virtual(scheduler.co_run)
     assert said == ["'job' will not be reached: 's' is stopping (timeout)"]
+
+
+def test_explain_knows_that_the_time_is_over_before_the_run_does() -> None:
+    """On trio, a job that is not reached any more is known as soon as the deadline has passed, in the same turn."""
+
+    async def busy() -> str:
+        clock.jump(3)
+        return scheduler.explain(job)
+
+    clock = trio.testing.MockClock()
+    first = Job(busy)
+    job = Job(nap, label="job", required=first)
+    scheduler = Scheduler(first, job, timeout=2, label="s")
+    assert not scheduler.run(backend_options={"clock": clock})
+    assert first.result() == "'job' will not be reached: 's' is stopping (timeout)"
 
 
 def test_explain_names_the_requirement_and_root_failure_of_a_blocked_job(virtual: Virtual) -> None:

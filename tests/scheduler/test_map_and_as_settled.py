@@ -383,6 +383,18 @@ def test_each_step_of_as_settled_is_a_checkpoint(virtual: Virtual) -> None:
     virtual(main)
 
 
+def test_the_last_step_of_as_settled_is_a_checkpoint(virtual: Virtual) -> None:
+    """The end of `as_settled` can be cancelled, too: a loop over empty iterations does not block its program."""
+
+    async def main() -> None:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await anext(Scheduler().as_settled(), None)
+        assert scope.cancelled_caught
+
+    virtual(main)
+
+
 def test_job_that_iterates_over_as_settled_is_cancelled_with_the_run(virtual: Virtual) -> None:
     """When the run times out, a job that iterates over `as_settled` is cancelled like any other job."""
     watcher = Job(lambda: collect(scheduler))

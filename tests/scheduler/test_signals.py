@@ -117,6 +117,24 @@ def test_handled_signals_end_the_run_cleanly(backend: str, number: signal.Signal
     assert child(code, ("runs", number)) == ["runs", *ENDING, "returned False StopReason.INTERRUPTED"]
 
 
+def test_a_signal_to_a_process_that_a_job_has_forked_ends_it(backend: str) -> None:
+    """A process that a job forks has handlers of the run, which give way to those from before the run."""
+    code = f"""
+import multiprocessing
+
+async def forks():
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    process.start()
+    process.terminate()
+    process.join()
+    say(process.exitcode)
+
+scheduler = Scheduler(Job(forks))
+watched(lambda: scheduler.run(backend={backend!r}, handle_signals=True))
+"""
+    assert child(code) == [str(-signal.SIGTERM), "returned True StopReason.COMPLETED"]
+
+
 def test_log_has_a_record_when_a_signal_ends_the_run(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
     """When a signal ends the run, the log explains why `run()` returned False."""
 

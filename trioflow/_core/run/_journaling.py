@@ -145,7 +145,7 @@ class RunJournal(Protocol):
 class JournalWriter:
     """Restores jobs of one run from its journal, and records and commits their results."""
 
-    __slots__ = ("_commit_is_due", "_is_deferred", "_journal", "_outermost", "_run", "fault")
+    __slots__ = ("_commit_is_due", "_is_deferred", "_journal", "_outermost", "_run", "fault", "restored_by_add")
 
     def __init__(self, run: Run, journal: RunJournal, outer: JournalWriter | None = None) -> None:
         self._run: Final = run
@@ -154,6 +154,9 @@ class JournalWriter:
         # Whether recorded results have to be committed in the next turn. Used only in the outermost run's writer.
         self._commit_is_due = False
         self._is_deferred = False  # whether the remaining look-ups were deferred to the next turn of the loop
+        # The jobs that were restored in this turn of the loop, while they were added, and that were removed at once,
+        # because of `keep_jobs=False`. `as_settled()` yields them, as if they had settled in the next turn.
+        self.restored_by_add: Final[list[AbstractJob[Any]]] = []
         self.fault: Exception | None = None  # the first error of the journal; used only in the outermost run's writer
 
     def nested(self, run: Run) -> JournalWriter:
@@ -245,7 +248,7 @@ class JournalWriter:
 
     def has_work(self) -> bool:
         """Return whether the run has to call `work_one_turn`."""
-        return self._commit_is_due or self._is_deferred or bool(self._run.members.restored_by_add)
+        return self._commit_is_due or self._is_deferred or bool(self.restored_by_add)
 
     async def work_one_turn(self) -> None:
         """Wait for the next turn of the loop, resume the deferred look-ups, and commit the recorded results."""
@@ -254,7 +257,7 @@ class JournalWriter:
         if not await run.group.host.yield_to_loop():
             run.stop_cancelled()
         run.time_slice.begin(number, run.clock())
-        run.members.restored_by_add.clear()
+        self.restored_by_add.clear()
         if self._is_deferred:
             self._is_deferred = False
             run.requirement_counts.count_down_queued()

@@ -956,7 +956,8 @@ class Run:
             if not job._pending:
                 self.make_ready(job)
         if self.journal_writer is not None and not self.scheduler.keep_jobs:
-            self.members.restored_by_add.extend([job for job in jobs if job.restored and job not in self.members.jobs])
+            dropped = [job for job in jobs if job.restored and job not in self.members.jobs]
+            self.journal_writer.restored_by_add.extend(dropped)
             self.wake()
         self.workers.ensure_searcher()
 

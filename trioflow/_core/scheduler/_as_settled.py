@@ -32,7 +32,9 @@ class SettledJobs(Generic[J]):
         self._unsettled_jobs: set[J] = set()  # the jobs that the iteration waits for
         self._change_event: _backend.TaskEvent | None = None
         self._has_run_ended = scheduler._will_not_reach()
-        watched: Collection[Any] = [*scheduler._members.restored_by_add, *scheduler] if jobs is None else jobs
+        writer = None if scheduler._run is None else scheduler._run.journal_writer
+        restored = () if writer is None else writer.restored_by_add
+        watched: Collection[Any] = [*restored, *scheduler] if jobs is None else jobs
         settled = [job for job in watched if job.is_settled()]
         self._settled_jobs: deque[J] = deque(sorted(settled, key=attrgetter("finished_at")))
         for job in watched:

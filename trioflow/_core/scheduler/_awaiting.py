@@ -225,7 +225,8 @@ def _holders(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
         return list(queue.holders)
     root = outermost_scheduler(scheduler)
     others = [other for other in root.iterate_jobs() if other._state is JobState.RUNNING]
-    if wait.cause is WaitCause.TOKEN and queue.tokens is not None:
+    if wait.cause is WaitCause.TOKEN:
+        assert queue.tokens is not None
         limiter = queue.tokens.limiter
         return [other for other in others if limiter is other._own_limiter or _has_token(other, limiter)]
     lacking = scheduler._run.pools.resolve(job).get(wait.resource)

@@ -1007,7 +1007,6 @@ class BaseScheduler(
         self._stop_reason = self._culprit = self._run_error = self._run_times = None
         self._incidents = []
         self._members.dropped_failure_count = 0
-        self._members.restored_by_add.clear()
 
     def _remove_jobs_added_during_runs(self) -> None:
         """Remove the jobs that were added during earlier runs, here and in nested schedulers."""

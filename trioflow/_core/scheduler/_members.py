@@ -42,9 +42,6 @@ class Members:
         self.jobs_added_during_run: Final[dict[AbstractJob[Any], Run]] = {}
         # Whether the set of jobs or a requirement of one of them has changed since the last check.
         self.is_unchecked = True
-        # The jobs that a journal has restored in this turn of the loop, while they were added, and that were removed at
-        # once, because of `keep_jobs=False`. `as_settled()` yields them, as if they had settled in the next turn.
-        self.restored_by_add: Final[list[AbstractJob[Any]]] = []
         # How many FAILED jobs were removed during the last run, because of `keep_jobs=False`.
         self.dropped_failure_count = 0  # the jobs that failed, and whose failures are logged
         # Whether a run has changed the state of some of the jobs, so that they must be reset before the next run.
