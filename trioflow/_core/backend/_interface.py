@@ -153,6 +153,13 @@ class HostTask(Protocol):
         """Wait for `event`, and return True. If the task is cancelled, return False at once."""
         ...
 
+    async def yield_in_ending(self, is_unwinding: bool) -> bool:
+        """Yield to the event loop once, and return True; return False if only `run_uninterrupted` may wait.
+
+        On asyncio, that is so after a cancellation of the task, and while jobs unwind: it has to cancel them again.
+        """
+        ...
+
     async def run_uninterrupted(
         self, function: Callable[[], Coroutine[Any, Any, None]], on_interrupt: Callable[[], None]
     ) -> None:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from ._worker import Worker
 
 MAX_LEAVING_TURNS: Final = 3
-"""The maximum number of turns of the loop in which queued workers can leave, which takes one or two. If all workers
-leave in these turns, `_wind_up` may not be needed."""
+"""The maximum number of turns of the loop in which workers can leave; cancelled jobs on trio take two, unless they wait
+again. If all workers leave in these turns, `_wind_up` may not be needed."""
 
 
 class Ending:
@@ -47,11 +47,11 @@ class Ending:
         run = self._run
         run.stop(COMPLETED)
         run.workers.admit_queued()
-        for _ in range(MAX_LEAVING_TURNS if run.workers.alive else 0):
-            if not run.workers.alive or any(worker.job is not None for worker in run.workers.alive):
+        for _ in range(MAX_LEAVING_TURNS):
+            unshielded = [worker for worker in run.workers.alive if not worker.is_shielded]
+            is_unwinding = any(worker.job is not None for worker in unshielded)
+            if not (unshielded and await run.group.host.yield_in_ending(is_unwinding)):
                 break
-            if not await run.group.host.yield_to_loop():
-                break  # the host task raises the cancellation at the end of the run
         has_more = run._shared_resources is not None or run.settled_calls is not None or CleanUp.is_needed(run)
         if run.workers.alive or self._pending_shutdowns or has_more:
             try:

@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from ..admission._resource import TIME_TOLERANCE
 from ..base._states import COMPLETED, JobState, RunPhase, StopReason
 from ..base._units import duration_text
 from ..job._outcome import no_result_error
@@ -111,7 +112,7 @@ class FirstRule(Instrument):
 
     def has_timer(self) -> bool:
         """Return whether a timer is set, which opens the next turn."""
-        return self._cancel_timer is not None
+        return self._cancel_timer is not None and self._turn_started_at is not None
 
     def explain(self, job: AbstractJob[Any]) -> str:
         """Explain why a job that has no open requirements is held back."""
@@ -157,10 +158,15 @@ class FirstRule(Instrument):
             self._cancel_timer = self._run.group.call_at(self._turn_started_at + self._stagger, self._on_timer)
 
     def _on_timer(self) -> None:
+        """Open the next turn, unless the timer was set for an earlier one; then set it again."""
         self._cancel_timer = None
-        self._open_next_turn()
-        self._open_due_turns()
-        self._run.workers.ensure_searcher()
+        run, started_at = self._run, self._turn_started_at
+        assert self._stagger is not None
+        if started_at is not None and run.clock() + TIME_TOLERANCE >= started_at + self._stagger:
+            self._open_next_turn()
+            self._open_due_turns()
+            run.workers.ensure_searcher()
+        self._set_timer()
 
     def _forget_timer(self) -> None:
         if self._cancel_timer is not None:
@@ -172,12 +178,14 @@ class FirstRule(Instrument):
         while self._stagger is not None and self._last_open_turn + 1 < len(self._competitors):
             if self._competitors[self._last_open_turn] not in self._losers:
                 return
-            self._forget_timer()
             self._open_next_turn()
 
     def _open_next_turn(self) -> None:
+        """Open the next turn. A timer of an earlier one is not moved: to let it expire costs less."""
         self._last_open_turn += 1
         self._turn_started_at = None
+        if self._last_open_turn + 1 == len(self._competitors):
+            self._forget_timer()
         self._release_held()
 
     def _release_held(self) -> None:

@@ -778,10 +778,17 @@ class Run:
         self.phase, self.is_draining_or_stopping = STOPPING, True
         self._cancel_scheduled()
         nested_runs: list[Run] = []
-        if before is not CHECKING and (reason is not COMPLETED or self.unsettled):
-            nested_runs = self._cancel_jobs()  # otherwise, no worker has an ordinary job
+        if before is not CHECKING and (reason is not COMPLETED or self._has_running_job()):
+            nested_runs = self._cancel_jobs()
         self.wake()
         return nested_runs
+
+    def _has_running_job(self) -> bool:
+        """Return whether an ordinary job is running, besides one that is just being settled."""
+        alive = self.workers.alive if self.unsettled else ()
+        return any(
+            worker.job is not None and worker.job._worker is worker for worker in alive if not worker.is_shielded
+        )
 
     def _cancel_jobs(self) -> list[Run]:
         """Cancel all workers except those that run forever jobs; return the nested runs that they host."""

@@ -89,6 +89,9 @@ class AsyncioHost(HostTask):
             return False
         return True
 
+    async def yield_in_ending(self, is_unwinding: bool) -> bool:
+        return not is_unwinding and await self.yield_to_loop()
+
     async def run_uninterrupted(
         self, function: Callable[[], Coroutine[Any, Any, None]], on_interrupt: Callable[[], None]
     ) -> None:

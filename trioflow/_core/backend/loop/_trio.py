@@ -65,6 +65,10 @@ class TrioHost(HostTask):
             return False
         return True
 
+    async def yield_in_ending(self, is_unwinding: bool) -> bool:
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return True
+
     async def run_uninterrupted(
         self, function: Callable[[], Coroutine[Any, Any, None]], on_interrupt: Callable[[], None]
     ) -> None:
@@ -87,19 +91,19 @@ class TrioHost(HostTask):
         self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool]
     ) -> Callable[[], None]:
         """Call `function()` in a task of the nursery when the clock shows `when`; see `HostTask`."""
-        scope = trio.CancelScope()
+        is_cancelled_alone = trio.Event()  # setting it costs much less than cancelling a scope
 
         async def wait() -> None:
-            with scope:
-                try:
-                    await trio.sleep_until(when)
-                except trio.Cancelled:  # not raised, because the nursery would treat it as its own deadline
-                    return
-                if not is_cancelled():
-                    function()
+            try:
+                with trio.CancelScope(deadline=when):
+                    await is_cancelled_alone.wait()
+            except trio.Cancelled:  # not raised, because the nursery would treat it as its own deadline
+                return
+            if not (is_cancelled_alone.is_set() or is_cancelled()):
+                function()
 
         self._context.run(self.nursery.start_soon, wait)
-        return scope.cancel
+        return is_cancelled_alone.set
 
 
 # The module below `signal`, whose own functions take 10 and 20 µs to look for a handler in an enum.
