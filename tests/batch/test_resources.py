@@ -82,18 +82,18 @@ def test_load_is_the_number_of_running_and_blocked_processes(monkeypatch: pytest
     assert _start_conditions.current_load() == 0.25
 
 
-def test_load_option_accepts_the_values_of_the_jobs_option() -> None:
+def test_load_option_accepts_the_values_of_the_jobs_option(monkeypatch: pytest.MonkeyPatch) -> None:
     """The values of --load are those of --jobs, but 0 means nearly no load instead of no limit."""
-    assert _quantities.parse_load("3").max_load == 3
-    assert _quantities.parse_load("200%").max_load == 2 * _quantities.count_usable_cpus()
-    assert _quantities.parse_load("0").max_load == 0.01
+    monkeypatch.setattr(_start_conditions, "current_load", lambda: 10**6)
+    for text, limit in (("3", 3), ("200%", 2 * _quantities.count_usable_cpus()), ("0", 0.01)):
+        assert _quantities.parse_load(text)() == f"the load is below {limit} (--load); it is 1e+06"
 
 
 def test_memfree_option_accepts_sizes_with_units(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The units of --memfree are those of pools, and GNU parallel's small letters; other sizes are rejected."""
     memory(monkeypatch, itertools.repeat(1))
     sizes = {"1": 1, "4k": 4000, "4K": 4096, "1.5g": 15 * 10**8, "2m": 2 * 10**6, "1 GiB": GIB, "3 MB": 3 * 10**6}
-    assert {text: _start_conditions.parse_memfree(text).min_free_bytes for text in sizes} == sizes
+    assert {text: _start_conditions.parse_size(text) for text in sizes} == sizes
     for text in ("", "-1", "4x", "lots", "nan", "4KG"):
         with pytest.raises(ValueError, match="write a number and a unit"):
             _start_conditions.parse_memfree(text)

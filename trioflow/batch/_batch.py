@@ -105,7 +105,6 @@ def command_lines(
 
 
 def fill_tag(tag: CommandTemplate, arguments: Arguments, sequence: int, slot: int) -> bytes:
-    """Return the tag to print before each line of a command's output, with a tab at its end."""
     return os.fsencode(tag.fill(arguments, sequence, slot) + "\t")
 
 
@@ -386,7 +385,7 @@ class Batch:
     async def _wait_until_allowed(self) -> None:
         """Wait until all conditions allow a start, or until the batch has stopped. Report each condition once."""
         while not self._is_stopped:
-            unmet = [(condition, condition.describe_wait()) for condition in self._start_conditions]
+            unmet = [(condition, condition()) for condition in self._start_conditions]
             unmet = [(condition, wait) for condition, wait in unmet if wait is not None]
             if not unmet:
                 return

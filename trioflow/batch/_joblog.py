@@ -78,7 +78,6 @@ class CommandOutcome:
 
     @property
     def signal(self) -> int:
-        """The number of the signal that ended the command; 0 if it exited by itself."""
         return int(self.result.signal or 0) if self.result else 0
 
     @property

@@ -52,7 +52,6 @@ class NodePool:
         self._semaphore.release()
 
     async def wait_for_slot(self) -> Node | None:
-        """Wait for a free slot, and return its node; None for this machine."""
         while True:
             await self._semaphore.acquire()
             node = self._free_slots.popleft()

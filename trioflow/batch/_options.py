@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import re
 
     from ..abc import Amount
-    from ._start_conditions import FreeMemoryCondition, LoadCondition
+    from ._start_conditions import StartCondition
 
 TABLE_SUFFIXES: Final = (".csv", ".jsonl")
 
@@ -58,10 +58,10 @@ class Options:
     idle_timeout: float | None = option(
         parse=_quantities.parse_time_limit, metavar="TIME", help="End a command that writes nothing for this long."
     )
-    memfree: FreeMemoryCondition | None = option(
+    memfree: StartCondition | None = option(
         parse=_start_conditions.parse_memfree, metavar="SIZE", help="Start no command while less memory is free."
     )
-    load: LoadCondition | None = option(
+    load: StartCondition | None = option(
         parse=_quantities.parse_load, metavar="N",
         help="Start no command while N or more processes run; N as for -j.",
     )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Final
 
 from .. import _posix as posix
 from ..jobs.process._processes_option import count_usable_cpus
-from ._start_conditions import MIN_LOAD, LoadCondition
+from ._start_conditions import MIN_LOAD, StartCondition, make_load_condition
 
 SECONDS_PER_UNIT: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION_PART_PATTERN: Final = re.compile(r"(\d+\.?\d*|\.\d+)([smhd]?)", re.IGNORECASE)
@@ -97,14 +97,14 @@ def parse_keep(text: str) -> str:
     return text
 
 
-def parse_load(text: str) -> LoadCondition:
+def parse_load(text: str) -> StartCondition:
     """Parse the value of `--load`. It takes the forms of `parse_slots`, but 0 means that no other process may run.
 
     Raises:
         ValueError: the text has none of these forms.
 
     """
-    return LoadCondition(MIN_LOAD if text == "0" else parse_slots(text))
+    return make_load_condition(MIN_LOAD if text == "0" else parse_slots(text))
 
 
 def parse_nice(text: str) -> int:
@@ -123,7 +123,6 @@ def parse_nice(text: str) -> int:
 
 
 def max_concurrent_commands() -> int:
-    """Return the number of commands that may run at the same time within the limits on descriptors and processes."""
     descriptors, _ = posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)
     processes, _ = posix.resource.getrlimit(posix.resource.RLIMIT_NPROC)
     limits = [MAX_CONCURRENT_COMMANDS]

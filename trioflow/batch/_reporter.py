@@ -98,7 +98,6 @@ class Reporter:
 
     @property
     def running_count(self) -> int:
-        """The number of commands that have been started but not reported yet."""
         return len(self._unreported)
 
     async def report(self, command: EndedCommand) -> bool:

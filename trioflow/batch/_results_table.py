@@ -163,7 +163,6 @@ class JsonLinesFormat:
         return False
 
     def split(self, file: Any) -> Iterator[bytes]:
-        """Yield the rows of a file; the last one may be truncated."""
         return iter(file)
 
     def decode(self, record: bytes) -> dict[str, Any]:

@@ -6,8 +6,8 @@ The batch polls the memory and the load, because the system does not report chan
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 from .. import _posix as posix
 from ..abc import amount_of, size_text
@@ -19,34 +19,18 @@ MIN_LOAD: Final = 0.01
 DECIMAL_SIZE_PATTERN: Final = re.compile(r"([\d.]+)([kmgtp])")
 
 
-class StartCondition(Protocol):
-    def describe_wait(self) -> str | None:
-        """Describe the condition that does not hold, with the current value; return None if a command may start."""
-        ...
+StartCondition = Callable[[], str | None]
+"""Describes the condition that does not hold, with the current value; returns None if a command may start."""
 
 
-@dataclass(frozen=True, slots=True)
-class FreeMemoryCondition:
-    """The condition that at least `min_free_bytes` bytes of memory are free."""
+def make_load_condition(max_load: float) -> StartCondition:
+    """Return the condition that fewer than `max_load` processes run or wait for a disk."""
 
-    min_free_bytes: int
-
-    def describe_wait(self) -> str | None:
-        free = _read_meminfo("MemAvailable")
-        if free is None or free >= self.min_free_bytes:
-            return None
-        return f"{size_text(self.min_free_bytes)} of memory are free (--memfree); {size_text(free)} is free now"
-
-
-@dataclass(frozen=True, slots=True)
-class LoadCondition:
-    """The condition that fewer than `max_load` processes run or wait for a disk."""
-
-    max_load: float
-
-    def describe_wait(self) -> str | None:
+    def describe_wait() -> str | None:
         load = current_load()
-        return None if load < self.max_load else f"the load is below {self.max_load:g} (--load); it is {load:g}"
+        return None if load < max_load else f"the load is below {max_load:g} (--load); it is {load:g}"
+
+    return describe_wait
 
 
 def parse_size(text: str) -> int:
@@ -81,7 +65,7 @@ def parse_memory_limit(text: str) -> int:
     return size
 
 
-def parse_memfree(text: str) -> FreeMemoryCondition:
+def parse_memfree(text: str) -> StartCondition:
     """Parse the value of `--memfree`, a size as for `parse_size`.
 
     Raises:
@@ -96,7 +80,14 @@ def parse_memfree(text: str) -> FreeMemoryCondition:
         raise ValueError(f"this system does not report its free memory: there is no MemAvailable in {MEMINFO_PATH}")
     if minimum > total:
         raise ValueError(f"{text} will never be free: this machine has {size_text(total)}")
-    return FreeMemoryCondition(minimum)
+
+    def describe_wait() -> str | None:
+        free = _read_meminfo("MemAvailable")
+        if free is None or free >= minimum:
+            return None
+        return f"{size_text(minimum)} of memory are free (--memfree); {size_text(free)} is free now"
+
+    return describe_wait
 
 
 def total_memory() -> int | None:

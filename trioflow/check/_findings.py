@@ -37,8 +37,6 @@ Ts = TypeVarTuple("Ts")
 
 
 class Severity(enum.Enum):
-    """The severity of a finding."""
-
     REJECTED = "rejected"
     """A run would not start."""
     NEVER_RUNS = "never runs"

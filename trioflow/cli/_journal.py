@@ -271,7 +271,6 @@ def list_jobs(path: Path) -> int:
 
 
 def summary_text(runs: list[RunRecord], records: list[StoredJob]) -> str:
-    """Return a line with the number of jobs that have a stored result, and the verdict on the last run."""
     kept = sum(record.saved is not None for record in records)
     number = f"{plural(kept, 'job')} kept, {plural(len(runs), 'run')}"
     if not runs:

@@ -32,7 +32,6 @@ END_BYTES: Final = 4096
 
 
 def path_text(path: Any) -> str:
-    """Return a path as text that can be encoded in JSON."""
     return escape_surrogates(os.fsdecode(path))
 
 
@@ -228,7 +227,6 @@ def describe_stamp_change(old: str | None, new: str | None) -> str:
 
 
 def _paths_in_depfile(depfile: Depfile) -> list[str]:
-    """Return the paths that a depfile names, resolved against its `cwd`."""
     with open(depfile.path, encoding="utf-8", errors="surrogateescape") as file:
         text = file.read()
     try:
@@ -314,7 +312,6 @@ def _first_colon(rule: str) -> int | None:
 
 
 def _unescape(word: str) -> str:
-    """Replace make's escape sequences in a name with the characters that they stand for."""
     return ESCAPE_PATTERN.sub(
         lambda match: _halve_backslashes(match[1]) + match[2] if match[1] else match[3] or match[4], word
     )

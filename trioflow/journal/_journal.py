@@ -523,7 +523,6 @@ class JournalSession:
     # ---- questions
 
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> PublishedQuestion | None:
-        """Publish the question of a job that runs; None if its result will not be recorded."""
         running = self._running_jobs.get(job)
         if running is None:
             return None

@@ -140,15 +140,12 @@ def type_name(class_: type[Any]) -> str:
 
 
 class _JsonConverter:
-    """A converter of values to the types that JSON has."""
-
     __slots__ = ("_convert_unknown",)
 
     def __init__(self, convert_unknown: ConvertUnknown | None) -> None:
         self._convert_unknown: Final = convert_unknown
 
     def convert(self, value: Any) -> Any:
-        """Convert a value, and all values nested in it, to types that JSON has."""
         class_ = cast(Any, type(value))
         if class_ in PLAIN_TYPES:
             return self.convert_text(value) if class_ is str else value
@@ -321,7 +318,6 @@ def _reject_extra_attributes(value: Any, class_: Any, fields: tuple[str, ...]) -
 
 @functools.lru_cache
 def _slot_names(class_: Any) -> tuple[str, ...]:
-    """Return the names of the slots of a class and its bases, except `__dict__` and `__weakref__`."""
     slots: list[str] = []
     for base in class_.__mro__:
         base_slots: Any = base.__dict__.get("__slots__", ())
@@ -353,7 +349,6 @@ def _find_class(name: str) -> type[Any]:
 
 
 def _restore(json_value: Any) -> Any:
-    """Restore a value from the JSON types to which `_JsonConverter` has converted it."""
     if isinstance(json_value, list):
         return [_restore(item) for item in json_value]  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(json_value, dict):

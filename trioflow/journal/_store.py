@@ -756,7 +756,6 @@ class JournalStore:
             ) from error
 
     def forget(self, paths: Iterable[str]) -> None:
-        """Remove the records of the jobs at these paths. A later run will then run these jobs again."""
         rows = [(path,) for path in paths]
         self._write("DELETE FROM jobs WHERE path = ?", rows)
         self._write("DELETE FROM begun WHERE path = ?", rows)

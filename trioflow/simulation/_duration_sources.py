@@ -130,7 +130,6 @@ def record_durations(file: Any, scheduler: BaseScheduler) -> None:
 
 
 def _read_file(path: Path) -> dict[str, float]:
-    """Return the durations in a file; an empty dict if the file is missing or torn. Log a warning if it is torn."""
     durations = _parse_file(path)
     if durations is None:
         warn(f"{path} is damaged: it is ignored, and no durations are known")

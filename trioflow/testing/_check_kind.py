@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
-import logging
+import logging.handlers
 import tempfile
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         def __call__(self, **options: Any) -> AbstractJob[Any]: ...
 
 
+MAX_WARNINGS: Final = 10_000
 LIMIT: Final = 60.0
 """The number of seconds after which a run has failed that should have ended."""
 SHORT_TIMEOUT: Final = 0.05
@@ -85,25 +86,17 @@ def check_kind(
                 checks.check_failures(make_failing_job)
 
 
-class LogRecords(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(record.getMessage())
-
-
 @contextmanager
-def captured_warnings() -> Generator[list[str]]:
-    """Collect the messages that the engine logs as warnings or errors, which are not shown."""
-    logger, records = logging.getLogger("trioflow"), LogRecords()
+def captured_warnings() -> Generator[list[logging.LogRecord]]:
+    """Collect the warnings and errors that the engine logs, which are not shown."""
+    logger, collector = logging.getLogger("trioflow"), logging.handlers.BufferingHandler(MAX_WARNINGS)
+    collector.setLevel(logging.WARNING)
     propagated, logger.propagate = logger.propagate, False
-    logger.addHandler(records)
+    logger.addHandler(collector)
     try:
-        yield records.texts
+        yield collector.buffer
     finally:
-        logger.removeHandler(records)
+        logger.removeHandler(collector)
         logger.propagate = propagated
 
 
@@ -128,8 +121,9 @@ class KindChecks:
             for name, value in options.items():
                 self._expect(getattr(job, name) == value, f"option {name}={value!r} was not passed on to", job)
             self._check_idle(maker())
-        with captured_warnings() as texts:
+        with captured_warnings() as records:
             self._check_success()
+        texts = [record.getMessage() for record in records]
         self._expect(not texts, f"the run of a job that succeeds logs {texts}, of", self._make_job())
         self._check_window()
 

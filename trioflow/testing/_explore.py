@@ -268,7 +268,6 @@ class _Explorer:
         self._fault_counts.update(applied_faults)
 
     def _raise_broken_run(self, outcome: RunOutcome, order_seed: int | None, number: int, runs: int, seed: int) -> None:
-        """Shrink a run that has violated an invariant, and raise the error with its story."""
         __tracebackhide__ = True
         smallest = Shrinker(outcome, order_seed, self._run).shrink()
         raise _make_broken_run(
@@ -331,7 +330,6 @@ def _check_runs(runs: object) -> int:
 
 
 def _choose_names(value: Any, known: tuple[str, ...], name: str, default_text: str) -> tuple[str, ...]:
-    """Check an argument that is a collection of names, and return the names in the order of `known`."""
     is_collection: bool = isinstance(value, Collection) and not isinstance(value, str)
     if not is_collection:
         raise TypeError(f"{name}={short_repr(value)}: give a tuple of names, or omit it for {default_text}")

@@ -72,7 +72,6 @@ class ProgressWatch:
         self.begin()
 
     def begin(self) -> None:
-        """Begin a program, the first one or the next one after a crash."""
         self._waits_in_round = 0
         self._pending_timers: frozenset[tuple[object, float]] | None = None  # at the end of the last round
         self._timeout_deadlines: dict[AnyJob, float] = {}  # of the latest call of each scheduler

@@ -48,7 +48,6 @@ class SteppedJob:
     pending_failures: list[tuple[str, Change]] = field(default_factory=list[tuple[str, Change]])
 
     def take_failures(self, place: str) -> list[Change]:
-        """Remove and return the failures to repeat at this place."""
         failures = self.pending_failures
         self.pending_failures = [failure for failure in failures if failure[0] != place]
         return [change for failure_place, change in failures if failure_place == place]

@@ -97,7 +97,6 @@ class Shrinker:
         return remaining
 
     def _simpler_changes(self, change: Change) -> Iterable[Change]:
-        """Yield changes that could replace this one, the simplest first."""
         if change.kind == "late" and change.value > SHORT_DELAY:
             yield replace(change, value=SHORT_DELAY)
             yield replace(change, value=1.0)

@@ -29,12 +29,10 @@ class Story:
         self._lines: Final = outcome.event_lines
 
     def add_line(self, text: str, time: float | None = None) -> None:
-        """Add a line to the story, with the given time or the current one."""
         timestamp = anyio.current_time() if time is None else time
         self._lines.append(f"{round(timestamp, 3):>8g}  {text}")
 
     def describe_holders(self, stepped: SteppedJob) -> str:
-        """Describe which other jobs hold resources of a pool now; return "" if none does."""
         holds: list[str] = []
         for other in self.stepped_jobs.values():
             if other is not stepped and other.job.state is JobState.RUNNING:

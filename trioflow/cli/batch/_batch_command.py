@@ -41,14 +41,10 @@ PARALLEL_OPTION_HINTS: Final = {
 
 
 class InvalidUsage(click.UsageError):
-    """An error in the command line of `trioflow batch`."""
-
     exit_code = OTHER_ERROR_CODE
 
 
 class BatchAborted(click.ClickException):
-    """An error that keeps the batch from starting or continuing."""
-
     exit_code = OTHER_ERROR_CODE
 
 

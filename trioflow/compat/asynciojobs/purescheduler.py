@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import trioflow
-from trioflow.abc import BackendName
+from trioflow.abc import BackendName, reachable
 
 from . import _drawing, _listing, _running
 from .job import AbstractJob, Job, flatten_members, has_shutdown, in_creation_order, label_text, was_awaited
@@ -234,13 +234,7 @@ class PureScheduler:
 
     def predecessors_upstream(self, *starts: AbstractJob) -> set[AbstractJob]:
         """Return the requirements of these jobs, direct and indirect."""
-        upstream: set[AbstractJob] = set()
-        stack = builtins.list(starts)
-        while stack:
-            added = stack.pop().required - upstream
-            upstream |= added
-            stack += added
-        return upstream
+        return set(reachable((required for job in starts for required in job.required), lambda job: job.required))
 
     def successors_downstream(self, *starts: AbstractJob, compute_backlinks: bool = True) -> set[AbstractJob]:
         """Return the jobs that require any of these jobs, directly or indirectly.
@@ -254,13 +248,8 @@ class PureScheduler:
         for job in self.jobs:
             for required in job.required:
                 backlinks.setdefault(required, []).append(job)
-        downstream: set[AbstractJob] = set()
-        stack = builtins.list(starts)
-        while stack:
-            added = set(backlinks.get(stack.pop(), ())) - downstream
-            downstream |= added
-            stack += added
-        return downstream
+        following = [job for start in starts for job in backlinks.get(start, ())]
+        return set(reachable(following, lambda job: backlinks.get(job, ())))
 
     def bypass_and_remove(self, job: AbstractJob) -> None:
         """Remove a job, and replace it by its requirements in the jobs that require it.

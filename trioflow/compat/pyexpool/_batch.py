@@ -283,7 +283,6 @@ class Batch(Instrument):
                     closed.task.finished(closed, closed._has_succeeded)
 
     def _finish_task(self, task: Task) -> None:
-        """Cancel the timer of a task that is over, and call its callbacks."""
         timer = self._timers_by_task.pop(task, None)
         if timer is not None and not self._close_event.is_set() and not timer.is_settled():
             timer.cancel()
@@ -293,7 +292,6 @@ class Batch(Instrument):
             task._call_end_callbacks()
 
     def _start_timer(self, task: Task) -> None:
-        """Start the timer of a task that has a timeout, unless the timer is running already."""
         if task.timeout and not task._has_timed_out and task not in self._timers_by_task:
             timer = TrioflowJob(self._terminate_at_deadline, task, forever=True, label=f"timeout of {task.name}")
             self._timers_by_task[task] = timer

@@ -183,7 +183,6 @@ class JobRun(AbstractJob[None], keeps_time=True):  # cancelling it may take as l
     # ---- the task
 
     def belongs_to(self, task: Task) -> bool:
-        """Return whether the job belongs to a task, directly or through its subtasks."""
         return task in with_outer_tasks(self.job.task)
 
 
