@@ -13,7 +13,7 @@ from xml.etree import ElementTree as Tree
 import anyio
 import pytest
 
-from trioflow import Job, Pool, Scheduler, Sequence, Service, Trace
+from trioflow import Job, Pool, Retry, Scheduler, Sequence, Service, Trace
 from trioflow.view.trace.timeline._svg import clip_text, text_width
 from trioflow.view.trace.timeline._timeline import read_style_sheet
 
@@ -328,3 +328,36 @@ def test_the_critical_path_is_a_row_of_labelled_boxes(virtual: Virtual, tmp_path
         assert x + width == pytest.approx(following, abs=0.02)
     shown = [text for text in texts(picture) if text.endswith(" %")]
     assert [text.split("  ")[0] for text in shown] == ["step * × 20", "last"]
+
+
+def test_a_job_with_several_attempts_is_one_job_in_the_legend_and_in_a_bar(virtual: Virtual, tmp_path: Path) -> None:
+    """A job that had its slot three times, with pauses between its attempts, counts as one job of its family."""
+    calls: list[int] = []
+
+    async def flaky() -> None:
+        calls.append(1)
+        await anyio.sleep(1)
+        if len(calls) < 3:
+            raise OSError("not yet")
+
+    retry = Retry(3, first=1, factor=1, jitter=False)
+    trace = traced(virtual, Scheduler(Job(flaky, label="flaky", retry=retry), Job(nap, 9, label="nap")))
+    found = texts(draw_timeline(trace, tmp_path / "t.svg", width=300))
+    assert [text for text in found if text.startswith("flaky")] == ["flaky, 3 s"]
+    assert [family.count for family in trace.time_spent().families] == [1, 1]
+
+
+def test_merged_attempts_of_a_job_are_one_job(virtual: Virtual, tmp_path: Path) -> None:
+    """Narrow bars of one job are merged to a bar with the tooltip of the job, not with a number of jobs."""
+    attempts: list[int] = []
+
+    async def busy() -> None:
+        attempts.append(1)
+        await anyio.sleep(1)
+        if len(attempts) < 3:
+            raise OSError("not yet")
+
+    job = Job(busy, label="busy", retry=Retry(3, first=0.01, factor=1, jitter=False))
+    picture = draw_timeline(traced(virtual, Scheduler(job, Job(nap, 900, label="nap"))), tmp_path / "t.svg")
+    titles = [title.text or "" for title in picture.iter(f"{SVG}title")]
+    assert [title.partition("\n")[0] for title in titles if "busy" in title] == ["busy"]

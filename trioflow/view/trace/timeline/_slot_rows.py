@@ -56,15 +56,20 @@ LINE_HEIGHT: Final = 18.0
 """The height of a line in the legend, in pixels."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MergedBar:
     """A bar in a slot, which stands for one job, or for several adjacent jobs of one family."""
 
     start: float
     end: float
-    spans: tuple[Span, ...]
+    spans_by_number: dict[int, Span]  # a job that paused between attempts had the slot several times
     css_class: str
     family: str
+
+    @property
+    def spans(self) -> list[Span]:
+        """The jobs."""
+        return list(self.spans_by_number.values())
 
 
 class SlotGeometry:
@@ -143,20 +148,26 @@ def _summarize_families(record: TraceRecord, slot_use: SlotUse) -> dict[str, Fam
 
     Only the first families of which a job succeeded get colors, because other bars show their states.
     """
-    summaries_by_family: dict[str, FamilySummary] = {}
+    bars_by_family: dict[str, list[SlotBar]] = {}
     for bar in itertools.chain.from_iterable(slot_use.bars_by_slot):
-        name = record.families[bar.span.number]
-        family = summaries_by_family.setdefault(name, FamilySummary(bar.span.label))
-        family.name = name if family.count else family.name  # a single job is shown with its label
-        family.count += 1
-        family.succeeded_count += recorded_state(bar.span) is JobState.SUCCEEDED
-        family.failed_count += bar.span.state is JobState.FAILED
-        family.work_seconds += bar.end - bar.start
-    sorted_families = dict(sorted(summaries_by_family.items(), key=lambda item: -item[1].work_seconds))
+        bars_by_family.setdefault(record.families[bar.span.number], []).append(bar)
+    summaries = {name: _summarize_family(name, bars) for name, bars in bars_by_family.items()}
+    sorted_families = dict(sorted(summaries.items(), key=lambda item: -item[1].work_seconds))
     colored_families = (family for family in sorted_families.values() if family.succeeded_count)
     for number, family in enumerate(itertools.islice(colored_families, MAX_COLORED_FAMILIES)):
         family.css_class = f"family{number}"
     return sorted_families
+
+
+def _summarize_family(name: str, bars: list[SlotBar]) -> FamilySummary:
+    spans = list({bar.span.number: bar.span for bar in bars}.values())
+    return FamilySummary(
+        name if len(spans) > 1 else spans[0].label,  # a single job is shown with its label
+        count=len(spans),
+        succeeded_count=sum(recorded_state(span) is JobState.SUCCEEDED for span in spans),
+        failed_count=sum(span.state is JobState.FAILED for span in spans),
+        work_seconds=sum(bar.end - bar.start for bar in bars),
+    )
 
 
 def draw_slots(svg: Tree.Element, definitions: Tree.Element, geometry: SlotGeometry) -> float:
@@ -173,7 +184,7 @@ def draw_slots(svg: Tree.Element, definitions: Tree.Element, geometry: SlotGeome
             add_element(svg, "text", text, css="name", x=MARGIN, y=y + max(height / 2 + 4, 9))
     _draw_empty_slots(svg, geometry, patterns)
     for row, bars in enumerate(geometry.slot_use.bars_by_slot):
-        merged_bars = list(_merge_bars(geometry, bars))
+        merged_bars = _merge_bars(geometry, bars)
         for bar in sorted(merged_bars, key=lambda bar: bar.css_class == JobState.FAILED.value):
             _draw_merged_bar(svg, geometry, bar, row)
         if geometry.has_labels:
@@ -233,28 +244,21 @@ def _draw_empty_slots(svg: Tree.Element, geometry: SlotGeometry, patterns: Hatch
 # ---- the jobs
 
 
-def _merge_bars(geometry: SlotGeometry, bars: Sequence[SlotBar]) -> Iterator[MergedBar]:
-    """Yield the bars of a row. Adjacent narrow bars of one family are merged."""
-    pending_bar: MergedBar | None = None
+def _merge_bars(geometry: SlotGeometry, bars: Sequence[SlotBar]) -> list[MergedBar]:
+    """Return the bars of a row. Adjacent narrow bars of one family are merged."""
+    merged_bars: list[MergedBar] = []
+    is_last_narrow = False
     for bar in bars:
-        family, css_class = geometry.record.families[bar.span.number], geometry.css_class(bar.span)
-        merged_bar = MergedBar(bar.start, bar.end, (bar.span,), css_class, family)
-        is_narrow = geometry.time_to_x(bar.end) - geometry.time_to_x(bar.start) < MIN_BAR_WIDTH
-        if (
-            pending_bar is not None
-            and is_narrow
-            and (pending_bar.css_class, pending_bar.family) == (css_class, family)
-            and geometry.time_to_x(bar.start) - geometry.time_to_x(pending_bar.end) < 1
-        ):
-            pending_bar = replace(pending_bar, end=bar.end, spans=(*pending_bar.spans, bar.span))
-            continue
-        if pending_bar is not None:
-            yield pending_bar
-        pending_bar = merged_bar if is_narrow else None
-        if not is_narrow:
-            yield merged_bar
-    if pending_bar is not None:
-        yield pending_bar
+        left, right = geometry.time_to_x(bar.start), geometry.time_to_x(bar.end)
+        bar_style = geometry.css_class(bar.span), geometry.record.families[bar.span.number]
+        is_narrow = right - left < MIN_BAR_WIDTH
+        last = merged_bars[-1] if is_narrow and is_last_narrow else None
+        if last is None or (last.css_class, last.family) != bar_style or left - geometry.time_to_x(last.end) >= 1:
+            last = MergedBar(bar.start, bar.end, {}, *bar_style)
+            merged_bars.append(last)
+        last.end, last.spans_by_number[bar.span.number] = bar.end, bar.span
+        is_last_narrow = is_narrow
+    return merged_bars
 
 
 def _draw_merged_bar(svg: Tree.Element, geometry: SlotGeometry, merged_bar: MergedBar, row: int) -> None:
