@@ -284,15 +284,15 @@ class ArgumentSearch:
         refs: list[tuple[Any, AbstractJob[Any]]] = []
         nested: list[tuple[Any, Template]] = []
         is_dict = cast(Any, type(container)) is dict
-        items = cast("Iterable[tuple[Any, Any]]", container.items() if is_dict else enumerate(container))
+        if is_dict and not ATOMIC_TYPES.issuperset(map(type, container)):
+            self._reject_jobs_inside([*container], "a key of a dict")
+        items: Iterable[tuple[Any, Any]] = container.items() if is_dict else enumerate(container)
         for key, value in items:
-            kind = cast(Any, type(value))
-            if is_dict and type(key) not in ATOMIC_TYPES:
-                self._reject_jobs_inside(key, "a key of a dict")
+            kind: Any = type(value)
             if kind in ATOMIC_TYPES:
                 continue
             if kind in PLAIN_CONTAINERS:
-                template = self._inner_template(value, known)
+                template = self._inner_template(value, known) if value else None
                 if template is not None:
                     nested.append((key, template))
             elif isinstance(value, AbstractJob):
@@ -316,7 +316,7 @@ class ArgumentSearch:
         recursion limit.
         """
         if id(container) not in known:
-            return self._template(container, known)
+            return None if _has_only_atoms(container) else self._template(container, known)
         template: Template | None = known[id(container)]
         if template is UNFINISHED_SEARCH:
             self._reject_self_reference(container)
@@ -344,6 +344,13 @@ class ArgumentSearch:
             if isinstance(value, SEARCHED_TYPES) and id(value) not in visited:
                 visited.add(id(value))
                 todo += [*value, *value.values()] if isinstance(value, dict) else value
+
+
+def _has_only_atoms(container: Any) -> bool:
+    """Return whether a plain container has no job, because all its items are atoms. Several jobs may share it."""
+    if cast(Any, type(container)) is dict and not ATOMIC_TYPES.issuperset(map(type, container.values())):
+        return False
+    return ATOMIC_TYPES.issuperset(map(type, container))
 
 
 def substitute_inputs(values: Iterable[Any], value_of: ValueOf) -> tuple[Any, ...]:
