@@ -78,5 +78,5 @@ def test_a_session_prints_the_output_shown_on_the_page(tmp_path: Path, page: str
             )
             assert alike, f"$ {line}\n{done.stdout}"
             answers += 1
-    assert answers >= 2
+    assert answers
     assert saved == text.count("\n```python\n"), "a program is not to be saved"
