@@ -135,7 +135,7 @@ class Answer(BaseHTTPRequestHandler):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--calls", type=int, default=200, help="how many cities to ask for (default: 200)")
     parser.add_argument("--backend", default="trio", choices=["trio", "asyncio"])
     arguments = parser.parse_args()

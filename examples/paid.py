@@ -133,7 +133,7 @@ class Answer(BaseHTTPRequestHandler):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--calls", type=int, default=500, help="how many calls to make (default: 500)")
     parser.add_argument("--budget", type=float, default=0.6, help="how much they may cost (default: 0.6)")
     parser.add_argument("--backend", default="trio", choices=["trio", "asyncio"])

@@ -50,6 +50,7 @@ STATIC_CHECKS = (
     "ruff format --check",
     "mypy",
     "pyright",
+    "python -m tests.docs_types",
     "pyright --verifytypes trioflow --ignoreexternal",
     "lint-imports --no-logo",
 )

@@ -93,7 +93,7 @@ class FunctionJob(AbstractJob[T]):
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any] | None,
-        options: JobOptions,
+        options: Mapping[str, Any],  # not JobOptions: a kind of one's own may take `**options` without types
     ) -> None:
         if self._calls_in is not None:
             check_function(function, type(self).__name__, place=self._calls_in)
