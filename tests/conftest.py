@@ -23,6 +23,7 @@ from typing import TypeVar, TypeVarTuple, get_args
 import anyio
 import hypothesis
 import pytest
+from _pytest.runner import runtestprotocol  # public for plugins that repeat tests
 
 from trioflow._core.base import _graph_algorithms
 from trioflow.abc import BackendName
@@ -43,7 +44,7 @@ if hasattr(signal, "SIGHUP"):
 
 # A limit on the time of each example, or of drawing it, would fail on a busy machine; each test has a timeout of its
 # own. The suite takes a few examples, which are others each time; `python -m tests --soak` takes many.
-for profile, examples in (("tests", 25), ("soak", 1000)):
+for profile, examples in (("tests", 10), ("soak", 1000)):
     hypothesis.settings.register_profile(
         profile, deadline=None, max_examples=examples, suppress_health_check=[hypothesis.HealthCheck.too_slow]
     )
@@ -203,6 +204,17 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Of a test that passes in one of several processes, send one report, in place of three, and two notes."""
+    if "PYTEST_XDIST_WORKER" not in os.environ or item.config.option.durations is not None:
+        return None
+    for report in runtestprotocol(item, log=False, nextitem=nextitem):
+        if report.when == "call" or not report.passed:
+            item.ihook.pytest_runtest_logreport(report=report)
+    return True
 
 
 @pytest.hookimpl(trylast=True)

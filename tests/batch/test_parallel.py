@@ -44,7 +44,7 @@ def same_lines(words: list[str], arguments: list[str]) -> None:
     assert ours.stdout_bytes
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_command_lines_of_a_dry_run_are_those_of_gnu_parallel(seed: int) -> None:
     """A dry run with all or random replacement strings, and arguments of all kinds, prints what GNU parallel prints."""
     source = random.Random(seed)

@@ -283,11 +283,18 @@ def test_run_works_if_both_output_streams_are_closed(tmp_path: Path) -> None:
 def test_symbols_and_labels_are_printed_in_ascii_on_an_ascii_stream(tmp_path: Path) -> None:
     """Symbols and labels that the output stream cannot encode are replaced by ASCII."""
     file = written(tmp_path, "x = Scheduler(Job(fail, label='漢'), Job(work, run_if='failed', label='é'))")
-    for command in (["list"], ["list", "--paths"], ["check"], ["run", "--no-monitor"]):
-        environment = {**ENVIRONMENT, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
-        done = subprocess.run([*COMMAND, *command, file], env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == {"check": 1, "run": 3}.get(command[0], 0), done.stderr
-        assert (done.stdout + done.stderr).isascii()
+    code = f"""
+from trioflow.cli._commands import command
+for words in (["list"], ["list", "--paths"], ["check"], ["run", "--no-monitor"]):
+    try:
+        command([*words, {file!r}])
+    except SystemExit as end:
+        print("exit code", end.code)
+"""
+    environment = {**ENVIRONMENT, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert re.findall("exit code (.*)", done.stdout) == ["0", "0", "1", "3"], done.stderr
+    assert (done.stdout + done.stderr).isascii()
 
 
 # --- terminals

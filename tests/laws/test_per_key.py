@@ -20,7 +20,7 @@ from ..bodies import LIMIT, nap
 if TYPE_CHECKING:
     from ..conftest import Virtual
 
-SEEDS = range(60)
+SEEDS = range(25)
 TOLERANCE = 1e-6  # sums of floats are not exact
 
 

@@ -107,7 +107,7 @@ def test_the_adaptive_window_stops_growing_when_a_queue_builds_up(virtual: Virtu
 def test_the_adaptive_window_shrinks_on_failures(virtual: Virtual, error: Any) -> None:
     """On a failure the window shrinks to seven tenths, once for all jobs that had already started."""
     server, sizes = Server(8, queue=2, error=error), Sizes()
-    jobs: list[Any] = [Job(server.ask, needs={"api": 1}) for _ in range(1000)]
+    jobs: list[Any] = [Job(server.ask, needs={"api": 1}) for _ in range(300)]
     scheduler = Scheduler(*jobs, jobs_window=Adaptive(2, 100), instruments=[sizes], pool=Pool(api=1000))
     virtual(scheduler.co_run)
     drops = [(a, b) for a, b in zip(sizes.sizes, sizes.sizes[1:], strict=False) if b < a]

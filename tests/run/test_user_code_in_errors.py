@@ -25,8 +25,9 @@ async def raise_it(make: Callable[[], BaseException], seconds: float) -> None:
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-@pytest.mark.parametrize("critical", [False, True])
-@pytest.mark.parametrize("options", [{}, {"timeout": 9}, {"retry": 1}])
+@pytest.mark.parametrize(
+    ("critical", "options"), [(False, {}), (True, {}), (False, {"timeout": 9}), (True, {"retry": 1})]
+)
 def test_exception_whose_code_raises_fails_only_its_job(
     virtual: Virtual, maker: str, critical: bool, options: dict[str, Any]
 ) -> None:

@@ -235,7 +235,7 @@ def test_two_ctrl_c_within_a_turn_end_the_run_cleanly(backend: str) -> None:
 
     Bodies stayed alive, a pool did not get back what they had, the run was CANCELLED, or `run()` never returned.
     """
-    assert twice(backend, 0, 100) == []
+    assert twice(backend, 0, 30) == []
 
 
 @pytest.mark.soak

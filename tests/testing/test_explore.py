@@ -66,8 +66,8 @@ def test_none_of_the_six_faults_shows_in_a_plain_run(scenario: Make, backend: st
 @pytest.mark.parametrize("scenario", MENDED, ids=lambda scenario: scenario.__name__)
 def test_a_scenario_without_its_fault_passes_exploration(scenario: Make) -> None:
     """No injected fault breaks the corrected scenarios of the six faults."""
-    explored = explore(scenario, check=no_more_than_once, runs=60, seed=2)
-    assert explored.runs == 60
+    explored = explore(scenario, check=no_more_than_once, runs=30, seed=2)
+    assert explored.runs == 30
     assert set(explored.tried) >= {"order", "durations", "failures", "cancellation"}
 
 
@@ -232,7 +232,7 @@ def test_a_long_wait_that_ends_is_no_finding(backend: str, limited: str) -> None
         return Scheduler(Job(work, label="work", timeout=timeout), Job(poll, label="poll", timeout=timeout))
 
     fault = "timeouts" if limited == "job" else "failures"
-    assert explore(scenario, faults=[fault], backends=[backend], runs=6, seed=1).tried[fault]
+    assert explore(scenario, faults=[fault], backends=[backend], runs=3, seed=1).tried[fault]
 
 
 def test_a_task_left_running_is_found() -> None:

@@ -38,7 +38,7 @@ def check_result(scheduler: Scheduler, world: dict[str, Any]) -> None:
 
 def test_a_sound_first_passes(backend: str) -> None:
     """Whatever fails, is late, is cancelled or crashes, the result is that of the one job that succeeded."""
-    explore(hedged, check=check_result, backends=[backend], runs=300, seed=1)
+    explore(hedged, check=check_result, backends=[backend], runs=100, seed=1)
 
 
 def test_a_hedge_that_begins_is_found(backend: str) -> None:
@@ -48,4 +48,4 @@ def test_a_hedge_that_begins_is_found(backend: str) -> None:
         assert "b" not in world["called"]
 
     with pytest.raises(BrokenRun, match="ask/a"):
-        explore(hedged, check=calls_once, faults=["durations"], backends=[backend], runs=300, seed=1)
+        explore(hedged, check=calls_once, faults=["durations"], backends=[backend], runs=100, seed=1)

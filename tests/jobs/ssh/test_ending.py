@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -36,6 +35,7 @@ from trioflow import (
 
 from ...bodies import fail
 from ...places import PATIENCE
+from ...pythons import Python
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there
 from .servers import (
     SSH_ON_ASYNCIO,
@@ -201,7 +201,7 @@ def test_nothing_is_left_when_this_program_is_killed(
         f"job = trioflow.SshJob(node, command, env={mark!r}, terminate_grace=0.3)\n"
         f"trioflow.Scheduler(job).run(backend={backend!r})\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = Python(["-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     until_there(tmp_path / "begun")
     assert isinstance(place, LocalConnection) or list(places.iterdir()) != []
     process.kill()

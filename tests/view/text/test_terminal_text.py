@@ -20,7 +20,8 @@ from trioflow import CommandJob, Events, Job, Pool, Rate, Scheduler
 from trioflow.view.text._symbols import terminal_text
 
 from ...bodies import fail, nothing
-from ...places import PACKAGE, PATIENCE
+from ...places import PACKAGE
+from ...pythons import python
 
 HOSTILE = "\x1b]0;PWNED\x07\x1b[2J\x9b2J\u202e\x7f"
 """A name that sets the title of a terminal, clears it, and turns the direction of its text."""
@@ -142,10 +143,7 @@ def on_a_terminal(*words: str) -> str:
     """Return what the command prints to a terminal, without colors and carriage returns."""
     parent, child = pty.openpty()
     try:
-        subprocess.run(
-            [sys.executable, "-m", "trioflow", *words], stdin=subprocess.DEVNULL, stdout=child, stderr=child,
-            timeout=PATIENCE, check=False,
-        )  # fmt: skip
+        python("-m", "trioflow", *words, stdin=subprocess.DEVNULL, stdout=child, stderr=child)
         os.close(child)
         printed = b""
         while chunk := read(parent):
