@@ -127,7 +127,7 @@ def test_a_report_reduces_a_large_graph_to_a_readable_number_of_boxes(virtual: V
     for scheduler, boxes in ((many, 21), (alike, 1), (few, 31)):
         assert _render.count_boxes(_render.choose_detail(scheduler, {})[1]) == boxes
     svg, notes = _sections.draw_graph(describe_graph(many, {}))
-    assert notes[-1].endswith("each group is one box.")
+    assert notes[-1].endswith("Each group is one box.")
     assert svg.count('class="node"') == 21
 
 

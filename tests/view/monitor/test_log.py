@@ -83,7 +83,7 @@ def test_files_and_dumb_terminals_get_lines_instead_of_a_picture(
     scheduler.add(Job(anyio.sleep_forever, label="watch", forever=True))
     virtual(functools.partial(scheduler.co_run, instruments=[Monitor(file=log)]))
     lines = lines_of(log)
-    assert lines[0] == "run: 4 jobs"
+    assert lines[0] == "run: 2 jobs, and 2 forever jobs"
     assert sorted(lines[1:-1]) == [
         "FAILED    inner/b  1.0 s  OSError: broken",
         "ended     s  2.0 s",

@@ -162,7 +162,7 @@ def test_counts_include_nested_jobs(virtual: Virtual) -> None:
     """The debrief counts jobs of nested schedulers, but not the schedulers; forever jobs have a count of their own."""
     nested = Scheduler(Job(fail), Job(nap))
     text = after_run(virtual, Scheduler(nested, Job(nap, math.inf, forever=True)))
-    assert "3 jobs: 1 succeeded, 1 failed, 1 forever" in text
+    assert "2 jobs: 1 succeeded, 1 failed, and 1 forever job" in text
 
 
 async def quit_all(scheduler: Scheduler) -> None:

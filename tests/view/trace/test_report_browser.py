@@ -321,6 +321,10 @@ def test_a_printed_report_is_complete(browser: Browser, pages: Path) -> None:
     assert shown_rows == all_rows - 2  # the two forever jobs are listed apart
     assert browser.evaluate("document.querySelectorAll('details:not([open])').length") == 0
     assert browser.evaluate("document.documentElement.scrollWidth") <= 700
+    heads = "[...document.querySelectorAll('th button')].map(button => getComputedStyle(button).display)"
+    assert set(browser.evaluate(heads)) == {
+        "contents"
+    }  # Chromium repeats a table's head on each sheet, but not the buttons in it
     cut = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollHeight > one.clientHeight + 20).length"
     assert browser.evaluate(cut) == 0
     pieces = browser.evaluate(ON_ONE_SHEET)

@@ -19,7 +19,7 @@ from ..._core.api.views import AnyJob, JobState, duration_text, plural
 from .._state_styles import recorded_state
 from ..text import _exception_text
 from ..text._symbols import Symbols
-from ..text._verdict import TROUBLE_STATES
+from ..text._verdict import TROUBLE_STATES, forever_jobs_text
 from ._display import Display, Ticker
 from ._fd_capture import FdCapture, open_capture
 from ._model import RunModel
@@ -107,8 +107,8 @@ class LogDisplay(Display):
 
     def start(self) -> None:
         """Write the number of jobs, and start tagging the lines on the standard streams if there are tags."""
-        jobs = self._model.root_counts.job_count + self._model.forever_count
-        self._write_line(f"{self._symbols.escape(self._model.label)}: {plural(jobs, 'job')}")
+        jobs = plural(self._model.job_count, "job") + forever_jobs_text(self._model.forever_count)
+        self._write_line(f"{self._symbols.escape(self._model.label)}: {jobs}")
         self._ticker.start()
         if self._get_tag is not None:
             self._tagged_streams = [

@@ -162,15 +162,20 @@ class Tally:
         return self.failure_count or self._counts[JobState.BLOCKED]
 
     def describe(self) -> str:
-        """Return the counts in words, e.g. `5 jobs: 3 succeeded (2 restored), 1 failed, 1 forever`."""
+        """Return the counts in words, e.g. `5 jobs: 3 succeeded (2 restored), 2 failed, and 1 forever job`."""
         remarks: dict[ReportedState, str] = {}
         if self.restored.number:
             remarks[JobState.SUCCEEDED] = f" ({self.restored.number} restored)"
         counts = [(self._counts[state], f"{state.value}{remarks.get(state, '')}") for state in STATE_COUNT_ORDER]
-        counts.append((self._counts[FOREVER_KEY], FOREVER_KEY))
         words = ", ".join(f"{number} {word}" for number, word in counts if number)
-        total = self._counts.total()
-        return f"{plural(total, 'job')}: {words or 'nothing to do'}"
+        return (
+            f"{plural(self.job_count, 'job')}: {words or 'nothing to do'}{forever_jobs_text(self._counts[FOREVER_KEY])}"
+        )
+
+
+def forever_jobs_text(number: int) -> str:
+    """Return the end of a count of jobs: the number of forever jobs, which are not among the jobs."""
+    return f", and {plural(number, 'forever job')}" if number else ""
 
 
 class Verdict(NamedTuple):

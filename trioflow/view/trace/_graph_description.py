@@ -13,6 +13,7 @@ MAX_BOXES: Final = 300
 """The maximum number of boxes in a picture. A larger picture would be unreadable, and with 1,000 boxes `dot` would take
 minutes."""
 SHAPES_NOTE: Final = "The shape of a box shows what kind of job it is: point at it to read more."
+TOO_MANY_NOTE: Final = "There are too many jobs for a readable graph: draw parts of it with scheduler.graph()."
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +36,14 @@ class GraphDescription:
 
 def describe_graph(scheduler: Any, critical_path: CriticalPath) -> GraphDescription:
     """Return the graph of a scheduler in the most detailed readable form."""
-    job_count = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
     options, drawing = _render.choose_detail(scheduler, critical_path)
     if _render.count_boxes(drawing) > MAX_BOXES:
-        advice = "draw parts of it with scheduler.graph()"
-        return GraphDescription(notes=(f"{job_count} jobs are too many for a readable graph: {advice}.",))
+        return GraphDescription(notes=(TOO_MANY_NOTE,))
     notes = [SHAPES_NOTE] * any(_graph_legend.kind_samples(drawing))
     if drawing.bundles:
-        notes.append(f"{job_count} jobs; those that are alike share a box.")
+        notes.append("Jobs that are alike share a box.")
     elif "collapse" in options and any(is_scheduler(job) for job in scheduler):
-        notes.append(f"{job_count} jobs; each group is one box.")
+        notes.append("Each group is one box.")
     return GraphDescription(
         source=str(_render.graph(scheduler, critical_path=critical_path, **options).source),
         mermaid=_render.readable_mermaid(drawing),

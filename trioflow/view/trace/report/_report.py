@@ -167,8 +167,7 @@ def _run_title(record: TraceRecord, run: RunSpan) -> str:
     """Return the label of a run's scheduler, or a title such as "A run of 3 jobs" if it has only a default label."""
     if run.has_own_label:
         return run.label
-    number = sum(1 for _ in record.leaf_spans)
-    return f"A run of {plural(number, 'job')}"
+    return f"A run of {plural(record.tally.job_count, 'job')}"
 
 
 # ---- the head: the verdict, the counts by state, and the critical path

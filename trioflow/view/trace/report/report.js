@@ -72,12 +72,13 @@
     order = data.rows.map((_, number) => number).filter(matches);
     dim(words.length || chosenStates.size ? new Set(order) : null);
     if (sorting.column !== null) order.sort(compare);
-    const found = order.filter((number) => data.rows[number][RANK]).length; // without what is not counted
-    const all = data.rows.filter((row) => row[RANK]).length;
-    const folded = data.rows.filter((row) => row[RANK] === FOREVER).length;
     const isWhole = !words.length && !chosenStates.size;
-    const jobs = `${all} job${all === 1 ? "" : "s"}`;
-    shown.textContent = isWhole ? jobs + (folded ? `, ${folded} of them forever jobs, below` : "") : `${found} of ${jobs}`;
+    const count = (rows, rank) => rows.filter((row) => row[RANK] === rank).length;
+    const plural = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
+    const found = isWhole ? data.rows : order.map((number) => data.rows[number]);
+    const foreverJobs = count(found, FOREVER);
+    shown.textContent = (isWhole ? "" : `${count(found, JOB)} of `) + plural(count(data.rows, JOB), "job") +
+      (foreverJobs ? `, and ${plural(foreverJobs, "forever job")}${isWhole ? " below" : ""}` : "");
     drawn = "";
     draw();
   }
