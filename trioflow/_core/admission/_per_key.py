@@ -228,9 +228,9 @@ class RateKey(Key, RateResource):
         super().correct(share, used)
         self.wake()
 
-    def start(self, share: RateNeed) -> None:
+    def start(self, share: RateNeed, now: float) -> None:
         """Let the amounts in a job's share accrue from now on."""
-        super().start(share)
+        super().start(share, now)
         self.wake()
 
     def used_until(self) -> float:

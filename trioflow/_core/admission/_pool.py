@@ -47,12 +47,12 @@ class Grant:
             resource.give_back(self._job, share)
         self._parts.clear()
 
-    def start(self) -> None:
-        """Let the granted amounts of rates accrue again, because the job starts, or will not start."""
+    def start(self, now: float | None = None) -> None:
+        """Let the granted amounts of rates accrue again, because the job starts now, or will not start."""
         if not self._has_started:
             self._has_started = True
             for resource, share in self._rates():
-                resource.start(share)
+                resource.start(share, resource.clock() if now is None else now)
 
     def is_throttled(self) -> bool:
         """Return whether any of the resources is throttled."""
@@ -94,7 +94,7 @@ class Grant:
             if isinstance(resource, RateResource):
                 share.clear()  # remove keys that the last call has used, but that are not in the needs
                 share.update(resource.take(self._job, need))
-                resource.start(share)
+                resource.start(share, resource.clock())
 
     def find(self, name: str) -> tuple[Resource, Any] | None:
         """Return the resource of this name with the job's share; None if the grant does not include the resource."""

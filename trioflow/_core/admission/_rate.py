@@ -304,9 +304,8 @@ class RateResource(Resource):
             self.buckets[key].take(amount - share.get(key, 0), now)
             share[key] = amount
 
-    def start(self, share: RateNeed) -> None:
+    def start(self, share: RateNeed, now: float) -> None:
         """Let the amounts in a job's share accrue from now on, because the job starts, or will not start."""
-        now = self.clock()
         for key, amount in share.items():
             if self.buckets[key].start(amount, now) and self.admission is not None:
                 self.admission.is_settled = False

@@ -282,7 +282,8 @@ class Worker(WorkerTask):
                 if not is_plain and job._extras is not None and job._extras.context is not None:
                     apply_context(job._extras.context)
                 if is_limited and job._extras is not None and job._extras.grant is not None:
-                    job._extras.grant.start()
+                    now = clock()  # admitting jobs may have taken long
+                    job._extras.grant.start(now)
                 if self.is_searching:
                     self.stop_searching()
                 if not is_plain and job._options.forever:
