@@ -50,10 +50,11 @@ BLOBS: Final = (b"", b"\0", b"\xff\xfe", b"\x80\x04\x95", b"c" + b"os\nsystem\n(
 COLUMNS: Final = {
     "runs": ["label", "started", "ended", "outcome", "process", "ending"],
     "jobs": [
-        "path", "fingerprint", "saved", "result", "file", "outputs", "run", "restored", "settled", "elapsed", "why",
+        "path", "fingerprint", "saved", "result", "large", "outputs", "run", "restored", "settled", "elapsed", "why",
         "checksum",
     ],
     "begun": ["outputs", "checksum"],
+    "results": ["hash", "data"],
 }  # fmt: skip
 EXPRESSIONS: Final = (
     "1", "length(hex(zeroblob(20000000)))", "randomblob(1000000000)", "load_extension('victim')", "writefile('victim')",
@@ -98,7 +99,7 @@ class Samples:
             assert scenario().run(journal=self.whole / "run.db")
         with contextlib.closing(JournalStore(self.whole / "run.db", writes=True)) as store:
             store.record_start("begun", "{}")
-            large = record("large")._replace(result=5, file=store.write_result(b"large"))
+            large = record("large")._replace(result=5, large=store.write_result(b"large"))
             store.add_records([large, record("command", COMMAND_RESULT)], [], [])
         for source in (self.killed, self.loose):
             shutil.copytree(self.whole, source)
@@ -171,10 +172,7 @@ def mutate_bytes(dice: random.Random, directory: Path, victim: Path, samples: Sa
 
 def mutate_files(dice: random.Random, directory: Path, victim: Path, samples: Samples) -> None:
     """Put something else in place of a file of the journal, or beside it."""
-    results = [path.relative_to(directory).as_posix() for path in directory.rglob("run.db-results/*")]
-    names = ["run.db-wal", "run.db-shm", "run.db-lock", "run.db-journal", "run.db-results", "run.db", *results]
-    path = directory / dice.choice([*names, "run.db-results/" + "0" * 64])
-    path.parent.mkdir(exist_ok=True) if not path.parent.is_symlink() else None
+    path = directory / dice.choice(["run.db-wal", "run.db-shm", "run.db-lock", "run.db-journal", "run.db"])
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -204,7 +202,7 @@ def state(places: Iterable[Path]) -> dict[str, tuple[int, ...]]:
         for directory, names, files in os.walk(place):
             for name in (*names, *files):
                 status = os.lstat(os.path.join(directory, name))
-                if not name.endswith("-shm") and not (name in names and name != "run.db-results"):
+                if not name.endswith("-shm") and name not in names:
                     found[os.path.join(directory, name)] = (
                         status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_nlink,
                     )  # fmt: skip
@@ -283,7 +281,7 @@ def read_one(samples: Samples, seed: int, place: Path, events: list[str]) -> str
                 wrong += events
             wrong += [f"{words}: {message}" for message in called(["journal", str(file), *words])]
         copied = {path.name for path in copy.parent.iterdir()}
-        if copied not in (set(), {"copy.db"}, {"copy.db", "copy.db-results"}):
+        if copied not in (set(), {"copy.db"}):
             wrong.append(f"the copy left {copied}")
         if (after := state([outside, directory])) != before:
             wrong.append(f"changed: {sorted(set(before.items()) ^ set(after.items()))}")

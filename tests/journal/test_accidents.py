@@ -149,16 +149,6 @@ def test_a_second_holder_in_the_same_process_is_rejected_by_any_path(place: Path
     store.close()
 
 
-def test_large_results_are_found_through_a_symbolic_link_to_the_journal(place: Path) -> None:
-    """Through a symbolic link, large results are found in the directory of the journal, not of the link."""
-    store = JournalStore(place, writes=True)
-    large = record("large")._replace(result=5, file=store.write_result(b"large"))
-    store.close()
-    link = place.parent.with_name("link.db")
-    link.symlink_to(place)
-    assert read_with_retry(link, lambda store: store.read_result(large)) == b"large"
-
-
 def test_opening_waits_for_the_locks_of_a_child_of_a_killed_process(place: Path) -> None:
     """Opening waits for a child of a killed process, which keeps the locks until it ends or calls `exec`."""
     code = (

@@ -123,7 +123,7 @@ class Fault:
         self.at, self.after, self.count = at, after, 0
 
     def install(self) -> None:
-        for name in ("_write", "commit", "write_result"):
+        for name in ("_write", "commit"):
             setattr(JournalStore, name, self.wrapped(getattr(JournalStore, name)))
 
     def wrapped(self, method: Callable[..., Any]) -> Callable[..., Any]:

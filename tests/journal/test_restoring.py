@@ -687,7 +687,7 @@ def test_the_order_of_keyword_arguments_makes_no_difference(virtual: Virtual, fi
     db.create_function("checksum", -1, lambda *row: checksum(row))
     with db:
         db.execute('UPDATE jobs SET fingerprint = replace(fingerprint, \'"a":"1","bc":"2"\', \'"bc":"2","a":"1"\')')
-        db.execute("UPDATE jobs SET checksum = checksum(path, fingerprint, saved, result, file, outputs)")
+        db.execute("UPDATE jobs SET checksum = checksum(path, fingerprint, saved, result, large, outputs)")
         assert db.execute("SELECT fingerprint LIKE '%bc%a%' FROM jobs").fetchone() == (1,)
     db.close()
     assert states(again(virtual, file, build("a", "bc"))) == {"add": "restored"}
@@ -820,7 +820,7 @@ def test_a_pickle_in_a_journal_is_not_loaded_without_save_pickle(virtual: Virtua
 STRANGE = [None, 5, 1.5, 1e300, b"\0", "", "[", "[]", '{"$": "enum", "t": "os:system", "v": "a"}', "../../../dev/zero"]
 
 
-COLUMNS = ["fingerprint", "saved", "result", "file", "outputs", "run", "restored", "why", "elapsed", "settled"]
+COLUMNS = ["fingerprint", "saved", "result", "large", "outputs", "run", "restored", "why", "elapsed", "settled"]
 
 
 @pytest.mark.parametrize("column", COLUMNS)

@@ -44,16 +44,15 @@ def test_committed_jobs_are_found_after_reopening_the_journal(file: Path) -> Non
 def test_the_journal_stays_in_place_when_the_program_changes_its_directory(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A journal with a relative path stays in place, with its large results, if the program changes its directory."""
+    """A journal with a relative path stays in place if the program changes its directory."""
     (other := file.parent / "other").mkdir()
     monkeypatch.chdir(file.parent)
     store = JournalStore(Path(file.name), writes=True)
     monkeypatch.chdir(other)
-    name = store.write_result(b"large")
+    store.add_records([record("a")], [], [])
     store.close()
-    assert sorted(str(one.relative_to(file.parent)) for one in file.parent.rglob("*")) == [
-        "other", "run.db", "run.db-results", f"run.db-results/{name}"
-    ]  # fmt: skip
+    assert sorted(str(one.relative_to(file.parent)) for one in file.parent.rglob("*")) == ["other", "run.db"]
+    assert found(file) == ["a"]
 
 
 def test_a_second_writer_in_the_same_process_is_rejected(file: Path) -> None:
@@ -263,22 +262,37 @@ def test_labels_that_look_like_sql_are_stored_as_text(file: Path) -> None:
     assert found(file) == LABELS[1:]
 
 
-def test_a_large_result_is_stored_in_a_separate_file(file: Path) -> None:
-    """A large result is in a separate file, named by its hash, and is not used if the file has changed."""
+def test_a_large_result_is_kept_once_and_not_used_if_it_has_changed(file: Path) -> None:
+    """A large result is in the journal once, by its hash, for all jobs that have it; a changed one is not used."""
+    data = b"x" * (MAX_INLINE_RESULT + 1)
+    store = JournalStore(file, writes=True)
+    jobs = [record(name)._replace(result=len(data), large=store.write_result(data)) for name in ("a", "b")]
+    store.add_records(jobs, [], [])
+    assert [store.read_result(job) for job in store.job_records()] == [data, data]
+    assert len(data) < file.with_name("run.db-wal").stat().st_size < 2 * len(data)
+    store._write("UPDATE results SET data = ?", [(b"y",)])
+    with pytest.raises(ValueError, match="its contents have changed"):
+        store.read_result(jobs[0])
+    store._write("UPDATE results SET data = 'text'")
+    with pytest.raises(ValueError, match="cannot be read"):
+        store.read_result(jobs[0]._replace(large="\udcff"))
+    store.commit()
+    store.forget(["a", "b"])
+    store.vacuum()
+    with pytest.raises(ValueError, match="its contents have changed"):
+        store.read_result(jobs[0])
+    store.close()
+    assert file.stat().st_size < MAX_INLINE_RESULT
+
+
+def test_a_large_result_of_a_killed_run_is_kept_with_its_job_or_not_at_all(file: Path) -> None:
+    """A large result is written with the record of its job: a run that ends before the commit leaves none."""
     made(file, "a")
     store = JournalStore(file, writes=True)
-    name = store.write_result(b"x" * (MAX_INLINE_RESULT + 1))
-    large = record("large")._replace(result=MAX_INLINE_RESULT + 1, file=name)
-    store.add_records([large], [], [])
-    assert len(store.read_result(large)) == MAX_INLINE_RESULT + 1
-    (stored,) = (file.parent / "run.db-results").iterdir()
-    stored.write_bytes(b"y")
-    with pytest.raises(ValueError, match="changed"):
-        store.read_result(large)
-    store.forget(["large"])
-    store.vacuum()
+    store.write_result(b"large")
     store.close()
-    assert not stored.exists()
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        assert db.execute("SELECT count(*) FROM results").fetchone() == (0,)
 
 
 def test_the_error_on_a_full_database_advises_to_make_room(file: Path) -> None:
@@ -414,51 +428,6 @@ def test_the_error_names_the_file_size_limit(file: Path, backend: str) -> None:
     """The error at the file size limit names `ulimit -f`, and does not blame the disk."""
     done = python("-c", FILL, file, 100_000, backend, text=True)
     assert "cannot write to it: the limit of the file size is 100000 bytes (ulimit -f); " in done.stderr
-
-
-def test_a_half_written_large_result_is_removed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large result that cannot be written whole is removed, so that its room is free immediately."""
-
-    def fail(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    store = JournalStore(file, writes=True)
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(JournalError, match="cannot write a large result"):
-        store.write_result(b"large")
-    store.close()
-    assert list((file.parent / "run.db-results").iterdir()) == []
-
-
-def test_partial_results_of_a_killed_run_are_removed_by_the_next_run(file: Path) -> None:
-    """The next run, but not a reader, removes partial results of a killed run, and no other files."""
-    made(file, "a")
-    results = file.with_name("run.db-results")
-    results.mkdir()
-    for name in ("0" * 64 + ".123.partial", "mine.partial"):
-        (results / name).write_text("half")
-    assert found(file) == ["a"]
-    assert len(list(results.iterdir())) == 2  # to look changes nothing
-    made(file, "b")
-    assert [one.name for one in results.iterdir()] == ["mine.partial"]
-
-
-@pytest.mark.parametrize("syncs", [True, False])
-def test_a_large_result_is_synced_with_its_directory(file: Path, monkeypatch: pytest.MonkeyPatch, syncs: bool) -> None:
-    """With `durable="each"`, a large result is synced: a power cut could otherwise leave the row without the file."""
-    synced: list[str] = []
-    fsync = os.fsync
-
-    def note(descriptor: int) -> None:
-        synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", note)
-    store = JournalStore(file, writes=True, syncs=syncs)
-    store.write_result(b"large")
-    store.close()
-    assert ("run.db-results" in synced) is syncs
-    assert (synced.count(file.parent.name) == 2) is syncs  # the new journal, and the new directory
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -706,11 +675,11 @@ def test_vacuum_removes_large_results_that_nothing_refers_to(file: Path) -> None
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         kept, lost = (store.write_result(data) for data in (b"kept", b"lost"))
         store.add_records(
-            [record("a")._replace(result=4, file=kept), record("b")._replace(result=4, file=lost)], [], []
+            [record("a")._replace(result=4, large=kept), record("b")._replace(result=4, large=lost)], [], []
         )
         store.forget(["b"])
         store.vacuum()
-        assert os.listdir(f"{file}-results") == [kept]
+        assert store._database.execute("SELECT hash FROM results").fetchall() == [(kept,)]
         assert store.read_result(store.job_records()[0]) == b"kept"
 
 
@@ -723,3 +692,18 @@ def test_a_backup_is_one_file_that_needs_no_log(file: Path) -> None:
         store.copy_to(target)
     assert target.read_bytes()[18:20] == b"\1\1"  # SQLite's file format: written and read without a log
     assert found(target) == ["a"]
+
+
+@pytest.mark.parametrize("syncs", [True, False])
+def test_a_new_journal_is_synced_with_its_directory(file: Path, monkeypatch: pytest.MonkeyPatch, syncs: bool) -> None:
+    """With `durable="each"`, the directory of a new journal is synced: a power cut could leave it without the file."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    JournalStore(file, writes=True, syncs=syncs).close()
+    assert synced == [file.parent.name] * syncs

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from .. import JournalError, StopReason
-from ..abc import duration_text, plural, printable
+from ..abc import duration_text, plural, printable, size_text
 from ..journal._run_summary import FailedJob, parse_summary
 from ..journal._store import JournalStore, RunRecord, StoredJob, read_with_retry
 from ..view.text._selection import match_paths
@@ -144,7 +144,7 @@ def vacuum(path: Path) -> int:
 @command.command()
 @click.pass_obj
 def check(path: Path) -> int:
-    """Look for damage in the file and in the large results.
+    """Look for damage in the file and in the results.
 
     The exit code is 1 if there is any. A job whose result is damaged runs again. The journal can be checked while a
     run uses it.
@@ -155,7 +155,7 @@ def check(path: Path) -> int:
     for job, description in damage:
         _outputs.echo(printable(description if job is None else f"{job}: {description}"))
     summary = f"{len(damage)} damaged; these jobs will run again" if damage else "no damage"
-    _outputs.echo(f"{totals_text(records, ', ')}: {summary}")
+    _outputs.echo(f"{plural(len(records), 'job')}: {summary}")
     return DAMAGED_CODE if damage else SUCCESS_CODE
 
 
@@ -163,7 +163,7 @@ def check(path: Path) -> int:
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
 @click.pass_obj
 def backup(path: Path, target: Path) -> int:
-    """Copy the whole journal to TARGET, even while a run writes to it. Large results are copied beside TARGET.
+    """Copy the whole journal to TARGET, even while a run writes to it.
 
     A copy made by `cp` during a run may lack the last commits, or be corrupt.
     """
@@ -174,13 +174,8 @@ def backup(path: Path, target: Path) -> int:
         return records
 
     records = translate_journal_errors(lambda: read_with_retry(path, copy))
-    _outputs.echo(f"copied {totals_text(records, ' and ')} to {printable(str(target))!r}")
+    _outputs.echo(f"copied {plural(len(records), 'job')} to {printable(str(target))!r}")
     return SUCCESS_CODE
-
-
-def totals_text(records: list[StoredJob], separator: str) -> str:
-    large = len({record.file for record in records if record.file is not None})
-    return f"{plural(len(records), 'job')}{separator}{plural(large, 'large result')}"
 
 
 # ---- the file
@@ -323,8 +318,8 @@ def last_state(record: StoredJob, runs: list[RunRecord]) -> str:
 
 def short_result(record: StoredJob) -> str:
     """Return a short form of a stored result, without loading pickles."""
-    if record.file is not None:
-        return f"a large result, in {record.file[:12]}..."
+    if record.large is not None:
+        return f"a large result, {size_text(record.result)}" if isinstance(record.result, int) else "damaged"
     if not isinstance(record.result, str):
         return f"pickled, {len(record.result)} bytes" if isinstance(record.result, bytes) else "damaged"
     if record.result.startswith(COMMAND_RESULT_PREFIX):

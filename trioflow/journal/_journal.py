@@ -49,6 +49,7 @@ from .._core.api.journals import (
     plural,
     result_for_journal,
     run_times,
+    size_text,
     warn,
 )
 from .._core.api.journals import (
@@ -66,7 +67,7 @@ from ._questions import (
 from ._record_paths import RecordPaths, name_of_added_job
 from ._run_summary import ALWAYS_RUNS_REASON, JobTally
 from ._serialization import NotSerializable, comparison_form, dumps, loads
-from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
+from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, MAX_RESULT, DamagedRow, JournalStore, StoredJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -93,8 +94,7 @@ class Journal:
     order would distinguish are not stored; the log names them.
 
     Args:
-        path: the file, which is created if it is missing. Results over 1 MiB are stored in a directory beside it, whose
-            name is that of the file with "-results" appended.
+        path: the file, which is created if it is missing.
         durable: "group" commits once in each turn of the event loop. If the process is killed, the results of the last
             turn are lost. "each" commits each job, and syncs it to the disk, before any job that requires it starts.
             Committed results then survive a power cut, too.
@@ -380,7 +380,7 @@ class JournalSession:
 
     def _unstored(self, path: str, fingerprint: str, why: str, elapsed: float | None = None) -> StoredJob:
         return StoredJob(
-            path, fingerprint, saved=None, result=None, file=None, outputs=None, run=self.run_number, restored=None,
+            path, fingerprint, saved=None, result=None, large=None, outputs=None, run=self.run_number, restored=None,
             settled=time.time(), elapsed=elapsed, why=why,
         )  # fmt: skip
 
@@ -409,7 +409,7 @@ class JournalSession:
             return NotStored(f"its stored result is a pickle, which is not loaded because {self.store.other_writers}")
         try:
             data = self.store.read_result(record)
-        except (OSError, TypeError, ValueError, MemoryError) as error:
+        except (TypeError, ValueError, MemoryError) as error:
             return NotStored(f"its stored result cannot be used: {error}")
         try:
             if save == "pickle":  # the job decides whether to unpickle, not the record, because a journal may be forged
@@ -494,7 +494,7 @@ class JournalSession:
         path, fingerprint, save, why, work, moves_on, _ = running
         saved: str | None = None
         data: str | bytes | int | None = None
-        file: str | None = None
+        large: str | None = None
         facts = NO_FACTS
         elapsed = job.elapsed if elapsed is None else elapsed
         if moves_on and job.timed_out:
@@ -509,13 +509,15 @@ class JournalSession:
                 if used := budget_use(job):
                     facts = dataclasses.replace(facts, budgets=used)
                 if len(data) > MAX_INLINE_RESULT:
-                    large = data.encode() if isinstance(data, str) else data
-                    file, data = self.store.write_result(large), len(large)
+                    encoded = data.encode() if isinstance(data, str) else data
+                    if len(encoded) > MAX_RESULT:
+                        raise NotSerializable(f"which takes {size_text(len(encoded))}, and a journal's take up to 1 GB")
+                    large, data = self.store.write_result(encoded), len(encoded)
             except NotSerializable as error:
                 saved, data, why, facts = None, None, str(error), NO_FACTS
                 self._record_unstorable(job, f"its result, {error}")
         self._pending_records[path] = StoredJob(
-            path, fingerprint, saved, data, file, facts.to_json(), self.run_number, None, time.time(), elapsed, why
+            path, fingerprint, saved, data, large, facts.to_json(), self.run_number, None, time.time(), elapsed, why
         )
         if facts.stamps or facts.depfile_stamps is not None:
             self._pending_finished_writers.append((path,))

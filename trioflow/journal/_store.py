@@ -1,4 +1,4 @@
-"""The file of a journal: an SQLite database with one writer at a time, and a directory for large results beside it.
+"""The file of a journal: an SQLite database with one writer at a time.
 
 A commit survives if the process is killed at any later time, because SQLite writes its log before the commit returns.
 With `durable="each"`, it also survives a power cut, because each commit is synced to the disk.
@@ -7,12 +7,10 @@ With `durable="each"`, it also survives a power cut, because each commit is sync
 run.db            the jobs that have settled, and the runs
 run.db-wal, -shm  SQLite's files, which it removes when a run ends cleanly
 run.db-lock       names the process that uses the journal, which removes the file when it finishes (see `_lock`)
-run.db-results/   results of more than 1 MiB, each in a file that is named by the hash of its contents
 run.db-answers/   what jobs ask, and the answers of other processes (see `_questions`)
 ```
 
-A run writes only through `_write`, `commit` and `write_result` of `JournalStore`. Tests kill the process before and
-after calls of these methods.
+A run writes only through `_write` and `commit` of `JournalStore`. Tests kill the process before and after their calls.
 """
 
 from __future__ import annotations
@@ -31,7 +29,6 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, get_args, get_type_hints
 
@@ -40,37 +37,42 @@ from .._core.api.journals import JournalError
 from ._file_watch import FileWatch
 from ._lock import JournalLock, find_holder, is_own_journal, read_first_bytes
 from ._msgspec import msgspec
-from ._regular_files import describe_irregularity, open_regular
+from ._regular_files import describe_irregularity
 from ._serialization import escape_row
 
 T = TypeVar("T")
 
 APPLICATION_ID: Final = 0x74666A31
 """The application id in the header of a journal, which distinguishes it from other SQLite files."""
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
 RETRY_DELAYS: Final = (0.01, 0.05, 0.2)
 """The delays, in seconds, between the attempts to read a journal whose run is killed during the read."""
 MAX_INLINE_RESULT: Final = 1 << 20
-"""The maximum length of a result in the database: of a pickle in bytes, of JSON in characters. A longer result is
-stored in a file."""
+"""The maximum length of a result in the table `jobs`: of a pickle in bytes, of JSON in characters. A longer result is
+in the table `results`, so that reading the records of all jobs takes little memory."""
+MAX_RESULT: Final = 10**9 - 1000
+"""The maximum length of any result, in bytes: SQLite has no longer values."""
+CHUNK_SIZE: Final = 1 << 20
 SQLITE_MAGIC: Final = b"SQLite format 3\0"
 SCHEMA_STATEMENTS: Final = (
     "CREATE TABLE runs (id INTEGER PRIMARY KEY, label TEXT NOT NULL, started REAL NOT NULL, ended REAL, outcome TEXT,"
     " process TEXT NOT NULL, ending TEXT)",
     # `run` is the number of the last run that ran the job, `restored` that of the last run that restored it.
     "CREATE TABLE jobs (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, saved TEXT,"
-    " result BLOB, file TEXT, outputs TEXT, run INTEGER NOT NULL, restored INTEGER, settled REAL NOT NULL,"
+    " result BLOB, large TEXT, outputs TEXT, run INTEGER NOT NULL, restored INTEGER, settled REAL NOT NULL,"
     " elapsed REAL, why TEXT, checksum INTEGER)",
+    # Large results by the hash of their contents, which is in the column `large` of their jobs.
+    "CREATE TABLE results (hash TEXT PRIMARY KEY, data BLOB NOT NULL)",
     # Jobs that write files, and have started but not succeeded, with the stamps of the files before the start.
     "CREATE TABLE begun (path TEXT PRIMARY KEY, outputs TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID",
 )
 SCHEMA: Final = frozenset(
     [
         *(("table", statement.split()[2], statement.split()[2], statement) for statement in SCHEMA_STATEMENTS),
-        ("index", "sqlite_autoindex_jobs_1", "jobs", None),
+        *(("index", f"sqlite_autoindex_{table}_1", table, None) for table in ("jobs", "results")),
     ]
 )
-"""The schema that SQLite stores for these statements, with its index for UNIQUE. Expressions in any other schema are
+"""The schema that SQLite stores for these statements, with its indexes. Expressions in any other schema are
 code, which SQLite evaluates: for a CHECK or a generated column even if the file is only read."""
 SCHEMA_LIMITS: Final = (sqlite3.SQLITE_LIMIT_LENGTH, sqlite3.SQLITE_LIMIT_SQL_LENGTH)
 MAX_SCHEMA_TEXT: Final = 1 << 16
@@ -78,12 +80,10 @@ MAX_SCHEMA_TEXT: Final = 1 << 16
 MAX_SCHEMA_STEPS: Final = 10_000
 DAMAGED_TEXT: Final = "its record in the journal is damaged"
 CHANGED_RESULT_TEXT: Final = "its contents have changed"
-ROW_ERROR_PATTERN: Final = re.compile(r"[\w-]+ value in (runs|jobs|begun)\.")
+ROW_ERROR_PATTERN: Final = re.compile(r"[\w-]+ value in (runs|jobs|results|begun)\.")
 """The start of SQLite's messages about an invalid value in a row. They are ignored: checksums detect damage to the rows
 that decide whether a job is restored."""
 
-RESULT_FILE_PATTERN: Final = re.compile("[0-9a-f]{64}")
-PARTIAL_FILE_PATTERN: Final = re.compile(r"[0-9a-f]{64}\.\d+\.partial")
 DISK_FULL_CODES: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MIN_FREE_BYTES: Final = 1 << 16
 """The number of bytes that a commit may need. If less space is left, an I/O error is blamed on the lack of space."""
@@ -102,9 +102,9 @@ class StoredJob(NamedTuple):
     saved: str | None
     """The format of the result: "json", "pickle" or "own". None if the result could not be stored; see `why`."""
     result: str | bytes | int | None
-    """The result, or the size of its file in bytes; None if it could not be stored."""
-    file: str | None
-    """The name of the file with a large result, which is its hash; None if the result is in `result`."""
+    """The result, or the size of a large one in bytes; None if it could not be stored."""
+    large: str | None
+    """The hash of a large result; None if the result is in `result`."""
     outputs: str | None
     """The `JobFacts` of `_journal` as JSON: stamps of the files that the job wrote, and so on; None without any."""
     run: int
@@ -139,8 +139,8 @@ COLUMN_TYPES: Final[dict[str, tuple[type[Any], ...]]] = {
 }
 """The types of the values in each column. SQLite accepts any type in any column."""
 RECORD_COLUMNS: Final = ", ".join(StoredJob._fields)
-NO_FILE_NO_OUTPUTS: Final = (None, None)
-"""The values of the columns `file` and `outputs` for a job without a large result and without outputs."""
+NOT_LARGE_NO_OUTPUTS: Final = (None, None)
+"""The values of the columns `large` and `outputs` for a job without a large result and without outputs."""
 SELECT_JOB_STATEMENT: Final = f"SELECT {RECORD_COLUMNS}, checksum FROM jobs WHERE path = ?"
 UPDATE_CLAUSE: Final = ", ".join(f"{name} = excluded.{name}" for name in (*StoredJob._fields[1:], "checksum"))
 UPSERT_JOB_STATEMENT: Final = (
@@ -179,7 +179,6 @@ class JournalStore:
         # Symbolic links are resolved, because the journal's other files are beside the target. The path is absolute,
         # because a job may call chdir().
         self._file: Final = Path(os.path.realpath(path))
-        self._results_directory: Final = Path(f"{self._file}-results")
         self._is_writable: Final = writes
         self._is_in_transaction = False
         self._lock: JournalLock | None = None
@@ -211,7 +210,6 @@ class JournalStore:
                     self.other_writers = self.other_writers or self._find_other_writers()
                     if is_new:
                         self._sync_directory(self._file.parent)
-                    self._remove_partial_files()
         except JournalError:
             self.close()
             self.check_undisturbed()
@@ -228,7 +226,7 @@ class JournalStore:
     @property
     def own_paths(self) -> frozenset[str]:
         """The resolved paths of all files that the journal may have, and of its directories."""
-        suffixes = ("", "-wal", "-shm", "-lock", "-journal", "-results", "-answers")
+        suffixes = ("", "-wal", "-shm", "-lock", "-journal", "-answers")
         return frozenset(f"{self._file}{suffix}" for suffix in suffixes)
 
     # ---- opening
@@ -299,11 +297,6 @@ class JournalStore:
             raise JournalError(
                 f"{self._subject}: {self._file.name + '-journal'!r} next to it is a rollback journal, which no run "
                 f"creates, and with which SQLite may delete any file; remove it, or use an earlier copy"
-            )
-        if os.path.lexists(self._results_directory) and not self._has_results_directory():
-            raise JournalError(
-                f"{self._subject}: {self._results_directory.name!r} next to it is not a directory, but large results "
-                f"are kept there, and links are not followed; rename it"
             )
         for suffix in FILE_SUFFIXES:
             try:
@@ -459,19 +452,6 @@ class JournalStore:
         if mode != "wal":
             raise sqlite3.OperationalError(f"its file system does not support a write-ahead log (journal_mode {mode})")
 
-    def _remove_partial_files(self) -> None:
-        for file in self._result_files(PARTIAL_FILE_PATTERN):
-            file.unlink()
-
-    def _result_files(self, pattern: re.Pattern[str]) -> list[Path]:
-        if not self._has_results_directory():
-            return []
-        return [file for file in self._results_directory.iterdir() if pattern.fullmatch(file.name)]
-
-    def _has_results_directory(self) -> bool:
-        """Return whether the journal has a directory of results. A link does not count: it may lead anywhere."""
-        return self._results_directory.is_dir() and not self._results_directory.is_symlink()
-
     def _sync_directory(self, directory: Path) -> None:
         """If commits are synced, sync a directory, too: new entries then survive a power cut."""
         if not self._syncs_commits or not posix.IS_POSIX:  # on Windows, a directory cannot be opened
@@ -571,50 +551,40 @@ class JournalStore:
         """Return the stored form of a result.
 
         Raises:
-            OSError: the file of a large result cannot be read.
-            TypeError, ValueError: the record or the file is damaged.
+            TypeError, ValueError: the record or the result is damaged.
 
         """
-        if record.file is None:
-            if not isinstance(record.result, (str, bytes)):  # another program has changed the file
-                raise TypeError(f"it is {record.result!r}")
-            return record.result
-        with self._open_result(record.file, record.result) as file:
-            data = file.read()
-        if _result_file_name(data) != record.file:
-            raise ValueError(CHANGED_RESULT_TEXT)
-        return data
+        if record.large is not None:
+            return b"".join(self._read_large(record.large))
+        if not isinstance(record.result, (str, bytes)):  # another program has changed the file
+            raise TypeError(f"it is {record.result!r}")
+        return record.result
 
-    def _open_result(self, name: str, size: object) -> BufferedReader:
-        """Open the file of a large result.
-
-        Args:
-            name: the name of the file.
-            size: its size in bytes, which is compared first: a file from elsewhere may have terabytes of holes.
+    def _read_large(self, name: str) -> Iterator[bytes]:
+        """Yield a large result piece by piece: one from elsewhere may be larger than the memory.
 
         Raises:
-            OSError: it cannot be read, or is not a regular file.
-            ValueError: this is not the name of a result, or the file has another size.
+            ValueError: it is missing or damaged. This is raised after the last piece if its contents have changed.
 
         """
-        if not RESULT_FILE_PATTERN.fullmatch(name):  # a name with slashes could be outside of the directory
-            raise ValueError(f"{name!r} is not the name of a result file")
-        if not self._has_results_directory():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._results_directory))
-        descriptor = open_regular(self._results_directory / name, os.O_RDONLY)
-        if os.fstat(descriptor).st_size != size:
-            os.close(descriptor)
+        found = hashlib.sha256()
+        try:
+            for (row,) in self._database.execute("SELECT rowid FROM results WHERE hash = ?", (name,)):
+                with self._database.blobopen("results", "data", row, readonly=True) as blob:
+                    while chunk := blob.read(CHUNK_SIZE):
+                        found.update(chunk)
+                        yield chunk
+        except (sqlite3.Error, UnicodeEncodeError) as error:
+            raise ValueError(f"it cannot be read: {error}") from None
+        if found.hexdigest() != name:
             raise ValueError(CHANGED_RESULT_TEXT)
-        return open(descriptor, "rb")
 
     def _check_result(self, record: StoredJob) -> None:
-        """Check the stored form of a result as `read_result` does, without keeping a large result in memory."""
-        if record.file is None:
+        if record.large is None:
             self.read_result(record)
-            return
-        with self._open_result(record.file, record.result) as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != record.file:
-                raise ValueError(CHANGED_RESULT_TEXT)
+        else:
+            for _ in self._read_large(record.large):
+                pass
 
     # ---- writing
 
@@ -669,24 +639,9 @@ class JournalStore:
         self.commit()
 
     def write_result(self, data: bytes) -> str:
-        name = _result_file_name(data)
-        target = self._results_directory / name
-        with self._explain_errors("write a large result"):
-            if not self._has_results_directory():
-                self._results_directory.mkdir()
-                self._sync_directory(self._results_directory.parent)
-            partial = target.with_name(f"{name}.{os.getpid()}.partial")
-            try:
-                partial.unlink(missing_ok=True)
-                with partial.open("xb") as file:  # follows no link
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                partial.replace(target)
-                self._sync_directory(self._results_directory)
-            except OSError:
-                partial.unlink(missing_ok=True)
-                raise
+        """Write a large result, which the next commit keeps, and return its hash."""
+        name = hashlib.sha256(data).hexdigest()
+        self._write("INSERT INTO results VALUES (?, ?) ON CONFLICT (hash) DO NOTHING", [(name, data)])
         return name
 
     def find_damage(self) -> list[tuple[str | None, str]]:
@@ -705,55 +660,33 @@ class JournalStore:
             elif record.saved is not None:
                 try:
                     self._check_result(record)
-                except (OSError, TypeError, ValueError) as error:
+                except (TypeError, ValueError) as error:
                     damage.append((record.path, f"its stored result cannot be used: {error}"))
         return damage
 
     def copy_to(self, target: Path) -> None:
-        """Copy the journal, with its large results, to a new file. A run may be using the journal.
+        """Copy the journal to a new file. A run may be using the journal.
 
-        The copy is made in a directory that only this user can enter, and then gets its names.
+        The copy is made in a directory that only this user can enter, and then gets its name.
 
         Raises:
             JournalError: the target exists, or the journal could not be copied. No partial copy is left.
 
         """
-        results = target.with_name(f"{target.name}-results")
-        for path in (target, results, *(target.with_name(target.name + suffix) for suffix in COMPANION_SUFFIXES)):
+        for path in (target, *(target.with_name(target.name + suffix) for suffix in COMPANION_SUFFIXES)):
             if os.path.lexists(path):
                 raise JournalError(f"{self._subject}: {os.fspath(path)!r} already exists; give the name of a new file")
         with (
             self._explain_errors(f"copy it to {os.fspath(target)!r}"),
             tempfile.TemporaryDirectory(prefix=".trioflow-", dir=target.parent) as directory,
         ):
-            new_file, new_results = Path(directory, "journal"), Path(directory, "results")
+            new_file = Path(directory, "journal")
             with contextlib.closing(sqlite3.connect(new_file)) as copy:
                 self._database.backup(copy)
                 copy.execute("PRAGMA journal_mode = DELETE")  # leaves WAL mode: the copy is then a single file
-                files = dict(copy.execute("SELECT file, result FROM jobs WHERE file IS NOT NULL"))
-            if files:
-                new_results.mkdir()
-            for file, size in files.items():
-                self._copy_result(str(file), size, new_results)
             self.check_undisturbed()
             self._state_before_read = None  # what was read is correct, and must not be copied again
-            if files:
-                os.rename(new_results, results)
-            try:
-                os.link(new_file, target)  # unlike a rename, a link fails if the target exists
-            except BaseException:
-                if files:
-                    os.rename(results, new_results)
-                raise
-
-    def _copy_result(self, name: str, size: object, directory: Path) -> None:
-        try:
-            with self._open_result(name, size) as source, (directory / name).open("xb") as copied:
-                shutil.copyfileobj(source, copied)
-        except ValueError as error:
-            raise JournalError(
-                f"{self._subject}: cannot copy the large result {name!r}: {error}; `check` names its job: forget that"
-            ) from error
+            os.link(new_file, target)  # unlike a rename, a link fails if the target exists
 
     def forget(self, paths: Iterable[str]) -> None:
         rows = [(path,) for path in paths]
@@ -764,12 +697,11 @@ class JournalStore:
     def vacuum(self) -> None:
         """Release unused space, and remove large results that no job refers to."""
         with self._explain_errors("vacuum it"):
-            used_files = {row[0] for row in self._database.execute("SELECT file FROM jobs WHERE file IS NOT NULL")}
+            self._database.execute(
+                "DELETE FROM results WHERE hash NOT IN (SELECT large FROM jobs WHERE large IS NOT NULL)"
+            )
             self._database.execute("VACUUM")
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            for file in self._result_files(RESULT_FILE_PATTERN):
-                if file.name not in used_files:
-                    file.unlink()
             if self._lock is not None:  # the previous watch would report that the file has become shorter
                 self._file_watch = FileWatch(self._file, self._lock.database_descriptor, self._verify_file)
 
@@ -941,7 +873,7 @@ def checksum(row: Sequence[Any]) -> int:
     For `jobs`, it covers the first six columns, which decide whether the job is restored; the others are only for
     reports. For `begun`, it covers the path and the outputs.
     """
-    if row[4:6] == NO_FILE_NO_OUTPUTS:
+    if row[4:6] == NOT_LARGE_NO_OUTPUTS:
         try:
             return zlib.crc32("\0".join(row[:4]).encode(errors="backslashreplace"))
         except TypeError:
@@ -966,7 +898,3 @@ def _replace_wrong_types(names: tuple[str, ...], row: Iterable[Any]) -> Iterator
             yield repr(value) if str in types else 0
         else:
             yield 0 if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _result_file_name(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -28,6 +28,7 @@ from ..base._logger import warn
 from ..base._plural import join_names, plural
 from ..base._reprs import headline, is_among, short_repr, truncate
 from ..base._states import JobState, ReportedState, StopReason, parse_reported_state
+from ..base._units import size_text
 from ..job._ancestors import enclosing_schedulers
 from ..job._arguments import substitute_inputs
 from ..job._errors import JournalError
