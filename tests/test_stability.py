@@ -8,7 +8,7 @@ import pytest
 
 import trioflow
 import trioflow.abc
-from trioflow._hints import ABC_HINTS, MODULE_HINTS, SCHEDULER_HINTS
+from trioflow._hints import MODULE_HINTS, SCHEDULER_HINTS
 
 from . import public_names
 from .places import ROOT
@@ -40,10 +40,3 @@ def test_a_scheduler_attribute_of_another_library_raises_with_a_hint(name: str) 
     with pytest.raises(AttributeError, match=re.escape(f"has no attribute {name!r}: {SCHEDULER_HINTS[name]}")):
         getattr(trioflow.Scheduler(), name)
     assert not hasattr(trioflow.Scheduler(), "something_else")
-
-
-@pytest.mark.parametrize("name", ABC_HINTS)
-def test_importing_an_old_name_of_abc_raises_with_the_new_name(name: str) -> None:
-    """Importing an old name of `trioflow.abc` raises an ImportError with the new name."""
-    with pytest.raises(ImportError, match=re.escape(f"trioflow.abc has no {name}: {ABC_HINTS[name]}")):
-        exec(f"from trioflow.abc import {name}")

@@ -136,8 +136,8 @@ def __getattr__(name: str) -> _typing.Any:
     """Import a public name on first use (PEP 562).
 
     Raises:
-        ImportError: `name` is a name of another library or of an older version; the error names the replacement.
-            (`from trioflow import` would replace the text of an AttributeError.)
+        ImportError: `name` is a name of another library; the error names the replacement. (`from trioflow import` would
+            replace the text of an AttributeError.)
         AttributeError: there is no such name.
 
     """

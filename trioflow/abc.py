@@ -96,16 +96,10 @@ def __getattr__(name: str) -> _Any:
     """Import `HashOnly` and `Work` on first use (PEP 562): their dataclasses take 8 ms, mostly to import `inspect`.
 
     Raises:
-        ImportError: `name` is a name of an older version; the error names the replacement. (`from trioflow.abc import`
-            would replace the text of an AttributeError.)
         AttributeError: there is no such name.
 
     """
     if name not in ("HashOnly", "Work"):
-        from ._hints import ABC_HINTS
-
-        if name in ABC_HINTS:
-            raise ImportError(f"{__name__} has no {name}: {ABC_HINTS[name]}", name=__name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from ._core.api import journals
 
