@@ -87,8 +87,10 @@ def documented_table() -> dict[tuple[JobState, str, str], JobState]:
     for outcome, *verdicts in body:
         for column, verdict in zip(head[1:], verdicts, strict=True):
             run_if, edge = column.split(", ")
-            found[JobState[outcome], run_if, edge] = SUCCEEDED if verdict == "runs" else JobState[verdict]
-    return found
+            for name in outcome.replace(" or ", ", ").split(", "):
+                found[JobState[name], run_if, edge] = SUCCEEDED if verdict == "runs" else JobState[verdict]
+    alike = {state: verdict for (state, *way), verdict in found.items() if way == ["succeeded", "input"]}
+    return found | {(state, "settled", "input"): verdict for state, verdict in alike.items()}  # as said above the table
 
 
 def own_table() -> dict[tuple[JobState, str, str], JobState]:

@@ -120,11 +120,18 @@ def test_handled_signals_end_the_run_cleanly(backend: str, number: signal.Signal
 def test_a_signal_to_a_process_that_a_job_has_forked_ends_it(backend: str) -> None:
     """A process that a job forks has handlers of the run, which give way to those from before the run."""
     code = f"""
-import multiprocessing
+import multiprocessing, os
 
 async def forks():
-    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    runs, told = os.pipe()  # a signal that comes in the middle of the fork is lost, whoever handles it
+
+    def sleeps():
+        os.write(told, b".")
+        time.sleep(60)
+
+    process = multiprocessing.get_context("fork").Process(target=sleeps)
     process.start()
+    os.read(runs, 1)
     process.terminate()
     process.join()
     say(process.exitcode)
