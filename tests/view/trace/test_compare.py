@@ -102,7 +102,7 @@ def test_changes_add_up_to_the_difference_between_two_runs(tmp_path: Path) -> No
         files.append(traced(tmp_path / f"{place}.json", *jobs, nested, jobs_window=1 + place))
     runs = [run_times(file) for file in files]
     for run in runs:
-        assert sum(piece.seconds for piece in run.critical_path_segments) == pytest.approx(run.seconds)
+        assert sum(run.critical_path_seconds.values()) == pytest.approx(run.seconds)
     for before in runs:
         for after in runs:
             compared = _differences.compare(before, after)

@@ -123,7 +123,8 @@ def test_a_bar_has_its_details_in_a_tooltip(virtual: Virtual, tmp_path: Path) ->
     titles = [group.findtext(f"{SVG}title") for group in find_by_class(picture, "job")]
     assert titles[:2] == [
         "a\nJob, succeeded\nstarted at 0 s, took 2 s",
-        "b\nJob, failed\nstarted at 2 s, took 2 s\nwaited 2 s for a slot, until a\n2 attempts\nOSError: broken",
+        "b\nJob, failed\nstarted at 2 s, took 2 s\n"
+        "waited 2 s for a slot, until a released it\n2 attempts\nOSError: broken",
     ]
 
 

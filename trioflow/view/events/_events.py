@@ -199,13 +199,9 @@ class Events(Instrument):
         path = paths[job] = path_cache.path_of(job)
         if is_scheduler(job) and job not in self._path_caches:
             self._path_caches[job] = path_cache.nested(job)
-        now = self._clock()
         self._write_event(
             self._format.JobAdded(
-                1,
-                now + self._wall_clock_offset,
-                now - self._run_started_at,
-                path,
+                *self._common_fields(path),
                 job.label,
                 type(job).__name__,
                 "" if scheduler is self._root else paths[scheduler],
@@ -229,27 +225,17 @@ class Events(Instrument):
 
     def job_scheduled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobScheduled` event."""
-        path, now = self._paths_by_job[job], self._clock()
+        path = self._paths_by_job[job]
         self._waiting_jobs[job] = _PolledJob(path, None)
         self._running_jobs.pop(job, None)
-        self._write_event(
-            self._format.JobScheduled(
-                1, now + self._wall_clock_offset, now - self._run_started_at, path, len(throttled_intervals(job))
-            )
-        )
+        self._write_event(self._format.JobScheduled(*self._common_fields(path), len(throttled_intervals(job))))
 
     def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobStarted` event."""
         path = self._paths_by_job[job]
         self._waiting_jobs.pop(job, None)
         self._running_jobs[job] = _PolledJob(path, (None, ""))
-        started_at = job.started_at
-        assert started_at is not None
-        self._write_event(
-            self._format.JobStarted(
-                1, started_at + self._wall_clock_offset, started_at - self._run_started_at, path, dict(job.granted)
-            )
-        )
+        self._write_event(self._format.JobStarted(*self._common_fields(path, job.started_at), dict(job.granted)))
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobAttempt` event for each attempt after the first one."""
@@ -265,15 +251,7 @@ class Events(Instrument):
         self._waiting_jobs.pop(job, None)
         self._running_jobs.pop(job, None)
         state, started_at, finished_at, has_no_further_facts = end_facts(job)
-        if finished_at is None:
-            finished_at = self._clock()
-        event = self._format.JobFinished(
-            1,
-            finished_at + self._wall_clock_offset,
-            finished_at - self._run_started_at,
-            self._paths_by_job[job],
-            state,
-        )
+        event = self._format.JobFinished(*self._common_fields(self._paths_by_job[job], finished_at), state)
         if not has_no_further_facts:
             command: Any = job if runs_commands(job) and started_at is not None else None
             result = None if command is None else command.last_result
@@ -327,9 +305,9 @@ class Events(Instrument):
 
     # ---- lines
 
-    def _common_fields(self, path: str) -> tuple[Literal[1], float, float, str]:
-        """Return the first fields of an event that happens now: `v`, `time`, `at` and `path`."""
-        now = self._clock()
+    def _common_fields(self, path: str, at: float | None = None) -> tuple[Literal[1], float, float, str]:
+        """Return the first fields of an event: `v`, `time`, `at` and `path`. By default, it happens now."""
+        now = self._clock() if at is None else at
         return 1, now + self._wall_clock_offset, now - self._run_started_at, path
 
     def _write_event(self, event: Event) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from ..text._symbols import display_width
 from ._records import JobRecord
 
 StyledText = tuple[str, str]
@@ -14,6 +15,12 @@ StyledText = tuple[str, str]
 StyledLine = list[StyledText]
 DrawFunction = Callable[[int, int], list[StyledLine]]
 """A function that returns a picture, given the maximum number of columns and the maximum number of lines."""
+
+
+def line_width(line: StyledLine) -> int:
+    """Return the number of columns that a line takes."""
+    return sum(display_width(text) for text, _ in line)
+
 
 IDLE_INTERVAL: Final = 1.0
 """Seconds after which a picture is drawn again even if no event has occurred, because elapsed times have changed."""

@@ -27,7 +27,7 @@ from ..._core.api.views import (
 from .._state_styles import CAUSE_WORDS, CRITICAL_BADGE, FOREVER_BADGE, STATE_PRECEDENCE, STATE_STYLES, recorded_state
 from ..text import _exception_text
 from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
-from ._display import StyledLine
+from ._display import StyledLine, line_width
 from ._eta import Forecast
 from ._model import JobCounts, RunModel
 from ._records import JobRecord, SchedulerRecord
@@ -119,7 +119,7 @@ class PictureRenderer:
         times = [self._time_text(row.job) for row in rows]
         self._time_width = max(self._time_width, *map(len, times), 0)
         label_column = self._time_width + SYMBOL_WIDTH + (0 if columns < NARROW_WIDTH else 2)
-        widest_label = max((sum(display_width(text) for text, _ in label) for label in styled_labels), default=0)
+        widest_label = max(map(line_width, styled_labels), default=0)
         max_label_width = (
             columns - label_column
             if columns < NARROW_WIDTH
@@ -166,7 +166,7 @@ class PictureRenderer:
             line = [(f" {symbols.critical_symbol if job.is_critical else ' '}", CRITICAL_BADGE.monitor_style), *line]
         label = self._fit_label(label, self._label_width, should_pad=columns >= NARROW_WIDTH)
         line += [(text, style or "label") for text, style in label]
-        used_columns = sum(display_width(text) for text, _ in line)
+        used_columns = line_width(line)
         if columns >= NARROW_WIDTH:
             line += self._styled_details(row, columns - used_columns)
         return line
@@ -177,7 +177,7 @@ class PictureRenderer:
         details: StyledLine = []
         if job.fraction_done is not None and job.state is JobState.RUNNING:
             details = self._progress_bar(job.fraction_done, columns)
-            columns -= sum(display_width(text) for text, _ in details)
+            columns -= line_width(details)
         detail = self._detail_text(job)
         if row.failure_count > 1 and detail:
             times = "×" if self._is_unicode else "x"
@@ -268,7 +268,7 @@ class PictureRenderer:
         own label. If the label is too short and `should_pad` is true, pad it with blanks.
         """
         *outer_labels, (name, style) = label
-        excess = sum(display_width(text) for text, _ in label) - columns
+        excess = line_width(label) - columns
         if excess <= 0:
             return [*label, (" " * (-excess if should_pad else 0), "")]
         free_columns = columns - display_width(name)
@@ -289,7 +289,7 @@ def _join_side_by_side(first: list[StyledLine], second: list[StyledLine], second
     """Yield the lines of two lists side by side. The lines of the second list begin at column `second_start`."""
     empty: StyledLine = []
     for left, right in itertools.zip_longest(first, second, fillvalue=empty):
-        free_columns = second_start - sum(display_width(text) for text, _ in left)
+        free_columns = second_start - line_width(left)
         yield [*left, (" " * free_columns, ""), *right] if right else left
 
 

@@ -157,7 +157,7 @@ class RowSelector:
         tree.add_rows(JobRow(member) for member in members if not member.state.is_settled)
         tree.add_rows(map(JobRow, members))
         rows = sorted(tree.rows_by_job.values(), key=lambda row: self._sort_key(row.job))
-        hidden = None if all(member in tree.rows_by_job for member in members) else self._count_hidden_members(rows)
+        hidden = None if all(member in tree.rows_by_job for member in members) else self._count_hidden_jobs(rows)
         return SelectedRows(rows, hidden, [JobRow(job) for job in forever_jobs])
 
     def _running_line_candidates(self) -> list[JobRecord]:
@@ -174,19 +174,18 @@ class RowSelector:
         ]
         return [*sorted(running_jobs, key=lambda job: job not in previous_jobs), *reversed(ended_jobs)]
 
-    def _count_hidden_members(self, rows: Iterable[JobRow]) -> dict[str, int]:
-        """Return the number of hidden jobs by state: those in members of the outermost scheduler without a row."""
+    def _count_hidden_jobs(self, rows: Iterable[JobRow]) -> dict[str, int]:
+        """Return the number of jobs without a row, by state. The row of a scheduler counts for its jobs."""
         counts = self._counts_by_state(self._model.root_counts)
         for row in rows:
-            if row.depth == 0:
-                job_counts = (
-                    self._model.counts_by_scheduler.get(row.job) if isinstance(row.job, SchedulerRecord) else None
-                )
-                counts.subtract(
-                    collections.Counter({_count_key(row.job.state): 1})
-                    if job_counts is None
-                    else self._counts_by_state(job_counts)
-                )
+            if row.depth is None:
+                counts[_count_key(row.job.state)] -= row.failure_count
+            elif row.depth == 0:
+                job_counts = self._model.counts_by_scheduler.get(row.job) if row.job.is_scheduler else None  # type: ignore[call-overload]
+                if job_counts is None:
+                    counts[_count_key(row.job.state)] -= 1
+                else:
+                    counts.subtract(self._counts_by_state(job_counts))
         return {word: number for word, number in counts.items() if number > 0}
 
     @staticmethod
@@ -247,12 +246,6 @@ class RowSelector:
         jobs = [job if job.state is JobState.RUNNING else next(unassigned_jobs, job) for job in jobs]
         self._jobs_on_running_lines = jobs + list(itertools.islice(unassigned_jobs, number - len(jobs)))
         return self._jobs_on_running_lines
-
-    def _count_hidden_jobs(self, rows: Iterable[JobRow]) -> dict[str, int]:
-        counts = self._counts_by_state(self._model.root_counts)
-        for row in rows:
-            counts[_count_key(row.job.state)] -= row.failure_count
-        return {word: number for word, number in counts.items() if number > 0}
 
 
 def _enclosing_scheduler(job: JobRecord) -> JobRecord:

@@ -11,7 +11,7 @@ from ..._core.api.views import MOVED_ON, JobState, ReportedState, duration_text
 from .._state_styles import FOREVER_BADGE, STATE_PRECEDENCE, STATE_STYLES
 from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
 from ..text._verdict import Verdict
-from ._display import StyledLine, StyledText
+from ._display import StyledLine, StyledText, line_width
 from ._model import JobCounts
 
 RARE_STATES: Final = tuple(
@@ -268,7 +268,7 @@ def estimate_text(seconds: float) -> str:
 
 
 def _total_width(texts: list[StyledText], gap: int) -> int:
-    return sum(display_width(text) for text, _ in texts) + gap * (len(texts) - 1) + 1
+    return line_width(texts) + gap * (len(texts) - 1) + 1
 
 
 def _divide_columns(parts: list[int], whole: int, columns: int) -> list[int]:

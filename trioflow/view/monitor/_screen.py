@@ -12,8 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final, TextIO
 
-from ..text._symbols import display_width
-from ._display import StyledLine
+from ._display import StyledLine, line_width
 
 HIDE_CURSOR: Final = "\x1b[?25l"
 SHOW_CURSOR: Final = "\x1b[?25h"
@@ -119,7 +118,7 @@ class Screen:
         columns, height = size
         if not self._picture:
             return ""
-        line_count = sum(max(1, math.ceil(_line_width(line) / columns)) for line in self._picture)
+        line_count = sum(max(1, math.ceil(line_width(line) / columns)) for line in self._picture)
         up = min(line_count, height - 1)
         return f"\r{_vertical_move_sequence(-up)}{ERASE_BELOW}"
 
@@ -137,10 +136,6 @@ class Screen:
                 sequences.append(ERASE_BELOW)
             sequences += self._render_lines(new_picture[common_length:])
         return "".join(sequences)
-
-
-def _line_width(line: StyledLine) -> int:
-    return sum(display_width(text) for text, _ in line)
 
 
 def _vertical_move_sequence(lines: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from ..._core.api.views import WaitCause, duration_text
 from .._state_styles import recorded_state
@@ -11,6 +12,13 @@ from ._spans import Span, Wait
 
 MIN_WAIT_SECONDS = 0.001
 """Shorter waits are left out: they are those of the event loop between two steps."""
+RELEASING_STEPS: Final = {
+    WaitCause.JOBS: " settled",
+    WaitCause.SLOT: " released it",
+    WaitCause.TOKEN: " released it",
+    WaitCause.RESOURCE: " released it",
+}
+"""What the job did that ended a wait with this cause; nothing for a rate, from which it took before."""
 
 
 def story_text(spans: Sequence[Span], path: str, began_at: float) -> str:
@@ -35,7 +43,7 @@ def _steps(spans: Sequence[Span], span: Span) -> Iterator[tuple[float, str]]:
     """Yield the time and the text of each step of a job."""
     for wait in span.waits:
         if wait.cause is WaitCause.JOBS or wait.seconds >= MIN_WAIT_SECONDS:
-            yield wait.until, _wait_text(spans, span, wait)
+            yield wait.until, _step_text(spans, span, wait)
     if span.scheduled_at is not None and not any(wait.cause is WaitCause.JOBS for wait in span.waits):
         yield span.scheduled_at, "was ready"
     for number, started_at in enumerate(span.attempts, 1):
@@ -50,11 +58,16 @@ def _steps(spans: Sequence[Span], span: Span) -> Iterator[tuple[float, str]]:
         yield span.finished_at, f"{recorded_state(span).value}{times}{error}"
 
 
-def _wait_text(spans: Sequence[Span], span: Span, wait: Wait) -> str:
+def _step_text(spans: Sequence[Span], span: Span, wait: Wait) -> str:
+    """Return the step with which a wait ended."""
+    if wait.cause is not WaitCause.JOBS or span.scheduled_at is None:  # it has never been ready
+        return wait_text(spans, wait)
+    return "was ready" if wait.released_by is None else f"was ready, because {spans[wait.released_by].name} settled"
+
+
+def wait_text(spans: Sequence[Span], wait: Wait) -> str:
+    """Return how long a job waited, for what, and which other job ended the wait, if one is known."""
     waited = f"waited {duration_text(wait.seconds)} for {wait.words}"
-    releasing = None if wait.released_by is None else spans[wait.released_by].name
-    if wait.cause is not WaitCause.JOBS:
-        return waited if releasing is None else f"{waited}, until {releasing} released it"
-    if span.scheduled_at is None:  # it has never been ready
+    if wait.released_by is None:
         return waited
-    return "was ready" if releasing is None else f"was ready, because {releasing} settled"
+    return f"{waited}, until {spans[wait.released_by].name}{RELEASING_STEPS.get(wait.cause, '')}"

@@ -312,24 +312,18 @@ def _fill_gaps(
     """
     filled_intervals: list[ShortageInterval] = []
     filled_until = since
+
+    def shortage_in_gap() -> Shortage:
+        return assumed_shortage or (filled_intervals[-1][2:] if filled_intervals else fallback_shortage)
+
     for start, end, cause, resource in intervals:
         if start - filled_until >= MIN_GAP_SECONDS:
-            _append_or_extend(
-                filled_intervals,
-                filled_until,
-                start,
-                assumed_shortage or (filled_intervals[-1][2:] if filled_intervals else fallback_shortage),
-            )
+            _append_or_extend(filled_intervals, filled_until, start, shortage_in_gap())
             filled_until = start
         _append_or_extend(filled_intervals, filled_until, end, (cause, resource))
         filled_until = end
     if until - filled_until >= MIN_GAP_SECONDS:
-        _append_or_extend(
-            filled_intervals,
-            filled_until,
-            until,
-            assumed_shortage or (filled_intervals[-1][2:] if filled_intervals else fallback_shortage),
-        )
+        _append_or_extend(filled_intervals, filled_until, until, shortage_in_gap())
     elif filled_intervals:
         _append_or_extend(filled_intervals, filled_until, until, filled_intervals[-1][2:])
     return filled_intervals

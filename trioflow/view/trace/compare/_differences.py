@@ -101,7 +101,7 @@ def compare(first_run: RunTimes, second_run: RunTimes) -> Comparison:
         seconds_after = sum(change.seconds_after or 0.0 for change in small_changes)
         description = plural(len(small_changes), "smaller change")
         shown_changes.append(CriticalPathChange("", description, seconds_before or None, seconds_after or None))
-    critical_path_jobs = {segment.path for run in (first_run, second_run) for segment in run.critical_path_segments}
+    critical_path_jobs = {path for run in (first_run, second_run) for path, _ in run.critical_path_seconds}
     common_jobs = [
         (path, job, second_run.jobs[path]) for path, job in first_run.jobs.items() if path in second_run.jobs
     ]
@@ -139,7 +139,7 @@ def _is_notable_change(old_seconds: float, new_seconds: float, min_change: float
 def _critical_path_changes(
     first_run: RunTimes, second_run: RunTimes, min_change: float
 ) -> Iterator[CriticalPathChange]:
-    old_times, new_times = _seconds_by_part(first_run), _seconds_by_part(second_run)
+    old_times, new_times = first_run.critical_path_seconds, second_run.critical_path_seconds
     for path, is_wait in dict.fromkeys([*old_times, *new_times]):
         old_seconds, new_seconds = old_times.get((path, is_wait)), new_times.get((path, is_wait))
         has_increased = (new_seconds or 0.0) > (old_seconds or 0.0)
@@ -172,17 +172,6 @@ def _critical_path_changes(
             yield CriticalPathChange(path, description, old_seconds, new_seconds, note)
         else:
             yield CriticalPathChange(path, "longer" if has_increased else "shorter", old_seconds, new_seconds)
-
-
-def _seconds_by_part(run: RunTimes) -> dict[tuple[str, bool], float]:
-    """Return the seconds of each job and each wait on a critical path, summed over all runs of the job.
-
-    A key is a pair: the path of the job, and a flag that is True for the wait before the job.
-    """
-    sums: dict[tuple[str, bool], float] = {}
-    for path, is_wait, seconds in run.critical_path_segments:
-        sums[path, is_wait] = sums.get((path, is_wait), 0.0) + seconds
-    return sums
 
 
 def _off_path_note(verb: str, job: JobTimes | None) -> str:

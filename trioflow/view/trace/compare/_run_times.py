@@ -6,9 +6,7 @@ to the change of the duration.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from ...._core.api.views import JobState, WaitCause, printable
 from ..._state_styles import recorded_state
@@ -16,15 +14,9 @@ from .._critical_path_parts import critical_path_steps
 from .._record import TraceRecord
 from .._spans import Span
 
-
-class CriticalPathSegment(NamedTuple):
-    """A part of the time along the critical path: a job, or the wait before it."""
-
-    path: str
-    """The path of the job, or an empty string for the time after the last job."""
-    is_wait: bool
-    """Whether this is the wait between the end of the previous job on the path and the start of the job."""
-    seconds: float
+PartKey = tuple[str, bool]
+"""A part of the critical path: the path of a job, or "" for the time after the last one, and whether it is the wait
+before the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +41,8 @@ class RunTimes:
     """The labels of the outermost schedulers."""
     seconds: float
     """The duration of the run."""
-    critical_path_segments: tuple[CriticalPathSegment, ...]
-    """The jobs and waits along the critical path, in chronological order."""
+    critical_path_seconds: dict[PartKey, float]
+    """The seconds of each part of the critical path, in chronological order. If a job ran several times, their sum."""
     jobs: dict[str, JobTimes]
     """The times of the jobs that started, by path. Nested schedulers are not included."""
     unstarted_states: dict[str, str]
@@ -66,7 +58,7 @@ def run_times(record: TraceRecord) -> RunTimes:
     return RunTimes(
         name=", ".join(dict.fromkeys(run.label for run in record.root_runs)) or "nothing has run",
         seconds=record.end_time - record.start_time,
-        critical_path_segments=tuple(_critical_path_segments(record)),
+        critical_path_seconds=_sum_critical_path_seconds(record),
         jobs=_sum_times_by_job(record),
         unstarted_states={_path(span): span.state.value for span in record.spans if span.started_at is None},
     )
@@ -76,13 +68,16 @@ def _path(span: Span) -> str:
     return printable(span.path)
 
 
-def _critical_path_segments(record: TraceRecord) -> Iterator[CriticalPathSegment]:
+def _sum_critical_path_seconds(record: TraceRecord) -> dict[PartKey, float]:
     steps = list(critical_path_steps(record))
     if not steps and record.end_time > record.start_time:
-        yield CriticalPathSegment("", True, record.end_time - record.start_time)
+        return {("", True): record.end_time - record.start_time}
+    sums: dict[PartKey, float] = {}
     for step in steps:
         is_end = step.is_wait and step is steps[-1]
-        yield CriticalPathSegment("" if is_end else _path(record.spans[step.span_number]), step.is_wait, step.seconds)
+        key = "" if is_end else _path(record.spans[step.span_number]), step.is_wait
+        sums[key] = sums.get(key, 0.0) + step.seconds
+    return sums
 
 
 def _sum_times_by_job(record: TraceRecord) -> dict[str, JobTimes]:

@@ -8,13 +8,7 @@ from ...._core.api.views import WaitCause, duration_text
 from ..._state_styles import recorded_state
 from .._record import TraceRecord
 from .._spans import Span
-
-
-def wait_lines(record: TraceRecord, span: Span) -> Iterator[str]:
-    """Yield a line for each wait: its duration, its cause, and the job that ended it. Waits for jobs come last."""
-    for wait in sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS):
-        release_text = "" if wait.released_by is None else f", until {record.spans[wait.released_by].name}"
-        yield f"waited {duration_text(wait.seconds)} for {wait.words}{release_text}"
+from .._story import wait_text
 
 
 def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
@@ -24,7 +18,8 @@ def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
     yield f"{span.kind}, {recorded_state(span).value}{', critical' * span.critical}"
     duration = "still running" if span.elapsed is None else f"took {duration_text(span.elapsed)}"
     yield f"started at {duration_text(span.started_at - record.start_time)}, {duration}"
-    yield from wait_lines(record, span)
+    for wait in sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS):  # waits for jobs come last
+        yield wait_text(record.spans, wait)
     if len(span.attempts) > 1:
         yield f"{len(span.attempts)} attempts"
     if span.throttled:
