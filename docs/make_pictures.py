@@ -147,6 +147,16 @@ def draw_mosaic() -> None:
     scheduler.export_as_svgfile(PICTURES / "mosaic-bundled.svg", bundle=True, direction="LR")
 
 
+def draw_examples() -> None:
+    """Draw the timelines of two examples, and the graph of a third, as `examples.md` shows them."""
+    examples, trace = DOCS.parent / "examples", Trace()
+    imported(examples / "paid.py").scenario(calls=40).run(instruments=[trace])
+    trace.export_as_svgfile(PICTURES / "example-paid.svg", width=1000)
+    for name, option in (("checkers", "--timeline"), ("crawler", "--graph")):
+        command = [sys.executable, examples / f"{name}.py", option, PICTURES / f"example-{name}.svg"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
 # ---------------------------------------------------------------- monitor and report
 
 
@@ -309,6 +319,7 @@ DRAWN = {
     "slots": draw_slots,
     "states": draw_states,
     "mosaic": draw_mosaic,
+    "examples": draw_examples,
     "tutorial": show_tutorial,
 }
 
