@@ -151,6 +151,13 @@ def test_end_of_a_run_lists_each_written_file(tmp_path: Path, monkeypatch: pytes
     assert lines[-4:] == ["trace    sub/a b.json", "events   e", "junit    j.xml", "summary  s.md"]
 
 
+def test_on_a_terminal_written_files_are_plain_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal, too, the end of a run names a written file by its path alone; the link around it was escaped."""
+    monkeypatch.chdir(tmp_path)
+    shown = on_a_terminal("run", written(tmp_path, CODE), "--trace", "run.json")
+    assert [line.split() for line in shown if line.startswith("trace ")] == [["trace", "run.json"]]
+
+
 def test_written_files_have_absolute_paths_if_the_working_directory_was_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

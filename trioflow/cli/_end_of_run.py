@@ -5,7 +5,6 @@ It contains the failures, the verdict, the slowest chain of jobs, the written fi
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import sys
@@ -94,7 +93,7 @@ class RunSummaryText:
         Then yield the command to run again. Lines that do not apply are left out.
         """
         facts = [("was running", self.running_at_timeout()), ("slowest chain", self.slowest_chain())]
-        facts += [(name, file_link(path)) for name, path in written]
+        facts += [(name, shown_path(path)) for name, path in written]
         facts.append(("run again", "" if self._is_fine else self.rerun_hint(journal)))
         shown = [(name, text) for name, text in facts if text]
         width = max((len(name) for name, _ in shown), default=0)
@@ -183,13 +182,7 @@ def line_width() -> int:
     return shutil.get_terminal_size().columns if can_move_cursor(sys.stdout) else DEFAULT_WIDTH
 
 
-def file_link(path: Path) -> str:
-    """Return the path of a file, relative to the working directory.
-
-    On a terminal, the path is a link. Over ssh it is not, because the terminal's machine does not have the file.
-    """
+def shown_path(path: Path) -> str:
+    """Return the path of a file, relative to the working directory."""
     directory = CommandLine.current().directory
-    shown = printable(str(path.relative_to(directory) if path.is_relative_to(directory) else path))
-    if not can_move_cursor(sys.stdout) or "SSH_CONNECTION" in os.environ:
-        return shown
-    return f"\x1b]8;;{path.as_uri()}\x1b\\{shown}\x1b]8;;\x1b\\"
+    return printable(str(path.relative_to(directory) if path.is_relative_to(directory) else path))
