@@ -10,6 +10,7 @@ from typing import BinaryIO, Final, Literal
 
 from .. import CommandError, CommandResult, JobTimeout, SshError, Unreachable
 from .. import _posix as posix
+from ..abc import fit
 from ..jobs.command._output_sinks import write_all
 from ..jobs.command._result import MAX_COMMAND_LENGTH
 from ..jobs.posix._processes import describe_exit
@@ -138,7 +139,7 @@ def _open_output(result: CommandResult | None, stream: Literal["stdout", "stderr
 
 
 def shorten_line(line: str) -> str:
-    return line if len(line) <= MAX_COMMAND_LENGTH else line[:MAX_COMMAND_LENGTH] + "..."
+    return fit(line, MAX_COMMAND_LENGTH, ellipsis="...")
 
 
 class LogFile:

@@ -19,7 +19,7 @@ from ..abc import duration_text, fit, is_scheduler, printable
 from ..view.monitor._monitor import can_move_cursor, has_colors
 from ..view.text import _debrief, _symbols, _verdict
 from ..view.text._verdict import Verdict
-from . import SUCCESS_CODE
+from . import SUCCESS_CODE, _outputs
 from ._commands import CommandLine
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class RunSummaryText:
                 name = self._short_path(part.label)
                 share = 100 * part.seconds / elapsed
                 shown.append(f"{name} {duration_text(part.seconds, in_column=True)} ({share:.0f} %)")
-        return fit_items(shown, self._separator, line_width() - len("slowest chain") - 2)
+        return self._fit_items(shown)
 
     def running_at_timeout(self) -> str:
         """Return the jobs that the run's timeout has cancelled, longest-running first; "" if it did not time out."""
@@ -134,14 +134,21 @@ class RunSummaryText:
         ]
         running.sort(key=lambda entry: -entry[0])
         shown = [f"{self._short_path(job.path)} {duration_text(took, in_column=True)}" for took, job in running]
-        return fit_items(shown, self._separator, line_width() - len("slowest chain") - 2)
+        return self._fit_items(shown)
 
     def _short_path(self, path: str) -> str:
         return self._symbols.escape(fit(printable(path), min(MAX_PATH_LENGTH, line_width() // 2 - 12), keep="ends"))
 
-    @property
-    def _separator(self) -> str:
-        return " · " if self._symbols.symbol_set is _symbols.UNICODE_SYMBOLS else ", "
+    def _fit_items(self, items: Sequence[str]) -> str:
+        """Join as many items as fit into a line, from 1 to `MAX_NAMED_JOBS`, and append the number of omitted items."""
+        separator = " · " if self._symbols.symbol_set is _symbols.UNICODE_SYMBOLS else ", "
+        columns = line_width() - len("slowest chain") - 2
+        for count in range(min(MAX_NAMED_JOBS, len(items)), 0, -1):
+            omitted = [f"{len(items) - count} more"] if len(items) > count else []
+            line = separator.join([*items[:count], *omitted])
+            if count == 1 or _symbols.display_width(line) <= columns:
+                return line
+        return ""
 
     # ---- how to run again
 
@@ -151,11 +158,8 @@ class RunSummaryText:
         Without a journal, add a hint on `--journal`.
         """
         line = printable(shlex.join(["trioflow", *CommandLine.current().arguments]))
-        if journal is None:
-            return f"{line}  (--journal FILE keeps what succeeds)"
-        kept, jobs = count_restorable_jobs(journal), _verdict.Tally.for_scheduler(self._scheduler).job_count
-        of_total = f" of {jobs}" if kept <= jobs else ""  # False if keep_jobs=False has removed settled jobs
-        return f"{line}  ({kept}{of_total} job{'s' * (max(kept, jobs) != 1)} kept)"
+        kept = None if journal is None else count_restorable_jobs(journal)
+        return f"{line}  {_outputs.kept_note(kept, _verdict.Tally.for_scheduler(self._scheduler).job_count, 'job')}"
 
 
 def count_restorable_jobs(journal: Path) -> int:
@@ -166,16 +170,6 @@ def count_restorable_jobs(journal: Path) -> int:
         return read_with_retry(journal, lambda store: store.count_stored_results())
     except JournalError:  # the run has logged the error already
         return 0
-
-
-def fit_items(items: Sequence[str], separator: str, columns: int) -> str:
-    """Join as many items as fit into a line, from 1 to `MAX_NAMED_JOBS`, and append the number of omitted items."""
-    for count in range(min(MAX_NAMED_JOBS, len(items)), 0, -1):
-        omitted = [f"{len(items) - count} more"] if len(items) > count else []
-        line = separator.join([*items[:count], *omitted])
-        if count == 1 or _symbols.display_width(line) <= columns:
-            return line
-    return ""
 
 
 def line_width() -> int:

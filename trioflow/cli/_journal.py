@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import datetime
-import json
 import math
 import sys
 from collections.abc import Callable, Generator
@@ -15,8 +13,9 @@ from typing import Any, Final, TypeVar
 import click
 
 from .. import JournalError, StopReason
-from ..abc import duration_text, plural, printable, size_text
+from ..abc import duration_text, fit, plural, printable, size_text
 from ..journal._run_summary import FailedJob, parse_summary
+from ..journal._serialization import loads
 from ..journal._store import JournalStore, RunRecord, StoredJob, read_with_retry
 from ..view.text._selection import match_paths
 from ..view.text._symbols import Symbols, align_columns, display_width
@@ -324,19 +323,17 @@ def short_result(record: StoredJob) -> str:
         return f"pickled, {len(record.result)} bytes" if isinstance(record.result, bytes) else "damaged"
     if record.result.startswith(COMMAND_RESULT_PREFIX):
         return _short_command_result(record.result)
-    return record.result if len(record.result) <= MAX_RESULT_LENGTH else record.result[: MAX_RESULT_LENGTH - 3] + "..."
+    return fit(record.result, MAX_RESULT_LENGTH, ellipsis="...")
 
 
 def _short_command_result(text: str) -> str:
     try:
-        returncode, elapsed, _, _, _, stdout, stderr = json.loads(text)["v"]
-        shown = [f"exit code {returncode:d}", duration_text(elapsed)]
-        for name, output in (("stdout", stdout), ("stderr", stderr)):
-            if output:
-                shown.append(f"{name} of {len(base64.b64decode(output))} bytes")
-    except Exception:  # another program may have written anything, such as JSON that is nested too deeply
+        result = loads(text)
+        outputs = [(name, getattr(result, name)) for name in ("stdout", "stderr")]
+        shown = [f"{name} of {len(output)} bytes" for name, output in outputs if output]
+        return ", ".join([f"exit code {result.returncode:d}", duration_text(result.elapsed), *shown])
+    except Exception:  # another program may have written anything
         return text[:MAX_RESULT_LENGTH]
-    return ", ".join(shown)
 
 
 def record_facts(record: StoredJob, runs: list[RunRecord]) -> dict[str, Any]:

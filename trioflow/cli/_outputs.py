@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..abc import printable
+from ..abc import plural, printable
 from . import STOPPED_CODE
 from ._suggestions import join_choices
 
@@ -97,6 +97,22 @@ def pass_on(data: bytes, *, err: bool) -> None:
 
     """
     click.echo(data, nl=False, err=err)
+
+
+def kept_note(kept: int | None, total: int | None, noun: str) -> str:
+    """Return how much of a run its journal keeps for the next one, such as "(3 of 4 jobs kept)".
+
+    Args:
+        kept: the number of jobs that it keeps; None without a journal, which is suggested.
+        total: the number of all jobs; None if it is unknown.
+        noun: "job", or another word for it.
+
+    """
+    if kept is None:
+        return "(--journal FILE keeps what succeeds)"
+    # `keep_jobs=False` removes settled jobs, so `total` may be too small.
+    known = total is not None and kept <= total
+    return f"({kept} of {plural(total or 0, noun)} kept)" if known else f"({plural(kept, noun)} kept)"
 
 
 def show_error(error: click.ClickException) -> None:

@@ -170,13 +170,11 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
         yield symbols.escape(f"  {command}: {reason}")
     if tally.failed_count > len(failures):
         yield f"  and {tally.failed_count - len(failures)} more"
-    if options.journal:
-        total = counts.job_count
-        of_total = "" if batch.expected_count is None else f" of {total}"
+    if options.journal or batch.was_interrupted:
         kept = batch.reporter.kept_count if options.keep == "all" else tally.succeeded_count
-        yield f"  run again  the same command  ({kept}{of_total} command{'s' * (total != 1)} kept)"
-    elif batch.was_interrupted:
-        yield "  run again  the same command  (--journal FILE keeps what succeeds)"
+        total = None if batch.expected_count is None else counts.job_count
+        note = _outputs.kept_note(kept if options.journal else None, total, "command")
+        yield f"  run again  the same command  {note}"
 
 
 def print_to_stderr(lines: Iterator[str]) -> None:
