@@ -286,9 +286,9 @@ class ArgumentSearch:
         is_dict = cast(Any, type(container)) is dict
         if is_dict and not ATOMIC_TYPES.issuperset(map(type, container)):
             self._reject_jobs_inside([*container], "a key of a dict")
-        items: Iterable[tuple[Any, Any]] = container.items() if is_dict else enumerate(container)
+        items = cast("Iterable[tuple[Any, Any]]", container.items() if is_dict else enumerate(container))
         for key, value in items:
-            kind: Any = type(value)
+            kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]  # a cast takes a third of the loop
             if kind in ATOMIC_TYPES:
                 continue
             if kind in PLAIN_CONTAINERS:
