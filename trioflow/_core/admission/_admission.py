@@ -41,7 +41,7 @@ from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob
 from ..job._job_queries import takes_slot
 from ._budget import BudgetResource
-from ._heap_keys import ready_numbers, throttled_numbers
+from ._heap_keys import ready_numbers
 from ._per_key import PerKeyResource
 from ._pool import Grant, Needs
 from ._resource import TIME_TOLERANCE
@@ -263,7 +263,7 @@ class AdmissionQueue:
     """
 
     def __init__(self, run: Any, order: HeapKeys) -> None:  # a `Run`, whose module this layer must not import
-        self._run = run
+        self.run = run
         self._ready = run.queue
         self.order = order
         self.backfill: Final[int] = run.scheduler.backfill
@@ -282,13 +282,8 @@ class AdmissionQueue:
 
     def detach(self) -> None:
         """Drop the references to the run, which has ended, and leave the admission for good."""
-        del self._run, self._ready
+        del self.run, self._ready
         self.admission.queues.discard(self)
-
-    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
-        """Call `function` at the time `when`. Return a function that cancels the call."""
-        cancel: Callable[[], None] = self._run.group.call_at(when, function)
-        return cancel
 
     def has_room(self) -> bool:
         """Return whether the run can start another job that needs a slot, and has not admitted enough others."""
@@ -296,28 +291,12 @@ class AdmissionQueue:
 
     def start_admitted(self) -> None:
         """Spawn workers for the jobs that were admitted."""
-        self._run.workers.ensure_searcher()
+        self.run.workers.ensure_searcher()
 
     def return_throttled(self) -> None:
         """Put the admitted jobs that have a throttled resource, and have not started, back into their groups."""
         if self._ready.return_throttled():
             self.start_admitted()
-
-    def may_get_resources(self, is_foreign: Callable[[Any], bool]) -> bool:
-        """Return whether a timer is set, or a run of another scheduler may return resources.
-
-        Args:
-            is_foreign: returns whether a run belongs to another scheduler.
-
-        """
-        return self.admission.has_timer() or any(is_foreign(queue._run) for queue in self.admission.queues)
-
-    def after_timer(self, fault: BaseException | None) -> None:
-        """Check whether the run still makes progress after a round, or end it because of a fault in the round."""
-        if fault is not None:
-            self._run.crash(fault)
-        else:
-            self._run.standstill.suspect(self._run)
 
     # ---- the jobs
 
@@ -325,7 +304,7 @@ class AdmissionQueue:
         """Return the key of a job's group: jobs with equal needs, of which a slot is one, have equal keys."""
         needs = job._needs()
         for name, amount in needs.items():
-            if isinstance(amount, str) and isinstance(self._run.pools.find(name), PerKeyResource):
+            if isinstance(amount, str) and isinstance(self.run.pools.find(name), PerKeyResource):
                 needs = {**needs, name: ""}
         return (takes_slot(job), *sorted(needs.items()))
 
@@ -336,7 +315,7 @@ class AdmissionQueue:
             needs: Needs = []
             per_key: PerKeyResource | None = None
             for name, amount in job._needs().items():
-                entry = self._run.pools.find(name)
+                entry = self.run.pools.find(name)
                 if isinstance(entry, PerKeyResource):
                     per_key = entry  # there is one at most
                 else:
@@ -351,7 +330,7 @@ class AdmissionQueue:
 
     def resolve_needs(self, job: AbstractJob[Any]) -> Needs:
         """Return the needs of a job, each with its resource."""
-        return [self._run.pools.find(name).resolve(amount, job) for name, amount in job._needs().items()]
+        return [self.run.pools.find(name).resolve(amount, job) for name, amount in job._needs().items()]
 
     def find_group(self, job: AbstractJob[Any]) -> WaitingGroup | None:
         """Return the group of a waiting job; None if the job does not wait here. Any thread may call this."""
@@ -367,10 +346,6 @@ class AdmissionQueue:
         if job._needs():
             self._ready.return_later(entry)
         self.insert(entry)
-
-    def push_again(self, job: AbstractJob[Any]) -> None:
-        """Add a job that is attempted again, ahead of all others except those that were added so earlier."""
-        self.insert((self.order.lowest_key, next(throttled_numbers), job))
 
     def insert(self, entry: HeapEntry) -> None:
         """Add the job of an entry."""
@@ -432,7 +407,7 @@ class AdmissionQueue:
     def block(self, job: AbstractJob[Any], error: BudgetSpent) -> None:
         """Block a job, if it still waits, and start workers for the jobs that become ready by this."""
         if job in self.waiting_jobs:
-            self._run.block(job, error)
+            self.run.block(job, error)
             self.start_admitted()
 
     def release(self, job: AbstractJob[Any]) -> None:
@@ -749,7 +724,7 @@ class Admission:
         when, queue = self._earliest_start
         if when < self._timer[0] and queue is not None:
             self.forget_timer(self._timer[1])
-            self._timer, self._cancel_timer = self._earliest_start, queue.call_at(when, self._on_timer)
+            self._timer, self._cancel_timer = self._earliest_start, queue.run.group.call_at(when, self._on_timer)
 
     def forget_timer(self, queue: AdmissionQueue | None) -> None:
         """Cancel the timer, if it was set for a job of this queue."""
@@ -760,13 +735,14 @@ class Admission:
     def _on_timer(self) -> None:
         self._timer, self._cancel_timer = (math.inf, None), None
         self.is_settled = False
-        fault: BaseException | None = None
         try:
             self.run_round()
-        except BaseException as error:  # asyncio would only log it
-            fault = error
-        for queue in list(self.queues):
-            queue.after_timer(fault)
+        except BaseException as fault:  # asyncio would only log it
+            for queue in list(self.queues):
+                queue.run.crash(fault)
+        else:
+            for queue in list(self.queues):
+                queue.run.standstill.suspect(queue.run)
 
 
 def join_admission(queue: AdmissionQueue, resources: Iterable[PoolEntry]) -> None:

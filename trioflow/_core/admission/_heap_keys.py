@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 ready_numbers: Final = itertools.count()
 """Ascending sequence numbers for jobs that become ready, shared by all runs."""
 throttled_numbers: Final = itertools.count(-(1 << 60))
-"""Ascending sequence numbers for throttled jobs, which start before all others."""
+"""Ascending sequence numbers for jobs that are attempted again, which start before all others."""
+LOWEST_KEY: Final = (-math.inf,)
+"""The key of these jobs, which sorts before the keys of all others."""
 
 
 class HeapKeys:
@@ -39,7 +41,6 @@ class HeapKeys:
     def __init__(self, policy: RunPolicy, *, known: dict[AbstractJob[Any], float], ranks: Ranks | None = None) -> None:
         self.policy: Final = policy
         self.outlook: Final = RunOutlook(known, ranks)
-        self.lowest_key: Final = (-math.inf, policy.lowest_key)  # sorts before the keys of all jobs
         key = policy.key_function(self.outlook)
         self.key: Final[Callable[[AbstractJob[Any]], Any]] = lambda job: (-job._options.priority, key(job))
 

@@ -144,10 +144,6 @@ class Key(Resource):
     def used_until(self) -> float:
         """Return the time from which the key is as a new one, if no job holds it."""
 
-    @abstractmethod
-    def shift_times(self, shift: float) -> None:
-        """Shift the stored times that `change_clock` does not shift."""
-
 
 class CountedKey(Key, CountedResource):
     """A key that a number of jobs may hold at once, each followed by a pause."""
@@ -186,8 +182,9 @@ class CountedKey(Key, CountedResource):
         """Return the time from which the key is as a new one, if no job holds it."""
         return max(self.cooldown.ends_at, self.rest_ends[-1] if self.rest_ends else -math.inf)
 
-    def shift_times(self, shift: float) -> None:
-        """Shift the times at which pauses end."""
+    def change_clock(self, clock: Callable[[], float], shift: float) -> None:
+        """Replace the clock with one that is `shift` seconds ahead, and shift all stored times by the same amount."""
+        super().change_clock(clock, shift)
         for _ in range(len(self.rest_ends)):
             self.rest_ends.append(self.rest_ends.popleft() + shift)
 
@@ -236,9 +233,6 @@ class RateKey(Key, RateResource):
     def used_until(self) -> float:
         """Return the time from which the key is as a new one."""
         return max(self.cooldown.ends_at, *(bucket.full_at for bucket in self.buckets.values()))
-
-    def shift_times(self, shift: float) -> None:
-        """Do nothing, because `change_clock` shifts all times of a rate."""
 
     def public_share(self, need: RateNeed, share: RateNeed) -> str:  # type: ignore[override]
         """Return the key."""
@@ -318,7 +312,6 @@ class PerKeyResource(PoolEntry):
         super().change_clock(clock, shift)
         for key in list(self.keys.values()):
             key.change_clock(clock, shift)
-            key.shift_times(shift)
 
     def public_total(self) -> Any:
         """Return the number, or the burst of the rate by key of the rate, which each key has."""

@@ -15,7 +15,7 @@ from ..job._job import AbstractJob
 from ..job._labels import printable
 from ._budget import Budget, BudgetResource
 from ._per_key import CountedKey, PerKey, PerKeyResource
-from ._rate import Rate, RateResource
+from ._rate import Rate, RateNeed, RateResource
 from ._resource import CountedResource, PoolEntry, Resource
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ class Grant:
 
     def accrued_at(self) -> float:
         """Return the time from which the needed amounts of rates can be taken once more; `-inf` without rates."""
-        rates = (part for part in self._parts if isinstance(part[0], RateResource))
-        return max((resource.accrued_at(need) for resource, need, _ in rates), default=-math.inf)
+        needs = [(resource, need) for resource, need, _ in self._parts if isinstance(resource, RateResource)]
+        return max((resource.accrued_at(need) for resource, need in needs), default=-math.inf)
 
     def reacquire(self) -> None:
         """Take the needed amounts of rates once more, because a decorator repeats the call of the job."""
@@ -356,14 +356,16 @@ class ResourceView:
 
         For a `PerKey`, return 0.
         """
-        resource = self._resource
-        if not isinstance(resource, Resource):
+        resource, jobs = self._resource, list(jobs)
+        if not jobs or not isinstance(resource, Resource):
             return 0.0
-        need: Any = None
-        for job in jobs:
-            next_need = resource.need(job._needs()[self.name], job)
-            need = next_need if need is None else resource.sum_needs(1, next_need, need)
-        return 0.0 if need is None else max(0.0, resource.accrued_at(need) - resource.clock())
+        ends_at = resource.cooldown.ends_at
+        if isinstance(resource, RateResource):
+            total: RateNeed = {}
+            for job in jobs:
+                total = resource.sum_needs(1, resource.need(job._needs()[self.name], job), total)
+            ends_at = resource.accrued_at(total)
+        return max(0.0, ends_at - resource.clock())
 
 
 def resource_views(pool: Pool) -> list[ResourceView]:

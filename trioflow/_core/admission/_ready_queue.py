@@ -32,7 +32,7 @@ from ..base._waits import Waiting
 from ..job._job import AbstractJob
 from ..job._job_queries import takes_slot
 from ._admission import MAX_ADMITTED, AdmissionQueue
-from ._heap_keys import ready_numbers, throttled_numbers
+from ._heap_keys import LOWEST_KEY, ready_numbers, throttled_numbers
 from ._pool import Grant
 from ._window import Adaptive, max_slots
 
@@ -58,7 +58,7 @@ class FifoLine:
             self._jobs.append(job)
 
     def push_again(self, job: AbstractJob[Any]) -> None:
-        """Add a job that is attempted again, ahead of all others that wait for a slot."""
+        """Add a job ahead of all others that wait for a slot."""
         if job._options.forever or self._queue.size is None:
             self.push(job)
         else:
@@ -115,10 +115,6 @@ class HeapLine:
     def push(self, job: AbstractJob[Any]) -> None:
         """Add a job."""
         self.insert(self.make_entry(job))
-
-    def push_again(self, job: AbstractJob[Any]) -> None:
-        """Add a job that is attempted again, ahead of all others except those that were added so earlier."""
-        self.insert((self.order.lowest_key, next(throttled_numbers), job))
 
     def insert(self, entry: HeapEntry) -> None:
         """Add the job of an entry."""
@@ -336,11 +332,13 @@ class ReadyQueue:
             self.groups.insert(entry)
 
     def push_again(self, job: AbstractJob[Any]) -> None:
-        """Add a job that was throttled or will be retried, ahead of the other jobs that wait."""
-        if self.is_limited:
+        """Add a job that was throttled or will be retried, ahead of others, except those that were added so earlier."""
+        if not self.is_limited:
+            self.startable.appendleft(job)
+        elif isinstance(self.line, FifoLine):
             self.line.push_again(job)
         else:
-            self.startable.appendleft(job)
+            self.line.insert((LOWEST_KEY, next(throttled_numbers), job))
 
     def grant_at_once(self, job: AbstractJob[Any]) -> None:
         """Grant a clean-up job its needs, even beyond the free amounts."""
@@ -386,7 +384,7 @@ class ReadyQueue:
             self.tokens.use_order(order)
         for _, number, job in entries:
             if number < 0:  # it was throttled, or will be retried
-                line.insert((order.lowest_key, number, job))
+                line.insert((LOWEST_KEY, number, job))
             else:
                 line.push(job)
 

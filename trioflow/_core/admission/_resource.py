@@ -123,17 +123,6 @@ class Resource(PoolEntry):
         """Return the time at which the need can be met: `-inf` for now, infinity if that depends on other jobs."""
 
     @abstractmethod
-    def sum_needs(self, number: int, need: Any, other: Any) -> Any:
-        """Return `number` times `need`, plus `other`."""
-
-    def accrued_at(self, need: Any) -> float:
-        """Return the earliest time at which neither a rate nor a throttle delays a need, or a sum of needs.
-
-        In this base class, it is the end of the throttle.
-        """
-        return self.cooldown.ends_at
-
-    @abstractmethod
     def explain_shortage(self, need: Any, before: int) -> str:
         """Explain why a job that is behind `before` others with the same need cannot get its need now."""
 
@@ -264,10 +253,6 @@ class CountedResource(Resource):
             bisect.insort(self.wanted_amounts, need)
         else:
             del self.wanted_amounts[bisect.bisect_left(self.wanted_amounts, need)]
-
-    def sum_needs(self, number: int, need: Amount, other: Amount) -> Amount:
-        """Return `number` times `need`, plus `other`."""
-        return number * need + other
 
     def explain_shortage(self, need: Amount, before: int) -> str:
         """Describe the throttle; if there is none, describe the amount that is taken and the jobs that hold it."""

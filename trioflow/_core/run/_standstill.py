@@ -105,8 +105,10 @@ def _may_act(run: Run, outermost: Run) -> bool:
         return True
     if run.first_rule is not None and run.first_rule.has_timer():
         return True
-    groups = run.queue.groups
-    return groups is not None and groups.may_get_resources(lambda other: other.outermost() is not outermost)
+    if run.queue.groups is None:
+        return False
+    admission = run.queue.groups.admission
+    return admission.has_timer() or any(queue.run.outermost() is not outermost for queue in admission.queues)
 
 
 def _has_due_call(run: Run) -> bool:

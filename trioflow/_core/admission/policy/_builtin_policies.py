@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, get_args
@@ -25,8 +24,6 @@ class RunPolicy(ABC):
     """Whether the policy needs a heap, because its order is not first in, first out."""
     needs_durations: ClassVar[bool] = True
     """Whether the policy, or the choice of the policy, uses expected durations."""
-    lowest_key: ClassVar[Any] = -math.inf
-    """A key that sorts before the keys of all jobs."""
 
     def effective_policy(self, knows_durations: bool) -> RunPolicy:
         """Return the policy to use, depending on whether any job has an expected duration."""

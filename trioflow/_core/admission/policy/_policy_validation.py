@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ...base._exception_parts import get_traceback, set_traceback
 from ...base._reprs import short_repr
@@ -107,8 +107,6 @@ def make_run_policy(policy: PolicyName | Policy, fail: FailRun) -> RunPolicy:
 
 class SafePolicy(RunPolicy):
     """A wrapper of a user-defined policy. If its `key` raises, the run ends, but the job still gets a key."""
-
-    lowest_key: ClassVar[Any] = ()  # keys are tuples, and the empty tuple sorts before all others
 
     def __init__(self, policy: Policy, fail: FailRun) -> None:
         self._policy: Final = policy
