@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
@@ -135,38 +135,35 @@ def simulate(
     reject_endless_run(scheduler)
     all_durations, known_durations = resolve_all_durations(scheduler, durations)
     copy, trace = ScenarioCopy(scheduler, all_durations, known_durations, window, policy), Trace()
-    clean_up_jobs = CleanUpJobs()
     # The copy runs in a new thread, because this one may be running an event loop.
     with ThreadPoolExecutor(1, THREAD_NAME_PREFIX) as thread, silence_log():
-        makespan = thread.submit(run_scenario_copy, copy, trace, clean_up_jobs).result()
-    return _make_simulation(
-        scheduler, copy, all_durations, known_durations, window, trace, makespan, clean_up_jobs.copies
-    )
+        watch = thread.submit(run_scenario_copy, copy, trace).result()
+    return _make_simulation(scheduler, copy, all_durations, known_durations, window, trace, watch)
 
 
-def run_scenario_copy(copy: ScenarioCopy, *instruments: Instrument) -> float:
-    """Run the copy of a scenario on a virtual clock, and return the duration of the run in seconds.
+def run_scenario_copy(copy: ScenarioCopy, trace: Trace) -> RunWatch:
+    """Run the copy of a scenario on a virtual clock, and return what was seen of the run.
 
     Raises:
         ValueError: the run would never end.
 
     """
-    detector = StallDetector(copy)
+    watch = RunWatch(copy)
     subject = repr(copy.scheduler.label)
     try:
         copy.scheduler.run(
             backend="asyncio",
             backend_options=virtual_options("asyncio"),
-            instruments=[*instruments, detector],
+            instruments=[trace, watch],
         )
     except NeverSettles as error:
         raise ValueError(
             f"{subject} would hardly ever end: {error.job.label!r} succeeds in none of {error.calls:,} calls, because "
             f"an expected duration exceeds a timeout: give a longer timeout=, or fewer retries"
         ) from None
-    if detector.stall_reason:
-        raise ValueError(f"{subject} would never end: {detector.stall_reason}; give it a timeout= to simulate it")
-    return detector.ended_at
+    if watch.stall_reason:
+        raise ValueError(f"{subject} would never end: {watch.stall_reason}; give it a timeout= to simulate it")
+    return watch
 
 
 def reject_endless_run(scheduler: BaseScheduler) -> None:
@@ -188,25 +185,7 @@ def reject_endless_run(scheduler: BaseScheduler) -> None:
             schedulers += [job for job in members if is_scheduler(job) and not job.forever]
 
 
-class CleanUpJobs(Instrument):
-    """An instrument that finds the clean-up jobs, which take no slots.
-
-    Attributes:
-        copies: the copies of the jobs that started as clean-up jobs.
-
-    """
-
-    def __init__(self) -> None:
-        self.copies: Final[set[AnyJob]] = set()
-
-    def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Record a job that starts although its run stops, as only clean-up jobs do."""
-        run = current_run(scheduler)
-        if run is not None and run.reason is not None:
-            self.copies.add(job)
-
-
-class StallDetector(Instrument):
+class RunWatch(Instrument):
     """An instrument that ends a run that stalls, or that runs a nested scheduler without an end.
 
     It sets a timer that is later than all others. If the run stalls, no other timer is left, and the virtual clock
@@ -215,6 +194,7 @@ class StallDetector(Instrument):
     Attributes:
         stall_reason: why the run stalled; "" if it did not.
         ended_at: the virtual time at which the run ended, in seconds from its start.
+        clean_up_copies: the copies of the jobs that started as clean-up jobs, which take no slots.
 
     """
 
@@ -225,6 +205,7 @@ class StallDetector(Instrument):
             count.count = 0
         self.stall_reason = ""
         self.ended_at = 0.0
+        self.clean_up_copies: Final[set[AnyJob]] = set()
 
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Set the timer at the beginning of the outermost run; count the runs of a nested scheduler."""
@@ -232,6 +213,12 @@ class StallDetector(Instrument):
             self._call_counts[scheduler].add_call()
         else:
             asyncio.get_running_loop().call_at(STALL_TIMEOUT, self._stop)
+
+    def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Record a job that starts although its run stops, as only clean-up jobs do."""
+        run = current_run(scheduler)
+        if run is not None and run.reason is not None:
+            self.clean_up_copies.add(job)
 
     def after_run(self, scheduler: BaseScheduler) -> None:
         if scheduler is self._scheduler:
@@ -288,9 +275,9 @@ def _make_simulation(
     known_durations: dict[AnyJob, float],
     window: Any,
     trace: Trace,
-    makespan: float,
-    clean_up_copies: Collection[AnyJob],
+    watch: RunWatch,
 ) -> Simulation:
+    makespan = watch.ended_at
     starts: dict[AnyJob, float] = {}
     ends: dict[AnyJob, float] = {}
     for job, job_copy in copy.copies.items():
@@ -301,7 +288,7 @@ def _make_simulation(
     slot_seconds = sum(
         ends[job] - starts[job]
         for job in slot_users(scheduler, window)
-        if job in ends and copy.copies[job] not in clean_up_copies
+        if job in ends and copy.copies[job] not in watch.clean_up_copies
     )
     analyses = analyze_schedulers(scheduler, durations, window)
     slack: dict[AnyJob, float] = {}

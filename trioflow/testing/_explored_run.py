@@ -121,7 +121,6 @@ class ExploredRun:
         self._crash_copy: dict[Any, Any] = {}  # a copy of the world at the moment of the crash
         self._waits_before_crash: Counter[str] = Counter()  # by the name of the job
         self._is_crashed = False
-        self._pause: Callable[[float], Awaitable[None]]
         self._scheduler: Any = None
         self._cut_scope: Any = None  # around the run, for `cut` and for giving up; None while there is no run
         self._host_task: Any = None
@@ -189,7 +188,6 @@ class ExploredRun:
 
     async def _main(self) -> None:
         is_trio = self.plan.backend == "trio"
-        self._pause = _pause_on_trio if is_trio else _pause_on_asyncio
         current_explored_run.set(self)
         try:
             made = call_user_function(self._make_scheduler, "make_scheduler", None, self._world)
@@ -332,7 +330,7 @@ class ExploredRun:
     def _begin_call(self, stepped: SteppedJob) -> int:
         stepped.call_count += 1
         stepped.is_running = True
-        task_id = id(_current_task(self.plan.backend))
+        task_id = anyio.get_current_task().id
         self.task_order.job_names[task_id] = stepped.name
         return task_id
 
@@ -436,7 +434,8 @@ class ExploredRun:
                 place = describe_place(stepped, change)
                 delay, holders = describe_delay(change.value), self._story.describe_holders(stepped)
                 self._apply(change, f"{stepped.name!r} resumes {delay} {place}{holders}")
-                await self._pause(change.value)
+                with anyio.CancelScope(shield=self.plan.backend == "trio"):
+                    await anyio.sleep(change.value)
 
     def _choose_error(
         self, stepped: SteppedJob, changes: list[Change], error: BaseException | None
@@ -445,7 +444,8 @@ class ExploredRun:
 
         A failure is injected only after a sleep, and only if the loop raised nothing, or a `Cancelled` of trio.
         """
-        if error is not None and not (self.plan.backend == "trio" and _is_trio_cancelled(error)):
+        is_trio = self.plan.backend == "trio"  # trio ends even a sleep with `Cancelled` when the sleep's time is up
+        if error is not None and not (is_trio and isinstance(error, anyio.get_cancelled_exc_class())):
             return error
         for change in changes:
             if change.kind == "fail" and _coroutine_frames.is_sleeping(stepped.waiting_coroutine):
@@ -501,35 +501,9 @@ def _check_scheduler(scheduler: Any) -> Any:
     return scheduler
 
 
-async def _pause_on_trio(seconds: float) -> None:
-    import trio
-
-    with trio.CancelScope(shield=True):
-        await trio.sleep(seconds)
-
-
-async def _pause_on_asyncio(seconds: float) -> None:
-    await asyncio.sleep(seconds)
-
-
-def _is_trio_cancelled(error: BaseException) -> bool:
-    """Return whether an exception is `trio.Cancelled`. trio ends even a sleep with it when the sleep's time is up."""
-    import trio
-
-    return isinstance(error, trio.Cancelled)
-
-
 def _as_coroutine(awaitable: Any) -> Any:
     return awaitable if inspect.iscoroutine(awaitable) else _await_result(awaitable)
 
 
 async def _await_result(awaitable: Any) -> Any:
     return await awaitable
-
-
-def _current_task(backend: str) -> Any:
-    if backend == "trio":
-        import trio
-
-        return trio.lowlevel.current_task()
-    return asyncio.current_task()
