@@ -16,7 +16,6 @@ from ._core.api.kinds import FunctionJob as FunctionJob
 from ._core.api.kinds import JobKind as JobKind
 from ._core.api.kinds import JobOptions as JobOptions
 from ._core.api.kinds import RunHandle as RunHandle
-from ._core.api.kinds import SharedResource as SharedResource
 from ._core.api.kinds import SpareSlots as SpareSlots
 from ._core.api.kinds import ThreadEvent as ThreadEvent
 from ._core.api.kinds import TimeLimit as TimeLimit

@@ -416,11 +416,6 @@ def closed_at_once(run: RunHandle) -> Any:
     return io.StringIO()
 
 
-def not_closed(run: RunHandle) -> Any:
-    """Make something that has no `close`."""
-    return object()
-
-
 class Asking(JobKind[tuple[bool, bool]], keeps_time=True):
     """Returns whether its limit needs signs of life, and whether one after the block moves the deadline."""
 
@@ -456,19 +451,37 @@ def test_a_time_limit_ends_a_wait_for_a_thread_event(virtual: Virtual) -> None:
     assert (job.result(), job.elapsed) == ([True, False], 2)
 
 
-@pytest.mark.parametrize("make", [closed_at_once, not_closed])
-def test_an_object_shared_by_a_run_without_async_close_raises(virtual: Virtual, make: Any) -> None:
-    """A shared object without an async `close` raises when it is made: at the end of the run its origin is unknown."""
+def test_an_object_shared_by_a_run_whose_close_is_not_async_raises(virtual: Virtual) -> None:
+    """A shared object whose `close` is not async raises when it is made: when the run ends, its origin is unknown."""
 
     class User(JobKind[Any]):
         async def co_run(self) -> Any:
-            return run_of(self).shared(make)
+            return run_of(self).shared(closed_at_once)
 
     job = User()
     virtual(Scheduler(job).co_run)
-    what = rf"^{make.__name__} returned a (StringIO|object) .* but it has no `async def close\(self\)`"
-    with pytest.raises(TypeError, match=what):
+    with pytest.raises(TypeError, match=r"^closed_at_once returned a StringIO .* whose close\(\) is not async"):
         job.result()
+
+
+def test_an_object_shared_by_a_run_needs_no_close(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """A shared object without a `close`, such as a dict, is the same for all jobs of a run, but not in the next."""
+
+    def cache(_: RunHandle) -> dict[str, int]:
+        return {}
+
+    class User(JobKind[Any]):
+        async def co_run(self) -> Any:
+            return run_of(self).shared(cache)
+
+    first, second = User(), User()
+    scheduler = Scheduler(first, second)
+    assert virtual(scheduler.co_run)
+    shared = first.result()
+    assert shared is second.result()
+    assert virtual(scheduler.co_run)
+    assert first.result() is not shared
+    assert not caplog.records
 
 
 def test_an_object_shared_by_a_run_is_made_once_and_closed_last(virtual: Virtual) -> None:

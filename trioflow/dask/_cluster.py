@@ -131,9 +131,6 @@ class ResultUses:
             return self._sole_client_by_job[job] is client and all(_find_client(user) is client for user in users)
         return bool(users) and all(_find_client(user) is client for user in users)
 
-    async def close(self) -> None:
-        """Do nothing: no cleanup is needed."""
-
 
 def _find_client(job: AnyJob) -> Any:
     """Return the client of the cluster on which a job is called; None if it is not called on a cluster."""
@@ -188,9 +185,6 @@ class PythonVersionCheck:
                 version = info["host"]["python"].split(".")[:2]
                 if version != list(platform.python_version_tuple()[:2]):
                     self._mismatch_by_client[client] = f"{process} runs in Python {'.'.join(version)}"
-
-    async def close(self) -> None:
-        """Do nothing: no cleanup is needed."""
 
 
 class DaskOptions(JobOptions, total=False):

@@ -11,6 +11,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -68,7 +69,7 @@ async def call_on_cluster(
         client,
         call,
         (call_events.topic, call_number),
-        {**submit_options, "priority": run.shared(JobPriorities).get_priority(job)},
+        {**submit_options, "priority": _get_priority(job, run)},
     )
 
     def mark_ended(_: object) -> None:
@@ -361,26 +362,22 @@ class CallEvents:
                 client.unsubscribe_topic(self.topic)
 
 
-class JobPriorities:
-    """The priorities of a run's jobs. A job's priority is the duration of the longest path from it to the end.
+def path_seconds(_: RunHandle) -> dict[Scheduler, dict[AnyJob, float]]:
+    """Return a cache of the durations of the longest paths to the end, by scheduler and by its member, for one run."""
+    return {}
 
-    The path is within the job's scheduler, and the duration in seconds.
+
+def _get_priority(job: AnyJob, run: RunHandle) -> float:
+    """Return the duration, in seconds, of the longest path from a job to the end of its scheduler.
+
+    It is 0 for a job that has no scheduler, because another job has called it, or that was added after the others.
     """
-
-    def __init__(self, _: RunHandle) -> None:
-        self._path_seconds: Final[dict[Scheduler, dict[AnyJob, float]]] = {}  # keyed by scheduler and by its member
-
-    def get_priority(self, job: AnyJob) -> float:
-        """Return the priority of a job; 0 if it has no scheduler, or was added after the priorities were computed."""
-        scheduler = job.scheduler
-        if scheduler is None:  # the job was called by another job, not by a run
-            return 0
-        if scheduler not in self._path_seconds:
-            self._path_seconds[scheduler] = ranks_of(scheduler)
-        return self._path_seconds[scheduler].get(job, 0.0)
-
-    async def close(self) -> None:
-        """Do nothing: no cleanup is needed."""
+    scheduler, known = job.scheduler, run.shared(path_seconds)
+    if scheduler is None:
+        return 0
+    if scheduler not in known:
+        known[scheduler] = ranks_of(scheduler)
+    return known[scheduler].get(job, 0.0)
 
 
 class BatchFetcher:
@@ -390,17 +387,19 @@ class BatchFetcher:
         self._lock: Final = threading.Lock()
         # For each client whose event loop is fetching values, the Dask futures of the next batch, each with the future
         # that will get its value.
-        self._pending_requests: Final[dict[Any, list[tuple[Any, CrossThreadFuture]]]] = {}
+        self._pending_requests: Final[dict[Any, list[tuple[Any, Future[Any]]]]] = {}
 
     async def fetch_value(self, client: Any, future: Any) -> Any:
         """Return the value of a finished future."""
-        value_future = CrossThreadFuture()
+        value_future, fetched_event = Future[Any](), ThreadEvent()
+        value_future.add_done_callback(lambda _: fetched_event.set())
         with self._lock:
             is_first_request = client not in self._pending_requests
             self._pending_requests.setdefault(client, []).append((future, value_future))
         if is_first_request:
             client.loop.add_callback(self._fetch_batches, client)
-        return await value_future.wait()
+        await fetched_event.wait()
+        return value_future.result()
 
     async def _fetch_batches(self, client: Any) -> None:
         """Fetch the requested values in batches, in the event loop of the client."""
@@ -421,35 +420,6 @@ class BatchFetcher:
             else:
                 for (_, value_future), value in zip(batch, values, strict=True):
                     value_future.set_result(value)
-
-    async def close(self) -> None:
-        """Do nothing: no cleanup is needed."""
-
-
-class CrossThreadFuture:
-    """A result or an exception that one thread sets, and that a task in another thread waits for."""
-
-    def __init__(self) -> None:
-        self._done_event: Final = ThreadEvent()
-        self._result: Any = None
-        self._exception: BaseException | None = None
-
-    def set_result(self, result: Any) -> None:
-        """Set the result, and wake the waiting task."""
-        self._result = result
-        self._done_event.set()
-
-    def set_exception(self, exception: BaseException) -> None:
-        """Set the exception, and wake the waiting task."""
-        self._exception = exception
-        self._done_event.set()
-
-    async def wait(self) -> Any:
-        """Wait until the future is done, and return the result or raise the exception."""
-        await self._done_event.wait()
-        if self._exception is not None:
-            raise self._exception
-        return self._result
 
 
 def import_dask(name: str) -> ModuleType:

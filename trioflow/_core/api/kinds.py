@@ -14,5 +14,4 @@ from ..run._current import propagate_env, propagated_env
 from ..run._handle import RunHandle, run_of
 from ..run._idle_timeouts import ThreadEvent, TimeLimit
 from ..run._requirement_counts import users_of
-from ..run._shared_resources import SharedResource
 from ..run._slot_lending import SpareSlots

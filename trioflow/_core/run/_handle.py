@@ -21,7 +21,6 @@ from ..job._function import name_of
 from ._current import current_worker_var
 from ._idle_timeouts import PROGRESS_NOUN, TimeLimit
 from ._run import RUNS_IN_PROGRESS
-from ._shared_resources import SharedResource
 from ._slot_lending import SpareSlots, spare_slots
 from ._worker import Worker
 
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
 
 V = TypeVar("V")
-R = TypeVar("R", bound=SharedResource)
+R = TypeVar("R")
 
 
 def run_of(job: AbstractJob[Any]) -> RunHandle:
@@ -73,11 +72,11 @@ class RunHandle:
         Args:
             make: a class, or a function that returns the object. The first call of `shared` with this `make` calls it
                 with a handle of the outermost run; later calls in that run return the same object. When all jobs have
-                been shut down, the outermost run awaits `close()` of all shared objects, the last one first, within
-                its `shutdown_timeout`.
+                been shut down, the outermost run awaits `close()` of all shared objects that have it, the last one
+                first, within its `shutdown_timeout`.
 
         Raises:
-            TypeError: the object has no `async def close(self)`.
+            TypeError: the object has a `close()` that is not async.
 
         """
         return self._run.shared_resources.get_or_create(make, lambda run: _closable(make(RunHandle(run)), make))
@@ -210,12 +209,13 @@ class RunHandle:
 
 
 def _closable(made: R, make: Callable[..., R]) -> R:
-    """Check that a shared object has an async `close()`, and return the object."""
-    if is_async(getattr(made, "close", None)):
+    """Check that the `close()` of a shared object, if there is one, is async, and return the object."""
+    close = getattr(made, "close", None)
+    if close is None or is_async(close):
         return made
     raise TypeError(
-        f"{name_of(make)} returned a {type(made).__qualname__} for the jobs to share, but it has no "
-        f"`async def close(self)`, which the run calls at its end"
+        f"{name_of(make)} returned a {type(made).__qualname__} for the jobs to share, whose close() is not async: the "
+        f"run awaits it at its end; return an object with `async def close(self)`, or without close()"
     )
 
 

@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from ..job._outcome import one_line_error
 
@@ -14,15 +14,7 @@ if TYPE_CHECKING:
     from ._run import Run
 
 
-class SharedResource(Protocol):
-    """The interface of an object that the jobs of a run share."""
-
-    async def close(self) -> None:
-        """Close the object at the end of the run. The call is cancelled when the run's `shutdown_timeout` expires."""
-        ...
-
-
-R = TypeVar("R", bound=SharedResource)
+R = TypeVar("R")
 
 
 class SharedResources:
@@ -32,7 +24,7 @@ class SharedResources:
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run  # the outermost run
-        self._resources: Final[dict[Any, SharedResource]] = {}
+        self._resources: Final[dict[Any, Any]] = {}
 
     def get_or_create(self, key: object, make: Callable[[Run], R]) -> R:
         """Return the object for `key`. The first call creates it by calling `make` with the outermost run."""
@@ -41,7 +33,7 @@ class SharedResources:
         return cast(R, self._resources[key])
 
     async def close(self, seconds: float | None) -> None:
-        """Close all objects within `seconds`, in reverse order of creation; report exceptions and a timeout."""
+        """Close all objects that can be closed, in reverse order, within `seconds`; report exceptions and a timeout."""
         run = self._run
         deadline = math.inf if seconds is None else run.clock() + seconds
         if not await run.backend.run_concurrently([partial(self._close_all)], deadline):
@@ -50,10 +42,11 @@ class SharedResources:
     async def _close_all(self) -> None:
         async with contextlib.AsyncExitStack() as stack:  # calls all callbacks, even after the deadline
             for resource in self._resources.values():
-                stack.push_async_callback(self._close_one, resource)
+                if getattr(resource, "close", None) is not None:
+                    stack.push_async_callback(self._close_one, resource)
             self._resources.clear()
 
-    async def _close_one(self, resource: SharedResource) -> None:
+    async def _close_one(self, resource: Any) -> None:
         try:
             await resource.close()
         except Exception as error:

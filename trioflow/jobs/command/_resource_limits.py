@@ -7,6 +7,7 @@ import errno
 import heapq
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,24 +42,14 @@ class NumberedSlots:
         heapq.heappush(self._free_numbers, number)
 
 
-class NumberedSlotsByScheduler:
-    """The numbered slots of all schedulers in an outermost run."""
-
-    def __init__(self, _: RunHandle) -> None:
-        """Create an empty collection; the argument is not needed."""
-        self._slots_by_scheduler: Final[dict[Any, NumberedSlots]] = {}
-
-    def slots_for_job(self, job: AbstractJob[Any]) -> NumberedSlots:
-        """Return the slots of the job's scheduler. Jobs without a scheduler share one set of slots."""
-        return self._slots_by_scheduler.setdefault(job.scheduler, NumberedSlots())
-
-    async def close(self) -> None:
-        """Do nothing: no cleanup is needed."""
+def slots_by_scheduler(_: RunHandle) -> defaultdict[Any, NumberedSlots]:
+    """Return the numbered slots of each scheduler in an outermost run; jobs without a scheduler share those of None."""
+    return defaultdict(NumberedSlots)
 
 
 @contextlib.contextmanager
 def _hold_numbered_slot(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]:
-    slots = run.shared(NumberedSlotsByScheduler).slots_for_job(job)
+    slots = run.shared(slots_by_scheduler)[job.scheduler]
     number = slots.take_lowest()
     try:
         cpus = sorted(posix.sched_getaffinity(0))
