@@ -36,12 +36,6 @@ class HaltRule:
 
     @classmethod
     def parse(cls, text: str) -> HaltRule | None:
-        """Parse the value of `--halt`; return None for `never`.
-
-        Raises:
-            ValueError: the text is not a rule.
-
-        """
         if text == "never":
             return None
         match = HALT_RULE_PATTERN.fullmatch(text)

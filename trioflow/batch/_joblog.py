@@ -164,12 +164,6 @@ class LogFile:
             raise self._make_write_error(error) from None
 
     def write(self, data: bytes) -> None:
-        """Write whole lines.
-
-        Raises:
-            BatchError: the file cannot be written.
-
-        """
         try:
             write_all(self.descriptor, data)
         except OSError as error:

@@ -53,12 +53,6 @@ class StdStream:
             await anyio.wait_writable(self._descriptor)
 
     def write_blocking(self, data: bytes) -> None:
-        """Write all data, blocking if the reader is slow.
-
-        Raises:
-            OSError: the stream cannot be written.
-
-        """
         if self._stream is None:  # the program was started without this stream
             return
         self._stream.flush()

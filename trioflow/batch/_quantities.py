@@ -74,24 +74,12 @@ def parse_slots(text: str, cpus: int | None = None) -> int:
 
 
 def parse_count(text: str) -> int:
-    """Parse a whole number that is not negative.
-
-    Raises:
-        ValueError: the text is not such a number.
-
-    """
     if not re.fullmatch(r"\d+", text, re.ASCII):
         raise ValueError(f"{text!r} is not a number: give a whole number, 0 or more")
     return int(text)
 
 
 def parse_keep(text: str) -> str:
-    """Parse the value of `--keep`.
-
-    Raises:
-        ValueError: the text is neither "succeeded" nor "all".
-
-    """
     if text not in ("succeeded", "all"):
         raise ValueError(f"{text!r} is not what a journal can keep: give succeeded or all")
     return text
@@ -108,13 +96,6 @@ def parse_load(text: str) -> StartCondition:
 
 
 def parse_nice(text: str) -> int:
-    """Parse the value of `--nice`, a priority from -20 to 19.
-
-    Raises:
-        ValueError: the text is not a priority.
-        ValueError: the priority is negative, and the user is not root.
-
-    """
     if not re.fullmatch(r"[+-]?\d+", text, re.ASCII) or not -20 <= int(text) <= 19:
         raise ValueError(f"{text!r} is not a priority: give a number from 0 to 19; root may also give -20 to -1")
     if int(text) < 0 and posix.geteuid() != 0:

@@ -84,12 +84,6 @@ class LineSource:
     is_blocking: bool = field(default=True, init=False)
 
     def open(self) -> None:
-        """Open the file.
-
-        Raises:
-            BatchError: the file cannot be opened.
-
-        """
         if self.path == STDIN:
             if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - it may be closed
                 raise BatchError("cannot read the arguments: standard input is closed")
@@ -311,12 +305,6 @@ def parse_delimiter(text: str) -> bytes:
 
 
 def parse_header(text: str) -> str:
-    """Parse the value of `--header`.
-
-    Raises:
-        ValueError: the text is not `:`.
-
-    """
     if text != ":":
         raise ValueError(f"{text!r} is not supported: give a colon, if the first line names the columns")
     return text

@@ -54,12 +54,6 @@ def parse_size(text: str) -> int:
 
 
 def parse_memory_limit(text: str) -> int:
-    """Parse the value of `--memory-limit`, and return the number of bytes.
-
-    Raises:
-        ValueError: the text is not a positive size.
-
-    """
     if not 0 < (size := parse_size(text)) < 2**63:
         raise ValueError(f"{text!r}: give a positive size, such as 2G")
     return size

@@ -181,12 +181,6 @@ def backup(path: Path, target: Path) -> int:
 
 
 def read_runs_and_jobs(path: Path) -> tuple[list[RunRecord], list[StoredJob]]:
-    """Read the runs and the jobs of a journal.
-
-    Raises:
-        CliError: the file is not a journal.
-
-    """
     return translate_journal_errors(
         lambda: read_with_retry(path, lambda store: (store.run_records(), list(store.job_records())))
     )
@@ -211,12 +205,6 @@ def open_for_changes(path: Path) -> Generator[JournalStore]:
 
 
 def translate_journal_errors(call: Callable[[], T]) -> T:
-    """Return the result of `call`, and convert a JournalError to an error of the command line.
-
-    Raises:
-        CliError: `call` raised a JournalError.
-
-    """
     try:
         return call()
     except JournalError as error:
@@ -224,12 +212,6 @@ def translate_journal_errors(call: Callable[[], T]) -> T:
 
 
 def match_records(records: list[StoredJob], pattern: str, path: Path) -> list[StoredJob]:
-    """Return the records of the jobs whose paths match a pattern.
-
-    Raises:
-        CliError: no path matches the pattern.
-
-    """
     matches = match_paths({record: record.path for record in records}, pattern)
     if not matches:
         raise CliError(f"no job in {printable(str(path))!r} matches {printable(pattern)!r}")

@@ -90,12 +90,6 @@ def echo_data(data: bytes) -> None:
 
 
 def pass_on(data: bytes, *, err: bool) -> None:
-    """Print a part of the output of a command, which may use the terminal as it likes.
-
-    Raises:
-        OSError: the stream cannot be written.
-
-    """
     click.echo(data, nl=False, err=err)
 
 

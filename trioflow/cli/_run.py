@@ -35,12 +35,6 @@ def drop_repetitions(ctx: click.Context, param: click.Parameter, paths: Sequence
 
 
 def parse_timeout(text: str) -> float:
-    """Parse a positive duration, and return it in seconds.
-
-    Raises:
-        ValueError: the text is not a positive duration.
-
-    """
     number = _quantities.parse_seconds(text)
     if not number > 0:
         raise ValueError(f"{text!r} is not a positive duration")

@@ -90,12 +90,6 @@ class InputFile(click.Path):
 
 
 def check_file_exists(path: Path) -> None:
-    """Raise an error if there is nothing at a path.
-
-    Raises:
-        BadParameter: there is no such file.
-
-    """
     if not path.exists():
         raise click.BadParameter(f"there is no file {printable(str(path))!r}")
 

@@ -81,12 +81,6 @@ def result_rows(outcome: Simulation) -> Iterator[tuple[str, str]]:
 
 
 def read_durations(durations: Path) -> dict[str, float]:
-    """Read the durations of jobs from a file.
-
-    Raises:
-        CliError: the file has an unknown format or version.
-
-    """
     from ..simulation import _duration_sources
 
     try:

@@ -22,18 +22,6 @@ def join_choices(choices: Sequence[str]) -> str:
 
 
 def reject_unknown_command(group: click.Group, context: click.Context, name: str, hint: str | None) -> None:
-    """Reject an unknown subcommand.
-
-    Args:
-        group: the group of subcommands.
-        context: click's context of the group.
-        name: the word in place of a subcommand.
-        hint: the suggestion to append to the error; None to suggest a subcommand with a similar name.
-
-    Raises:
-        UsageError: there is no subcommand of this name.
-
-    """
     known = group.list_commands(context)
     if name in known or name.startswith("-") or context.resilient_parsing:
         return

@@ -50,12 +50,6 @@ class FileStamper:
         self._journal_files: Final = journal_files
 
     def input_stamps(self, work: Work) -> dict[str, str]:
-        """Return the stamps of the files that a job reads.
-
-        Raises:
-            NotSerializable: a file cannot be read.
-
-        """
         return self._stamp_all((path for path in work.reads if not isinstance(path, Depfile)), "an input file", True)
 
     def depfile_stamps(self, work: Work, elapsed: float) -> dict[str, str] | None:
@@ -83,12 +77,6 @@ class FileStamper:
         return stamps
 
     def output_stamps(self, work: Work) -> dict[str, str]:
-        """Return the current stamps of the files that a job writes.
-
-        Raises:
-            NotSerializable: a file cannot be read.
-
-        """
         stamps = self._stamp_all((*work.writes, *work.begins_anew), "an output file")
         with _explain_errors("an output file"):
             stamps.update({path_text(path): self._stamp_appended_file(path) for path in work.appends})

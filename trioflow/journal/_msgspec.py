@@ -15,11 +15,5 @@ IS_INSTALLED: Final = msgspec is not None  # pyright: ignore[reportUnnecessaryCo
 
 
 def check_installed() -> None:
-    """Check that msgspec is installed.
-
-    Raises:
-        JournalError: msgspec is missing. The message gives the command that installs it.
-
-    """
     if not IS_INSTALLED:
         raise JournalError("a journal needs msgspec: pip install 'trioflow[journal]'")

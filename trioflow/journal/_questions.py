@@ -55,8 +55,6 @@ class Question(NamedTuple):
 
 
 class GivenAnswer(NamedTuple):
-    """An answer, as another process has given it."""
-
     id: str
     path: str
     fingerprint: str | None
@@ -67,8 +65,6 @@ class GivenAnswer(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Why a run has refused an answer."""
-
     id: str
     path: str
     reason: str

@@ -38,8 +38,6 @@ class FailedJob(NamedTuple):
 
 
 class RunSummary(NamedTuple):
-    """The summary of a run: the number of jobs in each state, and the failed jobs."""
-
     counts: list[tuple[Any, bool, int]]
     """Triples (`ReportedState`, or its value in the file; whether the jobs are forever jobs, number of such jobs).
 

@@ -64,12 +64,6 @@ class CallCount:
         self.count = 0
 
     def add_call(self) -> None:
-        """Count a call.
-
-        Raises:
-            NeverSettles: there were too many.
-
-        """
         if self.count == MAX_CALLS:
             raise NeverSettles(self._job, self.count)
         self.count += 1

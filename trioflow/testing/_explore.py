@@ -227,12 +227,6 @@ class _Explorer:
         return Exploration(1, seed, dict(self._fault_counts), 0)
 
     def explore(self, runs: int, seed: int, faults: tuple[str, ...], backends: tuple[str, ...]) -> Exploration:
-        """Make the runs, and return their summary.
-
-        Raises:
-            BrokenRun: a run has violated an invariant. It was shrunk; no further runs were made.
-
-        """
         __tracebackhide__ = True
         generator = PlanGenerator(seed, faults)
         plain_wait_count, plain_duration = 0, 0.0

@@ -261,7 +261,6 @@ class ExploredRun:
     # ---- the jobs
 
     def call(self, job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
-        """Return the awaitable for a call of a job. It steps the job, unless the job is a scheduler or unknown."""
         stepped = self._stepped_jobs.get(job)
         if stepped is None or is_scheduler(job):
             if stepped is not None:

@@ -80,12 +80,6 @@ class Plan:
 
 
 def read_plan(text: str) -> Plan:
-    """Parse the text of a plan.
-
-    Raises:
-        ValueError: the text is not a plan.
-
-    """
     backend, *words = text.split() or [""]
     try:
         if backend not in get_args(BackendName):
