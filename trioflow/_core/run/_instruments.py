@@ -7,7 +7,6 @@ instrument overrides is not called.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _logger
@@ -124,19 +123,8 @@ class InstrumentSet:
 
     def notify(self, hook: str, *details: Any) -> None:
         """Call `hook` of each instrument; remove an instrument that raises an `Exception`."""
-        self._call([(method, hook) for method in self._hooks[hook]], *details)
-
-    def fast_hook(self, *hooks: str) -> Hook | None:
-        """Return a function that calls these hooks in order; None if no instrument overrides any of them.
-
-        Workers call the function on their hot path, where looking the hooks up would double the cost.
-        """
-        methods = [(method, hook) for hook in hooks for method in self._hooks[hook]]
-        return partial(self._call, methods) if methods else None
-
-    def _call(self, methods: Iterable[tuple[Callable[..., None], str]], *details: Any) -> None:
         removed = self._removed
-        for method, hook in methods:
+        for method in self._hooks[hook]:
             if removed and id(getattr(method, "__self__", method)) in removed:
                 continue
             try:
@@ -144,6 +132,26 @@ class InstrumentSet:
             except BaseException as error:
                 if not self._handle_error(method, hook, error):
                     raise
+
+    def fast_hook(self, *hooks: str) -> Hook | None:
+        """Return a function that calls these hooks in order; None if no instrument overrides any of them.
+
+        Workers call the function on their hot path, where looking the hooks up would double the cost.
+        """
+        methods = [(method, hook) for hook in hooks for method in self._hooks[hook]]
+        removed = self._removed
+
+        def notify(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
+            for method, hook in methods:
+                if removed and id(getattr(method, "__self__", method)) in removed:
+                    continue
+                try:
+                    method(scheduler, job)
+                except BaseException as error:
+                    if not self._handle_error(method, hook, error):
+                        raise
+
+        return notify if methods else None
 
     def _handle_error(self, method: Callable[..., None], hook: str, error: BaseException) -> bool:
         """Remove the instrument, or interrupt the run; return False if the hook's caller must raise the error.
