@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import random
 import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Job, JobState, PerKey, Pool, Rate, Scheduler, Service, Throttled, current_job, current_scheduler
-from trioflow.abc import AbstractJob
+from trioflow import Job, PerKey, Pool, Rate, Scheduler, Service, Throttled, current_job, current_scheduler
 
-from ..bodies import LIMIT, nap
+from ..bodies import nap
+from .pool_scenarios import PoolScenario
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -48,12 +47,12 @@ class Key:
         return self.running + resting < limit
 
 
-class Scenario:
-    """Several schedulers with one pool; jobs end in any way, some are added late, and a scheduler may be stopped."""
+class Scenario(PoolScenario):
+    """Several schedulers, whose jobs need a key, and some a share of a resource, too."""
 
     def __init__(self, seed: int) -> None:
-        self.draw = random.Random(seed)
-        choose = self.choose = self.draw.choice
+        super().__init__(seed)
+        choose = self.choose
         rate = Rate(requests=1, per=choose([0.5, 2]), burst=choose([1, 2]))
         self.limit = choose(
             [PerKey(1), PerKey(2), PerKey(1, pause=2), PerKey(2, pause=1.5), PerKey(rate), PerKey(rate)]
@@ -80,7 +79,7 @@ class Scenario:
     def job(self) -> Job[None]:
         choose = self.choose
         needs = {"host": choose(self.names)}
-        if choose([False, False, True]):
+        if self.one_in(3):
             needs |= {"cpu": choose([1, self.pool.total["cpu"]])}
         return Job(
             self.body,
@@ -92,85 +91,37 @@ class Scenario:
             expected_duration=choose([None, None, None, 2]),
         )
 
-    async def body(self, seconds: float, end: str) -> None:
-        job, now = current_job(), anyio.current_time()
-        key = self.keys[str(job.granted["host"])]
+    def take(self, job: Any) -> tuple[Key, int]:
+        now, key, cpus = anyio.current_time(), self.keys[job.granted["host"]], job.granted.get("cpu", 0)
         assert key.is_free(now), (job, now)
-        cpus = job.granted.get("cpu", 0)
         key.starts.append(now)
         key.running += 1
         self.cpus += cpus
         assert self.cpus <= self.pool.total["cpu"]
-        try:
-            await anyio.sleep(seconds)
-            if end == "raises":
-                raise ValueError
-            if end == "is cancelled":
-                job.cancel()
-                await anyio.sleep(1)
-            if end == "is throttled" and job.attempts == 1 and self.choose([True, False]):
-                key.closed_until = anyio.current_time() + 1.5
-                raise Throttled("host", after=1.5)
-        finally:
-            key.running -= 1
-            key.ends.append(anyio.current_time())
-            self.cpus -= cpus
+        return key, cpus
 
-    async def add(self, scheduler: Scheduler) -> None:
-        await anyio.sleep(self.choose([0.5, 1, 3]))
-        for _ in range(3):
+    def give_back(self, taken: tuple[Key, int]) -> None:
+        key, cpus = taken
+        key.running -= 1
+        key.ends.append(anyio.current_time())
+        self.cpus -= cpus
+
+    def end(self, job: Any, end: str) -> None:
+        if end == "is throttled" and job.attempts == 1 and self.one_in(2):
+            self.keys[job.granted["host"]].closed_until = anyio.current_time() + 1.5
+            raise Throttled("host", after=1.5)
+
+    async def stop(self) -> None:
+        """Cancel waiting jobs, and perhaps stop one of the schedulers."""
+        if self.one_in(2):
+            await super().stop()
+        for job in list(self.choose(self.schedulers))[::3]:
             with contextlib.suppress(RuntimeError):  # it is over
-                scheduler.add(self.job())
-            await anyio.sleep(0.5)
-
-    async def disturb(self) -> None:
-        """Cancel waiting jobs, or stop one of the schedulers."""
-        await anyio.sleep(2)
-        scheduler = self.choose(self.schedulers)
-        with contextlib.suppress(RuntimeError):
-            if self.choose([True, False]):
-                self.choose([scheduler.cancel, scheduler.drain])()
-            for job in list(scheduler)[::3]:
                 job.cancel()
 
-    async def look(self) -> None:
-        """Assert, between all events, that no job waits that could start."""
-        await anyio.sleep(0.125)
-        while True:
-            now = anyio.current_time()
-            for scheduler in self.schedulers:
-                run = scheduler._run
-                if run is None or run.is_draining_or_stopping:
-                    continue
-                size = run.queue.current_size or 1000
-                has_slot = sum(job.state is JobState.RUNNING for job in scheduler) < size
-                for job in scheduler if has_slot else ():
-                    if job.state is JobState.SCHEDULED:
-                        assert not self.could_start(job, now), (job, now, scheduler.explain(job))
-            await anyio.sleep(0.25)
-
-    def could_start(self, job: AbstractJob[Any], now: float) -> bool:
-        needs = job.needs or {}
-        key = self.keys[{12: "12", 4 << 30: "4G"}.get(needs["host"], needs["host"])]
-        return key.is_free(now) and self.cpus + needs.get("cpu", 0) <= self.pool.total["cpu"]
-
-    async def run(self) -> None:
-        async def begin(scheduler: Scheduler) -> None:
-            await anyio.sleep(self.choose([0, 0, 0.5, 2]))
-            await scheduler.co_run()
-
-        with anyio.fail_after(LIMIT):
-            async with anyio.create_task_group() as watch:
-                if self.is_watched:
-                    watch.start_soon(self.look)
-                async with anyio.create_task_group() as group:
-                    for scheduler in self.schedulers:
-                        group.start_soon(begin, scheduler)
-                        if self.choose([True, False]):
-                            group.start_soon(self.add, scheduler)
-                    if self.choose([True, False, False]):
-                        group.start_soon(self.disturb)
-                watch.cancel_scope.cancel()
+    def could_start(self, job: Any) -> bool:
+        key = self.keys[{12: "12", 4 << 30: "4G"}.get(job.needs["host"], job.needs["host"])]
+        return key.is_free(anyio.current_time()) and self.cpus + job.needs.get("cpu", 0) <= self.pool.total["cpu"]
 
 
 def test_no_key_exceeds_its_limit_and_no_job_waits_in_vain(virtual: Virtual) -> None:
@@ -181,10 +132,7 @@ def test_no_key_exceeds_its_limit_and_no_job_waits_in_vain(virtual: Virtual) -> 
         for scheduler in scenario.schedulers:
             for job in scheduler:
                 assert not isinstance(job.raised_exception(), AssertionError), (seed, job.raised_exception())
-        assert scenario.pool.free["cpu"] == scenario.pool.total["cpu"]
-        assert not any(
-            resource.admission.group_counts for resource in scenario.pool._resources.values() if resource.admission
-        )
+        scenario.assert_nothing_is_taken()
 
 
 async def wait(seconds: float = 1) -> None:

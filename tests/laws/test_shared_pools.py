@@ -7,8 +7,6 @@ The suite runs a few random scenarios; for more of them::
 
 from __future__ import annotations
 
-import contextlib
-import math
 import os
 import random
 from collections import Counter
@@ -17,11 +15,12 @@ from typing import TYPE_CHECKING, Any, get_args
 import anyio
 import pytest
 
-from trioflow import Adaptive, Job, JobState, Pool, Rate, Scheduler, Throttled, current_job
+from trioflow import Adaptive, Job, Pool, Rate, Scheduler, Throttled
 from trioflow.abc import PolicyName
 
-from ..bodies import LIMIT, DepthFirst, nap
+from ..bodies import DepthFirst, nap
 from .checks import Ordered
+from .pool_scenarios import PoolScenario
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -33,25 +32,21 @@ FEW_MORE = 5  # what starts while there is enough for it and the waiting one, of
 TOLERANCE = 1e-6  # sums of floats are not exact
 
 
-class Scenario:
+class Scenario(PoolScenario):
     """Several schedulers with one pool; jobs end in any way, some are added late, and a scheduler may be stopped.
 
     If there is a limiter, some of them, at any depth, have it as their window, and may keep something of the pool.
     """
 
     def __init__(self, seed: int, tokens: int | None = None) -> None:
-        self.draw = random.Random(seed)
+        super().__init__(seed)
         self.limiter = None if tokens is None else anyio.CapacityLimiter(tokens)
-        self.choose = self.draw.choice
         self.rate = Rate(requests=4, tokens=40, per=4, burst={"requests": self.choose([1, 2, 4])})
         self.pool = Pool(cpu=self.choose([1, 2, 3]), gpu=["0", "1"], disk=1, api=self.rate)
         self.running: Counter[str] = Counter()
         self.most: Counter[str] = Counter()  # that was ever taken at once
         self.taken: list[tuple[float, dict[str, float]]] = []  # of the rate: when, and how much
         self.schedulers = [self.scheduler(2, pool=self.pool) for _ in range(self.draw.randint(1, 5))]
-
-    def one_in(self, number: int) -> bool:
-        return self.draw.randrange(number) == 0
 
     def scheduler(self, depth: int, **options: Any) -> Scheduler:
         members: list[Any] = []
@@ -98,58 +93,30 @@ class Scenario:
             **options,
         )
 
-    async def body(self, seconds: float, end: str) -> None:
-        job = current_job()
-        granted: Any = job.granted
+    def take(self, job: Any) -> Counter[str]:
+        granted = job.granted
         if "api" in granted and job.attempts == 1:  # a further attempt does not wait
             self.taken.append((anyio.current_time(), granted["api"]))
         kept = Counter({name: granted.get(name, 0) for name in ("cpu", "disk")}, gpu=len(granted.get("gpu", ())))
         self.running += kept
         self.most |= self.running
-        try:
-            await anyio.sleep(seconds)
-            if end == "raises":
-                raise ValueError
-            if end == "is cancelled":
-                job.cancel()
-                await anyio.sleep(1)
-            if end == "is throttled" and self.one_in(2):
-                raise Throttled("api", after=self.choose([0, 1, 3]))
-            if end == "uses" and "tokens" in granted["api"]:
-                tokens = self.draw.randint(0, 30)
-                self.taken.append((anyio.current_time(), {"tokens": min(0, tokens - granted["api"]["tokens"])}))
-                job.used(api={"tokens": tokens})
-        finally:
-            self.running -= kept
+        return kept
 
-    async def add(self, scheduler: Scheduler) -> None:
-        """Add jobs to a scheduler while it runs."""
-        await anyio.sleep(self.choose([0, 1, 3]))
-        for _ in range(3):
-            with contextlib.suppress(RuntimeError):  # it is over
-                scheduler.add(self.job())
-            await anyio.sleep(0.25)
+    def give_back(self, taken: Counter[str]) -> None:
+        self.running -= taken
 
-    async def stop(self) -> None:
-        """Stop one of the schedulers."""
-        await anyio.sleep(2)
-        scheduler = self.choose(self.schedulers)
-        with contextlib.suppress(RuntimeError):
-            self.choose([scheduler.cancel, scheduler.drain])()
+    def end(self, job: Any, end: str) -> None:
+        if end == "is throttled" and self.one_in(2):
+            raise Throttled("api", after=self.choose([0, 1, 3]))
+        if end == "uses" and "tokens" in job.granted["api"]:
+            tokens, granted = self.draw.randint(0, 30), job.granted["api"]["tokens"]
+            self.taken.append((anyio.current_time(), {"tokens": min(0, tokens - granted)}))
+            job.used(api={"tokens": tokens})
 
-    async def run(self) -> None:
-        async def begin(scheduler: Scheduler) -> None:
-            await anyio.sleep(self.choose([0, 0, 0.5, 2]))
-            await scheduler.co_run()
-
-        with anyio.fail_after(LIMIT):
-            async with anyio.create_task_group() as group:
-                for scheduler in self.schedulers:
-                    group.start_soon(begin, scheduler)
-                    if self.one_in(2):
-                        group.start_soon(self.add, scheduler)
-                if self.one_in(3):
-                    group.start_soon(self.stop)
+    def could_start(self, job: Any) -> bool:
+        if not job.needs or "api" in job.needs:
+            return False
+        return all(needed <= self.pool.free[name] for name, needed in job.needs.items())
 
 
 def check(virtual: Virtual, seed: int, tokens: int | None = None) -> None:
@@ -157,11 +124,10 @@ def check(virtual: Virtual, seed: int, tokens: int | None = None) -> None:
     scenario = Scenario(seed, tokens)
     virtual(scenario.run)
     assert scenario.limiter is None or scenario.limiter.borrowed_tokens == 0
-    pool, taken, rate = scenario.pool, scenario.taken, scenario.rate
+    scenario.assert_nothing_is_taken()
+    taken, rate = scenario.taken, scenario.rate
     for name in ("cpu", "gpu", "disk"):
-        assert pool.free[name] == pool.total[name]
-        assert scenario.most[name] <= pool.total[name]
-    assert not any(resource.admission and resource.admission.group_counts for resource in pool._resources.values())
+        assert scenario.most[name] <= scenario.pool.total[name]
     for key, limit in rate.limits.items():
         for first, (begin, _) in enumerate(taken):
             total = 0.0
@@ -172,6 +138,8 @@ def check(virtual: Virtual, seed: int, tokens: int | None = None) -> None:
 
 class Watched(Scenario):
     """Flat schedulers that check between all events whether a waiting job could start."""
+
+    is_watched = True
 
     def scheduler(self, depth: int, **options: Any) -> Scheduler:
         members: list[Any] = []
@@ -184,39 +152,6 @@ class Watched(Scenario):
             policy=self.choose(["auto", "fifo"]),
             **options,
         )
-
-    async def run(self) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(self.look)
-            await super().run()
-            group.cancel_scope.cancel()
-
-    async def look(self) -> None:
-        await anyio.sleep(0.125)  # all happens at multiples of 0.05
-        while True:
-            waiting = [job for one in self.schedulers for job in one if job.state is JobState.SCHEDULED]
-            able = [job for job in waiting if self.could_start(job)]
-            for job in able:
-                assert any(other not in able and may_block(other, job) for other in waiting), f"{job} could start"
-            await anyio.sleep(0.25)
-
-    def could_start(self, job: Any) -> bool:
-        """Return whether a job has a slot and what it needs; False if that is hard to determine."""
-        if not job.needs or "api" in job.needs or not has_slot(job):
-            return False
-        return all(needed <= self.pool.free[name] for name, needed in job.needs.items())
-
-
-def has_slot(job: Any) -> bool:
-    """Return whether the run of a job has a free slot."""
-    run = job.scheduler._run
-    size = math.inf if run.queue.current_size is None else run.queue.current_size
-    return not run.is_draining_or_stopping and sum(one.state is JobState.RUNNING for one in job.scheduler) < size
-
-
-def may_block(waiting: Any, job: Any) -> bool:
-    """Return whether a job that waits for more may reserve what another one needs."""
-    return waiting.scheduler.backfill < 64 and not waiting.needs.keys().isdisjoint(job.needs) and has_slot(waiting)
 
 
 def check_no_time_is_lost(virtual: Virtual, seed: int) -> None:
