@@ -199,3 +199,14 @@ def test_the_monitor_of_a_nested_scheduler_shows_that_scheduler_alone(virtual: V
     assert lines_of(log) == ["inner: 1 job", "start     x", "succeeded x  1.0 s", "inner  ✓ 1 job succeeded, 1.0 s"]
     assert count.runs == 2
     assert logging.getLogger("trioflow").handlers == []
+
+
+@pytest.mark.parametrize("keep_jobs", [True, False])
+def test_a_forever_job_that_failed_counts_as_any_other(virtual: Virtual, keep_jobs: bool) -> None:
+    """The verdict counts a failed forever job, also if the scheduler has dropped its jobs."""
+    log = io.StringIO()
+    jobs = [Job(fail, 1, label="watch", forever=True), Job(nap, 2), Job(nap, 3), Job(anyio.sleep_forever, forever=True)]
+    inner = Scheduler(Job(fail, 1, label="beside", forever=True), Job(nap, 3), label="inner")
+    scheduler = Scheduler(jobs, inner, label="run", keep_jobs=keep_jobs, instruments=[Monitor(file=log)])
+    virtual(scheduler.co_run)
+    assert "run  ✗ 2 of 5 jobs failed, 3.0 s" in lines_of(log)[-1]

@@ -31,8 +31,8 @@ from ._records import JobRecord, RunSource, SchedulerRecord
 class JobCounts:
     """The number of a scheduler's jobs in each state, including the jobs of nested schedulers.
 
-    Forever jobs are not counted. Nested schedulers themselves are counted only in `row_count`, except that a scheduler
-    that was blocked, or failed for a reason other than a failed job, is counted as one more job.
+    As in a `Tally`, nested schedulers and forever jobs are counted only if they were blocked, or failed for a reason
+    other than a failed job, as one more job. Nested schedulers are also counted in `row_count`.
     """
 
     enclosing_counts: JobCounts | None = None
@@ -276,14 +276,14 @@ class RunModel:
         self.slot_holders.pop(job, None)
         self._remove_from_ready_jobs(job)
         failed_by_itself = state is JobState.FAILED and not job.failed_through_member
-        was_running = job.started_at is not None
+        was_running = job.started_at is not None and not job.forever
         if isinstance(job, SchedulerRecord):
             self.counts_by_scheduler[job].count_waiting_as_unreached()
             was_running = False
-        if not job.forever and _is_counted(job):
+        if _is_counted(job) and _verdict.tally_key(state, job.forever) == state:
             assert job.enclosing is not None
             counts = self.counts_by_scheduler[job.enclosing]
-            counts.add_jobs(job.is_scheduler)
+            counts.add_jobs(job.is_scheduler or job.forever)  # the others were counted when they were added
             counts.count_settled_job(recorded_state(job), was_running, job.restored)
             if job.restored:
                 self._restored.add(job.restored_at)
