@@ -266,33 +266,26 @@ class Follower(RunSource):
             self._add_job(scheduler, job)
 
     def _replay_job_scheduled(self, event: _format.JobScheduled) -> None:
-        """Mark a job as scheduled."""
         self._current_model().job_scheduled(self._find_job(event.path))
 
     def _replay_job_waiting(self, event: _format.JobWaiting) -> None:
-        """Record why a job waits."""
         self._find_job(event.path).current_wait = Waiting(event.cause, event.resource, event.waiting_for)
 
     def _replay_job_started(self, event: _format.JobStarted) -> None:
-        """Mark a job as running."""
         self._current_model().job_started(self._find_job(event.path), event.at)
 
     def _replay_job_attempt(self, event: _format.JobAttempt) -> None:
-        """Record that a retry of a job has begun."""
         self._current_model().job_retried(self._find_job(event.path), event.attempt)
 
     def _replay_job_progress(self, event: _format.JobProgress) -> None:
-        """Record the progress of a job that is still running."""
         job = self._find_job(event.path)
         if job.state is JobState.RUNNING:
             job.fraction_done, job.status = event.fraction, event.status
 
     def _replay_job_ready(self, event: _format.JobReady) -> None:
-        """Mark a service as ready."""
         self._current_model().job_ready(self._find_job(event.path))
 
     def _replay_job_finished(self, event: _format.JobFinished) -> None:
-        """Record the outcome of a job."""
         job = self._find_job(event.path)
         outcome = event.outcome()
         job.take_outcome(

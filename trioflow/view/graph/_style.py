@@ -11,7 +11,6 @@ from typing import Final, Literal, NamedTuple
 
 from ..._core.api.views import (
     AnyJob,
-    BaseScheduler,
     JobState,
     ReportedState,
     duration_text,
@@ -69,7 +68,7 @@ def caption(jobs: list[AnyJob], is_frame: bool = False) -> Caption:
             for trouble_state in TROUBLE_BORDER_COLORS
         ]
         remarks += [
-            "" if is_frame else _job_count_text(job),
+            "" if is_frame else plural(sum(1 for _ in job.iterate_jobs()), "job"),
             *(f"{number} {word}" for number, word in counts if number),
         ]
     if job.run_if != "settled":
@@ -134,8 +133,3 @@ def count_members_in_state(job: AnyJob, state: JobState) -> int:
     if not is_scheduler(job):
         return 0
     return sum(member.state is state and not is_scheduler(member) for member in job.iterate_jobs())
-
-
-def _job_count_text(scheduler: BaseScheduler) -> str:
-    number = sum(1 for _ in scheduler.iterate_jobs())
-    return plural(number, "job")

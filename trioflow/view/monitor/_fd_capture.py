@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import functools
 import os
 import selectors
 import sys
@@ -97,7 +98,6 @@ class FdCapture:
         self._wake_read_end, self._wake_write_end = os.pipe()
         self._selector.register(self._wake_read_end, selectors.EVENT_READ)
         self._pipes: Final[dict[int, CapturePipe]] = {}
-        self._shared_pipe: CapturePipe | None = None
         self._replaced_descriptors: list[int] = []
         self._is_buffering = True
         self._thread: threading.Thread | None = None
@@ -106,7 +106,7 @@ class FdCapture:
 
     def replace_descriptors(self) -> None:
         """Replace each of descriptors 1 and 2 that refers to the terminal with a shared pipe."""
-        pipe = self._shared_pipe = self.open_pipe()
+        pipe = self.open_pipe()
         device = _device_number(self._terminal_descriptor)
         for number, stream in ((1, sys.__stdout__), (2, sys.__stderr__)):
             with contextlib.suppress(OSError):  # raised if the descriptor is not open
@@ -115,7 +115,7 @@ class FdCapture:
                     os.dup2(pipe.write_end, number)
                     self._replaced_descriptors.append(number)
         os.close(pipe.write_end)
-        self._buffer.before_print = self._read_shared_pipe
+        self._buffer.before_print = functools.partial(self._read_pipe, pipe)
 
     def open_pipe(self) -> CapturePipe:
         """Return a new pipe for the output of another process."""
@@ -182,10 +182,6 @@ class FdCapture:
                 if pipe.job is None:
                     self._forward_lines(pipe, pipe.take_partial_line())
         self._buffer.schedule_update()
-
-    def _read_shared_pipe(self) -> None:
-        if self._shared_pipe is not None:
-            self._read_pipe(self._shared_pipe)
 
     def _read_pipe(self, pipe: CapturePipe) -> None:
         """Read from a pipe once, and forward the lines.

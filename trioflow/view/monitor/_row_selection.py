@@ -170,7 +170,7 @@ class RowSelector:
         ended_jobs = [
             job
             for job in previous_jobs
-            if job.state is JobState.SUCCEEDED and not _enclosing_scheduler(job).state.is_settled
+            if job.state is JobState.SUCCEEDED and not (job.enclosing or job).state.is_settled
         ]
         return [*sorted(running_jobs, key=lambda job: job not in previous_jobs), *reversed(ended_jobs)]
 
@@ -246,10 +246,6 @@ class RowSelector:
         jobs = [job if job.state is JobState.RUNNING else next(unassigned_jobs, job) for job in jobs]
         self._jobs_on_running_lines = jobs + list(itertools.islice(unassigned_jobs, number - len(jobs)))
         return self._jobs_on_running_lines
-
-
-def _enclosing_scheduler(job: JobRecord) -> JobRecord:
-    return job if job.enclosing is None else job.enclosing
 
 
 def _count_key(state: JobState) -> str:

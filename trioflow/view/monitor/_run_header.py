@@ -120,8 +120,9 @@ class RunHeader:
         self._elapsed_width = max(self._elapsed_width, len(elapsed))
         elapsed = elapsed.rjust(self._elapsed_width)
         label = self._symbols.escape(self._model.label)
-        padded_remaining = self._padded_remaining_text(remaining)
-        remaining_text = padded_remaining.strip()  # in a narrow terminal, this is shown instead of the label
+        remaining_text = self._remaining_text(remaining)  # in a narrow terminal, this is shown instead of the label
+        self._remaining_text_width = max(self._remaining_text_width, len(remaining_text))
+        padded_remaining = remaining_text.ljust(self._remaining_text_width)
         candidates: list[tuple[str, list[str], int]] = [
             (label, [percent, counts, elapsed, padded_remaining], 2 * MIN_BAR_WIDTH),
             *[("", [percent, counts, elapsed, remaining_text], MIN_BAR_WIDTH)] * bool(remaining_text),
@@ -137,12 +138,6 @@ class RunHeader:
             if bar_width >= min_bar_width:
                 return [(start, "title"), *self._progress_bar(bar_width, root_counts), (end, "figures")]
         return [(f"{percent.strip()} {elapsed.strip()}"[:columns], "figures")]
-
-    def _padded_remaining_text(self, remaining: float | None) -> str:
-        """Return `_remaining_text`, padded to a width that never shrinks."""
-        text = self._remaining_text(remaining)
-        self._remaining_text_width = max(self._remaining_text_width, len(text))
-        return text.ljust(self._remaining_text_width)
 
     def _remaining_text(self, remaining: float | None) -> str:
         """Return the estimate of the remaining time; if the run is about to end, return "ending" or "draining"."""
@@ -187,7 +182,12 @@ class RunHeader:
     def _counts_line(self, columns: int) -> StyledLine:
         """Return the second line. In a narrow terminal, omit budgets, the slots, the words, or the last counts."""
         state_counts, digits = self._state_counts(), len(str(self._model.root_counts.job_count))
-        slot_counts, budgets = self._slot_counts(), self._budget_texts()
+        slot_count, slot_counts, budgets = self._model.slot_count, list[DisplayedCount](), StyledLine()
+        if self._model.ended_at is None:  # after the run, neither slots nor budgets are of interest
+            budgets = [(self._symbols.escape(text), "figures") for text in self._model.budget_texts]
+            if slot_count is not None:
+                symbol = "▪" if self._is_unicode else "="
+                slot_counts = [DisplayedCount(symbol, self._model.used_slot_count, f"of {slot_count} slots", "dim")]
         texts: StyledLine = []
         all_counts = [*state_counts, *slot_counts]
         for number_width, (counts, more) in itertools.product(
@@ -206,20 +206,6 @@ class RunHeader:
         for text, style in texts:
             line += [(gap if line else " ", ""), (text[0], style), (text[1:], "figures")]
         return line
-
-    def _slot_counts(self) -> list[DisplayedCount]:
-        """Return a list with the number of slots in use; the list is empty if there is no limit, and after the run."""
-        slot_count = self._model.slot_count
-        if slot_count is None or self._model.ended_at is not None:
-            return []
-        symbol = "▪" if self._is_unicode else "="
-        return [DisplayedCount(symbol, self._model.used_slot_count, f"of {slot_count} slots", "dim")]
-
-    def _budget_texts(self) -> StyledLine:
-        """Return what is left of each budget; nothing after the run, as for the slots."""
-        if self._model.ended_at is not None:
-            return []
-        return [(self._symbols.escape(text), "figures") for text in self._model.budget_texts]
 
     def _state_counts(self) -> list[DisplayedCount]:
         root_counts = self._model.root_counts

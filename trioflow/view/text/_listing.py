@@ -149,7 +149,7 @@ class Listing:
     def _format_job(self, job: AnyJob, depth: int, marker: str, references: str, details: bool) -> LineParts:
         name = f"{INDENT * depth}{marker}{self._kind_and_label(job)}"
         left = f"{self._numbers[job]}  {self._symbols.job_symbols(job)}  {name}"
-        right = "  ".join(filter(None, (references, self._outcome_text(job) if details else _restored_remark(job))))
+        right = "  ".join(filter(None, (references, self._outcome_text(job) if details else "restored" * job.restored)))
         return LineParts(left, right, _job_duration_text(job))
 
     def _kind_and_label(self, job: AnyJob) -> str:
@@ -170,7 +170,7 @@ class Listing:
             result_text = "(given up)" if result is DROPPED else self._symbols.escape(short_repr(result))
             reason = reason_not_restored(job)
             remark = f"not restored: {self._symbols.escape(reason)}" if reason else ""
-            return "  ".join(filter(None, (f"-> {result_text}", _restored_remark(job), remark)))
+            return "  ".join(filter(None, (f"-> {result_text}", "restored" * job.restored, remark)))
         if job.is_running():
             progress = "" if job.fraction_done is None else percent_text(job.fraction_done)
             return "  ".join(filter(None, (progress, self._symbols.escape(get_status_text(job)))))
@@ -198,10 +198,6 @@ class Listing:
         if number is None:
             return "?" + self._symbols.escape(f"`{job.label}`")
         return number if job.scheduler is scheduler or job in inputs else "?" + number
-
-
-def _restored_remark(job: AnyJob) -> str:
-    return "restored" if job.restored else ""
 
 
 def _job_duration_text(job: AnyJob) -> str:

@@ -10,7 +10,7 @@ from ..._core.api.views import WaitCause
 from .._state_styles import CAUSE_WORDS
 from ._critical_path import settled_at
 from ._record import TraceRecord
-from ._spans import Span
+from ._spans import last_wait
 
 MAX_SINGLE_JOBS: Final = 12
 """The maximum number of jobs that are listed one by one. If the path has more, jobs of one family are combined."""
@@ -68,7 +68,9 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
             continue
         if span.started_at - covered_until > MIN_GAP_SECONDS:
             wait_seconds = span.started_at - covered_until
-            yield CriticalPathPart(_last_wait_words(span), wait_seconds, 1, span.number, covered_until, is_wait=True)
+            wait = last_wait(span)
+            words = CAUSE_WORDS[WaitCause.LOOP].awaited_phrase if wait is None else wait.words
+            yield CriticalPathPart(words, wait_seconds, 1, span.number, covered_until, is_wait=True)
         end = min(settled_at(span), record.end_time)
         start = max(covered_until, span.started_at)
         if end > start:
@@ -78,9 +80,3 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
     if record.critical_path_links and wait_seconds > MIN_GAP_SECONDS:
         last_number = record.critical_path_links[-1].span_number
         yield CriticalPathPart("the end of the run", wait_seconds, 1, last_number, covered_until, is_wait=True)
-
-
-def _last_wait_words(span: Span) -> str:
-    """Return a phrase for the cause of a job's last wait after its requirements had settled."""
-    waits = [wait for wait in span.waits if wait.cause is not WaitCause.JOBS]
-    return waits[-1].words if waits else CAUSE_WORDS[WaitCause.LOOP].awaited_phrase

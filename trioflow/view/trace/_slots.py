@@ -72,6 +72,9 @@ NOTHING_READY: Final[EmptySlotReason] = WaitCause.JOBS, ""
 MIN_REASON_SHARE: Final = 0.005
 """A reason is left out of the sentence about the slots if it explains less than this share of the time of all slots."""
 
+CAUSE_ORDER: Final = tuple(WaitCause)
+"""The order in which causes are taken as the reasons for empty slots."""
+
 
 @dataclass(frozen=True, slots=True)
 class SlotBar:
@@ -208,18 +211,11 @@ def _empty_slot_steps(
         counts.update(changes[time])
         empty_slots, slots_by_reason = slot_count - counts[None], list[tuple[EmptySlotReason, int]]()
         for reason in sorted(
-            (reason for reason, count in counts.items() if reason is not None and count > 0), key=_reason_sort_key
+            (reason for reason, count in counts.items() if reason is not None and count > 0),
+            key=lambda reason: (CAUSE_ORDER.index(reason[0]), reason[1]),
         ):
             slots = min(empty_slots, counts[reason])
             if slots > 0:
                 slots_by_reason.append((reason, slots))
                 empty_slots -= slots
         yield time, tuple(slots_by_reason)
-
-
-CAUSE_ORDER: Final = tuple(WaitCause)
-"""The order in which causes are taken as the reasons for empty slots."""
-
-
-def _reason_sort_key(reason: EmptySlotReason) -> tuple[int, str]:
-    return CAUSE_ORDER.index(reason[0]), reason[1]

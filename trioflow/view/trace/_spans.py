@@ -150,6 +150,11 @@ class Span:
         return "" if self.exception is None else _exception_text.one_line_text(self.exception)
 
 
+def last_wait(span: Span) -> Wait | None:
+    """Return a job's last wait after its requirements had settled; None if it did not wait then."""
+    return next((wait for wait in reversed(span.waits) if wait.cause is not WaitCause.JOBS), None)
+
+
 INNER_WAIT_CAUSES: Final = (WaitCause.MACHINE, WaitCause.RETRY)
 """The causes of waits between the start of a job and its end."""
 

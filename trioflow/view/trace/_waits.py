@@ -113,9 +113,8 @@ class WaitAnalysis:
         ready_since = span.scheduled_at
         until = end_of_life if ready_since is None else ready_since
         if until > since and (ready_since is not None or span.state is not JobState.RUNNING):
-            yield Wait(
-                WaitCause.JOBS, "", since, until, None if ready_since is None else self._find_last_requirement(span)
-            )
+            last = max(span.required, key=lambda number: (settled_at(self._spans[number]), number), default=None)
+            yield Wait(WaitCause.JOBS, "", since, until, None if ready_since is None else last)
         if ready_since is None or span.restored:  # what a restored job needs, it did not wait for
             return
         last_start = end_of_life if span.started_at is None else span.started_at
@@ -127,9 +126,6 @@ class WaitAnalysis:
             ready_since = start if end is None else end
         for cause, began, ended in self._inner_waits.get(span.number, ()):
             yield Wait(cause, "", began, ended)
-
-    def _find_last_requirement(self, span: Span) -> int | None:
-        return max(span.required, key=lambda number: (settled_at(self._spans[number]), number), default=None)
 
     def _waits_between(self, span: Span, since: float, until: float) -> Iterator[Wait]:
         """Yield the waits that fill, without gaps, an interval during which a job was ready."""

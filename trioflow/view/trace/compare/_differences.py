@@ -108,7 +108,8 @@ def compare(first_run: RunTimes, second_run: RunTimes) -> Comparison:
     off_path_changes = [
         (path, old_times.seconds, new_times.seconds)
         for path, old_times, new_times in common_jobs
-        if path not in critical_path_jobs and _is_notable_change(old_times.seconds, new_times.seconds, min_change)
+        if path not in critical_path_jobs
+        and abs(new_times.seconds - old_times.seconds) > max(NOTABLE_CHANGE_SHARE * old_times.seconds, min_change)
     ]
     longer_waits = [
         job
@@ -130,10 +131,6 @@ def compare(first_run: RunTimes, second_run: RunTimes) -> Comparison:
             if path in new_states and new_states[path] != state
         ),
     )
-
-
-def _is_notable_change(old_seconds: float, new_seconds: float, min_change: float) -> bool:
-    return abs(new_seconds - old_seconds) > max(NOTABLE_CHANGE_SHARE * old_seconds, min_change)
 
 
 def _critical_path_changes(

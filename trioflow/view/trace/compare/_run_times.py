@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...._core.api.views import JobState, WaitCause, printable
+from ...._core.api.views import JobState, printable
 from ..._state_styles import recorded_state
 from .._critical_path_parts import critical_path_steps
 from .._record import TraceRecord
-from .._spans import Span
+from .._spans import Span, last_wait
 
 PartKey = tuple[str, bool]
 """A part of the critical path: the path of a job, or "" for the time after the last one, and whether it is the wait
@@ -97,9 +97,7 @@ def _sum_times_by_job(record: TraceRecord) -> dict[str, JobTimes]:
 
 
 def _last_wait_text(record: TraceRecord, span: Span) -> str:
-    waits = [wait for wait in span.waits if wait.cause is not WaitCause.JOBS]
-    if not waits:
-        return ""
-    released_by = waits[-1].released_by
-    release_text = "" if released_by is None else f", until {_path(record.spans[released_by])}"
-    return waits[-1].words + release_text
+    wait = last_wait(span)
+    if wait is None or wait.released_by is None:
+        return "" if wait is None else wait.words
+    return f"{wait.words}, until {_path(record.spans[wait.released_by])}"
