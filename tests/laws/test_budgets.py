@@ -192,3 +192,37 @@ def test_a_bad_budget_is_rejected(amount: Any, error: type[Exception]) -> None:
     job_with_wrong_use = Job(pay, 1, needs={"cpu": 1})
     Scheduler(job, job_with_wrong_use, pool=Pool(cpu=1)).run()
     assert job_with_wrong_use.state is FAILED
+
+
+def test_jobs_that_a_spent_budget_blocks_are_failures(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """`failures()`, `check=True` and the log report jobs that a budget has blocked, but not those that require them."""
+    jobs = [Job(pay, needs={"usd": 1}, label=f"call {number}") for number in range(4)]
+    user = Job(nap, 1, jobs[3], label="user")
+    scheduler = Scheduler(Scheduler(*jobs, user, label="calls"), pool=Pool(usd=Budget(2)))
+    with pytest.raises(ExceptionGroup) as raised:
+        virtual(lambda: scheduler.co_run(check=True))
+    assert user.state is BLOCKED
+    assert scheduler.stop_reason is StopReason.COMPLETED
+    assert [getattr(error, "job", None) for error in raised.value.exceptions] == jobs[2:]
+    assert [type(error) for error in raised.value.exceptions] == [BudgetSpent] * 2
+    assert list(scheduler.failures()) == jobs[2:]
+    assert caplog.messages == [
+        "'calls/call 2' failed: BudgetSpent: 'call 2' needs usd=1, but 0 of 2 left; 'call 0' used most: 1: enlarge the "
+        "Budget, or reduce the needs; the run goes on",
+        "one more job failed with BudgetSpent like 'calls/call 2': 'calls/call 3'",
+        "2 jobs of 'Scheduler' failed; none is critical, so the run counts as a success"
+        "; debrief() shows the tracebacks",
+    ]
+
+
+def test_dropped_jobs_that_a_spent_budget_has_blocked_are_counted(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With `keep_jobs=False`, the last line of the log counts them, too."""
+
+    async def main() -> None:
+        async with Scheduler(pool=Pool(usd=Budget(2)), keep_jobs=False, label="calls") as calls:
+            calls.map(pay, [None] * 4, needs={"usd": 1})
+
+    virtual(main)
+    assert caplog.messages[-1] == "2 jobs of 'calls' failed; none is critical, so the run counts as a success"

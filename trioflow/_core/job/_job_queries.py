@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ..base import _amounts
 from ..base._states import MOVED_ON, SUCCEEDED, JobState
 from ._ancestors import enclosing_schedulers
+from ._errors import BudgetSpent
 from ._function import FunctionJob
 from ._job import is_scheduler
 from ._job_options import RUN_RESOURCES
@@ -117,6 +118,11 @@ def failed_through_member(job: AnyJob) -> bool:
 def failed_by_itself(job: AnyJob) -> bool:
     """Return whether a job FAILED and, if it is a nested scheduler, not because of one of its own jobs."""
     return job._state is JobState.FAILED and not failed_through_member(job)
+
+
+def lacked_budget(job: AnyJob) -> bool:
+    """Return whether a job is BLOCKED because a budget is spent, and not because of another job."""
+    return job._state is JobState.BLOCKED and isinstance(job.raised_exception(), BudgetSpent)
 
 
 def is_counted(job: AnyJob) -> bool:

@@ -118,7 +118,8 @@ class FailureLog:
         self._recent_failures[key] = SimilarFailures(job, error, now + SIMILARITY_PERIOD)
         consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
-        traceback_hint = "; debrief() shows the traceback" if stopped or run.scheduler.keep_jobs else ""
+        has_traceback = failure.traceback is not None and (stopped or run.scheduler.keep_jobs)
+        traceback_hint = "; debrief() shows the traceback" if has_traceback else ""
         _logger.warn(
             f"'{_job_path(job)}' failed: {one_line_error(error)}{advice}; {consequence}",
             advice=traceback_hint,

@@ -628,10 +628,11 @@ class Run:
         if is_critical:
             job._successors = None  # as after any critical failure, the jobs that waited for it do not become ready
         failure = Failure(error)
+        self.failure_count += 1
         self.settle(job, JobState.BLOCKED, failure, self.clock())
         if is_critical:
             self.stop(StopReason.CRITICAL, job)
-            self.failure_log.add(self, job, failure)
+        self.failure_log.add(self, job, failure)
 
     def begin_retry(self, job: AbstractJob[Any]) -> None:
         """Record another attempt of a job that has kept what it holds, by a decorator or in the clean-up phase."""

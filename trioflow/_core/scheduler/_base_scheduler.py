@@ -1153,23 +1153,23 @@ class BaseScheduler(
         return {job: job._outcome for job in succeeded if job._outcome is not DROPPED}
 
     def failures(self) -> dict[AbstractJob[Any], Exception]:
-        """Return the jobs that FAILED in the last run with their exceptions, in the order in which they settled.
+        """Return the jobs that failed in the last run with their exceptions, in the order in which they settled.
 
         These are the jobs that `raise_for_failures` reports. The jobs of nested schedulers are included, but not a
         nested scheduler that failed because of its own jobs. Interruptions such as `KeyboardInterrupt` are left out.
-        BLOCKED jobs did not fail themselves; their `raised_exception()` names the job that blocked them.
+        Jobs that a spent `Budget` has BLOCKED are included. Other BLOCKED jobs did not fail themselves: their
+        `raised_exception()` names the job that blocked them.
         """
         return {job: cast("Exception", job.raised_exception()) for job in _failures.failed_jobs(self)}
 
     def raise_for_failures(self) -> None:
-        """Raise an `ExceptionGroup` of the exceptions of the jobs that FAILED, in the order in which they settled.
+        """Raise an `ExceptionGroup` of the exceptions of the jobs that failed, in the order in which they settled.
 
-        Each exception has a note that names its job. The jobs of nested schedulers are included, but not a nested
-        scheduler that failed because of its own jobs. Interruptions such as `KeyboardInterrupt` are left out. If no job
-        failed, nothing is raised.
+        These are the jobs that `failures` returns. Each exception has a note that names its job. If no job failed,
+        nothing is raised.
 
         Raises:
-            ExceptionGroup: at least one job FAILED in the last run.
+            ExceptionGroup: at least one job failed in the last run.
 
         """
         _failures.raise_failure_group(self, _failures.failed_jobs(self))

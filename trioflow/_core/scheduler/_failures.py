@@ -12,7 +12,7 @@ from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
 from ..job import _errors
 from ..job._ancestors import ancestors_with_members, is_logged
 from ..job._job import AbstractJob, is_scheduler
-from ..job._job_queries import failed_by_itself, failed_through_member
+from ..job._job_queries import failed_by_itself, failed_through_member, lacked_budget
 from ..job._labels import printable, shorten
 from ..job._outcome import Failure, add_note
 from ..run._idle_timeouts import JOB_EVENTS_NOUN
@@ -26,11 +26,12 @@ LISTING_ADVICE: Final = "; debrief(listing=True) shows where each job was"
 
 
 def failed_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
-    """Return the jobs at any depth that FAILED with an `Exception` of their own, in the order in which they settled.
+    """Return the jobs at any depth that failed with an `Exception` of their own, in the order in which they settled.
 
-    Jobs of a `First` are left out, unless they were critical: a `First` that fails reports their failures itself.
+    These are the FAILED jobs, and those that a spent budget has BLOCKED. Jobs of a `First` are left out, unless they
+    were critical: a `First` that fails reports their failures itself.
     """
-    jobs = filter(failed_by_itself, scheduler.iterate_jobs())
+    jobs = (job for job in scheduler.iterate_jobs() if failed_by_itself(job) or lacked_budget(job))
     own = (job for job in jobs if isinstance(job.raised_exception(), Exception) and not _is_absorbed(job, scheduler))
     return sorted(own, key=_settling_number)
 

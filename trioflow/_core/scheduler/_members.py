@@ -14,7 +14,7 @@ from ..base._reprs import short_repr
 from ..base._states import JobState
 from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
-from ..job._job_queries import inputs_of
+from ..job._job_queries import inputs_of, lacked_budget
 from ..job._requirements import flatten
 from . import _checks
 
@@ -220,7 +220,7 @@ class Members:
 
     def drop_settled(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job that will never run again. Drop its references to requirements; keep `job.scheduler`."""
-        self.dropped_failure_count += job._state is JobState.FAILED and is_logged(job)
+        self.dropped_failure_count += (job._state is JobState.FAILED or lacked_budget(job)) and is_logged(job)
         self._discard(job)
         self.members_used_outside.discard(job)
         job._required = job._inputs = ()
