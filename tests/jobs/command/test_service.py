@@ -302,6 +302,7 @@ def test_lines_of_a_service_go_to_on_line_or_to_standard_error(backend: Any, cap
             lambda: shell("x", ready=OutputLine("x"), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT),
             "its output cannot be read",
         ),
+        (lambda: shell("x", ready=OutputLine("x"), stdout="/dev/null"), "its output cannot be read"),
         (lambda: shell("x", ready=PortOpen(1), stdout="x", on_line=print), "goes elsewhere"),
         (lambda: CommandService([], ready=PortOpen(1)), "command"),
         (lambda: PortOpen(0), "from 1 to 65535"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import os
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +77,9 @@ class ProgramService(Service[Any], keeps_time=True):
         can_read_lines = all(
             stream is None or (isinstance(stream, int) and stream in (PIPE, STDOUT)) for stream in streams
         )
-        self._output_files: Final = [stream for stream in streams if is_path(stream)]
+        self._output_files: Final = [
+            stream for stream in streams if is_path(stream) and os.fsdecode(stream) != os.devnull
+        ]
         if on_line is not None and not can_read_lines:
             raise ValueError(f"on_line of {subject}: its output goes elsewhere; leave out stdout= and stderr=")
         if isinstance(ready, OutputLine) and not can_read_lines and not self._output_files:
