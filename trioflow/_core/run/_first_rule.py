@@ -24,14 +24,14 @@ from ..admission._resource import TIME_TOLERANCE
 from ..base._states import COMPLETED, JobState, RunPhase, StopReason
 from ..base._units import duration_text
 from ..job._outcome import no_result_error
-from ._instruments import Instrument
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
+    from ._instruments import FastHooks
     from ._run import Run
 
 
-class FirstRule(Instrument):
+class FirstRule:
     """The rule of one run of a `First`, which starts its jobs in turns, and stops it when its result is decided."""
 
     def __init__(self, run: Run, enough: int, stagger: float | None) -> None:
@@ -50,29 +50,40 @@ class FirstRule(Instrument):
         self.winners: Final[list[AbstractJob[Any]]] = []
         self.is_decided = False
 
-    # ---- hooks
+    # ---- for the run
 
-    def before_run(self, scheduler: Any) -> None:
-        """Find the competitors."""
-        if scheduler is self._run.scheduler:
-            self._assign_turns()
+    def with_steps(self, hooks: FastHooks) -> FastHooks:
+        """Return the hooks of the run, with the steps of this rule at the start and the end of a job."""
+        notify_start, notify_end, notify_scheduled = hooks
 
-    def job_added(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        """Find the competitors again; the timer was not set if there was no further turn."""
-        if scheduler is self._run.scheduler:
-            self._assign_turns()
-            self._set_timer()
+        def start(scheduler: Any, job: AbstractJob[Any]) -> None:
+            self._on_started(job)
+            if notify_start is not None:
+                notify_start(scheduler, job)
 
-    def job_started(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        def end(scheduler: Any, job: AbstractJob[Any]) -> None:
+            self._on_settled(job)
+            if notify_end is not None:
+                notify_end(scheduler, job)
+
+        return start, end, notify_scheduled
+
+    def detach(self) -> None:
+        """Drop the reference to the run, which has ended, to break a reference cycle."""
+        del self._run
+
+    # ---- the steps of a job
+
+    def _on_started(self, job: AbstractJob[Any]) -> None:
         """Set the timer of the next turn, if this is the first start in the last one that is open."""
-        if scheduler is self._run.scheduler and self._turns.get(job) == self._last_open_turn:
+        if self._turns.get(job) == self._last_open_turn:
             if self._turn_started_at is None:
                 self._turn_started_at = job._started_at
             self._set_timer()
 
-    def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+    def _on_settled(self, job: AbstractJob[Any]) -> None:
         """Decide the result if it no longer depends on other jobs; open the next turn if a competitor has failed."""
-        if scheduler is not self._run.scheduler or job not in self._unsettled or self.is_decided:
+        if job not in self._unsettled or self.is_decided:
             return
         if self._run.phase is RunPhase.STOPPING:  # a timeout or a cancellation has decided
             return
@@ -88,13 +99,7 @@ class FirstRule(Instrument):
         if not self.is_decided:
             self._open_due_turns()
 
-    def after_run(self, scheduler: Any) -> None:
-        """Drop the reference to the run, which has ended, to break a reference cycle."""
-        if scheduler is self._run.scheduler:
-            self._forget_timer()
-            del self._run
-
-    # ---- for the run
+    # ---- questions of the run
 
     def may_start(self, job: AbstractJob[Any]) -> bool:
         """Return whether a ready job may start; hold it back otherwise."""
@@ -126,8 +131,8 @@ class FirstRule(Instrument):
 
     # ---- turns
 
-    def _assign_turns(self) -> None:
-        """Find the competitors among the members, and assign a turn to each member. O(V + E)."""
+    def assign_turns(self) -> None:
+        """Find the competitors, at the start and when jobs were added, and assign a turn to each member. O(V + E)."""
         members = self._run.members
         needed = {
             requirement
@@ -146,6 +151,7 @@ class FirstRule(Instrument):
                 if job not in self._turns:
                     self._turns[job] = turn
                     todo += members.all_requirements(job)
+        self._set_timer()  # it was not set if there was no further turn
 
     def _is_looking_up(self) -> bool:
         run = self._run
@@ -154,7 +160,7 @@ class FirstRule(Instrument):
     def _set_timer(self) -> None:
         if self._stagger is None or self._turn_started_at is None or self._cancel_timer is not None:
             return
-        if self._last_open_turn + 1 < len(self._competitors):
+        if self._last_open_turn + 1 < len(self._competitors) and not self._run.is_draining_or_stopping:
             self._cancel_timer = self._run.group.call_at(self._turn_started_at + self._stagger, self._on_timer)
 
     def _on_timer(self) -> None:
@@ -168,7 +174,8 @@ class FirstRule(Instrument):
             run.workers.ensure_searcher()
         self._set_timer()
 
-    def _forget_timer(self) -> None:
+    def forget_timer(self) -> None:
+        """Stop the timer."""
         if self._cancel_timer is not None:
             self._cancel_timer()
             self._cancel_timer = None
@@ -185,7 +192,7 @@ class FirstRule(Instrument):
         self._last_open_turn += 1
         self._turn_started_at = None
         if self._last_open_turn + 1 == len(self._competitors):
-            self._forget_timer()
+            self.forget_timer()
         self._release_held()
 
     def _release_held(self) -> None:

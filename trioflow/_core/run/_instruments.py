@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
 
     Hook = Callable[[BaseScheduler, AbstractJob[Any]], None]
+    FastHooks = tuple[Hook | None, Hook | None, Hook | None]
 
 
 class Instrument:
@@ -173,7 +174,7 @@ class InstrumentSet:
         self._removed.add(id(instrument))
 
 
-def fast_hooks(instrument_set: InstrumentSet | None) -> tuple[Hook | None, Hook | None, Hook | None]:
+def fast_hooks(instrument_set: InstrumentSet | None) -> FastHooks:
     """Return the functions to call when a job starts, ends and is scheduled. Each is None if no instrument needs it."""
     if instrument_set is None:
         return None, None, None

@@ -163,8 +163,6 @@ class Run:
             instruments = (AdaptiveWindow(self, window), *instruments)
         enough = scheduler._enough
         self.first_rule: Final = None if enough is None else FirstRule(self, enough, scheduler._stagger)
-        if self.first_rule is not None:
-            instruments = (self.first_rule, *instruments)
         on_settled = scheduler._on_settled
         self.settled_calls: Final = None if on_settled is None else SettledCalls(self, on_settled)
         if self.settled_calls is not None:
@@ -173,7 +171,8 @@ class Run:
         is_watched = bool(instruments) or outer_instruments is not None
         instrument_set = InstrumentSet(instruments, outer_instruments, self.interrupt) if is_watched else None
         self.instrument_set: Final[InstrumentSet | None] = instrument_set
-        self.fast_hooks: Final = fast_hooks(instrument_set)
+        hooks = fast_hooks(instrument_set)
+        self.fast_hooks: Final = hooks if self.first_rule is None else self.first_rule.with_steps(hooks)
         self.timeout: Final = timeout
         self.phase: RunPhase = CHECKING
         self.is_draining_or_stopping = False  # whether the phase is DRAINING or STOPPING
@@ -316,6 +315,8 @@ class Run:
         self.workers.detach()
         if self.instrument_set is not None:
             self.instrument_set.detach()
+        if self.first_rule is not None:
+            self.first_rule.detach()
         self._start_order = self._pools = self._failure_log = self._shared_resources = self.pauses = None
         del self.requirement_counts, self.group, self.standstill, self.worker_fields
 
@@ -324,6 +325,8 @@ class Run:
         if self.outer_worker is None:
             RUNS_IN_PROGRESS[self] = os.getpid()
         try:
+            if self.first_rule is not None:
+                self.first_rule.assign_turns()
             self.notify("before_run")
             self.began_at = self.clock()  # set again, because an instrument may have taken its time
             if self.group.is_cancelled():
@@ -958,6 +961,8 @@ class Run:
             if job._inputs:
                 count_consumer(job)
             self.notify("job_added", job)
+        if self.first_rule is not None:
+            self.first_rule.assign_turns()
         if self.journal_writer is not None:
             self.journal_writer.on_jobs_added()
         for job in jobs:
