@@ -151,11 +151,16 @@ def test_end_of_a_run_lists_each_written_file(tmp_path: Path, monkeypatch: pytes
     assert lines[-4:] == ["trace    sub/a b.json", "events   e", "junit    j.xml", "summary  s.md"]
 
 
-def test_on_a_terminal_written_files_are_plain_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal, too, the end of a run names a written file by its path alone; the link around it was escaped."""
+def test_on_a_terminal_paths_are_plain_and_lines_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal, the end of a run has plain paths, and a line of its own for what would not fit into the last."""
     monkeypatch.chdir(tmp_path)
-    shown = on_a_terminal("run", written(tmp_path, CODE), "--trace", "run.json")
-    assert [line.split() for line in shown if line.startswith("trace ")] == [["trace", "run.json"]]
+    shown = on_a_terminal("run", Path(written(tmp_path, CODE)).name, "--trace", "run.json")
+    end = next(number for number, line in enumerate(shown) if line.startswith("trace "))
+    assert shown[end:] == [
+        "trace      run.json",
+        "run again  trioflow run flow.py --trace run.json",
+        "           (--journal FILE keeps what succeeds)",
+    ]
 
 
 def test_written_files_have_absolute_paths_if_the_working_directory_was_removed(

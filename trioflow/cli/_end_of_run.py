@@ -98,7 +98,7 @@ class RunSummaryText:
         shown = [(name, text) for name, text in facts if text]
         width = max((len(name) for name, _ in shown), default=0)
         for name, text in shown:
-            yield f"{name:{width}}  {text}"
+            yield f"{name:{width}}  {text}".replace("\n", f"\n{'':{width}}  ")
 
     # ---- what took the time
 
@@ -159,7 +159,9 @@ class RunSummaryText:
         """
         line = printable(shlex.join(["trioflow", *CommandLine.current().arguments]))
         kept = None if journal is None else count_restorable_jobs(journal)
-        return f"{line}  {_outputs.kept_note(kept, _verdict.Tally.for_scheduler(self._scheduler).job_count, 'job')}"
+        note = _outputs.kept_note(kept, _verdict.Tally.for_scheduler(self._scheduler).job_count, "job")
+        is_wide = _symbols.display_width(f"slowest chain  {line}  {note}") > line_width()
+        return f"{line}\n{note}" if is_wide and can_move_cursor(sys.stdout) else f"{line}  {note}"
 
 
 def count_restorable_jobs(journal: Path) -> int:
