@@ -131,14 +131,20 @@ def is_slow(file: Path) -> bool:
     return any(file.is_relative_to(TESTS / path) for path in SLOW)
 
 
+LONGEST = (
+    "docs/test_sessions.py", "jobs/ssh/test_remote_service.py", "jobs/ssh/test_ssh_job.py",
+    "testing/test_check_kind.py", "jobs/ssh/test_connections.py",
+)  # fmt: skip
+"""Files that take longest, mostly to wait for programs."""
+
 ONE_BACKEND = (
     "cli", "examples", "jobs/command", "jobs/posix", "jobs/process", "jobs/ssh", "journal", "simulation", "view",
     "test_dask.py", "test_otel.py",
 )  # fmt: skip
 """Folders and files whose tests hardly depend on the backend, because it is below what they are about.
 
-There one test of each file runs on both backends, and so do those that are marked `both_backends`; each of the others
-runs on one, which its name decides.
+There one test of each file without parameters runs on both backends, and so do those that are marked `both_backends`;
+each of the others runs on one, which its name decides.
 """
 
 
@@ -163,7 +169,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if asked == "both":
         if not has_one_backend(file):
             return
-        if both_of_file.setdefault(file, test.name) == test.name or test.get_closest_marker("both_backends"):
+        if test.get_closest_marker("both_backends"):
+            return
+        if not test.get_closest_marker("parametrize") and both_of_file.setdefault(file, test.name) == test.name:
             return
     drawn = BACKENDS[zlib.crc32(test.name.encode()) % len(BACKENDS)]
     chosen = asked if asked in BACKENDS else drawn
@@ -217,18 +225,44 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     return True
 
 
+MANY_CELLS = 4
+"""A test of a room of the engine with so many sets of parameters, or more, takes one backend for each set, in turn."""
+
+
+def drop_second_backends(config: pytest.Config, items: list[pytest.Item]) -> list[pytest.Item]:
+    """Leave out one backend of each set of parameters of a test that has many, unless one is asked for by its name."""
+    cells: dict[tuple[Path, str], dict[str, list[pytest.Item]]] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and "backend" in getattr(getattr(item, "callspec", None), "params", {}):
+            backend = item.callspec.params["backend"]
+            others = "-".join(part for part in item.callspec.id.split("-") if part != backend)
+            cells.setdefault((item.path, item.originalname), {}).setdefault(others, []).append(item)
+    by_name = any("::" in argument for argument in config.args)
+    left_out = {
+        pair[number % 2]
+        for sets in cells.values()
+        if len(sets) >= MANY_CELLS and not by_name
+        for number, pair in enumerate(sets.values())
+        if len(pair) == 2 and not pair[0].get_closest_marker("both_backends")
+    }
+    config.hook.pytest_deselected(items=left_out)
+    return [item for item in items if item not in left_out]
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mix the files of slow tests with the others, which use the cores while slow ones wait for programs.
 
-    The last quarter has none, so that in the end no process is left alone with a long one. For uvloop, leave out the
+    The last quarter has none, so that in the end no process is left alone with a long one, and those that wait longest
+    begin in the first quarter. For uvloop, leave out the
     tests on the virtual clock: they would run on the usual loop, as they do without the option.
     """
     if config.option.loop == "uvloop":
         usual = {item for item in items if "virtual" in getattr(item, "fixturenames", ())}
         config.hook.pytest_deselected(items=usual)
         items[:] = [item for item in items if item not in usual]
-    places: dict[Path, float] = {}
+    items[:] = drop_second_backends(config, items)
+    places = {TESTS / file: number / 20 for number, file in enumerate(LONGEST)}
     for slow, share in ((True, 0.75), (False, 1.0)):
         alike = [item.path for item in items if is_slow(item.path) is slow]
         for number, file in enumerate(alike):

@@ -73,6 +73,7 @@ PAGE = """# A page
 """
 
 
+@pytest.mark.soak
 def test_the_site_build_names_the_place_of_each_error(tmp_path: Path) -> None:
     """The site build fails on a wrong name in a docstring or an annotation, or on a wrong link, with its place."""
     (tmp_path / "wrong_names.py").write_text(SOURCE)

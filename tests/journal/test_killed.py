@@ -158,8 +158,8 @@ def killed_at_writes(stage: Stage, first: int, step: int) -> set[int]:
 
 
 def test_a_run_killed_at_a_write_of_the_journal_can_be_continued(stage: Stage) -> None:
-    """If a run is killed at a write of its journal, committed jobs do not run again; each tenth write is tested."""
-    assert len(killed_at_writes(stage, 0 if stage.backend == "trio" else 5, 10)) > 1
+    """If a run is killed at a write of its journal, committed jobs do not run again; each twentieth is tested."""
+    assert len(killed_at_writes(stage, 0 if stage.backend == "trio" else 10, 20)) > 1
 
 
 @pytest.mark.soak

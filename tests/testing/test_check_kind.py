@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
@@ -29,8 +28,7 @@ from trioflow import (
 )
 from trioflow.testing import check_kind
 
-LONG = 0.6
-"""The seconds of work that cannot be interrupted."""
+from .at_once import block, fail_at_once, forty_two_at_once
 
 
 async def forty_two() -> int:
@@ -42,18 +40,6 @@ async def sleep_long() -> None:
 
 
 async def fail() -> None:
-    raise ValueError("broken")
-
-
-def forty_two_at_once() -> int:
-    return 42
-
-
-def block() -> None:
-    time.sleep(LONG)
-
-
-def fail_at_once() -> None:
     raise ValueError("broken")
 
 

@@ -163,7 +163,7 @@ def test_no_slot_or_token_is_lost_when_clients_are_killed(
         given: Any = {"number": 4, "adaptive": Adaptive(2, 4), "limiter": anyio.CapacityLimiter(4)}[window]
         schedulers = []
         for _ in range(2 if window == "limiter" else 1):
-            hows = [dice.choice(["killed", "hangs", "keeps", "fine"]) for _ in range(10)]
+            hows = [dice.choice(["killed", "hangs", "keeps", "fine"]) for _ in range(6)]
             jobs = [client(place, how, dice.randrange(1000), timeout=dice.uniform(0.1, 0.4)) for how in hows]
             group = Scheduler(compiling(place), client(place, "killed"), jobs_window=1)
             cancelled = client(place, "hangs")

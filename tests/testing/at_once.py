@@ -1,0 +1,16 @@
+"""Functions for threads and processes, in a module that a process imports at once."""
+
+import time
+
+
+def forty_two_at_once() -> int:
+    return 42
+
+
+def block() -> None:
+    """Work for a time that cannot be interrupted."""
+    time.sleep(0.6)
+
+
+def fail_at_once() -> None:
+    raise ValueError("broken")
