@@ -85,6 +85,15 @@ def test_failures_of_one_kind_are_counted_over_runs(virtual: Virtual, lines: lis
     assert lines[3].startswith("3 more in 1 min")
 
 
+def test_a_report_before_the_end_of_a_period_names_no_period(virtual: Virtual, lines: list[str]) -> None:
+    """At the end of the program, the number of the last failures is logged without a period that has not passed."""
+    virtual(requests, 3)
+    (counter,) = logging.getLogger("trioflow").filters
+    assert isinstance(counter, FailureCounter)
+    counter.report()
+    assert lines[1:] == ["2 more like this: 'broken(0)' failed: OSError: answer 0; the run goes on"]
+
+
 def test_a_failure_after_a_quiet_period_is_logged_at_once(virtual: Virtual, lines: list[str]) -> None:
     """After a period without a failure of its kind, the next one has a line again, and no timer is left."""
     virtual(requests, 1)

@@ -88,7 +88,7 @@ class FailureCounter(logging.Filter):
             self._timer.start()
 
     def _report_in_time(self) -> None:
-        self.report()
+        self._log_counts(f" in {duration_text(self.period)}")
         with self._lock:
             self._timer = None
             if self._kinds:
@@ -96,12 +96,15 @@ class FailureCounter(logging.Filter):
 
     def report(self) -> None:
         """Log the numbers of the failures that were counted since the last report."""
+        self._log_counts("")
+
+    def _log_counts(self, when: str) -> None:
         atexit.unregister(self.report)
         lines: list[str] = []
         with self._lock:
             for kind, counted in list(self._kinds.items()):
                 if counted.count:
-                    lines.append(f"{counted.count} more in {duration_text(self.period)} like this: {counted.message}")
+                    lines.append(f"{counted.count} more{when} like this: {counted.message}")
                     counted.count = 0
                 else:
                     del self._kinds[kind]
