@@ -270,13 +270,13 @@ class RunModel:
 
     def job_finished(self, job: JobRecord, state: JobState, finished_at: float | None) -> None:
         """Record that a job has settled. The source has already updated the other fields of the record."""
+        was_running = job.state is JobState.RUNNING and not job.forever  # not while it waited for another attempt
         job.finished_at, job.state = finished_at, state
         job.is_ready, job.status, job.current_wait = False, "", None
         self.running_jobs.pop(job, None)
         self.slot_holders.pop(job, None)
         self._remove_from_ready_jobs(job)
         failed_by_itself = state is JobState.FAILED and not job.failed_through_member
-        was_running = job.started_at is not None and not job.forever
         if isinstance(job, SchedulerRecord):
             self.counts_by_scheduler[job].count_waiting_as_unreached()
             was_running = False
