@@ -31,7 +31,7 @@ from ..._core.api.views import (
     runs_commands,
     short_repr,
     takes_slot,
-    throttled_intervals,
+    throttled_attempts,
     waiting,
     warn,
 )
@@ -228,7 +228,7 @@ class Events(Instrument):
         path = self._paths_by_job[job]
         self._waiting_jobs[job] = _PolledJob(path, None)
         self._running_jobs.pop(job, None)
-        self._write_event(self._format.JobScheduled(*self._common_fields(path), len(throttled_intervals(job))))
+        self._write_event(self._format.JobScheduled(*self._common_fields(path), len(throttled_attempts(job))))
 
     def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobStarted` event."""
