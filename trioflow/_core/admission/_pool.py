@@ -32,13 +32,13 @@ Needs = list[tuple[Resource, Any]]
 class Grant:
     """The resources of one job, which are taken all together, and kept until the job has settled."""
 
-    __slots__ = ("_has_started", "_job", "_parts", "entry")
+    __slots__ = ("_job", "_parts", "_unstarted_rates", "entry")
 
     def __init__(self, job: AbstractJob[Any], needs: Needs, entry: HeapEntry | None = None) -> None:
         self.entry: Final = entry  # the entry with which the job waited; None for a clean-up job
-        self._has_started = False  # whether the job has started, so that its amounts of rates accrue again
         self._job: Final = job
         self._parts: Final = [(resource, need, resource.take(job, need)) for resource, need in needs]
+        self._unstarted_rates: list[tuple[RateResource, Any]] = self._rates()  # amounts that do not accrue again yet
 
     def give_back(self) -> None:
         """Return all shares to their resources."""
@@ -49,10 +49,9 @@ class Grant:
 
     def start(self, now: float | None = None) -> None:
         """Let the granted amounts of rates accrue again, because the job starts now, or will not start."""
-        if not self._has_started:
-            self._has_started = True
-            for resource, share in self._rates():
-                resource.start(share, resource.clock() if now is None else now)
+        for resource, share in self._unstarted_rates:
+            resource.start(share, resource.clock() if now is None else now)
+        self._unstarted_rates = []
 
     def is_throttled(self) -> bool:
         """Return whether any of the resources is throttled."""
