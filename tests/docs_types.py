@@ -21,11 +21,9 @@ from .places import ROOT, SESSIONS
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 EXPLAINED = {
-    "docs/how-to/databases.md": ("backend=sys.argv[1]",),  # what a user types is any text
     "docs/kinds/services.md": ("run(backend=backend)",),  # pyright takes literals in a tuple for any text
-    "examples/api.py": ("server: Api",),  # as the docs of `http.server` have it
+    "examples/mock_api.py": ("server: Server",),  # as the docs of `http.server` have it
     "examples/own_kind.py": ("self.last_result =",),  # an attribute in place of a property
-    "examples/paid.py": ("server: Server",),
 }
 """Of each file, parts of the lines on which type checkers rightly report something. Each of them has to do so."""
 

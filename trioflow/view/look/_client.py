@@ -11,7 +11,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -182,7 +182,7 @@ def _ask_remotely(pid: int) -> bytes:
 
 
 @contextlib.contextmanager
-def _looking_alone(pid: int) -> Iterator[None]:
+def _looking_alone(pid: int) -> Generator[None]:
     """Wait until no other command looks into the process, which keeps only the last script that it was given."""
     if sys.platform != "linux":
         yield

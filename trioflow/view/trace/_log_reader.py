@@ -186,7 +186,7 @@ class LogReader:
             positions = {job: number for number, job in enumerate(run.key)}
             for job, facts in run.facts_by_key.items():
                 facts.description = JobDescription(
-                    paths_by_run[run].get(job, job.label),
+                    paths_by_run[run].get(job) or job.label,
                     job.label,
                     type(job).__name__,
                     job.is_critical(),
