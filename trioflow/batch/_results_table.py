@@ -166,15 +166,12 @@ class JsonLinesFormat:
         return iter(file)
 
     def decode(self, record: bytes) -> dict[str, Any]:
-        """Return the values of a row, keyed by column."""
         return {**json.loads(record)}
 
     def encode(self, row: dict[str, Any]) -> bytes:
-        """Return the row with these values."""
         return json.dumps(row).encode() + b"\n"
 
     def make_row(self, outcome: CommandOutcome, arguments: Sequence[str]) -> dict[str, Any]:
-        """Return the values of the row of a command."""
         row: dict[str, Any] = {
             "seq": outcome.sequence,
             "arguments": [escape_invalid_utf8(argument) for argument in arguments],

@@ -16,7 +16,6 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
 
 
 def join_choices(choices: Sequence[str]) -> str:
-    """Return the choices as text, such as "a, b or c"."""
     *others, last = choices
     return f"{', '.join(others)} or {last}" if others else last
 

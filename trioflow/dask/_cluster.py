@@ -353,7 +353,6 @@ class ClusterResult(RemoteValue):
             ) from error
 
     def __repr__(self) -> str:
-        """Show the type of the value and the address of the cluster."""
         type_name = getattr(self.future.type, "__name__", "a value")
         return f"<{type_name} on the Dask cluster at {self._address}>"
 
@@ -378,5 +377,4 @@ class FetchedFutures:
         return future if future_client is client and future.status == "finished" else job.result()
 
     async def close(self) -> None:
-        """Drop the futures, so that the cluster releases the values."""
         self._futures_by_job.clear()

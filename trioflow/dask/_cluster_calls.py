@@ -34,7 +34,6 @@ WORKER_TIMEOUT: Final = 5.0
 """How long, in seconds, to wait for a call to start before a lack of workers is reported: an adaptive cluster starts
 its workers on demand. Also the time limit for querying the Python versions of the workers."""
 NOT_FETCHED: Final = object()
-"""A sentinel for a value that was not fetched."""
 
 
 async def call_on_cluster(
@@ -296,7 +295,6 @@ class CallEvents:
         return call_number
 
     def forget_call(self, call_number: int) -> None:
-        """Ignore further events of a call."""
         self._pending_calls.pop(call_number, None)
 
     def _record_event(self, event: tuple[float, tuple[int, Any]]) -> None:
@@ -356,7 +354,6 @@ class CallEvents:
             self._run.report(f"{job.label!r} waits: the cluster has no worker {demand}; {advice}", job)
 
     async def close(self) -> None:
-        """Unsubscribe from the events."""
         for client in self._subscribed_clients:
             with contextlib.suppress(Exception):  # the connection to the cluster may be lost
                 client.unsubscribe_topic(self.topic)

@@ -287,7 +287,6 @@ def _with_propagated_context(call: functools.partial[T], executor: concurrent.fu
 
 
 def _call_and_report_start(started_event: ThreadEvent, call: functools.partial[T]) -> T:
-    """Make a call in a thread of an executor, and report its start."""
     started_event.set()
     return call()
 
@@ -296,7 +295,6 @@ class RunExecutors:
     """The executors that an outermost run has created, with user-supplied functions or to replace broken ones."""
 
     def __init__(self, run: RunHandle) -> None:
-        """Create an empty collection."""
         self._executors: Final[dict[ExecutorOrFactory, concurrent.futures.Executor]] = {}
         self._broken_executors: Final[list[concurrent.futures.Executor]] = []
 
@@ -310,7 +308,6 @@ class RunExecutors:
         return executor
 
     def replace_broken(self, source: ExecutorOrFactory) -> concurrent.futures.Executor:
-        """Replace a broken executor by a new one, and return the new one."""
         broken_executor = self._executors.pop(source, None)
         if broken_executor is not None:
             self._broken_executors.append(broken_executor)
@@ -323,7 +320,6 @@ class RunExecutors:
         return replacement
 
     async def close(self) -> None:
-        """Shut down all executors."""
         for executor in (*self._executors.values(), *self._broken_executors):
             await anyio.to_thread.run_sync(_shut_down, executor, abandon_on_cancel=True)
 

@@ -32,7 +32,6 @@ class NullFile:
     """A file object that discards what is written to it."""
 
     def write(self, data: object) -> int:
-        """Discard the data, and return its length."""
         return len(data)  # type: ignore[arg-type]
 
 
@@ -123,12 +122,10 @@ class PicklableFunctionProxy:
         return getattr, (self._decorated, "function")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function."""
         return self._decorated.function(*args, **kwargs)
 
 
 def is_picklable(call: functools.partial[Any], make_pickler: PicklerFactory) -> bool:
-    """Return whether a call can be pickled."""
     return _pickling_error((call.func, call.args, call.keywords), make_pickler) is None
 
 

@@ -248,7 +248,6 @@ class PublishedQuestion:
         self._report(f"the answer to {path!r} is refused: {reason}")
 
     def close(self) -> None:
-        """Withdraw the question as soon as the result of the job is committed."""
         self._on_closed()
 
 

@@ -706,7 +706,6 @@ class JournalStore:
                 self._file_watch = FileWatch(self._file, self._lock.database_descriptor, self._verify_file)
 
     def commit(self) -> None:
-        """Commit the current transaction, if there is one."""
         if not self._is_in_transaction:
             return
         if self._file_watch is None:

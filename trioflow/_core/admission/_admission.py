@@ -127,7 +127,6 @@ class WaitingGroup:
         return [(resource, need) for resource, need in self.needs_of(job) if resource.available_at(need) > -math.inf]
 
     def first_key(self) -> Key | None:
-        """Return the key of the first job; None if the jobs need none."""
         if self.per_key is None:
             return None
         entry = self.heap[0]
@@ -137,7 +136,6 @@ class WaitingGroup:
         return self._first[1]
 
     def first_resources(self) -> frozenset[PoolEntry]:
-        """Return the resources that the first job takes."""
         self.first_key()
         return self.resources if self._first is None else self._first[2]
 
@@ -159,7 +157,6 @@ class WaitingGroup:
         return has_parked
 
     def park_first(self, key: Key) -> None:
-        """Park the first job with its key."""
         heapq.heappush(self._parked.setdefault(key, []), heapq.heappop(self.heap))
         key.parked[self] = None
         self.queue.drop_settled(self)
@@ -189,7 +186,6 @@ class WaitingGroup:
             del key.parked[self]
 
     def is_empty(self) -> bool:
-        """Return whether no job waits."""
         return not (self.heap or self._parked)
 
     def entries(self) -> list[HeapEntry]:
@@ -197,7 +193,6 @@ class WaitingGroup:
         return [*self.heap, *itertools.chain(*self._parked.values())]
 
     def clear(self) -> None:
-        """Remove all jobs."""
         self.heap.clear()
         for key in self._parked:
             del key.parked[self]
@@ -244,7 +239,6 @@ class WaitingGroup:
         return is_reserved
 
     def count_before(self, job: AbstractJob[Any]) -> int:
-        """Return the number of jobs of this group that start before `job`."""
         waiting = sorted(
             entry
             for entry in self.entries()
@@ -290,7 +284,6 @@ class AdmissionQueue:
         return len(self._ready.startable) < MAX_ADMITTED and self._ready.has_slot()
 
     def start_admitted(self) -> None:
-        """Spawn workers for the jobs that were admitted."""
         self.run.workers.ensure_searcher()
 
     def return_throttled(self) -> None:
@@ -329,7 +322,6 @@ class AdmissionQueue:
         return group
 
     def resolve_needs(self, job: AbstractJob[Any]) -> Needs:
-        """Return the needs of a job, each with its resource."""
         return [self.run.pools.find(name).resolve(amount, job) for name, amount in job._needs().items()]
 
     def find_group(self, job: AbstractJob[Any]) -> WaitingGroup | None:
@@ -337,18 +329,15 @@ class AdmissionQueue:
         return self.groups_by_needs.get(self._group_key(job)) if job in self.waiting_jobs else None
 
     def make_entry(self, job: AbstractJob[Any]) -> HeapEntry:
-        """Return an entry for a job."""
         return (self.order.key(job), next(ready_numbers), job)
 
     def push(self, job: AbstractJob[Any]) -> None:
-        """Add a job."""
         entry = self.make_entry(job)
         if job._needs():
             self._ready.return_later(entry)
         self.insert(entry)
 
     def insert(self, entry: HeapEntry) -> None:
-        """Add the job of an entry."""
         _, number, job = entry
         newest = next(reversed(self.waiting_jobs.values()), number)
         self.waiting_jobs[job] = number
@@ -405,7 +394,6 @@ class AdmissionQueue:
         return found
 
     def block(self, job: AbstractJob[Any], error: BudgetSpent) -> None:
-        """Block a job, if it still waits, and start workers for the jobs that become ready by this."""
         if job in self.waiting_jobs:
             self.run.block(job, error)
             self.start_admitted()
@@ -446,7 +434,6 @@ class AdmissionQueue:
             self._update_entry()
 
     def leave(self) -> None:
-        """Leave the admission, until the run joins it again."""
         if self.entry is not None:
             self._set_entry(None)
 
@@ -545,7 +532,6 @@ class Admission:
         self.is_settled = False
 
     def has_timer(self) -> bool:
-        """Return whether a timer is set for the time at which the next job can start."""
         return self._cancel_timer is not None
 
     def run_round(self, caller: AdmissionQueue | None = None) -> None:

@@ -106,7 +106,6 @@ class BudgetResource(CountedResource):
         return value
 
     def take(self, job: AbstractJob[Any], need: Amount) -> BudgetShare:  # type: ignore[override]
-        """Reserve the need of a job, and return its share."""
         self.free -= need
         self.reserved += need
         self.holders[job] = need
@@ -146,11 +145,9 @@ class BudgetResource(CountedResource):
 
     @property
     def used(self) -> Amount:
-        """The amount that is used up."""
         return self.total - self.free - self.reserved
 
     def count_used(self, job: AbstractJob[Any], used: Amount) -> None:
-        """Count the use of a job for `top_user`."""
         if used:
             self._used_by_label[job.label] += used  # type: ignore[assignment]
             if len(self._used_by_label) > 2 * MAX_COUNTED_LABELS:
@@ -169,22 +166,18 @@ class BudgetResource(CountedResource):
         return need <= self.free + self.reserved
 
     def explain_shortage(self, need: Amount, before: int) -> str:
-        """Describe the throttle; if there is none, describe what is left, and which jobs have reserved the rest."""
         if self.is_throttled():
             return self.throttle_text()
         return f"{self.name}: {self.describe_left()}{self._holders_text()}"
 
     def describe_left(self) -> str:
-        """Return a text such as "0.5 of 5 left, 1 reserved"."""
         reserved = f", {self.format_amount(self.reserved)} reserved" if self.reserved else ""
         return f"{self.format_amount(self.free)} of {self.format_amount(self.total)} left{reserved}"
 
     def describe_wait(self, need: Amount) -> Waiting:
-        """Describe the wait for what running jobs have reserved or, if it is throttled, for the end of the throttle."""
         return self.make_wait(WaitCause.RESOURCE, f"{self.name} reserved{self._holders_text()}")
 
     def public_share(self, need: Amount, share: BudgetShare) -> float:  # type: ignore[override]
-        """Return the amount of a job as a number."""
         return _amounts.as_number(share.amount)
 
     def make_member_resource(self, need: Amount, share: BudgetShare | None = None) -> BudgetResource:  # type: ignore[override]
@@ -196,5 +189,4 @@ class BudgetResource(CountedResource):
         return resource
 
     def describe(self) -> str:
-        """Return text such as "usd=0.5 of 5 left"."""
         return f"{self.name}={self.describe_left()}"

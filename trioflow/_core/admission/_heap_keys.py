@@ -53,7 +53,6 @@ class HeapKeys:
             self.outlook.ranks.compute_for_added(jobs, requirements)
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Drop the expected duration and the rank of a job that is no longer a member."""
         self.outlook.known.pop(job, None)
         if self.outlook.ranks is not None:
             self.outlook.ranks.by_job.pop(job, None)

@@ -116,7 +116,6 @@ class Key(Resource):
 
     @property
     def shown_name(self) -> str:
-        """The name of the resource with the key, for texts."""
         return f"{self.name} '{printable(self.key)}'"
 
     def wake(self) -> None:
@@ -154,7 +153,6 @@ class CountedKey(Key, CountedResource):
         self.unstarted: AbstractJob[Any] | None = None  # a job that gives back its place without having started
 
     def available_at(self, need: Amount) -> float:
-        """Return when 1 is free: `-inf` for now, infinity if that depends on other jobs. Any thread may call this."""
         when = super().available_at(need)
         if when < math.inf:
             return when
@@ -162,7 +160,6 @@ class CountedKey(Key, CountedResource):
         return when if when > self.clock() + TIME_TOLERANCE else -math.inf
 
     def take(self, job: AbstractJob[Any], need: Amount) -> None:
-        """Take the place of a job."""
         while self.rest_ends and self.rest_ends[0] <= self.clock() + TIME_TOLERANCE:
             self.rest_ends.popleft()
             self.free += 1
@@ -179,21 +176,17 @@ class CountedKey(Key, CountedResource):
         self.wake()
 
     def used_until(self) -> float:
-        """Return the time from which the key is as a new one, if no job holds it."""
         return max(self.cooldown.ends_at, self.rest_ends[-1] if self.rest_ends else -math.inf)
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
-        """Replace the clock with one that is `shift` seconds ahead, and shift all stored times by the same amount."""
         super().change_clock(clock, shift)
         for _ in range(len(self.rest_ends)):
             self.rest_ends.append(self.rest_ends.popleft() + shift)
 
     def explain_shortage(self, need: Amount, before: int) -> str:
-        """Describe the throttle; if there is none, the jobs that have the key, or the rest of the pause."""
         return self._pause_text() or super().explain_shortage(need, before)
 
     def describe_wait(self, need: Amount) -> Waiting:
-        """Describe the wait for the jobs that have the key, or for the end of the throttle or of the pause."""
         text = self._pause_text()
         return self.make_wait(WaitCause.RATE, text) if text else super().describe_wait(need)
 
@@ -203,7 +196,6 @@ class CountedKey(Key, CountedResource):
         return f"{self.shown_name}: pause, {duration_text(max(0.0, self.rest_ends[0] - self.clock()))} left"
 
     def public_share(self, need: Amount, share: Any) -> str:
-        """Return the key."""
         return self.key
 
     def make_member_resource(self, need: Amount, share: Any = None) -> PerKeyResource:  # type: ignore[override]
@@ -212,30 +204,23 @@ class CountedKey(Key, CountedResource):
 
 
 class RateKey(Key, RateResource):
-    """A key with a rate of its own."""
-
     def take(self, job: AbstractJob[Any], need: RateNeed) -> RateNeed:
-        """Take the need of a job, and return the job's share."""
         self.family.keep(self)
         return super().take(job, need)
 
     def correct(self, share: RateNeed, used: RateNeed) -> None:
-        """Replace amounts in a job's share with those that the job has used."""
         self.family.keep(self)
         super().correct(share, used)
         self.wake()
 
     def start(self, share: RateNeed, now: float) -> None:
-        """Let the amounts in a job's share accrue from now on."""
         super().start(share, now)
         self.wake()
 
     def used_until(self) -> float:
-        """Return the time from which the key is as a new one."""
         return max(self.cooldown.ends_at, *(bucket.full_at for bucket in self.buckets.values()))
 
     def public_share(self, need: RateNeed, share: RateNeed) -> str:  # type: ignore[override]
-        """Return the key."""
         return self.key
 
 
@@ -292,7 +277,6 @@ class PerKeyResource(PoolEntry):
         return resource
 
     def resolve(self, amount: CheckedNeed, job: AbstractJob[Any]) -> tuple[Resource, Any]:
-        """Return the resource that a job takes, and its need."""
         return self.key(self.need(amount, job)), self.unit_need
 
     def keep(self, key: Key) -> None:
@@ -308,19 +292,15 @@ class PerKeyResource(PoolEntry):
         return PerKeyResource(self.name, PerKey(1), CountedKey(self, need))
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
-        """Replace the clock with one that is `shift` seconds ahead, and shift all stored times by the same amount."""
         super().change_clock(clock, shift)
         for key in list(self.keys.values()):
             key.change_clock(clock, shift)
 
     def public_total(self) -> Any:
-        """Return the number, or the burst of the rate by key of the rate, which each key has."""
         return self.limit.burst if isinstance(self.limit, Rate) else self.limit
 
     def public_free(self) -> dict[str, Any]:
-        """Return what is free of the keys in use."""
         return {key: resource.public_free() for key, resource in list(self.keys.items())}
 
     def describe(self) -> str:
-        """Return text such as "host=2 for each key, 14 in use"."""
         return f"{self.name}={self.limit} for each key, {len(self.keys)} in use"

@@ -41,7 +41,6 @@ class Grant:
         self._unstarted_rates: list[tuple[RateResource, Any]] = self._rates()  # amounts that do not accrue again yet
 
     def give_back(self) -> None:
-        """Return all shares to their resources."""
         self.start()
         for resource, _, share in self._parts:
             resource.give_back(self._job, share)
@@ -54,7 +53,6 @@ class Grant:
         self._unstarted_rates = []
 
     def is_throttled(self) -> bool:
-        """Return whether any of the resources is throttled."""
         return any(resource.is_throttled() for resource, _, _ in self._parts)
 
     def refund(self) -> None:
@@ -74,7 +72,6 @@ class Grant:
                 resource.cancel(share)
 
     def budget_amounts(self) -> dict[str, Amount]:
-        """Return the amounts of budgets that the job has used so far, by name."""
         return {
             resource.name: share.amount for resource, _, share in self._parts if isinstance(resource, BudgetResource)
         }
@@ -96,7 +93,6 @@ class Grant:
                 resource.start(share, resource.clock())
 
     def find(self, name: str) -> tuple[Resource, Any] | None:
-        """Return the resource of this name with the job's share; None if the grant does not include the resource."""
         return next(((resource, share) for resource, _, share in self._parts if resource.name == name), None)
 
     def member_resources(self) -> dict[str, PoolEntry]:
@@ -290,11 +286,9 @@ class ResourceView:
 
     @property
     def name(self) -> str:
-        """The name of the resource."""
         return self._resource.name
 
     def describe(self) -> str:
-        """Return the name of the resource with its free and its total amounts, such as "gpu=1 of 2 free"."""
         return self._resource.describe()
 
     @property
@@ -311,7 +305,6 @@ class ResourceView:
 
     @property
     def is_per_key(self) -> bool:
-        """Whether it is a `PerKey`."""
         return isinstance(self._resource, PerKeyResource)
 
     @property
@@ -368,7 +361,6 @@ class ResourceView:
 
 
 def resource_views(pool: Pool) -> list[ResourceView]:
-    """Return a view of each resource of a pool."""
     return [ResourceView(resource) for resource in pool._resources.values()]
 
 

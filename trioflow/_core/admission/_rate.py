@@ -247,11 +247,9 @@ class RateResource(Resource):
         return amounts
 
     def sum_needs(self, number: int, need: RateNeed, other: RateNeed) -> RateNeed:
-        """Return `number` times `need`, plus `other`, by key."""
         return {key: number * need.get(key, 0) + other.get(key, 0) for key in (*need, *other)}
 
     def available_at(self, need: RateNeed) -> float:
-        """Return the time at which the need can be met, unless another job takes some before; `-inf` for now."""
         available_at = self.cooldown.ends_at
         for key, amount in need.items():
             available_at = max(available_at, self.buckets[key].available_at(amount))
@@ -284,7 +282,6 @@ class RateResource(Resource):
         return f"{self.shown_name}: {amounts}, in about {delay_text}{behind}"
 
     def describe_wait(self, need: RateNeed) -> Waiting:
-        """Return the wait until the rate has accrued the need, or until its throttle ends."""
         available_at = self.available_at(need)
         held = RESERVED if available_at == math.inf else ""
         when = held or f"in {duration_text(max(0.0, available_at - self.clock()))}"
@@ -316,22 +313,18 @@ class RateResource(Resource):
     # ---- clock and views
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
-        """Replace the clock with one that is `shift` seconds ahead, and shift all stored times by the same amount."""
         super().change_clock(clock, shift)
         for bucket in self.buckets.values():
             bucket.full_at += shift
 
     def public_total(self) -> dict[str, float]:
-        """Return the burst by key."""
         return {key: _amounts.as_number(bucket.burst) for key, bucket in self.buckets.items()}
 
     def public_free(self) -> dict[str, float]:
-        """Return the available amount by key; it is negative if more was taken than was available."""
         now = self.clock()
         return {key: bucket.level(now) for key, bucket in self.buckets.items()}
 
     def describe(self) -> str:
-        """Return text such as "api=3 of 10 requests"."""
         now = self.clock()
         levels = (
             f"{bucket.level(now):.4g} of {_amounts.amount_text(bucket.burst)} {key}"
@@ -340,12 +333,10 @@ class RateResource(Resource):
         return f"{self.name}={', '.join(levels)}"
 
     def public_share(self, need: RateNeed, share: RateNeed) -> dict[str, float]:
-        """Return the amounts in a job's share, by key."""
         return {key: _amounts.as_number(amount) for key, amount in share.items()}
 
 
 def count_text(amount: Amount, key: str) -> str:
-    """Return an amount with its key, such as "1 request" or "3 requests"."""
     return f"1 {key.removesuffix('s')}" if amount == 1 else f"{_amounts.amount_text(amount)} {key}"
 
 

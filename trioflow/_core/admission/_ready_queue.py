@@ -81,11 +81,9 @@ class FifoLine:
                 queue.admit_job(self.make_entry(job))
 
     def make_entry(self, job: AbstractJob[Any]) -> HeapEntry:
-        """Return an entry for a job, like those of a heap."""
         return (0.0, next(ready_numbers), job)
 
     def entries(self) -> list[HeapEntry]:
-        """Return entries of the waiting jobs, in start order."""
         return [(0.0, number, job) for number, job in enumerate(list(self._jobs)) if job._state is SCHEDULED]
 
     def count_without_slot(self) -> int:
@@ -93,11 +91,9 @@ class FifoLine:
         return len(self._jobs)
 
     def clear(self) -> None:
-        """Remove all jobs."""
         self._jobs.clear()
 
     def detach(self) -> None:
-        """Drop the reference to the queue, whose run has ended."""
         del self._queue
 
 
@@ -113,11 +109,9 @@ class HeapLine:
         self._slotless_heap: Final[list[HeapEntry]] = []  # jobs that take no slot, so they wait for none
 
     def push(self, job: AbstractJob[Any]) -> None:
-        """Add a job."""
         self.insert(self.make_entry(job))
 
     def insert(self, entry: HeapEntry) -> None:
-        """Add the job of an entry."""
         heappush(self._heap if takes_slot(entry[2]) else self._slotless_heap, entry)
 
     def admit(self, number: float) -> None:
@@ -135,24 +129,19 @@ class HeapLine:
                 queue.admit_job(entry)
 
     def make_entry(self, job: AbstractJob[Any]) -> HeapEntry:
-        """Return an entry for a job."""
         return (self.order.key(job), next(ready_numbers), job)
 
     def entries(self) -> list[HeapEntry]:
-        """Return the entries of the waiting jobs, in start order."""
         return sorted(entry for entry in (*self._heap, *self._slotless_heap) if entry[2]._state is SCHEDULED)
 
     def count_without_slot(self) -> int:
-        """Return the number of jobs that wait only for a slot."""
         return len(self._heap)
 
     def clear(self) -> None:
-        """Remove all jobs."""
         self._heap.clear()
         self._slotless_heap.clear()
 
     def detach(self) -> None:
-        """Drop the reference to the queue, whose run has ended."""
         del self._queue
 
 
@@ -219,12 +208,10 @@ class ReadyQueue:
 
     @property
     def max_size(self) -> int | None:
-        """The largest size of the window; None for no limit."""
         return max_slots(self.window)
 
     @property
     def current_size(self) -> int | None:
-        """The current size of the window; None for no limit."""
         return self.max_size if self.size is None else self.size
 
     @property
@@ -248,7 +235,6 @@ class ReadyQueue:
         return not self.is_full()
 
     def resize(self, size: int) -> None:
-        """Change the size of the window."""
         self.size = size
         self.on_change()
         self.run.workers.ensure_searcher()
@@ -277,7 +263,6 @@ class ReadyQueue:
             self.startable.append(job)
 
     def take(self) -> AbstractJob[Any] | None:
-        """Remove and return the next startable job; None if there is none."""
         startable = self.startable
         is_shared = self.groups is not None or self.tokens is not None or self.spare_slots is not None
         while True:
@@ -354,7 +339,6 @@ class ReadyQueue:
         return bool(self.startable or self.line.entries())
 
     def in_order(self) -> list[AbstractJob[Any]]:
-        """Return the jobs that wait for a slot or for needs, in start order."""
         return [entry[2] for entry in self.line.entries()]
 
     def drain(self) -> list[AbstractJob[Any]]:

@@ -85,7 +85,6 @@ class PoolEntry(ABC):
         """Return the name and the free amount, such as "cpu=2 of 8 free", for the `repr` of the pool."""
 
     def join(self, admission: Admission) -> None:
-        """Record the admission of the jobs that wait for the resource."""
         self.admission = admission
         admission.resources.add(self)
 
@@ -95,8 +94,6 @@ class PoolEntry(ABC):
 
 
 class Resource(PoolEntry):
-    """One resource of a pool."""
-
     __slots__ = ("cooldown",)
 
     def __init__(self, name: str, settings: Any) -> None:
@@ -105,11 +102,9 @@ class Resource(PoolEntry):
 
     @property
     def shown_name(self) -> str:
-        """The name of the resource, for texts."""
         return self.name
 
     def resolve(self, amount: CheckedNeed, job: AbstractJob[Any]) -> tuple[Resource, Any]:
-        """Return the resource itself, and the need."""
         return self, self.need(amount, job)
 
     def exact_amount(self, amount: CheckedNeed, job: AbstractJob[Any]) -> ExactNeed:
@@ -150,11 +145,9 @@ class Resource(PoolEntry):
         """Record that a group of waiting jobs with this need is added (1) or removed (-1)."""
 
     def is_throttled(self) -> bool:
-        """Return whether a throttle delays the resource now."""
         return self.cooldown.ends_at > self.clock() + TIME_TOLERANCE
 
     def throttle_text(self) -> str:
-        """Return the name of the resource and the remaining time of its throttle, as text."""
         return f"{self.shown_name}, throttled for {duration_text(max(0.0, self.cooldown.ends_at - self.clock()))}"
 
     def make_wait(self, cause: WaitCause, text: str) -> Waiting:
@@ -174,14 +167,12 @@ class Resource(PoolEntry):
             queue.return_throttled()
 
     def join(self, admission: Admission) -> None:
-        """Record the admission of the jobs that wait for the resource."""
         super().join(admission)
         admission.has_budgets = admission.has_budgets or self.is_budget
         self.cooldown.resources = self.cooldown.resources or WeakSet()
         self.cooldown.resources.add(self)
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
-        """Replace the clock with one that is `shift` seconds ahead, and shift all stored times by the same amount."""
         super().change_clock(clock, shift)
         self.cooldown.ends_at += shift
 
@@ -238,31 +229,26 @@ class CountedResource(Resource):
         return amount
 
     def available_at(self, need: Amount) -> float:
-        """Return the end of the throttle; if there is none, `-inf` if enough is free, and otherwise infinity."""
         if self.cooldown.ends_at == -math.inf or not self.is_throttled():
             return -math.inf if need <= self.free else math.inf
         return self.cooldown.ends_at
 
     def is_exhausted(self) -> bool:
-        """Return whether the free amount is less than the smallest need of any waiting job."""
         return bool(self.wanted_amounts) and self.free < self.wanted_amounts[0]
 
     def update_wanted_amounts(self, need: Amount, sign: int) -> None:
-        """Record that a group of waiting jobs with this need is added (1) or removed (-1)."""
         if sign > 0:
             bisect.insort(self.wanted_amounts, need)
         else:
             del self.wanted_amounts[bisect.bisect_left(self.wanted_amounts, need)]
 
     def explain_shortage(self, need: Amount, before: int) -> str:
-        """Describe the throttle; if there is none, describe the amount that is taken and the jobs that hold it."""
         if self.is_throttled():
             return self.throttle_text()
         taken = f"{self.format_amount(self.total - self.free)} of {self.format_amount(self.total)} taken"
         return f"{self.shown_name}: {taken}{self._holders_text()}"
 
     def describe_wait(self, need: Amount) -> Waiting:
-        """Describe the wait for the jobs that hold the resource or, if it is throttled, for the end of the throttle."""
         return self.make_wait(WaitCause.RESOURCE, f"{self.shown_name} taken{self._holders_text()}")
 
     def _holders_text(self) -> str:
@@ -279,13 +265,11 @@ class CountedResource(Resource):
         return {index: self.free_units.pop(index) for index in indices}
 
     def give_back(self, job: AbstractJob[Any], share: dict[int, Any] | None) -> None:
-        """Take back the amount that a job holds, and the named units in its share."""
         self.free += self.holders.pop(job)
         if self.free_units is not None:
             self.free_units.update(share or {})
 
     def public_share(self, need: Amount, share: dict[int, Any] | None) -> Any:
-        """Return the job's named units as a list, or its amount as a number."""
         return _amounts.as_number(need) if share is None else list(share.values())
 
     def make_member_resource(self, need: Amount, share: dict[int, Any] | None = None) -> CountedResource:
@@ -303,13 +287,10 @@ class CountedResource(Resource):
         return resource
 
     def public_total(self) -> float:
-        """Return the total as a number."""
         return _amounts.as_number(self.total)
 
     def public_free(self) -> float:
-        """Return the free amount as a number."""
         return _amounts.as_number(self.free)
 
     def describe(self) -> str:
-        """Return text such as "cpu=2 of 8 free"."""
         return f"{self.name}={self.format_amount(self.free)} of {self.format_amount(self.total)} free"

@@ -147,7 +147,6 @@ def loop_running() -> bool:
 
 
 def _asyncio_loop() -> Any:
-    """Return the asyncio event loop that is running in this thread; None if there is none."""
     # If asyncio has not been imported, no loop of it is running. Importing asyncio here would take 30 ms.
     asyncio: Any = sys.modules.get("asyncio")
     get_running_loop = getattr(asyncio, "_get_running_loop", None)

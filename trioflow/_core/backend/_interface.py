@@ -85,17 +85,11 @@ WorkerFunction = Callable[[Any], Coroutine[Any, Any, None]]
 class TaskEvent(Protocol):
     """A one-time event that tasks can wait for."""
 
-    def set(self) -> None:
-        """Set the event, and wake all tasks that wait for it."""
-        ...
+    def set(self) -> None: ...
 
-    def is_set(self) -> bool:
-        """Return whether `set` has been called."""
-        ...
+    def is_set(self) -> bool: ...
 
-    async def wait(self) -> Any:
-        """Wait until `set` has been called."""
-        ...
+    async def wait(self) -> Any: ...
 
 
 class Scope(AbstractContextManager["Scope"], Protocol):
@@ -105,18 +99,12 @@ class Scope(AbstractContextManager["Scope"], Protocol):
     deadline: float
 
     @property
-    def cancel_called(self) -> bool:
-        """Whether the scope was cancelled, by `cancel` or by its deadline."""
-        ...
+    def cancel_called(self) -> bool: ...
 
     @property
-    def cancelled_caught(self) -> bool:
-        """Whether a cancellation by this scope ended its block."""
-        ...
+    def cancelled_caught(self) -> bool: ...
 
-    def cancel(self) -> None:
-        """Cancel everything in the scope."""
-        ...
+    def cancel(self) -> None: ...
 
 
 class TaskSnapshot(Protocol):
@@ -251,9 +239,7 @@ class WorkerGroup(Protocol):
         """
         ...
 
-    def forget(self, worker: WorkerTask) -> None:
-        """Remove all records of a worker that leaves."""
-        ...
+    def forget(self, worker: WorkerTask) -> None: ...
 
 
 class Isolation(Protocol):
@@ -337,9 +323,7 @@ class Backend(Protocol):
 
     # ---- the loop
 
-    def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
-        """Run `main()` in a new event loop."""
-        ...
+    def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T: ...
 
     def clock(self) -> Callable[[], float]:
         """Return the clock of the running loop: a function that returns the time in seconds."""
@@ -355,13 +339,9 @@ class Backend(Protocol):
 
     # ---- waiting
 
-    def create_event(self) -> TaskEvent:
-        """Return a new event."""
-        ...
+    def create_event(self) -> TaskEvent: ...
 
-    async def checkpoint(self) -> None:
-        """Yield to the event loop once, and raise a cancellation if the task is cancelled."""
-        ...
+    async def checkpoint(self) -> None: ...
 
     def raise_cancellation_again(self) -> None:
         """Raise a cancellation in a task that has received its one cancellation; on trio, checkpoints do so."""
@@ -378,9 +358,7 @@ class Backend(Protocol):
             return False
         return True
 
-    async def sleep_until(self, deadline: float) -> None:
-        """Wait until the clock shows `deadline`."""
-        ...
+    async def sleep_until(self, deadline: float) -> None: ...
 
     async def wait_readable(self, descriptor: int, deadline: float = ...) -> bool:
         """Wait until a file descriptor is readable, and return True; return False at the deadline.
@@ -425,9 +403,7 @@ class Backend(Protocol):
         """Return the task that is running in this thread; None if there is none."""
         ...
 
-    def name_task(self, task: Any, name: str) -> None:
-        """Set the name of a task."""
-        ...
+    def name_task(self, task: Any, name: str) -> None: ...
 
     def ancestry(self, task: Any) -> Iterator[object]:
         """Yield a task and its ancestors, or the ids of these tasks.
@@ -447,17 +423,13 @@ class Backend(Protocol):
         """Suspend the worker's task until it is woken or cancelled, without raising the cancellation."""
         ...
 
-    def wake(self, worker: WorkerTask) -> None:
-        """Wake a worker that waits to be woken."""
-        ...
+    def wake(self, worker: WorkerTask) -> None: ...
 
     def frames(self, worker: WorkerTask) -> Iterable[tuple[FrameType, int]]:
         """Return the frames of the worker's task with their line numbers, outermost frame first."""
         ...
 
-    def create_scope(self, deadline: float = ...) -> Scope:
-        """Return a new cancel scope with a deadline on this loop's clock."""
-        ...
+    def create_scope(self, deadline: float = ...) -> Scope: ...
 
     def create_task_group(self) -> Any:
         """Return a new async context manager for a nursery or task group, with `start_soon` and `cancel_scope`."""

@@ -22,7 +22,6 @@ BODY_CALLER_MODULES: Final = frozenset(
 )
 """The modules that call the bodies of jobs, and handle every exception that these calls raise."""
 ContextVariables = tuple[tuple[contextvars.ContextVar[Any], Any], ...]
-"""Pairs of a context variable and its value."""
 # Other implementations of Python than CPython may have no reference counts.
 getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 1)
 getweakrefcount: Final[Callable[[object], int]] = weakref.getweakrefcount
@@ -173,12 +172,10 @@ class PrivateApiMismatch(Exception):
 
 
 def expect(condition: bool, message: str) -> None:
-    """Raise `PrivateApiMismatch` with this message unless `condition` is true."""
     if not condition:
         raise PrivateApiMismatch(message)
 
 
 def expect_attributes(owner: Any, *names: str) -> None:
-    """Raise `PrivateApiMismatch` unless a class or module has these attributes."""
     missing = [name for name in names if not hasattr(owner, name)]
     expect(not missing, f"{owner.__name__} has no {', '.join(missing)}")

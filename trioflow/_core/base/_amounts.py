@@ -34,9 +34,7 @@ SIZE_UNITS: Final = {
         prefix: 1024**power for power, prefix in enumerate(["K", "M", "G", "T", "P"], start=1)
     },  # "4G" is 4 GiB, as for ulimit and Slurm
 }
-"""The number of bytes in each unit of size."""
 SIZE_PATTERN: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*)\s*")
-"""A number and its unit, which may be absent."""
 
 
 def amount_of(value: Any, subject: str) -> Amount:
@@ -135,7 +133,6 @@ def need_as_numbers(value: CheckedNeed) -> Any:
 
 
 def as_number(number: Amount) -> float:
-    """Return an amount as an `int` or a `float`."""
     return number if isinstance(number, int) else float(number)
 
 

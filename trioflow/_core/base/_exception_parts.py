@@ -22,11 +22,9 @@ _get_members: Final[Callable[[BaseException], tuple[BaseException, ...]]] = _gro
 
 
 def get_group_members(error: BaseException) -> tuple[BaseException, ...]:
-    """Return the exceptions in a group; an empty tuple if `error` is not a group."""
     return _get_members(error) if BaseExceptionGroup in type(error).__mro__ else ()
 
 
 def with_traceback(error: BaseException, traceback: TracebackType | None) -> BaseException:
-    """Set the traceback of an exception, and return the exception."""
     set_traceback(error, traceback)
     return error

@@ -92,7 +92,6 @@ def fit(
 
 
 def truncate(text: str, longest: int = MAX_LENGTH) -> str:
-    """Shorten a text to at most `longest` characters; an ellipsis replaces its end."""
     return fit(text, longest, ellipsis="...")
 
 
@@ -133,14 +132,12 @@ class _ShortRepr(reprlib.Repr):
         self.maxstring = self.maxlong = MAX_LENGTH
 
     def repr_instance(self, x: Any, level: int) -> str:
-        """Return the object's own repr; if that raises, a text that names the exception."""
         try:
             return repr(x)
         except Exception as error:
             return f"<{type(x).__name__}: its repr() raised {type(error).__name__}>"
 
     def repr_int(self, x: int, level: int) -> str:
-        """Return the digits of a number or, if it is large, their approximate number."""
         if -LARGE_INT < x < LARGE_INT:
             return repr(x)
         digits = int(x.bit_length() * 0.30103) + 1
@@ -163,7 +160,6 @@ class _ShortRepr(reprlib.Repr):
         return super().repr_set(set(itertools.islice(x, self.maxset + 1)), level)
 
     def repr_frozenset(self, x: frozenset[Any], level: int) -> str:
-        """Return a few items, sorted; reprlib would sort all items first."""
         return super().repr_frozenset(frozenset(itertools.islice(x, self.maxfrozenset + 1)), level)
 
 

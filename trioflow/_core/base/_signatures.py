@@ -25,14 +25,12 @@ def is_async(function: Any) -> bool:
 
 
 def is_async_generator(function: Any) -> bool:
-    """Return whether `function` is an async generator function: an `async def` with a `yield`."""
     import inspect
 
     return inspect.isasyncgenfunction(function)
 
 
 def is_awaitable(value: object) -> bool:
-    """Return whether a value can be awaited."""
     import inspect
 
     return inspect.isawaitable(value)

@@ -48,7 +48,6 @@ class MovedOn(enum.Enum):
 
     @property
     def is_settled(self) -> bool:
-        """Whether this is a final state within a run."""
         return True
 
 

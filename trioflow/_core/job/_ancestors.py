@@ -54,5 +54,4 @@ def is_inside(job: AbstractJob[Any], scheduler: AbstractJob[Any]) -> bool:
 
 
 def is_logged(job: AbstractJob[Any]) -> bool:
-    """Return whether a failure of `job` is logged: `log` is True for the job and for all schedulers around it."""
     return job._options.log and all(enclosing._options.log for enclosing in enclosing_schedulers(job))

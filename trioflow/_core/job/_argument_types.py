@@ -28,9 +28,7 @@ E_contra = TypeVar("E_contra", contravariant=True)
 class JobOf(Protocol[T_co]):
     """A job that stands in place of its result. It is a Protocol, because `AbstractJob` is invariant in the result."""
 
-    def result(self) -> T_co:
-        """Return the result of the job."""
-        ...
+    def result(self) -> T_co: ...
 
     async def wait_settled(self) -> None:
         """Wait until the job has settled."""
@@ -51,65 +49,37 @@ ValueOrJob: TypeAlias = "A | JobOf[A] | JobContainer | tuple[Callable[[], A]]"
 class AsyncFunctionOrUseThreadJob1(Protocol[A_contra, T_co]):
     """An async function with one positional parameter."""
 
-    def __call__(self, a: A_contra, /) -> Awaitable[T_co]:
-        """Call the function."""
-        ...
+    def __call__(self, a: A_contra, /) -> Awaitable[T_co]: ...
 
 
 class AsyncFunctionOrUseThreadJob2(Protocol[A_contra, B_contra, T_co]):
-    """An async function with two positional parameters."""
-
-    def __call__(self, a: A_contra, b: B_contra, /) -> Awaitable[T_co]:
-        """Call the function."""
-        ...
+    def __call__(self, a: A_contra, b: B_contra, /) -> Awaitable[T_co]: ...
 
 
 class AsyncFunctionOrUseThreadJob3(Protocol[A_contra, B_contra, C_contra, T_co]):
-    """An async function with three positional parameters."""
-
-    def __call__(self, a: A_contra, b: B_contra, c: C_contra, /) -> Awaitable[T_co]:
-        """Call the function."""
-        ...
+    def __call__(self, a: A_contra, b: B_contra, c: C_contra, /) -> Awaitable[T_co]: ...
 
 
 class AsyncFunctionOrUseThreadJob4(Protocol[A_contra, B_contra, C_contra, D_contra, T_co]):
-    """An async function with four positional parameters."""
-
-    def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, /) -> Awaitable[T_co]:
-        """Call the function."""
-        ...
+    def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, /) -> Awaitable[T_co]: ...
 
 
 class AsyncFunctionOrUseThreadJob5(Protocol[A_contra, B_contra, C_contra, D_contra, E_contra, T_co]):
-    """An async function with five positional parameters."""
-
-    def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, e: E_contra, /) -> Awaitable[T_co]:
-        """Call the function."""
-        ...
+    def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, e: E_contra, /) -> Awaitable[T_co]: ...
 
 
 class PlainFunction1(Protocol[A_contra, T_co]):
     """A function with one positional parameter."""
 
-    def __call__(self, a: A_contra, /) -> T_co:
-        """Call the function."""
-        ...
+    def __call__(self, a: A_contra, /) -> T_co: ...
 
 
 class PlainFunction2(Protocol[A_contra, B_contra, T_co]):
-    """A function with two positional parameters."""
-
-    def __call__(self, a: A_contra, b: B_contra, /) -> T_co:
-        """Call the function."""
-        ...
+    def __call__(self, a: A_contra, b: B_contra, /) -> T_co: ...
 
 
 class PlainFunction3(Protocol[A_contra, B_contra, C_contra, T_co]):
-    """A function with three positional parameters."""
-
-    def __call__(self, a: A_contra, b: B_contra, c: C_contra, /) -> T_co:
-        """Call the function."""
-        ...
+    def __call__(self, a: A_contra, b: B_contra, c: C_contra, /) -> T_co: ...
 
 
 IterableFunction: TypeAlias = Callable[[Iterable[Any]], A]

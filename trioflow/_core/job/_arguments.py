@@ -65,7 +65,6 @@ def ref(job: AbstractJob[Any]) -> Any:
 
 
 def result_of(job: AbstractJob[Any]) -> Any:
-    """Return the result of an input that has succeeded."""
     outcome = job._outcome
     # `result()` raises if the result was dropped, or a ready service has failed since; some kinds fetch the value
     return job.result() if outcome is DROPPED or job._has_own_result else outcome
@@ -126,7 +125,6 @@ class Arguments:
         return cast("list[Any]", self._template.original)
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield the arguments with results in place of the inputs."""
         return iter(self._template.build(result_of))
 
     def substitute_inputs(self, value_of: ValueOf) -> tuple[Any, ...]:
@@ -148,25 +146,21 @@ class DirectArguments:
         self._indices = indices
 
     def original_values(self) -> Iterable[Any]:
-        """Return the arguments as they were given, with the inputs among them."""
         return self._values
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield the arguments with results in place of the inputs."""
         values = [*self._values]
         for index in self._indices:
             values[index] = values[index]._outcome
         return iter(values)
 
     def substitute_inputs(self, value_of: ValueOf) -> tuple[Any, ...]:
-        """Return the arguments with `value_of(job)` in place of each input."""
         values = [*self._values]
         for index in self._indices:
             values[index] = value_of(values[index])
         return tuple(values)
 
     def inputs(self) -> tuple[AbstractJob[Any], ...]:
-        """Return the inputs, each once, in argument order."""
         jobs = tuple([self._values[index] for index in self._indices])
         return jobs if len(jobs) == 1 else tuple(dict.fromkeys(jobs))
 
@@ -211,15 +205,12 @@ class Call:
         self._template = template
 
     def original_values(self) -> dict[str, Any]:
-        """Return the keyword arguments as they were given, with the inputs among them."""
         return self._values
 
     def substitute_inputs(self, value_of: ValueOf) -> dict[str, Any]:
-        """Return the keyword arguments with `value_of(job)` in place of each input."""
         return self._values if self._template is None else self._template.build(value_of)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Call the function with these arguments and the bound keyword arguments."""
         return self.func(*args, **self.substitute_inputs(result_of), **kwargs)
 
 
@@ -262,7 +253,6 @@ class ArgumentSearch:
         return Call(function, plain, self._root_template(plain))
 
     def _root_template(self, container: Any) -> Template | None:
-        """Return the template of all positional or keyword arguments; None if they contain no job."""
         try:
             return self._template(container, {})
         except RecursionError:
@@ -323,7 +313,6 @@ class ArgumentSearch:
         return template
 
     def _reject_self_reference(self, container: Any) -> None:
-        """Raise ValueError for a container that contains itself."""
         raise ValueError(
             f"an argument of {self._subject()} contains itself, so the search for jobs in it would never end: "
             f"a {type(container).__name__} with {len(container)} items; wrap it in an object"

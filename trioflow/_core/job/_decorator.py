@@ -30,36 +30,24 @@ class JobFunction1(Protocol[A_contra, Q, T_co]):
     """A `JobFunction` whose first parameter has a type variable, which mypy infers only from the type of a callable."""
 
     @property
-    def function(self) -> Callable[Concatenate[A_contra, Q], Awaitable[T_co]]:
-        """The decorated function."""
-        ...
+    def function(self) -> Callable[Concatenate[A_contra, Q], Awaitable[T_co]]: ...
 
 
 class JobFunction2(Protocol[A_contra, B_contra, Q, T_co]):
-    """A `JobFunction` whose first two parameters have type variables."""
-
     @property
-    def function(self) -> Callable[Concatenate[A_contra, B_contra, Q], Awaitable[T_co]]:
-        """The decorated function."""
-        ...
+    def function(self) -> Callable[Concatenate[A_contra, B_contra, Q], Awaitable[T_co]]: ...
 
 
 class JobFunction3(Protocol[A_contra, B_contra, C_contra, Q, T_co]):
-    """A `JobFunction` whose first three parameters have type variables."""
-
     @property
-    def function(self) -> Callable[Concatenate[A_contra, B_contra, C_contra, Q], Awaitable[T_co]]:
-        """The decorated function."""
-        ...
+    def function(self) -> Callable[Concatenate[A_contra, B_contra, C_contra, Q], Awaitable[T_co]]: ...
 
 
 class KindFunction(Protocol[T]):
     """The result of `@job(kind=...)` for type checkers, which do not check the arguments of its calls."""
 
     @property
-    def function(self) -> Callable[..., T]:
-        """The decorated function."""
-        ...
+    def function(self) -> Callable[..., T]: ...
 
     def __call__(self, *args: Any, **kwargs: Any) -> FunctionJob[T]:
         """Build a job that calls the function with these arguments; jobs among them become inputs."""
@@ -209,7 +197,6 @@ def job(function: Any = None, /, *, kind: Kind = Job, **options: Any) -> Any:
 
 
 def _make_job_function(function: Any, options: JobOptions, kind: Kind) -> JobFunction[Any, Any]:
-    """Check the function and the options, and return the result of `@job`."""
     if isinstance(function, Coroutine):
         raise TypeError(f"job({short_repr(function)}): found a coroutine object; decorate its async function")
     check_kind(kind, "job()")

@@ -144,7 +144,6 @@ class FunctionJob(AbstractJob[T]):
         return _labels.call_label(name, original_arguments(self._args), keywords, depth=depth)
 
     def _function_name(self) -> str:
-        """Return the name of the function, or of the class of a callable object."""
         function = unwrap_partial(self._function.func if isinstance(self._function, Call) else self._function)
         return getattr(function, "__name__", None) or type(function).__name__
 
@@ -203,7 +202,6 @@ def input_at(job: AbstractJob[Any], position: int) -> AbstractJob[Any] | None:
 
 
 def unwrap_partial(function: Any) -> Any:
-    """Return the function inside nested partials; return `function` itself if it is not a partial."""
     while isinstance(function, functools.partial):
         function = function.func
     return function
@@ -278,7 +276,6 @@ def _reject_sync(function: Any, kind: str, name: str) -> None:
 
 
 ACCEPTED_ARGUMENTS: Final = "an async function and its arguments, or a coroutine object"
-"""The arguments that a `Job` accepts, for errors."""
 
 
 class Job(FunctionJob[T]):

@@ -230,11 +230,8 @@ class AbstractJob(Generic[T]):
 
     # Whether a worker may call `_function(*_args)` itself, without the coroutine of `co_run`, if the job `_is_plain`.
     _is_called_directly: ClassVar[bool] = False
-    # Whether the class defines `co_shutdown`.
     _has_own_shutdown: ClassVar[bool] = False
-    # Whether the class defines `check_before_run`.
     _has_own_check: ClassVar[bool] = False
-    # Whether the job is a service.
     _is_service: ClassVar[bool] = False
     # Whether the result must be read by `result()`, because `_outcome` may not be the result.
     _has_own_result: ClassVar[bool] = False
@@ -283,7 +280,6 @@ class AbstractJob(Generic[T]):
     _successors: AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
     _worker: Worker | None  # the worker that runs the job, while it is RUNNING
 
-    # The options of the class, by name.
     _declared_options: ClassVar[dict[str, Option[Any, Any]]]
 
     # ---- options: `JobOptions` has the types of the arguments
@@ -561,7 +557,6 @@ class AbstractJob(Generic[T]):
         return self
 
     def _flatten(self, requirements: tuple[Any, ...]) -> Iterable[AbstractJob[Any]]:
-        """Return the jobs in the arguments of `requires`."""
         jobs = _requirements.flatten_simple(requirements, state_of)
         if jobs is not None:
             return jobs
@@ -827,7 +822,6 @@ class AbstractJob(Generic[T]):
         return None if self._scheduler is None else self._scheduler._innermost_run()
 
     def _use_options(self, options: _job_options.OptionRecord) -> None:
-        """Replace the record of options."""
         self._options = options
         if not options.is_plain:
             self._is_plain = False
@@ -880,11 +874,9 @@ class AbstractJob(Generic[T]):
                     job._outcome = DROPPED
 
     def _grant(self) -> Any:
-        """Return the `Grant` of the job's resources; None if it has none."""
         return None if self._extras is None else self._extras.grant
 
     def _ensure_extras(self) -> RunExtras:
-        """Return the job's `RunExtras`, and create them if it has none."""
         self._extras = self._extras or RunExtras()
         return self._extras
 
@@ -958,7 +950,6 @@ DEFAULT_OPTIONS: Final = _job_options.OptionRecord(
     ),
     is_shared=True,
 )
-"""The record of a job with default options."""
 REDACTED_OPTIONS: Final = DEFAULT_OPTIONS.replace("redact", True, is_shared=True)
 """The initial record of a job with `redact=True`, so that errors about other options hide its arguments."""
 _option_descriptors.set_docs_and_signature(AbstractJob, AbstractJob.__init__)
@@ -976,5 +967,4 @@ def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
 
 
 def not_a_scheduler_error(value: object, subject: str) -> TypeError:
-    """Create the error for a value of `scheduler=` that is not a scheduler."""
     return TypeError(f"scheduler={short_repr(value)} of {subject}: give a Scheduler")

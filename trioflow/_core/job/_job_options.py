@@ -117,18 +117,15 @@ class OptionRecord:
         self.affects_order: Final = self.expected_duration is not None or bool(self.priority or self.needs)
 
     def replace(self, name: str, value: Any, is_shared: bool = False) -> OptionRecord:
-        """Return a copy with a new value of one option."""
         values = list(_values_of(self))
         values[OPTION_FIELDS.index(name)] = value
         return OptionRecord(values, is_shared, self.requires_success)
 
     def with_requires_success(self) -> OptionRecord:
-        """Return a copy for a job with requirements that must succeed."""
         return OptionRecord(_values_of(self), requires_success=True)
 
 
 OPTION_FIELDS: Final = tuple(OptionRecord.__annotations__)
-"""The names of the options in a record."""
 _values_of: Final = operator.attrgetter(*OPTION_FIELDS)
 
 
@@ -159,8 +156,6 @@ def declare_run_resource(name: str, total: Callable[[], int]) -> None:
 
 
 def make_choice_check(choices: tuple[str, ...]) -> Callable[[Any, str, Subject], Any]:
-    """Create a check for an option whose value must be one of `choices`."""
-
     def check(value: Any, name: str, subject: Subject) -> Any:
         if not is_among(value, choices):
             raise bad_value_error(ValueError, value, name, subject, f"choose one of {', '.join(choices)}")
@@ -170,7 +165,6 @@ def make_choice_check(choices: tuple[str, ...]) -> Callable[[Any, str, Subject],
 
 
 def check_on_timeout(value: Any, name: str, subject: Subject) -> OnTimeout:
-    """Check a value of `on_timeout`."""
     if not is_among(value, get_args(OnTimeout)):
         advice = f"choose one of {', '.join(get_args(OnTimeout))}"
         if is_among(value, ("restart",)):
@@ -180,7 +174,6 @@ def check_on_timeout(value: Any, name: str, subject: Subject) -> OnTimeout:
 
 
 def accept_any(value: Any, name: str, subject: Subject) -> Any:
-    """Return any value unchecked."""
     return value
 
 
@@ -192,7 +185,6 @@ def check_label(value: Any, name: str, subject: Subject) -> str | None:
 def check_save(
     value: Any, name: str, subject: Subject, names: tuple[str, ...] = ("default", *get_args(SaveName))
 ) -> JobSave:
-    """Check a value of `save`: how a journal stores a result."""
     is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(callable, value))  # pyright: ignore[reportUnknownArgumentType]
     if not is_pair and not is_among(value, (*names, None)):
         choices = ", ".join(map(repr, names))
@@ -203,7 +195,6 @@ def check_save(
 
 
 def check_priority(value: Any, name: str, subject: Subject) -> int:
-    """Check a priority: a whole number, which may be negative."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise bad_value_error(TypeError, value, name, subject, "give a whole number; the higher one starts first")
     return value
@@ -253,7 +244,6 @@ def file_path(value: Any, name: str, subject: Subject) -> str:
 
 
 def check_flag_or_none(value: Any, name: str, subject: Subject) -> bool | None:
-    """Check that a value is True, False or None."""
     return None if value is None else flag(value, name, subject)
 
 
@@ -269,7 +259,6 @@ def seconds(value: float | None, name: str, subject: Subject) -> float | None:
 
 
 def check_duration_or_none(value: float | None, name: str, subject: Subject) -> float | None:
-    """Check that a value is a finite number of seconds, 0 or more, or None."""
     return None if value is None else duration(value, name, subject)
 
 
@@ -282,7 +271,6 @@ def duration(value: float, name: str, subject: Subject) -> float:
 
 
 def check_fraction(value: float, name: str, subject: Subject) -> float:
-    """Check that a value is a fraction from 0 to 1."""
     number = _to_float(value, name, subject, "a fraction from 0 to 1")
     if not 0 <= number <= 1:
         raise bad_value_error(ValueError, value, name, subject, "give a fraction from 0 to 1, such as 0.4 for 40 %")

@@ -43,7 +43,6 @@ def explicit_label(job: AnyJob) -> str | None:
 
 
 def box_of(job: AnyJob) -> BoxStyle:
-    """Return the style of a job's box in pictures and legends."""
     return job._box
 
 
@@ -58,12 +57,10 @@ def inputs_of(job: AnyJob) -> tuple[AnyJob, ...]:
 
 
 def may_repeat(job: AnyJob) -> bool:
-    """Return whether a run may call the job more than once, because of `retry`."""
     return job._may_repeat()
 
 
 def takes_slot(job: AnyJob) -> bool:
-    """Return whether a job takes a slot of its scheduler's window while it runs."""
     return job._takes_slot and not job._options.forever
 
 

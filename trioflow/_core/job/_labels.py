@@ -42,7 +42,6 @@ SLASH: Final = re.compile("/")
 MAX_UNESCAPED_SLASHES: Final = 50
 """The maximum number of slashes in a label that may stay unescaped. The prefixes of more would take too much memory."""
 NAMED_TYPES: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
-"""Types of functions, which are shown by their names."""
 
 
 def call_label(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth: int = MAX_DEPTH) -> str:
@@ -135,7 +134,6 @@ def _shorten_argument(text: str) -> str:
 
 
 def shorten(label: str) -> str:
-    """Shorten a very long label or path; an ellipsis replaces its middle."""
     return fit(label, MAX_LABEL_LENGTH, keep="ends")
 
 
@@ -147,7 +145,6 @@ def printable(label: str) -> str:
 
 
 def path_of_job(job: AbstractJob[Any]) -> str:
-    """Return the path of `job`; see `AbstractJob.path`."""
     parts = [_name_among_siblings(enclosing, member) for enclosing, member in ancestors_with_members(job)]
     return "/".join(reversed(parts)) if parts else job.label
 

@@ -76,7 +76,6 @@ class Option(Generic[GetType, SetType]):
     @overload
     def __get__(self, job: AbstractJob[Any], kind: type[AbstractJob[Any]]) -> GetType: ...
     def __get__(self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]) -> Any:
-        """Return the option's value for `job`."""
         return self if job is None else self.getter(job)
 
     def __set__(self, job: AbstractJob[Any], value: SetType) -> None:
@@ -131,7 +130,6 @@ class SharedOption(Option[GetType, SetType]):
 CACHEABLE_TYPES: Final = frozenset({float, int, bool, str, type(None)})
 """The types of values whose records are cached. Other values may be mutable, so that their equality may change."""
 CACHE_SIZE: Final = 256
-"""The maximum number of records in the cache."""
 
 
 @functools.lru_cache(maxsize=CACHE_SIZE, typed=True)  # typed, because True == 1, and True is not a valid number
@@ -170,7 +168,6 @@ class ReadOnlyOption(Option[GetType, SetType]):
         self.settable_when: str = f"only by {method}"
 
     def __set__(self, job: AbstractJob[Any], value: Never) -> None:  # type: ignore[override]  # so that type checkers reject it
-        """Raise AttributeError, because the option cannot be set."""
         subject = job._name_for_errors()
         raise AttributeError(f"{self.name} of {subject} cannot be set: call {self.method}", name=self.name, obj=job)
 

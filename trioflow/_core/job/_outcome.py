@@ -113,8 +113,6 @@ def failure_kind(job: AbstractJob[Any], failure: Failure) -> tuple[object, ...]:
 
 
 class CancelledOutcome:
-    """The outcome of a job that was cancelled."""
-
     __slots__ = ("number",)
 
     def __init__(self) -> None:
@@ -157,7 +155,7 @@ class RunExtras:
     drops_results = False  # whether the job is counted as a consumer of inputs that have `keep_result=False`
     # Functions to call once, when the job has settled, or when its run has ended without reaching it.
     listeners: list[Callable[[AbstractJob[Any]], None]] | None = None
-    retry_count = 0  # the number of attempts after the first
+    retry_count = 0
     next_pause: float | None = None  # the pause before the next attempt, from the failure of an attempt until its end
     first_started_at: float | None = None  # when the first attempt started, until the job settles after a retry
     paused_until: float | None = None  # when the next attempt may start, while the job waits for that
@@ -167,7 +165,7 @@ class RunExtras:
     retry_reason = ""  # the exception of the last attempt before a retry, as one line
     fraction: float | None = None  # the fraction of its work that the job has reported as done
     time_limit: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`
-    throttlings: tuple[Throttling, ...] = ()  # the attempts that raised `Throttled`
+    throttlings: tuple[Throttling, ...] = ()
     machine_waits: tuple[tuple[float, float], ...] = ()  # the beginning and end of each wait for the machine
     grant: Any = None  # the resources of the job, a `Grant`
     runs_once = False  # whether no later run of the scheduler can reach the job
@@ -195,7 +193,6 @@ class RunExtras:
         self.listeners.append(listener)
 
     def notify_listeners(self, job: AbstractJob[Any]) -> None:
-        """Call all listeners with the job, because it has settled, or was not reached by its run."""
         if self.listeners is not None:
             for listener in self.listeners:
                 listener(job)
@@ -203,7 +200,6 @@ class RunExtras:
 
 
 MAX_ERROR_LENGTH: Final = 200
-"""The maximum number of characters of an exception's text on one line."""
 
 UNCALLED: Final = object()
 """A placeholder for the return value of a function that was not called."""
@@ -234,7 +230,6 @@ FUNCTION_KIND_ADVICE: Final = "give Job an async function, and ThreadJob a plain
 
 
 def not_awaitable_message(job: AbstractJob[Any], value: object) -> str:
-    """Return the error message for a job whose function returned a value that is not awaitable."""
     name = name_in_errors(repr(job.label), job.redact)
     return f"{name}: its function returned {shown_value(value, name)}, which is not awaitable; {FUNCTION_KIND_ADVICE}"
 

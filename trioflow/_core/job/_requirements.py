@@ -32,19 +32,15 @@ class Requirements(AbstractSet[Any]):
         self._job = job
 
     def __contains__(self, job: object) -> bool:
-        """Return whether `job` is required."""
         return job in self._job._required
 
     def __iter__(self) -> Iterator[AbstractJob[Any]]:
-        """Iterate over the requirements in the order in which they were added."""
         return iter(tuple(self._job._required))
 
     def __len__(self) -> int:
-        """Return the number of requirements."""
         return len(self._job._required)
 
     def __repr__(self) -> str:
-        """Show the requirements in the form of a set."""
         return "{" + ", ".join(map(repr, self)) + "}"
 
     @classmethod
@@ -105,7 +101,6 @@ def flatten(values: Iterable[Any], purpose: str, method: str) -> Iterator[Abstra
 
 
 def _advice(value: object) -> str:
-    """Return the advice of the error for a value that is not a job."""
     name = getattr(value, "__name__", None)
     if hasattr(type(value), "_builds_jobs"):
         return f"call it, {name}(...), to build a job"

@@ -36,33 +36,19 @@ if TYPE_CHECKING:
 class ServiceFunction0(Protocol[T_co]):
     """A service's function with no positional parameters."""
 
-    def __call__(self, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]:
-        """Run the service."""
-        ...
+    def __call__(self, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]: ...
 
 
 class ServiceFunction1(Protocol[T_co]):
-    """A service's function with one positional parameter."""
-
-    def __call__(self, a: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]:
-        """Run the service."""
-        ...
+    def __call__(self, a: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]: ...
 
 
 class ServiceFunction2(Protocol[T_co]):
-    """A service's function with two positional parameters."""
-
-    def __call__(self, a: Any, b: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]:
-        """Run the service."""
-        ...
+    def __call__(self, a: Any, b: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]: ...
 
 
 class ServiceFunction3(Protocol[T_co]):
-    """A service's function with three positional parameters."""
-
-    def __call__(self, a: Any, b: Any, c: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]:
-        """Run the service."""
-        ...
+    def __call__(self, a: Any, b: Any, c: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]: ...
 
 
 class TaskStatus(Generic[T]):

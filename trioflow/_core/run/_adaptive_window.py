@@ -20,7 +20,6 @@ class AdaptiveWindow(Instrument):
     """Resizes the window of one run after each success, failure or throttle of a job that has a slot."""
 
     def __init__(self, run: Run, settings: Adaptive) -> None:
-        """Set the window to its minimum size."""
         self._run = run
         self._settings = settings
         self.controller = WindowController(settings)

@@ -65,7 +65,6 @@ def take_pause(job: AbstractJob[Any]) -> float | None:
 
 
 async def _make_attempt(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
-    """Make an attempt of a job that has retries or callbacks."""
     attempt: Attempt = partial(_call_and_decide, worker, job, options)
     if callable(options.retry):
         attempt = partial(_call_decorated, worker, job, options)
@@ -73,7 +72,6 @@ async def _make_attempt(worker: Worker, job: AbstractJob[Any], options: _job_opt
 
 
 async def _call_and_decide(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
-    """Call a job; if it fails, decide whether and when there will be another attempt."""
     try:
         return await _call_with_timeouts(worker, job, options)
     except Exception as error:

@@ -38,8 +38,6 @@ def _may_clean_up(job: AbstractJob[Any]) -> bool:
 
 
 class CleanUp:
-    """The clean-up phase of one run."""
-
     def __init__(self, run: Run) -> None:
         seconds = run.scheduler.cleanup_timeout
         self.run: Final = run
@@ -107,7 +105,6 @@ class CleanUp:
                 self.group.spawn(worker)
 
     def on_worker_left(self, worker: CleanUpWorker) -> None:
-        """Remove a worker."""
         if worker in self._workers:
             del self._workers[worker]
             self.group.forget(worker)
@@ -150,7 +147,6 @@ class CleanUpWorker(Worker):
         self._clean_up: Final = clean_up
 
     def leave_unstarted(self) -> None:
-        """Leave, because the task was cancelled before its first step."""
         self._clean_up.on_worker_left(self)
 
     async def work(self) -> None:

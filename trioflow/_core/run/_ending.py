@@ -43,7 +43,6 @@ class Ending:
         self._pending_shutdowns: Final = _jobs_with_shutdown(run.scheduler) if run.members.jobs_with_shutdown else {}
 
     async def execute(self) -> None:
-        """End the run."""
         run = self._run
         run.stop(COMPLETED)
         if run.first_rule is not None:

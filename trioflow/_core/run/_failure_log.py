@@ -30,7 +30,6 @@ SIMILARITY_PERIOD: Final = 60.0
 MIN_BLOCKING_SECONDS: Final = 1.0
 """A job that blocks the event loop for longer than this, in seconds, is reported."""
 MAX_NAMED_JOBS: Final = 5
-"""The maximum number of jobs that a line names."""
 MAX_MESSAGE_LENGTH: Final = 60
 """The maximum number of characters of a message that differs from that of the failure that was logged."""
 FAILURE_SUBJECT: Final = "failure"
@@ -47,12 +46,11 @@ class SimilarFailures:
         self._message: Final = _message(job, error)
         self._error_name: Final = type(error).__name__
         self.expires_at: Final = expires_at
-        self.count_since_report = 0  # the number of similar failures since the last report
+        self.count_since_report = 0
         # The paths of the first few jobs with these failures, and their messages, if they differ from the logged one.
         self._first_failures: Final[list[tuple[str, str]]] = []
 
     def count(self, job: AbstractJob[Any], error: BaseException) -> None:
-        """Count a similar failure."""
         self.count_since_report += 1
         if len(self._first_failures) < MAX_NAMED_JOBS:
             message = _message(job, error)
@@ -141,7 +139,6 @@ class FailureLog:
             )
 
     def close(self) -> None:
-        """Log the counted failures at the end of the run."""
         if self._cancel_timer is not None:
             self._cancel_timer()
             self._log_counted()

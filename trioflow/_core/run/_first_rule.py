@@ -38,7 +38,7 @@ class FirstRule:
         self._run = run
         self._enough: Final = enough
         self._stagger: Final = stagger
-        self._turns: dict[AbstractJob[Any], int] = {}  # the turn of each member
+        self._turns: dict[AbstractJob[Any], int] = {}
         self._competitors: list[AbstractJob[Any]] = []  # in the order of their turns
         self._unsettled: dict[AbstractJob[Any], None] = {}  # the competitors that have not settled
         self._losers: list[AbstractJob[Any]] = []
@@ -69,7 +69,6 @@ class FirstRule:
         return start, end, notify_scheduled
 
     def detach(self) -> None:
-        """Drop the reference to the run, which has ended, to break a reference cycle."""
         del self._run
 
     # ---- the steps of a job
@@ -116,7 +115,6 @@ class FirstRule:
         self._release_held()
 
     def has_timer(self) -> bool:
-        """Return whether a timer is set, which opens the next turn."""
         return self._cancel_timer is not None and self._turn_started_at is not None
 
     def explain(self, job: AbstractJob[Any]) -> str:
@@ -175,7 +173,6 @@ class FirstRule:
         self._set_timer()
 
     def forget_timer(self) -> None:
-        """Stop the timer."""
         if self._cancel_timer is not None:
             self._cancel_timer()
             self._cancel_timer = None

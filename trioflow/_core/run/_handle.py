@@ -286,7 +286,6 @@ class RunInProgress(NamedTuple):
     scheduler: BaseScheduler
     view: RunView
     began_at: float
-    """The time on the clock of the run."""
     thread_id: int
     """The identifier of the thread of its event loop."""
 

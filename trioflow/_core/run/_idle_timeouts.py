@@ -52,7 +52,6 @@ SELECTOR_CLASS: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSe
 
 
 def is_readable(descriptor: int) -> bool:
-    """Return whether a descriptor is readable now."""
     with SELECTOR_CLASS() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
         return bool(selector.select(0))
@@ -286,7 +285,6 @@ class TimeLimit:
                 return False
 
     def _stop(self) -> None:
-        """Stop the timer, and detach the limit from the job's `progress()`."""
         if self._stop_timer is not None:
             self._stop_timer()
             self._stop_timer = None
@@ -319,12 +317,10 @@ class IdleInstrument(Instrument):
     """The instrument for the `idle_timeout` of a scheduler: each event of a job in the scheduler is a sign of life."""
 
     def __init__(self, run: Run, seconds: float) -> None:
-        """Create the instrument; `begin` starts the limit."""
         self._run, self._idle_timeout = run, seconds
         self.limit: TimeLimit | None = None
 
     def begin(self) -> None:
-        """Start the limit."""
         run, seconds = self._run, self._idle_timeout
         limit = TimeLimit(
             run, run.scheduler, JOB_EVENTS_NOUN, timeout=None, idle_timeout=seconds, end_call=run.stop_because_idle
@@ -332,7 +328,6 @@ class IdleInstrument(Instrument):
         self.limit = limit.__enter__()
 
     def end(self) -> None:
-        """Stop the limit."""
         if self.limit is not None:
             self.limit._stop()
             self.limit = None

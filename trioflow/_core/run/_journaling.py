@@ -47,7 +47,6 @@ class JournalProtocol(Protocol):
 
 
 def check_journal(value: Any, name: str, subject: Subject) -> JournalProtocol | str | None:
-    """Check a value of `journal`, and return it; a path is returned as text."""
     if value is None or hasattr(value, "open_for"):
         return cast("JournalProtocol | None", value)
     if isinstance(value, (str, os.PathLike)):
@@ -74,7 +73,6 @@ class Restored(NamedTuple):
     """The value that `look_up` returns if the journal has the result of a job."""
 
     value: Any
-    """The result."""
     restoration: Restoration = Restoration()
     """The facts about the run in which the job succeeded."""
 
@@ -208,7 +206,6 @@ class JournalWriter:
             worker.job._ensure_extras().has_added_jobs = True
 
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
-        """Have the journal publish the question of a job."""
         try:
             return self._journal.open_question(job, facts)
         except JournalError as error:
@@ -216,11 +213,9 @@ class JournalWriter:
             return None
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Have the journal release a job that its scheduler is about to drop."""
         self._journal.forget(job)
 
     def commit(self) -> None:
-        """Commit the recorded results."""
         if self._outermost.fault is not None:
             return
         self._outermost._commit_is_due = False

@@ -50,7 +50,6 @@ class LimiterTokens:
         self._request_scope: Scope | None = None  # the scope of the one worker that waits in the limiter's queue
 
     def detach(self) -> None:
-        """Drop the reference to the run, which has ended."""
         del self._run
 
     def first_waiting(self) -> AbstractJob[Any] | None:
@@ -60,7 +59,6 @@ class LimiterTokens:
         return self._heap[0][2] if self._heap else None
 
     def waiting_in_order(self) -> list[AbstractJob[Any]]:
-        """Return the waiting jobs in start order."""
         return [entry[2] for entry in sorted(self.waiting.values())]
 
     def acquire_or_wait(self, entry: HeapEntry) -> bool:
@@ -125,7 +123,6 @@ class LimiterTokens:
             self.pass_on()
 
     def drain(self) -> list[AbstractJob[Any]]:
-        """Remove and return the waiting jobs, in start order."""
         jobs = self.waiting_in_order()
         self.waiting.clear()
         self._heap.clear()
@@ -133,14 +130,12 @@ class LimiterTokens:
         return jobs
 
     def use_order(self, order: HeapKeys) -> None:
-        """Order the waiting jobs by these keys from now on."""
         for job in self.waiting_in_order():
             self.waiting[job] = (order.key(job), next(ready_numbers), job)
         self._heap[:] = sorted(self.waiting.values())
         self._latest_with_needs = self._heap[-1] if self._heap else None
 
     def _start_first(self) -> None:
-        """Let the first waiting job start, with an unused token."""
         job = heapq.heappop(self._heap)[2]
         del self.waiting[job]
         self.borrowers[job] = self._unused.pop()
@@ -148,7 +143,6 @@ class LimiterTokens:
         self._cancel_needless_request()
 
     def _acquire_free(self) -> bool:
-        """Take a token if one is free, and return whether it was."""
         borrower = object()
         if self._run.backend.try_acquire(self.limiter, borrower):
             self._unused.append(borrower)

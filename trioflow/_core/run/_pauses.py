@@ -41,7 +41,6 @@ class Pauses:
         return jobs
 
     def is_empty(self) -> bool:
-        """Return whether no job waits."""
         return not self._heap
 
     def _set_timer(self) -> None:

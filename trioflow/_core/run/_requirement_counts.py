@@ -28,7 +28,6 @@ MAX_IN_TUPLE: Final = 4
 
 
 def add_successor(requirement: AbstractJob[Any], job: AbstractJob[Any]) -> None:
-    """Record that `job` waits for `requirement`."""
     successors = requirement._successors
     if successors is None:
         requirement._successors = job
@@ -58,7 +57,6 @@ def count_consumer(job: AbstractJob[Any]) -> None:
 
 
 def successors_of(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
-    """Return the jobs that wait for `job`."""
     successors = job._successors
     if successors is None:
         return ()

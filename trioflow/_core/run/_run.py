@@ -175,7 +175,7 @@ class Run:
         self.fast_hooks: Final = hooks if self.first_rule is None else self.first_rule.with_steps(hooks)
         self.timeout: Final = timeout
         self.phase: RunPhase = CHECKING
-        self.is_draining_or_stopping = False  # whether the phase is DRAINING or STOPPING
+        self.is_draining_or_stopping = False
         self._start_order: StartOrder | None = None
         self.time_slice: Final[TimeSlice] = (
             backend.get_or_create_in_loop(lambda: TimeSlice(backend.clock(), ThreadReports(backend)))
@@ -263,7 +263,6 @@ class Run:
 
     @property
     def pools(self) -> RunPools:
-        """The resources that the jobs of this run can take."""
         self._pools = self._pools or RunPools(self)
         return self._pools
 
@@ -471,7 +470,6 @@ class Run:
         self.wake()
 
     def add_unsettled(self, ordinary: int, forever: int) -> None:
-        """Add to the numbers of unsettled jobs."""
         self.unsettled += ordinary
         self.forever_unsettled += forever
         self.had_ordinary_jobs = self.had_ordinary_jobs or bool(ordinary)
@@ -674,7 +672,6 @@ class Run:
         self.workers.ensure_searcher()
 
     def cancel_unstarted(self, job: AbstractJob[Any]) -> None:
-        """Settle as CANCELLED a job that has not started."""
         self.queue.refund(job)
         self.settle(job, CANCELLED, CancelledOutcome(), self.clock())
 
@@ -989,7 +986,6 @@ class Run:
     # ---- notifying
 
     def notify(self, hook: str, *details: Any) -> None:
-        """Call a hook of all instruments, if there are any."""
         if self.instrument_set is not None:
             self.instrument_set.notify(hook, self.scheduler, *details)
 

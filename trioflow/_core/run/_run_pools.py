@@ -60,7 +60,6 @@ class RunPools:
         return run.pools._resources[name]
 
     def resolve(self, job: AbstractJob[Any]) -> dict[str, Resource]:
-        """Return the resources that a job takes, by name."""
         return {name: self.find(name).resolve(amount, job)[0] for name, amount in job._needs().items()}
 
     def charge(self, job: AbstractJob[Any], used: Iterable[tuple[str, float]]) -> None:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 
 def check_on_settled(value: Any, name: str, subject: Subject) -> SettledFunction | None:
-    """Check the option `on_settled`: a function, plain or async, or None."""
     if value is not None and not callable(value):
         advice = "give a function of a job, plain or async, or None"
         raise _job_options.bad_value_error(TypeError, value, name, subject, advice)
@@ -51,13 +50,11 @@ class SettledCalls(Instrument):
         self._has_failed = False
 
     def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        """Queue a job that has settled."""
         if scheduler is self._run.scheduler and not self._has_failed:
             self._pending.append(job)
             self._change_event.set()
 
     def is_busy(self) -> bool:
-        """Return whether there are calls to be made, or one is in progress."""
         return bool(self._pending) or self._current is not None
 
     async def run_beside(self, execute: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -125,14 +125,12 @@ class LimiterSlots(SpareSlots):
         return True
 
     def give_back(self, number: int) -> None:
-        """Return a number of tokens to the limiter."""
         self.lent_count -= number
         for _ in range(number):
             self._limiter.release_on_behalf_of(self._tokens.pop())
 
 
 def make_spare_slots(run: Run, style: Any) -> SpareSlots:
-    """Return the spare slots of a run whose scheduler lends slots."""
     limiter = run.queue.limiter
     return SpareSlots(run, style) if limiter is None else LimiterSlots(run, style, limiter)
 

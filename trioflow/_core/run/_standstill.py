@@ -28,7 +28,6 @@ TURNS: Final = 4
 """The number of turns of the loop in which a run must stand still before it is stopped. Calls that were scheduled
 before, for instance by policies, come in the first one or two."""
 MAX_EXPLAINED_JOBS: Final = 5
-"""The maximum number of waiting jobs that the error explains."""
 
 
 class Standstill:
@@ -73,7 +72,6 @@ class Standstill:
         return self.active_count > 0 or any(_may_act(run, self._run) for run in self._runs())
 
     def _runs(self) -> list[Run]:
-        """Return the outermost run and all runs nested in it."""
         runs = [self._run]
         for run in runs:
             runs += [nested for worker in run.workers.alive if (nested := worker.nested_run()) is not None]

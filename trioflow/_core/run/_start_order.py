@@ -83,7 +83,6 @@ class StartOrder:
             pass
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Drop all data about a job that is no longer a member."""
         self._nested_durations.pop(job, None)  # type: ignore[call-overload]
         if not isinstance(self._queue.line, FifoLine):
             self._queue.line.order.forget(job)

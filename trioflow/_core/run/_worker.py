@@ -58,7 +58,6 @@ if TYPE_CHECKING:
 
 
 def needs_own_task(job: AbstractJob[Any]) -> bool:
-    """Return whether a job needs its own task, because of the option `own_task` or its own context variables."""
     return job._options.own_task or (job._extras is not None and job._extras.context is not None)
 
 
@@ -192,7 +191,6 @@ class Worker(WorkerTask):
             worker = worker.run.outer_worker
 
     def leave_unstarted(self) -> None:
-        """Leave, because the task was cancelled before its first step and `work` will never run."""
         workers = self.run.workers
         if self in workers.alive:
             self.run.notice_cancellation(self)
@@ -200,7 +198,6 @@ class Worker(WorkerTask):
             workers.leave(self)
 
     def nested_run(self) -> Run | None:
-        """Return the run in progress of the nested scheduler that the worker runs as its job; None if there is none."""
         return self.job._run if is_scheduler(self.job) else None
 
     def stop_nested_run(self) -> None:
@@ -212,7 +209,6 @@ class Worker(WorkerTask):
             nested.stop(StopReason.CANCELLED)
 
     def cancel_alone(self) -> None:
-        """Cancel this worker, with its job, but not its run."""
         self.was_cancelled_alone = True
         self.group.cancel_worker(self)
         self.stop_nested_run()
@@ -381,13 +377,11 @@ class Worker(WorkerTask):
         self.is_tainted = self.is_tainted or job._options.forever or job._options.own_task
 
     def start_searching(self) -> None:
-        """Count this worker as a searcher."""
         if not self.is_searching:
             self.is_searching = True
             self.run.workers.searchers += 1
 
     def stop_searching(self) -> None:
-        """Stop counting this worker as a searcher."""
         if self.is_searching:
             self.is_searching = False
             self.run.workers.searchers -= 1

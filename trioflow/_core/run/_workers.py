@@ -77,7 +77,6 @@ class Workers:
             (suspended.discard if job._worker is None else suspended.add)(code)
 
     def _spawn_until(self, searchers: int) -> None:
-        """Spawn workers until there are `searchers` searchers."""
         for _ in range(searchers - self.searchers):
             self._spawn()
 

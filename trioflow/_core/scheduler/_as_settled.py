@@ -67,7 +67,6 @@ class SettledJobs(Generic[J]):
             self._change_event.set()
 
     def __aiter__(self) -> Self:
-        """Return the iterator itself."""
         return self
 
     async def __anext__(self) -> J:

@@ -175,7 +175,6 @@ def _find_path(
 
 
 def _path_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
-    """Return a text that names the jobs of a path that `waiter` waits for."""
     (_, first), *others = path
     return ", which ".join(
         [f"{waiter.label!r} {verb} {first.label!r}", *(f"{verb} {job.label!r}" for verb, job in others)]
@@ -211,7 +210,6 @@ def _jobs_that_delay(job: AbstractJob[Any]) -> Iterator[Step]:
 
 
 def _unstarted_schedulers(job: AbstractJob[Any]) -> Iterator[BaseScheduler]:
-    """Yield the schedulers that enclose `job` and must start before it."""
     return itertools.takewhile(lambda enclosing: enclosing._run is None, enclosing_schedulers(job))
 
 

@@ -636,7 +636,6 @@ class BaseScheduler(
         return jobs
 
     def _make_key(self, key: Any, arguments: tuple[Any, ...]) -> object:
-        """Return the key for the job of `map` with these arguments."""
         if not callable(key):
             raise TypeError(
                 f"map() of {self.label!r}: key={short_repr(key)} is no function; give one that takes the arguments of "
@@ -651,7 +650,6 @@ class BaseScheduler(
             ) from error
 
     def _make_label(self, label: str | Callable[..., str], arguments: tuple[Any, ...]) -> str:
-        """Return the label for the job of `map` with these arguments."""
         if not isinstance(label, str) and not callable(label):
             raise TypeError(
                 f"map() of {self.label!r}: label={short_repr(label)} is neither text nor a function; "
@@ -1009,7 +1007,6 @@ class BaseScheduler(
         self._members.dropped_failure_count = 0
 
     def _remove_jobs_added_during_runs(self) -> None:
-        """Remove the jobs that were added during earlier runs, here and in nested schedulers."""
         for scheduler in iterate_schedulers(self):
             if scheduler._members.jobs_added_during_run:
                 scheduler._members.remove_jobs_added_during_runs()
@@ -1209,7 +1206,6 @@ class BaseScheduler(
             _requirement_counts.link(job, requirements)
 
     def _innermost_run(self) -> Run | None:
-        """Return the run in progress of this scheduler or of the nearest enclosing one; None if there is no run."""
         scheduler: BaseScheduler | None = self
         while scheduler is not None:  # not `enclosing_schedulers`, which would take 1 µs more in each `add`
             if scheduler._run is not None:
@@ -1287,7 +1283,6 @@ class BaseScheduler(
             self._settled_iterators = None
 
     def _extend_settled_iterators(self, jobs: list[AbstractJob[Any]]) -> None:
-        """Make the iterators of `as_settled()` watch new jobs, too."""
         for iterator in tuple(self._settled_iterators or ()):
             for job in jobs if iterator.includes_added_jobs else ():
                 iterator.watch(job)

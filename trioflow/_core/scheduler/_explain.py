@@ -26,11 +26,9 @@ if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
 
 MAX_NAMED_JOBS = 5
-"""The maximum number of jobs that a text names. If there are more, the text gives the number of the others."""
 
 
 def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    """Return a sentence that explains why a job is in its state; see `BaseScheduler.explain`."""
     reason = job._extras.not_restored_reason if job._extras is not None else None
     not_restored_text = "" if reason is None else f"; it was not restored: {reason}"
     return f"{job.label!r} {EXPLAIN_FUNCTIONS[job._state](job._scheduler or scheduler, job)}{not_restored_text}"

@@ -30,11 +30,8 @@ class Members:
     def __init__(self, owner: BaseScheduler) -> None:
         self.owner: Final = owner
         self.jobs: Final[dict[AbstractJob[Any], None]] = {}
-        # The nested schedulers among the jobs.
         self.nested_schedulers: Final[dict[BaseScheduler, None]] = {}
-        # The jobs whose class defines `co_shutdown`.
         self.jobs_with_shutdown: Final[dict[AbstractJob[Any], None]] = {}
-        # The services among the jobs.
         self.services: Final[dict[AbstractJob[Any], None]] = {}
         # The jobs with an option that affects when they start: `needs`, `priority` or `expected_duration`.
         self.jobs_with_scheduling_options: Final[dict[AbstractJob[Any], None]] = {}
@@ -71,7 +68,6 @@ class Members:
         return members if implied is None else list(dict.fromkeys([*members, *implied]))
 
     def member_requirements(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-        """Return the members that `job` requires directly."""
         return [requirement for requirement in job._required if requirement in self.jobs]
 
     def flatten_members(self, argument: Any, call_text: str) -> list[AbstractJob[Any]]:
@@ -326,7 +322,6 @@ def first_options(scheduler: BaseScheduler) -> tuple[int | None, float | None]:
 
 
 def nested_schedulers(scheduler: BaseScheduler) -> list[BaseScheduler]:
-    """Return the nested schedulers among the members of a scheduler, in the order in which they were added."""
     return list(scheduler._members.nested_schedulers)
 
 

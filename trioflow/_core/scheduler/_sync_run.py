@@ -99,11 +99,9 @@ class SignalHandler:
             call_in_loop(self._process_signals)
 
     def loop_ended(self) -> None:
-        """Record that the event loop has ended, so that nothing can be called in it any more."""
         self._call_in_loop = None
 
     def __enter__(self) -> Self:
-        """Install the handlers."""
         for number in self._handled_signals:
             self._previous_handlers[number] = signal.signal(number, self._handle_signal)
         return self
@@ -208,7 +206,6 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 
 def is_in_notebook_cell() -> bool:
-    """Return whether this code is running in a cell of a Jupyter notebook."""
     ipython: Any = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and hasattr(shell, "kernel")

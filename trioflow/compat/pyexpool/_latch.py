@@ -38,11 +38,9 @@ class Latch:
         self._lock.acquire()
 
     def is_open(self) -> bool:
-        """Return whether the latch is open."""
         return self._is_open
 
     def open(self) -> None:
-        """Open the latch, and wake all waiters."""
         self._is_open = True
         self._wake_waiter()
 

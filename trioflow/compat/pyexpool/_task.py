@@ -97,7 +97,7 @@ class Task:
         self.numdone: int = 0
         self.numterm: int = 0
         self._deadline: float | None = None  # on time.monotonic; set when the first job is executed
-        self._has_timed_out = False  # whether the timeout has passed
+        self._has_timed_out = False
         self._is_closed = False  # whether the task is over, and has been counted in its outer task
         if task is not None:
             task.add(self)

@@ -23,7 +23,6 @@ from ._result import CommandResult
 from ._shell_line import Template, line_parts
 
 MAX_LABEL_LENGTH: Final = 60
-"""The maximum length of the command line in a default label, in characters."""
 # These types are annotated as Any, because isinstance() with a generic class narrows a value to a partly unknown type.
 PATH_LIKE_TYPE: Final[Any] = os.PathLike
 BYTES_TYPES: Final[Any] = (bytes, bytearray, memoryview)
@@ -107,7 +106,6 @@ def _captured_output(result: CommandResult, number: int | str, subject: str) -> 
 
 
 def not_captured_error(subject: str) -> TypeError:
-    """Return the error for a `CommandResult` whose output is needed but was not captured."""
     return TypeError(
         f"{subject} is the result of a command whose output was not captured: give that command stdout=subprocess.PIPE"
     )

@@ -40,9 +40,7 @@ if TYPE_CHECKING:
     from ...abc import RunHandle, SpareSlots
 
 TOKEN: Final = b"+"
-"""The byte that stands for a token in a pipe."""
 PIPE_NUMBERS: Final = itertools.count(1)
-"""The counter from which the pipes get their names."""
 MIN_POLL_INTERVAL: Final = 0.005
 MAX_POLL_INTERVAL: Final = 0.1
 """The bounds of the interval between polls, in seconds. A poll takes only 10 µs."""
@@ -51,8 +49,6 @@ MIN_MAKE_VERSION: Final = (4, 4)
 
 
 class TokenPipeDirectory:
-    """The directory of a run's token pipes."""
-
     def __init__(self, run: RunHandle) -> None:
         """Store the run. The directory is created when the first client is added."""
         self._run: Final = run
@@ -89,7 +85,6 @@ class Jobserver:
         self._cancel_poll: Callable[[], None] | None = None
 
     def add_client(self, directory: str) -> JobserverClient:
-        """Create a client for another command, with a pipe in the directory."""
         path = os.path.join(directory, f"{next(PIPE_NUMBERS)}")
         client = JobserverClient(self, path, self._slots.total, uses_pipe_names(self._slots.jobserver_style))
         self._clients[client] = None
@@ -111,19 +106,16 @@ class Jobserver:
     # ---- called by the engine
 
     def offer(self) -> None:
-        """Lend all spare slots, by putting tokens into the pipes."""
         while self._clients and self._slots.take():
             self._choose_client().lend_token()
         self._schedule_poll()
 
     def take_back(self, number: int) -> None:
-        """Take up to `number` unused tokens out of the pipes, and return their slots."""
         for client in sorted(self._clients, key=JobserverClient.count_unused, reverse=True):
             number -= self._reclaim_tokens(client, number)
         self._schedule_poll()
 
     def count_unused(self) -> int:
-        """Return how many of the lent tokens are unused, that is, still in the pipes."""
         return sum(min(client.count_unused(), client.lent_token_count) for client in self._clients)
 
     def _reclaim_tokens(self, client: JobserverClient, number: int) -> int:
@@ -144,7 +136,6 @@ class Jobserver:
     # ---- polling the pipes
 
     def _schedule_poll(self) -> None:
-        """Schedule a poll of the pipes if needed."""
         if self._cancel_poll is None and self._needs_poll():
             self._cancel_poll = self._slots.call_at(self._clock() + self._poll_interval, self._poll)
 
@@ -229,20 +220,16 @@ class JobserverClient:
         return variables
 
     def count_unused(self) -> int:
-        """Return the number of tokens in the pipe."""
         return int(struct.unpack("i", posix.fcntl.ioctl(self._pipe_descriptor, posix.termios.FIONREAD, b"\0\0\0\0"))[0])
 
     def count_in_use(self) -> int:
-        """Return the number of tokens that the command and its children use."""
         return self.lent_token_count - self.count_unused()
 
     def lend_token(self) -> None:
-        """Put a token into the pipe."""
         self.lent_token_count += 1
         os.write(self._pipe_descriptor, TOKEN)
 
     def reclaim_tokens(self, number: int) -> int:
-        """Take up to `number` unused tokens out of the pipe, and return how many were taken."""
         count = 0
         with contextlib.suppress(BlockingIOError):
             size = min(number, self.lent_token_count)
@@ -251,7 +238,6 @@ class JobserverClient:
         return count
 
     def close(self) -> None:
-        """Close and remove the pipe after the end of the command."""
         for descriptor in (self._pipe_descriptor, *self.inherited_descriptors):
             os.close(descriptor)
         with contextlib.suppress(OSError):  # the command may have removed the pipe

@@ -58,12 +58,10 @@ class OutputSpool:
         weakref.finalize(self, os.close, self._descriptor)
 
     def write(self, data: bytes | bytearray) -> None:
-        """Append data."""
         write_all(self._descriptor, data)
         self._size += len(data)
 
     def read(self) -> bytes:
-        """Return the whole output."""
         with self.open() as file:
             return file.read()
 
@@ -72,12 +70,10 @@ class OutputSpool:
         return os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY)
 
     def read_at(self, size: int, position: int) -> bytes:
-        """Return up to `size` bytes from the given position."""
         data: bytes = posix.pread(self._descriptor, size, position)
         return data
 
     def open(self) -> BinaryIO:
-        """Open a file object at the start of the output."""
         return io.BufferedReader(SpoolReader(self))
 
     def __len__(self) -> int:
@@ -96,22 +92,18 @@ class SpoolReader(io.RawIOBase):
         self._position = 0
 
     def readable(self) -> bool:
-        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read the next bytes into a buffer, and return their number."""
         data = self._spool.read_at(len(buffer), self._position)
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Change the position, and return the new one."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: len(self._spool)}[whence]
         self._position = max(0, start + offset)
         return self._position
@@ -127,7 +119,6 @@ class CaptureSink:
         self._spool: OutputSpool | None = None
 
     def write(self, data: bytes) -> None:
-        """Append data, and move the output to disk if it exceeds the limit."""
         if self._spool is None and len(self._buffer) + len(data) > SPOOL_LIMIT_BYTES:
             self._spool = OutputSpool()
             self._spool.write(self._buffer)
@@ -141,7 +132,6 @@ class CaptureSink:
         """Do nothing: no cleanup is needed."""
 
     def output(self) -> bytes | OutputSpool:
-        """Return the whole output, as bytes or as a spool on disk."""
         return bytes(self._buffer) if self._spool is None else self._spool
 
 
@@ -170,7 +160,6 @@ class LineSink:
             self._forward(line)
 
     def finish(self) -> None:
-        """Forward the last line if it does not end with a newline."""
         if self._incomplete_line:
             line, self._incomplete_line = self._incomplete_line, b""
             self._forward(line)
@@ -192,7 +181,6 @@ class FileSink:
         self._decoder: Final = None if is_binary else codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def write(self, data: bytes) -> None:
-        """Write data to the file."""
         self._file.write(data if self._decoder is None else self._decoder.decode(data))
         if self._flushes_each_write:
             self._flush()
@@ -218,11 +206,9 @@ class DescriptorSink:
         self._close_once: Final = weakref.finalize(self, os.close, self._descriptor)
 
     def write(self, data: bytes) -> None:
-        """Write data, and block while the descriptor is a pipe that is full."""
         write_all(self._descriptor, data)
 
     def finish(self) -> None:
-        """Close the descriptor; a second call does nothing."""
         self._close_once()
 
 
@@ -235,7 +221,6 @@ class ActivitySink:
         self._on_output: Final = on_output
 
     def write(self, data: bytes) -> None:
-        """Report that output has arrived; its content is ignored."""
         self._on_output()
 
     def finish(self) -> None:

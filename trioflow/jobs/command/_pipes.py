@@ -21,7 +21,6 @@ WaitReadableFunction = Callable[[int, float], Awaitable[bool]]
 MAX_READ_BYTES: Final = 1 << 16
 """The maximum size of one read, in bytes. This is also the default capacity of a pipe on Linux."""
 MAX_READS_PER_TURN: Final = 16
-"""The maximum number of reads from one pipe before the next pipe is read."""
 MAX_READING_SECONDS: Final = 0.001
 """The maximum time, in seconds, to read one pipe before the next one is read, so that the event loop is not blocked."""
 
@@ -54,7 +53,6 @@ class PipeReader:
         return True
 
     def finish(self) -> None:
-        """Close the pipe and finish the sinks."""
         os.close(self.descriptor)
         self._call_sinks("finish")
 
@@ -80,7 +78,6 @@ class OutputPipes:
     """
 
     def __init__(self) -> None:
-        """Create an empty set of pipes."""
         self.sink_error: Exception | None = None
         self.is_ending = False
         self._readers: Final[set[PipeReader]] = set()

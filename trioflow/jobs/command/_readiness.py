@@ -233,7 +233,6 @@ class CommandSucceeds(Readiness):
         return f"{self._job.command_line()!r} to succeed"
 
     def _redact(self) -> None:
-        """Hide the command in its errors."""
         self._job.redact = True
 
     async def wait(self, run: RunHandle) -> Any:
@@ -263,11 +262,9 @@ class FileExists(Readiness):
         self._initial_stamp: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        """Return the condition as an infinitive clause for error messages."""
         return f"{str(self._path)!r} to exist"
 
     def check_before_start(self) -> None:
-        """Record the inode and modification time of the file if it exists already."""
         self._initial_stamp = self._read_stamp()
 
     def _read_stamp(self) -> tuple[int, int] | None:
@@ -278,7 +275,6 @@ class FileExists(Readiness):
         return status.st_ino, status.st_mtime_ns
 
     async def wait(self, run: RunHandle) -> Path:
-        """Poll until the file is new or has changed, or the socket accepts connections, and return the path."""
         return await poll_until(run, self._find_file)  # type: ignore[no-any-return]
 
     async def _find_file(self) -> Path | None:

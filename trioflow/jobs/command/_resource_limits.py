@@ -31,14 +31,12 @@ class NumberedSlots:
         self._highest_number = 0
 
     def take_lowest(self) -> int:
-        """Take the lowest free slot, and return its number."""
         if self._free_numbers:
             return heapq.heappop(self._free_numbers)
         self._highest_number += 1
         return self._highest_number
 
     def give_back(self, number: int) -> None:
-        """Free a slot."""
         heapq.heappush(self._free_numbers, number)
 
 

@@ -161,7 +161,6 @@ def _not_captured_error(stream: str) -> ValueError:
 
 
 MAX_SHOWN_BYTES: Final = 60
-"""The maximum size, in bytes, of output that `repr` shows in full."""
 
 
 class CommandError(TrioflowError):
@@ -207,7 +206,6 @@ class CommandError(TrioflowError):
 REDACTED_COMMAND: Final = "command …"
 """The text that replaces a redacted command in labels, logs and errors."""
 MAX_COMMAND_LENGTH: Final = 500
-"""The maximum length of a command line in an error, in characters."""
 
 
 # ---- retries that depend on the exit code

@@ -54,7 +54,6 @@ class CommandOptions:
     append: bool = True
 
     def describe_failure(self, returncode: int) -> str | None:
-        """Return a description of the command's failure, or None if its exit code counts as success."""
         return _exit_codes.describe_failure(self.success_codes, returncode)
 
     def validate(self, subject: str) -> None:
@@ -241,7 +240,6 @@ def path_tuple(value: Any, name: str, subject: str) -> tuple[Any, ...]:
 
 
 def is_path(value: Any) -> bool:
-    """Return whether a value is a path of type str or `os.PathLike`."""
     return isinstance(value, (str, os.PathLike))
 
 

@@ -31,7 +31,6 @@ class SpawnQueue:
     """
 
     def __init__(self, run: RunHandle) -> None:
-        """Create an empty queue."""
         self._run: Final = run
         self._running_count = 0
         self._waiting_events: Final[collections.deque[anyio.Event]] = collections.deque()
@@ -39,7 +38,6 @@ class SpawnQueue:
 
     @contextlib.contextmanager
     def count_as_running(self) -> Generator[None]:
-        """Count a command as running while the `with` block is active."""
         self._running_count += 1
         try:
             yield

@@ -33,7 +33,6 @@ RESOURCE_ERROR_MESSAGES: Final = {
 
 
 def not_permitted_message(group: int) -> str:
-    """Return the message about a process group that this program may not signal."""
     return (
         f"process group {group} belongs to another user (sudo?), so it cannot be stopped and keeps running; "
         f"set a time limit as that user, for example: sudo timeout 60 COMMAND"

@@ -155,7 +155,6 @@ class ProcessStreams:
     # ---- after the start
 
     def watch_process(self, exit_descriptor: int) -> None:
-        """Close this program's copies of the inherited descriptors, and start watching the pipes."""
         self._close_inherited_descriptors()
         self.pipes.watch_command(exit_descriptor)
 
@@ -165,7 +164,6 @@ class ProcessStreams:
         self.pipes.close()
 
     def captured_output(self, name: str) -> bytes | OutputSpool | None:
-        """Return the captured output of a stream, or None if it was not captured."""
         capture = self._captures_by_stream.get(name)
         return None if capture is None else capture.output()
 

@@ -98,7 +98,6 @@ class ProcessGroupTable:
             self._free_indexes.append(index)
 
     def close(self) -> None:
-        """Free the memory."""
         self._entries.release()
         self._memory_map.close()
         os.close(self.descriptor)

@@ -342,7 +342,6 @@ def raise_file_limit() -> bool:
 
 
 def restore_file_limit() -> None:
-    """Restore the limit on open files, if it was raised."""
     global _original_limit
     if _original_limit is not None:
         with contextlib.suppress(OSError, ValueError):
@@ -359,7 +358,6 @@ def as_signal(number: int) -> signal.Signals | int:
 
 
 def describe_exit(returncode: int) -> str:
-    """Describe how a process ended, from its return code."""
     if returncode >= 0:
         return f"exit code {returncode}"
     number = as_signal(-returncode)

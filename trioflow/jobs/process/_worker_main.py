@@ -152,7 +152,6 @@ def prepare_process(preparation: Any) -> None:
 
 
 def flush_output() -> None:
-    """Flush standard output and standard error."""
     for output in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # the stream is closed or broken, or the user has replaced it
             output.flush()
@@ -296,13 +295,11 @@ def read_exactly(stream: BinaryIO, size: int) -> bytes:
 
 
 def send_message(stream: BinaryIO, is_answer: bool, message: bytes) -> None:
-    """Send an answer or a progress report to the controlling program."""
     stream.write(ANSWER_HEADER.pack(is_answer, len(message)) + message)
     stream.flush()
 
 
 def pack_request(message: bytes, memory_limit: int = 0) -> bytes:
-    """Prepend the header to a message for a worker."""
     return REQUEST_HEADER.pack(len(message), memory_limit) + message
 
 
@@ -321,7 +318,6 @@ class MemoryLimit:
         self._byte_count = byte_count
 
     def __enter__(self) -> None:
-        """Set the limit."""
         if self._byte_count and sys.platform != "win32":
             self._original_limits = resource.getrlimit(resource.RLIMIT_AS)
             hard_limit = self._original_limits[1]
@@ -329,7 +325,6 @@ class MemoryLimit:
             resource.setrlimit(resource.RLIMIT_AS, (soft_limit, hard_limit))
 
     def __exit__(self, *_: object) -> None:
-        """Restore the limit."""
         if self._byte_count and sys.platform != "win32":
             resource.setrlimit(resource.RLIMIT_AS, self._original_limits)
 
@@ -467,7 +462,6 @@ def is_same_error(error: BaseException, original: BaseException) -> bool:
 
 
 def find_builtin_type(error_type: type[BaseException]) -> Any:
-    """Return the built-in type that a type of exceptions derives from."""
     return next(base for base in error_type.__mro__ if base.__module__ == "builtins")
 
 
@@ -517,7 +511,6 @@ def pickle_verified(value: Any) -> bytes:
 
 
 def rebuild_error(parts: bytes | tuple[Any, ...]) -> BaseException:
-    """Restore an exception that `take_error_apart` has taken apart."""
     if isinstance(parts, bytes):
         loaded: BaseException = pickle.loads(parts)
         return loaded
@@ -536,7 +529,6 @@ def rebuild_error(parts: bytes | tuple[Any, ...]) -> BaseException:
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Add a note to an exception, unless its type does not allow it."""
     with contextlib.suppress(Exception):
         error.add_note(note)
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ...abc import AbstractJob, RunHandle
 
 MAX_READ_BYTES: Final = 1 << 20
-"""The maximum size of one read from a worker's socket, in bytes."""
 RUN_DURING_IMPORT_MESSAGE: Final = (
     "a worker process of a ProcessJob imported the main module, which started a run with a ProcessJob: "
     'put code that must run only once under `if __name__ == "__main__":`'
@@ -73,7 +72,6 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """The process id."""
         return self._process.pid
 
     def is_alive(self) -> bool:
@@ -197,11 +195,9 @@ class WorkerPool:
         return worker
 
     def give_back(self, worker: WorkerProcess) -> None:
-        """Put a worker that has answered back into the pool, for other jobs."""
         self._idle_workers[worker.nice].append(worker)
 
     async def close(self) -> None:
-        """End all workers of the pool, and the server."""
         try:
             for idle_workers in self._idle_workers.values():
                 while idle_workers:

@@ -55,7 +55,6 @@ MAX_ATTEMPTS: Final = 3
 INITIAL_RETRY_DELAY: Final = 0.5
 """The pause after the first attempt, in seconds. It doubles with each attempt, and varies randomly by up to half."""
 MAX_RETRY_DELAY: Final = 8.0
-"""The maximum pause between attempts, in seconds, before its random variation."""
 MAX_JITTER: Final = 0.02
 """The maximum random delay, in seconds, of a handshake that begins while others are under way."""
 MAX_CONCURRENT_STARTS: Final = 32
@@ -92,7 +91,6 @@ class Connections:
     """The connections of an outermost run, one per node."""
 
     def __init__(self, run: RunHandle) -> None:
-        """Create an empty collection."""
         self.run: Final = run
         self.guard: Final = run.shared(Guard)  # created first, and therefore closed last
         self.transport: Final = OPENSSH_CLIENT
@@ -109,7 +107,6 @@ class Connections:
         return self.ssh_connection(node)
 
     def ssh_connection(self, node: SshNode) -> Connection:
-        """Return the connection to a node, which may not be open yet."""
         if node not in self._connections_by_node:
             self._connections_by_node[node] = Connection(self, node, len(self._connections_by_node))
         return self._connections_by_node[node]
@@ -146,7 +143,6 @@ class HandshakeLimiter:
     """
 
     def __init__(self) -> None:
-        """Create a limiter with no connections being opened."""
         self._limiters_by_server: Final[dict[Hashable, anyio.CapacityLimiter]] = {}
         # For each connection being opened, the limiter of its server; None if the server has not been queried.
         self._opening: Final[dict[Connection, anyio.CapacityLimiter | None]] = {}
@@ -206,7 +202,7 @@ class Connection:
         self._is_mux_supported = True  # False once ssh has turned out not to speak the multiplexing protocol
         self._failure: SshError | None = None  # the failure of the last attempt
         self._failure_count = 0
-        self._query_lock: Final = anyio.Lock()  # held during the query of the settings
+        self._query_lock: Final = anyio.Lock()
         self._settings: dict[str, str] | None = None  # ssh's settings for this node, once queried
 
     @property
@@ -228,7 +224,6 @@ class Connection:
     scratch: Final = ""  # the path prefix of temporary files; relative paths start at the home directory
 
     def command(self, line: str) -> Sequence[str]:
-        """Return the ssh command that runs a shell command line on the node."""
         return self.transport.run(self.node, self.socket, line)
 
     async def begin(self, line: str, streams: Sequence[int]) -> SessionProcess:
@@ -496,7 +491,6 @@ class PrivateDirectory:
     """A temporary directory that other users cannot read. A shell removes it even if this program is killed."""
 
     def __init__(self) -> None:
-        """Create the directory, and start the shell that removes it when this program exits."""
         self.path: Final = _make_private_directory()
         environment = dict(posix.environb)
         environment.pop(MARK_VARIABLE, None)  # otherwise the guard of an enclosing run would kill the shell
@@ -519,7 +513,6 @@ class PrivateDirectory:
             os.close(read_end)
 
     def remove(self) -> None:
-        """Remove the directory, and wait for the shell to exit."""
         shutil.rmtree(self.path, ignore_errors=True)
         with contextlib.suppress(BrokenPipeError):  # the shell was killed
             os.write(self._pipe, b"removed\n")

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import Any
 
 COPY_SIZE = 1 << 20
-"""The number of bytes copied at once."""
 
 
 def make_directory(path: str) -> None:
@@ -70,7 +69,6 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 def main() -> int:
-    """Execute the operations from standard input, and return the exit code."""
     with (
         open(sys.stdout.fileno(), "w", errors="backslashreplace", closefd=False) as out,
         contextlib.redirect_stdout(out),

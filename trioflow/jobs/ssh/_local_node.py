@@ -25,7 +25,6 @@ class LocalConnection:
     """A connection to this machine, with the interface of `Connection`: it is always open and never lost."""
 
     def __init__(self, node: LocalNode) -> None:
-        """Create the connection to a local node."""
         self.node: Final = node
         self.directory: Final = node.directory
         self.sessions: Final = anyio.CapacityLimiter(inf)
@@ -48,11 +47,9 @@ class LocalConnection:
             os.makedirs(self.directory, exist_ok=True)
 
     def is_open(self) -> bool:
-        """Return True: there is no connection to lose."""
         return True
 
     def command(self, line: str) -> Sequence[str]:
-        """Return the command that runs a shell command line."""
         return ["/bin/sh", "-c", line]
 
     def copy_command(self, operations: Sequence[Operation]) -> tuple[Sequence[str], bytes]:
@@ -65,7 +62,6 @@ class LocalConnection:
         return output.decode(errors="replace").splitlines()
 
     def explain_errors(self, output: bytes) -> bytes:
-        """Return the error messages of the copy command, with advice on known problems."""
         output = output.strip()
         return (
             output + b"; " + DIRECTORY_IN_PLACE_HINT
@@ -85,5 +81,4 @@ class LocalConnection:
         """Do nothing: the number of local commands is unlimited."""
 
     def node_path(self, path: str) -> str:
-        """Return a path on this machine, with `~` expanded."""
         return os.path.expanduser(path)

@@ -56,7 +56,6 @@ MAX_REQUEST_BYTES: Final = 256 * 1024
 MAX_ANSWER_BYTES: Final = 1 << 16
 """The maximum size of an answer, in bytes. An answer consists of a few numbers, or a reason."""
 READ_SIZE: Final = 4096
-"""The maximum number of bytes to read at once."""
 LOST_SESSION_CODE: Final = 255
 """The exit code of a session whose connection was lost, as in ssh."""
 REFUSED_PREFIX: Final = "the shared ssh connection refused a new session"
@@ -153,7 +152,6 @@ class MessageReader:
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        """Create a reader for a non-blocking socket."""
         self.is_closed = False
         self._socket: Final = sock
         self._buffer = b""
@@ -185,7 +183,6 @@ class MuxSession:
     """
 
     def __init__(self, sock: socket.socket, messages: MessageReader) -> None:
-        """Take over the socket on which the session was requested."""
         self.exit_descriptor: Final = sock.fileno()
         self.refusal: bytes = b""
         self._socket: Final = sock
@@ -211,6 +208,5 @@ class MuxSession:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def finish(self) -> int:
-        """Close the socket, and return the exit code."""
         self._socket.close()
         return self._code

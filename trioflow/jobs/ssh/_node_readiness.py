@@ -102,7 +102,6 @@ class NodeReadiness(Readiness):
         self._event = anyio.Event()
 
     def __str__(self) -> str:
-        """Return the condition as an infinitive clause for error messages."""
         return str(self._condition)
 
     def _redact(self) -> None:

@@ -59,7 +59,7 @@ class NodeSession:
 
         """
         self._limit: Final = limit
-        self.latest_result: CommandResult | None = None  # the result of the latest command
+        self.latest_result: CommandResult | None = None
         self._job: Final[Any] = job
         self._connection: Final = connection
         self._grace: Final = grace
@@ -67,7 +67,6 @@ class NodeSession:
 
     @property
     def node(self) -> Node:
-        """The node of the connection."""
         return self._connection.node
 
     def node_path(self, path: str) -> str:
@@ -76,7 +75,6 @@ class NodeSession:
 
     @property
     def scratch(self) -> str:
-        """The path prefix of temporary files on the node."""
         return self._connection.scratch
 
     async def run(

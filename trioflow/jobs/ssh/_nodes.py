@@ -155,7 +155,6 @@ LOCAL_NAME: Final = ":"
 
 
 def make_node(value: Node | str) -> Node:
-    """Return the node for a name; return a node unchanged."""
     if isinstance(value, str):
         return LocalNode() if value == LOCAL_NAME else SshNode(value)
     if not isinstance(value, Node):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -220,7 +219,6 @@ class SshNodes(Sequence[Node]):
 
 
 MAX_NAMES_IN_REPR: Final = 3
-"""The maximum number of nodes for which `repr` shows all names."""
 MAX_NODES: Final = 100_000
 """The maximum number of nodes in one range; a larger range is rejected as a mistake."""
 _WORD_PATTERN: Final = re.compile(r"[^\s\x00-\x1f\x7f'\"`$\\;&<>|(){}]+")

@@ -72,7 +72,6 @@ class Stdio:
 
     @property
     def is_merged(self) -> bool:
-        """Whether standard error is merged into standard output."""
         return bool(self.stderr == subprocess.STDOUT)
 
 
@@ -151,7 +150,6 @@ class RemoteCommand:
 
     @property
     def report(self) -> WrapperReport:
-        """The wrapper's report on the command."""
         return self._filter.report
 
     @property
@@ -176,7 +174,6 @@ class RemoteCommand:
         """
 
     async def run(self) -> None:
-        """Run the command, and wait until it has ended."""
         try:
             with self._spec.limit.counting():
                 await self._run()
@@ -188,7 +185,6 @@ class RemoteCommand:
         raise NotImplementedError
 
     def result(self) -> CommandResult:
-        """Return the result of the command, which must have ended."""
         report = self.report
         assert report.returncode is not None
         usage = ReportedUsage(report.user_time, report.system_time)
@@ -211,7 +207,6 @@ class SessionCommand(RemoteCommand):
 
     @property
     def never_started(self) -> bool:
-        """Whether the command has certainly not started, according to ssh's error message."""
         return self._connection.never_started(self.stderr_tail.decode(errors="backslashreplace"))
 
     @property
@@ -335,7 +330,6 @@ class _LocalOutput:
             self.sinks += _make_sinks(getattr(sys, name) if target is None else target)
 
     def captured(self) -> bytes | OutputSpool | None:
-        """Return the captured output; None if it was not captured."""
         return None if self._capture is None else self._capture.output()
 
     def close(self) -> None:
@@ -354,7 +348,6 @@ class _SinkFile:
         self._sinks: Final = sinks
 
     def write(self, data: bytes) -> None:
-        """Write the data to all sinks."""
         for sink in self._sinks:
             sink.write(data)
 
@@ -435,7 +428,6 @@ class _TailSink:
         self.data: Final = bytearray()
 
     def write(self, data: bytes) -> None:
-        """Append data, and drop the oldest bytes above the limit."""
         self.data.extend(data)
         del self.data[:-MAX_TAIL_BYTES]
 

@@ -65,7 +65,6 @@ class SshProcess:
     """A session in an ssh process of its own."""
 
     def __init__(self, process: Process) -> None:
-        """Take over the ssh process."""
         self.refusal: Final = b""  # ssh writes its messages to standard error
         self.exit_descriptor: Final = process.exit_descriptor
         self._process: Final = process
@@ -75,7 +74,6 @@ class SshProcess:
         return True
 
     def kill(self) -> None:
-        """Send SIGKILL to the process group."""
         self._process.signal_group(posix.SIGKILL)
 
     def finish(self) -> int:

@@ -14,7 +14,6 @@ class MakeDirectory:
     path: str
 
     def sftp_command(self) -> str:
-        """Return the sftp command."""
         return f"-mkdir {quote(self.path)}"
 
 
@@ -26,7 +25,6 @@ class Put:
     target: str
 
     def sftp_command(self) -> str:
-        """Return the sftp command."""
         return f"put -pR {quote(self.source)} {quote(self.target)}"
 
 
@@ -58,7 +56,6 @@ class Rename:
     new_path: str
 
     def sftp_command(self) -> str:
-        """Return the sftp command."""
         return f"rename {quote(self.old_path)} {quote(self.new_path)}"
 
 

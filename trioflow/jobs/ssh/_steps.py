@@ -73,7 +73,6 @@ class Command(Step):
         super().__init__(line_parts(value, subject) if isinstance(value, (str, Template)) else value, subject)
 
     def _journal_key(self, words: Sequence[Any]) -> list[Any]:
-        """Return a list that identifies the step in a journal, with `words` in place of the step's own."""
         is_template = self.is_shell_line and len(self.words) > 1
         return [*super()._journal_key(words), *([{"template": True}] if is_template else [])]
 
@@ -108,7 +107,6 @@ class Program(Step):
         return [_expand_home(word) for word in self._split_words(self.words)[2]]
 
     def _journal_key(self, words: Sequence[Any]) -> list[Any]:
-        """Return a list that identifies the step in a journal, with `words` in place of the step's own."""
         return [*super()._journal_key(words), *([{"includes": self._include_count}] if self._include_count else [])]
 
 
@@ -284,7 +282,6 @@ class PlaceholderValues:
     """The values of the placeholders in braces, which are `{node}` and the names in `values=`."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        """Store the values, which are strings, by name."""
         self.by_name: Final = dict(values)
         self._pattern: Final = re.compile("|".join(re.escape(f"{{{name}}}") for name in self.by_name))
 
@@ -315,7 +312,6 @@ def _expand_home(word: Any) -> Any:
 
 
 def _decode_path(value: Any) -> Any:
-    """Decode a path if it is bytes; return other values unchanged."""
     return os.fsdecode(value) if isinstance(value, bytes) else value
 
 

@@ -49,7 +49,6 @@ class Fifo(RunPolicy):
         return lambda job: 0.0
 
     def reason(self, job: AbstractJob[Any], outlook: RunOutlook) -> str:
-        """Return the name of the rule."""
         return "first in, first out"
 
 
@@ -59,13 +58,11 @@ class CriticalPath(RunPolicy):
     needs_ranks = True
 
     def key_function(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], float]:
-        """Return a function that computes the negated rank of a job."""
         assert outlook.ranks is not None
         ranks = outlook.ranks.by_job
         return lambda job: -ranks[job]
 
     def reason(self, job: AbstractJob[Any], outlook: RunOutlook) -> str:
-        """Describe the longest path from the job, with its length in seconds."""
         return f"critical path: the longest path from {job.label!r} takes {outlook.rank(job):.4g} s"
 
 
@@ -75,7 +72,6 @@ class Auto(Fifo):
     needs_durations = True
 
     def effective_policy(self, knows_durations: bool) -> RunPolicy:
-        """Return `CRITICAL_PATH_POLICY` or `FIFO_POLICY`."""
         return CRITICAL_PATH_POLICY if knows_durations else FIFO_POLICY
 
 

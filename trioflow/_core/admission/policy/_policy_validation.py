@@ -133,7 +133,6 @@ class SafePolicy(RunPolicy):
         return key
 
     def reason(self, job: AbstractJob[Any], outlook: RunOutlook) -> str:
-        """Return the reason that the policy gives; if its `reason()` raises, describe the error."""
         try:
             return str(self._policy.reason(job, outlook))
         except Exception as error:

@@ -56,7 +56,6 @@ class Ranks:
         )
 
     def longest_path_length(self) -> float:
-        """Return the length of the longest path, in seconds."""
         return max(self.by_job.values())
 
     def compute_for_added(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> None:
@@ -86,7 +85,6 @@ class RunOutlook(Outlook):
         self.starts = 0
 
     def expected_duration(self, job: AbstractJob[Any]) -> float | None:
-        """Return the expected duration of a job in seconds; None if unknown."""
         return self.known.get(job)
 
     def rank(self, job: AbstractJob[Any]) -> float:

@@ -45,7 +45,6 @@ class StoredNames:
         self._watched: list[tuple[Any, Any]] = []
 
     def watch(self, state: Any) -> None:
-        """Watch the worker of a `WorkerState`."""
         self._watched.append((state, state))
         if self._timer is None:
             self._timer = self._loop.call_later(CHECK_SECONDS, self._check, context=self._context)
@@ -64,7 +63,6 @@ class StoredNames:
             self._timer = self._loop.call_later(CHECK_SECONDS, self._check, context=self._context)
 
     def close(self) -> None:
-        """Stop watching, because the run is over."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -102,7 +102,6 @@ class EdgeCancelGroup(WorkerGroup):
             self.set_timer(worker, worker.deadline)
 
     def stop_timer(self, worker: WorkerTask) -> None:
-        """Stop the timer of a worker that leaves the group."""
         if worker.timer is not None:
             worker.timer.cancel()
             worker.timer, worker.timer_fires_at = None, math.inf
@@ -123,7 +122,6 @@ class CallScope:
 
     @property
     def deadline(self) -> float:
-        """The time at which the call is cancelled."""
         return self._deadline
 
     @deadline.setter

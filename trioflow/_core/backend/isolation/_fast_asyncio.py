@@ -87,7 +87,6 @@ class FastAsyncioGroup(EdgeCancelGroup):
             await anyio.lowlevel.checkpoint_if_cancelled()
 
     def _host_scope(self) -> Any:
-        """Return the innermost scope of the task that awaits the run; None if the task is in no scope."""
         state = STATES_BY_REF.get(weakref.ref(self._host.task))
         return (
             state.innermost_scope if isinstance(state, WorkerState) else None if state is None else state.cancel_scope
@@ -265,7 +264,6 @@ class WorkerScope(anyio_asyncio.CancelScope):
         return scopes
 
     def close(self: Any) -> None:
-        """Detach the scope from its task, which ends."""
         self.is_pending, self._host_task = False, None
         self._tasks.clear()
 
@@ -430,11 +428,9 @@ class WorkerState(anyio_asyncio.TaskState):
         return True
 
     def record_iteration(self) -> None:
-        """Record the current iteration of the event loop, for `is_same_iteration`."""
         self._recorded_iteration = self._iterations.current()
 
     def is_same_iteration(self) -> bool:
-        """Return whether the event loop is still in the recorded iteration."""
         return self._iterations.current() is self._recorded_iteration
 
     def store_name(self) -> None:
@@ -545,11 +541,9 @@ class _FakeTask:
         self.cancel_count = 0
 
     def cancelling(self) -> int:
-        """Return the number of cancellation requests."""
         return self.cancel_count
 
     def cancel(self) -> None:
-        """Count a cancellation request."""
         self.cancel_count += 1
 
     def set_name(self, name: str) -> None:

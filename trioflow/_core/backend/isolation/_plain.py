@@ -136,17 +136,14 @@ class PlainIsolation(Isolation):
         return self._group_class(self._loop, worker_function, deadline, on_deadline, context, variables)
 
     def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot | None:
-        """Record the current task as the task of `worker`, and enter a new scope for the worker's job."""
         worker.task = self._loop.current_task()
         worker.task_snapshot = snapshot = PlainTaskSnapshot(self, worker, self._create_job_scope())
         return snapshot if snapshot.is_task_unchanged() else None
 
     def _create_job_scope(self) -> Scope:
-        """Return the scope for the job of a worker."""
         return self._loop.create_scope()
 
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
-        """End all tasks in the nursery or task group that the job has left open; see `Isolation`."""
         scope = worker.task_snapshot.exit_scope()
         return (None if scope is None else await self._loop.end_tasks_in(worker, scope)), None
 

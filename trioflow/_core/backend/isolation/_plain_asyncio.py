@@ -138,7 +138,6 @@ class JobScope:
         self.is_pending = False
 
     def __enter__(self) -> Self:
-        """Enter both scopes in the current task."""
         self._task: Any = asyncio.current_task()
         self._task_info = anyio.get_current_task()
         self._outer.__enter__()
@@ -146,13 +145,11 @@ class JobScope:
         return self
 
     def __exit__(self, *details: Any) -> None:
-        """Exit both scopes."""
         self.is_pending = False
         self._inner.__exit__(None, None, None)
         self._outer.__exit__(None, None, None)
 
     def cancel(self) -> None:
-        """Cancel the job at each of its awaits."""
         self.request(repeatedly=True)
 
     def request(self, repeatedly: bool = False) -> None:
@@ -163,7 +160,6 @@ class JobScope:
         self._try_to_deliver()
 
     def withdraw(self) -> None:
-        """Withdraw a pending request."""
         self.is_pending, self._inner.shield = False, True
 
     def _try_to_deliver(self) -> None:
@@ -219,8 +215,6 @@ def _steps(worker: WorkerTask, coroutine: Coroutine[Any, Any, None]) -> Generato
 
 
 class PlainAsyncioIsolation(EdgeCancelIsolation, PlainIsolation):
-    """Plain isolation on asyncio."""
-
     def __init__(self, loop: Backend) -> None:
         super().__init__(PlainAsyncioGroup, loop)
 

@@ -81,7 +81,6 @@ class CallScope:
 
     @property
     def deadline(self) -> float:
-        """The time at which the call is cancelled."""
         return self._scope.deadline
 
     @deadline.setter
@@ -89,7 +88,6 @@ class CallScope:
         self._scope.deadline = when
 
     def __enter__(self) -> Self:
-        """Enter the scope."""
         self._scope.__enter__()
         return self
 
@@ -109,8 +107,6 @@ class CallScope:
 
 
 class PlainTrioIsolation(PlainIsolation):
-    """Plain isolation on trio; see `PlainIsolation`."""
-
     def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Scope:
         scope = self._loop.create_scope(deadline)
         if worker is None or worker.task is not self._loop.current_task():

@@ -139,8 +139,6 @@ class AsyncioHost(HostTask):
 
 
 class AsyncioLoop(Backend):
-    """asyncio's event loop; see `Backend`."""
-
     name = "asyncio"
     cancellation_type = asyncio.CancelledError
 

@@ -90,7 +90,6 @@ class TrioHost(HostTask):
     def call_at(
         self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool]
     ) -> Callable[[], None]:
-        """Call `function()` in a task of the nursery when the clock shows `when`; see `HostTask`."""
         is_cancelled_alone = trio.Event()  # setting it costs much less than cancelling a scope
 
         async def wait() -> None:
@@ -155,8 +154,6 @@ def _ctrl_c_reaches_jobs() -> Generator[None]:
 
 
 class TrioLoop(Backend):
-    """trio's event loop; see `Backend`."""
-
     name = "trio"
     cancellation_type = trio.Cancelled
 
