@@ -66,23 +66,23 @@ class RunSummaryText:
     def verdict_lines(self) -> Iterator[str]:
         """Yield the line of the verdict and, unless all jobs simply succeeded, the number of jobs in each state."""
         verdict = self._make_verdict(has_duration=True)
-        yield self._format_verdict(verdict)
+        yield self._format(verdict)
         counts = _verdict.Tally.for_scheduler(self._scheduler).describe()
         if {",", "("} & {*counts} or not verdict.is_good:
             yield counts
 
-    def repeated_verdict_lines(self) -> Iterator[str]:
-        """Yield the verdict without the duration.
+    def repeated_verdict_line(self) -> str:
+        """Return the verdict without the duration.
 
         It is printed below the failures, because the monitor has shown the verdict and the duration above them.
         """
-        yield self._format_verdict(self._make_verdict(has_duration=False))
+        return self._format(self._make_verdict(has_duration=False))
 
     def _make_verdict(self, has_duration: bool) -> Verdict:
         reason = self._scheduler.stop_reason or StopReason.INTERRUPTED
         return _verdict.run_verdict(self._scheduler, reason, has_duration)
 
-    def _format_verdict(self, verdict: Verdict) -> str:
+    def _format(self, verdict: Verdict) -> str:
         line = verdict.format_line(self._scheduler.label, self._symbols)
         color = "green" if verdict.is_good else "red"
         return click.style(line, fg=color, bold=True) if has_colors(sys.stdout) else line

@@ -150,13 +150,6 @@ GROUP_ONLY_FIELDS: Final = frozenset(JobGroup.__struct_fields__) - {"timeout", "
 COMMAND_ONLY_FIELDS: Final = frozenset(JobEntry.__struct_fields__[JobEntry.__struct_fields__.index("command") :])
 
 
-def graph_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a graph. The file `SCHEMA_FILE` has the same schema."""
-    (root,), definitions = msgspec.json.schema_components([Graph], ref_template="#/$defs/{name}")
-    header = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A graph of commands for trioflow"}
-    return {**header, **root, "$defs": definitions}
-
-
 # ---- reading
 
 

@@ -55,9 +55,7 @@ def command(trace: Path, report: Sequence[Path], junit: Sequence[Path], summary:
         require_jinja()
         events = _event_file.read_event_lines(trace)
         record = _event_file.record_of_events(events) or _trace_file.read_record(trace)
-    except ImportError as error:
-        raise CliError(str(error)) from None
-    except _trace_file.BadTrace as error:
+    except (ImportError, _trace_file.BadTrace) as error:
         raise CliError(str(error)) from None
     if not record.root_runs and (junit or summary):
         raise CliError(f"nothing has run in {str(trace)!r}")

@@ -222,7 +222,7 @@ def print_end(
     if not has_monitor:
         lines += run_summary.verdict_lines()
     elif is_drawing and details.count("\n") >= MIN_LINES_BETWEEN_VERDICTS:
-        lines += run_summary.repeated_verdict_lines()
+        lines.append(run_summary.repeated_verdict_line())
     lines += run_summary.footer_lines(written, journal)
     results += map(_outputs.try_echo, ["", *lines] if lines and (is_drawing or details) else lines)
     return all(results) and not files.has_failed

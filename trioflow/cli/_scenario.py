@@ -198,7 +198,10 @@ def _find_named_target(module: ModuleType, path: Path, name: str, schedulers: di
         raise click.UsageError(f"{shown} has no {name!r}; {hint}")
     value = module.__dict__[name]
     if not (isinstance(value, Scheduler) or callable(value)):
-        raise click.UsageError(not_a_scheduler_message(f"{name!r} in {shown}", value))
+        raise click.UsageError(
+            f"{name!r} in {shown} is neither a Scheduler nor a function that returns one: it is of type "
+            f"{type(value).__name__}"
+        )
     return value
 
 
@@ -208,10 +211,6 @@ def _function_names(module: ModuleType) -> list[str]:
         for name, value in module.__dict__.items()
         if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
     ]
-
-
-def not_a_scheduler_message(subject: str, value: object) -> str:
-    return f"{subject} is neither a Scheduler nor a function that returns one: it is of type {type(value).__name__}"
 
 
 # ---- shared arguments
@@ -276,7 +275,7 @@ def build_scheduler(path: Path, name: str | None, settings: tuple[str, ...] = ()
         ClickException: the user's code raises an exception.
 
     """
-    if is_graph_file(path):
+    if path.suffix.lower() == ".json":
         if name is not None or settings:
             argument = f":{name}" if name is not None else f"--set {printable(settings[0])}"
             raise click.UsageError(f"{argument}: {printable(str(path))} is a graph in JSON, which has no functions")
@@ -368,7 +367,3 @@ def translate_errors(scheduler: Scheduler, call: Callable[[], Any]) -> Any:
     except (TypeError, ValueError, RuntimeError) as error:
         hint = "" if scheduler.is_runnable() else "\n`trioflow check` lists all problems"
         raise CliError(f"{error}{hint}") from None
-
-
-def is_graph_file(path: Path) -> bool:
-    return path.suffix.lower() == ".json"

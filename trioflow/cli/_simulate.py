@@ -89,17 +89,12 @@ def read_durations(durations: Path) -> dict[str, float]:
         raise CliError(str(error)) from None
 
 
-def count_timed_jobs(scheduler: Scheduler) -> int:
-    """Return the number of jobs that have a duration: all except forever jobs and schedulers."""
-    return sum(not job.forever and not is_scheduler(job) for job in scheduler.iterate_jobs())
-
-
 def guessed_durations_note(scheduler: Scheduler, guessed: Mapping[AbstractJob[Any], float]) -> str:
     """Return a sentence with the number of unknown durations and their substitute; "" if all durations are known."""
     if not guessed:
         return ""
     seconds = duration_text(next(iter(guessed.values())))
-    job_count = count_timed_jobs(scheduler)
+    job_count = sum(not job.forever and not is_scheduler(job) for job in scheduler.iterate_jobs())
     if len(guessed) == job_count:
         return f"no duration is known, so each job counts as {seconds}: give expected_duration=, or --durations"
     has, counts = ("has", "counts") if len(guessed) == 1 else ("have", "count")

@@ -301,9 +301,5 @@ def _first_colon(rule: str) -> int | None:
 
 def _unescape(word: str) -> str:
     return ESCAPE_PATTERN.sub(
-        lambda match: _halve_backslashes(match[1]) + match[2] if match[1] else match[3] or match[4], word
+        lambda match: match[1][: len(match[1]) // 2] + match[2] if match[1] else match[3] or match[4], word
     )
-
-
-def _halve_backslashes(backslashes: str) -> str:
-    return backslashes[: len(backslashes) // 2]

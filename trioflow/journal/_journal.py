@@ -149,7 +149,7 @@ class Journal:
 
         """
         session = JournalSession(self, scheduler)
-        return RunJournalView(session, RecordPaths(scheduler, session.find_ambiguous_identity))
+        return RunJournalView(session, RecordPaths(scheduler, session.fingerprint_builder.find_ambiguous_identity))
 
     def __repr__(self) -> str:
         return f"<Journal {os.fspath(self.path)!r}>"
@@ -236,14 +236,14 @@ class JournalSession:
         self.store: Final = JournalStore(journal.path, writes=True, syncs=journal.durable == "each")
         try:
             self._was_empty: Final = self.store.is_empty()
-            self._question_files: Final = QuestionFiles(self.store.resolved_path)
+            self._question_files: Final = QuestionFiles(self.store.file)
             self._discard_answered_questions()
             self.run_number: Final = self.store.add_run(scheduler.label)
         except BaseException:
             self.store.close()
             raise
         self._file_stamper: Final = FileStamper(journal.hash, self.store.own_paths)
-        self._fingerprint_builder: Final = FingerprintBuilder(self._result_form, self._file_stamper, journal.source)
+        self.fingerprint_builder: Final = FingerprintBuilder(self._result_form, self._file_stamper, journal.source)
         # For each job, the text that represents its result in the fingerprints of jobs that take the result as input.
         self._result_forms: Final[dict[AbstractJob[Any], str]] = {}
         # The jobs that run or are about to run, if their results will be recorded.
@@ -276,11 +276,11 @@ class JournalSession:
             return RESULT_NOT_SAVED
         try:
             work = None if type(job) in self._classes_without_for_journal else self._call_for_journal(job)
-            fingerprint = self._fingerprint_builder.compute(job, work, options)
+            fingerprint = self.fingerprint_builder.compute(job, work, options)
         except NotSerializable as error:
             self._record_unstorable(job, str(error))
             return NotStored(f"its fingerprint cannot be computed: {error}")
-        by_name_only = self._fingerprint_builder.is_by_name_only
+        by_name_only = self.fingerprint_builder.is_by_name_only
         path = paths.find(job)
         if path is None or paths.is_added:
             self._has_added_jobs = True
@@ -315,9 +315,6 @@ class JournalSession:
         else:
             self._pending_restored[path] = None
         return found
-
-    def find_ambiguous_identity(self, job: AbstractJob[Any]) -> str | None:
-        return self._fingerprint_builder.find_ambiguous_identity(job)
 
     def _was_used_in_run(self, path: str, record: StoredJob | None) -> bool:
         """Return whether this run has already restored or recorded a job under this path.
@@ -479,15 +476,8 @@ class JournalSession:
 
     # ---- after a job
 
-    def record(self, job: AbstractJob[Any], value: Any, elapsed: float | None = None) -> None:
-        """Buffer the result of a job for the next commit.
-
-        Args:
-            job: the job.
-            value: the result of the job.
-            elapsed: the duration of the job in seconds; None for `job.elapsed`.
-
-        """
+    def record(self, job: AbstractJob[Any], value: Any) -> None:
+        """Buffer the result of a job for the next commit."""
         running = self._take_running(job)
         if running is None:
             return  # the job was restored, or it is never recorded
@@ -496,7 +486,6 @@ class JournalSession:
         data: str | bytes | int | None = None
         large: str | None = None
         facts = NO_FACTS
-        elapsed = job.elapsed if elapsed is None else elapsed
         if moves_on and job.timed_out:
             why = CUT_SHORT_REASON
         else:
@@ -505,7 +494,7 @@ class JournalSession:
                 self._result_forms[job] = comparison_form(data)
                 if work is not None:
                     files = self._file_stamper
-                    facts = JobFacts(files.output_stamps(work), files.depfile_stamps(work, elapsed or 0.0))
+                    facts = JobFacts(files.output_stamps(work), files.depfile_stamps(work, job.elapsed or 0.0))
                 if used := budget_use(job):
                     facts = dataclasses.replace(facts, budgets=used)
                 if len(data) > MAX_INLINE_RESULT:
@@ -517,7 +506,7 @@ class JournalSession:
                 saved, data, why, facts = None, None, str(error), NO_FACTS
                 self._record_unstorable(job, f"its result, {error}")
         self._pending_records[path] = StoredJob(
-            path, fingerprint, saved, data, large, facts.to_json(), self.run_number, None, time.time(), elapsed, why
+            path, fingerprint, saved, data, large, facts.to_json(), self.run_number, None, time.time(), job.elapsed, why
         )
         if facts.stamps or facts.depfile_stamps is not None:
             self._pending_finished_writers.append((path,))
@@ -664,7 +653,7 @@ class JournalSession:
                 f"{join_names([*map(repr, labels)], MAX_NAMED_JOBS)}; reason for the first: {reasons[0]}; for a "
                 "result, give save='pickle', save=(dump, load) or save=None; for an argument, give key=",
             )
-        by_name_only = list(self._fingerprint_builder.identified_by_name_only)
+        by_name_only = list(self.fingerprint_builder.identified_by_name_only)
         if by_name_only and self._was_empty:
             warn(
                 f"the journal knows the functions of these jobs by name only, because they are lambdas, closures or "

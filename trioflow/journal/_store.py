@@ -178,7 +178,7 @@ class JournalStore:
         self.path: Final = path
         # Symbolic links are resolved, because the journal's other files are beside the target. The path is absolute,
         # because a job may call chdir().
-        self._file: Final = Path(os.path.realpath(path))
+        self.file: Final = Path(os.path.realpath(path))
         self._is_writable: Final = writes
         self._is_in_transaction = False
         self._lock: JournalLock | None = None
@@ -188,12 +188,12 @@ class JournalStore:
         self._syncs_commits: Final = syncs
         self.other_writers: str | None = None
         """Who else may have written to the open journal, for a message; None if only this user may."""
-        is_new = not os.path.lexists(self._file)
+        is_new = not os.path.lexists(self.file)
         try:
             self._reject_irregular_files()
             self.other_writers = self._find_other_writers()
             if writes:
-                self._lock = JournalLock(self._file, self._subject)
+                self._lock = JournalLock(self.file, self._subject)
             else:
                 self._check_exists()
             self._check_file()
@@ -209,7 +209,7 @@ class JournalStore:
                     self._prepare_for_writing(self._lock)
                     self.other_writers = self.other_writers or self._find_other_writers()
                     if is_new:
-                        self._sync_directory(self._file.parent)
+                        self._sync_directory(self.file.parent)
         except JournalError:
             self.close()
             self.check_undisturbed()
@@ -219,15 +219,10 @@ class JournalStore:
             raise
 
     @property
-    def resolved_path(self) -> Path:
-        """The file, with symbolic links resolved."""
-        return self._file
-
-    @property
     def own_paths(self) -> frozenset[str]:
         """The resolved paths of all files that the journal may have, and of its directories."""
         suffixes = ("", "-wal", "-shm", "-lock", "-journal", "-answers")
-        return frozenset(f"{self._file}{suffix}" for suffix in suffixes)
+        return frozenset(f"{self.file}{suffix}" for suffix in suffixes)
 
     # ---- opening
 
@@ -237,7 +232,7 @@ class JournalStore:
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            f"{self._file.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
+            f"{self.file.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
         )
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
@@ -247,7 +242,7 @@ class JournalStore:
 
     def _check_exists(self) -> None:
         try:
-            os.stat(self._file)
+            os.stat(self.file)
         except (FileNotFoundError, NotADirectoryError):
             raise JournalError(f"there is no file {os.fspath(self.path)!r}") from None
         except OSError as error:  # a directory that this user may not enter, or a name that is too long
@@ -259,13 +254,13 @@ class JournalStore:
         Without a log, no run uses the journal, so SQLite neither locks the file nor creates others beside it
         ("immutable"). `check_undisturbed` finds out whether a run has started.
         """
-        if self._log_exists() or (self._lock is None and is_own_journal(self._file)):
+        if self._log_exists() or (self._lock is None and is_own_journal(self.file)):
             return "ro"
         self._state_before_read = self._file_state()
         return "ro&immutable=1"
 
     def _file_state(self) -> tuple[int, ...]:
-        status = os.stat(self._file)
+        status = os.stat(self.file)
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     def check_undisturbed(self) -> None:
@@ -288,24 +283,24 @@ class JournalStore:
         Others may have put the files there. SQLite and a run write into them, and reading a pipe could wait forever.
         The log of a killed run is beside only one of several hard links to a journal.
         """
-        if os.path.islink(self.path) and not os.path.lexists(self._file):
+        if os.path.islink(self.path) and not os.path.lexists(self.file):
             raise JournalError(
                 f"{self._subject}: it is a symbolic link to a file that does not exist; create an empty file there, "
                 f"or give the path of a new file"
             )
-        if os.path.lexists(f"{self._file}-journal"):
+        if os.path.lexists(f"{self.file}-journal"):
             raise JournalError(
-                f"{self._subject}: {self._file.name + '-journal'!r} next to it is a rollback journal, which no run "
+                f"{self._subject}: {self.file.name + '-journal'!r} next to it is a rollback journal, which no run "
                 f"creates, and with which SQLite may delete any file; remove it, or use an earlier copy"
             )
         for suffix in FILE_SUFFIXES:
             try:
-                irregularity = describe_irregularity(os.lstat(f"{self._file}{suffix}"))
+                irregularity = describe_irregularity(os.lstat(f"{self.file}{suffix}"))
             except OSError:  # it is missing, or the error is raised when it is opened
                 continue
             if irregularity is not None and suffix:
                 raise JournalError(
-                    f"{self._subject}: {self._file.name + suffix!r} next to it is {irregularity}; remove it"
+                    f"{self._subject}: {self.file.name + suffix!r} next to it is {irregularity}; remove it"
                 )
             if irregularity is not None:
                 raise JournalError(
@@ -318,15 +313,15 @@ class JournalStore:
             return None
         for suffix in ("", "-wal"):
             with contextlib.suppress(OSError):
-                status = os.lstat(f"{self._file}{suffix}")
+                status = os.lstat(f"{self.file}{suffix}")
                 if status.st_uid != posix.geteuid():
-                    return f"{self._file.name + suffix!r} belongs to another user"
+                    return f"{self.file.name + suffix!r} belongs to another user"
                 if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                    return f"other users may write to {self._file.name + suffix!r}: chmod go-w"
+                    return f"other users may write to {self.file.name + suffix!r}: chmod go-w"
         return None
 
     def _log_exists(self) -> bool:
-        return os.path.exists(f"{self._file}-wal")
+        return os.path.exists(f"{self.file}-wal")
 
     def _check_file(self) -> None:
         start = self._read_header()
@@ -334,7 +329,7 @@ class JournalStore:
             return
         if not start and self._log_exists():  # SQLite would remove the log
             raise JournalError(
-                f"{self._subject}: it is empty, but has a log {self._file.name + '-wal'!r}; restore an earlier copy, "
+                f"{self._subject}: it is empty, but has a log {self.file.name + '-wal'!r}; restore an earlier copy, "
                 f"or remove the log"
             )
         if start and start[: len(SQLITE_MAGIC)] != SQLITE_MAGIC:
@@ -347,7 +342,7 @@ class JournalStore:
         has_log = start[18:19] == WAL_MODE_BYTE or self._log_exists()
         if start and has_log and start[68:72] != APPLICATION_ID.to_bytes(4, "big"):
             raise self._foreign_file_error()
-        if self._is_writable and not os.access(self._file, os.W_OK):
+        if self._is_writable and not os.access(self.file, os.W_OK):
             raise JournalError(f"{self._subject}: the file is read-only; a run must be able to write to it")
 
     def _read_header(self) -> bytes | None:
@@ -358,9 +353,9 @@ class JournalStore:
         try:
             if self._lock is not None:
                 return read_first_bytes(self._lock.database_descriptor, HEADER_SIZE)
-            if is_own_journal(self._file):
+            if is_own_journal(self.file):
                 return None
-            with self._file.open("rb") as file:
+            with self.file.open("rb") as file:
                 return file.read(HEADER_SIZE)
         except OSError as error:
             raise JournalError(f"{self._subject}: it cannot be read: {error.strerror}") from error
@@ -434,8 +429,8 @@ class JournalStore:
                 self._write(statement)
             self.commit()
         self._fetch_row("SELECT count(*) FROM runs")  # makes SQLite create its log
-        lock.take_read_locks(self._file.with_name(self._file.name + "-shm"))
-        self._file_watch = FileWatch(self._file, lock.database_descriptor, self._verify_file)
+        lock.take_read_locks(self.file.with_name(self.file.name + "-shm"))
+        self._file_watch = FileWatch(self.file, lock.database_descriptor, self._verify_file)
 
     def _enter_wal_mode(self) -> None:
         """Mark the file as a journal, and make SQLite use a write-ahead log.
@@ -543,7 +538,7 @@ class JournalStore:
         with self._explain_errors("read it"):
             rows = self._database.execute(f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY id").fetchall()
         records = [RunRecord(*_replace_wrong_types(RUN_COLUMNS, row)) for row in rows]
-        if records and records[-1].outcome is None and find_holder(self._file) in (records[-1].process, ""):
+        if records and records[-1].outcome is None and find_holder(self.file) in (records[-1].process, ""):
             records[-1] = records[-1]._replace(is_running=True)
         return records
 
@@ -703,7 +698,7 @@ class JournalStore:
             self._database.execute("VACUUM")
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             if self._lock is not None:  # the previous watch would report that the file has become shorter
-                self._file_watch = FileWatch(self._file, self._lock.database_descriptor, self._verify_file)
+                self._file_watch = FileWatch(self.file, self._lock.database_descriptor, self._verify_file)
 
     def commit(self) -> None:
         if not self._is_in_transaction:
@@ -762,8 +757,8 @@ class JournalStore:
             except UnicodeEncodeError:  # write all rows again, which is harmless
                 self._database.executemany(statement, [escape_row(row) for row in rows])
 
-    def _fetch_row(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
-        row = self._fetch_optional_row(statement, parameters)
+    def _fetch_row(self, statement: str) -> Any:
+        row = self._fetch_optional_row(statement)
         assert row is not None
         return row
 
@@ -806,12 +801,12 @@ class JournalStore:
         SQLite reports some of these limits only as I/O errors.
         """
         with contextlib.suppress(OSError):
-            if shutil.disk_usage(self._file.parent).free < MIN_FREE_BYTES:
+            if shutil.disk_usage(self.file.parent).free < MIN_FREE_BYTES:
                 return "no space left on its disk"
             if not posix.IS_POSIX:
                 return None
             limit, _ = posix.resource.getrlimit(posix.resource.RLIMIT_FSIZE)
-            sizes = [os.path.getsize(path) for path in (self._file, f"{self._file}-wal") if os.path.exists(path)]
+            sizes = [os.path.getsize(path) for path in (self.file, f"{self.file}-wal") if os.path.exists(path)]
             if limit != posix.resource.RLIM_INFINITY and max(sizes, default=0) + MIN_FREE_BYTES > limit:
                 return f"the limit of the file size is {limit} bytes (ulimit -f)"
         return None

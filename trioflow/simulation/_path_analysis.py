@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -90,18 +90,6 @@ def slot_users(scheduler: BaseScheduler, window: Any) -> list[AnyJob]:
             elif job.jobs_window is window or not is_limiter(job.jobs_window):
                 schedulers.append(job)
     return jobs
-
-
-def iterate_pool_needs(scheduler: BaseScheduler) -> Iterator[tuple[Pool, str, AnyJob]]:
-    """Yield (pool, name of the resource, member) for each need of a scheduler's members for a resource of a pool.
-
-    Forever jobs other than services are left out.
-    """
-    for job in scheduler:
-        for name in job.needs or {}:
-            pool = _find_pool(scheduler, name)
-            if pool is not None and not (job.forever and not is_service(job)):
-                yield pool, name, job
 
 
 def _find_pool(scheduler: BaseScheduler, name: str) -> Pool | None:
@@ -253,9 +241,12 @@ class _PathAnalyzer:
 
     def _find_resource_uses(self) -> dict[tuple[Pool, str], list[_JobUse]]:
         all_uses: dict[tuple[Pool, str], list[_JobUse]] = {}
-        for pool, name, job in iterate_pool_needs(self._scheduler):
-            if job in self._completed or self._durations[job]:
-                all_uses.setdefault((pool, name), []).append(_JobUse(job, job, self._durations[job]))
+        for job in self._scheduler:
+            runs_forever = job.forever and not is_service(job)
+            if not runs_forever and (job in self._completed or self._durations[job]):
+                for name in job.needs or {}:
+                    if (pool := _find_pool(self._scheduler, name)) is not None:
+                        all_uses.setdefault((pool, name), []).append(_JobUse(job, job, self._durations[job]))
         for job, analysis in self._completed_schedulers:
             for key, uses in analysis.resource_uses.items():
                 all_uses.setdefault(key, []).extend(_JobUse(use.job, job, use.seconds) for use in uses)

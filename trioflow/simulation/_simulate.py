@@ -201,8 +201,6 @@ class RunWatch(Instrument):
     def __init__(self, copy: ScenarioCopy) -> None:
         self._scheduler = copy.scheduler
         self._call_counts = {copy.copies[job]: count for job, count in copy.call_counts.items()}
-        for count in self._call_counts.values():
-            count.count = 0
         self.stall_reason = ""
         self.ended_at = 0.0
         self.clean_up_copies: Final[set[AnyJob]] = set()
@@ -248,24 +246,20 @@ def silence_log() -> Generator[None]:
 def resolve_all_durations(scheduler: BaseScheduler, durations: Any) -> tuple[dict[AnyJob, float], dict[AnyJob, float]]:
     """Return two dicts: the durations of all jobs, including guesses for unknown ones, and the known durations alone.
 
-    The durations of nested schedulers have no effect, because a scheduler takes as long as its jobs.
+    An unknown duration is assumed to be 0 for a service, and otherwise the median of the known durations of ordinary
+    jobs, which are neither forever jobs nor schedulers. The durations of nested schedulers have no effect, because a
+    scheduler takes as long as its jobs.
     """
     source = getattr(scheduler, "durations", None) if durations is None else durations
     known_durations = {job: number for job in scheduler.iterate_jobs() if (number := job.expected_duration) is not None}
     known_durations.update(_duration_sources.resolve_durations(source, scheduler))
-    return add_guesses(scheduler, known_durations), known_durations
-
-
-def add_guesses(scheduler: BaseScheduler, known_durations: Mapping[AnyJob, float]) -> dict[AnyJob, float]:
-    """Return the durations of all jobs.
-
-    An unknown duration is assumed to be 0 for a service, and otherwise the median of the known durations of ordinary
-    jobs, which are neither forever jobs nor schedulers.
-    """
     median = median_duration(
         number for job, number in known_durations.items() if not job.forever and not is_scheduler(job)
     )
-    return {job: known_durations.get(job, 0.0 if is_service(job) else median) for job in scheduler.iterate_jobs()}
+    all_durations = {
+        job: known_durations.get(job, 0.0 if is_service(job) else median) for job in scheduler.iterate_jobs()
+    }
+    return all_durations, known_durations
 
 
 def _make_simulation(

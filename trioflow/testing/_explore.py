@@ -278,7 +278,6 @@ def _make_broken_run(outcome: RunOutcome, heading: str) -> BrokenRun:
 
     """
     plan = outcome.plan
-    task_order = outcome.task_order
     lines = [heading, "", f"on {plan.backend}: {outcome.violated_invariant}"]
     for change in plan.changes:
         if change.kind == "rank":
@@ -286,8 +285,8 @@ def _make_broken_run(outcome: RunOutcome, heading: str) -> BrokenRun:
             lines.append(f"{'':10}whenever several can resume, {change.name!r} resumes {when} the others")
         elif change.kind == "first":
             lines.append(f"{'':10}in iteration {change.at} of the loop, {change.name!r} resumes before the others")
-        elif change.kind == "turn" and task_order is not None:
-            names = [repr(name) for name in task_order.chosen_orders.get(change.at, []) if name]
+        elif change.kind == "turn":
+            names = [repr(name) for name in outcome.task_order.chosen_orders.get(change.at, []) if name]
             lines.append(
                 f"{'':10}in iteration {change.at} of the loop, the order is {', '.join(names) or 'another one'}"
             )

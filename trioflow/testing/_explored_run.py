@@ -102,15 +102,14 @@ class ExploredRun:
     ) -> None:
         self._make_scheduler: Final = make
         self.plan: Final = plan
-        self.outcome: Final = RunOutcome(plan)
         self._changes_by_place: Final[dict[str, dict[int, list[Change]]]] = {}  # by the name of the job, then the place
         order_changes = [change for change in plan.changes if FAULT_OF_KIND[change.kind] == "order"]
         for change in plan.changes:
             if change not in order_changes:
                 self._changes_by_place.setdefault(change.name, {}).setdefault(change.at, []).append(change)
         self.task_order: Final = TaskOrder(order_changes, order_seed)
+        self.outcome: Final = RunOutcome(plan, self.task_order)
         self.outcome.applied_changes.update(order_changes)
-        self.outcome.task_order = self.task_order
         self._stepped_jobs: Final[dict[AnyJob, SteppedJob]] = {}
         self._story: Final = Story(self.outcome, self._stepped_jobs)
         self._judge: Final = Judge(check, self._story)
@@ -275,7 +274,10 @@ class ExploredRun:
 
     @types.coroutine
     def _step_coroutine(self, stepped: SteppedJob, function: Callable[[], Awaitable[Any]]) -> Generator[Any, Any, Any]:
-        task_id = self._begin_call(stepped)
+        stepped.call_count += 1
+        stepped.is_running = True
+        task_id = anyio.get_current_task().id
+        self.task_order.job_names[task_id] = stepped.name
         changes_by_place = self._changes_by_place.get(stepped.name)  # each change is removed when it is applied
         coroutine: Any = None
         try:
@@ -325,13 +327,6 @@ class ExploredRun:
             self.task_order.job_names.pop(task_id, None)
             stepped.is_running, stepped.waiting_coroutine = False, None
             value = error = coroutine = None
-
-    def _begin_call(self, stepped: SteppedJob) -> int:
-        stepped.call_count += 1
-        stepped.is_running = True
-        task_id = anyio.get_current_task().id
-        self.task_order.job_names[task_id] = stepped.name
-        return task_id
 
     # ---- the changes
 

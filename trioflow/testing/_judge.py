@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from .._core.api.kinds import name_of, short_repr
-from .._core.api.views import AbstractJob, AnyJob, JobState, enclosing_schedulers, is_scheduler
+from .._core.api.views import AbstractJob, AnyJob, JobState, enclosing_schedulers, get_group_members, is_scheduler
 from ._run_record import EndlessRun
-from ._story import Story, describe_error, group_members
+from ._story import Story, describe_error
 
 if TYPE_CHECKING:
     from .. import Scheduler
@@ -169,5 +169,5 @@ def _find_assertion(error: BaseException) -> BaseException | None:
     if isinstance(error, AssertionError):
         return error
     return next(
-        (assertion for member in group_members(error) if (assertion := _find_assertion(member)) is not None), None
+        (assertion for member in get_group_members(error) if (assertion := _find_assertion(member)) is not None), None
     )

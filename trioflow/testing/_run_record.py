@@ -59,6 +59,7 @@ class RunOutcome:
 
     Attributes:
         plan: the plan of the run.
+        task_order: the order of tasks in the run.
         violated_invariant: the violated invariant; None if all invariants held.
         error: the exception that violated the invariant, if there is one.
         event_lines: the events of the run, as lines of text.
@@ -67,13 +68,13 @@ class RunOutcome:
         jobs_with_timeout: the names of the jobs that have a timeout, or are in a scheduler that has one.
         jobs_with_retries: the names of the jobs that have retries, or are in a scheduler that has them.
         make_error: the error that `make_scheduler` raised before any job had waited; None if there is none.
-        task_order: the order of tasks in the run.
         total_wait_count: the number of waits of all jobs.
         end_time: the virtual time at the end.
 
     """
 
     plan: Plan
+    task_order: TaskOrder
     violated_invariant: str | None = None
     error: BaseException | None = None
     event_lines: list[str] = field(default_factory=list[str])
@@ -82,6 +83,5 @@ class RunOutcome:
     jobs_with_timeout: set[str] = field(default_factory=set[str])
     jobs_with_retries: set[str] = field(default_factory=set[str])
     make_error: Exception | None = None
-    task_order: TaskOrder | None = None
     total_wait_count: int = 0
     end_time: float = 0.0

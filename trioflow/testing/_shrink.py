@@ -48,9 +48,7 @@ class Shrinker:
         """
         original = self.smallest
         applied = [change for change in original.plan.changes if change in original.applied_changes]
-        order_iterations = (
-            [] if original.task_order is None or self._order_seed is None else list(original.task_order.chosen_orders)
-        )
+        order_iterations = () if self._order_seed is None else original.task_order.chosen_orders
         order_changes = [Change("turn", "", iteration, float(self._order_seed or 0)) for iteration in order_iterations]
         if not self._still_breaks(applied) and not (order_changes and self._still_breaks([*order_changes, *applied])):
             return original
@@ -108,11 +106,7 @@ class Shrinker:
             yield replace(change, value=-1.0)
             yield replace(change, value=1.0)
         elif change.kind == "turn":
-            chosen = (
-                self.smallest.task_order.chosen_orders.get(change.at, [])
-                if self.smallest.task_order is not None
-                else []
-            )
+            chosen = self.smallest.task_order.chosen_orders.get(change.at, [])
             names = list(dict.fromkeys(name for name in chosen if name))
             for name in names[:MAX_FIRST_TASKS]:
                 yield Change("first", name, change.at)

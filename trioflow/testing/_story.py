@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, cast
+from typing import Final
 
 import anyio
 
 from .._core.api.testing import describe_line
-from .._core.api.views import AnyJob, JobState, join_names
+from .._core.api.views import AnyJob, JobState, get_group_members, join_names
 from . import _coroutine_frames
 from ._fault_plans import END_PLACE, SHORT_DELAY, Change
 from ._run_record import RunOutcome, SteppedJob
@@ -69,17 +69,12 @@ def describe_place(stepped: SteppedJob, change: Change) -> str:
     return "at its end" if change.at == END_PLACE else f"at {_coroutine_frames.waiting_line(stepped.waiting_coroutine)}"
 
 
-def group_members(error: BaseException) -> tuple[BaseException, ...]:
-    is_group = isinstance(error, BaseExceptionGroup)
-    return cast("BaseExceptionGroup[BaseException]", error).exceptions if is_group else ()
-
-
 def describe_error(error: BaseException) -> str:
     """Describe an exception in one line, with the file and line that raised it.
 
     If it has no message, include the code of that line. An exception group with one member counts as this member.
     """
-    while len(members := group_members(error)) == 1:
+    while len(members := get_group_members(error)) == 1:
         (error,) = members
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:

@@ -335,14 +335,6 @@ class ResourceView:
             waits.append((total - rate.burst[key]) * rate.per / limit)
         return max(waits)
 
-    def largest_needs(self, jobs: Iterable[AnyJob]) -> dict[str, float]:
-        """Return the largest need among these jobs for each key of a `Rate`; an empty dict for other resources."""
-        largest: dict[str, float] = {}
-        for job in jobs if isinstance(self._resource.settings, Rate) else ():
-            for key, amount in self._resource.need(job._needs()[self.name], job).items():
-                largest[key] = max(largest.get(key, 0.0), float(amount))
-        return largest
-
     def start_delay(self, jobs: Iterable[AnyJob]) -> float:
         """Return the seconds until all needs of these jobs have accrued and the throttle, if any, has ended.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import IDLE, SCHEDULED
 from ..job import _trigger_rules
@@ -20,8 +20,6 @@ from ..job._trigger_rules import certainly_runs
 if TYPE_CHECKING:
     from ._clean_up import CleanUp
     from ._run import Run
-
-    Successors: TypeAlias = AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
 
 MAX_IN_TUPLE: Final = 4
 """The maximum number of successors that are stored in a tuple, which takes half the memory of a list."""

@@ -112,16 +112,13 @@ class Jobserver:
 
     def take_back(self, number: int) -> None:
         for client in sorted(self._clients, key=JobserverClient.count_unused, reverse=True):
-            number -= self._reclaim_tokens(client, number)
+            count = client.reclaim_tokens(number)
+            self._slots.give_back(count)
+            number -= count
         self._schedule_poll()
 
     def count_unused(self) -> int:
         return sum(min(client.count_unused(), client.lent_token_count) for client in self._clients)
-
-    def _reclaim_tokens(self, client: JobserverClient, number: int) -> int:
-        count = client.reclaim_tokens(number)
-        self._slots.give_back(count)
-        return count
 
     def _choose_client(self) -> JobserverClient:
         """Return the client for the next token, and move the client to the end of the order.

@@ -175,7 +175,7 @@ class FileSink:
 
     def __init__(self, file: Any, *, flush_each_write: bool = False) -> None:
         self._file: Final = file
-        self._flush: Final = getattr(file, "flush", None) or _no_flush
+        self._flush: Final = getattr(file, "flush", None) or (lambda: None)
         self._flushes_each_write: Final = flush_each_write
         is_binary = isinstance(file, (io.RawIOBase, io.BufferedIOBase)) or "b" in str(getattr(file, "mode", ""))
         self._decoder: Final = None if is_binary else codecs.getincrementaldecoder("utf-8")("backslashreplace")
@@ -190,10 +190,6 @@ class FileSink:
         if self._decoder is not None and (incomplete := self._decoder.decode(b"", final=True)):
             self._file.write(incomplete)
         self._flush()
-
-
-def _no_flush() -> None:
-    """Do nothing: the file has no `flush`."""
 
 
 class DescriptorSink:

@@ -23,6 +23,7 @@ from ..posix._guard import Guard
 from ..posix._processes import Process, renice, spawn
 from ..posix._termination import KILL_INTERVAL, end_group, wait_until_empty
 from . import _argv, _resource_limits, _start_errors
+from ._exit_codes import describe_failure
 from ._granted import fill_environment
 from ._jobserver import JobserverClient, TokenPipeDirectory
 from ._result import CommandError, CommandResult
@@ -88,10 +89,12 @@ class ProcessRun:
         if self._job_timeout is not None:
             raise self._job_timeout
         result = self._result
-        failure = self._options.describe_failure(result.returncode) or self._options.describe_missing_output(job.redact)
+        failure = describe_failure(self._options.success_codes, result.returncode)
+        failure = failure or self._options.describe_missing_output(job.redact)
         if failure is not None:
             stream_name = "output" if self._options.stderr == subprocess.STDOUT else "standard error"
-            raise CommandError(job, self._command_line, failure, result, self._stderr_tail(), stream_name)
+            stderr = _start_errors.stderr_tail(result, self._options, self._initial_stderr_size)
+            raise CommandError(job, self._command_line, failure, result, stderr, stream_name)
         return result
 
     # ---- starting the process
@@ -272,7 +275,3 @@ class ProcessRun:
         elapsed = self._clock() - self._started_at
         output = streams.captured_output("stdout"), streams.captured_output("stderr")
         return CommandResult(process.returncode, elapsed, process.usage, *output, process.rss_before_exec, process.pid)
-
-    def _stderr_tail(self) -> bytes | None:
-        """Return the last bytes of standard error, if it was captured or written to a file, otherwise None."""
-        return _start_errors.stderr_tail(self._result, self._options, self._initial_stderr_size)

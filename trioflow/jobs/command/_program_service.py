@@ -115,10 +115,6 @@ class ProgramService(Service[Any], keeps_time=True):
     def _awaited_text(self) -> str:
         return "its sign of readiness" if self.redact else str(self._readiness)
 
-    @property
-    def _latest_failure_text(self) -> str:
-        return "" if self.redact else self._readiness.latest_failure()
-
     # ---- the output of the program
 
     def _record_line(self, job: Any, line: str) -> None:
@@ -210,7 +206,8 @@ class ProgramService(Service[Any], keeps_time=True):
                     raise wait_error
                 return result
         except JobTimeout as timeout_error:
-            timeout_error.add_note(f"It was waiting for {self._awaited_text}.{self._latest_failure_text}")
+            latest_failure = "" if self.redact else self._readiness.latest_failure()
+            timeout_error.add_note(f"It was waiting for {self._awaited_text}.{latest_failure}")
             if not self.redact and (output := self._output_tail(initial_sizes)):
                 timeout_error.add_note(f"The end of the output of {self.label!r}:\n{output}")
             raise

@@ -53,9 +53,6 @@ class CommandOptions:
     writes: tuple[AnyPath | OptionalFile, ...] = ()
     append: bool = True
 
-    def describe_failure(self, returncode: int) -> str | None:
-        return _exit_codes.describe_failure(self.success_codes, returncode)
-
     def validate(self, subject: str) -> None:
         """Check the options of the job called `subject`.
 
