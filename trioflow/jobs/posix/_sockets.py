@@ -35,7 +35,6 @@ async def send_with_descriptors(sock: socket.socket, message: bytes, descriptors
     while True:
         try:
             posix.send_fds(sock, [message], descriptors)
+            return
         except BlockingIOError:
             await anyio.wait_writable(sock)
-        else:
-            return

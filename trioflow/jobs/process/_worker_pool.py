@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from ... import _posix as posix
 from ..posix._guard import Guard
 from ..posix._processes import Process, describe_exit, renice, spawn
 from ..posix._sockets import send_all
@@ -141,9 +140,7 @@ class WorkerProcess:
         await end_process(run, process, grace)
         try:
             description = await self._reap()
-            if process.has_remaining_members():
-                process.signal_group(posix.SIGKILL)
-                await end_group(run, process, run.clock(), run.sleep_until)
+            await end_group(run, process, run.clock(), run.sleep_until)
         finally:
             process.unregister()
         return description

@@ -475,9 +475,7 @@ class Connection:
             process.signal_group(signal.SIGTERM if run.clock() < until else posix.SIGKILL)
         try:
             process.reap()
-            if process.has_remaining_members():
-                process.signal_group(posix.SIGKILL)
-                await end_group(run, process, run.clock(), run.sleep_until)
+            await end_group(run, process, run.clock(), run.sleep_until)
         finally:
             process.unregister()
             self.process = None

@@ -169,8 +169,18 @@ class ScriptText(Program):
         super().__init__(text, args, includes)
 
 
+class CopyStep(Step):
+    """A step that copies files; its last word is the destination."""
+
+    __slots__ = ()
+
+    def _describe(self, depth: int | None = None) -> str:
+        *sources, to = (_argv.display_text(word, depth) for word in self.words)
+        return f"{type(self).__name__}({', '.join(sources)}, to={to})"
+
+
 @final
-class Push(Step):
+class Push(CopyStep):
     """Local files and directories to copy to a node: a step of an `SshJob`.
 
     Permissions and modification times are kept. A copy gets its name only when it is complete, and then replaces any
@@ -204,12 +214,9 @@ class Push(Step):
     def _files_read(self) -> Iterable[Any]:
         return [_expand_home(word) for word in self.words[:-1]]
 
-    def _describe(self, depth: int | None = None) -> str:
-        return _copy_line(self, depth)
-
 
 @final
-class Pull(Step):
+class Pull(CopyStep):
     """Files and directories to copy from a node: a step of an `SshJob`.
 
     Permissions and modification times are kept. A copy gets its name only when it is complete, and then replaces any
@@ -238,9 +245,6 @@ class Pull(Step):
         if not sources:
             raise ValueError("Pull(): give the files and directories to be copied, and to=")
         super().__init__((*sources, to))
-
-    def _describe(self, depth: int | None = None) -> str:
-        return _copy_line(self, depth)
 
 
 def parse_steps(value: Any, subject: str) -> tuple[Step, ...]:
@@ -336,8 +340,3 @@ def interpreter(script: bytes) -> list[str]:
     first, _, _ = script.partition(b"\n")
     words = os.fsdecode(first[2:]).strip().split(None, 1) if first.startswith(b"#!") else []
     return words or ["/bin/sh"]
-
-
-def _copy_line(step: Step, depth: int | None) -> str:
-    *sources, to = (_argv.display_text(word, depth) for word in step.words)
-    return f"{type(step).__name__}({', '.join(sources)}, to={to})"
