@@ -86,7 +86,7 @@ LEFT_OUT: Final = {
         test_a_run_whose_process_is_gone_is_abandoned
         test_a_second_process_is_rejected_with_the_first_ones_pid
         test_a_database_error_comes_with_advice_for_its_cause
-        test_a_large_result_is_synced_with_its_directory
+        test_a_new_journal_is_synced_with_its_directory
         test_a_holder_on_another_machine_counts_as_alive
         test_a_rejected_process_does_not_wait_and_leaves_no_files
         test_waiting_for_a_holder_that_seems_dead_is_logged
