@@ -16,7 +16,9 @@ from trioflow._core.base._states import STOP_REASON_TEXTS, TRANSITIONS
 from trioflow._core.scheduler import _explain
 from trioflow.abc import WaitCause
 from trioflow.view import _state_styles
-from trioflow.view.monitor import _model, _row_selection, _run_header, _terminal
+from trioflow.view.monitor import _row_selection, _terminal
+from trioflow.view.monitor._records import JobCounts
+from trioflow.view.monitor._run_header import RunHeader, RunProgress
 from trioflow.view.text import _symbols
 from trioflow.view.text._failure_text import describe_failure
 from trioflow.view.trace import _spans, _table
@@ -174,18 +176,9 @@ def test_every_export_of_a_trace_shows_each_state_of_a_job(state: ReportedState,
 @pytest.mark.parametrize("state", sorted(SETTLED, key=str))
 def test_a_monitor_counts_the_jobs_in_each_final_state(state: ReportedState) -> None:
     """Each final state counts in the monitor's header, and among the jobs that have no line of their own."""
-    tally = _model.JobCounts()
-    tally.add_jobs(1)
-    tally.count_settled_job(state, was_running=False)
-    failures = {object(): None} if state is JobState.FAILED else {}
-    model: Any = SimpleNamespace(
-        root_counts=tally,
-        failed_jobs=failures,
-        failure_count=len(failures),
-        forever_count=0,
-        ended_at=None,
-        root=None,
-        job_count=1,
-    )
-    assert re.fullmatch(r"1 [\w ]+", _run_header.RunHeader(model, _symbols.Symbols()).counts_text())
+    counts = JobCounts()
+    counts.move(None, state)
+    progress = RunProgress("run", counts, 1, 0.0, failure_count=int(state is JobState.FAILED))
+    model: Any = SimpleNamespace(root_counts=counts)
+    assert re.fullmatch(r"1 [\w ]+", RunHeader(_symbols.Symbols()).counts_text(progress))
     assert sum(_row_selection.RowSelector(model)._count_hidden_jobs([]).values()) == 1

@@ -149,7 +149,7 @@ def test_waiting_jobs_are_counted_by_cause(virtual: Virtual) -> None:
     """The monitor counts waiting jobs by what they wait for: other jobs, a throttled key, or a named resource."""
 
     async def throttle() -> None:
-        if current_job().attempts == 1 and not monitor._model.elapsed() > 1:
+        if current_job().attempts == 1 and not monitor._model.progress().elapsed > 1:
             raise Throttled("api", after=50)
 
     first = Job(nap, 9)

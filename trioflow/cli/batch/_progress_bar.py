@@ -3,95 +3,63 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Final
 
 from ... import JobState
 from ...batch._batch import Batch
 from ...view.monitor._display import StyledLine
-from ...view.monitor._model import JobCounts
-from ...view.monitor._run_header import RunHeader
+from ...view.monitor._records import JobCounts
+from ...view.monitor._run_header import RunHeader, RunProgress
 from ...view.monitor._terminal import TerminalDisplay
 from ...view.text._symbols import Symbols
-from ...view.text._verdict import Verdict
 
 MIN_REDRAW_INTERVAL: Final = 0.1
 MIN_SAMPLES: Final = 3
 
 
-class BatchProgress:
-    """The progress of a batch, in the form that the header of a monitor shows. It counts commands instead of jobs."""
+def batch_progress(batch: Batch, started_at: float) -> RunProgress:
+    """Return the progress of a batch, in the form that the header of a monitor shows: with commands instead of jobs."""
+    reporter, counts, total = batch.reporter, JobCounts(), batch.expected_count
+    succeeded, failed = reporter.tally.succeeded_count, reporter.tally.failed_count
+    counts.by_state[JobState.SUCCEEDED], counts.by_state[JobState.FAILED] = succeeded, failed
+    counts.by_state[JobState.RUNNING] = reporter.running_count
+    counts.by_state[JobState.IDLE] = 0 if total is None else total - counts.job_count
+    counts.restored.number = reporter.restored_count
+    return RunProgress(batch.scheduler.label, counts, total, time.monotonic() - started_at, failure_count=failed)
 
-    ending_word = ""
-    ended_at = None
-    slot_count = None
-    used_slot_count = 0
-    budget_texts = ()
-    forever_count = 0
 
-    def __init__(self, batch: Batch) -> None:
-        self._batch: Final = batch
-        self._start_time: Final = time.monotonic()
-        self.label: Final[str] = batch.scheduler.label
+def remaining_seconds(progress: RunProgress) -> float | None:
+    """Estimate the remaining time from the mean time per ended command.
 
-    @property
-    def job_count(self) -> int | None:
-        """The number of all commands; None while it is unknown."""
-        return self._batch.expected_count
-
-    @property
-    def failure_count(self) -> int:
-        return self._batch.reporter.tally.failed_count
-
-    @property
-    def root_counts(self) -> JobCounts:
-        reporter, counts = self._batch.reporter, JobCounts()
-        counts.settled_counts[JobState.SUCCEEDED] = reporter.tally.succeeded_count
-        counts.settled_counts[JobState.FAILED] = reporter.tally.failed_count
-        counts.restored_count = reporter.restored_count
-        counts.running_count = reporter.running_count
-        done = sum(counts.settled_counts.values())
-        counts.job_count = done + counts.running_count if self.job_count is None else self.job_count
-        return counts
-
-    def elapsed(self) -> float:
-        return time.monotonic() - self._start_time
-
-    def verdict(self) -> Verdict:
-        """Raise NotImplementedError, because the bar is removed before there is a verdict."""
-        raise NotImplementedError
-
-    def remaining(self) -> float | None:
-        """Estimate the remaining time in seconds from the mean time per ended command.
-
-        Return None if too few commands have ended, or if the number of commands is unknown.
-        """
-        counts = self.root_counts
-        done = sum(counts.settled_counts.values())
-        if self.job_count is None or done - counts.restored_count < MIN_SAMPLES:
-            return None
-        return self.elapsed() / (done - counts.restored_count) * max(0, self.job_count - done)
+    Return None if too few commands have ended, or if the number of commands is unknown.
+    """
+    done = progress.counts.settled_count
+    measured = done - progress.counts.restored.number
+    if progress.job_count is None or measured < MIN_SAMPLES:
+        return None
+    return progress.elapsed / measured * max(0, progress.job_count - done)
 
 
 class ProgressBar:
     """A progress bar on standard error. It is hidden while other output is printed."""
 
     def __init__(self) -> None:
-        self._progress: BatchProgress | None = None
-        self._header: RunHeader | None = None  # None while the bar is not shown
+        self._get_progress: Callable[[], RunProgress] | None = None  # None while the bar is not shown
+        self._header: Final = RunHeader(Symbols.for_stream(sys.stderr))
         self._display: Final = TerminalDisplay(sys.stderr, self._draw, MIN_REDRAW_INTERVAL)
 
     @contextlib.contextmanager
     def show(self, batch: Batch) -> Generator[None]:
-        self._progress = BatchProgress(batch)
-        self._header = RunHeader(self._progress, Symbols.for_stream(sys.stderr))
+        self._get_progress = functools.partial(batch_progress, batch, time.monotonic())
         self._display.start()
         try:
             yield
         finally:
-            self._header = None
+            self._get_progress = None
             self._display.stop()
 
     def update(self) -> None:
@@ -108,6 +76,7 @@ class ProgressBar:
             yield True
 
     def _draw(self, columns: int, height: int) -> list[StyledLine]:
-        if self._header is None or self._progress is None:
+        if self._get_progress is None:
             return []
-        return self._header.lines(columns, self._progress.remaining())[:height]
+        progress = self._get_progress()
+        return self._header.lines(progress, columns, remaining_seconds(progress))[:height]

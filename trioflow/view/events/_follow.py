@@ -244,7 +244,7 @@ class Follower(RunSource):
         nested = self._find_job(event.path)
         if isinstance(nested, SchedulerRecord) and self._model is not None:
             nested.slot_count = event.window
-            if not self._model.counts_by_scheduler[nested].are_all_jobs_waiting:
+            if not nested.counts.are_all_jobs_waiting:
                 for job in nested.iterate_jobs():
                     job.reset_run_fields()
                 self._model.nested_run_started(nested)
@@ -258,7 +258,8 @@ class Follower(RunSource):
         is_new = job is None
         if job is None:
             record_class = SchedulerRecord if event.scheduler else JobRecord
-            job = self._jobs_by_path[event.path] = record_class(FollowedJob(event.path, event.label), scheduler)
+            identity = FollowedJob(event.path, event.label)
+            job = self._jobs_by_path[event.path] = record_class(identity, scheduler, event.forever)
         job.forever, job.is_critical, job.is_service = event.forever, event.critical, event.service
         job.expected_duration, job.retry, job.takes_slot = event.expected, event.retry, event.takes_slot
         self._required_paths_by_job[job] = event.requires

@@ -337,13 +337,12 @@ class Forecast:
         model = self._model
         if (
             self._last_estimate is not None
-            or model.root_counts.settled_counts[JobState.SUCCEEDED] - model.root_counts.restored_count
-            >= MIN_SUCCEEDED_JOBS
+            or model.root_counts.by_state[JobState.SUCCEEDED] - model.root_counts.restored.number >= MIN_SUCCEEDED_JOBS
         ):
             return True
         if self._graph_revision != model.graph_revision:
             self._graph_revision, self._estimator = model.graph_revision, None
-            self._has_expected_durations = any(map(model.source.expected_durations, list(model.counts_by_scheduler)))
+            self._has_expected_durations = any(map(model.source.expected_durations, model.root.iterate_schedulers()))
         return self._has_expected_durations or any(map(self._query_fraction_done, list(model.running_jobs)))
 
     def _current_estimator(self) -> Estimator[JobRecord]:
@@ -352,7 +351,7 @@ class Forecast:
             revision = model.graph_revision
             levels = list(iterate_scheduler_levels(model.source, model.root))
             known_durations: dict[JobRecord, float] = {}
-            for scheduler in list(model.counts_by_scheduler):
+            for scheduler in model.root.iterate_schedulers():
                 known_durations.update(model.source.expected_durations(scheduler))
             self._estimator = Estimator(levels, known_durations.get)
             self._graph_revision = revision

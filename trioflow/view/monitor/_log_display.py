@@ -94,7 +94,7 @@ class LogDisplay(Display):
         self._stream: Final = stream
         self._model: Final = model
         self._symbols: Final = symbols
-        self._header: Final = RunHeader(model, symbols)
+        self._header: Final = RunHeader(symbols)
         self._lock: Final = threading.Lock()
         self._has_failed = stream is None
         self._last_line_at = time.monotonic()
@@ -107,8 +107,8 @@ class LogDisplay(Display):
 
     def start(self) -> None:
         """Write the number of jobs, and start tagging the lines on the standard streams if there are tags."""
-        jobs = plural(self._model.job_count, "job") + forever_jobs_text(self._model.forever_count)
-        self._write_line(f"{self._symbols.escape(self._model.label)}: {jobs}")
+        jobs = plural(self._model.root_counts.job_count, "job") + forever_jobs_text(self._model.forever_count)
+        self._write_line(f"{self._symbols.escape(self._model.root.label)}: {jobs}")
         self._ticker.start()
         if self._get_tag is not None:
             self._tagged_streams = [
@@ -132,7 +132,7 @@ class LogDisplay(Display):
         """Write the outcome of a job if it failed or there are few jobs; also write the progress whenever it is due."""
         for stream in self._tagged_streams:
             stream.write_partial_line(job.identity)
-        if job in self._model.failed_jobs and not self._model.are_failures_shown_elsewhere:
+        if job.failed_by_itself and not self._model.are_failures_shown_elsewhere:
             self._failure_count += 1
             if self._failure_count <= MAX_FAILURE_LINES:
                 self._write_outcome(job)
@@ -158,10 +158,11 @@ class LogDisplay(Display):
         self._ticker.stop()
         while self._tagged_streams:
             self._tagged_streams.pop().restore()
-        message = self._model.verdict().format_line(self._model.label, self._symbols)
-        self._write_line(
-            f"{message}; {self._header.counts_text()}" if self._header.has_counts_beyond_verdict() else message
-        )
+        progress = self._model.progress()
+        assert progress.verdict is not None
+        message = progress.verdict.format_line(progress.label, self._symbols)
+        counts = f"; {self._header.counts_text(progress)}" * self._header.has_counts_beyond_verdict(progress)
+        self._write_line(message + counts)
 
     def _write_outcome(self, job: JobRecord) -> None:
         started, finished = job.started_at, job.finished_at
@@ -176,11 +177,12 @@ class LogDisplay(Display):
 
     def _current_progress_step(self) -> int:
         counts = self._model.root_counts
-        return PROGRESS_LINE_COUNT * sum(counts.settled_counts.values()) // max(1, counts.job_count)
+        return PROGRESS_LINE_COUNT * counts.settled_count // max(1, counts.job_count)
 
     def _write_progress(self) -> None:
         self._progress_step = self._current_progress_step()
-        self._write_line(f"{100 * self._progress_step // PROGRESS_LINE_COUNT:>3}% {self._header.counts_text()}")
+        counts = self._header.counts_text(self._model.progress())
+        self._write_line(f"{100 * self._progress_step // PROGRESS_LINE_COUNT:>3}% {counts}")
 
     def _report_if_silent(self) -> None:
         if time.monotonic() - self._last_line_at > SILENCE_CHECK_INTERVAL / 2:

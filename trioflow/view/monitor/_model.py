@@ -16,91 +16,15 @@ include those of its nested schedulers. Forever jobs, and all jobs nested in the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
-from ..._core.api.views import JobState, ReportedState, shorten
-from .._state_styles import STATE_STYLES, recorded_state
+from ..._core.api.views import JobState, shorten
+from .._state_styles import recorded_state
 from ..text import _exception_text, _verdict
-from ..text._verdict import Verdict, create_verdict
+from ..text._verdict import create_verdict
 from ._display import Display
-from ._records import JobRecord, RunSource, SchedulerRecord
-
-
-@dataclass(slots=True, eq=False)
-class JobCounts:
-    """The number of a scheduler's jobs in each state, including the jobs of nested schedulers.
-
-    As in a `Tally`, nested schedulers and forever jobs are counted only if they were blocked, or failed for a reason
-    other than a failed job, as one more job. Nested schedulers are also counted in `row_count`.
-    """
-
-    enclosing_counts: JobCounts | None = None
-    """The counts of the enclosing scheduler; None for the outermost scheduler and for forever jobs."""
-    belongs_to_forever_job: bool = False
-    """Whether the scheduler is a forever job, or is nested in one."""
-    row_count: int = 0
-    """The number of direct members, including schedulers, that are not forever jobs."""
-    job_count: int = 0
-    running_count: int = 0
-    restored_count: int = 0
-    """The number of jobs restored from a journal, which are also counted as succeeded in `settled_counts`."""
-    unreached_count: int = 0
-    """The number of jobs that never started because their scheduler ended."""
-    settled_counts: dict[ReportedState, int] = field(
-        default_factory=lambda: dict.fromkeys((state for state in STATE_STYLES if state.is_settled), 0)
-    )
-
-    @property
-    def waiting_count(self) -> int:
-        """The number of jobs that may still start."""
-        return max(0, self.job_count - self.running_count - self.unreached_count - sum(self.settled_counts.values()))
-
-    @property
-    def are_all_jobs_waiting(self) -> bool:
-        """Whether all jobs are still waiting to start."""
-        return not (self.running_count or self.unreached_count or any(self.settled_counts.values()))
-
-    def iterate_outwards(self) -> Iterator[JobCounts]:
-        """Yield these counts, then the counts of each enclosing scheduler that include them, innermost first."""
-        counts: JobCounts | None = self
-        while counts is not None:
-            yield counts
-            counts = counts.enclosing_counts
-
-    def change_running_count(self, change: int) -> None:
-        """Add `change`, which may be negative, to the number of running jobs."""
-        for counts in self.iterate_outwards():
-            counts.running_count += change
-
-    def count_settled_job(self, state: ReportedState, was_running: bool, is_restored: bool = False) -> None:
-        """Count a job that has settled in `state`. If `was_running`, no longer count it as running."""
-        for counts in self.iterate_outwards():
-            counts.restored_count += is_restored
-            counts.running_count -= was_running
-            counts.settled_counts[state] += 1
-
-    def add_jobs(self, number: int) -> None:
-        """Add `number` to the number of jobs."""
-        for counts in self.iterate_outwards():
-            counts.job_count += number
-
-    def count_waiting_as_unreached(self) -> None:
-        """Count all jobs that are still waiting as unreached."""
-        waiting = self.waiting_count
-        for counts in self.iterate_outwards():
-            counts.unreached_count += waiting
-
-    def subtract_from_enclosing(self) -> None:
-        """Subtract these counts from the counts of the enclosing schedulers."""
-        for counts in self.iterate_outwards():
-            if counts is not self:
-                counts.job_count -= self.job_count
-                counts.running_count -= self.running_count
-                counts.restored_count -= self.restored_count
-                counts.unreached_count -= self.unreached_count
-                for state, number in self.settled_counts.items():
-                    counts.settled_counts[state] -= number
+from ._records import JobCounts, JobRecord, RunSource, SchedulerRecord
+from ._run_header import RunProgress
 
 
 class RunModel:
@@ -121,109 +45,79 @@ class RunModel:
         self.ended_at: float | None = None
         self.are_failures_shown_elsewhere: Final = are_failures_shown_elsewhere
         self.graph_revision = 0  # incremented when jobs are added or replaced
-        self.counts_by_scheduler: Final[dict[SchedulerRecord, JobCounts]] = {}
         # The following dicts are ordered sets: their keys are jobs.
-        self.running_jobs: Final[dict[JobRecord, None]] = {}
-        self.failed_jobs: Final[dict[JobRecord, None]] = {}
+        self.running_jobs: Final[dict[JobRecord, None]] = {}  # without forever jobs and the jobs nested in them
         self.forever_jobs: Final[dict[JobRecord, None]] = {}  # omits forever jobs nested in another forever job
-        self.slot_holders: Final[dict[JobRecord, None]] = {}  # the running members of the root, without forever jobs
-        # The ready jobs, without forever jobs and schedulers, grouped by their scheduler and the text of their needs.
-        self.ready_jobs_by_needs: Final[dict[tuple[SchedulerRecord, str], dict[JobRecord, None]]] = {}
-        # The key of each ready job in `ready_jobs_by_needs`.
-        self._ready_keys_by_job: Final[dict[JobRecord, tuple[SchedulerRecord, str]]] = {}
         # The failed jobs, grouped by the kind of their failures.
         self.failed_jobs_by_kind: Final[dict[str, dict[JobRecord, None]]] = {}
-        self._create_counts(root, None, is_forever=False)
         self._final_tally: _verdict.Tally | None = None  # set by `replace_counts`
-        self._restored: Final = _verdict.RestoredJobs()  # for when the records do not have all jobs
+        self._reset_counts(root)
         self.display = Display()
-
-    @property
-    def label(self) -> str:
-        """The label of the outermost scheduler."""
-        return self.root.label
-
-    @property
-    def slot_count(self) -> int | None:
-        """The current number of slots of this run; None if there is no limit."""
-        return self.source.root_slot_count
-
-    @property
-    def used_slot_count(self) -> int:
-        """The number of slots in use.
-
-        If the window is a limiter, this is the number of its tokens in use, including those that other schedulers use.
-        """
-        tokens = self.source.used_token_count
-        return len(self.slot_holders) if tokens is None else tokens
-
-    @property
-    def budget_texts(self) -> list[str]:
-        """What is left of each budget of the outermost scheduler's pool."""
-        return [text for resource in self.source.pool_resources(self.root) if (text := resource.budget_text)]
-
-    @property
-    def ending_word(self) -> str:
-        """The word "ending" or "draining" if the run is about to end; otherwise an empty string."""
-        return self.source.ending_word
 
     @property
     def root_counts(self) -> JobCounts:
         """The counts of the outermost scheduler."""
-        return self.counts_by_scheduler[self.root]
-
-    @property
-    def job_count(self) -> int:
-        """The number of jobs, without forever jobs and schedulers."""
-        return self.root_counts.job_count
+        return self.root.counts
 
     @property
     def forever_count(self) -> int:
         """The number of forever jobs that have neither failed nor been blocked."""
         return sum(job.state not in _verdict.TROUBLE_STATES for job in list(self.forever_jobs))
 
-    def elapsed(self) -> float:
-        """Return the seconds since the run began, or its duration if it has ended."""
-        return (self.ended_at if self.ended_at is not None else self.clock()) - self.source.began_at
+    def progress(self) -> RunProgress:
+        """Return the progress of the run, in the form that the header shows."""
+        source, tally = self.source, self._tally()
+        elapsed = (self.clock() if self.ended_at is None else self.ended_at) - source.began_at
+        culprit = None if self.root.culprit is None else shorten(self.root.culprit.identity.path)
+        return RunProgress(
+            self.root.label,
+            self.root_counts,
+            self.root_counts.job_count,
+            elapsed,
+            failure_count=tally.failure_count,
+            forever_count=self.forever_count,
+            slots=None if source.root_slot_count is None else (self._used_slot_count(), source.root_slot_count),
+            budget_texts=[text for resource in source.pool_resources(self.root) if (text := resource.budget_text)],
+            ending_word=source.ending_word,
+            verdict=None if self.ended_at is None else create_verdict(self.root.stop_reason, tally, elapsed, culprit),
+        )
 
-    def verdict(self) -> Verdict:
-        """Return the verdict on the run."""
-        root = self.root
+    def _used_slot_count(self) -> int:
+        """Return the number of slots in use; for a limiter, including the tokens that other schedulers use."""
+        tokens = self.source.used_token_count
+        users = (job for job in list(self.running_jobs) if job.takes_slot and job.enclosing is self.root)
+        return sum(1 for _ in users) if tokens is None else tokens
+
+    def _tally(self) -> _verdict.Tally:
+        """Return the number of jobs in each state, including those nested in forever jobs."""
         if self._final_tally is not None:
-            tally = self._final_tally
-        elif root.keeps_jobs:
-            tally = _verdict.Tally(job for job in root.iterate_jobs() if _is_counted(job))
-        else:
-            tally = _verdict.Tally()
-            # The counts include jobs that the scheduler has dropped; the records of these jobs no longer exist.
-            for state, number in self.root_counts.settled_counts.items():
-                tally.add_jobs(state, number=number)
-            tally.add_jobs(JobState.IDLE, number=self.root_counts.job_count - tally.job_count)
-            tally.restored = self._restored
-        path = None if root.culprit is None else shorten(root.culprit.identity.path)
-        return create_verdict(root.stop_reason, tally, self.elapsed(), path)
+            return self._final_tally
+        tally = _verdict.Tally()
+        for job in (self.root, *list(self.forever_jobs)):
+            if isinstance(job, SchedulerRecord):
+                tally.restored.include(job.counts.restored)
+                tally.add_jobs(JobState.IDLE, number=job.counts.unreached_count)
+                for state, number in job.counts.by_state.items():
+                    tally.add_jobs(state, number=number)
+        return tally
 
     # ---- events
 
     def nested_run_started(self, scheduler: SchedulerRecord) -> None:
         """Record that a nested scheduler runs again, or begins its first run with changed members."""
-        old_counts = self.counts_by_scheduler[scheduler]
-        old_counts.subtract_from_enclosing()
-        for key in [key for key in self.ready_jobs_by_needs if key[0] is scheduler or key[0].is_inside(scheduler)]:
-            del self.ready_jobs_by_needs[key]
-        for jobs in (self.running_jobs, self.failed_jobs, self.forever_jobs, *self.failed_jobs_by_kind.values()):
+        scheduler.counts.subtract_from_enclosing()
+        for jobs in (self.running_jobs, self.forever_jobs, *self.failed_jobs_by_kind.values()):
             for job in [job for job in jobs if job.is_inside(scheduler)]:
                 del jobs[job]
-        self._create_counts(scheduler, old_counts.enclosing_counts, scheduler.forever)
+        self._reset_counts(scheduler)
         self.display.wake()
 
     def job_added(self, job: JobRecord) -> None:
         """Record that a job was added during the run."""
         assert job.enclosing is not None
-        counts = self.counts_by_scheduler[job.enclosing]
-        self._count_job(counts, job)
+        self._count_added_job(job.enclosing, job)
         if isinstance(job, SchedulerRecord):
-            self._create_counts(job, counts, job.forever)
+            self._reset_counts(job)
         self.graph_revision += 1
         self.display.wake()
 
@@ -233,28 +127,26 @@ class RunModel:
         assert enclosing is not None
         if job.state is JobState.RUNNING and not job.forever:
             if not job.is_scheduler:
-                self.counts_by_scheduler[enclosing].change_running_count(-1)
+                enclosing.counts.move(JobState.RUNNING, JobState.IDLE)
             self.running_jobs.pop(job, None)
-            self.slot_holders.pop(job, None)
             job.started_at = None
         job.state = JobState.SCHEDULED
-        if not (job.forever or job.is_scheduler or self.counts_by_scheduler[enclosing].belongs_to_forever_job):
-            key = self._ready_keys_by_job[job] = enclosing, needs
-            self.ready_jobs_by_needs.setdefault(key, {})[job] = None
+        if not (job.forever or job.is_scheduler or enclosing.belongs_to_forever_job):
+            job.ready_group = enclosing.ready_jobs_by_needs.setdefault(needs, {})
+            job.ready_group[job] = None
         self.display.wake()
 
     def job_started(self, job: JobRecord, started_at: float | None) -> None:
         """Record that a job has started."""
+        previous_state = _counted_state(job)
         job.state, job.started_at, job.attempts, job.current_wait = JobState.RUNNING, started_at, 1, None
-        self._remove_from_ready_jobs(job)
+        job.leave_ready_group()
         enclosing = job.enclosing
         assert enclosing is not None
-        if job.takes_slot and not job.forever and enclosing is self.root:
-            self.slot_holders[job] = None
-        if not (job.forever or job.is_scheduler):
-            counts = self.counts_by_scheduler[enclosing]
-            counts.change_running_count(1)
-            if not counts.belongs_to_forever_job:
+        if not job.forever:
+            if not job.is_scheduler:
+                enclosing.counts.move(previous_state, JobState.RUNNING)
+            if not enclosing.belongs_to_forever_job:
                 self.running_jobs[job] = None
         self.display.job_started(job)
 
@@ -270,48 +162,38 @@ class RunModel:
 
     def job_finished(self, job: JobRecord, state: JobState, finished_at: float | None) -> None:
         """Record that a job has settled. The source has already updated the other fields of the record."""
-        was_running = job.state is JobState.RUNNING and not job.forever  # not while it waited for another attempt
+        previous_state = _counted_state(job)
         job.finished_at, job.state = finished_at, state
         job.is_ready, job.status, job.current_wait = False, "", None
         self.running_jobs.pop(job, None)
-        self.slot_holders.pop(job, None)
-        self._remove_from_ready_jobs(job)
-        failed_by_itself = state is JobState.FAILED and not job.failed_through_member
+        job.leave_ready_group()
         if isinstance(job, SchedulerRecord):
-            self.counts_by_scheduler[job].count_waiting_as_unreached()
-            was_running = False
-        if _is_counted(job) and _verdict.tally_key(state, job.forever) == state:
-            assert job.enclosing is not None
-            counts = self.counts_by_scheduler[job.enclosing]
-            counts.add_jobs(job.is_scheduler or job.forever)  # the others were counted when they were added
-            counts.count_settled_job(recorded_state(job), was_running, job.restored)
-            if job.restored:
-                self._restored.add(job.restored_at)
-        if failed_by_itself:
-            self.failed_jobs[job] = None
+            job.counts.count_waiting_as_unreached()
+        if not job.is_scheduler or job.failed_by_itself or state is JobState.BLOCKED:
+            self._count_settled_job(job, previous_state)
+        if job.failed_by_itself:
             kind = job.failure_kind or ("" if job.error is None else _exception_text.one_line_text(job.error))
             self.failed_jobs_by_kind.setdefault(kind, {})[job] = None
         self.display.job_finished(job)
 
-    def _remove_from_ready_jobs(self, job: JobRecord) -> None:
-        key = self._ready_keys_by_job.pop(job, None)
-        if key is not None and (jobs := self.ready_jobs_by_needs.get(key)):
-            jobs.pop(job, None)
-
-    @property
-    def failure_count(self) -> int:
-        """The number of failed jobs, plus the number of schedulers that failed for a reason other than a failed job."""
-        return len(self.failed_jobs) if self._final_tally is None else self._final_tally.failure_count
+    def _count_settled_job(self, job: JobRecord, previous_state: JobState) -> None:
+        assert job.enclosing is not None
+        if not job.forever or job.state in _verdict.TROUBLE_STATES:
+            # Schedulers and forever jobs were not counted before.
+            previous = None if job.is_scheduler or job.forever else previous_state
+            job.enclosing.counts.move(previous, recorded_state(job))
+            if job.restored:
+                for counts in job.enclosing.counts.iterate_outwards():
+                    counts.restored.add(job.restored_at)
 
     def replace_counts(self, counts: Mapping[str, int]) -> None:
         """Replace the counts with those in the last event of the run, because other events may have been dropped."""
-        self._final_tally = _verdict.Tally.from_counts(counts)
-        self._final_tally.restored = self._restored
+        self._final_tally = tally = _verdict.Tally.from_counts(counts)
         root_counts = self.root_counts
-        for state in root_counts.settled_counts:
-            root_counts.settled_counts[state] = counts.get(state.value, 0)
-        root_counts.job_count = self._final_tally.job_count
-        root_counts.running_count = root_counts.unreached_count = 0
+        tally.restored = root_counts.restored
+        for state in root_counts.by_state:
+            root_counts.by_state[state] = counts.get(state.value, 0) if state.is_settled else 0
+        root_counts.unreached_count = tally.job_count - root_counts.settled_count
 
     def run_ended(self, ended_at: float) -> None:
         """Record when the run has ended, and stop the display."""
@@ -321,34 +203,25 @@ class RunModel:
 
     # ---- jobs
 
-    def _create_counts(self, scheduler: SchedulerRecord, enclosing_counts: JobCounts | None, is_forever: bool) -> None:
-        todo = [(scheduler, enclosing_counts, is_forever)]
-        while todo:
-            scheduler, enclosing_counts, is_forever = todo.pop()
-            belongs_to_forever_job = is_forever or (
-                enclosing_counts is not None and enclosing_counts.belongs_to_forever_job
-            )
-            counts = self.counts_by_scheduler[scheduler] = JobCounts(
-                None if is_forever else enclosing_counts, belongs_to_forever_job
-            )
+    def _reset_counts(self, top_scheduler: SchedulerRecord) -> None:
+        """Count all jobs in a scheduler as waiting, and none as ready."""
+        for scheduler in top_scheduler.iterate_schedulers():
+            scheduler.reset_counts()
             for job in scheduler.members:
-                self._count_job(counts, job)
-            todo += [(job, counts, job.forever) for job in scheduler.nested_schedulers]
+                self._count_added_job(scheduler, job)
         self.graph_revision += 1
 
-    def _count_job(self, counts: JobCounts, job: JobRecord) -> None:
+    def _count_added_job(self, scheduler: SchedulerRecord, job: JobRecord) -> None:
         if not job.forever:
-            counts.row_count += 1
+            scheduler.counts.row_count += 1
             if not job.is_scheduler:
-                counts.add_jobs(1)
-        elif not counts.belongs_to_forever_job:
+                scheduler.counts.move(None, JobState.IDLE)
+        elif not scheduler.belongs_to_forever_job:
             self.forever_jobs[job] = None
 
 
-def _is_counted(job: JobRecord) -> bool:
-    """Return what `_verdict.is_counted` returns for the job of a record."""
-    has_own_failure = job.state is JobState.FAILED and not job.failed_through_member
-    return not job.is_scheduler or job.state is JobState.BLOCKED or has_own_failure
+def _counted_state(job: JobRecord) -> JobState:
+    return JobState.IDLE if job.state is JobState.SCHEDULED else job.state
 
 
 def iterate_in_listing_order(model: RunModel) -> Iterator[tuple[JobRecord, int]]:

@@ -126,7 +126,7 @@ class Monitor(Instrument):
 
     def __repr__(self) -> str:
         """Show the label of the current run, if there is one."""
-        return f"<Monitor of {self._model.label!r}>" if self._model is not None else "<Monitor>"
+        return f"<Monitor of {self._model.root.label!r}>" if self._model is not None else "<Monitor>"
 
     # ---- hooks
 
@@ -150,7 +150,7 @@ class Monitor(Instrument):
         if record is source.root:
             return
         model = self._current_model()
-        if model.counts_by_scheduler[record].are_all_jobs_waiting and source.has_current_members(record):
+        if record.counts.are_all_jobs_waiting and source.has_current_members(record):
             return  # nothing to reset: no job has started, and the members have not changed
         source.create_records(record)
         model.nested_run_started(record)
@@ -248,8 +248,8 @@ def _draw_in_cell(model: RunModel, draw: DrawFunction, columns: int, lines: int)
 
     After failures that are not critical, the last line explains the result, which would contradict the picture.
     """
-    picture = draw(columns, lines)
-    if model.ended_at is None or model.root.stop_reason is not StopReason.COMPLETED or model.verdict().is_good:
+    picture, verdict = draw(columns, lines), model.progress().verdict
+    if verdict is None or verdict.is_good or model.root.stop_reason is not StopReason.COMPLETED:
         return picture
     return [*picture, [(" No critical job failed, so run() returned True.", "dim")]]
 

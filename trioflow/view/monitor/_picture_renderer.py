@@ -29,7 +29,7 @@ from ..text import _exception_text
 from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
 from ._display import StyledLine, line_width
 from ._eta import Forecast
-from ._model import JobCounts, RunModel
+from ._model import RunModel
 from ._records import JobRecord, SchedulerRecord
 from ._row_selection import JobRow, RowSelector, SelectedRows, attempt_text, enclosing_nested_schedulers
 from ._run_header import MIN_TIME_WIDTH, RunHeader, elapsed_text
@@ -67,7 +67,7 @@ class PictureRenderer:
 
     def __init__(self, model: RunModel, symbols: Symbols) -> None:
         self._model: Final = model
-        self._header: Final = RunHeader(model, symbols)
+        self._header: Final = RunHeader(symbols)
         self._selector: Final = RowSelector(model)
         self._forecast: Final = Forecast(model)
         self._symbols: Final = symbols
@@ -83,7 +83,7 @@ class PictureRenderer:
         out of the terminal, because no later picture replaces it.
         """
         remaining = self._forecast.remaining_seconds() if self._model.ended_at is None else None
-        header_lines = self._header.lines(columns, remaining)[: max(1, height)]
+        header_lines = self._header.lines(self._model.progress(), columns, remaining)[: max(1, height)]
         lines_left = height - len(header_lines)
         if lines_left < 1:
             return header_lines
@@ -140,12 +140,13 @@ class PictureRenderer:
         Ready jobs of one scheduler with equal needs have the same cause, so only one of these jobs is queried.
         """
         counts: collections.Counter[str] = collections.Counter()
-        for jobs in list(self._model.ready_jobs_by_needs.values()):
+        groups = (list(scheduler.ready_jobs_by_needs.values()) for scheduler in self._model.root.iterate_schedulers())
+        for jobs in itertools.chain.from_iterable(groups):
             # An exception means that the thread of the run changed `jobs` at the same time.
             with contextlib.suppress(RuntimeError, StopIteration):
                 cause, resource, _ = self._model.source.current_wait(next(iter(jobs))) or Waiting(WaitCause.LOOP)
                 counts[CAUSE_WORDS[cause].monitor_phrase.format(resource)] += len(jobs)
-        other_count = self._model.root_counts.waiting_count - counts.total()
+        other_count = self._model.root_counts.by_state[JobState.IDLE] - counts.total()
         phrases = [f"{other_count} {CAUSE_WORDS[WaitCause.JOBS].monitor_phrase}"] * (other_count > 0)
         sorted_words = sorted(counts, key=lambda words: (not words.startswith("for "), words))
         phrases += [f"{counts[words]} {words}" for words in sorted_words]
@@ -239,20 +240,13 @@ class PictureRenderer:
         """Return the state of a job; for a scheduler that is not IDLE, the worst among its own and its jobs' states."""
         if not isinstance(job, SchedulerRecord) or job.state is JobState.IDLE:
             return recorded_state(job)
-        own_state, counts = recorded_state(job), self._count_states(job)
-        return next((state for state in STATE_PRECEDENCE if state is own_state or counts.get(state)), own_state)
-
-    def _count_states(self, scheduler: SchedulerRecord) -> dict[ReportedState, int]:
-        """Return the number of a scheduler's jobs in each state, at any depth. Waiting jobs are counted as IDLE."""
-        job_counts = self._model.counts_by_scheduler.get(scheduler) or JobCounts()
-        waiting = job_counts.waiting_count + job_counts.unreached_count
-        counts = {**job_counts.settled_counts, JobState.RUNNING: job_counts.running_count, JobState.IDLE: waiting}
-        return {state: number for state, number in counts.items() if number}
+        own_state, counts = recorded_state(job), _counts_by_state(job)
+        return next((state for state in STATE_PRECEDENCE if state is own_state or counts[state]), own_state)
 
     def _counts_by_symbol(self, scheduler: SchedulerRecord) -> str:
         """Return the counts of a scheduler's jobs with the symbols of their states, e.g. `2 ✓  1 ✗  1 ▸  3 ·`."""
-        counts, symbols = self._count_states(scheduler), self._symbols.symbol_set.state_symbols
-        return "  ".join(f"{counts[state]} {symbols[state]}" for state in COUNTED_STATES if state in counts)
+        counts, symbols = _counts_by_state(scheduler), self._symbols.symbol_set.state_symbols
+        return "  ".join(f"{counts[state]} {symbols[state]}" for state in COUNTED_STATES if counts[state])
 
     def _hidden_jobs_line(self, hidden_counts: dict[str, int], label_column: int, columns: int) -> StyledLine:
         counts = ", ".join(f"{number} {word}" for word, number in hidden_counts.items())
@@ -283,6 +277,12 @@ class PictureRenderer:
     def _truncate(self, text: str, columns: int, keep: Literal["start", "ends"] = "start") -> str:
         """Return `text`, shortened to a number of columns. "ends" is for labels, which often differ only at the end."""
         return fit(text, columns, keep, display_width, self.ellipsis)
+
+
+def _counts_by_state(scheduler: SchedulerRecord) -> dict[ReportedState, int]:
+    """Return the number of a scheduler's jobs in each state, at any depth. Jobs that never started count as IDLE."""
+    counts = scheduler.counts
+    return {**counts.by_state, JobState.IDLE: counts.by_state[JobState.IDLE] + counts.unreached_count}
 
 
 def _join_side_by_side(first: list[StyledLine], second: list[StyledLine], second_start: int) -> Iterator[StyledLine]:

@@ -9,9 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
-from ..._core.api.views import AnyJob, JobState, Outcome, ResourceView, StopReason, Waiting, topological_order
+from ..._core.api.views import (
+    AnyJob,
+    JobState,
+    Outcome,
+    ReportedState,
+    ResourceView,
+    StopReason,
+    Waiting,
+    topological_order,
+)
+from .._state_styles import STATE_STYLES
+from ..text._verdict import RestoredJobs
 
 
 class JobIdentity(Protocol):
@@ -44,10 +55,77 @@ class RunFields:
     fraction_done: float | None = None
     status = ""
     current_wait: Waiting | None = None
+    ready_group: dict[JobRecord, None] | None = None
+    """The group of `SchedulerRecord.ready_jobs_by_needs` that the job is in; None if it is in none."""
     # The fields below are those of schedulers.
     stop_reason: StopReason | None = None
     culprit: JobRecord | None = None
     """The job that stopped the run; if that is a nested scheduler, the job that stopped its run."""
+
+
+class JobCounts:
+    """The number of a scheduler's jobs in each state, including the jobs of nested schedulers.
+
+    As in a `Tally`, nested schedulers and forever jobs are counted only if they were blocked, or failed for a reason
+    other than a failed job, as one more job. Nested schedulers are also counted in `row_count`.
+
+    Args:
+        enclosing: the counts of the enclosing scheduler; None for the outermost scheduler and for forever jobs.
+
+    """
+
+    def __init__(self, enclosing: JobCounts | None = None) -> None:
+        self.enclosing: Final = enclosing
+        self.row_count = 0  # the number of direct members, including schedulers, that are not forever jobs
+        # The number of jobs in each state. Those that may still start are counted as IDLE, even if they are SCHEDULED.
+        self.by_state: Final = dict.fromkeys(STATE_STYLES, 0)  # no key is added or removed, so any thread may iterate
+        self.unreached_count = 0  # the number of jobs that never started because their scheduler ended
+        self.restored: Final = RestoredJobs()  # these are also counted in `by_state`
+
+    @property
+    def job_count(self) -> int:
+        """The number of jobs."""
+        return sum(self.by_state.values()) + self.unreached_count
+
+    @property
+    def settled_count(self) -> int:
+        """The number of jobs that have settled."""
+        return sum(number for state, number in self.by_state.items() if state.is_settled)
+
+    @property
+    def are_all_jobs_waiting(self) -> bool:
+        """Whether all jobs are still waiting to start."""
+        return self.by_state[JobState.IDLE] == self.job_count
+
+    def iterate_outwards(self) -> Iterator[JobCounts]:
+        """Yield these counts, then the counts of each enclosing scheduler that include them, innermost first."""
+        counts: JobCounts | None = self
+        while counts is not None:
+            yield counts
+            counts = counts.enclosing
+
+    def move(self, old: JobState | None, new: ReportedState | None) -> None:
+        """Count a job in the state `new` instead of `old`. None stands for a job that is not counted."""
+        for counts in self.iterate_outwards():
+            if old is not None:
+                counts.by_state[old] -= 1
+            if new is not None:
+                counts.by_state[new] += 1
+
+    def count_waiting_as_unreached(self) -> None:
+        """Count all jobs that are still waiting as unreached."""
+        waiting = self.by_state[JobState.IDLE]
+        for counts in self.iterate_outwards():
+            counts.by_state[JobState.IDLE] -= waiting
+            counts.unreached_count += waiting
+
+    def subtract_from_enclosing(self) -> None:
+        """Subtract these counts from the counts of the enclosing schedulers."""
+        for counts in () if self.enclosing is None else self.enclosing.iterate_outwards():
+            counts.unreached_count -= self.unreached_count
+            counts.restored.number -= self.restored.number
+            for state, number in self.by_state.items():
+                counts.by_state[state] -= number
 
 
 class JobRecord(RunFields):
@@ -84,6 +162,17 @@ class JobRecord(RunFields):
         for name in vars(RunFields).keys() & vars(self).keys():
             delattr(self, name)
 
+    @property
+    def failed_by_itself(self) -> bool:
+        """Whether the job failed, and not only because it is a scheduler one of whose members failed."""
+        return self.state is JobState.FAILED and not self.failed_through_member
+
+    def leave_ready_group(self) -> None:
+        """Remove the job from the group of ready jobs that it is in, if any."""
+        if self.ready_group is not None:
+            self.ready_group.pop(self, None)
+            self.ready_group = None
+
     def take_outcome(self, outcome: Outcome, error: BaseException | None, failure_kind: str) -> None:
         """Update the fields that describe the end of the job."""
         self.attempts, self.timed_out, self.moved_on = outcome.attempts, outcome.timed_out, outcome.moved_on
@@ -116,9 +205,22 @@ class SchedulerRecord(JobRecord):
         self, identity: JobIdentity | AnyJob, enclosing: SchedulerRecord | None, forever: bool = False
     ) -> None:
         super().__init__(identity, enclosing, forever)
+        self.belongs_to_forever_job: Final[bool] = forever or (
+            enclosing is not None and enclosing.belongs_to_forever_job
+        )
         # These dicts are ordered sets: their keys are records.
         self.members: dict[JobRecord, None] = {}
         self.nested_schedulers: dict[SchedulerRecord, None] = {}  # the members that are schedulers
+        # The ready jobs, without forever jobs and schedulers, by the text of their needs.
+        self.ready_jobs_by_needs: dict[str, dict[JobRecord, None]] = {}
+        self.counts = JobCounts()
+
+    def reset_counts(self) -> None:
+        """Count no jobs, and take none as ready. The enclosing scheduler must have been reset before."""
+        outer = self.enclosing
+        is_separate = outer is None or (self.forever and not outer.belongs_to_forever_job)
+        self.counts = JobCounts(None if outer is None or is_separate else outer.counts)
+        self.ready_jobs_by_needs = {}
 
     def add_member(self, job: JobRecord) -> None:
         """Add a member."""
@@ -132,13 +234,17 @@ class SchedulerRecord(JobRecord):
         if isinstance(job, SchedulerRecord):
             del self.nested_schedulers[job]
 
-    def iterate_jobs(self) -> Iterator[JobRecord]:
-        """Yield the records of all jobs, including nested schedulers and their jobs."""
+    def iterate_schedulers(self) -> Iterator[SchedulerRecord]:
+        """Yield this record and the records of all nested schedulers, each after that of its enclosing scheduler."""
         todo: list[SchedulerRecord] = [self]
         while todo:
             scheduler = todo.pop()
-            yield from list(scheduler.members)
+            yield scheduler
             todo += scheduler.nested_schedulers
+
+    def iterate_jobs(self) -> Iterator[JobRecord]:
+        """Yield the records of all jobs, including nested schedulers and their jobs."""
+        return (job for scheduler in self.iterate_schedulers() for job in list(scheduler.members))
 
 
 class RunSource:

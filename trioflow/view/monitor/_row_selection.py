@@ -17,11 +17,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from ..._core.api.views import JobState
+from ..._core.api.views import JobState, ReportedState
 from ..text import _exception_text
 from ..text._symbols import Symbols
-from ._model import JobCounts, RunModel, iterate_in_listing_order
-from ._records import JobRecord, SchedulerRecord
+from ._model import RunModel, iterate_in_listing_order
+from ._records import JobCounts, JobRecord, SchedulerRecord
 
 FAILURE_DIVISOR: Final = 3
 """At most one in this many job lines shows a failure."""
@@ -109,11 +109,8 @@ class RowSelector:
     # ---- in listing order
 
     def _row_count(self) -> int:
-        return sum(
-            job_counts.row_count
-            for job_counts in list(self._model.counts_by_scheduler.values())
-            if not job_counts.belongs_to_forever_job
-        )
+        schedulers = self._model.root.iterate_schedulers()
+        return sum(scheduler.counts.row_count for scheduler in schedulers if not scheduler.belongs_to_forever_job)
 
     def _all_rows(self) -> list[JobRow]:
         """Return the rows of all jobs except forever jobs, in the order of `Scheduler.list`."""
@@ -166,7 +163,7 @@ class RowSelector:
         So lines stay where they are as long as possible.
         """
         previous_jobs = dict.fromkeys(self._jobs_on_running_lines)
-        running_jobs = list(self._model.running_jobs)
+        running_jobs = [job for job in list(self._model.running_jobs) if not job.is_scheduler]
         ended_jobs = [
             job
             for job in previous_jobs
@@ -176,24 +173,13 @@ class RowSelector:
 
     def _count_hidden_jobs(self, rows: Iterable[JobRow]) -> dict[str, int]:
         """Return the number of jobs without a row, by state. The row of a scheduler counts for its jobs."""
-        counts = self._counts_by_state(self._model.root_counts)
+        counts = _counts_by_word(self._model.root_counts)
         for row in rows:
-            if row.depth is None:
-                counts[_count_key(row.job.state)] -= row.failure_count
-            elif row.depth == 0:
-                job_counts = self._model.counts_by_scheduler.get(row.job) if row.job.is_scheduler else None  # type: ignore[call-overload]
-                if job_counts is None:
-                    counts[_count_key(row.job.state)] -= 1
-                else:
-                    counts.subtract(self._counts_by_state(job_counts))
+            if row.depth == 0 and isinstance(row.job, SchedulerRecord):
+                counts.subtract(_counts_by_word(row.job.counts))
+            elif not row.depth:
+                counts[_count_word(row.job.state)] -= row.failure_count if row.depth is None else 1
         return {word: number for word, number in counts.items() if number > 0}
-
-    @staticmethod
-    def _counts_by_state(job_counts: JobCounts) -> collections.Counter[str]:
-        failed = job_counts.settled_counts[JobState.FAILED]
-        settled = sum(job_counts.settled_counts.values()) - failed
-        waiting = job_counts.waiting_count + job_counts.unreached_count
-        return collections.Counter(running=job_counts.running_count, failed=failed, waiting=waiting, settled=settled)
 
     # ---- too many jobs for the height
 
@@ -248,11 +234,16 @@ class RowSelector:
         return self._jobs_on_running_lines
 
 
-def _count_key(state: JobState) -> str:
-    if state is JobState.RUNNING:
-        return "running"
-    if state is JobState.FAILED:
-        return "failed"
+def _counts_by_word(counts: JobCounts) -> collections.Counter[str]:
+    words = collections.Counter(running=0, failed=0, waiting=counts.unreached_count, settled=0)  # in the order shown
+    for state, number in counts.by_state.items():
+        words[_count_word(state)] += number
+    return words
+
+
+def _count_word(state: ReportedState) -> str:
+    if state in (JobState.RUNNING, JobState.FAILED):
+        return str(state.value)
     return "settled" if state.is_settled else "waiting"
 
 

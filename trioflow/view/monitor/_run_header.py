@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from ..._core.api.views import MOVED_ON, JobState, ReportedState, duration_text
 from .._state_styles import FOREVER_BADGE, STATE_PRECEDENCE, STATE_STYLES
 from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
 from ..text._verdict import Verdict
 from ._display import StyledLine, StyledText, line_width
-from ._model import JobCounts
+from ._records import JobCounts
 
 RARE_STATES: Final = tuple(
     state for state in STATE_PRECEDENCE if state.is_settled and state not in (JobState.SUCCEEDED, JobState.FAILED)
@@ -28,36 +29,25 @@ MIN_TIME_WIDTH: Final = len("59.9 s")
 MIN_BAR_WIDTH: Final = 8
 
 
-class RunProgress(Protocol):
-    """The attributes of a run that the header shows. `RunModel` satisfies this protocol."""
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """The facts about a run that the header shows."""
 
-    @property
-    def label(self) -> str: ...
-    @property
-    def job_count(self) -> int | None: ...
-    @property
-    def root_counts(self) -> JobCounts: ...
-    @property
-    def failure_count(self) -> int: ...
-    @property
-    def forever_count(self) -> int: ...
-    @property
-    def slot_count(self) -> int | None: ...
-    @property
-    def used_slot_count(self) -> int: ...
-    @property
-    def budget_texts(self) -> Sequence[str]: ...
-    @property
-    def ending_word(self) -> str: ...
-    @property
-    def ended_at(self) -> float | None: ...
-    def verdict(self) -> Verdict:
-        """Return the verdict on the run."""
-        ...
-
-    def elapsed(self) -> float:
-        """Return the seconds since the run began, or its duration if it has ended."""
-        ...
+    label: str
+    counts: JobCounts
+    job_count: int | None
+    """The number of jobs; None if it is unknown, because more may follow."""
+    elapsed: float
+    """The seconds since the run began, or its duration if it has ended."""
+    failure_count: int
+    forever_count: int = 0
+    slots: tuple[int, int] | None = None
+    """The number of slots in use, and of all slots; None if there is no limit."""
+    budget_texts: Sequence[str] = ()
+    ending_word: str = ""
+    """The word "ending" or "draining" if the run is about to end."""
+    verdict: Verdict | None = None
+    """The verdict on the run; None if it has not ended."""
 
 
 class DisplayedCount(NamedTuple):
@@ -73,32 +63,33 @@ class DisplayedCount(NamedTuple):
 class RunHeader:
     """The header of the pictures of one run. Its columns keep their positions from picture to picture."""
 
-    def __init__(self, model: RunProgress, symbols: Symbols) -> None:
-        self._model: Final = model
+    def __init__(self, symbols: Symbols) -> None:
         self._symbols: Final = symbols
         self._is_unicode: Final = symbols.symbol_set is UNICODE_SYMBOLS
         self._elapsed_width = MIN_TIME_WIDTH
         self._remaining_text_width = len("≈ 30 min left")
 
-    def lines(self, columns: int, remaining: float | None) -> list[StyledLine]:
+    def lines(self, progress: RunProgress, columns: int, remaining: float | None) -> list[StyledLine]:
         """Return the two lines. After the run, omit the second line if its counts only repeat the verdict.
 
         Args:
+            progress: the progress of the run.
             columns: the width of the terminal.
             remaining: the remaining seconds of the run; None if unknown.
 
         """
-        if self._model.ended_at is None:
-            return [self._progress_line(columns, remaining), self._counts_line(columns)]
-        return [self._outcome_line(columns), *[self._counts_line(columns)] * self.has_counts_beyond_verdict()]
+        if progress.verdict is None:
+            return [self._progress_line(progress, columns, remaining), self._counts_line(progress, columns)]
+        counts_lines = [self._counts_line(progress, columns)] * self.has_counts_beyond_verdict(progress)
+        return [self._outcome_line(progress.label, progress.verdict, columns), *counts_lines]
 
-    def counts_text(self) -> str:
+    def counts_text(self, progress: RunProgress) -> str:
         """Return a text with the number of jobs in each state, e.g. `3 succeeded, 1 failed`."""
-        return ", ".join(f"{count.number} {count.word}" for count in self._state_counts() if count.number)
+        return ", ".join(f"{count.number} {count.word}" for count in self._state_counts(progress) if count.number)
 
-    def has_counts_beyond_verdict(self) -> bool:
+    def has_counts_beyond_verdict(self, progress: RunProgress) -> bool:
         """Return whether the counts say more than the verdict, which only counts the succeeded or the failed jobs."""
-        words = {count.word for count in self._state_counts() if count.number}
+        words = {count.word for count in self._state_counts(progress) if count.number}
         if MOVED_ON.value in words:  # the verdict counts these, too
             words -= {MOVED_ON.value, JobState.SUCCEEDED.value}
             return bool(words)
@@ -106,21 +97,20 @@ class RunHeader:
 
     # ---- the first line
 
-    def _progress_line(self, columns: int, remaining: float | None) -> StyledLine:
+    def _progress_line(self, progress: RunProgress, columns: int, remaining: float | None) -> StyledLine:
         """Return the first line: the label of the run, a bar, the percentage, the counts, and the times.
 
         In a narrow terminal, omit the label, the counts or the estimate.
         """
-        root_counts = self._model.root_counts
-        settled = sum(root_counts.settled_counts.values())
-        total = self._model.job_count
+        settled, total = progress.counts.settled_count, progress.job_count
         percent = "" if total is None else f"{100 * settled // total if total else 0:>3}%"
         counts = f"{settled}/?" if total is None else f"{settled:>{len(str(total))}}/{total}"
-        elapsed = elapsed_text(self._model.elapsed())
+        elapsed = elapsed_text(progress.elapsed)
         self._elapsed_width = max(self._elapsed_width, len(elapsed))
         elapsed = elapsed.rjust(self._elapsed_width)
-        label = self._symbols.escape(self._model.label)
-        remaining_text = self._remaining_text(remaining)  # in a narrow terminal, this is shown instead of the label
+        label = self._symbols.escape(progress.label)
+        # In a narrow terminal, this is shown instead of the label.
+        remaining_text = progress.ending_word or self._remaining_text(remaining)
         self._remaining_text_width = max(self._remaining_text_width, len(remaining_text))
         padded_remaining = remaining_text.ljust(self._remaining_text_width)
         candidates: list[tuple[str, list[str], int]] = [
@@ -136,30 +126,22 @@ class RunHeader:
             start = f" {name}  " if name else " "
             bar_width = columns - display_width(start) - display_width(end)
             if bar_width >= min_bar_width:
-                return [(start, "title"), *self._progress_bar(bar_width, root_counts), (end, "figures")]
+                return [(start, "title"), *self._progress_bar(progress, bar_width), (end, "figures")]
         return [(f"{percent.strip()} {elapsed.strip()}"[:columns], "figures")]
 
     def _remaining_text(self, remaining: float | None) -> str:
-        """Return the estimate of the remaining time; if the run is about to end, return "ending" or "draining"."""
-        if self._model.ending_word:
-            return self._model.ending_word
         about = "≈" if self._is_unicode else "~"
         return "" if remaining is None else f"{about} {estimate_text(remaining)} left"
 
-    def _progress_bar(self, columns: int, counts: JobCounts) -> StyledLine:
+    def _progress_bar(self, progress: RunProgress, columns: int) -> StyledLine:
         settled_character, running_character, waiting_character = (
             ("━", "╍", "─") if self._is_unicode else ("=", ">", "-")
         )
-        failed = sum(
-            number
-            for state, number in counts.settled_counts.items()
-            if STATE_STYLES[state].monitor_style in {"failed", "trouble"}
-        )
-        moved_on = counts.settled_counts[MOVED_ON]
+        counts = progress.counts.by_state
+        failed = sum(counts[state] for state in counts if STATE_STYLES[state].monitor_style in {"failed", "trouble"})
+        done = progress.counts.settled_count - failed - counts[MOVED_ON]
         widths = _divide_columns(
-            [sum(counts.settled_counts.values()) - failed - moved_on, moved_on, failed, counts.running_count],
-            self._model.job_count or 0,
-            columns,
+            [done, counts[MOVED_ON], failed, counts[JobState.RUNNING]], progress.job_count or 0, columns
         )
         return [
             (settled_character * widths[0], "done"),
@@ -169,25 +151,24 @@ class RunHeader:
             (waiting_character * (columns - sum(widths)), "dim"),
         ]
 
-    def _outcome_line(self, columns: int) -> StyledLine:
-        verdict = self._model.verdict()
+    def _outcome_line(self, label: str, verdict: Verdict, columns: int) -> StyledLine:
         style = "good" if verdict.is_good else "failed"
         words = f"{verdict.symbol(self._symbols)} {self._symbols.escape(verdict.sentence)}"
-        label = self._symbols.escape(self._model.label)
+        label = self._symbols.escape(label)
         name = f" {label}  " if display_width(label) + 3 + display_width(words) <= columns else " "
         return [(name, "title"), (words[: max(0, columns - display_width(name))], style)]
 
     # ---- the second line
 
-    def _counts_line(self, columns: int) -> StyledLine:
+    def _counts_line(self, progress: RunProgress, columns: int) -> StyledLine:
         """Return the second line. In a narrow terminal, omit budgets, the slots, the words, or the last counts."""
-        state_counts, digits = self._state_counts(), len(str(self._model.root_counts.job_count))
-        slot_count, slot_counts, budgets = self._model.slot_count, list[DisplayedCount](), StyledLine()
-        if self._model.ended_at is None:  # after the run, neither slots nor budgets are of interest
-            budgets = [(self._symbols.escape(text), "figures") for text in self._model.budget_texts]
-            if slot_count is not None:
-                symbol = "▪" if self._is_unicode else "="
-                slot_counts = [DisplayedCount(symbol, self._model.used_slot_count, f"of {slot_count} slots", "dim")]
+        state_counts, digits = self._state_counts(progress), len(str(progress.counts.job_count))
+        slot_counts, budgets = list[DisplayedCount](), StyledLine()
+        if progress.verdict is None:  # after the run, neither slots nor budgets are of interest
+            budgets = [(self._symbols.escape(text), "figures") for text in progress.budget_texts]
+            if progress.slots is not None:
+                symbol, (used, total) = "▪" if self._is_unicode else "=", progress.slots
+                slot_counts = [DisplayedCount(symbol, used, f"of {total} slots", "dim")]
         texts: StyledLine = []
         all_counts = [*state_counts, *slot_counts]
         for number_width, (counts, more) in itertools.product(
@@ -207,31 +188,27 @@ class RunHeader:
             line += [(gap if line else " ", ""), (text[0], style), (text[1:], "figures")]
         return line
 
-    def _state_counts(self) -> list[DisplayedCount]:
-        root_counts = self._model.root_counts
-        succeeded = self._state_count(JobState.SUCCEEDED, root_counts.settled_counts[JobState.SUCCEEDED])
-        if root_counts.restored_count:  # the succeeded jobs include the restored jobs
-            succeeded = succeeded._replace(word=f"{succeeded.word} ({root_counts.restored_count} restored)")
-        failed = self._state_count(JobState.FAILED, self._model.failure_count)
-        symbols = self._symbols.symbol_set
-        counts = [
+    def _state_counts(self, progress: RunProgress) -> list[DisplayedCount]:
+        counts, symbols = progress.counts, self._symbols.symbol_set
+        succeeded = self._state_count(JobState.SUCCEEDED, counts.by_state[JobState.SUCCEEDED])
+        if counts.restored.number:  # the succeeded jobs include the restored jobs
+            succeeded = succeeded._replace(word=f"{succeeded.word} ({counts.restored.number} restored)")
+        failed = self._state_count(JobState.FAILED, progress.failure_count)
+        waiting = DisplayedCount(symbols.state_symbols[JobState.IDLE], counts.by_state[JobState.IDLE], "waiting", "")
+        common_counts = [
             succeeded,
-            self._state_count(JobState.RUNNING, root_counts.running_count),
+            self._state_count(JobState.RUNNING, counts.by_state[JobState.RUNNING]),
             failed if failed.number else failed._replace(style="dim"),
-            DisplayedCount(symbols.state_symbols[JobState.IDLE], root_counts.waiting_count, "waiting", ""),
+            *[waiting] * (progress.job_count is not None),  # otherwise, the number of waiting jobs is unknown
         ]
-        if self._model.job_count is None:  # the number of waiting jobs is unknown
-            counts.pop()
         rare_counts = [
-            *(self._state_count(state, root_counts.settled_counts[state]) for state in RARE_STATES),
-            DisplayedCount(
-                symbols.state_symbols[JobState.IDLE], root_counts.unreached_count, "never started", "trouble"
-            ),
-            DisplayedCount(symbols.forever_symbol, self._model.forever_count, "forever", FOREVER_BADGE.monitor_style),
+            *(self._state_count(state, counts.by_state[state]) for state in RARE_STATES),
+            DisplayedCount(symbols.state_symbols[JobState.IDLE], counts.unreached_count, "never started", "trouble"),
+            DisplayedCount(symbols.forever_symbol, progress.forever_count, "forever", FOREVER_BADGE.monitor_style),
         ]
-        if self._model.ended_at is not None:
-            counts = [count for count in counts if count.number or count is succeeded]
-        return counts + [count for count in rare_counts if count.number]
+        if progress.verdict is not None:
+            common_counts = [count for count in common_counts if count.number or count is succeeded]
+        return common_counts + [count for count in rare_counts if count.number]
 
     def _state_count(self, state: ReportedState, number: int) -> DisplayedCount:
         return DisplayedCount(

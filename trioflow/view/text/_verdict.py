@@ -85,6 +85,12 @@ class RestoredJobs:
                 self._first_date = min(self._first_date or date, date)
                 self._last_date = max(self._last_date, date)
 
+    def include(self, others: RestoredJobs) -> None:
+        """Count other restored jobs, too."""
+        self.number += others.number
+        self._first_date = min(filter(None, (self._first_date, others._first_date)), default="")
+        self._last_date = max(self._last_date, others._last_date)
+
     def describe(self) -> str:
         """Return the number and the dates, e.g. `40 restored from 2026-11-23`; "" if there are none."""
         if not self.number:
