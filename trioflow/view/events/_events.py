@@ -121,7 +121,6 @@ class Events(Instrument):
         self._clock = time.monotonic
         self._run_started_at = self._wall_clock_offset = 0.0
         self._path_caches: Final[dict[BaseScheduler, PathCache]] = {}
-        self._paths_by_job: Final[dict[AnyJob, str]] = {}
         self._written_job_counts: Final[dict[BaseScheduler, int]] = {}  # the number of `JobAdded` events written
         # The SCHEDULED jobs and the RUNNING jobs. Only hooks change these dicts.
         self._waiting_jobs: Final[dict[AnyJob, _PolledJob]] = {}
@@ -195,8 +194,8 @@ class Events(Instrument):
             todo += nested_schedulers(scheduler)
 
     def _write_added_job(self, scheduler: BaseScheduler, job: AnyJob, expected_duration: float | None) -> None:
-        path_cache, paths = self._path_caches[scheduler], self._paths_by_job
-        path = paths[job] = path_cache.path_of(job)
+        path_cache = self._path_caches[scheduler]
+        path = path_cache.path_of(job)
         if is_scheduler(job) and job not in self._path_caches:
             self._path_caches[job] = path_cache.nested(job)
         self._write_event(
@@ -204,8 +203,8 @@ class Events(Instrument):
                 *self._common_fields(path),
                 job.label,
                 type(job).__name__,
-                "" if scheduler is self._root else paths[scheduler],
-                [paths.get(required) or path_cache.path_of(required) for required in all_requirements(scheduler, job)],
+                self._scheduler_path(scheduler),
+                [path_cache.path_of(required) for required in all_requirements(scheduler, job)],
                 is_scheduler(job),
                 is_service(job),
                 job.forever,
@@ -225,14 +224,14 @@ class Events(Instrument):
 
     def job_scheduled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobScheduled` event."""
-        path = self._paths_by_job[job]
+        path = self._path_caches[scheduler].path_of(job)
         self._waiting_jobs[job] = _PolledJob(path, None)
         self._running_jobs.pop(job, None)
         self._write_event(self._format.JobScheduled(*self._common_fields(path), len(throttled_attempts(job))))
 
     def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobStarted` event."""
-        path = self._paths_by_job[job]
+        path = self._path_caches[scheduler].path_of(job)
         self._waiting_jobs.pop(job, None)
         self._running_jobs[job] = _PolledJob(path, (None, ""))
         self._write_event(self._format.JobStarted(*self._common_fields(path, job.started_at), dict(job.granted)))
@@ -240,18 +239,22 @@ class Events(Instrument):
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobAttempt` event for each attempt after the first one."""
         if job.attempts > 1:
-            self._write_event(self._format.JobAttempt(*self._common_fields(self._paths_by_job[job]), job.attempts))
+            self._write_event(
+                self._format.JobAttempt(*self._common_fields(self._path_caches[scheduler].path_of(job)), job.attempts)
+            )
 
     def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobReady` event for a service."""
-        self._write_event(self._format.JobReady(*self._common_fields(self._paths_by_job[job])))
+        self._write_event(self._format.JobReady(*self._common_fields(self._path_caches[scheduler].path_of(job))))
 
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobFinished` event, which reports the outcome of a job."""
         self._waiting_jobs.pop(job, None)
         self._running_jobs.pop(job, None)
         state, started_at, finished_at, has_no_further_facts = end_facts(job)
-        event = self._format.JobFinished(*self._common_fields(self._paths_by_job[job], finished_at), state)
+        event = self._format.JobFinished(
+            *self._common_fields(self._path_caches[scheduler].path_of(job), finished_at), state
+        )
         if not has_no_further_facts:
             command: Any = job if runs_commands(job) and started_at is not None else None
             result = None if command is None else command.last_result
@@ -266,24 +269,19 @@ class Events(Instrument):
         self._write_event(event)
         if is_droppable(scheduler, job):
             self._path_caches[scheduler].forget(job)
-            self._forget_paths(job)
-
-    def _forget_paths(self, job: AnyJob) -> None:
-        """Drop the paths of a settled job and of all jobs nested in it, because no later event needs them."""
-        todo = [job]
-        while todo:
-            settled_job = todo.pop()
-            self._paths_by_job.pop(settled_job, None)
-            if is_scheduler(settled_job):
-                self._path_caches.pop(settled_job, None)
-                self._written_job_counts.pop(settled_job, None)
-                todo += settled_job
+            todo = [job]
+            while todo:  # no later event needs the paths of the jobs nested in it
+                dropped = todo.pop()
+                if is_scheduler(dropped):
+                    self._path_caches.pop(dropped, None)
+                    self._written_job_counts.pop(dropped, None)
+                    todo += nested_schedulers(dropped)
 
     def incident(
         self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
     ) -> None:
         """Write an `IncidentEvent`, which reports e.g. an error that is not the outcome of a job."""
-        path = self._scheduler_path(scheduler) if job is None else self._paths_by_job[job]
+        path = self._scheduler_path(scheduler) if job is None else self._path_caches[scheduler].path_of(job)
         self._write_event(self._format.IncidentEvent(*self._common_fields(path), message, _exception_line(exception)))
 
     def after_run(self, scheduler: BaseScheduler) -> None:
@@ -292,7 +290,7 @@ class Events(Instrument):
         event = self._format.RunEnded(
             *self._common_fields(self._scheduler_path(scheduler)),
             reason,
-            None if culprit is None else self._paths_by_job[culprit],
+            None if culprit is None else self._path_caches[scheduler].path_of(culprit),
         )
         if scheduler is not self._root:
             self._write_event(event)
@@ -315,7 +313,8 @@ class Events(Instrument):
         self._write_line(self._encode(event))
 
     def _scheduler_path(self, scheduler: BaseScheduler) -> str:
-        return "" if scheduler is self._root else self._paths_by_job[scheduler]
+        enclosing = scheduler.scheduler
+        return "" if scheduler is self._root or enclosing is None else self._path_caches[enclosing].path_of(scheduler)
 
     def _encode_dropped_count(self, number: int) -> bytes:
         return self._encode(self._format.LinesDropped(*self._common_fields(""), number))
@@ -346,7 +345,6 @@ class Events(Instrument):
         writer, self._writer, self._root = self._writer, None, None
         for cache in (
             self._path_caches,
-            self._paths_by_job,
             self._written_job_counts,
             self._waiting_jobs,
             self._running_jobs,

@@ -135,14 +135,8 @@ class LogReader:
             start = RunStart(monotonic, 0.0, current.window_size, pool=current.pool)
             run = self._add_run(current, enclosing_run, 1, started, start)
             run.ended_at, run.stop_reason, run.culprit_key = ended, current.stop_reason, current.culprit
-            for job in current:
-                facts = _get_or_create_facts(run, job)
-                facts.state, facts.started_at, facts.finished_at = job.state, job.started_at, job.finished_at
-                if job.is_settled():
-                    facts.outcome, facts.command = record_outcome(job)
-                    facts.ready_at = facts.outcome.ready_at
-                if is_scheduler(job) and job.started_at is not None:
-                    todo.append((job, run))
+            _add_current_states(run)
+            todo += [(job, run) for job in current if is_scheduler(job) and job.started_at is not None]
 
     # ---- the record
 
@@ -230,13 +224,16 @@ def _get_or_create_facts(run: RunFacts, job: AnyJob) -> JobFacts:
 
 
 def _add_current_states(run: RunFacts) -> None:
-    """Add the current states of the jobs of a run in progress that have not settled."""
+    """Add the current states of those jobs of a run of which the log does not say that they have settled."""
     if (times := run_times(run.key)) is not None:
         run.started_at = times[0]
     for job in run.key:
         facts = _get_or_create_facts(run, job)
         if facts.state is JobState.IDLE:
-            facts.state, facts.started_at, facts.ready_at = job.state, job.started_at, ready_at(job)
+            facts.state, facts.ready_at = job.state, ready_at(job)
+            facts.started_at, facts.finished_at = job.started_at, job.finished_at
+            if job.is_settled():
+                facts.outcome, facts.command = record_outcome(job)
 
 
 def _find_needs(runs: list[RunFacts], scopes: ResourceScopes) -> dict[int, ResolvedNeeds]:

@@ -249,16 +249,10 @@ def _table_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Iterator[
     signed_deltas = [
         ("+" if change.added_seconds > 0 else "-") + delta for change, delta in zip(changes, deltas, strict=True)
     ]
-    descriptions = [symbols.escape(change.text) for change in changes]
-    rows = [(f"change, {unit}", "before", "after"), *zip(signed_deltas, old_texts, new_texts, strict=True)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    max_width = max(map(_symbols.display_width, descriptions))
-    for row, description, note in zip(
-        rows, ["", *descriptions], ["", *(change.note for change in changes)], strict=True
-    ):
-        first_cell, *other_cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        padding = " " * (max_width - _symbols.display_width(description))
-        yield "  ".join(["", first_cell, f"{description}{padding}", *other_cells, note]).rstrip()
+    descriptions, notes = [symbols.escape(change.text) for change in changes], [change.note for change in changes]
+    heads = f"change, {unit}", "", "before", "after", ""
+    rows = [heads, *zip(signed_deltas, descriptions, old_texts, new_texts, notes, strict=True)]
+    yield from (f"  {line}" for line in _symbols.align_columns(rows, left_aligned=(1, 4)))
 
 
 def _short(path: str) -> str:
