@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -97,6 +98,42 @@ def test_a_program_whose_loop_is_idle_answers(backend: Any) -> None:
     [job] = looking.result()["runs"][0]["running"]
     assert job["line"]["text"].endswith("return _client.ask(os.getpid())")
     assert not job["blocks_loop"]
+
+
+def test_a_function_in_c_in_a_thread_has_no_line(backend: Any) -> None:
+    """A thread that calls a C function shows no line, not the one that awaits the thread."""
+    release, records = threading.Lock(), list[dict[str, Any]]()
+    release.acquire()
+    sleeping = ThreadJob(release.acquire, label="in C")
+
+    async def look() -> None:
+        await anyio.sleep(0.01)
+        try:
+            records.append(in_thread(_process_record.describe_process))
+        finally:
+            release.release()
+
+    assert Scheduler(sleeping, Job(look)).run(backend=backend)
+    shown = {job["path"]: job["line"] for job in records[0]["runs"][0]["running"]}
+    assert shown["in C"] is None
+
+
+def test_a_job_that_starts_or_settles_during_a_look_is_left_out(backend: Any) -> None:
+    """No job is shown as waiting that runs by then, nor as running that has settled: "waiting: has been running"."""
+    jobs = [Job(nothing, label="first"), Job(nothing, label="second")]
+    assert Scheduler(*jobs).run(backend=backend)
+    assert not list(_process_record._describe_waiting(jobs, {}, 0.0))
+    assert not list(_process_record._describe_running(jobs, {}, 0.0, set()))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "win32", reason="needs signals")
+def test_a_program_that_answers_but_is_stopped_is_told_apart(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a process that has a socket but answers nothing, the error says why, and where it is or what shows that."""
+    monkeypatch.setattr(_client, "ANSWER_TIMEOUT", 0.1)
+    with program(backend, TRIOFLOW_LOOK="1") as pid:
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(_client.NoAnswer, match=r"SIGCONT continues it.*(py-spy dump|It is here)"):
+            _client.ask(pid)
 
 
 @pytest.mark.usefixtures("answers")

@@ -124,8 +124,8 @@ def _ask_at_socket(pid: int) -> bytes | None:
                 data += part
         except TimeoutError:
             raise NoAnswer(
-                f"process {pid} does not answer within {ANSWER_TIMEOUT:g} s: it is stopped, or in a call of C code "
-                f"that never lets other threads run"
+                f"process {pid} does not answer within {ANSWER_TIMEOUT:g} s: it is stopped (SIGCONT continues it), or "
+                f"in C code that never lets other threads run, such as a long match of `re`{_place_text(pid)}"
             ) from None
         except OSError:
             return None
@@ -174,10 +174,9 @@ def _ask_remotely(pid: int) -> bytes:
         shutil.rmtree(folder)
         return data
     Path(folder, "abandoned").touch()  # the script, if it still runs, removes the folder
-    stack = "".join(f"\n  {line}" for line in _main_stack(pid))
     raise NoAnswer(
         f"process {pid} does not answer within {REMOTE_TIMEOUT:g} s, because its main thread runs no Python code; "
-        f"to look into it then, {HOW_TO_ASK}" + (f". It is here:{stack}" if stack else "")
+        f"to look into it then, {HOW_TO_ASK}{_place_text(pid)}"
     )
 
 
@@ -223,6 +222,12 @@ def _interrupt_wait(pid: int) -> None:
         while os.waitpid(pid, os.WNOHANG | WAIT_ALL)[0] == 0 and time.monotonic() < deadline:
             time.sleep(POLL_INTERVAL)
     ptrace(PTRACE_DETACH, pid, None, None)
+
+
+def _place_text(pid: int) -> str:
+    """Return a text about where the main thread of a process is, or which tool can read that."""
+    stack = "".join(f"\n  {line}" for line in _main_stack(pid))
+    return f". It is here:{stack}" if stack else f"; `py-spy dump --pid {pid}` shows where"
 
 
 def _main_stack(pid: int) -> list[str]:

@@ -22,6 +22,7 @@ STALL_SECONDS: Final = 0.05
 """A job blocks the event loop if it is executing before and after this time, in seconds, and its line is shown so."""
 MAX_JOBS: Final = 1000
 """The maximum number of running jobs, of waiting jobs and of failures in a record. The others are only counted."""
+WAITING_STATES: Final = frozenset({JobState.IDLE, JobState.SCHEDULED})
 
 Record = dict[str, Any]
 
@@ -86,8 +87,8 @@ def _describe_run(in_progress: RunInProgress, executing: set[AnyJob]) -> Record:
         else sum(job.state is JobState.RUNNING for job in scheduler)
         if tokens is None
         else tokens,
-        "running": [_describe_running(job, paths, now, executing) for job in running[:MAX_JOBS]],
-        "waiting": [_describe_waiting(job, paths, now) for job in (scheduled + idle)[:MAX_JOBS]],
+        "running": list(_describe_running(running[:MAX_JOBS], paths, now, executing)),
+        "waiting": list(_describe_waiting((scheduled + idle)[:MAX_JOBS], paths, now)),
         "failures": list(_describe_failures(failed[:MAX_JOBS], paths)),
         "resources": list(_describe_resources([scheduler, *jobs], paths)),
         "omitted": {
@@ -98,25 +99,28 @@ def _describe_run(in_progress: RunInProgress, executing: set[AnyJob]) -> Record:
     }
 
 
-def _describe_running(job: AnyJob, paths: Any, now: float, executing: set[AnyJob]) -> Record:
-    frames, is_executing = views.job_frames(job)
-    thread_frames = [] if is_executing else _frames_in_thread(job)
-    started_at = job.started_at
-    return {
-        "path": paths.get(job, job.label),
-        "kind": type(job).__name__,
-        "seconds": None if started_at is None else now - started_at,
-        "attempt": job.attempts,
-        "forever": job.forever,
-        "blocks_loop": is_executing and job in executing,
-        "line": _describe_line(thread_frames or frames),
-        "status": views.get_status_text(job),
-        "explanation": _explain(job),
-    }
+def _describe_running(jobs: list[AnyJob], paths: Any, now: float, executing: set[AnyJob]) -> Iterator[Record]:
+    for job in jobs:
+        frames, is_executing = views.job_frames(job)
+        thread_frames = None if is_executing else _frames_in_thread(job)
+        started_at = job.started_at
+        record = {
+            "path": paths.get(job, job.label),
+            "kind": type(job).__name__,
+            "seconds": None if started_at is None else now - started_at,
+            "attempt": job.attempts,
+            "forever": job.forever,
+            "blocks_loop": is_executing and job in executing,
+            "line": _describe_line(frames if thread_frames is None else thread_frames),
+            "status": views.get_status_text(job),
+            "explanation": _explain(job),
+        }
+        if job.state is JobState.RUNNING:  # otherwise it has settled meanwhile, and the record is about both states
+            yield record
 
 
-def _frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]]:
-    """Return the frames of a job in a worker thread, the outermost first; an empty list if there are none."""
+def _frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]] | None:
+    """Return the frames of a job in a worker thread, the outermost first, none of a function in C; None without it."""
     for frame in sys._current_frames().values():
         frames: list[tuple[FrameType, int]] = []
         inner: FrameType | None = frame
@@ -125,7 +129,7 @@ def _frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]]:
                 return frames[::-1]
             frames.append((inner, inner.f_lineno))
             inner = inner.f_back
-    return []
+    return None
 
 
 def _describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
@@ -148,16 +152,19 @@ def _describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
     }
 
 
-def _describe_waiting(job: AnyJob, paths: Any, now: float) -> Record:
-    wait, since = views.waiting(job), views.waiting_since(job)
-    return {
-        "path": paths.get(job, job.label),
-        "kind": type(job).__name__,
-        "state": job.state.value,
-        "cause": None if wait is None else wait.cause.value,
-        "seconds": None if since is None else now - since,
-        "explanation": _explain(job),
-    }
+def _describe_waiting(jobs: list[AnyJob], paths: Any, now: float) -> Iterator[Record]:
+    for job in jobs:
+        state, wait, since = job.state, views.waiting(job), views.waiting_since(job)
+        record = {
+            "path": paths.get(job, job.label),
+            "kind": type(job).__name__,
+            "state": state.value,
+            "cause": None if wait is None else wait.cause.value,
+            "seconds": None if since is None else now - since,
+            "explanation": _explain(job),
+        }
+        if state is job.state and state in WAITING_STATES:  # otherwise it has started meanwhile
+            yield record
 
 
 def _explain(job: AnyJob) -> str:
