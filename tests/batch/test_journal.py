@@ -262,6 +262,19 @@ def test_keep_all_needs_a_journal() -> None:
     assert "--keep all needs --journal" in trioflow("batch", "--keep", "all", "true", ":::", "x").stderr
 
 
+def test_a_row_with_a_large_output_stands_once_in_the_table() -> None:
+    """A command whose output is longer than the csv module reads by default has no second row after a resume."""
+    words = ["--results", "runs.csv", "head -c 200000 /dev/zero | tr '\\0' {}", ":::", "x"]
+    batch(*words)
+    limit = csv.field_size_limit(10**6)
+    try:
+        first = rows()
+        assert batch(*words).exit_code == 0
+        assert [len(row["stdout"]) for row in (*first, *rows())] == [200_000, 200_000]
+    finally:
+        csv.field_size_limit(limit)
+
+
 def test_the_table_of_a_killed_batch_is_completed(tmp_path: Path) -> None:
     """A row that a kill has truncated, or that it has lost, is added with the values of the journal."""
     words = ["-j1", "--results", "runs.csv", "printf '%s\\n\"' {}", ":::", "a", "b", "c"]

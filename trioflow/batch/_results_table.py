@@ -214,17 +214,23 @@ class CsvFormat:
 
     def split(self, file: Any) -> Iterator[bytes]:
         """Yield the rows of a file, which may have several lines; the last one may be truncated."""
-        record = b""
+        lines: list[bytes] = []
+        quotes = 0
         for line in file:
-            record += line
-            if not record.count(b'"') % 2:
-                yield record
-                record = b""
-        if record:
-            yield record.rstrip(b"\n")
+            lines.append(line)
+            quotes += line.count(b'"')
+            if not quotes % 2:
+                yield b"".join(lines)
+                lines.clear()
+        if lines:
+            yield b"".join(lines).rstrip(b"\n")
 
     def decode(self, record: bytes) -> dict[str, Any]:
-        cells = next(csv.reader(io.StringIO(record.decode(), newline="")))
+        limit = csv.field_size_limit(len(record))  # of all readers of this process; an output has any size
+        try:
+            cells = next(csv.reader(io.StringIO(record.decode(), newline="")))
+        finally:
+            csv.field_size_limit(limit)
         return dict(zip(self._keys, cells, strict=True))
 
     def encode(self, row: dict[str, Any]) -> bytes:
