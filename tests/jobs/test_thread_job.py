@@ -542,6 +542,29 @@ def test_on_cancel_is_called_once_in_the_loop_and_can_end_the_function(backend: 
     assert held.left.wait(PATIENCE)
 
 
+def test_on_cancel_is_not_called_if_the_function_has_not_begun(backend: str) -> None:
+    """When the time of a job is over that waits for its limiter, there is nothing that `on_cancel` could end."""
+    held, called = Held(), list[int]()
+
+    async def main() -> None:
+        limiter = anyio.CapacityLimiter(1)
+        late = ThreadJob(called.append, 1, on_cancel=lambda: called.append(2), limiter=limiter, timeout=SOON)
+        first = ThreadJob(held, limiter=limiter)
+
+        async def end() -> None:
+            await held.until_entered()
+            scheduler.add(late)
+            with pytest.raises(JobTimeout):
+                await late
+            held.release.set()
+
+        scheduler = Scheduler(first, Job(end))
+        assert await scheduler.co_run() is True
+
+    anyio.run(main, backend=backend)
+    assert called == []
+
+
 def test_on_cancel_is_not_called_if_the_function_ends_by_itself(backend: str) -> None:
     """The result and the exception of the function are those of the job, as without `on_cancel`."""
     called: list[int] = []

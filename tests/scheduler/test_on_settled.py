@@ -226,6 +226,24 @@ def test_calls_that_are_left_when_the_run_stops_share_the_shutdown_timeout(virtu
     assert report.calls == []
 
 
+def test_a_call_that_raises_in_a_run_that_stops_leaves_the_others(virtual: Virtual) -> None:
+    """A call cannot add a job to a run that has timed out; the calls for the other jobs are made."""
+    got: list[str] = []
+
+    async def follow_up(job: AbstractJob[Any]) -> None:
+        await anyio.sleep(1)
+        got.append(job.label)
+        scheduler.add(Job(nothing))
+
+    scheduler = Scheduler(
+        *[Job(nap, 1, label=str(number)) for number in range(5)],
+        on_settled=follow_up, timeout=2.5, shutdown_timeout=10,
+    )  # fmt: skip
+    assert virtual(scheduler.co_run) is False
+    assert got == ["0", "1", "2", "3", "4"]
+    assert scheduler.stop_reason is StopReason.TIMEOUT
+
+
 def test_after_a_drain_all_calls_are_made(virtual: Virtual) -> None:
     """A drain waits for slow calls as for running jobs."""
     report = Report(10)

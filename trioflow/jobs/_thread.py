@@ -73,8 +73,8 @@ class ThreadJob(
         abandon_on_cancel: whether to abandon the thread as soon as the job is cancelled or times out. On asyncio, the
             interpreter still waits for the thread before it exits.
         on_cancel: a plain function without arguments, which is called once in the event loop when the job is cancelled
-            or its time is over, so that it can make the function in the thread return: `threading.Event().set`, or the
-            `interrupt` of a database connection. If it raises, this is an incident.
+            or its time is over while its function runs, so that it can make the function in the thread return:
+            `threading.Event().set`, or the `interrupt` of a database connection. If it raises, this is an incident.
         limiter: a `CapacityLimiter` of trio or anyio, as the backend requires. The running job waits for a token of
             this limiter. If the window is a limiter, too, the job takes no token of the window. By default, the window
             of the scheduler is the only limit; the default limit of 40 threads in trio and anyio does not apply.
@@ -177,10 +177,13 @@ class ThreadJob(
                 the cause of a RuntimeError.
 
         """
-        return await (self._await_thread() if self._on_cancel is None else self._await_beside(self._on_cancel))
+        return await (
+            self._await_thread(_ThreadCall()) if self._on_cancel is None else self._await_beside(self._on_cancel)
+        )
 
     async def _await_beside(self, on_cancel: Callable[[], object]) -> T:
         """Await the thread in a child task, so that this task can be cancelled meanwhile, and then call `on_cancel`."""
+        call = _ThreadCall()
         cancellation_type = anyio.get_cancelled_exc_class()
         has_ended = anyio.Event()
         errors: list[BaseException] = []
@@ -189,7 +192,7 @@ class ThreadJob(
         async def await_thread() -> None:
             nonlocal value
             try:
-                value = await self._await_thread()
+                value = await self._await_thread(call)
             except cancellation_type:
                 raise
             except BaseException as error:  # the task group would put it into a group
@@ -203,7 +206,8 @@ class ThreadJob(
                 try:
                     await has_ended.wait()
                 except cancellation_type:
-                    self._call_on_cancel(on_cancel)
+                    if call.prevent():
+                        self._call_on_cancel(on_cancel)
                     raise
             if errors:
                 raise errors[0]
@@ -222,9 +226,8 @@ class ThreadJob(
         except Exception as error:
             run_of(self).report(f"on_cancel of {self.label!r} raised {type(error).__name__}: {error}", self, error)
 
-    async def _await_thread(self) -> T:
+    async def _await_thread(self, call: _ThreadCall) -> T:
         """Call the function in a worker thread, and wait until it has returned."""
-        call = _ThreadCall()
         if self._own_limiter is not None:
             run_of(self).check_limiter(self._own_limiter, self)
         keep_job_context = run_of(self).keep_current_job() if self._abandon_on_cancel else None
@@ -242,7 +245,7 @@ class ThreadJob(
                 await anyio.lowlevel.checkpoint_if_cancelled()
                 raise
             except BaseException:
-                if not call.claim() and not call.has_ended:
+                if call.prevent():
                     if abandoned_scope is None:
                         await _wait_until_ended(call)
                     else:
@@ -286,6 +289,12 @@ class _ThreadCall:
     def claim(self) -> bool:
         """Claim the call, to begin it or to prevent it. Return False if the other thread has claimed it already."""
         return self._claim_lock.acquire(blocking=False)
+
+    def prevent(self) -> bool:
+        """Prevent the call if it has not begun. Return whether it is in progress."""
+        if self.claim():
+            self.has_ended = True
+        return not self.has_ended
 
     def mark_ended(self) -> None:
         """Record the end of the call, and call the function that `notify_end` has stored."""

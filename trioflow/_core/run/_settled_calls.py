@@ -123,7 +123,9 @@ class SettledCalls(Instrument):
                 time_slice.begin(number, clock())
 
     def _handle_error(self, job: AbstractJob[Any], error: BaseException) -> None:
-        """End the run with the exception that the function has raised for `job`; make no more calls.
+        """End the run with the exception that the function has raised for `job`, and make no more calls.
+
+        In a run that is stopping already, report it, and go on: the function may only have added a job.
 
         Raises:
             BaseException: the deadline has cancelled the call, or the event loop is being closed.
@@ -135,16 +137,18 @@ class SettledCalls(Instrument):
             if self._scope.cancel_called or run.group.is_cancelled():
                 raise error
             failure = _errors.JobCancelled("the function raised a cancellation that was not requested")
-        self._has_failed = True
-        self._pending.clear()
         failure = Failure(failure).exception  # without the frames of the engine, which would keep the run in memory
         message = f"on_settled of {run.scheduler.label!r} raised {one_line_error(failure)} for {job.label!r}"
-        if (interruption := find_interruption(failure)) is not None:
-            run.interrupt(interruption)
-        elif run.phase is not STOPPING:
-            run.stop_with_error(failure, job, message)  # type: ignore[arg-type]  # it is no interruption
-        else:
+        interruption = find_interruption(failure)
+        if interruption is None and run.phase is STOPPING:
             if run.reason is COMPLETED:
                 run.reason = StopReason.CRITICAL
                 run.scheduler._run_error = failure  # type: ignore[assignment]
             run.report(job, message, failure)
+            return
+        self._has_failed = True
+        self._pending.clear()
+        if interruption is not None:
+            run.interrupt(interruption)
+        else:
+            run.stop_with_error(failure, job, message)  # type: ignore[arg-type]  # it is no interruption
