@@ -257,6 +257,14 @@ def test_keep_all_keeps_failures_and_timeouts() -> None:
     assert len(runs()) == 14
 
 
+def test_the_journal_names_the_end_of_each_kept_failure() -> None:
+    """The listing of a journal has exit codes and limits, not the form in which a failure is stored."""
+    batch("--keep", "all", "--timeout", "0.5", "sleep {1}; exit {2}", ":::", "0", "9", ":::", "3")
+    listing = trioflow("journal", "run.db").stdout
+    assert "exit code 3" in listing
+    assert "ended at its limit of 0.5 s" in listing
+
+
 def test_keep_all_needs_a_journal() -> None:
     """Without a journal, `--keep all` is rejected."""
     assert "--keep all needs --journal" in trioflow("batch", "--keep", "all", "true", ":::", "x").stderr

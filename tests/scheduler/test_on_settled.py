@@ -240,7 +240,7 @@ def test_a_call_that_raises_in_a_run_that_stops_leaves_the_others(virtual: Virtu
         on_settled=follow_up, timeout=2.5, shutdown_timeout=10,
     )  # fmt: skip
     assert virtual(scheduler.co_run) is False
-    assert got == ["0", "1", "2", "3", "4"]
+    assert got[:5] == ["0", "1", "2", "3", "4"]
     assert scheduler.stop_reason is StopReason.TIMEOUT
 
 

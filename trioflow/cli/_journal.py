@@ -30,6 +30,7 @@ DAMAGED_CODE: Final = 1
 NOT_IN_JOURNAL_TEXT: Final = "not in the journal"
 MAX_RESULT_LENGTH: Final = 60
 COMMAND_RESULT_PREFIX: Final = '{"$":"CommandResult",'
+KEPT_FAILURE_PREFIX: Final = f'{{"result":{COMMAND_RESULT_PREFIX}'  # of `batch --keep all`
 
 
 HELP_EPILOG: Final = """\b
@@ -303,7 +304,7 @@ def short_result(record: StoredJob) -> str:
         return f"a large result, {size_text(record.result)}" if isinstance(record.result, int) else "damaged"
     if not isinstance(record.result, str):
         return f"pickled, {len(record.result)} bytes" if isinstance(record.result, bytes) else "damaged"
-    if record.result.startswith(COMMAND_RESULT_PREFIX):
+    if record.result.startswith((COMMAND_RESULT_PREFIX, KEPT_FAILURE_PREFIX)):
         return _short_command_result(record.result)
     return fit(record.result, MAX_RESULT_LENGTH, ellipsis="...")
 
@@ -311,6 +312,10 @@ def short_result(record: StoredJob) -> str:
 def _short_command_result(text: str) -> str:
     try:
         result = loads(text)
+        if text.startswith(KEPT_FAILURE_PREFIX):
+            if result["limit"] is not None:
+                return f"ended at its limit of {result['limit']:g} s"
+            result = result["result"]
         outputs = [(name, getattr(result, name)) for name in ("stdout", "stderr")]
         shown = [f"{name} of {len(output)} bytes" for name, output in outputs if output]
         return ", ".join([f"exit code {result.returncode:d}", duration_text(result.elapsed), *shown])
