@@ -85,6 +85,14 @@ def test_failures_of_one_kind_are_counted_over_runs(virtual: Virtual, lines: lis
     assert lines[3].startswith("3 more in 1 min")
 
 
+def test_a_report_names_the_jobs_that_failed_most(virtual: Virtual, lines: list[str]) -> None:
+    """If one function calls several services, the line says how often each of them failed."""
+    for label in ("ads", "ads", "ads", "payments", "payments", "stock"):
+        virtual(Scheduler(Job(broken, label=label)).co_run)
+    pass_period()
+    assert lines[1].startswith("5 more in 1 min like this ('ads' 2, 'payments' 2): 'ads' failed: OSError")
+
+
 def test_a_report_before_the_end_of_a_period_names_no_period(virtual: Virtual, lines: list[str]) -> None:
     """At the end of the program, the number of the last failures is logged without a period that has not passed."""
     virtual(requests, 3)

@@ -123,6 +123,7 @@ class FailureLog:
             advice=traceback_hint,
             about=FAILURE_SUBJECT,
             kind=key,
+            label=printable(shorten(job.label)),
         )
 
     def report_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:

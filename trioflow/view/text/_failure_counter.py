@@ -5,7 +5,8 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Final, final
 
 from ..._core.api.views import duration_text, short_repr
@@ -13,13 +14,30 @@ from ..._core.api.views import duration_text, short_repr
 MAX_KINDS: Final = 1000
 """The maximum number of kinds of failures that are counted at once; failures of further kinds have a line each."""
 
+MAX_LABELS: Final = 1000
+"""The maximum number of labels that are counted at once for one kind."""
+MAX_NAMED: Final = 5
+"""The maximum number of labels in a line."""
+
 
 @dataclass(slots=True)
 class _CountedKind:
     """The failures of one kind since the first, which was logged, or since their number was logged."""
 
     message: str  # of the first
+    label: str | None  # of the first
     count: int = 0
+    labels: Counter[str] = field(default_factory=Counter[str])
+
+    def take_report(self, when: str) -> str:
+        """Return a line about the failures that were counted, and count from 0 again."""
+        named = [(label, count) for label, count in self.labels.most_common(MAX_NAMED) if count > 1]
+        names = ", ".join(f"'{label}' {count}" for label, count in named)
+        others = f" ({names})" if any(label != self.label for label, _ in named) else ""
+        line = f"{self.count} more{when} like this{others}: {self.message}"
+        self.count = 0
+        self.labels.clear()
+        return line
 
 
 @final
@@ -27,9 +45,9 @@ class FailureCounter(logging.Filter):
     """A filter for the log of trioflow, which counts failures of one kind over all runs of the process.
 
     For a server, in which each request is a run. The first failure of a kind is logged at once. Similar ones are
-    counted, and their number is logged once in each period. So are runs that a timeout or a signal stops. Lines that
-    only count the failures of a run are left out, and so is the advice to call `debrief()`, because the scheduler of a
-    request that has been answered is gone. Other lines pass.
+    counted, and their number is logged once in each period, with the labels of the jobs that failed most. So are runs
+    that a timeout or a signal stops. Lines that only count the failures of a run are left out, and so is the advice to
+    call `debrief()`, because the scheduler of a request that has been answered is gone. Other lines pass.
 
     Args:
         period: the seconds between two lines about failures of one kind, more than 0.
@@ -64,6 +82,7 @@ class FailureCounter(logging.Filter):
         """Return whether a record is logged; count it otherwise."""
         about: object = getattr(record, "about", None)
         kind: object = getattr(record, "kind", None)
+        label: str | None = getattr(record, "label", None)
         if about is None:
             return True
         if kind is None:
@@ -74,9 +93,11 @@ class FailureCounter(logging.Filter):
             counted = self._kinds.get(kind)
             if counted is not None:
                 counted.count += getattr(record, "count", 1)
+                if label is not None and (label in counted.labels or len(counted.labels) < MAX_LABELS):
+                    counted.labels[label] += 1
                 return False
             if len(self._kinds) < MAX_KINDS:
-                self._kinds[kind] = _CountedKind(record.getMessage())
+                self._kinds[kind] = _CountedKind(record.getMessage(), label)
                 self._start_timer()
         return True
 
@@ -104,8 +125,7 @@ class FailureCounter(logging.Filter):
         with self._lock:
             for kind, counted in list(self._kinds.items()):
                 if counted.count:
-                    lines.append(f"{counted.count} more{when} like this: {counted.message}")
-                    counted.count = 0
+                    lines.append(counted.take_report(when))
                 else:
                     del self._kinds[kind]
         for line in lines:
