@@ -48,11 +48,11 @@ def test_end_of_a_batch_lists_only_a_few_failures() -> None:
 
 
 def test_commands_that_were_not_run_count_in_the_total() -> None:
-    """The total of a summary has commands that were not run; if it is unknown, those that ended are counted."""
+    """The total of a summary has commands that were not run, also if they come from a file."""
     words = ["-j1", "--halt", "soon,fail=1", "exit"]
     assert summary_lines(batch(*words, ":::", 0, 5, 6, 7).stderr)[0] == "batch  ✗ 1 of 4 commands failed"
     Path("arguments").write_text("0\n5\n6\n7\n")
-    assert summary_lines(batch(*words, "::::", "arguments").stderr)[0] == "batch  ✗ 1 of 2 commands failed"
+    assert summary_lines(batch(*words, "::::", "arguments").stderr)[0] == "batch  ✗ 1 of 4 commands failed"
 
 
 def test_batch_that_a_success_rule_ended_prints_no_summary() -> None:

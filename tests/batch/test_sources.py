@@ -110,16 +110,19 @@ def test_first_source_is_read_on_demand(pipe: tuple[str, int]) -> None:
 
 
 def test_the_number_of_arguments_is_known_unless_a_source_is_unread(tmp_path: Path) -> None:
-    """The number of commands is unknown only as long as a source of lines has not been read."""
+    """The number of commands is unknown only as long as a pipe or a large file has not been read."""
     (tmp_path / "file").write_text("1\n2\n")
+    (tmp_path / "large").write_text("1\n" * 600_000)
     assert SourceProduct([[["a", "b"]], [["c", "d", "e"]]]).total == 6
-    unknown = SourceProduct([[LineSource(str(tmp_path / "file"))], [["c", "d", "e"]]])
-    assert [
-        unknown.total,
-        unknown.count_commands(),
-        unknown.total,
-        len(list(unknown.iter_arguments(blocking=False))),
-    ] == [None, 6, 6, 6]
+    known = SourceProduct([[LineSource(str(tmp_path / "file"))], [["c", "d", "e"]]])
+    assert (known.total, len(list(known.iter_arguments(blocking=False)))) == (6, 6)
+    assert SourceProduct([[LineSource(str(tmp_path / "large"))]]).total is None
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"1\n2\n")
+    os.close(write_end)
+    unknown = SourceProduct([[LineSource(f"/dev/fd/{read_end}")]])
+    os.close(read_end)
+    assert (unknown.total, unknown.count_commands(), unknown.total) == (None, 2, 2)
 
 
 def test_source_that_cannot_be_read_raises(tmp_path: Path) -> None:

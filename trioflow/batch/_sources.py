@@ -1,8 +1,8 @@
 """Sources of arguments: words of the command line, lines of files or of standard input, and their combinations.
 
-The first source is read on demand, so that a million lines do not have to fit in memory. While no data is available,
-for example in a pipe, a source that does not block yields None. The caller can then wait until the descriptor is
-readable.
+The first source is read on demand, so that a million lines do not have to fit in memory; only a short file is read in
+advance, to know the number of commands. While no data is available, for example in a pipe, a source that does not block
+yields None. The caller can then wait until the descriptor is readable.
 
 ```
 a source ──► items ──► split into columns ──► linked, or combined with other sources ──► N at a time (-N)
@@ -15,6 +15,7 @@ import itertools
 import math
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ STDIN: Final = "-"
 SEPARATORS: Final = {":::": (False, False), ":::+": (False, True), "::::": (True, False), "::::+": (True, True)}
 """For each separator: whether the words after it name files, and whether it links its source to the one before."""
 READ_SIZE: Final = 1 << 16
+MAX_COUNTED_SIZE: Final = 1 << 20
+"""The maximum size, in bytes, of a file whose lines are counted before the batch starts."""
 
 DELIMITER_ESCAPES: Final = {r"\0": b"\0", r"\n": b"\n", r"\r": b"\r", r"\t": b"\t", r"\\": b"\\"}
 
@@ -93,6 +96,11 @@ class LineSource:
             self.descriptor = os.open(self.path, os.O_RDONLY)
         except OSError as error:
             raise BatchError(f"cannot read the arguments from {self.path!r}: {error.strerror}") from None
+
+    def is_short_file(self) -> bool:
+        """Return whether all lines are there, and are few enough to be counted in advance."""
+        status = os.fstat(self.descriptor)
+        return stat.S_ISREG(status.st_mode) and status.st_size <= MAX_COUNTED_SIZE
 
     def close(self) -> None:
         if self.descriptor > 0:
@@ -212,7 +220,7 @@ class SourceProduct:
                 for records in itertools.chain.from_iterable(self._record_iterators):
                     self.column_names.extend(next(filter(None, records), ()))
             self._other_groups_arguments: Final = [self._read_group(group) for group in self._record_iterators[1:]]
-            if self._lazy_source is None:
+            if self._lazy_source is None or self._lazy_source.is_short_file():
                 self.count_commands()
         except BaseException:
             self.close()
