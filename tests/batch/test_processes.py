@@ -239,8 +239,9 @@ def test_bar_on_a_terminal_shows_progress_and_vanishes_at_the_end(tmp_path: Path
 
     def seen(screen: pyte.Screen) -> None:
         first, second = screen.display[1:3]
-        if "2/3" in first and "1 succeeded" in second:
+        if "2/3" in first and "1 running" in second:
             assert first.startswith(" batch  ━")
+            assert "1 succeeded" in second
             assert "1 failed" in second
             assert "0 waiting" in second
             go.touch()
