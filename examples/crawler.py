@@ -28,6 +28,7 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import anyio
@@ -43,8 +44,12 @@ Page = tuple[str, str, list[str]]  # address, title, links
 
 def download(url: str) -> Page:
     """Return a page of a site; this runs in a thread."""
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        text = answer.read().decode()
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            text = answer.read().decode()
+    except HTTPError as error:  # which is an answer, too
+        error.close()
+        raise
     title = re.search("<title>(.*?)</title>", text)
     links = [urljoin(url, link).partition("#")[0] for link in re.findall(r'href="([^"]+\.html[^"]*)"', text)]
     return url, title[1] if title else "", [link for link in links if urlsplit(link).netloc == urlsplit(url).netloc]
