@@ -377,4 +377,5 @@ class FetchedFutures:
         return future if future_client is client and future.status == "finished" else job.result()
 
     async def close(self) -> None:
+        """Drop the futures, so that the cluster releases the values."""
         self._futures_by_job.clear()

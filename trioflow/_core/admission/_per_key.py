@@ -153,6 +153,7 @@ class CountedKey(Key, CountedResource):
         self.unstarted: AbstractJob[Any] | None = None  # a job that gives back its place without having started
 
     def available_at(self, need: Amount) -> float:
+        """Return when 1 is free: `-inf` for now, infinity if that depends on other jobs. Any thread may call this."""
         when = super().available_at(need)
         if when < math.inf:
             return when
@@ -176,6 +177,7 @@ class CountedKey(Key, CountedResource):
         self.wake()
 
     def used_until(self) -> float:
+        """Return the time from which the key is as a new one, if no job holds it."""
         return max(self.cooldown.ends_at, self.rest_ends[-1] if self.rest_ends else -math.inf)
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:

@@ -22,6 +22,7 @@ _get_members: Final[Callable[[BaseException], tuple[BaseException, ...]]] = _gro
 
 
 def get_group_members(error: BaseException) -> tuple[BaseException, ...]:
+    """Return the exceptions in a group; an empty tuple if `error` is not a group."""
     return _get_members(error) if BaseExceptionGroup in type(error).__mro__ else ()
 
 

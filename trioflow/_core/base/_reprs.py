@@ -160,6 +160,7 @@ class _ShortRepr(reprlib.Repr):
         return super().repr_set(set(itertools.islice(x, self.maxset + 1)), level)
 
     def repr_frozenset(self, x: frozenset[Any], level: int) -> str:
+        """Return a few items, sorted; reprlib would sort all items first."""
         return super().repr_frozenset(frozenset(itertools.islice(x, self.maxfrozenset + 1)), level)
 
 

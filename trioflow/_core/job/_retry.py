@@ -174,7 +174,7 @@ def longest_pauses(retry: Retry) -> float:
     """Return the sum of all pauses, at their longest; infinity if there is no limit."""
     times = math.inf if retry.times is None else retry.times
     total, number, pause, last = 0.0, 1, retry.pause_before(1), -1.0
-    while number <= times and pause not in (0.0, last):
+    while number <= times and pause not in (0.0, last):  # from then on, pauses are equal
         total, number, last = total + pause, number + 1, pause
         pause = retry.pause_before(number)
     return total + (pause * (times - number + 1) if pause else 0.0)

@@ -69,6 +69,7 @@ class FirstRule:
         return start, end, notify_scheduled
 
     def detach(self) -> None:
+        """Drop the reference to the run, which has ended, to break a reference cycle."""
         del self._run
 
     # ---- the steps of a job

@@ -191,6 +191,7 @@ class Worker(WorkerTask):
             worker = worker.run.outer_worker
 
     def leave_unstarted(self) -> None:
+        """Leave, because the task was cancelled before its first step and `work` will never run."""
         workers = self.run.workers
         if self in workers.alive:
             self.run.notice_cancellation(self)

@@ -99,6 +99,7 @@ class SignalHandler:
             call_in_loop(self._process_signals)
 
     def loop_ended(self) -> None:
+        """Record that the event loop has ended, so that nothing can be called in it any more."""
         self._call_in_loop = None
 
     def __enter__(self) -> Self:

@@ -217,6 +217,7 @@ class ActivitySink:
         self._on_output: Final = on_output
 
     def write(self, data: bytes) -> None:
+        """Report that output has arrived; its content is ignored."""
         self._on_output()
 
     def finish(self) -> None:
