@@ -29,3 +29,20 @@ var Scorer = {
     return score + bonus;
   },
 };
+
+/* Sphinx has no numbers in its index: add the headings that have them, such as 429. Show each place once. The best
+   result is the last of the list. */
+const performSearch = Search._performSearch;
+Search._performSearch = (query, ...words) => {
+  const results = performSearch(query, ...words);
+  const { alltitles, docnames, filenames, titles } = Search._index;
+  for (const number of query.match(/\b\d+\b/g) || [])
+    for (const [heading, places] of Object.entries(alltitles))
+      if (heading.split(/\W+/).includes(number))
+        for (const [page, anchor] of places) {
+          const place = anchor ? `#${anchor}` : "";
+          results.push([docnames[page], `${titles[page]} > ${heading}`, place, null, 10, filenames[page], SearchResultKind.title]);
+        }
+  const best = new Map(results.map(([page, , place, object], index) => [`${page}${place || ""}${object || ""}`, index]));
+  return results.filter((result, index) => [...best.values()].includes(index));
+};

@@ -1,4 +1,4 @@
-"""The page about servers: its FastAPI app, under uvicorn."""
+"""The page about servers: its TCP server, and its FastAPI app under uvicorn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import anyio
+import anyio.abc
 import pytest
 
 from ..jobs.posix.process_trees import until_there
@@ -60,6 +63,34 @@ async def slow(request: Request):
     scheduler.add(Job(cancel_when_gone, request, scheduler, forever=True))
     await scheduler.co_run()
 """
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_the_tcp_server_answers_clients_and_ends_at_sigterm(backend: str) -> None:
+    """Clients get their answers, one that leaves disturbs nobody, and SIGTERM ends the server."""
+    page: dict[str, Any] = {}
+    exec(PAGE.read_text().partition("## One scheduler")[2].split("```python\n")[1].split("```")[0], page)
+
+    async def main() -> list[str]:
+        heard: list[str] = []
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+
+        async def client(name: str) -> None:
+            async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+                await stream.send(name.encode())
+                if name != "impatient":
+                    heard.append((await stream.receive()).decode())
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(page["serve"], listener)
+            async with anyio.create_task_group() as clients:
+                for name in ("Ada", "impatient", "Grace"):
+                    clients.start_soon(client, name)
+            signal.raise_signal(signal.SIGTERM)
+        return sorted(heard)
+
+    assert anyio.run(main, backend=backend) == ["answer to Ada", "answer to Grace"]
 
 
 class Server:
