@@ -19,7 +19,10 @@ EXAMPLES = ROOT / "examples"
 
 SESSIONS = [
     f"docs/{page}.md"
-    for page in ("tutorial", *(f"how-to/{topic}" for topic in ("build", "commands", "databases", "nodes", "sweep")))
+    for page in (
+        "tutorial",
+        *(f"how-to/{topic}" for topic in ("build", "commands", "databases", "every-night", "nodes", "sweep")),
+    )
 ]
 """Pages that show a session: programs that a reader saves, and commands. One test runs each from beginning to end."""
 

@@ -48,6 +48,14 @@ def test_a_program_prints_the_output_shown_on_the_page(tmp_path: Path, program: 
     assert alike, done.stdout
 
 
+def test_the_program_in_several_parts_prints_the_output_shown_on_the_page(tmp_path: Path) -> None:
+    """The parts of the page on agents, one after the other, are a program that prints the output shown there."""
+    text = (ROOT / "docs" / "how-to" / "agents.md").read_text(encoding="utf-8")
+    (printed,) = re.findall(r"prints:\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    program = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    test_a_program_prints_the_output_shown_on_the_page(tmp_path, program, printed)
+
+
 def test_the_readme_shows_what_its_program_logs(tmp_path: Path) -> None:
     """The first program of the README writes to standard error exactly the log that the README shows."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
