@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from trioflow import Job, Scheduler, Trace
+import anyio
+
+from trioflow import Events, Job, Pool, Rate, Retry, Scheduler, Throttled, Trace
+from trioflow.view.events import _format
+from trioflow.view.trace._event_file import record_of_events
+from trioflow.view.trace._story import story_text
+from trioflow.view.trace._trace_file import read_record
 
 from ...bodies import fail, nap
 
 if TYPE_CHECKING:
+    from trioflow.view.trace._record import TraceRecord
+
     from ...conftest import Virtual
 
 
@@ -25,8 +36,94 @@ def test_a_story_has_each_step_with_its_time_and_the_job_that_led_to_it(virtual:
         "3.0 s: was ready, because login settled",
         "5.0 s: waited 2 s for a slot, until fetch released it",
         "5.0 s: started",
+        "6.0 s: attempt 1 failed: OSError: broken",
         "6.0 s: started attempt 2",
         "7.0 s: failed after 2 s: OSError: broken",
     ]
     assert trace.story(login).splitlines() == ["0 s: was ready", "0 s: started", "3.0 s: succeeded after 3 s"]
     assert trace.story(never).splitlines() == ["3.0 s: waited 3 s for jobs", "3.0 s: skipped"]  # it was never ready
+
+
+async def ask(answers: Iterator[BaseException | None]) -> None:
+    """Wait for a second, and raise the next answer, unless it is None."""
+    await anyio.sleep(1)
+    if (answer := next(answers)) is not None:
+        raise answer
+
+
+def test_a_story_says_when_and_why_each_attempt_failed(virtual: Virtual, tmp_path: Path) -> None:
+    """So does that of a trace file; a throttled attempt does not count, and a decorator's pause is no wait."""
+    answers = iter([OSError("429:\nslow"), Throttled("api", after=2), None])
+    job = Job(ask, answers, label="job", needs={"api": 1}, retry=Retry(2, first=3, jitter=False))
+    decorated = Job(ask, iter([OSError("503"), None]), label="decorated", retry=call_again_after(3))
+    trace = Trace()
+    virtual(Scheduler(job, decorated, pool=Pool(api=Rate(requests=9, per=1)), instruments=[trace]).co_run)
+    stories = [
+        [
+            "0 s: was ready",
+            "0 s: started",
+            "1.0 s: attempt 1 failed: OSError: 429: slow",
+            "4.0 s: waited 3 s for a retry",
+            "5.0 s: was throttled",
+            "7.0 s: waited 2 s, throttled by api, because of job",
+            "7.0 s: started attempt 2",
+            "8.0 s: succeeded after 8 s",
+        ],
+        [
+            "0 s: was ready",
+            "0 s: started",
+            "1.0 s: attempt 1 failed: OSError: 503",
+            "4.0 s: started attempt 2",
+            "5.0 s: succeeded after 5 s",
+        ],
+    ]
+    assert [trace.story(member).splitlines() for member in (job, decorated)] == stories
+    record = trace_file_record(trace, tmp_path)
+    assert [story_text(record.spans, path, record.start_time).splitlines() for path in ("job", "decorated")] == stories
+
+
+def call_again_after(seconds: float) -> Any:
+    """Return a decorator that calls a function once more if it fails, after a pause."""
+
+    def decorate(attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+        async def wrapped() -> Any:
+            try:
+                return await attempt()
+            except OSError:
+                await anyio.sleep(seconds)
+                return await attempt()
+
+        return wrapped
+
+    return decorate
+
+
+def trace_file_record(trace: Trace, tmp_path: Path) -> TraceRecord:
+    trace.export_as_json(tmp_path / "trace.json")
+    return read_record(tmp_path / "trace.json")
+
+
+def test_a_file_of_events_has_the_same_failed_attempts_as_the_trace(virtual: Virtual) -> None:
+    """Both have the number, the time and the error of each, although a file of events has no pauses."""
+    trace, lines = Trace(), io.StringIO()
+    job = Job(fail, label="job", retry=Retry(3, first=2, jitter=False))
+    virtual(Scheduler(job, instruments=[trace, Events(lines)]).co_run)
+    record = record_of_events(map(_format.decode, lines.getvalue().encode().splitlines()))
+    assert record is not None
+    expected = [(1, 1.0, "OSError: broken"), (2, 4.0, "OSError: broken"), (3, 9.0, "OSError: broken")]
+    for span, began in ((trace.spans[0], trace.spans[0].started_at), (record.spans[0], 0.0)):
+        assert [(number, ended - began, error) for number, ended, error in span.failed_attempts] == expected
+
+
+def test_a_job_that_waits_for_a_retry_has_a_story_until_then(virtual: Virtual) -> None:
+    """Its last line says why the last attempt failed."""
+    trace = Trace()
+    job = Job(fail, label="job", retry=Retry(1, first=9, jitter=False))
+    stories: list[str] = []
+
+    async def look() -> None:
+        await anyio.sleep(5)
+        stories.append(trace.story(job))
+
+    virtual(Scheduler(job, Job(look), instruments=[trace]).co_run)
+    assert stories[0].splitlines()[-1] == "1.0 s: attempt 1 failed: OSError: broken"

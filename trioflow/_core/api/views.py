@@ -76,7 +76,7 @@ from ..job._job_queries import (
 )
 from ..job._labels import paths_of, printable, shorten
 from ..job._option_descriptors import set_run_need
-from ..job._outcome import DROPPED, Failure, Restoration, Throttling, failure_kind
+from ..job._outcome import DROPPED, FailedAttempt, Failure, Restoration, Throttling, failure_kind, one_line_error
 from ..job._retry import Retry, jitter_source, longest_pauses
 from ..job._service import Service
 from ..job._trigger_rules import essential_requirements

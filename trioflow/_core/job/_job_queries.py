@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
     from ._job import AbstractJob, AnyJob, BoxStyle
     from ._job_options import OptionRecord
-    from ._outcome import Restoration, Throttling
+    from ._outcome import FailedAttempt, Restoration, Throttling
 
 SERVICE: Final = object()
 """A placeholder for the result of a service, which a journal neither stores nor compares, as services run each time."""
@@ -164,6 +164,7 @@ class Outcome(NamedTuple):
     throttled_attempts: tuple[Throttling, ...] = ()
     machine_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait for capacity of the machine
     retry_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait between two attempts
+    failed_attempts: tuple[FailedAttempt, ...] = ()
 
     @property
     def restored_at(self) -> float | None:
@@ -185,6 +186,7 @@ def outcome(job: AnyJob) -> Outcome:
         throttled_attempts(job),
         machine_waits(job),
         tuple(retry_waits(job)),
+        failed_attempts(job),
     )
 
 
@@ -201,8 +203,8 @@ def throttled_intervals(job: AnyJob) -> tuple[tuple[float, float], ...]:
     return tuple((attempt.began, attempt.ended) for attempt in throttled_attempts(job))
 
 
-def failed_attempts(job: AnyJob) -> tuple[tuple[float, float], ...]:
-    """Return the beginning and end of the last attempts that failed, and after which the job was queued again."""
+def failed_attempts(job: AnyJob) -> tuple[FailedAttempt, ...]:
+    """Return the last attempts that failed, and after which the job was or will be attempted again."""
     return () if job._extras is None else job._extras.failed_attempts
 
 
@@ -214,13 +216,18 @@ def budget_use(job: AnyJob) -> dict[str, float]:
 
 
 def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
-    """Return the beginning and end of each wait of a settled job between two attempts, in which it held nothing."""
-    attempts = failed_attempts(job)
-    if not attempts or job._extras is None or job._finished_at is None:
+    """Return the beginning and end of each wait of a settled job between two attempts, in which it held nothing.
+
+    Attempts that were throttled before the first one that failed do not count.
+    """
+    times = [(attempt.began, attempt.ended) for attempt in failed_attempts(job) if attempt.began is not None]
+    if not times or job._extras is None or job._finished_at is None:
         return []
+    times += [(attempt.began, attempt.ended) for attempt in throttled_attempts(job) if attempt.began > times[0][0]]
+    times.sort()
     last = job._extras.last_started_at
-    starts = [*(began for began, _ in attempts[1:]), job._finished_at if last is None else last]
-    return [(ended, start) for (_, ended), start in zip(attempts, starts, strict=True) if start > ended]
+    starts = [*(began for began, _ in times[1:]), job._finished_at if last is None else last]
+    return [(ended, start) for (_, ended), start in zip(times, starts, strict=True) if start > ended]
 
 
 def throttled_attempts(job: AnyJob) -> tuple[Throttling, ...]:

@@ -132,6 +132,21 @@ class Throttling(NamedTuple):
     """The keys of the throttled resources, each with the time until which no job that needs it starts."""
 
 
+class FailedAttempt(NamedTuple):
+    """A failed attempt after which its job was attempted again. Its times are on the backend's clock."""
+
+    number: int
+    began: float | None
+    """None if the job held its slot and its needs until the next attempt, as with a decorator of the option `retry`."""
+    ended: float
+    error: str
+    """The type and the text of the exception, on one line."""
+
+
+MAX_FAILED_ATTEMPTS: Final = 64
+"""The maximum number of failed attempts of a job that are kept: a service may be retried for a year."""
+
+
 class Restoration(NamedTuple):
     """The facts that a journal has about a job that it restored."""
 
@@ -161,7 +176,7 @@ class RunExtras:
     paused_until: float | None = None  # when the next attempt may start, while the job waits for that
     last_started_at: float | None = None  # when the last attempt of a settled job started, if it was retried
     earlier_use: dict[str, Any] | None = None  # the amounts of budgets that earlier attempts have used, by name
-    failed_attempts: tuple[tuple[float, float], ...] = ()  # the beginning and end of the last attempts before a retry
+    failed_attempts: tuple[FailedAttempt, ...] = ()  # the last ones
     retry_reason = ""  # the exception of the last attempt before a retry, as one line
     fraction: float | None = None  # the fraction of its work that the job has reported as done
     time_limit: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`
@@ -186,6 +201,13 @@ class RunExtras:
             or self.consumer_count
         )
         return not has_count_or_flag and self.fraction is None and self.ready_at is None
+
+    def add_retry(self, began: float | None, failed_at: float | None) -> None:
+        """Count another attempt. The one before failed at `failed_at`, with `retry_reason`; None if it did not fail."""
+        self.retry_count += 1
+        if failed_at is not None:
+            attempt = FailedAttempt(self.retry_count, began, failed_at, self.retry_reason)
+            self.failed_attempts = (*self.failed_attempts[1 - MAX_FAILED_ATTEMPTS :], attempt)
 
     def add_listener(self, listener: Callable[[AbstractJob[Any]], None]) -> None:
         """Add a function to call once, when the job has settled, or its run has ended without reaching it."""

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 
 Attempt = Callable[[], Awaitable[Any]]
-MAX_RECORDED_ATTEMPTS: Final = 64
-"""The maximum number of failed attempts of a job whose times are kept: a service may be retried for a year."""
 
 
 def call_job(worker: Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
@@ -51,8 +49,9 @@ async def call_in_place(worker: Worker, job: AbstractJob[Any]) -> Any:
             pause = take_pause(job)
             if pause is None:
                 raise
-        await worker.run.backend.sleep_until(worker.run.clock() + pause)
-        worker.run.begin_retry(job)
+        failed_at = worker.run.clock()
+        await worker.run.backend.sleep_until(failed_at + pause)
+        worker.run.begin_retry(job, failed_at)
 
 
 def take_pause(job: AbstractJob[Any]) -> float | None:
@@ -150,13 +149,14 @@ class DecoratedCalls:
     to the job and its worker are dropped at the end.
     """
 
-    __slots__ = ("cancelled_error", "final_error", "has_started", "job", "options", "worker")
+    __slots__ = ("cancelled_error", "failed_at", "final_error", "has_started", "job", "options", "worker")
 
     def __init__(self, worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> None:
         self.worker: Any = worker
         self.job: Any = job
         self.options = options
         self.has_started = False
+        self.failed_at: float | None = None  # when the last call failed; None if it did not
         self.final_error: Exception | None = None  # an error that ends the calls, whatever the decorator does
         self.cancelled_error: Exception | None = None  # the error of a cancelled call
 
@@ -175,8 +175,8 @@ class DecoratedCalls:
                 run.backend.raise_cancellation_again()
             await _wait_if_stopping(worker)
             await run.pools.reacquire(self.job)
-            run.begin_retry(self.job)
-        self.has_started = True
+            run.begin_retry(self.job, self.failed_at)
+        self.has_started, self.failed_at = True, None
         try:
             return await _call_with_timeouts(worker, self.job, self.options)
         except Exception as error:
@@ -185,6 +185,8 @@ class DecoratedCalls:
                 raise RetryBypass(error) from None
             if run.backend.isolation.was_cancelled(worker):
                 self.cancelled_error = error
+            self.failed_at = run.clock()
+            self.job._ensure_extras().retry_reason = one_line_error(error)
             raise
 
 

@@ -42,7 +42,7 @@ from ..job import _errors, _trigger_rules
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import CancelledOutcome, Failure, RunExtras, Throttling, add_remedy_notes, find_interruption
 from ._adaptive_window import AdaptiveWindow
-from ._attempts import MAX_RECORDED_ATTEMPTS, find_throttles, take_pause, was_drained
+from ._attempts import find_throttles, take_pause, was_drained
 from ._current import current_worker_var
 from ._ending import Ending
 from ._failure_log import FailureLog
@@ -524,8 +524,7 @@ class Run:
         """
         assert job._started_at is not None
         extras = job._ensure_extras()
-        extras.retry_count += 1
-        extras.failed_attempts = (*extras.failed_attempts[1 - MAX_RECORDED_ATTEMPTS :], (job._started_at, now))
+        extras.add_retry(job._started_at, now)
         if extras.first_started_at is None:
             extras.first_started_at = job._started_at
         self._requeue(job, now + pause if pause else None)
@@ -635,10 +634,16 @@ class Run:
             self.stop(StopReason.CRITICAL, job)
         self.failure_log.add(self, job, failure)
 
-    def begin_retry(self, job: AbstractJob[Any]) -> None:
-        """Record another attempt of a job that has kept what it holds, by a decorator or in the clean-up phase."""
+    def begin_retry(self, job: AbstractJob[Any], failed_at: float | None) -> None:
+        """Record another attempt of a job that has kept what it holds, by a decorator or in the clean-up phase.
+
+        Args:
+            job: the job.
+            failed_at: the time at which the attempt before it failed; None if it did not.
+
+        """
         extras = job._ensure_extras()
-        extras.retry_count += 1
+        extras.add_retry(None, failed_at)
         extras.fraction = None
         self.notify("job_attempt", job)
 

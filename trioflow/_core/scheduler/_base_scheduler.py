@@ -712,7 +712,7 @@ class BaseScheduler(
         return SettledJobs(self, chosen)
 
     def explain(self, job: AbstractJob[Any]) -> str:
-        """Explain in one sentence why a job is in its state.
+        """Explain in one sentence why a job is in its state. `Trace.story` tells how it came there, with times.
 
         Args:
             job: a member, or a job nested in a member.

@@ -17,7 +17,7 @@ from ..job import _labels, _trigger_rules
 from ..job._ancestors import enclosing_schedulers, outermost_scheduler
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, is_scheduler
-from ..job._job_queries import failed_attempts, has_moved_on, throttled_intervals
+from ..job._job_queries import failed_attempts, has_moved_on, throttled_attempts
 from ..job._outcome import one_line_error
 from ..job._retry import Retry
 
@@ -148,7 +148,8 @@ def waiting_since(job: AbstractJob[Any]) -> float | None:
     scheduler = job._scheduler
     if scheduler is None or job._state is not JobState.SCHEDULED:
         return None
-    ends = [ended for _, ended in (*throttled_intervals(job)[-1:], *failed_attempts(job)[-1:])]
+    ends = [throttling.ended for throttling in throttled_attempts(job)[-1:]]
+    ends += [attempt.ended for attempt in failed_attempts(job)[-1:]]
     if ends:
         return max(ends)
     times = [other._finished_at for other in scheduler._members.all_requirements(job)]

@@ -21,6 +21,7 @@ from ..._core.api.views import (
     current_run,
     end_facts,
     expected_durations,
+    failed_attempts,
     file_path,
     get_status_text,
     is_droppable,
@@ -239,9 +240,13 @@ class Events(Instrument):
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobAttempt` event for each attempt after the first one."""
         if job.attempts > 1:
-            self._write_event(
-                self._format.JobAttempt(*self._common_fields(self._path_caches[scheduler].path_of(job)), job.attempts)
+            event = self._format.JobAttempt(
+                *self._common_fields(self._path_caches[scheduler].path_of(job)), job.attempts
             )
+            for failed in failed_attempts(job)[-1:]:
+                if failed.number == job.attempts - 1:
+                    event.failed_at, event.exception = failed.ended - self._run_started_at, failed.error
+            self._write_event(event)
 
     def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobReady` event for a service."""

@@ -95,6 +95,10 @@ class JobAttempt(Event, tag="job_attempt"):
 
     attempt: int
     """The number of the attempt; the first retry has number 2."""
+    failed_at: float | None = None
+    """The time, as in `at`, when the attempt before it failed; None if a decorator repeated one that did not fail."""
+    exception: str | None = None
+    """The exception of the attempt before it."""
 
 
 class JobProgress(Event, tag="job_progress"):

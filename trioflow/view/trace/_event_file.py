@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from ..._core.api.views import JobState, Throttling
+from ..._core.api.views import FailedAttempt, JobState, Throttling
 from ..events import _format
 from ..text._failure_text import FailureText
 from ._graph_description import GraphDescription
@@ -125,15 +125,21 @@ class _EventReader:
             case _format.JobScheduled():
                 attempts = facts.outcome.throttled_attempts
                 if facts.started_at is not None and event.throttled > len(attempts):
-                    attempt = Throttling(facts.started_at, event.at, ())
+                    began = (facts.started_at, *facts.later_attempt_starts)[-1]
+                    attempt = Throttling(began, event.at, ())
                     facts.outcome = facts.outcome._replace(throttled_attempts=(*attempts, attempt))
-                    facts.started_at = None
+                    if not facts.later_attempt_starts:
+                        facts.started_at = None
                 facts.state = JobState.SCHEDULED
             case _format.JobStarted():
                 facts.state = JobState.RUNNING
                 facts.started_at = event.at if facts.started_at is None else facts.started_at
             case _format.JobAttempt():
                 facts.later_attempt_starts += (event.at,)
+                if event.failed_at is not None:
+                    failed = FailedAttempt(event.attempt - 1, None, event.failed_at, event.exception or "")
+                    failures = dict.fromkeys([*facts.outcome.failed_attempts, failed])
+                    facts.outcome = facts.outcome._replace(failed_attempts=tuple(failures))
             case _format.JobReady():
                 facts.ready_at = event.at
             case _format.JobFinished():
@@ -143,7 +149,9 @@ class _EventReader:
 
     def _finish_job(self, facts: JobFacts, event: _format.JobFinished) -> None:
         facts.state, facts.finished_at, facts.returncode = event.state, event.at, event.returncode
-        facts.outcome = event.outcome()._replace(throttled_attempts=facts.outcome.throttled_attempts)
+        facts.outcome = event.outcome()._replace(
+            throttled_attempts=facts.outcome.throttled_attempts, failed_attempts=facts.outcome.failed_attempts
+        )
         facts.exception = event.error()
         if event.state is JobState.FAILED and not event.through_member:
             text = event.exception or "failed"

@@ -24,6 +24,7 @@ from ..._core.api.views import (
     explicit_label,
     is_scheduler,
     name_of_policy,
+    outcome,
     paths_of,
     ready_at,
     run_times,
@@ -234,6 +235,8 @@ def _add_current_states(run: RunFacts) -> None:
             facts.started_at, facts.finished_at = job.started_at, job.finished_at
             if job.is_settled():
                 facts.outcome, facts.command = record_outcome(job)
+            else:
+                facts.outcome = outcome(job)
 
 
 def _find_needs(runs: list[RunFacts], scopes: ResourceScopes) -> dict[int, ResolvedNeeds]:

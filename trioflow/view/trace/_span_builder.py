@@ -91,7 +91,10 @@ class JobFacts:
         """Yield the start of each attempt that was not throttled."""
         if self.started_at is not None:
             yield self.started_at
-            yield from (time for time in self.later_attempt_starts if time > self.started_at)
+            throttled = self.outcome.throttled_attempts
+            for time in self.later_attempt_starts:
+                if time > self.started_at and not any(began <= time <= ended for began, ended, _ in throttled):
+                    yield time
 
     def inner_waits(self) -> Iterator[tuple[WaitCause, float, float]]:
         """Yield the waits between the first start of the job and its end."""
@@ -259,6 +262,7 @@ def _make_span(facts: JobFacts) -> Span:
         restored_at=outcome.restored_at,
         restored_elapsed=None if outcome.restoration is None else outcome.restoration.elapsed,
         blocked_by=None if facts.blocked_by_key is None else _find_span_number(run, facts.blocked_by_key),
+        failed_attempts=tuple((attempt.number, attempt.ended, attempt.error) for attempt in outcome.failed_attempts),
     )
 
 

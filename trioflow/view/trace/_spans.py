@@ -112,6 +112,8 @@ class Span:
     """Whether the job is SUCCEEDED only because it has `on_timeout="move_on"`, and its timeout ended it."""
     blocked_by: int | None = None
     """The number of the span of the requirement that blocked the job. None if the job is not BLOCKED."""
+    failed_attempts: tuple[tuple[int, float, str], ...] = ()
+    """The number, end and error of each failed attempt after which the job was attempted again; of many, the last."""
 
     @property
     def name(self) -> str:

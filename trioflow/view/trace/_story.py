@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ..._core.api.views import WaitCause, duration_text
+from ..._core.api.views import WaitCause, duration_text, one_line_error, printable
 from .._state_styles import recorded_state
-from ..text import _exception_text
 from ._spans import Span, Wait
 
 MIN_WAIT_SECONDS = 0.001
 """Shorter waits are left out: they are those of the event loop between two steps."""
-RELEASING_STEPS: Final = {
-    WaitCause.JOBS: " settled",
-    WaitCause.SLOT: " released it",
-    WaitCause.TOKEN: " released it",
-    WaitCause.RESOURCE: " released it",
+RELEASES: Final = {
+    WaitCause.JOBS: ", until {} settled",
+    WaitCause.SLOT: ", until {} released it",
+    WaitCause.TOKEN: ", until {} released it",
+    WaitCause.RESOURCE: ", until {} released it",
+    WaitCause.RATE: ", from which {} had taken",
+    WaitCause.THROTTLED: ", because of {}",
 }
-"""What the job did that ended a wait with this cause; nothing for a rate, from which it took before."""
+"""For each cause of a wait that another job may have ended, what that job did."""
 
 
 def story_text(spans: Sequence[Span], path: str, began_at: float) -> str:
@@ -36,7 +37,7 @@ def story_lines(spans: Sequence[Span], span: Span, began_at: float) -> list[str]
 
     """
     steps = sorted(_steps(spans, span), key=lambda step: step[0])
-    return [f"{duration_text(max(0.0, time - began_at), in_column=True)}: {text}" for time, text in steps]
+    return [f"{duration_text(max(0.0, time - began_at), in_column=True)}: {printable(text)}" for time, text in steps]
 
 
 def _steps(spans: Sequence[Span], span: Span) -> Iterator[tuple[float, str]]:
@@ -46,6 +47,8 @@ def _steps(spans: Sequence[Span], span: Span) -> Iterator[tuple[float, str]]:
             yield wait.until, _step_text(spans, span, wait)
     if span.scheduled_at is not None and not any(wait.cause is WaitCause.JOBS for wait in span.waits):
         yield span.scheduled_at, "was ready"
+    for number, failed_at, error in span.failed_attempts:
+        yield failed_at, f"attempt {number} failed: {error}"
     for number, started_at in enumerate(span.attempts, 1):
         yield started_at, "started" if number == 1 else f"started attempt {number}"
     for _, until in span.throttled:
@@ -54,7 +57,7 @@ def _steps(spans: Sequence[Span], span: Span) -> Iterator[tuple[float, str]]:
         yield span.ready_at, "reported that it is ready"
     if span.finished_at is not None:
         times = "" if span.elapsed is None else f" after {duration_text(span.elapsed)}"
-        error = "" if span.exception is None else f": {_exception_text.one_line_text(span.exception)}"
+        error = "" if span.exception is None else f": {one_line_error(span.exception)}"
         yield span.finished_at, f"{recorded_state(span).value}{times}{error}"
 
 
@@ -66,8 +69,7 @@ def _step_text(spans: Sequence[Span], span: Span, wait: Wait) -> str:
 
 
 def wait_text(spans: Sequence[Span], wait: Wait) -> str:
-    """Return how long a job waited, for what, and which other job ended the wait, if one is known."""
-    waited = f"waited {duration_text(wait.seconds)} for {wait.words}"
-    if wait.released_by is None:
-        return waited
-    return f"{waited}, until {spans[wait.released_by].name}{RELEASING_STEPS.get(wait.cause, '')}"
+    """Return how long a job waited, for what, and what another job had to do with it, if one is known."""
+    preposition = "," if wait.cause is WaitCause.THROTTLED else " for"
+    release = "" if wait.released_by is None else RELEASES.get(wait.cause, "").format(spans[wait.released_by].name)
+    return f"waited {duration_text(wait.seconds)}{preposition} {wait.words}{release}"

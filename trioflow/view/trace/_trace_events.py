@@ -102,6 +102,7 @@ class _EventBuilder:
         job_slice = {"ph": "X", "name": printable(span.label), "cat": category, "args": self._slice_args(span)}
         yield {**job_slice, "ts": start, "dur": _duration(start, end), **self._thread_fields(span)}
         if len(span.attempts) > 1:
+            errors = {number: {"error": error} for number, _, error in span.failed_attempts}
             boundaries = [*map(self._to_microseconds, span.attempts), end]
             for number, (start_time, end_time) in enumerate(itertools.pairwise(boundaries), 1):
                 attempt_slice = {"ph": "X", "name": f"attempt {number}", "cat": "attempt"}
@@ -110,6 +111,7 @@ class _EventBuilder:
                     "ts": start_time,
                     "dur": _duration(start_time, end_time),
                     **self._thread_fields(span),
+                    "args": errors.get(number, {}),
                 }
         if span.ready_at is not None:
             ready_mark = {"ph": "i", "name": "ready", "cat": "service", "s": "t"}

@@ -75,7 +75,7 @@ class WaitAnalysis:
         slot_intervals: list[list[tuple[float, float]]] = [[] for _ in runs]
         for span in spans:
             end = math.inf if span.state is JobState.RUNNING else lifetimes[span.number][1]
-            attempts = [*span.throttled]
+            attempts = _throttled_before_start(span)
             if span.started_at is not None:
                 pauses = [wait[1:] for wait in inner_waits.get(span.number, ()) if wait[0] is WaitCause.RETRY]
                 attempts += without_intervals(span.started_at, end, pauses)
@@ -118,14 +118,19 @@ class WaitAnalysis:
         if ready_since is None or span.restored:  # what a restored job needs, it did not wait for
             return
         last_start = end_of_life if span.started_at is None else span.started_at
-        starts = [*(began for began, _ in span.throttled), last_start]
-        ends = [*(ended for _, ended in span.throttled), None]
+        throttled = _throttled_before_start(span)
+        starts = [*(began for began, _ in throttled), last_start]
+        ends = [*(ended for _, ended in throttled), None]
         for start, end in zip(starts, ends, strict=True):
             if start > ready_since:
                 yield from self._waits_between(span, ready_since, start)
             ready_since = start if end is None else end
+        throttle_ends = {ended for _, ended in span.throttled}
         for cause, began, ended in self._inner_waits.get(span.number, ()):
-            yield Wait(cause, "", began, ended)
+            if began in throttle_ends:  # an attempt was throttled after another one had failed
+                yield from self._waits_between(span, began, ended)
+            else:
+                yield Wait(cause, "", began, ended)
 
     def _waits_between(self, span: Span, since: float, until: float) -> Iterator[Wait]:
         """Yield the waits that fill, without gaps, an interval during which a job was ready."""
@@ -201,6 +206,11 @@ class WaitAnalysis:
             is_short = [value > max_used_amount for value in used_amounts]
             self._resource_shortages[key] = list(_flagged_intervals(times, is_short, WaitCause.RESOURCE, resource))
         return self._resource_shortages[key]
+
+
+def _throttled_before_start(span: Span) -> list[tuple[float, float]]:
+    """Return the throttled attempts before the first one that counts. Any others are parts of the job's run."""
+    return [times for times in span.throttled if times[0] < or_infinity(span.started_at)]
 
 
 def _end_or_infinity(span: Span) -> float:

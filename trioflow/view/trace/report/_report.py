@@ -301,7 +301,7 @@ def _stories(record: TraceRecord) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the story of each job whose story has more than a start and an end: the row has these."""
     for span in record.spans:
         if span.waits or len(span.attempts) > 1 or span.throttled or span.ready_at is not None:
-            yield span.number, [*map(printable, story_lines(record.spans, span, record.start_time))]
+            yield span.number, story_lines(record.spans, span, record.start_time)
 
 
 def _table_row(record: TraceRecord, span: Span, rank: int, texts: tuple[str, ...]) -> list[Any]:
