@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from trioflow.view.trace._trace import find_critical_path
 
 from ..bodies import fail, nap, serve
 from ..cli.command_line import trioflow
-from ..conftest import Virtual
+from ..conftest import BACKENDS, Virtual
 from .agreement import FAILURES, INTERRUPTED, STOPPED, SUCCESS, Views, in_virtual_time
 from .trace.scenarios import everything, stop
 
@@ -106,11 +108,24 @@ RUNS: dict[str, tuple[Any, int]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def views_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Views]:
+    """Return the views of a run by its name; it is run once for all tests, on one backend, in turn."""
+    backends = dict(zip(RUNS, itertools.cycle(BACKENDS), strict=False))
+
+    @functools.cache
+    def views(name: str) -> Views:
+        virtual = Virtual(backends[name])
+        return Views(in_virtual_time(virtual), RUNS[name][0](), tmp_path_factory.mktemp("views"))
+
+    return views
+
+
 @pytest.mark.parametrize("name", RUNS)
-def test_all_views_of_a_run_agree(virtual: Virtual, tmp_path: Path, name: str) -> None:
+def test_all_views_of_a_run_agree(views_of: Callable[[str], Views], name: str) -> None:
     """For each run, all views have the same verdict, counts, failures and duration, and the exit code fits."""
-    make_scheduler, code = RUNS[name]
-    Views(in_virtual_time(virtual), make_scheduler(), tmp_path).check(code)
+    _, code = RUNS[name]
+    views_of(name).check(code)
 
 
 def test_all_views_of_2000_jobs_agree(tmp_path: Path) -> None:
@@ -193,12 +208,12 @@ def test_the_time_that_an_instrument_takes_before_the_run_counts_in_no_view(tmp_
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_the_critical_path_is_that_of_the_trace(virtual: Virtual, tmp_path: Path, name: str) -> None:
+def test_the_critical_path_is_that_of_the_trace(views_of: Callable[[str], Views], name: str) -> None:
     """A trace file has the critical path of the run, and `graph()` marks the same path without a trace.
 
     Without a trace, neither earlier runs of a nested scheduler nor earlier sizes of an adaptive window are known.
     """
-    views = Views(in_virtual_time(virtual), RUNS[name][0](), tmp_path)
+    views = views_of(name)
     if name not in ("a second attempt", "everything", "adaptive"):
         assert {job.path for job in find_critical_path(views.scheduler)} == {
             views.live.spans[link.span_number].path for link in views.live.critical_path_links
@@ -207,12 +222,12 @@ def test_the_critical_path_is_that_of_the_trace(virtual: Virtual, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_file_of_events_has_the_spans_of_the_trace(virtual: Virtual, tmp_path: Path, name: str) -> None:
+def test_a_file_of_events_has_the_spans_of_the_trace(views_of: Callable[[str], Views], name: str) -> None:
     """The spans that are made of a file of events are those of the trace, with their times, lanes and waits.
 
     Not so the waits in an adaptive window, because the events do not say how its size changed.
     """
-    views = Views(in_virtual_time(virtual), RUNS[name][0](), tmp_path)
+    views = views_of(name)
 
     def facts(record: Any, span: Any) -> list[Any]:
         times = [span.scheduled_at, span.started_at, span.ready_at, span.finished_at, *span.attempts]
