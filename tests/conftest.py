@@ -16,7 +16,7 @@ import signal
 import threading
 import warnings
 import zlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple, get_args
 
@@ -125,10 +125,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.markexpr = "not soak" if asked else "not soak and not slow"
 
 
+def is_among(file: Path, places: Collection[str]) -> bool:
+    """Return whether a file of tests is one of these files, or in one of these folders."""
+    path = file.as_posix().removeprefix(f"{TESTS.as_posix()}/")
+    return any(path == place or path.startswith(f"{place}/") for place in places)
+
+
 @functools.cache  # there are 50 tests in a file
 def is_slow(file: Path) -> bool:
     """Return whether the tests of a file are slow."""
-    return any(file.is_relative_to(TESTS / path) for path in SLOW)
+    return is_among(file, SLOW)
 
 
 LONGEST = (
@@ -151,7 +157,7 @@ each of the others runs on one, which its name decides.
 @functools.cache
 def has_one_backend(file: Path) -> bool:
     """Return whether most tests of a file run on one backend."""
-    return any(file.is_relative_to(TESTS / path) for path in ONE_BACKEND)
+    return is_among(file, ONE_BACKEND)
 
 
 both_of_file: dict[Path, str] = {}
