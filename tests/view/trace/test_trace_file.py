@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import subprocess
 from pathlib import Path
@@ -19,6 +20,7 @@ from trioflow.view.trace.compare import _differences, _run_times
 from trioflow.view.trace.report._report import report_html
 
 from ...bodies import fail, nap
+from ...conftest import BACKENDS
 from .scenarios import NASTY, everything, stop
 
 if TYPE_CHECKING:
@@ -72,7 +74,9 @@ def record_of(virtual: Virtual, name: str) -> tuple[Trace, TraceRecord]:
     return trace, trace._get_record()
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    ("name", "backend"), list(zip(RUNS, itertools.cycle(BACKENDS), strict=False)), indirect=["backend"]
+)
 def test_what_is_made_of_a_file_is_what_is_made_of_the_run(virtual: Virtual, tmp_path: Path, name: str) -> None:
     """The report, the table, the files for CI and a comparison are the same for a run and for its trace file."""
     trace, live = record_of(virtual, name)
@@ -114,6 +118,7 @@ def test_a_file_has_nothing_that_redact_hides(tmp_path: Path) -> None:
     assert "hunter2" not in (tmp_path / "t.json").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("backend", ["trio"], indirect=True)  # it is about the file
 def test_a_damaged_record_is_an_error_and_no_exception_of_a_view(virtual: Virtual, tmp_path: Path) -> None:
     """If any one item of a record is removed or has another type, the file is rejected, or read as a default."""
     trace, _ = record_of(virtual, "blocked")
