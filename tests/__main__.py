@@ -1,7 +1,7 @@
 """The project's checks: ``python -m tests``.
 
-All of them run, whatever fails; the exit code says whether any did. First come lint, types and imports, as many at once
-as there are cores. Then all tests run, in twice as many processes as there are cores.
+All of them run, whatever fails; the exit code says whether any did. Lint, types and imports are checked, one after the
+other, while the tests run, which often wait for programs: what they found comes after the tests.
 
 While you work, ``pytest`` alone is enough: it runs the fast tests. Name a folder or a file to run all tests in it.
 ``tests/conftest.py`` says which tests are slow.
@@ -16,7 +16,6 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,8 +75,14 @@ def main() -> int:
     if not provide_commands():
         return 1
     tests = shlex.join([*shlex.split(options.part or ALL_TESTS), *options.pytest_options])
-    results = {} if options.part else run_side_by_side(STATIC_CHECKS)
-    results[tests] = passes(tests)
+    others = () if options.part else STATIC_CHECKS
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    try:
+        ended = {check: pool.submit(run_silently, check) for check in others}
+        results = {tests: passes(tests)}
+        results |= {check: report(check, *future.result()) for check, future in ended.items()}
+    finally:
+        pool.shutdown(cancel_futures=True)
     failed = [check for check, passed in results.items() if not passed]
     print(f"\n{len(results) - len(failed)} of {len(results)} checks passed", *failed, sep="\nfailed: ")
     return 1 if failed else 0
@@ -95,22 +100,17 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run_side_by_side(checks: Sequence[str]) -> dict[str, bool]:
-    """Run checks at the same time, print what each says when it has ended, and return which have passed."""
+def run_silently(check: str) -> tuple[bool, str, float]:
+    """Run one check; return whether it has passed, its output, and how many seconds it took."""
+    start = time.perf_counter()
+    done = subprocess.run(shlex.split(check), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return done.returncode == 0, done.stdout, time.perf_counter() - start
 
-    def run(check: str) -> tuple[bool, str, float]:
-        start = time.perf_counter()
-        done = subprocess.run(
-            shlex.split(check), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
-        return done.returncode == 0, done.stdout, time.perf_counter() - start
 
-    results: dict[str, bool] = {}
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for check, (passed, output, seconds) in zip(checks, pool.map(run, checks), strict=True):
-            print(f"\n=== {check}\n{output}{verdict(passed, seconds)}", flush=True)
-            results[check] = passed
-    return results
+def report(check: str, passed: bool, output: str, seconds: float) -> bool:
+    """Print the output of a check, and return whether it has passed."""
+    print(f"\n=== {check}\n{output}{verdict(passed, seconds)}", flush=True)
+    return passed
 
 
 def passes(check: str) -> bool:
