@@ -71,6 +71,7 @@ class CiRun:
         root_run = record.root_runs[0]
         self._record: Final = record
         self.label: Final = root_run.label
+        self.host: Final = record.host.name
         self.tally: Final = record.tally
         self.start_time: Final = record.start_time + record.wall_offset  # in seconds since the epoch
         self.seconds: Final = record.end_time - record.start_time
@@ -86,12 +87,9 @@ class CiRun:
         """Return the traceback of a failed job. A message that ends with captured output is shortened."""
         failure = self._record.failures[span.number]
         _, newline, last_line = failure.message.rstrip().rpartition("\n")
-        quotes_output = newline and any(output.rstrip().endswith(last_line) for _, output in self.command_outputs(span))
-        return (
-            failure.traceback.replace(failure.message, headline(failure.message))
-            if quotes_output
-            else failure.traceback
-        )
+        if newline and any(output.rstrip().endswith(last_line) for _, output in self.command_outputs(span)):
+            return failure.traceback.replace(failure.message, headline(failure.message))
+        return failure.traceback
 
     def command_outputs(self, span: Span) -> Iterator[tuple[str, str]]:
         """Yield the name and the text of each captured output of a failed command.
@@ -107,11 +105,6 @@ class CiRun:
     def type_of_failure(self, span: Span) -> str:
         """Return the qualified name of the type of a failed job's exception."""
         return self._record.failures[span.number].type_name
-
-    @property
-    def host(self) -> str:
-        """The name of the machine on which the run took place."""
-        return self._record.host.name
 
     def failure_groups(self) -> list[list[Span]]:
         """Return the failed jobs in groups of similar failures. Groups of critical jobs come first."""

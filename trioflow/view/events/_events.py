@@ -329,32 +329,24 @@ class Events(Instrument):
         # Hooks may change these dicts at any time. `dict.copy` is atomic. `list(d.items())` is not: the garbage
         # collector may interrupt it and switch to the thread of the hooks.
         for job, polled in islice(self._waiting_jobs.copy().items(), MAX_POLLED_JOBS):
-            if (
-                (wait := waiting(job))
-                and wait.text
-                and wait != polled.last_written_values
-                and job in self._waiting_jobs
-            ):
+            wait = waiting(job)
+            if wait and wait.text and wait != polled.last_written_values and job in self._waiting_jobs:
                 polled.last_written_values = wait
                 event = self._format.JobWaiting(*self._common_fields(polled.path), wait.text, wait.cause, wait.resource)
                 yield self._encode(event)
         for job, polled in islice(self._running_jobs.copy().items(), MAX_POLLED_JOBS):
-            if (
-                progress := (job.fraction_done, get_status_text(job))
-            ) != polled.last_written_values and job in self._running_jobs:
+            progress = job.fraction_done, get_status_text(job)
+            if progress != polled.last_written_values and job in self._running_jobs:
                 polled.last_written_values = progress
                 yield self._encode(self._format.JobProgress(*self._common_fields(polled.path), *progress))
 
     def _finish_run(self, last_line: bytes = b"") -> None:
         """Write the last line of a run, and reset this object for the next run."""
         writer, self._writer, self._root = self._writer, None, None
-        for cache in (
-            self._path_caches,
-            self._written_job_counts,
-            self._waiting_jobs,
-            self._running_jobs,
-        ):
-            cache.clear()
+        self._path_caches.clear()
+        self._written_job_counts.clear()
+        self._waiting_jobs.clear()
+        self._running_jobs.clear()
         if writer is not None:
             writer.close(last_line)
             self.is_written = writer.error is None

@@ -48,7 +48,7 @@ class NonBlockingWriter:
     """A writer of lines to one file, from the start of a run to its end.
 
     Args:
-        target: a path, a file object, or a descriptor.
+        target: a path, or a file object.
         warn: a function that is called with a message when lines are lost, except if the reader has closed the pipe.
         encode_dropped_count: a function that returns the line that reports a number of dropped lines.
         poll_jobs: a function that returns further lines. The writer's own thread calls it twice a second.
@@ -295,8 +295,6 @@ class _FileObjectTarget:
 
 
 def _open_target(target: Any, truncate: bool) -> _DescriptorTarget | _FileObjectTarget:
-    if isinstance(target, int):
-        return _DescriptorTarget(target, None, is_owned=False)
     if hasattr(target, "write"):
         try:
             descriptor = target.fileno()

@@ -12,7 +12,6 @@ from ..._core.api.views import (
     NOT_SAVED_REASON,
     AnyJob,
     BaseScheduler,
-    Failure,
     Incident,
     StopReason,
     culprit_chain,
@@ -92,27 +91,23 @@ class Debrief:
 
     def failure_paragraphs(self) -> Iterator[str]:
         """Yield a paragraph for each group of similar failures, with critical failures first."""
-        failed = filter(failed_by_itself, self._jobs)
-        failures = {job: _get_failure(job) for job in failed}
+        failures = {job: failure for job in self._jobs if failed_by_itself(job) and (failure := failure_of(job))}
         for jobs in group_failures(
             (job, job.is_critical(), failure.number, kind_text(job, failure)) for job, failure in failures.items()
         ):
             failure = failures[jobs[0]]
-            yield self._failure_title(jobs) + self._traceback_text(failure.exception, failure.traceback)
+            title = self._failure_title(jobs, [failures[job].exception for job in jobs])
+            yield title + self._traceback_text(failure.exception, failure.traceback)
 
-    def _failure_title(self, jobs: Sequence[AnyJob]) -> str:
+    def _failure_title(self, jobs: Sequence[AnyJob], errors: Sequence[BaseException]) -> str:
         noun = "critical failure" if jobs[0].is_critical() else "failure"
+        names = [self._displayed_path(job) for job in jobs]
         if len(jobs) == 1:
-            return f"{noun} of {self._displayed_path(jobs[0])}:"
-        listed = jobs[:MAX_LISTED_NAMES]
-        messages = [
-            self._symbols.escape(_exception_text.first_line_text(_get_failure(job).exception)) for job in listed
-        ]
-        names = [self._displayed_path(job) for job in listed]
-        if len(set(messages)) > 1:
+            return f"{noun} of {names[0]}:"
+        messages = [self._symbols.escape(_exception_text.first_line_text(error)) for error in errors]
+        if len(set(messages[:MAX_LISTED_NAMES])) > 1:
             names = [f"{name}: {message}" for name, message in zip(names, messages, strict=True)]
-        more = [f"and {len(jobs) - len(listed)} more"] if len(jobs) > len(listed) else []
-        lines = "\n".join(f"  {line}" for line in [*names, *more])
+        lines = "\n".join(f"  {line}" for line in listed_lines(names))
         return f"{len(jobs)} {noun}s of one kind:\n{lines}\nthe first one:"
 
     def not_run_paragraph(self) -> str:
@@ -152,9 +147,3 @@ class Debrief:
 def _stop_reason_suffix(job: AnyJob) -> str:
     reason: StopReason | None = job.stop_reason if is_scheduler(job) else None
     return f" ({reason.name})" if reason is not None else ""
-
-
-def _get_failure(job: AnyJob) -> Failure:
-    failure = failure_of(job)
-    assert failure is not None
-    return failure

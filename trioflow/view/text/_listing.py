@@ -150,7 +150,8 @@ class Listing:
         name = f"{INDENT * depth}{marker}{self._kind_and_label(job)}"
         left = f"{self._numbers[job]}  {self._symbols.job_symbols(job)}  {name}"
         right = "  ".join(filter(None, (references, self._outcome_text(job) if details else "restored" * job.restored)))
-        return LineParts(left, right, _job_duration_text(job))
+        elapsed = job.elapsed or 0.0
+        return LineParts(left, right, duration_text(elapsed, in_column=True) if elapsed >= MIN_SHOWN_DURATION else "")
 
     def _kind_and_label(self, job: AnyJob) -> str:
         return self._symbols.escape(f"<{type(job).__name__} `{shorten(job.label)}`>")
@@ -198,11 +199,6 @@ class Listing:
         if number is None:
             return "?" + self._symbols.escape(f"`{job.label}`")
         return number if job.scheduler is scheduler or job in inputs else "?" + number
-
-
-def _job_duration_text(job: AnyJob) -> str:
-    elapsed = job.elapsed or 0.0
-    return duration_text(elapsed, in_column=True) if elapsed >= MIN_SHOWN_DURATION else ""
 
 
 def listing_rows(scheduler: BaseScheduler) -> Iterator[ListingRow]:

@@ -33,7 +33,11 @@ def select_jobs(scheduler: BaseScheduler, selection: JobSelection, option: str) 
     selected_jobs: set[AnyJob] = set()
     for item in _as_collection(selection, option):
         if isinstance(item, str):
-            selected_jobs.update(_jobs_matching(item, paths, scheduler, option))
+            matches = match_paths(paths, item)
+            if not matches:
+                hint = suggest_paths(paths, item)
+                raise ValueError(f"{option}={item!r}: no job of {scheduler.label!r} has a path like this{hint}")
+            selected_jobs.update(matches)
         elif isinstance(item, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
             if item not in paths:
                 raise ValueError(f"{option}: {item.label!r} is neither in {scheduler.label!r} nor nested in it")
@@ -73,11 +77,3 @@ def _as_collection(selection: JobSelection, option: str) -> tuple[AnyJob | str, 
         return tuple(selection)
     except TypeError:
         raise TypeError(f"{option}={short_repr(selection)}: give jobs, or strings that match their job.path") from None
-
-
-def _jobs_matching(pattern: str, paths: Mapping[AnyJob, str], scheduler: BaseScheduler, option: str) -> list[AnyJob]:
-    matches = match_paths(paths, pattern)
-    if not matches:
-        hint = suggest_paths(paths, pattern)
-        raise ValueError(f"{option}={pattern!r}: no job of {scheduler.label!r} has a path like this{hint}")
-    return matches

@@ -11,7 +11,6 @@ import collections
 import contextlib
 import time
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
 from ..._core.api import BudgetSpent, RequirementFailed
@@ -39,7 +38,6 @@ from ..._core.api.views import (
 from .._state_styles import STATE_COUNT_ORDER, StateRecord, recorded_state
 from ._symbols import Symbols
 
-NO_NAMES: Final[Mapping[AnyJob, str]] = MappingProxyType({})
 FOREVER_KEY: Final = "forever"
 TROUBLE_STATES: Final = frozenset[ReportedState]({JobState.FAILED, JobState.BLOCKED})
 """The states in which a forever job is counted like any other job."""
@@ -300,7 +298,7 @@ def _name_and_size(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
     return f"{names[job]} ({plural(size, 'job')})"
 
 
-def root_failure_text(job: AnyJob, names: Mapping[AnyJob, str] = NO_NAMES) -> str:
+def root_failure_text(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
     """Return why a job is BLOCKED: `build failed`, `build was cancelled` or `the budget usd is spent`."""
     error = job.raised_exception()
     while job.state is JobState.BLOCKED and isinstance(error, RequirementFailed):

@@ -23,7 +23,7 @@ from typing import Final
 from ..._core.api.views import JobState, WaitCause
 from ._critical_path import settled_at
 from ._resource_use import ResolvedNeeds, ResourceUse, StepFunction, count_overlaps
-from ._spans import RunSpan, Span, Wait, or_infinity, without_intervals
+from ._spans import RunSpan, Span, Wait, end_or_infinity, or_infinity, without_intervals
 
 MIN_GAP_SECONDS: Final = 0.001
 """A gap between two shortages that is shorter than this is closed, because the engine was about to start a job then."""
@@ -213,24 +213,19 @@ def _throttled_before_start(span: Span) -> list[tuple[float, float]]:
     return [times for times in span.throttled if times[0] < or_infinity(span.started_at)]
 
 
-def _end_or_infinity(span: Span) -> float:
-    return or_infinity(span.finished_at)
-
-
 class SlotHandovers:
     """The handovers of slots in one run, from jobs that ended while the window was full to jobs that waited."""
 
     def __init__(self, run: RunSpan, members: list[Span]) -> None:
         """Find the jobs that ended while the window was full, sorted by their ends."""
         slot_users = [span for span in members if span.started_at is not None and span.takes_slot]
-        slot_users.sort(key=lambda span: (_end_or_infinity(span), span.number))
+        slot_users.sort(key=lambda span: (end_or_infinity(span), span.number))
         starts = sorted(or_infinity(span.started_at) for span in slot_users)
-        ends = list(map(_end_or_infinity, slot_users))
+        ends = list(map(end_or_infinity, slot_users))
 
         def was_window_full(span: Span) -> bool:
-            running_count = bisect.bisect_left(starts, _end_or_infinity(span)) - bisect.bisect_left(
-                ends, _end_or_infinity(span)
-            )
+            end = end_or_infinity(span)
+            running_count = bisect.bisect_left(starts, end) - bisect.bisect_left(ends, end)
             return run.window_size is not None and running_count >= run.window_size
 
         self._releasing_jobs = list(filter(was_window_full, slot_users))
@@ -247,8 +242,8 @@ class SlotHandovers:
         since = span.scheduled_at
         if not span.takes_slot or since is None or until <= since:
             return None
-        index = bisect.bisect_right(self._releasing_jobs, until, key=_end_or_infinity) - 1
-        while index >= 0 and _end_or_infinity(self._releasing_jobs[index]) > since:
+        index = bisect.bisect_right(self._releasing_jobs, until, key=end_or_infinity) - 1
+        while index >= 0 and end_or_infinity(self._releasing_jobs[index]) > since:
             if self._releasing_jobs[index].number < span.number:
                 return self._find_previous_in_lane(span, since, until) or self._releasing_jobs[index]
             index -= 1
@@ -260,8 +255,8 @@ class SlotHandovers:
         If several jobs ended at the same time, the one in the same lane is the most likely to have released the slot.
         """
         lane_jobs = self._jobs_by_lane[span.lane]
-        index = bisect.bisect_right(lane_jobs, until, key=_end_or_infinity) - 1
-        if index >= 0 and _end_or_infinity(lane_jobs[index]) > since and lane_jobs[index].number < span.number:
+        index = bisect.bisect_right(lane_jobs, until, key=end_or_infinity) - 1
+        if index >= 0 and end_or_infinity(lane_jobs[index]) > since and lane_jobs[index].number < span.number:
             return lane_jobs[index]
         return None
 
