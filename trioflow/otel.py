@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from . import AbstractJob, Pool, Scheduler
+
 try:
     from opentelemetry import context as otel_context
     from opentelemetry import metrics, propagate, trace
@@ -25,8 +27,6 @@ from .abc import Instrument, JobKind, explicit_label, is_scheduler, propagate_en
 from .view.text._verdict import Tally, create_verdict, culprit_path
 
 if TYPE_CHECKING:
-    from . import AbstractJob, Pool, Scheduler
-
     AnyJob = AbstractJob[Any]
 
 PROPAGATION_FIELDS: Final = ("traceparent", "tracestate", "baggage")

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, Unpack, cast, overload
 import anyio.to_thread
 
 from ..abc import (
+    AbstractJob,
     BoxStyle,
     FunctionJob,
     JobOptions,
+    RunHandle,
     ThreadEvent,
     call_of,
     enclosing_schedulers,
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
         PlainFunction3,
         ValueOrJob,
     )
-    from ..abc import AbstractJob, RunHandle
 
     AnyJob = AbstractJob[Any]
 

@@ -19,13 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio.to_thread
 
 from .._scheduler import Scheduler
-from ..abc import FunctionJob, ThreadEvent, propagated_env, ranks_of, run_of
+from ..abc import AbstractJob, FunctionJob, RunHandle, ThreadEvent, propagated_env, ranks_of, run_of
 from ..jobs import _pickling
 from ..jobs._env_propagation import wrap_with_variables
 
 if TYPE_CHECKING:
-    from ..abc import AbstractJob, RunHandle
-
     AnyJob = AbstractJob[Any]
 
 CANCEL_TIMEOUT: Final = 2.0

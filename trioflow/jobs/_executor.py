@@ -6,19 +6,17 @@ import concurrent.futures
 import contextvars
 import functools
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Unpack, cast, overload
 
 import anyio.to_thread
 
-from ..abc import BoxStyle, FunctionJob, JobOptions, ThreadEvent, call_of, propagated_env, run_of, short_repr
+from ..abc import BoxStyle, FunctionJob, JobOptions, RunHandle, ThreadEvent, call_of, propagated_env, run_of, short_repr
 from . import T, _pickling
 from ._env_propagation import call_with_variables, wrap_with_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from .._core.api.typed import (
         A,
         B,
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
         PlainFunction3,
         ValueOrJob,
     )
-    from ..abc import RunHandle
 
 ExecutorOrFactory = concurrent.futures.Executor | Callable[[], concurrent.futures.Executor]
 

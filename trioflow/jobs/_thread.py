@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Unpack, cast, overload
 
@@ -21,8 +21,6 @@ from ..abc import BoxStyle, FunctionJob, JobOptions, ThreadEvent, call_of, callb
 from . import T
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import trio
 
     from .._core.api.typed import (

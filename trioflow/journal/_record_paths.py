@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .._core.api.journals import (
     AbstractJob,
+    BaseScheduler,
     FunctionJob,
     UniqueSiblingNames,
     explicit_label,
@@ -30,8 +31,6 @@ from ._serialization import NotSerializable, comparison_form, digest, dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from .._core.api.journals import BaseScheduler
 
     FindIdentity = Callable[[AbstractJob[Any]], str | None]
 

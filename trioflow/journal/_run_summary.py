@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .._core.api.journals import (
+    AbstractJob,
+    BaseScheduler,
     JobState,
     always_runs,
     culprit_chain,
@@ -17,9 +19,6 @@ from .._core.api.journals import (
 )
 from ._msgspec import msgspec
 from ._serialization import escape_surrogates
-
-if TYPE_CHECKING:
-    from .._core.api.journals import AbstractJob, BaseScheduler
 
 SUCCEEDED_STATE: Final = JobState.SUCCEEDED
 MAX_FAILURES: Final = 1000

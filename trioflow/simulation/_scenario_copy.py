@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 
@@ -15,6 +15,7 @@ from .._core.api.views import (
     Job,
     Outlook,
     Policy,
+    PolicyName,
     Pool,
     Retry,
     Service,
@@ -32,9 +33,6 @@ from .._core.api.views import (
     set_run_need,
     topological_order,
 )
-
-if TYPE_CHECKING:
-    from .._core.api.views import PolicyName
 
 
 class NeverSettles(BaseException):

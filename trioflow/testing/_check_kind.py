@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, Protocol, get_args
 
 import anyio
 
@@ -26,7 +26,6 @@ from ..view.events._events import Events
 from ..view.trace._trace import Trace
 
 if TYPE_CHECKING:
-    from typing import Protocol
 
     class JobMaker(Protocol):
         """A function that makes a new job with these options."""

@@ -16,8 +16,9 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast, final, get_args
+from typing import Any, Final, cast, final, get_args
 
+from .. import Scheduler
 from .._core.api.kinds import is_among, loop_running, short_repr
 from ..abc import BackendName
 from ._explored_run import ExploredRun
@@ -26,9 +27,6 @@ from ._judge import count_arguments
 from ._progress_watch import MIN_ROUND_WAITS, PLAIN_ROUND_WAITS, ROUND_FACTOR
 from ._run_record import RunOutcome
 from ._shrink import Shrinker
-
-if TYPE_CHECKING:
-    from .. import Scheduler
 
 FAULTS: Final = tuple(dict.fromkeys(FAULT_OF_KIND.values()))
 """The kinds of faults of `explore`: "order", "durations", "timeouts", "failures", "cancellation", "ctrl-c", "crash"."""

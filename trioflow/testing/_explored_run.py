@@ -40,10 +40,11 @@ import types
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 
+from .. import Scheduler
 from .._core.api.kinds import short_repr
 from .._core.api.testing import (
     has_hard_timeout,
@@ -67,9 +68,6 @@ from ._progress_watch import PLAIN_ROUND_WAITS, ProgressWatch
 from ._run_record import InjectedError, RunOutcome, SteppedJob
 from ._story import Story, describe_delay, describe_error, describe_place
 from ._task_order import FIRST_TASK_NAME, TaskOrder, set_task_order
-
-if TYPE_CHECKING:
-    from .. import Scheduler
 
 MAX_ENDING_ITERATIONS: Final = 4
 """The number of iterations of asyncio's event loop that tasks may take to finish after the run."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from .. import Scheduler
 from .._core.api.kinds import name_of, short_repr
 from .._core.api.views import AbstractJob, AnyJob, JobState, enclosing_schedulers, get_group_members, is_scheduler
 from ._run_record import EndlessRun
 from ._story import Story, describe_error
-
-if TYPE_CHECKING:
-    from .. import Scheduler
 
 
 class Judge:

@@ -42,14 +42,12 @@ from ..job._job import AbstractJob
 from ..job._job_queries import takes_slot
 from ._budget import BudgetResource
 from ._heap_keys import ready_numbers
-from ._per_key import PerKeyResource
+from ._per_key import Key, PerKeyResource
 from ._pool import Grant, Needs
-from ._resource import TIME_TOLERANCE
+from ._resource import TIME_TOLERANCE, PoolEntry, Resource
 
 if TYPE_CHECKING:
     from ._heap_keys import HeapEntry, HeapKeys
-    from ._per_key import Key
-    from ._resource import PoolEntry, Resource
 
     # Entries of sorted lists. A group is sorted by the key and the sequence number of its first job; a queue by its
     # priority, the sequence number of its oldest job, and its own sequence number.

@@ -11,7 +11,7 @@ from ..base import _amounts, _units
 from ..base._amounts import amount_of
 from ..base._reprs import short_repr
 from ..job import _job_options
-from ..job._job import AbstractJob
+from ..job._job import AbstractJob, AnyJob
 from ..job._labels import printable
 from ._budget import Budget, BudgetResource
 from ._per_key import CountedKey, PerKey, PerKeyResource
@@ -20,7 +20,6 @@ from ._resource import CountedResource, PoolEntry, Resource
 
 if TYPE_CHECKING:
     from ..base._amounts import Amount, SingleNeed
-    from ..job._job import AnyJob
     from ..job._job_options import Subject
     from ._heap_keys import HeapEntry
 

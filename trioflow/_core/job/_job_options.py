@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from ..base import _amounts, _signatures
@@ -16,8 +16,6 @@ SaveName = Literal["json", "pickle"]
 E = TypeVar("E", TypeError, ValueError)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ..base._amounts import CheckedNeed, Need
     from ..scheduler._base_scheduler import BaseScheduler
     from ._job import AbstractJob

@@ -9,23 +9,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..base import _amounts
-from ..base._states import MOVED_ON, SUCCEEDED, JobState
+from ..base._states import MOVED_ON, SUCCEEDED, JobState, ReportedState
 from ._ancestors import enclosing_schedulers
 from ._errors import BudgetSpent
 from ._function import FunctionJob
-from ._job import is_scheduler
-from ._job_options import RUN_RESOURCES
-from ._outcome import Failure
+from ._job import AbstractJob, AnyJob, BoxStyle, is_scheduler
+from ._job_options import RUN_RESOURCES, OptionRecord
+from ._outcome import FailedAttempt, Failure, Restoration, Throttling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..base._amounts import CheckedNeed
-    from ..base._states import ReportedState
     from ..scheduler._base_scheduler import BaseScheduler
-    from ._job import AbstractJob, AnyJob, BoxStyle
-    from ._job_options import OptionRecord
-    from ._outcome import FailedAttempt, Restoration, Throttling
 
 SERVICE: Final = object()
 """A placeholder for the result of a service, which a journal neither stores nor compares, as services run each time."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..base._reprs import short_repr
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
     from ..scheduler._sequence import Sequence as JobSequence
     from ._job import AbstractJob
 

@@ -17,13 +17,12 @@ from ..base._reprs import short_repr
 from ..base._states import STOPPING, StopReason
 from ..base._user_code import innermost_line
 from ..job import _errors, _job_options
-from ..job._job import is_scheduler
+from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import Failure, one_line_error
 from ..job._retry import Retry
 from . import _idle_timeouts
 
 if TYPE_CHECKING:
-    from ..job._job import AbstractJob
     from ._worker import Worker
 
 

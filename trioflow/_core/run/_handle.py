@@ -20,7 +20,7 @@ from ..base._signatures import is_async
 from ..job._function import name_of
 from ._current import current_worker_var
 from ._idle_timeouts import PROGRESS_NOUN, TimeLimit
-from ._run import RUNS_IN_PROGRESS
+from ._run import RUNS_IN_PROGRESS, Run
 from ._slot_lending import SpareSlots, spare_slots
 from ._worker import Worker
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ..job._job import AbstractJob
     from ..scheduler._base_scheduler import BaseScheduler
     from ._journaling import OpenQuestion
-    from ._run import Run
 
 
 V = TypeVar("V")

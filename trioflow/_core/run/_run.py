@@ -48,8 +48,8 @@ from ._ending import Ending
 from ._failure_log import FailureLog
 from ._first_rule import FirstRule
 from ._idle_timeouts import IdleInstrument, ThreadReports
-from ._instruments import InstrumentSet, fast_hooks
-from ._journaling import JournalWriter
+from ._instruments import Instrument, InstrumentSet, fast_hooks
+from ._journaling import JournalWriter, RunJournal
 from ._limiter_tokens import LimiterTokens, enclosing_limiter
 from ._pauses import Pauses
 from ._requirement_counts import RequirementCounts, count_consumer, link
@@ -65,8 +65,6 @@ from ._workers import Workers
 if TYPE_CHECKING:
     from ..backend import Backend, TaskEvent, WorkerGroup
     from ..scheduler._base_scheduler import BaseScheduler
-    from ._instruments import Instrument
-    from ._journaling import RunJournal
 
 MAX_FIRST_WORKER_TURNS: Final = 2
 """The number of turns of the loop after which the first worker has certainly begun: trio resumes tasks in any order."""

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._budget import BudgetResource
 from ..admission._rate import RateResource
-from ..admission._resource import TIME_TOLERANCE, CountedResource
+from ..admission._resource import TIME_TOLERANCE, CountedResource, PoolEntry, Resource
 from ..base import _amounts
 from ..base._reprs import short_repr
 from ..job._job_options import RUN_RESOURCES
 from ..job._outcome import add_note
 
 if TYPE_CHECKING:
-    from ..admission._resource import PoolEntry, Resource
     from ..job._errors import Throttled
     from ..job._job import AbstractJob
     from ._run import Run

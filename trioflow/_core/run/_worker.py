@@ -45,14 +45,13 @@ from typing import TYPE_CHECKING, Any, Final
 from ..backend import WorkerTask
 from ..base._states import RUNNING, SCHEDULED, STOPPING, SUCCEEDED, StopReason
 from ..job import _errors
-from ..job._job import is_scheduler
+from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import UNCALLED, unawaited_coroutine_error
 from ._attempts import call_job
 from ._current import apply_context, current_worker_var
 from ._failure_log import MIN_BLOCKING_SECONDS
 
 if TYPE_CHECKING:
-    from ..job._job import AbstractJob
     from ._idle_timeouts import ThreadReports, TimeLimit
     from ._run import Run
 

@@ -9,11 +9,10 @@ from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..base._states import SCHEDULED
-from ..job._job import is_scheduler
+from ..job._job import AbstractJob, is_scheduler
 from ._worker import Worker
 
 if TYPE_CHECKING:
-    from ..job._job import AbstractJob
     from ._run import Run
 
 MAX_SEARCHERS: Final = 8

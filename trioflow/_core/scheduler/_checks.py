@@ -10,8 +10,8 @@ from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..admission._per_key import PerKeyResource
-from ..admission._pool import register_user
-from ..admission._resource import CountedResource
+from ..admission._pool import Pool, register_user
+from ..admission._resource import CountedResource, PoolEntry
 from ..base import _amounts, _graph_algorithms
 from ..base._states import CHECKING, JobState
 from ..job import _errors, _job_options, _labels
@@ -21,8 +21,6 @@ from ..run import _requirement_counts
 from . import _awaiting
 
 if TYPE_CHECKING:
-    from ..admission._pool import Pool
-    from ..admission._resource import PoolEntry
     from ._base_scheduler import BaseScheduler
     from ._members import Members
 

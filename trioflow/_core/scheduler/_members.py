@@ -13,13 +13,12 @@ from ..base._graph_algorithms import longest_path_lengths, topological_order
 from ..base._reprs import short_repr
 from ..base._states import JobState
 from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
-from ..job._job import AbstractJob, is_scheduler
+from ..job._job import AbstractJob, AnyJob, is_scheduler
 from ..job._job_queries import inputs_of, lacked_budget
 from ..job._requirements import flatten
 from . import _checks
 
 if TYPE_CHECKING:
-    from ..job._job import AnyJob
     from ..run._run import Run
     from ._base_scheduler import BaseScheduler
 

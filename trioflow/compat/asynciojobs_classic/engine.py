@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...abc import BackendName
 from .. import asynciojobs
 from ..asynciojobs import _running
-
-if TYPE_CHECKING:
-    import os
 
 
 class AbstractJob(asynciojobs.AbstractJob):

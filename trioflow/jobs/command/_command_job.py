@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ... import _posix as posix
-from ..._core.api.journals import OptionalFile
+from ..._core.api.journals import Depfile, OptionalFile
 from ...abc import (
     AbstractJob,
     BoxStyle,
@@ -35,7 +35,6 @@ from ._spawn_options import (
 )
 
 if TYPE_CHECKING:
-    from ..._core.api.journals import Depfile
     from ...abc import Work
     from ..posix._processes import Process
 

@@ -32,12 +32,10 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ... import _posix as posix
-
-if TYPE_CHECKING:
-    from ...abc import RunHandle, SpareSlots
+from ...abc import RunHandle, SpareSlots
 
 TOKEN: Final = b"+"
 PIPE_NUMBERS: Final = itertools.count(1)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ... import _posix as posix
 from ..._core.api import JobTimeout
-from ...abc import arguments_of
+from ...abc import RunHandle, TimeLimit, arguments_of
 from .._env_propagation import propagated_variables
 from ..posix._guard import Guard
 from ..posix._processes import Process, renice, spawn
@@ -34,7 +34,6 @@ from ._streams import ProcessStreams
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ...abc import RunHandle, TimeLimit
     from ._command_job import CommandJob
 
 

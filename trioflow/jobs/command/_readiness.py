@@ -16,17 +16,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
 import anyio
 
 from ... import _posix as posix
-from ...abc import name_in_errors, short_repr, shown_value
+from ...abc import RunHandle, name_in_errors, short_repr, shown_value
 from ._command_job import CommandJob
 from ._result import CommandError
-
-if TYPE_CHECKING:
-    from ...abc import RunHandle
 
 MIN_POLL_INTERVAL: Final = 0.01
 MAX_POLL_INTERVAL: Final = 0.1

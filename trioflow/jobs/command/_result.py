@@ -5,15 +5,12 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, final
+from typing import Any, BinaryIO, Final, Literal, final
 
 from ..._core.api import TrioflowError
-from ...abc import printable, short_repr
+from ...abc import AbstractJob, printable, short_repr
 from ..posix._processes import Rusage, as_signal
 from ._output_sinks import OutputSpool
-
-if TYPE_CHECKING:
-    from ...abc import AbstractJob
 
 RSS_UNIT_BYTES: Final = 1 if sys.platform == "darwin" else 1024
 """The unit of `ru_maxrss`, in bytes."""

@@ -7,17 +7,15 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 
 from ... import _posix as posix
+from ...abc import RunHandle
 from ..posix import _processes
 from ._result import CommandError
 from ._start_errors import RESOURCE_ERROR_MESSAGES
-
-if TYPE_CHECKING:
-    from ...abc import RunHandle
 
 SPARE_DESCRIPTORS: Final = 24
 """How many descriptors must be free to start a command while others run. Starting one uses up to half of them."""

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import _posix as posix
-from ._spawn_options import is_path
+from ._spawn_options import CommandOptions, is_path
 
 if TYPE_CHECKING:
     from ._result import CommandResult
-    from ._spawn_options import CommandOptions
 
 MAX_TAIL_BYTES: Final = 2000
 """The maximum size, in bytes, of the end of standard error that a `CommandError` shows."""

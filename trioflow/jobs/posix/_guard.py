@@ -31,14 +31,12 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ... import _posix as posix
+from ...abc import RunHandle
 from . import _guard_script
 from ._process_scans import LivenessScan
-
-if TYPE_CHECKING:
-    from ...abc import RunHandle
 
 MARK_VARIABLE: Final = b"TRIOFLOW_RUN"
 """The environment variable with the marks of the runs that a command belongs to, outermost first, joined by ":"."""

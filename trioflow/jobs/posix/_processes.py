@@ -15,14 +15,11 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from ... import _posix as posix
 from ...abc import shown_value
-from ._guard import STDERR_DESCRIPTOR
-
-if TYPE_CHECKING:
-    from ._guard import Guard
+from ._guard import STDERR_DESCRIPTOR, Guard
 
 
 class Rusage(Protocol):

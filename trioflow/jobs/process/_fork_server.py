@@ -24,19 +24,17 @@ import socket
 import sys
 from collections.abc import Generator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import anyio
 
 from ... import _posix as posix
+from ...abc import RunHandle
 from ..posix._guard import Guard
 from ..posix._processes import Process, spawn
 from ..posix._sockets import send_with_descriptors
 from ..posix._termination import end_process
 from . import _worker_main
-
-if TYPE_CHECKING:
-    from ...abc import RunHandle
 
 PROCESS_JOB_MODULE: Final = f"{__package__}._process_job"
 """The module of `ProcessJob`. Every main module that uses ProcessJobs imports it, so the server imports it first."""

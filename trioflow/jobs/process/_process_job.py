@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast, overload
 
 from ... import _posix as posix
-from ...abc import BoxStyle, FunctionJob, JobOptions, call_of, name_of, propagated_env, run_of, set_run_need
+from ...abc import BoxStyle, FunctionJob, JobOptions, RunHandle, call_of, name_of, propagated_env, run_of, set_run_need
 from .. import T
 from .._executor import call_in_executor
 from .._pickling import MainRejectingPickler, describe_unpicklable, make_picklable, unpicklable_error
@@ -19,8 +19,6 @@ from ._processes_option import LOCAL_PROCESSES, WORKER_PROCESSES_RESOURCE, Remot
 from ._worker_pool import WorkerDied, WorkerPool, has_main_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ..._core.api.typed import (
         A,
         B,
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
         PlainFunction3,
         ValueOrJob,
     )
-    from ...abc import RunHandle
 
 D = TypeVar("D")
 

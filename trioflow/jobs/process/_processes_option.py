@@ -8,11 +8,9 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ... import _posix as posix
-from ...abc import declare_run_resource, enclosing_schedulers, short_repr
+from ...abc import AbstractJob, FunctionJob, declare_run_resource, enclosing_schedulers, short_repr
 
 if TYPE_CHECKING:
-    from ...abc import AbstractJob, FunctionJob
-
     ProcessesOption: TypeAlias = "Executor | JobExecutor | int | Literal['local'] | None"
 
 LOCAL_PROCESSES: Final = "local"

@@ -10,19 +10,17 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 
+from ...abc import AbstractJob, RunHandle
 from ..posix._guard import Guard
 from ..posix._processes import Process, describe_exit, renice, spawn
 from ..posix._sockets import send_all
 from ..posix._termination import end_group, end_process
 from . import _worker_main
 from ._fork_server import ForkServer, can_fork, modules_to_import, open_output_channel
-
-if TYPE_CHECKING:
-    from ...abc import AbstractJob, RunHandle
 
 MAX_READ_BYTES: Final = 1 << 20
 RUN_DURING_IMPORT_MESSAGE: Final = (

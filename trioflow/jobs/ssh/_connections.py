@@ -22,13 +22,14 @@ import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import AsyncGenerator, Hashable
-from typing import TYPE_CHECKING, Final
+from collections.abc import AsyncGenerator, Hashable, Sequence
+from typing import Final
 
 import anyio
 
 from ... import _posix as posix
 from ..._core.api import JobTimeout
+from ...abc import RunHandle
 from ..command._command_job import CommandJob
 from ..command._result import CommandError
 from ..posix._guard import MARK_VARIABLE, Guard
@@ -36,19 +37,11 @@ from ..posix._processes import Process, spawn
 from ..posix._termination import end_group
 from ._local_node import LocalConnection
 from ._mux import MuxUnavailable, request_session
-from ._nodes import LocalNode
-from ._session_channels import SshProcess
-from ._sftp_operations import filter_errors, parse_fetched
+from ._nodes import LocalNode, Node, Paths, SshNode
+from ._session_channels import SessionProcess, SshProcess
+from ._sftp_operations import Operation, filter_errors, parse_fetched
 from ._ssh_errors import SshError, Unreachable
 from ._transport import OPENSSH_CLIENT, READY, Diagnostics, Gateway
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ...abc import RunHandle
-    from ._nodes import Node, Paths, SshNode
-    from ._session_channels import SessionProcess
-    from ._sftp_operations import Operation
 
 MAX_ATTEMPTS: Final = 3
 """The maximum number of attempts to connect. A crowded node is tried until `connect_timeout` has passed."""

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from . import _local_copier
-from ._sftp_operations import DIRECTORY_IN_PLACE_HINT
+from ._sftp_operations import DIRECTORY_IN_PLACE_HINT, Operation
 
 if TYPE_CHECKING:
     from ._nodes import LocalNode
-    from ._sftp_operations import Operation
 
 
 class LocalConnection:

@@ -34,13 +34,11 @@ import os
 import socket
 import struct
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ... import _posix as posix
+from ...abc import RunHandle
 from ..posix._sockets import send_all, send_with_descriptors
-
-if TYPE_CHECKING:
-    from ...abc import RunHandle
 
 PROTOCOL_VERSION: Final = 4
 HELLO: Final = 0x0000_0001

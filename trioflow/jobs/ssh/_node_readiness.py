@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
-from ...abc import shown_value
+from ...abc import AbstractJob, RunHandle, shown_value
 from ..command._readiness import CommandSucceeds, FileExists, OutputLine, PortOpen, Readiness, make_readiness
 from ..command._result import REDACTED_COMMAND, CommandError
 from ._wrapper import ReportFilter
 
 if TYPE_CHECKING:
-    from ...abc import AbstractJob, RunHandle
     from ..command._output_sinks import OutputSink
 
 # The parameters of the script:

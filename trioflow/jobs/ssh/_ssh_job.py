@@ -17,6 +17,8 @@ from ...abc import (
     HashOnly,
     JobKind,
     JobOptions,
+    RunHandle,
+    TimeLimit,
     Work,
     arguments_of,
     name_in_errors,
@@ -41,7 +43,6 @@ from ._ssh_errors import Unreachable
 from ._steps import Command, PlaceholderValues, Program, Pull, Push, Script, Step, fill_word, interpreter, parse_steps
 
 if TYPE_CHECKING:
-    from ...abc import RunHandle, TimeLimit
     from ._node_readiness import NodeReadiness
 
 Path = str | os.PathLike[str]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, get_args
+from typing import Any, ClassVar, Final, Literal, get_args
 
+from ...job._job import AbstractJob
 from ._upward_ranks import RunOutlook
-
-if TYPE_CHECKING:
-    from ...job._job import AbstractJob
 
 PolicyName = Literal["auto", "fifo", "critical-path"]
 POLICY_NAMES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)

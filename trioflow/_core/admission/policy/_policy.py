@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from ...job._job import AbstractJob
+from ...job._job import AbstractJob
 
 
 class Outlook(Protocol):

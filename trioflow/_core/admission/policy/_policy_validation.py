@@ -10,14 +10,13 @@ from ...base._exception_parts import get_traceback, set_traceback
 from ...base._reprs import short_repr
 from ...base._signatures import is_async, signature_of
 from ...job import _job_options
-from ._builtin_policies import BUILTIN_POLICIES, POLICY_NAMES, RunPolicy
+from ._builtin_policies import BUILTIN_POLICIES, POLICY_NAMES, PolicyName, RunPolicy
 from ._policy import Policy
 from ._upward_ranks import RunOutlook
 
 if TYPE_CHECKING:
     from ...job._job import AbstractJob
     from ...job._job_options import Subject
-    from ._builtin_policies import PolicyName
 
     FailRun = Callable[[AbstractJob[Any], BaseException], None]
 

@@ -11,14 +11,11 @@ import contextvars
 import math
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
+from typing import Self, cast
 
 from .. import _shared
-from .._interface import Isolation, WorkerGroup, WorkerTask
+from .._interface import Isolation, Scope, WorkerGroup, WorkerTask
 from ..loop._asyncio import HOSTS_OF_ENDINGS, AsyncioHost
-
-if TYPE_CHECKING:
-    from .._interface import Scope
 
 
 class EdgeCancelGroup(WorkerGroup):

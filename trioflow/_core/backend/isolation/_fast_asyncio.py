@@ -14,21 +14,18 @@ import math
 import sys
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import anyio
 import anyio.lowlevel
 from anyio._backends import _asyncio as anyio_asyncio
 
 from .. import _shared
-from .._interface import WorkerGroup, WorkerTask
+from .._interface import ContextVariables, TaskSnapshot, WorkerFunction, WorkerGroup, WorkerTask
 from .._shared import IDLE_TASK_NAME, NO_JOB, expect, expect_attributes, getrefcount, getweakrefcount
 from ..loop._asyncio import AsyncioHost
 from ._call_graph import HAS_CALL_GRAPH, StoredNames, add_edge, remove_edge
 from ._edge_cancellation import EdgeCancelGroup, EdgeCancelIsolation
-
-if TYPE_CHECKING:
-    from .._interface import ContextVariables, TaskSnapshot, WorkerFunction
 
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states
 """anyio's mapping of each task to its `TaskState`, which contains the task's innermost cancel scope."""

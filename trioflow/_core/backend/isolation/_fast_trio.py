@@ -10,17 +10,14 @@ import contextvars
 import functools
 import math
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import trio
 
 from .. import _shared
-from .._interface import Isolation, TaskSnapshot, WorkerGroup, WorkerTask
+from .._interface import ContextVariables, Isolation, Scope, TaskSnapshot, WorkerFunction, WorkerGroup, WorkerTask
 from .._shared import IDLE_TASK_NAME, NO_JOB, expect, expect_attributes, getrefcount, getweakrefcount
 from ..loop._trio import TrioHost
-
-if TYPE_CHECKING:
-    from .._interface import ContextVariables, Scope, WorkerFunction
 
 TRIO_RUN_MODULE: Final = cast(Any, trio)._core._run
 CancelStatus: Final = TRIO_RUN_MODULE.CancelStatus  # a node in trio's tree of cancel scopes

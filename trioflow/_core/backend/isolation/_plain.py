@@ -26,14 +26,19 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import anyio
 
-from .._interface import Isolation, TaskSnapshot, WorkerGroup
-
-if TYPE_CHECKING:
-    from .._interface import Backend, ContextVariables, Scope, WorkerFunction, WorkerTask
+from .._interface import (
+    Backend,
+    ContextVariables,
+    Isolation,
+    Scope,
+    TaskSnapshot,
+    WorkerFunction,
+    WorkerGroup,
+    WorkerTask,
+)
 
 
 class PlainGroup(WorkerGroup):

@@ -7,17 +7,15 @@ import contextlib
 import contextvars
 import types
 from collections.abc import Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import Any, Final, Self, cast
 
 import anyio
 import anyio.lowlevel
 
+from .._interface import Backend, ContextVariables, Scope, WorkerFunction, WorkerTask
 from ..loop._asyncio import AsyncioHost, tasks_inside
 from ._edge_cancellation import EdgeCancelGroup, EdgeCancelIsolation
 from ._plain import PlainGroup, PlainIsolation
-
-if TYPE_CHECKING:
-    from .._interface import Backend, ContextVariables, Scope, WorkerFunction, WorkerTask
 
 
 class PlainAsyncioGroup(EdgeCancelGroup, PlainGroup):

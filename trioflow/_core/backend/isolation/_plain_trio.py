@@ -7,16 +7,14 @@ import contextvars
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import Any, Final, Self, cast
 
 import trio
 
 from .. import _shared
+from .._interface import Backend, ContextVariables, Scope, WorkerFunction, WorkerTask
 from ..loop._trio import TrioHost
 from ._plain import PlainGroup, PlainIsolation
-
-if TYPE_CHECKING:
-    from .._interface import Backend, ContextVariables, Scope, WorkerFunction, WorkerTask
 
 
 class PlainTrioGroup(PlainGroup):

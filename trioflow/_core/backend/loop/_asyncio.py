@@ -10,15 +10,12 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import anyio
 
 from .. import _shared
-from .._interface import Backend, HostTask
-
-if TYPE_CHECKING:
-    from .._interface import Scope, TaskEvent, WorkerTask
+from .._interface import Backend, HostTask, Scope, TaskEvent, WorkerTask
 
 T = TypeVar("T")
 HOSTS_OF_ENDINGS: Final[dict[Any, AsyncioHost]] = {}

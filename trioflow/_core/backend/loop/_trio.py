@@ -11,15 +11,12 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import trio
 
 from .. import _shared
-from .._interface import Backend, HostTask
-
-if TYPE_CHECKING:
-    from .._interface import Scope, TaskEvent, WorkerTask
+from .._interface import Backend, HostTask, Scope, TaskEvent, WorkerTask
 
 T = TypeVar("T")
 SignalFunction = Callable[[int, FrameType | None], Any]
