@@ -313,6 +313,112 @@ def test_an_indirect_wait_for_what_the_caller_holds_is_logged(
     assert any(record.getMessage().startswith(INDIRECT[make]) for record in caplog.records), caplog.text
 
 
+# --- waits for jobs that may last as long as their run
+
+
+def incidents(virtual: Virtual, scheduler: Scheduler) -> list[str]:
+    """Run a scheduler for 60 seconds, and return the messages of its incidents, those of nested ones included."""
+    virtual(lambda: scheduler.co_run(timeout=60))
+    return [
+        incident.message
+        for level in [scheduler, *(job for job in scheduler.iterate_jobs() if isinstance(job, Scheduler))]
+        for incident in level.incidents
+    ]
+
+
+async def serve_value(*, task_status: Any) -> None:
+    task_status.started("value")
+    await anyio.sleep_forever()
+
+
+LASTS = "may run until the end of 's', which waits for 'me': unless 'f' ends by itself, this wait does not end"
+
+
+@pytest.mark.parametrize("kind", ["forever job", "service", "in a nested scheduler", "behind another", "awaited"])
+def test_awaiting_a_job_that_lasts_as_long_as_the_run_logs_a_warning(virtual: Virtual, kind: str) -> None:
+    """A job that awaited a forever job, which ends with the run, which waits for the job, once stood without a word."""
+    jobs: Jobs = {"f": Job(anyio.sleep_forever, label="f", forever=True)}
+    me = awaiting(jobs, "f", "me")
+    members: list[Any] = [jobs["f"], me]
+    expected = f"'me' awaits 'f', which {LASTS}"
+    if kind == "service":
+        jobs["f"] = Service(serve_value, label="f")
+        members = [jobs["f"], me.requires(jobs["f"])]
+        expected += "; to use a service when it is ready, require it"
+    elif kind == "in a nested scheduler":
+        members = [Scheduler(jobs["f"], label="n", forever=True), me]
+        expected = expected.replace("which may", "which may run until the end of 'n', which may")
+    elif kind == "behind another":
+        jobs["b"] = awaiting(jobs, "f", "b")
+        members = [Scheduler(jobs["b"], label="n"), jobs["f"], me := awaiting(jobs, "b", "me", 0.5)]
+        expected = f"'me' awaits 'b', which awaits 'f', which {LASTS}"
+    elif kind == "awaited":
+        jobs["f"] = awaiting(jobs, "x", "f", forever=True)
+        jobs["x"] = Job(anyio.sleep_forever, forever=True)
+        members = [jobs["f"], jobs["x"], me]
+    scheduler = Scheduler(*members, label="s")
+    assert expected in incidents(virtual, scheduler)
+    assert me.state is CANCELLED
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_on_settled_that_awaits_a_forever_job_logs_a_warning(virtual: Virtual, nested: bool) -> None:
+    """A call of `on_settled` that awaits what lasts as long as the run is named in the log."""
+    f = Job(anyio.sleep_forever, label="f", forever=True)
+
+    async def wait(_: Any) -> None:
+        await f.wait_settled()
+
+    scheduler = Scheduler(f, Job(nap), on_settled=wait, label="s")
+    found = incidents(virtual, Scheduler(scheduler) if nested else scheduler)
+    assert found[0] == (
+        "on_settled of 's' awaits 'f', which may run until the end of 's': unless 'f' ends by itself, this wait does "
+        "not end"
+    )
+
+
+@pytest.mark.parametrize("kind", ["ends soon", "forever waiter", "forever scheduler", "of another run", "waits inside"])
+def test_waits_for_forever_jobs_that_end_log_nothing(virtual: Virtual, kind: str) -> None:
+    """A forever job may end soon, and whatever does not keep the run may await one; neither stands still."""
+    jobs: Jobs = {"f": Job(anyio.sleep_forever, label="f", forever=True)}
+    members: list[Any] = [jobs["f"], Job(nap, 9)]
+    if kind == "ends soon":
+        jobs["f"] = Job(nap, 0.9, forever=True)
+        members = [jobs["f"], awaiting(jobs, "f", "me")]
+    elif kind == "forever waiter":
+        members.append(awaiting(jobs, "f", "me", forever=True))
+    elif kind == "forever scheduler":
+        jobs["f"] = Scheduler(Job(nap, 5), label="f", forever=True)
+        members = [jobs["f"], awaiting(jobs, "f", "me")]
+    elif kind == "of another run":
+        members = [Scheduler(*members), awaiting(jobs, "f", "me")]
+    elif kind == "waits inside":
+        members.append(Scheduler(awaiting(jobs, "f", "me"), forever=True))
+    scheduler = Scheduler(*members)
+    assert incidents(virtual, scheduler) == []
+    assert scheduler.stop_reason is StopReason.COMPLETED
+
+
+def test_explain_says_that_the_awaited_job_is_a_forever_job(virtual: Virtual) -> None:
+    """`explain()` of a job that awaits a forever job says so, which hints at why the wait does not end."""
+    jobs: Jobs = {"f": Job(anyio.sleep_forever, label="f", forever=True)}
+    me = awaiting(jobs, "f", "me")
+    scheduler = Scheduler(jobs["f"], me)
+    texts: list[str] = []
+
+    async def look() -> None:
+        await anyio.sleep(2)
+        texts.append(scheduler.explain(me))
+        me.cancel()
+
+    scheduler.add(Job(look))
+    assert virtual(scheduler.co_run)
+    assert texts == ["'me' has been running for 2 s, and awaits the forever job 'f', which has been running for 2 s"]
+
+
+# --- waits for what others hold
+
+
 def test_awaiting_a_job_that_lacks_what_others_hold_logs_nothing(
     virtual: Virtual, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -42,6 +42,7 @@ class SettledCalls(Instrument):
         self._function: Final = function
         self._pending: Final[deque[AbstractJob[Any]]] = deque()
         self._current: AbstractJob[Any] | None = None  # the job of the call in progress
+        self.task: Any = None  # the task that makes the calls
         self._scope: Final = run.backend.create_scope()
         self._scope.shield = True
         self._change_event: TaskEvent = run.backend.create_event()  # wakes the task that makes the calls
@@ -90,6 +91,7 @@ class SettledCalls(Instrument):
 
     async def _make_calls(self) -> None:
         run = self._run
+        self.task = run.backend.current_task()
         try:
             with self._scope:
                 while not self._is_ending:

@@ -1,8 +1,9 @@
 """`await job`: wait until a job has settled.
 
 If one job awaits another, this is recorded, so that views can show the wait. A cycle of waits is rejected. The waiting
-job keeps its slot, its token and its resources, and the awaited job may lack one of these. Such a wait is not rejected,
-because the awaited job may get what it lacks from other jobs, but after a while the wait is reported.
+job keeps its slot, its token and its resources, and the awaited job may lack one of these; or the awaited job is a
+forever job, which lasts as long as its run, which waits for the waiting job. Such waits are not rejected, because the
+awaited job may get what it lacks from other jobs, or return by itself, but after a while they are reported.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from .. import backend as _backend
 from ..base._states import JobState
 from ..base._waits import WaitCause
 from ..job import _errors
-from ..job._ancestors import enclosing_schedulers, outermost_scheduler
+from ..job._ancestors import ancestors_with_members, enclosing_schedulers, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
 from ..run._current import current_worker_var
 from . import _explain
 
 if TYPE_CHECKING:
+    from ..run._run import Run
     from ._base_scheduler import BaseScheduler
 
 FIRST_POLL_SECONDS: Final = 1.0
@@ -29,6 +31,8 @@ FIRST_POLL_SECONDS: Final = 1.0
 
 HELD_BY: Final = "needs what is held by"
 """The words that link a job to one that holds what it lacks."""
+LASTS: Final = "may run until the end of"
+"""The words that link a forever job to its scheduler."""
 Step = tuple[str, AbstractJob[Any]]
 """A job of a path, and the words that link the previous job to it."""
 
@@ -44,7 +48,7 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
     """
     if scheduler._run is not None:
         scheduler._run.check_thread(f"await of {job.label!r}")
-    waiter = waiting_job()
+    waiter = _calling_scheduler(scheduler) or waiting_job()
     with contextlib.nullcontext() if waiter is None else _recorded_wait(waiter, job):
         while not job._state.is_settled:
             if scheduler._will_not_reach(job):
@@ -68,6 +72,13 @@ def _recorded_wait(waiter: AbstractJob[Any], job: AbstractJob[Any]) -> Generator
         extras.awaited_jobs = tuple(remaining)
 
 
+def _calling_scheduler(scheduler: BaseScheduler) -> AbstractJob[Any] | None:
+    """Return the outermost scheduler if its `on_settled` calls this function. A nested one is a `waiting_job`."""
+    outermost = outermost_scheduler(scheduler)
+    calls = None if outermost._run is None else outermost._run.settled_calls
+    return outermost if calls is not None and calls.task is _backend.current_backend().current_task() else None
+
+
 def waiting_job() -> AbstractJob[Any] | None:
     """Return the job whose body, or a task of whose body, calls this function; None if there is no such job."""
     worker = current_worker_var.get(None)
@@ -87,8 +98,8 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
     for watched in watched_jobs:
         watched._ensure_extras().add_listener(listener)
     try:
-        if waiter is not None and waiter._worker is not None:
-            await _poll_for_deadlock(event, waiter, job)
+        if waiter is not None and (run := _run_that_waits(waiter)) is not None:
+            await _poll_for_deadlock(event, run, waiter, job)
         await event.wait()
     finally:
         for watched in watched_jobs:
@@ -97,13 +108,22 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
                 listeners.remove(listener)
 
 
-async def _poll_for_deadlock(event: _backend.TaskEvent, waiter: AbstractJob[Any], job: AbstractJob[Any]) -> None:
-    """Wait until `event` is set. If what `waiter` holds keeps `job` from settling, report this and return early."""
-    run, seconds = waiter._worker.run, FIRST_POLL_SECONDS  # type: ignore[union-attr]
+def _run_that_waits(waiter: AbstractJob[Any]) -> Run | None:
+    """Return the run that goes on while `waiter` waits: that of the job, or that of an outermost scheduler."""
+    if waiter._worker is not None:
+        return waiter._worker.run
+    return waiter._run if is_scheduler(waiter) else None
+
+
+async def _poll_for_deadlock(
+    event: _backend.TaskEvent, run: Run, waiter: AbstractJob[Any], job: AbstractJob[Any]
+) -> None:
+    """Wait until `event` is set. If `job` settles only after `waiter`, as things are, report this and return early."""
+    seconds = FIRST_POLL_SECONDS
     while not event.is_set():
         with run.backend.create_scope(run.clock() + seconds):
             await event.wait()
-        path = None if event.is_set() else _find_path(waiter, job, _jobs_that_delay)
+        path = None if event.is_set() else _find_path(_jobs_that_wait_for(waiter), job, _jobs_that_delay)
         if path is not None:
             run.report(waiter, _deadlock_text(waiter, path))
             return
@@ -111,14 +131,25 @@ async def _poll_for_deadlock(event: _backend.TaskEvent, waiter: AbstractJob[Any]
 
 
 def _deadlock_text(waiter: AbstractJob[Any], path: list[Step]) -> str:
-    """Return the message for a path of waits from `waiter` to itself that leads through a job that lacks something."""
-    index = max(index for index, (verb, _) in enumerate(path) if verb == HELD_BY)
-    lacking = path[index - 1][1]
-    if index == len(path) - 1:
-        text = f"{_path_text(waiter, 'awaits', path[:-1])}, but holds what {lacking.label!r} needs"
+    """Return the message for a path of waits from `waiter` to itself, through a job that lacks something or lasts."""
+    held = [index for index, (verb, _) in enumerate(path) if verb == HELD_BY]
+    if held and held[-1] == len(path) - 1:
+        text = f"{_path_text(waiter, 'awaits', path[:-1])}, but holds what {path[-2][1].label!r} needs"
     else:
         text = _path_text(waiter, "awaits", path)
-    return text if lacking._scheduler is None else f"{text}: {lacking._scheduler.explain(lacking)}"
+        verb, last = path[-1]
+        if verb == LASTS and last is not waiter:
+            text = f"{text}, which waits for {waiter.label!r}"
+    if is_scheduler(waiter):
+        text = f"on_settled of {text}"
+    if held:
+        lacking = path[held[-1] - 1][1]
+        return text if lacking._scheduler is None else f"{text}: {lacking._scheduler.explain(lacking)}"
+    for (_, job), (verb, _) in itertools.pairwise(path):
+        if verb == LASTS:
+            advice = "; to use a service when it is ready, require it" if job._is_service else ""
+            return f"{text}: unless {job.label!r} ends by itself, this wait does not end{advice}"
+    return text
 
 
 # ---- cycles
@@ -138,28 +169,37 @@ def reject_wait_cycle(waiter: AbstractJob[Any], job: AbstractJob[Any], verb: str
         RuntimeError: the wait would never end; the error shows the cycle.
 
     """
-    path = _find_path(waiter, job, _jobs_that_settle_before)
+    path = _find_path({waiter, *enclosing_schedulers(waiter)}, job, _jobs_that_settle_before)
     if path is not None:
         end_text = "" if path[-1][1] is waiter else f", which contains {waiter.label!r}"
         raise RuntimeError(f"{waiter.label!r} waits for itself: {_path_text(waiter, verb, path)}{end_text}")
 
 
+def _jobs_that_wait_for(waiter: AbstractJob[Any]) -> set[AbstractJob[Any]]:
+    """Return `waiter` and the schedulers that it keeps from ending. A scheduler ends although a forever job runs."""
+    jobs = {waiter}
+    for enclosing, member in ancestors_with_members(waiter):
+        if member._options.forever:
+            break
+        jobs.add(enclosing)
+    return jobs
+
+
 def _find_path(
-    waiter: AbstractJob[Any], job: AbstractJob[Any], steps_from: Callable[[AbstractJob[Any]], Iterator[Step]]
+    targets: set[AbstractJob[Any]], job: AbstractJob[Any], steps_from: Callable[[AbstractJob[Any]], Iterator[Step]]
 ) -> list[Step] | None:
-    """Return a path from `job` to a job that settles only after `waiter` does; None if there is none.
+    """Return a path from `job` to one of the `targets`; None if there is none.
 
     Args:
-        waiter: the job that waits for `job`.
+        targets: the jobs that settle only after the one that waits for `job`.
         job: the first job of the path, to which no words lead.
         steps_from: yields the jobs for which a job waits.
 
     """
-    settling_later = {waiter, *enclosing_schedulers(waiter)}
     came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any] | None, str]] = {job: (None, "")}
     todo = [job]
     for reached in todo:
-        if reached in settling_later:
+        if reached in targets:
             path: list[Step] = []
             step: AbstractJob[Any] | None = reached
             while step is not None:
@@ -198,8 +238,11 @@ def _jobs_that_settle_before(job: AbstractJob[Any]) -> Iterator[Step]:
 
 
 def _jobs_that_delay(job: AbstractJob[Any]) -> Iterator[Step]:
-    """Yield the jobs that must settle before `job`, and those that hold what it lacks now."""
+    """Yield the jobs that must settle before `job`, that hold what it lacks now, or whose end may be its own."""
     yield from _jobs_that_settle_before(job)
+    scheduler = job._scheduler
+    if scheduler is not None and job._options.forever and not (job._state.is_settled or _has_ordinary_jobs(job)):
+        yield LASTS, scheduler
     if job._state is JobState.SCHEDULED:
         for holder in _holders(job):
             yield HELD_BY, holder
@@ -207,6 +250,10 @@ def _jobs_that_delay(job: AbstractJob[Any]) -> Iterator[Step]:
         for enclosing in _unstarted_schedulers(job):
             if enclosing._state is JobState.SCHEDULED:
                 yield "is in", enclosing
+
+
+def _has_ordinary_jobs(job: AbstractJob[Any]) -> bool:
+    return is_scheduler(job) and not all(member._options.forever for member in job._members.jobs)
 
 
 def _unstarted_schedulers(job: AbstractJob[Any]) -> Iterator[BaseScheduler]:

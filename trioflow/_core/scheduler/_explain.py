@@ -299,7 +299,8 @@ def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         parts.append(f"and {status}")
     for awaited in () if job._extras is None else job._extras.awaited_jobs[:MAX_NAMED_JOBS]:
         explanation = EXPLAIN_FUNCTIONS[awaited._state](awaited._scheduler or scheduler, awaited)
-        parts.append(f"and awaits {awaited.label!r}, which {explanation}")
+        kind = "the forever job " if awaited._options.forever else ""
+        parts.append(f"and awaits {kind}{awaited.label!r}, which {explanation}")
     return ", ".join(parts)
 
 
