@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -249,6 +250,15 @@ def test_wrong_needs_are_rejected_before_the_run(virtual: Virtual, needs: dict[s
     service = Service(serve, needs={"host": "s"})
     with pytest.raises(ValueError, match=re.escape(text)):
         virtual(Scheduler(Job(nap, 1, label="x", needs=needs), service, forever, pool=pool).co_run)
+
+
+@pytest.mark.parametrize("value", [None, b"a.org", math.nan, ["a.org"], -1, True])
+def test_what_is_neither_an_amount_nor_a_key_is_rejected(value: Any) -> None:
+    """The error says that a key is text: for what may be a missing host, it once spoke of numbers only."""
+    with pytest.raises((TypeError, ValueError)) as caught:
+        Job(nap, 1, label="x", needs={"host": value})
+    assert str(caught.value).startswith(f"needs={{'host': {value!r}}} of 'x': give a finite number, 0 or more, ")
+    assert "the key of a PerKey as text" in str(caught.value)
 
 
 async def serve(*, task_status: Any) -> None:

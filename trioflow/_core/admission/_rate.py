@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, Never, final
 
 from ..base import _amounts
 from ..base._reprs import short_repr
@@ -40,6 +40,7 @@ class Rate:
     them when it starts, and gives nothing back.
 
     Args:
+        values: not allowed, because each amount has a key.
         limits: one or more keys, each with the amount that accrues within `per` seconds, more than 0. If there is a key
             `requests`, a job that needs the rate takes 1 of it by default. Of other keys, such as `tokens`, a job takes
             only what it asks for.
@@ -49,7 +50,7 @@ class Rate:
             take at most the burst and the amount of `limits` together.
 
     Raises:
-        TypeError: a value is not a number, there is no key, or `burst` is one number for several keys.
+        TypeError: a value is not a number, an amount has no key, or `burst` is one number for several keys.
         ValueError: a number is out of range, or a key of `burst` is unknown.
 
     Example:
@@ -65,9 +66,10 @@ class Rate:
 
     __slots__ = ("_bursts", "_limits", "_period")
 
-    def __init__(self, *, per: float, burst: Need | None = None, **limits: SingleNeed) -> None:
-        if not limits:
-            raise TypeError(f"Rate(per={short_repr(per)}): give at least one key with its amount, such as requests=500")
+    def __init__(self, *values: Never, per: float, burst: Need | None = None, **limits: SingleNeed) -> None:
+        if values or not limits:
+            shown = ", ".join([*map(short_repr, values), f"per={short_repr(per)}"])
+            raise TypeError(f"Rate({shown}): give each amount with its key, such as Rate(requests=500, per=60)")
         self._limits: Final = {
             name: _check_positive(value, f"Rate({name}={short_repr(value)})") for name, value in limits.items()
         }

@@ -69,6 +69,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Fraction)
 
 
+def is_amount(value: Any) -> bool:
+    """Return whether `value` is a finite number, 0 or more."""
+    return is_number(value) and is_finite(value) and value >= 0
+
+
 def is_finite(value: float | Fraction) -> bool:
     """Return whether `value` is finite and fits into a float; an `int` of 400 digits does not."""
     try:

@@ -198,6 +198,12 @@ def check_priority(value: Any, name: str, subject: Subject) -> int:
     return value
 
 
+NEED_ADVICE: Final = (
+    "give a finite number, 0 or more, a size such as '24 GiB', the key of a PerKey as text, "
+    "or a dict of amounts by key of a Rate"
+)
+
+
 def check_needs(value: Any, name: str, subject: Subject) -> dict[str, CheckedNeed]:
     """Check the needs of a job, and return them in exact form, without needs of 0."""
     result: dict[str, CheckedNeed] = {}
@@ -213,6 +219,9 @@ def check_needs(value: Any, name: str, subject: Subject) -> dict[str, CheckedNee
         prefix = f"{name}={{{short_repr(key)}: {short_repr(amount)}}} of {subject_text(subject)}"
         if isinstance(amount, str) and not amount.strip():
             raise ValueError(f"{prefix}: the text is empty; give a size such as '24 GiB', or a key")
+        if not (isinstance(amount, (str, Mapping)) or _amounts.is_amount(amount)):
+            error = ValueError if _amounts.is_number(amount) else TypeError
+            raise error(f"{prefix}: {NEED_ADVICE}")
         result[key] = amount if isinstance(amount, str) else _amounts.check_need(amount, prefix)
     return {key: number for key, number in result.items() if number != 0}
 
