@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import AbstractJob, Job, Scheduler, SchedulerJob, Sequence
+from trioflow import AbstractJob, Job, RequirementFailed, Scheduler, SchedulerJob, Sequence
 
-from ..bodies import edges, jobs_named, nap
+from ..bodies import edges, fail, jobs_named, nap
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -112,6 +113,34 @@ def test_sequence_requires_through_its_first_job() -> None:
     late.requires(d)
     late.append(e)
     assert list(e.required) == [c, d]
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_what_a_sequence_requires_may_have_to_succeed(virtual: Virtual, is_empty: bool) -> None:
+    """`requires(..., succeeded=True)` of a Sequence holds for its first job, also if it is appended later."""
+    bad, other, job = Job(fail, label="bad"), Job(fail, label="other"), Job(nap, label="job")
+    sequence = Sequence(required=other) if is_empty else Sequence(job, required=other)
+    sequence.requires(bad, succeeded=True)
+    if is_empty:
+        sequence.append(job)
+    assert virtual(Scheduler(bad, other, sequence).co_run) is True
+    assert list(job.required) == [other, bad]
+    error = job.raised_exception()
+    assert isinstance(error, RequirementFailed)
+    assert error.requirement is bad
+
+
+@pytest.mark.parametrize("value", [None, [], "", 2, "yes"])
+@pytest.mark.parametrize("option", ["succeeded", "remove"])
+def test_flags_of_requires_are_bools(option: str, value: Any) -> None:
+    """A flag that is no bool is rejected, as an option would be, and changes nothing; some were taken for False."""
+    a, b = jobs_named("ab")
+    empty = Sequence()
+    for subject in (b, Sequence(b), empty):
+        with pytest.raises(TypeError, match=f"{option}={re.escape(repr(value))} of '.*': give True or False"):
+            subject.requires(a, **{option: value})
+    empty.append(b)
+    assert list(b.required) == []
 
 
 def test_sequence_as_requirement_is_its_last_job() -> None:

@@ -20,13 +20,13 @@ from .._core.api.views import (
     Retry,
     Service,
     copy_pool,
-    essential_requirements,
     first_options,
     inputs_of,
     insert_members,
     is_scheduler,
     is_service,
     max_slots,
+    must_succeed_for,
     needs_as_given,
     run_needs,
     run_resource_totals,
@@ -184,9 +184,8 @@ class ScenarioCopy:
                 copy = self._copy_job(job)
             for name in run_needs(job):
                 set_run_need(copy, name, 1)
-            if job.run_if != "succeeded":
-                must_succeed = [other for other in essential_requirements(job) if other not in inputs_of(job)]
-                copy.requires([self.copies[other] for other in must_succeed if other in self.copies], succeeded=True)
+            must_succeed = [self.copies[other] for other in must_succeed_for(job) if other in self.copies]
+            copy.requires(must_succeed, succeeded=True)
             self.copies[job] = copy
         self.copies[scheduler] = self.scheduler
         for job in (scheduler, *originals):

@@ -205,6 +205,21 @@ def test_lines_distinguish_order_data_and_alarms() -> None:
     }
 
 
+def test_lines_say_which_requirements_must_succeed() -> None:
+    """In a graph, in Mermaid and in the listing, a requirement with `succeeded=True` once looked like any other."""
+    other, must, source = idle("other"), idle("must"), Job(take, label="source")
+    reader = Job(take, source, label="reader", required=[other]).requires(must, source, succeeded=True)
+    scheduler = Scheduler(other, must, source, reader, idle("alarm", run_if="failed").requires(reader, succeeded=True))
+    labels = {ends: line.get("label") for ends, line in seen(scheduler.graph()).lines.items()}
+    assert labels == {
+        ("other", "reader"): "", ("must", "reader"): "<i>&#160;if succeeded</i>", ("source", "reader"): "",
+        ("reader", "alarm|if failed"): "<i>&#160;if succeeded</i>",
+    }  # fmt: skip
+    lines = re.findall(r"n\d [-=.]+>.*", scheduler.mermaid())
+    assert set(lines) == {"n1 --> n4", "n2 -->|if succeeded| n4", "n3 ==> n4", "n4 -.->|if succeeded| n5"}
+    assert "requires={1-3} succeeded={2, 3}" in scheduler.listing()
+
+
 def test_lines_end_at_the_borders_of_frames() -> None:
     """A line to or from a nested scheduler ends at the border of its frame, whether it has many jobs, one or none."""
     first = idle("first")

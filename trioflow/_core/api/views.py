@@ -59,6 +59,7 @@ from ..job._job_queries import (
     is_service,
     machine_waits,
     may_repeat,
+    must_succeed_for,
     needs_as_given,
     outcome,
     ready_at,

@@ -509,13 +509,13 @@ class AbstractJob(Generic[T]):
             remove: whether to remove these requirements instead.
             succeeded: whether these requirements must succeed, as with `run_if="succeeded"` all must. If one failed,
                 the job is BLOCKED; if one was skipped, it is SKIPPED. This also holds if the job has required them
-                already.
+                already. With `remove`, it has no effect.
 
         Returns:
             The job itself.
 
         Raises:
-            TypeError: an argument has another type.
+            TypeError: an argument has another type, or `remove` or `succeeded` is not a bool.
             CycleError: a requirement is the job itself.
             CycleError: the scheduler is running, and a requirement already waits for the job.
             MissingRequirement: the scheduler is running, and a requirement is not in it.
@@ -538,7 +538,9 @@ class AbstractJob(Generic[T]):
             (True, 'BLOCKED', 'must')
 
         """
-        if remove and _job_options.flag(remove, "remove", self._name_for_errors):
+        if succeeded is not False:
+            succeeded = _job_options.flag(succeeded, "succeeded", self._name_for_errors)
+        if remove is not False and _job_options.flag(remove, "remove", self._name_for_errors):
             self._reject_during_run("requires(..., remove=True)")
             self._drop_requirements(self._flatten(requirements))
             return self
@@ -550,11 +552,17 @@ class AbstractJob(Generic[T]):
         if scheduler is not None:
             scheduler._admit_requirements(self, new)
         self._required = _requirements.extend_requirements(required, new)
-        if succeeded and _job_options.flag(succeeded, "succeeded", self._name_for_errors) and jobs:
+        if succeeded and jobs:
             known = self._required if isinstance(self._required, dict) else dict.fromkeys(self._required)
             self._required = {**known, **dict.fromkeys(jobs, True)}
             self._use_options(self._options.with_requires_success())
         return self
+
+    def _hand_requirements_to(self, job: AbstractJob[Any]) -> None:
+        """Make another job require what this one requires."""
+        required = self._required
+        job.requires(required)
+        job.requires(_requirements.must_succeed(required), succeeded=True)
 
     def _flatten(self, requirements: tuple[Any, ...]) -> Iterable[AbstractJob[Any]]:
         jobs = _requirements.flatten_simple(requirements, state_of)

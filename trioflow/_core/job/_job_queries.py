@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..base import _amounts
 from ..base._states import MOVED_ON, SUCCEEDED, JobState, ReportedState
+from . import _requirements
 from ._ancestors import enclosing_schedulers
 from ._errors import BudgetSpent
 from ._function import FunctionJob
@@ -50,6 +51,11 @@ def is_service(job: AnyJob) -> bool:
 def inputs_of(job: AnyJob) -> tuple[AnyJob, ...]:
     """Return the inputs of a job: the jobs among its arguments, which are replaced by their results."""
     return job._inputs
+
+
+def must_succeed_for(job: AnyJob) -> list[AnyJob]:
+    """Return the jobs that `requires(..., succeeded=True)` has made requirements of a job."""
+    return _requirements.must_succeed(job._required)
 
 
 def may_repeat(job: AnyJob) -> bool:

@@ -124,6 +124,11 @@ def _is_collection(value: object) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
 
 
+def must_succeed(required: StoredRequirements) -> list[AbstractJob[Any]]:
+    """Return those requirements that were added by `requires(..., succeeded=True)`."""
+    return [job for job, must in required.items() if must] if isinstance(required, dict) else []
+
+
 def extend_requirements(required: StoredRequirements, new: Sequence[AbstractJob[Any]]) -> StoredRequirements:
     """Return the requirements `required` followed by `new`, in a tuple or a dict; a dict is extended in place."""
     if isinstance(required, dict):

@@ -39,7 +39,7 @@ class Sequence:
 
     """
 
-    __slots__ = ("_first_job_requirements", "_scheduler", "jobs")
+    __slots__ = ("_scheduler", "_stand_in", "jobs")
 
     def __init__(
         self,
@@ -51,7 +51,8 @@ class Sequence:
         if unknown:
             raise unknown_option("Sequence", "a Sequence", unknown, Sequence.__init__)
         self.jobs: list[AbstractJob[Any]] = []
-        self._first_job_requirements: list[Any] = []
+        # Has the requirements of the first job while there is none.
+        self._stand_in: AbstractJob[Any] = AbstractJob(label="the first job of a Sequence")
         if scheduler is not None and not is_scheduler(scheduler):
             raise not_a_scheduler_error(scheduler, "a Sequence")
         self._scheduler = scheduler
@@ -79,34 +80,30 @@ class Sequence:
         for job in new_jobs:
             if self.jobs:
                 job.requires(self.jobs[-1])
-            elif self._first_job_requirements:
-                job.requires(self._first_job_requirements)
+            else:
+                self._stand_in._hand_requirements_to(job)
             self.jobs.append(job)
         if self._scheduler is not None:
             self._scheduler.update(new_jobs)
 
-    def requires(self, *requirements: Required, remove: bool = False) -> Self:
+    def requires(self, *requirements: Required, remove: bool = False, succeeded: bool = False) -> Self:
         """Make the first job require these jobs. In an empty sequence, this is the first job that is appended later.
 
         Args:
             requirements: jobs, Sequences, None, or collections of these.
             remove: whether to remove these requirements instead of adding them.
+            succeeded: whether these requirements must succeed, as with `requires` of a job.
 
         Returns:
             The sequence itself.
 
         Raises:
-            TypeError: an argument is not a job.
+            TypeError: an argument is not a job, or `remove` or `succeeded` is not a bool.
             KeyError: with `remove`, the first job does not require one of these jobs.
 
         """
         required = list(flatten(requirements, "requires() of a Sequence", "_last_jobs"))
-        if self.jobs:
-            self.jobs[0].requires(required, remove=remove)
-        elif remove:
-            self._first_job_requirements = [job for job in self._first_job_requirements if job not in required]
-        else:
-            self._first_job_requirements += required
+        (self.jobs[0] if self.jobs else self._stand_in).requires(required, remove=remove, succeeded=succeeded)
         return self
 
     def __len__(self) -> int:

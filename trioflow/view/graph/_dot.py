@@ -177,6 +177,7 @@ EDGE_DEFAULTS: Final[DotAttributes] = {
 EDGE_ATTRIBUTES: Final[Mapping[EdgeKind, DotAttributes]] = {
     EdgeKind.ORDER: {},
     EdgeKind.DATA: {"color": "#1d5fa6", "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
+    EdgeKind.SUCCESS: {"label": f"<<i>&#160;{_style.IF_SUCCEEDED}</i>>", "fontsize": "9"},
     EdgeKind.INDIRECT: {"style": "dotted", "penwidth": "1.6"},
 }
 CRITICAL_PATH_EDGE: Final[DotAttributes] = {"color": _style.CRITICAL_PATH_COLOR, "penwidth": "2.4"}

@@ -27,6 +27,7 @@ from ..._core.api.views import (
     inputs_of,
     is_inside,
     is_scheduler,
+    must_succeed_for,
     paths_of,
 )
 from ..text import _selection
@@ -48,10 +49,12 @@ class EdgeKind(enum.Enum):
     """The reason for an edge between two jobs. If there are several reasons, the one that is defined first counts."""
 
     DATA = "the result of the first job is an argument of the second job"
+    SUCCESS = "the second job requires the first job with `succeeded=True`"
     ORDER = "the second job requires the first job"
     INDIRECT = "the second job requires the first job by way of jobs that are left out"
 
 
+EDGE_KINDS: Final = list(EdgeKind)
 DrawnEdges = dict[tuple[AnyJob, AnyJob], EdgeKind]
 """The edges in a drawing, as pairs of tail and head, each with its kind."""
 CriticalPath = Mapping[AnyJob, AnyJob | None]
@@ -152,15 +155,15 @@ class Drawing:
         edges: DrawnEdges = {}
         for job in self.job_numbers:
             inputs = inputs_of(job)
+            must_succeed = set(must_succeed_for(job))
             head = self._stand_ins[job]
             for requirement in job.required:
                 tail = self._stand_ins.get(requirement, requirement)
                 if tail is head or _is_or_encloses(tail, head) or _is_or_encloses(head, tail):
                     continue
-                if requirement in inputs:
-                    edges[tail, head] = EdgeKind.DATA
-                else:
-                    edges.setdefault((tail, head), EdgeKind.ORDER)
+                kinds = [edges.get((tail, head), EdgeKind.ORDER)]
+                kinds += [EdgeKind.DATA] * (requirement in inputs) + [EdgeKind.SUCCESS] * (requirement in must_succeed)
+                edges[tail, head] = min(kinds, key=EDGE_KINDS.index)
         return edges
 
     def _bypass_left_out_jobs(self) -> None:

@@ -16,11 +16,17 @@ from ..text._listing import BeginRow, EndRow, PlainRow
 from . import _style
 from ._drawing import Drawing, DrawingRole, EdgeKind
 
-ARROWS: Final[Mapping[EdgeKind, str]] = {EdgeKind.ORDER: "-->", EdgeKind.DATA: "==>", EdgeKind.INDIRECT: "-.->"}
+ARROWS: Final[Mapping[EdgeKind, str]] = {
+    EdgeKind.ORDER: "-->",
+    EdgeKind.DATA: "==>",
+    EdgeKind.SUCCESS: "-->",
+    EdgeKind.INDIRECT: "-.->",
+}
 """The Mermaid syntax of each kind of edge."""
 EDGES_TO_JUNCTIONS: Final[Mapping[EdgeKind, str]] = {
     EdgeKind.ORDER: "---",
     EdgeKind.DATA: "===",
+    EdgeKind.SUCCESS: "---",
     EdgeKind.INDIRECT: "-.-",
 }
 """The Mermaid syntax of each kind of edge that ends at a junction, and so has no arrowhead."""
@@ -131,7 +137,8 @@ class MermaidWriter:
     def _arrow_syntax(self, head: AnyJob, kind: EdgeKind) -> str:
         if self._drawing.get_role(head) is DrawingRole.JUNCTION:
             return EDGES_TO_JUNCTIONS[kind]
-        return "-.->" if head.run_if == "failed" else ARROWS[kind]
+        arrow = "-.->" if head.run_if == "failed" else ARROWS[kind]
+        return f"{arrow}|{_style.IF_SUCCEEDED}|" if kind is EdgeKind.SUCCESS else arrow
 
     def _add_marks(self, job: AnyJob) -> None:
         if job.is_critical():

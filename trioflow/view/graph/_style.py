@@ -34,6 +34,8 @@ Direction = Literal["TB", "LR"]
 
 CRITICAL_PATH_COLOR: Final = "#111418"
 """The color of edges on the critical path, as in a timeline."""
+IF_SUCCEEDED: Final = "if succeeded"
+"""The remark in the box of a job that runs only if all that it requires succeeded, or at an edge for one of these."""
 TROUBLE_BORDER_COLORS: Final = {
     JobState.FAILED: STATE_STYLES[JobState.FAILED].light_colors.fill,
     JobState.BLOCKED: STATE_STYLES[JobState.BLOCKED].light_colors.outline,

@@ -34,6 +34,7 @@ from ..._core.api.views import (
     inputs_of,
     is_scheduler,
     members_in_order,
+    must_succeed_for,
     percent_text,
     reason_not_restored,
     short_repr,
@@ -159,7 +160,9 @@ class Listing:
     def _requires_text(self, job: AnyJob) -> str:
         if not job.required:
             return ""
-        condition = "" if job.run_if == "settled" else f" run_if={job.run_if}"
+        must_succeed = must_succeed_for(job)
+        condition = f" succeeded={self._reference_set(must_succeed, job.scheduler)}" if must_succeed else ""
+        condition += "" if job.run_if == "settled" else f" run_if={job.run_if}"
         return f"requires={self._reference_set(job.required, job.scheduler, inputs_of(job))}{condition}"
 
     def _outcome_text(self, job: AnyJob) -> str:
