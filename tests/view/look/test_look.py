@@ -86,6 +86,25 @@ def test_a_job_that_blocks_the_loop_is_shown_with_all_others(backend: Any) -> No
     assert "wrong  ValueError: no" in text
 
 
+def test_jobs_that_are_ready_while_the_loop_is_blocked_wait_for_it_or_for_their_rate(backend: Any) -> None:
+    """They do not "start in this iteration": a job blocks the loop, and the rate admits only one of them then."""
+    texts: dict[str, str] = {}
+
+    async def block() -> None:
+        [run] = in_thread(_process_record.describe_process)["runs"]
+        texts.update((job["path"], job["explanation"]) for job in run["waiting"])
+        scheduler.cancel()
+
+    first = Job(nothing, label="first")
+    asking = [Job(nothing, label=f"ask {number}", needs={"api": 1}, required=first) for number in range(2)]
+    others = Job(block, label="block", required=first), Job(nothing, label="other", required=first)
+    scheduler = Scheduler(first, *others, *asking, pool=Pool(api=Rate(requests=1, per=900)))
+    scheduler.run(backend=backend)
+    blocked = "is ready, but 'block' blocks the event loop; it has been ready for "
+    expected = {"other": blocked, "ask 0": blocked, "ask 1": "waits for api: "}
+    assert {path: text[: len(expected[path])] for path, text in texts.items()} == expected
+
+
 @pytest.mark.usefixtures("answers")
 def test_a_program_whose_loop_is_idle_answers(backend: Any) -> None:
     """A program also answers while its loop waits for a thread, and the line of the job is that of its function."""
@@ -122,8 +141,8 @@ def test_a_job_that_starts_or_settles_during_a_look_is_left_out(backend: Any) ->
     """No job is shown as waiting that runs by then, nor as running that has settled: "waiting: has been running"."""
     jobs = [Job(nothing, label="first"), Job(nothing, label="second")]
     assert Scheduler(*jobs).run(backend=backend)
-    assert not list(_process_record._describe_waiting(jobs, {}, 0.0))
-    assert not list(_process_record._describe_running(jobs, {}, 0.0, set()))
+    assert not list(_process_record._describe_waiting(jobs, {}, 0.0, None))
+    assert not list(_process_record._describe_running(jobs, {}, 0.0, None))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "win32", reason="needs signals")
@@ -169,17 +188,22 @@ def test_equal_waits_are_one_line() -> None:
 def test_lines_that_are_too_long_for_the_terminal_are_broken() -> None:
     """Where a line would not fit, each job of its section has a line for its name and one for the rest."""
     jobs = [
-        {"path": path, "seconds": 2, "attempt": 1, "forever": False, "status": "", "blocks_loop": False, "line": line}
-        for path, line in (("short", None), ("a" * 30, {"text": "x.py:1: await " + "b" * 30, "function": "work"}))
-    ]
+        {
+            "path": path, "seconds": time, "attempt": 1, "forever": False, "status": "", "line": line,
+            "blocks_loop": False,
+        }
+        for path, time, line in (
+            ("short", 1.5, None), ("a" * 30, 12, {"text": "x.py:1: await " + "b" * 30, "function": "work"})
+        )
+    ]  # fmt: skip
     run = {
         "label": "night", "backend": "trio", "thread": "main", "seconds": 2, "phase": "runs", "reason": None,
         "verdict": "2 jobs", "window": None, "resources": [], "running": jobs, "waiting": [], "failures": [],
         "omitted": {},
     }  # fmt: skip
     record = {"command": ["python"], "runs": [run]}
-    name, rest = "  " + "a" * 30 + "  2 s", "x.py:1: await " + "b" * 30 + " (in work)"
-    assert list(_record_text.text_lines(7, record, 80))[-3:] == ["  short" + " " * 27 + "2 s", name, f"      {rest}"]
+    name, rest = "  " + "a" * 30 + "  12.00", "x.py:1: await " + "b" * 30 + " (in work)"
+    assert list(_record_text.text_lines(7, record, 80))[-3:] == ["  short" + " " * 27 + " 1.50", name, f"      {rest}"]
     assert list(_record_text.text_lines(7, record, 100))[-1] == f"{name}  {rest}"
     assert list(_record_text.text_lines(7, record))[-1] == f"{name}  {rest}"
 

@@ -124,6 +124,10 @@ class WaitingGroup:
         """Return those needs of a job that cannot be met now, each with its resource. Any thread may call this."""
         return [(resource, need) for resource, need in self.needs_of(job) if resource.available_at(need) > -math.inf]
 
+    def needs_used_up_by(self, job: AbstractJob[Any], before: int) -> Needs:
+        """Return those needs of a job that cannot be met after the `before` jobs ahead of it have started."""
+        return [(resource, need) for resource, need in self.needs_of(job) if resource.is_used_up_by(need, before)]
+
     def first_key(self) -> Key | None:
         if self.per_key is None:
             return None

@@ -275,13 +275,16 @@ class RateResource(Resource):
             return self.throttle_text()
         if self.available_at(need) == math.inf:
             return f"{self.shown_name}: {RESERVED}"
-        now, total_need = self.clock(), self.sum_needs(before, need, need)
+        total_need = self.sum_needs(before, need, need)
         amounts = " and ".join(
-            count_text(need[key], key) for key in need if self.buckets[key].available_at(total_need[key]) > now
+            count_text(need[key], key) for key in need if self.accrued_at({key: total_need[key]}) > self.clock()
         )
         behind = f", behind {count_text(before, 'others')}" if before else ""
-        delay_text = duration_text(max(0.0, self.available_at(total_need) - now))
+        delay_text = duration_text(max(0.0, self.accrued_at(total_need) - self.clock()))
         return f"{self.shown_name}: {amounts}, in about {delay_text}{behind}"
+
+    def is_used_up_by(self, need: RateNeed, before: int) -> bool:
+        return self.accrued_at(self.sum_needs(before, need, need)) > self.clock()
 
     def describe_wait(self, need: RateNeed) -> Waiting:
         available_at = self.available_at(need)

@@ -385,8 +385,8 @@ class ReadyQueue:
         group = None if self.groups is None else self.groups.find_group(job)
         if group is None:
             return None
-        if missing := group.unmet_needs(job):
-            before = group.count_before(job)
+        before = group.count_before(job)
+        if missing := group.unmet_needs(job) or group.needs_used_up_by(job, before):
             return f"waits for {'; '.join(resource.explain_shortage(need, before) for resource, need in missing)}"
         resources = frozenset([resource for resource, _ in group.needs_of(job)])
         blocker = group.queue.admission.find_blocker(resources)

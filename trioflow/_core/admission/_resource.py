@@ -121,6 +121,10 @@ class Resource(PoolEntry):
     def explain_shortage(self, need: Any, before: int) -> str:
         """Explain why a job that is behind `before` others with the same need cannot get its need now."""
 
+    def is_used_up_by(self, need: Any, before: int) -> bool:
+        """Return whether it is known that `before` jobs with the same need leave too little for another one."""
+        return False
+
     @abstractmethod
     def describe_wait(self, need: Any) -> Waiting:
         """Return the wait for a need that cannot be met now. Any thread may call this."""

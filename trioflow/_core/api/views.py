@@ -95,7 +95,7 @@ from ..scheduler._checks import (
     reject_shared_pools,
     store_implied_requirements,
 )
-from ..scheduler._explain import get_status_text, open_requirements, waiting, waiting_since
+from ..scheduler._explain import READY_TEXT, get_status_text, open_requirements, waiting, waiting_since
 from ..scheduler._members import (
     all_requirements,
     expected_durations,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
 
 MAX_NAMED_JOBS = 5
+READY_TEXT: Final = "is ready, and starts in this iteration of the event loop or the next"
 
 
 def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
@@ -229,7 +230,7 @@ def _find_resource_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
 
 
 def _explain_resource_wait(run: Run, job: AbstractJob[Any]) -> str:
-    return run.queue.explain_wait(job) or "is ready, and starts in this iteration of the event loop or the next"
+    return run.queue.explain_wait(job) or READY_TEXT
 
 
 def _find_loop_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:

@@ -29,24 +29,25 @@ Record = dict[str, Any]
 
 def describe_process() -> Record:
     """Return the record of this process. It takes `STALL_SECONDS` and O(V + E)."""
-    executing = set(_executing_jobs())
-    if executing:
+    blocking = dict(_executing_jobs())
+    if blocking:
         time.sleep(STALL_SECONDS)
+        blocking = {job: thread_id for job, thread_id in _executing_jobs() if job in blocking}
     return {
         "schema": SCHEMA_VERSION,
         "command": sys.orig_argv,
         "python": sys.version.partition(" ")[0],
         "time": time.time(),
-        "runs": [_describe_run(run, executing) for run in views.runs_in_progress()],
+        "runs": [_describe_run(run, blocking) for run in views.runs_in_progress()],
     }
 
 
-def _executing_jobs() -> Iterator[AnyJob]:
-    """Yield the jobs that their event loops are executing."""
+def _executing_jobs() -> Iterator[tuple[AnyJob, int]]:
+    """Yield the jobs that their event loops are executing, each with the thread of its loop."""
     for run in views.runs_in_progress():
         for job in _jobs_of(run.scheduler):
             if job.state is JobState.RUNNING and not views.is_scheduler(job) and views.job_frames(job)[1]:
-                yield job
+                yield job, run.thread_id
 
 
 def _jobs_of(scheduler: BaseScheduler) -> Iterator[AnyJob]:
@@ -59,7 +60,7 @@ def _jobs_of(scheduler: BaseScheduler) -> Iterator[AnyJob]:
             todo += list(job)[::-1]
 
 
-def _describe_run(in_progress: RunInProgress, executing: set[AnyJob]) -> Record:
+def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Record:
     scheduler, run, began_at, thread_id = in_progress
     now = run.clock()
     jobs = list(_jobs_of(scheduler))
@@ -72,6 +73,7 @@ def _describe_run(in_progress: RunInProgress, executing: set[AnyJob]) -> Record:
     running.sort(key=lambda job: job.started_at or now)
     thread = next((thread for thread in threading.enumerate() if thread.ident == thread_id), None)
     window, tokens = run.window, run.tokens_taken
+    blocker = next((job for job, blocked_id in blocking.items() if blocked_id == thread_id), None)
     return {
         "label": scheduler.label,
         "backend": run.backend,
@@ -87,8 +89,8 @@ def _describe_run(in_progress: RunInProgress, executing: set[AnyJob]) -> Record:
         else sum(job.state is JobState.RUNNING for job in scheduler)
         if tokens is None
         else tokens,
-        "running": list(_describe_running(running[:MAX_JOBS], paths, now, executing)),
-        "waiting": list(_describe_waiting((scheduled + idle)[:MAX_JOBS], paths, now)),
+        "running": list(_describe_running(running[:MAX_JOBS], paths, now, blocker)),
+        "waiting": list(_describe_waiting((scheduled + idle)[:MAX_JOBS], paths, now, blocker)),
         "failures": list(_describe_failures(failed[:MAX_JOBS], paths)),
         "resources": list(_describe_resources([scheduler, *jobs], paths)),
         "omitted": {
@@ -99,7 +101,7 @@ def _describe_run(in_progress: RunInProgress, executing: set[AnyJob]) -> Record:
     }
 
 
-def _describe_running(jobs: list[AnyJob], paths: Any, now: float, executing: set[AnyJob]) -> Iterator[Record]:
+def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJob | None) -> Iterator[Record]:
     for job in jobs:
         frames, is_executing = views.job_frames(job)
         thread_frames = None if is_executing else _frames_in_thread(job)
@@ -110,7 +112,7 @@ def _describe_running(jobs: list[AnyJob], paths: Any, now: float, executing: set
             "seconds": None if started_at is None else now - started_at,
             "attempt": job.attempts,
             "forever": job.forever,
-            "blocks_loop": is_executing and job in executing,
+            "blocks_loop": job is blocker,
             "line": _describe_line(frames if thread_frames is None else thread_frames),
             "status": views.get_status_text(job),
             "explanation": _explain(job),
@@ -152,16 +154,21 @@ def _describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
     }
 
 
-def _describe_waiting(jobs: list[AnyJob], paths: Any, now: float) -> Iterator[Record]:
+def _describe_waiting(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJob | None) -> Iterator[Record]:
     for job in jobs:
         state, wait, since = job.state, views.waiting(job), views.waiting_since(job)
+        explanation = _explain(job)
+        if blocker is not None:
+            text = "" if since is None else f"; it has been ready for {views.duration_text(now - since)}"
+            text = f"is ready, but {blocker.label!r} blocks the event loop{text}"
+            explanation = explanation.replace(views.READY_TEXT, text)
         record = {
             "path": paths.get(job, job.label),
             "kind": type(job).__name__,
             "state": state.value,
             "cause": None if wait is None else wait.cause.value,
             "seconds": None if since is None else now - since,
-            "explanation": _explain(job),
+            "explanation": explanation,
         }
         if state is job.state and state in WAITING_STATES:  # otherwise it has started meanwhile
             yield record

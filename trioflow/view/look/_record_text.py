@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ..._core.api.views import JobState, duration_text, join_names, plural, printable, shorten
+from ..._core.api.views import JobState, duration_text, durations_in_column, join_names, plural, printable, shorten
 from ..text._symbols import align_columns, display_width
 from ._process_record import Record
 
@@ -38,23 +38,27 @@ def _run_lines(run: Record, columns: int | None) -> Iterator[str]:
         yield f"  window: {run['slots_taken']} of {plural(run['window'], 'slot')} taken"
     for resource in run["resources"]:
         yield f"  {printable(resource['text'])}"
-    yield from _section("running", _running_rows(run), run, columns)
+    unit, rows = _running_rows(run)
+    yield from _section("running", rows, run, columns, f" ({unit})")
     yield from _section("waiting", _waiting_rows(run), run, columns)
     yield from _section("failures", _failure_rows(run), run, columns)
 
 
-def _section(name: str, rows: list[tuple[int, list[str]]], run: Record, columns: int | None) -> Iterator[str]:
+def _section(
+    name: str, rows: list[tuple[int, list[str]]], run: Record, columns: int | None, unit: str = ""
+) -> Iterator[str]:
     """Yield a head and aligned lines, and a line with the number of jobs that have none.
 
     If one of these is too wide, the last cell of each row gets a line of its own.
     """
     if not rows:
         return
-    yield f"{name}:"
+    yield f"{name}{unit}:"
     cells = [[printable(cell) for cell in row] for _, row in rows[:MAX_LINES]]
-    lines = list(align_columns(cells, range(len(cells[0]))))
+    left_aligned = (0, len(cells[0]) - 1)  # any others are numbers
+    lines = list(align_columns(cells, left_aligned))
     if columns is not None and max(map(display_width, lines)) + 2 > columns:
-        heads = align_columns([row[:-1] for row in cells], range(len(cells[0]) - 1))
+        heads = align_columns([row[:-1] for row in cells], left_aligned)
         lines = [text for head, row in zip(heads, cells, strict=True) for text in (head, f"    {row[-1]}")]
     for line in lines:
         if line.strip():
@@ -64,9 +68,12 @@ def _section(name: str, rows: list[tuple[int, list[str]]], run: Record, columns:
         yield f"  and {plural(more, 'job')} more; --json has up to 1000"
 
 
-def _running_rows(run: Record) -> list[tuple[int, list[str]]]:
+def _running_rows(run: Record) -> tuple[str, list[tuple[int, list[str]]]]:
+    """Return the unit of the times, and the rows."""
     rows: list[tuple[int, list[str]]] = []
-    for job in sorted(run["running"], key=lambda job: not job["blocks_loop"]):
+    jobs = sorted(run["running"], key=lambda job: not job["blocks_loop"])
+    unit, times = durations_in_column(job["seconds"] for job in jobs)
+    for job, time in zip(jobs, times, strict=True):
         remarks = ["blocks the event loop"] if job["blocks_loop"] else []
         remarks += [f"attempt {job['attempt']}"] if job["attempt"] > 1 else []
         remarks += ["forever"] if job["forever"] else []
@@ -74,9 +81,8 @@ def _running_rows(run: Record) -> list[tuple[int, list[str]]]:
         line = job["line"]
         if line is not None:
             remarks.append(f"{line['text']} (in {line['function']})")
-        seconds = "" if job["seconds"] is None else duration_text(job["seconds"])
-        rows.append((1, [shorten(job["path"]), seconds, ", ".join(remarks)]))
-    return rows
+        rows.append((1, [shorten(job["path"]), time, ", ".join(remarks)]))
+    return unit, rows
 
 
 def _waiting_rows(run: Record) -> list[tuple[int, list[str]]]:
