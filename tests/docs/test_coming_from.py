@@ -34,6 +34,13 @@ PROGRAMS = [
         )
     )
 ]
+AGENTS = (ROOT / "docs" / "how-to" / "agents.md").read_text(encoding="utf-8")
+PROGRAMS += [  # a program in several parts
+    pytest.param(
+        "\n".join(re.findall(r"^```python\n(.*?)^```$", AGENTS, re.MULTILINE | re.DOTALL)), printed, id="agents"
+    )
+    for printed in re.findall(r"prints:\n\n```text\n(.*?)^```$", AGENTS, re.MULTILINE | re.DOTALL)
+]
 
 
 @pytest.mark.parametrize(("program", "printed"), PROGRAMS)
@@ -46,14 +53,6 @@ def test_a_program_prints_the_output_shown_on_the_page(tmp_path: Path, program: 
     assert done.returncode == 0, done.stderr
     alike = doctest.OutputChecker().check_output(timeless(printed), timeless(done.stdout), doctest.ELLIPSIS)
     assert alike, done.stdout
-
-
-def test_the_program_in_several_parts_prints_the_output_shown_on_the_page(tmp_path: Path) -> None:
-    """The parts of the page on agents, one after the other, are a program that prints the output shown there."""
-    text = (ROOT / "docs" / "how-to" / "agents.md").read_text(encoding="utf-8")
-    (printed,) = re.findall(r"prints:\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    program = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
-    test_a_program_prints_the_output_shown_on_the_page(tmp_path, program, printed)
 
 
 def test_the_readme_shows_what_its_program_logs(tmp_path: Path) -> None:
@@ -100,4 +99,4 @@ Scheduler(Job(boot, node) for node in range(20)).run()
 
 def test_all_programs_on_the_pages_are_found() -> None:
     """No program on the pages for newcomers is left out because of its formatting."""
-    assert len(PROGRAMS) == 3 + 1 + 2 + 2 + 2 + 2 + 2 + 1 + 1 + 1
+    assert len(PROGRAMS) == 3 + 1 + 2 + 2 + 2 + 2 + 2 + 1 + 1 + 1 + 1
