@@ -59,10 +59,10 @@ def command(before: Path, after: Path, fail_above: float | None) -> int:
     changes add up to the difference between the two runs. A job that is not on a critical path contributes nothing.
     """
     from ..view.trace import _trace_file
-    from ..view.trace.compare import _differences, _run_times
+    from ..view.trace.compare import _differences
 
     try:
-        first, second = (_run_times.run_times(_trace_file.read_record(path)) for path in (before, after))
+        first, second = (_differences.run_times(_trace_file.read_record(path)) for path in (before, after))
     except _trace_file.BadTrace as error:
         raise CliError(str(error)) from None
     compared = _differences.compare(first, second)

@@ -30,8 +30,8 @@ from typing import Any, Final, NamedTuple, final
 
 from .. import _posix as posix
 from .._core.api.journals import JournalError
+from ._lock import describe_irregularity, open_regular
 from ._msgspec import msgspec
-from ._regular_files import describe_irregularity, open_regular
 from ._serialization import digest, escape_row
 
 MAX_FILE_SIZE: Final = 1 << 20

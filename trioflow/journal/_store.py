@@ -34,10 +34,9 @@ from typing import Any, Final, NamedTuple, TypeVar, get_args, get_type_hints
 
 from .. import _posix as posix
 from .._core.api.journals import JournalError
-from ._file_watch import FileWatch
-from ._lock import JournalLock, find_holder, is_own_journal, read_first_bytes
+from ._file_stamps import FileWatch
+from ._lock import JournalLock, describe_irregularity, find_holder, is_own_journal, read_first_bytes
 from ._msgspec import msgspec
-from ._regular_files import describe_irregularity
 from ._serialization import escape_row
 
 T = TypeVar("T")

@@ -63,10 +63,9 @@ from .._core.api.views import (
 )
 from . import _coroutine_frames
 from ._fault_plans import END_PLACE, FAULT_OF_KIND, Change, Plan
-from ._judge import Judge, call_user_function
+from ._judge import Judge, Story, call_user_function, describe_delay, describe_error, describe_place
 from ._progress_watch import PLAIN_ROUND_WAITS, ProgressWatch
 from ._run_record import InjectedError, RunOutcome, SteppedJob
-from ._story import Story, describe_delay, describe_error, describe_place
 from ._task_order import FIRST_TASK_NAME, TaskOrder, set_task_order
 
 MAX_ENDING_ITERATIONS: Final = 4

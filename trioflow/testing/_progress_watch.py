@@ -13,9 +13,8 @@ from .._core.api.testing import scope_with_run_deadline
 from .._core.api.views import AnyJob, RunPhase, current_run
 from . import _coroutine_frames
 from ._fault_plans import SHORT_DELAY
-from ._judge import Judge
+from ._judge import Judge, Story
 from ._run_record import EndlessRun
-from ._story import Story
 from ._task_order import TaskOrder, timers_before
 
 STALL_LIMIT: Final = 1e9

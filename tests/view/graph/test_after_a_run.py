@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trioflow import Job, Pool, Scheduler
 from trioflow.view.graph import _render, _style
-from trioflow.view.trace._graph_description import describe_graph
+from trioflow.view.trace._record import describe_graph
 from trioflow.view.trace.report import _sections
 
 from ...bodies import fail, idle, nap

@@ -11,7 +11,7 @@ import pytest
 from trioflow import Job, Pool, Scheduler, Trace
 from trioflow.testing import run_virtual
 from trioflow.view.trace import _trace_file
-from trioflow.view.trace.compare import _differences, _run_times
+from trioflow.view.trace.compare import _differences
 
 from ...bodies import fail, nap
 from ...cli.command_line import trioflow
@@ -27,8 +27,8 @@ def traced(path: Path, *jobs: Any, **options: Any) -> Path:
     return path
 
 
-def run_times(path: Path) -> _run_times.RunTimes:
-    return _run_times.run_times(_trace_file.read_record(path))
+def run_times(path: Path) -> _differences.RunTimes:
+    return _differences.run_times(_trace_file.read_record(path))
 
 
 def training(path: Path, seconds: float = 6, *, flaky: float = 9, report: bool = False) -> Path:

@@ -16,7 +16,7 @@ from trioflow import Adaptive, CommandJob, Job, Pool, Rate, Scheduler, Sequence,
 from trioflow.view.ci import _junit, _summary, _test_cases
 from trioflow.view.trace import _trace_file
 from trioflow.view.trace._table import csv_text, table_text
-from trioflow.view.trace.compare import _differences, _run_times
+from trioflow.view.trace.compare import _differences
 from trioflow.view.trace.report._report import report_html
 
 from ...bodies import fail, nap
@@ -88,7 +88,7 @@ def test_what_is_made_of_a_file_is_what_is_made_of_the_run(virtual: Virtual, tmp
     cases, own_cases = _test_cases.CiRun(read), _test_cases.CiRun(live)
     assert [*_junit.xml_lines(cases)] == [*_junit.xml_lines(own_cases)]
     assert [*_summary.markdown_lines(cases)] == [*_summary.markdown_lines(own_cases)]
-    compared = _differences.compare(_run_times.run_times(read), _run_times.run_times(live))
+    compared = _differences.compare(_differences.run_times(read), _differences.run_times(live))
     assert (compared.changes, compared.state_changes) == ((), ())
     assert json.loads(_trace_file.record_json(read)) == json.loads(_trace_file.record_json(live))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import trioflow
 
-from . import _drawing, _listing, _running
+from . import _listing, _running
 
 if TYPE_CHECKING:
     from .purescheduler import PureScheduler
@@ -195,7 +195,7 @@ class AbstractJob:
 
     def dot_style(self) -> dict[str, str]:
         """Return the attributes of the job's node in Graphviz; a subclass may extend them."""
-        return _drawing.default_dot_style(self)
+        return _listing.default_dot_style(self)
 
     def details(self) -> str | None:
         """Return the text below the job's line in a listing with details; None for no text."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import trioflow
 from trioflow.abc import BackendName, reachable
 
-from . import _drawing, _listing, _running
+from . import _listing, _running
 from .job import AbstractJob, Job, flatten_members, has_shutdown, in_creation_order, label_text, was_awaited
 from .watch import Watch, wall_clock
 
@@ -615,7 +615,7 @@ class PureScheduler:
             Exception: requirements form a cycle, or are not in the scheduler.
 
         """
-        return _drawing.dot_source(self)
+        return _listing.dot_source(self)
 
     def export_as_dotfile(self, filename: str | os.PathLike[str]) -> str:
         """Write the graph to a dot file.

@@ -25,10 +25,10 @@ from ._display import Display, DrawFunction, StyledLine
 from ._live_source import LiveSource
 from ._log_display import LogDisplay
 from ._model import RunModel
+from ._output_buffer import is_terminal
 from ._picture_renderer import PictureRenderer
 from ._records import RunSource, SchedulerRecord
 from ._row_selection import full_name
-from ._stream_proxy import is_terminal
 
 DUMB_TERMINALS: Final = ("dumb", "unknown")
 """Values of TERM for terminals that cannot move their cursor."""

@@ -23,10 +23,9 @@ from rich.text import Text
 from ..._core.api.views import AnyJob, warn
 from ._display import IDLE_INTERVAL, Display, DrawFunction, StyledLine, Ticker
 from ._fd_capture import FdCapture, open_capture
-from ._output_buffer import OutputBuffer
+from ._output_buffer import InputProxy, OutputBuffer, replace_input
 from ._records import JobRecord
 from ._screen import Screen, strip_controls
-from ._stream_proxy import InputProxy, replace_input
 
 STYLES: Final = {
     "": Style(),

@@ -14,9 +14,8 @@ import msgspec
 from ..._core.api.views import FailedAttempt, JobState, Throttling
 from ..events import _format
 from ..text._failure_text import FailureText
-from ._graph_description import GraphDescription
 from ._log_reader import family_from_label
-from ._record import TraceRecord
+from ._record import GraphDescription, TraceRecord
 from ._span_builder import JobDescription, JobFacts, RecordBuilder, RunFacts
 from ._spans import HostFacts, or_infinity
 

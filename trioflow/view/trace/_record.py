@@ -1,19 +1,64 @@
-"""`TraceRecord`: all that a trace shows, as data, which can be written to a file and read again."""
+"""`TraceRecord`: all that a trace shows, the graph included, as data, which can be written to a file and read again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
-from ..._core.api.views import AnyJob, BaseScheduler, JobState, StopReason, shorten
+from ..._core.api.views import AnyJob, BaseScheduler, JobState, StopReason, is_scheduler, printable, shorten
+from ..graph import _graph_legend, _render
+from ..graph._drawing import CriticalPath
 from ..text._failure_text import FailureText
 from ..text._verdict import Tally, Verdict, create_verdict
 from ._critical_path import CriticalPathLink, compute_critical_path
-from ._graph_description import GraphDescription, describe_graph
 from ._resource_use import ResourceUse
 from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span
+
+MAX_BOXES: Final = 300
+"""The maximum number of boxes in a picture. A larger picture would be unreadable, and with 1,000 boxes `dot` would take
+minutes."""
+SHAPES_NOTE: Final = "The shape of a box shows what kind of job it is: point at it to read more."
+TOO_MANY_NOTE: Final = "There are too many jobs for a readable graph: draw parts of it with scheduler.graph()."
+
+
+@dataclass(frozen=True, slots=True)
+class GraphDescription:
+    """The graph of a scheduler after its run."""
+
+    source: str = ""
+    """The graph for `dot`; "" if there are too many boxes."""
+    mermaid: str = ""
+    """The graph for Mermaid; "" if it would be unreadable."""
+    boxes: tuple[dict[str, str], ...] = ()
+    """The attributes of the samples of boxes in the legend."""
+    edges: tuple[dict[str, str], ...] = ()
+    """The attributes of the samples of arrows in the legend."""
+    paths: dict[str, str] | None = None
+    """The path of the job of each box or frame, by the number that the source gives it."""
+    notes: tuple[str, ...] = ()
+    """Remarks on the picture or, without one, the reason."""
+
+
+def describe_graph(scheduler: Any, critical_path: CriticalPath) -> GraphDescription:
+    """Return the graph of a scheduler in the most detailed readable form."""
+    options, drawing = _render.choose_detail(scheduler, critical_path)
+    if _render.count_boxes(drawing) > MAX_BOXES:
+        return GraphDescription(notes=(TOO_MANY_NOTE,))
+    notes = [SHAPES_NOTE] * any(_graph_legend.kind_samples(drawing))
+    if drawing.bundles:
+        notes.append("Jobs that are alike share a box.")
+    elif "collapse" in options and any(is_scheduler(job) for job in scheduler):
+        notes.append("Each group is one box.")
+    return GraphDescription(
+        source=str(_render.graph(scheduler, critical_path=critical_path, **options).source),
+        mermaid=_render.readable_mermaid(drawing),
+        boxes=(*_graph_legend.state_samples(drawing), *_graph_legend.mark_samples(drawing)),
+        edges=tuple(_graph_legend.edge_samples(drawing)),
+        paths={str(number): printable(shorten(drawing.paths[job])) for job, number in drawing.job_numbers.items()},
+        notes=tuple(notes),
+    )
 
 
 class LiveObjects(NamedTuple):

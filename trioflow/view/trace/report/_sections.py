@@ -10,8 +10,7 @@ from urllib.parse import quote
 from ..._state_styles import CAUSE_WORDS, STATE_STYLES, recorded_state
 from ...graph import _dark_scheme, _render
 from .. import _time_spent
-from .._graph_description import GraphDescription
-from .._record import TraceRecord
+from .._record import GraphDescription, TraceRecord
 from .._spans import RunSpan
 
 # ---- families of jobs

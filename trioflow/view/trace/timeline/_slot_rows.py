@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 from xml.etree import ElementTree as Tree
 
-from ...._core.api.views import MOVED_ON, JobState, duration_text, printable
+from ...._core.api.views import MOVED_ON, JobState, WaitCause, duration_text, printable
 from ..._state_styles import STATE_STYLES, recorded_state, state_class
 from .._critical_path_parts import CriticalPathPart, critical_path_steps
 from .._lanes import assign_lanes
@@ -23,9 +23,26 @@ from .._record import TraceRecord
 from .._resource_use import StepFunction
 from .._slots import NOTHING_READY, EmptySlotReason, SlotBar, SlotUse, compute_slot_use, reason_words
 from .._spans import Span, or_infinity
-from ._hatching import HatchPatterns, draw_hatching_label
-from ._svg import MARGIN, add_element, clip_text, flow_positions, text_width
-from ._tooltips import tooltip_lines
+from .._story import wait_text
+from ._svg import MARGIN, HatchPatterns, add_element, clip_text, draw_hatching_label, flow_positions, text_width
+
+
+def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
+    """Yield the lines of the tooltip of a job that started."""
+    assert span.started_at is not None
+    yield span.name
+    yield f"{span.kind}, {recorded_state(span).value}{', critical' * span.critical}"
+    duration = "still running" if span.elapsed is None else f"took {duration_text(span.elapsed)}"
+    yield f"started at {duration_text(span.started_at - record.start_time)}, {duration}"
+    for wait in sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS):  # waits for jobs come last
+        yield wait_text(record.spans, wait)
+    if len(span.attempts) > 1:
+        yield f"{len(span.attempts)} attempts"
+    if span.throttled:
+        yield f"throttled {len(span.throttled)} times before" if len(span.throttled) > 1 else "throttled once before"
+    if span.exception is not None:
+        yield span.exception_text
+
 
 FAILED_SYMBOL: Final = STATE_STYLES[JobState.FAILED].symbol
 """The symbol in front of the label of a failed job."""
