@@ -12,17 +12,11 @@ import click
 
 from .. import JournalError
 from ..abc import printable
-from ..journal._questions import (
-    GivenAnswer,
-    Question,
-    QuestionFiles,
-    Refusal,
-    make_answer,
-)
+from ..journal._questions import GivenAnswer, Question, QuestionFiles, Refusal, make_answer
 from ..journal._store import EmptyJournal, JournalStore, StoredJob, read_with_retry
 from ..view.text._symbols import align_columns
 from . import SUCCESS_CODE, _outputs
-from ._journal import local_time_text, translate_journal_errors
+from ._journal import local_time_text, translated_journal_errors
 from ._scenario import CliError
 
 REFUSED_CODE: Final = 1
@@ -58,7 +52,8 @@ def command(path: Path, name: str | None, value: str | None) -> int:
     record: StoredJob | None = None
     is_running = False
     if files.exists():
-        translate_journal_errors(files.check)
+        with translated_journal_errors():
+            files.check()
     question = None if name is None else find_question(files, name)
     if not is_new:  # after the question, since it is withdrawn when its answer is in the journal
         record, is_running = read_journal(path, name)
@@ -157,11 +152,12 @@ def give(files: QuestionFiles, question: Question | None, name: str, value: str,
     """
     path = name if question is None else question.path
     answer = make_answer(path, question, value)
-    translate_journal_errors(files.make)
-    files.remove(path, "refused")
     is_awaited = question is not None and is_running
-    if not translate_journal_errors(lambda: files.write("answer", path, answer, replaces=not is_awaited)):
-        raise Refused(answered_otherwise(path))
+    with translated_journal_errors():
+        files.make()
+        files.remove(path, "refused")
+        if not files.write("answer", path, answer, replaces=not is_awaited):
+            raise Refused(answered_otherwise(path))
     shown = f"{printable(path)}: {printable(value)}"
     if is_awaited:
         return wait_until_taken(files, answer, shown)

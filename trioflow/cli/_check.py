@@ -62,11 +62,7 @@ def command(scheduler: Scheduler, journal: bool) -> int:
             _outputs.echo(
                 symbols.escape(f"{'':<11} the same for {count_text}: {join_names(other_paths, MAX_NAMED_JOBS)}")
             )
-    job_count = sum(
-        not is_scheduler(job) for job in scheduler.iterate_jobs()
-    )  # schedulers do not count, as in all views
-    count_text = plural(job_count, "job")
-    _outputs.echo(
-        f"{count_text}: {plural(len(all_findings), 'finding')}" if all_findings else f"{count_text}: nothing found"
-    )
+    # Schedulers do not count, as in all views.
+    count_text = plural(sum(not is_scheduler(job) for job in scheduler.iterate_jobs()), "job")
+    _outputs.echo(f"{count_text}: {plural(len(all_findings), 'finding') if all_findings else 'nothing found'}")
     return STOPPED_CODE if all_findings else SUCCESS_CODE

@@ -57,11 +57,9 @@ class RunSummaryText:
 
         Return "" if the run was fine.
         """
-        return (
-            ""
-            if self._is_fine
-            else _debrief.details_text(self._scheduler, _symbols.Symbols.for_stream(sys.stderr), with_failures)
-        )
+        if self._is_fine:
+            return ""
+        return _debrief.details_text(self._scheduler, _symbols.Symbols.for_stream(sys.stderr), with_failures)
 
     def verdict_lines(self) -> Iterator[str]:
         """Yield the line of the verdict and, unless all jobs simply succeeded, the number of jobs in each state."""

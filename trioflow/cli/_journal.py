@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import math
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -58,12 +58,7 @@ class JournalCommands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(
-    name="journal",
-    cls=JournalCommands,
-    invoke_without_command=True,
-    epilog=HELP_EPILOG,
-)
+@click.group(name="journal", cls=JournalCommands, invoke_without_command=True, epilog=HELP_EPILOG)
 @click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @click.pass_context
 def command(context: click.Context, path: Path) -> int:
@@ -149,9 +144,8 @@ def check(path: Path) -> int:
     The exit code is 1 if there is any. A job whose result is damaged runs again. The journal can be checked while a
     run uses it.
     """
-    damage, records = translate_journal_errors(
-        lambda: read_with_retry(path, lambda store: (store.find_damage(), store.job_records()))
-    )
+    with translated_journal_errors():
+        damage, records = read_with_retry(path, lambda store: (store.find_damage(), store.job_records()))
     for job, description in damage:
         _outputs.echo(printable(description if job is None else f"{job}: {description}"))
     summary = f"{len(damage)} damaged; these jobs will run again" if damage else "no damage"
@@ -173,7 +167,8 @@ def backup(path: Path, target: Path) -> int:
         store.copy_to(target)
         return records
 
-    records = translate_journal_errors(lambda: read_with_retry(path, copy))
+    with translated_journal_errors():
+        records = read_with_retry(path, copy)
     _outputs.echo(f"copied {plural(len(records), 'job')} to {printable(str(target))!r}")
     return SUCCESS_CODE
 
@@ -182,9 +177,8 @@ def backup(path: Path, target: Path) -> int:
 
 
 def read_runs_and_jobs(path: Path) -> tuple[list[RunRecord], list[StoredJob]]:
-    return translate_journal_errors(
-        lambda: read_with_retry(path, lambda store: (store.run_records(), list(store.job_records())))
-    )
+    with translated_journal_errors():
+        return read_with_retry(path, lambda store: (store.run_records(), list(store.job_records())))
 
 
 @contextlib.contextmanager
@@ -196,18 +190,14 @@ def open_for_changes(path: Path) -> Generator[JournalStore]:
 
     """
     read_runs_and_jobs(path)  # raises if the file is not a journal; opening it for changes would turn it into one
-    store = translate_journal_errors(lambda: JournalStore(path, writes=True))
-    try:
+    with translated_journal_errors(), contextlib.closing(JournalStore(path, writes=True)) as store:
         yield store
-    except JournalError as error:
-        raise CliError(printable(str(error))) from None
-    finally:
-        store.close()
 
 
-def translate_journal_errors(call: Callable[[], T]) -> T:
+@contextlib.contextmanager
+def translated_journal_errors() -> Generator[None]:
     try:
-        return call()
+        yield
     except JournalError as error:
         raise CliError(printable(str(error))) from None
 
@@ -264,11 +254,9 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
     """
     reason, summary = StopReason.__members__.get(run.outcome or ""), parse_summary(run.ending)
     if reason is None:
-        return (
-            printable(run.outcome)
-            if run.outcome
-            else f"{'is running' if run.is_running else 'was killed'} ({printable(run.process)})"
-        )
+        if run.outcome:
+            return printable(run.outcome)
+        return f"{'is running' if run.is_running else 'was killed'} ({printable(run.process)})"
     if summary is None:  # an older trioflow wrote the file, or another program changed it
         return reason.name.lower()
     tally = Tally()

@@ -45,10 +45,7 @@ def command(events: str) -> int:
         lines = "1 line is" if follower.missing_line_count == 1 else f"{follower.missing_line_count} lines are"
         _outputs.echo(f"{events}: {lines} missing: the reader was too slow, or the file was edited", err=True)
     if not follower.has_ended:
-        _outputs.echo(
-            "the last events are missing: the run's process has died, or the file was truncated",
-            err=True,
-        )
+        _outputs.echo("the last events are missing: the run's process has died, or the file was truncated", err=True)
     return SUCCESS_CODE if follower.has_ended else STOPPED_CODE
 
 

@@ -24,21 +24,13 @@ file_option: Final = functools.partial(click.option, type=_outputs.OutputFile(),
 
 @click.command(name="report", epilog=EXAMPLES)
 @click.argument("trace", type=InputFile(dir_okay=False, path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    "report",
+@file_option(
+    *("-o", "--output", "report"),
     type=_outputs.OutputFile(".html", ".htm", ""),
-    multiple=True,
-    metavar="FILE",
     help="Write an HTML report.  [default: TRACE with .html, if no other file is to be written]",
 )
-@click.option(
-    "--junit", type=_outputs.OutputFile(), multiple=True, metavar="FILE", help="Write a test case for each job."
-)
-@click.option(
-    "--summary", type=_outputs.OutputFile(), multiple=True, metavar="FILE", help="Write a summary in Markdown."
-)
+@file_option("--junit", help="Write a test case for each job.")
+@file_option("--summary", help="Write a summary in Markdown.")
 def command(trace: Path, report: Sequence[Path], junit: Sequence[Path], summary: Sequence[Path]) -> int:
     """Make the report of a run from its trace.
 

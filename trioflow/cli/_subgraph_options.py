@@ -87,7 +87,7 @@ def match_jobs(paths: dict[AnyMember, str], pattern: str) -> list[AnyMember]:
 
 
 def _add_nested(scheduler: Scheduler, jobs: Iterable[AnyMember]) -> set[AnyMember]:
-    return {member for job in jobs for member in (job, *_nested_jobs(job))}
+    return {member for job in jobs for member in (job, *(job.iterate_jobs() if isinstance(job, Scheduler) else ()))}
 
 
 def _add_successors(scheduler: Scheduler, jobs: Collection[AnyMember]) -> set[AnyMember]:
@@ -140,10 +140,6 @@ def _reachable(
 def _dependencies(job: AnyMember) -> Iterator[AnyMember]:
     yield from inputs_of(job)
     yield from (requirement for requirement in job.required if is_service(requirement))
-
-
-def _nested_jobs(job: AnyMember) -> Iterator[AnyMember]:
-    return job.iterate_jobs() if isinstance(job, Scheduler) else iter(())
 
 
 def _enclosing_schedulers(job: AnyMember, outermost: Scheduler) -> Iterator[AnyMember]:
