@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import termios
 from pathlib import Path
 
 import pyte
@@ -26,9 +27,10 @@ x = Scheduler(build, tests, nodes, ProcessJob(broken, "x", label="process"), lab
 """
 
 
-def on_a_terminal(*arguments: str) -> list[str]:
+def on_a_terminal(*arguments: str, lines: int = 24) -> list[str]:
     """Run the command on a new terminal, and return the lines left on it."""
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (lines, 80))
     screen = pyte.HistoryScreen(100, 80)
     stream = pyte.ByteStream(screen)
     environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("COLUMNS", "LINES")}
@@ -59,6 +61,15 @@ def test_on_a_terminal_each_failure_is_printed_once(tmp_path: Path) -> None:
     end = shown[shown.index("not run: tests (3 jobs), because build failed") :]
     assert end[1:3] == ["", "release  ✗ 9 of 13 jobs failed"]
     assert any(re.match("run again +trioflow run ", line) for line in end[3:])
+
+
+def test_the_verdict_is_repeated_if_its_first_line_has_left_the_terminal(tmp_path: Path) -> None:
+    """Below the failures, the verdict stands again only if the first one has scrolled out of the terminal."""
+    code = written(
+        tmp_path, "x = Scheduler(*[Job(fail if n == 3 else work, label=f'j{n}') for n in range(16)], label='s')"
+    )
+    assert sum("1 of 16 jobs failed" in line for line in on_a_terminal("run", code)) == 2
+    assert sum("1 of 16 jobs failed" in line for line in on_a_terminal("run", code, lines=60)) == 1
 
 
 def test_log_without_a_terminal_has_a_line_for_each_kind_of_failure(tmp_path: Path) -> None:

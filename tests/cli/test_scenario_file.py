@@ -190,14 +190,16 @@ def test_set_values_are_converted_to_the_type_of_the_parameter(
 
 def test_set_values_are_converted_to_paths_enumerations_and_times(tmp_path: Path) -> None:
     """`--set` makes paths, enumeration members, decimals, times and UUIDs, by calling the annotated type."""
-    parameters = "p: Path, c: Colour, d: decimal.Decimal, t: datetime.datetime, u: uuid.UUID"
+    parameters = "p: Path, c: Colour, d: decimal.Decimal, u: uuid.UUID"
+    parameters += ", t: datetime.datetime, day: datetime.date, at: datetime.time"
     code = FUNCTION.format(parameters=parameters).replace("return Sch", "assert values == expected()\n    return Sch")
     code += """
 def expected():
     return {"p": Path("a"), "c": Colour.green, "d": decimal.Decimal("1.5"), "t": datetime.datetime(2026, 1, 2),
-            "u": uuid.UUID(int=5)}
+            "u": uuid.UUID(int=5), "day": datetime.date(2026, 1, 2), "at": datetime.time(2, 30)}
 """
     settings = ["p=a", "c=green", "d=1.5", "t=2026-01-02", "u=00000000-0000-0000-0000-000000000005"]
+    settings += ["day=2026-01-02", "at=02:30"]
     done = trioflow("list", written(tmp_path, code), *(word for one in settings for word in ("--set", one)))
     assert done.exit_code == 0, done.stderr
 
@@ -207,6 +209,7 @@ WRONG = [
     ("n: int", ["n"], "name=value"),
     ("n: int", ["n=five"], "--set n=five: 'five' is not a valid integer"),
     ("n: int", ["n=1", "n=2"], "n= is given 2 times"),
+    ("number: int", ["numer=2"], r"numer=: unknown parameter; do you mean number=\?"),
     ("n: int = 1", ["m=2"], "m=: unknown parameter; its parameters: n"),
     ("c: Colour", ["c=blue"], "--set c=blue: choose one of red, green"),
     ("m: Literal['a', 'b']", ["m=c"], "--set m=c: choose one of a, b"),

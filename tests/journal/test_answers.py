@@ -100,6 +100,29 @@ def test_an_answer_is_given_while_nothing_runs(virtual: Virtual, file: Path) -> 
     assert result(ran(virtual, approval(file))) == ("second", False)
 
 
+def test_an_answer_to_another_name_than_what_waits_is_refused(virtual: Virtual, file: Path) -> None:
+    """While jobs wait for an answer, a name that is none of theirs is refused, unless the answer is given early."""
+    wait_for_nothing(virtual, approval(file))
+    refusal = asked(file, "aprove", "yes", code=1)
+    assert "'aprove' has not asked; these jobs wait for an answer: 'approve'" in refusal
+    assert "no job has asked that yet" in asked(file, "--early", "later", "yes")
+    give(file, "approve", "yes")
+    assert "no job has asked that yet" in asked(file, "other", "yes")
+
+
+def test_the_log_says_how_a_question_is_answered(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A job that asks is in the log once a run, with the command that answers; not one with an answer, or log=False."""
+    wait_for_nothing(virtual, approval(file, choices=["yes", "no"]))
+    (record,) = caplog.records
+    assert record.message == f"'approve' asks: deploy? (yes, no); to answer: trioflow answer {file} approve VALUE"
+    give(file, "approve", "yes")
+    assert result(ran(virtual, approval(file, choices=["yes", "no"]))) == ("yes", False)
+    wait_for_nothing(virtual, approval(file, "really?", log=False))
+    assert len(caplog.records) == 1
+
+
 def test_an_answer_is_given_before_a_first_run(virtual: Virtual, file: Path) -> None:
     """An answer may be there before its question is, even before the journal is."""
     assert "when a first run with this journal asks; there is none yet" in asked(file, "approve", "yes")

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from .. import JournalError
-from ..abc import printable
+from ..abc import join_names, printable
 from ..journal._questions import GivenAnswer, Question, QuestionFiles, Refusal, make_answer
 from ..journal._store import EmptyJournal, JournalStore, StoredJob, read_with_retry
 from ..view.text._symbols import align_columns
@@ -39,7 +39,8 @@ Exit codes: 0 for success; 1 if the answer is refused; 2 if the file is not a jo
 @click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("name", required=False)
 @click.argument("value", required=False)
-def command(path: Path, name: str | None, value: str | None) -> int:
+@click.option("--early", is_flag=True, help="Answer a job that has not asked yet, although others wait for an answer.")
+def command(path: Path, name: str | None, value: str | None, early: bool) -> int:
     """List what the jobs of a run ask, or answer it: give VALUE to the job NAME.
 
     FILE is the journal of the run. A run in progress takes the answer at once; otherwise it is there when the next run
@@ -68,6 +69,8 @@ def command(path: Path, name: str | None, value: str | None) -> int:
             f"{printable(name)!r} was answered on {local_time_text(record.settled)}; to be asked again: "
             f"trioflow journal {printable(str(path))} forget {printable(name)!r}"
         )
+    elif not early:
+        check_name(files, name)
     return give(files, question, name, value, is_new, is_running)
 
 
@@ -100,12 +103,11 @@ def list_questions(files: QuestionFiles) -> int:
         return SUCCESS_CODE
     rows = [("job", "asked since", "question")]
     for question in sorted(questions, key=lambda question: question.created_at):
-        choices = "" if question.choices is None else f" ({', '.join(question.choices)})"
         given: GivenAnswer | None = files.read("answer", question.path)
         refusal: Refusal | None = files.read("refused", question.path)
         notes = f"; answered: {given.text}" if given is not None else ""
         notes += f"; refused: {refusal.reason}" if refusal is not None and given is None else ""
-        rows.append((question.path, local_time_text(question.created_at), f"{question.question}{choices}{notes}"))
+        rows.append((question.path, local_time_text(question.created_at), f"{question.described()}{notes}"))
     for line in align_columns([[printable(cell) for cell in row] for row in rows], (0, 1, 2)):
         _outputs.echo(line)
     return SUCCESS_CODE
@@ -120,6 +122,23 @@ def find_question(files: QuestionFiles, name: str) -> Question | None:
         return question
     matches = [question for question in files.read_all("question") if question.label == name]
     return matches[0] if len(matches) == 1 else None
+
+
+def check_name(files: QuestionFiles, name: str) -> None:
+    """Check the name of a job that has not asked: it is probably misspelt if others wait for an answer.
+
+    Raises:
+        Refused: others wait.
+
+    """
+    questions: list[Question] = list(files.read_all("question")) if files.exists() else []
+    waiting = [question.path for question in questions if files.read("answer", question.path) is None]
+    if waiting:
+        names = join_names([repr(printable(path)) for path in waiting])
+        raise Refused(
+            f"{printable(name)!r} has not asked; these jobs wait for an answer: {names}. "
+            f"If {printable(name)!r} will ask later, add --early"
+        )
 
 
 def check_answer(question: Question, value: str) -> None:

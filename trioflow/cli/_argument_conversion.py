@@ -23,6 +23,8 @@ CLICK_TYPES: Final[dict[Any, click.ParamType[Any]]] = {
     float: click.FLOAT,
     uuid.UUID: click.UUID,
     datetime.datetime: click.DateTime(),
+    datetime.date: click.types.FuncParamType(datetime.date.fromisoformat),
+    datetime.time: click.types.FuncParamType(datetime.time.fromisoformat),
 }
 COLLECTION_TYPES: Final[dict[Any, Callable[[list[Any]], Any]]] = {
     **dict.fromkeys((list, abc.Sequence, abc.Iterable, abc.Collection, abc.MutableSequence), list),
@@ -46,6 +48,7 @@ def bind_settings(function: Callable[..., Any], settings: Iterable[str]) -> insp
     signature = _signature(function)
     texts_by_name = _group_by_name(settings)
     values: dict[str, Any] = {}
+    required_names: list[str] = []
     for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             values[name] = {key: _single_text(key, texts) for key, texts in texts_by_name.items()}
@@ -53,12 +56,14 @@ def bind_settings(function: Callable[..., Any], settings: Iterable[str]) -> insp
         elif name in texts_by_name and parameter.kind is not parameter.VAR_POSITIONAL:
             values[name] = _convert_for_parameter(parameter, texts_by_name.pop(name))
         elif parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL:
-            raise click.UsageError(f"the scenario needs a value for {name!r}: --set {name}=...")
+            required_names.append(name)
     if texts_by_name:
         name, parameter_names = next(iter(texts_by_name)), list(signature.parameters)
         near = nearest_name(name, parameter_names)
         hint = f"do you mean {near}=?" if near else f"its parameters: {', '.join(parameter_names) or 'none'}"
         raise click.UsageError(f"--set {printable(name)}=: unknown parameter; {hint}")
+    for name in required_names:
+        raise click.UsageError(f"the scenario needs a value for {name!r}: --set {name}=...")
     bound = inspect.BoundArguments(signature, values)
     bound.apply_defaults()
     return bound

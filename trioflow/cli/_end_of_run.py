@@ -70,11 +70,15 @@ class RunSummaryText:
             yield counts
 
     def repeated_verdict_line(self) -> str:
-        """Return the verdict without the duration.
-
-        It is printed below the failures, because the monitor has shown the verdict and the duration above them.
-        """
+        """Return the verdict without the duration, to print far below the monitor's picture, which has it."""
         return self._format(self._make_verdict(has_duration=False))
+
+    def hides_verdict(self, line_count: int) -> bool:
+        """Return whether the top of the monitor's picture leaves the terminal if this many lines follow the picture."""
+        rows = 2 + _verdict.Tally.for_scheduler(self._scheduler).job_count
+        return (
+            line_count > 0 and rows + line_count + 3 > shutil.get_terminal_size().lines
+        )  # empty lines, and the prompt
 
     def _make_verdict(self, has_duration: bool) -> Verdict:
         reason = self._scheduler.stop_reason or StopReason.INTERRUPTED

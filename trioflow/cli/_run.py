@@ -72,8 +72,6 @@ def _redirect_stdout(ctx: click.Context) -> IO[bytes]:
     return events
 
 
-MIN_LINES_BETWEEN_VERDICTS: Final = 8
-"""The verdict below the monitor's picture is repeated only if at least this many lines are between them."""
 DASK_CONNECT_TIMEOUT: Final = "10s"
 EXAMPLES: Final = """\b
 Examples:
@@ -221,9 +219,10 @@ def print_end(
     lines: list[str] = []
     if not has_monitor:
         lines += run_summary.verdict_lines()
-    elif is_drawing and details.count("\n") >= MIN_LINES_BETWEEN_VERDICTS:
+    footer = [*run_summary.footer_lines(written, journal)]
+    if is_drawing and run_summary.hides_verdict(details.count("\n") + len(footer)):
         lines.append(run_summary.repeated_verdict_line())
-    lines += run_summary.footer_lines(written, journal)
+    lines += footer
     results += map(_outputs.try_echo, ["", *lines] if lines and (is_drawing or details) else lines)
     return all(results) and not files.has_failed
 

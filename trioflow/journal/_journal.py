@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import os
 import pickle
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, final, get_args
@@ -521,11 +522,12 @@ class JournalSession:
         self._open_questions[path] = False
         try:
             self._question_files.make()
+            question = make_question(path, job.label, fingerprint, facts)
+            if job.log and self._question_files.read("answer", path) is None:
+                call = shlex.join(["trioflow", "answer", str(self.journal.path), path])
+                warn(f"{job.label!r} asks: {question.described()}; to answer: {call} VALUE", about="question")
             return PublishedQuestion(
-                self._question_files,
-                make_question(path, job.label, fingerprint, facts),
-                warn,
-                lambda: self._open_questions.update({path: True}),
+                self._question_files, question, warn, lambda: self._open_questions.update({path: True})
             )
         except JournalError as error:
             warn(f"{error}; so {job.label!r} can only be answered by its method answer()")

@@ -53,6 +53,10 @@ class Question(NamedTuple):
     created_at: float
     """The time when it was first asked, in seconds since 1970."""
 
+    def described(self) -> str:
+        """Return the question, with the choices."""
+        return self.question if self.choices is None else f"{self.question} ({', '.join(self.choices)})"
+
 
 class GivenAnswer(NamedTuple):
     id: str

@@ -184,6 +184,17 @@ def test_a_job_that_reports_progress_continues_at_its_speed() -> None:
     assert graph.estimate() is None
 
 
+def test_there_is_no_estimate_while_a_person_is_asked() -> None:
+    """While an `Answer` remains, there is an estimate only if it has an expected duration."""
+    graph = Graph("abcde")
+    graph.end("abcd", 1.0)
+    assert graph.estimate() == 1
+    graph.jobs["e"].takes_slot = False
+    assert graph.estimate() is None
+    graph.jobs["e"].expected_duration = 1.0
+    assert graph.estimate() == 1
+
+
 @given(
     st.integers(1, 12).flatmap(
         lambda n: st.tuples(

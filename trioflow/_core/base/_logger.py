@@ -22,7 +22,8 @@ def warn(
         exception: the exception whose traceback is logged, or None.
         advice: text appended to the message: the call to make next. It is a separate argument of the record, so that
             handlers of the command line can leave it out.
-        about: "failure" for the failure of a job, "end" for the end of a run, stored in the record's attribute `about`.
+        about: "failure" for the failure of a job, "end" for the end of a run, "question" for a job that asks, stored in
+            the record's attribute `about`.
             Handlers that report these events in another way drop such records.
         kind: a key that is equal for similar failures, and for runs that ended alike; stored in the record.
         count: the number of failures that the message reports; stored in the record.

@@ -16,7 +16,8 @@ innermost schedulers outwards, in O(n log n) time for the n unsettled jobs of ea
 A job without an expected duration is assumed to take the median of the known durations. If no duration is known, each
 job is assumed to take one unit of time. All remaining durations are multiplied by the ratio of measured to expected
 durations of the jobs that have succeeded. While this ratio is unknown, units cannot be converted to seconds, so there
-is no estimate, unless all remaining jobs report progress.
+is no estimate, unless all remaining jobs report progress. There is none either while an `Answer` without an expected
+duration remains.
 
 A running job that reports progress is assumed to continue at its average speed so far.
 
@@ -163,6 +164,8 @@ class Estimator:
         for level in self._levels:
             self._remove_settled_jobs(level)
         jobs = [job for level in self._levels for job in level.jobs if not job.is_scheduler]
+        if not all(job.takes_slot or job.expected_duration is not None for job in jobs):
+            return None  # a person is asked
         # The remaining seconds of jobs that report progress; those of nested schedulers are added below.
         seconds_left = {job: seconds for job in jobs if (seconds := self._reported_seconds_left(job)) is not None}
         if not self._has_expected_durations and self._succeeded_count < MIN_SUCCEEDED_JOBS:
