@@ -21,7 +21,6 @@ from .places import ROOT, SESSIONS
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 EXPLAINED = {
-    "docs/kinds/services.md": ("run(backend=backend)",),  # pyright takes literals in a tuple for any text
     "examples/mock_api.py": ("server: Server",),  # as the docs of `http.server` have it
     "examples/own_kind.py": ("self.last_result =",),  # an attribute in place of a property
 }
