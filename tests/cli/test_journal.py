@@ -123,7 +123,7 @@ def test_the_journal_list_has_failures_with_their_errors(tmp_path: Path, file: P
     said = ran(tmp_path, file, second).output
     table = [re.split("  +", line) for line in lines(file, "why")]
     assert {row[0]: row[-1] for row in table[1:-1]} == {
-        "f": "not in the journal; CommandError: exit code 3: echo broken >&2; exit 3",
+        "f": "no result in the journal; CommandError: exit code 3: echo broken >&2; exit 3",
         "late": "JobTimeout: 'late' did not end within its timeout of 0.001 s: give it more time with timeout=, or "
         "choose on_timeout='move_on' or retry=",
         "once": "its function has changed from flow:work to flow:fail; OSError: broken",
@@ -202,7 +202,7 @@ def test_journal_why_lists_each_job_that_ran_with_the_reason(tmp_path: Path, fil
     ran(tmp_path, file)
     first = lines(file, "why")
     assert first[0].split() == ["job", "took", "why", "it", "ran"]
-    assert all(line.endswith("not in the journal") for line in first[1:-1])
+    assert all(line.endswith("no result in the journal") for line in first[1:-1])
     ran(tmp_path, file)
     assert lines(file, "why")[1:] == ["0 ran, 3 restored"]
     assert lines(file, "forget", "a") == ["forgotten: 1 job"]

@@ -86,7 +86,7 @@ def test_a_command_runs_again_when_a_file_has_changed(
 ) -> None:
     """A command runs again when a file that it reads or wrote has changed, with `hash=True` only in its contents."""
     journal = Journal(place / "run.db", hash=hashes)
-    assert "not in the journal" in run(copy(place), backend, journal)
+    assert "no result in the journal" in run(copy(place), backend, journal)
     assert run(copy(place), backend, journal) == ""
     change(place / name)
     why = run(copy(place), backend, journal)
@@ -104,7 +104,7 @@ def test_changing_how_files_are_compared_runs_a_command_again_once(
 ) -> None:
     """A switch between comparing files by time and by contents runs a command again once, for that reason."""
     before, now = (Journal(place / "run.db", hash=one) for one in (hashes, not hashes))
-    assert "not in the journal" in run(copy(place, **options), "trio", before)
+    assert "no result in the journal" in run(copy(place, **options), "trio", before)
     why = run(copy(place, **options), "trio", now)
     assert why.endswith("how its files are compared, by time or by contents, has changed")
     assert run(copy(place, **options), "trio", now) == ""
@@ -138,7 +138,7 @@ def test_a_half_written_output_of_a_failed_command_is_moved_aside(place: Path, b
     assert (place / "out").read_text() == "ha"
     (place / "ok").touch()
     again = copy(place, HALF)
-    assert "not in the journal" in run(again, backend, place / "run.db")
+    assert "no result in the journal" in run(again, backend, place / "run.db")
     assert again.result().returncode == 0
     assert (place / "out.partial").read_text() == "ha"
     assert (place / "out").read_text() == "in"
@@ -175,7 +175,7 @@ def test_a_changed_cwd_env_or_stdin_runs_a_command_again(
     place: Path, backend: str, old: dict[str, Any], new: dict[str, Any]
 ) -> None:
     """A command runs again if `cwd=`, `env=` or `stdin=` has changed, which change what it does."""
-    assert "not in the journal" in run(copy(place, **old), backend, place / "run.db")
+    assert "no result in the journal" in run(copy(place, **old), backend, place / "run.db")
     assert run(copy(place, **old), backend, place / "run.db") == ""
     assert "the options of the command have changed" in run(copy(place, **new), backend, place / "run.db")
 
@@ -187,7 +187,7 @@ def test_file_names_may_be_invalid_unicode(place: Path, backend: str) -> None:
     files = {"reads": [place / name], "writes": [place / "out\udcff"]}
     code = f"test -e {name}.ok || {{ touch {name}.ok; echo half > out\udcff; exit 1; }}; cat {name} > out\udcff"
     for _ in range(2):
-        assert "not in the journal" in run(copy(place, code, **files), backend, place / "run.db")
+        assert "no result in the journal" in run(copy(place, code, **files), backend, place / "run.db")
     assert (place / "out\udcff.partial").read_text() == "half\n"
     assert run(copy(place, code, **files), backend, place / "run.db") == ""
     (place / name).write_text("other")
@@ -223,7 +223,7 @@ def test_a_changed_header_in_a_depfile_runs_the_compiler_again(place: Path, back
     other.write_text("int x;\n")
     (place / "main.c").write_text('#include "a header.h"\nint main(void) { return x; }\n')
     (place / "out dir").mkdir()
-    assert "not in the journal" in compiled(place, backend, hash=hashes)
+    assert "no result in the journal" in compiled(place, backend, hash=hashes)
     assert compiled(place, backend, hash=hashes) == ""
     other.write_text("int x, y;\n")
     assert re.search(r"file '.*/other\.h' has changed", compiled(place, backend, hash=hashes))
@@ -241,7 +241,7 @@ def test_an_unreadable_file_named_by_a_depfile_runs_the_command_again(place: Pat
     (place / "in").touch()
     options: dict[str, Any] = {"cwd": place, "reads": Depfile(place / "out.d"), "label": "x"}
     program = "echo 'out: in' > out.d"
-    assert "not in the journal" in run(CommandJob(program, shell=True, **options), backend, place / "run.db")
+    assert "no result in the journal" in run(CommandJob(program, shell=True, **options), backend, place / "run.db")
     assert run(CommandJob(program, shell=True, **options), backend, place / "run.db") == ""
     (place / "in").unlink()
     (place / "in").symlink_to("in")
@@ -252,7 +252,7 @@ def test_an_unreadable_file_named_by_a_depfile_runs_the_command_again(place: Pat
 def test_a_file_that_changes_while_a_command_reads_it_runs_the_command_again(place: Path, backend: str) -> None:
     """A command whose input changed while it ran may have seen either state, so it runs again, once."""
     for code, said in (
-        ("sleep 0.02; echo other >> in", "not in the journal"),
+        ("sleep 0.02; echo other >> in", "no result in the journal"),
         ("true", "in' changed while the job ran"),
         ("true", ""),
     ):
@@ -303,7 +303,7 @@ def test_a_changed_file_in_a_directory_or_pattern_runs_a_command_again(place: Pa
         lambda: (sub / "b.c").write_text("b"),
         lambda: (sub / "b.c").unlink(),
     ]
-    assert "not in the journal" in run(copy(place, reads=[place / pattern]), backend, place / "run.db")
+    assert "no result in the journal" in run(copy(place, reads=[place / pattern]), backend, place / "run.db")
     for change in changes:
         assert run(copy(place, reads=[place / pattern]), backend, place / "run.db") == ""
         change()
@@ -314,7 +314,7 @@ def test_an_existing_file_named_like_a_pattern_is_not_expanded(place: Path, back
     """A path in `reads=` that looks like a pattern means the file of that name, if there is one."""
     for name in ("a[1].c", "a1.c"):
         (place / name).write_text(name)
-    assert "not in the journal" in run(copy(place, reads=[place / "a[1].c"]), backend, place / "run.db")
+    assert "no result in the journal" in run(copy(place, reads=[place / "a[1].c"]), backend, place / "run.db")
     touch(place / "a1.c")
     assert run(copy(place, reads=[place / "a[1].c"]), backend, place / "run.db") == ""
     touch(place / "a[1].c")
@@ -341,7 +341,7 @@ def test_a_command_fails_if_it_has_not_written_a_declared_output(tmp_path: Path,
 def test_an_optional_output_that_appears_later_runs_a_command_again(place: Path, backend: str) -> None:
     """If an optional output that a command did not write appears later, the command runs again."""
     for change, said in (
-        (None, "not in the journal"),
+        (None, "no result in the journal"),
         (None, ""),
         (place / "log", "its output '.*log' did not exist before"),
     ):
@@ -368,7 +368,7 @@ def test_a_changed_stdin_file_runs_a_command_again(place: Path, backend: str) ->
 @pytest.mark.parametrize(("old", "new"), [(None, subprocess.PIPE), (subprocess.PIPE, None), (None, subprocess.DEVNULL)])
 def test_a_changed_target_of_stdout_runs_a_command_again(place: Path, backend: str, old: Any, new: Any) -> None:
     """If `stdout=` has changed, a command runs again: an old result may lack the output that is now captured."""
-    assert "not in the journal" in run(copy(place, "echo hello", writes=[], stdout=old), backend, place / "run.db")
+    assert "no result in the journal" in run(copy(place, "echo hello", writes=[], stdout=old), backend, place / "run.db")
     assert "the options of the command have changed" in run(
         copy(place, "echo hello", writes=[], stdout=new), backend, place / "run.db"
     )
@@ -387,7 +387,7 @@ def test_a_removed_or_changed_stdout_file_is_written_again(
     def grow() -> None:
         log.write_text(log.read_text() + "more\n")
 
-    for change, said in ((None, "not in the journal"), (None, "^$"), (log.unlink, "'.*log' does not exist"),
+    for change, said in ((None, "no result in the journal"), (None, "^$"), (log.unlink, "'.*log' does not exist"),
                          (grow, "^$" if append else "'.*log' has changed"),
                          (lambda: touch(log), "'.*log' has changed"), (None, "^$")):  # fmt: skip
         if change is not None:
@@ -468,13 +468,13 @@ def test_an_appended_log_is_truncated_to_its_length_before_a_failed_attempt(
     if before is not None:
         (place / "log").write_text(before)
     elsewhere = CommandJob(["true"], label="elsewhere", stdout=place / "another log", append=True)
-    assert "not in the journal" in run(elsewhere, backend, place / "run.db")
+    assert "no result in the journal" in run(elsewhere, backend, place / "run.db")
     for code in ("echo half; exit 3", "echo half; exit 3", "echo whole"):
         run_of_one = run(copy(place, code, stdout=place / "log", append=True, writes=[]), backend, place / "run.db")
-        assert "not in the journal" in run_of_one or "failed" in run_of_one
+        assert "no result in the journal" in run_of_one or "failed" in run_of_one
     assert (place / "log").read_text() == (before or "") + "whole\n"
     beside = CommandJob(["true"], label="beside", stdout=place / "log", append=True)
-    assert "not in the journal" in run(beside, backend, place / "run.db")
+    assert "no result in the journal" in run(beside, backend, place / "run.db")
     for code in ("echo half; exit 3", "echo all"):
         job = copy(place, code, stdout=place / "log", append=True, writes=[])
         assert "has changed" in run(job, backend, place / "run.db")
@@ -488,7 +488,7 @@ def test_a_forged_stamp_of_a_log_raises_nothing(place: Path, backend: str, stamp
     (place / "log").write_text("mine\n")
     code = "exit 3" if table == "begun" else "true"
     run_of_one = run(copy(place, code, stdout=place / "log", append=True, writes=[]), backend, place / "run.db")
-    assert "not in the journal" in run_of_one or "failed" in run_of_one
+    assert "no result in the journal" in run_of_one or "failed" in run_of_one
     with contextlib.closing(sqlite3.connect(place / "run.db")) as db:
         columns = "path, outputs" if table == "begun" else ", ".join(StoredJob._fields[:6])
         ((*row, _),) = db.execute(f"SELECT {columns}, checksum FROM {table}").fetchall()
@@ -511,7 +511,7 @@ def test_a_command_runs_again_if_others_changed_its_log_and_not_only_appended(
     def again() -> str:
         return run(copy(place, "echo hello", stdout=log, append=True, writes=[]), backend, place / "run.db")
 
-    assert "not in the journal" in again()
+    assert "no result in the journal" in again()
     data = bytearray(log.read_bytes())
     data[place_of_change] = ord("y")
     log.write_bytes(data + b"more")
@@ -520,7 +520,7 @@ def test_a_command_runs_again_if_others_changed_its_log_and_not_only_appended(
 
 def test_the_error_names_an_output_that_cannot_be_inspected(place: Path, backend: str) -> None:
     """If an output cannot be inspected, here a link to itself, the reason to run again names it."""
-    assert "not in the journal" in run(copy(place), backend, place / "run.db")
+    assert "no result in the journal" in run(copy(place), backend, place / "run.db")
     (place / "out").unlink()
     (place / "out").symlink_to(place / "out")
     assert re.search(
@@ -600,7 +600,7 @@ def test_a_user_defined_job_kind_is_restored_by_its_files_and_options(place: Pat
 
     assert "the disk is full" in why()
     (place / "ok").touch()
-    assert "it is not in the journal" in why()
+    assert "it has no result in the journal" in why()
     assert (place / "in.gz.partial").read_text() == "half"
     assert why() == ""
     assert "the options of the compress have changed" in why(level=2)

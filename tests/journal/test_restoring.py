@@ -285,7 +285,7 @@ def test_a_job_that_succeeded_after_a_timeout_is_restored(virtual: Virtual, file
     (job,) = first
     assert (job.timed_out, job.result(), len(calls)) == (True, 7, 2)
     assert re.fullmatch(
-        r"'nap' succeeded after \S+ s; it was not restored: it is not in the journal", explanation_of(job)
+        r"'nap' succeeded after \S+ s; it was not restored: it has no result in the journal", explanation_of(job)
     )
     assert states(again(virtual, file, build)) == {"nap": "restored"}
     assert calls == []
@@ -557,7 +557,7 @@ start = object()
 def test_explain_reports_that_a_job_was_restored(virtual: Virtual, file: Path) -> None:
     """`explain` reports that a job was restored, or that the journal does not have it."""
     first = again(virtual, file, diamond)
-    assert "it is not in the journal" in explanation_of(next(iter(first)))
+    assert "it has no result in the journal" in explanation_of(next(iter(first)))
     second = again(virtual, file, diamond)
     assert explanation_of(next(iter(second))) == "'a' was restored: the journal has its result"
 

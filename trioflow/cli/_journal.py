@@ -27,7 +27,7 @@ from ._suggestions import reject_unknown_command
 T = TypeVar("T")
 
 DAMAGED_CODE: Final = 1
-NOT_IN_JOURNAL_TEXT: Final = "not in the journal"
+NOT_IN_JOURNAL_TEXT: Final = "no result in the journal"
 MAX_RESULT_LENGTH: Final = 60
 COMMAND_RESULT_PREFIX: Final = '{"$":"CommandResult",'
 KEPT_FAILURE_PREFIX: Final = f'{{"result":{COMMAND_RESULT_PREFIX}'  # of `batch --keep all`

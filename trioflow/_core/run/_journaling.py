@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LOOKUPS_PER_CLOCK_READING: Final = 8
 """The number of jobs to look up between two readings of the clock. A reading takes a tenth of the time of a look-up."""
-NOT_IN_JOURNAL_REASON: Final = "it is not in the journal"
+NOT_IN_JOURNAL_REASON: Final = "it has no result in the journal"
 NOT_SAVED_REASON: Final = "save=None: its result is not stored"
 """Reasons why a job was not restored; see `NotStored`."""
 
