@@ -133,6 +133,24 @@ def test_a_requirement_that_closes_a_cycle_of_waits_raises(virtual: Virtual) -> 
     assert me.state is SUCCEEDED
 
 
+def test_a_requirement_of_a_scheduler_that_closes_a_cycle_of_waits_raises(virtual: Virtual) -> None:
+    """A scheduler cannot require a job that awaits one of its members; once, that wait raised a ValueError."""
+    jobs: Jobs = {"b": Job(nap, label="b")}
+    me = awaiting(jobs, "b", "me")
+    inner = Scheduler(jobs["b"], label="inner", required=(slow := Job(nap, 3)))
+
+    async def requires() -> None:
+        await anyio.sleep(1)
+        inner.requires(me)
+
+    late = Job(requires)
+    assert virtual(Scheduler(me, slow, inner, late, timeout=60).co_run)
+    assert str(late.raised_exception()) == (
+        "'inner' waits for itself: 'inner' requires 'me', which awaits 'b', which is in 'inner'"
+    )
+    assert me.state is SUCCEEDED
+
+
 def test_a_job_that_awaits_its_outermost_scheduler_fails(virtual: Virtual) -> None:
     """A job that awaits its outermost scheduler fails, because that run can end only after the job."""
     jobs: Jobs = {}

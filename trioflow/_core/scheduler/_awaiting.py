@@ -232,9 +232,8 @@ def _jobs_that_settle_before(job: AbstractJob[Any]) -> Iterator[Step]:
     elif not job._state.is_settled:
         for requirement in _explain.open_requirements(job):
             yield "requires", requirement
-        for enclosing in _unstarted_schedulers(job):
-            for requirement in _explain.open_requirements(enclosing):
-                yield f"is in {enclosing.label!r}, which requires", requirement
+        if job._scheduler is not None and job._scheduler._run is None:
+            yield "is in", job._scheduler
 
 
 def _jobs_that_delay(job: AbstractJob[Any]) -> Iterator[Step]:
@@ -246,18 +245,10 @@ def _jobs_that_delay(job: AbstractJob[Any]) -> Iterator[Step]:
     if job._state is JobState.SCHEDULED:
         for holder in _holders(job):
             yield HELD_BY, holder
-    elif job._state is JobState.IDLE:
-        for enclosing in _unstarted_schedulers(job):
-            if enclosing._state is JobState.SCHEDULED:
-                yield "is in", enclosing
 
 
 def _has_ordinary_jobs(job: AbstractJob[Any]) -> bool:
     return is_scheduler(job) and not all(member._options.forever for member in job._members.jobs)
-
-
-def _unstarted_schedulers(job: AbstractJob[Any]) -> Iterator[BaseScheduler]:
-    return itertools.takewhile(lambda enclosing: enclosing._run is None, enclosing_schedulers(job))
 
 
 def _holders(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
