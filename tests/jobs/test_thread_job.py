@@ -597,6 +597,36 @@ def test_on_cancel_that_raises_is_an_incident(backend: str) -> None:
     assert scheduler.incidents[0].message == "on_cancel of 'reads' raised OSError: closed"
 
 
+def test_an_exception_of_on_cancel_has_no_frames_of_the_cancellation(backend: str) -> None:
+    """The log once showed the whole way of the cancellation through the library of the loop, as its context."""
+    held = Held()
+
+    def stop() -> None:
+        held.release.set()
+        raise OSError("closed")
+
+    scheduler = Scheduler(ThreadJob(held, on_cancel=stop, timeout=SOON))
+    scheduler.run(backend=backend)
+    error = scheduler.incidents[0].exception
+    assert error is not None
+    assert error.__context__ is None
+
+
+def test_an_interruption_by_on_cancel_is_that_of_the_job(backend: str) -> None:
+    """A SystemExit that `on_cancel` raises ends the run when the thread has ended; the job once failed with a group."""
+    held = Held()
+
+    def stop() -> None:
+        held.release.set()
+        raise SystemExit("stop")
+
+    job = ThreadJob(held, on_cancel=stop, timeout=SOON)
+    with pytest.raises(SystemExit, match="stop"):
+        Scheduler(job).run(backend=backend)
+    assert isinstance(job.raised_exception(), SystemExit)
+    assert held.left.is_set()
+
+
 def test_on_cancel_is_a_plain_function() -> None:
     """What cannot be called, or would have to be awaited, is rejected."""
     with pytest.raises(TypeError, match="on_cancel=5"):

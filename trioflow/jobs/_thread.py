@@ -186,6 +186,7 @@ class ThreadJob(
         has_ended = anyio.Event()
         errors: list[BaseException] = []
         value: Any = None
+        cancellation: BaseException | None = None
 
         async def await_thread() -> None:
             nonlocal value
@@ -203,10 +204,12 @@ class ThreadJob(
                 tasks.start_soon(await_thread)
                 try:
                     await has_ended.wait()
-                except cancellation_type:
+                except cancellation_type as raised:  # not the context of what on_cancel may raise
+                    cancellation = raised
+                if cancellation is not None:
                     if call.prevent():
-                        self._call_on_cancel(on_cancel)
-                    raise
+                        self._call_on_cancel(on_cancel, errors)
+                    raise cancellation
             if errors:
                 raise errors[0]
             return cast(T, value)
@@ -216,13 +219,15 @@ class ThreadJob(
             raise
         finally:
             errors.clear()  # break reference cycles
-            value = None
+            value = cancellation = None
 
-    def _call_on_cancel(self, on_cancel: Callable[[], object]) -> None:
+    def _call_on_cancel(self, on_cancel: Callable[[], object], interruptions: list[BaseException]) -> None:
         try:
             on_cancel()
         except Exception as error:
             run_of(self).report(f"on_cancel of {self.label!r} raised {type(error).__name__}: {error}", self, error)
+        except BaseException as interruption:  # the task group would put it into a group
+            interruptions.append(interruption)
 
     async def _await_thread(self, call: _ThreadCall) -> T:
         """Call the function in a worker thread, and wait until it has returned."""
