@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Job, Scheduler, StopReason, ThreadJob, current_job
+from trioflow import Job, Scheduler, StopReason, ThreadJob, current_job, current_scheduler
 from trioflow import job as decorate
 
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, add, fail, nap
@@ -232,6 +232,34 @@ def test_as_settled_inside_a_job_leaves_out_that_job_and_its_schedulers(virtual:
     scheduler = Scheduler(inside, sleeper(1), sleeper(2), timeout=99)
     assert virtual(scheduler.co_run) is True
     assert watcher.result() == [("1", 1), ("2", 2), ("end", 2)]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_jobs_that_iterate_over_all_jobs_do_not_wait_for_each_other(virtual: Virtual, late: bool) -> None:
+    """Two jobs of a scheduler may iterate over `as_settled()`; once each waited for the other, without a word."""
+
+    async def labels(after: float) -> list[str]:
+        await anyio.sleep(after)
+        return [job.label async for job in current_scheduler().as_settled() if job.label in "ab"]
+
+    collectors = [Job(labels, after) for after in (0, 5 if late else 0)]
+    assert virtual(Scheduler(*collectors, Job(nap, 1, label="a"), Job(nap, 2, label="b"), timeout=60).co_run)
+    assert [job.result() for job in collectors] == [["a", "b"]] * 2
+
+
+def test_a_job_that_iterates_over_chosen_jobs_is_waited_for(virtual: Virtual) -> None:
+    """Only jobs that iterate over all jobs are left out, and only by each other: the others settle by themselves."""
+    a, sleepers = sleeper(1), [sleeper(2), sleeper(3)]
+
+    async def chosen() -> int:
+        return len([job async for job in current_scheduler().as_settled([a, *sleepers])])
+
+    async def labels() -> list[str]:
+        return [job.label async for job in current_scheduler().as_settled()]
+
+    over_all = Job(labels)
+    assert virtual(Scheduler(a, sleepers, Job(chosen, label="chosen"), over_all, timeout=60).co_run)
+    assert over_all.result() == ["1", "2", "3", "chosen"]
 
 
 def test_as_settled_leaves_out_a_job_whose_body_runs_the_iterating_job(virtual: Virtual) -> None:

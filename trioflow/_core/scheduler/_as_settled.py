@@ -42,6 +42,8 @@ class SettledJobs(Generic[J]):
                 self.watch(job)
         if scheduler._settled_iterators is None:
             scheduler._settled_iterators = weakref.WeakSet()
+        for other in scheduler._settled_iterators:
+            other._wake()
         scheduler._settled_iterators.add(self)
 
     def watch(self, job: J) -> None:
@@ -56,13 +58,15 @@ class SettledJobs(Generic[J]):
     def end_iteration(self) -> None:
         """End the iteration because the run has ended. It does not include jobs that settle in a later run."""
         self._has_run_ended = True
-        if self._change_event is not None:
-            self._change_event.set()
+        self._wake()
 
     def _on_settled(self, job: J) -> None:
         self._unsettled_jobs.discard(job)
         if job.is_settled():
             self._settled_jobs.append(job)
+        self._wake()
+
+    def _wake(self) -> None:
         if self._change_event is not None:
             self._change_event.set()
 
@@ -84,7 +88,12 @@ class SettledJobs(Generic[J]):
 
     def _is_exhausted(self) -> bool:
         """Return whether no further jobs are awaited, because the run has ended or all awaited jobs have settled."""
-        return self._has_run_ended or not self._unsettled_jobs or self._scheduler._will_not_reach()
+        return self._has_run_ended or self._unsettled_jobs <= self._askers() or self._scheduler._will_not_reach()
+
+    def _askers(self) -> set[Any]:
+        """Return the jobs that iterate over all jobs, if this iterator does, too: none may wait for the others."""
+        iterators = (self._scheduler._settled_iterators or ()) if self.includes_added_jobs else ()
+        return {job for iterator in iterators if iterator.includes_added_jobs for job in iterator._iterating_jobs}
 
 
 def _weak_listener(iterator: SettledJobs[Any]) -> Callable[[AbstractJob[Any]], None]:

@@ -677,10 +677,9 @@ class BaseScheduler(
     def as_settled(self, jobs: Iterable[Any] | None = None) -> SettledJobs[Any]:
         """Iterate over the jobs as they settle, beginning with those that have settled already.
 
-        The iteration ends when the run ends, or earlier if all jobs have settled, apart from forever jobs and the job
-        that iterates. It includes jobs that are added during the iteration. If the scheduler has not run yet, the
-        iteration waits for the first run. Do not iterate in two jobs of the same scheduler, because each would wait for
-        the other.
+        The iteration ends when the run ends, or earlier if all jobs have settled, apart from forever jobs and the jobs
+        that iterate over all jobs. It includes jobs that are added during the iteration. If the scheduler has not run
+        yet, the iteration waits for the first run.
 
         Args:
             jobs: the members to iterate over, such as the list that `map` has returned, or the keys of a dict; None
