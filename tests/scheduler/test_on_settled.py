@@ -284,3 +284,17 @@ def test_what_is_no_function_is_rejected() -> None:
     """`on_settled` takes a function or None."""
     with pytest.raises(TypeError, match="on_settled='print' of 'x': give a function of a job, plain or async, or None"):
         Scheduler(label="x", on_settled="print")  # type: ignore[arg-type]
+
+
+def test_a_generator_function_is_rejected() -> None:
+    """A call of one runs nothing: each job was once lost without a word."""
+
+    def note(job: AbstractJob[Any]) -> Any:
+        yield job
+
+    async def note_later(job: AbstractJob[Any]) -> Any:
+        yield job
+
+    for function in (note, note_later):
+        with pytest.raises(TypeError, match="give a function of a job"):
+            Scheduler(on_settled=function)

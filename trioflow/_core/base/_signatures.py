@@ -30,6 +30,13 @@ def is_async_generator(function: Any) -> bool:
     return inspect.isasyncgenfunction(function)
 
 
+def is_generator(function: Any) -> bool:
+    """Return whether calling `function` runs nothing, because it is a generator function, async or not."""
+    import inspect
+
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
 def is_awaitable(value: object) -> bool:
     import inspect
 

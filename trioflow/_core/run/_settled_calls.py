@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
+from ..base import _signatures
 from ..base._plural import plural
 from ..base._states import COMPLETED, STOPPING, StopReason
 from ..job import _errors, _job_options
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def check_on_settled(value: Any, name: str, subject: Subject) -> SettledFunction | None:
-    if value is not None and not callable(value):
+    if value is not None and (not callable(value) or _signatures.is_generator(value)):
         advice = "give a function of a job, plain or async, or None"
         raise _job_options.bad_value_error(TypeError, value, name, subject, advice)
     return value  # type: ignore[no-any-return]
