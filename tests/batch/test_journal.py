@@ -50,6 +50,22 @@ def test_the_verdict_in_a_journal_counts_commands_only() -> None:
         assert ": ✗ 1 of 3 jobs failed, " in last
 
 
+def test_the_verdict_in_a_journal_counts_kept_failures() -> None:
+    """A journal once said that all commands had succeeded, though it kept two of them as failures."""
+    for _ in range(2):
+        batch("--keep", "all", "exit {}", ":::", 0, 3, 4)
+        last = trioflow("journal", "run.db").output.splitlines()[-1]
+        assert "3 jobs kept" in last
+        assert ": ✗ 2 of 3 jobs failed, " in last
+
+
+def test_a_kept_failure_has_one_line_in_the_job_log() -> None:
+    """A resumed batch with `--keep all` once logged each failure and timeout again."""
+    for _ in range(2):
+        batch("--keep", "all", "--joblog", "log", "--timeout", "0.3", ":::", "exit 0", "exit 3", "sleep 9")
+    assert sorted(line.split("\t")[6] for line in Path("log").read_text().splitlines()[1:]) == ["-1", "0", "3"]
+
+
 def test_equal_command_that_a_later_batch_adds_is_run() -> None:
     """Of equal commands, only those beyond their number in the journal run."""
     batch("echo {} >> runs", ":::", "a")
@@ -250,9 +266,9 @@ def test_keep_all_keeps_failures_and_timeouts() -> None:
     codes = [batch("--keep", "all", *words).exit_code for _ in range(2)]
     assert codes == [3, 3]
     assert len(runs()) == 8  # two words each
-    assert [row["exit_code"] for row in rows()] == ["0", "3", "-1", "-1"]
+    assert [row["exit_code"] for row in rows()] == ["0", "3", "", ""]
     assert {row["restored"] for row in rows()} == {"True"}
-    assert all(row[name] for row in rows() for name in TIMES if name != "max_rss" or row["exit_code"] != "-1")
+    assert all(row[name] for row in rows() for name in TIMES if name != "max_rss" or row["exit_code"])
     assert batch(*words).exit_code == 3  # without the option, failures run again
     assert len(runs()) == 14
 
@@ -321,5 +337,5 @@ def test_no_bound_is_claimed_for_the_memory_of_what_a_timeout_has_ended() -> Non
     command = f"{sys.executable} -I -S -c {shlex.quote(code)}; echo {{}}"
     batch("-j1", "--timeout", "4", "--results", "runs.csv", command, ":::", "x")
     (row,) = rows()
-    assert row["exit_code"] == "-1"
+    assert row["failure"] == "ended by --timeout"
     assert not row["max_rss"] or int(row["max_rss"]) > 40 << 20

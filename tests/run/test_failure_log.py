@@ -51,6 +51,13 @@ def test_first_failure_of_a_kind_is_logged_at_once(virtual: Virtual, logged_line
     )
 
 
+def test_a_long_error_is_logged_with_its_end(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
+    """The reason why a command on a node failed is at the end of its message, which once was cut off."""
+    virtual(Scheduler(Job(fail_after, 1, OSError, f"begins {'x' * 500}\nthe reason")).co_run)
+    assert " failed: OSError: begins xx" in logged_lines[0][1]
+    assert "x the reason; the run goes on" in logged_lines[0][1]
+
+
 def test_the_log_names_the_run_that_a_critical_failure_stops(
     virtual: Virtual, logged_lines: list[tuple[float, str]]
 ) -> None:

@@ -78,6 +78,8 @@ class KeptFailure:
     """After a timeout, the timeout or idle timeout in seconds."""
     is_idle: bool
     """Whether it was the idle timeout."""
+    waits: str = ""
+    """As in `JobTimeout`."""
 
     @classmethod
     def of(cls, error: Exception, result: CommandResult | None) -> KeptFailure | None:
@@ -85,12 +87,12 @@ class KeptFailure:
         if result is None or not isinstance(error, CommandError | JobTimeout):
             return None
         if isinstance(error, JobTimeout):
-            return cls(result, error.seconds, error.missing is not None)
+            return cls(result, error.seconds, error.missing is not None, error.waits)
         return None if error.result is None else cls(result, None, False)
 
     def error(self, job: BatchCommandJob) -> Exception:
         if self.limit is not None:
-            return JobTimeout(job, self.limit, "output" if self.is_idle else None)
+            return JobTimeout(job, self.limit, "output" if self.is_idle else None, waits=self.waits)
         return CommandError(job, job.line, describe_exit(self.result.returncode), self.result)
 
 
@@ -241,7 +243,12 @@ def _dump(value: CommandResult | KeptFailure) -> Any:
 class BatchScheduler(Scheduler):
     """The scheduler of a batch. Its journal counts the commands, but not the jobs that start and report them."""
 
-    counted_kind = BatchCommandJob
+    def counted_state(self, job: AbstractJob[Any]) -> JobState | None:
+        """Return the state of a command, whose failure may be kept as a result; of other jobs, count failures only."""
+        if isinstance(job, BatchCommandJob):
+            is_kept_failure = job.state is JobState.SUCCEEDED and isinstance(job.result(), KeptFailure)
+            return JobState.FAILED if is_kept_failure else job.state
+        return job.state if job.state is JobState.FAILED else None
 
 
 class Batch:

@@ -14,6 +14,7 @@ import click
 
 from .. import JournalError, StopReason
 from ..abc import duration_text, fit, plural, printable, size_text
+from ..jobs.posix._processes import describe_exit
 from ..journal._run_summary import FailedJob, parse_summary
 from ..journal._serialization import loads
 from ..journal._store import JournalStore, RunRecord, StoredJob, read_with_retry
@@ -306,7 +307,7 @@ def _short_command_result(text: str) -> str:
             result = result["result"]
         outputs = [(name, getattr(result, name)) for name in ("stdout", "stderr")]
         shown = [f"{name} of {len(output)} bytes" for name, output in outputs if output]
-        return ", ".join([f"exit code {result.returncode:d}", duration_text(result.elapsed), *shown])
+        return ", ".join([describe_exit(result.returncode), duration_text(result.elapsed), *shown])
     except Exception:  # another program may have written anything
         return text[:MAX_RESULT_LENGTH]
 

@@ -28,7 +28,6 @@ from .._core.api.journals import (
     NOT_SAVED_REASON,
     SERVICE,
     AbstractJob,
-    JobState,
     JournalError,
     NotStored,
     Restoration,
@@ -42,6 +41,7 @@ from .._core.api.journals import (
     check_save,
     file_path,
     flag,
+    has_skipped_itself,
     is_among,
     is_member,
     is_scheduler,
@@ -180,6 +180,7 @@ AMBIGUOUS_PREFIX: Final = '{"ambiguous":'
 """The beginning of the fingerprint of the record of an ambiguous path. That of one of the jobs follows."""
 CUT_SHORT_REASON: Final = "incomplete because of its timeout"
 """The reason recorded for the result of a job that `on_timeout="move_on"` cut short."""
+SKIPPED_REASON: Final = "missing, because its node was skipped"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -489,6 +490,8 @@ class JournalSession:
         facts = NO_FACTS
         if moves_on and job.timed_out:
             why = CUT_SHORT_REASON
+        elif has_skipped_itself(job):
+            why = SKIPPED_REASON
         else:
             try:
                 saved, data = _serialize_result(save, value)
@@ -607,8 +610,9 @@ class JournalSession:
     def _tally_outcome(self, job: AbstractJob[Any]) -> RunningJob | None:
         """Add the outcome of a job to the summary of the run; return the facts if its result was not recorded."""
         running = self._take_running(job)
-        if isinstance(job, self._scheduler.counted_kind) or job.state is JobState.FAILED:
-            self._tally.add_outcome(job, ALWAYS_RUNS_REASON if running is None else running.why)
+        state = self._scheduler.counted_state(job)
+        if state is not None:
+            self._tally.add_outcome(job, state, ALWAYS_RUNS_REASON if running is None else running.why)
         return running
 
     # ---- the file

@@ -148,7 +148,7 @@ STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
         light_colors=BoxColors("#eef0f2", "#9aa5b1", "#616e7c", "#fafbfb"),
         dark_colors=BoxColors("#20252c", "#6b7683", "#a9b4c0", "#1e2228"),
         glossary_meaning="it did not have to run",
-        unfinished_reason="it did not have to run",
+        unfinished_reason="it was skipped",
     ),
 }
 """The styles in the order of `JobState`, with MOVED_ON after SUCCEEDED."""

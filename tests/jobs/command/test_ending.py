@@ -218,6 +218,7 @@ def test_a_timeout_ends_leftovers_and_fails_the_job(backend: str, watched: Watch
     job = sh("sleep 1000 & exit 0", terminate_grace=1000, timeout=0.1, on_start=until_ended)
     run(backend, job)
     assert isinstance(job.raised_exception(), JobTimeout)
+    assert "its program had ended (exit code 0), but processes that it had started" in str(job.raised_exception())
     assert job.last_result is not None
     assert (job.last_result.returncode, watched.alive()) == (0, [])
 

@@ -22,6 +22,7 @@ from trioflow import (
     Job,
     JobState,
     JobTimeout,
+    LocalNode,
     Push,
     RequirementFailed,
     Scheduler,
@@ -30,11 +31,14 @@ from trioflow import (
     SshNode,
     SshNodes,
     StopReason,
+    Trace,
     Unreachable,
     _posix,
 )
+from trioflow.abc import reported_state
 from trioflow.jobs.ssh import _connections
 from trioflow.jobs.ssh._transport import READY, Gateway, OpenSsh
+from trioflow.view.text._verdict import run_verdict
 
 from ...bodies import Flaw, fail, run
 from ...places import PATIENCE, patiently
@@ -523,6 +527,23 @@ def test_on_unreachable_skip_skips_the_jobs_of_an_unreachable_node(backend: str,
     (incident,) = scheduler.incidents
     assert "cannot be reached" in incident.message
     assert incident.message.endswith("its jobs are skipped")
+
+
+def test_jobs_of_a_skipped_node_count_as_skipped_and_run_in_the_next_run(
+    backend: str, site: Site, tmp_path: Path
+) -> None:
+    """The verdict once was "all 2 jobs succeeded", and a journal kept their result None."""
+    node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, on_unreachable="skip")
+    for _ in range(2):
+        job = SshJob(node, "true", label="try")
+        scheduler, trace = Scheduler(job, SshJob(LocalNode(), "true", label="here")), Trace()
+        assert scheduler.run(backend=backend, instruments=[trace], journal=str(tmp_path / "run.db"))
+        assert not job.restored
+        assert reported_state(job) is JobState.SKIPPED
+        sentence = run_verdict(scheduler, scheduler.stop_reason).sentence
+        assert (sentence[:21], sentence[-11:]) == ("1 of 2 jobs succeeded", ", 1 skipped")
+        assert {span.label: span.state for span in trace.spans}["try"] is JobState.SKIPPED
+        assert "was skipped, and has the result None: 127.0.0.1" in scheduler.explain(job)
 
 
 def test_a_retry_of_a_job_connects_to_an_unreachable_node_again(backend: str, site: Site) -> None:

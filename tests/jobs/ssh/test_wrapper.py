@@ -77,6 +77,21 @@ def test_the_wrapper_passes_on_the_exit_code_and_both_outputs(shell: str) -> Non
 
 
 @in_each_shell
+def test_a_program_that_the_node_does_not_have_is_named(shell: str) -> None:
+    """The error once was that of setsid(1), of which users know nothing."""
+    code, _, stderr, report = Wrapped(shell, ["no-such-program", "x"]).end()
+    assert (code, stderr, report.returncode) == (127, b"no-such-program: command not found\n", 127)
+
+
+@in_each_shell
+def test_a_program_is_found_by_the_path_among_its_variables(shell: str, tmp_path: Path) -> None:
+    """The search for the program uses the PATH that it gets."""
+    (tmp_path / "own-program").symlink_to(shutil.which("true") or "")
+    code, *_ = Wrapped(shell, ["own-program"], variables={"PATH": f"{tmp_path}:{os.environ['PATH']}"}).end()
+    assert code == 0
+
+
+@in_each_shell
 def test_the_exit_code_for_a_signal_is_128_plus_its_number(shell: str) -> None:
     """If a signal ends the command, the wrapper reports 128 plus its number, as shells do."""
     assert Wrapped(shell, ["sh", "-c", "kill -9 $$"]).end()[3].returncode == 137

@@ -116,6 +116,13 @@ def test_the_debrief_prints_equal_messages_once(virtual: Virtual) -> None:
     assert text.count("OSError: broken") == 1
 
 
+def test_the_debrief_has_the_reason_at_the_end_of_each_message(virtual: Virtual) -> None:
+    """Of long messages of one kind the end was cut: what the program of a failed command wrote last."""
+    jobs = [Job(fail, n + 1, OSError(f"{'x' * 300}\nreason {n}"), label=f"ping {n}") for n in range(2)]
+    lines = after_run(virtual, Scheduler(jobs)).splitlines()
+    assert [line[-10:] for line in lines if line.startswith("  ping ")] == ["x reason 0", "x reason 1"]
+
+
 def test_jobs_with_equal_labels_are_named_by_their_paths(virtual: Virtual) -> None:
     """The debrief names jobs by their paths, which differ even if labels are equal."""
     scheduler = Scheduler(
@@ -366,7 +373,7 @@ def test_runs_without_failures_have_a_positive_verdict(virtual: Virtual) -> None
     assert after_run(virtual, empty).startswith("empty  ✓ nothing to do\n")
     assert after_run(virtual, fine).startswith("fine  ✓ all 2 jobs succeeded\n")
     skipped = Scheduler(first := Job(nap), Job(nap, required=first, run_if="failed"), label="skipped")
-    assert after_run(virtual, skipped).startswith("skipped  ✓ 1 of 2 jobs succeeded\n")
+    assert after_run(virtual, skipped).startswith("skipped  ✓ 1 of 2 jobs succeeded, 1 skipped\n")
 
 
 def test_a_spent_budget_is_the_reason_why_jobs_did_not_run(virtual: Virtual) -> None:

@@ -43,11 +43,11 @@ from ..job._job_queries import (
     budget_use,
     culprit_chain,
     explicit_label,
+    has_skipped_itself,
     is_counted,
     is_known_by_call,
     is_member,
     options_of,
-    reported_state,
     result_for_journal,
     was_added_during_run,
 )

@@ -152,7 +152,8 @@ class JobTimeout(TrioflowError, TimeoutError):
         missing: the missing sign of life: "progress", "output", or "progress of its jobs"; None after a `timeout`.
         place: the innermost line of the user's code that was running, as text: its function, file, number and code.
             None if the line is not known, as for a command or a thread.
-        waits: what the jobs of a scheduler waited for, as text; "" if they waited for nothing.
+        waits: what the jobs of a scheduler waited for, or a command whose program had ended by itself, as text; "" if
+            they waited for nothing.
 
     """
 

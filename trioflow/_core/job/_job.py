@@ -811,6 +811,10 @@ class AbstractJob(Generic[T]):
         """Return a key for the log of failures, which counts the failures of jobs with equal keys together."""
         return type(self)
 
+    def _skip_reason(self) -> str:
+        """Return why the job has SUCCEEDED without its work, so that views show it as skipped; "" if it has done it."""
+        return ""
+
     def _name_for_errors(self) -> str:
         return repr(self.label)
 

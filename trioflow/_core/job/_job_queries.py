@@ -86,6 +86,8 @@ def end_facts(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
     """
     state = job._state
     is_complete = state is SUCCEEDED and job._extras is None and not job._runs_commands
+    if not is_complete and has_skipped_itself(job):
+        state = JobState.SKIPPED
     return state, job._started_at, job._finished_at, is_complete
 
 
@@ -135,10 +137,16 @@ def has_moved_on(job: AnyJob) -> bool:
     return job.timed_out and job._state is JobState.SUCCEEDED and job.on_timeout == "move_on"
 
 
-def reported_state(job: AnyJob) -> ReportedState:
-    """Return the state of a job as all reports show it: its `state`, or "moved on" if only its timeout ended it.
+def has_skipped_itself(job: AnyJob) -> bool:
+    """Return whether a job SUCCEEDED without its work, as those of an unreachable node with `on_unreachable="skip"`."""
+    return job._state is SUCCEEDED and bool(job._skip_reason())
 
-    A job with `on_timeout="move_on"` is SUCCEEDED for the jobs that require it, although it did not succeed.
+
+def reported_state(job: AnyJob) -> ReportedState:
+    """Return the state of a job as all reports show it: its `state`, unless it SUCCEEDED without its whole work.
+
+    A job with `on_timeout="move_on"` that its timeout ended is "moved on", and that of a node that was skipped,
+    "skipped". For the jobs that require them, they are SUCCEEDED.
 
     Example:
         >>> import anyio
@@ -150,6 +158,8 @@ def reported_state(job: AnyJob) -> ReportedState:
         ['moved on', 'succeeded']
 
     """
+    if has_skipped_itself(job):
+        return JobState.SKIPPED
     return MOVED_ON if has_moved_on(job) else job._state
 
 

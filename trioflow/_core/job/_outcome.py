@@ -314,8 +314,11 @@ def error_text(error: BaseException) -> str:
 
 
 def one_line_error(error: BaseException) -> str:
-    """Return the type and text of an exception as one short line, even if its `__str__` raises."""
-    text = fit(" ".join(error_text(error).split()), MAX_ERROR_LENGTH)
+    """Return the type and text of an exception as one short line, even if its `__str__` raises.
+
+    What is cut is in the middle: the message of a command that failed ends with that of its program.
+    """
+    text = fit(" ".join(error_text(error).split()), MAX_ERROR_LENGTH, keep="ends")
     return f"{type(error).__name__}: {_labels.printable(text)}" if text else type(error).__name__
 
 

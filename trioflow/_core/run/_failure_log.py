@@ -162,7 +162,7 @@ class FailureLog:
 
 def _message(job: AbstractJob[Any], error: BaseException) -> str:
     """Return the message of an error without the name of the job, which does not make it another one."""
-    return error_text(error).replace(repr(job.label), "")
+    return " ".join(error_text(error).replace(repr(job.label), "").split())
 
 
 def _job_path(job: AbstractJob[Any]) -> str:

@@ -30,7 +30,7 @@ from ..backend import BackendName
 from ..base import _graph_algorithms
 from ..base._plural import plural
 from ..base._reprs import short_repr
-from ..base._states import JobState, RunPhase, StopReason
+from ..base._states import JobState, ReportedState, RunPhase, StopReason
 from ..job import _job_options, _labels
 from ..job._ancestors import enclosing_schedulers, is_inside
 from ..job._argument_types import (
@@ -51,6 +51,7 @@ from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
 from ..job._job import AbstractJob, BoxStyle, is_scheduler, state_of
 from ..job._job_options import JobOptions, OptionsExceptLabel
+from ..job._job_queries import reported_state
 from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
 from ..job._requirements import flatten, flatten_simple
@@ -151,8 +152,6 @@ class BaseScheduler(
 
     _is_passed_as_itself: ClassVar[bool] = True
     _is_scheduler: ClassVar[bool] = True
-    counted_kind: ClassVar[type[Any]] = object
-    """The class of the jobs that the summary of a run in a journal counts. Of other jobs, it counts only the failed."""
 
     # The number of its jobs that have to succeed, after which the others are cancelled, and the seconds between their
     # starts; only a `First` has these options.
@@ -1171,6 +1170,10 @@ class BaseScheduler(
         _failures.raise_failure_group(self, _failures.failed_jobs(self))
 
     # ---- for the rest of the package
+
+    def counted_state(self, job: AbstractJob[Any]) -> ReportedState | None:
+        """Return the state as which the summary of a run in a journal counts a job; None to leave the job out."""
+        return reported_state(job)
 
     def _knows_durations(self) -> bool:
         """Return whether durations are known from a source other than the members' `expected_duration`.

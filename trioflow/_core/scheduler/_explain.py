@@ -308,6 +308,8 @@ def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 def _explain_succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if job.restored:
         return "was restored: the journal has its result"
+    if skip_reason := job._skip_reason():
+        return f"was skipped, and has the result None: {skip_reason}"
     timeout_text = ": its timeout cancelled it, which counts as success with on_timeout='move_on'"
     duration = _units.duration_text(job.elapsed or 0.0)
     return f"succeeded after {duration}{timeout_text if has_moved_on(job) else ''}"

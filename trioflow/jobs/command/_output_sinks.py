@@ -18,6 +18,7 @@ from ...abc import printable
 
 SPOOL_LIMIT_BYTES: Final = 1 << 20
 """The maximum size, in bytes, of captured output that is kept in memory. Larger output is kept on disk."""
+SPOOL_BUFFER_BYTES: Final = 1 << 16
 LINE_LIMIT_BYTES: Final = 1 << 16
 """The size, in bytes, above which an incomplete line is forwarded without waiting for its end."""
 
@@ -74,7 +75,7 @@ class OutputSpool:
         return data
 
     def open(self) -> BinaryIO:
-        return io.BufferedReader(SpoolReader(self))
+        return io.BufferedReader(SpoolReader(self), SPOOL_BUFFER_BYTES)
 
     def __len__(self) -> int:
         return self._size

@@ -20,7 +20,7 @@ from ..._core.api import JobTimeout
 from ...abc import RunHandle, TimeLimit, arguments_of
 from .._env_propagation import propagated_variables
 from ..posix._guard import Guard
-from ..posix._processes import Process, renice, spawn
+from ..posix._processes import Process, describe_exit, renice, spawn
 from ..posix._termination import KILL_INTERVAL, end_group, wait_until_empty
 from . import _argv, _resource_limits, _start_errors
 from ._exit_codes import describe_failure
@@ -237,7 +237,10 @@ class ProcessRun:
             return limit.error() if limit.is_over else None
         if job.timeout is None or self._clock() < limit.end:
             return None
-        return JobTimeout(job, job.timeout)  # the process has exited, but the rest of its group has not ended in time
+        code = self._process.returncode
+        how = "" if code is None else f" ({describe_exit(code)})"
+        waits = f"its program had ended{how}, but processes that it had started were still running"
+        return JobTimeout(job, job.timeout, waits=waits)
 
     async def _kill_after_grace(self, grace_deadline: float) -> bool:
         """Wait for the process, kill it when the grace period ends, and return False if that is not permitted."""

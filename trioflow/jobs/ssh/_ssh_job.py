@@ -47,7 +47,10 @@ if TYPE_CHECKING:
 
 Path = str | os.PathLike[str]
 """A path on this machine."""
-CHANGE_DIRECTORY_SCRIPT: Final = 'cd -- "$1" || exit; shift; exec "$@"'
+CHANGE_DIRECTORY_SCRIPT: Final = (
+    'cd -- "$1" || exit; shift; if ! command -v "$1" >/dev/null; then echo "$1: command not found" >&2; exit 127; fi; '
+    'exec "$@"'
+)
 """A shell script that changes to the directory of its first argument, and then executes the others."""
 INLINE_SCRIPT: Final = (
     's=$(mktemp) || exit; trap \'rm -f -- "$s"\' EXIT; trap "exit 143" TERM HUP INT; '
@@ -190,7 +193,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
 
     @property
     def unreachable(self) -> Unreachable | None:
-        """The connection error, if the node was unreachable and therefore skipped; otherwise None."""
+        """The connection error, if the node was unreachable and the job therefore skipped; otherwise None."""
         return self._unreachable
 
     # ---- running
@@ -236,6 +239,9 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         finally:
             self._last_result = session.latest_result
         return results if self._is_list else results[0]
+
+    def _skip_reason(self) -> str:
+        return "" if self._unreachable is None else str(self._unreachable)
 
     def _placeholder_values(self, values: Iterable[Any]) -> PlaceholderValues:
         """Return the values of the placeholders. `values` are those of `values=`, with the results of jobs."""

@@ -45,7 +45,11 @@ from ..command._output_sinks import OutputSink
 # variables, because the command's variables may have the same names.
 #
 # Where sleep accepts only whole seconds, `nap` sleeps for one second and counts it as ten tenths.
-_START_SCRIPT: Final = 'start() { eval "$e"; exec "$@"; };'
+_START_SCRIPT: Final = (
+    'start() { eval "$e"; if ! command -v "$1" >/dev/null; then echo "$1: command not found" >&2; exit 127; fi; '
+    'shift; exec "$@"; };'
+)
+"""Executes a command, whose program is also the first parameter. setsid(1) would report in its own name."""
 _NAP_SCRIPT: Final = 'nap() { if sleep "$1"; then n=$((n+$2)); else sleep 1; n=$((n+10)); fi; };'
 _HAS_MEMBERS_SCRIPT: Final = (
     "left() { kill -0 -$p && if [ -r /proc/self/stat ]; then "
@@ -75,7 +79,7 @@ _WRAPPER_LINES: Final = (
     "exec 3<&0 4>&2 2>/dev/null </dev/null;",
     'if [ -n "$i" ]; then exec 5<"$i"; rm -f -- "$i"; else exec 5</dev/null; fi;',
     'if [ "$v" -gt 0 ]; then e=$(dd ibs=1 count="$v" <&3); case $e in *"#$t") ;; *) exit 1;; esac; fi;',
-    'if s=$(command -v setsid); then set -- "$s" "$@"; else set -m; fi;',
+    'if s=$(command -v setsid); then set -- "$1" "$s" "$@"; else set -- "$1" "$@"; set -m; fi;',
     _START_SCRIPT,
     _NAP_SCRIPT,
     _HAS_MEMBERS_SCRIPT,

@@ -19,6 +19,7 @@ from ..._core.api.views import (
     failure_of,
     is_scheduler,
     listed_lines,
+    one_line_error,
     paths_of,
     plural,
     reason_not_restored,
@@ -104,7 +105,7 @@ class Debrief:
         names = [self._displayed_path(job) for job in jobs]
         if len(jobs) == 1:
             return f"{noun} of {names[0]}:"
-        messages = [self._symbols.escape(_exception_text.first_line_text(error)) for error in errors]
+        messages = [self._symbols.escape(one_line_error(error)) for error in errors]
         if len(set(messages[:MAX_LISTED_NAMES])) > 1:
             names = [f"{name}: {message}" for name, message in zip(names, messages, strict=True)]
         lines = "\n".join(f"  {line}" for line in listed_lines(names))

@@ -156,6 +156,11 @@ class Tally:
         return self._counts[MOVED_ON]
 
     @property
+    def skipped_count(self) -> int:
+        """The number of jobs that their rules, or an unreachable node, have skipped."""
+        return self._counts[JobState.SKIPPED]
+
+    @property
     def failure_count(self) -> int:
         """The number of failed jobs, plus the number of schedulers that failed for a reason other than a failed job."""
         return self._counts[JobState.FAILED]
@@ -243,6 +248,8 @@ def create_verdict(
         parts.append(f"{tally.succeeded_count} succeeded{remark}")
     elif tally.succeeded_count < tally.job_count:
         parts.append(f"{tally.succeeded_count} of {jobs} succeeded{remark}")
+        if tally.skipped_count:
+            parts.append(f"{tally.skipped_count} skipped")
     elif tally.job_count == 1 or reason is StopReason.INTERRUPTED:  # an interrupted run may have had more to do
         parts.append(f"{jobs} succeeded{remark}")
     else:
