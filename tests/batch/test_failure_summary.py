@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from pathlib import Path
@@ -22,29 +23,86 @@ def summary_lines(stderr: str) -> list[str]:
 
 def test_the_end_of_a_batch_counts_and_shows_failures() -> None:
     """A batch with failures once ended without saying so."""
-    lines = ["exit 3", "kill -9 $$", "sleep 9", "./script", "true"]
+    lines = ["exit 3", "sleep 9", "kill -9 $$", "./script", "true"]
     Path("script").write_text("#!/no/such/interpreter\n")
     Path("script").chmod(0o755)
     done = batch("-j1", "--timeout", "0.3", ":::", *lines)
     assert summary_lines(done.stderr) == [
         "batch  ✗ 4 of 5 commands failed",
-        "  exit 3: exit code 3",
         "  kill -9 $$: ended by signal SIGKILL",
+        "  exit 3: exit code 3",
         "  sleep 9: ended by --timeout",
         "  ./script: not started: './script' exists, but the interpreter in its first line (#!) does not. "
         "The command: ./script",
     ]
 
 
-def test_end_of_a_batch_lists_only_a_few_failures() -> None:
-    """The summary lists five failures and counts the others; long or multi-line commands are shortened to a line."""
+def test_end_of_a_batch_has_a_line_for_each_kind_of_failure() -> None:
+    """The summary counts failures of one kind in one line; long or multi-line commands are shortened."""
     done = batch("-j1", ":::", "exit 2 #\n\x1b[31m", "exit 3 #" + "x" * 500, *["exit 4"] * 6)
     head, first, second, *others = summary_lines(done.stderr)
     assert head == "batch  ✗ 8 of 8 commands failed"
     assert first == r"  exit 2 #\n\x1b[31m: exit code 2"
     assert re.fullmatch(r"  exit 3 #x+…x+: exit code 3", second)
     assert len(second) < 125
-    assert others == ["  exit 4: exit code 4"] * 3 + ["  and 3 more"]
+    assert others == ["  exit 4, exit 4, exit 4 and 3 more: exit code 4"]
+
+
+def test_no_crash_is_hidden_behind_other_failures() -> None:
+    """Crashes come first in the summary, which names ten kinds of failures and counts the others."""
+    done = batch("-j1", ":::", *[f"exit {code}" for code in range(1, 13)], "kill -9 $$")
+    _, crash, *_, others = summary_lines(done.stderr)
+    assert crash == "  kill -9 $$: ended by signal SIGKILL"
+    assert others == "  and 3 more"
+
+
+def test_of_many_timeouts_the_first_is_reported_at_once() -> None:
+    """Each timeout once had a line when it happened, and another one at the end."""
+    done = batch("--timeout", "0.2", "-j3", "sleep", ":::", 7, 8, 9)
+    assert len(meanwhile(done.stderr).splitlines()) == 1
+    assert meanwhile(done.stderr).startswith("trioflow batch: ended by --timeout: sleep ")
+    (line,) = summary_lines(done.stderr)[1:]
+    assert sorted(re.findall(r"sleep \d", line)) == ["sleep 7", "sleep 8", "sleep 9"]
+    assert line.endswith(": ended by --timeout")
+
+
+def test_restored_timeouts_are_not_reported_as_new() -> None:
+    """A resumed batch once printed the timeouts of the first one again, as if they had just happened."""
+    words = ["--journal", "run.db", "--keep", "all", "--timeout", "0.2", "sleep", ":::", 7]
+    batch(*words)
+    done = batch(*words)
+    assert meanwhile(done.stderr) == ""
+    assert summary_lines(done.stderr)[1:] == ["  sleep 7: ended by --timeout"]
+
+
+def test_nothing_is_advised_when_nothing_is_left_to_do() -> None:
+    """A batch whose failures are all kept once advised to run the same command again."""
+    words = ["--journal", "run.db", "exit", ":::", 0, 3]
+    assert batch(*words).stderr.splitlines()[-1] == "  run again  the same command  (1 of 2 commands kept)"
+    assert batch("--keep", "all", *words).stderr.splitlines()[-1] == "  exit 3: exit code 3"
+
+
+def test_a_command_that_leaves_processes_has_its_own_exit_code() -> None:
+    """A timeout that only ends what a failed command has left once hid its exit code: -1, and no signal."""
+    done = batch("--timeout", "0.5", "--joblog", "log", "--results", "runs.jsonl", ":::", "sleep 100 & exit 3")
+    row = json.loads(Path("runs.jsonl").read_text())
+    reason = "exit code 3; what it left running was ended by --timeout"
+    assert (row["exit_code"], row["signal"], row["failure"]) == (3, 0, reason)
+    assert Path("log").read_text().splitlines()[1].split("\t")[6:8] == ["3", "0"]
+    assert summary_lines(done.stderr)[1:] == [f"  sleep 100 & exit 3: {reason}"]
+
+
+def test_only_a_command_that_has_exited_has_an_exit_code_in_a_table() -> None:
+    """A crash once had the exit code 0 in a table, as in a job log, so that it seemed a success."""
+    lines = ["exit 0", "exit 3", "kill -9 $$", "sleep 9"]
+    batch("-j1", "--timeout", "0.3", "--results", "runs.jsonl", ":::", *lines)
+    rows = [json.loads(line) for line in Path("runs.jsonl").read_text().splitlines()]
+    assert [(row["exit_code"], row["signal"], row["failure"]) for row in rows] == [
+        (0, 0, None),
+        (3, 0, "exit code 3"),
+        (None, 9, "ended by signal SIGKILL"),
+        (None, 15, "ended by --timeout"),
+    ]
 
 
 def test_commands_that_were_not_run_count_in_the_total() -> None:

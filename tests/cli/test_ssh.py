@@ -272,7 +272,7 @@ def test_a_batch_without_a_reachable_node_names_each_node_once(server: Server) -
     assert sorted(line.split(":")[1] for line in told) == [" dead1", " dead2"]
     assert "no nodes are left" in told[-1]
     assert closing.startswith("batch  ✗ 3 of 3 commands failed, ")
-    assert sorted(line.split(":")[0] for line in failed) == ["  echo 1", "  echo 2", "  echo 3"]
+    assert [re.sub(r"echo \d", "echo N", line).split(":")[0] for line in failed] == ["  echo N and 2 more"]
 
 
 def test_failures_and_timeouts_on_nodes_are_counted(server: Server, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import BinaryIO, Final, Literal
 from .. import CommandError, CommandResult, JobTimeout, SshError, Unreachable
 from .. import _posix as posix
 from ..abc import fit
-from ..jobs.command._output_sinks import write_all
+from ..jobs.command._output_sinks import SPOOL_LIMIT_BYTES, write_all
 from ..jobs.command._result import MAX_COMMAND_LENGTH
 from ..jobs.posix._processes import describe_exit
 from . import BatchError
@@ -74,6 +74,11 @@ class CommandOutcome:
         return "\t".join(map(str, columns)) + "\n"
 
     @property
+    def has_large_output(self) -> bool:
+        """Whether it takes so long to save the outputs that a thread should do it."""
+        return sum(output.seek(0, io.SEEK_END) for output in open_outputs(self.result)) > SPOOL_LIMIT_BYTES
+
+    @property
     def has_failed(self) -> bool:
         return self.error is not None
 
@@ -86,17 +91,26 @@ class CommandOutcome:
         """The exit code in a job log.
 
         It is 0 if a signal ended the command, -1 if trioflow ended it, 126 if it could not be started, and 255 if its
-        node was unreachable or lost.
+        node was unreachable or lost. If a timeout has only ended what a failed command has left, it is that command's.
         """
         if isinstance(self.error, SshError):
             return KILLED_CODE
         if isinstance(self.error, JobTimeout):
-            return KILLED_EXIT_VALUE
+            own_code = 0 if self.result is None or not self.error.waits else self.result.returncode
+            return own_code if own_code > 0 else KILLED_EXIT_VALUE
         if self.result is None:
             return NOT_STARTED_CODE
         if self.error is not None and not isinstance(self.error, CommandError):
             return KILLED_EXIT_VALUE
         return 0 if self.signal else self.result.returncode
+
+    @property
+    def table_exit_code(self) -> int | None:
+        """The exit code in a table of results: that of a job log, but None if a signal or trioflow ended the command.
+
+        So no crash has the exit code 0 there.
+        """
+        return None if self.signal or self.joblog_exit_value == KILLED_EXIT_VALUE else self.joblog_exit_value
 
     @property
     def exit_code(self) -> int:
@@ -107,12 +121,14 @@ class CommandOutcome:
 
     @property
     def message(self) -> str:
-        """The message to print about a failure; "" if there is none, or if other output explains it."""
+        """The message to print about a new failure; "" if there is none, or if other output explains it."""
+        if self.is_restored or self.error is None:
+            return ""
         if isinstance(self.error, JobTimeout):
             return f"{self.reason}: {shorten_line(self.command)}"
         if isinstance(self.error, Unreachable):
             return ""  # the batch reports each unreachable node once
-        if self.error is None or (isinstance(self.error, CommandError) and self.result is not None):
+        if isinstance(self.error, CommandError) and self.result is not None:
             return ""
         return f"{shorten_line(self.command)}: {self.error}" if isinstance(self.error, OSError) else str(self.error)
 
@@ -120,10 +136,21 @@ class CommandOutcome:
     def reason(self) -> str:
         """The reason for the failure, in a few words. Read this only if the command failed."""
         if isinstance(self.error, JobTimeout):
-            return "ended by --timeout" if self.error.missing is None else "ended by --idle-timeout"
+            limit = "--timeout" if self.error.missing is None else "--idle-timeout"
+            if not self.error.waits or self.result is None:
+                return f"ended by {limit}"
+            return f"{describe_exit(self.result.returncode)}; what it left running was ended by {limit}"
         if self.result is not None and isinstance(self.error, CommandError):
             return describe_exit(self.result.returncode)
         return str(self.error)
+
+    @property
+    def failure_kind(self) -> tuple[object, ...]:
+        """A key that is equal for failures of one kind, whose commands share a line in the summary."""
+        if isinstance(self.error, JobTimeout) or self.result is not None:
+            return (self.reason,)
+        cause = None if self.error is None else self.error.__cause__
+        return type(self.error), self.host, getattr(cause, "errno", None)
 
 
 def open_outputs(result: CommandResult | None) -> tuple[BinaryIO, BinaryIO]:
@@ -185,18 +212,18 @@ class Joblog(LogFile):
         Args:
             path: the file.
             append: whether to keep the contents of an existing file.
-            reads: whether to read which commands have succeeded according to an existing file.
+            reads: whether to read which commands an existing file has.
 
         Raises:
             BatchError: the file cannot be written.
 
         """
         super().__init__(path, "the job log", append=append)
-        # How often each command has succeeded, according to the lines of an earlier batch.
-        self._logged_commands: Final = Counter[str]()
+        # How often each command has ended with an exit value and a signal, according to the lines of earlier batches.
+        self._logged_ends: Final = Counter[str]()
         try:
             if reads:
-                self._read_successes()
+                self._read_ends()
             self.write(self._initial_text().encode())
         except BaseException:
             self.close()
@@ -209,17 +236,15 @@ class Joblog(LogFile):
             BatchError: the file cannot be written.
 
         """
-        if outcome.is_restored and self._logged_commands[outcome.command]:
-            self._logged_commands[outcome.command] -= 1
+        line = outcome.joblog_line()
+        if outcome.is_restored and self._logged_ends[_end(line)]:
+            self._logged_ends[_end(line)] -= 1
             return
-        self.write(os.fsencode(outcome.joblog_line()))
+        self.write(os.fsencode(line))
 
-    def _read_successes(self) -> None:
+    def _read_ends(self) -> None:
         with open(self.descriptor, "rb", closefd=False) as file:
-            for line in file:
-                columns = os.fsdecode(line.removesuffix(b"\n")).split("\t", 8)
-                if columns[6:8] == ["0", "0"]:
-                    self._logged_commands[columns[8].replace("\0", "\n")] += 1
+            self._logged_ends.update(_end(os.fsdecode(line)) for line in file)
 
     def _initial_text(self) -> str:
         """Return the text to write first: in a new file the header, after a crash the end of the truncated line."""
@@ -227,3 +252,8 @@ class Joblog(LogFile):
         if size == 0:
             return JOBLOG_HEADER + "\n"
         return "" if posix.pread(self.descriptor, 1, size - 1) == b"\n" else TRUNCATED_LINE_END
+
+
+def _end(line: str) -> str:
+    """Return the exit value, the signal and the command of a line of a job log."""
+    return line.split("\t", 6)[-1]

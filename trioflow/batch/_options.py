@@ -39,7 +39,8 @@ class Options:
     # ---- the run
     jobs: int | None = option(
         "-j", "-P", "--jobs", parse=_quantities.parse_slots, metavar="N",
-        help="Maximum number of commands at once: a number, 0 for no limit, or N%, +N, -N of the CPUs.  "
+        help="Maximum number of commands at once: a number, 0 for as many as the system allows, or N%, +N, -N of the "
+        "CPUs.  "
         "[default: 100%]",
     )  # fmt: skip
     nodes: tuple[str, ...] = option(

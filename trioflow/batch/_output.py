@@ -13,12 +13,14 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, Final
 
 import anyio
+import anyio.lowlevel
 
 from .. import _posix as posix
 from ..jobs.command._output_sinks import write_all
@@ -30,6 +32,8 @@ MAX_BYTES_IN_MEMORY: Final = 16 << 20
 READ_SIZE: Final = 1 << 16
 PIPE_WRITE_SIZE: Final = posix.PIPE_BUF
 """The number of bytes that can be written without blocking to a pipe that poll(2) reports as writable."""
+MAX_WRITING_SECONDS: Final = 0.005
+"""The time, in seconds, after which a large output that is being printed lets the event loop turn."""
 
 
 class StdStream:
@@ -68,8 +72,8 @@ def _find_descriptor(stream: Any) -> int | None:
     return None
 
 
-def read_chunks(file: BinaryIO) -> Iterator[bytes]:
-    return iter(lambda: file.read(READ_SIZE), b"")
+def read_chunks(file: BinaryIO, size: int = READ_SIZE) -> Iterator[bytes]:
+    return iter(lambda: file.read(size), b"")
 
 
 def tag_lines(chunks: Iterable[bytes], tag: bytes) -> Iterator[bytes]:
@@ -306,11 +310,15 @@ class Printer:
                 stream.write_blocking(chunk)
 
     async def _write(self, output: OutputChunks) -> None:
+        turn_ends_at = time.perf_counter() + MAX_WRITING_SECONDS
         with self._print_guard() as needs_newline:
             chunks = end_last_line(output) if needs_newline else output
             for stream, chunk in chunks:
                 for start in range(0, len(chunk), PIPE_WRITE_SIZE):
                     self._unwritten_chunks = itertools.chain([(stream, chunk[start:])], chunks)
+                    if time.perf_counter() > turn_ends_at:  # let timeouts fire, and other commands start
+                        await anyio.lowlevel.checkpoint()
+                        turn_ends_at = time.perf_counter() + MAX_WRITING_SECONDS
                     await stream.wait_writable()
                     self._unwritten_chunks = iter(())
                     stream.write_blocking(chunk[start : start + PIPE_WRITE_SIZE])

@@ -51,8 +51,8 @@ def parse_slots(text: str, cpus: int | None = None) -> int:
     """Parse the value of `--jobs`, and return the number of commands that may run at the same time.
 
     Args:
-        text: a number; `0` for as many as possible; `N%` for a percentage of the number of CPUs; `+N` or `-N` for N
-            more or fewer than the number of CPUs.
+        text: a number; `0` for as many as the system allows; `N%` for a percentage of the number of CPUs; `+N` or `-N`
+            for N more or fewer than the number of CPUs.
         cpus: the number of CPUs; None for the number that this process may use.
 
     Raises:
@@ -65,7 +65,10 @@ def parse_slots(text: str, cpus: int | None = None) -> int:
     """
     match = re.fullmatch(r"([+-]?)(\d+)(%?)", text, re.ASCII)
     if match is None or (match[1] and match[3]):
-        raise ValueError(f"{text!r} is not a number of jobs: give a number, 0 for no limit, or N%, +N, -N of the CPUs")
+        raise ValueError(
+            f"{text!r} is not a number of jobs: give a number, 0 for as many as the system allows, or N%, +N, -N of "
+            f"the CPUs"
+        )
     sign, number, percent = match[1], int(match[2]), match[3]
     if not sign and not percent:
         return number or max_concurrent_commands()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
+import anyio
+
+from .. import CommandError
 from ._halt_rule import CommandTally
 from ._joblog import CommandOutcome, Joblog, open_outputs
 from ._options import Options
@@ -16,7 +20,27 @@ if TYPE_CHECKING:
     from ._results_table import ResultsTable
     from ._sources import Arguments
 
-MAX_NAMED_FAILURES: Final = 5
+MAX_NAMED_COMMANDS: Final = 3
+
+
+@dataclass(slots=True)
+class SimilarFailures:
+    """The failures of one kind.
+
+    Attributes:
+        reason: the reason of the first one.
+        is_crash: whether a signal ended the commands that trioflow did not send.
+        count: the number of all.
+        lines: the lines of the first few commands.
+        was_reported: whether a message has reported one of them.
+
+    """
+
+    reason: str
+    is_crash: bool
+    count: int = 0
+    lines: list[str] = field(default_factory=list[str])
+    was_reported: bool = False
 
 
 class EndedCommand(Protocol):
@@ -58,7 +82,7 @@ class Reporter:
         kept_count: the number of commands whose outcome a journal keeps, with `--keep all`.
         restored_count: the number of commands that were restored from the journal.
         restored_times: the times, in seconds since 1970, when the first and the last of these ended; empty if none.
-        failures: the lines of the first failed commands, with the reasons.
+        failures: the failures by their kind.
 
     Raises:
         ValueError: the name of a file contains a replacement string that is not supported.
@@ -81,7 +105,7 @@ class Reporter:
         self.kept_count = 0
         self.restored_count = 0
         self.restored_times: tuple[float, ...] = ()
-        self.failures: Final[list[tuple[str, str]]] = []
+        self.failures: Final[dict[tuple[object, ...], SimilarFailures]] = {}
         self._column_names: Final = strings.columns
         self._results_path_template: Final = (
             None if options.results is None else strings.parse_text_template(options.results)
@@ -108,16 +132,15 @@ class Reporter:
 
         """
         outcome = command.outcome()
-        if outcome.message:
-            await self.printer.print_message(outcome.message)
-        if self._table is not None:
-            self._table.add(outcome, command.arguments)
-        self._save_output(command, open_outputs(outcome.result))
+        if outcome.has_failed:
+            await self._report_failure(outcome)
+        if outcome.has_large_output:  # timeouts fire, and commands end and write, meanwhile
+            await anyio.to_thread.run_sync(self._save, command, outcome)
+        else:
+            self._save(command, outcome)
         await self.printer.print_kept(command.sequence)
         if self._joblog is not None:
             self._joblog.add(outcome)
-        if outcome.has_failed and len(self.failures) < MAX_NAMED_FAILURES:
-            self.failures.append((command.line, outcome.reason))
         self.kept_count += outcome.is_kept
         if outcome.is_restored:
             ended_at = outcome.start_timestamp + outcome.runtime
@@ -127,6 +150,17 @@ class Reporter:
         must_stop = self.tally.add(outcome.exit_code)
         self._on_progress()
         return must_stop
+
+    async def _report_failure(self, outcome: CommandOutcome) -> None:
+        """Count a failure for the summary. The first new one of a kind has a message at once."""
+        is_crash = outcome.signal > 0 and isinstance(outcome.error, CommandError)
+        similar = self.failures.setdefault(outcome.failure_kind, SimilarFailures(outcome.reason, is_crash))
+        similar.count += 1
+        if len(similar.lines) < MAX_NAMED_COMMANDS:
+            similar.lines.append(outcome.command)
+        if outcome.message and not similar.was_reported:
+            similar.was_reported = True
+            await self.printer.print_message(outcome.message)
 
     def print_unreported(self, only_ended: bool) -> None:
         """Print or save the output of commands that were not reported, for example after an interruption.
@@ -139,6 +173,11 @@ class Reporter:
             if command.last_result is not None and (command.is_done() or not only_ended):
                 self._save_output(command, open_outputs(command.last_result))
         self.printer.flush()
+
+    def _save(self, command: EndedCommand, outcome: CommandOutcome) -> None:
+        if self._table is not None:
+            self._table.add(outcome, command.arguments)
+        self._save_output(command, open_outputs(outcome.result))
 
     def _save_output(self, command: EndedCommand, outputs: tuple[BinaryIO, BinaryIO]) -> None:
         del self._unreported[command]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import contextlib
 import csv
 import io
@@ -10,13 +11,18 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from .. import _posix as posix
 from . import BatchError
 from ._joblog import CommandOutcome, LogFile, open_outputs
+from ._output import read_chunks
 
 CSV_SUFFIX: Final = ".csv"
+MAX_WRITE_SIZE: Final = 1 << 20
+"""The size, in bytes, above which a row is written in several pieces."""
+BASE64_READ_SIZE: Final = 3 << 15
+"""The size of the pieces that are encoded one by one, which the groups of base64 divide."""
 
 
 @dataclass(slots=True)
@@ -79,13 +85,16 @@ class ResultsTable(LogFile):
             earlier_row.is_superseded = not outcome.is_restored
             if outcome.is_restored:
                 return
-        row = self._format.encode(self._format.make_row(outcome, arguments))
+        data = bytearray()
         if not self._header_size:
-            header = self._format.header(arguments)
-            self.write(header + row)
-            self._header_size = max(len(header), 1)
-        else:
-            self.write(row)
+            data += self._format.header(arguments)
+            self._header_size = max(len(data), 1)
+        for piece in self._format.encode_outcome(outcome, arguments):
+            data += piece
+            if len(data) > MAX_WRITE_SIZE:
+                self.write(bytes(data))
+                data.clear()
+        self.write(bytes(data))
 
     def close(self) -> None:
         """Mark restored rows, remove replaced ones, and close the file."""
@@ -171,16 +180,18 @@ class JsonLinesFormat:
     def encode(self, row: dict[str, Any]) -> bytes:
         return json.dumps(row).encode() + b"\n"
 
-    def make_row(self, outcome: CommandOutcome, arguments: Sequence[str]) -> dict[str, Any]:
+    def encode_outcome(self, outcome: CommandOutcome, arguments: Sequence[str]) -> Iterator[bytes]:
+        """Yield the line of a command in pieces, because its outputs may be large."""
         row: dict[str, Any] = {
             "seq": outcome.sequence,
             "arguments": [escape_invalid_utf8(argument) for argument in arguments],
             **_facts(outcome),
             "max_rss_bound": getattr(outcome.result, "max_rss_bound", None),
         }
+        yield json.dumps(row).encode().removesuffix(b"}")
         for name, output in zip(("stdout", "stderr"), open_outputs(outcome.result), strict=True):
-            row.update(text_or_base64(name, output.read()))
-        return row
+            yield from json_field(name, output)
+        yield b"}\n"
 
 
 class CsvFormat:
@@ -236,7 +247,8 @@ class CsvFormat:
     def encode(self, row: dict[str, Any]) -> bytes:
         return _csv_row(row.values())
 
-    def make_row(self, outcome: CommandOutcome, arguments: Sequence[str]) -> dict[str, Any]:
+    def encode_outcome(self, outcome: CommandOutcome, arguments: Sequence[str]) -> Iterator[bytes]:
+        """Yield the row of a command in pieces, because its outputs may be large."""
         if not self._keys:
             self.header(arguments)
         count = len(self._keys) - len(FACT_NAMES) - 3
@@ -246,13 +258,16 @@ class CsvFormat:
         facts = _facts(outcome)
         if facts["max_rss"] is None and (bound := getattr(outcome.result, "max_rss_bound", None)) is not None:
             facts["max_rss"] = f"<{bound}"
-        outputs = [output.read().decode(errors="backslashreplace") for output in open_outputs(outcome.result)]
-        values = [outcome.sequence, *cells[:count], *facts.values(), *outputs]
-        return dict(zip(self._keys, values, strict=True))
+        yield _csv_row([outcome.sequence, *cells[:count], *facts.values()]).removesuffix(b"\n")
+        for output in open_outputs(outcome.result):
+            yield b","
+            yield from _csv_cell(output)
+        yield b"\n"
 
 
 FACT_NAMES: Final = (
-    "command", "host", "started", "seconds", "exit_code", "signal", "restored", "user_time", "system_time", "max_rss",
+    "command", "host", "started", "seconds", "exit_code", "signal", "failure", "restored", "user_time", "system_time",
+    "max_rss",
 )  # fmt: skip
 
 
@@ -260,7 +275,8 @@ def _facts(outcome: CommandOutcome) -> dict[str, Any]:
     result = outcome.result
     values = (
         escape_invalid_utf8(outcome.command), outcome.host, round(outcome.start_timestamp, 6),
-        round(outcome.runtime, 6), outcome.joblog_exit_value, outcome.signal, outcome.is_restored,
+        round(outcome.runtime, 6), outcome.table_exit_code, outcome.signal,
+        escape_invalid_utf8(outcome.reason) if outcome.has_failed else None, outcome.is_restored,
         *(getattr(result, name, None) for name in ("user_time", "system_time", "max_rss")),
     )  # fmt: skip
     return dict(zip(FACT_NAMES, values, strict=True))
@@ -281,15 +297,43 @@ def escape_invalid_utf8(text: str) -> str:
     return os.fsencode(text).decode(errors="backslashreplace")
 
 
-def text_or_base64(name: str, data: bytes) -> dict[str, str]:
-    r"""Return a field of a JSON object with the data. If it is not valid UTF-8, use base64 and the name `NAME_base64`.
+def _csv_cell(output: BinaryIO) -> Iterator[bytes]:
+    quote = b""
+    for text in _decoded(output, "backslashreplace"):
+        yield (b"" if quote else b'"') + text.replace('"', '""').encode()
+        quote = b'"'
+    yield quote
+
+
+def json_field(name: str, output: BinaryIO) -> Iterator[bytes]:
+    r"""Yield a field of a JSON object, in pieces. If it is not valid UTF-8, use base64 and the name `NAME_base64`.
 
     Example:
-        >>> text_or_base64("stdout", b"caf\xc3\xa9") | text_or_base64("stderr", b"\xff")
-        {'stdout': 'café', 'stderr_base64': '/w=='}
+        >>> print(b"".join(json_field("stdout", io.BytesIO(b"caf\xc3\xa9"))).decode())
+        , "stdout": "caf\u00e9"
+        >>> print(b"".join(json_field("stderr", io.BytesIO(b"\xff"))).decode())
+        , "stderr_base64": "/w=="
 
     """
     try:
-        return {name: data.decode()}
+        for _ in _decoded(output, "strict"):
+            pass
     except UnicodeDecodeError:
-        return {f"{name}_base64": base64.b64encode(data).decode()}
+        output.seek(0)
+        yield f', "{name}_base64": "'.encode()
+        yield from map(base64.b64encode, read_chunks(output, BASE64_READ_SIZE))
+    else:
+        output.seek(0)
+        yield f', "{name}": "'.encode()
+        yield from (json.dumps(text)[1:-1].encode() for text in _decoded(output, "strict"))
+    yield b'"'
+
+
+def _decoded(output: BinaryIO, errors: str) -> Iterator[str]:
+    """Yield the text of an output in pieces, without empty ones."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors)
+    for chunk in read_chunks(output):
+        if text := decoder.decode(chunk):
+            yield text
+    if text := decoder.decode(b"", final=True):
+        yield text

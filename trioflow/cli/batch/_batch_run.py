@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ... import JobState, JournalError, StopReason
-from ...abc import fit, printable
+from ...abc import fit, join_names, printable
 from ...batch import BatchError, _batch, _joblog, _sources
 from ...batch._options import Options
-from ...batch._reporter import Reporter
+from ...batch._reporter import Reporter, SimilarFailures
 from ...batch._template import CommandTemplate, ReplacementStrings
 from .. import INTERRUPTED_CODE, SUCCESS_CODE, _outputs
 from .._signals import ExitOnSecondSignal
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_WIDTH: Final = 120
 MIN_COMMAND_LENGTH: Final = 20
+MAX_SHOWN_KINDS: Final = 10
 SIGPIPE_EXIT_CODE: Final = 141
 
 
@@ -141,9 +142,9 @@ def run_batch(batch: _batch.Batch) -> int:
 def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
     """Yield the lines to print if commands failed or the batch was interrupted; otherwise, yield none.
 
-    These are the verdict, the first failed commands, and a hint on running the batch again with a journal.
+    These are the verdict, a line for each kind of failure, crashes first, and a hint on running the batch again.
     """
-    tally, failures = batch.reporter.tally, batch.reporter.failures
+    tally = batch.reporter.tally
     if not (tally.failed_count or batch.was_interrupted):
         return
     from ...view.monitor._monitor import has_colors  # imported here, because most batches do not need it
@@ -164,17 +165,26 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
     )
     yield click.style(verdict_line, fg="red", bold=True) if has_colors(sys.stderr) else verdict_line
     columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else DEFAULT_WIDTH
-    for line, description in failures:
-        reason = description.removeprefix(f"{line}: ")
-        command = fit(printable(line), max(MIN_COMMAND_LENGTH, columns - len(reason) - 5), keep="ends")
-        yield symbols.escape(f"  {command}: {reason}")
-    if tally.failed_count > len(failures):
-        yield f"  and {tally.failed_count - len(failures)} more"
-    if options.journal or batch.was_interrupted:
-        kept = batch.reporter.kept_count if options.keep == "all" else tally.succeeded_count
-        total = None if batch.expected_count is None else counts.job_count
+    kinds = sorted(batch.reporter.failures.values(), key=lambda similar: not similar.is_crash)
+    for similar in kinds[:MAX_SHOWN_KINDS]:
+        yield symbols.escape(f"  {failure_line(similar, columns)}")
+    if others := sum(similar.count for similar in kinds[MAX_SHOWN_KINDS:]):
+        yield f"  and {others} more"
+    kept = batch.reporter.kept_count if options.keep == "all" else tally.succeeded_count
+    total = None if batch.expected_count is None else counts.job_count
+    if batch.was_interrupted or (options.journal and kept != total):
         note = _outputs.kept_note(kept if options.journal else None, total, "command")
         yield f"  run again  the same command  {note}"
+
+
+def failure_line(similar: SimilarFailures, columns: int) -> str:
+    """Return the line for the failures of one kind: as many commands as fit into the line, and the reason."""
+    lines = [printable(line) for line in similar.lines]
+    reason = similar.reason.removeprefix(f"{similar.lines[0]}: ")
+    width = max(MIN_COMMAND_LENGTH, columns - len(reason) - 5)
+    candidates = [join_names(lines, number, similar.count) for number in range(len(lines), 0, -1)]
+    commands = next((text for text in candidates if len(text) <= width), candidates[-1])
+    return f"{fit(commands, width, keep='ends')}: {reason}"
 
 
 def print_to_stderr(lines: Iterator[str]) -> None:

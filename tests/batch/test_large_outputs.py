@@ -1,0 +1,86 @@
+"""Large outputs: they are saved and printed whole, and meanwhile the batch goes on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import threading
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow.batch import _output
+from trioflow.batch._results_table import ResultsTable
+
+from .process import batch
+
+pytestmark = pytest.mark.usefixtures("plain_shell")
+
+TEXT = 'a "quoted" été, \N{CAT}\n' * 100_000
+
+
+@pytest.fixture(autouse=True)
+def large_output(plain_shell: None) -> None:
+    """Make a file whose text has characters of several bytes at all borders of pieces."""
+    Path("large").write_text(TEXT, encoding="utf-8")
+
+
+def test_a_large_output_is_whole_in_a_table_of_csv() -> None:
+    """An output that is written in pieces has all its characters, and its quotes are escaped."""
+    batch("--results", "runs.csv", "cat {}; printf x >&2", ":::", "large")
+    limit = csv.field_size_limit(10**8)
+    try:
+        with open("runs.csv", newline="", encoding="utf-8") as file:
+            (row,) = csv.DictReader(file)
+    finally:
+        csv.field_size_limit(limit)
+    assert (row["stdout"] == TEXT, row["stderr"]) == (True, "x")
+
+
+def test_a_large_output_is_whole_in_lines_of_json() -> None:
+    """An output that is written in pieces is one text, or in base64 if a byte at its end is not UTF-8."""
+    batch("--results", "runs.jsonl", "-j1", ":::", "cat large", "cat large; printf '\\377'")
+    text, binary = map(json.loads, Path("runs.jsonl").read_text().splitlines())
+    assert text["stdout"] == TEXT
+    assert set(binary) - set(text) == {"stdout_base64"}
+    assert len(binary["stdout_base64"]) == (len(TEXT.encode()) + 3) // 3 * 4
+
+
+def test_a_thread_saves_a_large_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop once stood still while a large output was written, so that no timeout could fire."""
+    threads: list[threading.Thread] = []
+    add = ResultsTable.add
+
+    def add_in_thread(*args: Any) -> None:
+        threads.append(threading.current_thread())
+        add(*args)
+
+    monkeypatch.setattr(ResultsTable, "add", add_in_thread)
+    batch("-j1", "--results", "runs.csv", ":::", "echo small", "cat large")
+    assert [thread is threading.main_thread() for thread in threads] == [True, False]
+
+
+def test_the_event_loop_turns_while_a_large_output_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large output that goes to a file once was printed in one turn of the event loop."""
+    monkeypatch.setattr(_output, "MAX_WRITING_SECONDS", 0)
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        async with anyio.create_task_group() as group:
+            group.start_soon(printer.print_kept, 1)
+            while file.tell() < 1_000_000:
+                await anyio.lowlevel.checkpoint()
+                turns += 1
+
+    with open("printed", "w", encoding="utf-8") as file:
+        monkeypatch.setattr("sys.stdout", file)
+        printer = _output.Printer(in_order=True, print_guard=lambda: nullcontext(False))
+        printer.keep_output(1, b"", (io.BytesIO(b"x" * 1_000_000), io.BytesIO()), None)
+        anyio.run(count_turns)
+    assert turns > 100
