@@ -368,7 +368,8 @@ def test_a_changed_stdin_file_runs_a_command_again(place: Path, backend: str) ->
 @pytest.mark.parametrize(("old", "new"), [(None, subprocess.PIPE), (subprocess.PIPE, None), (None, subprocess.DEVNULL)])
 def test_a_changed_target_of_stdout_runs_a_command_again(place: Path, backend: str, old: Any, new: Any) -> None:
     """If `stdout=` has changed, a command runs again: an old result may lack the output that is now captured."""
-    assert "no result in the journal" in run(copy(place, "echo hello", writes=[], stdout=old), backend, place / "run.db")
+    job = copy(place, "echo hello", writes=[], stdout=old)
+    assert "no result in the journal" in run(job, backend, place / "run.db")
     assert "the options of the command have changed" in run(
         copy(place, "echo hello", writes=[], stdout=new), backend, place / "run.db"
     )
