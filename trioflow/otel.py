@@ -77,9 +77,7 @@ class Tracing(Instrument):
     """
 
     def __init__(
-        self,
-        tracer_provider: trace.TracerProvider | None = None,
-        meter_provider: metrics.MeterProvider | None = None,
+        self, tracer_provider: trace.TracerProvider | None = None, meter_provider: metrics.MeterProvider | None = None
     ) -> None:
         self._tracer: Final = trace.get_tracer("trioflow", __version__, tracer_provider)
         meter = metrics.get_meter("trioflow", __version__, meter_provider)

@@ -97,10 +97,7 @@ def _iterate_schedulers(scheduler: BaseScheduler) -> Iterator[tuple[BaseSchedule
 
 
 def _find_rejections(
-    level: BaseScheduler,
-    can_repeat: bool,
-    unreachable: Container[tuple[AnyJob, AnyJob]],
-    outermost: BaseScheduler,
+    level: BaseScheduler, can_repeat: bool, unreachable: Container[tuple[AnyJob, AnyJob]], outermost: BaseScheduler
 ) -> Iterator[tuple[AnyJob, str]]:
     """Yield `level` or a member of it for each reason to reject a run of `outermost`, paired with the reason."""
     yield from _check_errors(level, check_may_run, level)

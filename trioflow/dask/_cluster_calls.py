@@ -62,11 +62,7 @@ async def call_on_cluster(
         raise lost_cluster_error(job, client, address)
     call_number, submitted_at = call_events.subscribe(client, job, started_event), run.clock()
     future = _submit_call(
-        job,
-        client,
-        call,
-        (call_events.topic, call_number),
-        {**submit_options, "priority": _get_priority(job, run)},
+        job, client, call, (call_events.topic, call_number), {**submit_options, "priority": _get_priority(job, run)}
     )
 
     def mark_ended(_: object) -> None:

@@ -65,12 +65,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]"), place=6), 
 
     @overload
     def __init__(
-        self: Answer[str],
-        question: str | AbstractJob[str],
-        /,
-        *,
-        choices: None = None,
-        **options: Unpack[JobOptions],
+        self: Answer[str], question: str | AbstractJob[str], /, *, choices: None = None, **options: Unpack[JobOptions]
     ) -> None: ...
     @overload
     def __init__(
@@ -87,13 +82,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]"), place=6), 
         **options: Unpack[JobOptions],
     ) -> None: ...
     def __init__(
-        self,
-        question: Any,
-        /,
-        *,
-        choices: Any = None,
-        parse: Callable[[str], Any] = str,
-        **options: Unpack[JobOptions],
+        self, question: Any, /, *, choices: Any = None, parse: Callable[[str], Any] = str, **options: Unpack[JobOptions]
     ) -> None:
         subject = f"Answer({short_repr(question)})"
         if not isinstance(question, (str, AbstractJob)):

@@ -268,11 +268,5 @@ def make_answer(path: str, question: Question | None, text: str) -> GivenAnswer:
 
 def make_question(path: str, label: str, fingerprint: str, facts: Mapping[str, Any]) -> Question:
     return Question(
-        path,
-        label,
-        facts["question"],
-        facts["choices"],
-        facts["parse"],
-        hash_of_text(fingerprint),
-        time.time(),
+        path, label, facts["question"], facts["choices"], facts["parse"], hash_of_text(fingerprint), time.time()
     )

@@ -39,14 +39,7 @@ TYPE_KEY: Final = "$"
 """The key that marks a JSON object as a value of a type that JSON does not have."""
 MSGSPEC_CONVERTED_TYPES: Final[dict[str, type[Any]]] = {
     class_.__name__: class_
-    for class_ in (
-        datetime.datetime,
-        datetime.date,
-        datetime.time,
-        datetime.timedelta,
-        decimal.Decimal,
-        uuid.UUID,
-    )
+    for class_ in (datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID)
 }
 TIME_TYPES: Final = frozenset({datetime.datetime, datetime.time})
 COLLECTION_TYPES: Final[dict[str, type[Any]]] = {class_.__name__: class_ for class_ in (tuple, set, frozenset)}
@@ -209,11 +202,7 @@ class _JsonConverter:
             _reject_finalizer(cast(Any, class_))
             _reject_extra_attributes(value, class_, ())
             items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
-            return {
-                TYPE_KEY: "namedtuple",
-                "t": _importable_name(class_),
-                "v": [self.convert(item) for item in items],
-            }
+            return {TYPE_KEY: "namedtuple", "t": _importable_name(class_), "v": [self.convert(item) for item in items]}
         if self._convert_unknown is not None:
             return self._convert_unknown(value)
         raise NotSerializable(f"a value of type {type_name(class_)}")

@@ -151,11 +151,7 @@ def run_scenario_copy(copy: ScenarioCopy, trace: Trace) -> RunWatch:
     watch = RunWatch(copy)
     subject = repr(copy.scheduler.label)
     try:
-        copy.scheduler.run(
-            backend="asyncio",
-            backend_options=virtual_options("asyncio"),
-            instruments=[trace, watch],
-        )
+        copy.scheduler.run(backend="asyncio", backend_options=virtual_options("asyncio"), instruments=[trace, watch])
     except NeverSettles as error:
         raise ValueError(
             f"{subject} would hardly ever end: {error.job.label!r} succeeds in none of {error.calls:,} calls, because "

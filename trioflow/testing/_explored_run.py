@@ -46,21 +46,8 @@ import anyio
 
 from .. import Scheduler
 from .._core.api.kinds import short_repr
-from .._core.api.testing import (
-    has_hard_timeout,
-    intercept_calls,
-    interrupt,
-    runs_outside_loop,
-)
-from .._core.api.views import (
-    AnyJob,
-    Instrument,
-    enclosing_schedulers,
-    is_ready,
-    is_scheduler,
-    is_service,
-    paths_of,
-)
+from .._core.api.testing import has_hard_timeout, intercept_calls, interrupt, runs_outside_loop
+from .._core.api.views import AnyJob, Instrument, enclosing_schedulers, is_ready, is_scheduler, is_service, paths_of
 from . import _coroutine_frames
 from ._fault_plans import END_PLACE, FAULT_OF_KIND, Change, Plan
 from ._judge import Judge, Story, call_user_function, describe_delay, describe_error, describe_place

@@ -128,11 +128,7 @@ class Judge:
         self._story.add_line(text, time)
 
     def check(
-        self,
-        scheduler: Scheduler,
-        raised: BaseException | None,
-        leftover_tasks: list[str],
-        world: dict[Any, Any],
+        self, scheduler: Scheduler, raised: BaseException | None, leftover_tasks: list[str], world: dict[Any, Any]
     ) -> Exception | None:
         """Check all invariants after a run. Return the error to raise if the user's check cannot be used.
 

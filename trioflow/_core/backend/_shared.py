@@ -29,12 +29,7 @@ IDLE_TASK_NAME: Final = "trioflow worker"
 """The name of the task of a worker that runs no job."""
 NO_JOB: Final = object()
 """A placeholder for the last job that has named a task, if no job has. It is not None, which means "between jobs"."""
-OPAQUE_AWAITABLES: Final = (
-    "async_generator_asend",
-    "async_generator_athrow",
-    "anext_awaitable",
-    "coroutine_wrapper",
-)
+OPAQUE_AWAITABLES: Final = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
 """The names of the types of awaitables that have no attribute for what they resume, such as that of `__anext__()`."""
 
 

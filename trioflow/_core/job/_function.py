@@ -319,19 +319,10 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(self, function: Coroutine[Any, Any, T], /, **options: Unpack[JobOptions]) -> None: ...
     @overload
-    def __init__(
-        self,
-        function: Callable[[], Awaitable[T]],
-        /,
-        **options: Unpack[JobOptions],
-    ) -> None: ...
+    def __init__(self, function: Callable[[], Awaitable[T]], /, **options: Unpack[JobOptions]) -> None: ...
     @overload
     def __init__(
-        self,
-        function: AsyncFunctionOrUseThreadJob1[A, T],
-        a: ValueOrJob[A],
-        /,
-        **options: Unpack[JobOptions],
+        self, function: AsyncFunctionOrUseThreadJob1[A, T], a: ValueOrJob[A], /, **options: Unpack[JobOptions]
     ) -> None: ...
     @overload
     def __init__(

@@ -127,9 +127,7 @@ OPTION_FIELDS: Final = tuple(OptionRecord.__annotations__)
 _values_of: Final = operator.attrgetter(*OPTION_FIELDS)
 
 
-OPTION_HINTS: Final = {
-    "restarts": "to call it again after each timeout, give retry=Retry(5, first=0, on=JobTimeout)",
-}
+OPTION_HINTS: Final = {"restarts": "to call it again after each timeout, give retry=Retry(5, first=0, on=JobTimeout)"}
 """Hints on options of older versions."""
 
 RUN_RESOURCES: Final[dict[str, Callable[[], int]]] = {}
@@ -367,10 +365,7 @@ OPTION_ALIASES: Final = {
 }
 """The names of options in other libraries, each with the name of that option here."""
 
-OPTION_REPLACEMENTS: Final = {
-    "jobs_window": "jobs_window of the Scheduler",
-    "verbose": "run(instruments=[Monitor()])",
-}
+OPTION_REPLACEMENTS: Final = {"jobs_window": "jobs_window of the Scheduler", "verbose": "run(instruments=[Monitor()])"}
 """What to use instead of options that jobs in other libraries accept but jobs here do not, by option name."""
 
 

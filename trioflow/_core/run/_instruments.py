@@ -88,10 +88,7 @@ class InstrumentSet:
     __slots__ = ("_hooks", "_removed", "instruments", "interrupt")
 
     def __init__(
-        self,
-        instruments: Iterable[Instrument],
-        outer: InstrumentSet | None,
-        interrupt: Callable[[BaseException], None],
+        self, instruments: Iterable[Instrument], outer: InstrumentSet | None, interrupt: Callable[[BaseException], None]
     ) -> None:
         """Look up the overrides of each hook.
 

@@ -8,14 +8,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from ...abc import (
-    AbstractJob,
-    fit,
-    flag,
-    label_inside,
-    name_in_errors,
-    shown_value,
-)
+from ...abc import AbstractJob, fit, flag, label_inside, name_in_errors, shown_value
 from ._granted import granted
 from ._output_sinks import OutputSpool
 from ._result import REDACTED_COMMAND as REDACTED_COMMAND

@@ -8,16 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ... import _posix as posix
 from ..._core.api.journals import Depfile, OptionalFile
-from ...abc import (
-    AbstractJob,
-    BoxStyle,
-    JobKind,
-    JobOptions,
-    name_in_errors,
-    original_arguments_of,
-    run_of,
-    size_text,
-)
+from ...abc import AbstractJob, BoxStyle, JobKind, JobOptions, name_in_errors, original_arguments_of, run_of, size_text
 from ..posix._process_scans import group_memory
 from . import _argv, _granted
 from ._exit_codes import CheckOption, parse_check
@@ -124,13 +115,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     """
 
-    __slots__ = (
-        "_command",
-        "_command_options",
-        "_env_placeholders",
-        "_latest_result",
-        "_process",
-    )
+    __slots__ = ("_command", "_command_options", "_env_placeholders", "_latest_result", "_process")
     _latest_result: CommandResult | None
     _process: Process | None  # set while the process runs
 

@@ -47,15 +47,7 @@ class ProgramService(Service[Any], keeps_time=True):
     """
 
     _runs_commands: ClassVar[bool] = True
-    __slots__ = (
-        "_job",
-        "_latest_lines",
-        "_on_line",
-        "_output_files",
-        "_readiness",
-        "_should_print_lines",
-        "ready",
-    )
+    __slots__ = ("_job", "_latest_lines", "_on_line", "_output_files", "_readiness", "_should_print_lines", "ready")
 
     def __init__(
         self,

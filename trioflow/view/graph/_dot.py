@@ -46,9 +46,7 @@ def import_graphviz(caller: str) -> Any:
 def make_digraph(drawing: Drawing, direction: _style.Direction) -> Digraph:
     """Convert a drawing to a `graphviz.Digraph`, in O(V + E) time for V jobs and E edges."""
     graph: Digraph = import_graphviz("graph()").Digraph(
-        graph_attr={**GRAPH_DEFAULTS, "rankdir": direction},
-        node_attr=NODE_DEFAULTS,
-        edge_attr=EDGE_DEFAULTS,
+        graph_attr={**GRAPH_DEFAULTS, "rankdir": direction}, node_attr=NODE_DEFAULTS, edge_attr=EDGE_DEFAULTS
     )
     DotWriter(drawing, graph, direction).write()
     return graph

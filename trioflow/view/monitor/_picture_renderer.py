@@ -14,16 +14,7 @@ import math
 from collections.abc import Iterator
 from typing import Final, Literal
 
-from ..._core.api.views import (
-    MOVED_ON,
-    JobState,
-    ReportedState,
-    WaitCause,
-    Waiting,
-    duration_text,
-    fit,
-    percent_text,
-)
+from ..._core.api.views import MOVED_ON, JobState, ReportedState, WaitCause, Waiting, duration_text, fit, percent_text
 from .._state_styles import CAUSE_WORDS, CRITICAL_BADGE, FOREVER_BADGE, STATE_PRECEDENCE, STATE_STYLES, recorded_state
 from ..text import _exception_text
 from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width

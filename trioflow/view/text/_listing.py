@@ -184,10 +184,7 @@ class Listing:
     # ---- other jobs in a line
 
     def _reference_set(
-        self,
-        jobs: Iterable[AnyJob],
-        scheduler: BaseScheduler | None,
-        inputs: Container[AnyJob] = (),
+        self, jobs: Iterable[AnyJob], scheduler: BaseScheduler | None, inputs: Container[AnyJob] = ()
     ) -> str:
         # The references can be sorted as text, because all numbers have the same length and "?" sorts after the digits.
         return "{" + ", ".join(_collapse_ranges(sorted(self._reference(job, scheduler, inputs) for job in jobs))) + "}"

@@ -44,13 +44,7 @@ from .._interface import (
 class PlainGroup(WorkerGroup):
     """The base class of the worker groups on trio and asyncio. Each task of the group is in a scope of its own."""
 
-    __slots__ = (
-        "_context",
-        "_host_task_info",
-        "_loop",
-        "_worker_function",
-        "variables",
-    )
+    __slots__ = ("_context", "_host_task_info", "_loop", "_worker_function", "variables")
 
     must_name_tasks = True
 

@@ -181,11 +181,7 @@ MIN_SHARE: Final = 0.005
 """A part of the critical path that takes less than this share of the time has no line of its own."""
 GOOD_VERDICT, BAD_VERDICT, OPEN_VERDICT = "good", "bad", "open"
 """The CSS classes of verdicts. A verdict is open while the run is in progress and no job has failed."""
-VERDICT_STATES: Final = {
-    BAD_VERDICT: JobState.FAILED,
-    OPEN_VERDICT: JobState.RUNNING,
-    GOOD_VERDICT: JobState.SUCCEEDED,
-}
+VERDICT_STATES: Final = {BAD_VERDICT: JobState.FAILED, OPEN_VERDICT: JobState.RUNNING, GOOD_VERDICT: JobState.SUCCEEDED}
 """The state whose symbol stands for each verdict, the worst verdict first."""
 
 
