@@ -10,7 +10,6 @@ MODULE_HINTS: Final = {
     "PureScheduler": "use Scheduler, or import it from trioflow.compat.asynciojobs",
     "TaskGroup": "use Scheduler; async with Scheduler() as scheduler: scheduler.add(Job(...)) starts jobs as they come",
 }
-"""Hints on names that `trioflow` does not have."""
 
 SCHEDULER_HINTS: Final = {
     "failed_critical": "check stop_reason is StopReason.CRITICAL, and see culprit",
@@ -19,4 +18,3 @@ SCHEDULER_HINTS: Final = {
     "rain_check": "call is_runnable()",
     "why": "see stop_reason and culprit, or call debrief(); explain(job) shows why a job waits",
 }
-"""Hints on attributes that a `Scheduler` does not have."""

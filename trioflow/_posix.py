@@ -63,7 +63,6 @@ if TYPE_CHECKING:
         from os import sched_setaffinity as sched_setaffinity
 
 IS_POSIX: Final = sys.platform != "win32"
-"""Whether the system has the process groups, signals and file descriptors of POSIX."""
 O_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 """The flag of `os.open` that keeps Windows from translating newlines; 0 on other systems."""
 NO_FOLLOW: Final[int] = O_BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from .. import Trace
 
 MIN_SECONDS_FOR_CHAIN: Final = 3.0
-"""The slowest chain is printed only for runs that take at least this many seconds."""
 SEARCH_SECONDS_PER_JOB: Final = 50e-6
 """An estimate of the time, in seconds per job, to find the slowest chain of a run that was not traced."""
 MAX_SEARCH_SHARE: Final = 0.02

@@ -31,7 +31,6 @@ T = TypeVar("T")
 POLL_SECONDS: Final = 0.5
 """The time between two looks for an answer from another process. A look is one call of `rename`."""
 NOTHING: Final = object()
-"""A placeholder for an answer that has not been given."""
 
 
 class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]"), place=6), takes_slot=False):

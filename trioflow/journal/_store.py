@@ -139,7 +139,6 @@ COLUMN_TYPES: Final[dict[str, tuple[type[Any], ...]]] = {
 """The types of the values in each column. SQLite accepts any type in any column."""
 RECORD_COLUMNS: Final = ", ".join(StoredJob._fields)
 NOT_LARGE_NO_OUTPUTS: Final = (None, None)
-"""The values of the columns `large` and `outputs` for a job without a large result and without outputs."""
 SELECT_JOB_STATEMENT: Final = f"SELECT {RECORD_COLUMNS}, checksum FROM jobs WHERE path = ?"
 UPDATE_CLAUSE: Final = ", ".join(f"{name} = excluded.{name}" for name in (*StoredJob._fields[1:], "checksum"))
 UPSERT_JOB_STATEMENT: Final = (

@@ -210,9 +210,7 @@ class CauseWords:
     monitor_phrase: str
     """The phrase in a monitor after the number of waiting jobs, e.g. "for a slot" in "3 for a slot"."""
     glossary_term: str
-    """The name of the cause in a report's glossary."""
     glossary_meaning: str
-    """The explanation in a report's glossary, for readers who are not programmers."""
 
 
 CAUSE_WORDS: Final[Mapping[WaitCause, CauseWords]] = {

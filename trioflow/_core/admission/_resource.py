@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 
 MAX_NAMED_HOLDERS: Final = 5
-"""The maximum number of holders that a text names. The others are only counted."""
 TIME_TOLERANCE: Final = 1e-9
 """The difference, in seconds, below which times count as equal: float sums are inexact, and asyncio rounds timers."""
 

@@ -318,7 +318,6 @@ class Backend(Protocol):
 
     name: str
     cancellation_type: type[BaseException]
-    """The type of the exception that a cancellation raises."""
     isolation: Isolation
 
     # ---- the loop

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Final
 
 MAX_LISTED_NAMES: Final = 10
-"""The maximum number of names in a list. Further names are only counted, e.g. "and 3 more"."""
 
 
 def plural(number: int, noun: str) -> str:

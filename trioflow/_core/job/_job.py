@@ -54,7 +54,6 @@ else:
 D = TypeVar("D")
 
 NO_DEFAULT: Final = object()
-"""A placeholder for an absent `default` of `result()`."""
 
 
 class BoxStyle(NamedTuple):

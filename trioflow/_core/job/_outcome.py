@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 
 ENGINE_PREFIX: Final = f"{__name__.partition('._core.')[0]}._core."
-"""The prefix of the names of the engine's modules."""
 
 
 class Failure:
@@ -224,7 +223,6 @@ class RunExtras:
 MAX_ERROR_LENGTH: Final = 200
 
 UNCALLED: Final = object()
-"""A placeholder for the return value of a function that was not called."""
 
 
 def no_result_error(job: AbstractJob[Any]) -> BaseException:

@@ -156,7 +156,6 @@ class Retry:
 
 
 DEFAULTS: Final[dict[str, Any]] = {"first": 1.0, "factor": 2.0, "cap": 60.0, "jitter": True, "on": Exception}
-"""The defaults of the keyword arguments of `Retry`."""
 
 
 def _check_condition(on: Any) -> RetryCondition:

@@ -26,9 +26,7 @@ from ._job import AbstractJob
 from ._outcome import CancelledOutcome, Failure
 
 NOT_FAILED: Final = frozenset({JobState.SUCCEEDED, JobState.SKIPPED})
-"""States of requirements that do not count as failed."""
 MAY_RUN: Final = (SCHEDULED, None)
-"""The result of `decide` for a job that runs."""
 
 
 def decide(job: AbstractJob[Any]) -> tuple[JobState, Failure | None]:

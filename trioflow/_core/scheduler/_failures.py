@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
 
 LISTING_ADVICE: Final = "; debrief(listing=True) shows where each job was"
-"""The end of a log line about a run that was stopped."""
 
 
 def failed_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:

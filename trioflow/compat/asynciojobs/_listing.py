@@ -28,7 +28,6 @@ IDLE, SCHEDULED, RUNNING, DONE = "⚐⚑↺☓"
 ASCII_SYMBOLS: Final = str.maketrans(
     {CRITICAL: "!", EXCEPTION: "*", STARTED: "o", FOREVER: "8", IDLE: "-", SCHEDULED: "w", RUNNING: ">", DONE: "x"}
 )
-"""Maps each symbol to its ASCII replacement, for streams that cannot encode the symbol."""
 
 
 def state_symbols(job: AbstractJob) -> str:

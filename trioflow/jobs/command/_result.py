@@ -13,7 +13,6 @@ from ..posix._processes import Rusage, as_signal
 from ._output_sinks import OutputSpool
 
 RSS_UNIT_BYTES: Final = 1 if sys.platform == "darwin" else 1024
-"""The unit of `ru_maxrss`, in bytes."""
 
 
 @final
@@ -201,7 +200,6 @@ class CommandError(TrioflowError):
 
 
 REDACTED_COMMAND: Final = "command …"
-"""The text that replaces a redacted command in labels, logs and errors."""
 MAX_COMMAND_LENGTH: Final = 500
 
 

@@ -21,14 +21,12 @@ REAPED_MESSAGE: Final = (
     "its exit code is unknown: this program ignores SIGCHLD, or other code in it waits for any child and reaped this "
     "one; make that code wait for its own children only"
 )
-"""The message about a process that other code has reaped."""
 RESOURCE_ERROR_MESSAGES: Final = {
     errno.EAGAIN: "too many processes (ulimit -u): run fewer commands at once",
     errno.ENOMEM: "not enough memory to start a process: run fewer commands at once",
     errno.EMFILE: "too many open files (ulimit -n): run fewer commands at once",
     errno.ENFILE: "too many open files in the whole system: run fewer commands at once",
 }
-"""For each error number that means a lack of resources, a message with the reason and the remedy."""
 
 
 def not_permitted_message(group: int) -> str:

@@ -44,7 +44,6 @@ NUMBER_FORMAT = struct.Struct("!q")
 UNSAFE_TO_FORK = 0
 """The number that the server sends in place of a pid if it cannot fork safely."""
 MAX_MESSAGE_BYTES = 1 << 16
-"""The maximum size of a message to the server, in bytes."""
 THREADS_DIRECTORY = "/proc/self/task"
 REMOTE_JOB_MODULE = "trioflow: where a job is called elsewhere"
 """The key under which `current_job()` finds this module in `sys.modules`. A script is not listed there by its name."""

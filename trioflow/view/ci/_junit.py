@@ -17,7 +17,6 @@ from ..trace._spans import Span
 from ._test_cases import CiReport, CiRun, exception_headline
 
 ANSI_ESCAPE_PATTERN: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-"""Terminal escape sequences, which set colors and titles or move the cursor."""
 INVALID_XML_CHARACTERS: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """The characters that XML 1.0 forbids (section 2.2)."""
 

@@ -19,13 +19,10 @@ MAX_FAILURES: Final = 20
 MAX_TEXT_LINES: Final = 60
 """The maximum number of lines kept from the end of a text. More would risk GitHub's limit of 1 MiB for a summary."""
 MAX_SLOWEST_JOBS: Final = 10
-"""The maximum number of jobs in the table of the slowest jobs."""
 MAX_NAMED_JOBS: Final = 3
-"""The maximum number of jobs named in the title of a group of similar failures. Further jobs are only counted."""
 MAX_ANNOTATIONS: Final = 10
 """The maximum number of error annotations that GitHub shows for a step."""
 MARKDOWN_PUNCTUATION: Final = re.compile(r"([\\`*_{}\[\]<>#|~&@$])")
-"""The characters that may have a meaning in Markdown."""
 
 
 @final

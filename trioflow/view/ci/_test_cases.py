@@ -17,7 +17,6 @@ from ..trace._record import TraceRecord
 from ..trace._spans import Span, or_infinity
 
 OUTPUT_NAMES: Final = {"stdout": "output", "stderr": "standard error"}
-"""Maps the streams of a command to their names."""
 MAX_GRAPH_JOBS: Final = 2000
 """The maximum number of jobs in a summary with a graph. Drawing the graph takes 0.1 s per thousand jobs."""
 

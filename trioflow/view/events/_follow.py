@@ -84,7 +84,6 @@ class Follower(RunSource):
         self._pid_and_host: tuple[int | None, str | None] = None, None
         self.has_ended = False
         self.known_event_count = 0
-        """The number of lines that were events of a known kind."""
         self.missing_line_count = 0
         """The number of lines that are missing from the file, according to the count in its last line."""
         self._line_number = 0

@@ -72,7 +72,6 @@ class JobScheduled(Event, tag="job_scheduled"):
     """A job is ready to start because its requirements have settled, or waits again because it was throttled."""
 
     throttled: int = 0
-    """The number of times that the job has been throttled."""
 
 
 class JobWaiting(Event, tag="job_waiting"):
@@ -81,7 +80,6 @@ class JobWaiting(Event, tag="job_waiting"):
     waiting_for: str
     cause: WaitCause
     resource: str = ""
-    """The name of the missing resource."""
 
 
 class JobStarted(Event, tag="job_started"):
@@ -179,7 +177,6 @@ class LinesDropped(Event, tag="lines_dropped"):
     """Lines were dropped here because the reader was too slow."""
 
     lines: int
-    """The number of dropped lines."""
 
 
 AnyEvent = (

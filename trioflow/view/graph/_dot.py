@@ -207,7 +207,6 @@ EMPTY_FRAME_TEXT: Final[DotAttributes] = {
 }
 
 MAX_LABEL_WIDTH: Final = 32
-"""The maximum number of characters in a line of a label. Longer labels are wrapped."""
 MAX_LABEL_LINES: Final = 4
 """The maximum number of lines of a label. The rest of a longer label is shown only in the tooltip."""
 

@@ -60,7 +60,6 @@ DrawnEdges = dict[tuple[AnyJob, AnyJob], EdgeKind]
 CriticalPath = Mapping[AnyJob, AnyJob | None]
 """The jobs on the critical path of the last run, each with its predecessor on the path, or None for the first job."""
 NO_CRITICAL_PATH: Final[CriticalPath] = MappingProxyType({})
-"""The critical path of a scheduler that has not run."""
 
 
 class Drawing:

@@ -22,7 +22,6 @@ ARROWS: Final[Mapping[EdgeKind, str]] = {
     EdgeKind.SUCCESS: "-->",
     EdgeKind.INDIRECT: "-.->",
 }
-"""The Mermaid syntax of each kind of edge."""
 EDGES_TO_JUNCTIONS: Final[Mapping[EdgeKind, str]] = {
     EdgeKind.ORDER: "---",
     EdgeKind.DATA: "===",
@@ -31,7 +30,6 @@ EDGES_TO_JUNCTIONS: Final[Mapping[EdgeKind, str]] = {
 }
 """The Mermaid syntax of each kind of edge that ends at a junction, and so has no arrowhead."""
 BUNDLE_BRACKETS: Final = "[[", "]]"
-"""The Mermaid syntax of a box for a bundle: the brackets before and after the label."""
 UNSAFE_CHARACTERS: Final = re.compile(r"[!-'*+;-@\[-`{-~]|[-.)](?= )")
 """The characters to escape: most ASCII punctuation, and a `-`, `.` or `)` before a space.
 

@@ -33,7 +33,6 @@ Direction = Literal["TB", "LR"]
 """The direction of a graph: top to bottom, or left to right."""
 
 CRITICAL_PATH_COLOR: Final = "#111418"
-"""The color of edges on the critical path, as in a timeline."""
 IF_SUCCEEDED: Final = "if succeeded"
 """The remark in the box of a job that runs only if all that it requires succeeded, or at an edge for one of these."""
 TROUBLE_BORDER_COLORS: Final = {

@@ -33,7 +33,6 @@ SYMBOL_WIDTH: Final = 5
 
 MIN_BAR_WIDTH: Final = 5
 MAX_BAR_WIDTH: Final = 12
-"""The minimum and maximum number of columns for the progress bar of a job."""
 
 MIN_LINES_FOR_CAUSES: Final = 8
 """If some jobs do not fit, and there are at least this many lines for jobs, one line shows the causes of waits."""

@@ -197,7 +197,6 @@ class SchedulerRecord(JobRecord):
 
     is_scheduler = True
     keeps_jobs = True
-    """Whether the scheduler keeps jobs that have settled."""
     slot_count: int | None = None
     """The number of slots; None if there is no limit, or if the number is unknown."""
 

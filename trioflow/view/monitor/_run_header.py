@@ -57,7 +57,6 @@ class DisplayedCount(NamedTuple):
     number: int
     word: str
     style: str
-    """The name of the style of the symbol."""
 
 
 class RunHeader:

@@ -49,7 +49,6 @@ Text needs a contrast of 4.5, which no color has on both white and dark backgrou
 """
 
 STYLES_WITHOUT_COLOR: Final = {name: style.without_color for name, style in STYLES.items()}
-"""The styles to use if the environment variable NO_COLOR is set."""
 
 
 class TerminalDisplay(Display):

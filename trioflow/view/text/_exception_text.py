@@ -25,7 +25,6 @@ INTERMEDIATE_LIBRARIES: Final = (
 )
 """Libraries whose frames may lie between those of trioflow and those of the user's code."""
 MAX_STORED_LENGTH: Final = 1000
-"""The maximum length of an exception's text in a file."""
 DEFAULT_MAX_LENGTH: Final = 100
 """The default maximum length of an exception's text. With a prefix, the text then fits in a line of a wide terminal."""
 

@@ -14,7 +14,6 @@ from ..._core.api.views import AnyJob, Failure, failure_kind
 from . import _exception_text
 
 MAX_HEADLINE_LENGTH: Final = 300
-"""The maximum number of characters of a headline."""
 
 JobLike = TypeVar("JobLike")
 
@@ -39,7 +38,6 @@ class FailureText:
     kind: str
     """A text that is equal for failures that differ only in their messages."""
     type_name: str
-    """The qualified name of the exception's type."""
     headline: str
     """The type, and the first line of the message."""
     message: str

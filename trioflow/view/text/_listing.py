@@ -53,7 +53,6 @@ MIN_SHOWN_DURATION: Final = 0.05
 """The shortest duration to show, in seconds. Shorter durations are mostly overhead, and vary between equal runs."""
 
 INDENT: Final = "  "
-"""The indentation for each level of nesting."""
 
 
 class PlainRow(NamedTuple):

@@ -25,13 +25,10 @@ class CriticalPathPart:
     name: str
     """The path of the job, or the family of the jobs, or the cause of the waits in words."""
     seconds: float
-    """The duration, or the sum of the durations."""
     count: int
-    """The number of jobs, or of waits."""
     span_number: int
     """The span number of the first of these jobs or, for waits, of the first job that waited."""
     start: float
-    """The start of the first job or wait."""
     is_wait: bool = False
 
     @property

@@ -47,7 +47,6 @@ from ..._core.api.views import (
 from ._spans import CommandOutput, CommandRecord
 
 ITEMS_PER_EVENT: Final = 6
-"""The number of list items per event."""
 
 
 class EventKind(enum.Enum):
@@ -88,7 +87,6 @@ MAX_OUTPUT_BYTES: Final = 1000
 MAX_FAILED_OUTPUT_BYTES: Final = 1 << 16
 """The maximum number of bytes kept from the end of each output of a failed command. CI systems reject large files."""
 OUTPUT_STREAMS: Final = "stdout", "stderr"
-"""The names of a command's output streams."""
 PATH_TYPES: Final[Any] = (str, bytes, os.PathLike)
 """The types of the options `stdout` and `stderr` of a command if the output goes to a file."""
 

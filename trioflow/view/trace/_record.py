@@ -91,7 +91,6 @@ class TraceRecord:
     commands: dict[int, CommandRecord] = field(default_factory=dict[int, CommandRecord])
     """The last processes of the jobs that ran commands."""
     host: HostFacts = field(default_factory=HostFacts)
-    """Where the run took place."""
     stored_graphs: tuple[GraphDescription, ...] = ()
     """The graphs of the outermost schedulers, if the record was read from a file."""
     live: LiveObjects = field(default_factory=LiveObjects, compare=False)

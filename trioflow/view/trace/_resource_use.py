@@ -50,7 +50,6 @@ class ResourceUse:
     total_amount: float | None
     """The total amount. It is None for a rate, because jobs take from a rate without holding an amount of it."""
     total_text: str
-    """The total amount for people."""
     cooldowns: Cooldowns
     is_reservation: bool = False
     uses_by_key: dict[str, ResourceUse] | None = None

@@ -90,11 +90,9 @@ class SlotUse:
     """The use of the slots of a run, over time and in total."""
 
     run_seconds: float
-    """The duration of the run."""
     slot_count: int
     """The number of slots, as defined at the top of this module."""
     has_window: bool
-    """Whether a window limits the number of slots."""
     bars_by_slot: tuple[tuple[SlotBar, ...], ...]
     """For each slot that was used, the jobs in it in chronological order."""
     work_seconds: float

@@ -18,7 +18,6 @@ from ._spans import Span
 
 HEADINGS: Final = ("path", "state", "start", "wait", "time", "attempts", "lane", "exception")
 LEFT_ALIGNED_COLUMNS: Final = {HEADINGS.index(name) for name in ("path", "state", "exception")}
-"""The indices of the columns whose cells are aligned on the left."""
 MAX_PATH_WIDTH: Final = 60
 """The maximum width of a path, in columns of a terminal. A longer path loses its beginning, because adjacent lines
 mostly share it."""
@@ -29,7 +28,6 @@ CSV_FIELDS: Final = (
     *("on_critical_path", "required", "exception", "started_wall"),
     *("returncode", "user_time", "system_time", "max_rss", "restored", "waited_for"),
 )
-"""The names of the columns of the CSV file."""
 
 
 def table_text(record: TraceRecord) -> str:

@@ -15,9 +15,7 @@ from ._slots import WORK, SlotUse, activity_intervals, compute_slot_use, measure
 from ._spans import Span
 
 MAX_FAMILIES: Final = 50
-"""The maximum number of families of jobs that a table lists."""
 MAX_FAMILY_WIDTH: Final = 40
-"""The maximum number of characters in the name of a family. A longer name is cut off."""
 
 
 @final

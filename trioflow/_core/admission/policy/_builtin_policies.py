@@ -17,7 +17,6 @@ class RunPolicy(ABC):
     """The interface of a policy in a run, whether it is built in or defined by the user."""
 
     needs_ranks: bool = False
-    """Whether the keys or reasons use ranks."""
     needs_heap: ClassVar[bool] = True
     """Whether the policy needs a heap, because its order is not first in, first out."""
     needs_durations: ClassVar[bool] = True

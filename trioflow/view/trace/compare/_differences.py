@@ -29,7 +29,6 @@ class JobTimes:
     """The times and the outcome of a job. If a nested scheduler ran the job several times, the times are sums."""
 
     seconds: float
-    """The time from the start of the job to its end."""
     waited_seconds: float
     """The time for which the job waited after its requirements had settled."""
     state: str
@@ -45,13 +44,11 @@ class RunTimes:
     name: str
     """The labels of the outermost schedulers."""
     seconds: float
-    """The duration of the run."""
     critical_path_seconds: dict[PartKey, float]
     """The seconds of each part of the critical path, in chronological order. If a job ran several times, their sum."""
     jobs: dict[str, JobTimes]
     """The times of the jobs that started, by path. Nested schedulers are not included."""
     unstarted_states: dict[str, str]
-    """The states of jobs that never started, by path."""
 
     def was_restored(self, path: str) -> bool:
         """Return whether the result of a job was restored from a journal: it succeeded, but did not start."""
@@ -115,7 +112,6 @@ NOTABLE_CHANGE_SHARE: Final = 0.2
 ROUNDING_ERROR_SHARE: Final = 1e-5
 """If the small changes add up to less than this share of the longer run's duration, their sum is a rounding error."""
 MAX_LINES_PER_TITLE: Final = 10
-"""The maximum number of lines below each title."""
 MAX_PATH_LENGTH: Final = 60
 """The maximum number of characters in a path. A longer path loses its middle, because the paths of similar jobs often
 differ only at the end."""
@@ -134,7 +130,6 @@ class CriticalPathChange:
     seconds_after: float | None
     """The duration of the part in the second run. None if the part is not on the critical path of that run."""
     note: str = ""
-    """A remark that follows the change, or an empty string."""
 
     @property
     def added_seconds(self) -> float:

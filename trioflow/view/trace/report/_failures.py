@@ -14,13 +14,10 @@ from .._record import TraceRecord
 from .._spans import CommandRecord, Span
 
 MAX_FAILURE_GROUPS: Final = 200
-"""The maximum number of groups of failures that are shown."""
 MAX_UNFOLDED_GROUPS: Final = 3
-"""The number of groups that are shown unfolded."""
 UNFINISHED_STATES: Final = JobState.IDLE, JobState.SCHEDULED, JobState.CANCELLED
 """The states of jobs that may not have finished because the run ended early."""
 DRAINED_REMARK: Final = ": no more jobs were started, and running jobs were allowed to finish"
-"""The explanation that is appended to the sentence about a drained run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +118,6 @@ MAX_LINE_LENGTH: Final = 2000
 MAX_OUTPUT_CHARACTERS: Final = 1_000_000
 """The maximum number of characters of command output in one report. Failed commands come first."""
 OUTPUT_NAMES: Final = {"stdout": "standard output", "stderr": "standard error"}
-"""Maps the streams of a command to their names."""
 MAX_OUTPUT_BYTES: Final = 1000
 """The maximum number of bytes of one output that are shown."""
 

@@ -45,11 +45,9 @@ def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
 
 
 FAILED_SYMBOL: Final = STATE_STYLES[JobState.FAILED].symbol
-"""The symbol in front of the label of a failed job."""
 MIN_AXIS_SECONDS: Final = 1e-9
 """The minimum length of the axis in seconds. It is not 0, because a run on a virtual clock may take no time."""
 NAME_WIDTH: Final = 92.0
-"""The width of the names in front of rows, in pixels."""
 MAX_COLORED_FAMILIES: Final = 6
 """The maximum number of families of jobs that have their own color. Other families are gray."""
 MIN_BAR_WIDTH: Final = 30.0
@@ -66,9 +64,7 @@ MAX_SIDE_LABEL_WIDTH: Final = 130.0
 MAX_LINKED_SPANS: Final = 20_000
 """The maximum number of spans in a record whose merged bars contain links to all their jobs."""
 RESOURCE_STRIP_HEIGHT: Final = 34.0
-"""The height in pixels of the strip that shows the use of a resource."""
 MAX_RESOURCE_STRIPS: Final = 12
-"""The maximum number of resources that have a strip."""
 LINE_HEIGHT: Final = 18.0
 """The height of a line in the legend, in pixels."""
 

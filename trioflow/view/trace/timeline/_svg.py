@@ -11,7 +11,6 @@ from ...text._symbols import display_width
 from .._slots import NOTHING_READY, EmptySlotReason
 
 NARROW_CHARACTERS: Final = frozenset("iljtf.,:;'|!()[] -I1r/")
-"""The characters that are narrow in most typefaces."""
 MARGIN: Final = 16.0
 """The width in pixels of the margins on the left and the right of a picture."""
 MAX_CHARACTERS: Final = 200

@@ -23,9 +23,7 @@ MIN_WIDTH: Final = 300
 MAX_WIDTH: Final = 1_000_000
 """The maximum width in pixels that browsers show."""
 NOTE_HEIGHT: Final = 18.0
-"""The height of a line in the notes, in pixels."""
 MAX_NAMED_JOBS: Final = 30
-"""The maximum number of jobs that a note names."""
 
 
 def timeline_svg(record: TraceRecord, width: int, has_title: bool = True) -> str:
@@ -74,7 +72,6 @@ TICK_STEPS: Final = (
 )
 """The possible distances between two ticks: round numbers of seconds, in ascending order."""
 MIN_TICK_DISTANCE: Final = 110
-"""The minimum distance between two ticks, in pixels."""
 
 
 def draw_title(svg: Tree.Element, record: TraceRecord, width: float) -> float:
