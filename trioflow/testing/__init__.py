@@ -67,14 +67,6 @@ __all__ = [
     "virtual_options",
 ]
 
-for _public in (
-    BrokenRun,
-    Exploration,
-    VirtualTimeEventLoop,
-    check_kind,
-    check_policy,
-    explore,
-    run_virtual,
-    virtual_options,
-):
-    _public.__module__ = __name__
+for _name in __all__:
+    if _name != "FAULTS":
+        globals()[_name].__module__ = __name__

@@ -136,6 +136,7 @@ class Shrinker:
 FAULTS: Final = tuple(dict.fromkeys(FAULT_OF_KIND.values()))
 """The kinds of faults of `explore`: "order", "durations", "timeouts", "failures", "cancellation", "ctrl-c", "crash"."""
 
+NO_WORLD_TEXT: Final = "make_scheduler takes no argument; let it take the world, which outlives a crash"
 BACKENDS: Final = get_args(BackendName)
 RUNS_PER_GC: Final = 50
 """The number of runs between two garbage collections. Automatic collection would take a fifth of the time."""
@@ -262,9 +263,7 @@ def explore(
         raise ValueError("backends=(): choose one of 'trio' and 'asyncio', or both")
     if not takes_world:
         if chosen_faults == ("crash",):
-            raise ValueError(
-                "faults=('crash',): make_scheduler takes no argument; let it take the world, which outlives a crash"
-            )
+            raise ValueError(f"faults=('crash',): {NO_WORLD_TEXT}")
         chosen_faults = tuple(fault for fault in chosen_faults if fault != "crash")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, str))):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"seed={short_repr(seed)}: give a whole number, or the text from the story of a broken run")
@@ -275,9 +274,7 @@ def explore(
         if isinstance(seed, str):
             plan = read_plan(seed)
             if not takes_world and any(change.kind == "crash" for change in plan.changes):
-                raise ValueError(
-                    f"seed={seed!r}: make_scheduler takes no argument; let it take the world, which outlives a crash"
-                )
+                raise ValueError(f"seed={seed!r}: {NO_WORLD_TEXT}")
             return explorer.repeat(plan, seed)
         return explorer.explore(runs, random.randrange(10**6) if seed is None else seed, chosen_faults, backend_names)
 

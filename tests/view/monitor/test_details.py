@@ -80,6 +80,16 @@ def test_the_estimate_uses_the_durations_given_to_the_scheduler(virtual: Virtual
     assert "≈ 35 s left" in lines[0]
 
 
+def test_the_line_of_a_job_shows_its_duration_given_to_the_scheduler(virtual: Virtual) -> None:
+    """The expected duration in the line of a running job is that of the estimate, not only the job's own option."""
+    inner = Scheduler(Job(anyio.sleep, 30, label="b", expected_duration=99), label="inner")
+    scheduler, monitor = watched(inner, durations={"inner/b": 30.0})
+    eye, lines = look(monitor, 5.5)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert [line.partition("of ")[2] for line in lines if " b " in line] == ["≈30 s"]
+
+
 def waiting_in(virtual: Virtual, *jobs: Any, **options: Any) -> list[str]:
     """Return the texts of the monitor and the listing about the last of these jobs after two seconds."""
     said: list[str] = []

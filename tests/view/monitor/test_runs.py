@@ -131,6 +131,23 @@ def random_scheduler(rng: random.Random, depth: int = 0) -> Scheduler:
     return Scheduler(*jobs, *beside, jobs_window=rng.choice([None, 1, 3]), **limits)
 
 
+def test_a_monitor_keeps_few_of_the_failed_jobs_that_the_scheduler_drops(virtual: Virtual) -> None:
+    """With keep_jobs=False, all failed jobs of one kind are counted, but only the first are kept in memory."""
+    scheduler, monitor = watched(keep_jobs=False)
+
+    async def serve() -> None:
+        async with scheduler:
+            for number in range(30):
+                scheduler.add(Job(fail, label=f"request {number}"))
+            await anyio.sleep(2)
+            assert monitor._model is not None
+            [failures] = monitor._model.failed_jobs_by_kind.values()
+            assert len(failures) == 30
+            assert [job.label for job in failures] == [f"request {number}" for number in range(9)]
+
+    virtual(serve)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_the_final_counts_match_the_states_of_the_jobs(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, seed: int

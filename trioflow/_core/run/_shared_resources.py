@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from ..job._outcome import one_line_error
@@ -36,7 +35,7 @@ class SharedResources:
         """Close all objects that can be closed, in reverse order, within `seconds`; report exceptions and a timeout."""
         run = self._run
         deadline = math.inf if seconds is None else run.clock() + seconds
-        if not await run.backend.run_concurrently([partial(self._close_all)], deadline):
+        if not await run.backend.run_concurrently([self._close_all], deadline):
             run.report(None, f"a shared object of the jobs was not closed within shutdown_timeout={seconds} s")
 
     async def _close_all(self) -> None:

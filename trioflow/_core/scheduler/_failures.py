@@ -63,19 +63,16 @@ def log_run_end(run: Run) -> None:
     if run.failure_count:
         count = scheduler._members.dropped_failure_count + sum(map(is_logged, failed_jobs(scheduler)))
     failures_text = f"{plural(count, 'job')} of {shorten(scheduler.label)!r} failed" if count else ""
-    if run.reason is StopReason.TIMEOUT:
-        idle_text = f"after {scheduler.idle_timeout:g} s without {JOB_EVENTS_NOUN}" if run.idle_timed_out else ""
-        timeout_text = idle_text or f"after its timeout of {run.timeout:g} s"
-        end_text = f"the run of {shorten(scheduler.label)!r} stopped {timeout_text}"
-        _logger.warn(
-            f"{end_text}{failures_text and '; '}{failures_text}", advice=LISTING_ADVICE, about="end", kind=run.reason
-        )
-    elif run.reason in (StopReason.DRAINED, StopReason.INTERRUPTED):
-        how = "no more jobs were started" if run.reason is StopReason.DRAINED else "a signal ended it cleanly"
-        end_text = f"the run of {shorten(scheduler.label)!r} {STOP_REASON_TEXTS[run.reason]}: {how}"
-        _logger.warn(
-            f"{end_text}{failures_text and '; '}{failures_text}", advice=LISTING_ADVICE, about="end", kind=run.reason
-        )
+    if run.reason in (StopReason.TIMEOUT, StopReason.DRAINED, StopReason.INTERRUPTED):
+        if run.idle_timed_out:
+            how = f"stopped after {scheduler.idle_timeout:g} s without {JOB_EVENTS_NOUN}"
+        elif run.reason is StopReason.TIMEOUT:
+            how = f"stopped after its timeout of {run.timeout:g} s"
+        else:
+            how = "no more jobs were started" if run.reason is StopReason.DRAINED else "a signal ended it cleanly"
+            how = f"{STOP_REASON_TEXTS[run.reason]}: {how}"
+        texts = filter(None, (f"the run of {shorten(scheduler.label)!r} {how}", failures_text))
+        _logger.warn("; ".join(texts), advice=LISTING_ADVICE, about="end", kind=run.reason)
     elif count > (run.reason is StopReason.CRITICAL):  # a single critical failure has been logged already
         advice = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
         end_text = "the run stopped"

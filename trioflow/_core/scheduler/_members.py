@@ -353,12 +353,12 @@ def _append_inputs_first(job: AbstractJob[Any], ordered: dict[AbstractJob[Any], 
         stack += [other for other in reversed(job._inputs) if other._scheduler is None and other not in ordered]
 
 
-def expected_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
-    """Return the known expected durations of the members of a scheduler, in seconds.
+def expected_durations(scheduler: BaseScheduler, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:
+    """Return the known expected durations of the members of a scheduler, or of some of them, in seconds.
 
     The option `durations` of the outermost scheduler takes precedence over `expected_duration` of a member.
     """
-    return scheduler._expected_durations()
+    return scheduler._expected_durations(jobs)
 
 
 def members_in_order(scheduler: BaseScheduler) -> list[AnyJob]:

@@ -218,7 +218,7 @@ class Events(Instrument):
 
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobAdded` event."""
-        self._write_added_job(scheduler, job, job.expected_duration)
+        self._write_added_job(scheduler, job, expected_durations(scheduler, [job]).get(job))
         self._written_job_counts[scheduler] += 1
         if is_scheduler(job):
             self._write_added_jobs(job)

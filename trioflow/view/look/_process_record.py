@@ -73,6 +73,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
     running.sort(key=lambda job: job.started_at or now)
     thread = next((thread for thread in threading.enumerate() if thread.ident == thread_id), None)
     window, tokens = run.window, run.tokens_taken
+    taken_slots = sum(job.state is JobState.RUNNING and views.takes_slot(job) for job in scheduler)
     blocker = next((job for job, blocked_id in blocking.items() if blocked_id == thread_id), None)
     return {
         "label": scheduler.label,
@@ -84,11 +85,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
         "verdict": tally.describe(),
         "counts": tally.counts_by_state(),
         "window": None if window is None else scheduler.window_size,
-        "slots_taken": None
-        if window is None
-        else sum(job.state is JobState.RUNNING for job in scheduler)
-        if tokens is None
-        else tokens,
+        "slots_taken": None if window is None else tokens if tokens is not None else taken_slots,
         "running": list(_describe_running(running[:MAX_JOBS], paths, now, blocker)),
         "waiting": list(_describe_waiting((scheduled + idle)[:MAX_JOBS], paths, now, blocker)),
         "failures": list(_describe_failures(failed[:MAX_JOBS], paths)),

@@ -137,7 +137,9 @@ class LiveSource(RunSource):
         self.update_progress(job)
         job.is_critical, job.is_service = live_job.is_critical(), views.is_service(live_job)
         job.is_ready = views.is_ready(live_job)
-        job.expected_duration, job.attempts = live_job.expected_duration, live_job.attempts
+        assert job.enclosing is not None
+        durations = views.expected_durations(_live_scheduler(job.enclosing), [live_job])
+        job.expected_duration, job.attempts = durations.get(live_job), live_job.attempts
         job.retry = live_job.retry.times or 0 if isinstance(live_job.retry, views.Retry) else 0
         job.status, job.current_wait = views.get_status_text(live_job), views.waiting(live_job)
 

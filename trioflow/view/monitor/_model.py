@@ -26,6 +26,29 @@ from ._display import Display
 from ._records import JobCounts, JobRecord, RunSource, SchedulerRecord
 from ._run_header import RunProgress
 
+MAX_KEPT_FAILURES: Final = 9
+"""The maximum number of failed jobs of one kind that are kept although their scheduler drops them."""
+
+
+class SimilarFailures:
+    """The failed jobs of one kind. Of jobs that their scheduler drops, only the first are kept; all are counted."""
+
+    def __init__(self) -> None:
+        self.jobs: Final[dict[JobRecord, None]] = {}
+        self._dropped_count = 0
+
+    def __len__(self) -> int:
+        return len(self.jobs) + self._dropped_count
+
+    def __iter__(self) -> Iterator[JobRecord]:
+        return iter(self.jobs)
+
+    def add(self, job: JobRecord) -> None:
+        if job.enclosing is None or job.enclosing.keeps_jobs or len(self.jobs) < MAX_KEPT_FAILURES:
+            self.jobs[job] = None
+        else:
+            self._dropped_count += 1
+
 
 class RunModel:
     """The state of one run. At each event, it updates the job records and notifies the display.
@@ -48,8 +71,7 @@ class RunModel:
         # The following dicts are ordered sets: their keys are jobs.
         self.running_jobs: Final[dict[JobRecord, None]] = {}  # without forever jobs and the jobs nested in them
         self.forever_jobs: Final[dict[JobRecord, None]] = {}  # omits forever jobs nested in another forever job
-        # The failed jobs, grouped by the kind of their failures.
-        self.failed_jobs_by_kind: Final[dict[str, dict[JobRecord, None]]] = {}
+        self.failed_jobs_by_kind: Final[dict[str, SimilarFailures]] = {}
         self._final_tally: _verdict.Tally | None = None  # set by `replace_counts`
         self._reset_counts(root)
         self.display = Display()
@@ -106,7 +128,8 @@ class RunModel:
     def nested_run_started(self, scheduler: SchedulerRecord) -> None:
         """Record that a nested scheduler runs again, or begins its first run with changed members."""
         scheduler.counts.subtract_from_enclosing()
-        for jobs in (self.running_jobs, self.forever_jobs, *self.failed_jobs_by_kind.values()):
+        failed_jobs = (failures.jobs for failures in self.failed_jobs_by_kind.values())
+        for jobs in (self.running_jobs, self.forever_jobs, *failed_jobs):
             for job in [job for job in jobs if job.is_inside(scheduler)]:
                 del jobs[job]
         self._reset_counts(scheduler)
@@ -173,7 +196,7 @@ class RunModel:
             self._count_settled_job(job, previous_state)
         if job.failed_by_itself:
             kind = job.failure_kind or ("" if job.error is None else _exception_text.one_line_text(job.error))
-            self.failed_jobs_by_kind.setdefault(kind, {})[job] = None
+            self.failed_jobs_by_kind.setdefault(kind, SimilarFailures()).add(job)
         self.display.job_finished(job)
 
     def _count_settled_job(self, job: JobRecord, previous_state: JobState) -> None:

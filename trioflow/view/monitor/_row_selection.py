@@ -20,7 +20,7 @@ from typing import Final
 from ..._core.api.views import JobState, ReportedState
 from ..text import _exception_text
 from ..text._symbols import Symbols
-from ._model import RunModel, iterate_in_listing_order
+from ._model import MAX_KEPT_FAILURES, RunModel, iterate_in_listing_order
 from ._records import JobCounts, JobRecord, SchedulerRecord
 
 FAILURE_DIVISOR: Final = 3
@@ -215,9 +215,8 @@ class RowSelector:
             if jobs:
                 # An exception means that the thread of the run changed `jobs` at the same time.
                 with contextlib.suppress(RuntimeError, StopIteration):
-                    messages = {
-                        _exception_text.one_line_text(job.error) for job in itertools.islice(jobs, 9) if job.error
-                    }
+                    errors = [job.error for job in itertools.islice(jobs, MAX_KEPT_FAILURES)]
+                    messages = {_exception_text.one_line_text(error) for error in errors if error is not None}
                     rows.append(JobRow(next(iter(jobs)), None, len(jobs), len(messages) > 1))
         return rows
 
