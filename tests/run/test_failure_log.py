@@ -89,7 +89,7 @@ def test_blocked_jobs_are_not_counted_as_failures(virtual: Virtual, logged_lines
     blocked = Job(nap, source, label="user", critical=True)
     virtual(Scheduler(Job(nap, source, label="first"), blocked, last, Job(nap, 9), label="home").co_run)
     assert [line.partition(";")[0] for _, line in logged_lines if "'user'" in line] == [
-        "'user' failed: RequirementFailed: 'user' cannot run, because 'source' failed: see the cause"
+        "'user' failed: RequirementFailed: 'user' cannot run, because 'source' failed"
     ]
 
 

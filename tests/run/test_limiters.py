@@ -615,6 +615,22 @@ def test_a_job_cancelled_while_it_waits_for_a_token_frees_its_slot_and_needs(
     assert taken == [0]
 
 
+def test_a_limiter_counts_each_run_that_waits_once(virtual: Virtual) -> None:
+    """The statistics of a limiter tell a server how many requests wait, whatever the number of their jobs."""
+    waiting_tasks: list[int] = []
+
+    async def count_waiting() -> None:
+        limiter = anyio.CapacityLimiter(1)
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(Scheduler([Job(nap, 1) for _ in range(5)], jobs_window=limiter).co_run)
+            await anyio.sleep(0.5)
+            waiting_tasks.append(limiter.statistics().tasks_waiting)
+
+    virtual(count_waiting)
+    assert waiting_tasks == [3]
+
+
 def test_run_ends_when_the_last_job_that_waits_for_a_token_is_cancelled(virtual: Virtual) -> None:
     """A run ends when its only job, which waits for a token, is cancelled, and leaves the limiter's queue empty."""
 

@@ -157,3 +157,12 @@ def test_a_counter_serves_several_threads(lines: list[str]) -> None:
     assert len(lines) == 1
     pass_period()
     assert lines[1].startswith("79 more")
+
+
+def test_lines_have_no_remedies(virtual: Virtual, lines: list[str]) -> None:
+    """The log of a server whose services are down once had a paragraph of advice in each line."""
+    late = Job(anyio.sleep, 9, timeout=1, label="late")
+    page = Job(anyio.sleep, late, critical=True, label="page")
+    virtual(Scheduler(late, page, label="request").co_run)
+    assert lines[0] == "'late' failed: JobTimeout: 'late' did not end within its timeout of 1 s; the run goes on"
+    assert lines[1].endswith("cannot run, because 'late' failed; it is critical, so the run of 'request' stops")

@@ -25,6 +25,8 @@ class TrioflowError(Exception):
     another process, has its message, but None in place of each attribute that cannot be pickled, such as a job.
     """
 
+    _remedy: str = ""  # the end of the message that says what to do
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the message and the attributes, because `__init__` takes other arguments than the message."""
         attributes = {name: value if _is_picklable(value) else None for name, value in vars(self).items()}
@@ -133,10 +135,10 @@ class RequirementFailed(TrioflowError):
         advice = "choose run_if='settled', and pass an input as ref(job), with required=job"
         if job.run_if != "succeeded" and requirement not in job._inputs:
             advice = "require it without succeeded=True"
+        self._remedy = f": see the cause; to run it anyway, {advice}"
         super().__init__(
             f"{job.label!r} cannot run, because {requirement.label!r} "
-            f"{_STATE_TEXTS.get(requirement.state.name, 'did not run')}: "
-            f"see the cause; to run it anyway, {advice}"
+            f"{_STATE_TEXTS.get(requirement.state.name, 'did not run')}{self._remedy}"
         )
 
 
@@ -173,11 +175,13 @@ class JobTimeout(TrioflowError, TimeoutError):
         where = f"; {waits}" if waits else "" if place is None else f"; it was {place}"
         otherwise = ", or choose on_timeout='move_on' or retry=" if job.scheduler is not None else ""
         if missing is None:
-            text = f"did not end within its timeout of {seconds:g} s{where}: give it more time with timeout="
+            text = f"did not end within its timeout of {seconds:g} s{where}"
+            self._remedy = f": give it more time with timeout={otherwise}"
         else:
             report = "report it more often with current_job().progress(), or " if missing == "progress" else ""
-            text = f"was ended: no {missing} for {seconds:g} s{where}; {report}give it more time with idle_timeout="
-        super().__init__(f"{job.label!r} {text}{otherwise}")
+            text = f"was ended: no {missing} for {seconds:g} s{where}"
+            self._remedy = f"; {report}give it more time with idle_timeout={otherwise}"
+        super().__init__(f"{job.label!r} {text}{self._remedy}")
 
 
 class Throttled(TrioflowError):

@@ -311,12 +311,22 @@ def error_text(error: BaseException) -> str:
         return f"<its __str__ raised {type(str_error).__name__}>"
 
 
+def event_text(error: BaseException) -> str:
+    """Return the text of an exception without the remedy at its end."""
+    return error_text(error).removesuffix(remedy_of(error))
+
+
+def remedy_of(error: BaseException) -> str:
+    """Return the remedy at the end of the message of an exception of trioflow; "" if there is none."""
+    return error._remedy if isinstance(error, _errors.TrioflowError) else ""
+
+
 def one_line_error(error: BaseException) -> str:
-    """Return the type and text of an exception as one short line, even if its `__str__` raises.
+    """Return the type and text of an exception, without a remedy, as one short line, even if its `__str__` raises.
 
     What is cut is in the middle: the message of a command that failed ends with that of its program.
     """
-    text = fit(" ".join(error_text(error).split()), MAX_ERROR_LENGTH, keep="ends")
+    text = fit(" ".join(event_text(error).split()), MAX_ERROR_LENGTH, keep="ends")
     return f"{type(error).__name__}: {_labels.printable(text)}" if text else type(error).__name__
 
 

@@ -18,7 +18,7 @@ from ..job._ancestors import is_logged
 from ..job._job import AbstractJob, is_scheduler
 from ..job._job_queries import culprit_chain
 from ..job._labels import printable, shorten
-from ..job._outcome import Failure, error_text, failure_kind, one_line_error
+from ..job._outcome import Failure, event_text, failure_kind, one_line_error, remedy_of
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -116,11 +116,12 @@ class FailureLog:
         self._recent_failures[key] = SimilarFailures(job, error, now + SIMILARITY_PERIOD)
         consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
+        remedy = remedy_of(error).lstrip(":; ")
         has_traceback = failure.traceback is not None and (stopped or run.scheduler.keep_jobs)
         traceback_hint = "; debrief() shows the traceback" if has_traceback else ""
         _logger.warn(
             f"'{_job_path(job)}' failed: {one_line_error(error)}{advice}; {consequence}",
-            advice=traceback_hint,
+            advice=f"{f' ({remedy})' if remedy else ''}{traceback_hint}",
             about=FAILURE_SUBJECT,
             kind=key,
             label=printable(shorten(job.label)),
@@ -162,7 +163,7 @@ class FailureLog:
 
 def _message(job: AbstractJob[Any], error: BaseException) -> str:
     """Return the message of an error without the name of the job, which does not make it another one."""
-    return " ".join(error_text(error).replace(repr(job.label), "").split())
+    return " ".join(event_text(error).replace(repr(job.label), "").split())
 
 
 def _job_path(job: AbstractJob[Any]) -> str:
