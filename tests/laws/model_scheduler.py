@@ -117,7 +117,10 @@ class ModelScheduler(ModelJob):
         while self.phase == "running" and (job := self.next_to_start()) is not None:
             self.queue.remove(job)
             self.running.append(job)
+            behind = {waiting.plan.forever for waiting in self.queue}
             job.start()
+            if behind == {True, False} and job not in self.running:
+                self.world.exact = False  # a forever job may start before the one that gets this slot, freed at once
         if self.phase == "running" and self.is_over():
             self.stop("COMPLETED")
 
