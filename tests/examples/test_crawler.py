@@ -19,11 +19,11 @@ from .scripts import load_example, run_example
 def test_both_crawls_keep_what_they_find_and_everything_ends(backend: str, tmp_path: Path) -> None:
     """Each page that could be read is in the database once, with its links; no more are visited than allowed."""
     example, file = load_example("crawler"), tmp_path / "pages.db"
-    scheduler = example.scenario(str(file), limit=12)
+    scheduler = example.scenario(str(file), limit=6)
     assert scheduler.run(backend=backend)
     crawls = [job.result() for job in scheduler if job.label.startswith("ask for a crawl")]
     pages = list(scheduler)[-1].result()
-    assert all(found["stored"] > 0 and sum(found.values()) <= 12 for found in crawls)
+    assert all(found["stored"] > 0 and sum(found.values()) <= 6 for found in crawls)
     with sqlite3.connect(file) as database:
         stored = database.execute("select url, title, links from pages").fetchall()
     database.close()
@@ -50,7 +50,7 @@ def test_no_host_gets_more_than_two_requests_at_once(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(example, "download", watched)
     site = Service(example.serve_site)
-    server = Service(example.serve, Service(example.open_database, ":memory:"), 10)
+    server = Service(example.serve, Service(example.open_database, ":memory:"), 5)
     asked = [ThreadJob(example.ask, server, "/crawl?from=", site, f"/{name}.html") for name in ("json", "argparse")]
     assert Scheduler(*asked, critical_jobs=True).run()
     assert most[0] == 2

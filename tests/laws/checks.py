@@ -22,7 +22,7 @@ from .scenarios import Leaf, Scenario
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 FEW = settings(
-    max_examples=10,
+    max_examples=6,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],  # no shrinking: of scenarios it takes minutes, which the soak tests have
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -24,7 +24,7 @@ from .checks import Ordered
 if TYPE_CHECKING:
     from ..conftest import Virtual
 
-FEW = 50
+FEW = 25
 MANY = int(os.environ.get("TRIOFLOW_SOAK", "1000"))
 LATE = 1e5
 """When a run is stopped that stands still."""

@@ -50,21 +50,21 @@ def explore_scenario(scenario: Scenario, seed: int, runs: int) -> None:
     explore(make, check=keeps_laws, runs=runs, seed=seed)
 
 
-@settings(FEW, max_examples=10)
+@FEW
 @given(scenario=scenarios(), seed=SEEDS)
 def test_random_scenarios_keep_all_laws_in_any_order_of_tasks(scenario: Scenario, seed: int) -> None:
     """Each random scenario keeps the laws and ends as the oracle predicts, in whatever order its tasks continue."""
     on_both(check, scenario, partial(Ordered, seed=seed))
 
 
-@settings(FEW, max_examples=8)
+@settings(FEW, max_examples=5)
 @given(scenario=scenarios(shared=True), seed=SEEDS)
 def test_scenarios_with_shared_limiters_keep_all_laws_in_any_order_of_tasks(scenario: Scenario, seed: int) -> None:
     """Scenarios whose schedulers share limiters at any depth keep the laws, in whatever order tasks continue."""
     on_both(check_shared, scenario, partial(Ordered, seed=seed))
 
 
-@settings(FEW, max_examples=4)
+@settings(FEW, max_examples=3)
 @given(scenario=scenarios(), seed=SEEDS)
 def test_random_scenarios_keep_all_laws_under_injected_faults(scenario: Scenario, seed: int) -> None:
     """Random scenarios keep the laws while injected faults delay, fail, hang, cancel or interrupt their jobs."""

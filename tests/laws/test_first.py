@@ -91,7 +91,7 @@ async def compete(seconds: float, succeeds: bool, value: int) -> int:
     return value
 
 
-@pytest.mark.parametrize("seeds", [range(first, first + 50) for first in range(0, 200, 50)])
+@pytest.mark.parametrize("seeds", [range(100), pytest.param(range(100, 1000), marks=pytest.mark.soak)])
 def test_a_first_ends_when_and_as_the_contract_says(virtual: Virtual, seeds: range) -> None:
     """The time of the end, the states of all jobs, and the result are those of the simulation."""
     for seed in seeds:

@@ -20,7 +20,6 @@ from .pool_scenarios import PoolScenario
 if TYPE_CHECKING:
     from ..conftest import Virtual
 
-SEEDS = range(25)
 TOLERANCE = 1e-6  # sums of floats are not exact
 
 
@@ -125,9 +124,10 @@ class Scenario(PoolScenario):
         return key.is_free(anyio.current_time()) and self.cpus + job.needs.get("cpu", 0) <= self.pool.total["cpu"]
 
 
-def test_no_key_exceeds_its_limit_and_no_job_waits_in_vain(virtual: Virtual) -> None:
+@pytest.mark.parametrize("seeds", [range(12), pytest.param(range(12, 500), marks=pytest.mark.soak)])
+def test_no_key_exceeds_its_limit_and_no_job_waits_in_vain(virtual: Virtual, seeds: range) -> None:
     """A job starts exactly when its key, its slot and its other needs are free; afterwards, nothing is taken."""
-    for seed in SEEDS:
+    for seed in seeds:
         scenario = Scenario(seed)
         virtual(scenario.run)
         for scheduler in scenario.schedulers:
@@ -288,8 +288,8 @@ def test_unused_keys_take_no_memory(virtual: Virtual) -> None:
     """After many keys, few are left, whatever the limit; the keys of a rate go when they are full again."""
     for limit in (PerKey(1), PerKey(1, pause=2), PerKey(Rate(requests=1, per=1))):
         pool = Pool(host=limit)
-        jobs = [on(str(number)) for number in range(1000)]
-        assert starts(virtual, jobs, pool, jobs_window=10) == [number // 10 for number in range(1000)]
+        jobs = [on(str(number)) for number in range(500)]
+        assert starts(virtual, jobs, pool, jobs_window=10) == [number // 10 for number in range(500)]
         gc.collect()
         assert len(pool.free["host"]) <= 128, limit
 

@@ -111,7 +111,7 @@ def allowed(job: AbstractJob[Any]) -> float:
     return 2 if retry is decorator else 0 if retry is None else math.inf if retry.times is None else retry.times
 
 
-@pytest.mark.parametrize("seeds", [range(40)])
+@pytest.mark.parametrize("seeds", [range(20), pytest.param(range(20, 1000), marks=pytest.mark.soak)])
 def test_no_attempt_exceeds_a_limit(virtual: Virtual, seeds: range) -> None:
     """Windows, pools, tokens and rates hold at each instant, whatever is retried, by `Retry` or by a decorator."""
     for seed in seeds:
@@ -131,7 +131,7 @@ def test_no_attempt_exceeds_a_limit(virtual: Virtual, seeds: range) -> None:
             assert j - i + 1 <= accrued + TOLERANCE, (seed, scenario.starts)
 
 
-@pytest.mark.parametrize("seeds", [range(40)])
+@pytest.mark.parametrize("seeds", [range(20), pytest.param(range(20, 1000), marks=pytest.mark.soak)])
 def test_attempts_come_as_often_and_no_earlier_than_a_retry_says(virtual: Virtual, seeds: range) -> None:
     """A job that fails often enough is attempted `times` times more, each after its pause, and has those attempts."""
     for seed in seeds:

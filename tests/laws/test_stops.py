@@ -25,7 +25,7 @@ from ..bodies import Odd
 from ..conftest import BACKENDS
 from .checks import Ordered
 
-FEW = 60
+FEW = 30
 MANY = int(os.environ.get("TRIOFLOW_SOAK", "1000"))
 HOOKS = ("before_run", "job_added", "job_scheduled", "job_started", "job_attempt", "job_ready", "job_finished")
 PLACES = ("body", "service", "callback", "shutdown", "retry", *HOOKS)

@@ -30,7 +30,7 @@ def test_only_the_listed_functions_write_job_states_in_random_runs(
     """In random runs, only the functions in `WRITERS` write job states, and each of them does."""
     checked_states.writers.clear()
 
-    @settings(max_examples=15, derandomize=True, database=None)
+    @settings(max_examples=8, derandomize=True, database=None)
     @given(scenario=scenarios())
     def run(scenario: Scenario) -> None:
         async def both() -> None:

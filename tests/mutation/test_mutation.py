@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from pathlib import Path
 
 import pytest
@@ -42,12 +43,12 @@ def test_mutants_have_the_line_and_the_text_of_the_source(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_each_room_has_mutants_that_can_be_compiled(room: str) -> None:
-    """The paths of each room exist, and its shortest file with mutants stays valid Python with each of them."""
+    """The paths of each room exist, and its shortest file with mutants stays valid Python with forty of them."""
     _, tests = ROOMS[room]
     assert all((ROOT / path).exists() for path in tests)
     for file in sorted(files_in(room), key=lambda file: file.stat().st_size):
         text = file.read_text(encoding="utf-8")
-        if mutants := list(mutants_of(ROOT, file)):
+        if mutants := list(itertools.islice(mutants_of(ROOT, file), 40)):
             for mutant in mutants:
                 ast.parse(text[: mutant.start] + mutant.new + text[mutant.start + len(mutant.old) :])
             return

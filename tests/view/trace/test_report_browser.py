@@ -41,13 +41,12 @@ def browser(chromium: Browser) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Reports of a complete scenario, of one with hostile labels, and of large ones."""
+    """Reports of a complete scenario, of one with hostile labels, and of a large one."""
     home = tmp_path_factory.mktemp("reports")
     write(everything(), home / "everything.html")
     write(Scheduler(*(Job(fail, 1, OSError(x), label=x) for x in NASTY), label=NASTY[1]), home / "nasty.html")
-    for number in (1000, 4000):
-        jobs = [Job(nap, 1 + place % 7, label=f"job {place}") for place in range(number)]
-        write(Scheduler(*jobs, jobs_window=40), home / f"{number}.html")
+    jobs = [Job(nap, 1 + place % 7, label=f"job {place}") for place in range(2000)]
+    write(Scheduler(*jobs, jobs_window=40), home / "2000.html")
     return home
 
 
@@ -142,7 +141,7 @@ def sorted_by(browser: Browser, number: int, direction: str) -> list[Any]:
 
 def test_text_with_numbers_is_sorted_in_natural_order(browser: Browser, pages: Path) -> None:
     """Text with numbers is sorted in natural order, in which "job 2" comes before "job 10"."""
-    browser.open(pages / "1000.html")
+    browser.open(pages / "2000.html")
     browser.all("#table th button")[PATH].click()
     browser.next_frame()
     assert column(browser, PATH)[:12] == [f"job {number}" for number in range(12)]
@@ -177,11 +176,10 @@ def test_a_row_marks_its_bar_and_a_bar_shows_its_row(browser: Browser, pages: Pa
     assert chosen.text.startswith("parse 7")
 
 
-@pytest.mark.parametrize("number", [1000, 4000])
-def test_only_the_visible_rows_of_thousands_of_jobs_are_rendered(browser: Browser, pages: Path, number: int) -> None:
+def test_only_the_visible_rows_of_thousands_of_jobs_are_rendered(browser: Browser, pages: Path) -> None:
     """Of thousands of rows, only the visible ones are rendered, and the others when the user scrolls to them."""
-    browser.open(pages / f"{number}.html")
-    assert browser.first("#shown").text == f"{number} jobs"
+    browser.open(pages / "2000.html")
+    assert browser.first("#shown").text == "2000 jobs"
     assert browser.evaluate("document.querySelectorAll('tbody tr').length") < 70
     assert browser.evaluate("document.querySelectorAll('*').length") < 10_000
     seen = set()
@@ -192,10 +190,10 @@ def test_only_the_visible_rows_of_thousands_of_jobs_are_rendered(browser: Browse
         browser.next_frame()
         assert browser.evaluate("document.querySelectorAll('tbody tr').length") < 90
         seen |= set(column(browser, PATH))
-    assert f"job {number - 1}" in seen
+    assert "job 1999" in seen
     assert len(seen) > 100
-    type_into_search(browser, f"job {number - 3}")
-    assert column(browser, PATH) == [f"job {number - 3}"]
+    type_into_search(browser, "job 1997")
+    assert column(browser, PATH) == ["job 1997"]
 
 
 def test_hostile_labels_stay_text(browser: Browser, pages: Path) -> None:
