@@ -36,7 +36,6 @@ def _check_durations(value: Any, name: str, subject: str | Callable[[], str]) ->
 
 
 def _check_processes(value: Any, name: str, subject: str | Callable[[], str]) -> Any:
-    """Validate the option `processes`."""
     if value is None:
         return None
     from .jobs.process import _processes_option

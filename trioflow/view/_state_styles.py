@@ -185,7 +185,6 @@ def recorded_state(record: StateRecord) -> ReportedState:
 
 
 def state_class(state: ReportedState) -> str:
-    """Return the CSS class of a state."""
     return str(state.value).replace(" ", "-")
 
 

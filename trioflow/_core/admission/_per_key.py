@@ -177,7 +177,6 @@ class CountedKey(Key, CountedResource):
         self.wake()
 
     def used_until(self) -> float:
-        """Return the time from which the key is as a new one, if no job holds it."""
         return max(self.cooldown.ends_at, self.rest_ends[-1] if self.rest_ends else -math.inf)
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:

@@ -47,8 +47,6 @@ ValueOrJob: TypeAlias = "A | JobOf[A] | JobContainer | tuple[Callable[[], A]]"
 
 
 class AsyncFunctionOrUseThreadJob1(Protocol[A_contra, T_co]):
-    """An async function with one positional parameter."""
-
     def __call__(self, a: A_contra, /) -> Awaitable[T_co]: ...
 
 
@@ -69,8 +67,6 @@ class AsyncFunctionOrUseThreadJob5(Protocol[A_contra, B_contra, C_contra, D_cont
 
 
 class PlainFunction1(Protocol[A_contra, T_co]):
-    """A function with one positional parameter."""
-
     def __call__(self, a: A_contra, /) -> T_co: ...
 
 

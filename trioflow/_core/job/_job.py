@@ -920,7 +920,6 @@ class AbstractJob(Generic[T]):
         return self._state is JobState.RUNNING and self._extras is not None and self._extras.is_service_ready
 
     def _is_one_shot(self) -> bool:
-        """Return whether the job can run only once."""
         return False
 
     def _is_spent(self) -> bool:

@@ -105,11 +105,9 @@ class Retry:
         raise AttributeError(f"{name} of {SUBJECT} cannot be set: create another one", name=name, obj=self)
 
     def __eq__(self, other: object) -> bool:
-        """Return whether the other object is a `Retry` with equal values."""
         return isinstance(other, Retry) and self._values() == other._values()
 
     def __hash__(self) -> int:
-        """Return a hash of the values."""
         return hash(self._values())
 
     def _values(self) -> tuple[Any, ...]:

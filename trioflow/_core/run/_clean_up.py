@@ -147,7 +147,6 @@ class CleanUpWorker(Worker):
         self._clean_up: Final = clean_up
 
     def leave_unstarted(self) -> None:
-        """Leave, because the task was cancelled before its first step."""
         self._clean_up.on_worker_left(self)
 
     async def work(self) -> None:

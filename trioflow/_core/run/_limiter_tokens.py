@@ -101,7 +101,6 @@ class LimiterTokens:
                 self._start_first()
 
     def needs_request(self) -> bool:
-        """Return whether a worker has to request a token."""
         return bool(self.waiting) and self._request_scope is None
 
     async def request(self, worker: Worker) -> None:

@@ -26,8 +26,6 @@ MAX_FEW: Final = 24
 
 
 class Workers:
-    """The workers of one run."""
-
     def __init__(self, run: Run) -> None:
         self._run = run
         self._queue: Final = run.queue

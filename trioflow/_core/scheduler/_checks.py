@@ -243,7 +243,6 @@ class AvailableResources:
 
 
 def _has_settled_in_run(job: AbstractJob[Any]) -> bool:
-    """Return whether a job has settled in the run in progress."""
     run = job._scheduler._run if job._scheduler is not None else None
     return job._state.is_settled and run is not None and run.phase is not CHECKING
 

@@ -111,7 +111,6 @@ def stderr_size(options: CommandOptions) -> int:
 
 
 def file_size(path: Any) -> int:
-    """Return the size of a file; 0 if the file does not exist."""
     try:
         return os.stat(path).st_size
     except OSError:

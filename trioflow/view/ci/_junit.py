@@ -51,7 +51,6 @@ class JUnit(CiReport):
 
 
 def xml_lines(run: CiRun) -> Iterator[str]:
-    """Yield the lines of the JUnit XML file for a run."""
     suites: dict[str, list[Span]] = {run.label: []}
     for span in run.cases:
         suites.setdefault(run.suite_name(span), []).append(span)

@@ -76,7 +76,6 @@ class Summary(CiReport):
 
 
 def markdown_lines(run: CiRun) -> Iterator[str]:
-    """Yield the lines of the Markdown summary."""
     yield f"## {run.verdict.symbol(Symbols())} {escape_markdown(run.label)}: {escape_markdown(run.verdict.sentence)}"
     yield from ("", run.tally.describe())
     if run.failures:

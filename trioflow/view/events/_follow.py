@@ -219,7 +219,6 @@ class Follower(RunSource):
         )
 
     def wall_clock_time(self) -> float:
-        """Return the Unix time, in seconds, that corresponds to the current time of `clock`."""
         return min(max(0.0, self._wall_clock_offset + self.clock()), MAX_TIME)
 
     def required_members(self, job: JobRecord) -> list[JobRecord]:

@@ -218,7 +218,6 @@ With a thousand levels of nesting, complete paths would make up most of the file
 
 
 def job_attributes(jobs: list[AnyJob], path: str) -> DotAttributes:
-    """Return the attributes of the box for one job or a bundle of jobs."""
     label, remarks = _style.caption(jobs)
     box = BUNDLE_BOX if len(jobs) > 1 else shape_attributes(jobs[0])
     return {
@@ -248,12 +247,10 @@ FRAME_DEFAULTS: Final[DotAttributes] = {"style": "rounded,filled", "labeljust": 
 
 
 def outside_attributes(job: AnyJob) -> DotAttributes:
-    """Return the attributes of the box for a requirement outside the scheduler."""
     return {**OUTSIDE_BOX, "label": plain_label(printable(f"? {job.label}")), "tooltip": tooltip_text([job], job.path)}
 
 
 def color_attributes(colors: BoxColors) -> DotAttributes:
-    """Return the attributes for the colors of a box."""
     fill, outline, text, _ = colors
     return {"fillcolor": fill, "color": outline, "fontcolor": text}
 

@@ -106,7 +106,6 @@ class Drawing:
                 yield PlainRow(*row)
 
     def get_role(self, job: AnyJob) -> DrawingRole:
-        """Return the role of a job in the drawing."""
         return self._roles.get(job, DrawingRole.OUTSIDE)
 
     def outside_jobs(self) -> list[AnyJob]:

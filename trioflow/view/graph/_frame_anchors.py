@@ -18,16 +18,12 @@ from ._drawing import Drawing, DrawnEdges
 
 
 class PointPosition(enum.Enum):
-    """The position of an invisible point in its frame."""
-
     TOP = "top"
     BOTTOM = "bottom"
     MIDDLE = "empty"
 
 
 class InvisiblePoint(NamedTuple):
-    """An invisible point in the frame of a scheduler."""
-
     scheduler: BaseScheduler
     position: PointPosition
 
@@ -93,8 +89,6 @@ class FrameBorders:
 
 
 class FrameAnchors:
-    """The anchors of all frames of a drawing."""
-
     def __init__(self, drawing: Drawing) -> None:
         """Find the anchors of all frames, in O(V + E) time for V jobs and E edges."""
         self._members_by_frame: Final = _find_members(drawing)

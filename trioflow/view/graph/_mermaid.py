@@ -47,7 +47,6 @@ class MermaidWriter:
     """A writer that converts a drawing to the lines of a Mermaid flowchart."""
 
     def __init__(self, drawing: Drawing, direction: _style.Direction) -> None:
-        """Choose a node name for each job."""
         self._drawing: Final = drawing
         self._direction: Final = direction
         names = {job: f"n{number}" for job, number in drawing.job_numbers.items()}

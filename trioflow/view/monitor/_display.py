@@ -18,7 +18,6 @@ DrawFunction = Callable[[int, int], list[StyledLine]]
 
 
 def line_width(line: StyledLine) -> int:
-    """Return the number of columns that a line takes."""
     return sum(display_width(text) for text, _ in line)
 
 
@@ -39,7 +38,6 @@ class Display:
         """Schedule an update after an event."""
 
     def job_started(self, job: JobRecord) -> None:
-        """Show that a job has started."""
         self.wake()
 
     def job_retried(self, job: JobRecord) -> None:
@@ -47,11 +45,9 @@ class Display:
         self.wake()
 
     def job_ready(self, job: JobRecord) -> None:
-        """Show that a service is ready."""
         self.wake()
 
     def job_finished(self, job: JobRecord) -> None:
-        """Show that a job has settled."""
         self.wake()
 
 
@@ -78,7 +74,6 @@ class Ticker:
         )
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def wake(self) -> None:

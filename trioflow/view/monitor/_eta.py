@@ -276,7 +276,6 @@ class Forecast:
         self._last_estimate_at = 0.0
 
     def remaining_seconds(self) -> float | None:
-        """Return the remaining seconds of the run; None if unknown."""
         now = time.monotonic()
         if now >= self._next_estimate_at:
             # A RuntimeError means that the thread of the run changed the graph. The next picture tries again.

@@ -56,7 +56,6 @@ class CapturePipe:
         self._partial_line = ""
 
     def attribute_output_to(self, job: AnyJob) -> None:
-        """Attribute all further output to `job`."""
         self._owner.attribute_output(self, job)
 
     def decode_lines(self, data: bytes) -> list[str]:
@@ -74,7 +73,6 @@ class CapturePipe:
 
     @property
     def has_partial_line(self) -> bool:
-        """Whether the last line is incomplete."""
         return bool(self._partial_line)
 
 

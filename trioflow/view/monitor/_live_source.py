@@ -32,7 +32,6 @@ class LiveSource(RunSource):
     # ---- records
 
     def scheduler_record(self, scheduler: BaseScheduler) -> SchedulerRecord:
-        """Return the record that `scheduler` has in this run."""
         return cast(SchedulerRecord, self.records[scheduler])
 
     def has_current_members(self, record: SchedulerRecord) -> bool:
@@ -109,7 +108,6 @@ class LiveSource(RunSource):
 
     @property
     def began_at(self) -> float:  # type: ignore[override]
-        """The time when the run began, on the clock of the run."""
         return (views.run_times(self._root_scheduler) or (0.0, None))[0]
 
     @property
@@ -132,7 +130,6 @@ class LiveSource(RunSource):
         return "draining" if run is not None and run.phase is RunPhase.DRAINING else ""
 
     def update_record(self, job: JobRecord) -> None:
-        """Update the fields of a job's record whose changes no hook reports."""
         live_job = cast(AnyJob, job.identity)
         self.update_progress(job)
         job.is_critical, job.is_service = live_job.is_critical(), views.is_service(live_job)
@@ -149,31 +146,25 @@ class LiveSource(RunSource):
         job.fraction_done, job.timed_out = live_job.fraction_done, live_job.timed_out
 
     def current_wait(self, job: JobRecord) -> views.Waiting | None:
-        """Return the current wait of a job; None if the job does not wait."""
         return views.waiting(cast(AnyJob, job.identity))
 
     def required_members(self, job: JobRecord) -> list[JobRecord]:
-        """Return the jobs in the same scheduler that must settle before `job` may start."""
         assert job.enclosing is not None
         required_jobs = views.all_requirements(_live_scheduler(job.enclosing), cast(AnyJob, job.identity))
         return [record for job in required_jobs if (record := self.records.get(job)) is not None]
 
     def expected_durations(self, scheduler: SchedulerRecord) -> dict[JobRecord, float]:
-        """Map the members of a scheduler to their expected durations in seconds; members without one are omitted."""
         durations = views.expected_durations(_live_scheduler(scheduler))
         return {record: durations[job] for job in durations if (record := self.records.get(job)) is not None}
 
     def job_needs(self, job: JobRecord) -> Mapping[str, Any]:
-        """Return the needs of a job by resource."""
         return cast(AnyJob, job.identity).needs or {}
 
     def pool_resources(self, scheduler: SchedulerRecord) -> list[ResourceView]:
-        """Return the resources of a scheduler's own pool."""
         pool = _live_scheduler(scheduler).pool
         return [] if pool is None else views.resource_views(pool)
 
     def start_delay(self, resource: ResourceView, jobs: list[JobRecord]) -> float:
-        """Return the seconds until the rate or the cooldown of a resource lets all these jobs start."""
         return resource.start_delay(cast(AnyJob, job.identity) for job in jobs)
 
     def slot_count(self, scheduler: SchedulerRecord) -> int | None:
@@ -181,7 +172,6 @@ class LiveSource(RunSource):
         return views.max_slots(_live_scheduler(scheduler).jobs_window)
 
     def is_longest_first(self, scheduler: SchedulerRecord) -> bool:
-        """Return whether the jobs of a scheduler start in the order of their longest paths to an exit."""
         return _live_scheduler(scheduler).policy in ("auto", "critical-path")
 
 

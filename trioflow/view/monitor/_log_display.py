@@ -61,7 +61,6 @@ class TaggedStream:
         self._buffer.replace_stream(name)
 
     def write_partial_line(self, job: JobIdentity) -> None:
-        """Write the incomplete line of a job."""
         self._buffer.finish_partial_lines(job)
         self._write_buffered_lines()
 

@@ -78,7 +78,6 @@ class RunModel:
 
     @property
     def root_counts(self) -> JobCounts:
-        """The counts of the outermost scheduler."""
         return self.root.counts
 
     @property
@@ -136,7 +135,6 @@ class RunModel:
         self.display.wake()
 
     def job_added(self, job: JobRecord) -> None:
-        """Record that a job was added during the run."""
         assert job.enclosing is not None
         self._count_added_job(job.enclosing, job)
         if isinstance(job, SchedulerRecord):
@@ -160,7 +158,6 @@ class RunModel:
         self.display.wake()
 
     def job_started(self, job: JobRecord, started_at: float | None) -> None:
-        """Record that a job has started."""
         previous_state = _counted_state(job)
         job.state, job.started_at, job.attempts, job.current_wait = JobState.RUNNING, started_at, 1, None
         job.leave_ready_group()
@@ -179,7 +176,6 @@ class RunModel:
         self.display.job_retried(job)
 
     def job_ready(self, job: JobRecord) -> None:
-        """Record that a service is ready."""
         job.is_ready = True
         self.display.job_ready(job)
 

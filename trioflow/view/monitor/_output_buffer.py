@@ -37,20 +37,16 @@ class StreamProxy(io.TextIOBase):
     """A proxy for a text stream. Attributes that `io.TextIOBase` lacks are looked up in the real stream."""
 
     def __init__(self, real_stream: TextIO) -> None:
-        """Create a proxy for `real_stream`."""
         self._real_stream: Final = real_stream
 
     def isatty(self) -> bool:
-        """Return whether the real stream is a terminal."""
         return self._real_stream.isatty()
 
     def fileno(self) -> int:
-        """Return the descriptor of the real stream."""
         return self._real_stream.fileno()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of the real stream."""
         return self._real_stream.encoding
 
     @property
@@ -134,11 +130,7 @@ class OutputPipe(Protocol):
 
 
 class OutputPipeFactory(Protocol):
-    """A factory of `OutputPipe`s."""
-
-    def open_pipe(self) -> OutputPipe:
-        """Return a new `OutputPipe`."""
-        ...
+    def open_pipe(self) -> OutputPipe: ...
 
 
 class OutputBuffer:
@@ -213,7 +205,6 @@ class OutputBuffer:
                 self.add_lines([self._partial_lines.pop(key)], key[0])
 
     def take_lines(self) -> list[str]:
-        """Remove all complete lines from the buffer, and return them."""
         with self._lock:
             lines, self._lines, self._character_count = self._lines, [], 0
         return lines
@@ -271,7 +262,6 @@ class BufferedStream(StreamProxy):
     """A text stream that prints above the picture while there is one, and afterwards to the real stream."""
 
     def __init__(self, buffer: OutputBuffer, real_stream: TextIO) -> None:
-        """Create a replacement for `real_stream`."""
         super().__init__(real_stream)
         self._buffer: Final = buffer
 

@@ -84,17 +84,14 @@ class JobCounts:
 
     @property
     def job_count(self) -> int:
-        """The number of jobs."""
         return sum(self.by_state.values()) + self.unreached_count
 
     @property
     def settled_count(self) -> int:
-        """The number of jobs that have settled."""
         return sum(number for state, number in self.by_state.items() if state.is_settled)
 
     @property
     def are_all_jobs_waiting(self) -> bool:
-        """Whether all jobs are still waiting to start."""
         return self.by_state[JobState.IDLE] == self.job_count
 
     def iterate_outwards(self) -> Iterator[JobCounts]:
@@ -113,14 +110,12 @@ class JobCounts:
                 counts.by_state[new] += 1
 
     def count_waiting_as_unreached(self) -> None:
-        """Count all jobs that are still waiting as unreached."""
         waiting = self.by_state[JobState.IDLE]
         for counts in self.iterate_outwards():
             counts.by_state[JobState.IDLE] -= waiting
             counts.unreached_count += waiting
 
     def subtract_from_enclosing(self) -> None:
-        """Subtract these counts from the counts of the enclosing schedulers."""
         for counts in () if self.enclosing is None else self.enclosing.iterate_outwards():
             counts.unreached_count -= self.unreached_count
             counts.restored.number -= self.restored.number
@@ -154,7 +149,6 @@ class JobRecord(RunFields):
 
     @property
     def label(self) -> str:
-        """The label of the job."""
         return cast(str, self.identity.label)
 
     def reset_run_fields(self) -> None:
@@ -168,7 +162,6 @@ class JobRecord(RunFields):
         return self.state is JobState.FAILED and not self.failed_through_member
 
     def leave_ready_group(self) -> None:
-        """Remove the job from the group of ready jobs that it is in, if any."""
         if self.ready_group is not None:
             self.ready_group.pop(self, None)
             self.ready_group = None
@@ -188,7 +181,6 @@ class JobRecord(RunFields):
             enclosing = enclosing.enclosing
 
     def is_inside(self, scheduler: SchedulerRecord) -> bool:
-        """Return whether a scheduler encloses the job, at any depth."""
         return any(enclosing is scheduler for enclosing in self.enclosing_schedulers())
 
 
@@ -222,13 +214,11 @@ class SchedulerRecord(JobRecord):
         self.ready_jobs_by_needs = {}
 
     def add_member(self, job: JobRecord) -> None:
-        """Add a member."""
         self.members[job] = None
         if isinstance(job, SchedulerRecord):
             self.nested_schedulers[job] = None
 
     def remove_member(self, job: JobRecord) -> None:
-        """Remove a member."""
         del self.members[job]
         if isinstance(job, SchedulerRecord):
             del self.nested_schedulers[job]

@@ -62,7 +62,6 @@ class Screen:
         self._terminal_size = (0, 0)
 
     def hide_cursor(self) -> None:
-        """Hide the cursor while pictures are drawn."""
         self._write(HIDE_CURSOR)
 
     def show_cursor(self) -> None:

@@ -101,7 +101,6 @@ class TerminalDisplay(Display):
         self._ticker.start()
 
     def wake(self) -> None:
-        """Schedule an update."""
         self._ticker.wake()
 
     def job_finished(self, job: JobRecord) -> None:
@@ -251,7 +250,6 @@ class NotebookDisplay(Display):
         self._ticker.start()
 
     def wake(self) -> None:
-        """Schedule an update."""
         self._ticker.wake()
 
     def stop(self) -> None:
@@ -290,7 +288,6 @@ def _render_plain_text(lines: list[StyledLine]) -> str:
 
 
 def load_display() -> Callable[..., Any]:
-    """Return IPython's `display` function."""
     from IPython.display import display as show  # type: ignore[import-not-found,unused-ignore]
 
     return show  # type: ignore[no-any-return,unused-ignore]

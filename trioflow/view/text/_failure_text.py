@@ -20,8 +20,6 @@ JobLike = TypeVar("JobLike")
 
 @dataclass(frozen=True, slots=True)
 class CodeLocation:
-    """A line of code."""
-
     file: str
     line: int
     function: str
@@ -31,8 +29,6 @@ class CodeLocation:
 
 @dataclass(frozen=True, slots=True)
 class FailureText:
-    """A failure as text."""
-
     number: int
     """The place of the failure in the order in which failures settled."""
     kind: str
@@ -48,7 +44,6 @@ class FailureText:
 
 
 def describe_failure(job: AnyJob, failure: Failure) -> FailureText:
-    """Return a failure as text."""
     error = failure.exception
     frame = _exception_text.innermost_own_frame(error, failure.traceback)
     return FailureText(

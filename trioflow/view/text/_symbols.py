@@ -59,7 +59,6 @@ class Symbols:
 
     @classmethod
     def for_stream(cls, stream: object) -> Symbols:
-        """Return the symbols that `stream` can encode."""
         return cls(getattr(stream, "encoding", None))
 
     def job_symbols(self, job: AnyJob) -> str:

@@ -84,7 +84,6 @@ class RestoredJobs:
                 self._last_date = max(self._last_date, date)
 
     def include(self, others: RestoredJobs) -> None:
-        """Count other restored jobs, too."""
         self.number += others.number
         self._first_date = min(filter(None, (self._first_date, others._first_date)), default="")
         self._last_date = max(self._last_date, others._last_date)

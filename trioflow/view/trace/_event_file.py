@@ -64,7 +64,6 @@ class _EventReader:
         self._begin_run(start, None)
 
     def read(self, event: _format.AnyEvent) -> None:
-        """Read the next event."""
         self._end = max(self._end, event.at)
         if isinstance(event, _format.JobAdded):
             self._add_job(event)
@@ -165,7 +164,6 @@ class _EventReader:
             facts.blocked_by_key = None if first is None else first.key
 
     def record(self) -> TraceRecord:
-        """Return the record."""
         for path, added in self._added.items():
             if added.scheduler:
                 self._find_run(path)

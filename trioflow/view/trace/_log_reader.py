@@ -142,7 +142,6 @@ class LogReader:
     # ---- the record
 
     def build(self) -> TraceRecord:
-        """Return the record of the runs."""
         for run in self.runs:
             if run.ended_at is None and run.stop_reason is None:
                 _add_current_states(run)

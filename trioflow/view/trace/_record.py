@@ -175,7 +175,6 @@ class TraceRecord:
 
     @cached_property
     def critical_path_numbers(self) -> frozenset[int]:
-        """The numbers of the spans on the critical path."""
         return frozenset(link.span_number for link in self.critical_path_links)
 
     @property
@@ -189,7 +188,6 @@ class TraceRecord:
 
     @cached_property
     def graphs(self) -> tuple[GraphDescription, ...]:
-        """The graphs of the outermost schedulers."""
         return self.stored_graphs or tuple(
             describe_graph(scheduler, self.critical_path_jobs) for scheduler in self.live.schedulers
         )

@@ -129,7 +129,6 @@ def reason_words(reason: EmptySlotReason) -> str:
 
 
 def compute_slot_use(record: TraceRecord) -> SlotUse:
-    """Compute the use of the slots of a run."""
     spans = measured_spans(record)
     bars = sorted(_slot_bars(record, spans), key=lambda bar: (bar.start, bar.span.number))
     rows: list[list[SlotBar]] = []

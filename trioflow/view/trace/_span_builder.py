@@ -66,7 +66,6 @@ class JobFacts:
 
     @property
     def requirements(self) -> list[JobFacts]:
-        """The facts about the jobs that this job had to wait for."""
         jobs = self.run_facts.facts_by_key
         return [jobs[key] for key in self.description.required_keys if key in jobs]
 

@@ -39,8 +39,6 @@ class JobTimes:
 
 @dataclass(frozen=True, slots=True)
 class RunTimes:
-    """The times of a run."""
-
     name: str
     """The labels of the outermost schedulers."""
     seconds: float
@@ -56,7 +54,6 @@ class RunTimes:
 
 
 def run_times(record: TraceRecord) -> RunTimes:
-    """Return the times of a run."""
     return RunTimes(
         name=", ".join(dict.fromkeys(run.label for run in record.root_runs)) or "nothing has run",
         seconds=record.end_time - record.start_time,

@@ -34,7 +34,6 @@ def families_table(record: TraceRecord) -> dict[str, Any] | None:
 
 
 def slots_sentence(record: TraceRecord) -> str:
-    """Return the sentence on the use of the slots."""
     sentence = str(_time_spent.compute_time_spent(record))
     return (sentence[:1].upper() + sentence[1:])[:200]
 

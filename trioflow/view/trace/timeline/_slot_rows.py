@@ -28,7 +28,6 @@ from ._svg import MARGIN, HatchPatterns, add_element, clip_text, draw_hatching_l
 
 
 def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
-    """Yield the lines of the tooltip of a job that started."""
     assert span.started_at is not None
     yield span.name
     yield f"{span.kind}, {recorded_state(span).value}{', critical' * span.critical}"
@@ -81,7 +80,6 @@ class MergedBar:
 
     @property
     def spans(self) -> list[Span]:
-        """The jobs."""
         return list(self.spans_by_number.values())
 
 

@@ -142,7 +142,6 @@ class HatchPatterns:
         return iter(self._pattern_names)
 
     def fill_attribute(self, reason: EmptySlotReason) -> str:
-        """Return the value of the SVG attribute `fill` for a reason."""
         return f"url(#trioflow-{self._pattern_names[reason]})"
 
 

@@ -46,7 +46,6 @@ def timeline_svg(record: TraceRecord, width: int, has_title: bool = True) -> str
 
 
 def read_style_sheet() -> str:
-    """Return the style sheet of timelines."""
     return (resources.files("trioflow.view.trace.report") / "timeline.css").read_text(encoding="utf-8")
 
 
