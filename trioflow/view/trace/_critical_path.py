@@ -22,7 +22,7 @@ from ._spans import RunSpan, Span, or_infinity
 class CriticalPathLink:
     """One job on the critical path, and the reason why it did not start earlier."""
 
-    span_number: int  # the number of the job's span
+    span_number: int
     predecessor_number: int | None  # the number of the predecessor's span; None for the first job of a run
     wait_cause: WaitCause | None  # why the job waited for its predecessor, e.g. JOBS; None for the first job of a run
 

@@ -70,7 +70,7 @@ class RunStart:
     window_size: int | None  # the number of slots, or None if unlimited; for an `Adaptive` window, the largest number
     has_limiter: bool = False  # whether the window is a `CapacityLimiter`
     pool: Pool | None = None
-    backend: str = ""  # the name of the backend
+    backend: str = ""
 
 
 @dataclass(frozen=True, slots=True)

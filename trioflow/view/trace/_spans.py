@@ -193,9 +193,9 @@ class RunSpan:
     window_size: int | None  # the number of slots, or None if unlimited; for an `Adaptive` window, the largest number
     stop_reason: StopReason | None
     culprit_number: int | None  # the number of the span of the job that stopped the run; None if no job stopped it
-    member_numbers: tuple[int, ...]  # the numbers of the members' spans
+    member_numbers: tuple[int, ...]
     has_limiter: bool = False  # whether the window is a `CapacityLimiter`
-    backend: str = ""  # the name of the backend
+    backend: str = ""
     window_sizes: tuple[tuple[float, int], ...] = ()  # for an `Adaptive` window, the time and new size of each change
     has_own_label: bool = True  # whether the user chose the label
     options: tuple[tuple[str, str], ...] = ()  # the names and values of other options of the scheduler
@@ -223,7 +223,7 @@ class CommandOutput:
 class CommandRecord:
     """The last process of a job that runs commands. With `redact=True`, it has neither outputs nor files."""
 
-    line: str  # the command line
+    line: str
     returncode: int
     elapsed: float  # seconds
     user_time: float  # seconds of CPU time in user mode
@@ -237,6 +237,6 @@ class CommandRecord:
 class HostFacts:
     """Where a run took place."""
 
-    name: str = ""  # the name of the machine
+    name: str = ""
     system: str = ""
     versions: str = ""
