@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from ..base import _amounts, _logger
 from ..base._reprs import short_repr
-from ..base._waits import WaitCause, Waiting
+from ..base._states import WaitCause, Waiting
 from ..job._job import AbstractJob
 from ..job._labels import printable
 from ._resource import CountedResource

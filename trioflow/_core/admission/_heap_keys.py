@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..job._job import AbstractJob
-from .policy._upward_ranks import RunOutlook
+from .policy._policy import RunOutlook
 
 if TYPE_CHECKING:
     from .policy._builtin_policies import RunPolicy
-    from .policy._upward_ranks import Ranks, Requirements
+    from .policy._policy import Ranks, Requirements
 
     HeapEntry = tuple[Any, int, AbstractJob[Any]]
 

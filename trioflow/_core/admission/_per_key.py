@@ -19,8 +19,8 @@ from weakref import WeakValueDictionary
 
 from ..base import _amounts
 from ..base._reprs import short_repr
+from ..base._states import WaitCause, Waiting
 from ..base._units import duration_text
-from ..base._waits import WaitCause, Waiting
 from ..job._job import AbstractJob
 from ..job._labels import printable
 from ._heap_keys import ready_numbers

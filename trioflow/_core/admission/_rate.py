@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Never, final
 
 from ..base import _amounts
 from ..base._reprs import short_repr
+from ..base._states import WaitCause, Waiting
 from ..base._units import duration_text
-from ..base._waits import WaitCause, Waiting
 from ..job._job import AbstractJob
 from ..job._labels import printable
 from ._resource import TIME_TOLERANCE, Resource

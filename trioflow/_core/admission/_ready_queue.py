@@ -27,8 +27,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base._states import SCHEDULED
-from ..base._waits import Waiting
+from ..base._states import SCHEDULED, Waiting
 from ..job._job import AbstractJob
 from ..job._job_queries import takes_slot
 from ._admission import MAX_ADMITTED, AdmissionQueue

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from weakref import WeakSet
 
 from ..base import _amounts
-from ..base._plural import join_names
-from ..base._units import duration_text
-from ..base._waits import WaitCause, Waiting
+from ..base._states import WaitCause, Waiting
+from ..base._units import duration_text, join_names
 from ..job._job import AbstractJob
 from ..job._labels import printable
 

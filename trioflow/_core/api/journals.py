@@ -25,10 +25,9 @@ below add those that identify the record of a job and tell whether it is still v
 from typing import TYPE_CHECKING
 
 from ..base._logger import warn
-from ..base._plural import join_names, plural
 from ..base._reprs import headline, is_among, short_repr, truncate
 from ..base._states import JobState, ReportedState, StopReason, parse_reported_state
-from ..base._units import size_text
+from ..base._units import join_names, plural, size_text
 from ..job._ancestors import enclosing_schedulers
 from ..job._arguments import substitute_inputs
 from ..job._errors import JournalError

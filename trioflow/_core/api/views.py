@@ -12,15 +12,12 @@ from ..admission._pool import Pool, ResourceView, copy_pool, resource_views
 from ..admission._rate import Rate
 from ..admission._window import Adaptive, JobserverStyle, check_window, max_slots
 from ..admission.policy._builtin_policies import PolicyName
-from ..admission.policy._policy import Outlook, Policy
+from ..admission.policy._policy import Outlook, Policy, median_duration
 from ..admission.policy._policy_validation import check_policy, name_of_policy
-from ..admission.policy._upward_ranks import median_duration
 from ..backend import LOOP_PACKAGES, BackendName
 from ..base._amounts import Amount, amount_of, amount_text, is_size
-from ..base._exception_parts import get_cause, get_context, get_group_members, get_traceback
 from ..base._graph_algorithms import backlinks, find_cycle, longest_path_lengths, reachable, topological_order
 from ..base._logger import warn
-from ..base._plural import MAX_LISTED_NAMES, join_names, listed_lines, plural
 from ..base._reprs import fit, headline, is_among, short_repr, truncate
 from ..base._states import (
     MOVED_ON,
@@ -31,11 +28,29 @@ from ..base._states import (
     RunIf,
     RunPhase,
     StopReason,
+    WaitCause,
+    Waiting,
     parse_reported_state,
 )
-from ..base._units import duration_text, durations_in_column, percent_text, size_text
-from ..base._user_code import PACKAGE_PREFIX, describe_line, library_prefixes
-from ..base._waits import WaitCause, Waiting
+from ..base._units import (
+    MAX_LISTED_NAMES,
+    duration_text,
+    durations_in_column,
+    join_names,
+    listed_lines,
+    percent_text,
+    plural,
+    size_text,
+)
+from ..base._user_code import (
+    PACKAGE_PREFIX,
+    describe_line,
+    get_cause,
+    get_context,
+    get_group_members,
+    get_traceback,
+    library_prefixes,
+)
 from ..job._ancestors import enclosing_schedulers, find_common_scheduler, is_inside, outermost_scheduler
 from ..job._errors import CycleError
 from ..job._function import FunctionJob, Job, call_parts

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final, cast
 
-from ..base._exception_parts import get_args, get_group_members, get_group_message
+from ..base._user_code import get_args, get_group_members, get_group_message
 
 LOOP_PACKAGES: Final = frozenset({"trio", "outcome", "asyncio", "anyio"})
 """The packages of the event loops and of their dependencies. Frames in these packages are not user code."""

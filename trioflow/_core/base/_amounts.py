@@ -109,6 +109,7 @@ def check_need(value: Any, subject: str) -> ExactNeed:
 
 
 def amount_text(number: Amount) -> str:
+    """Return an amount as decimal text."""
     return str(number) if isinstance(number, int) else f"{float(number):g}"
 
 

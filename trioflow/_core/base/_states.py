@@ -1,4 +1,4 @@
-"""The states of a job and the transitions between them, the phases of a run, and the reasons why a run stops.
+"""The states of a job and their transitions, the phases of a run, why a run stops, and the causes of waits.
 
 A job's run sets its state, along `TRANSITIONS`. The job becomes SCHEDULED in `RequirementCounts.count_down`,
 `Run.schedule` and `Run.requeue_throttled`, and RUNNING in `Worker.work` (a clean-up job in `Run.begin`). It
@@ -8,7 +8,7 @@ The figure of the states in the documentation and some checks in the tests are d
 """
 
 import enum
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 OnTimeout = Literal["fail", "move_on"]
 RunIf = Literal["settled", "succeeded", "failed"]
@@ -132,3 +132,41 @@ TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
     **dict.fromkeys([SUCCEEDED, JobState.FAILED, CANCELLED, JobState.BLOCKED, JobState.SKIPPED], frozenset[JobState]()),
 }
 """The states that may follow each state within one run. A new run resets every job to IDLE."""
+
+
+class WaitCause(enum.StrEnum):
+    """The cause of a wait. Pictures stack the causes above the work in this order.
+
+    To add a cause, add a member, its check to `WAIT_FUNCTIONS` in `scheduler/_explain`, and its texts to
+    `view/_state_styles`.
+    """
+
+    RESOURCE = "resource"
+    """Too little of a resource is free."""
+    THROTTLED = "throttled"
+    """A job raised `Throttled`, so no job that needs this resource starts for some time."""
+    RETRY = "retry"
+    """The pause before the next attempt is not over."""
+    RATE = "rate"
+    """A `Rate` has not yet refilled to the needed amount."""
+    SLOT = "slot"
+    """All slots of the window are taken."""
+    TOKEN = "token"
+    """All tokens of a limiter are taken."""
+    MACHINE = "machine"
+    """The machine has no room for another process."""
+    LOOP = "loop"
+    """The job could start, but the event loop is busy."""
+    JOBS = "jobs"
+    """Jobs that the job requires, or awaits in its body, have not settled."""
+
+
+class Waiting(NamedTuple):
+    """The current wait of a job."""
+
+    cause: WaitCause
+    """The cause; if there are several, the one that is checked first."""
+    resource: str = ""
+    """The name of the missing resource; empty for causes without one."""
+    text: str = ""
+    """A short description, such as "gpu taken by 'train'"; empty if the job is about to start."""

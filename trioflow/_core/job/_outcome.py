@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeGuard
 
 from ..backend import leaf_exceptions
 from ..base import _signatures
-from ..base._exception_parts import (
+from ..base._reprs import fit, name_in_errors, shown_value
+from ..base._states import JobState
+from ..base._user_code import (
     get_cause,
     get_context,
     get_group_members,
@@ -19,8 +21,6 @@ from ..base._exception_parts import (
     set_traceback,
     with_traceback,
 )
-from ..base._reprs import fit, name_in_errors, shown_value
-from ..base._states import JobState
 from . import _errors, _labels
 
 if TYPE_CHECKING:

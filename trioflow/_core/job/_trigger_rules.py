@@ -19,8 +19,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final
 
-from ..base._exception_parts import get_cause
 from ..base._states import SCHEDULED, SUCCEEDED, JobState
+from ..base._user_code import get_cause
 from . import _errors
 from ._job import AbstractJob
 from ._outcome import CancelledOutcome, Failure

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _logger
-from ..base._plural import join_names
 from ..base._reprs import fit
 from ..base._states import StopReason
+from ..base._units import join_names
 from ..job._ancestors import is_logged
 from ..job._job import AbstractJob, is_scheduler
 from ..job._job_queries import culprit_chain

@@ -42,7 +42,7 @@ from ..job import _errors, _trigger_rules
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import CancelledOutcome, Failure, RunExtras, Throttling, add_remedy_notes, find_interruption
 from ._adaptive_window import AdaptiveWindow
-from ._attempts import find_throttles, take_pause, was_drained
+from ._attempts import Pauses, find_throttles, take_pause, was_drained
 from ._current import current_worker_var
 from ._ending import Ending
 from ._failure_log import FailureLog
@@ -51,7 +51,6 @@ from ._idle_timeouts import IdleInstrument, ThreadReports
 from ._instruments import Instrument, InstrumentSet, fast_hooks
 from ._journaling import JournalWriter, RunJournal
 from ._limiter_tokens import LimiterTokens, enclosing_limiter
-from ._pauses import Pauses
 from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
 from ._settled_calls import SettledCalls

@@ -12,8 +12,8 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _signatures
-from ..base._plural import plural
 from ..base._states import COMPLETED, STOPPING, StopReason
+from ..base._units import plural
 from ..job import _errors, _job_options
 from ..job._outcome import Failure, find_interruption, is_awaitable, one_line_error
 from ._instruments import Instrument

@@ -14,7 +14,7 @@ from ..admission._heap_keys import HeapKeys
 from ..admission._ready_queue import FifoLine
 from ..admission.policy import _policy_validation
 from ..admission.policy._builtin_policies import BUILTIN_POLICIES
-from ..admission.policy._upward_ranks import Ranks
+from ..admission.policy._policy import Ranks
 from ..base import _graph_algorithms
 from ..base._states import STOPPING
 from ..job import _errors
@@ -22,7 +22,7 @@ from ..job._job import AbstractJob
 from ..job._outcome import add_note, find_interruption
 
 if TYPE_CHECKING:
-    from ..admission.policy._upward_ranks import Requirements
+    from ..admission.policy._policy import Requirements
     from ..scheduler._base_scheduler import BaseScheduler
     from ._run import Run
 

@@ -14,8 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import backend as _backend
-from ..base._states import JobState
-from ..base._waits import WaitCause
+from ..base._states import JobState, WaitCause
 from ..job import _errors
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler

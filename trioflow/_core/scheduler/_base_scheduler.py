@@ -28,9 +28,9 @@ from ..admission._window import Adaptive
 from ..admission.policy import _policy_validation
 from ..backend import BackendName
 from ..base import _graph_algorithms
-from ..base._plural import plural
 from ..base._reprs import short_repr
 from ..base._states import JobState, ReportedState, RunPhase, StopReason
+from ..base._units import plural
 from ..job import _job_options, _labels
 from ..job._ancestors import enclosing_schedulers, is_inside
 from ..job._argument_types import (

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._ready_queue import FifoLine
 from ..base import _units
-from ..base._plural import join_names
-from ..base._states import JobState, RunPhase, StopReason
-from ..base._waits import WaitCause, Waiting
+from ..base._states import JobState, RunPhase, StopReason, WaitCause, Waiting
+from ..base._units import join_names
 from ..job import _labels, _trigger_rules
 from ..job._ancestors import enclosing_schedulers, outermost_scheduler
 from ..job._errors import BudgetSpent

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..base import _logger
-from ..base._exception_parts import get_cause, get_context, get_group_members, with_traceback
-from ..base._plural import plural
 from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
+from ..base._units import plural
+from ..base._user_code import get_cause, get_context, get_group_members, with_traceback
 from ..job import _errors
 from ..job._ancestors import ancestors_with_members, is_logged
 from ..job._job import AbstractJob, is_scheduler

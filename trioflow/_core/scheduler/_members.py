@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ..admission.policy._upward_ranks import median_duration
+from ..admission.policy._policy import median_duration
 from ..base._graph_algorithms import longest_path_lengths, topological_order
 from ..base._reprs import short_repr
 from ..base._states import JobState

@@ -23,9 +23,8 @@ from ... import AbstractJob as AnyJob
 from ... import Job as TrioflowJob
 from ... import JobCancelled, JobState, JobTimeout, Scheduler
 from ...abc import Instrument
-from ._callbacks import CallbackThread, logger
+from ._callbacks import CallbackThread, Latch, logger
 from ._job import JobInfo
-from ._latch import Latch
 from ._run import JobRun
 from ._task import Task, with_outer_tasks
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 
 from ... import _posix as posix
 from . import _checks
-from ._latch import Latch
+from ._callbacks import Latch
 from ._task import Task, check_task, choose_output
 
 if TYPE_CHECKING:

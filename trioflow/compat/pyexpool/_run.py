@@ -19,8 +19,8 @@ import trio
 
 from ... import AbstractJob, CommandError, CommandJob, JobTimeout
 from ... import _posix as posix
+from ._callbacks import Latch
 from ._job import Job, Process
-from ._latch import Latch
 from ._task import Task, with_outer_tasks
 
 if TYPE_CHECKING:

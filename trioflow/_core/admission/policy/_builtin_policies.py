@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final, Literal, get_args
 
 from ...job._job import AbstractJob
-from ._upward_ranks import RunOutlook
+from ._policy import RunOutlook
 
 PolicyName = Literal["auto", "fifo", "critical-path"]
 POLICY_NAMES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)

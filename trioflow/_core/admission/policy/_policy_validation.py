@@ -6,13 +6,12 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from ...base._exception_parts import get_traceback, set_traceback
 from ...base._reprs import short_repr
 from ...base._signatures import is_async, signature_of
+from ...base._user_code import get_traceback, set_traceback
 from ...job import _job_options
 from ._builtin_policies import BUILTIN_POLICIES, POLICY_NAMES, PolicyName, RunPolicy
-from ._policy import Policy
-from ._upward_ranks import RunOutlook
+from ._policy import Policy, RunOutlook
 
 if TYPE_CHECKING:
     from ...job._job import AbstractJob
