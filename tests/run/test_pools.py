@@ -405,6 +405,30 @@ def test_explain_names_the_resource_that_a_job_waits_for(virtual: Virtual) -> No
     ]
 
 
+def test_explain_changes_no_queue(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may ask at any time; once, `explain` scanned the queues, and a run failed that was looked at."""
+    scans: list[Admission] = []
+    scan = Admission.scan
+
+    def counted(self: Admission) -> Any:
+        scans.append(self)
+        return scan(self)
+
+    async def look() -> None:
+        before = len(scans)
+        texts = [scheduler.explain(job) for job in scheduler]
+        assert "behind 'c'" in texts[2]
+        assert len(scans) == before
+
+    monkeypatch.setattr(Admission, "scan", counted)
+    jobs = [Job(anyio.sleep, 1, label=label, needs={"gpu": number}) for label, number in (("a", 1), ("c", 2), ("d", 1))]
+    looking = Job(look)
+    scheduler = Scheduler(jobs, looking, pool=Pool(gpu=2), backfill=0)
+    assert virtual(scheduler.co_run)
+    assert looking.state is JobState.SUCCEEDED
+    assert scans
+
+
 def test_a_pool_in_use_is_rejected_in_a_second_loop(backend: str) -> None:
     """A second loop may not use a pool while the first one does, but after its run it may."""
     pool = Pool(a=1)

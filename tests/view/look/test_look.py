@@ -137,6 +137,18 @@ def test_a_function_in_c_in_a_thread_has_no_line(backend: Any) -> None:
     assert shown["in C"] is None
 
 
+def test_jobs_that_an_ended_scheduler_has_left_do_not_wait(backend: Any) -> None:
+    """They are IDLE for good, at any depth; they are counted, but are not among the jobs that wait."""
+    failing = Job(fail_now, critical=True)
+    inner = Scheduler(failing, Scheduler(Job(nothing), label="left", required=failing), label="inner", critical=False)
+    looking = ThreadJob(lambda: _process_record.describe_process()["runs"], required=inner)
+    last = Job(nothing, label="last", required=looking)
+    assert Scheduler(inner, looking, last).run(backend=backend)
+    [run] = looking.result()
+    assert run["counts"]["idle"] == 2
+    assert [job["path"] for job in run["waiting"]] == ["last"]
+
+
 def test_a_job_that_starts_or_settles_during_a_look_is_left_out(backend: Any) -> None:
     """No job is shown as waiting that runs by then, nor as running that has settled: "waiting: has been running"."""
     jobs = [Job(nothing, label="first"), Job(nothing, label="second")]

@@ -413,7 +413,7 @@ class AdmissionQueue:
 
     def entries(self) -> list[HeapEntry]:
         """Return the entries of the waiting jobs, in the order in which they would start without limits."""
-        entries = itertools.chain(*[group.entries() for group in self.groups_by_needs.values()])
+        entries = itertools.chain(*[group.entries() for group in list(self.groups_by_needs.values())])
         return sorted(entry for entry in entries if entry[2]._state is SCHEDULED)
 
     def count_without_slot(self) -> int:
@@ -509,6 +509,8 @@ class Admission:
         self._is_blocking = False  # whether jobs that a budget cannot meet any more are being blocked
         # The groups that the last scan found before its result, and whose needs cannot be met.
         self.passed_over: list[WaitingGroup] = []
+        # The reservations that the last scan found: the job that has it, and the resources that it needs.
+        self.reservations: list[tuple[AbstractJob[Any], frozenset[PoolEntry]]] = []
         self._has_skipped = False  # whether the last scan has skipped groups whose run had no room
         # The earliest time at which a job will be able to start without any other event, and the queue of the job.
         # `_timer` has the same pair for the timer that is set.
@@ -605,7 +607,8 @@ class Admission:
         waiting_counts: dict[PoolEntry, int] = {}  # how many of the groups scanned so far wait for each resource
         limit_count = 0
         without_room: list[AdmissionQueue] = []
-        self.passed_over, self._earliest_start, self._has_skipped = [], (math.inf, None), False
+        self.passed_over, self.reservations = [], []
+        self._earliest_start, self._has_skipped = (math.inf, None), False
         if self.timed_keys:
             when, _, timed_key = self.timed_keys[0]
             self._earliest_start = when, next(iter(timed_key.parked)).queue
@@ -630,6 +633,7 @@ class Admission:
                     self._earliest_start = available_at, group.queue
                 if group.has_reservation():
                     reserved |= group.first_resources()
+                    self.reservations.append((group.heap[0][2], group.first_resources()))
             elif group.queue.is_inside_holder or not reserved or group.first_resources().isdisjoint(reserved):
                 return group, without_room
             elif (key := group.first_key()) is not None and group.resources.isdisjoint(reserved):
@@ -700,13 +704,13 @@ class Admission:
                 else:
                     heapq.heappop(merge_heap)
 
-    def find_blocker(self, resources: frozenset[Resource]) -> WaitingGroup | None:
-        """Return the group whose reservation keeps a job that needs `resources` from starting, if there is one."""
-        self.scan()
-        self._restore_set_aside()
-        self.is_settled = False  # the scan has overwritten the result of the last round
-        blockers = (other for other in self.passed_over if not other.first_resources().isdisjoint(resources))
-        return next((other for other in blockers if other.has_reservation()), None)
+    def find_blocker(self, resources: frozenset[Resource]) -> AbstractJob[Any] | None:
+        """Return the job whose reservation keeps those that need `resources` from starting. Any thread may call this.
+
+        It reads what the last scan found, because a scan changes the queues.
+        """
+        blockers = (job for job, reserved in self.reservations if not reserved.isdisjoint(resources))
+        return next((job for job in blockers if job._state is SCHEDULED), None)
 
     def _set_timer(self) -> None:
         when, queue = self._earliest_start

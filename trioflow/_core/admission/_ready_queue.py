@@ -391,8 +391,9 @@ class ReadyQueue:
         blocker = group.queue.admission.find_blocker(resources)
         if blocker is None:
             return None
+        backfill = 0 if blocker.scheduler is None else blocker.scheduler.backfill
         names = " and ".join(sorted(resource.shown_name for resource in resources))
         return (
-            f"waits for {names}, although enough is free, behind {blocker.heap[0][2].label!r}, "
-            f"which no more jobs may overtake (backfill={blocker.queue.backfill})"
+            f"waits for {names}, although enough is free, behind {blocker.label!r}, "
+            f"which no more jobs may overtake (backfill={backfill})"
         )

@@ -425,7 +425,10 @@ class Backend(Protocol):
     def wake(self, worker: WorkerTask) -> None: ...
 
     def frames(self, worker: WorkerTask) -> Iterable[tuple[FrameType, int]]:
-        """Return the frames of the worker's task with their line numbers, outermost frame first."""
+        """Return the frames of the worker's task with their line numbers, outermost frame first; none without a task.
+
+        Any thread may call this.
+        """
         ...
 
     def create_scope(self, deadline: float = ...) -> Scope: ...

@@ -305,7 +305,7 @@ def job_frames(job: AbstractJob[Any]) -> tuple[list[tuple[FrameType, int]], bool
     those of the worker. They are empty if the worker is not known. Any thread may call this function.
     """
     worker = job._worker
-    if worker is None or worker.task is None:
+    if worker is None:
         return [], False
     suspended = list(worker.run.backend.frames(worker))
     executing: list[tuple[FrameType, int]] = []

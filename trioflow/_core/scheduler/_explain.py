@@ -190,8 +190,8 @@ def _find_pause(run: Run, job: AbstractJob[Any]) -> Waiting | None:
 
 def _explain_pause(run: Run, job: AbstractJob[Any]) -> str:
     wait, extras = _find_pause(run, job), job._extras
-    assert wait is not None
-    assert extras is not None
+    if wait is None or extras is None:  # another thread asks, and the pause has just ended
+        return READY_TEXT
     return f"will be {wait.text}, after {extras.retry_reason}"
 
 

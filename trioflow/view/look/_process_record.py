@@ -68,7 +68,11 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
     tally = _verdict.Tally.for_scheduler(scheduler)
     running = [job for job in jobs if job.state is JobState.RUNNING and not views.is_scheduler(job)]
     scheduled = [job for job in jobs if job.state is JobState.SCHEDULED]
-    idle = [job for job in jobs if job.state is JobState.IDLE]
+    ended: set[AnyJob | None] = set()  # the nested schedulers whose IDLE jobs will not be reached any more
+    for job in jobs:  # schedulers come before their jobs
+        if views.is_scheduler(job) and (job.is_settled() or job.scheduler in ended):
+            ended.add(job)
+    idle = [job for job in jobs if job.state is JobState.IDLE and job.scheduler not in ended]
     failed = [job for job in jobs if job.state is JobState.FAILED]
     running.sort(key=lambda job: job.started_at or now)
     thread = next((thread for thread in threading.enumerate() if thread.ident == thread_id), None)

@@ -269,7 +269,8 @@ class AsyncioLoop(Backend):
         return True
 
     def frames(self, worker: WorkerTask) -> Iterator[tuple[FrameType, int]]:
-        return _shared.await_chain(worker.task.get_coro())
+        task = worker.task
+        return _shared.await_chain(None if task is None else task.get_coro())
 
 
 def _set_result(future: asyncio.Future[bool], value: bool) -> None:

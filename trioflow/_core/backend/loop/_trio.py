@@ -280,7 +280,8 @@ class TrioLoop(Backend):
         return True
 
     def frames(self, worker: WorkerTask) -> Iterator[tuple[FrameType, int]]:
-        return _shared.await_chain(worker.task.coro)
+        task = worker.task
+        return _shared.await_chain(None if task is None else task.coro)
 
 
 class _TaskExitWatcher(trio.abc.Instrument):
