@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import time
 import weakref
@@ -272,6 +273,23 @@ def test_a_failed_job_counts_once_among_the_jobs_that_use_a_result(virtual: Virt
     assert last.result() is Big
     with pytest.raises(JobNotDone):  # the traceback of the one that failed still holds it
         a.result()
+
+
+@pytest.mark.parametrize("returns", [False, True])
+def test_result_of_a_service_is_dropped_while_it_serves(virtual: Virtual, returns: bool) -> None:
+    """The value of a ready service is dropped when the last job that uses it has started; the service succeeds."""
+    maker = Maker()
+
+    async def serve(*, task_status: Any) -> None:
+        task_status.started(await maker())
+        await anyio.sleep(2 if returns else math.inf)
+
+    service = Service(serve, keep_result=False)
+    gate = Job(nap)
+    assert looks(virtual, maker, gate, Job(use, service, 5, required=gate), at=(0.5, 1.5)) == [True, False]
+    assert service.state is JobState.SUCCEEDED
+    with pytest.raises(JobNotDone, match="dropped"):
+        service.result()
 
 
 # --- used from another scheduler

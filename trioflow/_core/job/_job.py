@@ -881,7 +881,7 @@ class AbstractJob(Generic[T]):
                 continue  # a job in a nested scheduler needs the result, and that scheduler may run again
             if input_extras is not None and input_extras.consumer_count:
                 input_extras.consumer_count -= 1
-                if not input_extras.consumer_count and job._state is JobState.SUCCEEDED:
+                if not input_extras.consumer_count and (job._state is JobState.SUCCEEDED or job._is_ready()):
                     job._outcome = DROPPED
 
     def _grant(self) -> Any:

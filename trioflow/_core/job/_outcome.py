@@ -249,6 +249,11 @@ def no_result_error(job: AbstractJob[Any]) -> BaseException:
 FUNCTION_KIND_ADVICE: Final = "give Job an async function, and ThreadJob a plain one"
 
 
+def no_run_error(job: AbstractJob[Any]) -> RuntimeError:
+    """Return the error of a `co_run` that no run has called, but that needs one."""
+    return RuntimeError(f"{job.label!r} needs a run: put it in a Scheduler, and run that")
+
+
 def not_awaitable_message(job: AbstractJob[Any], value: object) -> str:
     name = name_in_errors(repr(job.label), job.redact)
     return f"{name}: its function returned {shown_value(value, name)}, which is not awaitable; {FUNCTION_KIND_ADVICE}"

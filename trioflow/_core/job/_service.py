@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, cast, overload
 
 from ..base._signatures import signature_of
 from ._function import FunctionJob, call_of, check_function, name_of
 from ._job import BoxStyle
 from ._job_options import JobOptions
-from ._outcome import is_awaitable, not_awaitable_message
+from ._outcome import is_awaitable, no_run_error, not_awaitable_message
 
 if TYPE_CHECKING:
     import anyio.abc
@@ -184,10 +184,12 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"), p
         """Call the function and await it.
 
         Raises:
-            RuntimeError: the function returned without having called `task_status.started()`.
+            RuntimeError: the function returned without having called `task_status.started()`, or no run has called
+                this method.
 
         """
-        assert self._worker is not None
+        if self._worker is None:
+            raise no_run_error(self)
         status = TaskStatus(self, self._worker.run)
         try:
             awaitable: object = call_of(self)(task_status=status)
@@ -201,7 +203,7 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"), p
                 f"{self.label!r} returned without calling task_status.started(): "
                 f"call it as soon as the service is ready"
             )
-        return self.result()
+        return cast(T, self._outcome)
 
 
 def _check_parameters(function: Callable[..., Any]) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, final
 from ..admission._window import Adaptive
 from ..base._signatures import is_async
 from ..job._function import name_of
+from ..job._outcome import no_run_error
 from ._current import current_worker_var
 from ._idle_timeouts import PROGRESS_NOUN, TimeLimit
 from ._run import RUNS_IN_PROGRESS, Run
@@ -47,7 +48,7 @@ def run_of(job: AbstractJob[Any]) -> RunHandle:
     """
     worker = current_worker_var.get(None)
     if worker is None:
-        raise RuntimeError(f"{job.label!r} needs a run: put it in a Scheduler, and run that")
+        raise no_run_error(job)
     return RunHandle(worker.run)
 
 
