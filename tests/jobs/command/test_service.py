@@ -27,6 +27,7 @@ from trioflow import (
     Trace,
 )
 
+from ...bodies import take
 from ...places import PATIENCE, patiently
 from ..posix.process_trees import until_there
 
@@ -52,7 +53,7 @@ def failed(service: CommandService, backend: Any) -> BaseException:
     return error
 
 
-def all_of(error: BaseException) -> str:
+def all_of(error: BaseException | None) -> str:
     return "\n".join([str(error), *getattr(error, "__notes__", ())])
 
 
@@ -84,6 +85,20 @@ def test_a_ready_line_may_be_a_regular_expression_and_may_go_to_a_file(backend: 
     service = shell("sleep 0.1; echo port 22; exec sleep 60", ready=OutputLine(re.compile(r"port \d+")), stdout=log)
     assert Scheduler(service, CommandJob(["true"], required=service)).run(backend=backend)
     assert service.result() == "port 22"
+
+
+@pytest.mark.parametrize("ready", [OutputLine("ready"), CommandSucceeds(["sh", "-c", "exit 1"])])
+def test_services_may_share_the_object_that_says_when_they_are_ready(backend: Any, ready: Any) -> None:
+    """Each service tests the condition for itself: one was never ready, another took over `redact` or an error."""
+    first = shell("echo first is ready; exec sleep 60", ready=ready, timeout=1)
+    second = shell("echo second is ready; exec sleep 60", ready=ready, timeout=1, redact=True)
+    readers = [Job(take, service) for service in (first, second)]
+    Scheduler(first, second, *readers).run(backend=backend)
+    if isinstance(ready, OutputLine):
+        assert [reader.result() for reader in readers] == [("first is ready",), ("second is ready",)]
+    else:
+        assert "waiting for \"sh -c 'exit 1'\"" in all_of(first.raised_exception())
+        assert "sh -c" not in all_of(second.raised_exception())
 
 
 def test_an_open_port_makes_a_service_ready(backend: Any, port: int) -> None:

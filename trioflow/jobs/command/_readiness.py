@@ -33,6 +33,10 @@ MAX_POLL_INTERVAL: Final = 0.1
 class Readiness(ABC):
     """A condition that a service meets when it is ready."""
 
+    def _copy(self) -> Readiness:
+        """Return the condition for one service, which must not see what has happened to another one."""
+        return self
+
     def check_before_start(self) -> None:  # noqa: B027  # not abstract: most conditions have nothing to check
         """Prepare for an attempt, before the service is started.
 
@@ -171,6 +175,9 @@ class OutputLine(Readiness):
         """Return the condition as an infinitive clause for error messages."""
         return f"a line with {self.text if isinstance(self.text, str) else self.text.pattern!r} in its output"
 
+    def _copy(self) -> OutputLine:
+        return OutputLine(self.text)
+
     def check_before_start(self) -> None:
         """Discard the matching line of an earlier attempt."""
         self._matching_line = None
@@ -228,6 +235,9 @@ class CommandSucceeds(Readiness):
     def __str__(self) -> str:
         """Return the condition as an infinitive clause for error messages."""
         return f"{self._job.command_line()!r} to succeed"
+
+    def _copy(self) -> CommandSucceeds:
+        return CommandSucceeds(self.command, **self.options)
 
     def _redact(self) -> None:
         self._job.redact = True
@@ -291,14 +301,14 @@ class FileExists(Readiness):
 
 
 def make_readiness(value: Any, subject: str) -> Readiness:
-    """Return the `Readiness` for the argument `ready`.
+    """Return the `Readiness` of one service for its argument `ready`.
 
     Raises:
         TypeError: `value` is neither a condition nor a path.
 
     """
     if isinstance(value, Readiness):
-        return value
+        return value._copy()
     if isinstance(value, Path):
         return FileExists(value)
     advice = "give PortOpen(5432), OutputLine('ready to accept'), CommandSucceeds(['pg_isready']), or a pathlib.Path"
