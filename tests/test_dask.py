@@ -12,6 +12,7 @@ import threading
 import time
 import unittest.mock
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from trioflow.abc import AbstractJob, WaitCause, stored_result
 from trioflow.dask import Cluster
 from trioflow.dask._cluster_calls import import_dask
 from trioflow.otel import Tracing
+from trioflow.testing import check_kind
 
 from . import dask_bodies as bodies
 from . import otel_bodies
@@ -101,6 +103,15 @@ def workers_of(client: Client) -> list[str]:
     client.wait_for_workers(2)
     found: list[str] = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.workers))
     return found
+
+
+def test_dask_jobs_pass(client: Client) -> None:
+    """A DaskJob does what is expected of every job; a journal can store a result that is gathered."""
+    check_kind(
+        partial(DaskJob, bodies.add, 1, client=client, gather=True),
+        make_long_job=partial(DaskJob, time.sleep, 0.3, client=client),
+        make_failing_job=partial(DaskJob, bodies.fail, client=client),
+    )
 
 
 def test_results_of_dask_jobs_stay_on_the_cluster_as_futures(backend: str, client: Client) -> None:
@@ -412,12 +423,6 @@ def test_invalid_arguments_of_a_dask_job_are_rejected(arguments: Any, options: A
     """Invalid arguments of a DaskJob raise a TypeError that says what to give."""
     with pytest.raises(TypeError, match=advice):
         DaskJob(*arguments, **options)
-
-
-def test_a_dask_job_awaited_outside_a_run_raises() -> None:
-    """`co_run()` of a DaskJob outside a run raises an error that advises to put the job into a Scheduler."""
-    with pytest.raises(RuntimeError, match="put it in a Scheduler"):
-        anyio.run(DaskJob(sum, []).co_run)
 
 
 def test_the_error_without_dask_has_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:

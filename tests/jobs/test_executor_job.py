@@ -341,9 +341,3 @@ def test_a_function_that_returns_no_executor_fails_the_job(backend: str) -> None
     run(backend, job)
     with pytest.raises(TypeError, match="must return an executor, but returned 0"):
         job.result()
-
-
-def test_an_executor_job_awaited_outside_a_run_raises() -> None:
-    """Awaiting an ExecutorJob outside a run raises an error that says to put the job into a Scheduler."""
-    with pytest.raises(RuntimeError, match="put it in a Scheduler"):
-        anyio.run(ExecutorJob(ThreadPoolExecutor, int).co_run)

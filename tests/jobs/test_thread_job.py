@@ -81,10 +81,7 @@ def release_late(held: Held) -> Job[None]:
 def test_the_result_is_what_the_function_returns(backend: str) -> None:
     """A ThreadJob passes positional and keyword arguments to its function, whose return value is the job's result."""
     job = ThreadJob(sorted, [2, 3, 1], kwargs={"reverse": True})
-    scheduler = Scheduler(job)
-    assert scheduler.run(backend=backend) is True
-    assert job.result() == [3, 2, 1]
-    assert scheduler.run(backend=backend) is True  # it can run again
+    assert Scheduler(job).run(backend=backend) is True
     assert job.result() == [3, 2, 1]
 
 
@@ -362,20 +359,6 @@ def test_a_run_that_timed_out_waits_for_its_threads(backend: str) -> None:
     inner = Scheduler(job, timeout=SOON)
     assert Scheduler(inner, release_late(held)).run(backend=backend) is True
     assert inner.stop_reason is StopReason.TIMEOUT
-    assert job.state is JobState.CANCELLED
-    assert held.left.is_set()
-
-
-def test_a_forever_thread_job_is_cancelled_at_the_end_of_the_run(backend: str) -> None:
-    """At the end of a run, a forever ThreadJob is cancelled, and the run waits for its thread."""
-    held = Held()
-    job = ThreadJob(held, forever=True)
-
-    async def release_soon() -> None:
-        await held.until_entered()
-        threading.Timer(SOON, held.release.set).start()
-
-    assert Scheduler(job, Job(release_soon)).run(backend=backend) is True
     assert job.state is JobState.CANCELLED
     assert held.left.is_set()
 

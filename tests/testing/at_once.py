@@ -9,7 +9,7 @@ def forty_two_at_once() -> int:
 
 def block() -> None:
     """Work for a time that cannot be interrupted."""
-    time.sleep(0.6)
+    time.sleep(0.3)
 
 
 def fail_at_once() -> None:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import subprocess
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import anyio
@@ -13,21 +18,24 @@ import sniffio
 
 from trioflow import (
     AbstractJob,
+    Answer,
     CommandJob,
     CommandService,
-    CommandSucceeds,
     ExecutorJob,
     First,
     Job,
     LocalNode,
+    OutputLine,
     ProcessJob,
     Scheduler,
     Service,
-    SshJob,
+    SshService,
     ThreadJob,
 )
+from trioflow.abc import JobKind
 from trioflow.testing import check_kind
 
+from ..jobs.posix.process_trees import TREE
 from .at_once import block, fail_at_once, forty_two_at_once
 
 
@@ -48,12 +56,20 @@ async def serve(*, task_status: Any) -> None:
     await anyio.sleep_forever()
 
 
+async def serve_late(*, task_status: Any) -> None:
+    await anyio.sleep_forever()
+
+
 async def serve_badly(*, task_status: Any) -> None:
     raise ValueError("broken")
 
 
-def service_of_a_command(**options: Any) -> CommandService:
-    return CommandService(["sleep", "1000"], ready=CommandSucceeds(["true"]), **options)
+class Answered(Answer[str]):
+    """A question that is answered when it is asked, in each run."""
+
+    async def co_run(self) -> str:
+        self.answer("yes")
+        return await super().co_run()
 
 
 class Sleeper(AbstractJob[int]):
@@ -78,35 +94,42 @@ def executor() -> Iterator[Executor]:
         yield threads
 
 
-def check_makers(kind: Any, quick: Any, long: Any = None, failing: Any = None, restores: bool = True) -> None:
-    """Check a kind whose jobs are made from these arguments."""
-
-    def maker(arguments: Any) -> Any:
-        return None if arguments is None else lambda **options: kind(*arguments, **options)
-
-    check_kind(maker(quick), make_long_job=maker(long), make_failing_job=maker(failing), restores=restores)
+READY: Any = {"ready": OutputLine("ready"), "on_line": lambda *_: None}
 
 
 @pytest.mark.parametrize(
     ("kind", "quick", "long", "failing"),
     [
         (Job, (forty_two,), (sleep_long,), (fail,)),
-        (Service, (serve,), None, (serve_badly,)),
+        (Service, (serve,), (serve_late,), (serve_badly,)),
         (ThreadJob, (forty_two_at_once,), (block,), (fail_at_once,)),
         (ProcessJob, (forty_two_at_once,), (block,), (fail_at_once,)),
-        (CommandJob, (["true"],), (["sleep", "1000"],), (["false"],)),
-        (service_of_a_command, (), None, None),
-        (SshJob, (LocalNode(), "true"), (LocalNode(), "sleep 1000"), (LocalNode(), "false")),
+        (partial(CommandJob, shell=True), ("true",), (TREE,), ("false",)),
+        (partial(CommandService, **READY, shell=True), (f"echo ready; {TREE}",), (TREE,), ("false",)),
+        (partial(SshService, LocalNode(), **READY), (f"echo ready; {TREE}",), (TREE,), ("false",)),
     ],
 )
 def test_the_kinds_of_this_package_pass(kind: Any, quick: Any, long: Any, failing: Any) -> None:
     """Each kind does what is expected of every job."""
-    check_makers(kind, quick, long, failing)
+    check_kind(partial(kind, *quick), make_long_job=partial(kind, *long), make_failing_job=partial(kind, *failing))
+
+
+def test_answers_pass() -> None:
+    """An `Answer` does what is expected of every job."""
+    check_kind(
+        partial(Answered, "deploy?"),
+        make_long_job=partial(Answer, "deploy?"),
+        make_failing_job=partial(Answered, "deploy?", choices=["no"]),
+    )
 
 
 def test_jobs_in_executors_pass(executor: Executor) -> None:
     """An `ExecutorJob` does what is expected of every job."""
-    check_makers(ExecutorJob, (executor, forty_two_at_once), (executor, block), (executor, fail_at_once))
+    check_kind(
+        partial(ExecutorJob, executor, forty_two_at_once),
+        make_long_job=partial(ExecutorJob, executor, block),
+        make_failing_job=partial(ExecutorJob, executor, fail_at_once),
+    )
 
 
 def test_schedulers_and_races_pass() -> None:
@@ -134,6 +157,69 @@ class DropsOptions(Sleeper):
         super().__init__(**options)
 
 
+class HasNoLabel(JobKind[None]):
+    def default_label(self, depth: int) -> str:
+        return ""
+
+
+class FailsTheSecondTime(Sleeper):
+    async def co_run(self) -> int:
+        if hasattr(self, "has_run"):
+            raise RuntimeError("I was already here")
+        self.has_run = True
+        return await super().co_run()
+
+
+class AddsToItsResult(JobKind[Any]):
+    async def co_run(self) -> Any:
+        self.lines = [*getattr(self, "lines", ()), "a line"]
+        return self.lines
+
+
+class KeepsItsLastResult(JobKind[None]):
+    last_result = "that of the first run"
+
+    async def co_run(self) -> None: ...
+
+
+class WorksAlone(Sleeper):
+    count = 0
+
+    async def co_run(self) -> int:
+        WorksAlone.count += 1
+        try:
+            if self.count > 1:
+                raise RuntimeError("another one is at work")
+            return await super().co_run()
+        finally:
+            WorksAlone.count -= 1
+
+
+class StopsInItsOwnWay(Sleeper):
+    def cancel(self) -> None:
+        self.seconds = 0
+
+
+class KeepsItsResult(Sleeper):
+    def result(self, default: Any = None) -> Any:
+        return 42
+
+
+class LooksForItsRun(Sleeper):
+    async def co_run(self) -> Any:
+        return self.scheduler.label and 42  # type: ignore[union-attr]
+
+
+class ReturnsWhatCannotBeStored(Sleeper):
+    async def co_run(self) -> Any:
+        return type(self)
+
+
+class RestoresAnother(Sleeper):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(save=(str, lambda text: int(text) + 1), **options)
+
+
 class SwallowsCancellation(Sleeper):
     async def co_run(self) -> int:
         try:
@@ -143,17 +229,31 @@ class SwallowsCancellation(Sleeper):
         return 0
 
 
-class FailsTheSecondTime(Sleeper):
+class IgnoresItsTimeout(Sleeper, keeps_time=True):
     async def co_run(self) -> int:
-        if hasattr(self, "has_run"):
-            raise RuntimeError("I was already here")
-        self.has_run = True
+        await anyio.sleep(0.3)
         return 42
 
 
-class BadLabel(Sleeper):
-    def default_label(self, depth: int) -> Any:
-        return 5
+class SucceedsAtLast(Sleeper):
+    async def co_run(self) -> int:
+        await anyio.sleep(0 if self.attempts > 1 else 1000)
+        return 42
+
+
+class IsNeverForever(Sleeper):
+    async def co_run(self) -> int:
+        if self.forever:
+            raise ValueError("not forever")
+        await anyio.sleep_forever()
+        return 42
+
+
+class FailsOnce(Sleeper):
+    async def co_run(self) -> int:
+        if self.attempts == 1:
+            raise ValueError("broken")
+        return 42
 
 
 class LeavesATask(Sleeper):
@@ -163,35 +263,70 @@ class LeavesATask(Sleeper):
         return 42
 
 
-class LosesItsResult(Sleeper):
-    async def co_run(self) -> Any:
-        self.count = getattr(self, "count", 0) + 1
-        return None if self.count > 1 else 42
+class LeavesAThread(Sleeper):
+    def left(self) -> Any:
+        event = threading.Event()
+        threading.Thread(target=event.wait, name="a left thread").start()
+        left.callback(event.set)
+        return event
+
+    async def co_run(self) -> int:
+        self.kept = self.left()
+        await anyio.sleep_forever()
+        return 42
 
 
-class ReturnsWhatCannotBeStored(Sleeper):
-    async def co_run(self) -> Any:
-        return type(self)
+class LeavesAFile(LeavesAThread):
+    def left(self) -> Any:
+        return left.enter_context(open(os.devnull))
+
+
+class LeavesAProcess(LeavesAThread):
+    def left(self) -> Any:
+        process = subprocess.Popen(["sleep", "1000"])
+        left.callback(process.wait)
+        left.callback(process.kill)
+
+
+left = contextlib.ExitStack()
 
 
 @pytest.mark.parametrize(
     ("kind", "makers", "text"),
     [
-        (DropsOptions, {}, "option priority=1 was not passed on"),
-        (FailsTheSecondTime, {}, "must succeed, but did not: 'FailsTheSecondTime' (FAILED, RuntimeError: I was"),
-        (LosesItsResult, {}, "a second run has a result of another type"),
-        (LeavesATask, {}, "tasks are left"),
-        (Sleeper, {"make_long_job": SwallowsCancellation}, "must make a running job CANCELLED, but not"),
-        (Sleeper, {"make_failing_job": Sleeper}, "a job of `make_failing_job` must fail, but did not"),
-        (ReturnsWhatCannotBeStored, {"restores": True}, "a journal did not restore a job"),
+        (DropsOptions, {}, "options: the option priority must be 1, but is 0, for 'checked' (IDLE) on trio"),
+        (HasNoLabel, {}, "views: whether the label has text must be True, but is False, for '' (IDLE)"),
+        (FailsTheSecondTime, {}, "a second run: the state must be SUCCEEDED, but is FAILED, for 'FailsTheSecondTime' "
+                                 "(FAILED, RuntimeError: I was already here)"),
+        (AddsToItsResult, {}, "a second run: the result must be ['a line'], but is ['a line', 'a line']"),
+        (KeepsItsLastResult, {}, "a second run: whether last_result is that of the first run must be False, but is"),
+        (WorksAlone, {}, "several at once: the state must be SUCCEEDED, but is FAILED"),
+        (StopsInItsOwnWay, {}, "a late cancel(): what cancel() raises after the run must be RuntimeError, but is None"),
+        (KeepsItsResult, {}, "keep_result=False: what result() raises must be JobNotDone, but is None"),
+        (LooksForItsRun, {}, "outside a run: what co_run() raises must be RuntimeError, but is AttributeError"),
+        (ReturnsWhatCannotBeStored, {"restores": True}, "a journal: whether it was restored must be True"),
+        (RestoresAnother, {"restores": True}, "a journal: the result must be 42, but is 43"),
+        (Sleeper, {"make_long_job": SwallowsCancellation}, "job.cancel(): the state must be CANCELLED"),
+        (Sleeper, {"make_long_job": IgnoresItsTimeout}, "timeout: the state must be FAILED, but is SUCCEEDED"),
+        (Sleeper, {"make_long_job": SucceedsAtLast}, "timeout with retry: the state must be FAILED, but is SUCCEEDED"),
+        (Sleeper, {"make_long_job": IsNeverForever}, "forever=True: the state must be CANCELLED, but is FAILED"),
+        (Sleeper, {"make_failing_job": Sleeper}, "a failure: the state must be FAILED, but is SUCCEEDED"),
+        (Sleeper, {"make_failing_job": FailsOnce}, "retry: the state must be FAILED, but is SUCCEEDED"),
+        (LeavesATask, {}, "success: the tasks that are left must be []"),
+        (Sleeper, {"make_long_job": LeavesAThread}, "interruptions: each run leaves something behind, the last one the "
+                                                    "thread 'a left thread'"),
+        (Sleeper, {"make_long_job": LeavesAFile}, "interruptions: each run leaves something behind, the last one the "
+                                                  "open file "),
+        (Sleeper, {"make_long_job": LeavesAProcess}, "interruptions: each run leaves something behind, the last one "
+                                                     "the process "),
     ],
-)
+)  # fmt: skip
 def test_faults_of_a_kind_are_found(kind: Any, makers: Any, text: str) -> None:
-    """The error says what was expected, and names the job and the backend."""
-    with pytest.raises(AssertionError) as info:
+    """The error names the check, what was expected and found, the job, and the backend."""
+    with left, pytest.raises(AssertionError) as info:
         check_kind(kind, **{"restores": False, **makers})
-    assert text in str(info.value)
-    assert str(info.value).endswith(("on trio", "on asyncio"))
+    assert str(info.value).startswith(text)
+    assert str(info.value).endswith((" on trio", " on asyncio"))
 
 
 def test_a_correct_kind_of_a_user_passes() -> None:

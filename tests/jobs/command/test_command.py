@@ -151,9 +151,7 @@ def test_uncaptured_output_as_an_argument_or_input_fails_the_job(backend: str) -
 def test_keep_result_false_drops_a_result_used_by_a_command(backend: str) -> None:
     """With `keep_result=False`, a result is dropped when the command that uses it has got it."""
     source = ThreadJob(lambda: "x", keep_result=False)
-    job = CommandJob(["echo", source], stdout=PIPE, stdin=source)
-    run(backend, source, CommandJob(["echo", source]))
-    assert job is not None
+    run(backend, CommandJob(["echo", source], stdin=source, stdout=PIPE))
     with pytest.raises(JobNotDone, match="dropped"):
         source.result()
 
@@ -208,13 +206,6 @@ def test_a_stream_file_that_is_closed_before_the_start_fails_the_job(backend: st
     run(backend, job)
     with pytest.raises(ValueError, match=f"{name} of 'j' is a closed file: keep it open until the job has ended"):
         job.result()
-
-
-def test_a_command_awaited_outside_a_run_raises() -> None:
-    """Awaiting a command outside a run raises an error, since the guard of commands belongs to a run."""
-    coroutine = CommandJob(["true"]).co_run()
-    with pytest.raises(RuntimeError, match="put it in a Scheduler"):
-        coroutine.send(None)
 
 
 def test_shell_option_runs_a_line_in_a_shell(backend: str) -> None:
@@ -472,29 +463,6 @@ def test_a_signal_without_a_name_is_shown_by_its_number(backend: str) -> None:
     assert (job.result().signal, job.result().returncode) == (40, -40)
 
 
-def test_a_timeout_is_distinguished_from_a_cancellation(backend: str) -> None:
-    """A late command has a JobTimeout, a cancelled one is CANCELLED, and the `last_result` of both has SIGTERM."""
-    late = CommandJob(["sleep", 100], timeout=0.02)
-    called_off = CommandJob(["sleep", 100], on_start=lambda job: job.cancel())
-    run(backend, late, called_off)
-    assert isinstance(late.raised_exception(), JobTimeout)
-    assert late.timed_out
-    assert called_off.state is JobState.CANCELLED
-    for job in (late, called_off):
-        assert job.last_result is not None
-        assert job.last_result.signal is signal.SIGTERM
-
-
-def test_a_second_run_replaces_the_last_result(backend: str) -> None:
-    """A second run of a command replaces its `last_result`, and leaves no pid."""
-    job = CommandJob(["true"])
-    scheduler = run(backend, job)
-    first = job.last_result
-    assert scheduler.run(backend=backend)
-    assert job.last_result is not first
-    assert job.pid is None
-
-
 def test_a_process_reaped_elsewhere_fails_the_job(backend: str) -> None:
     """A command whose process was reaped by other code fails, since its exit code is unknown."""
 
@@ -509,17 +477,6 @@ def test_a_process_reaped_elsewhere_fails_the_job(backend: str) -> None:
 
 
 # --- retries
-
-
-def test_a_late_command_is_started_again(backend: str, tmp_path: Path) -> None:
-    """A late command is started again as often as its `Retry` of timeouts allows."""
-    pids: list[int | None] = []
-    job = CommandJob(
-        ["sleep", 100], timeout=0.02, retry=Retry(2, first=0, on=JobTimeout), on_start=lambda job: pids.append(job.pid)
-    )
-    run(backend, job)
-    assert isinstance(job.raised_exception(), JobTimeout)
-    assert len(set(pids)) == job.attempts == 3
 
 
 def test_a_retry_that_is_in_time_succeeds(backend: str, tmp_path: Path) -> None:

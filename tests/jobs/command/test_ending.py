@@ -19,7 +19,7 @@ import pytest
 from trioflow import CommandJob, Job, JobState, JobTimeout, Scheduler, StopReason
 from trioflow.jobs.posix import _processes
 
-from ...bodies import fail, nap, run
+from ...bodies import fail, run
 from ...places import patiently
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there
 from ..posix.process_trees import watched as watched
@@ -348,25 +348,6 @@ def test_native_cancellations_do_not_interrupt_the_end_of_a_command(watched: Wat
     Scheduler(job, Job(bother)).run(backend="asyncio")
     assert watched.alive() == []
     assert job.is_settled()
-
-
-def test_a_run_that_is_cancelled_from_outside_ends_its_commands(backend: str, watched: Watched) -> None:
-    """A cancelled scope around `co_run` is left only when all commands have ended, nested ones included."""
-
-    async def main() -> None:
-        with anyio.move_on_after(0.1):
-            await Scheduler(sh(TREE), Scheduler(sh(STUBBORN))).co_run()
-        assert watched.alive() == []
-
-    anyio.run(main, backend=backend)
-
-
-def test_a_forever_command_ends_with_the_others(backend: str, watched: Watched) -> None:
-    """A forever command is ended, with its whole process tree, when the other jobs have settled."""
-    daemon = sh(TREE, forever=True)
-    assert Scheduler(daemon, Job(nap, 0.05)).run(backend=backend)
-    assert watched.alive() == []
-    assert daemon.state is JobState.CANCELLED
 
 
 def test_a_cleanup_command_runs_after_a_critical_failure(backend: str, tmp_path: Path) -> None:

@@ -61,16 +61,6 @@ def test_a_worker_process_is_reused_and_ends_with_the_run(backend: str, watched:
     assert [job.result() for job in jobs] == [1, 2, 3]
 
 
-def test_no_process_outlives_a_run_inside_a_longer_program(backend: str, watched: Watched) -> None:
-    """When `co_run` returns, all worker processes of the run are gone."""
-
-    async def main() -> None:
-        assert await Scheduler(*(ProcessJob(bodies.add, 1) for _ in range(3))).co_run()
-        assert watched.alive() == []
-
-    anyio.run(main, backend=backend)
-
-
 @pytest.mark.parametrize("how", ["timeout", "cancel", "critical"])
 def test_a_worker_process_is_killed_with_its_children(backend: str, watched: Watched, tmp_path: Path, how: str) -> None:
     """A timeout, a cancellation or the end of the run kills a worker process with its children."""
@@ -436,12 +426,6 @@ def test_a_main_module_that_starts_a_run_on_import_fails_with_advice(backend: st
     found = subprocess.run([sys.executable, program, backend], capture_output=True, text=True, check=False)
     assert found.stdout == "'abs(-21)': its process has died: exit code 1\n"
     assert 'put code that must run only once under `if __name__ == "__main__":`' in found.stderr
-
-
-def test_a_process_job_awaited_outside_a_run_raises() -> None:
-    """Awaiting a ProcessJob outside a run raises an error that says to put the job into a Scheduler."""
-    with pytest.raises(RuntimeError, match="put it in a Scheduler"):
-        ProcessJob(bodies.add, 1).co_run().send(None)
 
 
 def test_a_function_reports_its_progress(backend: str) -> None:

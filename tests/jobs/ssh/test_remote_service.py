@@ -28,7 +28,6 @@ from trioflow import (
     Push,
     Scheduler,
     Script,
-    ScriptText,
     SshError,
     SshJob,
     SshNode,
@@ -322,14 +321,3 @@ def test_nothing_of_a_service_is_left_when_this_program_is_killed(
     while isinstance(place, Server) and place.sessions():
         assert time.monotonic() < end
         time.sleep(0.01)
-
-
-def test_a_service_that_is_retried_is_ready_at_its_second_attempt(
-    backend: str, server: Server, tmp_path: Path, mark: dict[str, str], watched: Watched
-) -> None:
-    """`retry=` applies until the program is ready; the first attempt leaves nothing."""
-    text = f"if mkdir {tmp_path}/first; then exit 1; fi; touch {tmp_path}/up; {TREE}"
-    service = sniffer(server, ScriptText(text), ready=tmp_path / "up", retry=2, env=mark)
-    assert Scheduler(service, Job(anyio.sleep, 0, required=service)).run(backend=backend)
-    assert (service.state, service.attempts) == (JobState.SUCCEEDED, 2)
-    assert watched.gone_in_time(), watched.alive()

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from trioflow import (
 )
 from trioflow.abc import AbstractJob, Instrument, propagate_env
 from trioflow.jobs.ssh import _sftp_transfers
+from trioflow.testing import check_kind
 
 from ...bodies import run, take
 from ...places import patiently
@@ -56,6 +58,14 @@ def own_files(monkeypatch: pytest.MonkeyPatch) -> str:
     mark = f".trioflow-{os.urandom(6).hex()}-"
     monkeypatch.setattr(_sftp_transfers, "INCOMPLETE_PREFIX", mark)
     return mark
+
+
+def test_ssh_jobs_pass(server: Server) -> None:
+    """An SshJob does what is expected of every job."""
+    job = partial(SshJob, server.node())
+    check_kind(
+        partial(job, "true"), make_long_job=partial(job, "exec sleep 1000"), make_failing_job=partial(job, "false")
+    )
 
 
 # ---- the outcome
@@ -698,24 +708,6 @@ def test_labels_show_node_and_command() -> None:
     assert repr(Script("a", 1)) == "Script(a, 1)"
     assert Pull("a", to="b") == Pull("a", to="b") != Push("a", to="b")
     assert len({Script("a"), Script("a"), ScriptText("a")}) == 2
-
-
-def test_an_ssh_job_awaited_outside_a_run_raises() -> None:
-    """Awaiting an SshJob outside a run raises an error that says to put the job in a Scheduler."""
-    with pytest.raises(RuntimeError, match="put it in a Scheduler"):
-        anyio.run(SshJob("node", "true").co_run)
-
-
-def test_an_ssh_job_runs_again_in_a_second_run(backend: str, server: Server) -> None:
-    """A second run of an SshJob opens a new connection, and keeps no state of the first."""
-    before = server.accepted
-    job = SshJob(server.node(), "echo x", stdout=PIPE)
-    scheduler = Scheduler(job)
-    for _ in range(2):
-        assert scheduler.run(backend=backend)
-        assert job.result().stdout == b"x\n"
-        assert job.state is JobState.SUCCEEDED
-    assert server.accepted == before + 2
 
 
 def test_an_ssh_error_has_the_node_and_whether_the_command_started() -> None:
