@@ -137,8 +137,8 @@ class HostTask(Protocol):
         """Yield to the event loop once, and return True. If the task is cancelled, return False."""
         ...
 
-    async def wait(self, event: TaskEvent) -> bool:
-        """Wait for `event`, and return True. If the task is cancelled, return False at once."""
+    async def wait(self, event: TaskEvent, deadline: float = ...) -> bool:
+        """Wait for `event`, or until the deadline, and return True. If the task is cancelled, return False at once."""
         ...
 
     async def yield_in_ending(self, is_unwinding: bool) -> bool:

@@ -45,8 +45,6 @@ class Ending:
     async def execute(self) -> None:
         run = self._run
         run.stop(COMPLETED)
-        if run.first_rule is not None:
-            run.first_rule.forget_timer()
         run.workers.admit_queued()
         for _ in range(MAX_LEAVING_TURNS):
             unshielded = [worker for worker in run.workers.alive if not worker.is_shielded]

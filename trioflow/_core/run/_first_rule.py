@@ -17,7 +17,7 @@ up: what an earlier run has paid for decides first, in the order in which it was
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._resource import TIME_TOLERANCE
@@ -46,7 +46,8 @@ class FirstRule:
         self._held: dict[AbstractJob[Any], None] = {}  # jobs that are ready, but may not start yet
         self._last_open_turn = 0
         self._turn_started_at: float | None = None  # when the first job of this turn started
-        self._cancel_timer: Callable[[], None] | None = None
+        # When the task that awaits the run calls `check_timer`; infinity if there is no timer.
+        self.timer_fires_at = math.inf
         self.winners: Final[list[AbstractJob[Any]]] = []
         self.is_decided = False
 
@@ -116,7 +117,7 @@ class FirstRule:
         self._release_held()
 
     def has_timer(self) -> bool:
-        return self._cancel_timer is not None and self._turn_started_at is not None
+        return self.timer_fires_at != math.inf and self._turn_started_at is not None
 
     def explain(self, job: AbstractJob[Any]) -> str:
         """Explain why a job that has no open requirements is held back."""
@@ -133,11 +134,9 @@ class FirstRule:
     def assign_turns(self) -> None:
         """Find the competitors, at the start and when jobs were added, and assign a turn to each member. O(V + E)."""
         members = self._run.members
+        requirements = {job: members.all_requirements(job) for job in members.jobs}
         needed = {
-            requirement
-            for job in members.jobs
-            if job._options.run_if != "failed"
-            for requirement in members.all_requirements(job)
+            requirement for job in members.jobs if job._options.run_if != "failed" for requirement in requirements[job]
         }
         self._competitors = [job for job in members.jobs if not job._options.forever and job not in needed]
         known = {*self._losers, *self._restored, *self.winners}
@@ -149,7 +148,7 @@ class FirstRule:
                 job = todo.pop()
                 if job not in self._turns:
                     self._turns[job] = turn
-                    todo += members.all_requirements(job)
+                    todo += requirements[job]
         self._set_timer()  # it was not set if there was no further turn
 
     def _is_looking_up(self) -> bool:
@@ -157,26 +156,24 @@ class FirstRule:
         return run.journal_writer is not None and run.requirement_counts.counting_down
 
     def _set_timer(self) -> None:
-        if self._stagger is None or self._turn_started_at is None or self._cancel_timer is not None:
+        if self._stagger is None or self._turn_started_at is None or self.timer_fires_at != math.inf:
             return
         if self._last_open_turn + 1 < len(self._competitors) and not self._run.is_draining_or_stopping:
-            self._cancel_timer = self._run.group.call_at(self._turn_started_at + self._stagger, self._on_timer)
+            self.timer_fires_at = self._turn_started_at + self._stagger
+            self._run.wake()
 
-    def _on_timer(self) -> None:
-        """Open the next turn, unless the timer was set for an earlier one; then set it again."""
-        self._cancel_timer = None
-        run, started_at = self._run, self._turn_started_at
+    def check_timer(self) -> None:
+        """If the timer is due, open the next turn, unless it was set for an earlier one; then set it again."""
+        run, started_at, now = self._run, self._turn_started_at, self._run.clock() + TIME_TOLERANCE
+        if now < self.timer_fires_at or run.is_draining_or_stopping:
+            return
+        self.timer_fires_at = math.inf
         assert self._stagger is not None
-        if started_at is not None and run.clock() + TIME_TOLERANCE >= started_at + self._stagger:
+        if started_at is not None and now >= started_at + self._stagger:
             self._open_next_turn()
             self._open_due_turns()
             run.workers.ensure_searcher()
         self._set_timer()
-
-    def forget_timer(self) -> None:
-        if self._cancel_timer is not None:
-            self._cancel_timer()
-            self._cancel_timer = None
 
     def _open_due_turns(self) -> None:
         """Open the next turn as long as the competitor of the last open one has failed."""
@@ -190,7 +187,7 @@ class FirstRule:
         self._last_open_turn += 1
         self._turn_started_at = None
         if self._last_open_turn + 1 == len(self._competitors):
-            self.forget_timer()
+            self.timer_fires_at = math.inf
         self._release_held()
 
     def _release_held(self) -> None:

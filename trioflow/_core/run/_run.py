@@ -414,17 +414,21 @@ class Run:
                 return
 
     async def _wait_for_change(self) -> None:
-        """Wait until a worker has left, or the run stops. Meanwhile, the worker that hosts the run is not active."""
+        """Wait for `wake`, or for the timer of a `First`. Meanwhile, the worker that hosts the run is not active."""
         host = self.outer_worker
         was_active = host is not None and host in host.run.workers.alive  # the worker of a clean-up job never is
         self.standstill.active_count -= was_active
         self.standstill.suspect(self)
         self.change_event = changed = self.backend.create_event()
+        rule = self.first_rule
+        deadline = math.inf if rule is None else rule.timer_fires_at
         try:
-            if not await self.group.host.wait(changed):
+            if not await self.group.host.wait(changed, deadline):
                 self.stop_cancelled()
         finally:
             self.standstill.active_count += was_active
+        if rule is not None:
+            rule.check_timer()
 
     async def _wait_until_drained(self) -> None:
         """Wait until the running jobs, except forever jobs, have ended. No jobs start, so check each worker once."""

@@ -78,12 +78,16 @@ class AsyncioHost(HostTask):
             return False
         return True
 
-    async def wait(self, event: TaskEvent) -> bool:
+    async def wait(self, event: TaskEvent, deadline: float = math.inf) -> bool:
+        timer = None if deadline == math.inf else self.loop.call_at(deadline, event.set)
         try:
             await event.wait()
         except asyncio.CancelledError as cancellation:
             self._cancellation = cancellation
             return False
+        finally:
+            if timer is not None:
+                timer.cancel()
         return True
 
     async def yield_in_ending(self, is_unwinding: bool) -> bool:

@@ -55,9 +55,13 @@ class TrioHost(HostTask):
             return False
         return True
 
-    async def wait(self, event: TaskEvent) -> bool:
+    async def wait(self, event: TaskEvent, deadline: float = math.inf) -> bool:
         try:
-            await event.wait()
+            if deadline == math.inf:
+                await event.wait()
+            else:
+                with trio.CancelScope(deadline=deadline):
+                    await event.wait()
         except trio.Cancelled:
             return False
         return True
