@@ -555,7 +555,8 @@ class Admission:
                 served[group.queue] = None
             elif group is not None:
                 group.queue.leave()
-            self._restore_set_aside()
+            if self._set_aside:
+                self._restore_set_aside()
             if group is None:
                 break
         self.is_settled, self._is_in_round = not self._has_skipped, False

@@ -76,7 +76,11 @@ class Grant:
         }
 
     def _rates(self) -> list[tuple[RateResource, Any]]:
-        return [(resource, share) for resource, _, share in self._parts if isinstance(resource, RateResource)]
+        return [
+            (resource, share)
+            for resource, _, share in self._parts
+            if not resource.is_returnable and isinstance(resource, RateResource)  # slow for other classes of `ABCMeta`
+        ]
 
     def accrued_at(self) -> float:
         """Return the time from which the needed amounts of rates can be taken once more; `-inf` without rates."""

@@ -198,13 +198,16 @@ class AvailableResources:
                 )
             resource = self.resources_by_name[name]
             need = resource.need(amount, job)
+            if isinstance(amount, str) and isinstance(resource, PerKeyResource):
+                per_key_names.append(name)
             services = [
                 service
                 for service in self._services_by_resource.get(name, ())
                 if service is not job and _may_wait_for_service(job, service)
             ]
+            if not services:
+                continue
             if isinstance(resource, PerKeyResource):
-                per_key_names.append(name)
                 services = [service for service in services if service._needs()[name] == need]
                 exceeds = resource.is_returnable and len(services) >= resource.limit
                 texts = [_amounts.need_text(need), str(len(services)), str(resource.limit)]
