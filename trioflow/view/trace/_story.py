@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ..._core.api.views import WaitCause, duration_text, one_line_error, printable
+from ..._core.api.views import WaitCause, duration_text, printable
 from .._state_styles import recorded_state
+from ..text import _exception_text
 from ._spans import Span, Wait
 
 MIN_WAIT_SECONDS = 0.001
@@ -57,7 +58,7 @@ def _steps(spans: Sequence[Span], span: Span) -> Iterator[tuple[float, str]]:
         yield span.ready_at, "reported that it is ready"
     if span.finished_at is not None:
         times = "" if span.elapsed is None else f" after {duration_text(span.elapsed)}"
-        error = "" if span.exception is None else f": {one_line_error(span.exception)}"
+        error = "" if span.exception is None else f": {_exception_text.one_line_text(span.exception)}"
         yield span.finished_at, f"{recorded_state(span).value}{times}{error}"
 
 
