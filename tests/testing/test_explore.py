@@ -75,7 +75,7 @@ def test_a_scenario_without_its_fault_passes_exploration(scenario: Make) -> None
 @pytest.mark.parametrize("scenario", MENDED, ids=lambda scenario: scenario.__name__)
 def test_a_scenario_without_its_fault_passes_ten_thousand_explored_runs(scenario: Make) -> None:
     """A long run of `test_a_scenario_without_its_fault_passes_exploration`."""
-    explore(scenario, check=no_more_than_once, runs=10_000, seed=3)
+    assert explore(scenario, check=no_more_than_once, runs=10_000, seed=3).runs == 10_000
 
 
 def test_the_story_names_the_event_its_line_of_code_and_all_waiting_jobs() -> None:
@@ -166,9 +166,12 @@ def test_a_scheduler_timeout_that_cuts_sleeping_jobs_short_is_no_finding(backend
     def scenario() -> Scheduler:
         return Scheduler(Job(anyio.sleep, 60), Job(anyio.sleep, 1), timeout=60)
 
-    explore(scenario, backends=[backend], runs=10)
-    explore(lambda: Scheduler(Job(anyio.sleep, 90), timeout=60), backends=[backend], runs=10)
-    explore(lambda: Scheduler(Job(anyio.sleep_forever), timeout=60), backends=[backend], runs=10)
+    waits = (
+        scenario,
+        lambda: Scheduler(Job(anyio.sleep, 90), timeout=60),
+        lambda: Scheduler(Job(anyio.sleep_forever), timeout=60),
+    )
+    assert [explore(make, backends=[backend], runs=10).runs for make in waits] == [10, 10, 10]
 
 
 def test_a_job_kind_with_keeps_time_does_not_hang_before_it_begins(backend: str) -> None:
@@ -179,7 +182,7 @@ def test_a_job_kind_with_keeps_time_does_not_hang_before_it_begins(backend: str)
             with run_of(self).time_limit(self, cancels=True):
                 await anyio.sleep(1)
 
-    explore(lambda: Scheduler(Patient(timeout=5)), backends=[backend], runs=30)
+    assert explore(lambda: Scheduler(Patient(timeout=5)), backends=[backend], runs=30).runs == 30
 
 
 def test_the_timeout_of_a_settled_nested_scheduler_is_no_finding(backend: str) -> None:
@@ -189,7 +192,7 @@ def test_the_timeout_of_a_settled_nested_scheduler_is_no_finding(backend: str) -
         nested = Scheduler(Job(anyio.sleep, 1), timeout=60)
         return Scheduler(nested, Job(anyio.sleep, 60), timeout=60)
 
-    explore(scenario, backends=[backend], runs=30, seed=1)
+    assert explore(scenario, backends=[backend], runs=30, seed=1).runs == 30
 
 
 def test_a_timeout_hides_no_deadlock_of_a_job_that_is_late(backend: str) -> None:

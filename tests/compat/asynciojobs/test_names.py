@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import io
 import re
 import subprocess
@@ -572,13 +573,15 @@ def test_coshutdown_is_awaited_within_shutdown_timeout(caplog: pytest.LogCapture
 
 def test_coroutines_that_are_never_awaited_are_closed_without_a_warning() -> None:
     """A job closes its coroutines if it never runs, and so do the close methods of jobs and schedulers."""
-    Job(give(1), coshutdown=give(2))
-    kept = Job(give(1), coshutdown=give(2))
+    made = [give(number) for number in range(7)]
+    Job(made[0], coshutdown=made[1])
+    kept = Job(made[2], coshutdown=made[3])
     kept.close()
-    scheduler = Scheduler(Job(give(1)), Scheduler(Job(give(2))), PrintJob())
+    scheduler = Scheduler(Job(made[4]), Scheduler(Job(made[5])), PrintJob())
     scheduler.close_idle_jobs()
     scheduler.close_all_jobs()
-    Sequence(Job(give(1)), PrintJob()).close_idle_jobs()
+    Sequence(Job(made[6]), PrintJob()).close_idle_jobs()
+    assert {inspect.getcoroutinestate(coroutine) for coroutine in made} == {inspect.CORO_CLOSED}
 
 
 # ---- text output

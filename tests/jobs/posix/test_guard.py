@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -494,9 +495,14 @@ def test_the_guard_script_gives_up_on_a_process_that_cannot_be_killed(
     table: _guard.ProcessGroupTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The guard script gives up on a process that cannot be killed, such as one that waits for a dead disk."""
-    monkeypatch.setattr(_guard_script, "KILL_TIMEOUT", 0.02)
+    clock = itertools.count()
+    killed: list[tuple[int, ...]] = []
+    monkeypatch.setattr(_guard_script, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None))
+    monkeypatch.setattr(_guard_script, "KILL_TIMEOUT", 3)
     monkeypatch.setattr(_guard_script, "find_marked_pids", lambda mark: [2**22 - 5])
+    monkeypatch.setattr(_guard_script, "signal_all", lambda pids, number: killed.append((*pids, number)))
     _guard_script.main(table.descriptor, MARK.encode())
+    assert killed == [(2**22 - 5, signal.SIGKILL)] * 2
 
 
 def test_the_guard_script_kills_a_shell_before_it_starts_its_next_command(
