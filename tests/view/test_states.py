@@ -103,7 +103,7 @@ def test_style_sheets_have_all_states() -> None:
         for name in ("report.css", "timeline.css")
     )
     assert set(map(_state_styles.state_class, REPORTED)) == set(re.findall(r"\.state-([a-z-]+)(?=[ ,])", report))
-    started = {*REPORTED} - {*_state_styles.NEVER_STARTED_STATES} | {JobState.CANCELLED}
+    started = {*REPORTED} - {*_state_styles.NEVER_STARTED_STATES} | {JobState.CANCELLED, JobState.SKIPPED}
     shown = {
         _state_styles.state_class(state) for state in started - {JobState.SUCCEEDED}
     }  # a job that succeeded has the color of its kind

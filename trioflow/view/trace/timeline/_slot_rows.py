@@ -44,6 +44,7 @@ def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
 
 
 FAILED_SYMBOL: Final = STATE_STYLES[JobState.FAILED].symbol
+SYMBOLS_BY_CLASS: Final = {state_class(state): STATE_STYLES[state].symbol for state in (MOVED_ON, JobState.SKIPPED)}
 MIN_AXIS_SECONDS: Final = 1e-9
 """The minimum length of the axis in seconds. It is not 0, because a run on a virtual clock may take no time."""
 NAME_WIDTH: Final = 92.0
@@ -306,8 +307,8 @@ def _draw_labels(svg: Tree.Element, geometry: SlotGeometry, merged_bars: Sequenc
             name = f"{geometry.summaries_by_family[bar.family].name} × {job_count}"
         if is_failed:
             name = f"{FAILED_SYMBOL} {name}"
-        elif bar.css_class == state_class(MOVED_ON):
-            name = f"{STATE_STYLES[MOVED_ON].symbol} {name}"
+        elif bar.css_class in SYMBOLS_BY_CLASS:
+            name = f"{SYMBOLS_BY_CLASS[bar.css_class]} {name}"
         x = max(left, free_from)
         available_width = right - x - 7
         keep: Literal["start", "ends"] = "start" if job_count > 1 else "ends"
