@@ -135,11 +135,10 @@ TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
 
 
 class WaitCause(enum.StrEnum):
-    """The cause of a wait. Pictures stack the causes above the work in this order.
+    """The cause of a wait. Pictures stack the causes above the work in this order."""
 
-    To add a cause, add a member, its check to `WAIT_FUNCTIONS` in `scheduler/_explain`, and its texts to
-    `view/_state_styles`.
-    """
+    # A new cause also needs its check in `WAIT_FUNCTIONS` of `scheduler/_explain`, and its texts in
+    # `view/_state_styles`.
 
     RESOURCE = "resource"
     """Too little of a resource is free."""
