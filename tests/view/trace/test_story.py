@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import pytest
 
 from trioflow import Events, Job, Pool, Rate, Retry, Scheduler, Throttled, Trace
 from trioflow.view.events import _format
 from trioflow.view.trace._event_file import record_of_events
-from trioflow.view.trace._story import story_text
+from trioflow.view.trace._story import story_lines
 from trioflow.view.trace._trace_file import read_record
 
-from ...bodies import fail, nap
+from ...bodies import fail, fail_now, nap
 
 if TYPE_CHECKING:
     from trioflow.view.trace._record import TraceRecord
@@ -79,7 +80,8 @@ def test_a_story_says_when_and_why_each_attempt_failed(virtual: Virtual, tmp_pat
     ]
     assert [trace.story(member).splitlines() for member in (job, decorated)] == stories
     record = trace_file_record(trace, tmp_path)
-    assert [story_text(record.spans, path, record.start_time).splitlines() for path in ("job", "decorated")] == stories
+    spans = sorted(record.spans, key=lambda span: span.path == "decorated")
+    assert [story_lines(record.spans, span, record.start_time) for span in spans] == stories
 
 
 def call_again_after(seconds: float) -> Any:
@@ -127,3 +129,40 @@ def test_a_job_that_waits_for_a_retry_has_a_story_until_then(virtual: Virtual) -
 
     virtual(Scheduler(job, Job(look), instruments=[trace]).co_run)
     assert stories[0].splitlines()[-1] == "1.0 s: attempt 1 failed: OSError: broken"
+
+
+def test_a_trace_of_two_runs_has_the_stories_of_both(virtual: Virtual) -> None:
+    """The paths in such a trace begin with the labels of the schedulers, so a story is found by its job."""
+    trace = Trace()
+    jobs = [Job(nap, number, label="job") for number in (1, 2)]
+
+    async def run_both() -> None:
+        async with anyio.create_task_group() as tasks:
+            for number, job in enumerate(jobs):
+                tasks.start_soon(Scheduler(job, label=f"run {number}", instruments=[trace]).co_run)
+
+    virtual(run_both)
+    assert [trace.story(job).splitlines()[-1] for job in jobs] == [
+        "1.0 s: succeeded after 1 s",
+        "2.0 s: succeeded after 2 s",
+    ]
+
+
+def test_attempts_that_take_no_time_are_told_in_their_order(virtual: Virtual) -> None:
+    """The failure of an attempt follows its start, even if both are at the same time."""
+    trace, job = Trace(), Job(fail_now, retry=1, label="job")
+    virtual(Scheduler(job, instruments=[trace]).co_run)
+    assert trace.story(job).splitlines() == [
+        "0 s: was ready",
+        "0 s: started",
+        "0 s: attempt 1 failed: OSError: broken",
+        "0 s: started attempt 2",
+        "0 s: failed after 0 s: OSError: broken",
+    ]
+
+
+def test_a_story_of_what_is_no_job_is_an_error() -> None:
+    """A label in place of the job is named in the error."""
+    name: Any = "job"
+    with pytest.raises(TypeError, match=r"story\(\): 'job' is not a job"):
+        Trace().story(name)

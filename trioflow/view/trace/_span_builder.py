@@ -92,7 +92,7 @@ class JobFacts:
             yield self.started_at
             throttled = self.outcome.throttled_attempts
             for time in self.later_attempt_starts:
-                if time > self.started_at and not any(began <= time <= ended for began, ended, _ in throttled):
+                if time >= self.started_at and not any(began <= time <= ended for began, ended, _ in throttled):
                     yield time
 
     def inner_waits(self) -> Iterator[tuple[WaitCause, float, float]]:

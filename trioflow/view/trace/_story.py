@@ -23,11 +23,6 @@ RELEASES: Final = {
 """For each cause of a wait that another job may have ended, what that job did."""
 
 
-def story_text(spans: Sequence[Span], path: str, began_at: float) -> str:
-    """Return a line for each step of the job with this path; see `story_lines`."""
-    return "\n".join(line for span in spans if span.path == path for line in story_lines(spans, span, began_at))
-
-
 def story_lines(spans: Sequence[Span], span: Span, began_at: float) -> list[str]:
     """Return a line for each step of a job, with its time since the run began.
 
@@ -48,10 +43,13 @@ def _steps(spans: Sequence[Span], span: Span) -> Iterator[tuple[float, str]]:
             yield wait.until, _step_text(spans, span, wait)
     if span.scheduled_at is not None and not any(wait.cause is WaitCause.JOBS for wait in span.waits):
         yield span.scheduled_at, "was ready"
-    for number, failed_at, error in span.failed_attempts:
-        yield failed_at, f"attempt {number} failed: {error}"
-    for number, started_at in enumerate(span.attempts, 1):
-        yield started_at, "started" if number == 1 else f"started attempt {number}"
+    starts = dict(enumerate(span.attempts, 1))
+    failures = {number: (failed_at, error) for number, failed_at, error in span.failed_attempts}
+    for number in sorted(starts | failures):
+        if number in starts:
+            yield starts[number], "started" if number == 1 else f"started attempt {number}"
+        if number in failures:
+            yield failures[number][0], f"attempt {number} failed: {failures[number][1]}"
     for _, until in span.throttled:
         yield until, "was throttled"
     if span.ready_at is not None:

@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from ..._core.api.views import AnyJob, BaseScheduler, current_run, file_path, plural
+from ..._core.api.views import AbstractJob, AnyJob, BaseScheduler, current_run, file_path, plural, short_repr
 from .. import _exports
 from ._event_recorder import EventRecorder
 from ._log_reader import build_record, record_of_last_run
@@ -113,6 +113,9 @@ class Trace(EventRecorder):
         Returns:
             A line for each step, which begins with the time since the run began; "" if nothing has happened to the job.
 
+        Raises:
+            TypeError: `job` is not a job.
+
         Example:
             >>> async def step(seconds): await anyio.sleep(seconds)
             >>> trace = Trace()
@@ -128,9 +131,11 @@ class Trace(EventRecorder):
         """
         from . import _story
 
+        if not isinstance(job, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"story(): {short_repr(job)} is not a job: give one of the jobs that the trace has seen")
         record = self._get_record()
-        begins = [run.started_at for run in record.runs if run.parent is None and run.started_at is not None]
-        return _story.story_text(record.spans, job.path, min(begins, default=0.0))
+        spans = [span for span, other in zip(record.spans, record.live.jobs, strict=True) if other is job]
+        return "\n".join(line for span in spans for line in _story.story_lines(record.spans, span, record.start_time))
 
     def time_spent(self) -> TimeSpent:
         """Return a breakdown of the run's time: how the slots were used, how long jobs worked, and why they waited.
