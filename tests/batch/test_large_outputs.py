@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import signal
 import threading
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -63,6 +66,22 @@ def test_a_thread_saves_a_large_output(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ResultsTable, "add", add_in_thread)
     batch("-j1", "--results", "runs.csv", ":::", "echo small", "cat large")
     assert [thread is threading.main_thread() for thread in threads] == [True, False]
+
+
+def test_a_command_whose_row_is_written_when_the_batch_is_interrupted_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that a thread writes during an interruption is whole, and its command is in the summary and the job log."""
+    add = ResultsTable.add
+
+    def add_interrupted(*args: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        add(*args)
+
+    monkeypatch.setattr(ResultsTable, "add", add_interrupted)
+    done = batch("-j1", "--joblog", "log", "--results", "runs.jsonl", ":::", "cat large", "true")
+    assert (done.exit_code, len(Path("log").read_text().splitlines())) == (130, 2)
+    assert "batch  ✗ interrupted, 1 of 2 commands succeeded" in done.stderr
+    assert json.loads(Path("runs.jsonl").read_text())["stdout"] == TEXT
 
 
 def test_the_event_loop_turns_while_a_large_output_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ MAX_NAMED_COMMANDS: Final = 3
 
 
 @dataclass(slots=True)
-class SimilarFailures:
+class CommandFailures:
     """The failures of one kind.
 
     Attributes:
@@ -105,11 +105,12 @@ class Reporter:
         self.kept_count = 0
         self.restored_count = 0
         self.restored_times: tuple[float, ...] = ()
-        self.failures: Final[dict[tuple[object, ...], SimilarFailures]] = {}
+        self.failures: Final[dict[tuple[object, ...], CommandFailures]] = {}
         self._column_names: Final = strings.columns
         self._results_path_template: Final = (
             None if options.results is None else strings.parse_text_template(options.results)
         )
+        self._saves_results: Final = options.results is not None
         self._has_printed_lines: Final = options.line_buffer
         self._joblog: Final = joblog
         self._table: Final = table
@@ -138,7 +139,8 @@ class Reporter:
             await anyio.to_thread.run_sync(self._save, command, outcome)
         else:
             self._save(command, outcome)
-        await self.printer.print_kept(command.sequence)
+        if not self._saves_results:  # otherwise an interruption here would leave a row whose command is not counted
+            await self.printer.print_kept(command.sequence)
         if self._joblog is not None:
             self._joblog.add(outcome)
         self.kept_count += outcome.is_kept
@@ -154,7 +156,7 @@ class Reporter:
     async def _report_failure(self, outcome: CommandOutcome) -> None:
         """Count a failure for the summary. The first new one of a kind has a message at once."""
         is_crash = outcome.signal > 0 and isinstance(outcome.error, CommandError)
-        similar = self.failures.setdefault(outcome.failure_kind, SimilarFailures(outcome.reason, is_crash))
+        similar = self.failures.setdefault(outcome.failure_kind, CommandFailures(outcome.reason, is_crash))
         similar.count += 1
         if len(similar.lines) < MAX_NAMED_COMMANDS:
             similar.lines.append(outcome.command)

@@ -15,7 +15,7 @@ from ... import JobState, JournalError, StopReason
 from ...abc import fit, join_names, printable
 from ...batch import BatchError, _batch, _joblog, _sources
 from ...batch._options import Options
-from ...batch._reporter import Reporter, SimilarFailures
+from ...batch._reporter import CommandFailures, Reporter
 from ...batch._template import CommandTemplate, ReplacementStrings
 from .. import INTERRUPTED_CODE, SUCCESS_CODE, _outputs
 from .._signals import ExitOnSecondSignal
@@ -177,7 +177,7 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
         yield f"  run again  the same command  {note}"
 
 
-def failure_line(similar: SimilarFailures, columns: int) -> str:
+def failure_line(similar: CommandFailures, columns: int) -> str:
     """Return the line for the failures of one kind: as many commands as fit into the line, and the reason."""
     lines = [printable(line) for line in similar.lines]
     reason = similar.reason.removeprefix(f"{similar.lines[0]}: ")
