@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from trioflow import AbstractJob, JobState
@@ -17,6 +18,8 @@ from trioflow._core.base._states import TRANSITIONS
 
 TESTS = Path(__file__).parent
 RESET = "_core.job._job", "AbstractJob._reset"
+LEGAL = {(id(old), id(new)) for old, news in TRANSITIONS.items() for new in news}
+"""The table by the identities of states: tests write a million of them, and an `Enum` is hashed by a function."""
 
 WRITERS = {
     ("_core.job._job", "AbstractJob.__init__"),
@@ -47,6 +50,7 @@ class CheckedState:
         self.illegal: list[str] = []
         self.assertions: list[str] = []
         self.writers: set[tuple[str, str]] = set()
+        self._writers: dict[int, tuple[CodeType, str, tuple[str, str]]] = {}  # by identity: to hash code takes long
 
     def __get__(self, job: AbstractJob[Any] | None, owner: type | None = None) -> Any:
         return self if job is None else self.slot.__get__(job, owner)
@@ -57,11 +61,14 @@ class CheckedState:
         except AttributeError:
             old = None
         frame = sys._getframe(1)
-        package, _, module = frame.f_globals["__name__"].partition(".")
-        writer = module, frame.f_code.co_qualname
+        code = frame.f_code
+        if id(code) not in self._writers:
+            package, _, module = frame.f_globals["__name__"].partition(".")
+            self._writers[id(code)] = code, package, (module, code.co_qualname)
+        _, package, writer = self._writers[id(code)]
         if package == "trioflow":
             self.writers.add(writer)
-        if not self._is_legal(old, state, writer == RESET):
+        if not (state is JobState.IDLE if old is None or writer == RESET else (id(old), id(state)) in LEGAL):
             step = f"{job._label!r}: {old} -> {state}"
             self.illegal.append(step)
             raise IllegalStep(step)
@@ -75,12 +82,6 @@ class CheckedState:
             where = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
             if where and Path(where[-1]).is_relative_to(TESTS):  # not one of the examples in the documentation
                 self.assertions.append(f"{job._label!r}: {error}")
-
-    @staticmethod
-    def _is_legal(old: JobState | None, new: JobState, in_reset: bool) -> bool:
-        if old is None or in_reset:
-            return new is JobState.IDLE
-        return new in TRANSITIONS[old]
 
 
 @contextmanager
