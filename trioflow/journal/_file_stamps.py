@@ -212,7 +212,7 @@ def describe_stamp_change(old: str | None, new: str | None) -> str:
         return "no longer exists" if new else "is no longer listed"
     if old in (ABSENT_STAMP, None):
         return "did not exist before" if old else "was not listed before"
-    return "changed while the job ran" if old == CHANGED_DURING_JOB else "has changed"
+    return CHANGED_DURING_JOB if old == CHANGED_DURING_JOB else "has changed"
 
 
 def _paths_in_depfile(depfile: Depfile) -> list[str]:

@@ -50,21 +50,14 @@ from .._core.api.journals import (
     plural,
     result_for_journal,
     run_times,
+    short_repr,
     size_text,
     warn,
-)
-from .._core.api.journals import (
-    short_repr as shown_value,
 )
 from ._file_stamps import FileStamper, path_text
 from ._fingerprint import MAX_REPORTED_JOBS, FingerprintBuilder, describe_difference
 from ._msgspec import check_installed, msgspec
-from ._questions import (
-    PublishedQuestion,
-    QuestionFiles,
-    hash_of_text,
-    make_question,
-)
+from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
 from ._record_paths import RecordPaths, name_of_added_job
 from ._run_summary import ALWAYS_RUNS_REASON, JobTally
 from ._serialization import NotSerializable, comparison_form, dumps, loads
@@ -134,7 +127,7 @@ class Journal:
         check_installed()
         if not is_among(durable, get_args(Durability)):
             choices = " or ".join(map(repr, get_args(Durability)))
-            raise ValueError(f"durable={shown_value(durable)} of a Journal: choose {choices}")
+            raise ValueError(f"durable={short_repr(durable)} of a Journal: choose {choices}")
         check_save(save, "save", "a Journal", get_args(SaveName))
         self.path: Final = Path(file_path(path, "path", "a Journal"))
         self.durable: Final = durable
@@ -676,6 +669,7 @@ class RunJournalView:
         self._paths: Final = paths
         # These are bound methods, because wrappers would double the time of some calls.
         self.record: Final = session.record
+        self.open_question: Final = session.open_question
         self.commit: Final = session.commit
         self.close: Final = session.close
 
@@ -688,9 +682,6 @@ class RunJournalView:
 
     def look_up(self, job: AbstractJob[Any]) -> Restored | NotStored:
         return self._session.look_up(job, self._paths)
-
-    def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> PublishedQuestion | None:
-        return self._session.open_question(job, facts)
 
     def forget(self, job: AbstractJob[Any]) -> None:
         self._session.forget(job)

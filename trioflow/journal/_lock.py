@@ -34,6 +34,9 @@ from typing import Final
 from .. import _posix as posix
 from .._core.api.journals import JournalError, warn
 
+if sys.platform == "win32":
+    import msvcrt
+
 KINDS: Final = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFDIR: "a directory",
@@ -42,6 +45,30 @@ KINDS: Final = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+RELEASE_TIMEOUT: Final = 10.0
+"""The maximum time, in seconds, to wait for the locks of a killed run. Its guard usually ends within half a second."""
+LOG_DELAY: Final = 0.5
+"""The time, in seconds, after which such a wait is logged."""
+SET_LOCK_COMMAND: Final[int | None] = getattr(posix.fcntl, "F_OFD_SETLK", None) if posix.IS_POSIX else None
+GET_LOCK_COMMAND: Final[int | None] = getattr(posix.fcntl, "F_OFD_GETLK", None) if posix.IS_POSIX else None
+"""The fcntl() commands for locks of open file descriptions; None on systems without them, which use POSIX locks."""
+UNLOCKED, READ_LOCK, WRITE_LOCK = range(3)
+LOCK_FILE_BYTE: Final = 0 if posix.IS_POSIX else 1 << 30
+"""The byte of the lock file to lock. On Windows, it is far beyond the text, because locked bytes cannot be read."""
+FLOCK_STRUCT: Final = "hhqqi"
+NEW_DATABASE_MODE: Final = 0o644
+"""The permissions of a new database, and so of its log. Pickles are loaded only if no other user may write to these."""
+WRITER_BYTE: Final = 1 << 62
+"""The byte of the database to lock while a run writes. No database is that long, and SQLite locks other bytes."""
+SQLITE_READ_LOCK_RANGE: Final = (0x40000002, 510)
+"""The bytes (start, length) of an open database that SQLite locks for reading, as its file format defines them."""
+LOG_IN_USE_BYTE: Final = (128, 1)
+"""The byte (start, length) of the `-shm` file that is locked while the log is in use. If a program opens the database
+and finds this byte unlocked, it resets the log."""
+HOLDER_PATTERN: Final = re.compile("process ([0-9]{1,9}) on (.*), since ")
+
+_own_journals: Final[dict[tuple[int, int], JournalLock]] = {}
+"""The locks of the journals that this process writes, by the device and inode of the database."""
 
 
 def describe_irregularity(status: os.stat_result) -> str | None:
@@ -84,35 +111,6 @@ def _check(status: os.stat_result, flags: int) -> None:
     irregularity = describe_irregularity(status)
     if irregularity is not None and not (stat.S_ISREG(status.st_mode) and flags & os.O_RDWR == 0):
         raise OSError(errno.EINVAL, f"it is {irregularity}")
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-RELEASE_TIMEOUT: Final = 10.0
-"""The maximum time, in seconds, to wait for the locks of a killed run. Its guard usually ends within half a second."""
-LOG_DELAY: Final = 0.5
-"""The time, in seconds, after which such a wait is logged."""
-SET_LOCK_COMMAND: Final[int | None] = getattr(posix.fcntl, "F_OFD_SETLK", None) if posix.IS_POSIX else None
-GET_LOCK_COMMAND: Final[int | None] = getattr(posix.fcntl, "F_OFD_GETLK", None) if posix.IS_POSIX else None
-"""The fcntl() commands for locks of open file descriptions; None on systems without them, which use POSIX locks."""
-UNLOCKED, READ_LOCK, WRITE_LOCK = range(3)
-LOCK_FILE_BYTE: Final = 0 if posix.IS_POSIX else 1 << 30
-"""The byte of the lock file to lock. On Windows, it is far beyond the text, because locked bytes cannot be read."""
-FLOCK_STRUCT: Final = "hhqqi"
-NEW_DATABASE_MODE: Final = 0o644
-"""The permissions of a new database, and so of its log. Pickles are loaded only if no other user may write to these."""
-WRITER_BYTE: Final = 1 << 62
-"""The byte of the database to lock while a run writes. No database is that long, and SQLite locks other bytes."""
-SQLITE_READ_LOCK_RANGE: Final = (0x40000002, 510)
-"""The bytes (start, length) of an open database that SQLite locks for reading, as its file format defines them."""
-LOG_IN_USE_BYTE: Final = (128, 1)
-"""The byte (start, length) of the `-shm` file that is locked while the log is in use. If a program opens the database
-and finds this byte unlocked, it resets the log."""
-HOLDER_PATTERN: Final = re.compile("process ([0-9]{1,9}) on (.*), since ")
-
-_own_journals: Final[dict[tuple[int, int], JournalLock]] = {}
-"""The locks of the journals that this process writes, by the device and inode of the database."""
 
 
 class ReleaseWait:

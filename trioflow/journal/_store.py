@@ -219,8 +219,7 @@ class JournalStore:
     @property
     def own_paths(self) -> frozenset[str]:
         """The resolved paths of all files that the journal may have, and of its directories."""
-        suffixes = ("", "-wal", "-shm", "-lock", "-journal", "-answers")
-        return frozenset(f"{self.file}{suffix}" for suffix in suffixes)
+        return frozenset(f"{self.file}{suffix}" for suffix in ("", *COMPANION_SUFFIXES, "-answers"))
 
     # ---- opening
 
@@ -478,9 +477,7 @@ class JournalStore:
             DamagedRow: the row does not match its checksum or the path.
 
         """
-        if not self._is_in_transaction:
-            # Begin one transaction for all reads until the next commit, because each transaction locks the file.
-            self._begin_transaction()
+        self._begin_transaction()  # one for all reads until the next commit, because each transaction locks the file
         row = self._fetch_optional_row(SELECT_JOB_STATEMENT, (path,))
         if row is None:
             return None

@@ -30,6 +30,13 @@ from ._run_record import RunOutcome
 MAX_SHRINK_RUNS: Final = 500
 MAX_FIRST_TASKS: Final = 6
 """The maximum number of jobs that the shrinker tries to resume first in an iteration, and to begin late."""
+FAULTS: Final = tuple(dict.fromkeys(FAULT_OF_KIND.values()))
+"""The kinds of faults of `explore`: "order", "durations", "timeouts", "failures", "cancellation", "ctrl-c", "crash"."""
+
+NO_WORLD_TEXT: Final = "make_scheduler takes no argument; let it take the world, which outlives a crash"
+BACKENDS: Final = get_args(BackendName)
+RUNS_PER_GC: Final = 50
+"""The number of runs between two garbage collections. Automatic collection would take a fifth of the time."""
 
 
 class Shrinker:
@@ -131,15 +138,6 @@ class Shrinker:
                 yield Change("late", name, 0, SHORT_DELAY)
         elif change.kind in ("stop", "cut") and change.value:
             yield replace(change, value=0.0)
-
-
-FAULTS: Final = tuple(dict.fromkeys(FAULT_OF_KIND.values()))
-"""The kinds of faults of `explore`: "order", "durations", "timeouts", "failures", "cancellation", "ctrl-c", "crash"."""
-
-NO_WORLD_TEXT: Final = "make_scheduler takes no argument; let it take the world, which outlives a crash"
-BACKENDS: Final = get_args(BackendName)
-RUNS_PER_GC: Final = 50
-"""The number of runs between two garbage collections. Automatic collection would take a fifth of the time."""
 
 
 @final

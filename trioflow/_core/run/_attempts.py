@@ -8,24 +8,15 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+import math
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..admission._resource import TIME_TOLERANCE
-from ..base._states import SCHEDULED
-
-if TYPE_CHECKING:
-    from ..job._job import AbstractJob
-    from ._run import Run
-
-import math
-from collections.abc import Awaitable
-from functools import partial
-from typing import TYPE_CHECKING, cast
-
 from ..backend import leaf_exceptions
 from ..base._reprs import short_repr
-from ..base._states import STOPPING, StopReason
+from ..base._states import SCHEDULED, STOPPING, StopReason
 from ..base._user_code import get_traceback, innermost_line
 from ..job import _errors, _job_options
 from ..job._job import AbstractJob, is_scheduler
@@ -34,8 +25,8 @@ from ..job._retry import Retry
 from . import _idle_timeouts
 
 if TYPE_CHECKING:
+    from ._run import Run
     from ._worker import Worker
-
 
 Attempt = Callable[[], Awaitable[Any]]
 

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
-
-from . import _listing
-
-if TYPE_CHECKING:
-    from .job import AbstractJob
-    from .purescheduler import PureScheduler
-
 import sys
 import traceback
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .job import AbstractJob
     from .purescheduler import PureScheduler
-
 
 CRITICAL, EXCEPTION, STARTED, FOREVER = "⚠★☉∞"
 IDLE, SCHEDULED, RUNNING, DONE = "⚐⚑↺☓"
@@ -45,6 +35,12 @@ def state_symbols(job: AbstractJob) -> str:
     return f"{CRITICAL if job.is_critical() else ' '} {exception} {state} {FOREVER if job.forever else ' '}"
 
 
+def label_text(job: AbstractJob) -> str:
+    """Return the label of a job, otherwise its default label, otherwise "NOLABEL"."""
+    label = job.label if job.label is not None else job.text_label()
+    return "NOLABEL" if label is None else str(label)
+
+
 def format_result(job: AbstractJob) -> str:
     exception = job.raised_exception()
     if exception:
@@ -58,8 +54,7 @@ def format_result(job: AbstractJob) -> str:
 def format_numbers(jobs: Iterable[AbstractJob]) -> str:
     """Return the sorted numbers of jobs as text. Jobs without a number are shown by their labels."""
     shown = [
-        (job._trioflow.listing_number is None, job._trioflow.listing_number or f"`{job._trioflow_label_text()}`")
-        for job in jobs
+        (job._trioflow.listing_number is None, job._trioflow.listing_number or f"`{label_text(job)}`") for job in jobs
     ]
     return "{" + ", ".join(text for _, text in sorted(shown)) + "}"
 
@@ -186,8 +181,7 @@ def print_lines(lines: Iterable[str]) -> None:
 def default_dot_style(job: AbstractJob) -> dict[str, str]:
     label = job.graph_label()
     if label is None:
-        label_text = job.label if job.label is not None else job.text_label() or "NOLABEL"
-        label = f"{job.repr_id()}: {label_text}"
+        label = f"{job.repr_id()}: {label_text(job)}"
     nested = job._trioflow_as_scheduler() is not None
     style = ([] if nested else ["rounded"]) + (["dashed"] if job.forever else [])
     critical = {"color": "red", "penwidth": "2"} if job.is_critical() else {"penwidth": "0.5"}
@@ -201,14 +195,14 @@ def dot_source(scheduler: PureScheduler) -> str:
         Exception: the requirements form a cycle, or a job requires a job of another scheduler.
 
     """
-    _listing.assign_numbers(scheduler)
+    assign_numbers(scheduler)
     return "\n".join(["digraph asynciojobs {", "compound=true;", *_body_lines(scheduler), "}"]) + "\n"
 
 
 def _body_lines(scheduler: PureScheduler) -> Iterator[str]:
     """Yield the statements for nodes and frames, then those for edges."""
     edges: list[str] = []
-    for job, _, is_end in _listing.walk_jobs(scheduler):
+    for job, _, is_end in walk_jobs(scheduler):
         nested: Any = job._trioflow_as_scheduler()
         if is_end:
             yield "}"

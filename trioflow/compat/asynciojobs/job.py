@@ -7,11 +7,13 @@ import inspect
 import itertools
 import weakref
 from collections.abc import Awaitable, Coroutine, Iterable
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import trioflow
 
 from . import _listing, _running
+from ._listing import label_text
 
 if TYPE_CHECKING:
     from .purescheduler import PureScheduler
@@ -152,10 +154,6 @@ class AbstractJob:
         """Return whether the job has run to its end. This is False for a cancelled job."""
         adapter = self._trioflow.adapter
         return adapter is not None and adapter.is_done()
-
-    def _trioflow_label_text(self) -> str:
-        """Return the label; without a label, the default label."""
-        return label_text(self)
 
     def _trioflow_was_cancelled(self) -> bool:
         """Return whether the job was cancelled after it had started."""
@@ -316,19 +314,9 @@ def has_shutdown(job: AbstractJob) -> bool:
     return method is not AbstractJob.co_shutdown
 
 
-def label_text(job: AbstractJob) -> str:
-    """Return the label of a job, otherwise its default label, otherwise "NOLABEL"."""
-    label = job.label if job.label is not None else job.text_label()
-    return "NOLABEL" if label is None else str(label)
-
-
 def in_creation_order(jobs: Iterable[AbstractJob]) -> list[AbstractJob]:
     """Return jobs in the order in which they were created."""
-    return sorted(jobs, key=_serial_number)
-
-
-def _serial_number(job: AbstractJob) -> int:
-    return job._trioflow.serial_number
+    return sorted(jobs, key=attrgetter("_trioflow.serial_number"))
 
 
 def last_jobs(requirements: Any, subject: object) -> Iterable[AbstractJob]:

@@ -11,7 +11,8 @@ import trioflow
 from trioflow.abc import BackendName, reachable
 
 from . import _listing, _running
-from .job import AbstractJob, Job, flatten_members, has_shutdown, in_creation_order, label_text, was_awaited
+from ._listing import label_text
+from .job import AbstractJob, Job, flatten_members, has_shutdown, in_creation_order, was_awaited
 from .watch import Watch, wall_clock
 
 if TYPE_CHECKING:
@@ -400,12 +401,10 @@ class PureScheduler:
         jobs = in_creation_order(self.jobs)
         forever_jobs = self._trioflow_unrequired_forever_jobs()
         adapters: dict[AbstractJob, _running.JobAdapter] = {}
-        jobs_with_requirements: builtins.list[AbstractJob] = []
+        jobs_with_requirements = [job for job in jobs if job.required]
         for job in jobs:
             adapter_class = _running.JobAdapterWithShutdown if has_shutdown(job) else _running.JobAdapter
             adapters[job] = adapter_class(job, label_text(job), self._trioflow_is_critical(job), job in forever_jobs)
-            if job.required:
-                jobs_with_requirements.append(job)
         try:
             for job in jobs_with_requirements:
                 adapters[job].requires(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .job import AbstractJob, label_text
+from ._listing import label_text
+from .job import AbstractJob
 from .purescheduler import PureScheduler
 from .watch import Watch
 

@@ -50,8 +50,7 @@ class Sequence:
             new = list(flatten_members([item], "a Sequence"))
             if new and self.jobs:
                 new[0].requires(self.jobs[-1])
-            if isinstance(item, AbstractJob) or new:
-                self.jobs += new
+            self.jobs += new
         if self.scheduler is not None:
             self.scheduler.update(sequences_or_jobs)
 

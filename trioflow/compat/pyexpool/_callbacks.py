@@ -13,6 +13,10 @@ from typing import Any, Final
 
 import trio
 
+logger: Final = logging.getLogger("trioflow.compat.pyexpool")
+
+ScheduledCall = Callable[[], object]
+
 SIGNAL_CHECK_INTERVAL: Final = 0.1
 """The maximum duration, in seconds, of one wait for the lock.
 
@@ -66,11 +70,6 @@ class Latch:
     def _wake_waiter(self) -> None:
         with contextlib.suppress(RuntimeError):  # the lock is not held
             self._lock.release()
-
-
-logger: Final = logging.getLogger("trioflow.compat.pyexpool")
-
-ScheduledCall = Callable[[], object]
 
 
 def call_logged(callback: Callable[[Any], object] | None, owner: Any, callback_name: str) -> Exception | None:

@@ -32,6 +32,10 @@ from typing import Any, Final, Protocol, TextIO
 from ..._core.api import current_job
 from ..._core.api.views import AnyJob
 
+MAX_BUFFERED_CHARACTERS: Final = 1 << 16
+MAX_PARTIAL_LINE_CHARACTERS: Final = 1 << 16
+"""The maximum number of characters of an incomplete line. A longer line counts as complete."""
+
 
 class StreamProxy(io.TextIOBase):
     """A proxy for a text stream. Attributes that `io.TextIOBase` lacks are looked up in the real stream."""
@@ -112,11 +116,6 @@ def replace_input(pause: Callable[[], AbstractContextManager[None]]) -> InputPro
     replacement = InputProxy(pause, sys.stdin)
     sys.stdin = replacement
     return replacement
-
-
-MAX_BUFFERED_CHARACTERS: Final = 1 << 16
-MAX_PARTIAL_LINE_CHARACTERS: Final = 1 << 16
-"""The maximum number of characters of an incomplete line. A longer line counts as complete."""
 
 
 class OutputPipe(Protocol):

@@ -22,6 +22,16 @@ from .._spans import Span, last_wait
 PartKey = tuple[str, bool]
 """A part of the critical path: the path of a job, or "" for the time after the last one, and whether it is the wait
 before the job."""
+MIN_CHANGE_SHARE: Final = 0.005
+"""Changes of less than this share of the longer run's duration are combined in one line."""
+NOTABLE_CHANGE_SHARE: Final = 0.2
+"""A job on neither critical path is listed if its duration changed by more than this share."""
+ROUNDING_ERROR_SHARE: Final = 1e-5
+"""If the small changes add up to less than this share of the longer run's duration, their sum is a rounding error."""
+MAX_LINES_PER_TITLE: Final = 10
+MAX_PATH_LENGTH: Final = 60
+"""The maximum number of characters in a path. A longer path loses its middle, because the paths of similar jobs often
+differ only at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +110,6 @@ def _last_wait_text(record: TraceRecord, span: Span) -> str:
     if wait is None or wait.released_by is None:
         return "" if wait is None else wait.words
     return f"{wait.words}, until {_path(record.spans[wait.released_by])}"
-
-
-MIN_CHANGE_SHARE: Final = 0.005
-"""Changes of less than this share of the longer run's duration are combined in one line."""
-NOTABLE_CHANGE_SHARE: Final = 0.2
-"""A job on neither critical path is listed if its duration changed by more than this share."""
-ROUNDING_ERROR_SHARE: Final = 1e-5
-"""If the small changes add up to less than this share of the longer run's duration, their sum is a rounding error."""
-MAX_LINES_PER_TITLE: Final = 10
-MAX_PATH_LENGTH: Final = 60
-"""The maximum number of characters in a path. A longer path loses its middle, because the paths of similar jobs often
-differ only at the end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,23 +26,6 @@ from .._spans import Span, or_infinity
 from .._story import wait_text
 from ._svg import MARGIN, HatchPatterns, add_element, clip_text, draw_hatching_label, flow_positions, text_width
 
-
-def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
-    assert span.started_at is not None
-    yield span.name
-    yield f"{span.kind}, {recorded_state(span).value}{', critical' * span.critical}"
-    duration = "still running" if span.elapsed is None else f"took {duration_text(span.elapsed)}"
-    yield f"started at {duration_text(span.started_at - record.start_time)}, {duration}"
-    for wait in sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS):  # waits for jobs come last
-        yield wait_text(record.spans, wait)
-    if len(span.attempts) > 1:
-        yield f"{len(span.attempts)} attempts"
-    if span.throttled:
-        yield f"throttled {len(span.throttled)} times before" if len(span.throttled) > 1 else "throttled once before"
-    if span.exception is not None:
-        yield span.exception_text
-
-
 FAILED_SYMBOL: Final = STATE_STYLES[JobState.FAILED].symbol
 SYMBOLS_BY_CLASS: Final = {state_class(state): STATE_STYLES[state].symbol for state in (MOVED_ON, JobState.SKIPPED)}
 MIN_AXIS_SECONDS: Final = 1e-9
@@ -67,6 +50,22 @@ RESOURCE_STRIP_HEIGHT: Final = 34.0
 MAX_RESOURCE_STRIPS: Final = 12
 LINE_HEIGHT: Final = 18.0
 """The height of a line in the legend, in pixels."""
+
+
+def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
+    assert span.started_at is not None
+    yield span.name
+    yield f"{span.kind}, {recorded_state(span).value}{', critical' * span.critical}"
+    duration = "still running" if span.elapsed is None else f"took {duration_text(span.elapsed)}"
+    yield f"started at {duration_text(span.started_at - record.start_time)}, {duration}"
+    for wait in sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS):  # waits for jobs come last
+        yield wait_text(record.spans, wait)
+    if len(span.attempts) > 1:
+        yield f"{len(span.attempts)} attempts"
+    if span.throttled:
+        yield f"throttled {len(span.throttled)} times before" if len(span.throttled) > 1 else "throttled once before"
+    if span.exception is not None:
+        yield span.exception_text
 
 
 @dataclass(slots=True)

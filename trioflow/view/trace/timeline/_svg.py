@@ -18,6 +18,8 @@ MAX_CHARACTERS: Final = 200
 for more."""
 MIN_CHARACTERS: Final = 4
 """The minimum number of characters in a text that was cut. A shorter text would be useless, and is left out."""
+RESOURCE_COLOR_COUNT: Final = 6
+"""The number of different colors for resources. If there are more resources, the colors repeat."""
 
 
 def add_element(parent: Tree.Element, tag: str, text: str | None = None, /, **attributes: Any) -> Tree.Element:
@@ -115,10 +117,6 @@ def wrap_text(text: str, max_width: float, font_size: float) -> Iterator[str]:
             candidate = word
         line = candidate
     yield clip_text(line, max_width, font_size)
-
-
-RESOURCE_COLOR_COUNT: Final = 6
-"""The number of different colors for resources. If there are more resources, the colors repeat."""
 
 
 class HatchPatterns:
