@@ -13,7 +13,7 @@ import pytest
 
 from trioflow import AbstractJob, Job, JobTimeout, Scheduler, Service, StopReason, ThreadJob, current_job
 
-from ...bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, alarm, bad, fail, nap, timed
+from ...bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, alarm, bad, fail, nap, serve, timed
 
 if TYPE_CHECKING:
     from ...conftest import Virtual
@@ -105,6 +105,30 @@ def test_clean_up_job_that_requires_an_unready_service_does_not_start(virtual: V
     job = alarm([service, critical])
     assert virtual(timed, Scheduler(service, critical, job)) == (False, 1)
     assert (service.state, job.state) == (CANCELLED, IDLE)
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_service_that_ends_when_the_clean_up_does_starts_no_clean_up_job(virtual: Virtual, turns: int) -> None:
+    """What settles while the phase is ending starts no further job; the run once crashed."""
+    critical, late = bad(), Service(serve, 99)
+    first, second = Job(nap, 1, required=critical, run_if="failed"), alarm([critical, late])
+    scheduler = Scheduler(late, critical, first, second)
+
+    async def cancel_late() -> None:
+        await first.wait_settled()
+        for _ in range(turns):
+            await anyio.lowlevel.checkpoint()
+        if late.is_running():
+            late.cancel()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(cancel_late)
+            assert await scheduler.co_run() is False
+
+    virtual(main)
+    assert first.state is SUCCEEDED
+    assert second.state in (IDLE, SUCCEEDED)
 
 
 def test_a_forever_job_or_service_is_no_clean_up_job(virtual: Virtual) -> None:

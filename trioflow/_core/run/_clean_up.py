@@ -71,7 +71,6 @@ class CleanUp:
             tasks.start_soon(self._report_stuck_jobs)
             await self.group.run(self._wait_until_settled)
             tasks.cancel_scope.cancel()
-        self.run.requirement_counts.clean_up = None
         for *_, job in sorted(self._ready):  # these jobs had not started at the deadline
             if job._state is JobState.SCHEDULED:
                 self.run.cancel_unstarted(job)
@@ -84,6 +83,7 @@ class CleanUp:
                 self._changed = self.run.backend.create_event()
                 if not await self.group.host.wait(self._changed):  # asyncio cancels all tasks of the loop
                     self._cancel()
+        self.run.requirement_counts.clean_up = None  # a forever job that settles from now on starts no other
 
     def _cancel(self) -> None:
         self.group.cancel(self._workers)
