@@ -10,7 +10,18 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from trioflow import Job, JobNotDone, JobState, Monitor, Pool, Scheduler, Service, StopReason, current_job
+from trioflow import (
+    Job,
+    JobNotDone,
+    JobState,
+    Monitor,
+    Pool,
+    Scheduler,
+    Service,
+    StopReason,
+    current_job,
+    current_scheduler,
+)
 from trioflow.abc import AbstractJob, WaitCause, waiting
 
 from ..bodies import CANCELLED, SUCCEEDED, co_run_drained, fail, later, nap
@@ -415,6 +426,43 @@ def test_waits_for_forever_jobs_that_end_log_nothing(virtual: Virtual, kind: str
     scheduler = Scheduler(*members)
     assert incidents(virtual, scheduler) == []
     assert scheduler.stop_reason is StopReason.COMPLETED
+
+
+async def iterate(jobs: Jobs, name: str = "") -> list[str]:
+    scheduler = current_scheduler()
+    chosen = [jobs[name]] if name else scheduler
+    return [job.label async for job in (scheduler.as_settled(chosen) if name else scheduler.as_settled())]
+
+
+@pytest.mark.parametrize("kind", ["slot", "awaits it", "awaits chosen", "needs"])
+def test_an_iteration_over_jobs_that_wait_for_it_logs_a_warning(virtual: Virtual, kind: str) -> None:
+    """A job that iterates over `as_settled()` in the only slot, or is awaited by the others, once stood in silence."""
+    jobs: Jobs = {}
+    it = jobs["it"] = Job(iterate, jobs, "b" if kind == "awaits chosen" else "", label="it")
+    b = jobs["b"] = awaiting(jobs, "it", "b") if kind.startswith("awaits") else Job(nap, label="b")
+    scheduler = Scheduler(it, b, label="s", pool=Pool(cpu=1))
+    expected = "'it' iterates over as_settled() until the end of 'b', but holds what 'b' needs: 'b' waits for "
+    if kind == "slot":
+        scheduler.jobs_window = 1
+    elif kind == "needs":
+        it.needs = b.needs = {"cpu": 1}
+    else:
+        expected = "'it' iterates over as_settled() until the end of 'b', which awaits 'it'"
+    found = incidents(virtual, scheduler)
+    assert len([message for message in found if message.startswith(expected)]) == 1
+    if kind.startswith("awaits"):
+        assert "'b' awaits 'it', which iterates over as_settled() until the end of 'b': unless 'it' leaves" in "".join(
+            found
+        )
+
+
+def test_an_iteration_that_goes_on_logs_nothing(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """As long as one of the jobs can settle, the iteration waits for a job, however many wait for its own slot."""
+    it = Job(iterate, {}, label="it")
+    scheduler = Scheduler(it, [Job(nap, 9, label=str(number)) for number in range(4)], jobs_window=2)
+    assert virtual(scheduler.co_run)
+    assert it.result() == ["0", "1", "2", "3"]
+    assert caplog.text == ""
 
 
 def test_explain_says_that_the_awaited_job_is_a_forever_job(virtual: Virtual) -> None:

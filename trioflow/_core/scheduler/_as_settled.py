@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, final
 from .. import backend as _backend
 from ..job._job import AbstractJob
 from ..run._current import enclosing_workers
+from . import _awaiting
 
 if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
@@ -28,6 +29,8 @@ class SettledJobs(Generic[J]):
         self.includes_added_jobs: bool = jobs is None
         # The job that iterates and its enclosing schedulers, which cannot settle before the iteration ends.
         self._iterating_jobs = {worker.job for worker in enclosing_workers()}
+        self._waiter = _awaiting.caller_in(scheduler)
+        self._is_reported = False  # whether it was reported that the iteration cannot go on
         self._listener = _weak_listener(self)
         self._unsettled_jobs: set[J] = set()  # the jobs that the iteration waits for
         self._change_event: _backend.TaskEvent | None = None
@@ -83,12 +86,20 @@ class SettledJobs(Generic[J]):
                 raise StopAsyncIteration
             if self._change_event is None or self._change_event.is_set():
                 self._change_event = backend.create_event()
+            if not self._is_reported:
+                self._is_reported = await _awaiting.wait_or_report(
+                    self._change_event, self._waiter, self._unsettled_jobs, _awaiting.ITERATES
+                )
             await self._change_event.wait()
         return self._settled_jobs.popleft()
 
     def _is_exhausted(self) -> bool:
         """Return whether no further jobs are awaited, because the run has ended or all awaited jobs have settled."""
         return self._has_run_ended or self._unsettled_jobs <= self._askers() or self._scheduler._will_not_reach()
+
+    def awaited_by(self, job: AbstractJob[Any]) -> tuple[AbstractJob[Any], ...]:
+        """Return the jobs for which the iteration waits, if `job` iterates and is not done with what it got."""
+        return () if self._waiter is not job or self._settled_jobs else tuple(self._unsettled_jobs - self._askers())
 
     def _askers(self) -> set[Any]:
         """Return the jobs that iterate over all jobs, if this iterator does, too: none may wait for the others."""

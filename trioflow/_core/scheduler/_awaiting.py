@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import backend as _backend
@@ -32,6 +32,8 @@ HELD_BY: Final = "needs what is held by"
 """The words that link a job to one that holds what it lacks."""
 LASTS: Final = "may run until the end of"
 """The words that link a forever job to its scheduler."""
+ITERATES: Final = "iterates over as_settled() until the end of"
+"""The words that link a job to those for which its iteration waits."""
 Step = tuple[str, AbstractJob[Any]]
 """A job of a path, and the words that link the previous job to it."""
 
@@ -47,7 +49,7 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
     """
     if scheduler._run is not None:
         scheduler._run.check_thread(f"await of {job.label!r}")
-    waiter = _calling_scheduler(scheduler) or waiting_job()
+    waiter = caller_in(scheduler)
     with contextlib.nullcontext() if waiter is None else _recorded_wait(waiter, job):
         while not job._state.is_settled:
             if scheduler._will_not_reach(job):
@@ -71,11 +73,16 @@ def _recorded_wait(waiter: AbstractJob[Any], job: AbstractJob[Any]) -> Generator
         extras.awaited_jobs = tuple(remaining)
 
 
-def _calling_scheduler(scheduler: BaseScheduler) -> AbstractJob[Any] | None:
-    """Return the outermost scheduler if its `on_settled` calls this function. A nested one is a `waiting_job`."""
+def caller_in(scheduler: BaseScheduler) -> AbstractJob[Any] | None:
+    """Return the outermost scheduler if its `on_settled` calls this function; otherwise, the `waiting_job`.
+
+    If a nested scheduler does so, this is the waiting job.
+    """
     outermost = outermost_scheduler(scheduler)
-    calls = None if outermost._run is None else outermost._run.settled_calls
-    return outermost if calls is not None and calls.task is _backend.current_backend().current_task() else None
+    run = outermost._run
+    calls = None if run is None else run.settled_calls
+    is_call = run is not None and calls is not None and calls.task is run.backend.current_task()
+    return outermost if is_call else waiting_job()
 
 
 def waiting_job() -> AbstractJob[Any] | None:
@@ -97,8 +104,7 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
     for watched in watched_jobs:
         watched._ensure_extras().add_listener(listener)
     try:
-        if waiter is not None and (run := _run_that_waits(waiter)) is not None:
-            await _poll_for_deadlock(event, run, waiter, job)
+        await wait_or_report(event, waiter, [job], "awaits")
         await event.wait()
     finally:
         for watched in watched_jobs:
@@ -114,40 +120,67 @@ def _run_that_waits(waiter: AbstractJob[Any]) -> Run | None:
     return waiter._run if is_scheduler(waiter) else None
 
 
-async def _poll_for_deadlock(
-    event: _backend.TaskEvent, run: Run, waiter: AbstractJob[Any], job: AbstractJob[Any]
-) -> None:
-    """Wait until `event` is set. If `job` settles only after `waiter`, as things are, report this and return early."""
+async def wait_or_report(
+    event: _backend.TaskEvent, waiter: AbstractJob[Any] | None, jobs: Collection[AbstractJob[Any]], verb: str
+) -> bool:
+    """Wait until `event` is set. If all `jobs` settle only after `waiter`, as things are, report this and return early.
+
+    Args:
+        event: set when one of the jobs has settled.
+        waiter: the waiting job, or the scheduler whose `on_settled` waits; if it is None, return at once.
+        jobs: the jobs for which it waits, which may change.
+        verb: the words that link the waiting job to these.
+
+    Returns:
+        Whether the wait was reported.
+
+    """
+    run = None if waiter is None else _run_that_waits(waiter)
+    if waiter is None or run is None:
+        return False
     seconds = FIRST_POLL_SECONDS
     while not event.is_set():
         with run.backend.create_scope(run.clock() + seconds):
             await event.wait()
-        path = None if event.is_set() else _find_path(_jobs_that_wait_for(waiter), job, _jobs_that_delay)
+        path = None if event.is_set() else _find_path_from_each(jobs, waiter)
         if path is not None:
-            run.report(waiter, _deadlock_text(waiter, path))
-            return
+            run.report(waiter, _deadlock_text(waiter, verb, path))
+            return True
         seconds *= 2
+    return False
 
 
-def _deadlock_text(waiter: AbstractJob[Any], path: list[Step]) -> str:
+def _find_path_from_each(jobs: Collection[AbstractJob[Any]], waiter: AbstractJob[Any]) -> list[Step] | None:
+    """Return a path from one of the jobs to one that settles only after `waiter`, if there is one from each job."""
+    targets, first_path = _jobs_that_wait_for(waiter), None
+    for job in tuple(jobs):
+        path = _find_path(targets, job, _jobs_that_delay)
+        if path is None:
+            return None
+        first_path = first_path or path
+    return first_path
+
+
+def _deadlock_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
     """Return the message for a path of waits from `waiter` to itself, through a job that lacks something or lasts."""
     held = [index for index, (verb, _) in enumerate(path) if verb == HELD_BY]
     if held and held[-1] == len(path) - 1:
-        text = f"{_path_text(waiter, 'awaits', path[:-1])}, but holds what {path[-2][1].label!r} needs"
+        text = f"{_path_text(waiter, verb, path[:-1])}, but holds what {path[-2][1].label!r} needs"
     else:
-        text = _path_text(waiter, "awaits", path)
-        verb, last = path[-1]
-        if verb == LASTS and last is not waiter:
+        text = _path_text(waiter, verb, path)
+        link, last = path[-1]
+        if link in (LASTS, ITERATES) and last is not waiter:
             text = f"{text}, which waits for {waiter.label!r}"
     if is_scheduler(waiter):
         text = f"on_settled of {text}"
     if held:
         lacking = path[held[-1] - 1][1]
         return text if lacking._scheduler is None else f"{text}: {lacking._scheduler.explain(lacking)}"
-    for (_, job), (verb, _) in itertools.pairwise(path):
-        if verb == LASTS:
+    for (_, job), (link, _) in itertools.pairwise(path):
+        if link in (LASTS, ITERATES):
+            end = "ends by itself" if link == LASTS else "leaves its loop"
             advice = "; to use a service when it is ready, require it" if job._is_service else ""
-            return f"{text}: unless {job.label!r} ends by itself, this wait does not end{advice}"
+            return f"{text}: unless {job.label!r} {end}, this wait does not end{advice}"
     return text
 
 
@@ -244,6 +277,10 @@ def _jobs_that_delay(job: AbstractJob[Any]) -> Iterator[Step]:
     if job._state is JobState.SCHEDULED:
         for holder in _holders(job):
             yield HELD_BY, holder
+    for enclosing in enclosing_schedulers(job):
+        for iterator in enclosing._settled_iterators or ():
+            for other in iterator.awaited_by(job):
+                yield ITERATES, other
 
 
 def _has_ordinary_jobs(job: AbstractJob[Any]) -> bool:
