@@ -25,7 +25,17 @@ class By(Policy):
         return self._key(job, outlook)
 
     def reason(self, job: Any, outlook: Any) -> Any:
+        if self._reason is ZeroDivisionError:
+            raise self._reason
         return self._reason
+
+
+class NoPolicy:
+    def key(self, job: Any, outlook: Any) -> int:
+        return 0
+
+    def reason(self, job: Any, outlook: Any) -> str:
+        return "because"
 
 
 @pytest.mark.parametrize("policy", [*get_args(PolicyName), DepthFirst(), By(lambda job, _: (job.priority, 0.5))])
@@ -51,7 +61,10 @@ def rename(job: Any, outlook: Any) -> int:
         (By(lambda job, outlook: outlook.rank(job)), "needs_ranks"),
         (By(lambda job, _: hash(job)), "does not order the same jobs alike in each run"),
         (By(lambda job, _: -(job.expected_duration or 0), reason=None), "gives no reason, but None"),
+        (By(lambda job, _: -(job.expected_duration or 0), reason=ZeroDivisionError), "`reason` of"),
+        (By(lambda job, _: 0 if job.scheduler.is_running() else 1 / 0), "division by zero"),
         (object(), "has no method 'key'"),
+        (NoPolicy(), "has no attribute 'needs_ranks' that is True or False"),
     ],
 )
 def test_faults_of_a_policy_are_found(policy: Any, text: str) -> None:

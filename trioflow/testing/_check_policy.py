@@ -25,6 +25,7 @@ from .._core.api.kinds import loop_running, short_repr
 from .._scheduler import Scheduler
 from ..abc import BackendName, PolicyName
 from ..clock import run_virtual
+from ..simulation._simulate import simulate
 from ._check_kind import captured_warnings
 
 SEEDS: Final = range(8)
@@ -34,14 +35,15 @@ def check_policy(policy: Policy | PolicyName) -> None:
     """Check that a policy orders the jobs of random scenarios as a run expects, on trio and on asyncio.
 
     The scenarios have windows, pools, priorities, unknown durations, nested schedulers, and jobs that are added during
-    the run; the policy serves several schedulers at once. They run on virtual time. Call this from a test.
+    the run; the policy serves several schedulers at once. They are simulated, and run on virtual time. Call this from a
+    test.
 
     Args:
         policy: the policy, or the name of one.
 
     Raises:
-        AssertionError: a key is invalid, changes from call to call, or cannot be compared; the policy changes a job; a
-            run fails; a lower priority comes first; or the order differs from run to run.
+        AssertionError: a key is invalid, changes from call to call, or cannot be compared; `reason` raises, or returns
+            no text; the policy changes a job; a simulation or a run fails; or the order differs from run to run.
         RuntimeError: an event loop is running in this thread.
 
     Example:
@@ -83,7 +85,9 @@ class CheckedPolicy(Policy):
         for name in ("key", "reason"):
             if not callable(getattr(policy, name, None)):
                 raise AssertionError(f"{short_repr(policy)} has no method {name!r}")
-        self.needs_ranks = bool(policy.needs_ranks)
+        if not isinstance(getattr(policy, "needs_ranks", None), bool):
+            raise AssertionError(f"{short_repr(policy)} has no attribute 'needs_ranks' that is True or False")
+        self.needs_ranks = policy.needs_ranks
         self.bad_reason: str | None = None  # a fault of `reason`, which the engine would only log
 
     def key(self, job: AbstractJob[Any], outlook: Outlook) -> float | tuple[float, ...]:
@@ -106,7 +110,11 @@ class CheckedPolicy(Policy):
         return keys[0]
 
     def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
-        reason: Any = self._policy.reason(job, outlook)
+        try:
+            reason: Any = self._policy.reason(job, outlook)
+        except Exception as error:
+            self.bad_reason = f"`reason` of {short_repr(self._policy)} raises {type(error).__name__}: {error}"
+            raise
         if not isinstance(reason, str) or not reason:
             self.bad_reason = f"{short_repr(self._policy)} gives no reason, but {short_repr(reason)}"
         return str(reason)
@@ -173,9 +181,10 @@ class PolicyScenario:
         return self._scheduler.stop_reason
 
     def run(self, backend: BackendName) -> BaseException | None:
-        """Run the scenario; return the first fault of the policy or of a job, if there is one."""
+        """Simulate the scenario, and run it; return the first fault of the policy or of a job, if there is one."""
         scheduler = self._scheduler
         try:
+            simulate(scheduler)
             run_virtual(lambda: scheduler.co_run(check=True), backend=backend)
         except Exception as error:
             return error
