@@ -9,6 +9,8 @@ from typing import Any, Final
 from .cases.commands import BODIES as COMMANDS
 from .cases.groups import BY_HAND
 from .cases.groups import SCENARIOS as GROUPED
+from .cases.keys import EACH
+from .cases.keys import ONE as ONE_KEY
 from .cases.limits import ADAPTIVE
 from .cases.nodes import MANY, ONE
 from .cases.small import GRAPHS, SMALL_BODIES, WAYS
@@ -30,9 +32,10 @@ LIMITS: Final[dict[tuple[str, str], float]] = {
     ("memory of a waiting job, beside gather of tasks", "asyncio"): 0.55,
     ("timeout, no-op", "trio"): 1.2,
     ("different needs: a job of many beside one of few", "trio"): 2.5,
+    ("memory of many keys beside few", "trio"): 1.2,
     ("workflows on a virtual clock, beside gather by levels", "asyncio"): 0.85,
 }
-"""Twelve ratios that hold by a wide margin, on a busy machine too; otherwise `python -m benchmarks --check` fails.
+"""Thirteen ratios that hold by a wide margin, on a busy machine too; otherwise `python -m benchmarks --check` fails.
 
 They are CPU time beside the best that is written by hand, but for memory, and for the last one, which is exact.
 """
@@ -181,6 +184,10 @@ def others(results: Results, backend: str) -> Iterator[Figure]:
     for scenario in SCENARIOS:
         costs = results.find("waiting", "overhead", OURS, backend=backend, shape=scenario)
         yield figure(f"{scenario}: a job of many beside one of few", grown(costs))
+    each, one_key = (results.best("keys", "together", OURS, backend=backend, shape=shape) for shape in (EACH, ONE_KEY))
+    yield figure("a job with its own key beside one key", None if each is None or one_key is None else each / one_key)
+    held = results.find("keys", "held", OURS, backend=backend, shape=EACH)
+    yield figure("memory of many keys beside few", grown(held))
     shapes = {one.setting.shape for one in results.find("growth", "run", OURS, backend=backend)}
     most = worst(grown(results.find("growth", "run", OURS, backend=backend, shape=shape)) for shape in shapes)
     yield figure("no-op: a job of many beside one of few", most)

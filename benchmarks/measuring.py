@@ -24,6 +24,7 @@ METRICS: Final = {
     "waiting": ("bytes/job", "memory while all wait for one job"),
     "running": ("bytes/job", "memory while all run"),
     "peak": ("bytes/job", "peak memory from building to the end"),
+    "held": ("bytes", "peak memory of a whole run"),
     "cancel": ("ms", "CPU time from cancel() to the return"),
     "cancel wall": ("ms", "time from cancel() to the return"),
     "makespan": ("", "time on a virtual clock, as a multiple of the lower bound"),

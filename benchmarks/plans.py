@@ -68,6 +68,7 @@ class Plan:
     grouped: int = 5_000  # jobs in groups of five, and with a timeout
     waiting_sizes: tuple[int, ...] = (250, 1_000, 4_000, 10_000)
     grouped_sizes: tuple[int, ...] = (30_000, 100_000)  # besides, in groups of five
+    key_sizes: tuple[int, ...] = (1_000, 1_000_000)
     scenarios: tuple[str, ...] = ()  # of those that wait; empty: all
     drawn: int = 40  # workflows
     limited_seconds: int = 20  # that requests to a server with limits take
@@ -99,8 +100,8 @@ NODES: Final = "nodes"
 """The case with other programs that take seconds to start: not among those of the short plans."""
 
 CASES: Final = (
-    ELAPSED, "small", "running", "sleepers", "growth", "memory", "cancel", "groups", "waiting", "makespans", "rates",
-    "adaptive", "commands", NODES,
+    ELAPSED, "small", "running", "sleepers", "growth", "memory", "cancel", "groups", "waiting", "keys", "makespans",
+    "rates", "adaptive", "commands", NODES,
 )  # fmt: skip
 
 FULL: Final = Plan(
@@ -140,7 +141,7 @@ QUICK: Final = Plan(
 
 CHECK: Final = Plan(
     name="check",
-    cases=("running", "memory", "groups", "waiting", "makespans"),
+    cases=("running", "memory", "groups", "waiting", "keys", "makespans"),
     rounds=3,
     few_rounds=2,
     grids=(
@@ -156,6 +157,7 @@ CHECK: Final = Plan(
     waiting_sizes=(250, 2_000),
     grouped_sizes=(),
     scenarios=("different needs",),
+    key_sizes=(300, 2_000),
     drawn=6,
 )
 
@@ -187,6 +189,7 @@ TINY: Final = Plan(
     grouped=20,
     waiting_sizes=(10, 20),
     grouped_sizes=(30,),
+    key_sizes=(10, 20),
     drawn=2,
     limited_seconds=1,
     limited_windows=(4,),

@@ -7,7 +7,7 @@ from typing import Final
 
 from ..measuring import Contest
 from ..plans import Plan
-from . import cancelling, commands, groups, limits, makespans, memory, nodes, running, small, waiting
+from . import cancelling, commands, groups, keys, limits, makespans, memory, nodes, running, small, waiting
 
 Case = Callable[[Plan], Iterator[Contest]]
 
@@ -20,6 +20,7 @@ CASES: Final[dict[str, Case]] = {
     "groups": groups.groups,
     "small": small.small,
     "waiting": waiting.waiting,
+    "keys": keys.keys,
     "makespans": makespans.makespans,
     "rates": limits.rates,
     "adaptive": limits.adaptive,
