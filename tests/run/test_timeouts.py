@@ -7,8 +7,10 @@ import functools
 import gc
 import inspect
 import math
+import runpy
 import weakref
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -17,6 +19,7 @@ import pytest
 import trio
 
 from trioflow import AbstractJob, Job, JobTimeout, Retry, Scheduler, StopReason
+from trioflow._core.base._user_code import library_prefixes
 
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, nap, timed
 
@@ -537,6 +540,26 @@ def test_the_timeout_error_names_the_line_where_the_job_was(
     assert error.place == f"in hang at test_timeouts.py:{number} (await anyio.sleep_forever()  # here)"
     where = f"it was {error.place}"
     assert str(error).startswith(f"'slow' did not end within its timeout of 1 s; {where}: give it more time")
+
+
+@pytest.mark.parametrize("folder", ["site-packages", "dist-packages"])
+def test_the_timeout_error_names_no_line_of_a_package_of_the_user_or_the_system(
+    virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """In a virtual environment that includes such packages, a line of trio itself was named."""
+    package = tmp_path / folder / "package.py"
+    package.parent.mkdir()
+    package.write_text("import anyio\nasync def wait():\n    await anyio.sleep(9)\n")
+    monkeypatch.syspath_prepend(package.parent)
+    library_prefixes.cache_clear()
+    wait = runpy.run_path(str(package))["wait"]
+
+    async def call() -> None:
+        await wait()
+
+    job = Job(call, timeout=1)
+    virtual(Scheduler(job).co_run)
+    assert "it was in call at test_timeouts.py" in str(job.raised_exception())
 
 
 def test_the_timeout_error_of_a_job_without_user_code_names_no_line(virtual: Virtual) -> None:

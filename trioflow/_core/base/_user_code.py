@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import linecache
 import os
+import sys
 import sysconfig
 from collections.abc import Callable
 from types import TracebackType
@@ -44,8 +45,10 @@ PACKAGE_PREFIX: Final = f"{os.path.dirname(os.path.dirname(os.path.dirname(__fil
 def library_prefixes() -> tuple[str, ...]:
     """Return the prefixes of the file names of code that is not the user's."""
     paths = sysconfig.get_paths()
-    folders = (os.path.join(paths[name], "") for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    return (PACKAGE_PREFIX, *folders, "<")
+    folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    # An environment may include the packages of the user, or of the system.
+    folders += [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")]
+    return (PACKAGE_PREFIX, *(os.path.join(folder, "") for folder in folders), "<")
 
 
 def describe_line(file: str, number: int) -> str:
