@@ -197,6 +197,15 @@ def test_equal_waits_are_one_line() -> None:
     assert lines[-1] == "  and 16 jobs more; --json has up to 1000"
 
 
+def test_jobs_for_which_there_is_no_time_are_counted(monkeypatch: pytest.MonkeyPatch, backend: Any) -> None:
+    """An explanation takes O(V): a look at very many jobs describes as many as it has time for."""
+    monkeypatch.setattr(_process_record, "MAX_SECONDS", 0.0)
+    looking = ThreadJob(lambda: _process_record.describe_process()["runs"])
+    assert Scheduler(looking, [Job(nothing, required=looking) for _ in range(5)]).run(backend=backend)
+    [run] = looking.result()
+    assert (len(run["waiting"]), run["omitted"]) == (1, {"waiting": 4})
+
+
 def test_lines_that_are_too_long_for_the_terminal_are_broken() -> None:
     """Where a line would not fit, each job of its section has a line for its name and one for the rest."""
     jobs = [

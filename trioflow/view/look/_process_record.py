@@ -6,6 +6,7 @@ go on, so its parts may be some milliseconds apart. Making it changes nothing in
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 import time
@@ -22,6 +23,8 @@ STALL_SECONDS: Final = 0.05
 """A job blocks the event loop if it is executing before and after this time, in seconds, and its line is shown so."""
 MAX_JOBS: Final = 1000
 """The maximum number of running jobs, of waiting jobs and of failures in a record. The others are only counted."""
+MAX_SECONDS: Final = 2.0
+"""How long to describe waiting jobs. The others are only counted: each takes O(V), and who asks waits for 10 s."""
 WAITING_STATES: Final = frozenset({JobState.IDLE, JobState.SCHEDULED})
 
 Record = dict[str, Any]
@@ -74,6 +77,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
             ended.add(job)
     idle = [job for job in jobs if job.state is JobState.IDLE and job.scheduler not in ended]
     failed = [job for job in jobs if job.state is JobState.FAILED]
+    waiting = iter(scheduled + idle)
     running.sort(key=lambda job: job.started_at or now)
     thread = next((thread for thread in threading.enumerate() if thread.ident == thread_id), None)
     window, tokens = run.window, run.tokens_taken
@@ -91,13 +95,17 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
         "window": None if window is None else scheduler.window_size,
         "slots_taken": None if window is None else tokens if tokens is not None else taken_slots,
         "running": list(_describe_running(running[:MAX_JOBS], paths, now, blocker)),
-        "waiting": list(_describe_waiting((scheduled + idle)[:MAX_JOBS], paths, now, blocker)),
+        "waiting": list(_describe_waiting(itertools.islice(waiting, MAX_JOBS), paths, now, blocker)),
         "failures": list(_describe_failures(failed[:MAX_JOBS], paths)),
         "resources": list(_describe_resources([scheduler, *jobs], paths)),
         "omitted": {
-            name: len(group) - MAX_JOBS
-            for name, group in (("running", running), ("waiting", scheduled + idle), ("failures", failed))
-            if len(group) > MAX_JOBS
+            name: len(rest)
+            for name, rest in (
+                ("running", running[MAX_JOBS:]),
+                ("waiting", [*waiting]),
+                ("failures", failed[MAX_JOBS:]),
+            )
+            if rest
         },
     }
 
@@ -155,7 +163,8 @@ def _describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
     }
 
 
-def _describe_waiting(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJob | None) -> Iterator[Record]:
+def _describe_waiting(jobs: Iterable[AnyJob], paths: Any, now: float, blocker: AnyJob | None) -> Iterator[Record]:
+    deadline = time.monotonic() + MAX_SECONDS
     for job in jobs:
         state, wait, since = job.state, views.waiting(job), views.waiting_since(job)
         explanation = _explain(job)
@@ -173,6 +182,8 @@ def _describe_waiting(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJo
         }
         if state is job.state and state in WAITING_STATES:  # otherwise it has started meanwhile
             yield record
+        if time.monotonic() > deadline:
+            return
 
 
 def _explain(job: AnyJob) -> str:
