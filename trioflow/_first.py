@@ -32,9 +32,13 @@ class First(Scheduler):
     `other`. With `run_if="failed"`, a member is a fallback of those that it requires, and competes with them.
 
     If so many jobs have failed that the others cannot be enough, the rest is cancelled, and the `First` is FAILED, with
-    an `ExceptionGroup` of their failures. The failures of its jobs do not count for enclosing schedulers, and are not
-    among the `failures()` of these: the `First` reports them if it fails itself. A job of a `First` is critical only if
-    its own `critical` is True, or the `critical_jobs` of the `First`. Its failure then ends the `First`.
+    an `ExceptionGroup` of their failures; with a `BudgetSpent`, if that is the failure of each. A job of a `First` is
+    critical only if its own `critical` is True, or the `critical_jobs` of the `First`. Its failure then ends the
+    `First`.
+
+    **A `First` is one job** for enclosing schedulers: their counts, `results()` and `failures()` have the `First`, and
+    not its jobs, whether these failed, lost, or never started. If its running jobs decide the result after a `drain()`,
+    it ends as without one.
 
     A journal records the jobs that succeeded until then. A later run asks it about all jobs before it starts any, and
     the result is that of the recorded ones, in the same order.

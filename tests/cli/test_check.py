@@ -406,3 +406,12 @@ def test_check_groups_equal_findings(tmp_path: Path) -> None:
     assert lines[0].startswith("suspicious  job 0: ")
     assert lines[1] == f"{'':<11} the same for 50 more jobs: job 1, job 2, job 3, job 4, job 5 and 45 more"
     assert lines[2] == "51 jobs: 51 findings"
+
+
+def test_check_counts_a_first_once(tmp_path: Path) -> None:
+    """The number of jobs is that of a run: a `First` of a call and its hedge is one job."""
+    code = (
+        "from trioflow import First, Job, Scheduler\nasync def ask(): ...\n"
+        "s = Scheduler([First(Job(ask, label='ask'), Job(ask, label='hedge'), stagger=1) for _ in range(3)])\n"
+    )
+    assert trioflow("check", written(tmp_path, code)).stdout == "3 jobs: nothing found\n"

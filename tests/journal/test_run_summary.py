@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 
-from trioflow import Job, JobState, Scheduler, Service
+from trioflow import First, Job, JobState, Scheduler, Service
 from trioflow.journal import _run_summary
 from trioflow.journal._store import JournalStore
 
@@ -70,3 +70,18 @@ def test_the_duration_of_a_run_is_that_of_its_own_clock(virtual: Virtual, file: 
     store.close()
     assert run.ended is not None
     assert round(run.ended - run.started, 3) == 3600.0
+
+
+def test_summary_counts_a_first_once(virtual: Virtual, file: Path) -> None:
+    """The jobs in a `First` are neither counted nor failures in the summary; a `First` that fails is one failure."""
+    scheduler = Scheduler(
+        *(First(Job(anyio.sleep, 1, key=f"ask {n}"), Job(anyio.sleep, 1), stagger=2, label=f"p{n}") for n in range(3)),
+        First(Job(fail), Job(anyio.sleep, 1), label="fallback"),
+        First(Job(fail), Job(fail, critical=True), label="lost"),
+        label="all",
+    )
+    ending = summary_of(virtual, file, scheduler)
+    assert {state: number for state, _, number in ending.counts if number} == {
+        JobState.SUCCEEDED: 4, JobState.FAILED: 1,
+    }  # fmt: skip
+    assert [one.path for one in ending.failures] == ["lost"]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Budget, BudgetSpent, Job, Pool, Retry, Scheduler, StopReason, Throttled, current_job
+from trioflow import Budget, BudgetSpent, First, Job, Pool, Retry, Scheduler, StopReason, Throttled, current_job
 
-from ..bodies import BLOCKED, FAILED, SUCCEEDED, nap
+from ..bodies import BLOCKED, FAILED, SUCCEEDED, fail, nap
 
 if TYPE_CHECKING:
     from trioflow.abc import AbstractJob
@@ -164,7 +164,7 @@ def test_an_estimate_that_was_too_low_is_logged_once(virtual: Virtual, caplog: p
     assert virtual(Scheduler(*jobs, pool=pool, jobs_window=2).co_run)
     assert [job.state for job in jobs] == [SUCCEEDED, SUCCEEDED, BLOCKED, BLOCKED]
     assert pool.free["usd"] == -2
-    assert [record.message for record in caplog.records if "budget" in record.message] == [
+    assert [record.message for record in caplog.records if "exceeded" in record.message] == [
         "the budget usd of 4 is exceeded by 2, because a job has used more than it needs; no further job starts"
     ]
 
@@ -210,8 +210,8 @@ def test_jobs_that_a_spent_budget_blocks_are_failures(virtual: Virtual, caplog: 
         "'calls/call 2' failed: BudgetSpent: 'call 2' needs usd=1, but 0 of 2 left; 'call 0' used most: 1: enlarge the "
         "Budget, or reduce the needs; the run goes on",
         "one more job failed with BudgetSpent like 'calls/call 2': 'calls/call 3'",
-        "2 jobs of 'Scheduler' failed; none is critical, so the run counts as a success"
-        "; debrief() shows the tracebacks",
+        "the budget usd is spent, so 2 of 5 jobs of 'Scheduler' did not run; none is critical, so the run counts as a "
+        "success; debrief() shows the tracebacks",
     ]
 
 
@@ -226,3 +226,35 @@ def test_dropped_jobs_that_a_spent_budget_has_blocked_are_counted(
 
     virtual(main)
     assert caplog.messages[-1] == "2 jobs of 'calls' failed; none is critical, so the run counts as a success"
+
+
+def test_a_first_without_money_lacks_the_budget(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """If a budget is spent for each job of a `First`, it fails with a `BudgetSpent`, not with a group of them.
+
+    The log has one line for all jobs, whatever they would have done, and the end of the run says what it means.
+    """
+    calls = [
+        First(*(Job(pay, 1, needs={"usd": 1}, label=name) for name in ("ask", "hedge")), stagger=9) for _ in range(5)
+    ]
+    other = Job(nap, 1, needs={"usd": 1}, required=calls)
+    scheduler = Scheduler(*calls, other, pool=Pool(usd=Budget(2)), jobs_window=1)
+    assert virtual(scheduler.co_run)
+    assert [type(error) for error in scheduler.failures().values()] == [BudgetSpent] * 4
+    assert caplog.messages == [
+        "'First#3' failed: BudgetSpent: 'ask' needs usd=1, but 0 of 2 left; 2 jobs 'ask' used most: 2: enlarge the "
+        "Budget, or reduce the needs; the run goes on",
+        "3 more jobs failed with BudgetSpent like 'First#3': 'First#4', 'First#5', 'nap(1)'",
+        "the budget usd is spent, so 4 of 6 jobs of 'Scheduler' did not run; none is critical, so the run counts as a "
+        "success; debrief() shows the tracebacks",
+    ]
+
+
+def test_the_end_of_a_run_tells_failures_from_jobs_without_money(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Jobs that failed are counted apart from those that a spent budget kept from running."""
+    jobs = [Job(pay, 1, needs={"usd": 1}), Job(fail, 1), Job(pay, 1, needs={"usd": 1}, label="second")]
+    virtual(Scheduler(*jobs, pool=Pool(usd=Budget(1)), label="calls").co_run)
+    assert caplog.messages[-1].startswith(
+        "1 job of 'calls' failed; the budget usd is spent, so 1 of 3 jobs of 'calls' did not run; none is critical"
+    )

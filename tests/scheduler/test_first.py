@@ -105,13 +105,16 @@ def test_a_critical_first_that_fails_ends_its_scheduler(virtual: Virtual) -> Non
 
 
 def test_a_critical_member_ends_a_first(virtual: Virtual) -> None:
-    """The failure of a critical member is that of the `First`, although another member could still succeed."""
+    """The failure of a critical member is that of the `First`, although another member could still succeed.
+
+    As a `First` is one job, it is among the failures, and its critical member is its culprit.
+    """
     culprit, other = Job(fail_now, critical=True), Job(nap, 1)
     first = First(culprit, other)
     scheduler = Scheduler(first)
     assert virtual(scheduler.co_run)
     assert (first.state, first.culprit, other.state) == (FAILED, culprit, CANCELLED)
-    assert list(scheduler.failures()) == [culprit]
+    assert scheduler.failures() == {first: culprit.raised_exception()}
     assert first.raised_exception() is culprit.raised_exception()
 
 
@@ -270,3 +273,23 @@ def test_the_signature_of_a_first_has_each_option_once() -> None:
     names = list(inspect.signature(First).parameters)
     assert names[:3] == ["jobs_or_sequences", "enough", "stagger"]
     assert {"timeout", "jobs_window"} < set(names)
+
+
+def test_a_first_reports_the_failures_of_its_jobs(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """The log has one line for a `First` that fails, with the error that its jobs share, and none for a lost race."""
+    lost = First(*(Job(fail, 1, OSError(name)) for name in ("near", "far")), label="lost")
+    mixed = First(Job(fail, 2, OSError("near")), Job(fail, 3, KeyError("far")), label="mixed")
+    assert virtual(Scheduler(lost, mixed, First(Job(fail), Job(nap, 9), label="won")).co_run)
+    assert [line.partition(";")[0] for line in caplog.messages] == [
+        "'lost' failed: OSError: near (one of 2)",
+        "'mixed' failed: ExceptionGroup: 2 of 2 jobs of 'mixed' failed, and one had to succeed (2 sub-exceptions)",
+        "2 jobs of 'Scheduler' failed",
+    ]
+
+
+def test_the_results_have_a_first_and_not_its_jobs(virtual: Virtual) -> None:
+    """`results()` is by job, and a `First` is one job, also if jobs of it are in a nested scheduler."""
+    first, other = First(Scheduler(Job(nap, 9)), Job(nap, 1, "won")), Job(nap, 1, "other")
+    scheduler = Scheduler(first, Scheduler(other))
+    assert virtual(scheduler.co_run)
+    assert scheduler.results() == {first: "won", other: "other"}

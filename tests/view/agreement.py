@@ -106,6 +106,9 @@ class Views:
         tallies = self.live.tally, self.read.tally, self.cases.tally, self.from_events.tally
         assert [tally.describe() for tally in tallies] == [described] * len(tallies)
         assert f">{described}<" in self.page
+        for monitor in self._monitors:
+            progress = monitor.model.progress()
+            assert (progress.job_count, progress.failure_count) == (counts.job_count, counts.failure_count)
         end = self.events[-1]
         assert end["jobs"] == counts.counts_by_state()
         suites = next(line for line in _junit.xml_lines(self.cases) if line.startswith("<testsuites"))

@@ -15,7 +15,7 @@ import anyio
 import pytest
 import trio
 
-from trioflow import Adaptive, Job, Scheduler, Sequence, Service, current_job
+from trioflow import Adaptive, Budget, First, Job, Pool, Scheduler, Sequence, Service, current_job
 from trioflow.abc import Instrument
 from trioflow.view.text._verdict import Tally
 from trioflow.view.trace._trace import find_critical_path
@@ -76,6 +76,33 @@ def second_attempt() -> Scheduler:
     return Scheduler(inner, Job(nap, label="last", required=inner))
 
 
+def hedged(seconds: float, *others: Job[Any], **options: Any) -> First:
+    """Return a `First` of a call, its hedge after 2 s, and other jobs."""
+    return First(Job(nap, seconds, label="ask"), Job(nap, 1, label="hedge"), *others, stagger=2, **options)
+
+
+def firsts() -> Scheduler:
+    """Return a scheduler with a `First` of each outcome, of which three fail."""
+    return Scheduler(
+        *(hedged(seconds) for seconds in (1, 9, 1)),
+        First(Job(fail), Job(nap), label="one loser"),
+        First(Job(fail), Job(fail, 1), label="lost"),
+        First(Job(fail, 1, critical=True), Job(nap, 9), label="critical"),
+        First(Scheduler(Job(nap), Job(fail, critical=True)), hedged(1), label="deep"),
+        Scheduler(hedged(1), First(Job(fail, 1), Job(fail)), label="group"),
+        First(Job(anyio.sleep_forever), Job(anyio.sleep_forever), forever=True, label="forever"),
+        First(Job(nap, 9), Job(nap, 9), timeout=1, on_timeout="move_on", label="late"),
+        Scheduler(hedged(1), Job(nap), label="skipped", run_if="failed"),
+        jobs_window=3,
+    )
+
+
+def unpaid_calls() -> Scheduler:
+    """Return a scheduler with a budget for two of five hedged calls."""
+    calls = [First(*(Job(nap, needs={"usd": 1}) for _ in range(2)), stagger=5) for _ in range(5)]
+    return Scheduler(*calls, pool=Pool(usd=Budget(2)))
+
+
 RUNS: dict[str, tuple[Any, int]] = {
     "failed": (
         lambda: Scheduler(*(Job(fail, 1, ValueError(n), label=f"row {n}") for n in range(5)), Job(nap)),
@@ -103,6 +130,15 @@ RUNS: dict[str, tuple[Any, int]] = {
     "everything": (everything, FAILURES),
     "interrupted": (lambda: Scheduler(Job(interrupt), Job(nap, 9), Job(nap, 0)), INTERRUPTED),
     "some jobs are cancelled": (cancelled_jobs, SUCCESS),
+    "hedges": (lambda: Scheduler(*(hedged(1) for _ in range(9)), jobs_window=2), SUCCESS),
+    "firsts": (firsts, FAILURES),
+    "a critical first": (lambda: Scheduler(hedged(9), First(Job(fail, 1), Job(fail, 3), critical=True)), STOPPED),
+    "a critical job of a first": (
+        lambda: Scheduler(First(Job(fail, 1, critical=True), Job(nap, 9), critical=True), hedged(9)),
+        STOPPED,
+    ),
+    "hedges are drained": (lambda: Scheduler(hedged(1), hedged(9), hedged(9), Job(stop, "drain")), STOPPED),
+    "hedged calls without money": (unpaid_calls, FAILURES),
     "5 jobs": (lambda: Scheduler(*(Job(nap, n) for n in range(5)), jobs_window=2), SUCCESS),
     "500 jobs": (lambda: many_jobs(500), FAILURES),
 }
@@ -244,3 +280,20 @@ def test_a_file_of_events_has_the_spans_of_the_trace(views_of: Callable[[str], V
     live, from_events = views.live, views.from_events
     assert [facts(from_events, span) for span in from_events.spans] == [facts(live, span) for span in live.spans]
     assert from_events.critical_path_links == live.critical_path_links
+
+
+def test_a_first_that_was_restored_counts_as_restored(tmp_path: Path) -> None:
+    """A `First` whose winner a journal has restored is a restored job in all views, and in the journal's verdict."""
+
+    def make() -> Scheduler:
+        calls = [First(*(Job(nap, n, n, key=f"{k}{n}") for k in "ab"), stagger=9, label=f"p{n}") for n in range(3)]
+        return Scheduler(calls, Job(nap, 0, save=None), label="run")
+
+    for _ in range(2):
+        views = Views(
+            lambda scheduler, **options: scheduler.run(journal=tmp_path / "run.db", **options), make(), tmp_path
+        )
+        views.check(SUCCESS)
+    assert Tally.for_scheduler(views.scheduler).describe() == "4 jobs: 4 succeeded (3 restored)"
+    assert "✓ all 4 jobs succeeded (3 restored from " in views.verdicts()["own"]
+    assert "✓ all 4 jobs succeeded (3 restored from " in trioflow("journal", tmp_path / "run.db").stdout

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from .. import Scheduler
-from ..abc import is_scheduler, join_names, paths_of, plural
+from ..abc import join_names, paths_of, plural
 from ..view.text import _symbols
+from ..view.text._verdict import Tally
 from . import STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._scenario import scenario_command
 
@@ -62,7 +63,6 @@ def command(scheduler: Scheduler, journal: bool) -> int:
             _outputs.echo(
                 symbols.escape(f"{'':<11} the same for {count_text}: {join_names(other_paths, MAX_NAMED_JOBS)}")
             )
-    # Schedulers do not count, as in all views.
-    count_text = plural(sum(not is_scheduler(job) for job in scheduler.iterate_jobs()), "job")
+    count_text = plural(Tally.for_scheduler(scheduler).job_count, "job")
     _outputs.echo(f"{count_text}: {plural(len(all_findings), 'finding') if all_findings else 'nothing found'}")
     return STOPPED_CODE if all_findings else SUCCESS_CODE

@@ -43,6 +43,7 @@ from .._core.api.journals import (
     flag,
     has_skipped_itself,
     is_among,
+    is_in_first,
     is_member,
     is_scheduler,
     join_names,
@@ -603,7 +604,7 @@ class JournalSession:
     def _tally_outcome(self, job: AbstractJob[Any]) -> RunningJob | None:
         """Add the outcome of a job to the summary of the run; return the facts if its result was not recorded."""
         running = self._take_running(job)
-        state = self._scheduler.counted_state(job)
+        state = None if is_in_first(job, self._scheduler) else self._scheduler.counted_state(job)
         if state is not None:
             self._tally.add_outcome(job, state, ALWAYS_RUNS_REASON if running is None else running.why)
         return running

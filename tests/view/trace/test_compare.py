@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trioflow import Job, Pool, Scheduler, Trace
+from trioflow import First, Job, Pool, Scheduler, Trace
 from trioflow.testing import run_virtual
 from trioflow.view.trace import _trace_file
 from trioflow.view.trace.compare import _differences
@@ -152,6 +152,18 @@ def test_compare_lists_jobs_that_ended_in_another_state(tmp_path: Path) -> None:
     after = traced(tmp_path / "b.json", Job(fail, 1, OSError("x"), label="a"))
     told = trioflow("compare", before, after).stdout
     assert told.splitlines()[1:4] == ["", "Ended in another state:", "  a: succeeded, now failed"]
+
+
+def test_a_hedge_that_started_is_no_change_of_state(tmp_path: Path) -> None:
+    """`trioflow compare` compares the state of a `First`, which is one job, not the states of the jobs in it."""
+
+    def run(name: str, seconds: float) -> Path:
+        ask, hedge = Job(nap, seconds, label="ask"), Job(nap, 1, label="hedge")
+        return traced(tmp_path / name, First(ask, hedge, stagger=2, label="call"), Job(nap, 5, label="last"))
+
+    assert "another state" not in trioflow("compare", run("a.json", 1), run("b.json", 9)).stdout
+    lost = traced(tmp_path / "c.json", First(Job(fail), Job(fail), label="call"), Job(nap, 5, label="last"))
+    assert "  call: succeeded, now failed" in trioflow("compare", tmp_path / "a.json", lost).stdout.splitlines()
 
 
 def test_a_run_longer_than_fail_above_allows_gives_exit_code_1(tmp_path: Path) -> None:

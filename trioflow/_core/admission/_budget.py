@@ -82,7 +82,7 @@ class BudgetShare:
 class BudgetResource(CountedResource):
     """A `Budget` in one pool, or the part of one that a nested scheduler has reserved for its members."""
 
-    __slots__ = ("_has_logged", "_used_by_label", "reserved")
+    __slots__ = ("_has_logged", "_used_by_label", "_users_by_label", "reserved")
 
     is_budget = True
 
@@ -92,6 +92,7 @@ class BudgetResource(CountedResource):
         super().__init__(name, total, None, format_amount, settings)
         self.reserved: Amount = 0  # the amounts of running jobs, which are not in `free`
         self._used_by_label: Final[Counter[str]] = Counter()
+        self._users_by_label: Final[Counter[str]] = Counter()  # the number of jobs with each of these labels
         self._has_logged = False
 
     def parse_used(self, value: ExactNeed, prefix: str) -> Amount:
@@ -150,15 +151,18 @@ class BudgetResource(CountedResource):
     def count_used(self, job: AbstractJob[Any], used: Amount) -> None:
         if used:
             self._used_by_label[job.label] += used  # type: ignore[assignment]
+            self._users_by_label[job.label] += 1
             if len(self._used_by_label) > 2 * MAX_COUNTED_LABELS:
-                kept = self._used_by_label.most_common(MAX_COUNTED_LABELS)
-                self._used_by_label.clear()
-                self._used_by_label.update(dict(kept))
+                kept = dict(self._used_by_label.most_common(MAX_COUNTED_LABELS))
+                for label in self._used_by_label.keys() - kept.keys():
+                    del self._used_by_label[label], self._users_by_label[label]
 
     def top_user(self) -> str:
         """Return a text about the job, or the jobs with the same label, that used most; "" if none used anything."""
         for label, used in self._used_by_label.most_common(1):
-            return f"'{printable(label)}' used most: {self.format_amount(used)}"
+            count = self._users_by_label[label]
+            users = f"'{printable(label)}'" if count == 1 else f"{count} jobs '{printable(label)}'"
+            return f"{users} used most: {self.format_amount(used)}"
         return ""
 
     def can_ever_meet(self, need: Amount) -> bool:
@@ -171,8 +175,13 @@ class BudgetResource(CountedResource):
         return f"{self.name}: {self.describe_left()}{self._holders_text()}"
 
     def describe_left(self) -> str:
-        reserved = f", {self.format_amount(self.reserved)} reserved" if self.reserved else ""
-        return f"{self.format_amount(self.free)} of {self.format_amount(self.total)} left{reserved}"
+        return f"{self.format_amount(self.free)} of {self.format_amount(self.total)} left{self._reserved_text()}"
+
+    def describe_spent(self) -> str:
+        return f"{self.format_amount(self.used)} of {self.format_amount(self.total)} spent{self._reserved_text()}"
+
+    def _reserved_text(self) -> str:
+        return f", {self.format_amount(self.reserved)} reserved" if self.reserved else ""
 
     def describe_wait(self, need: Amount) -> Waiting:
         return self.make_wait(WaitCause.RESOURCE, f"{self.name} reserved{self._holders_text()}")

@@ -44,6 +44,7 @@ from ..job._job_queries import (
     explicit_label,
     has_skipped_itself,
     is_counted,
+    is_in_first,
     is_known_by_call,
     is_member,
     options_of,

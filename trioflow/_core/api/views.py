@@ -50,6 +50,7 @@ from ..base._user_code import (
     get_group_members,
     get_traceback,
     library_prefixes,
+    shown_exception,
 )
 from ..job._ancestors import enclosing_schedulers, find_common_scheduler, is_inside, outermost_scheduler
 from ..job._errors import CycleError
@@ -70,8 +71,10 @@ from ..job._job_queries import (
     find_run_resource,
     inputs_of,
     is_counted,
+    is_one_job,
     is_ready,
     is_service,
+    jobs_of_run,
     machine_waits,
     may_repeat,
     must_succeed_for,

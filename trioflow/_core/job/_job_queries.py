@@ -6,6 +6,7 @@ thread may call them; in another thread than that of the run, their results may 
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..base import _amounts
@@ -19,7 +20,7 @@ from ._job_options import RUN_RESOURCES, OptionRecord
 from ._outcome import FailedAttempt, Failure, Restoration, Throttling
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ..base._amounts import CheckedNeed
     from ..scheduler._base_scheduler import BaseScheduler
@@ -85,7 +86,7 @@ def end_facts(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
 
     """
     state = job._state
-    is_complete = state is SUCCEEDED and job._extras is None and not job._runs_commands
+    is_complete = state is SUCCEEDED and job._extras is None and not (job._runs_commands or job._is_scheduler)
     if not is_complete and has_skipped_itself(job):
         state = JobState.SKIPPED
     return state, job._started_at, job._finished_at, is_complete
@@ -110,9 +111,36 @@ def culprit_chain(scheduler: BaseScheduler) -> list[AnyJob]:
     return chain
 
 
+def is_one_job(job: AnyJob) -> bool:
+    """Return whether a job counts as one: no scheduler does, but a `First`, whose jobs are ways to do the same."""
+    return not is_scheduler(job) or job._enough is not None
+
+
+def jobs_of_run(scheduler: BaseScheduler) -> Iterator[AnyJob]:
+    """Yield the jobs at any depth, as `iterate_jobs` does, but not those in a nested `First`, which is one job.
+
+    Of these, the ones that `is_counted` accepts are the jobs that all views count.
+    """
+    stack = [iter(tuple(scheduler._members.jobs))]
+    while stack:
+        for job in stack[-1]:
+            yield job
+            if is_scheduler(job) and not is_one_job(job):
+                stack.append(iter(tuple(job._members.jobs)))
+                break
+        else:
+            stack.pop()
+
+
+def is_in_first(job: AnyJob, root: BaseScheduler) -> bool:
+    """Return whether a job in `root` is in a nested `First`, at any depth, so that `jobs_of_run(root)` omits it."""
+    schedulers = takewhile(lambda enclosing: enclosing is not root, enclosing_schedulers(job))
+    return any(map(is_one_job, schedulers))
+
+
 def failed_through_member(job: AnyJob) -> bool:
-    """Return whether a FAILED job is a nested scheduler that failed because of one of its own jobs."""
-    culprit = job.culprit if is_scheduler(job) else None
+    """Return whether a FAILED job is a nested scheduler, not a `First`, that failed because of one of its own jobs."""
+    culprit = job.culprit if is_scheduler(job) and not is_one_job(job) else None
     return culprit is not None and culprit.raised_exception() is not None
 
 
@@ -122,13 +150,17 @@ def failed_by_itself(job: AnyJob) -> bool:
 
 
 def lacked_budget(job: AnyJob) -> bool:
-    """Return whether a job is BLOCKED because a budget is spent, and not because of another job."""
-    return job._state is JobState.BLOCKED and isinstance(job.raised_exception(), BudgetSpent)
+    """Return whether a job, or each job of a `First`, is BLOCKED because a budget is spent, not by another job."""
+    is_possible = job._state is JobState.BLOCKED or (job._state is JobState.FAILED and is_scheduler(job))
+    return is_possible and isinstance(job.raised_exception(), BudgetSpent)
 
 
 def is_counted(job: AnyJob) -> bool:
-    """Return whether a job is counted. Of nested schedulers, only those are whose failure no job in them shows."""
-    return not is_scheduler(job) or job._state is JobState.BLOCKED or failed_by_itself(job)
+    """Return whether one of the `jobs_of_run` is counted.
+
+    Of nested schedulers, each `First` is, and those whose failure no job in them shows.
+    """
+    return is_one_job(job) or job._state is JobState.BLOCKED or failed_by_itself(job)
 
 
 def has_moved_on(job: AnyJob) -> bool:
@@ -146,7 +178,8 @@ def reported_state(job: AnyJob) -> ReportedState:
     """Return the state of a job as all reports show it: its `state`, unless it SUCCEEDED without its whole work.
 
     A job with `on_timeout="move_on"` that its timeout ended is "moved on", and that of a node that was skipped,
-    "skipped". For the jobs that require them, they are SUCCEEDED.
+    "skipped". For the jobs that require them, they are SUCCEEDED. A running `First` whose jobs all wait is shown as
+    SCHEDULED.
 
     Example:
         >>> import anyio
@@ -160,6 +193,9 @@ def reported_state(job: AnyJob) -> ReportedState:
     """
     if has_skipped_itself(job):
         return JobState.SKIPPED
+    if job._state is JobState.RUNNING and is_scheduler(job) and is_one_job(job):
+        jobs = (member for member in job.iterate_jobs() if not is_scheduler(member))
+        return JobState.RUNNING if any(member._state is JobState.RUNNING for member in jobs) else JobState.SCHEDULED
     return MOVED_ON if has_moved_on(job) else job._state
 
 
@@ -307,7 +343,18 @@ def restoration_of(job: AnyJob) -> Restoration | None:
         (True, False)
 
     """
+    if is_scheduler(job):
+        return _restoration_of_first(job)
     return None if job._extras is None else job._extras.restoration
+
+
+def _restoration_of_first(scheduler: BaseScheduler) -> Restoration | None:
+    """Return that of its last winner, if a `First` has succeeded with restored results alone; otherwise None."""
+    if not is_one_job(scheduler) or scheduler._state is not SUCCEEDED:
+        return None
+    winners = [job for job in scheduler.iterate_jobs() if job._state is SUCCEEDED and is_one_job(job)]
+    restorations = [restoration_of(job) for job in winners]
+    return restorations[-1] if restorations and None not in restorations else None
 
 
 def runs_commands(job: AnyJob) -> bool:

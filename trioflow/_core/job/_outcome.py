@@ -19,6 +19,7 @@ from ..base._user_code import (
     get_group_members,
     get_traceback,
     set_traceback,
+    shown_exception,
     with_traceback,
 )
 from . import _errors, _labels
@@ -93,9 +94,12 @@ def failure_kind(job: AbstractJob[Any], failure: Failure) -> tuple[object, ...]:
     """Return a key that is equal for failures of one kind, even if their messages differ.
 
     It is made of the job's function, program or class, whether the job is critical, the types of the exception and of
-    its cause, context and group members, the exit code of a command, and the positions of the innermost frames.
+    its cause, context and group members, the exit code of a command, and the positions of the innermost frames. That a
+    budget is spent is one kind for all jobs.
     """
     error = failure.exception
+    if isinstance(error, _errors.BudgetSpent):  # what the job would have done does not matter
+        return _errors.BudgetSpent, error.name, job.is_critical()
     related = (error, get_cause(error), get_context(error), *get_group_members(error))
     types = tuple(f"{type(exception).__module__}.{type(exception).__qualname__}" for exception in related)
     try:
@@ -331,7 +335,8 @@ def one_line_error(error: BaseException) -> str:
 
     What is cut is in the middle: the message of a command that failed ends with that of its program.
     """
-    text = fit(" ".join(event_text(error).split()), MAX_ERROR_LENGTH, keep="ends")
+    error, note = shown_exception(error)
+    text = fit(" ".join((event_text(error) + note).split()), MAX_ERROR_LENGTH, keep="ends")
     return f"{type(error).__name__}: {_labels.printable(text)}" if text else type(error).__name__
 
 

@@ -2,12 +2,13 @@
 
 Two failures are similar if they are of one kind, as defined by `failure_kind`. The first one is logged at once. For a
 minute, similar failures are counted, because a thousand similar lines would hide other lines. The number is logged one
-second after the first of them, and at the end of the run, with the first few messages that differ.
+second after the first of them, and at the end of the run, with the first few messages that differ. That a budget is
+spent is one kind for all jobs, and their number is logged only after the minute, and at the end of the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _logger
@@ -15,8 +16,9 @@ from ..base._reprs import fit
 from ..base._states import StopReason
 from ..base._units import join_names
 from ..job._ancestors import is_logged
+from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, is_scheduler
-from ..job._job_queries import culprit_chain
+from ..job._job_queries import culprit_chain, is_in_first
 from ..job._labels import printable, shorten
 from ..job._outcome import Failure, event_text, failure_kind, one_line_error, remedy_of
 
@@ -83,7 +85,7 @@ class FailureLog:
         self._kinds_reported_blocking: Final[set[object]] = set()
 
     def add(self, run: Run, job: AbstractJob[Any], failure: Failure, hint: str | None = None) -> None:
-        """Log or count the failure of a job.
+        """Log or count the failure of a job. A `First` that fails reports the failures of its jobs.
 
         Args:
             run: the run of the job.
@@ -92,10 +94,10 @@ class FailureLog:
             hint: advice to add to the log line; None if there is none.
 
         """
-        if not is_logged(job):
+        stopped = run.culprit is job and run.reason is StopReason.CRITICAL
+        if not is_logged(job) or (is_in_first(job, self._run.scheduler) and not stopped):
             return
         name = shorten(run.scheduler.label)
-        stopped = run.culprit is job and run.reason is StopReason.CRITICAL
         # The failure of its member has been logged.
         if is_scheduler(job) and job.stop_reason is StopReason.CRITICAL and job.culprit is not None:
             if stopped:
@@ -110,14 +112,16 @@ class FailureLog:
         self._drop_expired(now)
         if key in self._recent_failures:
             self._recent_failures[key].count(job, error)
-            if self._cancel_timer is None:
-                self._cancel_timer = self._run.group.call_at(now + COUNT_REPORT_DELAY, self._log_counted)
+            # A spent budget keeps all further jobs from running: that is said again once a minute, and at the end.
+            if self._cancel_timer is None and not isinstance(error, BudgetSpent):
+                self._cancel_timer = self._run.group.call_at(now + COUNT_REPORT_DELAY, self._on_timer)
             return
         self._recent_failures[key] = SimilarFailures(job, error, now + SIMILARITY_PERIOD)
         consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
         remedy = remedy_of(error).lstrip(":; ")
-        has_traceback = failure.traceback is not None and (stopped or run.scheduler.keep_jobs)
+        has_traceback = failure.traceback is not None and not isinstance(error, BudgetSpent)
+        has_traceback = has_traceback and (stopped or run.scheduler.keep_jobs)
         traceback_hint = "; debrief() shows the traceback" if has_traceback else ""
         _logger.warn(
             f"'{_job_path(job)}' failed: {one_line_error(error)}{advice}; {consequence}",
@@ -143,19 +147,24 @@ class FailureLog:
     def close(self) -> None:
         if self._cancel_timer is not None:
             self._cancel_timer()
-            self._log_counted()
+        self._log_counted(list(self._recent_failures))
 
     def _drop_expired(self, now: float) -> None:
         """Drop expired failures, so that memory stays bounded even in a run that takes a year."""
         while self._recent_failures:
             key, oldest = next(iter(self._recent_failures.items()))
-            if oldest.expires_at > now or oldest.count_since_report:
+            if oldest.expires_at > now:
                 return
+            self._log_counted([key])
             del self._recent_failures[key]
 
-    def _log_counted(self) -> None:
+    def _on_timer(self) -> None:
         self._cancel_timer = None
-        for kind, similar in self._recent_failures.items():
+        self._log_counted([kind for kind in self._recent_failures if kind[0] is not BudgetSpent])
+
+    def _log_counted(self, kinds: Iterable[tuple[object, ...]]) -> None:
+        for kind in kinds:
+            similar = self._recent_failures[kind]
             if similar.count_since_report:
                 count = similar.count_since_report
                 _logger.warn(similar.report(), about=FAILURE_SUBJECT, kind=kind, count=count)
@@ -163,7 +172,8 @@ class FailureLog:
 
 def _message(job: AbstractJob[Any], error: BaseException) -> str:
     """Return the message of an error without the name of the job, which does not make it another one."""
-    return " ".join(event_text(error).replace(repr(job.label), "").split())
+    named = error.job if isinstance(error, BudgetSpent) else job  # the failure of a `First` names one of its jobs
+    return " ".join(event_text(error).replace(repr(named.label), "", 1).split())
 
 
 def _job_path(job: AbstractJob[Any]) -> str:

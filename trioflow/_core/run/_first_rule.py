@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..admission._resource import TIME_TOLERANCE
 from ..base._states import COMPLETED, JobState, RunPhase, StopReason
 from ..base._units import duration_text
+from ..job._errors import BudgetSpent
 from ..job._outcome import no_result_error
 
 if TYPE_CHECKING:
@@ -204,22 +205,30 @@ class FirstRule:
             if len(self.winners) < self._enough:
                 self.winners.append(job)
         if len(self.winners) == self._enough and not self.is_decided:
-            self.is_decided = True
-            self._run.stop(COMPLETED)
+            self._decide(COMPLETED)
 
     def _stop_if_too_few(self) -> None:
         """Stop the run if the jobs that are left cannot succeed often enough."""
         if len(self.winners) + len(self._restored) + len(self._unsettled) >= self._enough:
             return
-        self.is_decided = True
         run, count, total = self._run, len(self._losers), len(self._competitors)
+        if run.phase is RunPhase.DRAINING and any(job._state is JobState.CANCELLED for job in self._losers):
+            return  # the drain, not the losers, has kept it from its result
         needed = f"{self._enough} had to succeed" if self._enough > 1 else "one had to succeed"
         # Cancelled and skipped jobs have no exception of their own: these are those that `result()` raises for them.
         errors = [no_result_error(job) for job in self._losers]
         exceptions = [error for error in errors if isinstance(error, Exception)]
         message = f"{count} of {total} jobs of {run.scheduler.label!r} failed, and {needed}"
-        run.scheduler._run_error = ExceptionGroup(message, exceptions)
-        run.stop(StopReason.CRITICAL)
+        is_unpaid = all(isinstance(error, BudgetSpent) for error in errors)
+        run.scheduler._run_error = exceptions[0] if is_unpaid else ExceptionGroup(message, exceptions)
+        self._decide(StopReason.CRITICAL)
+
+    def _decide(self, reason: StopReason) -> None:
+        """Stop the run with its result, which is that of the running jobs, even if the run drains."""
+        self.is_decided = True
+        if self._run.phase is RunPhase.DRAINING:
+            self._run.reason = None
+        self._run.stop(reason)
 
 
 def _recorded_at(job: AbstractJob[Any]) -> float:

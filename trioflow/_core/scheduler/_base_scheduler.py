@@ -51,7 +51,7 @@ from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
 from ..job._job import AbstractJob, BoxStyle, is_scheduler, state_of
 from ..job._job_options import JobOptions, OptionsExceptLabel
-from ..job._job_queries import reported_state
+from ..job._job_queries import is_one_job, jobs_of_run, reported_state
 from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
 from ..job._requirements import flatten, flatten_simple
@@ -1129,9 +1129,10 @@ class BaseScheduler(
     def results(self) -> dict[AbstractJob[Any], Any]:
         """Return the jobs that SUCCEEDED in the last run and their results, in the order in which they were added.
 
-        The jobs of nested schedulers are included, but not the nested schedulers themselves. Results that were dropped
-        because of `keep_result=False` are left out. A result that has stayed on a cluster is represented by a
-        placeholder, which `job.result()` resolves. This method never raises, whatever the outcome of the run.
+        The jobs of nested schedulers are included, but not the nested schedulers themselves. A `First` is one job: it
+        is included, and its jobs are not. Results that were dropped because of `keep_result=False` are left out. A
+        result that has stayed on a cluster is represented by a placeholder, which `job.result()` resolves. This method
+        never raises, whatever the outcome of the run.
 
         Example:
             >>> async def divide(a, b):
@@ -1144,14 +1145,15 @@ class BaseScheduler(
             (0.5, ZeroDivisionError('division by zero'))
 
         """
-        succeeded = (job for job in self.iterate_jobs() if job.is_succeeded() and not job._is_scheduler)
+        succeeded = (job for job in jobs_of_run(self) if job.is_succeeded() and is_one_job(job))
         return {job: job._outcome for job in succeeded if job._outcome is not DROPPED}
 
     def failures(self) -> dict[AbstractJob[Any], Exception]:
         """Return the jobs that failed in the last run with their exceptions, in the order in which they settled.
 
         These are the jobs that `raise_for_failures` reports. The jobs of nested schedulers are included, but not a
-        nested scheduler that failed because of its own jobs. Interruptions such as `KeyboardInterrupt` are left out.
+        nested scheduler that failed because of its own jobs. A `First` is one job: its jobs are not included.
+        Interruptions such as `KeyboardInterrupt` are left out.
         Jobs that a spent `Budget` has BLOCKED are included. Other BLOCKED jobs did not fail themselves: their
         `raised_exception()` names the job that blocked them.
         """

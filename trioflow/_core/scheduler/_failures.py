@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..base import _logger
 from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
-from ..base._units import plural
+from ..base._units import join_names, plural
 from ..base._user_code import get_cause, get_context, get_group_members, with_traceback
 from ..job import _errors
-from ..job._ancestors import ancestors_with_members, is_logged
+from ..job._ancestors import is_logged
 from ..job._job import AbstractJob, is_scheduler
-from ..job._job_queries import failed_by_itself, failed_through_member, lacked_budget
+from ..job._job_queries import (
+    failed_by_itself,
+    failed_through_member,
+    is_counted,
+    is_one_job,
+    jobs_of_run,
+    lacked_budget,
+    reported_state,
+)
 from ..job._labels import printable, shorten
 from ..job._outcome import Failure, add_note
 from ..run._idle_timeouts import JOB_EVENTS_NOUN
@@ -27,12 +35,11 @@ LISTING_ADVICE: Final = "; debrief(listing=True) shows where each job was"
 def failed_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
     """Return the jobs at any depth that failed with an `Exception` of their own, in the order in which they settled.
 
-    These are the FAILED jobs, and those that a spent budget has BLOCKED. Jobs of a `First` are left out, unless they
-    were critical: a `First` that fails reports their failures itself.
+    These are the FAILED jobs, and those that a spent budget has BLOCKED. A `First` is one job: if it fails, it reports
+    the failures of its jobs.
     """
-    jobs = (job for job in scheduler.iterate_jobs() if failed_by_itself(job) or lacked_budget(job))
-    own = (job for job in jobs if isinstance(job.raised_exception(), Exception) and not _is_absorbed(job, scheduler))
-    return sorted(own, key=_settling_number)
+    jobs = (job for job in jobs_of_run(scheduler) if failed_by_itself(job) or lacked_budget(job))
+    return sorted((job for job in jobs if isinstance(job.raised_exception(), Exception)), key=_settling_number)
 
 
 def critical_failures(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
@@ -53,16 +60,24 @@ def critical_failures(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
     return sorted(failures, key=_settling_number)
 
 
+def log_drain(scheduler: BaseScheduler) -> None:
+    """Log how many jobs still run in a run that is about to drain. If none does, the end of the run says all."""
+    jobs = (job for job in jobs_of_run(scheduler) if is_one_job(job) and not job.forever)
+    count = sum(reported_state(job) is JobState.RUNNING for job in jobs)
+    if count and scheduler.log:
+        running = f"{plural(count, 'job')} {'is' if count == 1 else 'are'} still running"
+        _logger.warn(f"the run of {shorten(scheduler.label)!r} drains: no more jobs start, and {running}")
+
+
 def log_run_end(run: Run) -> None:
     """Log how many jobs failed in an outermost run, and whether a timeout, a drain or a signal stopped the run."""
     scheduler = run.scheduler
     if not scheduler.log:
         return
     # `run.failure_count` is not used, because it also counts failures in earlier attempts of nested schedulers.
-    count = 0
-    if run.failure_count:
-        count = scheduler._members.dropped_failure_count + sum(map(is_logged, failed_jobs(scheduler)))
-    failures_text = f"{plural(count, 'job')} of {shorten(scheduler.label)!r} failed" if count else ""
+    failed = list(filter(is_logged, failed_jobs(scheduler))) if run.failure_count else []
+    count = len(failed) + (scheduler._members.dropped_failure_count if run.failure_count else 0)
+    failures_text = _failures_text(scheduler, count, list(filter(lacked_budget, failed)))
     if run.reason in (StopReason.TIMEOUT, StopReason.DRAINED, StopReason.INTERRUPTED):
         if run.idle_timed_out:
             how = f"stopped after {scheduler.idle_timeout:g} s without {JOB_EVENTS_NOUN}"
@@ -79,6 +94,18 @@ def log_run_end(run: Run) -> None:
         if run.reason is StopReason.COMPLETED:
             end_text = f"{'it is not' if count == 1 else 'none is'} critical, so the run counts as a success"
         _logger.warn(f"{failures_text}; {end_text}", advice=advice, about="end")
+
+
+def _failures_text(scheduler: BaseScheduler, count: int, unpaid: list[AbstractJob[Any]]) -> str:
+    """Return how many jobs failed, and of these, how many did not run because a budget is spent."""
+    name = f"of {shorten(scheduler.label)!r}"
+    texts = [f"{plural(count - len(unpaid), 'job')} {name} failed"] * (count > len(unpaid))
+    if unpaid:
+        budgets = join_names(sorted({printable(cast(Any, job.raised_exception()).name) for job in unpaid}))
+        total = sum(is_counted(job) and not job.forever for job in jobs_of_run(scheduler))
+        jobs = f"{len(unpaid)} of {plural(total, 'job')}" if scheduler.keep_jobs else plural(len(unpaid), "job")
+        texts.append(f"the budget {budgets} is spent, so {jobs} {name} did not run")
+    return "; ".join(texts)
 
 
 def raise_failure_group(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> None:
@@ -188,19 +215,6 @@ def nested_run_result(run: Run) -> bool:
         raise with_traceback(failure.exception, failure.traceback)
     raise_unless_completed(run, run.reason)
     return True
-
-
-def _is_absorbed(job: AbstractJob[Any], root: BaseScheduler) -> bool:
-    """Return whether a failed job is in a `First` inside `root`, which reports the failure itself if it fails.
-
-    A critical failure, which has ended the `First`, is not absorbed.
-    """
-    for enclosing, member in ancestors_with_members(job):
-        if enclosing is root:
-            return False
-        if enclosing._enough is not None and enclosing._culprit is not member:
-            return True
-    return False
 
 
 def _settling_number(job: AbstractJob[Any]) -> int:

@@ -25,6 +25,7 @@ from ..._core.api.views import (
     file_path,
     get_status_text,
     is_droppable,
+    is_one_job,
     is_scheduler,
     is_service,
     nested_schedulers,
@@ -213,6 +214,7 @@ class Events(Instrument):
                 expected_duration,
                 job.retry.times or 0 if isinstance(job.retry, Retry) else 0,
                 takes_slot(job),
+                is_scheduler(job) and is_one_job(job),
             )
         )
 

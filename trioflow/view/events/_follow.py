@@ -260,6 +260,7 @@ class Follower(RunSource):
             job = self._jobs_by_path[event.path] = record_class(identity, scheduler, event.forever)
         job.forever, job.is_critical, job.is_service = event.forever, event.critical, event.service
         job.expected_duration, job.retry, job.takes_slot = event.expected, event.retry, event.takes_slot
+        job.is_first = event.first
         self._required_paths_by_job[job] = event.requires
         if is_new:
             self._add_job(scheduler, job)

@@ -66,6 +66,8 @@ class JobAdded(Event, tag="job_added"):
     """The maximum number of retries; 0 if a decorator decides whether the job is retried."""
     takes_slot: bool = True
     """Whether the job takes a slot of its scheduler's window while it runs."""
+    first: bool = False
+    """Whether the job is a `First`: a scheduler that counts as one job, while the jobs in it are not counted."""
 
 
 class JobScheduled(Event, tag="job_scheduled"):
@@ -164,7 +166,8 @@ class RunEnded(Event, tag="run_ended"):
     """The number of jobs in each state, with "moved on" for those that their timeout ended, and "forever" for
     forever jobs that neither failed nor were blocked.
 
-    Schedulers that were blocked, or failed for a reason other than a failed member, are counted as jobs.
+    Schedulers that were blocked, or failed for a reason other than a failed member, are counted as jobs. A `First` is
+    one job, and the jobs in it are not counted.
     None for nested runs, and if the scheduler has `keep_jobs=False`.
     """
     failures: int = 0

@@ -123,12 +123,19 @@ def iterate_scheduler_levels(source: RunSource, root: SchedulerRecord) -> Iterat
             own_bounds[resource.name] = ResourceBound(total, partial(source.start_delay, resource))
         bounds_in_scope = {**enclosing_bounds, **own_bounds}
         for job in jobs if bounds_in_scope else ():
-            for name, amount in source.job_needs(job).items():
+            for name, amount in source.job_needs(_working_job(job)).items():
                 if name in bounds_in_scope:
                     bounds_in_scope[name].amounts[job] = amount if isinstance(amount, (int, float)) else 1.0
         slot_count = math.inf if slots is None else max(1, slots)
         yield SchedulerLevel(scheduler, jobs, slot_count, [*own_bounds.values()], source.is_longest_first(scheduler))
-        todo += [(job, bounds_in_scope) for job in jobs if isinstance(job, SchedulerRecord)]
+        todo += [(job, bounds_in_scope) for job in jobs if isinstance(job, SchedulerRecord) and not job.is_first]
+
+
+def _working_job(job: JobRecord) -> JobRecord:
+    """Return the job itself or, for a `First`, the first of its jobs: of the others, few are needed."""
+    while isinstance(job, SchedulerRecord) and job.is_first and job.members:
+        job = next(iter(job.members))
+    return job
 
 
 class Estimator:
@@ -138,9 +145,13 @@ class Estimator:
         self._source: Final = source
         self._levels: Final = list(iterate_scheduler_levels(source, root))
         known_durations: dict[JobRecord, float] = {}
-        jobs = [job for level in self._levels for job in level.jobs if not job.is_scheduler]
+        jobs = [job for level in self._levels for job in level.jobs if job.is_one_job]
         for level in self._levels:
             known_durations.update(source.expected_durations(level.scheduler))
+        for job in filter(lambda job: job.is_first and job not in known_durations, jobs):
+            working = _working_job(job)
+            if working.enclosing is not None and working in (known := source.expected_durations(working.enclosing)):
+                known_durations[job] = known[working]
         known_durations = {job: known_durations[job] for job in jobs if job in known_durations}
         default_duration = median_duration(known_durations.values())
         # The expected duration of each job and each scheduler, and of the longest chain of its successors, in seconds.
@@ -163,7 +174,7 @@ class Estimator:
         """Return the remaining seconds of the run, or None if they are unknown."""
         for level in self._levels:
             self._remove_settled_jobs(level)
-        jobs = [job for level in self._levels for job in level.jobs if not job.is_scheduler]
+        jobs = [job for level in self._levels for job in level.jobs if job.is_one_job]
         if not all(job.takes_slot or job.expected_duration is not None for job in jobs):
             return None  # a person is asked
         # The remaining seconds of jobs that report progress; those of nested schedulers are added below.
@@ -186,7 +197,7 @@ class Estimator:
             started, finished = job.started_at, job.finished_at
             if finished is None:
                 level.jobs.append(job)
-            elif started is not None and job.state is JobState.SUCCEEDED and not job.is_scheduler:
+            elif started is not None and job.state is JobState.SUCCEEDED and job.is_one_job:
                 self._succeeded_count += 1
                 waited_seconds = sum(until - since for since, until in job.machine_waits)
                 self._measured_seconds += finished - started - waited_seconds

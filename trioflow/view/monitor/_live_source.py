@@ -95,6 +95,7 @@ class LiveSource(RunSource):
             record_class = SchedulerRecord if views.is_scheduler(job) else JobRecord
             member = self.records[job] = record_class(job, record, job.forever)
             member.takes_slot = views.takes_slot(job)
+            member.is_first = views.is_scheduler(job) and views.is_one_job(job)
         else:
             member.reset_run_fields()
         record.add_member(member)

@@ -115,7 +115,7 @@ class RunModel:
             return self._final_tally
         tally = _verdict.Tally()
         for job in (self.root, *list(self.forever_jobs)):
-            if isinstance(job, SchedulerRecord):
+            if isinstance(job, SchedulerRecord) and not job.is_first:
                 tally.restored.include(job.counts.restored)
                 tally.add_jobs(JobState.IDLE, number=job.counts.unreached_count)
                 for state, number in job.counts.by_state.items():
@@ -152,7 +152,7 @@ class RunModel:
             self.running_jobs.pop(job, None)
             job.started_at = None
         job.state = JobState.SCHEDULED
-        if not (job.forever or job.is_scheduler or enclosing.belongs_to_forever_job):
+        if job.is_one_job and not (job.forever or enclosing.belongs_to_forever_job):
             job.ready_group = enclosing.ready_jobs_by_needs.setdefault(needs, {})
             job.ready_group[job] = None
         self.display.wake()
@@ -188,7 +188,8 @@ class RunModel:
         job.leave_ready_group()
         if isinstance(job, SchedulerRecord):
             job.counts.count_waiting_as_unreached()
-        if not job.is_scheduler or job.failed_by_itself or state is JobState.BLOCKED:
+            job.counts.of_first = None
+        if job.is_one_job or job.failed_by_itself or state is JobState.BLOCKED:
             self._count_settled_job(job, previous_state)
         if job.failed_by_itself:
             kind = job.failure_kind or ("" if job.error is None else _exception_text.one_line_text(job.error))
@@ -199,7 +200,7 @@ class RunModel:
         assert job.enclosing is not None
         if not job.forever or job.state in _verdict.TROUBLE_STATES:
             # Schedulers and forever jobs were not counted before.
-            previous = None if job.is_scheduler or job.forever else previous_state
+            previous = previous_state if job.is_one_job and not job.forever else None
             job.enclosing.counts.move(previous, recorded_state(job))
             if job.restored:
                 for counts in job.enclosing.counts.iterate_outwards():
@@ -233,13 +234,15 @@ class RunModel:
     def _count_added_job(self, scheduler: SchedulerRecord, job: JobRecord) -> None:
         if not job.forever:
             scheduler.counts.row_count += 1
-            if not job.is_scheduler:
+            if job.is_one_job:
                 scheduler.counts.move(None, JobState.IDLE)
         elif not scheduler.belongs_to_forever_job:
             self.forever_jobs[job] = None
 
 
 def _counted_state(job: JobRecord) -> JobState:
+    if job.is_first and isinstance(job, SchedulerRecord):
+        return job.counts.state_of_first
     return JobState.IDLE if job.state is JobState.SCHEDULED else job.state
 
 

@@ -130,17 +130,34 @@ class PictureRenderer:
         Ready jobs of one scheduler with equal needs have the same cause, so only one of these jobs is queried.
         """
         counts: collections.Counter[str] = collections.Counter()
-        groups = (list(scheduler.ready_jobs_by_needs.values()) for scheduler in self._model.root.iterate_schedulers())
-        for jobs in itertools.chain.from_iterable(groups):
+        for jobs, number in self._ready_groups():
             # An exception means that the thread of the run changed `jobs` at the same time.
             with contextlib.suppress(RuntimeError, StopIteration):
                 cause, resource, _ = self._model.source.current_wait(next(iter(jobs))) or Waiting(WaitCause.LOOP)
-                counts[CAUSE_WORDS[cause].monitor_phrase.format(resource)] += len(jobs)
+                counts[CAUSE_WORDS[cause].monitor_phrase.format(resource)] += number
         other_count = self._model.root_counts.by_state[JobState.IDLE] - counts.total()
         phrases = [f"{other_count} {CAUSE_WORDS[WaitCause.JOBS].monitor_phrase}"] * (other_count > 0)
         sorted_words = sorted(counts, key=lambda words: (not words.startswith("for "), words))
         phrases += [f"{counts[words]} {words}" for words in sorted_words]
         return f"waiting: {separator.join(phrases) or 'nothing'}"
+
+    def _ready_groups(self) -> Iterator[tuple[dict[JobRecord, None], int]]:
+        """Yield groups of ready jobs with the same cause, each with the number of jobs that it counts for.
+
+        A `First` that has started counts once, by its first group, unless one of its jobs runs.
+        """
+        waiting_firsts: dict[SchedulerRecord, tuple[str, dict[JobRecord, None]]] = {}
+        for scheduler in self._model.root.iterate_schedulers():
+            first = scheduler.first or (scheduler if scheduler.is_first else None)
+            for needs, jobs in list(scheduler.ready_jobs_by_needs.items()):
+                if first is None:
+                    yield jobs, len(jobs)
+                elif jobs and not first.counts.is_running:
+                    waiting_firsts.setdefault(first, (needs, jobs))
+        group_sizes = collections.Counter(needs for needs, _ in waiting_firsts.values())
+        jobs_by_needs = dict(waiting_firsts.values())
+        for needs, number in group_sizes.items():
+            yield jobs_by_needs[needs], number
 
     # ---- the line of a job
 
@@ -228,7 +245,7 @@ class PictureRenderer:
 
     def _worst_state(self, job: JobRecord) -> ReportedState:
         """Return the state of a job; for a scheduler that is not IDLE, the worst among its own and its jobs' states."""
-        if not isinstance(job, SchedulerRecord) or job.state is JobState.IDLE:
+        if not isinstance(job, SchedulerRecord) or job.is_first or job.state is JobState.IDLE:
             return recorded_state(job)
         own_state, counts = recorded_state(job), _counts_by_state(job)
         return next((state for state in STATE_PRECEDENCE if state is own_state or counts[state]), own_state)

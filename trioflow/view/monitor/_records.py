@@ -69,13 +69,19 @@ class JobCounts:
     As in a `Tally`, nested schedulers and forever jobs are counted only if they were blocked, or failed for a reason
     other than a failed job, as one more job. Nested schedulers are also counted in `row_count`.
 
+    A `First` is counted as one job. It is RUNNING while a job in it is, because otherwise it only waits.
+
     Args:
-        enclosing: the counts of the enclosing scheduler; None for the outermost scheduler and for forever jobs.
+        enclosing: the counts of the enclosing scheduler; None for the outermost scheduler, for forever jobs, and for a
+            `First`.
+        of_first: for a `First`, the counts of the enclosing scheduler.
 
     """
 
-    def __init__(self, enclosing: JobCounts | None = None) -> None:
+    def __init__(self, enclosing: JobCounts | None = None, of_first: JobCounts | None = None) -> None:
         self.enclosing: Final = enclosing
+        self.of_first: JobCounts | None = of_first  # None also when the `First` has settled
+        self.is_running = False
         self.row_count = 0  # the number of direct members, including schedulers, that are not forever jobs
         # The number of jobs in each state. Those that may still start are counted as IDLE, even if they are SCHEDULED.
         self.by_state: Final = dict.fromkeys(STATE_STYLES, 0)  # no key is added or removed, so any thread may iterate
@@ -103,11 +109,21 @@ class JobCounts:
 
     def move(self, old: JobState | None, new: ReportedState | None) -> None:
         """Count a job in the state `new` instead of `old`. None stands for a job that is not counted."""
+        counts = self
         for counts in self.iterate_outwards():
             if old is not None:
                 counts.by_state[old] -= 1
             if new is not None:
                 counts.by_state[new] += 1
+        if counts.of_first is not None and counts.is_running != bool(counts.by_state[JobState.RUNNING]):
+            previous = counts.state_of_first
+            counts.is_running = not counts.is_running
+            counts.of_first.move(previous, counts.state_of_first)
+
+    @property
+    def state_of_first(self) -> JobState:
+        """The state in which a `First` is counted until it settles."""
+        return JobState.RUNNING if self.is_running else JobState.IDLE
 
     def count_waiting_as_unreached(self) -> None:
         waiting = self.by_state[JobState.IDLE]
@@ -133,7 +149,7 @@ class JobRecord(RunFields):
 
     """
 
-    is_scheduler = False
+    is_scheduler = is_first = False
     # ---- options
     is_critical = is_service = False
     takes_slot = True
@@ -157,9 +173,19 @@ class JobRecord(RunFields):
             delattr(self, name)
 
     @property
+    def is_one_job(self) -> bool:
+        """Whether the job counts as one: no scheduler does, but a `First`."""
+        return self.is_first or not self.is_scheduler
+
+    @property
+    def first(self) -> SchedulerRecord | None:
+        """The outermost `First` that contains the job, and counts in its place; None if there is none."""
+        return next((outer for outer in [*self.enclosing_schedulers()][::-1] if outer.is_first), None)
+
+    @property
     def failed_by_itself(self) -> bool:
-        """Whether the job failed, and not only because it is a scheduler one of whose members failed."""
-        return self.state is JobState.FAILED and not self.failed_through_member
+        """Whether the job failed, and neither only because of a member, nor as one of the jobs of a `First`."""
+        return self.state is JobState.FAILED and not self.failed_through_member and self.first is None
 
     def leave_ready_group(self) -> None:
         if self.ready_group is not None:
@@ -210,7 +236,10 @@ class SchedulerRecord(JobRecord):
         """Count no jobs, and take none as ready. The enclosing scheduler must have been reset before."""
         outer = self.enclosing
         is_separate = outer is None or (self.forever and not outer.belongs_to_forever_job)
-        self.counts = JobCounts(None if outer is None or is_separate else outer.counts)
+        if outer is not None and self.is_first:
+            self.counts = JobCounts(of_first=None if self.forever else outer.counts)
+        else:
+            self.counts = JobCounts(None if outer is None or is_separate else outer.counts)
         self.ready_jobs_by_needs = {}
 
     def add_member(self, job: JobRecord) -> None:

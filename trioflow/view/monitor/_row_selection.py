@@ -175,7 +175,7 @@ class RowSelector:
         """Return the number of jobs without a row, by state. The row of a scheduler counts for its jobs."""
         counts = _counts_by_word(self._model.root_counts)
         for row in rows:
-            if row.depth == 0 and isinstance(row.job, SchedulerRecord):
+            if row.depth == 0 and isinstance(row.job, SchedulerRecord) and not row.job.is_first:
                 counts.subtract(_counts_by_word(row.job.counts))
             elif not row.depth:
                 counts[_count_word(row.job.state)] -= row.failure_count if row.depth is None else 1

@@ -18,6 +18,7 @@ from ..._core.api.views import (
     failed_by_itself,
     failure_of,
     is_scheduler,
+    jobs_of_run,
     listed_lines,
     one_line_error,
     paths_of,
@@ -92,7 +93,8 @@ class Debrief:
 
     def failure_paragraphs(self) -> Iterator[str]:
         """Yield a paragraph for each group of similar failures, with critical failures first."""
-        failures = {job: failure for job in self._jobs if failed_by_itself(job) and (failure := failure_of(job))}
+        failed = filter(failed_by_itself, jobs_of_run(self._scheduler))
+        failures = {job: failure for job in failed if (failure := failure_of(job))}
         for jobs in group_failures(
             (job, job.is_critical(), failure.number, kind_text(job, failure)) for job, failure in failures.items()
         ):
@@ -114,7 +116,7 @@ class Debrief:
     def not_run_paragraph(self) -> str:
         """Return a paragraph on the jobs that did not run because of failures; an empty string if there are none."""
         names = {job: shorten(path) for job, path in self._paths.items()}
-        return "\n".join(map(self._symbols.escape, _verdict.not_run_lines(self._jobs, names)))
+        return "\n".join(map(self._symbols.escape, _verdict.not_run_lines(jobs_of_run(self._scheduler), names)))
 
     # ---- the incidents
 

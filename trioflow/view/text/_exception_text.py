@@ -14,7 +14,15 @@ import traceback
 from types import TracebackType
 from typing import Any, Final, cast
 
-from ..._core.api.views import LOOP_PACKAGES, PACKAGE_PREFIX, get_traceback, headline, library_prefixes, truncate
+from ..._core.api.views import (
+    LOOP_PACKAGES,
+    PACKAGE_PREFIX,
+    get_traceback,
+    headline,
+    library_prefixes,
+    shown_exception,
+    truncate,
+)
 
 INTERMEDIATE_LIBRARIES: Final = (
     "click",
@@ -31,7 +39,8 @@ DEFAULT_MAX_LENGTH: Final = 100
 
 def one_line_text(error: BaseException, max_length: int = DEFAULT_MAX_LENGTH) -> str:
     """Return the type and the message of `error` on one line, truncated to `max_length` characters."""
-    return _prepend_type(error, safe_message(error), max_length)
+    error, note = shown_exception(error)
+    return _prepend_type(error, safe_message(error) + note, max_length)
 
 
 def first_line_text(error: BaseException, max_length: int = DEFAULT_MAX_LENGTH) -> str:
@@ -39,7 +48,8 @@ def first_line_text(error: BaseException, max_length: int = DEFAULT_MAX_LENGTH) 
 
     The text is truncated to `max_length` characters.
     """
-    return _prepend_type(error, headline(safe_message(error)), max_length)
+    error, note = shown_exception(error)
+    return _prepend_type(error, headline(safe_message(error)) + note, max_length)
 
 
 def safe_message(error: BaseException) -> str:

@@ -1,8 +1,9 @@
 """The verdict on a run or a batch, with the same words in terminals, logs, debriefs and reports.
 
 All views count jobs by the rules of `Tally`. The jobs in nested schedulers are counted, but not the schedulers, except
-that a scheduler that was blocked, or failed for a reason other than a failed job, is counted as one more job. Forever
-jobs that neither failed nor were blocked are counted separately.
+that a scheduler that was blocked, or failed for a reason other than a failed job, is counted as one more job. A nested
+`First` is one job, and the jobs in it are not counted: of a call and its hedges, one is wanted. Forever jobs that
+neither failed nor were blocked are counted separately.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from ..._core.api.views import (
     culprit_chain,
     duration_text,
     is_counted,
+    is_one_job,
     is_scheduler,
+    jobs_of_run,
     join_names,
     parse_reported_state,
     plural,
@@ -116,7 +119,7 @@ class Tally:
     def for_scheduler(cls, scheduler: BaseScheduler) -> Tally:
         """Return the tally of a scheduler's jobs in their current states. Takes O(V) time."""
         tally = cls()
-        for job in scheduler.iterate_jobs():
+        for job in jobs_of_run(scheduler):
             if is_counted(job):
                 tally.add_jobs(reported_state(job), job.forever)
                 if (restoration := restoration_of(job)) is not None:
@@ -287,20 +290,20 @@ def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[s
     schedulers did not run.
     """
     blocked_by: dict[str, list[str]] = {}
+    skipped_schedulers: list[str] = []
     for job in jobs:
         if job.state is JobState.BLOCKED:
             blocked_by.setdefault(root_failure_text(job, names), []).append(_name_and_size(job, names))
-    skipped_schedulers = [
-        _name_and_size(job, names) for job in jobs if job.state is JobState.SKIPPED and is_scheduler(job)
-    ]
+        elif job.state is JobState.SKIPPED and is_scheduler(job):
+            skipped_schedulers.append(_name_and_size(job, names))
     lines = [f"not run: {join_names(blocked)}, because {cause}" for cause, blocked in blocked_by.items()]
     return [*lines, *([f"skipped: {join_names(skipped_schedulers)}"] if skipped_schedulers else [])]
 
 
 def _name_and_size(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
-    if not is_scheduler(job):
+    if not is_scheduler(job) or is_one_job(job):
         return names[job]
-    size = sum(not is_scheduler(member) for member in job.iterate_jobs())
+    size = sum(map(is_one_job, jobs_of_run(job)))
     return f"{names[job]} ({plural(size, 'job')})"
 
 

@@ -5,6 +5,8 @@ The events have neither tracebacks nor the graph, nor the output of commands and
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -167,6 +169,7 @@ class _EventReader:
         for path, added in self._added.items():
             if added.scheduler:
                 self._find_run(path)
+        positions = defaultdict[str, Iterator[int]](itertools.count)
         descriptions = {
             added.path: JobDescription(
                 added.path,
@@ -176,10 +179,11 @@ class _EventReader:
                 added.forever,
                 added.takes_slot,
                 family_from_label(added.label, is_user_chosen=True),
-                position,
+                next(positions[added.inside]),
                 tuple(added.requires),
+                added.first,
             )
-            for position, added in enumerate(self._added.values())
+            for added in self._added.values()
         }
         for run in self._runs:
             for path, facts in run.facts_by_key.items():

@@ -22,6 +22,7 @@ from ..._core.api.views import (
     all_requirements,
     duration_text,
     explicit_label,
+    is_one_job,
     is_scheduler,
     name_of_policy,
     outcome,
@@ -189,6 +190,7 @@ class LogReader:
                     family_from_label(job.label, explicit_label(job) is not None),
                     positions.get(job, len(positions)),
                     tuple(all_requirements(run.key, job)),
+                    is_scheduler(job) and is_one_job(job),
                 )
                 facts.returncode = None if facts.command is None else facts.command.returncode
                 failure = facts.outcome.failure

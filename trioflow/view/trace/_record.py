@@ -117,15 +117,27 @@ class TraceRecord:
         return (span for span in self.spans if span.number not in self.scheduler_numbers)
 
     @cached_property
+    def numbers_in_first(self) -> frozenset[int]:
+        """The numbers of the spans of jobs in a nested `First`, at any depth. The `First` counts, and they do not."""
+        inside: set[int] = set()
+        for run in self.runs:  # enclosing runs come first
+            if run.parent is not None and (run.parent in inside or self.spans[run.parent].is_first):
+                inside.update(run.member_numbers)
+        return frozenset(inside)
+
+    @cached_property
     def counted_spans(self) -> tuple[Span, ...]:
-        """The last span of each job, and of each nested scheduler that was blocked or failed without a failed job."""
+        """The last span of each job that a `Tally` counts."""
         members: set[int] = set()
         for run in {(run.parent, run.scheduler_number): run for run in self.runs}.values():  # enclosing runs come first
             if run.parent is None or run.parent in members:
                 members.update(run.member_numbers)
-        blocked = {number for number in self.scheduler_numbers if self.spans[number].state is JobState.BLOCKED}
-        counted_numbers = (members - self.scheduler_numbers) | (members & (self.failures.keys() | blocked))
-        return tuple(self.spans[number] for number in sorted(counted_numbers))
+        schedulers = {
+            number
+            for number in self.scheduler_numbers - self.failures.keys()
+            if not self.spans[number].is_first and self.spans[number].state is not JobState.BLOCKED
+        }
+        return tuple(self.spans[number] for number in sorted(members - schedulers - self.numbers_in_first))
 
     @cached_property
     def tally(self) -> Tally:

@@ -40,6 +40,7 @@ class JobDescription(NamedTuple):
     position: int
     """The position of the job among those of its scheduler, in the order in which they were added."""
     required_keys: tuple[Any, ...]
+    is_first: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -257,6 +258,7 @@ def _make_span(facts: JobFacts) -> Span:
         max_rss=None if command is None else command.max_rss,
         throttled=tuple((attempt.began, attempt.ended) for attempt in outcome.throttled_attempts),
         takes_slot=description.takes_slot,
+        is_first=description.is_first,
         restored=outcome.restoration is not None,
         restored_at=outcome.restored_at,
         restored_elapsed=None if outcome.restoration is None else outcome.restoration.elapsed,

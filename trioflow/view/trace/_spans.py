@@ -114,6 +114,8 @@ class Span:
     """The number of the span of the requirement that blocked the job. None if the job is not BLOCKED."""
     failed_attempts: tuple[tuple[int, float, str], ...] = ()
     """The number, end and error of each failed attempt after which the job was attempted again; of many, the last."""
+    is_first: bool = False
+    """Whether the job is a `First`, which counts as one job."""
 
     @property
     def name(self) -> str:

@@ -57,6 +57,8 @@ class RunTimes:
     jobs: dict[str, JobTimes]
     """The times of the jobs that started, by path. Nested schedulers are not included."""
     unstarted_states: dict[str, str]
+    states: dict[str, str]
+    """The last states of the jobs that all views count, by path."""
 
     def was_restored(self, path: str) -> bool:
         """Return whether the result of a job was restored from a journal: it succeeded, but did not start."""
@@ -70,6 +72,7 @@ def run_times(record: TraceRecord) -> RunTimes:
         critical_path_seconds=_sum_critical_path_seconds(record),
         jobs=_sum_times_by_job(record),
         unstarted_states={_path(span): span.state.value for span in record.spans if span.started_at is None},
+        states={_path(span): recorded_state(span).value for span in record.counted_spans},
     )
 
 
@@ -198,9 +201,7 @@ def compare(first_run: RunTimes, second_run: RunTimes) -> Comparison:
         for job in common_jobs
         if job[0] in critical_path_jobs and job[2].waited_seconds - job[1].waited_seconds >= min_change
     ]
-    old_states, new_states = (
-        {path: job.state for path, job in run.jobs.items()} | run.unstarted_states for run in (first_run, second_run)
-    )
+    old_states, new_states = first_run.states, second_run.states
     return Comparison(
         first_run,
         second_run,

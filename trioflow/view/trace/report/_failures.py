@@ -85,21 +85,22 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
     jobs that had not settled by then are included, too. For V jobs and E requirements, this takes O(V + E) time.
     """
     first_failures: dict[int, int] = {}  # the first failure in each nested scheduler
-    for number in sorted(record.failures, key=lambda number: (record.spans[number].finished_at or 0.0, number)):
+    failures = record.failures.keys() - record.numbers_in_first
+    for number in sorted(failures, key=lambda number: (record.spans[number].finished_at or 0.0, number)):
         for enclosing in record.enclosing_spans(record.spans[number]):
             first_failures.setdefault(enclosing.number, number)
     stopped_spans: dict[int, list[Span]] = {}
     culprits = [record.find_culprit(run) for run in record.root_runs if run.culprit_number is not None]
     culprit_number = next((_root_failure_number(record, span) for span in culprits if span is not None), None)
     for span in record.counted_spans:
-        if span.forever or span.number in record.scheduler_numbers:
+        if span.forever or (span.number in record.scheduler_numbers and not span.is_first):
             continue
         candidates = [span, *record.enclosing_spans(span)]
         blocked_span = next((candidate for candidate in candidates if candidate.state is JobState.BLOCKED), None)
         failure_number = None if blocked_span is None else _root_failure_number(record, blocked_span)
         if failure_number is None and span.state in UNFINISHED_STATES:
             failure_number = culprit_number
-        if failure_number is not None and failure_number not in record.failures:
+        if failure_number is not None and failure_number not in failures:
             failure_number = first_failures.get(failure_number)
         if failure_number is not None and failure_number != span.number:
             stopped_spans.setdefault(failure_number, []).append(span)
@@ -107,7 +108,10 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
 
 
 def _root_failure_number(record: TraceRecord, span: Span) -> int | None:
+    """Return the number of the span of the failure that blocked a job; for a job in a `First`, that of the `First`."""
     root = record.find_root_failure(span)
+    while root is not None and root.parent is not None and root.number in record.numbers_in_first:
+        root = record.spans[root.parent]
     return None if root is None else root.number
 
 

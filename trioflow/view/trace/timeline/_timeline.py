@@ -169,14 +169,13 @@ def draw_notes(svg: Tree.Element, record: TraceRecord, y: float, width: float) -
 
 def _notes_with_tooltips(record: TraceRecord) -> Iterator[tuple[str, str]]:
     """Yield a line and its tooltip for each group of jobs without bars: the restored jobs, and those never started."""
-    leaf_spans = list(record.leaf_spans)
-    restored_spans = [span for span in leaf_spans if span.restored]
+    restored_spans = [span for span in record.counted_spans if span.restored]
     if restored_spans:
         yield _note_with_tooltip("restored from the journal, not run again", restored_spans)
     for state in NEVER_STARTED_STATES:
         spans = [
             span
-            for span in leaf_spans
+            for span in record.counted_spans
             if span.started_at is None and _verdict.tally_key(span.state, span.forever) is state
         ]
         if spans:

@@ -1,0 +1,79 @@
+"""A `First` in a monitor: it is one job in the bar, the counts, the causes of waits and the estimate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trioflow import First, Job, Pool, Rate, Scheduler, Sequence
+
+from ...bodies import fail, nap
+from .monitors import drawn, look, watched
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+def hedged(seconds: float, **options: Any) -> First:
+    return First(Job(nap, seconds, label="ask", **options), Job(nap, seconds, label="hedge", **options), stagger=5)
+
+
+def test_hedges_are_not_counted(virtual: Virtual) -> None:
+    """Half of the calls have an answer: that is 50 %, although no hedge has started.
+
+    The total once included the hedges, so that a run in which all calls succeeded ended at 50 %.
+    """
+    calls = [hedged(1) for _ in range(4)]
+    scheduler, monitor = watched(*calls, jobs_window=1)
+    eye, lines = look(monitor, 2.5)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert "50%  2/4" in lines[0]
+    assert lines[1].startswith(" ✓ 2 succeeded   ▸ 1 running   ✗ 0 failed   · 1 waiting")
+
+
+def test_the_jobs_of_a_failed_first_are_no_failures(virtual: Virtual) -> None:
+    """A `First` that fails is one failure, and its jobs are none; a loser beside a winner is none, either."""
+    scheduler, monitor = watched(First(Job(fail), Job(fail)), First(Job(fail), Job(nap)), Job(nap, 9))
+    eye, lines = look(monitor, 3)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert lines[1].startswith(" ✓ 1 succeeded   ▸ 1 running   ✗ 1 failed   · 0 waiting")
+
+
+def test_a_first_whose_jobs_all_wait_is_waiting(virtual: Virtual) -> None:
+    """A `First` counts as running while one of its jobs runs. If all wait for a rate, so does the `First`."""
+    calls = [hedged(1.5, needs={"api": 1}) for _ in range(9)]
+    scheduler, monitor = watched(*calls, *(Job(nap, 9) for _ in range(30)), pool=Pool(api=Rate(requests=1, per=1)))
+    eye, lines = look(monitor, 3.2)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert lines[1].startswith(" ✓  2 succeeded   ▸ 32 running   ✗  0 failed   ·  5 waiting")
+    assert lines[2] == " waiting: 5 for api"
+
+
+def test_the_estimate_counts_a_first_once(virtual: Virtual) -> None:
+    """What is left of ten calls after five is as long as these took: the hedges that never start take no time."""
+    calls = [First(Job(nap, 2), Job(nap, 2), stagger=9) for _ in range(10)]
+    scheduler, monitor = watched(*calls, jobs_window=1)
+    pictures: list[list[str]] = []
+
+    async def draw() -> None:
+        await nap(10.5)
+        pictures.append(drawn(monitor))
+
+    scheduler.add(Job(draw, forever=True))
+    virtual(scheduler.co_run)
+    assert pictures[0][0].endswith("≈ 10 s left")
+
+
+def test_a_symbol_without_its_word_is_shown_once(virtual: Virtual) -> None:
+    """In a narrow terminal, the symbol of the waiting jobs does not also stand for those that never started."""
+    stopped = Scheduler(Sequence(Job(fail, 1, critical=True), *(Job(nap) for _ in range(3))))
+    scheduler, monitor = watched(stopped, Job(nap, 9), *(Job(nap) for _ in range(2)), jobs_window=2)
+    (eye, wide), (other_eye, narrow) = look(monitor, 2, columns=150), look(monitor, 2, columns=40)
+    scheduler.update([eye, other_eye])
+    virtual(scheduler.co_run)
+    assert "· 1 waiting" in wide[1]
+    assert "· 3 never started" in wide[1]
+    assert "· 1" in narrow[1]
+    assert "· 3" not in narrow[1]
