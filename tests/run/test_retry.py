@@ -17,7 +17,7 @@ import pytest
 import stamina
 import tenacity
 
-from trioflow import Job, JobTimeout, Pool, Retry, Scheduler, Service, StopReason, Throttled, current_job
+from trioflow import Job, JobTimeout, Pool, Retry, Scheduler, Sequence, Service, StopReason, Throttled, current_job
 from trioflow.abc import AbstractJob, JobKind
 
 from ..bodies import CANCELLED, FAILED, Odd, co_run_drained, fail, fail_now, nap, timed
@@ -127,7 +127,7 @@ def test_a_drain_of_a_nested_scheduler_bypasses_the_retry_decorator(virtual: Vir
         next(runs)
         nested.drain()
 
-    nested = Scheduler(Job(drain), retry=retry, label="nested")
+    nested = Scheduler(Sequence(Job(drain), Job(nap)), retry=retry, label="nested")
     assert virtual(Scheduler(nested, Job(nap, 9)).co_run)
     assert (nested.state, nested.attempts, next(runs)) == (CANCELLED, 1, 1)
 

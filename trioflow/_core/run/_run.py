@@ -441,9 +441,18 @@ class Run:
             while busy and (busy[0].job is None or busy[0] not in self.workers.alive):
                 busy.popleft()
             if not (busy or self._is_calling_on_settled()):
+                if self._has_completed_nested():
+                    self.reason = None
                 return
             if not await self.group.host.wait(changed):
                 self.stop_cancelled()
+
+    def _has_completed_nested(self) -> bool:
+        """Return whether a drain has kept no job of this nested run from its end, so that the run has completed."""
+        if self.outer_worker is None or self.first_rule is not None or self.reason is not StopReason.DRAINED:
+            return False
+        jobs = (job for job in self.members.jobs if not job._options.forever)
+        return all(job._state.is_settled and job._state is not CANCELLED for job in jobs)
 
     async def _flush_forever_jobs(self) -> bool:
         """Let forever jobs process their pending input; return False if there are unsettled ordinary jobs again."""

@@ -1039,9 +1039,10 @@ class BaseScheduler(
 
         Then the run ends as usual: forever jobs are cancelled, services are ended, and jobs are shut down. Its
         `stop_reason` is DRAINED, and its result is False. SCHEDULED jobs end CANCELLED, and jobs that were not reached
-        stay IDLE. Nested schedulers that are running are drained too, and end CANCELLED as jobs. So does a job that
-        fails and would be retried. If the run is stopped meanwhile, for example by its timeout or a critical failure,
-        the remaining jobs are cancelled, and `stop_reason` is still DRAINED.
+        stay IDLE. Nested schedulers that are running are drained, too. They end CANCELLED as jobs if that has kept one
+        of their jobs from its end; a `First` only if its running jobs do not decide its result. A job that fails and
+        would be retried ends CANCELLED. If the run is stopped meanwhile, for example by its timeout or a critical
+        failure, the remaining jobs are cancelled, and `stop_reason` is still DRAINED.
 
         If the run is draining or stopping already, this does nothing.
 
@@ -1062,6 +1063,8 @@ class BaseScheduler(
         if self._run is None:
             raise RuntimeError(f"drain() of {self.label!r}: it is not running")
         self._run.check_thread(f"drain() of {self.label!r}")
+        if not self._run.is_draining_or_stopping:
+            _failures.log_drain(self)
         self._run.drain()
 
     async def __aenter__(self) -> Self:
