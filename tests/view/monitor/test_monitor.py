@@ -59,15 +59,19 @@ def test_slots_of_a_shared_window_are_counted_once(virtual: Virtual) -> None:
     assert lines[1].split("   ")[1::4] == ["▸ 3 running", "▪ 3 of 3 slots"]
 
 
-def test_the_header_shows_what_is_left_of_budgets(virtual: Virtual) -> None:
-    """While the run goes on, the second line ends with what is left of each budget, if there is room."""
+def test_the_header_shows_what_is_spent_of_budgets(virtual: Virtual) -> None:
+    """While the run goes on, the second line ends with what is spent of each budget; without room, a third line does.
+
+    At 80 columns, budgets once were not shown at all.
+    """
     jobs = [Job(nap, 9, needs={"usd": 0.75}), Job(nap, 1, needs={"usd": 1})]
     scheduler, monitor = watched(*jobs, pool=Pool(usd=Budget(5), cpu=2))
     (eye, wide), (other_eye, narrow) = look(monitor, 4, columns=120), look(monitor, 4, columns=70)
     scheduler.update([eye, other_eye])
     virtual(scheduler.co_run)
-    assert wide[1].endswith("∞ 2 forever   usd 3.25 of 5 left, 0.75 reserved")
+    assert wide[1].endswith("∞ 2 forever   usd 1 of 5 spent, 0.75 reserved")
     assert narrow[1].endswith("∞ 2 forever")
+    assert narrow[2] == " usd 1 of 5 spent, 0.75 reserved"
 
 
 def test_nested_schedulers_are_expanded_if_there_is_room(virtual: Virtual) -> None:

@@ -296,10 +296,10 @@ class ResourceView:
 
     @property
     def budget_text(self) -> str:
-        """What is left of a `Budget`, such as "usd 0.5 of 5 left"; empty for other resources."""
+        """What is spent of a `Budget`, such as "usd 4.5 of 5 spent"; empty for other resources."""
         if not isinstance(self._resource, BudgetResource):
             return ""
-        return f"{self.name} {self._resource.describe_left()}"
+        return f"{self.name} {self._resource.describe_spent()}"
 
     @property
     def total(self) -> float | None:

@@ -1,4 +1,4 @@
-"""`RunHeader`: the first two lines of a monitor's picture, with the progress of the run and the jobs in each state."""
+"""`RunHeader`: the first lines of a monitor's picture: the progress of the run, the jobs in each state, the budgets."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ class RunHeader:
         self._remaining_text_width = len("≈ 30 min left")
 
     def lines(self, progress: RunProgress, columns: int, remaining: float | None) -> list[StyledLine]:
-        """Return the two lines. After the run, omit the second line if its counts only repeat the verdict.
+        """Return the two lines, and a third one for budgets that have no room in the second.
+
+        After the run, omit the second line if its counts only repeat the verdict.
 
         Args:
             progress: the progress of the run.
@@ -78,7 +80,11 @@ class RunHeader:
 
         """
         if progress.verdict is None:
-            return [self._progress_line(progress, columns, remaining), self._counts_line(progress, columns)]
+            budgets = f" {'   '.join(map(self._symbols.escape, progress.budget_texts))}"
+            counts_line = self._counts_line(progress, columns)
+            needs_line = progress.budget_texts and not "".join(text for text, _ in counts_line).endswith(budgets)
+            budget_lines: list[StyledLine] = [[(budgets, "figures")]] * bool(needs_line)
+            return [self._progress_line(progress, columns, remaining), counts_line, *budget_lines]
         counts_lines = [self._counts_line(progress, columns)] * self.has_counts_beyond_verdict(progress)
         return [self._outcome_line(progress.label, progress.verdict, columns), *counts_lines]
 
@@ -160,7 +166,7 @@ class RunHeader:
     # ---- the second line
 
     def _counts_line(self, progress: RunProgress, columns: int) -> StyledLine:
-        """Return the second line. In a narrow terminal, omit budgets, the slots, the words, or the last counts."""
+        """Return the second line. In a narrow terminal, omit the budgets, the slots, the words, or the last counts."""
         state_counts, digits = self._state_counts(progress), len(str(progress.counts.job_count))
         slot_counts, budgets = list[DisplayedCount](), StyledLine()
         if progress.verdict is None:  # after the run, neither slots nor budgets are of interest
@@ -178,7 +184,10 @@ class RunHeader:
             if _total_width(texts, 3) <= columns:
                 break
         else:
-            texts = [(f"{count.symbol} {count.number}", count.style) for count in state_counts]
+            # Without its word, a later count with the same symbol, as of the jobs that never started, has no meaning.
+            symbols = [count.symbol for count in state_counts]
+            shown = [count for index, count in enumerate(state_counts) if count.symbol not in symbols[:index]]
+            texts = [(f"{count.symbol} {count.number}", count.style) for count in shown]
         while _total_width(texts, 2) > columns:
             texts.pop()
         gap = "   " if _total_width(texts, 3) <= columns else "  "
