@@ -390,6 +390,20 @@ def test_awaiting_a_job_that_lasts_as_long_as_the_run_logs_a_warning(virtual: Vi
     assert me.state is CANCELLED
 
 
+def test_a_job_that_waits_again_and_again_is_named_once(virtual: Virtual) -> None:
+    """A job that awaits a forever job for some seconds at a time does not fill the log; another run names it again."""
+    f = Job(anyio.sleep_forever, label="f", forever=True)
+
+    async def wait() -> None:
+        for _ in range(5):
+            with anyio.move_on_after(3):
+                await f
+
+    scheduler = Scheduler(f, Job(wait, label="me"), label="s")
+    for _ in range(2):
+        assert incidents(virtual, scheduler) == [f"'me' awaits 'f', which {LASTS}"]
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_an_on_settled_that_awaits_a_forever_job_logs_a_warning(virtual: Virtual, nested: bool) -> None:
     """A call of `on_settled` that awaits what lasts as long as the run is named in the log."""

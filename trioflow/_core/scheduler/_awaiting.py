@@ -144,7 +144,9 @@ async def wait_or_report(
             await event.wait()
         path = None if event.is_set() else _find_path_from_each(jobs, waiter)
         if path is not None:
-            run.report(waiter, _deadlock_text(waiter, verb, path))
+            text = _deadlock_text(waiter, verb, path)
+            if all(text != incident.message for incident in run.scheduler.incidents):  # a job may wait again and again
+                run.report(waiter, text)
             return True
         seconds *= 2
     return False
