@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Never, final
 
 from ..base import _amounts
-from ..base._reprs import short_repr
+from ..base._reprs import nearest_name, short_repr
 from ..base._states import WaitCause, Waiting
 from ..base._units import duration_text
 from ..job._job import AbstractJob
@@ -219,10 +219,8 @@ class RateResource(Resource):
             return {key: amount}
         for key, _ in amount:
             if key not in self.buckets:
-                import difflib
-
-                matches = difflib.get_close_matches(key, self.buckets, n=1)
-                hint = f"did you mean {matches[0]}?" if matches else f"the keys are {', '.join(self.buckets)}"
+                near = nearest_name(key, self.buckets)
+                hint = f"did you mean {near}?" if near else f"the keys are {', '.join(self.buckets)}"
                 raise ValueError(f"{prefix}, but this Rate has no key {short_repr(key)}: {hint}")
         return dict(amount)
 

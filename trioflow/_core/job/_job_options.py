@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from ..base import _amounts, _signatures
-from ..base._reprs import is_among, short_repr, shown_value
+from ..base._reprs import is_among, nearest_name, short_repr, shown_value
 from ..base._states import OnTimeout, RunIf
 
 SaveName = Literal["json", "pickle"]
@@ -371,12 +371,10 @@ OPTION_REPLACEMENTS: Final = {"jobs_window": "jobs_window of the Scheduler", "ve
 
 def _suggest_option(name: str, known: Iterable[str]) -> str | None:
     """Return the option or the call that a user probably meant by an unknown name; None if there is no similar one."""
-    import difflib  # only needed for errors
-
     alias = OPTION_ALIASES.get(name, name)
     if alias in known:
         return alias
-    return OPTION_REPLACEMENTS.get(alias) or next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+    return OPTION_REPLACEMENTS.get(alias) or nearest_name(name, known)
 
 
 def unknown_job_option_error(

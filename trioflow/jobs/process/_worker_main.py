@@ -469,19 +469,14 @@ def attributes_of(error: BaseException) -> dict[str, Any]:
 
     `BaseException.__reduce__` leaves out those in slots, and those in the separate `__dict__` of a compiled class.
     """
-    return {**slot_attributes(error), **vars(error)}
-
-
-def slot_attributes(error: BaseException) -> dict[str, Any]:
-    """Return the attributes of an exception that are stored in slots, which `BaseException.__reduce__` leaves out."""
-    namespaces = (vars(base) for base in type(error).__mro__ if "__slots__" in vars(base))
-    names = (
+    slots = (
         name
-        for namespace in namespaces
-        for name, value in namespace.items()
+        for base in type(error).__mro__
+        if "__slots__" in vars(base)
+        for name, value in vars(base).items()
         if isinstance(value, types.MemberDescriptorType)
     )
-    return {name: getattr(error, name) for name in names if hasattr(error, name)}
+    return {**{name: getattr(error, name) for name in slots if hasattr(error, name)}, **vars(error)}
 
 
 def safe_text(convert: Callable[[Any], str], value: Any) -> str:
