@@ -119,15 +119,6 @@ def test_instruments_are_notified_when_a_service_is_ready(virtual: Virtual) -> N
     assert seen == [("value", 2)]
 
 
-def test_each_run_starts_its_services_anew(virtual: Virtual) -> None:
-    """In each run a service has to report again that it is ready."""
-    service = Service(serve, 1)
-    client = Job(nap, 1, required=service)
-    scheduler = Scheduler(service, client)
-    assert [virtual(timed, scheduler), virtual(timed, scheduler)] == [(True, 2)] * 2
-    assert client.started_at == 1
-
-
 def test_jobs_added_during_the_run_may_require_a_service(virtual: Virtual) -> None:
     """A job added during the run may require a service that is ready already, or one that becomes ready later."""
     ready, slow = Service(serve, 0, "now"), Service(serve, 5, "later")

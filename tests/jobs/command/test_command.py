@@ -23,7 +23,6 @@ from trioflow import (
     CommandJob,
     CommandResult,
     Job,
-    JobNotDone,
     JobState,
     JobTimeout,
     Retry,
@@ -146,14 +145,6 @@ def test_uncaptured_output_as_an_argument_or_input_fails_the_job(backend: str) -
         argument.result()
     with pytest.raises(TypeError, match="stdin of 'cat' is the result of a command whose output was not captured"):
         read.result()
-
-
-def test_keep_result_false_drops_a_result_used_by_a_command(backend: str) -> None:
-    """With `keep_result=False`, a result is dropped when the command that uses it has got it."""
-    source = ThreadJob(lambda: "x", keep_result=False)
-    run(backend, CommandJob(["echo", source], stdin=source, stdout=PIPE))
-    with pytest.raises(JobNotDone, match="dropped"):
-        source.result()
 
 
 @pytest.mark.parametrize(
@@ -477,20 +468,6 @@ def test_a_process_reaped_elsewhere_fails_the_job(backend: str) -> None:
 
 
 # --- retries
-
-
-def test_a_retry_that_is_in_time_succeeds(backend: str, tmp_path: Path) -> None:
-    """A command that succeeds after a timeout has that result, and `timed_out` records the late call."""
-    flag = tmp_path / "flag"
-    job = CommandJob(
-        f"test -e {flag} || {{ touch {flag}; sleep 100; }}",
-        shell=True,
-        timeout=1.0,
-        retry=Retry(None, first=0, on=JobTimeout),
-    )
-    run(backend, job)
-    assert job.result().returncode == 0
-    assert job.timed_out
 
 
 def test_a_retry_repeats_only_after_the_given_exit_codes(backend: str, tmp_path: Path) -> None:
