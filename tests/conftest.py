@@ -25,7 +25,7 @@ from trioflow._core.base import _graph_algorithms
 from trioflow.abc import BackendName
 from trioflow.testing import run_virtual
 
-from . import transitions
+from . import pythons, transitions
 
 TESTS = Path(__file__).parent
 BACKENDS = get_args(BackendName)
@@ -242,6 +242,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for number, file in enumerate(alike):
             places.setdefault(file, share * number / len(alike))
     items.sort(key=lambda item: places[item.path])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Start the server that forks Python processes before the workers are forked, which share it."""
+    if session.config.option.workers != "0" and any(is_slow(item.path) for item in session.items):
+        pythons.server()
 
 
 class Virtual:

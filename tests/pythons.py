@@ -29,6 +29,7 @@ import sys
 import termios
 import threading
 import types
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -158,7 +159,7 @@ def door() -> bytes:
 
 @functools.cache
 def server() -> socket.socket:
-    """Start the server, and return the end of the connection to it."""
+    """Start the server, and return the end of the connection to it, which forks of this process may use too."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     others = {
         name: value for name, value in os.environ.items() if name != "TRIOFLOW_TEST"
@@ -228,8 +229,10 @@ def serve(connection: socket.socket) -> tuple[list[str], str] | None:
 def preload(names: list[str]) -> None:
     """Import modules, and let the collector of a fork not go through what they are."""
     if not sys.modules.keys() >= set(names):
-        for name in names:
-            importlib.import_module(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # nobody who asks for a process would see them
+            for name in names:
+                importlib.import_module(name)
         gc.collect()
         gc.freeze()
 

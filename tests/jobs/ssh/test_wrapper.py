@@ -220,10 +220,11 @@ def test_processes_left_by_a_command_have_a_grace_period_to_end(shell: str, tmp_
 @in_each_shell
 def test_a_stopped_command_is_ended(shell: str, watched: Watched) -> None:
     """A stopped command also gets SIGCONT, so that it can handle the SIGTERM."""
-    wrapped = Wrapped(shell, ["sh", "-c", "echo begun; kill -STOP $$"])
+    wrapped = Wrapped(shell, ["sh", "-c", "echo $$; kill -STOP $$"])
     assert wrapped.process.stdout is not None
-    wrapped.process.stdout.readline()
-    time.sleep(0.05)
+    status = Path(f"/proc/{int(wrapped.process.stdout.readline())}/status")
+    while "\nState:\tT" not in status.read_text():
+        time.sleep(0.001)
     wrapped.close_lifeline()
     assert wrapped.end()[3].returncode == 143
 
