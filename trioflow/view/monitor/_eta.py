@@ -87,7 +87,8 @@ class ResourceBound:
             bounds.append(_list_schedule_makespan(holders, self.total_amount // max(amounts)))
         waiting = [job for job in self.amounts if remaining_work[job][0] > -math.inf]
         if waiting:
-            bounds.append(self.start_delay(waiting) + min(remaining_work[job][1] for job in waiting))
+            delay = self.start_delay(list(map(_working_job, waiting)))
+            bounds.append(delay + min(remaining_work[job][1] for job in waiting))
         return max(bounds)
 
 
@@ -132,7 +133,7 @@ def iterate_scheduler_levels(source: RunSource, root: SchedulerRecord) -> Iterat
 
 
 def _working_job(job: JobRecord) -> JobRecord:
-    """Return the job itself or, for a `First`, the first of its jobs: of the others, few are needed."""
+    """Return the job itself or, for a `First`, the first of its jobs: it starts first, and of the others, few start."""
     while isinstance(job, SchedulerRecord) and job.is_first and job.members:
         job = next(iter(job.members))
     return job
@@ -194,7 +195,7 @@ class Estimator:
     def _remove_settled_jobs(self, level: SchedulerLevel) -> None:
         jobs, level.jobs = level.jobs, []
         for job in jobs:
-            started, finished = job.started_at, job.finished_at
+            started, finished = _working_job(job).started_at, job.finished_at
             if finished is None:
                 level.jobs.append(job)
             elif started is not None and job.state is JobState.SUCCEEDED and job.is_one_job:
@@ -231,7 +232,7 @@ class Estimator:
         """
         now, longest_chain_seconds = self._source.clock(), 0.0
         for job in level.jobs:
-            started, chain_seconds = job.started_at, duration_ratio * self._successor_chain_seconds[job]
+            started, chain_seconds = _working_job(job).started_at, duration_ratio * self._successor_chain_seconds[job]
             if (seconds := seconds_left.get(job)) is None:
                 elapsed = 0.0 if started is None else now - started
                 seconds = max(0.0, duration_ratio * self._expected_durations[job] - elapsed)
