@@ -68,7 +68,7 @@ def test_a_session_prints_the_output_shown_on_the_page(tmp_path: Path, page: str
             (place / step["file"]).write_text(step["text"], encoding="utf-8")
             saved += step["file"].endswith(".py")
             continue
-        for line, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", step["text"], re.MULTILINE):
+        for line, shown in re.findall(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", step["text"], re.MULTILINE):
             done = subprocess.run(
                 ["/bin/sh", "-c", line], cwd=place, env=environment, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE, check=False,
