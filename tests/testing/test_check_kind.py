@@ -33,6 +33,7 @@ from trioflow import (
     ThreadJob,
 )
 from trioflow.abc import JobKind
+from trioflow.jobs.posix._guard_script import read_environment
 from trioflow.testing import check_kind
 
 from ..jobs.posix.process_trees import TREE
@@ -289,6 +290,7 @@ class LeavesAProcess(LeavesAThread):
 
 
 left = contextlib.ExitStack()
+NEEDS_PROC = pytest.mark.skipif(not read_environment(str(os.getpid())), reason="needs /proc")
 
 
 @pytest.mark.parametrize(
@@ -315,10 +317,10 @@ left = contextlib.ExitStack()
         (LeavesATask, {}, "success: the tasks that are left must be []"),
         (Sleeper, {"make_long_job": LeavesAThread}, "interruptions: each run leaves something behind, the last one the "
                                                     "thread 'a left thread'"),
-        (Sleeper, {"make_long_job": LeavesAFile}, "interruptions: each run leaves something behind, the last one the "
-                                                  "open file "),
-        (Sleeper, {"make_long_job": LeavesAProcess}, "interruptions: each run leaves something behind, the last one "
-                                                     "the process "),
+        pytest.param(Sleeper, {"make_long_job": LeavesAFile}, "interruptions: each run leaves something behind, the "
+                                                              "last one the open file ", marks=NEEDS_PROC),
+        pytest.param(Sleeper, {"make_long_job": LeavesAProcess}, "interruptions: each run leaves something behind, the "
+                                                                 "last one the process ", marks=NEEDS_PROC),
     ],
 )  # fmt: skip
 def test_faults_of_a_kind_are_found(kind: Any, makers: Any, text: str) -> None:
