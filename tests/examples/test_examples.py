@@ -173,7 +173,7 @@ def test_pack_stdlib_fails_if_the_manifest_cannot_be_written(tmp_path: Path, lib
 
 CASES = [
     ("compress.py", ["files=1"], 3),
-    ("module_graph.py", ["limit=3"], 8),
+    ("module_graph.py", ["limit=3"], 7),
     ("own_kind.py", ["numbers=3"], 4),
     ("pack_stdlib.py", ["limit=1"], 4),
     ("wfcommons.py", ["speed=10000"], 17),
