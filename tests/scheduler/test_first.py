@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import First, Job, JobCancelled, JobTimeout, Scheduler, Sequence, StopReason, current_job, simulate
+from trioflow import (
+    First,
+    Job,
+    JobCancelled,
+    JobNotDone,
+    JobTimeout,
+    Scheduler,
+    Sequence,
+    StopReason,
+    current_job,
+    simulate,
+)
 
 from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, fail, fail_now, nap, nothing
 
@@ -254,7 +265,10 @@ def test_a_cancelled_first_has_no_result(virtual: Virtual) -> None:
 
 def test_an_outermost_first_runs_like_any_scheduler() -> None:
     """`run()` of a `First` returns whether it succeeded, and raises the group with `check=True`."""
-    assert First(Job(fail_now), Job(nothing)).run()
+    won = First(Job(fail_now), Job(nothing), label="won")
+    assert won.run()
+    with pytest.raises(JobNotDone, match=r"'won' has run alone, .* put it in a Scheduler, and run that"):
+        won.result()
     first = First(Job(fail_now, label="a"), label="only")
     assert not first.run()
     with pytest.raises(ExceptionGroup, match="1 of 1 jobs of 'only' failed"):

@@ -243,6 +243,10 @@ def no_result_error(job: AbstractJob[Any]) -> BaseException:
         return _errors.JobCancelled(f"{job.label!r} was cancelled: it has no result")
     if job._state is JobState.SKIPPED:
         return _errors.JobSkipped(f"{job.label!r} was skipped: it has no result")
+    if job._is_scheduler and job._scheduler is None and getattr(job, "stop_reason", None) is not None:
+        return _errors.JobNotDone(
+            f"{job.label!r} has run alone, and only a job has a result: put it in a Scheduler, and run that"
+        )
     name = job.label if job.label.isidentifier() else "job"
     return _errors.JobNotDone(
         f"{job.label!r} is {job._state.value}: ask for its result when it has settled, or in async code write: "
