@@ -17,8 +17,6 @@ import trioflow.abc
 from tests.places import SESSIONS
 from trioflow.testing import run_virtual, virtual_options
 
-pytest_plugins = ["tests.workers"]
-
 
 def public_names(namespace: dict[str, Any]) -> None:
     for module in (trioflow.abc, trioflow):

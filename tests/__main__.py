@@ -55,12 +55,11 @@ STATIC_CHECKS = (
 )
 
 
-ALL_TESTS = "pytest -m 'not soak' --workers auto"
+ALL_TESTS = "pytest -m 'not soak' -n auto"
 TESTS = {
     "fast": ("the fast tests alone, as plain pytest does", "pytest"),
     "tests": ("all tests, and no other checks", ALL_TESTS),
-    "coverage": ("all tests, and which lines and branches of the package they leave out",
-                 "pytest -m 'not soak' -n auto --cov"),
+    "coverage": ("all tests, and which lines and branches of the package they leave out", f"{ALL_TESTS} --cov"),
     "soak": ("the long versions of some tests alone: many processes, much output, many random scenarios",
              "pytest -m 'soak or hypothesis' --hypothesis-profile soak --timeout 0"),
 }  # fmt: skip

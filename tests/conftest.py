@@ -7,11 +7,14 @@ appears in the test that left them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import gc
+import importlib
 import os
 import signal
 import threading
+import warnings
 import zlib
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
@@ -20,12 +23,13 @@ from typing import TypeVar, TypeVarTuple, get_args
 import anyio
 import hypothesis
 import pytest
+from _pytest.runner import runtestprotocol  # public for plugins that repeat tests
 
 from trioflow._core.base import _graph_algorithms
 from trioflow.abc import BackendName
 from trioflow.testing import run_virtual
 
-from . import pythons, transitions
+from . import transitions
 
 TESTS = Path(__file__).parent
 BACKENDS = get_args(BackendName)
@@ -188,15 +192,43 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.skip(reason="needs fast isolation"))
 
 
+def import_from_own_place(config: pytest.Config) -> None:
+    """Import the files of tests in an order of this process, of several: what one has compiled, the others read.
+
+    In a fresh clone pytest rewrites the assertions of all files, for nine seconds. In one order, each process would.
+    """
+    number, count = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+    asked = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
+    files = [file for file in sorted(TESTS.rglob("test_*.py")) if any(map(file.is_relative_to, asked))]
+    first = len(files) * int(number.removeprefix("gw")) // int(count)
+    for file in (*files[first:], *files[:first]) if count != "1" else ():
+        # What fails, or skips the whole file, does so again when pytest imports it, and is reported then.
+        with contextlib.suppress(Exception, pytest.skip.Exception), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            importlib.import_module(".".join(file.relative_to(TESTS.parent).with_suffix("").parts))
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection() -> Iterator[None]:
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
     """Let the collector sleep meanwhile: what is collected stays, and to go through it takes a tenth of the time."""
     gc.disable()
     try:
+        import_from_own_place(session.config)
         yield
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Of a test that passes in one of several processes, send one report, in place of three, and two notes."""
+    if "PYTEST_XDIST_WORKER" not in os.environ or item.config.option.durations is not None:
+        return None
+    for report in runtestprotocol(item, log=False, nextitem=nextitem):
+        if report.when == "call" or not report.passed:
+            item.ihook.pytest_runtest_logreport(report=report)
+    return True
 
 
 MANY_CELLS = 4
@@ -244,11 +276,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: places[item.path])
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> None:
-    """Start the server that forks Python processes before the workers are forked, which share it."""
-    if session.config.option.workers != "0" and any(is_slow(item.path) for item in session.items):
-        pythons.server()
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes run the tests: three for two cores, because many tests wait for programs.
+
+    Each takes six seconds to collect the tests; a fourth would cost more than it fills. CI, which runs several of these
+    at once, asks for fewer.
+    """
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or 1 + (os.cpu_count() or 1))
 
 
 class Virtual:
@@ -268,12 +302,12 @@ class Virtual:
         return run_virtual(watched, backend=self.backend)
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_sessionfinish() -> None:
     """Let the collector see again what `nothing_left_behind` has hidden, so that the last checks of pytest find it.
 
-    Not with several processes: pytest-xdist does not report what they find so late, and the first one has run no test.
+    Not in one of several processes: what these find so late, pytest-xdist does not report.
     """
-    if session.config.option.workers == "0" and "PYTEST_XDIST_WORKER" not in os.environ:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
         gc.unfreeze()
 
 
