@@ -6,6 +6,7 @@ import functools
 import itertools
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -75,6 +76,15 @@ def test_failures_are_counted_in_one_warning_at_the_end(virtual: Virtual, caplog
         .getMessage()
         .startswith("3 jobs of 'home' failed; none is critical, so the run counts as a success; debrief()")
     )
+
+
+def test_the_last_warning_does_not_call_a_success_what_check_raises(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With `check=True` the last warning says that the run raises."""
+    with pytest.raises(ExceptionGroup):
+        virtual(partial(Scheduler(Job(fail), label="home").co_run, check=True))
+    assert caplog.messages[-1].startswith("1 job of 'home' failed; it is not critical, so check=True raises; debrief()")
 
 
 def test_successful_run_logs_nothing(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:

@@ -919,7 +919,7 @@ class BaseScheduler(
                 run.journal_writer.close()
         if outer_worker is not None:
             return cast(bool, self._nested_result(run))
-        _failures.log_run_end(run)
+        _failures.log_run_end(run, check)
         if check:
             _failures.raise_unless_completed(run, run.reason, any_failure=True)
         return run.reason is StopReason.COMPLETED

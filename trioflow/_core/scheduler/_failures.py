@@ -69,8 +69,14 @@ def log_drain(scheduler: BaseScheduler) -> None:
         _logger.warn(f"the run of {shorten(scheduler.label)!r} drains: no more jobs start, and {running}")
 
 
-def log_run_end(run: Run) -> None:
-    """Log how many jobs failed in an outermost run, and whether a timeout, a drain or a signal stopped the run."""
+def log_run_end(run: Run, check: bool) -> None:
+    """Log how many jobs failed in an outermost run, and whether a timeout, a drain or a signal stopped the run.
+
+    Args:
+        run: the run.
+        check: whether the call that ran it raises their failures.
+
+    """
     scheduler = run.scheduler
     if not scheduler.log:
         return
@@ -92,7 +98,8 @@ def log_run_end(run: Run) -> None:
         advice = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
         end_text = "the run stopped"
         if run.reason is StopReason.COMPLETED:
-            end_text = f"{'it is not' if count == 1 else 'none is'} critical, so the run counts as a success"
+            outcome = "check=True raises" if check else "the run counts as a success"
+            end_text = f"{'it is not' if count == 1 else 'none is'} critical, so {outcome}"
         _logger.warn(f"{failures_text}; {end_text}", advice=advice, about="end")
 
 
