@@ -210,8 +210,8 @@ def test_jobs_that_a_spent_budget_blocks_are_failures(virtual: Virtual, caplog: 
         "'calls/call 2' failed: BudgetSpent: 'call 2' needs usd=1, but 0 of 2 left; 'call 0' used most: 1: enlarge the "
         "Budget, or reduce the needs; the run goes on",
         "one more job failed with BudgetSpent like 'calls/call 2': 'calls/call 3'",
-        "the budget usd is spent, so 2 of 5 jobs of 'Scheduler' did not run; none is critical, so the run counts as a "
-        "success; debrief() shows the tracebacks",
+        "the budget usd is spent, so 2 of 5 jobs of 'Scheduler' did not run; none is critical, so check=True raises; "
+        "debrief() shows the tracebacks",
     ]
 
 
