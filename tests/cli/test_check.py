@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
 from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
@@ -13,7 +14,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import Job, JobState, JobTimeout, Pool, ProcessJob, Retry, Scheduler, Service, ref
+from trioflow import (
+    CommandJob,
+    CommandService,
+    Job,
+    JobState,
+    JobTimeout,
+    Pool,
+    PortOpen,
+    ProcessJob,
+    Pull,
+    Push,
+    Retry,
+    Scheduler,
+    Service,
+    SshJob,
+    ref,
+)
 from trioflow.check._findings import Severity, _find_cycles, findings
 from trioflow.testing import run_virtual
 
@@ -365,6 +382,32 @@ def test_check_for_a_journal_reports_a_job_that_takes_no_result_of_its_requireme
     (finding,) = findings(scheduler, journal=True)
     assert (finding.severity, finding.job) == (Severity.SUSPICIOUS, jobs[0])
     assert finding.text.startswith("it requires 'group' but takes no result as input")
+
+
+def test_check_for_a_journal_reports_a_command_that_names_nothing_it_reads() -> None:
+    """A command that names no result and no files is reported, on this machine and on a node, but no Pull alone, which
+    always runs.
+    """
+    first = CommandJob(["make"], label="first", stdout=subprocess.PIPE)
+    hidden = [
+        CommandJob(["./program"], required=first),
+        SshJob("node1", "./program", required=first),
+        SshJob("node1", [Push("program", to="bin/"), "bin/program"], required=first),
+    ]
+    others = [
+        CommandJob(["./program"], required=first, reads=["program"]),
+        CommandJob(["./program", first]),
+        CommandJob(["./program"], stdin=first),
+        CommandJob(["./program"], required=first, version=1),
+        SshJob("node1", "./program {name}", values={"name": first}),
+        SshJob("node1", Push("program", to="bin/"), required=first),
+        SshJob("node1", Pull("results", to="results"), required=first),
+        SshJob("node1", "./program", required=first, save=None),
+        CommandService(["./server"], required=first, ready=PortOpen(1)),
+    ]
+    scheduler = Scheduler(first, hidden, others)
+    assert found(scheduler) == []
+    assert [finding.job for finding in findings(scheduler, journal=True)] == hidden
 
 
 def test_check_with_the_journal_option_adds_findings_about_journals(tmp_path: Path) -> None:

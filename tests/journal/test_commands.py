@@ -21,7 +21,9 @@ from trioflow import (
     Depfile,
     JobTimeout,
     Journal,
+    LocalNode,
     OptionalFile,
+    Pull,
     Push,
     Retry,
     Scheduler,
@@ -654,6 +656,19 @@ def test_scripts_and_files_sent_to_a_node_count_as_files_an_ssh_job_reads(place:
     )
     assert (list(reads), list(appends), list(anew)) == ([place / "in", "run.sh", "a"], [], ["log"])
     assert identity("node1", "ls", env={"A": "b"}) != identity("node1", "ls", env={"A": "c"})
+
+
+@pytest.mark.parametrize("with_command", [False, True])
+def test_a_pull_alone_always_runs(place: Path, backend: str, with_command: bool) -> None:
+    """An SshJob of Pulls alone is never restored; once, a resumed experiment kept the files of an earlier round."""
+    node = LocalNode("node1", directory=place)
+    pull = Pull("in", to=place / "there")
+    for text in ("first", "second"):
+        (place / "in").write_text(text)
+        job = SshJob(node, ["true", pull] if with_command else [pull], label="pull")
+        Scheduler(job).run(journal=place / "run.db", backend=backend)
+        assert job.restored is (with_command and text == "second")
+    assert (place / "there").read_text() == ("first" if with_command else "second")
 
 
 @pytest.mark.parametrize("hashes", [False, True])

@@ -30,6 +30,7 @@ from .._core.api.views import (
     is_scheduler,
     printable,
     reachable,
+    runs_commands,
     topological_order,
 )
 
@@ -143,22 +144,45 @@ def find_suspicious_settings(scheduler: BaseScheduler) -> Iterator[tuple[AnyJob,
 def find_inputs_hidden_from_journal(scheduler: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
     """Yield each member that requires jobs but takes none as an argument, with a text that gives problem and remedy.
 
-    A journal cannot tell when the results of the required jobs change. Only jobs that call functions are checked. Those
-    that are not stored in a journal, and those with a `key` or `version`, are left out.
+    A journal cannot tell when the results of the required jobs change. Only jobs that call functions or run commands
+    are checked. Those that are not stored in a journal, and those with a `key` or `version`, are left out.
     """
     for job in scheduler:
-        if not isinstance(job, FunctionJob) or not job.required:
+        if not job.required or job.forever or job.save is None or not (job.key is job.version is None):
             continue
-        call = call_parts(job, lambda value: value)
-        if (job.key is job.version is None) and job.save is not None and call is not None and not _contains_job(call):
+        if isinstance(job, FunctionJob):
+            call = call_parts(job, lambda value: value)
+            is_hidden = call is not None and not _contains_job(call)
+            advice = "pass the job, or ref(job), or give version= or key="
+        else:
+            is_hidden = runs_commands(job) and _has_no_visible_input(job)
+            advice = "pass its output, name files in reads=, or give version=, key= or save=None"
+        if is_hidden:
             names = ", ".join(map(_name, job.required))
             yield (
                 job,
                 (
                     f"it requires {names} but takes no result as input: if it reads one in another way, a journal "
-                    f"restores it although that result has changed; pass the job, or ref(job), or give version= or key="
+                    f"restores it although that result has changed; {advice}"
                 ),
             )
+
+
+def _has_no_visible_input(job: AnyJob) -> bool:
+    """Return whether a job that runs commands takes no job's result, and names no files that cover what it reads.
+
+    Those are the `reads` of a command, and what a job on a node sends if it does nothing else.
+    """
+    try:
+        work = job.for_journal()
+    except Exception:  # raised by a user's class; a journal does not restore such a job
+        return False
+    if work is None or _contains_job([work.arguments, work.options]):
+        return False
+    if work.what == "ssh":
+        _, steps, _ = work.arguments
+        return any(kind != "Push" for kind, *_ in steps)
+    return not work.reads
 
 
 def _contains_job(value: Any) -> bool:

@@ -163,6 +163,8 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         self._node: Final = make_node(node)
         self._steps: Final = parse_steps(command, subject)
         self._is_list: Final = isinstance(command, list)
+        if all(isinstance(step, Pull) for step in self._steps):
+            options.setdefault("save", None)  # the files on the node may have changed, which no journal can tell
         job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
         on_own_line: Any = on_line
         self._command_options: Final = CommandOptions(

@@ -221,7 +221,8 @@ class Pull(CopyStep):
 
     Permissions and modification times are kept. A copy gets its name only when it is complete, and then replaces any
     earlier file or directory of that name. Symbolic links in directories are skipped. The result of the step is the
-    list of the local paths of the copies.
+    list of the local paths of the copies. A journal cannot tell whether the files on the node have changed, so an
+    `SshJob` of Pulls alone always runs: its `save` is None, unless you set it.
 
     Args:
         sources: files and directories on the node, relative to the home directory; `*`, `?` and `[...]` are wildcards,
