@@ -67,6 +67,8 @@ COMMAND_ERRORS: Final = (CommandError, SshError, JobTimeout, OSError, ValueError
 
 An OSError is raised, for example, if the disk is full, and a ValueError if an argument contains a NUL.
 """
+NOT_STARTED_CODES: Final = (126, 127)
+"""The exit codes of a shell for a program that cannot be executed, or is not found. The next batch tries again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +86,8 @@ class KeptFailure:
     @classmethod
     def of(cls, error: Exception, result: CommandResult | None) -> KeptFailure | None:
         """Return what to keep of a failure; None if the command was not started, or its node was lost."""
-        if result is None or not isinstance(error, CommandError | JobTimeout):
+        is_started = result is not None and result.returncode not in NOT_STARTED_CODES
+        if result is None or not is_started or not isinstance(error, CommandError | JobTimeout):
             return None
         if isinstance(error, JobTimeout):
             return cls(result, error.seconds, error.missing is not None, error.waits)
@@ -407,13 +410,18 @@ class Batch:
 
         Raises:
             ValueError: it is a failure, and `--keep all` is not given, so that the command runs again.
+            ValueError: a limit ended the command, and that limit has changed.
 
         """
         if isinstance(value, CommandResult):
             return value
         if self.options.keep != "all":
             raise ValueError("it failed, and --keep all is not given")
-        return KeptFailure(**value)
+        failure = KeptFailure(**value)
+        limit = self.options.idle_timeout if failure.is_idle else self.options.timeout
+        if failure.limit not in (None, limit):
+            raise ValueError(f"it was ended at a limit of {failure.limit} s, which is now another")
+        return failure
 
     def _with_retries(self, attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
         async def attempt_with_retries() -> Any:

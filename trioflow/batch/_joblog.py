@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-from collections import Counter
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Literal
 
@@ -22,6 +24,9 @@ TRUNCATED_LINE_END: Final = "\0\n"
 KILLED_EXIT_VALUE: Final = -1
 """The exit value in a job log for a command that trioflow ended."""
 
+NOT_FOUND_CODE: Final = 127
+NOT_FOUND_PATTERN: Final = re.compile(rb": (command )?not found\b|\bcommand not found: ")
+"""How a shell says that it has not found a command. The code alone could also mean that a shared library is missing."""
 NOT_STARTED_CODE: Final = 126
 SIGNAL_BASE_CODE: Final = 128
 KILLED_CODE: Final = 255
@@ -141,7 +146,8 @@ class CommandOutcome:
                 return f"ended by {limit}"
             return f"{describe_exit(self.result.returncode)}; what it left running was ended by {limit}"
         if self.result is not None and isinstance(self.error, CommandError):
-            return describe_exit(self.result.returncode)
+            is_missing = self.result.returncode == NOT_FOUND_CODE and NOT_FOUND_PATTERN.search(self.error.stderr or b"")
+            return describe_exit(self.result.returncode) + ": command not found" * bool(is_missing)
         return str(self.error)
 
     @property
@@ -184,6 +190,7 @@ class LogFile:
 
     def __init__(self, path: str, description: str, *, append: bool) -> None:
         self._name: Final = f"{description} {path!r}"
+        self._path: Final = path
         try:
             flags = os.O_RDWR if append else os.O_WRONLY | os.O_TRUNC
             self.descriptor: Final = os.open(path, flags | os.O_CREAT | os.O_APPEND, 0o666)
@@ -198,6 +205,30 @@ class LogFile:
 
     def close(self) -> None:
         os.close(self.descriptor)
+
+    def _reopen(self) -> BinaryIO:
+        """Return the file, positioned at its start, for reading."""
+        os.lseek(self.descriptor, 0, os.SEEK_SET)
+        return open(self.descriptor, "rb", closefd=False)
+
+    def _rewrite(self, records: Iterable[bytes]) -> None:
+        """Replace the contents of the file, at once.
+
+        Raises:
+            BatchError: the file cannot be written.
+
+        """
+        path = os.path.realpath(self._path)
+        temporary = f"{path}.{os.getpid()}.tmp"
+        try:
+            with open(temporary, "wb") as file:
+                file.writelines(records)
+                posix.fchmod(file.fileno(), os.fstat(self.descriptor).st_mode & 0o7777)
+            os.replace(temporary, path)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise self._make_write_error(error) if isinstance(error, OSError) else error from None
 
     def _make_write_error(self, error: OSError) -> BatchError:
         return BatchError(f"cannot write {self._name}: {error.strerror}")
@@ -219,32 +250,54 @@ class Joblog(LogFile):
 
         """
         super().__init__(path, "the job log", append=append)
-        # How often each command has ended with an exit value and a signal, according to the lines of earlier batches.
-        self._logged_ends: Final = Counter[str]()
+        # The lines of earlier batches, as pairs of index and number, by exit value, signal and command.
+        self._logged_lines: Final[dict[str, list[tuple[int, int]]]] = {}
+        self._renumbered_lines: Final[dict[int, int]] = {}  # the new numbers, by index
         try:
             if reads:
-                self._read_ends()
+                self._read_lines()
             self.write(self._initial_text().encode())
         except BaseException:
             self.close()
             raise
 
     def add(self, outcome: CommandOutcome) -> None:
-        """Write the line of a command, unless an earlier batch has written that of a restored command.
+        """Write the line of a command. If an earlier batch has written that of a restored command, only renumber it.
 
         Raises:
             BatchError: the file cannot be written.
 
         """
-        line = outcome.joblog_line()
-        if outcome.is_restored and self._logged_ends[_end(line)]:
-            self._logged_ends[_end(line)] -= 1
+        line, number = outcome.joblog_line(), outcome.sequence
+        logged = self._logged_lines.get(_end(line))
+        if not (outcome.is_restored and logged):
+            self.write(os.fsencode(line))
             return
-        self.write(os.fsencode(line))
+        # Of several lines, take the one with this number, else the last: others may be of runs that were replaced.
+        index, old_number = earlier = max(logged, key=lambda entry: (entry[1] == number, entry[0]))
+        logged.remove(earlier)
+        if number != old_number:
+            self._renumbered_lines[index] = number
 
-    def _read_ends(self) -> None:
-        with open(self.descriptor, "rb", closefd=False) as file:
-            self._logged_ends.update(_end(os.fsdecode(line)) for line in file)
+    def close(self) -> None:
+        """Give the lines of restored commands their numbers in this batch, and close the file."""
+        try:
+            if self._renumbered_lines:
+                with self._reopen() as file:
+                    self._rewrite(self._renumbered(index, line) for index, line in enumerate(file))
+        finally:
+            super().close()
+
+    def _renumbered(self, index: int, line: bytes) -> bytes:
+        number = self._renumbered_lines.get(index)
+        return line if number is None else b"%d\t%s" % (number, line.split(b"\t", 1)[1])
+
+    def _read_lines(self) -> None:
+        with self._reopen() as file:
+            for index, line in enumerate(map(os.fsdecode, file)):
+                number = line.split("\t", 1)[0]
+                if number.isdigit():
+                    self._logged_lines.setdefault(_end(line), []).append((index, int(number)))
 
     def _initial_text(self) -> str:
         """Return the text to write first: in a new file the header, after a crash the end of the truncated line."""

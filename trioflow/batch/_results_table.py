@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
-from .. import _posix as posix
 from . import BatchError
 from ._joblog import CommandOutcome, LogFile, open_outputs
 from ._output import read_chunks
@@ -34,16 +33,24 @@ class StoredRow:
     sequence: int
     command: str
     was_marked: bool  # whether the row already says that its command was restored
-    is_restored: bool = False
+    restored_sequence: int | None = None  # the number of its command in this batch, which has restored it
     is_superseded: bool = False
+
+    @property
+    def is_taken(self) -> bool:
+        return self.is_superseded or self.restored_sequence is not None
+
+    @property
+    def has_changed(self) -> bool:
+        return self.is_taken and not (self.was_marked and self.restored_sequence == self.sequence)
 
 
 class ResultsTable(LogFile):
     """A file with a row for each command, written when the command ends, so that a kill loses no row.
 
     With a journal, the rows of an earlier batch stay, with the values of the run that ran the command. When the batch
-    ends, the rows of commands that the journal restored are marked, and rows that a new run of a command has replaced
-    are removed: then the file has one row for each command.
+    ends, the rows of commands that the journal restored are marked and get the numbers of this batch, and rows that a
+    new run of a command has replaced are removed: then the file has one row for each command.
 
     Args:
         path: the file.
@@ -57,7 +64,6 @@ class ResultsTable(LogFile):
 
     def __init__(self, path: str, columns: Sequence[str] = (), *, append: bool = False) -> None:
         super().__init__(path, "the results in", append=append)
-        self._path: Final = path
         self._format: Final = CsvFormat(columns) if path.endswith(CSV_SUFFIX) else JsonLinesFormat()
         self._rows_by_command: Final[dict[str, list[StoredRow]]] = {}
         self._header_size = 0
@@ -81,10 +87,10 @@ class ResultsTable(LogFile):
         """
         earlier_row = self._take_row(outcome)
         if earlier_row is not None:
-            earlier_row.is_restored = outcome.is_restored
-            earlier_row.is_superseded = not outcome.is_restored
             if outcome.is_restored:
+                earlier_row.restored_sequence = outcome.sequence
                 return
+            earlier_row.is_superseded = True
         data = bytearray()
         if not self._header_size:
             data += self._format.header(arguments)
@@ -97,20 +103,19 @@ class ResultsTable(LogFile):
         self.write(bytes(data))
 
     def close(self) -> None:
-        """Mark restored rows, remove replaced ones, and close the file."""
-        rows = [row for rows in self._rows_by_command.values() for row in rows]
+        """Mark and number restored rows, remove replaced ones, and close the file."""
+        changed = {row.start: row for rows in self._rows_by_command.values() for row in rows if row.has_changed}
         try:
-            if any(row.is_superseded or (row.is_restored and not row.was_marked) for row in rows):
-                self._rewrite({row.start: row for row in rows})
-        except OSError as error:
-            raise self._make_write_error(error) from None
+            if changed:
+                with self._reopen() as file:
+                    self._rewrite(self._updated_records(file, changed))
         finally:
             super().close()
 
     def _take_row(self, outcome: CommandOutcome) -> StoredRow | None:
         """Return the row of an earlier batch for this command, preferably with its number; each row is found once."""
         rows = self._rows_by_command.get(escape_invalid_utf8(outcome.command), [])
-        free = [row for row in rows if not (row.is_restored or row.is_superseded)]
+        free = [row for row in rows if not row.is_taken]
         return min(free, key=lambda row: row.sequence != outcome.sequence, default=None)
 
     def _read_rows(self) -> None:
@@ -120,7 +125,7 @@ class ResultsTable(LogFile):
         """
         size = 0
         latest: dict[tuple[int, str], StoredRow] = {}
-        with open(self.descriptor, "rb", closefd=False) as file:
+        with self._reopen() as file:
             for record in self._format.split(file):
                 if not record.endswith(b"\n"):
                     os.ftruncate(self.descriptor, size)
@@ -139,25 +144,17 @@ class ResultsTable(LogFile):
                 size += len(record)
         self._header_size = self._header_size or size
 
-    def _rewrite(self, rows: dict[int, StoredRow]) -> None:
-        """Replace the file by one with the marks and without the replaced rows, at once."""
-        temporary = f"{self._path}.{os.getpid()}.tmp"
-        try:
-            with open(self._path, "rb") as source, open(temporary, "wb") as target:
-                position = 0
-                for record in self._format.split(source):
-                    row = rows.get(position)
-                    position += len(record)
-                    if row is None or not (row.is_superseded or row.is_restored):
-                        target.write(record)
-                    elif not row.is_superseded:
-                        target.write(self._format.encode({**self._format.decode(record), "restored": True}))
-                posix.fchmod(target.fileno(), os.stat(self._path).st_mode & 0o7777)
-            os.replace(temporary, self._path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+    def _updated_records(self, file: BinaryIO, changed: dict[int, StoredRow]) -> Iterator[bytes]:
+        position = 0
+        for record in self._format.split(file):
+            row = changed.get(position)
+            position += len(record)
+            if row is None:
+                yield record
+            elif not row.is_superseded:
+                yield self._format.encode(
+                    {**self._format.decode(record), "seq": row.restored_sequence, "restored": True}
+                )
 
 
 class JsonLinesFormat:
@@ -186,7 +183,6 @@ class JsonLinesFormat:
             "seq": outcome.sequence,
             "arguments": [escape_invalid_utf8(argument) for argument in arguments],
             **_facts(outcome),
-            "max_rss_bound": getattr(outcome.result, "max_rss_bound", None),
         }
         yield json.dumps(row).encode().removesuffix(b"}")
         for name, output in zip(("stdout", "stderr"), open_outputs(outcome.result), strict=True):
@@ -255,10 +251,7 @@ class CsvFormat:
         cells = [escape_invalid_utf8(argument) for argument in arguments]
         cells = [*cells[: count - 1], " ".join(cells[count - 1 :])] if len(cells) > count > 0 else cells
         cells += [""] * (count - len(cells))
-        facts = _facts(outcome)
-        if facts["max_rss"] is None and (bound := getattr(outcome.result, "max_rss_bound", None)) is not None:
-            facts["max_rss"] = f"<{bound}"
-        yield _csv_row([outcome.sequence, *cells[:count], *facts.values()]).removesuffix(b"\n")
+        yield _csv_row([outcome.sequence, *cells[:count], *_facts(outcome).values()]).removesuffix(b"\n")
         for output in open_outputs(outcome.result):
             yield b","
             yield from _csv_cell(output)
@@ -267,7 +260,7 @@ class CsvFormat:
 
 FACT_NAMES: Final = (
     "command", "host", "started", "seconds", "exit_code", "signal", "failure", "restored", "user_time", "system_time",
-    "max_rss",
+    "max_rss", "max_rss_bound",
 )  # fmt: skip
 
 
@@ -277,7 +270,7 @@ def _facts(outcome: CommandOutcome) -> dict[str, Any]:
         escape_invalid_utf8(outcome.command), outcome.host, round(outcome.start_timestamp, 6),
         round(outcome.runtime, 6), outcome.table_exit_code, outcome.signal,
         escape_invalid_utf8(outcome.reason) if outcome.has_failed else None, outcome.is_restored,
-        *(getattr(result, name, None) for name in ("user_time", "system_time", "max_rss")),
+        *(getattr(result, name, None) for name in FACT_NAMES[-4:]),
     )  # fmt: skip
     return dict(zip(FACT_NAMES, values, strict=True))
 
