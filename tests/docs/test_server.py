@@ -50,6 +50,14 @@ async def note(request: Request):
     request.app.state.jobs.add(Job(leave_a_note))
 
 
+@app.get("/broken")
+async def broken(request: Request):
+    async def fail():
+        raise OSError("no answer")
+
+    await Scheduler(Job(fail, label="fail"), jobs_window=request.app.state.limiter).co_run()
+
+
 @app.get("/slow")
 async def slow(request: Request):
     async def work():
@@ -97,9 +105,9 @@ class Server:
     """A uvicorn process with the page's app, in the given directory."""
 
     def __init__(self, directory: Path) -> None:
-        block = PAGE.read_text().partition("## In FastAPI")[2].split("```")[1].strip()
+        log, block = (PAGE.read_text().partition(f"## {head}")[2].split("```")[1] for head in ("Its log", "In FastAPI"))
         lifespan, page = block.split("@app.get", 1)
-        app = f"{IMPORTS}{lifespan}app = FastAPI(lifespan=lifespan)\n\n\n@app.get{page}"
+        app = f"{IMPORTS}{log}{lifespan}app = FastAPI(lifespan=lifespan)\n\n\n@app.get{page}"
         (directory / "app.py").write_text(app + REST)
         command = [sys.executable, "-m", "uvicorn", "app:app", "--port", "0"]
         self.process = subprocess.Popen(command, cwd=directory, stderr=subprocess.PIPE, text=True)
@@ -107,6 +115,13 @@ class Server:
         lines = (re.search(r"running on http://127.0.0.1:(\d+)", line) for line in self.process.stderr)
         found = next(match for match in lines if match)
         self.port = int(found[1])
+
+    def end(self) -> str:
+        """End the server by SIGTERM, and return what it has logged since its start."""
+        self.process.send_signal(signal.SIGTERM)
+        logged = self.process.communicate(timeout=PATIENCE)[1]
+        assert self.process.returncode in (0, -signal.SIGTERM)
+        return logged
 
     def connection(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
@@ -133,9 +148,18 @@ def test_the_server_completes_accepted_jobs_at_sigterm(server: Server, tmp_path:
     assert server.get("/page") == '"user and basket"'
     server.get("/note")
     until_there(tmp_path / "begun")
-    server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(PATIENCE) in (0, -signal.SIGTERM)
+    server.end()
     assert (tmp_path / "done").exists()
+
+
+@pytest.mark.slow
+def test_the_last_failures_are_counted_at_sigterm(server: Server) -> None:
+    """The lifespan of the app logs the number of the failures of the last minute, which was once lost."""
+    for _ in range(3):
+        server.get("/broken")
+    logged = server.end()
+    assert logged.count("'fail' failed") == 2
+    assert "2 more like this: 'fail' failed: OSError: no answer" in logged
 
 
 @pytest.mark.slow

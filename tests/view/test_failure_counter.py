@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -14,8 +17,29 @@ from trioflow import FailureCounter, Job, Scheduler
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.view.text import _failure_counter
 
+from ..places import PATIENCE
+
 if TYPE_CHECKING:
     from ..conftest import Virtual
+
+PROGRAM = """
+import logging, signal, sys
+import anyio
+from trioflow import FailureCounter, Job, Scheduler
+
+counter = FailureCounter()
+logging.getLogger("trioflow").addFilter(counter)
+
+async def broken():
+    raise OSError("no answer")
+
+async def requests(count):
+    for _ in range(count):
+        await Scheduler(Job(broken)).co_run()
+
+anyio.run(requests, 3)
+"""
+"""A program whose services are down: what is counted is left to what a test adds at its end."""
 
 
 class Timer:
@@ -100,6 +124,26 @@ def test_a_report_before_the_end_of_a_period_names_no_period(virtual: Virtual, l
     assert isinstance(counter, FailureCounter)
     counter.report()
     assert lines[1:] == ["2 more like this: 'broken(0)' failed: OSError: answer 0; the run goes on"]
+
+
+def run_program(end: str) -> tuple[int, list[str]]:
+    """Return the exit code of `PROGRAM` with these lines at its end, and the first three words of its log's lines."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM + end], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    return done.returncode, [" ".join(line.split()[:3]) for line in done.stderr.splitlines()]
+
+
+def test_a_server_that_a_signal_ends_logs_its_last_number() -> None:
+    """Under uvicorn, which raises SIGTERM again after the lifespan, the number of the last minute was once lost."""
+    end = "counter.report(); signal.raise_signal(signal.SIGTERM)"
+    assert run_program(end) == (-signal.SIGTERM, ["'broken()' failed: OSError:", "2 more like"])
+
+
+def test_failures_after_a_report_are_logged_at_exit() -> None:
+    """A report in between once kept Python's exit from logging the number of the failures after it."""
+    end = "counter.report(); anyio.run(requests, 3)"
+    assert run_program(end) == (0, ["'broken()' failed: OSError:", "2 more like", "3 more like"])
 
 
 def test_a_failure_after_a_quiet_period_is_logged_at_once(virtual: Virtual, lines: list[str]) -> None:

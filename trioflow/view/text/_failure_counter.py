@@ -109,6 +109,7 @@ class FailureCounter(logging.Filter):
             self._timer.start()
 
     def _report_in_time(self) -> None:
+        atexit.unregister(self.report)
         self._log_counts(f" in {duration_text(self.period)}")
         with self._lock:
             self._timer = None
@@ -116,11 +117,14 @@ class FailureCounter(logging.Filter):
                 self._start_timer()
 
     def report(self) -> None:
-        """Log the numbers of the failures that were counted since the last report."""
+        """Log the numbers of the failures that were counted since the last report.
+
+        Python does so when it exits, but not in a process that a signal ends: uvicorn, for example, shuts down at
+        SIGTERM, and then raises the signal again. So a server calls this at the end of its lifespan.
+        """
         self._log_counts("")
 
     def _log_counts(self, when: str) -> None:
-        atexit.unregister(self.report)
         lines: list[str] = []
         with self._lock:
             for kind, counted in list(self._kinds.items()):
