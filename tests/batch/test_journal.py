@@ -119,7 +119,7 @@ def test_a_resumed_batch_completes_the_records_of_the_first_one() -> None:
 
     A restored command whose line was lost has the times of the batch that ran it.
     """
-    words = ["--results", "done.jsonl", "--joblog", "log", "echo {}; exit {}", ":::", "0", "3", "0"]
+    words = ["-j1", "--results", "done.jsonl", "--joblog", "log", "echo {}; exit {}", ":::", "0", "3", "0"]
     assert batch(*words).exit_code == 1
     log, done = Path("log"), Path("done.jsonl")
     header, *logged = log.read_text().splitlines()
