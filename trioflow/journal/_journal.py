@@ -174,7 +174,7 @@ AMBIGUOUS_PREFIX: Final = '{"ambiguous":'
 """The beginning of the fingerprint of the record of an ambiguous path. That of one of the jobs follows."""
 CUT_SHORT_REASON: Final = "incomplete because of its timeout"
 """The reason recorded for the result of a job that `on_timeout="move_on"` cut short."""
-SKIPPED_REASON: Final = "missing, because its node was skipped"
+SKIPPED_REASON: Final = "its node was skipped"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -428,7 +428,7 @@ class JournalSession:
             if changed is not None:
                 return changed
         if record.saved is None:
-            return f"the journal could not store its result, {record.why}"
+            return f"the journal could not store its result: {record.why}"
         if record.saved != _save_format(save):
             return f"its result was stored as {record.saved}, but save= is now {_save_format(save)}"
         if work is None:
@@ -498,7 +498,8 @@ class JournalSession:
                 if len(data) > MAX_INLINE_RESULT:
                     encoded = data.encode() if isinstance(data, str) else data
                     if len(encoded) > MAX_RESULT:
-                        raise NotSerializable(f"which takes {size_text(len(encoded))}, and a journal's take up to 1 GB")
+                        size = size_text(len(encoded))
+                        raise NotSerializable(f"too large: it takes {size}, and a journal's take up to 1 GB")
                     large, data = self.store.write_result(encoded), len(encoded)
             except NotSerializable as error:
                 saved, data, why, facts = None, None, str(error), NO_FACTS

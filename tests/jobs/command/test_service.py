@@ -153,7 +153,10 @@ def test_a_service_that_never_gets_ready_fails_with_its_condition(backend: Any, 
     service = shell(line, ready=OutputLine("never"), timeout=0.1, on_start=lambda service: until_there(begun))
     error = failed(service, backend)
     assert isinstance(error, JobTimeout)
-    assert "It was waiting for a line with 'never' in its output." in all_of(error)
+    assert re.search("was not ready within its timeout of 0.1 s(?!.*move_on)", str(error))
+    assert "It was waiting for a line with 'never' in its output. Maybe the program holds its output back" in all_of(
+        error
+    )
     assert "hello" in all_of(error)
 
 

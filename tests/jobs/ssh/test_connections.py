@@ -516,6 +516,16 @@ def test_an_unreachable_node_stops_only_the_jobs_of_its_own_chain(backend: str, 
     assert [job.state for job in chains[server.node()]] == [JobState.SUCCEEDED] * 2
 
 
+def test_a_job_of_a_skipped_node_runs_again_and_says_why(site: Site, tmp_path: Path) -> None:
+    """A journal stores no result of a job whose node was skipped, and the next run says so in one sentence."""
+    node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, on_unreachable="skip")
+    for _ in range(2):
+        job = SshJob(node, "true", label="job")
+        scheduler = Scheduler(job)
+        assert scheduler.run(journal=tmp_path / "run.db")
+    assert scheduler.explain(job).endswith("the journal could not store its result: its node was skipped")
+
+
 def test_on_unreachable_skip_skips_the_jobs_of_an_unreachable_node(backend: str, site: Site) -> None:
     """With `on_unreachable="skip"`, the jobs of an unreachable node succeed with None, and one incident says why."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, on_unreachable="skip")

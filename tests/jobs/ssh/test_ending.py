@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import tempfile
@@ -51,6 +52,7 @@ from .servers import (
 )
 
 PIPE = subprocess.PIPE
+SSH_PAGE = Path(__file__).parents[3] / "docs/kinds/ssh.md"
 KILLS = int(os.environ.get("TRIOFLOW_KILLS", "2"))
 """The number of processes that are killed at random instants; a higher one may be set by hand."""
 BODIES = {"tree": TREE, "stubborn": STUBBORN, "forking": FORKING}
@@ -239,9 +241,13 @@ def test_ctrl_c_ends_the_command_on_the_node(
 def test_a_command_that_daemonizes_survives_its_job(
     backend: str, server: Server, tmp_path: Path, mark: dict[str, str]
 ) -> None:
-    """A process on a node that is in a separate session is meant to outlive its job."""
-    command = f"setsid sh -c 'echo $$ > {tmp_path}/pid; sleep 1000' >/dev/null 2>&1 &"
-    job = SshJob(server.node(), [command, f"while ! test -s {tmp_path}/pid; do sleep 0.01; done"], env=mark)
+    """A process started as the page says outlives its job. Once, it kept the output open, and the job did not end."""
+    (advice,) = re.findall("start it by\\s+`(setsid program .*&)`", SSH_PAGE.read_text())
+    command = advice.replace("program", f"sh -c 'echo $$ > {tmp_path}/pid; sleep 1000'").replace(
+        "log", f"{tmp_path}/log"
+    )
+    steps = [command, f"while ! test -s {tmp_path}/pid; do sleep 0.01; done"]
+    job = SshJob(server.node(), steps, env=mark, timeout=PATIENCE)
     Scheduler(job).run(backend=backend)
     pid = int((tmp_path / "pid").read_text())
     assert job.state is JobState.SUCCEEDED

@@ -173,9 +173,11 @@ class JobTimeout(TrioflowError, TimeoutError):
         self.place: str | None = place
         self.waits: str = waits
         where = f"; {waits}" if waits else "" if place is None else f"; it was {place}"
-        otherwise = ", or choose on_timeout='move_on' or retry=" if job.scheduler is not None else ""
+        move_on = "" if job._is_service else "on_timeout='move_on' or "
+        otherwise = f", or choose {move_on}retry=" if job.scheduler is not None else ""
         if missing is None:
-            text = f"did not end within its timeout of {seconds:g} s{where}"
+            missed = "was not ready" if job._is_service else "did not end"
+            text = f"{missed} within its timeout of {seconds:g} s{where}"
             self._remedy = f": give it more time with timeout={otherwise}"
         else:
             report = "report it more often with current_job().progress(), or " if missing == "progress" else ""

@@ -29,6 +29,8 @@ from ._start_errors import MAX_TAIL_BYTES, file_size, file_tail
 
 MAX_KEPT_LINES: Final = 50
 """How many of the latest lines of output are kept for error messages."""
+BUFFERED_OUTPUT_HINT: Final = " Maybe the program holds its output back in a buffer: try python -u, or stdbuf -oL."
+"""A sentence for a service whose line of output did not come."""
 
 
 class ProgramService(Service[Any], keeps_time=True):
@@ -199,7 +201,8 @@ class ProgramService(Service[Any], keeps_time=True):
                 return result
         except JobTimeout as timeout_error:
             latest_failure = "" if self.redact else self._readiness.latest_failure()
-            timeout_error.add_note(f"It was waiting for {self._awaited_text}.{latest_failure}")
+            hint = BUFFERED_OUTPUT_HINT if isinstance(self._readiness, OutputLine) else ""
+            timeout_error.add_note(f"It was waiting for {self._awaited_text}.{latest_failure}{hint}")
             if not self.redact and (output := self._output_tail(initial_sizes)):
                 timeout_error.add_note(f"The end of the output of {self.label!r}:\n{output}")
             raise
