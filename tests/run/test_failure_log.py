@@ -233,15 +233,17 @@ def test_failures_of_commands_are_counted_separately_for_each_program(caplog: py
 
 
 def test_jobs_that_are_not_kept_need_no_debrief(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """With `keep_jobs=False` the log does not advise `debrief()`, which would have nothing to show."""
+    """With `keep_jobs=False`, the log has the line that failed in place of `debrief()`, which would show nothing."""
 
     async def main() -> None:
         async with Scheduler(keep_jobs=False, label="home") as scheduler:
             scheduler.add(Job(fail_after, 1))
 
     virtual(main)
+    line = fail_after.__code__.co_firstlineno + 2
+    place = f"it was in fail_after at test_failure_log.py:{line} (raise error(text))"
     assert [line for _, line in logged_lines] == [
-        "'fail_after(1)' failed: OSError: broken; the run goes on",
+        f"'fail_after(1)' failed: OSError: broken; the run goes on; {place}",
         "1 job of 'home' failed; it is not critical, so the run counts as a success",
     ]
 

@@ -87,6 +87,13 @@ async def broken(number: int = 0) -> None:
     raise OSError(f"answer {number}")
 
 
+LINE = broken.__code__.co_firstlineno + 1
+FAILED = (
+    "'broken(0)' failed: OSError: answer 0; the run goes on; "
+    f'it was in broken at test_failure_counter.py:{LINE} (raise OSError(f"answer {{number}}"))'
+)
+
+
 async def other() -> None:
     raise KeyError("x")
 
@@ -99,12 +106,12 @@ async def requests(count: int) -> None:
 def test_failures_of_one_kind_are_counted_over_runs(virtual: Virtual, lines: list[str]) -> None:
     """The first failure of a kind has a line at once, without advice, and then their number once a period."""
     virtual(requests, 20)
-    assert lines == ["'broken(0)' failed: OSError: answer 0; the run goes on"]
+    assert lines == [FAILED]
     pass_period()
-    assert lines[1:] == ["19 more in 1 min like this: 'broken(0)' failed: OSError: answer 0; the run goes on"]
+    assert lines[1:] == [f"19 more in 1 min like this: {FAILED}"]
     virtual(requests, 3)
     virtual(Scheduler(Job(other)).co_run)
-    assert lines[2:] == ["'other()' failed: KeyError: 'x'; the run goes on"]
+    assert lines[2].startswith("'other()' failed: KeyError: 'x'; the run goes on; it was in other at ")
     pass_period()
     assert lines[3].startswith("3 more in 1 min")
 
@@ -123,7 +130,7 @@ def test_a_report_before_the_end_of_a_period_names_no_period(virtual: Virtual, l
     (counter,) = logging.getLogger("trioflow").filters
     assert isinstance(counter, FailureCounter)
     counter.report()
-    assert lines[1:] == ["2 more like this: 'broken(0)' failed: OSError: answer 0; the run goes on"]
+    assert lines[1:] == [f"2 more like this: {FAILED}"]
 
 
 def run_program(end: str) -> tuple[int, list[str]]:

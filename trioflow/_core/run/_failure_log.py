@@ -15,6 +15,7 @@ from ..base import _logger
 from ..base._reprs import fit
 from ..base._states import StopReason
 from ..base._units import join_names
+from ..base._user_code import innermost_line
 from ..job._ancestors import is_logged
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, is_scheduler
@@ -120,15 +121,20 @@ class FailureLog:
         consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
         remedy = remedy_of(error).lstrip(":; ")
-        has_traceback = failure.traceback is not None and not isinstance(error, BudgetSpent)
-        has_traceback = has_traceback and (stopped or run.scheduler.keep_jobs)
-        traceback_hint = "; debrief() shows the traceback" if has_traceback else ""
+        traceback = None if isinstance(error, BudgetSpent) else failure.traceback
+        line = innermost_line(traceback)
+        place = None if line is None else printable(shorten(line))
+        if traceback is not None and (stopped or run.scheduler.keep_jobs):
+            traceback_hint = "; debrief() shows the traceback"
+        else:
+            traceback_hint = "" if place is None else f"; it was {place}"
         _logger.warn(
             f"'{_job_path(job)}' failed: {one_line_error(error)}{advice}; {consequence}",
             advice=f"{f' ({remedy})' if remedy else ''}{traceback_hint}",
             about=FAILURE_SUBJECT,
             kind=key,
             label=printable(shorten(job.label)),
+            place=place,
         )
 
     def report_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:

@@ -47,7 +47,8 @@ class FailureCounter(logging.Filter):
     For a server, in which each request is a run. The first failure of a kind is logged at once. Similar ones are
     counted, and their number is logged once in each period, with the labels of the jobs that failed most. So are runs
     that a timeout or a signal stops. Lines that only count the failures of a run are left out, and so is the advice to
-    call `debrief()`, because the scheduler of a request that has been answered is gone. Other lines pass.
+    call `debrief()`, because the scheduler of a request that has been answered is gone: in its place is the line of the
+    user's code that failed. Other lines pass.
 
     Args:
         period: the seconds between two lines about failures of one kind, more than 0.
@@ -88,7 +89,8 @@ class FailureCounter(logging.Filter):
         if kind is None:
             return about != "end"
         if isinstance(record.args, tuple) and len(record.args) == 2:
-            record.args = (record.args[0], "")  # without the advice
+            place: str | None = getattr(record, "place", None)
+            record.args = (record.args[0], "" if place is None else f"; it was {place}")  # in place of the advice
         with self._lock:
             counted = self._kinds.get(kind)
             if counted is not None:
