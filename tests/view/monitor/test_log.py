@@ -95,10 +95,25 @@ def test_files_and_dumb_terminals_get_lines_instead_of_a_picture(
         "start     s",
         "start     watch",
         "succeeded a  2.0 s",
-        "succeeded inner  1.0 s",
+        "succeeded inner  1.0 s  1 of 1 job failed",
     ]
     assert lines[-1] == "run  ✗ 1 of 2 jobs failed, 2.0 s; 1 succeeded, 1 failed, 2 forever"
     assert all(line[2] == line[5] == ":" for line in log.getvalue().splitlines())
+
+
+def test_the_line_of_a_nested_scheduler_counts_its_failed_jobs(virtual: Virtual) -> None:
+    """The line for the end of a nested scheduler counts the failed jobs in it, at any depth. Once, it said "succeeded"
+    alone, beside a picture with ✗.
+    """
+    log = io.StringIO()
+    good, bad = (Scheduler(Job(call, 1), Job(nap, 1), label=call.__name__) for call in (nap, fail))
+    outer = Scheduler(good, bad, label="outer")
+    virtual(functools.partial(Scheduler(outer).co_run, instruments=[Monitor(file=log)]))
+    assert [line for line in lines_of(log) if line.startswith("succeeded outer")][-3:] == [
+        "succeeded outer/nap  1.0 s",
+        "succeeded outer/fail  1.0 s  1 of 2 jobs failed",
+        "succeeded outer  1.0 s  1 of 4 jobs failed",
+    ]
 
 
 def test_the_number_of_lines_is_limited_for_many_jobs(virtual: Virtual) -> None:

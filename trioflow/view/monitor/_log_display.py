@@ -25,7 +25,7 @@ from ._display import Display, Ticker
 from ._fd_capture import FdCapture, open_capture
 from ._model import RunModel, SimilarFailures
 from ._output_buffer import BufferedStream, OutputBuffer
-from ._records import JobIdentity, JobRecord
+from ._records import JobIdentity, JobRecord, SchedulerRecord
 from ._row_selection import attempt_text, full_name
 from ._run_header import RunHeader
 
@@ -46,6 +46,14 @@ def _outcome_word(job: JobRecord) -> str:
     if job.forever and job.state not in TROUBLE_STATES:
         return "ended"
     return "FAILED" if job.state is JobState.FAILED else recorded_state(job).value
+
+
+def _failed_jobs_text(job: JobRecord) -> str:
+    """Return how many jobs of a nested scheduler failed, in the words of a verdict; "" if none did, or for a job."""
+    if not isinstance(job, SchedulerRecord) or job.is_first:
+        return ""
+    number = job.counts.by_state[JobState.FAILED] or job.counts.by_state[JobState.BLOCKED]
+    return f"{number} of {plural(job.counts.job_count, 'job')} failed" if number else ""
 
 
 class TaggedStream:
@@ -180,9 +188,8 @@ class LogDisplay(Display):
         )
         error = job.error if not self._model.are_failures_shown_elsewhere else None
         message = self._symbols.escape(_exception_text.one_line_text(error)) if error is not None else ""
-        self._write_line(
-            "  ".join(filter(None, (f"{_outcome_word(job):<9} {full_name(job, self._symbols)}", duration, message)))
-        )
+        outcome = f"{_outcome_word(job):<9} {full_name(job, self._symbols)}"
+        self._write_line("  ".join(filter(None, (outcome, duration, message or _failed_jobs_text(job)))))
 
     def _current_progress_step(self) -> int:
         counts = self._model.root_counts
