@@ -12,11 +12,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pyte
 import pytest
 
+from trioflow.batch._batch import Batch
 from trioflow.batch._output import StdStream
+from trioflow.cli.batch._progress_bar import remaining_seconds
 
 from ..jobs.posix.process_trees import STUBBORN, Watched, until_there, watched
 from ..places import PATIENCE
@@ -250,6 +254,38 @@ def test_bar_on_a_terminal_shows_progress_and_vanishes_at_the_end(tmp_path: Path
     assert shown[:2] == ["one", "three"]
     assert re.fullmatch(r"batch  ✗ 1 of 3 commands failed, .*s", shown[2])
     assert (shown[3:], code) == (["  exit 3: exit code 3"], 1)
+
+
+def test_the_bar_of_a_resumed_batch_counts_only_restored_successes_as_succeeded(tmp_path: Path) -> None:
+    """The bar once said `1 succeeded (2 restored)`, because it counted a kept failure there."""
+    go = tmp_path / "go"
+    options = ("--bar", "-j1", "--journal", str(tmp_path / "run.db"), "--keep", "all", ":::", "exit 0", "exit 3")
+    with running(*options) as process:
+        process.communicate(timeout=PATIENCE)
+    texts: list[str] = []
+
+    def seen(screen: pyte.Screen) -> None:
+        if "1 running" in (line := screen.display[1]) and "1 failed" in line:
+            texts.append(line)
+            go.touch()
+
+    _, code = screen_of(*options, f"until [ -e {go} ]; do sleep 0.001; done", seen=seen)
+    assert code == 1
+    assert " 1 succeeded (1 restored) " in texts[0]
+
+
+@pytest.mark.parametrize(("run_count", "expected"), [(2, None), (3, 6.0)])
+def test_the_time_left_of_a_resumed_batch_is_that_of_commands_run_since_the_last_restored_one(
+    run_count: int, expected: float | None
+) -> None:
+    """The time that was spent on restoring once counted for the few commands that ran: 1 min 25 s left, for seconds."""
+    now = time.monotonic()
+    reporter = SimpleNamespace(
+        run_count=run_count, last_restored_at=now - 6, tally=SimpleNamespace(succeeded_count=15, failed_count=2)
+    )
+    batch = cast(Batch, SimpleNamespace(expected_count=20, reporter=reporter))
+    remaining = remaining_seconds(batch, now - 100)
+    assert remaining == (None if expected is None else pytest.approx(expected, abs=3))
 
 
 def test_a_bar_has_the_total_when_arguments_are_words_or_in_a_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
@@ -81,6 +82,9 @@ class Reporter:
         tally: the numbers of commands that succeeded and failed.
         kept_count: the number of commands whose outcome a journal keeps, with `--keep all`.
         restored_count: the number of commands that were restored from the journal.
+        restored_failure_count: the number of these that had failed.
+        last_restored_at: the time, on the monotonic clock, of the report on the last of these; 0 if there was none.
+        run_count: the number of commands that were reported since then, all of which have run.
         restored_times: the times, in seconds since 1970, when the first and the last of these ended; empty if none.
         failures: the failures by their kind.
 
@@ -104,6 +108,9 @@ class Reporter:
         self.tally: Final = CommandTally(options.halt, total)
         self.kept_count = 0
         self.restored_count = 0
+        self.restored_failure_count = 0
+        self.last_restored_at = 0.0
+        self.run_count = 0
         self.restored_times: tuple[float, ...] = ()
         self.failures: Final[dict[tuple[object, ...], CommandFailures]] = {}
         self._column_names: Final = strings.columns
@@ -144,7 +151,10 @@ class Reporter:
         if self._joblog is not None:
             self._joblog.add(outcome)
         self.kept_count += outcome.is_kept
+        self.run_count += 1
         if outcome.is_restored:
+            self.run_count, self.last_restored_at = 0, time.monotonic()
+            self.restored_failure_count += outcome.has_failed
             ended_at = outcome.start_timestamp + outcome.runtime
             self.restored_count += 1
             times = (ended_at, *self.restored_times)

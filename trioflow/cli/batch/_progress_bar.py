@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Final
 
 from ... import JobState
@@ -28,38 +27,39 @@ def batch_progress(batch: Batch, started_at: float) -> RunProgress:
     counts.by_state[JobState.SUCCEEDED], counts.by_state[JobState.FAILED] = succeeded, failed
     counts.by_state[JobState.RUNNING] = reporter.running_count
     counts.by_state[JobState.IDLE] = 0 if total is None else total - counts.job_count
-    counts.restored.number = reporter.restored_count
+    counts.restored.number = reporter.restored_count - reporter.restored_failure_count
     return RunProgress(batch.scheduler.label, counts, total, time.monotonic() - started_at, failure_count=failed)
 
 
-def remaining_seconds(progress: RunProgress) -> float | None:
-    """Estimate the remaining time from the mean time per ended command.
+def remaining_seconds(batch: Batch, started_at: float) -> float | None:
+    """Estimate the remaining time from the mean time per command that has ended since the last restored one.
 
-    Return None if too few commands have ended, or if the number of commands is unknown.
+    Return None if they are too few, since more commands may be restored, or if the number of all commands is unknown.
     """
-    done = progress.counts.settled_count
-    measured = done - progress.counts.restored.number
-    if progress.job_count is None or measured < MIN_SAMPLES:
+    reporter, tally = batch.reporter, batch.reporter.tally
+    if batch.expected_count is None or reporter.run_count < MIN_SAMPLES:
         return None
-    return progress.elapsed / measured * max(0, progress.job_count - done)
+    elapsed = time.monotonic() - max(started_at, reporter.last_restored_at)
+    return elapsed / reporter.run_count * max(0, batch.expected_count - tally.succeeded_count - tally.failed_count)
 
 
 class ProgressBar:
     """A progress bar on standard error. It is hidden while other output is printed."""
 
     def __init__(self) -> None:
-        self._get_progress: Callable[[], RunProgress] | None = None  # None while the bar is not shown
+        self._batch: Batch | None = None  # None while the bar is not shown
+        self._started_at = 0.0
         self._header: Final = RunHeader(Symbols.for_stream(sys.stderr))
         self._display: Final = TerminalDisplay(sys.stderr, self._draw, MIN_REDRAW_INTERVAL)
 
     @contextlib.contextmanager
     def show(self, batch: Batch) -> Generator[None]:
-        self._get_progress = functools.partial(batch_progress, batch, time.monotonic())
+        self._batch, self._started_at = batch, time.monotonic()
         self._display.start()
         try:
             yield
         finally:
-            self._get_progress = None
+            self._batch = None
             self._display.stop()
 
     def update(self) -> None:
@@ -76,7 +76,7 @@ class ProgressBar:
             yield True
 
     def _draw(self, columns: int, height: int) -> list[StyledLine]:
-        if self._get_progress is None:
+        if (batch := self._batch) is None:
             return []
-        progress = self._get_progress()
-        return self._header.lines(progress, columns, remaining_seconds(progress))[:height]
+        progress = batch_progress(batch, self._started_at)
+        return self._header.lines(progress, columns, remaining_seconds(batch, self._started_at))[:height]
