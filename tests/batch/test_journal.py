@@ -373,6 +373,15 @@ def test_the_peak_memory_of_a_small_command_is_known_in_a_table() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux measures commands from a small program")
+def test_a_single_process_that_a_timeout_has_ended_has_a_bound_for_its_memory() -> None:
+    """The memory of a small program without children once was not known at all after a timeout."""
+    batch("-j1", "--timeout", "1", "--results", "runs.csv", "sleep", ":::", "600")
+    (row,) = rows()
+    assert row["failure"] == "ended by --timeout"
+    assert (row["max_rss"], 0 < int(row["max_rss_bound"]) < 20 << 20) == ("", True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux measures commands from a small program")
 def test_no_bound_is_claimed_for_the_memory_of_what_a_timeout_has_ended() -> None:
     """A timeout ends a shell before it has waited for its program, so no bound is given for their memory."""
     code = "import time; x = b'x' * (40 << 20); time.sleep(600)"
@@ -381,3 +390,4 @@ def test_no_bound_is_claimed_for_the_memory_of_what_a_timeout_has_ended() -> Non
     (row,) = rows()
     assert row["failure"] == "ended by --timeout"
     assert not row["max_rss"] or int(row["max_rss"]) > 40 << 20
+    assert not row["max_rss_bound"]

@@ -45,7 +45,7 @@ from ..jobs.command._resource_limits import NumberedSlots
 from ..jobs.posix._processes import describe_exit
 from ._batch_pool import make_pool
 from ._joblog import CommandOutcome, open_outputs, shorten_line
-from ._measurement import Measurements
+from ._measurement import MeasuredCommandJob, Measurements
 from ._node_pool import NodePool, import_ssh_job
 from ._options import Options
 from ._output import TaggedLineStream, tag_lines
@@ -200,7 +200,9 @@ class BatchCommandJob(
 
     def _measured(self, result: CommandResult) -> CommandResult:
         measurements = self._batch.measurements if self.node is None else None
-        return result if measurements is None else measurements.measured(result, self.slot)
+        if measurements is None:
+            return result
+        return measurements.measured(result, self.slot, was_alone=getattr(self._attempt_job, "was_alone", False))
 
     def outcome(self) -> CommandOutcome:
         """Return the outcome of the command.
@@ -464,7 +466,7 @@ class Batch:
         words: Any = self._shell.command(line)
         if self.measurements is not None:
             words = self.measurements.wrap(words, command.slot)
-        return CommandJob(
+        return (CommandJob if self.measurements is None else MeasuredCommandJob)(
             words, env={**self._environment, **numbers}, nice=options.nice,
             memory_limit=options.memory_limit, pin="slot" if options.pin else None,
             stdout=stdout, stderr=stderr, timeout=options.timeout,

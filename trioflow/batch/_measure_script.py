@@ -4,9 +4,9 @@ The kernel counts the moment between fork and exec, in which a process is a copy
 memory. So a program cannot measure a command that takes less memory than itself. This one takes a few MB. It imports
 little, to stay small.
 
-It writes what it has measured into a file at an offset, as one line: `F` (the command has ended) or `I` (it is about to
-be killed), the seconds, the CPU seconds in user mode and in the kernel, and the peak memory and the smallest peak that
-can be measured, both in KiB. Then it exits as the command did.
+It writes what it has measured into a file at an offset, as one line: `F` (the command has ended), `T` (it has ended
+after a signal to both) or `I` (it is about to be killed), the seconds, the CPU seconds in user mode and in the kernel,
+and the peak memory and the smallest peak that can be measured, both in KiB. Then it exits as the command did.
 """
 
 import os
@@ -51,7 +51,7 @@ def main(path: str, offset: int, command: list[str]) -> None:
         _write(path, offset, "F", (seconds, usage.ru_utime, usage.ru_stime), usage.ru_maxrss, floor)
     else:
         times = seconds, max(usage.ru_utime, group[0]), max(usage.ru_stime, group[1])
-        _write(path, offset, "F", times, *_at_kill(max(usage.ru_maxrss, group[2]), floor))
+        _write(path, offset, "T", times, max(usage.ru_maxrss, group[2]), floor)
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         _end_by_signal(-code)

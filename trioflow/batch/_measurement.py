@@ -8,11 +8,29 @@ import weakref
 from collections.abc import Sequence
 from typing import Final
 
-from .. import CommandResult
+from .. import CommandJob, CommandResult
 from .. import _posix as posix
 from ..jobs.command._result import with_usage
-from ..jobs.posix._processes import ReportedUsage
+from ..jobs.posix._process_scans import all_processes
+from ..jobs.posix._processes import Process, ReportedUsage
 from . import _measure_script
+
+
+class MeasuredCommandJob(CommandJob):
+    """A command that the small program starts.
+
+    Attributes:
+        was_alone: whether the command was a single process when trioflow ended it. Then it had waited for all others,
+            so that the measured peak includes theirs.
+
+    """
+
+    was_alone = False
+
+    def _terminate(self, process: Process) -> None:
+        count = sum(group == process.pid for group, _ in all_processes())
+        self.was_alone = count == 2  # the small program and the command
+        super()._terminate(process)
 
 
 class Measurements:
@@ -37,12 +55,15 @@ class Measurements:
         script = _measure_script.__file__
         return [sys.executable, "-I", "-S", "-E", script, self._path, str(offset), *command]
 
-    def measured(self, result: CommandResult, slot: int) -> CommandResult:
+    def measured(self, result: CommandResult, slot: int, *, was_alone: bool) -> CommandResult:
+        """Return a result with what was measured; `was_alone` is as in `MeasuredCommandJob`."""
         record = posix.pread(self._descriptor, _measure_script.RECORD_SIZE, slot * _measure_script.RECORD_SIZE)
         fields = record.rstrip(b"\0").split()
         if len(fields) != 6:  # it was killed before it could report
             return result
         seconds, user, system = map(float, fields[1:4])
         peak, floor = map(int, fields[4:])
-        elapsed = seconds if fields[0] == b"F" else result.elapsed
+        elapsed = result.elapsed if fields[0] == b"I" else seconds
+        if fields[0] == b"T" and not was_alone and peak <= floor:
+            peak = floor = 0  # the largest process may have ended before it was seen
         return with_usage(result, elapsed, ReportedUsage(user, system, peak), floor)
