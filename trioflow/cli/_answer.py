@@ -97,7 +97,7 @@ def read_journal(path: Path, name: str | None) -> tuple[StoredJob | None, bool]:
 
 
 def list_questions(files: QuestionFiles) -> int:
-    questions: list[Question] = list(files.read_all("question")) if files.exists() else []
+    questions: list[Question] = list(files.read_all("question"))
     if not questions:
         _outputs.echo("nothing is asked")
         return SUCCESS_CODE
@@ -131,7 +131,7 @@ def check_name(files: QuestionFiles, name: str) -> None:
         Refused: others wait.
 
     """
-    questions: list[Question] = list(files.read_all("question")) if files.exists() else []
+    questions: list[Question] = list(files.read_all("question"))
     waiting = [question.path for question in questions if files.read("answer", question.path) is None]
     if waiting:
         names = join_names([repr(printable(path)) for path in waiting])

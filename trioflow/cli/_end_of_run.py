@@ -74,10 +74,9 @@ class RunSummaryText:
 
     def hides_verdict(self, line_count: int) -> bool:
         """Return whether the top of the monitor's picture leaves the terminal if this many lines follow the picture."""
-        rows = 2 + _verdict.Tally.for_scheduler(self._scheduler).job_count
-        return (
-            line_count > 0 and rows + line_count + 3 > shutil.get_terminal_size().lines
-        )  # empty lines, and the prompt
+        picture_height = 2 + _verdict.Tally.for_scheduler(self._scheduler).job_count
+        height = picture_height + line_count + 3  # with empty lines, and the prompt
+        return line_count > 0 and height > shutil.get_terminal_size().lines
 
     def _make_verdict(self, has_duration: bool) -> Verdict:
         reason = self._scheduler.stop_reason or StopReason.INTERRUPTED

@@ -49,6 +49,7 @@ from ..base._user_code import (
     get_context,
     get_group_members,
     get_traceback,
+    innermost_own,
     library_prefixes,
     shown_exception,
 )

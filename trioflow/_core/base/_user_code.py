@@ -74,16 +74,25 @@ def describe_line(file: str, number: int) -> str:
     return f"{os.path.basename(file)}:{number}" + (f": {text}" if text else "")
 
 
-def innermost_line(traceback: TracebackType | None) -> str | None:
-    """Describe the user's innermost line by its function, file, number and code; return None if there is none.
+def innermost_own(traceback: TracebackType | None) -> TracebackType | None:
+    """Return the innermost entry of a traceback that is the user's own code; None if there is none.
 
-    The traceback of a job that awaits tasks of its own ends at the line that awaits them.
+    Code of the standard library and of installed packages is not the user's own, even if the user's code has called it.
     """
     innermost = None
     while traceback is not None:
         if not traceback.tb_frame.f_code.co_filename.startswith(library_prefixes()):
             innermost = traceback
         traceback = traceback.tb_next
+    return innermost
+
+
+def innermost_line(traceback: TracebackType | None) -> str | None:
+    """Describe the user's innermost line by its function, file, number and code; return None if there is none.
+
+    The traceback of a job that awaits tasks of its own ends at the line that awaits them.
+    """
+    innermost = innermost_own(traceback)
     if innermost is None:
         return None
     code = innermost.tb_frame.f_code

@@ -23,7 +23,7 @@ from ..text._symbols import Symbols
 from ..text._verdict import TROUBLE_STATES, forever_jobs_text
 from ._display import Display, Ticker
 from ._fd_capture import FdCapture, open_capture
-from ._model import RunModel, SimilarFailures
+from ._model import FailedJobs, RunModel
 from ._output_buffer import BufferedStream, OutputBuffer
 from ._records import JobIdentity, JobRecord, SchedulerRecord
 from ._row_selection import attempt_text, full_name
@@ -150,7 +150,7 @@ class LogDisplay(Display):
         if self._current_progress_step() > self._progress_step:
             self._write_progress()
 
-    def _listed_kinds(self) -> list[SimilarFailures]:
+    def _listed_kinds(self) -> list[FailedJobs]:
         """Return the failed jobs of each kind of failure that has a line in the log of a large run."""
         kinds = itertools.islice(self._model.failed_jobs_by_kind.values(), MAX_LISTED_KINDS)
         return [] if self._model.are_failures_shown_elsewhere else [kind for kind in kinds if kind.jobs]

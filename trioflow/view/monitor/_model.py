@@ -30,7 +30,7 @@ MAX_KEPT_FAILURES: Final = 9
 """The maximum number of failed jobs of one kind that are kept although their scheduler drops them."""
 
 
-class SimilarFailures:
+class FailedJobs:
     """The failed jobs of one kind. Of jobs that their scheduler drops, only the first are kept; all are counted."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class RunModel:
         # The following dicts are ordered sets: their keys are jobs.
         self.running_jobs: Final[dict[JobRecord, None]] = {}  # without forever jobs and the jobs nested in them
         self.forever_jobs: Final[dict[JobRecord, None]] = {}  # omits forever jobs nested in another forever job
-        self.failed_jobs_by_kind: Final[dict[str, SimilarFailures]] = {}
+        self.failed_jobs_by_kind: Final[dict[str, FailedJobs]] = {}
         self._final_tally: _verdict.Tally | None = None  # set by `replace_counts`
         self._reset_counts(root)
         self.display = Display()
@@ -193,7 +193,7 @@ class RunModel:
             self._count_settled_job(job, previous_state)
         if job.failed_by_itself:
             kind = job.failure_kind or ("" if job.error is None else _exception_text.one_line_text(job.error))
-            self.failed_jobs_by_kind.setdefault(kind, SimilarFailures()).add(job)
+            self.failed_jobs_by_kind.setdefault(kind, FailedJobs()).add(job)
         self.display.job_finished(job)
 
     def _count_settled_job(self, job: JobRecord, previous_state: JobState) -> None:

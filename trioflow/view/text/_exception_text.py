@@ -19,7 +19,7 @@ from ..._core.api.views import (
     PACKAGE_PREFIX,
     get_traceback,
     headline,
-    library_prefixes,
+    innermost_own,
     shown_exception,
     truncate,
 )
@@ -100,12 +100,9 @@ def _format_with_related(error: BaseException, tb: TracebackType | None, librari
 
 
 def innermost_own_frame(error: BaseException, tb: TracebackType | None = None) -> traceback.FrameSummary | None:
-    """Return the innermost frame of the user's own code in a traceback; None if there is none.
-
-    Code of the standard library and of installed packages is not the user's own, even if the user's code has called it.
-    """
-    frames = reversed(traceback.extract_tb(tb or get_traceback(error)))
-    return next((frame for frame in frames if not frame.filename.startswith(library_prefixes())), None)
+    """Return the innermost frame of the user's own code in a traceback; None if there is none."""
+    innermost = innermost_own(tb or get_traceback(error))
+    return None if innermost is None else traceback.extract_tb(innermost, limit=1)[0]
 
 
 def placeholder_exception(text: str) -> BaseException:
