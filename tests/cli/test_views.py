@@ -258,15 +258,6 @@ def test_help_of_compare_lists_only_its_own_exit_codes() -> None:
     assert "critical" not in codes
 
 
-@pytest.mark.parametrize("words", [["--help"], ["run", "--help"]])
-def test_help_says_that_a_graph_of_commands_may_be_given(words: list[str]) -> None:
-    """The helps of `trioflow` and `trioflow run` say that the file may also be a graph of commands as JSON."""
-    text = " ".join(trioflow(*words).stdout.split())
-    assert "Python file" in text
-    assert "graph of commands" in text
-    assert "FILE.json" in text
-
-
 def test_completion_script_for_bash_completes_subcommands() -> None:
     """The completion script for bash, evaluated as the docs describe, completes subcommands."""
     script = """

@@ -31,7 +31,6 @@ from trioflow import (
     SshJob,
     SshService,
 )
-from trioflow.cli._graph_file import BadGraph, read_graph_file
 
 SECRET = "SEKRET-7f3a9"
 WRONG: Any = {"token": SECRET}
@@ -171,22 +170,3 @@ def test_the_error_of_a_redacted_command_has_no_command() -> None:
     """`CommandError.command` of a redacted job is the text that replaces the command in its message."""
     Scheduler(job := CommandJob(["false", SECRET], redact=True)).run()
     assert job.raised_exception().command == "command …"  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        f'"command": ["x", "{SECRET}\\u0000"]',
-        f'"command": ["x"], "env": {{"{SECRET}=": "x"}}',
-        f'"command": ["x"], "env": {{"A": "{SECRET}\\u0000"}}',
-        f'"command": ["x"], "stdout": {{"to": "{SECRET}"}}',
-    ],
-)
-def test_graph_file_error_does_not_show_a_secret(tmp_path: Path, fields: str) -> None:
-    """A problem with a redacted job in a graph file is named by its place, without the value."""
-    file = tmp_path / "graph.json"
-    file.write_text(f'{{"trioflow": 1, "jobs": [{{"name": "a", "redact": true, {fields}}}]}}')
-    with pytest.raises(BadGraph) as raised:
-        read_graph_file(file)
-    assert SECRET not in str(raised.value)
-    assert "$.jobs[0]" in str(raised.value)

@@ -127,8 +127,7 @@ Examples:
 def command() -> None:
     """Run or inspect the scenario in a Python file, or run commands, here and on other machines.
 
-    FILE is a Python file, or FILE.json with a graph of commands. NAME is a global Scheduler in the Python file, or a
-    function that returns one; --set gives the function's parameters. Without NAME, trioflow takes the file's only
-    global Scheduler that is not nested in another; if there are several, the one called scenario; if there are none,
-    the function called scenario.
+    FILE is a Python file. NAME is a global Scheduler in it, or a function that returns one; --set gives the function's
+    parameters. Without NAME, trioflow takes the file's only global Scheduler that is not nested in another; if there
+    are several, the one called scenario; if there are none, the function called scenario.
     """

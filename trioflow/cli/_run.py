@@ -159,7 +159,7 @@ class RunOptions:
 @scenario_command
 @takes_options(RunOptions)
 def command(scheduler: Scheduler, options: RunOptions) -> int:
-    """Run the scenario in a Python file, or the graph of commands in FILE.json.
+    """Run the scenario in a Python file.
 
     Ctrl-C, SIGTERM and SIGHUP end the run cleanly; a second signal ends it immediately. At the end, the command
     prints each kind of failure on standard error, with a traceback; the verdict; the slowest chain of jobs; the files

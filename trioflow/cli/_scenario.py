@@ -275,11 +275,6 @@ def build_scheduler(path: Path, name: str | None, settings: tuple[str, ...] = ()
         ClickException: the user's code raises an exception.
 
     """
-    if path.suffix.lower() == ".json":
-        if name is not None or settings:
-            argument = f":{name}" if name is not None else f"--set {printable(settings[0])}"
-            raise click.UsageError(f"{argument}: {printable(str(path))} is a graph in JSON, which has no functions")
-        return read_graph(path)
     sys.argv = [str(path)]  # as in a script that was started without arguments
     target = find_scheduler(load_file(path), path, name)
     if isinstance(target, Scheduler):
@@ -300,28 +295,6 @@ def build_scheduler(path: Path, name: str | None, settings: tuple[str, ...] = ()
         type_name = type(scheduler).__name__
         raise click.UsageError(printable(f"{call_text} returned {type_name}, not a Scheduler: return one"))
     return scheduler
-
-
-def read_graph(path: Path) -> Scheduler:
-    """Read a graph of commands in JSON.
-
-    Raises:
-        CliError: the file cannot be read.
-        CliError: the file is not a valid graph.
-        CliError: msgspec is not installed.
-
-    """
-    shown = printable(str(path))
-    try:
-        from . import _graph_file
-
-        return _graph_file.read_graph_file(path)
-    except ImportError as error:
-        raise CliError(f"{shown} needs {error.name}: pip install 'trioflow[cli]'") from None
-    except OSError as error:
-        raise CliError(f"cannot read {shown!r}: {error.strerror}") from None
-    except ValueError as error:
-        raise CliError(f"{shown} is not a graph of commands: {error}") from None
 
 
 def parse_jobs_window(text: str) -> int:
