@@ -28,7 +28,6 @@ def text(call):
 print(text(lambda: CommandJob(["true"])))
 print(text(lambda: CommandService(["true"], ready=PortOpen(80))))
 print(text(lambda: SshJob("node", "true")))
-print(text(lambda: Scheduler(jobs_window=2, jobserver=True)))
 print(text(Scheduler(ProcessJob(len, "ab", label="count")).run))
 inside = ProcessJob(len, "ab")
 print(Scheduler(inside, processes=ThreadPoolExecutor()).run(), inside.result())
@@ -69,7 +68,6 @@ def test_jobs_that_need_posix_are_rejected_and_the_error_says_what_to_use() -> N
         f"CommandJob 'CommandJob' {needs} {INSTEAD}",
         f"CommandService 'CommandService' {needs} use a Service around anyio.open_process",
         f"SshJob 'SshJob' {needs} use ThreadJob(subprocess.run, [\"ssh\", ...], check=True)",
-        f"jobserver= of 'Scheduler' {needs} omit it",
         f"'count', a ProcessJob without processes=, {needs} "
         f"give the scheduler processes=ProcessPoolExecutor(), of concurrent.futures",
         "True 2",

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     if sys.platform != "win32":
         import fcntl as fcntl
         import resource as resource
-        import termios as termios
         from os import O_NOCTTY as O_NOCTTY
         from os import O_NONBLOCK as O_NONBLOCK
         from os import POSIX_SPAWN_CLOSE as POSIX_SPAWN_CLOSE
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
         from os import getloadavg as getloadavg
         from os import getpriority as getpriority
         from os import killpg as killpg
-        from os import mkfifo as mkfifo
         from os import posix_spawnp as posix_spawnp
         from os import pread as pread
         from os import pwrite as pwrite
@@ -69,7 +67,7 @@ NO_FOLLOW: Final[int] = O_BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O
 """The flags of `os.open` for a file that others may have replaced: no link is followed, and no pipe is waited for."""
 SIGINFO_SIZE: Final = 128
 """The size of a `siginfo_t` on Linux, in bytes; on macOS it is 104."""
-POSIX_MODULES: Final = ("fcntl", "resource", "termios")
+POSIX_MODULES: Final = ("fcntl", "resource")
 
 COMMAND_HINT: Final = "use ThreadJob(subprocess.run, [...], check=True)"
 WORKER_PROCESSES_HINT: Final = "give the scheduler processes=ProcessPoolExecutor(), of concurrent.futures"

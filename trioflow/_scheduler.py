@@ -90,12 +90,6 @@ class Scheduler(BaseScheduler):
         keep_jobs: False removes each job from the scheduler when it has settled, unless a later run could use it. This
             applies to all jobs inside `async with`, and to those that are added during any other run; only critical
             failures are kept. So a program may add jobs for a year without using more and more memory.
-        jobserver: lends slots of the window that no job needs to commands that support GNU make's jobserver: make,
-            ninja 1.13 or later, cargo, and gcc -flto. So compilers and other jobs together never use more than the
-            slots of the window. "fifo" passes the name of a pipe, which ninja requires and make supports since 4.4;
-            "pipe" passes two descriptors, which all versions of make, cargo and gcc support; True chooses "pipe" if the
-            installed make is older than 4.4. Nested schedulers use it too, unless they have their own; but their jobs
-            are counted only if they share the window.
         processes: where the functions of its ProcessJobs run, including those in nested schedulers without this option:
             None for worker processes on this machine, of which a run starts no more than there are CPUs; a whole
             number, 1 or more, to limit the workers that the ProcessJobs in this scheduler share; any executor

@@ -16,7 +16,6 @@ from ._core.api.kinds import FunctionJob as FunctionJob
 from ._core.api.kinds import JobKind as JobKind
 from ._core.api.kinds import JobOptions as JobOptions
 from ._core.api.kinds import RunHandle as RunHandle
-from ._core.api.kinds import SpareSlots as SpareSlots
 from ._core.api.kinds import ThreadEvent as ThreadEvent
 from ._core.api.kinds import TimeLimit as TimeLimit
 from ._core.api.kinds import arguments_of as arguments_of
@@ -46,7 +45,6 @@ from ._core.api.kinds import shown_value as shown_value
 from ._core.api.kinds import users_of as users_of
 from ._core.api.kinds import whole_number as whole_number
 from ._core.api.views import BackendName as BackendName
-from ._core.api.views import JobserverStyle as JobserverStyle
 from ._core.api.views import OnTimeout as OnTimeout
 from ._core.api.views import PolicyName as PolicyName
 from ._core.api.views import Restoration as Restoration

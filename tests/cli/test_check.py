@@ -152,10 +152,6 @@ REJECTED_BY_RUN: dict[str, Callable[[], Scheduler]] = {
     "a pool that a service keeps empty": lambda: Scheduler(
         Service(serve, 1, label="s", needs={"gpu": 1}), idle("x", needs={"gpu": 1}), pool=Pool(gpu=1)
     ),
-    "jobserver without a window": lambda: Scheduler(idle("a"), jobserver=True),
-    "jobserver without a window, in a nested scheduler": lambda: Scheduler(
-        idle("a"), Scheduler(idle("b"), jobserver="fifo")
-    ),
     "an option that the executor does not support": lambda: Scheduler(
         ProcessJob(print, memory_limit=1), processes=futures.ThreadPoolExecutor(1)
     ),

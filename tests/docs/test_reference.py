@@ -15,7 +15,7 @@ import trioflow
 import trioflow.abc
 from trioflow import CommandJob, Journal, Scheduler, SshNode
 from trioflow._core.api.journals import SaveName
-from trioflow.abc import AbstractJob, BackendName, JobserverStyle, OnTimeout, PolicyName, RunIf
+from trioflow.abc import AbstractJob, BackendName, OnTimeout, PolicyName, RunIf
 from trioflow.jobs.command._spawn_options import LeftoversOption, PinOption
 from trioflow.jobs.ssh._nodes import OnUnreachable
 from trioflow.journal._journal import Durability
@@ -51,7 +51,6 @@ def test_each_public_name_is_on_one_page_of_the_reference() -> None:
 CHOICES = [
     (BackendName, Scheduler.run),
     (PolicyName, Scheduler),
-    (JobserverStyle, Scheduler),
     (OnTimeout, AbstractJob),
     (RunIf, AbstractJob),
     (SaveName, AbstractJob),

@@ -6,7 +6,6 @@ import io
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -565,22 +564,6 @@ def test_users_of_returns_the_jobs_that_use_the_result(virtual: Virtual) -> None
     user, waits, half = Echo(job), Echo("b", required=job), Echo(other, required=job)
     virtual(Scheduler(job, other, user, waits, half).co_run)
     assert job.users == (user,)
-
-
-class Borrows(JobKind[list[bool]]):
-    """Returns whether it is lent slots, in its task and in a thread that belongs to no job."""
-
-    async def co_run(self) -> list[bool]:
-        ask = run_of(self).spare_slots
-        with ThreadPoolExecutor(1) as pool:
-            return [found is not None for found in (ask(), pool.submit(ask).result())]
-
-
-def test_spare_slots_are_lent_only_to_a_job_with_a_slot(virtual: Virtual) -> None:
-    """Slots are lent to a job that has one, but not to a forever job, nor to a thread that belongs to no job."""
-    job, ever = Borrows(), Borrows(forever=True)
-    virtual(Scheduler(ever, Job(anyio.sleep, 1), job, jobs_window=2, jobserver=True).co_run)
-    assert (job.result(), ever.result()) == ([True, False], [False, False])
 
 
 def test_run_of_a_job_outside_a_run_raises() -> None:

@@ -196,15 +196,9 @@ def spent_coroutine() -> tuple[Scheduler, Callable[[], Any]]:
     return scheduler, lambda: scheduler.remove(spent)
 
 
-def jobserver_without_a_window() -> tuple[Scheduler, Callable[[], Any]]:
-    scheduler = Scheduler(Job(nap), jobserver=True)
-    return scheduler, lambda: setattr(scheduler, "jobserver", False)
-
-
 DEFECTS = (
     cycle, nested_cycle, cycle_through_inputs, missing_requirement, forever_requirement,
     requirement_that_becomes_forever, need_without_a_pool, need_that_services_leave_too_little_for, spent_coroutine,
-    jobserver_without_a_window,
 )  # fmt: skip
 
 

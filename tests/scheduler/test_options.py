@@ -29,7 +29,7 @@ from trioflow._core.job._job_options import JobOptions
 from trioflow._core.job._option_descriptors import Option, ReadOnlyOption
 from trioflow._core.run._current import current_worker_var
 from trioflow._scheduler import SchedulerOptions
-from trioflow.abc import Instrument, run_of
+from trioflow.abc import Instrument
 
 OF_JOBS = AbstractJob._declared_options
 OF_SCHEDULERS = Scheduler._declared_options
@@ -197,15 +197,6 @@ def filling() -> Effect:
     return in_order("backfill", 0, "acB", "aBc", *jobs, pool=Pool(cpu=2))
 
 
-def lending() -> Effect:
-    async def ask() -> bool:
-        return run_of(current_job()).spare_slots() is not None
-
-    job = Job(ask)
-    scheduler = Scheduler(job, jobs_window=2)
-    return Effect(scheduler, scheduler, "fifo", lambda _: job.result(), False, True)
-
-
 EFFECTS: dict[str, Callable[[], Effect]] = {
     "label": relabelled,
     "critical": lambda: ended("critical", True, StopReason.CRITICAL, job=Job(fail_now)),
@@ -239,7 +230,6 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
     "instruments": watching,
     "keep_jobs": keeping,
     "on_settled": lambda: lasting(nap_after, 1, 2, *named("a")),
-    "jobserver": lending,
     "durations": lambda: in_order("durations", {"a": 1, "b": 5}, "ab", "ba", *named("a", "b"), jobs_window=1),
     "processes": placing,
 }  # fmt: skip

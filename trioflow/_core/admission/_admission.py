@@ -283,7 +283,7 @@ class AdmissionQueue:
 
     def has_room(self) -> bool:
         """Return whether the run can start another job that needs a slot, and has not admitted enough others."""
-        return len(self._ready.startable) < MAX_ADMITTED and self._ready.has_slot()
+        return len(self._ready.startable) < MAX_ADMITTED and not self._ready.is_full()
 
     def start_admitted(self) -> None:
         self.run.workers.ensure_searcher()
@@ -357,13 +357,8 @@ class AdmissionQueue:
             self.admission.is_settled = False
         self.admission.run_round(self)
 
-    def admit_first(self, group: WaitingGroup) -> bool:
-        """Let the first job of a group take what it needs, and record it in the groups that it overtakes.
-
-        Return False if the only slot is a lent one that cannot be taken back any more.
-        """
-        if group.needs_slot and not self._ready.secure_slot():
-            return False
+    def admit_first(self, group: WaitingGroup) -> None:
+        """Let the first job of a group take what it needs, and record it in the groups that it overtakes."""
         for other in self.admission.passed_over:
             if not other.resources.isdisjoint(group.resources) and not other.first_resources().isdisjoint(
                 group.first_resources()
@@ -381,7 +376,6 @@ class AdmissionQueue:
             key.wake()
         self.order.outlook.starts += 1
         self._ready.admit_job(entry)
-        return True
 
     def unaffordable_jobs(self) -> list[tuple[AbstractJob[Any], BudgetSpent]]:
         """Return the waiting jobs whose needs a budget could not meet even if running jobs returned all they have."""
@@ -415,10 +409,6 @@ class AdmissionQueue:
         """Return the entries of the waiting jobs, in the order in which they would start without limits."""
         entries = itertools.chain(*[group.entries() for group in list(self.groups_by_needs.values())])
         return sorted(entry for entry in entries if entry[2]._state is SCHEDULED)
-
-    def count_without_slot(self) -> int:
-        """Return the number of groups whose jobs wait only for a slot."""
-        return sum(group.needs_slot and not group.unmet_needs(group.heap[0][2]) for _, _, group in self.group_entries)
 
     def clear(self) -> None:
         """Remove all waiting jobs, and leave the admission until the run joins it again."""
@@ -551,10 +541,9 @@ class Admission:
             group, without_room = self.scan()
             for queue in without_room:
                 queue.leave()
-            if group is not None and group.queue.admit_first(group):
+            if group is not None:
+                group.queue.admit_first(group)
                 served[group.queue] = None
-            elif group is not None:
-                group.queue.leave()
             if self._set_aside:
                 self._restore_set_aside()
             if group is None:

@@ -66,7 +66,7 @@ class FifoLine:
     def admit(self, number: float) -> None:
         """Admit jobs while slots are free; because no job can overtake them, also more than `number`."""
         jobs, queue = self._jobs, self._queue
-        if queue.tokens is None and queue.spare_slots is None and queue.size is not None:
+        if queue.tokens is None and queue.size is not None:
             startable, holders = queue.startable, queue.holders
             while jobs and len(holders) < queue.size:  # the loop below would do the same, but take four times as long
                 job = jobs.popleft()
@@ -74,7 +74,7 @@ class FifoLine:
                     holders.add(job)
                     startable.append(job)
             return
-        while jobs and queue.secure_slot():
+        while jobs and not queue.is_full():
             job = jobs.popleft()
             if job._state is SCHEDULED:
                 queue.admit_job(self.make_entry(job))
@@ -84,10 +84,6 @@ class FifoLine:
 
     def entries(self) -> list[HeapEntry]:
         return [(0.0, number, job) for number, job in enumerate(list(self._jobs)) if job._state is SCHEDULED]
-
-    def count_without_slot(self) -> int:
-        """Return the number of jobs that wait only for a slot."""
-        return len(self._jobs)
 
     def clear(self) -> None:
         self._jobs.clear()
@@ -118,9 +114,9 @@ class HeapLine:
         queue, startable = self._queue, self._queue.startable
         while len(startable) < number:
             heap, slotless = self._heap, self._slotless_heap
-            if slotless and not (heap and heap[0] < slotless[0] and queue.secure_slot()):
+            if slotless and not (heap and heap[0] < slotless[0] and not queue.is_full()):
                 heap = slotless
-            elif not heap or not queue.secure_slot():
+            elif not heap or queue.is_full():
                 return
             entry = heappop(heap)
             if entry[2]._state is SCHEDULED:
@@ -132,9 +128,6 @@ class HeapLine:
 
     def entries(self) -> list[HeapEntry]:
         return sorted(entry for entry in (*self._heap, *self._slotless_heap) if entry[2]._state is SCHEDULED)
-
-    def count_without_slot(self) -> int:
-        return len(self._heap)
 
     def clear(self) -> None:
         self._heap.clear()
@@ -161,7 +154,6 @@ class ReadyQueue:
         "push",
         "run",
         "size",
-        "spare_slots",
         "startable",
         "tokens",
         "window",
@@ -180,7 +172,6 @@ class ReadyQueue:
         self.groups: AdmissionQueue | None = None  # the line, if jobs need resources
         self.holders: Final[set[AbstractJob[Any]]] = set()  # the jobs that have a slot
         self.tokens: Any = None  # a `LimiterTokens`
-        self.spare_slots: Any = None  # a `SpareSlots`, if the scheduler lends slots
         self.is_limited = False  # whether jobs have to be admitted
         self.push = self.startable.append
         if self.size is not None:
@@ -195,7 +186,6 @@ class ReadyQueue:
         self.line.detach()
         if self.tokens is not None:
             self.tokens.detach()
-        self.spare_slots = None
         del self.run, self.push
 
     # ---- the window
@@ -213,25 +203,9 @@ class ReadyQueue:
     def current_size(self) -> int | None:
         return self.max_size if self.size is None else self.size
 
-    @property
-    def lent_count(self) -> int:
-        """The number of slots that are lent to builds, which run as jobs."""
-        return 0 if self.spare_slots is None else self.spare_slots.lent_count
-
     def is_full(self) -> bool:
         """Return whether no slot is free. More may be taken than there are, if the window has shrunk."""
-        return self.size is not None and len(self.holders) + self.lent_count >= self.size
-
-    def has_slot(self) -> bool:
-        """Return whether a slot is free, or is lent but unused."""
-        borrower = None if self.spare_slots is None else self.spare_slots.borrower
-        return not self.is_full() or (borrower is not None and borrower.count_unused() > 0)
-
-    def secure_slot(self) -> bool:
-        """Return whether a slot is free for a job that lacks only this; take back a lent slot if there is no other."""
-        if self.is_full() and self.spare_slots is not None and self.spare_slots.borrower is not None:
-            self.spare_slots.borrower.take_back(1)
-        return not self.is_full()
+        return self.size is not None and len(self.holders) >= self.size
 
     def resize(self, size: int) -> None:
         self.size = size
@@ -250,8 +224,6 @@ class ReadyQueue:
         self.line.admit(number)
         if self.tokens is not None:
             self.tokens.pass_on()
-        if self.spare_slots is not None and self.spare_slots.borrower is not None and not self.is_full():
-            self.spare_slots.borrower.offer()
 
     def admit_job(self, entry: HeapEntry) -> None:
         """Give a slot to a job that has its needs; let it wait for a token, or make it startable."""
@@ -263,7 +235,7 @@ class ReadyQueue:
 
     def take(self) -> AbstractJob[Any] | None:
         startable = self.startable
-        is_shared = self.groups is not None or self.tokens is not None or self.spare_slots is not None
+        is_shared = self.groups is not None or self.tokens is not None
         while True:
             if is_shared or not startable:  # what is shared must be passed on, even if other jobs are startable
                 self.admit(1)

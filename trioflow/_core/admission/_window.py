@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, final, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
-from ... import _posix as posix
-from ..base._reprs import is_among, short_repr
+from ..base._reprs import short_repr
 from ..job import _errors, _job_options
 
 if TYPE_CHECKING:
@@ -29,9 +28,7 @@ if TYPE_CHECKING:
     from ..job._job_options import Subject
 
     Window: TypeAlias = "int | Adaptive | CapacityLimiter"
-    Jobserver: TypeAlias = "bool | JobserverStyle"
 
-JobserverStyle = Literal["fifo", "pipe"]
 BACKOFF_FACTOR: Final = 0.7
 """The fraction of the window that remains after a failure caused by overload; CUBIC's beta."""
 STEADY_RATIO: Final = 1.5
@@ -192,23 +189,6 @@ def check_window(value: Any, name: str, subject: Subject) -> Window | None:
         return cast("Window", value)
     wanted = "a positive whole number, None, a CapacityLimiter or an Adaptive"
     raise _job_options.bad_value_error(TypeError, value, name, subject, f"give {wanted}")
-
-
-def check_jobserver(value: Any, name: str, subject: Subject) -> Jobserver:
-    """Check the option `jobserver`, which is True, False or the name of a style, and return it.
-
-    Raises:
-        ValueError: the value is none of these.
-        NotImplementedError: this is not a POSIX system.
-
-    """
-    styles = get_args(JobserverStyle)
-    if is_among(value, (False, True, *styles)):
-        if value:
-            posix.require(f"{name}= of {_job_options.subject_text(subject)}", "omit it")
-        return cast("Jobserver", value)
-    choices = ", ".join(map(repr, (True, *styles)))
-    raise _job_options.bad_value_error(ValueError, value, name, subject, f"choose {choices} or False")
 
 
 def max_slots(window: Window | None) -> int | None:

@@ -14,4 +14,3 @@ from ..run._current import propagate_env, propagated_env
 from ..run._handle import RunHandle, run_of
 from ..run._idle_timeouts import ThreadEvent, TimeLimit
 from ..run._requirement_counts import users_of
-from ..run._slot_lending import SpareSlots

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..admission._pool import Pool, ResourceView, copy_pool, resource_views
 from ..admission._rate import Rate
-from ..admission._window import Adaptive, JobserverStyle, check_window, max_slots
+from ..admission._window import Adaptive, check_window, max_slots
 from ..admission.policy._builtin_policies import PolicyName
 from ..admission.policy._policy import Outlook, Policy, median_duration
 from ..admission.policy._policy_validation import check_policy, name_of_policy

@@ -22,7 +22,6 @@ from ..job._outcome import no_run_error
 from ._current import current_worker_var
 from ._idle_timeouts import PROGRESS_NOUN, TimeLimit
 from ._run import RUNS_IN_PROGRESS, Run
-from ._slot_lending import SpareSlots, spare_slots
 from ._worker import Worker
 
 if TYPE_CHECKING:
@@ -167,16 +166,6 @@ class RunHandle:
 
         """
         return self._backend.outlast(wait)
-
-    # ---- slots to lend
-
-    def spare_slots(self) -> SpareSlots | None:
-        """Return the spare slots that the current job may borrow; None if no enclosing scheduler has a `jobserver`.
-
-        Forever jobs, including services, cannot borrow slots, so for them the result is None, too.
-        """
-        worker = current_worker_var.get(None)
-        return None if worker is None or worker.is_shielded else spare_slots(self._run)
 
     # ---- threads
 

@@ -55,7 +55,6 @@ from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
 from ._settled_calls import SettledCalls
 from ._shared_resources import SharedResources
-from ._slot_lending import make_spare_slots
 from ._standstill import Standstill
 from ._start_order import StartOrder, may_need_order
 from ._worker import TimeSlice, Worker
@@ -252,9 +251,6 @@ class Run:
         limiter = enclosing_limiter(self) if queue.limiter is None else queue.limiter
         if limiter is not None:
             queue.tokens = LimiterTokens(self, limiter)
-        if self.scheduler._jobserver:
-            queue.spare_slots = make_spare_slots(self, self.scheduler._jobserver)
-        if limiter is not None or queue.spare_slots is not None:
             queue.use_line()
         return queue
 

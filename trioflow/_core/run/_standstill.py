@@ -8,8 +8,8 @@ A run stands still if all of this holds for it and for each run nested in it:
 - It is RUNNING, some of its jobs have not settled, and no body of an `async with` may add jobs.
 - No worker is alive but those that host a nested run, which only waits. So no job is running, not even a forever job,
   and no worker searches for a job or waits for a limiter's token.
-- No look-up in the journal is due, and no timer of an admission is set; no slots are lent; and no run outside, with
-  which this one shares a pool, waits for or holds resources.
+- No look-up in the journal is due, and no timer of an admission is set; and no run outside, with which this one shares
+  a pool, waits for or holds resources.
 
 The deadlines of schedulers do not count: they end a run, but start no job.
 """
@@ -97,7 +97,7 @@ def _may_act(run: Run, outermost: Run) -> bool:
     """Return whether a run can go on without any of its workers."""
     if run.phase is not RunPhase.RUNNING or not run.unsettled or run.on_accepting_jobs is not None:
         return True
-    if run.workers.searchers or run.queue.lent_count:
+    if run.workers.searchers:
         return True
     if run.pauses is not None and not run.pauses.is_empty():
         return True

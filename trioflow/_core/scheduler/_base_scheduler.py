@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     import os
 
     from ..admission._pool import Pool
-    from ..admission._window import Jobserver, Window
+    from ..admission._window import Window
     from ..admission.policy._builtin_policies import PolicyName
     from ..admission.policy._policy import Policy
     from ..backend import Backend
@@ -114,7 +114,6 @@ class BaseSchedulerOptions(JobOptions, total=False):
     backfill: int
     instruments: Iterable[Instrument]
     keep_jobs: bool
-    jobserver: Jobserver
     journal: JournalSetting
     on_settled: SettledFunction | None
 
@@ -133,7 +132,6 @@ class BaseScheduler(
         "_instruments",
         "_is_closed",
         "_jobs_window",
-        "_jobserver",
         "_journal",
         "_keep_jobs",
         "_members",
@@ -184,7 +182,6 @@ class BaseScheduler(
     backfill: Option[int] = Option(64, _job_options.check_number)
     instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), _instruments.check_instruments)
     keep_jobs: Option[bool] = Option(True, _job_options.flag)
-    jobserver: Option[Jobserver] = Option(False, _window.check_jobserver)
     journal: Option[JournalProtocol | str | None, JournalSetting] = Option(None, _journaling.check_journal)
     on_settled: Option[SettledFunction | None] = Option(None, check_on_settled)
     # Each run of a nested scheduler reads these attributes directly, because the descriptors above take five times as
@@ -195,7 +192,6 @@ class BaseScheduler(
     _pool: Pool | None
     _backfill: int
     _instruments: tuple[Instrument, ...]
-    _jobserver: Jobserver
     _journal: JournalProtocol | str | None
     _on_settled: SettledFunction | None
 
@@ -953,7 +949,6 @@ class BaseScheduler(
                     f"its jobs may wait for that token forever; nest it: add {subject()} to {owner_text}, "
                     f"since a scheduler holds no token"
                 )
-        self._check_jobserver(window)
         all_instruments = self._instruments
         if not (isinstance(instruments, tuple) and not instruments):
             all_instruments = (*all_instruments, *_instruments.check_instruments(instruments, "instruments", subject))
@@ -1234,13 +1229,6 @@ class BaseScheduler(
             raise RuntimeError(f"{self.label!r} is closed; make a new Scheduler")
         if self._run is not None:
             raise RuntimeError(f"{self.label!r} is already running; wait for that run to end")
-
-    def _check_jobserver(self, window: Window | None) -> None:
-        if self._jobserver and _window.max_slots(window) is None:
-            raise ValueError(
-                f"jobserver={self._jobserver!r} of {self._name_for_errors()}: its tokens are the slots of the window; "
-                f"limit their number with jobs_window="
-            )
 
     async def _wait_settled(self, job: AbstractJob[Any]) -> None:
         await _awaiting.wait_settled(self, job)

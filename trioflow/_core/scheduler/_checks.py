@@ -103,11 +103,9 @@ def check_may_run(scheduler: BaseScheduler) -> None:
 
     Raises:
         RuntimeError: the scheduler is running or closed.
-        ValueError: the scheduler has `jobserver`, but no limited window.
 
     """
     scheduler._check_may_run()
-    scheduler._check_jobserver(scheduler._jobs_window)
 
 
 def check_needs(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermost: BaseScheduler) -> None:

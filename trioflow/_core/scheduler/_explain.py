@@ -219,9 +219,8 @@ def _find_slot_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
 def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
     queue = run.queue
     holders = sorted(queue.holders.copy(), key=lambda holder: holder._started_at or math.inf)
-    lent_text = f", and {queue.lent_count} lent to the builds among them" if queue.lent_count else ""
     before_text = _earlier_jobs_text(run, job, queue.in_order())
-    return f"waits for a slot: the window is full, with {_job_names(holders)}{lent_text}{before_text}"
+    return f"waits for a slot: the window is full, with {_job_names(holders)}{before_text}"
 
 
 def _find_resource_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:

@@ -25,7 +25,6 @@ from ..posix._termination import KILL_INTERVAL, end_group, wait_until_empty
 from . import _argv, _resource_limits, _start_errors
 from ._exit_codes import describe_failure
 from ._granted import fill_environment
-from ._jobserver import JobserverClient, TokenPipeDirectory
 from ._result import CommandError, CommandResult
 from ._shell_line import join_line
 from ._spawn_queue import SpawnQueue
@@ -48,7 +47,6 @@ class ProcessRun:
     _streams: ProcessStreams
     _process: Process
     _initial_stderr_size: int
-    _jobserver_client: JobserverClient | None = None  # None if the scheduler has no jobserver
     # ---- set when the process has ended
     _result: CommandResult
 
@@ -75,14 +73,10 @@ class ProcessRun:
         with _resource_limits.hold_slot(self._options.pin, self._run, job) as cpu:
             self._prepare_command()
             requested_at = self._clock()
-            try:
-                if await spawn_queue.start_when_possible(lambda: self._start(cpu)):
-                    self._run.record_machine_wait(job, requested_at)
-                with spawn_queue.count_as_running(), self._time_limit:
-                    await self._wait_for_end()
-            finally:
-                if self._jobserver_client is not None:
-                    self._jobserver_client.close()
+            if await spawn_queue.start_when_possible(lambda: self._start(cpu)):
+                self._run.record_machine_wait(job, requested_at)
+            with spawn_queue.count_as_running(), self._time_limit:
+                await self._wait_for_end()
         if self._streams.pipes.sink_error is not None:
             raise self._streams.pipes.sink_error
         if self._job_timeout is not None:
@@ -111,8 +105,6 @@ class ProcessRun:
         self._started_at = self._clock()
         self._time_limit = limit = self._run.time_limit(job, "output")
         try:
-            if self._jobserver_client is None and (slots := self._run.spare_slots()) is not None:
-                self._jobserver_client = self._run.shared(TokenPipeDirectory).add_client(slots)
             self._streams = ProcessStreams(job, self._stdin, limit.heartbeat if limit.needs_signs else None)
         except OSError as error:
             message = _start_errors.stream_error_message(error, redact=job.redact)
@@ -143,7 +135,6 @@ class ProcessRun:
                 stdin=streams.stdin,
                 stdout=streams.stdout,
                 stderr=streams.stderr,
-                pass_fds=() if self._jobserver_client is None else self._jobserver_client.inherited_descriptors,
             )
 
     def _get_command_variable(self, name: str) -> str | None:
@@ -152,8 +143,7 @@ class ProcessRun:
 
     def _command_environment(self) -> Mapping[bytes, bytes] | None:
         env, placeholders = self._options.env, self._job._env_placeholders
-        variables = env if env is None or not placeholders else fill_environment(env, placeholders, self._job)
-        return variables if self._jobserver_client is None else self._jobserver_client.add_to_environment(variables)
+        return env if env is None or not placeholders else fill_environment(env, placeholders, self._job)
 
     def _set_up_process(self) -> None:
         """Watch the pipes of the started process, set its niceness, and call `on_start`."""

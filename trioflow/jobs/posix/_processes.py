@@ -193,7 +193,6 @@ def spawn(
     stdin: int | None = None,
     stdout: int | None = None,
     stderr: int | None = None,
-    pass_fds: Sequence[int] = (),
 ) -> Process:
     """Start a program in its own process group, with the run's mark in its environment.
 
@@ -214,7 +213,6 @@ def spawn(
         stdout: the descriptor for standard output, or `subprocess.DEVNULL`; None for that of this program.
         stderr: the descriptor for standard error, `subprocess.DEVNULL`, or `subprocess.STDOUT`; None for that of this
             program.
-        pass_fds: further descriptors to inherit, under the same numbers.
 
     Raises:
         OSError, ValueError: the program could not be started.
@@ -227,7 +225,7 @@ def spawn(
     pid = None
     # posix_spawnp() would search the PATH of this program, even if the command gets another environment.
     can_find_program = environment is None or "/" in os.fsdecode(command[0])
-    if cwd is None and not pass_fds and can_find_program:
+    if cwd is None and can_find_program:
         pid = _spawn_with_posix_spawn(guard, command, variables, stdin_descriptor, stdout, stderr)
     if pid is None:
         popen: Any = subprocess.Popen(
@@ -237,7 +235,6 @@ def spawn(
             stderr=stderr,
             cwd=cwd,
             env=cast("Any", variables),
-            pass_fds=pass_fds,
             start_new_session=guard.has_terminal,
             process_group=None if guard.has_terminal else 0,
         )
