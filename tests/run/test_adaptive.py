@@ -14,7 +14,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import Adaptive, Job, JobTimeout, Pool, Scheduler, Service, Throttled, Trace, simulate
+from trioflow import (
+    Adaptive,
+    Job,
+    JobTimeout,
+    Pool,
+    Retry,
+    Scheduler,
+    Service,
+    Throttled,
+    Trace,
+    current_job,
+    simulate,
+)
 from trioflow._core.admission._window import WindowController
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.testing import run_virtual
@@ -115,6 +127,35 @@ def test_the_adaptive_window_shrinks_on_failures(virtual: Virtual, error: Any) -
     assert all(b == int(a * 0.7) for a, b in drops)
     assert server.most <= 12
     assert server.refused < 100
+
+
+@pytest.mark.parametrize("pause", [0, 0.1, 30])
+def test_each_attempt_counts_for_the_adaptive_window(virtual: Virtual, pause: float) -> None:
+    """An attempt that is repeated shrinks the window as a failed job does, and a pause is no latency: with retries, a
+    server that bears 20 calls is kept busy, and refuses few."""
+    server = Server(20, queue=1, error=TimeoutError)
+    retry = Retry(50, first=pause, factor=1, jitter=False)
+    scheduler = Scheduler(*[Job(server.ask, retry=retry) for _ in range(1000)], jobs_window=Adaptive(1, 200))
+
+    async def main() -> float:
+        assert await scheduler.co_run()
+        return anyio.current_time()
+
+    assert virtual(main) < 1000 / 20 * 1.7 + pause
+    assert server.refused < 100
+    assert server.most <= 22
+
+
+def test_a_timeout_of_an_earlier_attempt_counts_once_for_the_adaptive_window(virtual: Virtual) -> None:
+    """A job whose first attempt has timed out shrinks the window then, and not again when its second one succeeds."""
+
+    async def slow_at_first() -> None:
+        await anyio.sleep(9 if current_job().attempts == 1 else 0.5)
+
+    sizes, retry = Sizes(), Retry(1, first=100, jitter=False)
+    jobs = [Job(slow_at_first, timeout=1, retry=retry) for _ in range(9)]
+    assert virtual(Scheduler(*jobs, jobs_window=Adaptive(1, 9), instruments=[sizes]).co_run)
+    assert sizes.sizes == [2]
 
 
 def test_failures_outside_slower_on_do_not_resize_the_adaptive_window(virtual: Virtual) -> None:

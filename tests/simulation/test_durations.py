@@ -11,7 +11,11 @@ import anyio
 import pytest
 
 from tests.conftest import Virtual
-from trioflow import Job, Scheduler, Sequence, Trace, simulate
+from trioflow import Job, Retry, Scheduler, Sequence, Trace, current_job, simulate
+from trioflow.abc import Instrument
+from trioflow.simulation._duration_sources import read_durations
+from trioflow.view.monitor._eta import Estimator
+from trioflow.view.monitor._live_source import LiveSource
 
 
 def scenario(**options: Any) -> Scheduler:
@@ -52,6 +56,41 @@ def test_only_durations_of_successful_jobs_are_recorded(virtual: Virtual, tmp_pa
     jobs = [Job(anyio.sleep, 9, timeout=1, label="slow"), Job(anyio.sleep, 3, label="fine")]
     virtual(Scheduler(*jobs, durations=path).co_run)
     assert json.loads(path.read_text())["seconds"] == {"slow": 50, "gone": 7, "fine": 3}
+
+
+class Estimate(Instrument):
+    """What the monitor estimates when all jobs but one have settled."""
+
+    seconds: float | None = None
+
+    def before_run(self, scheduler: Any) -> None:
+        self.source = LiveSource(scheduler)
+        self.estimator = Estimator(self.source, self.source.root)
+
+    def job_finished(self, scheduler: Any, job: Any) -> None:
+        record, record.state, record.finished_at = self.source.record_outcome(scheduler, job)
+        if self.seconds is None and sum(not other.is_settled() for other in scheduler) == 1:
+            self.seconds = self.estimator.estimate_remaining_seconds()
+
+
+def test_whoever_learns_how_long_jobs_take_leaves_out_waits_between_attempts(virtual: Virtual, tmp_path: Path) -> None:
+    """A job that worked for 2 s in two attempts takes 2 s for whatever learns durations, however long it waited between
+    these: in a file, in a trace, and in the monitor's estimate."""
+
+    async def fail_once() -> None:
+        await anyio.sleep(1)
+        if current_job().attempts == 1:
+            raise OSError
+
+    jobs = [Job(fail_once, retry=Retry(1, first=10, jitter=False), label=f"job {number}") for number in range(6)]
+    for job in jobs[1:]:
+        job.requires(jobs[0])
+    path, trace, estimate = tmp_path / "durations", Trace(), Estimate()
+    jobs[5].requires(jobs[:5])
+    assert virtual(seconds, Scheduler(*jobs, durations=path, instruments=[trace, estimate])) == 3 * 12
+    assert json.loads(path.read_text())["seconds"] == {job.label: 2 for job in jobs}
+    assert read_durations(trace, "") == {job.label: 2 for job in jobs}
+    assert estimate.seconds == 2
 
 
 def test_a_truncated_durations_file_is_moved_aside(

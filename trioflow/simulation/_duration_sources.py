@@ -19,14 +19,14 @@ from .._core.api.views import (
     AnyJob,
     BaseScheduler,
     JobState,
-    WaitCause,
     duration,
     file_path,
-    machine_waits,
     paths_of,
     short_repr,
     warn,
+    worked_seconds,
 )
+from ..view.trace._spans import INNER_WAIT_CAUSES
 from ..view.trace._trace import Trace
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def resolve_durations(value: Any, scheduler: BaseScheduler) -> dict[AnyJob, floa
 def read_durations(value: Any, description: str) -> dict[str, float]:
     """Return durations in seconds, keyed by the path or label of the job.
 
-    From a trace, take the jobs that succeeded, except forever jobs. The time that a job waited for its machine does not
-    count.
+    From a trace, take the jobs that succeeded, except forever jobs. The time that a job waited for its machine, or for
+    another attempt, does not count.
 
     Args:
         value: a mapping, a trace, or the path of a file; None for no durations.
@@ -94,7 +94,7 @@ def read_durations(value: Any, description: str) -> dict[str, float]:
         return _read_file(Path(file_path(value, description, "a scheduler")))
     if isinstance(value, Trace):
         return {
-            span.path: span.elapsed - sum(wait.seconds for wait in span.waits if wait.cause is WaitCause.MACHINE)
+            span.path: span.elapsed - sum(wait.seconds for wait in span.waits if wait.cause in INNER_WAIT_CAUSES)
             for span in value.spans
             if span.state is JobState.SUCCEEDED and span.elapsed is not None and not span.forever
         }
@@ -107,13 +107,13 @@ def read_durations(value: Any, description: str) -> dict[str, float]:
 def record_durations(file: Any, scheduler: BaseScheduler) -> None:
     """Update a file with the durations of the jobs that ran and succeeded, except forever jobs.
 
-    The time that a job waited for its machine does not count. Errors are logged, not raised.
+    The time that a job waited for its machine, or for another attempt, does not count. Errors are logged, not raised.
     """
     path = Path(file)
     new_durations = {
-        name: job.elapsed - sum(until - since for since, until in machine_waits(job))
+        name: seconds
         for job, name in paths_of(scheduler).items()
-        if job.is_succeeded() and not job.forever and not job.restored and job.elapsed is not None
+        if job.is_succeeded() and not job.forever and not job.restored and (seconds := worked_seconds(job)) is not None
     }
     if not new_durations:
         return

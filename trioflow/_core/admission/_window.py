@@ -48,14 +48,14 @@ class Adaptive:
     """A `jobs_window` that grows while jobs succeed quickly, and shrinks when the server is overloaded.
 
     The size starts at `minimum`. It grows by one for each window's worth of successes if all slots were in use and the
-    latency is steady: at most 1.5 times the lowest recent mean. It shrinks to 70 % when a job fails with one of
-    `slower_on`. When the mean latency is more than twice the lowest, it shrinks in proportion, but at most by half.
+    latency is steady: at most 1.5 times the lowest recent mean. It shrinks to 70 % when an attempt fails with one
+    of `slower_on`. When the mean latency is more than twice the lowest, it shrinks in proportion, but at most by half.
     After the window has shrunk, jobs that started before are ignored. About once in a hundred windows' worth of jobs,
     the window shrinks to half, to measure the latency without a queue. `scheduler.window_size` is the current size.
 
     This is additive increase and multiplicative decrease, as in TCP (Jacobson 1988, Chiu and Jain 1989), with the
     latency as a sign of congestion, as in TCP Vegas (Brakmo and Peterson 1994) and Netflix's concurrency-limits. The
-    latency of a job is the time from its start to its end, retries included. Use this for jobs of similar duration,
+    latency is the time that one attempt takes, and each attempt counts. Use this for jobs of similar duration,
     because only their latencies can be compared. Put much longer jobs in a separate scheduler.
 
     Args:

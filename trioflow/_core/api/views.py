@@ -76,7 +76,6 @@ from ..job._job_queries import (
     is_ready,
     is_service,
     jobs_of_run,
-    machine_waits,
     may_repeat,
     must_succeed_for,
     needs_as_given,
@@ -93,6 +92,7 @@ from ..job._job_queries import (
     takes_slot,
     throttled_attempts,
     throttled_intervals,
+    worked_seconds,
 )
 from ..job._labels import paths_of, printable, shorten
 from ..job._option_descriptors import set_run_need

@@ -278,6 +278,19 @@ def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
     return [(ended, start) for (_, ended), start in zip(times, starts, strict=True) if start > ended]
 
 
+def last_attempt(job: AnyJob) -> tuple[float | None, float | None]:
+    """Return when the last attempt of a settled job started, and when it ended; None for what has not happened."""
+    extras = job._extras
+    is_retried = extras is not None and extras.first_started_at is not None
+    return extras.last_started_at if is_retried else job._started_at, job._finished_at  # type: ignore[union-attr]
+
+
+def worked_seconds(job: AnyJob) -> float | None:
+    """Return the seconds in which the attempts of a settled job ran, without waits between them or for its machine."""
+    elapsed, waits = job.elapsed, (*machine_waits(job), *retry_waits(job))
+    return None if elapsed is None else elapsed - sum(until - since for since, until in waits)
+
+
 def throttled_attempts(job: AnyJob) -> tuple[Throttling, ...]:
     """Return the attempts that raised `Throttled`, each with the keys of the resources that it throttled."""
     return () if job._extras is None else job._extras.throttlings

@@ -178,6 +178,8 @@ class RunExtras:
     first_started_at: float | None = None  # when the first attempt started, until the job settles after a retry
     paused_until: float | None = None  # when the next attempt may start, while the job waits for that
     last_started_at: float | None = None  # when the last attempt of a settled job started, if it was retried
+    # While instruments learn that the job is queued again: its attempt's start, end and error.
+    ended_attempt: tuple[float, float, BaseException] | None = None
     earlier_use: dict[str, Any] | None = None  # the amounts of budgets that earlier attempts have used, by name
     failed_attempts: tuple[FailedAttempt, ...] = ()  # the last ones
     retry_reason = ""  # the exception of the last attempt before a retry, as one line

@@ -1,4 +1,4 @@
-"""An instrument that adjusts the size of a run's `Adaptive` window to the outcomes of its jobs."""
+"""An instrument that adjusts the size of a run's `Adaptive` window to the outcomes of the attempts of its jobs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..admission._window import Adaptive, WindowController
 from ..backend import leaf_exceptions
 from ..base._states import JobState
 from ..job import _errors
-from ..job._job_queries import takes_slot
+from ..job._job_queries import has_moved_on, last_attempt, takes_slot
 from ._instruments import Instrument
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class AdaptiveWindow(Instrument):
-    """Resizes the window of one run after each success, failure or throttle of a job that has a slot."""
+    """Resizes the window of one run after each attempt of a job that has a slot."""
 
     def __init__(self, run: Run, settings: Adaptive) -> None:
         self._run = run
@@ -25,27 +25,25 @@ class AdaptiveWindow(Instrument):
         self.controller = WindowController(settings)
 
     def job_scheduled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        """If the job was throttled and put back into the ready queue, count that as overload."""
-        if (
-            job._extras is None
-            or not job._extras.throttlings
-            or not takes_slot(job)
-            or scheduler is not self._run.scheduler
-        ):
-            return
-        if issubclass(_errors.Throttled, self._settings.slower_on):
-            last = job._extras.throttlings[-1]
-            self._count_overload(last.began, last.ended)
+        """If the job was put back into the ready queue after an attempt that shows overload, count that attempt."""
+        attempt = None if job._extras is None else job._extras.ended_attempt
+        if attempt is not None and self._is_counted(scheduler, job):
+            began, ended, error = attempt
+            if self._shows_overload(error):
+                self._count_overload(began, ended)
 
     def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        """Count the outcome of a job as a success or as overload; other failures do not count."""
-        started_at, now = job._started_at, job._finished_at
-        if scheduler is not self._run.scheduler or not takes_slot(job) or started_at is None or now is None:
+        """Count the last attempt of a job as a success or as overload; other failures do not count."""
+        began, ended = last_attempt(job)
+        if began is None or ended is None or not self._is_counted(scheduler, job):
             return
-        if self._shows_overload(job):
-            self._count_overload(started_at, now)
+        if job._state is JobState.FAILED:
+            if self._shows_overload(job.raised_exception()):
+                self._count_overload(began, ended)
+        elif has_moved_on(job) and issubclass(_errors.JobTimeout, self._settings.slower_on):
+            self._count_overload(began, ended)
         elif job._state is JobState.SUCCEEDED:
-            self.controller.record_success(started_at, now, is_full=self._run.queue.is_full())
+            self.controller.record_success(began, ended, is_full=self._run.queue.is_full())
             self._run.queue.resize(self.controller.size)
 
     def after_run(self, scheduler: Any) -> None:
@@ -57,9 +55,8 @@ class AdaptiveWindow(Instrument):
         self.controller.record_overload(started_at, now)
         self._run.queue.resize(self.controller.size)
 
-    def _shows_overload(self, job: AbstractJob[Any]) -> bool:
-        slower_on = self._settings.slower_on
-        if job.timed_out and issubclass(_errors.JobTimeout, slower_on):
-            return True
-        error = job.raised_exception() if job._state is JobState.FAILED else None
-        return error is not None and any(isinstance(leaf, slower_on) for leaf in leaf_exceptions(error))
+    def _is_counted(self, scheduler: Any, job: AbstractJob[Any]) -> bool:
+        return scheduler is self._run.scheduler and takes_slot(job)
+
+    def _shows_overload(self, error: BaseException | None) -> bool:
+        return error is not None and any(isinstance(leaf, self._settings.slower_on) for leaf in leaf_exceptions(error))

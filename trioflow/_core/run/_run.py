@@ -502,12 +502,13 @@ class Run:
         job._started_at = self.clock()
         job._state = JobState.RUNNING
 
-    def requeue_throttled(self, job: AbstractJob[Any], keys: Iterable[str], now: float) -> None:
+    def requeue_throttled(self, job: AbstractJob[Any], keys: Iterable[str], error: BaseException, now: float) -> None:
         """Put a throttled job back at the front of the ready queue, and record the attempt, which does not count.
 
         Args:
             job: the job.
             keys: the names of the throttled resources.
+            error: the exception of the attempt.
             now: the time at which the attempt ended.
 
         """
@@ -517,13 +518,14 @@ class Run:
         job._ensure_extras().throttlings += (Throttling(job._started_at, now, closed),)
         if (grant := job._grant()) is not None:
             grant.refund_budgets()
-        self._requeue(job, None)
+        self._requeue(job, error, now, None)
 
-    def requeue_failed(self, job: AbstractJob[Any], now: float, pause: float) -> None:
+    def requeue_failed(self, job: AbstractJob[Any], error: BaseException, now: float, pause: float) -> None:
         """Put a job that has failed back into the ready queue for another attempt.
 
         Args:
             job: the job.
+            error: the exception of the attempt.
             now: the time at which the attempt ended.
             pause: the seconds that the job waits before it is ready again; after 0, it is the first of the ready jobs.
 
@@ -533,10 +535,10 @@ class Run:
         extras.add_retry(job._started_at, now)
         if extras.first_started_at is None:
             extras.first_started_at = job._started_at
-        self._requeue(job, now + pause if pause else None)
+        self._requeue(job, error, now, now + pause if pause else None)
 
-    def _requeue(self, job: AbstractJob[Any], when: float | None) -> None:
-        """Queue a job again that has ended an attempt, at the time `when`, or ahead of all others for None.
+    def _requeue(self, job: AbstractJob[Any], error: BaseException, now: float, when: float | None) -> None:
+        """Queue a job again whose attempt raised `error`, at the time `when`, or ahead of all others for None.
 
         The job gives back all that it holds.
         """
@@ -545,6 +547,8 @@ class Run:
         if (grant := job._grant()) is not None and (used := grant.budget_amounts()):
             earlier = extras.earlier_use or {}
             extras.earlier_use = {name: earlier.get(name, 0) + amount for name, amount in used.items()}
+        assert job._started_at is not None
+        extras.ended_attempt = job._started_at, now, error
         job._worker = job._started_at = None
         job._state = SCHEDULED
         self.queue.release(job)
@@ -554,6 +558,7 @@ class Run:
             self.pauses = self.pauses or Pauses(self)
             self.pauses.add(job, when)
         self.notify("job_scheduled", job)
+        extras.ended_attempt = None  # the traceback of an exception refers to much
         self.workers.ensure_searcher()
 
     def settle(self, job: AbstractJob[Any], state: JobState, outcome: Any, now: float) -> None:
@@ -723,7 +728,7 @@ class Run:
                 if self.is_draining_or_stopping or self.backend.isolation.was_cancelled(worker):
                     self.settle(job, CANCELLED, CancelledOutcome(), now)
                 else:
-                    self.requeue_throttled(job, [throttle.key for throttle in throttles], now)
+                    self.requeue_throttled(job, [throttle.key for throttle in throttles], failure, now)
                 return
             failure = fault
         pause = take_pause(job)
@@ -731,7 +736,7 @@ class Run:
             if self.is_draining_or_stopping:
                 self.settle(job, CANCELLED, CancelledOutcome(), now)  # it would wait for an attempt that never comes
             else:
-                self.requeue_failed(job, now, pause)
+                self.requeue_failed(job, failure, now, pause)
             return
         hint = add_remedy_notes(failure, job, awaitable, self.backend.wrong_backend_hint(failure))
         self.failure_count += 1

@@ -200,7 +200,7 @@ class Estimator:
                 level.jobs.append(job)
             elif started is not None and job.state is JobState.SUCCEEDED and job.is_one_job:
                 self._succeeded_count += 1
-                waited_seconds = sum(until - since for since, until in job.machine_waits)
+                waited_seconds = sum(until - since for since, until in job.inner_waits)
                 self._measured_seconds += finished - started - waited_seconds
                 self._expected_seconds += self._expected_durations[job]
 

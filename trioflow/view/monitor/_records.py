@@ -48,8 +48,8 @@ class RunFields:
     error: BaseException | None = None
     failure_kind = ""
     """For a failed job, a text that is equal for failures of one kind; empty if it is unknown."""
-    machine_waits: tuple[tuple[float, float], ...] = ()
-    """The start and end of each interval in which the job had started, but had to wait for capacity of its machine."""
+    inner_waits: tuple[tuple[float, float], ...] = ()
+    """The start and end of each interval in which a started job waited: for its machine, or another attempt."""
     # The fields below also change between events.
     is_ready = False
     fraction_done: float | None = None
@@ -196,7 +196,8 @@ class JobRecord(RunFields):
         """Update the fields that describe the end of the job."""
         self.attempts, self.timed_out, self.moved_on = outcome.attempts, outcome.timed_out, outcome.moved_on
         self.restored, self.restored_at = outcome.restoration is not None, outcome.restored_at
-        self.failed_through_member, self.machine_waits = outcome.failed_through_member, outcome.machine_waits
+        self.failed_through_member = outcome.failed_through_member
+        self.inner_waits = (*outcome.machine_waits, *outcome.retry_waits)
         self.error, self.failure_kind = error, failure_kind
 
     def enclosing_schedulers(self) -> Iterator[SchedulerRecord]:
