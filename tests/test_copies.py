@@ -59,7 +59,6 @@ ERRORS: list[BaseException] = [
 VALUES: list[Any] = [
     a_result(), a_trace().spans[0], a_trace().spans[1].waits, a_trace().time_spent(), a_trace().time_spent().families,
     trioflow.Adaptive(1, 4), trioflow.Rate(requests=5, per=1), trioflow.Budget(5.0), trioflow.PerKey(2, pause=1),
-    trioflow.Depfile("x.d"), trioflow.OptionalFile("x"),
     trioflow.OutputLine("ready"), trioflow.PortOpen(5432), trioflow.Script("x.sh"),
     trioflow.ScriptText("true"), trioflow.Push("a", to="b"), trioflow.Pull("a", to="b"), trioflow.granted("gpu"),
     NODE, trioflow.LocalNode(), trioflow.SshNodes(["a", "b"]), trioflow.JobState.FAILED, trioflow.StopReason.TIMEOUT,

@@ -40,8 +40,6 @@ if _os.environ.get("TRIOFLOW_PLAIN"):
     _use_plain_isolation()
 
 if _typing.TYPE_CHECKING:
-    from ._core.api.journals import Depfile as Depfile
-    from ._core.api.journals import OptionalFile as OptionalFile
     from .dask import DaskJob as DaskJob
     from .jobs._answer import Answer as Answer
     from .jobs._executor import ExecutorJob as ExecutorJob
@@ -100,7 +98,6 @@ _set_module(dict(globals()), __name__)  # second, because this also sets the mod
 _LAZY_NAMES = {
     name: module
     for module, names in {
-        "._core.api.journals": "Depfile OptionalFile",
         ".dask": "DaskJob",
         ".jobs._answer": "Answer",
         ".jobs._executor": "ExecutorJob",

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from trioflow import JournalError
-from trioflow.journal._store import JournalStore
 from trioflow.view.text._symbols import display_width
 
 from ..journal.conftest import file as file
@@ -136,28 +134,14 @@ def test_the_journal_list_has_failures_with_their_errors(tmp_path: Path, file: P
     assert ": ✗ 3 of 6 jobs failed, " in listed[-1]
 
 
-def test_journal_vacuum_shrinks_the_file(tmp_path: Path, file: Path) -> None:
-    """A journal keeps its size when jobs are forgotten, until `journal vacuum` shrinks it."""
+def test_a_journal_gives_up_the_space_of_forgotten_jobs(tmp_path: Path, file: Path) -> None:
+    """When jobs are forgotten, the file of the journal becomes smaller at once."""
     many = "async def work(number): return 'x' * 1000\nscenario = Scheduler(*[Job(work, n) for n in range(500)])"
     ran(tmp_path, file, many)
+    before = file.stat().st_size
     assert lines(file, "forget", "*") == ["forgotten: 500 jobs"]
-    before, now = (int(word) for word in lines(file, "vacuum")[0].split() if word.isdigit())
-    assert now < before / 4
+    assert file.stat().st_size < before / 4
     assert lines(file)[-1].startswith("0 jobs kept, 1 run;")
-
-
-def test_an_error_of_vacuum_is_reported_without_a_traceback(
-    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """If the journal cannot be vacuumed, the reason is an error of the command, with exit code 2."""
-    ran(tmp_path, file)
-
-    def fail(store: JournalStore) -> tuple[int, int]:
-        raise JournalError("the disk is full")
-
-    monkeypatch.setattr(JournalStore, "vacuum", fail)
-    result = trioflow("journal", file, "vacuum")
-    assert (result.exit_code, result.stderr) == (2, "Error: the disk is full\n")
 
 
 def test_columns_of_a_journal_are_aligned_for_wide_characters(tmp_path: Path, file: Path) -> None:

@@ -14,7 +14,6 @@ import pytest
 
 from trioflow import (
     AbstractJob,
-    Depfile,
     Job,
     JobCancelled,
     JobState,
@@ -117,7 +116,7 @@ def test_keep_result_false_drops_a_result_used_by_a_job_kind(virtual: Virtual) -
 @pytest.mark.parametrize("field", ["arguments", "options", "reads", "writes", "appends", "begins_anew"])
 def test_work_stores_each_field_as_a_tuple(field: str) -> None:
     """`Work` stores a single string or path as a tuple of one, and reads an iterator once to store its items."""
-    for given in ("main.c", Path("main.c"), Depfile("main.d")):
+    for given in ("main.c", Path("main.c")):
         assert getattr(Work(what="compile", **{field: given}), field) == (given,)
     assert getattr(Work(what="compile", **{field: iter(["a", "b"])}), field) == ("a", "b")
 

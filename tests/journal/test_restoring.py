@@ -578,29 +578,6 @@ def test_debrief_lists_why_jobs_were_not_restored(virtual: Virtual, file: Path) 
     assert "\n  and 2 more" in text
 
 
-def test_a_changed_source_runs_a_job_again_with_source_true(virtual: Virtual, file: Path, tmp_path: Path) -> None:
-    """With `source=True`, a journal compares the source of functions; without it, only their names."""
-    module = tmp_path / "made_for_the_test.py"
-
-    def build() -> Scheduler:
-        names: dict[str, Any] = {"__name__": "made"}
-        import linecache
-
-        linecache.clearcache()
-        exec(compile(module.read_text(), module, "exec"), names)
-        return Scheduler(Job(names["work"], label="work"))
-
-    for text, restored in (("1", False), ("1", True), ("2", False)):
-        module.write_text(f"async def work():\n    return {text}\n")
-        scheduler = again(virtual, Journal(file, source=True), build)
-        assert [job.restored for job in scheduler] == [restored]
-    module.write_text("async def work():\n    return 3\n")
-    other = Journal(file.with_name("other.db"))
-    again(virtual, other, build)
-    module.write_text("async def work():\n    return 4\n")
-    assert [job.result() for job in again(virtual, other, build)] == [3]
-
-
 def test_a_warning_lists_jobs_of_closures_lambdas_and_bound_methods(
     virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

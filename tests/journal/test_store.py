@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import math
 import os
 import re
@@ -278,7 +279,6 @@ def test_a_large_result_is_kept_once_and_not_used_if_it_has_changed(file: Path) 
         store.read_result(jobs[0]._replace(large="\udcff"))
     store.commit()
     store.forget(["a", "b"])
-    store.vacuum()
     with pytest.raises(ValueError, match="its contents have changed"):
         store.read_result(jobs[0])
     store.close()
@@ -670,17 +670,63 @@ def test_a_missing_table_raises_an_error_unlike_a_damaged_row(file: Path) -> Non
             store.find_job("a")
 
 
-def test_vacuum_removes_large_results_that_nothing_refers_to(file: Path) -> None:
-    """`vacuum` removes large results that nothing refers to, and keeps those in use."""
+def test_large_results_that_nothing_refers_to_are_removed(file: Path) -> None:
+    """The end of a run, and forgetting a job, remove large results that no job has, and keep those in use."""
     with contextlib.closing(JournalStore(file, writes=True)) as store:
-        kept, lost = (store.write_result(data) for data in (b"kept", b"lost"))
-        store.add_records(
-            [record("a")._replace(result=4, large=kept), record("b")._replace(result=4, large=lost)], [], []
-        )
-        store.forget(["b"])
-        store.vacuum()
-        assert store._database.execute("SELECT hash FROM results").fetchall() == [(kept,)]
+        names = [store.write_result(data) for data in (b"kept", b"replaced", b"forgotten")]
+        store.add_records([record(name)._replace(result=4, large=name) for name in names], [], [])
+        store.forget([names[2]])
+        store.add_records([record(names[1])], [], [])
+        store.end_run(store.add_run("run"), "COMPLETED", 1.0)
+        assert store._database.execute("SELECT hash FROM results").fetchall() == [(names[0],)]
         assert store.read_result(store.job_records()[0]) == b"kept"
+
+
+@pytest.mark.parametrize("disturbance", ["nothing", "a reader", "a job that opens the file", "no space"])
+def test_space_that_a_run_does_not_need_is_released_whoever_uses_the_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch, disturbance: str
+) -> None:
+    """A run whose results have become small leaves a small file; a reader keeps its snapshot, and no result is lost."""
+    names = [f"job {number:02}" for number in range(60)]
+    store = JournalStore(file, writes=True)
+    store.add_records([record(name)._replace(result=json.dumps(name * 5000)) for name in names], [], [])
+    store.close()
+    before = file.stat().st_size
+    store = JournalStore(file, writes=True)
+    store.add_records([record(name) for name in names], [], [])
+    reader = JournalStore(file, writes=False) if disturbance == "a reader" else None
+    read = None if reader is None else reader._database.execute("SELECT path FROM jobs ORDER BY id")
+    if disturbance == "a job that opens the file":  # closing it releases SQLite's own locks
+        file.read_bytes()
+    if disturbance == "no space":
+        monkeypatch.setattr(store, "_db", WithoutSpace(store._database))
+    store.end_run(store.add_run("run"), "COMPLETED", 1.0)
+    store.add_records([record("late")], [], [])  # the watch on the file does not take this for another program
+    assert read is None or [path for (path,) in read] == names
+    store.close()
+    if reader is not None:
+        reader.close()
+    assert found(file) == [*names, "late"]  # the next one that closes the file writes the log into it
+    made(file, "later")
+    assert (file.stat().st_size < before / 4) is (disturbance != "no space")
+    assert not file.with_name("run.db-wal").exists()
+    made(file, "last")
+    assert found(file) == [*names, "late", "later", "last"]
+
+
+class WithoutSpace:
+    """A database on a disk that is too full to rewrite it."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self.database = database
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.database, name)
+
+    def execute(self, statement: str, *parameters: Any) -> Any:
+        if statement == "VACUUM":
+            raise sqlite3.OperationalError("database or disk is full")
+        return self.database.execute(statement, *parameters)
 
 
 def test_a_backup_is_one_file_that_needs_no_log(file: Path) -> None:

@@ -128,17 +128,6 @@ def forget(path: Path, pattern: str) -> int:
 
 @command.command()
 @click.pass_obj
-def vacuum(path: Path) -> int:
-    """Free unused space, and remove large results that no job refers to."""
-    with open_for_changes(path) as store:
-        size_before = path.stat().st_size
-        store.vacuum()
-        _outputs.echo(f"{size_before} bytes before, {path.stat().st_size} bytes now")
-    return SUCCESS_CODE
-
-
-@command.command()
-@click.pass_obj
 def check(path: Path) -> int:
     """Look for damage in the file and in the results.
 

@@ -2,9 +2,6 @@
 
 A stamp is a text with the size of a file and either its modification time or a hash of its contents. If a job appends
 to the file, the stamp also has a hash of the file's end. Such a stamp still matches after another job has appended.
-
-The names in a `Depfile` are known only after the job has succeeded. The stamps of these files are taken then, and are
-stored with the stamps of the outputs. A file that has changed since the job started gets a stamp that never matches.
 """
 
 from __future__ import annotations
@@ -13,19 +10,16 @@ import contextlib
 import glob
 import hashlib
 import os
-import re
 import shutil
 import stat
-import time
 from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from .._core.api.journals import Depfile, Work
+from .._core.api.journals import Work
 from ._serialization import NotSerializable, digest, escape_surrogates
 
 ABSENT_STAMP: Final = "absent"
-CHANGED_DURING_JOB: Final = "changed while the job ran"
 PARTIAL_SUFFIX: Final = ".partial"
 HASH_DIGITS: Final = 24
 END_BYTES: Final = 4096
@@ -51,31 +45,7 @@ class FileStamper:
         self._journal_files: Final = journal_files
 
     def input_stamps(self, work: Work) -> dict[str, str]:
-        return self._stamp_all((path for path in work.reads if not isinstance(path, Depfile)), "an input file", True)
-
-    def depfile_stamps(self, work: Work, elapsed: float) -> dict[str, str] | None:
-        """Return the stamps of the files that a job's depfiles name; None if the job has no depfile.
-
-        Args:
-            work: the description of the job's work.
-            elapsed: the duration of the job in seconds.
-
-        Raises:
-            NotSerializable: a depfile cannot be read.
-
-        """
-        depfiles = [path for path in work.reads if isinstance(path, Depfile)]
-        if not depfiles:
-            return None
-        start_time_ns = time.time_ns() - int(elapsed * 1e9)
-        with _explain_errors("its depfile"):
-            names = [path for depfile in depfiles for path in _paths_in_depfile(depfile)]
-        stamps = self._stamp_all(names, "an input file")
-        for path in stamps:
-            with contextlib.suppress(OSError):
-                if os.stat(path).st_mtime_ns > start_time_ns:
-                    stamps[path] = CHANGED_DURING_JOB
-        return stamps
+        return self._stamp_all(work.reads, "an input file", True)
 
     def output_stamps(self, work: Work) -> dict[str, str]:
         stamps = self._stamp_all((*work.writes, *work.begins_anew), "an output file")
@@ -103,27 +73,6 @@ class FileStamper:
                 return f"its output {path!r} {change}"
         return None
 
-    def describe_changed_depfile_input(self, work: Work, old_stamps: dict[str, str] | None) -> str | None:
-        """Describe the first change of the files that a job's depfiles name; return None if there is no change.
-
-        Args:
-            work: the description of the job's work.
-            old_stamps: the stored stamps of these files, keyed by path; None if none are stored.
-
-        """
-        if not any(isinstance(path, Depfile) for path in work.reads):
-            return None
-        if old_stamps is None:
-            return "the input files that its depfile names are unknown"
-        try:
-            new_stamps = self._stamp_all(old_stamps, "an input file")
-        except NotSerializable as error:
-            return str(error)
-        for path, old in old_stamps.items():
-            if old != new_stamps[path]:
-                return f"file {path!r} {describe_stamp_change(old, new_stamps[path])}"
-        return None
-
     def set_aside_partial_files(self, work: Work, old_stamps: dict[str, str]) -> None:
         """Rename the files that a killed attempt may have left half-written, except those that the job also reads.
 
@@ -132,7 +81,7 @@ class FileStamper:
             old_stamps: the stamps of the files before that attempt, keyed by path.
 
         """
-        reads = {os.path.realpath(path) for path in work.reads if not isinstance(path, Depfile)}
+        reads = {os.path.realpath(path) for path in work.reads}
         for path in work.writes:
             old_stamp = old_stamps.get(path_text(path))
             with contextlib.suppress(OSError):  # the job will report the error
@@ -212,17 +161,7 @@ def describe_stamp_change(old: str | None, new: str | None) -> str:
         return "no longer exists" if new else "is no longer listed"
     if old in (ABSENT_STAMP, None):
         return "did not exist before" if old else "was not listed before"
-    return CHANGED_DURING_JOB if old == CHANGED_DURING_JOB else "has changed"
-
-
-def _paths_in_depfile(depfile: Depfile) -> list[str]:
-    with open(depfile.path, encoding="utf-8", errors="surrogateescape") as file:
-        text = file.read()
-    try:
-        names = parse_make_rules(text)
-    except NotSerializable as error:
-        raise NotSerializable(f"its depfile {path_text(depfile.path)!r}, {error}") from None
-    return names if depfile.cwd is None else [os.path.join(os.fsdecode(depfile.cwd), name) for name in names]
+    return "has changed"
 
 
 def _digest(lines: Iterable[str]) -> str:
@@ -253,57 +192,6 @@ def _rename_to_partial(path: str) -> None:
     elif os.path.isdir(path) and os.path.lexists(target):
         os.unlink(target)
     os.replace(path, target)
-
-
-# ---- depfiles
-
-# A compiler writes the list of the files that it has read in the form of make rules. For example, `gcc -MMD` writes:
-#
-# ```
-# main.o: main.c \
-#   a\ name\ with\ spaces.h table.h
-# table.h:
-# ```
-#
-# The targets are before the colon, and the files that were read are after it. In names, `\ ` stands for a space, and
-# `\#`, `\:` and `$$` stand for `#`, `:` and `$`. Two backslashes before a space stand for a backslash at the end of a
-# name. Lines that begin with `#` are comments, which rustc writes.
-WORD_PATTERN: Final = re.compile(r"(?:[^\s\\]|\\+(?![\\ \t])|(?<!\\)(?:\\\\)*\\[ \t]|(?<!\\)(?:\\\\)+(?=[ \t]))+")
-ESCAPE_PATTERN: Final = re.compile(r"(\\+)([ \t]|$)|\\([#:])|\$(\$)")
-COLON_PATTERN: Final = re.compile(r":(?=[ \t]|$)")
-
-
-def parse_make_rules(text: str) -> list[str]:
-    """Return the distinct names after the colons of make rules, in order of appearance.
-
-    Raises:
-        NotSerializable: the text is empty, or has a line that is not a rule.
-
-    """
-    names: dict[str, None] = {}
-    rules = [line for line in re.sub(r"\\\r?\n", " ", text).splitlines() if line.strip() and line[0] != "#"]
-    for rule in rules:
-        colon = _first_colon(rule)
-        if colon is None:
-            raise NotSerializable(f"which contains a line that is not a make rule: {rule[:60]!r}")
-        names.update((_unescape(word), None) for word in WORD_PATTERN.findall(rule, colon + 1))
-    if not rules:
-        raise NotSerializable("which is empty")
-    return list(names)
-
-
-def _first_colon(rule: str) -> int | None:
-    """Return the position of the colon after the targets of a rule; None if there is none."""
-    return next(
-        (match.start() for match in COLON_PATTERN.finditer(rule) if rule[match.start() - 1 : match.start()] != "\\"),
-        None,
-    )
-
-
-def _unescape(word: str) -> str:
-    return ESCAPE_PATTERN.sub(
-        lambda match: match[1][: len(match[1]) // 2] + match[2] if match[1] else match[3] or match[4], word
-    )
 
 
 RESTART_HINT: Final = "rename it back if it was renamed, and start the run again"

@@ -8,7 +8,6 @@ differs:
 | `f` | the function, as `module:qualified.name`, or the kind of work, such as "command" |
 | `a`, `k` | positional and keyword arguments, each in its stored form; an input is represented by its result |
 | `v` | `version=` |
-| `s` | a hash of the function's source, with `Journal(source=True)` |
 | `o` | options of a command: its directory, environment, input and kinds of output |
 | `r` | the files that it reads, each with its stamp |
 | `c`, `d` | the class of a job whose class the user defined, and its public attributes |
@@ -56,7 +55,6 @@ MAX_REPORTED_JOBS: Final = 1000
 PART_NAMES: Final = {
     "f": "its function",
     "v": "its version",
-    "s": "the source of its function",
     "o": "its options",
     "key": "its key",
     "h": "how its files are compared, by time or by contents,",
@@ -83,18 +81,16 @@ class FingerprintBuilder:
     Args:
         result_form: a function that returns the text that represents the result of an input in fingerprints.
         files: the object that takes the stamps of files.
-        source: whether to add a hash of each function's source.
 
     """
 
-    def __init__(self, result_form: GetResultForm, files: FileStamper, source: bool) -> None:
+    def __init__(self, result_form: GetResultForm, files: FileStamper) -> None:
         self._result_form: Final = result_form
         self._file_stamper: Final = files
-        self._hashes_source: Final = source
         self._builtin_job_classes: Final[set[type[Any]]] = set()  # the job classes that trioflow defines
         self._hashes_all_values = False  # whether to hash all values of the current job
         self._current_job: AbstractJob[Any] | None = None
-        self._identities_by_function: Final[dict[Any, tuple[str, str | None]]] = {}
+        self._identities_by_function: Final[dict[Any, str]] = {}
         self.is_by_name_only = False
         """Whether the last fingerprint identifies a function by its name alone, such as a closure: another function may
         have the same fingerprint."""
@@ -153,7 +149,7 @@ class FingerprintBuilder:
             return None
         self.is_by_name_only = options.key is not None
         try:
-            name = "" if call is None else self._function_identity(unwrap_partial(call[0]))[0]
+            name = "" if call is None else self._function_identity(unwrap_partial(call[0]))
             return f"{name} {dumps([options.key, options.version])}" if self.is_by_name_only else None
         except NotSerializable:
             return None
@@ -178,14 +174,11 @@ class FingerprintBuilder:
                 parts["k"] = dict(sorted((keywords | parts.get("k", {})).items()))
             function = partial.func
         try:
-            name, source = self._identities_by_function[function]
+            parts["f"] = self._identities_by_function[function]
         except (KeyError, TypeError):
-            name, source = self._function_identity(function)
-        parts["f"] = name
+            parts["f"] = self._function_identity(function)
         if forms:
             parts["a"] = forms
-        if source is not None:
-            parts["s"] = source
 
     def _positional_forms(self, values: tuple[Any, ...]) -> list[str]:
         return [
@@ -195,11 +188,11 @@ class FingerprintBuilder:
             for number, value in enumerate(values, 1)
         ]
 
-    def _function_identity(self, function: Any) -> tuple[str, str | None]:
-        """Return a pair: the text that identifies a function, and a hash of its source.
+    def _function_identity(self, function: Any) -> str:
+        """Return the text that identifies a function.
 
         The text has the name of the function, the object that a method is bound to, and the defaults of a nested
-        function. The hash is None if sources are not compared. `is_by_name_only` is set if this is all that is known.
+        function. `is_by_name_only` is set if this is all that is known.
         """
         unwrapped: Any = inspect.unwrap(function)
         value_class = cast(Any, type(unwrapped))
@@ -224,17 +217,11 @@ class FingerprintBuilder:
                 or (is_nested and not _is_storable(defaults))
             ):
                 self.is_by_name_only = True
-        source = None
-        if self._hashes_source:
-            try:
-                source = digest(inspect.getsource(unwrapped).encode())
-            except (OSError, TypeError) as error:
-                raise NotSerializable(f"the source of its function, which cannot be read ({error})") from None
         if bound is None and name is not None and not self.is_by_name_only:
             if len(self._identities_by_function) == MAX_FUNCTIONS:
                 self._identities_by_function.clear()
-            self._identities_by_function[function] = identity, source
-        return identity, source
+            self._identities_by_function[function] = identity
+        return identity
 
     def _add_work(self, work: Work, parts: dict[str, Any]) -> None:
         parts["f"] = work.what

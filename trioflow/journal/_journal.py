@@ -82,8 +82,8 @@ class Journal:
     Give it to `Scheduler.run(journal=...)`, or give just the path. A job is restored instead of run if it succeeded in
     an earlier run, under the same path (`job.path`), and if its fingerprint is the same. The fingerprint consists of
     the name of the job's function, its arguments, the results of its inputs, its `version=`, and the files that it
-    reads. If the job has `key=`, its fingerprint is the key alone. The journal does not see that code has changed,
-    unless `source` is True or you change `version=`.
+    reads. If the job has `key=`, its fingerprint is the key alone. The journal does not see that code has changed: then
+    change `version=`.
 
     A nested scheduler always runs, and its jobs are restored one by one. Services always run. Jobs that only their
     order would distinguish are not stored; the log names them.
@@ -95,7 +95,6 @@ class Journal:
             Committed results then survive a power cut, too.
         save: the default for jobs without `save=`: "json"; "pickle"; a pair (dump, load); or None.
         hash: whether to compare files by their contents instead of by size and modification time.
-        source: whether to compare functions by their source code, too. The functions that they call are not compared.
 
     Raises:
         ValueError: `durable` or `save` has an unknown value.
@@ -122,7 +121,6 @@ class Journal:
         durable: Durability = "group",
         save: Save = "json",
         hash: bool = False,
-        source: bool = False,
     ) -> None:
         """Check the options, and that msgspec is installed. The file is opened by a run."""
         check_installed()
@@ -134,7 +132,6 @@ class Journal:
         self.durable: Final = durable
         self.save: Final[Save] = save
         self.hash: Final = flag(hash, "hash", "a Journal")
-        self.source: Final = flag(source, "source", "a Journal")
 
     def open_for(self, scheduler: BaseScheduler) -> RunJournal:
         """Open the journal for a run of `scheduler`. The run calls this method.
@@ -183,8 +180,6 @@ class JobFacts:
 
     stamps: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
     """The stamps of the files that the job wrote, by path."""
-    depfile_stamps: dict[str, str] | None = None
-    """The stamps of the files that its depfiles name; None if it has no depfile."""
     budgets: dict[str, int | float] = dataclasses.field(default_factory=dict[str, int | float])
     """The amounts of budgets that it used."""
 
@@ -239,7 +234,7 @@ class JournalSession:
             self.store.close()
             raise
         self._file_stamper: Final = FileStamper(journal.hash, self.store.own_paths)
-        self.fingerprint_builder: Final = FingerprintBuilder(self._result_form, self._file_stamper, journal.source)
+        self.fingerprint_builder: Final = FingerprintBuilder(self._result_form, self._file_stamper)
         # For each job, the text that represents its result in the fingerprints of jobs that take the result as input.
         self._result_forms: Final[dict[AbstractJob[Any], str]] = {}
         # The jobs that run or are about to run, if their results will be recorded.
@@ -433,10 +428,7 @@ class JournalSession:
             return f"its result was stored as {record.saved}, but save= is now {_save_format(save)}"
         if work is None:
             return None
-        files, facts = self._file_stamper, JobFacts.parse(record.outputs)
-        return files.describe_changed_output(work, facts.stamps) or files.describe_changed_depfile_input(
-            work, facts.depfile_stamps
-        )
+        return self._file_stamper.describe_changed_output(work, JobFacts.parse(record.outputs).stamps)
 
     def _record_start(self, work: Work, path: str) -> None:
         """Clean up the files of a killed attempt, then record that the job is about to write files."""
@@ -491,8 +483,7 @@ class JournalSession:
                 saved, data = _serialize_result(save, value)
                 self._result_forms[job] = comparison_form(data)
                 if work is not None:
-                    files = self._file_stamper
-                    facts = JobFacts(files.output_stamps(work), files.depfile_stamps(work, job.elapsed or 0.0))
+                    facts = JobFacts(self._file_stamper.output_stamps(work))
                 if used := budget_use(job):
                     facts = dataclasses.replace(facts, budgets=used)
                 if len(data) > MAX_INLINE_RESULT:
@@ -507,7 +498,7 @@ class JournalSession:
         self._pending_records[path] = StoredJob(
             path, fingerprint, saved, data, large, facts.to_json(), self.run_number, None, time.time(), job.elapsed, why
         )
-        if facts.stamps or facts.depfile_stamps is not None:
+        if facts.stamps:
             self._pending_finished_writers.append((path,))
 
     # ---- questions

@@ -52,6 +52,10 @@ in the table `results`, so that reading the records of all jobs takes little mem
 MAX_RESULT: Final = 10**9 - 1000
 """The maximum length of any result, in bytes: SQLite has no longer values."""
 CHUNK_SIZE: Final = 1 << 20
+MIN_UNUSED_PAGES: Final = 64
+UNUSED_SHARE: Final = 0.25
+"""A journal of which at least this many pages (of 4 KiB) and this share are unused is rewritten at the end of a run, so
+that rewriting costs less than what has been removed did."""
 SQLITE_MAGIC: Final = b"SQLite format 3\0"
 SCHEMA_STATEMENTS: Final = (
     "CREATE TABLE runs (id INTEGER PRIMARY KEY, label TEXT NOT NULL, started REAL NOT NULL, ended REAL, outcome TEXT,"
@@ -592,7 +596,7 @@ class JournalStore:
         """Record the end of a run: how many seconds it took by its own clock, and the summary of its jobs as JSON."""
         row = seconds, outcome, summary, number
         self._write("UPDATE runs SET ended = started + ?, outcome = ?, ending = ? WHERE id = ?", [row])
-        self.commit()
+        self._release_space()
 
     def add_records(
         self, records: Sequence[StoredJob], restored: list[tuple[int, str]], finished_writers: list[tuple[str]]
@@ -682,18 +686,23 @@ class JournalStore:
         rows = [(path,) for path in paths]
         self._write("DELETE FROM jobs WHERE path = ?", rows)
         self._write("DELETE FROM begun WHERE path = ?", rows)
-        self.commit()
+        self._release_space()
 
-    def vacuum(self) -> None:
-        """Release unused space, and remove large results that no job refers to."""
-        with self._explain_errors("vacuum it"):
-            self._database.execute(
-                "DELETE FROM results WHERE hash NOT IN (SELECT large FROM jobs WHERE large IS NOT NULL)"
-            )
+    def _release_space(self) -> None:
+        """Remove large results that no job refers to; if much of the file is then unused, make it smaller.
+
+        Programs that read the journal keep their snapshot. The file itself shrinks when SQLite next checkpoints its
+        log, at the latest when the last of them has closed it.
+        """
+        self._write("DELETE FROM results WHERE hash NOT IN (SELECT large FROM jobs WHERE large IS NOT NULL)")
+        self.commit()
+        (unused,), (total,) = self._fetch_row("PRAGMA freelist_count"), self._fetch_row("PRAGMA page_count")
+        if unused < MIN_UNUSED_PAGES or unused < total * UNUSED_SHARE:
+            return
+        with contextlib.suppress(sqlite3.Error):  # there is no space for the copy: the next run tries again
             self._database.execute("VACUUM")
-            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            if self._lock is not None:  # the previous watch would report that the file has become shorter
-                self._file_watch = FileWatch(self.file, self._lock.database_descriptor, self._verify_file)
+        if self._file_watch is not None:
+            self._file_watch.record_state()
 
     def commit(self) -> None:
         if not self._is_in_transaction:

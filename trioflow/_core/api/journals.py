@@ -53,7 +53,7 @@ from ..job._job_queries import (
 )
 from ..job._labels import PathCache, UniqueSiblingNames
 from ..job._outcome import DROPPED, Restoration
-from ..job._work_spec import Depfile, HashOnly, OptionalFile, Work
+from ..job._work_spec import HashOnly, Work
 from ..run._handle import run_times
 from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, JournalProtocol, NotStored, Restored, RunJournal
 from ..scheduler._base_scheduler import BaseScheduler

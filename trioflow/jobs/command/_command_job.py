@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ... import _posix as posix
-from ..._core.api.journals import Depfile, OptionalFile
 from ...abc import AbstractJob, BoxStyle, JobKind, JobOptions, name_in_errors, original_arguments_of, run_of, size_text
 from ..posix._process_scans import group_memory
 from . import _argv, _granted
@@ -87,13 +86,12 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
             modulo the number of CPUs. This needs Linux.
         leftovers: what happens to processes left in the group after the program has exited by itself. "wait" gives them
             `terminate_grace` seconds to exit; "end" ends them at once.
-        reads: the input files: files, directories, patterns such as `"src/**/*.h"`, and a `Depfile`, in which a
-            compiler lists the files it has read. With a journal, the command runs again when an input file has changed.
-            Without `reads`, the job's result is restored even if input files have changed.
+        reads: the input files: files, directories, and patterns such as `"src/**/*.h"`. With a journal, the command
+            runs again when an input file has changed. Without `reads`, the job's result is restored even if input files
+            have changed.
         writes: the output files and directories. If one is missing after the command has succeeded, the job fails with
-            a `CommandError`, unless the file is an `OptionalFile`. With a journal, the command runs again when an
-            output file has changed. Before it runs again, files written by a killed or failed command are renamed
-            to NAME.partial.
+            a `CommandError`. With a journal, the command runs again when an output file has changed. Before it runs
+            again, files written by a killed or failed command are renamed to NAME.partial.
         append: whether output is appended to the files named by `stdout` and `stderr`, which may be the same file.
             If False, each attempt first truncates the files.
         options: the options of every job; see `AbstractJob`. An `idle_timeout` of the command, or of an enclosing
@@ -141,8 +139,8 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         memory_limit: int | None = None,
         pin: PinOption | None = None,
         leftovers: LeftoversOption = "wait",
-        reads: AnyPath | Depfile | Iterable[AnyPath | Depfile] = (),
-        writes: AnyPath | OptionalFile | Iterable[AnyPath | OptionalFile] = (),
+        reads: AnyPath | Iterable[AnyPath] = (),
+        writes: AnyPath | Iterable[AnyPath] = (),
         append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
@@ -211,7 +209,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
             arguments=arguments,
             options=[options.shell, options.cwd, hashed_env, stdin if stdin_job is None else stdin_job, *streams],
             reads=options.files_read(),
-            writes=[path.path if isinstance(path, OptionalFile) else path for path in options.writes],
+            writes=options.writes,
             appends=options.files_written() if options.append else (),
             begins_anew=() if options.append else options.files_written(),
         )

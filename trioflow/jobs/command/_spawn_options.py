@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from ..._core.api.journals import Depfile, OptionalFile
 from ...abc import callback, duration, file_path, flag, is_among, name_in_errors, shown_value
 from ..posix._processes import check_limits
 from . import _exit_codes
@@ -49,8 +48,8 @@ class CommandOptions:
     memory_limit: int | None = None
     pin: PinOption | None = None
     leftovers: LeftoversOption = "wait"
-    reads: tuple[AnyPath | Depfile, ...] = ()
-    writes: tuple[AnyPath | OptionalFile, ...] = ()
+    reads: tuple[AnyPath, ...] = ()
+    writes: tuple[AnyPath, ...] = ()
     append: bool = True
 
     def validate(self, subject: str) -> None:
@@ -92,9 +91,9 @@ class CommandOptions:
             raise ValueError(
                 f"stdin of {subject}: PIPE and STDOUT are only for output; give bytes, a path, an open file, or a job"
             )
-        for name, entry_type in (("reads", Depfile), ("writes", OptionalFile)):
+        for name in ("reads", "writes"):
             for entry in getattr(self, name):
-                if not is_path(entry.path if isinstance(entry, entry_type) else entry):
+                if not is_path(entry):
                     raise TypeError(f"{name}={shown_value(entry, subject)} of {subject}: give a list of paths")
         self._check_output("stdout", self.stdout, subject)
         self._check_output("stderr", self.stderr, subject)
@@ -111,19 +110,15 @@ class CommandOptions:
                 raise ValueError(f"{name} of {subject} is a closed file: keep it open until the job has ended")
 
     def describe_missing_output(self, redact: bool) -> str | None:
-        """Return a message about the first missing file among `writes` and the depfiles, or None if all exist."""
-        for path in (*self.writes, *(depfile.path for depfile in self.reads if isinstance(depfile, Depfile))):
-            if not isinstance(path, OptionalFile) and not os.path.exists(path):
+        """Return a message about the first missing file among `writes`, or None if all exist."""
+        for path in self.writes:
+            if not os.path.exists(path):
                 return f"it did not write {shown_value(os.fsdecode(path), name_in_errors('', redact))}"
         return None
 
-    def files_read(self) -> list[AnyPath | Depfile]:
+    def files_read(self) -> list[AnyPath]:
         """Return the files in `reads`, and the file for standard input if it was given by its path."""
-        input_files = [
-            Depfile(file.path, self.cwd) if isinstance(file, Depfile) and file.cwd is None else file
-            for file in self.reads
-        ]
-        return [*input_files, self.stdin] if is_path(self.stdin) else input_files
+        return [*self.reads, *([self.stdin] if is_path(self.stdin) else ())]
 
     def files_written(self) -> list[AnyPath]:
         """Return the files for standard output and error that were given by their paths."""
@@ -229,7 +224,7 @@ def path_tuple(value: Any, name: str, subject: str) -> tuple[Any, ...]:
         TypeError: `value` is neither a path nor an iterable.
 
     """
-    if is_path(value) or isinstance(value, (Depfile, OptionalFile)):
+    if is_path(value):
         return (value,)
     if isinstance(value, bytes) or not isinstance(value, Iterable):
         raise TypeError(f"{name}={shown_value(value, subject)} of {subject}: give a list of paths")
