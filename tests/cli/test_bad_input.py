@@ -36,9 +36,7 @@ def test_missing_file_is_a_usage_error(tmp_path: Path, command: str) -> None:
     assert re.search("there is no file .*nowhere.py", done.stderr)
 
 
-@pytest.mark.parametrize(
-    "words", [["monitor", "none"], ["compare", "none", "none"], ["simulate", "{file}", "--durations", "none"]]
-)
+@pytest.mark.parametrize("words", [["compare", "none", "none"], ["simulate", "{file}", "--durations", "none"]])
 def test_missing_input_file_is_a_usage_error(tmp_path: Path, words: list[str]) -> None:
     """A missing file that a subcommand should read is reported like a missing scenario file."""
     file = written(tmp_path, FINE)

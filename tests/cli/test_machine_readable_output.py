@@ -1,10 +1,9 @@
-"""Output for other programs: events of `trioflow run` and `trioflow monitor`, and reports for CI."""
+"""Output for other programs: events of `trioflow run`, and reports for CI."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -77,54 +76,6 @@ def test_full_disk_for_events_on_standard_output_is_an_error(tmp_path: Path) -> 
         done = process("run", "--no-monitor", "--events", "-", written(tmp_path, TWO), stdout=full)
     assert done.returncode == 1
     assert "written to 'standard output': No space left on device" in done.stderr
-
-
-# --- trioflow monitor
-
-
-def test_monitor_shows_a_finished_run_from_its_events(tmp_path: Path) -> None:
-    """`trioflow monitor` shows the verdict of a finished run from a file of events, or from a pipe."""
-    run("--events", tmp_path / "events", written(tmp_path, TWO))
-    done = trioflow("monitor", tmp_path / "events")
-    assert done.exit_code == 0
-    assert "all 2 jobs succeeded" in done.output
-    piped = process("monitor", "-", input=(tmp_path / "events").read_text())
-    assert piped.returncode == 0
-    assert "all 2 jobs succeeded" in piped.stdout
-
-
-def test_monitor_follows_the_events_of_a_running_process(tmp_path: Path) -> None:
-    """`trioflow monitor` follows the events of a run in another process, and ends when that run has ended."""
-    code = "x = Scheduler(Job(anyio.sleep, 1.5, label='long'), label='far')"
-    file = written(tmp_path, code)
-    events = tmp_path / "events"
-    words = [*WORDS, "run", "--no-monitor", "--events", events, file]
-    with Python(words, stdout=subprocess.DEVNULL, env=ENVIRONMENT) as ran:
-        while not events.exists() or not events.stat().st_size:
-            time.sleep(0.02)
-        done = process("monitor", tmp_path / "events")
-        assert ran.wait() == 0
-    assert done.returncode == 0
-    assert "1 job succeeded" in done.stdout
-
-
-def test_monitor_reports_that_the_events_of_a_killed_run_are_incomplete(tmp_path: Path) -> None:
-    """If a run was killed, `trioflow monitor` exits with code 1 and says that the last events are missing."""
-    code = "import os, signal\nx = Scheduler(Job(work), Job(anyio.sleep, 0.3, label='n'))\n"
-    code += "x.add(Job(lambda: os.kill(os.getpid(), 9) or work(), required=list(x)))"
-    assert process("run", "--events", tmp_path / "events", written(tmp_path, code)).returncode == -9
-    done = process("monitor", tmp_path / "events")
-    assert done.returncode == 1
-    assert "the last events are missing" in done.stderr
-
-
-def test_monitor_rejects_a_file_without_events(tmp_path: Path) -> None:
-    """For a file without events, the error of `trioflow monitor` names the option that writes them."""
-    file = tmp_path / "x"
-    file.write_text("nothing\n")
-    done = process("monitor", file)
-    assert done.returncode == 2
-    assert f"{file} contains no trioflow events; `trioflow run --events` writes them" in done.stderr
 
 
 # --- CI

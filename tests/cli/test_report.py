@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import signal
 from pathlib import Path
 
 import pytest
 
-from .command_line import process, run, trioflow, written
+from .command_line import run, trioflow, written
 
 CODE = "scenario = Scheduler(Job(work, label='a'), Job(fail, label='broken'), label='night')"
 
@@ -53,26 +52,3 @@ def test_a_file_that_is_no_trace_is_a_usage_error(tmp_path: Path) -> None:
     assert (done.exit_code, "is not a trace of trioflow" in done.stderr) == (2, True)
     assert not (tmp_path / "x.html").exists()
     assert "there is no file" in trioflow("report", tmp_path / "none.json").stderr
-
-
-def test_the_report_of_a_killed_run_is_made_from_its_events(tmp_path: Path) -> None:
-    """The events of a run whose process was killed have what was written: what succeeded, failed and was running."""
-    code = """
-    async def kill(): await anyio.sleep(0.2); os.kill(os.getpid(), signal.SIGKILL)
-    import os, signal
-    first = Job(work, label="first")
-    stuck = Job(anyio.sleep_forever, label="stuck")
-    late = Job(work, label="late", required=stuck)
-    inner = Scheduler(Job(work, label="in"), label="inner", required=stuck)
-    scenario = Scheduler(first, Job(fail, first, label="broken"), Job(kill), stuck, late, inner, label="night")
-    """
-    events, page, cases = tmp_path / "night.events", tmp_path / "night.html", tmp_path / "night.xml"
-    assert process("run", "--no-monitor", written(tmp_path, code), "--events", events).returncode == -signal.SIGKILL
-    with open(events, "a") as file:
-        file.write('{"v":1,"event":"job_fin')  # a line that was cut off
-    assert trioflow("report", events, "-o", page, "--junit", cases).exit_code == 0
-    text = page.read_text(encoding="utf-8")
-    assert "1 of 6 jobs failed" in text
-    assert "OSError: broken" in text
-    assert "6 jobs: 1 succeeded, 1 failed, 2 running, 2 idle" in text
-    assert 'name="broken"' in cases.read_text(encoding="utf-8")

@@ -235,7 +235,7 @@ def test_views_show_the_size_of_the_adaptive_window(virtual: Virtual, tmp_path: 
         await anyio.sleep(0.5)
         while True:
             source = LiveSource(scheduler)
-            lines = RunHeader(Symbols()).lines(RunModel(source.root, source).progress(), 100, None)
+            lines = RunHeader(Symbols()).lines(RunModel(source).progress(), 100, None)
             shown.extend(re.findall(r"of (\d) slots", "".join(text for line in lines for text, _ in line)))
             await anyio.sleep(1)
 

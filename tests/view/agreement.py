@@ -16,12 +16,10 @@ from trioflow import Events, Monitor, Scheduler, Trace
 from trioflow.abc import duration_text
 from trioflow.cli._run import exit_code_of_run
 from trioflow.view.ci import _junit, _summary, _test_cases
-from trioflow.view.events import _format
-from trioflow.view.events._follow import Follower
 from trioflow.view.text._debrief import Debrief
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.text._verdict import Tally, run_verdict
-from trioflow.view.trace import _event_file, _trace_file
+from trioflow.view.trace import _trace_file
 from trioflow.view.trace.report import _failures
 from trioflow.view.trace.report._report import report_html
 
@@ -51,18 +49,13 @@ class Views:
     def __init__(self, run: Callable[..., Any], scheduler: Scheduler, tmp_path: Path) -> None:
         self.scheduler = scheduler
         trace, lines, self._log = Trace(), io.StringIO(), io.StringIO()
-        self._replayed = io.StringIO()
-        self._monitors = [RememberingMonitor(file=file) for file in (self._log, self._replayed)]
-        instruments = [trace, Events(lines), self._monitors[0]]
+        self._monitor = RememberingMonitor(file=self._log)
+        instruments = [trace, Events(lines), self._monitor]
         run(scheduler, instruments=instruments)
         self.live = trace._get_record()
         trace.export_as_json(tmp_path / "t.json")
         self.read = _trace_file.read_record(tmp_path / "t.json")
-        self.from_events = _event_file.record_of_events(map(_format.decode, lines.getvalue().encode().splitlines()))
         self.events = [json.loads(line) for line in lines.getvalue().splitlines()]
-        follower = Follower(self._monitors[1])
-        for line in lines.getvalue().splitlines():
-            follower.replay_line(line.encode())
         self.cases = _test_cases.CiRun(self.read)
         self.page = report_html(self.read, tmp_path)
 
@@ -74,10 +67,8 @@ class Views:
         found = {
             "own": _with_symbol(run_verdict(self.scheduler, reason, has_duration=True)),
             "monitor": self._log.getvalue().splitlines()[-1],
-            "replayed": self._replayed.getvalue().splitlines()[-1],
             "trace": _with_symbol(self.live.verdict(self.live.root_runs[0], reason)),
             "file": _with_symbol(self.read.verdict(root, root.stop_reason)),
-            "events": _with_symbol(self.from_events.verdict(self.from_events.root_runs[0], reason)),
             "summary": f"{summary[3]} {summary.partition(': ')[2]}",
             "report": " ".join(part.group(1) for part in re.finditer(VERDICT_ON_THE_PAGE, self.page)),
         }
@@ -89,10 +80,8 @@ class Views:
         found = {
             "debrief": [int(words[0]) if (words := title.split())[0].isdigit() else 1 for title in titles],
             "report": [len(group.spans) for group in _failures.failure_groups(self.read)],
-            "events": [len(group.spans) for group in _failures.failure_groups(self.from_events)],
             "annotations": [len(group) for group in self.cases.failure_groups()],
-            "monitor": [len(jobs) for jobs in self._monitors[0].model.failed_jobs_by_kind.values()],
-            "replayed": [len(jobs) for jobs in self._monitors[1].model.failed_jobs_by_kind.values()],
+            "monitor": [len(jobs) for jobs in self._monitor.model.failed_jobs_by_kind.values()],
         }
         return {view: sorted(filter(None, sizes)) for view, sizes in found.items()}
 
@@ -103,12 +92,11 @@ class Views:
         assert len({str(sizes) for sizes in kinds.values()}) == 1, kinds
         counts = Tally.for_scheduler(self.scheduler)
         described = counts.describe()
-        tallies = self.live.tally, self.read.tally, self.cases.tally, self.from_events.tally
+        tallies = self.live.tally, self.read.tally, self.cases.tally
         assert [tally.describe() for tally in tallies] == [described] * len(tallies)
         assert f">{described}<" in self.page
-        for monitor in self._monitors:
-            progress = monitor.model.progress()
-            assert (progress.job_count, progress.failure_count) == (counts.job_count, counts.failure_count)
+        progress = self._monitor.model.progress()
+        assert (progress.job_count, progress.failure_count) == (counts.job_count, counts.failure_count)
         end = self.events[-1]
         assert end["jobs"] == counts.counts_by_state()
         suites = next(line for line in _junit.xml_lines(self.cases) if line.startswith("<testsuites"))
@@ -119,9 +107,9 @@ class Views:
             "JUnit": int(suites.partition('failures="')[2].partition('"')[0]),
         }
         assert len(set(failures.values())) == 1, failures
-        records = self.live, self.read, self.from_events
+        records = self.live, self.read
         durations = [*(record.end_time - record.start_time for record in records), end["seconds"], self.cases.seconds]
-        assert durations == pytest.approx([durations[0]] * 5)
+        assert durations == pytest.approx([durations[0]] * 4)
         assert exit_code_of_run(self.scheduler) == code
         assert (code == SUCCESS) == (verdicts["own"][0] in "✓»")
         debriefed = _from_symbol(next(iter(Debrief(self.scheduler, Symbols()).verdict_lines())))

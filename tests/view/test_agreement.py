@@ -204,7 +204,7 @@ def test_jobs_that_moved_on_do_not_count_as_succeeded(tmp_path: Path, failures: 
     assert sorted(map(str, scheduler.results().values())) == ["None", "None", "x", "y"]
     assert scheduler.listing().count("»") == 2
     assert scheduler.mermaid(bundle=False).count(":::moved-on") == 2
-    for record in (views.live, views.read, views.from_events):
+    for record in (views.live, views.read):
         assert [span.path for span in record.spans if span.moved_on] == ["slow a", "slow b"]
 
 
@@ -255,31 +255,6 @@ def test_the_critical_path_is_that_of_the_trace(views_of: Callable[[str], Views]
             views.live.spans[link.span_number].path for link in views.live.critical_path_links
         }
     assert views.read.critical_path_links == views.live.critical_path_links
-
-
-@pytest.mark.parametrize("name", RUNS)
-def test_a_file_of_events_has_the_spans_of_the_trace(views_of: Callable[[str], Views], name: str) -> None:
-    """The spans that are made of a file of events are those of the trace, with their times, lanes and waits.
-
-    Not so the waits in an adaptive window, because the events do not say how its size changed.
-    """
-    views = views_of(name)
-
-    def facts(record: Any, span: Any) -> list[Any]:
-        times = [span.scheduled_at, span.started_at, span.ready_at, span.finished_at, *span.attempts]
-        waits = [(wait.cause, wait.released_by, wait.since, wait.until) for wait in span.waits]
-        return [
-            (span.path, span.label, span.kind, span.state, span.run, span.lane, span.timed_out, span.moved_on),
-            (span.parent, span.required, span.blocked_by, span.critical, span.forever, span.takes_slot),
-            [None if time is None else round(time - record.start_time, 6) for time in times],
-            [(*wait[:2], *(round(time - record.start_time, 6) for time in wait[2:])) for wait in waits]
-            if name != "adaptive"
-            else None,
-        ]
-
-    live, from_events = views.live, views.from_events
-    assert [facts(from_events, span) for span in from_events.spans] == [facts(live, span) for span in live.spans]
-    assert from_events.critical_path_links == live.critical_path_links
 
 
 def test_a_first_that_was_restored_counts_as_restored(tmp_path: Path) -> None:

@@ -50,7 +50,6 @@ COMMANDS: Final = {
     "simulate": ("._simulate", "Print how long a run would take."),
     "report": ("._report", "Make the report of a run from its trace."),
     "compare": ("._compare", "Explain why one run took more or less time than another."),
-    "monitor": ("._monitor", "Show a run from its events, during the run or later."),
     "look": ("._look", "Show what a program that runs is doing."),
     "batch": (".batch._batch_command", "Run COMMAND for each ARGUMENT, several at once."),
     "ssh": ("._ssh", "Run COMMAND or a script on many nodes by ssh."),

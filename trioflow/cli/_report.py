@@ -17,7 +17,6 @@ Examples:
   trioflow run flow.py --trace night.json
   trioflow report night.json -o night.html
   trioflow report night.json --junit night.xml --summary night.md
-  trioflow report killed.events -o killed.html
 """
 file_option: Final = functools.partial(click.option, type=_outputs.OutputFile(), multiple=True, metavar="FILE")
 
@@ -34,19 +33,17 @@ file_option: Final = functools.partial(click.option, type=_outputs.OutputFile(),
 def command(trace: Path, report: Sequence[Path], junit: Sequence[Path], summary: Sequence[Path]) -> int:
     """Make the report of a run from its trace.
 
-    TRACE is a file written by `trioflow run --trace FILE.json`, or by `--events FILE`, which says what has happened
-    even if the run was killed. The program that ran is not needed, and nothing is run.
+    TRACE is a file written by `trioflow run --trace FILE.json`. The program that ran is not needed, and nothing is run.
     """
     from ..view.ci import _junit, _summary, _test_cases
-    from ..view.trace import _event_file, _trace_file
+    from ..view.trace import _trace_file
     from ..view.trace.report._report import report_html, require_jinja
 
     if not (report or junit or summary):
         report = [trace.absolute().with_suffix(".html")]
     try:
         require_jinja()
-        events = _event_file.read_event_lines(trace)
-        record = _event_file.record_of_events(events) or _trace_file.read_record(trace)
+        record = _trace_file.read_record(trace)
     except (ImportError, _trace_file.BadTrace) as error:
         raise CliError(str(error)) from None
     if not record.root_runs and (junit or summary):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import JobState
+from trioflow._core.api.views import topological_order
 from trioflow.view.monitor._eta import Estimator
-from trioflow.view.monitor._records import JobRecord, RunSource, SchedulerRecord
+from trioflow.view.monitor._records import JobRecord, SchedulerRecord
 
-IDENTITY: Any = None
-"""The records of these tests stand for no jobs."""
+
+def stand_in() -> Any:
+    """Return what an estimator reads of a job."""
+    return types.SimpleNamespace(attempts=1, timed_out=False, fraction_done=None, expected_duration=None)
 
 
 class Resource:
@@ -24,7 +28,7 @@ class Resource:
         self.name, self.total, self.start_delay = name, total, start_delay
 
 
-class Graph(RunSource):
+class Graph:
     """A run of jobs with names of one letter; each edge is two letters, the first before the second.
 
     Jobs have the expected durations and the amounts of needs that they are given. Lower case letters are jobs of the
@@ -44,14 +48,14 @@ class Graph(RunSource):
         resource: Resource | None = None,
         longest_first: bool = False,
     ) -> None:
-        self.root = SchedulerRecord(IDENTITY, None)
+        self.root = SchedulerRecord(stand_in(), None)
         self.jobs: dict[str, JobRecord] = {}
-        nested = SchedulerRecord(IDENTITY, self.root)
+        nested = SchedulerRecord(stand_in(), self.root)
         for name in jobs:
-            self.jobs[name] = nested if name == "N" else JobRecord(IDENTITY, self.root)
+            self.jobs[name] = nested if name == "N" else JobRecord(stand_in(), self.root)
             self.root.add_member(self.jobs[name])
         for name in inner:
-            self.jobs[name] = JobRecord(IDENTITY, nested)
+            self.jobs[name] = JobRecord(stand_in(), nested)
             nested.add_member(self.jobs[name])
         self.edges = edges.split()
         self.durations = dict.fromkeys(self.jobs, durations) if isinstance(durations, float) else durations or {}
@@ -60,7 +64,8 @@ class Graph(RunSource):
         self.root_slot_count, self.inner_slots, self.longest_first = slots, inner_slots, longest_first
         self.now = 100.0
         self.delayed: list[str] = []
-        self.estimator = Estimator(self, self.root)
+        source: Any = self
+        self.estimator = Estimator(source, self.root)
 
     def estimate(self) -> float | None:
         return self.estimator.estimate_remaining_seconds()
@@ -80,6 +85,9 @@ class Graph(RunSource):
 
     def clock(self) -> float:
         return self.now
+
+    def topological_order(self, scheduler: SchedulerRecord) -> list[JobRecord]:
+        return topological_order(list(scheduler.members), self.required_members)
 
     def required_members(self, job: JobRecord) -> list[JobRecord]:
         return [self.jobs[edge[0]] for edge in self.edges if edge[1] == self.name(job)]
@@ -178,9 +186,9 @@ def test_a_job_that_reports_progress_continues_at_its_speed() -> None:
     """If all jobs that are left report progress, it alone gives the estimate, but not after a retry."""
     graph = Graph("a")
     graph.run("a", 3.0)
-    graph.jobs["a"].fraction_done = 0.25
+    graph.jobs["a"].job.fraction_done = 0.25
     assert graph.estimate() == 9
-    graph.jobs["a"].attempts = 2
+    graph.jobs["a"].job.attempts = 2
     assert graph.estimate() is None
 
 
@@ -191,7 +199,7 @@ def test_there_is_no_estimate_while_a_person_is_asked() -> None:
     assert graph.estimate() == 1
     graph.jobs["e"].takes_slot = False
     assert graph.estimate() is None
-    graph.jobs["e"].expected_duration = 1.0
+    graph.jobs["e"].job.expected_duration = 1.0
     assert graph.estimate() == 1
 
 

@@ -177,6 +177,6 @@ def test_the_final_counts_match_the_states_of_the_jobs(
     counts = model.root_counts
     assert {state: number for state, number in counts.by_state.items() if number} == settled
     assert counts.unreached_count == sum(not job.is_settled() for job in jobs)
-    failed = {job.identity for kind in model.failed_jobs_by_kind.values() for job in kind}
+    failed = {job.job for kind in model.failed_jobs_by_kind.values() for job in kind}
     assert failed >= {job for job in jobs if job.state is JobState.FAILED}
     assert not model.running_jobs

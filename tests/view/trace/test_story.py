@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Events, Job, Pool, Rate, Retry, Scheduler, Throttled, Trace
-from trioflow.view.events import _format
-from trioflow.view.trace._event_file import record_of_events
+from trioflow import Job, Pool, Rate, Retry, Scheduler, Throttled, Trace
 from trioflow.view.trace._story import story_lines
 from trioflow.view.trace._trace_file import read_record
 
@@ -103,18 +100,6 @@ def call_again_after(seconds: float) -> Any:
 def trace_file_record(trace: Trace, tmp_path: Path) -> TraceRecord:
     trace.export_as_json(tmp_path / "trace.json")
     return read_record(tmp_path / "trace.json")
-
-
-def test_a_file_of_events_has_the_same_failed_attempts_as_the_trace(virtual: Virtual) -> None:
-    """Both have the number, the time and the error of each, although a file of events has no pauses."""
-    trace, lines = Trace(), io.StringIO()
-    job = Job(fail, label="job", retry=Retry(3, first=2, jitter=False))
-    virtual(Scheduler(job, instruments=[trace, Events(lines)]).co_run)
-    record = record_of_events(map(_format.decode, lines.getvalue().encode().splitlines()))
-    assert record is not None
-    expected = [(1, 1.0, "OSError: broken"), (2, 4.0, "OSError: broken"), (3, 9.0, "OSError: broken")]
-    for span, began in ((trace.spans[0], trace.spans[0].started_at), (record.spans[0], 0.0)):
-        assert [(number, ended - began, error) for number, ended, error in span.failed_attempts] == expected
 
 
 def test_a_job_that_waits_for_a_retry_has_a_story_until_then(virtual: Virtual) -> None:

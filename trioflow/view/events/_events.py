@@ -67,8 +67,7 @@ class Events(Instrument):
     outermost run began (`at`), the job's path (`path`), the name of the event (`event`), and its details. For example,
     the details are the job's state, the number of the attempt, the exception as text, the resources granted to the job,
     or the reason why it waits. A run begins with a line for each job and its requirements. docs/looking/events.md has a
-    table of the events, and `events.schema.json` beside this module is a JSON Schema. `trioflow monitor FILE` shows a
-    run from its events.
+    table of the events, and `events.schema.json` beside this module is a JSON Schema.
 
     The run never waits for a reader. Complete lines are written within a twentieth of a second. Up to 1 MiB of lines
     are buffered for a slow reader. Further lines are dropped, and the next line says how many. The run returns when its

@@ -13,8 +13,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from ..._core.api.views import JobState, Outcome, Restoration, StopReason, WaitCause
-from ..text import _exception_text
+from ..._core.api.views import JobState, StopReason, WaitCause
 
 SCHEMA_FILE: Final = Path(__file__).with_name("events.schema.json")
 
@@ -130,20 +129,6 @@ class JobFinished(Event, tag="job_finished"):
     through_member: bool = False
     """Whether the job is a scheduler that failed because one of its jobs failed."""
 
-    def outcome(self) -> Outcome:
-        """Return the outcome of the job without its failure, of which only the text is known."""
-        return Outcome(
-            self.attempts,
-            failed_through_member=self.through_member,
-            timed_out=self.timed_out,
-            moved_on=self.moved_on,
-            restoration=Restoration(self.restored_at) if self.restored else None,
-        )
-
-    def error(self) -> BaseException | None:
-        """Return an exception that views show as they showed that of the job; None if it raised none."""
-        return None if self.exception is None else _exception_text.placeholder_exception(self.exception)
-
 
 class IncidentEvent(Event, tag="incident"):
     """An incident that is not the outcome of a job."""
@@ -225,9 +210,6 @@ def _escape_surrogates(value: Any) -> Any:
     if type(value) in (dict,):
         return {_escape_surrogates(name): _escape_surrogates(item) for name, item in value.items()}
     return value
-
-
-decode: Final = msgspec.json.Decoder(AnyEvent).decode
 
 
 def json_schema() -> dict[str, Any]:

@@ -37,8 +37,9 @@ from operator import itemgetter
 from typing import Final
 
 from ..._core.api.views import JobState, longest_path_lengths, median_duration
+from ._live_source import LiveSource
 from ._model import RunModel
-from ._records import JobRecord, RunSource, SchedulerRecord
+from ._records import JobRecord, SchedulerRecord
 
 MIN_SUCCEEDED_JOBS: Final = 3
 """The number of jobs that must have succeeded before there is an estimate, if no job has an expected duration."""
@@ -107,7 +108,7 @@ class SchedulerLevel:
     """Whether jobs start in the order of their longest chains of successors, instead of in the order of `jobs`."""
 
 
-def iterate_scheduler_levels(source: RunSource, root: SchedulerRecord) -> Iterator[SchedulerLevel]:
+def iterate_scheduler_levels(source: LiveSource, root: SchedulerRecord) -> Iterator[SchedulerLevel]:
     """Yield a `SchedulerLevel` for each scheduler of a run, each after that of its enclosing scheduler."""
     todo: list[tuple[SchedulerRecord, dict[str, ResourceBound]]] = [(root, {})]
     while todo:
@@ -142,7 +143,7 @@ def _working_job(job: JobRecord) -> JobRecord:
 class Estimator:
     """An estimator of the remaining time of one run. During the run, it can be queried any number of times."""
 
-    def __init__(self, source: RunSource, root: SchedulerRecord) -> None:
+    def __init__(self, source: LiveSource, root: SchedulerRecord) -> None:
         self._source: Final = source
         self._levels: Final = list(iterate_scheduler_levels(source, root))
         known_durations: dict[JobRecord, float] = {}
@@ -176,7 +177,7 @@ class Estimator:
         for level in self._levels:
             self._remove_settled_jobs(level)
         jobs = [job for level in self._levels for job in level.jobs if job.is_one_job]
-        if not all(job.takes_slot or job.expected_duration is not None for job in jobs):
+        if not all(job.takes_slot or job.job.expected_duration is not None for job in jobs):
             return None  # a person is asked
         # The remaining seconds of jobs that report progress; those of nested schedulers are added below.
         seconds_left = {job: seconds for job in jobs if (seconds := self._reported_seconds_left(job)) is not None}
@@ -200,16 +201,17 @@ class Estimator:
                 level.jobs.append(job)
             elif started is not None and job.state is JobState.SUCCEEDED and job.is_one_job:
                 self._succeeded_count += 1
-                waited_seconds = sum(until - since for since, until in job.inner_waits)
+                waits = () if job.outcome is None else (*job.outcome.machine_waits, *job.outcome.retry_waits)
+                waited_seconds = sum(until - since for since, until in waits)
                 self._measured_seconds += finished - started - waited_seconds
                 self._expected_seconds += self._expected_durations[job]
 
     def _reported_seconds_left(self, job: JobRecord) -> float | None:
         """Return the remaining seconds of a running job if it reports progress."""
         started = job.started_at
-        fraction = None if started is None else _query_fraction_done(self._source, job)
+        fraction = None if started is None else job.job.fraction_done
         # After the first attempt, the speed is unknown, because `started_at` is the start of the first attempt.
-        if started is None or not fraction or job.attempts > 1 or job.timed_out:
+        if started is None or not fraction or job.job.attempts > 1 or job.job.timed_out:
             return None
         seconds = self._source.clock() - started
         return seconds / fraction - seconds
@@ -255,11 +257,6 @@ def _list_schedule_makespan(remaining_work: list[RemainingWork], slot_count: flo
     for _, seconds_left in sorted(remaining_work, key=itemgetter(0)):
         heapq.heapreplace(slot_ends, slot_ends[0] + seconds_left)
     return max(slot_ends)
-
-
-def _query_fraction_done(source: RunSource, job: JobRecord) -> float | None:
-    source.update_progress(job)
-    return job.fraction_done
 
 
 ESTIMATE_INTERVAL: Final = 1.0
@@ -314,9 +311,7 @@ class Forecast:
         if self._graph_revision != model.graph_revision:
             self._graph_revision, self._estimator = model.graph_revision, None
             self._has_expected_durations = any(map(model.source.expected_durations, model.root.iterate_schedulers()))
-        return self._has_expected_durations or any(
-            _query_fraction_done(model.source, job) for job in list(model.running_jobs)
-        )
+        return self._has_expected_durations or any(job.job.fraction_done for job in list(model.running_jobs))
 
     def _current_estimator(self) -> Estimator:
         model = self._model

@@ -1,4 +1,4 @@
-"""`LiveSource`: the source of a monitor that shows a run in this process."""
+"""`LiveSource`: creates the records of a monitor, and answers its queries about the run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, Final, cast
 from ..._core.api import views
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, ResourceView, RunPhase, StopReason
 from ..text._failure_text import kind_text
-from ._records import JobRecord, RunSource, SchedulerRecord
+from ._records import JobRecord, SchedulerRecord
 
 
-class LiveSource(RunSource):
+class LiveSource:
     """A source that creates records for the jobs of a run in this process, and updates them between events.
 
     Args:
@@ -22,7 +22,7 @@ class LiveSource(RunSource):
     def __init__(self, root: BaseScheduler) -> None:
         run = views.current_run(root)
         assert run is not None
-        self.clock = run.clock  # type: ignore[method-assign]
+        self.clock = run.clock
         self._root_scheduler: Final = root
         self.records: Final[dict[AnyJob, JobRecord]] = {}
         self.root: Final = SchedulerRecord(root, None)
@@ -36,7 +36,7 @@ class LiveSource(RunSource):
 
     def has_current_members(self, record: SchedulerRecord) -> bool:
         """Return whether the members in a record are the current members of the scheduler, in the same order."""
-        return [*_live_scheduler(record)] == [job.identity for job in record.members]
+        return [*_live_scheduler(record)] == [job.job for job in record.members]
 
     def create_records(self, top_record: SchedulerRecord) -> None:
         """Create or reset the records of all jobs in a scheduler, at any depth. Call this when its run begins."""
@@ -67,13 +67,9 @@ class LiveSource(RunSource):
         record = self.records[job]
         state, record.started_at, finished_at, has_no_further_facts = views.end_facts(job)
         if not has_no_further_facts:
-            outcome = views.outcome(job)
-            failure = outcome.failure
-            record.take_outcome(
-                outcome,
-                None if failure is None else failure.exception,
-                "" if failure is None else kind_text(job, failure),
-            )
+            record.outcome = views.outcome(job)
+            failure = record.outcome.failure
+            record.failure_kind = "" if failure is None else kind_text(job, failure)
         enclosing = record.enclosing
         if enclosing is not None and not enclosing.keeps_jobs and views.is_droppable(scheduler, job):
             enclosing.remove_member(record)
@@ -103,70 +99,59 @@ class LiveSource(RunSource):
 
     def _drop_records(self, record: JobRecord) -> None:
         for job in [record, *(record.iterate_jobs() if isinstance(record, SchedulerRecord) else ())]:
-            self.records.pop(cast(AnyJob, job.identity), None)
+            self.records.pop(job.job, None)
 
     # ---- queries between two events
 
     @property
-    def began_at(self) -> float:  # type: ignore[override]
+    def began_at(self) -> float:
         return (views.run_times(self._root_scheduler) or (0.0, None))[0]
 
     @property
-    def root_slot_count(self) -> int | None:  # type: ignore[override]
+    def root_slot_count(self) -> int | None:
         """The current number of slots of the outermost scheduler; None if there is no limit."""
         return self._root_scheduler.window_size
 
     @property
-    def used_token_count(self) -> int | None:  # type: ignore[override]
+    def used_token_count(self) -> int | None:
         """The number of tokens in use of the run's limiter; None if the window is not a limiter."""
         run = views.current_run(self._root_scheduler)
         return None if run is None else run.tokens_taken
 
     @property
-    def ending_word(self) -> str:  # type: ignore[override]
+    def ending_word(self) -> str:
         """The word "ending" or "draining" if the run is about to end; otherwise an empty string."""
         run = views.current_run(self._root_scheduler)
         if run is not None and run.phase is RunPhase.STOPPING and run.reason is not StopReason.COMPLETED:
             return "ending"
         return "draining" if run is not None and run.phase is RunPhase.DRAINING else ""
 
-    def update_record(self, job: JobRecord) -> None:
-        live_job = cast(AnyJob, job.identity)
-        self.update_progress(job)
-        job.is_critical, job.is_service = live_job.is_critical(), views.is_service(live_job)
-        job.is_ready = views.is_ready(live_job)
-        assert job.enclosing is not None
-        durations = views.expected_durations(_live_scheduler(job.enclosing), [live_job])
-        job.expected_duration, job.attempts = durations.get(live_job), live_job.attempts
-        job.retry = live_job.retry.times or 0 if isinstance(live_job.retry, views.Retry) else 0
-        job.status, job.current_wait = views.get_status_text(live_job), views.waiting(live_job)
-
-    def update_progress(self, job: JobRecord) -> None:
-        """Update the progress in the record of a running job, and whether the job has timed out."""
-        live_job = cast(AnyJob, job.identity)
-        job.fraction_done, job.timed_out = live_job.fraction_done, live_job.timed_out
-
-    def current_wait(self, job: JobRecord) -> views.Waiting | None:
-        return views.waiting(cast(AnyJob, job.identity))
+    def topological_order(self, scheduler: SchedulerRecord) -> list[JobRecord]:
+        """Return the members of a scheduler in topological order, omitting members in cycles. Takes O(V + E) time."""
+        return views.topological_order(list(scheduler.members), self.required_members)
 
     def required_members(self, job: JobRecord) -> list[JobRecord]:
         assert job.enclosing is not None
-        required_jobs = views.all_requirements(_live_scheduler(job.enclosing), cast(AnyJob, job.identity))
+        required_jobs = views.all_requirements(_live_scheduler(job.enclosing), job.job)
         return [record for job in required_jobs if (record := self.records.get(job)) is not None]
 
     def expected_durations(self, scheduler: SchedulerRecord) -> dict[JobRecord, float]:
         durations = views.expected_durations(_live_scheduler(scheduler))
         return {record: durations[job] for job in durations if (record := self.records.get(job)) is not None}
 
+    def expected_duration(self, job: JobRecord) -> float | None:
+        assert job.enclosing is not None
+        return views.expected_durations(_live_scheduler(job.enclosing), [job.job]).get(job.job)
+
     def job_needs(self, job: JobRecord) -> Mapping[str, Any]:
-        return cast(AnyJob, job.identity).needs or {}
+        return job.job.needs or {}
 
     def pool_resources(self, scheduler: SchedulerRecord) -> list[ResourceView]:
         pool = _live_scheduler(scheduler).pool
         return [] if pool is None else views.resource_views(pool)
 
     def start_delay(self, resource: ResourceView, jobs: list[JobRecord]) -> float:
-        return resource.start_delay(cast(AnyJob, job.identity) for job in jobs)
+        return resource.start_delay(job.job for job in jobs)
 
     def slot_count(self, scheduler: SchedulerRecord) -> int | None:
         """Return the number of slots of a scheduler, or the maximum of an adaptive window; None means no limit."""
@@ -177,4 +162,4 @@ class LiveSource(RunSource):
 
 
 def _live_scheduler(record: SchedulerRecord) -> BaseScheduler:
-    return cast(BaseScheduler, record.identity)
+    return cast(BaseScheduler, record.job)

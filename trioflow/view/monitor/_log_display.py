@@ -25,7 +25,7 @@ from ._display import Display, Ticker
 from ._fd_capture import FdCapture, open_capture
 from ._model import FailedJobs, RunModel
 from ._output_buffer import BufferedStream, OutputBuffer
-from ._records import JobIdentity, JobRecord, SchedulerRecord
+from ._records import JobRecord, SchedulerRecord
 from ._row_selection import attempt_text, full_name
 from ._run_header import RunHeader
 
@@ -69,7 +69,7 @@ class TaggedStream:
         self._buffer.pipe_factory = self._fd_capture
         self._buffer.replace_stream(name)
 
-    def write_partial_line(self, job: JobIdentity) -> None:
+    def write_partial_line(self, job: AnyJob) -> None:
         self._buffer.finish_partial_lines(job)
         self._write_buffered_lines()
 
@@ -141,7 +141,7 @@ class LogDisplay(Display):
         Also write the progress whenever it is due.
         """
         for stream in self._tagged_streams:
-            stream.write_partial_line(job.identity)
+            stream.write_partial_line(job.job)
         if self._model.root_counts.job_count <= MAX_LISTED_JOBS:
             self._write_outcome(job)
             return
@@ -212,7 +212,7 @@ class LogDisplay(Display):
                 return
             self._last_line_at = time.monotonic()
             try:
-                now = time.localtime(self._model.source.wall_clock_time())
+                now = time.localtime()
                 self._stream.write(f"{time.strftime('%H:%M:%S', now)} {text}\n")
                 self._stream.flush()
             except (OSError, ValueError):

@@ -15,7 +15,7 @@ include those of its nested schedulers. Forever jobs, and all jobs nested in the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from ..._core.api.views import JobState, shorten
@@ -23,7 +23,8 @@ from .._state_styles import recorded_state
 from ..text import _exception_text, _verdict
 from ..text._verdict import create_verdict
 from ._display import Display
-from ._records import JobCounts, JobRecord, RunSource, SchedulerRecord
+from ._live_source import LiveSource
+from ._records import JobCounts, JobRecord, SchedulerRecord
 from ._run_header import RunProgress
 
 MAX_KEPT_FAILURES: Final = 9
@@ -54,15 +55,14 @@ class RunModel:
     """The state of one run. At each event, it updates the job records and notifies the display.
 
     Args:
-        root: the record of the outermost scheduler, with the records of all its jobs.
-        source: the object that answers queries about the run between events.
+        source: the source of the records of all jobs, which answers queries about the run between events.
         are_failures_shown_elsewhere: whether other code prints the failures after the run. The last picture then omits
             them, and log lines omit their exceptions.
 
     """
 
-    def __init__(self, root: SchedulerRecord, source: RunSource, are_failures_shown_elsewhere: bool = False) -> None:
-        self.root: Final = root
+    def __init__(self, source: LiveSource, are_failures_shown_elsewhere: bool = False) -> None:
+        self.root: Final = source.root
         self.source: Final = source
         self.clock: Final = source.clock
         self.ended_at: float | None = None
@@ -72,8 +72,7 @@ class RunModel:
         self.running_jobs: Final[dict[JobRecord, None]] = {}  # without forever jobs and the jobs nested in them
         self.forever_jobs: Final[dict[JobRecord, None]] = {}  # omits forever jobs nested in another forever job
         self.failed_jobs_by_kind: Final[dict[str, FailedJobs]] = {}
-        self._final_tally: _verdict.Tally | None = None  # set by `replace_counts`
-        self._reset_counts(root)
+        self._reset_counts(self.root)
         self.display = Display()
 
     @property
@@ -89,7 +88,7 @@ class RunModel:
         """Return the progress of the run, in the form that the header shows."""
         source, tally = self.source, self._tally()
         elapsed = (self.clock() if self.ended_at is None else self.ended_at) - source.began_at
-        culprit = None if self.root.culprit is None else shorten(self.root.culprit.identity.path)
+        culprit = None if self.root.culprit is None else shorten(self.root.culprit.job.path)
         return RunProgress(
             self.root.label,
             self.root_counts,
@@ -111,8 +110,6 @@ class RunModel:
 
     def _tally(self) -> _verdict.Tally:
         """Return the number of jobs in each state, including those nested in forever jobs."""
-        if self._final_tally is not None:
-            return self._final_tally
         tally = _verdict.Tally()
         for job in (self.root, *list(self.forever_jobs)):
             if isinstance(job, SchedulerRecord) and not job.is_first:
@@ -159,7 +156,7 @@ class RunModel:
 
     def job_started(self, job: JobRecord, started_at: float | None) -> None:
         previous_state = _counted_state(job)
-        job.state, job.started_at, job.attempts, job.current_wait = JobState.RUNNING, started_at, 1, None
+        job.state, job.started_at = JobState.RUNNING, started_at
         job.leave_ready_group()
         enclosing = job.enclosing
         assert enclosing is not None
@@ -170,20 +167,16 @@ class RunModel:
                 self.running_jobs[job] = None
         self.display.job_started(job)
 
-    def job_retried(self, job: JobRecord, attempt: int) -> None:
-        """Record that a job has begun attempt number `attempt`, which is a retry."""
-        job.attempts = attempt
+    def job_retried(self, job: JobRecord) -> None:
         self.display.job_retried(job)
 
     def job_ready(self, job: JobRecord) -> None:
-        job.is_ready = True
         self.display.job_ready(job)
 
     def job_finished(self, job: JobRecord, state: JobState, finished_at: float | None) -> None:
         """Record that a job has settled. The source has already updated the other fields of the record."""
         previous_state = _counted_state(job)
         job.finished_at, job.state = finished_at, state
-        job.is_ready, job.status, job.current_wait = False, "", None
         self.running_jobs.pop(job, None)
         job.leave_ready_group()
         if isinstance(job, SchedulerRecord):
@@ -202,18 +195,9 @@ class RunModel:
             # Schedulers and forever jobs were not counted before.
             previous = previous_state if job.is_one_job and not job.forever else None
             job.enclosing.counts.move(previous, recorded_state(job))
-            if job.restored:
+            if job.outcome is not None and job.outcome.restoration is not None:
                 for counts in job.enclosing.counts.iterate_outwards():
-                    counts.restored.add(job.restored_at)
-
-    def replace_counts(self, counts: Mapping[str, int]) -> None:
-        """Replace the counts with those in the last event of the run, because other events may have been dropped."""
-        self._final_tally = tally = _verdict.Tally.from_counts(counts)
-        root_counts = self.root_counts
-        tally.restored = root_counts.restored
-        for state in root_counts.by_state:
-            root_counts.by_state[state] = counts.get(state.value, 0) if state.is_settled else 0
-        root_counts.unreached_count = tally.job_count - root_counts.settled_count
+                    counts.restored.add(job.outcome.restored_at)
 
     def run_ended(self, ended_at: float) -> None:
         """Record when the run has ended, and stop the display."""

@@ -27,7 +27,7 @@ from ._log_display import LogDisplay
 from ._model import RunModel
 from ._output_buffer import is_terminal
 from ._picture_renderer import PictureRenderer
-from ._records import RunSource, SchedulerRecord
+from ._records import SchedulerRecord
 from ._row_selection import full_name
 
 DUMB_TERMINALS: Final = ("dumb", "unknown")
@@ -139,7 +139,7 @@ class Monitor(Instrument):
         try:
             if self._live_source is None:
                 self._live_source = LiveSource(scheduler)
-                self._show_run(self._live_source.root, self._live_source)
+                self._show_run(self._live_source)
             else:
                 self._start_nested_run(self._live_source, self._live_source.scheduler_record(scheduler))
         except BaseException:
@@ -180,9 +180,7 @@ class Monitor(Instrument):
     @_release_output_on_error
     def _show_retry(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         assert self._live_source is not None
-        record = self._live_source.records[job]
-        self._live_source.update_record(record)
-        self._current_model().job_retried(record, job.attempts)
+        self._current_model().job_retried(self._live_source.records[job])
 
     @_release_output_on_error
     def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
@@ -206,8 +204,8 @@ class Monitor(Instrument):
 
     # ---- runs
 
-    def _show_run(self, root: SchedulerRecord, source: RunSource) -> RunModel:
-        model = RunModel(root, source, self._are_failures_shown_elsewhere)
+    def _show_run(self, source: LiveSource) -> RunModel:
+        model = RunModel(source, self._are_failures_shown_elsewhere)
         model.display = self._new_display(model)
         self._model = model
         model.display.start()

@@ -14,7 +14,20 @@ import math
 from collections.abc import Iterator
 from typing import Final, Literal
 
-from ..._core.api.views import MOVED_ON, JobState, ReportedState, WaitCause, Waiting, duration_text, fit, percent_text
+from ..._core.api.views import (
+    MOVED_ON,
+    JobState,
+    ReportedState,
+    WaitCause,
+    Waiting,
+    duration_text,
+    fit,
+    get_status_text,
+    is_ready,
+    is_service,
+    percent_text,
+    waiting,
+)
 from .._state_styles import CAUSE_WORDS, CRITICAL_BADGE, FOREVER_BADGE, STATE_PRECEDENCE, STATE_STYLES, recorded_state
 from ..text import _exception_text
 from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
@@ -103,8 +116,6 @@ class PictureRenderer:
     def _job_lines(self, selected: SelectedRows, columns: int) -> list[StyledLine]:
         """Return a line for each selected row, with aligned columns, and a line that counts hidden jobs, if any."""
         rows = [*selected.rows, *selected.forever_rows]
-        for row in rows:
-            self._model.source.update_record(row.job)
         styled_labels = [self._styled_label(row) for row in rows]
         times = [self._time_text(row.job) for row in rows]
         self._time_width = max(self._time_width, *map(len, times), 0)
@@ -133,7 +144,7 @@ class PictureRenderer:
         for jobs, number in self._ready_groups():
             # An exception means that the thread of the run changed `jobs` at the same time.
             with contextlib.suppress(RuntimeError, StopIteration):
-                cause, resource, _ = self._model.source.current_wait(next(iter(jobs))) or Waiting(WaitCause.LOOP)
+                cause, resource, _ = waiting(next(iter(jobs)).job) or Waiting(WaitCause.LOOP)
                 counts[CAUSE_WORDS[cause].monitor_phrase.format(resource)] += number
         other_count = self._model.root_counts.by_state[JobState.IDLE] - counts.total()
         phrases = [f"{other_count} {CAUSE_WORDS[WaitCause.JOBS].monitor_phrase}"] * (other_count > 0)
@@ -171,7 +182,10 @@ class PictureRenderer:
             symbol, style = symbols.forever_symbol, FOREVER_BADGE.monitor_style
         line: StyledLine = [(f" {symbol}", style), (f" {time:>{self._time_width}}  ", "figures")]
         if columns >= NARROW_WIDTH:
-            line = [(f" {symbols.critical_symbol if job.is_critical else ' '}", CRITICAL_BADGE.monitor_style), *line]
+            line = [
+                (f" {symbols.critical_symbol if job.job.is_critical() else ' '}", CRITICAL_BADGE.monitor_style),
+                *line,
+            ]
         label = self._fit_label(label, self._label_width, should_pad=columns >= NARROW_WIDTH)
         line += [(text, style or "label") for text, style in label]
         used_columns = line_width(line)
@@ -183,8 +197,8 @@ class PictureRenderer:
         """Return the texts after the label, in at most `columns` columns: a running job's progress, and its details."""
         job = row.job
         details: StyledLine = []
-        if job.fraction_done is not None and job.state is JobState.RUNNING:
-            details = self._progress_bar(job.fraction_done, columns)
+        if (fraction := job.job.fraction_done) is not None and job.state is JobState.RUNNING:
+            details = self._progress_bar(fraction, columns)
             columns -= line_width(details)
         detail = self._detail_text(job)
         if row.failure_count > 1 and detail:
@@ -232,14 +246,16 @@ class PictureRenderer:
             if self._model.are_failures_shown_elsewhere and self._model.ended_at is not None:
                 return ""
             return self._symbols.escape(_exception_text.one_line_text(job.error)).partition("\\n")[0]
-        details = [attempt_text(job)] if job.attempts > 1 else []
+        details = [attempt_text(job)] if job.job.attempts > 1 else []
         if isinstance(job, SchedulerRecord):
             details.append(self._counts_by_symbol(job))
-        elif job.is_service and job.state is JobState.RUNNING:
-            details.append("ready" if job.is_ready else "starting")
-        if job.expected_duration is not None and job.state is JobState.RUNNING:
-            details.append(f"of {'≈' if self._is_unicode else '~'}{duration_text(job.expected_duration)}")
-        if status := job.status or ("" if job.current_wait is None else job.current_wait.text):
+        elif is_service(job.job) and job.state is JobState.RUNNING:
+            details.append("ready" if is_ready(job.job) else "starting")
+        expected = self._model.source.expected_duration(job) if job.state is JobState.RUNNING else None
+        if expected is not None:
+            details.append(f"of {'≈' if self._is_unicode else '~'}{duration_text(expected)}")
+        wait = waiting(job.job)
+        if status := get_status_text(job.job) or ("" if wait is None else wait.text):
             details.append(self._symbols.escape(status))
         return ", ".join(details)
 

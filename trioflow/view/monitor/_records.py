@@ -1,37 +1,16 @@
-"""The records of jobs and schedulers that a monitor shows, and `RunSource`, which answers queries about the run.
+"""The records of jobs and schedulers that a monitor shows.
 
-A run in this process and a run that is read from a file of events use the same classes of records. For a run in this
-process, the hooks of `Monitor` create the records, and report the events to the `RunModel`. For a run that is read from
-a file, `events/_follow` does both.
+A record keeps what a monitor counts or measures at an event. All else it reads from its job, while it draws.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, Protocol, cast
+from collections.abc import Iterator
+from typing import Final
 
-from ..._core.api.views import (
-    AnyJob,
-    JobState,
-    Outcome,
-    ReportedState,
-    ResourceView,
-    StopReason,
-    Waiting,
-    topological_order,
-)
+from ..._core.api.views import AnyJob, JobState, Outcome, ReportedState, StopReason
 from .._state_styles import STATE_STYLES
 from ..text._verdict import RestoredJobs
-
-
-class JobIdentity(Protocol):
-    """An object that has the label and the path of a job; jobs themselves satisfy this protocol."""
-
-    @property
-    def label(self) -> str: ...
-    @property
-    def path(self) -> str: ...
 
 
 class RunFields:
@@ -40,21 +19,10 @@ class RunFields:
     state = JobState.IDLE
     started_at: float | None = None
     finished_at: float | None = None
-    attempts = 0
-    timed_out = moved_on = restored = False
-    restored_at: float | None = None
-    failed_through_member = False
-    """Whether the job is a scheduler that failed because one of its members failed."""
-    error: BaseException | None = None
+    outcome: Outcome | None = None
+    """The outcome of the job, once it has settled; None also if it is a plain success."""
     failure_kind = ""
-    """For a failed job, a text that is equal for failures of one kind; empty if it is unknown."""
-    inner_waits: tuple[tuple[float, float], ...] = ()
-    """The start and end of each interval in which a started job waited: for its machine, or another attempt."""
-    # The fields below also change between events.
-    is_ready = False
-    fraction_done: float | None = None
-    status = ""
-    current_wait: Waiting | None = None
+    """For a failed job, a text that is equal for failures of one kind."""
     ready_group: dict[JobRecord, None] | None = None
     """The group of `SchedulerRecord.ready_jobs_by_needs` that the job is in; None if it is in none."""
     # The fields below are those of schedulers.
@@ -140,32 +108,39 @@ class JobCounts:
 
 
 class JobRecord(RunFields):
-    """A record of one job: its identity, and its state in the current run.
+    """A record of one job: the job itself, and its state in the current run.
 
     Args:
-        identity: the job itself; if it runs in another process, an object with the label and the path of the job.
+        job: the job itself.
         enclosing: the enclosing scheduler; None for the outermost scheduler.
         forever: whether the job is a forever job.
 
     """
 
     is_scheduler = is_first = False
-    # ---- options
-    is_critical = is_service = False
     takes_slot = True
-    expected_duration: float | None = None
-    retry = 0
 
-    def __init__(
-        self, identity: JobIdentity | AnyJob, enclosing: SchedulerRecord | None, forever: bool = False
-    ) -> None:
-        self.identity: Any = identity
+    def __init__(self, job: AnyJob, enclosing: SchedulerRecord | None, forever: bool = False) -> None:
+        self.job: Final = job
         self.enclosing = enclosing
         self.forever = forever
 
     @property
     def label(self) -> str:
-        return cast(str, self.identity.label)
+        return self.job.label
+
+    @property
+    def error(self) -> BaseException | None:
+        """The exception of a job that has failed or was blocked."""
+        return None if self.outcome is None or self.outcome.failure is None else self.outcome.failure.exception
+
+    @property
+    def moved_on(self) -> bool:
+        return self.outcome is not None and self.outcome.moved_on
+
+    @property
+    def restored(self) -> bool:
+        return self.outcome is not None and self.outcome.restoration is not None
 
     def reset_run_fields(self) -> None:
         """Reset the fields that describe the current run to their values before a run."""
@@ -185,20 +160,14 @@ class JobRecord(RunFields):
     @property
     def failed_by_itself(self) -> bool:
         """Whether the job failed, and neither only because of a member, nor as one of the jobs of a `First`."""
-        return self.state is JobState.FAILED and not self.failed_through_member and self.first is None
+        if self.state is not JobState.FAILED or self.first is not None:
+            return False
+        return self.outcome is None or not self.outcome.failed_through_member
 
     def leave_ready_group(self) -> None:
         if self.ready_group is not None:
             self.ready_group.pop(self, None)
             self.ready_group = None
-
-    def take_outcome(self, outcome: Outcome, error: BaseException | None, failure_kind: str) -> None:
-        """Update the fields that describe the end of the job."""
-        self.attempts, self.timed_out, self.moved_on = outcome.attempts, outcome.timed_out, outcome.moved_on
-        self.restored, self.restored_at = outcome.restoration is not None, outcome.restored_at
-        self.failed_through_member = outcome.failed_through_member
-        self.inner_waits = (*outcome.machine_waits, *outcome.retry_waits)
-        self.error, self.failure_kind = error, failure_kind
 
     def enclosing_schedulers(self) -> Iterator[SchedulerRecord]:
         """Yield the enclosing schedulers, the innermost first."""
@@ -216,13 +185,9 @@ class SchedulerRecord(JobRecord):
 
     is_scheduler = True
     keeps_jobs = True
-    slot_count: int | None = None
-    """The number of slots; None if there is no limit, or if the number is unknown."""
 
-    def __init__(
-        self, identity: JobIdentity | AnyJob, enclosing: SchedulerRecord | None, forever: bool = False
-    ) -> None:
-        super().__init__(identity, enclosing, forever)
+    def __init__(self, job: AnyJob, enclosing: SchedulerRecord | None, forever: bool = False) -> None:
+        super().__init__(job, enclosing, forever)
         self.belongs_to_forever_job: Final[bool] = forever or (
             enclosing is not None and enclosing.belongs_to_forever_job
         )
@@ -264,66 +229,3 @@ class SchedulerRecord(JobRecord):
     def iterate_jobs(self) -> Iterator[JobRecord]:
         """Yield the records of all jobs, including nested schedulers and their jobs."""
         return (job for scheduler in self.iterate_schedulers() for job in list(scheduler.members))
-
-
-class RunSource:
-    """A source that answers a monitor's queries about a run. This base class answers only from the records."""
-
-    root_slot_count: int | None = None
-    """The number of slots of the outermost scheduler; None if there is no limit."""
-    used_token_count: int | None = None
-    """The number of tokens in use of the run's limiter; None if unknown, or if the window is not a limiter."""
-    began_at = 0.0
-    """The time when the run began, on the clock of the run."""
-    ending_word = ""
-    """The word "ending" or "draining" if the run is about to end; otherwise an empty string."""
-
-    def clock(self) -> float:
-        """Return the current time on the clock of the run."""
-        raise NotImplementedError
-
-    def wall_clock_time(self) -> float:
-        """Return the Unix time, in seconds, that corresponds to the current time of `clock`."""
-        return time.time()
-
-    def update_record(self, job: JobRecord) -> None:
-        """Update the fields of a job's record whose changes no hook reports."""
-
-    def update_progress(self, job: JobRecord) -> None:
-        """Update the progress in the record of a running job."""
-
-    def current_wait(self, job: JobRecord) -> Waiting | None:
-        """Return the current wait of a job; None if the job does not wait."""
-        return job.current_wait
-
-    def required_members(self, job: JobRecord) -> list[JobRecord]:
-        """Return the jobs in the same scheduler that must settle before `job` may start."""
-        raise NotImplementedError
-
-    def expected_durations(self, scheduler: SchedulerRecord) -> dict[JobRecord, float]:
-        """Map the members of a scheduler to their expected durations in seconds; members without one are omitted."""
-        return {job: job.expected_duration for job in list(scheduler.members) if job.expected_duration is not None}
-
-    def job_needs(self, job: JobRecord) -> Mapping[str, Any]:
-        """Return the needs of a job by resource. A need is an amount; for a rate, it may be a dict of amounts."""
-        return {}
-
-    def pool_resources(self, scheduler: SchedulerRecord) -> list[ResourceView]:
-        """Return the resources of a scheduler's own pool."""
-        return []
-
-    def start_delay(self, resource: ResourceView, jobs: list[JobRecord]) -> float:
-        """Return the seconds until the rate or the cooldown of a resource lets all these jobs start."""
-        return 0.0
-
-    def slot_count(self, scheduler: SchedulerRecord) -> int | None:
-        """Return the number of slots of a scheduler; None if there is no limit."""
-        return scheduler.slot_count
-
-    def is_longest_first(self, scheduler: SchedulerRecord) -> bool:
-        """Return whether the jobs of a scheduler start in the order of their longest paths to an exit."""
-        return False
-
-    def topological_order(self, scheduler: SchedulerRecord) -> list[JobRecord]:
-        """Return the members of a scheduler in topological order, omitting members in cycles. Takes O(V + E) time."""
-        return topological_order(list(scheduler.members), self.required_members)

@@ -105,7 +105,7 @@ class TerminalDisplay(Display):
 
     def job_finished(self, job: JobRecord) -> None:
         """Print the incomplete line of a settled job, and schedule an update."""
-        self._buffer.finish_partial_lines(job.identity)
+        self._buffer.finish_partial_lines(job.job)
         self.wake()
 
     def stop(self) -> None:

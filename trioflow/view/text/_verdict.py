@@ -30,7 +30,6 @@ from ..._core.api.views import (
     is_scheduler,
     jobs_of_run,
     join_names,
-    parse_reported_state,
     plural,
     printable,
     reported_state,
@@ -124,14 +123,6 @@ class Tally:
                 tally.add_jobs(reported_state(job), job.forever)
                 if (restoration := restoration_of(job)) is not None:
                     tally.restored.add(restoration.settled_at)
-        return tally
-
-    @classmethod
-    def from_counts(cls, counts: Mapping[str, int]) -> Tally:
-        """Return the tally with these counts, which have the form that `counts_by_state` returns."""
-        tally = cls()
-        for name, number in counts.items():
-            tally._counts[FOREVER_KEY if name == FOREVER_KEY else parse_reported_state(name)] += number
         return tally
 
     def counts_by_state(self) -> dict[str, int]:

@@ -1,8 +1,7 @@
 """The facts about runs and their jobs, and the conversion of these facts to a `TraceRecord`.
 
-The event log of a `Trace` (`_log_reader`) and a file of events (`_event_file`) contain the same facts, so both become
-spans with lanes and waits by the same rules. `RecordBuilder` sorts the jobs of all runs by their starts, numbers them,
-and creates the spans.
+`_log_reader` collects the facts from the event log of a `Trace`. `RecordBuilder` sorts the jobs of all runs by their
+starts, numbers them, and creates the spans with their lanes and waits.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from ..._core.api.views import JobState, Outcome, Pool, StopReason, WaitCause
@@ -24,11 +22,10 @@ from ._waits import WaitAnalysis
 
 PLAIN_OUTCOME: Final = Outcome()
 """The outcome of jobs that have not settled, or succeeded with nothing else to report."""
-NO_NEEDS: Final[Mapping[int, ResolvedNeeds]] = MappingProxyType({})
 
 
 class JobDescription(NamedTuple):
-    """What is known of a job before it starts. A key is a job or, in a file, its path."""
+    """The facts about a job before it starts."""
 
     path: str
     label: str
@@ -160,7 +157,7 @@ class RecordBuilder:
         self,
         incidents: Iterable[tuple[float, RunFacts, str]],
         end_time: float,
-        needs: Mapping[int, ResolvedNeeds] = NO_NEEDS,
+        needs: Mapping[int, ResolvedNeeds],
         **other_fields: Any,
     ) -> TraceRecord:
         """Return the record.
