@@ -35,7 +35,7 @@ from trioflow import Job, JobState, Pool, Scheduler, Trace, simulate
 from trioflow._core.base._states import TRANSITIONS
 from trioflow.testing import virtual_options
 from trioflow.view._state_styles import STATE_STYLES
-from trioflow.view.graph import _dark_scheme, _dot
+from trioflow.view.graph import _dot, _render, _style
 from trioflow.view.text._symbols import UNICODE_SYMBOLS
 
 DOCS = Path(__file__).resolve().parent
@@ -104,7 +104,7 @@ def draw_graph_of_the_page() -> None:
     """Draw the scheduler of looking/graph.md."""
     scheduler = names_of_the_page("looking/graph.md")["scheduler"]
     scheduler.run()
-    scheduler.export_as_svgfile(PICTURES / "graph.svg", legend=True)
+    scheduler.export_as_svgfile(PICTURES / "graph.svg")
 
 
 REASONS = {
@@ -125,26 +125,25 @@ REASONS = {
 
 def draw_states() -> None:
     """Draw the steps between the states of a job, from the table along which they are written."""
-    steps = graphviz.Digraph(graph_attr={"nodesep": "0.3", "ranksep": "0.7", "pad": "0.15", "bgcolor": "white"})
-    idle = _dot.color_attributes(STATE_STYLES[JobState.IDLE].light_colors)  # colours that have their like in the dark
+    steps = graphviz.Digraph(graph_attr={"nodesep": "0.3", "ranksep": "0.7", "pad": "0.15", "bgcolor": "transparent"})
+    idle = _dot.color_attributes(STATE_STYLES[JobState.IDLE].colors)
     steps.attr(
         "node", shape="box", style="rounded,filled", fontname="Helvetica,Arial,sans-serif", fontsize="11", **idle
     )
-    faint = _dot.OUTSIDE_BOX["fontcolor"]
-    steps.attr("edge", color=_dot.FAINT_COLOR, fontcolor=faint, fontname="Helvetica,Arial,sans-serif", fontsize="9")
+    line = _style.LINE_COLOR
+    steps.attr("edge", color=line, fontcolor=line, fontname="Helvetica,Arial,sans-serif", fontsize="9")
     for old, following in TRANSITIONS.items():
         steps.node(old.name, f"{UNICODE_SYMBOLS.state_symbols[old]} {old.name}", penwidth="1" if following else "2")
         for new in sorted(following, key=list(JobState).index):
             steps.edge(old.name, new.name, f" {REASONS[old.name, new.name]} ")
-    drawn = _dark_scheme.add_dark_scheme(steps.pipe(format="svg", encoding="utf-8"))
-    (PICTURES / "states.svg").write_text(drawn, encoding="utf-8")
+    (PICTURES / "states.svg").write_bytes(_render.render(steps, "svg", "the states"))
 
 
 def draw_mosaic() -> None:
     """Draw the workflow of `examples/wfcommons.py`."""
     scheduler = imported(DOCS.parent / "examples" / "wfcommons.py").scenario()
     scheduler.export_as_svgfile(PICTURES / "mosaic.svg")
-    scheduler.export_as_svgfile(PICTURES / "mosaic-bundled.svg", bundle=True, direction="LR")
+    scheduler.export_as_svgfile(PICTURES / "mosaic-bundled.svg", bundle=True)
 
 
 def draw_examples() -> None:

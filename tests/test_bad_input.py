@@ -204,9 +204,9 @@ def with_options(name: str, *options: str) -> Callable[..., Any]:
     return call
 
 
-def kind(*, name: str, shape: Any = "box", brackets: Any = ("[", "]"), rounded: Any = False, place: Any = 8) -> type:
+def kind(*, name: str, shape: Any = "box", brackets: Any = ("[", "]"), rounded: Any = False) -> type:
     """Create a kind of job with this box style."""
-    return type("Boxed", (JobKind,), {}, box=BoxStyle(name, shape, brackets, rounded, place))
+    return type("Boxed", (JobKind,), {}, box=BoxStyle(name, shape, brackets, rounded))
 
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -227,7 +227,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 """The methods of a scheduler, with the arguments that they need."""
 
-DRAWING = ("only", "collapse", "bundle", "direction")
+DRAWING = ("only", "collapse", "bundle")
 """The options of all pictures of a graph."""
 
 ELSEWHERE = {

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ._core.api import AnyJob, Backend, Instrument, Required, Run, RunJournal
     from .jobs.process._processes_option import ProcessesOption
     from .simulation._duration_sources import DurationSource
-    from .view.graph._render import DrawingOptions, GraphOptions
+    from .view.graph._render import GraphOptions
 
 
 class SchedulerOptions(BaseSchedulerOptions, total=False):
@@ -324,9 +324,9 @@ class Scheduler(BaseScheduler):
           also passes the result as an argument. A dashed one means that the job runs only after a failure.
         - A job that is required but not in this scheduler has a question mark and a dotted border.
 
-        After a run each box shows the duration of its job, and the critical path has double borders and black arrows.
-        Long labels are truncated. SVG pictures have tooltips with kind, path and state, and follow the page's color
-        scheme.
+        After a run each box shows the duration of its job, and the critical path has double borders and magenta
+        arrows. Long labels are truncated. SVG pictures have tooltips with kind, path and state. The background is
+        transparent, and the colors are readable on a light page and on a dark one.
 
         Args:
             only: draws only some of the jobs, with their enclosing schedulers: a job, its `job.path`, a pattern for
@@ -339,30 +339,27 @@ class Scheduler(BaseScheduler):
                 too, and nested schedulers are one frame if all their jobs are similar. The default is True from 2,000
                 jobs on, with nested schedulers as single boxes if that needs fewer boxes; a line below the graph says
                 so. `bundle=False` draws each job.
-            direction: "TB", from top to bottom, or "LR", from left to right. None: from left to right if there are more
-                than 40 boxes.
-            legend: explains the colors, shapes and lines in the graph.
 
         Returns:
             The graph. Its attribute `source` is the DOT text; its methods `render` and `pipe` draw it, with the program
             `dot`.
 
         Raises:
-            TypeError: an unknown option, an `only` or `collapse` that is neither jobs nor strings, or a `bundle` or
-                `legend` that is not a bool.
-            ValueError: an unknown direction, a job from elsewhere, or a string that matches no path.
+            TypeError: an unknown option, an `only` or `collapse` that is neither jobs nor strings, or a `bundle` that
+                is not a bool.
+            ValueError: a job from elsewhere, or a string that matches no path.
 
         Example:
             >>> first = AbstractJob(label="first")
             >>> scheduler = Scheduler(first, AbstractJob(label="last", required=first))
-            >>> "1 -> 2" in scheduler.graph(legend=True).source
+            >>> "1 -> 2" in scheduler.graph().source
             True
 
         """
         from .view.graph import _render
         from .view.trace._trace import find_critical_path
 
-        return _render.graph(self, critical_path=find_critical_path(self), **options)
+        return _render.graph(self, find_critical_path(self), **options)
 
     def export_as_dotfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
         """Write the graph in DOT, the language of Graphviz, without running the program `dot`.
@@ -416,13 +413,13 @@ class Scheduler(BaseScheduler):
 
         _render.export_picture(self, path, "png", find_critical_path(self), **options)
 
-    def mermaid(self, **options: Unpack[DrawingOptions]) -> str:
+    def mermaid(self, **options: Unpack[GraphOptions]) -> str:
         """Return the graph as a Mermaid flowchart, which GitHub and GitLab draw inside a README.
 
         GitHub draws up to 500 arrows; `only`, `collapse` and `bundle` reduce their number.
 
         Args:
-            options: those of `graph`, except `legend`.
+            options: those of `graph`.
 
         Returns:
             The text, for a code block of the language `mermaid`.
@@ -441,14 +438,14 @@ class Scheduler(BaseScheduler):
         from .view.graph import _render
         from .view.trace._trace import find_critical_path
 
-        return _render.mermaid(self, critical_path=find_critical_path(self), **options)
+        return _render.mermaid(self, find_critical_path(self), **options)
 
-    def export_as_mermaid(self, path: str | os.PathLike[str], **options: Unpack[DrawingOptions]) -> None:
+    def export_as_mermaid(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
         """Write the graph as a Mermaid flowchart, without running another program.
 
         Args:
             path: the file, which is replaced.
-            options: those of `graph`, except `legend`.
+            options: those of `graph`.
 
         Raises:
             TypeError, ValueError: as in `graph`.

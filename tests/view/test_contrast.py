@@ -1,4 +1,4 @@
-"""The text of reports, timelines and graphs is readable in both colour schemes."""
+"""The text of reports, timelines and graphs is readable on light pages and on dark ones."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from importlib import resources
 
 import pytest
 
-from trioflow import JobState
+from trioflow._core.api.views import ReportedState
 from trioflow.view import _state_styles
+from trioflow.view.graph import _dot, _style
 
 from .contrast import contrast
 
@@ -25,15 +26,26 @@ def variables(text: str) -> dict[str, str]:
     return dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", text))
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("state", JobState)
-def test_text_in_boxes_and_frames_of_a_graph_is_readable(scheme: str, state: JobState) -> None:
-    """In a graph, text has a contrast of at least 4.5, and the border of a box is visible on the page."""
-    fill, line, text, frame = getattr(_state_styles.STATE_STYLES[state], f"{scheme}_colors")
-    plain = _state_styles.LIGHT_SCHEME_TEXT_COLOR if scheme == "light" else _state_styles.DARK_SCHEME_TEXT_COLOR
+@pytest.mark.parametrize("state", _state_styles.STATE_STYLES)
+def test_text_in_boxes_and_frames_of_a_graph_is_readable(state: ReportedState) -> None:
+    """In a graph, text has a contrast of at least 4.5; a box stands out from a white page by its outline."""
+    fill, line, text, frame = _state_styles.STATE_STYLES[state].colors
     assert contrast(text, fill) >= 4.5
-    assert contrast(plain, frame) >= 4.5
-    assert contrast(line, PAPER[scheme]) >= 2.4
+    assert contrast(_state_styles.TEXT_COLOR, frame) >= 4.5
+    assert contrast(line, "#ffffff") >= 2.4
+    assert contrast(fill, "#000000") >= 3
+
+
+def test_lines_and_text_beside_boxes_are_visible_on_any_page() -> None:
+    """Lines of a graph are visible on white, on black, and on every frame; text beside boxes on white and on black.
+
+    A graph has no background of its own. With a dark style sheet, it was black boxes in a notebook with a white page.
+    """
+    frames = [style.colors.frame for style in _state_styles.STATE_STYLES.values()]
+    for color in (_style.LINE_COLOR, _style.INPUT_COLOR, _style.CRITICAL_PATH_COLOR):
+        assert all(contrast(color, ground) >= 3 for ground in ("#ffffff", "#000000", PAPER["dark"], *frames))
+    assert _dot.GRAPH_DEFAULTS["fontcolor"] == _style.LINE_COLOR
+    assert all(contrast(_style.LINE_COLOR, ground) >= 4.5 for ground in ("#ffffff", "#000000"))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -61,8 +61,8 @@ def test_text_views_show_a_job_with_scheduler_attributes_as_a_job(virtual: Virtu
 @pytest.mark.parametrize("options", [{}, {"only": "inner/*"}, {"collapse": True}, {"bundle": True}], ids=str)
 def test_graphs_draw_a_job_with_scheduler_attributes_as_a_box(scheduler: Scheduler, options: Any) -> None:
     """All graphs draw a user's job with a scheduler's attributes as a box, not as a frame."""
-    source = scheduler.graph(legend=True, **options).source
-    assert source.count("subgraph") == (1 if "collapse" in options else 2)  # of the legend, and of the one scheduler
+    source = scheduler.graph(**options).source
+    assert source.count("subgraph") == (0 if "collapse" in options else 1)
     assert scheduler.mermaid(**options).count("subgraph") == (0 if "collapse" in options else 1)
     assert all(len(_mimebundle.job_bundle(job)) > 1 for job in scheduler.iterate_jobs())
 

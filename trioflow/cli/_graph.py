@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import click
 
 from ..abc import paths_of
 from ..view.graph._render import simplification_note
-from ..view.graph._style import Direction
 from . import STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._outputs import OutputFile, write_output
 from ._scenario import scenario_command
@@ -36,12 +35,6 @@ Examples:
     default=None,
     help="Draw jobs that are alike as one box, or each as its own.  [default: one box from 2,000 jobs up]",
 )
-@click.option(
-    "--direction",
-    type=click.Choice(get_args(Direction)),
-    help="From top to bottom, or from left to right.  [default: LR above 40 boxes]",
-)
-@click.option("--legend", is_flag=True, help="Add a legend of colors, shapes and lines; not in Mermaid.")
 def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **options: Any) -> int:
     """Draw the jobs and their requirements.
 
@@ -56,8 +49,6 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **op
         named = paths_of(scheduler)
         arguments["collapse"] = [job for pattern in collapse for job in match_jobs(named, pattern)]
     suffix = output.suffix.lower()
-    if suffix == ".mmd":
-        arguments.pop("legend", None)
     export = {
         ".svg": scheduler.export_as_svgfile,
         ".png": scheduler.export_as_pngfile,

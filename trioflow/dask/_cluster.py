@@ -198,7 +198,7 @@ class DaskOptions(JobOptions, total=False):
 
 
 class DaskJob(
-    FunctionJob[Any], box=BoxStyle("call on a Dask cluster", "tab", place=3), calls_in="a Dask cluster", keeps_time=True
+    FunctionJob[Any], box=BoxStyle("call on a Dask cluster", "tab"), calls_in="a Dask cluster", keeps_time=True
 ):
     """A plain function with its arguments, called on a Dask cluster, where the returned value stays.
 

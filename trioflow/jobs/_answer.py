@@ -33,7 +33,7 @@ POLL_SECONDS: Final = 0.5
 NOTHING: Final = object()
 
 
-class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]"), place=6), takes_slot=False):
+class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slot=False):
     """A job whose result is given from outside: a person approves, or a form comes back.
 
     The answer is given by `answer()`, in the program. In a run with a journal, it can also be given by the command

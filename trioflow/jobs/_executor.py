@@ -34,7 +34,7 @@ ExecutorOrFactory = concurrent.futures.Executor | Callable[[], concurrent.future
 
 class ExecutorJob(
     FunctionJob[T],
-    box=BoxStyle("call by an executor", "tab", place=3),
+    box=BoxStyle("call by an executor", "tab"),
     calls_in="an executor",
     keeps_time=True,
     cannot_be_interrupted="a call by an executor cannot be interrupted; a ProcessJob can be killed",

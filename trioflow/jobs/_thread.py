@@ -46,7 +46,7 @@ class ThreadOptions(JobOptions, total=False):
 
 class ThreadJob(
     FunctionJob[T],
-    box=BoxStyle("thread", place=2),
+    box=BoxStyle("thread"),
     calls_in="a thread",
     cannot_be_interrupted=(
         "a thread cannot be interrupted; on_cancel= can end what it waits for, abandon_on_cancel=True abandons it, and "

@@ -47,25 +47,25 @@ def job_bundle(job: AnyJob) -> MimeBundle:
             *job.scheduler.successors(job),
         ]
         shares_boxes = len(neighbors) > MAX_SEPARATE_BOXES
-        bundle |= _picture_bundle(job.scheduler, only=neighbors, collapse=True, direction="LR", bundle=shares_boxes)
+        bundle |= _picture_bundle(job.scheduler, only=neighbors, collapse=True, bundle=shares_boxes)
     return bundle
 
 
 def _picture_bundle(scheduler: BaseScheduler, **options: Any) -> MimeBundle:
-    from .graph import _dark_scheme, _render  # imported here, because most programs draw nothing
+    from .graph import _render  # imported here, because most programs draw nothing
     from .trace._trace import find_critical_path
 
-    options["critical_path"] = find_critical_path(scheduler)
-    mermaid = _render.mermaid(scheduler, **options)
+    critical_path = find_critical_path(scheduler)
+    mermaid = _render.mermaid(scheduler, critical_path, **options)
     if mermaid.count("\n") > MAX_GRAPH_ELEMENTS:
         return {}
 
     def draw_svg(direction: Any) -> str:
-        digraph = _render.graph(scheduler, **({"direction": direction} | options))
+        digraph = _render.graph(scheduler, critical_path, direction, **options)
         return _render.render(digraph, "svg", "the picture of a scheduler").decode()
 
     try:
-        svg = _dark_scheme.add_dark_scheme(_render.svg_in_best_direction(draw_svg))
+        svg = _render.svg_in_best_direction(draw_svg)
     except (ModuleNotFoundError, RuntimeError):
         return {"text/vnd.mermaid": mermaid}
     return _exports.svg_bundle(svg, "the graph of a scheduler")

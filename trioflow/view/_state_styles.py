@@ -51,10 +51,11 @@ class StateStyle:
 
     The progress bar shows states with the style "trouble" as failed.
     """
-    light_colors: BoxColors
-    """The colors in graphs on a light background. For color-blind users, states also differ in lightness or symbol."""
-    dark_colors: BoxColors
-    """The colors in graphs on a dark background. In both schemes, all text has a contrast ratio of 4.5 or more."""
+    colors: BoxColors
+    """The colors in graphs. All text has a contrast ratio of 4.5 or more, on a white page and on a black one.
+
+    For color-blind users, states also differ in lightness or symbol.
+    """
     glossary_meaning: str
     """The explanation in a report's glossary, for readers who are not programmers."""
     unfinished_reason: str = ""
@@ -66,8 +67,7 @@ class StateStyle:
         return self.symbol if self.has_box_symbol else ""
 
 
-LIGHT_SCHEME_TEXT_COLOR: Final = "#1f2933"
-DARK_SCHEME_TEXT_COLOR: Final = "#e4e8ed"
+TEXT_COLOR: Final = "#1f2933"
 
 STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
     JobState.IDLE: StateStyle(
@@ -75,8 +75,7 @@ STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
         ascii_symbol=".",
         has_box_symbol=False,  # the white box is distinctive enough
         monitor_style="dim",
-        light_colors=BoxColors("#ffffff", "#52606d", LIGHT_SCHEME_TEXT_COLOR, "#f7f8fa"),
-        dark_colors=BoxColors("#242a33", "#9aa5b1", DARK_SCHEME_TEXT_COLOR, "#1f242b"),
+        colors=BoxColors("#ffffff", "#52606d", TEXT_COLOR, "#f7f8fa"),
         glossary_meaning="the run ended before its turn came",
         unfinished_reason="never started: the run ended first",
     ),
@@ -84,8 +83,7 @@ STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
         symbol="◦",
         ascii_symbol="w",
         monitor_style="dim",
-        light_colors=BoxColors("#fff6d1", "#8a6d00", LIGHT_SCHEME_TEXT_COLOR, "#fffcf0"),
-        dark_colors=BoxColors("#3a3214", "#d9b93b", DARK_SCHEME_TEXT_COLOR, "#26241c"),
+        colors=BoxColors("#fff6d1", "#8a6d00", TEXT_COLOR, "#fffcf0"),
         glossary_meaning="it was ready to start, and waited for its turn",
         unfinished_reason="never started: the run ended first",
     ),
@@ -93,8 +91,7 @@ STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
         symbol="▸",
         ascii_symbol=">",
         monitor_style="running",
-        light_colors=BoxColors("#ffd95a", "#8a6d00", LIGHT_SCHEME_TEXT_COLOR, "#fff8df"),
-        dark_colors=BoxColors("#5c4b10", "#ffd95a", DARK_SCHEME_TEXT_COLOR, "#2b281c"),
+        colors=BoxColors("#ffd95a", "#8a6d00", TEXT_COLOR, "#fff8df"),
         glossary_meaning="it was still running when this report was written",
     ),
     JobState.SUCCEEDED: StateStyle(
@@ -102,16 +99,14 @@ STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
         ascii_symbol="+",
         has_box_symbol=False,  # the green box is distinctive enough
         monitor_style="done",
-        light_colors=BoxColors("#c9e7d2", "#2f7d52", LIGHT_SCHEME_TEXT_COLOR, "#f1f9f4"),
-        dark_colors=BoxColors("#23573b", "#6fb98c", DARK_SCHEME_TEXT_COLOR, "#1c2723"),
+        colors=BoxColors("#c9e7d2", "#2f7d52", TEXT_COLOR, "#f1f9f4"),
         glossary_meaning="it completed without an error",
     ),
     MOVED_ON: StateStyle(
         symbol="»",
         ascii_symbol="m",
         monitor_style="moved on",
-        light_colors=BoxColors("#ddd3f2", "#5f4b8b", LIGHT_SCHEME_TEXT_COLOR, "#f7f4fc"),
-        dark_colors=BoxColors("#45376b", "#b39ddb", DARK_SCHEME_TEXT_COLOR, "#25212e"),
+        colors=BoxColors("#ddd3f2", "#5f4b8b", TEXT_COLOR, "#f7f4fc"),
         glossary_meaning="its timeout ended it, and the run went on without its result, as its options allow",
         unfinished_reason="moved on after its timeout",
     ),
@@ -119,16 +114,14 @@ STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
         symbol="✗",
         ascii_symbol="x",
         monitor_style="failed",
-        light_colors=BoxColors("#b3261e", "#6b130e", "#ffffff", "#fdf0ee"),
-        dark_colors=BoxColors("#e5776a", "#f7b3aa", "#17110e", "#33211f"),
+        colors=BoxColors("#b3261e", "#6b130e", "#ffffff", "#fdf0ee"),
         glossary_meaning="it raised an error, or exceeded its timeout",
     ),
     JobState.CANCELLED: StateStyle(
         symbol="⊘",
         ascii_symbol="c",
         monitor_style="trouble",
-        light_colors=BoxColors("#d5d9de", "#52606d", LIGHT_SCHEME_TEXT_COLOR, "#f2f3f5"),
-        dark_colors=BoxColors("#39414b", "#9aa5b1", DARK_SCHEME_TEXT_COLOR, "#22262c"),
+        colors=BoxColors("#d5d9de", "#52606d", TEXT_COLOR, "#f2f3f5"),
         glossary_meaning="it was stopped before its end, or kept from starting",
         unfinished_reason="cancelled",
     ),
@@ -136,8 +129,7 @@ STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
         symbol="⊗",
         ascii_symbol="b",
         monitor_style="trouble",
-        light_colors=BoxColors("#f4c7a1", "#9a4a12", LIGHT_SCHEME_TEXT_COLOR, "#fdf5ee"),
-        dark_colors=BoxColors("#5e3a1d", "#dc9a62", DARK_SCHEME_TEXT_COLOR, "#2a231d"),
+        colors=BoxColors("#f4c7a1", "#9a4a12", TEXT_COLOR, "#fdf5ee"),
         glossary_meaning="it could not run, because a job whose success it needs failed",
         unfinished_reason="not run",
     ),
@@ -145,8 +137,7 @@ STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
         symbol="⤼",
         ascii_symbol="s",
         monitor_style="dim",
-        light_colors=BoxColors("#eef0f2", "#9aa5b1", "#616e7c", "#fafbfb"),
-        dark_colors=BoxColors("#20252c", "#6b7683", "#a9b4c0", "#1e2228"),
+        colors=BoxColors("#eef0f2", "#9aa5b1", "#616e7c", "#fafbfb"),
         glossary_meaning="it did not have to run",
         unfinished_reason="it was skipped",
     ),

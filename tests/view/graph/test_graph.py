@@ -19,10 +19,14 @@ from hypothesis import strategies as st
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob
 from trioflow.abc import BoxStyle
 from trioflow.view._state_styles import STATE_STYLES
+from trioflow.view.graph import _dot, _render
+from trioflow.view.graph._drawing import EdgeKind
 
 from ...bodies import Counting, fail_now, idle, serve, take
 from ...transitions import lead_to
 from .pictures import dot, escape, seen, texts
+
+REMARK = _dot.EDGE_ATTRIBUTES[EdgeKind.SUCCESS]["label"].removeprefix("<").removesuffix(">")
 
 # --- boxes
 
@@ -39,14 +43,14 @@ def test_boxes_and_frames_show_state_critical_and_forever(state: JobState, criti
     found = seen(Scheduler(job, nested).graph())
     look = STATE_STYLES[state]
     for name, fill, parts in (
-        ("job", look.light_colors.fill, found.boxes),
-        ("nested", look.light_colors.frame, found.frames),
+        ("job", look.colors.fill, found.boxes),
+        ("nested", look.colors.frame, found.frames),
     ):
         part = parts[f"{'!' * critical}{look.box_symbol} {name}".strip()]
         assert part["fillcolor"] == fill
         assert part["penwidth"] == ("2.6" if critical else "1")
         assert ("dashed" in part["style"]) == forever
-        assert part["color"] == look.light_colors.outline
+        assert part["color"] == look.colors.outline
 
 
 def test_a_frame_shows_the_failures_of_its_jobs() -> None:
@@ -55,7 +59,7 @@ def test_a_frame_shows_the_failures_of_its_jobs() -> None:
     scheduler = Scheduler(Scheduler(deep, label="outer"), Scheduler(idle("unharmed"), label="other"))
     lead_to(JobState.FAILED, next(iter(deep)))
     frames = seen(scheduler.graph()).frames
-    red = STATE_STYLES[JobState.FAILED].light_colors.fill
+    red = STATE_STYLES[JobState.FAILED].colors.fill
     assert {label: frame["color"] == red for label, frame in frames.items()} == {
         "outer|1 failed": True, "deep|1 failed": True, "other": False,
     }  # fmt: skip
@@ -72,10 +76,10 @@ def test_states_are_distinguishable_in_grey() -> None:
 
     symbols = [look.box_symbol for look in STATE_STYLES.values() if look.box_symbol]
     assert len(symbols) == len(set(symbols)) == len(STATE_STYLES) - 2
-    plain = sorted(lightness(look.light_colors.fill) for look in STATE_STYLES.values() if not look.box_symbol)
+    plain = sorted(lightness(look.colors.fill) for look in STATE_STYLES.values() if not look.box_symbol)
     assert plain[1] - plain[0] > 0.1
     for look in STATE_STYLES.values():
-        assert abs(lightness(look.light_colors.fill) - lightness(look.light_colors.text)) > 0.5
+        assert abs(lightness(look.colors.fill) - lightness(look.colors.text)) > 0.5
 
 
 def test_the_kind_of_a_job_sets_the_shape_of_its_box() -> None:
@@ -100,17 +104,13 @@ def test_the_kind_of_a_job_sets_the_shape_of_its_box() -> None:
 
 
 def test_a_class_sets_the_box_style_of_its_kind() -> None:
-    """The class option `box=` sets shape and name of a new kind of job in graph, Mermaid text and legend."""
+    """The class option `box=` sets the shape of a new kind of job in graph and Mermaid text."""
 
     class Errand(AbstractJob[Any], box=BoxStyle("errand", "star", (">", "]"))):
         pass
 
     scheduler = Scheduler(idle("plain"), Errand(label="run"), ThreadJob(print, label="thread"))
-    source = scheduler.graph(legend=True).source
     assert seen(scheduler.graph()).boxes["run"]["shape"] == "star"
-    assert re.findall(r'"legend kind \d+" \[label="?([a-z ]+?)"? color', source) == [
-        "async function", "thread", "errand",
-    ]  # fmt: skip
     assert '>"run"]' in scheduler.mermaid()
 
 
@@ -212,8 +212,8 @@ def test_lines_say_which_requirements_must_succeed() -> None:
     scheduler = Scheduler(other, must, source, reader, idle("alarm", run_if="failed").requires(reader, succeeded=True))
     labels = {ends: line.get("label") for ends, line in seen(scheduler.graph()).lines.items()}
     assert labels == {
-        ("other", "reader"): "", ("must", "reader"): "<i>&#160;if succeeded</i>", ("source", "reader"): "",
-        ("reader", "alarm|if failed"): "<i>&#160;if succeeded</i>",
+        ("other", "reader"): "", ("must", "reader"): REMARK, ("source", "reader"): "",
+        ("reader", "alarm|if failed"): REMARK,
     }  # fmt: skip
     lines = re.findall(r"n\d [-=.]+>.*", scheduler.mermaid())
     assert set(lines) == {"n1 --> n4", "n2 -->|if succeeded| n4", "n3 ==> n4", "n4 -.->|if succeeded| n5"}
@@ -257,7 +257,6 @@ def test_a_requirement_outside_the_drawing_has_a_question_mark() -> None:
     found = seen(inner.graph())
     assert set(found.lines) == {("? outer", "in"), ("? stray", "in")}
     assert "dotted" in found.boxes["? outer"]["style"]
-    assert "? elsewhere" in texts(dot(inner.graph(legend=True).source, "svg"))
 
 
 def test_cycles_and_impossible_requirements_are_drawn() -> None:
@@ -306,7 +305,7 @@ def test_a_job_is_drawn_below_its_requirements(random: Any) -> None:
         return made
 
     scheduler = Scheduler(members(0))
-    rows, frames = positions(scheduler.graph(direction="TB"))
+    rows, frames = positions(_render.graph(scheduler, {}, "TB"))
     numbers = dict(zip(_in_listing_order(scheduler), itertools.count(1), strict=False))
     width = len(str(len(numbers)))
 
@@ -332,63 +331,12 @@ def _in_listing_order(scheduler: Scheduler) -> list[AbstractJob[Any]]:
 # --- options
 
 
-def test_legend_has_only_what_occurs_in_the_picture() -> None:
-    """The legend of a graph explains the colours, shapes and lines that occur in the picture, and no others."""
-    source = Job(take, label="a")
-    scheduler = Scheduler(source, Job(take, source, label="b", critical=True), idle("c", forever=True))
-    lines = texts(dot(scheduler.graph(legend=True).source, "svg"))
-    assert sorted(lines) == ["! b", "! critical", "Legend", "a", "c", "forever", "result is an argument"]
-    scheduler.run()
-    lines = texts(dot(scheduler.graph(legend=True).source, "svg"))
-    assert {"succeeded", "✗ failed"} < set(lines)
-
-
-def test_legend_has_a_sample_of_each_kind_of_box_and_line() -> None:
-    """The legend of a graph has a sample of each kind of box and line, if all of them occur."""
-    a, b, c = (Job(take, label=f"job {n}") for n in range(3))
-    left = idle("left", required=[a, b])
-    scheduler = Scheduler(
-        a, b, c, left, idle("end", required=left, run_if="failed"), Service(serve), ThreadJob(print, a),
-        Scheduler(label="s", required=a), Scheduler(Job(take, label="only in"), label="t"),
-    )  # fmt: skip
-    graph = scheduler.graph(
-        legend=True, only=["job*", "end", "serve*", "print*", "s"], bundle=True, collapse="s", direction="LR"
-    )
-    assert set(texts(dot(graph.source, "svg"))) >= {
-        "async function", "service", "thread", "nested scheduler", "forever", "several alike",
-        "requires", "result is an argument", "by way of jobs left out", "if that failed",
-    }  # fmt: skip
-
-
-def test_arrows_of_the_legend_end_before_their_text() -> None:
-    """In the legend, arrows end before their text: with the wider fonts of browsers, their heads once covered it."""
-    source = Job(take, label="a")
-    scheduler = Scheduler(source, Job(take, source, label="b", required=idle("c"), run_if="failed"))
-    drawn = json.loads(dot(scheduler.graph(legend=True).source, "json"))
-    nodes = drawn["objects"]
-    gaps: list[float] = []
-    for edge in drawn["edges"]:
-        name = nodes[edge["head"]]["name"]
-        if name.startswith("legend line") and "_hdraw_" in edge:
-            (text,) = (one for one in nodes[edge["head"]]["_ldraw_"] if one["op"] == "T")
-            tip = max(x for one in edge["_hdraw_"] if one["op"] == "P" for x, _ in one["points"])
-            gaps.append(text["pt"][0] - text["width"] / 2 - tip)
-    assert len(gaps) == 3
-    assert min(gaps) > 6
-
-
-@pytest.mark.parametrize("direction", ["TB", "LR"])
-def test_direction_is_passed_to_dot(direction: Any) -> None:
-    """With `direction=`, a graph goes from top to bottom, or from left to right."""
-    assert f"rankdir={direction}" in Scheduler().graph(direction=direction).source
-
-
-def test_an_unknown_direction_or_option_raises() -> None:
-    """An unknown direction or option of `graph` raises an error with the wrong value or name."""
-    with pytest.raises(ValueError, match=r"direction='up' of graph\(\): choose one of TB, LR"):
-        Scheduler().graph(direction="up")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="'colour'"):
-        Scheduler().graph(colour="red")  # type: ignore[call-arg]
+@pytest.mark.parametrize("option", ["colour", "legend", "direction"])
+@pytest.mark.parametrize("draw", [Scheduler.graph, Scheduler.mermaid])
+def test_an_unknown_option_raises(draw: Any, option: str) -> None:
+    """An unknown option of `graph` or `mermaid` raises an error with its name; the look of a graph is no option."""
+    with pytest.raises(TypeError, match=f"'{option}'"):
+        draw(Scheduler(), **{option: "LR"})
 
 
 # --- cost

@@ -102,7 +102,7 @@ def test_mermaid_writes_boxes_and_frames_then_lines_styles_and_classes() -> None
 
 
 @pytest.mark.parametrize("options", [
-    {}, {"collapse": True, "direction": "LR"}, {"bundle": True}, {"only": ["source", "alarm", "inner/in"]}
+    {}, {"collapse": True}, {"bundle": True}, {"only": ["source", "alarm", "inner/in"]}
 ], ids=str)  # fmt: skip
 def test_mermaid_draws_the_same_boxes_frames_and_lines_as_graph(options: Any) -> None:
     """With equal options, the Mermaid text and the graph have the same numbers of boxes, frames and lines."""
@@ -157,14 +157,6 @@ def test_outside_requirements_and_junctions_are_drawn() -> None:
     text = scheduler.mermaid(only=["a?", "b?"])
     assert '((" "))' in text
     assert (text.count(" -.- "), text.count(" -.-> ")) == (3, 3)
-
-
-def test_an_unknown_option_or_direction_raises() -> None:
-    """`mermaid` raises on an unknown direction, and on options that it does not have, such as `legend=` of `graph`."""
-    with pytest.raises(TypeError, match="'legend'"):
-        Scheduler().mermaid(legend=True)  # type: ignore[call-arg]
-    with pytest.raises(ValueError, match="direction='up'"):
-        Scheduler().mermaid(direction="up")  # type: ignore[arg-type]
 
 
 def test_export_as_mermaid_writes_the_text(tmp_path: Path) -> None:

@@ -435,41 +435,6 @@ def test_the_report_of_a_trace_without_a_run_is_marked_as_such(tmp_path: Path) -
     assert "<title>nothing has run</title>" in write_report(Trace(), tmp_path / "r.html")
 
 
-# ---- the graph in both schemes
-
-
-COLOUR = re.compile(r'(fill|stroke)="(#[0-9a-f]{6}|[a-z]+)"')
-
-
-def test_every_colour_of_the_graph_has_a_rule_for_the_dark_scheme(virtual: Virtual, tmp_path: Path) -> None:
-    """Each colour in the graph and its legend has a rule for the dark scheme, without which it would glare."""
-    text = report(virtual, everything(), tmp_path / "r.html")
-    section = text.partition('<section id="graph"')[2].partition("</section>")[0]
-    found = set(COLOUR.findall(section)) - {("fill", "none"), ("stroke", "transparent"), ("stroke", "none")}
-    assert len(found) > 12
-    for attribute, colour in found:
-        assert f'[{attribute}="{colour}"] {{ {attribute}:' in text, (attribute, colour)
-
-
-def test_the_graph_legend_has_exactly_the_states_and_arrows_of_the_graph(virtual: Virtual, tmp_path: Path) -> None:
-    """The legend in the report explains exactly the states and arrows that are in the graph."""
-    first = Job(nap, label="first")
-    text = report(virtual, Scheduler(first, Job(nap, 1, first, label="second")), tmp_path / "r.html")
-    legend = re.sub("<.*?>", "|", text.partition('<ul class="legend">')[2].partition("</ul>")[0])
-    assert list(filter(None, legend.split("|"))) == [
-        "succeeded",
-        "the second gets the result of the first",
-        "the critical path: the jobs with a double border decided when the run ended",
-    ]
-
-
-def test_shapes_of_boxes_are_explained_only_if_there_are_several(virtual: Virtual, tmp_path: Path) -> None:
-    """The report explains the shapes of boxes only if there are different kinds of jobs."""
-    one, two = Scheduler(Job(nap)), Scheduler(Job(nap), CommandJob(["true"], run_if="failed"))
-    texts = [report(virtual, scheduler, tmp_path / "r.html") for scheduler in (one, two)]
-    assert ["The shape of a box" in text for text in texts] == [False, True]
-
-
 def test_a_wide_graph_goes_from_left_to_right(virtual: Virtual, tmp_path: Path) -> None:
     """In the report, thirty parallel jobs are drawn below each other, because a row of them would be unreadable."""
     text = report(virtual, Scheduler(Job(nap, label=f"a job {'x' * n}") for n in range(30)), tmp_path / "r.html")

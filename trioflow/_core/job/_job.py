@@ -57,21 +57,19 @@ NO_DEFAULT: Final = object()
 
 
 class BoxStyle(NamedTuple):
-    """The style of a kind of job in pictures and legends: `class BoxJob(JobKind, box=BoxStyle("sandbox", "box3d"))`.
+    """The style of a kind of job in pictures: `class BoxJob(JobKind, box=BoxStyle("sandbox", "box3d"))`.
 
     Subclasses inherit the style.
     """
 
     name: str
-    """The name of the kind in legends."""
+    """The name of the kind, in default labels and in journals."""
     shape: str = "box"
     """The Graphviz shape of the box of a job."""
     brackets: tuple[str, str] = "[", "]"
     """The Mermaid brackets that give the box its shape."""
     rounded: bool = False
     """Whether Graphviz rounds the corners of the box."""
-    place: int = 8
-    """The position of the kind in legends, from 0; kinds with the same position are sorted by name."""
 
 
 def _check_box(box: BoxStyle, subject: str) -> BoxStyle:
@@ -91,7 +89,6 @@ def _check_box(box: BoxStyle, subject: str) -> BoxStyle:
         _job_options.check_text(box.shape, "shape", subject),
         box.brackets,
         _job_options.flag(box.rounded, "rounded", subject),
-        _job_options.check_number(box.place, "place", subject),
     )
 
 
@@ -237,7 +234,7 @@ class AbstractJob(Generic[T]):
     # Whether the job is passed as an object among the arguments of another job, instead of being an input.
     _is_passed_as_itself: ClassVar[bool] = False
     # ---- the class arguments, described in `__init_subclass__`
-    _box: ClassVar[BoxStyle] = BoxStyle("async function", "box", ("(", ")"), rounded=True, place=0)
+    _box: ClassVar[BoxStyle] = BoxStyle("async function", "box", ("(", ")"), rounded=True)
     _keeps_time: ClassVar[bool] = False
     _cannot_be_interrupted: ClassVar[str | None] = None
     # Whether the job takes a slot of its scheduler's window, unless it is a forever job.

@@ -82,7 +82,7 @@ class TaskStatus(Generic[T]):
         self._run.on_service_ready(self._job, value)
 
 
-class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"), place=1)):
+class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"))):
     """A forever job that other jobs may require, such as a server, a connection or a pool.
 
     Its function is called with the keyword argument `task_status`, as by `nursery.start()` of trio and anyio. When the

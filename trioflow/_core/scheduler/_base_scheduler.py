@@ -118,9 +118,7 @@ class BaseSchedulerOptions(JobOptions, total=False):
     on_settled: SettledFunction | None
 
 
-class BaseScheduler(
-    AbstractJob[bool], box=BoxStyle("nested scheduler", "folder", ("[[", "]]"), place=7), keeps_time=True
-):
+class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder", ("[[", "]]")), keeps_time=True):
     """A set of jobs that can be run. Users create objects of the subclass `trioflow.Scheduler`, which adds views."""
 
     __slots__ = (

@@ -35,7 +35,7 @@ MIB: Final = 1 << 20
 """One MiB in bytes. Status texts show memory in whole MiB, because a number that changes often must be short."""
 
 
-class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", "/]"), place=5), keeps_time=True):
+class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", "/]")), keeps_time=True):
     """A program with its arguments, run in a process and a process group of its own.
 
     When the job is ended (by its timeout, a cancellation, a critical failure elsewhere, or the end of the run), the

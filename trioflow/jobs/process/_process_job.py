@@ -46,7 +46,7 @@ class ProcessOptions(JobOptions, total=False):
 
 class ProcessJob(
     FunctionJob[T],
-    box=BoxStyle("process", "component", place=4),
+    box=BoxStyle("process", "component"),
     calls_in="a separate process",
     keeps_time=True,
     cannot_be_interrupted=(

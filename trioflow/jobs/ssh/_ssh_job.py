@@ -70,7 +70,7 @@ MAX_INLINE_BYTES: Final = 60_000
 """The maximum size of a script to send in the command line, in bytes. Larger scripts are sent as files."""
 
 
-class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6), keeps_time=True):
+class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_time=True):
     """A command or script on another machine, a file transfer to or from it, or a list of these.
 
     A command is run by `/bin/sh` on the node, in the home directory and in its own session. When the job is ended (by

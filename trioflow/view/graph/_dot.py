@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..._core.api.views import AnyJob, BaseScheduler, box_of, fit, printable
-from .._state_styles import STATE_STYLES, BoxColors
+from .._state_styles import STATE_STYLES, TEXT_COLOR, BoxColors
 from ..text._listing import BeginRow, EndRow
 from . import _style
 from ._drawing import Drawing, DrawingRole, EdgeKind
@@ -145,7 +145,6 @@ class DotWriter:
 DotAttributes = dict[str, str]
 
 FONT_FAMILIES: Final = "Helvetica,Arial,sans-serif"
-FAINT_COLOR: Final = "#7b8794"
 GRAPH_DEFAULTS: Final[DotAttributes] = {
     "compound": "true",
     "newrank": "true",  # otherwise dot may give the two ends of an edge between frames the same rank
@@ -154,7 +153,8 @@ GRAPH_DEFAULTS: Final[DotAttributes] = {
     "nodesep": "0.25",
     "ranksep": "0.45",
     "pad": "0.15",
-    "bgcolor": "white",
+    "bgcolor": "transparent",
+    "fontcolor": _style.LINE_COLOR,
 }
 NODE_DEFAULTS: Final[DotAttributes] = {
     "fontname": FONT_FAMILIES,
@@ -168,14 +168,16 @@ NODE_DEFAULTS: Final[DotAttributes] = {
 EDGE_DEFAULTS: Final[DotAttributes] = {
     "fontname": FONT_FAMILIES,
     "fontsize": "10",
-    "color": FAINT_COLOR,
+    "color": _style.LINE_COLOR,
     "arrowsize": "0.65",
     "penwidth": "1",
 }
+EDGE_REMARK: Final = '<<table border="0" cellspacing="0" bgcolor="white"><tr><td><i>{}</i></td></tr></table>>'
+"""The label of an edge, on white, because an edge may be inside a frame or outside of all frames."""
 EDGE_ATTRIBUTES: Final[Mapping[EdgeKind, DotAttributes]] = {
     EdgeKind.ORDER: {},
-    EdgeKind.DATA: {"color": "#1d5fa6", "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
-    EdgeKind.SUCCESS: {"label": f"<<i>&#160;{_style.IF_SUCCEEDED}</i>>", "fontsize": "9"},
+    EdgeKind.DATA: {"color": _style.INPUT_COLOR, "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
+    EdgeKind.SUCCESS: {"label": EDGE_REMARK.format(_style.IF_SUCCEEDED), "fontsize": "9"},
     EdgeKind.INDIRECT: {"style": "dotted", "penwidth": "1.6"},
 }
 CRITICAL_PATH_EDGE: Final[DotAttributes] = {"color": _style.CRITICAL_PATH_COLOR, "penwidth": "2.4"}
@@ -187,8 +189,13 @@ MAX_ORDERED_BOXES: Final = 40
 RUN_IF_FAILED_EDGE: Final[DotAttributes] = {"style": "dashed"}
 SQUARE_BOX: Final[DotAttributes] = {"style": "filled"}
 BUNDLE_BOX: Final[DotAttributes] = {**SQUARE_BOX, "shape": "box3d", "margin": "0.16,0.1"}
-JUNCTION_POINT: Final[DotAttributes] = {"shape": "point", "width": "0.06", "color": FAINT_COLOR, "label": ""}
-OUTSIDE_BOX: Final[DotAttributes] = {"style": "rounded,dotted", "color": FAINT_COLOR, "fontcolor": "#616e7c"}
+JUNCTION_POINT: Final[DotAttributes] = {"shape": "point", "width": "0.06", "color": _style.LINE_COLOR, "label": ""}
+OUTSIDE_BOX: Final[DotAttributes] = {
+    "style": "rounded,filled,dotted",
+    "fillcolor": "white",
+    "color": _style.LINE_COLOR,
+    "fontcolor": "#616e7c",
+}
 INVISIBLE_POINT: Final[DotAttributes] = {
     "shape": "point",
     "style": "invis",
@@ -199,7 +206,7 @@ INVISIBLE_POINT: Final[DotAttributes] = {
 EMPTY_FRAME_TEXT: Final[DotAttributes] = {
     "shape": "plaintext",
     "style": "",
-    "fontcolor": FAINT_COLOR,
+    "fontcolor": TEXT_COLOR,
     "fontsize": "9",
     "label": "(empty)",
     "height": "0.2",
@@ -236,14 +243,19 @@ def frame_attributes(schedulers: list[AnyJob], path: str) -> DotAttributes:
         **FRAME_DEFAULTS,
         "label": _html_label(label, remarks, "b"),
         "tooltip": tooltip_text(schedulers, path),
-        "fillcolor": STATE_STYLES[_style.shown_state(schedulers)].light_colors.frame,
+        "fillcolor": STATE_STYLES[_style.shown_state(schedulers)].colors.frame,
         "color": _style.box_colors(schedulers).outline,
         "penwidth": "1",  # otherwise a frame inherits the width of the enclosing frame's border
         **_mark_attributes(schedulers[0], FRAME_DEFAULTS),
     }
 
 
-FRAME_DEFAULTS: Final[DotAttributes] = {"style": "rounded,filled", "labeljust": "l", "margin": "10"}
+FRAME_DEFAULTS: Final[DotAttributes] = {
+    "style": "rounded,filled",
+    "labeljust": "l",
+    "margin": "10",
+    "fontcolor": TEXT_COLOR,
+}
 
 
 def outside_attributes(job: AnyJob) -> DotAttributes:

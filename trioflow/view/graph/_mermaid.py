@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ..._core.api.views import AnyJob, BaseScheduler, ReportedState, box_of, printable
-from .._state_styles import LIGHT_SCHEME_TEXT_COLOR, STATE_STYLES, state_class
+from .._state_styles import STATE_STYLES, TEXT_COLOR, state_class
 from ..text._listing import BeginRow, EndRow, PlainRow
 from . import _style
 from ._drawing import Drawing, DrawingRole, EdgeKind
@@ -83,11 +83,11 @@ class MermaidWriter:
             self._shown_state(scheduler) for scheduler in self._framed_schedulers if scheduler in self._node_names
         }
         for state in STATE_STYLES:
-            fill, outline, text, frame = STATE_STYLES[state].light_colors
+            fill, outline, text, frame = STATE_STYLES[state].colors
             if state in box_states:
                 yield f"{INDENT}classDef {state_class(state)} fill:{fill},stroke:{outline},color:{text}"
             if state in frame_states:
-                colors = f"fill:{frame},stroke:{outline},color:{LIGHT_SCHEME_TEXT_COLOR}"
+                colors = f"fill:{frame},stroke:{outline},color:{TEXT_COLOR}"
                 yield f"{INDENT}classDef {state_class(state)}Frame {colors}"
 
     def _box_lines(self) -> Iterator[str]:
@@ -113,7 +113,7 @@ class MermaidWriter:
             f"{INDENT}class {self._node_names[scheduler]} {state_class(self._shown_state(scheduler))}Frame"
         )
         outline = _style.box_colors(jobs).outline
-        if outline != STATE_STYLES[self._shown_state(scheduler)].light_colors.outline:
+        if outline != STATE_STYLES[self._shown_state(scheduler)].colors.outline:
             self._add_style(scheduler, f"stroke:{outline}")
 
     def _box_line(self, job: AnyJob) -> str:
@@ -125,9 +125,7 @@ class MermaidWriter:
         label, remarks = _style.caption(jobs)
         self._add_marks(job)
         fill, outline, text, _ = _style.box_colors(jobs)
-        if (
-            fill != STATE_STYLES[self._shown_state(job)].light_colors.fill
-        ):  # some of the jobs have failed or are blocked
+        if fill != STATE_STYLES[self._shown_state(job)].colors.fill:  # some of the jobs have failed or are blocked
             self._add_style(job, f"fill:{fill},stroke:{outline},color:{text}")
         return f"{name}{opening}{quote_lines(label, *remarks)}{closing}:::{state_class(self._shown_state(job))}"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack
 
-from ..._core.api.views import BaseScheduler, file_path, flag, is_among, is_scheduler, short_repr
+from ..._core.api.views import BaseScheduler, file_path, is_scheduler
 from ..text._listing import EndRow
 from ..text._selection import JobSelection
-from . import _dark_scheme, _dot, _graph_legend, _mermaid
+from . import _dot, _mermaid
 from ._drawing import NO_CRITICAL_PATH, CriticalPath, Drawing
 from ._style import Direction
 
@@ -25,14 +25,14 @@ DOTS_PER_INCH: Final = "144"
 MAX_READABLE_BOXES: Final = 40
 """The maximum number of boxes in a readable picture.
 
-If there are more boxes, the default direction is from left to right, because a picture from top to bottom would be too
+If there are more boxes, the direction is from left to right, because a picture from top to bottom would be too
 wide.
 """
 MAX_WIDTH_POINTS: Final = 1600
 """The maximum width of a picture in points. A page 1,280 pixels wide shows such a picture at 60 % of its size."""
 
 
-class SelectionOptions(TypedDict, total=False):
+class GraphOptions(TypedDict, total=False):
     """The options that select the jobs to draw. They are documented in `Scheduler.graph`."""
 
     only: JobSelection | None
@@ -40,41 +40,34 @@ class SelectionOptions(TypedDict, total=False):
     bundle: bool
 
 
-class DrawingOptions(SelectionOptions, total=False):
-    """The options for a drawing: the selection of jobs, and the direction."""
-
-    direction: Direction | None
-
-
-class GraphOptions(DrawingOptions, total=False):
-    """The options for a graph: the options for a drawing, and whether to add a legend."""
-
-    legend: bool
-
-
 def graph(
     scheduler: BaseScheduler,
-    *,
-    legend: bool = False,
     critical_path: CriticalPath = NO_CRITICAL_PATH,
-    **options: Unpack[DrawingOptions],
+    direction: Direction | None = None,
+    /,
+    **options: Unpack[GraphOptions],
 ) -> Digraph:
-    """Return the `graphviz.Digraph` for `Scheduler.graph`. `critical_path` is the critical path of the last run."""
-    has_legend = flag(legend, "legend", "graph()")
-    drawing, direction = _make_drawing(scheduler, critical_path=critical_path, **options)
-    digraph = _dot.make_digraph(drawing, direction)
-    if has_legend:
-        _graph_legend.add_legend(drawing, digraph)
+    """Return the `graphviz.Digraph` for `Scheduler.graph`.
+
+    Args:
+        scheduler: the scheduler to draw.
+        critical_path: the critical path of its last run.
+        direction: None for one that depends on the number of boxes.
+        options: those of `Scheduler.graph`.
+
+    """
+    drawing, default_direction = _make_drawing(scheduler, critical_path, options)
+    digraph = _dot.make_digraph(drawing, direction or default_direction)
     if remark := simplification_note(scheduler, options):
         digraph.attr("graph", label=remark)  # this comes last, because clusters that follow would inherit the label
     return digraph
 
 
 def mermaid(
-    scheduler: BaseScheduler, *, critical_path: CriticalPath = NO_CRITICAL_PATH, **options: Unpack[DrawingOptions]
+    scheduler: BaseScheduler, critical_path: CriticalPath = NO_CRITICAL_PATH, /, **options: Unpack[GraphOptions]
 ) -> str:
     """Return the text for `Scheduler.mermaid`. `critical_path` is the critical path of the last run."""
-    text = _mermaid.flowchart_text(*_make_drawing(scheduler, critical_path=critical_path, **options))
+    text = _mermaid.flowchart_text(*_make_drawing(scheduler, critical_path, options))
     remark = simplification_note(scheduler, options)
     return f"---\ntitle: {remark}\n---\n{text}" if remark else text
 
@@ -85,15 +78,12 @@ def readable_mermaid(drawing: Drawing) -> str:
 
 
 def _make_drawing(
-    scheduler: BaseScheduler, *, direction: Direction | None = None, **options: Any
+    scheduler: BaseScheduler, critical_path: CriticalPath, options: GraphOptions
 ) -> tuple[Drawing, Direction]:
-    """Return a drawing and its direction. The default direction depends on the number of boxes."""
-    if direction is not None and not is_among(direction, get_args(Direction)):
-        raise ValueError(
-            f"direction={short_repr(direction)} of graph(): choose one of {', '.join(get_args(Direction))}"
-        )
-    drawing = (_make_simplified_drawing if simplification_note(scheduler, options) else Drawing)(scheduler, **options)
-    return drawing, direction or ("LR" if count_boxes(drawing) > MAX_READABLE_BOXES else "TB")
+    """Return a drawing and its direction, which depends on the number of boxes."""
+    make = _make_simplified_drawing if simplification_note(scheduler, options) else Drawing
+    drawing = make(scheduler, critical_path=critical_path, **options)
+    return drawing, "LR" if count_boxes(drawing) > MAX_READABLE_BOXES else "TB"
 
 
 MIN_JOBS_TO_SIMPLIFY: Final = 2000
@@ -101,7 +91,7 @@ MIN_JOBS_TO_SIMPLIFY: Final = 2000
 
 Graphs whose options select the jobs to draw are not simplified.
 """
-DETAIL_LEVELS: Final[tuple[SelectionOptions, ...]] = (
+DETAIL_LEVELS: Final[tuple[GraphOptions, ...]] = (
     {},
     {"bundle": True},
     {"collapse": True},
@@ -110,13 +100,13 @@ DETAIL_LEVELS: Final[tuple[SelectionOptions, ...]] = (
 """The options that `choose_detail` tries, from the most to the least detailed."""
 
 
-def choose_detail(scheduler: BaseScheduler, critical_path: CriticalPath) -> tuple[SelectionOptions, Drawing]:
+def choose_detail(scheduler: BaseScheduler, critical_path: CriticalPath) -> tuple[GraphOptions, Drawing]:
     """Return the most detailed options with which a graph is readable, and the resulting drawing.
 
     Options that draw each nested scheduler separately are preferred, because people look for the scheduler that failed.
     If no options make the graph readable, return the options that give the fewest boxes.
     """
-    candidates: list[tuple[int, SelectionOptions, Drawing]] = []
+    candidates: list[tuple[int, GraphOptions, Drawing]] = []
     for options in DETAIL_LEVELS:
         drawing = Drawing(scheduler, **options, critical_path=critical_path)
         box_count = count_boxes(drawing)
@@ -161,6 +151,8 @@ def count_boxes(drawing: Drawing) -> int:
 def render(digraph: Digraph | Source, image_format: ImageFormat, subject: str) -> bytes:
     """Render a graph with `dot`, and return the picture.
 
+    `dot` names a graph without a name `%3`, which browsers would show as a tooltip on its background.
+
     Args:
         digraph: the graph.
         image_format: the format of the picture.
@@ -176,7 +168,8 @@ def render(digraph: Digraph | Source, image_format: ImageFormat, subject: str) -
         digraph = digraph.copy()
         digraph.graph_attr.setdefault("dpi", DOTS_PER_INCH)
     try:
-        return digraph.pipe(format=image_format, quiet=True)
+        picture = digraph.pipe(format=image_format, quiet=True)
+        return picture.replace(b"<title>%3</title>\n", b"", 1) if image_format == "svg" else picture
     except ExecutableNotFound:
         raise RuntimeError(
             f"{subject}: the program dot, which draws the picture, is not installed. It comes with Graphviz: "
@@ -221,5 +214,4 @@ def export_picture(
     """
     file = Path(file_path(path, "path", f"export_as_{image_format}file()"))
     subject = f"export_as_{image_format}file() of {scheduler.label!r}"
-    picture = render(graph(scheduler, critical_path=critical_path, **options), image_format, subject)
-    file.write_bytes(_dark_scheme.add_dark_scheme(picture.decode()).encode() if image_format == "svg" else picture)
+    file.write_bytes(render(graph(scheduler, critical_path, **options), image_format, subject))

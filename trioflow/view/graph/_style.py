@@ -21,9 +21,9 @@ from ..._core.api.views import (
 )
 from .._state_styles import (
     CRITICAL_BADGE,
-    LIGHT_SCHEME_TEXT_COLOR,
     STATE_PRECEDENCE,
     STATE_STYLES,
+    TEXT_COLOR,
     BoxColors,
     has_ended_normally,
 )
@@ -32,12 +32,15 @@ from ._simplify import DIGITS_PATTERN
 Direction = Literal["TB", "LR"]
 """The direction of a graph: top to bottom, or left to right."""
 
-CRITICAL_PATH_COLOR: Final = "#111418"
+LINE_COLOR: Final = "#757575"
+INPUT_COLOR: Final = "#2f74c0"
+CRITICAL_PATH_COLOR: Final = "#c2378f"
+"""The colors of lines and of text beside boxes, which are readable on white and on black: graphs are transparent."""
 IF_SUCCEEDED: Final = "if succeeded"
 """The remark in the box of a job that runs only if all that it requires succeeded, or at an edge for one of these."""
 TROUBLE_BORDER_COLORS: Final = {
-    JobState.FAILED: STATE_STYLES[JobState.FAILED].light_colors.fill,
-    JobState.BLOCKED: STATE_STYLES[JobState.BLOCKED].light_colors.outline,
+    JobState.FAILED: STATE_STYLES[JobState.FAILED].colors.fill,
+    JobState.BLOCKED: STATE_STYLES[JobState.BLOCKED].colors.outline,
 }
 """The border colors of bundles and schedulers that contain a job in one of these states. The worst state is first."""
 
@@ -116,15 +119,15 @@ def box_colors(jobs: list[AnyJob]) -> BoxColors:
 
     If only some of the jobs, or only members of theirs, failed or are BLOCKED, the fill is pale.
     """
-    colors = STATE_STYLES[shown_state(jobs)].light_colors
+    colors = STATE_STYLES[shown_state(jobs)].colors
     for trouble_state in TROUBLE_BORDER_COLORS:
         if all(job.state is trouble_state for job in jobs):
             break
         if any(job.state is trouble_state or count_members_in_state(job, trouble_state) for job in jobs):
             return colors._replace(
-                fill=STATE_STYLES[trouble_state].light_colors.frame,
+                fill=STATE_STYLES[trouble_state].colors.frame,
                 outline=TROUBLE_BORDER_COLORS[trouble_state],
-                text=LIGHT_SCHEME_TEXT_COLOR,
+                text=TEXT_COLOR,
             )
     return colors
 

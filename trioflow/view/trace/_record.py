@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, StopReason, is_scheduler, printable, shorten
-from ..graph import _graph_legend, _render
+from ..graph import _render
 from ..graph._drawing import CriticalPath
 from ..text._failure_text import FailureText
 from ..text._verdict import Tally, Verdict, create_verdict
@@ -19,7 +19,6 @@ from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span
 MAX_BOXES: Final = 300
 """The maximum number of boxes in a picture. A larger picture would be unreadable, and with 1,000 boxes `dot` would take
 minutes."""
-SHAPES_NOTE: Final = "The shape of a box shows what kind of job it is: point at it to read more."
 TOO_MANY_NOTE: Final = "There are too many jobs for a readable graph: draw parts of it with scheduler.graph()."
 
 
@@ -31,10 +30,6 @@ class GraphDescription:
     """The graph for `dot`; "" if there are too many boxes."""
     mermaid: str = ""
     """The graph for Mermaid; "" if it would be unreadable."""
-    boxes: tuple[dict[str, str], ...] = ()
-    """The attributes of the samples of boxes in the legend."""
-    edges: tuple[dict[str, str], ...] = ()
-    """The attributes of the samples of arrows in the legend."""
     paths: dict[str, str] | None = None
     """The path of the job of each box or frame, by the number that the source gives it."""
     notes: tuple[str, ...] = ()
@@ -46,18 +41,16 @@ def describe_graph(scheduler: Any, critical_path: CriticalPath) -> GraphDescript
     options, drawing = _render.choose_detail(scheduler, critical_path)
     if _render.count_boxes(drawing) > MAX_BOXES:
         return GraphDescription(notes=(TOO_MANY_NOTE,))
-    notes = [SHAPES_NOTE] * any(_graph_legend.kind_samples(drawing))
+    notes: tuple[str, ...] = ()
     if drawing.bundles:
-        notes.append("Jobs that are alike share a box.")
+        notes = ("Jobs that are alike share a box.",)
     elif "collapse" in options and any(is_scheduler(job) for job in scheduler):
-        notes.append("Each group is one box.")
+        notes = ("Each group is one box.",)
     return GraphDescription(
-        source=str(_render.graph(scheduler, critical_path=critical_path, **options).source),
+        source=str(_render.graph(scheduler, critical_path, **options).source),
         mermaid=_render.readable_mermaid(drawing),
-        boxes=(*_graph_legend.state_samples(drawing), *_graph_legend.mark_samples(drawing)),
-        edges=tuple(_graph_legend.edge_samples(drawing)),
         paths={str(number): printable(shorten(drawing.paths[job])) for job, number in drawing.job_numbers.items()},
-        notes=tuple(notes),
+        notes=notes,
     )
 
 

@@ -35,7 +35,6 @@ from ...._core.api.views import (
     size_text,
 )
 from ..._state_styles import STATE_COUNT_ORDER, STATE_STYLES, recorded_state, state_class
-from ...graph import _dark_scheme, _dot
 from ...text import _verdict
 from .._critical_path_parts import critical_path_parts
 from .._record import TraceRecord
@@ -87,7 +86,6 @@ def report_html(record: TraceRecord, folder: Path) -> str:
             style=Markup(_read_resource("report.css")),
             script=Markup(script),
             script_hash=Markup(base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
-            graph_style=Markup(_dark_scheme.dark_scheme_css()),
             verdict=_verdict_on_all_runs(record),
             host=record.host.name,
             start_time=record.start_time,
@@ -102,9 +100,7 @@ def report_html(record: TraceRecord, folder: Path) -> str:
             commands=commands,
             path_rows=list(_critical_path_rows(record)),
             slots=_sections.slots_sentence(record),
-            graphs=[(graph, _sections.draw_graph(graph)) for graph in record.graphs],
-            faint_color=_dot.FAINT_COLOR,
-            legend_meanings=_sections.LEGEND_MEANINGS,
+            graphs=list(map(_sections.draw_graph, record.graphs)),
             timeline=Markup(_timeline.timeline_svg(record, TIMELINE_WIDTH, has_title=False)),
             families=_sections.families_table(record),
             forever=[span for span in record.leaf_spans if _is_listed_separately(span)],

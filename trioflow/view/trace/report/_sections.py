@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from ..._state_styles import CAUSE_WORDS, STATE_STYLES, recorded_state
-from ...graph import _dark_scheme, _render
+from ...graph import _render
 from .. import _time_spent
 from .._record import GraphDescription, TraceRecord
 from .._spans import RunSpan
@@ -111,7 +111,7 @@ def _window_text(run: RunSpan) -> str | None:
     return None if run.window_size is None else str(run.window_size)
 
 
-# ---- the graph with its legend
+# ---- the graph
 
 NO_GRAPH_ERROR: Final = "No graph"
 """The beginning of the message that replaces the picture if it cannot be drawn."""
@@ -136,7 +136,7 @@ def draw_graph(graph: GraphDescription) -> GraphPicture:
             graph.source if direction is None else re.sub(r"rankdir=\w+", f"rankdir={direction}", graph.source, count=1)
         )
         svg = _render.render(Source(source), "svg", NO_GRAPH_ERROR).decode("utf-8")
-        return svg[svg.index("<svg") :].replace(_dark_scheme.DEFAULT_TITLE, "", 1)
+        return svg[svg.index("<svg") :]
 
     try:
         svg = _render.svg_in_best_direction(draw)
@@ -154,17 +154,3 @@ def _link_boxes(svg: str, paths: Mapping[str, str]) -> str:
         return f'{match[0]}href="#job={quote(paths[match["number"]], safe="")}" '
 
     return re.sub(r'<title>(?:cluster )?(?P<number>\d+)</title>\n<g id="\w+"><a ', add_link, svg)
-
-
-LEGEND_MEANINGS: Final = {
-    "! critical": "critical: its failure stops the run",
-    "forever": "forever: the run ends it when the others have settled",
-    "several alike": "several jobs that are alike",
-    "? elsewhere": "required, but not in this run",
-    "requires": "the second starts when the first has settled",
-    "result is an argument": "the second gets the result of the first",
-    "by way of jobs left out": "by way of jobs left out",
-    "critical path": "the critical path: the jobs with a double border decided when the run ended",
-    "if that failed": "the second runs only if something failed",
-}
-"""The labels in the legend of `Scheduler.graph`, each with an explanation for readers who do not know trioflow."""
