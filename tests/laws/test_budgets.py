@@ -31,8 +31,8 @@ class Scenario:
         jobs: list[Any] = [self.job(self.pay) for _ in range(draw.randint(2, 12))]
         for _ in range(draw.randint(0, 2)):
             need = draw.randint(1, min(6, self.total))
-            members = [self.job(self.pay_inside, most=need) for _ in range(draw.randint(1, 4))]
-            group = Scheduler(*members, needs={"usd": need})
+            members = [self.job(self.pay_inside, most=need) for _ in range(draw.randint(0, 4))]
+            group = Scheduler(*members, Job(nap, 1), needs={"usd": need})
             self.needs[group] = need
             jobs.append(group)
         draw.shuffle(jobs)
@@ -170,13 +170,16 @@ def test_an_estimate_that_was_too_low_is_logged_once(virtual: Virtual, caplog: p
 
 
 def test_a_scheduler_with_a_budget_returns_the_rest(virtual: Virtual) -> None:
-    """A nested scheduler is the budget of its members, and has used what they have."""
+    """A nested scheduler is the budget of its members, and has used what they have, also if none needs any of it."""
     members = [Job(pay, 0.25, needs={"usd": 0.5}) for _ in range(3)]
     group = Scheduler(*members, needs={"usd": 1})
     pool = Pool(usd=Budget(2))
     assert virtual(Scheduler(group, pool=pool).co_run)
     assert [job.state for job in members] == [SUCCEEDED] * 3
     assert (group.state, pool.free["usd"]) == (SUCCEEDED, 1.25)
+    for member in ([Job(nap, 1)], [Scheduler(Job(nap, 1))], [Job(pay, needs={"usd": 1}, run_if="failed")], []):
+        assert virtual(Scheduler(Scheduler(*member, needs={"usd": 1}), pool=pool).co_run)
+        assert pool.free["usd"] == 1.25
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from ..base import _amounts, _logger
 from ..base._reprs import short_repr
 from ..base._states import WaitCause, Waiting
-from ..job._job import AbstractJob
+from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import printable
 from ._resource import CountedResource
 
@@ -73,10 +73,14 @@ class BudgetShare:
 
     __slots__ = ("amount", "is_reported", "members")
 
-    def __init__(self, amount: Amount) -> None:
+    def __init__(self, amount: Amount, members: BudgetResource | None) -> None:
         self.amount = amount
         self.is_reported = False  # whether `used` has been called
-        self.members: BudgetResource | None = None  # the budget of the members, if the job is a scheduler
+        self.members: Final = members  # the budget of the members, if the job is a scheduler
+
+    @property
+    def used(self) -> Amount:
+        return self.amount if self.members is None else self.members.used
 
 
 class BudgetResource(CountedResource):
@@ -110,7 +114,7 @@ class BudgetResource(CountedResource):
         self.free -= need
         self.reserved += need
         self.holders[job] = need
-        return BudgetShare(need)
+        return BudgetShare(need, self.make_member_resource(need) if is_scheduler(job) else None)
 
     def correct(self, share: BudgetShare, used: Amount) -> None:
         """Replace the amount that a job has reserved with the amount that it has used."""
@@ -135,7 +139,7 @@ class BudgetResource(CountedResource):
         """Count the share of a job as used; that of a scheduler is what its members have used."""
         del self.holders[job]
         if share.members is not None:
-            self.correct(share, share.members.used)
+            self.correct(share, share.used)
         self.reserved -= share.amount
         self.count_used(job, share.amount)
 
@@ -190,11 +194,11 @@ class BudgetResource(CountedResource):
         return _amounts.as_number(share.amount)
 
     def make_member_resource(self, need: Amount, share: BudgetShare | None = None) -> BudgetResource:  # type: ignore[override]
-        """Return the budget of the members of a nested scheduler, which then has used what they use."""
+        """Return the budget of the members of a nested scheduler, which has used what they use."""
+        if share is not None and share.members is not None:
+            return share.members
         resource = BudgetResource(self.name, need, self.settings, self.format_amount)
         resource.cooldown, resource.clock = self.cooldown, self.clock
-        if share is not None:
-            share.members = resource
         return resource
 
     def describe(self) -> str:

@@ -71,9 +71,7 @@ class Grant:
                 resource.cancel(share)
 
     def budget_amounts(self) -> dict[str, Amount]:
-        return {
-            resource.name: share.amount for resource, _, share in self._parts if isinstance(resource, BudgetResource)
-        }
+        return {resource.name: share.used for resource, _, share in self._parts if isinstance(resource, BudgetResource)}
 
     def _rates(self) -> list[tuple[RateResource, Any]]:
         return [
