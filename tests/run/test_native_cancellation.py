@@ -14,10 +14,10 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from trioflow import Job, JobCancelled, JobTimeout, Retry, Scheduler, Sequence, StopReason
+from trioflow import Job, JobCancelled, JobTimeout, Retry, Scheduler, Sequence, Service, StopReason
 from trioflow.testing import run_virtual
 
-from ..bodies import CANCELLED, FAILED, RUNNING, SUCCEEDED, nap, task_now
+from ..bodies import CANCELLED, FAILED, RUNNING, SCHEDULED, SUCCEEDED, nap, task_now
 
 
 async def in_task_group(child: Callable[[], Awaitable[Any]]) -> str:
@@ -190,29 +190,100 @@ def test_jobs_are_cancelled_when_the_loop_cancels_all_tasks(end: Any, critical: 
         background.clear()
 
 
-@pytest.mark.parametrize("turns", range(6))
-def test_no_job_starts_when_the_loop_cancels_all_tasks(turns: int) -> None:
-    """When the loop cancels all tasks, a worker's task is not replaced by a new one, so no further job starts."""
-    started: list[int] = []
+async def suspended() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
 
-    async def start() -> None:
-        started.append(1)
-        await asyncio.sleep(5)
 
-    async def main() -> None:
-        background.append(asyncio.create_task(scheduler.co_run()))
+async def service(task_status: Any) -> None:
+    task_status.started()
+    await asyncio.sleep(5)
+
+
+def cleaned_up() -> Scheduler:
+    """Return a scheduler that fails in its second turn or so, and then runs clean-up jobs."""
+    failing = Job(broken_soon, critical=True)
+    return Scheduler(failing, *[Job(suspended, run_if="failed", required=failing) for _ in range(9)], log=False)
+
+
+async def broken_soon() -> None:
+    await suspended()
+    raise OSError("broken")
+
+
+SHAPES: dict[str, Callable[[], Scheduler]] = {
+    "wide": lambda: Scheduler(*[Job(nap, 5) for _ in range(30)], timeout=9),
+    "own tasks": lambda: Scheduler(*[Job(suspended, own_task=True) for _ in range(60)], jobs_window=3),
+    "nested": lambda: Scheduler(*[Scheduler(*[Job(nap, 5) for _ in range(3)]) for _ in range(3)], Job(suspended)),
+    "clean-up": cleaned_up,
+    "services": lambda: Scheduler(Service(service), Job(nap, 5, forever=True), *[Job(nap, 5) for _ in range(3)]),
+    "tokens": lambda: Scheduler(*[Job(suspended) for _ in range(30)], jobs_window=anyio.CapacityLimiter(2)),
+}
+
+
+def look_at_scopes(tasks: set[asyncio.Task[Any]]) -> None:
+    for info in anyio.get_running_tasks():
+        info.has_pending_cancellation()
+
+
+def add_callbacks(tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.add_done_callback(lambda _: None)
+
+
+@pytest.mark.parametrize("factory", [None, asyncio.Task], ids=["engine's tasks", "program's tasks"])
+@pytest.mark.parametrize("look", [None, look_at_scopes, add_callbacks])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_all_tasks_may_be_cancelled_and_awaited_at_any_turn_of_a_run(shape: str, look: Any, factory: Any) -> None:
+    """At any turn of a run, all tasks can be cancelled and awaited, as `asyncio.run` does, and no further job starts.
+
+    A worker whose task was cancelled before its first step, and then awaited by `gather`, was once taken for one that
+    had begun, and the run waited for it forever.
+    """
+
+    async def main(turns: int) -> None:
+        if factory is not None:
+            loop = asyncio.get_running_loop()
+            loop.set_task_factory(lambda loop, coroutine, **options: factory(coroutine, loop=loop, **options))
+        run = asyncio.create_task(scheduler.co_run())
         for _ in range(turns):
             await asyncio.sleep(0)
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        if look is not None:
+            look(tasks)
+        for task in tasks:
             task.cancel()
-        started.insert(0, len(started))
+        started = starts()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert run.done()
+        assert starts() == started
 
-    scheduler = Scheduler(*[Job(start) for _ in range(9)])
+    def starts() -> int:
+        ordinary = [job for job in scheduler.iterate_jobs() if job.run_if == "succeeded"]  # no clean-up jobs
+        return sum(job.started_at is not None for job in ordinary)
+
+    for turns in (*range(10), 15, 20, 30, 50):
+        scheduler = SHAPES[shape]()
+        asyncio.run(main(turns))
+        assert not any(job.state in (RUNNING, SCHEDULED) for job in scheduler.iterate_jobs())
+
+
+def test_a_done_callback_of_a_task_that_has_not_begun_is_called_after_its_first_job() -> None:
+    """Whoever awaits a worker's task from before its first step awaits one job, as without shared tasks."""
+    calls: list[int] = []
+
+    async def main() -> None:
+        run = asyncio.create_task(scheduler.co_run())
+        others = {asyncio.current_task(), run}
+        while not (tasks := asyncio.all_tasks() - others):  # noqa: ASYNC110 - no event for the start of a task
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.add_done_callback(lambda _: calls.append(sum(job.is_done() for job in scheduler)))
+        await run
+
+    scheduler = Scheduler(Sequence(*[Job(nap, 0.001) for _ in range(5)]))
     asyncio.run(main())
-    background.clear()
-    assert len(started) - 1 == started[0]
-    assert not turns or scheduler.stop_reason is StopReason.CANCELLED
-    assert all(job.state is not FAILED for job in scheduler)
+    assert calls == [1]
 
 
 @pytest.mark.fast_way  # in a task group of anyio it cancels all others

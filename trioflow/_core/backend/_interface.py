@@ -69,8 +69,8 @@ class WorkerTask:
     # Whether the engine has cancelled the worker, other than at its deadline. Only asyncio uses this attribute.
     was_cancelled: bool
 
-    def leave_unstarted(self) -> None:
-        """Leave the run, because the task was cancelled before its first step. This happens only on asyncio."""
+    def leave_unstarted(self, _task: Any = None) -> None:
+        """Leave the run if the task has ended before its first step. It is then cancelled, which only asyncio does."""
         raise NotImplementedError
 
     def nested_run(self) -> Any:

@@ -67,22 +67,26 @@ class CleanUp:
             job._pending = 0
             link(job, requirements)
         self.run.requirement_counts.clean_up = self
-        async with self.run.backend.create_task_group() as tasks:
-            tasks.start_soon(self._report_stuck_jobs)
+        try:
             await self.group.run(self._wait_until_settled)
-            tasks.cancel_scope.cancel()
-        for *_, job in sorted(self._ready):  # these jobs had not started at the deadline
-            if job._state is JobState.SCHEDULED:
-                self.run.cancel_unstarted(job)
+        finally:  # also if asyncio cancels all tasks of the loop
+            for *_, job in sorted(self._ready):  # these jobs had not started at the deadline
+                if job._state is JobState.SCHEDULED:
+                    self.run.cancel_unstarted(job)
 
     async def _wait_until_settled(self) -> None:
+        """Start the jobs, and wait for all of them; report those that still run some time after the deadline."""
+        report_at = self._deadline + STUCK_REPORT_DELAY
         self._start(job for job in self._jobs if not job._pending)
         with self.run.backend.create_scope() as scope:
             scope.shield = True  # at the deadline, only the jobs are cancelled
             while self._workers:
                 self._changed = self.run.backend.create_event()
-                if not await self.group.host.wait(self._changed):  # asyncio cancels all tasks of the loop
+                if not await self.group.host.wait(self._changed, report_at):  # asyncio cancels all tasks of the loop
                     self._cancel()
+                if self.run.clock() >= report_at:
+                    report_at = math.inf
+                    report_stuck(self.run, self._workers)
         self.run.requirement_counts.clean_up = None  # a forever job that settles from now on starts no other
 
     def _cancel(self) -> None:
@@ -130,11 +134,6 @@ class CleanUp:
             job._pending -= 1
         self._start(job for job in waiting if not job._pending)
 
-    async def _report_stuck_jobs(self) -> None:
-        """Report the jobs that still run `STUCK_REPORT_DELAY` seconds after the deadline of the phase."""
-        if self._deadline < math.inf and await self.run.backend.wait_until(self._deadline + STUCK_REPORT_DELAY):
-            report_stuck(self.run, self._workers)
-
 
 class CleanUpWorker(Worker):
     """The task of one clean-up job, in the group of the clean-up phase."""
@@ -146,7 +145,7 @@ class CleanUpWorker(Worker):
         self.group = clean_up.group
         self._clean_up: Final = clean_up
 
-    def leave_unstarted(self) -> None:
+    def leave_unstarted(self, _task: Any = None) -> None:
         self._clean_up.on_worker_left(self)
 
     async def work(self) -> None:

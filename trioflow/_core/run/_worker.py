@@ -189,8 +189,8 @@ class Worker(WorkerTask):
                 yield idle_instrument.limit
             worker = worker.run.outer_worker
 
-    def leave_unstarted(self) -> None:
-        """Leave, because the task was cancelled before its first step and `work` will never run."""
+    def leave_unstarted(self, _task: Any = None) -> None:
+        """Leave if the task has ended before its first step, so that `work` will never run."""
         workers = self.run.workers
         if self in workers.alive:
             self.run.notice_cancellation(self)

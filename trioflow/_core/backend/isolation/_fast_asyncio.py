@@ -62,9 +62,6 @@ class FastAsyncioGroup(EdgeCancelGroup):
         self._host: AsyncioHost = AsyncioHost(task, task._must_cancel, context, deadline, on_deadline)
         self.host = self._host
         self._host_task_id = id(task)
-        self._watched_workers: list[WorkerTask] = []  # see `watch_unstarted`
-        # How many of the first watched workers have had time to begin; the next check examines only these.
-        self._checkable_count = 0
         self._iterations: LoopIterations = LoopIterations(self._loop, context) if outer is None else outer._iterations
         self._owns_stored_names = outer is None
         self.stored_names: StoredNames = StoredNames(self._loop, context) if outer is None else outer.stored_names
@@ -103,32 +100,11 @@ class FastAsyncioGroup(EdgeCancelGroup):
         STATES_BY_REF[weakref.ref(task)] = worker.task_snapshot
         add_edge(task, self._host.task)
         if self.must_name_tasks:
-            self.watch_unstarted(worker)  # only an `UnstartedTask` would report its cancellation
+            self.leave_with_task(worker)  # only an `UnstartedTask` would report its cancellation
 
-    def watch_unstarted(self, worker: WorkerTask) -> None:
-        """Watch a worker until its task has begun. If the task ends before its first step, make the worker leave."""
-        if not self._watched_workers:
-            self._loop.call_soon(self._check_unstarted, context=self._context)
-        self._watched_workers.append(worker)
-
-    def _check_unstarted(self) -> None:
-        """Make each watched worker leave whose task has ended before its first step.
-
-        One callback checks all workers, because a callback for each would cost a tenth as much as the worker's task.
-        """
-        due = self._watched_workers[: self._checkable_count]
-        unstarted = [
-            worker for worker in due if worker.task_snapshot is not None and not worker.task_snapshot.reference_count
-        ]
-        for worker in unstarted:
-            if worker.task.done():
-                worker.leave_unstarted()
-        self._watched_workers[: self._checkable_count] = [
-            worker for worker in unstarted if worker.task_snapshot is not None
-        ]
-        self._checkable_count = len(self._watched_workers)
-        if self._checkable_count:
-            self._loop.call_soon(self._check_unstarted, context=self._context)
+    def leave_with_task(self, worker: WorkerTask) -> None:
+        """Make a worker leave when its task ends, because the task may end before its first step."""
+        worker.task.add_done_callback(worker.leave_unstarted, context=self._context)
 
     async def _work_after_spawn(self, worker: WorkerTask) -> None:
         """Run the worker's function in this task. If the task factory is eager, first let `spawn` record the task."""
@@ -157,7 +133,7 @@ class FastAsyncioGroup(EdgeCancelGroup):
         worker.task_snapshot.is_shielded = True
 
     def _deliver(self, worker: WorkerTask, repeatedly: bool = False) -> None:
-        if worker.task_snapshot.reference_count:  # otherwise its first step will check whether the run is stopping
+        if worker.task_snapshot.has_begun:  # otherwise its first step will check whether the run is stopping
             worker.task_snapshot.reference_count = -math.inf  # the worker retires after this job
             super()._deliver(worker, repeatedly)
 
@@ -309,14 +285,14 @@ class AsyncioNamedTask(asyncio.Task[None]):
 
 
 class UnstartedTask(AsyncioNamedTask):
-    """The task of a worker before its first step. If it is cancelled, the worker's group watches the worker."""
+    """The task of a worker before its first step. If it is cancelled, the worker leaves when the task ends."""
 
     __slots__ = ()
 
     def cancel(self, msg: Any = None) -> bool:
-        """Cancel the task, and let the group watch the worker, whose function may now never run."""
+        """Cancel the task, whose worker's function may now never run."""
         if self.worker is not None:
-            cast(FastAsyncioGroup, self.worker.group).watch_unstarted(self.worker)
+            cast(FastAsyncioGroup, self.worker.group).leave_with_task(self.worker)
         return super().cancel(msg)
 
 
@@ -362,6 +338,7 @@ class WorkerState(anyio_asyncio.TaskState):
         "_variable_count",
         "_variables",
         "base_scope",
+        "has_begun",
         "innermost_scope",
         "is_shielded",
         "reference_count",
@@ -386,8 +363,9 @@ class WorkerState(anyio_asyncio.TaskState):
         self._context = context
         self._variable_count = len(variables) + 1  # plus 1 for the variable that holds the worker
         self._variables = variables
-        # The number of references to the task between jobs; 0 before the task's first step, and negative infinity if
-        # the worker has to retire.
+        self.has_begun = False  # whether the task has made its first step
+        # The number of references to the task between jobs, counted in its first step; negative infinity if the worker
+        # has to retire after its current job, or after its first one.
         self.reference_count: float = 0
         self._iterations = iterations
         self._recorded_iteration: object = None
@@ -398,7 +376,8 @@ class WorkerState(anyio_asyncio.TaskState):
         if worker.scope is None:
             scope: Any = WorkerScope(worker)
             worker.scope = self.base_scope = self.innermost_scope = scope
-            self.reference_count += 2  # the scope refers to the task twice
+            if self.has_begun:
+                self.reference_count += 2  # the scope refers to the task twice
         return worker.scope
 
     @property
@@ -482,7 +461,10 @@ class FastAsyncio(EdgeCancelIsolation):
             task.__class__ = AsyncioNamedTask
             if HAS_CALL_GRAPH:
                 cast(FastAsyncioGroup, worker.group).stored_names.watch(snapshot)
-        snapshot.reference_count = getrefcount(task) + getweakrefcount(task)
+        else:
+            task.remove_done_callback(worker.leave_unstarted)
+        snapshot.has_begun = True
+        snapshot.reference_count += getrefcount(task) + getweakrefcount(task)
         return snapshot
 
     def is_caller_inside(self, worker: WorkerTask) -> bool:
