@@ -67,9 +67,9 @@ def chosen(number: int) -> list[Path]:
     return sorted(files, key=lambda path: (-path.stat().st_size, path))[:number]
 
 
-def scenario(files: int = 300, timeout: float = 30.0, output: Path = OUTPUT) -> Scheduler:
+def scenario(files: int = 300, timeout: float = 30.0, output: str = str(OUTPUT)) -> Scheduler:
     """Return what the command `trioflow` runs, for so many files, with a timeout for each command and a directory."""
-    return packing_all(packings_of(files, timeout, output))
+    return packing_all(packings_of(files, timeout, Path(output)))
 
 
 def packings_of(files: int, timeout: float, output: Path) -> list[Packing]:

@@ -175,11 +175,12 @@ async def write_alarm(alarm: Path) -> None:
 # ---------------------------------------------------------------- the scenario, and the command
 
 
-def scenario(output: Path = OUTPUT, limit: int | None = None) -> Scheduler:
+def scenario(output: str = str(OUTPUT), limit: int | None = None) -> Scheduler:
     """Return what the command `trioflow` runs, for a directory and a number of modules, the largest ones."""
-    output.mkdir(parents=True, exist_ok=True)
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
     modules = find_modules(LIBRARY, limit)
-    return drawing_up(modules, output / "module_graph.json", output / "module_graph.failed")[0]
+    return drawing_up(modules, folder / "module_graph.json", folder / "module_graph.failed")[0]
 
 
 def drawing_up(modules: dict[str, Path], report: Path, alarm: Path) -> tuple[Scheduler, Job[str]]:

@@ -132,10 +132,11 @@ async def report_progress() -> None:
 # ---------------------------------------------------------------- the scenarios
 
 
-def scenario(output: Path = OUTPUT, limit: int | None = None) -> Scheduler:
+def scenario(output: str = str(OUTPUT), limit: int | None = None) -> Scheduler:
     """Return what the command `trioflow` runs, for a directory and a number of packages, the largest ones."""
-    output.mkdir(parents=True, exist_ok=True)
-    return packing(find_packs(output, limit), output / "manifest.json")
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    return packing(find_packs(folder, limit), folder / "manifest.json")
 
 
 def packing(packs: list[Pack], manifest: Path) -> Scheduler:

@@ -36,7 +36,7 @@ class Task(Job[None]):
         self.expected_duration = seconds
 
 
-def scenario(path: str | Path = MOSAIC, speed: float = 100.0) -> Scheduler:
+def scenario(path: str = str(MOSAIC), speed: float = 100.0) -> Scheduler:
     """Return the workflow in a file as a Scheduler; `speed` is how many recorded seconds pass in one second."""
     if not speed > 0:
         raise ValueError(f"speed={speed!r}: give the number of recorded seconds that pass in one second, more than 0")

@@ -36,7 +36,7 @@ def test_missing_file_is_a_usage_error(tmp_path: Path, command: str) -> None:
     assert re.search("there is no file .*nowhere.py", done.stderr)
 
 
-@pytest.mark.parametrize("words", [["compare", "none", "none"], ["simulate", "{file}", "--durations", "none"]])
+@pytest.mark.parametrize("words", [["compare", "none", "none"], ["report", "none"]])
 def test_missing_input_file_is_a_usage_error(tmp_path: Path, words: list[str]) -> None:
     """A missing file that a subcommand should read is reported like a missing scenario file."""
     file = written(tmp_path, FINE)
@@ -338,7 +338,7 @@ def test_help_is_readable_on_a_terminal_of_twenty_columns() -> None:
     assert "--jobs" in text
 
 
-@pytest.mark.parametrize("name", ["run", "list", "graph", "check", "simulate", "batch", "ssh", "journal"])
+@pytest.mark.parametrize("name", ["run", "list", "graph", "check", "batch", "ssh", "journal"])
 def test_tables_in_help_texts_keep_their_line_breaks(name: str) -> None:
     """Help texts once contained click's mark against rewrapping, a backspace, and the table of `batch` ran together."""
     text = trioflow(name, "--help").output

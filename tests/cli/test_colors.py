@@ -22,7 +22,6 @@ SHOWING = {
     "list": ["list", "FILE"],
     "check": ["check", "FILE"],
     "graph": ["graph", "FILE"],
-    "simulate": ["simulate", "FILE"],
     "journal": ["journal", "JOURNAL"],
     "ssh": ["ssh", "--connect-timeout", "0.2s", "-H", "nobody@127.0.0.1:1", "true"],
     "batch": ["batch", "--bar", "false", ":::", "1", "2"],

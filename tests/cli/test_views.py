@@ -238,7 +238,7 @@ def test_misspelt_words_and_words_in_the_wrong_order_get_the_correction(tmp_path
     assert trioflow("journal", "check", "run.db").exit_code == 2
 
 
-@pytest.mark.parametrize("name", ["", "run", "list", "graph", "check", "simulate", "journal"])
+@pytest.mark.parametrize("name", ["", "run", "list", "graph", "check", "journal"])
 def test_each_help_has_examples(name: str) -> None:
     """The help of each subcommand has examples, which use existing options."""
     text = trioflow(*name.split(), "--help").stdout
@@ -259,7 +259,7 @@ def test_completion_script_for_bash_completes_subcommands() -> None:
     """The completion script for bash, evaluated as the docs describe, completes subcommands."""
     script = """
     eval "$(_TRIOFLOW_COMPLETE=bash_source trioflow)"
-    COMP_WORDS=(trioflow sim) COMP_CWORD=1
+    COMP_WORDS=(trioflow rep) COMP_CWORD=1
     _trioflow_completion trioflow
     echo "${COMPREPLY[@]}"
     """
@@ -267,4 +267,4 @@ def test_completion_script_for_bash_completes_subcommands() -> None:
     done = subprocess.run(
         ["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
-    assert done.stdout == "simulate\n", done.stderr
+    assert done.stdout == "report\n", done.stderr

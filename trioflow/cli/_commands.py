@@ -47,7 +47,6 @@ COMMANDS: Final = {
     "list": ("._list", "Print a line for each job."),
     "graph": ("._graph", "Draw the jobs and their requirements."),
     "check": ("._check", "Find errors that prevent a run, jobs that can never run, and likely mistakes."),
-    "simulate": ("._simulate", "Print how long a run would take."),
     "report": ("._report", "Make the report of a run from its trace."),
     "compare": ("._compare", "Explain why one run took more or less time than another."),
     "look": ("._look", "Show what a program that runs is doing."),

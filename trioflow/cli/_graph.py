@@ -12,7 +12,7 @@ from ..view.graph._render import simplification_note
 from . import STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._outputs import OutputFile, write_output
 from ._scenario import scenario_command
-from ._subgraph_options import match_jobs
+from ._subgraph import match_jobs
 
 EXAMPLES: Final = """\b
 Examples:

@@ -17,13 +17,13 @@ from ._scenario import scenario_command
 EXAMPLES: Final = """\b
 Examples:
   trioflow list flow.py
-  trioflow list flow.py --paths --from "fetch *"
+  trioflow list flow.py --paths --only "fetch *"
 """
 
 
 @click.command(name="list", epilog=EXAMPLES)
 @scenario_command
-@click.option("--paths", is_flag=True, help="Print the path of each job instead, for --only, --from and --until.")
+@click.option("--paths", is_flag=True, help="Print the path of each job instead, for --only.")
 def command(scheduler: Scheduler, paths: bool) -> None:
     """Print a line for each job, with its number and the numbers of the jobs that it requires.
 

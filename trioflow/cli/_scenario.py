@@ -21,7 +21,7 @@ import click
 from .. import JournalError, Scheduler
 from ..abc import is_scheduler, printable
 from ..view.text import _exception_text, _symbols
-from . import USAGE_ERROR_CODE, _argument_conversion, _outputs, _subgraph_options
+from . import USAGE_ERROR_CODE, _argument_conversion, _outputs, _subgraph
 from ._suggestions import nearest_name
 
 if TYPE_CHECKING:
@@ -220,19 +220,11 @@ SCENARIO_OPTIONS: Final = (
     click.argument("file", type=parse_file_argument, metavar="FILE[:NAME]", shell_complete=click.Path().shell_complete),
     click.option(
         "--set", "settings", metavar="NAME=VALUE", multiple=True,
-        help="A parameter of the function that returns the scenario; for a list, give one per item.",
+        help="A parameter of the function that returns the scenario; a list or a dict as JSON.",
     ),
     click.option(
         "--only", metavar="PATH", multiple=True,
         help="Only the jobs with this path; * is any text, ? is any one character. `list --paths` shows the paths.",
-    ),
-    click.option(
-        "--from", "starts", metavar="PATH", multiple=True,
-        help="Only these jobs, and all that wait for them.",
-    ),
-    click.option(
-        "--until", "ends", metavar="PATH", multiple=True,
-        help="Only these jobs, and all that they wait for.",
     ),
 )  # fmt: skip
 
@@ -248,12 +240,10 @@ def scenario_command(function: Callable[..., int | None]) -> Callable[..., int |
         file: tuple[Path, str | None],
         settings: tuple[str, ...],
         only: tuple[str, ...],
-        starts: tuple[str, ...],
-        ends: tuple[str, ...],
         **options: Any,
     ) -> int | None:
         scheduler = build_scheduler(*file, settings)
-        translate_errors(scheduler, lambda: _subgraph_options.keep_selected_jobs(scheduler, only, starts, ends))
+        translate_errors(scheduler, lambda: _subgraph.keep_selected_jobs(scheduler, only))
         return function(scheduler, **options)
 
     for option in reversed(SCENARIO_OPTIONS):
