@@ -85,6 +85,7 @@ from ..job._job_queries import (
     reported_state,
     restoration_of,
     retry_waits,
+    root_failure,
     run_needs,
     run_resource_totals,
     runs_commands,

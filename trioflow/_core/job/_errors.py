@@ -132,6 +132,9 @@ class RequirementFailed(TrioflowError):
     def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any]) -> None:
         self.job: AbstractJob[Any] = job
         self.requirement: AbstractJob[Any] = requirement
+        earlier = requirement.raised_exception()
+        # The job whose failure is the original one, taken from the error before, so that no chain has to be walked.
+        self._root: AbstractJob[Any] = earlier._root if isinstance(earlier, RequirementFailed) else requirement
         advice = "choose run_if='settled', and pass an input as ref(job), with required=job"
         if job.run_if != "succeeded" and requirement not in job._inputs:
             advice = "require it without succeeded=True"

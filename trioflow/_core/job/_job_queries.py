@@ -13,7 +13,7 @@ from ..base import _amounts
 from ..base._states import MOVED_ON, SUCCEEDED, JobState, ReportedState
 from . import _requirements
 from ._ancestors import enclosing_schedulers
-from ._errors import BudgetSpent
+from ._errors import BudgetSpent, RequirementFailed
 from ._function import FunctionJob
 from ._job import AbstractJob, AnyJob, BoxStyle, is_scheduler
 from ._job_options import RUN_RESOURCES, OptionRecord
@@ -167,6 +167,12 @@ def has_moved_on(job: AnyJob) -> bool:
     """Return whether a job SUCCEEDED only because it has `on_timeout="move_on"`, and its timeout ended it."""
     # With another `on_timeout`, it was an earlier attempt that timed out, not the one that succeeded.
     return job.timed_out and job._state is JobState.SUCCEEDED and job.on_timeout == "move_on"
+
+
+def root_failure(job: AnyJob) -> AnyJob:
+    """Return the job whose failure has blocked a job; that job itself if no other one has blocked it."""
+    error = job.raised_exception() if job._state is JobState.BLOCKED else None
+    return error._root if isinstance(error, RequirementFailed) else job
 
 
 def has_skipped_itself(job: AnyJob) -> bool:

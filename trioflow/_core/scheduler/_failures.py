@@ -10,7 +10,7 @@ from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
 from ..base._units import join_names, plural
 from ..base._user_code import get_cause, get_context, get_group_members, with_traceback
 from ..job import _errors
-from ..job._ancestors import is_logged
+from ..job._ancestors import is_logged, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
 from ..job._job_queries import (
     failed_by_itself,
@@ -21,7 +21,7 @@ from ..job._job_queries import (
     lacked_budget,
     reported_state,
 )
-from ..job._labels import printable, shorten
+from ..job._labels import paths_of, printable, shorten
 from ..job._outcome import Failure, add_note
 from ..run._idle_timeouts import JOB_EVENTS_NOUN
 
@@ -156,9 +156,12 @@ def raise_hidden_failures(
 def _exceptions_of(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> list[Exception]:
     """Return the exceptions of failed jobs, each with its first traceback and a note that names its job."""
     exceptions: list[Exception] = []
+    paths: dict[AbstractJob[Any], str] | None = None
     for job in jobs:
         failure: Failure = job._outcome
-        add_note(failure.exception, f"raised by the job '{printable(job.path)}' of {scheduler.label!r}")
+        paths = paths_of(outermost_scheduler(scheduler)) if paths is None else paths
+        name = printable(paths.get(job, job.label))
+        add_note(failure.exception, f"raised by the job '{name}' of {scheduler.label!r}")
         exceptions.append(with_traceback(failure.exception, failure.traceback))  # type: ignore[arg-type]
     return exceptions
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
-from ..._core.api import BudgetSpent, RequirementFailed
+from ..._core.api import BudgetSpent
 from ..._core.api.views import (
     MOVED_ON,
     STOP_REASON_TEXTS,
@@ -34,6 +34,7 @@ from ..._core.api.views import (
     printable,
     reported_state,
     restoration_of,
+    root_failure,
     run_times,
     shorten,
 )
@@ -300,10 +301,8 @@ def _name_and_size(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
 
 def root_failure_text(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
     """Return why a job is BLOCKED: `build failed`, `build was cancelled` or `the budget usd is spent`."""
+    job = root_failure(job)
     error = job.raised_exception()
-    while job.state is JobState.BLOCKED and isinstance(error, RequirementFailed):
-        job = error.requirement
-        error = job.raised_exception()
     if isinstance(error, BudgetSpent):
         return f"the budget {printable(error.name)} is spent"
     return failure_words(job, names.get(job))

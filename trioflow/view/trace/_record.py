@@ -202,10 +202,17 @@ class TraceRecord:
 
         If the failed job is unknown, return None. If the job of `span` is not BLOCKED, return its own span.
         """
-        for _ in self.spans:  # in a foreign file, blocked jobs may form a cycle
-            if span.state is not JobState.BLOCKED:
-                return span
-            if span.blocked_by is None:
-                return None
+        passed: dict[int, None] = {}
+        while span.state is JobState.BLOCKED and span.blocked_by is not None and span.number not in self._roots:
+            if span.number in passed:  # in a foreign file, blocked jobs may form a cycle
+                break
+            passed[span.number] = None
             span = self.spans[span.blocked_by]
-        return None
+        root = self._roots.get(span.number, None if span.state is JobState.BLOCKED else span)
+        self._roots.update(dict.fromkeys(passed, root))
+        return root
+
+    @cached_property
+    def _roots(self) -> dict[int, Span | None]:
+        """What `find_root_failure` has found, by the number of the span, so that no part of a chain is walked twice."""
+        return {}
