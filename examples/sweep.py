@@ -23,7 +23,8 @@ from pathlib import Path
 
 from distributed import Client, LocalCluster
 
-from trioflow import DaskJob, Monitor, Scheduler, Trace
+from trioflow import Monitor, ProcessJob, Scheduler, Trace
+from trioflow.dask import Cluster
 
 STEPS = 50_000
 
@@ -50,15 +51,15 @@ def best(pairs: list[tuple[float, float]], overshoots: list[float]) -> tuple[flo
     return *found[1], found[0]
 
 
-def scenario(client: Client, size: int) -> tuple[Scheduler, DaskJob]:
+def scenario(client: Client, size: int) -> tuple[Scheduler, ProcessJob[tuple[float, float, float]]]:
     """Return the sweep of `size` dampings and as many stiffnesses, and its last job."""
     pairs = [
         (0.5 + 5 * row / size, 1.0 + 9 * column / size) for row, column in itertools.product(range(size), repeat=2)
     ]
-    simulations = [DaskJob(simulate, *pair, client=client, keep_result=False) for pair in pairs]
-    measured = [DaskJob(overshoot, one, client=client) for one in simulations]
-    last = DaskJob(best, pairs, measured, client=client, gather=True, label="best")
-    return Scheduler(simulations, measured, last, label="sweep"), last
+    simulations = [ProcessJob(simulate, *pair, keep_result=False) for pair in pairs]
+    measured = [ProcessJob(overshoot, one) for one in simulations]
+    last = ProcessJob(best, pairs, measured, label="best")
+    return Scheduler(simulations, measured, last, label="sweep", processes=Cluster(client)), last
 
 
 def main() -> int:

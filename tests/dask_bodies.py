@@ -9,7 +9,7 @@ from typing import Any
 
 from trioflow import current_job
 
-from .jobs.executor_bodies import add as add
+from .jobs.process.executor_bodies import add as add
 
 
 def where(*_: Any) -> str:

@@ -21,7 +21,8 @@ SESSIONS = [
     f"docs/{page}.md"
     for page in (
         "tutorial",
-        *(f"how-to/{topic}" for topic in ("build", "commands", "databases", "every-night", "nodes", "sweep")),
+        "kinds/dask",
+        *(f"how-to/{topic}" for topic in ("build", "commands", "databases", "every-night", "nodes")),
     )
 ]
 """Pages that show a session: programs that a reader saves, and commands. One test runs each from beginning to end."""

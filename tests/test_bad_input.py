@@ -3,12 +3,10 @@
 Each call below is complete and right. Then one of its parameters at a time gets each of the values.
 """
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import enum
 import functools
-import importlib.util
 import inspect
 import io
 import logging
@@ -130,16 +128,11 @@ def explored(
 def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     """Yield the callables: name, function, and the arguments that it needs, by the names of parameters."""
     one = {"function": nothing}
-    pool = concurrent.futures.ThreadPoolExecutor
-    has_dask = importlib.util.find_spec("distributed") is not None
     yield "AbstractJob", trioflow.AbstractJob, {}
     yield "Job", Job, one
     yield "Service", trioflow.Service, one
     yield "ThreadJob", trioflow.ThreadJob, {"function": os.getpid}
     yield "ProcessJob", trioflow.ProcessJob, {"function": os.getpid}
-    yield "ExecutorJob", trioflow.ExecutorJob, {"executor": pool, "function": os.getpid}
-    if has_dask:
-        yield "DaskJob", trioflow.DaskJob, {"function": os.getpid}
     yield "CommandJob", trioflow.CommandJob, {"command": ["true"]}
     yield "CommandService", trioflow.CommandService, {"command": ["true"], "ready": PortOpen(1)}
     yield "PortOpen", PortOpen, {"number": 1}

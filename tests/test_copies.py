@@ -69,7 +69,7 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 OTHERS = {
     # belong to one process: runs, and what they share
-    "DaskJob", "Journal", "Pool", "RunHandle", "RunView", "Sequence", "ThreadEvent",
+    "Journal", "Pool", "RunHandle", "RunView", "Sequence", "ThreadEvent",
     "TimeLimit", "VirtualTimeEventLoop", "Cluster", "Tracing", "FailureCounter",
     # have jobs in them
     "CommandSucceeds", "Simulation", "WhatIf", "WhatIfPoint",

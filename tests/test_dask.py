@@ -1,4 +1,4 @@
-"""`DaskJob` and `Cluster` on real clusters."""
+"""`Cluster` on real clusters."""
 
 from __future__ import annotations
 
@@ -18,15 +18,12 @@ from typing import Any
 
 import anyio
 import pytest
-from distributed import Client, Future, LocalCluster
+from distributed import Client, LocalCluster
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from trioflow import (
-    CommandJob,
-    DaskJob,
-    ExecutorJob,
     Job,
     JobCancelled,
     JobNotDone,
@@ -105,32 +102,13 @@ def workers_of(client: Client) -> list[str]:
     return found
 
 
-def test_dask_jobs_pass(client: Client) -> None:
-    """A DaskJob does what is expected of every job; a journal can store a result that is gathered."""
+def test_jobs_on_a_cluster_pass(client: Client) -> None:
+    """A ProcessJob on a cluster does what is expected of every job."""
     check_kind(
-        partial(DaskJob, bodies.add, 1, client=client, gather=True),
-        make_long_job=partial(DaskJob, time.sleep, 0.3, client=client),
-        make_failing_job=partial(DaskJob, bodies.fail, client=client),
+        partial(ProcessJob, bodies.add, 1, processes=Cluster(client)),
+        make_long_job=partial(ProcessJob, time.sleep, 0.3, processes=Cluster(client)),
+        make_failing_job=partial(ProcessJob, bodies.fail, processes=Cluster(client)),
     )
-
-
-def test_results_of_dask_jobs_stay_on_the_cluster_as_futures(backend: str, client: Client) -> None:
-    """The result of a DaskJob is a future, unless `gather=True`, and other DaskJobs get the value of that future."""
-    first = DaskJob(bodies.add, 1, 2, client=client)
-    second = DaskJob(bodies.add, first, 10, client=client, kwargs={"extra": first})
-    third = DaskJob(sum, [first, second], client=client, gather=True)
-    run(backend, third)
-    assert isinstance(first.result(), Future)
-    assert (first.result().result(), second.result().result(), third.result()) == (3, 16, 19)
-    assert third.label == "DaskJob[sum (...)]" or "sum" in third.label
-
-
-def test_values_between_dask_jobs_do_not_pass_through_this_process(backend: str, client: Client) -> None:
-    """An object that cannot be unpickled in this process can be the result of one DaskJob and the input of another."""
-    first = DaskJob(_make_worker_only, client=client)
-    second = DaskJob(_size, first, client=client, gather=True)
-    run(backend, second)
-    assert second.result() == 5
 
 
 def _make_worker_only() -> Any:
@@ -160,47 +138,18 @@ def _is_worker() -> bool:
     return bool(_global_workers)
 
 
-def test_a_dask_job_without_client_uses_the_default_client_of_dask(backend: str, client: Client) -> None:
-    """A DaskJob without `client=` uses Dask's default, the client that was made last."""
-    job = DaskJob(bodies.add, 1, gather=True)
-    run(backend, job)
-    assert job.result() == 1
-
-
-def test_local_jobs_and_dask_jobs_use_each_others_results(backend: str, client: Client) -> None:
-    """A local job gets the future of a DaskJob, and a DaskJob gets the value of a local job."""
-    here = CommandJob(["echo", "5"], stdout=-1)
-    there = DaskJob(int, Job(take_output, here), client=client)
-    back = Job(take, there)
-    run(backend, back, here, there)
-    assert there.result().result() == 5
-    assert back.result() == (there.result(),)
-
-
-async def take_output(result: Any) -> str:
-    return str(result.stdout.decode())
-
-
-def test_an_exception_raised_on_a_worker_fails_the_job(backend: str, client: Client) -> None:
-    """An exception raised on a worker fails the job, and keeps its type and text."""
-    job = DaskJob(bodies.fail, client=client)
-    run(backend, job)
-    with pytest.raises(OSError, match="on the worker"):
-        job.result()
-
-
 def test_equal_calls_of_several_jobs_all_run(backend: str, client: Client, tmp_path: Path) -> None:
     """Dask caches calls by their arguments, but each job makes a separate call."""
-    jobs = [DaskJob(bodies.note, str(tmp_path / "notes"), "x", client=client) for _ in range(3)]
+    jobs = [ProcessJob(bodies.note, str(tmp_path / "notes"), "x", processes=Cluster(client)) for _ in range(3)]
     run(backend, *jobs, jobs_window=1)
     assert (tmp_path / "notes").read_text() == "x\nx\nx\n"
 
 
-def test_workers_and_resources_decide_where_a_dask_job_runs(backend: str, client: Client) -> None:
-    """A DaskJob runs on a worker whose address is in `workers=`, or which has the `resources=`."""
+def test_workers_and_resources_of_a_cluster_decide_where_calls_are_made(backend: str, client: Client) -> None:
+    """A cluster calls on a worker whose address is in its `workers=`, or which has its `resources=`."""
     addresses = workers_of(client)
-    jobs = [DaskJob(bodies.where, n, client=client, workers=[addresses[n % 2]], gather=True) for n in range(4)]
-    own = DaskJob(bodies.where, client=client, resources={"own": 1}, gather=True)
+    jobs = [ProcessJob(bodies.where, n, processes=Cluster(client, workers=[addresses[n % 2]])) for n in range(4)]
+    own = ProcessJob(bodies.where, processes=Cluster(client, resources={"own": 1}))
     run(backend, *jobs, own)
     assert [job.result() for job in jobs] == [addresses[n % 2] for n in range(4)]
     assert own.result() in addresses
@@ -213,32 +162,32 @@ def test_a_timeout_does_not_count_the_queue_of_the_cluster(
     """A call may wait for its worker longer than its timeout, which counts only from its start there."""
     address, place = workers_of(client)[0], tmp_path / str(unit)
     place.mkdir()
-    one: dict[str, Any] = {"client": client, "workers": address}
-    busy = DaskJob(bodies.until_told, str(place), **one)
-    queued = DaskJob(bodies.add, 1, timeout=unit, gather=True, **one)
-    named = DaskJob(bodies.add, 1, kwargs={"extra": 2}, idle_timeout=unit, gather=True, **one)
+    one: dict[str, Any] = {"processes": Cluster(client, workers=address)}
+    busy = ProcessJob(bodies.until_told, str(place), **one)
+    begun = Job(until_noted, place)
+    queued = ProcessJob(bodies.add, 1, timeout=unit, required=begun, **one)
+    named = ProcessJob(bodies.add, 1, kwargs={"extra": 2}, idle_timeout=unit, required=begun, **one)
 
     async def go() -> None:
-        await until_noted(place)
         await anyio.sleep(1.2 * unit)
         (place / "go").touch()
 
-    run(backend, busy, queued, named, Job(go))
+    run(backend, busy, begun, queued, named, Job(go, required=begun))
     assert (queued.result(), named.result()) == (1, 3)
 
 
 def test_a_trace_does_not_count_the_queue_of_the_cluster_as_work(backend: str, client: Client, tmp_path: Path) -> None:
     """In a trace, the work of a call begins with its start on a worker."""
     address, trace = workers_of(client)[0], Trace()
-    busy = DaskJob(bodies.until_told, str(tmp_path), client=client, workers=address, label="busy")
-    queued = DaskJob(bodies.add, 1, client=client, workers=address, label="queued", required=())
+    busy = ProcessJob(bodies.until_told, str(tmp_path), processes=Cluster(client, workers=address), label="busy")
+    begun = Job(until_noted, tmp_path)
+    queued = ProcessJob(bodies.add, 1, processes=Cluster(client, workers=address), label="queued", required=begun)
 
     async def go() -> None:
-        await until_noted(tmp_path)
         await until_queued(client, address, 1)
         (tmp_path / "go").touch()
 
-    Scheduler(busy, queued, Job(go)).run(backend=backend, instruments=[trace])
+    Scheduler(busy, begun, queued, Job(go)).run(backend=backend, instruments=[trace])
     waits = {span.label: [wait.cause for wait in span.waits] for span in trace.spans}
     assert WaitCause.MACHINE in waits["queued"]
     queued_span = next(span for span in trace.spans if span.label == "queued")
@@ -247,8 +196,11 @@ def test_a_trace_does_not_count_the_queue_of_the_cluster_as_work(backend: str, c
 
 def test_a_resource_or_name_that_no_worker_has_is_reported_once(backend: str, client: Client) -> None:
     """If no worker has the resource or name that jobs ask for, they wait, and one incident names what is missing."""
-    jobs = [DaskJob(bodies.add, number, client=client, resources={"own": 1, "none": 2}) for number in range(2)]
-    named = DaskJob(bodies.add, 3, client=client, workers=["nobody"])
+    jobs = [
+        ProcessJob(bodies.add, number, processes=Cluster(client, resources={"own": 1, "none": 2}))
+        for number in range(2)
+    ]
+    named = ProcessJob(bodies.add, 3, processes=Cluster(client, workers=["nobody"]))
 
     async def cancel() -> None:
         while len(scheduler.incidents) < 2:  # noqa: ASYNC110 - it has no event
@@ -270,13 +222,13 @@ def test_the_head_of_the_longest_chain_runs_first_on_a_busy_worker(
     """On a busy worker, the head of the longest chain runs before jobs that were submitted earlier."""
     address = workers_of(client)[0]
     notes = str(tmp_path / "notes")
-    one = {"client": client, "workers": address}
-    busy = DaskJob(bodies.until_told, str(tmp_path), **one)
+    one = {"processes": Cluster(client, workers=address)}
+    busy = ProcessJob(bodies.until_told, str(tmp_path), **one)
     begun = Job(until_noted, tmp_path)
-    leaves = [DaskJob(bodies.note, notes, f"leaf {number}", required=begun, **one) for number in range(3)]
-    head = DaskJob(bodies.note, notes, "head", required=begun, **one)
-    middle = DaskJob(bodies.note, notes, "middle", required=head, **one)
-    tail = DaskJob(bodies.note, notes, "tail", required=middle, **one)
+    leaves = [ProcessJob(bodies.note, notes, f"leaf {number}", required=begun, **one) for number in range(3)]
+    head = ProcessJob(bodies.note, notes, "head", required=begun, **one)
+    middle = ProcessJob(bodies.note, notes, "middle", required=head, **one)
+    tail = ProcessJob(bodies.note, notes, "tail", required=middle, **one)
 
     async def go() -> None:
         await until_queued(client, address, len(leaves) + 1)
@@ -293,14 +245,14 @@ def test_calls_on_a_busy_worker_are_ordered_by_expected_durations(
     """The head of a long job runs before that of several short ones, by durations of the jobs or the scheduler."""
     address = workers_of(client)[0]
     notes = str(tmp_path / "notes")
-    one = {"client": client, "workers": address}
+    one = {"processes": Cluster(client, workers=address)}
     seconds = {"head": 1.0, "long": 60.0, "other": 1.0, "short 0": 2.0, "short 1": 2.0}
 
-    def noted(label: str, required: AbstractJob[Any]) -> DaskJob:
+    def noted(label: str, required: AbstractJob[Any]) -> ProcessJob[Any]:
         expected = None if from_mapping else seconds[label]
-        return DaskJob(bodies.note, notes, label, label=label, required=required, expected_duration=expected, **one)
+        return ProcessJob(bodies.note, notes, label, label=label, required=required, expected_duration=expected, **one)
 
-    busy, begun = DaskJob(bodies.until_told, str(tmp_path), **one), Job(until_noted, tmp_path)
+    busy, begun = ProcessJob(bodies.until_told, str(tmp_path), **one), Job(until_noted, tmp_path)
     other, head = noted("other", begun), noted("head", begun)
     short = noted("short 0", other)
     jobs = [other, short, noted("short 1", short), head, noted("long", head)]
@@ -314,10 +266,12 @@ def test_calls_on_a_busy_worker_are_ordered_by_expected_durations(
     assert (tmp_path / "notes").read_text().splitlines()[0] == "head"
 
 
-def test_a_cancelled_or_timed_out_dask_job_settles_immediately(backend: str, client: Client, tmp_path: Path) -> None:
-    """A cancelled or timed-out DaskJob settles immediately, although its call continues on the worker."""
-    running = DaskJob(bodies.until_told, str(tmp_path), client=client)
-    late = DaskJob(bodies.until_told, str(tmp_path), client=client, timeout=0.5)
+def test_a_cancelled_or_timed_out_job_on_a_cluster_settles_at_once(
+    backend: str, client: Client, tmp_path: Path
+) -> None:
+    """A cancelled or timed-out job settles immediately, although its call continues on the worker."""
+    running = ProcessJob(bodies.until_told, str(tmp_path), processes=Cluster(client))
+    late = ProcessJob(bodies.until_told, str(tmp_path), processes=Cluster(client), timeout=0.5)
 
     async def cancel() -> None:
         await until_noted(tmp_path)
@@ -330,8 +284,8 @@ def test_a_cancelled_or_timed_out_dask_job_settles_immediately(backend: str, cli
     assert isinstance(late.raised_exception(), JobTimeout)
 
 
-def test_a_cancelled_dask_job_does_not_wait_for_a_value_that_hangs(backend: str, client: Client) -> None:
-    """A DaskJob can be cancelled when its call has ended, but the value does not arrive from the worker."""
+def test_a_cancelled_job_on_a_cluster_does_not_wait_for_a_value_that_hangs(backend: str, client: Client) -> None:
+    """A job can be cancelled when its call has ended, but the value does not arrive from the worker."""
     asked, gone = threading.Event(), list[bool]()
 
     async def hang(*_: Any, **options: Any) -> Any:
@@ -339,7 +293,7 @@ def test_a_cancelled_dask_job_does_not_wait_for_a_value_that_hangs(backend: str,
         await asyncio.sleep(PATIENCE)
         gone.append(True)
 
-    job = DaskJob(bodies.add, 1, client=client, gather=True)
+    job = ProcessJob(bodies.add, 1, processes=Cluster(client))
 
     async def cancel() -> None:
         await anyio.to_thread.run_sync(asked.wait)
@@ -356,8 +310,8 @@ def test_a_cancelled_dask_job_does_not_wait_for_a_value_that_hangs(backend: str,
 
 
 def test_a_future_cancelled_by_another_client_fails_the_job(backend: str, client: Client, tmp_path: Path) -> None:
-    """A DaskJob whose future another client cancels fails with an error that says so."""
-    job = DaskJob(bodies.until_told, str(tmp_path), client=client)
+    """A job whose future another client cancels fails with an error that says so."""
+    job = ProcessJob(bodies.until_told, str(tmp_path), processes=Cluster(client))
     futures: list[Any] = []
     submit = client.submit
 
@@ -375,11 +329,11 @@ def test_a_future_cancelled_by_another_client_fails_the_job(backend: str, client
         job.result()
 
 
-def test_executor_job_accepts_an_executor_of_a_dask_client(backend: str, client: Client) -> None:
+def test_an_executor_of_a_dask_client_makes_calls(backend: str, client: Client) -> None:
     """An executor of a Dask client accepts a lambda, but no argument that cannot be pickled."""
     with client.get_executor() as executor:
-        jobs = [ExecutorJob(executor, lambda n: n + 1, number) for number in range(5)]
-        lock = ExecutorJob(executor, bodies.add, threading.Lock())
+        jobs = [ProcessJob(lambda n: n + 1, number, processes=executor) for number in range(5)]
+        lock = ProcessJob(bodies.add, threading.Lock(), processes=executor)
         run(backend, *jobs, lock)
     assert [job.result() for job in jobs] == [1, 2, 3, 4, 5]
     with pytest.raises(TypeError, match="argument 1, a lock, cannot be sent to a worker of ClientExecutor"):
@@ -388,16 +342,16 @@ def test_executor_job_accepts_an_executor_of_a_dask_client(backend: str, client:
 
 @pytest.mark.parametrize("backend", ["asyncio"])  # the backend does not matter
 def test_calls_and_values_of_a_killed_worker_are_computed_again(backend: str, client: Client, tmp_path: Path) -> None:
-    """When workers are killed, calls of DaskJobs and of ProcessJobs on the cluster are computed again."""
+    """When workers are killed, their calls and the values that they kept are computed again."""
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as own,
     ):
         jobs = [
-            DaskJob(bodies.until_told, str(tmp_path), 0, client=own),
+            ProcessJob(bodies.until_told, str(tmp_path), 0),
             ProcessJob(bodies.until_told, str(tmp_path), 1),
         ]
-        total = DaskJob(sum, jobs, client=own, gather=True)
+        total = ProcessJob(sum, jobs)
 
         async def kill() -> None:
             await until_noted(tmp_path, 2)
@@ -411,27 +365,13 @@ def test_calls_and_values_of_a_killed_worker_are_computed_again(backend: str, cl
         assert total.result() == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "options", "advice"),
-    [
-        ((take,), {}, "write Job"),
-        ((5,), {}, "give a plain function"),
-        ((sum, []), {"client": 5}, "give a distributed.Client"),
-    ],
-)
-def test_invalid_arguments_of_a_dask_job_are_rejected(arguments: Any, options: Any, advice: str) -> None:
-    """Invalid arguments of a DaskJob raise a TypeError that says what to give."""
-    with pytest.raises(TypeError, match=advice):
-        DaskJob(*arguments, **options)
-
-
 def test_the_error_without_dask_has_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Dask, the error has the command `pip install`, with the extra of trioflow."""
     with pytest.raises(ModuleNotFoundError, match=r'pip install "trioflow\[dask\]"'):
         import_dask("no_such_module")
 
 
-# ---- ProcessJobs on a cluster
+# ---- scenarios on a cluster
 
 
 def test_a_scenario_has_the_same_results_on_a_cluster_and_locally(backend: str, client: Client, tmp_path: Path) -> None:
@@ -462,10 +402,10 @@ def test_a_result_used_only_on_the_cluster_is_not_transferred(backend: str, clie
     scheduler.add(Scheduler(ProcessJob(_size, first, label="inner"), label="nested"))
     there, both, here = ProcessJob(bodies.add, 1), ProcessJob(bodies.add, 2), ProcessJob(bodies.add, 3)
     of_both = ProcessJob(bodies.where, both)
-    dask_job = DaskJob(bodies.add, there, client=client)
-    of_dask_job = ProcessJob(bodies.add, dask_job, both)
+    own = ProcessJob(bodies.add, there, processes=Cluster(client))
+    of_own = ProcessJob(bodies.add, own, both)
     awaiting = Job(take, both, here)
-    scheduler.update([of_both, of_dask_job, awaiting])
+    scheduler.update([of_both, of_own, awaiting])
     assert scheduler.run(backend=backend)
     assert [repr(stored_result(job)) for job in (first, there)] == [
         f"<{kind} on the Dask cluster at {client.scheduler.address}>" for kind in ("WorkerOnly", "int")
@@ -474,7 +414,7 @@ def test_a_result_used_only_on_the_cluster_is_not_transferred(backend: str, clie
     assert scheduler.results()[first] is stored_result(first)
     assert there.result() == there.result(default=0) == 1
     assert awaiting.result() == (2, 3)
-    assert of_dask_job.result() == 3
+    assert of_own.result() == 3
     assert repr(cluster) == f"<Cluster at {client.scheduler.address}>"
     assert f"<int on the Dask cluster at {client.scheduler.address}>" in scheduler.listing(details=True)
 
@@ -551,7 +491,7 @@ def test_a_killed_dask_scheduler_fails_its_jobs_immediately(backend: str, unit: 
         line = next(line for line in process.stderr if "Scheduler at:" in line)
         with Client(line.split()[-1], set_as_default=False, timeout=unit) as own:
             waiting = ProcessJob(bodies.add, 1)
-            timed = DaskJob(bodies.add, 1, client=own, timeout=60)
+            timed = ProcessJob(bodies.add, 1, timeout=60)
             later = ProcessJob(bodies.add, 2, required=[waiting, timed], critical=True)
 
             async def kill() -> float:
@@ -695,8 +635,8 @@ def test_the_error_names_what_cannot_be_sent_to_a_cluster(
     assert "must be able to import only_here: install it there, or call client" in notes(missing.raised_exception())
 
 
-def test_a_cluster_rejects_asynchronous_clients_and_other_objects(client: Client) -> None:
-    """`Cluster` rejects asynchronous clients and other objects, and says what to give."""
+def test_a_cluster_rejects_asynchronous_clients_and_wrong_arguments(client: Client) -> None:
+    """`Cluster` rejects asynchronous clients and arguments of wrong types, and says what to give."""
     with pytest.raises(TypeError, match=r"Cluster\(5\): give a distributed.Client"):
         Cluster(5)
     with (
@@ -704,6 +644,10 @@ def test_a_cluster_rejects_asynchronous_clients_and_other_objects(client: Client
         pytest.raises(TypeError, match="create it without that"),
     ):
         Cluster(client)
+    with pytest.raises(TypeError, match="resources='GPU' of Cluster: give a dict"):
+        Cluster(client, resources="GPU")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="workers=5 of Cluster: give the addresses"):
+        Cluster(client, workers=5)  # type: ignore[arg-type]
 
 
 def test_a_call_on_a_cluster_gets_the_otel_span_of_its_job(client: Client) -> None:
@@ -711,17 +655,21 @@ def test_a_call_on_a_cluster_gets_the_otel_span_of_its_job(client: Client) -> No
     spans = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(spans))
-    jobs = [DaskJob(otel_bodies.variable, client=client, gather=True, label="a"),
-            ExecutorJob(client.get_executor(), otel_bodies.variable, label="b")]  # fmt: skip
+    jobs = [ProcessJob(otel_bodies.variable, processes=Cluster(client), label="a"),
+            ProcessJob(otel_bodies.variable, processes=client.get_executor(), label="b")]  # fmt: skip
     assert Scheduler(*jobs, instruments=[Tracing(provider)]).run(backend="trio")
     ids = {span.name: f"{span.context.span_id:016x}" for span in spans.get_finished_spans()}
     assert [job.result().split("-")[2] for job in jobs] == [ids["a"], ids["b"]]
-    again = DaskJob(otel_bodies.variable, client=client, gather=True)
+    again = ProcessJob(otel_bodies.variable, processes=Cluster(client))
     assert Scheduler(again).run(backend="trio")
     assert again.result() is None
 
 
 def test_all_views_of_a_run_on_a_cluster_agree(client: Client, tmp_path: Path) -> None:
-    """The views of a run with DaskJobs agree on its verdict, counts, failures and duration."""
-    jobs = [DaskJob(bodies.add, 1, client=client), DaskJob(bodies.fail, client=client, label="bad"), Job(nap, 0)]
+    """The views of a run on a cluster agree on its verdict, counts, failures and duration."""
+    jobs = [
+        ProcessJob(bodies.add, 1, processes=Cluster(client)),
+        ProcessJob(bodies.fail, processes=Cluster(client), label="bad"),
+        Job(nap, 0),
+    ]
     Views(lambda scheduler, **options: scheduler.run(**options), Scheduler(jobs), tmp_path).check(FAILURES)

@@ -137,7 +137,7 @@ def test_a_plain_batch_loads_no_heavy_module() -> None:
         "decimal", "difflib", "glob", "argparse", "unittest",
         "trioflow.view.monitor._monitor", "trioflow.view.trace._trace", "trioflow.view.text._listing",
         "trioflow.simulation._simulate", "trioflow.journal._journal", "trioflow.jobs.ssh._ssh_job",
-        "trioflow.jobs.process._process_job", "trioflow.jobs._executor", "trioflow.testing",
+        "trioflow.jobs.process._process_job", "trioflow.testing",
     }  # fmt: skip
     code = (
         "import sys, trioflow.cli\nsys.argv = ['trioflow', 'batch', 'true', '{}', ':::', '1']\n"

@@ -28,7 +28,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from trioflow import (
     Budget,
     CommandJob,
-    ExecutorJob,
     Job,
     LocalNode,
     Pool,
@@ -119,7 +118,7 @@ def test_the_span_of_a_job_is_the_current_one_in_its_body(spans: Spans, backend:
 
     with ThreadPoolExecutor(1) as pool:
         jobs = [Job(body, name, label=name) for name in "ab"]
-        jobs_elsewhere = ThreadJob(note, "c 1", label="c"), ExecutorJob(pool, note, "d 1", label="d")
+        jobs_elsewhere = ThreadJob(note, "c 1", label="c"), ProcessJob(note, "d 1", label="d", processes=pool)
         assert run(spans, backend, *jobs, *jobs_elsewhere)
     names = ["a 1", "a 2", "a 3", "b 1", "b 2", "b 3", "c 1", "d 1"]
     assert [spans.parent(name) for name in names] == [name[0] for name in names]
@@ -134,12 +133,12 @@ def test_commands_nodes_and_processes_get_the_span_of_their_job(spans: Spans, ba
             CommandJob(shown, stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"]}, label="own env"),
             SshJob(LocalNode(), "printenv TRACEPARENT", stdout=subprocess.PIPE, label="node"),
             ProcessJob(variable, label="process"),
-            ExecutorJob(pool, variable, label="executor"),
+            ProcessJob(variable, label="executor", processes=pool),
         ]
         assert run(spans, backend, *jobs)
         found = [str(getattr(job.result(), "text", job.result())).strip()[:-3] for job in jobs]
         assert found == [spans.traceparent(job.label) for job in jobs]
-        again = [ProcessJob(variable), ExecutorJob(pool, variable)]
+        again = [ProcessJob(variable), ProcessJob(variable, processes=pool)]
         assert Scheduler(*again).run(backend=backend)
         assert [job.result() for job in again] == [os.environ.get("TRACEPARENT")] * 2
 

@@ -40,9 +40,7 @@ if _os.environ.get("TRIOFLOW_PLAIN"):
     _use_plain_isolation()
 
 if _typing.TYPE_CHECKING:
-    from .dask import DaskJob as DaskJob
     from .jobs._answer import Answer as Answer
-    from .jobs._executor import ExecutorJob as ExecutorJob
     from .jobs._thread import ThreadJob as ThreadJob
     from .jobs.command._command_job import CommandJob as CommandJob
     from .jobs.command._command_service import CommandService as CommandService
@@ -98,9 +96,7 @@ _set_module(dict(globals()), __name__)  # second, because this also sets the mod
 _LAZY_NAMES = {
     name: module
     for module, names in {
-        ".dask": "DaskJob",
         ".jobs._answer": "Answer",
-        ".jobs._executor": "ExecutorJob",
         ".jobs._thread": "ThreadJob",
         ".jobs.command._granted": "granted",
         ".jobs.command._command_job": "CommandJob",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 MODULE_HINTS: Final = {
+    "DaskJob": "use ProcessJob(function, ..., processes=trioflow.dask.Cluster(client))",
     "Engine": "import trioflow.compat.asynciojobs_classic for programs of old asynciojobs, or use Scheduler",
+    "ExecutorJob": "use ProcessJob(function, ..., processes=executor)",
     "PrintJob": "use a Job whose function prints, or import it from trioflow.compat.asynciojobs",
     "PureScheduler": "use Scheduler, or import it from trioflow.compat.asynciojobs",
     "TaskGroup": "use Scheduler; async with Scheduler() as scheduler: scheduler.add(Job(...)) starts jobs as they come",

@@ -9,8 +9,6 @@ KINDS = (
     trioflow.Service,
     trioflow.ThreadJob,
     trioflow.ProcessJob,
-    trioflow.ExecutorJob,
-    trioflow.DaskJob,
     trioflow.CommandJob,
     trioflow.SshJob,
 )

@@ -17,7 +17,6 @@ from trioflow import (
     CommandService,
     CommandSucceeds,
     Events,
-    ExecutorJob,
     Job,
     JUnit,
     LocalNode,
@@ -107,8 +106,8 @@ RUNS: dict[str, Callable[[Path], AbstractJob[Any]]] = {
     "writes": lambda here: CommandJob(["true"], writes=[str(here / "x" / SECRET)], redact=True),
     "returned value": lambda here: Job(lambda: WRONG, redact=True),
     "pickled argument": lambda here: ProcessJob(print, lambda: SECRET, Unpicklable(), redact=True),
-    "argument of an executor": lambda here: ExecutorJob(
-        concurrent.futures.ProcessPoolExecutor, print, Unpicklable(), redact=True
+    "argument of an executor": lambda here: ProcessJob(
+        print, Unpicklable(), processes=concurrent.futures.ProcessPoolExecutor(1), redact=True
     ),
     "ready": lambda here: CommandService(["sleep", "9"], ready=OutputLine(SECRET), timeout=0.05, redact=True),
     "ready output": lambda here: CommandService(

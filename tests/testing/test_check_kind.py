@@ -21,7 +21,6 @@ from trioflow import (
     Answer,
     CommandJob,
     CommandService,
-    ExecutorJob,
     First,
     Job,
     LocalNode,
@@ -125,11 +124,11 @@ def test_answers_pass() -> None:
 
 
 def test_jobs_in_executors_pass(executor: Executor) -> None:
-    """An `ExecutorJob` does what is expected of every job."""
+    """A `ProcessJob` on an executor does what is expected of every job."""
     check_kind(
-        partial(ExecutorJob, executor, forty_two_at_once),
-        make_long_job=partial(ExecutorJob, executor, block),
-        make_failing_job=partial(ExecutorJob, executor, fail_at_once),
+        partial(ProcessJob, forty_two_at_once, processes=executor),
+        make_long_job=partial(ProcessJob, block, processes=executor),
+        make_failing_job=partial(ProcessJob, fail_at_once, processes=executor),
     )
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, assert_type
 
 import trioflow
-from trioflow import AbstractJob, ExecutorJob, Job, JobState, ProcessJob, Scheduler, Sequence, StopReason, ThreadJob
+from trioflow import AbstractJob, Job, JobState, ProcessJob, Scheduler, Sequence, StopReason, ThreadJob
 from trioflow.abc import Instrument
 
 
@@ -49,7 +49,7 @@ assert_type(ThreadJob(sum, [3, 1]).result(), int)
 assert_type(ProcessJob(pow, 3, 2, nice=5).result(), Any)  # type: ignore[assert-type]  # mypy knows more
 assert_type(ThreadJob(repeat, "a", 3, "-").result(), str)
 assert_type(ThreadJob(functools.partial(repeat, "a"), 3, "-").result(), str)
-assert_type(ExecutorJob(executor, repeat, "a", 3, "-").result(), str)
+assert_type(ProcessJob(repeat, "a", 3, "-", processes=executor).result(), str)
 assert_type(ProcessJob(list, range(3)).result(), list[Any])
 assert_type(Greeting().result(), str)
 assert_type(job.requires(Greeting(), None, [Sequence()]), Job[int])
@@ -75,7 +75,7 @@ ThreadJob(length, 3)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssu
 ThreadJob(length)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 ProcessJob(repeat, "a", "3", "-")  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 ProcessJob(repeat, "a", 3)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
-ExecutorJob(executor, length, 3)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+ProcessJob(length, 3, processes=executor)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 ThreadJob(length, "text", nice=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 scheduler.map(repeat, [1], [2], ["-"], kind=ThreadJob)  # type: ignore[list-item]  # pyright: ignore[reportCallIssue, reportArgumentType]
 ThreadJob(double, 21).result() + 1  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]

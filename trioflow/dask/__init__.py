@@ -1,11 +1,10 @@
-"""Jobs whose functions are called on a Dask cluster, and whose results stay there.
+"""A Dask cluster that makes the calls of ProcessJobs, and keeps their results.
 
 This package needs the extra `dask`: `pip install "trioflow[dask]"`. Dask is imported when it is first used.
 """
 
 from ._cluster import Cluster as Cluster
-from ._cluster import DaskJob as DaskJob
 
-__all__ = ["Cluster", "DaskJob"]
+__all__ = ["Cluster"]
 
 Cluster.__module__ = __name__

@@ -1,25 +1,22 @@
-"""`Cluster` and `DaskJob`: calls of functions on a Dask cluster, and results that stay there."""
+"""`Cluster`, a Dask cluster that makes the calls of ProcessJobs, and what stays there of their results."""
 
 from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio.to_thread
 
 from ..abc import (
     AbstractJob,
-    BoxStyle,
     FunctionJob,
-    JobOptions,
     RunHandle,
     ThreadEvent,
     call_of,
     enclosing_schedulers,
-    flag,
     inputs_of,
     run_of,
     short_repr,
@@ -28,21 +25,9 @@ from ..abc import (
 )
 from ..jobs.process._process_job import ProcessJob
 from ..jobs.process._processes_option import JobExecutor, RemoteValue, find_executor
-from ._cluster_calls import NOT_FETCHED, WORKER_TIMEOUT, call_on_cluster, import_dask, scheduler_address
+from ._cluster_calls import NOT_FETCHED, WORKER_TIMEOUT, call_on_cluster, scheduler_address
 
 if TYPE_CHECKING:
-    from .._core.api.typed import (
-        A,
-        B,
-        C,
-        IterableFunction,
-        JobOf,
-        PlainFunction1,
-        PlainFunction2,
-        PlainFunction3,
-        ValueOrJob,
-    )
-
     AnyJob = AbstractJob[Any]
 
 
@@ -51,13 +36,22 @@ class Cluster(JobExecutor):
 
     If a result is used only by jobs on the same cluster, it stays there, and is sent from worker to worker. It is
     fetched if another kind of job uses it, if no job uses it, or if a journal stores it. `job.result()` fetches a
-    result that has stayed. `DaskJob` describes the order of calls, lost workers, timeouts, and cancellation.
+    result that has stayed.
+
+    The cluster starts the jobs of the critical path first, that is, those with the longest path to the end by expected
+    durations. If a worker is lost, other workers repeat its calls and compute its values again. A call that runs on a
+    worker cannot be interrupted: if the job is cancelled or times out, it settles at once, and the value of the call is
+    dropped. A timeout counts from the start of the call on a worker, and includes the time for fetching the value.
 
     Args:
         client: the `distributed.Client` of the cluster. The caller closes it.
+        resources: the amounts of the worker's resources that each call needs, such as {"GPU": 1}. If no worker has
+            them, a message is logged once, and jobs wait until such a worker joins the cluster.
+        workers: the workers that may make the calls: the address or the name of a worker, or a list of these; None for
+            all. If the cluster has none of these workers, a message is logged once, and jobs wait for one.
 
     Raises:
-        TypeError: the argument is not a client.
+        TypeError: an argument has a wrong type.
         TypeError: the client has `asynchronous=True`, and so works only in its own event loop.
 
     Example:
@@ -71,18 +65,31 @@ class Cluster(JobExecutor):
 
     """
 
-    __slots__ = ("_address", "client")
+    __slots__ = ("_address", "_resources", "_workers", "client")
 
     client: Final[Any]
     """The `distributed.Client` of the cluster."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(
+        self,
+        client: Any,
+        *,
+        resources: Mapping[str, float] | None = None,
+        workers: str | Iterable[str] | None = None,
+    ) -> None:
         if not hasattr(cast(Any, type(client)), "scheduler_info"):
             raise TypeError(f"Cluster({short_repr(client)}): give a distributed.Client")
         if client.asynchronous:
             raise TypeError("Cluster(client): the client has asynchronous=True, and works in one event loop only; "
                             "create it without that")  # fmt: skip
+        if resources is not None and not isinstance(resources, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"resources={short_repr(resources)} of Cluster: give a dict of names and amounts, or None")
+        value: Any = workers
+        if value is not None and (isinstance(value, bytes) or not isinstance(value, Iterable)):
+            raise TypeError(f"workers={short_repr(workers)} of Cluster: give the addresses of workers, or None")
         self.client = client
+        self._resources: Final = dict(resources or {})
+        self._workers: Final = [workers] if isinstance(workers, str) else list(workers or ())
         self._address: Final = scheduler_address(client)
 
     def __repr__(self) -> str:
@@ -97,7 +104,12 @@ class Cluster(JobExecutor):
         call = call_of(job, partial(fetched_futures.resolve_input, client))
         should_fetch = run.stores(job) or not result_uses.stays_on_cluster(job, client)
         future, value = await call_on_cluster(
-            job, client, call, lambda: should_fetch or not result_uses.stays_on_cluster(job, client)
+            job,
+            client,
+            call,
+            lambda: should_fetch or not result_uses.stays_on_cluster(job, client),
+            self._resources,
+            self._workers,
         )
         if value is NOT_FETCHED:
             return ClusterResult(client, future, self._address)
@@ -135,10 +147,6 @@ class ResultUses:
 
 def _find_client(job: AnyJob) -> Any:
     """Return the client of the cluster on which a job is called; None if it is not called on a cluster."""
-    if isinstance(job, DaskJob):
-        with contextlib.suppress(ValueError):
-            return job._current_client()
-        return None
     executor = find_executor(job) if isinstance(job, ProcessJob) else None
     return executor.client if isinstance(executor, Cluster) else None
 
@@ -186,148 +194,6 @@ class PythonVersionCheck:
                 version = info["host"]["python"].split(".")[:2]
                 if version != list(platform.python_version_tuple()[:2]):
                     self._mismatch_by_client[client] = f"{process} runs in Python {'.'.join(version)}"
-
-
-class DaskOptions(JobOptions, total=False):
-    """The keyword options of a `DaskJob`, with those of every job."""
-
-    client: Any
-    gather: bool
-    resources: Mapping[str, float] | None
-    workers: str | Iterable[str] | None
-
-
-class DaskJob(
-    FunctionJob[Any], box=BoxStyle("call on a Dask cluster", "tab"), calls_in="a Dask cluster", keeps_time=True
-):
-    """A plain function with its arguments, called on a Dask cluster, where the returned value stays.
-
-    The result of the job is Dask's future, not the value. If another DaskJob takes the job as an argument, its function
-    gets the value, which is sent from worker to worker, and not through this program. Other jobs can fetch the value
-    with `future.result()`. The value is kept on the cluster as long as the job keeps its result.
-
-    The cluster starts the jobs of the critical path first, that is, those with the longest path to the end by expected
-    durations. If a worker is lost, other workers repeat its calls and compute its values again. A call that runs on a
-    worker cannot be interrupted: if the job is cancelled or times out, it settles at once, and the value of the call is
-    dropped.
-
-    Args:
-        function: a plain function; Dask sends it by cloudpickle.
-        args: positional arguments of the call; jobs among them are replaced by their results, see `Job`.
-        client: the `distributed.Client` of the cluster; None for Dask's default, the client that was created last.
-        kwargs: keyword arguments of the call; jobs among them are replaced, too.
-        gather: whether to fetch the value, and make it the job's result.
-        resources: the amounts of the worker's resources that the call needs, such as {"GPU": 1}. If no worker has
-            them, a message is logged once, and the job waits until such a worker joins the cluster.
-        workers: the workers that may make the call: the address or the name of a worker, or a list of these; None for
-            all. If the cluster has none of these workers, a message is logged once, and the job waits for one.
-        options: the options of every job; see `AbstractJob`. A timeout counts from the start of the call on a worker.
-            It includes the time for fetching the value, but not the time in the cluster's queue.
-
-    Raises:
-        TypeError: the function is async or not callable, or `client` is not a client.
-        ValueError: an option is out of its range. When the job runs: there is no client.
-        ModuleNotFoundError: when the job runs: Dask is not installed.
-        RuntimeError: when the job runs: the cluster was lost, or another client has cancelled the call.
-
-    """
-
-    __slots__ = ("_client", "_gather", "_resources", "_workers")
-
-    # With these overloads, type checkers compare up to three arguments with the function's parameters. Each argument is
-    # a value or a job with such a value as its result.
-    @overload
-    def __init__(
-        self,
-        function: type[Any],
-        /,
-        *args: Any,
-        kwargs: Mapping[str, Any] | None = None,
-        **options: Unpack[DaskOptions],
-    ) -> None: ...
-    @overload
-    def __init__(self, function: Callable[[], Any], /, **options: Unpack[DaskOptions]) -> None: ...
-    @overload
-    def __init__(
-        self, function: IterableFunction[Any], a: Iterable[Any] | JobOf[Any], /, **options: Unpack[DaskOptions]
-    ) -> None: ...
-    @overload
-    def __init__(
-        self, function: PlainFunction1[A, Any], a: ValueOrJob[A], /, **options: Unpack[DaskOptions]
-    ) -> None: ...
-    @overload
-    def __init__(
-        self, function: PlainFunction2[A, B, Any], a: ValueOrJob[A], b: ValueOrJob[B], /, **options: Unpack[DaskOptions]
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        function: PlainFunction3[A, B, C, Any],
-        a: ValueOrJob[A],
-        b: ValueOrJob[B],
-        c: ValueOrJob[C],
-        /,
-        **options: Unpack[DaskOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        a: Any,
-        b: Any,
-        c: Any,
-        d: Any,
-        /,
-        *args: Any,
-        **options: Unpack[DaskOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self, function: Callable[..., Any], /, *args: Any, kwargs: Mapping[str, Any], **options: Unpack[DaskOptions]
-    ) -> None: ...
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        /,
-        *args: Any,
-        client: Any = None,
-        kwargs: Mapping[str, Any] | None = None,
-        gather: bool = False,
-        resources: Mapping[str, float] | None = None,
-        workers: str | Iterable[str] | None = None,
-        **options: Unpack[JobOptions],
-    ) -> None:
-        if client is not None and not hasattr(client, "submit"):
-            raise TypeError(f"client={short_repr(client)} of DaskJob: give a distributed.Client, or None")
-        self._client: Final = client
-        self._gather: Final = flag(gather, "gather", "DaskJob()")
-        if resources is not None and not isinstance(resources, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(
-                f"resources={short_repr(resources)} of DaskJob(): give a dict of names and amounts, or None"
-            )
-        self._resources: Final = None if resources is None else dict(resources)
-        value: Any = workers
-        if value is not None and (isinstance(value, bytes) or not isinstance(value, Iterable)):
-            raise TypeError(f"workers={short_repr(workers)} of DaskJob(): give the addresses of workers, or None")
-        self._workers: Final = workers if workers is None or isinstance(workers, str) else list(workers)
-        super().__init__(function, args, kwargs, options)
-
-    async def co_run(self) -> Any:
-        """Submit the call, and wait until it has ended.
-
-        Raises:
-            BaseException: the function raised this exception.
-            RuntimeError: the cluster was lost, or this method was not called by a run.
-
-        """
-        run, client = run_of(self), self._current_client()
-        call = call_of(self, partial(run.shared(FetchedFutures).resolve_input, client))
-        submit_options = {"resources": self._resources, "workers": self._workers}
-        future, value = await call_on_cluster(self, client, call, lambda: self._gather, **submit_options)
-        return value if self._gather else future
-
-    def _current_client(self) -> Any:
-        return self._client if self._client is not None else import_dask("distributed").get_client()
 
 
 # ---- results that stay on the cluster, and the futures of results that were fetched

@@ -35,7 +35,12 @@ NOT_FETCHED: Final = object()
 
 
 async def call_on_cluster(
-    job: FunctionJob[Any], client: Any, call: partial[Any], should_fetch: Callable[[], bool], **submit_options: Any
+    job: FunctionJob[Any],
+    client: Any,
+    call: partial[Any],
+    should_fetch: Callable[[], bool],
+    resources: Mapping[str, float],
+    workers: list[str],
 ) -> tuple[Any, Any]:
     """Make the call of a job on a cluster.
 
@@ -44,7 +49,8 @@ async def call_on_cluster(
         client: the client of the cluster.
         call: the function and its arguments.
         should_fetch: a function that returns whether to fetch the value; called when the call has ended.
-        submit_options: `resources` and `workers`, as for `DaskJob`.
+        resources: the resources that a suitable worker must have.
+        workers: the names or addresses of the workers that may make the call; empty for all.
 
     Returns:
         Dask's future, and the value, or `NOT_FETCHED` if `should_fetch()` has returned False.
@@ -61,9 +67,12 @@ async def call_on_cluster(
     if client.status != "running":
         raise lost_cluster_error(job, client, address)
     call_number, submitted_at = call_events.subscribe(client, job, started_event), run.clock()
-    future = _submit_call(
-        job, client, call, (call_events.topic, call_number), {**submit_options, "priority": _get_priority(job, run)}
-    )
+    submit_options = {
+        "resources": resources or None,
+        "workers": workers or None,
+        "priority": _get_priority(job, run),
+    }
+    future = _submit_call(job, client, call, (call_events.topic, call_number), submit_options)
 
     def mark_ended(_: object) -> None:
         call_events.forget_call(call_number)
@@ -74,12 +83,12 @@ async def call_on_cluster(
     try:
         if client.status != "running":  # in this case, the future might never be done
             raise lost_cluster_error(job, client, address)
-        if submit_options.get("resources") or submit_options.get("workers"):
-            await call_events.report_missing_workers(
-                job, client, submit_options["resources"] or {}, submit_options["workers"]
-            )
-        elif call_events.register_client(client) and not await started_event.wait(run.clock() + WORKER_TIMEOUT):
-            await call_events.report_missing_workers(job, client, {}, None)
+        if (
+            resources
+            or workers
+            or (call_events.register_client(client) and not await started_event.wait(run.clock() + WORKER_TIMEOUT))
+        ):
+            await call_events.report_missing_workers(job, client, resources, workers)
         if has_timeout:
             await started_event.wait()
     except BaseException:
@@ -322,7 +331,7 @@ class CallEvents:
             )
 
     async def report_missing_workers(
-        self, job: AnyJob, client: Any, resources: Mapping[str, float], workers: str | list[str] | None
+        self, job: AnyJob, client: Any, resources: Mapping[str, float], workers: list[str]
     ) -> None:
         """Report that a job waits, if the cluster has no suitable worker. Each unmet demand is reported only once.
 
@@ -330,17 +339,16 @@ class CallEvents:
             job: the job.
             client: the client of the cluster.
             resources: the resources that a suitable worker must have.
-            workers: the names or addresses of the workers that the job may use; None for all.
+            workers: the names or addresses of the workers that the job may use; empty for all.
 
         """
         info = await anyio.to_thread.run_sync(client.scheduler_info, abandon_on_cancel=True)
-        names = [workers] if isinstance(workers, str) else workers
         for address, worker in info["workers"].items():
-            is_named = not names or {address, worker["name"], worker["host"]} & set(names)
+            is_named = not workers or {address, worker["name"], worker["host"]} & set(workers)
             if is_named and all(worker["resources"].get(name, 0) >= amount for name, amount in resources.items()):
                 return
         demands = [f"with {name}={amount:g}" for name, amount in resources.items()]
-        demands += [f"named {' or '.join(map(str, names))}"] if names else []
+        demands += [f"named {' or '.join(map(str, workers))}"] if workers else []
         demand = " and ".join(demands) or "at all"
         if demand not in self._reported_demands:
             self._reported_demands.add(demand)

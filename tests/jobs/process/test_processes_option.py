@@ -1,12 +1,11 @@
-"""`Scheduler(processes=)`: where the calls of ProcessJobs are made. Clusters are in `tests/test_dask.py`."""
+"""`processes=` of schedulers and jobs: what makes the calls of ProcessJobs. Clusters are in `tests/test_dask.py`."""
 
 from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ import pytest
 from trioflow import Job, JobState, JobTimeout, ProcessJob, Scheduler, ThreadJob
 
 from ...bodies import later, take
-from .. import executor_bodies as bodies
 from . import decorated_bodies
+from . import executor_bodies as bodies
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +71,19 @@ def test_nested_schedulers_use_the_processes_option_of_the_nearest_scheduler(bac
     assert (counting.calls, other.calls) == (1, 1)
 
 
+def test_the_processes_option_of_a_job_comes_before_that_of_its_scheduler(backend: str, counting: Counting) -> None:
+    """`ProcessJob(processes=)` chooses what makes its call, whatever its scheduler says, and with `map` and `@job`."""
+    there, here = ProcessJob(os.getpid, processes=counting), ProcessJob(os.getpid, processes="local", nice=1)
+    plain = Scheduler(there, ProcessJob(os.getpid))
+    mapped = plain.map(bodies.add, [1, 2], kind=ProcessJob, processes=counting)
+    with Counting(1) as other:
+        assert Scheduler(plain, Scheduler(here, processes=other)).run(backend=backend)
+    assert there.result() == os.getpid() != here.result()
+    assert [job.result() for job in mapped] == [1, 2]
+    assert (counting.calls, other.calls) == (3, 0)
+    assert (there.processes, here.processes, mapped[0].processes) == (counting, "local", counting)
+
+
 def test_a_job_added_during_the_run_uses_the_executor(backend: str, counting: Counting) -> None:
     """A ProcessJob that is added during the run uses the executor of its scheduler, too."""
 
@@ -111,17 +123,6 @@ def test_a_decorated_function_is_found_by_its_name(backend: str, pool: ProcessPo
     assert "Holder.method is a method decorated with @job" in str(method.raised_exception())
 
 
-def test_a_broken_process_pool_is_replaced(backend: str) -> None:
-    """A call in a broken process pool fails with the advice to retry, and later calls run in a new pool."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        dying, after = ProcessJob(bodies.die), ProcessJob(bodies.add, 2)
-        after.requires(dying)
-        Scheduler(dying, after, processes=pool).run(backend=backend)
-        assert isinstance(dying.raised_exception(), BrokenExecutor)
-        assert "with retry=1, the job runs in a new one" in str(dying.raised_exception().__notes__)  # type: ignore[union-attr]
-        assert after.result() == 2
-
-
 @pytest.mark.parametrize(
     ("option", "shown"), [({"memory_limit": 2**30}, "memory_limit=1073741824"), ({"nice": 5}, "nice=5")]
 )
@@ -129,7 +130,7 @@ def test_memory_limit_and_nice_with_an_executor_raise(option: Any, shown: str, c
     """`memory_limit=` or `nice=` with an executor raises before any job starts, or when such a job is added."""
     before, job = ThreadJob(int), ProcessJob(int, label="limited", **option)
     scheduler = Scheduler(before, Scheduler(job), processes=counting)
-    advice = re.escape(f"'limited' has {shown}") + r".*processes= is <.*Counting.*Scheduler\(processes='local'\)"
+    advice = re.escape(f"'limited' has {shown}") + ".*processes= is <.*Counting.*give the job processes='local'"
     with pytest.raises(ValueError, match=advice):
         scheduler.run()
     assert (before.state, scheduler.is_runnable()) == (JobState.IDLE, False)
@@ -147,8 +148,17 @@ def test_memory_limit_and_nice_with_an_executor_raise(option: Any, shown: str, c
 @pytest.mark.parametrize("given", [3.0, True, "cluster", ThreadPoolExecutor, lambda: None])
 def test_an_invalid_processes_option_raises(given: Any) -> None:
     """An invalid `processes=` raises an error that lists the accepted values."""
-    with pytest.raises(TypeError, match=r"processes of 'flow' is .*give an executor .*Cluster, a number .*, or None"):
+    expected = r"processes of 'flow' is .*give an executor .*Cluster, a number .*, or None"
+    with pytest.raises(TypeError, match=expected):
         Scheduler(label="flow", processes=given)
+    with pytest.raises(TypeError, match=expected):
+        ProcessJob(int, label="flow", processes=given)
+
+
+def test_a_number_as_processes_option_of_a_job_raises() -> None:
+    """A number of worker processes is for the jobs of a scheduler, so a job rejects it and says where to write it."""
+    with pytest.raises(TypeError, match=r"processes of 'int' is 4: .* write Scheduler\(processes=4\), or give the job"):
+        ProcessJob(int, processes=4)  # type: ignore[call-overload]
 
 
 def test_a_dask_client_as_processes_option_raises() -> None:
@@ -160,12 +170,3 @@ def test_a_dask_client_as_processes_option_raises() -> None:
 
     with pytest.raises(TypeError, match=r"write trioflow.dask.Cluster\(client\)"):
         Scheduler(processes=Client())  # type: ignore[arg-type]
-
-
-def test_a_call_that_cannot_be_pickled_fails_in_an_executor(backend: str, pool: ProcessPoolExecutor) -> None:
-    """A call that cannot be pickled fails in an executor with the same error as in a worker process."""
-    jobs = [ProcessJob(bodies.add, threading.Lock()), ProcessJob(lambda: 1)]
-    Scheduler(jobs, processes=pool).run(backend=backend)
-    messages = [str(job.raised_exception()) for job in jobs]
-    assert "argument 1, a lock, cannot be sent to a worker of ProcessPoolExecutor" in messages[0]
-    assert "define it at the top level of a module" in messages[1]

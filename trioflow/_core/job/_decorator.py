@@ -169,7 +169,7 @@ def job(function: Any = None, /, *, kind: Kind = Job, **options: Any) -> Any:
     Args:
         function: an async function, a method, or a partial of one; with `kind`, a function that `kind` accepts.
         kind: the kind of the jobs: a class, such as `ThreadJob` or `ProcessJob`, which take plain functions; or a
-            factory that takes a function, its arguments and options, such as `functools.partial(ExecutorJob, pool)`.
+            factory that takes a function, its arguments and options, such as `functools.partial(ProcessJob, nice=5)`.
         options: the options of the jobs; see `AbstractJob` and the kind.
 
     Returns:

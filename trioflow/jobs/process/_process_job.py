@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast, overload
 from ... import _posix as posix
 from ...abc import BoxStyle, FunctionJob, JobOptions, RunHandle, call_of, name_of, propagated_env, run_of, set_run_need
 from .. import T
-from .._executor import call_in_executor
 from .._pickling import MainRejectingPickler, describe_unpicklable, make_picklable, unpicklable_error
 from ..posix._processes import check_limits
 from . import _worker_main
-from ._processes_option import LOCAL_PROCESSES, WORKER_PROCESSES_RESOURCE, RemoteValue, find_executor
+from ._executor import call_in_executor
+from ._processes_option import (
+    LOCAL_PROCESSES,
+    WORKER_PROCESSES_RESOURCE,
+    RemoteValue,
+    check_processes,
+    find_executor,
+)
 from ._worker_pool import WorkerDied, WorkerPool, has_main_file
 
 if TYPE_CHECKING:
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
         PlainFunction3,
         ValueOrJob,
     )
+    from ._processes_option import JobProcesses
 
 D = TypeVar("D")
 
@@ -42,6 +49,7 @@ class ProcessOptions(JobOptions, total=False):
 
     memory_limit: int | None
     nice: int | None
+    processes: JobProcesses
 
 
 class ProcessJob(
@@ -54,24 +62,30 @@ class ProcessJob(
         "a worker process on this machine is killed"
     ),
 ):
-    """A Python function with its arguments, called in a worker process on this machine or by the scheduler's executor.
+    """A Python function with its arguments, called in a worker process on this machine, by an executor or on a cluster.
 
-    `Scheduler(processes=...)` chooses what makes the calls, also in nested schedulers: an executor, as for an
-    `ExecutorJob`, or a `trioflow.dask.Cluster`. The following applies to the default, worker processes on this machine.
+    `Scheduler(processes=...)` chooses what makes the calls, also in nested schedulers: worker processes on this machine
+    (the default), an executor of `concurrent.futures` or a compatible one, or a `trioflow.dask.Cluster`. The option
+    `processes` of the job itself takes precedence.
 
-    A run has at most one worker process for each CPU, or `processes=N`; a job that waits for one is SCHEDULED. The
-    process and its whole process group are killed when the job is cancelled or times out. Otherwise the process is
-    reused for other jobs of the run and ends with the run, so a function may see what an earlier call has changed in
-    its module. On Linux, one new interpreter per run, called the server, forks the processes. On other systems, each
-    process is a new interpreter. The function, its arguments and its result are pickled. The worker must be able to
-    import the function by its name. The worker imports this program's main module under another name, so code that must
-    run only once belongs below `if __name__ == "__main__":`. The server imports only the modules that the program has
-    passed to `multiprocessing.set_forkserver_preload`. In the worker, `current_job()` is not this job, but an object
-    that can report its `progress`, up to a hundred times a second.
+    **On this machine**, a run has at most one worker process for each CPU, or `Scheduler(processes=N)`; a job that
+    waits for one is SCHEDULED. The process and its whole process group are killed when the job is cancelled or times
+    out. Otherwise the process is reused for other jobs of the run and ends with the run, so a function may see what an
+    earlier call has changed in its module. On Linux, one new interpreter per run, called the server, forks the
+    processes. On other systems, each process is a new interpreter. The function, its arguments and its result are
+    pickled. The worker must be able to import the function by its name. The worker imports this program's main module
+    under another name, so code that must run only once belongs below `if __name__ == "__main__":`. The server imports
+    only the modules that the program has passed to `multiprocessing.set_forkserver_preload`. In the worker,
+    `current_job()` is not this job, but an object that can report its `progress`, up to a hundred times a second.
 
     If the function raises an exception, the job raises one with the same type, arguments and attributes. A note names
     those that were lost because they cannot be pickled. If the type cannot be imported by name, the exception becomes a
     RuntimeError with the name of the type and the text of the exception.
+
+    **In an executor**, a running call cannot be cancelled, and a pool of processes counts some queued calls as running.
+    In these cases a job that is cancelled or times out keeps its slot until the call has ended. A broken
+    `ProcessPoolExecutor`, e.g. one of whose processes was killed, is replaced for the rest of the run; `retry=1` runs
+    the calls again that have failed with it. The caller shuts the executor down.
 
     Args:
         function: a plain function, defined at the top level of a module.
@@ -82,17 +96,21 @@ class ProcessJob(
             may need a few hundred million bytes.
         nice: the number to add to this program's niceness, up to 19; only root may give less than 0. A process with a
             changed niceness serves only jobs with the same `nice`.
+        processes: the executor or the cluster that makes this call, or "local" for a worker process on this machine;
+            None for the one of its scheduler.
         options: the options of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have
             to start a process first. Starting the first process of a run takes about 100 ms, plus the time to import
-            the main module. In an executor, a timeout counts as for an `ExecutorJob`, and on a cluster as for a
-            `DaskJob`.
+            the main module. In a `ThreadPoolExecutor` and on a cluster, a timeout counts from the start of the call,
+            and in other executors, which do not report it, from the submission.
 
     Raises:
-        TypeError: the function is async (use `Job` for those) or not callable. When the job runs: a value cannot be
-            pickled, which the error names.
+        TypeError: the function is async (use `Job` for those) or not callable, or `processes` has a wrong type. When
+            the job runs: a value cannot be pickled, which the error names.
         ValueError: an option is out of its range. Before a run: the job has a `memory_limit` or a `nice`, but its call
             is not made by a worker process on this machine.
-        RuntimeError: when the job runs: the process has died, or the function called sys.exit().
+        RuntimeError: when the job runs: the process has died, the function called sys.exit(), or the executor is shut
+            down.
+        BrokenExecutor: when the job runs: the executor has broken.
         OSError: when the job runs: no more processes or descriptors are allowed, or `nice` is below 0 and this program
             does not run as root.
 
@@ -105,7 +123,7 @@ class ProcessJob(
 
     """
 
-    __slots__ = ("_memory_limit", "_nice", "_pid")
+    __slots__ = ("_memory_limit", "_nice", "_pid", "_processes")
 
     # With these overloads, type checkers compare up to three arguments with the function's parameters. Each argument is
     # a value or a job with such a value as its result.
@@ -171,9 +189,18 @@ class ProcessJob(
         kwargs: Mapping[str, Any] | None = None,
         memory_limit: int | None = None,
         nice: int | None = None,
+        processes: JobProcesses = None,
         **options: Unpack[JobOptions],
     ) -> None:
-        check_limits(nice, memory_limit, repr(options.get("label") or name_of(function)))
+        name = repr(options.get("label") or name_of(function))
+        check_limits(nice, memory_limit, name)
+        checked = check_processes(processes, f"processes of {name}")
+        if isinstance(checked, int):
+            raise TypeError(
+                f"processes of {name} is {checked}: a number is for all jobs of a scheduler; write Scheduler(processes="
+                f"{checked}), or give the job {LOCAL_PROCESSES!r}, an executor, or a trioflow.dask.Cluster"
+            )
+        self._processes: Final = checked
         self._memory_limit: Final = memory_limit
         self._nice: Final = nice
         self._pid: int | None = None
@@ -183,6 +210,11 @@ class ProcessJob(
     def pid(self) -> int | None:
         """The id of the job's process while the job runs; None before and afterwards."""
         return self._pid
+
+    @property
+    def processes(self) -> JobProcesses:
+        """What makes the call of this job; None if its scheduler decides that."""
+        return self._processes
 
     def check_before_run(self) -> None:
         """Declare whether the job needs a worker process on this machine, and reject options that would have no effect.
@@ -200,8 +232,8 @@ class ProcessJob(
         if (self._memory_limit is not None or self._nice is not None) and executor is not None:
             raise ValueError(
                 f"{self.label!r} has {option_value}, which only worker processes on this machine can apply, but "
-                f"processes= is {executor!r}: leave it out, or put the job in a nested "
-                f"Scheduler(processes={LOCAL_PROCESSES!r})"
+                f"processes= is {executor!r}: leave it out, or give the job "
+                f"processes={LOCAL_PROCESSES!r}"
             )
 
     @overload

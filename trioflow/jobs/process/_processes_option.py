@@ -1,4 +1,4 @@
-"""The scheduler option `processes`: an executor or a cluster for ProcessJobs, or a number of worker processes."""
+"""The option `processes` of schedulers and ProcessJobs: what makes the calls, or how many worker processes do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from ... import _posix as posix
 from ...abc import AbstractJob, FunctionJob, declare_run_resource, enclosing_schedulers, short_repr
 
 if TYPE_CHECKING:
-    ProcessesOption: TypeAlias = "Executor | JobExecutor | int | Literal['local'] | None"
+    JobProcesses: TypeAlias = "Executor | JobExecutor | Literal['local'] | None"
+    ProcessesOption: TypeAlias = "JobProcesses | int"
 
 LOCAL_PROCESSES: Final = "local"
 """The value that selects worker processes on this machine, even if an enclosing scheduler uses an executor."""
@@ -53,7 +54,7 @@ def check_processes(value: Any, description: str) -> ProcessesOption:
 
     Args:
         value: the value.
-        description: the name of the option and of its scheduler, for error messages.
+        description: the name of the option and of its owner, for error messages.
 
     Raises:
         TypeError: the value is neither an executor, a cluster, a number, "local", nor None.
@@ -80,8 +81,8 @@ def check_processes(value: Any, description: str) -> ProcessesOption:
 
 def find_executor(job: AbstractJob[Any]) -> Executor | JobExecutor | None:
     """Return the executor or cluster that makes a ProcessJob's call, or None if a worker on this machine makes it."""
-    for scheduler in enclosing_schedulers(job):
-        value: Any = getattr(scheduler, "processes", None)
+    for owner in (job, *enclosing_schedulers(job)):
+        value: Any = getattr(owner, "processes", None)
         if value is not None:
             return None if value == LOCAL_PROCESSES or isinstance(value, int) else value
     return None

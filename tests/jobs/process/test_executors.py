@@ -1,4 +1,4 @@
-"""`ExecutorJob`: functions in executors of all kinds, in real time."""
+"""ProcessJobs whose calls are made by executors of all kinds, in real time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import ExecutorJob, Job, JobCancelled, JobState, JobTimeout, ProcessJob, Scheduler
+from trioflow import Job, JobCancelled, JobState, JobTimeout, ProcessJob, Scheduler
 
-from ..bodies import Flaw, run
-from ..places import PATIENCE, patiently
+from ...bodies import notes, run
+from ...places import PATIENCE, patiently
 from . import executor_bodies as bodies
 
 NAME = "InterpreterPoolExecutor"
@@ -38,28 +38,11 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def test_a_function_is_called_by_the_executor(backend: str, threads: ThreadPoolExecutor) -> None:
-    """An ExecutorJob calls its function in the executor, which still serves its owner after the run."""
-    job = ExecutorJob(threads, threading.current_thread)
-    assert run(backend, job).stop_reason
-    assert job.result().name.startswith("ThreadPoolExecutor")
-    assert job.label == "current_thread()"
-    assert threads.submit(int).result() == 0  # it is still the caller's
-
-
-def test_arguments_and_results_go_to_processes_and_back(backend: str, processes: ProcessPoolExecutor) -> None:
-    """Jobs among the arguments of an ExecutorJob are replaced by their results before the call goes to a process."""
-    first = ExecutorJob(processes, bodies.add, 1, 2)
-    second = ExecutorJob(processes, bodies.add, first, kwargs={"extra": first})
-    run(backend, second)
-    assert (first.result(), second.result()) == (3, 6)
-
-
 @pytest.mark.skipif(not hasattr(concurrent.futures, NAME), reason="since Python 3.14")
 def test_functions_run_in_other_interpreters_of_the_process(backend: str) -> None:
-    """With an InterpreterPoolExecutor, ExecutorJobs and ProcessJobs get inputs, results and exceptions as elsewhere."""
+    """With an InterpreterPoolExecutor, ProcessJobs get inputs, results and exceptions as elsewhere."""
     with getattr(concurrent.futures, NAME)(1) as pool:
-        first, wrong = ExecutorJob(pool, pow, 2, 5), ExecutorJob(pool, int, "x")
+        first, wrong = ProcessJob(pow, 2, 5), ProcessJob(int, "x")
         second = ProcessJob(pow, first, 2)
         Scheduler(second, wrong, processes=pool).run(backend=backend)  # type: ignore[arg-type]
     assert second.result() == 1024
@@ -67,19 +50,11 @@ def test_functions_run_in_other_interpreters_of_the_process(backend: str) -> Non
         wrong.result()
 
 
-def test_an_exception_in_the_executor_fails_the_job(backend: str, processes: ProcessPoolExecutor) -> None:
-    """An exception raised in a worker process fails the job with its own type and text."""
-    job = ExecutorJob(processes, bodies.fail)
-    run(backend, job)
-    with pytest.raises(OSError, match="in the worker"):
-        job.result()
-
-
 def test_cancelling_a_job_cancels_its_waiting_call(backend: str, threads: ThreadPoolExecutor) -> None:
     """A job cancelled while its call waits in a busy pool settles at once, and its function is never called."""
     go, called = threading.Event(), list[int]()
     threads.submit(go.wait, PATIENCE)
-    job = ExecutorJob(threads, called.append, 1, label="waits")
+    job = ProcessJob(called.append, 1, label="waits", processes=threads)
 
     async def cancel() -> None:
         await anyio.sleep(0.05)
@@ -104,7 +79,7 @@ def test_a_cancelled_job_keeps_its_slot_until_its_running_call_has_ended(
         order.append("ended")
         return "late"
 
-    job = ExecutorJob(threads, hold)
+    job = ProcessJob(hold, processes=threads)
 
     async def cancel() -> None:
         await anyio.to_thread.run_sync(began.wait, PATIENCE)
@@ -122,27 +97,6 @@ def test_a_cancelled_job_keeps_its_slot_until_its_running_call_has_ended(
         job.result()
 
 
-@patiently(0.05, 1)
-def test_a_timeout_fails_the_job_when_its_running_call_has_ended(
-    backend: str, threads: ThreadPoolExecutor, unit: float
-) -> None:
-    """A running call cannot be interrupted, so its job fails with JobTimeout only when the call has ended."""
-    began, go = threading.Event(), threading.Event()
-
-    def work() -> None:
-        began.set()
-        assert go.wait(PATIENCE)
-
-    async def let_go() -> None:
-        await anyio.to_thread.run_sync(began.wait, PATIENCE)
-        await anyio.sleep(3 * unit)
-        go.set()
-
-    job = ExecutorJob(threads, work, timeout=unit)
-    run(backend, job, Job(let_go))
-    assert isinstance(job.raised_exception(), JobTimeout)
-
-
 @patiently(0.1, 5)
 def test_a_timeout_does_not_count_the_wait_for_a_thread_of_the_executor(
     backend: str, tmp_path: Path, unit: float
@@ -151,9 +105,9 @@ def test_a_timeout_does_not_count_the_wait_for_a_thread_of_the_executor(
     with ThreadPoolExecutor(1) as pool:
         told = tmp_path / str(unit)
         told.mkdir()
-        first = ExecutorJob(pool, bodies.wait_for_go, str(told))
-        second = ExecutorJob(pool, bodies.add, 1, timeout=unit)
-        idle = ExecutorJob(pool, bodies.add, 2, idle_timeout=unit)
+        first = ProcessJob(bodies.wait_for_go, str(told), processes=pool)
+        second = ProcessJob(bodies.add, 1, timeout=unit, processes=pool)
+        idle = ProcessJob(bodies.add, 2, idle_timeout=unit, processes=pool)
 
         async def go() -> None:
             await anyio.sleep(1.5 * unit)
@@ -167,8 +121,8 @@ def test_a_timeout_in_a_process_pool_counts_from_the_submission(
     backend: str, processes: ProcessPoolExecutor, tmp_path: Path
 ) -> None:
     """A process pool does not tell when a call starts, so a call that waits for a process beyond its timeout fails."""
-    first = ExecutorJob(processes, bodies.wait_for_go, str(tmp_path))
-    others = [ExecutorJob(processes, bodies.add, number, timeout=0.3) for number in range(3)]
+    first = ProcessJob(bodies.wait_for_go, str(tmp_path), processes=processes)
+    others = [ProcessJob(bodies.add, number, timeout=0.3, processes=processes) for number in range(3)]
 
     async def go() -> None:
         await others[-1].wait_settled()
@@ -197,7 +151,7 @@ def test_a_call_that_cannot_be_pickled_fails_before_anything_is_sent(
         return submit(*args)
 
     processes.submit = noted  # type: ignore[method-assign, assignment]
-    job = ExecutorJob(processes, function, *arguments, label="send")
+    job = ProcessJob(function, *arguments, label="send", processes=processes)
     run("trio", job)
     with pytest.raises(TypeError, match=named) as info:
         job.result()
@@ -207,7 +161,7 @@ def test_a_call_that_cannot_be_pickled_fails_before_anything_is_sent(
 
 def test_an_executor_of_threads_accepts_what_cannot_be_pickled(threads: ThreadPoolExecutor) -> None:
     """A lambda and a lock, which cannot be pickled, may go to an executor of threads."""
-    job = ExecutorJob(threads, lambda lock: lock.locked(), threading.Lock())
+    job = ProcessJob(lambda lock: lock.locked(), threading.Lock(), processes=threads)
     run("trio", job)
     assert job.result() is False
 
@@ -217,61 +171,37 @@ class OwnPool(ProcessPoolExecutor):
 
 
 def test_jobs_of_a_broken_executor_fail_with_advice(backend: str) -> None:
-    """Jobs of a broken executor fail, and a note says how to have the executor replaced."""
+    """Jobs of a broken executor fail, and a note says what to do."""
     with OwnPool(1, get_context("spawn")) as pool:
-        first = ExecutorJob(pool, bodies.die, label="die")
-        second = ExecutorJob(pool, bodies.pid, required=first, label="next")
+        first = ProcessJob(bodies.die, label="die", processes=pool)
+        second = ProcessJob(bodies.pid, required=first, label="next", processes=pool)
         run(backend, first, second)
     for job in (first, second):
         error = job.raised_exception()
         assert isinstance(error, BrokenExecutor)
         assert error.__notes__ == [
-            f"{job.label!r}: its executor is broken and accepts no more calls; "
-            f"to have it replaced, give a function that creates one"
+            f"{job.label!r}: its executor is broken and accepts no more calls; run again with a new one"
         ]
 
 
-@pytest.mark.parametrize("made", [True, False], ids=["function", "pool"])
-def test_a_broken_process_pool_is_replaced(backend: str, made: bool) -> None:
-    """After a process pool breaks, later calls use a new pool, which ends with the run."""
-    pool: Any = new_pool if made else new_pool()
-    first = ExecutorJob(pool, bodies.die)
-    second = ExecutorJob(pool, bodies.pid, required=first)
-    third = ExecutorJob(pool, bodies.pid, required=second)
-    run(backend, first, second, third, shutdown_timeout=PATIENCE)
-    assert isinstance(first.raised_exception(), BrokenExecutor)
+def test_a_broken_process_pool_is_replaced(backend: str, processes: ProcessPoolExecutor, tmp_path: Path) -> None:
+    """After a process pool breaks, `retry=1` and later calls use a new pool, which ends with the run."""
+    first = ProcessJob(bodies.die, processes=processes)
+    second = ProcessJob(bodies.pid, required=first, processes=processes)
+    third = ProcessJob(bodies.pid, required=second, processes=processes)
+    again = ProcessJob(bodies.die_once, str(tmp_path / "died"), retry=1, required=third, processes=processes)
+    run(backend, first, second, third, again, shutdown_timeout=PATIENCE)
+    assert "with retry=1, the job runs in a new one" in notes(first.raised_exception())
     assert second.result() == third.result()
-    assert_gone(second.result())
-    if not made:
-        pool.shutdown()
-
-
-def assert_gone(pid: int) -> None:
-    assert not Path("/proc", str(pid)).exists()
-
-
-def test_retry_after_a_broken_pool_uses_a_new_pool(backend: str, tmp_path: Path) -> None:
-    """With `retry=1`, a job whose first attempt kills its worker process succeeds in a new pool."""
-    job = ExecutorJob(new_pool, bodies.die_once, str(tmp_path / "died"), retry=1)
-    run(backend, job)
-    assert (job.result(), job.attempts) == ("alive", 2)
-
-
-def test_an_executor_made_by_a_function_serves_all_jobs_of_a_run_and_ends_with_it(backend: str) -> None:
-    """A function that creates an executor is called once per run, and the executor also serves nested schedulers."""
-    jobs = [ExecutorJob(new_pool, bodies.pid) for _ in range(3)]
-    inner = ExecutorJob(new_pool, bodies.pid)
-    run(backend, *jobs, Scheduler(inner))
-    pids = {job.result() for job in (*jobs, inner)}
-    assert len(pids) == 1
-    assert_gone(pids.pop())
+    assert not Path("/proc", str(second.result())).exists()
+    assert (again.result(), again.attempts) == ("alive", 2)
 
 
 def test_a_job_of_an_executor_that_was_shut_down_fails_with_advice(backend: str) -> None:
     """A job whose executor was shut down fails with a note that the executor must stay open until the run ends."""
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
-    job = ExecutorJob(pool, int)
+    job = ProcessJob(int, processes=pool)
     run(backend, job)
     error = job.raised_exception()
     assert isinstance(error, RuntimeError)
@@ -282,7 +212,7 @@ def test_a_future_that_others_cancel_fails_the_job(backend: str, threads: Thread
     """A job whose future is cancelled by other code fails with a RuntimeError, and does not count as cancelled."""
     go = threading.Event()
     threads.submit(go.wait, PATIENCE)
-    job = ExecutorJob(threads, int)
+    job = ProcessJob(int, processes=threads)
 
     async def shut_down() -> None:
         await anyio.sleep(0.05)
@@ -300,44 +230,8 @@ def test_a_stop_iteration_in_the_executor_fails_the_job_with_a_runtime_error(
     backend: str, threads: ThreadPoolExecutor
 ) -> None:
     """No coroutine can raise StopIteration, so one raised in the executor becomes the cause of a RuntimeError."""
-    job = ExecutorJob(threads, bodies.stop_iteration)
+    job = ProcessJob(bodies.stop_iteration, processes=threads)
     run(backend, job)
     error = job.raised_exception()
     assert isinstance(error, RuntimeError)
     assert isinstance(error.__cause__, StopIteration)
-
-
-async def co() -> None:
-    raise Flaw
-
-
-@pytest.mark.parametrize(
-    ("arguments", "options", "advice"),
-    [
-        ((3, int), {}, "give an executor, or a function that creates one"),
-        ((ThreadPoolExecutor, co), {}, r"write Job\(co, ...\)"),
-        ((ThreadPoolExecutor, 5), {}, "give a plain function"),
-    ],
-)
-def test_invalid_arguments_of_an_executor_job_raise(arguments: Any, options: Any, advice: str) -> None:
-    """An ExecutorJob with an invalid executor or function raises a TypeError that says what to give."""
-    with pytest.raises(TypeError, match=advice):
-        ExecutorJob(*arguments, **options)
-
-
-def test_the_error_on_a_dask_client_names_its_executor() -> None:
-    """A dask Client given as an executor raises an error that suggests `get_executor()` or DaskJob."""
-
-    class Client:
-        def get_executor(self) -> None: ...
-
-    with pytest.raises(TypeError, match=r"give its get_executor\(\), or use DaskJob"):
-        ExecutorJob(Client(), int)  # type: ignore[arg-type]
-
-
-def test_a_function_that_returns_no_executor_fails_the_job(backend: str) -> None:
-    """If a function that should create an executor returns something else, the error shows what it returned."""
-    job = ExecutorJob(int, int)  # type: ignore[arg-type]
-    run(backend, job)
-    with pytest.raises(TypeError, match="must return an executor, but returned 0"):
-        job.result()
