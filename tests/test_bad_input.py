@@ -149,7 +149,6 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "ScriptText", trioflow.ScriptText, {"text": "true", "args": "a"}
     yield "Scheduler", Scheduler, {}
     yield "First", trioflow.First, {}
-    yield "FailureCounter", trioflow.FailureCounter, {}
     yield "Answer", trioflow.Answer, {"question": "why?"}
     yield "Retry", trioflow.Retry, {"times": 1}
     yield "Budget", trioflow.Budget, {"amount": 1}
@@ -166,7 +165,6 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "Monitor", trioflow.Monitor, {}
     yield "Events", trioflow.Events, {"file": "events"}
     yield "JUnit", trioflow.JUnit, {"path": "junit.xml"}
-    yield "Summary", trioflow.Summary, {"path": "summary.md"}
     yield "simulate", trioflow.simulate, {"scheduler": home()}
     yield "ref", trioflow.ref, {"job": Job(nothing)}
     for name, needed in METHODS.items():

@@ -70,7 +70,7 @@ VALUES: list[Any] = [
 OTHERS = {
     # belong to one process: runs, and what they share
     "Journal", "Pool", "RunHandle", "RunView", "Sequence", "ThreadEvent",
-    "TimeLimit", "VirtualTimeEventLoop", "Cluster", "Tracing", "FailureCounter",
+    "TimeLimit", "VirtualTimeEventLoop", "Cluster", "Tracing",
     # have jobs in them
     "CommandSucceeds", "Simulation", "WhatIf", "WhatIfPoint",
     # are only for type checkers

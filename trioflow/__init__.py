@@ -66,11 +66,9 @@ if _typing.TYPE_CHECKING:
     from .journal._journal import Journal as Journal
     from .simulation._simulate import Simulation as Simulation
     from .simulation._simulate import simulate as simulate
-    from .view.ci._junit import JUnit as JUnit
-    from .view.ci._summary import Summary as Summary
+    from .view._junit import JUnit as JUnit
     from .view.events._events import Events as Events
     from .view.monitor._monitor import Monitor as Monitor
-    from .view.text._failure_counter import FailureCounter as FailureCounter
     from .view.trace._spans import Span as Span
     from .view.trace._spans import Wait as Wait
     from .view.trace._time_spent import FamilyTime as FamilyTime
@@ -111,11 +109,9 @@ _LAZY_NAMES = {
         ".jobs.ssh._steps": "Pull Push Script ScriptText",
         ".journal._journal": "Journal",
         ".simulation._simulate": "Simulation simulate",
-        ".view.ci._junit": "JUnit",
-        ".view.ci._summary": "Summary",
+        ".view._junit": "JUnit",
         ".view.events._events": "Events",
         ".view.monitor._monitor": "Monitor",
-        ".view.text._failure_counter": "FailureCounter",
         ".view.trace._spans": "Span Wait",
         ".view.trace._time_spent": "FamilyTime TimeSpent",
         ".view.trace._trace": "Trace",

@@ -157,9 +157,9 @@ def test_end_of_a_run_lists_each_written_file(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path)
     code = "import os\nos.chdir('/')\nx = Scheduler(Job(work), label='x')"
-    options = ["--trace", "sub/a b.json", "--events", str(tmp_path / "e"), "--junit", "j.xml", "--summary", "s.md"]
+    options = ["--trace", "sub/a b.json", "--events", str(tmp_path / "e"), "--junit", "j.xml"]
     lines = run(written(tmp_path, code), *options).stdout.splitlines()
-    assert lines[-4:] == ["trace    sub/a b.json", "events   e", "junit    j.xml", "summary  s.md"]
+    assert lines[-3:] == ["trace   sub/a b.json", "events  e", "junit   j.xml"]
 
 
 def test_on_a_terminal_paths_are_plain_and_lines_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

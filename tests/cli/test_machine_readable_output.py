@@ -54,7 +54,7 @@ def test_events_file_in_a_missing_directory_is_a_usage_error(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a pseudo-file of Linux")
-@pytest.mark.parametrize("option", ["--events", "--junit", "--summary"])
+@pytest.mark.parametrize("option", ["--events", "--junit"])
 @pytest.mark.parametrize(
     ("path", "reason"), [("/dev/full", "No space left on device"), ("/proc/none", "No such file or directory")]
 )
@@ -81,13 +81,12 @@ def test_full_disk_for_events_on_standard_output_is_an_error(tmp_path: Path) -> 
 # --- CI
 
 
-def test_junit_and_summary_options_write_reports_for_ci(tmp_path: Path) -> None:
-    """`--junit` and `--summary` write reports that count the failures; the exit code is that of the run."""
+def test_the_junit_option_writes_a_report_for_ci(tmp_path: Path) -> None:
+    """`--junit` writes a report that counts the failures; the exit code is that of the run."""
     code = "x = Scheduler(Job(work, label='a'), Job(fail, label='b'), label='two')"
-    done = run("--junit", tmp_path / "j.xml", "--summary", tmp_path / "s.md", written(tmp_path, code))
+    done = run("--junit", tmp_path / "j.xml", written(tmp_path, code))
     assert done.exit_code == 3
     assert 'tests="2" failures="1"' in (tmp_path / "j.xml").read_text()
-    assert "1 of 2 jobs failed" in (tmp_path / "s.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -97,7 +96,6 @@ def test_junit_and_summary_options_write_reports_for_ci(tmp_path: Path) -> None:
         ("--report", ["a.html", "b.html"]),
         ("--events", ["a.events", "b.events"]),
         ("--junit", ["a.xml", "b.xml"]),
-        ("--summary", ["a.md", "b.md"]),
     ],
 )
 def test_an_option_for_a_file_may_be_repeated(tmp_path: Path, option: str, names: list[str]) -> None:
@@ -115,31 +113,8 @@ def test_an_option_for_a_file_may_be_repeated(tmp_path: Path, option: str, names
 def test_report_command_writes_each_file_that_an_option_names(tmp_path: Path) -> None:
     """`trioflow report` takes each of its options for files several times, as `run` does."""
     assert run(written(tmp_path, "x = Scheduler(Job(work))"), "--trace", tmp_path / "t.json").exit_code == 0
-    names = ["a.html", "b.html", "a.xml", "b.xml", "a.md", "b.md"]
-    options = ["-o", "-o", "--junit", "--junit", "--summary", "--summary"]
+    names = ["a.html", "b.html", "a.xml", "b.xml"]
+    options = ["-o", "-o", "--junit", "--junit"]
     words = [word for option, name in zip(options, names, strict=True) for word in (option, tmp_path / name)]
     assert trioflow("report", tmp_path / "t.json", *words).exit_code == 0
     assert all((tmp_path / name).stat().st_size for name in names)
-
-
-def test_on_github_actions_one_of_several_summaries_prints_the_annotations(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A failure has one annotation, even if two summaries are written."""
-    monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    words = ["--summary", tmp_path / "a.md", "--summary", tmp_path / "b.md"]
-    done = run(*words, written(tmp_path, "x = Scheduler(Job(fail, label='b'))"))
-    assert done.output.count("::error ") == 1
-
-
-def test_on_github_actions_summary_and_annotations_are_written_by_default(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On GitHub Actions, a failure has an annotation and one traceback, and the summary file is written."""
-    monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "s.md"))
-    done = run(written(tmp_path, "x = Scheduler(Job(fail, label='b'))"))
-    assert "::error " in done.output
-    assert done.output.count("Traceback") == 1
-    assert "failure of b" not in done.output
-    assert "1 of 1 job failed" in (tmp_path / "s.md").read_text()

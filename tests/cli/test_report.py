@@ -19,18 +19,18 @@ def trace(tmp_path: Path) -> Path:
     folder.mkdir()
     file = written(folder, CODE)
     path = tmp_path / "night.json"
-    own = ["--report", folder / "r.html", "--junit", folder / "j.xml", "--summary", folder / "s.md"]
+    own = ["--report", folder / "r.html", "--junit", folder / "j.xml"]
     assert run(file, "--trace", path, *own).exit_code == 3
     Path(file).unlink()
     return path
 
 
 def test_the_files_of_a_report_are_those_of_the_run(tmp_path: Path, trace: Path) -> None:
-    """The report, JUnit and the summary of a trace are those that the run itself wrote.
+    """The report and the JUnit file of a trace are those that the run itself wrote.
 
     The instruments of the run began one after another, so the times that they give the run differ a little.
     """
-    names = {"-o": "r.html", "--junit": "j.xml", "--summary": "s.md"}
+    names = {"-o": "r.html", "--junit": "j.xml"}
     done = trioflow("report", trace, *(word for option, name in names.items() for word in (option, tmp_path / name)))
     assert (done.exit_code, done.output) == (0, "")
     for name in names.values():

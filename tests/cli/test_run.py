@@ -239,5 +239,5 @@ def test_help_of_run_has_the_options_in_three_groups() -> None:
     text = run("--help").stdout
     assert "  FILE" not in text
     groups = [text.index(f"\n{title}:\n") for title in ("Which jobs", "How it runs", "What it writes")]
-    places = [text.index(f"\n  {option} ") for option in ("--only", "--backend", "--tag", "--journal", "--summary")]
+    places = [text.index(f"\n  {option} ") for option in ("--only", "--backend", "--tag", "--journal", "--junit")]
     assert sorted(groups + places) == [groups[0], places[0], groups[1], *places[1:3], groups[2], *places[3:]]

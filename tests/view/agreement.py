@@ -15,7 +15,7 @@ import pytest
 from trioflow import Events, Monitor, Scheduler, Trace
 from trioflow.abc import duration_text
 from trioflow.cli._run import exit_code_of_run
-from trioflow.view.ci import _junit, _summary, _test_cases
+from trioflow.view import _junit
 from trioflow.view.text._debrief import Debrief
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.text._verdict import Tally, run_verdict
@@ -56,20 +56,17 @@ class Views:
         trace.export_as_json(tmp_path / "t.json")
         self.read = _trace_file.read_record(tmp_path / "t.json")
         self.events = [json.loads(line) for line in lines.getvalue().splitlines()]
-        self.cases = _test_cases.CiRun(self.read)
         self.page = report_html(self.read, tmp_path)
 
     def verdicts(self) -> dict[str, str]:
         """Return the verdict of each view, with its symbol and the duration of the run."""
         reason = self.scheduler.stop_reason
         (root,) = self.read.root_runs
-        summary = next(iter(_summary.markdown_lines(self.cases))).replace("\\", "")
         found = {
             "own": _with_symbol(run_verdict(self.scheduler, reason, has_duration=True)),
             "monitor": self._log.getvalue().splitlines()[-1],
             "trace": _with_symbol(self.live.verdict(self.live.root_runs[0], reason)),
             "file": _with_symbol(self.read.verdict(root, root.stop_reason)),
-            "summary": f"{summary[3]} {summary.partition(': ')[2]}",
             "report": " ".join(part.group(1) for part in re.finditer(VERDICT_ON_THE_PAGE, self.page)),
         }
         return {view: _from_symbol(text) for view, text in found.items()}
@@ -80,7 +77,6 @@ class Views:
         found = {
             "debrief": [int(words[0]) if (words := title.split())[0].isdigit() else 1 for title in titles],
             "report": [len(group.spans) for group in _failures.failure_groups(self.read)],
-            "annotations": [len(group) for group in self.cases.failure_groups()],
             "monitor": [len(jobs) for jobs in self._monitor.model.failed_jobs_by_kind.values()],
         }
         return {view: sorted(filter(None, sizes)) for view, sizes in found.items()}
@@ -92,14 +88,14 @@ class Views:
         assert len({str(sizes) for sizes in kinds.values()}) == 1, kinds
         counts = Tally.for_scheduler(self.scheduler)
         described = counts.describe()
-        tallies = self.live.tally, self.read.tally, self.cases.tally
+        tallies = self.live.tally, self.read.tally
         assert [tally.describe() for tally in tallies] == [described] * len(tallies)
         assert f">{described}<" in self.page
         progress = self._monitor.model.progress()
         assert (progress.job_count, progress.failure_count) == (counts.job_count, counts.failure_count)
         end = self.events[-1]
         assert end["jobs"] == counts.counts_by_state()
-        suites = next(line for line in _junit.xml_lines(self.cases) if line.startswith("<testsuites"))
+        suites = next(line for line in _junit.xml_lines(self.read) if line.startswith("<testsuites"))
         failures = {
             "own": counts.failure_count,
             "events": end.get("failures", 0),
@@ -108,8 +104,8 @@ class Views:
         }
         assert len(set(failures.values())) == 1, failures
         records = self.live, self.read
-        durations = [*(record.end_time - record.start_time for record in records), end["seconds"], self.cases.seconds]
-        assert durations == pytest.approx([durations[0]] * 4)
+        durations = [*(record.end_time - record.start_time for record in records), end["seconds"]]
+        assert durations == pytest.approx([durations[0]] * 3)
         assert exit_code_of_run(self.scheduler) == code
         assert (code == SUCCESS) == (verdicts["own"][0] in "✓»")
         debriefed = _from_symbol(next(iter(Debrief(self.scheduler, Symbols()).verdict_lines())))

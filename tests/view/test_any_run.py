@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import AbstractJob, Events, Job, JUnit, Monitor, Pool, Scheduler, Summary, Trace
+from trioflow import AbstractJob, Events, Job, JUnit, Monitor, Pool, Scheduler, Trace
 
 from ..bodies import fail, nap
 from ..odd_errors import MAKERS
@@ -51,15 +51,15 @@ def build(plans: list[Any], options: dict[str, Any], numbers: itertools.count[in
 def test_every_view_of_any_run_can_be_written(
     virtual: Virtual, tmp_path_factory: Any, plans: list[Any], options: dict[str, Any]
 ) -> None:
-    """JUnit, summary, report, table and critical path are written after timeouts and waits outside a nested run.
+    """JUnit, report, table and critical path are written after timeouts and waits outside a nested run.
 
     They once were missing for just these runs: a job that had waited for a slot and never started had no lane, and the
     path through a resource looked for the holder's slot in the run of the job that had waited.
     """
     folder: Path = tmp_path_factory.mktemp("views")
-    trace, junit, summary = Trace(), folder / "junit.xml", folder / "summary.md"
+    trace, junit = Trace(), folder / "junit.xml"
     scheduler = build(plans, options, itertools.count(), pool=Pool(gpu=1))
-    virtual(functools.partial(scheduler.co_run, instruments=[trace, JUnit(junit), Summary(summary)]))
+    virtual(functools.partial(scheduler.co_run, instruments=[trace, JUnit(junit)]))
     assert scheduler.incidents == ()
     assert len({span.number for span in trace.critical_path}) == len(trace.critical_path)
     assert len(trace.table().splitlines()) > len(trace.spans)
@@ -67,17 +67,16 @@ def test_every_view_of_any_run_can_be_written(
     trace.export_as_htmlfile(folder / "report.html")
     trace.export_as_json(folder / "trace.json")
     assert Tree.parse(junit).getroot().tag == "testsuites"
-    assert summary.read_text() != ""
 
 
 @pytest.mark.parametrize("maker", MAKERS)
 def test_every_view_of_any_failure_can_be_written(virtual: Virtual, tmp_path: Path, maker: str) -> None:
     """Whatever the code of an exception's class does, all views show the failure of its job and of other jobs."""
-    trace, junit, summary = Trace(), JUnit(tmp_path / "junit.xml"), Summary(tmp_path / "summary.md")
+    trace, junit = Trace(), JUnit(tmp_path / "junit.xml")
     events, monitor = Events(tmp_path / "events"), Monitor(file=io.StringIO())
     bad = [Job(fail, 1, MAKERS[maker](), label=f"bad{number}") for number in range(2)]
     scheduler = Scheduler(*bad, Job(nap, bad[0], label="needs"), ClosingBadly(MAKERS[maker]()), label="s")
-    virtual(functools.partial(scheduler.co_run, instruments=[trace, junit, summary, events, monitor]))
+    virtual(functools.partial(scheduler.co_run, instruments=[trace, junit, events, monitor]))
     assert [incident.job.label for incident in scheduler.incidents if incident.job] == ["ClosingBadly"]
     scheduler.debrief(text := io.StringIO())
     assert {"bad0", "bad1"} <= set(re.findall("bad[01]", text.getvalue()))
@@ -87,7 +86,6 @@ def test_every_view_of_any_failure_can_be_written(virtual: Virtual, tmp_path: Pa
     trace.export_as_htmlfile(tmp_path / "report.html")
     cases = Tree.parse(tmp_path / "junit.xml").getroot().iter("testcase")
     assert [case.get("name") for case in cases if list(case)][:2] == ["bad0", "bad1"]
-    assert "bad1" in (tmp_path / "summary.md").read_text()
     assert [json.loads(line)["event"] for line in (tmp_path / "events").read_text().splitlines()][-1] == "run_ended"
 
 

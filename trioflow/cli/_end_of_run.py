@@ -51,14 +51,14 @@ class RunSummaryText:
         self._trace: Final = trace
         self._symbols: Final = _symbols.Symbols.for_stream(sys.stdout)
 
-    def details(self, with_failures: bool) -> str:
-        """Return the details of a run that was not fine: its failures if requested, and why other jobs did not run.
+    def details(self) -> str:
+        """Return the details of a run that was not fine: its failures, and why other jobs did not run.
 
         Return "" if the run was fine.
         """
         if self._is_fine:
             return ""
-        return _debrief.details_text(self._scheduler, _symbols.Symbols.for_stream(sys.stderr), with_failures)
+        return _debrief.details_text(self._scheduler, _symbols.Symbols.for_stream(sys.stderr))
 
     def verdict_lines(self) -> Iterator[str]:
         """Yield the line of the verdict and, unless all jobs simply succeeded, the number of jobs in each state."""

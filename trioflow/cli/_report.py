@@ -1,4 +1,4 @@
-"""The subcommand `trioflow report`: makes the report of a run, and the files for CI systems, from its trace."""
+"""The subcommand `trioflow report`: makes the report of a run, and its JUnit file, from its trace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES: Final = """\b
 Examples:
   trioflow run flow.py --trace night.json
   trioflow report night.json -o night.html
-  trioflow report night.json --junit night.xml --summary night.md
+  trioflow report night.json --junit night.xml
 """
 file_option: Final = functools.partial(click.option, type=_outputs.OutputFile(), multiple=True, metavar="FILE")
 
@@ -29,24 +29,23 @@ file_option: Final = functools.partial(click.option, type=_outputs.OutputFile(),
     help="Write an HTML report.  [default: TRACE with .html, if no other file is to be written]",
 )
 @file_option("--junit", help="Write a test case for each job.")
-@file_option("--summary", help="Write a summary in Markdown.")
-def command(trace: Path, report: Sequence[Path], junit: Sequence[Path], summary: Sequence[Path]) -> int:
+def command(trace: Path, report: Sequence[Path], junit: Sequence[Path]) -> int:
     """Make the report of a run from its trace.
 
     TRACE is a file written by `trioflow run --trace FILE.json`. The program that ran is not needed, and nothing is run.
     """
-    from ..view.ci import _junit, _summary, _test_cases
+    from ..view import _junit
     from ..view.trace import _trace_file
     from ..view.trace.report._report import report_html, require_jinja
 
-    if not (report or junit or summary):
+    if not (report or junit):
         report = [trace.absolute().with_suffix(".html")]
     try:
         require_jinja()
         record = _trace_file.read_record(trace)
     except (ImportError, _trace_file.BadTrace) as error:
         raise CliError(str(error)) from None
-    if not record.root_runs and (junit or summary):
+    if not record.root_runs and junit:
         raise CliError(f"nothing has run in {str(trace)!r}")
     results: list[bool] = []
 
@@ -58,7 +57,5 @@ def command(trace: Path, report: Sequence[Path], junit: Sequence[Path], summary:
     for path in report:
         write(path, lambda path: report_html(record, path.parent))
     for path in junit:
-        write(path, lambda _: "".join(_junit.xml_lines(_test_cases.CiRun(record))))
-    for path in summary:
-        write(path, lambda _: "\n".join(_summary.markdown_lines(_test_cases.CiRun(record))) + "\n")
+        write(path, lambda _: "".join(_junit.xml_lines(record)))
     return SUCCESS_CODE if all(results) else STOPPED_CODE

@@ -16,7 +16,7 @@ from typing import IO, Any, Final, get_args
 
 import click
 
-from .. import Events, JUnit, Scheduler, StopReason, Summary, Trace
+from .. import Events, JUnit, Scheduler, StopReason, Trace
 from ..abc import BackendName, printable
 from ..batch import _quantities
 from ..batch._options import option
@@ -84,8 +84,8 @@ Examples:
 
 
 OPTION_GROUP_TITLES: Final = {
-    **dict.fromkeys(("settings", "only", "starts", "ends"), "Which jobs"),
-    **dict.fromkeys(("journal", "trace", "report", "events", "junit", "summary"), "What it writes"),
+    **dict.fromkeys(("settings", "only"), "Which jobs"),
+    **dict.fromkeys(("journal", "trace", "report", "events", "junit"), "What it writes"),
 }
 """Maps options to the titles of their groups in the help. Options that are not listed here are in "How it runs"."""
 
@@ -148,11 +148,6 @@ class RunOptions:
     junit: Sequence[Path] = file_option(
         type=_outputs.OutputFile(), help="Write a test case for each job, as JUnit XML for CI systems."
     )
-    summary: Sequence[Path] = file_option(
-        type=_outputs.OutputFile(),
-        help="Write the verdict, the failures, the graph and the slowest jobs as Markdown.  [default in GitHub "
-        "Actions: the step's summary]",
-    )
 
 
 @click.command(name="run", cls=RunCommand, epilog=f"{EXAMPLES}\n{EXIT_CODES_HELP}")
@@ -212,7 +207,7 @@ def print_end(
         is_drawing: whether it has drawn pictures on a terminal, below which the verdict is repeated.
 
     """
-    details = run_summary.details(with_failures=not files.log_has_failures)
+    details = run_summary.details()
     results = [_outputs.try_echo("", nl=False)]  # flushes the output of jobs before the summary
     results += [_outputs.try_echo(f"\n{details}", err=True)] if details else []
     written = files.write()
@@ -246,28 +241,18 @@ class RunFiles:
 
             make_instrument("--report", require_jinja)
         self.tracers: list[Trace] = [Trace()] if options.trace or options.report else []
-        on_github = os.environ.get("GITHUB_ACTIONS") and os.environ.get("GITHUB_STEP_SUMMARY")
-        self._reports: list[tuple[Events | JUnit | Summary, Path | IO[bytes] | None]] = [
+        self._reports: list[tuple[Events | JUnit, Path | IO[bytes]]] = [
             *((make_instrument("Events", functools.partial(Events, file)), file) for file in options.events),
             *((JUnit(path), path) for path in options.junit),
-            *((Summary(path), path) for path in options.summary),
-            *([(Summary(), None)] if on_github and not options.summary else []),
         ]
-        for repeated in [report for report in self.reports if isinstance(report, Summary)][1:]:
-            repeated.prints_annotations = False
 
     @property
-    def reports(self) -> list[Events | JUnit | Summary]:
+    def reports(self) -> list[Events | JUnit]:
         return [report for report, _ in self._reports]
-
-    @property
-    def log_has_failures(self) -> bool:
-        """Whether a summary prints the failures in the log, as annotations of GitHub."""
-        return bool(os.environ.get("GITHUB_ACTIONS")) and any(isinstance(report, Summary) for report in self.reports)
 
     def write(self) -> list[tuple[str, Path]]:
         """Write the files that are made of the trace, and return each written file with its option."""
-        results: list[tuple[str, Path | IO[bytes] | None, bool]] = [
+        results: list[tuple[str, Path | IO[bytes], bool]] = [
             (option, path, _outputs.write_output(write, path)) for option, write, path in self._trace_exports()
         ]
         results += [(type(report).__name__.lower(), file, report.is_written) for report, file in self._reports]

@@ -20,8 +20,7 @@ from .._core.api.views import inputs_of, takes_slot
 from .._scheduler import Scheduler
 from ..abc import BackendName
 from ..journal._journal import Journal
-from ..view.ci._junit import JUnit
-from ..view.ci._summary import Summary
+from ..view._junit import JUnit
 from ..view.events._events import Events
 from ..view.trace._trace import Trace
 from ._leftovers import Leftovers, marked_environment
@@ -139,7 +138,7 @@ class KindChecks:
             with tempfile.TemporaryDirectory() as folder, captured_warnings() as records:
                 path = Path(folder)
                 trace, events = Trace(), io.StringIO()
-                views = [trace, Events(events), JUnit(path / "junit.xml"), Summary(path / "summary.md")]
+                views = [trace, Events(events), JUnit(path / "junit.xml")]
                 left.append(self._run(check, scheduler, instruments=views))
             self._require_success(check, job, reader)
             self._require(check, job, "what is logged", [record.getMessage() for record in records], [])

@@ -171,7 +171,6 @@ ALLOWED = {
     ("jobs/command/_output_sinks.py", "print"): "the output of a command, with an escaped tag",
     ("jobs/command/_program_service.py", "print"): "the output of a command",
     ("jobs/ssh/_local_copier.py", "print"): "for the program that runs this one",
-    ("view/ci/_summary.py", "sys.stdout.write"): "commands for GitHub, each escaped as its syntax requires",
 }
 """Calls that write text in another way, and what they write. The monitor, which draws, escapes each of its cells."""
 

@@ -13,7 +13,6 @@ def warn(
     about: str | None = None,
     kind: object = None,
     count: int = 1,
-    label: str | None = None,
     place: str | None = None,
 ) -> None:
     """Log a warning, with the traceback of `exception` if there is one.
@@ -28,12 +27,11 @@ def warn(
             Handlers that report these events in another way drop such records.
         kind: a key that is equal for similar failures, and for runs that ended alike; stored in the record.
         count: the number of failures that the message reports; stored in the record.
-        label: the label of the job that failed, if it is one; stored in the record.
         place: the line of the user's code in which it failed, if it is known; stored in the record.
 
     """
     import logging  # not at the top: the import takes 6 ms
 
     with contextlib.suppress(Exception):  # from the user's handler or filter: it cannot be reported by a log
-        extra = {"about": about, "kind": kind, "count": count, "label": label, "place": place}
+        extra = {"about": about, "kind": kind, "count": count, "place": place}
         logging.getLogger("trioflow").warning("%s%s", message, advice, exc_info=exception, extra=extra)

@@ -133,7 +133,6 @@ class FailureLog:
             advice=f"{f' ({remedy})' if remedy else ''}{traceback_hint}",
             about=FAILURE_SUBJECT,
             kind=key,
-            label=printable(shorten(job.label)),
             place=place,
         )
 

@@ -72,11 +72,6 @@ def mermaid(
     return f"---\ntitle: {remark}\n---\n{text}" if remark else text
 
 
-def readable_mermaid(drawing: Drawing) -> str:
-    """Return a drawing as a Mermaid flowchart, or an empty string if it would have no boxes or too many."""
-    return _mermaid.flowchart_text(drawing, "LR") if 0 < count_boxes(drawing) <= MAX_READABLE_BOXES else ""
-
-
 def _make_drawing(
     scheduler: BaseScheduler, critical_path: CriticalPath, options: GraphOptions
 ) -> tuple[Drawing, Direction]:

@@ -46,9 +46,9 @@ def debrief_text(scheduler: BaseScheduler, symbols: Symbols, listing: bool = Fal
     return "\n\n".join(filter(None, ["\n".join(debrief.verdict_lines()), *debrief.detail_paragraphs(), listing_text]))
 
 
-def details_text(scheduler: BaseScheduler, symbols: Symbols, with_failures: bool = True) -> str:
-    """Return the debrief without the verdict and the counts, and without the failures if `with_failures` is False."""
-    return "\n\n".join(filter(None, Debrief(scheduler, symbols).detail_paragraphs(with_failures)))
+def details_text(scheduler: BaseScheduler, symbols: Symbols) -> str:
+    """Return the debrief without the verdict and the counts."""
+    return "\n\n".join(filter(None, Debrief(scheduler, symbols).detail_paragraphs()))
 
 
 class Debrief:
@@ -82,9 +82,9 @@ class Debrief:
             yield f"culprit: {' -> '.join(culprits)}"
         yield Tally.for_scheduler(self._scheduler).describe()
 
-    def detail_paragraphs(self, with_failures: bool = True) -> Iterator[str]:
-        """Yield the paragraphs below the verdict. Some may be empty. If `with_failures` is False, omit the failures."""
-        yield from self.failure_paragraphs() if with_failures else ()
+    def detail_paragraphs(self) -> Iterator[str]:
+        """Yield the paragraphs below the verdict. Some may be empty."""
+        yield from self.failure_paragraphs()
         yield self.not_run_paragraph()
         yield from self.incident_paragraphs()
         yield self.not_restored_paragraph()

@@ -8,7 +8,7 @@ import re
 import secrets
 import sys
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
 
@@ -99,7 +99,7 @@ class Symbols:
 
 STYLE_SEQUENCE: Final = re.compile(r"(\x1b\[(?:0|1|3\d)m)")
 """Matches an escape sequence by which `click.style` makes text bold or colored. It cannot do more to a terminal."""
-WORKFLOW_COMMAND: Final = re.compile(r"^\s*::|##\[", re.MULTILINE)
+WORKFLOW_COMMAND: Final = re.compile(r"^[^\S\n]*::|##\[", re.MULTILINE)
 """Matches the beginning of what may be a command in the log of GitHub Actions."""
 
 
@@ -119,20 +119,10 @@ def terminal_text(text: str, stream: object) -> str:
 
     escaped = "\n".join(map(escape, text.split("\n")))
     if os.environ.get("GITHUB_ACTIONS") and WORKFLOW_COMMAND.search(escaped):
-        return "\n".join(stop_workflow_commands([escaped]))
+        # See "Workflow commands for GitHub Actions". The token is random, so that no text can contain it.
+        resume_token = secrets.token_hex(16)
+        return f"::stop-commands::{resume_token}\n{escaped}\n::{resume_token}::"
     return escaped
-
-
-def stop_workflow_commands(texts: Iterable[str]) -> Iterator[str]:
-    """Yield texts for the log of GitHub Actions with a line before and after them, so that none is a command.
-
-    The format is documented by GitHub in "Workflow commands for GitHub Actions". The token is random, so that no text
-    can contain it.
-    """
-    resume_token = secrets.token_hex(16)
-    yield f"::stop-commands::{resume_token}"
-    yield from texts
-    yield f"::{resume_token}::"
 
 
 def _can_encode(encoding: str, text: str) -> bool:

@@ -28,8 +28,6 @@ class GraphDescription:
 
     source: str = ""
     """The graph for `dot`; "" if there are too many boxes."""
-    mermaid: str = ""
-    """The graph for Mermaid; "" if it would be unreadable."""
     paths: dict[str, str] | None = None
     """The path of the job of each box or frame, by the number that the source gives it."""
     notes: tuple[str, ...] = ()
@@ -48,7 +46,6 @@ def describe_graph(scheduler: Any, critical_path: CriticalPath) -> GraphDescript
         notes = ("Each group is one box.",)
     return GraphDescription(
         source=str(_render.graph(scheduler, critical_path, **options).source),
-        mermaid=_render.readable_mermaid(drawing),
         paths={str(number): printable(shorten(drawing.paths[job])) for job, number in drawing.job_numbers.items()},
         notes=notes,
     )

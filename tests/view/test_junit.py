@@ -1,0 +1,175 @@
+"""`JUnit`: every outcome, hostile labels and output, as a JUnit parser reads them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import junitparser
+import pytest
+
+from trioflow import CommandJob, Job, JUnit, Scheduler, Trace
+from trioflow.view.trace import _event_recorder
+
+from ..bodies import fail, nap, nothing
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+HOSTILE = "a]]>b & <i>\"'\x1b[31mred\x1b[0m\x00\x08\ufffe\udcff | `x` [y](z) ## * _ \n::error::no"
+
+
+async def run_and_report(scheduler: Scheduler, *instruments: Any) -> None:
+    await scheduler.co_run(instruments=instruments)
+
+
+def cases_in(path: Path) -> dict[str, Any]:
+    """Return the cases of a file as junitparser reads them, by suite and name."""
+    found = junitparser.JUnitXml.fromfile(str(path))
+    return {f"{suite.name}: {case.name}": case for suite in found for case in suite}
+
+
+def kinds(case: Any) -> list[str]:
+    return [type(one).__name__ for one in case.result]
+
+
+def every_outcome() -> Scheduler:
+    broken = Job(fail, 1, label="broken")
+    inner = Scheduler(Job(nap, 2, label="deep"), Job(fail, 1, label="deep failure"), label="inner")
+    late = Scheduler(Job(nap, 50, label="cut"), label="late", timeout=3)
+    return Scheduler(
+        broken, inner, late,
+        Job(nothing, label="blocked", required=broken, run_if="succeeded"),
+        Job(nothing, label="skipped", required=Job(nothing, label="fine"), run_if="failed"),
+        Job(nap, 50, label="slow", timeout=1),
+        Job(nap, 1000, label="background", forever=True),
+        label="all",
+    )  # fmt: skip
+
+
+def test_each_outcome_maps_to_a_junit_result(virtual: Virtual, tmp_path: Path) -> None:
+    """A JUnit file has failed and timed-out jobs as failures, and others that did not finish as skipped."""
+    scheduler = every_outcome()
+    scheduler.sanitize()
+    virtual(run_and_report, scheduler, JUnit(tmp_path / "junit.xml"))
+    cases = cases_in(tmp_path / "junit.xml")
+    assert {name: kinds(case) for name, case in cases.items() if case.result} == {
+        "all: broken": ["Failure"],
+        "all: late": ["Failure"],
+        "all: slow": ["Failure"],
+        "all: blocked": ["Skipped"],
+        "all: skipped": ["Skipped"],
+        "all/inner: deep failure": ["Failure"],
+        "all/late: cut": ["Skipped"],
+    }
+    assert {"all: background", "all/inner: deep"} <= cases.keys()
+    assert cases["all: slow"].result[0].type == "JobTimeout"
+    assert "OSError: broken" in cases["all: broken"].result[0].text
+    assert cases["all/inner: deep"].time == 2
+    root = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert (root.get("failures"), root.get("tests")) == ("4", str(len(cases)))
+
+
+def test_dropped_jobs_are_in_the_junit_file(virtual: Virtual, tmp_path: Path) -> None:
+    """The JUnit file also has the settled jobs that a scheduler with `keep_jobs=False` has dropped."""
+
+    async def grow() -> None:
+        scheduler.update([Job(nap, 1, label="a"), Job(fail, 1, label="b")])
+
+    scheduler = Scheduler(Job(grow, label="grow"), label="s", keep_jobs=False)
+    virtual(run_and_report, scheduler, JUnit(tmp_path / "junit.xml"))
+    assert len(scheduler) == 1
+    assert {name: kinds(case) for name, case in cases_in(tmp_path / "junit.xml").items()} == {
+        "s: grow": [],
+        "s: a": [],
+        "s: b": ["Failure"],
+    }
+
+
+def hostile() -> Scheduler:
+    code = f"import sys; sys.stdout.buffer.write({HOSTILE.encode('utf-8', 'surrogateescape')!r}); sys.exit(1)"
+    command = CommandJob([sys.executable, "-c", code], label=HOSTILE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    async def raises() -> None:
+        raise ValueError(HOSTILE)
+
+    return Scheduler(command, Job(raises, label=f"{HOSTILE} 2"), label=HOSTILE)
+
+
+def test_hostile_labels_and_output_leave_the_junit_file_readable(tmp_path: Path) -> None:
+    """A JUnit file is valid even if labels and output have control characters, `]]>` and bytes that are not Unicode."""
+    hostile().run(instruments=[JUnit(tmp_path / "junit.xml")])
+    cases = cases_in(tmp_path / "junit.xml")
+    assert len(cases) == 2
+    other, case = sorted(cases.values(), key=lambda one: "Its output:" in one.result[0].text)
+    assert "]]>b & <i>" in case.name
+    assert "red\\x00" in case.result[0].text.partition("Its output:")[2]
+    assert "\x1b" not in (tmp_path / "junit.xml").read_text(encoding="utf-8")
+    assert kinds(case) == kinds(other) == ["Failure"]
+
+
+def test_huge_output_is_truncated_with_a_notice(tmp_path: Path) -> None:
+    """A notice replaces the beginning of huge output, because CI systems reject reports of many MB."""
+    big = CommandJob("head -c 3000000 /dev/zero | tr '\\0' x; echo the end; exit 1", shell=True, stdout=subprocess.PIPE)
+    Scheduler(big).run(instruments=[JUnit(tmp_path / "junit.xml")])
+    (case,) = cases_in(tmp_path / "junit.xml").values()
+    said = case.result[0].text
+    assert f"[{3000000 + 8 - _event_recorder.MAX_FAILED_OUTPUT_BYTES} earlier bytes are omitted]" in said
+    assert said.rstrip().endswith("the end")
+    assert (tmp_path / "junit.xml").stat().st_size < 100_000
+
+
+STREAMS: dict[str, dict[str, Any]] = {
+    "one pipe": {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT},
+    "two pipes": {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
+    "a file": {"stdout": subprocess.PIPE, "stderr": "log"},
+}
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+def test_the_junit_file_has_captured_output_once(tmp_path: Path, streams: str) -> None:
+    """The JUnit file shows a command's captured output once: in a block, not in the failure's headline."""
+    command = CommandJob(["sh", "-c", 'echo first; echo la"st" >&2; exit 1'], label="tests", **STREAMS[streams])
+    Scheduler(command).run(instruments=[JUnit(tmp_path / "junit.xml")])
+    (case,) = cases_in(tmp_path / "junit.xml").values()
+    assert case.result[0].message == "CommandError: exit code 1: sh -c 'echo first; echo la\"st\" >&2; exit 1'"
+    name = "output" if streams == "one pipe" else "standard error"
+    assert f". Its {name} ended with:\n" in str(command.raised_exception())
+    text = (tmp_path / "junit.xml").read_text()
+    assert text.count("\nfirst\n") == text.count("last") == 1
+
+
+def test_the_junit_file_has_no_redacted_text(tmp_path: Path) -> None:
+    """The JUnit file leaves out a redacted command and its output."""
+    secret = CommandJob(["sh", "-c", "echo hunter2; exit 1"], redact=True, stdout=subprocess.PIPE)
+    Scheduler(secret).run(instruments=[JUnit(tmp_path / "junit.xml")])
+    assert "hunter2" not in (tmp_path / "junit.xml").read_text()
+
+
+def test_only_the_last_attempt_of_a_retried_scheduler_counts(virtual: Virtual, tmp_path: Path) -> None:
+    """A nested scheduler that succeeds on a retry has no failures in JUnit file and report."""
+    tries: list[int] = []
+
+    async def flaky() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise OSError
+
+    inner = Scheduler(Job(flaky, label="flaky", critical=True), label="inner", retry=1)
+    trace = Trace()
+    instruments = JUnit(tmp_path / "junit.xml"), trace
+    virtual(run_and_report, Scheduler(inner, label="all"), *instruments)
+    assert {name: kinds(case) for name, case in cases_in(tmp_path / "junit.xml").items()} == {"all/inner: flaky": []}
+    trace.export_as_htmlfile(tmp_path / "report.html")
+    assert "1 job succeeded" in (tmp_path / "report.html").read_text()
+
+
+def test_a_report_file_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """If the JUnit file cannot be written, this is logged, and the run still succeeds."""
+    report = JUnit(tmp_path / "no" / "junit.xml")
+    assert Scheduler(Job(nothing)).run(instruments=[report])
+    assert "cannot be written" in caplog.text
+    assert not report.is_written

@@ -1,0 +1,190 @@
+"""`JUnit`: an instrument that writes a run as JUnit XML, for CI systems.
+
+JUnit XML has no standard. The file has the structure that pytest writes, and that Jenkins, GitLab and GitHub Actions
+read: a list of suites, each with its test cases. Suites are not nested, because some programs ignore nested suites.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final, final
+
+from .._core.api.views import BaseScheduler, JobState, file_path, headline, warn
+from ._state_styles import STATE_STYLES, recorded_state
+from .text import _exception_text, _verdict
+from .text._failure_text import MAX_HEADLINE_LENGTH
+from .trace._event_recorder import EventRecorder
+from .trace._log_reader import build_record
+from .trace._record import TraceRecord
+from .trace._spans import Span, or_infinity
+
+OUTPUT_NAMES: Final = {"stdout": "output", "stderr": "standard error"}
+ANSI_ESCAPE_PATTERN: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+INVALID_XML_CHARACTERS: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""The characters that XML 1.0 forbids (section 2.2)."""
+
+
+@final
+class JUnit(EventRecorder):
+    """An instrument that writes a run as JUnit XML, one test case per job, for Jenkins, GitLab, GitHub and others.
+
+    Each scheduler is a suite. A FAILED job, including one that timed out, is reported as a failure. The text of the
+    failure contains the traceback and the end of the command's captured output. A job that is BLOCKED, SKIPPED or
+    CANCELLED, or that the run never reached, is reported as skipped, with the reason. A forever job that was cancelled
+    at the end of the run is reported as passed. The file contains nothing that `redact=True` hides.
+
+    If the file cannot be written, a warning is logged, and `is_written` is False. The run is not affected.
+
+    Args:
+        path: the file, which is replaced at the end of each run.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> async def work(): ...
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "junit.xml"
+        ...     ok = Scheduler(Job(work), label="one").run(instruments=[JUnit(path)])
+        ...     print(path.read_text().splitlines()[0])
+        <?xml version="1.0" encoding="UTF-8"?>
+
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
+        self.path: Final[str] = os.path.abspath(file_path(path, "path", "JUnit()"))
+        self.is_written: bool = False
+
+    def __repr__(self) -> str:
+        """Return the class name and the path of the file."""
+        return f"<JUnit to {self.path!r}>"
+
+    def before_run(self, scheduler: BaseScheduler) -> None:
+        """Record the start of a run. At the outermost run, this starts a new record."""
+        super().before_run(scheduler)
+        self.is_written = False
+
+    def after_run(self, scheduler: BaseScheduler) -> None:
+        """Record the end of a run. If it was the outermost run, write the file."""
+        super().after_run(scheduler)
+        if self._running_schedulers:
+            return
+        try:
+            with open(self.path, "w", encoding="utf-8", newline="") as file:
+                file.writelines(xml_lines(build_record(self._log)))
+            self.is_written = True
+        except OSError as error:
+            warn(f"JUnit cannot be written to {self.path!r}: {error.strerror or error}")
+        finally:
+            self._log.clear()
+
+
+def xml_lines(record: TraceRecord) -> Iterator[str]:
+    """Yield the lines of the file about a run.
+
+    There is a case for each job, and for each nested scheduler that was blocked or failed without a failed job.
+    """
+    cases = sorted(record.counted_spans, key=lambda span: or_infinity(span.finished_at))
+    root_label = record.root_runs[0].label
+    suites: dict[str, list[Span]] = {root_label: []}
+    for span in cases:
+        outer_labels = [outer.label for outer in reversed(record.enclosing_spans(span))]
+        suites.setdefault("/".join([root_label, *outer_labels]), []).append(span)
+    yield '<?xml version="1.0" encoding="UTF-8"?>\n'
+    seconds = _format_time(record.end_time - record.start_time)
+    yield f"<testsuites name={_quote(root_label)} {_format_counts(record, cases)} time={seconds}>\n"
+    timestamp = datetime.fromtimestamp(record.start_time + record.wall_offset, UTC).isoformat(timespec="seconds")
+    for suite_name, spans in suites.items():
+        total_time = _format_time(sum(span.took or 0.0 for span in spans))
+        attributes = f'timestamp="{timestamp}" hostname={_quote(record.host.name)}'
+        yield f"<testsuite name={_quote(suite_name)} {_format_counts(record, spans)} time={total_time} {attributes}>\n"
+        for span in spans:
+            yield from _case_lines(record, suite_name, span)
+        yield "</testsuite>\n"
+    yield "</testsuites>\n"
+
+
+def _case_lines(record: TraceRecord, suite_name: str, span: Span) -> Iterator[str]:
+    name, time = _quote(span.label), _format_time(span.took or 0.0)
+    yield f"<testcase classname={_quote(suite_name)} name={name} time={time}>"
+    if span.state is JobState.FAILED:
+        # The output is part of the failure's text, because some programs show nothing else of a test case.
+        outputs = _command_outputs(record, span)
+        details = "\n".join([_traceback(record, span, outputs), *(f"Its {name}:\n{text}" for name, text in outputs)])
+        message = "" if span.exception is None else _exception_text.first_line_text(span.exception, MAX_HEADLINE_LENGTH)
+        attributes = f"type={_quote(record.failures[span.number].type_name)} message={_quote(message)}"
+        yield f"\n<failure {attributes}>{_escape(details)}</failure>\n"
+    elif reason := _unfinished_reason(record, span):
+        yield f"\n<skipped message={_quote(reason)}/>\n"
+    if span.restored:
+        yield "\n<system-out>restored from the journal of an earlier run</system-out>\n"
+    yield "</testcase>\n"
+
+
+def _traceback(record: TraceRecord, span: Span, outputs: list[tuple[str, str]]) -> str:
+    """Return the traceback of a failed job. A message that ends with captured output is shortened."""
+    failure = record.failures[span.number]
+    _, newline, last_line = failure.message.rstrip().rpartition("\n")
+    if newline and any(output.rstrip().endswith(last_line) for _, output in outputs):
+        return failure.traceback.replace(failure.message, headline(failure.message))
+    return failure.traceback
+
+
+def _command_outputs(record: TraceRecord, span: Span) -> list[tuple[str, str]]:
+    """Return the name and the text of each captured output of a failed command.
+
+    Return none for jobs that run no command, and for jobs with `redact=True`.
+    """
+    command = record.commands.get(span.number)
+    return [
+        (
+            OUTPUT_NAMES[output.stream],
+            f"[{output.skipped_bytes} earlier bytes are omitted]\n" * (output.skipped_bytes > 0) + output.text,
+        )
+        for output in (() if command is None else command.outputs)
+        if output.text.strip()
+    ]
+
+
+def _unfinished_reason(record: TraceRecord, span: Span) -> str:
+    """Return why a job did not run to its end.
+
+    Return an empty string if the job succeeded or failed, or if it is a forever job that ended with the run.
+    """
+    if _verdict.tally_key(span.state, span.forever) == _verdict.FOREVER_KEY:
+        return ""
+    words = STATE_STYLES[recorded_state(span)].unfinished_reason
+    root = record.find_root_failure(span)
+    return f"{words}, because {_verdict.failure_words(root)}" if root not in (None, span) else words
+
+
+def _format_counts(record: TraceRecord, spans: list[Span]) -> str:
+    failure_count = sum(span.state is JobState.FAILED for span in spans)
+    skipped_count = sum(bool(_unfinished_reason(record, span)) for span in spans)
+    return f'tests="{len(spans)}" failures="{failure_count}" errors="0" skipped="{skipped_count}"'
+
+
+def _format_time(seconds: float) -> str:
+    return f'"{max(0.0, seconds):.3f}"'
+
+
+def escape_invalid_characters(text: str) -> str:
+    """Return a text without terminal escape sequences. Characters that XML forbids are escaped as in Python."""
+    return INVALID_XML_CHARACTERS.sub(
+        lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), ANSI_ESCAPE_PATTERN.sub("", text)
+    )
+
+
+def _escape(text: str) -> str:
+    return html.escape(escape_invalid_characters(text), quote=False)
+
+
+def _quote(text: str) -> str:
+    escaped = html.escape(escape_invalid_characters(text)).translate(
+        {ord(whitespace): f"&#{ord(whitespace)};" for whitespace in "\t\n\r"}
+    )
+    return f'"{escaped}"'
