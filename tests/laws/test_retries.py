@@ -16,8 +16,6 @@ from trioflow import Job, Pool, Rate, Retry, Scheduler, current_job
 from ..bodies import FAILED, SUCCEEDED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from trioflow.abc import AbstractJob
 
     from ..conftest import Virtual
@@ -54,8 +52,6 @@ class Scenario:
         draw = self.draw
         if draw.random() < 0.2:
             return draw.randint(1, 3)
-        if draw.random() < 0.2:
-            return decorator
         on: Any = draw.choice([Exception, OSError, (OSError, KeyError), lambda error: 2.5, lambda error: True])
         first, factor = draw.choice([0.0, 0.5, 2.0]), draw.choice([1.0, 2.0])
         return Retry(draw.randint(1, 3), first=first, factor=factor, cap=3.0, jitter=draw.random() < 0.5, on=on)
@@ -93,27 +89,15 @@ class Scenario:
                 self.running[name] -= 1
 
 
-def decorator(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
-    async def repeated() -> Any:
-        for _ in range(2):
-            try:
-                return await function()
-            except OSError:
-                pass
-        return await function()
-
-    return repeated
-
-
 def allowed(job: AbstractJob[Any]) -> float:
     """Return how many retries a job has."""
     retry: Any = job.retry
-    return 2 if retry is decorator else 0 if retry is None else math.inf if retry.times is None else retry.times
+    return 0 if retry is None else math.inf if retry.times is None else retry.times
 
 
 @pytest.mark.parametrize("seeds", [range(20), pytest.param(range(20, 1000), marks=pytest.mark.soak)])
 def test_no_attempt_exceeds_a_limit(virtual: Virtual, seeds: range) -> None:
-    """Windows, pools, tokens and rates hold at each instant, whatever is retried, by `Retry` or by a decorator."""
+    """Windows, pools, tokens and rates hold at each instant, whatever is retried."""
     for seed in seeds:
         scenario = Scenario(seed)
         assert virtual(scenario.root.co_run), seed
@@ -123,8 +107,6 @@ def test_no_attempt_exceeds_a_limit(virtual: Virtual, seeds: range) -> None:
             assert most["tokens"] <= scenario.limiter.total_tokens, seed
         elif scenario.window is not None:
             assert most["slots"] <= scenario.window, seed
-        if scenario.limiter is not None:  # a decorator keeps its token, for which jobs with their needs may wait
-            continue
         # At most the burst, and what accrues since: all requests between two starts, both included.
         for (i, first), (j, last) in itertools.combinations(enumerate(scenario.starts), 2):
             accrued = scenario.requests + (last - first) * scenario.requests / scenario.per

@@ -14,7 +14,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from trioflow import Job, JobTimeout, Scheduler, Sequence, Service, StopReason, ThreadJob
+from trioflow import Job, JobTimeout, Retry, Scheduler, Sequence, Service, StopReason, ThreadJob
 from trioflow.abc import AbstractJob, run_of
 from trioflow.testing import run_virtual
 
@@ -63,9 +63,8 @@ async def fail_at(when: float) -> None:
     raise OSError("broken")
 
 
-def unchanged(attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
-    """Make one attempt, as a decorator for `retry`."""
-    return attempt
+OTHER_ERRORS = Retry(1, on=KeyError)
+"""A `retry=` that needs the coroutine of retries, and retries nothing here."""
 
 
 def ended_at(main: Callable[[], Awaitable[Any]]) -> float:
@@ -87,7 +86,7 @@ def timeout(body: Careful) -> Callable[[], Awaitable[Any]]:
 
 
 def timeout_of_an_attempt(body: Careful) -> Callable[[], Awaitable[Any]]:
-    return Scheduler(Job(body, timeout=1, retry=unchanged)).co_run
+    return Scheduler(Job(body, timeout=1, retry=OTHER_ERRORS)).co_run
 
 
 def idle_timeout(body: Careful) -> Callable[[], Awaitable[Any]]:
@@ -366,7 +365,7 @@ def test_a_forever_job_is_cancelled_at_each_await_after_shutdown_timeout(kind: A
 # --- shields
 
 
-@pytest.mark.parametrize("options", [{"timeout": 1}, {"timeout": 1, "retry": unchanged}, {"idle_timeout": 1}])
+@pytest.mark.parametrize("options", [{"timeout": 1}, {"timeout": 1, "retry": OTHER_ERRORS}, {"idle_timeout": 1}])
 def test_a_cancellation_waits_until_the_job_leaves_its_shield(options: dict[str, Any]) -> None:
     """A job in a shield of anyio is cancelled when it leaves the shield, however long that takes, and at no cost."""
     notes: list[Any] = []
@@ -618,7 +617,7 @@ OWN = [in_move_on_after, in_asyncio_timeout, in_a_task_group, in_a_group_of_anyi
 
 
 @pytest.mark.parametrize("own", OWN)
-@pytest.mark.parametrize("options", [{}, {"timeout": 5}, {"timeout": 5, "retry": unchanged}])
+@pytest.mark.parametrize("options", [{}, {"timeout": 5}, {"timeout": 5, "retry": OTHER_ERRORS}])
 def test_what_a_job_opens_behaves_as_in_any_task(own: Any, options: dict[str, Any]) -> None:
     """Scopes, timeouts and groups that a job opens behave as in any task, before and after its cancellation."""
     notes: list[Any] = []
@@ -695,34 +694,6 @@ def test_uncancel_in_a_job_is_its_own_affair() -> None:
     jobs = [Job(back), Job(back, timeout=2), Job(nap, 1, 2)]
     assert ended_at(Scheduler(Sequence(*jobs), Job(later, 1, jobs[0].cancel)).co_run) == 6
     assert [job.result() for job in jobs] == [1, 1, 2]
-
-
-@pytest.mark.parametrize("converts", [False, True])
-def test_a_decorator_does_not_retry_a_cancelled_job(converts: bool) -> None:
-    """A decorator that catches the cancellation, or the error that the job made of it, makes no further attempt."""
-    attempts: list[int] = []
-
-    def stubborn(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
-        async def call() -> Any:
-            with contextlib.suppress(asyncio.CancelledError, OSError):
-                return await function()
-            return await function()
-
-        return call
-
-    async def work() -> None:
-        attempts.append(1)
-        try:
-            await asyncio.sleep(3600)
-        except asyncio.CancelledError:
-            if converts:
-                raise OSError("lost") from None
-            raise
-
-    job = Job(work, retry=stubborn)
-    assert ended_at(Scheduler(job, Job(later, 1, job.cancel)).co_run) == 1
-    assert attempts == [1]
-    assert job.state is (FAILED if converts else CANCELLED)
 
 
 def test_a_job_that_cancels_itself_is_cancelled_at_its_next_await() -> None:

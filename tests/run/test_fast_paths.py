@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import AbstractJob, Job, Scheduler, Sequence, StopReason
+from trioflow import AbstractJob, Job, Retry, Scheduler, Sequence, StopReason
 from trioflow._core.backend.isolation import _fast_asyncio
 from trioflow._core.run import _workers
 from trioflow._core.run._current import current_worker_var
@@ -82,7 +82,7 @@ def fate(job: AbstractJob[Any]) -> tuple[Any, ...]:
 
 KINDS: dict[str, Callable[..., AbstractJob[Any]]] = {
     "with a timeout": functools.partial(Job, timeout=99),
-    "with a retry decorator": functools.partial(Job, retry=lambda function: function),
+    "with a retry": functools.partial(Job, retry=Retry(1, on=KeyError)),
     "in its own task": functools.partial(Job, own_task=True),
     "of another kind": Calls,
     "as a coroutine": lambda function, *args, **options: Job(function(*args), **options),

@@ -27,18 +27,6 @@ async def broken() -> None:
     raise OSError("broken")
 
 
-def again(function: Any) -> Any:
-    """Call the function again: a user's retry decorator, whose frames stand between those of the engine."""
-
-    async def repeated() -> Any:
-        try:
-            return await function()
-        except OSError:
-            return await function()
-
-    return repeated
-
-
 async def too_early() -> None:
     Job(nap).result()
 
@@ -54,7 +42,7 @@ def test_an_exception_has_no_frames_of_the_engine(virtual: Virtual, make: Callab
     assert not [module for module in modules if module.startswith("trioflow.")]
 
 
-@pytest.mark.parametrize("options", [{}, {"timeout": 9}, {"retry": 1}, {"retry": again}])
+@pytest.mark.parametrize("options", [{}, {"timeout": 9}, {"retry": 1}])
 @pytest.mark.parametrize("nested", [False, True])
 def test_exception_that_is_kept_keeps_no_run_alive(virtual: Virtual, options: dict[str, Any], nested: bool) -> None:
     """An exception that a user keeps does not keep the run alive; a frame of the worker in it once did."""

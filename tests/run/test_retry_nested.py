@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import tenacity
 
-from trioflow import Job, JobState, JobTimeout, Scheduler, StopReason
+from trioflow import Job, JobState, JobTimeout, Retry, Scheduler, StopReason
 
 from ..bodies import CANCELLED, FAILED, SUCCEEDED, nap, timed
 from .attempts import Attempts, Flaky
@@ -22,15 +21,9 @@ if TYPE_CHECKING:
 def test_a_job_is_retried_after_its_timeout(virtual: Virtual) -> None:
     """The timeout covers each attempt of a job, and JobTimeout is retried like any other Exception."""
     seen: list[BaseException] = []
-
-    def note(state: tenacity.RetryCallState) -> None:
-        assert state.outcome is not None
-        seen.append(state.outcome.exception())  # type: ignore[arg-type]
-
-    decorator = tenacity.retry(stop=tenacity.stop_after_attempt(2), after=note, reraise=True)
-    job = Flaky(0, seconds=9, timeout=2, retry=decorator)
+    job = Flaky(0, seconds=9, timeout=2, retry=Retry(1, first=0, on=lambda error: seen.append(error) or True))
     assert virtual(timed, Scheduler(job)) == (True, 4)
-    assert [type(error) for error in [*seen, job.raised_exception()]] == [JobTimeout] * 3
+    assert [type(error) for error in [*seen, job.raised_exception()]] == [JobTimeout] * 2
     assert (job.attempts, job.calls, job.timed_out) == (2, [0, 2], True)
 
 
@@ -44,9 +37,8 @@ def test_a_job_with_move_on_is_not_retried_after_its_timeout(virtual: Virtual) -
 
 
 def test_waiting_between_attempts_is_not_in_the_timeout(virtual: Virtual) -> None:
-    """The time for which a retry decorator waits between two attempts counts in no timeout."""
-    decorator = tenacity.retry(stop=tenacity.stop_after_attempt(2), wait=tenacity.wait_fixed(9), reraise=True)
-    job = Flaky(1, timeout=2, retry=decorator)
+    """The pause between two attempts counts in no timeout."""
+    job = Flaky(1, timeout=2, retry=Retry(1, first=9, jitter=False))
     assert virtual(timed, Scheduler(job)) == (True, 11)
     assert (job.result(), job.timed_out) == (2, False)
 

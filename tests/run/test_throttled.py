@@ -128,26 +128,6 @@ def test_a_throttled_attempt_does_not_count_for_retry(virtual: Virtual) -> None:
     assert str(job.raised_exception()) == "second"
 
 
-def test_a_retry_decorator_does_not_see_throttled(virtual: Virtual) -> None:
-    """A retry decorator does not see Throttled: it would wait while it holds the slot, and count the attempt."""
-    seen: list[BaseException] = []
-
-    def watch(attempt: Any) -> Any:
-        async def watched() -> Any:
-            try:
-                return await attempt()
-            except Exception as error:
-                seen.append(error)
-                raise
-
-        return watched
-
-    server = Server(2)
-    job = ask(server, "a", retry=watch)
-    assert virtual(Scheduler(job, pool=Pool(api=1)).co_run)
-    assert (job.started_at, seen) == (42, [])
-
-
 def test_a_group_of_throttles_from_a_nursery_throttles_the_job(virtual: Virtual) -> None:
     """An exception group of nothing but throttles throttles the job, for the longest of their times."""
 

@@ -60,15 +60,15 @@ class Loud(AbstractJob[None], Instrument):
 
 
 def test_simulate_runs_no_code_of_the_user(caplog: pytest.LogCaptureFixture) -> None:
-    """`simulate` calls no body, shutdown, retry decorator, callback or instrument, and changes no scheduler."""
+    """`simulate` calls no body, shutdown, condition of a retry, callback or instrument, and changes no scheduler."""
 
-    def decorate(function: object) -> Any:
+    def decide(error: object) -> Any:
         raise AssertionError("this must not run")
 
     def fail_the_test() -> None:
         raise AssertionError("this must not run")
 
-    a = stand_in(1, retry=decorate)
+    a = stand_in(1, retry=Retry(1, on=decide))
     jobs = [
         a,
         Loud(),

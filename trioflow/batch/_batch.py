@@ -20,8 +20,8 @@ import os
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -36,7 +36,6 @@ from .. import (
     SshError,
     StopReason,
     Unreachable,
-    current_job,
     granted,
 )
 from .. import _posix as posix
@@ -155,13 +154,12 @@ class BatchCommandJob(
         self._start_timestamp, self._start_time = time.time(), time.monotonic()
         super().__init__(
             label=batch.unique_label(line),
-            retry=batch.retry,
             needs=batch.options.needs,
             save=(_dump, batch.load),
         )
 
     async def co_run(self) -> CommandResult | KeptFailure:
-        """Run the command once, on the first node that can be reached.
+        """Run the command until it succeeds, as often as `--retries` says; with `--keep all`, return its failure.
 
         Raises:
             CommandError, SshError, JobTimeout: the command failed.
@@ -169,6 +167,23 @@ class BatchCommandJob(
             ValueError: the command line contains a NUL.
 
         """
+        batch, attempts_left = self._batch, self._batch.options.retries  # from 0, it goes below 0: there is no limit
+        while True:
+            attempts_left -= 1
+            try:
+                return await self._run_once()
+            except COMMAND_ERRORS as error:
+                may_retry = attempts_left and not isinstance(error, Unreachable)
+                if may_retry:
+                    await batch.wait_until_allowed()
+                if not may_retry or batch.is_stopped:
+                    kept = KeptFailure.of(error, self.last_result) if batch.options.keep == "all" else None
+                    if kept is None:
+                        raise
+                    return kept
+
+    async def _run_once(self) -> CommandResult:
+        """Run the command once, on the first node that can be reached."""
         while True:
             self._attempt_job, self._start_timestamp, self._start_time = None, time.time(), time.monotonic()
             self._attempt_job = self._batch.make_attempt_job(self)
@@ -301,7 +316,6 @@ class Batch:
         self._environment: Final = {**posix.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
         # A memory limit would limit the measuring program, too.
         is_measured = options.has_table and options.memory_limit is None
-        self.retry: Final = self._with_retries if options.retries != 1 or options.keep == "all" else None
         self.measurements: Final = Measurements.create() if is_measured else None
         self._feeder: Final = Job(self._feed_commands, label="feed", critical=True, save=None)
         # The reporting job is added before the feeder, so that it sees every command.
@@ -315,7 +329,7 @@ class Batch:
             condition for condition in (options.memfree, options.load) if condition is not None
         ]
         self._reported_conditions = set[StartCondition]()
-        self._is_stopped = False
+        self.is_stopped = False
         self._line_counts: Final = Counter[str]()  # with a journal, how often each command line has occurred
         self._slots: Final = NumberedSlots()
         slots_per_node = None
@@ -343,11 +357,11 @@ class Batch:
             self.scheduler.run(backend="asyncio", handle_signals=handle_signals, journal=self.options.journal)
         except BaseException:
             with contextlib.suppress(OSError):
-                self.reporter.print_unreported(self._is_stopped)
+                self.reporter.print_unreported(self.is_stopped)
             raise
         if self.scheduler.stop_reason is StopReason.CRITICAL:
             raise self._find_fatal_error()
-        self.reporter.print_unreported(self._is_stopped)
+        self.reporter.print_unreported(self.is_stopped)
         return self.reporter.tally.exit_code
 
     def unique_label(self, line: str) -> str:
@@ -381,8 +395,8 @@ class Batch:
             node = await self._node_pool.wait_for_slot()
             if self.options.delay:
                 await anyio.sleep(max(0, next_start - time.monotonic()))
-            await self._wait_until_allowed()
-            if self._is_stopped:
+            await self.wait_until_allowed()
+            if self.is_stopped:
                 self._node_pool.release(node)
                 return
             sequence, slot = sequence + 1, self._slots.take_lowest()
@@ -394,9 +408,9 @@ class Batch:
                 next_start = time.monotonic() + self.options.delay
         self.expected_count = sequence
 
-    async def _wait_until_allowed(self) -> None:
+    async def wait_until_allowed(self) -> None:
         """Wait until all conditions allow a start, or until the batch has stopped. Report each condition once."""
-        while not self._is_stopped:
+        while not self.is_stopped:
             unmet = [(condition, condition()) for condition in self._start_conditions]
             unmet = [(condition, wait) for condition, wait in unmet if wait is not None]
             if not unmet:
@@ -424,28 +438,6 @@ class Batch:
         if failure.limit not in (None, limit):
             raise ValueError(f"it was ended at a limit of {failure.limit} s, which is now another")
         return failure
-
-    def _with_retries(self, attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
-        async def attempt_with_retries() -> Any:
-            attempts_left = self.options.retries  # if this is 0, the count goes below 0, and there is no limit
-            while True:
-                attempts_left -= 1
-                try:
-                    return await attempt()
-                except COMMAND_ERRORS as error:
-                    may_retry = attempts_left and not isinstance(error, Unreachable)
-                    if may_retry:
-                        await self._wait_until_allowed()
-                    if not may_retry or self._is_stopped:
-                        kept = None
-                        if self.options.keep == "all":
-                            command = cast("BatchCommandJob", current_job())
-                            kept = KeptFailure.of(error, command.last_result)
-                        if kept is None:
-                            raise
-                        return kept
-
-        return attempt_with_retries
 
     def make_attempt_job(self, command: BatchCommandJob) -> CommandJob | SshJob:
         options, node, line = self.options, command.node, command.line
@@ -493,7 +485,7 @@ class Batch:
             Unreachable: no reachable node is left, or the batch has stopped.
 
         """
-        if await self._node_pool.report_unreachable(error) and not self._is_stopped:
+        if await self._node_pool.report_unreachable(error) and not self.is_stopped:
             return await self._node_pool.wait_for_slot()
         raise error
 
@@ -504,12 +496,12 @@ class Batch:
             if isinstance(job, BatchCommandJob) and job.state is not JobState.CANCELLED:
                 must_stop = await self.reporter.report(job)
                 self._slots.give_back(job.slot)
-                if must_stop and not self._is_stopped:
+                if must_stop and not self.is_stopped:
                     await self._stop_by_halt_rule(job)
                 self._node_pool.release(job.node)
 
     async def _stop_by_halt_rule(self, command: BatchCommandJob) -> None:
-        self._is_stopped = True
+        self.is_stopped = True
         self._feeder.cancel()
         assert self.options.halt is not None
         effect = "ending the running commands" if self.options.halt.is_immediate else "starting no more commands"

@@ -14,7 +14,6 @@ from .._core.api.views import (
     BaseScheduler,
     Pool,
     ResourceView,
-    Retry,
     all_requirements,
     copy_pool,
     enclosing_schedulers,
@@ -279,7 +278,7 @@ def _find_awaited_jobs(order: list[AnyJob], predecessors: Callable[[AnyJob], lis
 def _seconds_until_timed_out(job: AnyJob) -> float:
     """Return how long a job takes if its timeout ends each call of it."""
     assert job.timeout is not None
-    retry = job.retry if isinstance(job.retry, Retry) and job.on_timeout != "move_on" else None
+    retry = job.retry if job.on_timeout != "move_on" else None
     if retry is None or retry.times is None:
         return job.timeout
     return job.timeout * (1 + retry.times) + longest_pauses(retry)

@@ -230,7 +230,7 @@ class ScenarioCopy:
             "expected_duration": self._known_durations.get(job),
             "timeout": job.timeout,
             "on_timeout": job.on_timeout,
-            "retry": self._copy_retry(retry) if isinstance(retry, Retry) else None,  # a decorator would run user code
+            "retry": None if retry is None else self._copy_retry(retry),
             "priority": job.priority,
             "needs": needs_as_given(job) or None,
         }

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import stamina
 
 from trioflow import (
     CommandError,
@@ -19,7 +18,6 @@ from trioflow import (
     Retry,
     Scheduler,
     StopReason,
-    exited_with,
 )
 
 from ...bodies import fail, run
@@ -127,16 +125,6 @@ def test_on_settled_is_called_once_after_the_last_attempt(backend: str) -> None:
     run(backend, job)
     assert told.outcomes() == [NOT_YET, NOT_YET, NOT_YET, ("settled", CommandError)]
     assert (job.retry, job.attempts) == (Retry(2, first=0), 3)
-
-
-def test_callbacks_work_with_a_retry_decorator(backend: str) -> None:
-    """With a decorator as `retry=`, `on_start` is called for each attempt, and `on_settled` once."""
-    told = Told()
-    decorator = stamina.retry(on=exited_with(1), attempts=2, wait_initial=0, wait_jitter=0)
-    job = CommandJob(["false"], retry=decorator, **told.all())
-    run(backend, job)
-    assert told.outcomes() == [NOT_YET, NOT_YET, ("settled", CommandError)]
-    assert job.retry is decorator
 
 
 def test_on_done_is_called_after_a_timeout_with_move_on(backend: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, final
@@ -79,19 +78,6 @@ class Grant:
             for resource, _, share in self._parts
             if not resource.is_returnable and isinstance(resource, RateResource)  # slow for other classes of `ABCMeta`
         ]
-
-    def accrued_at(self) -> float:
-        """Return the time from which the needed amounts of rates can be taken once more; `-inf` without rates."""
-        needs = [(resource, need) for resource, need, _ in self._parts if isinstance(resource, RateResource)]
-        return max((resource.accrued_at(need) for resource, need in needs), default=-math.inf)
-
-    def reacquire(self) -> None:
-        """Take the needed amounts of rates once more, because a decorator repeats the call of the job."""
-        for resource, need, share in self._parts:
-            if isinstance(resource, RateResource):
-                share.clear()  # remove keys that the last call has used, but that are not in the needs
-                share.update(resource.take(self._job, need))
-                resource.start(share, resource.clock())
 
     def find(self, name: str) -> tuple[Resource, Any] | None:
         return next(((resource, share) for resource, _, share in self._parts if resource.name == name), None)

@@ -342,9 +342,6 @@ class Backend(Protocol):
 
     async def checkpoint(self) -> None: ...
 
-    def raise_cancellation_again(self) -> None:
-        """Raise a cancellation in a task that has received its one cancellation; on trio, checkpoints do so."""
-
     async def yield_to_loop(self) -> None:
         """Yield to the event loop once, without raising a cancellation."""
         ...

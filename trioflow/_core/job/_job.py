@@ -162,9 +162,7 @@ class AbstractJob(Generic[T]):
         on_timeout: the consequence of a timeout: "fail" with `JobTimeout`, which `retry` may see, or "move_on", which
             makes the job SUCCEEDED with the result None.
         retry: a `Retry`, which says how often the job is attempted again after an exception, and after which pauses, in
-            which it holds nothing; a number n stands for `Retry(n, first=0)`. Or any decorator of an async function,
-            such as those of stamina and tenacity, which then decides, and repeats the call inside one attempt: the job
-            keeps its slot and its needs.
+            which it holds nothing; a number n stands for `Retry(n, first=0)`.
         run_if: "settled" runs the job whatever the outcome of its requirements; "succeeded" only if all of them
             succeeded; "failed" only if at least one of them failed.
         keep_result: whether the result is kept. If False, it is dropped when all jobs that have it as an argument have
@@ -290,7 +288,7 @@ class AbstractJob(Generic[T]):
     idle_timeout: Option[float | None] = SharedOption(None, _job_options.seconds)
     on_timeout: Option[OnTimeout] = SharedOption("fail", _job_options.check_on_timeout)
     own_task: Option[bool] = SharedOption(False, _job_options.flag)
-    retry: Option[Retry | Callable[[Any], Any] | None, RetryOption] = SharedOption(None, check_retry)
+    retry: Option[Retry | None, RetryOption] = SharedOption(None, check_retry)
     run_if: Option[RunIf] = SharedOption("settled", _job_options.make_choice_check(get_args(RunIf)))
     keep_result: Option[bool] = SharedOption(True, _job_options.flag)
     redact: Option[bool] = SharedOption(False, _job_options.flag)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ._requirements import Required
     from ._retry import Retry
 
-    RetryOption: TypeAlias = "int | Retry | Callable[[Any], Any] | None"
+    RetryOption: TypeAlias = "int | Retry | None"
     Subject = str | Callable[[], str]
     Save = SaveName | tuple[Callable[[Any], Any], Callable[[Any], Any]] | None
     JobSave = Literal["default"] | Save
@@ -86,7 +86,7 @@ class OptionRecord:
     idle_timeout: float | None
     on_timeout: OnTimeout
     own_task: bool
-    retry: Retry | Callable[[Any], Any] | None
+    retry: Retry | None
     run_if: RunIf
     keep_result: bool
     redact: bool

@@ -140,7 +140,7 @@ class FailedAttempt(NamedTuple):
 
     number: int
     began: float | None
-    """None if the job held its slot and its needs until the next attempt, as with a decorator of the option `retry`."""
+    """None if the job held its slot and its needs until the next attempt, as clean-up jobs do."""
     ended: float
     error: str
     """The type and the text of the exception, on one line."""
@@ -207,12 +207,11 @@ class RunExtras:
         )
         return not has_count_or_flag and self.fraction is None and self.ready_at is None
 
-    def add_retry(self, began: float | None, failed_at: float | None) -> None:
-        """Count another attempt. The one before failed at `failed_at`, with `retry_reason`; None if it did not fail."""
+    def add_retry(self, began: float | None, failed_at: float) -> None:
+        """Count another attempt. The one before failed at `failed_at`, with `retry_reason`."""
         self.retry_count += 1
-        if failed_at is not None:
-            attempt = FailedAttempt(self.retry_count, began, failed_at, self.retry_reason)
-            self.failed_attempts = (*self.failed_attempts[1 - MAX_FAILED_ATTEMPTS :], attempt)
+        attempt = FailedAttempt(self.retry_count, began, failed_at, self.retry_reason)
+        self.failed_attempts = (*self.failed_attempts[1 - MAX_FAILED_ATTEMPTS :], attempt)
 
     def add_listener(self, listener: Callable[[AbstractJob[Any]], None]) -> None:
         """Add a function to call once, when the job has settled, or its run has ended without reaching it."""

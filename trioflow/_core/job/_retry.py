@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..base._reprs import short_repr
-from ._job_options import check_number, duration, flag, subject_text
+from ._job_options import bad_value_error, check_number, duration, flag, subject_text
 
 if TYPE_CHECKING:
     from ._job_options import Subject
@@ -177,9 +177,12 @@ def longest_pauses(retry: Retry) -> float:
     return total + (pause * (times - number + 1) if pause else 0.0)
 
 
-def check_retry(value: Any, name: str, subject: Subject) -> Retry | Callable[[Any], Any] | None:
-    """Check a value of `retry`: a `Retry`, a number of retries, or a decorator. Return None for 0 retries."""
-    if value is None or isinstance(value, Retry) or callable(value):
-        return None if isinstance(value, Retry) and value.times == 0 else value
-    times = check_number(value, name, subject, "or a Retry, or a decorator of an async function, or None")
+def check_retry(value: Any, name: str, subject: Subject) -> Retry | None:
+    """Check a value of `retry`: a `Retry` or a number of retries. Return None for 0 retries."""
+    if isinstance(value, Retry):
+        return value if value.times != 0 else None
+    if callable(value):
+        advice = "give a Retry or a number; a decorator is applied to the function: Job(stamina.retry(on=OSError)(f))"
+        raise bad_value_error(TypeError, value, name, subject, advice)
+    times = None if value is None else check_number(value, name, subject, "or a Retry, or None")
     return Retry(times, first=0) if times else None

@@ -1,7 +1,7 @@
 """Calls of a job with its timeout, the decision whether it is attempted again, and the pauses between attempts.
 
 An attempt is one call of the job. After a failed attempt, a `Retry` decides on the next one, for which
-`Run.settle_error` queues the job again. A decorator of the option `retry` repeats the call itself, inside one attempt.
+`Run.settle_error` queues the job again.
 """
 
 from __future__ import annotations
@@ -10,32 +10,29 @@ import heapq
 import itertools
 import math
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..admission._resource import TIME_TOLERANCE
 from ..backend import leaf_exceptions
-from ..base._reprs import short_repr
-from ..base._states import SCHEDULED, STOPPING, StopReason
+from ..base._states import SCHEDULED, StopReason
 from ..base._user_code import get_traceback, innermost_line
 from ..job import _errors, _job_options
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import Failure, one_line_error
-from ..job._retry import Retry
 from . import _idle_timeouts
 
 if TYPE_CHECKING:
     from ._run import Run
     from ._worker import Worker
 
-Attempt = Callable[[], Awaitable[Any]]
-
 
 def call_job(worker: Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
     """Return an awaitable that calls a job, wrapped in only those coroutines that the job's options require."""
     options = job._options
-    if options.retry is not None or job._callbacks is not None:
-        return _make_attempt(worker, job, options)
+    if job._callbacks is not None:
+        return _call_with_callbacks(worker, job, options)
+    if options.retry is not None:
+        return _call_and_decide(worker, job, options)
     if options.timeout is options.idle_timeout is None:
         return job._call_once()
     return _call_with_timeouts(worker, job, options)
@@ -64,18 +61,11 @@ def take_pause(job: AbstractJob[Any]) -> float | None:
     return pause
 
 
-async def _make_attempt(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
-    attempt: Attempt = partial(_call_and_decide, worker, job, options)
-    if callable(options.retry):
-        attempt = partial(_call_decorated, worker, job, options)
-    return await (attempt() if job._callbacks is None else _attempt_with_callbacks(worker, job, attempt))
-
-
 async def _call_and_decide(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
     try:
         return await _call_with_timeouts(worker, job, options)
     except Exception as error:
-        if isinstance(options.retry, Retry) and _may_retry(worker, job, error):
+        if options.retry is not None and _may_retry(worker, job, error):
             extras = job._ensure_extras()
             number = extras.retry_count + 1
             extras.next_pause = options.retry.next_pause(number, error, job._name_for_errors)
@@ -90,32 +80,7 @@ def _may_retry(worker: Worker, job: AbstractJob[Any], error: Exception) -> bool:
     return not (was_drained(job, error) or find_throttles(error))
 
 
-async def _call_decorated(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
-    """Make one attempt, in which the decorator of the option `retry` may call the job several times."""
-    calls = DecoratedCalls(worker, job, options)
-    value: Any = None
-    try:
-        decorator = cast(Callable[[Attempt], Any], options.retry)
-        wrapped = decorator(calls.begin)
-        if not callable(wrapped):
-            raise TypeError(
-                f"retry={short_repr(decorator)} of {job._name_for_errors()}: it returned {short_repr(wrapped)}; "
-                f"give a decorator of an async function, a Retry, or a number"
-            )
-        value = await cast(Callable[[], Awaitable[Any]], wrapped)()
-    except BaseException as error:
-        if calls.final_error is None:
-            if calls.cancelled_error is None or worker.run.backend.split_cancellations(error) != (True, None):
-                raise
-            calls.final_error = calls.cancelled_error  # the decorator made another call, which was cancelled
-    finally:
-        calls.worker = calls.job = None
-    if calls.final_error is not None:
-        raise calls.final_error
-    return value
-
-
-async def _attempt_with_callbacks(worker: Worker, job: Any, attempt: Attempt) -> Any:
+async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.OptionRecord) -> Any:
     """Make an attempt, and then call the job's callbacks `on_done` and `on_settled`, which can read its outcome.
 
     The job keeps its slot during the callbacks. `on_done` is called only after a success. If the job was throttled or
@@ -123,72 +88,17 @@ async def _attempt_with_callbacks(worker: Worker, job: Any, attempt: Attempt) ->
     """
     on_done, on_settled = job._callbacks
     try:
-        value = await attempt()
+        value = await _call_and_decide(worker, job, options)
         job._run_callback(on_done, value)
-    except BaseException as raised:
-        error = raised.error if isinstance(raised, RetryBypass) else raised
+    except BaseException as error:
+        outcome = error
         if worker.run.backend.split_cancellations(error)[1] is None:  # to callbacks, a cancellation is a `JobCancelled`
-            error = _errors.JobCancelled(f"{job.label!r} was cancelled: it has no result")
-        if not find_throttles(error) and (job._extras is None or job._extras.next_pause is None):
-            job._run_callback(on_settled, Failure(error))
+            outcome = _errors.JobCancelled(f"{job.label!r} was cancelled: it has no result")
+        if not find_throttles(outcome) and (job._extras is None or job._extras.next_pause is None):
+            job._run_callback(on_settled, Failure(outcome))
         raise
     job._run_callback(on_settled, value)
     return value
-
-
-class RetryBypass(BaseException):
-    """A carrier of a job's final error past the `retry` decorator, which may catch every `Exception`."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error: Final = error
-
-
-class DecoratedCalls:
-    """The calls of one job in an attempt. The method `begin` is the function that a `retry` decorator wraps.
-
-    The traceback of the job's exception refers to this object through the decorator's frames. Therefore, the references
-    to the job and its worker are dropped at the end.
-    """
-
-    __slots__ = ("cancelled_error", "failed_at", "final_error", "has_started", "job", "options", "worker")
-
-    def __init__(self, worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> None:
-        self.worker: Any = worker
-        self.job: Any = job
-        self.options = options
-        self.has_started = False
-        self.failed_at: float | None = None  # when the last call failed; None if it did not
-        self.final_error: Exception | None = None  # an error that ends the calls, whatever the decorator does
-        self.cancelled_error: Exception | None = None  # the error of a cancelled call
-
-    async def begin(self) -> Any:
-        """Make one call. Each further one waits until the rates that the job needs have accrued again."""
-        worker, run = self.worker, self.worker.run
-        if self.final_error is not None:
-            raise RetryBypass(self.final_error)  # the decorator has caught the `RetryBypass` of an earlier call
-        if self.has_started:
-            await run.backend.checkpoint()
-            if run.backend.isolation.was_cancelled(worker):
-                # A call has received the cancellation, or has left a shielded scope open, which blocks it.
-                if self.cancelled_error is not None:
-                    self.final_error = self.cancelled_error
-                    raise RetryBypass(self.final_error)
-                run.backend.raise_cancellation_again()
-            await _wait_if_stopping(worker)
-            await run.pools.reacquire(self.job)
-            run.begin_retry(self.job, self.failed_at)
-        self.has_started, self.failed_at = True, None
-        try:
-            return await _call_with_timeouts(worker, self.job, self.options)
-        except Exception as error:
-            if self.job._is_ready() or was_drained(self.job, error) or find_throttles(error):
-                self.final_error = error
-                raise RetryBypass(error) from None
-            if run.backend.isolation.was_cancelled(worker):
-                self.cancelled_error = error
-            self.failed_at = run.clock()
-            self.job._ensure_extras().retry_reason = one_line_error(error)
-            raise
 
 
 def was_drained(job: AbstractJob[Any], error: BaseException) -> bool:
@@ -253,15 +163,6 @@ def _moves_on(job: AbstractJob[Any], options: _job_options.OptionRecord) -> bool
     """
     job._ensure_extras().has_timed_out = True
     return options.on_timeout == "move_on" and not job._is_ready()
-
-
-async def _wait_if_stopping(worker: Worker) -> None:
-    """If the run is stopping, wait until it cancels the job, because nothing starts any more.
-
-    This concerns forever jobs only: all others are cancelled when the run stops.
-    """
-    if worker.is_shielded and worker.run.phase is STOPPING:
-        await worker.run.backend.create_event().wait()
 
 
 class Pauses:

@@ -645,14 +645,8 @@ class Run:
             self.stop(StopReason.CRITICAL, job)
         self.failure_log.add(self, job, failure)
 
-    def begin_retry(self, job: AbstractJob[Any], failed_at: float | None) -> None:
-        """Record another attempt of a job that has kept what it holds, by a decorator or in the clean-up phase.
-
-        Args:
-            job: the job.
-            failed_at: the time at which the attempt before it failed; None if it did not.
-
-        """
+    def begin_retry(self, job: AbstractJob[Any], failed_at: float) -> None:
+        """Record another attempt of a clean-up job, which has kept what it holds since the attempt that failed."""
         extras = job._ensure_extras()
         extras.add_retry(None, failed_at)
         extras.fraction = None

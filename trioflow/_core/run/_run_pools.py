@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._budget import BudgetResource
 from ..admission._rate import RateResource
-from ..admission._resource import TIME_TOLERANCE, CountedResource, PoolEntry, Resource
+from ..admission._resource import CountedResource, PoolEntry, Resource
 from ..base import _amounts
 from ..base._reprs import short_repr
 from ..job._job_options import RUN_RESOURCES
@@ -66,17 +66,6 @@ class RunPools:
         for name, amount in used:
             if name in job._needs() and isinstance(resource := self.find(name), BudgetResource):
                 resource.charge(job, _amounts.amount_of(amount, name))
-
-    async def reacquire(self, job: AbstractJob[Any]) -> None:
-        """Take the needed amounts of rates once more, when they have accrued, because a decorator repeats the call."""
-        run, grant = self._run, job._grant()
-        if grant is None:
-            return
-        # It does not wait for jobs that have taken theirs to start: these may wait for the token of this job.
-        while (when := grant.accrued_at()) > run.clock() + TIME_TOLERANCE:
-            await run.backend.sleep_until(when)
-        grant.reacquire()
-        self._request_round()
 
     def correct_amounts(self, job: AbstractJob[Any], amounts: Mapping[str, Any]) -> None:
         """Replace the amounts of rates and budgets that a job has taken with the amounts that it has used.

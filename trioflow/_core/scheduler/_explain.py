@@ -18,7 +18,6 @@ from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, is_scheduler
 from ..job._job_queries import failed_attempts, has_moved_on, throttled_attempts
 from ..job._outcome import one_line_error
-from ..job._retry import Retry
 
 if TYPE_CHECKING:
     from ..run._run import Run
@@ -173,7 +172,7 @@ def get_status_text(job: AbstractJob[Any]) -> str:
 def next_attempt_text(job: AbstractJob[Any]) -> str:
     """Return a text about the next attempt of a job that was retried, such as "attempt 2 of 5"."""
     retry = job.retry
-    limit = f" of {retry.times + 1}" if isinstance(retry, Retry) and retry.times is not None else ""
+    limit = f" of {retry.times + 1}" if retry is not None and retry.times is not None else ""
     return f"attempt {job.attempts + 1}{limit}"
 
 

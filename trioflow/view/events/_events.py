@@ -16,7 +16,6 @@ from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     Instrument,
-    Retry,
     all_requirements,
     current_run,
     end_facts,
@@ -211,7 +210,7 @@ class Events(Instrument):
                 job.forever,
                 job.is_critical(),
                 expected_duration,
-                job.retry.times or 0 if isinstance(job.retry, Retry) else 0,
+                0 if job.retry is None else job.retry.times or 0,
                 takes_slot(job),
                 is_scheduler(job) and is_one_job(job),
             )

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from ..._core.api.views import JobState, ReportedState, Retry
+from ..._core.api.views import JobState, ReportedState
 from ..text import _exception_text
 from ..text._symbols import Symbols
 from ._model import MAX_KEPT_FAILURES, RunModel, iterate_in_listing_order
@@ -260,5 +260,5 @@ def full_name(job: JobRecord, symbols: Symbols) -> str:
 def attempt_text(job: JobRecord) -> str:
     """Return the number of the current attempt, with the maximum number if known, as text: `attempt 2 of 3`."""
     attempts, retry = job.job.attempts, job.job.retry
-    limit = 1 + (retry.times or 0 if isinstance(retry, Retry) else 0)
+    limit = 1 + (0 if retry is None else retry.times or 0)
     return f"attempt {attempts}{f' of {limit}' if limit >= attempts else ''}"

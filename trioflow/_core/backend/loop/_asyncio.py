@@ -202,9 +202,6 @@ class AsyncioLoop(Backend):
     async def checkpoint(self) -> None:
         await asyncio.sleep(0)
 
-    def raise_cancellation_again(self) -> None:
-        raise asyncio.CancelledError
-
     async def yield_to_loop(self) -> None:
         try:  # noqa: SIM105 - `suppress` would double the time
             await asyncio.sleep(0)
