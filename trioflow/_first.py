@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack
 
-from ._core.api import Option, check_number, result_of, seconds, set_docs_and_signature
+from ._core.api import Option, check_number, result_of, seconds, set_docs_and_signature, too_few_jobs_error
 from ._scheduler import Scheduler, SchedulerOptions
 
 if TYPE_CHECKING:
@@ -96,12 +96,9 @@ class First(Scheduler):
 
     def _check_may_run(self) -> None:
         super()._check_may_run()
-        competitors = sum(not job.forever for job in self)
-        if competitors < self._enough:
-            count = f"{competitors} job{'s' * (competitors != 1)}"
-            raise ValueError(
-                f"{self.label!r} has {count}, and could never succeed with enough={self._enough}: add jobs"
-            )
+        competitors = self._members.competitors({job: self._members.member_requirements(job) for job in self})
+        if len(competitors) < self._enough:
+            raise too_few_jobs_error(self, len(competitors), self._enough)
 
     def _nested_result(self, run: Run) -> Any:
         super()._nested_result(run)

@@ -93,3 +93,23 @@ def test_a_stopped_first_continues_with_what_was_recorded(virtual: Virtual, tmp_
     result = first.result()
     assert ([result] if enough == 1 else result) == paid[:enough]
     assert len(paid) == enough
+
+
+def test_a_job_that_joins_a_running_first_and_is_restored_wins(virtual: Virtual, tmp_path: Path) -> None:
+    """A job that is added to a running `First`, and that an earlier run has paid for, is the result at once."""
+    server = Server()
+
+    def make() -> Scheduler:
+        async def add() -> None:
+            await nap(1)
+            first.add(Job(server.ask, "late", 1, label="late", key="late"))
+
+        first = First(Job(nap, 100, save=None), label="first")
+        return Scheduler(first, Job(add, save=None))
+
+    for calls in (["late"], []):
+        server.calls.clear()
+        scheduler = make()
+        assert virtual(lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db"))
+        assert server.calls == calls
+        assert next(iter(scheduler)).result() == "late"

@@ -15,6 +15,7 @@ from trioflow import (
     JobCancelled,
     JobNotDone,
     JobTimeout,
+    Pool,
     Scheduler,
     Sequence,
     StopReason,
@@ -212,6 +213,30 @@ def test_a_job_that_joins_a_running_first_competes(virtual: Virtual) -> None:
     assert (first.result(), starts) == ("late", [2])
 
 
+@pytest.mark.parametrize("stagger", [None, 0.5, 50])
+def test_a_job_that_requires_all_competitors_leaves_a_first_without_enough(
+    virtual: Virtual, stagger: float | None
+) -> None:
+    """A `First` to which a job was added that all others precede fails with the number, and gives back what it has."""
+    one, two = Job(nap, 2), Job(nap, 3)
+
+    async def adding() -> None:
+        await nap(1)
+        late = Job(nap, 1, needs={"cpu": 1})
+        late.requires(one, two)
+        first.add(late)
+
+    first = First(one, two, enough=2, stagger=stagger)
+    user = Job(nothing, needs={"cpu": 1}, required=first)
+    scheduler = Scheduler(first, Job(adding), user, pool=Pool(cpu=1))
+    virtual(scheduler.co_run)
+    assert "has 1 job that no other one requires, and could never succeed" in str(first.raised_exception())
+    assert one.is_succeeded()
+    assert user.is_settled()
+    assert scheduler.pool is not None
+    assert scheduler.pool.free == {"cpu": 1}
+
+
 def test_what_a_first_says_about_its_jobs(virtual: Virtual) -> None:
     """`explain` names the turn that a job waits for, and why a job was cancelled."""
     explained: list[str] = []
@@ -238,8 +263,8 @@ def test_what_a_first_says_about_its_jobs(virtual: Virtual) -> None:
     [
         (1, {"enough": 0}, "enough=0 of 'First': give 1 or more"),
         (1, {"stagger": 0}, "stagger=0 of 'First': give a positive number"),
-        (0, {}, "'First' has 0 jobs, and could never succeed with enough=1"),
-        (1, {"enough": 2}, "'First' has 1 job, and could never succeed with enough=2"),
+        (0, {}, "'First' has 0 jobs that no other one requires, and could never succeed with enough=1"),
+        (2, {"enough": 2}, "'First' has 1 job that no other one requires, and could never succeed with enough=2"),
     ],
 )
 def test_a_first_that_could_never_succeed_is_rejected(
@@ -247,7 +272,7 @@ def test_a_first_that_could_never_succeed_is_rejected(
 ) -> None:
     """Bad options are rejected when they are given, and too few jobs before the run."""
     with pytest.raises(ValueError, match=re.escape(message)):
-        virtual(Scheduler(First(*(Job(nothing) for _ in range(jobs)), **options)).co_run)
+        virtual(Scheduler(First(Sequence(Job(nothing) for _ in range(jobs)), **options)).co_run)
 
 
 def test_a_cancelled_first_has_no_result(virtual: Virtual) -> None:

@@ -7,7 +7,7 @@ members that it needs:
 ```
 turn opens ──► its jobs start, as any job does ──► stagger seconds after the first start ──► the next turn opens
                                 │                                                                ▲
-                                └──► its competitor has failed ──────────────────────────────────┘
+                                └──► its competitor has settled without success, or was restored ┘
 ```
 
 Without a `stagger`, there is one turn. With a journal, no job starts before all jobs that are ready have been looked
@@ -17,12 +17,13 @@ up: what an earlier run has paid for decides first, in the order in which it was
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._resource import TIME_TOLERANCE
 from ..base._states import COMPLETED, JobState, RunPhase, StopReason
-from ..base._units import duration_text
+from ..base._units import duration_text, plural
 from ..job._errors import BudgetSpent
 from ..job._outcome import no_result_error
 
@@ -39,14 +40,17 @@ class FirstRule:
         self._run = run
         self._enough: Final = enough
         self._stagger: Final = stagger
-        self._turns: dict[AbstractJob[Any], int] = {}
-        self._competitors: list[AbstractJob[Any]] = []  # in the order of their turns
+        # For each member, the competitor in whose turn it may start. Empty without a `stagger`.
+        self._turns: dict[AbstractJob[Any], AbstractJob[Any]] = {}
+        self._competitors: dict[AbstractJob[Any], None] = {}  # in the order of their turns
+        self._open_turns: set[AbstractJob[Any]] = set()  # the competitors whose turns are open
+        self._last_open: AbstractJob[Any] | None = None  # the last of these
+        self._closed_turns: deque[AbstractJob[Any]] = deque()  # the other competitors, if there is a `stagger`
         self._unsettled: dict[AbstractJob[Any], None] = {}  # the competitors that have not settled
         self._losers: list[AbstractJob[Any]] = []
         self._restored: list[AbstractJob[Any]] = []  # competitors that the journal has restored, not yet winners
         self._held: dict[AbstractJob[Any], None] = {}  # jobs that are ready, but may not start yet
-        self._last_open_turn = 0
-        self._turn_started_at: float | None = None  # when the first job of this turn started
+        self._turn_started_at: float | None = None  # when the first job of the last open turn started
         # When the task that awaits the run calls `check_timer`; infinity if there is no timer.
         self.timer_fires_at = math.inf
         self.winners: Final[list[AbstractJob[Any]]] = []
@@ -78,26 +82,25 @@ class FirstRule:
 
     def _on_started(self, job: AbstractJob[Any]) -> None:
         """Set the timer of the next turn, if this is the first start in the last one that is open."""
-        if self._turns.get(job) == self._last_open_turn:
+        if job in self._turns and self._turns[job] is self._last_open:
             if self._turn_started_at is None:
                 self._turn_started_at = job._started_at
             self._set_timer()
 
     def _on_settled(self, job: AbstractJob[Any]) -> None:
-        """Decide the result if it no longer depends on other jobs; open the next turn if a competitor has failed."""
-        if job not in self._unsettled or self.is_decided:
+        """Decide the result if it no longer depends on other jobs; open the next turn if nothing is in its way."""
+        if self.is_decided or self._run.phase is RunPhase.STOPPING:  # a timeout or a cancellation has decided
             return
-        if self._run.phase is RunPhase.STOPPING:  # a timeout or a cancellation has decided
-            return
-        del self._unsettled[job]
-        if job._state is not JobState.SUCCEEDED:
-            self._losers.append(job)
-        elif job.restored:
-            self._restored.append(job)
-        else:
-            self._add_winners([job])
-        if not self.is_decided:
-            self._stop_if_too_few()
+        if job in self._unsettled:
+            del self._unsettled[job]
+            if job._state is not JobState.SUCCEEDED:
+                self._losers.append(job)
+            elif job.restored and self._is_looking_up():
+                self._restored.append(job)
+            else:
+                self._add_winners([job])
+            if not self.is_decided:
+                self._stop_if_too_few()
         if not self.is_decided:
             self._open_due_turns()
 
@@ -105,7 +108,7 @@ class FirstRule:
 
     def may_start(self, job: AbstractJob[Any]) -> bool:
         """Return whether a ready job may start; hold it back otherwise."""
-        if self._turns.get(job, 0) <= self._last_open_turn and not self._is_looking_up():
+        if self._is_open(job) and not self._is_looking_up():
             return True
         self._held[job] = None
         return False
@@ -122,10 +125,10 @@ class FirstRule:
 
     def explain(self, job: AbstractJob[Any]) -> str:
         """Explain why a job that has no open requirements is held back."""
-        turn = self._turns.get(job, 0)
-        if turn <= self._last_open_turn:
+        if self._is_open(job):
             return "waits until the journal has been asked about the other jobs"
-        before = self._competitors[turn - 1]
+        competitors = list(self._competitors)
+        before = competitors[competitors.index(self._turns[job]) - 1]
         assert self._stagger is not None
         seconds = duration_text(self._stagger)
         return f"waits for its turn: until {before.label!r} has failed, or {seconds} after its start"
@@ -136,21 +139,21 @@ class FirstRule:
         """Find the competitors, at the start and when jobs were added, and assign a turn to each member. O(V + E)."""
         members = self._run.members
         requirements = {job: members.all_requirements(job) for job in members.jobs}
-        needed = {
-            requirement for job in members.jobs if job._options.run_if != "failed" for requirement in requirements[job]
-        }
-        self._competitors = [job for job in members.jobs if not job._options.forever and job not in needed]
+        self._competitors = dict.fromkeys(members.competitors(requirements))
+        self._closed_turns = deque(job for job in self._competitors if job not in self._open_turns)
         known = {*self._losers, *self._restored, *self.winners}
         self._unsettled = dict.fromkeys(job for job in self._competitors if job not in known)
         self._turns = {}
-        for turn, competitor in enumerate(self._competitors if self._stagger is not None else ()):
+        for competitor in self._competitors if self._stagger is not None else ():
             todo = [competitor]
             while todo:
                 job = todo.pop()
                 if job not in self._turns:
-                    self._turns[job] = turn
+                    self._turns[job] = competitor
                     todo += requirements[job]
-        self._set_timer()  # it was not set if there was no further turn
+        if self._stagger is not None:
+            self._open_due_turns()
+            self._set_timer()  # it was not set if there was no further turn
 
     def _is_looking_up(self) -> bool:
         run = self._run
@@ -159,7 +162,7 @@ class FirstRule:
     def _set_timer(self) -> None:
         if self._stagger is None or self._turn_started_at is None or self.timer_fires_at != math.inf:
             return
-        if self._last_open_turn + 1 < len(self._competitors) and not self._run.is_draining_or_stopping:
+        if self._closed_turns and not self._run.is_draining_or_stopping:
             self.timer_fires_at = self._turn_started_at + self._stagger
             self._run.wake()
 
@@ -176,24 +179,36 @@ class FirstRule:
             run.workers.ensure_searcher()
         self._set_timer()
 
+    def _is_open(self, job: AbstractJob[Any]) -> bool:
+        return job not in self._turns or self._turns[job] in self._open_turns
+
     def _open_due_turns(self) -> None:
-        """Open the next turn as long as the competitor of the last open one has failed."""
-        while self._stagger is not None and self._last_open_turn + 1 < len(self._competitors):
-            if self._competitors[self._last_open_turn] not in self._losers:
+        """Open the next turn as long as the last open one gives no reason to wait.
+
+        There is none if its competitor has failed; if it has settled without a start, because it was restored, blocked,
+        skipped or cancelled; and if a job that was added requires it, so that it does not compete any more.
+        """
+        while self._stagger is not None and self._closed_turns:
+            last = self._last_open
+            if last is not None and last._state.is_settled:
+                if last._state is JobState.SUCCEEDED and not last.restored:
+                    return
+            elif last in self._competitors:
                 return
             self._open_next_turn()
 
     def _open_next_turn(self) -> None:
         """Open the next turn. A timer of an earlier one is not moved: to let it expire costs less."""
-        self._last_open_turn += 1
+        self._last_open = self._closed_turns.popleft()
+        self._open_turns.add(self._last_open)
         self._turn_started_at = None
-        if self._last_open_turn + 1 == len(self._competitors):
+        if not self._closed_turns:
             self.timer_fires_at = math.inf
         self._release_held()
 
     def _release_held(self) -> None:
         if self._held and not self._is_looking_up():
-            released = [job for job in self._held if self._turns.get(job, 0) <= self._last_open_turn]
+            released = [job for job in self._held if self._is_open(job)]
             for job in released:
                 del self._held[job]
             self._run.schedule(released)
@@ -219,8 +234,14 @@ class FirstRule:
         errors = [no_result_error(job) for job in self._losers]
         exceptions = [error for error in errors if isinstance(error, Exception)]
         message = f"{count} of {total} jobs of {run.scheduler.label!r} failed, and {needed}"
-        is_unpaid = all(isinstance(error, BudgetSpent) for error in errors)
-        run.scheduler._run_error = exceptions[0] if is_unpaid else ExceptionGroup(message, exceptions)
+        error: Exception
+        if not exceptions:
+            error = too_few_jobs_error(run.scheduler, total, self._enough)
+        elif all(isinstance(error, BudgetSpent) for error in errors):
+            error = exceptions[0]
+        else:
+            error = ExceptionGroup(message, exceptions)
+        run.scheduler._run_error = error
         self._decide(StopReason.CRITICAL)
 
     def _decide(self, reason: StopReason) -> None:
@@ -235,3 +256,11 @@ def _recorded_at(job: AbstractJob[Any]) -> float:
     """Return the time at which the result of a restored job was recorded; infinity if it is unknown."""
     restoration = None if job._extras is None else job._extras.restoration
     return math.inf if restoration is None or restoration.settled_at is None else restoration.settled_at
+
+
+def too_few_jobs_error(scheduler: AbstractJob[Any], number: int, enough: int) -> ValueError:
+    """Return the error for a `First` with too few competitors."""
+    return ValueError(
+        f"{scheduler.label!r} has {plural(number, 'job')} that no other one requires, and could never succeed with "
+        f"enough={enough}: add jobs"
+    )

@@ -5,7 +5,7 @@ The public methods of a scheduler use this class to add, remove and find jobs. A
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..admission.policy._policy import median_duration
@@ -65,6 +65,20 @@ class Members:
         members = self.member_requirements(job)
         implied = self.implied_requirements.get(job)
         return members if implied is None else list(dict.fromkeys([*members, *implied]))
+
+    def competitors(
+        self, requirements: Mapping[AbstractJob[Any], Iterable[AbstractJob[Any]]]
+    ) -> list[AbstractJob[Any]]:
+        """Return the members that decide a `First`: those that no other member requires, except for a fallback.
+
+        Args:
+            requirements: the requirements of each member.
+
+        """
+        needed = {
+            required for job, jobs in requirements.items() if job._options.run_if != "failed" for required in jobs
+        }
+        return [job for job in self.jobs if not job._options.forever and job not in needed]
 
     def member_requirements(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
         return [requirement for requirement in job._required if requirement in self.jobs]
