@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack
 
-from ._core.api import Option, check_number, result_of, seconds, set_docs_and_signature, too_few_jobs_error
+from ._core.api import Option, check_number, result_of, seconds, set_docs_and_signature
 from ._scheduler import Scheduler, SchedulerOptions
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ class First(Scheduler):
     not its jobs, whether these failed, lost, or never started. If its running jobs decide the result after a `drain()`,
     it ends as without one.
 
-    A journal records the jobs that succeeded until then. A later run asks it about all jobs before it starts any, and
-    the result is that of the recorded ones, in the same order.
+    A journal records which jobs have decided the result. A later run restores the `First` as a whole, without starting
+    any of its jobs, if these can be restored. Otherwise it asks the journal about each job before it starts any, and
+    the recorded ones count first, in the same order.
 
     Args:
         jobs_or_sequences: the jobs that compete, as for a `Scheduler`.
@@ -93,12 +94,6 @@ class First(Scheduler):
         def __await__(self) -> Generator[Any, Any, Any]:
             """Wait until the job has settled, and return its result."""
             raise NotImplementedError
-
-    def _check_may_run(self) -> None:
-        super()._check_may_run()
-        competitors = self._members.competitors({job: self._members.member_requirements(job) for job in self})
-        if len(competitors) < self._enough:
-            raise too_few_jobs_error(self, len(competitors), self._enough)
 
     def _nested_result(self, run: Run) -> Any:
         super()._nested_result(run)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
-from trioflow import First, Job, Scheduler, StopReason
+from trioflow import Budget, First, Job, Pool, Scheduler, Sequence, StopReason
 
 from ..bodies import IDLE, nap
 
@@ -113,3 +115,113 @@ def test_a_job_that_joins_a_running_first_and_is_restored_wins(virtual: Virtual,
         assert virtual(lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db"))
         assert server.calls == calls
         assert next(iter(scheduler)).result() == "late"
+
+
+class Race:
+    """A random `First` of jobs, chains, fallbacks, groups and other `First`s; each job notes that it has run."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.ran: list[str] = []
+
+    async def work(self, name: str, seconds: float, fails: bool, *inputs: Any) -> str:
+        self.ran.append(name)
+        await nap(seconds)
+        if fails:
+            raise OSError(name)
+        return name
+
+    def make(self, **options: Any) -> First:
+        """Make the same `First` at each call."""
+        draw, numbers = random.Random(self.seed), itertools.count()
+
+        def job(*inputs: Any, **options: Any) -> Job[Any]:
+            name = f"job{next(numbers)}"
+            values = (name, draw.randint(1, 40) / 4, draw.random() < 0.3)
+            return Job(self.work, *values, *inputs, label=name, needs={"usd": 1}, key=[name, *values], **options)
+
+        def member(depth: int) -> Any:
+            kind = draw.choice(["job", "chain", "input", "fallback", "group", "first"][: 4 if depth == 2 else 6])
+            if kind == "job":
+                return job()
+            if kind == "input":
+                return job(job())
+            if kind == "chain":
+                return Sequence(job(), job())
+            if kind == "fallback":
+                return Sequence(job(), job(run_if="failed"))
+            if kind == "group":
+                return Scheduler(*[member(depth + 1) for _ in range(2)], label=f"group{next(numbers)}")
+            return First(*[member(depth + 1) for _ in range(2)], label=f"first{next(numbers)}")
+
+        return First(*[member(0) for _ in range(draw.randint(2, 4))], label="first", **options)
+
+    def __repr__(self) -> str:
+        return "race"
+
+
+@pytest.mark.parametrize("seeds", [range(20), range(20, 40), pytest.param(range(40, 400), marks=pytest.mark.soak)])
+def test_a_first_that_was_decided_is_restored_as_a_whole(virtual: Virtual, tmp_path: Path, seeds: range) -> None:
+    """A later run calls nothing in a `First` of any shape, has the same result, and counts what it has spent."""
+    decided = 0
+    for seed in seeds:
+        race, journal = Race(seed), tmp_path / f"{seed}.db"
+        enough = 1 + seed % 2
+
+        async def run(race: Race = race, journal: Path = journal, enough: int = enough) -> tuple[Any, float]:
+            first, pool = race.make(enough=enough), Pool(usd=Budget(1000))
+            options: dict[str, Any] = {"journal": journal, "keep_jobs": enough == 1, "critical_jobs": False}
+            async with Scheduler(pool=pool, **options) as scheduler:
+                scheduler.add(first)
+            return (first.result(), pool.free["usd"]) if first.is_succeeded() else (None, 0)
+
+        result, left = virtual(run)
+        race.ran.clear()
+        if result is not None:
+            decided += 1
+            again, left_again = virtual(run)
+            assert (again, race.ran) == (result, []), seed
+            assert left_again >= left, seed
+            assert left_again < 1000, seed
+    assert decided
+
+
+def test_a_first_whose_winner_has_changed_competes_again(virtual: Virtual, tmp_path: Path) -> None:
+    """A `First` is restored only if its winners are: one with another key runs, and so do the others."""
+    server = Server()
+
+    def make(version: int) -> Scheduler:
+        winner = Scheduler(Job(server.ask, "fast", 1, key=["fast", version], label="fast"), label="group")
+        return Scheduler(First(winner, Job(server.ask, "slow", 2, key="slow", label="slow"), label="first"))
+
+    for version, calls in ((1, ["fast", "slow"]), (1, []), (2, ["fast", "slow"]), (2, [])):
+        server.calls.clear()
+        scheduler = make(version)
+        assert virtual(lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db"))
+        assert sorted(server.calls) == calls
+        assert [job.restored for job in scheduler] == [not calls]
+
+
+def test_winners_are_recorded_before_the_losers_have_cleaned_up(virtual: Virtual, tmp_path: Path) -> None:
+    """A run that ends while losers clean up has recorded the winners: the next one restores the `First`."""
+    server = Server()
+
+    async def lose() -> None:
+        server.calls.append("loser")
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await nap(10)
+                shutil.copytree(tmp_path / "run", tmp_path / "copy", dirs_exist_ok=True)
+
+    def make() -> Scheduler:
+        group = Scheduler(Job(server.ask, "fast", 1, key="fast", label="fast"), label="group")
+        return Scheduler(First(group, Job(lose, label="loser"), label="first"))
+
+    (tmp_path / "run").mkdir()
+    for name, calls in (("run", ["fast", "loser"]), ("copy", [])):
+        server.calls.clear()
+        scheduler = make()
+        assert virtual(lambda scheduler=scheduler, name=name: scheduler.co_run(journal=tmp_path / name / "run.db"))
+        assert sorted(server.calls) == calls

@@ -19,6 +19,7 @@ import os
 import pickle
 import shlex
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, final, get_args
 
@@ -45,6 +46,7 @@ from .._core.api.journals import (
     is_among,
     is_in_first,
     is_member,
+    is_one_job,
     is_scheduler,
     join_names,
     options_of,
@@ -57,6 +59,7 @@ from .._core.api.journals import (
 )
 from ._file_stamps import FileStamper, path_text
 from ._fingerprint import MAX_REPORTED_JOBS, FingerprintBuilder, describe_difference
+from ._first_records import StoredFirst, describe_winners
 from ._msgspec import check_installed, msgspec
 from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
 from ._record_paths import RecordPaths, name_of_added_job
@@ -65,7 +68,7 @@ from ._serialization import NotSerializable, comparison_form, dumps, loads
 from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, MAX_RESULT, DamagedRow, JournalStore, StoredJob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from .._core.api.journals import BaseScheduler, JournalProtocol, Save
 
@@ -167,6 +170,7 @@ NO_RECORD: Final = NotStored(NOT_IN_JOURNAL_REASON)
 RAN_BEFORE: Final = NotStored("it already ran in this run, in an earlier attempt of its scheduler")
 UNIDENTIFIED: Final = "only the name of its function identifies it, and other functions may have the same name"
 AMBIGUOUS: Final = "several jobs have had this name"
+FIRST_FINGERPRINT: Final = '{"f":"first"}'
 AMBIGUOUS_PREFIX: Final = '{"ambiguous":'
 """The beginning of the fingerprint of the record of an ambiguous path. That of one of the jobs follows."""
 CUT_SHORT_REASON: Final = "incomplete because of its timeout"
@@ -182,6 +186,8 @@ class JobFacts:
     """The stamps of the files that the job wrote, by path."""
     budgets: dict[str, int | float] = dataclasses.field(default_factory=dict[str, int | float])
     """The amounts of budgets that it used."""
+    winners: dict[str, dict[str, bool] | None] = dataclasses.field(default_factory=dict[str, "dict[str, bool] | None"])
+    """The winners of a `First`; see `_first_records`."""
 
     @classmethod
     def parse(cls, text: str | None) -> JobFacts:
@@ -241,6 +247,7 @@ class JournalSession:
         self._running_jobs: Final[dict[AbstractJob[Any], RunningJob]] = {}
         self._running_paths: Final[dict[str, AbstractJob[Any]]] = {}  # these jobs by path
         self._has_added_jobs = False  # whether paths may be used twice, because jobs were added during the run
+        self._undecided_firsts: Final[dict[AbstractJob[Any], RecordPaths]] = {}  # the paths of their members
         self._ambiguous_records: Final[dict[str, StoredJob]] = {}  # by path, if one of the jobs is running
         self._reported_reasons: Final[set[str]] = set()
         self._open_questions: Final[dict[str, bool]] = {}  # by path, whether the question has been answered
@@ -260,14 +267,13 @@ class JournalSession:
         The `NotStored` has the reason, unless the job always runs.
         """
         if always_runs(job):
-            return ALWAYS_RUNS
-        options = options_of(job)
-        save = self.journal.save if options.save == "default" else options.save
+            is_first = is_scheduler(job) and is_one_job(job) and not job.forever
+            return self._look_up_first(job, paths) if is_first else ALWAYS_RUNS
+        options, save = options_of(job), self._save_of(job)
         if save is None:
             return RESULT_NOT_SAVED
         try:
-            work = None if type(job) in self._classes_without_for_journal else self._call_for_journal(job)
-            fingerprint = self.fingerprint_builder.compute(job, work, options)
+            work, fingerprint = self._work_and_fingerprint(job)
         except NotSerializable as error:
             self._record_unstorable(job, str(error))
             return NotStored(f"its fingerprint cannot be computed: {error}")
@@ -306,6 +312,73 @@ class JournalSession:
         else:
             self._pending_restored[path] = None
         return found
+
+    def _save_of(self, job: AbstractJob[Any]) -> Save:
+        save = options_of(job).save
+        return self.journal.save if save == "default" else save
+
+    def _work_and_fingerprint(self, job: AbstractJob[Any]) -> tuple[Work | None, str]:
+        work = None if type(job) in self._classes_without_for_journal else self._call_for_journal(job)
+        return work, self.fingerprint_builder.compute(job, work, options_of(job))
+
+    # ---- a First
+
+    def _look_up_first(self, first: AbstractJob[Any], paths: RecordPaths) -> Restored | NotStored:
+        """Return the stored result of a `First`; if there is none, prepare to record its winners."""
+        members = paths.nested(cast("BaseScheduler", first))
+        path = members.prefix[:-1]
+        record = self._find_record(path)
+        if self._is_ambiguous(path, record, paths, False):
+            return ALWAYS_RUNS
+        self._undecided_firsts[first] = members
+        if record is None or self._was_used_in_run(path, record):
+            return ALWAYS_RUNS
+        used = Counter[str]()
+
+        def find_winners(path: str) -> dict[str, dict[str, bool] | None]:
+            found = self._find_record(path)
+            return {} if found is None else JobFacts.parse(found.outputs).winners
+
+        def find_result(job: AbstractJob[Any], paths: RecordPaths) -> Any:
+            path = paths.find(job)
+            found, save = None if path is None else self._find_record(path), self._save_of(job)
+            if path is None or found is None or save is None:
+                raise LookupError
+            work, fingerprint = self._work_and_fingerprint(job)
+            restored = self._restore_from_record(job, found, fingerprint, save, work)
+            if isinstance(restored, NotStored):
+                raise LookupError
+            used.update(dict(restored.restoration.used))
+            return restored.value
+
+        def add_result(first: AbstractJob[Any], value: Any) -> None:
+            self._result_forms[first] = comparison_form(dumps(value))
+
+        try:
+            value = StoredFirst(first, members, find_winners, find_result, add_result).find()
+        except (LookupError, NotSerializable):
+            return ALWAYS_RUNS
+        self._pending_restored[path] = None
+        return Restored(value, Restoration(record.settled, record.elapsed, tuple(used.items())))
+
+    def record_winners(self, first: AbstractJob[Any], winners: Sequence[AbstractJob[Any]]) -> None:
+        """Buffer the winners of a `First` for the next commit."""
+        members = self._undecided_firsts.pop(first, None)
+        described = {} if members is None else describe_winners(winners, members)
+        if members is not None and described:
+            path = members.prefix[:-1]
+            elapsed = (winners[-1].finished_at or 0.0) - (first.started_at or 0.0)
+            record = self._unstored(path, FIRST_FINGERPRINT, None, elapsed)
+            outputs = JobFacts(winners=described).to_json()
+            self._pending_records[path] = record._replace(saved="json", result=dumps([*described]), outputs=outputs)
+
+    def _find_record(self, path: str) -> StoredJob | None:
+        try:
+            return self.store.find_job(path)
+        except DamagedRow:
+            return None
+
+    # ---- paths
 
     def _was_used_in_run(self, path: str, record: StoredJob | None) -> bool:
         """Return whether this run has already restored or recorded a job under this path.
@@ -366,7 +439,7 @@ class JournalSession:
             )
         return NotStored(f"it is not stored: {reason}")
 
-    def _unstored(self, path: str, fingerprint: str, why: str, elapsed: float | None = None) -> StoredJob:
+    def _unstored(self, path: str, fingerprint: str, why: str | None, elapsed: float | None = None) -> StoredJob:
         return StoredJob(
             path, fingerprint, saved=None, result=None, large=None, outputs=None, run=self.run_number, restored=None,
             settled=time.time(), elapsed=elapsed, why=why,
@@ -588,6 +661,7 @@ class JournalSession:
         for dropped in (job, *job.iterate_jobs()) if is_scheduler(job) else (job,):
             running = self._tally_outcome(dropped)
             self._result_forms.pop(dropped, None)
+            self._undecided_firsts.pop(dropped, None)
             if running is not None and running.why is None and running.by_name_only:
                 # It has failed, and had no record. A later job with this name could have the same fingerprint.
                 failed = self._unstored(running.path, running.fingerprint, "because it failed", dropped.elapsed)
@@ -662,6 +736,7 @@ class RunJournalView:
         self._paths: Final = paths
         # These are bound methods, because wrappers would double the time of some calls.
         self.record: Final = session.record
+        self.record_winners: Final = session.record_winners
         self.open_question: Final = session.open_question
         self.commit: Final = session.commit
         self.close: Final = session.close

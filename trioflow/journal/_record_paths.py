@@ -50,6 +50,7 @@ class RecordPaths:
         interchangeable: the jobs that `is_interchangeable` knows from the enclosing schedulers.
 
     Attributes:
+        scheduler: the scheduler.
         prefix: the beginning of each path.
         is_added: whether other schedulers may have the same prefix.
         used: the paths that this attempt of a retried scheduler has used, those of nested ones included; None outside
@@ -66,7 +67,7 @@ class RecordPaths:
         used: set[str] | None = None,
         interchangeable: set[AbstractJob[Any]] | None = None,
     ) -> None:
-        self._scheduler: Final = scheduler
+        self.scheduler: Final = scheduler
         self._find_identity: Final = find_identity
         self.prefix: Final = prefix
         self.is_added: Final = is_added
@@ -84,11 +85,11 @@ class RecordPaths:
 
     def _name_members(self) -> dict[AbstractJob[Any], str]:
         """Name the jobs that were members before the run, and find those that only the order distinguishes."""
-        self._interchangeable.update(_find_interchangeable(self._scheduler, self._find_identity))
+        self._interchangeable.update(_find_interchangeable(self.scheduler, self._find_identity))
         names = UniqueSiblingNames()
         return {
             job: self.prefix + names.add(job.label, is_scheduler(job))
-            for job in self._scheduler
+            for job in self.scheduler
             if not was_added_during_run(job)
         }
 

@@ -43,7 +43,6 @@ from ..job._option_descriptors import Option, set_docs_and_signature
 from ..job._retry import Retry
 from ..job._service import Service
 from ..run._current import current_job, current_scheduler
-from ..run._first_rule import too_few_jobs_error
 from ..run._instruments import Instrument
 from ..run._journaling import RunJournal
 from ..run._run import Run

@@ -5,6 +5,7 @@
 run(journal=J) ──► J.open_for(scheduler) ──► a RunJournal, which the run calls, in the event loop:
 
   job is ready ──► look_up(job): Restored(result), or NotStored(why) ──► it is restored, or it runs
+  a First is decided ──► record_winners(first, winners)
   job SUCCEEDED ──► record(job, value) ──► commit(), once per iteration of the loop, or after each job (commits_each)
   job is removed, because of keep_jobs=False ──► forget(job)
   a nested scheduler starts ──► nested(scheduler): the RunJournal for its run        at the end ──► close(...)
@@ -16,7 +17,7 @@ below add those that identify the record of a job and tell whether it is still v
 - `PathCache`: the path of the job, which is the key of its record. For a job that was added during the run
   (`was_added_during_run`), the path depends on the order of adding; `is_known_by_call` helps to find a key that does
   not.
-- `always_runs`: whether the job is never restored; `options_of`: its options.
+- `always_runs`: whether the result of the job is never stored; `options_of`: its options.
 - `call_parts` and `substitute_inputs`: its function and arguments, with placeholders for the jobs among them. Kinds of
   jobs without a function describe their work in `AbstractJob.for_journal`.
 - `result_for_journal`: the result of an input.
@@ -43,10 +44,13 @@ from ..job._job_queries import (
     culprit_chain,
     explicit_label,
     has_skipped_itself,
+    inputs_of,
     is_counted,
     is_in_first,
     is_known_by_call,
     is_member,
+    is_one_job,
+    jobs_of_run,
     options_of,
     result_for_journal,
     was_added_during_run,
@@ -57,6 +61,7 @@ from ..job._work_spec import HashOnly, Work
 from ..run._handle import run_times
 from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, JournalProtocol, NotStored, Restored, RunJournal
 from ..scheduler._base_scheduler import BaseScheduler
+from ..scheduler._members import first_options
 
 if TYPE_CHECKING:
     from ..job._job_options import Save

@@ -362,9 +362,8 @@ def restoration_of(job: AnyJob) -> Restoration | None:
         (True, False)
 
     """
-    if is_scheduler(job):
-        return _restoration_of_first(job)
-    return None if job._extras is None else job._extras.restoration
+    restoration = None if job._extras is None else job._extras.restoration
+    return _restoration_of_first(job) if restoration is None and is_scheduler(job) else restoration
 
 
 def _restoration_of_first(scheduler: BaseScheduler) -> Restoration | None:
@@ -388,7 +387,7 @@ def command_line_of(job: AnyJob) -> str:
 
 
 def always_runs(job: AbstractJob[Any]) -> bool:
-    """Return whether a journal never restores a job: a scheduler, a service, or another forever job."""
+    """Return whether a journal never stores the result of a job: a scheduler, a service, or another forever job."""
     return job._is_scheduler or job._options.forever
 
 

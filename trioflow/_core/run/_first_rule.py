@@ -247,6 +247,8 @@ class FirstRule:
     def _decide(self, reason: StopReason) -> None:
         """Stop the run with its result, which is that of the running jobs, even if the run drains."""
         self.is_decided = True
+        if reason is COMPLETED and self._run.journal_writer is not None:
+            self._run.journal_writer.record_winners(self.winners)
         if self._run.phase is RunPhase.DRAINING:
             self._run.reason = None
         self._run.stop(reason)

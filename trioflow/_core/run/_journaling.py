@@ -11,7 +11,7 @@ it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, final
 
@@ -111,6 +111,10 @@ class RunJournal(Protocol):
         """Record the result of a job that has succeeded; the next `commit` writes it."""
         ...
 
+    def record_winners(self, first: AbstractJob[Any], winners: Sequence[AbstractJob[Any]]) -> None:
+        """Record which jobs of a `First` have decided its result, for a later `look_up` of the `First`."""
+        ...
+
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
         """Publish the question of a job that runs; None if its answer can only be given in this process."""
         ...
@@ -183,11 +187,17 @@ class JournalWriter:
 
         A job that has added other jobs is not recorded: in a later run, it must run again to add them.
         """
+        if job._extras is None or not job._extras.has_added_jobs:
+            self._record(self._journal.record, job, value)
+
+    def record_winners(self, winners: Sequence[AbstractJob[Any]]) -> None:
+        """Record which jobs have decided the `First` whose run this is."""
+        self._record(self._journal.record_winners, self._run.scheduler, winners)
+
+    def _record(self, record: Callable[..., None], *args: Any) -> None:
         outermost = self._outermost
-        if job._extras is not None and job._extras.has_added_jobs:
-            return
         try:
-            self._journal.record(job, value)
+            record(*args)
         except JournalError as error:
             self._fail(error)
             return

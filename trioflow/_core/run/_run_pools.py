@@ -62,9 +62,12 @@ class RunPools:
         return {name: self.find(name).resolve(amount, job)[0] for name, amount in job._needs().items()}
 
     def charge(self, job: AbstractJob[Any], used: Iterable[tuple[str, float]]) -> None:
-        """Use up the amounts of budgets that a restored job had used, by name; other names are ignored."""
+        """Use up the amounts of budgets that a restored job had used, by name; other names are ignored.
+
+        A `First` has used what its jobs have, of pools around it.
+        """
         for name, amount in used:
-            if name in job._needs() and isinstance(resource := self.find(name), BudgetResource):
+            if (name in job._needs() or job._is_scheduler) and isinstance(resource := self.find(name), BudgetResource):
                 resource.charge(job, _amounts.amount_of(amount, name))
 
     def correct_amounts(self, job: AbstractJob[Any], amounts: Mapping[str, Any]) -> None:

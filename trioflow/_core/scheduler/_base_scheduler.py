@@ -56,6 +56,7 @@ from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
 from ..job._requirements import flatten, flatten_simple
 from ..run import _ending, _instruments, _journaling, _requirement_counts
+from ..run._first_rule import too_few_jobs_error
 from ..run._instruments import Instrument
 from ..run._limiter_tokens import token_holder
 from ..run._run import Run
@@ -1227,6 +1228,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             raise RuntimeError(f"{self.label!r} is closed; make a new Scheduler")
         if self._run is not None:
             raise RuntimeError(f"{self.label!r} is already running; wait for that run to end")
+        if self._enough is not None:
+            members = self._members
+            number = len(members.competitors({job: members.member_requirements(job) for job in members.jobs}))
+            if number < self._enough:
+                raise too_few_jobs_error(self, number, self._enough)
 
     async def _wait_settled(self, job: AbstractJob[Any]) -> None:
         await _awaiting.wait_settled(self, job)
