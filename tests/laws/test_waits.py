@@ -161,7 +161,7 @@ def test_each_wait_ends_in_whichever_way_its_job_settles(virtual: Virtual, tmp_p
                     for one in nested:
                         scheduler.add(one)
         assert scheduler.stop_reason not in (None, StopReason.TIMEOUT, StopReason.CRITICAL)
-        assert job.is_settled()
+        assert job.is_settled() or waiter.restored  # a `First` that is restored as a whole starts none of its jobs
         assert waiter.is_settled()
         assert pool.free["cpu"] == 1
 
