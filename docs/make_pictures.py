@@ -34,9 +34,11 @@ from selenium import webdriver
 from trioflow import Job, JobState, Pool, Scheduler, Trace, simulate
 from trioflow._core.base._states import TRANSITIONS
 from trioflow.testing import virtual_options
+from trioflow.view import save
 from trioflow.view._state_styles import STATE_STYLES
 from trioflow.view.graph import _dot, _render, _style
 from trioflow.view.text._symbols import UNICODE_SYMBOLS
+from trioflow.view.trace.timeline import _timeline
 
 DOCS = Path(__file__).resolve().parent
 PICTURES = DOCS / "pictures"
@@ -56,6 +58,10 @@ def imported(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def save_timeline(trace: Trace, name: str, width: int = 1000) -> None:
+    (PICTURES / f"{name}.svg").write_text(_timeline.timeline_svg(trace._get_record(), width), encoding="utf-8")
 
 
 def draw_slots() -> None:
@@ -78,7 +84,7 @@ def draw_slots() -> None:
     Scheduler(fetches, builds, tests, publish, label="distribution", jobs_window=12, pool=Pool(mem=14)).run(
         backend="asyncio", backend_options=virtual_options("asyncio"), instruments=[trace]
     )
-    trace.export_as_svgfile(PICTURES / "slots.svg", width=1000)
+    save_timeline(trace, "slots")
 
 
 def names_of_the_page(page: str) -> dict[str, Any]:
@@ -97,14 +103,14 @@ def draw_orders() -> None:
     margins, pixels_a_second = 124, 0.55
     for policy, one in found.items():
         width = round(margins + pixels_a_second * one.makespan)
-        one.timeline.export_as_svgfile(PICTURES / f"order-{policy}.svg", width=width)
+        save_timeline(one.timeline, f"order-{policy}", width)
 
 
 def draw_graph_of_the_page() -> None:
     """Draw the scheduler of looking/graph.md."""
     scheduler = names_of_the_page("looking/graph.md")["scheduler"]
     scheduler.run()
-    scheduler.export_as_svgfile(PICTURES / "graph.svg")
+    save(scheduler, PICTURES / "graph.svg")
 
 
 REASONS = {
@@ -142,15 +148,15 @@ def draw_states() -> None:
 def draw_mosaic() -> None:
     """Draw the workflow of `examples/wfcommons.py`."""
     scheduler = imported(DOCS.parent / "examples" / "wfcommons.py").scenario()
-    scheduler.export_as_svgfile(PICTURES / "mosaic.svg")
-    scheduler.export_as_svgfile(PICTURES / "mosaic-bundled.svg", bundle=True)
+    save(scheduler, PICTURES / "mosaic.svg")
+    save(scheduler, PICTURES / "mosaic-bundled.svg", bundle=True)
 
 
 def draw_examples() -> None:
     """Draw the timelines of two examples, and the graph of a third, as `examples.md` shows them."""
     examples, trace = DOCS.parent / "examples", Trace()
     imported(examples / "paid.py").scenario(calls=40).run(instruments=[trace])
-    trace.export_as_svgfile(PICTURES / "example-paid.svg", width=1000)
+    save_timeline(trace, "example-paid")
     for name, option in (("checkers", "--timeline"), ("crawler", "--graph")):
         command = [sys.executable, examples / f"{name}.py", option, PICTURES / f"example-{name}.svg"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -162,12 +168,13 @@ def draw_examples() -> None:
 SHOWN = """
 import logging, runpy
 from trioflow import Monitor, Trace
+from trioflow.view import save
 
 logging.disable()
 scheduler, trace = runpy.run_path("docs/release.py")["scenario"](), Trace()
 scheduler.run(instruments=[Monitor(), trace])
-trace.export_as_svgfile("docs/pictures/release-timeline.svg", width=1000)
-trace.export_as_htmlfile({report!r})
+save(trace, "docs/pictures/release-timeline.svg")
+save(trace, {report!r})
 """
 """What `trioflow run docs/release.py` does, with a timeline of the same run."""
 
@@ -191,9 +198,9 @@ def show_tutorial() -> None:
         file, trace = Path(name) / "weather.py", Trace()
         file.write_text(programs[-2], encoding="utf-8")
         imported(file).scenario().run(instruments=[trace])
-        trace.export_as_svgfile(PICTURES / "tutorial-timeline.svg", width=1000)
+        save_timeline(trace, "tutorial-timeline")
         file.write_text(programs[-1], encoding="utf-8")
-        imported(file).scenario().export_as_svgfile(PICTURES / "tutorial-graph.svg")
+        save(imported(file).scenario(), PICTURES / "tutorial-graph.svg")
         program = [sys.executable, "-m", "trioflow", "run", file.name, "--report", "weather.html"]
         screen = run_in_a_terminal(file.name, file.parent, WEATHER, program)
         with chromium() as browser:

@@ -26,6 +26,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from trioflow import CommandJob, JobState, Monitor, PerKey, Pool, Scheduler, Trace
+from trioflow.view import save
 
 PACKAGES = ["asyncio", "concurrent", "email", "http", "json", "logging", "unittest", "urllib"]
 CHECKERS = {
@@ -107,7 +108,7 @@ def main() -> int:
         checks.run(instruments=[trace, Monitor()] if options.monitor else [trace])
     print(table(checks))
     if options.timeline is not None:
-        trace.export_as_svgfile(options.timeline)
+        save(trace, options.timeline)
     return 1 if checks.failures() else 0
 
 

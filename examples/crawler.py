@@ -35,6 +35,7 @@ import anyio
 from anyio.abc import SocketAttribute, SocketStream
 
 from trioflow import AbstractJob, PerKey, Pool, Retry, Scheduler, Service, ThreadJob
+from trioflow.view import save
 
 Page = tuple[str, str, list[str]]  # address, title, links
 
@@ -180,7 +181,7 @@ def main() -> int:
     for url, title, links in pages.result()[:5]:
         print(f"{links:5}  {title:30} {url}")
     if options.graph is not None:
-        crawler.export_as_svgfile(options.graph)
+        save(crawler, options.graph)
     return 0
 
 

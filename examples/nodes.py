@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trioflow import LocalNode, Monitor, Pull, Push, Scheduler, Sequence, SshJob, SshNode, SshNodes, Trace
+from trioflow.view import save
 
 AT_ONCE = 10
 WORK = "trioflow-example-nodes"  # in the home directory of each node; removed at the end
@@ -195,7 +196,7 @@ def main() -> int:
             return 1
         report(nodes, here)
         if options.timeline is not None:
-            trace.export_as_svgfile(options.timeline)
+            save(trace, options.timeline)
     return 0 if succeeded else 1
 
 

@@ -25,6 +25,7 @@ from distributed import Client, LocalCluster
 
 from trioflow import Monitor, ProcessJob, Scheduler, Trace
 from trioflow.dask import Cluster
+from trioflow.view import save
 
 STEPS = 50_000
 
@@ -80,7 +81,7 @@ def main() -> int:
         damping, stiffness, swing = last.result()
     print(f"best of {options.size**2}: damping {damping:.3g}, stiffness {stiffness:.3g}; it overshoots by {swing:.2g}")
     if options.timeline is not None:
-        trace.export_as_svgfile(options.timeline)
+        save(trace, options.timeline)
     return 0
 
 

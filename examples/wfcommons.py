@@ -22,6 +22,7 @@ from typing import Any
 import anyio
 
 from trioflow import Job, Scheduler
+from trioflow.view import save
 
 MOSAIC = Path(__file__).parent / "data" / "mosaic.json"
 
@@ -105,7 +106,7 @@ def main() -> int:
     took = max(end for _, end in ends) - min(start for start, _ in ends) if ends else 0
     print(f"{scheduler.label}: {len(scheduler)} tasks, {work:.3f} s of work in {took:.3f} s")
     if options.graph is not None:
-        scheduler.export_as_svgfile(options.graph, bundle=options.bundle)
+        save(scheduler, options.graph, bundle=options.bundle)
     return 0 if completed else 1
 
 

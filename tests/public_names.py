@@ -23,9 +23,11 @@ MODULES = (
     "trioflow",
     "trioflow.abc",
     "trioflow.dask",
+    "trioflow.graph",
     "trioflow.look",
     "trioflow.otel",
     "trioflow.testing",
+    "trioflow.view",
     "trioflow.compat.asynciojobs",
     "trioflow.compat.asynciojobs_classic",
     "trioflow.compat.pyexpool",
@@ -47,6 +49,8 @@ def public(module: types.ModuleType) -> list[str]:
         return ["Tracing", "remote_context"]
     if module.__name__ == "trioflow.look":
         return ["enable"]
+    if module.__name__ == "trioflow.view":  # a folder of modules, too
+        return ["listing", "save"]
     names = getattr(module, "__all__", None) or [name for name in dir(module) if not name.startswith("_")]
     return sorted(name for name in names if not inspect.ismodule(getattr(module, name)))
 

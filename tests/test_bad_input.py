@@ -169,12 +169,11 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "ref", trioflow.ref, {"job": Job(nothing)}
     for name, needed in METHODS.items():
         yield f"scheduler.{name}", method(home, name), needed
-    for name in ("graph", "mermaid", "export_as_dotfile", "export_as_mermaid"):
-        needed = {"path": "graph"} if name.startswith("export") else {}
-        legend = () if "mermaid" in name else ("legend",)
-        yield f"scheduler.{name}", with_options(name, *DRAWING, *legend), needed
-    for name in ("export_as_csvfile", "export_as_json", "export_as_svgfile", "export_as_htmlfile"):
-        yield f"trace.{name}", method(trioflow.Trace, name), {"path": "trace"}
+    yield "scheduler.graph", with_options(method(home, "graph"), *DRAWING), {}
+    yield "view.save", with_options(trioflow.view.save, *DRAWING), {"source": home(), "path": "graph.mmd"}
+    yield "view.listing", trioflow.view.listing, {"scheduler": home()}
+    for name, needed in QUERIES.items():
+        yield f"graph.{name}", getattr(trioflow.graph, name), {"scheduler": home(), **needed}
     yield "job.requires", method(lambda: Job(nothing, label="a"), "requires"), {}
     yield "job.progress", while_it_runs("progress"), {}
     yield "job.used", lambda *, api: used(api), {"api": 1}
@@ -186,9 +185,13 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "testing.run_virtual", run_virtual, {"async_fn": nothing}
 
 
-def with_options(name: str, *options: str) -> Callable[..., Any]:
-    """Return a function that calls a method of a scheduler, whose signature names what is behind `**options`."""
-    call = method(home, name)
+def with_options(function: Callable[..., Any], *options: str) -> Callable[..., Any]:
+    """Return a function that calls another one, and whose signature names what is behind `**options`."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
     parameters = [one for one in inspect.signature(call).parameters.values() if one.kind is not one.VAR_KEYWORD]
     parameters += [inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY) for option in options]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -205,18 +208,23 @@ METHODS: dict[str, dict[str, Any]] = {
     "add": {"job": None},
     "update": {"jobs": ()},
     "remove": {"job": None},
-    "keep_only": {"jobs": ()},
-    "predecessors": {"jobs": None},
-    "successors": {"jobs": None},
     "explain": {"job": None},
-    "exit_jobs": {},
     "iterate_jobs": {},
     "map": {"function": one, "iterables": ([1],)},
     "list": {},
-    "listing": {},
     "debrief": {},
 }
 """The methods of a scheduler, with the arguments that they need."""
+
+QUERIES: dict[str, dict[str, Any]] = {
+    "entry_jobs": {},
+    "exit_jobs": {},
+    "keep_only": {"jobs": ()},
+    "predecessors": {"jobs": None},
+    "successors": {"jobs": None},
+    "topological_order": {},
+}
+"""The functions of `trioflow.graph`, with the arguments that they need beside a scheduler."""
 
 DRAWING = ("only", "collapse", "bundle")
 """The options of all pictures of a graph."""

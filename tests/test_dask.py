@@ -39,6 +39,7 @@ from trioflow.dask import Cluster
 from trioflow.dask._cluster_calls import import_dask
 from trioflow.otel import Tracing
 from trioflow.testing import check_kind
+from trioflow.view import listing
 
 from . import dask_bodies as bodies
 from . import otel_bodies
@@ -416,7 +417,7 @@ def test_a_result_used_only_on_the_cluster_is_not_transferred(backend: str, clie
     assert awaiting.result() == (2, 3)
     assert of_own.result() == 3
     assert repr(cluster) == f"<Cluster at {client.scheduler.address}>"
-    assert f"<int on the Dask cluster at {client.scheduler.address}>" in scheduler.listing(details=True)
+    assert f"<int on the Dask cluster at {client.scheduler.address}>" in listing(scheduler, details=True)
 
 
 def test_jobs_added_later_get_results_that_stayed_on_the_cluster(backend: str, client: Client) -> None:

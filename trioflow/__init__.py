@@ -5,6 +5,7 @@ import sys as _sys
 import typing as _typing
 
 from . import abc as abc
+from . import graph as graph
 from ._core.api import AbstractJob as AbstractJob
 from ._core.api import Adaptive as Adaptive
 from ._core.api import Budget as Budget
@@ -40,6 +41,7 @@ if _os.environ.get("TRIOFLOW_PLAIN"):
     _use_plain_isolation()
 
 if _typing.TYPE_CHECKING:
+    from . import view as view
     from .jobs._answer import Answer as Answer
     from .jobs._thread import ThreadJob as ThreadJob
     from .jobs.command._command_job import CommandJob as CommandJob
@@ -89,6 +91,7 @@ def _set_module(names: _typing.Mapping[str, object], home: str) -> None:
 
 
 _set_module(vars(abc), abc.__name__)
+_set_module(vars(graph), graph.__name__)
 _set_module(dict(globals()), __name__)  # second, because this also sets the module of `AbstractJob`, which is in both
 
 _LAZY_NAMES = {
@@ -130,10 +133,10 @@ def __getattr__(name: str) -> _typing.Any:
         AttributeError: there is no such name.
 
     """
-    if name == "look":
+    if name in ("look", "view"):
         import importlib
 
-        return importlib.import_module(".look", __name__)
+        return importlib.import_module(f".{name}", __name__)
     if name not in _LAZY_NAMES:
         from ._hints import MODULE_HINTS
 
@@ -153,4 +156,4 @@ def __dir__() -> list[str]:
 
 
 # For `from trioflow import *`; type checkers use the aliases above.
-globals()["__all__"] = [name for name in __dir__() if not name.startswith("_") and globals().get(name) is not abc]
+globals()["__all__"] = [name for name in __dir__() if not name.startswith("_") and name not in ("abc", "graph")]

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final, Never, TextIO, Unpack
 
 from ._core.api import BaseScheduler, BaseSchedulerOptions, Option, set_docs_and_signature
-from ._core.api.views import file_path, flag, outermost_scheduler
+from ._core.api.views import flag, outermost_scheduler
 from ._hints import SCHEDULER_HINTS
 
 if TYPE_CHECKING:
@@ -253,27 +253,6 @@ class Scheduler(BaseScheduler):
         if text:
             print(_symbols.terminal_text(text, stream), file=stream)
 
-    def listing(self, details: bool = False, silence_done_jobs: bool = False, legend: bool = False) -> str:
-        """Return the output of `list` as a string, with Unicode symbols and without a final newline.
-
-        Args:
-            details: shows results and exceptions, shortened.
-            silence_done_jobs: leaves out done jobs, successful or not.
-            legend: explains all symbols below the listing.
-
-        Returns:
-            The lines; an empty string if there are none.
-
-        Example:
-            >>> Scheduler(AbstractJob(label="a")).listing()
-            '1    ·    <AbstractJob `a`>'
-
-        """
-        from .view.text import _symbols
-        from .view.text._listing import Listing
-
-        return Listing(self, _symbols.Symbols()).text(details, silence_done_jobs, legend)
-
     def debrief(self, file: TextIO | None = None, listing: bool = False) -> None:
         """Print a summary of the last run: why it ended, how many jobs are in which state, and the failures.
 
@@ -360,101 +339,6 @@ class Scheduler(BaseScheduler):
         from .view.trace._trace import find_critical_path
 
         return _render.graph(self, find_critical_path(self), **options)
-
-    def export_as_dotfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
-        """Write the graph in DOT, the language of Graphviz, without running the program `dot`.
-
-        Args:
-            path: the file, which is replaced.
-            options: those of `graph`.
-
-        Raises:
-            TypeError, ValueError: as in `graph`.
-            OSError: the file cannot be written.
-
-        """
-        from pathlib import Path
-
-        Path(file_path(path, "path", "export_as_dotfile()")).write_text(self.graph(**options).source, encoding="utf-8")
-
-    def export_as_svgfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
-        """Write the graph as an SVG picture, drawn by `dot`, which may take half a minute for a thousand boxes.
-
-        Args:
-            path: the file, which is replaced.
-            options: those of `graph`.
-
-        Raises:
-            TypeError, ValueError: as in `graph`.
-            RuntimeError: `dot` is not installed, or has failed.
-            OSError: the file cannot be written.
-
-        """
-        from .view.graph import _render
-        from .view.trace._trace import find_critical_path
-
-        _render.export_picture(self, path, "svg", find_critical_path(self), **options)
-
-    def export_as_pngfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
-        """Write the graph as a PNG picture with 144 dots per inch, drawn by `dot`.
-
-        Args:
-            path: the file, which is replaced.
-            options: those of `graph`.
-
-        Raises:
-            TypeError, ValueError: as in `graph`.
-            RuntimeError: `dot` is not installed, or has failed.
-            OSError: the file cannot be written.
-
-        """
-        from .view.graph import _render
-        from .view.trace._trace import find_critical_path
-
-        _render.export_picture(self, path, "png", find_critical_path(self), **options)
-
-    def mermaid(self, **options: Unpack[GraphOptions]) -> str:
-        """Return the graph as a Mermaid flowchart, which GitHub and GitLab draw inside a README.
-
-        GitHub draws up to 500 arrows; `only`, `collapse` and `bundle` reduce their number.
-
-        Args:
-            options: those of `graph`.
-
-        Returns:
-            The text, for a code block of the language `mermaid`.
-
-        Raises:
-            TypeError, ValueError: as in `graph`.
-
-        Example:
-            >>> print(Scheduler(AbstractJob(label="a")).mermaid())
-            flowchart TB
-              classDef idle fill:#ffffff,stroke:#52606d,color:#1f2933
-              n1("a"):::idle
-            <BLANKLINE>
-
-        """
-        from .view.graph import _render
-        from .view.trace._trace import find_critical_path
-
-        return _render.mermaid(self, find_critical_path(self), **options)
-
-    def export_as_mermaid(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
-        """Write the graph as a Mermaid flowchart, without running another program.
-
-        Args:
-            path: the file, which is replaced.
-            options: those of `graph`.
-
-        Raises:
-            TypeError, ValueError: as in `graph`.
-            OSError: the file cannot be written.
-
-        """
-        from pathlib import Path
-
-        Path(file_path(path, "path", "export_as_mermaid()")).write_text(self.mermaid(**options), encoding="utf-8")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return the representations that Jupyter chooses from: the graph, and the listing as plain text."""

@@ -19,7 +19,6 @@ from trioflow.abc import AbstractJob, BackendName, OnTimeout, PolicyName, RunIf
 from trioflow.jobs.command._spawn_options import LeftoversOption, PinOption
 from trioflow.jobs.ssh._nodes import OnUnreachable
 from trioflow.journal._journal import Durability
-from trioflow.view.graph._style import Direction
 
 from ..places import ROOT
 
@@ -30,8 +29,11 @@ WHOLE = [name for kind, name in DIRECTIVES if kind == "module"]
 """Modules that a page shows with all that is in their `__all__`."""
 
 
-EXTRAS = {"trioflow.dask.Cluster", "trioflow.look.enable", "trioflow.otel.Tracing", "trioflow.otel.remote_context"}
-"""Names in modules of extras, which are not imported for them here."""
+ELSEWHERE = {
+    "trioflow.dask.Cluster", "trioflow.look.enable", "trioflow.otel.Tracing", "trioflow.otel.remote_context",
+    "trioflow.view.listing", "trioflow.view.save",
+}  # fmt: skip
+"""Names in modules of extras, which are not imported for them here, and in modules that have other modules."""
 
 
 def public_names(module: types.ModuleType) -> set[str]:
@@ -45,7 +47,8 @@ def test_each_public_name_is_on_one_page_of_the_reference() -> None:
     """Each public name is on one page of the reference: AbstractJob, for example, only on that of `trioflow`."""
     shown = [name for kind, name in DIRECTIVES if kind != "module"]
     expected = public_names(trioflow) | (public_names(trioflow.abc) - {"trioflow.abc.AbstractJob"})
-    assert sorted(shown) == sorted(expected | {"trioflow.abc.Amount"} | EXTRAS)
+    expected |= public_names(trioflow.graph)
+    assert sorted(shown) == sorted(expected | {"trioflow.abc.Amount"} | ELSEWHERE)
 
 
 CHOICES = [
@@ -59,7 +62,6 @@ CHOICES = [
     (PinOption, CommandJob),
     (LeftoversOption, CommandJob),
     (OnUnreachable, SshNode),
-    (Direction, Scheduler.graph),
 ]
 """The names that an option may have, and what describes the option."""
 

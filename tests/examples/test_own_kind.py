@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from trioflow import CommandError, CommandJob, JobTimeout, Pool, Scheduler, Trace
+from trioflow.view import listing, save
 
 from ..jobs.posix.process_trees import command_line
 from ..places import PATIENCE, patiently
@@ -28,7 +29,7 @@ def test_a_job_among_the_words_of_a_sandbox_job_is_replaced_by_its_output(exampl
     assert scheduler.run(backend=backend)
     *_, last = scheduler
     assert last.result().text.split() == ["101:", "101", "1001:", "7", "11", "13"]
-    assert "<SandboxJob `factor 101`>" in scheduler.listing()
+    assert "<SandboxJob `factor 101`>" in listing(scheduler)
 
 
 def test_a_command_job_can_read_the_result_of_a_sandbox_job(example: Any, backend: Any) -> None:
@@ -129,7 +130,7 @@ def test_pictures_and_reports_show_the_sandbox_job(example: Any, backend: Any, t
     assert scheduler.run(backend=backend)
     source = scheduler.graph().source
     assert "box3d" in source
-    trace.export_as_htmlfile(tmp_path / "report.html")
+    save(trace, tmp_path / "report.html")
     report = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "echo hello" in report
     assert "exit code 0" in report

@@ -13,6 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import AbstractJob, CommandJob, Job, Retry, Scheduler, current_job
+from trioflow.view import listing
 
 SCHEDULERS_OWN = sorted(name for name in dir(Scheduler) if not name.startswith("_") and not hasattr(AbstractJob, name))
 
@@ -35,11 +36,11 @@ def test_a_job_may_have_attributes_with_the_names_of_scheduler_attributes(backen
     scheduler = Scheduler(Scheduler(*jobs.values(), label="inner"), label="outer")
     assert scheduler.is_runnable()
     assert scheduler.run(backend=backend)  # type: ignore[arg-type]
-    source, listing = scheduler.graph().source, scheduler.listing()
+    source, listed = scheduler.graph().source, listing(scheduler)
     for name, job in jobs.items():
         assert job.path == f"inner/busy-{name}"
         assert f"busy-{name}" in source
-        assert f"<Busy `busy-{name}`>" in listing
+        assert f"<Busy `busy-{name}`>" in listed
         assert scheduler.explain(job).startswith(f"'busy-{name}' succeeded")
 
 

@@ -25,6 +25,8 @@ from trioflow import (
     current_job,
 )
 from trioflow.abc import Instrument
+from trioflow.graph import topological_order
+from trioflow.view import listing
 
 from ..bodies import fail_now, nap, refuse
 
@@ -305,7 +307,7 @@ def test_result_used_from_another_scheduler_is_kept(virtual: Virtual, listed: bo
         if listed:
             scheduler = current_job().scheduler
             assert scheduler is not None
-            scheduler.topological_order()
+            topological_order(scheduler)
 
     async def use_both(*bigs: Any) -> None:
         assert len(bigs) == 2
@@ -372,7 +374,7 @@ def test_views_show_a_job_whose_result_was_dropped(virtual: Virtual) -> None:
     a = Job(nap, 0, keep_result=False, label="big")
     scheduler = Scheduler(Job(use, a))
     virtual(lambda: scheduler.co_run(check=True))
-    assert "`big`" in scheduler.listing(details=True)
+    assert "`big`" in listing(scheduler, details=True)
     scheduler.debrief()
     assert "succeeded" in scheduler.explain(a)
 

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from trioflow import Answer, Job, JobState, JobTimeout, Scheduler, Trace
+from trioflow.view import listing
 
 from ..conftest import Virtual
 
@@ -161,7 +162,7 @@ def test_views_show_the_question_and_count_no_slot(virtual: Virtual) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(functools.partial(scheduler.co_run, instruments=[trace]))
             await anyio.sleep(9)
-            assert "asks: deploy? (yes or no)" in scheduler.listing(details=True)
+            assert "asks: deploy? (yes or no)" in listing(scheduler, details=True)
             question.answer("yes")
 
     virtual(main)

@@ -19,6 +19,8 @@ from hypothesis import given
 
 from trioflow import CycleError, Job, MissingRequirement, Pool, Scheduler, Service, simulate
 from trioflow.abc import Instrument
+from trioflow.graph import entry_jobs, exit_jobs, predecessors, successors, topological_order
+from trioflow.view import listing
 
 from ..bodies import nap, serve
 from ..conftest import Virtual
@@ -28,12 +30,12 @@ from .scenarios import Scenario, scenarios
 
 LOOKS: dict[str, Callable[[Scheduler], Any]] = {
     "is_runnable": Scheduler.is_runnable,
-    "topological_order": Scheduler.topological_order,
-    "entry_jobs": Scheduler.entry_jobs,
-    "exit_jobs": Scheduler.exit_jobs,
-    "predecessors": lambda scheduler: [list(scheduler.predecessors(job)) for job in scheduler],
-    "successors": lambda scheduler: [list(scheduler.successors(job)) for job in scheduler],
-    "listing": lambda scheduler: scheduler.listing(details=True),
+    "topological_order": topological_order,
+    "entry_jobs": entry_jobs,
+    "exit_jobs": exit_jobs,
+    "predecessors": lambda scheduler: [list(predecessors(scheduler, job)) for job in scheduler],
+    "successors": lambda scheduler: [list(successors(scheduler, job)) for job in scheduler],
+    "listing": lambda scheduler: listing(scheduler, details=True),
     "graph": lambda scheduler: scheduler.graph().source,
     "explain": lambda scheduler: [scheduler.explain(job) for job in scheduler.iterate_jobs()],
     "results": Scheduler.results,

@@ -30,6 +30,7 @@ from trioflow import (
 from trioflow._core.admission._window import WindowController
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.testing import run_virtual
+from trioflow.view import save
 from trioflow.view.monitor._live_source import LiveSource
 from trioflow.view.monitor._model import RunModel
 from trioflow.view.monitor._run_header import RunHeader
@@ -242,10 +243,10 @@ def test_views_show_the_size_of_the_adaptive_window(virtual: Virtual, tmp_path: 
     scheduler.add(Job(look, forever=True))
     assert virtual(scheduler.co_run)
     assert shown == ["1", "2", "3"]
-    trace.export_as_json(tmp_path / "trace.json")
+    save(trace, tmp_path / "trace.json")
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     assert [one["args"]["slots"] for one in events if one["name"] == "window"] == [1, 2, 3]
-    trace.export_as_htmlfile(tmp_path / "trace.html")
+    save(trace, tmp_path / "trace.html")
     assert "1 to 3, 3 at the end (adaptive)" in (tmp_path / "trace.html").read_text()
 
 

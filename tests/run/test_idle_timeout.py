@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import Virtual
 from trioflow import AbstractJob, Job, JobTimeout, Retry, Scheduler, Service, StopReason, ThreadJob, current_job
+from trioflow.view import listing
 
 from ..bodies import FAILED, SUCCEEDED, nap, pass_time, timed, turns
 from ..places import patiently
@@ -40,7 +41,7 @@ def test_fraction_done_is_the_last_reported_progress(virtual: Virtual) -> None:
         await anyio.sleep(2.5)
         seen.append(job.fraction_done)
         assert "and is 20% done" in scheduler.explain(job)
-        assert scheduler.listing(details=True).splitlines()[0].endswith("20%")
+        assert listing(scheduler, details=True).splitlines()[0].endswith("20%")
 
     scheduler = Scheduler(job, silent, Job(look, critical=True))
     assert virtual(scheduler.co_run)

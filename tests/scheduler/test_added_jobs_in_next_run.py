@@ -9,6 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import Job, Scheduler, StopReason
+from trioflow.graph import keep_only
 
 from ..bodies import CANCELLED, SUCCEEDED, checked, fail, later, nap, timed
 
@@ -139,7 +140,7 @@ def test_jobs_that_were_not_reached_keep_their_order_in_another_scheduler(virtua
     last = Job(nap, 1, required=[short, long])
     old = Scheduler(bad, short, long, last)
     assert virtual(timed, old) == (False, 0)
-    old.keep_only([short, long, last])
+    keep_only(old, [short, long, last])
     for job in list(old):
         old.remove(job)
     assert virtual(checked(Scheduler(short, long, last))) == (True, 6)

@@ -23,6 +23,7 @@ from trioflow import (
     current_scheduler,
 )
 from trioflow.abc import AbstractJob, WaitCause, waiting
+from trioflow.view import listing
 
 from ..bodies import CANCELLED, SUCCEEDED, co_run_drained, fail, later, nap
 from ..view.monitor.monitors import Terminal, drawn
@@ -226,15 +227,15 @@ def test_explain_and_views_show_that_a_job_awaits_another(virtual: Virtual) -> N
     async def look() -> None:
         await anyio.sleep(2)
         seen.extend(
-            [scheduler.explain(me), waiting(me), waiting(jobs["b"]), scheduler.listing(details=True), drawn(monitor)]
+            [scheduler.explain(me), waiting(me), waiting(jobs["b"]), listing(scheduler, details=True), drawn(monitor)]
         )
 
     scheduler.add(Job(look, label="look"))
     assert virtual(scheduler.co_run)
-    text, wait, other, listing, lines = seen
+    text, wait, other, listed, lines = seen
     assert text == "'me' has been running for 2 s, and awaits 'b', which has been running for 2 s"
     assert (wait.cause, wait.text, other) == (WaitCause.JOBS, "awaits 'b'", None)
-    assert "awaits 'b'" in listing
+    assert "awaits 'b'" in listed
     assert any("me" in line and "awaits 'b'" in line for line in lines)
     assert waiting(me) is None
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import AbstractJob, Job, RequirementFailed, Scheduler, SchedulerJob, Sequence
+from trioflow.graph import keep_only, predecessors, successors
 
 from ..bodies import edges, fail, jobs_named, nap
 
@@ -263,9 +264,9 @@ def test_removed_job_can_be_added_to_another_scheduler() -> None:
     "use",
     [
         lambda scheduler, job: scheduler.remove(job),
-        lambda scheduler, job: scheduler.keep_only([job]),
-        lambda scheduler, job: scheduler.predecessors(job),
-        lambda scheduler, job: scheduler.successors(job),
+        lambda scheduler, job: keep_only(scheduler, [job]),
+        lambda scheduler, job: predecessors(scheduler, job),
+        lambda scheduler, job: successors(scheduler, job),
     ],
     ids=["remove", "keep_only", "predecessors", "successors"],
 )
@@ -283,7 +284,7 @@ def test_keep_only_drops_the_others_and_requirements_on_them() -> None:
     """`keep_only()` drops the other jobs and all requirements on them, so that the scenario can run."""
     a, b, c, d = jobs_named("abcd")
     scheduler = Scheduler(Sequence(a, b, c), d)
-    scheduler.keep_only([a, c])
+    keep_only(scheduler, [a, c])
     assert list(scheduler) == [a, c]
     assert edges(scheduler) == set()
     assert b.scheduler is d.scheduler is None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from trioflow import AbstractJob, CycleError, Job, Scheduler, Sequence
 from trioflow._core.job import _labels
+from trioflow.graph import entry_jobs, exit_jobs, predecessors, successors, topological_order
 
 from ..bodies import grid, jobs_named, nap
 
@@ -33,7 +34,7 @@ def test_is_runnable_is_false_for_a_graph_that_cannot_run() -> None:
 def test_topological_order_is_stable() -> None:
     """In `topological_order()` each job comes after all that it requires; ties are in the order of adding."""
     scheduler, jobs = grid()
-    order = scheduler.topological_order()
+    order = topological_order(scheduler)
     assert [job.label for job in order] == list("axzbcde")
     assert set(order) == set(jobs.values())
 
@@ -44,14 +45,14 @@ def test_topological_order_of_a_cycle_raises() -> None:
     Sequence(a, b, c)
     a.requires(c)
     with pytest.raises(CycleError, match=" requires "):
-        Scheduler(a, b, c).topological_order()
+        topological_order(Scheduler(a, b, c))
 
 
 def test_graph_queries_need_no_recursion() -> None:
     """Queries work for a chain of 10,000 jobs and for 2,000 nested schedulers, without recursion."""
     jobs = [Job(nap) for _ in range(10_000)]
     scheduler = Scheduler(Sequence(jobs))
-    assert scheduler.topological_order() == jobs
+    assert topological_order(scheduler) == jobs
     assert scheduler.is_runnable() is True
     nested = inner = Scheduler(label="x")
     for _ in range(2_000):
@@ -65,19 +66,19 @@ def test_entry_jobs_require_no_member_and_exit_jobs_are_required_by_none() -> No
     """Entry jobs require no member, and exit jobs are required by none; forever jobs are exit jobs only on request."""
     scheduler, jobs = grid()
     monitor = scheduler.add(Job(nap, label="monitor", forever=True))
-    assert list(scheduler.entry_jobs()) == [jobs["a"], jobs["x"], jobs["z"], monitor]
-    assert list(scheduler.exit_jobs()) == [jobs["e"], jobs["z"]]
-    assert list(scheduler.exit_jobs(discard_forever=False)) == [jobs["e"], jobs["z"], monitor]
+    assert list(entry_jobs(scheduler)) == [jobs["a"], jobs["x"], jobs["z"], monitor]
+    assert list(exit_jobs(scheduler)) == [jobs["e"], jobs["z"]]
+    assert list(exit_jobs(scheduler, discard_forever=False)) == [jobs["e"], jobs["z"], monitor]
 
 
 def test_predecessors_and_successors_are_the_direct_ones_without_duplicates() -> None:
     """`predecessors()` and `successors()` find the direct ones of one job, or of several jobs together."""
     scheduler, jobs = grid()
-    assert set(scheduler.predecessors(jobs["d"], jobs["e"])) == {jobs[x] for x in "bcdx"}
-    assert set(scheduler.successors(jobs["a"], jobs["b"])) == {jobs[x] for x in "bcd"}
-    assert set(scheduler.predecessors(jobs["a"])) == set()
-    assert set(scheduler.successors(jobs["e"])) == set()
-    assert set(scheduler.predecessors()) == set()
+    assert set(predecessors(scheduler, jobs["d"], jobs["e"])) == {jobs[x] for x in "bcdx"}
+    assert set(successors(scheduler, jobs["a"], jobs["b"])) == {jobs[x] for x in "bcd"}
+    assert set(predecessors(scheduler, jobs["a"])) == set()
+    assert set(successors(scheduler, jobs["e"])) == set()
+    assert set(predecessors(scheduler)) == set()
 
 
 def test_iterate_jobs_goes_into_nested_schedulers() -> None:

@@ -14,6 +14,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import Job, JobNotDone, Scheduler, Sequence, StopReason
+from trioflow.graph import keep_only
 
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, fail, nap, states, timed
 
@@ -289,7 +290,7 @@ def test_scheduler_may_be_changed_between_runs(virtual: Virtual) -> None:
     a, b = Job(nap, 1), Job(nap, 1)
     scheduler = Scheduler(Sequence(a, b))
     assert virtual(timed, scheduler) == (True, 2)
-    scheduler.keep_only([b])
+    keep_only(scheduler, [b])
     c = scheduler.add(Job(nap, 3, required=b))
     assert virtual(timed, scheduler) == (True, 4)
     assert c.started_at == 1

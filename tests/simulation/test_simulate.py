@@ -30,6 +30,7 @@ from trioflow import (
 from trioflow.abc import AbstractJob, Instrument, PolicyName
 from trioflow.simulation import _scenario_copy
 from trioflow.testing import run_virtual
+from trioflow.view import listing
 
 from ..bodies import DepthFirst
 
@@ -78,10 +79,10 @@ def test_simulate_runs_no_code_of_the_user(caplog: pytest.LogCaptureFixture) -> 
         Scheduler(Loud(label="inner"), label="nested"),
     ]
     scheduler = Scheduler(*jobs, instruments=[Loud()], timeout=1.5)
-    before = scheduler.listing(details=True)
+    before = listing(scheduler, details=True)
     with caplog.at_level(logging.DEBUG, "trioflow"):
         assert simulate(scheduler).stop_reason is StopReason.TIMEOUT
-    assert scheduler.listing(details=True) == before
+    assert listing(scheduler, details=True) == before
     assert (scheduler.stop_reason, scheduler.is_runnable(), caplog.text) == (None, True, "")
 
 

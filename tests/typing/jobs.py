@@ -8,6 +8,7 @@ from typing import Any, assert_type
 import trioflow
 from trioflow import AbstractJob, Job, JobState, ProcessJob, Scheduler, Sequence, StopReason, ThreadJob
 from trioflow.abc import Instrument
+from trioflow.view import listing
 
 
 async def double(number: int) -> int:
@@ -29,7 +30,7 @@ class Greeting(AbstractJob[str]):
 
 class Starts(Instrument):
     def job_started(self, scheduler: Scheduler, job: AbstractJob) -> None:
-        print(job.label, scheduler.listing())
+        print(job.label, listing(scheduler))
 
 
 def labels(jobs: Iterable[AbstractJob]) -> list[str]:

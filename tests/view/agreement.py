@@ -15,7 +15,7 @@ import pytest
 from trioflow import Events, Monitor, Scheduler, Trace
 from trioflow.abc import duration_text
 from trioflow.cli._run import exit_code_of_run
-from trioflow.view import _junit
+from trioflow.view import _junit, save
 from trioflow.view.text._debrief import Debrief
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.text._verdict import Tally, run_verdict
@@ -53,7 +53,7 @@ class Views:
         instruments = [trace, Events(lines), self._monitor]
         run(scheduler, instruments=instruments)
         self.live = trace._get_record()
-        trace.export_as_json(tmp_path / "t.json")
+        save(trace, tmp_path / "t.json")
         self.read = _trace_file.read_record(tmp_path / "t.json")
         self.events = [json.loads(line) for line in lines.getvalue().splitlines()]
         self.page = report_html(self.read, tmp_path)

@@ -17,6 +17,7 @@ import trio
 
 from trioflow import Adaptive, Budget, First, Job, Pool, Scheduler, Sequence, Service, current_job
 from trioflow.abc import Instrument
+from trioflow.view import listing
 from trioflow.view.text._verdict import Tally
 from trioflow.view.trace._trace import find_critical_path
 
@@ -24,6 +25,7 @@ from ..bodies import fail, nap, serve
 from ..cli.command_line import trioflow
 from ..conftest import BACKENDS, Virtual
 from .agreement import FAILURES, INTERRUPTED, STOPPED, SUCCESS, Views, in_virtual_time
+from .graph.pictures import mermaid
 from .trace.scenarios import everything, stop
 
 
@@ -202,8 +204,8 @@ def test_jobs_that_moved_on_do_not_count_as_succeeded(tmp_path: Path, failures: 
     first = "2 succeeded" if not failures else "1 of 5 jobs failed"
     assert views.verdicts()["own"] == f"{'✗' if failures else '»'} {first}, 2 moved on after their timeout, 2.0 s"
     assert sorted(map(str, scheduler.results().values())) == ["None", "None", "x", "y"]
-    assert scheduler.listing().count("»") == 2
-    assert scheduler.mermaid(bundle=False).count(":::moved-on") == 2
+    assert listing(scheduler).count("»") == 2
+    assert mermaid(scheduler, bundle=False).count(":::moved-on") == 2
     for record in (views.live, views.read):
         assert [span.path for span in record.spans if span.moved_on] == ["slow a", "slow b"]
 

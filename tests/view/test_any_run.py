@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import AbstractJob, Events, Job, JUnit, Monitor, Pool, Scheduler, Trace
+from trioflow.view import listing, save
 
 from ..bodies import fail, nap
 from ..odd_errors import MAKERS
@@ -64,8 +65,8 @@ def test_every_view_of_any_run_can_be_written(
     assert len({span.number for span in trace.critical_path}) == len(trace.critical_path)
     assert len(trace.table().splitlines()) > len(trace.spans)
     trace.time_spent()
-    trace.export_as_htmlfile(folder / "report.html")
-    trace.export_as_json(folder / "trace.json")
+    save(trace, folder / "report.html")
+    save(trace, folder / "trace.json")
     assert Tree.parse(junit).getroot().tag == "testsuites"
 
 
@@ -81,9 +82,9 @@ def test_every_view_of_any_failure_can_be_written(virtual: Virtual, tmp_path: Pa
     scheduler.debrief(text := io.StringIO())
     assert {"bad0", "bad1"} <= set(re.findall("bad[01]", text.getvalue()))
     assert len(re.findall("bad[01] +failed", trace.table())) == len(bad)
-    assert scheduler.listing(details=True).count("bad") >= len(bad)
+    assert listing(scheduler, details=True).count("bad") >= len(bad)
     assert "failed" in scheduler.explain(bad[0])
-    trace.export_as_htmlfile(tmp_path / "report.html")
+    save(trace, tmp_path / "report.html")
     cases = Tree.parse(tmp_path / "junit.xml").getroot().iter("testcase")
     assert [case.get("name") for case in cases if list(case)][:2] == ["bad0", "bad1"]
     assert [json.loads(line)["event"] for line in (tmp_path / "events").read_text().splitlines()][-1] == "run_ended"

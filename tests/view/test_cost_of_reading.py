@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from trioflow import Job, JUnit, Monitor, Scheduler, Trace
+from trioflow.view import save
 
 Reader = Callable[[Scheduler, Trace, Path], object]
 
@@ -59,10 +60,10 @@ READERS: dict[str, Reader] = {
     "failures": lambda scheduler, _trace, _path: scheduler.failures(),
     "raise_for_failures": raise_for_failures,
     "explain": lambda scheduler, _trace, _path: [job.scheduler.explain(job) for job in scheduler.iterate_jobs()],  # type: ignore[union-attr]
-    "trace": lambda _scheduler, trace, path: trace.export_as_json(path / "trace.json"),
+    "trace": lambda _scheduler, trace, path: save(trace, path / "trace.json"),
     "table": lambda _scheduler, trace, _path: trace.table(),
     "story": lambda scheduler, trace, _path: trace.story([*scheduler][-1]),
-    "report": lambda _scheduler, trace, path: trace.export_as_htmlfile(path / "report.html"),
+    "report": lambda _scheduler, trace, path: save(trace, path / "report.html"),
     "monitor": lambda scheduler, _trace, _path: scheduler.run(instruments=[Monitor(file=io.StringIO())]),
     "junit": lambda scheduler, _trace, path: scheduler.run(instruments=[JUnit(path / "junit.xml")]),
 }

@@ -12,7 +12,9 @@ import pytest
 
 from trioflow import AbstractJob, Monitor, Scheduler, Trace
 from trioflow.check._findings import findings
-from trioflow.view import _mimebundle
+from trioflow.view import _mimebundle, listing, save
+
+from .graph.pictures import mermaid
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -50,7 +52,7 @@ def run_virtually(virtual: Virtual, scheduler: Scheduler, *instruments: Any) -> 
 def test_text_views_show_a_job_with_scheduler_attributes_as_a_job(virtual: Virtual, scheduler: Scheduler) -> None:
     """Listing, debrief and `explain` show a user's job with a scheduler's attributes as a job."""
     run_virtually(virtual, scheduler)
-    assert "1    ✗    <Busy `busy`>" in scheduler.listing(details=True)
+    assert "1    ✗    <Busy `busy`>" in listing(scheduler, details=True)
     told = io.StringIO()
     scheduler.debrief(told)
     assert "2 jobs: 2 failed" in told.getvalue()
@@ -63,7 +65,7 @@ def test_graphs_draw_a_job_with_scheduler_attributes_as_a_box(scheduler: Schedul
     """All graphs draw a user's job with a scheduler's attributes as a box, not as a frame."""
     source = scheduler.graph(**options).source
     assert source.count("subgraph") == (0 if "collapse" in options else 1)
-    assert scheduler.mermaid(**options).count("subgraph") == (0 if "collapse" in options else 1)
+    assert mermaid(scheduler, **options).count("subgraph") == (0 if "collapse" in options else 1)
     assert all(len(_mimebundle.job_bundle(job)) > 1 for job in scheduler.iterate_jobs())
 
 
@@ -84,10 +86,10 @@ def test_trace_exports_show_a_job_with_scheduler_attributes_as_a_job(
     run_virtually(virtual, scheduler, trace)
     assert [span.path for span in trace.spans] == ["busy", "inner", "inner/inside"]
     assert len(trace.table().splitlines()) == 4
-    trace.export_as_csvfile(tmp_path / "t.csv")
-    trace.export_as_json(tmp_path / "t.json")
-    trace.export_as_svgfile(tmp_path / "t.svg")
-    trace.export_as_htmlfile(tmp_path / "t.html")
+    save(trace, tmp_path / "t.csv")
+    save(trace, tmp_path / "t.json")
+    save(trace, tmp_path / "t.svg")
+    save(trace, tmp_path / "t.html")
     page = (tmp_path / "t.html").read_text(encoding="utf-8")
     (failures,) = re.findall(r'class="failure".*?</ul>', page, re.DOTALL)  # of one kind, and so together
     assert "busy" in failures

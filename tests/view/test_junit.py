@@ -12,6 +12,7 @@ import junitparser
 import pytest
 
 from trioflow import CommandJob, Job, JUnit, Scheduler, Trace
+from trioflow.view import save
 from trioflow.view.trace import _event_recorder
 
 from ..bodies import fail, nap, nothing
@@ -163,7 +164,7 @@ def test_only_the_last_attempt_of_a_retried_scheduler_counts(virtual: Virtual, t
     instruments = JUnit(tmp_path / "junit.xml"), trace
     virtual(run_and_report, Scheduler(inner, label="all"), *instruments)
     assert {name: kinds(case) for name, case in cases_in(tmp_path / "junit.xml").items()} == {"all/inner: flaky": []}
-    trace.export_as_htmlfile(tmp_path / "report.html")
+    save(trace, tmp_path / "report.html")
     assert "1 job succeeded" in (tmp_path / "report.html").read_text()
 
 

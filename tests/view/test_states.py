@@ -15,7 +15,7 @@ from trioflow._core.api.views import MOVED_ON, Failure, ReportedState
 from trioflow._core.base._states import STOP_REASON_TEXTS, TRANSITIONS
 from trioflow._core.scheduler import _explain
 from trioflow.abc import WaitCause
-from trioflow.view import _state_styles
+from trioflow.view import _state_styles, listing
 from trioflow.view.monitor import _row_selection, _terminal
 from trioflow.view.monitor._records import JobCounts
 from trioflow.view.monitor._run_header import RunHeader, RunProgress
@@ -29,6 +29,7 @@ from trioflow.view.trace.timeline import _timeline
 
 from ..bodies import idle, nap
 from ..transitions import lead_to
+from .graph.pictures import mermaid
 
 EVERY = set(JobState)
 REPORTED: list[ReportedState] = list(_state_styles.STATE_STYLES)
@@ -128,14 +129,14 @@ def in_state(state: ReportedState) -> Any:
 def test_every_view_of_a_scheduler_shows_each_state_of_a_job(state: ReportedState) -> None:
     """Listing, graph, Mermaid text, Jupyter and `explain` show a job in any state."""
     scheduler = Scheduler(in_state(state), in_state(state))
-    assert "one" in scheduler.listing(details=True)
-    assert _symbols.UNICODE_SYMBOLS.state_symbols[state] in scheduler.listing()
+    assert "one" in listing(scheduler, details=True)
+    assert _symbols.UNICODE_SYMBOLS.state_symbols[state] in listing(scheduler)
     assert _symbols.ASCII_SYMBOLS.state_symbols[state] in "".join(
         _symbols.Symbols("ascii").job_symbols(job) for job in scheduler
     )
     for bundle in (False, True):
         assert f"({state.value})" in scheduler.graph(bundle=bundle).source
-        assert f":::{_state_styles.state_class(state)}" in scheduler.mermaid(bundle=bundle)
+        assert f":::{_state_styles.state_class(state)}" in mermaid(scheduler, bundle=bundle)
     assert "mermaid" in str(scheduler._repr_mimebundle_()) or "svg" in str(scheduler._repr_mimebundle_())
     assert all(scheduler.explain(job).startswith(f"{job.label!r} ") for job in scheduler)
 

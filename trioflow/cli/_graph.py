@@ -8,6 +8,8 @@ from typing import Any, Final
 import click
 
 from ..abc import paths_of
+from ..view import save
+from ..view._save import GRAPH_SUFFIXES
 from ..view.graph._render import simplification_note
 from . import STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._outputs import OutputFile, write_output
@@ -24,7 +26,7 @@ Examples:
 @click.command(name="graph", epilog=EXAMPLES)
 @scenario_command
 @click.option(
-    "-o", "--output", metavar="FILE", type=OutputFile(".svg", ".png", ".dot", ".mmd"),
+    "-o", "--output", metavar="FILE", type=OutputFile(*GRAPH_SUFFIXES),
     help="Output file: .svg and .png are pictures, .dot is for Graphviz, .mmd is Mermaid.",
 )  # fmt: skip
 @click.option(
@@ -48,14 +50,7 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **op
     if collapse:
         named = paths_of(scheduler)
         arguments["collapse"] = [job for pattern in collapse for job in match_jobs(named, pattern)]
-    suffix = output.suffix.lower()
-    export = {
-        ".svg": scheduler.export_as_svgfile,
-        ".png": scheduler.export_as_pngfile,
-        ".dot": scheduler.export_as_dotfile,
-        ".mmd": scheduler.export_as_mermaid,
-    }[suffix]
-    if not write_output(lambda path: export(path, **arguments), output):
+    if not write_output(lambda path: save(scheduler, path, **arguments), output):
         return STOPPED_CODE
     if folded := simplification_note(scheduler, arguments):
         _outputs.echo(f"{folded}; --no-bundle draws each job", err=True)

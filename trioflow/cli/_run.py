@@ -260,12 +260,18 @@ class RunFiles:
         return [(option, file) for option, file, done in results if done and isinstance(file, Path) and file.is_file()]
 
     def _trace_exports(self) -> Iterator[tuple[str, Callable[[str], None], Path]]:
+        from ..view._save import save_trace
+
         for tracer in self.tracers:
-            exporters_by_suffix = {".svg": tracer.export_as_svgfile, ".csv": tracer.export_as_csvfile}
             for path in self._options.trace:
-                yield "trace", exporters_by_suffix.get(path.suffix.lower(), tracer.export_as_json), path
+                suffix = path.suffix.lower()
+                yield (
+                    "trace",
+                    functools.partial(save_trace, tracer, suffix if suffix in (".svg", ".csv") else ".json"),
+                    path,
+                )
             for path in self._options.report:
-                yield "report", tracer.export_as_htmlfile, path
+                yield "report", functools.partial(save_trace, tracer, ".html"), path
 
 
 def make_monitors(scheduler: Scheduler, tag: bool) -> list[Any]:

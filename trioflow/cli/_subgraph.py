@@ -26,6 +26,7 @@ from ..abc import (
     printable,
     reachable,
 )
+from ..graph import keep_only, topological_order
 from ..view.text import _selection
 
 AnyMember = AbstractJob[Any]
@@ -89,7 +90,7 @@ def _remove_unselected(level: Scheduler, kept: Collection[AnyMember]) -> None:
         return
     # Maps each removed member to the kept members that it waited for, directly or through other removed members.
     substitutes: dict[AnyMember, dict[AnyMember, None]] = {}
-    for job in level.topological_order():
+    for job in topological_order(level):
         predecessors: dict[AnyMember, None] = {}
         for predecessor in all_requirements(level, job):
             predecessors.update({predecessor: None} if predecessor in kept else substitutes[predecessor])
@@ -99,4 +100,4 @@ def _remove_unselected(level: Scheduler, kept: Collection[AnyMember]) -> None:
             )
         else:
             substitutes[job] = predecessors
-    level.keep_only(kept_members)
+    keep_only(level, kept_members)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from .._core.api import topological_order
 from .._core.api.views import (
     AnyJob,
     BaseScheduler,
@@ -160,7 +161,7 @@ class _PathAnalyzer:
         self._scheduler: Final = scheduler
         self._known: Final = known
         self._predecessors: Final = partial(all_requirements, scheduler)
-        self._order: Final = scheduler.topological_order()
+        self._order: Final = topological_order(scheduler)
         self._awaited: Final = _find_awaited_jobs(self._order, self._predecessors)
         self._durations: Final[dict[AnyJob, float]] = {}
         self._ends: Final[dict[AnyJob, float]] = {}  # the earliest end of each job

@@ -20,6 +20,7 @@ from .._core.api.views import inputs_of, takes_slot
 from .._scheduler import Scheduler
 from ..abc import BackendName
 from ..journal._journal import Journal
+from ..view import listing
 from ..view._junit import JUnit
 from ..view.events._events import Events
 from ..view.trace._trace import Trace
@@ -318,9 +319,9 @@ class KindChecks:
         label = job.label
         self._require("views", job, "whether the label has text", bool(label), True)
         scheduler.debrief(io.StringIO(), listing=True)
-        is_listed = label.splitlines()[0][:10] in scheduler.listing(details=True)
+        is_listed = label.splitlines()[0][:10] in listing(scheduler, details=True)
         self._require("views", job, "whether the listing shows the label", is_listed, True)
-        self._require("views", job, "whether there is a picture", bool(scheduler.mermaid()), True)
+        self._require("views", job, "whether there is a picture", bool(scheduler._repr_mimebundle_()), True)
         scheduler.explain(job)
 
     def _require(self, check: str, job: AbstractJob[Any], what: str, found: object, wanted: object) -> None:

@@ -7,27 +7,25 @@ import contextlib
 import os
 from pathlib import Path
 
-from .._core.api.views import file_path
 
+def write_atomically(path: str | os.PathLike[str], contents: str | bytes) -> None:
+    """Write a file atomically, so that a reader sees either all of the old contents or all of the new.
 
-def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` to a file atomically, so that a reader sees either all of the old contents or all of the new.
-
-    The text is written to a temporary file in the directory of the file. The temporary file is then renamed. A device,
-    a pipe, or a file in a directory without write permission is written directly.
+    The contents are written to a temporary file in the directory of the file. The temporary file is then renamed. A
+    device, a pipe, or a file in a directory without write permission is written directly.
 
     Raises:
-        TypeError, ValueError: `path` is not a path.
         OSError: the file cannot be written. Its old contents are kept, unless it is written directly.
 
     """
-    target = Path(file_path(path, "path", "a Trace")).resolve()  # replaces the target of a symbolic link, not the link
+    data = contents.encode() if isinstance(contents, str) else contents
+    target = Path(path).resolve()  # replaces the target of a symbolic link, not the link
     if (target.exists() and not target.is_file()) or not os.access(target.parent, os.W_OK):
-        target.write_text(text, encoding="utf-8", newline="")
+        target.write_bytes(data)
         return
     temporary_file = target.with_name(f".{target.name}.{os.getpid()}.new")
     try:
-        temporary_file.write_text(text, encoding="utf-8", newline="")
+        temporary_file.write_bytes(data)
         with contextlib.suppress(FileNotFoundError):
             temporary_file.chmod(target.stat().st_mode)
         temporary_file.replace(target)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .._core.api.views import AbstractJob, AnyJob, BaseScheduler, is_scheduler
+from .._core.api.views import AbstractJob, AnyJob, BaseScheduler, is_scheduler, successors
 from . import _exports
 from .text import _symbols
 from .text._listing import Listing
@@ -44,7 +44,7 @@ def job_bundle(job: AnyJob) -> MimeBundle:
         neighbors = [
             job,
             *(requirement for requirement in job.required if requirement in job.scheduler),
-            *job.scheduler.successors(job),
+            *successors(job.scheduler, job),
         ]
         shares_boxes = len(neighbors) > MAX_SEPARATE_BOXES
         bundle |= _picture_bundle(job.scheduler, only=neighbors, collapse=True, bundle=shares_boxes)

@@ -8,6 +8,8 @@ import pytest
 
 from trioflow import CycleError, Job, JobState, MissingRequirement, Scheduler, Sequence
 from trioflow._core.api.views import store_implied_requirements
+from trioflow.graph import topological_order
+from trioflow.view import listing
 
 from ...bodies import checked_result, fail, give, later, take
 
@@ -225,9 +227,9 @@ def test_topological_order_respects_inputs_across_levels() -> None:
     right = Scheduler(Job(take, a), label="right")
     outer = Scheduler(right, left, b)
     left.add(Job(take, b))
-    assert outer.topological_order() == [b, left, right]
-    listing = outer.listing()
-    assert listing.index("`b`") < listing.index("`left`") < listing.index("`right`")
+    assert topological_order(outer) == [b, left, right]
+    listed = listing(outer)
+    assert listed.index("`b`") < listed.index("`left`") < listed.index("`right`")
 
 
 @pytest.mark.parametrize("fate", ["failed", "skipped", "cancelled"])
@@ -270,7 +272,7 @@ def test_cycle_that_inputs_imply_raises_with_its_members() -> None:
     outer = Scheduler(left, right)
     assert outer.is_runnable() is False
     with pytest.raises(CycleError, match="left requires right requires left") as caught:
-        outer.topological_order()
+        topological_order(outer)
     assert set(caught.value.cycle) == {left, right}
 
 

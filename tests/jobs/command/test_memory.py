@@ -11,6 +11,7 @@ import pytest
 from trioflow import CommandJob
 from trioflow.jobs.posix import _process_scans
 from trioflow.jobs.posix._process_scans import GroupMemory
+from trioflow.view import listing
 
 from ...bodies import run
 from ...places import PATIENCE
@@ -40,7 +41,7 @@ def test_status_text_shows_the_memory_of_the_process_group(backend: str) -> None
         said.append(job.status_text())
         if len(said) == 2:  # both are full
             assert job.scheduler is not None
-            listed.append(job.scheduler.listing(details=True))
+            listed.append(listing(job.scheduler, details=True))
             os.close(write_end)
 
     eater = f'{sys.executable} -S -E -c "{EATER}"'

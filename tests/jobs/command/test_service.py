@@ -26,6 +26,7 @@ from trioflow import (
     Scheduler,
     Trace,
 )
+from trioflow.view import listing
 
 from ...bodies import take
 from ...places import PATIENCE, patiently
@@ -257,7 +258,7 @@ def test_views_show_a_service_as_a_command(backend: Any) -> None:
     trace = Trace()
 
     async def look(*_: Any) -> None:
-        while " MiB" not in scheduler.listing(details=True).splitlines()[0]:  # noqa: ASYNC110
+        while " MiB" not in listing(scheduler, details=True).splitlines()[0]:  # noqa: ASYNC110
             await anyio.sleep(0.01)
 
     looks = [Job(look, service, secret, timeout=30)] if Path("/proc").exists() else []

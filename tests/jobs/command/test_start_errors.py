@@ -17,6 +17,7 @@ import pytest
 from trioflow import CommandJob, Job, JobState, Scheduler, Trace
 from trioflow.jobs.command import _process_run
 from trioflow.jobs.posix import _processes
+from trioflow.view import listing, save
 
 from ...bodies import nap, run
 from ...processes import child
@@ -345,11 +346,11 @@ def test_redacted_command_shows_its_arguments_nowhere(
     scheduler.run(backend=backend)
     told = io.StringIO()
     scheduler.debrief(told)
-    trace.export_as_htmlfile(tmp_path / "report.html")
-    trace.export_as_json(tmp_path / "trace.json")
-    trace.export_as_csvfile(tmp_path / "trace.csv")
+    save(trace, tmp_path / "report.html")
+    save(trace, tmp_path / "trace.json")
+    save(trace, tmp_path / "trace.csv")
     written = "".join(path.read_text() for path in tmp_path.iterdir())
-    views = [told.getvalue(), scheduler.listing(details=True), scheduler.explain(job), scheduler.graph().source]
+    views = [told.getvalue(), listing(scheduler, details=True), scheduler.explain(job), scheduler.graph().source]
     shown = "".join([*views, *caplog.messages])
     assert "failed" in shown
     assert "hush-hush" not in shown + written + str(job.raised_exception())

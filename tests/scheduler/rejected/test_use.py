@@ -17,6 +17,7 @@ import pytest
 import trio
 
 from trioflow import Job, JobState, Scheduler, StopReason
+from trioflow.graph import keep_only
 
 from ...bodies import nap, notes, nothing
 
@@ -188,7 +189,7 @@ def test_limiter_of_the_other_library_is_rejected(virtual: Virtual) -> None:
 
 CHANGES: dict[str, Callable[[Scheduler, Any], object]] = {
     "remove": lambda scheduler, job: scheduler.remove(job),
-    "keep_only": lambda scheduler, job: scheduler.keep_only([job]),
+    "keep_only": lambda scheduler, job: keep_only(scheduler, [job]),
     "sanitize": lambda scheduler, job: scheduler.sanitize(),
     "close": lambda scheduler, job: scheduler.close(),
     "requires": lambda scheduler, job: job.requires(*job.required, remove=True),

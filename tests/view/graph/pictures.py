@@ -8,6 +8,9 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from typing import Any
 
+from trioflow import Scheduler
+from trioflow.view import _save
+
 Attributes = dict[str, str]
 
 
@@ -68,3 +71,8 @@ def texts(svg: str) -> list[str]:
 def escape(label: str) -> str:
     """Return the label with its unprintable characters escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in label)
+
+
+def mermaid(scheduler: Scheduler, **options: Any) -> str:
+    """Return the text that `save` writes to a file that ends in `.mmd`."""
+    return str(_save._graph_contents(scheduler, ".mmd", options))  # type: ignore[arg-type]

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trioflow import Job, Pool, Scheduler
+from trioflow.view import save
 from trioflow.view.graph import _render, _style
 from trioflow.view.trace._record import describe_graph
 from trioflow.view.trace.report import _sections
 
 from ...bodies import fail, idle, nap
-from .pictures import dot, seen
+from .pictures import dot, mermaid, seen
 
 if TYPE_CHECKING:
     from ...conftest import Virtual
@@ -46,7 +47,7 @@ def test_a_collapsed_scheduler_shows_the_number_of_its_blocked_jobs(virtual: Vir
     inner = Scheduler(Job(nap, 0, bad, label="a"), Job(nap, label="b"), label="inner")
     scheduler = run_virtually(virtual, bad, inner)
     assert "inner|2 jobs|1 blocked|1 s" in seen(scheduler.graph(collapse=True)).boxes
-    assert "fill:#fdf5ee,stroke:#9a4a12" in scheduler.mermaid(collapse=True)
+    assert "fill:#fdf5ee,stroke:#9a4a12" in mermaid(scheduler, collapse=True)
 
 
 def test_double_borders_and_colored_lines_mark_the_critical_path(virtual: Virtual) -> None:
@@ -68,7 +69,7 @@ def test_double_borders_and_colored_lines_mark_the_critical_path(virtual: Virtua
         if how["color"] == _style.CRITICAL_PATH_COLOR
     }
     assert marked == {("first", "inner"), ("m1", "sum"), ("inner", "last")}
-    assert "linkStyle" in scheduler.mermaid()
+    assert "linkStyle" in mermaid(scheduler)
 
 
 def test_a_collapsed_scheduler_with_a_failed_job_has_a_red_border(virtual: Virtual) -> None:
@@ -80,7 +81,7 @@ def test_a_collapsed_scheduler_with_a_failed_job_has_a_red_border(virtual: Virtu
     assert (broken["fillcolor"], broken["color"]) == ("#fdf0ee", "#b3261e")
     assert fine["fillcolor"] == "#c9e7d2"
     assert "1 failed" in next(box for box in boxes if box.startswith("inner"))
-    assert "fill:#fdf0ee,stroke:#b3261e" in scheduler.mermaid(collapse=True)
+    assert "fill:#fdf0ee,stroke:#b3261e" in mermaid(scheduler, collapse=True)
 
 
 def test_members_of_a_frame_are_drawn_in_their_order() -> None:
@@ -102,12 +103,12 @@ def test_large_graphs_go_from_left_to_right() -> None:
     few, many = (Scheduler([idle(f"a{n}") for n in range(number)]) for number in (40, 41))
     assert "rankdir=TB" in few.graph().source
     assert "rankdir=LR" in many.graph().source
-    assert many.mermaid().startswith("flowchart LR")
+    assert mermaid(many).startswith("flowchart LR")
 
 
 def test_an_svg_has_no_background_and_no_tooltip_on_it(tmp_path: Path) -> None:
     """An SVG file of a graph has neither a background nor a tooltip on it: the page behind it is seen."""
-    Scheduler(idle("a")).export_as_svgfile(tmp_path / "x.svg")
+    save(Scheduler(idle("a")), tmp_path / "x.svg")
     text = (tmp_path / "x.svg").read_text()
     assert "<title>%3" not in text
     assert "<polygon" not in text  # which dot makes of the background of a page

@@ -18,13 +18,15 @@ from hypothesis import strategies as st
 
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob
 from trioflow.abc import BoxStyle
+from trioflow.graph import topological_order
+from trioflow.view import listing
 from trioflow.view._state_styles import STATE_STYLES
 from trioflow.view.graph import _dot, _render
 from trioflow.view.graph._drawing import EdgeKind
 
 from ...bodies import Counting, fail_now, idle, serve, take
 from ...transitions import lead_to
-from .pictures import dot, escape, seen, texts
+from .pictures import dot, escape, mermaid, seen, texts
 
 REMARK = _dot.EDGE_ATTRIBUTES[EdgeKind.SUCCESS]["label"].removeprefix("<").removesuffix(">")
 
@@ -63,8 +65,8 @@ def test_a_frame_shows_the_failures_of_its_jobs() -> None:
     assert {label: frame["color"] == red for label, frame in frames.items()} == {
         "outer|1 failed": True, "deep|1 failed": True, "other": False,
     }  # fmt: skip
-    assert "1 failed" in scheduler.mermaid()
-    assert f"style n1 stroke:{red}" in scheduler.mermaid()
+    assert "1 failed" in mermaid(scheduler)
+    assert f"style n1 stroke:{red}" in mermaid(scheduler)
 
 
 def test_states_are_distinguishable_in_grey() -> None:
@@ -111,14 +113,14 @@ def test_a_class_sets_the_box_style_of_its_kind() -> None:
 
     scheduler = Scheduler(idle("plain"), Errand(label="run"), ThreadJob(print, label="thread"))
     assert seen(scheduler.graph()).boxes["run"]["shape"] == "star"
-    assert '>"run"]' in scheduler.mermaid()
+    assert '>"run"]' in mermaid(scheduler)
 
 
 def test_boxes_and_frames_have_the_numbers_of_the_listing_as_names() -> None:
     """The boxes and frames of a graph are named by the numbers that their jobs have in the listing."""
     a = idle("a")
     scheduler = Scheduler(idle("c", required=a), Scheduler(idle("in"), label="s"), a)
-    numbers = {line.split("`")[1]: line.split()[0] for line in scheduler.listing().splitlines()}
+    numbers = {line.split("`")[1]: line.split()[0] for line in listing(scheduler).splitlines()}
     found = seen(scheduler.graph())
     assert {label: box["name"] for label, box in found.boxes.items()} == {n: numbers[n] for n in ("a", "c", "in")}
     assert found.frames["s"]["name"] == f"cluster {numbers['s']}"
@@ -215,9 +217,9 @@ def test_lines_say_which_requirements_must_succeed() -> None:
         ("other", "reader"): "", ("must", "reader"): REMARK, ("source", "reader"): "",
         ("reader", "alarm|if failed"): REMARK,
     }  # fmt: skip
-    lines = re.findall(r"n\d [-=.]+>.*", scheduler.mermaid())
+    lines = re.findall(r"n\d [-=.]+>.*", mermaid(scheduler))
     assert set(lines) == {"n1 --> n4", "n2 -->|if succeeded| n4", "n3 ==> n4", "n4 -.->|if succeeded| n5"}
-    assert "requires={1-3} succeeded={2, 3}" in scheduler.listing()
+    assert "requires={1-3} succeeded={2, 3}" in listing(scheduler)
 
 
 def test_lines_end_at_the_borders_of_frames() -> None:
@@ -321,7 +323,7 @@ def test_a_job_is_drawn_below_its_requirements(random: Any) -> None:
 
 def _in_listing_order(scheduler: Scheduler) -> list[AbstractJob[Any]]:
     found: list[AbstractJob[Any]] = []
-    for job in scheduler.topological_order():
+    for job in topological_order(scheduler):
         found.append(job)
         if isinstance(job, Scheduler):
             found += _in_listing_order(job)
@@ -332,7 +334,7 @@ def _in_listing_order(scheduler: Scheduler) -> list[AbstractJob[Any]]:
 
 
 @pytest.mark.parametrize("option", ["colour", "legend", "direction"])
-@pytest.mark.parametrize("draw", [Scheduler.graph, Scheduler.mermaid])
+@pytest.mark.parametrize("draw", [Scheduler.graph, mermaid])
 def test_an_unknown_option_raises(draw: Any, option: str) -> None:
     """An unknown option of `graph` or `mermaid` raises an error with its name; the look of a graph is no option."""
     with pytest.raises(TypeError, match=f"'{option}'"):

@@ -7,7 +7,6 @@ the labels of these tests, when the forms were chosen.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from trioflow import Job, JobState, Scheduler, Service, ThreadJob
 from ...bodies import idle, serve, take
 from ...places import DOCS
 from ...transitions import lead_to
-from .pictures import escape, seen
+from .pictures import escape, mermaid, seen
 
 TEXT = r'"(?:[\w (),/:=.\-]|[^\x00-\x7f]|#\d+;|<br/>)+"'
 BOX = rf"(\w+)(?:\({TEXT}\)|\[{TEXT}\]|\{{\{{{TEXT}\}}\}}|\[\[{TEXT}\]\]|\[/{TEXT}/\]|\(\({TEXT}\)\))(?::::\w+)?"
@@ -75,7 +74,7 @@ def everything() -> Scheduler:
 
 def test_mermaid_writes_boxes_and_frames_then_lines_styles_and_classes() -> None:
     """The Mermaid text has definitions of classes, then boxes and frames, lines, styles, and classes of frames."""
-    assert everything().mermaid() == (
+    assert mermaid(everything()) == (
         "flowchart TB\n"
         "  classDef idle fill:#ffffff,stroke:#52606d,color:#1f2933\n"
         "  classDef idleFrame fill:#f7f8fa,stroke:#52606d,color:#1f2933\n"
@@ -107,7 +106,7 @@ def test_mermaid_writes_boxes_and_frames_then_lines_styles_and_classes() -> None
 def test_mermaid_draws_the_same_boxes_frames_and_lines_as_graph(options: Any) -> None:
     """With equal options, the Mermaid text and the graph have the same numbers of boxes, frames and lines."""
     scheduler = everything()
-    found = [kind for kind, _ in statements(scheduler.mermaid(**options))]
+    found = [kind for kind, _ in statements(mermaid(scheduler, **options))]
     graph = seen(scheduler.graph(**options))
     empty = "(empty)" in graph.boxes  # which is a frame with a word in it there, and a box here
     assert found.count("line") == len(graph.lines)
@@ -121,7 +120,7 @@ def test_each_box_and_frame_has_the_class_of_its_state(state: JobState) -> None:
     job, nested = idle("job"), Scheduler(idle("in"), label="nested")
     lead_to(state, job)
     lead_to(state, nested)
-    text = Scheduler(job, nested).mermaid()
+    text = mermaid(Scheduler(job, nested))
     assert re.search(rf'\("(?:. )?job"\):::{state.value}$', text, re.MULTILINE)
     assert f"  class n2 {state.value}Frame" in text.splitlines()
     assert {f"  classDef {state.value}", f"  classDef {state.value}Frame"} <= {
@@ -134,13 +133,13 @@ def test_any_label_is_shown_literally(given_labels: list[str]) -> None:
     """No part of a label is parsed as Mermaid syntax, HTML, Markdown or entities."""
     scheduler = Scheduler([idle(label) for label in given_labels], [Scheduler(idle("in"), label="s" + given_labels[0])])
     expected = sorted(escape(job.label).lstrip() or " " for job in scheduler.iterate_jobs())
-    assert sorted(labels(scheduler.mermaid())) == expected
+    assert sorted(labels(mermaid(scheduler))) == expected
 
 
 @pytest.mark.parametrize("label", ["1. list", "- list", "+ list", "* list", "1) list", "`code`", "# heading", "a - b"])
 def test_labels_are_not_parsed_as_markdown(label: str) -> None:
     """Labels that Markdown would parse as code, a heading or a list, which Mermaid rejects, are escaped."""
-    text = Scheduler(idle(label)).mermaid()
+    text = mermaid(Scheduler(idle(label)))
     assert labels(text) == [label]
     assert not re.search(r"\"(?:\d+[.)]|[-+*]) |[`]|# ", text)
 
@@ -153,16 +152,10 @@ def test_outside_requirements_and_junctions_are_drawn() -> None:
     before = [idle(f"a{n}") for n in range(3)]
     barrier = idle("barrier", required=before)
     scheduler.update([before, barrier, [idle(f"b{n}", required=barrier) for n in range(3)]])
-    assert labels(inner.mermaid()) == ["in", "? outer"]
-    text = scheduler.mermaid(only=["a?", "b?"])
+    assert labels(mermaid(inner)) == ["in", "? outer"]
+    text = mermaid(scheduler, only=["a?", "b?"])
     assert '((" "))' in text
     assert (text.count(" -.- "), text.count(" -.-> ")) == (3, 3)
-
-
-def test_export_as_mermaid_writes_the_text(tmp_path: Path) -> None:
-    """`export_as_mermaid` writes the text of `mermaid`, and has the same options."""
-    everything().export_as_mermaid(tmp_path / "g.mmd", collapse=True)
-    assert (tmp_path / "g.mmd").read_text(encoding="utf-8") == everything().mermaid(collapse=True)
 
 
 def test_the_diagram_on_the_graph_page_matches_its_scenario() -> None:
@@ -174,4 +167,4 @@ def test_the_diagram_on_the_graph_page_matches_its_scenario() -> None:
     assert diagram is not None
     names: dict[str, Any] = {}
     exec(block[1], names)
-    assert names["scheduler"].mermaid(collapse=True) == diagram[1]
+    assert mermaid(names["scheduler"], collapse=True) == diagram[1]

@@ -14,7 +14,7 @@ from trioflow.view.graph import _render
 from trioflow.view.graph._drawing import Drawing, DrawingRole, EdgeKind
 
 from ...bodies import fail_now, idle, take
-from .pictures import seen
+from .pictures import mermaid, seen
 
 
 def drawn(scheduler: Scheduler, **options: Any) -> tuple[set[str], set[tuple[str, str]]]:
@@ -194,7 +194,7 @@ def test_large_graphs_are_simplified_unless_the_caller_sets_an_option(monkeypatc
     whole = scheduler.graph(bundle=False)
     assert len(seen(whole).boxes) == 6
     assert "alike" not in whole.source
-    for text in (scheduler.graph().source, scheduler.mermaid()):
+    for text in (scheduler.graph().source, mermaid(scheduler)):
         assert "6 jobs; those that are alike share a box" in text
     assert set(seen(scheduler.graph()).boxes) == {"host *|× 6"}
     assert len(seen(scheduler.graph(only="*")).boxes) == 6

@@ -9,6 +9,7 @@ import pytest
 
 from trioflow import Job, Scheduler
 from trioflow.compat.asynciojobs import Scheduler as OlderScheduler
+from trioflow.view import save
 
 from ...bodies import give_now
 
@@ -25,10 +26,10 @@ def test_the_error_names_the_extra_that_installs_graphviz(tmp_path: Path) -> Non
     message = r"needs the package graphviz, .*: pip install 'trioflow\[graph\]'"
     for draw in (
         scheduler.graph,
-        lambda: scheduler.export_as_dotfile(tmp_path / "a.dot"),
-        lambda: scheduler.export_as_svgfile(tmp_path / "a.svg"),
+        lambda: save(scheduler, tmp_path / "a.dot"),
+        lambda: save(scheduler, tmp_path / "a.svg"),
         OlderScheduler().graph,
-        lambda: OlderScheduler().export_as_svgfile(tmp_path / "b"),
+        lambda: save(OlderScheduler(), tmp_path / "b"),
     ):
         with pytest.raises(ModuleNotFoundError, match=message):
             draw()

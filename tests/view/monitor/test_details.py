@@ -9,6 +9,7 @@ import pytest
 
 from trioflow import Job, Pool, Scheduler, current_job
 from trioflow.abc import JobKind
+from trioflow.view import listing
 from trioflow.view.text._symbols import display_width
 
 from ...bodies import nap
@@ -98,7 +99,7 @@ def waiting_in(virtual: Virtual, *jobs: Any, **options: Any) -> list[str]:
         await anyio.sleep(2)
         said.append(drawn(monitor, columns=120)[1 + len(jobs)].partition("last  ")[2].strip())
         said.append(
-            scheduler.listing(details=True)
+            listing(scheduler, details=True)
             .splitlines()[len(jobs)]
             .partition("`last`>")[2]
             .strip()

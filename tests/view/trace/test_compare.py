@@ -10,6 +10,7 @@ import pytest
 
 from trioflow import First, Job, Pool, Scheduler, Trace
 from trioflow.testing import run_virtual
+from trioflow.view import save
 from trioflow.view.trace import _trace_file
 from trioflow.view.trace.compare import _differences
 
@@ -23,7 +24,7 @@ def traced(path: Path, *jobs: Any, **options: Any) -> Path:
     trace = Trace()
     scheduler = Scheduler(*jobs, **{"label": "training", **options})
     run_virtual(lambda: scheduler.co_run(instruments=[trace]))
-    trace.export_as_json(path)
+    save(trace, path)
     return path
 
 
@@ -79,7 +80,7 @@ def test_restored_jobs_are_neither_gone_nor_new(tmp_path: Path) -> None:
         journal = tmp_path / "j.db"
         run_virtual(lambda: scheduler.co_run(instruments=[trace], journal=journal))  # noqa: B023 - called at once
         files.append(tmp_path / f"{name}.json")
-        trace.export_as_json(files[-1])
+        save(trace, files[-1])
     shown = trioflow("compare", *files).stdout
     assert "first: restored from the journal" in shown
     assert "second: restored from the journal" in shown

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trioflow import Job, Scheduler, Service, Trace
+from trioflow.view import save
 
 from ...bodies import fail, nap, nothing
 from . import event_format
@@ -31,7 +32,7 @@ def exported(virtual: Virtual, tmp_path: Path) -> list[event_format.Event]:
 def export(virtual: Virtual, scheduler: Scheduler, path: Path, **options: Any) -> list[event_format.Event]:
     trace = Trace()
     virtual(functools.partial(scheduler.co_run, instruments=[trace], **options))
-    trace.export_as_json(path)
+    save(trace, path)
     return event_format.events(path.read_text(encoding="utf-8"))
 
 
@@ -116,7 +117,7 @@ def test_the_export_of_an_unfinished_run_is_valid(virtual: Virtual, tmp_path: Pa
 
     async def look() -> None:
         await anyio.sleep(2)
-        trace.export_as_json(tmp_path / "t.json")
+        save(trace, tmp_path / "t.json")
         seen.extend(event_format.events((tmp_path / "t.json").read_text(encoding="utf-8")))
 
     virtual(Scheduler(Job(look, label="look"), Job(nap, 9, label="long"), instruments=[trace]).co_run)
@@ -125,7 +126,7 @@ def test_the_export_of_an_unfinished_run_is_valid(virtual: Virtual, tmp_path: Pa
 
 def test_the_export_of_a_trace_without_a_run_is_valid(tmp_path: Path) -> None:
     """The JSON export of a trace without a run is a valid file without events."""
-    Trace().export_as_json(tmp_path / "t.json")
+    save(Trace(), tmp_path / "t.json")
     assert event_format.events((tmp_path / "t.json").read_text(encoding="utf-8")) == []
 
 
@@ -136,7 +137,7 @@ def test_the_export_of_a_real_time_run_is_valid(backend: str, tmp_path: Path) ->
     for number in range(400):
         jobs.append(Job(nothing, label=str(number), required=jobs[number // 3 : number // 3 + 1] if number else []))
     Scheduler(*jobs, instruments=[trace], jobs_window=3).run(backend=backend)
-    trace.export_as_json(tmp_path / "t.json")
+    save(trace, tmp_path / "t.json")
     events = event_format.events((tmp_path / "t.json").read_text(encoding="utf-8"))
     assert len(select_events(events, "X")) == 400
 

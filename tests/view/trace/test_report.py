@@ -19,6 +19,7 @@ import pytest
 
 from trioflow import CommandJob, Job, JUnit, Pool, Scheduler, Sequence, Trace
 from trioflow._core.api.views import printable
+from trioflow.view import listing, save
 from trioflow.view.graph import _render
 from trioflow.view.trace import _critical_path_parts
 from trioflow.view.trace.report import _failures
@@ -58,7 +59,7 @@ class Page(html.parser.HTMLParser):
 
 
 def write_report(trace: Trace, path: Path) -> str:
-    trace.export_as_htmlfile(path)
+    save(trace, path)
     return path.read_text(encoding="utf-8")
 
 
@@ -544,7 +545,7 @@ def test_restored_jobs_are_marked_in_report_table_and_timeline(backend: str, tmp
         ["first", "restored"],
         ["second", "restored"],
     ]
-    assert scheduler.listing().count("restored") == 2
+    assert listing(scheduler).count("restored") == 2
 
 
 def test_the_record_of_a_resumed_run_is_whole(backend: str, tmp_path: Path) -> None:
@@ -559,7 +560,7 @@ def test_the_record_of_a_resumed_run_is_whole(backend: str, tmp_path: Path) -> N
         Scheduler(*jobs, journal=tmp_path / "run.db", pool=Pool(cpu=1)).run(
             backend=backend, instruments=[trace, JUnit(tmp_path / "j.xml")]
         )
-        trace.export_as_csvfile(tmp_path / "t.csv")
+        save(trace, tmp_path / "t.csv")
         with (tmp_path / "t.csv").open() as file:
             rows.append({row["path"]: row for row in csv.DictReader(file)})
     first, second = rows

@@ -12,6 +12,7 @@ from selenium.webdriver.common.keys import Keys
 
 from trioflow import Job, Scheduler, Trace
 from trioflow.testing import run_virtual
+from trioflow.view import save
 
 from ...bodies import fail, nap
 from .browser import Browser, headless
@@ -53,7 +54,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write(scheduler: Scheduler, path: Path) -> None:
     trace = Trace()
     run_virtual(lambda: scheduler.co_run(instruments=[trace]))
-    trace.export_as_htmlfile(path)
+    save(trace, path)
 
 
 def column(browser: Browser, number: int) -> list[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from trioflow import Trace
+from trioflow.view import save
 from trioflow.view.trace.report._report import report_html
 
 from .scenarios import everything, traced
@@ -120,5 +121,5 @@ def test_a_report_without_jinja_gives_the_command_that_installs_it(
     """If Jinja is not installed, the error of a report has the extra to install."""
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'trioflow\[report\]'"):
-        Trace().export_as_htmlfile(tmp_path / "r.html")
+        save(Trace(), tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from trioflow import Job, Pool, Rate, Retry, Scheduler, Throttled, Trace
+from trioflow.view import save
 from trioflow.view.trace._story import story_lines
 from trioflow.view.trace._trace_file import read_record
 
@@ -71,7 +72,7 @@ def test_a_story_says_when_and_why_each_attempt_failed(virtual: Virtual, tmp_pat
 
 
 def trace_file_record(trace: Trace, tmp_path: Path) -> TraceRecord:
-    trace.export_as_json(tmp_path / "trace.json")
+    save(trace, tmp_path / "trace.json")
     return read_record(tmp_path / "trace.json")
 
 

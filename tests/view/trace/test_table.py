@@ -7,9 +7,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from trioflow import Job, Scheduler, Trace
+from trioflow.view import save
 from trioflow.view.text._symbols import display_width
 
 from ...bodies import fail, nap
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def rows(trace: Trace, path: Path) -> list[dict[str, str]]:
-    trace.export_as_csvfile(path)
+    save(trace, path)
     return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
 
 
@@ -85,16 +84,3 @@ def test_csv_has_no_cell_that_a_spreadsheet_computes(virtual: Virtual, tmp_path:
     found = rows(traced(virtual, Scheduler(*(Job(nap, label=label) for label in computed + kept))), tmp_path / "t.csv")
     assert [row["label"] for row in found] == [*(f"'{label}" for label in computed), *kept]
     assert [row["path"][:2] for row in found[: len(computed)]] == [f"'{label[0]}" for label in computed]
-
-
-@pytest.mark.parametrize("export", ["json", "csvfile", "svgfile", "htmlfile"])
-def test_exports_to_an_unwritable_path_raise_an_os_error(tmp_path: Path, export: str) -> None:
-    """An export to a missing directory, a full disk, or a directory instead of a file raises an OSError."""
-    trace = Trace()
-    write = getattr(trace, f"export_as_{export}")
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        write(tmp_path / "nowhere" / "file")
-    with pytest.raises(OSError, match="No space left"):
-        write("/dev/full")
-    with pytest.raises(IsADirectoryError):
-        write(tmp_path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import CommandJob, Job, Pool, Rate, Scheduler, Throttled, TimeSpent, Trace
+from trioflow.view import save
 from trioflow.view.trace._log_reader import family_from_label
 
 from ...bodies import fail, nap
@@ -84,7 +85,7 @@ def test_each_column_of_the_table_has_one_unit(virtual: Virtual, tmp_path: Path)
         "report       1     0.25     12.00    0.25    0.25  jobs 12.00",
         "train *      2    12.00      0.00    0.00   12.00  gpu 0.00",
     ]
-    trace.export_as_htmlfile(tmp_path / "r.html")
+    save(trace, tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<th>waited for, s</th>" in page
     assert "<td>jobs&nbsp;12.00</td>" in page
@@ -144,7 +145,7 @@ def test_labels_and_resource_names_are_escaped(virtual: Virtual, tmp_path: Path)
     jobs = [Job(nap, 1, label=label, needs={"<b>&": 1}) for label in NASTY]
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(**{"<b>&": 1})))
     assert len(trace.time_spent().table().splitlines()) == 1 + len(trace.time_spent().families)
-    trace.export_as_htmlfile(tmp_path / "r.html")
+    save(trace, tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert not re.search(r"<(img|b>)", page.partition('<section id="timeline">')[2].partition("<script")[0])
     assert ">&lt;b&gt;&amp;<" in page

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import Adaptive, CommandJob, Job, Pool, Rate, Scheduler, Sequence, Throttled, Trace
-from trioflow.view import _junit
+from trioflow.view import _junit, save
 from trioflow.view.trace import _trace_file
 from trioflow.view.trace._table import csv_text, table_text
 from trioflow.view.trace.compare import _differences
@@ -80,7 +80,7 @@ def record_of(virtual: Virtual, name: str) -> tuple[Trace, TraceRecord]:
 def test_what_is_made_of_a_file_is_what_is_made_of_the_run(virtual: Virtual, tmp_path: Path, name: str) -> None:
     """The report, the table, the files for CI and a comparison are the same for a run and for its trace file."""
     trace, live = record_of(virtual, name)
-    trace.export_as_json(tmp_path / "t.json")
+    save(trace, tmp_path / "t.json")
     read = _trace_file.read_record(tmp_path / "t.json")
     assert report_html(read, tmp_path) == report_html(live, tmp_path)
     assert table_text(read) == table_text(live)
@@ -97,7 +97,7 @@ def test_a_command_in_a_file_has_its_line_outputs_and_files(tmp_path: Path) -> N
     file = CommandJob(["true"], stdout=tmp_path / "out.txt", label="file")
     trace = Trace()
     Scheduler(bad, file).run(instruments=[trace])
-    trace.export_as_json(tmp_path / "t.json")
+    save(trace, tmp_path / "t.json")
     live, read = trace._get_record(), _trace_file.read_record(tmp_path / "t.json")
     assert read.commands == live.commands
     assert [command.line for command in read.commands.values()] == ["echo hello; exit 3", "true"]
@@ -112,7 +112,7 @@ def test_a_file_has_nothing_that_redact_hides(tmp_path: Path) -> None:
     )
     trace = Trace()
     Scheduler(job).run(instruments=[trace])
-    trace.export_as_json(tmp_path / "t.json")
+    save(trace, tmp_path / "t.json")
     assert "hunter2" not in (tmp_path / "t.json").read_text(encoding="utf-8")
 
 
@@ -120,7 +120,7 @@ def test_a_file_has_nothing_that_redact_hides(tmp_path: Path) -> None:
 def test_a_damaged_record_is_an_error_and_no_exception_of_a_view(virtual: Virtual, tmp_path: Path) -> None:
     """If any one item of a record is removed or has another type, the file is rejected, or read as a default."""
     trace, _ = record_of(virtual, "blocked")
-    trace.export_as_json(tmp_path / "t.json")
+    save(trace, tmp_path / "t.json")
     document = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
     record = document["record"]
     places = [(record, name) for name in record]

@@ -56,7 +56,7 @@ from ..base._user_code import (
 from ..job._ancestors import enclosing_schedulers, find_common_scheduler, is_inside, outermost_scheduler
 from ..job._errors import CycleError
 from ..job._function import FunctionJob, Job, call_parts
-from ..job._job import AbstractJob, AnyJob, is_scheduler
+from ..job._job import AbstractJob, AnyJob, is_scheduler, not_a_scheduler_error
 from ..job._job_options import declare_run_resource, duration, file_path, flag, whole_number
 from ..job._job_queries import (
     Outcome,
@@ -116,6 +116,7 @@ from ..scheduler._checks import (
     store_implied_requirements,
 )
 from ..scheduler._explain import READY_TEXT, get_status_text, open_requirements, waiting, waiting_since
+from ..scheduler._graph_queries import entry_jobs, exit_jobs, successors
 from ..scheduler._members import (
     all_requirements,
     expected_durations,

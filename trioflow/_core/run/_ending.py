@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from ..base._graph_algorithms import topological_order
 from ..base._states import COMPLETED, StopReason
 from ..job._job import AbstractJob
 from ..job._outcome import find_interruption, one_line_error
@@ -125,7 +126,7 @@ class Ending:
         members = self._run.members
         by_service = {worker.job: worker for worker in workers}
         levels: dict[AbstractJob[Any], int] = {}  # the maximum number of live services on a path to each job
-        for job in self._run.scheduler.topological_order():
+        for job in topological_order(members.jobs, members.all_requirements):
             depth = max((levels[requirement] for requirement in members.all_requirements(job)), default=0)
             levels[job] = depth + (job in by_service)
         waves: dict[int, list[Worker]] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from types import EllipsisType, TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -82,7 +81,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 J = TypeVar("J", bound="AbstractJob[Any] | Sequence")
 Settling = TypeVar("Settling", bound="AbstractJob[Any]")
-JobSet = AbstractSet[AbstractJob[Any]]
 MapLabel = str | Callable[..., str] | None
 JournalSetting: TypeAlias = "JournalProtocol | str | os.PathLike[str] | None"
 OWN_SETTING: Final = ...
@@ -303,26 +301,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self._members.remove(job)
         return self
 
-    def keep_only(self, jobs: Iterable[Required]) -> Self:
-        """Keep only these members, and drop their requirements on jobs that are not members. Inputs are kept.
-
-        Args:
-            jobs: the members to keep, or Sequences of members.
-
-        Raises:
-            TypeError: an argument is not a job.
-            KeyError: a job is not a member.
-            RuntimeError: the scheduler is running.
-
-        """
-        self._reject_during_run("keep_only()")
-        kept = set(self._members.flatten_members((jobs,), "keep_only()"))
-        for job in self:
-            if job not in kept:
-                self._members.remove(job)
-        self._members.drop_foreign_requirements()
-        return self
-
     def sanitize(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
         """Drop all requirements on jobs that are not in the same scheduler, here and in nested schedulers.
 
@@ -360,68 +338,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             job.close()
 
     # ---- the graph
-
-    def topological_order(self) -> list[AbstractJob[Any]]:
-        """Return the jobs in an order in which each job comes after all its requirements.
-
-        The entry jobs come first, in the order in which they were added. The other jobs follow in the order in which
-        the last of their requirements is listed. This is Kahn's algorithm of 1962, which takes O(V + E) time.
-
-        Raises:
-            CycleError: the requirements contain a cycle.
-
-        """
-        _checks.store_implied_requirements(self)
-        order = _graph_algorithms.topological_order(self._members.jobs, self._members.all_requirements)
-        if len(order) < len(self):
-            _checks.reject_cycle(self._members)
-        return order
-
-    def entry_jobs(self) -> list[AbstractJob[Any]]:
-        """Return the jobs that require no other member, in the order in which they were added."""
-        return [job for job in self._members.jobs if not self._members.member_requirements(job)]
-
-    def exit_jobs(self, *, discard_forever: bool = True) -> list[AbstractJob[Any]]:
-        """Return the jobs that no member requires, in the order in which they were added.
-
-        Args:
-            discard_forever: whether to leave out forever jobs.
-
-        """
-        omits_forever = _job_options.flag(discard_forever, "discard_forever", self._name_for_errors)
-        required = {requirement for job in self._members.jobs for requirement in job._required}
-        return [
-            job for job in self._members.jobs if job not in required and not (omits_forever and job._options.forever)
-        ]
-
-    def predecessors(self, *jobs: Required) -> JobSet:
-        """Return the members that these jobs require directly, as an ordered set.
-
-        Args:
-            jobs: members, or collections of members.
-
-        Raises:
-            TypeError: an argument is not a job.
-            KeyError: a job is not a member.
-
-        """
-        members = self._members.flatten_members(jobs, "predecessors()")
-        requirements = (requirement for job in members for requirement in self._members.member_requirements(job))
-        return dict.fromkeys(requirements).keys()
-
-    def successors(self, *jobs: Required) -> JobSet:
-        """Return the members that require these jobs directly, as an ordered set. Takes O(V + E) time.
-
-        Args:
-            jobs: members, or collections of members.
-
-        Raises:
-            TypeError: an argument is not a job.
-            KeyError: a job is not a member.
-
-        """
-        requirements = set(self._members.flatten_members(jobs, "successors()"))
-        return dict.fromkeys(job for job in self._members.jobs if not requirements.isdisjoint(job._required)).keys()
 
     def iterate_jobs(self, nested: bool = True) -> Iterator[AbstractJob[Any]]:
         """Iterate over the jobs in the order in which they were added.

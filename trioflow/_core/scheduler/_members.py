@@ -380,7 +380,7 @@ def members_in_order(scheduler: BaseScheduler) -> list[AnyJob]:
 
     Jobs in cycles are left out, and so are jobs that wait for them, directly or indirectly.
 
-    Takes O(V + E) time. Unlike `scheduler.topological_order()`, this does not look for implied requirements. It uses
+    Takes O(V + E) time. Unlike `trioflow.graph.topological_order`, this does not look for implied requirements. It uses
     those that the last run or `store_implied_requirements` has stored.
     """
     return topological_order(list(scheduler), scheduler._members.all_requirements)

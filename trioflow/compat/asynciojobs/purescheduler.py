@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import trioflow
 from trioflow.abc import BackendName, reachable
+from trioflow.graph import topological_order
 
 from . import _listing, _running
 from ._listing import label_text
@@ -425,7 +426,7 @@ class PureScheduler:
                 critical_jobs=True,
             )
             if jobs_with_requirements:
-                jobs = [adapter.job for adapter in run.topological_order() if isinstance(adapter, _running.JobAdapter)]
+                jobs = [adapter.job for adapter in topological_order(run) if isinstance(adapter, _running.JobAdapter)]
         except KeyError as error:
             missing_label = label_text(error.args[0])
             raise Exception(

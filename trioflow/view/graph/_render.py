@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack
 
-from ..._core.api.views import BaseScheduler, file_path, is_scheduler
+from ..._core.api.views import BaseScheduler, is_scheduler
 from ..text._listing import EndRow
 from ..text._selection import JobSelection
 from . import _dot, _mermaid
@@ -14,8 +13,6 @@ from ._drawing import NO_CRITICAL_PATH, CriticalPath, Drawing
 from ._style import Direction
 
 if TYPE_CHECKING:
-    import os
-
     from graphviz import Digraph, Source
 
 ImageFormat = Literal["svg", "png"]
@@ -66,7 +63,7 @@ def graph(
 def mermaid(
     scheduler: BaseScheduler, critical_path: CriticalPath = NO_CRITICAL_PATH, /, **options: Unpack[GraphOptions]
 ) -> str:
-    """Return the text for `Scheduler.mermaid`. `critical_path` is the critical path of the last run."""
+    """Return the text of a Mermaid flowchart. `critical_path` is the critical path of the last run."""
     text = _mermaid.flowchart_text(*_make_drawing(scheduler, critical_path, options))
     remark = simplification_note(scheduler, options)
     return f"---\ntitle: {remark}\n---\n{text}" if remark else text
@@ -169,7 +166,7 @@ def render(digraph: Digraph | Source, image_format: ImageFormat, subject: str) -
         raise RuntimeError(
             f"{subject}: the program dot, which draws the picture, is not installed. It comes with Graphviz: "
             f"apt install graphviz, dnf install graphviz, brew install graphviz, conda install graphviz, "
-            f"or https://graphviz.org/download. Without it, use export_as_dotfile() or export_as_mermaid()"
+            f"or https://graphviz.org/download. Without it, save the graph as .dot or .mmd"
         ) from None
     except CalledProcessError as error:
         message = (error.stderr or b"").decode(errors="replace").strip()
@@ -191,22 +188,3 @@ def _width_in_points(svg: str) -> float:
     """Return the width of an SVG in points, or 0 if the SVG does not give its width in points."""
     number = svg.partition('width="')[2].partition("pt")[0]
     return float(number) if number.replace(".", "", 1).isdecimal() else 0.0
-
-
-def export_picture(
-    scheduler: BaseScheduler,
-    path: str | os.PathLike[str],
-    image_format: ImageFormat,
-    critical_path: CriticalPath,
-    **options: Unpack[GraphOptions],
-) -> None:
-    """Write the picture of a scheduler to a file. If the picture cannot be drawn, the file is not touched.
-
-    Raises:
-        RuntimeError: `dot` is not installed, or has failed.
-        OSError: the file cannot be written.
-
-    """
-    file = Path(file_path(path, "path", f"export_as_{image_format}file()"))
-    subject = f"export_as_{image_format}file() of {scheduler.label!r}"
-    file.write_bytes(render(graph(scheduler, critical_path, **options), image_format, subject))

@@ -28,6 +28,8 @@ from ..._core.api.views import (
     JobState,
     all_requirements,
     duration_text,
+    entry_jobs,
+    exit_jobs,
     find_cycle,
     flag,
     get_status_text,
@@ -133,11 +135,11 @@ class Listing:
                 return self._format_job(job, depth, "", self._requires_text(job), details)
             case BeginRow(job, depth):
                 window = "" if job.window_size is None else f"window={job.window_size}"
-                entries = f"-> entries={self._reference_set(job.entry_jobs(), job)}"
+                entries = f"-> entries={self._reference_set(entry_jobs(job), job)}"
                 references = " ".join(filter(None, (self._requires_text(job), window, entries)))
                 return self._format_job(job, depth, "> ", references, details)
             case EndRow(job, depth):
-                exits = f"exits={self._reference_set(job.exit_jobs(), job)}"
+                exits = f"exits={self._reference_set(exit_jobs(job), job)}"
                 end = "end".rjust(Symbols.job_symbols_width + 1 + len(INDENT * depth))
                 return LineParts(f"{self._numbers[job]}  {end} < {self._kind_and_label(job)}", exits)
             case _:

@@ -19,6 +19,7 @@ from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span
 MAX_BOXES: Final = 300
 """The maximum number of boxes in a picture. A larger picture would be unreadable, and with 1,000 boxes `dot` would take
 minutes."""
+NO_GRAPHVIZ_NOTE: Final = "No graph: the run was recorded without the package graphviz: pip install 'trioflow[graph]'."
 TOO_MANY_NOTE: Final = "There are too many jobs for a readable graph: draw parts of it with scheduler.graph()."
 
 
@@ -44,8 +45,12 @@ def describe_graph(scheduler: Any, critical_path: CriticalPath) -> GraphDescript
         notes = ("Jobs that are alike share a box.",)
     elif "collapse" in options and any(is_scheduler(job) for job in scheduler):
         notes = ("Each group is one box.",)
+    try:
+        source = str(_render.graph(scheduler, critical_path, **options).source)
+    except ModuleNotFoundError:
+        return GraphDescription(notes=(NO_GRAPHVIZ_NOTE,))
     return GraphDescription(
-        source=str(_render.graph(scheduler, critical_path, **options).source),
+        source=source,
         paths={str(number): printable(shorten(drawing.paths[job])) for job, number in drawing.job_numbers.items()},
         notes=notes,
     )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from ..._core.api.views import AbstractJob, AnyJob, BaseScheduler, current_run, file_path, plural, short_repr
+from ..._core.api.views import AbstractJob, AnyJob, BaseScheduler, current_run, plural, short_repr
 from .. import _exports
 from ._event_recorder import EventRecorder
 from ._log_reader import build_record, record_of_last_run
@@ -157,93 +155,6 @@ class Trace(EventRecorder):
         from . import _time_spent
 
         return _time_spent.compute_time_spent(self._get_record())
-
-    def export_as_csvfile(self, path: str | PathLike[str]) -> None:
-        """Write the spans as CSV, in UTF-8: a line of headings, then one line for each run of each job.
-
-        Times are seconds since the beginning of the run; `started_wall` is the time of day in UTC, in ISO 8601.
-        `required` contains the numbers of the required spans, separated by spaces, and `parent` the number of the
-        nested scheduler that contains the job. For commands, `returncode` is the exit code, or the negative number of
-        the signal that ended the command; `user_time` and `system_time` are seconds of CPU time; `max_rss` is the peak
-        memory in bytes.
-
-        Args:
-            path: the file, which is replaced.
-
-        Raises:
-            OSError: the file cannot be written.
-
-        """
-        from . import _table
-
-        _exports.write_atomically(path, _table.csv_text(self._get_record()))
-
-    def export_as_json(self, path: str | PathLike[str]) -> None:
-        """Write the run in the trace event format, for https://ui.perfetto.dev and chrome://tracing.
-
-        The file also has the whole record of the run, from which `trioflow report` and `trioflow compare` are made.
-
-        Each scheduler is a process, its lanes are threads, and its jobs are slices in these threads, with their details
-        as arguments. If a job had several attempts, each is a slice inside the slice of the job. Arrows lead from
-        requirements to the jobs that require them. Marks show incidents and the moments when services became ready. A
-        counter in each process shows the number of running jobs.
-
-        Args:
-            path: the file, which is replaced.
-
-        Raises:
-            OSError: the file cannot be written.
-
-        """
-        from . import _trace_events, _trace_file
-
-        record = self._get_record()
-        _exports.write_atomically(path, _trace_events.json_text(record, _trace_file.record_json(record)))
-
-    def export_as_svgfile(self, path: str | PathLike[str], *, width: int = 1200) -> None:
-        """Draw the timeline: a bar for each job that started, the critical path, and the use of each resource.
-
-        Each row is a slot. Colors distinguish families of jobs, and narrow neighboring bars of one family are merged.
-        Failed jobs have a cross, and cancelled jobs are hatched. Hatching shows why a slot was empty. Forever jobs have
-        thin rows below the slots, and the critical path is a row of labeled boxes.
-
-        The states can be distinguished in grayscale and by the color-blind. In a browser, each bar has a tooltip with
-        the details of its job.
-
-        Args:
-            path: the file, which is replaced.
-            width: the width of the picture in pixels, 300 or more. The height depends on the number of rows.
-
-        Raises:
-            OSError: the file cannot be written.
-            ValueError: `width` is out of range.
-
-        """
-        from .timeline import _timeline
-
-        _exports.write_atomically(path, _timeline.timeline_svg(self._get_record(), width))
-
-    def export_as_htmlfile(self, path: str | PathLike[str]) -> None:
-        """Write a report as a single HTML file that loads no other files.
-
-        The report shows the verdict and the counts, the failures with the jobs that they kept from running, where the
-        time went, the graph, the timeline, and a table of all jobs that can be sorted and searched. If the graph would
-        have more than 40 boxes, similar jobs share a box, or each nested scheduler becomes a single box. A graph that
-        is too large to be read is left out. If the program `dot` is not installed, the report says how to install it.
-
-        Args:
-            path: the file, which is replaced.
-
-        Raises:
-            OSError: the file cannot be written.
-            ModuleNotFoundError: Jinja is not installed; `pip install 'trioflow[report]'` installs it.
-
-        """
-        from .report import _report
-
-        _exports.write_atomically(
-            path, _report.report_html(self._get_record(), Path(file_path(path, "path", "a Trace")).parent)
-        )
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return the timeline for a notebook."""

@@ -13,6 +13,7 @@ from wcwidth import wcswidth
 from trioflow import AbstractJob, Job, JobState, Scheduler
 from trioflow._core.job._outcome import Failure
 from trioflow.abc import Instrument
+from trioflow.view import listing
 from trioflow.view.text._symbols import ASCII_SYMBOLS, UNICODE_SYMBOLS
 
 from ....bodies import fail_now, give_now, idle, printed
@@ -29,7 +30,7 @@ class Snapshots(Instrument):
         self.seen: dict[JobState, tuple[str, str]] = {}
 
     def take(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        self.seen[job.state] = scheduler.listing(details=True), printed(scheduler, "ascii", details=True)
+        self.seen[job.state] = listing(scheduler, details=True), printed(scheduler, "ascii", details=True)
 
     job_scheduled = job_started = job_finished = take
 
@@ -42,7 +43,7 @@ def really_run(state: JobState, virtual: Virtual, **options: Any) -> tuple[str, 
     }
     snapshots = Snapshots()
     scheduler = Scheduler(Job(*work.get(state, (answer,)), label="x", **options), instruments=[snapshots])
-    snapshots.seen[JobState.IDLE] = scheduler.listing(), printed(scheduler, "ascii")
+    snapshots.seen[JobState.IDLE] = listing(scheduler), printed(scheduler, "ascii")
     virtual(functools.partial(scheduler.co_run, timeout=0.001))
     return snapshots.seen[state]
 
@@ -53,7 +54,7 @@ def put_in_state(state: JobState, **options: Any) -> tuple[str, str]:
     job._state = state
     job._outcome = Failure(KeyError("k")) if state is JobState.BLOCKED else None
     scheduler = Scheduler(job)
-    return scheduler.listing(details=True), printed(scheduler, "ascii", details=True)
+    return listing(scheduler, details=True), printed(scheduler, "ascii", details=True)
 
 
 # --- symbols
@@ -88,7 +89,7 @@ def test_symbols_are_one_column_wide() -> None:
 def test_the_critical_symbol_shows_the_effective_value() -> None:
     """A job without its own `critical` shows the value that it inherits from its schedulers."""
     scheduler = Scheduler(Scheduler(idle("in"), label="nested", critical_jobs=True), idle("out", critical=False))
-    assert [line[3] for line in scheduler.listing().splitlines()] == [" ", "!", " ", " "]
+    assert [line[3] for line in listing(scheduler).splitlines()] == [" ", "!", " ", " "]
 
 
 def test_a_forever_job_that_ended_with_its_run_has_the_forever_symbol_alone(virtual: Virtual) -> None:
@@ -96,11 +97,11 @@ def test_a_forever_job_that_ended_with_its_run_has_the_forever_symbol_alone(virt
     watch = Job(anyio.sleep_forever, forever=True, label="watch")
     scheduler = Scheduler(watch, Job(anyio.sleep, 1, label="work"))
     virtual(scheduler.co_run)
-    assert [line[1:8] for line in scheduler.listing().splitlines()] == ["      ∞", "    ✓  "]
+    assert [line[1:8] for line in listing(scheduler).splitlines()] == ["      ∞", "    ✓  "]
     watch, work = Job(anyio.sleep_forever, forever=True, label="watch"), Job(anyio.sleep, 2, label="work")
     cut_off = Scheduler(watch, work, timeout=1)
     virtual(cut_off.co_run)
-    assert [line[1:8] for line in cut_off.listing().splitlines()] == ["    ⊘ ∞", "    ⊘  "]
+    assert [line[1:8] for line in listing(cut_off).splitlines()] == ["    ⊘ ∞", "    ⊘  "]
 
 
 # --- order, numbers and requirements
@@ -111,7 +112,7 @@ def test_a_job_is_listed_after_its_requirements() -> None:
     a, b, c = idle("a"), idle("b"), idle("c")
     a.requires(c, b)
     b.requires(c)
-    assert Scheduler(a, b, c).listing() == (
+    assert listing(Scheduler(a, b, c)) == (
         "1    ·    <AbstractJob `c`>\n"
         "2    ·    <AbstractJob `b`>  requires={1}\n"
         "3    ·    <AbstractJob `a`>  requires={1, 2}"
@@ -122,19 +123,19 @@ def test_three_or_more_consecutive_numbers_become_a_range(capsys: pytest.Capture
     """Three or more consecutive numbers of requirements become a range; the legend comes after a blank line."""
     jobs = [idle(str(n)) for n in range(11)]
     scheduler = Scheduler(jobs, idle("last", required=[*jobs[:4], *jobs[5:7], jobs[10], idle("stray")]))
-    assert scheduler.listing().endswith("requires={01-04, 06, 07, 11, ?`stray`}")
+    assert listing(scheduler).endswith("requires={01-04, 06, 07, 11, ?`stray`}")
     scheduler.list(legend=True)
     shown = capsys.readouterr().out
-    assert shown == scheduler.listing(legend=True) + "\n"
-    assert shown.startswith(scheduler.listing() + "\n\n· idle   ◦ scheduled   ▸ running   ✓ succeeded")
-    assert Scheduler().listing(legend=True).startswith("· idle")
+    assert shown == listing(scheduler, legend=True) + "\n"
+    assert shown.startswith(listing(scheduler) + "\n\n· idle   ◦ scheduled   ▸ running   ✓ succeeded")
+    assert listing(Scheduler(), legend=True).startswith("· idle")
 
 
 def test_numbers_have_leading_zeros() -> None:
     """In a listing of ten jobs or more, all numbers have the same width, so that a search finds each of them."""
     jobs = [idle(str(n)) for n in range(10)]
     jobs[9].requires(jobs[8])
-    lines = Scheduler(jobs).listing().splitlines()
+    lines = listing(Scheduler(jobs)).splitlines()
     assert lines[8] == "09    ·    <AbstractJob `8`>"
     assert lines[9] == "10    ·    <AbstractJob `9`>  requires={09}"
 
@@ -144,7 +145,7 @@ def test_requirements_are_aligned() -> None:
     a = idle("short")
     b = idle("rather longer", required=a)
     c = idle("mid", required=[a, b])
-    assert Scheduler(a, b, c).listing() == (
+    assert listing(Scheduler(a, b, c)) == (
         "1    ·    <AbstractJob `short`>\n"
         "2    ·    <AbstractJob `rather longer`>  requires={1}\n"
         "3    ·    <AbstractJob `mid`>            requires={1, 2}"
@@ -155,7 +156,7 @@ def test_wide_characters_are_aligned() -> None:
     """Labels with characters that are two columns wide, or none, do not shift the requirements."""
     a = idle("漢字")
     rest = [idle(label, required=a) for label in ("abcd", "e\u0301tat", "漢字", "👍🏽s")]
-    lines = Scheduler(a, rest).listing().splitlines()[1:]
+    lines = listing(Scheduler(a, rest)).splitlines()[1:]
     assert len({wcswidth(line[: line.index("requires")]) for line in lines}) == 1
 
 
@@ -164,13 +165,13 @@ def test_times_have_a_separate_column(virtual: Virtual) -> None:
     seen: list[str] = []
 
     async def look() -> None:
-        seen.append(scheduler.listing())
+        seen.append(listing(scheduler))
 
     quick, long = Job(answer, label="quick"), Job(anyio.sleep, 75, label="long")
     inner = Scheduler(Job(anyio.sleep, 0.25, label="short"), label="in", required=quick)
     scheduler = Scheduler(quick, long, inner, Job(look, label="look", required=inner))
     virtual(scheduler.co_run)
-    assert [*seen, scheduler.listing()] == [
+    assert [*seen, listing(scheduler)] == [
         "1    ✓    <Job `quick`>\n"
         "2    ▸    <Job `long`>        250 ms\n"
         "3    ✓    > <Scheduler `in`>  250 ms  requires={1} -> entries={4}\n"
@@ -189,7 +190,7 @@ def test_times_have_a_separate_column(virtual: Virtual) -> None:
 def test_a_very_long_label_does_not_shift_the_requirements_of_other_jobs() -> None:
     """A very long label is shown whole, and does not shift the requirements of other jobs."""
     a = idle("a" * 200)
-    assert Scheduler(a, idle("b", required=a), idle("c" * 200, required=a)).listing() == (
+    assert listing(Scheduler(a, idle("b", required=a), idle("c" * 200, required=a))) == (
         f"1    ·    <AbstractJob `{'a' * 200}`>\n"
         "2    ·    <AbstractJob `b`>  requires={1}\n"
         f"3    ·    <AbstractJob `{'c' * 200}`>  requires={{1}}"
@@ -202,7 +203,7 @@ def test_a_line_has_the_class_and_the_default_label_of_its_job() -> None:
     class Errand(Job[int]):
         pass
 
-    assert Scheduler(Errand(answer)).listing() == "1    ·    <Errand `answer()`>"
+    assert listing(Scheduler(Errand(answer))) == "1    ·    <Errand `answer()`>"
 
 
 # --- nesting
@@ -213,7 +214,7 @@ def test_a_nested_scheduler_has_a_line_before_and_a_line_after_its_jobs() -> Non
     first = idle("first")
     parse = idle("parse")
     inner = Scheduler(parse, idle("count", required=parse), idle("watch", forever=True), label="inner", required=first)
-    assert Scheduler(first, inner, idle("last", required=inner)).listing() == (
+    assert listing(Scheduler(first, inner, idle("last", required=inner))) == (
         "1    ·    <AbstractJob `first`>\n"
         "2    ·    > <Scheduler `inner`>    requires={1} -> entries={3, 4}\n"
         "3    ·      <AbstractJob `parse`>\n"
@@ -227,7 +228,7 @@ def test_a_nested_scheduler_has_a_line_before_and_a_line_after_its_jobs() -> Non
 def test_each_level_of_nesting_is_indented() -> None:
     """In a listing, each level of nesting is indented, and an empty scheduler has neither entries nor exits."""
     scheduler = Scheduler(Scheduler(Scheduler(label="empty"), label="middle", critical=True))
-    assert scheduler.listing() == (
+    assert listing(scheduler) == (
         "1  ! ·    > <Scheduler `middle`>   -> entries={2}\n"
         "2  ! ·      > <Scheduler `empty`>  -> entries={}\n"
         "2       end < <Scheduler `empty`>  exits={}\n"
@@ -240,7 +241,7 @@ def test_the_listing_of_a_nested_scheduler_has_only_its_own_jobs() -> None:
     first = idle("first")
     inner = Scheduler(idle("a"), required=first)
     Scheduler(first, inner)
-    assert inner.listing() == "1    ·    <AbstractJob `a`>"
+    assert listing(inner) == "1    ·    <AbstractJob `a`>"
 
 
 def test_details_of_a_nested_scheduler_are_its_result_or_exception(virtual: Virtual) -> None:
@@ -248,7 +249,7 @@ def test_details_of_a_nested_scheduler_are_its_result_or_exception(virtual: Virt
     bad = Scheduler(Job(fail_now, KeyError("k"), label="bad"), label="stopped", critical_jobs=True, critical=False)
     scheduler = Scheduler(Scheduler(Job(answer, label="good"), label="fine"), bad)
     virtual(scheduler.co_run)
-    assert scheduler.listing(details=True) == (
+    assert listing(scheduler, details=True) == (
         "1    ✓    > <Scheduler `fine`>     -> entries={2}  -> True\n"
         "2    ✓      <Job `good`>           -> 42\n"
         "1     end < <Scheduler `fine`>     exits={2}\n"
@@ -264,7 +265,7 @@ def test_listing_supports_any_depth_of_nesting(depth: int) -> None:
     scheduler = Scheduler(idle("deepest"))
     for _ in range(depth):
         scheduler = Scheduler(scheduler)
-    lines = scheduler.listing().splitlines()
+    lines = listing(scheduler).splitlines()
     assert len(lines) == 2 * depth + 1
     assert lines[depth].endswith(depth * "  " + "<AbstractJob `deepest`>")
 
@@ -278,7 +279,7 @@ def test_jobs_on_a_cycle_are_listed_below_a_remark_that_names_it() -> None:
     a.requires(b)
     b.requires(a, d)
     c.requires(b)
-    assert Scheduler(c, b, a, d).listing() == (
+    assert listing(Scheduler(c, b, a, d)) == (
         "1    ·    <AbstractJob `d`>\n"
         "          -- the remaining jobs are in the order added: cycle 3 requires 4 requires 3\n"
         "2    ·    <AbstractJob `c`>  requires={3}\n"
@@ -292,7 +293,7 @@ def test_the_remark_on_a_cycle_in_a_nested_scheduler_is_among_its_jobs() -> None
     a, b = idle("a"), idle("b")
     a.requires(b.requires(a))
     inner = Scheduler(a, b, label="inner")
-    assert Scheduler(inner, idle("c", required=inner)).listing() == (
+    assert listing(Scheduler(inner, idle("c", required=inner))) == (
         "1    ·    > <Scheduler `inner`>  -> entries={}\n"
         "            -- the remaining jobs are in the order added: cycle 2 requires 3 requires 2\n"
         "2    ·      <AbstractJob `a`>    requires={3}\n"
@@ -307,7 +308,7 @@ def test_a_requirement_outside_the_scheduler_has_a_question_mark() -> None:
     a, b = idle("a"), idle("b")
     stray = idle("stray")
     a.requires(stray, b)
-    assert Scheduler(Scheduler(b, label="inner"), a).listing() == (
+    assert listing(Scheduler(Scheduler(b, label="inner"), a)) == (
         "1    ·    > <Scheduler `inner`>  -> entries={2}\n"
         "2    ·      <AbstractJob `b`>\n"
         "1     end < <Scheduler `inner`>  exits={2}\n"
@@ -320,7 +321,7 @@ def test_an_input_from_another_scheduler_is_not_missing() -> None:
     first = Job(anyio.sleep, 0, label="first")
     scheduler = Scheduler(first)
     scheduler.add(Scheduler(Job(give_now, first, label="second"), label="inner"))
-    assert "<Job `second`>       requires={1}" in scheduler.listing()
+    assert "<Job `second`>       requires={1}" in listing(scheduler)
 
 
 # --- silence_done_jobs
@@ -332,7 +333,7 @@ def test_silence_done_jobs_leaves_out_jobs_that_ran_to_their_end(virtual: Virtua
     endless = Job(anyio.sleep, math.inf, label="endless", required=[good, bad])
     scheduler = Scheduler(good, bad, endless, idle("last", required=endless))
     virtual(functools.partial(scheduler.co_run, timeout=1))
-    assert scheduler.listing(silence_done_jobs=True) == (
+    assert listing(scheduler, silence_done_jobs=True) == (
         "3    ⊘    <Job `endless`>       1.0 s  requires={1, 2}\n"
         "4    ·    <AbstractJob `last`>         requires={3}"
     )  # fmt: skip
@@ -345,7 +346,7 @@ def test_silence_done_jobs_leaves_out_a_done_scheduler_with_its_jobs(virtual: Vi
     scheduler = Scheduler(inner)
     virtual(scheduler.co_run)
     scheduler.add(idle("last", required=inner))
-    assert scheduler.listing(silence_done_jobs=True) == "6    ·    <AbstractJob `last`>  requires={1}"
+    assert listing(scheduler, silence_done_jobs=True) == "6    ·    <AbstractJob `last`>  requires={1}"
 
 
 def test_silence_done_jobs_leaves_out_done_jobs_of_a_running_scheduler(virtual: Virtual) -> None:
@@ -353,7 +354,7 @@ def test_silence_done_jobs_leaves_out_done_jobs_of_a_running_scheduler(virtual: 
     seen: list[str] = []
 
     async def look() -> None:
-        seen.append(scheduler.listing(silence_done_jobs=True))
+        seen.append(listing(scheduler, silence_done_jobs=True))
 
     first = Job(answer, label="first")
     scheduler = Scheduler(Scheduler(first, Job(look, label="look", required=first), label="inner"))

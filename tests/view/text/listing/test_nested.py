@@ -15,6 +15,7 @@ import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler
 from trioflow._core.job._outcome import Failure
 from trioflow.abc import Instrument
+from trioflow.view import listing
 from trioflow.view.text._symbols import ASCII_SYMBOLS, UNICODE_SYMBOLS
 
 from ....bodies import fail_now, give_now, printed
@@ -49,7 +50,7 @@ def test_nested_schedulers_and_jobs_show_their_state_at_any_depth(
     number, indent = depth + 1, "  " * depth
     says = f"  {details}" if details else ""
     for text, line in (
-        (scheduler.listing(details=True), unicode),
+        (listing(scheduler, details=True), unicode),
         (printed(scheduler, "ascii", details=True), in_ascii),
     ):
         begin, inside = text.splitlines()[depth : depth + 2]
@@ -71,7 +72,7 @@ class ListingAtStart(Instrument):
         if job.label == self.label:
             while scheduler.scheduler is not None:
                 scheduler = scheduler.scheduler
-            self.seen = scheduler.listing(details=True)
+            self.seen = listing(scheduler, details=True)
             self.in_ascii = printed(scheduler, "ascii", details=True)
 
 
@@ -145,7 +146,7 @@ def test_the_listing_after_a_timeout_shows_cancelled_and_idle_jobs(virtual: Virt
     """After a timeout, the listing shows jobs that ran as cancelled and unreached ones as idle, at each level."""
     scheduler = scenario()
     virtual(functools.partial(scheduler.co_run, timeout=1))
-    states = {line.split("`")[1]: line[4:9] for line in scheduler.listing().splitlines() if " end < " not in line}
+    states = {line.split("`")[1]: line[4:9] for line in listing(scheduler).splitlines() if " end < " not in line}
     assert states == {
         "fine": "  ✓  ", "漢字": "  ✓  ", "watch": "  ⊘ ∞", "w": "  ⊘  ", "raised": "  ✗  ", "bad": "! ✗  ",
         "skipped": "  ⤼  ", "b": "  ·  ", "blocked": "  ⊗  ", "a": "  ·  ", "running": "  ⊘  ",

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, Scheduler
+from trioflow.view import listing
 
 from ....bodies import Counting, give_now, idle, printed
 
@@ -38,7 +39,7 @@ def outcome_of(*call: Any) -> str:
     """Return the listing's text for a job that calls this function."""
     scheduler = Scheduler(Job(*call, label="x"))
     scheduler.run()
-    return scheduler.listing(details=True).removeprefix("1    ✓    <Job `x`>  ").removeprefix("1    ✗    <Job `x`>  ")
+    return listing(scheduler, details=True).removeprefix("1    ✓    <Job `x`>  ").removeprefix("1    ✗    <Job `x`>  ")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_list_prints_to_the_current_sys_stdout(capsys: pytest.CaptureFixture[str
     """Without a file, `list` prints to the `sys.stdout` at the time of the call."""
     scheduler = Scheduler(idle("a"))
     scheduler.list()
-    assert capsys.readouterr().out == scheduler.listing() + "\n"
+    assert capsys.readouterr().out == listing(scheduler) + "\n"
 
 
 def test_list_of_an_empty_scheduler_prints_nothing() -> None:
@@ -174,7 +175,7 @@ def test_labels_are_escaped() -> None:
     """Control characters, line ends and lone surrogates in labels are escaped everywhere in the listing."""
     stray = idle("\ud800")
     inner = Scheduler(idle("a\x1b[2J\n", required=stray), label="\t")
-    assert Scheduler(inner).listing().splitlines() == [
+    assert listing(Scheduler(inner)).splitlines() == [
         r"1    ·    > <Scheduler `\t`>            -> entries={2}",
         r"2    ·      <AbstractJob `a\x1b[2J\n`>  requires={?`\ud800`}",
         r"1     end < <Scheduler `\t`>            exits={2}",
@@ -191,7 +192,7 @@ def reads(size: int) -> int:
         job.requires(before)
     scheduler = Scheduler(jobs)
     start = next(Counting.reads)
-    scheduler.listing()
+    listing(scheduler)
     return next(Counting.reads) - start - 1
 
 
@@ -205,6 +206,6 @@ def test_a_chain_of_twenty_thousand_jobs_is_listed_whole() -> None:
     jobs = [idle("x") for _ in range(20_000)]
     for before, job in itertools.pairwise(jobs):
         job.requires(before)
-    lines = Scheduler(jobs, idle("last", required=jobs)).listing().splitlines()
+    lines = listing(Scheduler(jobs, idle("last", required=jobs))).splitlines()
     assert len(lines) == 20_001
     assert lines[-1].endswith("requires={00001-20000}")

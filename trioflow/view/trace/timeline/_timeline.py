@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.api.views import short_repr, shorten, whole_number
+from ...._core.api.views import shorten
 from ..._state_styles import NEVER_STARTED_STATES
 from ...text import _verdict
 from .._record import TraceRecord
@@ -18,23 +18,12 @@ from . import _slot_rows
 from ._slot_rows import SlotGeometry
 from ._svg import MARGIN, add_element, add_hatching, clip_text, text_width, to_xml, wrap_text
 
-MIN_WIDTH: Final = 300
-"""The minimum width in pixels that users may choose."""
-MAX_WIDTH: Final = 1_000_000
-"""The maximum width in pixels that browsers show."""
 NOTE_HEIGHT: Final = 18.0
 MAX_NAMED_JOBS: Final = 30
 
 
 def timeline_svg(record: TraceRecord, width: int, has_title: bool = True) -> str:
-    """Draw the timeline of a record and return it as SVG.
-
-    Raises:
-        ValueError: `width` is out of range.
-
-    """
-    if not MIN_WIDTH <= (whole_number(width, "width", "a timeline") or 0) <= MAX_WIDTH:
-        raise ValueError(f"width={short_repr(width)} of a timeline: give {MIN_WIDTH} to {MAX_WIDTH} pixels")
+    """Draw the timeline of a record, `width` pixels wide, and return it as SVG."""
     picture = _new_picture()
     top = draw_title(picture, record, width) if has_title else 0.0
     geometry = SlotGeometry(record, float(width), top + 26)

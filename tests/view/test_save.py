@@ -1,0 +1,160 @@
+"""`trioflow.view.save`: the suffix of a file says in which form a scheduler or a trace is written to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import AbstractJob, Job, Scheduler, Trace
+from trioflow.view import _save, listing, save
+
+from ..bodies import give_now
+from .graph.pictures import texts
+
+
+@pytest.fixture
+def scheduler() -> Scheduler:
+    a = AbstractJob(label="ä")
+    return Scheduler(a, AbstractJob(label="b", required=a), label="s")
+
+
+def traced() -> Trace:
+    trace = Trace()
+    Scheduler(Job(give_now, 1, label="one"), label="s", instruments=[trace]).run()
+    return trace
+
+
+BEGINNINGS = {
+    (Scheduler, ".dot"): b"digraph {",
+    (Scheduler, ".svg"): b"<?xml",
+    (Scheduler, ".png"): b"\x89PNG\r\n",
+    (Scheduler, ".mmd"): b"flowchart TB\n",
+    (Trace, ".svg"): b"<svg ",
+    (Trace, ".html"): b"<!DOCTYPE html>",
+    (Trace, ".json"): b'{"displayTimeUnit"',
+    (Trace, ".csv"): b"number,",
+}
+"""How a file of each form begins."""
+
+
+def source(kind: type, scheduler: Scheduler) -> Any:
+    return scheduler if kind is Scheduler else traced()
+
+
+def test_each_form_is_known_by_its_suffix() -> None:
+    """The suffixes that `save` takes are those of the table above."""
+    assert {suffix for kind, suffix in BEGINNINGS if kind is Scheduler} == {*_save.GRAPH_SUFFIXES}
+    assert {suffix for kind, suffix in BEGINNINGS if kind is Trace} == {*_save.TRACE_SUFFIXES}
+
+
+@pytest.mark.parametrize(("kind", "suffix"), BEGINNINGS)
+def test_the_suffix_says_what_is_written(kind: type, suffix: str, scheduler: Scheduler, tmp_path: Path) -> None:
+    """A file is written in the form of its suffix, in any case, and replaces an existing one."""
+    file = tmp_path / f"a{suffix.upper()}"
+    file.write_text("x" * 10**6)
+    save(source(kind, scheduler), str(file))
+    assert file.read_bytes().startswith(BEGINNINGS[kind, suffix])
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize(("kind", "suffix"), BEGINNINGS)
+def test_a_file_that_cannot_be_written_raises_the_os_error(
+    kind: type, suffix: str, scheduler: Scheduler, tmp_path: Path
+) -> None:
+    """A missing directory, a full disk, or a directory in place of a file raises the OSError of the system."""
+    saved = source(kind, scheduler)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        save(saved, tmp_path / "nowhere" / f"a{suffix}")
+    full = tmp_path / f"full{suffix}"
+    full.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        save(saved, full)
+    directory = tmp_path / f"directory{suffix}"
+    directory.mkdir()
+    with pytest.raises(IsADirectoryError):
+        save(saved, directory)
+
+
+@pytest.mark.parametrize(("kind", "path"), [(Scheduler, "a.json"), (Scheduler, "a"), (Trace, "a.png"), (Trace, "a.")])
+def test_another_suffix_raises_an_error_with_those_that_there_are(
+    kind: type, path: str, scheduler: Scheduler, tmp_path: Path
+) -> None:
+    """A suffix that is none of these raises an error that says what is saved as what, and nothing is written."""
+    with pytest.raises(ValueError, match=r"must end in \.svg, .* \(a (Trace|Scheduler): \.svg, "):
+        save(source(kind, scheduler), tmp_path / path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_scheduler_is_saved_with_the_options_of_its_graph(scheduler: Scheduler, tmp_path: Path) -> None:
+    """`save` has the options of `graph`; a trace, which is no graph, has none."""
+    save(scheduler, tmp_path / "g.dot", only="b")
+    assert (tmp_path / "g.dot").read_text(encoding="utf-8") == scheduler.graph(only="b").source
+    save(scheduler, tmp_path / "g.svg", only="ä")
+    assert texts((tmp_path / "g.svg").read_text(encoding="utf-8")) == ["ä"]
+    with pytest.raises(TypeError, match=r"a Trace has no option 'only'"):
+        save(traced(), tmp_path / "t.svg", only="b")
+    with pytest.raises(TypeError, match=r"3 is neither a Scheduler nor a Trace"):
+        save(3, tmp_path / "t.svg")  # type: ignore[arg-type]
+
+
+def test_a_png_has_144_dots_per_inch(scheduler: Scheduler, tmp_path: Path) -> None:
+    """A PNG has two pixels for each point of the SVG, which is 144 dots per inch."""
+    save(scheduler, tmp_path / "g.png")
+    save(scheduler, tmp_path / "g.svg")
+    width = struct.unpack(">I", (tmp_path / "g.png").read_bytes()[16:20])[0]
+    points = int((tmp_path / "g.svg").read_text().partition('width="')[2].partition("pt")[0])
+    assert abs(width - 2 * points) <= 4
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+def test_a_picture_without_dot_raises_with_the_command_that_installs_it(
+    suffix: str, scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without `dot`, a picture raises an error that says how to install it; the forms that are text do not need it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RuntimeError, match=r"^save\(\) of 's'.* dot, .*apt install graphviz.*\.dot or \.mmd") as info:
+        save(scheduler, tmp_path / f"g{suffix}")
+    assert info.value.__cause__ is None
+    save(scheduler, tmp_path / "g.dot")
+    save(scheduler, tmp_path / "g.mmd")
+    assert {path.name for path in tmp_path.iterdir()} == {"g.dot", "g.mmd"}
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+def test_a_picture_raises_if_dot_fails(
+    suffix: str, scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If `dot` fails, the error has its exit code and what it wrote on standard error, and no file is written."""
+    program = tmp_path / "bin" / "dot"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\ncat >/dev/null\necho no more memory >&2\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.defpath}")
+    with pytest.raises(RuntimeError, match=r"dot exited with 3: no more memory"):
+        save(scheduler, tmp_path / f"g{suffix}")
+    assert not (tmp_path / f"g{suffix}").exists()
+
+
+def test_a_record_of_a_run_needs_no_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record of a run was lost where no extra was installed, because the DOT text of its graph needs graphviz."""
+    for package in ("graphviz", "jinja2", "msgspec", "rich", "click"):
+        monkeypatch.setitem(sys.modules, package, None)
+    save(traced(), tmp_path / "t.json")
+    (graph,) = json.loads((tmp_path / "t.json").read_text())["record"]["stored_graphs"]
+    assert "pip install 'trioflow[graph]'" in graph["notes"][0]
+    save(traced(), tmp_path / "t.csv")
+    save(traced(), tmp_path / "t.svg")
+
+
+def test_listing_is_what_list_prints(scheduler: Scheduler, capsys: pytest.CaptureFixture[str]) -> None:
+    """`listing` returns what `list` prints with the same options; anything but a scheduler raises."""
+    scheduler.list(details=True, legend=True)
+    assert listing(scheduler, details=True, legend=True) + "\n" == capsys.readouterr().out
+    with pytest.raises(TypeError, match=r"scheduler=7 of listing.*: give a Scheduler"):
+        listing(7)  # type: ignore[arg-type]

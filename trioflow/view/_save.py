@@ -1,0 +1,162 @@
+"""Save the graph of a scheduler, or the record of a run, to a file; and the listing of a scheduler as text."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, Unpack
+
+from .._core.api.views import BaseScheduler, file_path, is_scheduler, not_a_scheduler_error, short_repr
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .graph._render import GraphOptions
+    from .graph._style import Direction
+    from .trace._trace import Trace
+
+
+def save(source: BaseScheduler | Trace, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
+    """Write the graph of a scheduler, or the record of a run, to a file; the suffix of its name says in which form.
+
+    For a scheduler:
+
+    - `.svg`, `.png`: the graph as a picture, drawn by the program `dot`, which may take half a minute for a thousand
+      boxes; a PNG has 144 dots per inch.
+    - `.dot`: the graph in the language of Graphviz.
+    - `.mmd`: the graph as a Mermaid flowchart, which GitHub (up to 500 arrows) and GitLab draw inside a README.
+
+    For a `Trace`:
+
+    - `.svg`: the timeline: a row for each slot with a bar for each job that started, the critical path, and the use of
+      each resource. Colors distinguish families of jobs, and narrow neighboring bars of one family are merged. Failed
+      jobs have a cross, and cancelled jobs are hatched. Hatching shows why a slot was empty.
+    - `.html`: a report, which loads no other files: the verdict, the failures, where the time went, the graph, the
+      timeline, and a table of all jobs that can be sorted and searched.
+    - `.json`: the whole record of the run, for `trioflow report` and `trioflow compare`, with trace events for
+      https://ui.perfetto.dev and chrome://tracing: each scheduler is a process, its lanes are threads.
+    - `.csv`: a line of headings, then one line for each run of each job. Times are seconds since the beginning of the
+      run; `started_wall` is the time of day in UTC. `required` contains the numbers of the required lines, and `parent`
+      the number of the nested scheduler that contains the job.
+
+    An existing file is replaced as a whole, or not at all.
+
+    Args:
+        source: the scheduler, or the trace.
+        path: the file.
+        options: of a scheduler, those of `Scheduler.graph`; a trace has none.
+
+    Raises:
+        TypeError: `source` is neither a scheduler nor a trace, or an option is unknown or has a wrong type.
+        ValueError: the suffix is none of these, or an option has a wrong value.
+        ModuleNotFoundError: a package is not installed; the error says which extra has it.
+        RuntimeError: `dot` is not installed, or has failed.
+        OSError: the file cannot be written.
+
+    Example:
+        >>> from trioflow.view import save
+        >>> save(Scheduler(), "graph.doc")
+        Traceback (most recent call last):
+            ...
+        ValueError: save(): 'graph.doc' must end in .svg, .png, .dot, .mmd (a Trace: .svg, .html, .json, .csv)
+
+    """
+    from pathlib import Path  # imported here, like all views, because many programs save nothing
+
+    from ._exports import write_atomically
+    from .trace._trace import Trace
+
+    file = Path(file_path(path, "path", "save()"))
+    if isinstance(source, Trace):
+        if options:
+            raise TypeError(f"save(): a Trace has no option {min(options)!r}: the options are those of graphs")
+        save_trace(source, _check_suffix(file, TRACE_SUFFIXES), file)
+    elif is_scheduler(source):
+        write_atomically(file, _graph_contents(source, _check_suffix(file, GRAPH_SUFFIXES), options))
+    else:
+        raise TypeError(f"save(): {short_repr(source)} is neither a Scheduler nor a Trace")
+
+
+GRAPH_SUFFIXES: Final = (".svg", ".png", ".dot", ".mmd")
+TRACE_SUFFIXES: Final = (".svg", ".html", ".json", ".csv")
+TIMELINE_WIDTH: Final = 1200
+"""The width of a timeline in pixels."""
+
+
+def _check_suffix(file: Path, suffixes: tuple[str, ...]) -> str:
+    suffix = file.suffix.lower()
+    if suffix not in suffixes:
+        other, forms = ("Trace", TRACE_SUFFIXES) if suffixes is GRAPH_SUFFIXES else ("Scheduler", GRAPH_SUFFIXES)
+        raise ValueError(f"save(): {file.name!r} must end in {', '.join(suffixes)} (a {other}: {', '.join(forms)})")
+    return suffix
+
+
+def _graph_contents(scheduler: BaseScheduler, suffix: str, options: GraphOptions) -> str | bytes:
+    from .graph import _render
+    from .trace._trace import find_critical_path
+
+    critical_path = find_critical_path(scheduler)
+    if suffix == ".mmd":
+        return _render.mermaid(scheduler, critical_path, **options)
+    if suffix == ".dot":
+        return str(_render.graph(scheduler, critical_path, **options).source)
+    subject = f"save() of {scheduler.label!r}"
+    if suffix == ".png":
+        return _render.render(_render.graph(scheduler, critical_path, **options), "png", subject)
+
+    def draw(direction: Direction | None) -> str:
+        return _render.render(_render.graph(scheduler, critical_path, direction, **options), "svg", subject).decode()
+
+    return _render.svg_in_best_direction(draw)
+
+
+def save_trace(trace: Trace, suffix: str, path: str | os.PathLike[str]) -> None:
+    """Write a trace in the form that one of `TRACE_SUFFIXES` names. The name of the file may end in another one."""
+    from pathlib import Path
+
+    from ._exports import write_atomically
+    from .trace import _table, _trace_events, _trace_file
+    from .trace.report import _report
+    from .trace.timeline import _timeline
+
+    record = trace._get_record()
+    match suffix:
+        case ".svg":
+            text = _timeline.timeline_svg(record, TIMELINE_WIDTH)
+        case ".html":
+            text = _report.report_html(record, Path(path).parent)
+        case ".csv":
+            text = _table.csv_text(record)
+        case _:
+            text = _trace_events.json_text(record, _trace_file.record_json(record))
+    write_atomically(path, text)
+
+
+def listing(
+    scheduler: BaseScheduler, *, details: bool = False, silence_done_jobs: bool = False, legend: bool = False
+) -> str:
+    """Return what `Scheduler.list` prints, with Unicode symbols and without a final newline.
+
+    Args:
+        scheduler: the scheduler.
+        details: shows results and exceptions, shortened.
+        silence_done_jobs: leaves out done jobs, successful or not.
+        legend: explains all symbols below the listing.
+
+    Returns:
+        The lines; an empty string if there are none.
+
+    Raises:
+        TypeError: `scheduler` is not a scheduler.
+
+    Example:
+        >>> from trioflow.view import listing
+        >>> listing(Scheduler(AbstractJob(label="a")))
+        '1    ·    <AbstractJob `a`>'
+
+    """
+    from .text import _symbols
+    from .text._listing import Listing
+
+    if not is_scheduler(scheduler):
+        raise not_a_scheduler_error(scheduler, "listing()")
+    return Listing(scheduler, _symbols.Symbols()).text(details, silence_done_jobs, legend)
