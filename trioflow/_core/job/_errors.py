@@ -134,7 +134,11 @@ class RequirementFailed(TrioflowError):
         self.requirement: AbstractJob[Any] = requirement
         earlier = requirement.raised_exception()
         # The job whose failure is the original one, taken from the error before, so that no chain has to be walked.
-        self._root: AbstractJob[Any] = earlier._root if isinstance(earlier, RequirementFailed) else requirement
+        # A job that failed may have raised an error of this class itself.
+        is_blocked = requirement.state.name == "BLOCKED"
+        self._root: AbstractJob[Any] = (
+            earlier._root if is_blocked and isinstance(earlier, RequirementFailed) else requirement
+        )
         advice = "choose run_if='settled', and pass an input as ref(job), with required=job"
         if job.run_if != "succeeded" and requirement not in job._inputs:
             advice = "require it without succeeded=True"
