@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import collections
+import functools
+import itertools
+import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
@@ -259,7 +263,91 @@ def test_a_job_may_add_jobs_to_a_scheduler_that_is_its_argument(virtual: Virtual
     assert job.result().result() == "new"
 
 
+@pytest.mark.parametrize(
+    ("fill", "passed"),
+    [
+        (lambda job: collections.deque([1, job], maxlen=2), collections.deque([1, "r"], maxlen=2)),
+        (lambda job: {"a": job}.values(), ["r"]),
+        (lambda job: {"a": [job]}.items(), [("a", ["r"])]),
+        (lambda job: collections.UserDict(a=job).values(), ["r"]),
+        (lambda job: collections.UserDict(a=job), collections.UserDict(a="r")),
+        (lambda job: collections.UserList([job, 2]), collections.UserList(["r", 2])),
+        (lambda job: collections.OrderedDict(a=job), collections.OrderedDict(a="r")),
+        (lambda job: collections.defaultdict(list, a=[job]), collections.defaultdict(list, a=["r"])),
+        (lambda job: types.MappingProxyType({"a": job}), {"a": "r"}),
+        (lambda job: [{"x": collections.deque([(job,)])}], [{"x": collections.deque([("r",)])}]),
+    ],
+    ids=[
+        *("deque", "values", "items", "values of a UserDict", "UserDict", "UserList", "OrderedDict", "defaultdict"),
+        *("proxy", "deep"),
+    ],
+)
+def test_what_can_be_looked_into_is_filled_in(virtual: Virtual, fill: Any, passed: Any) -> None:
+    """A container gets results in place of the jobs in it and keeps its type; a view becomes a list."""
+    value = fill(Job(give, "r"))
+    direct, (nested,) = taken(virtual, Job(take, value, [value]))
+    assert direct == nested == passed
+    assert type(direct) is type(passed)
+
+
+@pytest.mark.parametrize("kind", [Job, ThreadJob])
+def test_the_arguments_of_a_partial_are_inputs(virtual: Virtual, kind: Any) -> None:
+    """Jobs among the arguments of a partial are inputs, whether it is the function of the job or an argument."""
+    function: Any = take if kind is Job else lambda *args, **kwargs: (args, kwargs) if kwargs else args
+    called = functools.partial(function, Job(give, 1), x=[Job(give, 2)])
+    job = kind(called, Job(give, 3), kwargs={"y": 4})
+    assert taken(virtual, job) == ((1, 3), {"x": [2], "y": 4})
+    plain = functools.partial(function, 1)
+    assert taken(virtual, kind(plain, Job(give, 3))) == (1, 3)
+    (given,) = taken(virtual, Job(take, functools.partial(int, Job(give, "11"), base=Job(give, 2))))
+    assert given() == 3
+
+
+def kinds_of_containers() -> list[type]:
+    """Return the public types of the standard library's modules of containers and iterators."""
+    modules = (builtins, collections, collections.abc, functools, itertools, types)
+    kinds = {kind for module in modules for kind in vars(module).values() if isinstance(kind, type)}
+    return sorted((kind for kind in kinds if kind.__name__[0] != "_"), key=lambda kind: kind.__qualname__)
+
+
+VIEWS: list[Any] = [lambda value: value, iter, reversed, dict.values, dict.items, dict.keys]
+
+
+@pytest.mark.parametrize("kind", kinds_of_containers(), ids=lambda kind: kind.__name__)
+def test_no_function_gets_a_job_for_a_result(kind: Any) -> None:
+    """Whatever container or iterator of Python's a job is in, the function gets its result, or an error says the cure.
+
+    This tries each type with a job in it, in all ways in which it can be made.
+    """
+    job = Job(give, "r", label="hidden")
+    ways = ([[job]], [{"a": job}], [{job: "a"}], [[("a", job)]], [str, [job]], [len, job], [[1], [job]], [job])
+    for arguments, view in itertools.product(ways, VIEWS):
+        try:
+            value, items = view(kind(*arguments)), [*itertools.islice(view(kind(*arguments)), 9)]
+        except Exception:  # this is no way to make it
+            continue
+        if isinstance(value, collections.ChainMap) and not isinstance(value.maps[0], dict):
+            continue
+        try:
+            is_input = job in Job(take, value).required
+        except TypeError as error:
+            assert any(cure in str(error) for cure in CURES)  # noqa: PT017
+        else:
+            assert is_input or all(job not in (item, *(item if type(item) is tuple else ())) for item in items)
+
+
+CURES = ("pass it in a plain list", "write list(...) around it")
+
+
 # --- rejected
+
+
+def test_an_iterator_that_makes_its_items_later_raises() -> None:
+    """Jobs in a generator or a `map` do not exist yet, so a search cannot find them: the error says what to write."""
+    for lazy in ((Job(give, number) for number in range(3)), map(Job, [give])):
+        for value in (lazy, [lazy], zip(lazy, [1], strict=False)):
+            with pytest.raises(TypeError, match=r"an argument of 'mine' is a (generator|map), .*write list\(\.\.\.\)"):
+                Job(take, value, label="mine")
 
 
 def test_an_argument_that_contains_itself_raises() -> None:
@@ -293,6 +381,10 @@ class MyList(list[Any]):
     pass
 
 
+class MyDict(dict[Any, Any]):
+    pass
+
+
 @pytest.mark.parametrize(
     ("hide", "where"),
     [
@@ -304,14 +396,21 @@ class MyList(list[Any]):
         (lambda job: Pair(1, [{"x": job}]), "a Pair"),
         (lambda job: MyList([job]), "a MyList"),
         (lambda job: {(1, job)}, "a set"),
-        (lambda job: collections.OrderedDict(x=job), "a OrderedDict"),
+        (lambda job: MyDict(x=job), "a MyDict"),
+        (lambda job: {job: 1}.keys(), "a dict_keys"),
+        (lambda job: {job: 1}.items(), "a key of a dict"),
+        (lambda job: iter([job]), "a list_iterator"),
+        (lambda job: zip([1], itertools.chain([[job]]), strict=True), "a zip"),
     ],
-    ids=["set", "frozenset", "key", "in a key", "namedtuple", "deep", "list subclass", "in a set", "dict subclass"],
+    ids=[
+        *("set", "frozenset", "key", "in a key", "namedtuple", "deep", "list subclass", "in a set", "dict subclass"),
+        *("keys", "items", "iterator", "in an iterator"),
+    ],
 )
 @pytest.mark.parametrize("wrap", [lambda job: job, ref], ids=["job", "ref"])
 @pytest.mark.parametrize("depth", [0, 1])
 def test_a_job_inside_an_unsupported_container_raises(hide: Any, where: str, wrap: Any, depth: int) -> None:
-    """A job in a set, a dict key, a namedtuple or a container subclass raises a TypeError that advises a plain list."""
+    """A job in a set, a key, a namedtuple, a subclass or an iterator raises a TypeError that advises a plain list."""
     hidden = hide(wrap(Job(give, label="hidden")))
     value = [{"x": hidden}] if depth else hidden
     with pytest.raises(TypeError, match=rf"'hidden' is (in )?{where} in the arguments of 'mine'.*plain list"):
@@ -322,8 +421,14 @@ def test_a_job_inside_an_unsupported_container_raises(hide: Any, where: str, wra
 
 def test_sets_and_container_subclasses_without_jobs_are_accepted(virtual: Virtual) -> None:
     """Sets and other containers in which no job is allowed are passed as they are if they have none."""
-    values = ({1, (2, 3)}, Pair(1, 2), MyList([1]), collections.OrderedDict(x=1), {(1, 2): 3})
-    assert all(one is other for one, other in zip(taken(virtual, Job(take, *values)), values, strict=True))
+    values = (
+        *({1, (2, 3)}, Pair(1, 2), MyList([1]), MyDict(x=1), {(1, 2): 3}, collections.deque([1]), {1: 2}.values()),
+        *({1: 2}.items(), {1: 2}.keys(), collections.UserList([1]), functools.partial(int, 1), iter([1])),
+        *(itertools.count(), zip([1], [2], strict=True), range(10**12)),
+    )
+    job = Job(take, *values)
+    assert all(one is other for one, other in zip(taken(virtual, job), values, strict=True))
+    assert all(one is other for one, other in zip(job.result(), values, strict=True))
 
 
 # --- other kinds of jobs

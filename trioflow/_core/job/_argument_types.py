@@ -9,7 +9,7 @@ Otherwise mypy would infer `Job[Any] | Any` as the type of a parameter, and reje
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, ValuesView
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 A = TypeVar("A")
@@ -34,8 +34,8 @@ class JobOf(Protocol[T_co]):
         """Wait until the job has settled."""
 
 
-JobContainer: TypeAlias = "Sequence[JobOf[Any]] | Mapping[Any, JobOf[Any]]"
-"""A sequence or mapping of jobs. Users annotate a mixed or nested container as `list[Any]`.
+JobContainer: TypeAlias = "Sequence[JobOf[Any]] | Mapping[Any, JobOf[Any]] | ValuesView[JobOf[Any]]"
+"""A sequence, mapping or view of jobs. Users annotate a mixed or nested container as `list[Any]`.
 
 A recursive type for nested containers would match each string, because a string is a sequence of strings.
 """

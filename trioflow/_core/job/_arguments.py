@@ -1,15 +1,20 @@
 """Jobs among the arguments of a job, which are found when it is created, and replaced by results when it starts.
 
-The search covers plain lists, tuples and the values of plain dicts, down to Python's recursion limit. A container
-without jobs is passed on as the same object. A container with jobs is copied at each start, with results in place of
-the jobs. If a container occurs twice, it is searched and copied only once, so that the cost is linear in the number of
-distinct containers.
+The search covers the containers in `FILLED_TYPES`, down to Python's recursion limit. A container without jobs is
+passed on as the same object. A container with jobs is copied at each start, with results in place of the jobs. If a
+container occurs twice, it is searched and copied only once, so that the cost is linear in the number of distinct
+containers. A job whose place cannot be filled, as in a set or an iterator, is an error.
 """
 
 from __future__ import annotations
 
+import functools
+import gc
+import itertools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import types
+from collections import ChainMap, OrderedDict, UserDict, UserList, defaultdict, deque
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Final, cast
 
 from ..base._reprs import short_repr
@@ -19,12 +24,34 @@ from ._outcome import DROPPED
 ValueOf = Callable[[AbstractJob[Any]], Any]
 """A function that returns the value to pass in place of an input."""
 
-ATOMIC_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None)})
+ATOMIC_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None), range})
 """Types of values that contain no job. They are checked first, because most arguments have one of these types."""
 PLAIN_CONTAINERS: Final = frozenset({list, tuple, dict})
+COPIED_TYPES: Final = frozenset[Any]({list, dict, deque, UserList, UserDict, OrderedDict, defaultdict})
+"""Types of containers that have `copy`, and in whose copy items can be replaced."""
+MAPPINGS: Final[Any] = ({}, OrderedDict[Any, Any](), UserDict[Any, Any]())
+VIEW_TYPES: Final = {type(view) for mapping in MAPPINGS for view in (mapping.values(), mapping.items())}
+FILLED_TYPES: Final = COPIED_TYPES | {tuple, functools.partial, types.MappingProxyType} | VIEW_TYPES
 """Types of containers in which results are filled in; objects of their subclasses could not be copied safely."""
-SEARCHED_TYPES: Final[Any] = (list, tuple, dict, set, frozenset)
-"""Types of containers to search. In containers other than `PLAIN_CONTAINERS`, a job is an error."""
+SEARCHED_TYPES: Final[Any] = (*FILLED_TYPES - {functools.partial}, set, frozenset, KeysView, ChainMap)
+"""Types of containers to search. In those that are not in `FILLED_TYPES`, such as a namedtuple, a job is an error."""
+LAZY_ITERATORS: Final = (types.GeneratorType, map, itertools.starmap)
+"""Types of iterators whose items do not exist before they are asked for, so that jobs among them cannot be found."""
+ITERATOR_TYPES: Final = frozenset[Any](
+    {
+        *(*LAZY_ITERATORS, zip, filter, enumerate, type(reversed(()))),
+        *map(type, map(reversed, cast("tuple[Any, ...]", ([], {}, {}.values(), {}.items(), deque[Any]())))),
+        *map(type, map(iter, cast("tuple[Any, ...]", ([], (), {}, {}.values(), {}.items(), set[Any](), deque[Any]())))),
+        type(iter(OrderedDict[Any, Any]())),
+        *(kind for kind in vars(itertools).values() if isinstance(kind, type)),
+    }
+)
+"""Python's own types of iterators, which refer to what they iterate over."""
+EXACT_TYPES: Final = FILLED_TYPES | ITERATOR_TYPES | {type(mapping.keys()) for mapping in MAPPINGS}
+COLLECTION_FLAGS: Final = 1 << 5 | 1 << 6
+"""Flags of types that are sequences or mappings, including subclasses: `Py_TPFLAGS_SEQUENCE` and `Py_TPFLAGS_MAPPING`.
+To read them takes a tenth of `isinstance` with an ABC."""
+PLACEHOLDER: Final[object] = getattr(functools, "Placeholder", object())  # since Python 3.14
 UNFINISHED_SEARCH: Final = object()
 """A placeholder for the template of a container while its items are searched."""
 
@@ -74,21 +101,24 @@ class Template:
     """The template of a container with jobs in it, at any depth: `build` makes a copy with values in their place.
 
     Args:
-        container: the user's container.
+        items: a copy of the container, or a list or dict with its items.
+        finish: makes the object to pass of such a copy; None if it is the copy.
         jobs: for each item that is an input, its key or index, and the input.
         nested: for each item that is itself such a container, its key or index, and its template.
 
     """
 
-    __slots__ = ("_jobs", "_makes_tuple", "_nested", "original")
+    __slots__ = ("_finish", "_jobs", "_nested", "original")
 
     def __init__(
-        self, container: Any, jobs: list[tuple[Any, AbstractJob[Any]]], nested: list[tuple[Any, Template]]
+        self,
+        items: Any,
+        finish: Callable[[Any], Any] | None,
+        jobs: list[tuple[Any, AbstractJob[Any]]],
+        nested: list[tuple[Any, Template]],
     ) -> None:
-        kind = cast(Any, type(container))
-        self._makes_tuple = kind is tuple
-        # A list or dict with the items of the container, in which each `Ref` is replaced by its job.
-        self.original: Any = (dict if kind is dict else list)(container)
+        self._finish = finish
+        self.original: Any = items  # each `Ref` in it is replaced by its job
         self._jobs = tuple(jobs)
         self._nested = tuple(nested)
 
@@ -109,7 +139,26 @@ class Template:
                 if template not in copies:
                     copies[template] = template.build(value_of, copies)
                 container[key] = copies[template]
-        return tuple(container) if self._makes_tuple else container
+        return container if self._finish is None else self._finish(container)
+
+
+def _unpack(container: Any) -> tuple[Any, Callable[[Any], Any] | None]:
+    """Return the items of a container in a new list or mapping, and the function that `Template` calls `finish`."""
+    kind = cast(Any, type(container))
+    if kind in COPIED_TYPES:
+        return container.copy(), None
+    if kind is tuple:
+        return [*container], tuple
+    if kind is functools.partial:
+        return {**dict(enumerate((container.func, *container.args))), **container.keywords}, _make_partial
+    if isinstance(container, ItemsView):
+        return dict(container), lambda items: [*items.items()]
+    return ([*container] if isinstance(container, ValuesView) else dict(container)), None
+
+
+def _make_partial(items: dict[Any, Any]) -> functools.partial[Any]:
+    function, *args = [value for key, value in items.items() if not isinstance(key, str)]
+    return functools.partial(function, *args, **{key: value for key, value in items.items() if isinstance(key, str)})
 
 
 class Arguments:
@@ -177,9 +226,30 @@ def direct_input_indices(values: tuple[Any, ...]) -> tuple[int, ...] | None:
                 return None
             if not value._is_passed_as_itself:
                 indices.append(index)
-        elif kind is Ref or isinstance(value, SEARCHED_TYPES):
+        elif kind is Ref or may_hold_jobs(kind):
             return None
     return tuple(indices)
+
+
+def may_hold_jobs(kind: type) -> object:
+    """Return a true value if objects of a type are searched for jobs."""
+    return kind in EXACT_TYPES or kind.__flags__ & COLLECTION_FLAGS or issubclass(kind, (set, frozenset))
+
+
+def unpack_partial(
+    function: functools.partial[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, name: str
+) -> tuple[Any, tuple[Any, ...], Mapping[str, Any] | None]:
+    """Return the function in a partial, and all arguments of the call, if jobs are among those that the partial has.
+
+    Otherwise, return the partial and the arguments as they are.
+    """
+    if ArgumentSearch(lambda: repr(name)).search_positional((function,)) == (function,):
+        return function, args, kwargs
+    filled, rest = list(function.args), iter(args)
+    for index, value in enumerate(filled):
+        if value is PLACEHOLDER:
+            filled[index] = next(rest, value)
+    return function.func, (*filled, *rest), {**function.keywords, **(kwargs or {})}
 
 
 def original_arguments(arguments: Iterable[Any]) -> Iterable[Any]:
@@ -270,18 +340,20 @@ class ArgumentSearch:
 
         """
         known[id(container)] = UNFINISHED_SEARCH
+        kind: Any = type(container)
+        contents, finish = (container, None) if kind in PLAIN_CONTAINERS else _unpack(container)
         jobs: list[tuple[Any, AbstractJob[Any]]] = []
         refs: list[tuple[Any, AbstractJob[Any]]] = []
         nested: list[tuple[Any, Template]] = []
-        is_dict = cast(Any, type(container)) is dict
-        if is_dict and not ATOMIC_TYPES.issuperset(map(type, container)):
-            self._reject_jobs_inside([*container], "a key of a dict")
-        items = cast("Iterable[tuple[Any, Any]]", container.items() if is_dict else enumerate(container))
+        is_mapping = isinstance(contents, (dict, UserDict))
+        if is_mapping and not ATOMIC_TYPES.issuperset(map(type, contents)):
+            self._reject_jobs_inside([*contents], "a key of a dict")
+        items = cast("Iterable[tuple[Any, Any]]", contents.items() if is_mapping else enumerate(contents))
         for key, value in items:
-            kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]  # a cast takes a third of the loop
+            kind = type(value)  # a cast takes a third of the loop
             if kind in ATOMIC_TYPES:
                 continue
-            if kind in PLAIN_CONTAINERS:
+            if kind in FILLED_TYPES:
                 template = self._inner_template(value, known) if value else None
                 if template is not None:
                     nested.append((key, template))
@@ -291,11 +363,14 @@ class ArgumentSearch:
                     jobs.append((key, cast(Any, value)))
             elif kind is Ref:
                 refs.append((key, value.job))
-            elif isinstance(value, SEARCHED_TYPES):
+            elif may_hold_jobs(kind):
                 self._reject_jobs_inside(value, f"in a {kind.__name__}")
-        found = Template(container, jobs, nested) if jobs or refs or nested else None
-        for key, job in refs:
-            cast(Template, found).original[key] = job
+        found: Template | None = None
+        if jobs or refs or nested:
+            contents, finish = _unpack(container) if contents is container else (contents, finish)
+            found = Template(contents, finish, jobs, nested)
+            for key, job in refs:
+                contents[key] = job
         known[id(container)] = found
         return found
 
@@ -306,7 +381,8 @@ class ArgumentSearch:
         recursion limit.
         """
         if id(container) not in known:
-            return None if _has_only_atoms(container) else self._template(container, known)
+            is_plain = cast(Any, type(container)) in PLAIN_CONTAINERS
+            return None if is_plain and _has_only_atoms(container) else self._template(container, known)
         template: Template | None = known[id(container)]
         if template is UNFINISHED_SEARCH:
             self._reject_self_reference(container)
@@ -330,9 +406,18 @@ class ArgumentSearch:
                     f"{label!r} is {where} in the arguments of {self._subject()}, where its result cannot replace it; "
                     f"pass it in a plain list or tuple, or as a value of a plain dict"
                 )
-            if isinstance(value, SEARCHED_TYPES) and id(value) not in visited:
-                visited.add(id(value))
-                todo += [*value, *value.values()] if isinstance(value, dict) else value
+            if isinstance(value, LAZY_ITERATORS):
+                raise TypeError(
+                    f"an argument of {self._subject()} is a {type(value).__name__}, in which no job would be found; "
+                    f"write list(...) around it, or make it in the function"
+                )
+            if id(value) in visited:
+                continue
+            visited.add(id(value))
+            if type(value) in ITERATOR_TYPES:
+                todo += gc.get_referents(value)
+            elif isinstance(value, SEARCHED_TYPES):
+                todo += [*value, *value.values()] if isinstance(value, Mapping) else value
 
 
 def _has_only_atoms(container: Any) -> bool:

@@ -38,6 +38,7 @@ from ._arguments import (
     direct_input_indices,
     original_arguments,
     result_of,
+    unpack_partial,
 )
 from ._job import AbstractJob, T
 from ._job_options import JobOptions
@@ -97,6 +98,8 @@ class FunctionJob(AbstractJob[T]):
     ) -> None:
         if self._calls_in is not None:
             check_function(function, type(self).__name__, place=self._calls_in)
+        if type(function) is functools.partial:
+            function, args, kwargs = unpack_partial(function, args, kwargs, name_of(function))
         self._function = function
         inputs = self._bind_arguments(args, kwargs, options.get("label"))
         super().__init__(**options, _inputs=inputs)
@@ -288,9 +291,9 @@ class Job(FunctionJob[T]):
     Args:
         function: an async function; a lambda, partial or callable object that returns an awaitable; or a coroutine
             object, which takes no further arguments.
-        args: positional arguments of the call. A job among them, or at any depth in plain lists, tuples and values of
-            dicts, is an input: the new job requires it, and gets its result in its place. `ref(job)` passes the job
-            itself.
+        args: positional arguments of the call. A job among them, or at any depth in lists, tuples, deques and values
+            of dicts, is an input: the new job requires it, and gets its result in its place. `ref(job)` passes the job
+            itself. The same holds for the arguments of a `functools.partial`.
         kwargs: keyword arguments of the call; jobs among them are inputs too.
         options: the options of every job; see `AbstractJob`.
 
@@ -401,6 +404,8 @@ class Job(FunctionJob[T]):
         if not is_async_function:
             if not isinstance(function, Coroutine):
                 check_function(function, "Job", ACCEPTED_ARGUMENTS)
+                if type(function) is functools.partial:
+                    function, args, kwargs = unpack_partial(function, args, kwargs, name_of(function))
             elif args or kwargs:
                 raise TypeError(f"Job({short_repr(function)}, ...): a coroutine object takes no further arguments")
         self._function = function
