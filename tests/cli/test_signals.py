@@ -118,28 +118,6 @@ def test_ctrl_c_while_the_file_is_loaded_ends_the_command_without_a_traceback(tm
     assert "".join(lines[1:]).strip() == ""
 
 
-def test_signal_handler_of_the_users_file_is_not_replaced(tmp_path: Path) -> None:
-    """If the user's file has a handler for SIGINT, that handler gets each SIGINT."""
-    code = """
-    import os, signal
-    count = 0
-    def handle(number, frame):
-        global count
-        count += 1
-        os.write(1, f"taken {count}\\n".encode())  # print() may be at work when the signal comes
-    signal.signal(signal.SIGINT, handle)
-    async def wait():
-        os.write(1, b"runs\\n")
-        while count < 3:
-            await anyio.sleep(0.001)
-    scenario = Scheduler(Job(wait))
-    """
-    sends = dict.fromkeys(("runs", "taken 1", "taken 2"), signal.SIGINT)
-    code_of_exit, lines = signalled(written(tmp_path, code), sends=sends)
-    assert code_of_exit == 0
-    assert lines[:4] == ["runs", "taken 1", "taken 2", "taken 3"]
-
-
 def test_second_signal_makes_the_cursor_visible_again(tmp_path: Path) -> None:
     """A second signal makes the cursor visible, because a monitor may have hidden it."""
     ours, theirs = pty.openpty()

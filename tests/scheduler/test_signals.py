@@ -7,20 +7,22 @@ import contextlib
 import linecache
 import os
 import pty
+import random
 import signal
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import trio
 
-from trioflow import Job, JobState, Scheduler, StopReason
+from trioflow import Job, JobState, Pool, Scheduler, StopReason
 from trioflow._core import backend as _backend
 from trioflow._core.scheduler import _sync_run
 from trioflow._core.scheduler._sync_run import SignalHandler
@@ -30,6 +32,7 @@ from ..bodies import fail, nothing
 from .signalled import child
 
 ENDING = ["unwinds", "begins", "shut down"]
+HANDLED = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 # --- real processes
@@ -110,9 +113,9 @@ def test_second_ctrl_c_does_not_interrupt_the_shutdown(backend: str) -> None:
     assert lines == ["runs", *ENDING, "raised KeyboardInterrupt StopReason.INTERRUPTED"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", HANDLED)
 def test_handled_signals_end_the_run_cleanly(backend: str, number: signal.Signals) -> None:
-    """With `handle_signals=True`, SIGTERM and SIGHUP end the run cleanly, and `run()` returns False."""
+    """With `handle_signals=True`, Ctrl-C, SIGTERM and SIGHUP end the run cleanly, and `run()` returns False."""
     code = f"scheduler = Scheduler(Actor()); watched(lambda: scheduler.run(backend={backend!r}, handle_signals=True))"
     assert child(code, ("runs", number)) == ["runs", *ENDING, "returned False StopReason.INTERRUPTED"]
 
@@ -520,23 +523,222 @@ def test_ignored_signals_stay_ignored(backend: Any, number: signal.Signals) -> N
         signal.signal(number, before)
 
 
-@pytest.mark.parametrize("order", ["INT TERM", "TERM INT"])
-def test_ctrl_c_is_not_lost_to_another_signal(backend: Any, order: str) -> None:
-    """If Ctrl-C and SIGTERM come in the same turn of the loop, KeyboardInterrupt leaves `run()`.
+@pytest.mark.parametrize("handle_signals", [True, lambda number: None])
+@pytest.mark.parametrize("number", HANDLED)
+def test_handled_signals_do_not_reach_the_handlers_of_the_program(
+    backend: Any, number: signal.Signals, handle_signals: Any
+) -> None:
+    """`handle_signals` takes all three signals, whether or not the program has handlers of its own for them.
 
-    A SIGTERM after a Ctrl-C that had not been handled yet replaced it: `run()` returned False.
+    Ctrl-C alone went to the handler of the program.
+    """
+    seen: list[int] = []
+
+    async def send() -> None:
+        signal.raise_signal(number)
+        await anyio.sleep(60)
+
+    with own_handler(number, lambda number, frame: seen.append(number)):
+        assert not Scheduler(Job(send)).run(backend=backend, handle_signals=handle_signals)
+    assert seen == []
+
+
+@contextlib.contextmanager
+def own_handler(number: int, handler: Any) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+class Bang(BaseException):
+    """What a handler of the program raises, as pytest-timeout does."""
+
+
+class Interrupted:
+    """A run that is interrupted at a random instant by what a handler of the program raises.
+
+    Args:
+        seed: of the scenario, and of the instant.
+        backend: on which it runs.
+
     """
 
-    class Both(AbstractJob[None]):
-        async def co_run(self) -> None:
-            for name in order.split():
-                signal.raise_signal(signal.Signals[f"SIG{name}"])
-            await anyio.sleep_forever()
+    def __init__(self, seed: int, backend: Any) -> None:
+        self.chance = random.Random(seed)
+        self.backend = backend
+        self.alive: set[int] = set()
+        self.shut_down: list[AbstractJob[Any]] = []
+        self.is_over = threading.Event()
+        self.error = self.chance.choice([SystemExit(3), Bang(), OSError("no"), KeyboardInterrupt()])
+        self.was_raised = False
 
-    scheduler = Scheduler(Both())
-    with pytest.raises(KeyboardInterrupt):
-        scheduler.run(backend=backend, handle_signals=True)
-    assert scheduler.stop_reason is StopReason.INTERRUPTED
+    async def body(self, number: int) -> None:
+        self.alive.add(number)
+        try:
+            for _ in range(self.chance.choice([0, 0, 3000])):
+                pass
+            await anyio.sleep(self.chance.choice([0, 0, 0.001, 0.003]))
+        finally:
+            self.alive.remove(number)
+
+    def scenario(self) -> Scheduler:
+        chance, shut_down = self.chance, self.shut_down
+
+        class Watched(Job[None]):
+            async def co_shutdown(self) -> None:
+                shut_down.append(self)
+
+        async def on_settled(job: Any) -> None:
+            await anyio.lowlevel.checkpoint()
+
+        jobs: list[Any] = [
+            Watched(self.body, number, needs={"cpu": 1} if number % 3 else None, retry=1) for number in range(20)
+        ]
+        jobs.append(Scheduler(*[Watched(self.body, number) for number in range(50, 55)]))
+        hook = chance.choice([None, on_settled])
+        return Scheduler(*jobs, pool=Pool(cpu=3), jobs_window=chance.choice([None, 4]), on_settled=hook, log=False)
+
+    def handler(self, number: int, frame: Any) -> None:
+        self.was_raised = True
+        raise self.error
+
+    def send_later(self) -> None:
+        if not self.is_over.wait(self.chance.uniform(0.0005, 0.02)):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    def check(self) -> None:
+        """Run the scenario, and check that the run has ended, and that it can run again."""
+        scheduler = self.scenario()
+        raised: BaseException | None = None
+        sender = threading.Thread(target=self.send_later)
+        with own_handler(signal.SIGUSR1, self.handler):
+            try:
+                try:
+                    sender.start()
+                    scheduler.run(backend=self.backend)
+                finally:
+                    self.is_over.set()
+                    sender.join()
+            except BaseException as error:
+                raised = error
+        assert raised is (self.error if self.was_raised else None)
+        assert scheduler._run is None
+        assert not self.alive
+        assert not any(job.state in (JobState.RUNNING, JobState.SCHEDULED) for job in scheduler.iterate_jobs())
+        watched = {job for job in scheduler.iterate_jobs() if not isinstance(job, Scheduler)}
+        if scheduler.stop_reason is not None:
+            assert sorted(map(id, self.shut_down)) == sorted(map(id, watched))
+        assert scheduler.stop_reason in (StopReason.INTERRUPTED, StopReason.COMPLETED, None)
+        assert scheduler.run(backend=self.backend)
+
+
+def test_what_a_handler_of_the_program_raises_leaves_run_when_the_run_has_ended(backend: Any) -> None:
+    """An exception that a signal handler of the program raises, at any instant, leaves `run()` when the run has ended.
+
+    On trio, it left jobs RUNNING, commands alive, and the scheduler running forever.
+    """
+    for seed in range(15):
+        Interrupted(seed, backend).check()
+
+
+@pytest.mark.soak
+def test_what_handlers_raise_at_many_instants(backend: Any) -> None:
+    """As above, with many instants."""
+    first = random.randrange(10**6)
+    for seed in range(first, first + 2000):
+        Interrupted(seed, backend).check()
+
+
+def test_what_a_handler_of_the_program_raises_ends_a_job_that_blocks(backend: Any) -> None:
+    """If a job blocks the loop, what a handler raises is raised in it, too, as a test's timeout has to be."""
+
+    async def block() -> None:
+        signal.raise_signal(signal.SIGUSR1)
+        time.sleep(60)  # noqa: ASYNC251 - it blocks the loop
+
+    def handler(number: int, frame: Any) -> None:
+        raise OSError("too late")
+
+    blocking, other = Job(block), Job(anyio.sleep, 60)
+    scheduler = Scheduler(other, blocking, log=False)
+    with own_handler(signal.SIGUSR1, handler), pytest.raises(OSError, match="too late"):
+        scheduler.run(backend=backend)
+    assert (scheduler.stop_reason, blocking.state, other.state) == (
+        StopReason.INTERRUPTED, JobState.FAILED, JobState.CANCELLED
+    )  # fmt: skip
+
+
+def test_a_run_ends_although_its_loop_has_crashed(backend: str) -> None:
+    """If a handler that a job has set raises in the loop itself, which crashes trio, the run ends all the same.
+
+    Commands have ended, `co_shutdown` was called, no job is RUNNING or SCHEDULED, and the scheduler can run again.
+    """
+    code = f"""
+import subprocess, warnings
+warnings.simplefilter("ignore")
+
+class Bang(BaseException):
+    pass
+
+def handler(number, frame):
+    raise Bang
+
+async def crash():
+    if scheduler.backend:
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+    await anyio.sleep(60 if scheduler.backend else 0)
+
+class Kept(Actor):
+    async def co_run(self):
+        await anyio.sleep(60 if scheduler.backend else 0)
+    async def co_shutdown(self):
+        await anyio.sleep(0.001)
+        say("shut down")
+
+class Nights(Scheduler):
+    backend = {backend!r}
+
+command = CommandJob(["sleep", "1000"], on_start=lambda job: say("starts"))
+scheduler = Nights(Job(crash), command, Kept(), Scheduler(Kept()), Job(anyio.sleep, 0), jobs_window=4)
+try:
+    scheduler.run(backend={backend!r})
+except Bang:
+    say("raised")
+say(any(job.is_running() or job.is_scheduled() for job in scheduler.iterate_jobs()), scheduler.stop_reason is None)
+alive = ["pgrep", "-P", str(os.getpid()), "--runstates", "S,R,D", "sleep"]
+say(subprocess.run(alive).returncode)
+scheduler.backend = None
+scheduler.remove(command)
+say(scheduler.run(backend={backend!r}))
+"""
+    lines = child("import os\n" + code)
+    assert lines == ["starts", "shut down", "shut down", "raised", "False False", "1", *["shut down"] * 2, "True"]
+
+
+def test_handlers_that_a_job_sets_stay(backend: Any) -> None:
+    """A handler that the code of a job sets stays after the run; one that it restores is again that of the program."""
+
+    def own(number: int, frame: Any) -> None: ...
+
+    async def body() -> None:
+        kept.append(signal.signal(signal.SIGUSR1, own))
+        signal.signal(signal.SIGUSR2, signal.signal(signal.SIGUSR2, own))
+
+    kept: list[Any] = []
+    seen: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        seen.append(number)
+
+    with own_handler(signal.SIGUSR1, note), own_handler(signal.SIGUSR2, note):
+        assert Scheduler(Job(body)).run(backend=backend)
+        assert [signal.getsignal(signal.SIGUSR1), signal.getsignal(signal.SIGUSR2)] == [own, note]
+        signal.signal(signal.SIGUSR1, kept[0])  # the handler of the run, which is over
+        signal.raise_signal(signal.SIGUSR1)
+        assert (seen, signal.getsignal(signal.SIGUSR1)) == ([signal.SIGUSR1], note)
 
 
 @pytest.fixture
@@ -632,8 +834,7 @@ def test_function_given_as_handle_signals_is_called_at_each_signal(backend: Any)
     assert not scheduler.run(backend=backend, handle_signals=on_signal)
     assert scheduler.stop_reason is StopReason.INTERRUPTED
     scheduler = Scheduler(Job(send, signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
-        scheduler.run(backend=backend, handle_signals=on_signal)
+    assert not scheduler.run(backend=backend, handle_signals=on_signal)
     assert asked == [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 
 

@@ -184,7 +184,7 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
                 scheduler, lambda: scheduler.run(instruments=instruments, handle_signals=on_signal, **arguments)
             )
         except BaseException:
-            # Ctrl-C raises KeyboardInterrupt, even in a run that is being drained. The summary below reports it.
+            # A job has raised it, or Ctrl-C was pressed again. The summary below reports it.
             if scheduler.stop_reason not in (StopReason.INTERRUPTED, StopReason.DRAINED):
                 raise
     code = exit_code_of_run(scheduler)

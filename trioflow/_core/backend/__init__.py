@@ -30,6 +30,7 @@ from ._interface import BACKEND_NAMES as BACKEND_NAMES
 from ._interface import BackendName as BackendName
 from ._interface import WorkerTask as WorkerTask
 from ._shared import LOOP_PACKAGES as LOOP_PACKAGES
+from ._shared import SIGNALS as SIGNALS
 from ._shared import get_context_variables as get_context_variables
 from ._shared import is_in_job_body as is_in_job_body
 from ._shared import leaf_exceptions as leaf_exceptions

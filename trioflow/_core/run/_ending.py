@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import deque
 from collections.abc import Iterable
@@ -35,13 +36,18 @@ MAX_LEAVING_TURNS: Final = 3
 again. If all workers leave in these turns, `_wind_up` may not be needed."""
 
 
+MAX_CLOSES: Final = 100
+"""How often a coroutine is closed that awaits something else each time."""
+
+
 class Ending:
     """The end of one run. The module's docstring lists its steps."""
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # The jobs whose `co_shutdown` has not been called yet. If `_wind_up` is called again, it continues with these.
+        # If `_wind_up` is called again, it continues with these jobs.
         self._pending_shutdowns: Final = _jobs_with_shutdown(run.scheduler) if run.members.jobs_with_shutdown else {}
+        run.pending_shutdowns = self._pending_shutdowns
 
     async def execute(self) -> None:
         run = self._run
@@ -163,9 +169,62 @@ class Ending:
                 self._end_workers([worker for worker in remaining if worker in alive], repeatedly=True)
 
 
+def end_after_crash(run: Run, main_task: Any) -> None:
+    """End a run whose event loop has crashed, so that none of its tasks will be resumed.
+
+    The cause is a fault of the loop, or a signal handler that raised in the middle of it. The coroutines of all tasks
+    are closed, and jobs that have not settled end as CANCELLED. Then `co_shutdown` is called in a new loop, and the
+    objects that jobs share are closed; one of them ends the processes of commands.
+
+    Args:
+        run: the outermost run.
+        main_task: the task that the loop was created for.
+
+    """
+    runs = [run]
+    for one in runs:
+        runs += [nested for worker in one.workers.alive if (nested := worker.nested_run()) is not None]
+    running = {one.scheduler for one in runs}
+    *coroutines, main_coroutine = run.backend.abandoned_coroutines(main_task)
+    pending = [_pending_shutdowns(one) for one in runs]
+    for one in runs:
+        one.stop_after_crash()
+    for coroutine in coroutines:
+        _close(coroutine)
+    for one in runs:
+        one.settle_leftovers()
+
+    async def shut_down() -> None:
+        for one, jobs in zip(reversed(runs), reversed(pending), strict=True):
+            await _shut_down(one, {job: None for job in jobs if job not in running}, one.scheduler._shutdown_timeout)
+        if run._shared_resources is not None:
+            await run._shared_resources.close(run.scheduler.shutdown_timeout)
+
+    try:
+        run.backend.run_on_clock(shut_down, run.clock)
+    finally:
+        _close(main_coroutine)
+        for one in runs:
+            if one.scheduler._run is one:
+                one.scheduler._store_outcome(one)
+
+
+def _close(coroutine: Any) -> None:
+    """Close a coroutine that will not be resumed. What it awaits while it unwinds raises an error."""
+    for _ in range(MAX_CLOSES):
+        with contextlib.suppress(BaseException):  # it awaits something else, or has raised this exception
+            coroutine.close()
+            return
+
+
 async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:
     """Shut down the jobs of a nested scheduler that has not run, within its own `shutdown_timeout`."""
     await _shut_down(run, _jobs_with_shutdown(nested), nested.shutdown_timeout)
+
+
+def _pending_shutdowns(run: Run) -> dict[AbstractJob[Any], None]:
+    """Return the jobs whose `co_shutdown` a run has not called yet."""
+    return _jobs_with_shutdown(run.scheduler) if run.pending_shutdowns is None else run.pending_shutdowns
 
 
 def _jobs_with_shutdown(scheduler: BaseScheduler) -> dict[AbstractJob[Any], None]:

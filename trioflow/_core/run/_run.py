@@ -100,6 +100,7 @@ class Run:
         "forever_unsettled",
         "group",
         "had_ordinary_jobs",
+        "has_crashed",
         "idle_instrument",
         "idle_timed_out",
         "instrument_set",
@@ -111,6 +112,7 @@ class Run:
         "on_accepting_jobs",
         "outer_worker",
         "pauses",
+        "pending_shutdowns",
         "phase",
         "queue",
         "reason",
@@ -220,6 +222,9 @@ class Run:
         self.waits_at_timeout = ""  # what the jobs waited for when a timeout stopped the run
         self.interruption: BaseException | None = None  # a KeyboardInterrupt or the like, which `execute` raises
         self.fault: BaseException | None = None  # an error in the engine itself
+        self.has_crashed = False  # whether the event loop has crashed, so that no task of the run will be resumed
+        # The jobs whose `co_shutdown` has not been called yet; None before the ending.
+        self.pending_shutdowns: dict[AbstractJob[Any], None] | None = None
         self.change_event: TaskEvent | None = None  # wakes `execute`, or the ending, to check its condition again
 
     # ---- attributes that few runs need, which are created on first use
@@ -775,6 +780,8 @@ class Run:
     def _stop_without_nested(self, reason: StopReason, culprit: AbstractJob[Any] | None) -> list[Run]:
         """Do what `stop` does, except for nested runs; return those that have to stop, too."""
         before = self.phase
+        if self.has_crashed:
+            return []
         if before is STOPPING:
             is_further_cause = reason is StopReason.CANCELLED or reason is StopReason.INTERRUPTED
             # A run that was stopped during its check has neither workers nor a group yet.
@@ -853,8 +860,9 @@ class Run:
 
     def interrupt(self, interruption: BaseException | None, culprit: AbstractJob[Any] | None = None) -> None:
         """Stop because of an interruption such as KeyboardInterrupt, which the run will raise; None for a signal."""
-        self.interruption = self.interruption or interruption
-        self.stop(StopReason.INTERRUPTED, culprit)
+        if interruption is None or interruption is not self.interruption:  # otherwise, it has stopped the run already
+            self.interruption = self.interruption or interruption
+            self.stop(StopReason.INTERRUPTED, culprit)
 
     def notice_cancellation(self, worker: Worker) -> None:
         """Stop the run if the task of `worker` was cancelled together with the run.
@@ -889,6 +897,18 @@ class Run:
         """Stop because of an error of the engine itself."""
         self.fault = self.fault or fault
         self.stop(StopReason.INTERRUPTED)
+
+    def stop_after_crash(self) -> None:
+        """Stop because the event loop has crashed: nothing can be cancelled or woken any more."""
+        self.has_crashed, self.reason = True, self.reason or StopReason.INTERRUPTED
+        self.phase, self.is_draining_or_stopping, self.change_event = STOPPING, True, None
+        self._cancel_scheduled()
+
+    def settle_leftovers(self) -> None:
+        """Settle as CANCELLED the jobs whose steps a crash has interrupted in the middle."""
+        for job in self.members.jobs:
+            if job._state is SCHEDULED or job._state is JobState.RUNNING:
+                self.cancel_unstarted(job)
 
     def abandon(self, worker: Worker, fault: BaseException) -> None:
         """Stop because of an error of the engine itself, with which the job of `worker` fails."""

@@ -43,10 +43,10 @@ from types import CodeType, CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..backend import WorkerTask
-from ..base._states import RUNNING, SCHEDULED, STOPPING, SUCCEEDED, StopReason
+from ..base._states import CANCELLED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, StopReason
 from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
-from ..job._outcome import UNCALLED, unawaited_coroutine_error
+from ..job._outcome import UNCALLED, CancelledOutcome, unawaited_coroutine_error
 from ._attempts import call_job
 from ._current import apply_context, current_worker_var
 from ._failure_log import MIN_BLOCKING_SECONDS
@@ -357,6 +357,10 @@ class Worker(WorkerTask):
     ) -> None:
         """Settle a job, which ended at the time `now`, by the methods of its run; check whether it changed the task."""
         run, snapshot = self.run, self.task_snapshot
+        if run.has_crashed:
+            self.is_tainted = True
+            run.settle(job, CANCELLED, CancelledOutcome(), now)
+            return
         if error is None and not snapshot.is_task_unchanged():
             self.is_tainted = True
             try:

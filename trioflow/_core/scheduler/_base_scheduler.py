@@ -683,9 +683,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         a signal. So it is True even if all jobs failed, as long as none of them was critical. `failures()` returns the
         failures, the log counts them, and `check=True` raises them.
 
-        Ctrl-C ends the run cleanly, and is raised as KeyboardInterrupt when everything has been shut down. If a script
-        does not catch it, Python prints one line instead of a traceback, and SIGINT terminates the process. If a job
-        blocks the event loop for more than a quarter of a second, a second Ctrl-C is raised in that job.
+        Ctrl-C ends the run cleanly, and is raised as KeyboardInterrupt when everything has been shut down, unless
+        `handle_signals` is given or the program handles SIGINT. If a script does not catch it, Python prints one line
+        instead of a traceback, and SIGINT terminates the process. If a job blocks the event loop for more than a
+        quarter of a second, a second Ctrl-C is raised in that job.
 
         Args:
             backend: "trio" or "asyncio".
@@ -696,12 +697,12 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 option of the scheduler.
             instruments: instruments that watch this run, in addition to those of the scheduler.
             check: whether to raise an exception if the result would be False, or if any job failed, critical or not.
-            handle_signals: whether SIGTERM and SIGHUP end the run cleanly, too, so that it returns False. This is
+            handle_signals: whether Ctrl-C, SIGTERM and SIGHUP end the run cleanly, so that it returns False. This is
                 possible only in the main thread. A signal that is ignored, as SIGHUP is under nohup, stays ignored.
-                Instead of a bool, give a function to be called with the number of each signal, including that of
-                Ctrl-C. Python calls it at any point of the program, so it must be short; it may end the process. If it
-                returns None, the run ends cleanly. If it returns a function, such as `scheduler.drain`, that function
-                is called in the event loop instead.
+                Instead of a bool, give a function to be called with the number of each of these signals. Python calls
+                it at any point of the program, so it must be short; it may end the process. If it returns None, the run
+                ends cleanly. If it returns a function, such as `scheduler.drain`, that function is called in the event
+                loop instead.
             journal: a `Journal`, or the path of one; None for no journal. The default is the option of the scheduler.
             unknown: not allowed. Any other option raises TypeError.
 
@@ -717,7 +718,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             RuntimeError: an event loop is running in this thread, or the scheduler is running or closed.
             ExceptionGroup, JobTimeout, JobCancelled: with `check`, the failure of the run.
             KeyboardInterrupt, SystemExit: the run was interrupted. The exception is raised after the shutdown, and is
-                not in a group.
+                not in a group. So is any other exception that a signal handler of the program has raised.
 
         Example:
             >>> async def hello():
@@ -730,7 +731,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             raise _job_options.unknown_option_error(self.label, "run()", unknown, BaseScheduler.run)
         backend_object = _backend.get_backend(backend)
 
+        main_task: Any = None
+
         async def main() -> bool:
+            nonlocal main_task
+            main_task = backend_object.current_task()
             signal_handler.loop_started(backend_object.threadsafe_caller())
             try:
                 return await self.co_run(
@@ -739,6 +744,14 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             finally:
                 signal_handler.loop_ended()
 
+        def run_loop() -> bool:
+            try:
+                return backend_object.run(main, options)
+            except BaseException as error:
+                if main_task is not None and self._run is not None:
+                    _sync_run.end_after_crash(self._run, main_task, error)
+                raise
+
         options = _job_options.check_keywords(backend_options, "backend_options", self._name_for_errors)
         if _backend.loop_running() and not _sync_run.is_in_notebook_cell():
             raise RuntimeError(
@@ -746,8 +759,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             )
         with _sync_run.SignalHandler(self, handle_signals) as signal_handler:
             if _backend.loop_running():
-                return _sync_run.run_in_thread(lambda: backend_object.run(main, options), signal_handler.interrupt)
-            return backend_object.run(main, options)
+                return _sync_run.run_in_thread(run_loop, signal_handler.interrupt)
+            return run_loop()
 
     async def co_run(
         self,

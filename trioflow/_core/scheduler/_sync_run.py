@@ -5,6 +5,10 @@ two steps of the event loop, so that it never interrupts the engine. If a job bl
 KeyboardInterrupt in that job. This happens only if the loop has stood still for a while, only in the job's own code,
 and never while the run is stopping.
 
+What a signal handler of the program raises ends the run, too, and leaves `run()` afterwards: raised at any point, it
+would interrupt the engine, or crash the event loop. So the handlers that are set when `run()` is called are called by
+one of the run. If a job is executing, the exception is raised in the job's code as well, which may block the loop.
+
 The KeyboardInterrupt that `run()` raises for the first Ctrl-C has no meaningful traceback, so `run()` removes the
 traceback. If the exception is not caught, Python prints one line, and is still terminated by SIGINT, as shells expect.
 If the program has set its own `sys.excepthook`, this is kept, and may print more.
@@ -22,17 +26,20 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from ..backend import is_in_job_body
+from ..backend import SIGNALS, is_in_job_body
 from ..base import _logger
 from ..base._reprs import short_repr
 from ..base._states import STOPPING
+from ..run import _ending
 
 if TYPE_CHECKING:
+    from ..run._run import Run
     from ._base_scheduler import BaseScheduler
 
 T = TypeVar("T")
@@ -46,12 +53,14 @@ STALL_SECONDS: Final = 0.25
 
 
 class SignalHandler:
-    """A context manager that ends a run on a signal. Outside of the main thread it does nothing.
+    """A context manager that ends a run on a signal, or with the exception that a handler of the program raises.
+
+    Outside of the main thread it does nothing.
 
     Args:
         scheduler: the scheduler that runs.
-        handle_signals: True to handle not only Ctrl-C, but also SIGTERM and SIGHUP; or a user-supplied function, which
-            is called with the number of each of these signals.
+        handle_signals: False to end the run on Ctrl-C, unless the program handles that; True to end it on SIGTERM and
+            SIGHUP as well; or a user-supplied function, which is called with the number of each of the three signals.
 
     Raises:
         TypeError: `handle_signals` is neither a bool nor a function.
@@ -67,7 +76,9 @@ class SignalHandler:
             )
         self._scheduler = scheduler
         self._user_callback = None if isinstance(handle_signals, bool) else handle_signals
+        self._handles_signals = bool(handle_signals)
         self._process_id = os.getpid()
+        self._is_over = False
         self._previous_handlers: dict[int, PreviousHandler] = {}
         self._call_in_loop: Callable[[Callable[[], None]], None] | None = None
         # The time of the first signal that the event loop has not processed yet; infinity if there is none.
@@ -82,15 +93,19 @@ class SignalHandler:
                 f"handle_signals={short_repr(handle_signals)}: "
                 f"Python handles signals in the main thread only; call run() there"
             )
-        self._handled_signals: list[int] = []
-        if is_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            self._handled_signals.append(signal.SIGINT)
+        # The signals that end the run, or are passed to the user's callback. Ignored signals stay ignored, because
+        # nohup and a shell's `&` rely on this.
+        self._ending_signals: set[int] = set()
         if handle_signals:
-            numbers: list[int] = [signal.SIGTERM]
-            if sys.platform != "win32":
-                numbers.append(signal.SIGHUP)
-            # Ignored signals stay ignored, because nohup and a shell's `&` rely on this.
-            self._handled_signals += [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+            numbers = (signal.SIGINT, signal.SIGTERM, *(() if sys.platform == "win32" else (signal.SIGHUP,)))
+            self._ending_signals = {number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN}
+        elif is_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._ending_signals = {signal.SIGINT}
+        self._handled_signals = [
+            number
+            for number in (SIGNALS.valid_signals() if is_main_thread else ())
+            if number in self._ending_signals or callable(SIGNALS.getsignal(number))
+        ]
 
     def loop_started(self, call_in_loop: Callable[[Callable[[], None]], None]) -> None:
         """Store a function that calls its argument in the event loop. If a signal has come already, process it."""
@@ -104,28 +119,31 @@ class SignalHandler:
 
     def __enter__(self) -> Self:
         for number in self._handled_signals:
-            self._previous_handlers[number] = signal.signal(number, self._handle_signal)
+            self._previous_handlers[number] = SIGNALS.signal(number, self._handle_signal)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Restore the previous handlers. If a signal came too late to end the run, raise it again."""
+        self._is_over = True
         self._restore_handlers()
-        if error is not None and error is self._interruption:
+        if error is not None and error is self._interruption and _is_from_ctrl_c(error):
             error.__traceback__ = None
-            _show_in_one_line(error, self._scheduler.label)
+            _show_in_one_line()
         if not self._should_end_run:
             return
         if self._interruption is None:
             signal.raise_signal(self._signal_number)
         elif error is None or isinstance(error, Exception):
-            _show_in_one_line(self._interruption, self._scheduler.label)
+            _show_in_one_line()
             raise self._interruption
 
     def _restore_handlers(self) -> None:
+        """Restore those previous handlers that nobody has replaced during the run."""
         for number, handler in self._previous_handlers.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            if getattr(SIGNALS.getsignal(number), "__self__", None) is self:
+                SIGNALS.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     def interrupt(self, interruption: BaseException | None) -> None:
         """End the run in the next step of the event loop.
@@ -156,9 +174,12 @@ class SignalHandler:
 
     def _handle_signal(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal. Python may call this between any two instructions of the program."""
-        if os.getpid() != self._process_id:  # this process was forked by a job
+        if self._is_over or os.getpid() != self._process_id:  # code of a job has kept this handler, or has forked
             self._restore_handlers()
             signal.raise_signal(number)
+            return
+        if number not in self._ending_signals:
+            self._call_previous_handler(number, frame)
             return
         if self._user_callback is not None:
             try:
@@ -173,7 +194,19 @@ class SignalHandler:
         if number == signal.SIGINT and self._should_raise_in_job(frame):
             raise KeyboardInterrupt
         self._signal_number = number
-        self.interrupt(KeyboardInterrupt() if number == signal.SIGINT else None)
+        is_ctrl_c = number == signal.SIGINT and not self._handles_signals
+        self.interrupt(_ctrl_c_exception(self._scheduler.label) if is_ctrl_c else None)
+
+    def _call_previous_handler(self, number: int, frame: FrameType | None) -> None:
+        """Call the program's own handler of a signal; end the run with what it raises."""
+        handler: Any = self._previous_handlers[number]
+        try:
+            handler(number, frame)
+        except BaseException as error:
+            if self._is_in_job(frame):
+                self._scheduler._interrupt(error)  # as the job could do by `cancel()`
+                raise
+            self.interrupt(error)
 
     def _should_raise_in_job(self, frame: FrameType | None) -> bool:
         """Return whether to raise KeyboardInterrupt in `frame`.
@@ -181,21 +214,28 @@ class SignalHandler:
         This is the case if a job has been blocking the loop for some time after an earlier Ctrl-C.
         """
         is_loop_stalled = time.monotonic() - self._pending_since >= STALL_SECONDS
+        return self._should_end_run and is_loop_stalled and self._is_in_job(frame)
+
+    def _is_in_job(self, frame: FrameType | None) -> bool:
+        """Return whether `frame` executes code of a job of a run that is not stopping."""
         run = self._scheduler._run
-        return (
-            self._should_end_run
-            and is_loop_stalled
-            and run is not None
-            and run.phase is not STOPPING
-            and is_in_job_body(frame)
-        )
+        return run is not None and run.phase is not STOPPING and is_in_job_body(frame)
 
 
-def _show_in_one_line(interruption: BaseException, label: str) -> None:
-    """Make Python print only one line if this exception is not caught, unless the program has its own `excepthook`."""
+def _ctrl_c_exception(label: str) -> KeyboardInterrupt:
+    interruption = KeyboardInterrupt()
+    interruption._trioflow_run = label  # type: ignore[attr-defined]
+    return interruption
+
+
+def _is_from_ctrl_c(error: BaseException) -> bool:
+    return hasattr(error, "_trioflow_run")
+
+
+def _show_in_one_line() -> None:
+    """Make Python print an uncaught Ctrl-C of a run in one line, unless the program has its own `excepthook`."""
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _excepthook
-    interruption._trioflow_run = label  # type: ignore[attr-defined]
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -204,6 +244,25 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
         sys.__excepthook__(kind, error, trace)
     elif sys.stderr is not None:  # None in a program without a console
         print(f"{kind.__name__}: Ctrl-C ended the run of {label!r} cleanly", file=sys.stderr)
+
+
+def end_after_crash(run: Run, main_task: Any, error: BaseException) -> None:
+    """End a run, if this thread runs it, whose event loop has crashed with `error`; see `_ending.end_after_crash`.
+
+    Raises:
+        BaseException: an interruption, such as SystemExit, which trio has wrapped in a TrioInternalError.
+
+    """
+    if run.thread_id != threading.get_ident():
+        return
+    import traceback  # imported late: few runs need it
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # trio's, that its loop was abandoned
+        traceback.clear_frames(error.__traceback__)  # one of them keeps the loop of trio, which allows no other one
+    _ending.end_after_crash(run, main_task)
+    if error.__cause__ is not None and not isinstance(error.__cause__, Exception):
+        raise error.__cause__ from None
 
 
 def is_in_notebook_cell() -> bool:

@@ -180,6 +180,10 @@ class AsyncioLoop(Backend):
     def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
         return anyio.run(main, backend="asyncio", backend_options=dict(options))
 
+    def abandoned_coroutines(self, main_task: Any) -> list[Any]:
+        others = asyncio.all_tasks(main_task.get_loop()) - {main_task}
+        return [task.get_coro() for task in (*others, main_task)]
+
     def clock(self) -> Callable[[], float]:
         loop_time = asyncio.get_running_loop().time
         if getattr(loop_time, "__func__", None) is asyncio.BaseEventLoop.time:

@@ -7,7 +7,6 @@ import contextvars
 import inspect
 import math
 import signal
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from types import FrameType
@@ -106,10 +105,6 @@ class TrioHost(HostTask):
         return is_cancelled_alone.set
 
 
-# The module below `signal`, whose own functions take 10 and 20 µs to look for a handler in an enum.
-SIGNALS: Final[Any] = sys.modules.get("_signal", signal)
-
-
 class JobInterrupter:
     """A SIGINT handler around that of trio: Ctrl-C interrupts the code of a job, as it interrupts that of any task.
 
@@ -136,11 +131,11 @@ def _unprotected_frame() -> FrameType | None:
 def _ctrl_c_reaches_jobs() -> Generator[None]:
     """In the body of the `with` statement, use a `JobInterrupter` if trio handles Ctrl-C in this thread."""
     is_main_thread = threading.current_thread() is threading.main_thread()
-    current: Any = SIGNALS.getsignal(signal.SIGINT) if is_main_thread else None
+    current: Any = _shared.SIGNALS.getsignal(signal.SIGINT) if is_main_thread else None
     handler: JobInterrupter | None = current if isinstance(current, JobInterrupter) else None
     if getattr(current, "__module__", "").partition(".")[0] == trio.__name__:
         handler = JobInterrupter(current)
-        SIGNALS.signal(signal.SIGINT, handler)
+        _shared.SIGNALS.signal(signal.SIGINT, handler)
     if handler is None:
         yield
         return
@@ -149,9 +144,9 @@ def _ctrl_c_reaches_jobs() -> Generator[None]:
         yield
     finally:
         handler.run_count -= 1
-        current = SIGNALS.getsignal(signal.SIGINT)
+        current = _shared.SIGNALS.getsignal(signal.SIGINT)
         if not handler.run_count and current is handler:
-            SIGNALS.signal(signal.SIGINT, handler.trio_handler)
+            _shared.SIGNALS.signal(signal.SIGINT, handler.trio_handler)
 
 
 class TrioLoop(Backend):
@@ -187,6 +182,15 @@ class TrioLoop(Backend):
 
     def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
         return trio.run(main, **options)
+
+    def run_on_clock(self, main: Callable[[], Coroutine[Any, Any, T]], clock: Callable[[], float]) -> T:
+        return trio.run(main, clock=cast(Any, clock).__self__)
+
+    def abandoned_coroutines(self, main_task: trio.lowlevel.Task) -> list[Any]:
+        tasks = [main_task]
+        for task in tasks:
+            tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+        return [task.coro for task in reversed(tasks)]
 
     def clock(self) -> Callable[[], float]:
         return trio.lowlevel.current_clock().current_time
