@@ -193,7 +193,7 @@ NOT_TRACES = {
     '{"otherData":{"program":"trioflow","version":"x"}}': "written by another version of trioflow",
     '{"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: Expected `object`, got `null`",
     '{"record":{"spans":[{}]},"otherData":{"program":"trioflow","version":2}}': "field `number` - at `$.spans[0]`",
-    '{"record":{"end_time":NaN},"otherData":{"program":"trioflow","version":2}}': "is not a trace: it is not JSON",
+    '{"record":{"end_time":NaN},"otherData":{"program":"trioflow","version":2}}': "is not a trace: the number NaN is",
     '{"record":{"end_time":"1"},"otherData":{"program":"trioflow","version":2}}': "got `str` - at `$.end_time`",
     '{"record":{"failures":{"7":{}}},"otherData":{"program":"trioflow","version":2}}': "at `$.failures[...]`",
     '{"record":{"families":["a"]},"otherData":{"program":"trioflow","version":2}}': "is a damaged trace: ",

@@ -206,8 +206,6 @@ class TraceRecord:
         """
         passed: dict[int, None] = {}
         while span.state is JobState.BLOCKED and span.blocked_by is not None and span.number not in self._roots:
-            if span.number in passed:  # in a foreign file, blocked jobs may form a cycle
-                break
             passed[span.number] = None
             span = self.spans[span.blocked_by]
         root = self._roots.get(span.number, None if span.state is JobState.BLOCKED else span)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, Literal, final
 
 from ..._core.api.views import JobState, StopReason, WaitCause, shorten
 from .._state_styles import CAUSE_WORDS
@@ -216,7 +216,7 @@ class IncidentMark:
 class CommandOutput:
     """The end of what a command wrote to one of its output streams."""
 
-    stream: str  # "stdout" or "stderr"
+    stream: Literal["stdout", "stderr"]
     text: str
     skipped_bytes: int  # the number of bytes before the text
 

@@ -11,21 +11,26 @@ import enum
 import functools
 import json
 import math
+import os
 import typing
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from ..._core.api.views import JobState, topological_order
 from ..text import _exception_text
 from ._record import TraceRecord
+from ._spans import Span
 from ._trace_events import FORMAT_VERSION
 
 RECORD_KEY: Final = "record"
 """The key of the record in a trace file. Perfetto ignores it."""
 LIVE_FIELDS: Final = frozenset({"live", "stored_graphs"})
 """The fields of a `TraceRecord` that are not written as they are."""
-LARGEST_TIME: Final = 1e300
-"""The number that stands for infinity, which JSON does not have."""
+LARGEST_NUMBER: Final = 1e18
+"""The largest number in a file. It also stands for infinity, which JSON does not have."""
+LAST_DATE: Final = 250_000_000_000
+"""The largest time since 1970 that is shown as a date, in seconds; it is in the year 9892."""
 INPUT_HINT: Final = "give a file written by `trioflow run --trace FILE.json`"
 
 
@@ -45,7 +50,7 @@ def _to_plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, float) and not math.isfinite(value):
-        return math.copysign(LARGEST_TIME, value)
+        return math.copysign(LARGEST_NUMBER, value)
     if value is None or isinstance(value, (str, int, float)):
         return value
     values: Any = value
@@ -79,11 +84,17 @@ def read_record(path: Path) -> TraceRecord:
 
     try:
         # msgspec would reject a surrogate, which the name of a file may have.
-        trace: Any = json.loads(path.read_bytes(), parse_constant=_reject_constant)
+        trace: Any = json.loads(
+            path.read_bytes(),
+            parse_constant=_parse_number,
+            parse_float=_parse_number,
+            parse_int=lambda text: int(_parse_number(text, int)),
+        )
     except OSError as error:
         raise BadTrace(f"cannot read {str(path)!r}: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise BadTrace(f"{str(path)!r} is not a trace: it is not JSON; {INPUT_HINT}") from None
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if type(error) is ValueError else "it is not JSON"
+        raise BadTrace(f"{str(path)!r} is not a trace: {reason}; {INPUT_HINT}") from None
     candidate: object = trace
     other_data: Any = trace.get("otherData") if isinstance(candidate, dict) else None
     candidate = other_data
@@ -96,13 +107,17 @@ def read_record(path: Path) -> TraceRecord:
         )
     try:
         record = msgspec.convert(trace.get(RECORD_KEY), TraceRecord, str_keys=True, dec_hook=_read_exception)
-        return _check_numbers(record)
-    except (LookupError, msgspec.ValidationError) as error:
+        _check(record)
+        return record
+    except (LookupError, ValueError, RecursionError, msgspec.ValidationError) as error:
         raise BadTrace(f"{str(path)!r} is a damaged trace: {error}") from None
 
 
-def _reject_constant(name: str) -> float:
-    raise ValueError(f"JSON has no {name}")
+def _parse_number(text: str, kind: type[float] = float) -> float:
+    number = kind(text)
+    if not -LARGEST_NUMBER <= number <= LARGEST_NUMBER:  # also if it is NaN
+        raise ValueError(f"the number {text} is too large")
+    return number
 
 
 def _read_exception(kind: object, text: object) -> BaseException:
@@ -112,22 +127,70 @@ def _read_exception(kind: object, text: object) -> BaseException:
     return _exception_text.placeholder_exception(text)
 
 
-def _check_numbers(record: TraceRecord) -> TraceRecord:
-    """Check that the numbers of spans and runs in a record refer to spans and runs in it, and return the record.
+def _check(record: TraceRecord) -> None:
+    """Check all that readers of a record rely on, and that the types of its fields do not ensure.
+
+    - The spans are numbered in order, and each number of a span refers to one.
+    - Each span is a member of one run, which has the same parent. A run comes after the one that its parent is in.
+    - No job requires itself or is blocked by itself, not even through others.
+    - Times can be shown as dates, each failed job has its failure, and output files have absolute paths.
 
     Raises:
-        LookupError: a number refers to nothing.
+        LookupError: the structure is wrong.
+        ValueError: a value is wrong.
 
     """
-    numbers: list[int | None] = [*record.failures, *record.commands]
-    for span in record.spans:
-        numbers += [*span.required, *(wait.released_by for wait in span.waits), span.parent, span.blocked_by]
+    spans, count = record.spans, len(record.spans)
+    if [span.number for span in spans] != [*range(count)] or len(record.families) != count:
+        raise LookupError("the spans are not numbered in order, or have no families")
+    if unknown := {*_span_numbers(record), None} - {*range(count), None}:
+        raise LookupError(f"spans {sorted(map(str, unknown))[:5]} are missing")
+    members: set[int] = set()
     for run in record.runs:
-        numbers += [*run.member_numbers, run.parent, run.culprit_number]
-    unknown = {number for number in numbers if number is not None} - {*range(len(record.spans))}
-    is_ordered = all(span.number == number for number, span in enumerate(record.spans))
-    if unknown or not is_ordered or len(record.families) != len(record.spans):
-        raise LookupError(f"spans {sorted(unknown)[:5]} are missing")
-    if any(not 0 <= incident.run_index < len(record.runs) for incident in record.incidents):
-        raise LookupError("the run of an incident is missing")
-    return record
+        if run.parent is not None and run.parent not in members:
+            raise LookupError(f"the run of {run.label!r} comes before that of its parent, span {run.parent}")
+        for number in run.member_numbers:
+            if number in members or spans[number].parent != run.parent:
+                raise LookupError(f"span {number} is in two runs, or has another parent than its run")
+            members.add(number)
+    if len(members) < count or any(not 0 <= incident.run_index < len(record.runs) for incident in record.incidents):
+        raise LookupError("the run of a span or an incident is missing")
+    requirements = [(*span.required, *(() if span.blocked_by is None else (span.blocked_by,))) for span in spans]
+    if len(topological_order(range(count), requirements.__getitem__)) < count:
+        raise LookupError("jobs require each other in a cycle")
+    if missing := [span.number for span in record.counted_spans if _lacks_failure(record, span)]:
+        raise LookupError(f"the failures of spans {missing[:5]} are missing")
+    if not all(os.path.isabs(path) for command in record.commands.values() for _, path in command.files):
+        raise ValueError("the path of a file with output is not absolute")
+    if not all(0 <= time <= LAST_DATE for time in _dates(record)):
+        raise ValueError("a time is no date between 1970 and 9892")
+
+
+def _span_numbers(record: TraceRecord) -> Iterator[int | None]:
+    """Yield each number of a span in a record."""
+    yield from (*record.failures, *record.commands)
+    for span in record.spans:
+        yield from (*span.required, *(wait.released_by for wait in span.waits), span.parent, span.blocked_by)
+    for run in record.runs:
+        yield from (*run.member_numbers, run.parent, run.culprit_number)
+    resources = [*record.resources]
+    while resources:
+        resource = resources.pop()
+        yield from (cooldown[2] for cooldown in resource.cooldowns)
+        yield from (use[3] for use in resource.uses)
+        resources += (resource.uses_by_key or {}).values()
+
+
+def _dates(record: TraceRecord) -> Iterator[float]:
+    """Yield each time in a record that may be shown as a date, in seconds since 1970."""
+    yield record.end_time + record.wall_offset
+    for run in record.runs:
+        yield from (time + record.wall_offset for time in (run.started_at, run.finished_at) if time is not None)
+    for span in record.spans:
+        times = (span.scheduled_at, span.started_at, span.ready_at, span.finished_at)
+        yield from (time + record.wall_offset for time in times if time is not None)
+        yield from () if span.restored_at is None else (span.restored_at,)
+
+
+def _lacks_failure(record: TraceRecord, span: Span) -> bool:
+    return span.state is JobState.FAILED and span.number not in record.failures

@@ -142,7 +142,7 @@ def draw_graph(graph: GraphDescription) -> GraphPicture:
         svg = _render.svg_in_best_direction(draw)
     except RuntimeError as error:
         return GraphPicture("", (f"{error}.",))
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a ValueError: the source in the file of a stranger draws no picture
         return GraphPicture("", (f"{NO_GRAPH_ERROR}: {error}.",))
     return GraphPicture(_link_boxes(svg, graph.paths or {}), graph.notes)
 
@@ -151,6 +151,7 @@ def _link_boxes(svg: str, paths: Mapping[str, str]) -> str:
     """Link each box and frame to the details of its job. A box for several jobs is linked to the first of them."""
 
     def add_link(match: re.Match[str]) -> str:
-        return f'{match[0]}href="#job={quote(paths[match["number"]], safe="")}" '
+        path = paths.get(match["number"])  # the file of a stranger may lack it
+        return match[0] if path is None else f'{match[0]}href="#job={quote(path, "", errors="backslashreplace")}" '
 
     return re.sub(r'<title>(?:cluster )?(?P<number>\d+)</title>\n<g id="\w+"><a ', add_link, svg)

@@ -1,0 +1,152 @@
+"""Mutated trace files, as somebody may send them: to make reports of them and to compare them does no harm."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import random
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from trioflow import CommandJob, Job, Scheduler, Trace
+from trioflow.testing import run_virtual
+from trioflow.view import _junit
+from trioflow.view.text._symbols import Symbols
+from trioflow.view.trace import _trace_file
+from trioflow.view.trace.compare import _differences
+from trioflow.view.trace.report._report import report_html
+
+from ...bodies import nap
+from .scenarios import everything
+
+FILES: Final = 100
+"""How many files the short test mutates; the soak test takes ten thousand."""
+NESTED: Final = functools.reduce(lambda inner, _: [inner], range(100), [])  # type: ignore[var-annotated]
+VALUES: Final = (
+    None, True, False, -1, 0, 1, 2, 5, 10**9, 2**53, 2**63, -(2**70), 1e308, -1e308, 1e18, 1e-308, 0.5, "", "x", "1",
+    "a\ud800", "\x1b[2J", "failed", "blocked", "y" * 5000, [], {}, [0], [1e17, -1e17], [[0.0, 10**9]], {"0": 0}, NESTED,
+)  # fmt: skip
+
+
+def documents(tmp_path: Path) -> Iterator[Any]:
+    """Yield the documents in the trace files of two runs, with all kinds of jobs and records in them."""
+    commands = [
+        CommandJob("echo hi; exit 3", shell=True, stdout=subprocess.PIPE, label="bad"),
+        CommandJob(["true"], stdout=tmp_path / "out", label="file"),
+        Job(nap, 0, label="last"),
+    ]
+    traces = Trace(), Trace()
+    run_virtual(functools.partial(everything().co_run, instruments=[traces[0]]))
+    Scheduler(*commands, label="commands").run(instruments=[traces[1]])
+    for trace in traces:
+        trace.export_as_json(tmp_path / "t.json")
+        yield json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Return each container in a document with the keys or indices of its items."""
+    items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
+    return [(value, key) for key, _ in items] + [place for _, item in items for place in places(item)]
+
+
+def mutate(record: Any, draw: random.Random) -> None:
+    """Replace, remove, repeat or exchange some values of a record."""
+    for _ in range(draw.choice((1, 1, 1, 2, 5))):
+        container, key = draw.choice(places(record) or [({0: 0}, 0)])
+        other, other_key = draw.choice(places(record) or [({0: 0}, 0)])
+        value = container[key]
+        way = draw.randrange(5)
+        if way == 0 and isinstance(value, (int, float)):
+            container[key] = draw.choice([value + 1, value - 1, -value, value * 1e9])
+        elif way == 1:
+            container[key] = copy.deepcopy(other[other_key])
+        elif way == 2:
+            del container[key]
+        elif way == 3 and isinstance(container, list):
+            container.insert(key, copy.deepcopy(value))
+        else:
+            container[key] = draw.choice(VALUES)
+
+
+def harm(seeds: range, tmp_path: Path) -> list[str]:
+    """Return what reading mutated files raises, apart from the error that rejects a file, with the seeds."""
+    samples, found = [*documents(tmp_path)], list[str]()
+    path = tmp_path / "mutated.json"
+    rejected = 0
+    for seed in seeds:
+        draw = random.Random(seed)
+        document = copy.deepcopy(draw.choice(samples))
+        mutate(document["record"], draw)
+        path.write_text(json.dumps(document), encoding="utf-8")
+        try:
+            record = _trace_file.read_record(path)
+            report_html(record, tmp_path)
+            "".join(_junit.xml_lines(record) if record.root_runs else ())
+            times = _differences.run_times(record)
+            "".join(_differences.comparison_lines(_differences.compare(times, times), Symbols()))
+        except _trace_file.BadTrace:
+            rejected += 1
+        except Exception as error:
+            found.append(f"{seed}: {error!r}")
+    assert 0 < rejected < len(seeds)
+    return found
+
+
+def test_reading_a_mutated_trace_does_no_harm(tmp_path: Path) -> None:
+    """A mutated trace file is rejected, or all that is made of one can be made of it; no cycle is walked for ever."""
+    assert harm(range(FILES), tmp_path) == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_reading_ten_thousand_mutated_traces_does_no_harm(tmp_path: Path) -> None:
+    """None of ten thousand mutated trace files does harm when it is read."""
+    assert harm(range(10_000), tmp_path) == []
+
+
+def put(*path: Any, value: Any) -> Any:
+    """Return a function that sets the value at a path of a record."""
+
+    def change(record: Any) -> None:
+        *outer, last = path
+        for key in outer:
+            record = record[key]
+        record[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (put("spans", 0, "parent", value=0), "has another parent than its run"),
+        (put("runs", 0, "parent", value=0), "comes before that of its parent, span 0"),
+        (put("spans", 0, "parent", value=99), "spans ['99'] are missing"),
+        (put("spans", 0, "required", value=[0]), "jobs require each other in a cycle"),
+        (put("spans", 0, "blocked_by", value=0), "jobs require each other in a cycle"),
+        (put("spans", 0, "started_at", value=1e308), "the number 1e+308 is too large"),
+        (put("spans", 0, "started_at", value=-1e17), "a time is no date between 1970 and 9892"),
+        (put("failures", value={}), "the failures of spans [0] are missing"),
+        (put("commands", "0", "files", value=[["stdout", "out"]]), "is not absolute"),
+        (put("spans", 0, "label", value=NESTED), "Expected `str`, got `array`"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_file_with_a_wrong_structure_or_number_is_rejected_with_the_reason(
+    tmp_path: Path, change: Any, reason: str
+) -> None:
+    """A cycle of parents was once walked for ever, and a time of 1e308 ended in a traceback."""
+    trace = Trace()
+    Scheduler(CommandJob(["false"], label="command")).run(instruments=[trace])
+    trace.export_as_json(tmp_path / "t.json")
+    document = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    change(document["record"])
+    (tmp_path / "t.json").write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(_trace_file.BadTrace, match=re.escape(reason)):
+        _trace_file.read_record(tmp_path / "t.json")
