@@ -16,7 +16,7 @@ import pytest
 
 from trioflow import CommandJob, Job, Scheduler, Trace
 from trioflow.testing import run_virtual
-from trioflow.view import _junit
+from trioflow.view import _junit, save
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.trace import _trace_file
 from trioflow.view.trace.compare import _differences
@@ -45,7 +45,7 @@ def documents(tmp_path: Path) -> Iterator[Any]:
     run_virtual(functools.partial(everything().co_run, instruments=[traces[0]]))
     Scheduler(*commands, label="commands").run(instruments=[traces[1]])
     for trace in traces:
-        trace.export_as_json(tmp_path / "t.json")
+        save(trace, tmp_path / "t.json")
         yield json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
 
 
@@ -144,7 +144,7 @@ def test_a_file_with_a_wrong_structure_or_number_is_rejected_with_the_reason(
     """A cycle of parents was once walked for ever, and a time of 1e308 ended in a traceback."""
     trace = Trace()
     Scheduler(CommandJob(["false"], label="command")).run(instruments=[trace])
-    trace.export_as_json(tmp_path / "t.json")
+    save(trace, tmp_path / "t.json")
     document = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
     change(document["record"])
     (tmp_path / "t.json").write_text(json.dumps(document), encoding="utf-8")
