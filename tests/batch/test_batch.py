@@ -228,6 +228,14 @@ def test_outputs_after_that_of_a_command_ended_by_halt_are_printed() -> None:
     assert done.stdout == "b\nc\n"
 
 
+def test_a_line_is_filled_up_to_what_a_shell_takes() -> None:
+    """With -X, a million bytes of arguments go to the few commands that they need, and none is lost."""
+    Path("arguments").write_text("".join(f"{number:09}\n" for number in range(100_000)))
+    done = batch("-X", "-j1", "echo $(echo {} | wc -w)", "::::", "arguments")
+    counts = [int(line) for line in done.stdout.split()]
+    assert (sum(counts), len(counts), done.exit_code) == (100_000, 9, 0)
+
+
 def test_plus_sign_before_the_job_log_appends_to_it() -> None:
     """A plus sign before the name of the job log keeps the contents of the file."""
     for name in ("log", "+log"):
@@ -262,13 +270,6 @@ def test_a_dry_run_runs_nothing() -> None:
     done = batch("--dry-run", "--joblog", "log", "touch {} > {.}", ":::", "a b.c")
     assert done.stdout == "touch 'a b.c' > 'a b'\n"
     assert list(Path().iterdir()) == []
-
-
-def test_delay_option_separates_the_starts_of_commands() -> None:
-    """With `--delay`, the start times in the job log differ by at least the delay."""
-    batch("-j3", "--delay", "0.05", "--joblog", "log", "true", ":::", 1, 2, 3)
-    starts = sorted(float(line.split("\t")[2]) for line in Path("log").read_text().splitlines()[1:])
-    assert all(later - earlier > 0.045 for earlier, later in itertools.pairwise(starts))
 
 
 def test_finished_commands_leave_no_jobs_behind(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,8 +61,8 @@ def test_options_in_the_docs_of_batch_are_those_of_help() -> None:
 
     from trioflow.cli.batch._batch_command import command
 
-    table = PAGE.partition("## How arguments are read")[2].partition("\nThe output of")[0]
-    told = set(re.findall(r"(?<=[`, ])--?[CEFINSa-z0][a-z-]*", table))
+    table = PAGE.partition("## Options")[2].partition("\nA line without")[0]
+    told = set(re.findall(r"(?<=[`, ])--?[CEFNSXa-z0][a-z-]*", table))
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} - {"words"}
     assert {name for name in known if name not in told} <= {"-P", "--arg-file", "--null"}
     assert told <= known

@@ -137,7 +137,7 @@ def test_summary_of_an_interrupted_batch_advises_how_to_continue(
         until_there(here)
         process.send_signal(signal.SIGTERM)
         stderr = process.communicate(timeout=PATIENCE)[1].decode()
-    assert process.returncode == 130
+    assert process.returncode == 143
     assert meanwhile(stderr) == "SIGTERM: shutting down; a second one quits at once\n"
     assert summary_lines(stderr) == [
         "batch  ✗ interrupted, 1 of 4 commands failed, 1 succeeded",

@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pytest
 
+from trioflow.cli.batch._batch_command import PARALLEL_OPTION_HINTS
+
+from ..places import ROOT
 from .process import batch, columns, gnu, running
 
 pytestmark = pytest.mark.usefixtures("plain_shell")
 
 READ = [
     ["--colsep", ",", "echo", "{2}-{1}", "{}", "::::", "table"],
-    ["--header", ":", "--colsep", ",", "echo", "{b} {a.} {a/}", "{c}", "::::", "table"],
-    ["--header", ":", "echo", "{x} {y/.}", ":::", "x", "1", "2", ":::", "y", "d/e.f"],
     ["-N2", "echo", "{1}/{2}/{3}", "{}", ":::", "1", "2", "3"],
     ["-N0", "echo", "x{1}", "{#}", ":::", "a", "b"],
-    ["--link", "echo", ":::", "1", "2", ":::", "a", "b", "c", ":::+", "x"],
-    ["-vkd,", "echo", "::::", "one", ":::", "x,y", "z"],
-    ["-q", "echo", "$x {}", "{.}", "a=b", "", ":::", "x y", "it's", ":::", "*"],
-    ["-I", ",,", "echo", ",,", "{}", "{.}", "{1}", ":::", "a.b"],
     ["--tag", "echo", "{1}", ":::", "a b", ":::", "c"],
-    ["--tagstring", "{1}:{2/}-{#}", "echo", ":::", "a", ":::", "b/c"],
+    ["-X", "-j3", "echo", "{}", "dir/{/.}.txt", "{#}", ":::", *"abcdefg", "x y/z.gz"],
+    ["-m", "-j2", "echo", ":::", "1", "2", "3", ":::", "a"],
+    ["-X", "-j3", "echo", "{}", "dir/{/.}.txt", "{#}", ":::", *"abcdefg", "x y/z.gz"],
+    ["-X", "-j2", "echo", ":::", "1", "2", "3", ":::", "a"],
 ]  # fmt: skip
 
 
@@ -37,15 +37,12 @@ def test_arguments_are_read_as_by_gnu_parallel(words: list[str]) -> None:
     assert (ours.stdout_bytes, ours.exit_code) == (theirs.stdout, theirs.returncode)
 
 
-PRINTED = [
-    ["-k", "-v", "--tag"],
-    ["-k", "--line-buffer", "--tagstring", "<{1}>", "-v"],
-]
+PRINTED = [["-k", "--tag"], ["-k", "--line-buffer", "--tag"]]
 
 
 @pytest.mark.parametrize("options", PRINTED, ids=" ".join)
 def test_outputs_are_printed_as_by_gnu_parallel(options: list[str]) -> None:
-    """Outputs with tags, command lines and `--line-buffer` equal those of GNU parallel, byte for byte."""
+    """Outputs with tags and `--line-buffer` equal those of GNU parallel, byte for byte."""
     command = ["printf 'a'{}'\\n\\nb'; printf 'c\\nd'; echo e{} >&2", ":::", "1", "2", "3"]
     ours, theirs = batch(*options, *command), gnu(*options, *command)
     assert (ours.stdout_bytes, ours.stderr_bytes) == (theirs.stdout, theirs.stderr)
@@ -108,17 +105,10 @@ def test_results_option_accepts_a_template_of_names() -> None:
     assert len(found[0]) == 12
 
 
-def test_directories_of_results_have_the_names_of_header_columns() -> None:
-    """With --header, directories of results have the names of columns instead of the numbers of sources."""
-    batch("--header", ":", "--results", "r", "echo", ":::", "size", "S", ":::", "colour", "red")
-    assert Path("r/size/S/colour/red/stdout").read_text() == "S red\n"
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--pipe", "wc"], "No such option"),
-        (["-kX", "echo"], "No such option"),
         (["--keep-ord", "echo"], "--keep-order"),  # did you mean
         (["--eta", "echo"], "No such option '--eta'. --bar shows the progress"),
         (["-u", "echo"], "No such option '-u'. --line-buffer prints each line as it is written"),
@@ -127,13 +117,16 @@ def test_directories_of_results_have_the_names_of_header_columns() -> None:
             ["echo", "{0#}"],
             "{0#}: zero-padded numbers work in GNU parallel only; let a shell pad",
         ),
-        (["--tagstring", "{00%}", "echo"], "$(printf %03d {%})"),
+        (["echo", "{00%}"], "$(printf %03d {%})"),
         (["--line-buffer", "--results", "x", "echo"], "--results keeps outputs, but --line-buffer only forwards them"),
-        (["--header", "2", "echo"], "'--header': '2' is not supported: give a colon"),
+        (["-X", "-N2", "echo"], "-X gives a command as many arguments as a line holds, and -N gives it N"),
+        (
+            ["-X", "echo", "a{}-{/}", ":::", "b"],
+            "with -X, a word may have one replacement string: make two words of it",
+        ),
         (["--colsep", "(", "echo"], "'(' is not a regular expression"),
         (["--colsep", "x*", "echo"], "'x*' is a regular expression that matches the empty string"),
-        (["-d", "", "echo"], "it is empty"),
-        (["--tagstring", "{= 1 =}", "echo"], "Perl expressions work in GNU parallel only"),
+        (["--results", "{= 1 =}", "echo"], "Perl expressions work in GNU parallel only"),
         (["--results", "/dev/full/x.jsonl", "echo", ":::", "a"], "cannot write the results in '/dev/full/x.jsonl'"),
         (["--results", "/dev/null/x{}", "echo", ":::", "a"], "cannot write the results in '/dev/null/xa'"),
     ],
@@ -145,16 +138,22 @@ def test_unsupported_options_of_gnu_parallel_are_rejected_with_a_remedy(words: l
     assert message in " ".join(done.stderr.split())
 
 
+@pytest.mark.parametrize(
+    "option", ["--delay", "--load", "--nice", "--reads", "--writes", "--tagstring", "-v", "-d", "--header", "--link",
+               "-q", "-I"],
+)  # fmt: skip
+def test_the_page_on_parallel_and_the_error_say_what_to_do_instead_of_an_option(option: str) -> None:
+    """Each option that GNU parallel, or an earlier version, has is in the page on GNU parallel, and has a hint."""
+    hint = PARALLEL_OPTION_HINTS[option]
+    assert f"No such option '{option}'. {hint}" in " ".join(batch(option, "x", "echo").stderr.split())
+    page = (ROOT / "docs" / "coming-from" / "parallel.md").read_text(encoding="utf-8")
+    assert f"`{option}`" in page.partition("## GNU parallel's options")[2]
+
+
 def test_options_after_the_command_belong_to_the_command() -> None:
-    """Words after the command belong to the command, and the value of an option may itself look like an option."""
-    assert batch("-I", "--tag", "echo", "--tag", "--bar", ":::", "a").stdout == "a --bar\n"
+    """Words after the command belong to the command."""
+    assert batch("--tag", "echo", "--tag", "--bar", ":::", "a").stdout == "a\t--tag --bar a\n"
     assert batch("--", "echo", "--tty", ":::", "a").stdout == "--tty a\n"
-
-
-def test_empty_file_with_the_header_option_gives_no_commands() -> None:
-    """With --header, an empty file has neither a header nor arguments, so no command runs."""
-    Path("empty").touch()
-    assert batch("--header", ":", "echo", "{a}", "::::", "empty").output == ""
 
 
 def test_line_buffer_option_prints_output_of_nodes() -> None:

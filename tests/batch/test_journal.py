@@ -81,30 +81,6 @@ def test_command_with_arguments_that_are_not_utf8_is_restored() -> None:
     assert runs() == ["x"]
 
 
-def test_a_command_runs_again_if_a_file_that_it_reads_has_changed() -> None:
-    """If a file given by --reads has changed, only its command runs again, and the journal has the reason."""
-    for name in ("a", "b"):
-        Path(f"{name}.txt").write_text(name)
-    words = ["-j1", "--reads", "{}", "cat {} >> runs; echo >> runs", ":::", "a.txt", "b.txt"]
-    batch(*words)
-    Path("a.txt").write_text("changed")
-    batch(*words)
-    assert runs() == ["a", "b", "changed"]
-    assert "file 'a.txt' has changed" in trioflow("journal", "run.db").stdout
-
-
-def test_a_command_runs_again_if_its_output_file_is_missing() -> None:
-    """If a file given by --writes is missing, only its command runs again."""
-    words = ["--writes", "{.} and more/{}.out", "echo {} >> runs; echo {} > {.}' and more'/{}.out", ":::", "a", "b"]
-    for name in ("a", "b"):
-        Path(f"{name} and more").mkdir()
-    batch(*words)
-    Path("a and more/a.out").unlink()
-    batch(*words)
-    assert runs() == ["a", "a", "b"]
-    assert Path("a and more/a.out").read_text() == "a\n"
-
-
 def test_restored_outputs_are_saved_again() -> None:
     """Restored outputs are saved again by `--results`, if a file is missing."""
     words = ["--results", "saved", "echo", ":::", "a", "b"]
@@ -131,9 +107,9 @@ def test_a_resumed_batch_completes_the_records_of_the_first_one() -> None:
     done.write_text("".join(f"{line}\n" for line in lines if line is not successes[0]) + '{"seq": 1, "comm')
     assert batch(*words).exit_code == 1
     header, *after = log.read_text().splitlines()
-    assert after[:2] == [line for line in logged if line is not zeros[1]]
-    assert sorted(line.split("\t")[6] for line in after) == ["0", "0", "3", "3"]
-    added = next(line for line in after[2:] if line.endswith("exit 0"))
+    assert after[0] == zeros[0]
+    assert sorted(line.split("\t")[6] for line in after) == ["0", "0", "3"]
+    added = next(line for line in after[1:] if line.endswith("exit 0"))
     start, runtime = map(float, added.split("\t")[2:4])
     assert abs(start - float(zeros[1].split("\t")[2])) < PATIENCE
     assert runtime == float(zeros[1].split("\t")[3]) or runtime == float(zeros[0].split("\t")[3])
@@ -152,18 +128,10 @@ def test_journal_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
     assert stderr.count(b"\n") == 1
 
 
-def test_restored_commands_do_not_wait_for_the_delay() -> None:
-    """Each restored command once took the time of `--delay`, although it starts no process."""
-    batch("echo", ":::", "a", "b", "c")
-    assert batch("--delay", "1h", "echo", ":::", "a", "b", "c").stdout == "a\nb\nc\n"
-
-
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--reads", "x", "echo", ":::", "a"], "--reads and --writes need --journal"),
         (["--journal", "run.db", "--dry-run", "echo", ":::", "a"], "run `trioflow journal run.db`"),
-        (["--journal", "run.db", "-S", "node", "--writes", "x", "echo", ":::", "a"], "name files on this machine"),
         (["--journal", "other", "echo", ":::", "a"], "journal 'other': this file is not a journal"),
     ],
 )
@@ -221,42 +189,15 @@ TIMES = "started", "seconds", "user_time", "system_time", "max_rss"
 
 def test_a_resumed_table_has_the_values_of_the_first_run_and_says_which_rows_were_restored() -> None:
     """The second batch neither repeats a row nor measures it anew; a command that ran again replaces its row."""
-    words = ["--results", "runs.csv", "--header", ":", "echo {size}; exit {size}", ":::", "size", "0", "3"]
+    words = ["--results", "runs.csv", "echo {}; exit {}", ":::", "0", "3"]
     for _ in range(2):
         before = rows() if Path("runs.csv").exists() else []
         assert batch(*words).exit_code == 1
     first, second = rows()
-    assert (first["size"], first["restored"], first["stdout"]) == ("0", "True", "0\n")
+    assert (first["arg1"], first["restored"], first["stdout"]) == ("0", "True", "0\n")
     assert [first[name] for name in TIMES] == [before[0][name] for name in TIMES]
     assert (second["exit_code"], second["restored"]) == ("3", "False")
     assert second["started"] > before[1]["started"]
-
-
-def test_a_resumed_table_keeps_arguments_whose_columns_have_the_names_of_others() -> None:
-    """A restored command has its row once and whole, though its arguments are called as other columns, or alike."""
-    words = [
-        "--results",
-        "runs.csv",
-        "--header",
-        ":",
-        "echo {seq}",
-        ":::",
-        "seq",
-        "x",
-        ":::",
-        "twin",
-        "y",
-        ":::",
-        "twin",
-        "z",
-    ]
-    for _ in range(2):
-        assert batch(*words).exit_code == 0
-    with open("runs.csv", newline="", encoding="utf-8") as file:
-        header, row = csv.reader(file)
-    assert header[:4] == ["seq", "seq", "twin", "twin"]
-    assert row[:4] == ["1", "x", "y", "z"]
-    assert row[header.index("restored")] == "True"
 
 
 def test_keep_all_keeps_failures_and_timeouts() -> None:
@@ -312,6 +253,37 @@ def test_restored_rows_have_the_numbers_of_this_batch(table: str) -> None:
     columns = [line.split("\t") for line in Path("log").read_text().splitlines()[1:]]
     assert {row[-1]: int(row[0]) for row in columns} == expected
     assert len(records) == len(columns) == 3
+
+
+@pytest.mark.parametrize("table", ["runs.csv", "runs.jsonl"])
+def test_a_row_whose_command_the_batch_has_lost_has_no_number(table: str) -> None:
+    """After an argument was removed, its row kept a number that another row of the table and the job log got, too."""
+    words = ["-j1", "--joblog", "log", "--results", table, "echo", ":::"]
+    for arguments, numbers in (("abc", [1, 2, 3]), ("bc", [0, 1, 2]), ("c", [0, 0, 1]), ("cba", [3, 2, 1])):
+        batch(*words, *arguments)
+        records = rows(table) if table == "runs.csv" else map(json.loads, Path(table).read_text().splitlines())
+        found = {str(row["command"])[-1]: int(row["seq"]) for row in records}
+        columns = [line.split("\t") for line in Path("log").read_text().splitlines()[1:]]
+        assert found == {row[-1][-1]: int(row[0]) for row in columns} == dict(zip("abc", numbers, strict=True))
+
+
+def test_a_refused_batch_leaves_the_numbers_of_the_running_one() -> None:
+    """A batch that fails before its first command changes no row of its records."""
+    words = ["--joblog", "log", "--results", "runs.jsonl", "echo", ":::", "a"]
+    batch(*words)
+    before = Path("log").read_bytes(), Path("runs.jsonl").read_bytes()
+    Path("run.db").write_text("no journal")
+    assert batch(*words).exit_code == 255
+    assert (Path("log").read_bytes(), Path("runs.jsonl").read_bytes()) == before
+
+
+def test_a_resumed_table_of_csv_keeps_texts_that_a_spreadsheet_would_compute() -> None:
+    """In CSV, texts that begin like a formula have an apostrophe in front, also in a resumed table."""
+    words = ["-j1", "--results", "runs.csv", "{}", ":::", "echo -1", "echo =1+1", "-x"]
+    for _ in range(2):
+        batch(*words)
+    found = [(row["arg1"], row["command"], row["stdout"]) for row in rows()]
+    assert found == [("echo -1", "echo -1", "-1\n"), ("echo =1+1", "echo =1+1", "'=1+1\n"), ("'-x", "'-x", "")]
 
 
 def test_the_journal_names_the_end_of_each_kept_failure() -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow.batch import _output
-from trioflow.batch._results_table import ResultsTable
+from trioflow.batch._record import JsonLinesFormat, RecordFile
 
 from .process import batch
 
@@ -57,27 +58,27 @@ def test_a_large_output_is_whole_in_lines_of_json() -> None:
 def test_a_thread_saves_a_large_output(monkeypatch: pytest.MonkeyPatch) -> None:
     """The event loop once stood still while a large output was written, so that no timeout could fire."""
     threads: list[threading.Thread] = []
-    add = ResultsTable.add
+    add = RecordFile.add
 
     def add_in_thread(*args: Any) -> None:
         threads.append(threading.current_thread())
         add(*args)
 
-    monkeypatch.setattr(ResultsTable, "add", add_in_thread)
+    monkeypatch.setattr(RecordFile, "add", add_in_thread)
     batch("-j1", "--results", "runs.csv", ":::", "echo small", "cat large")
     assert [thread is threading.main_thread() for thread in threads] == [True, False]
 
 
 def test_a_command_whose_row_is_written_when_the_batch_is_interrupted_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that a thread writes during an interruption is whole, and its command is in the summary and the job log."""
-    add = ResultsTable.add
+    encode = JsonLinesFormat.encode_outcome
 
-    def add_interrupted(*args: Any) -> None:
+    def encode_interrupted(*args: Any) -> Iterator[bytes]:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.2)
-        add(*args)
+        return encode(*args)
 
-    monkeypatch.setattr(ResultsTable, "add", add_interrupted)
+    monkeypatch.setattr(JsonLinesFormat, "encode_outcome", encode_interrupted)
     done = batch("-j1", "--joblog", "log", "--results", "runs.jsonl", ":::", "cat large", "true")
     assert (done.exit_code, len(Path("log").read_text().splitlines())) == (130, 2)
     assert "batch  ✗ interrupted, 1 of 2 commands succeeded" in done.stderr
@@ -100,6 +101,6 @@ def test_the_event_loop_turns_while_a_large_output_is_printed(monkeypatch: pytes
     with open("printed", "w", encoding="utf-8") as file:
         monkeypatch.setattr("sys.stdout", file)
         printer = _output.Printer(in_order=True, print_guard=lambda: nullcontext(False))
-        printer.keep_output(1, b"", (io.BytesIO(b"x" * 1_000_000), io.BytesIO()), None)
+        printer.keep_output(1, (io.BytesIO(b"x" * 1_000_000), io.BytesIO()), None)
         anyio.run(count_turns)
     assert turns > 100

@@ -20,6 +20,7 @@ import pytest
 
 from trioflow.batch._batch import Batch
 from trioflow.batch._output import StdStream
+from trioflow.batch._record import JoblogFormat
 from trioflow.cli.batch._progress_bar import remaining_seconds
 
 from ..jobs.posix.process_trees import STUBBORN, Watched, until_there, watched
@@ -31,7 +32,7 @@ __all__ = ["watched"]
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_first_signal_ends_commands_cleanly(tmp_path: Path, watched: Watched, number: signal.Signals) -> None:
-    """At the first signal, commands get SIGTERM and may clean up; finished ones are printed; the exit code is 130."""
+    """At the first signal, commands get SIGTERM and may clean up; finished ones are printed; shells give such codes."""
     here, log = tmp_path / "here", tmp_path / "log"
     script = f"trap 'echo cleaned > {here}; exit' TERM; touch {here}; while :; do sleep 0.01; done"
     with running(
@@ -42,11 +43,20 @@ def test_first_signal_ends_commands_cleanly(tmp_path: Path, watched: Watched, nu
             time.sleep(0.001)
         process.send_signal(number)
         stdout, stderr = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, stdout) == (130, b"b\n")
+    assert (process.returncode, stdout) == (128 + number, b"b\n")
     assert stderr.decode().splitlines()[0] == f"{number.name}: shutting down; a second one quits at once"
     assert here.read_text() == "cleaned\n"
     assert [line.split("\t")[-1] for line in log.read_text().splitlines()] == ["Command", "echo b"]
     assert watched.gone_in_time()
+
+
+def test_appended_output_of_a_resumed_batch_has_each_command_once(tmp_path: Path) -> None:
+    """A resumed batch whose output was appended to a file once repeated all kept outputs; `>` gets them all."""
+    words = ("-k", "--journal", "run.db", "echo {}", ":::")
+    for mode, arguments, expected in (("ab", "ab", "a\nb\n"), ("ab", "abc", "a\nb\nc\n"), ("wb", "abc", "a\nb\nc\n")):
+        with (tmp_path / "all").open(mode) as file, running(*words, *arguments, stdout=file, cwd=tmp_path) as process:
+            assert process.wait(PATIENCE) == 0
+        assert (tmp_path / "all").read_text() == expected
 
 
 @pytest.mark.parametrize("order", [[], ["-k"]])
@@ -69,7 +79,7 @@ def test_output_written_before_an_interruption_is_saved(tmp_path: Path) -> None:
     with running("--results", str(saved), "echo a; touch {}; exec sleep 1000", ":::", str(here)) as process:
         until_there(here)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == 130
+        assert process.wait(PATIENCE) == 143
     assert [path.read_text() for path in saved.rglob("stdout")] == ["a\n"]
 
 
@@ -182,8 +192,8 @@ def test_full_disk_at_standard_output_ends_a_batch_with_an_error() -> None:
 def test_job_log_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
     """If the job log cannot grow any more, an error has the reason, and no further command starts."""
     log, limit = tmp_path / "log", 1 << 23
-    log.write_bytes(b"\n")
-    os.truncate(log, limit - 300)
+    header = JoblogFormat.HEADER + b"\n"
+    log.write_bytes(header + b"x" * (limit - 301 - len(header)) + b"\n")
     words = ("-j1", "--joblog", f"+{log}", "/bin/echo", ":::", *map(str, range(100)))
     with running(*words, line=f'ulimit -f {limit // 512}; exec "$@"') as process:
         stdout, stderr = process.communicate(timeout=PATIENCE)

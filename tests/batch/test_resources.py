@@ -52,41 +52,13 @@ def test_memfree_option_delays_nothing_if_enough_memory_is_free(monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("hurry")
-def test_load_option_delays_starts_and_retries_until_the_load_is_lower(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With --load, starts and retries wait until the load is below the number, as in GNU parallel."""
-    loads = iter([2, 3, 1, 2, 0])
-    monkeypatch.setattr(_start_conditions, "current_load", lambda: next(loads))
-    done = batch("--load", "2", "--retries", "2", "echo {}; exit 1", ":::", "a")
-    assert (done.stdout, done.exit_code) == ("a\n", 1)
-    assert meanwhile(done.stderr) == "trioflow batch: no command starts until the load is below 2 (--load); it is 2\n"
-    assert list(loads) == []
-
-
-@pytest.mark.usefixtures("hurry")
-def test_batch_that_halts_does_not_wait_for_a_lower_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch whose --halt rule is met while a start waits for a lower load ends without that start."""
-    loads = itertools.chain([0], itertools.repeat(9))
-    monkeypatch.setattr(_start_conditions, "current_load", lambda: next(loads))
-    done = batch("-j2", "--load", "2", "--halt", "soon,fail=1", "exit", ":::", 1, 2, 3)
+def test_memory_is_awaited_by_starts_and_retries_unless_the_batch_halts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --memfree, retries wait as starts do; a batch whose --halt rule is met waits for no memory."""
+    free = iter([GIB, 5 * GIB, GIB, GIB, 5 * GIB, *itertools.repeat(GIB)])
+    memory(monkeypatch, itertools.chain([5 * GIB], free))
+    done = batch("-j2", "--memfree", "4G", "--retries", "2", "--halt", "soon,fail=1", "exit", ":::", 1, 2, 3)
     assert done.exit_code == 1
-
-
-def test_load_is_the_number_of_running_and_blocked_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The load has all processes but trioflow itself; without /proc/stat, it is the average of the last minute."""
-    stat = tmp_path / "stat"
-    stat.write_text("cpu  1 2 3\nprocs_running 4\nprocs_blocked 2\nsoftirq 1 2\n")
-    monkeypatch.setattr(_start_conditions, "STAT_PATH", stat)
-    assert _start_conditions.current_load() == 5
-    stat.unlink()
-    monkeypatch.setattr(os, "getloadavg", lambda: (0.25, 1.0, 2.0))
-    assert _start_conditions.current_load() == 0.25
-
-
-def test_load_option_accepts_the_values_of_the_jobs_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The values of --load are those of --jobs, but 0 means nearly no load instead of no limit."""
-    monkeypatch.setattr(_start_conditions, "current_load", lambda: 10**6)
-    for text, limit in (("3", 3), ("200%", 2 * _quantities.count_usable_cpus()), ("0", 0.01)):
-        assert _quantities.parse_load(text)() == f"the load is below {limit} (--load); it is 1e+06"
+    assert next(free) == GIB
 
 
 def test_memfree_option_accepts_sizes_with_units(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -180,9 +152,6 @@ def test_cpus_memory_and_gpus_of_the_machine_are_detected(monkeypatch: pytest.Mo
         (["--needs", "gpu=1", "--pool", "gpu=1,gpu=2"], "write each name once"),
         (["--needs", "gpu=1", "--pool", "gpu=0,0"], "duplicate unit"),
         (["--pool", "gpu=1"], "--pool needs --needs"),
-        (["-S", "host", "--needs", "gpu=1", "--load", "1"], "--load and --needs apply to this machine"),
-        (["--load", "1.5"], "is not a number of jobs"),
-        (["--nice", "25"], "is not a priority: give a number from 0 to 19"),
         (["--memory-limit", "much"], "'--memory-limit': 'much': write a number and a unit"),
         (["--memory-limit", "0"], "'--memory-limit': '0': give a positive size, such as 2G"),
         (["-S", "host", "--pin", "--memory-limit", "2G"], "--memory-limit and --pin apply to this machine"),
@@ -197,12 +166,6 @@ def test_invalid_resource_options_of_a_batch_are_rejected(words: list[str], said
 
 
 # ---- priority, limits, CPUs, timeout without output
-
-
-def test_nice_option_lowers_the_priority_of_commands() -> None:
-    """The priority that --nice sets is relative to that of the batch."""
-    own = os.getpriority(os.PRIO_PROCESS, 0)
-    assert batch("--nice", 3, "sleep 0.1; nice #", ":::", "a").stdout == f"{min(19, own + 3)}\n"
 
 
 def test_memory_limit_option_limits_the_memory_of_a_command() -> None:

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.batch import BatchError, _joblog, _quantities
+from trioflow.batch import BatchError, _quantities
 from trioflow.batch._halt_rule import CommandTally, HaltRule
-from trioflow.batch._joblog import CommandOutcome
+from trioflow.batch._outcome import CommandOutcome
 from trioflow.batch._output import Backlog, tag_lines
+from trioflow.batch._record import JoblogFormat, RecordFile
 
 CODES = st.lists(st.sampled_from([0, 0, 1, 7, 255]), min_size=1, max_size=30)
 LOGGED = st.builds(
@@ -124,12 +125,12 @@ def test_halt_rule_determines_the_exit_code(rule: str, codes: list[int], exit_co
 @given(LOGGED)
 def test_command_is_one_line_of_the_job_log(row: CommandOutcome) -> None:
     """In the job log, any command is a line of nine columns, and line ends in the command become NULs."""
-    *columns, command = row.joblog_line().split("\t", 8)
+    *columns, command = b"".join(JoblogFormat().encode_outcome(row, ())).decode().split("\t", 8)
     assert (len(columns), command) == (8, row.command.replace("\n", "\0") + "\n")
 
 
 def test_job_log_is_replaced_or_appended_to(tmp_path: Path) -> None:
-    """A last line of the job log that a crash cut off is ended, and is not taken for a shorter command."""
+    """A last line of the job log that a crash cut off is removed, since it may look like a shorter command."""
     path = tmp_path / "log"
     for append, command in ((True, "a"), (True, "b"), (False, "c")):
         write(path, append, command)
@@ -137,13 +138,16 @@ def test_job_log_is_replaced_or_appended_to(tmp_path: Path) -> None:
             assert [line.split("\t")[-1] for line in path.read_text().splitlines()] == ["Command", "a", "b"]
     path.write_text(path.read_text() + "2\t:\t1")
     write(path, True, "d")
-    assert path.read_text().splitlines()[0] == _joblog.JOBLOG_HEADER
-    assert [line.split("\t")[-1] for line in path.read_text().splitlines()] == ["Command", "c", "1\0", "d"]
+    assert [line.split("\t")[-1] for line in path.read_text().splitlines()] == ["Command", "c", "d"]
+    path.write_text("notes without a newline")
+    with pytest.raises(BatchError, match="does not have the columns of a batch: give another file, or remove it"):
+        write(path, True, "e")
+    assert path.read_text() == "notes without a newline"
 
 
 def write(path: Path, append: bool, command: str) -> None:
-    log = _joblog.Joblog(str(path), append=append)
-    log.add(CommandOutcome(1, command, None, None, 0, 0))
+    log = RecordFile(str(path), JoblogFormat(), append=append)
+    log.add(CommandOutcome(1, command, None, None, 0, 0), (), 1)
     log.close()
 
 
@@ -151,7 +155,7 @@ def write(path: Path, append: bool, command: str) -> None:
 def test_a_job_log_that_cannot_be_written_stops_the_batch_at_its_start(path: str) -> None:
     """If the job log cannot be written, opening it raises an error that names the file."""
     with pytest.raises(BatchError, match=f"cannot write the job log '{path}': "):
-        _joblog.Joblog(path, append=False)
+        RecordFile(path, JoblogFormat())
 
 
 @given(st.lists(st.binary(max_size=30), max_size=8), st.integers(0, 60), st.randoms(use_true_random=False))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow.batch import BatchError
-from trioflow.batch._sources import LineSource, ReadingRules, SourceProduct, parse_sources
+from trioflow.batch._sources import LineFilling, LineSource, ReadingRules, SourceProduct, parse_sources
 
 
 def product(*words: str, files: tuple[str, ...] = (), **options: Any) -> list[tuple[str, ...]]:
@@ -123,6 +123,18 @@ def test_the_number_of_arguments_is_known_unless_a_source_is_unread(tmp_path: Pa
     unknown = SourceProduct([[LineSource(f"/dev/fd/{read_end}")]])
     os.close(read_end)
     assert (unknown.total, unknown.count_commands(), unknown.total) == (None, 2, 2)
+
+
+@given(st.lists(st.text("ab ", min_size=1), max_size=30), st.integers(1, 30), st.integers(1, 4))
+def test_lines_are_filled_in_order_up_to_their_size(items: list[str], max_size: int, slots: int) -> None:
+    """With -X, commands get all arguments in order, a line is as full as it can be, and the rest goes to all slots."""
+    filling = LineFilling(lambda arguments: sum(map(len, arguments)), max_size, slots)
+    found = [command or () for command in filling.divide((item,) for item in items)]
+    sizes = [sum(map(len, command)) + len(command) for command in found]
+    assert [text for command in found for text in command] == items
+    assert all(len(command) == 1 or size <= max_size for command, size in zip(found, sizes, strict=True))
+    for size, following in zip(sizes[: -slots or None], found[1:], strict=False):
+        assert size + len(following[0]) + 1 > max_size
 
 
 def test_source_that_cannot_be_read_raises(tmp_path: Path) -> None:

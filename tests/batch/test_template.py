@@ -129,9 +129,8 @@ def test_no_part_of_a_hostile_argument_runs(tmp_path: Path, line: str) -> None:
 
 
 def test_quotes_are_plain_text_where_no_shell_reads_them() -> None:
-    """Names of files and tags may have quotes around an argument, and so may the words of `--quote`."""
+    """Names of files may have quotes around an argument."""
     assert ReplacementStrings().parse_text_template('"{}"').fill(["a b"], 1, 1) == '"a b"'
-    assert CommandTemplate(["echo", '"{}"'], quotes_words=True).fill(["a"], 1, 1) == "echo '\"a\"'"
 
 
 def test_replacement_strings_in_arguments_are_not_replaced() -> None:

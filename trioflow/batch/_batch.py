@@ -43,17 +43,16 @@ from ..abc import AbstractJob, Work, restoration_of
 from ..jobs.command._resource_limits import NumberedSlots
 from ..jobs.posix._processes import describe_exit
 from ._batch_pool import make_pool
-from ._joblog import CommandOutcome, open_outputs, shorten_line
 from ._measurement import MeasuredCommandJob, Measurements
 from ._node_pool import NodePool, import_ssh_job
 from ._options import Options
+from ._outcome import CommandOutcome, open_outputs, shorten_line
 from ._output import TaggedLineStream, tag_lines
 from ._quantities import parse_slots
 from ._quoting import Shell
 from ._reporter import Reporter
 from ._sources import Arguments, SourceProduct
-from ._start_conditions import StartCondition
-from ._template import CommandTemplate, ReplacementStrings
+from ._template import CommandTemplate
 
 if TYPE_CHECKING:  # imported on demand at run time, because importing them would double the import time
     from .. import LocalNode, SshJob, SshNode
@@ -98,18 +97,12 @@ class KeptFailure:
         return CommandError(job, job.line, describe_exit(self.result.returncode), self.result)
 
 
-def command_lines(
-    template: CommandTemplate, product: SourceProduct, tag: CommandTemplate | None = None
-) -> Iterator[bytes]:
+def command_lines(template: CommandTemplate, product: SourceProduct, *, tags: bool) -> Iterator[bytes]:
     """Yield the command lines that would run, with their tags. Block while no arguments are available."""
     argument_lists = (arguments for arguments in product.iter_arguments(blocking=True) if arguments is not None)
     for sequence, arguments in enumerate(argument_lists, 1):
         data = os.fsencode(template.fill(arguments, sequence, 1))
-        yield data if tag is None else b"".join(tag_lines([data], fill_tag(tag, arguments, sequence, 1)))
-
-
-def fill_tag(tag: CommandTemplate, arguments: Arguments, sequence: int, slot: int) -> bytes:
-    return os.fsencode(tag.fill(arguments, sequence, slot) + "\t")
+        yield b"".join(tag_lines([data], os.fsencode(" ".join(arguments) + "\t"))) if tags else data
 
 
 class BatchCommandJob(
@@ -200,12 +193,8 @@ class BatchCommandJob(
                 self.node = await self._batch.find_other_node(error)
 
     def for_journal(self) -> Work:
-        """Return the command line and its files. The environment is left out, because it differs in each run."""
-        reads, writes = (
-            [template.fill(self.arguments, self.sequence, self.slot) for template in templates]
-            for templates in (self._batch.reads, self._batch.writes)
-        )
-        return Work(what="command", arguments=[self.line], reads=reads, writes=writes)
+        """Return the command line. The environment is left out, because it differs in each run."""
+        return Work(what="command", arguments=[self.line])
 
     @property
     def last_result(self) -> CommandResult | None:
@@ -246,14 +235,9 @@ class BatchCommandJob(
 
     @property
     def tag(self) -> bytes | None:
-        tag = self._batch.tag
-        if tag is None:
+        if not self._batch.options.tag:
             return None
-        return self._batch.reporter.printer.shown_bytes(tag.fill(self.arguments, self.sequence, self.slot)) + b"\t"
-
-    @property
-    def echoed_line(self) -> bytes:
-        return self._batch.reporter.printer.shown_bytes(self.line) + b"\n" if self._batch.options.verbose else b""
+        return self._batch.reporter.printer.shown_bytes(" ".join(self.arguments)) + b"\t"
 
 
 def _dump(value: CommandResult | KeptFailure) -> Any:
@@ -278,8 +262,6 @@ class Batch:
         options: the options of the command line.
         template: the template of the command lines.
         product: the arguments of all commands.
-        strings: the replacement strings that names of files may contain.
-        tag: the template of the tag before each line of output; None for no tag.
         nodes: the nodes to run the commands on; empty for this machine. Each node runs `options.jobs` commands at the
             same time, by default as many as it has CPUs.
         reporter: reports the commands that have ended.
@@ -289,7 +271,6 @@ class Batch:
 
     Raises:
         ValueError: the pool has too little of a resource for a single command, or its amount is unknown.
-        ValueError: the name of a file contains a replacement string that is not supported.
 
     """
 
@@ -298,18 +279,13 @@ class Batch:
         options: Options,
         template: CommandTemplate,
         product: SourceProduct,
-        strings: ReplacementStrings,
         *,
-        tag: CommandTemplate | None,
         nodes: Sequence[Node],
         reporter: Reporter,
     ) -> None:
         self._template: Final = template
         self._product: Final = product
         self.options: Final = options
-        self.tag: Final = tag
-        self.reads: Final = [strings.parse_text_template(name) for name in options.reads]
-        self.writes: Final = [strings.parse_text_template(name) for name in options.writes]
         self.reporter: Final = reporter
         self.expected_count = product.total
         self._shell: Final = Shell(os.environ)
@@ -325,10 +301,7 @@ class Batch:
             report_job, self._feeder, label="batch", pool=pool, keep_jobs=False,
             log=False,  # the batch reports failures
         )  # fmt: skip
-        self._start_conditions: Final = [
-            condition for condition in (options.memfree, options.load) if condition is not None
-        ]
-        self._reported_conditions = set[StartCondition]()
+        self._has_reported_wait = False
         self.is_stopped = False
         self._line_counts: Final = Counter[str]()  # with a journal, how often each command line has occurred
         self._slots: Final = NumberedSlots()
@@ -385,15 +358,13 @@ class Batch:
     # ---- starting commands
 
     async def _feed_commands(self) -> None:
-        sequence, next_start = 0, time.monotonic()
+        sequence = 0
         for arguments in self._product.iter_arguments(blocking=False):
             if arguments is None:
                 await anyio.wait_readable(self._product.descriptor)
                 continue
             # Take a slot only when there is a command for it: commands whose node is unreachable wait for slots, too.
             node = await self._node_pool.wait_for_slot()
-            if self.options.delay:
-                await anyio.sleep(max(0, next_start - time.monotonic()))
             await self.wait_until_allowed()
             if self.is_stopped:
                 self._node_pool.release(node)
@@ -403,21 +374,14 @@ class Batch:
             command = BatchCommandJob(self, sequence, slot, arguments, line, node)
             self.reporter.add(command)
             self.scheduler.add(command)
-            if not command.is_settled():  # a command that the journal restores settles at once, and needs no delay
-                next_start = time.monotonic() + self.options.delay
         self.expected_count = sequence
 
     async def wait_until_allowed(self) -> None:
-        """Wait until all conditions allow a start, or until the batch has stopped. Report each condition once."""
-        while not self.is_stopped:
-            unmet = [(condition, condition()) for condition in self._start_conditions]
-            unmet = [(condition, wait) for condition, wait in unmet if wait is not None]
-            if not unmet:
-                return
-            for condition, wait in unmet:
-                if condition not in self._reported_conditions:
-                    self._reported_conditions.add(condition)
-                    await self.reporter.printer.print_message(f"no command starts until {wait}")
+        """Wait until enough memory is free for a start, or until the batch has stopped. Report a wait once."""
+        while not self.is_stopped and self.options.memfree is not None and (wait := self.options.memfree()):
+            if not self._has_reported_wait:
+                self._has_reported_wait = True
+                await self.reporter.printer.print_message(f"no command starts until {wait}")
             await anyio.sleep(POLL_INTERVAL)
 
     def load(self, value: Any) -> CommandResult | KeptFailure:
@@ -444,7 +408,7 @@ class Batch:
         if node is not None:
             return import_ssh_job()(
                 node,
-                line if options.nice is None else ("nice", f"-n{options.nice}", "/bin/sh", "-c", line),
+                line,
                 env={"PARALLEL_SEQ": command.sequence, "PARALLEL_JOBSLOT": command.slot,
                      "PARALLEL_SSHHOST": node.hostname},
                 stdout=stdout, stderr=stderr, timeout=options.timeout,
@@ -458,19 +422,17 @@ class Batch:
         if self.measurements is not None:
             words = self.measurements.wrap(words, command.slot)
         return (CommandJob if self.measurements is None else MeasuredCommandJob)(
-            words, env={**self._environment, **numbers}, nice=options.nice,
-            memory_limit=options.memory_limit, pin="slot" if options.pin else None,
-            stdout=stdout, stderr=stderr, timeout=options.timeout,
+            words, env={**self._environment, **numbers}, memory_limit=options.memory_limit,
+            pin="slot" if options.pin else None, stdout=stdout, stderr=stderr, timeout=options.timeout,
             idle_timeout=options.idle_timeout, label=shorten_line(command.line),
         )  # fmt: skip
 
     def _output_streams(self, command: BatchCommandJob) -> tuple[Any, Any]:
-        """Return the output streams of an attempt. With `--line-buffer --verbose`, first print the command line."""
+        """Return the output streams of an attempt."""
         if not self.options.line_buffer:
             return subprocess.PIPE, subprocess.PIPE
         if command.live_outputs is None:
             command.live_outputs = (self._make_tagged_stream(command, 0), self._make_tagged_stream(command, 1))
-            command.live_outputs[0].pass_on_line(command.echoed_line)
         return command.live_outputs
 
     def _make_tagged_stream(self, command: BatchCommandJob, stream: int) -> TaggedLineStream:

@@ -53,20 +53,12 @@ class Options:
     retries: int = option(
         parse=_quantities.parse_count, default="1", metavar="N", help="Run a command up to N times; 0 for no limit."
     )
-    delay: float = option(
-        parse=_quantities.parse_seconds, default="0", metavar="TIME", help="Wait this long between two starts."
-    )
     idle_timeout: float | None = option(
         parse=_quantities.parse_time_limit, metavar="TIME", help="End a command that writes nothing for this long."
     )
     memfree: StartCondition | None = option(
         parse=_start_conditions.parse_memfree, metavar="SIZE", help="Start no command while less memory is free."
     )
-    load: StartCondition | None = option(
-        parse=_quantities.parse_load, metavar="N",
-        help="Start no command while N or more processes run; N as for -j.",
-    )  # fmt: skip
-    nice: int | None = option(parse=_quantities.parse_nice, metavar="N", help="Run the commands at a lower priority.")
     memory_limit: int | None = option(
         parse=_start_conditions.parse_memory_limit, metavar="SIZE",
         help="Limit the address space of each process of a command.",
@@ -95,12 +87,6 @@ class Options:
         parse=_quantities.parse_keep, default="succeeded", metavar="WHAT",
         help="What --journal keeps: succeeded, or all, with failures and timeouts.  [default: succeeded]",
     )  # fmt: skip
-    reads: tuple[str, ...] = option(
-        multiple=True, metavar="FILE", help="With --journal: run again if this file has changed."
-    )
-    writes: tuple[str, ...] = option(
-        multiple=True, metavar="FILE", help="With --journal: run again if this file is missing or has changed."
-    )
     # ---- output
     results: str | None = option(
         metavar="DIR",
@@ -109,8 +95,6 @@ class Options:
     keep_order: bool = option("-k", "--keep-order", help="Print outputs in the order of the arguments.")
     line_buffer: bool = option(help="Print each line as it is written, not each output as a whole.")
     tag: bool = option(help="Print the arguments before each line.")
-    tagstring: str | None = option(metavar="TEXT", help="Print this before each line; {} and so on are replaced.")
-    verbose: bool = option("-v", help="Print each command line before its output.")
     bar: bool = option(help="Show a progress bar on a terminal.")
     dry_run: bool = option(help="Print the commands without running them.")
     # ---- arguments
@@ -118,25 +102,13 @@ class Options:
         "-a", "--arg-file", multiple=True, metavar="FILE", help="Read arguments from a file; - is stdin."
     )
     null: bool = option("-0", "--null", help="Lines of files and stdin end with NUL.")
-    delimiter: bytes | None = option(
-        "-d", "--delimiter", parse=_sources.parse_delimiter, metavar="C",
-        help="Arguments end with this, not with a newline.",
-    )  # fmt: skip
     colsep: re.Pattern[str] | None = option(
         "-C", "--colsep", parse=_sources.parse_column_separator, metavar="REGEXP", help="Split lines into {1}, {2}, ..."
-    )
-    header: str | None = option(
-        parse=_sources.parse_header, metavar=":", help="The first line names the columns: {name}."
     )
     items_per_command: int | None = option(
         "-N", parse=_quantities.parse_count, metavar="N", help="Give each command N arguments."
     )
-    link: bool = option(help="Pair the sources item by item; repeat short ones.")
-    # ---- the command line
-    quote: bool = option("-q", "--quote", help="Quote the words of COMMAND for the shell.")
-    argument: str = option(
-        "-I", default="{}", metavar="TEXT", help="Replacement string for the argument, instead of {}."
-    )
+    fills_lines: bool = option("-X", "-m", "--xargs", help="Give each command as many arguments as a line holds.")
 
     @property
     def has_table(self) -> bool:
@@ -149,6 +121,8 @@ class Options:
             ValueError: two options exclude each other, or an option needs another one that is missing.
 
         """
+        if self.fills_lines and self.items_per_command is not None:
+            raise ValueError("-X gives a command as many arguments as a line holds, and -N gives it N: leave one out")
         self._check_output()
         self._check_journal()
         self._check_resources()
@@ -166,11 +140,6 @@ class Options:
     def _check_journal(self) -> None:
         if self.keep == "all" and self.journal is None:
             raise ValueError("--keep all needs --journal FILE, in which the failures are kept")
-        declares_files = self.reads or self.writes
-        if declares_files and self.journal is None:
-            raise ValueError("--reads and --writes need --journal, which records the state of the files")
-        if declares_files and self.nodes:
-            raise ValueError("--reads and --writes name files on this machine, but the commands run on nodes")
         if self.journal is not None and self.dry_run:
             raise ValueError(
                 f"--dry-run does not read a journal: to see its contents, run `trioflow journal "
@@ -182,7 +151,6 @@ class Options:
             raise ValueError("--pool needs --needs, which gives the amounts for each command")
         local_options = (
             ("--memfree", self.memfree),
-            ("--load", self.load),
             ("--memory-limit", self.memory_limit),
             ("--pin", self.pin),
             ("--needs", self.needs),

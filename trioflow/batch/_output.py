@@ -1,4 +1,4 @@
-"""Output of the commands, which is printed, whole or line by line, or saved in files.
+"""Output of the commands that is printed, whole or line by line.
 
 Whole outputs are printed as commands end, or in the order of the arguments.
 """
@@ -9,13 +9,12 @@ import contextlib
 import io
 import itertools
 import os
-import shutil
 import stat
 import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, Final
 
@@ -24,7 +23,6 @@ import anyio.lowlevel
 
 from .. import _posix as posix
 from ..jobs.command._output_sinks import write_all
-from . import BatchError
 from ._sources import is_descriptor_ready
 
 MAX_BYTES_IN_MEMORY: Final = 16 << 20
@@ -41,6 +39,7 @@ class StdStream:
 
     Attributes:
         is_terminal: whether the stream is a terminal.
+        is_appended: whether the stream is a file that the program appends to, as with `>> FILE` in a shell.
 
     """
 
@@ -49,7 +48,11 @@ class StdStream:
         self._stream: Final[Any] = getattr(sys, name)
         self._descriptor: Final[Any] = _find_descriptor(self._stream)
         self.is_terminal: Final = self._descriptor is not None and os.isatty(self._descriptor)
-        self._is_pollable: Final = self._descriptor is not None and not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+        self._is_pollable = self.is_appended = False
+        if self._descriptor is not None:
+            self._is_pollable = not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+            flags = posix.fcntl.fcntl(self._descriptor, posix.fcntl.F_GETFL)
+            self.is_appended = not self._is_pollable and bool(flags & os.O_APPEND)
 
     async def wait_writable(self) -> None:
         """Wait until `PIPE_WRITE_SIZE` bytes can be written without blocking."""
@@ -207,25 +210,32 @@ class Printer:
         ] = {}  # the output of commands that still run
         self._unwritten_chunks: OutputChunks = iter(())  # what `_write` has not written yet
 
-    def keep_output(self, number: int, prefix: bytes, outputs: tuple[BinaryIO, BinaryIO], tag: bytes | None) -> None:
+    def keep_output(
+        self, number: int, outputs: tuple[BinaryIO, BinaryIO], tag: bytes | None, *, is_restored: bool = False
+    ) -> None:
         """Keep the output of a command that has ended, until it is printed.
+
+        A file that is appended to gets no output of a restored command, since each resumed batch would repeat it.
 
         Args:
             number: the number of the command. Commands are numbered from 1, without gaps.
-            prefix: the bytes to print before the output.
             outputs: the standard output and standard error of the command.
             tag: the tag to print before each line; None for no tag.
+            is_restored: whether a journal has restored the command.
 
         Raises:
             OSError: a temporary file cannot be written.
 
         """
+        if is_restored:
+            outputs = tuple(  # type: ignore[assignment]
+                io.BytesIO() if stream.is_appended else output
+                for stream, output in zip(self._streams, outputs, strict=True)
+            )
         if self._prints_in_order:  # copy the output: it may have to wait for long, and would keep its files open
             kept_chunks: list[Iterator[bytes]] = [self._backlog.take(self._backlog.store(output)) for output in outputs]
         else:
             kept_chunks = [read_chunks(output) for output in outputs]
-        if prefix:
-            kept_chunks[0] = itertools.chain([prefix], kept_chunks[0])
         self._waiting_outputs[number] = itertools.chain(
             self._take_early_output(number), self._split_into_chunks(kept_chunks, tag)
         )
@@ -281,7 +291,7 @@ class Printer:
             self._write_blocking(iter(output))
 
     def shown_bytes(self, text: str) -> bytes:
-        """Return a command line or a tag as bytes to print: for programs as it is, and for a terminal as text."""
+        """Return a tag as bytes to print: for programs as it is, and for a terminal as text."""
         if any(stream.is_terminal for stream in self._streams):
             from ..view.text._symbols import terminal_text  # imported late, like all views
 
@@ -357,10 +367,6 @@ class TaggedLineStream(io.RawIOBase):
         self._unfinished_line.append(unfinished_line)
         return len(data)
 
-    def pass_on_line(self, line: bytes) -> None:
-        if line:
-            self._pass_on(line)
-
     def flush(self) -> None:
         """Pass on an unfinished last line, if there is one."""
         line, self._unfinished_line = b"".join(self._unfinished_line), []
@@ -369,64 +375,3 @@ class TaggedLineStream(io.RawIOBase):
 
     def _pass_on(self, data: bytes) -> None:
         self._write_lines(data if self._tag is None else b"".join(tag_lines([data], self._tag)))
-
-
-# ---- output saved in files (`--results`)
-
-MAX_NAME_BYTES: Final = 255
-
-
-def results_directory(directory: str, arguments: Sequence[str], names: Sequence[str] = ()) -> str:
-    r"""Return the directory for the output of a command with these arguments.
-
-    Its path has two parts for each argument: the name or number of the argument's source, and the argument itself. In
-    an argument, `/` is replaced by `\_`, and `\` is doubled. Arguments that cannot name a directory (empty, `.` and
-    `..`) get the prefix `\.`. An argument that is too long for a file name is truncated, and a digest is appended.
-
-    Example:
-        >>> results_directory("results", ["a/b", "", ".."])
-        'results/1/a\\_b/2/\\./3/\\...'
-
-    """
-    sources = itertools.chain(map(_directory_name, names), map(str, itertools.count(len(names) + 1)))
-    return os.path.join(
-        directory, *(part for argument in arguments for part in (next(sources), _directory_name(argument)))
-    )
-
-
-def _directory_name(argument: str) -> str:
-    if argument in ("", ".", ".."):
-        return "\\." + argument
-    name = os.fsencode(argument.replace("\\", "\\\\").replace("/", "\\_"))
-    return os.fsdecode(name if len(name) <= MAX_NAME_BYTES else _shorten_with_digest(name))
-
-
-def _shorten_with_digest(name: bytes) -> bytes:
-    import hashlib  # imported late: few batches need it
-
-    digest = b"~" + hashlib.sha256(name).hexdigest()[:16].encode()
-    return name[: MAX_NAME_BYTES - len(digest)] + digest
-
-
-def save_output(path: str, sequence: int, outputs: tuple[BinaryIO, BinaryIO]) -> None:
-    """Write a command's number, standard output and standard error to three files.
-
-    Args:
-        path: if it ends with `/`, the directory for the files `seq`, `stdout` and `stderr`. Otherwise, the file for the
-            standard output. The other two files have this name with `.seq` and `.err` appended.
-        sequence: the number of the command.
-        outputs: standard output and standard error.
-
-    Raises:
-        BatchError: a file cannot be written.
-
-    """
-    names = ("seq", "stdout", "stderr") if path.endswith("/") else (".seq", "", ".err")
-    contents = (io.BytesIO(b"%d" % sequence), *outputs)
-    try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        for name, content in zip(names, contents, strict=True):
-            with open(path + name, "wb") as target:
-                shutil.copyfileobj(content, target)
-    except OSError as error:
-        raise BatchError(f"cannot write the results in {path!r}: {error.strerror}") from None

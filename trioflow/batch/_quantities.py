@@ -1,4 +1,4 @@
-"""Parsers for numbers on the command line: concurrent commands, durations, loads and priorities."""
+"""Parsers for numbers on the command line: concurrent commands and durations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Final
 
 from .. import _posix as posix
 from ..jobs.process._processes_option import count_usable_cpus
-from ._start_conditions import MIN_LOAD, StartCondition, make_load_condition
 
 SECONDS_PER_UNIT: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION_PART_PATTERN: Final = re.compile(r"(\d+\.?\d*|\.\d+)([smhd]?)", re.IGNORECASE)
@@ -86,24 +85,6 @@ def parse_keep(text: str) -> str:
     if text not in ("succeeded", "all"):
         raise ValueError(f"{text!r} is not what a journal can keep: give succeeded or all")
     return text
-
-
-def parse_load(text: str) -> StartCondition:
-    """Parse the value of `--load`. It takes the forms of `parse_slots`, but 0 means that no other process may run.
-
-    Raises:
-        ValueError: the text has none of these forms.
-
-    """
-    return make_load_condition(MIN_LOAD if text == "0" else parse_slots(text))
-
-
-def parse_nice(text: str) -> int:
-    if not re.fullmatch(r"[+-]?\d+", text, re.ASCII) or not -20 <= int(text) <= 19:
-        raise ValueError(f"{text!r} is not a priority: give a number from 0 to 19; root may also give -20 to -1")
-    if int(text) < 0 and posix.geteuid() != 0:
-        raise ValueError(f"{text} requires root: give a number from 0 to 19")
-    return int(text)
 
 
 def max_concurrent_commands() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
@@ -11,14 +11,13 @@ import anyio
 
 from .. import CommandError
 from ._halt_rule import CommandTally
-from ._joblog import CommandOutcome, Joblog, open_outputs
 from ._options import Options
-from ._output import Printer, PrintGuard, results_directory, save_output
-from ._template import ReplacementStrings
+from ._outcome import CommandOutcome, open_outputs
+from ._output import Printer, PrintGuard
 
 if TYPE_CHECKING:
     from .. import CommandResult
-    from ._results_table import ResultsTable
+    from ._record import OutputDirectory, Record
     from ._sources import Arguments
 
 MAX_NAMED_COMMANDS: Final = 3
@@ -58,8 +57,6 @@ class EndedCommand(Protocol):
     @property
     def tag(self) -> bytes | None: ...
     @property
-    def echoed_line(self) -> bytes: ...
-    @property
     def last_result(self) -> CommandResult | None: ...
     def is_done(self) -> bool: ...
     def outcome(self) -> CommandOutcome: ...
@@ -70,11 +67,10 @@ class Reporter:
 
     Args:
         options: the options of the command line.
-        strings: the replacement strings that names of files may contain.
         total: the number of all commands, if a percentage in `--halt` needs it; None if it is unknown.
         print_guard: called for each print; returns the context manager around it.
-        joblog: the job log; None for no job log.
-        table: the table of results; None for no table.
+        records: the records of the batch.
+        directory: the one of them that is a directory of outputs, if there is one.
         on_progress: called after the end of each command.
 
     Attributes:
@@ -88,20 +84,16 @@ class Reporter:
         restored_times: the times, in seconds since 1970, when the first and the last of these ended; empty if none.
         failures: the failures by their kind.
 
-    Raises:
-        ValueError: the name of a file contains a replacement string that is not supported.
-
     """
 
     def __init__(
         self,
         options: Options,
-        strings: ReplacementStrings,
         total: int | None,
         *,
         print_guard: PrintGuard,
-        joblog: Joblog | None,
-        table: ResultsTable | None,
+        records: Sequence[Record],
+        directory: OutputDirectory | None,
         on_progress: Callable[[], object],
     ) -> None:
         self.printer: Final = Printer(in_order=options.keep_order, print_guard=print_guard)
@@ -113,14 +105,9 @@ class Reporter:
         self.run_count = 0
         self.restored_times: tuple[float, ...] = ()
         self.failures: Final[dict[tuple[object, ...], CommandFailures]] = {}
-        self._column_names: Final = strings.columns
-        self._results_path_template: Final = (
-            None if options.results is None else strings.parse_text_template(options.results)
-        )
         self._saves_results: Final = options.results is not None
-        self._has_printed_lines: Final = options.line_buffer
-        self._joblog: Final = joblog
-        self._table: Final = table
+        self._records: Final = records
+        self._directory: Final = directory
         self._on_progress: Final = on_progress
         self._unreported: Final[dict[EndedCommand, None]] = {}
 
@@ -148,8 +135,6 @@ class Reporter:
             self._save(command, outcome)
         if not self._saves_results:  # otherwise an interruption here would leave a row whose command is not counted
             await self.printer.print_kept(command.sequence)
-        if self._joblog is not None:
-            self._joblog.add(outcome)
         self.kept_count += outcome.is_kept
         self.run_count += 1
         if outcome.is_restored:
@@ -183,23 +168,20 @@ class Reporter:
         """
         for command in list(self._unreported):
             if command.last_result is not None and (command.is_done() or not only_ended):
-                self._save_output(command, open_outputs(command.last_result))
+                outputs = open_outputs(command.last_result)
+                if self._directory is not None:
+                    self._directory.save(command.sequence, command.arguments, command.slot, outputs)
+                self._keep_output(command, outputs)
         self.printer.flush()
 
     def _save(self, command: EndedCommand, outcome: CommandOutcome) -> None:
-        if self._table is not None:
-            self._table.add(outcome, command.arguments)
-        self._save_output(command, open_outputs(outcome.result))
+        for record in self._records:
+            record.add(outcome, command.arguments, command.slot)
+        self._keep_output(command, open_outputs(outcome.result), is_restored=outcome.is_restored)
 
-    def _save_output(self, command: EndedCommand, outputs: tuple[BinaryIO, BinaryIO]) -> None:
+    def _keep_output(
+        self, command: EndedCommand, outputs: tuple[BinaryIO, BinaryIO], *, is_restored: bool = False
+    ) -> None:
         del self._unreported[command]
-        if self._table is not None:
-            return
-        if self._results_path_template is None:
-            prefix = b"" if self._has_printed_lines else command.echoed_line
-            self.printer.keep_output(command.sequence, prefix, outputs, command.tag)
-            return
-        path = self._results_path_template.fill(command.arguments, command.sequence, command.slot)
-        if not self._results_path_template.has_placeholders:
-            path = results_directory(path, command.arguments, self._column_names) + "/"
-        save_output(path, command.sequence, outputs)
+        if not self._saves_results:
+            self.printer.keep_output(command.sequence, outputs, command.tag, is_restored=is_restored)

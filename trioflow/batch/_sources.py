@@ -17,7 +17,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,10 +31,42 @@ READ_SIZE: Final = 1 << 16
 MAX_COUNTED_SIZE: Final = 1 << 20
 """The maximum size, in bytes, of a file whose lines are counted before the batch starts."""
 
-DELIMITER_ESCAPES: Final = {r"\0": b"\0", r"\n": b"\n", r"\r": b"\r", r"\t": b"\t", r"\\": b"\\"}
-
 
 Arguments = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LineFilling:
+    """The rule by which each command gets as many items as its line holds.
+
+    Attributes:
+        measure: returns the size of a line with these arguments, in bytes. It is the sum of what each of them takes.
+        max_size: the maximum size of a line. A single item may exceed it.
+        slots: the number of commands over which the items are spread that do not fill another line.
+
+    """
+
+    measure: Callable[[Sequence[str]], int]
+    max_size: int
+    slots: int
+
+    def divide(self, items: Iterable[Arguments | None]) -> Iterator[Arguments | None]:
+        """Yield the arguments of each command. For None, yield None."""
+        empty_size = self.measure(())
+        chosen, size = list[Arguments](), empty_size
+        for item in items:
+            if item is None:
+                yield None
+                continue
+            item_size = self.measure(item) - empty_size + len(item)  # with blanks between arguments
+            if chosen and size + item_size > self.max_size:
+                yield sum(chosen, ())
+                chosen, size = [], empty_size
+            chosen.append(item)
+            size += item_size
+        share = math.ceil(len(chosen) / self.slots)
+        for start in range(0, len(chosen), share or 1):
+            yield sum(chosen[start : start + share], ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,22 +75,18 @@ class ReadingRules:
 
     Attributes:
         delimiter: the bytes after each item of a file.
-        splits_words: whether to split words of the command line at the delimiter, too.
         column_pattern: the separator of columns. It splits each item into several arguments, and spaces around them are
             removed. If it is None, each item is one argument.
-        has_header: whether the first item of each source names its columns.
-        is_linked: whether to read the sources in lockstep. The items of shorter sources are repeated.
         items_per_command: the number of items for each command; None for 1. If it is 0, a command without arguments
             runs for each item.
+        line_filling: the rule by which each command gets as many items as its line holds; None for no such rule.
 
     """
 
     delimiter: bytes = b"\n"
-    splits_words: bool = False
     column_pattern: re.Pattern[str] | None = None
-    has_header: bool = False
-    is_linked: bool = False
     items_per_command: int | None = None
+    line_filling: LineFilling | None = None
 
     def parse_items(self, items: Iterable[str | None]) -> Iterator[Arguments | None]:
         """Yield the arguments of each item, which are its columns if items have columns. For None, yield None."""
@@ -158,7 +186,7 @@ def parse_sources(
     Args:
         words: the words of the command, followed by separators with the words of their sources.
         files: the files of further sources, which come before the sources in `words`.
-        rules: the rules for reading. Only the delimiter, `splits_words` and `is_linked` matter here.
+        rules: the rules for reading. Only the delimiter matters here.
 
     Example:
         >>> parse_sources(["cp", "{1}", "{2}", ":::", "a", "b", ":::+", "c", "d"])
@@ -175,14 +203,11 @@ def parse_sources(
         if separator:
             _append_sources(groups, SEPARATORS[separator], items, rules)
         separator, items = word, []
-    groups = groups or [[LineSource(STDIN, rules.delimiter)]]
-    return command, [list(itertools.chain.from_iterable(groups))] if rules.is_linked else groups
+    return command, groups or [[LineSource(STDIN, rules.delimiter)]]
 
 
 def _append_sources(groups: list[SourceGroup], flags: tuple[bool, bool], items: list[str], rules: ReadingRules) -> None:
     are_files, linked = flags
-    if rules.splits_words and not are_files:
-        items = [part for item in items for part in item.split(os.fsdecode(rules.delimiter))]
     sources: SourceGroup = [LineSource(path, rules.delimiter) for path in items] if are_files else [items]
     for source in sources:
         if linked and groups:
@@ -196,7 +221,6 @@ class SourceProduct:
 
     Attributes:
         total: the number of commands; None if it is unknown, because not all lines have been read.
-        column_names: the names of the columns, from the headers of the sources; empty if the sources have none.
 
     """
 
@@ -211,14 +235,10 @@ class SourceProduct:
         self._rules: Final = rules
         self._first_group_arguments: list[Arguments] | None = None
         self.total: int | None = None
-        self.column_names: Final[list[str]] = []
         try:
             for source in self._line_sources():
                 source.open()
             self._record_iterators: Final = [[rules.parse_items(source) for source in group] for group in groups]
-            if rules.has_header:
-                for records in itertools.chain.from_iterable(self._record_iterators):
-                    self.column_names.extend(next(filter(None, records), ()))
             self._other_groups_arguments: Final = [self._read_group(group) for group in self._record_iterators[1:]]
             if self._lazy_source is None or self._lazy_source.is_short_file():
                 self.count_commands()
@@ -242,9 +262,6 @@ class SourceProduct:
     def _read_group(self, group: Sequence[Iterator[Arguments | None]]) -> list[Arguments]:
         """Read all sources of a group, and return the arguments from each set of linked items."""
         sources = [[record for record in records if record is not None] for records in group]
-        if self._rules.is_linked and all(sources):
-            longest = max(map(len, sources))
-            sources = [list(itertools.islice(itertools.cycle(source), longest)) for source in sources]
         return [sum(records, ()) for records in zip(*sources, strict=False)]
 
     def count_commands(self) -> int:
@@ -253,6 +270,8 @@ class SourceProduct:
             self._first_group_arguments = self._read_group(self._record_iterators[0])
         combinations = math.prod([len(self._first_group_arguments), *map(len, self._other_groups_arguments)])
         self.total = math.ceil(combinations / (self._rules.items_per_command or 1))
+        if self._rules.line_filling is not None:
+            self.total = sum(1 for _ in self.iter_arguments(blocking=True))
         return self.total
 
     @property
@@ -265,6 +284,9 @@ class SourceProduct:
         if self._lazy_source is not None:
             self._lazy_source.is_blocking = blocking
         items_per_command = self._rules.items_per_command
+        if self._rules.line_filling is not None:
+            yield from self._rules.line_filling.divide(self._combinations())
+            return
         if items_per_command is None:
             yield from self._combinations()
             return
@@ -294,28 +316,6 @@ class SourceProduct:
 
 
 # ---- options
-
-
-def parse_delimiter(text: str) -> bytes:
-    r"""Parse the value of `--delimiter`: the bytes after each item of a file.
-
-    Raises:
-        ValueError: the text is empty.
-
-    Example:
-        >>> parse_delimiter(","), parse_delimiter(r"\t")
-        (b',', b'\t')
-
-    """
-    if not text:
-        raise ValueError("it is empty: give one or more characters, such as , or \\t")
-    return DELIMITER_ESCAPES.get(text, os.fsencode(text))
-
-
-def parse_header(text: str) -> str:
-    if text != ":":
-        raise ValueError(f"{text!r} is not supported: give a colon, if the first line names the columns")
-    return text
 
 
 def parse_column_separator(text: str) -> re.Pattern[str]:

@@ -1,6 +1,6 @@
-"""Conditions for the start of commands: this machine's free memory and load.
+"""The condition for the start of commands, and limits of memory: how much of this machine's memory is free.
 
-The batch polls the memory and the load, because the system does not report changes.
+The batch polls the memory, because the system does not report changes.
 """
 
 from __future__ import annotations
@@ -9,28 +9,14 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from .. import _posix as posix
 from ..abc import amount_of, size_text
 
 MEMINFO_PATH: Final = "/proc/meminfo"
-STAT_PATH: Final = "/proc/stat"
-MIN_LOAD: Final = 0.01
-"""The limit for `--load 0`, with which a command starts only while no other process runs."""
 DECIMAL_SIZE_PATTERN: Final = re.compile(r"([\d.]+)([kmgtp])")
 
 
 StartCondition = Callable[[], str | None]
 """Describes the condition that does not hold, with the current value; returns None if a command may start."""
-
-
-def make_load_condition(max_load: float) -> StartCondition:
-    """Return the condition that fewer than `max_load` processes run or wait for a disk."""
-
-    def describe_wait() -> str | None:
-        load = current_load()
-        return None if load < max_load else f"the load is below {max_load:g} (--load); it is {load:g}"
-
-    return describe_wait
 
 
 def parse_size(text: str) -> int:
@@ -89,27 +75,11 @@ def total_memory() -> int | None:
     return _read_meminfo("MemTotal")
 
 
-def current_load() -> float:
-    """Return the number of other processes that run or wait for a disk.
-
-    If the system has no /proc, return the load average of the last minute, which rises only slowly after a start.
-    """
-    try:
-        counts = dict(line.split(None, 1) for line in _read_text(STAT_PATH).splitlines() if line.startswith("procs_"))
-        return max(0.0, int(counts["procs_running"]) - 1) + int(counts["procs_blocked"])
-    except (OSError, KeyError, ValueError):
-        return float(posix.getloadavg()[0])
-
-
 def _read_meminfo(name: str) -> int | None:
     """Return a value of /proc/meminfo in bytes; None if the file or the line is missing."""
     try:
-        match = re.search(rf"^{name}: *(\d+) kB$", _read_text(MEMINFO_PATH), re.MULTILINE)
+        with open(MEMINFO_PATH, encoding="ascii") as file:
+            match = re.search(rf"^{name}: *(\d+) kB$", file.read(), re.MULTILINE)
     except OSError:
         return None
     return None if match is None else 1024 * int(match[1])
-
-
-def _read_text(path: str) -> str:
-    with open(path, encoding="ascii") as file:
-        return file.read()

@@ -1,14 +1,14 @@
 """Templates of command lines: replacement strings such as `{}`, and their replacement by arguments.
 
 The syntax is that of GNU parallel: `{}`, `{#}`, `{%}`, `{2}`, `{-1}`. A replacement string for an argument may have a
-modifier (`.`, `/`, `//` or `/.`) before the closing brace. `ReplacementStrings` can define more replacement strings:
-another spelling of `{}`, and the names of columns and resources.
+modifier (`.`, `/`, `//` or `/.`) before the closing brace. The names of resources are replacement strings, too.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
+import string
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -21,10 +21,11 @@ REPLACEMENT_STRINGS: Final = """\
   {//}  its directory
   {1}   argument of the first :::   {1.} {1/} {1//} {1/.} likewise
   {#}   the number of the job       {%} the number of its slot
-  {name} with --header :            {name.} {name/} likewise
   {gpu} the GPUs granted for --needs gpu=N, such as 0,1"""
 END_OF_FIRST_WORD_PATTERN: Final = re.compile(r"[ \t\n=<>|&;]")
 """Matches the end of the first word of a command line. A "=" ends the name of a variable set for the command."""
+WORD_CHARACTERS: Final = f"{string.ascii_letters}{string.digits}_./:,=@%+-"
+"""The characters around a replacement string that belong to its word, and are special to no shell."""
 NO_RESOURCES: Final[Mapping[str, str]] = {}
 PERL_EXPRESSION_PATTERN: Final = re.compile(r"\{=.*?=\}", re.DOTALL)
 PADDED_NUMBER_PATTERN: Final = re.compile(r"\{0+([#%])\}")
@@ -65,6 +66,8 @@ class Placeholder:
         index: the number of the argument: 1 for the first, -1 for the last; 0 for all arguments.
         modifier: the modifier to apply to each argument; "" for none.
         in_comment: whether the replacement string is in a comment of a shell.
+        prefix: the text that is repeated before each argument.
+        suffix: the text that is repeated after each argument.
 
     """
 
@@ -72,15 +75,15 @@ class Placeholder:
     index: int
     modifier: str
     in_comment: bool = False
+    prefix: str = ""
+    suffix: str = ""
 
-    def fill(
-        self, arguments: Sequence[str], sequence: int, slot: int, quote: Callable[[str], str], separator: str = " "
-    ) -> str:
-        """Return the number, or the arguments: modified, quoted, and joined by the separator."""
+    def fill(self, arguments: Sequence[str], sequence: int, slot: int, quote: Callable[[str], str]) -> str:
+        """Return the number, or the arguments: modified, quoted, and joined by blanks."""
         if self.number_symbol is not None:
             return str(sequence if self.number_symbol == "#" else slot)
         modify = MODIFIERS[self.modifier]
-        text = separator.join(quote(modify(argument)) for argument in self._select(arguments))
+        text = " ".join(f"{self.prefix}{quote(modify(argument))}{self.suffix}" for argument in self._select(arguments))
         return text.replace("\n", " ") if self.in_comment else text  # a newline would end the comment
 
     def _select(self, arguments: Sequence[str]) -> Sequence[str]:
@@ -107,23 +110,14 @@ TemplatePiece = str | Placeholder | ResourcePlaceholder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplacementStrings:
-    """The replacement strings of a batch, with the names of its resources and columns.
+    """The replacement strings of a batch, with the names of its resources.
 
     Attributes:
         resources: the names of the resources that commands need.
-        columns: the names of the arguments, in order.
-        argument: the replacement string for all arguments. If it is not `{}`, strings such as `{2}` are plain text.
-
-    Example:
-        >>> strings = ReplacementStrings(columns=["file", "to"], argument=",,")
-        >>> CommandTemplate(["cp", "{file}", "{to}", ",,"], strings).fill(["a", "b"], 1, 1)
-        'cp a b a b'
 
     """
 
     resources: Collection[str] = ()
-    columns: Sequence[str] = ()
-    argument: str = "{}"
 
     def parse_text_template(self, text: str) -> CommandTemplate:
         """Parse a text that is not a command line, such as the name of a file. Its arguments are not quoted.
@@ -155,9 +149,9 @@ class ReplacementStrings:
         patterns = [*map(re.escape, placeholders), INDEXED_PLACEHOLDER_PATTERN.pattern]
         position = 0
         for match in re.finditer("|".join(patterns), text):
-            placeholder = placeholders.get(match[0]) or self._indexed_placeholder(match)
+            placeholder = placeholders.get(match[0])
             if placeholder is None:
-                continue
+                placeholder = Placeholder(None, int(match["index"]), match["modifier"] or "")
             if match.start() > position:
                 yield text[position : match.start()]
             yield placeholder
@@ -170,18 +164,9 @@ class ReplacementStrings:
         placeholders: dict[str, Placeholder | ResourcePlaceholder] = {
             f"{{{number}}}": Placeholder(number, 0, "") for number in "#%"
         }
-        placeholders.update(
-            {f"{{{modifier}}}" if modifier else self.argument: Placeholder(None, 0, modifier) for modifier in MODIFIERS}
-        )
-        for index, name in enumerate(self.columns, 1):
-            placeholders.update({f"{{{name}{modifier}}}": Placeholder(None, index, modifier) for modifier in MODIFIERS})
+        placeholders.update({f"{{{modifier}}}": Placeholder(None, 0, modifier) for modifier in MODIFIERS})
         placeholders.update({f"{{{name}}}": ResourcePlaceholder(name) for name in self.resources})
         return dict(sorted(placeholders.items(), key=lambda item: -len(item[0])))
-
-    def _indexed_placeholder(self, match: re.Match[str]) -> Placeholder | None:
-        if self.argument != "{}" and not match["modifier"]:
-            return None
-        return Placeholder(None, int(match["index"]), match["modifier"] or "")
 
 
 class CommandTemplate:
@@ -196,8 +181,7 @@ class CommandTemplate:
         strings: the replacement strings of the batch.
         is_command: whether the words are a command line. In other texts, such as the name of a file, arguments are
             neither appended nor quoted.
-        quotes_words: whether to quote each word as a whole, with its arguments, so that no character is special to the
-            shell.
+        repeats_words: whether each argument gets the text around `{}` in its word, as in `dir/{}.txt`.
 
     Raises:
         ValueError: a word contains a replacement string of GNU parallel that is not supported.
@@ -211,7 +195,7 @@ class CommandTemplate:
 
     """
 
-    __slots__ = ("_pieces_by_word", "_quote", "_quotes_words")
+    __slots__ = ("_pieces", "_quote")
 
     def __init__(
         self,
@@ -219,24 +203,22 @@ class CommandTemplate:
         strings: ReplacementStrings = ReplacementStrings(),
         *,
         is_command: bool = True,
-        quotes_words: bool = False,
+        repeats_words: bool = False,
     ) -> None:
-        texts = list(words) if quotes_words else [" ".join(words)]
-        parsed = [list(strings.parse(text)) for text in texts]
-        if is_command and not any(isinstance(piece, Placeholder) for pieces in parsed for piece in pieces):
-            parsed = _append_arguments(parsed, as_word=quotes_words)
-        if is_command and not quotes_words:
-            parsed = [list(_check_places(parsed[0], texts[0]))]
-        self._pieces_by_word: Final = parsed
+        line = " ".join(words)
+        pieces = list(strings.parse(line))
+        if is_command and not _has_placeholders(pieces):
+            pieces += [*[" "] * bool(line), Placeholder(None, 0, "")]
+        checked = list(_check_places(pieces, line)) if is_command else pieces
+        self._pieces: Final = _repeat_words(checked, line) if repeats_words else checked
         self._quote: Final[Callable[[str], str]] = (
-            str if quotes_words or not is_command or _has_placeholder_in_first_word(parsed[0]) else quote
+            str if not is_command or _has_placeholder_in_first_word(pieces) else quote
         )
-        self._quotes_words: Final = quotes_words
 
     @property
     def has_placeholders(self) -> bool:
         """Whether the template has a replacement string for an argument or a number, also an appended one."""
-        return any(isinstance(piece, Placeholder) for pieces in self._pieces_by_word for piece in pieces)
+        return _has_placeholders(self._pieces)
 
     def fill(
         self, arguments: Sequence[str], sequence: int, slot: int, granted: Mapping[str, str] = NO_RESOURCES
@@ -250,34 +232,21 @@ class CommandTemplate:
             granted: the texts of the granted resources, keyed by name. The placeholders of other resources are kept.
 
         """
-        separator = WORD_SEPARATOR if self._quotes_words else " "
 
         def fill_piece(piece: TemplatePiece) -> str:
             match piece:
                 case Placeholder():
-                    return piece.fill(arguments, sequence, slot, self._quote, separator)
+                    return piece.fill(arguments, sequence, slot, self._quote)
                 case ResourcePlaceholder(name):
-                    text = granted.get(name, f"{{{name}}}")
-                    return quote(text) if name in granted and not self._quotes_words else text
+                    return quote(granted[name]) if name in granted else f"{{{name}}}"
                 case _:
                     return piece
 
-        words = ["".join(map(fill_piece, pieces)) for pieces in self._pieces_by_word]
-        if not self._quotes_words:
-            return words[0]
-        return " ".join(quote(argument) for word in words for argument in word.split(WORD_SEPARATOR))
+        return "".join(map(fill_piece, self._pieces))
 
 
-WORD_SEPARATOR: Final = "\0"
-"""The separator of arguments that are to become separate words. No argument contains it."""
-
-
-def _append_arguments(words: list[list[TemplatePiece]], *, as_word: bool) -> list[list[TemplatePiece]]:
-    """Append a placeholder for all arguments, either as a word of its own or to the only word."""
-    arguments: TemplatePiece = Placeholder(None, 0, "")
-    if as_word:
-        return [*words, [arguments]]
-    return [[*words[0], *[" "] * bool(words[0]), arguments]]
+def _has_placeholders(pieces: Iterable[TemplatePiece]) -> bool:
+    return any(isinstance(piece, Placeholder) for piece in pieces)
 
 
 def _check_places(pieces: Iterable[TemplatePiece], line: str) -> Iterator[TemplatePiece]:
@@ -302,6 +271,27 @@ def _check_places(pieces: Iterable[TemplatePiece], line: str) -> Iterator[Templa
         if not isinstance(piece, str):
             state.read_argument()
         yield piece
+
+
+def _repeat_words(pieces: Sequence[TemplatePiece], line: str) -> list[TemplatePiece]:
+    """Return the pieces of a command line, with the text around each `{}` in its word moved into the placeholder.
+
+    Raises:
+        ValueError: a word has two replacement strings.
+
+    """
+    parts: list[TemplatePiece] = ["", *pieces, ""]
+    for index, piece in enumerate(pieces, 1):
+        if not (isinstance(piece, Placeholder) and piece.number_symbol is None and piece.index == 0):
+            continue
+        before, after = parts[index - 1], parts[index + 1]
+        suffix = "" if not isinstance(after, str) else after[: len(after) - len(after.lstrip(WORD_CHARACTERS))]
+        if not isinstance(before, str) or not isinstance(after, str) or (suffix == after and index < len(pieces) - 1):
+            raise ValueError(f"{line}: with -X, a word may have one replacement string: make two words of it")
+        parts[index - 1] = before.rstrip(WORD_CHARACTERS)
+        parts[index] = replace(piece, prefix=before[len(before.rstrip(WORD_CHARACTERS)) :], suffix=suffix)
+        parts[index + 1] = after.removeprefix(suffix)
+    return parts
 
 
 def _has_placeholder_in_first_word(pieces: Iterable[TemplatePiece]) -> bool:

@@ -9,7 +9,8 @@ SUCCESS_CODE: Final = 0
 STOPPED_CODE: Final = 1
 USAGE_ERROR_CODE: Final = 2
 FAILURE_CODE: Final = 3
-INTERRUPTED_CODE: Final = 130  # the code that shells report for a program ended by Ctrl-C
+INTERRUPTED_CODE: Final = 130
+"""The code that shells report for a program ended by Ctrl-C. `ExitOnSecondSignal` has those of other signals."""
 
 EXIT_CODES_HELP: Final = """\b
 Exit codes:
@@ -20,7 +21,7 @@ Exit codes:
   2    the command line is wrong, the file cannot be loaded,
        or its scenario cannot run
   3    the run completed, but some jobs failed
-  130  interrupted: Ctrl-C, SIGTERM, SIGHUP
+  130  interrupted by Ctrl-C; by SIGTERM 143, by SIGHUP 129
 """
 
 

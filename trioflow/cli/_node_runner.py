@@ -70,14 +70,15 @@ class NodeRun:
     def _run(self) -> int:
         jobs = [Job(self._run_on_node, node, label=node.name, critical=True) for node in self._nodes]
         scheduler = Scheduler(*jobs, jobs_window=self._options.jobs or None, label="ssh")
+        on_signal = ExitOnSecondSignal()
         try:
-            scheduler.run(handle_signals=ExitOnSecondSignal())
+            scheduler.run(handle_signals=on_signal)
         except KeyboardInterrupt:
             return INTERRUPTED_CODE
         if scheduler.culprit is not None and (error := scheduler.culprit.raised_exception()) is not None:
             raise error  # raised when the output of a node could not be printed
         if scheduler.stop_reason is StopReason.INTERRUPTED:
-            return INTERRUPTED_CODE
+            return on_signal.exit_code
         return min(MAX_EXIT_CODE, sum(outcome.is_failure for outcome in self._outcomes.values())) or SUCCESS_CODE
 
     async def _run_on_node(self, node: Node) -> None:

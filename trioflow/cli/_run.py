@@ -187,11 +187,11 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
             # A job has raised it, or Ctrl-C was pressed again. The summary below reports it.
             if scheduler.stop_reason not in (StopReason.INTERRUPTED, StopReason.DRAINED):
                 raise
-    code = exit_code_of_run(scheduler)
+    code = exit_code_of_run(scheduler, on_signal.exit_code)
     run_summary = RunSummaryText(scheduler, code, next(iter(files.tracers), None))
     journal: Any = options.journal or getattr(scheduler.journal, "path", scheduler.journal)
     succeeded = print_end(run_summary, files, Path(journal) if journal else None, bool(monitors), is_drawing)
-    return code if succeeded or code == INTERRUPTED_CODE else STOPPED_CODE
+    return code if succeeded or code == on_signal.exit_code else STOPPED_CODE
 
 
 def print_end(
@@ -301,10 +301,10 @@ def make_instrument(name: str, make: Callable[[], Any]) -> Any:
         raise CliError(f"{name} needs {error.name or error}: pip install 'trioflow[cli]'{alternative}") from None
 
 
-def exit_code_of_run(scheduler: Scheduler) -> int:
+def exit_code_of_run(scheduler: Scheduler, interrupted_code: int = INTERRUPTED_CODE) -> int:
     if scheduler.stop_reason is StopReason.COMPLETED:
         return FAILURE_CODE if Tally.for_scheduler(scheduler).failed_or_blocked_count else SUCCESS_CODE
-    return INTERRUPTED_CODE if scheduler.stop_reason in (None, StopReason.INTERRUPTED) else STOPPED_CODE
+    return interrupted_code if scheduler.stop_reason in (None, StopReason.INTERRUPTED) else STOPPED_CODE
 
 
 # ---- the engine's log

@@ -25,7 +25,7 @@ Exit codes:
   ...  up to 100
   100
   101  more than 100 nodes
-  130  interrupted: Ctrl-C, SIGTERM, SIGHUP
+  130  interrupted by Ctrl-C; by SIGTERM 143, by SIGHUP 129
   141  the reader of the output has exited
   255  the command line is wrong
 """

@@ -25,16 +25,29 @@ Exit codes:
          with --halt now,fail=1 or soon,fail=1, the exit code of the first;
          with a percentage in --halt, the percentage that failed
   101    more than 100 commands failed
-  130    interrupted: Ctrl-C, SIGTERM, SIGHUP
+  129    interrupted by SIGHUP
+  130    interrupted by Ctrl-C
   141    the reader of the output has exited
+  143    interrupted by SIGTERM
   255    the command line is wrong, or the batch could not continue
 """
 PARALLEL_OPTION_HINTS: Final = {
     **dict.fromkeys(("--eta", "--progress"), "--bar shows the progress"),
     **dict.fromkeys(("--resume", "--resume-failed", "--retry-failed"), "--journal FILE continues where a batch ended"),
     **dict.fromkeys(("-u", "--ungroup"), "--line-buffer prints each line as it is written"),
-    **dict.fromkeys(("-n", "-X", "-m", "--xargs"), "-N gives each command several arguments"),
+    **dict.fromkeys(("-n", "--max-args", "-L"), "-N gives each command several arguments"),
+    **dict.fromkeys(("-d", "--delimiter"), "tr , '\\n' | or xargs -d , -n1 | in front makes a line of each argument"),
+    **dict.fromkeys(("-q", "--quote"), "quote COMMAND as a whole: its words are joined, and a shell reads them"),
+    **dict.fromkeys(("--link", "--xapply"), ":::+ and ::::+ pair a source with the one before it"),
+    **dict.fromkeys(("--reads", "--writes"), "a scenario file declares files: CommandJob(reads=[...], writes=[...])"),
+    "-I": "{} is the replacement string of the argument",
+    "-v": "--dry-run prints the commands, and 'set -x; COMMAND' each as it starts",
+    "--delay": "a scenario file spaces starts by a Rate; 'sleep 0.1; COMMAND' with -j1 does it, too",
     "--files": "--results DIR saves what the commands write",
+    "--header": "leave the line out by tail -n +2; {1}, {2} and so on are the columns",
+    "--load": "--needs cpu=N and --memfree hold commands back",
+    "--nice": "write it in the command: nice -n 10 COMMAND",
+    "--tagstring": "--tag prints the arguments; COMMAND | sed 's/^/{#} /' any other text",
     "--will-cite": "leave it out",
 }
 """Maps options of GNU parallel that trioflow lacks to hints on what to use instead."""
@@ -97,7 +110,7 @@ def command(options: Options) -> int:
     runs on another one.
 
     With --journal, a command that has succeeded is not run again by a later batch with the same journal, even if this
-    one is killed. Its output is printed again. In the FILE of --reads and --writes, {} and so on are replaced, too.
+    one is killed. Its output is printed again.
     """  # noqa: D301 - click needs the character itself
     try:
         options.check_conflicts()

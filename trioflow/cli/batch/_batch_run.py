@@ -13,7 +13,7 @@ import click
 
 from ... import JobState, JournalError, StopReason
 from ...abc import fit, join_names, printable
-from ...batch import BatchError, _batch, _joblog, _sources
+from ...batch import BatchError, _batch, _quantities, _sources
 from ...batch._options import Options
 from ...batch._reporter import CommandFailures, Reporter
 from ...batch._template import CommandTemplate, ReplacementStrings
@@ -23,62 +23,73 @@ from . import OTHER_ERROR_CODE
 
 if TYPE_CHECKING:
     from ... import LocalNode, SshNode
-    from ...batch._results_table import ResultsTable
+    from ...batch._record import OutputDirectory, Record
     from ._progress_bar import ProgressBar
 
 DEFAULT_WIDTH: Final = 120
 MIN_COMMAND_LENGTH: Final = 20
 MAX_SHOWN_KINDS: Final = 10
 SIGPIPE_EXIT_CODE: Final = 141
+MAX_LINE_SIZE: Final = 120_000
+"""The size, in bytes, up to which `-X` fills a line. Linux takes an argument, such as a shell's line, of 131,071."""
 
 
 def run(options: Options) -> int:
-    rules = make_reading_rules(options)
-    words, groups = _sources.parse_sources(options.words, options.files, rules)
-    with contextlib.closing(open_sources(groups, rules)) as product:
-        strings = ReplacementStrings(resources=options.needs, columns=product.column_names, argument=options.argument)
-        tagstring = "{}" if options.tag else options.tagstring
-        with raise_as_usage_errors():
-            template = CommandTemplate(words, strings, quotes_words=options.quote)
-            tag = None if tagstring is None else strings.parse_text_template(tagstring)
+    words, groups = _sources.parse_sources(options.words, options.files, make_reading_rules(options))
+    strings = ReplacementStrings(resources=options.needs)
+    with raise_as_usage_errors():
+        template = CommandTemplate(words, strings, repeats_words=options.fills_lines)
+    with contextlib.closing(open_sources(groups, make_reading_rules(options, template))) as product:
         if options.dry_run:
             with exit_on_broken_output():
-                for line in _batch.command_lines(template, product, tag):
+                for line in _batch.command_lines(template, product, tags=options.tag):
                     _outputs.echo_data(line)
             return SUCCESS_CODE
         with contextlib.ExitStack() as files:
-            joblog: _joblog.Joblog | None = None
-            table: ResultsTable | None = None
-            if options.joblog is not None:
-                append = options.joblog.startswith("+") or options.journal is not None
-                joblog = _joblog.Joblog(
-                    options.joblog.removeprefix("+"), append=append, reads=options.journal is not None
-                )
-                files.callback(joblog.close)
-            if options.results is not None and options.has_table:
-                from ...batch._results_table import ResultsTable  # imported here, because few batches need it
-
-                table = ResultsTable(options.results, strings.columns, append=options.journal is not None)
-                files.callback(table.close)
+            records, directory = open_records(options, strings)
+            for record in records:
+                files.callback(record.close)
             progress_bar = make_progress_bar(options)
             with raise_as_usage_errors():
-                needs_total = options.halt is not None and options.halt.is_percentage
+                needs_total = progress_bar is not None or (options.halt is not None and options.halt.is_percentage)
                 reporter = Reporter(
                     options,
-                    strings,
                     product.count_commands() if needs_total else product.total,
                     print_guard=progress_bar.hide_for_print if progress_bar else lambda: contextlib.nullcontext(False),
-                    joblog=joblog,
-                    table=table,
+                    records=records,
+                    directory=directory,
                     on_progress=progress_bar.update if progress_bar else lambda: None,
                 )
                 nodes = make_nodes(options.nodes, config=options.ssh_config)
-                batch = _batch.Batch(options, template, product, strings, tag=tag, nodes=nodes, reporter=reporter)
+                batch = _batch.Batch(options, template, product, nodes=nodes, reporter=reporter)
             with progress_bar.show(batch) if progress_bar else contextlib.nullcontext():
                 code = run_batch(batch)
             if code != SUCCESS_CODE:
                 print_to_stderr(summary_lines(batch, options))
             return code
+
+
+def open_records(options: Options, strings: ReplacementStrings) -> tuple[list[Record], OutputDirectory | None]:
+    """Open the records of a batch, and return the one among them, if any, that is a directory of outputs."""
+    if options.joblog is None and options.results is None:
+        return [], None
+    from ...batch import _record  # imported here, because few batches need it
+
+    resumes = options.journal is not None
+    records: list[Record] = []
+    directory = None
+    if options.results is not None and options.has_table:
+        row_format = _record.CsvFormat() if options.results.endswith(".csv") else _record.JsonLinesFormat()
+        records.append(_record.RecordFile(options.results, row_format, append=resumes, resumes=resumes))
+    elif options.results is not None:
+        with raise_as_usage_errors():
+            directory = _record.OutputDirectory(strings.parse_text_template(options.results))
+        records.append(directory)
+    if options.joblog is not None:
+        path = options.joblog.removeprefix("+")
+        append = resumes or options.joblog.startswith("+")
+        records.append(_record.RecordFile(path, _record.JoblogFormat(), append=append, resumes=resumes))
+    return records, directory
 
 
 @contextlib.contextmanager
@@ -108,14 +119,23 @@ def make_nodes(nodes: Sequence[str], **options: Any) -> list[SshNode | LocalNode
         return list(dict.fromkeys(node for text in nodes for node in SshNodes(text, **options)))
 
 
-def make_reading_rules(options: Options) -> _sources.ReadingRules:
+def make_reading_rules(options: Options, template: CommandTemplate | None = None) -> _sources.ReadingRules:
+    """Return the rules for reading arguments; with `-X`, they need the template that the arguments are to fill."""
+    filling = None
+    if options.fills_lines and template is not None:
+
+        def measure(arguments: Sequence[str]) -> int:
+            return len(os.fsencode(template.fill(arguments, 1, 1)))
+
+        # The line goes to a node in quotes, which may make it longer.
+        max_size = MAX_LINE_SIZE // 2 if options.nodes else MAX_LINE_SIZE
+        slots = _quantities.parse_slots("100%") if options.jobs is None else options.jobs
+        filling = _sources.LineFilling(measure, max_size, slots)
     return _sources.ReadingRules(
-        delimiter=options.delimiter or (b"\0" if options.null else b"\n"),
-        splits_words=options.delimiter is not None,
+        delimiter=b"\0" if options.null else b"\n",
         column_pattern=options.colsep,
-        has_header=options.header is not None,
-        is_linked=options.link,
         items_per_command=options.items_per_command,
+        line_filling=filling,
     )
 
 
@@ -130,13 +150,14 @@ def open_sources(groups: Sequence[_sources.SourceGroup], rules: _sources.Reading
 
 def run_batch(batch: _batch.Batch) -> int:
     with exit_on_broken_output():
+        on_signal = ExitOnSecondSignal()
         try:
-            code = batch.run(ExitOnSecondSignal())
+            code = batch.run(on_signal)
         except KeyboardInterrupt:
             return INTERRUPTED_CODE
         except JournalError as error:
             raise BatchError(str(error)) from None
-        return INTERRUPTED_CODE if batch.was_interrupted else code
+        return on_signal.exit_code if batch.was_interrupted else code
 
 
 def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:

@@ -133,6 +133,17 @@ def _can_encode(encoding: str, text: str) -> bool:
     return True
 
 
+def escape_formula(text: str) -> str:
+    """Return a text as a cell that a spreadsheet shows: it would compute what begins with `=`, `+`, `-` or `@`."""
+    if not text.startswith(("=", "+", "-", "@")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
 def display_width(line: str) -> int:
     """Return the number of terminal columns that `line` takes. All of its characters must be printable."""
     if line.isascii():

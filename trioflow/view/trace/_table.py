@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import datetime
 import io
-import re
 from collections.abc import Iterator
 from typing import Final
 
 from ..._core.api.views import duration_text, fit, printable
 from .._state_styles import recorded_state
 from ..text import _symbols
-from ..text._symbols import align_columns
+from ..text._symbols import align_columns, escape_formula
 from ._record import TraceRecord
 from ._spans import Span
 
@@ -68,13 +67,8 @@ def csv_text(record: TraceRecord) -> str:
     return stream.getvalue()
 
 
-NUMBER_PATTERN: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-
-
 def _text_cell(text: str) -> str:
-    """Return a text as a cell that a spreadsheet shows: it would compute what begins with `=`, `+`, `-` or `@`."""
-    text = printable(text)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) and not NUMBER_PATTERN.fullmatch(text) else text
+    return escape_formula(printable(text))
 
 
 def _csv_row(record: TraceRecord, span: Span) -> Iterator[str]:
