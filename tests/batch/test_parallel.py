@@ -48,7 +48,9 @@ def same_lines(words: list[str], arguments: list[str]) -> None:
 def test_command_lines_of_a_dry_run_are_those_of_gnu_parallel(seed: int) -> None:
     """A dry run with all or random replacement strings, and arguments of all kinds, prints what GNU parallel prints."""
     source = random.Random(seed)
-    words = ["run", *(f"{source.choice(WORDS)}{place}" for place in PLACES)] if seed == 0 else template(source)
+    words = (
+        ["run", *(f"{source.choice(WORDS)}{place}" for place in PLACES)] if seed == 0 else ["run", *template(source)]
+    )
     same_lines(words, [":::", *texts(source, 20), ":::", *texts(source, 1)])
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from trioflow.batch import _batch, _batch_pool, _quantities, _start_conditions
+from trioflow.batch import _batch, _batch_pool, _start_conditions
 from trioflow.batch._template import CommandTemplate, ReplacementStrings
+from trioflow.jobs.posix._cpus import count_usable_cpus
 
 from ..places import patiently
 from .process import batch, meanwhile
@@ -52,13 +53,20 @@ def test_memfree_option_delays_nothing_if_enough_memory_is_free(monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("hurry")
-def test_memory_is_awaited_by_starts_and_retries_unless_the_batch_halts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With --memfree, retries wait as starts do; a batch whose --halt rule is met waits for no memory."""
-    free = iter([GIB, 5 * GIB, GIB, GIB, 5 * GIB, *itertools.repeat(GIB)])
-    memory(monkeypatch, itertools.chain([5 * GIB], free))
-    done = batch("-j2", "--memfree", "4G", "--retries", "2", "--halt", "soon,fail=1", "exit", ":::", 1, 2, 3)
-    assert done.exit_code == 1
-    assert next(free) == GIB
+def test_retries_wait_for_memory_as_starts_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --memfree, a retry starts only when enough memory is free, and one message says why the batch waits."""
+    free = iter([5 * GIB, GIB, 5 * GIB, GIB, GIB, 5 * GIB])
+    memory(monkeypatch, free)
+    done = batch("--memfree", "4G", "--retries", "2", "echo {}; exit 1", ":::", "a")
+    assert (done.stdout, done.exit_code, list(free)) == ("a\n", 1, [])
+    assert meanwhile(done.stderr).count("no command starts until") == 1
+
+
+@pytest.mark.usefixtures("hurry")
+def test_batch_that_halts_does_not_wait_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch whose --halt rule is met while a start waits for memory ends without that start."""
+    memory(monkeypatch, itertools.chain([5 * GIB, 5 * GIB], itertools.repeat(GIB)))
+    assert batch("-j2", "--memfree", "4G", "--halt", "soon,fail=1", "exit", ":::", 1, 2, 3).exit_code == 1
 
 
 def test_memfree_option_accepts_sizes_with_units(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -124,7 +132,7 @@ def test_cpus_memory_and_gpus_of_the_machine_are_detected(monkeypatch: pytest.Mo
     """Without --pool, a batch knows the CPUs, the memory and the GPUs of the machine."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert _batch_pool.detect_resource("gpu") == ["3", "5"]
-    assert _batch_pool.detect_resource("cpu") == _quantities.count_usable_cpus()
+    assert _batch_pool.detect_resource("cpu") == count_usable_cpus()
     assert _batch_pool.detect_resource("mem") == _start_conditions.total_memory()
     assert batch("--needs", "gpu=2", "echo {gpu}", ":::", "a").stdout == "3,5 a\n"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")

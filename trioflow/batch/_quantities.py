@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from .. import _posix as posix
-from ..jobs.process._processes_option import count_usable_cpus
+from ..jobs.posix._cpus import count_usable_cpus
 
 SECONDS_PER_UNIT: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION_PART_PATTERN: Final = re.compile(r"(\d+\.?\d*|\.\d+)([smhd]?)", re.IGNORECASE)

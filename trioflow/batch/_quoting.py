@@ -1,4 +1,4 @@
-"""Quoting for a shell, where it protects, the choice of the shell, and whether a command line needs a shell."""
+"""Quoting as GNU parallel does it, the choice of the shell, and whether a command line needs a shell."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 UNSAFE_CHARACTER: Final = re.compile(r"[^+\-./0-9A-Z_a-z]")
 """Matches a character that GNU parallel quotes. A shell needs fewer quotes, but these make the job logs identical."""
@@ -59,132 +59,6 @@ def quote(argument: str) -> str:
     if "'" not in argument:
         return f"'{argument}'"
     return ("'" + argument.replace("'", "'\"'\"'") + "'").removeprefix("''").removesuffix("''")
-
-
-class UnsafePlace(NamedTuple):
-    """A place of a command line where a quoted argument is not one word, so that a shell may run parts of it.
-
-    Attributes:
-        name: where the place is, such as "inside double quotes".
-        remedy: what to write instead.
-
-    """
-
-    name: str
-    remedy: str
-
-
-_LEAVE_OUT_QUOTES: Final = 'leave the quotes out, as arguments are quoted anyway: -m "for "{} in place of -m "for {}"'
-_AS_WORD: Final = "make it a word of its own, as in: expr {} + 1"
-_QUOTES: Final = {
-    '"': UnsafePlace("inside double quotes", _LEAVE_OUT_QUOTES),
-    "'": UnsafePlace("inside single quotes", _LEAVE_OUT_QUOTES),
-    "$'": UnsafePlace("inside $'...'", _LEAVE_OUT_QUOTES),
-}
-"""The quotes of a shell. A command substitution inside double quotes has quoting of its own."""
-_ARITHMETIC: Final = {opener: UnsafePlace(f"inside {opener} ... {end}", _AS_WORD) for opener, end in (
-    ("$((", "))"), ("((", "))"), ("$[", "]"), ("${", "}"))}  # fmt: skip
-"""Expressions, which a shell expands once more although they are quoted."""
-_OPAQUE: Final = {
-    **_ARITHMETIC,
-    "`": UnsafePlace("inside backquotes", "write $(...) in place of `...`"),
-    "<<": UnsafePlace("after the beginning of a here-document", "pipe it in, as in: printf '%s\\n' {} | COMMAND"),
-}
-"""Constructs in which no quoting protects, at any depth."""
-_PREFIXES: Final = {
-    prefix: UnsafePlace(f"after {prefix}", f"leave the {prefix} out, since arguments are quoted anyway")
-    for prefix in ("\\", "$")
-}
-"""Characters that change the meaning of the quote after them."""
-_SHELL_TOKEN: Final = re.compile(r"\\.?|\$\(\(|\$[$!?@*#0-9-]|\$[('\"{\[]|\(\(|<<<|<<|.", re.DOTALL)
-_TOKENS: Final = {
-    "'": re.compile(r"'|[^']+"),
-    "#": re.compile(r"\n|[^\n]+"),
-    "$'": re.compile(r"\\.|.", re.DOTALL),
-    '"': re.compile(r"\\.|\$\(\(|\$[({\[]|.", re.DOTALL),
-}
-"""Matches a token inside a construct. In all others, `_SHELL_TOKEN` does."""
-_CLOSERS: Final = {"'": "'", "$'": "'", '"': '"', "#": "\n", "(": ")", "$(": ")", "${": "}", "$[": "]"}
-_WORD_ENDS: Final = frozenset(" \t\n;|&()<>`")
-
-
-class QuotingState:
-    """The quoting at a place of a POSIX command line, after the text before it has been read.
-
-    Example:
-        >>> state = QuotingState()
-        >>> state.read("ls -l ")
-        >>> state.unsafe_place
-        >>> state.read('"$(cat ')  # a command substitution has quoting of its own
-        >>> state.unsafe_place
-        >>> state.read(") ")
-        >>> state.unsafe_place.name
-        'inside double quotes'
-
-    """
-
-    def __init__(self) -> None:
-        self._openers: Final[list[str]] = []  # of the open constructs, outermost first
-        self._last_token = " "
-
-    @property
-    def is_comment(self) -> bool:
-        """Whether the place is in a comment, which ends at a newline, even a quoted one."""
-        return self._innermost == "#"
-
-    @property
-    def unsafe_place(self) -> UnsafePlace | None:
-        """The reason why a quoted argument is not one word here; None if it is."""
-        for opener in self._openers:
-            if opener in _OPAQUE:
-                return _OPAQUE[opener]
-        return _QUOTES.get(self._innermost) or _PREFIXES.get(self._last_token)
-
-    def read(self, text: str) -> None:
-        position = 0
-        while position < len(text):
-            match = _TOKENS.get(self._innermost, _SHELL_TOKEN).match(text, position)
-            assert match is not None
-            position = match.end() + self._read_token(match[0], text[match.end() : match.end() + 1])
-
-    def read_argument(self) -> None:
-        self._last_token = ""
-
-    @property
-    def _innermost(self) -> str:
-        return self._openers[-1] if self._openers else ""
-
-    def _read_token(self, token: str, following: str) -> int:
-        """Read a token, and return how many further characters belong to it."""
-        innermost, last_token, self._last_token = self._innermost, self._last_token, token
-        is_arithmetic = not _ARITHMETIC.keys().isdisjoint(self._openers)
-        if token == _CLOSERS.get(innermost):
-            self._openers.pop()
-        elif innermost in ("'", "$'", "#"):
-            pass
-        elif token == "`":
-            if "`" in self._openers:
-                del self._openers[self._openers.index("`") :]
-            else:
-                self._openers.append("`")
-        elif token in ('"', "$(", "$((", "${", "$["):
-            self._openers.append(token)
-        elif innermost == '"':
-            pass
-        elif token in ("'", "$'", "(", "(("):
-            self._openers.append(token)
-        elif token == '$"':
-            self._openers.append('"')
-        elif token == ")" and innermost in ("((", "$(("):
-            self._openers.pop()
-            if following == ")":
-                return 1
-            self._openers.append("(")  # these were two subshells
-        elif token == "<<" and not is_arithmetic:
-            self._openers.append("<<")
-        elif token == "#" and last_token[-1:] in _WORD_ENDS and not is_arithmetic:
-            self._openers.append("#")
-        return 0
 
 
 class Shell:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ._quoting import QuotingState, quote
+from ..jobs.command._shell_places import QuotingState
+from ._quoting import quote
 
 REPLACEMENT_STRINGS: Final = """\
   {}    the argument                {.} without its extension
@@ -22,8 +23,7 @@ REPLACEMENT_STRINGS: Final = """\
   {1}   argument of the first :::   {1.} {1/} {1//} {1/.} likewise
   {#}   the number of the job       {%} the number of its slot
   {gpu} the GPUs granted for --needs gpu=N, such as 0,1"""
-END_OF_FIRST_WORD_PATTERN: Final = re.compile(r"[ \t\n=<>|&;]")
-"""Matches the end of the first word of a command line. A "=" ends the name of a variable set for the command."""
+END_OF_FIRST_WORD_PATTERN: Final = re.compile(r"[ \t\n<>|&;]")
 WORD_CHARACTERS: Final = f"{string.ascii_letters}{string.digits}_./:,=@%+-"
 """The characters around a replacement string that belong to its word, and are special to no shell."""
 NO_RESOURCES: Final[Mapping[str, str]] = {}
@@ -173,8 +173,8 @@ class CommandTemplate:
     """A command line with replacement strings.
 
     If it has no replacement string for an argument or a number, all arguments are appended. Arguments are quoted for
-    the shell, except if one is in the first word, where it is the command itself. An argument in a variable before the
-    command, as in `A={} run`, is quoted. Where quoting does not protect, as inside quotes, no argument is accepted.
+    the shell, unless the first word is nothing but arguments, which then are the command. Where quoting does not
+    protect, as inside quotes, no argument is accepted.
 
     Args:
         words: the words of the command.
@@ -211,9 +211,7 @@ class CommandTemplate:
             pieces += [*[" "] * bool(line), Placeholder(None, 0, "")]
         checked = list(_check_places(pieces, line)) if is_command else pieces
         self._pieces: Final = _repeat_words(checked, line) if repeats_words else checked
-        self._quote: Final[Callable[[str], str]] = (
-            str if not is_command or _has_placeholder_in_first_word(pieces) else quote
-        )
+        self._quote: Final[Callable[[str], str]] = str if not is_command or _is_command_an_argument(pieces) else quote
 
     @property
     def has_placeholders(self) -> bool:
@@ -294,9 +292,9 @@ def _repeat_words(pieces: Sequence[TemplatePiece], line: str) -> list[TemplatePi
     return parts
 
 
-def _has_placeholder_in_first_word(pieces: Iterable[TemplatePiece]) -> bool:
-    """Return whether an argument is in the first word. Numbers need no quotes, and leave other arguments quoted."""
-    first_word = itertools.takewhile(
-        lambda piece: not isinstance(piece, str) or not END_OF_FIRST_WORD_PATTERN.search(piece), pieces
-    )
-    return any(isinstance(piece, Placeholder) and piece.number_symbol is None for piece in first_word)
+def _is_command_an_argument(pieces: Sequence[TemplatePiece]) -> bool:
+    """Return whether the first word is nothing but arguments. Then they are the command, and are not quoted."""
+    first_word = list(itertools.takewhile(lambda piece: not isinstance(piece, str), pieces))
+    following = pieces[len(first_word) : len(first_word) + 1]
+    has_ended = not following or END_OF_FIRST_WORD_PATTERN.match(str(following[0])) is not None
+    return has_ended and any(isinstance(piece, Placeholder) and piece.number_symbol is None for piece in first_word)

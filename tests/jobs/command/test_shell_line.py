@@ -51,27 +51,6 @@ def test_a_value_of_a_t_string_may_be_a_job_or_a_placeholder_or_have_a_format(ba
     assert job.command == ("printf '%s ' ", first, " ", values["gpu"], " ", "3.14", " ", " 3", "")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "echo '{x}'",
-        'echo "{x}"',
-        'echo "$(ls {x})"',
-        r"echo \{x}",
-        "echo ${x}",
-        "cat <<E\n{x}\nE",
-        "a # {x}",
-        "`a {x}`",
-    ],
-)
-def test_a_value_that_quotes_would_not_protect_is_rejected(text: str) -> None:
-    """A value inside quotes, a comment, a here-document and the like is rejected, by both kinds of jobs."""
-    with pytest.raises(ValueError, match=r"'\{x\}' follows an open quote"):
-        CommandJob(template(text, x=1), shell=True)
-    with pytest.raises(ValueError, match=r"'\{x\}' follows an open quote"):
-        SshJob("node", template(text, x=1))
-
-
 @pytest.mark.parametrize("text", ["a 'b' \"\\\" c\" `d` # don't\n", "a#'b' ", r"a \\", r"a \' ", "a $(b "])
 def test_complete_quotations_and_comments_may_precede_a_value(text: str) -> None:
     """Quotes, comments and substitutions that are over before a value are no obstacle."""

@@ -12,6 +12,7 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import _posix as posix
+from ..posix._cpus import usable_cpus
 
 if TYPE_CHECKING:
     from ...abc import AbstractJob, RunHandle
@@ -50,7 +51,7 @@ def _hold_numbered_slot(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]
     slots = run.shared(slots_by_scheduler)[job.scheduler]
     number = slots.take_lowest()
     try:
-        cpus = sorted(posix.sched_getaffinity(0))
+        cpus = usable_cpus()
         yield cpus[(number - 1) % len(cpus)]
     finally:
         slots.give_back(number)

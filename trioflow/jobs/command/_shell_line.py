@@ -6,7 +6,6 @@ A line is a sequence of parts: texts at the even places, and at the odd ones the
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Any, Final, cast
 
 from ...abc import AbstractJob, shown_value
 from ._granted import granted
+from ._shell_places import QuotingState
 
 if sys.version_info >= (3, 14):
     from string.templatelib import Template as Template
@@ -23,12 +23,6 @@ else:
         """The type of t-strings, which this version of Python does not have."""
 
 
-HARMLESS: Final = re.compile(
-    r"""\\. | '[^']*' | "(?:[^"\\]|\\.)*" | `[^`]*` | (?<![^\s;|&()])\#[^\n]*\n""", re.DOTALL | re.VERBOSE
-)
-"""What may precede a value: escaped characters, complete quotations and command substitutions, and whole comments."""
-HARMFUL: Final = re.compile(r"""['"`\\] | << | \$\Z | (?<![^\s;|&()])\#""", re.VERBOSE)
-"""What must not precede a value, apart from `HARMLESS` texts: there, quotes around the value would not protect it."""
 CONVERSIONS: Final = {"r": repr, "s": str, "a": ascii}
 
 
@@ -37,7 +31,7 @@ def line_parts(line: Any, subject: str) -> tuple[Any, ...]:
 
     Raises:
         TypeError: a value with a format or a conversion is a job or a placeholder, which has no text yet.
-        ValueError: the t-string is empty, or a value is inside quotes, a comment or a here-document.
+        ValueError: the t-string is empty, or a value is at a place where quoting does not protect it, as inside quotes.
 
     """
     if not isinstance(line, Template):
@@ -46,13 +40,15 @@ def line_parts(line: Any, subject: str) -> tuple[Any, ...]:
     text, *texts = template.strings
     if not texts and not text.strip():
         raise ValueError(f"{subject}: the command is empty: give a command line")
-    parts, before = [text], text
+    parts, state = [text], QuotingState()
+    state.read(text)
     for interpolation, text in zip(template.interpolations, texts, strict=True):
         value, name = interpolation.value, shown_value(f"{{{interpolation.expression}}}", subject)
-        if HARMFUL.search(HARMLESS.sub("", before)):
+        if (place := state.unsafe_place) is not None or state.is_comment:
+            where = "in a comment" if place is None else place.name
             raise ValueError(
-                f"{subject}: {name} follows an open quote, comment or here-document, or a backslash or $: "
-                f"each value is quoted for the shell, so put it where a word of its own may be"
+                f"{subject}: {name} is {where}, where the quotes around each value do not protect it: "
+                f"put it where a word of its own may be"
             )
         if interpolation.conversion or interpolation.format_spec:
             if isinstance(value, (AbstractJob, granted)):
@@ -60,7 +56,8 @@ def line_parts(line: Any, subject: str) -> tuple[Any, ...]:
             conversion: Any = CONVERSIONS.get(interpolation.conversion)
             value = format(value if conversion is None else conversion(value), interpolation.format_spec)
         parts += value, text
-        before += text
+        state.read_argument()
+        state.read(text)
     return tuple(parts)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import abc
-import os
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
-from ... import _posix as posix
 from ...abc import AbstractJob, FunctionJob, declare_run_resource, enclosing_schedulers, short_repr
+from ..posix._cpus import count_usable_cpus
 
 if TYPE_CHECKING:
     JobProcesses: TypeAlias = "Executor | JobExecutor | Literal['local'] | None"
@@ -18,11 +17,6 @@ LOCAL_PROCESSES: Final = "local"
 """The value that selects worker processes on this machine, even if an enclosing scheduler uses an executor."""
 WORKER_PROCESSES_RESOURCE: Final = "worker processes"
 """The name of the resource that a ProcessJob needs if its call runs in a worker process on this machine."""
-
-
-def count_usable_cpus() -> int:
-    """Return how many CPUs this program may use, or the number of all CPUs if the system does not report this."""
-    return len(posix.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 declare_run_resource(WORKER_PROCESSES_RESOURCE, count_usable_cpus)
