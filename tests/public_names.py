@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, is_typeddict
 
-from trioflow._scheduler import MissingAttribute
+from trioflow._hints import MissingAttribute
 
 FILE = Path(__file__).with_name("public_names.txt")
 

@@ -8,7 +8,7 @@ import pytest
 
 import trioflow
 import trioflow.abc
-from trioflow._hints import MODULE_HINTS, SCHEDULER_HINTS
+from trioflow._hints import MODULE_HINTS
 
 from . import public_names
 from .places import ROOT
@@ -32,11 +32,3 @@ def test_importing_a_name_of_another_library_raises_with_a_hint(name: str) -> No
     """Importing a name of another library raises an ImportError, whose text is a hint."""
     with pytest.raises(ImportError, match=re.escape(f"trioflow has no {name}: {MODULE_HINTS[name]}")):
         exec(f"from trioflow import {name}")
-
-
-@pytest.mark.parametrize("name", SCHEDULER_HINTS)
-def test_a_scheduler_attribute_of_another_library_raises_with_a_hint(name: str) -> None:
-    """Programs for other libraries may use attributes that Scheduler lacks; the AttributeError has a hint."""
-    with pytest.raises(AttributeError, match=re.escape(f"has no attribute {name!r}: {SCHEDULER_HINTS[name]}")):
-        getattr(trioflow.Scheduler(), name)
-    assert not hasattr(trioflow.Scheduler(), "something_else")

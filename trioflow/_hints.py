@@ -1,22 +1,102 @@
-"""Hints for error messages about names of other libraries: each names the replacement."""
+"""Names and forms that were meant: what programs for other libraries write, each with what to write here.
+
+The words are those of asyncio, concurrent.futures, asynciojobs, Dask, Prefect and the command lines of others. Errors
+about unknown options, attributes, names and arguments take their hints from this table.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+import functools
+from collections.abc import Callable
+from typing import Any, Final, Never, TypeVar, cast
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+OPTION_ALIASES: Final = {
+    **dict.fromkeys(
+        ("after", "dependencies", "depends", "depends_on", "deps", "requires", "upstream_tasks", "wait_for"), "required"
+    ),
+    **dict.fromkeys(
+        ("concurrency", "limit", "limiter", "max_concurrency", "max_jobs", "max_workers", "parallel", "window"),
+        "jobs_window",
+    ),
+    **dict.fromkeys(("name", "task_name", "task_run_name"), "label"),
+    **dict.fromkeys(("max_retries", "retries", "tries"), "retry"),
+    **dict.fromkeys(("cache_key", "cache_key_fn", "task_key"), "key"),
+    **dict.fromkeys(("cores", "resource", "resources"), "needs"),
+    "order": "policy",
+    "timeout_seconds": "timeout",
+}
+"""Options of others, each with the name of that option here."""
+OPTION_HINTS: Final = {
+    "args": "give the arguments after the function: Job(f, 1, 2)",
+    "n_workers": "jobs_window= limits jobs, and processes= the worker processes of ProcessJobs",
+    "restarts": "to call it again after each timeout, give retry=Retry(5, first=0, on=JobTimeout)",
+    "retry_delay_seconds": "give retry=Retry(5, first=SECONDS, factor=1)",
+}
+"""Options of others without one option in their place."""
+OPTION_REPLACEMENTS: Final = {"jobs_window": "jobs_window of the Scheduler", "verbose": "run(instruments=[Monitor()])"}
+"""What takes the place of an option where there is no such option."""
+
+ATTRIBUTE_HINTS: Final = {
+    "cancelled": "compare state with JobState.CANCELLED",
+    "done": "call is_settled(), or is_done() for a job that ran to its end",
+    "exception": "call raised_exception()",
+    "status": "read state, a JobState",
+}
+"""Attributes of others' tasks and futures that jobs do not have."""
 MODULE_HINTS: Final = {
     "DaskJob": "use ProcessJob(function, ..., processes=trioflow.dask.Cluster(client))",
     "Engine": "import trioflow.compat.asynciojobs_classic for programs of old asynciojobs, or use Scheduler",
     "ExecutorJob": "use ProcessJob(function, ..., processes=executor)",
+    "Flow": "use Scheduler",
     "PrintJob": "use a Job whose function prints, or import it from trioflow.compat.asynciojobs",
     "PureScheduler": "use Scheduler, or import it from trioflow.compat.asynciojobs",
+    "Task": "use Job",
     "TaskGroup": "use Scheduler; async with Scheduler() as scheduler: scheduler.add(Job(...)) starts jobs as they come",
 }
-
-SCHEDULER_HINTS: Final = {
-    "failed_critical": "check stop_reason is StopReason.CRITICAL, and see culprit",
-    "failed_time_out": "check stop_reason is StopReason.TIMEOUT",
-    "orchestrate": "call run(), or await co_run()",
-    "rain_check": "call is_runnable()",
-    "why": "see stop_reason and culprit, or call debrief(); explain(job) shows why a job waits",
+CALL_HINTS: Final = {
+    "Answer": "name the choices: Answer('deploy?', choices=['yes', 'no'])",
+    "BaseScheduler.results": "results() has the results of all jobs, by job; job.result() is that of one",
+    "CommandJob": "give the command and its arguments as one list: CommandJob(['ls', '-l'])",
+    "CommandService": "give the command and its arguments as one list: CommandService(['server', '-v'], ready=...)",
+    "Pool": "name the resources: Pool(cpu=8)",
+    "Rate": "give each amount with its key: Rate(requests=60, per=1)",
+    "SshJob": "give the command and its arguments as one list: SshJob(node, ['ls', '-l'])",
 }
+"""The form that was meant by arguments that do not fit, by the class or method."""
+COMMAND_LINE_HINTS: Final = {
+    "--config": "--ssh-config FILE is a configuration of ssh",
+    **dict.fromkeys(("--concurrency", "--max-workers", "--parallel", "--workers"), "-j N limits the jobs at once"),
+}
+"""Options of others' commands; each hint begins with the option that a subcommand here may have."""
+
+
+class MissingAttribute:
+    """A descriptor for an attribute that jobs do not have. Reading it raises an error with a hint.
+
+    A `__getattr__` would make each attribute of a job slower to read, and a run of small jobs 40 % slower.
+    """
+
+    def __init__(self, name: str, hint: str) -> None:
+        self._name, self._hint = name, hint
+
+    def __get__(self, instance: object, kind: type) -> Never:
+        message = f"{kind.__name__!r} object has no attribute {self._name!r}: {self._hint}"
+        raise AttributeError(message, name=self._name, obj=instance)
+
+
+def explain_form(function: F) -> F:
+    """Decorate a constructor or a method: a call whose arguments do not fit gets the form that was meant."""
+    name = function.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except TypeError as error:
+            if error.__traceback__ is None or error.__traceback__.tb_next is not None:  # raised inside of the call
+                raise
+            raise TypeError(f"{error}; {CALL_HINTS[name]}") from None
+
+    return cast(F, call)

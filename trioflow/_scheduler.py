@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final, Never, TextIO, Unpack
+from typing import TYPE_CHECKING, Any, Final, TextIO, Unpack
 
 from ._core.api import BaseScheduler, BaseSchedulerOptions, Option, set_docs_and_signature
 from ._core.api.views import flag, outermost_scheduler
-from ._hints import SCHEDULER_HINTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -350,21 +349,3 @@ class Scheduler(BaseScheduler):
 set_docs_and_signature(Scheduler, Scheduler.__init__)
 # Python's warning about a coroutine that was never awaited then shows the name that users write.
 BaseScheduler.co_run.__qualname__ = f"{Scheduler.__name__}.co_run"
-
-
-class MissingAttribute:
-    """A descriptor for an attribute of other libraries' schedulers, which raises an error that names the replacement.
-
-    A `__getattr__` would triple the time to read any attribute of a scheduler, and make a nested run 10 % slower.
-    """
-
-    def __init__(self, name: str, hint: str) -> None:
-        self._name, self._hint = name, hint
-
-    def __get__(self, scheduler: Scheduler | None, kind: type[Scheduler]) -> Never:
-        message = f"{kind.__name__!r} object has no attribute {self._name!r}: {self._hint}"
-        raise AttributeError(message, name=self._name, obj=scheduler)
-
-
-for _name, _hint in SCHEDULER_HINTS.items():
-    setattr(Scheduler, _name, MissingAttribute(_name, _hint))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
+from .._hints import COMMAND_LINE_HINTS
 from ..abc import printable
 
 
@@ -27,3 +28,10 @@ def reject_unknown_command(group: click.Group, context: click.Context, name: str
     near = nearest_name(name, known)
     meant = hint or (f"do you mean {near!r}?" if near else f"the commands are {', '.join(known)}")
     raise click.UsageError(f"unknown command {printable(name)!r}; {meant}", context)
+
+
+def unknown_option_text(error: click.NoSuchOption) -> str:
+    """Return the message of an error about an unknown option, with what was meant if the subcommand has it."""
+    hint = COMMAND_LINE_HINTS.get(error.option_name, "")
+    flags = {flag for parameter in (error.ctx.command.params if error.ctx else ()) for flag in parameter.opts}
+    return f"{error.message} {hint}" if hint.partition(" ")[0] in flags else error.format_message()

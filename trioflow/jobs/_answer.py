@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
 
+from .._hints import explain_form
 from ..abc import (
     AbstractJob,
     BoxStyle,
@@ -80,6 +81,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         parse: Callable[[str], T],
         **options: Unpack[JobOptions],
     ) -> None: ...
+    @explain_form
     def __init__(
         self, question: Any, /, *, choices: Any = None, parse: Callable[[str], Any] = str, **options: Unpack[JobOptions]
     ) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, final
 
+from ..._hints import explain_form
 from ..base import _amounts, _units
 from ..base._amounts import amount_of
 from ..base._reprs import short_repr
@@ -123,6 +124,7 @@ class Pool:
 
     __slots__ = ("_clock", "_loop", "_resources", "_users")
 
+    @explain_form
     def __init__(self, **resources: SingleNeed | Rate | Budget | PerKey | list[Any] | tuple[Any, ...]) -> None:
         self._resources: Final = {name: _make_resource(name, value) for name, value in resources.items()}
         # The running schedulers that use the pool, each with its resource holder; see `register_user`.

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Never, final
 
+from ..._hints import explain_form
 from ..base import _amounts
 from ..base._reprs import nearest_name, short_repr
 from ..base._states import WaitCause, Waiting
@@ -66,6 +67,7 @@ class Rate:
 
     __slots__ = ("_bursts", "_limits", "_period")
 
+    @explain_form
     def __init__(self, *values: Never, per: float, burst: Need | None = None, **limits: SingleNeed) -> None:
         if values or not limits:
             shown = ", ".join([*map(short_repr, values), f"per={short_repr(per)}"])

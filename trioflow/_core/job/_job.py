@@ -24,6 +24,7 @@ from typing import (
     overload,
 )
 
+from ... import _hints
 from .. import backend as _backend
 from ..base import _amounts
 from ..base._reprs import short_repr
@@ -428,6 +429,10 @@ class AbstractJob(Generic[T]):
         job by the class and the attributes without a leading underscore.
         """
         return None
+
+    def __dir__(self) -> list[str]:
+        """Return the names of the attributes, without those of others' tasks, whose errors have hints."""
+        return [name for name in super().__dir__() if name not in _hints.ATTRIBUTE_HINTS or hasattr(self, name)]
 
     def close(self) -> None:
         """Release resources that the job no longer needs, such as a coroutine object. By default this does nothing."""
@@ -973,3 +978,7 @@ def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
 
 def not_a_scheduler_error(value: object, subject: str) -> TypeError:
     return TypeError(f"scheduler={short_repr(value)} of {subject}: give a Scheduler")
+
+
+for _name, _hint in _hints.ATTRIBUTE_HINTS.items():
+    setattr(AbstractJob, _name, _hints.MissingAttribute(_name, _hint))

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
 
+from ... import _hints
 from ..base import _amounts, _signatures
 from ..base._reprs import is_among, nearest_name, short_repr, shown_value
 from ..base._states import OnTimeout, RunIf
@@ -126,9 +127,6 @@ class OptionRecord:
 OPTION_FIELDS: Final = tuple(OptionRecord.__annotations__)
 _values_of: Final = operator.attrgetter(*OPTION_FIELDS)
 
-
-OPTION_HINTS: Final = {"restarts": "to call it again after each timeout, give retry=Retry(5, first=0, on=JobTimeout)"}
-"""Hints on options of older versions."""
 
 RUN_RESOURCES: Final[dict[str, Callable[[], int]]] = {}
 """The resources of the run itself, as opposed to a pool: for each name, a function that returns the total."""
@@ -351,30 +349,12 @@ def _to_float(value: float, name: str, subject: Subject, wanted: str = "a number
         raise bad_value_error(TypeError, value, name, subject, f"give {wanted}") from None
 
 
-OPTION_ALIASES: Final = {
-    "after": "required",
-    "concurrency": "jobs_window",
-    "depends_on": "required",
-    "limiter": "jobs_window",
-    "max_jobs": "jobs_window",
-    "max_workers": "jobs_window",
-    "name": "label",
-    "order": "policy",
-    "requires": "required",
-    "retries": "retry",
-}
-"""The names of options in other libraries, each with the name of that option here."""
-
-OPTION_REPLACEMENTS: Final = {"jobs_window": "jobs_window of the Scheduler", "verbose": "run(instruments=[Monitor()])"}
-"""What to use instead of options that jobs in other libraries accept but jobs here do not, by option name."""
-
-
 def _suggest_option(name: str, known: Iterable[str]) -> str | None:
     """Return the option or the call that a user probably meant by an unknown name; None if there is no similar one."""
-    alias = OPTION_ALIASES.get(name, name)
+    alias = _hints.OPTION_ALIASES.get(name, name)
     if alias in known:
         return alias
-    return OPTION_REPLACEMENTS.get(alias) or nearest_name(name, known)
+    return _hints.OPTION_REPLACEMENTS.get(alias) or nearest_name(name, known)
 
 
 def unknown_job_option_error(
@@ -390,14 +370,15 @@ def unknown_job_option_error(
         is_call: whether the job calls a function, which may have a parameter of this name.
 
     """
-    constructor_options: Any = getattr(kind.__init__, "__kwdefaults__", None) or {}
+    constructor = getattr(kind.__init__, "__wrapped__", kind.__init__)
+    constructor_options: Any = getattr(constructor, "__kwdefaults__", None) or {}
     known = [
         option for option in (*constructor_options, *kind._declared_options) if option not in ("kwargs", "_inputs")
     ]
-    suggestion = None if name in OPTION_HINTS else _suggest_option(name, known)
+    suggestion = None if name in _hints.OPTION_HINTS else _suggest_option(name, known)
     hints = [f"did you mean {suggestion}?"] if suggestion else []
-    if name in OPTION_HINTS:
-        return TypeError(f"{subject}: {owner} has no option {name!r}; {OPTION_HINTS[name]}")
+    if name in _hints.OPTION_HINTS:
+        return TypeError(f"{subject}: {owner} has no option {name!r}; {_hints.OPTION_HINTS[name]}")
     if is_call:
         hints.append(f"{'To' if suggestion else 'to'} pass it to the function, write kwargs={{{name!r}: ...}}")
     options = "" if suggestion else f"{'; ' * is_call}the options are {', '.join(known)}"

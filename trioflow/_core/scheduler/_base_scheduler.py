@@ -21,6 +21,7 @@ from typing import (
     overload,
 )
 
+from ... import _hints
 from .. import backend as _backend
 from ..admission import _pool, _window
 from ..admission._window import Adaptive
@@ -1052,6 +1053,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """The incidents of the last run: events other than outcomes of jobs, such as an exception in `co_shutdown`."""
         return tuple(self._incidents)
 
+    @_hints.explain_form
     def results(self) -> dict[AbstractJob[Any], Any]:
         """Return the jobs that SUCCEEDED in the last run and their results, in the order in which they were added.
 
@@ -1072,7 +1074,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         """
         succeeded = (job for job in jobs_of_run(self) if job.is_succeeded() and is_one_job(job))
-        return {job: job._outcome for job in succeeded if job._outcome is not DROPPED}
+        return _failures.Results({job: job._outcome for job in succeeded if job._outcome is not DROPPED})
 
     def failures(self) -> dict[AbstractJob[Any], Exception]:
         """Return the jobs that failed in the last run with their exceptions, in the order in which they settled.

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..base import _logger
+from ..base._reprs import short_repr
 from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
 from ..base._units import join_names, plural
 from ..base._user_code import get_cause, get_context, get_group_members, with_traceback
@@ -231,3 +232,12 @@ def _settling_number(job: AbstractJob[Any]) -> int:
     """Return the sort key that puts failed jobs in the order in which they settled."""
     failure: Failure = job._outcome
     return failure.number
+
+
+class Results(dict[AbstractJob[Any], Any]):
+    """The results of jobs, by job. The error about another key says how to get at a result."""
+
+    __slots__ = ()
+
+    def __missing__(self, key: object) -> Any:
+        raise KeyError(f"no result for {short_repr(key)}: results() has the results of jobs that succeeded, by job")

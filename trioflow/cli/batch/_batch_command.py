@@ -16,6 +16,7 @@ from ...batch._options import Options
 from ...batch._template import REPLACEMENT_STRINGS
 from .. import _outputs
 from .._declared_options import takes_options
+from .._suggestions import unknown_option_text
 from . import OTHER_ERROR_CODE
 
 EXIT_CODES_HELP: Final = """\b
@@ -79,7 +80,7 @@ def translate_usage_errors() -> Generator[None]:
         yield
     except click.NoSuchOption as error:
         hint = PARALLEL_OPTION_HINTS.get(error.option_name)
-        raise InvalidUsage(f"{error.message} {hint}" if hint else error.format_message(), error.ctx) from None
+        raise InvalidUsage(f"{error.message} {hint}" if hint else unknown_option_text(error), error.ctx) from None
     except click.UsageError as error:
         raise InvalidUsage(error.format_message(), error.ctx) from None
     except BatchError as error:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ... import _posix as posix
+from ..._hints import explain_form
 from ...abc import AbstractJob, BoxStyle, JobKind, JobOptions, name_in_errors, original_arguments_of, run_of, size_text
 from ..posix._process_scans import group_memory
 from . import _argv, _granted
@@ -117,6 +118,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
     _latest_result: CommandResult | None
     _process: Process | None  # set while the process runs
 
+    @explain_form
     def __init__(
         self,
         command: Sequence[Any] | str | AbstractJob[Any] | Template,

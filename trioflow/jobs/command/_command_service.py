@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Unpack
 
 from ... import _posix as posix
+from ..._hints import explain_form
 from ...abc import JobOptions, callback, name_in_errors
 from ._command_job import CommandJob
 from ._program_service import ProgramService
@@ -70,6 +71,7 @@ class CommandService(ProgramService):
     __slots__ = ("_on_start",)
     _job: CommandJob
 
+    @explain_form
     def __init__(
         self,
         command: Sequence[Any] | str | AbstractJob[Any] | Template,

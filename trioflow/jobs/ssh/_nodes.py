@@ -176,7 +176,7 @@ class SshNodes(Sequence[Node]):
         options: the options of `SshNode`, for all names and ranges.
 
     Raises:
-        TypeError, ValueError: a range or an option is invalid.
+        TypeError, ValueError: a range or an option is invalid, or a text or a file names no node.
         OSError: the file cannot be read.
 
     Example:
@@ -197,6 +197,8 @@ class SshNodes(Sequence[Node]):
                 entries += [_parse_node(name, options) for name in _expand_range(entry)]
             else:
                 raise TypeError(f"SshNodes: {short_repr(entry)}: give names, ranges, or SshNodes")
+        if not entries and isinstance(nodes, (str, os.PathLike)):
+            raise ValueError(f"SshNodes({short_repr(nodes)}): it names no node")
         self._nodes: Final = tuple(dict.fromkeys(entries))
 
     @overload

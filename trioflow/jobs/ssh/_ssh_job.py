@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Unpack
 
 from ... import _posix as posix
+from ..._hints import explain_form
 from ...abc import (
     AbstractJob,
     BoxStyle,
@@ -139,6 +140,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
     _last_result: CommandResult | None
     _unreachable: Unreachable | None
 
+    @explain_form
     def __init__(
         self,
         node: SshNode | LocalNode | str,

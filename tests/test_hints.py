@@ -1,0 +1,117 @@
+"""Names and forms of other libraries: each error says what to write here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trioflow
+from trioflow import AbstractJob, CommandJob, Job, Pool, Rate, Scheduler, SshJob, SshNode, SshNodes, _hints
+
+from .bodies import give_now
+from .cli import command_line
+
+OPTIONS = AbstractJob._declared_options | Scheduler._declared_options
+
+
+@pytest.mark.parametrize("name", _hints.OPTION_ALIASES)
+def test_an_option_of_another_library_names_the_option_here(name: str) -> None:
+    """The error about an option of another library names the option here, which exists."""
+    option = _hints.OPTION_ALIASES[name]
+    assert option in OPTIONS
+    with pytest.raises(TypeError, match=rf"no option {name!r}; did you mean {option}\?"):
+        Scheduler(**{name: 1})
+
+
+@pytest.mark.parametrize("name", _hints.OPTION_HINTS)
+def test_an_option_without_a_counterpart_says_what_to_do(name: str) -> None:
+    """The error about an option that has no counterpart says what to write instead."""
+    with pytest.raises(TypeError, match=re.escape(f"no option {name!r}; {_hints.OPTION_HINTS[name]}")):
+        Scheduler(**{name: 1})
+
+
+@pytest.mark.parametrize("name", _hints.ATTRIBUTE_HINTS)
+def test_an_attribute_of_a_task_or_future_names_the_attribute_here(name: str) -> None:
+    """Jobs and schedulers lack attributes of asyncio's tasks; the error names the attribute to use, which exists."""
+    for job in (Job(give_now, 1), Scheduler(), CommandJob(["true"])):
+        assert not hasattr(job, name)
+        assert name not in dir(job)
+        with pytest.raises(AttributeError, match=re.escape(f"no attribute {name!r}: {_hints.ATTRIBUTE_HINTS[name]}")):
+            getattr(job, name)
+    _, meant = re.findall(r"^(call|compare|read) (\w+)", _hints.ATTRIBUTE_HINTS[name])[0]
+    assert hasattr(AbstractJob, meant)
+
+
+def test_a_kind_may_use_the_names_of_attributes_that_jobs_lack() -> None:
+    """A class of jobs may define attributes of these names: in the class, in its objects, and as methods."""
+
+    class Own(AbstractJob[None]):
+        exception = "a word"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.status = 1
+
+        def done(self) -> int:
+            return 2
+
+    own = Own()
+    assert (own.exception, own.status, own.done()) == ("a word", 1, 2)
+    assert {"exception", "status", "done"} <= {*dir(own)}
+
+
+FORMS: list[tuple[Any, str]] = [
+    (lambda: CommandJob("ls", "-l"), "CommandJob"),  # type: ignore[call-arg]
+    (lambda: SshJob(SshNode("node"), "ls", "-l"), "SshJob"),  # type: ignore[call-arg]
+    (lambda: trioflow.CommandService("server", "-v"), "CommandService"),  # type: ignore[call-arg]
+    (lambda: trioflow.Answer("deploy?", ["yes"]), "Answer"),  # type: ignore[call-overload]
+    (lambda: Rate(60), "Rate"),  # type: ignore[arg-type,call-arg]
+    (lambda: Pool(8), "Pool"),  # type: ignore[call-arg]
+    (lambda: Scheduler().results(Job(give_now, 1)), "BaseScheduler.results"),  # type: ignore[call-arg]
+]
+
+
+def test_arguments_that_do_not_fit_get_the_form_that_was_meant() -> None:
+    """A call whose arguments do not fit says which form was meant, for each form in the table."""
+    for use, name in FORMS:
+        with pytest.raises(TypeError, match=re.escape(f"; {_hints.CALL_HINTS[name]}")):
+            use()
+    assert {name for _, name in FORMS} == {*_hints.CALL_HINTS}
+
+
+def test_an_error_inside_of_a_call_is_left_alone() -> None:
+    """A TypeError from inside of a call, about a value and not about the number of arguments, keeps its text."""
+    with pytest.raises(TypeError) as caught:
+        CommandJob(7)  # type: ignore[arg-type]
+    assert _hints.CALL_HINTS["CommandJob"] not in str(caught.value)
+
+
+def test_results_are_looked_up_by_job() -> None:
+    """`results()[0]` says that results are found by job."""
+    scheduler = Scheduler(Job(give_now, 1))
+    scheduler.run()
+    assert scheduler.results() == {next(iter(scheduler)): 1}
+    with pytest.raises(KeyError, match=r"no result for 0: results\(\) has the results of jobs that succeeded, by job"):
+        scheduler.results()[0]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("nodes", ["", " , ", Path("/dev/null")])
+def test_a_text_or_a_file_without_a_node_is_an_error(nodes: Any) -> None:
+    """A text or a file that names no node once succeeded, with nothing; a list that a program has made may be empty."""
+    with pytest.raises(ValueError, match="it names no node"):
+        SshNodes(nodes)
+    assert len(SshNodes([])) == 0
+
+
+@pytest.mark.parametrize(("words", "hint"), [
+    (("ssh", "--config", "x", "node", "--", "true"), "--ssh-config FILE is a configuration of ssh"),
+    (("batch", "--max-workers", "3", "true"), "-j N limits the jobs at once"),
+    (("run", "--workers", "3", "flow.py"), "-j N limits the jobs at once"),
+])  # fmt: skip
+def test_an_option_of_another_command_names_the_option_here(words: tuple[str, ...], hint: str) -> None:
+    """The command line names the option that was meant, where the subcommand has it."""
+    assert hint in command_line.trioflow(*words).stderr
+    assert "-j" not in command_line.trioflow("compare", "--workers", "3").stderr
