@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import math
 from collections.abc import Callable
@@ -19,12 +20,14 @@ from trioflow import (
     JobCancelled,
     JobState,
     MissingRequirement,
+    Retry,
     Scheduler,
     Sequence,
+    Service,
     StopReason,
     TrioflowError,
 )
-from trioflow.abc import Instrument
+from trioflow.abc import AbstractJob, Instrument, run_of
 
 from ..bodies import Closing, cancelled_of, leaves, nap, own_nursery, stray
 
@@ -155,6 +158,72 @@ def test_job_that_leaves_a_scope_or_nursery_open_fails_alone(virtual: Virtual, l
     assert job.state is JobState.FAILED
     assert "open" in str(job.raised_exception())
     assert after.result() == "whole"
+
+
+@pytest.mark.parametrize("leave", [leaves_a_scope_open, leaves_a_task_group_open])
+@pytest.mark.parametrize("place", ["on_settled", "co_shutdown", "close"])
+def test_what_a_function_of_the_user_leaves_open_is_its_own_error(
+    virtual: Virtual, leave: Callable[[], Any], place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Wherever the engine awaits a function of a user, a scope or group left open is an error of this function alone.
+
+    One that `on_settled` or `co_shutdown` left open made `run()` raise an error of trio or anyio.
+    """
+    calls: list[str] = []
+
+    async def call(where: str) -> None:
+        if where == place:
+            calls.append(where)
+            await leave()
+
+    class Shared:
+        async def close(self) -> None:
+            await call("close")
+
+    class Sloppy(AbstractJob[None]):
+        async def co_run(self) -> None:
+            run_of(self).shared(make_shared)
+
+        async def co_shutdown(self) -> None:
+            await call("co_shutdown")
+
+    def make_shared(handle: Any) -> Shared:
+        return Shared()
+
+    async def on_settled(job: Any) -> None:
+        await call("on_settled")
+
+    scheduler = Scheduler(Sloppy(), Sequence(Job(nap, 1), Sloppy()), on_settled=on_settled, shutdown_timeout=60)
+    assert virtual(scheduler.co_run) is (place != "on_settled")
+    assert scheduler.stop_reason is (StopReason.CRITICAL if place == "on_settled" else StopReason.COMPLETED)
+    assert len(calls) == (2 if place == "co_shutdown" else 1)
+    assert caplog.text.count("left a") >= len(calls)
+
+
+@pytest.mark.parametrize("kind", ["job", "service", "nested", "clean-up"])
+def test_each_attempt_sees_the_context_variables_of_the_run(virtual: Virtual, kind: str) -> None:
+    """No attempt of a job of any kind sees what an earlier one has set; those of clean-up jobs did."""
+    variable = contextvars.ContextVar("variable", default="of the run")
+    seen: list[str] = []
+
+    async def attempt(task_status: Any = None) -> None:
+        seen.append(variable.get())
+        variable.set("of an attempt")
+        if len(seen) < 3:
+            raise OSError("again")
+        if task_status is not None:
+            task_status.started()
+
+    failing = Job(stray, [], critical=True, log=False)
+    served = Service(attempt, retry=2)
+    members: dict[str, list[AbstractJob[Any]]] = {
+        "job": [Job(attempt, retry=2)],
+        "service": [served, Job(nap, 0, required=served)],
+        "nested": [Scheduler(Job(attempt, critical=True), retry=2, log=False)],
+        "clean-up": [failing, Job(attempt, required=failing, run_if="failed", retry=Retry(2, first=1))],
+    }
+    virtual(Scheduler(*members[kind]).co_run)
+    assert seen == ["of the run"] * 3
 
 
 # --- shutdown, outside, instruments

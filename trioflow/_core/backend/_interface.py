@@ -13,6 +13,7 @@ Backend ── the event loop: one class for each library, in loop/, which uses 
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -391,6 +392,39 @@ class Backend(Protocol):
                 except self.cancellation_type:  # a native cancellation, which a shield does not block
                     continue
 
+    async def call_apart(self, function: Callable[[], Awaitable[object]]) -> None:
+        """Await `function()`, which is code of a user, in a task of its own, because it may break the task's scopes.
+
+        Raises:
+            BaseException: any exception that `function()` raises.
+            RuntimeError: it has left a scope or a task group open. The tasks in it have ended.
+
+        """
+        error: BaseException | None = None
+
+        async def call() -> None:
+            nonlocal error
+            scope = self.create_scope()
+            scope.__enter__()
+            try:
+                await function()
+            except BaseException as raised:
+                error = raised
+            try:
+                scope.__exit__(None, None, None)
+            except RuntimeError:  # the error of trio or anyio for a scope that is not the innermost one
+                kind = await self.end_tasks_in(self.current_task(), scope)
+                error = error or RuntimeError(f"it has left a {kind} open: close it with a with statement")
+
+        try:
+            with contextlib.suppress(BaseExceptionGroup):  # the task has ended in a scope that was left open
+                async with self.create_task_group() as tasks:
+                    tasks.start_soon(call)
+            if error is not None:
+                raise error
+        finally:
+            error = None  # break the reference cycle: the traceback refers to this frame
+
     async def run_concurrently(
         self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float
     ) -> bool:
@@ -442,11 +476,11 @@ class Backend(Protocol):
         """Return a new async context manager for a nursery or task group, with `start_soon` and `cancel_scope`."""
         ...
 
-    async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
-        """End the tasks in the nurseries or task groups that a job has left open inside `scope`.
+    async def end_tasks_in(self, task: Any, scope: Scope) -> str:
+        """End the tasks in the nurseries or task groups that `task` has left open inside `scope`.
 
         Returns:
-            What the job has left open: "nursery", "task group" or only a "cancel scope".
+            What it has left open: "nursery", "task group" or only a "cancel scope".
 
         """
         ...

@@ -38,20 +38,6 @@ def call_job(worker: Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
     return _call_with_timeouts(worker, job, options)
 
 
-async def call_in_place(worker: Worker, job: AbstractJob[Any]) -> Any:
-    """Call a clean-up job, and retry it without queueing it again, because clean-up jobs wait for nothing."""
-    while True:
-        try:
-            return await call_job(worker, job)
-        except Exception:
-            pause = take_pause(job)
-            if pause is None:
-                raise
-        failed_at = worker.run.clock()
-        await worker.run.backend.sleep_until(failed_at + pause)
-        worker.run.begin_retry(job, failed_at)
-
-
 def take_pause(job: AbstractJob[Any]) -> float | None:
     """Return the pause before the next attempt, on which the failed attempt has decided; None for no attempt."""
     extras = job._extras

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base._states import JobState, StopReason
 from ..job import _trigger_rules
 from ..job._job import AbstractJob
-from ..job._outcome import UNCALLED, unawaited_coroutine_error
+from ..job._outcome import UNCALLED, CancelledOutcome, unawaited_coroutine_error
 from . import _attempts
 from ._current import apply_context, current_worker_var
 from ._requirement_counts import link
@@ -104,12 +104,22 @@ class CleanUp:
         for job in jobs:
             if _trigger_rules.decide(job)[0] is JobState.SCHEDULED:
                 self.run.schedule((job,), clean_up=self._push)
-                worker = CleanUpWorker(self)
-                self._workers[worker] = None
-                self.group.spawn(worker)
+                self._spawn(CleanUpWorker(self))
+
+    def repeat(self, job: AbstractJob[Any]) -> None:
+        """Make another attempt of a running job, in a new task, which has the context variables of the run."""
+        job._worker = worker = CleanUpWorker(self)
+        worker.job = job
+        self._spawn(worker)
+
+    def _spawn(self, worker: CleanUpWorker) -> None:
+        self._workers[worker] = None
+        self.group.spawn(worker)
 
     def on_worker_left(self, worker: CleanUpWorker) -> None:
         if worker in self._workers:
+            if worker.job is not None:  # its attempt has not begun
+                self.run.cancel_unstarted(worker.job)
             del self._workers[worker]
             self.group.forget(worker)
             self._changed.set()
@@ -149,17 +159,20 @@ class CleanUpWorker(Worker):
         self._clean_up.on_worker_left(self)
 
     async def work(self) -> None:
-        """Run the first ready job, so that jobs start in order although tasks begin in any order."""
+        """Run the first ready job, so that jobs start in order although tasks begin in any order; or repeat one."""
         run = self.run
         current_worker_var.set(self)
         run.backend.isolation.attach_current_task(self)
         # On asyncio, the first step of a cancelled task runs, too.
         was_cancelled = run.backend.isolation.was_cancelled(self)
-        job = None if was_cancelled else self._clean_up.take()
-        if job is None:  # otherwise, the job was cancelled meanwhile
+        job, is_first_attempt = self.job, self.job is None
+        if is_first_attempt and not was_cancelled:
+            job = self._clean_up.take()
+            if job is not None:
+                run.begin(self, job)
+        if job is None or was_cancelled:  # the job was cancelled meanwhile, or will be
             self._clean_up.on_worker_left(self)
             return
-        run.begin(self, job)
         if job._extras is not None and job._extras.context is not None:
             apply_context(job._extras.context)
         notify_start, _, _ = run.fast_hooks
@@ -167,21 +180,39 @@ class CleanUpWorker(Worker):
         value: Any = None
         error: BaseException | None = None
         try:
-            if notify_start is not None:
+            if notify_start is not None and is_first_attempt:
                 notify_start(run.scheduler, job)
-            awaitable = _attempts.call_in_place(self, job)
+            awaitable = _attempts.call_job(self, job)
             value = await awaitable
             if value.__class__ is CoroutineType:
                 raise unawaited_coroutine_error(job.label, value)
         except BaseException as raised:
             error = raised
         try:
-            await self._settle_other(job, awaitable, value, error, run.clock())
+            if error is None or not await self._will_repeat(job, error):
+                await self._settle_other(job, awaitable, value, error, run.clock())
         except BaseException as fault:  # an error of the engine itself
             run.abandon(self, fault)
         error = None
         self.job = None
         self._clean_up.on_worker_left(self)
+
+    async def _will_repeat(self, job: AbstractJob[Any], error: BaseException) -> bool:
+        """Repeat a job that has failed, after its pause, without queueing it again; return whether this is possible.
+
+        Clean-up jobs wait for nothing. If the pause is cancelled, settle the job as CANCELLED.
+        """
+        run, failed_at = self.run, self.run.clock()
+        pause = _attempts.take_pause(job)
+        if pause is None or not isinstance(error, Exception):
+            return False
+        await self.with_leftover_errors(error)
+        if await run.backend.wait_until(failed_at + pause):
+            run.begin_retry(job, failed_at)
+            self._clean_up.repeat(job)
+        else:
+            run.settle(job, JobState.CANCELLED, CancelledOutcome(), run.clock())
+        return True
 
 
 def report_stuck(run: Run, workers: Iterable[Worker]) -> None:

@@ -258,7 +258,7 @@ async def _shut_down_one(
     del pending[job]
     unfinished[job] = None
     try:
-        await job.co_shutdown()
+        await run.backend.call_apart(job.co_shutdown)
     except BaseException as error:
         failure = run.backend.split_cancellations(error)[1]
         if failure is None:

@@ -1,14 +1,15 @@
 """The calls of `on_settled`, a function of the user that gets the jobs of one run as they settle.
 
-An instrument queues each job that has settled, and a task beside those of the run makes the calls. So they take no
-slot, and no stop of the run cancels them. Before the ending, the run waits until the queue is empty; in the ending, the
-jobs that are left share the `shutdown_timeout` of the `co_shutdown` calls.
+An instrument queues each job that has settled, and a task beside those of the run makes the calls, each async one in a
+task of its own. So they take no slot, and no stop of the run cancels them. Before the ending, the run waits until the
+queue is empty; in the ending, the jobs that are left share the `shutdown_timeout` of the `co_shutdown` calls.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _signatures
@@ -43,7 +44,7 @@ class SettledCalls(Instrument):
         self._function: Final = function
         self._pending: Final[deque[AbstractJob[Any]]] = deque()
         self._current: AbstractJob[Any] | None = None  # the job of the call in progress
-        self.task: Any = None  # the task that makes the calls
+        self.task: Any = None  # the task of the last call that was awaited
         self._scope: Final = run.backend.create_scope()
         self._scope.shield = True
         self._change_event: TaskEvent = run.backend.create_event()  # wakes the task that makes the calls
@@ -92,7 +93,6 @@ class SettledCalls(Instrument):
 
     async def _make_calls(self) -> None:
         run = self._run
-        self.task = run.backend.current_task()
         try:
             with self._scope:
                 while not self._is_ending:
@@ -115,7 +115,7 @@ class SettledCalls(Instrument):
             try:
                 result = self._function(job)
                 if is_awaitable(result):
-                    await result
+                    await self._run.backend.call_apart(partial(self._await_call, result))
             except BaseException as error:
                 self._handle_error(job, error)
             self._current = None
@@ -124,6 +124,10 @@ class SettledCalls(Instrument):
                 number, calls_left = time_slice.turn_number, MAX_JOBS_IN_TURN
                 await self._run.backend.yield_to_loop()
                 time_slice.begin(number, clock())
+
+    async def _await_call(self, awaitable: Any) -> None:
+        self.task = self._run.backend.current_task()
+        await awaitable
 
     def _handle_error(self, job: AbstractJob[Any], error: BaseException) -> None:
         """End the run with the exception that the function has raised for `job`, and make no more calls.

@@ -47,6 +47,6 @@ class SharedResources:
 
     async def _close_one(self, resource: Any) -> None:
         try:
-            await resource.close()
+            await self._run.backend.call_apart(resource.close)
         except Exception as error:
             self._run.report(None, f"closing a shared object of the jobs raised {one_line_error(error)}", error)

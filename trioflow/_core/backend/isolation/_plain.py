@@ -144,7 +144,7 @@ class PlainIsolation(Isolation):
 
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         scope = worker.task_snapshot.exit_scope()
-        return (None if scope is None else await self._loop.end_tasks_in(worker, scope)), None
+        return (None if scope is None else await self._loop.end_tasks_in(worker.task, scope)), None
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
         scope, group = worker.scope, worker.group

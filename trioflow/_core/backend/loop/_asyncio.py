@@ -167,11 +167,11 @@ class AsyncioLoop(Backend):
     def create_task_group(self) -> Any:
         return anyio.create_task_group()
 
-    async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
-        """Cancel the tasks in task groups that a job has left open, and wait for them; see `Backend`."""
+    async def end_tasks_in(self, task: Any, scope: Scope) -> str:
+        """Cancel the tasks in task groups that were left open, and wait for them; see `Backend`."""
         kind = "cancel scope"
         scope.cancel()
-        while tasks := tasks_inside(worker.task):
+        while tasks := tasks_inside(task):
             kind = "task group"
             with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait(tasks)

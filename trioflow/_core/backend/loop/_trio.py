@@ -164,9 +164,9 @@ class TrioLoop(Backend):
     def create_task_group(self) -> Any:
         return trio.open_nursery()
 
-    async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
-        """Wait for the tasks in nurseries that a job has left open. trio has cancelled them with the job's scope."""
-        nurseries: list[trio.Nursery] = worker.task.child_nurseries
+    async def end_tasks_in(self, task: trio.lowlevel.Task, scope: Scope) -> str:
+        """Wait for the tasks in nurseries that were left open. trio has cancelled them with the scope around them."""
+        nurseries = task.child_nurseries
         if not nurseries:
             return "cancel scope"
         watcher = _TaskExitWatcher()
