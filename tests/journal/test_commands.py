@@ -128,12 +128,13 @@ def test_elapsed_of_a_restored_command_is_that_of_its_earlier_run(place: Path, b
 
 
 def test_a_half_written_output_of_a_failed_command_is_moved_aside(place: Path, backend: str) -> None:
-    """A half-written output of a failed command is moved aside before the command runs again."""
+    """A half-written output of a failed command is moved aside at once, and the next run does not touch it."""
     (place / "out").write_text("mine, from before")
     failing = copy(place, HALF)
     assert "failed" in run(failing, backend, place / "run.db")
     assert isinstance(failing.raised_exception(), CommandError)
-    assert (place / "out").read_text() == "ha"
+    assert (place / "out.partial").read_text() == "ha"
+    assert not (place / "out").exists()
     (place / "ok").touch()
     again = copy(place, HALF)
     assert "no result in the journal" in run(again, backend, place / "run.db")
@@ -445,8 +446,8 @@ def test_a_half_written_directory_is_moved_aside_after_each_failure(place: Path,
     for number in range(3):
         code = f"test ! -e out && mkdir out && echo {number} > out/file && exit 3"
         assert "failed" in run(copy(place, code, writes=[f"{place}/{name}"]), backend, place / "run.db")
-        assert (place / "out" / "file").read_text() == f"{number}\n"
-    assert (place / "out.partial" / "file").read_text() == "1\n"
+        assert (place / "out.partial" / "file").read_text() == f"{number}\n"
+        assert not (place / "out").exists()
 
 
 class Compress(AbstractJob[str]):

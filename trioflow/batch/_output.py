@@ -11,7 +11,6 @@ import itertools
 import os
 import stat
 import sys
-import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +21,7 @@ import anyio
 import anyio.lowlevel
 
 from .. import _posix as posix
-from ..jobs.command._output_sinks import write_all
+from ..jobs.command._output_sinks import explain_temporary_file, open_temporary_file, write_all
 from ._sources import is_descriptor_ready
 
 MAX_BYTES_IN_MEMORY: Final = 16 << 20
@@ -152,13 +151,13 @@ class Backlog:
 
     def _append(self, data: bytes) -> None:
         if self._descriptor is None:
-            with tempfile.TemporaryFile(buffering=0) as file:
-                self._descriptor = os.dup(file.fileno())
+            self._descriptor = open_temporary_file("waiting output")
             weakref.finalize(self, os.close, self._descriptor)
-        while data:
-            written_count = posix.pwrite(self._descriptor, data, self._file_size)
-            self._file_size += written_count
-            data = data[written_count:]
+        with explain_temporary_file("waiting output"):
+            while data:
+                written_count = posix.pwrite(self._descriptor, data, self._file_size)
+                self._file_size += written_count
+                data = data[written_count:]
 
     def take(self, item: BacklogItem) -> Iterator[bytes]:
         """Yield a stored output in chunks, then free its space. Space on disk is freed when no output is left there."""

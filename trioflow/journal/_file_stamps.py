@@ -10,17 +10,16 @@ import contextlib
 import glob
 import hashlib
 import os
-import shutil
 import stat
 from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from .._core.api.journals import Work
+from ..jobs.command._partial_files import set_aside
 from ._serialization import NotSerializable, digest, escape_surrogates
 
 ABSENT_STAMP: Final = "absent"
-PARTIAL_SUFFIX: Final = ".partial"
 HASH_DIGITS: Final = 24
 END_BYTES: Final = 4096
 """The number of bytes at the end of a file to hash if a job appends to the file."""
@@ -81,13 +80,11 @@ class FileStamper:
             old_stamps: the stamps of the files before that attempt, keyed by path.
 
         """
-        reads = {os.path.realpath(path) for path in work.reads}
         for path in work.writes:
             old_stamp = old_stamps.get(path_text(path))
             with contextlib.suppress(OSError):  # the job will report the error
-                may_rename = old_stamp is not None and os.path.realpath(path) not in reads and os.path.lexists(path)
-                if may_rename and self._stamp(path) != old_stamp:
-                    _rename_to_partial(os.fsdecode(path))
+                if old_stamp is not None and self._stamp(path) != old_stamp:
+                    set_aside(path, work.reads)
 
     def truncate_to_stamp(self, path: Any, old_stamp: str) -> None:
         """Truncate a file to its size before an attempt that was killed, if it has only been appended to since.
@@ -181,17 +178,6 @@ def _hash_before(path: Any, end: int) -> str:
         start = max(0, end - END_BYTES)
         file.seek(start)
         return digest(file.read(end - start))
-
-
-def _rename_to_partial(path: str) -> None:
-    """Rename a file or a directory to NAME.partial, replacing one that an earlier attempt has left."""
-    path = path.rstrip("/") or "/"
-    target = path + PARTIAL_SUFFIX
-    if os.path.isdir(target) and not os.path.islink(target):
-        shutil.rmtree(target)
-    elif os.path.isdir(path) and os.path.lexists(target):
-        os.unlink(target)
-    os.replace(path, target)
 
 
 RESTART_HINT: Final = "rename it back if it was renamed, and start the run again"

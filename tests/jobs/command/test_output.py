@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import io
 import os
 import pickle
 import re
 import subprocess
 import sys
+import tempfile
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
@@ -478,3 +480,24 @@ def test_no_descriptor_is_left_open_by_commands(backend: str, tmp_path: Path, wa
     scheduler = Scheduler(*jobs())
     scheduler.run(backend=backend)
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("fault", ["full", "locked"])
+def test_captured_output_that_cannot_be_kept_fails_with_the_place_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str, fault: str
+) -> None:
+    """A full disk was once reported as "[Errno 28]" alone, without the folder for temporary files, or what to do."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC if fault == "full" else errno.EACCES, "bare")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    module = "trioflow.jobs.command._output_sinks"
+    monkeypatch.setattr(*((f"{module}.write_all", fail) if fault == "full" else ("tempfile.TemporaryFile", fail)))
+    job = CommandJob(["head", "-c", "2000000", "/dev/zero"], stdout=subprocess.PIPE)
+    Scheduler(job).run(backend=backend)
+    error = job.raised_exception()
+    assert isinstance(error, OSError)
+    assert f"cannot keep captured output in '{tmp_path}': {os.strerror(error.errno or 0)}; free space there" in str(
+        error
+    )

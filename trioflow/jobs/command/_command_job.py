@@ -91,8 +91,8 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
             runs again when an input file has changed. Without `reads`, the job's result is restored even if input files
             have changed.
         writes: the output files and directories. If one is missing after the command has succeeded, the job fails with
-            a `CommandError`. With a journal, the command runs again when an output file has changed. Before it runs
-            again, files written by a killed or failed command are renamed to NAME.partial.
+            a `CommandError`. With a journal, the command runs again when an output file has changed. If the command
+            fails, times out or is cancelled, the files that it has changed are renamed to NAME.partial at once.
         append: whether output is appended to the files named by `stdout` and `stderr`, which may be the same file.
             If False, each attempt first truncates the files.
         options: the options of every job; see `AbstractJob`. An `idle_timeout` of the command, or of an enclosing

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import os
 import re
 import sys
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from datetime import datetime
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -35,6 +36,36 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
             poll.poll()
 
 
+@contextlib.contextmanager
+def explain_temporary_file(contents: str) -> Generator[None]:
+    """Give an error of the system the place of temporary files, and what to do.
+
+    Raises:
+        OSError: the same error, explained.
+
+    """
+    try:
+        yield
+    except OSError as error:
+        place = f"in {tempfile.tempdir!r}" if tempfile.tempdir else "anywhere"
+        raise OSError(
+            error.errno,
+            f"cannot keep {contents} {place}: {os.strerror(error.errno or 0)}; free space there, set TMPDIR to a "
+            f"folder with more, or redirect the output into a file",
+        ) from None
+
+
+def open_temporary_file(contents: str) -> int:
+    """Return a descriptor of a new file without a name.
+
+    Raises:
+        OSError: it cannot be created. The error has the place, and what to do.
+
+    """
+    with explain_temporary_file(contents), tempfile.TemporaryFile(buffering=0) as file:
+        return os.dup(file.fileno())
+
+
 class OutputSink(Protocol):
     """A receiver of a command's output."""
 
@@ -53,13 +84,13 @@ class OutputSpool:
     __slots__ = ("__weakref__", "_descriptor", "_size")
 
     def __init__(self) -> None:
-        with tempfile.TemporaryFile(buffering=0) as file:
-            self._descriptor: Final = os.dup(file.fileno())
+        self._descriptor: Final = open_temporary_file("captured output")
         self._size = 0
         weakref.finalize(self, os.close, self._descriptor)
 
     def write(self, data: bytes | bytearray) -> None:
-        write_all(self._descriptor, data)
+        with explain_temporary_file("captured output"):
+            write_all(self._descriptor, data)
         self._size += len(data)
 
     def read(self) -> bytes:

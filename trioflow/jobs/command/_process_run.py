@@ -25,6 +25,7 @@ from ..posix._termination import KILL_INTERVAL, end_group, wait_until_empty
 from . import _argv, _resource_limits, _start_errors
 from ._exit_codes import describe_failure
 from ._granted import fill_environment
+from ._partial_files import DeclaredOutputs
 from ._result import CommandError, CommandResult
 from ._shell_line import join_line
 from ._spawn_queue import SpawnQueue
@@ -56,6 +57,7 @@ class ProcessRun:
         self._run: Final = run
         self._clock: Final = run.clock
         self._wait_readable: Final = run.wait_readable
+        self._declared_outputs: DeclaredOutputs | None = None  # set at the start of a command that has some
         self._job_timeout: JobTimeout | None = None  # set if the timeout has ended the process or the rest of its group
 
     async def run(self) -> CommandResult:
@@ -67,6 +69,14 @@ class ProcessRun:
             BaseException: the cancellation that ended the command, or the error of a callback.
 
         """
+        try:
+            return await self._run_to_success()
+        except BaseException:
+            if self._declared_outputs is not None:
+                self._declared_outputs.set_aside_changed()
+            raise
+
+    async def _run_to_success(self) -> CommandResult:
         job = self._job
         self._options.check_files_open(repr(job.label))
         spawn_queue = self._run.shared(SpawnQueue)
@@ -110,6 +120,7 @@ class ProcessRun:
             message = _start_errors.stream_error_message(error, redact=job.redact)
             raise CommandError(job, self._command_line, message) from None if job.redact else error
         self._initial_stderr_size = _start_errors.stderr_size(self._options)
+        self._declared_outputs = DeclaredOutputs(self._options) if self._options.writes else None
         try:
             self._process = job._process = self._spawn(cpu)
         except OSError as error:

@@ -1,0 +1,57 @@
+"""What a command declares in `writes=` keeps its name only if the command has succeeded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import CommandJob, Retry, Scheduler
+
+HALF = "echo half > out; mkdir -p tree; echo half > tree/file"
+
+
+def make(place: Path, code: str, **options: Any) -> CommandJob:
+    written = {"writes": [place / "out", place / "tree"], "terminate_grace": 0.1, **options}
+    return CommandJob(f"{HALF}; {code}", shell=True, cwd=place, **written)
+
+
+@pytest.mark.parametrize(
+    ("code", "options"),
+    [
+        ("exit 1", {}), ("kill -9 $$", {}), ("sleep 1000", {"timeout": 0.3}), ("sleep 1000", {"idle_timeout": 0.3}),
+        ("touch cancel; sleep 1000", {}), ("rm out", {}), ("exit 1", {"retry": 1}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("journal", [None, "run.db"])
+def test_outputs_of_a_command_without_success_are_set_aside_at_once(
+    tmp_path: Path, backend: str, code: str, options: dict[str, Any], journal: str | None
+) -> None:
+    """Half-written outputs once kept their names after a failure, timeout or cancellation, until the next run."""
+    (tmp_path / "tree").mkdir()
+    scheduler = Scheduler(make(tmp_path, code, **options), timeout=0.4 if "cancel" in code else None)
+    scheduler.run(backend=backend, journal=None if journal is None else tmp_path / journal)
+    found = {name for name in os.listdir(tmp_path) if not name.startswith("run.db")} - {"cancel"}
+    assert found == {"out.partial", "tree.partial"} - ({"out.partial"} if code == "rm out" else set())
+    assert (tmp_path / "tree.partial" / "file").read_text() == "half\n"
+
+
+def test_outputs_that_a_failed_command_has_not_touched_or_reads_stay(tmp_path: Path, backend: str) -> None:
+    """An output from before that a failed command did not change keeps its name, as does one that it reads."""
+    for name in ("out", "tree", "old", "link"):
+        (tmp_path / name).write_text("before")
+    job = CommandJob(
+        "echo half > out; exit 1", shell=True, cwd=tmp_path,
+        writes=[tmp_path / name for name in ("out", "old", "none")], reads=[tmp_path / "out"],
+    )  # fmt: skip
+    Scheduler(job).run(backend=backend)
+    assert sorted(os.listdir(tmp_path)) == ["link", "old", "out", "tree"]
+
+
+def test_a_retry_that_succeeds_writes_its_outputs_anew(tmp_path: Path, backend: str) -> None:
+    """The outputs of a failed attempt are set aside before the next one, whose own keep their names."""
+    job = make(tmp_path, "test -e ok || { touch ok; exit 1; }", retry=Retry(1, first=0))
+    Scheduler(job).run(backend=backend)
+    assert sorted(os.listdir(tmp_path)) == ["ok", "out", "out.partial", "tree", "tree.partial"]
