@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import First, Job, Scheduler
+from trioflow import Adaptive, First, Job, Pool, Retry, Scheduler, Trace
+from trioflow._core.api.views import slot_users
+from trioflow.abc import WaitCause
 
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, nap
 
@@ -147,8 +149,108 @@ def test_hedges_never_exceed_what_a_limit_protects(virtual: Virtual, seed: int) 
         )
         for _ in range(6)
     ]
-    from trioflow import Pool
-
     assert virtual(Scheduler(*hedged, pool=Pool(server=total)).co_run)
     assert all(first.is_succeeded() for first in hedged)
     assert running == [0, total]
+
+
+class Crowd:
+    """Jobs, `First`s and nested schedulers in one window, which count how many of its slots their jobs take."""
+
+    def __init__(self, seed: int) -> None:
+        draw = self.draw = random.Random(seed)
+        self.size = draw.randint(1, 3)
+        self.taken: dict[Any, int] = {}  # the number of running jobs in each window
+        self.most: dict[Any, int] = {}
+        self.sizes: dict[Any, int] = {self: self.size}
+        jobs = [self.member([self], draw.randint(0, 2)) for _ in range(draw.randint(2, 7))]
+        self.root = Scheduler(
+            *jobs,
+            jobs_window=Adaptive(1, self.size) if draw.random() < 0.3 else self.size,
+            pool=Pool(cpu=2),
+            policy=draw.choice(["fifo", "critical-path"]),
+        )
+
+    def member(self, windows: list[Any], depth: int) -> Any:
+        draw, kind = self.draw, self.draw.random()
+        options: dict[str, Any] = {"priority": draw.choice([0, 0, 1])}
+        if draw.random() < 0.3:
+            options["retry"] = Retry(1, first=draw.choice([0, 1]), jitter=False)
+        if not depth or kind < 0.4:
+            if draw.random() < 0.4 and windows[-1] is not None:
+                options["needs"] = {"cpu": draw.randint(1, 2)}
+            return Job(self.work, [one for one in windows if one is not None], draw.randint(1, 4), **options)
+        if draw.random() < 0.3:
+            options["needs"] = {"cpu": 2}
+        if kind < 0.6:  # it takes one slot, whatever its jobs do
+            members = [Job(nap, draw.randint(1, 3)) for _ in range(2)]
+            return Scheduler(Job(self.work, windows, 1), *members, jobs_window=1, label="group", **options)
+        own: list[Any] = []
+        window = draw.choice([None, None, 1])
+        if window is not None:
+            own = [object()]
+            self.sizes[own[0]] = window
+        members = [self.member([*windows, *own], depth - 1) for _ in range(draw.randint(1, 3))]
+        if "needs" in options:
+            for job in members:
+                job.needs = None
+        return First(
+            *members,
+            stagger=draw.choice([None, 0.5, 2]),
+            enough=draw.randint(1, len(members)),
+            jobs_window=window,
+            **options,
+        )
+
+    async def work(self, windows: list[Any], seconds: int) -> None:
+        for window in windows:
+            self.taken[window] = self.taken.get(window, 0) + 1
+            self.most[window] = max(self.most.get(window, 0), self.taken[window])
+        try:
+            await anyio.sleep(seconds)
+            if self.draw.random() < 0.3:
+                raise OSError("broken")
+        finally:
+            for window in windows:
+                self.taken[window] -= 1
+
+
+@pytest.mark.parametrize("seeds", [range(60), pytest.param(range(60, 3000), marks=pytest.mark.soak)])
+def test_the_jobs_of_a_first_take_slots_of_the_window_in_which_it_stands(virtual: Virtual, seeds: range) -> None:
+    """With random limits, retries and nesting, no window holds more running jobs than it has slots, and all settle."""
+    for seed in seeds:
+        crowd = Crowd(seed)
+        virtual(lambda crowd=crowd: crowd.root.co_run(timeout=1000))
+        assert not crowd.root.timed_out, seed
+        assert all(job.is_settled() for job in crowd.root), seed
+        for window, most in crowd.most.items():
+            assert most <= crowd.sizes[window], seed
+
+
+def test_a_first_starts_in_its_turn_and_hedges_wait_in_theirs(virtual: Virtual) -> None:
+    """A `First` starts when its first job can; a hedge waits behind what became ready before it."""
+    first = First(Job(nap, 5), Job(nap, 1), stagger=1)
+    jobs = [Job(nap, 2), Job(nap, 4), Job(nap, 9, required=first)]
+    assert virtual(Scheduler(jobs[0], first, jobs[1], jobs[2], jobs_window=2).co_run)
+    assert [first.started_at, *(job.started_at for job in [*first, *jobs])] == [0, 0, None, 0, 2, 5]
+
+
+def test_views_know_which_slots_the_jobs_of_a_first_take(virtual: Virtual) -> None:
+    """A hedge that waits for a slot says who has them; the trace and the monitor count those of its window."""
+    first, other = First(Job(nap, 5, label="call"), Job(nap, 1, label="hedge"), stagger=1), Job(nap, 3, label="other")
+    trace, texts, slots = Trace(), list[str](), list[list[str]]()
+    scheduler = Scheduler(first, other, jobs_window=2, instruments=[trace])
+
+    async def look() -> None:
+        await anyio.sleep(2)
+        slots.append([job.label for job in slot_users(scheduler) if job.is_running()])
+        texts.append(first.explain([*first][1]))
+
+    scheduler.add(Job(look, forever=True))
+    assert virtual(scheduler.co_run)
+    assert slots == [["other", "call"]]
+    assert "waits for a slot: the window is full, with" in texts[0]
+    assert "'call'" in texts[0]
+    assert "'other'" in texts[0]
+    (hedge,) = [span for span in trace.spans if span.label == "hedge"]
+    assert [(wait.cause, wait.until) for wait in hedge.waits] == [(WaitCause.SLOT, 3)]

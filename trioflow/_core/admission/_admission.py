@@ -273,8 +273,10 @@ class AdmissionQueue:
         # The entry of this queue in `Admission.queue_entries`; None while the run has not joined the admission.
         self.entry: QueueEntry | None = None
         self._sequence_number: Final = next(ready_numbers)
-        self.admission = Admission()
+        outer: Any = self._ready.outer
+        self.admission: Admission = Admission() if outer is None else outer.groups.admission
         self.admission.queues.add(self)
+        self.admission.shares_slots = self.admission.shares_slots or outer is not None
 
     def detach(self) -> None:
         """Drop the references to the run, which has ended, and leave the admission for good."""
@@ -403,7 +405,14 @@ class AdmissionQueue:
             group = self.groups_by_needs[self._group_key(job)]
             group.forget_parked(job)
             self.drop_settled(group)
+        self.on_change()
+
+    def on_change(self) -> None:
+        """Require a new round; let the runs compete in it that had left because a window that they share was full."""
         self.admission.is_settled = False
+        if self.admission.shares_slots:
+            for queue in list(self.admission.queues):
+                queue.join()
 
     def entries(self) -> list[HeapEntry]:
         """Return the entries of the waiting jobs, in the order in which they would start without limits."""
@@ -492,6 +501,7 @@ class Admission:
         # The groups whose first job was parked only for this scan, because its key is reserved, with these keys.
         self._set_aside: list[tuple[WaitingGroup, Key]] = []
         self.has_budgets = False  # whether one of these is, or was, a budget
+        self.shares_slots = False  # whether a window is, or was, shared by a run and those of `First`s in it
         # How many groups there are of each kind: by their resources, and by whether they ignore reservations.
         self.group_counts: Final[Counter[tuple[frozenset[PoolEntry], bool]]] = Counter()
         self.is_settled = False  # whether nothing has changed since the last round
@@ -517,6 +527,7 @@ class Admission:
         self.queues.update(other.queues)
         self.resources.update(other.resources)
         self.has_budgets = self.has_budgets or other.has_budgets
+        self.shares_slots = self.shares_slots or other.shares_slots
         self.group_counts.update(other.group_counts)
         self.timed_keys += other.timed_keys
         heapq.heapify(self.timed_keys)

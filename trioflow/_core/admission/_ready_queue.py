@@ -8,7 +8,9 @@ ready ──► wait for a slot and for needs ──► wait for a limiter's tok
 `admit` lets the jobs of the line take what they need, in order, and moves them on. A job keeps what it holds until it
 has settled, or is queued again; then `release` takes it back, and the next call of `admit` passes it on:
 
-- A **slot** of the window is a place in the set `holders`. Forever jobs need none.
+- A **slot** of the window is a place in the set `holders`. Forever jobs need none. A `First` waits for a slot as any
+  job does, but it starts with that slot for its jobs: each of these that runs has one, in the window of the `First`
+  itself and in the one in which it stands (`outer`). All runs that share a window are in one admission.
 - **Needs** are granted all together, by an `AdmissionQueue`, which is the line of a run with such jobs.
 - A **token** of the innermost limiter is the last thing that a job takes; see `LimiterTokens`.
 
@@ -23,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
@@ -151,6 +153,7 @@ class ReadyQueue:
         "holders",
         "is_limited",
         "line",
+        "outer",
         "push",
         "run",
         "size",
@@ -171,6 +174,7 @@ class ReadyQueue:
         self.line: FifoLine | HeapLine | AdmissionQueue = FifoLine(self)
         self.groups: AdmissionQueue | None = None  # the line, if jobs need resources
         self.holders: Final[set[AbstractJob[Any]]] = set()  # the jobs that have a slot
+        self.outer: ReadyQueue | None = None  # the queue of the `First` of this run, whose slots its jobs take, too
         self.tokens: Any = None  # a `LimiterTokens`
         self.is_limited = False  # whether jobs have to be admitted
         self.push = self.startable.append
@@ -186,6 +190,7 @@ class ReadyQueue:
         self.line.detach()
         if self.tokens is not None:
             self.tokens.detach()
+        self.outer = None
         del self.run, self.push
 
     # ---- the window
@@ -205,7 +210,37 @@ class ReadyQueue:
 
     def is_full(self) -> bool:
         """Return whether no slot is free. More may be taken than there are, if the window has shrunk."""
-        return self.size is not None and len(self.holders) >= self.size
+        if self.outer is None:
+            return self.size is not None and len(self.holders) >= self.size
+        return self.full_window() is not None
+
+    def full_window(self) -> ReadyQueue | None:
+        """Return the innermost queue whose window is full for the jobs of this one; None if a slot is free in each.
+
+        A slot that a `First` has, because none of its jobs has taken it yet, is free for its jobs.
+        """
+        for queue, firsts in self._windows():
+            if queue.size is not None and len(queue.holders) >= queue.size and queue.holders.isdisjoint(firsts):
+                return queue
+        return None
+
+    def _windows(self) -> Iterator[tuple[ReadyQueue, list[AbstractJob[Any]]]]:
+        """Yield the queues of the windows in which the jobs take slots, each with the `First`s inside it."""
+        queue: ReadyQueue | None = self
+        firsts: list[AbstractJob[Any]] = []
+        while queue is not None:
+            yield queue, firsts
+            if queue.outer is not None:
+                firsts.append(queue.run.scheduler)
+            queue = queue.outer
+
+    def return_unused_slot(self) -> None:
+        """Return the slot with which the `First` of this run has started, if none of its jobs could take it at once."""
+        if self.outer is not None:
+            for queue, firsts in self._windows():
+                queue.holders.difference_update(firsts)
+            self.outer.on_change()
+            self.outer.run.workers.ensure_searcher()
 
     def resize(self, size: int) -> None:
         self.size = size
@@ -215,7 +250,7 @@ class ReadyQueue:
     def on_change(self) -> None:
         """Require a new round of the admission, because what jobs can take has changed."""
         if self.groups is not None:
-            self.groups.admission.is_settled = False
+            self.groups.on_change()
 
     # ---- the steps of a job
 
@@ -228,7 +263,11 @@ class ReadyQueue:
     def admit_job(self, entry: HeapEntry) -> None:
         """Give a slot to a job that has its needs; let it wait for a token, or make it startable."""
         job = entry[2]
-        if self.size is not None and (job._is_plain or takes_slot(job)):
+        if self.outer is not None and takes_slot(job):
+            for queue, firsts in self._windows():
+                queue.holders.difference_update(firsts)
+                queue.holders.add(job)
+        elif self.size is not None and (job._is_plain or takes_slot(job)):
             self.holders.add(job)
         if self.tokens is None or self.tokens.acquire_or_wait(entry):
             self.startable.append(job)
@@ -248,6 +287,9 @@ class ReadyQueue:
     def release(self, job: AbstractJob[Any]) -> None:
         """Take back all that a job holds which has settled or is queued again. `admit` has to be called afterwards."""
         self.holders.discard(job)
+        if self.outer is not None:
+            for queue, _ in self._windows():
+                queue.holders.discard(job)
         if self.tokens is not None:
             self.tokens.release(job)
         if self.groups is not None:

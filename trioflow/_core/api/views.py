@@ -89,6 +89,7 @@ from ..job._job_queries import (
     run_needs,
     run_resource_totals,
     runs_commands,
+    slot_users,
     stored_result,
     takes_slot,
     throttled_attempts,

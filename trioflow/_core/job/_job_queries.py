@@ -20,7 +20,7 @@ from ._job_options import RUN_RESOURCES, OptionRecord
 from ._outcome import FailedAttempt, Failure, Restoration, Throttling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ..base._amounts import CheckedNeed
     from ..scheduler._base_scheduler import BaseScheduler
@@ -65,6 +65,17 @@ def may_repeat(job: AnyJob) -> bool:
 
 def takes_slot(job: AnyJob) -> bool:
     return job._takes_slot and not job._options.forever
+
+
+def slot_users(scheduler: Iterable[AnyJob]) -> Iterator[AnyJob]:
+    """Yield the jobs that take slots of a scheduler's window: its members, and in place of a `First` the jobs in it."""
+    todo = [scheduler]
+    while todo:
+        for job in todo.pop():
+            if is_scheduler(job) and job._enough is not None:
+                todo.append(job)
+            elif takes_slot(job):
+                yield job
 
 
 def is_ready(job: AnyJob) -> bool:

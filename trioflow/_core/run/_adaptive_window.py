@@ -8,6 +8,7 @@ from ..admission._window import Adaptive, WindowController
 from ..backend import leaf_exceptions
 from ..base._states import JobState
 from ..job import _errors
+from ..job._job import is_scheduler
 from ..job._job_queries import has_moved_on, last_attempt, takes_slot
 from ._instruments import Instrument
 
@@ -56,7 +57,12 @@ class AdaptiveWindow(Instrument):
         self._run.queue.resize(self.controller.size)
 
     def _is_counted(self, scheduler: Any, job: AbstractJob[Any]) -> bool:
-        return scheduler is self._run.scheduler and takes_slot(job)
+        """Return whether a job takes a slot of the window: each member does, but of a `First`, its jobs do."""
+        if not takes_slot(job) or (is_scheduler(job) and job._enough is not None):
+            return False
+        while scheduler is not self._run.scheduler and scheduler._enough is not None:
+            scheduler = scheduler._scheduler
+        return scheduler is self._run.scheduler
 
     def _shows_overload(self, error: BaseException | None) -> bool:
         return error is not None and any(isinstance(leaf, self._settings.slower_on) for leaf in leaf_exceptions(error))

@@ -161,15 +161,20 @@ class LimiterTokens:
 
 
 def enclosing_limiter(run: Run) -> Any:
-    """Return the limiter of an enclosing run that also applies to `run`, which has none itself; None if none applies.
+    """Return the limiter of an enclosing run that also applies to `run`, which has none itself; None if none does."""
+    worker = takes_limits_of(run)
+    tokens = None if worker is None else worker.run.queue.tokens
+    return None if tokens is None else tokens.limiter
 
-    No limiter applies if the scheduler of `run` is a forever job or a clean-up job.
+
+def takes_limits_of(run: Run) -> Worker | None:
+    """Return the worker that runs the scheduler of `run` under the limits of its run.
+
+    Return None if there is no such run, or if no limit applies, because the scheduler is a forever or clean-up job.
     """
     worker = run.outer_worker
-    if worker is None or worker.is_shielded or worker not in worker.run.workers.alive:
-        return None
-    tokens = worker.run.queue.tokens
-    return None if tokens is None else tokens.limiter
+    is_unlimited = worker is None or worker.is_shielded or worker not in worker.run.workers.alive
+    return None if is_unlimited else worker
 
 
 def token_holder(limiter: Any) -> AbstractJob[Any] | None:

@@ -50,7 +50,7 @@ from ._first_rule import FirstRule
 from ._idle_timeouts import IdleInstrument, ThreadReports
 from ._instruments import Instrument, InstrumentSet, fast_hooks
 from ._journaling import JournalWriter, RunJournal
-from ._limiter_tokens import LimiterTokens, enclosing_limiter
+from ._limiter_tokens import LimiterTokens, enclosing_limiter, takes_limits_of
 from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
 from ._settled_calls import SettledCalls
@@ -257,6 +257,9 @@ class Run:
         if limiter is not None:
             queue.tokens = LimiterTokens(self, limiter)
             queue.use_line()
+        if self.scheduler._enough is not None and (worker := takes_limits_of(self)) is not None:
+            outer = worker.run.queue
+            queue.outer = outer if outer.size is not None or outer.outer is not None else None
         return queue
 
     @property
@@ -385,6 +388,7 @@ class Run:
         workers, startable = self.workers, self.queue.startable
         if self.queue.is_limited:
             self.queue.admit()
+            self.queue.return_unused_slot()
         first = startable[0] if startable else None
         workers.ensure_searcher()
         workers.searchers += 1

@@ -7,7 +7,7 @@ remove it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._heap_keys import HeapKeys
@@ -18,7 +18,7 @@ from ..admission.policy._policy import Ranks
 from ..base import _graph_algorithms
 from ..base._states import STOPPING
 from ..job import _errors
-from ..job._job import AbstractJob
+from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import add_note, find_interruption
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def may_need_order(run: Run) -> bool:
     members, policy = run.members, run.scheduler._policy
     if (
         members.jobs_with_scheduling_options
+        or run.queue.outer is not None
         or members.nested_schedulers
         or not isinstance(policy, str)
         or run.scheduler._knows_durations()
@@ -70,13 +71,13 @@ class StartOrder:
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
         """Extend the order to jobs that were added together to the running scheduler."""
         line = self._queue.line
-        if isinstance(line, FifoLine) and not any(job._options.affects_order for job in jobs):
+        has_needs = self._queue.groups is None and self._needs_admission(jobs)
+        if isinstance(line, FifoLine) and not (has_needs or any(job._options.affects_order for job in jobs)):
             return
         known = self._scheduler._expected_durations(jobs)
         if not isinstance(line, FifoLine):
             policy_changes = bool(known) and line.order.policy is not self._policy.effective_policy(True)
-            has_first_needs = self._queue.groups is None and any(job._needs() for job in jobs)
-            if not (policy_changes or has_first_needs):
+            if not (policy_changes or has_needs):
                 line.order.add_jobs(jobs, known, self._members.all_requirements)
                 return
         for _ in self._choose_order(self._members.all_requirements, in_order=False):
@@ -129,7 +130,9 @@ class StartOrder:
         known = self._known_durations(scheduler) if self._policy.effective_policy(True).needs_durations else {}
         policy = self._policy.effective_policy(bool(known))
         line = self._queue.line
-        has_needs = self._queue.groups is not None or any(own.needs for own in options)
+        has_needs = self._queue.groups is not None or self._needs_admission(
+            [*members.jobs_with_scheduling_options, *members.nested_schedulers]
+        )
         has_priorities = any(own.priority for own in options)
         if isinstance(line, FifoLine) and not (has_needs or has_priorities or policy.needs_heap):
             return
@@ -142,6 +145,13 @@ class StartOrder:
         if not isinstance(line, FifoLine):
             order.outlook.starts = line.order.outlook.starts
         self._queue.use_order(order, has_needs)
+
+    def _needs_admission(self, jobs: Iterable[AbstractJob[Any]]) -> bool:
+        """Return whether jobs need resources, or share a window with the jobs of a `First`."""
+        if self._queue.outer is not None:
+            return True
+        has_window = self._queue.size is not None
+        return any(job._needs() or (has_window and is_scheduler(job) and job._enough is not None) for job in jobs)
 
     def _known_durations(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
         """Return the expected durations of the members of a scheduler, estimated ones included, as far as known."""

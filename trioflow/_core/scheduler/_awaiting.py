@@ -296,7 +296,7 @@ def _holders(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
         return []
     queue = scheduler._run.queue
     if wait.cause is WaitCause.SLOT:
-        return list(queue.holders)
+        return list((queue.full_window() or queue).holders)
     root = outermost_scheduler(scheduler)
     others = [other for other in root.iterate_jobs() if other._state is JobState.RUNNING]
     if wait.cause is WaitCause.TOKEN:

@@ -81,7 +81,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
     running.sort(key=lambda job: job.started_at or now)
     thread = next((thread for thread in threading.enumerate() if thread.ident == thread_id), None)
     window, tokens = run.window, run.tokens_taken
-    taken_slots = sum(job.state is JobState.RUNNING and views.takes_slot(job) for job in scheduler)
+    taken_slots = sum(job.state is JobState.RUNNING for job in views.slot_users(scheduler))
     blocker = next((job for job, blocked_id in blocking.items() if blocked_id == thread_id), None)
     return {
         "label": scheduler.label,

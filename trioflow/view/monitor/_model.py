@@ -105,8 +105,15 @@ class RunModel:
     def _used_slot_count(self) -> int:
         """Return the number of slots in use; for a limiter, including the tokens that other schedulers use."""
         tokens = self.source.used_token_count
-        users = (job for job in list(self.running_jobs) if job.takes_slot and job.enclosing is self.root)
+        users = (job for job in list(self.running_jobs) if job.takes_slot and self._takes_slot_of_root(job))
         return sum(1 for _ in users) if tokens is None else tokens
+
+    def _takes_slot_of_root(self, job: JobRecord) -> bool:
+        """Return whether a job is a member, or in a `First` among the members, which passes its slots on."""
+        enclosing = None if job.is_first else job.enclosing
+        while enclosing is not None and enclosing.is_first and enclosing is not self.root:
+            enclosing = enclosing.enclosing
+        return enclosing is self.root
 
     def _tally(self) -> _verdict.Tally:
         """Return the number of jobs in each state, including those nested in forever jobs."""

@@ -68,9 +68,17 @@ class WaitAnalysis:
         self._needs: Final = needs
         self._inner_waits: Final = inner_waits
         self._run_indices: Final = {number: index for index, run in enumerate(runs) for number in run.member_numbers}
-        self._slot_handovers: Final = [
-            SlotHandovers(run, [spans[number] for number in run.member_numbers]) for run in runs
-        ]
+        # The indices of the runs in whose windows the members of each run take slots: a `First` passes its own on.
+        self._windows: Final[list[list[int]]] = []
+        for index, run in enumerate(runs):  # enclosing runs come first
+            is_in_first = run.parent is not None and spans[run.parent].is_first
+            outer = self._windows[self._run_indices[run.parent]] if is_in_first else []  # type: ignore[index]
+            self._windows.append([index, *outer])
+        slot_users: list[list[Span]] = [[] for _ in runs]
+        for span in spans:
+            for index in self._windows[self._run_indices[span.number]] if span.takes_slot and not span.is_first else ():
+                slot_users[index].append(span)
+        self._slot_handovers: Final = list(map(SlotHandovers, runs, slot_users))
         needed_amounts: dict[ResourceUse, set[float]] = {}
         slot_intervals: list[list[tuple[float, float]]] = [[] for _ in runs]
         for span in spans:
@@ -83,8 +91,9 @@ class WaitAnalysis:
             for began, ended in attempts:
                 for resource, amount in span_needs:
                     resource.uses.append((began, ended, amount, span.number))
-                if span.takes_slot:
-                    slot_intervals[self._run_indices[span.number]].append((began, ended))
+                if span.takes_slot and not span.is_first:
+                    for index in self._windows[self._run_indices[span.number]]:
+                        slot_intervals[index].append((began, ended))
             for resource, amount in span_needs:
                 needed_amounts.setdefault(resource, set()).add(amount)
         step_count = sum(
@@ -152,8 +161,10 @@ class WaitAnalysis:
         self, span: Span, cause: WaitCause, resource: ResourceUse | None, since: float, until: float
     ) -> int | None:
         if cause is WaitCause.SLOT:
-            releasing_job = self._slot_handovers[self._run_indices[span.number]].find_releasing_job(span, until)
-            return None if releasing_job is None else releasing_job.number
+            for index in self._windows[self._run_indices[span.number]]:
+                if (releasing_job := self._slot_handovers[index].find_releasing_job(span, until)) is not None:
+                    return releasing_job.number
+            return None
         if resource is None:
             return None
         if cause is WaitCause.THROTTLED:
@@ -188,7 +199,7 @@ class WaitAnalysis:
         """
         key = run, _, needs = self._run_indices[span.number], span.takes_slot, self._needs.get(span.number, ())
         if key not in self._shortages_by_needs:
-            layers = [self._full_window_intervals[run]] if span.takes_slot else []
+            layers = [self._full_window_intervals[index] for index in self._windows[run]] if span.takes_slot else []
             layers += [_find_cooldowns(resource) for resource, _ in needs]
             layers += [self._find_shortages(resource, amount) for resource, amount in needs]
             layers = [layer for layer in layers if layer]
@@ -216,9 +227,9 @@ def _throttled_before_start(span: Span) -> list[tuple[float, float]]:
 class SlotHandovers:
     """The handovers of slots in one run, from jobs that ended while the window was full to jobs that waited."""
 
-    def __init__(self, run: RunSpan, members: list[Span]) -> None:
-        """Find the jobs that ended while the window was full, sorted by their ends."""
-        slot_users = [span for span in members if span.started_at is not None and span.takes_slot]
+    def __init__(self, run: RunSpan, users: list[Span]) -> None:
+        """Find the jobs that ended while the window was full, sorted by their ends, among those that take its slots."""
+        slot_users = [span for span in users if span.started_at is not None]
         slot_users.sort(key=lambda span: (end_or_infinity(span), span.number))
         starts = sorted(or_infinity(span.started_at) for span in slot_users)
         ends = list(map(end_or_infinity, slot_users))
@@ -254,7 +265,7 @@ class SlotHandovers:
 
         If several jobs ended at the same time, the one in the same lane is the most likely to have released the slot.
         """
-        lane_jobs = self._jobs_by_lane[span.lane]
+        lane_jobs = self._jobs_by_lane.get(span.lane, [])
         index = bisect.bisect_right(lane_jobs, until, key=end_or_infinity) - 1
         if index >= 0 and end_or_infinity(lane_jobs[index]) > since and lane_jobs[index].number < span.number:
             return lane_jobs[index]
