@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final, TextIO, Unpack
 
-from ._core.api import BaseScheduler, BaseSchedulerOptions, Option, set_docs_and_signature
+from ._core.api import BaseScheduler, JobOptions, Option, set_docs_and_signature
 from ._core.api.views import flag, outermost_scheduler
 
 if TYPE_CHECKING:
@@ -13,15 +13,40 @@ if TYPE_CHECKING:
 
     from graphviz import Digraph
 
-    from ._core.api import AnyJob, Backend, Instrument, Required, Run, RunJournal
+    from ._core.api import (
+        AnyJob,
+        Backend,
+        Instrument,
+        JournalSetting,
+        NestedJobOptions,
+        Policy,
+        PolicyName,
+        Pool,
+        Required,
+        Run,
+        RunJournal,
+        SettledFunction,
+        Window,
+    )  # fmt: skip
     from .jobs.process._processes_option import ProcessesOption
     from .simulation._duration_sources import DurationSource
     from .view.graph._render import GraphOptions
 
 
-class SchedulerOptions(BaseSchedulerOptions, total=False):
-    """The keyword options of a `Scheduler`, whose docstring describes them."""
+class SchedulerOptions(JobOptions, total=False):
+    """The types of the options of a `First`: those of a `Scheduler`, which include those of every job."""
 
+    jobs_window: Window | None
+    shutdown_timeout: float | None
+    cleanup_timeout: float | None
+    critical_jobs: bool | None
+    policy: PolicyName | Policy
+    pool: Pool | None
+    backfill: int
+    instruments: Iterable[Instrument]
+    keep_jobs: bool
+    journal: JournalSetting
+    on_settled: SettledFunction | None
     durations: DurationSource | None
     processes: ProcessesOption
 
@@ -51,58 +76,28 @@ NO_DURATIONS: Final[dict[AnyJob, float]] = {}
 class Scheduler(BaseScheduler):
     """A set of jobs, each of which runs as soon as everything it requires has settled; a scheduler is itself a job.
 
-    Build the graph, then call `run()` in synchronous code, or await `co_run()` in a trio or asyncio program. Inside
-    another scheduler it is a job like any other: it takes one slot there, and runs its own jobs under its own limits.
-    After a run it can be changed and run again, until `close()` closes it permanently. Its options, and those of its
-    jobs, can be set while no run is in progress.
+    Build the graph, then call `run()`, or await `co_run()` in a trio or asyncio program. Inside another scheduler it
+    takes one slot, and runs its own jobs under its own limits. It can be changed and run again, until `close()`.
 
     Args:
-        jobs_or_sequences: the first members, in this order: jobs, Sequences, None, or collections of these; `add` and
-            `update` add more. Jobs that become ready together start in the order in which they were added.
-        jobs_window: the number of its jobs that may run concurrently: a positive whole number; an `Adaptive`; a
-            `CapacityLimiter` of trio or anyio, which must fit the backend, and which several schedulers may share; or
-            None or 0 for no limit. Forever jobs are not counted. A number limits the members, and a nested scheduler
-            counts as one. A limiter limits the jobs at all depths, except in schedulers with a limiter of their own,
-            and does not count the schedulers themselves.
-        timeout: seconds, more than 0, that a run may take; None or infinity for no limit. At the timeout, everything is
-            cancelled: `run()` returns False, and a nested scheduler fails with `JobTimeout`.
-        shutdown_timeout: seconds, more than 0, that the `co_shutdown` calls of all its jobs may take together at the
-            end of each run; None or infinity for no limit. The default of 1 is enough to close connections. On asyncio,
-            services and forever jobs that take longer to end are then cancelled at each `await`.
-        cleanup_timeout: seconds, more than 0, that the jobs with `run_if="failed"` may take together, after a critical
-            failure or the timeout; None or infinity for no limit.
-        critical_jobs: the default of `critical` for its jobs: the failure of a critical job ends the run at once. With
-            None, the scheduler's own `critical` is the default, or else the default of the enclosing scheduler.
-        policy: the order in which ready jobs start. "fifo": first in, first out. "critical-path": the job with the
-            longest expected path to an exit job first, by `expected_duration`. "auto": "critical-path" if any job has
-            an expected duration, otherwise "fifo". Or an object of your own, a `trioflow.abc.Policy`. A job's
-            `priority` takes precedence over the policy.
-        pool: the resources that its jobs, including those in nested schedulers, take while they run, according to their
-            `needs`. Several schedulers in one event loop may share a pool.
-        backfill: how many later jobs may overtake a job that waits for a resource that they need too, 0 or more. After
-            that, no other job that needs one of its resources starts before it.
-        instruments: objects of `trioflow.abc.Instrument`, which watch each of its runs.
-        durations: the expected durations of its jobs and of those in nested schedulers, by path or by label: a mapping
-            to seconds, a `Trace` of an earlier run, or ninja's `.ninja_log`. Or the path of another file, in which each
-            run stores the durations that it measures, for the next run. They take precedence over `expected_duration`.
-            On a nested scheduler this option has no effect.
-        keep_jobs: False removes each job from the scheduler when it has settled, unless a later run could use it. This
-            applies to all jobs inside `async with`, and to those that are added during any other run; only critical
-            failures are kept. So a program may add jobs for a year without using more and more memory.
-        processes: where the functions of its ProcessJobs run, including those in nested schedulers without this option:
-            None for worker processes on this machine, of which a run starts no more than there are CPUs; a whole
-            number, 1 or more, to limit the workers that the ProcessJobs in this scheduler share; any executor
-            (`concurrent.futures.Executor`), which is never shut down; or a `trioflow.dask.Cluster`, which keeps
-            results. In a nested scheduler, "local" selects the run's worker processes again.
-        journal: a `Journal`, or the path of one, for each of its runs, and inside `async with`. It records each job
-            that succeeds. A job that an earlier run has recorded is restored instead of being run again; a job that is
-            added during a run is restored by `add`. On a nested scheduler this option has no effect.
-        on_settled: a function, plain or async, that is called with each of its jobs in the order in which they settle,
-            whatever their outcome: one call at a time, outside of all limits, and all of them before the run ends. It
-            may add jobs. If it raises, the run ends with that exception, and `stop_reason` is CRITICAL. When the run
-            stops, the calls that are left share the `shutdown_timeout` with the `co_shutdown` calls.
-        options: the options of every job; see `AbstractJob`. On a scheduler that is not nested, only `label`,
-            `timeout`, `idle_timeout` and `own_task` have an effect, and `critical` as the default for its jobs.
+        jobs_or_sequences: the first members: jobs, Sequences, None, or collections of these.
+        label: its name for people.
+        jobs_window: how many of its jobs may run at once: a number, an `Adaptive`, or a `CapacityLimiter`, which counts
+            jobs at any depth.
+        pool: the resources that its jobs need, at any depth.
+        backfill: how many jobs may overtake one that waits for a resource.
+        policy: which ready job starts first: "fifo", "critical-path", "auto", or a `trioflow.abc.Policy`.
+        durations: the expected durations of its jobs: a mapping, a `Trace`, or a file to update.
+        timeout: seconds that a run may take.
+        critical_jobs: the default `critical` of its jobs.
+        instruments: watch its runs.
+        journal: a `Journal` or its path; jobs that an earlier run recorded are restored.
+        on_settled: a function that is called with each job that has settled.
+        keep_jobs: False removes jobs that have settled.
+        processes: where its ProcessJobs run: a number of workers, an executor, or a cluster.
+        shutdown_timeout: seconds for `co_shutdown`.
+        cleanup_timeout: seconds for `run_if="failed"` jobs after the run stopped.
+        options: those of every job, for a nested scheduler; see `JobOptions`.
 
     Raises:
         TypeError: an argument is not a job, or an option has the wrong type.
@@ -112,15 +107,9 @@ class Scheduler(BaseScheduler):
         >>> async def double(number):
         ...     return 2 * number
         >>> first = Job(double, 21, label="first")
-        >>> last = Job(double, 50, label="last", critical=True, required=first)
-        >>> scheduler = Scheduler(first, last, jobs_window=10, timeout=60)
-        >>> scheduler.run()
-        True
-        >>> last.result()
-        100
-        >>> scheduler.list()
-        1    ✓    <Job `first`>
-        2  ! ✓    <Job `last`>  requires={1}
+        >>> last = Job(double, first, label="last")
+        >>> Scheduler(last, jobs_window=10, timeout=60).run(), last.result()
+        (True, 84)
 
     """
 
@@ -131,11 +120,38 @@ class Scheduler(BaseScheduler):
     _durations: DurationSource | None
     _processes: ProcessesOption
 
-    def __init__(self, *jobs_or_sequences: Required, **options: Unpack[SchedulerOptions]) -> None:
+    def __init__(
+        self,
+        *jobs_or_sequences: Required,
+        label: str | None = None,
+        jobs_window: Window | None = None,
+        pool: Pool | None = None,
+        backfill: int = 64,
+        policy: PolicyName | Policy = "auto",
+        durations: DurationSource | None = None,
+        timeout: float | None = None,
+        critical_jobs: bool | None = None,
+        instruments: Iterable[Instrument] = (),
+        journal: JournalSetting = None,
+        on_settled: SettledFunction | None = None,
+        keep_jobs: bool = True,
+        processes: ProcessesOption = None,
+        shutdown_timeout: float | None = 1.0,
+        cleanup_timeout: float | None = 5.0,
+        **options: Unpack[NestedJobOptions],
+    ) -> None:
         self._resolved_durations: dict[AnyJob, float] = NO_DURATIONS  # from the option `durations`, during a run
         self._durations = self._processes = None
-        all_options: Any = options  # `BaseScheduler` accepts every option that the class declares
-        super().__init__(*jobs_or_sequences, **all_options)
+        settings = (
+            label, jobs_window, pool, backfill, policy, durations, timeout, critical_jobs, instruments, journal,
+            on_settled, keep_jobs, processes, shutdown_timeout, cleanup_timeout,
+        )  # fmt: skip
+        changed: dict[str, Any] = {
+            name: value
+            for (name, default), value in zip(SETTING_DEFAULTS, settings, strict=True)
+            if value is not default
+        }
+        super().__init__(*jobs_or_sequences, **options, **changed)
 
     def _run_resource_totals(self) -> Mapping[str, int]:
         from .jobs.process import _processes_option
@@ -346,6 +362,8 @@ class Scheduler(BaseScheduler):
         return _mimebundle.scheduler_bundle(self)
 
 
+SETTING_DEFAULTS: Final = tuple((Scheduler.__init__.__kwdefaults__ or {}).items())
+"""The names and the defaults of the settings in the constructor's signature, in their order."""
 set_docs_and_signature(Scheduler, Scheduler.__init__)
 # Python's warning about a coroutine that was never awaited then shows the name that users write.
 BaseScheduler.co_run.__qualname__ = f"{Scheduler.__name__}.co_run"

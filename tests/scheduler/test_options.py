@@ -393,15 +393,33 @@ def test_typed_dicts_of_options_have_the_declared_types(spelt: Any, kinds: list[
 
 @pytest.mark.parametrize("kind", [AbstractJob, Scheduler])
 def test_the_signature_shows_each_option_with_its_default(kind: type[AbstractJob[Any]]) -> None:
-    """The signature that `help()` shows has each option with the default that a job made without arguments has."""
+    """The signature that `help()` shows has each option with the default that a job made without arguments has.
+
+    That of a scheduler has its own options, and those of every job as `**options`.
+    """
     shown = {
         name: one.default for name, one in inspect.signature(kind).parameters.items() if one.kind is one.KEYWORD_ONLY
     }
-    assert shown == {name: option.default for name, option in kind._declared_options.items()}
+    own = kind._declared_options.keys() - (OF_JOBS.keys() - {"label", "timeout"} if kind is Scheduler else set())
+    assert shown == {name: kind._declared_options[name].default for name in own}
     assert not any(name.startswith("_") for name in inspect.signature(kind).parameters)
     job = kind()
     for name in shown.keys() - FIXED - {"label", "needs"}:
         assert getattr(job, name) == shown[name], name
+
+
+def test_the_constructor_of_a_scheduler_has_the_types_of_its_options() -> None:
+    """The parameters of `Scheduler` have the types of the TypedDict of a `First`, and the defaults that it declares."""
+    spelt = spelt_types(SchedulerOptions)
+    for name, one in inspect.signature(Scheduler.__init__).parameters.items():
+        if one.kind is one.KEYWORD_ONLY:
+            assert one.annotation == spelt[name], name
+            assert one.default == OF_SCHEDULERS[name].default, name
+
+
+def test_the_docstring_of_a_scheduler_is_short() -> None:
+    """An editor shows the docstring of `Scheduler` beside its name: it has 300 words at most."""
+    assert len((Scheduler.__doc__ or "").split()) <= 300
 
 
 def test_a_subclass_with_its_own_init_has_its_signature() -> None:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, assert_type
 
 import trioflow
-from trioflow import AbstractJob, Job, JobState, ProcessJob, Scheduler, Sequence, StopReason, ThreadJob
+from trioflow import AbstractJob, First, Job, JobState, ProcessJob, Scheduler, Sequence, StopReason, ThreadJob
 from trioflow.abc import Instrument
 from trioflow.view import listing
 
@@ -81,3 +81,13 @@ ThreadJob(length, "text", nice=3)  # type: ignore[call-overload]  # pyright: ign
 scheduler.map(repeat, [1], [2], ["-"], kind=ThreadJob)  # type: ignore[list-item]  # pyright: ignore[reportCallIssue, reportArgumentType]
 ThreadJob(double, 21).result() + 1  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
 scheduler.run(backend="curio")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# --- each option of a scheduler is checked: its own ones, and those of every job
+
+Scheduler(retry=3, needs={"cpu": 1}, label="x", timeout=3, jobs_window=2, durations={"a": 1.0})
+First(enough=2, jobs_window=1, critical_jobs=True, timeout=3)
+Scheduler(jobs_window="x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Scheduler(timeout="5s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Scheduler(critical=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Scheduler(nothing=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

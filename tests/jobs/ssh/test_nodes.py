@@ -20,7 +20,6 @@ from trioflow import LocalNode, SshNode, SshNodes
         ("a,b c", ["a", "b", "c"]),
         ("n[1,3-4].example.org,other", ["n1.example.org", "n3.example.org", "n4.example.org", "other"]),
         ("fe80::1", ["fe80::1"]),
-        ("", []),
     ],
 )
 def test_a_string_of_nodes_is_expanded_to_their_names(written: str, names: list[str]) -> None:

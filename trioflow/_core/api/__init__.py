@@ -38,7 +38,7 @@ from ..job._errors import (
 )
 from ..job._function import Job
 from ..job._job import AbstractJob, AnyJob
-from ..job._job_options import check_number, seconds
+from ..job._job_options import JobOptions, check_number, seconds
 from ..job._option_descriptors import Option, set_docs_and_signature
 from ..job._retry import Retry
 from ..job._service import Service
@@ -46,7 +46,7 @@ from ..run._current import current_job, current_scheduler
 from ..run._instruments import Instrument
 from ..run._journaling import RunJournal
 from ..run._run import Run
-from ..scheduler._base_scheduler import BaseScheduler, BaseSchedulerOptions
+from ..scheduler._base_scheduler import BaseScheduler
 from ..scheduler._graph_queries import (
     entry_jobs,
     exit_jobs,
@@ -58,5 +58,10 @@ from ..scheduler._graph_queries import (
 from ..scheduler._sequence import Sequence
 
 if TYPE_CHECKING:
+    from ..admission._window import Window
+    from ..admission.policy._builtin_policies import PolicyName
     from ..backend import Backend
+    from ..job._job_options import NestedJobOptions
     from ..job._requirements import Required
+    from ..run._settled_calls import SettledFunction
+    from ..scheduler._base_scheduler import JournalSetting

@@ -29,14 +29,13 @@ if TYPE_CHECKING:
     JobSave = Literal["default"] | Save
 
 
-class OptionsExceptLabel(TypedDict, total=False):
-    """The types of all options of every kind of job except `label`; `AbstractJob` declares the options."""
+class NestedJobOptions(TypedDict, total=False):
+    """The types of the options of every kind of job except `label` and `timeout`, which a scheduler has by itself."""
 
     critical: bool | None
     forever: bool
     required: Required
     scheduler: BaseScheduler | None
-    timeout: float | None
     idle_timeout: float | None
     on_timeout: OnTimeout
     own_task: bool
@@ -53,8 +52,18 @@ class OptionsExceptLabel(TypedDict, total=False):
     needs: Mapping[str, Need] | None
 
 
+class OptionsExceptLabel(NestedJobOptions, total=False):
+    """The types of the options of every kind of job except `label`."""
+
+    timeout: float | None
+
+
 class JobOptions(OptionsExceptLabel, total=False):
-    """The types of all options of every kind of job; `AbstractJob` describes them."""
+    """The types of all options of every kind of job; `AbstractJob` describes them.
+
+    Most of them concern a job of a scheduler. Of an outermost scheduler, `label`, `timeout`, `idle_timeout`, `own_task`
+    and `log` have an effect, and `critical` is the default for its jobs; the others have none.
+    """
 
     label: str | None
 
@@ -373,7 +382,9 @@ def unknown_job_option_error(
     constructor = getattr(kind.__init__, "__wrapped__", kind.__init__)
     constructor_options: Any = getattr(constructor, "__kwdefaults__", None) or {}
     known = [
-        option for option in (*constructor_options, *kind._declared_options) if option not in ("kwargs", "_inputs")
+        option
+        for option in dict.fromkeys((*constructor_options, *kind._declared_options))
+        if option not in ("kwargs", "_inputs")
     ]
     suggestion = None if name in _hints.OPTION_HINTS else _suggest_option(name, known)
     hints = [f"did you mean {suggestion}?"] if suggestion else []
@@ -381,8 +392,8 @@ def unknown_job_option_error(
         return TypeError(f"{subject}: {owner} has no option {name!r}; {_hints.OPTION_HINTS[name]}")
     if is_call:
         hints.append(f"{'To' if suggestion else 'to'} pass it to the function, write kwargs={{{name!r}: ...}}")
-    options = "" if suggestion else f"{'; ' * is_call}the options are {', '.join(known)}"
-    return TypeError(f"{subject}: {owner} has no option {name!r}; {' '.join(hints)}{options}")
+    choices = "" if suggestion else f"{'; ' * is_call}the options are {', '.join(known)}"
+    return TypeError(f"{subject}: {owner} has no option {name!r}; {' '.join(hints)}{choices}")
 
 
 def unknown_option_error(

@@ -202,6 +202,8 @@ class _Signature:
         import inspect
 
         parameters = list(inspect.signature(self._constructor).parameters.values())[1:]  # without `self`
+        if kind._is_scheduler:
+            return inspect.Signature([p.replace(annotation=p.empty) for p in parameters], return_annotation=None)
         explicit = [p for p in parameters if p.kind is not p.VAR_KEYWORD and not p.name.startswith("_")]
         options = [
             inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default)

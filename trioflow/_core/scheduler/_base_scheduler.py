@@ -31,7 +31,7 @@ from ..base import _graph_algorithms
 from ..base._reprs import short_repr
 from ..base._states import JobState, ReportedState, RunPhase, StopReason
 from ..base._units import plural
-from ..job import _job_options, _labels
+from ..job import _job_options, _labels, _option_descriptors
 from ..job._ancestors import enclosing_schedulers, is_inside
 from ..job._argument_types import (
     A,
@@ -50,7 +50,7 @@ from ..job._argument_types import (
 from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
 from ..job._job import AbstractJob, BoxStyle, is_scheduler, state_of
-from ..job._job_options import JobOptions, OptionsExceptLabel
+from ..job._job_options import OptionsExceptLabel
 from ..job._job_queries import is_one_job, jobs_of_run, reported_state
 from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
@@ -102,24 +102,43 @@ class MapOptions(OptionsExceptLabel, total=False):
     label: MapLabel
 
 
-class BaseSchedulerOptions(JobOptions, total=False):
-    """The keyword options of `BaseScheduler`, which include the options of every job."""
-
-    jobs_window: Window | None
-    shutdown_timeout: float | None
-    cleanup_timeout: float | None
-    critical_jobs: bool | None
-    policy: PolicyName | Policy
-    pool: Pool | None
-    backfill: int
-    instruments: Iterable[Instrument]
-    keep_jobs: bool
-    journal: JournalSetting
-    on_settled: SettledFunction | None
-
-
 class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder", ("[[", "]]")), keeps_time=True):
-    """A set of jobs that can be run. Users create objects of the subclass `trioflow.Scheduler`, which adds views."""
+    """A set of jobs that can be run. Users create objects of the subclass `trioflow.Scheduler`, which adds views.
+
+    Args:
+        jobs_window: the number of its jobs that may run concurrently: a positive whole number; an `Adaptive`; a
+            `CapacityLimiter` of trio or anyio, which must fit the backend, and which several schedulers may share; or
+            None or 0 for no limit. Forever jobs are not counted. A number limits the members, and a nested scheduler
+            counts as one. A limiter limits the jobs at all depths, except in schedulers with a limiter of their own,
+            and does not count the schedulers themselves.
+        shutdown_timeout: seconds, more than 0, that the `co_shutdown` calls of all its jobs may take together at the
+            end of each run; None or infinity for no limit. The default of 1 is enough to close connections. On asyncio,
+            services and forever jobs that take longer to end are then cancelled at each `await`.
+        cleanup_timeout: seconds, more than 0, that the jobs with `run_if="failed"` may take together, after a critical
+            failure or the timeout; None or infinity for no limit.
+        critical_jobs: the default of `critical` for its jobs: the failure of a critical job ends the run at once. With
+            None, the scheduler's own `critical` is the default, or else the default of the enclosing scheduler.
+        policy: the order in which ready jobs start. "fifo": first in, first out. "critical-path": the job with the
+            longest expected path to an exit job first, by `expected_duration`. "auto": "critical-path" if any job has
+            an expected duration, otherwise "fifo". Or an object of your own, a `trioflow.abc.Policy`. A job's
+            `priority` takes precedence over the policy.
+        pool: the resources that its jobs, including those in nested schedulers, take while they run, according to their
+            `needs`. Several schedulers in one event loop may share a pool.
+        backfill: how many later jobs may overtake a job that waits for a resource that they need too, 0 or more. After
+            that, no other job that needs one of its resources starts before it.
+        instruments: objects of `trioflow.abc.Instrument`, which watch each of its runs.
+        keep_jobs: False removes each job from the scheduler when it has settled, unless a later run could use it. This
+            applies to all jobs inside `async with`, and to those that are added during any other run; only critical
+            failures are kept. So a program may add jobs for a year without using more and more memory.
+        journal: a `Journal`, or the path of one, for each of its runs, and inside `async with`. It records each job
+            that succeeds. A job that an earlier run has recorded is restored instead of being run again; a job that is
+            added during a run is restored by `add`. On a nested scheduler this option has no effect.
+        on_settled: a function, plain or async, that is called with each of its jobs in the order in which they settle,
+            whatever their outcome: one call at a time, outside of all limits, and all of them before the run ends. It
+            may add jobs. If it raises, the run ends with that exception, and `stop_reason` is CRITICAL. When the run
+            stops, the calls that are left share the `shutdown_timeout` with the `co_shutdown` calls.
+
+    """
 
     __slots__ = (
         "_backfill",
@@ -193,7 +212,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _journal: JournalProtocol | str | None
     _on_settled: SettledFunction | None
 
-    def __init__(self, *jobs_or_sequences: Required, **options: Unpack[BaseSchedulerOptions]) -> None:
+    def __init__(self, *jobs_or_sequences: Required, **options: Any) -> None:
         """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""
         self._members = Members(self)
         self._run = self._open_block = None
@@ -203,8 +222,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self._settled_iterators = None
         for attribute, default in SETTING_DEFAULTS:
             setattr(self, attribute, default)
-        all_options: Any = options  # `AbstractJob` takes all options that the class declares
-        super().__init__(**all_options)
+        super().__init__(**options)  # `AbstractJob` takes all options that the class declares
         try:
             self.update(jobs_or_sequences)
         except BaseException:
@@ -1257,6 +1275,7 @@ def interrupt(scheduler: BaseScheduler, interruption: BaseException) -> None:
     scheduler._interrupt(interruption)
 
 
+_option_descriptors.set_docs_and_signature(BaseScheduler, BaseScheduler.__init__)
 SETTING_DEFAULTS: Final = tuple(
     (option.attribute, option.default)
     for option in BaseScheduler._declared_options.values()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 JobSet = AbstractSet[AbstractJob[Any]]
 
 
-def topological_order(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
+def topological_order(scheduler: BaseScheduler, /) -> list[AbstractJob[Any]]:
     """Return the jobs of a scheduler in an order in which each job comes after all its requirements.
 
     The entry jobs come first, in the order in which they were added. The other jobs follow in the order in which the
@@ -45,7 +45,7 @@ def topological_order(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
     return order
 
 
-def entry_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
+def entry_jobs(scheduler: BaseScheduler, /) -> list[AbstractJob[Any]]:
     """Return the jobs that require no other job of the scheduler, in the order in which they were added.
 
     Raises:
@@ -56,7 +56,7 @@ def entry_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
     return [job for job in members.jobs if not members.member_requirements(job)]
 
 
-def exit_jobs(scheduler: BaseScheduler, *, discard_forever: bool = True) -> list[AbstractJob[Any]]:
+def exit_jobs(scheduler: BaseScheduler, /, *, discard_forever: bool = True) -> list[AbstractJob[Any]]:
     """Return the jobs that no other job of the scheduler requires, in the order in which they were added.
 
     Args:
@@ -73,7 +73,7 @@ def exit_jobs(scheduler: BaseScheduler, *, discard_forever: bool = True) -> list
     return [job for job in members.jobs if job not in required and not (omits_forever and job._options.forever)]
 
 
-def predecessors(scheduler: BaseScheduler, *jobs: Required) -> JobSet:
+def predecessors(scheduler: BaseScheduler, /, *jobs: Required) -> JobSet:
     """Return the members of a scheduler that these jobs require directly, as an ordered set.
 
     Args:
@@ -90,7 +90,7 @@ def predecessors(scheduler: BaseScheduler, *jobs: Required) -> JobSet:
     return dict.fromkeys(requirement for job in given for requirement in members.member_requirements(job)).keys()
 
 
-def successors(scheduler: BaseScheduler, *jobs: Required) -> JobSet:
+def successors(scheduler: BaseScheduler, /, *jobs: Required) -> JobSet:
     """Return the members of a scheduler that require these jobs directly, as an ordered set. Takes O(V + E) time.
 
     Args:
@@ -107,7 +107,7 @@ def successors(scheduler: BaseScheduler, *jobs: Required) -> JobSet:
     return dict.fromkeys(job for job in members.jobs if not requirements.isdisjoint(job._required)).keys()
 
 
-def keep_only(scheduler: BaseScheduler, jobs: Iterable[Required]) -> None:
+def keep_only(scheduler: BaseScheduler, /, jobs: Iterable[Required]) -> None:
     """Remove all jobs from a scheduler but these, and drop their requirements on removed jobs. Inputs are kept.
 
     Args:
