@@ -114,7 +114,8 @@ class RunOptions:
     backend: BackendName = option(type=click.Choice(get_args(BackendName)), default="trio", show_default=True)
     jobs_window: int | None = option(
         "-j", "--jobs", parse=parse_jobs_window, metavar="N",
-        help="Maximum number of jobs to run at once, including those in nested schedulers; 0 for no limit.  "
+        help="Maximum number of jobs to run at once in the whole run: jobs in nested schedulers count, but not these "
+        "schedulers, forever jobs and services; 0 for no limit.  "
         "[default: the scheduler's own]",
     )  # fmt: skip
     timeout: float | None = option(
@@ -171,13 +172,18 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
             else "--tag needs the monitor: leave out --no-monitor"
         )
     instruments = [*monitors, *files.reports, *files.tracers]
-    on_signal = ExitOnSecondSignal(scheduler.drain if options.drain_on_term else None)
     given = {"backend": options.backend, "timeout": options.timeout, "journal": options.journal}
     arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if options.jobs_window is not None:
         arguments["jobs_window"] = make_window(scheduler, options.jobs_window)
     is_drawing = bool(monitors) and can_move_cursor(sys.stdout)
     hidden_subjects = {"failure", "end"} if is_drawing else {"end"}
+
+    def drain() -> None:
+        hidden_subjects.add("drain")  # the message on the signal says it
+        scheduler.drain()
+
+    on_signal = ExitOnSecondSignal(drain if options.drain_on_term else None)
     with run_on_cluster(scheduler, options.dask), show_engine_log(hidden_subjects), answering():
         try:
             translate_errors(
@@ -314,7 +320,8 @@ class EngineLogHandler(logging.Handler):
     """A log handler that prints the engine's records to standard error, except those that the command repeats.
 
     Args:
-        hidden_subjects: the subjects of records to drop, because the command prints them itself: "failure" or "end".
+        hidden_subjects: the subjects of records to drop, because the command prints them itself: "failure", "drain" or
+            "end". It may change.
 
     """
 

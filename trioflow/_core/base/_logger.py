@@ -22,9 +22,8 @@ def warn(
         exception: the exception whose traceback is logged, or None.
         advice: text appended to the message: the call to make next. It is a separate argument of the record, so that
             handlers of the command line can leave it out.
-        about: "failure" for the failure of a job, "end" for the end of a run, "question" for a job that asks, stored in
-            the record's attribute `about`.
-            Handlers that report these events in another way drop such records.
+        about: "failure" for the failure of a job, "drain" and "end" for these of a run, "question" for a job that asks,
+            stored in the record's attribute `about`. Handlers that report these events in another way drop them.
         kind: a key that is equal for similar failures, and for runs that ended alike; stored in the record.
         count: the number of failures that the message reports; stored in the record.
         place: the line of the user's code in which it failed, if it is known; stored in the record.

@@ -67,7 +67,9 @@ def log_drain(scheduler: BaseScheduler) -> None:
     count = sum(reported_state(job) is JobState.RUNNING for job in jobs)
     if count and scheduler.log:
         running = f"{plural(count, 'job')} {'is' if count == 1 else 'are'} still running"
-        _logger.warn(f"the run of {shorten(scheduler.label)!r} drains: no more jobs start, and {running}")
+        _logger.warn(
+            f"the run of {shorten(scheduler.label)!r} drains: no more jobs start, and {running}", about="drain"
+        )
 
 
 def log_run_end(run: Run, check: bool) -> None:
