@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import (
+    CommandJob,
     Job,
     JobState,
+    PerKey,
     Pool,
     ProcessJob,
     Rate,
@@ -463,3 +465,64 @@ def test_a_throttled_job_can_be_requeued_after_jobs_with_priorities_were_added(v
 
     virtual(run)
     assert all(job.state is JobState.SUCCEEDED for job in [*first, *other])
+
+
+@pytest.mark.parametrize(
+    "limit", [Rate(requests=100, per=1, give_up=60), PerKey(Rate(requests=100, per=1, give_up=60))]
+)
+def test_a_job_that_has_only_been_throttled_for_long_fails(virtual: Virtual, limit: Any) -> None:
+    """The first attempt that begins `give_up` seconds after the first throttled one, and is throttled, is the last."""
+    calls: list[float] = []
+
+    async def ask() -> None:
+        calls.append(anyio.current_time())
+        raise Throttled("api", after=25)
+
+    need = "host" if isinstance(limit, PerKey) else 1
+    job = Job(ask, needs={"api": need}, retry=5)
+    assert virtual(Scheduler(job, pool=Pool(api=limit)).co_run)
+    assert calls == [0, 25, 50, 75]
+    assert isinstance(job.raised_exception(), Throttled)
+    assert job.attempts == 1
+
+
+def test_attempts_that_are_not_throttled_begin_the_time_anew(virtual: Virtual) -> None:
+    """Only time in which a job has done nothing but be throttled counts for `give_up`; None is no limit."""
+    calls: list[float] = []
+
+    async def ask() -> None:
+        calls.append(anyio.current_time())
+        if len(calls) % 3 == 0:
+            raise OSError("broken")
+        raise Throttled("api", after=25)
+
+    job = Job(ask, needs={"api": 1}, retry=2)
+    assert virtual(Scheduler(job, pool=Pool(api=Rate(requests=100, per=1, give_up=60))).co_run)
+    assert len(calls) == 9
+    assert isinstance(job.raised_exception(), OSError)
+    calls[:] = [0]
+    patient = Job(ask, needs={"api": 1})
+    assert virtual(Scheduler(patient, pool=Pool(api=Rate(requests=100, per=1, give_up=None))).co_run)
+    assert isinstance(patient.raised_exception(), OSError)
+
+
+def test_a_command_that_gives_up_calls_on_settled(backend: str) -> None:
+    """A job that gives up has settled for its callbacks, too, which a job that is throttled has not."""
+    settled: list[Any] = []
+
+    def start(job: Any) -> None:
+        raise Throttled("api", after=0.001)
+
+    job = CommandJob(["true"], needs={"api": 1}, on_start=start, on_settled=settled.append)
+    Scheduler(job, pool=Pool(api=Rate(requests=10_000, per=1, give_up=0.01))).run(backend=backend)
+    assert settled == [job]
+    assert isinstance(job.raised_exception(), Throttled)
+
+
+def test_the_time_to_give_up_is_no_limit_of_that_name() -> None:
+    """`give_up` is shown and checked as what it is."""
+    rate = Rate(requests=10, per=1, give_up=60)
+    assert (rate.limits, rate.give_up, repr(rate)) == ({"requests": 10}, 60, "Rate(requests=10, per=1, give_up=60.0)")
+    assert (Rate(requests=10, per=1).give_up, Rate(requests=10, per=1, give_up=None).give_up) == (900, None)
+    with pytest.raises(ValueError, match=r"give_up=-1 of Rate: give a positive number of seconds"):
+        Rate(requests=10, per=1, give_up=-1)

@@ -19,6 +19,7 @@ from ..base import _amounts
 from ..base._reprs import nearest_name, short_repr
 from ..base._states import WaitCause, Waiting
 from ..base._units import duration_text
+from ..job import _job_options
 from ..job._job import AbstractJob
 from ..job._labels import printable
 from ._resource import TIME_TOLERANCE, Resource
@@ -30,6 +31,8 @@ MAX_CAUSED_WAIT: Final = 366 * 24 * 3600.0
 """The maximum wait, in seconds, that the usage reported by a job may cause. A longer wait is probably a mistake."""
 DEFAULT_KEY: Final = "requests"
 """The key of which a job takes 1 by default."""
+DEFAULT_GIVE_UP: Final = 900.0
+"""The default of `give_up`, in seconds: longer than most servers ask a client to wait, and shorter than a night."""
 RESERVED: Final = "reserved for jobs that are about to start"
 
 
@@ -49,6 +52,8 @@ class Rate:
         burst: the largest amount that can be taken at once, after a pause, more than 0: a number if there is one key,
             or a dict by key. Default: the amounts of `limits`. In any interval of `per` seconds, the jobs that start
             take at most the burst and the amount of `limits` together.
+        give_up: the number of seconds after which a job that has only been throttled fails: with the `Throttled` of the
+            first attempt that begins so long after the first throttled one, or later. None for no limit.
 
     Raises:
         TypeError: a value is not a number, an amount has no key, or `burst` is one number for several keys.
@@ -65,16 +70,24 @@ class Rate:
 
     """
 
-    __slots__ = ("_bursts", "_limits", "_period")
+    __slots__ = ("_bursts", "_give_up", "_limits", "_period")
 
     @explain_form
-    def __init__(self, *values: Never, per: float, burst: Need | None = None, **limits: SingleNeed) -> None:
+    def __init__(
+        self,
+        *values: Never,
+        per: float,
+        burst: Need | None = None,
+        give_up: float | None = DEFAULT_GIVE_UP,
+        **limits: SingleNeed,
+    ) -> None:
         if values or not limits:
             shown = ", ".join([*map(short_repr, values), f"per={short_repr(per)}"])
             raise TypeError(f"Rate({shown}): give each amount with its key, such as Rate(requests=500, per=60)")
         self._limits: Final = {
             name: _check_positive(value, f"Rate({name}={short_repr(value)})") for name, value in limits.items()
         }
+        self._give_up: Final = _job_options.seconds(give_up, "give_up", "Rate")
         self._period: Final = float(_check_positive(per, f"Rate(per={short_repr(per)})"))
         for name, amount in self._limits.items():
             if not 0 < self._period / float(amount) < math.inf:
@@ -108,11 +121,17 @@ class Rate:
         """The largest amount that can be taken at once, after a pause, by key."""
         return {name: _amounts.as_number(amount) for name, amount in self._bursts.items()}
 
+    @property
+    def give_up(self) -> float | None:
+        """The number of seconds after which a job that has only been throttled fails; None for no limit."""
+        return self._give_up
+
     def __repr__(self) -> str:
         """Return the call that makes an equal rate."""
         limits = ", ".join(f"{name}={_amounts.amount_text(amount)}" for name, amount in self._limits.items())
         burst = "" if self._bursts == self._limits else f", burst={self.burst}"
-        return f"Rate({limits}, per={self._period:g}{burst})"
+        give_up = "" if self._give_up == DEFAULT_GIVE_UP else f", give_up={self._give_up}"
+        return f"Rate({limits}, per={self._period:g}{burst}{give_up})"
 
 
 class TokenBucket:

@@ -80,7 +80,9 @@ async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.O
         outcome = error
         if worker.run.backend.split_cancellations(error)[1] is None:  # to callbacks, a cancellation is a `JobCancelled`
             outcome = _errors.JobCancelled(f"{job.label!r} was cancelled: it has no result")
-        if not find_throttles(outcome) and (job._extras is None or job._extras.next_pause is None):
+        throttles = find_throttles(outcome)
+        is_over = not throttles or worker.run.pools.gives_up(job, throttles)
+        if is_over and (job._extras is None or job._extras.next_pause is None):
             job._run_callback(on_settled, Failure(outcome))
         raise
     job._run_callback(on_settled, value)

@@ -5,6 +5,7 @@ The package `admission` decides when a job gets its resources.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -113,6 +114,17 @@ class RunPools:
         groups.admission.is_settled = False
         groups.admission.run_round()
 
+    def gives_up(self, job: AbstractJob[Any], throttles: Iterable[Throttled]) -> bool:
+        """Return whether a throttled job has only been throttled for as long as its rates allow (`Rate(give_up=)`)."""
+        grant, extras = job._grant(), job._extras
+        if grant is None or extras is None or job._started_at is None:
+            return False
+        last_failure = extras.failed_attempts[-1].ended if extras.failed_attempts else -math.inf
+        first = next((attempt.began for attempt in extras.throttlings if attempt.began >= last_failure), math.inf)
+        taken = [grant.find(throttle.key) for throttle in throttles]
+        limits = [found[0].settings.give_up for found in taken if found and isinstance(found[0], RateResource)]
+        return any(limit is not None and job._started_at - first >= limit for limit in limits)
+
     def throttle(
         self, worker: Worker, job: AbstractJob[Any], throttles: Iterable[Throttled], failure: BaseException
     ) -> BaseException | None:
@@ -140,6 +152,8 @@ class RunPools:
                 return error
             taken[0].throttle(throttle.after)
             self._run.queue.on_change()
+        if self.gives_up(job, throttles):
+            return failure
         why: str | None = None
         if job._is_one_shot():
             why = "was made from a coroutine object, or releases its arguments: create it from the function"
