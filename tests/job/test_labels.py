@@ -153,19 +153,6 @@ def test_redacted_job_shows_no_arguments() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_trio_task_has_the_label_of_its_job() -> None:
-    """Under trio, the name of each task is the label of its job."""
-    import trio
-
-    names: list[str] = []
-
-    async def note(number: int) -> None:
-        names.append(trio.lowlevel.current_task().name)
-
-    Scheduler([Job(note, number) for number in range(3)], Job(note, 7, label="mine")).run()
-    assert names == ["note(0)", "note(1)", "note(2)", "mine"]
-
-
 # --- map(label=)
 
 

@@ -120,7 +120,7 @@ def test_plain_jobs_are_settled_by_run_settle_only_off_the_hot_path(
     settled: list[Any] = []
     settle = Run.settle
     monkeypatch.setattr(Run, "settle", lambda run, job, *rest: (settled.append(job), settle(run, job, *rest)))
-    jobs = [Job(nap), Job(nap)]
+    jobs = [Job(nap, 0.01), Job(nap, 0.01)]  # not so long that their tasks are named
     scheduler = Scheduler(jobs)
     assert virtual(scheduler.co_run)
     assert settled == []

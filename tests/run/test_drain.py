@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -71,26 +70,6 @@ def test_drain_of_a_run_drains_its_nested_runs(virtual: Virtual) -> None:
     assert states(inside, left, beside) == ["SUCCEEDED", "IDLE", "SUCCEEDED"]
     assert (nested.state, nested.stop_reason, nested.attempts) == (JobState.CANCELLED, StopReason.DRAINED, 1)
     assert "was drained after 5 s" in scheduler.explain(nested)
-
-
-def test_a_nested_scheduler_that_pauses_between_attempts_is_drained(virtual: Virtual) -> None:
-    """If a nested scheduler is drained between two attempts, the next one starts no job, and the state is CANCELLED."""
-
-    def with_pause(attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
-        async def again() -> Any:
-            try:
-                return await attempt()
-            except OSError:
-                await anyio.sleep(5)
-            return await attempt()
-
-        return again
-
-    inside = Job(fail, 1, critical=True)
-    nested = Scheduler(inside, retry=with_pause, critical=False)
-    assert not virtual(co_run_drained, Scheduler(nested, Job(anyio.sleep, 3)), 2)
-    assert (nested.state, nested.finished_at, nested.attempts) == (JobState.CANCELLED, 6, 2)
-    assert (inside.state, inside.started_at) == (JobState.CANCELLED, None)
 
 
 def test_drain_of_a_nested_run_does_not_drain_the_outer_run(virtual: Virtual) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import itertools
+import math
 import sys
 import threading
 import weakref
@@ -21,6 +22,7 @@ import trio
 
 from trioflow import AbstractJob, Adaptive, Job, JobCancelled, JobTimeout, Scheduler, Sequence, current_job
 from trioflow._core.run._current import current_worker_var
+from trioflow.abc import run_of
 from trioflow.testing import run_virtual, virtual_options
 
 from ..bodies import FAILED, SUCCEEDED, fail, nap, task_now, timed
@@ -371,72 +373,65 @@ def name_now() -> str:
     return str(task.name if isinstance(task, trio.lowlevel.Task) else task.get_name())
 
 
-def rename_now(name: str) -> None:
-    task = task_now()
-    if isinstance(task, trio.lowlevel.Task):
-        task.name = name
-    else:
-        task.set_name(name)
+@pytest.mark.both_backends
+def test_a_job_that_waits_gives_its_label_to_its_task(virtual: Virtual) -> None:
+    """A job that has waited for 0.05 s names its task, and one with a task of its own at once; no name is left behind.
+
+    Names once came from a class that was put in the place of trio's, and of asyncio's.
+    """
+
+    async def names(seconds: float = 0) -> list[str]:
+        names = [name_now()]
+        await anyio.sleep(seconds)
+        return [*names, name_now()]
+
+    long = [make(names, 0.2, label=f"job {number}") for number, make in enumerate((Job, Renamed, Job))]
+    timed, short = Job(names, 1, timeout=9), Job(names)
+    own, forever = Job(names, own_task=True, label="own"), Job(names, 2, forever=True, label="forever")
+    inside, own_inside = Job(names, 1, label="inside"), Job(names, label="own inside")
+    nested = Scheduler(Sequence(inside, short), Scheduler(own_inside, own_task=True))
+    assert virtual(Scheduler(Sequence(long, timed, own), nested, forever, Job(anyio.sleep, 9)).co_run)
+    for job in (*long, timed, inside, forever):
+        assert job.result() == ["trioflow worker", job.label]
+    assert short.result() == ["trioflow worker"] * 2
+    for job in (own, own_inside):
+        assert job.result() == [job.label] * 2
 
 
-def test_task_is_named_after_its_job(backend: Any) -> None:
-    """A task is named with the label of its job, whether given or made from the kind of job and the function."""
+def test_tasks_of_many_waiting_jobs_are_named_in_turns_of_the_loop(virtual: Virtual) -> None:
+    """Thousands of tasks are named in many turns of the loop, and jobs that start later after their own 0.05 s."""
 
-    async def name() -> str:
-        return name_now()
+    async def look(after: float) -> list[int]:
+        counts = []
+        await anyio.sleep(after)
+        for _ in range(20):
+            counts.append(sum(task.name == "waits" for task in anyio.get_running_tasks()))
+            await anyio.lowlevel.checkpoint()
+        return counts
 
-    jobs = [
-        Job(name, label="given"),
-        Job(name),
-        Renamed(name),
-        Job(name, label="again"),
-        Job(name, timeout=1),
-        Job(name, own_task=True),
-        Job(name),
-    ]
-    inside = Job(name, label="inside")
-    assert Scheduler(Sequence(jobs, Scheduler(inside))).run(backend=backend) is True
-    assert [job.result() for job in (*jobs, inside)] == [job.label for job in (*jobs, inside)]
-
-
-def test_a_task_name_set_by_a_job_is_replaced_for_the_next_job(backend: Any) -> None:
-    """If a job renames its task, the next job in the task still has its own label as the name."""
-
-    async def rename() -> str:
-        rename_now("renamed")
-        await anyio.lowlevel.checkpoint()
-        return name_now()
-
-    async def name() -> str:
-        return name_now()
-
-    renames, looks = Job(rename), Job(name)
-    assert Scheduler(Sequence(renames, looks)).run(backend=backend) is True
-    assert (renames.result(), looks.result()) == ("renamed", looks.label)
+    at_first, later = Job(look, 0.05), Job(look, 1.05)
+    waiting = [Job(nap, 5, label="waits") for _ in range(1000)]
+    late = Sequence(Job(nap, 1), Job(nap, 5, label="waits"))
+    assert virtual(Scheduler(waiting, late, at_first, later).co_run)
+    steps = [after - before for before, after in itertools.pairwise(at_first.result())]
+    assert max(at_first.result()) == 1000
+    assert max(steps) <= 200
+    assert max(later.result()) == 1001
 
 
-def test_other_tasks_see_the_label_of_a_waiting_job_as_its_task_name(virtual: Virtual) -> None:
-    """Any task that asks for task names sees the label of a waiting job."""
+def test_a_run_whose_tasks_have_names_sleeps_until_something_happens(virtual: Virtual) -> None:
+    """A run wakes to name tasks only while a task that waits has no name."""
 
-    async def names() -> list[str]:
-        return [str(task.name) for task in anyio.get_running_tasks()]
+    async def due() -> list[float]:
+        workers, times = run_of(current_job())._run.workers, list[float]()
+        for seconds in (0, 0.2, 9):
+            await anyio.sleep(seconds)
+            times.append(workers.names_due_at - anyio.current_time())
+        return times
 
-    sleeper, looks = Job(nap, 5, label="the sleeper"), Job(names, label="the one that looks")
-    assert virtual(Scheduler(sleeper, looks).co_run) is True
-    assert {sleeper.label, looks.label} <= set(looks.result())
-
-
-@pytest.mark.fast_way  # otherwise the task goes with its job
-def test_a_stored_task_is_no_longer_named_after_its_ended_job(backend: Any) -> None:
-    """A task that was stored gets a neutral name when its job has ended."""
-
-    async def keep() -> Any:
-        return task_now()
-
-    job = Job(keep)
-    assert Scheduler(job).run(backend=backend) is True
-    task: Any = job.result()
-    assert (task.name if backend == "trio" else task.get_name()) == "trioflow worker"
+    job = Job(due)
+    assert virtual(Scheduler(job, Job(nap, 20)).co_run)
+    assert job.result() == [pytest.approx(0.05), math.inf, math.inf]
 
 
 @pytest.mark.fast_way  # anyio does so for tasks that go with their jobs
@@ -777,9 +772,10 @@ def test_tasks_of_jobs_are_made_by_the_task_factory_of_the_loop(eager: bool) -> 
 
 
 def test_tasks_that_the_loops_factory_makes_have_the_names_of_their_jobs() -> None:
-    """With a task factory of the loop, too, the name of the current task is the label of its job."""
+    """With a task factory of the loop, too, the name of the task of a waiting job is the label of the job."""
 
     async def name() -> str:
+        await asyncio.sleep(0.2)
         return asyncio.current_task().get_name()  # type: ignore[union-attr]
 
     jobs = [Job(name, label="a"), Job(name, label="b")]
@@ -791,7 +787,7 @@ def test_tasks_that_the_loops_factory_makes_have_the_names_of_their_jobs() -> No
         asyncio.get_running_loop().set_task_factory(make)
         assert await Scheduler(*jobs).co_run(check=True)
 
-    asyncio.run(main())
+    run_virtual(main, backend="asyncio")
     assert [job.result() for job in jobs] == ["a", "b"]
 
 

@@ -174,18 +174,11 @@ def changed(base: Any, **parts: Any) -> Any:
 
 
 Status: Any = _fast_trio.CancelStatus
-NAMED: Any = _fast_trio.TrioNamedTask
 Scope: Any = anyio_asyncio.CancelScope
 PARENT: Any = Status.parent
 FIXED = property(PARENT.fget, lambda status, parent: None)
 NEVER = property(lambda status: False, lambda status, is_cancelled: None)
 PARTS_OF_TRIO: list[tuple[Any, str, Any, str]] = [
-    (
-        _fast_trio,
-        "TrioNamedTask",
-        changed(_fast_trio.TrioNamedTask, name=showing("?")),
-        "the class of a task cannot be changed",
-    ),
     (_fast_trio, "CancelStatus", changed(Status, parent=FIXED), "inserted between two others"),
     (_fast_trio.TrioTaskSnapshot, "is_task_unchanged", answering(False), "does not enter a scope"),
     (_fast_trio.TrioTaskSnapshot, "is_task_unchanged", answering(True, True), "does not know its nurseries"),

@@ -25,6 +25,7 @@ from trioflow import (
     LocalNode,
     Push,
     RequirementFailed,
+    Retry,
     Scheduler,
     SshError,
     SshJob,
@@ -562,17 +563,12 @@ def test_a_retry_of_a_job_connects_to_an_unreachable_node_again(backend: str, si
     server.stop()
     node = server.node()
 
-    def patiently(attempt: Any) -> Any:
-        async def again() -> Any:
-            try:
-                return await attempt()
-            except Unreachable:
-                server.start()
-                return await attempt()
+    def start(error: Exception) -> bool:
+        assert isinstance(error, Unreachable)
+        server.start()
+        return True
 
-        return again
-
-    job = SshJob(node, "echo up", stdout=PIPE, retry=patiently)
+    job = SshJob(node, "echo up", stdout=PIPE, retry=Retry(1, first=0, on=start))
     run(backend, job)
     assert job.result().stdout == b"up\n"
     server.stop()

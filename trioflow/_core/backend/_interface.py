@@ -120,6 +120,10 @@ class TaskSnapshot(Protocol):
         """
         ...
 
+    def mark_changed(self) -> None:
+        """Let the job count as having changed its task, so that the worker retires after it."""
+        ...
+
     def record_iteration(self) -> None:
         """Record the current iteration of the event loop, for `is_same_iteration`."""
         ...
@@ -181,9 +185,6 @@ class WorkerGroup(Protocol):
 
     variables: ContextVariables
     """The initial context variables of each task in the group, except the one that holds the task's worker."""
-    must_name_tasks: bool
-    """Whether each worker must set the name of its task for each job; if not, the task computes its name when asked."""
-
     host: HostTask
     """The task that awaits the run."""
 

@@ -29,8 +29,6 @@ ContextVariables = tuple[tuple[contextvars.ContextVar[Any], Any], ...]
 getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 1)
 getweakrefcount: Final[Callable[[object], int]] = weakref.getweakrefcount
 IDLE_TASK_NAME: Final = "trioflow worker"
-NO_JOB: Final = object()
-"""A placeholder for the last job that has named a task, if no job has. It is not None, which means "between jobs"."""
 OPAQUE_AWAITABLES: Final = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
 """The names of the types of awaitables that have no attribute for what they resume, such as that of `__anext__()`."""
 

@@ -173,6 +173,7 @@ class CleanUpWorker(Worker):
         if job is None or was_cancelled:  # the job was cancelled meanwhile, or will be
             self._clean_up.on_worker_left(self)
             return
+        run.backend.name_task(self.task, job.label)
         if job._extras is not None and job._extras.context is not None:
             apply_context(job._extras.context)
         notify_start, _, _ = run.fast_hooks

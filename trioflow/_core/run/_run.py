@@ -338,8 +338,6 @@ class Run:
                     break
             if self.phase is not STOPPING:
                 self.phase = RunPhase.RUNNING
-                if self.outer_worker is not None and self.outer_worker.run.phase is DRAINING:
-                    self.drain()  # this run is a retry of a nested scheduler
                 if self.idle_instrument is not None:
                     self.idle_instrument.begin()
                 if self.on_accepting_jobs is not None:
@@ -419,14 +417,14 @@ class Run:
                 return
 
     async def _wait_for_change(self) -> None:
-        """Wait for `wake`, or for the timer of a `First`. Meanwhile, the worker that hosts the run is not active."""
+        """Wait for `wake`, the timer of a `First`, or tasks to name. Meanwhile, the run's own worker is not active."""
         host = self.outer_worker
         was_active = host is not None and host in host.run.workers.alive  # the worker of a clean-up job never is
         self.standstill.active_count -= was_active
         self.standstill.suspect(self)
         self.change_event = changed = self.backend.create_event()
         rule = self.first_rule
-        deadline = math.inf if rule is None else rule.timer_fires_at
+        deadline = self.workers.names_due_at if rule is None else min(rule.timer_fires_at, self.workers.names_due_at)
         try:
             if not await self.group.host.wait(changed, deadline):
                 self.stop_cancelled()
@@ -434,6 +432,8 @@ class Run:
             self.standstill.active_count += was_active
         if rule is not None:
             rule.check_timer()
+        if self.workers.names_due_at < math.inf:
+            self.workers.name_tasks(self.clock())
 
     async def _wait_until_drained(self) -> None:
         """Wait until the running jobs, except forever jobs, have ended. No jobs start, so check each worker once."""

@@ -223,7 +223,7 @@ class Worker(WorkerTask):
         run = self.run
         workers, queue, startable, scheduler, needs_own_tasks, count_down, hooks = run.worker_fields
         notify_start, notify_end, _ = hooks
-        time_slice, clock, must_name_tasks = run.time_slice, run.clock, self.group.must_name_tasks
+        time_slice, clock = run.time_slice, run.clock
         awaitable: Any
         value: Any
         error: BaseException | None
@@ -282,6 +282,7 @@ class Worker(WorkerTask):
                     job._extras.grant.start(now)
                 if self.is_searching:
                     self.stop_searching()
+                    workers.watch(self, now)
                 if not is_plain and job._options.forever:
                     workers.prepare_for_forever_job(self)
                 elif not workers.searchers and (startable or is_limited):
@@ -296,7 +297,7 @@ class Worker(WorkerTask):
                 job._worker = self
                 job._started_at = now
                 job._state = RUNNING
-                if must_name_tasks:
+                if needs_own_tasks or (not is_plain and job._options.own_task):
                     run.backend.name_task(self.task, job.label)
                 value = error = None  # this frame must not keep a result alive
                 awaitable = UNCALLED

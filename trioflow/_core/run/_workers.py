@@ -5,6 +5,7 @@ The terms worker, searcher and turn are defined in `_worker`, with their invaria
 
 from __future__ import annotations
 
+import math
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -21,6 +22,10 @@ MAX_SEARCHERS: Final = 8
 More searchers would save turns of the loop. However, all jobs that they start resume in the same later turn, before any
 other task, and nested schedulers whose jobs do nothing would cost more.
 """
+NAMING_DELAY: Final = 0.05
+"""The time, in seconds, after which the task of a job gets the job's label as its name: a label takes up to 5 µs."""
+MAX_NAMED_IN_TURN: Final = 200
+"""The maximum number of tasks that are named in one turn of the loop, so that it lasts no longer than a millisecond."""
 MAX_FEW: Final = 24
 """The maximum number of jobs in a small graph, which get a worker each if their function was suspended before."""
 
@@ -32,6 +37,9 @@ class Workers:
         self.searchers = 0
         self.alive: Final[dict[Worker, None]] = {}
         self.forever_count = 0  # how many workers run forever jobs
+        # The workers that run jobs and have tasks without a name, each with the time since when, the longest first.
+        self.unnamed: Final[dict[Worker, float]] = {}
+        self.names_due_at = math.inf  # when the run has to call `name_tasks`
 
     def ensure_searcher(self) -> None:
         """Admit jobs that can start; if jobs are startable and no worker searches, spawn some.
@@ -84,6 +92,29 @@ class Workers:
         self._run.standstill.active_count += 1
         self._run.group.spawn(worker)
 
+    def watch(self, worker: Worker, now: float) -> None:
+        """Let the task of a worker that takes a job be named, unless it does not run the job for long."""
+        self.unnamed.setdefault(worker, now)
+        if self.names_due_at == math.inf:
+            self.names_due_at = now + NAMING_DELAY
+            self._run.wake()
+
+    def name_tasks(self, now: float) -> None:
+        """Name the tasks of jobs that have run for long. Their workers leave after these jobs, and so do the names."""
+        unnamed = self.unnamed
+        for _ in range(MAX_NAMED_IN_TURN):
+            worker = next(iter(unnamed), None)
+            if worker is None or unnamed[worker] + NAMING_DELAY > now:
+                break
+            del unnamed[worker]
+            job: Any = worker.job
+            if job is not None and job._started_at + NAMING_DELAY > now:
+                unnamed[worker] = job._started_at
+            elif job is not None:
+                self._run.backend.name_task(worker.task, job.label)
+                worker.task_snapshot.mark_changed()
+        self.names_due_at = next(iter(unnamed.values()), math.inf) + NAMING_DELAY
+
     def admit_queued(self) -> None:
         """Admit all workers of this run that queue for a turn, so that they leave at its end."""
         run, queue = self._run, self._run.time_slice.queue
@@ -99,6 +130,7 @@ class Workers:
     def leave(self, worker: Worker) -> None:
         """Remove a worker, and replace it if needed."""
         del self.alive[worker]
+        self.unnamed.pop(worker, None)
         self._run.standstill.active_count -= 1
         self._run.group.forget(worker)
         self.forever_count -= worker.is_shielded

@@ -22,9 +22,9 @@ from anyio._backends import _asyncio as anyio_asyncio
 
 from .. import _shared
 from .._interface import ContextVariables, TaskSnapshot, WorkerFunction, WorkerGroup, WorkerTask
-from .._shared import IDLE_TASK_NAME, NO_JOB, expect, expect_attributes, getrefcount, getweakrefcount
+from .._shared import IDLE_TASK_NAME, expect, expect_attributes, getrefcount, getweakrefcount
 from ..loop._asyncio import AsyncioHost
-from ._call_graph import HAS_CALL_GRAPH, StoredNames, add_edge, remove_edge
+from ._call_graph import add_edge, remove_edge
 from ._edge_cancellation import EdgeCancelGroup, EdgeCancelIsolation
 
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states
@@ -52,9 +52,9 @@ class FastAsyncioGroup(EdgeCancelGroup):
         self.variables = variables
         self._worker_function = worker_function
         self._loop = asyncio.get_running_loop()
-        # True if the program has set a task factory: then the tasks are not of the class `AsyncioNamedTask`.
-        self.must_name_tasks: bool = (
-            self._loop.get_task_factory() is not None if outer is None else outer.must_name_tasks
+        # True if the program has set a task factory: then the tasks are not of the class `AsyncioWorkerTask`.
+        self.has_foreign_tasks: bool = (
+            self._loop.get_task_factory() is not None if outer is None else outer.has_foreign_tasks
         )
         self._context = context
         self._deadline = deadline
@@ -63,8 +63,6 @@ class FastAsyncioGroup(EdgeCancelGroup):
         self.host = self._host
         self._host_task_id = id(task)
         self._iterations: LoopIterations = LoopIterations(self._loop, context) if outer is None else outer._iterations
-        self._owns_stored_names = outer is None
-        self.stored_names: StoredNames = StoredNames(self._loop, context) if outer is None else outer.stored_names
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -72,8 +70,6 @@ class FastAsyncioGroup(EdgeCancelGroup):
         finally:
             scope = self._host_scope()
             task = self._host.leave()
-            if self._owns_stored_names:
-                self.stored_names.close()
         self._host.raise_cancellation()
         if task._must_cancel:  # the task was cancelled after its last await, so this await raises the cancellation
             await asyncio.sleep(0)
@@ -89,18 +85,20 @@ class FastAsyncioGroup(EdgeCancelGroup):
     def spawn(self, worker: WorkerTask) -> None:
         context = self._context.copy()
         task: Any
-        if self.must_name_tasks:
+        if self.has_foreign_tasks:
             task = self._loop.create_task(self._work_after_spawn(worker), context=context)
         else:
-            task = UnstartedTask(self._worker_function(worker), loop=self._loop, context=context, name=IDLE_TASK_NAME)
-            task.worker, task.explicit_name = worker, (NO_JOB, "")
+            task = AsyncioWorkerTask(
+                self._worker_function(worker), loop=self._loop, context=context, name=IDLE_TASK_NAME
+            )
+            task.worker = worker
         worker.task = task
-        state_class = ForeignTaskState if self.must_name_tasks else WorkerState
+        state_class = ForeignTaskState if self.has_foreign_tasks else WorkerState
         worker.task_snapshot = state_class(self._host_task_id, worker, task, context, self.variables, self._iterations)
         STATES_BY_REF[weakref.ref(task)] = worker.task_snapshot
         add_edge(task, self._host.task)
-        if self.must_name_tasks:
-            self.leave_with_task(worker)  # only an `UnstartedTask` would report its cancellation
+        if self.has_foreign_tasks:
+            self.leave_with_task(worker)  # only an `AsyncioWorkerTask` reports its cancellation
 
     def leave_with_task(self, worker: WorkerTask) -> None:
         """Make a worker leave when its task ends, because the task may end before its first step."""
@@ -134,7 +132,7 @@ class FastAsyncioGroup(EdgeCancelGroup):
 
     def _deliver(self, worker: WorkerTask, repeatedly: bool = False) -> None:
         if worker.task_snapshot.has_begun:  # otherwise its first step will check whether the run is stopping
-            worker.task_snapshot.reference_count = -math.inf  # the worker retires after this job
+            worker.task_snapshot.mark_changed()
             super()._deliver(worker, repeatedly)
 
     def _cancel_task(self, worker: WorkerTask, repeatedly: bool = False) -> None:
@@ -159,9 +157,7 @@ class FastAsyncioGroup(EdgeCancelGroup):
         # The key is only a weak reference to the task, but the value refers to the task, and would keep it alive.
         STATES_BY_REF.pop(weakref.ref(worker.task), None)
         remove_edge(worker.task, self._host.task)
-        if self.must_name_tasks:
-            worker.task.set_name(IDLE_TASK_NAME)
-        else:
+        if not self.has_foreign_tasks:
             worker.task.worker = None
         worker.task = worker.task_snapshot = worker.scope = None
 
@@ -249,49 +245,22 @@ def _current_task() -> Any:
         return None
 
 
-class AsyncioNamedTask(asyncio.Task[None]):
-    """The task of a worker. Its name, which is computed when asked for, is the label of the worker's job."""
+class AsyncioWorkerTask(asyncio.Task[None]):
+    """The task of a worker, which reports done callbacks, and cancellations before its first step."""
 
-    __slots__ = ("explicit_name", "worker")
+    __slots__ = ("worker",)
 
     worker: WorkerTask | None  # None once the worker has left the run
-    explicit_name: tuple[Any, str]  # the last job that has named this task, and the name that it has set
-
-    def get_name(self) -> str:
-        """Return the name that the current job has given its task; if it has given none, the label of the job."""
-        job = None if self.worker is None else self.worker.job
-        if job is self.explicit_name[0]:
-            return self.explicit_name[1]
-        return IDLE_TASK_NAME if job is None else str(job.label)
-
-    def set_name(self, name: object) -> None:
-        """Set the name of the task for the rest of its current job."""
-        name = str(name)
-        self.explicit_name = (None if self.worker is None else self.worker.job, name)
-        super().set_name(name)
-
-    def store_name(self) -> None:
-        """Store the current name where tools outside the process read it. They take the bytes of it for ASCII."""
-        name = self.get_name()
-        if not name.isascii():
-            name = name.replace("…", "...").encode("ascii", "backslashreplace").decode()
-        super().set_name(name)
 
     def add_done_callback(self, fn: Callable[[Any], object], /, *, context: contextvars.Context | None = None) -> None:
         """Add a done callback, and make the worker retire after its current job, so that the callback is called."""
         if self.worker is not None:
-            self.worker.task_snapshot.reference_count = -math.inf
+            self.worker.task_snapshot.mark_changed()
         super().add_done_callback(fn, context=context)
 
-
-class UnstartedTask(AsyncioNamedTask):
-    """The task of a worker before its first step. If it is cancelled, the worker leaves when the task ends."""
-
-    __slots__ = ()
-
     def cancel(self, msg: Any = None) -> bool:
-        """Cancel the task, whose worker's function may now never run."""
-        if self.worker is not None:
+        """Cancel the task. If it has not begun, its worker's function may never run, so the worker leaves with it."""
+        if self.worker is not None and not self.worker.task_snapshot.has_begun:
             cast(FastAsyncioGroup, self.worker.group).leave_with_task(self.worker)
         return super().cancel(msg)
 
@@ -403,27 +372,14 @@ class WorkerState(anyio_asyncio.TaskState):
                 return False
         return True
 
+    def mark_changed(self) -> None:
+        self.reference_count = -math.inf
+
     def record_iteration(self) -> None:
         self._recorded_iteration = self._iterations.current()
 
     def is_same_iteration(self) -> bool:
         return self._iterations.current() is self._recorded_iteration
-
-    def store_name(self) -> None:
-        """Store the name of the task, until the worker has resumed and asks whether its job has changed the task."""
-        self._task.store_name()
-        cast(Any, self).__class__ = NamedWorkerState
-
-
-class NamedWorkerState(WorkerState):
-    """The `WorkerState` of a worker that has waited so long that its name is stored; see `StoredNames`."""
-
-    __slots__ = ()
-
-    def is_task_unchanged(self) -> bool:
-        cast(Any, self).__class__ = WorkerState
-        cast(FastAsyncioGroup, self.worker.group).stored_names.watch(self)
-        return self.is_task_unchanged()
 
 
 class ForeignTaskState(WorkerState):
@@ -457,11 +413,7 @@ class FastAsyncio(EdgeCancelIsolation):
         """
         snapshot: WorkerState = worker.task_snapshot
         task = worker.task
-        if not worker.group.must_name_tasks:
-            task.__class__ = AsyncioNamedTask
-            if HAS_CALL_GRAPH:
-                cast(FastAsyncioGroup, worker.group).stored_names.watch(snapshot)
-        else:
+        if cast(FastAsyncioGroup, worker.group).has_foreign_tasks:
             task.remove_done_callback(worker.leave_unstarted)
         snapshot.has_begun = True
         snapshot.reference_count += getrefcount(task) + getweakrefcount(task)
@@ -525,9 +477,6 @@ class _FakeTask:
     def cancel(self) -> None:
         self.cancel_count += 1
 
-    def set_name(self, name: str) -> None:
-        """Do nothing."""
-
 
 class _RecordingScope(WorkerScope):
     """A scope for `_check_private_attributes`, which only records that anyio would cancel its tasks."""
@@ -549,7 +498,7 @@ def _check_private_attributes() -> None:
     group = FastAsyncioGroup.__new__(FastAsyncioGroup)
     worker = WorkerTask()
     worker.group, worker.scope, worker.deadline, worker.timer = group, None, math.inf, None
-    worker.was_cancelled, group.must_name_tasks = False, True
+    worker.was_cancelled, group.has_foreign_tasks = False, True
     group._host = AsyncioHost.__new__(AsyncioHost)
     group._host.task = None
     worker.task = task = cast(Any, _FakeTask())

@@ -16,7 +16,7 @@ import trio
 
 from .. import _shared
 from .._interface import ContextVariables, Isolation, Scope, TaskSnapshot, WorkerFunction, WorkerGroup, WorkerTask
-from .._shared import IDLE_TASK_NAME, NO_JOB, expect, expect_attributes, getrefcount, getweakrefcount
+from .._shared import IDLE_TASK_NAME, expect, expect_attributes, getrefcount, getweakrefcount
 from ..loop._trio import TrioHost
 
 TRIO_RUN_MODULE: Final = cast(Any, trio)._core._run
@@ -34,8 +34,6 @@ class FastTrioGroup(WorkerGroup):
 
     Each worker enters the scope of its group in its first step, and leaves it at its end.
     """
-
-    must_name_tasks = False
 
     def __init__(
         self,
@@ -86,7 +84,8 @@ class FastTrioGroup(WorkerGroup):
         self._close_shielded_scope()
 
     def spawn(self, worker: WorkerTask) -> None:
-        self._context.run(self._host.nursery.start_soon, self._worker_function, worker)
+        start = functools.partial(self._host.nursery.start_soon, name=IDLE_TASK_NAME)
+        self._context.run(start, self._worker_function, worker)
 
     def enter_scope(self, worker: WorkerTask) -> None:
         """Move the task of a worker, in its first step, into the scope of this group."""
@@ -142,7 +141,6 @@ class FastTrioGroup(WorkerGroup):
             status._scope._cancel_status = None  # break the reference cycle
         if self._outer_group is not None:
             worker.task._activate_cancel_status(self._host.nursery.cancel_scope._cancel_status)
-        set_stored_name(worker.task, IDLE_TASK_NAME)
         worker.task = worker.task_snapshot = worker.scope = None
 
     def _insert_scope(self, worker: WorkerTask) -> Scope:
@@ -189,43 +187,6 @@ class CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[misc
             return bool(super().__exit__(kind, error, traceback))  # pyright: ignore
         finally:
             task._activate_cancel_status(innermost)
-
-
-TASK_CLASS: Final[Any] = trio.lowlevel.Task
-get_stored_name: Final = TASK_CLASS.name.__get__
-set_stored_name: Final = TASK_CLASS.name.__set__
-
-
-class TrioNamedTask(_Inheritable, TASK_CLASS):  # type: ignore[misc]  # final, so its type is hidden
-    """The task of a worker. Its name, which is computed when asked for, is the label of the worker's job.
-
-    Setting the name for each job would take up to a third of the time of a job. So trio's attribute for the name does
-    not contain a name, but the worker. If a job sets the name of its task, the attribute contains a tuple of the
-    worker, the job and this name.
-    """
-
-    __slots__ = ()
-
-    @property
-    def name(self) -> str:
-        """The name that the current job has given its task; if it has given none, the label of the job."""
-        worker, named_by, name = self._name_record()
-        job = named_by if worker is None else worker.job
-        if job is named_by:
-            return name
-        return IDLE_TASK_NAME if job is None else str(job.label)
-
-    @name.setter
-    def name(self, name: str) -> None:
-        worker, _, _ = self._name_record()
-        set_stored_name(self, name if worker is None else (worker, worker.job, name))
-
-    def _name_record(self) -> tuple[WorkerTask | None, Any, str]:
-        """Return the worker (None once it has left the run), the last job that has named its task, and this name."""
-        stored: Any = get_stored_name(self)
-        if isinstance(stored, WorkerTask):
-            return stored, NO_JOB, ""
-        return (None, NO_JOB, stored) if isinstance(stored, str) else stored
 
 
 def _make_nested_scope(parent_status: Any) -> Any:
@@ -276,7 +237,7 @@ class TrioTaskSnapshot(TaskSnapshot):
         self._variables = _shared.get_context_variables(task.context, worker.group.variables, worker)
         # The number of times that the task had been scheduled by the last `record_iteration`.
         self._recorded_schedule_points = task._schedule_points
-        self._reference_count = 0
+        self._reference_count: float = 0  # negative infinity if the worker has to retire after its current job
 
     def count_references(self) -> None:
         """Record the number of references to the task, for `is_task_unchanged`. Call this in the task's first step."""
@@ -298,6 +259,9 @@ class TrioTaskSnapshot(TaskSnapshot):
                 if context.get(variable) is not value:
                     return False
         return True
+
+    def mark_changed(self) -> None:
+        self._reference_count = -math.inf
 
     def record_iteration(self) -> None:
         self._recorded_schedule_points = self._task._schedule_points
@@ -323,8 +287,6 @@ class FastTrio(Isolation):
 
     def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot | None:
         worker.task = trio.lowlevel.current_task()  # no local variable, because `count_references` would count it
-        worker.task.__class__ = TrioNamedTask
-        set_stored_name(worker.task, worker)
         cast(FastTrioGroup, worker.group).enter_scope(worker)
         worker.task_snapshot = snapshot = TrioTaskSnapshot(worker)
         snapshot.count_references()
@@ -409,7 +371,7 @@ def _check_private_attributes() -> None:
     This takes about 50 µs and needs no event loop.
     """
     nursery_class: Any = trio.Nursery
-    expect_attributes(trio.lowlevel.Task, "name", "_activate_cancel_status", "_cancel_status", "_child_nurseries")
+    expect_attributes(trio.lowlevel.Task, "_activate_cancel_status", "_cancel_status", "_child_nurseries")
     expect_attributes(trio.lowlevel.Task, "_schedule_points")
     expect_attributes(nursery_class, "_nested_child_finished")
     parent_scope, job_scope = _inert_scope(), _inert_scope()
@@ -423,9 +385,6 @@ def _check_private_attributes() -> None:
     worker.task, worker.scope = task, None
     worker.task_snapshot = TrioTaskSnapshot(worker)
     worker.task_snapshot.count_references()
-    worker.job, task.__class__ = None, TrioNamedTask
-    set_stored_name(task, worker)
-    expect(task.name == IDLE_TASK_NAME, "the class of a task cannot be changed")
     job_status = CancelStatus(scope=job_scope, parent=outermost)
     task._activate_cancel_status(job_status)
     worker.scope = scope = group._insert_scope(worker)

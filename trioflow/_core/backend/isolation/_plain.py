@@ -46,8 +46,6 @@ class PlainGroup(WorkerGroup):
 
     __slots__ = ("_context", "_host_task_info", "_loop", "_worker_function", "variables")
 
-    must_name_tasks = True
-
     def __init__(
         self, loop: Backend, worker_function: WorkerFunction, context: contextvars.Context, variables: ContextVariables
     ) -> None:
@@ -88,6 +86,9 @@ class PlainTaskSnapshot(TaskSnapshot):
     def is_task_unchanged(self) -> bool:
         """Return whether the task has run no job and is not cancelled."""
         return self._worker.job is None and not self._isolation.was_cancelled(self._worker)
+
+    def mark_changed(self) -> None:
+        pass
 
     def record_iteration(self) -> None:
         pass

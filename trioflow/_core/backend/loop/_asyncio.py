@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import math
+import sys
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -198,6 +199,8 @@ class AsyncioLoop(Backend):
         return shared
 
     def name_task(self, task: Any, name: str) -> None:
+        if sys.version_info >= (3, 14) and not name.isascii():  # asyncio's tools take the bytes of a name for ASCII
+            name = name.replace("…", "...").encode("ascii", "backslashreplace").decode()
         task.set_name(name)
 
     def create_event(self) -> TaskEvent:
