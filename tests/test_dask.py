@@ -34,7 +34,7 @@ from trioflow import (
     StopReason,
     Trace,
 )
-from trioflow.abc import AbstractJob, WaitCause, stored_result
+from trioflow.abc import AbstractJob, WaitCause, fraction_done, stored_result
 from trioflow.dask import Cluster
 from trioflow.dask._cluster_calls import import_dask
 from trioflow.otel import Tracing
@@ -579,7 +579,7 @@ def test_a_call_on_a_cluster_reports_its_progress(backend: str, client: Client) 
 
     async def watch() -> None:
         while not job.is_settled():
-            seen.append(job.fraction_done)
+            seen.append(fraction_done(job))
             await anyio.sleep(0.01)
 
     Scheduler(job, wrong, Job(watch), processes=Cluster(client)).run(backend=backend)

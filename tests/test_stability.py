@@ -8,7 +8,7 @@ import pytest
 
 import trioflow
 import trioflow.abc
-from trioflow._hints import MODULE_HINTS
+from trioflow._hints import ATTRIBUTE_HINTS, MODULE_HINTS
 
 from . import public_names
 from .places import ROOT
@@ -32,3 +32,12 @@ def test_importing_a_name_of_another_library_raises_with_a_hint(name: str) -> No
     """Importing a name of another library raises an ImportError, whose text is a hint."""
     with pytest.raises(ImportError, match=re.escape(f"trioflow has no {name}: {MODULE_HINTS[name]}")):
         exec(f"from trioflow import {name}")
+
+
+@pytest.mark.parametrize(("kind", "most"), [(trioflow.Job, 46), (trioflow.Scheduler, 80)])
+def test_a_class_of_jobs_has_few_members(kind: type, most: int) -> None:
+    """A job and a scheduler have few public members: a new one takes the place of another.
+
+    What only views, journals or kinds of jobs ask is a function of `trioflow.abc` or `trioflow.graph`.
+    """
+    assert sum(not name.startswith("_") for name in {*dir(kind)} - ATTRIBUTE_HINTS.keys()) <= most

@@ -43,7 +43,6 @@ LOOKS: dict[str, Callable[[Scheduler], Any]] = {
     "window_size": lambda scheduler: scheduler.window_size,
     "debrief": lambda scheduler: debriefed(scheduler),
     "simulate": lambda scheduler: simulate(scheduler).makespan,
-    "check_before_run": lambda scheduler: [job.check_before_run() for job in scheduler],
     "paths": lambda scheduler: [job.path for job in scheduler.iterate_jobs()],
     "repr": lambda scheduler: [repr(scheduler), *map(repr, scheduler.iterate_jobs())],
 }

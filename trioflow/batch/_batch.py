@@ -247,7 +247,7 @@ def _dump(value: CommandResult | KeptFailure) -> Any:
 class BatchScheduler(Scheduler):
     """The scheduler of a batch. Its journal counts the commands, but not the jobs that start and report them."""
 
-    def counted_state(self, job: AbstractJob[Any]) -> JobState | None:
+    def _counted_state(self, job: AbstractJob[Any]) -> JobState | None:
         """Return the state of a command, whose failure may be kept as a result; of other jobs, count failures only."""
         if isinstance(job, BatchCommandJob):
             is_kept_failure = job.state is JobState.SUCCEEDED and isinstance(job.result(), KeptFailure)

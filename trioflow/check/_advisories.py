@@ -16,7 +16,7 @@ contradict each other only through several alarms is as hard as satisfiability (
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from .._core.api.views import (
     AbstractJob,
@@ -174,7 +174,7 @@ def _has_no_visible_input(job: AnyJob) -> bool:
     Those are the `reads` of a command, and what a job on a node sends if it does nothing else.
     """
     try:
-        work = job.for_journal()
+        work = cast(Any, job).for_journal()
     except Exception:  # raised by a user's class; a journal does not restore such a job
         return False
     if work is None or _contains_job([work.arguments, work.options]):

@@ -40,6 +40,7 @@ from .._core.api.journals import (
     always_runs,
     budget_use,
     check_save,
+    counted_state,
     file_path,
     flag,
     has_skipped_itself,
@@ -528,10 +529,12 @@ class JournalSession:
             NotSerializable: `for_journal` raised an exception.
 
         """
-        if type(job).for_journal is AbstractJob.for_journal:
+        describe: Callable[[Any], Work | None] | None = getattr(type(job), "for_journal", None)
+        if not callable(describe):
             self._classes_without_for_journal.add(type(job))
+            return None
         try:
-            return job.for_journal()
+            return describe(job)
         except Exception as error:  # a user-defined class can raise anything
             raise NotSerializable(f"its work, because for_journal() raised {error!r}") from None
 
@@ -670,7 +673,7 @@ class JournalSession:
     def _tally_outcome(self, job: AbstractJob[Any]) -> RunningJob | None:
         """Add the outcome of a job to the summary of the run; return the facts if its result was not recorded."""
         running = self._take_running(job)
-        state = None if is_in_first(job, self._scheduler) else self._scheduler.counted_state(job)
+        state = None if is_in_first(job, self._scheduler) else counted_state(self._scheduler, job)
         if state is not None:
             self._tally.add_outcome(job, state, ALWAYS_RUNS_REASON if running is None else running.why)
         return running

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from trioflow import CommandJob, JobTimeout, Retry, Scheduler
+from trioflow.abc import fraction_done
 
 from ...places import patiently
 from .commands import PIPE
@@ -85,7 +86,7 @@ def test_an_on_line_callback_may_report_the_progress_of_a_command(backend: str) 
         on_line=lambda job, line: job.progress(int(line) / 100),
     )  # fmt: skip
     assert Scheduler(job).run(backend=backend, check=True)
-    assert job.fraction_done == 0.9
+    assert fraction_done(job) == 0.9
 
 
 @patiently(0.4, 4)

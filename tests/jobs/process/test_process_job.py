@@ -17,6 +17,7 @@ import pytest
 
 from trioflow import Job, JobCancelled, JobState, JobTimeout, Pool, ProcessJob, Scheduler, StopReason
 from trioflow._core.job import _job_options
+from trioflow.abc import fraction_done
 from trioflow.jobs.process import _processes_option
 
 from ...bodies import notes, run
@@ -433,8 +434,8 @@ def test_a_function_reports_its_progress(backend: str) -> None:
     job, often = ProcessJob(bodies.report, [0.2, 0.6], 0.02), ProcessJob(bodies.report_often, 10_000)
     silent = ProcessJob(bodies.add, 1)
     run(backend, job, often, silent, jobs_window=1)
-    assert (job.result(), job.fraction_done) == ("done", 0.6)
-    assert (often.fraction_done, silent.fraction_done) == (1.0, None)
+    assert (job.result(), fraction_done(job)) == ("done", 0.6)
+    assert (fraction_done(often), fraction_done(silent)) == (1.0, None)
 
 
 @patiently(0.4, 4)

@@ -18,7 +18,7 @@ from trioflow.view.monitor._records import JobRecord, SchedulerRecord
 
 def stand_in() -> Any:
     """Return what an estimator reads of a job."""
-    return types.SimpleNamespace(attempts=1, timed_out=False, fraction_done=None, expected_duration=None)
+    return types.SimpleNamespace(attempts=1, timed_out=False, _extras=None, expected_duration=None)
 
 
 class Resource:
@@ -186,7 +186,7 @@ def test_a_job_that_reports_progress_continues_at_its_speed() -> None:
     """If all jobs that are left report progress, it alone gives the estimate, but not after a retry."""
     graph = Graph("a")
     graph.run("a", 3.0)
-    graph.jobs["a"].job.fraction_done = 0.25
+    graph.jobs["a"].job._extras = types.SimpleNamespace(fraction=0.25)
     assert graph.estimate() == 9
     graph.jobs["a"].job.attempts = 2
     assert graph.estimate() is None

@@ -19,7 +19,7 @@ below add those that identify the record of a job and tell whether it is still v
   not.
 - `always_runs`: whether the result of the job is never stored; `options_of`: its options.
 - `call_parts` and `substitute_inputs`: its function and arguments, with placeholders for the jobs among them. Kinds of
-  jobs without a function describe their work in `AbstractJob.for_journal`.
+  jobs without a function describe their work in `JobKind.for_journal`.
 - `result_for_journal`: the result of an input.
 """
 
@@ -61,7 +61,7 @@ from ..job._work_spec import HashOnly, Work
 from ..run._handle import run_times
 from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, JournalProtocol, NotStored, Restored, RunJournal
 from ..scheduler._base_scheduler import BaseScheduler
-from ..scheduler._members import first_options
+from ..scheduler._members import counted_state, first_options
 
 if TYPE_CHECKING:
     from ..job._job_options import Save

@@ -70,6 +70,7 @@ from ..job._job_queries import (
     failed_through_member,
     failure_of,
     find_run_resource,
+    fraction_done,
     inputs_of,
     is_counted,
     is_one_job,

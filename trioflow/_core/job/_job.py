@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
     from ._job_options import JobOptions, JobSave, RetryOption
     from ._requirements import Required, StoredRequirements
-    from ._work_spec import Work
 
 if TYPE_CHECKING:  # the default lets a bare `AbstractJob` stand for a job with any result
     T = TypeVarWithDefault("T", default=Any)
@@ -139,7 +138,8 @@ class AbstractJob(Generic[T]):
     """The base class of every kind of job: work that starts when all its requirements have settled.
 
     A subclass defines `async def co_run(self)`, which returns the job's result. It may define
-    `async def co_shutdown(self)`, which each run calls once at its end, whether the job was started or not. Its
+    `async def co_shutdown(self)`, which each run calls once at its end, whether the job was started or not, and
+    `check_before_run(self)`, which raises an error if the job cannot run: the run is then rejected. Its
     `__init__` has to call `super().__init__(**options)`. It may use any attribute name without a leading underscore
     that is not an attribute, method or option of this class.
 
@@ -396,7 +396,7 @@ class AbstractJob(Generic[T]):
             cls._takes_slot = takes_slot
         # Computed once for the class, so that a run need not inspect each job.
         cls._has_own_shutdown = cast(Any, cls).co_shutdown is not cast(Any, AbstractJob).co_shutdown
-        cls._has_own_check = cast(Any, cls).check_before_run is not cast(Any, AbstractJob).check_before_run
+        cls._has_own_check = callable(getattr(cls, "check_before_run", None))
         cls._has_own_result = cls._is_service or cast(Any, cls).result is not cast(Any, AbstractJob).result
 
     async def co_run(self) -> T:
@@ -408,27 +408,11 @@ class AbstractJob(Generic[T]):
         """
         raise NotImplementedError(f"{type(self).__name__} must define async def co_run(self)")
 
-    def check_before_run(self) -> None:
-        """Raise an error if the job cannot run in its scheduler. The run is then rejected, and no job starts.
-
-        Each run calls this before it starts any job, and so does `add` of a running scheduler. By default it does
-        nothing.
-        """
-
     async def co_shutdown(self) -> None:
         """Release the job's resources. Each run calls this once at its end, even for jobs that were not started.
 
         By default it does nothing.
         """
-
-    def for_journal(self) -> Work | None:
-        """Return the identity of the job's work for a journal, and the files that it reads and writes.
-
-        Any run with a journal may call this when all requirements have settled. By default it returns None. The journal
-        then identifies the work of a job that calls a function by the function and its arguments, and that of any other
-        job by the class and the attributes without a leading underscore.
-        """
-        return None
 
     def __dir__(self) -> list[str]:
         """Return the names of the attributes, without those of others' tasks, whose errors have hints."""
@@ -656,13 +640,8 @@ class AbstractJob(Generic[T]):
         """Whether a timeout of the job has cancelled a call at least once in this run."""
         return self._extras is not None and self._extras.has_timed_out
 
-    @property
-    def fraction_done(self) -> float | None:
-        """The last fraction, from 0 to 1, that the job's latest call passed to `progress()`; None if it passed none."""
-        return None if self._extras is None else self._extras.fraction
-
     def progress(self, fraction: float | None = None) -> None:
-        """Report a sign of life, and the fraction of the work that is done, which becomes `fraction_done`.
+        """Report a sign of life, and the fraction of the work that is done.
 
         The monitor, listings with details and `explain` show the fraction, and the monitor's estimate uses it. For a
         job with an `idle_timeout`, each call is a sign of life. Any thread may call this, as often as it likes; the
@@ -680,8 +659,9 @@ class AbstractJob(Generic[T]):
             ...     for done in range(number):
             ...         current_job().progress(done / number)
             ...         await anyio.sleep(0)
+            >>> from trioflow.abc import fraction_done
             >>> job = Job(count, 4, idle_timeout=5)
-            >>> Scheduler(job).run(), job.fraction_done
+            >>> Scheduler(job).run(), fraction_done(job)
             (True, 0.75)
 
         """

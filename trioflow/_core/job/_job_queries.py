@@ -40,6 +40,11 @@ def explicit_label(job: AnyJob) -> str | None:
     return job._label
 
 
+def fraction_done(job: AnyJob) -> float | None:
+    """Return the last fraction, from 0 to 1, that a job's latest call passed to `progress()`; None if there is none."""
+    return None if job._extras is None else job._extras.fraction
+
+
 def box_of(job: AnyJob) -> BoxStyle:
     return job._box
 

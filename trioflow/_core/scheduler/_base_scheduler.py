@@ -1119,7 +1119,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     # ---- for the rest of the package
 
-    def counted_state(self, job: AbstractJob[Any]) -> ReportedState | None:
+    def _counted_state(self, job: AbstractJob[Any]) -> ReportedState | None:
         """Return the state as which the summary of a run in a journal counts a job; None to leave the job out."""
         return reported_state(job)
 

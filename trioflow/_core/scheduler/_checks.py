@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Container, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..admission._per_key import PerKeyResource
 from ..admission._pool import Pool, register_user
@@ -399,7 +399,7 @@ def check_one_shot(job: AbstractJob[Any], may_repeat: bool) -> None:
 
     """
     if job._has_own_check:
-        job.check_before_run()
+        cast(Any, job).check_before_run()
     if not job._is_one_shot():
         return
     if job._is_spent():

@@ -16,7 +16,7 @@ from ..job import _labels, _trigger_rules
 from ..job._ancestors import enclosing_schedulers, outermost_scheduler
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, is_scheduler
-from ..job._job_queries import failed_attempts, has_moved_on, throttled_attempts
+from ..job._job_queries import failed_attempts, fraction_done, has_moved_on, throttled_attempts
 from ..job._outcome import one_line_error
 
 if TYPE_CHECKING:
@@ -291,8 +291,8 @@ def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     parts = [duration]
     if job.attempts > 1:
         parts.append(f"in attempt {job.attempts}")
-    if job.fraction_done is not None:
-        parts.append(f"and is {_units.percent_text(job.fraction_done)} done")
+    if (fraction := fraction_done(job)) is not None:
+        parts.append(f"and is {_units.percent_text(fraction)} done")
     if not job._takes_slot and (status := get_status_text(job)):
         parts.append(f"and {status}")
     for awaited in () if job._extras is None else job._extras.awaited_jobs[:MAX_NAMED_JOBS]:

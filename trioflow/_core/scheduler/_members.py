@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ..admission.policy._policy import median_duration
 from ..base._graph_algorithms import longest_path_lengths, topological_order
 from ..base._reprs import short_repr
-from ..base._states import JobState
+from ..base._states import JobState, ReportedState
 from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
 from ..job._job import AbstractJob, AnyJob, is_scheduler
 from ..job._job_queries import inputs_of, lacked_budget
@@ -321,6 +321,11 @@ def all_requirements(scheduler: BaseScheduler, job: AbstractJob[Any]) -> list[Ab
     These are the requirements of `job`, and the members that contain an input of `job` or of a job nested in it.
     """
     return scheduler._members.all_requirements(job)
+
+
+def counted_state(scheduler: BaseScheduler, job: AbstractJob[Any]) -> ReportedState | None:
+    """Return the state as which the summary of a run in a journal counts a job; None to leave the job out."""
+    return scheduler._counted_state(job)
 
 
 def insert_members(scheduler: BaseScheduler, jobs: Iterable[AnyJob]) -> None:

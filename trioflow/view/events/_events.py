@@ -22,6 +22,7 @@ from ..._core.api.views import (
     expected_durations,
     failed_attempts,
     file_path,
+    fraction_done,
     get_status_text,
     is_droppable,
     is_one_job,
@@ -335,7 +336,7 @@ class Events(Instrument):
                 event = self._format.JobWaiting(*self._common_fields(polled.path), wait.text, wait.cause, wait.resource)
                 yield self._encode(event)
         for job, polled in islice(self._running_jobs.copy().items(), MAX_POLLED_JOBS):
-            progress = job.fraction_done, get_status_text(job)
+            progress = fraction_done(job), get_status_text(job)
             if progress != polled.last_written_values and job in self._running_jobs:
                 polled.last_written_values = progress
                 yield self._encode(self._format.JobProgress(*self._common_fields(polled.path), *progress))

@@ -36,7 +36,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Final
 
-from ..._core.api.views import JobState, longest_path_lengths, median_duration
+from ..._core.api.views import JobState, fraction_done, longest_path_lengths, median_duration
 from ._live_source import LiveSource
 from ._model import RunModel
 from ._records import JobRecord, SchedulerRecord
@@ -209,7 +209,7 @@ class Estimator:
     def _reported_seconds_left(self, job: JobRecord) -> float | None:
         """Return the remaining seconds of a running job if it reports progress."""
         started = job.started_at
-        fraction = None if started is None else job.job.fraction_done
+        fraction = None if started is None else fraction_done(job.job)
         # After the first attempt, the speed is unknown, because `started_at` is the start of the first attempt.
         if started is None or not fraction or job.job.attempts > 1 or job.job.timed_out:
             return None
@@ -311,7 +311,7 @@ class Forecast:
         if self._graph_revision != model.graph_revision:
             self._graph_revision, self._estimator = model.graph_revision, None
             self._has_expected_durations = any(map(model.source.expected_durations, model.root.iterate_schedulers()))
-        return self._has_expected_durations or any(job.job.fraction_done for job in list(model.running_jobs))
+        return self._has_expected_durations or any(fraction_done(job.job) for job in list(model.running_jobs))
 
     def _current_estimator(self) -> Estimator:
         model = self._model

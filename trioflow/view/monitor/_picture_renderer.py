@@ -22,6 +22,7 @@ from ..._core.api.views import (
     Waiting,
     duration_text,
     fit,
+    fraction_done,
     get_status_text,
     is_ready,
     is_service,
@@ -197,7 +198,7 @@ class PictureRenderer:
         """Return the texts after the label, in at most `columns` columns: a running job's progress, and its details."""
         job = row.job
         details: StyledLine = []
-        if (fraction := job.job.fraction_done) is not None and job.state is JobState.RUNNING:
+        if (fraction := fraction_done(job.job)) is not None and job.state is JobState.RUNNING:
             details = self._progress_bar(fraction, columns)
             columns -= line_width(details)
         detail = self._detail_text(job)

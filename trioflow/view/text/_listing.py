@@ -32,6 +32,7 @@ from ..._core.api.views import (
     exit_jobs,
     find_cycle,
     flag,
+    fraction_done,
     get_status_text,
     inputs_of,
     is_scheduler,
@@ -177,7 +178,8 @@ class Listing:
             remark = f"not restored: {self._symbols.escape(reason)}" if reason else ""
             return "  ".join(filter(None, (f"-> {result_text}", "restored" * job.restored, remark)))
         if job.is_running():
-            progress = "" if job.fraction_done is None else percent_text(job.fraction_done)
+            fraction = fraction_done(job)
+            progress = "" if fraction is None else percent_text(fraction)
             return "  ".join(filter(None, (progress, self._symbols.escape(get_status_text(job)))))
         wait = waiting(job)
         return "" if wait is None else self._symbols.escape(wait.text)
