@@ -38,7 +38,6 @@ from trioflow.abc import AbstractJob, WaitCause, fraction_done, stored_result
 from trioflow.dask import Cluster
 from trioflow.dask._cluster_calls import import_dask
 from trioflow.otel import Tracing
-from trioflow.testing import check_kind
 from trioflow.view import listing
 
 from . import dask_bodies as bodies
@@ -47,6 +46,7 @@ from .bodies import nap, notes, run, take
 from .cli.command_line import process, written
 from .cli.command_line import run as command_line
 from .places import EXAMPLES, PATIENCE, patiently
+from .testing.kinds import check_kind
 from .view.agreement import FAILURES, Views
 
 pytestmark = [

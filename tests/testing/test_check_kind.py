@@ -33,10 +33,10 @@ from trioflow import (
 )
 from trioflow.abc import JobKind
 from trioflow.jobs.posix._guard_script import read_environment
-from trioflow.testing import check_kind
 
 from ..jobs.posix.process_trees import TREE
 from .at_once import block, fail_at_once, forty_two_at_once
+from .kinds import check_kind
 
 
 async def forty_two() -> int:

@@ -9,9 +9,9 @@ from typing import Any, get_args
 import pytest
 
 from trioflow.abc import Policy, PolicyName
-from trioflow.testing import check_policy
 
 from ..bodies import DepthFirst
+from .policies import check_policy
 
 
 class By(Policy):

@@ -1,4 +1,4 @@
-"""Tools for testing jobs and scenarios, on both backends: virtual time, the exploration of runs, conformance suites.
+"""Tools for testing jobs and scenarios, on both backends: virtual time, the exploration of runs.
 
 `explore` runs a scenario many times, each time with other orders, durations and faults, and reports a failure in a few
 lines. It is built on virtual time, which tests can also use by itself.
@@ -6,8 +6,6 @@ lines. It is built on virtual time, which tests can also use by itself.
 Under virtual time no task really waits. As soon as all tasks are blocked, the clock jumps to the next deadline. So a
 scenario of days runs in milliseconds, and its times can be asserted with ``==``. The clock starts at 0.0; read it with
 `anyio.current_time`, which works on both backends.
-
-`check_kind` checks that jobs of a user's kind do what is expected of every job; `check_policy` checks a user's policy.
 
 >>> import anyio
 >>> from trioflow.testing import run_virtual
@@ -48,8 +46,6 @@ Limits:
 from ..clock import VirtualTimeEventLoop as VirtualTimeEventLoop
 from ..clock import run_virtual as run_virtual
 from ..clock import virtual_options as virtual_options
-from ._check_kind import check_kind as check_kind
-from ._check_policy import check_policy as check_policy
 from ._explore import FAULTS as FAULTS
 from ._explore import BrokenRun as BrokenRun
 from ._explore import Exploration as Exploration
@@ -60,8 +56,6 @@ __all__ = [
     "BrokenRun",
     "Exploration",
     "VirtualTimeEventLoop",
-    "check_kind",
-    "check_policy",
     "explore",
     "run_virtual",
     "virtual_options",

@@ -37,10 +37,10 @@ from trioflow import (
 )
 from trioflow.abc import AbstractJob, Instrument, propagate_env
 from trioflow.jobs.ssh import _sftp_transfers
-from trioflow.testing import check_kind
 
 from ...bodies import run, take
 from ...places import patiently
+from ...testing.kinds import check_kind
 from .servers import SSH_ON_ASYNCIO, SSH_ON_TRIO, Place, Server, Site, free_port
 
 PIPE = subprocess.PIPE

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
-from ..jobs.posix._guard_script import find_marked_pids
+from trioflow.jobs.posix._guard_script import find_marked_pids
 
 GRACE: Final = 0.2
 """The number of seconds in which what a run has used may go away, such as the idle threads of anyio."""

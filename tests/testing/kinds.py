@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, get_args
 
 import anyio
 
-from .._core.api import AbstractJob, Job, JobNotDone, JobState, JobTimeout, Pool, Retry, StopReason, ref
-from .._core.api.kinds import JobKind, loop_running, short_repr
-from .._core.api.views import inputs_of, takes_slot
-from .._scheduler import Scheduler
-from ..abc import BackendName
-from ..journal._journal import Journal
-from ..view import listing
-from ..view._junit import JUnit
-from ..view.events._events import Events
-from ..view.trace._trace import Trace
-from ._leftovers import Leftovers, marked_environment
+from trioflow._core.api import AbstractJob, Job, JobNotDone, JobState, JobTimeout, Pool, Retry, StopReason, ref
+from trioflow._core.api.kinds import JobKind, loop_running, short_repr
+from trioflow._core.api.views import inputs_of, takes_slot
+from trioflow._scheduler import Scheduler
+from trioflow.abc import BackendName
+from trioflow.journal._journal import Journal
+from trioflow.view import listing
+from trioflow.view._junit import JUnit
+from trioflow.view.events._events import Events
+from trioflow.view.trace._trace import Trace
+
+from .leftovers import Leftovers, marked_environment
 
 if TYPE_CHECKING:
 
@@ -65,13 +66,6 @@ def check_kind(
         AssertionError: a job does something else. The text has the name of the check, what was expected and what was
             found, the job, and the backend.
         RuntimeError: an event loop is running in this thread.
-
-    Example:
-        >>> from trioflow.testing import check_kind
-        >>> class Answering(AbstractJob):
-        ...     async def co_run(self):
-        ...         return 42
-        >>> check_kind(Answering, restores=False)
 
     """
     if loop_running():

@@ -9,7 +9,7 @@ from typing import Any, Final, get_args
 
 import anyio
 
-from .._core.api import (
+from trioflow._core.api import (
     AbstractJob,
     Job,
     JobState,
@@ -21,12 +21,13 @@ from .._core.api import (
     current_scheduler,
     ref,
 )
-from .._core.api.kinds import loop_running, short_repr
-from .._scheduler import Scheduler
-from ..abc import BackendName, PolicyName
-from ..clock import run_virtual
-from ..simulation._simulate import simulate
-from ._check_kind import captured_warnings
+from trioflow._core.api.kinds import loop_running, short_repr
+from trioflow._scheduler import Scheduler
+from trioflow.abc import BackendName, PolicyName
+from trioflow.clock import run_virtual
+from trioflow.simulation._simulate import simulate
+
+from .kinds import captured_warnings
 
 SEEDS: Final = range(8)
 
@@ -45,13 +46,6 @@ def check_policy(policy: Policy | PolicyName) -> None:
         AssertionError: a key is invalid, changes from call to call, or cannot be compared; `reason` raises, or returns
             no text; the policy changes a job; a simulation or a run fails; or the order differs from run to run.
         RuntimeError: an event loop is running in this thread.
-
-    Example:
-        >>> from trioflow.testing import check_policy
-        >>> class ShortestFirst(Policy):
-        ...     def key(self, job, outlook):
-        ...         return outlook.expected_duration(job) or 0.0
-        >>> check_policy(ShortestFirst())
 
     """
     if loop_running():
