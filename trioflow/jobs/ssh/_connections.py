@@ -32,6 +32,7 @@ from ..._core.api import JobTimeout
 from ...abc import RunHandle
 from ..command._command_job import CommandJob
 from ..command._result import CommandError
+from ..command._start_errors import MAX_TAIL_BYTES
 from ..posix._guard import MARK_VARIABLE, Guard
 from ..posix._processes import Process, spawn
 from ..posix._termination import end_group
@@ -76,8 +77,8 @@ MAX_DIRECTORY_BYTES: Final = 70
 The path of a Unix socket is limited to 104 to 108 bytes, depending on the operating system. OpenSSH appends a temporary
 suffix of 18 bytes. The rest is left for the socket's name.
 """
-MAX_LOG_BYTES: Final = 1 << 16
-"""The maximum number of bytes to read from the end of what ssh has reported on a connection."""
+MAX_LOG_BYTES: Final = MAX_TAIL_BYTES
+"""The maximum number of bytes to read from the end of what ssh has reported on a connection, with the node's banner."""
 
 
 class Connections:

@@ -226,7 +226,11 @@ class SessionCommand(RemoteCommand):
         code = self._channel.returncode
         if code is None or not 0 <= code < LOST_SESSION_CODE:
             return
-        output = b"" if self._spec.job.redact else bytes(self._start_buffer.buffer) + self.stderr_tail
+        output = (
+            b""
+            if self._spec.job.redact
+            else (self._start_buffer.buffer[-MAX_TAIL_BYTES:] + self.stderr_tail)[-MAX_TAIL_BYTES:]
+        )
         message = output.decode(errors="backslashreplace").strip()
         what = f"the login succeeded, but the session ended with exit code {code} before the command started"
         advice = "the login shell must be one that runs commands"

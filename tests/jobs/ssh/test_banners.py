@@ -1,0 +1,63 @@
+"""What a node says before a command starts: it is not trusted, and neither slows the event loop nor fills an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioflow import SshError, SshJob, SshNode
+from trioflow.jobs.command._start_errors import MAX_TAIL_BYTES
+from trioflow.jobs.ssh._transport import OpenSsh
+
+from ...bodies import run
+from .servers import Site
+
+CHANGED = "Host key for node has changed and you have requested strict checking.\nHost key verification failed.\n"
+PIECES = [
+    "Offending ", "ED25519 key", " in ", "/known:1", ":", "1", " ", "\n", "\r", "\x1b[2J", "\x00", "\u2028",
+    "Permission denied", "no matching", "Connection closed by", "bad configuration option", CHANGED,
+]  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.sampled_from(PIECES), st.integers(1, 50))))
+def test_any_message_of_a_node_is_explained(pieces: list[tuple[str, int]]) -> None:
+    """Whatever a node says before the login, its explanation is no longer than that and some words, and printable."""
+    text = "".join(piece * number for piece, number in pieces)[-MAX_TAIL_BYTES:]
+    diagnostics = OpenSsh().diagnose(SshNode("node"), text)
+    assert 0 < len(diagnostics.problem) < MAX_TAIL_BYTES + 500
+    assert str(SshError(SshNode("node"), diagnostics.problem)).isprintable()
+
+
+def test_a_banner_of_any_length_is_searched_in_no_time() -> None:
+    """A banner of 64 KiB stopped the event loop for an hour, because a pattern of cubic cost was matched against it."""
+    for text in ("Offending in " * 5000, "Offending in :1" * 5000 + CHANGED, "Offending a in " + ":" * 65536 + CHANGED):
+        OpenSsh().diagnose(SshNode("node"), text)
+
+
+def test_the_place_of_an_offending_key_is_that_of_the_last_line_which_names_one() -> None:
+    """A banner cannot hide the place that ssh names, with a path that may contain spaces and colons."""
+    text = f"Offending RSA key in /banner:7\nOffending ED25519 key in /a b:c/known in use:12\r\n{CHANGED}"
+    assert "in /a b:c/known in use, line 12. " in OpenSsh().diagnose(SshNode("node"), text).problem
+    for line in ("Offending key in :1", "Offending key in /known:x", "Offending key"):
+        assert OpenSsh().diagnose(SshNode("node"), f"{line}\n{CHANGED}").has_keys_placeholder
+
+
+@pytest.mark.parametrize("option", ["ForceCommand", "Banner"])
+def test_only_the_end_of_what_a_node_says_is_in_the_error(
+    backend: str, site: Site, tmp_path: Path, option: str
+) -> None:
+    """A login shell that wrote 16 MB and exited stopped the event loop for 6 s, with all of it in the error."""
+    text = tmp_path / "text"
+    text.write_text("Offending in " * 100_000 + "the end\n")
+    shell = {"ForceCommand": f"cat {text}; exit 1"}
+    banner = {"Banner": str(text), "PubkeyAuthentication": "no"}
+    job = SshJob(site.serve(5, **(shell if option == "ForceCommand" else banner)).node(), "true")
+    run(backend, job)
+    error = job.raised_exception()
+    assert isinstance(error, SshError)
+    assert len(str(error)) < MAX_TAIL_BYTES + 1000
+    assert ("the end" in str(error)) is (option == "ForceCommand")
+    assert ("login failed" in str(error)) is (option == "Banner")
