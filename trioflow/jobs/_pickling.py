@@ -9,6 +9,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
+from .._core.api import find_by_name
 from ..abc import AbstractJob, name_of
 
 PicklerFactory = Callable[..., Any]
@@ -96,10 +97,7 @@ def make_picklable(function: Callable[..., Any]) -> Callable[..., Any]:
 
     """
     plain_function: Any = getattr(function, "__func__", function)
-    target: Any = sys.modules.get(getattr(plain_function, "__module__", None) or "")
-    for name in getattr(plain_function, "__qualname__", "").split("."):
-        namespace: dict[str, Any] = getattr(target, "__dict__", {})  # that of the module or, for a method, of the class
-        target = namespace.get(name)
+    target = find_by_name(getattr(plain_function, "__module__", None), getattr(plain_function, "__qualname__", ""))
     if target is None or getattr(target, "function", None) is not plain_function:
         return function
     if plain_function is not function:

@@ -35,6 +35,7 @@ from .._core.api.journals import (
     call_parts,
     enclosing_schedulers,
     input_at,
+    is_found_by_name,
     is_scheduler,
     options_of,
     plural,
@@ -138,19 +139,25 @@ class FingerprintBuilder:
             self.identified_by_name_only[job.label] = None
         return msgspec.json.encode(parts).decode()
 
-    def find_ambiguous_identity(self, job: AbstractJob[Any]) -> str | None:
-        """Return the text that identifies a job beside its label, if other work may have the same text; otherwise None.
+    def find_ambiguous_identity(self, job: AbstractJob[Any]) -> tuple[str, object] | None:
+        """Return a text that identifies a job beside its label, if other work may have the same text; otherwise None.
 
-        It is the job's `key`, or the name of a function that is known by name only, with the job's `version`.
+        It is the job's `key`, or the name of a function or class that is known by name only, with the job's `version`.
+        The second item is the same for jobs that do the same work if their arguments are the same.
         """
-        options = options_of(job)
-        call = call_parts(job, lambda _: None) if isinstance(job, FunctionJob) and options.key is None else None
-        if options.key is None and call is None:
-            return None
+        options, name, work = options_of(job), "", [id(job)]
         self.is_by_name_only = options.key is not None
+        if options.key is None:
+            name, work = self._class_identity(type(job)), [id(type(job))]
+            if isinstance(job, FunctionJob):
+                call = call_parts(job, lambda _: None)
+                if call is None:
+                    return None
+                function = unwrap_partial(call[0])
+                name += self._function_identity(function)
+                work.append(id(function))
         try:
-            name = "" if call is None else self._function_identity(unwrap_partial(call[0]))
-            return f"{name} {dumps([options.key, options.version])}" if self.is_by_name_only else None
+            return (f"{name} {dumps([options.key, options.version])}", tuple(work)) if self.is_by_name_only else None
         except NotSerializable:
             return None
 
@@ -189,39 +196,41 @@ class FingerprintBuilder:
         ]
 
     def _function_identity(self, function: Any) -> str:
-        """Return the text that identifies a function.
+        """Return the text that identifies a function, and set `is_by_name_only` if others may have the same text.
 
-        The text has the name of the function, the object that a method is bound to, and the defaults of a nested
-        function. `is_by_name_only` is set if this is all that is known.
+        The text has the name of the function, the object or class that a method is bound to, and the defaults of a
+        function that is not found by its name.
         """
-        unwrapped: Any = inspect.unwrap(function)
-        value_class = cast(Any, type(unwrapped))
-        bound = getattr(unwrapped, "__self__", None)
-        name = getattr(unwrapped, "__qualname__", None)
+        name = getattr(function, "__qualname__", None)
         if name is None:  # the function is an object with __call__
-            identity = type_name(value_class)
-            identity += comparison_form(dumps(unwrapped)) if _is_storable(unwrapped) else ""
-            self.is_by_name_only = not _is_storable(unwrapped)
-        else:
-            identity = f"{getattr(unwrapped, '__module__', None)}:{name}"
-            if bound is not None and not inspect.ismodule(bound) and not inspect.isclass(bound):
-                identity += comparison_form(dumps(bound)) if _is_storable(bound) else ""
-                self.is_by_name_only = not _is_storable(bound)
-            defaults = getattr(unwrapped, "__defaults__", None), getattr(unwrapped, "__kwdefaults__", None)
-            is_nested = "<" in name  # "<locals>" or "<lambda>": the defaults may differ each time it is defined
-            if is_nested and any(defaults):
-                identity += comparison_form(dumps(defaults)) if _is_storable(defaults) else ""
-            if (
-                "<lambda>" in name
-                or getattr(unwrapped, "__closure__", None) is not None
-                or (is_nested and not _is_storable(defaults))
-            ):
-                self.is_by_name_only = True
-        if bound is None and name is not None and not self.is_by_name_only:
-            if len(self._identities_by_function) == MAX_FUNCTIONS:
-                self._identities_by_function.clear()
+            return type_name(cast(Any, type(function))) + self._object_form(function)
+        identity = f"{getattr(function, '__module__', None)}:{name}"
+        bound = getattr(function, "__self__", None)
+        if bound is not None and not inspect.ismodule(bound):  # a built-in function is bound to its module
+            identity += self._object_form(bound)
+            function = getattr(function, "__func__", None)  # a built-in method has none
+        if function is not None and not is_found_by_name(function):
+            self.is_by_name_only = True
+            defaults = getattr(function, "__defaults__", None), getattr(function, "__kwdefaults__", None)
+            if any(defaults):
+                identity += self._object_form(defaults)
+        elif bound is None and len(self._identities_by_function) < MAX_FUNCTIONS:
             self._identities_by_function[function] = identity
         return identity
+
+    def _object_form(self, value: Any) -> str:
+        """Return the form of an object that belongs to a function; "" if it cannot be stored."""
+        if inspect.isclass(value):
+            return f" of {self._class_identity(value)}"
+        try:
+            return comparison_form(dumps(value))
+        except NotSerializable:
+            self.is_by_name_only = True
+            return ""
+
+    def _class_identity(self, class_: type[Any]) -> str:
+        self.is_by_name_only = self.is_by_name_only or not is_found_by_name(class_)
+        return type_name(class_)
 
     def _add_work(self, work: Work, parts: dict[str, Any]) -> None:
         parts["f"] = work.what
@@ -234,7 +243,7 @@ class FingerprintBuilder:
             parts["r"] = reads
 
     def _add_class(self, job: AbstractJob[Any], parts: dict[str, Any]) -> None:
-        parts["c"] = type_name(type(job))
+        parts["c"] = self._class_identity(type(job))
         values = {name: value for name, value in getattr(job, "__dict__", {}).items() if not name.startswith("_")}
         if values:
             parts["d"] = {name: self._value_form(value, f"its attribute {name!r}") for name, value in values.items()}
@@ -285,14 +294,6 @@ class FingerprintBuilder:
             return self._result_form(job)
         error = job.raised_exception()
         return [job.state.value, comparison_form(dumps(f"{type_name(type(error))}: {error}"))]
-
-
-def _is_storable(value: Any) -> bool:
-    try:
-        dumps(value)
-    except NotSerializable:
-        return False
-    return True
 
 
 def describe_difference(old: str, new: str, job: AbstractJob[Any]) -> str | None:

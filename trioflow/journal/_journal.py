@@ -694,7 +694,7 @@ class JournalSession:
     def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
         """Commit, record the end of the run, close the file, and report jobs whose results could not be stored.
 
-        If this was the first run with the journal, log a warning about functions that are identified only by name.
+        It also logs a warning about functions that are identified only by name.
 
         Args:
             outcome: the stop reason of the run, or "refused" if it did not start; None to close the file without
@@ -723,11 +723,12 @@ class JournalSession:
                 "result, give save='pickle', save=(dump, load) or save=None; for an argument, give key=",
             )
         by_name_only = list(self.fingerprint_builder.identified_by_name_only)
-        if by_name_only and self._was_empty:
+        if by_name_only:
             warn(
-                f"the journal knows the functions of these jobs by name only, because they are lambdas, closures or "
-                f"bound to objects: {join_names([*map(repr, by_name_only)], MAX_NAMED_JOBS)}; "
-                f"give them key= or version= if what they capture may change"
+                f"the journal knows the functions of these jobs by name only, because looking up the name does not "
+                f"give them (lambdas, closures, functions in functions, results of decorators, methods of objects): "
+                f"{join_names([*map(repr, by_name_only)], MAX_NAMED_JOBS)}; give them key= or version= if what the "
+                f"functions do, or capture, may change"
             )
 
 

@@ -32,7 +32,7 @@ from ._serialization import NotSerializable, comparison_form, digest, dumps
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    FindIdentity = Callable[[AbstractJob[Any]], str | None]
+    FindIdentity = Callable[[AbstractJob[Any]], tuple[str, object] | None]
 
 MAX_ARGUMENTS_LENGTH: Final = 60
 """The maximum length of the arguments in a path, in characters. Longer ones are replaced by their hash."""
@@ -126,16 +126,16 @@ def _find_interchangeable(scheduler: BaseScheduler, find_identity: FindIdentity)
     while groups:
         labels = [(job, job.label) for group in groups.pop() for job in group if not was_added_during_run(job)]
         counts = Counter(label for _, label in labels)
-        alike: defaultdict[tuple[str, str | None], list[Any]] = defaultdict(list)
+        alike: defaultdict[tuple[str, str | None], dict[Any, object]] = defaultdict(dict)
         for job, label in labels:
             if counts[label] > 1:
-                identity = None if is_scheduler(job) else find_identity(job)
-                if is_scheduler(job) or identity is not None:
-                    alike[label, identity].append(job)
-        for (_, identity), jobs in alike.items():
-            if len(jobs) > 1 and identity is None:
-                groups.append(jobs)
-            elif len(jobs) > 1:
+                text, work = (None, None) if is_scheduler(job) else find_identity(job) or (None, None)
+                if is_scheduler(job) or text is not None:
+                    alike[label, text][job] = work
+        for (_, text), jobs in alike.items():
+            if len(jobs) > 1 and text is None:
+                groups.append([*jobs])
+            elif len({*jobs.values()}) > 1:
                 yield from jobs
 
 

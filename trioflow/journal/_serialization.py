@@ -22,13 +22,13 @@ import hashlib
 import inspect
 import math
 import pathlib
-import sys
 import types
 import uuid
 import zoneinfo
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from .._core.api.journals import find_by_name
 from ..jobs.command._result import RSS_UNIT_BYTES, CommandResult
 from ..jobs.posix._processes import ReportedUsage
 from ._msgspec import msgspec
@@ -329,9 +329,7 @@ def _importable_name(class_: type[Any]) -> str:
 def _find_class(name: str) -> type[Any]:
     """Find a class by its full name in a module that has been imported already."""
     module, _, qualified = name.partition(":")
-    current: Any = sys.modules.get(module)
-    for part in qualified.split("."):
-        current = getattr(current, "__dict__", {}).get(part)  # not getattr(), which could call a `__getattr__`
+    current = find_by_name(module, qualified)
     if not isinstance(current, type):
         raise NotSerializable(f"a value of type {name}, which has not been imported")
     return cast("type[Any]", current)

@@ -20,6 +20,7 @@ from ..admission._rate import Rate
 from ..admission._window import Adaptive
 from ..admission.policy._policy import Outlook, Policy
 from ..backend import use_plain_isolation
+from ..base._signatures import find_by_name
 from ..base._states import JobState, StopReason
 from ..job._arguments import ref, result_of
 from ..job._decorator import job

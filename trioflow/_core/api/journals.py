@@ -27,12 +27,13 @@ from typing import TYPE_CHECKING
 
 from ..base._logger import warn
 from ..base._reprs import headline, is_among, short_repr, truncate
+from ..base._signatures import find_by_name
 from ..base._states import JobState, ReportedState, StopReason, parse_reported_state
 from ..base._units import join_names, plural, size_text
 from ..job._ancestors import enclosing_schedulers
 from ..job._arguments import substitute_inputs
 from ..job._errors import JournalError
-from ..job._function import FunctionJob, call_parts, input_at, unwrap_partial
+from ..job._function import FunctionJob, call_parts, input_at, is_found_by_name, unwrap_partial
 from ..job._job import AbstractJob, is_scheduler
 from ..job._job_options import OptionRecord as OptionRecord
 from ..job._job_options import SaveName, file_path, flag

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -67,3 +68,11 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     import inspect
 
     return inspect.signature(function)
+
+
+def find_by_name(module: Any, qualified_name: Any) -> Any:
+    """Return what a qualified name refers to in an imported module; None if it refers to nothing. No user code runs."""
+    found: Any = sys.modules.get(module)
+    for part in qualified_name.split("."):
+        found = getattr(found, "__dict__", {}).get(part)  # not getattr(), which could call a `__getattr__`
+    return found

@@ -210,6 +210,17 @@ def unwrap_partial(function: Any) -> Any:
     return function
 
 
+def is_found_by_name(value: Any) -> bool:
+    """Return whether looking up the name of a function or class gives this very object, as pickle demands.
+
+    Otherwise, others may have the same name: closures, lambdas, functions of a decorator that was called elsewhere.
+    """
+    found = _signatures.find_by_name(getattr(value, "__module__", None), getattr(value, "__qualname__", ""))
+    if isinstance(found, (staticmethod, classmethod)):
+        found = found.__func__
+    return (found.function if hasattr(cast(Any, type(found)), "_builds_jobs") else found) is value
+
+
 def name_of(function: Any) -> str:
     """Return the name of a function for an error message, without calling a user-defined `__repr__`."""
     called = unwrap_partial(function)

@@ -1,0 +1,206 @@
+"""What identifies a function: no job gets the result of another function in silence, whatever their names are."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trioflow import AbstractJob, Job, ProcessJob, Scheduler, ThreadJob, job
+
+from ..bodies import nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+def multiplied(factor: int) -> Callable[[Any], Any]:
+    """Return a decorator that multiplies results, and hides itself as `functools.wraps` does."""
+
+    def decorate(function: Any) -> Any:
+        @functools.wraps(function)
+        async def wrapper(*args: Any) -> Any:
+            return factor * await function(*args)
+
+        return wrapper
+
+    return decorate
+
+
+class Meta(type):
+    number: int
+
+    async def of_metaclass(cls) -> int:
+        return cls.number
+
+
+class One(metaclass=Meta):
+    number = 1
+
+    @classmethod
+    async def of_class(cls) -> int:
+        return cls.number
+
+    @classmethod
+    def in_thread(cls) -> int:
+        return cls.number
+
+    async def of_object(self) -> int:
+        return self.number
+
+
+class Two(One):
+    number = 2
+
+
+@dataclass
+class Adder:
+    number: int
+
+    async def add(self) -> int:
+        return self.number
+
+    async def __call__(self) -> int:
+        return self.number
+
+
+class Caller:
+    """An object that cannot be stored."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    async def __call__(self) -> int:
+        return self.number
+
+    async def method(self) -> int:
+        return self.number
+
+
+async def one() -> int:
+    return 1
+
+
+async def give(number: int) -> int:
+    return number
+
+
+def closure(number: int) -> Callable[[], Any]:
+    async def inner() -> int:
+        return number
+
+    return inner
+
+
+def with_default(value: int) -> Callable[[], Any]:
+    async def inner(number: int = value) -> int:
+        return number
+
+    return inner
+
+
+def nested(number: int) -> Callable[[], Any]:
+    if number == 1:
+
+        async def inner() -> int:
+            return 1
+
+    else:
+
+        async def inner() -> int:
+            return 2
+
+    return inner
+
+
+def local_class(number: int) -> AbstractJob[Any]:
+    class Local(AbstractJob[int]):
+        async def co_run(self) -> int:
+            return number
+
+    return Local(label="job")
+
+
+CASES: dict[str, Callable[[int], Any]] = {
+    "inherited classmethod": lambda number: (One, Two)[number - 1].of_class,
+    "method of a metaclass": lambda number: (One, Two)[number - 1].of_metaclass,
+    "method of an inherited class": lambda number: (One, Two)[number - 1]().of_object,
+    "wraps": lambda number: multiplied(number)(one),
+    "partial of wraps": lambda number: functools.partial(multiplied(number)(one)),
+    "partial": lambda number: functools.partial(give, number),
+    "lambda": lambda number: lambda: give(number),
+    "closure": closure,
+    "default": with_default,
+    "nested function": nested,
+    "method of a dataclass": lambda number: Adder(number).add,
+    "object that can be stored": Adder,
+    "method of another object": lambda number: Caller(number).method,
+    "another object": Caller,
+    "local class of jobs": local_class,
+}
+
+
+def make(case: str, number: int) -> AbstractJob[Any]:
+    function = CASES[case](number)
+    return function if isinstance(function, AbstractJob) else Job(function, label="job")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_job_gets_the_result_of_another_function_in_silence(
+    virtual: Virtual, tmp_path: Path, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where names do not tell two functions apart, each run that uses the journal says so, the restoring one too."""
+    for number in (1, 2):
+        caplog.clear()
+        made = make(case, number)
+        assert virtual(lambda made=made: Scheduler(made).co_run(journal=tmp_path / "run.db"))
+        is_known_by_name_only = "by name only" in caplog.text
+        assert made.result() == number or (is_known_by_name_only and made.restored)
+    again = make(case, 2)
+    assert virtual(lambda: Scheduler(again).co_run(journal=tmp_path / "run.db"))
+    assert again.restored
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_functions_of_one_run_keep_their_results_apart(virtual: Virtual, tmp_path: Path, case: str) -> None:
+    """If a later run has two jobs of one label in the other order, each has its own result."""
+    for numbers in ((1, 2), (2, 1)):
+        jobs = [make(case, number) for number in numbers]
+        assert virtual(lambda jobs=jobs: Scheduler(*jobs).co_run(journal=tmp_path / "run.db"))
+        assert [made.result() for made in jobs] == [*numbers]
+
+
+@pytest.mark.parametrize("kind", [ThreadJob, ProcessJob])
+def test_a_class_is_an_argument_of_its_methods_in_other_kinds_of_jobs(tmp_path: Path, backend: str, kind: Any) -> None:
+    """An inherited classmethod of another class is other work, in a thread or a process too."""
+    for cls, restored in ((One, False), (One, True), (Two, False)):
+        made = kind(cls.in_thread, label="job")
+        assert Scheduler(made).run(backend=backend, journal=tmp_path / "run.db")
+        assert (made.result(), made.restored) == (cls.number, restored)
+
+
+@job
+async def decorated(number: int) -> int:
+    await nap(1)
+    return number
+
+
+def test_a_function_that_job_has_decorated_is_known_by_its_name(
+    virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A function behind `@job`, a static method and a method of a class need no warning."""
+    for restored in (False, True):
+        jobs = [decorated(1), Job(One.of_class), Job(Static.give, 1)]
+        assert virtual(lambda jobs=jobs: Scheduler(*jobs).co_run(journal=tmp_path / "run.db"))
+        assert [made.restored for made in jobs] == [restored] * 3
+    assert "by name only" not in caplog.text
+
+
+class Static:
+    @staticmethod
+    async def give(number: int) -> int:
+        return number
