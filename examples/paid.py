@@ -94,7 +94,7 @@ def main() -> int:
     scheduler.run(backend=arguments.backend, journal=arguments.journal)
     calls = [job for job in scheduler if isinstance(job, First)]
     answered = [call for call in calls if call.is_succeeded()]
-    restored = [call for call in answered if any(job.restored for job in call)]
+    restored = [call for call in answered if call.restored]
     print(f"{len(answered)} of {len(calls)} calls are answered, {len(restored)} from the journal")
     print(f"the server says: {list(scheduler)[-1].result(default='nothing')}")
     print(scheduler.pool)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Budget, First, Job, Pool, Scheduler, Sequence, StopReason
+from trioflow import Budget, First, Job, Pool, Scheduler, Sequence, Service, StopReason
 
 from ..bodies import IDLE, nap
 
@@ -117,6 +117,11 @@ def test_a_job_that_joins_a_running_first_and_is_restored_wins(virtual: Virtual,
         assert next(iter(scheduler)).result() == "late"
 
 
+async def serve(*, task_status: Any) -> None:
+    task_status.started("served")
+    await anyio.sleep_forever()
+
+
 class Race:
     """A random `First` of jobs, chains, fallbacks, groups and other `First`s; each job notes that it has run."""
 
@@ -131,8 +136,9 @@ class Race:
             raise OSError(name)
         return name
 
-    def make(self, **options: Any) -> First:
-        """Make the same `First` at each call."""
+    def make(self, outside: Service[Any], **options: Any) -> First:
+        """Make the same `First` at each call, of which some jobs take the result of a service, outside or in it."""
+        inside = Service(serve)
         draw, numbers = random.Random(self.seed), itertools.count()
 
         def job(*inputs: Any, **options: Any) -> Job[Any]:
@@ -141,11 +147,15 @@ class Race:
             return Job(self.work, *values, *inputs, label=name, needs={"usd": 1}, key=[name, *values], **options)
 
         def member(depth: int) -> Any:
-            kind = draw.choice(["job", "chain", "input", "fallback", "group", "first"][: 4 if depth == 2 else 6])
+            kind = draw.choice(
+                ["job", "chain", "input", "fallback", "service", "group", "first"][: 5 if depth == 2 else 7]
+            )
             if kind == "job":
                 return job()
             if kind == "input":
                 return job(job())
+            if kind == "service":
+                return job(draw.choice([outside, inside]))
             if kind == "chain":
                 return Sequence(job(), job())
             if kind == "fallback":
@@ -169,10 +179,11 @@ def test_a_first_that_was_decided_is_restored_as_a_whole(virtual: Virtual, tmp_p
         enough = 1 + seed % 2
 
         async def run(race: Race = race, journal: Path = journal, enough: int = enough) -> tuple[Any, float]:
-            first, pool = race.make(enough=enough), Pool(usd=Budget(1000))
+            service, pool = Service(serve), Pool(usd=Budget(1000))
             options: dict[str, Any] = {"journal": journal, "keep_jobs": enough == 1, "critical_jobs": False}
             async with Scheduler(pool=pool, **options) as scheduler:
-                scheduler.add(first)
+                scheduler.add(service)
+                first = scheduler.add(race.make(service, enough=enough))
             return (first.result(), pool.free["usd"]) if first.is_succeeded() else (None, 0)
 
         result, left = virtual(run)

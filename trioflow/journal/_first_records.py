@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from .._core.api.journals import AbstractJob, first_options, inputs_of, is_one_job, is_scheduler, jobs_of_run
+from .._core.api.journals import (
+    AbstractJob,
+    enclosing_schedulers,
+    first_options,
+    inputs_of,
+    is_one_job,
+    is_scheduler,
+    jobs_of_run,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -99,7 +107,7 @@ class StoredFirst:
 
     def _find_parts(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
         if not is_scheduler(job):
-            return [required for required in inputs_of(job) if not required.is_settled()]
+            return [item for item in inputs_of(job) if not item.forever and self._encloses(item)]
         paths = self._views.paths_in(job)
         if paths is None:
             raise LookupError
@@ -113,6 +121,9 @@ class StoredFirst:
             raise LookupError
         self._groups.update({paths[path]: group for path, group in winners.items() if group is not None})
         return [paths[path] for path in winners]
+
+    def _encloses(self, job: AbstractJob[Any]) -> bool:
+        return any(scheduler is self._first for scheduler in enclosing_schedulers(job))
 
     def _find_value(self, job: AbstractJob[Any]) -> Any:
         if not is_scheduler(job):
