@@ -96,6 +96,40 @@ def test_each_job_has_a_copy_of_the_callers_context(virtual: Virtual, change: Ca
     assert looks[0] == looks[1] == looks[2]
 
 
+async def set_later() -> None:
+    await anyio.sleep(1)
+    plain.set("of a child")
+
+
+def child_in_own_context() -> None:
+    """Start a task that outlives the job, in the context of the job itself."""
+    if trio.lowlevel.in_trio_run():
+        trio.lowlevel.spawn_system_task(set_later, context=trio.lowlevel.current_task().context)
+    else:
+        kept.append(asyncio.create_task(set_later(), context=cast(Any, asyncio.current_task()).get_context()))
+
+
+kept: list[Any] = []
+HAS_CONTEXTS = [name for name in ("trio", "asyncio") if name == "trio" or hasattr(asyncio.Task, "get_context")]
+
+
+@pytest.mark.parametrize("backend", HAS_CONTEXTS)  # Python 3.12 is the first in which asyncio shows a task's context
+def test_a_child_in_the_context_of_a_job_changes_no_variable_of_the_next(backend: Any) -> None:
+    """A task that a job leaves in its own context sets variables there alone; the next job once saw them."""
+
+    async def first() -> None:
+        child_in_own_context()
+
+    async def second() -> None:
+        await anyio.sleep(2)
+        seen.append(plain.get("of the run"))
+
+    seen: list[str] = []
+    assert run_virtual(Scheduler(Sequence(Job(first), Job(second))).co_run, backend=backend)
+    kept.clear()
+    assert seen == ["of the run"]
+
+
 def test_context_reaches_nested_schedulers_and_added_jobs(virtual: Virtual) -> None:
     """A nested job, and one added by a job that changed a variable, both start in the context of the run."""
 

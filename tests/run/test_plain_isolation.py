@@ -132,6 +132,14 @@ def test_a_private_part_that_differs_is_logged_once_and_not_used(what: str, name
     assert f"trioflow runs without them: slower on {name}, but correctly" in said[0]
 
 
+def test_the_log_names_a_class_that_another_library_has_replaced() -> None:
+    """If another library has replaced asyncio's class of tasks, as nest_asyncio does, the log blames it, not anyio."""
+    results, said = run_scenario("asyncio", "import asyncio; asyncio.Task = asyncio.tasks._PyTask")
+    assert results == [RESULT, RESULT]
+    assert [line.partition(",")[0] for line in said] == ["asyncio.Task is asyncio.tasks.Task"]
+    assert "another library has replaced it" in said[0]
+
+
 @pytest.mark.parametrize("name", ["trio", "asyncio"])
 @pytest.mark.parametrize("plain", ["", "1"])
 def test_plain_isolation_by_environment_variable_logs_nothing(plain: str, name: str) -> None:

@@ -31,6 +31,7 @@ from ._interface import BackendName as BackendName
 from ._interface import WorkerTask as WorkerTask
 from ._shared import LOOP_PACKAGES as LOOP_PACKAGES
 from ._shared import SIGNALS as SIGNALS
+from ._shared import ReplacedClass
 from ._shared import get_context_variables as get_context_variables
 from ._shared import is_in_job_body as is_in_job_body
 from ._shared import leaf_exceptions as leaf_exceptions
@@ -119,6 +120,8 @@ def _mismatch_warning(name: str, mismatch: Exception) -> str:
     from importlib import metadata  # imported late, because this takes longer than importing the rest of the engine
 
     library = BACKEND_LIBRARIES[name]
+    if isinstance(mismatch, ReplacedClass):
+        return f"{mismatch}; trioflow runs without its private attributes: slower on {name}, but correctly"
     return (
         f"private attributes of {library} {metadata.version(library)} are not as trioflow expects: {mismatch}; "
         f"trioflow runs without them: slower on {name}, but correctly; a newer trioflow may support this {library}"

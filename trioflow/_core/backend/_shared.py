@@ -166,6 +166,10 @@ class PrivateApiMismatch(Exception):
     """A private attribute of a library is missing, or does not behave as fast isolation expects."""
 
 
+class ReplacedClass(Exception):
+    """Another library has replaced a class whose private attributes fast isolation uses."""
+
+
 def expect(condition: bool, message: str) -> None:
     if not condition:
         raise PrivateApiMismatch(message)

@@ -22,7 +22,7 @@ from anyio._backends import _asyncio as anyio_asyncio
 
 from .. import _shared
 from .._interface import ContextVariables, TaskSnapshot, WorkerFunction, WorkerGroup, WorkerTask
-from .._shared import IDLE_TASK_NAME, expect, expect_attributes, getrefcount, getweakrefcount
+from .._shared import IDLE_TASK_NAME, ReplacedClass, expect, expect_attributes, getrefcount, getweakrefcount
 from ..loop._asyncio import AsyncioHost
 from ._call_graph import add_edge, remove_edge
 from ._edge_cancellation import EdgeCancelGroup, EdgeCancelIsolation
@@ -300,13 +300,13 @@ class WorkerState(anyio_asyncio.TaskState):
     """A `TaskSnapshot` of a worker's task, which is also anyio's record of the task."""
 
     __slots__ = (
-        "_context",
         "_iterations",
         "_recorded_iteration",
         "_task",
         "_variable_count",
         "_variables",
         "base_scope",
+        "context",
         "has_begun",
         "innermost_scope",
         "is_shielded",
@@ -329,12 +329,12 @@ class WorkerState(anyio_asyncio.TaskState):
         self.is_shielded = False  # whether the worker runs a forever job
         self.worker = worker
         self._task = task
-        self._context = context
+        self.context = context
         self._variable_count = len(variables) + 1  # plus 1 for the variable that holds the worker
         self._variables = variables
         self.has_begun = False  # whether the task has made its first step
-        # The number of references to the task between jobs, counted in its first step; negative infinity if the worker
-        # has to retire after its current job, or after its first one.
+        # The number of references to the task and to its context between jobs, counted in its first step; negative
+        # infinity if the worker has to retire after its current job, or after its first one.
         self.reference_count: float = 0
         self._iterations = iterations
         self._recorded_iteration: object = None
@@ -359,11 +359,11 @@ class WorkerState(anyio_asyncio.TaskState):
         self.innermost_scope = scope
 
     def is_task_unchanged(self) -> bool:
-        context = self._context
+        context = self.context
         task = self._task
         if self.innermost_scope is not self.base_scope or task.cancelling():
             return False
-        if getrefcount(task) + getweakrefcount(task) != self.reference_count:
+        if getrefcount(task) + getweakrefcount(task) + getrefcount(context) != self.reference_count:
             return False
         if len(context) != self._variable_count:
             return False
@@ -406,17 +406,18 @@ class FastAsyncio(EdgeCancelIsolation):
         return FastAsyncioGroup(worker_function, deadline, on_deadline, context, variables, outer)
 
     def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot:
-        """Return the snapshot of the task, and record in it how many references to the task there are.
+        """Return the snapshot of the task, and record in it how many references to the task and its context there are.
 
         If a job leaves a further reference behind, the worker retires: code that has the reference may cancel the task
-        later. Examples are a variable, and an `asyncio.timeout` or TaskGroup in an abandoned generator.
+        later, or set variables in its context. Examples are a variable, an `asyncio.timeout` or TaskGroup in an
+        abandoned generator, and a task or callback that runs in the job's own context.
         """
         snapshot: WorkerState = worker.task_snapshot
-        task = worker.task
+        task, context = worker.task, snapshot.context  # local variables, which `is_task_unchanged` has as well
         if cast(FastAsyncioGroup, worker.group).has_foreign_tasks:
             task.remove_done_callback(worker.leave_unstarted)
         snapshot.has_begun = True
-        snapshot.reference_count += getrefcount(task) + getweakrefcount(task)
+        snapshot.reference_count += getrefcount(task) + getweakrefcount(task) + getrefcount(context)
         return snapshot
 
     def is_caller_inside(self, worker: WorkerTask) -> bool:
@@ -494,6 +495,11 @@ def _check_private_attributes() -> None:
     This takes about 50 µs and needs no event loop.
     """
     if sys.implementation.name == "cpython":
+        if asyncio.Task.__module__ != "_asyncio" and "_asyncio" in sys.modules:
+            raise ReplacedClass(
+                f"asyncio.Task is {asyncio.Task.__module__}.{asyncio.Task.__qualname__}, which has no _must_cancel and "
+                f"_callbacks as asyncio's own class: another library has replaced it, as nest_asyncio does"
+            )
         expect_attributes(asyncio.Task, "_must_cancel", "_callbacks")
     group = FastAsyncioGroup.__new__(FastAsyncioGroup)
     worker = WorkerTask()

@@ -240,16 +240,19 @@ class TrioTaskSnapshot(TaskSnapshot):
         self._reference_count: float = 0  # negative infinity if the worker has to retire after its current job
 
     def count_references(self) -> None:
-        """Record the number of references to the task, for `is_task_unchanged`. Call this in the task's first step."""
-        # The local variable is a reference too, and counts here because `is_task_unchanged` has one as well.
-        task = self._task
-        self._reference_count = getrefcount(task) + getweakrefcount(task)
+        """Record the number of references to the task and its context, in the task's first step.
+
+        `is_task_unchanged` compares it: code with such a reference may set variables in the context later.
+        """
+        # The local variables are references too, and count here because `is_task_unchanged` has them as well.
+        task, context = self._task, self._context
+        self._reference_count = getrefcount(task) + getweakrefcount(task) + getrefcount(context)
 
     def is_task_unchanged(self) -> bool:
         status, context, task = self.cancel_status, self._context, self._task
         if task._cancel_status is not status or status.effectively_cancelled or self._nurseries:
             return False
-        count = getrefcount(task) + getweakrefcount(task)
+        count = getrefcount(task) + getweakrefcount(task) + getrefcount(context)
         if count != self._reference_count and count != self._reference_count + CANCELLATION_REFERENCE_COUNT:
             return False
         if len(context) != self._variable_count:
