@@ -20,6 +20,7 @@ from trioflow.jobs.command._spawn_options import LeftoversOption, PinOption
 from trioflow.jobs.ssh._nodes import OnUnreachable
 from trioflow.journal._journal import Durability
 
+from .. import public_names as all_public_names
 from ..places import ROOT
 
 PAGES = sorted((ROOT / "docs" / "reference").glob("*.md"))
@@ -49,6 +50,23 @@ def test_each_public_name_is_on_one_page_of_the_reference() -> None:
     expected = public_names(trioflow) | (public_names(trioflow.abc) - {"trioflow.abc.AbstractJob"})
     expected |= public_names(trioflow.graph)
     assert sorted(shown) == sorted(expected | {"trioflow.abc.Amount"} | ELSEWHERE)
+
+
+WRITTEN = [
+    ROOT / "README.md",
+    *(page for page in (ROOT / "docs").rglob("*.md") if not {"reference", "decisions"} & set(page.parts)),
+]
+"""The pages that are written by hand, for readers. Those of the reference are generated from docstrings."""
+
+
+def test_each_public_name_is_on_a_page_that_is_written_by_hand() -> None:
+    """Each public name, and each member of a scheduler and of a job, is on a page that says what it is good for."""
+    words = {word for page in WRITTEN for word in re.findall(r"\w+", page.read_text(encoding="utf-8"))}
+    names: set[str] = set()
+    for module in map(importlib.import_module, all_public_names.MODULES):
+        names.update(all_public_names.public(module))
+    names.update(name for kind in (Scheduler, trioflow.Job) for name in dir(kind) if hasattr(kind, name))
+    assert sorted(name for name in names - words if not name.startswith("_")) == []
 
 
 CHOICES = [
