@@ -27,11 +27,9 @@ BUILTINS: Final = frozenset(
 )
 INTEGER: Final = r"-?\d{1,9}"
 EQUIVALENT_PROGRAM_ARGUMENTS: Final = {
-    "true": re.compile(r"(?!--(?:help|version)\0$)(?:.*\0)*", re.DOTALL),
+    "true": re.compile(r"(?!--(?:help|version)\0$).*", re.DOTALL),
     "echo": re.compile(r"(?!-)[^\\]*"),
-    "printf": re.compile(
-        r"(?!-)(?:[^%\\\0]|\\[nt])*\0|(?!-)(?:[^%\\\0]|\\[nt]|%s)*%s(?:[^%\\\0]|\\[nt]|%s)*\0(?:[^\0]*\0)+"
-    ),
+    "printf": re.compile(r"(?!-)(?:(?:[^%\\\0]|\\[nt])*+\0|(?=[^\0]*%s)(?:[^%\\\0]|\\[nt]|%s)*+\0(?:[^\0]*+\0)++)"),
     "test": re.compile(rf"-[defhLnsz]\0[^\0]*\0|{INTEGER}\0-(?:eq|ne|lt|le|gt|ge)\0{INTEGER}\0"),
 }
 """Maps builtins to the arguments with which the program of the same name behaves like the builtin.

@@ -27,7 +27,6 @@ END_OF_FIRST_WORD_PATTERN: Final = re.compile(r"[ \t\n<>|&;]")
 WORD_CHARACTERS: Final = f"{string.ascii_letters}{string.digits}_./:,=@%+-"
 """The characters around a replacement string that belong to its word, and are special to no shell."""
 NO_RESOURCES: Final[Mapping[str, str]] = {}
-PERL_EXPRESSION_PATTERN: Final = re.compile(r"\{=.*?=\}", re.DOTALL)
 PADDED_NUMBER_PATTERN: Final = re.compile(r"\{0+([#%])\}")
 
 
@@ -135,9 +134,10 @@ class ReplacementStrings:
             ValueError: the text contains a replacement string of GNU parallel that is not supported.
 
         """
-        if match := PERL_EXPRESSION_PATTERN.search(text):
+        expression, end, _ = text.partition("{=")[2].partition("=}")
+        if end:
             raise ValueError(
-                f"{match[0]}: Perl expressions work in GNU parallel only; let a shell change the argument: "
+                f"{{={expression}=}}: Perl expressions work in GNU parallel only; let a shell change the argument: "
                 "a={}; echo ${a%.*}"
             )
         if match := PADDED_NUMBER_PATTERN.search(text):

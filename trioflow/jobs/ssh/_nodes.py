@@ -254,7 +254,7 @@ def _iterate_entries(nodes: Any) -> Iterator[Any]:
 
 
 def _split_names(text: str) -> list[str]:
-    return [word for word in re.split(r"[\s,]+(?![^\[\]]*\])", text) if word]
+    return re.findall(r"(?:\[[^\[\]]*\]|[^\s,])+", text)
 
 
 def _expand_range(text: str) -> Iterator[str]:

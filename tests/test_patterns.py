@@ -1,0 +1,120 @@
+"""Each pattern of the package takes time in proportion to a text, whoever has written the text."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import itertools
+import pkgutil
+import re
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import trioflow
+from trioflow.view.text._selection import glob_pattern
+
+HOSTILE: Final = (
+    " ", "\n", "\t", "a", "1", "0.", "1:", "-", "+", "=", ":", ",", ".", "/", "#", "%", "@", "_", "'", '"', "\\", "`",
+    "\0", "\x1b[", "\x1b]", "[", "]", "{", "{=", "(", "$((", "<", "a.", "a1", "a ", "1m0s\n", "ab: ", "é", "\udc80",
+)  # fmt: skip
+"""What a hostile text repeats, besides the words of a pattern itself."""
+SIZES: Final = (250, 1000, 4000)
+"""Characters of a text."""
+SLOW: Final = 1e-6
+"""Seconds for a character above which two sizes are compared: a pattern that takes quadratic time takes more."""
+MAX_RATIO: Final = 9.0
+"""Four times the text may take nine times as long: four if the time is linear, sixteen if it is quadratic."""
+WHOLE: Final = {"match", "fullmatch"}
+SEARCHES: Final = {"search", "sub", "subn", "split", "findall", "finditer"}
+
+
+def calls_in(tree: ast.AST) -> Iterator[tuple[ast.expr, str, list[ast.expr], int]]:
+    """Yield the object, the method, the arguments and the line of each call of a method."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in WHOLE | SEARCHES:
+            yield node.value, node.attr, [], node.lineno
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            yield node.func.value, node.func.attr, node.args, node.lineno
+
+
+def patterns() -> Iterator[tuple[str, re.Pattern[Any], set[str]]]:
+    """Yield each pattern of the package with its name and what is done with it.
+
+    These are the patterns in the variables of modules, and those that a call of `re` has as a literal.
+    """
+    modules = [
+        importlib.import_module(info.name)
+        for info in pkgutil.walk_packages(trioflow.__path__, "trioflow.")
+        if not info.name.endswith("__main__")
+    ]
+    uses: defaultdict[str, set[str]] = defaultdict(set)
+    for module in modules:
+        for called, method, arguments, line in calls_in(ast.parse(Path(str(module.__file__)).read_text("utf-8"))):
+            is_call = method in WHOLE | SEARCHES and ast.unparse(called) == "re"
+            if is_call and arguments and isinstance(arguments[0], ast.Constant):
+                yield f"{module.__name__}:{line}", re.compile(arguments[0].value, re.MULTILINE), {method}
+            uses[ast.unparse(called).rpartition(".")[2]].add(method)
+    seen: set[re.Pattern[Any]] = set()
+    for module in modules:
+        for name, value in vars(module).items():
+            for pattern in value.values() if isinstance(value, dict) else (value,):
+                if isinstance(pattern, re.Pattern) and pattern not in seen:
+                    seen.add(pattern)
+                    searches = uses[name] & (WHOLE | SEARCHES)
+                    yield (
+                        f"{module.__name__}.{name}",
+                        pattern,
+                        searches or {"fullmatch"},
+                    )  # of a dict, or one that is combined
+
+
+def is_linear(pattern: re.Pattern[Any], methods: Collection[str]) -> bool:
+    """Return whether the calls of these methods take linear time for all hostile texts."""
+    source = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
+    words = [word for word in re.findall(r"[^\W_][\w -]+", source) if len(word) < 40]
+    texts = itertools.product(("", *words), (*HOSTILE, *words), ("", "\0!"))
+    return not any(grows_faster(pattern, methods, *text) for text in texts)
+
+
+def grows_faster(pattern: re.Pattern[Any], methods: Collection[str], start: str, piece: str, end: str) -> bool:
+    def seconds(size: int, times: int = 1) -> float:
+        """Return the processor time for a text of a size, the least of some."""
+        text: Any = start + piece * (size // len(piece)) + end
+        if isinstance(pattern.pattern, bytes):
+            text = text.encode(errors="surrogateescape")
+        measured: list[float] = []
+        for _ in range(times):
+            began = time.thread_time()
+            pattern.fullmatch(text) if methods <= WHOLE else pattern.sub(lambda match: match[0], text)
+            measured.append(time.thread_time() - began)
+        return min(measured)
+
+    for size in SIZES:
+        if seconds(size) > size * SLOW:
+            return all(seconds(4 * size, times) > MAX_RATIO * seconds(size, times) for times in (1, 3))
+    return False
+
+
+def test_each_pattern_takes_linear_time() -> None:
+    """A label of 8 KB once took 1.4 s in a table, and 160,000 newlines took 44 s on their way to a log."""
+    found = [(name, pattern.pattern) for name, pattern, methods in patterns() if not is_linear(pattern, methods)]
+    assert found == []
+
+
+def test_a_glob_takes_linear_time() -> None:
+    """The pattern `*a*b*c` once took cubic time in a path."""
+    for glob in ("*a*b*c", "a*a*a*b", "*?*?*", "**a**", "*" * 30 + "c"):
+        assert is_linear(glob_pattern(glob), WHOLE), glob
+
+
+def test_a_pattern_that_takes_quadratic_time_is_found() -> None:
+    """The measurement finds the patterns that were once in the package."""
+    quadratic = [
+        (re.compile(r"^\s*::|##\[", re.MULTILINE), SEARCHES),
+        (re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"), WHOLE),
+        (re.compile(".*a.*b.*c", re.DOTALL), WHOLE),
+    ]
+    assert [pattern.pattern for pattern, methods in quadratic if is_linear(pattern, methods)] == []
