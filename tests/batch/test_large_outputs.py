@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
 import signal
+import sqlite3
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,7 +23,9 @@ import pytest
 
 from trioflow.batch import _output
 from trioflow.batch._record import JsonLinesFormat, RecordFile
+from trioflow.journal._store import JournalStore
 
+from ..cli.command_line import trioflow
 from .process import batch
 
 pytestmark = pytest.mark.usefixtures("plain_shell")
@@ -83,6 +88,54 @@ def test_a_command_whose_row_is_written_when_the_batch_is_interrupted_counts(mon
     assert (done.exit_code, len(Path("log").read_text().splitlines())) == (130, 2)
     assert "batch  ✗ interrupted, 1 of 2 commands succeeded" in done.stderr
     assert json.loads(Path("runs.jsonl").read_text())["stdout"] == TEXT
+
+
+def test_threads_write_a_large_output_into_the_journal_and_read_it_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large output was once in memory several times, and the event loop stood still while it was stored or read."""
+    calls: list[tuple[str, bool]] = []
+
+    def watch(name: str) -> None:
+        method = getattr(JournalStore, name)
+
+        def watched(*args: Any) -> Any:
+            calls.append((name, threading.current_thread() is threading.main_thread()))
+            return method(*args)
+
+        monkeypatch.setattr(JournalStore, name, watched)
+
+    watch("write_result")
+    watch("read_large")
+    words = ["--journal", "run.db", "--results", "runs.jsonl", "head -c 20000000 {}", ":::", "/dev/zero"]
+    for expected in ("write_result", "read_large"):
+        tracemalloc.start()
+        try:
+            assert batch(*words).exit_code == 0
+            assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        finally:
+            tracemalloc.stop()
+        assert calls == [(expected, False)]
+        calls.clear()
+        assert json.loads(Path("runs.jsonl").read_text())["stdout"] == "\0" * 20_000_000
+
+
+def test_a_large_failure_is_kept_with_its_output() -> None:
+    """With `--keep all`, a failure has its large output in the journal, as a success has."""
+    words = ["--journal", "run.db", "--keep", "all", "echo x >> runs; cat {}; exit 3", ":::", "large"]
+    assert [batch(*words).stdout for _ in range(2)] == [TEXT, TEXT]
+    assert Path("runs").read_text() == "x\n"
+
+
+def test_a_large_output_that_is_damaged_runs_its_command_again() -> None:
+    """The hash of a large output is checked before it is used, and a command whose output is damaged runs again."""
+    words = ["--journal", "run.db", "cat {}", ":::", "large"]
+    batch(*words)
+    with contextlib.closing(sqlite3.connect("run.db")) as db:
+        assert db.execute("SELECT count(*) FROM results").fetchone()[0] > 1
+        db.execute("UPDATE results SET data = zeroblob(length(data)) WHERE piece = 1")
+        db.commit()
+    assert batch(*words).stdout == TEXT
+    assert "its stored result cannot be used" in trioflow("journal", "run.db").stdout
+    assert "no damage" in trioflow("journal", "run.db", "check").stdout
 
 
 def test_the_event_loop_turns_while_a_large_output_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -267,7 +267,7 @@ def test_a_large_result_is_kept_once_and_not_used_if_it_has_changed(file: Path) 
     """A large result is in the journal once, by its hash, for all jobs that have it; a changed one is not used."""
     data = b"x" * (MAX_INLINE_RESULT + 1)
     store = JournalStore(file, writes=True)
-    jobs = [record(name)._replace(result=len(data), large=store.write_result(data)) for name in ("a", "b")]
+    jobs = [record(name)._replace(result=len(data), large=store.write_result(data)[0]) for name in ("a", "b")]
     store.add_records(jobs, [], [])
     assert [store.read_result(job) for job in store.job_records()] == [data, data]
     assert len(data) < file.with_name("run.db-wal").stat().st_size < 2 * len(data)
@@ -673,7 +673,7 @@ def test_a_missing_table_raises_an_error_unlike_a_damaged_row(file: Path) -> Non
 def test_large_results_that_nothing_refers_to_are_removed(file: Path) -> None:
     """The end of a run, and forgetting a job, remove large results that no job has, and keep those in use."""
     with contextlib.closing(JournalStore(file, writes=True)) as store:
-        names = [store.write_result(data) for data in (b"kept", b"replaced", b"forgotten")]
+        names = [store.write_result(data)[0] for data in (b"kept", b"replaced", b"forgotten")]
         store.add_records([record(name)._replace(result=4, large=name) for name in names], [], [])
         store.forget([names[2]])
         store.add_records([record(names[1])], [], [])

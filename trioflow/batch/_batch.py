@@ -39,7 +39,7 @@ from .. import (
     granted,
 )
 from .. import _posix as posix
-from ..abc import AbstractJob, Work, restoration_of
+from ..abc import AbstractJob, Work, restoration_of, run_of
 from ..jobs.command._resource_limits import NumberedSlots
 from ..jobs.posix._processes import describe_exit
 from ._batch_pool import make_pool
@@ -164,7 +164,9 @@ class BatchCommandJob(
         while True:
             attempts_left -= 1
             try:
-                return await self._run_once()
+                result = await self._run_once()
+                await self._store_large_output(result)
+                return result
             except COMMAND_ERRORS as error:
                 may_retry = attempts_left and not isinstance(error, Unreachable)
                 if may_retry:
@@ -173,7 +175,14 @@ class BatchCommandJob(
                     kept = KeptFailure.of(error, self.last_result) if batch.options.keep == "all" else None
                     if kept is None:
                         raise
+                    await self._store_large_output(kept)
                     return kept
+
+    async def _store_large_output(self, value: CommandResult | KeptFailure) -> None:
+        """Have a thread write the outputs into the journal, if they are on disk: the journal takes its time."""
+        result = value.result if isinstance(value, KeptFailure) else value
+        if result.spooled and self._batch.options.journal is not None:
+            await anyio.to_thread.run_sync(run_of(self).prepare_result, self, value)
 
     async def _run_once(self) -> CommandResult:
         """Run the command once, on the first node that can be reached."""
@@ -372,6 +381,8 @@ class Batch:
             sequence, slot = sequence + 1, self._slots.take_lowest()
             line = self._template.fill(arguments, sequence, slot)
             command = BatchCommandJob(self, sequence, slot, arguments, line, node)
+            if self.options.journal is not None and (read := run_of(self._feeder).prefetch_result(command.label)):
+                await anyio.to_thread.run_sync(read)
             self.reporter.add(command)
             self.scheduler.add(command)
         self.expected_count = sequence

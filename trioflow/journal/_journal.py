@@ -55,7 +55,6 @@ from .._core.api.journals import (
     result_for_journal,
     run_times,
     short_repr,
-    size_text,
     warn,
 )
 from ._file_stamps import FileStamper, path_text
@@ -65,8 +64,8 @@ from ._msgspec import check_installed, msgspec
 from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
 from ._record_paths import RecordPaths, name_of_added_job
 from ._run_summary import ALWAYS_RUNS_REASON, JobTally
-from ._serialization import NotSerializable, comparison_form, dumps, loads
-from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, MAX_RESULT, DamagedRow, JournalStore, StoredJob
+from ._serialization import NotSerializable, SpooledText, comparison_form, dumps, dumps_spooled, loads
+from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -244,6 +243,9 @@ class JournalSession:
         self.fingerprint_builder: Final = FingerprintBuilder(self._result_form, self._file_stamper)
         # For each job, the text that represents its result in the fingerprints of jobs that take the result as input.
         self._result_forms: Final[dict[AbstractJob[Any], str]] = {}
+        self._prefetched: tuple[str, str | SpooledText] = "", ""  # a large result by its hash
+        # What `prepare` has stored for running jobs, with the hash and the size.
+        self._prepared: Final[dict[AbstractJob[Any], tuple[Any, tuple[str, int] | None]]] = {}
         # The jobs that run or are about to run, if their results will be recorded.
         self._running_jobs: Final[dict[AbstractJob[Any], RunningJob]] = {}
         self._running_paths: Final[dict[str, AbstractJob[Any]]] = {}  # these jobs by path
@@ -470,7 +472,12 @@ class JournalSession:
         if save == "pickle" and self.store.other_writers is not None:  # they could have it run any code
             return NotStored(f"its stored result is a pickle, which is not loaded because {self.store.other_writers}")
         try:
-            data = self.store.read_result(record)
+            data: str | bytes | SpooledText
+            if record.large is None or save == "pickle":
+                data = self.store.read_result(record)
+            else:
+                (large, data), self._prefetched = self._prefetched, ("", "")
+                data = data if large == record.large else SpooledText.read(self.store.read_large(record.large))
         except (TypeError, ValueError, MemoryError) as error:
             return NotStored(f"its stored result cannot be used: {error}")
         try:
@@ -484,7 +491,7 @@ class JournalSession:
             return NotStored(f"its stored result cannot be restored: {error}")
         except Exception as error:  # raised by user code
             return NotStored(f"its stored result cannot be restored: {error!r}")
-        self._result_forms[job] = comparison_form(data)
+        self._result_forms[job] = _result_form_of(data, record.large)
         budgets = JobFacts.parse(record.outputs).budgets
         used = tuple((name, amount) for name, amount in budgets.items() if amount >= 0)
         return Restored(value, Restoration(record.settled, record.elapsed, used))
@@ -540,12 +547,39 @@ class JournalSession:
 
     # ---- after a job
 
+    def prefetch(self, path: str) -> Callable[[], None] | None:
+        """Return what reads the large result at this path, for the next `look_up`; None if it has no large one.
+
+        It may be called in a thread.
+        """
+        try:
+            record = self.store.find_job(path)
+        except DamagedRow:
+            return None
+        if record is None or record.large is None or record.saved == "pickle":
+            return None
+        large = record.large
+
+        def read() -> None:
+            with contextlib.suppress(ValueError):  # `look_up` reports it
+                self._prefetched = large, SpooledText.read(self.store.read_large(large))
+
+        return read
+
+    def prepare(self, job: AbstractJob[Any], value: Any) -> None:
+        """Write the large outputs of a command, which are to be recorded soon. This may be called in a thread."""
+        running = self._running_jobs.get(job)
+        if running is not None and isinstance(data := _serialize_result(running.save, value)[1], SpooledText):
+            self._prepared[job] = value, self.store.write_result(data)
+
     def record(self, job: AbstractJob[Any], value: Any) -> None:
         """Buffer the result of a job for the next commit."""
         running = self._take_running(job)
         if running is None:
             return  # the job was restored, or it is never recorded
         path, fingerprint, save, why, work, moves_on, _ = running
+        prepared_value, stored = self._prepared.pop(job, (None, None))
+        stored = stored if prepared_value is value else None
         saved: str | None = None
         data: str | bytes | int | None = None
         large: str | None = None
@@ -556,18 +590,18 @@ class JournalSession:
             why = SKIPPED_REASON
         else:
             try:
-                saved, data = _serialize_result(save, value)
-                self._result_forms[job] = comparison_form(data)
+                saved, encoded = _serialize_result(save, value)
                 if work is not None:
                     facts = JobFacts(self._file_stamper.output_stamps(work))
                 if used := budget_use(job):
                     facts = dataclasses.replace(facts, budgets=used)
-                if len(data) > MAX_INLINE_RESULT:
-                    encoded = data.encode() if isinstance(data, str) else data
-                    if len(encoded) > MAX_RESULT:
-                        size = size_text(len(encoded))
-                        raise NotSerializable(f"too large: it takes {size}, and a journal's take up to 1 GB")
-                    large, data = self.store.write_result(encoded), len(encoded)
+                if isinstance(encoded, SpooledText) or len(encoded) > MAX_INLINE_RESULT:
+                    large, data = stored or self.store.write_result(
+                        encoded.encode() if isinstance(encoded, str) else encoded
+                    )
+                else:
+                    data = encoded
+                self._result_forms[job] = _result_form_of(encoded, large)
             except NotSerializable as error:
                 saved, data, why, facts = None, None, str(error), NO_FACTS
                 self._record_unstorable(job, f"its result, {error}")
@@ -740,6 +774,8 @@ class RunJournalView:
         self._paths: Final = paths
         # These are bound methods, because wrappers would double the time of some calls.
         self.record: Final = session.record
+        self.prepare: Final = session.prepare
+        self.prefetch: Final = session.prefetch
         self.record_winners: Final = session.record_winners
         self.open_question: Final = session.open_question
         self.commit: Final = session.commit
@@ -760,14 +796,19 @@ class RunJournalView:
         self._paths.forget(job)
 
 
-def _serialize_result(save: Save, value: Any) -> tuple[str, str | bytes]:
+def _result_form_of(data: str | bytes | SpooledText, large: str | None) -> str:
+    """Return the text that represents a result in the fingerprints of jobs that take it as input."""
+    return comparison_form(data) if large is None and not isinstance(data, SpooledText) else f"~{large}"
+
+
+def _serialize_result(save: Save, value: Any) -> tuple[str, str | bytes | SpooledText]:
     if save == "json":
-        return "json", dumps(value)
+        return "json", dumps_spooled(value)
     try:
         if save == "pickle":
             return "pickle", pickle.dumps(value)
         assert isinstance(save, tuple)
-        return "own", dumps(save[0](value))
+        return "own", dumps_spooled(save[0](value))
     except NotSerializable:
         raise
     except Exception as error:

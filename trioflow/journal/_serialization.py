@@ -13,6 +13,7 @@ msgspec writes and reads the text, and converts dates, times, UUIDs and decimals
 from __future__ import annotations
 
 import base64
+import binascii
 import dataclasses
 import datetime
 import decimal
@@ -22,13 +23,16 @@ import hashlib
 import inspect
 import math
 import pathlib
+import re
+import secrets
 import types
 import uuid
 import zoneinfo
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, cast
 
 from .._core.api.journals import find_by_name
+from ..jobs.command._output_sinks import SPOOL_LIMIT_BYTES, OutputSpool
 from ..jobs.command._result import RSS_UNIT_BYTES, CommandResult
 from ..jobs.posix._processes import ReportedUsage
 from ._msgspec import msgspec
@@ -54,6 +58,11 @@ MIN_SLOW_INTEGER: Final = 10**18
 PLAIN_TYPES: Final = frozenset({str, int, bool, type(None)})
 
 
+CHUNK_SIZE: Final = 1 << 20
+"""The size, in bytes, of the pieces in which large results are written and read."""
+OUTPUT_PATTERN: Final = re.compile(rb'"CommandResult","v":\[[^][]*,"\Z')
+"""The text before an output of a command, up to its opening quote."""
+
 ConvertUnknown = Callable[[Any], Any]
 
 
@@ -61,12 +70,103 @@ class NotSerializable(Exception):
     """A value cannot be written as JSON or read back. The message names the value and the reason."""
 
 
-def dumps(value: Any, convert_unknown: ConvertUnknown | None = None) -> str:
+class SpooledText:
+    """A JSON text in which the outputs of commands that are on disk are not in memory.
+
+    Attributes:
+        text: the text, with a marker in place of each of these outputs, which is there in base64.
+        spools: the outputs by their markers, in the order of the text.
+
+    """
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.spools: Final[dict[str, OutputSpool]] = {}
+
+    def add_spool(self, spool: OutputSpool) -> str:
+        """Return a new marker, which nobody can forge, for an output."""
+        marker = secrets.token_hex()
+        self.spools[marker] = spool
+        return marker
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the whole text in pieces."""
+        rest = self.text
+        for marker, spool in self.spools.items():
+            before, _, rest = rest.partition(marker)
+            yield before.encode()
+            with spool.open() as file:
+                yield from map(base64.b64encode, iter(functools.partial(file.read, CHUNK_SIZE // 4 * 3), b""))
+        yield rest.encode()
+
+    @classmethod
+    def read(cls, pieces: Iterable[bytes]) -> str | SpooledText:
+        """Read the text of a value in pieces. What is as long as an output on disk, at the place of one, goes there.
+
+        Raises:
+            ValueError: such an output is damaged.
+
+        """
+        try:
+            return cls._read(pieces)
+        except binascii.Error:
+            raise ValueError("an output in it is damaged") from None
+
+    @classmethod
+    def _read(cls, pieces: Iterable[bytes]) -> str | SpooledText:
+        spooled, text, string = cls(), bytearray(), bytearray()
+        spool: OutputSpool | None = None
+        for piece in pieces:
+            for number, part in enumerate(piece.split(b'"')):
+                if number:  # a quote begins or ends a string; one inside a string follows a backslash
+                    if spool is not None:
+                        spool.write(binascii.a2b_base64(string))
+                        string[:] = spooled.add_spool(spool).encode()
+                        spool = None
+                    text += string + b'"'
+                    string.clear()
+                string += part
+                if len(string) > SPOOL_LIMIT_BYTES and (spool is not None or OUTPUT_PATTERN.search(text)):
+                    spool = spool or OutputSpool()
+                    end = len(string) // 4 * 4
+                    spool.write(binascii.a2b_base64(string[:end]))
+                    del string[:end]
+        text += string
+        spooled.text = text.decode()
+        return spooled if spooled.spools else spooled.text
+
+
+def data_pieces(data: bytes | SpooledText) -> Iterator[bytes]:
+    """Yield the data of a result in pieces of `CHUNK_SIZE` bytes."""
+    buffer = bytearray()
+    for piece in [data] if isinstance(data, bytes) else data.pieces():
+        buffer += piece
+        for _ in range(len(buffer) // CHUNK_SIZE):
+            yield bytes(buffer[:CHUNK_SIZE])
+            del buffer[:CHUNK_SIZE]
+    if buffer:
+        yield bytes(buffer)
+
+
+def dumps_spooled(value: Any) -> str | SpooledText:
+    """Serialize a value as `dumps` does, without reading outputs of commands that are on disk.
+
+    Raises:
+        NotSerializable: the value contains something that cannot be serialized.
+
+    """
+    spooled = SpooledText()
+    spooled.text = dumps(value, spooled=spooled)
+    return spooled if spooled.spools else spooled.text
+
+
+def dumps(value: Any, convert_unknown: ConvertUnknown | None = None, *, spooled: SpooledText | None = None) -> str:
     """Serialize a value as JSON text.
 
     Args:
         value: the value to serialize.
         convert_unknown: a function that converts a value of an unknown type to JSON types, or raises NotSerializable.
+        spooled: gets the outputs on disk, whose markers are in the text; None to have the outputs in the text.
 
     Raises:
         NotSerializable: the value contains something that cannot be serialized.
@@ -76,10 +176,12 @@ def dumps(value: Any, convert_unknown: ConvertUnknown | None = None) -> str:
         return str(value)
     try:
         return msgspec.json.encode(
-            value if type(value) in PLAIN_TYPES else _JsonConverter(convert_unknown).convert(value)
+            value if type(value) in PLAIN_TYPES else _JsonConverter(convert_unknown, spooled).convert(value)
         ).decode()
     except UnicodeEncodeError:  # a string has a lone surrogate, which comes from a file name that is not UTF-8
-        return msgspec.json.encode(_SurrogateSafeJsonConverter(convert_unknown).convert(value)).decode()
+        if spooled is not None:
+            spooled.spools.clear()
+        return msgspec.json.encode(_SurrogateSafeJsonConverter(convert_unknown, spooled).convert(value)).decode()
     except RecursionError:
         raise NotSerializable("a value that contains itself, or is nested too deeply") from None
     except NotSerializable:
@@ -88,13 +190,20 @@ def dumps(value: Any, convert_unknown: ConvertUnknown | None = None) -> str:
         raise NotSerializable(f"a value of type {type_name(cast(Any, type(value)))}, which raised {error!r}") from None
 
 
-def loads(text: str | bytes) -> Any:
+def loads(text: str | bytes | SpooledText) -> Any:
     """Restore a value from a text that `dumps` has returned.
 
     Raises:
         NotSerializable: the text is damaged, or names a type that does not exist.
 
     """
+    if isinstance(text, SpooledText):
+        SPOOLS_BEING_RESTORED.update(text.spools)
+        try:
+            return loads(text.text)
+        finally:
+            for marker in text.spools:
+                SPOOLS_BEING_RESTORED.pop(marker, None)
     try:
         json_value = msgspec.json.decode(text)
         return json_value if '"$"' not in (text if isinstance(text, str) else text.decode()) else _restore(json_value)
@@ -133,10 +242,11 @@ def type_name(class_: type[Any]) -> str:
 
 
 class _JsonConverter:
-    __slots__ = ("_convert_unknown",)
+    __slots__ = ("_convert_unknown", "_spooled")
 
-    def __init__(self, convert_unknown: ConvertUnknown | None) -> None:
+    def __init__(self, convert_unknown: ConvertUnknown | None, spooled: SpooledText | None) -> None:
         self._convert_unknown: Final = convert_unknown
+        self._spooled: Final = spooled
 
     def convert(self, value: Any) -> Any:
         class_ = cast(Any, type(value))
@@ -174,9 +284,16 @@ class _JsonConverter:
         return {key: self.convert(item) for key, item in value.items()}
 
     def _encode_command_result(self, value: CommandResult) -> list[Any]:
-        outputs = [data if data is None else base64.b64encode(data).decode() for data in (value.stdout, value.stderr)]
+        outputs = [self._encode_output(output) for output in (value._stdout, value._stderr)]
         rss = value.max_rss if value.max_rss_bound is None else -value.max_rss_bound
         return [value.returncode, value.elapsed, value.user_time, value.system_time, rss, *outputs]
+
+    def _encode_output(self, output: bytes | OutputSpool | None) -> str | None:
+        if isinstance(output, OutputSpool):
+            if self._spooled is not None:
+                return self._spooled.add_spool(output)
+            output = output.read()
+        return None if output is None else base64.b64encode(output).decode()
 
     def _encode_time(self, value: Any, name: str) -> Any:
         """Convert a time. Its `fold` and its zone are stored separately, because ISO 8601 cannot express them."""
@@ -356,6 +473,10 @@ def _restore(json_value: Any) -> Any:
     return DECODERS_BY_TYPE[name](value, mapping.get("t", ""))
 
 
+SPOOLS_BEING_RESTORED: Final[dict[str, Any]] = {}
+"""The outputs on disk of the texts that `loads` restores now, by their markers."""
+
+
 def _read_zone(zone: Any) -> datetime.tzinfo:
     if isinstance(zone, str):
         return zoneinfo.ZoneInfo(zone)
@@ -366,7 +487,7 @@ def _read_zone(zone: Any) -> datetime.tzinfo:
 def _read_command_result(value: list[Any], _: str) -> CommandResult:
     returncode, elapsed, user, system, rss, *outputs = value
     usage, bound = ReportedUsage(user, system, max(rss or 0, 0) // RSS_UNIT_BYTES), -min(rss or 0, 0) // RSS_UNIT_BYTES
-    out, err = (None if data is None else base64.b64decode(data) for data in outputs)
+    out, err = (None if data is None else SPOOLS_BEING_RESTORED.get(data) or base64.b64decode(data) for data in outputs)
     return CommandResult(returncode, elapsed, usage, out, err, bound)
 
 

@@ -26,6 +26,7 @@ import shutil
 import sqlite3
 import stat
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -33,29 +34,29 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, get_args, get_type_hints
 
 from .. import _posix as posix
-from .._core.api.journals import JournalError
+from .._core.api.journals import JournalError, size_text
 from ._file_stamps import FileWatch
 from ._lock import JournalLock, describe_irregularity, find_holder, is_own_journal, read_first_bytes
 from ._msgspec import msgspec
-from ._serialization import escape_row
+from ._serialization import CHUNK_SIZE, NotSerializable, SpooledText, data_pieces, escape_row
 
 T = TypeVar("T")
 
 APPLICATION_ID: Final = 0x74666A31
 """The application id in the header of a journal, which distinguishes it from other SQLite files."""
-FORMAT_VERSION: Final = 4
+FORMAT_VERSION: Final = 5
 RETRY_DELAYS: Final = (0.01, 0.05, 0.2)
 """The delays, in seconds, between the attempts to read a journal whose run is killed during the read."""
 MAX_INLINE_RESULT: Final = 1 << 20
 """The maximum length of a result in the table `jobs`: of a pickle in bytes, of JSON in characters. A longer result is
 in the table `results`, so that reading the records of all jobs takes little memory."""
 MAX_RESULT: Final = 10**9 - 1000
-"""The maximum length of any result, in bytes: SQLite has no longer values."""
-CHUNK_SIZE: Final = 1 << 20
+"""The maximum length of any result, in bytes."""
 MIN_UNUSED_PAGES: Final = 64
 UNUSED_SHARE: Final = 0.25
 """A journal of which at least this many pages (of 4 KiB) and this share are unused is rewritten at the end of a run, so
 that rewriting costs less than what has been removed did."""
+LARGE_RESULT_QUERY: Final = "SELECT rowid FROM results WHERE hash = ? ORDER BY piece"
 SQLITE_MAGIC: Final = b"SQLite format 3\0"
 SCHEMA_STATEMENTS: Final = (
     "CREATE TABLE runs (id INTEGER PRIMARY KEY, label TEXT NOT NULL, started REAL NOT NULL, ended REAL, outcome TEXT,"
@@ -64,8 +65,8 @@ SCHEMA_STATEMENTS: Final = (
     "CREATE TABLE jobs (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, saved TEXT,"
     " result BLOB, large TEXT, outputs TEXT, run INTEGER NOT NULL, restored INTEGER, settled REAL NOT NULL,"
     " elapsed REAL, why TEXT, checksum INTEGER)",
-    # Large results by the hash of their contents, which is in the column `large` of their jobs.
-    "CREATE TABLE results (hash TEXT PRIMARY KEY, data BLOB NOT NULL)",
+    # Large results in pieces, by the hash of their contents, which is in the column `large` of their jobs.
+    "CREATE TABLE results (hash TEXT, piece INTEGER, data BLOB NOT NULL, PRIMARY KEY (hash, piece))",
     # Jobs that write files, and have started but not succeeded, with the stamps of the files before the start.
     "CREATE TABLE begun (path TEXT PRIMARY KEY, outputs TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID",
 )
@@ -183,6 +184,8 @@ class JournalStore:
         self.file: Final = Path(os.path.realpath(path))
         self._is_writable: Final = writes
         self._is_in_transaction = False
+        # Held for each statement that writes: a thread may write a large result while the event loop goes on.
+        self._writing: Final = threading.RLock()
         self._lock: JournalLock | None = None
         self._db: sqlite3.Connection | None = None
         self._file_watch: FileWatch | None = None
@@ -549,12 +552,12 @@ class JournalStore:
 
         """
         if record.large is not None:
-            return b"".join(self._read_large(record.large))
+            return b"".join(self.read_large(record.large))
         if not isinstance(record.result, (str, bytes)):  # another program has changed the file
             raise TypeError(f"it is {record.result!r}")
         return record.result
 
-    def _read_large(self, name: str) -> Iterator[bytes]:
+    def read_large(self, name: str) -> Iterator[bytes]:
         """Yield a large result piece by piece: one from elsewhere may be larger than the memory.
 
         Raises:
@@ -563,7 +566,7 @@ class JournalStore:
         """
         found = hashlib.sha256()
         try:
-            for (row,) in self._database.execute("SELECT rowid FROM results WHERE hash = ?", (name,)):
+            for (row,) in self._database.execute(LARGE_RESULT_QUERY, (name,)):
                 with self._database.blobopen("results", "data", row, readonly=True) as blob:
                     while chunk := blob.read(CHUNK_SIZE):
                         found.update(chunk)
@@ -577,7 +580,7 @@ class JournalStore:
         if record.large is None:
             self.read_result(record)
         else:
-            for _ in self._read_large(record.large):
+            for _ in self.read_large(record.large):
                 pass
 
     # ---- writing
@@ -632,11 +635,28 @@ class JournalStore:
         )
         self.commit()
 
-    def write_result(self, data: bytes) -> str:
-        """Write a large result, which the next commit keeps, and return its hash."""
-        name = hashlib.sha256(data).hexdigest()
-        self._write("INSERT INTO results VALUES (?, ?) ON CONFLICT (hash) DO NOTHING", [(name, data)])
-        return name
+    def write_result(self, data: bytes | SpooledText) -> tuple[str, int]:
+        """Write a large result, which the next commit keeps, and return its hash and its size.
+
+        This may be called in a thread: it writes piece by piece, and a commit in between does no harm.
+
+        Raises:
+            NotSerializable: the result is too large.
+
+        """
+        found, size = hashlib.sha256(), 0
+        for piece in data_pieces(data):
+            found.update(piece)
+            size += len(piece)
+        if size > MAX_RESULT:
+            raise NotSerializable(f"too large: it takes {size_text(size)}, and a journal's take up to 1 GB")
+        statement = (
+            "INSERT INTO results VALUES (?, ?, ?) ON CONFLICT (hash, piece)"
+            " DO UPDATE SET data = excluded.data WHERE data != excluded.data"  # it is damaged
+        )
+        for number, piece in enumerate(data_pieces(data)):
+            self._write(statement, [(found.hexdigest(), number, piece)])
+        return found.hexdigest(), size
 
     def find_damage(self) -> list[tuple[str | None, str]]:
         """Return a pair (path of the job, description) for each damaged part of the journal.
@@ -705,6 +725,10 @@ class JournalStore:
             self._file_watch.record_state()
 
     def commit(self) -> None:
+        with self._writing:
+            self._commit()
+
+    def _commit(self) -> None:
         if not self._is_in_transaction:
             return
         if self._file_watch is None:
@@ -744,14 +768,15 @@ class JournalStore:
         return self._db
 
     def _begin_transaction(self) -> None:
-        if not self._is_in_transaction:
-            with self._explain_errors("write to it"):
-                self._database.execute("BEGIN IMMEDIATE")
-            self._is_in_transaction = True
+        with self._writing:
+            if not self._is_in_transaction:
+                with self._explain_errors("write to it"):
+                    self._database.execute("BEGIN IMMEDIATE")
+                self._is_in_transaction = True
 
     def _write(self, statement: str, rows: Iterable[tuple[Any, ...]] | None = None) -> None:
-        self._begin_transaction()
-        with self._explain_errors("write to it"):
+        with self._writing, self._explain_errors("write to it"):
+            self._begin_transaction()
             if rows is None:
                 self._database.execute(statement)
                 return

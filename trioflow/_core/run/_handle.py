@@ -125,6 +125,31 @@ class RunHandle:
         """Return whether a journal will store the result of `job`. If so, this process needs the result."""
         return self._run.journal_writer is not None and job.save is not None
 
+    def prefetch_result(self, path: str) -> Callable[[], None] | None:
+        """Return what reads the large result that a journal has of the next job to be added; None if it has none.
+
+        Whoever adds jobs whose results may have 100 MB calls it in a thread, just before.
+
+        Args:
+            path: the path of the job.
+
+        """
+        writer = self._run.journal_writer
+        return None if writer is None else writer.prefetch(path)
+
+    def prepare_result(self, job: AbstractJob[Any], value: Any) -> None:
+        """Have the journal, if there is one, write what is large in a result that `job` is about to return.
+
+        A kind whose results may have 100 MB calls this in a thread: otherwise the event loop stands still meanwhile.
+
+        Raises:
+            JournalError: the journal cannot be written.
+
+        """
+        writer = self._run.journal_writer
+        if writer is not None:
+            writer.prepare(job, value)
+
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
         """Have the journal publish a question, which another process may answer; None if it cannot.
 

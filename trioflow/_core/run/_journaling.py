@@ -107,6 +107,14 @@ class RunJournal(Protocol):
         """Return the stored result of a job that is ready to run, or the reason why there is none."""
         ...
 
+    def prefetch(self, path: str) -> Callable[[], None] | None:
+        """Return what reads the large result at this path, in a thread, for the next `look_up`; None if it has none."""
+        ...
+
+    def prepare(self, job: AbstractJob[Any], value: Any) -> None:
+        """Write what is large in a result that a running job is about to return. This may be called in a thread."""
+        ...
+
     def record(self, job: AbstractJob[Any], value: Any) -> None:
         """Record the result of a job that has succeeded; the next `commit` writes it."""
         ...
@@ -214,6 +222,12 @@ class JournalWriter:
             return
         if worker.run.outermost() is self._outermost._run:  # not a job of a run around this one
             worker.job._ensure_extras().has_added_jobs = True
+
+    def prefetch(self, path: str) -> Callable[[], None] | None:
+        return self._journal.prefetch(path)
+
+    def prepare(self, job: AbstractJob[Any], value: Any) -> None:
+        self._journal.prepare(job, value)
 
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
         try:
