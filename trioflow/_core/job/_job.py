@@ -92,16 +92,23 @@ def _check_box(box: BoxStyle, subject: str) -> BoxStyle:
     )
 
 
+FORMER_ATTRIBUTES: Final = {"logs_failures": "log=False"}
+"""Attributes of classes that are now options, each with what to write in its place."""
+
+
 def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:
     """Reject a user-defined class that hides an attribute of jobs which trioflow reads.
 
     Raises:
-        AttributeError: the class has such an attribute.
+        AttributeError: the class has such an attribute, or one that is now an option.
 
     """
     job_classes: list[Any] = [base for base in kind.__mro__[1:] if issubclass(base, AbstractJob)]
     bases = [base for base in job_classes if base.__module__.startswith("trioflow")]
     for name, value in vars(kind).items():
+        if name in FORMER_ATTRIBUTES:
+            advice = f"pass {FORMER_ATTRIBUTES[name]} to super().__init__()"
+            raise AttributeError(f"class {kind.__name__}: {name!r} has no effect; {advice}", name=name)
         base = next((base for base in bases if name in vars(base)), AbstractJob)
         hidden, is_option = vars(base).get(name), name in kind._declared_options
         if not hasattr(hidden, "__set__"):
