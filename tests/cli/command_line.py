@@ -44,10 +44,11 @@ def written(directory: Path, code: str, name: str = "flow.py") -> str:
     return str(path)
 
 
-def trioflow(*arguments: Any) -> Result:
+def trioflow(*arguments: Any, stdin: str | None = None) -> Result:
     """Run the command in this process, and undo what it changes there."""
+    words = [str(one) for one in arguments]
     with unchanged_process():
-        return CliRunner(catch_exceptions=False).invoke(command, [str(one) for one in arguments], prog_name="trioflow")
+        return CliRunner(catch_exceptions=False).invoke(command, words, input=stdin, prog_name="trioflow")
 
 
 def run(*arguments: Any) -> Result:

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+import trioflow
 from trioflow import (
     AbstractJob,
+    Answer,
     CommandJob,
     CommandService,
     CommandSucceeds,
     Events,
+    First,
     Job,
     JUnit,
     LocalNode,
@@ -27,8 +30,10 @@ from trioflow import (
     Scheduler,
     Script,
     ScriptText,
+    Service,
     SshJob,
     SshService,
+    ThreadJob,
 )
 
 SECRET = "SEKRET-7f3a9"
@@ -71,6 +76,12 @@ CREATIONS: dict[str, Make] = {
     "ScriptText": lambda: ScriptText(WRONG),
     "Push": lambda: Push(WRONG, to="x"),
     "Pull": lambda: Pull("x", to=WRONG),
+    "question": lambda: Answer(WRONG, redact=True),
+    "choices": lambda: Answer("which?", choices=SECRET, redact=True),
+    "parse": lambda: Answer(SECRET, parse=SECRET, redact=True),  # type: ignore[arg-type]
+    "choice": lambda: Answer("which?", choices=[SECRET], redact=True).answer("none"),
+    "answer": lambda: Answer("which?", choices=["none"], redact=True).answer(SECRET),
+    "parsed answer": lambda: Answer("which?", parse=int, redact=True).answer(SECRET),
 }
 
 
@@ -138,8 +149,14 @@ RUNS: dict[str, Callable[[Path], AbstractJob[Any]]] = {
         NODE, Push(here / "a" / SECRET, here / "b" / SECRET, to=f"{here}/c/"), redact=True
     ),
     "Pull": lambda here: SshJob(NODE, Pull(str(here / SECRET), to=f"{here}/"), redact=True),
+    "thread": lambda here: ThreadJob(str, NUL, b"", redact=True),
+    "service": lambda here: Service(returns_early, WRONG, redact=True),
+    "question": lambda here: Answer(value_job(WRONG), redact=True),
     "Pull to": lambda here: SshJob(NODE, Pull(here / "x", to=f"{here}/x/{SECRET}/"), redact=True),
 }
+
+
+async def returns_early(_: Any, *, task_status: Any) -> None: ...
 
 
 class Unpicklable:
@@ -163,6 +180,14 @@ def test_error_of_a_run_does_not_show_a_secret(place: str, tmp_path: Path, caplo
     shown = [str(error), repr(error), *getattr(error, "__notes__", []), caplog.text, debrief.getvalue()]
     assert SECRET not in "\n".join([*shown, *(file.read_text() for file in files)])
     assert error.__suppress_context__ or error.__cause__ is None
+
+
+def test_each_kind_of_job_is_among_those_whose_errors_are_checked(tmp_path: Path) -> None:
+    """A new kind of job that takes values of a user has an error in `RUNS`."""
+    public = [getattr(trioflow, name) for name in trioflow.__all__]
+    kinds = {kind for kind in public if isinstance(kind, type) and issubclass(kind, AbstractJob)}
+    without_values = {AbstractJob, Scheduler, First}
+    assert {type(make(tmp_path)) for make in RUNS.values()} == kinds - without_values
 
 
 def test_the_error_of_a_redacted_command_has_no_command() -> None:

@@ -263,3 +263,42 @@ def test_the_first_of_several_answers_to_a_run_that_waits_counts(virtual: Virtua
 
     assert result(ran(virtual, approval(file), give_two)) == ("first", False)
     assert os.listdir(f"{file}-answers") == []
+
+
+def no_token(text: str) -> str:
+    raise ValueError(f"{text} does not begin with tok_")
+
+
+@pytest.mark.parametrize("options", [{"choices": ["SEKRET-1", "SEKRET-2"]}, {"parse": no_token}, {"parse": int}])
+@pytest.mark.usefixtures("no_wait")
+def test_a_secret_answer_is_shown_nowhere(
+    virtual: Virtual, file: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """With `redact=True`, neither log, command, listing nor question have the question, the choices or an answer."""
+    shown: list[str] = []
+
+    def refuse() -> None:
+        result = trioflow("answer", file, "approve", "-", stdin="SEKRET-3\n")
+        shown.extend((result.output, *(path.read_text() for path in Path(f"{file}-answers").glob("*.question"))))
+
+    scheduler = ran(
+        virtual,
+        approval(file, "which SEKRET?", redact=True, **options),
+        refuse,
+        lambda: shown.append(asked(file)),
+    )
+    (job,) = scheduler
+    assert isinstance(job, Answer)
+    with pytest.raises(ValueError, match="approve") as raised:
+        job._read("SEKRET-4")
+    shown += [str(raised.value), repr(raised.value.__cause__), caplog.text, scheduler.explain(job)]
+    assert shown[0]
+    assert "SEKRET" not in "\n".join(shown)
+
+
+def test_an_answer_is_read_from_standard_input(virtual: Virtual, file: Path) -> None:
+    """`trioflow answer RUN NAME -` reads the value, which other users could see among the arguments, and hides it."""
+    wait_for_nothing(virtual, approval(file))
+    given = trioflow("answer", file, "approve", "-", stdin="the value\n")
+    assert given.output == "approve: …, when the next run asks\n"
+    assert result(ran(virtual, approval(file))) == ("the value", False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,7 @@ PARSERS: Final[dict[str, Callable[[str], Any]]] = {"int": int, "float": float}
 Examples:
   trioflow answer run.db
   trioflow answer run.db approve yes
+  pass show token | trioflow answer run.db token -
 
 Exit codes: 0 for success; 1 if the answer is refused; 2 if the file is not a journal.
 """,
@@ -43,11 +45,17 @@ Exit codes: 0 for success; 1 if the answer is refused; 2 if the file is not a jo
 def command(path: Path, name: str | None, value: str | None, early: bool) -> int:
     """List what the jobs of a run ask, or answer it: give VALUE to the job NAME.
 
+    For a secret, which other users could see among the arguments of this command, give - as VALUE: it is then read from
+    standard input, and not printed.
+
     FILE is the journal of the run. A run in progress takes the answer at once; otherwise it is there when the next run
     asks. Without a journal, only the program itself can answer, by the method answer() of the job.
     """
     if (name is None) is not (value is None):
         raise click.UsageError(f"what is the answer? write: trioflow answer {path} {name} VALUE")
+    is_secret = value == "-"
+    if is_secret:
+        value = read_secret()
     files = QuestionFiles(Path(os.path.realpath(path)))
     is_new = name is not None and not os.path.lexists(path)
     record: StoredJob | None = None
@@ -63,7 +71,8 @@ def command(path: Path, name: str | None, value: str | None, early: bool) -> int
     if not is_running:  # the run may have ended in the meantime
         question = find_question(files, name)
     if question is not None:
-        check_answer(question, value)
+        is_secret = is_secret or question.redact
+        check_answer(question, value, is_secret)
     elif record is not None:
         raise CliError(
             f"{printable(name)!r} was answered on {local_time_text(record.settled)}; to be asked again: "
@@ -71,7 +80,14 @@ def command(path: Path, name: str | None, value: str | None, early: bool) -> int
         )
     elif not early:
         check_name(files, name)
-    return give(files, question, name, value, is_new, is_running)
+    return give(files, question, name, value, is_secret, is_new, is_running)
+
+
+def read_secret() -> str:
+    """Read an answer from standard input, without the newline at its end, or from a person at a terminal."""
+    if sys.stdin.isatty():
+        return str(click.prompt("answer", hide_input=True, err=True))
+    return sys.stdin.read().removesuffix("\n")
 
 
 def read_journal(path: Path, name: str | None) -> tuple[StoredJob | None, bool]:
@@ -105,7 +121,8 @@ def list_questions(files: QuestionFiles) -> int:
     for question in sorted(questions, key=lambda question: question.created_at):
         given: GivenAnswer | None = files.read("answer", question.path)
         refusal: Refusal | None = files.read("refused", question.path)
-        notes = f"; answered: {given.text}" if given is not None else ""
+        shown = "" if given is None or question.redact else f": {given.text}"
+        notes = f"; answered{shown}" if given is not None else ""
         notes += f"; refused: {refusal.reason}" if refusal is not None and given is None else ""
         rows.append((question.path, local_time_text(question.created_at), f"{question.described()}{notes}"))
     for line in align_columns([[printable(cell) for cell in row] for row in rows], (0, 1, 2)):
@@ -141,7 +158,7 @@ def check_name(files: QuestionFiles, name: str) -> None:
         )
 
 
-def check_answer(question: Question, value: str) -> None:
+def check_answer(question: Question, value: str, is_secret: bool) -> None:
     """Check an answer as far as this is possible without the program.
 
     Raises:
@@ -150,19 +167,34 @@ def check_answer(question: Question, value: str) -> None:
     """
     parser = PARSERS.get(question.parse)
     if question.choices is not None and question.parse in ("str", *PARSERS) and value not in question.choices:
-        raise Refused(f"{printable(value)!r} is no choice; choose {printable(' or '.join(question.choices))}")
+        raise Refused(
+            f"{quoted_answer(value, is_secret)} is no choice; choose {printable(' or '.join(question.choices))}"
+        )
     if question.choices is None and parser is not None:
         try:
             parser(value)
         except ValueError as error:
-            raise Refused(f"{printable(value)!r} does not parse: {error}") from None
+            reason = "" if is_secret else f": {error}"
+            raise Refused(f"{quoted_answer(value, is_secret)} does not parse{reason}") from None
+
+
+def quoted_answer(value: str, is_secret: bool) -> str:
+    return "the answer" if is_secret else repr(printable(value))
 
 
 class Refused(CliError):
     exit_code = REFUSED_CODE
 
 
-def give(files: QuestionFiles, question: Question | None, name: str, value: str, is_new: bool, is_running: bool) -> int:
+def give(
+    files: QuestionFiles,
+    question: Question | None,
+    name: str,
+    value: str,
+    is_secret: bool,
+    is_new: bool,
+    is_running: bool,
+) -> int:
     """Write the answer. If a run waits for it, wait until the run has taken it.
 
     Raises:
@@ -177,7 +209,7 @@ def give(files: QuestionFiles, question: Question | None, name: str, value: str,
         files.remove(path, "refused")
         if not files.write("answer", path, answer, replaces=not is_awaited):
             raise Refused(answered_otherwise(path))
-    shown = f"{printable(path)}: {printable(value)}"
+    shown = f"{printable(path)}: {'…' if is_secret else printable(value)}"
     if is_awaited:
         return wait_until_taken(files, answer, shown)
     if question is not None:

@@ -18,10 +18,11 @@ from ..abc import (
     fit,
     is_among,
     label_inside,
+    name_in_errors,
     name_of,
     original_arguments_of,
     run_of,
-    short_repr,
+    shown_value,
 )
 
 if TYPE_CHECKING:
@@ -85,15 +86,16 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
     def __init__(
         self, question: Any, /, *, choices: Any = None, parse: Callable[[str], Any] = str, **options: Unpack[JobOptions]
     ) -> None:
-        subject = f"Answer({short_repr(question)})"
+        redact = options.get("redact") is True
+        subject = name_in_errors(f"Answer({shown_value(question, name_in_errors('', redact))})", redact)
         if not isinstance(question, (str, AbstractJob)):
             raise TypeError(f"{subject}: give the question as text, or a job whose result is the text")
         if not callable(parse):  # pyright: ignore[reportUnnecessaryComparison]
-            raise TypeError(f"parse={short_repr(parse)} of {subject}: give a function that takes a text")
+            raise TypeError(f"parse={shown_value(parse, subject)} of {subject}: give a function that takes a text")
         if choices is not None and (isinstance(choices, (str, bytes)) or not isinstance(choices, Sequence)):
-            raise TypeError(f"choices={short_repr(choices)} of {subject}: give a list of values")
+            raise TypeError(f"choices={shown_value(choices, subject)} of {subject}: give a list of values")
         if choices is not None and not choices:
-            raise ValueError(f"choices={short_repr(choices)} of {subject}: give at least one value")
+            raise ValueError(f"choices={shown_value(choices, subject)} of {subject}: give at least one value")
         self._choices: Final[tuple[Any, ...] | None] = None if choices is None else tuple(choices)  # pyright: ignore[reportUnknownArgumentType]
         self._parse: Final = parse
         self._question = question if isinstance(question, str) else ""
@@ -136,7 +138,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
             ValueError: it is no choice, or cannot be parsed.
 
         """
-        subject = f"answer() of {self.label!r}: {short_repr(value)}"
+        subject = f"answer() of {self.label!r}: {shown_value(value, name_in_errors('', self.redact))}"
         if self._choices is not None:
             if is_among(value, self._choices):
                 return value
@@ -147,9 +149,12 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
             try:
                 value = self._parse(value)
             except Exception as error:
+                if self.redact:  # the message may quote the answer
+                    raise ValueError(f"{subject} does not parse: {type(error).__name__}") from None
                 raise ValueError(f"{subject} does not parse: {type(error).__name__}: {error}") from error
         if self._choices is not None and not is_among(value, self._choices):
-            raise ValueError(f"{subject} is no choice; choose {self._choices_text()}")
+            choices = "" if self.redact else f"; choose {self._choices_text()}"
+            raise ValueError(f"{subject} is no choice{choices}")
         return value
 
     def _choices_text(self) -> str:
@@ -165,6 +170,8 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
 
     def status_text(self) -> str:
         """Return the question, with the choices."""
+        if self.redact:
+            return f"asks: {self.redacted_label()}"
         choices = f" ({self._choices_text()})" if self._choices is not None else ""
         return f"asks: {self._question}{choices}"
 
@@ -185,15 +192,17 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         """
         run, (question,) = run_of(self), arguments_of(self)
         if not isinstance(question, str):
-            raise TypeError(f"{self.label!r}: the question is {short_repr(question)}, which is no text")
+            shown = shown_value(question, name_in_errors("", self.redact))
+            raise TypeError(f"{self.label!r}: the question is {shown}, which is no text")
         self._question = question
         self._event = ThreadEvent()
         published = run.open_question(
             self,
             {
                 "question": self.redacted_label() if self.redact else question,
-                "choices": None if self._choices is None else [str(choice) for choice in self._choices],
+                "choices": None if self._choices is None or self.redact else [str(choice) for choice in self._choices],
                 "parse": name_of(self._parse),
+                "redact": self.redact,
             },
         )
         try:

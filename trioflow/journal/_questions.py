@@ -52,6 +52,8 @@ class Question(NamedTuple):
     """A hash of the job's fingerprint: the answer to another question is not taken for an answer to this one."""
     created_at: float
     """The time when it was first asked, in seconds since 1970."""
+    redact: bool = False
+    """Whether the answer is secret."""
 
     def described(self) -> str:
         """Return the question, with the choices."""
@@ -268,5 +270,6 @@ def make_answer(path: str, question: Question | None, text: str) -> GivenAnswer:
 
 def make_question(path: str, label: str, fingerprint: str, facts: Mapping[str, Any]) -> Question:
     return Question(
-        path, label, facts["question"], facts["choices"], facts["parse"], hash_of_text(fingerprint), time.time()
-    )
+        path, label, facts["question"], facts["choices"], facts["parse"], hash_of_text(fingerprint), time.time(),
+        facts["redact"],
+    )  # fmt: skip
