@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import (
+    Budget,
     CycleError,
+    First,
     Job,
     JobState,
     JobTimeout,
@@ -115,9 +117,38 @@ def test_jobs_start_and_end_in_a_simulation_exactly_as_in_a_run(data: st.DataObj
     assert found.lower_bound <= found.makespan
 
 
-def sleeper(seconds: float, **options: Any) -> Job[None]:
+@given(data=st.data())
+def test_no_order_beats_the_lower_bound_with_hedges_and_budgets(data: st.DataObject) -> None:
+    """With losers that are cancelled, and jobs that a spent budget blocks, the makespan is not below the bound; a job
+    starts in the simulation only if all its inputs ended there, whether they are jobs or `First`s."""
+    jobs: list[AbstractJob[Any]] = []
+    draw, inputs = data.draw, dict[AbstractJob[Any], list[AbstractJob[Any]]]()
+    for _ in range(draw(st.integers(1, 9))):
+        options: dict[str, Any] = {"needs": draw(st.sampled_from([None, {"usd": 1}, {"usd": 3}]))}
+        options["required"] = draw(st.lists(st.sampled_from(jobs), max_size=2)) if jobs else []
+        if draw(st.booleans()):
+            competitors = [sleeper(draw(st.integers(1, 9)), timeout=draw(st.sampled_from([None, 4]))) for _ in range(3)]
+            limits = {"jobs_window": draw(st.integers(0, 2)), "stagger": draw(st.sampled_from([None, 0.5]))}
+            job: AbstractJob[Any] = First(*competitors, enough=draw(st.integers(1, 3)), **limits, **options)
+        else:
+            used = draw(st.lists(st.sampled_from(jobs), max_size=2)) if jobs else []
+            job = sleeper(draw(st.integers(1, 9)), *used, **options)
+            inputs[job] = used
+        jobs.append(job)
+    pool = Pool(usd=Budget(draw(st.integers(3, 9))))
+    found = simulate(Scheduler(*jobs, jobs_window=draw(st.integers(0, 3)), pool=pool))
+    assert found.lower_bound <= found.makespan
+    for job, used in inputs.items():
+        assert job not in found.starts or all(other in found.ends for other in used)
+
+
+def sleeper(seconds: float, *inputs: AbstractJob[Any], **options: Any) -> Job[None]:
     """Return a job that takes as long as expected."""
-    return Job(anyio.sleep, seconds, expected_duration=seconds, **options)
+    return Job(sleep, seconds, *inputs, expected_duration=seconds, **options)
+
+
+async def sleep(seconds: float, *_inputs: Any) -> None:
+    await anyio.sleep(seconds)
 
 
 async def after(_: object) -> None:

@@ -20,12 +20,14 @@ from .._core.api.views import (
     enclosing_schedulers,
     essential_requirements,
     find_run_resource,
+    first_options,
     inputs_of,
     is_scheduler,
     is_service,
     longest_path_lengths,
     longest_pauses,
     max_slots,
+    needs_as_given,
     resource_views,
     run_needs,
 )
@@ -53,7 +55,7 @@ def analyze_schedulers(
         if source.scheduler is not job.scheduler
         for member in (source, *enclosing_schedulers(source))
     }
-    known = _KnownFacts(durations, views, distant_inputs)
+    known = _KnownFacts(durations, views, distant_inputs, _find_unpaid_jobs(schedulers))
     for current in reversed(schedulers):  # nested schedulers first
         analyzer = _PathAnalyzer(current, known)
         known.analyses[current] = analyzer.analyze(window if current is scheduler else current.jobs_window)
@@ -67,6 +69,8 @@ class _KnownFacts:
     views: Mapping[tuple[Pool, str], ResourceView]
     distant_inputs: set[AnyJob]
     """The jobs that are inputs of jobs in other schedulers, and the schedulers that enclose them."""
+    unpaid: set[AnyJob]
+    """The jobs that a budget may block, because it is too small for the needs of all."""
     analyses: dict[BaseScheduler, PathAnalysis] = field(default_factory=dict[BaseScheduler, "PathAnalysis"])
     work_durations: dict[AnyJob, float] = field(default_factory=dict[AnyJob, float])
 
@@ -90,6 +94,31 @@ def slot_users(scheduler: BaseScheduler, window: Any) -> list[AnyJob]:
             elif job.jobs_window is window or not is_limiter(job.jobs_window):
                 schedulers.append(job)
     return jobs
+
+
+def _find_unpaid_jobs(schedulers: list[BaseScheduler]) -> set[AnyJob]:
+    """Return the jobs that need budgets which are too small for the needs of all attempts of all jobs."""
+    needs: dict[tuple[Pool | BaseScheduler, str], dict[AnyJob, float]] = {}
+    for scheduler in schedulers:
+        for job in scheduler:
+            attempts = 1.0 if job.retry is None else math.inf if job.retry.times is None else 1 + job.retry.times
+            for name, need in needs_as_given(job).items():
+                enclosing = [scheduler, *enclosing_schedulers(scheduler)]
+                if not any(current.pool is not None and name in current.pool.budgets for current in enclosing):
+                    continue
+                owner = next(current for current in enclosing if _owns(current, name))
+                key = (owner.pool if owner.pool is not None and name in owner.pool.total else owner), name
+                needs.setdefault(key, {})[job] = float(need) * attempts
+    unpaid: set[AnyJob] = set()
+    for (payer, name), amounts in needs.items():
+        total = payer.total[name] if isinstance(payer, Pool) else float(needs_as_given(payer)[name])
+        if sum(amounts.values()) > total:
+            unpaid.update(amounts)
+    return unpaid
+
+
+def _owns(scheduler: BaseScheduler, name: str) -> bool:
+    return (scheduler.pool is not None and name in scheduler.pool.total) or name in (scheduler.needs or {})
 
 
 def _find_pool(scheduler: BaseScheduler, name: str) -> Pool | None:
@@ -124,6 +153,8 @@ class PathAnalysis:
     """The uses of each pool resource by the jobs of this scheduler and of nested ones."""
     work_by_run_resource: Mapping[tuple[BaseScheduler, int, str], float]
     """The work of jobs at any depth for each resource of the run, keyed by its owner, total and name."""
+    may_fail: bool
+    """Whether the scheduler is a `First` that fails if one of its jobs does, as that one may."""
 
     def critical_path(self, analyses: Mapping[BaseScheduler, PathAnalysis]) -> list[AnyJob]:
         """Return the jobs of the longest path, in which nested schedulers are replaced by their longest paths."""
@@ -178,17 +209,23 @@ class _PathAnalyzer:
         work_durations, ends = self._known.work_durations, self._ends
         work_durations.update(self._durations)
         last_job = max(self._order, key=ends.__getitem__, default=None)
+        enough = first_options(self._scheduler)[0]
+        if enough is not None and self._order:  # decided when so many have succeeded, or too many others have failed
+            number = min(enough, len(self._order) - enough + 1)
+            last_job = sorted(self._order, key=ends.__getitem__)[max(0, number - 1)]
         length = ends[last_job] if last_job is not None else 0.0
         # From the start of each job to the end of the run.
         remaining = longest_path_lengths(self._order, self._predecessors, self._durations, 0.0)
         heads = {job: ends[job] - self._durations[job] for job in self._order}
         tails = {job: remaining[job] - self._durations[job] for job in self._order}
         resource_uses, run_work = self._find_resource_uses(), self._find_work_by_run_resource()
-        bounds = [length, *(work / total for (_, total, _), work in run_work.items())]
-        for key, uses in resource_uses.items():
+        bounds = [length]
+        if enough is None:  # of a `First`, it is not known which jobs do their work
+            bounds += [work / total for (_, total, _), work in run_work.items()]
+        for key, uses in resource_uses.items() if enough is None else ():
             if (view := self._known.views.get(key)) is not None:
                 bounds.append(_resource_lower_bound(view, uses, heads, tails))
-        if size := max_slots(window):
+        if (size := max_slots(window)) and enough is None:
             work_seconds = sum(work_durations[job] for job in slot_users(self._scheduler, window))
             bounds.append(work_seconds / min(size, sys.maxsize))
         time_limit = math.inf if self._scheduler.timeout is None else self._scheduler.timeout
@@ -197,12 +234,13 @@ class _PathAnalyzer:
         return PathAnalysis(
             last_job=last_job,
             latest_predecessors=self._latest_predecessors,
-            slack={job: length - heads[job] - remaining[job] for job in self._order},
+            slack={job: max(0.0, length - heads[job] - remaining[job]) for job in self._order},
             untimed_bound=untimed_bound,
             lower_bound=min(untimed_bound, time_limit),
             deviates_at=min(deviates_at, time_limit),
             resource_uses=resource_uses,
             work_by_run_resource=run_work,
+            may_fail=enough is not None and bool(self._unsuccessful),
         )
 
     def _place(self, job: AnyJob) -> None:
@@ -217,9 +255,9 @@ class _PathAnalyzer:
         if is_timed_out:
             seconds = _seconds_until_timed_out(job)
         needed = self._predecessors(job) if job.run_if == "succeeded" else essential_requirements(job)
-        is_blocked = not self._unsuccessful.isdisjoint(needed)
+        is_blocked = job in self._known.unpaid or not self._unsuccessful.isdisjoint(needed)
         is_idle = is_blocked or job.run_if == "failed"
-        fails = is_blocked or (is_timed_out and job.on_timeout != "move_on")
+        fails = is_blocked or (is_timed_out and job.on_timeout != "move_on") or (nested is not None and nested.may_fail)
         if fails or is_idle:
             self._unsuccessful.add(job)
         is_cut_short, is_distant_input = nested is not None and is_timed_out, job in self._known.distant_inputs
@@ -232,7 +270,9 @@ class _PathAnalyzer:
         counts = job in self._awaited and not is_idle
         if counts and not is_cut_short:
             self._completed.add(job)
-            if nested and not job.forever:
+            if nested and first_options(job)[0] is not None:  # type: ignore[arg-type]
+                self._known.work_durations.update(dict.fromkeys(job.iterate_jobs(), 0.0))  # type: ignore[attr-defined]
+            elif nested and not job.forever:
                 self._completed_schedulers.append((job, nested))
         elif is_scheduler(job):
             self._known.work_durations.update(dict.fromkeys(job.iterate_jobs(), 0.0))

@@ -140,6 +140,14 @@ class SchedulerCopy(BaseScheduler):
         return self._resource_totals
 
 
+class FirstCopy(SchedulerCopy):
+    """The copy of a `First`, which jobs have as an input."""
+
+    __slots__ = ()
+
+    _is_passed_as_itself = False
+
+
 class ScenarioCopy:
     """A copy of a scenario, in which jobs sleep for their durations.
 
@@ -194,7 +202,8 @@ class ScenarioCopy:
                 insert_members(copy, [self.copies[member] for member in job])  # an input may be in another scheduler
 
     def _copy_scheduler(self, original: BaseScheduler, window: Any) -> BaseScheduler:
-        return SchedulerCopy(
+        kind = SchedulerCopy if first_options(original)[0] is None else FirstCopy
+        return kind(
             original,
             jobs_window=self._copy_window(window),
             cleanup_timeout=original.cleanup_timeout,
