@@ -5,7 +5,10 @@ explained and tested.
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +56,54 @@ def test_the_release_installs_each_member_of_the_extra_all() -> None:
     (tried,) = re.findall(r'^ +extras=\("" (.*)\)$', release, re.MULTILINE)
     (everything,) = EXTRAS["all"]
     assert sorted(tried.split()) == sorted({"all", *re.findall(r"\w+", everything.removeprefix("trioflow"))})
+
+
+MODULES = {
+    "click": "click", "dask": "dask", "distributed": "distributed", "graphviz": "graphviz", "jinja2": "jinja2",
+    "loky": "loky", "msgspec": "msgspec", "opentelemetry-api": "opentelemetry", "rich": "rich",
+}  # fmt: skip
+"""The module of each package that an extra has."""
+PROGRAM = """
+import sys
+sys.modules.update(dict.fromkeys(sys.argv[1].split(), None))
+import io, trioflow
+from trioflow import Events, Job, Monitor, Scheduler, Trace
+from trioflow.view import listing, save
+async def give(): return 1
+scheduler, trace = Scheduler(Job(give, label="one"), label="all"), Trace()
+assert scheduler.run(instruments=[trace])
+"""
+USES = {
+    "": "[save(trace, f't{suffix}') for suffix in ('.json', '.csv', '.svg')]; save(scheduler, 'g.mmd')\n"
+    "scheduler.list(); scheduler.debrief(); listing(scheduler); trace.table(); trace.time_spent()",
+    "cli": "from trioflow.cli._commands import command\n"
+    "open('flow.py', 'w').write('from trioflow import Scheduler\\nscenario = Scheduler()')\n"
+    "try: command.main(['run', 'flow.py', '--trace', 't.json', '--report', 'r.html', '--journal', 'j.db'])\n"
+    "except SystemExit as end: assert end.code == 0",
+    "dask": "from trioflow.dask import Cluster",
+    "events": "scheduler.run(instruments=[Events('events')])",
+    "graph": "save(scheduler, 'g.dot'); scheduler.graph()",
+    "journal": "scheduler.run(journal='run.db'); assert scheduler.run(journal='run.db')",
+    "monitor": "scheduler.run(instruments=[Monitor(file=io.StringIO())])",
+    "otel": "from trioflow.otel import Tracing; scheduler.run(instruments=[Tracing()])",
+    "report": "save(trace, 'r.html')",
+}
+"""For each extra, and for none, a program that uses what it is for; `loky` is an executor that programs pass in."""
+
+
+def modules_of(extra: str) -> set[str]:
+    """Return the modules that an extra installs."""
+    found: set[str] = set()
+    for requirement in EXTRAS.get(extra, ()):
+        name, _, parts = re.match(r"([\w-]+)(\[([\w,]+)\])?", requirement).groups()  # type: ignore[union-attr]
+        found |= {MODULES[name]} if parts is None else set().union(*map(modules_of, parts.split(",")))
+    return found
+
+
+@pytest.mark.parametrize("extra", ["", *sorted(EXTRAS.keys() - {"all", "loky"})])
+def test_what_an_extra_is_for_works_with_that_extra_alone(extra: str, tmp_path: Path) -> None:
+    """Each public export, and what each extra is for, works where no package of another extra is installed."""
+    missing = {*MODULES.values()} - modules_of(extra)
+    command = [sys.executable, "-c", PROGRAM + USES[extra], " ".join(missing)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
