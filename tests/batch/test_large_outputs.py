@@ -97,9 +97,9 @@ def test_threads_write_a_large_output_into_the_journal_and_read_it_in_pieces(mon
     def watch(name: str) -> None:
         method = getattr(JournalStore, name)
 
-        def watched(*args: Any) -> Any:
+        def watched(*args: Any, **options: Any) -> Any:
             calls.append((name, threading.current_thread() is threading.main_thread()))
-            return method(*args)
+            return method(*args, **options)
 
         monkeypatch.setattr(JournalStore, name, watched)
 

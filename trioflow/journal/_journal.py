@@ -570,7 +570,7 @@ class JournalSession:
         """Write the large outputs of a command, which are to be recorded soon. This may be called in a thread."""
         running = self._running_jobs.get(job)
         if running is not None and isinstance(data := _serialize_result(running.save, value)[1], SpooledText):
-            self._prepared[job] = value, self.store.write_result(data)
+            self._prepared[job] = value, self.store.write_result(data, in_thread=True)
 
     def record(self, job: AbstractJob[Any], value: Any) -> None:
         """Buffer the result of a job for the next commit."""

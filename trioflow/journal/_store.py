@@ -612,13 +612,14 @@ class JournalStore:
             finished_writers: for each job that has written files and succeeded, its path.
 
         """
-        if records:
-            self._write(UPSERT_JOB_STATEMENT, [(*row, checksum(row)) for row in records])
-        if restored:
-            self._write("UPDATE jobs SET restored = ? WHERE path = ?", restored)
-        if finished_writers:
-            self._write("DELETE FROM begun WHERE path = ?", finished_writers)
-        self.commit()
+        with self._writing:
+            if records:
+                self._write(UPSERT_JOB_STATEMENT, [(*row, checksum(row)) for row in records])
+            if restored:
+                self._write("UPDATE jobs SET restored = ? WHERE path = ?", restored)
+            if finished_writers:
+                self._write("DELETE FROM begun WHERE path = ?", finished_writers)
+            self.commit()
 
     def record_start(self, path: str, outputs: str) -> None:
         """Record that a job is about to start and write files, and commit the record.
@@ -635,10 +636,11 @@ class JournalStore:
         )
         self.commit()
 
-    def write_result(self, data: bytes | SpooledText) -> tuple[str, int]:
+    def write_result(self, data: bytes | SpooledText, *, in_thread: bool = False) -> tuple[str, int]:
         """Write a large result, which the next commit keeps, and return its hash and its size.
 
-        This may be called in a thread: it writes piece by piece, and a commit in between does no harm.
+        In a thread, each piece is committed, so that no commit of the event loop takes long. What a killed run has left
+        of a result that no job has is removed at the end of the next run.
 
         Raises:
             NotSerializable: the result is too large.
@@ -656,6 +658,8 @@ class JournalStore:
         )
         for number, piece in enumerate(data_pieces(data)):
             self._write(statement, [(found.hexdigest(), number, piece)])
+            if in_thread:
+                self.commit()
         return found.hexdigest(), size
 
     def find_damage(self) -> list[tuple[str | None, str]]:
