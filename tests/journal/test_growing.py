@@ -461,3 +461,22 @@ def test_an_open_scheduler_that_drops_its_jobs_keeps_nothing_of_them(
         before, after = opened(virtual, file, body, keep_jobs=False)
         assert before == after
     assert calls == []
+
+
+async def tell(name: str) -> str:
+    return name
+
+
+@pytest.mark.parametrize("is_added", [False, True])
+def test_a_label_with_a_slash_is_not_taken_for_a_job_in_a_group(virtual: Virtual, file: Path, is_added: bool) -> None:
+    """The job "a/b", and "b" in a group "a", keep their results apart, in whichever order they come."""
+
+    async def run(order: tuple[int, int]) -> list[tuple[str, bool]]:
+        made = Job(tell, "outer", label="a/b", key=1), Job(tell, "inner", label="b", key=1)
+        members = made[0], Scheduler(made[1], label="a")
+        async with Scheduler(*() if is_added else members, journal=file) as scheduler:
+            scheduler.update(members[number] for number in order if is_added)
+        return [(job.result(), job.restored) for job in made]
+
+    assert virtual(run, (0, 1)) == [("outer", False), ("inner", False)]
+    assert virtual(run, (1, 0)) == [("outer", True), ("inner", True)]
