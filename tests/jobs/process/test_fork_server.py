@@ -251,16 +251,38 @@ def test_ctrl_c_prints_no_tracebacks_of_server_and_workers(backend: str, tmp_pat
     assert watched.alive() == []
 
 
-def test_exit_codes_of_workers_are_known_if_the_program_ignores_sigchld(backend: str, tmp_path: Path) -> None:
-    """Exit codes of workers are known even if this program ignores SIGCHLD, since their parent is the server."""
+@pytest.mark.parametrize("forks", [True, False])
+def test_a_program_that_ignores_sigchld_may_have_process_jobs(backend: str, forks: bool) -> None:
+    """Exit codes of forked workers are known even then, since their parent is the server, whose own code is not needed.
+
+    The end of the run once raised a ChildProcessError.
+    """
     code = (
         "import signal, sys\nfrom tests.jobs.process.process_bodies import die\n"
-        "from trioflow import ProcessJob, Scheduler\njob = ProcessJob(die, 'exit')\n"
+        "from trioflow import ProcessJob, Scheduler\nfrom trioflow.jobs.process import _worker_pool\n"
+        f"_worker_pool.can_fork = lambda: {forks}\n"
+        "job, fine = ProcessJob(die, 'exit'), ProcessJob(pow, 2, 3)\n"
         "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
-        "Scheduler(job).run(backend=sys.argv[1])\nprint(job.raised_exception())"
+        "Scheduler(job, fine).run(backend=sys.argv[1])\nprint(job.raised_exception())\nprint(fine.result())"
     )
     found = subprocess.run([sys.executable, "-c", code, backend], capture_output=True, text=True, check=False)
-    assert found.stdout == "\"die('exit')\": its process has died: exit code 5\n", found.stderr
+    died, fine = found.stdout.splitlines()
+    ended = "exit code 5" if forks else "its exit code is unknown"
+    assert died.startswith(f"\"die('exit')\": its process has died: {ended}")
+    assert fine == "8"
+    assert "Traceback" not in found.stderr
+
+
+def test_a_process_job_in_a_removed_working_directory_says_so(backend: str, tmp_path: Path) -> None:
+    """A program whose working directory was removed gets an error that says so, and what to do."""
+    code = (
+        "import os, sys\nfrom trioflow import ProcessJob, Scheduler\njob = ProcessJob(pow, 2, 3)\n"
+        "os.rmdir(os.getcwd())\nScheduler(job).run(backend=sys.argv[1])\nprint(job.raised_exception())"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, backend], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert "could not be started: the working directory of this program has been removed: change to" in found.stdout
 
 
 def test_server_and_worker_end_silently_if_the_program_reads_no_answers(tmp_path: Path) -> None:

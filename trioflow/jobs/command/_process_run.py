@@ -253,10 +253,8 @@ class ProcessRun:
         return True
 
     def _reap(self) -> None:
-        try:
-            self._process.reap()
-        except ChildProcessError as error:
-            raise CommandError(self._job, self._command_line, _start_errors.REAPED_MESSAGE) from error
+        if not self._process.reap():
+            raise CommandError(self._job, self._command_line, _start_errors.REAPED_MESSAGE)
 
     async def _forward_output_until(self, deadline: float) -> None:
         await self._streams.pipes.forward_remaining(self._wait_readable, deadline)

@@ -89,9 +89,10 @@ class Process:
             self.exit_descriptor = _exit_descriptor(pid) if is_child else posix.pidfd_open(pid)
         except BaseException:  # no descriptor could be opened
             self.signal_group(posix.SIGKILL)
-            if is_child:
-                self.reap()
+            is_reaped_elsewhere = is_child and not self.reap()
             self.unregister()
+            if is_reaped_elsewhere:
+                raise ChildProcessError from None
             raise
 
     def signal_group(self, number: int) -> bool:
@@ -120,16 +121,20 @@ class Process:
         except ChildProcessError:
             return True
 
-    def reap(self) -> None:
+    def reap(self) -> bool:
         """Collect the exit code and the resource usage of the exited process.
 
-        Raises:
-            ChildProcessError: other code in this program has reaped the process.
-
+        Return False if they are unknown, because this program ignores SIGCHLD, or other code in it has reaped the
+        process.
         """
         self._close_exit_descriptor()
-        _, status, self.usage = posix.wait4(self.pid, 0)
+        try:
+            _, status, self.usage = posix.wait4(self.pid, 0)
+        except ChildProcessError:
+            self._reaped_at = time.monotonic()
+            return False
         self.record_exit_code(os.waitstatus_to_exitcode(status))
+        return True
 
     def record_exit_code(self, returncode: int) -> None:
         """Record the exit code of the process after its parent, this program or another, has reaped it."""

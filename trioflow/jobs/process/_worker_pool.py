@@ -15,6 +15,7 @@ from typing import Any, Final
 import anyio
 
 from ...abc import AbstractJob, RunHandle
+from ..command._start_errors import REAPED_MESSAGE
 from ..posix._guard import Guard
 from ..posix._processes import Process, describe_exit, renice, spawn
 from ..posix._sockets import send_all
@@ -146,7 +147,8 @@ class WorkerProcess:
     async def _reap(self) -> str:
         """Reap the process, or let the server reap it, and return a description of how the process ended."""
         if self._server is None:
-            self._process.reap()
+            if not self._process.reap():
+                return REAPED_MESSAGE
         elif not await self._run.outlast(partial(self._server.reap_worker, self._process)):
             # This exit code is a placeholder. After the end of the server, the system reaps its workers.
             self._process.record_exit_code(0)
@@ -245,11 +247,16 @@ def _preparation_data() -> dict[str, Any]:
     Raises:
         SystemExit: this program is itself a worker that is importing its main module. A failed job would not be enough:
             the whole program would run again in each worker.
+        FileNotFoundError: the working directory of this program has been removed.
 
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(RUN_DURING_IMPORT_MESSAGE)
-    preparation: dict[str, Any] = multiprocessing.spawn.get_preparation_data("trioflow worker")
+    try:
+        preparation: dict[str, Any] = multiprocessing.spawn.get_preparation_data("trioflow worker")
+    except FileNotFoundError as error:
+        advice = "the working directory of this program has been removed: change to another one with os.chdir"
+        raise FileNotFoundError(error.errno, f"a worker process could not be started: {advice}") from None
     if not os.path.exists(preparation.get("init_main_from_path", "")):  # the program was read from a pipe
         preparation.pop("init_main_from_path", None)
     # Proxies of a `multiprocessing.Manager` need the key. It is sent as bytes, because it refuses to be pickled itself.

@@ -77,16 +77,18 @@ class SshProcess:
         self._process.signal_group(posix.SIGKILL)
 
     def finish(self) -> int:
-        """Reap the process, kill any other processes in its group, and return the exit code."""
+        """Reap the process, kill any other processes in its group, and return the exit code.
+
+        If it is unknown, return the one of ssh for a lost session: the command's own report has its exit code.
+        """
         process = self._process
         try:
-            process.reap()
+            is_known = process.reap()
             if process.has_remaining_members():
                 process.signal_group(posix.SIGKILL)
         finally:
             process.unregister()
-        assert process.returncode is not None
-        return process.returncode
+        return process.returncode or 0 if is_known else 255
 
 
 def input_sockets(initial_input: bytes) -> tuple[socket.socket, socket.socket]:
