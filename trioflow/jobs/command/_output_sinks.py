@@ -20,8 +20,10 @@ from ...abc import printable
 SPOOL_LIMIT_BYTES: Final = 1 << 20
 """The maximum size, in bytes, of captured output that is kept in memory. Larger output is kept on disk."""
 SPOOL_BUFFER_BYTES: Final = 1 << 16
-LINE_LIMIT_BYTES: Final = 1 << 16
-"""The size, in bytes, above which an incomplete line is forwarded without waiting for its end."""
+DEFAULT_LINE_LIMIT: Final = 1 << 24
+"""The size, in bytes, of the longest line that `on_line` gets, unless `line_limit` says otherwise."""
+PIECE_BYTES: Final = 1 << 16
+"""The size, in bytes, of the pieces into which longer lines are cut where there is no limit."""
 
 
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
@@ -170,33 +172,54 @@ class CaptureSink:
 class LineSink:
     r"""A sink that calls a function with each line of output as text, without the line ending.
 
-    Bytes that are not valid UTF-8 become `\xNN`.
+    Bytes that are not valid UTF-8 become `\xNN`. What the function gets does not depend on how the output arrives.
+
+    Args:
+        on_line: the function.
+        limit: the size of the longest line, in bytes; None to cut longer lines into pieces of `PIECE_BYTES`.
+
     """
 
-    __slots__ = ("_incomplete_line", "_on_line")
+    __slots__ = ("_incomplete_line", "_limit", "_on_line")
 
-    def __init__(self, on_line: Callable[[str], object]) -> None:
+    def __init__(self, on_line: Callable[[str], object], limit: int | None = None) -> None:
         self._on_line: Final = on_line
-        self._incomplete_line = b""
+        self._limit: Final = limit
+        self._incomplete_line: Final = bytearray()
 
     def write(self, data: bytes) -> None:
-        """Forward the complete lines, and store the incomplete last line. If that is too long, forward it in pieces."""
-        *lines, self._incomplete_line = (self._incomplete_line + data).split(b"\n")
-        for line in lines:
-            self._forward(line)
-        while len(self._incomplete_line) > LINE_LIMIT_BYTES:
-            line, self._incomplete_line = (
-                self._incomplete_line[:LINE_LIMIT_BYTES],
-                self._incomplete_line[LINE_LIMIT_BYTES:],
-            )
-            self._forward(line)
+        """Forward the complete lines, and store the incomplete last line.
+
+        Raises:
+            ValueError: a line is longer than the limit.
+
+        """
+        *ends, rest = data.split(b"\n")
+        for end in ends:
+            self._add(end)
+            self._forward()
+        self._add(rest)
 
     def finish(self) -> None:
         if self._incomplete_line:
-            line, self._incomplete_line = self._incomplete_line, b""
-            self._forward(line)
+            self._forward()
 
-    def _forward(self, line: bytes) -> None:
+    def _add(self, data: bytes) -> None:
+        line = self._incomplete_line
+        line += data
+        if self._limit is None:
+            while len(line) > PIECE_BYTES:
+                rest = line[PIECE_BYTES:]
+                del line[PIECE_BYTES:]
+                self._forward()
+                line += rest
+        elif len(line) > self._limit:
+            advice = "raise line_limit=, or give None for pieces of 64 KiB"
+            raise ValueError(f"a line of its output is longer than line_limit={self._limit} bytes: {advice}")
+
+    def _forward(self) -> None:
+        line = bytes(self._incomplete_line)
+        self._incomplete_line.clear()
         self._on_line(line.removesuffix(b"\r").decode(errors="backslashreplace"))
 
 
@@ -284,17 +307,18 @@ _PLACEHOLDER_PATTERN: Final = re.compile(r"\{(?P<name>\w+)(?::(?P<format>[^{}]+)
 
 
 def make_line_sinks(
-    name: str, on_line: Callable[[str], object] | None, tag: Callable[[], str] | None
+    name: str, on_line: Callable[[str], object] | None, line_limit: int | None, tag: Callable[[], str] | None
 ) -> list[OutputSink]:
     """Return the sinks that process a stream by lines.
 
     Args:
         name: "stdout" or "stderr".
         on_line: a function to call with each line, or None.
+        line_limit: the size of the longest line for `on_line`; None for pieces.
         tag: a function that returns the prefix with which each line is printed; None to print nothing.
 
     """
-    callbacks = [] if on_line is None else [on_line]
+    sinks: list[OutputSink] = [] if on_line is None else [LineSink(on_line, line_limit)]
     if tag is not None:
-        callbacks.append(lambda line: print(tag() + line, file=getattr(sys, name)))
-    return [LineSink(callback) for callback in callbacks]
+        sinks.append(LineSink(lambda line: print(tag() + line, file=getattr(sys, name))))
+    return sinks

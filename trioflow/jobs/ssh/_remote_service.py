@@ -101,7 +101,7 @@ class SshService(ProgramService):
             return _ServedCommand(
                 readiness if isinstance(readiness, NodeReadiness) else None,
                 node, command, values=values, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, check=False,
-                terminate_grace=terminate_grace, on_line=record_line, tag=tag, append=append,
+                terminate_grace=terminate_grace, on_line=record_line, line_limit=None, tag=tag, append=append,
                 label=options.get("label"), redact=options.get("redact", False),
             )  # fmt: skip
 
