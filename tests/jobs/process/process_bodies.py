@@ -296,3 +296,10 @@ def use_lock(lock: Any) -> bool:
     """Take a lock of a `multiprocessing.Manager`."""
     with lock:
         return True
+
+
+def announce(path: str, seconds: float) -> str:
+    """Touch a file, and work for some seconds."""
+    Path(path).touch()
+    time.sleep(seconds)
+    return "done"

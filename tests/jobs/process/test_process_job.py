@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import Job, JobCancelled, JobState, JobTimeout, Pool, ProcessJob, Scheduler, StopReason
+from trioflow import CommandJob, Job, JobCancelled, JobState, JobTimeout, Pool, ProcessJob, Scheduler, StopReason
 from trioflow._core.job import _job_options
 from trioflow.abc import fraction_done
 from trioflow.jobs.process import _processes_option
@@ -534,3 +535,27 @@ def test_a_pool_with_the_resource_worker_processes_raises() -> None:
     """A Pool with a resource named "worker processes" raises an error, since each run has one of its own."""
     with pytest.raises(ValueError, match="'worker processes' is the name of a built-in resource"):
         Pool(**{_processes_option.WORKER_PROCESSES_RESOURCE: 3})
+
+
+@patiently(0.5, 3, 20)
+def test_work_that_has_ended_while_the_program_stood_still_is_no_timeout(
+    backend: str, tmp_path: Path, unit: float
+) -> None:
+    """A command, and a call in a worker, that ended in time have succeeded, although the program looks too late.
+
+    A program stands still if it is stopped (SIGSTOP, a suspended laptop), or if a job blocks its loop as here.
+    """
+    place = tmp_path / str(unit)
+    place.mkdir()
+    process = ProcessJob(bodies.announce, str(place / "process"), unit / 4, timeout=unit)
+    command = CommandJob(["sh", "-c", f"touch {place}/command; sleep {unit / 4}"], timeout=unit)
+    late = ProcessJob(bodies.announce, str(place / "late"), 4 * unit, timeout=unit)
+
+    async def stand_still() -> None:
+        while len(list(place.iterdir())) < 3:  # noqa: ASYNC110 - other processes write there
+            await anyio.sleep(0.01)
+        time.sleep(2 * unit)  # noqa: ASYNC251 - as if the program were stopped
+
+    run(backend, process, command, late, Job(stand_still), processes=3)
+    assert (process.result(), process.timed_out, command.result().returncode) == ("done", False, 0)
+    assert isinstance(late.raised_exception(), JobTimeout)

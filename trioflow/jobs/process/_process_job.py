@@ -9,7 +9,18 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast, overload
 
 from ... import _posix as posix
-from ...abc import BoxStyle, FunctionJob, JobOptions, RunHandle, call_of, name_of, propagated_env, run_of, set_run_need
+from ...abc import (
+    BoxStyle,
+    FunctionJob,
+    JobOptions,
+    RunHandle,
+    TimeLimit,
+    call_of,
+    name_of,
+    propagated_env,
+    run_of,
+    set_run_need,
+)
 from .. import T
 from .._pickling import MainRejectingPickler, describe_unpicklable, make_picklable, unpicklable_error
 from ..posix._processes import check_limits
@@ -269,20 +280,27 @@ class ProcessJob(
         """
         run, executor = run_of(self), find_executor(self)
         if executor is None:
-            with run.time_limit(self, cancels=True):
-                return await self._call_in_worker(run)
+            with run.time_limit(self, cancels=True) as limit:
+                return await self._call_in_worker(run, limit)
         if isinstance(executor, Executor):
             return await call_in_executor(executor, self)
         return cast(T, await executor.make_call(self))
 
-    async def _call_in_worker(self, run: RunHandle) -> T:
+    async def _call_in_worker(self, run: RunHandle, limit: TimeLimit) -> T:
         request = self._pickle_call()
         pool = run.shared(WorkerPool)
         process = await pool.take_worker(self._nice or 0)
         self._pid = process.pid
         process.assign_job(self)
         try:
-            answer = await process.send_request(request, self._memory_limit or 0, self._record_progress)
+            try:
+                answer = await process.send_request(request, self._memory_limit or 0, self._record_progress)
+            except BaseException:
+                # If this program was stopped, or its loop was blocked, the call may have ended before the deadline.
+                found = process.poll_answer(self._record_progress) if limit.is_over else None
+                if found is None:
+                    raise
+                answer = found
         except WorkerDied:
             exit_description = await process.end(EXIT_TIMEOUT)
             raise RuntimeError(f"{self.label!r}: its process has died: {exit_description}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing.spawn
 import os
 import pickle
@@ -66,6 +67,7 @@ class WorkerProcess:
         self._socket: Final = socket
         self._process: Final = process
         self._server: Final = server
+        self._received: Final = bytearray()
         self._unsent_preparation = _worker_main.pack_request(pickle.dumps(preparation))
 
     @property
@@ -108,29 +110,36 @@ class WorkerProcess:
         try:
             await send_all(self._socket, self._unsent_preparation + _worker_main.pack_request(request, memory_limit))
             self._unsent_preparation = b""
-            while True:
-                is_answer, size = _worker_main.ANSWER_HEADER.unpack(
-                    await self._receive(_worker_main.ANSWER_HEADER.size)
-                )
-                message = await self._receive(size)
-                if is_answer:
-                    return message
-                on_progress(message)
+            while (answer := self.poll_answer(on_progress)) is None:
+                await anyio.wait_readable(self._socket)
+            return answer
         except (BrokenPipeError, ConnectionResetError):
             raise WorkerDied from None
 
-    async def _receive(self, size: int) -> bytes:
-        data = bytearray()
-        while len(data) < size:
-            try:
-                piece = self._socket.recv(min(size - len(data), MAX_READ_BYTES))
-            except BlockingIOError:
-                await anyio.wait_readable(self._socket)
+    def poll_answer(self, on_progress: Callable[[bytes], object]) -> bytes | None:
+        """Call `on_progress` with each progress report that has arrived; return the answer, or None if it has not.
+
+        Raises:
+            WorkerDied: the process ended before it answered.
+
+        """
+        received, header = self._received, _worker_main.ANSWER_HEADER
+        while True:
+            is_answer, size = header.unpack_from(received) if len(received) >= header.size else (False, math.inf)
+            if len(received) >= header.size + size:
+                message = bytes(received[header.size : header.size + size])
+                del received[: header.size + size]
+                if is_answer:
+                    return message
+                on_progress(message)
                 continue
+            try:
+                piece = self._socket.recv(MAX_READ_BYTES)
+            except BlockingIOError:
+                return None
             if not piece:
                 raise WorkerDied
-            data += piece
-        return bytes(data)
+            received += piece
 
     async def end(self, grace: float = 0.0) -> str:
         """Give the process `grace` seconds to exit, kill its group, and return a description of how it ended."""
