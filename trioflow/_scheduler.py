@@ -322,6 +322,8 @@ class Scheduler(BaseScheduler):
         arrows. Long labels are truncated. SVG pictures have tooltips with kind, path and state. The background is
         transparent, and the colors are readable on a light page and on a dark one.
 
+        `trioflow.view.save(scheduler, path)` writes the graph to a file.
+
         Args:
             only: draws only some of the jobs, with their enclosing schedulers: a job, its `job.path`, a pattern for
                 paths, in which `*` matches any text and `?` any one character, or a collection of these. A nested
