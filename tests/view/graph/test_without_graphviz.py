@@ -29,7 +29,7 @@ def test_the_error_names_the_extra_that_installs_graphviz(tmp_path: Path) -> Non
         lambda: save(scheduler, tmp_path / "a.dot"),
         lambda: save(scheduler, tmp_path / "a.svg"),
         OlderScheduler().graph,
-        lambda: save(OlderScheduler(), tmp_path / "b"),
+        lambda: OlderScheduler().export_as_svgfile(tmp_path / "b"),
     ):
         with pytest.raises(ModuleNotFoundError, match=message):
             draw()
