@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,16 +12,19 @@ import anyio.to_thread
 import pytest
 
 from trioflow import (
+    Budget,
     Job,
     JobNotDone,
     JobState,
     Monitor,
+    PerKey,
     Pool,
     Scheduler,
     Service,
     StopReason,
     current_job,
     current_scheduler,
+    ref,
 )
 from trioflow.abc import AbstractJob, WaitCause, waiting
 from trioflow.view import listing
@@ -640,3 +644,33 @@ def test_awaiting_a_job_from_another_thread_raises(backend: str) -> None:
 
     anyio.run(main, backend=backend)
     assert told[0].startswith("await of 'b'")
+
+
+@pytest.mark.parametrize("shared", ["amount", "budget", "key", "limiter"])
+def test_a_wait_between_two_runs_that_share_a_limit_is_named(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, shared: str
+) -> None:
+    """A job that awaits one of another run, which lacks what it holds, is named in the log, whatever both share."""
+
+    async def wait_for(job: Job[Any]) -> None:
+        await anyio.sleep(0.5)
+        await job
+
+    async def main() -> None:
+        need = {"x": "k" if shared == "key" else 1}
+        options: dict[str, Any] = {} if shared == "limiter" else {"needs": need}
+        b = Job(nap, 1, label="b", **options)
+        a = Job(wait_for, ref(b), label="a", **options)
+        limits: dict[str, Any] = {
+            "amount": lambda: {"pool": Pool(x=1)},
+            "budget": lambda: {"pool": Pool(x=Budget(1))},
+            "key": lambda: {"pool": Pool(x=PerKey(1))},
+            "limiter": lambda: {"jobs_window": anyio.CapacityLimiter(1)},
+        }[shared]()
+        async with anyio.create_task_group() as group:
+            group.start_soon(functools.partial(Scheduler(a, **limits).co_run, timeout=9))
+            await anyio.sleep(0.1)
+            group.start_soon(functools.partial(Scheduler(Scheduler(b), **limits).co_run, timeout=9))
+
+    virtual(main)
+    assert any("'a' awaits 'b', but holds what 'b' needs" in message for message in caplog.messages)

@@ -332,3 +332,12 @@ def test_the_results_have_a_first_and_not_its_jobs(virtual: Virtual) -> None:
     scheduler = Scheduler(first, Scheduler(other))
     assert virtual(scheduler.co_run)
     assert scheduler.results() == {first: "won", other: "other"}
+
+
+def test_with_critical_jobs_a_first_hedges_against_lateness_alone(virtual: Virtual) -> None:
+    """A call that fails is not made again; one that is late is."""
+    failing = First(Job(fail, 1), Job(nap, 1), stagger=2, critical_jobs=True)
+    late = First(Job(nap, 9), Job(nap, 1), stagger=2, critical_jobs=True)
+    assert virtual(Scheduler(failing, late).co_run)
+    assert (failing.state, [*failing][1].state) == (FAILED, IDLE)
+    assert (late.state, late.elapsed) == (SUCCEEDED, 3)

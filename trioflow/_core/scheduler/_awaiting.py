@@ -19,6 +19,7 @@ from ..job import _errors
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
 from ..run._current import current_worker_var
+from ..run._run import RUNS_IN_PROGRESS
 from . import _explain
 
 if TYPE_CHECKING:
@@ -297,8 +298,9 @@ def _holders(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
     queue = scheduler._run.queue
     if wait.cause is WaitCause.SLOT:
         return list((queue.full_window() or queue).holders)
-    root = outermost_scheduler(scheduler)
-    others = [other for other in root.iterate_jobs() if other._state is JobState.RUNNING]
+    # A limiter or a pool may be shared with other runs, also with those in the bodies of jobs.
+    runs = [run for run in list(RUNS_IN_PROGRESS) if run.thread_id == scheduler._run.thread_id]
+    others = [job for run in runs for job in run.scheduler.iterate_jobs() if job._state is JobState.RUNNING]
     if wait.cause is WaitCause.TOKEN:
         assert queue.tokens is not None
         limiter = queue.tokens.limiter
