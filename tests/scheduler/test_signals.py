@@ -779,6 +779,45 @@ def test_second_ctrl_c_is_raised_only_in_the_code_of_a_job(backend: Any) -> None
     assert seen == [("job", "raised"), ("retried", "raised"), ("hook", "not raised")]
 
 
+def test_second_ctrl_c_cancels_a_job_that_unwinds_once_more() -> None:
+    """On asyncio, where a job is cancelled once, a second Ctrl-C is a further cause, also for clean-up."""
+
+    async def body() -> None:
+        signal.raise_signal(signal.SIGINT)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.sleep(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        Scheduler(Job(body)).run(backend="asyncio")
+
+
+def test_an_interruption_in_a_job_cancels_the_others_once(backend: Any) -> None:
+    """What a handler raises in the code of a job is one cause, though the job fails with it: others may clean up."""
+    cleaned_up: list[bool] = []
+
+    async def careful() -> None:
+        try:
+            await anyio.sleep(60)
+        finally:
+            with anyio.CancelScope(shield=backend == "trio"):
+                await anyio.sleep(0.01)
+            cleaned_up.append(True)
+
+    async def hit() -> None:
+        await anyio.sleep(0.01)
+        signal.raise_signal(signal.SIGUSR1)
+
+    def handler(number: int, frame: Any) -> None:
+        raise Bang
+
+    with own_handler(signal.SIGUSR1, handler), pytest.raises(Bang):
+        Scheduler(Job(careful), Job(hit)).run(backend=backend)
+    assert cleaned_up == [True]
+
+
 def test_second_ctrl_c_soon_after_the_first_is_not_raised(backend: Any) -> None:
     """A second Ctrl-C, pressed in a hurry, is not raised unless the loop has stood still for a quarter of a second."""
     seen: list[str] = []

@@ -164,7 +164,7 @@ class CleanUpWorker(Worker):
         current_worker_var.set(self)
         run.backend.isolation.attach_current_task(self)
         # On asyncio, the first step of a cancelled task runs, too.
-        was_cancelled = run.backend.isolation.was_cancelled(self)
+        was_cancelled = self.was_cancelled_alone or run.backend.isolation.was_cancelled(self)
         job, is_first_attempt = self.job, self.job is None
         if is_first_attempt and not was_cancelled:
             job = self._clean_up.take()

@@ -746,7 +746,7 @@ class Run:
         interruption = find_interruption(failure)
         if interruption is None and job.is_critical():
             self.stop(StopReason.CRITICAL, job)
-        elif interruption is not None:
+        elif interruption is not None and interruption is not self.interruption:  # it may have stopped the run already
             self.interrupt(interruption, job)
         outcome = Failure(failure)
         if interruption is None:
@@ -864,9 +864,8 @@ class Run:
 
     def interrupt(self, interruption: BaseException | None, culprit: AbstractJob[Any] | None = None) -> None:
         """Stop because of an interruption such as KeyboardInterrupt, which the run will raise; None for a signal."""
-        if interruption is None or interruption is not self.interruption:  # otherwise, it has stopped the run already
-            self.interruption = self.interruption or interruption
-            self.stop(StopReason.INTERRUPTED, culprit)
+        self.interruption = self.interruption or interruption
+        self.stop(StopReason.INTERRUPTED, culprit)
 
     def notice_cancellation(self, worker: Worker) -> None:
         """Stop the run if the task of `worker` was cancelled together with the run.

@@ -118,8 +118,13 @@ class SignalHandler:
         self._call_in_loop = None
 
     def __enter__(self) -> Self:
-        for number in self._handled_signals:
-            self._previous_handlers[number] = SIGNALS.signal(number, self._handle_signal)
+        try:
+            for number in self._handled_signals:
+                self._previous_handlers[number] = SIGNALS.signal(number, self._handle_signal)
+        except BaseException:  # raised by a handler of the program
+            self._is_over = True
+            self._restore_handlers()
+            raise
         return self
 
     def __exit__(
