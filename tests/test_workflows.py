@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from .places import ROOT
 
@@ -26,13 +27,60 @@ def test_actions_are_pinned_by_commit_and_keep_no_credentials(workflow: Path) ->
     assert len(re.findall("actions/checkout@", text)) == text.count("persist-credentials: false")
 
 
-def test_the_job_that_may_publish_runs_no_code_of_ours() -> None:
-    """The job with the permission to publish downloads what another job has tested, and neither builds nor tests."""
+def release_jobs() -> dict[str, str]:
+    """Return the text of each job of the release, by its name."""
     text = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
-    jobs = re.split(r"^  (?=\w+:$)", text.partition("\njobs:\n")[2], flags=re.MULTILINE)
-    (publishing,) = [job for job in jobs if "id-token: write" in job]
-    assert not re.search(r"\brun:|actions/checkout|setup-python|contents:", publishing)
-    assert publishing.count("uses:") == 2
+    jobs = re.split(r"^  (\w+):$", text.partition("\njobs:\n")[2], flags=re.MULTILINE)
+    return dict(zip(jobs[1::2], jobs[2::2], strict=True))
+
+
+def test_the_job_that_may_publish_runs_no_code_of_ours() -> None:
+    """The job with the permission to publish downloads what the job `build` has built, and neither builds nor tests."""
+    jobs = release_jobs()
+    assert [name for name, job in jobs.items() if "id-token: write" in job] == ["publish"]
+    assert not re.search(r"\brun:|actions/checkout|setup-python|contents:", jobs["publish"])
+    assert jobs["publish"].count("uses:") == 2
+    assert "needs: [build, test]" in jobs["publish"]
+    assert "artifact-ids: ${{ needs.build.outputs.artifact }}" in jobs["publish"]
+
+
+def test_what_is_published_was_in_no_job_with_foreign_packages() -> None:
+    """One job alone uploads, before packages of the tests run, and installs nothing but tools with known hashes."""
+    jobs = release_jobs()
+    assert {name: re.findall(r"run: (.*)", job) for name, job in jobs.items()} == {
+        "build": [".ci/release build"],
+        "test": [".ci/release test"],
+        "publish": [],
+    }
+    assert [name for name, job in jobs.items() if "upload-artifact@" in job] == ["build"]
+    assert "needs:" not in jobs["build"]
+    script = (ROOT / ".ci" / "release").read_text(encoding="utf-8")
+    bodies = dict(re.findall(r"^(\w+)\(\) \{\n(.*?)^\}$", script, re.MULTILINE | re.DOTALL))
+    called, todo = dict[str, str](), ["built"]
+    while todo:
+        name = todo.pop()
+        called[name] = bodies[name]
+        todo += [other for other in bodies if re.search(rf"\b{other}\b", bodies[name]) and other not in called]
+    assert {"built", "build", "is_ready"} <= called.keys()
+    assert not {"tested", "installs", "passes_the_tests"} & called.keys()
+    installs = [line for body in called.values() for line in body.splitlines() if "pip install" in line]
+    assert [line for line in installs if "--require-hashes --only-binary :all:" not in line] == [
+        line for line in installs if "[[ $1 == tools ]] || " in line
+    ]
+    assert "python -m build --no-isolation" in called["build"]
+
+
+def test_each_tool_of_a_release_has_a_version_and_hashes() -> None:
+    """The tools with known hashes are those that pyproject.toml asks for, and what these need."""
+    text = (ROOT / ".ci" / "release-tools.txt").read_text(encoding="utf-8")
+    tools = re.findall(
+        r"^([a-z][\w-]*)==([\w.]+)[^\n]*\\\n(?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+", text, re.MULTILINE
+    )
+    assert len(tools) == len(re.findall(r"^[^#\s]", text, re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = map(Requirement, [*project["dependency-groups"]["release"], *project["build-system"]["requires"]])
+    versions = dict(tools)
+    assert all(requirement.specifier.contains(versions[requirement.name]) for requirement in wanted)
 
 
 def test_the_project_on_a_package_index_tells_where_to_report(tmp_path: Path) -> None:
