@@ -68,6 +68,11 @@ def command(before: Path, after: Path, fail_above: float | None) -> int:
     compared = _differences.compare(first, second)
     for line in _differences.comparison_lines(compared, _symbols.Symbols.for_stream(sys.stdout)):
         _outputs.echo(line)
+    if fail_above is not None and compared.restored_count:
+        raise CliError(
+            "--fail-above: one of the runs restored jobs from a journal that the other one ran, so their durations do "
+            "not compare: give the traces of two runs of the same jobs"
+        )
     if fail_above is not None and compared.relative_change > fail_above:
         _outputs.echo(
             f"Error: the second run took {100 * compared.relative_change:.1f} % longer; "

@@ -72,9 +72,8 @@ class RunSummaryText:
         """Return the verdict without the duration, to print far below the monitor's picture, which has it."""
         return self._format(self._make_verdict(has_duration=False))
 
-    def hides_verdict(self, line_count: int) -> bool:
+    def hides_verdict(self, picture_height: int, line_count: int) -> bool:
         """Return whether the top of the monitor's picture leaves the terminal if this many lines follow the picture."""
-        picture_height = 2 + _verdict.Tally.for_scheduler(self._scheduler).job_count
         height = picture_height + line_count + 3  # with empty lines, and the prompt
         return line_count > 0 and height > shutil.get_terminal_size().lines
 

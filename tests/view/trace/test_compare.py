@@ -71,7 +71,10 @@ def test_compare_lists_what_made_the_run_longer(tmp_path: Path) -> None:
 
 
 def test_restored_jobs_are_neither_gone_nor_new(tmp_path: Path) -> None:
-    """A job that one of the two runs restored from its journal is marked as restored, even if all jobs were."""
+    """A job that one of the two runs restored from its journal is marked as restored, even if all jobs were.
+
+    After a morning that restored all, the headline once said "+15047 %": with restored jobs, it has no percentage.
+    """
     files: list[Path] = []
     for name in ("a", "b"):
         trace = Trace()
@@ -88,6 +91,12 @@ def test_restored_jobs_are_neither_gone_nor_new(tmp_path: Path) -> None:
     assert "same scenario" not in shown
     back = trioflow("compare", *reversed(files)).stdout
     assert "first: run again; it was restored from the journal before" in back
+    for text in (shown, back):
+        assert "2 jobs ran in one of them, and not in the other, which had a journal" in text.splitlines()[0]
+        assert "%" not in text.splitlines()[0]
+    done = trioflow("compare", *reversed(files), "--fail-above", "5%")
+    assert done.exit_code == 2
+    assert "their durations do not compare" in done.stderr
 
 
 def test_changes_add_up_to_the_difference_between_two_runs(tmp_path: Path) -> None:

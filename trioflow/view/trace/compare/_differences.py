@@ -164,6 +164,12 @@ class Comparison:
         return self.second_run.seconds - self.first_run.seconds
 
     @property
+    def restored_count(self) -> int:
+        """The number of jobs that one of the runs restored from a journal, and the other one ran."""
+        first, second = self.first_run, self.second_run
+        return sum(map(first.was_restored, second.jobs)) + sum(map(second.was_restored, first.jobs))
+
+    @property
     def relative_change(self) -> float:
         """`added_seconds` as a share of the first run's duration, or 0 if neither run took any time."""
         if self.first_run.seconds == 0:
@@ -266,6 +272,9 @@ def comparison_headline(comparison: Comparison) -> str:
     old_text, new_text = (duration_text(run.seconds) for run in (comparison.first_run, comparison.second_run))
     direction = "longer" if comparison.added_seconds > 0 else "less"
     share = f" ({100 * comparison.relative_change:+.0f} %)" if comparison.first_run.seconds else ""
+    if comparison.restored_count:  # a share of a run that restored what the other one ran says nothing
+        restored = plural(comparison.restored_count, "job")
+        share = f"; {restored} ran in one of them, and not in the other, which had a journal"
     change = (
         "as long as before"
         if old_text == new_text
