@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -246,8 +247,9 @@ def screen_of(
     return [line.rstrip() for line in screen.display if line.strip()], process.returncode
 
 
-def test_bar_on_a_terminal_shows_progress_and_vanishes_at_the_end(tmp_path: Path) -> None:
-    """The bar of a batch looks like a monitor's and makes room for output; failures are listed below."""
+@pytest.mark.parametrize("source", ["words", "pipe"])
+def test_bar_on_a_terminal_shows_progress_and_vanishes_at_the_end(tmp_path: Path, source: str) -> None:
+    """The bar looks like a monitor's, has the number of commands, and makes room for output; failures are below."""
     go = tmp_path / "go"
     lines = ["echo one", "exit 3", f"until [ -e {go} ]; do sleep 0.001; done; echo three"]
 
@@ -260,7 +262,15 @@ def test_bar_on_a_terminal_shows_progress_and_vanishes_at_the_end(tmp_path: Path
             assert "0 waiting" in second
             go.touch()
 
-    shown, code = screen_of("--bar", "-j1", ":::", *lines, seen=seen)
+    arguments, input_end = [":::", *lines], subprocess.PIPE
+    if source == "pipe":
+        input_end, write_end = os.pipe()
+        os.write(write_end, "".join(f"{line}\n" for line in lines).encode())
+        os.close(write_end)
+        arguments = []
+    shown, code = screen_of("--bar", "-j1", *arguments, seen=seen, stdin=input_end)
+    if source == "pipe":
+        os.close(input_end)
     assert shown[:2] == ["one", "three"]
     assert re.fullmatch(r"batch  ✗ 1 of 3 commands failed, .*s", shown[2])
     assert (shown[3:], code) == (["  exit 3: exit code 3"], 1)

@@ -184,8 +184,8 @@ class JournalStore:
         self.file: Final = Path(os.path.realpath(path))
         self._is_writable: Final = writes
         self._is_in_transaction = False
-        # Held for each statement that writes: a thread may write a large result while the event loop goes on.
-        self._writing: Final = threading.RLock()
+        # Held for each step that writes or reads a large result, which a thread may do, and by `close`.
+        self._in_use: Final = threading.RLock()
         self._lock: JournalLock | None = None
         self._db: sqlite3.Connection | None = None
         self._file_watch: FileWatch | None = None
@@ -566,8 +566,10 @@ class JournalStore:
         """
         found = hashlib.sha256()
         try:
-            for (row,) in self._database.execute(LARGE_RESULT_QUERY, (name,)):
-                with self._database.blobopen("results", "data", row, readonly=True) as blob:
+            with self._in_use:
+                rows = self._database.execute(LARGE_RESULT_QUERY, (name,)).fetchall()
+            for (row,) in rows:
+                with self._in_use, self._database.blobopen("results", "data", row, readonly=True) as blob:
                     while chunk := blob.read(CHUNK_SIZE):
                         found.update(chunk)
                         yield chunk
@@ -612,7 +614,7 @@ class JournalStore:
             finished_writers: for each job that has written files and succeeded, its path.
 
         """
-        with self._writing:
+        with self._in_use:
             if records:
                 self._write(UPSERT_JOB_STATEMENT, [(*row, checksum(row)) for row in records])
             if restored:
@@ -729,7 +731,7 @@ class JournalStore:
             self._file_watch.record_state()
 
     def commit(self) -> None:
-        with self._writing:
+        with self._in_use:
             self._commit()
 
     def _commit(self) -> None:
@@ -754,6 +756,10 @@ class JournalStore:
         self._is_in_transaction = False
 
     def close(self) -> None:
+        with self._in_use:
+            self._close()
+
+    def _close(self) -> None:
         connection, self._db, self._is_in_transaction = self._db, None, False
         if self._lock is not None and (self._file_watch is None or self._file_watch.can_checkpoint()):
             self._lock.release_read_locks()
@@ -772,14 +778,14 @@ class JournalStore:
         return self._db
 
     def _begin_transaction(self) -> None:
-        with self._writing:
+        with self._in_use:
             if not self._is_in_transaction:
                 with self._explain_errors("write to it"):
                     self._database.execute("BEGIN IMMEDIATE")
                 self._is_in_transaction = True
 
     def _write(self, statement: str, rows: Iterable[tuple[Any, ...]] | None = None) -> None:
-        with self._writing, self._explain_errors("write to it"):
+        with self._in_use, self._explain_errors("write to it"):
             self._begin_transaction()
             if rows is None:
                 self._database.execute(statement)
