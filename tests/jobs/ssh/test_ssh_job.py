@@ -588,6 +588,24 @@ def test_output_goes_to_stdout_and_stderr_of_this_program_by_default(
     assert capsys.readouterr() == ("out\n", "err\n")
 
 
+def test_on_start_is_called_at_each_attempt_when_the_first_command_has_started(backend: str, place: Place) -> None:
+    """`on_start` gets the running SshJob once at each attempt; if it raises, the job fails with that exception."""
+    heard: list[Any] = []
+
+    def note(job: SshJob) -> None:
+        heard.append((job.attempts, job.state))
+
+    def refuse(job: SshJob) -> None:
+        raise LookupError(job.label)
+
+    steps = ["echo one", "exit 3"]
+    job = SshJob(place.node(), steps, retry=1, on_start=note)
+    bad = SshJob(place.node(), "sleep 1000", on_start=refuse, label="bad")
+    run(backend, job, bad)
+    assert heard == [(1, JobState.RUNNING), (2, JobState.RUNNING)]
+    assert repr(bad.raised_exception()) == "LookupError('bad')"
+
+
 @SSH_ON_TRIO
 def test_on_line_gets_each_line_of_the_output(backend: str, place: Place) -> None:
     """`on_line` gets the SshJob, and each line of its output without the line ending."""

@@ -63,6 +63,7 @@ class Stdio:
     stdin: str = ""  # a file on the node
     stdout: Any = None
     stderr: Any = None
+    on_start: Callable[[], object] | None = None
     on_line: Callable[[str], object] | None = None
     line_limit: int | None = None
     tag: Callable[[], str] | None = None
@@ -140,7 +141,7 @@ class RemoteCommand:
         elif stdio.filter_reports is not None:
             stderr_sinks = [stdio.filter_reports(stderr_sinks)]
         self._start_buffer: Final = _StartBuffer(stdout_sinks, spec.connection.node)
-        self._filter: Final = ReportFilter(token, stderr_sinks, self._login_tail, self._start_buffer.open)
+        self._filter: Final = ReportFilter(token, stderr_sinks, self._login_tail, self._report_start)
         activity_sinks = [ActivitySink(spec.limit.heartbeat)] * spec.limit.needs_signs
         self._sinks: Final[Sequence[Sequence[OutputSink]]] = (
             [self._start_buffer, *activity_sinks],
@@ -152,6 +153,11 @@ class RemoteCommand:
     @property
     def report(self) -> WrapperReport:
         return self._filter.report
+
+    def _report_start(self) -> None:
+        self._start_buffer.open()
+        if self._spec.stdio.on_start is not None:
+            self._spec.stdio.on_start()
 
     @property
     def never_started(self) -> bool:

@@ -105,6 +105,8 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         check: which exits of a command or script count as success; any other raises a `CommandError`. True: exit code
             0. False: all. Otherwise a list of exit codes and names of signals: `[0, 4, "TERM"]`.
         terminate_grace: seconds from SIGTERM to SIGKILL on the node, 0 or more.
+        on_start: called with the job when its first command has started on the node, at each attempt. If it raises, the
+            job fails with that exception.
         on_line: called with the job and each line of output, without its line ending, as it arrives; a stream that is
             None is then not printed.
         line_limit: the size of the longest line, in bytes, for `on_line`; a longer one fails the job with a ValueError.
@@ -157,6 +159,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         stderr: Path | int | IO[Any] | None = None,
         check: CheckOption = True,
         terminate_grace: float = 5.0,
+        on_start: Callable[[SshJob], object] | None = None,
         on_line: Callable[[SshJob, str], object] | None = None,
         line_limit: int | None = DEFAULT_LINE_LIMIT,
         tag: bool | str = False,
@@ -171,10 +174,12 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         if all(isinstance(step, Pull) for step in self._steps):
             options.setdefault("save", None)  # the files on the node may have changed, which no journal can tell
         job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
+        on_own_start: Any = on_start
         on_own_line: Any = on_line
         self._command_options: Final = CommandOptions(
             cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, success_codes=parse_check(check, subject),
-            terminate_grace=terminate_grace, on_line=on_own_line, line_limit=line_limit, tag=tag, append=append,
+            terminate_grace=terminate_grace, on_start=on_own_start, on_line=on_own_line, line_limit=line_limit,
+            tag=tag, append=append,
         )  # fmt: skip
         self._command_options.validate(subject)
         self._values: Final = tuple(_check_value_names(values or {}, subject))
@@ -305,6 +310,7 @@ class _StepRunner:
         self._stdin: Final = _argv.check_stdin(stdin, job)
         self._session: Final = session
         self._truncates = not job._command_options.append  # whether the next command empties its output files
+        self._on_start: Any = job._command_options.on_start  # None once the first command has begun
 
     async def run(self, step: Step, words: list[str]) -> Any:
         """Run one step, whose words have been filled in, and return its result."""
@@ -346,6 +352,11 @@ class _StepRunner:
             words = ["/bin/sh", "-c", from_directory, "trioflow", directory, name, self._directory() or "", *arguments]
             return await self._run(words, description, enters_directory=False)
 
+    def _report_start(self) -> None:
+        on_start, self._on_start = self._on_start, None
+        if on_start is not None:
+            on_start(self._job)
+
     def _directory(self) -> str | None:
         cwd = self._options.cwd
         return None if cwd is None else self._session.node_path(self._values.fill(os.fsdecode(cwd)))
@@ -363,6 +374,7 @@ class _StepRunner:
         stdio = Stdio(
             stdout=self._fill_path(options.stdout),
             stderr=self._fill_path(options.stderr),
+            on_start=None if self._on_start is None else self._report_start,
             on_line=None if on_line is None else lambda line: on_line(job, line),
             line_limit=options.line_limit,
             tag=make_tag_function(options.tag, job._node.name, {"label": str(job.label), **self._values.by_name}),
