@@ -81,7 +81,7 @@ def log_run_end(run: Run, check: bool) -> None:
 
     """
     scheduler = run.scheduler
-    if not scheduler.log:
+    if not scheduler.log or (run.reason is StopReason.COMPLETED and not run.failure_count):
         return
     # `run.failure_count` is not used, because it also counts failures in earlier attempts of nested schedulers.
     failed = list(filter(is_logged, failed_jobs(scheduler))) if run.failure_count else []
