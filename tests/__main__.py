@@ -52,6 +52,7 @@ STATIC_CHECKS = (
     "python -m tests.docs_types",
     "pyright --verifytypes trioflow --ignoreexternal",
     "lint-imports --no-logo",
+    "python .ci/code_size.py",
 )
 
 

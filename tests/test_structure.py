@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import graphlib
+import importlib.util
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -302,3 +303,23 @@ def test_no_test_ignores_what_its_functions_return() -> None:
         for function in test.dropped
         if function in test.answering | telling
     ] == []
+
+
+def test_a_room_that_has_more_lines_than_its_bound_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The check of the size of the package counts lines of code alone, and refuses a room that has grown, or is new."""
+    specification = importlib.util.spec_from_file_location("code_size", ROOT / ".ci" / "code_size.py")
+    assert specification is not None
+    assert specification.loader is not None
+    code_size = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(code_size)
+    monkeypatch.setattr(code_size, "ROOT", tmp_path)
+    (tmp_path / "trioflow" / "room").mkdir(parents=True)
+    (tmp_path / "trioflow" / "room" / "one.py").write_text(
+        '"""Text."""\n\n# why\nx = (\n    1\n)\n\n\ndef f():\n    """Do."""\n'
+    )
+    for bound, status, told in ((4, 0, ""), (3, 1, "room: 4 lines, 3 allowed\n")):
+        (tmp_path / "pyproject.toml").write_text(f"[tool.trioflow.code-lines]\nroom = {bound}\n")
+        assert code_size.main() == status
+        assert capsys.readouterr().out == f"{told}4 lines of code; the bounds allow {bound}\n"

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""Compare the lines of code of each room of the package with the bounds in pyproject.toml.
+
+    python .ci/code_size.py             fail if a room has more lines than its bound
+    python .ci/code_size.py --lower     print the bounds, lowered to what there is
+
+A line of code is a line of a statement; blank lines, comments and docstrings are none. A room is a folder or a file of
+`trioflow/`; the rooms of `_core` have bounds of their own. CONTRIBUTING.md says what to do when a bound is too low.
+"""
+
+from __future__ import annotations
+
+import ast
+import collections
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HAVE_DOCSTRINGS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
+
+
+def count_lines(tree: ast.Module) -> int:
+    """Return the number of lines of a module that hold code."""
+    lines: set[int] = set()
+    owners = [node for node in ast.walk(tree) if isinstance(node, HAVE_DOCSTRINGS)]
+    docstrings = {node.body[0] for node in owners if ast.get_docstring(node) is not None}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.stmt) or node in docstrings:
+            continue
+        if hasattr(node, "body"):  # its own statements are counted one by one
+            lines.add(node.lineno)
+            continue
+        for part in ast.walk(node):
+            if isinstance(part, (ast.stmt, ast.expr, ast.alias, ast.keyword, ast.arg)):
+                lines.update(range(part.lineno, (part.end_lineno or part.lineno) + 1))
+    return len(lines)
+
+
+def main() -> int:
+    """Print the rooms that have grown; return 1 if there are any."""
+    sizes: collections.Counter[str] = collections.Counter()
+    for path in (ROOT / "trioflow").rglob("*.py"):
+        room, *inside = path.relative_to(ROOT / "trioflow").parts
+        name = f"{room}/{inside[0]}" if room == "_core" and len(inside) > 1 else room
+        sizes[name] += count_lines(ast.parse(path.read_text(encoding="utf-8")))
+    bounds = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["trioflow"]["code-lines"]
+    if "--lower" in sys.argv:
+        print(*(f'"{room}" = {min(sizes[room], bound)}' for room, bound in bounds.items()), sep="\n")
+        return 0
+    excess = sizes - collections.Counter(bounds)
+    grown = [f"{room}: {sizes[room]} lines, {bounds.get(room, 0)} allowed" for room in excess]
+    print(*grown, f"{sizes.total()} lines of code; the bounds allow {sum(bounds.values())}", sep="\n")
+    return 1 if grown else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
