@@ -40,7 +40,7 @@ class Options:
     jobs: int | None = option(
         "-j", "-P", "--jobs", parse=_quantities.parse_slots, metavar="N",
         help="Maximum number of commands at once: a number, 0 for as many as the system allows, or N%, +N, -N of the "
-        "CPUs.  "
+        "CPUs that may be used.  "
         "[default: 100%]",
     )  # fmt: skip
     nodes: tuple[str, ...] = option(
@@ -95,7 +95,7 @@ class Options:
     keep_order: bool = option("-k", "--keep-order", help="Print outputs in the order of the arguments.")
     line_buffer: bool = option(help="Print each line as it is written, not each output as a whole.")
     tag: bool = option(help="Print the arguments before each line.")
-    bar: bool = option(help="Show a progress bar on a terminal.")
+    bar: bool = option(help="Show a progress bar on a terminal; all arguments are read first.")
     dry_run: bool = option(help="Print the commands without running them.")
     # ---- arguments
     files: tuple[str, ...] = option(

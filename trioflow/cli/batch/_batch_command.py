@@ -111,7 +111,7 @@ def command(options: Options) -> int:
     runs on another one.
 
     With --journal, a command that has succeeded is not run again by a later batch with the same journal, even if this
-    one is killed. Its output is printed again.
+    one is killed. Its output is printed again, unless it would be appended to a file (>>).
     """  # noqa: D301 - click needs the character itself
     try:
         options.check_conflicts()
