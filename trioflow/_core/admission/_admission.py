@@ -76,11 +76,12 @@ class WaitingGroup:
     """
 
     __slots__ = (
+        "_counted",
         "_first",
+        "_overtaken_count",
         "_overtakers",
         "_parked",
         "_prune_at",
-        "_reservation_cache",
         "entry",
         "heap",
         "key",
@@ -110,8 +111,9 @@ class WaitingGroup:
         # job's heap entry, whether that job belongs to the same run, and what it takes.
         self._overtakers: list[tuple[int, HeapEntry, bool, frozenset[PoolEntry]]] = []
         self._prune_at = MAX_OBSOLETE_OVERTAKES  # the number of records at which obsolete ones are dropped
-        # For the last call of `has_reservation`: the first entry, the number of records, and the result.
-        self._reservation_cache: tuple[HeapEntry | None, int, bool] = (None, 0, False)
+        # A first entry, and how many of the records count for its job: a new record is added to this count at once.
+        self._counted: HeapEntry | None = None
+        self._overtaken_count = 0
 
     # ---- keys of a `PerKey`
 
@@ -211,9 +213,10 @@ class WaitingGroup:
                 record for record in self._overtakers if record[0] > oldest and self._has_overtaken(record)
             ]
             self._prune_at = 2 * len(self._overtakers) + MAX_OBSOLETE_OVERTAKES
-        self._overtakers.append(
-            (next(ready_numbers), other.heap[0], other.queue is self.queue, other.first_resources())
-        )
+        record = next(ready_numbers), other.heap[0], other.queue is self.queue, other.first_resources()
+        self._overtakers.append(record)
+        if self._counted is self.heap[0]:
+            self._overtaken_count += self._has_overtaken(record)
 
     def _has_overtaken(self, record: tuple[int, HeapEntry, bool, frozenset[PoolEntry]]) -> bool:
         """Return whether the recorded job comes after the first job of this group, and takes one of its resources."""
@@ -228,17 +231,15 @@ class WaitingGroup:
 
         Jobs inside a scheduler that has needs never get a reservation.
         """
-        number, backfill = len(self._overtakers), self.queue.backfill
-        if number < backfill or self.queue.is_inside_holder:
+        if len(self._overtakers) < self.queue.backfill or self.queue.is_inside_holder:
             return False
-        first, counted, is_reserved = self._reservation_cache
-        if first is not self.heap[0] or counted != number:
-            first = self.heap[0]
-            is_reserved = (
-                sum([record[0] > first[1] and self._has_overtaken(record) for record in self._overtakers]) >= backfill
+        first = self.heap[0]
+        if self._counted is not first:
+            self._counted = first
+            self._overtaken_count = sum(
+                [record[0] > first[1] and self._has_overtaken(record) for record in self._overtakers]
             )
-            self._reservation_cache = (first, number, is_reserved)
-        return is_reserved
+        return self._overtaken_count >= self.queue.backfill
 
     def count_before(self, job: AbstractJob[Any]) -> int:
         waiting = sorted(
