@@ -566,7 +566,7 @@ def test_a_rate_is_not_exceeded_after_a_job_has_changed_its_worker(virtual: Virt
             scheduler.add(high)
         return [job.started_at for job in (high, low, *last)]
 
-    assert virtual(main) == [3, 4, 7.25, 8.25]
+    assert virtual(main) == [6.25, 3, 7.25, 8.25]
 
 
 @pytest.mark.parametrize("late", [{"priority": 5}, {"needs": {"c": 1}, "priority": 5}, {"expected_duration": 9}])

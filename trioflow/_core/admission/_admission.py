@@ -337,10 +337,7 @@ class AdmissionQueue:
         return (self.order.key(job), next(ready_numbers), job)
 
     def push(self, job: AbstractJob[Any]) -> None:
-        entry = self.make_entry(job)
-        if job._needs():
-            self._ready.return_later(entry)
-        self.insert(entry)
+        self.insert(self.make_entry(job))
 
     def insert(self, entry: HeapEntry) -> None:
         _, number, job = entry

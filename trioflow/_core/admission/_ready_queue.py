@@ -310,14 +310,6 @@ class ReadyQueue:
         self._return(jobs)
         return bool(jobs)
 
-    def return_later(self, entry: HeapEntry) -> None:
-        """Put jobs that wait for a token with their needs, and come after `entry`, back into the line.
-
-        Otherwise, a job that becomes ready would have to wait for what they have, and they for a token.
-        """
-        if self.tokens is not None:
-            self._return(self.tokens.find_later(entry))
-
     def _return(self, jobs: list[AbstractJob[Any]]) -> None:
         entries = [job._grant().entry for job in jobs]
         for job in jobs:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class LimiterTokens:
     """The tokens of one run's limiter, and the jobs of the run that wait only for a token."""
 
-    __slots__ = ("_heap", "_latest_with_needs", "_request_scope", "_run", "_unused", "borrowers", "limiter", "waiting")
+    __slots__ = ("_heap", "_request_scope", "_run", "_unused", "borrowers", "limiter", "waiting")
 
     def __init__(self, run: Run, limiter: Any) -> None:
         self._run = run
@@ -45,8 +45,6 @@ class LimiterTokens:
         # The jobs that wait for a token, with their entries; and these, with some obsolete ones, as a heap.
         self.waiting: Final[dict[AbstractJob[Any], HeapEntry]] = {}
         self._heap: Final[list[HeapEntry]] = []
-        # The last entry, in start order, that a waiting job with needs may have; None if no such job waits.
-        self._latest_with_needs: HeapEntry | None = None
         self._request_scope: Scope | None = None  # the scope of the one worker that waits in the limiter's queue
 
     def detach(self) -> None:
@@ -69,19 +67,9 @@ class LimiterTokens:
         if not self.waiting and (self._unused or self._acquire_free()):
             self.borrowers[job] = self._unused.pop()
             return True
-        if job._grant() is not None:
-            self._latest_with_needs = max(entry, self._latest_with_needs or entry)
         self.waiting[job] = entry
         heapq.heappush(self._heap, entry)
         return False
-
-    def find_later(self, entry: HeapEntry) -> list[AbstractJob[Any]]:
-        """Return the waiting jobs with needs that come after `entry`."""
-        if not self.waiting or self._latest_with_needs is None or entry > self._latest_with_needs:
-            return []
-        with_needs = [other for other in self.waiting.values() if other[2]._grant() is not None]
-        self._latest_with_needs = max((other for other in with_needs if other < entry), default=None)
-        return [other[2] for other in with_needs if other > entry]
 
     def release(self, job: AbstractJob[Any]) -> None:
         """Take back the token of a job, for `pass_on`; if the job waits for one, let it wait no longer."""
@@ -132,7 +120,6 @@ class LimiterTokens:
         for job in self.waiting_in_order():
             self.waiting[job] = (order.key(job), next(ready_numbers), job)
         self._heap[:] = sorted(self.waiting.values())
-        self._latest_with_needs = self._heap[-1] if self._heap else None
 
     def _start_first(self) -> None:
         job = heapq.heappop(self._heap)[2]
