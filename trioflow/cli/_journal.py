@@ -1,4 +1,4 @@
-"""The subcommand `trioflow journal`: lists, prunes, checks, copies and compacts a journal."""
+"""The subcommand `trioflow journal`: lists, prunes, checks and copies a journal."""
 
 from __future__ import annotations
 
