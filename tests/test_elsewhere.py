@@ -117,16 +117,16 @@ scheduler = Scheduler(ThreadJob(sorted, Job(fetch, "ba", label="fetch"), label="
 
 @pytest.mark.slow
 def test_commands_that_need_no_posix_work_without_it(tmp_path: Path) -> None:
-    """Without POSIX, `run`, `list`, `simulate`, `graph`, `journal` and `monitor` still work."""
+    """Without POSIX, `run`, `list`, `check`, `graph`, `journal` and `report` still work."""
     (tmp_path / "s.py").write_text(SCENARIO)
-    first = {"run s.py --report r.html --journal j.db --events e.jsonl": "all 2 jobs succeeded"}
+    first = {"run s.py --report r.html --journal j.db --trace t.json": "all 2 jobs succeeded"}
     others = {
         "run s.py --journal j.db": "2 restored",
         "list s.py": "requires={1}",
-        "simulate s.py -j 1": "makespan",
+        "check s.py": "2 jobs",
         "graph s.py -o g.dot": "",
         "journal j.db": "2 jobs kept, 2 runs",
-        "monitor e.jsonl": "all 2 jobs succeeded",
+        "report t.json -o again.html": "",
     }
     for lines in (first, others):
         done = subprocess.run(
@@ -143,4 +143,5 @@ def test_commands_that_need_no_posix_work_without_it(tmp_path: Path) -> None:
         for (line, words), text in zip(lines.items(), printed, strict=True):
             assert words in text, (line, text)
     assert "fetch" in (tmp_path / "r.html").read_text()
+    assert "fetch" in (tmp_path / "again.html").read_text()
     assert "fetch" in (tmp_path / "g.dot").read_text()

@@ -151,7 +151,7 @@ def test_options_after_the_command_belong_to_the_command(server: Server) -> None
     ("words", "what"),
     [
         (["-H", "node[1", "true"], "unbalanced or nested brackets"),
-        (["-H", "", "true"], "-H gives no nodes"),
+        (["-H", "", "true"], "names no node"),
         (["true"], "Missing option '-H'"),
         (["-H", "node1"], "Missing argument"),
         (["-H", "-x", "true"], "a leading '-'"),

@@ -53,8 +53,6 @@ def command(options: SshOptions) -> int:
     from . import _node_runner  # imported here, because --help does not need it
 
     nodes = options.make_nodes()
-    if not nodes:
-        raise click.UsageError("-H gives no nodes: give names, ranges, or a file with nodes")
     missing = [file for file in options.shared_local_files() if not os.path.exists(file)]
     if missing:
         raise click.UsageError(f"there is no file {missing[0]!r}")

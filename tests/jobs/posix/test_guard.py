@@ -80,7 +80,7 @@ def conductor(backend: str, started: Path, number: int, *lines: str) -> Iterator
 SAID = {
     signal.SIGKILL: ["-9"],
     signal.SIGTERM: ["False INTERRUPTED", "0"],
-    signal.SIGINT: ["KeyboardInterrupt INTERRUPTED", "0"],
+    signal.SIGINT: ["False INTERRUPTED", "0"],
 }
 STAYING = [STUBBORN, TREE, FORKING, f"setsid {TREE}", 'trap "" TERM; setsid sleep 1000 & exec sleep 1000']
 

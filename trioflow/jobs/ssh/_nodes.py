@@ -198,7 +198,7 @@ class SshNodes(Sequence[Node]):
             else:
                 raise TypeError(f"SshNodes: {short_repr(entry)}: give names, ranges, or SshNodes")
         if not entries and isinstance(nodes, (str, os.PathLike)):
-            raise ValueError(f"SshNodes({short_repr(nodes)}): it names no node")
+            raise ValueError(f"SshNodes({short_repr(nodes)}) names no node: give names, ranges, or a file with nodes")
         self._nodes: Final = tuple(dict.fromkeys(entries))
 
     @overload
