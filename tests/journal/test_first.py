@@ -236,3 +236,15 @@ def test_winners_are_recorded_before_the_losers_have_cleaned_up(virtual: Virtual
         scheduler = make()
         assert virtual(lambda scheduler=scheduler, name=name: scheduler.co_run(journal=tmp_path / name / "run.db"))
         assert sorted(server.calls) == calls
+
+
+def test_a_first_with_a_key_that_cannot_be_stored_fails_alone(virtual: Virtual, tmp_path: Path) -> None:
+    """A bad `key=` of a `First` in an open scheduler is its own failure, and the engine goes on."""
+    other = Job(nap, 1, label="other")
+
+    async def main() -> None:
+        async with Scheduler(journal=tmp_path / "run.db", critical_jobs=False) as scheduler:
+            scheduler.update([First(Job(nap, 1), label="first", key=Server()), other])
+
+    virtual(main)
+    assert other.is_succeeded()

@@ -328,7 +328,10 @@ class JournalSession:
 
     def _look_up_first(self, first: AbstractJob[Any], paths: RecordPaths) -> Restored | NotStored:
         """Return the stored result of a `First`; if there is none, prepare to record its winners."""
-        members = paths.nested(cast("BaseScheduler", first))
+        try:
+            members = paths.nested(cast("BaseScheduler", first))
+        except NotSerializable:  # its own run reports that
+            return ALWAYS_RUNS
         path = members.prefix[:-1]
         record = self._find_record(path)
         if self._is_ambiguous(path, record, paths, False):
