@@ -113,7 +113,7 @@ class WorkerProcess:
             while (answer := self.poll_answer(on_progress)) is None:
                 await anyio.wait_readable(self._socket)
             return answer
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError):  # while sending
             raise WorkerDied from None
 
     def poll_answer(self, on_progress: Callable[[bytes], object]) -> bytes | None:
@@ -137,6 +137,8 @@ class WorkerProcess:
                 piece = self._socket.recv(MAX_READ_BYTES)
             except BlockingIOError:
                 return None
+            except ConnectionResetError:
+                piece = b""
             if not piece:
                 raise WorkerDied
             received += piece
