@@ -56,7 +56,7 @@ def scenario(repositories: Iterable[Path], work: Path) -> Scheduler:
                     needs={"clone": name},
                     timeout=300,
                 )
-                check.requires(clone, succeeded=True)
+                check.requires(clone)
                 checks.add(check)
     return checks
 

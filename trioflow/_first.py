@@ -84,7 +84,7 @@ class First(Scheduler):
         **options: Unpack[SchedulerOptions],
     ) -> None:
         self._enough, self._stagger = 1, None  # pyright: ignore[reportIncompatibleVariableOverride]
-        all_options: Any = {"critical_jobs": False, **options, "enough": enough, "stagger": stagger}
+        all_options: Any = {**options, "enough": enough, "stagger": stagger}
         super().__init__(*jobs_or_sequences, **all_options)
 
     if TYPE_CHECKING:  # the result of a `Scheduler` is a bool

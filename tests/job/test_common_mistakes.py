@@ -47,7 +47,7 @@ class Answer:
 def test_a_job_function_may_return_any_awaitable(virtual: Virtual, options: dict[str, Any]) -> None:
     """A job's function may return any awaitable; if it returns anything else, the error or its note shows the value."""
     fine, wrong = Job(lambda: Answer(), **options), Job(cast(Any, lambda: int("5")), **options)
-    assert virtual(Scheduler(fine, wrong).co_run)
+    assert not virtual(Scheduler(fine, wrong).co_run)
     assert fine.result() == 5
     error = wrong.raised_exception()
     assert isinstance(error, TypeError)
@@ -87,7 +87,7 @@ def test_a_job_that_returns_a_coroutine_fails(virtual: Virtual, make: Callable[[
     """If the await is missing in `async def f(): return fetch()`, the error of the job has the line to write."""
     made.clear()
     job = make()
-    assert virtual(Scheduler(job).co_run)
+    assert not virtual(Scheduler(job).co_run)
     assert job.state is FAILED
     assert job.attempts == 1
     error = job.raised_exception()

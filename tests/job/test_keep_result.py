@@ -270,7 +270,7 @@ def test_a_failed_job_counts_once_among_the_jobs_that_use_a_result(virtual: Virt
         return type(big)
 
     refusing = Job(refuse, a)
-    last = Job(see, a, required=[refusing, Job(nap, 2)])
+    last = Job(see, a, required=[refusing, Job(nap, 2)], run_if="settled")
     virtual(Scheduler(*last.required, refusing, last).co_run)
     assert last.result() is Big
     with pytest.raises(JobNotDone):  # the traceback of the one that failed still holds it

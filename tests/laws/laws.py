@@ -199,7 +199,7 @@ def settles_all_it_reaches(seen: Recording) -> None:
         assert (fate.finished is None) == (fate.state == "IDLE"), name
     for name, group in groups(seen).items():
         verdict = seen.verdicts.get(name)
-        if verdict is not None and verdict.reason == "COMPLETED":
+        if verdict is not None and verdict.reason in ("COMPLETED", "FAILED"):
             ordinary = [plan.name for plan in group.jobs if not plan.forever]
             assert not [name for name in ordinary if seen.fates[name].state == "IDLE"]
         # It may have stopped at its beginning, or have been cancelled before that.

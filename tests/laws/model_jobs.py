@@ -71,6 +71,8 @@ class ModelJob:
         self.finished: float | None = None
         self.settled_as = math.inf  # its place in the order of settling
         self.cause: str | None = None  # of a failure
+        self.root: ModelJob | None = None  # the job whose failure has blocked it
+        self.only_cancelled = False  # it is BLOCKED because of cancel() alone
         self.waits_for: set[str] = set()
         self.asked = False  # to end, from outside
         self.by_run = False  # to end, as the run has come to its end
@@ -102,13 +104,19 @@ class ModelJob:
         return self.state not in GOOD and not self.ready
 
     @property
-    def is_critical(self) -> bool:
-        """Return whether the job is critical: the nearest value around it that is not None."""
+    def criticality(self) -> bool | None:
+        """Return the value of `critical` of the job, or else the nearest `critical_jobs` around it."""
         if self.plan.critical is not None:
             return self.plan.critical
-        if self.parent is None:
-            return False
-        return self.parent.is_critical if self.parent.plan.critical_jobs is None else self.parent.plan.critical_jobs
+        around = self.parent
+        while around is not None and around.plan.critical_jobs is None:
+            around = around.parent
+        return None if around is None else around.plan.critical_jobs
+
+    @property
+    def counts(self) -> bool:
+        """Return whether the failure of the job makes the run of its scheduler fail."""
+        return self.state in ("FAILED", "BLOCKED") and self.criticality is not False and not self.only_cancelled
 
     def requires(self) -> list[ModelJob]:
         """Return the jobs that this job itself requires."""
@@ -120,18 +128,27 @@ class ModelJob:
         required = self.requires()
         if self.plan.run_if == "failed" and not any(one.has_failed for one in required):
             return "SKIPPED", None
-        essential = (
-            required
-            if self.plan.run_if == "succeeded"
-            else [self.world.jobs[name] for name in {*self.inputs, *self.plan.must_succeed}]
-        )
-        failed = [one for one in essential if one.has_failed]
+        inputs = [self.world.jobs[name] for name in self.inputs]
+        essential = list(inputs)
+        if self.plan.run_if == "succeeded":
+            essential = [one for one in required if one in inputs or one.plan.name not in self.plan.settled]
+        failed = [one for one in essential if one.has_failed and (one in inputs or one.criticality is not False)]
         if failed:
             first = min(failed, key=lambda one: one.settled_as)
+            self.root, self.only_cancelled = first.root or first, all(one.was_cancelled for one in failed)
             return "BLOCKED", first.cause or "JobCancelled"
-        if any(one.state == "SKIPPED" for one in essential):
+        if any(one.state == "SKIPPED" for one in inputs):
+            return "SKIPPED", None
+        if required and all(one.state == "SKIPPED" and one in essential for one in required):
             return "SKIPPED", None
         return "SCHEDULED", None
+
+    @property
+    def was_cancelled(self) -> bool:
+        """Return whether the job, which counts as failed, was only cancelled, or blocked by what was."""
+        if self.state in ("FAILED", "BLOCKED"):
+            return self.only_cancelled
+        return self.parent is None or self.parent.reason not in ("CRITICAL", "TIMEOUT")
 
     def start(self) -> None:
         """Begin an attempt of the job."""

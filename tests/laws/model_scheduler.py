@@ -142,7 +142,7 @@ class ModelScheduler(ModelJob):
                 jobs.remove(job)
         if self.stopping:
             self.wind_down()
-        elif job.state in ("FAILED", "BLOCKED") and job.is_critical:
+        elif job.state in ("FAILED", "BLOCKED") and job.criticality:
             self.stop("CRITICAL", job)
         else:
             self.release(job.plan.name)
@@ -332,18 +332,34 @@ class ModelScheduler(ModelJob):
         """Shut down the jobs of a scheduler that was never run; otherwise its runs have done it."""
         return 0.0 if self.reason is not None else self.shut_down_jobs()
 
+    def failures(self) -> list[ModelJob]:
+        """Return the jobs whose failures count, those in nested schedulers in place of these, in order."""
+        found: list[ModelJob] = []
+        for job in self.jobs:
+            stopped = isinstance(job, ModelScheduler) and job.state == "CANCELLED" and job.criticality is not False
+            if isinstance(job, ModelScheduler) and (stopped or (job.counts and job.culprit is not None)):
+                found += job.failures()
+            elif job.counts:
+                found.append(job)
+        members = [job for job in self.jobs if job.counts]
+        found = [job for job in found if job.root is None or job.root not in (*members, *found)]
+        return sorted(found, key=lambda job: job.settled_as)
+
     def end(self) -> None:
         """Settle as a job of the outer scheduler."""
         self.under_way = False
+        counting = [job for job in self.jobs if job.counts]
+        if self.reason == "COMPLETED" and counting:
+            self.reason = "FAILED"
+            self.culprit = min(counting, key=lambda job: job.settled_as).plan.name
         if self.parent is not None and self.world.now == self.began:
             self.world.exact = False
         if self.asked:
             self.settle("CANCELLED")
         elif self.reason == "TIMEOUT":
             self.has_timed_out()
-        elif self.reason == "CRITICAL":
-            assert self.culprit is not None
-            self.has_raised(self.world.jobs[self.culprit].cause or "")
+        elif self.reason in ("FAILED", "CRITICAL"):
+            self.has_raised(f"ExceptionGroup {', '.join(job.cause or '' for job in self.failures())}")
         else:
             self.settle("SUCCEEDED" if self.reason == "COMPLETED" else "FAILED")
 

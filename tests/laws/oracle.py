@@ -11,7 +11,10 @@ The simulation reads the contract as follows:
 - When a scheduler stops, all that runs inside, at any depth, is cancelled at the same instant: first the ordinary jobs,
   then its forever jobs (when the ordinary ones have unwound and the clean-up is over), then its services. What nested
   jobs do then changes no `stop_reason` any more.
-- What is cancelled after its run has completed, but before the shutdown is over, is CANCELLED; its reason is COMPLETED.
+- What is cancelled after its run has come to its end, but before the shutdown is over, is CANCELLED; its reason is
+  COMPLETED or FAILED.
+- A failure during the ending, also of a forever job or a service that the run ends, counts as any other.
+- A job that is cancelled because its nested scheduler stopped early was not only cancelled: what it blocks counts.
 - A critical failure stops the scheduler before those that waited for the job become ready.
 - When the end of a job settles others as BLOCKED or SKIPPED, the jobs that waited for it come before the jobs that
   waited for the others.

@@ -172,7 +172,7 @@ class RealRun:
             job = (PlannedService if plan.service else PlannedJob)(
                 self, plan, *map(self.jobs.__getitem__, plan.inputs), **options
             )
-        job.requires([siblings[name] for name in plan.must_succeed], succeeded=True)
+        job.requires([siblings[name] for name in plan.settled], settled=True)
         self.jobs[plan.name] = job
         self.names[job] = plan.name
         return job
@@ -335,8 +335,10 @@ class RealRun:
 
 
 def cause_of(error: BaseException | None) -> str | None:
-    """Return an exception's class and its job; for RequirementFailed, those of the first failure."""
+    """Return an exception's class and its job; for RequirementFailed, those of the first failure; for a group, all."""
     if isinstance(error, RequirementFailed):
         return cause_of(error.__cause__)
+    if isinstance(error, ExceptionGroup):
+        return f"ExceptionGroup {', '.join(cause_of(one) or '' for one in error.exceptions)}"
     who = error.job.label if isinstance(error, JobTimeout) else error.args[0] if isinstance(error, Boom) else ""
     return None if error is None else f"{type(error).__name__} {who}".rstrip()

@@ -57,7 +57,7 @@ class Plan(ShortRepr):
 
     name: str
     requires: tuple[str, ...] = ()
-    must_succeed: tuple[str, ...] = ()  # of those that it requires
+    settled: tuple[str, ...] = ()  # those that it requires whatever becomes of them
     critical: bool | None = None
     forever: bool = False
     own_task: bool = False
@@ -65,7 +65,7 @@ class Plan(ShortRepr):
     on_timeout: str = "fail"
     retry: int = 0
     pause: float = 0.0  # before each retry
-    run_if: str = "settled"
+    run_if: str = "succeeded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -127,6 +127,15 @@ def inputs_of(plan: Plan) -> tuple[str, ...]:
     return plan.inputs if isinstance(plan, Leaf) else ()
 
 
+def criticalities(plan: Plan, around: bool | None = None) -> Iterator[tuple[str, bool | None]]:
+    """Yield the name of each plan in `plan`, and of itself, with its effective value of `critical`."""
+    yield plan.name, around if plan.critical is None else plan.critical
+    for inner in getattr(plan, "adds", ()):
+        yield from criticalities(inner, around)
+    for inner in getattr(plan, "jobs", ()):
+        yield from criticalities(inner, around if plan.critical_jobs is None else plan.critical_jobs)  # type: ignore[attr-defined]
+
+
 def usable_inputs(plan: Plan) -> Iterator[str]:
     """Yield the names in a plan that later plans may have as inputs."""
     if isinstance(plan, Group):
@@ -169,13 +178,13 @@ class Trait(Enum):
     ADDS = auto()
     BINDS = auto()
     USES = auto()
-    IF_SUCCEEDED = auto()
+    IF_SETTLED = auto()
     IF_FAILED = auto()
 
 
 REACTIONS = {Trait.GOES_ON: Reaction.GO_ON, Trait.RETURNS: Reaction.RETURN, Trait.FAILS_LATE: Reaction.FAIL}
 TIMEOUTS = {Trait.TIMEOUT: "fail", Trait.MOVE_ON: "move_on"}
-RULES = {Trait.IF_SUCCEEDED: "succeeded", Trait.IF_FAILED: "failed"}
+RULES = {Trait.IF_SETTLED: "settled", Trait.IF_FAILED: "failed"}
 SECONDS = st.integers(0, 12)
 TRAITS = st.lists(st.sampled_from(Trait), max_size=5, unique=True)
 MAYBE = st.sampled_from([None, True, False])
@@ -211,7 +220,7 @@ class ScenarioMaker:
             "timeout": self.duration(),
             "on_timeout": self.draw(st.sampled_from(["fail", "move_on"])),
             "retry": self.draw(st.integers(0, 1)),
-            "run_if": self.draw(st.sampled_from(["settled", "failed"])),
+            "run_if": self.draw(st.sampled_from(["succeeded", "failed"])),
             "forever": self.draw(st.booleans()),
         }
 
@@ -273,11 +282,11 @@ class ScenarioMaker:
         return {
             "name": f"j{next(self.numbers)}",
             "requires": tuple(requires),
-            "must_succeed": tuple(name for name in requires if self.one_in(4)),
+            "settled": tuple(name for name in requires if self.one_in(4)),
             "critical": True if Trait.CRITICAL in traits else False if Trait.HARMLESS in traits else None,
             "forever": Trait.FOREVER in traits,
             "own_task": Trait.OWN_TASK in traits,
-            "run_if": next((RULES[trait] for trait in RULES if trait in traits), "settled"),
+            "run_if": next((RULES[trait] for trait in RULES if trait in traits), "succeeded"),
         }
 
     def limits(self, traits: frozenset[Trait]) -> dict[str, Any]:

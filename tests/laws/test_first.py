@@ -106,7 +106,7 @@ def test_a_first_ends_when_and_as_the_contract_says(virtual: Virtual, seeds: ran
         scheduler = Scheduler(first, Job(keep, first, received))
 
         async def timed(scheduler: Scheduler = scheduler) -> float:
-            assert await scheduler.co_run()
+            await scheduler.co_run()
             return anyio.current_time()
 
         ended_at = virtual(timed)
@@ -119,6 +119,7 @@ def test_a_first_ends_when_and_as_the_contract_says(virtual: Virtual, seeds: ran
             assert isinstance(error, ExceptionGroup)
             assert len(error.exceptions) == states.count(FAILED), (seed, race)
             assert received == []
+            assert scheduler.culprit is first
         else:
             result = winners[0] if race.enough == 1 else winners
             assert (first.result(), received) == (result, [result]), (seed, race)

@@ -290,7 +290,7 @@ def test_job_cancelled_during_the_check_of_a_large_scenario_does_not_start(virtu
     It settled before its successors knew of it, and they waited for it forever.
     """
     job = Job(nap, 1)
-    after = Job(nap, 2, required=job)
+    after = Job(nap, 2, required=job, run_if="settled")
     scheduler = Scheduler(job, after, large())
     assert virtual(beside, scheduler, job.cancel, turns) == (True, 2)
     assert (job.state, job.started_at, after.state) == (CANCELLED, None, SUCCEEDED)
@@ -301,7 +301,7 @@ def test_job_cancelled_during_the_check_of_a_large_scenario_does_not_start(virtu
 def test_nested_scheduler_cancelled_during_its_check_does_not_start(virtual: Virtual, turns: int) -> None:
     """A nested scheduler cancelled during its check leaves its jobs IDLE, and the job that requires it runs."""
     inner = large()
-    after = Job(nap, 2, required=inner)
+    after = Job(nap, 2, required=inner, run_if="settled")
     scheduler = Scheduler(inner, after)
     assert virtual(beside, scheduler, inner.cancel, turns) == (True, 2)
     assert (inner.state, inner.started_at, after.state) == (CANCELLED, None, SUCCEEDED)
@@ -348,7 +348,7 @@ def test_job_cancelled_before_its_reset_in_a_second_run_settles_once(virtual: Vi
 def test_job_cancelled_in_the_hook_before_run_does_not_start(virtual: Virtual) -> None:
     """A job cancelled in the hook `before_run`, after all checks, does not start, and the job that requires it runs."""
     job = Job(nap, 1)
-    after = Job(nap, 2, required=job)
+    after = Job(nap, 2, required=job, run_if="settled")
     watch = Instrument()
     watch.before_run = lambda scheduler: job.cancel()  # type: ignore[method-assign]
     assert virtual(functools.partial(timed, Scheduler(job, after), instruments=[watch], timeout=99)) == (True, 2)
@@ -385,7 +385,7 @@ def test_effect_of_cancel_on_a_job_depends_on_its_state(virtual: Virtual) -> Non
     running, waiting = Job(nap, 9), Job(nap, 9)
     done = Job(nap, 0.5)
     idle = Job(nap, 9, required=(late := Job(nap, 1.5)))
-    after = Job(nap, 1, required=[running, waiting, idle, done])
+    after = Job(nap, 1, required=[running, waiting, idle, done], run_if="settled")
 
     def cancel() -> None:
         assert [job.state for job in (running, waiting, done, idle)] == [RUNNING, SCHEDULED, SUCCEEDED, IDLE]
@@ -403,7 +403,7 @@ def test_cancel_of_a_running_nested_scheduler_does_not_end_the_outer_run(virtual
     """`cancel()` of a running nested scheduler ends it cleanly, CANCELLED, which is not critical for the outer run."""
     told: list[tuple[str, float]] = []
     inner = Scheduler(Actor(told, label="a"), critical=True)
-    scheduler = Scheduler(inner, Job(later, 1, inner.cancel), Job(nap, 1, required=inner))
+    scheduler = Scheduler(inner, Job(later, 1, inner.cancel), Job(nap, 1, required=inner, run_if="settled"))
     assert virtual(timed, scheduler) == (True, 2.5)
     assert (inner.state, inner.stop_reason, shut_down(told)) == (CANCELLED, StopReason.CANCELLED, ["a"])
 

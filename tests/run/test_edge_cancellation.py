@@ -337,7 +337,7 @@ def test_a_nested_run_that_is_cancelled_in_its_ending_leaves_nothing_behind_in_i
     """After `cancel()` of a nested scheduler whose services are ending, the next job in its task is as any other."""
     body = Careful()
     inner = Scheduler(Job(nap, 1), Service(body), shutdown_timeout=None)
-    after = Job(nap, 5, timeout=1)
+    after = Job(nap, 5, timeout=1, run_if="settled")
     scheduler = Scheduler(Sequence(inner, after), Job(later, 2, inner.cancel))
     assert ended_at(scheduler.co_run) == 10
     assert (inner.state, body.tidied_at) == (CANCELLED, [9])

@@ -49,7 +49,7 @@ def test_an_error_in_the_engine_ends_the_run(
         raise Flaw
 
     failing, long, forever = Job(fail, 1), Job(nap, 5), Job(nap, 9, forever=True)
-    behind = Job(nap, required=failing)
+    behind = Job(nap, required=failing, run_if="settled")
     scheduler = Scheduler(failing, long, forever, behind, Job(nap, 2), **options)
     monkeypatch.setattr(owner, method, break_once)
     with pytest.raises(Flaw):

@@ -82,7 +82,7 @@ def test_each_job_has_a_copy_of_the_callers_context(virtual: Virtual, change: Ca
     async def look() -> tuple[bool, int]:
         return plain.get() is VALUE, len(contextvars.copy_context())
 
-    jobs = [Job(look), Job(dirty), Job(look), Job(dirty), Job(look)]
+    jobs = [Job(function, run_if="settled") for function in (look, dirty, look, dirty, look)]
 
     async def main() -> Any:
         plain.set(VALUE)
@@ -90,7 +90,7 @@ def test_each_job_has_a_copy_of_the_callers_context(virtual: Virtual, change: Ca
         assert plain.get() is VALUE
         return result
 
-    assert virtual(main)[0] is True
+    assert virtual(main)[0] is not raises
     looks = [job.result() for job in jobs[::2]]
     assert looks[0][0] is True
     assert looks[0] == looks[1] == looks[2]
@@ -187,8 +187,8 @@ def test_scope_left_open_affects_only_its_job(
         if raises:
             raise OSError("mine")
 
-    job, after = Job(sloppy, timeout=timeout), Job(nap, 5, "whole")
-    assert virtual(timed, Scheduler(Sequence(job, after))) == (True, 5)
+    job, after = Job(sloppy, timeout=timeout), Job(nap, 5, "whole", run_if="settled")
+    assert virtual(timed, Scheduler(Sequence(job, after))) == (False, 5)
     assert job.state is FAILED
     assert ("mine" if raises else "open") in str(job.raised_exception())
     assert after.result() == "whole"
@@ -231,9 +231,9 @@ def test_nursery_left_open_is_closed_with_its_children(
         if timeout == 1.5:
             await anyio.sleep(5)
 
-    job, after = Job(sloppy, timeout=timeout), Job(nap, 1, "whole")
+    job, after = Job(sloppy, timeout=timeout), Job(nap, 1, "whole", run_if="settled")
     end = 2.5 if timeout == 1.5 else 2
-    assert virtual(timed, Scheduler(Sequence(job, after))) == (True, end + 1)
+    assert virtual(timed, Scheduler(Sequence(job, after))) == (False, end + 1)
     assert ended == [end]
     assert job.state is FAILED
     if timeout == 1.5:
@@ -263,8 +263,8 @@ def test_nursery_left_open_by_a_job_that_raises_is_closed(virtual: Virtual, brea
         await leave_group(child)
         raise OSError("mine")
 
-    job, after = Job(sloppy), Job(nap, 1, "whole")
-    assert virtual(timed, Scheduler(Sequence(job, after))) == (True, 3)
+    job, after = Job(sloppy), Job(nap, 1, "whole", run_if="settled")
+    assert virtual(timed, Scheduler(Sequence(job, after))) == (False, 3)
     assert ended == [2]
     error = job.raised_exception()
     if breaks and isinstance(error, BaseExceptionGroup):
@@ -303,9 +303,10 @@ def test_native_cancellation_affects_only_its_job(awaits: bool, gated: bool) -> 
             await asyncio.sleep(0)
         return "unharmed"
 
-    jobs = [Job(suicide), Job(nap, 0.01, 1), Job(suicide), Job(nap, 0.01, 2)]
+    calls = [(suicide,), (nap, 0.01, 1), (suicide,), (nap, 0.01, 2)]
+    jobs = [Job(*call, run_if="settled") for call in calls]
     options: dict[str, Any] = {"jobs_window": Adaptive(1, 2)} if gated else {}
-    assert Scheduler(Sequence(jobs), **options).run(backend="asyncio") is True
+    assert Scheduler(Sequence(jobs), **options).run(backend="asyncio") is False
     assert [job.state for job in jobs] == [FAILED, SUCCEEDED] * 2
     assert all(isinstance(job.raised_exception(), JobCancelled) for job in jobs[::2])
 
@@ -636,8 +637,8 @@ def test_abandoned_generator_with_an_open_nursery_fails_only_its_job(child: bool
         for _ in range(turns):
             await trio.lowlevel.cancel_shielded_checkpoint()
 
-    jobs, after = [Job(sloppy) for _ in range(8)], Job(nap, 1, "whole")
-    assert run_virtual(Scheduler(Sequence(*jobs, after)).co_run, backend="trio") is True
+    jobs, after = [Job(sloppy, run_if="settled") for _ in range(8)], Job(nap, 1, "whole", run_if="settled")
+    assert run_virtual(Scheduler(Sequence(*jobs, after)).co_run, backend="trio") is False
     held.clear()
     gc.collect()
     for job in jobs:

@@ -706,7 +706,7 @@ def test_a_scheduler_run_by_a_body_with_the_limiter_of_its_job_is_rejected(virtu
         inner = Scheduler(naps(1), jobs_window=limiter, label="inner")
         job = Job(inner.co_run, label="job")
         scheduler = Scheduler(job, jobs_window=limiter, label="outer")
-        assert await scheduler.co_run()
+        assert not await scheduler.co_run()
         error = job.raised_exception()
         assert isinstance(error, RuntimeError)
         assert re.search(r"'inner'.*by the body of 'job'.*nest it: add 'inner' to 'outer'", str(error))

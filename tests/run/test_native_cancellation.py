@@ -118,7 +118,7 @@ def test_a_stray_cancelled_error_in_a_job_with_a_timeout_is_no_timeout() -> None
         raise asyncio.CancelledError
 
     job = Job(body, timeout=60)
-    assert Scheduler(job).run(backend="asyncio") is True
+    assert Scheduler(job).run(backend="asyncio") is False
     assert isinstance(job.raised_exception(), JobCancelled)
     assert not job.timed_out
 
@@ -181,7 +181,7 @@ def test_jobs_are_cancelled_when_the_loop_cancels_all_tasks(end: Any, critical: 
         jobs += [Job(nap, 5, forever=True, critical=critical) for _ in range(4)]
         waiting = [Job(nap, 5, required=jobs[0]) for _ in range(4)]
         alarm = Job(nap, required=jobs[:4], run_if="failed")
-        inside = Scheduler(*jobs, *waiting, alarm, critical=critical)
+        inside = Scheduler(*jobs, *waiting, alarm, critical=critical if nested else None)
         scheduler = Scheduler(inside) if nested else inside
         asyncio.run(end(scheduler))
         assert scheduler.stop_reason is inside.stop_reason is StopReason.CANCELLED
@@ -365,10 +365,10 @@ def test_late_native_cancellation_hits_no_other_job(leave: Callable[[], Awaitabl
         if raises:
             raise OSError("mine")
 
-    job, others = Job(sloppy), [Job(nap, 0.05, "whole") for _ in range(3)]
+    job, others = Job(sloppy), [Job(nap, 0.05, "whole", run_if="settled") for _ in range(3)]
 
     async def main() -> None:
-        assert await Scheduler(Sequence(Job(nap, 0.001), job, others)).co_run() is True
+        assert await Scheduler(Sequence(Job(nap, 0.001), job, others)).co_run() is not raises
         for one in background:
             if isinstance(one, AsyncGenerator):
                 with contextlib.suppress(BaseException):

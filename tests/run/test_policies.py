@@ -269,7 +269,7 @@ def test_changing_a_priority_during_a_run_raises() -> None:
         current_job().priority = 3
 
     job = Job(change, label="x")
-    assert Scheduler(job).run()
+    assert not Scheduler(job).run()
     assert "priority of 'x': not allowed while 'Scheduler' is running" in str(job.raised_exception())
 
 

@@ -95,7 +95,7 @@ def test_only_transitions_of_the_table_are_allowed(checked_states: CheckedState,
 
 def test_an_assertion_that_fails_in_a_job_is_recorded(checked_states: CheckedState, virtual: Virtual) -> None:
     """An assertion that fails in a job, which does not stop the run, is recorded for the end of the test."""
-    assert virtual(Scheduler(Job(fail_now, AssertionError("one is not two"), label="mine"), Job(fail_now)).co_run)
+    assert not virtual(Scheduler(Job(fail_now, AssertionError("one is not two"), label="mine"), Job(fail_now)).co_run)
     assert checked_states.assertions == ["'mine': one is not two"]
     checked_states.assertions.clear()
 

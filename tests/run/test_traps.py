@@ -81,18 +81,18 @@ def test_03_forever_job_takes_no_slot(virtual: Virtual) -> None:
 def test_04_nested_scheduler_that_stopped_has_failed(virtual: Virtual) -> None:
     """A nested run that stopped returned False, which became the result of a nested scheduler that had SUCCEEDED."""
     late = Scheduler(Job(nap, 100), timeout=1)
-    broken = Scheduler(Job(fail, 1, OSError("mine"), critical=True), critical=False)
+    broken = Scheduler(Job(fail, 1, OSError("mine"), critical=True))
     scheduler = Scheduler(late, broken)
-    assert virtual(timed, scheduler) == (True, 1)
+    assert virtual(timed, scheduler) == (False, 1)
     assert states(scheduler) == [FAILED, FAILED]
     assert isinstance(late.raised_exception(), JobTimeout)
-    assert str(broken.raised_exception()) == "mine"
+    assert str(broken.raised_exception().exceptions[0]) == "mine"  # type: ignore[union-attr]
 
 
 def test_05_traceback_of_a_failed_result_is_the_same_for_every_reader(virtual: Virtual) -> None:
     """Raising a stored exception makes its traceback grow: the tenth reader saw the frames of the nine before."""
     job = Job(fail)
-    assert virtual(timed, Scheduler(job)) == (True, 1)
+    assert virtual(timed, Scheduler(job)) == (False, 1)
     depths = set()
     for _ in range(10):
         with pytest.raises(OSError, match="broken") as caught:
@@ -218,8 +218,8 @@ def test_12_scope_left_open_is_closed(virtual: Virtual) -> None:
         anyio.move_on_after(2).__enter__()
         await anyio.lowlevel.checkpoint()
 
-    job, after = Job(sloppy), Job(nap, 5, "whole")
-    assert virtual(timed, Scheduler(Sequence(job, after))) == (True, 5)
+    job, after = Job(sloppy), Job(nap, 5, "whole", run_if="settled")
+    assert virtual(timed, Scheduler(Sequence(job, after))) == (False, 5)
     assert job.state is FAILED
     assert after.result() == "whole"
 

@@ -102,7 +102,8 @@ def test_slot_is_given_back_on_every_outcome(virtual: Virtual, outcome: str, win
         return await timed(scheduler)
 
     # Under a limiter nested schedulers start at once, and their timeouts with them.
-    assert virtual(main) == (True, 1 if (outcome, window) == ("nested timeout", "limiter") else 5)
+    fails = outcome in ("failure", "timeout", "nested timeout")  # a nested failure is tolerated
+    assert virtual(main) == (not fails, 1 if (outcome, window) == ("nested timeout", "limiter") else 5)
 
 
 def test_a_job_cancelled_before_its_start_takes_no_slot(virtual: Virtual) -> None:

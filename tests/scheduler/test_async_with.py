@@ -123,17 +123,19 @@ def test_options_and_kinds_of_jobs_work_in_a_block(virtual: Virtual) -> None:
     virtual(main)
 
 
-def test_non_critical_failures_are_not_raised_by_a_block(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """Leaving a block after failures that are not critical raises nothing, but a warning in the log counts them."""
+def test_failures_that_count_are_raised_by_a_block(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """Leaving a block raises the failures that count, after all other jobs have ended; a warning counts them."""
 
     async def main() -> None:
-        async with Scheduler(Job(fail, 1, Flaw())) as scheduler:
-            pass
-        with pytest.raises(ExceptionGroup):
-            scheduler.raise_for_failures()
+        fine, bad = Job(nap, 2), Job(fail, 1, Flaw())
+        with pytest.raises(ExceptionGroup) as caught:
+            async with Scheduler(bad, fine, Job(fail, critical=False)):
+                pass
+        assert caught.value.exceptions == (bad.raised_exception(),)
+        assert fine.is_succeeded()
 
     virtual(main)
-    assert any(message.startswith("1 job of ") for message in caplog.messages)
+    assert any(message.startswith("2 jobs of ") for message in caplog.messages)
 
 
 def test_scheduler_is_closed_after_its_block(virtual: Virtual) -> None:

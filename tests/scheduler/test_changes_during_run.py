@@ -62,12 +62,12 @@ def test_instrument_adds_a_job(virtual: Virtual) -> None:
 def test_added_job_waits_for_what_it_requires(virtual: Virtual, ending: Any) -> None:
     """An added job starts when all that it requires has settled, be that running, idle or settled already."""
     settled, running = Job(ending, 1), Job(ending, 3)
-    idle = Job(ending, 4, required=running)
-    on_settled, on_running = Job(nap, required=settled), Job(nap, required=[running, settled])
-    on_idle = Job(nap, required=[idle, settled, running])
+    idle = Job(ending, 4, required=running, run_if="settled")
+    on_settled, on_running = Job(nap).requires(settled, settled=True), Job(nap).requires(running, settled, settled=True)
+    on_idle = Job(nap).requires(idle, settled, running, settled=True)
     scheduler = Scheduler(settled, running, idle)
     scheduler.add(Job(later, 2, lambda: scheduler.update([on_settled, on_running, on_idle])))
-    assert virtual(timed, scheduler) == (True, 8)
+    assert virtual(timed, scheduler) == (ending is nap, 8)
     assert [job.started_at for job in (on_settled, on_running, on_idle)] == [2, 3, 7]
 
 

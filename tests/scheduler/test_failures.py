@@ -26,7 +26,7 @@ def test_raise_for_failures_groups_in_settling_order(virtual: Virtual) -> None:
         Scheduler(Job(fail, 1, errors[0], label="first"), Job(fail, 2, errors[1], label="second"), label="in"),
         Job(nap),
     )
-    assert virtual(scheduler.co_run) is True
+    assert virtual(scheduler.co_run) is False
     for _ in range(2):
         with pytest.raises(ExceptionGroup) as caught:
             scheduler.raise_for_failures()
@@ -47,10 +47,10 @@ def test_raise_for_failures_returns_without_failures(virtual: Virtual) -> None:
 def test_raise_for_failures_lists_a_nested_failure_once(virtual: Virtual) -> None:
     """`raise_for_failures` lists a nested scheduler that timed out, but not one that failed by a job's exception."""
     error = OSError("deep")
-    through = Scheduler(Scheduler(Job(fail, 1, error), critical_jobs=True), critical_jobs=True, critical=False)
+    through = Scheduler(Scheduler(Job(fail, 1, error), critical_jobs=True), critical_jobs=True)
     slow = Scheduler(Job(nap, 5), timeout=2, label="slow")
     scheduler = Scheduler(through, slow)
-    assert virtual(scheduler.co_run) is True
+    assert virtual(scheduler.co_run) is False
     with pytest.raises(ExceptionGroup) as caught:
         scheduler.raise_for_failures()
     first, second = caught.value.exceptions
@@ -59,23 +59,24 @@ def test_raise_for_failures_lists_a_nested_failure_once(virtual: Virtual) -> Non
     assert "'slow'" in str(second)
 
 
-def test_check_raises_the_failures_of_a_completed_run(virtual: Virtual) -> None:
-    """With `check=True`, a completed run raises the group of all failures."""
+def test_check_raises_the_failures_of_a_run_that_failed(virtual: Virtual) -> None:
+    """With `check=True`, a run that failed raises the group of the failures that count, without what they blocked."""
     error = OSError()
-    scheduler = Scheduler(Job(fail, 1, error), Job(nap, 2))
+    bad, tolerated = Job(fail, 1, error), Job(fail, critical=False)
+    scheduler = Scheduler(bad, tolerated, Job(nap, 2), Job(nap, required=bad))
     with pytest.raises(ExceptionGroup) as caught:
         virtual(functools.partial(scheduler.co_run, check=True))
     assert caught.value.exceptions == (error,)
-    assert scheduler.stop_reason is StopReason.COMPLETED
+    assert scheduler.stop_reason is StopReason.FAILED
 
 
-def test_check_raises_the_critical_failures(virtual: Virtual) -> None:
-    """With `check=True`, a run stopped by a critical failure raises a group of the critical failures only."""
+def test_check_raises_all_failures_after_a_critical_one(virtual: Virtual) -> None:
+    """With `check=True`, a run stopped by a critical failure raises a group of all failures that count."""
     lenient, strict = OSError("lenient"), OSError("strict")
     scheduler = Scheduler(Job(fail, 1, lenient), Scheduler(Job(fail, 2, strict), critical_jobs=True, critical=True))
     with pytest.raises(ExceptionGroup) as caught:
         virtual(functools.partial(scheduler.co_run, check=True))
-    assert caught.value.exceptions == (strict,)
+    assert caught.value.exceptions == (lenient, strict)
 
 
 def test_check_raises_job_timeout(virtual: Virtual) -> None:

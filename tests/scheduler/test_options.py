@@ -130,7 +130,7 @@ def ended(name: str, value: Any, after: StopReason, *jobs: AbstractJob[Any], job
     """Check an option by the stop reason of the run."""
     scheduler = Scheduler(job, *jobs)
     target = scheduler if name not in OF_JOBS or job is jobs else job
-    return Effect(scheduler, target, value, lambda _: scheduler.stop_reason, StopReason.COMPLETED, after)
+    return Effect(scheduler, target, value, lambda _: scheduler.stop_reason, StopReason.FAILED, after)
 
 
 def lasting(value: Any, before: float, after: float, *jobs: AbstractJob[Any], **options: Any) -> Effect:
@@ -206,7 +206,7 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
     "on_timeout": lambda: for_job(Job(nap, 9, timeout=1), "move_on", FAILED, SUCCEEDED),
     "own_task": sharing_tasks,
     "retry": counting,
-    "run_if": lambda: for_job(Job(nap, 1, required=(bad := Job(fail, 1))), "succeeded", SUCCEEDED, BLOCKED, bad),
+    "run_if": lambda: for_job(Job(nap, 1, required=(bad := Job(fail, 1))), "settled", BLOCKED, SUCCEEDED, bad),
     "keep_result": dropping,
     "redact": redacting,
     "log": logging_failures,

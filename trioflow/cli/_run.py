@@ -22,7 +22,6 @@ from ..batch import _quantities
 from ..batch._options import option
 from ..view.look._answers import answering
 from ..view.monitor._monitor import build_command_monitor, can_move_cursor, last_picture_height
-from ..view.text._verdict import Tally
 from . import EXIT_CODES_HELP, FAILURE_CODE, INTERRUPTED_CODE, STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._declared_options import takes_options
 from ._end_of_run import RunSummaryText
@@ -310,7 +309,9 @@ def make_instrument(name: str, make: Callable[[], Any]) -> Any:
 
 def exit_code_of_run(scheduler: Scheduler, interrupted_code: int = INTERRUPTED_CODE) -> int:
     if scheduler.stop_reason is StopReason.COMPLETED:
-        return FAILURE_CODE if Tally.for_scheduler(scheduler).failed_or_blocked_count else SUCCESS_CODE
+        return SUCCESS_CODE
+    if scheduler.stop_reason is StopReason.FAILED:
+        return FAILURE_CODE
     return interrupted_code if scheduler.stop_reason in (None, StopReason.INTERRUPTED) else STOPPED_CODE
 
 

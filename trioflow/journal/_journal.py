@@ -27,6 +27,7 @@ from .._core.api.journals import (
     DROPPED,
     NOT_IN_JOURNAL_REASON,
     NOT_SAVED_REASON,
+    RAN_TO_END,
     SERVICE,
     AbstractJob,
     JournalError,
@@ -35,7 +36,6 @@ from .._core.api.journals import (
     Restored,
     RunJournal,
     SaveName,
-    StopReason,
     Work,
     always_runs,
     budget_use,
@@ -744,7 +744,7 @@ class JournalSession:
                 self.commit()
                 for job in self._scheduler.iterate_jobs():
                     self._tally_outcome(job)
-                if outcome == StopReason.COMPLETED.name and self._question_files.exists():
+                if outcome in {reason.name for reason in RAN_TO_END} and self._question_files.exists():
                     self._discard_unasked()
                 began, ended = run_times(self._scheduler) or (0.0, None)
                 seconds = 0.0 if ended is None else ended - began

@@ -26,11 +26,11 @@ from .._core.api.views import (
     is_scheduler,
     is_service,
     max_slots,
-    must_succeed_for,
     needs_as_given,
     run_needs,
     run_resource_totals,
     set_run_need,
+    settled_only_for,
     topological_order,
 )
 
@@ -181,6 +181,7 @@ class ScenarioCopy:
         self.copies: Final[dict[AnyJob, AnyJob]] = {}
         self.call_counts: Final[dict[AnyJob, CallCount]] = {}
         self.scheduler: Final = self._copy_scheduler(scheduler, window)
+        self.scheduler.critical = None  # the copy is outermost, even if the original is nested
         originals = dict.fromkeys(scheduler.iterate_jobs())
         for job in topological_order(
             originals, lambda job: [required for required in job.required if required in originals]
@@ -192,8 +193,8 @@ class ScenarioCopy:
                 copy = self._copy_job(job)
             for name in run_needs(job):
                 set_run_need(copy, name, 1)
-            must_succeed = [self.copies[other] for other in must_succeed_for(job) if other in self.copies]
-            copy.requires(must_succeed, succeeded=True)
+            settled_only = [self.copies[other] for other in settled_only_for(job) if other in self.copies]
+            copy.requires(settled_only, settled=True)
             self.copies[job] = copy
         self.copies[scheduler] = self.scheduler
         for job in (scheduler, *originals):
@@ -231,7 +232,11 @@ class ScenarioCopy:
         retry = job.retry
         return {
             "label": job.label,
-            "critical": job.is_critical(),  # has an effect here, because jobs may time out in a simulation
+            "critical": True
+            if job.is_critical()
+            else False
+            if job.is_tolerated()
+            else None,  # has an effect here, because jobs may time out in a simulation
             "forever": job.forever,
             "required": [self.copies[required] for required in job.required if required in self.copies],
             "run_if": job.run_if,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from .._core.api.views import MOVED_ON, AnyJob, JobState, ReportedState, StopReason, WaitCause
+from .._core.api.views import MOVED_ON, RAN_TO_END, AnyJob, JobState, ReportedState, WaitCause
 
 
 class Badge(NamedTuple):
@@ -183,7 +183,7 @@ def has_ended_normally(job: AnyJob) -> bool:
     """Return whether a job is a forever job that had started, and was cancelled only because its run was complete."""
     if not job.forever or job.state is not JobState.CANCELLED or job.started_at is None:
         return False
-    return job.scheduler is not None and job.scheduler.stop_reason is StopReason.COMPLETED
+    return job.scheduler is not None and job.scheduler.stop_reason in RAN_TO_END
 
 
 # ---- causes of waits

@@ -231,7 +231,7 @@ def test_ref_with_a_requirement_passes_a_failed_job(virtual: Virtual) -> None:
         raise error
 
     a = Job(fail)
-    job = Job(look, ref(a), required=a)
+    job = Job(look, ref(a)).requires(a, settled=True)
     virtual(Scheduler(a, job).co_run)
     assert job.result() == (JobState.FAILED, error)
 

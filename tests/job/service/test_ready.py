@@ -159,7 +159,7 @@ def test_calling_started_twice_raises(virtual: Virtual) -> None:
 
     service = Service(twice, label="eager")
     client = Job(give_now, service)
-    assert virtual(Scheduler(service, client, Job(nap)).co_run) is True
+    assert virtual(Scheduler(service, client, Job(nap)).co_run) is False
     assert service.state is FAILED
     with pytest.raises(RuntimeError, match=r"'eager' has already called .*started\(\)"):
         service.result()
@@ -179,8 +179,8 @@ def test_calling_started_after_the_end_of_the_service_raises(virtual: Virtual) -
             kept[0].started("late")
 
     service = Service(forgetful, label="forgetful")
-    job = Job(late, required=service)
-    assert virtual(Scheduler(service, job).co_run) is True
+    job = Job(late).requires(service, settled=True)
+    assert virtual(Scheduler(service, job).co_run) is False
     job.result()
     with pytest.raises(Flaw):
         service.result()
@@ -192,8 +192,8 @@ def test_a_service_that_returns_before_it_is_ready_fails(virtual: Virtual) -> No
     async def hasty(*, task_status: Any) -> None: ...
 
     service = Service(hasty, label="hasty")
-    client, other = Job(give_now, service), Job(nap, required=service)
-    assert virtual(Scheduler(service, client, other).co_run) is True
+    client, other = Job(give_now, service), Job(nap).requires(service, settled=True)
+    assert virtual(Scheduler(service, client, other).co_run) is False
     assert [job.state for job in (service, client, other)] == [FAILED, BLOCKED, SUCCEEDED]
     with pytest.raises(RuntimeError, match=r"'hasty' returned without .*started\(\)"):
         service.result()
@@ -227,7 +227,7 @@ def test_a_service_that_raises_fails(virtual: Virtual, ready: bool) -> None:
 
     service = Service(broken)
     client = Job(nap, 2, service)
-    assert virtual(Scheduler(service, client, Job(nap, 2)).co_run) is True
+    assert virtual(Scheduler(service, client, Job(nap, 2)).co_run) is False
     assert (service.state, client.state) == (FAILED, SUCCEEDED if ready else BLOCKED)
     with pytest.raises(Flaw):
         service.result()
@@ -258,7 +258,7 @@ def test_a_service_that_raises_while_it_is_ended_fails(virtual: Virtual) -> None
             raise Flaw
 
     service = Service(clumsy, critical=True)
-    assert virtual(Scheduler(service, Job(nap)).co_run) is True
+    assert virtual(Scheduler(service, Job(nap)).co_run) is False
     assert service.state is FAILED
 
 
@@ -290,6 +290,6 @@ def test_a_service_failure_is_raised_in_a_user_that_starts_later(virtual: Virtua
     service = Service(break_down)
     client = Job(give_now, [service] if inside else service)
     others = [after(2, lambda: None), Job(end_it)]
-    assert virtual(timed, Scheduler(service, others, client, jobs_window=2)) == (True, 2)
+    assert virtual(timed, Scheduler(service, others, client, jobs_window=2)) == (False, 2)
     assert (service.state, client.state) == (FAILED if how == "fails" else CANCELLED, FAILED)
     assert type(client.raised_exception()) is (Flaw if how == "fails" else JobCancelled)

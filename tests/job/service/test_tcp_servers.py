@@ -137,7 +137,7 @@ def test_a_tcp_server_whose_port_is_in_use_fails_and_blocks_its_clients(backend:
 
     second = Service(take, servers.store)
     client = Job(ask, second, b"word")
-    assert Scheduler(servers.store, second, client).run(backend=backend) is True
+    assert Scheduler(servers.store, second, client).run(backend=backend) is False
     assert (second.state, client.state) == (JobState.FAILED, JobState.BLOCKED)
     cause = client.raised_exception()
     assert cause is not None

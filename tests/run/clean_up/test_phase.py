@@ -73,7 +73,7 @@ def test_a_run_that_completes_has_no_clean_up_phase(virtual: Virtual) -> None:
     failing = Job(fail)
     cleaning, spare = alarm(failing), alarm(Job(nap))
     scheduler = Scheduler(failing, cleaning, *spare.required, spare, Job(nap, 5))
-    assert virtual(timed, scheduler) == (True, 5)
+    assert virtual(timed, scheduler) == (False, 5)
     assert cleaning.started_at == 1
     assert spare.state is JobState.SKIPPED
 

@@ -111,7 +111,7 @@ def test_callable_that_returns_no_awaitable_fails_its_job(virtual: Virtual, func
     job = Job(function, label="liar")
     bystander = Job(nap, 1, 1)
     scheduler = Scheduler(job, bystander)
-    assert virtual(scheduler.co_run) is True
+    assert virtual(scheduler.co_run) is False
     assert isinstance(job.raised_exception(), TypeError)
     told = f"{job.raised_exception()}\n{notes(job.raised_exception())}"
     assert "'liar'" in told
@@ -208,7 +208,7 @@ def test_job_of_a_subclass_without_co_run_fails_with_the_name_of_the_class(virtu
         pass
 
     job = Hollow()
-    assert virtual(Scheduler(job).co_run) is True
+    assert virtual(Scheduler(job).co_run) is False
     assert "Hollow" in str(job.raised_exception())
 
 

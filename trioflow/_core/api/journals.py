@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from ..base._logger import warn
 from ..base._reprs import headline, is_among, short_repr, truncate
 from ..base._signatures import find_by_name
-from ..base._states import JobState, ReportedState, StopReason, parse_reported_state
+from ..base._states import RAN_TO_END, JobState, ReportedState, StopReason, parse_reported_state
 from ..base._units import join_names, plural, size_text
 from ..job._ancestors import enclosing_schedulers
 from ..job._arguments import substitute_inputs

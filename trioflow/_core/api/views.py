@@ -21,6 +21,7 @@ from ..base._logger import warn
 from ..base._reprs import fit, headline, is_among, short_repr, truncate
 from ..base._states import (
     MOVED_ON,
+    RAN_TO_END,
     STOP_REASON_TEXTS,
     JobState,
     OnTimeout,
@@ -78,7 +79,6 @@ from ..job._job_queries import (
     is_service,
     jobs_of_run,
     may_repeat,
-    must_succeed_for,
     needs_as_given,
     outcome,
     ready_at,
@@ -90,6 +90,7 @@ from ..job._job_queries import (
     run_needs,
     run_resource_totals,
     runs_commands,
+    settled_only_for,
     slot_users,
     stored_result,
     takes_slot,

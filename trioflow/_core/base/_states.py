@@ -30,9 +30,9 @@ class JobState(enum.Enum):
     CANCELLED = "cancelled"
     """The run or `cancel()` ended the job, or kept it from starting."""
     BLOCKED = "blocked"
-    """The job will not run, because a job whose success it needs has failed."""
+    """The job will not run, because a job that it requires has failed."""
     SKIPPED = "skipped"
-    """The job does not run, because its `run_if`, or a skipped input, rules it out."""
+    """The job does not run, because its `run_if`, or what it requires was skipped, rules it out."""
 
     @property
     def is_settled(self) -> bool:
@@ -65,7 +65,9 @@ class StopReason(enum.Enum):
     """The reason why a run stopped. If there are several, the first one counts."""
 
     COMPLETED = "completed"
-    """All jobs except forever jobs settled in time, and no critical job failed."""
+    """All jobs except forever jobs settled in time, and no failure counts."""
+    FAILED = "failed"
+    """All jobs except forever jobs settled in time, and at least one failure counts."""
     CRITICAL = "critical"
     """A critical job failed."""
     TIMEOUT = "timeout"
@@ -80,6 +82,7 @@ class StopReason(enum.Enum):
 
 STOP_REASON_TEXTS: Final = {
     StopReason.COMPLETED: "completed",
+    StopReason.FAILED: "failed",
     StopReason.CRITICAL: "was stopped by a critical failure",
     StopReason.TIMEOUT: "timed out",
     StopReason.CANCELLED: "was cancelled",
@@ -118,6 +121,8 @@ ENTERING: Final = RunPhase.ENTERING
 DRAINING: Final = RunPhase.DRAINING
 STOPPING: Final = RunPhase.STOPPING
 COMPLETED: Final = StopReason.COMPLETED
+RAN_TO_END: Final = frozenset({StopReason.COMPLETED, StopReason.FAILED})
+"""The stop reasons of runs that nothing stopped early."""
 
 TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
     JobState.IDLE: frozenset(

@@ -121,7 +121,7 @@ class JournalError(TrioflowError):
 
 
 class RequirementFailed(TrioflowError):
-    """A job cannot run, because a job whose success it needs failed. Its `__cause__` is the original failure.
+    """A job cannot run, because a job that it requires failed. Its `__cause__` is the original failure.
 
     Attributes:
         job: the job that cannot run.
@@ -139,9 +139,9 @@ class RequirementFailed(TrioflowError):
         self._root: AbstractJob[Any] = (
             earlier._root if is_blocked and isinstance(earlier, RequirementFailed) else requirement
         )
-        advice = "choose run_if='settled', and pass an input as ref(job), with required=job"
-        if job.run_if != "succeeded" and requirement not in job._inputs:
-            advice = "require it without succeeded=True"
+        advice = "require it with requires(job, settled=True)"
+        if requirement in job._inputs:
+            advice = f"pass it as ref(job) instead of the result, and {advice}"
         self._remedy = f": see the cause; to run it anyway, {advice}"
         super().__init__(
             f"{job.label!r} cannot run, because {requirement.label!r} "

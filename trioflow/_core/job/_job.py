@@ -156,8 +156,9 @@ class AbstractJob(Generic[T]):
     Args:
         label: the name of the job for people; None for a default label made from its work. It may also be set during a
             run.
-        critical: whether the job's failure ends the run of its scheduler. None leaves this to the scheduler's
-            `critical_jobs`, then to the scheduler's own `critical`, and so on outwards; if all are None, it is False.
+        critical: what the job's failure means for its scheduler. True: it ends the run at once. False: it is tolerated,
+            so the run may still succeed, and what requires the job for order runs. None, if no enclosing scheduler has
+            a value of `critical_jobs`: the run goes on with what does not depend on the job, and has failed.
         forever: whether the job runs beside the ordinary jobs and is cancelled when all of these have settled. It takes
             no slot of the window, and no job may require it, unless it is a `Service`.
         required: the job's requirements: jobs, Sequences, None, or collections of these; see `requires`.
@@ -171,8 +172,8 @@ class AbstractJob(Generic[T]):
             makes the job SUCCEEDED with the result None.
         retry: a `Retry`, which says how often the job is attempted again after an exception, and after which pauses, in
             which it holds nothing; a number n stands for `Retry(n, first=0)`.
-        run_if: "settled" runs the job whatever the outcome of its requirements; "succeeded" only if all of them
-            succeeded; "failed" only if at least one of them failed.
+        run_if: "succeeded" runs the job if what it requires has succeeded; "settled" whatever became of it; "failed"
+            only if at least one of its requirements failed. Inputs must always succeed.
         keep_result: whether the result is kept. If False, it is dropped when all jobs that have it as an argument have
             started.
         own_task: whether the job gets a task of its own; on a scheduler, whether each job in it does, at any depth.
@@ -297,7 +298,7 @@ class AbstractJob(Generic[T]):
     on_timeout: Option[OnTimeout] = SharedOption("fail", _job_options.check_on_timeout)
     own_task: Option[bool] = SharedOption(False, _job_options.flag)
     retry: Option[Retry | None, RetryOption] = SharedOption(None, check_retry)
-    run_if: Option[RunIf] = SharedOption("settled", _job_options.make_choice_check(get_args(RunIf)))
+    run_if: Option[RunIf] = SharedOption("succeeded", _job_options.make_choice_check(get_args(RunIf)))
     keep_result: Option[bool] = SharedOption(True, _job_options.flag)
     redact: Option[bool] = SharedOption(False, _job_options.flag)
     log: Option[bool] = SharedOption(True, _job_options.flag)
@@ -464,19 +465,26 @@ class AbstractJob(Generic[T]):
         worker.run.pools.correct_amounts(self, amounts)
 
     def is_critical(self) -> bool:
-        """Return the effective value of `critical`.
+        """Return whether a failure of the job ends the run of its scheduler at once.
 
-        This is the first value that is not None among the job's own `critical`, its scheduler's `critical_jobs`, its
-        scheduler's `critical`, and so on outwards. If all are None, it is False.
+        This holds if the first value that is not None among the job's own `critical`, its scheduler's `critical_jobs`,
+        and those of the enclosing schedulers, outwards to the nearest `First`, is True.
         """
+        return self._criticality() is True
+
+    def is_tolerated(self) -> bool:
+        """Return whether a failure of the job fails nothing, because the value that `is_critical` finds is False."""
+        return self._criticality() is False
+
+    def _criticality(self) -> bool | None:
         if self._options.critical is not None:
             return self._options.critical
         for enclosing in enclosing_schedulers(self):
             if enclosing.critical_jobs is not None:
                 return enclosing.critical_jobs
-            if enclosing._options.critical is not None:
-                return enclosing._options.critical
-        return False
+            if enclosing._enough is not None:
+                return None
+        return None
 
     # ---- its place in the graph
 
@@ -490,22 +498,22 @@ class AbstractJob(Generic[T]):
         """
         return _labels.path_of_job(self)
 
-    def requires(self, *requirements: Required, remove: bool = False, succeeded: bool = False) -> Self:
-        """Make the job wait until other jobs have settled, whatever their outcome, or until they have succeeded.
+    def requires(self, *requirements: Required, remove: bool = False, settled: bool = False) -> Self:
+        """Make the job run only after other jobs have succeeded, or with `settled` have settled in any way.
 
         Args:
             requirements: jobs, Sequences (which mean their last job), None (which is skipped), or collections of
                 these.
             remove: whether to remove these requirements instead.
-            succeeded: whether these requirements must succeed, as with `run_if="succeeded"` all must. If one failed,
-                the job is BLOCKED; if one was skipped, it is SKIPPED. This also holds if the job has required them
-                already. With `remove`, it has no effect.
+            settled: whether the job runs whatever becomes of these requirements. This also holds if the job has
+                required them already, and if it requires them again without `settled`. Inputs must still succeed. With
+                `remove`, it has no effect.
 
         Returns:
             The job itself.
 
         Raises:
-            TypeError: an argument has another type, or `remove` or `succeeded` is not a bool.
+            TypeError: an argument has another type, or `remove` or `settled` is not a bool.
             CycleError: a requirement is the job itself.
             CycleError: the scheduler is running, and a requirement already waits for the job.
             MissingRequirement: the scheduler is running, and a requirement is not in it.
@@ -523,13 +531,14 @@ class AbstractJob(Generic[T]):
             [<AbstractJob `a` idle>]
             >>> async def fail():
             ...     raise OSError("broken")
-            >>> job = Job(anyio.sleep, 0).requires(Job(fail)).requires(Job(fail, label="must"), succeeded=True)
-            >>> Scheduler(*job.required, job).run(), job.state.name, job.raised_exception().requirement.label
-            (True, 'BLOCKED', 'must')
+            >>> test = Job(fail)
+            >>> publish, report = Job(anyio.sleep, 0, required=test), Job(anyio.sleep, 0).requires(test, settled=True)
+            >>> Scheduler(test, publish, report).run(), publish.state.name, report.state.name
+            (False, 'BLOCKED', 'SUCCEEDED')
 
         """
-        if succeeded is not False:
-            succeeded = _job_options.flag(succeeded, "succeeded", self._name_for_errors)
+        if settled is not False:
+            settled = _job_options.flag(settled, "settled", self._name_for_errors)
         if remove is not False and _job_options.flag(remove, "remove", self._name_for_errors):
             self._reject_during_run("requires(..., remove=True)")
             self._drop_requirements(self._flatten(requirements))
@@ -542,17 +551,16 @@ class AbstractJob(Generic[T]):
         if scheduler is not None:
             scheduler._admit_requirements(self, new)
         self._required = _requirements.extend_requirements(required, new)
-        if succeeded and jobs:
+        if settled and jobs:
             known = self._required if isinstance(self._required, dict) else dict.fromkeys(self._required)
             self._required = {**known, **dict.fromkeys(jobs, True)}
-            self._use_options(self._options.with_requires_success())
         return self
 
     def _hand_requirements_to(self, job: AbstractJob[Any]) -> None:
         """Make another job require what this one requires."""
         required = self._required
         job.requires(required)
-        job.requires(_requirements.must_succeed(required), succeeded=True)
+        job.requires(_requirements.settled_only(required), settled=True)
 
     def _flatten(self, requirements: tuple[Any, ...]) -> Iterable[AbstractJob[Any]]:
         jobs = _requirements.flatten_simple(requirements, state_of)
@@ -740,15 +748,22 @@ class AbstractJob(Generic[T]):
             RuntimeError: the call comes from a job that must settle before this one, or from another thread.
 
         """
+        await self._wait(takes_failure=False)
+
+    async def _wait(self, takes_failure: bool) -> None:
+        """Wait as `wait_settled` does; with `takes_failure`, a failure of the job belongs to the caller."""
         await _backend.current_backend().checkpoint()
         if self._state.is_settled:
             return
         if self._scheduler is None:
             raise _errors.JobNotDone(f"{self.label!r} is {self._state.value}: no run will reach it")
-        await self._scheduler._wait_settled(self)
+        await self._scheduler._wait_settled(self, takes_failure)
 
     def __await__(self) -> Generator[Any, Any, T]:
         """Wait until the job has settled, as `wait_settled` does, and return its result.
+
+        A failure that this raises belongs to the caller: in the run of the job's scheduler it no longer counts, unless
+        the job is critical.
 
         Raises:
             BaseException: any exception that `result` raises.
@@ -780,7 +795,10 @@ class AbstractJob(Generic[T]):
             raise _errors.JobNotDone(
                 f"{self.label!r} is {self._state.value}, and no run is in progress: {call} await its co_run() first"
             )
-        await self.wait_settled()
+        await self._wait(takes_failure=True)
+        run = None if self._scheduler is None else self._scheduler._run
+        if run is not None and isinstance(self._outcome, Failure):
+            run.take_failure(self, self._outcome)
         return self.result()
 
     # ---- for the rest of the package

@@ -80,14 +80,13 @@ class OptionRecord:
     Args:
         values: the values of the options, in the order of `OPTION_FIELDS`.
         is_shared: whether other jobs may have the record, which is then a key of the cache.
-        requires_success: whether the job has requirements that must succeed, although they are no inputs.
 
     """
 
     __slots__ = (
-        "affects_order", "critical", "expected_duration", "forever", "has_conditions", "idle_timeout", "is_plain",
+        "affects_order", "critical", "expected_duration", "forever", "idle_timeout", "is_plain",
         "is_shared", "keep_result", "key", "log", "needs", "on_timeout", "own_task", "priority", "redact",
-        "requires_success", "retry", "run_if", "save", "timeout", "version",
+        "retry", "run_if", "save", "timeout", "version",
     )  # fmt: skip
 
     critical: bool | None
@@ -108,16 +107,13 @@ class OptionRecord:
     expected_duration: float | None
     needs: Mapping[str, CheckedNeed]
 
-    def __init__(self, values: Iterable[Any], is_shared: bool = False, requires_success: bool = False) -> None:
+    def __init__(self, values: Iterable[Any], is_shared: bool = False) -> None:
         (
             self.critical, self.forever, self.timeout, self.idle_timeout, self.on_timeout, self.own_task,
             self.retry, self.run_if, self.keep_result, self.redact, self.log, self.save, self.key, self.version,
             self.priority, self.expected_duration, self.needs,
         ) = values  # fmt: skip
         self.is_shared: Final = is_shared
-        self.requires_success: Final = requires_success
-        # Whether it depends on the outcomes of requirements that are no inputs whether the job runs.
-        self.has_conditions: Final = requires_success or self.run_if != "settled"
         has_timeout = self.timeout is not None or self.idle_timeout is not None
         # Whether a worker may call a job with these options itself, and settle it.
         self.is_plain: Final = not (has_timeout or self.forever or self.own_task) and self.retry is None
@@ -127,10 +123,7 @@ class OptionRecord:
     def replace(self, name: str, value: Any, is_shared: bool = False) -> OptionRecord:
         values = list(_values_of(self))
         values[OPTION_FIELDS.index(name)] = value
-        return OptionRecord(values, is_shared, self.requires_success)
-
-    def with_requires_success(self) -> OptionRecord:
-        return OptionRecord(_values_of(self), requires_success=True)
+        return OptionRecord(values, is_shared)
 
 
 OPTION_FIELDS: Final = tuple(OptionRecord.__annotations__)

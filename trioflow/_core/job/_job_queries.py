@@ -59,9 +59,9 @@ def inputs_of(job: AnyJob) -> tuple[AnyJob, ...]:
     return job._inputs
 
 
-def must_succeed_for(job: AnyJob) -> list[AnyJob]:
-    """Return the jobs that `requires(..., succeeded=True)` has made requirements of a job."""
-    return _requirements.must_succeed(job._required)
+def settled_only_for(job: AnyJob) -> list[AnyJob]:
+    """Return the jobs that `requires(..., settled=True)` has made requirements of a job, except its inputs."""
+    return [other for other in _requirements.settled_only(job._required) if other not in job._inputs]
 
 
 def may_repeat(job: AnyJob) -> bool:

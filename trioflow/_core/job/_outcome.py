@@ -34,14 +34,18 @@ ENGINE_PREFIX: Final = f"{__name__.partition('._core.')[0]}._core."
 class Failure:
     """A failed job's exception, with its first traceback, because `__traceback__` grows with each raise."""
 
-    __slots__ = ("exception", "number", "traceback")
+    __slots__ = ("counts", "exception", "is_from_cancel", "is_taken", "number", "traceback")
 
     # A counter that numbers failed and cancelled jobs in the order in which they settle.
     numbers: ClassVar[Iterator[int]] = itertools.count()
 
-    def __init__(self, exception: BaseException) -> None:
+    def __init__(self, exception: BaseException, is_from_cancel: bool = False) -> None:
         self.number: Final = next(self.numbers)
         self.exception: Final = exception
+        # Whether the job is BLOCKED only because `cancel()` has ended what it requires.
+        self.is_from_cancel: Final = is_from_cancel
+        self.counts = False  # whether the run of the job's scheduler has failed because of this failure
+        self.is_taken = False  # whether an `await job` waits for the job, or has raised the exception
         _strip_engine_frames(exception)
         self.traceback: Final = get_traceback(exception)
 
@@ -93,13 +97,13 @@ MAX_COMPARED_FRAMES: Final = 50
 def failure_kind(job: AbstractJob[Any], failure: Failure) -> tuple[object, ...]:
     """Return a key that is equal for failures of one kind, even if their messages differ.
 
-    It is made of the job's function, program or class, whether the job is critical, the types of the exception and of
-    its cause, context and group members, the exit code of a command, and the positions of the innermost frames. That a
-    budget is spent is one kind for all jobs.
+    It is made of the job's function, program or class, the effective value of `critical`, the types of the exception
+    and of its cause, context and group members, the exit code of a command, and the positions of the innermost frames.
+    That a budget is spent is one kind for all jobs.
     """
     error = failure.exception
     if isinstance(error, _errors.BudgetSpent):  # what the job would have done does not matter
-        return _errors.BudgetSpent, error.name, job.is_critical()
+        return _errors.BudgetSpent, error.name, job._criticality()
     related = (error, get_cause(error), get_context(error), *get_group_members(error))
     types = tuple(f"{type(exception).__module__}.{type(exception).__qualname__}" for exception in related)
     try:
@@ -112,7 +116,7 @@ def failure_kind(job: AbstractJob[Any], failure: Failure) -> tuple[object, ...]:
         positions.append((tb.tb_frame.f_code.co_filename, tb.tb_lineno))
         tb = tb.tb_next
     exit_code = code if type(code) is int else None
-    return job._failure_kind(), job.is_critical(), types, exit_code, tuple(positions[-MAX_COMPARED_FRAMES:])
+    return job._failure_kind(), job._criticality(), types, exit_code, tuple(positions[-MAX_COMPARED_FRAMES:])
 
 
 class CancelledOutcome:

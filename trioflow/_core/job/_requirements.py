@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Required: TypeAlias = "AbstractJob[Any] | JobSequence | Iterable[Required] | None"
     """The type of a user's requirements: a job, a Sequence, None, or a collection of these."""
     StoredRequirements: TypeAlias = "tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], bool | None]"
-    """The type in which a job's requirements are stored. In a dict, those that must succeed have the value True."""
+    """The type in which a job's requirements are stored. In a dict, those of `settled=True` have the value True."""
 
 MANY_REQUIREMENTS: Final = 16
 """From this number on, a job's requirements are in a dict. A tuple takes less memory, but is slower to search."""
@@ -124,9 +124,9 @@ def _is_collection(value: object) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
 
 
-def must_succeed(required: StoredRequirements) -> list[AbstractJob[Any]]:
-    """Return those requirements that were added by `requires(..., succeeded=True)`."""
-    return [job for job, must in required.items() if must] if isinstance(required, dict) else []
+def settled_only(required: StoredRequirements) -> list[AbstractJob[Any]]:
+    """Return those requirements that were added by `requires(..., settled=True)`."""
+    return [job for job, is_settled_only in required.items() if is_settled_only] if isinstance(required, dict) else []
 
 
 def extend_requirements(required: StoredRequirements, new: Sequence[AbstractJob[Any]]) -> StoredRequirements:

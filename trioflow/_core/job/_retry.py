@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
+from ..backend import leaf_exceptions
 from ..base._reprs import short_repr
 from ._job_options import bad_value_error, check_number, duration, flag, subject_text
 
@@ -40,7 +41,8 @@ class Retry:
             failed together do not come back together.
         on: the exceptions after which the job is retried: a class, a tuple of classes, or a function of the exception.
             The function returns whether to retry, or the seconds to wait, such as the `Retry-After` of a server, which
-            take the place of the pause.
+            take the place of the pause. Of a group, such as that of a nested scheduler, each exception in it must be
+            accepted, at any depth, and the longest time counts.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -135,16 +137,25 @@ class Retry:
         if self.times is not None and number > self.times:
             return None
         accepts: Any = self.on
-        if isinstance(accepts, (type, tuple)):
-            verdict: Any = isinstance(error, accepts)
-        else:
-            verdict = accepts(error)
-        if verdict is True:
-            pause = self.pause_before(number)
-            return pause * jitter_source.uniform(MIN_JITTER, 1.0) if self.jitter and pause else pause
-        if verdict is False or verdict is None:
-            return None
-        return duration(verdict, "on", lambda: f"the Retry of {subject_text(subject)}, which returned that")
+        if isinstance(accepts, (type, tuple)) and isinstance(error, accepts):
+            return self._own_pause(number)
+
+        def describe() -> str:
+            return f"the Retry of {subject_text(subject)}, which returned that"
+
+        pauses: list[float] = []
+        for leaf in leaf_exceptions(error):
+            verdict: Any = isinstance(leaf, accepts) if isinstance(accepts, (type, tuple)) else accepts(leaf)
+            if verdict is False or verdict is None:
+                return None
+            if verdict is not True:
+                pauses.append(duration(verdict, "on", describe))
+        return max(pauses) if pauses else self._own_pause(number)
+
+    def _own_pause(self, number: int) -> float:
+        """Return the pause before retry `number`, shortened at random with `jitter`."""
+        pause = self.pause_before(number)
+        return pause * jitter_source.uniform(MIN_JITTER, 1.0) if self.jitter and pause else pause
 
     def __repr__(self) -> str:
         """Return the call that makes an equal object."""

@@ -5,11 +5,11 @@ The first row whose condition is true decides:
 | # | condition | decision |
 |---|---|---|
 | 1 | `run_if="failed"`, and no requirement failed | SKIPPED |
-| 2 | a requirement that must succeed failed | BLOCKED |
-| 3 | a requirement that must succeed was SKIPPED | SKIPPED |
+| 2 | an input failed, or another requirement that matters, unless it is tolerated | BLOCKED |
+| 3 | an input was SKIPPED, or all requirements were, and matter | SKIPPED |
 | 4 | otherwise | the job runs |
 
-Inputs must succeed, and so must requirements of `requires(..., succeeded=True)`; with `run_if="succeeded"`, all must.
+Inputs always matter; other requirements only with `run_if="succeeded"`, and not those of `requires(..., settled=True)`.
 FAILED, BLOCKED and CANCELLED count as failed, and so does an input that its nested scheduler did not reach. SKIPPED
 does not.
 """
@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final
 
-from ..base._states import SCHEDULED, SUCCEEDED, JobState
+from ..base._states import SCHEDULED, SUCCEEDED, JobState, StopReason
 from ..base._user_code import get_cause
 from . import _errors
 from ._job import AbstractJob
@@ -42,30 +42,35 @@ def decide(job: AbstractJob[Any]) -> tuple[JobState, Failure | None]:
     run_if = job._options.run_if
     if run_if == "failed" and not any(map(has_failed, job._required)):
         return JobState.SKIPPED, None
-    essential = essential_requirements(job)
-    failed = [requirement for requirement in essential if has_failed(requirement)]
+    essential, inputs = essential_requirements(job), job._inputs
+    failed = [other for other in essential if has_failed(other) and (other in inputs or not other.is_tolerated())]
     if failed:
-        return JobState.BLOCKED, Failure(_requirement_failed_error(job, min(failed, key=_settle_position)))
-    if any(requirement._state is JobState.SKIPPED for requirement in essential):
+        error = _requirement_failed_error(job, min(failed, key=_settle_position))
+        return JobState.BLOCKED, Failure(error, is_from_cancel=all(map(_was_cancelled, failed)))
+    skipped = [requirement for requirement in essential if requirement._state is JobState.SKIPPED]
+    if skipped and (len(skipped) == len(job._required) or any(requirement in inputs for requirement in skipped)):
         return JobState.SKIPPED, None
     return MAY_RUN
 
 
 def essential_requirements(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
-    """Return the requirements of a job that must succeed for it to run, in the order in which they were added."""
-    options, required = job._options, job._required
-    if options.run_if == "succeeded":
-        return required
-    if not options.requires_success or not isinstance(required, dict):
+    """Return the requirements of a job whose outcome matters, in the order in which they were added.
+
+    The job does not run if one of these failed, unless that one is tolerated and no input.
+    """
+    required = job._required
+    if job._options.run_if != "succeeded":
         return job._inputs
-    return [requirement for requirement, must_succeed in required.items() if must_succeed or requirement in job._inputs]
+    if not isinstance(required, dict):
+        return required
+    return [other for other, is_settled_only in required.items() if not is_settled_only or other in job._inputs]
 
 
 def certainly_runs(job: AbstractJob[Any]) -> bool:
     """Return whether a fast check shows that a job runs; False means that `decide` has to be called."""
-    if job._options.has_conditions:
+    if job._options.run_if == "failed":
         return False
-    for requirement in job._inputs:  # noqa: SIM110  # a generator for all() would double the cost of this function
+    for requirement in job._required:  # noqa: SIM110  # a generator for all() would double the cost of this function
         if requirement._state is not SUCCEEDED:
             return False
     return True
@@ -74,6 +79,14 @@ def certainly_runs(job: AbstractJob[Any]) -> bool:
 def has_failed(job: AbstractJob[Any]) -> bool:
     """Return whether a requirement counts as failed for the job that requires it."""
     return job._state not in NOT_FAILED and not job._is_ready()
+
+
+def _was_cancelled(job: AbstractJob[Any]) -> bool:
+    """Return whether a requirement that failed did so only because of `cancel()`, and not because of a failure."""
+    if isinstance(job._outcome, Failure):
+        return job._outcome.is_from_cancel
+    # In a nested scheduler that stopped early, the job was cancelled, or was not reached, because of that.
+    return job._scheduler is None or job._scheduler.stop_reason not in (StopReason.CRITICAL, StopReason.TIMEOUT)
 
 
 def _settle_position(job: AbstractJob[Any]) -> float:

@@ -63,7 +63,7 @@ def _may_retry(worker: Worker, job: AbstractJob[Any], error: Exception) -> bool:
     """Return whether the run allows another attempt of a job that has raised `error`."""
     if worker.run.backend.isolation.was_cancelled(worker) or job._is_ready():
         return False
-    return not (was_drained(job, error) or find_throttles(error))
+    return not (was_drained(job, error) or (find_throttles(error) and not is_scheduler(job)))
 
 
 async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.OptionRecord) -> Any:

@@ -67,6 +67,8 @@ class Ending:
             except BaseException as fault:
                 run.crash(fault)
         run.check_policy()  # for clean-up jobs
+        if run.reason is COMPLETED and run.counted:  # only now, because forever jobs and services may have failed last
+            run.reason = run.cancel_reason = StopReason.FAILED
         run.scheduler._store_outcome(run)
         run.notify("after_run")
 

@@ -19,7 +19,7 @@ from ..base._user_code import innermost_line
 from ..job._ancestors import is_logged
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, is_scheduler
-from ..job._job_queries import culprit_chain, is_in_first
+from ..job._job_queries import culprit_chain, failed_through_member, is_in_first
 from ..job._labels import printable, shorten
 from ..job._outcome import Failure, event_text, failure_kind, one_line_error, remedy_of
 
@@ -100,7 +100,7 @@ class FailureLog:
             return
         name = shorten(run.scheduler.label)
         # The failure of its member has been logged.
-        if is_scheduler(job) and job.stop_reason is StopReason.CRITICAL and job.culprit is not None:
+        if is_scheduler(job) and failed_through_member(job):
             if stopped:
                 cause = (culprit_chain(job) or [job])[-1]
                 _logger.warn(
@@ -118,7 +118,10 @@ class FailureLog:
                 self._cancel_timer = self._run.group.call_at(now + COUNT_REPORT_DELAY, self._on_timer)
             return
         self._recent_failures[key] = SimilarFailures(job, error, now + SIMILARITY_PERIOD)
-        consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
+        if stopped:
+            consequence = f"it is critical, so the run of {name!r} stops"
+        else:
+            consequence = "it is tolerated, and the run goes on" if job.is_tolerated() else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
         remedy = remedy_of(error).lstrip(":; ")
         traceback = None if isinstance(error, BudgetSpent) else failure.traceback

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, final
 
-from ..base._states import JobState, StopReason
+from ..base._states import RAN_TO_END, JobState, StopReason
 from ..job._errors import JournalError
 from ..job._job_options import bad_value_error, file_path
 from ..job._outcome import Restoration
@@ -303,5 +303,5 @@ class JournalWriter:
         except Exception as error:
             self.fault = run.scheduler._run_error = self.fault or error
             run.report(None, str(error), error)
-            if run.scheduler._stop_reason is StopReason.COMPLETED:
+            if run.scheduler._stop_reason in RAN_TO_END:
                 run.reason = run.scheduler._stop_reason = StopReason.CRITICAL

@@ -69,7 +69,7 @@ def users_of(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
 class RequirementCounts:
     """Links the jobs of one run to their requirements, and counts down each job's unsettled requirements."""
 
-    __slots__ = ("_notify_scheduled", "_queue", "_run", "clean_up", "counting_down", "queued")
+    __slots__ = ("_notify_scheduled", "_queue", "_run", "all_succeeded", "clean_up", "counting_down", "queued")
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
@@ -79,6 +79,8 @@ class RequirementCounts:
         self.queued: Final[deque[AbstractJob[Any]]] = deque()
         # Whether the queue is being processed, or will be later. If so, `count_down` only adds to it.
         self.counting_down = False
+        # Whether all members that have settled so far SUCCEEDED. While this holds, only inputs have to be looked at.
+        self.all_succeeded = True
         self.clean_up: CleanUp | None = None  # while the clean-up phase lasts; otherwise, a stop ends all counting
 
     def link(self, jobs: Collection[AbstractJob[Any]], undecided: list[AbstractJob[Any]]) -> None:
@@ -132,6 +134,7 @@ class RequirementCounts:
         """
         run, queued = self._run, self.queued
         kind, is_undecided = successors.__class__, run.journal_writer is not None or run.first_rule is not None
+        all_succeeded = self.all_succeeded
         if kind is not tuple and kind is not list:
             successors = (successors,)
         if run.is_draining_or_stopping:
@@ -148,8 +151,8 @@ class RequirementCounts:
                 queued
                 or is_undecided
                 or successor._state is not IDLE
-                or (successor._inputs and not certainly_runs(successor))
-                or (options is not DEFAULT_OPTIONS and (options.forever or options.has_conditions))
+                or ((successor._inputs or not all_succeeded) and not certainly_runs(successor))
+                or (options is not DEFAULT_OPTIONS and (options.forever or options.run_if == "failed"))
             ):
                 queued.append(successor)
                 continue
@@ -159,6 +162,7 @@ class RequirementCounts:
                 self._notify_scheduled(run.scheduler, successor)
                 if run.is_draining_or_stopping:
                     return  # an instrument has drained or cancelled the run
+                all_succeeded = self.all_succeeded  # it may have cancelled a job
         if queued and not self.counting_down:
             self.count_down_queued()
 

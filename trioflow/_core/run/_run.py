@@ -69,6 +69,9 @@ MAX_FIRST_WORKER_TURNS: Final = 2
 PENDING_INPUT_TURNS: Final = 16
 """The number of turns of the loop that forever jobs get to process pending input after all other jobs have settled."""
 
+MAX_COUNTED_KEPT: Final = 16
+"""How many of the jobs whose failures count are kept with `keep_jobs=False`."""
+
 RUNS_IN_PROGRESS: Final[dict[Run, int]] = {}
 """The outermost runs in progress, in all threads of the process."""
 
@@ -92,10 +95,13 @@ class Run:
         "clock",
         "closes_scheduler",
         "context",
+        "counted",
+        "counted_blocked",
         "culprit",
         "failure_count",
         "fast_hooks",
         "fault",
+        "first_counted",
         "first_rule",
         "forever_unsettled",
         "group",
@@ -214,6 +220,9 @@ class Run:
             self.requirement_counts.count_down,
             self.fast_hooks,
         )
+        # How many failures of members count, and how many of these members are BLOCKED.
+        self.counted = self.counted_blocked = 0
+        self.first_counted: Final[list[AbstractJob[Any]]] = []  # the first ones, which `keep_jobs=False` keeps
         # ---- the end
         self.reason: StopReason | None = None  # why the run first stopped or drained
         self.culprit: AbstractJob[Any] | None = None
@@ -592,6 +601,10 @@ class Run:
         if extras is not None:
             extras.context = None
             extras.notify_listeners(job)
+        if state is not JobState.SUCCEEDED:
+            self.requirement_counts.all_succeeded = False
+            if isinstance(outcome, Failure):
+                self._count_failure(job, outcome)
         if job._options.forever:
             self.forever_unsettled -= 1
         else:
@@ -617,11 +630,15 @@ class Run:
         if extras.is_empty():
             job._extras = None
         if not self.scheduler.keep_jobs and self.members.can_be_dropped(job):
-            if self.journal_writer is not None:
-                self.journal_writer.forget(job)
-            if self._start_order is not None:
-                self._start_order.forget(job)
-            self.members.drop_settled(job)
+            self._drop(job)
+
+    def _drop(self, job: AbstractJob[Any]) -> None:
+        """Remove a settled job from the scheduler, which keeps no jobs."""
+        if self.journal_writer is not None:
+            self.journal_writer.forget(job)
+        if self._start_order is not None:
+            self._start_order.forget(job)
+        self.members.drop_settled(job)
 
     # ---- events that lead to these steps
 
@@ -653,6 +670,42 @@ class Run:
         if is_critical:
             self.stop(StopReason.CRITICAL, job)
         self.failure_log.add(self, job, failure)
+
+    def _count_failure(self, job: AbstractJob[Any], failure: Failure) -> None:
+        """Count the failure of a member, so that the run does not end COMPLETED, unless it belongs to others.
+
+        The members of a `First` count only by its own rule.
+        """
+        if failure.is_from_cancel or not isinstance(failure.exception, Exception):
+            return
+        criticality = job._criticality()
+        if criticality or not (failure.is_taken or criticality is False or self.first_rule is not None):
+            failure.counts = True
+            self.counted += 1
+            self.counted_blocked += job._state is JobState.BLOCKED
+            if not self.scheduler.keep_jobs and len(self.first_counted) < MAX_COUNTED_KEPT:
+                error = failure.exception
+                cause = error.requirement._outcome if isinstance(error, _errors.RequirementFailed) else None
+                if not (isinstance(cause, Failure) and cause.counts):  # otherwise, the list has that failure
+                    self.first_counted.append(job)
+
+    def take_failure(self, job: AbstractJob[Any], failure: Failure) -> None:
+        """Stop counting the failure of a member, because `await job` raises it."""
+        is_last_kept = self.first_counted == [job] and self.counted > 1  # one has to be kept for the exception
+        if failure.counts and not job.is_critical() and not is_last_kept:
+            failure.counts, failure.is_taken = False, True
+            self.counted -= 1
+            self.counted_blocked -= job._state is JobState.BLOCKED
+            if job in self.first_counted:
+                self.first_counted.remove(job)
+                if self.closes_scheduler or job in self.members.jobs_added_during_run:
+                    self._drop(job)
+
+    def give_back_failure(self, job: AbstractJob[Any], failure: Failure) -> None:
+        """Count the failure of a member after all, because the `await job` for it was cancelled."""
+        if failure.is_taken:
+            failure.is_taken = False
+            self._count_failure(job, failure)
 
     def begin_retry(self, job: AbstractJob[Any], failed_at: float) -> None:
         """Record another attempt of a clean-up job, which has kept what it holds since the attempt that failed."""

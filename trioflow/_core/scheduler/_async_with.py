@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import backend as _backend
-from ..base._states import StopReason
+from ..base._states import RAN_TO_END, StopReason
 from ..job._outcome import find_interruption
 from . import _failures
 
@@ -57,15 +57,15 @@ class OpenBlock:
         finally:
             self._has_run_ended = True
             self._can_begin_event.set()
-            if self.run is None or self.run.cancel_reason is not StopReason.COMPLETED:
+            if self.run is None or self.run.cancel_reason not in RAN_TO_END:
                 self._tasks.cancel_scope.cancel()
 
     async def exit(self, error: BaseException | None) -> None:
         """Wait for the run to end. If the body has raised `error`, cancel the run first.
 
         Raises:
-            ExceptionGroup: critical jobs failed while the body, or a cancellation from outside, ended the run. The
-                group has the body's exception, too.
+            ExceptionGroup: failures count, while the body, or a cancellation from outside, ended the run. The group
+                has the body's exception, too.
             BaseException: the failure of the run.
 
         """
@@ -96,8 +96,8 @@ class OpenBlock:
             self._raise_hidden_failures(failure)
 
     def _raise_hidden_failures(self, failure: BaseException | None) -> None:
-        """Raise the critical failures that the end of the body hides, in a group with the body's failure."""
-        _failures.raise_hidden_failures(self._scheduler, failure, _failures.critical_failures(self._scheduler))
+        """Raise the failures that count, and that the end of the body hides, in a group with the body's failure."""
+        _failures.raise_hidden_failures(self._scheduler, failure)
 
     async def _exit_task_group(self, error: BaseException | None) -> None:
         """Wait for the task of the run. If `error` is a cancellation, pass it to the task group, which may catch it."""

@@ -18,6 +18,7 @@ from ..base._states import JobState, WaitCause
 from ..job import _errors
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
+from ..job._outcome import Failure
 from ..run._current import current_worker_var
 from ..run._run import RUNS_IN_PROGRESS
 from . import _explain
@@ -39,8 +40,8 @@ Step = tuple[str, AbstractJob[Any]]
 """A job of a path, and the words that link the previous job to it."""
 
 
-async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
-    """Wait until a member has settled.
+async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_failure: bool) -> None:
+    """Wait until a member has settled; with `takes_failure`, its failure does not count, but belongs to the caller.
 
     Raises:
         JobNotDone: no run will reach the job.
@@ -51,11 +52,16 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
     if scheduler._run is not None:
         scheduler._run.check_thread(f"await of {job.label!r}")
     waiter = caller_in(scheduler)
-    with contextlib.nullcontext() if waiter is None else _recorded_wait(waiter, job):
-        while not job._state.is_settled:
-            if scheduler._will_not_reach(job):
-                raise _errors.JobNotDone(f"{job.label!r} is {job._state.value}: no run will reach it")
-            await _wait_for_change(waiter, job)
+    try:
+        with contextlib.nullcontext() if waiter is None else _recorded_wait(waiter, job):
+            while not job._state.is_settled:
+                if scheduler._will_not_reach(job):
+                    raise _errors.JobNotDone(f"{job.label!r} is {job._state.value}: no run will reach it")
+                await _wait_for_change(waiter, job, takes_failure)
+    except BaseException:
+        if scheduler._run is not None and isinstance(job._outcome, Failure):
+            scheduler._run.give_back_failure(job, job._outcome)
+        raise
     if job._state is JobState.CANCELLED:
         await _backend.current_backend().checkpoint()  # the waiting job may have been cancelled by the same scope
 
@@ -93,12 +99,14 @@ def waiting_job() -> AbstractJob[Any] | None:
     return worker.job if worker is not None and is_inside else None
 
 
-async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any]) -> None:
+async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any], takes_failure: bool) -> None:
     """Wait until the state of a job changes, or that of an enclosing scheduler that is not running yet."""
     backend = _backend.current_backend()
     event = backend.create_event()
 
     def listener(_: object) -> None:
+        if takes_failure and isinstance(job._outcome, Failure):
+            job._outcome.is_taken = True
         event.set()
 
     watched_jobs = [job, *(enclosing for enclosing in enclosing_schedulers(job) if enclosing._run is None)]

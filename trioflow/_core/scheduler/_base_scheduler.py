@@ -143,6 +143,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     __slots__ = (
         "_backfill",
         "_cleanup_timeout",
+        "_counted",
         "_critical_jobs",
         "_culprit",
         "_incidents",
@@ -182,6 +183,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     # ---- from the last run
     _stop_reason: StopReason | None
     _culprit: AbstractJob[Any] | None
+    _counted: _failures.CountedFailures
     _run_error: Exception | None  # an error other than that of one job which stopped the run, e.g. in the policy
     _run_times: tuple[float, float] | None  # when the run began and ended, on the backend's clock
     _incidents: list[Incident]
@@ -217,6 +219,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self._members = Members(self)
         self._run = self._open_block = None
         self._stop_reason = self._culprit = self._run_error = self._run_times = None
+        self._counted = _failures.CountedFailures()
         self._is_closed = self._was_awaited = False
         self._incidents = []
         self._settled_iterators = None
@@ -698,9 +701,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     ) -> bool:
         """Run the scenario in a new event loop, from synchronous code.
 
-        The result is True unless a critical job failed, or the run was stopped by its timeout, `cancel()`, `drain()` or
-        a signal. So it is True even if all jobs failed, as long as none of them was critical. `failures()` returns the
-        failures, the log counts them, and `check=True` raises them.
+        If a job fails, the jobs that require it do not run, the others do, and the result is False: see `critical`. So
+        it is if the run was stopped by a critical failure, its timeout, `cancel()`, `drain()` or a signal. `failures()`
+        returns the failures, the log counts them, and `check=True` raises those that count.
 
         Ctrl-C ends the run cleanly, and is raised as KeyboardInterrupt when everything has been shut down, unless
         `handle_signals` is given or the program handles SIGINT. If a script does not catch it, Python prints one line
@@ -715,7 +718,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             jobs_window: the limit on the number of jobs that run concurrently; see `Scheduler`. The default is the
                 option of the scheduler.
             instruments: instruments that watch this run, in addition to those of the scheduler.
-            check: whether to raise an exception if the result would be False, or if any job failed, critical or not.
+            check: whether to raise an exception if the result would be False.
             handle_signals: whether Ctrl-C, SIGTERM and SIGHUP end the run cleanly, so that it returns False. This is
                 possible only in the main thread. A signal that is ignored, as SIGHUP is under nohup, stays ignored.
                 Instead of a bool, give a function to be called with the number of each of these signals. Python calls
@@ -727,7 +730,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         Returns:
             True if and only if `stop_reason` is COMPLETED. Then all jobs except forever jobs settled in time, and no
-            critical job failed.
+            failure counts.
 
         Raises:
             CycleError, MissingRequirement, ValueError: the scenario cannot run. Nothing has started.
@@ -803,13 +806,13 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             jobs_window: the limit on the number of jobs that run concurrently; see `Scheduler`. The default is the
                 option of the scheduler.
             instruments: instruments that watch this run, in addition to those of the scheduler.
-            check: whether to raise an exception if the result would be False, or if any job failed, critical or not.
+            check: whether to raise an exception if the result would be False.
             journal: see `run`.
             unknown: not allowed. Any other option raises TypeError.
 
         Returns:
             True if and only if `stop_reason` is COMPLETED. Then all jobs except forever jobs settled in time, and no
-            critical job failed.
+            failure counts.
 
         Raises:
             CycleError, MissingRequirement, ValueError: the scenario cannot run. Nothing has started.
@@ -850,7 +853,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             raise
         except BaseException as error:
             if check and outer_worker is None and backend.split_cancellations(error) == (True, None):
-                _failures.raise_hidden_failures(self, None, _failures.failed_jobs(self))  # as a nursery does
+                _failures.raise_hidden_failures(self, None)  # as a nursery does
             raise
         finally:
             self._run = None
@@ -862,14 +865,17 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 run.journal_writer.close()
         if outer_worker is not None:
             return cast(bool, self._nested_result(run))
-        _failures.log_run_end(run, check)
+        _failures.log_run_end(run)
         if check:
-            _failures.raise_unless_completed(run, run.reason, any_failure=True)
+            _failures.raise_unless_completed(run, run.reason)
         return run.reason is StopReason.COMPLETED
 
     def _nested_result(self, run: Run) -> Any:
         """Return the result as a job, after a run inside another one, or raise the exception that it fails with."""
-        return _failures.nested_run_result(run)
+        _failures.raise_unless_completed(run, run.reason)
+        if run.reason is StopReason.CRITICAL and run.culprit is not None:  # its exception can be in no group
+            return run.culprit.result()
+        return True
 
     def _make_run(
         self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any
@@ -943,6 +949,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def _reset_outcome(self) -> None:
         self._stop_reason = self._culprit = self._run_error = self._run_times = None
+        self._counted = _failures.CountedFailures()
         self._incidents = []
         self._members.dropped_failure_count = 0
 
@@ -1032,8 +1039,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         After `drain()`, the body continues, and nothing is raised at its end unless something else stops the run.
 
         Raises:
-            ExceptionGroup: the critical failures that stopped the run, or that the jobs had while the body's exception
-                or a cancellation from outside ended it. In the first case, the group has the body's exception, too.
+            ExceptionGroup: the failures of jobs that count; see `run`. If the body has raised an exception, too, the
+                group has it.
             JobTimeout: the run did not end in time.
             JobCancelled: the run was cancelled.
             BaseException: the body raised this exception, or the exception interrupted the run. It is not in a group.
@@ -1055,7 +1062,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     @property
     def culprit(self) -> AbstractJob[Any] | None:
-        """The member that stopped the last run; None if no member did.
+        """The member that stopped the last run, or whose failure was the first that counts; None if there is none.
 
         If the culprit is a nested scheduler that failed because of one of its jobs, its own `culprit` is that job.
         """
@@ -1086,7 +1093,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             >>> s = Scheduler()
             >>> fine, wrong = s.map(divide, [1, 1], [2, 0])
             >>> s.run()
-            True
+            False
             >>> s.results()[fine], s.failures()[wrong]
             (0.5, ZeroDivisionError('division by zero'))
 
@@ -1097,25 +1104,25 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def failures(self) -> dict[AbstractJob[Any], Exception]:
         """Return the jobs that failed in the last run with their exceptions, in the order in which they settled.
 
-        These are the jobs that `raise_for_failures` reports. The jobs of nested schedulers are included, but not a
-        nested scheduler that failed because of its own jobs. A `First` is one job: its jobs are not included.
-        Interruptions such as `KeyboardInterrupt` are left out.
+        Failures that are tolerated, or that `await job` has raised, are included. The jobs of nested schedulers are
+        included, but not a nested scheduler that failed because of its own jobs. A `First` is one job: its jobs are not
+        included. Interruptions such as `KeyboardInterrupt` are left out.
         Jobs that a spent `Budget` has BLOCKED are included. Other BLOCKED jobs did not fail themselves: their
         `raised_exception()` names the job that blocked them.
         """
         return {job: cast("Exception", job.raised_exception()) for job in _failures.failed_jobs(self)}
 
     def raise_for_failures(self) -> None:
-        """Raise an `ExceptionGroup` of the exceptions of the jobs that failed, in the order in which they settled.
+        """Raise an `ExceptionGroup` of the failures that count, in the order in which the jobs settled.
 
-        These are the jobs that `failures` returns. Each exception has a note that names its job. If no job failed,
-        nothing is raised.
+        In place of a nested scheduler, the group has the failures of its jobs. Jobs that are BLOCKED by a failure in
+        the group are left out. Each exception has a note that names its job. If no failure counts, nothing is raised.
 
         Raises:
-            ExceptionGroup: at least one job failed in the last run.
+            ExceptionGroup: at least one failure counts in the last run, or in the one in progress.
 
         """
-        _failures.raise_failure_group(self, _failures.failed_jobs(self))
+        _failures.raise_failure_group(self)
 
     # ---- for the rest of the package
 
@@ -1182,9 +1189,14 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             number = len(members.competitors({job: members.member_requirements(job) for job in members.jobs}))
             if number < self._enough:
                 raise too_few_jobs_error(self, number, self._enough)
+        if self._scheduler is None and self._options.critical is not None:
+            raise ValueError(
+                f"critical={self._options.critical} of {self._name_for_errors()}: it is the outermost scheduler, whose "
+                f"failure ends no other run; for its jobs, write critical_jobs={self._options.critical}"
+            )
 
-    async def _wait_settled(self, job: AbstractJob[Any]) -> None:
-        await _awaiting.wait_settled(self, job)
+    async def _wait_settled(self, job: AbstractJob[Any], takes_failure: bool) -> None:
+        await _awaiting.wait_settled(self, job, takes_failure)
 
     def _reject_wait_cycle(self) -> None:
         """Raise an error if this scheduler, which is outermost, is awaited by one of its own jobs."""
@@ -1221,6 +1233,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def _store_outcome(self, run: Run) -> None:
         """Store the result of a run that has ended, and wake all that still wait for its jobs."""
+        self._counted = _failures.counted_failures(self)
+        if run.reason is StopReason.FAILED:
+            run.culprit = self._counted.first_member
         self._stop_reason, self._culprit = run.reason, run.culprit
         self._run_times = run.began_at, run.clock()
         self._run = None

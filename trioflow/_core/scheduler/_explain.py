@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._ready_queue import FifoLine
 from ..base import _units
-from ..base._states import JobState, RunPhase, StopReason, WaitCause, Waiting
+from ..base._states import RAN_TO_END, JobState, RunPhase, StopReason, WaitCause, Waiting
 from ..base._units import join_names
 from ..job import _labels, _trigger_rules
 from ..job._ancestors import enclosing_schedulers, outermost_scheduler
@@ -315,8 +315,12 @@ def _explain_succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     error: Any = job.raised_exception()
     effect = ""
-    if scheduler._culprit is job:  # a KeyboardInterrupt stops the run even if the job is not critical
-        effect = "; it was critical, and ended the run" if isinstance(error, Exception) else "; that ended the run"
+    if not isinstance(error, Exception):
+        effect = "; that ended the run"
+    elif job.is_critical():
+        effect = "; it was critical, and ended the run"
+    elif job.is_tolerated():
+        effect = "; that is tolerated"
     return f"failed after {_units.duration_text(job.elapsed or 0.0)}, with {one_line_error(error)}{effect}"
 
 
@@ -326,11 +330,11 @@ def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return f"was drained {when}: it started no more jobs, and those that were running have ended"
     run = scheduler._run
     reason = run.reason if run is not None else scheduler._stop_reason
-    if job.forever and reason is StopReason.COMPLETED and job._started_at is not None:
+    if job.forever and reason in RAN_TO_END and job._started_at is not None:
         return f"ran alongside the others for {_units.duration_text(job.elapsed or 0.0)}, and was then cancelled"
     if reason is StopReason.COMPLETED and scheduler._enough is not None:
         return f"was cancelled {when}: enough other jobs of {scheduler.label!r} had succeeded"
-    if reason in (None, StopReason.COMPLETED):
+    if reason is None or reason in RAN_TO_END:
         return f"was cancelled {when}, by its own cancel()"
     return f"was cancelled {when}; the run stopped: {reason.value}"
 

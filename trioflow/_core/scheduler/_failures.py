@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from ..base import _logger
 from ..base._reprs import short_repr
@@ -43,22 +43,57 @@ def failed_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
     return sorted((job for job in jobs if isinstance(job.raised_exception(), Exception)), key=_settling_number)
 
 
-def critical_failures(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
-    """Return the jobs whose failure was critical in `scheduler`, in the order in which they settled.
+class CountedFailures(NamedTuple):
+    """The failures because of which a run has failed."""
 
-    If a nested scheduler failed because of its own jobs, these jobs are returned in place of the nested scheduler. So
-    are those that failed while it was cancelled.
+    jobs: tuple[AbstractJob[Any], ...] = ()
+    """The jobs that failed by themselves, at any depth, in the order in which they settled."""
+    first_member: AbstractJob[Any] | None = None
+    """The first member of the scheduler whose failure counts."""
+    rest: int = 0
+    """How many further jobs failed, which a scheduler with `keep_jobs=False` has dropped."""
+
+
+def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
+    """Return the failures that count in the run of a scheduler in progress, or in its last one.
+
+    If a nested scheduler failed because of its own jobs, these jobs take its place. So do those that failed while it
+    was cancelled. A job that another failure among these has BLOCKED is left out.
     """
-    failures: list[AbstractJob[Any]] = []
-    todo: list[BaseScheduler] = [scheduler]
-    while todo:
-        for job in todo.pop():
-            if job._state in (JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED) and job.is_critical():
-                if is_scheduler(job) and (job._state is JobState.CANCELLED or failed_through_member(job)):
-                    todo.append(job)
-                elif isinstance(job.raised_exception(), Exception):
-                    failures.append(job)
-    return sorted(failures, key=_settling_number)
+    run = scheduler._run
+    if run is None:
+        return scheduler._counted
+    if not (run.counted or run.failure_count):
+        return CountedFailures()
+    rest = run.counted - run.counted_blocked - sum(job._state is not JobState.BLOCKED for job in run.first_counted)
+    members = [job for job in scheduler if _counts(job)]
+    jobs: list[AbstractJob[Any]] = []
+    for job in members:
+        if is_scheduler(job) and (job._state is JobState.CANCELLED or failed_through_member(job)):
+            jobs += job._counted.jobs
+            rest += job._counted.rest
+        else:
+            jobs.append(job)
+    own = [job for job in members if isinstance(job._outcome, Failure)]
+    causes = {id(job._outcome.exception) for job in (*own, *jobs)}
+    jobs = [job for job in jobs if id(_root_failure(job)) not in causes]
+    rest = 0 if scheduler.keep_jobs else rest
+    return CountedFailures(
+        tuple(sorted(jobs, key=_settling_number)), min(own, key=_settling_number, default=None), rest
+    )
+
+
+def _counts(job: AbstractJob[Any]) -> bool:
+    """Return whether the failure of a member counts, or those in a nested scheduler that was cancelled do."""
+    if is_scheduler(job) and job._state is JobState.CANCELLED:
+        return bool(job._counted.jobs) and not job.is_tolerated()
+    return isinstance(job._outcome, Failure) and job._outcome.counts
+
+
+def _root_failure(job: AbstractJob[Any]) -> BaseException | None:
+    """Return the failure because of which a job is BLOCKED; None for a job that failed by itself."""
+    error = job.raised_exception()
+    return get_cause(error) if isinstance(error, _errors.RequirementFailed) else None
 
 
 def log_drain(scheduler: BaseScheduler) -> None:
@@ -72,14 +107,8 @@ def log_drain(scheduler: BaseScheduler) -> None:
         )
 
 
-def log_run_end(run: Run, check: bool) -> None:
-    """Log how many jobs failed in an outermost run, and whether a timeout, a drain or a signal stopped the run.
-
-    Args:
-        run: the run.
-        check: whether the call that ran it raises their failures.
-
-    """
+def log_run_end(run: Run) -> None:
+    """Log how many jobs failed in an outermost run, and whether a timeout, a drain or a signal stopped the run."""
     scheduler = run.scheduler
     if not scheduler.log or (run.reason is StopReason.COMPLETED and not run.failure_count):
         return
@@ -99,10 +128,9 @@ def log_run_end(run: Run, check: bool) -> None:
         _logger.warn("; ".join(texts), advice=LISTING_ADVICE, about="end", kind=run.reason)
     elif count > (run.reason is StopReason.CRITICAL):  # a single critical failure has been logged already
         advice = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
-        end_text = "the run stopped"
-        if run.reason is StopReason.COMPLETED:
-            outcome = "check=True raises" if check else "the run counts as a success"
-            end_text = f"{'it is not' if count == 1 else 'none is'} critical, so {outcome}"
+        end_text = "the run has failed" if run.reason is StopReason.FAILED else "the run stopped"
+        if run.reason is COMPLETED:
+            end_text = f"{'this failure' if count == 1 else 'each failure'} was tolerated, or raised by an await"
         _logger.warn(f"{failures_text}; {end_text}", advice=advice, about="end")
 
 
@@ -118,28 +146,26 @@ def _failures_text(scheduler: BaseScheduler, count: int, unpaid: list[AbstractJo
     return "; ".join(texts)
 
 
-def raise_failure_group(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> None:
-    """Raise a group of the exceptions of these jobs. If there are no jobs, do nothing.
+def raise_failure_group(scheduler: BaseScheduler) -> None:
+    """Raise a group of the failures that count in the last run, or in the one in progress. If none does, do nothing.
 
     Raises:
-        ExceptionGroup: there is at least one job.
+        ExceptionGroup: at least one failure counts.
 
     """
-    exceptions = _exceptions_of(scheduler, jobs)
-    if exceptions:
-        raise ExceptionGroup(f"jobs of {scheduler.label!r} failed", exceptions)
+    failures = counted_failures(scheduler)
+    if failures.jobs:
+        rest_text = f", and {failures.rest} more" if failures.rest else ""
+        raise ExceptionGroup(f"jobs of {scheduler.label!r} failed{rest_text}", _exceptions_of(failures.jobs))
 
 
-def raise_hidden_failures(
-    scheduler: BaseScheduler, error: BaseException | None, jobs: Iterable[AbstractJob[Any]]
-) -> None:
-    """Raise the failures of jobs that another exception would hide, in a group with it. If there are none, do nothing.
+def raise_hidden_failures(scheduler: BaseScheduler, error: BaseException | None) -> None:
+    """Raise the failures that count, if another exception would hide them, in a group with it.
 
     Args:
         scheduler: the scheduler.
         error: what the body of `async with` has raised; None if it was only cancelled. Failures that this exception
             reports itself, because the body has awaited their jobs, are not hidden.
-        jobs: the failed jobs.
 
     Raises:
         ExceptionGroup: there is at least one hidden failure, and `error` is not one that passes through alone, such as
@@ -147,7 +173,8 @@ def raise_hidden_failures(
 
     """
     reported = set[int]() if error is None else set(map(id, _chain(error)))
-    hidden = _exceptions_of(scheduler, (job for job in jobs if id(job._outcome.exception) not in reported))
+    jobs = counted_failures(scheduler).jobs
+    hidden = _exceptions_of(job for job in jobs if id(job._outcome.exception) not in reported)
     if not hidden:
         return
     if error is None:
@@ -156,15 +183,16 @@ def raise_hidden_failures(
         raise ExceptionGroup(f"the body of {scheduler.label!r} and its jobs failed", [error, *hidden]) from None
 
 
-def _exceptions_of(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> list[Exception]:
+def _exceptions_of(jobs: Iterable[AbstractJob[Any]]) -> list[Exception]:
     """Return the exceptions of failed jobs, each with its first traceback and a note that names its job."""
     exceptions: list[Exception] = []
-    paths: dict[AbstractJob[Any], str] | None = None
+    paths: dict[AbstractJob[Any], str] = {}
     for job in jobs:
         failure: Failure = job._outcome
-        paths = paths_of(outermost_scheduler(scheduler)) if paths is None else paths
-        name = printable(paths.get(job, job.label))
-        add_note(failure.exception, f"raised by the job '{name}' of {scheduler.label!r}")
+        root = None if job._scheduler is None else outermost_scheduler(job._scheduler)
+        paths = paths or ({} if root is None else paths_of(root))
+        home = "" if root is None else f" of {root.label!r}"
+        add_note(failure.exception, f"raised by the job '{printable(paths.get(job, job.label))}'{home}")
         exceptions.append(with_traceback(failure.exception, failure.traceback))  # type: ignore[arg-type]
     return exceptions
 
@@ -180,16 +208,15 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             todo += filter(None, (get_cause(error), get_context(error), *get_group_members(error)))
 
 
-def raise_unless_completed(run: Run, reason: StopReason | None, *, any_failure: bool = False) -> None:
+def raise_unless_completed(run: Run, reason: StopReason | None) -> None:
     """Raise an exception unless a run completed.
 
     Args:
         run: the run.
         reason: why the run stopped.
-        any_failure: whether to raise the failures of jobs even if the run completed.
 
     Raises:
-        ExceptionGroup: the critical failures that stopped the run; if the run completed, all failures.
+        ExceptionGroup: the run has failed, or a critical failure stopped it. The group has the failures that count.
         Exception: an error in the policy or the journal ended the run.
         JobTimeout: the run did not end in time.
         JobCancelled: the run was cancelled, drained, or interrupted by a signal.
@@ -199,8 +226,8 @@ def raise_unless_completed(run: Run, reason: StopReason | None, *, any_failure: 
     if scheduler._run_error is not None and scheduler._culprit is None:
         raise scheduler._run_error
     match reason:
-        case StopReason.CRITICAL:
-            raise_failure_group(scheduler, critical_failures(scheduler))
+        case StopReason.FAILED | StopReason.CRITICAL:
+            raise_failure_group(scheduler)
         case StopReason.TIMEOUT:
             idle = cast(float, scheduler.idle_timeout) if run.idle_timed_out else None
             missing = None if idle is None else JOB_EVENTS_NOUN
@@ -208,26 +235,7 @@ def raise_unless_completed(run: Run, reason: StopReason | None, *, any_failure: 
         case StopReason.CANCELLED | StopReason.INTERRUPTED | StopReason.DRAINED:
             raise _errors.JobCancelled(f"the run of {scheduler.label!r} {STOP_REASON_TEXTS[reason]}")
         case _:
-            if any_failure and run.failure_count:  # if the count is 0, there is no need to search all jobs
-                raise_failure_group(scheduler, failed_jobs(scheduler))
-
-
-def nested_run_result(run: Run) -> bool:
-    """Return True if the run of a nested scheduler completed; otherwise raise the exception that the job fails with.
-
-    Raises:
-        BaseException: the exception of the critical job that stopped the run, or an error in the policy or the journal.
-        JobTimeout: the run did not end in time.
-        JobCancelled: the run was cancelled or drained.
-
-    """
-    if run.reason is COMPLETED:
-        return True
-    if run.reason is StopReason.CRITICAL and run.culprit is not None:
-        failure: Failure = run.culprit._outcome
-        raise with_traceback(failure.exception, failure.traceback)
-    raise_unless_completed(run, run.reason)
-    return True
+            pass
 
 
 def _settling_number(job: AbstractJob[Any]) -> int:

@@ -222,10 +222,13 @@ class Members:
     def can_be_dropped(self, job: AbstractJob[Any]) -> bool:
         """Return whether a settled job may be removed during a run.
 
-        It is still needed if its `co_shutdown` has to be called, or if its failure was critical and has to be reported.
+        It is still needed if its `co_shutdown` has to be called, or if its failure was critical, or one of the first
+        that count, and has to be reported.
         """
         failed = job._state is JobState.FAILED or job._state is JobState.BLOCKED
-        return not (failed and job.is_critical()) and not (job._has_own_shutdown and job._needs_shutdown())
+        run = self.owner._run
+        is_reported = failed and (job.is_critical() or (run is not None and job in run.first_counted))
+        return not is_reported and not (job._has_own_shutdown and job._needs_shutdown())
 
     def drop_settled(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job that will never run again. Drop its references to requirements; keep `job.scheduler`."""

@@ -86,24 +86,24 @@ class Sequence:
         if self._scheduler is not None:
             self._scheduler.update(new_jobs)
 
-    def requires(self, *requirements: Required, remove: bool = False, succeeded: bool = False) -> Self:
+    def requires(self, *requirements: Required, remove: bool = False, settled: bool = False) -> Self:
         """Make the first job require these jobs. In an empty sequence, this is the first job that is appended later.
 
         Args:
             requirements: jobs, Sequences, None, or collections of these.
             remove: whether to remove these requirements instead of adding them.
-            succeeded: whether these requirements must succeed, as with `requires` of a job.
+            settled: whether the job runs whatever becomes of these requirements, as with `requires` of a job.
 
         Returns:
             The sequence itself.
 
         Raises:
-            TypeError: an argument is not a job, or `remove` or `succeeded` is not a bool.
+            TypeError: an argument is not a job, or `remove` or `settled` is not a bool.
             KeyError: with `remove`, the first job does not require one of these jobs.
 
         """
         required = list(flatten(requirements, "requires() of a Sequence", "_last_jobs"))
-        (self.jobs[0] if self.jobs else self._stand_in).requires(required, remove=remove, succeeded=succeeded)
+        (self.jobs[0] if self.jobs else self._stand_in).requires(required, remove=remove, settled=settled)
         return self
 
     def __len__(self) -> int:

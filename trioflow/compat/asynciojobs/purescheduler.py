@@ -525,7 +525,11 @@ class PureScheduler:
     def why(self) -> str:
         """Return the reason why the last run ended as text: `FINE`, or the problem."""
         run = self._trioflow_run_scheduler
-        if run is None or run.stop_reason is None or run.stop_reason is trioflow.StopReason.COMPLETED:
+        if (
+            run is None
+            or run.stop_reason is None
+            or run.stop_reason in (trioflow.StopReason.COMPLETED, trioflow.StopReason.FAILED)
+        ):
             return "FINE"
         if self.failed_time_out() is not False:
             return f"TIMED OUT after {self._trioflow_time_limit}s"

@@ -177,7 +177,7 @@ EDGE_REMARK: Final = '<<table border="0" cellspacing="0" bgcolor="white"><tr><td
 EDGE_ATTRIBUTES: Final[Mapping[EdgeKind, DotAttributes]] = {
     EdgeKind.ORDER: {},
     EdgeKind.DATA: {"color": _style.INPUT_COLOR, "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
-    EdgeKind.SUCCESS: {"label": EDGE_REMARK.format(_style.IF_SUCCEEDED), "fontsize": "9"},
+    EdgeKind.SETTLED: {"label": EDGE_REMARK.format(_style.IF_SETTLED), "fontsize": "9"},
     EdgeKind.INDIRECT: {"style": "dotted", "penwidth": "1.6"},
 }
 CRITICAL_PATH_EDGE: Final[DotAttributes] = {"color": _style.CRITICAL_PATH_COLOR, "penwidth": "2.4"}

@@ -27,8 +27,8 @@ from ..._core.api.views import (
     inputs_of,
     is_inside,
     is_scheduler,
-    must_succeed_for,
     paths_of,
+    settled_only_for,
 )
 from ..text import _selection
 from ..text._listing import BeginRow, EndRow, PlainRow, listing_rows, number_jobs
@@ -49,8 +49,8 @@ class EdgeKind(enum.Enum):
     """The reason for an edge between two jobs. If there are several reasons, the one that is defined first counts."""
 
     DATA = "the result of the first job is an argument of the second job"
-    SUCCESS = "the second job requires the first job with `succeeded=True`"
     ORDER = "the second job requires the first job"
+    SETTLED = "the second job requires the first job with `settled=True`"
     INDIRECT = "the second job requires the first job by way of jobs that are left out"
 
 
@@ -153,14 +153,14 @@ class Drawing:
         edges: DrawnEdges = {}
         for job in self.job_numbers:
             inputs = inputs_of(job)
-            must_succeed = set(must_succeed_for(job))
+            settled_only = set(settled_only_for(job))
             head = self._stand_ins[job]
             for requirement in job.required:
                 tail = self._stand_ins.get(requirement, requirement)
                 if tail is head or _is_or_encloses(tail, head) or _is_or_encloses(head, tail):
                     continue
-                kinds = [edges.get((tail, head), EdgeKind.ORDER)]
-                kinds += [EdgeKind.DATA] * (requirement in inputs) + [EdgeKind.SUCCESS] * (requirement in must_succeed)
+                kind = EdgeKind.SETTLED if requirement in settled_only else EdgeKind.ORDER
+                kinds = [EdgeKind.DATA if requirement in inputs else kind, edges.get((tail, head), kind)]
                 edges[tail, head] = min(kinds, key=EDGE_KINDS.index)
         return edges
 

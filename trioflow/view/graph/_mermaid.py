@@ -19,13 +19,13 @@ from ._drawing import Drawing, DrawingRole, EdgeKind
 ARROWS: Final[Mapping[EdgeKind, str]] = {
     EdgeKind.ORDER: "-->",
     EdgeKind.DATA: "==>",
-    EdgeKind.SUCCESS: "-->",
+    EdgeKind.SETTLED: "-->",
     EdgeKind.INDIRECT: "-.->",
 }
 EDGES_TO_JUNCTIONS: Final[Mapping[EdgeKind, str]] = {
     EdgeKind.ORDER: "---",
     EdgeKind.DATA: "===",
-    EdgeKind.SUCCESS: "---",
+    EdgeKind.SETTLED: "---",
     EdgeKind.INDIRECT: "-.-",
 }
 """The Mermaid syntax of each kind of edge that ends at a junction, and so has no arrowhead."""
@@ -133,7 +133,7 @@ class MermaidWriter:
         if self._drawing.get_role(head) is DrawingRole.JUNCTION:
             return EDGES_TO_JUNCTIONS[kind]
         arrow = "-.->" if head.run_if == "failed" else ARROWS[kind]
-        return f"{arrow}|{_style.IF_SUCCEEDED}|" if kind is EdgeKind.SUCCESS else arrow
+        return f"{arrow}|{_style.IF_SETTLED}|" if kind is EdgeKind.SETTLED else arrow
 
     def _add_marks(self, job: AnyJob) -> None:
         if job.is_critical():

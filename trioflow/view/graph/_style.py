@@ -36,7 +36,7 @@ LINE_COLOR: Final = "#757575"
 INPUT_COLOR: Final = "#2f74c0"
 CRITICAL_PATH_COLOR: Final = "#c2378f"
 """The colors of lines and of text beside boxes, which are readable on white and on black: graphs are transparent."""
-IF_SUCCEEDED: Final = "if succeeded"
+IF_SETTLED: Final = "if settled"
 """The remark in the box of a job that runs only if all that it requires succeeded, or at an edge for one of these."""
 TROUBLE_BORDER_COLORS: Final = {
     JobState.FAILED: STATE_STYLES[JobState.FAILED].colors.fill,
@@ -75,7 +75,7 @@ def caption(jobs: list[AnyJob], is_frame: bool = False) -> Caption:
             "" if is_frame else plural(sum(1 for _ in job.iterate_jobs()), "job"),
             *(f"{number} {word}" for number, word in counts if number),
         ]
-    if job.run_if != "settled":
+    if job.run_if != "succeeded":
         remarks.append(f"if {job.run_if}")
     remarks.append(_duration_range_text(jobs))
     critical = CRITICAL_BADGE.symbol if job.is_critical() else ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from ..._core.api import views
-from ..._core.api.views import AnyJob, BaseScheduler, JobState, ResourceView, RunPhase, StopReason
+from ..._core.api.views import RAN_TO_END, AnyJob, BaseScheduler, JobState, ResourceView, RunPhase
 from ..text._failure_text import kind_text
 from ._records import JobRecord, SchedulerRecord
 
@@ -122,7 +122,7 @@ class LiveSource:
     def ending_word(self) -> str:
         """The word "ending" or "draining" if the run is about to end; otherwise an empty string."""
         run = views.current_run(self._root_scheduler)
-        if run is not None and run.phase is RunPhase.STOPPING and run.reason is not StopReason.COMPLETED:
+        if run is not None and run.phase is RunPhase.STOPPING and run.reason not in RAN_TO_END:
             return "ending"
         return "draining" if run is not None and run.phase is RunPhase.DRAINING else ""
 

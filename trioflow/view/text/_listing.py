@@ -37,9 +37,9 @@ from ..._core.api.views import (
     inputs_of,
     is_scheduler,
     members_in_order,
-    must_succeed_for,
     percent_text,
     reason_not_restored,
+    settled_only_for,
     short_repr,
     shorten,
     store_implied_requirements,
@@ -162,9 +162,9 @@ class Listing:
     def _requires_text(self, job: AnyJob) -> str:
         if not job.required:
             return ""
-        must_succeed = must_succeed_for(job)
-        condition = f" succeeded={self._reference_set(must_succeed, job.scheduler)}" if must_succeed else ""
-        condition += "" if job.run_if == "settled" else f" run_if={job.run_if}"
+        settled_only = settled_only_for(job)
+        condition = f" settled={self._reference_set(settled_only, job.scheduler)}" if settled_only else ""
+        condition += "" if job.run_if == "succeeded" else f" run_if={job.run_if}"
         return f"requires={self._reference_set(job.required, job.scheduler, inputs_of(job))}{condition}"
 
     def _outcome_text(self, job: AnyJob) -> str:

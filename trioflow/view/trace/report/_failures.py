@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ...._core.api.views import STOP_REASON_TEXTS, JobState, StopReason, duration_text, fit, printable, size_text
+from ...._core.api.views import (
+    STOP_REASON_TEXTS,
+    JobState,
+    StopReason,
+    duration_text,
+    fit,
+    printable,
+    size_text,
+)
 from ...text._failure_text import FailureText, group_failures
 from .._record import TraceRecord
 from .._spans import CommandRecord, Span
@@ -70,7 +78,7 @@ def early_ends(record: TraceRecord) -> Iterator[EarlyEnd]:
     """Yield the runs that ended early, except those that a critical failure ended, which is shown elsewhere."""
     jobs = [span for span in record.counted_spans if not span.forever]
     for run in record.root_runs:
-        if run.stop_reason not in (None, StopReason.COMPLETED, StopReason.CRITICAL):
+        if run.stop_reason not in (None, StopReason.COMPLETED, StopReason.FAILED, StopReason.CRITICAL):
             yield EarlyEnd(
                 STOP_REASON_TEXTS[run.stop_reason] + DRAINED_REMARK * (run.stop_reason is StopReason.DRAINED),
                 [span for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None],
