@@ -186,7 +186,7 @@ def test_the_span_of_a_run_with_failures_has_the_status_error(spans: Spans, back
     """The span of a run with failures has the status error, even if all jobs were reached."""
     failing = Job(fail_now, label="a")
     assert run(spans, backend, failing, Job(nap, 0.0, label="b", required=failing, run_if="succeeded"))
-    assert spans["run"].status.description == "1 of 2 jobs failed"
+    assert spans["run"].status.description == "1 failed of 2"
     assert not spans["run"].status.is_ok
     assert dict(spans["run"].attributes or {})["trioflow.failures"] == 1
 

@@ -126,7 +126,7 @@ class Tracing(Instrument):
         if reason is not None:
             span.set_attribute("trioflow.stop_reason", reason.value)
         tally = Tally.for_scheduler(scheduler)
-        span.set_attribute("trioflow.failures", tally.failed_or_blocked_count)
+        span.set_attribute("trioflow.failures", tally.failure_count)
         verdict = create_verdict(reason, tally, None, culprit_path(scheduler))
         if not verdict.is_good:
             span.set_status(trace.StatusCode.ERROR, verdict.sentence)

@@ -28,7 +28,7 @@ def test_the_end_of_a_batch_counts_and_shows_failures() -> None:
     Path("script").chmod(0o755)
     done = batch("-j1", "--timeout", "0.3", ":::", *lines)
     assert summary_lines(done.stderr) == [
-        "batch  ✗ 4 of 5 commands failed",
+        "batch  ✗ 4 failed of 5",
         "  kill -9 $$: ended by signal SIGKILL",
         "  exit 3: exit code 3",
         "  sleep 9: ended by --timeout",
@@ -41,7 +41,7 @@ def test_end_of_a_batch_has_a_line_for_each_kind_of_failure() -> None:
     """The summary counts failures of one kind in one line; long or multi-line commands are shortened."""
     done = batch("-j1", ":::", "exit 2 #\n\x1b[31m", "exit 3 #" + "x" * 500, *["exit 4"] * 6)
     head, first, second, *others = summary_lines(done.stderr)
-    assert head == "batch  ✗ 8 of 8 commands failed"
+    assert head == "batch  ✗ 8 failed of 8"
     assert first == r"  exit 2 #\n\x1b[31m: exit code 2"
     assert re.fullmatch(r"  exit 3 #x+…x+: exit code 3", second)
     assert len(second) < 125
@@ -108,9 +108,9 @@ def test_only_a_command_that_has_exited_has_an_exit_code_in_a_table() -> None:
 def test_commands_that_were_not_run_count_in_the_total() -> None:
     """The total of a summary has commands that were not run, also if they come from a file."""
     words = ["-j1", "--halt", "soon,fail=1", "exit"]
-    assert summary_lines(batch(*words, ":::", 0, 5, 6, 7).stderr)[0] == "batch  ✗ 1 of 4 commands failed"
+    assert summary_lines(batch(*words, ":::", 0, 5, 6, 7).stderr)[0] == "batch  ✗ 1 failed of 4"
     Path("arguments").write_text("0\n5\n6\n7\n")
-    assert summary_lines(batch(*words, "::::", "arguments").stderr)[0] == "batch  ✗ 1 of 4 commands failed"
+    assert summary_lines(batch(*words, "::::", "arguments").stderr)[0] == "batch  ✗ 1 failed of 4"
 
 
 def test_batch_that_a_success_rule_ended_prints_no_summary() -> None:
@@ -140,7 +140,7 @@ def test_summary_of_an_interrupted_batch_advises_how_to_continue(
     assert process.returncode == 143
     assert meanwhile(stderr) == "SIGTERM: shutting down; a second one quits at once\n"
     assert summary_lines(stderr) == [
-        "batch  ✗ interrupted, 1 of 4 commands failed, 1 succeeded",
+        "batch  ✗ interrupted, 1 failed of 4, 1 succeeded",
         "  exit 3: exit code 3",
         f"  {advice}",
     ]

@@ -47,7 +47,7 @@ def test_the_verdict_in_a_journal_counts_commands_only() -> None:
     for _ in range(2):
         batch("exit {}", ":::", 0, 3, 0)
         last = trioflow("journal", "run.db").output.splitlines()[-1]
-        assert ": ✗ 1 of 3 jobs failed, " in last
+        assert ": ✗ 1 failed of 3, " in last
 
 
 def test_the_verdict_in_a_journal_counts_kept_failures() -> None:
@@ -56,7 +56,7 @@ def test_the_verdict_in_a_journal_counts_kept_failures() -> None:
         batch("--keep", "all", "exit {}", ":::", 0, 3, 4)
         last = trioflow("journal", "run.db").output.splitlines()[-1]
         assert "3 jobs kept" in last
-        assert ": ✗ 2 of 3 jobs failed, " in last
+        assert ": ✗ 2 failed of 3, " in last
 
 
 def test_a_kept_failure_has_one_line_in_the_job_log() -> None:

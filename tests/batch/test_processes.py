@@ -272,7 +272,7 @@ def test_bar_on_a_terminal_shows_progress_and_vanishes_at_the_end(tmp_path: Path
     if source == "pipe":
         os.close(input_end)
     assert shown[:2] == ["one", "three"]
-    assert re.fullmatch(r"batch  ✗ 1 of 3 commands failed, .*s", shown[2])
+    assert re.fullmatch(r"batch  ✗ 1 failed of 3, .*s", shown[2])
     assert (shown[3:], code) == (["  exit 3: exit code 3"], 1)
 
 

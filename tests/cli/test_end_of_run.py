@@ -51,7 +51,7 @@ def test_on_a_terminal_each_failure_is_printed_once(tmp_path: Path) -> None:
     """The end of a run has a verdict, counts and jobs, and then each kind of failure once, with the user's frames."""
     shown = on_a_terminal("run", written(tmp_path, CODE))
     text = "\n".join(shown)
-    assert shown[0].startswith(" release  ✗ 9 of 13 jobs failed, ")
+    assert shown[0].startswith(" release  ✗ 9 failed of 13, ")
     assert "✗  9 failed" in shown[1]
     assert text.count("OSError: broken") == 1
     assert text.count("KeyError: 'x'") == 2  # the second is where it was raised in the process
@@ -59,7 +59,7 @@ def test_on_a_terminal_each_failure_is_printed_once(tmp_path: Path) -> None:
     assert "stop reason" not in text
     assert "_child.py" not in text
     end = shown[shown.index("not run: tests (3 jobs), because build failed") :]
-    assert end[1:3] == ["", "release  ✗ 9 of 13 jobs failed"]
+    assert end[1:3] == ["", "release  ✗ 9 failed of 13"]
     assert any(re.match("run again +trioflow run ", line) for line in end[3:])
 
 
@@ -68,8 +68,8 @@ def test_the_verdict_is_repeated_if_its_first_line_has_left_the_terminal(tmp_pat
     code = written(
         tmp_path, "x = Scheduler(*[Job(fail if n == 3 else work, label=f'j{n}') for n in range(16)], label='s')"
     )
-    assert sum("1 of 16 jobs failed" in line for line in on_a_terminal("run", code)) == 2
-    assert sum("1 of 16 jobs failed" in line for line in on_a_terminal("run", code, lines=60)) == 1
+    assert sum("1 failed of 16" in line for line in on_a_terminal("run", code)) == 2
+    assert sum("1 failed of 16" in line for line in on_a_terminal("run", code, lines=60)) == 1
 
 
 def test_the_verdict_above_a_folded_picture_is_not_repeated(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_log_without_a_terminal_has_a_line_for_each_kind_of_failure(tmp_path: Pa
     assert counted.count("'") == 2 * 6
     assert done.stderr.count("Traceback") == 2
     assert "retry     build  attempt 2 of 2" in done.stdout
-    assert "  ✗ 9 of 13 jobs failed, " in done.stdout
+    assert "  ✗ 9 failed of 13, " in done.stdout
     assert "OSError" not in done.stdout
 
 

@@ -86,7 +86,7 @@ def test_failures_are_on_the_standard_error(tmp_path: Path, caplog: pytest.LogCa
     assert "\nfailure of b:\n" in done.stderr
     assert done.stderr.count("OSError: broken") == 1
     assert "stop reason" not in done.stderr
-    assert re.search(r"\nall  ✗ 1 of 2 jobs failed, [\d.]+ [mµ]?s\n2 jobs: 1 succeeded, 1 failed\n", done.stdout)
+    assert re.search(r"\nall  ✗ 1 failed of 2, [\d.]+ [mµ]?s\n2 jobs: 1 succeeded, 1 failed\n", done.stdout)
     assert len(caplog.records) == 2  # the engine's own warnings: the failure, and the number of failures
 
 

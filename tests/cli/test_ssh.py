@@ -271,7 +271,7 @@ def test_a_batch_without_a_reachable_node_names_each_node_once(server: Server) -
     told, (closing, *failed) = said[:2], said[2:]
     assert sorted(line.split(":")[1] for line in told) == [" dead1", " dead2"]
     assert "no nodes are left" in told[-1]
-    assert closing.startswith("batch  ✗ 3 of 3 commands failed, ")
+    assert closing.startswith("batch  ✗ 3 failed of 3, ")
     assert [re.sub(r"echo \d", "echo N", line).split(":")[0] for line in failed] == ["  echo N and 2 more"]
 
 

@@ -1093,5 +1093,5 @@ def test_a_failed_job_is_not_stored(virtual: Virtual, tmp_path: Path, save: Any)
     for _ in range(2):
         job = Job(fail, save=save)
         scheduler = Scheduler(job, journal=tmp_path / "run.db")
-        assert virtual(scheduler.co_run)
+        assert not virtual(scheduler.co_run)
         assert (job.state, job.restored, list(scheduler.incidents)) == (JobState.FAILED, False, [])

@@ -190,7 +190,7 @@ def test_the_exit_code_the_job_log_and_the_results_of_a_batch_agree_with_its_ver
     log, results = tmp_path / "log", tmp_path / "results.jsonl"
     done = trioflow("batch", "--joblog", log, "--results", results, "exit {}", ":::", 0, 1, 0, 3, 0)
     assert done.exit_code == 2
-    assert re.match(r"batch  ✗ 2 of 5 commands failed, [\d.]+ m?s\n", done.stderr)
+    assert re.match(r"batch  ✗ 2 failed of 5, [\d.]+ m?s\n", done.stderr)
     assert sum(line.split("\t")[6] != "0" for line in log.read_text().splitlines()[1:]) == 2
     assert sum(json.loads(line)["exit_code"] != 0 for line in results.read_text().splitlines()) == 2
 
@@ -201,7 +201,7 @@ def test_jobs_that_moved_on_do_not_count_as_succeeded(tmp_path: Path, failures: 
     jobs = [Job(nap, 9, timeout=2, on_timeout="move_on", label=label) for label in ("slow a", "slow b")]
     scheduler = Scheduler(jobs, *(Job(fail) for _ in range(failures)), Job(nap, 0, "x"), Job(nap, 1, "y"))
     views = Views(in_virtual_time(Virtual("trio")), scheduler, tmp_path)
-    first = "2 succeeded" if not failures else "1 of 5 jobs failed"
+    first = "2 succeeded" if not failures else "1 failed of 5"
     assert views.verdicts()["own"] == f"{'✗' if failures else '»'} {first}, 2 moved on after their timeout, 2.0 s"
     assert sorted(map(str, scheduler.results().values())) == ["None", "None", "x", "y"]
     assert listing(scheduler).count("»") == 2

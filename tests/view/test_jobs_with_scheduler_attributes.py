@@ -75,7 +75,7 @@ def test_monitor_counts_a_job_with_scheduler_attributes_as_a_job(virtual: Virtua
     run_virtually(virtual, scheduler, Monitor(file=log))
     assert "outer: 2 jobs" in log.getvalue()
     assert log.getvalue().count("FAILED") == 2
-    assert "2 of 2 jobs failed" in log.getvalue().splitlines()[-1]
+    assert "2 failed of 2" in log.getvalue().splitlines()[-1]
 
 
 def test_trace_exports_show_a_job_with_scheduler_attributes_as_a_job(

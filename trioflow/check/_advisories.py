@@ -2,8 +2,8 @@
 
 **Jobs that never run**, whatever happens to other jobs, because of the rules in `_core.job._trigger_rules`. In
 topological order, the check finds out for each job whether it can run, and whether it can fail. A job *builds on* its
-inputs, on what it requires by `succeeded=True`, and, with `run_if="succeeded"`, on everything that it requires. It also
-builds on all that these jobs build on.
+inputs and, with `run_if="succeeded"`, on everything else that it requires, except with `settled=True`, what is tolerated,
+and, among several, what may be skipped. It also builds on all that these jobs build on.
 The job runs only if all of these succeed. An *alarm* is a job with `run_if="failed"`. If a job builds on an alarm, it
 runs only if a requirement of the alarm fails or is BLOCKED, and it must not itself build on that requirement.
 
@@ -15,7 +15,7 @@ contradict each other only through several alarms is as hard as satisfiability (
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from .._core.api.views import (
@@ -43,12 +43,21 @@ def find_jobs_that_never_run(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, s
     never_run: set[AnyJob] = set()
     may_fail: set[AnyJob] = set()
     needs_alarm: set[AnyJob] = set()
+    all_builds_on: dict[AnyJob, list[AnyJob]] = {}
     members = set(jobs)
     for job in topological_order(jobs, lambda job: job.required):
-        builds_on = [member for member in essential_requirements(job) if member in members]
+        builds_on = all_builds_on[job] = [
+            member
+            for member in essential_requirements(job)
+            if member in members
+            and (
+                member in inputs_of(job)
+                or not (member.is_tolerated() or (member in needs_alarm and len(job.required) > 1))
+            )
+        ]
         if job.run_if == "failed" or any(member in needs_alarm for member in builds_on):
             needs_alarm.add(job)
-        explanation = _explain_never_runs(job, builds_on, never_run, may_fail, job in needs_alarm)
+        explanation = _explain_never_runs(job, all_builds_on, never_run, may_fail, job in needs_alarm)
         if explanation:
             never_run.add(job)
             yield job, explanation
@@ -57,36 +66,41 @@ def find_jobs_that_never_run(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, s
 
 
 def _explain_never_runs(
-    job: AnyJob, builds_on: list[AnyJob], never_run: set[AnyJob], may_fail: set[AnyJob], needs_alarm: bool
+    job: AnyJob,
+    builds_on: Mapping[AnyJob, list[AnyJob]],
+    never_run: set[AnyJob],
+    may_fail: set[AnyJob],
+    needs_alarm: bool,
 ) -> str:
     """Return the reason why a job never runs, and the remedy; an empty string if it can run."""
     if job.run_if == "failed" and not job.required:
         return "run_if='failed', but it requires nothing that could fail: let it require the jobs that it should watch"
-    for member in builds_on:
+    for member in builds_on[job]:
         if member in never_run:
-            condition = "its inputs" if member in inputs_of(job) else "requirements with succeeded=True"
-            subject = "all that it requires" if job.run_if == "succeeded" else condition
+            subject = "all that it requires" if job.run_if == "succeeded" else "its inputs"
             return f"{subject} must succeed, but {_name(member)} never runs: see its finding, or drop the requirement"
     if job.run_if == "failed" and not any(member in may_fail for member in job.required):
         return "run_if='failed', but what it requires never runs: see its finding, or require another job"
-    return _find_contradiction(job, never_run, may_fail) if needs_alarm else ""
+    return _find_contradiction(job, builds_on, never_run, may_fail) if needs_alarm else ""
 
 
-def _find_contradiction(job: AnyJob, never_run: set[AnyJob], may_fail: set[AnyJob]) -> str:
+def _find_contradiction(
+    job: AnyJob, builds_on: Mapping[AnyJob, list[AnyJob]], never_run: set[AnyJob], may_fail: set[AnyJob]
+) -> str:
     """Return the reason and the remedy if a job builds on an alarm and on every job whose failure could start it.
 
     Otherwise return an empty string.
     """
-    needed = reachable([job], essential_requirements)
+    needed = reachable([job], lambda node: builds_on.get(node, ()))
     for alarm in needed:
         watched = [member for member in alarm.required if member in may_fail]
-        if alarm.run_if != "failed" or any(_can_fail_alongside(member, needed, never_run) for member in watched):
+        if alarm.run_if != "failed" or any(
+            _can_fail_alongside(member, needed, builds_on, never_run) for member in watched
+        ):
             continue
         names = ", ".join(map(_name, watched))
         if alarm is job:
             inputs = [member for member in watched if member in inputs_of(job)]
-            if not inputs:
-                return f"it runs only if {names} fails, but requires its success: require it without succeeded=True"
             one_of, taken = "", "also takes its result"
             if len(watched) > 1:
                 one_of, taken = "one of ", f"takes the result of {', '.join(map(_name, inputs))}"
@@ -99,15 +113,15 @@ def _find_contradiction(job: AnyJob, never_run: set[AnyJob], may_fail: set[AnyJo
     return ""
 
 
-def _can_fail_alongside(job: AnyJob, needed: Container[AnyJob], never_run: set[AnyJob]) -> bool:
+def _can_fail_alongside(
+    job: AnyJob, needed: Container[AnyJob], builds_on: Mapping[AnyJob, list[AnyJob]], never_run: set[AnyJob]
+) -> bool:
     """Return whether a job can fail, or be BLOCKED, while all jobs in `needed` succeed."""
     if job in needed:
         return False
     outside = reachable(
         [job],
-        lambda node: (
-            [other for other in essential_requirements(node) if other not in needed] if node in never_run else []
-        ),
+        lambda node: [other for other in builds_on.get(node, ()) if other not in needed] if node in never_run else [],
     )
     return any(node not in never_run for node in outside)
 
@@ -127,8 +141,8 @@ def find_suspicious_settings(scheduler: BaseScheduler) -> Iterator[tuple[AnyJob,
     for job in scheduler:
         yield from ((job, text) for text in _check_options(job))
         yield from ((job, text) for text in _check_conditions_on_schedulers(job, never_failing))
-        if job.run_if == "succeeded" and not job.required:
-            yield job, "run_if='succeeded' without requirements changes nothing: let it require a job, or drop run_if"
+        if job.run_if == "settled" and not job.required:
+            yield job, "run_if='settled' without requirements changes nothing: let it require a job, or drop run_if"
         if job.timeout is not None and limit is not None and job.timeout > limit[1]:
             name = _name(limit[0])
             yield (
@@ -200,6 +214,8 @@ def _check_scheduler(scheduler: BaseScheduler, is_limited: bool) -> Iterator[str
         yield "it has no jobs, so it does nothing: add some"
     elif all(job.forever for job in jobs) and not is_limited and not _is_in_forever_job(scheduler):
         yield "all its jobs are forever jobs, and it has no timeout: it ends only if they do; give it a timeout"
+    elif scheduler.critical is True and any(job.is_critical() is job.is_tolerated() for job in jobs):
+        yield "critical=True is about itself, and no longer reaches its jobs: for these, write critical_jobs=True"
     if scheduler.scheduler is None:
         unused = [name for name, changed in _options_of_nested_schedulers(scheduler) if changed]
         if unused:
@@ -209,7 +225,7 @@ def _check_scheduler(scheduler: BaseScheduler, is_limited: bool) -> Iterator[str
 def _options_of_nested_schedulers(scheduler: BaseScheduler) -> Iterator[tuple[str, bool]]:
     """Yield the options that have an effect only on a nested scheduler, each paired with whether it is set."""
     yield "required", bool(scheduler.required)
-    yield "run_if", scheduler.run_if != "settled"
+    yield "run_if", scheduler.run_if != "succeeded"
     yield "forever", scheduler.forever
     yield "retry", scheduler.retry is not None
     yield "on_timeout", scheduler.on_timeout != "fail"
@@ -224,17 +240,17 @@ def _check_options(job: AnyJob) -> Iterator[str]:
 def _check_conditions_on_schedulers(job: AnyJob, never_failing: Container[AnyJob]) -> Iterator[str]:
     """Yield a problem for each requirement of a job whose `run_if` depends on a nested scheduler that never fails."""
     for nested in job.required:
-        if job.run_if != "settled" and nested in never_failing:
+        if job.run_if == "failed" and nested in never_failing:
             yield (
                 f"run_if={job.run_if!r}, but no failure in {_name(nested)} counts as one of {_name(nested)}, because "
-                f"none of its jobs is critical: give it critical_jobs=True"
+                f"all its jobs are tolerated: leave out critical=False, or watch the jobs in it"
             )
 
 
 def _never_fails(nested: BaseScheduler) -> bool:
     """Return whether a scheduler always succeeds: it has jobs, ignores their failures, and has no time limit."""
     is_limited = nested.timeout is not None or nested.idle_timeout is not None
-    return not is_limited and bool(tuple(nested)) and not any(job.is_critical() for job in nested)
+    return not is_limited and bool(tuple(nested)) and all(job.is_tolerated() for job in nested)
 
 
 def _is_in_forever_job(scheduler: BaseScheduler) -> bool:

@@ -28,7 +28,7 @@ from ...bodies import Counting, fail_now, idle, serve, take
 from ...transitions import lead_to
 from .pictures import dot, escape, mermaid, seen, texts
 
-REMARK = _dot.EDGE_ATTRIBUTES[EdgeKind.SUCCESS]["label"].removeprefix("<").removesuffix(">")
+REMARK = _dot.EDGE_ATTRIBUTES[EdgeKind.SETTLED]["label"].removeprefix("<").removesuffix(">")
 
 # --- boxes
 
@@ -208,18 +208,18 @@ def test_lines_distinguish_order_data_and_alarms() -> None:
 
 
 def test_lines_say_which_requirements_must_succeed() -> None:
-    """In a graph, in Mermaid and in the listing, a requirement with `succeeded=True` once looked like any other."""
+    """In a graph, in Mermaid and in the listing, a requirement with `settled=True` once looked like any other."""
     other, must, source = idle("other"), idle("must"), Job(take, label="source")
-    reader = Job(take, source, label="reader", required=[other]).requires(must, source, succeeded=True)
-    scheduler = Scheduler(other, must, source, reader, idle("alarm", run_if="failed").requires(reader, succeeded=True))
+    reader = Job(take, source, label="reader", required=[other]).requires(must, source, settled=True)
+    scheduler = Scheduler(other, must, source, reader, idle("alarm", run_if="failed").requires(reader, settled=True))
     labels = {ends: line.get("label") for ends, line in seen(scheduler.graph()).lines.items()}
     assert labels == {
         ("other", "reader"): "", ("must", "reader"): REMARK, ("source", "reader"): "",
         ("reader", "alarm|if failed"): REMARK,
     }  # fmt: skip
     lines = re.findall(r"n\d [-=.]+>.*", mermaid(scheduler))
-    assert set(lines) == {"n1 --> n4", "n2 -->|if succeeded| n4", "n3 ==> n4", "n4 -.->|if succeeded| n5"}
-    assert "requires={1-3} succeeded={2, 3}" in listing(scheduler)
+    assert set(lines) == {"n1 --> n4", "n2 -->|if settled| n4", "n3 ==> n4", "n4 -.->|if settled| n5"}
+    assert "requires={1-3} settled={2}" in listing(scheduler)
 
 
 def test_lines_end_at_the_borders_of_frames() -> None:

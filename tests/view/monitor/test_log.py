@@ -59,7 +59,7 @@ def test_streams_that_lack_the_symbols_get_ascii(virtual: Virtual) -> None:
     scheduler = Scheduler(*jobs, label="run", instruments=[Monitor(file=terminal)])
     virtual(scheduler.co_run)
     assert terminal.shown() == [
-        " run  x 1 of 3 jobs failed, 2.0 s",
+        " run  x 1 failed of 3, 2.0 s",
         " + 2 succeeded   x 1 failed",
         "   +  1.0 s  \\u6f22",
         "   x  1.0 s  b       OSError: broken",
@@ -95,9 +95,9 @@ def test_files_and_dumb_terminals_get_lines_instead_of_a_picture(
         "start     s",
         "start     watch",
         "succeeded a  2.0 s",
-        "succeeded inner  1.0 s  1 of 1 job failed",
+        "succeeded inner  1.0 s  1 failed of 1",
     ]
-    assert lines[-1] == "run  ✗ 1 of 2 jobs failed, 2.0 s; 1 succeeded, 1 failed, 2 forever"
+    assert lines[-1] == "run  ✗ 1 failed of 2, 2.0 s; 1 succeeded, 1 failed, 2 forever"
     assert all(line[2] == line[5] == ":" for line in log.getvalue().splitlines())
 
 
@@ -111,8 +111,8 @@ def test_the_line_of_a_nested_scheduler_counts_its_failed_jobs(virtual: Virtual)
     virtual(functools.partial(Scheduler(outer).co_run, instruments=[Monitor(file=log)]))
     assert [line for line in lines_of(log) if line.startswith("succeeded outer")][-3:] == [
         "succeeded outer/nap  1.0 s",
-        "succeeded outer/fail  1.0 s  1 of 2 jobs failed",
-        "succeeded outer  1.0 s  1 of 4 jobs failed",
+        "succeeded outer/fail  1.0 s  1 failed of 2",
+        "succeeded outer  1.0 s  1 failed of 4",
     ]
 
 
@@ -224,4 +224,4 @@ def test_a_forever_job_that_failed_counts_as_any_other(virtual: Virtual, keep_jo
     inner = Scheduler(Job(fail, 1, label="beside", forever=True), Job(nap, 3), label="inner")
     scheduler = Scheduler(jobs, inner, label="run", keep_jobs=keep_jobs, instruments=[Monitor(file=log)])
     virtual(scheduler.co_run)
-    assert "run  ✗ 2 of 5 jobs failed, 3.0 s" in lines_of(log)[-1]
+    assert "run  ✗ 2 failed of 5, 3.0 s" in lines_of(log)[-1]

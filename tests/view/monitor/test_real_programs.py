@@ -185,7 +185,7 @@ scheduler.run()
         assert (lines[-1] == " No critical job failed, so run() returned True.") == (result == "True")
         if result == "False":
             continue
-        assert lines[0].startswith(" run  ✗ 1 of 1 job failed, ")
+        assert lines[0].startswith(" run  ✗ 1 failed of 1, ")
         assert lines[1].endswith("<work>  ValueError: <b>")
         assert "&lt;work&gt;" in displayed[0]["text/html"]
         assert "printed\n" in "".join(output.text for output in cell.outputs if output.output_type == "stream")

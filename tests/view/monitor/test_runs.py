@@ -77,9 +77,9 @@ def test_a_monitor_ignores_a_second_concurrent_run(virtual: Virtual, caplog: pyt
 
 @pytest.mark.parametrize(
     ("critical", "timeout", "said"),
-    [(None, None, "1 of 3 jobs failed, 5.0 s"),
-     (True, None, "stopped by a critical failure of bad, 1 of 3 jobs failed, 2.0 s"),
-     (None, 3, "timed out, 1 of 3 jobs failed, 3.0 s")],
+    [(None, None, "1 failed of 3, 5.0 s"),
+     (True, None, "stopped by a critical failure of bad, 1 failed of 3, 2.0 s"),
+     (None, 3, "timed out, 1 failed of 3, 3.0 s")],
 )  # fmt: skip
 def test_the_last_picture_shows_how_the_run_ended(
     virtual: Virtual, critical: bool | None, timeout: Any, said: str
@@ -102,7 +102,7 @@ def test_the_last_picture_lists_up_to_a_hundred_kinds_of_failures(virtual: Virtu
     same = [Job(fail, 2, KeyError("k"), label=f"same {number}") for number in range(30)]
     virtual(Scheduler(*same, *bad, instruments=[Monitor(file=terminal)]).co_run)
     lines = terminal.all_lines()
-    assert lines[-102].endswith("✗ 150 of 150 jobs failed, 2.0 s")
+    assert lines[-102].endswith("✗ 150 failed of 150, 2.0 s")
     assert sum(": broken" in line for line in lines[-101:]) == 100
     assert lines[-1] == "             … and 50 failed"
     again = [Job(fail, 2, KeyError("k"), label=f"same {number}") for number in range(30)]

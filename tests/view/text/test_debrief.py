@@ -63,7 +63,7 @@ def test_the_debrief_has_its_parts_in_order(virtual: Virtual) -> None:
     last = Job(fail, label="last", required=first, critical=True)
     scheduler = Scheduler(first, last, Job(nap, 5, label="nap"), Connection(label="connection"), label="all")
     assert without_positions(after_run(virtual, scheduler)) == (
-        "all  ✗ stopped by a critical failure of last, 2 of 4 jobs failed\n"
+        "all  ✗ stopped by a critical failure of last, 2 failed of 4\n"
         "stop reason: CRITICAL\n"
         "culprit: last\n"
         "4 jobs: 1 succeeded, 2 failed, 1 cancelled\n"
@@ -190,8 +190,8 @@ def test_the_stop_reason_follows_the_verdict_unless_the_run_completed(reason: st
     scheduler.add(jobs[reason])
     lines = after_run(virtual, scheduler, timeout=5).splitlines()
     words = {
-        "COMPLETED": "1 of 1 job failed",
-        "CRITICAL": "stopped by a critical failure of fail(), 1 of 1 job failed",
+        "COMPLETED": "1 failed of 1",
+        "CRITICAL": "stopped by a critical failure of fail(), 1 failed of 1",
         "TIMEOUT": "timed out, 0 of 1 job succeeded",
         "CANCELLED": "cancelled, 0 of 1 job succeeded",
     }

@@ -105,7 +105,7 @@ def test_the_report_has_the_verdict_once(virtual: Virtual, tmp_path: Path) -> No
     inner = Scheduler(Job(fail, 2, label="bad", critical=True), label="inner", critical=True)
     text = report(virtual, Scheduler(inner, Closing(label="c"), label="outer"), tmp_path / "r.html", jobs_window=4)
     for part in (
-        '<p class="verdict"><bdi>stopped by a critical failure of inner/bad, 1 of 2 jobs failed, ',
+        '<p class="verdict"><bdi>stopped by a critical failure of inner/bad, 1 failed of 2, ',
         "2 jobs: 1 succeeded, 1 failed",
         "<dt>jobs_window</dt><dd>4</dd>",
         "Incidents: 1 (<bdi>co_shutdown of",

@@ -63,6 +63,7 @@ from ..job._job_queries import (
     Outcome,
     box_of,
     command_line_of,
+    criticality,
     culprit_chain,
     end_facts,
     explicit_label,

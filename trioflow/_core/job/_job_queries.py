@@ -64,6 +64,11 @@ def settled_only_for(job: AnyJob) -> list[AnyJob]:
     return [other for other in _requirements.settled_only(job._required) if other not in job._inputs]
 
 
+def criticality(job: AnyJob) -> bool | None:
+    """Return the effective value of `critical`: True if `is_critical()`, False if `is_tolerated()`, otherwise None."""
+    return job._criticality()
+
+
 def may_repeat(job: AnyJob) -> bool:
     return job._may_repeat()
 

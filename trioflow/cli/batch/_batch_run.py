@@ -180,7 +180,7 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
     for ended_at in batch.reporter.restored_times:
         counts.restored.add(ended_at)
     counts.restored.number = batch.reporter.restored_count
-    stopped = StopReason.INTERRUPTED if batch.was_interrupted else StopReason.COMPLETED
+    stopped = StopReason.INTERRUPTED if batch.was_interrupted else StopReason.FAILED
     verdict_line = create_verdict(stopped, counts, run_seconds(batch.scheduler), noun="command").format_line(
         "batch", symbols
     )

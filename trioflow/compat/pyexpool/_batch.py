@@ -164,6 +164,7 @@ class Batch(Instrument):
         self._scheduler = Scheduler(
             jobs_window=self._workers, label=self._name, instruments=[self],
             log=False,  # the batch logs failures
+            critical_jobs=False,  # jobs that require a failed one run
         )  # fmt: skip
         try:
             with contextlib.suppress(JobCancelled):

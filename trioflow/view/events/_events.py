@@ -17,6 +17,7 @@ from ..._core.api.views import (
     BaseScheduler,
     Instrument,
     all_requirements,
+    criticality,
     current_run,
     end_facts,
     expected_durations,
@@ -209,7 +210,7 @@ class Events(Instrument):
                 is_scheduler(job),
                 is_service(job),
                 job.forever,
-                job.is_critical(),
+                criticality(job),
                 expected_duration,
                 0 if job.retry is None else job.retry.times or 0,
                 takes_slot(job),
@@ -309,10 +310,10 @@ class Events(Instrument):
 
     # ---- lines
 
-    def _common_fields(self, path: str, at: float | None = None) -> tuple[Literal[1], float, float, str]:
+    def _common_fields(self, path: str, at: float | None = None) -> tuple[Literal[2], float, float, str]:
         """Return the first fields of an event: `v`, `time`, `at` and `path`. By default, it happens now."""
         now = self._clock() if at is None else at
-        return 1, now + self._wall_clock_offset, now - self._run_started_at, path
+        return 2, now + self._wall_clock_offset, now - self._run_started_at, path
 
     def _write_event(self, event: Event) -> None:
         self._line_count += 1

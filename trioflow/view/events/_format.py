@@ -21,7 +21,7 @@ SCHEMA_FILE: Final = Path(__file__).with_name("events.schema.json")
 class Event(msgspec.Struct, tag_field="event", omit_defaults=True, gc=False):
     """An event of a run, with the fields that all events have."""
 
-    v: Literal[1]
+    v: Literal[2]
     time: float
     """The time of day in seconds since 1970, as returned by `time.time()`."""
     at: float
@@ -58,7 +58,8 @@ class JobAdded(Event, tag="job_added"):
     scheduler: bool = False
     service: bool = False
     forever: bool = False
-    critical: bool = False
+    critical: bool | None = None
+    """Whether a failure of the job ends its run (true) or is tolerated (false)."""
     expected: float | None = None
     """The expected duration in seconds."""
     retry: int = 0

@@ -13,7 +13,6 @@ from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     Instrument,
-    StopReason,
     duration,
     flag,
     is_in_notebook_cell,
@@ -21,7 +20,7 @@ from ..._core.api.views import (
     short_repr,
 )
 from ..text import _symbols
-from ._display import Display, DrawFunction, StyledLine
+from ._display import Display
 from ._live_source import LiveSource
 from ._log_display import LogDisplay
 from ._model import RunModel
@@ -225,8 +224,7 @@ class Monitor(Instrument):
         stream = sys.stdout if self._file is None else self._file
         symbols = _symbols.Symbols.for_stream(stream)
         if self._file is None and is_in_notebook_cell():
-            draw = PictureRenderer(model, _symbols.Symbols()).draw
-            return NotebookDisplay(functools.partial(_draw_in_cell, model, draw), self._redraw_interval)
+            return NotebookDisplay(PictureRenderer(model, _symbols.Symbols()).draw, self._redraw_interval)
         get_tag = functools.partial(self._format_tag, symbols) if self._should_tag_lines else None
         if can_move_cursor(stream):
             draw = PictureRenderer(model, symbols).draw
@@ -241,17 +239,6 @@ class Monitor(Instrument):
         model, self._model, self._live_source = self._model, None, None
         if model is not None:
             model.display.stop()
-
-
-def _draw_in_cell(model: RunModel, draw: DrawFunction, columns: int, lines: int) -> list[StyledLine]:
-    """Return the picture of a run for a notebook, which shows the result of `run()`, True or False, below it.
-
-    After failures that are not critical, the last line explains the result, which would contradict the picture.
-    """
-    picture, verdict = draw(columns, lines), model.progress().verdict
-    if verdict is None or verdict.is_good or model.root.stop_reason is not StopReason.COMPLETED:
-        return picture
-    return [*picture, [(" No critical job failed, so run() returned True.", "dim")]]
 
 
 def can_move_cursor(stream: TextIO | None) -> bool:

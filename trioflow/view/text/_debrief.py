@@ -10,10 +10,12 @@ from ..._core.api.views import (
     MAX_LISTED_NAMES,
     NOT_IN_JOURNAL_REASON,
     NOT_SAVED_REASON,
+    RAN_TO_END,
     AnyJob,
     BaseScheduler,
     Incident,
     StopReason,
+    criticality,
     culprit_chain,
     failed_by_itself,
     failure_of,
@@ -75,10 +77,10 @@ class Debrief:
             yield "no run has ended"
         else:
             yield _verdict.run_verdict(self._scheduler, reason).format_line(self._scheduler.label, self._symbols)
-        if reason is not None and reason is not StopReason.COMPLETED:
+        if reason is not None and reason not in RAN_TO_END:
             yield f"stop reason: {reason.name}"
         culprits = [self._displayed_path(job) + _stop_reason_suffix(job) for job in culprit_chain(self._scheduler)]
-        if culprits:
+        if culprits and reason is not StopReason.FAILED:  # the failures below are those that count
             yield f"culprit: {' -> '.join(culprits)}"
         yield Tally.for_scheduler(self._scheduler).describe()
 
@@ -96,14 +98,16 @@ class Debrief:
         failed = filter(failed_by_itself, jobs_of_run(self._scheduler))
         failures = {job: failure for job in failed if (failure := failure_of(job))}
         for jobs in group_failures(
-            (job, job.is_critical(), failure.number, kind_text(job, failure)) for job, failure in failures.items()
+            (job, job.is_critical(), failure.number, f"{criticality(job)} {kind_text(job, failure)}")
+            for job, failure in failures.items()
         ):
             failure = failures[jobs[0]]
             title = self._failure_title(jobs, [failures[job].exception for job in jobs])
             yield title + self._traceback_text(failure.exception, failure.traceback)
 
     def _failure_title(self, jobs: Sequence[AnyJob], errors: Sequence[BaseException]) -> str:
-        noun = "critical failure" if jobs[0].is_critical() else "failure"
+        value = criticality(jobs[0])
+        noun = "failure" if value is None else "critical failure" if value else "tolerated failure"
         names = [self._displayed_path(job) for job in jobs]
         if len(jobs) == 1:
             return f"{noun} of {names[0]}:"

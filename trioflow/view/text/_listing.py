@@ -152,7 +152,10 @@ class Listing:
     def _format_job(self, job: AnyJob, depth: int, marker: str, references: str, details: bool) -> LineParts:
         name = f"{INDENT * depth}{marker}{self._kind_and_label(job)}"
         left = f"{self._numbers[job]}  {self._symbols.job_symbols(job)}  {name}"
-        right = "  ".join(filter(None, (references, self._outcome_text(job) if details else "restored" * job.restored)))
+        tolerated = "(tolerated)" * (job.state is JobState.FAILED and job.is_tolerated())
+        right = "  ".join(
+            filter(None, (tolerated, references, self._outcome_text(job) if details else "restored" * job.restored))
+        )
         elapsed = job.elapsed or 0.0
         return LineParts(left, right, duration_text(elapsed, in_column=True) if elapsed >= MIN_SHOWN_DURATION else "")
 

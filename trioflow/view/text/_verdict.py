@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from ..._core.api import BudgetSpent
 from ..._core.api.views import (
     MOVED_ON,
+    RAN_TO_END,
     STOP_REASON_TEXTS,
     AnyJob,
     BaseScheduler,
@@ -42,15 +43,19 @@ from .._state_styles import STATE_COUNT_ORDER, StateRecord, recorded_state
 from ._symbols import Symbols
 
 FOREVER_KEY: Final = "forever"
+TOLERATED_KEY: Final = "tolerated"
 TROUBLE_STATES: Final = frozenset[ReportedState]({JobState.FAILED, JobState.BLOCKED})
 """The states in which a forever job is counted like any other job."""
 
 
-def tally_key(state: ReportedState, forever: bool) -> ReportedState | str:
-    """Return the key under which a `Tally` counts a job: its state or `FOREVER_KEY`.
+def tally_key(state: ReportedState, forever: bool, tolerated: bool = False) -> ReportedState | str:
+    """Return the key under which a `Tally` counts a job: its state, `FOREVER_KEY` or `TOLERATED_KEY`.
 
-    The key is `FOREVER_KEY` for a forever job that neither failed nor was blocked.
+    The key is `FOREVER_KEY` for a forever job that neither failed nor was blocked, and `TOLERATED_KEY` for a failed job
+    with `tolerated`, whose failure does not count.
     """
+    if tolerated and state is JobState.FAILED:
+        return TOLERATED_KEY
     return FOREVER_KEY if forever and state not in TROUBLE_STATES else state
 
 
@@ -59,6 +64,8 @@ class CountedJob(StateRecord, Protocol):
 
     @property
     def forever(self) -> bool: ...
+    @property
+    def critical(self) -> bool | None: ...
     @property
     def restored(self) -> bool: ...
     @property
@@ -111,7 +118,7 @@ class Tally:
         self._counts: Final[collections.Counter[ReportedState | str]] = collections.Counter()
         self.restored = RestoredJobs()
         for job in jobs:
-            self.add_jobs(recorded_state(job), job.forever)
+            self.add_jobs(recorded_state(job), job.forever, tolerated=job.critical is False)
             if job.restored:
                 self.restored.add(job.restored_at)
 
@@ -121,7 +128,7 @@ class Tally:
         tally = cls()
         for job in jobs_of_run(scheduler):
             if is_counted(job):
-                tally.add_jobs(reported_state(job), job.forever)
+                tally.add_jobs(reported_state(job), job.forever, tolerated=job.is_tolerated())
                 if (restoration := restoration_of(job)) is not None:
                     tally.restored.add(restoration.settled_at)
         return tally
@@ -130,9 +137,11 @@ class Tally:
         """Return the counts that are not zero, keyed by the value of their state, e.g. "failed", or by "forever"."""
         return {str(getattr(state, "value", state)): number for state, number in self._counts.items() if number}
 
-    def add_jobs(self, state: ReportedState, forever: bool = False, number: int = 1) -> None:
-        """Count `number` more jobs in a state; `forever` is whether they are forever jobs."""
-        self._counts[tally_key(state, forever)] += number
+    def add_jobs(
+        self, state: ReportedState, forever: bool = False, number: int = 1, *, tolerated: bool = False
+    ) -> None:
+        """Count `number` more jobs in a state, which are forever jobs or have `critical=False` as the flags say."""
+        self._counts[tally_key(state, forever, tolerated)] += number
 
     @property
     def job_count(self) -> int:
@@ -156,13 +165,21 @@ class Tally:
 
     @property
     def failure_count(self) -> int:
-        """The number of failed jobs, plus the number of schedulers that failed for a reason other than a failed job."""
+        """The number of failed jobs, plus the number of schedulers that failed for a reason other than a failed job.
+
+        Tolerated failures are left out.
+        """
         return self._counts[JobState.FAILED]
 
     @property
-    def failed_or_blocked_count(self) -> int:
-        """The number of failures; if there are none, the number of blocked jobs."""
-        return self.failure_count or self._counts[JobState.BLOCKED]
+    def tolerated_count(self) -> int:
+        """The number of failures of jobs with `critical=False`."""
+        return self._counts[TOLERATED_KEY]
+
+    @property
+    def blocked_count(self) -> int:
+        """The number of jobs that did not run because of failures."""
+        return self._counts[JobState.BLOCKED]
 
     def describe(self) -> str:
         """Return the counts in words, e.g. `5 jobs: 3 succeeded (2 restored), 2 failed, and 1 forever job`."""
@@ -170,6 +187,7 @@ class Tally:
         if self.restored.number:
             remarks[JobState.SUCCEEDED] = f" ({self.restored.number} restored)"
         counts = [(self._counts[state], f"{state.value}{remarks.get(state, '')}") for state in STATE_COUNT_ORDER]
+        counts.append((self.tolerated_count, "failed (tolerated)"))
         words = ", ".join(f"{number} {word}" for number, word in counts if number)
         return (
             f"{plural(self.job_count, 'job')}: {words or 'nothing to do'}{forever_jobs_text(self._counts[FOREVER_KEY])}"
@@ -185,11 +203,11 @@ class Verdict(NamedTuple):
     """The verdict on a run or a batch, in one sentence."""
 
     is_good: bool
-    """Whether the run completed and no job failed."""
+    """Whether the run completed, so that no failure counts."""
     has_moved_on: bool
     """Whether the timeout of a job ended it, and the run went on without its result."""
     sentence: str
-    """The verdict in words, such as "1 of 14 jobs failed, 9.0 s"."""
+    """The verdict in words, such as "1 failed, 2 blocked of 14, 9.0 s"."""
 
     def symbol(self, symbols: Symbols) -> str:
         """Return the symbol of SUCCEEDED if the verdict is good, or MOVED_ON if also jobs moved on, or else FAILED."""
@@ -222,14 +240,18 @@ def create_verdict(
     parts: list[str] = []
     if reason is None:
         parts.append("has not ended")
-    elif reason is not StopReason.COMPLETED:
+    elif reason not in RAN_TO_END:
         failed_job = f" of {culprit}" if culprit is not None and reason is StopReason.CRITICAL else ""
         parts.append(STOP_REASON_TEXTS[reason].removeprefix("was ") + failed_job)
     restored = tally.restored.describe()
     remark = f" ({restored})" if restored else ""
     finished_count = tally.succeeded_count + tally.moved_on_count
-    if tally.failed_or_blocked_count:
-        parts.append(f"{tally.failed_or_blocked_count} of {jobs} failed")
+    failed_count, tolerated_count = tally.failure_count, tally.tolerated_count
+    if reason is StopReason.COMPLETED:  # jobs have awaited the others that failed
+        failed_count, tolerated_count = 0, failed_count + tolerated_count
+    if failed_count or (tally.blocked_count and reason is not StopReason.COMPLETED):
+        counts = [(failed_count, "failed"), (tally.blocked_count, "blocked"), (tolerated_count, "tolerated")]
+        parts.append(f"{', '.join(f'{number} {word}' for number, word in counts if number)} of {tally.job_count}")
         if reason is StopReason.INTERRUPTED and tally.succeeded_count:
             parts.append(f"{tally.succeeded_count} succeeded{remark}")
         elif restored:
@@ -242,6 +264,8 @@ def create_verdict(
         parts.append(f"{tally.succeeded_count} succeeded{remark}")
     elif tally.succeeded_count < tally.job_count:
         parts.append(f"{tally.succeeded_count} of {jobs} succeeded{remark}")
+        if tolerated_count:
+            parts.append(f"{tolerated_count} failed (tolerated)")
         if tally.skipped_count:
             parts.append(f"{tally.skipped_count} skipped")
     elif tally.job_count == 1 or reason is StopReason.INTERRUPTED:  # an interrupted run may have had more to do
@@ -253,8 +277,7 @@ def create_verdict(
         parts.append(f"{number} moved on after {'its' if tally.moved_on_count == 1 else 'their'} timeout")
     if seconds is not None:
         parts.append(duration_text(seconds, in_column=True))
-    is_good = reason is StopReason.COMPLETED and not tally.failed_or_blocked_count
-    return Verdict(is_good, tally.moved_on_count > 0, ", ".join(parts))
+    return Verdict(reason is StopReason.COMPLETED, tally.moved_on_count > 0, ", ".join(parts))
 
 
 def run_seconds(scheduler: BaseScheduler) -> float | None:
@@ -272,7 +295,7 @@ def run_verdict(scheduler: BaseScheduler, reason: StopReason | None, has_duratio
 def culprit_path(scheduler: BaseScheduler) -> str | None:
     """Return the path of the job that stopped a run, at any depth of nesting; None if no job did."""
     chain = culprit_chain(scheduler)
-    return shorten(chain[-1].path) if chain else None
+    return shorten(root_failure(chain[-1]).path) if chain else None
 
 
 def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[str]:

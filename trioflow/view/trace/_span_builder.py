@@ -30,7 +30,7 @@ class JobDescription(NamedTuple):
     path: str
     label: str
     kind: str
-    critical: bool
+    critical: bool | None
     forever: bool
     takes_slot: bool
     family: str

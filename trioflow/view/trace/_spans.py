@@ -63,7 +63,7 @@ class Span:
     """The name of the job's class."""
     state: JobState
     """The job's last state."""
-    critical: bool
+    critical: bool | None
     """Whether a failure of the job ends the run."""
     forever: bool
     """Whether the job is a forever job, which takes no slot."""

@@ -24,7 +24,7 @@ from ._table import iso_time
 
 TraceEvent = dict[str, Any]
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 """The version of the file format, written to `otherData`. It is incremented on incompatible changes."""
 
 NANOSECOND_IN_MICROSECONDS: Final = 0.001

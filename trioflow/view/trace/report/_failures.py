@@ -47,7 +47,8 @@ def failure_groups(record: TraceRecord) -> list[FailureGroup]:
     spans = [span for span in record.counted_spans if span.number in record.failures]  # not of earlier attempts
     stopped_jobs = find_stopped_jobs(record)
     groups = group_failures(
-        (span, span.critical, record.failures[span.number].number, record.failures[span.number].kind) for span in spans
+        (span, bool(span.critical), record.failures[span.number].number, record.failures[span.number].kind)
+        for span in spans
     )
     groups.sort(
         key=lambda group: (not group[0].critical, -sum(len(stopped_jobs.get(span.number, ())) for span in group))

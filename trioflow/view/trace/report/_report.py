@@ -202,7 +202,7 @@ def _run_verdict(record: TraceRecord, run: RunSpan) -> tuple[str, str]:
     verdict = record.verdict(run, reason)
     if verdict.is_good:
         return GOOD_VERDICT, verdict.sentence
-    is_open = reason is None and not record.tally.failed_or_blocked_count
+    is_open = reason is None and not (record.tally.failure_count or record.tally.blocked_count)
     return OPEN_VERDICT if is_open else BAD_VERDICT, verdict.sentence
 
 

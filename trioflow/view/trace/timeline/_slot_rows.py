@@ -55,7 +55,7 @@ LINE_HEIGHT: Final = 18.0
 def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
     assert span.started_at is not None
     yield span.name
-    yield f"{span.kind}, {recorded_state(span).value}{', critical' * span.critical}"
+    yield f"{span.kind}, {recorded_state(span).value}{', critical' * bool(span.critical)}"
     duration = "still running" if span.elapsed is None else f"took {duration_text(span.elapsed)}"
     yield f"started at {duration_text(span.started_at - record.start_time)}, {duration}"
     for wait in sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS):  # waits for jobs come last
