@@ -54,7 +54,6 @@ def packing(source: Path, tool: str, directory: Path, timeout: float) -> Packing
         label=f"un{tool} {name}",
         timeout=timeout,
         required=pack,
-        run_if="succeeded",
         keep_result=False,  # only cmp needs it
     )
     prove = CommandJob(["cmp", "-", source], stdin=unpack, stderr=subprocess.PIPE, label=f"cmp {name}", timeout=timeout)

@@ -78,7 +78,9 @@ async def crawl(start: str, limit: int, database: sqlite3.Connection, pool: Pool
                 pages.add(page(link))
 
     label = f"crawl {urlsplit(start).netloc}"
-    async with Scheduler(pool=pool, timeout=60, keep_jobs=False, on_settled=store, label=label) as pages:
+    async with Scheduler(
+        pool=pool, timeout=60, keep_jobs=False, on_settled=store, label=label, critical_jobs=False
+    ) as pages:
         pages.add(page(start))
     return counts
 

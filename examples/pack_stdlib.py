@@ -150,7 +150,14 @@ def packing(packs: list[Pack], manifest: Path) -> Scheduler:
         for pack in packs
     ]
     write = ThreadJob(
-        write_manifest, manifest, packs, label="write the manifest", critical=True, save=None, required=chains
+        write_manifest,
+        manifest,
+        packs,
+        label="write the manifest",
+        critical=True,
+        save=None,
+        required=chains,
+        run_if="settled",
     )
     return Scheduler(chains, write, label="pack the library", jobs_window=os.cpu_count())
 

@@ -225,18 +225,18 @@ def test_check_reports_a_job_that_needs_the_success_of_a_job_and_of_its_alarm() 
     """A job that needs both the success of a job and that of the alarm for its failure can never run."""
     work = idle("work")
     alarm = idle("alarm", run_if="failed", required=work)
-    report = idle("report", run_if="succeeded", required=[work, alarm])
+    report = Job(take, ref(work), work, alarm, label="report")
     line = only(Scheduler(work, alarm, report))
     assert re.match("never runs: report: .*success of 'alarm'.*only if 'work' failed.*run_if='settled'", line)
 
 
 def test_check_reports_jobs_that_need_the_result_of_a_job_that_never_runs() -> None:
-    """A job that uses the result of a job that never runs is reported, and one that merely waits is not."""
+    """A job that uses the result of a job that never runs, or requires nothing but it, is reported."""
     alarm = Job(nothing, label="alarm", run_if="failed")
     user = Job(nothing, alarm, label="user")
     waits = idle("waits", required=user)
     lines = found(Scheduler(alarm, user, waits))
-    assert [line.split(":")[1] for line in lines] == [" alarm", " user"]
+    assert [line.split(":")[1] for line in lines] == [" alarm", " user", " waits"]
     assert "'alarm' never runs" in lines[1]
 
 

@@ -51,7 +51,7 @@ def test_on_a_terminal_each_failure_is_printed_once(tmp_path: Path) -> None:
     """The end of a run has a verdict, counts and jobs, and then each kind of failure once, with the user's frames."""
     shown = on_a_terminal("run", written(tmp_path, CODE))
     text = "\n".join(shown)
-    assert shown[0].startswith(" release  ✗ 9 failed of 13, ")
+    assert shown[0].startswith(" release  ✗ 9 failed, 1 blocked of 13, ")
     assert "✗  9 failed" in shown[1]
     assert text.count("OSError: broken") == 1
     assert text.count("KeyError: 'x'") == 2  # the second is where it was raised in the process
@@ -59,7 +59,7 @@ def test_on_a_terminal_each_failure_is_printed_once(tmp_path: Path) -> None:
     assert "stop reason" not in text
     assert "_child.py" not in text
     end = shown[shown.index("not run: tests (3 jobs), because build failed") :]
-    assert end[1:3] == ["", "release  ✗ 9 failed of 13"]
+    assert end[1:3] == ["", "release  ✗ 9 failed, 1 blocked of 13"]
     assert any(re.match("run again +trioflow run ", line) for line in end[3:])
 
 
@@ -91,7 +91,7 @@ def test_log_without_a_terminal_has_a_line_for_each_kind_of_failure(tmp_path: Pa
     assert counted.count("'") == 2 * 6
     assert done.stderr.count("Traceback") == 2
     assert "retry     build  attempt 2 of 2" in done.stdout
-    assert "  ✗ 9 failed of 13, " in done.stdout
+    assert "  ✗ 9 failed, 1 blocked of 13, " in done.stdout
     assert "OSError" not in done.stdout
 
 

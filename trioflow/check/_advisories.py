@@ -2,8 +2,8 @@
 
 **Jobs that never run**, whatever happens to other jobs, because of the rules in `_core.job._trigger_rules`. In
 topological order, the check finds out for each job whether it can run, and whether it can fail. A job *builds on* its
-inputs and, with `run_if="succeeded"`, on everything else that it requires, except with `settled=True`, what is tolerated,
-and, among several, what may be skipped. It also builds on all that these jobs build on.
+inputs and, with `run_if="succeeded"`, on everything else that it requires, except with `settled=True`, what is
+tolerated, and, among several, what may be skipped. It also builds on all that these jobs build on.
 The job runs only if all of these succeed. An *alarm* is a job with `run_if="failed"`. If a job builds on an alarm, it
 runs only if a requirement of the alarm fails or is BLOCKED, and it must not itself build on that requirement.
 
