@@ -302,7 +302,7 @@ def test_critical_is_inherited_from_the_nearest_value_that_is_not_none() -> None
         Scheduler(kind(job, critical_jobs=jobs, critical=inner), critical_jobs=outer)
         reached = [own, jobs] if kind is First else [own, jobs, outer]
         nearest = next((value for value in reached if value is not None), None)
-        assert (job.is_critical(), job.is_tolerated()) == (nearest is True, nearest is False), values
+        assert (job.is_critical(), job._criticality()) == (nearest is True, nearest), values
 
 
 def test_critical_jobs_makes_members_critical(virtual: Virtual) -> None:

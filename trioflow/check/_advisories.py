@@ -24,6 +24,7 @@ from .._core.api.views import (
     BaseScheduler,
     FunctionJob,
     call_parts,
+    criticality,
     enclosing_schedulers,
     essential_requirements,
     inputs_of,
@@ -52,7 +53,7 @@ def find_jobs_that_never_run(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, s
             if member in members
             and (
                 member in inputs_of(job)
-                or not (member.is_tolerated() or (member in needs_alarm and len(job.required) > 1))
+                or not (criticality(member) is False or (member in needs_alarm and len(job.required) > 1))
             )
         ]
         if job.run_if == "failed" or any(member in needs_alarm for member in builds_on):
@@ -214,7 +215,7 @@ def _check_scheduler(scheduler: BaseScheduler, is_limited: bool) -> Iterator[str
         yield "it has no jobs, so it does nothing: add some"
     elif all(job.forever for job in jobs) and not is_limited and not _is_in_forever_job(scheduler):
         yield "all its jobs are forever jobs, and it has no timeout: it ends only if they do; give it a timeout"
-    elif scheduler.critical is True and any(job.is_critical() is job.is_tolerated() for job in jobs):
+    elif scheduler.critical is True and any(criticality(job) is None for job in jobs):
         yield "critical=True is about itself, and no longer reaches its jobs: for these, write critical_jobs=True"
     if scheduler.scheduler is None:
         unused = [name for name, changed in _options_of_nested_schedulers(scheduler) if changed]
@@ -250,7 +251,7 @@ def _check_conditions_on_schedulers(job: AnyJob, never_failing: Container[AnyJob
 def _never_fails(nested: BaseScheduler) -> bool:
     """Return whether a scheduler always succeeds: it has jobs, ignores their failures, and has no time limit."""
     is_limited = nested.timeout is not None or nested.idle_timeout is not None
-    return not is_limited and bool(tuple(nested)) and all(job.is_tolerated() for job in nested)
+    return not is_limited and bool(tuple(nested)) and all(criticality(job) is False for job in nested)
 
 
 def _is_in_forever_job(scheduler: BaseScheduler) -> bool:

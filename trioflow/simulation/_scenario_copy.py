@@ -20,6 +20,7 @@ from .._core.api.views import (
     Retry,
     Service,
     copy_pool,
+    criticality,
     first_options,
     inputs_of,
     insert_members,
@@ -235,7 +236,7 @@ class ScenarioCopy:
             "critical": True
             if job.is_critical()
             else False
-            if job.is_tolerated()
+            if (criticality(job) is False)
             else None,  # has an effect here, because jobs may time out in a simulation
             "forever": job.forever,
             "required": [self.copies[required] for required in job.required if required in self.copies],

@@ -472,10 +472,6 @@ class AbstractJob(Generic[T]):
         """
         return self._criticality() is True
 
-    def is_tolerated(self) -> bool:
-        """Return whether a failure of the job fails nothing, because the value that `is_critical` finds is False."""
-        return self._criticality() is False
-
     def _criticality(self) -> bool | None:
         if self._options.critical is not None:
             return self._options.critical

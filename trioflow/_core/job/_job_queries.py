@@ -65,7 +65,7 @@ def settled_only_for(job: AnyJob) -> list[AnyJob]:
 
 
 def criticality(job: AnyJob) -> bool | None:
-    """Return the effective value of `critical`: True if `is_critical()`, False if `is_tolerated()`, otherwise None."""
+    """Return the effective value of `critical`: True if `is_critical()`, False if a failure is tolerated, or None."""
     return job._criticality()
 
 

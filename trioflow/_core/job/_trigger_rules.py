@@ -43,7 +43,9 @@ def decide(job: AbstractJob[Any]) -> tuple[JobState, Failure | None]:
     if run_if == "failed" and not any(map(has_failed, job._required)):
         return JobState.SKIPPED, None
     essential, inputs = essential_requirements(job), job._inputs
-    failed = [other for other in essential if has_failed(other) and (other in inputs or not other.is_tolerated())]
+    failed = [
+        other for other in essential if has_failed(other) and (other in inputs or other._criticality() is not False)
+    ]
     if failed:
         error = _requirement_failed_error(job, min(failed, key=_settle_position))
         return JobState.BLOCKED, Failure(error, is_from_cancel=all(map(_was_cancelled, failed)))

@@ -121,7 +121,7 @@ class FailureLog:
         if stopped:
             consequence = f"it is critical, so the run of {name!r} stops"
         else:
-            consequence = "it is tolerated, and the run goes on" if job.is_tolerated() else "the run goes on"
+            consequence = "it is tolerated, and the run goes on" if job._criticality() is False else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
         remedy = remedy_of(error).lstrip(":; ")
         traceback = None if isinstance(error, BudgetSpent) else failure.traceback

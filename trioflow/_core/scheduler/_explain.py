@@ -319,7 +319,7 @@ def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         effect = "; that ended the run"
     elif job.is_critical():
         effect = "; it was critical, and ended the run"
-    elif job.is_tolerated():
+    elif job._criticality() is False:
         effect = "; that is tolerated"
     return f"failed after {_units.duration_text(job.elapsed or 0.0)}, with {one_line_error(error)}{effect}"
 

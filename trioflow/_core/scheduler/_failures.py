@@ -86,7 +86,7 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
 def _counts(job: AbstractJob[Any]) -> bool:
     """Return whether the failure of a member counts, or those in a nested scheduler that was cancelled do."""
     if is_scheduler(job) and job._state is JobState.CANCELLED:
-        return bool(job._counted.jobs) and not job.is_tolerated()
+        return bool(job._counted.jobs) and job._criticality() is not False
     return isinstance(job._outcome, Failure) and job._outcome.counts
 
 

@@ -27,6 +27,7 @@ from ..._core.api.views import (
     BaseScheduler,
     JobState,
     all_requirements,
+    criticality,
     duration_text,
     entry_jobs,
     exit_jobs,
@@ -152,7 +153,7 @@ class Listing:
     def _format_job(self, job: AnyJob, depth: int, marker: str, references: str, details: bool) -> LineParts:
         name = f"{INDENT * depth}{marker}{self._kind_and_label(job)}"
         left = f"{self._numbers[job]}  {self._symbols.job_symbols(job)}  {name}"
-        tolerated = "(tolerated)" * (job.state is JobState.FAILED and job.is_tolerated())
+        tolerated = "(tolerated)" * (job.state is JobState.FAILED and (criticality(job) is False))
         right = "  ".join(
             filter(None, (tolerated, references, self._outcome_text(job) if details else "restored" * job.restored))
         )

@@ -24,6 +24,7 @@ from ..._core.api.views import (
     JobState,
     ReportedState,
     StopReason,
+    criticality,
     culprit_chain,
     duration_text,
     is_counted,
@@ -128,7 +129,7 @@ class Tally:
         tally = cls()
         for job in jobs_of_run(scheduler):
             if is_counted(job):
-                tally.add_jobs(reported_state(job), job.forever, tolerated=job.is_tolerated())
+                tally.add_jobs(reported_state(job), job.forever, tolerated=(criticality(job) is False))
                 if (restoration := restoration_of(job)) is not None:
                     tally.restored.add(restoration.settled_at)
         return tally
