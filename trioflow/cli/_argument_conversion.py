@@ -75,10 +75,11 @@ def _convert(parameter: inspect.Parameter, text: str) -> Any:
     """Convert a text to a parameter's type. A list or dict is JSON."""
     import msgspec  # imported here, because --help does not need it
 
-    name, annotation = parameter.name, parameter.annotation
+    name: str = parameter.name
     default: Any = parameter.default
+    annotation: Any = parameter.annotation
     if annotation is parameter.empty or isinstance(annotation, str):
-        annotation = str if default in (parameter.empty, None) else type(default)
+        annotation = str if default in (parameter.empty, None) else type(default)  # pyright: ignore[reportUnknownVariableType]
     try:
         try:
             return msgspec.convert(text, annotation, strict=False)

@@ -30,8 +30,8 @@ PLAIN_CONTAINERS: Final = frozenset({list, tuple, dict})
 COPIED_TYPES: Final = frozenset[Any]({list, dict, deque, UserList, UserDict, OrderedDict, defaultdict})
 """Types of containers that have `copy`, and in whose copy items can be replaced."""
 MAPPINGS: Final[Any] = ({}, OrderedDict[Any, Any](), UserDict[Any, Any]())
-VIEW_TYPES: Final = {type(view) for mapping in MAPPINGS for view in (mapping.values(), mapping.items())}
-FILLED_TYPES: Final = COPIED_TYPES | {tuple, functools.partial, types.MappingProxyType} | VIEW_TYPES
+VIEW_TYPES: Final = frozenset[Any]({*map(type, (view for each in MAPPINGS for view in (each.values(), each.items())))})
+FILLED_TYPES: Final[frozenset[Any]] = COPIED_TYPES | {tuple, functools.partial, types.MappingProxyType} | VIEW_TYPES
 """Types of containers in which results are filled in; objects of their subclasses could not be copied safely."""
 SEARCHED_TYPES: Final[Any] = (*FILLED_TYPES - {functools.partial}, set, frozenset, KeysView, ChainMap)
 """Types of containers to search. In those that are not in `FILLED_TYPES`, such as a namedtuple, a job is an error."""
@@ -47,7 +47,7 @@ ITERATOR_TYPES: Final = frozenset[Any](
     }
 )
 """Python's own types of iterators, which refer to what they iterate over."""
-EXACT_TYPES: Final = FILLED_TYPES | ITERATOR_TYPES | {type(mapping.keys()) for mapping in MAPPINGS}
+EXACT_TYPES: Final[frozenset[Any]] = FILLED_TYPES | ITERATOR_TYPES | {type(mapping.keys()) for mapping in MAPPINGS}
 COLLECTION_FLAGS: Final = 1 << 5 | 1 << 6
 """Flags of types that are sequences or mappings, including subclasses: `Py_TPFLAGS_SEQUENCE` and `Py_TPFLAGS_MAPPING`.
 To read them takes a tenth of `isinstance` with an ABC."""
@@ -144,7 +144,7 @@ class Template:
 
 def _unpack(container: Any) -> tuple[Any, Callable[[Any], Any] | None]:
     """Return the items of a container in a new list or mapping, and the function that `Template` calls `finish`."""
-    kind = cast(Any, type(container))
+    kind: Any = cast(Any, type(container))
     if kind in COPIED_TYPES:
         return container.copy(), None
     if kind is tuple:
@@ -152,7 +152,7 @@ def _unpack(container: Any) -> tuple[Any, Callable[[Any], Any] | None]:
     if kind is functools.partial:
         return {**dict(enumerate((container.func, *container.args))), **container.keywords}, _make_partial
     if isinstance(container, ItemsView):
-        return dict(container), lambda items: [*items.items()]
+        return dict(cast(Any, container)), lambda items: [*items.items()]
     return ([*container] if isinstance(container, ValuesView) else dict(container)), None
 
 
@@ -237,7 +237,7 @@ def may_hold_jobs(kind: type) -> object:
 
 
 def unpack_partial(
-    function: functools.partial[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, name: str
+    function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, name: str
 ) -> tuple[Any, tuple[Any, ...], Mapping[str, Any] | None]:
     """Return the function in a partial, and all arguments of the call, if jobs are among those that the partial has.
 
@@ -340,17 +340,17 @@ class ArgumentSearch:
 
         """
         known[id(container)] = UNFINISHED_SEARCH
-        kind: Any = type(container)
+        kind: Any = cast(Any, type(container))
         contents, finish = (container, None) if kind in PLAIN_CONTAINERS else _unpack(container)
         jobs: list[tuple[Any, AbstractJob[Any]]] = []
         refs: list[tuple[Any, AbstractJob[Any]]] = []
         nested: list[tuple[Any, Template]] = []
         is_mapping = isinstance(contents, (dict, UserDict))
-        if is_mapping and not ATOMIC_TYPES.issuperset(map(type, contents)):
+        if is_mapping and not ATOMIC_TYPES.issuperset(map(type, cast(Any, contents))):
             self._reject_jobs_inside([*contents], "a key of a dict")
         items = cast("Iterable[tuple[Any, Any]]", contents.items() if is_mapping else enumerate(contents))
         for key, value in items:
-            kind = type(value)  # a cast takes a third of the loop
+            kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # a cast takes a third of the loop
             if kind in ATOMIC_TYPES:
                 continue
             if kind in FILLED_TYPES:
@@ -407,8 +407,9 @@ class ArgumentSearch:
                     f"pass it in a plain list or tuple, or as a value of a plain dict"
                 )
             if isinstance(value, LAZY_ITERATORS):
+                name = type(cast(Any, value)).__name__
                 raise TypeError(
-                    f"an argument of {self._subject()} is a {type(value).__name__}, in which no job would be found; "
+                    f"an argument of {self._subject()} is a {name}, in which no job would be found; "
                     f"write list(...) around it, or make it in the function"
                 )
             if id(value) in visited:

@@ -215,9 +215,9 @@ def is_found_by_name(value: Any) -> bool:
 
     Otherwise, others may have the same name: closures, lambdas, functions of a decorator that was called elsewhere.
     """
-    found = _signatures.find_by_name(getattr(value, "__module__", None), getattr(value, "__qualname__", ""))
+    found: Any = _signatures.find_by_name(getattr(value, "__module__", None), getattr(value, "__qualname__", ""))
     if isinstance(found, (staticmethod, classmethod)):
-        found = found.__func__
+        found = cast(Any, found).__func__
     return (found.function if hasattr(cast(Any, type(found)), "_builds_jobs") else found) is value
 
 

@@ -57,7 +57,8 @@ def _entry_states(path: Any) -> Iterator[tuple[Any, ...]]:
     with contextlib.suppress(OSError):
         status = os.stat(path)
         yield status.st_ino, status.st_size, status.st_mtime_ns
-    for directory, _, names in os.walk(path):
+    walk: Iterator[tuple[str, list[str], list[str]]] = os.walk(path)
+    for directory, _, names in walk:
         for name in sorted(names):
             with contextlib.suppress(OSError):
                 status = os.stat(os.path.join(directory, name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing.spawn
 import os
 import pickle
@@ -125,7 +124,7 @@ class WorkerProcess:
         """
         received, header = self._received, _worker_main.ANSWER_HEADER
         while True:
-            is_answer, size = header.unpack_from(received) if len(received) >= header.size else (False, math.inf)
+            is_answer, size = header.unpack_from(received) if len(received) >= header.size else (False, sys.maxsize)
             if len(received) >= header.size + size:
                 message = bytes(received[header.size : header.size + size])
                 del received[: header.size + size]
