@@ -38,7 +38,11 @@ class Busy(AbstractJob[int]):
 @pytest.fixture
 def scheduler() -> Scheduler:
     busy = Busy(label="busy")
-    return Scheduler(busy, Scheduler(Busy(label="inside", required=None), label="inner", required=busy), label="outer")
+    return Scheduler(
+        busy,
+        Scheduler(Busy(label="inside", required=None), label="inner", required=busy, run_if="settled"),
+        label="outer",
+    )
 
 
 def run_virtually(virtual: Virtual, scheduler: Scheduler, *instruments: Any) -> Scheduler:

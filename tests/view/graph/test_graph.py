@@ -148,7 +148,7 @@ def test_any_label_is_shown_literally(labels: list[str]) -> None:
     """
     jobs = [
         idle(f"x{label}x", run_if=rule)
-        for label, rule in zip(labels, itertools.cycle(["settled", "failed"]), strict=False)
+        for label, rule in zip(labels, itertools.cycle(["succeeded", "failed"]), strict=False)
     ]
     scheduler = Scheduler(jobs, [Scheduler(label=f"s{label}s") for label in labels])
     shown = [text for text in texts(dot(scheduler.graph().source, "svg")) if text not in ("(empty)", "if failed")]

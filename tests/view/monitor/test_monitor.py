@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def test_every_job_has_its_line(virtual: Virtual) -> None:
     """In the monitor's picture, each job has a line with symbol, time, label and failure, in the listing's order."""
     a, b = Job(nap, 2, label="a"), Job(fail, 1, label="b")
-    last = Job(nap, 1, label="last", required=[a, b], critical=True)
+    last = Job(nap, 1, label="last", required=[a, b], critical=True, run_if="settled")
     scheduler, monitor = watched(last, a, b, Job(nap, 90, label="long"))
     eye, lines = look(monitor, 65.5)
     scheduler.add(eye)
@@ -135,7 +135,7 @@ def test_jobs_that_do_not_fit_are_counted_in_one_line(virtual: Virtual) -> None:
     """If not all jobs fit, running ones come first, then failures; one line counts the rest; forever jobs are last."""
     bad = [Job(fail, 1 + number / 16, label=f"bad {number}") for number in range(9)]
     slow = [Job(nap, 60, label=f"slow {number}") for number in range(90)]
-    scheduler, monitor = watched(*bad, *slow, Job(nap, required=bad, label="more"), jobs_window=40)
+    scheduler, monitor = watched(*bad, *slow, Job(nap, required=bad, label="more", run_if="settled"), jobs_window=40)
     eye, lines = look(monitor, 10, columns=110, height=14)
     scheduler.add(eye)
     virtual(scheduler.co_run)

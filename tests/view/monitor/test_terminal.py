@@ -124,7 +124,7 @@ def test_text_that_the_terminal_cannot_encode_fails_in_the_printing_job() -> Non
         print("漢")
 
     says = Job(say, label="say")
-    assert run(terminal, says, Job(nap, 0.03))
+    assert not run(terminal, says, Job(nap, 0.03))
     assert isinstance(says.raised_exception(), UnicodeEncodeError)
     assert terminal.shown()[1] == " + 1 succeeded   x 1 failed"
 
@@ -213,11 +213,11 @@ def test_the_ticker_makes_one_call_for_several_events() -> None:
 
 def test_no_color_removes_colours_and_keeps_bold_text(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     """With NO_COLOR, a variable that is read at the start of each run, the picture has bold text but no colours."""
-    assert run(terminal, Job(fail, 0.001, label="bad"))
+    assert not run(terminal, Job(fail, 0.001, label="bad"))
     assert "\x1b[1;38;5;196m" in terminal.getvalue()
     monkeypatch.setenv("NO_COLOR", "1")
     start = terminal.tell()
-    assert run(terminal, Job(fail, 0.001, label="bad"))
+    assert not run(terminal, Job(fail, 0.001, label="bad"))
     assert "\x1b[1m" in terminal.getvalue()[start:]
     assert "38;5" not in terminal.getvalue()[start:]
 

@@ -63,22 +63,18 @@ def test_the_debrief_has_its_parts_in_order(virtual: Virtual) -> None:
     last = Job(fail, label="last", required=first, critical=True)
     scheduler = Scheduler(first, last, Job(nap, 5, label="nap"), Connection(label="connection"), label="all")
     assert without_positions(after_run(virtual, scheduler)) == (
-        "all  ✗ stopped by a critical failure of last, 2 failed of 4\n"
+        "all  ✗ stopped by a critical failure of first, 1 failed, 1 blocked of 4\n"
         "stop reason: CRITICAL\n"
         "culprit: last\n"
-        "4 jobs: 1 succeeded, 2 failed, 1 cancelled\n"
-        "\n"
-        "critical failure of last:\n"
-        "Traceback (most recent call last):\n"
-        "  File bodies.py, in fail\n"
-        '    raise error if error is not None else OSError("broken")\n'
-        "OSError: broken\n"
+        "4 jobs: 1 succeeded, 1 failed, 1 blocked, 1 cancelled\n"
         "\n"
         "failure of first:\n"
         "Traceback (most recent call last):\n"
         "  File bodies.py, in fail\n"
         '    raise error if error is not None else OSError("broken")\n'
         "OSError: broken\n"
+        "\n"
+        "not run: last, because first failed\n"
         "\n"
         "incident at connection: co_shutdown of 'connection' raised OSError: lost\\x1b\n"
         "Traceback (most recent call last):\n"
@@ -231,7 +227,7 @@ def test_a_culprit_that_was_removed_is_named_by_its_label(virtual: Virtual) -> N
 def test_critical_failures_come_first(virtual: Virtual) -> None:
     """In the debrief, critical failures come first; otherwise failures have the order in which their jobs settled."""
     errors = {n: kind(str(n)) for n, kind in enumerate((OSError, KeyError, ValueError, TypeError), 1)}
-    bad = {n: Job(fail, n, error, label=str(n), critical=n == 4) for n, error in errors.items()}
+    bad = {n: Job(fail, n, error, label=str(n), critical=n == 4 or None) for n, error in errors.items()}
     scheduler = Scheduler(bad[3], Scheduler(bad[2], bad[4], label="in"), bad[1])
     assert failures(after_run(virtual, scheduler)) == [
         "critical failure of in/4:",

@@ -71,6 +71,7 @@ def everything(**options: Any) -> Scheduler:
     fetch[3] = Job(flaky(2), label="fetch 3", retry=3)
     fetch[5] = Job(fail, 4, label="fetch 5")
     parse = [Job(nap, 1 + number % 3, label=f"parse {number}", required=fetch[number]) for number in range(12)]
+    parse[5].run_if = "settled"
     database = Service(serve, label="database")
     watch = Job(anyio.sleep_forever, label="watch", forever=True)
     tests = Scheduler(*(Job(nap, 2, label=f"test {number}") for number in range(4)), label="tests", jobs_window=2)

@@ -161,7 +161,7 @@ def test_labels_are_shortened_to_the_width_of_their_bars(virtual: Virtual, tmp_p
 
 def test_a_failed_bar_too_narrow_for_its_label_has_one_beside_it(virtual: Virtual, tmp_path: Path) -> None:
     """The label of a narrow failed bar is beside the bar, on a background, and the label of the next bar after it."""
-    jobs = [Job(nap, 10, label="first"), Job(fail, 0.1, label="broken"), Job(nap, 10, label="next")]
+    jobs = [Job(nap, 10, label="first"), Job(fail, 0.1, label="broken"), Job(nap, 10, label="next", run_if="settled")]
     picture = draw_timeline(traced(virtual, Scheduler(Sequence(jobs))), tmp_path / "t.svg", width=900)
     labels = {str(piece.text): piece for piece in picture.iter(f"{SVG}text")}
     beside, after = (float(labels[text].get("x", "")) for text in ("✗ broken", "next"))

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ..._core.api.views import WaitCause
+from ..._core.api.views import StopReason, WaitCause
 from ._spans import RunSpan, Span, or_infinity
 
 
@@ -63,7 +63,7 @@ def _find_last_job(run: RunSpan, spans: tuple[Span, ...]) -> Span | None:
     """Return the last job to finish. If a job stopped the run, only that job and later clean-up jobs are considered."""
     members = (spans[number] for number in run.member_numbers)
     candidates = [span for span in members if span.started_at is not None and not span.forever]
-    if run.culprit_number is not None:
+    if run.culprit_number is not None and run.stop_reason is not StopReason.FAILED:
         culprit = spans[run.culprit_number]
         stopped_at = culprit.finished_at
         cleanups = [span for span in candidates if stopped_at is not None and _is_cleanup(span, stopped_at)]

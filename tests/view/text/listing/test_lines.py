@@ -66,7 +66,7 @@ def test_a_line_shows_state_critical_forever_and_outcome(
 ) -> None:
     """In a line of the listing, state, critical, forever and outcome have their symbols and places, also in ASCII."""
     state, *marks = case.split()
-    options = {"critical": "!" in marks, "forever": "8" in marks}
+    options = {"critical": "!" in marks or None, "forever": "8" in marks}
     if state in ("blocked", "skipped"):
         shown = put_in_state(JobState(state), **options)
     else:
@@ -230,7 +230,7 @@ def test_each_level_of_nesting_is_indented() -> None:
     scheduler = Scheduler(Scheduler(Scheduler(label="empty"), label="middle", critical=True))
     assert listing(scheduler) == (
         "1  ! ·    > <Scheduler `middle`>   -> entries={2}\n"
-        "2  ! ·      > <Scheduler `empty`>  -> entries={}\n"
+        "2    ·      > <Scheduler `empty`>  -> entries={}\n"
         "2       end < <Scheduler `empty`>  exits={}\n"
         "1     end < <Scheduler `middle`>   exits={2}"
     )
@@ -246,7 +246,7 @@ def test_the_listing_of_a_nested_scheduler_has_only_its_own_jobs() -> None:
 
 def test_details_of_a_nested_scheduler_are_its_result_or_exception(virtual: Virtual) -> None:
     """With `details=True`, the listing shows the result or the exception of a nested scheduler."""
-    bad = Scheduler(Job(fail_now, KeyError("k"), label="bad"), label="stopped", critical_jobs=True, critical=False)
+    bad = Scheduler(Job(fail_now, KeyError("k"), label="bad"), label="stopped", critical_jobs=True)
     scheduler = Scheduler(Scheduler(Job(answer, label="good"), label="fine"), bad)
     virtual(scheduler.co_run)
     assert listing(scheduler, details=True) == (
@@ -330,11 +330,11 @@ def test_an_input_from_another_scheduler_is_not_missing() -> None:
 def test_silence_done_jobs_leaves_out_jobs_that_ran_to_their_end(virtual: Virtual) -> None:
     """With `silence_done_jobs`, jobs that ran to their end are left out, and numbers are those of the whole listing."""
     good, bad = Job(answer, label="good"), Job(fail_now, KeyError("k"), label="bad")
-    endless = Job(anyio.sleep, math.inf, label="endless", required=[good, bad])
+    endless = Job(anyio.sleep, math.inf, label="endless").requires(good, bad, settled=True)
     scheduler = Scheduler(good, bad, endless, idle("last", required=endless))
     virtual(functools.partial(scheduler.co_run, timeout=1))
     assert listing(scheduler, silence_done_jobs=True) == (
-        "3    ⊘    <Job `endless`>       1.0 s  requires={1, 2}\n"
+        "3    ⊘    <Job `endless`>       1.0 s  requires={1, 2} settled={1, 2}\n"
         "4    ·    <AbstractJob `last`>         requires={3}"
     )  # fmt: skip
 

@@ -39,7 +39,7 @@ def test_nested_schedulers_and_jobs_show_their_state_at_any_depth(
 ) -> None:
     """At any depth, nested schedulers and their jobs have the same symbols and details as other jobs."""
     state, *marks = case.split()
-    options = {"critical": "!" in marks, "forever": "8" in marks}
+    options = {"critical": "!" in marks or None, "forever": "8" in marks}
     job = Job(answer, label="x", **options)
     nested = Scheduler(job, label="n", **options)
     put_in_state(nested, JobState(state))
@@ -79,14 +79,12 @@ class ListingAtStart(Instrument):
 def scenario() -> Scheduler:
     """Return nested schedulers that reach every state."""
     fine = Scheduler(Job(give_now, "値", label="漢字"), label="fine")
-    bad = Scheduler(
-        Job(fail_now, KeyError("k"), label="bad"), critical_jobs=True, critical=False, label="raised", required=fine
-    )
-    blocked = Scheduler(Job(answer, label="a"), run_if="succeeded", label="blocked", required=bad)
+    bad = Scheduler(Job(fail_now, KeyError("k"), label="bad"), critical_jobs=True, label="raised", required=fine)
+    blocked = Scheduler(Job(answer, label="a"), label="blocked", required=bad)
     skipped = Scheduler(Job(answer, label="b"), run_if="failed", label="skipped", required=fine)
     deep = Scheduler(Job(anyio.sleep, math.inf, label="long"), Job(answer, label="now"), label="deep", critical=True)
-    running = Scheduler(deep, label="running", required=[blocked, skipped])
-    waiting = Scheduler(Job(answer, label="c"), label="scheduled", required=[blocked, skipped])
+    running = Scheduler(deep, label="running", required=[blocked, skipped], run_if="settled")
+    waiting = Scheduler(Job(answer, label="c"), label="scheduled", required=[blocked, skipped], run_if="settled")
     watch = Scheduler(Job(anyio.sleep, math.inf, label="w"), label="watch", forever=True)
     never = Scheduler(Job(answer, label="d"), label="idle", required=waiting)
     return Scheduler(fine, bad, blocked, skipped, running, waiting, watch, never, jobs_window=1, label="all")
@@ -105,16 +103,16 @@ DURING = """
 07    ⤼    > <Scheduler `skipped`>    requires={01} run_if=failed -> entries={08}
 08    ·      <Job `b`>
 07     end < <Scheduler `skipped`>    exits={08}
-09    ⊗    > <Scheduler `blocked`>    requires={05} run_if=succeeded -> entries={10}  !! BLOCKED
+09    ⊗    > <Scheduler `blocked`>    requires={05} -> entries={10}  !! BLOCKED
 10    ·      <Job `a`>
 09     end < <Scheduler `blocked`>    exits={10}
-11    ▸    > <Scheduler `running`>    requires={07, 09} -> entries={12}
+11    ▸    > <Scheduler `running`>    requires={07, 09} run_if=settled -> entries={12}
 12  ! ▸      > <Scheduler `deep`>     -> entries={13, 14}
-13  ! ▸        <Job `long`>
-14  ! ▸        <Job `now`>
+13    ▸        <Job `long`>
+14    ▸        <Job `now`>
 12       end < <Scheduler `deep`>     exits={13, 14}
 11     end < <Scheduler `running`>    exits={12}
-15    ◦    > <Scheduler `scheduled`>  requires={07, 09} -> entries={16}  no free slot
+15    ◦    > <Scheduler `scheduled`>  requires={07, 09} run_if=settled -> entries={16}  no free slot
 16    ·      <Job `c`>
 15     end < <Scheduler `scheduled`>  exits={16}
 17    ·    > <Scheduler `idle`>       requires={15} -> entries={18}
@@ -150,6 +148,6 @@ def test_the_listing_after_a_timeout_shows_cancelled_and_idle_jobs(virtual: Virt
     assert states == {
         "fine": "  ✓  ", "漢字": "  ✓  ", "watch": "  ⊘ ∞", "w": "  ⊘  ", "raised": "  ✗  ", "bad": "! ✗  ",
         "skipped": "  ⤼  ", "b": "  ·  ", "blocked": "  ⊗  ", "a": "  ·  ", "running": "  ⊘  ",
-        "deep": "! ⊘  ", "long": "! ⊘  ", "now": "! ✓  ", "scheduled": "  ⊘  ", "c": "  ·  ",
+        "deep": "! ⊘  ", "long": "  ⊘  ", "now": "  ✓  ", "scheduled": "  ⊘  ", "c": "  ·  ",
         "idle": "  ·  ", "d": "  ·  ",
     }  # fmt: skip
