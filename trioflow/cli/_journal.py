@@ -255,6 +255,8 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
     for record in records:
         if record.restored == run.id:
             tally.restored.add(record.settled)
+    if reason is StopReason.COMPLETED and tally.failure_count > len(summary.failures):
+        reason = StopReason.FAILED  # jobs of a batch have results that count as failures
     elapsed = math.nan if run.ended is None else run.ended - run.started
     verdict = create_verdict(reason, tally, max(0.0, elapsed) if math.isfinite(elapsed) else None, summary.culprit)
     symbols = Symbols.for_stream(sys.stdout)

@@ -69,7 +69,16 @@ def users_of(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
 class RequirementCounts:
     """Links the jobs of one run to their requirements, and counts down each job's unsettled requirements."""
 
-    __slots__ = ("_notify_scheduled", "_queue", "_run", "all_succeeded", "clean_up", "counting_down", "queued")
+    __slots__ = (
+        "_notify_scheduled",
+        "_queue",
+        "_run",
+        "all_succeeded",
+        "clean_up",
+        "counting_down",
+        "is_undecided",
+        "queued",
+    )
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
@@ -81,6 +90,8 @@ class RequirementCounts:
         self.counting_down = False
         # Whether all members that have settled so far SUCCEEDED. While this holds, only inputs have to be looked at.
         self.all_succeeded = True
+        # Whether a journal may restore each job, or a `First` hold it back.
+        self.is_undecided = False
         self.clean_up: CleanUp | None = None  # while the clean-up phase lasts; otherwise, a stop ends all counting
 
     def link(self, jobs: Collection[AbstractJob[Any]], undecided: list[AbstractJob[Any]]) -> None:
@@ -93,7 +104,7 @@ class RequirementCounts:
             for job in jobs:
                 job._ensure_extras().runs_once = True
         requires_members_only = not members.implied_requirements and not members.has_outside_requirements
-        is_undecided = run.journal_writer is not None or run.first_rule is not None
+        is_undecided = self.is_undecided
         successors: Any
         entries: list[AbstractJob[Any]] = []
         forever = 0
@@ -133,8 +144,7 @@ class RequirementCounts:
         so are all jobs behind it.
         """
         run, queued = self._run, self.queued
-        kind, is_undecided = successors.__class__, run.journal_writer is not None or run.first_rule is not None
-        all_succeeded = self.all_succeeded
+        kind, is_undecided, all_succeeded = successors.__class__, self.is_undecided, self.all_succeeded
         if kind is not tuple and kind is not list:
             successors = (successors,)
         if run.is_draining_or_stopping:

@@ -202,6 +202,7 @@ class Run:
         self.journal_writer: JournalWriter | None = None if journal is None else JournalWriter(self, journal)
         if outer is not None and outer.run.journal_writer is not None:
             self.journal_writer = outer.run.journal_writer.nested(self)
+        self.requirement_counts.is_undecided = self.journal_writer is not None or self.first_rule is not None
         self.pauses: Pauses | None = None  # the jobs that wait for another attempt; None if there were none
         self._pools: RunPools | None = None
         # Called when the run begins to accept jobs. It is set only while the body of an `async with` may add jobs.
