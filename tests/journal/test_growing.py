@@ -320,7 +320,7 @@ def test_a_name_is_free_again_when_its_job_has_failed(virtual: Virtual, file: Pa
     """With `keep_jobs=False`, a job may have the label of one that has failed, and is stored."""
 
     async def body(scheduler: Scheduler) -> bool:
-        job: Job[Any] = scheduler.add(Job(fail, label="try"))
+        job: Job[Any] = scheduler.add(Job(fail, label="try", critical=False))
         await job.wait_settled()
         job = scheduler.add(Job(double, 1, label="try"))
         await job
