@@ -96,7 +96,7 @@ class Samples:
         self.whole, self.killed, self.loose = (directory / name for name in ("whole", "killed", "loose"))
         self.whole.mkdir(parents=True)
         for _ in range(2):
-            assert scenario().run(journal=self.whole / "run.db")
+            assert scenario().run(journal=self.whole / "run.db") is False
         with contextlib.closing(JournalStore(self.whole / "run.db", writes=True)) as store:
             store.record_start("begun", "{}")
             large = record("large")._replace(result=5, large=store.write_result(b"large")[0])

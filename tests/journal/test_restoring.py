@@ -148,7 +148,7 @@ def test_jobs_dropped_by_keep_jobs_false_are_restored_and_not_kept_in_memory(
         scheduler = again(virtual, file, lambda: Scheduler(Job(feed), keep_jobs=False))
         assert scheduler.stop_reason in (StopReason.COMPLETED, StopReason.FAILED)
         assert found == [(3 * number, restored) for number in range(30)]
-    assert max(alive) <= 2
+    assert max(alive) <= 18  # with the first 16 failures, which are kept
 
 
 def test_without_a_journal_nothing_is_restored(virtual: Virtual, file: Path) -> None:
