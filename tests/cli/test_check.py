@@ -298,12 +298,14 @@ SUSPICIOUS: dict[str, tuple[str, Callable[[], Scheduler]]] = {
         lambda: Scheduler(idle("a"), label="all", forever=True, retry=1),
     ),
     "condition without requirements": (
-        "a: run_if='succeeded' without requirements",
-        lambda: Scheduler(idle("a", run_if="succeeded")),
+        "a: run_if='settled' without requirements",
+        lambda: Scheduler(idle("a", run_if="settled")),
     ),
     "condition of a group that never fails": (
-        "link: run_if='succeeded', but no failure in 'objects' counts as one of 'objects'",
-        lambda: Scheduler(s := Scheduler(idle("a"), label="objects"), idle("link", run_if="succeeded", required=s)),
+        "alarm: run_if='failed', but no failure in 'objects' counts as one of 'objects'",
+        lambda: Scheduler(
+            s := Scheduler(idle("a"), label="objects", critical_jobs=False), idle("alarm", run_if="failed", required=s)
+        ),
     ),
     "timeout within a shorter one": (
         "a: its timeout of 5 s never expires: 'all' ends everything after 2 s",
