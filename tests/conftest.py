@@ -24,6 +24,8 @@ import anyio
 import hypothesis
 import pytest
 from _pytest.runner import runtestprotocol  # public for plugins that repeat tests
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from trioflow._core.base import _graph_algorithms
 from trioflow.abc import BackendName
@@ -137,11 +139,15 @@ def is_slow(file: Path) -> bool:
     return is_among(file, SLOW)
 
 
-LONGEST = (
-    "docs/test_sessions.py", "jobs/ssh/test_remote_service.py", "jobs/ssh/test_ssh_job.py",
-    "testing/test_check_kind.py", "jobs/ssh/test_connections.py",
-)  # fmt: skip
-"""Files that take longest, mostly to wait for programs."""
+LONGEST = {
+    "docs/test_sessions.py": 20, "jobs/ssh/test_ssh_job.py": 3, "jobs/ssh/test_remote_service.py": 3, "test_dask.py": 1,
+    "jobs/ssh/test_connections.py": 3, "testing/test_check_kind.py": 3, "compat/pyexpool/test_ending.py": 2,
+    "scheduler/test_signals.py": 2, "journal/test_commands.py": 2, "view/trace/test_report_browser.py": 1,
+    "examples/test_checkers.py": 3, "libraries/test_http.py": 1, "test_elsewhere.py": 3, "view/trace/test_report.py": 1,
+    "journal/test_accidents.py": 1, "journal/test_killed.py": 2, "cli/test_ssh.py": 1, "examples/test_crawler.py": 2,
+    "compat/pyexpool/test_signals.py": 1, "journal/test_restoring.py": 1,
+}  # fmt: skip
+"""Files that take longest, mostly to wait for programs: they begin first, each in so many parts."""
 
 ONE_BACKEND = (
     "cli", "examples", "jobs/command", "jobs/posix", "jobs/process", "jobs/ssh", "journal", "simulation", "view",
@@ -260,7 +266,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mix the files of slow tests with the others, which use the cores while slow ones wait for programs.
 
     The last quarter has none, so that in the end no process is left alone with a long one, and those that wait longest
-    begin in the first quarter. For uvloop, leave out the
+    begin in the first. For uvloop, leave out the
     tests on the virtual clock: they would run on the usual loop, as they do without the option.
     """
     if config.option.loop == "uvloop":
@@ -268,7 +274,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=usual)
         items[:] = [item for item in items if item not in usual]
     items[:] = drop_second_backends(config, items)
-    places = {TESTS / file: number / 20 for number, file in enumerate(LONGEST)}
+    places = {TESTS / file: number / len(LONGEST) / 4 for number, file in enumerate(LONGEST)}
     for slow, share in ((True, 0.75), (False, 1.0)):
         alike = [item.path for item in items if is_slow(item.path) is slow]
         for number, file in enumerate(alike):
@@ -276,13 +282,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: places[item.path])
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Return how many processes run the tests: three for two cores, because many tests wait for programs.
+class ByFile(LoadFileScheduling):
+    """Give a process the tests of one file, or of a part of one that takes long."""
 
-    Each takes six seconds to collect the tests; a fourth would cost more than it fills. CI, which runs several of these
-    at once, asks for fewer.
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        return f"{file}::{zlib.crc32(test.encode()) % LONGEST.get(file.removeprefix('tests/'), 1)}"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """Return what gives the tests to the processes."""
+    return ByFile(config, log)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes run the tests: five for two cores, because they wait for more than half of their time.
+
+    Each takes five seconds to collect the tests. CI, which runs several of these at once, asks for fewer.
     """
-    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or 1 + (os.cpu_count() or 1))
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or 1 + 2 * (os.cpu_count() or 1))
 
 
 class Virtual:
