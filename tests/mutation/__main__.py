@@ -61,7 +61,7 @@ ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "admission": ("trioflow/_core/admission", (*ENGINE, *VIEWS)),
     "base": ("trioflow/_core/base", (*ENGINE, *VIEWS, "tests/view/test_units.py")),
     "batch": ("trioflow/batch", ("tests/batch",)),
-    "check": ("trioflow/check", ("tests/cli/test_check.py",)),
+    "check": ("trioflow/_check.py", ("tests/cli/test_check.py",)),
     "cli": ("trioflow/cli", ("tests/cli", "tests/batch")),
     "clock": ("trioflow/clock", ("tests/clock",)),
     "compat": ("trioflow/compat", ("tests/compat",)),

@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import AbstractJob, Monitor, Scheduler, Trace
-from trioflow.check._findings import findings
+from trioflow._check import findings
 from trioflow.view import _mimebundle, listing, save
 
 from .graph.pictures import mermaid

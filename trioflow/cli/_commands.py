@@ -46,7 +46,7 @@ COMMANDS: Final = {
     "run": ("._run", "Run the scenario."),
     "list": ("._list", "Print a line for each job."),
     "graph": ("._graph", "Draw the jobs and their requirements."),
-    "check": ("._check", "Find errors that prevent a run, jobs that can never run, and likely mistakes."),
+    "check": ("._check", "Find all errors that prevent a run."),
     "report": ("._report", "Make the report of a run from its trace."),
     "compare": ("._compare", "Explain why one run took more or less time than another."),
     "look": ("._look", "Show what a program that runs is doing."),

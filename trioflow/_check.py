@@ -1,18 +1,16 @@
-"""`findings`: all errors and suspicious settings of a scenario, found without running or changing it.
+"""`findings`: all errors for which a run of a scenario would not start, found without running or changing it.
 
 The checks before a run stop at the first problem. `findings` makes every check for every job, so that users can fix a
-scenario in one go. The module `_advisories` finds the problems that a run does not reject.
+scenario in one go.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVarTuple
 
-from .._core.api.views import (
+from ._core.api.views import (
     AnyJob,
     BaseScheduler,
     CycleError,
@@ -31,56 +29,18 @@ from .._core.api.views import (
     reject_shared_pools,
     store_implied_requirements,
 )
-from . import _advisories
 
 Ts = TypeVarTuple("Ts")
 
 
-class Severity(enum.Enum):
-    REJECTED = "rejected"
-    """A run would not start."""
-    NEVER_RUNS = "never runs"
-    """The job can never run."""
-    SUSPICIOUS = "suspicious"
-    """Allowed, but probably not intended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A problem of one job, with text that describes it and the remedy."""
-
-    severity: Severity
-    job: AnyJob
-    text: str
-
-
-def findings(scheduler: BaseScheduler, *, journal: bool = False) -> list[Finding]:
-    """Return the problems of a scheduler and of all jobs in it, the most severe first, then in the order of the jobs.
-
-    Takes O(V + E) time. Each job that builds on an alarm (see `_advisories`) also takes time in proportion to the
-    number of jobs that it builds on.
-
-    Args:
-        scheduler: the outermost scheduler.
-        journal: whether runs will use a journal. If so, jobs that require others but take none as input are suspicious.
-
-    """
+def findings(scheduler: BaseScheduler) -> list[tuple[AnyJob, str]]:
+    """Return why a run would not start: each job concerned, with the problem and the remedy. Takes O(V + E) time."""
     unreachable = set(store_implied_requirements(scheduler))
     levels = list(_iterate_schedulers(scheduler))
-    all_schedulers = dict(levels)
-    never_run = _advisories.find_jobs_that_never_run(list(scheduler.iterate_jobs()))
-    suspicions = [finding for level, _ in levels for finding in _advisories.find_suspicious_settings(level)]
-    if journal:
-        suspicions += [finding for level, _ in levels for finding in _advisories.find_inputs_hidden_from_journal(level)]
-    rejected = [finding for level in levels for finding in _find_rejections(*level, unreachable, scheduler)]
-    rejected += _check_errors(scheduler, reject_shared_pools, all_schedulers, scheduler)
-    if not rejected:  # the check that a run makes, for problems that the checks above do not find
-        rejected += _check_errors(scheduler, check_scenario, scheduler)
-    return [
-        *(Finding(Severity.REJECTED, job, text) for job, text in rejected),
-        *(Finding(Severity.NEVER_RUNS, job, text) for job, text in never_run),
-        *(Finding(Severity.SUSPICIOUS, job, text) for job, text in suspicions),
-    ]
+    found = [finding for level in levels for finding in _find_rejections(*level, unreachable, scheduler)]
+    found += _check_errors(scheduler, reject_shared_pools, dict(levels), scheduler)
+    # If nothing is found, make the check that a run makes, for problems that the checks above do not find.
+    return found or list(_check_errors(scheduler, check_scenario, scheduler))
 
 
 def _iterate_schedulers(scheduler: BaseScheduler) -> Iterator[tuple[BaseScheduler, bool]]:

@@ -1,1 +1,0 @@
-"""Checks of a scenario for errors and suspicious settings."""
