@@ -61,8 +61,8 @@ def in_real_time(namespace: dict[str, Any]) -> None:
 VIRTUAL = [
     *(f"docs/explained/{page}.md" for page in ("data", "endings", "failures", "growing", "jobs", "time")),
     *(f"docs/how-to/{page}.md" for page in ("paid-calls", "requests", "why-slow")),
-    *(f"docs/{page}.md" for page in ("kinds/services", "looking/instruments")),
-    *(f"docs/looking/{page}.md" for page in ("listing", "trace")),
+    *(f"docs/{page}.md" for page in ("kinds/services", "reference/instruments")),
+    *(f"docs/looking/{page}.md" for page in ("look", "trace")),
 ]
 blocks = [PythonCodeBlockParser(), SkipParser()]
 pages = Sybil(parsers=blocks, patterns=["*.md"], excludes=[*VIRTUAL, *SESSIONS])

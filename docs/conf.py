@@ -23,7 +23,7 @@ extensions = [
     "references",
 ]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["README.md", "_site"]
+exclude_patterns = ["README.md", "_site", "decisions"]
 nitpicky = True
 smartquotes_action = "D"  # dashes alone: much of what is quoted is code
 

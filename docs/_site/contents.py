@@ -29,7 +29,8 @@ def page_of(folder: str, path: str) -> str | None:
     target = os.path.relpath(os.path.join(DOCS, folder, path), DOCS)  # "../docs/x.md" is x.md
     if target in PAGE_OF:
         return PAGE_OF[target]
-    return target.removesuffix(".md") if target.endswith(".md") and not target.startswith("..") else None
+    is_page = target.endswith(".md") and not target.startswith(("..", "decisions"))
+    return target.removesuffix(".md") if is_page else None
 
 
 def toctrees(text: str) -> str:
@@ -63,7 +64,7 @@ def on_read(app: Sphinx, name: str, source: list[str]) -> None:
         found = Path(app.srcdir, folder, path)
         if page is not None and app.env.found_docs and page in app.env.found_docs:
             return f"[{text}]({os.path.relpath(page, here or '.')}.md{place})"
-        if found.is_dir():  # only on GitHub there is something to see
+        if found.is_dir() or "decisions" in found.parts:  # only in the repository there is something to see
             return text
         if found.is_file():
             return f"[{text}](path:{os.path.relpath(os.path.join(folder, path), here or '.')})"
@@ -72,8 +73,6 @@ def on_read(app: Sphinx, name: str, source: list[str]) -> None:
     source[0] = LINK.sub(rewritten, source[0])
     if name == app.config.root_doc:
         source[0] += "\n" + toctrees(Path(app.srcdir, "README.md").read_text(encoding="utf-8"))
-    if name == "decisions/README":
-        source[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n[0-9]*\n```\n"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

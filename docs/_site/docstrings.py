@@ -149,7 +149,7 @@ def without_options(lines: list[str], kind: Any) -> list[str]:
     text = "\n".join(lines)
     for option in own_options(kind):
         text = re.sub(rf"^ {{4}}{option}: .+\n(?: {{8}}.+\n)*", "", text, flags=re.MULTILINE)
-    pointer = "\nThe options are among the attributes below; :doc:`/options` has all of them in one table.\n"
+    pointer = "\nThe options are among the attributes below; :doc:`/reference/jobs` has a table of all options.\n"
     text = re.sub(r"^Args:\n(?=\n|\Z)", pointer, text, flags=re.MULTILINE)
     if pointer not in text:
         text = re.sub(r"^(?=Args:\n)", pointer + "\n", text, flags=re.MULTILINE)

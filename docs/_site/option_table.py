@@ -1,4 +1,4 @@
-"""Prints the tables of `options.md`, made from the declarations: `python docs/_site/option_table.py`."""
+"""Prints the tables of options, made from their declarations: `python docs/_site/option_table.py`."""
 
 import inspect
 

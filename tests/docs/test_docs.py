@@ -18,7 +18,7 @@ STUBS = {
 }  # on the site, another file
 PAGES = [README, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted({*(ROOT / "docs").rglob("*.md")} - STUBS)]
 
-STATES = (ROOT / "docs" / "explained" / "states.md").read_text(encoding="utf-8")
+REFERENCE = ROOT / "docs" / "reference"
 
 
 def prose(page: Path) -> str:
@@ -77,10 +77,11 @@ def test_the_figure_of_states_shows_the_table_of_transitions() -> None:
 
 
 def test_the_tables_of_states_and_stop_reasons_are_complete() -> None:
-    """The page on states has a row for each `JobState`, with its symbol in listings, and for each `StopReason`."""
-    symbols = re.findall(r"^\| ([A-Z]+) \| `(.)` \|", STATES, re.MULTILINE)
+    """The reference has a row for each `JobState`, with its symbol in listings, and for each `StopReason`."""
+    jobs = (REFERENCE / "jobs.md").read_text(encoding="utf-8")
+    symbols = re.findall(r"^\| ([A-Z]+) \| `(.)` \|", jobs, re.MULTILINE)
     assert symbols == [(state.name, UNICODE_SYMBOLS.state_symbols[state]) for state in JobState]
-    reasons = STATES.partition("## Why a run stopped")[2]
+    reasons = (REFERENCE / "scheduler.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| ([A-Z]+) \|", reasons, re.MULTILINE) == [reason.name for reason in StopReason]
 
 
