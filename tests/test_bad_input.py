@@ -139,7 +139,7 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "OutputLine", trioflow.OutputLine, {"text": "ready"}
     yield "CommandSucceeds", trioflow.CommandSucceeds, {"command": ["true"]}
     yield "SshJob", trioflow.SshJob, {"node": "node", "command": "true"}
-    yield "SshService", trioflow.SshService, {"node": "node", "command": "true", "ready": PortOpen(1)}
+    yield "SshService", trioflow.SshService, {"node": "node", "command": "true", "ready": trioflow.OutputLine("ready")}
     yield "SshNode", trioflow.SshNode, {"hostname": "node"}
     yield "SshNodes", trioflow.SshNodes, {"nodes": ["node"]}
     yield "LocalNode", trioflow.LocalNode, {}

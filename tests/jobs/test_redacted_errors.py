@@ -134,9 +134,6 @@ RUNS: dict[str, Callable[[Path], AbstractJob[Any]]] = {
     "ssh ready output": lambda here: SshService(
         NODE, f"echo {SECRET}; sleep 9", ready=OutputLine("x"), timeout=0.3, redact=True
     ),
-    "ssh ready command": lambda here: SshService(
-        NODE, "sleep 9", ready=CommandSucceeds([f"/no/{SECRET}"]), timeout=9, redact=True
-    ),
     "ssh early end": lambda here: SshService(NODE, f"echo {SECRET}", ready=OutputLine("x"), redact=True),
     "ssh stdin": lambda here: SshJob(NODE, "cat", stdin=value_job(WRONG), redact=True),
     "ssh stdin path": lambda here: SshJob(NODE, "cat", stdin=here / "x" / SECRET, redact=True),

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,7 +17,6 @@ import pytest
 
 from trioflow import (
     CommandError,
-    CommandSucceeds,
     Job,
     JobState,
     JobTimeout,
@@ -41,12 +38,6 @@ from ..posix.process_trees import STUBBORN, TREE, Watched, until_there
 from .servers import SSH_ON_ASYNCIO, SSH_ON_TRIO, Place, Server, free_port, until_written
 
 PIPE = subprocess.PIPE
-LISTENS = """
-import socket, sys, time
-time.sleep(0.1)
-listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-time.sleep(1000)
-"""
 
 
 def sniffer(place: Place, command: Any, **options: Any) -> SshService:
@@ -80,78 +71,28 @@ def test_a_sender_starts_when_the_sniffer_on_its_node_listens(
     assert watched.gone_in_time(), watched.alive()
 
 
-@pytest.mark.parametrize("merged", [False, True])
-@SSH_ON_ASYNCIO
-def test_a_port_on_the_node_makes_a_service_ready(
-    backend: str, place: Place, merged: bool, watched: Watched, mark: dict[str, str]
+@SSH_ON_TRIO
+def test_a_shell_on_the_node_may_wait_for_a_service_that_writes_no_line(
+    backend: str, place: Place, tmp_path: Path, watched: Watched, mark: dict[str, str]
 ) -> None:
-    """With `PortOpen`, the port is tested on the node; the reports of the test are no output."""
-    port = free_port("127.0.0.1")
-    lines: list[str] = []
-    stderr = subprocess.STDOUT if merged else None
-    command = (sys.executable, "-c", LISTENS, port)
-    service = sniffer(
-        place, command, ready=PortOpen(port), stderr=stderr, env=mark, on_line=lambda service, line: lines.append(line)
-    )
-
-    async def connect() -> None:
-        await (await anyio.connect_tcp("127.0.0.1", port)).aclose()
-
-    client = Job(connect, required=service)
-    assert Scheduler(service, client).run(backend=backend)
-    assert (client.state, service.result(), lines) == (JobState.SUCCEEDED, port, [])
+    """A shell that starts a program, waits for its file, port or socket, and writes a line makes a service of it."""
+    command = f"(sleep 0.2; touch up; {TREE}) & until test -e up; do sleep 0.05; done; echo ready; wait"
+    service = sniffer(place, command, ready=OutputLine("ready"), cwd=tmp_path, env=mark)
+    uses = SshJob(place.node(), "test -e up", cwd=tmp_path, required=service)
+    assert Scheduler(service, uses).run(backend=backend)
     assert watched.gone_in_time(), watched.alive()
-
-
-@SSH_ON_TRIO
-def test_a_new_file_on_the_node_makes_a_service_ready(backend: str, place: Place, tmp_path: Path) -> None:
-    """A path is one on the node, relative to `cwd`; a file of an earlier run does not make the service ready."""
-    (tmp_path / "a pid").write_text("old")
-    command = "sleep 0.2; rm 'a pid'; echo new > 'a pid'; exec sleep 1000"
-    service = sniffer(place, command, ready=Path("a pid"), cwd=tmp_path)
-    reads = SshJob(place.node(), "cat 'a pid'", cwd=tmp_path, required=service, stdout=PIPE)
-    assert Scheduler(service, reads).run(backend=backend)
-    assert (reads.result().text, service.result()) == ("new\n", Path("a pid"))
-
-
-@SSH_ON_ASYNCIO
-def test_a_socket_on_the_node_must_listen(backend: str, place: Place, tmp_path: Path) -> None:
-    """A socket makes a service ready when it listens, not when it is only bound."""
-    code = "import socket, time; s = socket.socket(socket.AF_UNIX); s.bind('s'); time.sleep(0.3); s.listen(); "
-    service = sniffer(place, (sys.executable, "-c", f"{code}time.sleep(1000)"), ready=Path("s"), cwd=tmp_path)
-
-    async def connect() -> None:
-        await (await anyio.connect_unix(tmp_path / "s")).aclose()
-
-    client = Job(connect, required=service)
-    assert Scheduler(service, client).run(backend=backend)
-    assert client.state is JobState.SUCCEEDED
-
-
-@pytest.mark.parametrize("shell", [False, True])
-@SSH_ON_TRIO
-def test_a_command_on_the_node_makes_a_service_ready(backend: str, place: Place, shell: bool, tmp_path: Path) -> None:
-    """With `CommandSucceeds`, the command is repeated on the node, in the service's directory and environment."""
-    command: Any = 'test -s "$NAME"' if shell else ["test", "-s", "up now"]
-    condition = CommandSucceeds(command, shell=True) if shell else CommandSucceeds(command)
-    service = sniffer(
-        place, "sleep 0.2; echo up > 'up now'; exec sleep 1000", ready=condition, cwd=tmp_path, env={"NAME": "up now"}
-    )
-    reads = SshJob(place.node(), "cat 'up now'", cwd=tmp_path, required=service, stdout=PIPE)
-    assert Scheduler(service, reads).run(backend=backend)
-    assert (reads.result().text, service.result()) == ("up\n", None)
 
 
 @SSH_ON_ASYNCIO
 def test_a_service_on_a_node_may_be_a_script_with_files(backend: str, place: Place, tmp_path: Path) -> None:
-    """A script with included files serves, and a relative path of `ready=` is in its `cwd`."""
-    (tmp_path / "functions.sh").write_text("serve() { touch up; exec sleep 1000; }\n")
+    """A script with included files serves, and runs in its `cwd`."""
+    (tmp_path / "functions.sh").write_text('serve() { echo "up in $PWD"; exec sleep 1000; }\n')
     (tmp_path / "serve.sh").write_text('. "$(dirname "$0")/functions.sh"; sleep 0.1; serve\n')
     (tmp_path / "there").mkdir()
     step = Script(tmp_path / "serve.sh", includes=[tmp_path / "functions.sh"])
-    service = sniffer(place, step, ready=Path("up"), cwd=tmp_path / "there")
+    service = sniffer(place, step, ready=OutputLine("up"), cwd=tmp_path / "there")
     assert Scheduler(service, SshJob(place.node(), "true", required=service)).run(backend=backend)
-    assert service.result() == Path("up")
+    assert service.result() == f"up in {tmp_path / 'there'}"
 
 
 @SSH_ON_TRIO
@@ -165,20 +106,9 @@ def test_the_line_of_a_service_may_go_to_a_file_for_each_node(backend: str, plac
 def test_services_and_jobs_of_a_node_share_one_connection(backend: str, server: Server, tmp_path: Path) -> None:
     """Three services with tests and a job take one connection to their node, and a session each."""
     before = server.accepted
-    services = [
-        sniffer(server, f"touch {tmp_path}/{n}; exec sleep 1000", ready=Path(f"{tmp_path}/{n}")) for n in range(3)
-    ]
+    services = [sniffer(server, f"echo {n} is up; exec sleep 1000", ready=OutputLine(f"{n} is up")) for n in range(3)]
     assert Scheduler(*services, SshJob(server.node(), "true", required=services)).run(backend=backend)
     assert server.accepted == before + 1
-
-
-def test_a_service_needs_one_session_only(backend: str, server: Server, tmp_path: Path) -> None:
-    """The test of readiness runs in the program's session, so that a limit of one session is enough."""
-    node = server.node(max_sessions=1)
-    service = SshService(node, f"touch {tmp_path}/up; exec sleep 1000", ready=tmp_path / "up", timeout=PATIENCE)
-    done = Job(anyio.sleep, 0, required=service)
-    assert Scheduler(service, done).run(backend=backend)
-    assert done.state is JobState.SUCCEEDED
 
 
 # ---- its errors
@@ -187,38 +117,22 @@ def test_a_service_needs_one_session_only(backend: str, server: Server, tmp_path
 @SSH_ON_TRIO
 def test_a_service_that_ends_early_fails_with_its_output(backend: str, place: Place) -> None:
     """If the program ends before it is ready, the error has the exit code and the end of its output."""
-    error = failed(sniffer(place, "echo no such device >&2; exit 3", ready=PortOpen(1)), backend)
+    error = failed(sniffer(place, "echo no such device >&2; exit 3", ready=OutputLine("ready")), backend)
     assert isinstance(error, CommandError)
-    assert "exit code 3 before it was ready (it was waiting for port 1" in str(error)
+    assert "exit code 3 before it was ready (it was waiting for a line with 'ready'" in str(error)
     assert "no such device" in str(error)
-
-
-@SSH_ON_ASYNCIO
-def test_a_port_in_use_on_the_node_fails_the_service(backend: str, place: Place) -> None:
-    """A port that listens before the start would make the service ready at once, so it is an error."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        error = failed(sniffer(place, "exec sleep 1000", ready=PortOpen(listener.getsockname()[1])), backend)
-    assert isinstance(error, RuntimeError)
-    assert "already in use on the node" in str(error)
-
-
-@SSH_ON_TRIO
-def test_a_command_that_the_node_does_not_find_fails_the_service(backend: str, place: Place) -> None:
-    """A `CommandSucceeds` whose program is missing on the node can never succeed: the service fails at once."""
-    error = failed(sniffer(place, "exec sleep 1000", ready=CommandSucceeds(["no-such-program"])), backend)
-    assert "exit code 127: the node cannot execute" in str(error)
 
 
 @SSH_ON_ASYNCIO
 def test_a_service_on_a_node_that_is_not_ready_in_time_fails(
     backend: str, place: Place, watched: Watched, mark: dict[str, str]
 ) -> None:
-    """After its timeout a service has failed with the condition, its latest test and the end of the output."""
-    service = sniffer(place, f"echo waits; {TREE}", ready=CommandSucceeds(["sh", "-c", "exit 7"]), timeout=1, env=mark)
+    """After its timeout a service has failed with the condition and the end of the output."""
+    service = sniffer(place, f"echo waits; {TREE}", ready=OutputLine("ready"), timeout=1, env=mark)
     error = failed(service, backend)
     assert isinstance(error, JobTimeout)
     notes = "\n".join(error.__notes__)
-    assert "The last attempt failed: exit code 7." in notes
+    assert "It was waiting for a line with 'ready'" in notes
     assert "waits" in notes
     assert watched.gone_in_time(), watched.alive()
 
@@ -234,11 +148,11 @@ def test_a_service_on_a_node_that_is_skipped_is_skipped(backend: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SshService("n", ["a", "b"], ready=PortOpen(1)), "a service runs one program"),
-        (lambda: SshService("n", Push("a", to="b"), ready=PortOpen(1)), "a service runs one program"),  # type: ignore[arg-type]
-        (lambda: SshService("n", "a", ready=CommandSucceeds(["a"], cwd="/")), "CommandSucceeds(cwd=...)"),
-        (lambda: SshService("n", "a", ready="b"), "give PortOpen(5432)"),  # type: ignore[arg-type]
-        (lambda: SshService("n", "a", ready=PortOpen(1), env={"a b": 1}), "env of 'SshService'"),
+        (lambda: SshService("n", ["a", "b"], ready=OutputLine("a")), "a service runs one program"),
+        (lambda: SshService("n", Push("a", to="b"), ready=OutputLine("a")), "a service runs one program"),  # type: ignore[arg-type]
+        (lambda: SshService("n", "a", ready=PortOpen(1)), "let a shell wait"),  # type: ignore[arg-type]
+        (lambda: SshService("n", "a", ready="b"), "give OutputLine(...)"),  # type: ignore[arg-type]
+        (lambda: SshService("n", "a", ready=OutputLine("a"), env={"a b": 1}), "env of 'SshService'"),
     ],
 )
 def test_services_on_nodes_reject_what_has_no_meaning_there(make: Callable[[], Any], message: str) -> None:
@@ -266,9 +180,9 @@ def test_nothing_of_a_service_is_left_when_the_run_ends(
     mark: dict[str, str],
     watched: Watched,
 ) -> None:
-    """However a run ends, or the connection is cut, neither the program nor its test is left on the node."""
-    condition = OutputLine("listening") if state == "ready" else CommandSucceeds(["sh", "-c", "sleep 999 & wait"])
-    service = sniffer(server, f"{STATES[state]}echo begun > {tmp_path}/begun; {body}", ready=condition, env=mark)
+    """However a run ends, or the connection is cut, neither the program nor a child of it is left on the node."""
+    line = f"{STATES[state]}echo begun > {tmp_path}/begun; {body}"
+    service = sniffer(server, line, ready=OutputLine("listening"), env=mark)
 
     async def act() -> None:
         await until_written(tmp_path / "begun")
@@ -299,13 +213,12 @@ def test_nothing_of_a_service_is_left_when_this_program_is_killed(
 ) -> None:
     """When this program is killed by any signal, nothing of its services is left on either side."""
     places = Path(tempfile.mkdtemp(prefix="tf", dir="/tmp"))  # short enough for sockets
-    condition = "OutputLine('listening')" if state == "ready" else "CommandSucceeds(['sh', '-c', 'sleep 999 & wait'])"
     code = (
         "import os, tempfile\nfrom trioflow import *\n"
         f"os.environ['XDG_RUNTIME_DIR'] = tempfile.tempdir = {str(places)!r}\n"
         f"node = {place.node()!r}\n"
         f"command = {f'{STATES[state]}echo begun > {tmp_path}/begun; {STUBBORN}'!r}\n"
-        f"service = SshService(node, command, ready={condition}, env={mark!r}, terminate_grace=0.3)\n"
+        f"service = SshService(node, command, ready=OutputLine('listening'), env={mark!r}, terminate_grace=0.3)\n"
         "Scheduler(service, SshJob(node, 'sleep 1000', required=service)).run(\n"
         f"    backend={backend!r}, handle_signals=True)\n"
     )

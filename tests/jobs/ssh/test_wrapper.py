@@ -60,7 +60,7 @@ class Wrapped:
         if self.lifeline >= 0:
             self.close_lifeline()
         capture = CaptureSink()
-        reader = ReportFilter(TOKEN, [capture])
+        reader = ReportFilter(TOKEN, [capture], capture, bool)
         reader.write(stderr)
         reader.finish()
         kept = capture.output()
@@ -287,7 +287,7 @@ def test_reports_are_removed_from_output_read_in_any_pieces(texts: list[bytes], 
     before, *between, behind = texts
     data = before + START + b"".join(between) + END + behind
     capture = CaptureSink()
-    reader = ReportFilter(TOKEN, [capture])
+    reader = ReportFilter(TOKEN, [capture], capture, bool)
     places = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
     for first, last in itertools.pairwise(places):
         reader.write(data[first:last])
@@ -334,7 +334,7 @@ def test_output_held_before_the_start_is_appended_in_place() -> None:
 def test_a_mark_without_a_report_holds_back_little() -> None:
     """A node knows the mark of reports: what it writes after it is passed on as soon as it can be no report."""
     capture = CaptureSink()
-    reader = ReportFilter(TOKEN, [capture])
+    reader = ReportFilter(TOKEN, [capture], capture, bool)
     data = b"\x1e" + TOKEN.encode() + b" end 0 " + b"1" * 1000
     reader.write(data)
     assert capture.output() == data
@@ -344,7 +344,7 @@ def test_a_mark_without_a_report_holds_back_little() -> None:
 def test_output_that_only_resembles_a_report_is_passed_on(data: bytes, cut: int) -> None:
     """Bytes that only look like a report of the wrapper are passed on whole, wherever they are cut."""
     capture = CaptureSink()
-    reader = ReportFilter("a", [capture])
+    reader = ReportFilter("a", [capture], capture, bool)
     reader.write(data[:cut])
     reader.write(data[cut:])
     reader.finish()

@@ -1,4 +1,4 @@
-"""The conditions for `CommandService(ready=...)`, which `jobs/ssh/_node_readiness` tests on nodes.
+"""The conditions for `CommandService(ready=...)`.
 
 The system does not report when a program starts to listen on a port or creates a file, so these conditions are polled:
 at once, after 10 ms, and then at intervals that grow to 0.1 s. Testing a local port takes 0.1 ms. Lines of output

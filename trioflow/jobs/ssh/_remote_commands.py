@@ -69,8 +69,6 @@ class Stdio:
     tag: Callable[[], str] | None = None
     truncate: bool = False  # empty the output files first
     env: Mapping[str, str] = field(default_factory=dict[str, str])
-    # Returns a sink that takes reports out of the stream with the command's standard error, and forwards the rest.
-    filter_reports: Callable[[Sequence[OutputSink]], OutputSink] | None = None
 
     @property
     def is_merged(self) -> bool:
@@ -135,12 +133,8 @@ class RemoteCommand:
         except BaseException:
             self._stdout.close()
             raise
-        stdout_sinks, stderr_sinks = self._stdout.sinks, [self._tail, *self._stderr.sinks]
-        if stdio.filter_reports is not None and stdio.is_merged:
-            stdout_sinks = [stdio.filter_reports(stdout_sinks)]
-        elif stdio.filter_reports is not None:
-            stderr_sinks = [stdio.filter_reports(stderr_sinks)]
-        self._start_buffer: Final = _StartBuffer(stdout_sinks, spec.connection.node)
+        self._start_buffer: Final = _StartBuffer(self._stdout.sinks, spec.connection.node)
+        stderr_sinks = [self._tail, *self._stderr.sinks]
         self._filter: Final = ReportFilter(token, stderr_sinks, self._login_tail, self._report_start)
         activity_sinks = [ActivitySink(spec.limit.heartbeat)] * spec.limit.needs_signs
         self._sinks: Final[Sequence[Sequence[OutputSink]]] = (

@@ -6,19 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Unpack
 
 from ..._core.api import current_job
-from ...abc import JobOptions, arguments_of, name_in_errors
+from ...abc import JobOptions, arguments_of, name_in_errors, shown_value
 from ..command._program_service import ProgramService
-from ..command._readiness import Readiness
-from ..command._result import CommandError, CommandResult
+from ..command._readiness import OutputLine
 from ..command._shell_line import Template
-from ._node_readiness import NodeReadiness, make_node_readiness
 from ._nodes import LocalNode, Node, SshNode
 from ._ssh_job import Path, SshJob
 from ._steps import Program, Pull, Push, parse_steps
 
 if TYPE_CHECKING:
-    import pathlib
-
     from ...abc import AbstractJob
 
 
@@ -39,11 +35,8 @@ class SshService(ProgramService):
         node: an `SshNode`, or its name; or `LocalNode()`, for this machine.
         command: a string for the node's shell, or a t-string; a tuple of a program and its arguments; a `Script`, or a
             `ScriptText`, as for an `SshJob`.
-        ready: the condition under which the program is ready. With `OutputLine("listening on")`, it must write a line
-            with this text. The other conditions are tested on the node: with `PortOpen(5201)`, this port must listen;
-            with `CommandSucceeds(["test", "-s", "pid"])`, this command must succeed; with a `pathlib.Path`, this file
-            must be created, or this socket must listen. The result of the service is the line, the number of the port,
-            None, or the path.
+        ready: the line of output by which the program shows that it is ready, such as `OutputLine("listening on")`. It
+            is the result of the service.
         stdout: the destination of standard output, as for an `SshJob`. If `stdout` is None, and `stderr` is None,
             `PIPE` or `STDOUT`, the lines of both streams are printed to this program's standard error as they arrive.
         stderr: the destination of standard error, as for an `SshJob`.
@@ -56,7 +49,6 @@ class SshService(ProgramService):
         TypeError, ValueError: the command or an option is invalid.
         CommandError: when the service runs: the program could not be started, or ended by itself.
         JobTimeout: when the service runs: the program was not ready in time.
-        RuntimeError: when the service runs: another program on the node uses the port.
         SshError: when the service runs: the node cannot be reached, or the connection was lost.
 
     Example:
@@ -78,7 +70,7 @@ class SshService(ProgramService):
         command: str | Template | tuple[Any, ...] | Program,
         /,
         *,
-        ready: Readiness | pathlib.Path,
+        ready: OutputLine,
         values: Mapping[str, Any] | None = None,
         cwd: Path | None = None,
         env: Mapping[str, Any] | None = None,
@@ -95,17 +87,21 @@ class SshService(ProgramService):
         step, *others = parse_steps(command, subject)
         if others or isinstance(step, (Push, Pull)):
             raise TypeError(f"{subject}: a service runs one program; copy files in an SshJob that it requires")
-        readiness = make_node_readiness(ready, subject)
+        if not isinstance(ready, OutputLine):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                f"ready={shown_value(ready, subject)} of {subject}: give OutputLine(...); if the program writes no "
+                f"line when it is ready, let a shell wait: 'program & until nc -z localhost 5432; do sleep 0.1; done; "
+                f"echo ready; wait'"
+            )
 
         def make_job(record_line: Any) -> SshJob:
             return _ServedCommand(
-                readiness if isinstance(readiness, NodeReadiness) else None,
                 node, command, values=values, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, check=False,
                 terminate_grace=terminate_grace, on_line=record_line, line_limit=None, tag=tag, append=append,
                 label=options.get("label"), redact=options.get("redact", False),
             )  # fmt: skip
 
-        super().__init__(make_job, ready, readiness, (stdout, stderr), on_line, tag, subject, **options)
+        super().__init__(make_job, ready, ready._copy(), (stdout, stderr), on_line, tag, subject, **options)
 
     @property
     def node(self) -> Node:
@@ -116,20 +112,12 @@ class SshService(ProgramService):
         values = self._job._placeholder_values(arguments_of(self._job)[0])
         return [values.fill(str(path)) for path in self._output_files]
 
-    def _early_end_error(self, outcome: CommandError | CommandResult, was_ready: bool, output: str) -> Exception:
-        failure = self._readiness.failure if isinstance(self._readiness, NodeReadiness) else None
-        return failure or super()._early_end_error(outcome, was_ready, output)
-
 
 class _ServedCommand(SshJob):
-    """The job that runs the program of a service, and tests on the node whether it is ready."""
+    """The job that runs the program of a service."""
 
     _name_in_errors: ClassVar[str] = "SshService"
-    __slots__ = ("_readiness",)
-
-    def __init__(self, readiness: NodeReadiness | None, *args: Any, **options: Any) -> None:
-        self._readiness = readiness
-        super().__init__(*args, **options)
+    __slots__ = ()
 
     @property
     def attempts(self) -> int:

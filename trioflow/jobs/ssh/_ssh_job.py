@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Unpack
+from typing import IO, Any, ClassVar, Final, Unpack
 
 from ... import _posix as posix
 from ..._hints import explain_form
@@ -42,9 +41,6 @@ from ._nodes import LocalNode, Node, SshNode, make_node
 from ._remote_commands import Stdio
 from ._ssh_errors import Unreachable
 from ._steps import Command, PlaceholderValues, Program, Pull, Push, Script, Step, fill_word, interpreter, parse_steps
-
-if TYPE_CHECKING:
-    from ._node_readiness import NodeReadiness
 
 Path = str | os.PathLike[str]
 """A path on this machine."""
@@ -139,7 +135,6 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
     """
 
     _name_in_errors: ClassVar[str] = "SshJob"
-    _readiness: NodeReadiness | None = None  # of a service, whose program is tested on the node
     __slots__ = ("_command_options", "_env", "_is_list", "_last_result", "_node", "_steps", "_unreachable", "_values")
     _last_result: CommandResult | None
     _unreachable: Unreachable | None
@@ -365,9 +360,7 @@ class _StepRunner:
         """Run a command; if `enters_directory`, run it in the directory that the job's `cwd` names."""
         options, job = self._options, self._job
         words = list(words)
-        directory, readiness, token = self._directory(), job._readiness, os.urandom(8).hex()
-        if readiness is not None:
-            words = [*readiness.prefix(token, directory, self._session.node_path), *words]
+        directory = self._directory()
         if directory is not None and enters_directory:
             words = ["/bin/sh", "-c", CHANGE_DIRECTORY_SCRIPT, "trioflow", directory, *words]
         on_line: Any = options.on_line
@@ -380,7 +373,6 @@ class _StepRunner:
             tag=make_tag_function(options.tag, job._node.name, {"label": str(job.label), **self._values.by_name}),
             truncate=self._truncates,
             env=self._variables(),
-            filter_reports=None if readiness is None else functools.partial(readiness.filter, token, job),
         )
         self._truncates = False
         if self._stdin is None:

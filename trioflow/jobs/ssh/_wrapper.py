@@ -158,9 +158,8 @@ class ReportFilter:
     Args:
         token: the random token that marks the lines of the report.
         sinks: the destinations of bytes after the start of the command.
-        login_sink: the destination of bytes before the start, which ssh and the login shell write; None for `sinks`.
+        login_sink: the destination of bytes before the start, which ssh and the login shell write.
         on_start: called when the start of the command is reported.
-        on_end: called with the exit code when the end of the command is reported.
 
     """
 
@@ -168,15 +167,13 @@ class ReportFilter:
         self,
         token: str,
         sinks: Sequence[OutputSink],
-        login_sink: OutputSink | None = None,
-        on_start: Callable[[], object] | None = None,
-        on_end: Callable[[int], object] | None = None,
+        login_sink: OutputSink,
+        on_start: Callable[[], object],
     ) -> None:
         self._mark: Final = b"\x1e" + token.encode() + b" "
         self._sinks: Final = tuple(sinks)
-        self._current_sinks = self._sinks if login_sink is None else (login_sink,)
+        self._current_sinks: tuple[OutputSink, ...] = (login_sink,)
         self._on_start: Final = on_start
-        self._on_end: Final = on_end
         self._unparsed = b""
         self.report: Final = WrapperReport()
 
@@ -214,14 +211,11 @@ class ReportFilter:
         if matched["code"] is None:
             self.report.started = True
             self._current_sinks = self._sinks
-            if self._on_start is not None:
-                self._on_start()
+            self._on_start()
             return
         self.report.returncode = int(matched["code"])
         self.report.user_time = _parse_seconds(matched["user"])
         self.report.system_time = _parse_seconds(matched["system"])
-        if self._on_end is not None:
-            self._on_end(self.report.returncode)
 
     def _forward(self, data: bytes) -> None:
         if data:
