@@ -1,4 +1,4 @@
-"""Every example runs: the Python blocks of README and docs, and the docstrings of the package."""
+"""Every example runs: the Python blocks of docs, and the docstrings of the package."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
@@ -65,7 +65,8 @@ VIRTUAL = [
     *(f"docs/looking/{page}.md" for page in ("look", "trace")),
 ]
 blocks = [PythonCodeBlockParser(), SkipParser()]
-pages = Sybil(parsers=blocks, patterns=["*.md"], excludes=[*VIRTUAL, *SESSIONS])
+SESSIONS_OF_DOCS = [page for page in SESSIONS if page.startswith("docs/")]  # "README.md" would be that of docs, too
+pages = Sybil(parsers=blocks, patterns=["docs/*.md", "docs/*/*.md"], excludes=[*VIRTUAL, *SESSIONS_OF_DOCS])
 virtual_pages = Sybil(parsers=blocks, patterns=VIRTUAL, setup=in_virtual_time, teardown=in_real_time)
 
 

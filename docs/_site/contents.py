@@ -40,7 +40,7 @@ def toctrees(text: str) -> str:
     for line in text.splitlines():
         if line.startswith("## "):
             parts.append((line.removeprefix("## "), []))
-        elif parts and line.startswith(("- ", "| ", "  ")):  # an item of a list, or its next line
+        elif parts and line.startswith(("- ", "  ")):  # an item of a list, or its next line
             for link in LINK.finditer(line):
                 page = page_of("", link[2])
                 if page is not None and page not in found:

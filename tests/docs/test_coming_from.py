@@ -24,7 +24,6 @@ PROGRAMS = [
         "docs/coming-from/pyexpool",
         "docs/how-to/requests",
         "docs/how-to/server",
-        "README",
     )
     for number, (program, printed) in enumerate(
         re.findall(
@@ -53,16 +52,6 @@ def test_a_program_prints_the_output_shown_on_the_page(tmp_path: Path, program: 
     assert done.returncode == 0, done.stderr
     alike = doctest.OutputChecker().check_output(timeless(printed), timeless(done.stdout), doctest.ELLIPSIS)
     assert alike, done.stdout
-
-
-def test_the_readme_shows_what_its_program_logs(tmp_path: Path) -> None:
-    """The first program of the README writes to standard error exactly the log that the README shows."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"^The log, on standard error[^\n]*:\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    file = tmp_path / "program.py"
-    file.write_text(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0], encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
-    assert python(file, cwd=tmp_path, env=environment, encoding="utf-8").stderr == shown
 
 
 @pytest.mark.parametrize(("library", "module"), [("asynciojobs", "asynciojobs"), ("pyexpool", "mpepool")])
@@ -99,4 +88,4 @@ Scheduler(Job(boot, node) for node in range(20)).run()
 
 def test_all_programs_on_the_pages_are_found() -> None:
     """No program on the pages for newcomers is left out because of its formatting."""
-    assert len(PROGRAMS) == 3 + 1 + 2 + 2 + 2 + 2 + 2 + 1 + 1 + 1 + 1
+    assert len(PROGRAMS) == 3 + 1 + 2 + 2 + 2 + 2 + 2 + 1 + 1 + 1
