@@ -149,7 +149,6 @@ def draw_mosaic() -> None:
     """Draw the workflow of `examples/wfcommons.py`."""
     scheduler = imported(DOCS.parent / "examples" / "wfcommons.py").scenario()
     save(scheduler, PICTURES / "mosaic.svg")
-    save(scheduler, PICTURES / "mosaic-bundled.svg", bundle=True)
 
 
 def draw_examples() -> None:

@@ -1,9 +1,9 @@
 """Run a real workflow as WfCommons recorded it: each task sleeps for as long as it took then, scaled down.
 
     trioflow run examples/wfcommons.py
-    trioflow graph examples/wfcommons.py --set path=sarek.json --bundle -o sarek.svg
+    trioflow graph examples/wfcommons.py --set path=sarek.json -o sarek.svg
     python examples/wfcommons.py examples/data/mosaic.json
-    python examples/wfcommons.py examples/data/mosaic.json --speed 1000 --window 4 --graph mosaic.svg --bundle
+    python examples/wfcommons.py examples/data/mosaic.json --speed 1000 --window 4 --graph mosaic.svg
 
 WfCommons publishes the task graphs of scientific workflows with measured run times (https://wfcommons.org, instances at
 https://github.com/wfcommons/WfInstances). A file is in its WfFormat, of any version, or in a shorter form that keeps
@@ -106,7 +106,7 @@ def main() -> int:
     took = max(end for _, end in ends) - min(start for start, _ in ends) if ends else 0
     print(f"{scheduler.label}: {len(scheduler)} tasks, {work:.3f} s of work in {took:.3f} s")
     if options.graph is not None:
-        save(scheduler, options.graph, bundle=options.bundle)
+        save(scheduler, options.graph)
     return 0 if completed else 1
 
 
@@ -117,7 +117,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--window", type=int, help="tasks at once (no limit)")
     parser.add_argument("--backend", choices=["trio", "asyncio"], default="trio")
     parser.add_argument("--graph", type=Path, metavar="FILE", help="draw the graph into this SVG file")
-    parser.add_argument("--bundle", action="store_true", help="draw tasks that are alike as one")
     return parser.parse_args()
 
 

@@ -226,7 +226,7 @@ QUERIES: dict[str, dict[str, Any]] = {
 }
 """The functions of `trioflow.graph`, with the arguments that they need beside a scheduler."""
 
-DRAWING = ("only", "collapse", "bundle")
+DRAWING = ("collapse",)
 """The options of all pictures of a graph."""
 
 ELSEWHERE = {

@@ -325,24 +325,15 @@ class Scheduler(BaseScheduler):
         `trioflow.view.save(scheduler, path)` writes the graph to a file.
 
         Args:
-            only: draws only some of the jobs, with their enclosing schedulers: a job, its `job.path`, a pattern for
-                paths, in which `*` matches any text and `?` any one character, or a collection of these. A nested
-                scheduler includes all its jobs. Dotted arrows bridge jobs that are left out; many of them are joined
-                at a point.
-            collapse: draws nested schedulers as single boxes: True for all, or some of them, given as with `only`.
-            bundle: draws similar jobs as one box, with their number: jobs of the same kind, whose labels differ only in
-                numbers, and which require the same jobs or similar ones. A chain of three or more such jobs is one box,
-                too, and nested schedulers are one frame if all their jobs are similar. The default is True from 2,000
-                jobs on, with nested schedulers as single boxes if that needs fewer boxes; a line below the graph says
-                so. `bundle=False` draws each job.
+            collapse: draws nested schedulers as single boxes: True for all, or some of them: a job, its `job.path`, a
+                pattern for paths, in which `*` matches any text and `?` any one character, or a collection of these.
 
         Returns:
             The graph. Its attribute `source` is the DOT text; its methods `render` and `pipe` draw it, with the program
             `dot`.
 
         Raises:
-            TypeError: an unknown option, an `only` or `collapse` that is neither jobs nor strings, or a `bundle` that
-                is not a bool.
+            TypeError: an unknown option, or a `collapse` that is neither jobs nor strings.
             ValueError: a job from elsewhere, or a string that matches no path.
 
         Example:

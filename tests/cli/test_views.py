@@ -14,7 +14,6 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from trioflow.cli._commands import COMMANDS, command
-from trioflow.view.graph import _render
 
 from ..places import PATIENCE
 from .command_line import ENVIRONMENT, run, trioflow, written
@@ -81,29 +80,18 @@ def test_graph_without_an_output_file_is_a_usage_error_with_advice(tmp_path: Pat
     assert "`trioflow list`" in done.stderr
 
 
-def test_graph_options_are_those_of_scheduler_graph(tmp_path: Path) -> None:
-    """`graph` has the options --collapse and --bundle."""
+def test_graph_collapses_schedulers(tmp_path: Path) -> None:
+    """`graph --collapse` draws a nested scheduler as one box."""
     file = written(tmp_path, CODE)
 
     def drawn(*options: str) -> str:
         assert trioflow("graph", file, *options, "-o", tmp_path / "x.dot").exit_code == 0
         return (tmp_path / "x.dot").read_text()
 
-    assert len(drawn("--collapse", "inner", "--bundle")) < len(drawn())
-    assert len(drawn("--no-bundle")) == len(drawn())
+    assert len(drawn("--collapse", "inner")) < len(drawn())
     done = trioflow("graph", file, "--collapse", "nowhere", "-o", tmp_path / "x.dot")
     assert done.exit_code == 2
     assert "no job has a path like 'nowhere'" in done.stderr
-
-
-def test_graph_of_many_jobs_prints_a_hint_that_equal_jobs_are_merged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """If `graph` merges equal jobs, a hint says so and has the option that draws each job."""
-    monkeypatch.setattr(_render, "MIN_JOBS_TO_SIMPLIFY", 2)
-    words = ["graph", written(tmp_path, CODE), "-o", tmp_path / "x.dot"]
-    assert trioflow(*words).stderr == "2 jobs; those that are alike share a box; --no-bundle draws each job\n"
-    assert trioflow(*words, "--no-bundle").stderr == ""
 
 
 def test_graph_without_graphviz_gives_an_error_with_the_command_to_install_it(

@@ -205,7 +205,7 @@ def test_jobs_that_moved_on_do_not_count_as_succeeded(tmp_path: Path, failures: 
     assert views.verdicts()["own"] == f"{'✗' if failures else '»'} {first}, 2 moved on after their timeout, 2.0 s"
     assert sorted(map(str, scheduler.results().values())) == ["None", "None", "x", "y"]
     assert listing(scheduler).count("»") == 2
-    assert mermaid(scheduler, bundle=False).count(":::moved-on") == 2
+    assert mermaid(scheduler).count(":::moved-on") == 2
     for record in (views.live, views.read):
         assert [span.path for span in record.spans if span.moved_on] == ["slow a", "slow b"]
 

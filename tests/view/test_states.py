@@ -134,9 +134,8 @@ def test_every_view_of_a_scheduler_shows_each_state_of_a_job(state: ReportedStat
     assert _symbols.ASCII_SYMBOLS.state_symbols[state] in "".join(
         _symbols.Symbols("ascii").job_symbols(job) for job in scheduler
     )
-    for bundle in (False, True):
-        assert f"({state.value})" in scheduler.graph(bundle=bundle).source
-        assert f":::{_state_styles.state_class(state)}" in mermaid(scheduler, bundle=bundle)
+    assert f"({state.value})" in scheduler.graph().source
+    assert f":::{_state_styles.state_class(state)}" in mermaid(scheduler)
     assert "mermaid" in str(scheduler._repr_mimebundle_()) or "svg" in str(scheduler._repr_mimebundle_())
     assert all(scheduler.explain(job).startswith(f"{job.label!r} ") for job in scheduler)
 

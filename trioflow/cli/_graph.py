@@ -10,8 +10,7 @@ import click
 from ..abc import paths_of
 from ..view import save
 from ..view._save import GRAPH_SUFFIXES
-from ..view.graph._render import simplification_note
-from . import STOPPED_CODE, SUCCESS_CODE, _outputs
+from . import STOPPED_CODE, SUCCESS_CODE
 from ._outputs import OutputFile, write_output
 from ._scenario import scenario_command
 from ._subgraph import match_jobs
@@ -19,7 +18,7 @@ from ._subgraph import match_jobs
 EXAMPLES: Final = """\b
 Examples:
   trioflow graph flow.py -o flow.svg
-  trioflow graph flow.py -o flow.png --bundle --collapse "*"
+  trioflow graph flow.py -o flow.png --collapse "*"
 """
 
 
@@ -32,12 +31,7 @@ Examples:
 @click.option(
     "--collapse", metavar="PATH", multiple=True, help="Nested schedulers to draw as single boxes; * means all."
 )
-@click.option(
-    "--bundle/--no-bundle",
-    default=None,
-    help="Draw jobs that are alike as one box, or each as its own.  [default: one box from 2,000 jobs up]",
-)
-def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **options: Any) -> int:
+def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...]) -> int:
     """Draw the jobs and their requirements.
 
     Pictures need Graphviz's command dot. Nothing is run.
@@ -46,12 +40,6 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **op
         raise click.UsageError(
             "give -o FILE, ending in .svg, .png, .dot or .mmd; `trioflow list` prints the jobs as text"
         )
-    arguments = {name: value for name, value in options.items() if value not in (None, ())}
-    if collapse:
-        named = paths_of(scheduler)
-        arguments["collapse"] = [job for pattern in collapse for job in match_jobs(named, pattern)]
-    if not write_output(lambda path: save(scheduler, path, **arguments), output):
-        return STOPPED_CODE
-    if folded := simplification_note(scheduler, arguments):
-        _outputs.echo(f"{folded}; --no-bundle draws each job", err=True)
-    return SUCCESS_CODE
+    named = paths_of(scheduler)
+    folded = [job for pattern in collapse for job in match_jobs(named, pattern)]
+    return SUCCESS_CODE if write_output(lambda path: save(scheduler, path, collapse=folded), output) else STOPPED_CODE

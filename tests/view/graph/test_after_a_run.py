@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trioflow import Job, Pool, Scheduler
 from trioflow.view import save
 from trioflow.view.graph import _render, _style
-from trioflow.view.trace._record import describe_graph
+from trioflow.view.trace._record import TOO_MANY_NOTE, GraphDescription, describe_graph
 from trioflow.view.trace.report import _sections
 
 from ...bodies import fail, idle, nap
@@ -29,14 +29,14 @@ def label_of(box: str) -> str:
 
 
 def test_boxes_show_durations_after_a_run(virtual: Virtual) -> None:
-    """Boxes show durations only after a run, bundles the shortest and longest; jobs that the run ended show none."""
+    """Boxes show durations only after a run; jobs that the run ended show none."""
     jobs = [Job(nap, seconds, label=f"j {seconds}") for seconds in (2, 5)]
     inner = Scheduler(Job(nap, 90, label="x"), label="inner")
     scheduler = Scheduler(jobs, inner, Job(nap, 999, label="forever", forever=True))
     assert not any("|" in box for box in seen(scheduler.graph()).boxes)
     virtual(scheduler.co_run)
-    found = seen(scheduler.graph(bundle=True))
-    assert {"j *|× 2|2 s to 5 s", "x|1 min 30 s"} <= {*found.boxes}
+    found = seen(scheduler.graph())
+    assert {"j 2|2 s", "j 5|5 s", "x|1 min 30 s"} <= {*found.boxes}
     assert {*found.frames} == {"inner|1 min 30 s"}
     assert [box for box in found.boxes if "forever" in box and "min" in box] == []
 
@@ -118,16 +118,16 @@ def test_an_svg_has_no_background_and_no_tooltip_on_it(tmp_path: Path) -> None:
 
 
 def test_a_report_reduces_a_large_graph_to_a_readable_number_of_boxes(virtual: Virtual) -> None:
-    """A report collapses 20 groups into 20 boxes, bundles equal jobs into one, and shows a small graph whole."""
+    """A report collapses 20 groups into 20 boxes, shows a small graph whole, and none of more than 300 boxes."""
     groups = [
         Scheduler(*[Job(nap, 1, label=f"{'abc'[n % 3] * (n + 1)} {g}") for n in range(25)], label=f"group {g}")
         for g in range(20)
     ]
     many = run_virtually(virtual, groups, Job(nap, 1, label="last", required=groups))
-    alike = run_virtually(virtual, [Job(nap, 1, label=f"j {n}") for n in range(300)])
+    flat = run_virtually(virtual, [Job(nap, 1, label=f"j {n}") for n in range(301)])
     few = run_virtually(virtual, Scheduler([Job(nap, 1, label=f"j {n}") for n in range(30)], label="inner"))
-    for scheduler, boxes in ((many, 21), (alike, 1), (few, 31)):
-        assert _render.count_boxes(_render.choose_detail(scheduler, {})[1]) == boxes
+    assert describe_graph(flat, {}) == GraphDescription(notes=(TOO_MANY_NOTE,))
+    assert describe_graph(few, {}).source.count("tooltip=") == 31
     svg, notes = _sections.draw_graph(describe_graph(many, {}))
     assert notes[-1].endswith("Each group is one box.")
     assert svg.count('class="node"') == 21
@@ -139,4 +139,4 @@ def test_a_forever_job_that_ended_with_a_completed_run_has_no_failure_symbol(vir
         forever, job = Job(nap, 99, forever=True, label="watch"), Job(fail, 1, critical=critical)
         scheduler = Scheduler(forever, job)
         virtual(scheduler.co_run)
-        assert _style.caption([forever]).label == f"{symbol} watch".lstrip()
+        assert _style.caption(forever).label == f"{symbol} watch".lstrip()

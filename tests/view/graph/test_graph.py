@@ -344,7 +344,7 @@ def test_an_unknown_option_raises(draw: Any, option: str) -> None:
 # --- cost
 
 
-@pytest.mark.parametrize("options", [{}, {"bundle": True}, {"only": "*7*"}, {"collapse": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"collapse": True}], ids=str)
 def test_the_cost_of_a_graph_is_linear_in_the_number_of_jobs(options: Any) -> None:
     """Each further hundred jobs costs a graph as many reads of requirements and statements as the hundred before."""
 
@@ -366,7 +366,7 @@ def test_a_frame_with_a_thousand_requirements_has_one_line_for_each() -> None:
     before = [idle(f"a{n}") for n in range(1000)]
     middle = Scheduler([idle(f"m{n}") for n in range(1000)], label="middle", required=before)
     scheduler = Scheduler(before, middle, [idle(f"b{n}", required=middle) for n in range(1000)])
-    source = scheduler.graph(bundle=False).source
+    source = scheduler.graph().source
     assert source.count(" -> ") == 2000 + 2 * 1000
     assert source.count('lhead="cluster 1001"') == source.count('ltail="cluster 1001"') == 1000
 

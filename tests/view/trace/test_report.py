@@ -279,15 +279,6 @@ def test_a_graph_that_cannot_be_drawn_is_replaced_by_the_error(
     assert data(text)["rows"]
 
 
-def test_the_graph_bundles_similar_jobs_above_forty_jobs(virtual: Virtual, tmp_path: Path) -> None:
-    """The graph of a report shows each of forty jobs, but bundles similar ones if there are more."""
-    few, many = (Scheduler(Job(nap, label=f"ping {n}") for n in range(number)) for number in (40, 41))
-    assert "ping 7" in report(virtual, few, tmp_path / "r.html").partition('id="graph"')[2]
-    graph = report(virtual, many, tmp_path / "r.html").partition('id="graph"')[2].partition("</section>")[0]
-    assert "ping *" in graph
-    assert "ping 7" not in graph
-
-
 def test_a_report_has_one_number_of_jobs(virtual: Virtual, tmp_path: Path) -> None:
     """The title, the verdict and the counts have the same number of jobs: once for each, without forever jobs."""
     tries: list[int] = []

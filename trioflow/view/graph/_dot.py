@@ -16,7 +16,7 @@ from ..._core.api.views import AnyJob, BaseScheduler, box_of, fit, printable
 from .._state_styles import STATE_STYLES, TEXT_COLOR, BoxColors
 from ..text._listing import BeginRow, EndRow
 from . import _style
-from ._drawing import Drawing, DrawingRole, EdgeKind
+from ._drawing import Drawing, EdgeKind
 from ._frame_anchors import Anchor, FrameAnchors, InvisiblePoint, PointPosition
 
 if TYPE_CHECKING:
@@ -91,8 +91,7 @@ class DotWriter:
 
     def _open_frame(self, scheduler: BaseScheduler) -> None:
         self._graph.body.append(f'\tsubgraph "{self._frame_name(scheduler)}" {{\n')
-        jobs = self._drawing.jobs_drawn_as(scheduler)
-        self._graph.attr("graph", **frame_attributes(jobs, self._drawing.paths[scheduler]))
+        self._graph.attr("graph", **frame_attributes(scheduler, self._drawing.paths[scheduler]))
         for point in self._anchors.find_points(scheduler):
             attributes = EMPTY_FRAME_TEXT if point.position is PointPosition.MIDDLE else INVISIBLE_POINT
             self._graph.node(self._anchor_name(point), **attributes)
@@ -107,24 +106,18 @@ class DotWriter:
         self._graph.body.append("\t}\n")
 
     def _write_box(self, job: AnyJob) -> None:
-        jobs, path = self._drawing.jobs_drawn_as(job), self._drawing.paths[job]
-        if self._drawing.get_role(job) is DrawingRole.JUNCTION:
-            self._graph.node(self._node_names[job], **JUNCTION_POINT, tooltip=tooltip_text(jobs, path))
-        else:
-            attributes = job_attributes(jobs, path)
-            if job in self._drawing.critical_path_jobs:
-                attributes |= CRITICAL_PATH_BOX
-                if attributes.get("shape") == "cylinder":
-                    attributes |= LOW_LABEL
-            self._graph.node(self._node_names[job], **attributes)
+        attributes = job_attributes(job, self._drawing.paths[job])
+        if job in self._drawing.critical_path_jobs:
+            attributes |= CRITICAL_PATH_BOX
+            if attributes.get("shape") == "cylinder":
+                attributes |= LOW_LABEL
+        self._graph.node(self._node_names[job], **attributes)
 
     def _write_edge(self, tail: AnyJob, head: AnyJob, kind: EdgeKind) -> None:
         """Write a visible edge, and collect the invisible edges that accompany it."""
         attributes = {**EDGE_ATTRIBUTES[kind], **(RUN_IF_FAILED_EDGE if head.run_if == "failed" else {})}
         if (tail, head) in self._drawing.critical_path_edges:
             attributes |= CRITICAL_PATH_EDGE
-        if self._drawing.get_role(head) is DrawingRole.JUNCTION:
-            attributes["arrowhead"] = "none"
         start, end = self._anchors.choose_edge_anchors(tail, head)
         if start is not tail:
             attributes["ltail"] = self._frame_name(tail)
@@ -178,7 +171,6 @@ EDGE_ATTRIBUTES: Final[Mapping[EdgeKind, DotAttributes]] = {
     EdgeKind.ORDER: {},
     EdgeKind.DATA: {"color": _style.INPUT_COLOR, "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
     EdgeKind.SETTLED: {"label": EDGE_REMARK.format(_style.IF_SETTLED), "fontsize": "9"},
-    EdgeKind.INDIRECT: {"style": "dotted", "penwidth": "1.6"},
 }
 CRITICAL_PATH_EDGE: Final[DotAttributes] = {"color": _style.CRITICAL_PATH_COLOR, "penwidth": "2.4"}
 CRITICAL_PATH_BOX: Final[DotAttributes] = {"peripheries": "2"}
@@ -188,8 +180,6 @@ MAX_ORDERED_BOXES: Final = 40
 """The maximum number of boxes in the first rank of a frame whose order is enforced. dot orders a larger rank."""
 RUN_IF_FAILED_EDGE: Final[DotAttributes] = {"style": "dashed"}
 SQUARE_BOX: Final[DotAttributes] = {"style": "filled"}
-BUNDLE_BOX: Final[DotAttributes] = {**SQUARE_BOX, "shape": "box3d", "margin": "0.16,0.1"}
-JUNCTION_POINT: Final[DotAttributes] = {"shape": "point", "width": "0.06", "color": _style.LINE_COLOR, "label": ""}
 OUTSIDE_BOX: Final[DotAttributes] = {
     "style": "rounded,filled,dotted",
     "fillcolor": "white",
@@ -224,29 +214,29 @@ With a thousand levels of nesting, complete paths would make up most of the file
 """
 
 
-def job_attributes(jobs: list[AnyJob], path: str) -> DotAttributes:
-    label, remarks = _style.caption(jobs)
-    box = BUNDLE_BOX if len(jobs) > 1 else shape_attributes(jobs[0])
+def job_attributes(job: AnyJob, path: str) -> DotAttributes:
+    label, remarks = _style.caption(job)
+    box = shape_attributes(job)
     return {
         "label": _html_label(label, remarks) if remarks else plain_label(label),
-        "tooltip": tooltip_text(jobs, path),
-        **color_attributes(_style.box_colors(jobs)),
+        "tooltip": tooltip_text(job, path),
+        **color_attributes(_style.box_colors(job)),
         **box,
-        **_mark_attributes(jobs[0], box),
+        **_mark_attributes(job, box),
     }
 
 
-def frame_attributes(schedulers: list[AnyJob], path: str) -> DotAttributes:
-    """Return the attributes of the frame for one nested scheduler or a bundle of them."""
-    label, remarks = _style.caption(schedulers, is_frame=True)
+def frame_attributes(scheduler: BaseScheduler, path: str) -> DotAttributes:
+    """Return the attributes of the frame for a nested scheduler."""
+    label, remarks = _style.caption(scheduler, is_frame=True)
     return {
         **FRAME_DEFAULTS,
         "label": _html_label(label, remarks, "b"),
-        "tooltip": tooltip_text(schedulers, path),
-        "fillcolor": STATE_STYLES[_style.shown_state(schedulers)].colors.frame,
-        "color": _style.box_colors(schedulers).outline,
+        "tooltip": tooltip_text(scheduler, path),
+        "fillcolor": STATE_STYLES[_style.shown_state(scheduler)].colors.frame,
+        "color": _style.box_colors(scheduler).outline,
         "penwidth": "1",  # otherwise a frame inherits the width of the enclosing frame's border
-        **_mark_attributes(schedulers[0], FRAME_DEFAULTS),
+        **_mark_attributes(scheduler, FRAME_DEFAULTS),
     }
 
 
@@ -259,7 +249,7 @@ FRAME_DEFAULTS: Final[DotAttributes] = {
 
 
 def outside_attributes(job: AnyJob) -> DotAttributes:
-    return {**OUTSIDE_BOX, "label": plain_label(printable(f"? {job.label}")), "tooltip": tooltip_text([job], job.path)}
+    return {**OUTSIDE_BOX, "label": plain_label(printable(f"? {job.label}")), "tooltip": tooltip_text(job, job.path)}
 
 
 def color_attributes(colors: BoxColors) -> DotAttributes:
@@ -287,12 +277,9 @@ def _mark_attributes(job: AnyJob, shape: DotAttributes) -> DotAttributes:
     return marks
 
 
-def tooltip_text(jobs: list[AnyJob], path: str) -> str:
+def tooltip_text(job: AnyJob, path: str) -> str:
     """Return the text of a tooltip: class, path and state, escaped for dot."""
-    more_text = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
-    unescaped = (
-        f"{type(jobs[0]).__name__}: {fit(path, MAX_PATH_LENGTH, 'end')}{more_text} ({_style.shown_state(jobs).value})"
-    )
+    unescaped = f"{type(job).__name__}: {fit(path, MAX_PATH_LENGTH, 'end')} ({_style.shown_state(job).value})"
     return escape_line(unescaped).replace("\\", "\\\\")  # dot unescapes tooltips twice
 
 

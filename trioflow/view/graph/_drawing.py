@@ -1,10 +1,9 @@
 """`Drawing`: the boxes, frames and edges in the picture of a graph, independent of the output language.
 
 Each job has a **stand-in**, which is the job that is drawn in its place. Usually, this is the job itself. Otherwise, it
-is the folded scheduler that encloses the job, or the first job of the bundle that contains the job. Edges connect
-stand-ins:
+is the folded scheduler that encloses the job. Edges connect stand-ins:
 
-    jobs ──► rows of the listing ──► stand-ins ──► edges between them ──► edges that bypass the jobs left out
+    jobs ──► rows of the listing ──► stand-ins ──► edges between them
 
 The jobs have the same order and the same numbers as in `Scheduler.list`. All steps take O(V + E) time, and none is
 recursive.
@@ -14,7 +13,6 @@ from __future__ import annotations
 
 import enum
 import functools
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -22,8 +20,6 @@ from typing import Final
 from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
-    enclosing_schedulers,
-    flag,
     inputs_of,
     is_inside,
     is_scheduler,
@@ -32,7 +28,6 @@ from ..._core.api.views import (
 )
 from ..text import _selection
 from ..text._listing import BeginRow, EndRow, PlainRow, listing_rows, number_jobs
-from . import _simplify
 
 
 class DrawingRole(enum.Enum):
@@ -40,8 +35,6 @@ class DrawingRole(enum.Enum):
 
     WHOLE = "drawn as a box; a nested scheduler is drawn as a frame around its jobs"
     FOLDED = "a nested scheduler drawn as one box, without its jobs"
-    LEFT_OUT = "not drawn"
-    JUNCTION = "replaced by a point at which edges meet"
     OUTSIDE = "required, but not in this scheduler"
 
 
@@ -51,7 +44,6 @@ class EdgeKind(enum.Enum):
     DATA = "the result of the first job is an argument of the second job"
     ORDER = "the second job requires the first job"
     SETTLED = "the second job requires the first job with `settled=True`"
-    INDIRECT = "the second job requires the first job by way of jobs that are left out"
 
 
 EDGE_KINDS: Final = list(EdgeKind)
@@ -69,22 +61,16 @@ class Drawing:
         self,
         scheduler: BaseScheduler,
         *,
-        only: _selection.JobSelection | None = None,
         collapse: _selection.JobSelection | bool = False,
-        bundle: bool = False,
         critical_path: CriticalPath = NO_CRITICAL_PATH,
     ) -> None:
-        """Select the jobs and edges to draw. The options are documented in `Scheduler.graph`."""
+        """Select the edges to draw. The options are documented in `Scheduler.graph`."""
         self._rows: Final = [row for row in listing_rows(scheduler) if isinstance(row, (PlainRow, BeginRow, EndRow))]
         self.job_numbers: Final = number_jobs(self._rows)
         self._scheduler: Final = scheduler
         self._roles: Final[dict[AnyJob, DrawingRole]] = {}
         self._stand_ins: Final[dict[AnyJob, AnyJob]] = {}
-        self._assign_roles(
-            _select_kept_jobs(scheduler, self.job_numbers, only),
-            _select_folded_schedulers(scheduler, self.job_numbers, collapse),
-        )
-        self.bundles: Final = self._find_bundles() if flag(bundle, "bundle", "graph()") else {}
+        self._assign_roles(_select_folded_schedulers(scheduler, self.job_numbers, collapse))
         self.critical_path_jobs: Final = {self._stand_ins[job] for job in critical_path if job in self._stand_ins}
         self.critical_path_edges: Final = {
             (self._stand_ins.get(predecessor), self._stand_ins.get(job))
@@ -92,13 +78,12 @@ class Drawing:
             if predecessor
         }
         self.edges: Final[DrawnEdges] = self._find_edges()
-        self._bypass_left_out_jobs()
 
     def drawn_rows(self) -> Iterator[PlainRow | BeginRow | EndRow]:
         """Yield the rows to draw: a `BeginRow` and an `EndRow` for each frame, and a `PlainRow` for each box."""
         for row in self._rows:
             role = self.get_role(row.job)
-            if self._stand_ins[row.job] is not row.job or role is DrawingRole.LEFT_OUT:
+            if self._stand_ins[row.job] is not row.job:
                 continue
             if role is DrawingRole.WHOLE:
                 yield row
@@ -113,10 +98,6 @@ class Drawing:
         ends = dict.fromkeys(job for edge in self.edges for job in edge)
         return [job for job in ends if self.get_role(job) is DrawingRole.OUTSIDE]
 
-    def jobs_drawn_as(self, job: AnyJob) -> list[AnyJob]:
-        """Return the jobs that a drawn job stands for, including itself."""
-        return self.bundles.get(job, [job])
-
     @functools.cached_property
     def paths(self) -> dict[AnyJob, str]:
         """The path of each job. All paths are computed together: reading each `job.path` would take quadratic time."""
@@ -124,9 +105,9 @@ class Drawing:
 
     # ---- stand-ins
 
-    def _assign_roles(self, kept_jobs: set[AnyJob] | None, folded_schedulers: set[AnyJob]) -> None:
-        """Set the role of each job, and its stand-in before bundling."""
-        stand_in: AnyJob | None = None  # the scheduler that stands in for its members, because it is folded or left out
+    def _assign_roles(self, folded_schedulers: set[AnyJob]) -> None:
+        """Set the role of each job, and its stand-in."""
+        stand_in: AnyJob | None = None  # the folded scheduler that stands in for its members
         for row in self._rows:
             if isinstance(row, EndRow):
                 stand_in = None if row.job is stand_in else stand_in
@@ -135,16 +116,9 @@ class Drawing:
             self._stand_ins[job] = stand_in or job
             if stand_in is not None:
                 continue
-            self._roles[job] = _choose_role(job, kept_jobs, folded_schedulers)
+            self._roles[job] = DrawingRole.FOLDED if job in folded_schedulers else DrawingRole.WHOLE
             if isinstance(row, BeginRow) and self._roles[job] is not DrawingRole.WHOLE:
                 stand_in = job
-
-    def _find_bundles(self) -> dict[AnyJob, list[AnyJob]]:
-        drawn_jobs = [job for job, role in self._roles.items() if role in (DrawingRole.WHOLE, DrawingRole.FOLDED)]
-        folded_schedulers = {job for job in drawn_jobs if self._roles[job] is DrawingRole.FOLDED}
-        bundles = _simplify.Bundler(self._stand_ins, folded_schedulers).find_bundles(drawn_jobs)
-        self._stand_ins.update((job, self._stand_ins[first]) for job, first in self._stand_ins.items())
-        return bundles
 
     # ---- edges
 
@@ -164,38 +138,10 @@ class Drawing:
                 edges[tail, head] = min(kinds, key=EDGE_KINDS.index)
         return edges
 
-    def _bypass_left_out_jobs(self) -> None:
-        jobs_left_out = [job for job, role in self._roles.items() if role is DrawingRole.LEFT_OUT]
-        if jobs_left_out:
-            for job in _simplify.bypass_jobs(self.edges, jobs_left_out, EdgeKind.INDIRECT):
-                self._roles[job] = DrawingRole.JUNCTION
-
-
-def _choose_role(job: AnyJob, kept_jobs: set[AnyJob] | None, folded_schedulers: set[AnyJob]) -> DrawingRole:
-    if kept_jobs is not None and job not in kept_jobs:
-        return DrawingRole.LEFT_OUT
-    return DrawingRole.FOLDED if job in folded_schedulers else DrawingRole.WHOLE
-
 
 def _is_or_encloses(scheduler: AnyJob, job: AnyJob) -> bool:
     """Return whether `scheduler` is `job` or encloses it. If so, no edge can connect the two."""
     return is_scheduler(scheduler) and (job is scheduler or is_inside(job, scheduler))
-
-
-def _select_kept_jobs(
-    scheduler: BaseScheduler, jobs: Iterable[AnyJob], only: _selection.JobSelection | None
-) -> set[AnyJob] | None:
-    """Return the selected jobs, the jobs nested in them, and their enclosing schedulers, or None if all are kept."""
-    if only is None:
-        return None
-    kept_jobs = _selection.select_jobs(scheduler, only, "only")
-    enclosing_jobs: set[AnyJob] = set()
-    for job in kept_jobs:
-        enclosing_jobs.update(itertools.takewhile(lambda outer: outer not in enclosing_jobs, enclosing_schedulers(job)))
-    for job in jobs:  # a scheduler comes before its members
-        if job.scheduler in kept_jobs:
-            kept_jobs.add(job)
-    return kept_jobs | enclosing_jobs
 
 
 def _select_folded_schedulers(

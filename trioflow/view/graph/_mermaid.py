@@ -10,26 +10,17 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from ..._core.api.views import AnyJob, BaseScheduler, ReportedState, box_of, printable
+from ..._core.api.views import AnyJob, BaseScheduler, box_of, printable
 from .._state_styles import STATE_STYLES, TEXT_COLOR, state_class
 from ..text._listing import BeginRow, EndRow, PlainRow
 from . import _style
-from ._drawing import Drawing, DrawingRole, EdgeKind
+from ._drawing import Drawing, EdgeKind
 
 ARROWS: Final[Mapping[EdgeKind, str]] = {
     EdgeKind.ORDER: "-->",
     EdgeKind.DATA: "==>",
     EdgeKind.SETTLED: "-->",
-    EdgeKind.INDIRECT: "-.->",
 }
-EDGES_TO_JUNCTIONS: Final[Mapping[EdgeKind, str]] = {
-    EdgeKind.ORDER: "---",
-    EdgeKind.DATA: "===",
-    EdgeKind.SETTLED: "---",
-    EdgeKind.INDIRECT: "-.-",
-}
-"""The Mermaid syntax of each kind of edge that ends at a junction, and so has no arrowhead."""
-BUNDLE_BRACKETS: Final = "[[", "]]"
 UNSAFE_CHARACTERS: Final = re.compile(r"[!-'*+;-@\[-`{-~]|[-.)](?= )")
 """The characters to escape: most ASCII punctuation, and a `-`, `.` or `)` before a space.
 
@@ -77,10 +68,10 @@ class MermaidWriter:
     def _class_lines(self) -> Iterator[str]:
         """Yield the definitions of the style classes, one for each state that a box or a frame shows."""
         box_states = {
-            self._shown_state(row.job) for row in self._drawing.drawn_rows() if row.job not in self._framed_schedulers
+            _style.shown_state(row.job) for row in self._drawing.drawn_rows() if row.job not in self._framed_schedulers
         }
         frame_states = {
-            self._shown_state(scheduler) for scheduler in self._framed_schedulers if scheduler in self._node_names
+            _style.shown_state(scheduler) for scheduler in self._framed_schedulers if scheduler in self._node_names
         }
         for state in STATE_STYLES:
             fill, outline, text, frame = STATE_STYLES[state].colors
@@ -104,34 +95,26 @@ class MermaidWriter:
                 yield f"{INDENT * depth}end"
 
     def _frame_lines(self, scheduler: BaseScheduler, indent: str) -> Iterator[str]:
-        jobs = self._drawing.jobs_drawn_as(scheduler)
-        label, remarks = _style.caption(jobs, is_frame=True)
+        state = _style.shown_state(scheduler)
+        label, remarks = _style.caption(scheduler, is_frame=True)
         yield f"{indent}subgraph {self._node_names[scheduler]}[{quote_lines(label, *remarks)}]"
         yield f"{indent}{INDENT}direction {self._direction}"
         self._add_marks(scheduler)
-        self._style_lines.append(
-            f"{INDENT}class {self._node_names[scheduler]} {state_class(self._shown_state(scheduler))}Frame"
-        )
-        outline = _style.box_colors(jobs).outline
-        if outline != STATE_STYLES[self._shown_state(scheduler)].colors.outline:
+        self._style_lines.append(f"{INDENT}class {self._node_names[scheduler]} {state_class(state)}Frame")
+        outline = _style.box_colors(scheduler).outline
+        if outline != STATE_STYLES[state].colors.outline:
             self._add_style(scheduler, f"stroke:{outline}")
 
     def _box_line(self, job: AnyJob) -> str:
-        name = self._node_names[job]
-        if self._drawing.get_role(job) is DrawingRole.JUNCTION:
-            return f'{name}((" "))'
-        jobs = self._drawing.jobs_drawn_as(job)
-        opening, closing = BUNDLE_BRACKETS if len(jobs) > 1 else box_of(job).brackets
-        label, remarks = _style.caption(jobs)
+        state, (opening, closing) = _style.shown_state(job), box_of(job).brackets
+        label, remarks = _style.caption(job)
         self._add_marks(job)
-        fill, outline, text, _ = _style.box_colors(jobs)
-        if fill != STATE_STYLES[self._shown_state(job)].colors.fill:  # some of the jobs have failed or are blocked
+        fill, outline, text, _ = _style.box_colors(job)
+        if fill != STATE_STYLES[state].colors.fill:  # some of its jobs have failed or are blocked
             self._add_style(job, f"fill:{fill},stroke:{outline},color:{text}")
-        return f"{name}{opening}{quote_lines(label, *remarks)}{closing}:::{state_class(self._shown_state(job))}"
+        return f"{self._node_names[job]}{opening}{quote_lines(label, *remarks)}{closing}:::{state_class(state)}"
 
     def _arrow_syntax(self, head: AnyJob, kind: EdgeKind) -> str:
-        if self._drawing.get_role(head) is DrawingRole.JUNCTION:
-            return EDGES_TO_JUNCTIONS[kind]
         arrow = "-.->" if head.run_if == "failed" else ARROWS[kind]
         return f"{arrow}|{_style.IF_SETTLED}|" if kind is EdgeKind.SETTLED else arrow
 
@@ -143,9 +126,6 @@ class MermaidWriter:
 
     def _add_style(self, job: AnyJob, style: str) -> None:
         self._style_lines.append(f"{INDENT}style {self._node_names[job]} {style}")
-
-    def _shown_state(self, job: AnyJob) -> ReportedState:
-        return _style.shown_state(self._drawing.jobs_drawn_as(job))
 
 
 def quote_lines(*lines: str) -> str:

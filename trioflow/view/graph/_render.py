@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
-from ..._core.api.views import BaseScheduler, is_scheduler
+from ..._core.api.views import BaseScheduler
 from ..text._listing import EndRow
 from ..text._selection import JobSelection
 from . import _dot, _mermaid
@@ -30,11 +30,9 @@ MAX_WIDTH_POINTS: Final = 1600
 
 
 class GraphOptions(TypedDict, total=False):
-    """The options that select the jobs to draw. They are documented in `Scheduler.graph`."""
+    """The options of graphs. They are documented in `Scheduler.graph`."""
 
-    only: JobSelection | None
     collapse: JobSelection | bool
-    bundle: bool
 
 
 def graph(
@@ -53,86 +51,20 @@ def graph(
         options: those of `Scheduler.graph`.
 
     """
-    drawing, default_direction = _make_drawing(scheduler, critical_path, options)
-    digraph = _dot.make_digraph(drawing, direction or default_direction)
-    if remark := simplification_note(scheduler, options):
-        digraph.attr("graph", label=remark)  # this comes last, because clusters that follow would inherit the label
-    return digraph
+    drawing = Drawing(scheduler, critical_path=critical_path, **options)
+    return _dot.make_digraph(drawing, direction or _default_direction(drawing))
 
 
 def mermaid(
     scheduler: BaseScheduler, critical_path: CriticalPath = NO_CRITICAL_PATH, /, **options: Unpack[GraphOptions]
 ) -> str:
     """Return the text of a Mermaid flowchart. `critical_path` is the critical path of the last run."""
-    text = _mermaid.flowchart_text(*_make_drawing(scheduler, critical_path, options))
-    remark = simplification_note(scheduler, options)
-    return f"---\ntitle: {remark}\n---\n{text}" if remark else text
+    drawing = Drawing(scheduler, critical_path=critical_path, **options)
+    return _mermaid.flowchart_text(drawing, _default_direction(drawing))
 
 
-def _make_drawing(
-    scheduler: BaseScheduler, critical_path: CriticalPath, options: GraphOptions
-) -> tuple[Drawing, Direction]:
-    """Return a drawing and its direction, which depends on the number of boxes."""
-    make = _make_simplified_drawing if simplification_note(scheduler, options) else Drawing
-    drawing = make(scheduler, critical_path=critical_path, **options)
-    return drawing, "LR" if count_boxes(drawing) > MAX_READABLE_BOXES else "TB"
-
-
-MIN_JOBS_TO_SIMPLIFY: Final = 2000
-"""A graph with at least this many jobs is simplified, because `dot` would take minutes to draw it.
-
-Graphs whose options select the jobs to draw are not simplified.
-"""
-DETAIL_LEVELS: Final[tuple[GraphOptions, ...]] = (
-    {},
-    {"bundle": True},
-    {"collapse": True},
-    {"collapse": True, "bundle": True},
-)
-"""The options that `choose_detail` tries, from the most to the least detailed."""
-
-
-def choose_detail(scheduler: BaseScheduler, critical_path: CriticalPath) -> tuple[GraphOptions, Drawing]:
-    """Return the most detailed options with which a graph is readable, and the resulting drawing.
-
-    Options that draw each nested scheduler separately are preferred, because people look for the scheduler that failed.
-    If no options make the graph readable, return the options that give the fewest boxes.
-    """
-    candidates: list[tuple[int, GraphOptions, Drawing]] = []
-    for options in DETAIL_LEVELS:
-        drawing = Drawing(scheduler, **options, critical_path=critical_path)
-        box_count = count_boxes(drawing)
-        candidates.append((box_count, options, drawing))
-        if not options and box_count <= MAX_READABLE_BOXES:
-            break
-    readable_candidates = [candidate for candidate in candidates if candidate[0] <= MAX_READABLE_BOXES]
-    if not readable_candidates:
-        return min(candidates, key=lambda candidate: candidate[0])[1:]
-    return max(
-        readable_candidates, key=lambda candidate: (not any(map(is_scheduler, candidate[2].bundles)), candidate[0])
-    )[1:]
-
-
-def simplification_note(scheduler: BaseScheduler, options: Mapping[str, Any]) -> str:
-    """Return the remark on a graph that is simplified because it has too many jobs. Empty if it is not simplified.
-
-    Args:
-        scheduler: the scheduler to draw.
-        options: the options that the caller passed to `Scheduler.graph`.
-
-    """
-    if any(name in options for name in ("only", "collapse", "bundle")):
-        return ""
-    job_count = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
-    return "" if job_count < MIN_JOBS_TO_SIMPLIFY else f"{job_count} jobs; those that are alike share a box"
-
-
-def _make_simplified_drawing(scheduler: BaseScheduler, **options: Any) -> Drawing:
-    """Return a drawing in which similar jobs are one box. Nested schedulers are folded if that gives fewer boxes."""
-    drawing = Drawing(scheduler, bundle=True, **options)
-    if count_boxes(drawing) <= MAX_READABLE_BOXES or not any(map(is_scheduler, scheduler)):
-        return drawing
-    return min(drawing, Drawing(scheduler, collapse=True, bundle=True, **options), key=count_boxes)
+def _default_direction(drawing: Drawing) -> Direction:
+    return "LR" if count_boxes(drawing) > MAX_READABLE_BOXES else "TB"
 
 
 def count_boxes(drawing: Drawing) -> int:

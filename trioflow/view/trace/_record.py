@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, StopReason, is_scheduler, printable, shorten
 from ..graph import _render
-from ..graph._drawing import CriticalPath
+from ..graph._drawing import CriticalPath, Drawing
 from ..text._failure_text import FailureText
 from ..text._verdict import Tally, Verdict, create_verdict
 from ._critical_path import CriticalPathLink, compute_critical_path
@@ -36,23 +36,21 @@ class GraphDescription:
 
 
 def describe_graph(scheduler: Any, critical_path: CriticalPath) -> GraphDescription:
-    """Return the graph of a scheduler in the most detailed readable form."""
-    options, drawing = _render.choose_detail(scheduler, critical_path)
+    """Return the graph of a scheduler; with more boxes than can be read, each nested scheduler is one box."""
+    drawing = Drawing(scheduler, critical_path=critical_path)
+    collapse = _render.count_boxes(drawing) > _render.MAX_READABLE_BOXES and any(map(is_scheduler, scheduler))
+    if collapse:
+        drawing = Drawing(scheduler, critical_path=critical_path, collapse=True)
     if _render.count_boxes(drawing) > MAX_BOXES:
         return GraphDescription(notes=(TOO_MANY_NOTE,))
-    notes: tuple[str, ...] = ()
-    if drawing.bundles:
-        notes = ("Jobs that are alike share a box.",)
-    elif "collapse" in options and any(is_scheduler(job) for job in scheduler):
-        notes = ("Each group is one box.",)
     try:
-        source = str(_render.graph(scheduler, critical_path, **options).source)
+        source = str(_render.graph(scheduler, critical_path, collapse=collapse).source)
     except ModuleNotFoundError:
         return GraphDescription(notes=(NO_GRAPHVIZ_NOTE,))
     return GraphDescription(
         source=source,
         paths={str(number): printable(shorten(drawing.paths[job])) for job, number in drawing.job_numbers.items()},
-        notes=notes,
+        notes=("Each group is one box.",) if collapse else (),
     )
 
 
