@@ -237,7 +237,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     return True
 
 
-MANY_CELLS = 4
+MANY_CELLS = 3
 """A test of a room of the engine with so many sets of parameters, or more, takes one backend for each set, in turn."""
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import dask
 import pytest
 from distributed import Client, LocalCluster
 from opentelemetry.sdk.trace import TracerProvider
@@ -56,8 +57,9 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    """A cluster of two processes; its threads exist before the first test."""
+    """A cluster of two processes, forked from one that has imported Dask; its threads exist before the first test."""
     with (
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", resources={"own": 1}) as cluster,
         Client(cluster) as client,
     ):
