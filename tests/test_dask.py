@@ -495,7 +495,7 @@ def test_a_killed_dask_scheduler_fails_its_jobs_immediately(backend: str, unit: 
         with Client(line.split()[-1], set_as_default=False, timeout=unit) as own:
             waiting = ProcessJob(bodies.add, 1)
             timed = ProcessJob(bodies.add, 1, timeout=60)
-            later = ProcessJob(bodies.add, 2, required=[waiting, timed], critical=True)
+            later = ProcessJob(bodies.add, 2, critical=True).requires([waiting, timed], settled=True)
 
             async def kill() -> float:
                 while len(own.futures) < 2:  # noqa: ASYNC110 - it has no event

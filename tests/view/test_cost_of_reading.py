@@ -92,7 +92,7 @@ def executed_lines(work: Callable[[], object]) -> int:
 def test_reading_a_run_with_a_failure_costs_the_same_for_each_job(tmp_path: Path, failure: str, reader: str) -> None:
     """Four times as many jobs take four times as many steps to read; a chain that is walked for each job takes 16."""
     steps: list[int] = []
-    for size in (10, 75, 300):  # the first one fills caches
+    for size in (10, 50, 200):  # the first one fills caches
         scheduler, trace = SCENARIOS[failure](size), Trace()
         scheduler.run(instruments=[trace])
         steps.append(executed_lines(functools.partial(READERS[reader], scheduler, trace, tmp_path)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from trioflow.compat.pyexpool import Job, Task
 
 from ...jobs.posix.process_trees import until_there
+from ...pythons import Python
 
 
 class Notes(list[tuple[str, str]]):
@@ -62,8 +62,9 @@ def program(
     code: str, path: Path, *sends: signal.Signals, arguments: Sequence[str] = (), seconds: float = 30
 ) -> tuple[int, str]:
     """Run a program that creates a file when it is busy, then send it signals; return its code and output."""
-    command = [sys.executable, "-c", IMPORTS + code, str(path / "started"), *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=path)
+    process = Python(
+        ["-c", IMPORTS + code, str(path / "started"), *arguments], stdout=subprocess.PIPE, text=True, cwd=path
+    )
     if sends:
         until_there(path / "started", path / "started.busy")
     for number in sends:

@@ -237,7 +237,7 @@ class Proxy:
 
     Args:
         server: where connections go.
-        delays: seconds for the first, the second, ... connection; none for the others.
+        delays: seconds for the first, the second, ... connection, or less if the proxy ends; none for the others.
 
     """
 
@@ -248,6 +248,7 @@ class Proxy:
         self._listener = socket.create_server((server.address, 0))
         self.port: int = self._listener.getsockname()[1]
         self._sockets: list[socket.socket] = []
+        self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
         key = server.host_key.with_suffix(".pub").read_text()
@@ -261,6 +262,7 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
@@ -287,7 +289,7 @@ class Proxy:
 
     def _serve(self, client: socket.socket, delay: float) -> None:
         with client:
-            time.sleep(delay)
+            self._ended.wait(delay)
             with (
                 contextlib.suppress(OSError),
                 socket.create_connection((self.server.address, self.server.port)) as other,

@@ -398,7 +398,7 @@ def test_a_broken_connection_ends_the_command_with_an_error(
     """A command whose connection breaks may have done its work, so it is not run again; later jobs connect anew."""
     before = server.accepted
     job = SshJob(server.node(), f"echo x >> {tmp_path}/begun; sleep 1000", env=mark, terminate_grace=0.3)
-    after = SshJob(server.node(), "echo after", stdout=PIPE, required=job)
+    after = SshJob(server.node(), "echo after", stdout=PIPE).requires(job, settled=True)
 
     async def cut() -> None:
         await until_written(tmp_path / "begun")

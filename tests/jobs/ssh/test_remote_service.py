@@ -167,8 +167,7 @@ def test_services_on_nodes_reject_what_has_no_meaning_there(make: Callable[[], A
 STATES = {"ready": "echo listening; ", "not ready": ""}
 
 
-@pytest.mark.parametrize("body", [TREE, STUBBORN], ids=["tree", "stubborn"])
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize(("state", "body"), [("ready", STUBBORN), ("not ready", TREE)], ids=STATES)
 @pytest.mark.parametrize("end", ["job", "critical", "timeout", "cut"])
 def test_nothing_of_a_service_is_left_when_the_run_ends(
     backend: str,
@@ -195,7 +194,7 @@ def test_nothing_of_a_service_is_left_when_the_run_ends(
         await anyio.sleep(0.2 if end != "timeout" else 1000)
 
     scheduler = Scheduler(service, Job(act, critical=end == "critical"))
-    scheduler.run(backend=backend, timeout=2 if end == "timeout" else None)
+    scheduler.run(backend=backend, timeout=1 if end == "timeout" else None)
     if end == "timeout":
         assert scheduler.stop_reason is StopReason.TIMEOUT
     elif end == "cut":
