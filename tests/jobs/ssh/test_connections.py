@@ -43,8 +43,8 @@ from trioflow.view.text._verdict import run_verdict
 
 from ...bodies import Flaw, fail, run
 from ...places import PATIENCE, patiently
-from ..posix.process_trees import Watched, command_line
-from .servers import Impostor, Proxy, Server, Site, free_port, make_key, until_written
+from ..posix.process_trees import TREE, Watched, command_line, until_there
+from .servers import Impostor, Proxy, Server, Site, free_port, make_key, targets, until_written
 
 PIPE = subprocess.PIPE
 
@@ -807,3 +807,24 @@ def test_a_wrong_clock_of_a_server_does_not_matter(site: Site) -> None:
     assert Scheduler(job).run()
     assert job.result().text == "x\n"
     server.stop()
+
+
+def test_a_killed_master_ends_its_sessions(
+    backend: str, server: Server, mark: dict[str, str], watched: Watched, tmp_path: Any
+) -> None:
+    """If a master is killed, its running job fails with a lost connection, and the next job gets a new one."""
+    node = server.node()
+    lost = SshJob(node, f"echo begun > {tmp_path}/begun; {TREE}", env=mark, terminate_grace=0.3)
+
+    async def kill() -> None:
+        await anyio.to_thread.run_sync(until_there, tmp_path / "begun")
+        for pid, name in targets(server):
+            if name == "master":
+                os.kill(pid, signal.SIGKILL)
+
+    after = SshJob(node, "echo x", stdout=PIPE)
+    after.requires(lost, settled=True)
+    Scheduler(lost, Job(kill), after).run(backend=backend)
+    assert isinstance(lost.raised_exception(), SshError)
+    assert after.result().text == "x\n"
+    assert watched.gone_in_time(), watched.alive()

@@ -182,7 +182,9 @@ def test_a_partial_file_of_a_lost_connection_is_removed_over_the_next(
     async def look() -> None:
         left.extend((tmp_path / "there").iterdir())
 
-    Scheduler(job, Job(cut), Sequence(job, Job(look), SshJob(server.node(), "true"))).run(backend=backend)
+    looking = Job(look)
+    looking.requires(job, settled=True)
+    Scheduler(job, Job(cut), Sequence(looking, SshJob(server.node(), "true"))).run(backend=backend)
     assert isinstance(job.raised_exception(), SshError)
     assert len(left) == 1
     assert list((tmp_path / "there").iterdir()) == []

@@ -83,7 +83,6 @@ class OutputPipes:
         self._readers: Final[set[PipeReader]] = set()
         self._selector: selectors.BaseSelector | None = None
         self._exit_descriptor = -1
-        self._check_ended: Callable[[], bool] | None = None
         self._is_command_over = False
 
     def open_pipe(self, sinks: Sequence[OutputSink]) -> int:
@@ -94,16 +93,14 @@ class OutputPipes:
         self._readers.add(PipeReader(read_end, sinks, self))
         return write_end
 
-    def watch_command(self, exit_descriptor: int, check_ended: Callable[[], bool] | None = None) -> None:
+    def watch_command(self, exit_descriptor: int) -> None:
         """Start watching the pipes of a command that has started.
 
         Args:
-            exit_descriptor: a descriptor that becomes readable when the command may have ended.
-            check_ended: a function that returns whether the command has ended, called when the descriptor is readable.
-                None if a readable descriptor always means that the command has ended.
+            exit_descriptor: a descriptor that becomes readable when the command has ended.
 
         """
-        self._exit_descriptor, self._check_ended = exit_descriptor, check_ended
+        self._exit_descriptor = exit_descriptor
         if self._selector is not None:
             self._selector.register(exit_descriptor, selectors.EVENT_READ)
             for reader in self._readers:
@@ -145,7 +142,7 @@ class OutputPipes:
             if key.data is not None:
                 if not key.data.read(MAX_READING_SECONDS):
                     self._close_reader(key.data)
-            elif self._check_ended is None or self._check_ended():
+            else:
                 self._selector.unregister(key.fd)
                 self._is_command_over = True
 

@@ -37,9 +37,7 @@ from ..posix._guard import MARK_VARIABLE, Guard
 from ..posix._processes import Process, spawn
 from ..posix._termination import end_group
 from ._local_node import LocalConnection
-from ._mux import MuxUnavailable, request_session
 from ._nodes import LocalNode, Node, Paths, SshNode
-from ._session_channels import SessionProcess, SshProcess
 from ._sftp_operations import Operation, filter_errors, parse_fetched
 from ._ssh_errors import SshError, Unreachable
 from ._transport import OPENSSH_CLIENT, READY, Diagnostics, Gateway
@@ -193,7 +191,6 @@ class Connection:
         self._lock: Final = anyio.Lock()  # held while opening
         self.sessions: Final = anyio.CapacityLimiter(node.max_sessions)  # limits commands and transfers
         self._is_ready = False  # whether `process` has printed READY
-        self._is_mux_supported = True  # False once ssh has turned out not to speak the multiplexing protocol
         self._failure: SshError | None = None  # the failure of the last attempt
         self._failure_count = 0
         self._query_lock: Final = anyio.Lock()
@@ -219,26 +216,6 @@ class Connection:
 
     def command(self, line: str) -> Sequence[str]:
         return self.transport.run(self.node, self.socket, line)
-
-    async def begin(self, line: str, streams: Sequence[int]) -> SessionProcess:
-        """Begin a session on the node.
-
-        Args:
-            line: the command line for the login shell.
-            streams: the descriptors for its standard input, output and error.
-
-        Raises:
-            OSError: the session could not be started.
-
-        """
-        guard = self._connections.guard
-        if self._is_mux_supported:
-            try:
-                return await request_session(self.run, self.socket, line, guard.marked_environment(None), streams)
-            except MuxUnavailable as failure:
-                self._is_mux_supported = not failure.is_final
-        stdin, stdout, stderr = streams
-        return SshProcess(spawn(guard, self.command(line), stdin=stdin, stdout=stdout, stderr=stderr))
 
     def copy_command(self, operations: Sequence[Operation]) -> tuple[Sequence[str], bytes]:
         """Return the sftp command that executes file operations, and its standard input.

@@ -17,9 +17,9 @@ from ..command import _exit_codes
 from ..command._command_job import CommandJob
 from ..command._result import REDACTED_COMMAND, CommandError, CommandResult
 from ._local_node import LocalConnection
-from ._mux import LOST_SESSION_CODE
-from ._remote_commands import CommandSpec, LocalCommand, RemoteCommand, SessionCommand, Stdio
+from ._remote_commands import CommandSpec, RemoteCommand, Stdio
 from ._ssh_errors import SshError
+from ._transport import LOST_SESSION_CODE
 
 if TYPE_CHECKING:
     from ...abc import AbstractJob, TimeLimit
@@ -115,13 +115,8 @@ class NodeSession:
             await retries.wait_for_retry(attempt.stderr_tail, others, never_started=attempt.never_started)
 
     async def _attempt(self, spec: CommandSpec) -> RemoteCommand:
-        connection = self._connection
         with self.hidden_paths():
-            attempt = (
-                LocalCommand(spec, connection)
-                if isinstance(connection, LocalConnection)
-                else SessionCommand(spec, connection)
-            )
+            attempt = RemoteCommand(spec)
         try:
             await attempt.run()
         finally:

@@ -1,17 +1,14 @@
-"""One attempt to run a command on a node: in a session or, if the node is this machine, in a local process.
+"""One attempt to run a command on a node, in a session over the connection, or on this machine for a `LocalNode`.
 
-Each command runs in a wrapper, a shell script on the node (`_wrapper`). To end a command, this program closes the
-wrapper's standard input; the wrapper then ends the command and exits, which ends the session. If that takes too long,
-this program kills its side of the session.
-
-If the node is this machine, the wrapper is a local process. A nested `CommandJob` starts it, reads its output, ends it
-and reaps it.
+Each command runs in a wrapper, a shell script on the node (`_wrapper`). A nested `CommandJob` starts the local end,
+which is an ssh that shares the connection, or the wrapper itself. It reads its output, ends it and reaps it. To end a
+command, it closes the standard input of the wrapper, which then ends the command and exits. If that takes too long,
+it kills the local end.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import signal
 import socket
@@ -21,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ...abc import run_of
 from ..command._command_job import CommandJob
 from ..command._output_sinks import (
     ActivitySink,
@@ -34,13 +32,12 @@ from ..command._output_sinks import (
 )
 from ..command._result import CommandError, CommandResult
 from ..command._spawn_options import is_path
-from ..command._start_errors import MAX_TAIL_BYTES, stream_error_message
+from ..command._start_errors import MAX_TAIL_BYTES
 from ..command._streams import open_output_file, print_line
 from ..posix._processes import Process, ReportedUsage
-from ._mux import LOST_SESSION_CODE
 from ._nodes import LocalNode, Node
-from ._session_channels import Channel, input_sockets
 from ._ssh_errors import SshError
+from ._transport import LOST_SESSION_CODE
 from ._wrapper import ReportFilter, WrapperReport, export_variables, login_shell_line
 
 if TYPE_CHECKING:
@@ -101,7 +98,7 @@ class CommandSpec:
 
 
 class RemoteCommand:
-    """One attempt to run a command in a wrapper, which a subclass starts in a session or in a local process."""
+    """One attempt to run a command in a wrapper."""
 
     def __init__(self, spec: CommandSpec) -> None:
         """Build the wrapper's command line, and open the destinations of the output.
@@ -121,8 +118,6 @@ class RemoteCommand:
         )
         spec.check_size("its variables (env=) take", len(initial_input), MAX_VARIABLE_BYTES)
         self._spec: Final = spec
-        self._command: Final = command
-        self._initial_input: Final = initial_input
         self._tail: Final = _TailSink()
         self._login_tail: Final = _TailSink()
         self._stdout: Final = _LocalOutput("stdout", stdio)
@@ -137,10 +132,17 @@ class RemoteCommand:
         stderr_sinks = [self._tail, *self._stderr.sinks]
         self._filter: Final = ReportFilter(token, stderr_sinks, self._login_tail, self._report_start)
         activity_sinks = [ActivitySink(spec.limit.heartbeat)] * spec.limit.needs_signs
-        self._sinks: Final[Sequence[Sequence[OutputSink]]] = (
-            [self._start_buffer, *activity_sinks],
-            [self._filter, *activity_sinks],
+        self._process: Final = _LocalEnd(
+            spec.connection.command(command),
+            cwd=spec.connection.directory,
+            stdout=cast(Any, _SinkFile([self._start_buffer, *activity_sinks])),
+            stderr=cast(Any, _SinkFile([self._filter, *activity_sinks])),
+            check=False,
+            terminate_grace=spec.grace + KILL_MARGIN,
+            label=spec.job.label,
+            redact=True,  # its command line, with the wrapper, explains nothing
         )
+        self._process._initial_input = initial_input
 
     _elapsed: float
 
@@ -156,7 +158,7 @@ class RemoteCommand:
     @property
     def never_started(self) -> bool:
         """Whether the command has certainly not started. Always False for a local command: a failed start raises."""
-        return False
+        return self._spec.connection.never_started(self.stderr_tail.decode(errors="backslashreplace"))
 
     @property
     def stderr_tail(self) -> bytes:
@@ -167,23 +169,38 @@ class RemoteCommand:
         return bytes(self._tail.data if self.report.started else self._login_tail.data)
 
     def check_login(self) -> None:
-        """Raise an error if the login shell ended the session before the command started; by default, do nothing.
+        """Raise an error if the login shell ended the session before the command started.
+
+        The exit code of ssh is then that of the login shell; its own is 255.
 
         Raises:
             SshError: the login shell of the node, or a forced command in its place, does not run commands.
 
         """
+        spec, ended = self._spec, self._process.last_result
+        node, code = spec.connection.node, LOST_SESSION_CODE if ended is None else ended.returncode
+        if not 0 <= code < LOST_SESSION_CODE or isinstance(node, LocalNode):
+            return
+        output = b"" if spec.job.redact else bytes(self._start_buffer.buffer[-MAX_TAIL_BYTES:] + self.stderr_tail)
+        message = output[-MAX_TAIL_BYTES:].decode(errors="backslashreplace").strip()
+        what = f"the login succeeded, but the session ended with exit code {code} before the command started"
+        where = f" ({message})" if message else ""
+        raise SshError(node, f"{spec.description}: {what}{where}: the login shell must be one that runs commands")
 
     async def run(self) -> None:
+        spec, clock = self._spec, run_of(self._spec.job).clock
+        began = clock()
         try:
-            with self._spec.limit.counting():
-                await self._run()
+            with spec.limit.counting():
+                await self._process.co_run()
+        except CommandError as error:
+            if error.job is not self._process or self.report.returncode is None:
+                raise
+            # The exit code of the local end is unknown; that of the command is reported.
         finally:
+            self._elapsed = clock() - began
             self._stdout.close()
             self._stderr.close()
-
-    async def _run(self) -> None:
-        raise NotImplementedError
 
     def result(self) -> CommandResult:
         report = self.report
@@ -198,116 +215,53 @@ class RemoteCommand:
         )
 
 
-class SessionCommand(RemoteCommand):
-    """A command that runs in its own session over the connection."""
+def _input_sockets(initial_input: bytes) -> tuple[socket.socket, socket.socket]:
+    """Create a command's standard input, and write its first bytes into the buffer.
 
-    def __init__(self, spec: CommandSpec, connection: Connection) -> None:
-        super().__init__(spec)
-        self._connection: Final = connection
-        self._channel: Final = Channel(connection.run, self._sinks)
+    The input is a pair of sockets: the buffer of a pipe may be a single page, which is too small for the bytes.
 
-    @property
-    def never_started(self) -> bool:
-        return self._connection.never_started(self.stderr_tail.decode(errors="backslashreplace"))
+    Returns:
+        This program's end, and the command's end.
 
-    @property
-    def stderr_tail(self) -> bytes:
-        """The last bytes of standard error, followed by the reason if the session was refused."""
-        return super().stderr_tail + self._channel.refusal
-
-    def check_login(self) -> None:
-        """Raise an error if the login shell ended the session before the command started.
-
-        The session's exit code is then the login shell's; ssh itself exits with 255.
-
-        Raises:
-            SshError: the login shell of the node, or a forced command in its place, does not run commands.
-
-        """
-        code = self._channel.returncode
-        if code is None or not 0 <= code < LOST_SESSION_CODE:
-            return
-        output = (
-            b""
-            if self._spec.job.redact
-            else (self._start_buffer.buffer[-MAX_TAIL_BYTES:] + self.stderr_tail)[-MAX_TAIL_BYTES:]
-        )
-        message = output.decode(errors="backslashreplace").strip()
-        what = f"the login succeeded, but the session ended with exit code {code} before the command started"
-        advice = "the login shell must be one that runs commands"
-        description = self._spec.description
-        raise SshError(self._connection.node, f"{description}: {what}{f' ({message})' if message else ''}: {advice}")
-
-    async def _run(self) -> None:
-        channel, run, spec = self._channel, self._connection.run, self._spec
-        began = run.clock()
-        try:
-            try:
-                await channel.start(self._connection.begin, self._command, self._initial_input)
-            except OSError as error:
-                description = f"{self._connection.node.name}: {spec.description}"
-                message = stream_error_message(error, redact=spec.job.redact)
-                raise CommandError(spec.job, description, message) from None if spec.job.redact else error
-            await channel.pipes.forward_until_ended(run.wait_readable, math.inf)
-        finally:
-            await channel.end(spec.grace + KILL_MARGIN)
-            self._elapsed = run.clock() - began
-        if channel.pipes.sink_error is not None:
-            raise channel.pipes.sink_error
+    """
+    ours, theirs = socket.socketpair()
+    try:
+        if initial_input:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(initial_input))
+            ours.sendall(initial_input)
+    except BaseException:
+        ours.close()
+        theirs.close()
+        raise
+    return ours, theirs
 
 
-class LocalCommand(RemoteCommand):
-    """A command that runs on this machine."""
+class _LocalEnd(CommandJob):
+    """A job that runs the local end of a command, and ends it by closing its input, not by a signal."""
 
-    def __init__(self, spec: CommandSpec, connection: LocalConnection) -> None:
-        super().__init__(spec)
-        stdout, stderr = (cast(Any, _SinkFile(sinks)) for sinks in self._sinks)
-        self._process: Final = _LocalWrapper(
-            connection.command(self._command),
-            cwd=connection.directory,
-            stdout=stdout,
-            stderr=stderr,
-            check=False,
-            terminate_grace=spec.grace + KILL_MARGIN,
-            label=spec.job.label,
-        )
-        self._process._initial_input = self._initial_input
+    __slots__ = ("_initial_input", "_other_end", "_own_end")
 
-    async def _run(self) -> None:
-        try:
-            await self._process.co_run()
-        finally:
-            local = self._process.last_result
-            if local is not None:
-                self._elapsed = local.elapsed
-
-
-class _LocalWrapper(CommandJob):
-    """A job that runs a wrapper as a local process, and ends it by closing its input, not by a signal."""
-
-    __slots__ = ("_initial_input", "_own_end", "_wrapper_end")
-
-    _initial_input: bytes  # the first bytes of the wrapper's input
+    _initial_input: bytes  # the first bytes of its input
     _own_end: socket.socket  # this program's end of the input
-    _wrapper_end: socket.socket
+    _other_end: socket.socket
 
     async def co_run(self) -> CommandResult:
-        """Run the wrapper, with a socket as its input."""
-        self._own_end, self._wrapper_end = input_sockets(self._initial_input)
+        """Run the local end, with a socket as its input."""
+        self._own_end, self._other_end = _input_sockets(self._initial_input)
         try:
             return await super().co_run()
         finally:
             self._close_input()
 
     def _stdin_value(self, stdin: Any) -> int:
-        return self._wrapper_end.fileno()
+        return self._other_end.fileno()
 
     def _terminate(self, process: Process) -> None:
         self._close_input()
 
     def _close_input(self) -> None:
         self._own_end.close()
-        self._wrapper_end.close()
+        self._other_end.close()
 
 
 class _LocalOutput:

@@ -1,8 +1,7 @@
 """The command lines of OpenSSH's programs, and the interpretation of their error messages.
 
 One ssh holds the connection to a node (`connect`). It listens on a socket, in a directory that only the user can read.
-Sessions for commands are requested on that socket (`_mux`) or, if this is not possible, by one ssh per command (`run`).
-Each file transfer runs an sftp (`transfer`).
+Each command (`run`) is an ssh, and each file transfer (`transfer`) an sftp, which ask for a session on that socket.
 """
 
 from __future__ import annotations
@@ -14,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ._mux import REFUSED_PREFIX
 from ._nodes import Paths, SshNode
 
 READY: Final = "trioflow-ready"
 """The line that ssh prints as soon as the connection is open."""
+LOST_SESSION_CODE: Final = 255
+"""The exit code of an ssh whose connection was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +126,12 @@ class OpenSsh:
         return Diagnostics(last or "ssh exited without an error message", is_crowded=crowded)
 
     def never_started(self, text: str) -> bool:
-        """Return whether an error message of `run`, `transfer` or a session (`_mux`) means that nothing has started.
+        """Return whether an error message of `run` or `transfer` means that nothing has started.
 
         Either the session was refused, or there was no shared connection. Without a shared connection, ssh tries its
         ProxyCommand, which always fails.
         """
-        return REFUSED_PREFIX in text or ("UNKNOWN port 65535" in text and "mux_client" not in text)
+        return self.is_session_limit_error(text) or ("UNKNOWN port 65535" in text and "mux_client" not in text)
 
     def is_session_limit_error(self, text: str) -> bool:
         """Return whether an error message means that the node has reached its limit of concurrent sessions."""
