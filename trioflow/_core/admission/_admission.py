@@ -1,25 +1,25 @@
 """Admission of the ready jobs of a run in which some jobs need resources, across all runs that share these resources.
 
-There are three levels. A `WaitingGroup` has the waiting jobs of one run with equal needs; only the first of them can
-start next. An `AdmissionQueue` has the groups of one run, in the order of its policy. An `Admission` has the queues of
-all runs that share resources: those with a higher priority first, then those whose oldest waiting job became ready
-first.
+Admission knows two things: what a `Resource` promises, and the keys of jobs, which say who goes first. There are three
+levels. A `WaitingGroup` has the waiting jobs of one run with equal needs; only the first of them can start next. An
+`AdmissionQueue` has the groups of one run, in the order of its policy. An `Admission` has the queues of all runs that
+share resources, and merges them: a higher priority comes first, then the job that became ready first.
 
 A **round** admits the waiting jobs that can start, in this order: their run has a slot for them, and their needs can be
 met. An admitted job gets both at once, and keeps them until it has settled. Each change that may let a job start
 discards the result of the last round, by `Admission.is_settled`. The next round runs when the run in which the change
 happened passes on what was released (see `ReadyQueue.admit`), or by a timer, if time alone lets a job start.
 
-- **Backfill**: a job whose needs cannot be met can be overtaken by later jobs that need one of its resources, but by at
-  most `backfill` of them. After that, it has a **reservation**: no later job that needs one of its resources starts
-  before it. So it starts once enough running jobs have ended, and no job starves. (Reservations come from batch
-  systems: Lifka 1995, "The ANL/IBM SP scheduling system". There, users declare run times. Here, run times are unknown,
-  so overtaking jobs are counted.)
+- **Backfill**: a first job whose needs cannot be met can be overtaken by later jobs that need one of its resources, but
+  by at most `backfill` of them. After that, it has a **reservation**: no later job that needs one of its resources
+  starts before it. So it starts once enough running jobs have ended, and the next job of its group is the first.
+  (Reservations come from batch systems: Lifka 1995, "The ANL/IBM SP scheduling system". There, users declare run times.
+  Here, run times are unknown, so overtaking jobs are counted.)
 - **A run without room leaves the admission** in the next round: it has no free slot, or enough admitted jobs that have
   not started. Until it has room and joins again, its jobs cannot be overtaken, and have no reservation.
-- **A round is bounded**: when `MAX_GROUPS_PER_RESOURCE` groups wait for a scarce resource, later groups that need it
-  are skipped. Slurm's option `bf_max_job_test` sets a similar bound.
-- Jobs whose key of a `PerKey` is taken are parked, and have no reservation; see `_per_key`.
+- **A scan is bounded**: when `MAX_GROUPS_PER_RESOURCE` groups wait for a resource, later groups that need it are
+  skipped, and not counted as overtaken. Slurm's option `bf_max_job_test` sets a similar bound.
+- **Jobs whose key is taken are parked** with that resource, and have no reservation; see `_per_key`.
 - Jobs inside a scheduler that itself has needs ignore reservations, because the job with the reservation may be waiting
   for that scheduler to end.
 - When a run needs resources that belong to different admissions, these are merged.
@@ -31,7 +31,7 @@ import bisect
 import heapq
 import itertools
 import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
@@ -40,17 +40,16 @@ from ..base._states import SCHEDULED
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob
 from ..job._job_queries import takes_slot
-from ._budget import BudgetResource
 from ._heap_keys import ready_numbers
-from ._per_key import Key, PerKeyResource
 from ._pool import Grant, Needs
 from ._resource import TIME_TOLERANCE, PoolEntry, Resource
 
 if TYPE_CHECKING:
     from ._heap_keys import HeapEntry, HeapKeys
+    from ._per_key import Key, PerKeyResource
 
-    # Entries of sorted lists. A group is sorted by the key and the sequence number of its first job; a queue by its
-    # priority, the sequence number of its oldest job, and its own sequence number.
+    # Entries of sorted lists. A group is sorted by the key and the sequence number of its first job; a queue by the
+    # priority and the sequence number of the first job of its first group, and by its own sequence number.
     GroupEntry = tuple[Any, int, "WaitingGroup"]
     QueueEntry = tuple[float, int, int, "AdmissionQueue"]
 
@@ -58,196 +57,112 @@ MAX_ADMITTED: Final = 12
 """The number of startable jobs in a run up to which more are admitted: about as many as there are workers that search
 for jobs at the same time. Jobs that become ready later cannot overtake admitted ones."""
 MAX_GROUPS_PER_RESOURCE: Final = 64
-"""The maximum number of groups that one round scans for each scarce resource."""
-MAX_OBSOLETE_OVERTAKES: Final = 32
-"""The number of overtaking jobs that a group records before it first drops obsolete records."""
+"""The maximum number of groups that one scan looks at for each scarce resource."""
+LAST: Final = (math.inf,)
+"""What sorts after all entries."""
 
 
 class WaitingGroup:
-    """The waiting jobs of one run with equal needs, which may be none but a slot, apart from the key of a `PerKey`.
+    """The waiting jobs of one run with equal needs, which may be none but a slot, apart from a key.
+
+    Each job waits in exactly one heap: in `heap`, or parked with the key that it needs. The first entry of `heap` is
+    that of a job that waits, and `needs`, `resources` and `entry` are always those of this job; see `update`.
 
     Args:
         queue: the jobs of the run.
         key: the group's key in `AdmissionQueue.groups_by_needs`.
         needs: the needs that all jobs of the group have in common.
         needs_slot: whether they need a slot.
-        per_key: the resource of which each of them needs a key; None if there is none.
+        family: the `PerKeyResource` of which each of them needs a key; None if there is none.
 
     """
 
     __slots__ = (
-        "_counted",
-        "_first",
-        "_overtaken_count",
-        "_overtakers",
-        "_parked",
-        "_prune_at",
+        "common_needs",
         "entry",
+        "family",
         "heap",
         "key",
+        "kind",
         "needs",
         "needs_slot",
-        "per_key",
+        "parked",
         "queue",
         "resources",
     )
 
     def __init__(
-        self, queue: AdmissionQueue, key: Any, needs: Needs, needs_slot: bool, per_key: PerKeyResource | None
+        self, queue: AdmissionQueue, key: Any, needs: Needs, needs_slot: bool, family: PerKeyResource | None
     ) -> None:
         self.queue: Final = queue
         self.key: Final = key
+        self.common_needs: Final = needs
         self.needs_slot: Final = needs_slot
-        self.needs: Final = needs
-        self.per_key: Final = per_key
-        entries: list[PoolEntry] = [resource for resource, _ in needs]
-        self.resources: Final = frozenset(entries if per_key is None else [*entries, per_key])
+        self.family: Final = family
+        self.needs: Needs = needs
+        self.resources: frozenset[PoolEntry] = frozenset([resource for resource, _ in needs])
+        # What groups of the same kind have in common: the resources, and whether reservations are ignored.
+        self.kind: Final = (
+            self.resources if family is None else self.resources | {family},
+            queue.is_inside_holder,
+        )
         self.heap: Final[list[HeapEntry]] = []  # entries like those of `HeapKeys.heap`
-        self._parked: Final[dict[Key, list[HeapEntry]]] = {}  # heaps of the jobs that wait for their key
-        # The first entry, the key of its job, and the resources that this job takes.
-        self._first: tuple[HeapEntry, Key, frozenset[PoolEntry]] | None = None
+        self.parked: Final[dict[Key, list[HeapEntry]]] = {}  # heaps of the jobs that wait for a key
         self.entry: GroupEntry | None = None  # the entry of this group in `AdmissionQueue.group_entries`
-        # A record for each job that overtook a first job of this group: the record's sequence number, the overtaking
-        # job's heap entry, whether that job belongs to the same run, and what it takes.
-        self._overtakers: list[tuple[int, HeapEntry, bool, frozenset[PoolEntry]]] = []
-        self._prune_at = MAX_OBSOLETE_OVERTAKES  # the number of records at which obsolete ones are dropped
-        # A first entry, and how many of the records count for its job: a new record is added to this count at once.
-        self._counted: HeapEntry | None = None
-        self._overtaken_count = 0
 
-    # ---- keys of a `PerKey`
+    def update(self) -> None:
+        """Restore what holds for the first job, because it may have settled, or may be another one."""
+        _drop_settled(self.heap)
+        first = self.heap[0] if self.heap else None
+        if first is None or self.entry is None or first[1] != self.entry[1]:
+            if first is not None and self.family is not None:
+                self.needs = self.queue.resolve_needs(first[2])
+                self.resources = frozenset([resource for resource, _ in self.needs])
+            self.queue.move_group(self, None if first is None else (*first[:2], self))
+
+    def park(self, key: Key) -> None:
+        """Let the first job wait with its key, so that the next one, which may need another key, is the first."""
+        heapq.heappush(self.parked.setdefault(key, []), heapq.heappop(self.heap))
+        key.parked[self] = None
+        self.update()
+
+    def unpark(self, key: Key, number: int = 1) -> None:
+        """Let the first `number` jobs that are parked with a key compete again."""
+        entries = self.parked.get(key, [])
+        _drop_settled(entries)
+        for _ in range(min(number, len(entries))):
+            heapq.heappush(self.heap, heapq.heappop(entries))
+            _drop_settled(entries)
+        if not entries and self.parked.pop(key, None) is not None:
+            del key.parked[self]
+        self.update()
+        self.queue.join()
+
+    def forget(self, job: AbstractJob[Any]) -> None:
+        """Drop a job that has settled while it waited, and let the next job with its key compete."""
+        if self.family is not None and (key := self.family.find_key(job)) is not None:
+            self.unpark(key, 0)
+            key.wake()
+        self.update()
 
     def needs_of(self, job: AbstractJob[Any]) -> Needs:
         """Return the needs of a job, each with its resource; without its key, if nothing uses that. Any thread may."""
-        key = None if self.per_key is None else self.per_key.keys.get(str(job._needs()[self.per_key.name]))
-        return self.needs if key is None else [*self.needs, (key, key.family.unit_need)]
-
-    def unmet_needs(self, job: AbstractJob[Any]) -> Needs:
-        """Return those needs of a job that cannot be met now, each with its resource. Any thread may call this."""
-        return [(resource, need) for resource, need in self.needs_of(job) if resource.available_at(need) > -math.inf]
-
-    def needs_used_up_by(self, job: AbstractJob[Any], before: int) -> Needs:
-        """Return those needs of a job that cannot be met after the `before` jobs ahead of it have started."""
-        return [(resource, need) for resource, need in self.needs_of(job) if resource.is_used_up_by(need, before)]
-
-    def first_key(self) -> Key | None:
-        if self.per_key is None:
-            return None
-        entry = self.heap[0]
-        if self._first is None or self._first[0] is not entry:
-            key = self.per_key.key(str(entry[2]._needs()[self.per_key.name]))
-            self._first = (entry, key, (self.resources - {self.per_key}) | {key})
-        return self._first[1]
-
-    def first_resources(self) -> frozenset[PoolEntry]:
-        self.first_key()
-        return self.resources if self._first is None else self._first[2]
-
-    def forget_first(self) -> None:
-        """Drop what is stored of a first job that is not the first any more."""
-        if self._first is not None and not (self.heap and self._first[0] is self.heap[0]):
-            self._first = None
-
-    def park_unavailable(self) -> bool:
-        """Park the first jobs whose key is taken, so that the first job has a free key; return whether there were any.
-
-        The group may be empty afterwards.
-        """
-        has_parked = False
-        while self.heap and (key := self.first_key()) and key.available_at(key.family.unit_need) > -math.inf:
-            self.park_first(key)
-            key.wake()  # at the time at which it will be free
-            has_parked = True
-        return has_parked
-
-    def park_first(self, key: Key) -> None:
-        heapq.heappush(self._parked.setdefault(key, []), heapq.heappop(self.heap))
-        key.parked[self] = None
-        self.queue.drop_settled(self)
-
-    def unpark(self, key: Key) -> None:
-        """Let the first job that is parked with a key compete again, if there is one."""
-        entries = self._parked.get(key, [])
-        self._drop_settled_parked(key)
-        if entries:
-            heapq.heappush(self.heap, heapq.heappop(entries))
-            self._drop_settled_parked(key)
-        self.queue.drop_settled(self)
-        self.queue.join()
-
-    def forget_parked(self, job: AbstractJob[Any]) -> None:
-        """Drop a job that has settled while it waited, and let the next job with its key compete."""
-        key = None if self.per_key is None else self.per_key.keys.get(str(job._needs()[self.per_key.name]))
-        if key is not None:
-            self._drop_settled_parked(key)
-            key.wake()
-
-    def _drop_settled_parked(self, key: Key) -> None:
-        entries = self._parked.get(key, [])
-        while entries and entries[0][2]._state is not SCHEDULED:
-            heapq.heappop(entries)
-        if not entries and self._parked.pop(key, None) is not None:
-            del key.parked[self]
-
-    def is_empty(self) -> bool:
-        return not (self.heap or self._parked)
+        family = self.family
+        if family is None or (key := family.find_key(job)) is None:
+            return self.common_needs
+        return [*self.common_needs, (key, family.unit_need)]
 
     def entries(self) -> list[HeapEntry]:
-        """Return the entries of all waiting jobs, and of some that have settled, in any order."""
-        return [*self.heap, *itertools.chain(*self._parked.values())]
+        """Return the entries of all waiting jobs, in order. Any thread may call this."""
+        entries = itertools.chain(list(self.heap), *list(self.parked.values()))
+        return sorted(entry for entry in entries if entry[2]._state is SCHEDULED)
 
     def clear(self) -> None:
         self.heap.clear()
-        for key in self._parked:
+        for key in self.parked:
             del key.parked[self]
-        self._parked.clear()
-        self._first = None
-
-    # ---- overtaking
-
-    def record_overtaking(self, other: WaitingGroup) -> None:
-        """Record that the first job of another group overtakes the first job of this group."""
-        if len(self._overtakers) >= self._prune_at:
-            oldest = next(iter(self.queue.waiting_jobs.values()))
-            self._overtakers = [
-                record for record in self._overtakers if record[0] > oldest and self._has_overtaken(record)
-            ]
-            self._prune_at = 2 * len(self._overtakers) + MAX_OBSOLETE_OVERTAKES
-        record = next(ready_numbers), other.heap[0], other.queue is self.queue, other.first_resources()
-        self._overtakers.append(record)
-        if self._counted is self.heap[0]:
-            self._overtaken_count += self._has_overtaken(record)
-
-    def _has_overtaken(self, record: tuple[int, HeapEntry, bool, frozenset[PoolEntry]]) -> bool:
-        """Return whether the recorded job comes after the first job of this group, and takes one of its resources."""
-        _, entry, is_same_run, resources = record
-        first = self.heap[0]
-        if self.per_key is not None and resources.isdisjoint(self.first_resources()):
-            return False
-        return first < entry if is_same_run else first[1] < entry[1]
-
-    def has_reservation(self) -> bool:
-        """Return whether the first job has been overtaken by as many jobs as `backfill` allows.
-
-        Jobs inside a scheduler that has needs never get a reservation.
-        """
-        if len(self._overtakers) < self.queue.backfill or self.queue.is_inside_holder:
-            return False
-        first = self.heap[0]
-        if self._counted is not first:
-            self._counted = first
-            self._overtaken_count = sum(
-                [record[0] > first[1] and self._has_overtaken(record) for record in self._overtakers]
-            )
-        return self._overtaken_count >= self.queue.backfill
-
-    def count_before(self, job: AbstractJob[Any]) -> int:
-        waiting = sorted(
-            entry
-            for entry in self.entries()
-            if entry[2]._state is SCHEDULED and (self.per_key is None or entry[2]._needs() == job._needs())
-        )
-        return next((number for number, entry in enumerate(waiting) if entry[2] is job), 0)
+        self.parked.clear()
+        self.update()
 
 
 class AdmissionQueue:
@@ -267,9 +182,8 @@ class AdmissionQueue:
         # Whether an enclosing scheduler, or that of the run, has needs. If so, its jobs ignore reservations.
         self.is_inside_holder: Final[bool] = run.pools.resource_holder is not None
         self.groups_by_needs: Final[dict[Any, WaitingGroup]] = {}  # the groups that have waiting jobs, by `_group_key`
-        self.group_entries: Final[list[GroupEntry]] = []  # the same groups, in the order of their first jobs
-        # The sequence numbers of all waiting jobs; the job that became ready first comes first.
-        self.waiting_jobs: Final[OrderedDict[AbstractJob[Any], int]] = OrderedDict()
+        self.group_entries: Final[list[GroupEntry]] = []  # those of them with jobs in `heap`, by their first jobs
+        self.overtaken: Final[dict[AbstractJob[Any], int]] = {}  # all waiting jobs, and how many jobs overtook each
         self.slotless_count = 0  # how many of the groups have jobs that take no slot
         # The entry of this queue in `Admission.queue_entries`; None while the run has not joined the admission.
         self.entry: QueueEntry | None = None
@@ -291,18 +205,13 @@ class AdmissionQueue:
     def start_admitted(self) -> None:
         self.run.workers.ensure_searcher()
 
-    def return_throttled(self) -> None:
-        """Put the admitted jobs that have a throttled resource, and have not started, back into their groups."""
-        if self._ready.return_throttled():
-            self.start_admitted()
-
     # ---- the jobs
 
     def _group_key(self, job: AbstractJob[Any]) -> Any:
         """Return the key of a job's group: jobs with equal needs, of which a slot is one, have equal keys."""
         needs = job._needs()
         for name, amount in needs.items():
-            if isinstance(amount, str) and isinstance(self.run.pools.find(name), PerKeyResource):
+            if isinstance(amount, str) and self.run.pools.find(name).has_keys:
                 needs = {**needs, name: ""}
         return (takes_slot(job), *sorted(needs.items()))
 
@@ -310,28 +219,30 @@ class AdmissionQueue:
         key = self._group_key(job)
         group = self.groups_by_needs.get(key)
         if group is None:
-            needs: Needs = []
-            per_key: PerKeyResource | None = None
-            for name, amount in job._needs().items():
-                entry = self.run.pools.find(name)
-                if isinstance(entry, PerKeyResource):
-                    per_key = entry  # there is one at most
-                else:
-                    needs.append(entry.resolve(amount, job))
-            self.groups_by_needs[key] = group = WaitingGroup(self, key, needs, takes_slot(job), per_key)
-            join_admission(self, group.resources)
-            self.admission.group_counts[group.resources, self.is_inside_holder] += 1
-            self.slotless_count += not takes_slot(job)
-            for resource, need in group.needs:
-                resource.update_wanted_amounts(need, 1)
+            found = [(self.run.pools.find(name), amount) for name, amount in job._needs().items()]
+            needs = [entry.resolve(amount, job) for entry, amount in found if not entry.has_keys]
+            family = next((entry for entry, _ in found if entry.has_keys), None)  # there is one at most
+            self.groups_by_needs[key] = group = WaitingGroup(self, key, needs, takes_slot(job), family)
+            join_admission(self, group.kind[0])
+            self._count_group(group, 1)
         return group
+
+    def _count_group(self, group: WaitingGroup, sign: int) -> None:
+        """Record that a group is added (1) or removed (-1)."""
+        self.slotless_count += sign * (not group.needs_slot)
+        for resource, need in group.common_needs:
+            resource.update_wanted_amounts(need, sign)
+        counts = self.admission.group_counts
+        counts[group.kind] += sign
+        if not counts[group.kind]:
+            del counts[group.kind]
 
     def resolve_needs(self, job: AbstractJob[Any]) -> Needs:
         return [self.run.pools.find(name).resolve(amount, job) for name, amount in job._needs().items()]
 
     def find_group(self, job: AbstractJob[Any]) -> WaitingGroup | None:
         """Return the group of a waiting job; None if the job does not wait here. Any thread may call this."""
-        return self.groups_by_needs.get(self._group_key(job)) if job in self.waiting_jobs else None
+        return self.groups_by_needs.get(self._group_key(job)) if job in self.overtaken else None
 
     def make_entry(self, job: AbstractJob[Any]) -> HeapEntry:
         return (self.order.key(job), next(ready_numbers), job)
@@ -340,57 +251,42 @@ class AdmissionQueue:
         self.insert(self.make_entry(job))
 
     def insert(self, entry: HeapEntry) -> None:
-        _, number, job = entry
-        newest = next(reversed(self.waiting_jobs.values()), number)
-        self.waiting_jobs[job] = number
-        if number < newest:
-            self.waiting_jobs.move_to_end(job, last=False)
-        group = self._get_or_create_group(job)
+        self.overtaken[entry[2]] = 0
+        group = self._get_or_create_group(entry[2])
         heapq.heappush(group.heap, entry)
-        self._update_group_entry(group)
+        group.update()
         self.admission.is_settled = False
 
     def admit(self, number: float) -> None:
         """Run a round of the admission. It may admit more than `number` jobs, and jobs of other runs."""
         if self.entry is None and self.group_entries and (self.slotless_count or self.has_room()):
-            self._update_entry()
+            self.join()
             self.admission.is_settled = False
         self.admission.run_round(self)
 
     def admit_first(self, group: WaitingGroup) -> None:
-        """Let the first job of a group take what it needs, and record it in the groups that it overtakes."""
-        for other in self.admission.passed_over:
-            if not other.resources.isdisjoint(group.resources) and not other.first_resources().isdisjoint(
-                group.first_resources()
-            ):
-                other.record_overtaking(group)
-        key = group.first_key()
+        """Let the first job of a group take what it needs."""
         entry = heapq.heappop(group.heap)
         job = entry[2]
-        if group.resources:
+        if group.needs:
             # The grant is stored in the extras, because `Run.settle`, which settles jobs with extras, takes it back.
-            job._ensure_extras().grant = Grant(job, group.needs_of(job), entry)
-        del self.waiting_jobs[job]
-        self.drop_settled(group)
-        if key is not None:
-            key.wake()
+            job._ensure_extras().grant = Grant(job, group.needs, entry)
+        del self.overtaken[job]
+        group.update()
         self.order.outlook.starts += 1
         self._ready.admit_job(entry)
 
     def unaffordable_jobs(self) -> list[tuple[AbstractJob[Any], BudgetSpent]]:
-        """Return the waiting jobs whose needs a budget could not meet even if running jobs returned all they have."""
+        """Return the waiting jobs whose needs could not be met even if running jobs returned all they have."""
         found: list[tuple[AbstractJob[Any], BudgetSpent]] = []
         for group in self.groups_by_needs.values():
-            for resource, need in group.needs:
-                if isinstance(resource, BudgetResource) and not resource.can_ever_meet(need):
-                    left, top, amount = resource.describe_left(), resource.top_user(), resource.format_amount(need)
-                    waiting = [job for *_, job in sorted(group.entries()) if job in self.waiting_jobs]
-                    found += [(job, BudgetSpent(job, resource.name, amount, left, top)) for job in waiting]
-                    break
+            spent: list[tuple[Any, Any]] = [each for each in group.common_needs if not each[0].can_ever_meet(each[1])]
+            for budget, need in spent[:1]:
+                found += [(job, budget.spent_error(job, need)) for *_, job in group.entries()]
         return found
 
     def block(self, job: AbstractJob[Any], error: BudgetSpent) -> None:
-        if job in self.waiting_jobs:
+        if job in self.overtaken:
             self.run.block(job, error)
             self.start_admitted()
 
@@ -399,10 +295,8 @@ class AdmissionQueue:
         if job._extras is not None and job._extras.grant is not None:
             job._extras.grant.give_back()
             job._extras.grant = None
-        elif self.waiting_jobs.pop(job, None) is not None:
-            group = self.groups_by_needs[self._group_key(job)]
-            group.forget_parked(job)
-            self.drop_settled(group)
+        elif self.overtaken.pop(job, None) is not None:
+            self.groups_by_needs[self._group_key(job)].forget(job)
         self.on_change()
 
     def on_change(self) -> None:
@@ -414,70 +308,47 @@ class AdmissionQueue:
 
     def entries(self) -> list[HeapEntry]:
         """Return the entries of the waiting jobs, in the order in which they would start without limits."""
-        entries = itertools.chain(*[group.entries() for group in list(self.groups_by_needs.values())])
-        return sorted(entry for entry in entries if entry[2]._state is SCHEDULED)
+        return sorted(itertools.chain(*[group.entries() for group in list(self.groups_by_needs.values())]))
 
     def clear(self) -> None:
         """Remove all waiting jobs, and leave the admission until the run joins it again."""
+        self.overtaken.clear()
         for group in list(self.groups_by_needs.values()):
             group.clear()
-            self.drop_settled(group)
-        self.waiting_jobs.clear()
-        self.leave()
-        self.admission.forget_timer(self)
         self.admission.is_settled = False
-
-    def join(self) -> None:
-        """Join the admission, because a job competes again. The next round removes the queue if it has no room."""
-        if self.entry is None and self.group_entries:
-            self._update_entry()
-
-    def leave(self) -> None:
-        if self.entry is not None:
-            self._set_entry(None)
 
     # ---- the order of the groups and queues
 
-    def drop_settled(self, group: WaitingGroup) -> None:
-        """Remove settled jobs from the front of a group, so that its first job is always one that waits."""
-        while group.heap and group.heap[0][2]._state is not SCHEDULED:
-            heapq.heappop(group.heap)
-        group.forget_first()
-        self._update_group_entry(group)
-
-    def _update_group_entry(self, group: WaitingGroup) -> None:
-        """Update the position of a group, because its first job may have changed; drop the group if it is empty."""
-        old, new = group.entry, (*group.heap[0][:2], group) if group.heap else None
-        if old is not None and new is not None and new[1] == old[1]:
-            return
-        if old is not None:
-            _remove_entry(self.group_entries, old)
-        group.entry = new
-        if new is not None:
-            bisect.insort(self.group_entries, new)
-        elif group.is_empty() and self.groups_by_needs.pop(group.key, None) is not None:
-            self.slotless_count -= not group.needs_slot
-            for resource, need in group.needs:
-                resource.update_wanted_amounts(need, -1)
-            count_key = (group.resources, self.is_inside_holder)
-            self.admission.group_counts[count_key] -= 1
-            if not self.admission.group_counts[count_key]:
-                del self.admission.group_counts[count_key]
+    def move_group(self, group: WaitingGroup, entry: GroupEntry | None) -> None:
+        """Give a group the place of its first job; none if all its jobs are parked. Drop a group without jobs."""
+        if group.entry is not None:
+            _remove_entry(self.group_entries, group.entry)
+        group.entry = entry
+        if entry is not None:
+            bisect.insort(self.group_entries, entry)
+        elif not group.parked and self.groups_by_needs.pop(group.key, None) is not None:
+            self._count_group(group, -1)
         if self.entry is not None:
-            self._update_entry()
+            self._set_entry(self._next_entry())
 
-    def _update_entry(self) -> None:
-        """Move the entry of this queue to its new position in the admission; leave the admission if no job waits."""
-        priority = self.group_entries[0][0][0] if self.group_entries else 0
-        entry = (
-            (priority, next(iter(self.waiting_jobs.values())), self._sequence_number, self)
-            if self.waiting_jobs
-            else None
-        )
-        if entry != self.entry:
-            self._set_entry(entry)
+    def join(self) -> None:
+        """Join the admission, because a job competes again. The next round removes the queue if it has no room."""
+        if self.entry is None:
+            self._set_entry(self._next_entry())
+
+    def leave(self) -> None:
+        self._set_entry(None)
+
+    def _next_entry(self) -> QueueEntry | None:
+        """Return the entry of this queue in the admission, which is that of its first job; None if it has none."""
+        if not self.group_entries:
+            return None
+        key, number, _ = self.group_entries[0]
+        return (key[0], number, self._sequence_number, self)
 
     def _set_entry(self, entry: QueueEntry | None) -> None:
+        if entry == self.entry:
+            return
         if self.entry is not None:
             _remove_entry(self.admission.queue_entries, self.entry)
         self.entry = entry
@@ -496,20 +367,19 @@ class Admission:
         self.resources: Final[WeakSet[PoolEntry]] = WeakSet()
         # A heap of the times at which keys with parked jobs may be free by time alone, each with a sequence number.
         self.timed_keys: list[tuple[float, int, Key]] = []
-        # The groups whose first job was parked only for this scan, because its key is reserved, with these keys.
-        self._set_aside: list[tuple[WaitingGroup, Key]] = []
         self.has_budgets = False  # whether one of these is, or was, a budget
         self.shares_slots = False  # whether a window is, or was, shared by a run and those of `First`s in it
-        # How many groups there are of each kind: by their resources, and by whether they ignore reservations.
-        self.group_counts: Final[Counter[tuple[frozenset[PoolEntry], bool]]] = Counter()
+        self.group_counts: Final[Counter[tuple[frozenset[PoolEntry], bool]]] = Counter()  # how many there are by `kind`
         self.is_settled = False  # whether nothing has changed since the last round
         self._is_in_round = False
         self._is_blocking = False  # whether jobs that a budget cannot meet any more are being blocked
-        # The groups that the last scan found before its result, and whose needs cannot be met.
-        self.passed_over: list[WaitingGroup] = []
-        # The reservations that the last scan found: the job that has it, and the resources that it needs.
-        self.reservations: list[tuple[AbstractJob[Any], frozenset[PoolEntry]]] = []
-        self._has_skipped = False  # whether the last scan has skipped groups whose run had no room
+        # What the last scan has found: the groups whose needs cannot be met, of those before its result; the jobs with
+        # a reservation, each with the resources that it needs; the queues whose runs have no room; and whether it has
+        # skipped groups whose run has no room for them.
+        self._passed: list[WaitingGroup] = []
+        self._reservations: list[tuple[AbstractJob[Any], frozenset[PoolEntry]]] = []
+        self._without_room: list[AdmissionQueue] = []
+        self._has_skipped = False
         # The earliest time at which a job will be able to start without any other event, and the queue of the job.
         # `_timer` has the same pair for the timer that is set.
         self._earliest_start: tuple[float, AdmissionQueue | None] = (math.inf, None)
@@ -527,8 +397,7 @@ class Admission:
         self.has_budgets = self.has_budgets or other.has_budgets
         self.shares_slots = self.shares_slots or other.shares_slots
         self.group_counts.update(other.group_counts)
-        self.timed_keys += other.timed_keys
-        heapq.heapify(self.timed_keys)
+        self.timed_keys = sorted(self.timed_keys + other.timed_keys)
         self.queue_entries = sorted(self.queue_entries + other.queue_entries)
         other.queues.clear()
         other.forget_timer(other._timer[1])
@@ -544,19 +413,28 @@ class Admission:
         """
         if self.is_settled or self._is_in_round:
             return
-        served: dict[AdmissionQueue, None] = {}
         self._is_in_round = True
-        while True:
-            group, without_room = self.scan()
-            for queue in without_room:
-                queue.leave()
-            if group is not None:
+        served: dict[AdmissionQueue, None] = {}
+        set_aside: list[Key] = []  # reserved keys, of which jobs are parked until the end of the round
+        self._wake_timed_keys()
+        while (found := self.scan()) is not None:
+            group, key, is_reserved = found
+            if key is None:
+                for other in self._passed:
+                    if not other.resources.isdisjoint(group.resources):
+                        other.queue.overtaken[other.heap[0][2]] += 1
                 group.queue.admit_first(group)
                 served[group.queue] = None
-            if self._set_aside:
-                self._restore_set_aside()
-            if group is None:
-                break
+            else:
+                group.park(key)
+                if is_reserved:
+                    set_aside.append(key)
+                else:
+                    key.wake()  # at the time at which it will be free
+            self._leave_without_room()
+        self._leave_without_room()
+        for key in set_aside:
+            key.wake()
         self.is_settled, self._is_in_round = not self._has_skipped, False
         self._set_timer()
         for queue in served:
@@ -564,6 +442,19 @@ class Admission:
                 queue.start_admitted()
         if self.has_budgets and not self._is_blocking:
             self._block_unaffordable_jobs()
+
+    def _leave_without_room(self) -> None:
+        for queue in self._without_room:
+            queue.leave()
+
+    def _wake_timed_keys(self) -> None:
+        while self.timed_keys:
+            when, _, key = self.timed_keys[0]
+            if key.parked and when > key.clock() + TIME_TOLERANCE:
+                break
+            heapq.heappop(self.timed_keys)
+            key.timed_at = math.inf
+            key.wake()
 
     def _block_unaffordable_jobs(self) -> None:
         # Blocking a job may end a nested run, which leads to another round: this loop, not that round, blocks the next.
@@ -575,140 +466,116 @@ class Admission:
         finally:
             self._is_blocking = False
 
-    def scan(self) -> tuple[WaitingGroup | None, list[AdmissionQueue]]:
-        """Find the first group whose first job can start. Call `_restore_set_aside` afterwards.
+    def scan(self) -> tuple[WaitingGroup, Any, bool] | None:
+        """Find the first group, in order, whose first job can start, or must be parked.
 
         Returns:
-            The group, or None; and the queues that were visited before it and whose runs have no room.
+            The group; the `Key` with which its first job must be parked, or None if it can start; and whether that key
+            is free, but reserved. None if there is no such group.
 
+        A scan changes no queue and no resource. Before it looks at a group, this holds for the groups before it:
+
+        - None of their first jobs can start. It lacks something, or needs what is reserved, or its run has no room, or
+          too many groups wait for what it needs.
+        - `_passed` has those that lack something, but for those of which all resources are exhausted: what a later job
+          takes, it takes from none of these.
+        - A later group can start only if it needs nothing that is saturated, something that is not exhausted, and
+          nothing that is reserved, unless it ignores reservations. If no kind of group is left, the scan is over.
+
+        So the result is the first that can start, and it overtakes the groups in `_passed` with which it shares a
+        resource. These have no reservation, or are overtaken by jobs that ignore it.
         """
-        while self.timed_keys:
-            when, _, key = self.timed_keys[0]
-            if key.parked and when > key.clock() + TIME_TOLERANCE:
-                break
-            heapq.heappop(self.timed_keys)
-            key.timed_at = math.inf
-            key.wake()
-        while (found := self._scan_until_parked()) is None:
-            pass
-        return found
-
-    def _restore_set_aside(self) -> None:
-        for group, key in self._set_aside:
-            group.unpark(key)
-        self._set_aside.clear()
-
-    def _scan_until_parked(self) -> tuple[WaitingGroup | None, list[AdmissionQueue]] | None:
-        """Do what `scan` says; return None if jobs had to be parked, which may have changed the order of the groups."""
-        saturated: set[PoolEntry] = set()  # resources that too many groups wait for, so later groups are skipped
+        saturated: set[PoolEntry] = set()  # resources that enough groups wait for
         exhausted: set[PoolEntry] = set()  # resources that have too little for any waiting job
-        reserved: set[PoolEntry] = set()  # resources that a group with a reservation needs
-        waiting_counts: dict[PoolEntry, int] = {}  # how many of the groups scanned so far wait for each resource
+        reserved: set[PoolEntry] = set()  # resources that a job with a reservation needs
+        waiting_counts: dict[PoolEntry, int] = {}  # how many of the groups before wait for each resource
         limit_count = 0
-        without_room: list[AdmissionQueue] = []
-        self.passed_over, self.reservations = [], []
-        self._earliest_start, self._has_skipped = (math.inf, None), False
+        self._passed, self._reservations, self._without_room = [], [], []
+        self._has_skipped, self._earliest_start = False, (math.inf, None)
         if self.timed_keys:
             when, _, timed_key = self.timed_keys[0]
             self._earliest_start = when, next(iter(timed_key.parked)).queue
-        for group in self._iterate_groups(without_room):
-            if not group.resources:
-                return group, without_room
-            if not group.resources.isdisjoint(saturated) or group.resources <= exhausted:
+        for group in self._groups_in_order():
+            resources, queue = group.resources, group.queue
+            if group.needs_slot and queue.slotless_count and not queue.has_room():
+                self._has_skipped = True
                 continue
-            if group.per_key is not None and group.park_unavailable():
-                return None
+            if not resources:
+                return group, None, False
+            if resources <= exhausted or not resources.isdisjoint(saturated):
+                continue
             available_at = -math.inf
             for resource, need in group.needs:
                 when = resource.available_at(need)
                 if when > -math.inf:
+                    if resource.parks:
+                        return group, resource, False
                     available_at = max(available_at, when)
                     waiting_counts[resource] = waiting_counts.get(resource, 0) + 1
                     if resource.is_exhausted():
                         exhausted.add(resource)
             if available_at > -math.inf:
-                self.passed_over.append(group)
+                self._passed.append(group)
                 if available_at < self._earliest_start[0]:
-                    self._earliest_start = available_at, group.queue
-                if group.has_reservation():
-                    reserved |= group.first_resources()
-                    self.reservations.append((group.heap[0][2], group.first_resources()))
-            elif group.queue.is_inside_holder or not reserved or group.first_resources().isdisjoint(reserved):
-                return group, without_room
-            elif (key := group.first_key()) is not None and group.resources.isdisjoint(reserved):
-                self._set_aside.append((group, key))
-                group.park_first(key)
-                return None
+                    self._earliest_start = available_at, queue
+                if queue.overtaken[group.heap[0][2]] >= queue.backfill and not queue.is_inside_holder:
+                    reserved |= resources
+                    self._reservations.append((group.heap[0][2], resources))
             else:
-                for entry in group.resources & reserved:
+                held = frozenset() if queue.is_inside_holder else resources & reserved
+                if not held:
+                    return group, None, False
+                if len(held) == 1 and (key := next(iter(held))).parks:
+                    return group, key, True
+                for entry in held:
                     waiting_counts[entry] = waiting_counts.get(entry, 0) + 1
-            saturated.update(
-                [entry for entry in group.resources if waiting_counts.get(entry, 0) >= MAX_GROUPS_PER_RESOURCE]
-            )
-            # Stop if no remaining group can start. Only a new limit can have changed that.
+            saturated.update([each for each in resources if waiting_counts.get(each, 0) >= MAX_GROUPS_PER_RESOURCE])
             if limit_count != (limit_count := len(saturated) + len(exhausted) + len(reserved)) and all(
-                resources
+                kind
                 and (
-                    resources <= exhausted
-                    or not resources.isdisjoint(saturated)
-                    or not (ignores_reservations or resources.isdisjoint(reserved))
+                    kind <= exhausted
+                    or not kind.isdisjoint(saturated)
+                    or not (ignores_reservations or kind.isdisjoint(reserved))
                 )
-                for resources, ignores_reservations in self.group_counts
+                for kind, ignores_reservations in self.group_counts
             ):
                 break
-        return None, without_room
+        return None
 
-    def _iterate_groups(self, without_room: list[AdmissionQueue]) -> Iterator[WaitingGroup]:
-        """Yield the groups of all runs that have room, in order; add the queues of other runs to `without_room`.
+    def _groups_in_order(self) -> Iterator[WaitingGroup]:
+        """Yield the groups of all runs that have room, in order; add the queues of other runs to `_without_room`.
 
-        Of a run without room, only the groups of jobs that take no slot are yielded, if it has any.
-
-        The groups are ordered by priority and then by age. The age of a run's first group is that of the run's oldest
-        job, and the age of any other group is that of its first job.
+        The groups of a run are in the order of its policy. Of the next groups of all runs, that with the highest
+        priority comes first, then that whose first job became ready first. All groups of a run with jobs that take no
+        slot are yielded.
         """
-        if len(self.queue_entries) == 1:  # the code below would yield the same groups, but several times more slowly
-            only = self.queue_entries[0][3]
-            has_room = only.has_room()
-            if not (has_room or only.slotless_count):
-                without_room.append(only)
-                return
-            for _, _, group in only.group_entries:
-                if has_room or not group.needs_slot:
-                    yield group
-                else:
-                    self._has_skipped = True
-            return
-        # A heap that merges the groups of the queues. An item is the next group of a queue: the priority and age of the
-        # group, the sequence number of the queue, the queue, whether its run has room, and the index of the group.
-        merge_heap: list[tuple[float, int, int, AdmissionQueue, bool, int]] = []
-        entries: Iterable[Any] = itertools.chain(self.queue_entries, [(math.inf,)])
-        for entry, next_entry in itertools.pairwise(entries):
+        # A heap of the next group of each queue, with the priority and the number of its first job, and its index.
+        heads: list[tuple[float, int, int, AdmissionQueue, int]] = []
+        entries: Iterable[Any] = itertools.chain(self.queue_entries, [LAST])
+        for entry, following in itertools.pairwise(entries):
             queue: AdmissionQueue = entry[3]
-            has_room = queue.has_room()
-            if has_room or queue.slotless_count:
-                heapq.heappush(merge_heap, (*entry, has_room, 0))
+            if queue.slotless_count or queue.has_room():
+                heapq.heappush(heads, (*entry, 0))
             else:
-                without_room.append(queue)
-            while merge_heap and merge_heap[0] < next_entry:
-                _, _, number, owner, has_room, index = merge_heap[0]
-                if index < len(owner.group_entries):
-                    group = owner.group_entries[index][2]
-                    if has_room or not group.needs_slot:
-                        yield group
-                    else:
-                        self._has_skipped = True
-                if index + 1 < len(owner.group_entries):
-                    key, age, _ = owner.group_entries[index + 1]
-                    heapq.heapreplace(merge_heap, (key[0], age, number, owner, has_room, index + 1))
+                self._without_room.append(queue)
+            while heads and heads[0] < following:
+                _, _, number, queue, index = heads[0]
+                if following is LAST and len(heads) == 1:  # nothing is left to merge with
+                    yield from [group for *_, group in queue.group_entries[index:]]
+                    return
+                yield queue.group_entries[index][2]
+                if index + 1 < len(queue.group_entries):
+                    key, age, _ = queue.group_entries[index + 1]
+                    heapq.heapreplace(heads, (key[0], age, number, queue, index + 1))
                 else:
-                    heapq.heappop(merge_heap)
+                    heapq.heappop(heads)
 
     def find_blocker(self, resources: frozenset[Resource]) -> AbstractJob[Any] | None:
         """Return the job whose reservation keeps those that need `resources` from starting. Any thread may call this.
 
-        It reads what the last scan found, because a scan changes the queues.
+        It reads what the last scan found, because a scan changes what the next round uses.
         """
-        blockers = (job for job, reserved in self.reservations if not reserved.isdisjoint(resources))
+        blockers = (job for job, reserved in self._reservations if not reserved.isdisjoint(resources))
         return next((job for job in blockers if job._state is SCHEDULED), None)
 
     def _set_timer(self) -> None:
@@ -746,6 +613,12 @@ def join_admission(queue: AdmissionQueue, resources: Iterable[PoolEntry]) -> Non
                 (resource.admission, queue.admission), key=lambda admission: len(admission.resources)
             )
             larger.merge(smaller)
+
+
+def _drop_settled(entries: list[HeapEntry]) -> None:
+    """Remove settled jobs from the front of a heap."""
+    while entries and entries[0][2]._state is not SCHEDULED:
+        heapq.heappop(entries)
 
 
 def _remove_entry(entries: list[Any], entry: Any) -> None:

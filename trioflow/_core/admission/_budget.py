@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from ..base import _amounts, _logger
 from ..base._reprs import short_repr
 from ..base._states import WaitCause, Waiting
+from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import printable
 from ._resource import CountedResource
@@ -172,6 +173,10 @@ class BudgetResource(CountedResource):
     def can_ever_meet(self, need: Amount) -> bool:
         """Return whether a need could be met if running jobs used nothing of what they have reserved."""
         return need <= self.free + self.reserved
+
+    def spent_error(self, job: AbstractJob[Any], need: Amount) -> BudgetSpent:
+        """Return the error of a job whose need can never be met."""
+        return BudgetSpent(job, self.name, self.format_amount(need), self.describe_left(), self.top_user())
 
     def explain_shortage(self, need: Amount, before: int) -> str:
         if self.is_throttled():

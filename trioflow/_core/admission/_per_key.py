@@ -104,6 +104,8 @@ class PerKey:
 class Key(Resource):
     """One key of a `PerKey`, with an amount of its own. It has no slots, because two bases with slots do not mix."""
 
+    parks = True
+
     def __init__(self, family: PerKeyResource, key: str) -> None:
         super().__init__(family.name, family.limit)
         self.family: Final = family
@@ -136,8 +138,6 @@ class Key(Resource):
         """Delay all jobs that need this key for `seconds` from now, unless they are already delayed for longer."""
         self.cooldown.ends_at = max(self.cooldown.ends_at, self.clock() + seconds)
         self.family.keep(self)
-        for queue in [] if self.family.admission is None else list(self.family.admission.queues):
-            queue.return_throttled()
 
     @abstractmethod
     def used_until(self) -> float:
@@ -165,6 +165,7 @@ class CountedKey(Key, CountedResource):
             self.rest_ends.popleft()
             self.free += 1
         super().take(job, need)
+        self.wake()
 
     def give_back(self, job: AbstractJob[Any], share: Any) -> None:
         """Take back the place of a job; it is free after the pause."""
@@ -207,7 +208,9 @@ class CountedKey(Key, CountedResource):
 class RateKey(Key, RateResource):
     def take(self, job: AbstractJob[Any], need: RateNeed) -> RateNeed:
         self.family.keep(self)
-        return super().take(job, need)
+        share = super().take(job, need)
+        self.wake()
+        return share
 
     def correct(self, share: RateNeed, used: RateNeed) -> None:
         self.family.keep(self)
@@ -236,6 +239,8 @@ class PerKeyResource(PoolEntry):
     """
 
     __slots__ = ("_kept", "_max_kept", "is_returnable", "keys", "limit", "outer_key", "pause", "unit_need")
+
+    has_keys = True
 
     def __init__(self, name: str, settings: PerKey, outer_key: CountedKey | None = None) -> None:
         super().__init__(name, settings)
@@ -276,6 +281,10 @@ class PerKeyResource(PoolEntry):
         if resource is None:
             self.keys[key] = resource = CountedKey(self, key) if self.is_returnable else RateKey(self, key)
         return resource
+
+    def find_key(self, job: AbstractJob[Any]) -> Key | None:
+        """Return the key that a job needs; None if nothing uses it. Any thread may call this."""
+        return self.keys.get(str(job._needs()[self.name]))
 
     def resolve(self, amount: CheckedNeed, job: AbstractJob[Any]) -> tuple[Resource, Any]:
         return self.key(self.need(amount, job)), self.unit_need

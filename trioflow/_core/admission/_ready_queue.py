@@ -34,7 +34,7 @@ from ..job._job import AbstractJob
 from ..job._job_queries import takes_slot
 from ._admission import MAX_ADMITTED, AdmissionQueue
 from ._heap_keys import LOWEST_KEY, ready_numbers, throttled_numbers
-from ._pool import Grant
+from ._pool import Grant, Needs
 from ._window import Adaptive, max_slots
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ class ReadyQueue:
                 if not startable:
                     return None
             job = startable.popleft()
-            if job._state is SCHEDULED:
+            if job._state is SCHEDULED and not (is_shared and self._return_throttled(job)):
                 return job
 
     def release(self, job: AbstractJob[Any]) -> None:
@@ -300,26 +300,16 @@ class ReadyQueue:
         if (grant := job._grant()) is not None:
             grant.refund()
 
-    def return_throttled(self) -> bool:
-        """Put the jobs that have a throttled resource, and have not started, back into the line; if any, return True.
-
-        `admit` has to be called afterwards.
-        """
-        waiting = () if self.tokens is None else self.tokens.waiting
-        jobs = [job for job in (*self.startable, *waiting) if (grant := job._grant()) and grant.is_throttled()]
-        self._return(jobs)
-        return bool(jobs)
-
-    def _return(self, jobs: list[AbstractJob[Any]]) -> None:
-        entries = [job._grant().entry for job in jobs]
-        for job in jobs:
-            if self.tokens is None or job not in self.tokens.waiting:
-                self.startable.remove(job)
-            self.refund(job)
-            self.release(job)
-        for entry in entries:
-            assert self.groups is not None  # only jobs with needs are returned
-            self.groups.insert(entry)
+    def _return_throttled(self, job: AbstractJob[Any]) -> bool:
+        """Put a job back into the line, in its old place, if a resource that it has was throttled meanwhile."""
+        grant = job._grant()
+        if grant is None or not grant.is_throttled():
+            return False
+        assert self.groups is not None  # only jobs with needs have a grant
+        self.refund(job)
+        self.release(job)
+        self.groups.insert(grant.entry)
+        return True
 
     def push_again(self, job: AbstractJob[Any]) -> None:
         """Add a job that was throttled or will be retried, ahead of others, except those that were added so earlier."""
@@ -381,8 +371,7 @@ class ReadyQueue:
 
     def describe_wait(self, job: AbstractJob[Any]) -> Waiting | None:
         """Return the wait of a ready job for resources; None if its needs can be met now. Any thread may call this."""
-        group = None if self.groups is None else self.groups.find_group(job)
-        waits = [] if group is None else [resource.describe_wait(need) for resource, need in group.unmet_needs(job)]
+        waits = [resource.describe_wait(need) for resource, need in self._unmet_needs(job)]
         return waits[0]._replace(text="; ".join(wait.text for wait in waits)) if waits else None
 
     def explain_wait(self, job: AbstractJob[Any]) -> str | None:
@@ -390,10 +379,12 @@ class ReadyQueue:
         group = None if self.groups is None else self.groups.find_group(job)
         if group is None:
             return None
-        before = group.count_before(job)
-        if missing := group.unmet_needs(job) or group.needs_used_up_by(job, before):
+        needs, alike = group.needs_of(job), [other for *_, other in group.entries() if other._needs() == job._needs()]
+        before = alike.index(job) if job in alike else 0
+        missing = self._unmet_needs(job) or [each for each in needs if each[0].is_used_up_by(each[1], before)]
+        if missing:
             return f"waits for {'; '.join(resource.explain_shortage(need, before) for resource, need in missing)}"
-        resources = frozenset([resource for resource, _ in group.needs_of(job)])
+        resources = frozenset([resource for resource, _ in needs])
         blocker = group.queue.admission.find_blocker(resources)
         if blocker is None:
             return None
@@ -403,3 +394,8 @@ class ReadyQueue:
             f"waits for {names}, although enough is free, behind {blocker.label!r}, "
             f"which no more jobs may overtake (backfill={backfill})"
         )
+
+    def _unmet_needs(self, job: AbstractJob[Any]) -> Needs:
+        group = None if self.groups is None else self.groups.find_group(job)
+        needs = [] if group is None else group.needs_of(job)
+        return [(resource, need) for resource, need in needs if resource.available_at(need) > -math.inf]

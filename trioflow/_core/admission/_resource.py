@@ -8,7 +8,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
-from weakref import WeakSet
 
 from ..base import _amounts
 from ..base._states import WaitCause, Waiting
@@ -29,11 +28,10 @@ TIME_TOLERANCE: Final = 1e-9
 class Cooldown:
     """The time at which the throttle of a resource ends. No job that needs the resource starts earlier."""
 
-    __slots__ = ("ends_at", "resources")
+    __slots__ = ("ends_at",)
 
     def __init__(self) -> None:
         self.ends_at = -math.inf
-        self.resources: WeakSet[Resource] | None = None  # those with this throttle for which jobs have waited
 
 
 class PoolEntry(ABC):
@@ -47,6 +45,12 @@ class PoolEntry(ABC):
 
     is_budget: ClassVar[bool] = False
     """Whether jobs use up the resource, and it never comes back."""
+
+    has_keys: ClassVar[bool] = False
+    """Whether this is a family of resources. A job takes the one whose key it names, and waits for it apart."""
+
+    parks: ClassVar[bool] = False
+    """Whether jobs that lack the resource wait apart, and hold back no others; see `Key`."""
 
     is_returnable: bool
     """Whether jobs hold the resource and return it when they have settled, instead of using it up."""
@@ -92,6 +96,17 @@ class PoolEntry(ABC):
 
 
 class Resource(PoolEntry):
+    """What jobs take.
+
+    The admission relies on these promises:
+
+    - `available_at`, `is_exhausted` and `can_ever_meet` change nothing that a job could notice.
+    - While jobs only take, no need becomes available except by time, and `available_at` has said at what time.
+    - After any other change that may let a waiting job start, `Admission.is_settled` is False.
+    - If a resource is exhausted, no need of any waiting job can be met.
+    - A job that lacks a resource that `parks` is parked with it, until the resource calls `WaitingGroup.unpark`.
+    """
+
     __slots__ = ("cooldown",)
 
     def __init__(self, name: str, settings: Any) -> None:
@@ -143,6 +158,10 @@ class Resource(PoolEntry):
         """Return whether the free amount is known to be too small for any waiting job."""
         return False
 
+    def can_ever_meet(self, need: Any) -> bool:
+        """Return whether a need could be met if running jobs returned all they have."""
+        return True
+
     def update_wanted_amounts(self, need: Any, sign: int) -> None:
         """Record that a group of waiting jobs with this need is added (1) or removed (-1)."""
 
@@ -161,18 +180,13 @@ class Resource(PoolEntry):
     def throttle(self, seconds: float) -> None:
         """Delay all jobs that need the resource for `seconds` from now, unless they are already delayed for longer.
 
-        Jobs that have the resource but have not started wait again.
+        Jobs that have the resource but have not started wait again, when a worker looks for them.
         """
         self.cooldown.ends_at = max(self.cooldown.ends_at, self.clock() + seconds)
-        admissions = {resource.admission for resource in self.cooldown.resources or ()}
-        for queue in [queue for admission in admissions if admission is not None for queue in admission.queues]:
-            queue.return_throttled()
 
     def join(self, admission: Admission) -> None:
         super().join(admission)
         admission.has_budgets = admission.has_budgets or self.is_budget
-        self.cooldown.resources = self.cooldown.resources or WeakSet()
-        self.cooldown.resources.add(self)
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
         super().change_clock(clock, shift)
@@ -237,6 +251,10 @@ class CountedResource(Resource):
 
     def is_exhausted(self) -> bool:
         return bool(self.wanted_amounts) and self.free < self.wanted_amounts[0]
+
+    def can_ever_meet(self, need: Any) -> bool:
+        """Return whether a need could be met if running jobs returned all they have."""
+        return True
 
     def update_wanted_amounts(self, need: Amount, sign: int) -> None:
         if sign > 0:
