@@ -122,20 +122,11 @@ def test_status_text_of_a_running_job_is_empty_if_the_job_is_redacted(virtual: V
     assert not views.runs_commands(Job(nap, 1))
 
 
-def test_amounts_of_memory_are_shown_in_units_and_do_not_accrue() -> None:
-    """Amounts of memory are shown as sizes and do not accrue; those of a rate are not, and accrue with time."""
+def test_amounts_of_memory_are_shown_in_units() -> None:
+    """Amounts of memory are shown as sizes; those of a rate are not."""
     pool = Pool(memory="8 GiB", api=Rate(calls=1, per=1, burst=1))
-    jobs = [Job(nap, 1, needs={"memory": "6 GiB", "api": {"calls": 1}}) for _ in range(3)]
     memory, api = views.resource_views(pool)
     assert (memory.amount_text(1.5 * 2**30), api.amount_text(1)) == ("1.5 GiB", "")
-    assert (memory.accrual_seconds(jobs), api.accrual_seconds(jobs)) == (0, 2)
-
-
-def test_a_key_of_a_rate_accrues_for_the_jobs_that_need_it() -> None:
-    """Only jobs that need a key of a rate add to the time in which it accrues."""
-    jobs = [Job(nap, 1, needs={"api": need}) for need in ({"tokens": 1}, 1, {"tokens": 1}, 1)]
-    (api,) = views.resource_views(Pool(api=Rate(requests=100, tokens=1, per=1)))
-    assert api.accrual_seconds(jobs) == 1
 
 
 def test_a_rank_is_the_longest_path_to_an_exit() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import Job, Pool, Scheduler, Trace, simulate
+from trioflow import Job, Pool, Scheduler, Trace
 from trioflow._core.job import _job_options
 from trioflow.abc import declare_run_resource, set_run_need
 
@@ -72,11 +72,3 @@ def test_a_trace_names_the_wait_for_a_run_resource(virtual: Virtual) -> None:
     trace = traced_run(virtual, Scheduler(benches(3)))
     waits = {span.label: [wait.words for wait in span.waits] for span in trace.spans if span.waits}
     assert waits == {"bench 2": ["benches"]}
-
-
-def test_the_lower_bound_of_a_simulation_counts_run_resources() -> None:
-    """A simulation's lower bound counts the work for a run's own resource, in nested schedulers too."""
-    scheduler = Scheduler(*benches(4, expected_duration=1), Scheduler(*benches(4, expected_duration=1), label="n"))
-    found = simulate(scheduler)
-    assert found.makespan == pytest.approx(4)
-    assert found.lower_bound == pytest.approx(4)

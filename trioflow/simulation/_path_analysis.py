@@ -7,19 +7,15 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from .._core.api import topological_order
 from .._core.api.views import (
     AnyJob,
     BaseScheduler,
-    Pool,
-    ResourceView,
     all_requirements,
-    copy_pool,
     enclosing_schedulers,
     essential_requirements,
-    find_run_resource,
     first_options,
     inputs_of,
     is_scheduler,
@@ -27,9 +23,6 @@ from .._core.api.views import (
     longest_path_lengths,
     longest_pauses,
     max_slots,
-    needs_as_given,
-    resource_views,
-    run_needs,
 )
 from ._scenario_copy import is_limiter
 
@@ -46,8 +39,6 @@ def analyze_schedulers(
 
     """
     schedulers = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
-    pools = {current.pool for current in schedulers if current.pool is not None}
-    views = {(pool, view.name): view for pool in pools for view in resource_views(copy_pool(pool))}
     distant_inputs = {
         member
         for job in scheduler.iterate_jobs()
@@ -55,7 +46,7 @@ def analyze_schedulers(
         if source.scheduler is not job.scheduler
         for member in (source, *enclosing_schedulers(source))
     }
-    known = _KnownFacts(durations, views, distant_inputs, _find_unpaid_jobs(schedulers))
+    known = _KnownFacts(durations, distant_inputs, _find_unpaid_jobs(schedulers))
     for current in reversed(schedulers):  # nested schedulers first
         analyzer = _PathAnalyzer(current, known)
         known.analyses[current] = analyzer.analyze(window if current is scheduler else current.jobs_window)
@@ -66,11 +57,10 @@ def analyze_schedulers(
 class _KnownFacts:
     durations: Mapping[AnyJob, float]
     """The durations of all jobs, without their timeouts."""
-    views: Mapping[tuple[Pool, str], ResourceView]
     distant_inputs: set[AnyJob]
     """The jobs that are inputs of jobs in other schedulers, and the schedulers that enclose them."""
     unpaid: set[AnyJob]
-    """The jobs that a budget may block, because it is too small for the needs of all."""
+    """The jobs that a budget may block."""
     analyses: dict[BaseScheduler, PathAnalysis] = field(default_factory=dict[BaseScheduler, "PathAnalysis"])
     work_durations: dict[AnyJob, float] = field(default_factory=dict[AnyJob, float])
 
@@ -97,41 +87,14 @@ def slot_users(scheduler: BaseScheduler, window: Any) -> list[AnyJob]:
 
 
 def _find_unpaid_jobs(schedulers: list[BaseScheduler]) -> set[AnyJob]:
-    """Return the jobs that need budgets which are too small for the needs of all attempts of all jobs."""
-    needs: dict[tuple[Pool | BaseScheduler, str], dict[AnyJob, float]] = {}
-    for scheduler in schedulers:
-        for job in scheduler:
-            attempts = 1.0 if job.retry is None else math.inf if job.retry.times is None else 1 + job.retry.times
-            for name, need in needs_as_given(job).items():
-                enclosing = [scheduler, *enclosing_schedulers(scheduler)]
-                if not any(current.pool is not None and name in current.pool.budgets for current in enclosing):
-                    continue
-                owner = next(current for current in enclosing if _owns(current, name))
-                key = (owner.pool if owner.pool is not None and name in owner.pool.total else owner), name
-                needs.setdefault(key, {})[job] = float(need) * attempts
-    unpaid: set[AnyJob] = set()
-    for (payer, name), amounts in needs.items():
-        total = payer.total[name] if isinstance(payer, Pool) else float(needs_as_given(payer)[name])
-        if sum(amounts.values()) > total:
-            unpaid.update(amounts)
-    return unpaid
-
-
-def _owns(scheduler: BaseScheduler, name: str) -> bool:
-    return (scheduler.pool is not None and name in scheduler.pool.total) or name in (scheduler.needs or {})
-
-
-def _find_pool(scheduler: BaseScheduler, name: str) -> Pool | None:
-    """Return the pool from which the members of a scheduler take a resource.
-
-    Return None if there is no such pool, or if the scheduler or an enclosing one reserves the resource for its jobs.
-    """
-    for current in (scheduler, *enclosing_schedulers(scheduler)):
-        if current.pool is not None and name in current.pool.total:
-            return current.pool
-        if name in (current.needs or {}):
-            return None
-    return None
+    """Return the jobs that need a budget, which may be spent before they start."""
+    return {
+        job
+        for scheduler in schedulers
+        for job in scheduler
+        for current in (scheduler, *enclosing_schedulers(scheduler))
+        if current.pool is not None and not current.pool.budgets.keys().isdisjoint(job.needs or ())
+    }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,10 +112,6 @@ class PathAnalysis:
     lower_bound: float
     deviates_at: float
     """The earliest time at which a timeout, of the scheduler or of a job, has an effect that depends on the order."""
-    resource_uses: Mapping[tuple[Pool, str], list[_JobUse]]
-    """The uses of each pool resource by the jobs of this scheduler and of nested ones."""
-    work_by_run_resource: Mapping[tuple[BaseScheduler, int, str], float]
-    """The work of jobs at any depth for each resource of the run, keyed by its owner, total and name."""
     may_fail: bool
     """Whether the scheduler is a `First` that fails if one of its jobs does, as that one may."""
 
@@ -181,8 +140,7 @@ class _PathAnalyzer:
     """The analysis of one scheduler, in O(V + E) time: a pass over its jobs in topological order, then the bounds.
 
     The paths are found by the critical path method (Kelley and Walker 1959). The lower bound is the maximum of the
-    following: the length of the longest path; the work of all jobs divided by the number of slots; the earliest end of
-    the work for each resource of a pool; and the work for each resource of the run divided by its total. A nested
+    following: the length of the longest path, and the work of all jobs divided by the number of slots. A nested
     scheduler counts as a job that takes its own lower bound. A job that exceeds its timeout in any order takes as long
     as its timeout allows, and jobs that need its success take no time. The time of other effects of timeouts, such as
     the end of a run, depends on the order; the lower bound is at most the earliest time at which there can be one.
@@ -198,9 +156,6 @@ class _PathAnalyzer:
         self._ends: Final[dict[AnyJob, float]] = {}  # the earliest end of each job
         self._latest_predecessors: Final[dict[AnyJob, AnyJob | None]] = {}
         self._unsuccessful: Final[set[AnyJob]] = set()
-        # The jobs that start, and are nested schedulers only if no timeout ends them.
-        self._completed: Final[set[AnyJob]] = set()
-        self._completed_schedulers: Final[list[tuple[AnyJob, PathAnalysis]]] = []
         self._deviations: Final[list[float]] = []  # the earliest times of effects of timeouts that depend on the order
 
     def analyze(self, window: Any) -> PathAnalysis:
@@ -217,15 +172,8 @@ class _PathAnalyzer:
         # From the start of each job to the end of the run.
         remaining = longest_path_lengths(self._order, self._predecessors, self._durations, 0.0)
         heads = {job: ends[job] - self._durations[job] for job in self._order}
-        tails = {job: remaining[job] - self._durations[job] for job in self._order}
-        resource_uses, run_work = self._find_resource_uses(), self._find_work_by_run_resource()
         bounds = [length]
-        if enough is None:  # of a `First`, it is not known which jobs do their work
-            bounds += [work / total for (_, total, _), work in run_work.items()]
-        for key, uses in resource_uses.items() if enough is None else ():
-            if (view := self._known.views.get(key)) is not None:
-                bounds.append(_resource_lower_bound(view, uses, heads, tails))
-        if (size := max_slots(window)) and enough is None:
+        if (size := max_slots(window)) and enough is None:  # of a `First`, it is not known which jobs do their work
             work_seconds = sum(work_durations[job] for job in slot_users(self._scheduler, window))
             bounds.append(work_seconds / min(size, sys.maxsize))
         time_limit = math.inf if self._scheduler.timeout is None else self._scheduler.timeout
@@ -238,8 +186,6 @@ class _PathAnalyzer:
             untimed_bound=untimed_bound,
             lower_bound=min(untimed_bound, time_limit),
             deviates_at=min(deviates_at, time_limit),
-            resource_uses=resource_uses,
-            work_by_run_resource=run_work,
             may_fail=enough is not None and bool(self._unsuccessful),
         )
 
@@ -268,40 +214,10 @@ class _PathAnalyzer:
         elif nested and not is_timed_out:
             self._deviations.append(start + nested.deviates_at)
         counts = job in self._awaited and not is_idle
-        if counts and not is_cut_short:
-            self._completed.add(job)
-            if nested and first_options(job)[0] is not None:  # type: ignore[arg-type]
-                self._known.work_durations.update(dict.fromkeys(job.iterate_jobs(), 0.0))  # type: ignore[attr-defined]
-            elif nested and not job.forever:
-                self._completed_schedulers.append((job, nested))
-        elif is_scheduler(job):
+        if is_scheduler(job) and (is_cut_short or not counts or first_options(job)[0] is not None):
             self._known.work_durations.update(dict.fromkeys(job.iterate_jobs(), 0.0))
         self._durations[job] = seconds if counts and not runs_forever else 0.0
         self._ends[job] = start + self._durations[job]
-
-    def _find_resource_uses(self) -> dict[tuple[Pool, str], list[_JobUse]]:
-        all_uses: dict[tuple[Pool, str], list[_JobUse]] = {}
-        for job in self._scheduler:
-            runs_forever = job.forever and not is_service(job)
-            if not runs_forever and (job in self._completed or self._durations[job]):
-                for name in job.needs or {}:
-                    if (pool := _find_pool(self._scheduler, name)) is not None:
-                        all_uses.setdefault((pool, name), []).append(_JobUse(job, job, self._durations[job]))
-        for job, analysis in self._completed_schedulers:
-            for key, uses in analysis.resource_uses.items():
-                all_uses.setdefault(key, []).extend(_JobUse(use.job, job, use.seconds) for use in uses)
-        return all_uses
-
-    def _find_work_by_run_resource(self) -> dict[tuple[BaseScheduler, int, str], float]:
-        all_work: dict[tuple[BaseScheduler, int, str], float] = {}
-        for job in self._scheduler:
-            for name in run_needs(job):
-                key = (*find_run_resource(self._scheduler, name), name)
-                all_work[key] = all_work.get(key, 0.0) + self._durations[job]
-        for _, analysis in self._completed_schedulers:
-            for key, work in analysis.work_by_run_resource.items():
-                all_work[key] = all_work.get(key, 0.0) + work
-        return all_work
 
 
 def _find_awaited_jobs(order: list[AnyJob], predecessors: Callable[[AnyJob], list[AnyJob]]) -> set[AnyJob]:
@@ -323,45 +239,3 @@ def _seconds_until_timed_out(job: AnyJob) -> float:
     if retry is None or retry.times is None:
         return job.timeout
     return job.timeout * (1 + retry.times) + longest_pauses(retry)
-
-
-class _JobUse(NamedTuple):
-    """The use of a resource by a job.
-
-    Attributes:
-        job: the job.
-        member: the member of the analyzed scheduler that is the job or contains it.
-        seconds: the duration of the job.
-
-    """
-
-    job: AnyJob
-    member: AnyJob
-    seconds: float
-
-
-def _resource_lower_bound(
-    view: ResourceView, uses: list[_JobUse], heads: Mapping[AnyJob, float], tails: Mapping[AnyJob, float]
-) -> float:
-    """Return the earliest time at which the run can end because of the work for a resource.
-
-    This is the duration of the work, plus the time before the first of the jobs can start, plus the time that the run
-    needs after the last of them has ended.
-
-    Args:
-        view: the resource.
-        uses: the uses of the resource.
-        heads: for each member, the length of the longest path to its start.
-        tails: for each member, the length of the longest path from its end.
-
-    """
-    if view.total is None:
-        head = min(heads[use.member] for use in uses)
-        tail = min(tails[use.member] + (use.seconds if use.job is use.member else 0.0) for use in uses)
-        return head + view.accrual_seconds(use.job for use in uses) + tail
-    finite_uses = [use for use in uses if not use.job.forever]
-    if not view.total or not finite_uses:
-        return 0.0
-    work = sum(float((use.job.needs or {})[view.name]) * use.seconds for use in finite_uses)
-    head, tail = (min(lengths[use.member] for use in finite_uses) for lengths in (heads, tails))
-    return head + work / view.total + tail

@@ -56,9 +56,8 @@ class Simulation:
     makespan: float
     """The seconds from the start of the run to its end. It usually ends with the last job that is not a forever job."""
     lower_bound: float
-    """A number of seconds that no order of the jobs can beat. It follows from the longest path, from the work for the
-    slots of the window, or from the work for limited resources, whichever takes longest; or from the earliest time at
-    which a timeout can stop the run."""
+    """A number of seconds that no order of the jobs can beat. It follows from the longest path, or from the work for
+    the slots of the window, whichever takes longer; or from the earliest time at which a timeout can stop the run."""
     critical_path: tuple[AnyJob, ...]
     """The jobs of the longest path. A nested scheduler is replaced by the longest path through it."""
     slack: Mapping[AnyJob, float]

@@ -309,21 +309,6 @@ class ResourceView:
             else ""
         )
 
-    def accrual_seconds(self, jobs: Iterable[AnyJob]) -> float:
-        """Return the seconds that a `Rate` takes, from a full burst, to accrue the needs of all these jobs.
-
-        For other resources, return 0. The order of the jobs makes no difference, because they do not hold a `Rate`.
-        """
-        rate = self._resource.settings
-        if not isinstance(rate, Rate):
-            return 0.0
-        needs = [self._resource.need(job._needs()[self.name], job) for job in jobs]
-        waits = [0.0]
-        for key, limit in rate.limits.items():
-            total = sum(float(need.get(key, 0)) for need in needs)
-            waits.append((total - rate.burst[key]) * rate.per / limit)
-        return max(waits)
-
     def start_delay(self, jobs: Iterable[AnyJob]) -> float:
         """Return the seconds until all needs of these jobs have accrued and the throttle, if any, has ended.
 
