@@ -74,7 +74,7 @@ assert scheduler.run(instruments=[trace])
 """
 USES = {
     "": "[save(trace, f't{suffix}') for suffix in ('.json', '.csv', '.svg')]; save(scheduler, 'g.mmd')\n"
-    "scheduler.list(); scheduler.debrief(); listing(scheduler); trace.table(); trace.time_spent()",
+    "scheduler.list(); scheduler.debrief(); listing(scheduler); trace.time_spent()",
     "cli": "from trioflow.cli._commands import command\n"
     "open('flow.py', 'w').write('from trioflow import Scheduler\\nscenario = Scheduler()')\n"
     "try: command.main(['run', 'flow.py', '--trace', 't.json', '--report', 'r.html', '--journal', 'j.db'])\n"

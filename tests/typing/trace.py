@@ -10,7 +10,6 @@ scheduler = Scheduler(instruments=[trace])
 assert_type(trace.spans, tuple[Span, ...])
 assert_type(trace.critical_path, tuple[Span, ...])
 assert_type(trace.wall_offset, float)
-assert_type(trace.table(), str)
 span = trace.spans[0]
 assert_type(span.state, JobState)
 assert_type(span.started_at, float | None)

@@ -61,8 +61,6 @@ READERS: dict[str, Reader] = {
     "raise_for_failures": raise_for_failures,
     "explain": lambda scheduler, _trace, _path: [job.scheduler.explain(job) for job in scheduler.iterate_jobs()],  # type: ignore[union-attr]
     "trace": lambda _scheduler, trace, path: save(trace, path / "trace.json"),
-    "table": lambda _scheduler, trace, _path: trace.table(),
-    "story": lambda scheduler, trace, _path: trace.story([*scheduler][-1]),
     "report": lambda _scheduler, trace, path: save(trace, path / "report.html"),
     "monitor": lambda scheduler, _trace, _path: scheduler.run(instruments=[Monitor(file=io.StringIO())]),
     "junit": lambda scheduler, _trace, path: scheduler.run(instruments=[JUnit(path / "junit.xml")]),

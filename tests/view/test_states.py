@@ -150,7 +150,7 @@ def test_debrief_counts_the_jobs_in_each_state(state: ReportedState, capsys: pyt
 @pytest.mark.parametrize("state", REPORTED)
 @pytest.mark.parametrize("started", [None, 1.0])
 def test_every_export_of_a_trace_shows_each_state_of_a_job(state: ReportedState, started: float | None) -> None:
-    """Timeline, table, CSV and report show jobs in any state; JSON shows those that started."""
+    """Timeline, CSV and report show jobs in any state; JSON shows those that started."""
     failed = state is JobState.FAILED
     span = _spans.Span(
         number=0, parent=None, run=1, path="job", label="job", kind="Job",
@@ -164,7 +164,6 @@ def test_every_export_of_a_trace_shows_each_state_of_a_job(state: ReportedState,
     record = TraceRecord((span,), (run,), end_time=3.0, failures=failures, families=("job",))
     picture = _timeline.timeline_svg(record, 600)
     assert state.value in picture
-    assert state.value in _table.table_text(record)
     assert state.value in _table.csv_text(record)
     assert state.value in json_text(record, "{}") or started is None
     assert state.value in _report.report_html(record, Path())

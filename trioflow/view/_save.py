@@ -27,9 +27,9 @@ def save(source: BaseScheduler | Trace, path: str | os.PathLike[str], **options:
 
     For a `Trace`:
 
-    - `.svg`: the timeline: a row for each slot with a bar for each job that started, the critical path, and the use of
-      each resource. Colors distinguish families of jobs, and narrow neighboring bars of one family are merged. Failed
-      jobs have a cross, and cancelled jobs are hatched. Hatching shows why a slot was empty.
+    - `.svg`: the timeline: a row for each slot with a bar for each job that started. Colors distinguish families of
+      jobs, and narrow neighboring bars of one family are merged. Failed jobs have a cross, cancelled jobs are hatched,
+      and those on the critical path have a border.
     - `.html`: a report, which loads no other files: the verdict, the failures, where the time went, the graph, the
       timeline, and a table of all jobs that can be sorted and searched.
     - `.json`: the whole record of the run, for `trioflow report` and `trioflow compare`, with trace events for

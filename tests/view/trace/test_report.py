@@ -222,13 +222,13 @@ def test_all_text_is_escaped(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_the_table_has_every_job(virtual: Virtual, tmp_path: Path) -> None:
-    """The table of the report has every job, with times as numbers and in one unit, requirements and stories."""
+    """The table of the report has every job, with times as numbers and in one unit, requirements and waits."""
     a = Job(nap, 90, label="a")
     found = data(report(virtual, Scheduler(a, Job(nap, 1, a, run_if="failed", label="b")), tmp_path / "r.html"))
     assert found == {
         "units": ["s", "s", "s"],
         "required": {"1": [0]},
-        "stories": {"1": ["1 min 30 s: waited 1 min 30 s for jobs", "1 min 30 s: skipped"]},
+        "waits": {"1": ["waited 1 min 30 s for jobs"]},
         "states": [["succeeded", 1], ["skipped", 1]],
         "rows": [
             ["a", "Job", "succeeded", [0.0, "0.000"], [0.0, "0.000"], [90.0, "90.00"], 1, 1, "", ["critical path"], 1],
@@ -294,7 +294,6 @@ def test_a_report_has_one_number_of_jobs(virtual: Virtual, tmp_path: Path) -> No
     assert "<bdi>A run of 41 jobs</bdi>" in text
     assert "all 41 jobs succeeded" in text
     assert "41 jobs: 41 succeeded, and 1 forever job<" in text
-    assert "Jobs that are alike share a box." in text
 
 
 def test_a_large_scenario_has_no_graph(virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,7 +406,7 @@ def test_the_report_shows_forty_levels_of_nesting(virtual: Virtual, tmp_path: Pa
         inside = Scheduler(inside, label=str(depth))
     text = report(virtual, inside, tmp_path / "r.html")
     assert len(data(text)["rows"]) == 40
-    assert text.count('class="job" data-number') == 2  # the bar of the job, and the critical path
+    assert text.count('class="job" data-number') == 1
 
 
 def test_the_report_of_an_unfinished_run_is_marked_as_such(virtual: Virtual, tmp_path: Path) -> None:
@@ -517,8 +516,8 @@ def test_the_report_explains_why_the_run_was_stopped(virtual: Virtual, tmp_path:
 # ---- restored jobs
 
 
-def test_restored_jobs_are_marked_in_report_table_and_timeline(backend: str, tmp_path: Path) -> None:
-    """Report, table and timeline mark restored jobs, which have no bar because they did not run again."""
+def test_restored_jobs_are_marked_in_report_and_timeline(backend: str, tmp_path: Path) -> None:
+    """Report and timeline mark restored jobs, which have no bar because they did not run again."""
     for _ in range(2):
         trace = Trace()
         first = Job(nap, label="first")
@@ -531,11 +530,7 @@ def test_restored_jobs_are_marked_in_report_table_and_timeline(backend: str, tmp
     }  # fmt: skip
     assert "<dt>restored</dt>" in text
     assert "2 restored from the journal, not run again: first, second" in text
-    assert text.count('class="bar family0"') == 2  # third, and the sample in the legend
-    assert [line.split()[:2] for line in trace.table().splitlines()[2:]] == [
-        ["first", "restored"],
-        ["second", "restored"],
-    ]
+    assert text.count('class="bar family0 on-path"') == 1  # third
     assert listing(scheduler).count("restored") == 2
 
 

@@ -1,4 +1,4 @@
-"""The trace as text and as CSV."""
+"""The trace as CSV."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from trioflow import Job, Scheduler, Trace
 from trioflow.view import save
-from trioflow.view.text._symbols import display_width
 
 from ...bodies import fail, nap
 from .scenarios import NASTY, traced
@@ -23,36 +22,11 @@ def rows(trace: Trace, path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
 
 
-def test_the_table_is_aligned(virtual: Virtual) -> None:
-    """In the table of a trace, wide characters count as two columns, and a star marks the critical path."""
-    a, b = Job(nap, 1.5, label="a"), Job(fail, 1, retry=1, label="ünïcode 漢")
-    inner = Scheduler(Job(nap, 3900, label="b", required=[]), label="inner", required=a)
-    never = Job(nap, run_if="failed", label="never", required=a)
-    assert traced(virtual, Scheduler(a, b, inner, never)).table() == "\n".join(
-        [
-            "  path        state      start  wait        time  attempts  lane  exception",
-            "* a           succeeded    0 s   0 s       1.5 s         1     1",
-            "  ünïcode 漢  failed       0 s   0 s         2 s         2     2  OSError: broken",
-            "* inner       succeeded  1.5 s   0 s  1 h 05 min         1     1",
-            "* inner/b     succeeded  1.5 s   0 s  1 h 05 min         1     1",
-            "  never       skipped",
-        ]
-    )
-
-
-def test_the_table_has_one_line_per_job_for_any_label(virtual: Virtual) -> None:
-    """In the table of a trace, a job takes one line, whatever its label is, and a long path loses its beginning."""
-    table = traced(virtual, Scheduler(*(Job(nap, label=label) for label in NASTY))).table()
-    assert len(table.splitlines()) == 1 + len(NASTY)
-    assert "…" in table
-    columns = {display_width(line.partition("succeeded")[0]) for line in table.splitlines()[1:]}
-    assert len(columns) == 1
-
-
-def test_jobs_of_a_second_run_have_its_number_after_their_path(virtual: Virtual) -> None:
-    """In the table, a job of a retried scheduler has the number of the run after its path, which tells runs apart."""
+def test_jobs_of_a_second_run_have_its_number(virtual: Virtual, tmp_path: Path) -> None:
+    """In the CSV file, a job of a retried scheduler has the number of the run, which tells runs apart."""
     inner = Scheduler(Job(fail, label="x", critical=True), label="n", retry=1)
-    assert "n/x (run 2)" in traced(virtual, Scheduler(inner)).table()
+    found = rows(traced(virtual, Scheduler(inner)), tmp_path / "t.csv")
+    assert [row["run"] for row in found if row["path"] == "n/x"] == ["1", "2"]
 
 
 def test_csv_has_the_times_states_and_exceptions_of_all_jobs(virtual: Virtual, tmp_path: Path) -> None:

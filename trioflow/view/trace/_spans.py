@@ -1,11 +1,11 @@
 """The records in a trace: a `Span` with its `Wait`s for each run of a job, a `RunSpan` for each run of a scheduler."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, final
 
-from ..._core.api.views import JobState, StopReason, WaitCause, shorten
+from ..._core.api.views import JobState, StopReason, WaitCause, duration_text, shorten
 from .._state_styles import CAUSE_WORDS
 from ..text import _exception_text
 
@@ -242,3 +242,21 @@ class HostFacts:
     name: str = ""
     system: str = ""
     versions: str = ""
+
+
+RELEASES: Final = {
+    WaitCause.JOBS: ", until {} settled",
+    WaitCause.SLOT: ", until {} released it",
+    WaitCause.TOKEN: ", until {} released it",
+    WaitCause.RESOURCE: ", until {} released it",
+    WaitCause.RATE: ", from which {} had taken",
+    WaitCause.THROTTLED: ", because of {}",
+}
+"""For each cause of a wait that another job may have ended, what that job did."""
+
+
+def wait_text(spans: Sequence[Span], wait: Wait) -> str:
+    """Return how long a job waited, for what, and what another job had to do with it, if one is known."""
+    preposition = "," if wait.cause is WaitCause.THROTTLED else " for"
+    release = "" if wait.released_by is None else RELEASES.get(wait.cause, "").format(spans[wait.released_by].name)
+    return f"waited {duration_text(wait.seconds)}{preposition} {wait.words}{release}"

@@ -1,4 +1,4 @@
-"""The spans of a trace as a table in plain text and as CSV."""
+"""The spans of a trace as CSV."""
 
 from __future__ import annotations
 
@@ -8,18 +8,11 @@ import io
 from collections.abc import Iterator
 from typing import Final
 
-from ..._core.api.views import duration_text, fit, printable
+from ..._core.api.views import printable
 from .._state_styles import recorded_state
-from ..text import _symbols
-from ..text._symbols import align_columns, escape_formula
+from ..text._symbols import escape_formula
 from ._record import TraceRecord
 from ._spans import Span
-
-HEADINGS: Final = ("path", "state", "start", "wait", "time", "attempts", "lane", "exception")
-LEFT_ALIGNED_COLUMNS: Final = {HEADINGS.index(name) for name in ("path", "state", "exception")}
-MAX_PATH_WIDTH: Final = 60
-"""The maximum width of a path, in columns of a terminal. A longer path loses its beginning, because adjacent lines
-mostly share it."""
 
 CSV_FIELDS: Final = (
     *("number", "parent", "run", "path", "label", "kind", "state", "critical", "forever"),
@@ -27,32 +20,6 @@ CSV_FIELDS: Final = (
     *("on_critical_path", "required", "exception", "started_wall"),
     *("returncode", "user_time", "system_time", "max_rss", "restored", "waited_for"),
 )
-
-
-def table_text(record: TraceRecord) -> str:
-    """Return the spans as a table with aligned columns, and with `*` before jobs on the critical path."""
-    rows = [HEADINGS, *(_table_row(record, span) for span in record.spans)]
-    markers = [" ", *("*" if span.number in record.critical_path_numbers else " " for span in record.spans)]
-    return "\n".join(
-        f"{marker} {line}" for marker, line in zip(markers, align_columns(rows, LEFT_ALIGNED_COLUMNS), strict=True)
-    )
-
-
-def _table_row(record: TraceRecord, span: Span) -> tuple[str, ...]:
-    return (
-        fit(printable(span.name), MAX_PATH_WIDTH, "end", _symbols.display_width),
-        "restored" if span.restored else recorded_state(span).value,
-        "" if span.started_at is None else duration_text(span.started_at - record.start_time),
-        _optional_duration_text(span.waited),
-        _optional_duration_text(span.took),
-        str(len(span.attempts) or ""),
-        str(span.lane or ""),
-        printable(span.exception_text),
-    )
-
-
-def _optional_duration_text(seconds: float | None) -> str:
-    return "" if seconds is None else duration_text(seconds)
 
 
 def csv_text(record: TraceRecord) -> str:

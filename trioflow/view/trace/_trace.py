@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-from ..._core.api.views import AbstractJob, AnyJob, BaseScheduler, current_run, plural, short_repr
+from ..._core.api.views import AnyJob, BaseScheduler, current_run, plural
 from .. import _exports
 from ._event_recorder import EventRecorder
 from ._log_reader import build_record, record_of_last_run
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @final
 class Trace(EventRecorder):
-    """An instrument that records the times of all jobs, and shows them as a picture, a table, a file, or in Perfetto.
+    """An instrument that records the times of all jobs, and shows them as a picture, a file, or in Perfetto.
 
     A trace shows the last run of the scheduler that it watches, including nested schedulers and all attempts of jobs.
     When the scheduler runs again, the new run replaces the old one. A trace can be read at any time. If it is read
@@ -78,62 +78,6 @@ class Trace(EventRecorder):
         The offset is measured when the run begins. If nothing has run, the offset is 0.
         """
         return self._get_record().wall_offset
-
-    def table(self) -> str:
-        """Return the spans as a table in plain text, with the start, wait, duration and outcome of each span.
-
-        Returns:
-            A line of headings, then one line for each run of each job, without a newline at the end. Times count from
-            the beginning of the run. `wait` is the time from the moment when all requirements of the job had settled to
-            the start of the job. `*` before a path means that the job is on the critical path.
-
-        Example:
-            >>> async def step(): ...
-            >>> trace = Trace()
-            >>> Scheduler(Job(step, label="only"), instruments=[trace]).run()
-            True
-            >>> trace.table().split()[:8]
-            ['path', 'state', 'start', 'wait', 'time', 'attempts', 'lane', 'exception']
-
-        """
-        from . import _table
-
-        return _table.table_text(self._get_record())
-
-    def story(self, job: AnyJob) -> str:
-        """Return how a job came to where it is: when it was ready, what it waited for, its attempts, and its end.
-
-        `Scheduler.explain` tells why a job is where it is now. After a run has been repeated, only the last run counts.
-
-        Args:
-            job: a job of the scheduler that the trace watches, at any depth.
-
-        Returns:
-            A line for each step, which begins with the time since the run began; "" if nothing has happened to the job.
-
-        Raises:
-            TypeError: `job` is not a job.
-
-        Example:
-            >>> async def step(seconds): await anyio.sleep(seconds)
-            >>> trace = Trace()
-            >>> first = Job(step, 2, label="first")
-            >>> last = Job(step, 1, label="last", required=first)
-            >>> Scheduler(first, last, instruments=[trace]).run()
-            True
-            >>> print(trace.story(last))
-            2.0 s: was ready, because first settled
-            2.0 s: started
-            3.0 s: succeeded after 1 s
-
-        """
-        from . import _story
-
-        if not isinstance(job, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"story(): {short_repr(job)} is not a job: give one of the jobs that the trace has seen")
-        record = self._get_record()
-        spans = [span for span, other in zip(record.spans, record.live.jobs, strict=True) if other is job]
-        return "\n".join(line for span in spans for line in _story.story_lines(record.spans, span, record.start_time))
 
     def time_spent(self) -> TimeSpent:
         """Return a breakdown of the run's time: how the slots were used, how long jobs worked, and why they waited.

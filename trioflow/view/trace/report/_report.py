@@ -38,8 +38,7 @@ from ..._state_styles import STATE_COUNT_ORDER, STATE_STYLES, recorded_state, st
 from ...text import _verdict
 from .._critical_path_parts import critical_path_parts
 from .._record import TraceRecord
-from .._spans import RunSpan, Span
-from .._story import story_lines
+from .._spans import RunSpan, Span, wait_text
 from ..timeline import _timeline
 from . import _failures, _sections
 
@@ -281,19 +280,14 @@ def _table_json(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str
     table: dict[str, Any] = {
         "units": units,
         "required": {span.number: span.required for span in record.spans if span.required},
-        "stories": dict(_stories(record)),
+        "waits": {
+            span.number: [wait_text(record.spans, wait) for wait in span.waits] for span in record.spans if span.waits
+        },
         "states": [[state.value, states[state]] for state in STATE_STYLES if states[state]],
         "rows": list(map(partial(_table_row, record), record.spans, ranks, zip(*texts, strict=True))),
         "commands": commands,
     }
     return json.dumps(table, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _stories(record: TraceRecord) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number and the story of each job whose story has more than a start and an end: the row has these."""
-    for span in record.spans:
-        if span.waits or len(span.attempts) > 1 or span.throttled or span.ready_at is not None:
-            yield span.number, story_lines(record.spans, span, record.start_time)
 
 
 def _table_row(record: TraceRecord, span: Span, rank: int, texts: tuple[str, ...]) -> list[Any]:

@@ -166,14 +166,11 @@
       if (required.length > MAX_LINKS) names.append(` and ${required.length - MAX_LINKS} more`);
       list.append(element("dt", "", "required"), names);
     }
-    const story = data.stories[number] ?? [];
-    if (story.length) {
-      const lines = element("dd", "story");
-      story.forEach((line) => {
-        const end = line.indexOf(": "); // of the time
-        lines.append(element("span", "number", line.slice(0, end)), element("bdi", "", line.slice(end + 2)));
-      });
-      list.append(element("dt", "", "story"), lines);
+    const waits = data.waits[number] ?? [];
+    if (waits.length) {
+      const lines = element("dd", "waits");
+      waits.forEach((line) => lines.append(element("div", "", line)));
+      list.append(element("dt", "", "waits"), lines);
     }
     const title = element("h3");
     title.append(element("bdi", "", values[PATH]));

@@ -1,30 +1,25 @@
-"""The rows of a timeline: one for each slot, a color for each family of jobs, and hatching for empty slots.
+"""The rows of a timeline: one for each slot, and a color for each family of jobs.
 
 Adjacent jobs of one family share a bar if they are too narrow for labels. The label of such a bar says how many jobs
-share it. Forever jobs take no slots, and have thin rows of their own. Below them, the critical path is a row of labeled
-boxes, and a strip shows the use of each resource.
+share it. Forever jobs take no slots, and have thin rows of their own. Bars on the critical path have a border.
 """
 
 from __future__ import annotations
 
-import bisect
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import MOVED_ON, JobState, WaitCause, duration_text, printable
 from ..._state_styles import STATE_STYLES, recorded_state, state_class
-from .._critical_path_parts import CriticalPathPart, critical_path_steps
 from .._lanes import assign_lanes
 from .._record import TraceRecord
-from .._resource_use import StepFunction
-from .._slots import NOTHING_READY, EmptySlotReason, SlotBar, SlotUse, compute_slot_use, reason_words
-from .._spans import Span, or_infinity
-from .._story import wait_text
-from ._svg import MARGIN, HatchPatterns, add_element, clip_text, draw_hatching_label, flow_positions, text_width
+from .._slots import SlotBar, SlotUse, compute_slot_use
+from .._spans import Span, or_infinity, wait_text
+from ._svg import MARGIN, add_element, clip_text, flow_positions, text_width
 
 FAILED_SYMBOL: Final = STATE_STYLES[JobState.FAILED].symbol
 SYMBOLS_BY_CLASS: Final = {state_class(state): STATE_STYLES[state].symbol for state in (MOVED_ON, JobState.SKIPPED)}
@@ -35,8 +30,6 @@ MAX_COLORED_FAMILIES: Final = 6
 """The maximum number of families of jobs that have their own color. Other families are gray."""
 MIN_BAR_WIDTH: Final = 30.0
 """The minimum width in pixels of a bar of its own. Adjacent narrower jobs of one family share a bar."""
-COLUMN_WIDTH: Final = 2.0
-"""The width in pixels of the columns into which time is divided to find the reasons for empty slots."""
 ROW_HEIGHTS: Final = ((24, 20.0), (40, 14.0), (100, 6.0), (400, 3.0))
 """Pairs of a maximum number of rows, and the height of a row in pixels. The first pair with room for all rows applies.
 If there is none, the height is 1.5."""
@@ -46,8 +39,6 @@ MAX_SIDE_LABEL_WIDTH: Final = 130.0
 """The maximum width in pixels of the label beside the bar of a failed job that is too narrow for a label."""
 MAX_LINKED_SPANS: Final = 20_000
 """The maximum number of spans in a record whose merged bars contain links to all their jobs."""
-RESOURCE_STRIP_HEIGHT: Final = 34.0
-MAX_RESOURCE_STRIPS: Final = 12
 LINE_HEIGHT: Final = 18.0
 """The height of a line in the legend, in pixels."""
 
@@ -181,11 +172,8 @@ def _summarize_family(name: str, bars: list[SlotBar]) -> FamilySummary:
     )
 
 
-def draw_slots(svg: Tree.Element, definitions: Tree.Element, geometry: SlotGeometry) -> float:
-    """Draw the rows, and below them the critical path, the resources and the legend. Return the y of the lower edge."""
-    patterns = HatchPatterns(
-        definitions, (reason for reason, seconds in geometry.slot_use.empty_seconds_by_reason.items() if seconds > 0)
-    )
+def draw_slots(svg: Tree.Element, geometry: SlotGeometry) -> float:
+    """Draw the rows, and below them the legend. Return the y coordinate of the lower edge."""
     for row in range(geometry.slot_use.slot_count):
         y, height = geometry.row_bounds(row)
         width = geometry.width - MARGIN - geometry.left
@@ -193,7 +181,6 @@ def draw_slots(svg: Tree.Element, definitions: Tree.Element, geometry: SlotGeome
         if geometry.has_labels or row == 0:
             text = f"slot {row + 1}" if geometry.has_labels else f"{geometry.slot_use.slot_count} slots"
             add_element(svg, "text", text, css="name", x=MARGIN, y=y + max(height / 2 + 4, 9))
-    _draw_empty_slots(svg, geometry, patterns)
     for row, bars in enumerate(geometry.slot_use.bars_by_slot):
         merged_bars = _merge_bars(geometry, bars)
         for bar in sorted(merged_bars, key=lambda bar: bar.css_class == JobState.FAILED.value):
@@ -201,55 +188,7 @@ def draw_slots(svg: Tree.Element, definitions: Tree.Element, geometry: SlotGeome
         if geometry.has_labels:
             _draw_labels(svg, geometry, merged_bars, row)
     _draw_forever_jobs(svg, geometry)
-    y = _draw_critical_path(svg, geometry, geometry.bottom + 12)
-    y = _draw_resources(svg, geometry, y + 8)
-    return _draw_legend(svg, geometry, patterns, y + 12)
-
-
-# ---- why slots were empty
-
-
-def _draw_empty_slots(svg: Tree.Element, geometry: SlotGeometry, patterns: HatchPatterns) -> None:
-    """Hatch the slots that were empty for a reason other than `NOTHING_READY`.
-
-    If there were more empty slots than waiting jobs, only the upper slots are hatched.
-    """
-    rows = [
-        *geometry.slot_use.bars_by_slot,
-        *[()] * (geometry.slot_use.slot_count - len(geometry.slot_use.bars_by_slot)),
-    ]
-    times = [time for time, _ in geometry.slot_use.empty_slot_steps]
-    column_count = int((geometry.width - MARGIN - geometry.left) / COLUMN_WIDTH)
-    bar_indices = [0] * len(rows)  # for each row, the index of the first bar that has not ended
-    cells: list[tuple[int, int, EmptySlotReason]] = []  # the row, column and reason of each empty cell
-    for column in range(column_count):
-        time = geometry.start_time + geometry.axis_seconds * (column + 0.5) / column_count
-        steps = geometry.slot_use.empty_slot_steps[bisect.bisect_right(times, time) - 1][1] if times else ()
-        reasons = list(itertools.chain.from_iterable(itertools.repeat(reason, slots) for reason, slots in steps))
-        for row, bars in enumerate(rows):
-            if not reasons:
-                break
-            while bar_indices[row] < len(bars) and bars[bar_indices[row]].end <= time:
-                bar_indices[row] += 1
-            if bar_indices[row] == len(bars) or bars[bar_indices[row]].start > time:
-                cells.append((row, column, reasons.pop(0)))
-    cells.sort(key=lambda cell: cell[:2])
-    # The row and left edge of the last area for each reason. Of several adjacent areas, only the first is labeled.
-    last_areas: dict[EmptySlotReason, tuple[int, float]] = {}
-    for (row, reason, _), area in itertools.groupby(
-        enumerate(cells), key=lambda item: (item[1][0], item[1][2], item[1][1] - item[0])
-    ):
-        area_columns = [column for _, (_, column, _) in area]
-        left = geometry.left + area_columns[0] * COLUMN_WIDTH
-        right = geometry.left + (area_columns[-1] + 1) * COLUMN_WIDTH
-        y, height = geometry.row_bounds(row)
-        fill = patterns.fill_attribute(reason)
-        area_rect = add_element(svg, "rect", css="why", x=left, y=y, width=right - left, height=height, fill=fill)
-        add_element(area_rect, "title", f"empty: {reason_words(reason)}")
-        last_area = last_areas.get(reason)
-        if geometry.has_labels and (last_area is None or last_area[0] < row - 1 or abs(last_area[1] - left) > 60):
-            draw_hatching_label(svg, printable(reason_words(reason)), left, y, right - left, height, geometry.font_size)
-        last_areas[reason] = row, left
+    return _draw_legend(svg, geometry, geometry.bottom + 24)
 
 
 # ---- the jobs
@@ -285,8 +224,10 @@ def _draw_merged_bar(svg: Tree.Element, geometry: SlotGeometry, merged_bar: Merg
     summary = f"{job_count} jobs: {name}\nfrom {start} on, for {duration}"
     add_element(group, "title", summary if job_count > 1 else _tooltip_text(geometry, first_span))
     width = max(right - left, 3.0 if merged_bar.css_class == JobState.FAILED.value else 0.5)
-    border_class = "bar " * (width >= 3 and geometry.row_height >= 6)
-    add_element(group, "rect", css=f"{border_class}{merged_bar.css_class}", x=left, y=y, width=width, height=height)
+    classes = "bar " * (width >= 3 and geometry.row_height >= 6) + merged_bar.css_class
+    if not geometry.record.critical_path_numbers.isdisjoint(merged_bar.spans_by_number):
+        classes += " on-path"
+    add_element(group, "rect", css=classes, x=left, y=y, width=width, height=height)
 
 
 def _tooltip_text(geometry: SlotGeometry, span: Span) -> str:
@@ -347,139 +288,40 @@ def _draw_forever_jobs(svg: Tree.Element, geometry: SlotGeometry) -> None:
                 add_element(svg, "text", label, css=css_class, x=left + 4, y=top + height / 2 + 3, font_size=9)
 
 
-# ---- the critical path
-
-
-def _draw_critical_path(svg: Tree.Element, geometry: SlotGeometry, top: float) -> float:
-    """Draw the critical path as a row of labeled boxes. Return the y coordinate of the lower edge."""
-    parts = list(_critical_path_boxes(geometry.record))
-    if not parts:
-        return top
-    height = 22.0
-    add_element(svg, "text", "critical path", css="name strong", x=MARGIN, y=top + 15)
-    for part, wait_seconds in parts:
-        left, right = geometry.time_to_x(part.start), geometry.time_to_x(part.start + part.seconds)
-        group = add_element(svg, "g", css="job" if part.count == 1 else "", data_number=part.span_number)
-        share = 100 * part.seconds / geometry.axis_seconds
-        description = f"{part.label}  {duration_text(part.seconds)}  {share:.0f} %"
-        wait_note = f" ({duration_text(wait_seconds)} of it waiting)" if wait_seconds > 0.01 * part.seconds else ""
-        add_element(group, "title", description + wait_note)
-        add_element(group, "rect", css="on-path step", x=left, y=top, width=max(right - left, 1.0), height=height)
-        available_width = right - left - 10
-        texts = description + wait_note, description
-        fitting_texts = [text for text in texts if text_width(text, 11) <= available_width]
-        label = fitting_texts[0] if fitting_texts else clip_text(part.label, available_width, 11, keep="ends")
-        if label:
-            add_element(svg, "text", label, css="label", x=left + 6, y=top + 15, font_size=11)
-    return top + height
-
-
-def _critical_path_boxes(record: TraceRecord) -> Iterator[tuple[CriticalPathPart, float]]:
-    """Return the boxes of the critical path in chronological order, each with the seconds of waiting in it.
-
-    A box begins with the wait before its job. Adjacent jobs of one family share a box.
-    """
-    boxes: list[tuple[str, CriticalPathPart, float]] = []
-    wait_seconds = 0.0
-    for part in critical_path_steps(record):
-        if part.is_wait:
-            wait_seconds += part.seconds
-            continue
-        family = record.families[part.span_number]
-        start = part.start - wait_seconds
-        if boxes and boxes[-1][0] == family:
-            previous_part = boxes[-1][1]
-            seconds = part.start + part.seconds - previous_part.start
-            merged_part = replace(previous_part, name=family, count=previous_part.count + 1, seconds=seconds)
-            boxes[-1] = family, merged_part, boxes[-1][2] + wait_seconds
-        else:
-            boxes.append((family, replace(part, start=start, seconds=part.seconds + wait_seconds), wait_seconds))
-        wait_seconds = 0.0
-    return ((part, waits) for _, part, waits in boxes)
-
-
-# ---- the use of resources
-
-
-def _draw_resources(svg: Tree.Element, geometry: SlotGeometry, top: float) -> float:
-    """Draw the use of each resource over time. Return the y coordinate of the lower edge."""
-    record, left, width = geometry.record, geometry.left, geometry.width
-    for name, note, (times, values), total in itertools.islice(_resource_uses(record), MAX_RESOURCE_STRIPS):
-        base_y, max_value = top + RESOURCE_STRIP_HEIGHT - 8, max([total or 0.0, *values])
-        pixels_per_unit = (RESOURCE_STRIP_HEIGHT - 12) / max_value if max_value else 0.0
-        x_positions = (geometry.time_to_x(min(max(time, record.start_time), record.end_time)) for time in times)
-        curve = "".join(
-            f"H{x:.1f}V{base_y - value * pixels_per_unit:.1f}" for x, value in zip(x_positions, values, strict=True)
-        )
-        add_element(svg, "path", css="load", d=f"M{left:.1f} {base_y:.1f}{curve}H{width - MARGIN:.1f}V{base_y:.1f}Z")
-        if total:
-            y = base_y - total * pixels_per_unit
-            add_element(svg, "line", css="window", x1=left, y1=y, x2=width - MARGIN, y2=y)
-        add_element(svg, "line", css="frame", x1=left, y1=base_y, x2=width - MARGIN, y2=base_y)
-        for css_class, text, y in (("name strong", name, base_y - 12), ("tick", note, base_y + 1)):
-            add_element(svg, "text", clip_text(text, NAME_WIDTH - 6, 11), css=css_class, x=MARGIN, y=y)
-        top += RESOURCE_STRIP_HEIGHT
-    return top
-
-
-def _resource_uses(record: TraceRecord) -> Iterator[tuple[str, str, StepFunction, float | None]]:
-    """Yield the name, a note, the use over time, and the total amount of each resource. A rate has no total amount."""
-    seconds = max(record.end_time - record.start_time, MIN_AXIS_SECONDS)
-    for resource in record.resources:
-        if not resource.uses or resource.is_reservation:
-            continue
-        steps = resource.amount_over_time(record.end_time)
-        if resource.total_amount is None:
-            yield f"jobs on {resource.name}", f"at most {max(steps[1], default=0):.0f}", steps, None
-            continue
-        amount_seconds = sum(
-            amount * (min(until, record.end_time) - since) for since, until, amount, _ in resource.uses
-        )
-        used_share = amount_seconds / (resource.total_amount * seconds) if resource.total_amount else 0.0
-        note = f"{100 * used_share:.0f} % of {resource.total_text}"
-        yield resource.name, note, steps, resource.total_amount
-
-
 # ---- the legend
 
 
-def _draw_legend(svg: Tree.Element, geometry: SlotGeometry, patterns: HatchPatterns, top: float) -> float:
-    entries = [
-        (css_class, fill, clip_text(text, 300, 11)) for css_class, fill, text in _legend_entries(geometry, patterns)
-    ]
-    widths = [17 + text_width(text, 11) + 16 for *_, text in entries]
+def _draw_legend(svg: Tree.Element, geometry: SlotGeometry, top: float) -> float:
+    entries = [(css_class, clip_text(text, 300, 11)) for css_class, text in _legend_entries(geometry)]
+    widths = [17 + text_width(text, 11) + 16 for _, text in entries]
     y = top
-    for (css_class, fill, text), (x, y) in zip(
+    for (css_class, text), (x, y) in zip(
         entries, flow_positions(widths, MARGIN, geometry.width, top, LINE_HEIGHT), strict=True
     ):
-        attributes = {} if fill is None else {"fill": fill}
-        add_element(svg, "rect", css=css_class, x=x, y=y - 9, width=12, height=12, **attributes)
+        add_element(svg, "rect", css=css_class, x=x, y=y - 9, width=12, height=12)
         add_element(svg, "text", text, css="legend", x=x + 17, y=y + 1)
     return y
 
 
-def _legend_entries(geometry: SlotGeometry, patterns: HatchPatterns) -> Iterator[tuple[str, str | None, str]]:
-    """Yield the CSS class, the fill and the text of each legend entry. The fill is None if the class determines it."""
+def _legend_entries(geometry: SlotGeometry) -> Iterator[tuple[str, str]]:
+    """Yield the CSS class and the text of each legend entry."""
     families = [family for family in geometry.summaries_by_family.values() if family.succeeded_count]
     for family in families[:MAX_COLORED_FAMILIES]:
         failed_text = f", {family.failed_count} failed" * (family.count > 1 and family.failed_count > 0)
         count_text = f": {family.count}" * (family.count > 1)
         text = f"{family.name}{count_text}, {duration_text(family.work_seconds)}{failed_text}"
-        yield f"bar {family.css_class}", None, text
+        yield f"bar {family.css_class}", text
     if len(families) > MAX_COLORED_FAMILIES:
         other_families = families[MAX_COLORED_FAMILIES:]
         yield (
             "bar family-other",
-            None,
             f"{len(other_families)} other families: {sum(family.count for family in other_families)}",
         )
     states = Counter(recorded_state(bar.span) for bars in geometry.slot_use.bars_by_slot for bar in bars)
     for state in STATE_STYLES:
         if states[state] and state is not JobState.SUCCEEDED:
-            yield f"bar {state_class(state)}", None, f"{STATE_STYLES[state].symbol} {state.value}"
+            yield f"bar {state_class(state)}", f"{STATE_STYLES[state].symbol} {state.value}"
     if geometry.forever_rows:
-        yield "bar forever", None, "forever job"
-    for reason in patterns:
-        yield "why", patterns.fill_attribute(reason), f"empty: {reason_words(reason)}"
-    if geometry.slot_use.empty_seconds_by_reason.get(NOTHING_READY, 0) > 0:
-        yield "empty", None, f"empty: {reason_words(NOTHING_READY)}"
+        yield "bar forever", "forever job"
+    if geometry.record.critical_path_numbers:
+        yield "empty on-path", "critical path"

@@ -28,7 +28,7 @@ def timeline_svg(record: TraceRecord, width: int, has_title: bool = True) -> str
     top = draw_title(picture, record, width) if has_title else 0.0
     geometry = SlotGeometry(record, float(width), top + 26)
     line_group = add_element(picture, "g")
-    bottom = _slot_rows.draw_slots(picture, picture[0], geometry)
+    bottom = _slot_rows.draw_slots(picture, geometry)
     draw_axis(line_group, picture, geometry, geometry.left, top + 20)
     draw_incidents(picture, geometry, top + 20)
     return to_xml(picture, width, draw_notes(picture, record, bottom, float(width)))
