@@ -329,37 +329,20 @@ def test_the_table_of_a_killed_batch_is_completed(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the moment before exec")
-def test_the_peak_memory_of_a_small_command_is_known_in_a_table() -> None:
-    """The memory of a command that takes less than trioflow itself is in the table, and below some MB its bound."""
+def test_the_peak_memory_of_a_small_command_has_a_bound_in_a_table() -> None:
+    """The memory of a command is a number in the table; that of one that takes less than trioflow has a bound."""
     code = "import sys; x = b'x' * (int(sys.argv[1]) << 20)"
     command = f"{sys.executable} -I -S -c {shlex.quote(code)}"
-    batch("-j1", "--results", "runs.csv", command, ":::", "8", "12")
-    batch("-j1", "--results", "small.csv", "true", ":::", "x")
-    small, large = (int(row["max_rss"]) for row in rows())
-    assert small > 8 << 20
-    assert (2 << 20) < large - small < (6 << 20)
-    (tiny,) = rows("small.csv")
-    assert tiny["max_rss"] == ""  # only numbers, so that readers of the table can calculate with the column
-    assert int(tiny["max_rss_bound"]) < small
-    assert {row["max_rss_bound"] for row in rows()} == {""}
+    batch("-j1", "--results", "runs.csv", command, ":::", "1", "400")
+    small, large = rows()
+    assert (small["max_rss"], large["max_rss_bound"]) == ("", "")
+    assert 0 < int(small["max_rss_bound"]) < 400 << 20 < int(large["max_rss"])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux measures commands from a small program")
-def test_a_single_process_that_a_timeout_has_ended_has_a_bound_for_its_memory() -> None:
-    """The memory of a small program without children once was not known at all after a timeout."""
-    batch("-j1", "--timeout", "1", "--results", "runs.csv", "sleep", ":::", "600")
-    (row,) = rows()
-    assert row["failure"] == "ended by --timeout"
-    assert (row["max_rss"], 0 < int(row["max_rss_bound"]) < 20 << 20) == ("", True)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux measures commands from a small program")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the moment before exec")
 def test_no_bound_is_claimed_for_the_memory_of_what_a_timeout_has_ended() -> None:
     """A timeout ends a shell before it has waited for its program, so no bound is given for their memory."""
-    code = "import time; x = b'x' * (40 << 20); time.sleep(600)"
-    command = f"{sys.executable} -I -S -c {shlex.quote(code)}; echo {{}}"
-    batch("-j1", "--timeout", "4", "--results", "runs.csv", command, ":::", "x")
+    batch("-j1", "--timeout", "1", "--results", "runs.csv", "sleep 600; echo", ":::", "x")
     (row,) = rows()
     assert row["failure"] == "ended by --timeout"
-    assert not row["max_rss"] or int(row["max_rss"]) > 40 << 20
-    assert not row["max_rss_bound"]
+    assert (row["max_rss"], row["max_rss_bound"]) == ("", "")

@@ -43,7 +43,6 @@ from ..abc import AbstractJob, Work, restoration_of, run_of
 from ..jobs.command._resource_limits import NumberedSlots
 from ..jobs.posix._processes import describe_exit
 from ._batch_pool import make_pool
-from ._measurement import MeasuredCommandJob, Measurements
 from ._node_pool import NodePool, import_ssh_job
 from ._options import Options
 from ._outcome import CommandOutcome, open_outputs, shorten_line
@@ -190,14 +189,7 @@ class BatchCommandJob(
             self._attempt_job, self._start_timestamp, self._start_time = None, time.time(), time.monotonic()
             self._attempt_job = self._batch.make_attempt_job(self)
             try:
-                return self._measured(await self._attempt_job.co_run())
-            except CommandError as error:
-                if error.result is None or self._batch.measurements is None or self.node is not None:
-                    raise
-                # The message must not name the program that measures the command.
-                result = self._measured(error.result)
-                failure = describe_exit(result.returncode)
-                raise CommandError(self._attempt_job, self.line, failure, result, error.stderr) from None
+                return await self._attempt_job.co_run()
             except Unreachable as error:
                 self.node = await self._batch.find_other_node(error)
 
@@ -208,14 +200,7 @@ class BatchCommandJob(
     @property
     def last_result(self) -> CommandResult | None:
         """The result of the latest attempt, even a failed one; None if no process was started."""
-        result = None if self._attempt_job is None else self._attempt_job.last_result
-        return None if result is None else self._measured(result)
-
-    def _measured(self, result: CommandResult) -> CommandResult:
-        measurements = self._batch.measurements if self.node is None else None
-        if measurements is None:
-            return result
-        return measurements.measured(result, self.slot, was_alone=getattr(self._attempt_job, "was_alone", False))
+        return None if self._attempt_job is None else self._attempt_job.last_result
 
     def outcome(self) -> CommandOutcome:
         """Return the outcome of the command.
@@ -299,9 +284,6 @@ class Batch:
         self.expected_count = product.total
         self._shell: Final = Shell(os.environ)
         self._environment: Final = {**posix.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
-        # A memory limit would limit the measuring program, too.
-        is_measured = options.has_table and options.memory_limit is None
-        self.measurements: Final = Measurements.create() if is_measured else None
         self._feeder: Final = Job(self._feed_commands, label="feed", critical=True, save=None)
         # The reporting job is added before the feeder, so that it sees every command.
         report_job = Job(self._report_commands, label="report", critical=True, save=None)
@@ -429,11 +411,8 @@ class Batch:
         if options.needs:
             granted_texts = {name: granted(name).text(command) for name in options.needs}
             line = self._template.fill(command.arguments, command.sequence, command.slot, granted_texts)
-        words: Any = self._shell.command(line)
-        if self.measurements is not None:
-            words = self.measurements.wrap(words, command.slot)
-        return (CommandJob if self.measurements is None else MeasuredCommandJob)(
-            words, env={**self._environment, **numbers}, memory_limit=options.memory_limit,
+        return CommandJob(
+            self._shell.command(line), env={**self._environment, **numbers}, memory_limit=options.memory_limit,
             pin="slot" if options.pin else None, stdout=stdout, stderr=stderr, timeout=options.timeout,
             idle_timeout=options.idle_timeout, label=shorten_line(command.line),
         )  # fmt: skip

@@ -448,7 +448,10 @@ def _facts(outcome: CommandOutcome) -> dict[str, Any]:
         escape_invalid_utf8(outcome.reason) if outcome.has_failed else None, outcome.is_restored,
         *(getattr(result, name, None) for name in FACT_NAMES[-4:]),
     )  # fmt: skip
-    return dict(zip(FACT_NAMES, values, strict=True))
+    facts = dict(zip(FACT_NAMES, values, strict=True))
+    if outcome.table_exit_code is None:  # a shell was ended before it had waited for its program
+        facts["max_rss_bound"] = None
+    return facts
 
 
 def _csv_keys(argument_count: int) -> list[str]:

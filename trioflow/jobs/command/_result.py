@@ -146,12 +146,6 @@ class CommandResult:
         return f"<CommandResult {', '.join(fields)}, {self.elapsed:.3f} s>"
 
 
-def with_usage(result: CommandResult, elapsed: float, usage: Rusage, rss_before_exec: int) -> CommandResult:
-    """Return a result with another duration and other usage; the other arguments are those of `CommandResult`."""
-    outputs = result._stdout, result._stderr
-    return CommandResult(result.returncode, elapsed, usage, *outputs, rss_before_exec, result.pid)
-
-
 def _not_captured_error(stream: str) -> ValueError:
     return ValueError(f"{stream!r} was not captured: give the job {stream}=subprocess.PIPE")
 

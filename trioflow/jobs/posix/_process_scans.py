@@ -44,17 +44,13 @@ class LivenessScan:
 
 def living_processes() -> Iterator[tuple[int, list[bytes]]]:
     """Yield the group of each living process, and the fields of its `stat` from the third on; see proc(5)."""
-    return ((group, fields) for group, fields in all_processes() if fields[0] not in DEAD_STATES)
-
-
-def all_processes() -> Iterator[tuple[int, list[bytes]]]:
-    """Yield the same of each process, even of zombies."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:
                 # The second field is the program's name in parentheses. It may contain any character.
                 fields = stat.read().rpartition(b")")[2].split()
-                yield int(fields[2]), fields
+                if fields[0] not in DEAD_STATES:
+                    yield int(fields[2]), fields
 
 
 # ---- memory
