@@ -248,15 +248,15 @@ class Scheduler(BaseScheduler):
             >>> async def divide(a, b):
             ...     return a / b
             >>> nested = Scheduler(Job(divide, 4, 2, label="fine"), Job(divide, 4, 0, label="by zero"), label="nested")
-            >>> scheduler = Scheduler(nested, Job(divide, 1, 1, label="last", required=nested))
+            >>> scheduler = Scheduler(nested, Job(divide, 1, 1, label="last"))
             >>> scheduler.run()
-            True
+            False
             >>> scheduler.list(details=True)
-            1    ✓    > <Scheduler `nested`>  -> entries={2, 3}  -> True
+            1    ✗    > <Scheduler `nested`>  -> entries={2, 3}  !! ZeroDivisionError: division by zero
             2    ✓      <Job `fine`>          -> 2.0
             3    ✗      <Job `by zero`>       !! ZeroDivisionError: division by zero
             1     end < <Scheduler `nested`>  exits={2, 3}
-            4    ✓    <Job `last`>            requires={1}  -> 1.0
+            4    ✓    <Job `last`>            -> 1.0
 
         """
         from .view.text import _symbols  # imported late, like all views, because many programs display nothing

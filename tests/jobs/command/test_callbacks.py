@@ -158,7 +158,7 @@ def test_a_callback_that_raises_fails_the_job(backend: str, name: str) -> None:
     with pytest.raises(LookupError, match=name):
         job.result()
     assert other.state is JobState.SUCCEEDED
-    assert scheduler.stop_reason is StopReason.COMPLETED
+    assert scheduler.stop_reason is StopReason.FAILED
 
 
 def test_on_settled_sees_the_exception_of_on_done(backend: str) -> None:

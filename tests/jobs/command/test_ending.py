@@ -76,7 +76,7 @@ def ended_by(how: str, commands: list[CommandJob], backend: str) -> Scheduler:
 
 
 STATES = {
-    "timeout": (JobState.FAILED, StopReason.COMPLETED),
+    "timeout": (JobState.FAILED, StopReason.FAILED),
     "cancel": (JobState.CANCELLED, StopReason.COMPLETED),
     "critical": (JobState.CANCELLED, StopReason.CRITICAL),
     "scheduler's timeout": (JobState.CANCELLED, StopReason.TIMEOUT),

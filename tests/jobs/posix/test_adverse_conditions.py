@@ -50,9 +50,9 @@ def test_commands_wait_while_no_more_processes_are_allowed(backend: str, most: i
     if most == 4:
         assert first.startswith("True ")
         assert "others wait until one ends: too many processes (ulimit -u)" in first
-        assert second == "True failed succeeded"
+        assert second == "False failed succeeded"
     else:
-        assert first == "True"
+        assert first == "False"
         assert "10 jobs of 'Scheduler' failed" in found.stderr
         assert "not started: too many processes (ulimit -u): run fewer commands at once" in found.stderr
 
@@ -93,7 +93,7 @@ def test_jumps_of_the_system_clock_have_no_effect(backend: str, tmp_path: Path) 
         env={**os.environ, **fake, "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"},
         cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
-    assert found.stdout.splitlines() == ["True [-2, 4, -402] True", "True", "True [True, True, True]"], found.stderr
+    assert found.stdout.splitlines() == ["False [-2, 4, -402] True", "True", "False [True, True, True]"], found.stderr
 
 
 # ---- a terminal that is closed
@@ -118,7 +118,7 @@ Path("ended").write_text(f"{{result}} {{scheduler.stop_reason.value}}")
     [
         ("trio", "heeded", "False interrupted"),
         ("asyncio", "heeded", "False interrupted"),
-        ("trio", "ignored", "True completed"),  # which no event loop hears of
+        ("trio", "ignored", "False failed"),  # which no event loop hears of
     ],
 )
 def test_a_closed_terminal_ends_the_run_unless_sighup_is_ignored(
@@ -147,7 +147,7 @@ os.environ[{VARIABLE!r}] = "{{mark}}"
 jobs = [CommandJob(["sleep", 0.3], timeout=60) for _ in range(3)]
 tell = lambda job: print("asleep", flush=True)
 late = CommandJob({TREE!r}, shell=True, timeout=0.3, terminate_grace=0.1, on_start=tell)
-scheduler = Scheduler(*jobs, late, CommandJob(["true"], required=late))
+scheduler = Scheduler(*jobs, late, CommandJob(["true"], run_if="settled", required=late))
 print(scheduler.run(backend="{{backend}}"), [job.state.value for job in scheduler], late.timed_out)
 """
 
@@ -168,14 +168,14 @@ def test_a_run_continues_after_the_computer_was_asleep(backend: str, watched: Wa
             time.sleep(0.6 if how is signal.SIGSTOP else 0)
         said, _ = program.communicate(timeout=PATIENCE)
     states = ["succeeded", "succeeded", "succeeded", "failed", "succeeded"]
-    assert said == f"True {states} True\n"
+    assert said == f"False {states} True\n"
     assert watched.gone_in_time()
 
 
 def test_a_command_that_stops_itself_is_ended_at_its_timeout(backend: str, watched: Watched) -> None:
     """A command that stops itself is ended at its timeout like any other."""
     job = CommandJob("kill -STOP $$", shell=True, timeout=0.2, terminate_grace=0.1)
-    after = CommandJob(["true"], required=job)
+    after = CommandJob(["true"], required=job, run_if="settled")
     run(backend, job, after)
     with pytest.raises(JobTimeout):
         job.result()

@@ -91,7 +91,7 @@ def test_a_cancelled_job_keeps_its_slot_until_its_running_call_has_ended(
     async def after() -> None:
         order.append("after")
 
-    run(backend, job, Job(cancel), Job(after, required=job))
+    run(backend, job, Job(cancel), Job(after, required=job, run_if="settled"))
     assert order == ["ended", "after"]
     with pytest.raises(JobCancelled):
         job.result()
@@ -175,7 +175,7 @@ def test_jobs_of_a_broken_executor_fail_with_advice(backend: str) -> None:
     with OwnPool(1, get_context("spawn")) as pool:
         first = ProcessJob(bodies.die, label="die", processes=pool)
         second = ProcessJob(bodies.pid, required=first, label="next", processes=pool)
-        run(backend, first, second)
+        run(backend, first, second, critical_jobs=False)
     for job in (first, second):
         error = job.raised_exception()
         assert isinstance(error, BrokenExecutor)
@@ -190,7 +190,7 @@ def test_a_broken_process_pool_is_replaced(backend: str, processes: ProcessPoolE
     second = ProcessJob(bodies.pid, required=first, processes=processes)
     third = ProcessJob(bodies.pid, required=second, processes=processes)
     again = ProcessJob(bodies.die_once, str(tmp_path / "died"), retry=1, required=third, processes=processes)
-    run(backend, first, second, third, again, shutdown_timeout=PATIENCE)
+    run(backend, first, second, third, again, shutdown_timeout=PATIENCE, critical_jobs=False)
     assert "with retry=1, the job runs in a new one" in notes(first.raised_exception())
     assert second.result() == third.result()
     assert not Path("/proc", str(second.result())).exists()

@@ -174,7 +174,7 @@ def test_a_worker_inherits_the_current_environment_and_directory_of_the_program(
         await ProcessJob(bodies.die, "exit").co_run()  # so that the next one has a new worker
 
     first = Job(place, 1)
-    run(backend, first, Job(place, 2, required=first))
+    run(backend, first, Job(place, 2, required=first, run_if="settled"))
     run(backend, Job(place, 3))
     assert found == [(str(number), str(tmp_path / str(number))) for number in (1, 2, 3)]
 
@@ -186,7 +186,7 @@ def test_workers_of_jobs_that_time_out_while_the_server_starts_are_not_lost(
     early = [ProcessJob(bodies.add, 1, timeout=0.001) for _ in range(3)]
     late = meeting(tmp_path / "meeting", 2)
     for job in late:
-        job.requires(*early)
+        job.requires(*early, settled=True)
     run(backend, *early, *late, processes=3)
     assert [job.state for job in late] == [JobState.SUCCEEDED] * 2
     assert watched.alive() == []
@@ -210,7 +210,7 @@ def test_workers_of_a_killed_server_continue_with_unknown_exit_codes(
     again = ProcessJob(bodies.whoami, required=killer)
     dies = ProcessJob(bodies.die, "fork", required=again)
     last = ProcessJob(bodies.whoami, required=dies)
-    run(backend, first, killer, again, dies, last)
+    run(backend, first, killer, again, dies, last, critical_jobs=False)
     assert again.result()[0] == first.result()[0]
     assert "its exit code is unknown" in str(dies.raised_exception())
     assert last.result()[1] == os.getpid()

@@ -68,7 +68,7 @@ def test_a_worker_process_is_killed_with_its_children(backend: str, watched: Wat
     """A timeout, a cancellation or the end of the run kills a worker process with its children."""
     flag = tmp_path / "started"
     job = ProcessJob(bodies.nap_forever, str(flag), timeout=0.3 if how == "timeout" else None)
-    after = ProcessJob(bodies.add, 1, required=job)
+    after = ProcessJob(bodies.add, 1, required=job, run_if="settled")
 
     async def end() -> None:
         if how == "timeout":

@@ -103,7 +103,7 @@ def test_retry_failures_and_timeouts_apply_to_calls_in_an_executor(
     """In an executor, exceptions are those of the function, `retry` works, and a late call keeps its slot."""
     failing = ProcessJob(bodies.fail, retry=2)
     late = ProcessJob(bodies.wait_for_go, str(tmp_path), timeout=0.1)
-    after = ProcessJob(bodies.add, 5, required=late)
+    after = ProcessJob(bodies.add, 5, required=late, run_if="settled")
     told = Job(later, 0.3, (tmp_path / "go").touch)
     Scheduler(Scheduler(late, after, jobs_window=1), told, failing, processes=counting).run(backend=backend)
     assert (type(failing.raised_exception()), failing.attempts) == (OSError, 3)

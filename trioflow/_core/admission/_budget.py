@@ -44,7 +44,7 @@ class Budget:
         >>> pool = Pool(usd=Budget(1))
         >>> jobs = [Job(ask, needs={"usd": 0.5}) for _ in range(9)]
         >>> Scheduler(*jobs, pool=pool, jobs_window=1).run(), pool.free["usd"]
-        (True, 0.25)
+        (False, 0.25)
         >>> sum(job.is_succeeded() for job in jobs), type(jobs[-1].raised_exception()).__name__
         (3, 'BudgetSpent')
 

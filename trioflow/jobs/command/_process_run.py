@@ -254,7 +254,7 @@ class ProcessRun:
 
     def _reap(self) -> None:
         if not self._process.reap():
-            raise CommandError(self._job, self._command_line, _start_errors.REAPED_MESSAGE)
+            raise CommandError(self._job, self._command_line, _start_errors.REAPED_MESSAGE) from ChildProcessError()
 
     async def _forward_output_until(self, deadline: float) -> None:
         await self._streams.pipes.forward_remaining(self._wait_readable, deadline)

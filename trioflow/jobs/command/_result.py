@@ -216,7 +216,7 @@ def exited_with(*codes: int) -> Callable[[BaseException], bool]:
     Example:
         >>> job = CommandJob(["sh", "-c", "exit 75"], retry=Retry(2, first=0, on=exited_with(75, 111)))
         >>> Scheduler(job).run(), job.attempts, job.raised_exception().returncode
-        (True, 3, 75)
+        (False, 3, 75)
 
     """
     for code in codes:
