@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ class World:
 
     def __init__(self, bound: Iterable[tuple[str, str]], implied: Iterable[tuple[str, str]], backend: str) -> None:
         self.now = 0.0
-        self.cancels_once = backend == "asyncio"
+        self.cancels_once = backend == "asyncio" and not os.environ.get("TRIOFLOW_PLAIN")
         self.exact = True
         self.jobs: dict[str, ModelJob] = {}
         self.bound = set(bound)  # requirements that were added while a run was under way

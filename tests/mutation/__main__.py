@@ -89,7 +89,7 @@ the shortest alone, many faults in lines that each run reaches met only tests th
 STARTS_PROCESSES: Final = re.compile(r"\b(subprocess|python|child)\b")
 """Words in files of tests that start other processes."""
 PLAIN: Final = "TRIOFLOW_PLAIN"
-"""With this variable, the tests run with plain isolation of the backends, which is in files `_plain*.py`."""
+"""With this variable, the tests run with plain isolation of the backends, which is in `_plain.py`."""
 KILLED, SURVIVED, UNREACHED = "killed", "survived", "no test reaches it"
 
 
@@ -173,7 +173,7 @@ def files_in(room: str) -> list[Path]:
 
 def ways_to(mutant: Mutant) -> tuple[str, ...]:
     """Return the values of TRIOFLOW_PLAIN to try: the engine uses some files with one kind of isolation only."""
-    if Path(mutant.path).name.startswith("_plain"):
+    if Path(mutant.path).name == "_plain.py":
         return ("1",)
     return ("", "1") if "backend" in mutant.path else ("",)
 

@@ -20,6 +20,8 @@ from trioflow.testing import run_virtual
 
 from ..bodies import CANCELLED, FAILED, later, nap, task_now
 
+pytestmark = pytest.mark.fast_way  # in plain isolation, scopes of anyio cancel at each await
+
 
 def now() -> float:
     return asyncio.get_running_loop().time()
@@ -456,7 +458,6 @@ def test_asyncio_shield_holds_as_with_asyncio_timeout() -> None:
     run_virtual(main, backend="asyncio")
 
 
-@pytest.mark.fast_way  # in plain isolation they are cancelled
 def test_tasks_outside_the_shield_of_a_cancelled_job_go_on() -> None:
     """While a cancelled job is in a shield, a child of its task group outside the shield may pass its checkpoints."""
     notes: list[float] = []

@@ -107,6 +107,7 @@ def test_cancellation_from_outside_is_no_timeout_whatever_timers_are_set(virtual
         assert scheduler.stop_reason is StopReason.CANCELLED
 
 
+@pytest.mark.fast_way  # in plain isolation it stops in the next turn of the loop
 @pytest.mark.parametrize("drains", [True, False])
 def test_run_stops_at_once_when_a_job_cancels_a_scope_around_it(virtual: Virtual, drains: bool) -> None:
     """After a job cancels a scope around the run, it can neither add a job nor drain, even in the same turn."""

@@ -47,6 +47,7 @@ def test_job_that_handles_the_failure_of_its_task_group_has_succeeded() -> None:
     assert (job.result(), after.result()) == ("handled", "whole")
 
 
+@pytest.mark.fast_way  # a scope of anyio does not recognize it
 @pytest.mark.parametrize(
     ("options", "calls"),
     [
@@ -231,6 +232,7 @@ def add_callbacks(tasks: set[asyncio.Task[Any]]) -> None:
         task.add_done_callback(lambda _: None)
 
 
+@pytest.mark.fast_way  # anyio leaves coroutines that were never awaited
 @pytest.mark.parametrize("factory", [None, asyncio.Task], ids=["engine's tasks", "program's tasks"])
 @pytest.mark.parametrize("look", [None, look_at_scopes, add_callbacks])
 @pytest.mark.parametrize("shape", SHAPES)

@@ -149,7 +149,7 @@ def test_plain_isolation_by_environment_variable_logs_nothing(plain: str, name: 
     look += "atexit.register(lambda: print(way(), 'private attributes', file=sys.stderr))"
     results, said = run_scenario(name, look, plain)
     assert results == [RESULT, RESULT]
-    taken = f"Plain{name.capitalize()}Isolation" if plain else f"Fast{name.capitalize()}"
+    taken = "PlainIsolation" if plain else f"Fast{name.capitalize()}"
     assert said == [f"{taken} private attributes"]
 
 

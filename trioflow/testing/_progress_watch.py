@@ -9,7 +9,6 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-from .._core.api.testing import scope_with_run_deadline
 from .._core.api.views import AnyJob, RunPhase, current_run
 from . import _coroutine_frames
 from ._fault_plans import SHORT_DELAY
@@ -124,12 +123,10 @@ class ProgressWatch:
         await anyio.sleep_until(end - TIMEOUT_CHECK_LEAD)
         self._check_times.remove(end - TIMEOUT_CHECK_LEAD)
         due_timers = timers_before(STALL_LIMIT, self._backend)
-        run_scopes = {scope_with_run_deadline(job) for job in self._story.stepped_jobs}
         active_deadlines = [at for level, at in self._timeout_deadlines.items() if _may_time_out(level)]
         for expected_time in (*self._check_times, *active_deadlines):
             close_timers = {(timer, at) for timer, at in due_timers if abs(at - expected_time) < SHORT_DELAY}
-            run_timers = {entry for entry in close_timers if entry[0] in run_scopes}
-            due_timers -= run_timers | set(list(close_timers - run_timers)[:1])
+            due_timers -= set(list(close_timers)[:1])
         has_hanging_job = any(change.kind == "hang" for change in self._outcome.applied_changes)
         awaited = [stepped for stepped in self._story.stepped_jobs.values() if not stepped.job.forever]
         is_working = any(_coroutine_frames.is_sleeping(stepped.waiting_coroutine, endless=True) for stepped in awaited)

@@ -3,5 +3,5 @@
 
 from ..base._user_code import PACKAGE_PREFIX, describe_line
 from ..job._interception import intercept_calls
-from ..job._job_queries import has_hard_timeout, runs_outside_loop, scope_with_run_deadline
+from ..job._job_queries import has_hard_timeout, runs_outside_loop
 from ..scheduler._base_scheduler import interrupt

@@ -7,12 +7,12 @@ used.
 
 Fast isolation reads and writes private attributes of trio and anyio. On import, it checks that they exist and behave as
 expected. If a check fails, or if the environment variable `TRIOFLOW_PLAIN` is set, it is replaced by plain isolation,
-which uses only public APIs.
+which uses only public APIs of anyio.
 
 To add a backend NAME:
 
 - add its name to `BackendName`, its library to `BACKEND_LIBRARIES`, and its packages to `LOOP_PACKAGES` in `_shared`;
-- write `loop/_NAME.py`, `isolation/_plain_NAME.py` and `isolation/_fast_NAME.py`;
+- write `loop/_NAME.py` and `isolation/_fast_NAME.py`;
 - detect its running loop in `current_backend` and `loop_running`;
 - add a virtual clock to `trioflow.clock`.
 """
@@ -111,7 +111,7 @@ def _load_and_cache(name: str) -> Backend:
                 _plain_backends.add(name)
                 _logger.warn(_mismatch_warning(name, mismatch))
         if name in _plain_backends:
-            backend.isolation = import_module(f".isolation._plain_{name}", __name__).ISOLATION_FACTORY(backend)
+            backend.isolation = import_module(".isolation._plain", __name__).ISOLATION_FACTORY(backend)
         _loaded_backends[name] = backend
         return backend
 

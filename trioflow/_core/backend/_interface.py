@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     CapacityLimiter: TypeAlias = trio.CapacityLimiter | anyio.CapacityLimiter
 
 T = TypeVar("T")
+Function = TypeVar("Function", bound=Callable[..., Any])
 BackendName = Literal["trio", "asyncio"]
 BACKEND_NAMES: Final[tuple[BackendName, ...]] = get_args(BackendName)
 
@@ -137,6 +138,13 @@ class HostTask(Protocol):
     """The task that awaits a run. If it is cancelled, `yield_to_loop` and `wait` return False instead of raising."""
 
     __slots__ = ()
+
+    nursery: Any
+    """The nursery or task group of the run, with `start_soon`. Fast isolation on asyncio needs none."""
+
+    async def run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Await `body()` while the nursery is open. Then raise any cancellation of the task."""
+        ...
 
     async def yield_to_loop(self) -> bool:
         """Yield to the event loop once, and return True. If the task is cancelled, return False."""
@@ -441,6 +449,14 @@ class Backend(Protocol):
     def current_task(self) -> Any:
         """Return the task that is running in this thread; None if there is none."""
         ...
+
+    def create_host(self, context: contextvars.Context) -> HostTask:
+        """Return the calling task, which awaits a run with this context."""
+        ...
+
+    def protect_from_ctrl_c(self, function: Function) -> Function:
+        """Return `function`; on trio, in the middle of it no KeyboardInterrupt is raised."""
+        return function
 
     def name_task(self, task: Any, name: str) -> None: ...
 

@@ -445,13 +445,3 @@ def runs_outside_loop(job: AbstractJob[Any]) -> bool:
 def has_hard_timeout(job: AnyJob) -> bool:
     """Return whether a job has a timeout that may end its body at any checkpoint, not only where its kind allows it."""
     return (job.timeout is not None or job.idle_timeout is not None) and (is_scheduler(job) or not job._keeps_time)
-
-
-def scope_with_run_deadline(job: AnyJob) -> object:
-    """Return the cancel scope around a job's worker, unless a timeout of the job may have set its deadline.
-
-    With plain isolation on asyncio, this scope has the deadline of the run, and a timer. Return None if there is no
-    such scope.
-    """
-    has_own_deadline = not is_scheduler(job) and (job.timeout is not None or job.idle_timeout is not None)
-    return None if job._worker is None or has_own_deadline else job._worker.scope

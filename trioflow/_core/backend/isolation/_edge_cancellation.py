@@ -1,7 +1,7 @@
 """Edge cancellation: on asyncio, each cause cancels a job once, as `asyncio.timeout` and TaskGroup do.
 
 What a job awaits while it unwinds is not cancelled, so the libraries of asyncio can clean up. A further cause cancels
-the job once more. Both kinds of isolation share this module; they differ in how they notice that a job is in a shield.
+the job once more.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class CallScope:
 
 
 class EdgeCancelIsolation(Isolation):
-    """The part of both kinds of isolation on asyncio that cancels."""
+    """The part of the isolation on asyncio that cancels."""
 
     def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Scope:
         if worker is None or worker.task is not self._loop.current_task():

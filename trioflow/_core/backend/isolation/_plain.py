@@ -1,8 +1,8 @@
-"""Plain isolation: each job has a task and a cancel scope of its own, and only public APIs are used.
+"""Plain isolation, on trio and asyncio: each job has a task and a cancel scope of its own, by public APIs of anyio.
 
 Fast isolation uses private attributes of trio and anyio to find out whether a job has changed its task, and to insert a
 scope around the task of another worker. Plain isolation needs neither. A worker runs one job and then retires. Its
-scope is opened in advance, in another task around its own:
+scope is a shield, which is opened in an outer task around its own: the run alone cancels its workers, one by one.
 
 ```
 run's task group ──► outer task: the worker's scope, a task group ──► worker's task: the scope around the job ──► job
@@ -12,20 +12,25 @@ If the scope around the job cannot be exited after the job, the job has left som
 
 Plain isolation has these limitations:
 
+- On asyncio, a job is cancelled at each of its awaits until it ends, as anyio does, and not once for each cause.
+- `current_effective_deadline()` does not show deadlines from outside the job.
+- A run stops in the turn of the loop after a scope around it was cancelled, not at once.
 - The log does not name a job that blocks the event loop.
-- On trio, if a job has left a nursery open, the errors in the nursery are lost, even a SystemExit.
-- On trio, an async generator that is abandoned inside an open nursery may cause an internal error of trio, as in any
-  task of trio.
-- On asyncio, if a worker's task is cancelled natively before its first step, the run ends as if it had been cancelled.
-- On asyncio, while a cancelled job is in a shield, child tasks outside the shield are cancelled.
-- On asyncio, `anyio.current_effective_deadline()` does not show deadlines from outside the job.
-- On asyncio, if a job has left a shielded scope open, the tasks in the scope are not cancelled, but awaited.
+- If a job has left a nursery open on trio, the errors in the nursery are lost, even a SystemExit. An async generator
+  that is abandoned inside an open nursery may cause an internal error of trio, as in any task of trio.
+- If a job has left a shielded scope open on asyncio, the tasks in the scope are not cancelled, but awaited.
+- If a worker's task is cancelled natively before its first step, the run ends as if it had been cancelled, and Python
+  warns of a coroutine that was never awaited, as with any task of anyio.
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Coroutine, Iterable
+from types import TracebackType
+from typing import Any, Final, Self, cast
 
 import anyio
 
@@ -39,31 +44,97 @@ from .._interface import (
     WorkerGroup,
     WorkerTask,
 )
+from .._shared import IDLE_TASK_NAME
 
 
 class PlainGroup(WorkerGroup):
-    """The base class of the worker groups on trio and asyncio. Each task of the group is in a scope of its own."""
+    """The tasks of one run. The group is never cancelled: the run notices a cancellation, and cancels its workers."""
 
-    __slots__ = ("_context", "_host_task_info", "_loop", "_worker_function", "variables")
+    __slots__ = (
+        "_context",
+        "_deadline",
+        "_host_task",
+        "_loop",
+        "_on_deadline",
+        "_worker_function",
+        "host",
+        "variables",
+    )
 
     def __init__(
-        self, loop: Backend, worker_function: WorkerFunction, context: contextvars.Context, variables: ContextVariables
+        self,
+        loop: Backend,
+        worker_function: WorkerFunction,
+        deadline: float,
+        on_deadline: Callable[[], None],
+        context: contextvars.Context,
+        variables: ContextVariables,
     ) -> None:
         self.variables = variables
+        self.host = loop.create_host(context)
+        self._host_task = loop.current_task()
         self._loop = loop
-        self._worker_function = worker_function
+        self._worker_function = loop.protect_from_ctrl_c(worker_function)
+        self._deadline = deadline
+        self._on_deadline = on_deadline
         self._context = context
-        self._host_task_info = anyio.get_current_task()
+
+    async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async def run_until_deadline() -> None:
+            is_limited = self._deadline != math.inf
+            stop_timer = self.host.call_at(self._deadline, self._on_deadline, lambda: False) if is_limited else None
+            try:
+                await body()
+            finally:
+                if stop_timer is not None:
+                    stop_timer()
+
+        await self.host.run_in_nursery(run_until_deadline)
+
+    def spawn(self, worker: WorkerTask) -> None:
+        function = self._loop.protect_from_ctrl_c(self._run_in_scope)
+        self._context.run(self.host.nursery.start_soon, function, worker)
+
+    async def _run_in_scope(self, worker: WorkerTask) -> None:
+        """Open the worker's scope in this task, and run the worker in another task inside the scope.
+
+        If a job leaves a scope open or cancels its own task natively, its task fails at the end. So each worker has a
+        task group of its own, whose failure is suppressed.
+        """
+        await self._loop.yield_to_loop()  # an eager task begins inside `spawn`
+        if not worker.was_cancelled:
+            with (
+                contextlib.suppress(BaseExceptionGroup, self._loop.cancellation_type),
+                anyio.CancelScope(shield=True) as scope,
+            ):
+                worker.scope = cast(Scope, scope)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._worker_function, worker, name=IDLE_TASK_NAME)
+        worker.leave_unstarted()  # its task may have been cancelled natively before its first step
 
     def is_cancelled(self) -> bool:
-        return self._host_task_info.has_pending_cancellation()
+        if self.host.is_cancelled() or self.has_deadline_passed():
+            return True
+        # Otherwise, only the host can tell: while it waits, it may be in a scope of its own, whose deadline has passed.
+        return self._loop.current_task() is self._host_task and anyio.get_current_task().has_pending_cancellation()
+
+    def has_deadline_passed(self) -> bool:
+        return self._deadline != math.inf and self._loop.clock()() >= self._deadline
+
+    def cancel(self, workers: Iterable[WorkerTask]) -> None:
+        for worker in workers:
+            self.cancel_worker(worker)
 
     def shield(self, worker: WorkerTask) -> None:
-        get_worker_scope(worker).shield = True
+        """Do nothing: each worker is in a shield, and `cancel` gets the workers that it cancels."""
 
     def cancel_worker(self, worker: WorkerTask) -> None:
-        if worker.task_snapshot is not None:
-            get_worker_scope(worker).cancel()
+        """Cancel one worker. If its task has not begun, which it may never do on asyncio, the worker leaves at once."""
+        worker.was_cancelled = True
+        if worker.scope is None:
+            worker.leave_unstarted()
+        else:
+            worker.scope.cancel()
 
     def forget(self, worker: WorkerTask) -> None:
         """Exit the scope that was entered for a job, if the worker has run no job."""
@@ -76,12 +147,12 @@ class PlainTaskSnapshot(TaskSnapshot):
 
     __slots__ = ("_isolation", "_scope", "_worker", "left_scope")
 
-    def __init__(self, isolation: Isolation, worker: WorkerTask, scope: Scope) -> None:
+    def __init__(self, isolation: Isolation, worker: WorkerTask) -> None:
         self._isolation = isolation
         self._worker = worker
-        self._scope: Scope | None = scope
         self.left_scope: Scope | None = None  # a scope around a call that was left although it had open ones inside
-        scope.__enter__()
+        self._scope: Any = anyio.CancelScope()
+        self._scope.__enter__()
 
     def is_task_unchanged(self) -> bool:
         """Return whether the task has run no job and is not cancelled."""
@@ -96,11 +167,6 @@ class PlainTaskSnapshot(TaskSnapshot):
     def is_same_iteration(self) -> bool:
         return False
 
-    @property
-    def scope(self) -> Scope | None:
-        """The scope around the job, until it is exited."""
-        return self._scope
-
     def exit_scope(self) -> Scope | None:
         """Exit the scope around the job.
 
@@ -113,16 +179,45 @@ class PlainTaskSnapshot(TaskSnapshot):
             try:
                 scope.__exit__(None, None, None)
             except RuntimeError:  # the error of trio or anyio for a scope that is not the innermost one
-                return scope
+                return cast(Scope, scope)
         return self.left_scope
+
+
+class CallScope:
+    """A scope around one call of a job, which is left even if the job has left scopes open inside it."""
+
+    def __init__(self, loop: Backend, worker: WorkerTask, scope: Scope) -> None:
+        self._loop: Final = loop
+        self._worker: Final = worker
+        self._scope: Final = scope
+        self.cancel: Final = scope.cancel
+
+    @property
+    def deadline(self) -> float:
+        return self._scope.deadline
+
+    @deadline.setter
+    def deadline(self, when: float) -> None:
+        self._scope.deadline = when
+
+    def __enter__(self) -> Self:
+        self._scope.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        """Leave the scope, unless the job has left others open: the worker then closes all of them."""
+        try:
+            return self._scope.__exit__(kind, error, traceback)
+        except RuntimeError:  # as in `PlainTaskSnapshot.exit_scope`
+            self._worker.task_snapshot.left_scope = self._scope
+        is_cancelled = error is not None and self._loop.split_cancellations(error) == (True, None)
+        return self._scope.cancel_called and is_cancelled
 
 
 class PlainIsolation(Isolation):
     """An isolation that runs each job in a task and a cancel scope of its own."""
-
-    def __init__(self, group_class: Callable[..., PlainGroup], loop: Backend) -> None:
-        super().__init__(loop)
-        self._group_class = group_class
 
     def create_group(
         self,
@@ -133,28 +228,25 @@ class PlainIsolation(Isolation):
         variables: ContextVariables,
         outer: WorkerGroup | None = None,
     ) -> WorkerGroup:
-        return self._group_class(self._loop, worker_function, deadline, on_deadline, context, variables)
+        return PlainGroup(self._loop, worker_function, deadline, on_deadline, context, variables)
 
     def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot | None:
         worker.task = self._loop.current_task()
-        worker.task_snapshot = snapshot = PlainTaskSnapshot(self, worker, self._create_job_scope())
+        worker.task_snapshot = snapshot = PlainTaskSnapshot(self, worker)
         return snapshot if snapshot.is_task_unchanged() else None
-
-    def _create_job_scope(self) -> Scope:
-        return self._loop.create_scope()
 
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         scope = worker.task_snapshot.exit_scope()
         return (None if scope is None else await self._loop.end_tasks_in(worker.task, scope)), None
 
+    def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Scope:
+        scope = self._loop.create_scope(deadline)
+        if worker is None or worker.task is not self._loop.current_task():
+            return scope
+        return cast(Scope, CallScope(self._loop, worker, scope))
+
     def was_cancelled(self, worker: WorkerTask) -> bool:
-        scope, group = worker.scope, worker.group
-        if (scope is not None and scope.cancel_called) or group.host.is_cancelled():
-            return True
-        return not (scope is not None and scope.shield) and group.is_cancelled()
+        return worker.was_cancelled or worker.group.is_cancelled()
 
 
-def get_worker_scope(worker: WorkerTask) -> Scope:
-    """Return the scope around a worker, which must have begun: before its first step it has no scope."""
-    assert worker.scope is not None
-    return worker.scope
+ISOLATION_FACTORY: Final = PlainIsolation

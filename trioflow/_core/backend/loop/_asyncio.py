@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, Final, TypeVar, cast
 
 import anyio
+import anyio.lowlevel
 
 from .. import _shared
 from .._interface import Backend, HostTask, Scope, TaskEvent, WorkerTask
@@ -31,15 +32,24 @@ class AsyncioHost(HostTask):
     A timer is used because a cancel scope with the deadline would hide whether the task was cancelled natively.
     """
 
-    __slots__ = ("_cancellation", "_context", "_initial_request_count", "_on_interrupt", "_timer", "loop", "task")
+    __slots__ = (
+        "_cancellation",
+        "_context",
+        "_initial_request_count",
+        "_on_interrupt",
+        "_timer",
+        "loop",
+        "nursery",
+        "task",
+    )
 
     def __init__(
         self,
         task: Any,
         is_being_cancelled: bool,
         context: contextvars.Context,
-        deadline: float,
-        on_deadline: Callable[[], None],
+        deadline: float = math.inf,
+        on_deadline: Callable[[], None] = lambda: None,
     ) -> None:
         self.task: Any = task
         # How many times the task was cancelled before the run, except for a pending cancellation: that cancels the run.
@@ -51,6 +61,18 @@ class AsyncioHost(HostTask):
         self.loop: asyncio.AbstractEventLoop = task.get_loop()
         self._timer = None if deadline == math.inf else self.loop.call_at(deadline, on_deadline)
         self._on_interrupt: Callable[[], None] = lambda: None
+
+    async def run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            async with anyio.create_task_group() as self.nursery:
+                await body()
+        finally:
+            self.leave()
+        self.raise_cancellation()
+        # If the task was cancelled natively after its last await, the next await raises the cancellation.
+        if anyio.get_current_task().has_pending_cancellation():
+            await asyncio.sleep(0)
+        await anyio.lowlevel.checkpoint_if_cancelled()
 
     def leave(self) -> Any:
         """Stop the timer, and return the task.
@@ -197,6 +219,9 @@ class AsyncioLoop(Backend):
         if shared is None:
             SHARED_OBJECTS[loop] = shared = make()
         return shared
+
+    def create_host(self, context: contextvars.Context) -> AsyncioHost:
+        return AsyncioHost(asyncio.current_task(), anyio.get_current_task().has_pending_cancellation(), context)
 
     def name_task(self, task: Any, name: str) -> None:
         if sys.version_info >= (3, 14) and not name.isascii():  # asyncio's tools take the bytes of a name for ASCII

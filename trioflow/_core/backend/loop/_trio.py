@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar, cast
 import trio
 
 from .. import _shared
-from .._interface import Backend, HostTask, Scope, TaskEvent, WorkerTask
+from .._interface import Backend, Function, HostTask, Scope, TaskEvent, WorkerTask
 
 T = TypeVar("T")
 SignalFunction = Callable[[int, FrameType | None], Any]
@@ -34,7 +34,7 @@ class TrioHost(HostTask):
         self.nursery: Any = nursery  # None until `run_in_nursery` opens it
 
     @trio.lowlevel.enable_ki_protection
-    async def run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]], deadline: float) -> None:
+    async def run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]], deadline: float = math.inf) -> None:
         """Await `body()` inside a nursery with this deadline. Then raise any cancellation of the calling task.
 
         Like the workers, this task is protected from Ctrl-C. So trio raises KeyboardInterrupt in the main task at its
@@ -204,6 +204,12 @@ class TrioLoop(Backend):
 
     def create_scope(self, deadline: float = math.inf) -> Scope:
         return cast("Scope", trio.CancelScope(deadline=deadline))
+
+    def create_host(self, context: contextvars.Context) -> TrioHost:
+        return TrioHost(context)
+
+    def protect_from_ctrl_c(self, function: Function) -> Function:
+        return trio.lowlevel.enable_ki_protection(function)
 
     def name_task(self, task: Any, name: str) -> None:
         task.name = name
