@@ -100,10 +100,10 @@ class WaitingGroup:
         self.needs_slot: Final = needs_slot
         self.family: Final = family
         self.needs: Needs = needs
-        self.resources: frozenset[PoolEntry] = frozenset([resource for resource, _ in needs])
+        self.resources: frozenset[Resource] = frozenset([resource for resource, _ in needs])
         # What groups of the same kind have in common: the resources, and whether reservations are ignored.
         self.kind: Final = (
-            self.resources if family is None else self.resources | {family},
+            frozenset[PoolEntry](self.resources if family is None else (*self.resources, family)),
             queue.is_inside_holder,
         )
         self.heap: Final[list[HeapEntry]] = []  # entries like those of `HeapKeys.heap`
@@ -377,7 +377,7 @@ class Admission:
         # a reservation, each with the resources that it needs; the queues whose runs have no room; and whether it has
         # skipped groups whose run has no room for them.
         self._passed: list[WaitingGroup] = []
-        self._reservations: list[tuple[AbstractJob[Any], frozenset[PoolEntry]]] = []
+        self._reservations: list[tuple[AbstractJob[Any], frozenset[Resource]]] = []
         self._without_room: list[AdmissionQueue] = []
         self._has_skipped = False
         # The earliest time at which a job will be able to start without any other event, and the queue of the job.
@@ -487,8 +487,8 @@ class Admission:
         """
         saturated: set[PoolEntry] = set()  # resources that enough groups wait for
         exhausted: set[PoolEntry] = set()  # resources that have too little for any waiting job
-        reserved: set[PoolEntry] = set()  # resources that a job with a reservation needs
-        waiting_counts: dict[PoolEntry, int] = {}  # how many of the groups before wait for each resource
+        reserved: set[Resource] = set()  # resources that a job with a reservation needs
+        waiting_counts: dict[Resource, int] = {}  # how many of the groups before wait for each resource
         limit_count = 0
         self._passed, self._reservations, self._without_room = [], [], []
         self._has_skipped, self._earliest_start = False, (math.inf, None)
@@ -504,17 +504,15 @@ class Admission:
                 return group, None, False
             if resources <= exhausted or not resources.isdisjoint(saturated):
                 continue
-            available_at = -math.inf
+            available_at, waits_for = -math.inf, []
             for resource, need in group.needs:
                 when = resource.available_at(need)
                 if when > -math.inf:
                     if resource.parks:
                         return group, resource, False
                     available_at = max(available_at, when)
-                    waiting_counts[resource] = waiting_counts.get(resource, 0) + 1
-                    if resource.is_exhausted():
-                        exhausted.add(resource)
-            if available_at > -math.inf:
+                    waits_for.append(resource)
+            if waits_for:
                 self._passed.append(group)
                 if available_at < self._earliest_start[0]:
                     self._earliest_start = available_at, queue
@@ -522,14 +520,17 @@ class Admission:
                     reserved |= resources
                     self._reservations.append((group.heap[0][2], resources))
             else:
-                held = frozenset() if queue.is_inside_holder else resources & reserved
-                if not held:
+                waits_for = [] if queue.is_inside_holder else [each for each in resources if each in reserved]
+                if not waits_for:
                     return group, None, False
-                if len(held) == 1 and (key := next(iter(held))).parks:
-                    return group, key, True
-                for entry in held:
-                    waiting_counts[entry] = waiting_counts.get(entry, 0) + 1
-            saturated.update([each for each in resources if waiting_counts.get(each, 0) >= MAX_GROUPS_PER_RESOURCE])
+                if len(waits_for) == 1 and waits_for[0].parks:
+                    return group, waits_for[0], True
+            for resource in waits_for:
+                waiting_counts[resource] = count = waiting_counts.get(resource, 0) + 1
+                if count >= MAX_GROUPS_PER_RESOURCE:
+                    saturated.add(resource)
+                if resource.is_exhausted():
+                    exhausted.add(resource)
             if limit_count != (limit_count := len(saturated) + len(exhausted) + len(reserved)) and all(
                 kind
                 and (
@@ -561,7 +562,8 @@ class Admission:
             while heads and heads[0] < following:
                 _, _, number, queue, index = heads[0]
                 if following is LAST and len(heads) == 1:  # nothing is left to merge with
-                    yield from [group for *_, group in queue.group_entries[index:]]
+                    for *_, group in itertools.islice(queue.group_entries, index, None):
+                        yield group
                     return
                 yield queue.group_entries[index][2]
                 if index + 1 < len(queue.group_entries):

@@ -130,11 +130,12 @@ class BudgetResource(CountedResource):
                 f"{self.format_amount(-self.free)}, because a job has used more than it needs; no further job starts"
             )
 
-    def cancel(self, share: BudgetShare) -> None:
-        """Return what a job has reserved that does not start, or whose attempt does not count."""
-        self.free += share.amount
-        self.reserved -= share.amount
-        share.amount = 0
+    def refund(self, job: AbstractJob[Any], share: BudgetShare) -> None:
+        """Return what a job has reserved that does not start, or whose attempt does not count, unless it was used."""
+        if not share.is_reported:
+            self.free += share.amount
+            self.reserved -= share.amount
+            share.amount = 0
 
     def give_back(self, job: AbstractJob[Any], share: BudgetShare) -> None:  # type: ignore[override]
         """Count the share of a job as used; that of a scheduler is what its members have used."""

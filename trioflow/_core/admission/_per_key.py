@@ -136,7 +136,7 @@ class Key(Resource):
 
     def throttle(self, seconds: float) -> None:
         """Delay all jobs that need this key for `seconds` from now, unless they are already delayed for longer."""
-        self.cooldown.ends_at = max(self.cooldown.ends_at, self.clock() + seconds)
+        super().throttle(seconds)
         self.family.keep(self)
 
     @abstractmethod
@@ -176,6 +176,9 @@ class CountedKey(Key, CountedResource):
             self.family.keep(self)
         self.unstarted = None
         self.wake()
+
+    def refund(self, job: AbstractJob[Any], share: Any) -> None:
+        self.unstarted = job
 
     def used_until(self) -> float:
         return max(self.cooldown.ends_at, self.rest_ends[-1] if self.rest_ends else -math.inf)
@@ -217,7 +220,7 @@ class RateKey(Key, RateResource):
         super().correct(share, used)
         self.wake()
 
-    def start(self, share: RateNeed, now: float) -> None:
+    def start(self, share: RateNeed, now: float | None) -> None:
         super().start(share, now)
         self.wake()
 

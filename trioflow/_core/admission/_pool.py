@@ -14,7 +14,7 @@ from ..job import _job_options
 from ..job._job import AbstractJob, AnyJob
 from ..job._labels import printable
 from ._budget import Budget, BudgetResource
-from ._per_key import CountedKey, PerKey, PerKeyResource
+from ._per_key import PerKey, PerKeyResource
 from ._rate import Rate, RateNeed, RateResource
 from ._resource import CountedResource, PoolEntry, Resource
 
@@ -31,13 +31,13 @@ Needs = list[tuple[Resource, Any]]
 class Grant:
     """The resources of one job, which are taken all together, and kept until the job has settled."""
 
-    __slots__ = ("_job", "_parts", "_unstarted_rates", "entry")
+    __slots__ = ("_is_started", "_job", "_parts", "entry")
 
     def __init__(self, job: AbstractJob[Any], needs: Needs, entry: HeapEntry | None = None) -> None:
         self.entry: Final = entry  # the entry with which the job waited; None for a clean-up job
         self._job: Final = job
         self._parts: Final = [(resource, need, resource.take(job, need)) for resource, need in needs]
-        self._unstarted_rates: list[tuple[RateResource, Any]] = self._rates()  # amounts that do not accrue again yet
+        self._is_started = False  # whether `start` has been called
 
     def give_back(self) -> None:
         self.start()
@@ -47,38 +47,28 @@ class Grant:
 
     def start(self, now: float | None = None) -> None:
         """Let the granted amounts of rates accrue again, because the job starts now, or will not start."""
-        for resource, share in self._unstarted_rates:
-            resource.start(share, resource.clock() if now is None else now)
-        self._unstarted_rates = []
+        if not self._is_started:
+            self._is_started = True
+            for resource, _, share in self._parts:
+                resource.start(share, now)
 
     def is_throttled(self) -> bool:
         return any(resource.is_throttled() for resource, _, _ in self._parts)
 
     def refund(self) -> None:
-        """Put the amounts of rates and budgets back, because the job does not start after all."""
+        """Put back what the job would use up or delay, because it does not start after all."""
         self.start()
-        for resource, share in self._rates():
-            resource.correct(share, dict.fromkeys(share, 0))
-        for part, _, _ in self._parts:
-            if isinstance(part, CountedKey):
-                part.unstarted = self._job
-        self.refund_budgets()
+        for resource, _, share in self._parts:
+            resource.refund(self._job, share)
 
     def refund_budgets(self) -> None:
         """Put back the amounts of budgets of which the job has not reported its use."""
         for resource, _, share in self._parts:
-            if isinstance(resource, BudgetResource) and not share.is_reported:
-                resource.cancel(share)
+            if resource.is_budget:
+                resource.refund(self._job, share)
 
     def budget_amounts(self) -> dict[str, Amount]:
-        return {resource.name: share.used for resource, _, share in self._parts if isinstance(resource, BudgetResource)}
-
-    def _rates(self) -> list[tuple[RateResource, Any]]:
-        return [
-            (resource, share)
-            for resource, _, share in self._parts
-            if not resource.is_returnable and isinstance(resource, RateResource)  # slow for other classes of `ABCMeta`
-        ]
+        return {resource.name: share.used for resource, _, share in self._parts if resource.is_budget}
 
     def find(self, name: str) -> tuple[Resource, Any] | None:
         return next(((resource, share) for resource, _, share in self._parts if resource.name == name), None)

@@ -325,8 +325,12 @@ class RateResource(Resource):
             self.buckets[key].take(amount - share.get(key, 0), now)
             share[key] = amount
 
-    def start(self, share: RateNeed, now: float) -> None:
+    def refund(self, job: AbstractJob[Any], share: RateNeed) -> None:
+        self.correct(share, dict.fromkeys(share, 0))
+
+    def start(self, share: RateNeed, now: float | None) -> None:
         """Let the amounts in a job's share accrue from now on, because the job starts, or will not start."""
+        now = self.clock() if now is None else now
         for key, amount in share.items():
             if self.buckets[key].start(amount, now) and self.admission is not None:
                 self.admission.is_settled = False

@@ -15,8 +15,8 @@ has settled, or is queued again; then `release` takes it back, and the next call
 - A **token** of the innermost limiter is the last thing that a job takes; see `LimiterTokens`.
 
 What was admitted starts: nothing is taken back for a job that becomes ready later, so only a few jobs are admitted
-before workers ask for them. There is one exception: if a resource is throttled, jobs that have it but have not started
-return to the line.
+before workers ask for them. There is one exception: a job that has a throttled resource returns to the line when a
+worker takes it.
 
 In a run without limits whose order is first in, first out, ready jobs are startable at once.
 """
@@ -90,9 +90,6 @@ class FifoLine:
     def clear(self) -> None:
         self._jobs.clear()
 
-    def detach(self) -> None:
-        del self._queue
-
 
 class HeapLine:
     """The waiting jobs of one run in the order of their keys, if none of them needs resources."""
@@ -134,9 +131,6 @@ class HeapLine:
     def clear(self) -> None:
         self._heap.clear()
         self._slotless_heap.clear()
-
-    def detach(self) -> None:
-        del self._queue
 
 
 class ReadyQueue:
@@ -187,11 +181,12 @@ class ReadyQueue:
 
     def detach(self) -> None:
         """Drop the references to the run, which has ended, and leave the admission for good."""
-        self.line.detach()
+        if self.groups is not None:
+            self.groups.detach()
         if self.tokens is not None:
             self.tokens.detach()
         self.outer = None
-        del self.run, self.push
+        del self.run, self.push, self.line
 
     # ---- the window
 

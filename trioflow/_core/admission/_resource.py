@@ -49,9 +49,6 @@ class PoolEntry(ABC):
     has_keys: ClassVar[bool] = False
     """Whether this is a family of resources. A job takes the one whose key it names, and waits for it apart."""
 
-    parks: ClassVar[bool] = False
-    """Whether jobs that lack the resource wait apart, and hold back no others; see `Key`."""
-
     is_returnable: bool
     """Whether jobs hold the resource and return it when they have settled, instead of using it up."""
 
@@ -109,6 +106,9 @@ class Resource(PoolEntry):
 
     __slots__ = ("cooldown",)
 
+    parks: ClassVar[bool] = False
+    """Whether jobs that lack the resource wait apart, and hold back no others; see `Key`."""
+
     def __init__(self, name: str, settings: Any) -> None:
         super().__init__(name, settings)
         self.cooldown: Cooldown = Cooldown()  # shared with the resources that `make_member_resource` returns
@@ -149,6 +149,12 @@ class Resource(PoolEntry):
     @abstractmethod
     def give_back(self, job: AbstractJob[Any], share: Any) -> None:
         """Take back the share of a job."""
+
+    def start(self, share: Any, now: float | None) -> None:
+        """Do what is due when a job starts that has this share: at `now`, or, if that is None, when this is called."""
+
+    def refund(self, job: AbstractJob[Any], share: Any) -> None:
+        """Put back what a share has used up, because its job does not start; `give_back` follows."""
 
     @abstractmethod
     def public_share(self, need: Any, share: Any) -> Any:
