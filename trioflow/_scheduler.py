@@ -187,7 +187,7 @@ class Scheduler(BaseScheduler):
         if self._durations is not None and run.outer_worker is None:
             from .simulation import _duration_sources
 
-            if _duration_sources.is_durations_file(self.durations):
+            if isinstance(self.durations, (str, os.PathLike)):
                 _duration_sources.record_durations(self.durations, self)
 
     def _knows_durations(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import anyio
@@ -308,16 +307,13 @@ def test_an_unknown_duration_is_the_median_of_the_known_ones() -> None:
     assert (found.ends[last], found.guessed) == (4, {last: 4})
 
 
-def test_durations_may_be_a_mapping_a_trace_or_a_ninja_log(tmp_path: Path) -> None:
-    """The durations of `simulate` may be a mapping by path or, second, by label, a trace, or a ninja log."""
+def test_durations_may_be_a_mapping_or_a_trace() -> None:
+    """The durations of `simulate` may be a mapping by path or, second, by label, or a trace."""
     a, b = stand_in(1, label="a"), stand_in(1, label="b")
     scheduler = Scheduler(a, Scheduler(b, label="in"))
     assert simulate(scheduler, durations={"a": 3, "b": 2, "in/b": 7}).ends[b] == 7
     again = simulate(scheduler, durations=simulate(scheduler, durations={"a": 3, "b": 5}).timeline)
     assert (again.ends[a], again.ends[b]) == (3, 5)
-    log = tmp_path / ".ninja_log"
-    log.write_text("# ninja log v5\n10\t4010\t0\ta\tff\n0\t6000\t0\tb\tff\n0\t60")
-    assert simulate(scheduler, durations=log).makespan == 6
 
 
 def test_needs_are_granted_in_a_simulation_as_in_a_run() -> None:

@@ -1,4 +1,4 @@
-"""Durations of the jobs of a scenario, from a mapping, the trace of a run, a file, or ninja's log.
+"""Durations of the jobs of a scenario, from a mapping, the trace of a run, or a file.
 
 A file of durations is JSON: `{"trioflow durations": 1, "seconds": {path: seconds}}`. It is replaced atomically: readers
 never see a partial file. While a process writes the file, it locks a second file, whose name ends in `.lock`.
@@ -34,17 +34,6 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION: Final = 1
 VERSION_KEY: Final = "trioflow durations"
-NINJA_HEADER: Final = "# ninja log v"
-NINJA_VERSIONS: Final = (5, 6, 7)
-"""The versions of ninja's log that can be read.
-
-A line has the start and the end in milliseconds, the modification time, the output and a hash, separated by tabs.
-"""
-
-
-def is_durations_file(value: object) -> bool:
-    """Return whether `durations=` is the path of a file that a run updates: any path except that of ninja's log."""
-    return isinstance(value, (str, os.PathLike)) and Path(cast("str", value)).name != ".ninja_log"
 
 
 def resolve_durations(value: Any, scheduler: BaseScheduler) -> dict[AnyJob, float]:
@@ -142,8 +131,6 @@ def _parse_file(path: Path) -> dict[str, float] | None:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return {}
-    if text.startswith(NINJA_HEADER):
-        return _read_ninja_log(path, text.splitlines())
     try:
         content: Any = json.loads(text)
     except RecursionError:
@@ -166,19 +153,6 @@ def _parse_file(path: Path) -> dict[str, float] | None:
             f"give another file, or remove this one"
         )
     return {str(name): duration(number, f"{path}: {name!r}", "a job") for name, number in durations.items()}
-
-
-def _read_ninja_log(path: Path, lines: list[str]) -> dict[str, float]:
-    version = lines[0].removeprefix(NINJA_HEADER).strip()
-    if not version.isdigit() or int(version) not in NINJA_VERSIONS:
-        known = ", ".join(map(str, NINJA_VERSIONS))
-        raise ValueError(f"{path} is a ninja log of version {version}; supported versions: {known}")
-    durations: dict[str, float] = {}
-    for line in lines[1:]:
-        fields = line.split("\t")
-        if len(fields) == 5 and fields[0].isdigit() and fields[1].isdigit():  # the last line may be torn
-            durations[fields[3]] = max(0, int(fields[1]) - int(fields[0])) / 1000
-    return durations
 
 
 @contextlib.contextmanager
