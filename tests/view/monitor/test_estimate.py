@@ -46,7 +46,6 @@ class Graph:
         inner_slots: int | None = None,
         needs: Mapping[str, float] | None = None,
         resource: Resource | None = None,
-        longest_first: bool = False,
     ) -> None:
         self.root = SchedulerRecord(stand_in(), None)
         self.jobs: dict[str, JobRecord] = {}
@@ -61,7 +60,7 @@ class Graph:
         self.durations = dict.fromkeys(self.jobs, durations) if isinstance(durations, float) else durations or {}
         self.needs = needs or {}
         self.resource = resource
-        self.root_slot_count, self.inner_slots, self.longest_first = slots, inner_slots, longest_first
+        self.root_slot_count, self.inner_slots = slots, inner_slots
         self.now = 100.0
         self.delayed: list[str] = []
         source: Any = self
@@ -109,9 +108,6 @@ class Graph:
 
     def slot_count(self, scheduler: SchedulerRecord) -> int | None:
         return self.inner_slots
-
-    def is_longest_first(self, scheduler: SchedulerRecord) -> bool:
-        return self.longest_first
 
 
 def test_before_the_start_the_estimate_is_the_longest_chain() -> None:
@@ -224,26 +220,6 @@ def test_the_estimate_lies_between_the_bounds(drawn: tuple[list[float], list[tup
     assert estimate <= sum(durations) * 1.000001
 
 
-CARDS = {"a": 3.0, "b": 4.0, "c": 5.0, "d": 6.0, "e": 7.0}
-
-
-def trainings(longest_first: bool = False) -> Graph:
-    """Return a run of five jobs that each need one of two GPUs."""
-    needs, cards = dict.fromkeys("abcde", 1.0), Resource("shared", 2.0)
-    return Graph("abcde", durations=CARDS, needs=needs, resource=cards, longest_first=longest_first)
-
-
-def test_a_resource_is_shared_like_slots() -> None:
-    """Five jobs that share two GPUs take 15 seconds in their order, or 14 if the longest is first, but never 7."""
-    assert trainings().estimate() == 15
-    assert trainings(longest_first=True).estimate() == 14
-    graph = trainings()
-    graph.end("a", 3.0)
-    graph.run("b", 3.0)
-    graph.run("c", 0.1)
-    assert graph.estimate() == pytest.approx(11.9)
-
-
 def test_work_on_a_resource_is_amount_times_duration() -> None:
     """The estimate is at least the sum of the jobs' amounts times durations, divided by the resource's capacity."""
     needs = {"a": 3.0, "b": 1.0, "c": 2.0}
@@ -255,13 +231,6 @@ def test_a_resource_is_shared_with_jobs_of_nested_schedulers() -> None:
     needs = dict.fromkeys("awx", 1.0)
     graph = Graph("aN", inner="wx", durations=2.0, needs=needs, resource=Resource("shared", 1.0))
     assert graph.estimate() == 6
-
-
-def test_the_jobs_of_a_nested_scheduler_share_what_it_reserves() -> None:
-    """In the estimate, what a nested scheduler needs is what its jobs share."""
-    needs = {"N": 1.0, "w": 1.0, "x": 1.0}
-    graph = Graph("N", inner="wx", durations=2.0, needs=needs, resource=Resource("shared", 9.0))
-    assert graph.estimate() == 4
 
 
 def test_the_estimate_counts_the_time_until_a_rate_opens() -> None:

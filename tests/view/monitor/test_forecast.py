@@ -98,7 +98,7 @@ def test_an_expected_duration_gives_an_estimate_from_the_first_picture(virtual: 
 def test_the_estimate_includes_waits_for_pools_rates_and_throttles(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The estimate includes waits for pools, rates and throttles: five jobs on two GPUs take 15 seconds, not 7."""
+    """The estimate includes waits for pools, rates and throttles: five jobs on two GPUs take 12.5 seconds, not 7."""
     clock = Clock(monkeypatch)
     seen: list[float] = []
     refused: list[bool] = []
@@ -123,4 +123,4 @@ def test_the_estimate_includes_waits_for_pools_rates_and_throttles(
     scheduler, monitor = watched(*trains, inner, pool=Pool(gpu=2), policy="fifo")
     scheduler.add(Job(look, forever=True))
     virtual(scheduler.co_run)
-    assert seen == pytest.approx([14.5, 49.5, 35.5])
+    assert seen == pytest.approx([12, 49.5, 35.5])

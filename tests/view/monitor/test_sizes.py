@@ -90,23 +90,6 @@ def test_the_header_has_the_estimate_in_forty_columns(virtual: Virtual) -> None:
     assert display_width(without[0]) <= 40
 
 
-def test_a_wide_terminal_has_jobs_in_both_halves(virtual: Virtual) -> None:
-    """In a wide terminal, jobs that do not fit below each other continue in a column in the right half."""
-    scheduler, monitor = watched(*(Job(nap, 9, label=f"job {number}") for number in range(60)), jobs_window=20)
-    eye, lines = look(monitor, 3, columns=200, height=15)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
-    assert len(lines) == 15
-    assert [line.count("job ") for line in lines[3:]] == [2] * 8 + [1] * 4
-    assert len({line.rindex("▸") for line in lines[3:11]}) == 1
-    assert max(map(display_width, lines)) <= 200
-    narrow, few = look(monitor, 3, columns=149, height=15)
-    scheduler.remove(eye)
-    scheduler.add(narrow)
-    virtual(scheduler.co_run)
-    assert max(line.count("job ") for line in few) == 1
-
-
 def test_forever_jobs_use_the_lines_that_other_jobs_leave_free(virtual: Virtual) -> None:
     """If many jobs wait but few run, the lines that these leave free show forever jobs."""
     forever = [Job(nap, 99, label=f"watch {number}", forever=True) for number in range(4)]
@@ -132,7 +115,7 @@ def test_a_label_that_is_too_long_keeps_its_end(virtual: Virtual) -> None:
     scheduler.add(Job(draw, forever=True))
     virtual(scheduler.co_run)
     assert seen == [
-        "▸    1 s    verify the checksum of number 17",
-        "▸    1 s    verify the checksum of number 17",
+        "▸    1 s  amsterdam/verify the checksum of number 17",
+        "▸    1 s  amst… verify the checksum of number 17",
         "▸    1 s  verify the …f number 17",
     ]

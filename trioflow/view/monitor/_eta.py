@@ -3,15 +3,12 @@
 The estimate of a scheduler's remaining time is the largest of these times:
 
 - The duration of its longest chain of remaining jobs.
-- The makespan of its remaining jobs on the slots of its window, if each slot that becomes free takes the next job. This
-  schedule ignores the requirements of the jobs. A schedule that observes them takes at most the sum of this time and
-  the first one (Graham 1966).
-- For each resource of its pool, the time that the remaining jobs take because they share the resource. For example, the
-  resource may act like a number of slots: the number of jobs that can hold it at the same time. Rates and throttled
-  keys become available at known times.
+- The sum of the durations of its remaining jobs, divided by the number of slots of its window.
+- For each resource of its pool, the sum of amount times duration over the remaining jobs, divided by the total amount,
+  and the time until a rate or a cooldown lets them start.
 
 A nested scheduler counts as a job whose duration is the scheduler's own estimate. The estimates are computed from the
-innermost schedulers outwards, in O(n log n) time for the n unsettled jobs of each scheduler.
+innermost schedulers outwards, in O(n) time for n unsettled jobs.
 
 A job without an expected duration is assumed to take the median of the known durations. If no duration is known, each
 job is assumed to take one unit of time. All remaining durations are multiplied by the ratio of measured to expected
@@ -27,13 +24,11 @@ A running job that reports progress is assumed to continue at its average speed 
 from __future__ import annotations
 
 import contextlib
-import heapq
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from operator import itemgetter
 from typing import Final
 
 from ..._core.api.views import JobState, fraction_done, longest_path_lengths, median_duration
@@ -49,12 +44,6 @@ PRIOR_WEIGHT: Final = 0.1
 It keeps the first few jobs from dominating the ratio.
 """
 
-RemainingWork = tuple[float, float]
-"""A job's sort key, which follows the order in which waiting jobs start, and the job's remaining seconds.
-
-The key of a running job is -inf.
-"""
-
 
 @dataclass(slots=True)
 class ResourceBound:
@@ -62,35 +51,20 @@ class ResourceBound:
 
     total_amount: float
     """The total amount of the resource; infinity for a rate."""
-    start_delay: Callable[[list[JobRecord]], float] = lambda jobs: 0.0
+    start_delay: Callable[[list[JobRecord]], float]
     """A function that returns the seconds until a rate or a cooldown lets all of the given jobs start."""
     amounts: dict[JobRecord, float] = field(default_factory=dict[JobRecord, float])
     """The amount that each job needs, at any depth. Settled jobs are removed."""
 
-    def remaining_seconds(self, remaining_work: dict[JobRecord, RemainingWork]) -> float:
-        """Return the minimum number of seconds that the remaining jobs take because they share the resource.
-
-        This is the largest of these bounds:
-
-        - The sum of amount times remaining duration over all jobs, divided by the total amount.
-        - If all jobs need the same amount, the makespan on as many slots as there are jobs that can hold the resource
-          at the same time.
-        - If some jobs have not started, the delay until all of them may start, plus the shortest of their remaining
-          durations.
-        """
-        self.amounts = {job: amount for job, amount in self.amounts.items() if job in remaining_work}
-        if not self.amounts:
-            return 0.0
-        amounts, holders = self.amounts.values(), [remaining_work[job] for job in self.amounts]
-        work = sum(amount * seconds_left for amount, (_, seconds_left) in zip(amounts, holders, strict=True))
-        bounds = [work / self.total_amount]
-        if self.total_amount < math.inf and min(amounts) == max(amounts):
-            bounds.append(_list_schedule_makespan(holders, self.total_amount // max(amounts)))
-        waiting = [job for job in self.amounts if remaining_work[job][0] > -math.inf]
-        if waiting:
-            delay = self.start_delay(list(map(_working_job, waiting)))
-            bounds.append(delay + min(remaining_work[job][1] for job in waiting))
-        return max(bounds)
+    def remaining_seconds(self, seconds_left: dict[JobRecord, float]) -> float:
+        """Return the minimum number of seconds that the remaining jobs take because they share the resource."""
+        self.amounts = {job: amount for job, amount in self.amounts.items() if job in seconds_left}
+        work = sum(amount * seconds_left[job] for job, amount in self.amounts.items())
+        waiting = [job for job in self.amounts if _working_job(job).started_at is None]
+        if not waiting:
+            return work / self.total_amount
+        delay = self.start_delay(list(map(_working_job, waiting)))
+        return max(work / self.total_amount, delay + min(seconds_left[job] for job in waiting))
 
 
 @dataclass(slots=True)
@@ -103,9 +77,7 @@ class SchedulerLevel:
     slot_count: float
     """The number of jobs that may run at once; infinity if there is no limit."""
     resource_bounds: list[ResourceBound]
-    """The bounds of the resources in the scheduler's pool, and of those that it reserves for its jobs."""
-    is_longest_first: bool
-    """Whether jobs start in the order of their longest chains of successors, instead of in the order of `jobs`."""
+    """The bounds of the resources in the scheduler's pool."""
 
 
 def iterate_scheduler_levels(source: LiveSource, root: SchedulerRecord) -> Iterator[SchedulerLevel]:
@@ -115,11 +87,7 @@ def iterate_scheduler_levels(source: LiveSource, root: SchedulerRecord) -> Itera
         scheduler, enclosing_bounds = todo.pop()
         jobs = [job for job in source.topological_order(scheduler) if not job.forever]
         slots = source.root_slot_count if scheduler is root else source.slot_count(scheduler)
-        # A nested scheduler reserves what it needs. A dict is an amount of a rate, which cannot be reserved.
         own_bounds: dict[str, ResourceBound] = {}
-        for name, amount in source.job_needs(scheduler).items() if scheduler is not root else ():
-            if isinstance(amount, (int, float)):
-                own_bounds[name] = ResourceBound(amount)
         for resource in source.pool_resources(scheduler):
             total = math.inf if resource.total is None else resource.total
             own_bounds[resource.name] = ResourceBound(total, partial(source.start_delay, resource))
@@ -129,7 +97,7 @@ def iterate_scheduler_levels(source: LiveSource, root: SchedulerRecord) -> Itera
                 if name in bounds_in_scope:
                     bounds_in_scope[name].amounts[job] = amount if isinstance(amount, (int, float)) else 1.0
         slot_count = math.inf if slots is None else max(1, slots)
-        yield SchedulerLevel(scheduler, jobs, slot_count, [*own_bounds.values()], source.is_longest_first(scheduler))
+        yield SchedulerLevel(scheduler, jobs, slot_count, [*own_bounds.values()])
         todo += [(job, bounds_in_scope) for job in jobs if isinstance(job, SchedulerRecord) and not job.is_first]
 
 
@@ -187,10 +155,8 @@ class Estimator:
             duration_ratio = 1.0  # has no effect, because all remaining jobs report progress
         else:
             duration_ratio = self._measured_seconds / self._expected_seconds if self._expected_seconds else 1.0
-        remaining_work: dict[JobRecord, RemainingWork] = {}
         for level in reversed(self._levels):
-            seconds = self._estimate_level(level, seconds_left, duration_ratio, remaining_work)
-            seconds_left[level.scheduler] = seconds
+            seconds_left[level.scheduler] = self._estimate_level(level, seconds_left, duration_ratio)
         return seconds_left[self._levels[0].scheduler]
 
     def _remove_settled_jobs(self, level: SchedulerLevel) -> None:
@@ -217,46 +183,28 @@ class Estimator:
         return seconds / fraction - seconds
 
     def _estimate_level(
-        self,
-        level: SchedulerLevel,
-        seconds_left: dict[JobRecord, float],
-        duration_ratio: float,
-        remaining_work: dict[JobRecord, RemainingWork],
+        self, level: SchedulerLevel, seconds_left: dict[JobRecord, float], duration_ratio: float
     ) -> float:
-        """Return the remaining seconds of one scheduler, and add its unsettled jobs to `remaining_work`.
+        """Return the remaining seconds of one scheduler.
 
         Args:
             level: the scheduler.
-            seconds_left: the remaining seconds of nested schedulers, and of jobs that report progress.
+            seconds_left: the remaining seconds of nested schedulers, and of jobs that report progress. Those of the
+                other jobs are added.
             duration_ratio: the ratio of measured to expected durations.
-            remaining_work: the remaining work of the unsettled jobs in the levels estimated so far.
 
         """
-        now, longest_chain_seconds = self._source.clock(), 0.0
+        now, longest_chain_seconds, work_seconds = self._source.clock(), 0.0, 0.0
         for job in level.jobs:
             started, chain_seconds = _working_job(job).started_at, duration_ratio * self._successor_chain_seconds[job]
             if (seconds := seconds_left.get(job)) is None:
                 elapsed = 0.0 if started is None else now - started
                 seconds = max(0.0, duration_ratio * self._expected_durations[job] - elapsed)
+                seconds_left[job] = seconds
             longest_chain_seconds = max(longest_chain_seconds, seconds + chain_seconds)
-            waiting_key = -seconds - chain_seconds if level.is_longest_first else 0.0
-            remaining_work[job] = waiting_key if started is None else -math.inf, seconds
-        makespan = _list_schedule_makespan([remaining_work[job] for job in level.jobs], level.slot_count)
-        resource_bounds = (bound.remaining_seconds(remaining_work) for bound in level.resource_bounds)
-        return max(longest_chain_seconds, makespan, *resource_bounds)
-
-
-def _list_schedule_makespan(remaining_work: list[RemainingWork], slot_count: float) -> float:
-    """Return the makespan of these jobs, in seconds, if each slot that becomes free takes the next job.
-
-    Requirements between the jobs are ignored. This takes O(n log n) time.
-    """
-    if not remaining_work or slot_count >= len(remaining_work):
-        return max((seconds_left for _, seconds_left in remaining_work), default=0.0)
-    slot_ends = [0.0] * int(slot_count)
-    for _, seconds_left in sorted(remaining_work, key=itemgetter(0)):
-        heapq.heapreplace(slot_ends, slot_ends[0] + seconds_left)
-    return max(slot_ends)
+            work_seconds += seconds
+        resource_bounds = (bound.remaining_seconds(seconds_left) for bound in level.resource_bounds)
+        return max(longest_chain_seconds, work_seconds / level.slot_count, *resource_bounds)
 
 
 ESTIMATE_INTERVAL: Final = 1.0

@@ -157,9 +157,6 @@ class LiveSource:
         """Return the number of slots of a scheduler, or the maximum of an adaptive window; None means no limit."""
         return views.max_slots(_live_scheduler(scheduler).jobs_window)
 
-    def is_longest_first(self, scheduler: SchedulerRecord) -> bool:
-        return _live_scheduler(scheduler).policy in ("auto", "critical-path")
-
 
 def _live_scheduler(record: SchedulerRecord) -> BaseScheduler:
     return cast(BaseScheduler, record.job)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import itertools
-import math
 from collections.abc import Iterator
 from typing import Final, Literal
 
@@ -51,11 +49,6 @@ MAX_BAR_WIDTH: Final = 12
 MIN_LINES_FOR_CAUSES: Final = 8
 """If some jobs do not fit, and there are at least this many lines for jobs, one line shows the causes of waits."""
 
-MIN_TWO_PANEL_WIDTH: Final = 150
-"""In a terminal with at least this many columns, jobs that do not fit in one panel are shown in two."""
-
-PANEL_GAP: Final = 2
-
 COUNTED_STATES: Final = (
     JobState.SUCCEEDED, MOVED_ON, JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED, JobState.SKIPPED,
     JobState.RUNNING, JobState.IDLE,
@@ -92,27 +85,12 @@ class PictureRenderer:
         if lines_left < 1:
             return header_lines
         is_over = self._model.ended_at is not None
-        if self._selector.all_jobs_fit(lines_left):
-            return [
-                *header_lines,
-                *(_crop_line(line, columns) for line in self._job_lines(self._selector.select(lines_left), columns)),
-            ]
-        if not is_over and lines_left >= MIN_LINES_FOR_CAUSES:
+        if not is_over and lines_left >= MIN_LINES_FOR_CAUSES and not self._selector.all_jobs_fit(lines_left):
             causes = self._wait_causes_text(" · " if self._is_unicode else ", ")
             header_lines.append([(f" {self._truncate(causes, columns - 1)}", "figures")])
             lines_left -= 1
-        panel_count = 2 if columns >= MIN_TWO_PANEL_WIDTH else 1
-        panel_width = (columns - PANEL_GAP * (panel_count - 1)) // panel_count
-        lines = self._job_lines(self._selector.select(lines_left * panel_count), panel_width)
-        if panel_count == 1:
-            lines = lines if is_over else lines[:lines_left]
-            return [*header_lines, *(_crop_line(line, columns) for line in lines)]
-        lines = [_crop_line(line, panel_width) for line in lines]
-        lines_left = max(lines_left, math.ceil(len(lines) / 2)) if is_over else lines_left
-        return [
-            *header_lines,
-            *_join_side_by_side(lines[:lines_left], lines[lines_left : 2 * lines_left], panel_width + PANEL_GAP),
-        ]
+        lines = self._job_lines(self._selector.select(lines_left), columns)
+        return [*header_lines, *(_crop_line(line, columns) for line in (lines if is_over else lines[:lines_left]))]
 
     def _job_lines(self, selected: SelectedRows, columns: int) -> list[StyledLine]:
         """Return a line for each selected row, with aligned columns, and a line that counts hidden jobs, if any."""
@@ -307,14 +285,6 @@ def _counts_by_state(scheduler: SchedulerRecord) -> dict[ReportedState, int]:
     """Return the number of a scheduler's jobs in each state, at any depth. Jobs that never started count as IDLE."""
     counts = scheduler.counts
     return {**counts.by_state, JobState.IDLE: counts.by_state[JobState.IDLE] + counts.unreached_count}
-
-
-def _join_side_by_side(first: list[StyledLine], second: list[StyledLine], second_start: int) -> Iterator[StyledLine]:
-    """Yield the lines of two lists side by side. The lines of the second list begin at column `second_start`."""
-    empty: StyledLine = []
-    for left, right in itertools.zip_longest(first, second, fillvalue=empty):
-        free_columns = second_start - line_width(left)
-        yield [*left, (" " * free_columns, ""), *right] if right else left
 
 
 def _crop_line(line: StyledLine, columns: int) -> StyledLine:

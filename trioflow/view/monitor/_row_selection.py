@@ -1,8 +1,7 @@
 """`RowSelector`: selects and orders the jobs that a monitor shows in a terminal of a certain height.
 
-If all jobs fit, each job has a line. Otherwise, each nested scheduler is folded into one line with the counts of its
-jobs. Only its running and failed jobs have lines of their own, below that line. If there are no nested schedulers, the
-running jobs come first, then the failures, then the forever jobs. The other jobs are only counted.
+If all jobs fit, each job has a line. Otherwise, the running jobs come first, then the failures, then the forever jobs.
+The other jobs are only counted.
 
 Lines do not jump. A running job keeps its line. After the job has ended, its line remains until another job needs the
 space. So the picture may grow, but it does not shrink when a job ends.
@@ -14,7 +13,7 @@ import collections
 import contextlib
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from ..._core.api.views import JobState, ReportedState
@@ -57,37 +56,13 @@ class SelectedRows:
     """The rows of forever jobs, which are shown below all other rows."""
 
 
-class FoldedTree:
-    """The rows of a folded tree of jobs: as many as fit, each below those of the job's enclosing schedulers."""
-
-    def __init__(self, row_limit: int) -> None:
-        self._row_limit: Final = row_limit
-        self.rows_by_job: Final[dict[JobRecord, JobRow]] = {}
-
-    def add_rows(self, rows: Iterable[JobRow]) -> list[JobRecord]:
-        """Add the rows that fit, with those of enclosing schedulers. Return the jobs whose rows are new."""
-        return [row.job for row in rows if len(self.rows_by_job) < self._row_limit and self._add_row(row)]
-
-    def _add_row(self, row: JobRow) -> bool:
-        enclosing_schedulers = enclosing_nested_schedulers(row.job)
-        missing_schedulers = [outer for outer in enclosing_schedulers if outer not in self.rows_by_job]
-        if row.job in self.rows_by_job or len(self.rows_by_job) + len(missing_schedulers) + 1 > self._row_limit:
-            return False
-        for outer in missing_schedulers:
-            self.rows_by_job[outer] = JobRow(outer, len(enclosing_nested_schedulers(outer)))
-        self.rows_by_job[row.job] = replace(row, depth=len(enclosing_schedulers))
-        return True
-
-
 class RowSelector:
     """A selector of the rows for the pictures of one run. A running job keeps its line from picture to picture."""
 
     def __init__(self, model: RunModel) -> None:
         self._model: Final = model
-        # Two caches: the rows of all jobs, and the positions of each scheduler's members in the order of the listing.
-        # An entry is valid if its integer equals the model's `graph_revision`.
+        # The rows of all jobs, which are valid if the integer equals the model's `graph_revision`.
         self._cached_rows: tuple[int, list[JobRow]] = (-1, [])
-        self._cached_positions: Final[dict[SchedulerRecord, tuple[int, dict[JobRecord, int]]]] = {}
         # The jobs that the latest picture has on the lines for running jobs. Some of them may have ended.
         self._jobs_on_running_lines: list[JobRecord] = []
 
@@ -98,8 +73,6 @@ class RowSelector:
             return SelectedRows(self._all_rows(), forever_rows=[JobRow(job) for job in forever_jobs])
         if self._model.ended_at is not None:
             return self._select_last_picture_rows()
-        if any(not nested.forever for nested in list(self._model.root.nested_schedulers)):
-            return self._select_folded(height, forever_jobs)
         return self._select_flat(height, forever_jobs)
 
     def all_jobs_fit(self, height: int) -> bool:
@@ -121,64 +94,12 @@ class RowSelector:
             self._cached_rows = revision, rows
         return rows
 
-    def _sort_key(self, job: JobRecord) -> tuple[int, ...]:
-        """Return a sort key for the order of `Scheduler.list`.
-
-        The key consists of the position of each enclosing scheduler, outermost first, and the position of the job.
-        """
-        positions: list[int] = []
-        for outer in job.enclosing_schedulers():
-            revision, member_positions = self._cached_positions.get(outer, (-1, {}))
-            if revision != self._model.graph_revision:
-                revision = self._model.graph_revision
-                member_positions = {
-                    member: number for number, member in enumerate(self._model.source.topological_order(outer))
-                }
-                self._cached_positions[outer] = revision, member_positions
-            positions.append(member_positions.get(job, len(member_positions)))
-            job = outer
-        return tuple(reversed(positions))
-
-    def _select_folded(self, height: int, forever_jobs: list[JobRecord]) -> SelectedRows:
-        """Return the folded tree of jobs, with rows for as many failures and running jobs as fit."""
-        row_limit = max(1, height - 1)  # one line shows the number of hidden jobs
-        forever_jobs = forever_jobs[: max(1, row_limit // FOREVER_DIVISOR)] if height >= 3 else []
-        row_limit -= len(forever_jobs)
-        tree = FoldedTree(row_limit)
-        members = [member for member in list(self._model.root.members) if not member.forever]
-        if len(members) <= 2 * row_limit // 3:
-            tree.add_rows(map(JobRow, members))
-        tree.add_rows(self._failure_rows()[-max(1, row_limit // FAILURE_DIVISOR) :])
-        self._jobs_on_running_lines = tree.add_rows(map(JobRow, self._running_line_candidates()))
-        # Fill the remaining lines with unsettled members, then with settled members.
-        tree.add_rows(JobRow(member) for member in members if not member.state.is_settled)
-        tree.add_rows(map(JobRow, members))
-        rows = sorted(tree.rows_by_job.values(), key=lambda row: self._sort_key(row.job))
-        hidden = None if all(member in tree.rows_by_job for member in members) else self._count_hidden_jobs(rows)
-        return SelectedRows(rows, hidden, [JobRow(job) for job in forever_jobs])
-
-    def _running_line_candidates(self) -> list[JobRecord]:
-        """Return the running jobs, those with a line in the last picture first, then jobs that had one and succeeded.
-
-        So lines stay where they are as long as possible.
-        """
-        previous_jobs = dict.fromkeys(self._jobs_on_running_lines)
-        running_jobs = [job for job in list(self._model.running_jobs) if not job.is_scheduler]
-        ended_jobs = [
-            job
-            for job in previous_jobs
-            if job.state is JobState.SUCCEEDED and not (job.enclosing or job).state.is_settled
-        ]
-        return [*sorted(running_jobs, key=lambda job: job not in previous_jobs), *reversed(ended_jobs)]
-
     def _count_hidden_jobs(self, rows: Iterable[JobRow]) -> dict[str, int]:
-        """Return the number of jobs without a row, by state. The row of a scheduler counts for its jobs."""
+        """Return the number of jobs without a row, by state."""
         counts = _counts_by_word(self._model.root_counts)
         for row in rows:
-            if row.depth == 0 and isinstance(row.job, SchedulerRecord) and not row.job.is_first:
-                counts.subtract(_counts_by_word(row.job.counts))
-            elif not row.depth:
-                counts[_count_word(row.job.state)] -= row.failure_count if row.depth is None else 1
+            if row.job.is_one_job or row.job.failed_by_itself:
+                counts[_count_word(row.job.state)] -= row.failure_count
         return {word: number for word, number in counts.items() if number > 0}
 
     # ---- too many jobs for the height
@@ -227,7 +148,8 @@ class RowSelector:
         surplus_jobs = set(ended_jobs[: max(0, len(jobs) - number)])
         jobs = [job for job in jobs if job not in surplus_jobs][:number]
         assigned_jobs = set(jobs)
-        unassigned_jobs = (job for job in list(self._model.running_jobs) if job not in assigned_jobs)
+        running_jobs = (job for job in list(self._model.running_jobs) if job.is_one_job and job.first is None)
+        unassigned_jobs = (job for job in running_jobs if job not in assigned_jobs)
         jobs = [job if job.state is JobState.RUNNING else next(unassigned_jobs, job) for job in jobs]
         self._jobs_on_running_lines = jobs + list(itertools.islice(unassigned_jobs, number - len(jobs)))
         return self._jobs_on_running_lines
