@@ -1,4 +1,4 @@
-"""One word for each thing: that of the glossary, and none of the words listed here in its place."""
+"""One word for each thing: that of the glossary, and none of the words listed here instead. Sentences are short."""
 
 from __future__ import annotations
 
@@ -47,6 +47,26 @@ INSTEAD = {
 """Patterns of words, each with the word to use; names of older programs are in `compat` and `coming-from`."""
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 WORDS = re.compile(rf"(?<!\w)({'|'.join(INSTEAD)})(?!\w)", re.IGNORECASE)
+
+
+LONGEST = 35
+"""How many words a sentence of the docs may have; code and links are words."""
+
+
+def sentences(page: Path) -> Iterator[str]:
+    """Yield the sentences of a page, and of the items of its lists; tables, headings and pictures have none."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^(?:\||#|!\[| *<).*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", re.sub(r"`[^`]*`", "code", text))
+    for paragraph in re.split(r"\n *\n|\n(?= *(?:-|\d+\.) )", text):
+        yield from re.split(r"(?<=[.:;?!])[)*\"]*\s", paragraph)
+
+
+def test_no_sentence_of_the_docs_is_too_long() -> None:
+    """A sentence of the README or of a page has at most as many words as a reader can follow."""
+    pages = [ROOT / "README.md", *(page for page in (ROOT / "docs").rglob("*.md") if "decisions" not in page.parts)]
+    found = [f"{page.relative_to(ROOT)}: {text}" for page in pages for text in sentences(page)]
+    assert [line for line in found if len(line.split()) - 1 > LONGEST] == []
 
 
 def texts() -> Iterator[tuple[str, str]]:
