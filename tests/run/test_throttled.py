@@ -502,7 +502,7 @@ def test_attempts_that_are_not_throttled_begin_the_time_anew(virtual: Virtual) -
     assert isinstance(job.raised_exception(), OSError)
     calls[:] = [0]
     patient = Job(ask, needs={"api": 1})
-    assert virtual(Scheduler(patient, pool=Pool(api=Rate(requests=100, per=1, give_up=None))).co_run)
+    assert not virtual(Scheduler(patient, pool=Pool(api=Rate(requests=100, per=1, give_up=None))).co_run)
     assert isinstance(patient.raised_exception(), OSError)
 
 

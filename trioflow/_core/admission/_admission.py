@@ -40,8 +40,8 @@ from ..base._states import SCHEDULED
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob
 from ..job._job_queries import takes_slot
+from ._grant import Grant, Needs
 from ._heap_keys import ready_numbers
-from ._pool import Grant, Needs
 from ._resource import TIME_TOLERANCE, PoolEntry, Resource
 
 if TYPE_CHECKING:

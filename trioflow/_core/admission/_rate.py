@@ -137,14 +137,13 @@ class Rate:
 class TokenBucket:
     """The token bucket for one key. The module's docstring describes the algorithm."""
 
-    __slots__ = ("burst", "full_at", "has_deferred_wait", "seconds_each", "unstarted_amount")
+    __slots__ = ("burst", "full_at", "seconds_each", "unstarted_amount")
 
     def __init__(self, burst: Amount, seconds_each: float) -> None:
         self.burst: Final = burst
         self.seconds_each: Final = seconds_each
         self.full_at = -math.inf
         self.unstarted_amount: Amount = 0  # taken by jobs that have not started; it accrues again from their start
-        self.has_deferred_wait = False  # whether a need may wait for the start of these jobs
 
     def available_at(self, amount: Amount) -> float:
         """Return the time, which may be in the past, from which this amount is available.
@@ -152,7 +151,6 @@ class TokenBucket:
         The time is infinity if the amount cannot accrue before jobs that have taken theirs have started.
         """
         if self.unstarted_amount and self.unstarted_amount + amount > self.burst:
-            self.has_deferred_wait = True
             return math.inf
         return self.full_at - float(self.burst - amount) * self.seconds_each
 
@@ -165,12 +163,10 @@ class TokenBucket:
         self.take(amount, now)
         self.unstarted_amount += amount
 
-    def start(self, amount: Amount, now: float) -> bool:
-        """Let an amount that was taken accrue from now on; return whether a need may have waited for this."""
+    def start(self, amount: Amount, now: float) -> None:
+        """Let an amount that was taken accrue from now on."""
         self.full_at = self._full_at(now)
         self.unstarted_amount -= amount
-        has_deferred_wait, self.has_deferred_wait = self.has_deferred_wait, False
-        return has_deferred_wait
 
     def level(self, now: float) -> float:
         """Return the amount that is available now. It is negative if more was taken than was available."""
@@ -332,8 +328,9 @@ class RateResource(Resource):
         """Let the amounts in a job's share accrue from now on, because the job starts, or will not start."""
         now = self.clock() if now is None else now
         for key, amount in share.items():
-            if self.buckets[key].start(amount, now) and self.admission is not None:
-                self.admission.is_settled = False
+            self.buckets[key].start(amount, now)
+        if self.admission is not None:  # a need may have waited for this
+            self.admission.is_settled = False
 
     def give_back(self, job: AbstractJob[Any], share: Any) -> None:
         """Do nothing, because jobs do not return amounts of a rate."""

@@ -33,8 +33,8 @@ from ..base._states import SCHEDULED, Waiting
 from ..job._job import AbstractJob
 from ..job._job_queries import takes_slot
 from ._admission import MAX_ADMITTED, AdmissionQueue
+from ._grant import Grant, Needs
 from ._heap_keys import LOWEST_KEY, ready_numbers, throttled_numbers
-from ._pool import Grant, Needs
 from ._window import Adaptive, max_slots
 
 if TYPE_CHECKING:

@@ -1,0 +1,75 @@
+"""`Grant`, the resources of one job, from its admission until it has settled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ..job._job import AbstractJob
+from ..job._job_options import RUN_RESOURCES
+from ._resource import CountedResource, PoolEntry, Resource
+
+if TYPE_CHECKING:
+    from ..base._amounts import Amount
+    from ._heap_keys import HeapEntry
+
+Needs = list[tuple[Resource, Any]]
+"""The needs of a job, as pairs of a resource and the result of its method `need`."""
+
+
+class Grant:
+    """The resources of one job, which are taken all together, and kept until the job has settled."""
+
+    __slots__ = ("_is_started", "_job", "_parts", "entry")
+
+    def __init__(self, job: AbstractJob[Any], needs: Needs, entry: HeapEntry | None = None) -> None:
+        self.entry: Final = entry  # the entry with which the job waited; None for a clean-up job
+        self._job: Final = job
+        self._parts: Final = [(resource, need, resource.take(job, need)) for resource, need in needs]
+        self._is_started = False  # whether `start` has been called
+
+    def give_back(self) -> None:
+        self.start()
+        for resource, _, share in self._parts:
+            resource.give_back(self._job, share)
+        self._parts.clear()
+
+    def start(self, now: float | None = None) -> None:
+        """Let the granted amounts of rates accrue again, because the job starts now, or will not start."""
+        if not self._is_started:
+            self._is_started = True
+            for resource, _, share in self._parts:
+                resource.start(share, now)
+
+    def is_throttled(self) -> bool:
+        return any(resource.is_throttled() for resource, _, _ in self._parts)
+
+    def refund(self) -> None:
+        """Put back what the job would use up or delay, because it does not start after all."""
+        self.start()
+        for resource, _, share in self._parts:
+            resource.refund(self._job, share)
+
+    def refund_budgets(self) -> None:
+        """Put back the amounts of budgets of which the job has not reported its use."""
+        for resource, _, share in self._parts:
+            if resource.is_budget:
+                resource.refund(self._job, share)
+
+    def budget_amounts(self) -> dict[str, Amount]:
+        return {resource.name: share.used for resource, _, share in self._parts if resource.is_budget}
+
+    def find(self, name: str) -> tuple[Resource, Any] | None:
+        return next(((resource, share) for resource, _, share in self._parts if resource.name == name), None)
+
+    def member_resources(self) -> dict[str, PoolEntry]:
+        """Return the resources, except rates, that the members of a nested scheduler with this grant share, by name."""
+        return {
+            resource.name: resource.make_member_resource(need, share)
+            for resource, need, share in self._parts
+            if isinstance(resource, CountedResource)
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the share of each resource, by name: an amount, a list of named units, or amounts by key."""
+        parts = [part for part in self._parts if part[0].name not in RUN_RESOURCES]
+        return {resource.name: resource.public_share(need, share) for resource, need, share in parts}
