@@ -84,12 +84,6 @@ def test_tag_option_puts_the_name_of_the_node_before_each_line(server: Server) -
     assert sorted(done.stderr.splitlines()) == ["exit code 0  2  node[1-2]", "node1: err", "node2: err"]
 
 
-def test_tagstring_is_filled_in_for_each_line(server: Server) -> None:
-    """The template of `ssh --tagstring`, with the time and the node, is filled in for each line."""
-    done = ssh(server, "-H", "node1", "--tagstring", "{time:%H-%M}/{node} ", "echo a")
-    assert re.fullmatch(r"\d\d-\d\d/node1 a\n", done.stdout)
-
-
 def test_script_runs_on_nodes_with_its_included_files(server: Server, tmp_path: Path) -> None:
     """Words after the options of `ssh --script` are its arguments; they and names of files may contain `{node}`."""
     (tmp_path / "node2.sh").write_text("said=second\n")

@@ -236,13 +236,6 @@ def test_each_help_has_examples(name: str) -> None:
         assert name in ("", "journal") or f"{option}" in text.partition("Example")[0], option
 
 
-def test_help_of_compare_lists_only_its_own_exit_codes() -> None:
-    """`trioflow compare --help` lists the exit codes 0, 1 and 2, of which 1 is about `--fail-above` alone."""
-    codes = trioflow("compare", "--help").stdout.partition("Exit codes:")[2]
-    assert re.findall(r"^ +(\d+) ", codes, re.MULTILINE) == ["0", "1", "2"]
-    assert "critical" not in codes
-
-
 def test_completion_script_for_bash_completes_subcommands() -> None:
     """The completion script for bash, evaluated as the docs describe, completes subcommands."""
     script = """

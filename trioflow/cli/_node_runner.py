@@ -58,7 +58,7 @@ class NodeRun:
     def __init__(self, options: SshOptions, nodes: Sequence[Node]) -> None:
         self._options: Final = options
         self._nodes: Final = nodes
-        self._tag: Final = options.tagstring or options.tag
+        self._tag: Final = options.tag
         self._outcomes: Final[dict[Node, NodeOutcome]] = {}
 
     def run(self) -> int:

@@ -52,7 +52,6 @@ class SshOptions:
         parse=_quantities.parse_time_limit, metavar="TIME", help="End a command that takes longer."
     )
     tag: bool = option(help="Print each line immediately, after the node's name.")
-    tagstring: str | None = option(metavar="TEXT", help="Like --tag, with this prefix, for example '{time} {node}: '.")
 
     def make_nodes(self) -> list[SshNode | LocalNode]:
         from .batch._batch_run import make_nodes  # imported here, because --help does not need it

@@ -94,9 +94,6 @@ def test_restored_jobs_are_neither_gone_nor_new(tmp_path: Path) -> None:
     for text in (shown, back):
         assert "2 jobs ran in one of them, and not in the other, which had a journal" in text.splitlines()[0]
         assert "%" not in text.splitlines()[0]
-    done = trioflow("compare", *reversed(files), "--fail-above", "5%")
-    assert done.exit_code == 2
-    assert "their durations do not compare" in done.stderr
 
 
 def test_changes_add_up_to_the_difference_between_two_runs(tmp_path: Path) -> None:
@@ -176,20 +173,6 @@ def test_a_hedge_that_started_is_no_change_of_state(tmp_path: Path) -> None:
     assert "  call: succeeded, now failed" in trioflow("compare", tmp_path / "a.json", lost).stdout.splitlines()
 
 
-def test_a_run_longer_than_fail_above_allows_gives_exit_code_1(tmp_path: Path) -> None:
-    """With `--fail-above`, for use in CI, a run longer by more than this percentage gives exit code 1."""
-    before, after = training(tmp_path / "a.json"), training(tmp_path / "b.json", 7)
-    assert trioflow("compare", before, after, "--fail-above", "10%").exit_code == 0
-    done = trioflow("compare", before, after, "--fail-above", "8.5%")
-    assert done.exit_code == 1
-    assert "Error: the second run took 8.7 % longer; 8.5 % is allowed" in done.stderr
-    assert trioflow("compare", after, before, "--fail-above", "0%").exit_code == 0
-    for wrong in ("10", "-1%", "nan%", "much"):
-        done = trioflow("compare", before, after, "--fail-above", wrong)
-        assert done.exit_code == 2
-        assert "give a percentage of 0% or more, such as 10%" in done.stderr
-
-
 NOT_TRACES = {
     "": "is not a trace: it is not JSON",
     '{"schema":1}\n{"schema":1}\n': "is not a trace: it is not JSON",
@@ -243,5 +226,4 @@ def test_compare_of_unrelated_runs_asks_for_traces_of_the_same_scenario(tmp_path
     )
     empty = traced(tmp_path / "c.json")
     assert "are these traces of the same scenario?" in trioflow("compare", one, other).stdout
-    assert trioflow("compare", empty, one, "--fail-above", "5%").exit_code == 1
-    assert trioflow("compare", empty, empty, "--fail-above", "5%").exit_code == 0
+    assert trioflow("compare", empty, one).exit_code == trioflow("compare", empty, empty).exit_code == 0
