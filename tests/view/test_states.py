@@ -93,7 +93,7 @@ def test_every_style_name_of_a_monitor_has_a_terminal_style() -> None:
 def test_phrases_about_the_loop_call_it_the_event_loop() -> None:
     """Each phrase for a wait that names the loop says "event loop", because readers may know no other loop."""
     words = _state_styles.CAUSE_WORDS[WaitCause.LOOP]
-    for phrase in (words.awaited_phrase, words.empty_reason, words.glossary_term):
+    for phrase in (words.awaited_phrase, words.empty_reason):
         assert "the event loop" in phrase
 
 

@@ -56,8 +56,6 @@ class StateStyle:
 
     For color-blind users, states also differ in lightness or symbol.
     """
-    glossary_meaning: str
-    """The explanation in a report's glossary, for readers who are not programmers."""
     unfinished_reason: str = ""
     """The reason, shown in reports for CI systems, why a job in this final state did not run to its end."""
 
@@ -76,7 +74,6 @@ STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
         has_box_symbol=False,  # the white box is distinctive enough
         monitor_style="dim",
         colors=BoxColors("#ffffff", "#52606d", TEXT_COLOR, "#f7f8fa"),
-        glossary_meaning="the run ended before its turn came",
         unfinished_reason="never started: the run ended first",
     ),
     JobState.SCHEDULED: StateStyle(
@@ -84,7 +81,6 @@ STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
         ascii_symbol="w",
         monitor_style="dim",
         colors=BoxColors("#fff6d1", "#8a6d00", TEXT_COLOR, "#fffcf0"),
-        glossary_meaning="it was ready to start, and waited for its turn",
         unfinished_reason="never started: the run ended first",
     ),
     JobState.RUNNING: StateStyle(
@@ -92,7 +88,6 @@ STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
         ascii_symbol=">",
         monitor_style="running",
         colors=BoxColors("#ffd95a", "#8a6d00", TEXT_COLOR, "#fff8df"),
-        glossary_meaning="it was still running when this report was written",
     ),
     JobState.SUCCEEDED: StateStyle(
         symbol="✓",
@@ -100,14 +95,12 @@ STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
         has_box_symbol=False,  # the green box is distinctive enough
         monitor_style="done",
         colors=BoxColors("#c9e7d2", "#2f7d52", TEXT_COLOR, "#f1f9f4"),
-        glossary_meaning="it completed without an error",
     ),
     MOVED_ON: StateStyle(
         symbol="»",
         ascii_symbol="m",
         monitor_style="moved on",
         colors=BoxColors("#ddd3f2", "#5f4b8b", TEXT_COLOR, "#f7f4fc"),
-        glossary_meaning="its timeout ended it, and the run went on without its result, as its options allow",
         unfinished_reason="moved on after its timeout",
     ),
     JobState.FAILED: StateStyle(
@@ -115,14 +108,12 @@ STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
         ascii_symbol="x",
         monitor_style="failed",
         colors=BoxColors("#b3261e", "#6b130e", "#ffffff", "#fdf0ee"),
-        glossary_meaning="it raised an error, or exceeded its timeout",
     ),
     JobState.CANCELLED: StateStyle(
         symbol="⊘",
         ascii_symbol="c",
         monitor_style="trouble",
         colors=BoxColors("#d5d9de", "#52606d", TEXT_COLOR, "#f2f3f5"),
-        glossary_meaning="it was stopped before its end, or kept from starting",
         unfinished_reason="cancelled",
     ),
     JobState.BLOCKED: StateStyle(
@@ -130,7 +121,6 @@ STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
         ascii_symbol="b",
         monitor_style="trouble",
         colors=BoxColors("#f4c7a1", "#9a4a12", TEXT_COLOR, "#fdf5ee"),
-        glossary_meaning="it could not run, because a job whose success it needs failed",
         unfinished_reason="not run",
     ),
     JobState.SKIPPED: StateStyle(
@@ -138,7 +128,6 @@ STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
         ascii_symbol="s",
         monitor_style="dim",
         colors=BoxColors("#eef0f2", "#9aa5b1", "#616e7c", "#fafbfb"),
-        glossary_meaning="it did not have to run",
         unfinished_reason="it was skipped",
     ),
 }
@@ -199,69 +188,20 @@ class CauseWords:
     """The reason why a slot was empty. It completes the sentence "empty because ..."."""
     monitor_phrase: str
     """The phrase in a monitor after the number of waiting jobs, e.g. "for a slot" in "3 for a slot"."""
-    glossary_term: str
-    glossary_meaning: str
 
 
 CAUSE_WORDS: Final[Mapping[WaitCause, CauseWords]] = {
-    WaitCause.JOBS: CauseWords(
-        "jobs", "nothing was ready", "for jobs", "waited for jobs", "the jobs that it requires had not finished"
-    ),
-    WaitCause.SLOT: CauseWords(
-        "a slot",
-        "a window was full",
-        "for a slot",
-        "waited for a slot",
-        "the maximum number of jobs was already running",
-    ),
-    WaitCause.TOKEN: CauseWords(
-        "a token",
-        "the tokens of a limiter were taken",
-        "for a token",
-        "waited for a token",
-        "the maximum number of jobs was already running",
-    ),
-    WaitCause.RESOURCE: CauseWords(
-        "{}",
-        "{} ran short",
-        "for {}",
-        "waited for a resource",
-        "other jobs used so much of it, for example memory or GPUs, that too little was left",
-    ),
-    WaitCause.RATE: CauseWords(
-        "rate of {}",
-        "the rate of {} was used up",
-        "for {}",
-        "waited for the rate of a resource",
-        "the number of jobs that may start in a given time is limited",
-    ),
-    WaitCause.RETRY: CauseWords(
-        "a retry",
-        "failed attempts were to be repeated",
-        "for a retry",
-        "waited for another attempt",
-        "an attempt failed, and the next one was due only after a pause",
-    ),
-    WaitCause.THROTTLED: CauseWords(
-        "throttled by {}",
-        "{} throttled",
-        "{} throttled",
-        "throttled",
-        "a job was told to try again later, and all jobs that need the same resource waited until then",
-    ),
+    WaitCause.JOBS: CauseWords("jobs", "nothing was ready", "for jobs"),
+    WaitCause.SLOT: CauseWords("a slot", "a window was full", "for a slot"),
+    WaitCause.TOKEN: CauseWords("a token", "the tokens of a limiter were taken", "for a token"),
+    WaitCause.RESOURCE: CauseWords("{}", "{} ran short", "for {}"),
+    WaitCause.RATE: CauseWords("rate of {}", "the rate of {} was used up", "for {}"),
+    WaitCause.RETRY: CauseWords("a retry", "failed attempts were to be repeated", "for a retry"),
+    WaitCause.THROTTLED: CauseWords("throttled by {}", "{} throttled", "{} throttled"),
     WaitCause.MACHINE: CauseWords(
-        "room on the machine",
-        "the machine or the cluster had no room",
-        "for room on the machine",
-        "waited for room on the machine",
-        "memory or open files ran short for one more command, or all threads of the cluster were busy",
+        "room on the machine", "the machine or the cluster had no room", "for room on the machine"
     ),
-    WaitCause.LOOP: CauseWords(
-        "the event loop",
-        "the event loop was busy",
-        "for a slot",  # a job that waits for the event loop is about to get a slot
-        "waited for the event loop",
-        "a job kept the program busy, so it could not start others",
-    ),
+    # A job that waits for the event loop is about to get a slot.
+    WaitCause.LOOP: CauseWords("the event loop", "the event loop was busy", "for a slot"),
 }
-"""The phrases of each cause, in the order of a report's glossary."""
+"""The phrases of each cause."""

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import anyio
 import pytest
 
-from trioflow import CommandJob, Job, JUnit, Pool, Scheduler, Sequence, Trace
+from trioflow import CommandJob, Job, JUnit, Pool, Scheduler, Trace
 from trioflow._core.api.views import printable
 from trioflow.view import listing, save
 from trioflow.view.graph import _render
@@ -467,24 +467,6 @@ def test_each_run_of_a_job_has_a_link_of_its_own(virtual: Virtual, tmp_path: Pat
 # ---- words
 
 
-def test_the_glossary_explains_the_words_that_occur(virtual: Virtual, tmp_path: Path) -> None:
-    """The glossary explains the states, columns and symbols that occur in the report, and no others."""
-
-    def words(scheduler: Scheduler, **options: Any) -> set[str]:
-        text = report(virtual, scheduler, tmp_path / "r.html", **options)
-        return set(re.findall("<dt>(.*?)</dt>", text.partition('id="words"')[2].partition("</dl>")[0]))
-
-    plain = {"succeeded", "start", "wait", "time", "critical path", "lane"}
-    assert words(Scheduler(Job(nap))) == plain
-    assert words(everything()) == plain | {
-        *("failed", "cancelled", "blocked", "skipped", "kind", "a / in a path", "attempts", "window", "critical"),
-        *("forever", "timed out", "waited for jobs", "waited for a slot"),
-    }
-    queue = Scheduler((Job(nap, needs={"card": 1}) for _ in range(2)), pool=Pool(card=1))
-    assert words(queue) == plain | {"waited for a resource"}
-    assert "idle" in words(Scheduler(Sequence(Job(nap, 9), Job(nap))), timeout=1)
-
-
 def test_each_section_of_the_report_has_a_link(virtual: Virtual, tmp_path: Path) -> None:
     """Each section of the report has a link in the bar below its head."""
     text = report(virtual, Scheduler(Job(nap), Job(nap), jobs_window=1), tmp_path / "r.html")
@@ -528,7 +510,6 @@ def test_restored_jobs_are_marked_in_report_and_timeline(backend: str, tmp_path:
     assert {row[0]: row[9] for row in data(text)["rows"]} == {
         "first": ["restored"], "second": ["restored"], "third": ["critical path"]
     }  # fmt: skip
-    assert "<dt>restored</dt>" in text
     assert "2 restored from the journal, not run again: first, second" in text
     assert text.count('class="bar family0 on-path"') == 1  # third
     assert listing(scheduler).count("restored") == 2

@@ -241,15 +241,6 @@ def test_pictures_wider_than_the_window_have_a_hint(browser: Browser, pages: Pat
     assert hints[1:] == [is_narrow, False]  # the table has fewer columns there
 
 
-def test_headings_and_states_have_tooltips(browser: Browser, pages: Path) -> None:
-    """Headings and states have tooltips that explain them."""
-    browser.open(pages / "everything.html")
-    heads = {head.text: head.get_attribute("title") for head in browser.all("#table th button")}
-    assert heads["wait, s"]
-    assert heads["kind"]
-    assert all(button.get_attribute("title") for button in browser.all("#states button"))
-
-
 def test_a_reloaded_page_keeps_its_scroll_position(browser: Browser, pages: Path) -> None:
     """A reloaded report keeps its scroll position: the hidden details at the upper edge must not move the page."""
     browser.open(pages / "everything.html", height=600)

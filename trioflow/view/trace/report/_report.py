@@ -103,7 +103,6 @@ def report_html(record: TraceRecord, folder: Path) -> str:
             timeline=Markup(_timeline.timeline_svg(record, TIMELINE_WIDTH, has_title=False)),
             families=_sections.families_table(record),
             forever=[span for span in record.leaf_spans if _is_listed_separately(span)],
-            glossary=list(_sections.glossary_terms(record)),
             facts=_sections.run_facts(record),
             data=Markup(_table_json(record, commands)),
         )

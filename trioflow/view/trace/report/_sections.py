@@ -1,4 +1,4 @@
-"""Independent sections of a report: families of jobs, the glossary, facts about the run, and the graph."""
+"""Independent sections of a report: families of jobs, facts about the run, and the graph."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from ..._state_styles import CAUSE_WORDS, STATE_STYLES, recorded_state
 from ...graph import _render
 from .. import _time_spent
 from .._record import GraphDescription, TraceRecord
@@ -36,52 +35,6 @@ def families_table(record: TraceRecord) -> dict[str, Any] | None:
 def slots_sentence(record: TraceRecord) -> str:
     sentence = str(_time_spent.compute_time_spent(record))
     return (sentence[:1].upper() + sentence[1:])[:200]
-
-
-# ---- the glossary, for people who do not know trioflow
-
-
-def glossary_terms(record: TraceRecord) -> Iterator[tuple[str, str]]:
-    """Yield each word that occurs in the report, with its meaning."""
-    spans = record.spans
-    states = {recorded_state(span) for span in spans}
-    yield from ((state.value, style.glossary_meaning) for state, style in STATE_STYLES.items() if state in states)
-    if any(span.restored for span in spans):
-        yield "restored", "its result was restored from the journal of an earlier run; it did not run again"
-    if len({span.kind for span in spans}) > 1:
-        yield "kind", "what does the work: for instance, a Job is a function in Python, a CommandJob another program"
-    if record.scheduler_numbers:
-        yield "a / in a path", "the second job is in the group before the slash (a nested Scheduler)"
-    yield "start", "when it began, counted from the beginning of the run"
-    yield "wait", "how long it was ready to start, but waited for a free slot or a resource"
-    yield "time", "how long it took, from its start to its end"
-    causes = {wait.cause for span in spans for wait in span.waits}
-    yield from (
-        (words.glossary_term, words.glossary_meaning) for cause, words in CAUSE_WORDS.items() if cause in causes
-    )
-    if any(len(span.attempts) > 1 for span in spans):
-        yield "attempts", "how often it was tried"
-    if record.commands:
-        yield "exit", "the exit code of a command, where 0 means success; or the signal that ended it"
-        yield "CPU", "how long a command kept a processor busy"
-        yield "memory", "the maximum amount of memory that a command used"
-    if record.critical_path_links:
-        yield (
-            "critical path",
-            (
-                "the chain of jobs that decided when the run ended, each of which waited for the one before. "
-                "To make the run shorter, make these jobs shorter. The table has them in bold"
-            ),
-        )
-    yield "lane", "a slot, used by one job at a time"
-    if any(run.window_size is not None for run in record.runs):
-        yield "window", "the number of slots: how many jobs may run at once, as in `trioflow run --jobs 3`"
-    if any(span.critical for span in spans):
-        yield "critical", "if such a job fails, the run stops"
-    if any(span.forever for span in spans):
-        yield "forever", "such a job runs beside the others, and the run ends it when these have settled"
-    if any(span.timed_out for span in spans):
-        yield "timed out", "it took longer than its timeout allowed"
 
 
 # ---- the facts of the run

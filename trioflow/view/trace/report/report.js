@@ -346,11 +346,6 @@
 
   // ---- controls
 
-  function meaning(word) {
-    const term = [...document.querySelectorAll("#words dt")].find((dt) => dt.textContent === word);
-    return term ? term.nextElementSibling.textContent : "";
-  }
-
   COLUMNS.forEach((column) => {
     const further = IN_NARROW_WINDOWS.has(column) ? "" : " further";
     box.querySelector("colgroup").append(element("col", (WIDTHS[column] ?? "time") + further));
@@ -358,7 +353,6 @@
     head.scope = "col";
     const button = element("button", "", NAMES[column]);
     if (unitOf(column)) button.append(element("span", "unit", `, ${unitOf(column)}`));
-    button.title = meaning(NAMES[column]);
     button.type = "button";
     button.addEventListener("click", () => sortBy(column));
     head.append(button);
@@ -368,7 +362,6 @@
     const button = element("button", "", `${number} ${state}`);
     button.type = "button";
     button.setAttribute("aria-pressed", "false");
-    button.title = meaning(state);
     button.dataset.state = state;
     button.addEventListener("click", () => {
       if (!chosenStates.delete(state)) chosenStates.add(state);
