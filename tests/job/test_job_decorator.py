@@ -370,12 +370,6 @@ def test_arguments_that_the_function_does_not_take_fail_the_job(virtual: Virtual
     assert isinstance(one.raised_exception(), TypeError)
 
 
-def test_job_rejects_a_decorated_function() -> None:
-    """A decorated function builds a job when called: as the function of a job it would do nothing."""
-    with pytest.raises(TypeError, match=r"Job\(fetch\): it is already decorated with @job: call it, fetch\(\.\.\.\)"):
-        Job(fetch, 1)
-
-
 @pytest.mark.parametrize(
     ("options", "error"), [({"labl": "x"}, TypeError), ({"timeout": -1}, ValueError), ({"run_if": "maybe"}, ValueError)]
 )

@@ -289,15 +289,6 @@ class Grumpy(Instrument):
         raise OSError("full disk")
 
 
-def test_instrument_that_raises_is_logged_and_removed(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """An instrument that raises is named in the log and not called again, and the run continues."""
-    grumpy = Grumpy()
-    scheduler = Scheduler(Job(nap), Job(nap), instruments=[grumpy])
-    assert virtual(scheduler.co_run) is True
-    assert grumpy.calls == 1
-    assert any("Grumpy" in record.getMessage() for record in caplog.records)
-
-
 @pytest.mark.parametrize("instruments", [[object()], [Grumpy], Grumpy(), 42])
 def test_an_object_that_is_no_instrument_is_rejected_by_the_constructor(instruments: Any) -> None:
     """The constructor raises a TypeError for an object in `instruments` that is not an instrument."""

@@ -135,29 +135,24 @@ def natively_cancelled_scenario() -> tuple[list[tuple[str, float]], Scheduler]:
     return told, Scheduler(jobs, timeout=1)
 
 
+async def in_wait_for(scheduler: Scheduler, seconds: float) -> None:
+    await asyncio.wait_for(scheduler.co_run(), seconds)
+
+
+async def in_timeout(scheduler: Scheduler, seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        await scheduler.co_run()
+
+
+@pytest.mark.parametrize("limited", [in_wait_for, in_timeout])
 @pytest.mark.parametrize("phase", PHASES)
-def test_wait_for_around_the_run_raises_after_the_ending_in_any_phase(phase: str) -> None:
-    """`asyncio.wait_for` around a run raises TimeoutError when the ending is over, in whatever phase the run was."""
+def test_a_timeout_of_asyncio_around_the_run_raises_after_the_ending_in_any_phase(phase: str, limited: Any) -> None:
+    """`asyncio.wait_for` and `timeout` raise TimeoutError when the ending is over, in whatever phase the run was."""
     told, scheduler = natively_cancelled_scenario()
 
     async def main() -> float:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(scheduler.co_run(), PHASES[phase])
-        return anyio.current_time()
-
-    assert natively(main) == min(PHASES[phase], 1) + 0.75
-    assert shut_down(told) == ["forever", "job"]
-
-
-@pytest.mark.parametrize("phase", PHASES)
-def test_asyncio_timeout_around_the_run_raises_after_the_ending_in_any_phase(phase: str) -> None:
-    """`asyncio.timeout` around a run raises TimeoutError when the ending is over, in whatever phase the run was."""
-    told, scheduler = natively_cancelled_scenario()
-
-    async def main() -> float:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(PHASES[phase]):
-                await scheduler.co_run()
+            await limited(scheduler, PHASES[phase])
         return anyio.current_time()
 
     assert natively(main) == min(PHASES[phase], 1) + 0.75

@@ -228,14 +228,6 @@ def test_a_forever_job_is_not_called_again_after_its_run_has_stopped(
     assert (calls, job.state) == ([0, 2], CANCELLED)
 
 
-def test_clean_up_job_may_be_retried(virtual: Virtual) -> None:
-    """A clean-up job with `retry` that fails is called again."""
-    alarm = Flaky(1, retry=1, run_if="failed")
-    alarm.requires(broken := Flaky(9, critical=True))
-    assert virtual(timed, Scheduler(broken, alarm)) == (False, 3)
-    assert (alarm.result(), alarm.attempts) == (2, 2)
-
-
 def test_endless_fast_retries_do_not_block_the_loop(virtual: Virtual) -> None:
     """A job that fails at once and is retried endlessly does not keep the loop from turning."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import Job, JobState, Pool, Scheduler, Sequence, StopReason, current_job, simulate
+from trioflow import Job, JobState, Pool, Scheduler, StopReason, current_job, simulate
 from trioflow.abc import AbstractJob, Instrument, Outlook, Policy
 
 from ..bodies import DepthFirst, fail
@@ -64,15 +64,6 @@ def test_a_policy_of_a_user_may_start_the_shortest_job_first(virtual: Virtual) -
     scheduler = Scheduler(*jobs, jobs_window=1, policy=ShortestFirst(), durations={"4": 4.0, "1": 1.0})
     assert virtual(scheduler.co_run)
     assert starts.labels == ["1", "3", "4", "5", "x"]
-
-
-def test_a_policy_gets_a_nested_scheduler_as_long_as_its_longest_path(virtual: Virtual) -> None:
-    """For a nested scheduler without a duration of its own, the policy gets the length of its longest path."""
-    starts = Starts()
-    inner = Scheduler(Sequence(starts.jobs("xy", expected_duration=2.0)))
-    five, three = starts.jobs("5", expected_duration=5.0), starts.jobs("3", expected_duration=3.0)
-    assert virtual(Scheduler(five, inner, three, jobs_window=1, policy=ShortestFirst()).co_run)
-    assert starts.labels == ["3", "x", "y", "5"]
 
 
 def test_priority_comes_before_the_policy_and_ties_are_in_order(virtual: Virtual) -> None:

@@ -160,14 +160,6 @@ def test_a_command_whose_variables_do_not_all_arrive_is_not_started(shell: str, 
 
 
 @in_each_shell
-def test_a_missing_program_gives_exit_code_127(shell: str) -> None:
-    """A missing program gives exit code 127 and the message of the shell."""
-    _, _, stderr, report = Wrapped(shell, ["no-such-program"]).end()
-    assert b"no-such-program" in stderr
-    assert report.returncode == 127
-
-
-@in_each_shell
 def test_the_report_has_the_cpu_time_of_the_command(shell: str) -> None:
     """The wrapper reports the CPU time of its command."""
     busy = "n=0; while [ $n -lt 100000 ]; do n=$((n+1)); done"
