@@ -17,7 +17,7 @@ from trioflow import AbstractJob, JobState
 from trioflow._core.base._states import TRANSITIONS
 
 TESTS = Path(__file__).parent
-CHECKS = {TESTS / "testing/kinds.py", TESTS / "testing/policies.py"}
+CHECKS = {TESTS / "testing/kinds.py"}
 RESET = "_core.job._job", "AbstractJob._reset"
 LEGAL = {(id(old), id(new)) for old, news in TRANSITIONS.items() for new in news}
 """The table by the identities of states: tests write a million of them, and an `Enum` is hashed by a function."""
@@ -81,7 +81,7 @@ class CheckedState:
         error = getattr(job._outcome, "exception", None)
         if isinstance(error, AssertionError):
             where = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
-            # not one of the examples in the documentation, nor what `check_kind` or `check_policy` finds
+            # not one of the examples in the documentation, nor what `check_kind` finds
             if where and Path(where[-1]).is_relative_to(TESTS) and Path(where[-1]) not in CHECKS:
                 self.assertions.append(f"{job._label!r}: {error}")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, get_args
 import anyio
 
 from trioflow._core.api import AbstractJob, Job, JobNotDone, JobState, JobTimeout, Pool, Retry, StopReason, ref
-from trioflow._core.api.kinds import JobKind, loop_running, short_repr
+from trioflow._core.api.kinds import JobKind, short_repr
 from trioflow._core.api.views import inputs_of, takes_slot
 from trioflow._scheduler import Scheduler
 from trioflow.abc import BackendName
@@ -65,11 +65,8 @@ def check_kind(
     Raises:
         AssertionError: a job does something else. The text has the name of the check, what was expected and what was
             found, the job, and the backend.
-        RuntimeError: an event loop is running in this thread.
 
     """
-    if loop_running():
-        raise RuntimeError("check_kind() starts event loops of its own: call it from a plain function")
     for backend in get_args(BackendName):
         with marked_environment() as mark, captured_warnings():  # of jobs that are meant to fail
             checks = KindChecks(backend, make_job, mark)
