@@ -25,7 +25,7 @@ from trioflow.view._junit import JUnit
 from trioflow.view.events._events import Events
 from trioflow.view.trace._trace import Trace
 
-from .leftovers import Leftovers, marked_environment
+from .leftovers import Leftovers, Mark, marked_environment
 
 if TYPE_CHECKING:
 
@@ -99,7 +99,7 @@ def captured_warnings() -> Generator[list[logging.LogRecord]]:
 class KindChecks:
     """The checks of a kind on one backend. Each has a name, with which its error begins."""
 
-    def __init__(self, backend: BackendName, make_job: JobMaker, mark: str) -> None:
+    def __init__(self, backend: BackendName, make_job: JobMaker, mark: Mark) -> None:
         self._backend: Final[BackendName] = backend
         self._make_job: Final = make_job
         self._mark: Final = mark  # of the processes that are started

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
-from trioflow.jobs.posix._guard_script import find_marked_pids
+from trioflow.jobs.posix._guard_script import list_pids, read_environment
 
 GRACE: Final = 0.2
 """The number of seconds in which what a run has used may go away, such as the idle threads of anyio."""
@@ -26,8 +26,8 @@ class Leftovers:
     `/proc`.
     """
 
-    def __init__(self, mark: str) -> None:
-        self._mark: Final = mark.encode()
+    def __init__(self, mark: Mark) -> None:
+        self._mark: Final = mark
         self._before: Final = self._look()
 
     def find(self) -> set[str]:
@@ -42,14 +42,32 @@ class Leftovers:
 
     def _look(self) -> set[str]:
         threads = {f"the thread {t.name!r} ({t.native_id})" for t in threading.enumerate() if not _is_idle(t)}
-        processes = {f"the process {pid} ({_command_line(pid)})" for pid in find_marked_pids(self._mark)}
+        processes = {f"the process {pid} ({_command_line(pid)})" for pid in self._mark.find()}
         return threads | processes | _open_files()
 
 
+class Mark:
+    """A text in the environment of processes, by which they are found among those that there were not before."""
+
+    def __init__(self) -> None:
+        self.text: Final = uuid.uuid4().hex
+        self._before: Final = list_pids()  # to read the environments of all takes longer than the run of a job
+
+    def find(self) -> list[str]:
+        """Return the numbers of the processes with this mark."""
+        found: list[str] = []
+        scanned = self._before
+        while new := list_pids() - scanned:  # again, because a daemon forks, and ends, while it is looked for
+            found += [pid for pid in new if self.text.encode() in read_environment(pid)]
+            scanned = scanned | new
+        return found
+
+
 @contextlib.contextmanager
-def marked_environment() -> Generator[str]:
+def marked_environment() -> Generator[Mark]:
     """Mark the processes that are started meanwhile, and yield the mark."""
-    mark = os.environ[MARK_VARIABLE] = uuid.uuid4().hex
+    mark = Mark()
+    os.environ[MARK_VARIABLE] = mark.text
     try:
         yield mark
     finally:
@@ -60,7 +78,7 @@ def _is_idle(thread: threading.Thread) -> bool:
     return thread.name.startswith("Trio thread ")  # trio keeps it for ten seconds, and renames it while it works
 
 
-def _command_line(pid: int) -> str:
+def _command_line(pid: str) -> str:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ").strip()
     return ""
