@@ -25,10 +25,14 @@ FORKING = 'trap "" TERM; while :; do sleep 0.02 & sleep 0.01; done'
 
 
 class Watched:
-    """Finds the processes that a test has started, by a variable in their environment that they inherit."""
+    """Finds the processes that a test has started, by a variable in their environment that they inherit.
+
+    Processes that there were before are not looked at: to read their environments takes most of the time.
+    """
 
     def __init__(self) -> None:
         self.mark = uuid.uuid4().hex
+        self._before = {*Path("/proc").glob("[0-9]*")}
 
     def alive(self) -> list[str]:
         """Return the command lines of the processes that are alive."""
@@ -36,7 +40,7 @@ class Watched:
 
     def processes(self) -> list[Path]:
         """Return the directories in /proc of the processes that are alive."""
-        return [path for path in Path("/proc").glob("[0-9]*") if self._is_ours(path)]
+        return [path for path in {*Path("/proc").glob("[0-9]*")} - self._before if self._is_ours(path)]
 
     def commands(self) -> list[str]:
         """Return the command lines of the processes that are alive, without the guard of a run that is under way."""
@@ -54,13 +58,13 @@ class Watched:
 
     def kill(self) -> None:
         """Kill the processes that a failed test has left."""
-        for path in filter(self._is_ours, Path("/proc").glob("[0-9]*")):
+        for path in self.processes():
             with contextlib.suppress(OSError):
                 os.kill(int(path.name), signal.SIGKILL)
 
     def _is_ours(self, path: Path) -> bool:
         try:
-            return path.name != str(os.getpid()) and self.mark.encode() in (path / "environ").read_bytes()
+            return self.mark.encode() in (path / "environ").read_bytes()
         except OSError:
             return False
 
