@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .. import Pool
 from ..abc import amount_of, amount_text, is_size, size_text
 from ..jobs.posix._cpus import count_usable_cpus
-from ._start_conditions import total_memory
+from ._quantities import total_memory
 
 if TYPE_CHECKING:
     from ..abc import Amount

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from ..abc import printable
-from . import _batch_pool, _quantities, _sources, _start_conditions
+from . import _batch_pool, _quantities, _sources
 from ._halt_rule import HaltRule
 
 if TYPE_CHECKING:
     import re
 
     from ..abc import Amount
-    from ._start_conditions import StartCondition
+    from ._quantities import StartCondition
 
 TABLE_SUFFIXES: Final = (".csv", ".jsonl")
 
@@ -57,10 +57,10 @@ class Options:
         parse=_quantities.parse_time_limit, metavar="TIME", help="End a command that writes nothing for this long."
     )
     memfree: StartCondition | None = option(
-        parse=_start_conditions.parse_memfree, metavar="SIZE", help="Start no command while less memory is free."
+        parse=_quantities.parse_memfree, metavar="SIZE", help="Start no command while less memory is free."
     )
     memory_limit: int | None = option(
-        parse=_start_conditions.parse_memory_limit, metavar="SIZE",
+        parse=_quantities.parse_memory_limit, metavar="SIZE",
         help="Limit the address space of each process of a command.",
     )  # fmt: skip
     pin: bool = option(help="Pin the commands of each slot to a CPU.")
