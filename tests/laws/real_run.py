@@ -161,7 +161,9 @@ class RealRun:
             "timeout": plan.timeout,
             "on_timeout": plan.on_timeout,
             "own_task": plan.own_task,
-            "retry": Retry(plan.retry, first=plan.pause, factor=1, cap=plan.pause, jitter=False),
+            "retry": Retry(plan.retry, first=plan.pause, factor=1, cap=plan.pause, jitter=False)
+            if plan.retry
+            else None,
             "run_if": plan.run_if,
         }
         job: AbstractJob[Any]

@@ -213,16 +213,7 @@ class ScenarioMaker:
         )
 
     def of_the_root(self) -> dict[str, Any]:
-        """Options of the outermost scheduler; all but the first have no effect there."""
-        if not self.one_in(4):
-            return {}
-        return {
-            "timeout": self.duration(),
-            "on_timeout": self.draw(st.sampled_from(["fail", "move_on"])),
-            "retry": self.draw(st.integers(0, 1)),
-            "run_if": self.draw(st.sampled_from(["succeeded", "failed"])),
-            "forever": self.draw(st.booleans()),
-        }
+        return {"timeout": self.duration()} if self.one_in(4) else {}
 
     def one_in(self, number: int) -> bool:
         return self.draw(st.integers(1, number)) == number

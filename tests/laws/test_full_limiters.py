@@ -106,6 +106,7 @@ class Scenario:
             policy=self.draw.choice(["auto", "critical-path"]),
             needs=kept or None,
             timeout=None if depth else FOREVER,
+            critical_jobs=False,  # failures are beside the point
             **options,
         )
 
@@ -154,7 +155,7 @@ class Scenario:
                     runs.start_soon(root.co_run)
             around.cancel_scope.cancel()
         for root in self.roots:
-            assert root.stop_reason in (StopReason.COMPLETED, StopReason.FAILED)
+            assert root.stop_reason is StopReason.COMPLETED
         for limiter in self.limiters:
             assert (limiter.borrowed_tokens, limiter.statistics().tasks_waiting) == (0, 0)
         assert {name: self.pool.free[name] for name in "ab"} == {name: self.pool.total[name] for name in "ab"}
@@ -173,7 +174,7 @@ def check(backend: str, seed: int) -> int:
 
 def test_random_runs_with_full_limiters_do_not_deadlock(backend: str) -> None:
     """Random runs that fill their limiters again and again all end, and no limiter is ever exceeded."""
-    assert sum(check(backend, seed) for seed in range(20)) > 45
+    assert sum(check(backend, seed) for seed in range(20)) > 60
 
 
 @pytest.mark.soak

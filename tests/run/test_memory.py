@@ -210,9 +210,13 @@ def test_scheduler_that_keeps_no_jobs_keeps_jobs_that_may_run_again(virtual: Vir
         assert len(scheduler) == 2
 
 
+@pytest.mark.parametrize(("critical_jobs", "kept"), [(False, 0), (None, 16)])
 @pytest.mark.parametrize("nested", [False, True])
-def test_scheduler_that_keeps_no_jobs_drops_jobs_added_by_a_job(virtual: Virtual, nested: bool) -> None:
-    """With `keep_jobs=False`, jobs that a job adds are dropped, but not the job itself; their failures are counted."""
+def test_scheduler_that_keeps_no_jobs_drops_jobs_added_by_a_job(
+    virtual: Virtual, nested: bool, critical_jobs: bool | None, kept: int
+) -> None:
+    """With `keep_jobs=False`, jobs that a job adds are dropped, but not the job itself, nor the first 16 whose failure
+    counts, because the exception at the end has these."""
     alive: list[int] = []
 
     async def fail() -> None:
@@ -224,19 +228,18 @@ def test_scheduler_that_keeps_no_jobs_drops_jobs_added_by_a_job(virtual: Virtual
         added: list[weakref.ref[Any]] = []
         for number in range(50):
             added.append(weakref.ref(scheduler.add(Job(use, number))))
-            added.append(weakref.ref(scheduler.add(Job(fail))))
+            added.append(weakref.ref(scheduler.add(Job(fail, label=f"bad{number}"))))
             await turns()
         gc.collect()
         alive.append(sum(one() is not None for one in added))
 
-    feeder = Job(feed)
-    inner = Scheduler(feeder, keep_jobs=False, label="grows")
+    feeder = Job(feed, label="feeder")
+    inner = Scheduler(feeder, keep_jobs=False, critical_jobs=critical_jobs, label="grows")
     scheduler = Scheduler(inner) if nested else inner
     for _ in range(2):
-        assert virtual(scheduler.co_run) is False
-        assert [job for job in inner if not job.raised_exception()] == [feeder]
-        assert len(inner) == 17
-    assert max(alive) <= 18  # the last ones, and the first 16 failures, which the exception at the end has
+        assert virtual(scheduler.co_run) is (kept == 0)
+        assert [job.label for job in inner] == ["feeder", *(f"bad{number}" for number in range(kept))]
+    assert max(alive) <= 2 + kept
 
 
 def test_services_of_a_scheduler_that_keeps_no_jobs_end_although_what_they_require_was_dropped(

@@ -84,27 +84,25 @@ async def clumsy() -> None:
         raise OSError("unwinding")
 
 
-@pytest.mark.parametrize("place", ["job", "nested job", "not critical"])
-def test_exception_of_the_block_body_is_grouped_with_critical_failures_of_the_clean_up(
-    virtual: Virtual, place: str
+@pytest.mark.parametrize("critical", [True, None])
+@pytest.mark.parametrize("nested", [False, True])
+def test_exception_of_the_block_body_is_not_grouped_with_failures_of_the_clean_up(
+    virtual: Virtual, critical: bool | None, nested: bool
 ) -> None:
-    """What critical jobs raise when they unwind is not lost beside the body's exception, as in a nursery.
-
-    The exception of the body once left the block alone.
-    """
+    """The exception of a body leaves the block alone; what jobs raise when they unwind is in `raise_for_failures`."""
+    flaw, job = Flaw("body"), Job(clumsy, critical=critical)
+    scheduler = Scheduler(Scheduler(job, critical=True) if nested else job)
 
     async def main() -> None:
-        async with Scheduler(Scheduler(job, critical=True) if place == "nested job" else job):
+        async with scheduler:
             await anyio.sleep(1)
             raise flaw
 
-    flaw, job = Flaw("body"), Job(clumsy, critical=place != "not critical")
-    error = virtual(raised_by, main)
-    if place == "not critical":
-        assert error is flaw
-    else:
-        assert isinstance(error, ExceptionGroup)
-        assert error.exceptions == (flaw, job.raised_exception())
+    assert virtual(raised_by, main) is flaw
+    assert scheduler.stop_reason is StopReason.CANCELLED
+    with pytest.raises(ExceptionGroup) as caught:
+        scheduler.raise_for_failures()
+    assert caught.value.exceptions == (job.raised_exception(),)
     assert isinstance(job.raised_exception(), OSError)
 
 
@@ -124,20 +122,20 @@ def test_exception_of_a_job_that_the_body_awaits_leaves_the_block_once(virtual: 
     assert error.__cause__ is job.raised_exception()
 
 
-def test_exception_of_a_body_that_a_critical_failure_has_cancelled_is_grouped_with_it(virtual: Virtual) -> None:
-    """A body that fails while the run cancels it does not hide the critical failure that stopped the run."""
+def test_exception_of_a_body_that_a_critical_failure_has_cancelled_leaves_the_block(virtual: Virtual) -> None:
+    """A body that fails while the run cancels it raises its exception; the run knows the failure that stopped it."""
     flaw, job = Flaw("body"), Job(fail, 1, OSError(), critical=True)
+    scheduler = Scheduler(job)
 
     async def main() -> None:
-        async with Scheduler(job):
+        async with scheduler:
             try:
                 await anyio.sleep(9)
             finally:
                 raise flaw
 
-    error = virtual(raised_by, main)
-    assert isinstance(error, ExceptionGroup)
-    assert error.exceptions == (flaw, job.raised_exception())
+    assert virtual(raised_by, main) is flaw
+    assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, job)
 
 
 def test_add_to_a_block_that_is_stopping_raises(virtual: Virtual) -> None:

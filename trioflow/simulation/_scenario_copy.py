@@ -149,6 +149,16 @@ class FirstCopy(SchedulerCopy):
     _is_passed_as_itself = False
 
 
+OUTERMOST_OPTIONS: Final[dict[str, Any]] = {
+    "critical": None,
+    "forever": False,
+    "on_timeout": "fail",
+    "retry": None,
+    "run_if": "succeeded",
+}
+"""The options that replace those of a scheduler whose copy is outermost, even if it is nested itself."""
+
+
 class ScenarioCopy:
     """A copy of a scenario, in which jobs sleep for their durations.
 
@@ -181,14 +191,13 @@ class ScenarioCopy:
         self._policy: Final = policy
         self.copies: Final[dict[AnyJob, AnyJob]] = {}
         self.call_counts: Final[dict[AnyJob, CallCount]] = {}
-        self.scheduler: Final = self._copy_scheduler(scheduler, window)
-        self.scheduler.critical = None  # the copy is outermost, even if the original is nested
+        self.scheduler: Final = self._copy_scheduler(scheduler, window, OUTERMOST_OPTIONS)
         originals = dict.fromkeys(scheduler.iterate_jobs())
         for job in topological_order(
             originals, lambda job: [required for required in job.required if required in originals]
         ):
             if is_scheduler(job):
-                copy: AnyJob = self._copy_scheduler(job, job.jobs_window)
+                copy: AnyJob = self._copy_scheduler(job, job.jobs_window, {})
                 self._new_call_count(job)
             else:
                 copy = self._copy_job(job)
@@ -203,7 +212,8 @@ class ScenarioCopy:
             if is_scheduler(job) and is_scheduler(copy):
                 insert_members(copy, [self.copies[member] for member in job])  # an input may be in another scheduler
 
-    def _copy_scheduler(self, original: BaseScheduler, window: Any) -> BaseScheduler:
+    def _copy_scheduler(self, original: BaseScheduler, window: Any, options: dict[str, Any]) -> BaseScheduler:
+        """Copy a scheduler without its jobs; `options` replace its own."""
         kind = SchedulerCopy if first_options(original)[0] is None else FirstCopy
         return kind(
             original,
@@ -212,7 +222,7 @@ class ScenarioCopy:
             pool=self._copy_pool(original.pool),
             backfill=original.backfill,
             policy=self._copy_policy(original.policy if self._policy is None else self._policy),
-            **self._copy_options(original),
+            **(self._copy_options(original) | options),
         )
 
     def _copy_job(self, job: AnyJob) -> AnyJob:
@@ -229,15 +239,11 @@ class ScenarioCopy:
         count = self.call_counts[job] = CallCount(job)
         return count
 
-    def _copy_options(self, job: AnyJob) -> Any:
+    def _copy_options(self, job: AnyJob) -> dict[str, Any]:
         retry = job.retry
         return {
             "label": job.label,
-            "critical": True
-            if job.is_critical()
-            else False
-            if (criticality(job) is False)
-            else None,  # has an effect here, because jobs may time out in a simulation
+            "critical": criticality(job),  # has an effect here, because jobs may time out in a simulation
             "forever": job.forever,
             "required": [self.copies[required] for required in job.required if required in self.copies],
             "run_if": job.run_if,

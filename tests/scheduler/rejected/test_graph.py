@@ -152,6 +152,7 @@ def test_a_retry_of_a_scheduler_with_a_one_shot_coroutine_inside_is_rejected(vir
     with pytest.raises(ValueError, match="'once'"):
         virtual(outer.co_run)
     outer.remove(inner)
+    inner.retry = None
     assert virtual(inner.co_run) is True
 
 

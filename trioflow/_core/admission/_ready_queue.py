@@ -59,11 +59,14 @@ class FifoLine:
             self._jobs.append(job)
 
     def push_again(self, job: AbstractJob[Any]) -> None:
-        """Add a job ahead of all others that wait for a slot."""
-        if job._options.forever or self._queue.size is None:
-            self.push(job)
-        else:
+        """Add a job, which has just given back its slot, ahead of all others, also of those that are startable."""
+        queue = self._queue
+        if queue.size is not None and takes_slot(job) and queue.is_full():
             self._jobs.appendleft(job)
+            return
+        queue.admit_job(self.make_entry(job))
+        if queue.tokens is None:  # otherwise, it has asked for another token, after others
+            queue.startable.rotate(1)
 
     def admit(self, number: float) -> None:
         """Admit jobs while slots are free; because no job can overtake them, also more than `number`."""

@@ -62,7 +62,8 @@ class JobOptions(OptionsExceptLabel, total=False):
     """The types of all options of every kind of job; `AbstractJob` describes them.
 
     Most of them concern a job of a scheduler. Of an outermost scheduler, `label`, `timeout`, `idle_timeout`, `own_task`
-    and `log` have an effect, and `critical` is the default for its jobs; the others have none.
+    and `log` have an effect; `critical`, `forever`, `on_timeout`, `required`, `retry` and `run_if` are refused when it
+    runs; the others have no effect.
     """
 
     label: str | None

@@ -64,9 +64,7 @@ class OpenBlock:
         """Wait for the run to end. If the body has raised `error`, cancel the run first.
 
         Raises:
-            ExceptionGroup: failures count, while the body, or a cancellation from outside, ended the run. The group
-                has the body's exception, too.
-            BaseException: the failure of the run.
+            BaseException: what the body has raised, or else the failure of the run.
 
         """
         run = self._scheduler._run
@@ -79,25 +77,19 @@ class OpenBlock:
         )
         if is_cancelled and failure is not None and self._tasks.cancel_scope.cancel_called:
             await self._exit_task_group(None)  # because the run was cancelling the body when the body failed
-            self._raise_hidden_failures(failure)
             raise failure
         try:
             await self._exit_task_group(error)
         except BaseException as exit_error:
             if not _is_cancellation(exit_error):
                 raise
-            self._raise_hidden_failures(failure)
+            if failure is None:
+                _failures.raise_failure_group(self._scheduler)  # as a nursery does
             if error is None:
                 raise
             return  # a scope around the block was cancelled, so Python raises `error` again
         if failure is None:
             self._raise_if_failed()
-        else:
-            self._raise_hidden_failures(failure)
-
-    def _raise_hidden_failures(self, failure: BaseException | None) -> None:
-        """Raise the failures that count, and that the end of the body hides, in a group with the body's failure."""
-        _failures.raise_hidden_failures(self._scheduler, failure)
 
     async def _exit_task_group(self, error: BaseException | None) -> None:
         """Wait for the task of the run. If `error` is a cancellation, pass it to the task group, which may catch it."""

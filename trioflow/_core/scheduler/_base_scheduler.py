@@ -854,7 +854,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             raise
         except BaseException as error:
             if check and outer_worker is None and backend.split_cancellations(error) == (True, None):
-                _failures.raise_hidden_failures(self, None)  # as a nursery does
+                _failures.raise_failure_group(self)  # as a nursery does
             raise
         finally:
             self._run = None
@@ -1040,11 +1040,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         After `drain()`, the body continues, and nothing is raised at its end unless something else stops the run.
 
         Raises:
-            ExceptionGroup: the failures of jobs that count; see `run`. If the body has raised an exception, too, the
-                group has it.
+            ExceptionGroup: the failures of jobs that count; see `run`.
             JobTimeout: the run did not end in time.
             JobCancelled: the run was cancelled.
-            BaseException: the body raised this exception, or the exception interrupted the run. It is not in a group.
+            BaseException: the body raised this exception, or the exception interrupted the run. It is not in a group,
+                even if failures count: `raise_for_failures` raises these.
 
         """
         block, self._open_block = self._open_block, None
@@ -1190,11 +1190,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             number = len(members.competitors({job: members.member_requirements(job) for job in members.jobs}))
             if number < self._enough:
                 raise too_few_jobs_error(self, number, self._enough)
-        if self._scheduler is None and self._options.critical is not None:
-            raise ValueError(
-                f"critical={self._options.critical} of {self._name_for_errors()}: it is the outermost scheduler, whose "
-                f"failure ends no other run; for its jobs, write critical_jobs={self._options.critical}"
-            )
+        if self._scheduler is None:
+            _checks.reject_options_of_nested(self)
 
     async def _wait_settled(self, job: AbstractJob[Any], takes_failure: bool) -> None:
         await _awaiting.wait_settled(self, job, takes_failure)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Container, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..admission._per_key import PerKeyResource
 from ..admission._pool import Pool, register_user
 from ..admission._resource import CountedResource, PoolEntry
 from ..base import _amounts, _graph_algorithms
 from ..base._states import CHECKING, JobState
+from ..base._units import join_names
 from ..job import _errors, _job_options, _labels
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers, find_common_scheduler
 from ..job._job import AbstractJob, is_scheduler
@@ -96,6 +97,33 @@ def _check_jobs(members: Members, may_repeat: bool) -> Iterator[None]:
         if pause_is_due:
             yield
     members.has_outside_requirements = has_outside_requirements
+
+
+CURES_OF_NESTED_OPTIONS: Final = {
+    "run_if": "leave it out, and run the scheduler or not",
+    "forever": "leave it out, and give it a timeout, or cancel it",
+    "retry": "put it into another scheduler, which will retry it, or give retry= to its jobs",
+    "on_timeout": "leave it out: after a timeout, run() returns False, and stop_reason is TIMEOUT",
+    "critical": "for its jobs, write critical_jobs={}",
+}
+"""What to do about each option, except `required`, that has an effect only on a job of a scheduler."""
+
+
+def reject_options_of_nested(scheduler: BaseScheduler) -> None:
+    """Reject an outermost scheduler with an option whose effect would be on the scheduler around it.
+
+    Raises:
+        ValueError: the scheduler has such an option.
+
+    """
+    what = f"{scheduler._name_for_errors()}: it is the outermost scheduler, so nothing around it would use this"
+    if scheduler._required:
+        names = join_names([repr(_labels.shorten(job.label)) for job in scheduler._required])
+        raise ValueError(f"required={names} of {what}; add both to one scheduler, or run one after the other")
+    for name, cure in CURES_OF_NESTED_OPTIONS.items():
+        value = getattr(scheduler._options, name)
+        if value != getattr(type(scheduler), name).default:
+            raise ValueError(f"{name}={value!r} of {what}; {cure.format(value)}")
 
 
 def check_may_run(scheduler: BaseScheduler) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from ..base import _logger
 from ..base._reprs import short_repr
 from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
 from ..base._units import join_names, plural
-from ..base._user_code import get_cause, get_context, get_group_members, with_traceback
+from ..base._user_code import get_cause, with_traceback
 from ..job import _errors
 from ..job._ancestors import is_logged, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
@@ -156,31 +156,7 @@ def raise_failure_group(scheduler: BaseScheduler) -> None:
     failures = counted_failures(scheduler)
     if failures.jobs:
         rest_text = f", and {failures.rest} more" if failures.rest else ""
-        raise ExceptionGroup(f"jobs of {scheduler.label!r} failed{rest_text}", _exceptions_of(failures.jobs))
-
-
-def raise_hidden_failures(scheduler: BaseScheduler, error: BaseException | None) -> None:
-    """Raise the failures that count, if another exception would hide them, in a group with it.
-
-    Args:
-        scheduler: the scheduler.
-        error: what the body of `async with` has raised; None if it was only cancelled. Failures that this exception
-            reports itself, because the body has awaited their jobs, are not hidden.
-
-    Raises:
-        ExceptionGroup: there is at least one hidden failure, and `error` is not one that passes through alone, such as
-            a KeyboardInterrupt.
-
-    """
-    reported = set[int]() if error is None else set(map(id, _chain(error)))
-    jobs = counted_failures(scheduler).jobs
-    hidden = _exceptions_of(job for job in jobs if id(job._outcome.exception) not in reported)
-    if not hidden:
-        return
-    if error is None:
-        raise ExceptionGroup(f"jobs of {scheduler.label!r} failed", hidden) from None
-    if isinstance(error, Exception):
-        raise ExceptionGroup(f"the body of {scheduler.label!r} and its jobs failed", [error, *hidden]) from None
+        raise ExceptionGroup(f"jobs of {scheduler.label!r} failed{rest_text}", _exceptions_of(failures.jobs)) from None
 
 
 def _exceptions_of(jobs: Iterable[AbstractJob[Any]]) -> list[Exception]:
@@ -195,17 +171,6 @@ def _exceptions_of(jobs: Iterable[AbstractJob[Any]]) -> list[Exception]:
         add_note(failure.exception, f"raised by the job '{printable(paths.get(job, job.label))}'{home}")
         exceptions.append(with_traceback(failure.exception, failure.traceback))  # type: ignore[arg-type]
     return exceptions
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception, its members if it is a group, its causes and contexts, and so on, each once."""
-    todo, seen = [error], set[int]()
-    while todo:
-        error = todo.pop()
-        if id(error) not in seen:
-            seen.add(id(error))
-            yield error
-            todo += filter(None, (get_cause(error), get_context(error), *get_group_members(error)))
 
 
 def raise_unless_completed(run: Run, reason: StopReason | None) -> None:

@@ -495,7 +495,8 @@ class PureScheduler:
         shutdowns = [
             trioflow.Job(job.co_shutdown, label=f"shutdown of {label_text(job)}") for job in self if has_shutdown(job)
         ]
-        return await trioflow.Scheduler(*shutdowns, timeout=_positive_timeout(self.shutdown_timeout)).co_run()
+        timeout = _positive_timeout(self.shutdown_timeout)
+        return await trioflow.Scheduler(*shutdowns, timeout=timeout, critical_jobs=False).co_run()
 
     def close_idle_jobs(self) -> None:
         """Close the coroutine objects of jobs that have not started, including jobs in nested schedulers."""
