@@ -76,7 +76,7 @@ def test_the_verdict_above_a_folded_picture_is_not_repeated(tmp_path: Path) -> N
     """The picture of many jobs is folded, and is as high as its lines, not as its jobs."""
     jobs = "[Job(fail if n == 3 else work, label=f'j{n}') for n in range(99)]"
     code = written(tmp_path, f"x = Scheduler(*{jobs}, label='s')")
-    assert sum("1 of 99 jobs failed" in line for line in on_a_terminal("run", code, lines=60)) == 1
+    assert sum("1 failed of 99" in line for line in on_a_terminal("run", code, lines=60)) == 1
 
 
 def test_log_without_a_terminal_has_a_line_for_each_kind_of_failure(tmp_path: Path) -> None:

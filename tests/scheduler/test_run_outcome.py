@@ -183,12 +183,30 @@ def test_a_retry_asks_about_each_leaf_of_a_group(virtual: Virtual) -> None:
             assert (job.attempts, job.elapsed) == (attempts, 4.0 if attempts == 2 else 1.0)
 
 
-def test_an_outermost_scheduler_is_not_critical() -> None:
-    """`critical=` of an outermost scheduler is refused before a run, and the error names `critical_jobs=`."""
-    scheduler = Scheduler(Job(nap), critical=True)
-    with pytest.raises(ValueError, match=r"critical=True of 'Scheduler'.*critical_jobs=True"):
-        scheduler.run()
-    assert Scheduler(scheduler).run() is True
+@pytest.mark.parametrize(
+    ("options", "cure"),
+    [
+        ({"critical": True}, "write critical_jobs=True"),
+        ({"critical": False}, "write critical_jobs=False"),
+        ({"retry": 2}, "put it into another scheduler"),
+        ({"forever": True}, "give it a timeout"),
+        ({"run_if": "settled"}, "run the scheduler or not"),
+        ({"timeout": 9, "on_timeout": "move_on"}, "stop_reason is TIMEOUT"),
+        ({"required": Job(anyio.sleep, 0, label="first")}, "add both to one scheduler"),
+    ],
+)
+def test_an_option_for_an_enclosing_scheduler_is_refused_on_the_outermost(options: dict[str, Any], cure: str) -> None:
+    """What has an effect only on a job of a scheduler is refused before anything starts, and the error has the cure."""
+    started = Job(nap)
+    scheduler = Scheduler(started, **options)
+    (name,) = options.keys() - {"timeout"}
+    for _ in range(2):
+        with pytest.raises(ValueError, match=rf"{name}=.* of 'Scheduler'.*{cure}"):
+            scheduler.run()
+    assert started.state is IDLE
+    required = [job for job in scheduler.required if job.scheduler is None]
+    outer = Scheduler(required, scheduler, Job(nap))
+    assert outer.run() is True
 
 
 def test_failures_are_counted_in_one_warning_at_the_end(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:

@@ -116,8 +116,10 @@ def _case_lines(record: TraceRecord, suite_name: str, span: Span) -> Iterator[st
         outputs = _command_outputs(record, span)
         details = "\n".join([_traceback(record, span, outputs), *(f"Its {name}:\n{text}" for name, text in outputs)])
         message = "" if span.exception is None else _exception_text.first_line_text(span.exception, MAX_HEADLINE_LENGTH)
-        attributes = f"type={_quote(record.failures[span.number].type_name)} message={_quote(message)}"
-        yield f"\n<failure {attributes}>{_escape(details)}</failure>\n"
+        kind, element = record.failures[span.number].type_name, "failure"
+        if span.critical is False:
+            element, message = "skipped", f"failed (tolerated): {message}"
+        yield f"\n<{element} type={_quote(kind)} message={_quote(message)}>{_escape(details)}</{element}>\n"
     elif reason := _unfinished_reason(record, span):
         yield f"\n<skipped message={_quote(reason)}/>\n"
     if span.restored:
@@ -163,8 +165,9 @@ def _unfinished_reason(record: TraceRecord, span: Span) -> str:
 
 
 def _format_counts(record: TraceRecord, spans: list[Span]) -> str:
-    failure_count = sum(span.state is JobState.FAILED for span in spans)
-    skipped_count = sum(bool(_unfinished_reason(record, span)) for span in spans)
+    failed = [span for span in spans if span.state is JobState.FAILED]
+    failure_count = sum(span.critical is not False for span in failed)
+    skipped_count = sum(bool(_unfinished_reason(record, span)) for span in spans) + len(failed) - failure_count
     return f'tests="{len(spans)}" failures="{failure_count}" errors="0" skipped="{skipped_count}"'
 
 

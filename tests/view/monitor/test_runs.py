@@ -119,7 +119,10 @@ def random_scheduler(rng: random.Random, depth: int = 0) -> Scheduler:
     jobs: list[Any] = []
     for _ in range(rng.randint(1, 12)):
         body = rng.choice([nap, nap, nap, fail])
-        options: dict[str, Any] = {"retry": rng.choice([None, None, 1]), "critical": rng.random() < 0.1 or None}
+        options: dict[str, Any] = {
+            "retry": rng.choice([None, None, 1]),
+            "critical": rng.choice([True, False, *[None] * 6]),
+        }
         options["required"] = rng.sample(jobs, min(len(jobs), rng.randint(0, 2)))
         if depth < 2 and rng.random() < 0.3:
             inner = random_scheduler(rng, depth + 1)
@@ -127,7 +130,7 @@ def random_scheduler(rng: random.Random, depth: int = 0) -> Scheduler:
         else:
             jobs.append(Job(body, rng.choice([1, 2, 4]), run_if=rng.choice(["settled", "succeeded"]), **options))
     beside = [Job(nap, 50, forever=True)] if rng.random() < 0.3 else []
-    limits: dict[str, Any] = {"timeout": rng.choice([None, None, 5]), "retry": rng.choice([None, 1])}
+    limits: dict[str, Any] = {"timeout": rng.choice([None, None, 5]), "retry": rng.choice([None, 1]) if depth else None}
     return Scheduler(*jobs, *beside, jobs_window=rng.choice([None, 1, 3]), **limits)
 
 

@@ -20,7 +20,7 @@ from ..._core.api.views import AnyJob, JobState, duration_text, plural
 from .._state_styles import recorded_state
 from ..text import _exception_text
 from ..text._symbols import Symbols
-from ..text._verdict import TROUBLE_STATES, forever_jobs_text
+from ..text._verdict import TROUBLE_STATES, failures_text, forever_jobs_text
 from ._display import Display, Ticker
 from ._fd_capture import FdCapture, open_capture
 from ._model import FailedJobs, RunModel
@@ -48,12 +48,17 @@ def _outcome_word(job: JobRecord) -> str:
     return "FAILED" if job.state is JobState.FAILED else recorded_state(job).value
 
 
-def _failed_jobs_text(job: JobRecord) -> str:
-    """Return how many jobs of a nested scheduler failed, in the words of a verdict; "" if none did, or for a job."""
+def _failures_text(job: JobRecord) -> str:
+    """Return what failed in a nested scheduler, in the words of a verdict; "" if nothing did, or for a job."""
     if not isinstance(job, SchedulerRecord) or job.is_first:
         return ""
-    number = job.counts.by_state[JobState.FAILED] or job.counts.by_state[JobState.BLOCKED]
-    return f"{number} of {plural(job.counts.job_count, 'job')} failed" if number else ""
+    counts = job.counts
+    return failures_text(
+        counts.by_state[JobState.FAILED] - counts.tolerated_count,
+        counts.by_state[JobState.BLOCKED],
+        counts.tolerated_count,
+        counts.job_count,
+    )
 
 
 class TaggedStream:
@@ -188,8 +193,9 @@ class LogDisplay(Display):
         )
         error = job.error if not self._model.are_failures_shown_elsewhere else None
         message = self._symbols.escape(_exception_text.one_line_text(error)) if error is not None else ""
-        outcome = f"{_outcome_word(job):<9} {full_name(job, self._symbols)}"
-        self._write_line("  ".join(filter(None, (outcome, duration, message or _failed_jobs_text(job)))))
+        tolerated = " (tolerated)" * job.is_tolerated
+        outcome = f"{_outcome_word(job):<9} {full_name(job, self._symbols)}{tolerated}"
+        self._write_line("  ".join(filter(None, (outcome, duration, message or _failures_text(job)))))
 
     def _current_progress_step(self) -> int:
         counts = self._model.root_counts

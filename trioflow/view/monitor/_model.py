@@ -124,6 +124,8 @@ class RunModel:
                 tally.add_jobs(JobState.IDLE, number=job.counts.unreached_count)
                 for state, number in job.counts.by_state.items():
                     tally.add_jobs(state, number=number)
+                tally.add_jobs(JobState.FAILED, number=-job.counts.tolerated_count)
+                tally.add_jobs(JobState.FAILED, number=job.counts.tolerated_count, tolerated=True)
         return tally
 
     # ---- events
@@ -202,6 +204,8 @@ class RunModel:
             # Schedulers and forever jobs were not counted before.
             previous = previous_state if job.is_one_job and not job.forever else None
             job.enclosing.counts.move(previous, recorded_state(job))
+            for counts in job.enclosing.counts.iterate_outwards() if job.is_tolerated else ():
+                counts.tolerated_count += 1
             if job.outcome is not None and job.outcome.restoration is not None:
                 for counts in job.enclosing.counts.iterate_outwards():
                     counts.restored.add(job.outcome.restored_at)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ..._core.api.views import AnyJob, JobState, Outcome, ReportedState, StopReason
+from ..._core.api.views import AnyJob, JobState, Outcome, ReportedState, StopReason, criticality
 from .._state_styles import STATE_STYLES
 from ..text._verdict import RestoredJobs
 
@@ -53,6 +53,7 @@ class JobCounts:
         self.row_count = 0  # the number of direct members, including schedulers, that are not forever jobs
         # The number of jobs in each state. Those that may still start are counted as IDLE, even if they are SCHEDULED.
         self.by_state: Final = dict.fromkeys(STATE_STYLES, 0)  # no key is added or removed, so any thread may iterate
+        self.tolerated_count = 0  # the number of jobs that are counted as FAILED, but are tolerated
         self.unreached_count = 0  # the number of jobs that never started because their scheduler ended
         self.restored: Final = RestoredJobs()  # these are also counted in `by_state`
 
@@ -103,6 +104,7 @@ class JobCounts:
         for counts in () if self.enclosing is None else self.enclosing.iterate_outwards():
             counts.unreached_count -= self.unreached_count
             counts.restored.number -= self.restored.number
+            counts.tolerated_count -= self.tolerated_count
             for state, number in self.by_state.items():
                 counts.by_state[state] -= number
 
@@ -163,6 +165,11 @@ class JobRecord(RunFields):
         if self.state is not JobState.FAILED or self.first is not None:
             return False
         return self.outcome is None or not self.outcome.failed_through_member
+
+    @property
+    def is_tolerated(self) -> bool:
+        """Whether the job failed, and its failure fails nothing."""
+        return self.state is JobState.FAILED and criticality(self.job) is False
 
     def leave_ready_group(self) -> None:
         if self.ready_group is not None:

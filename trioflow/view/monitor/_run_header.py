@@ -210,6 +210,7 @@ class RunHeader:
             *[waiting] * (progress.job_count is not None),  # otherwise, the number of waiting jobs is unknown
         ]
         rare_counts = [
+            self._state_count(JobState.FAILED, counts.tolerated_count)._replace(word="tolerated"),
             *(self._state_count(state, counts.by_state[state]) for state in RARE_STATES),
             DisplayedCount(symbols.state_symbols[JobState.IDLE], counts.unreached_count, "never started", "trouble"),
             DisplayedCount(symbols.forever_symbol, progress.forever_count, "forever", FOREVER_BADGE.monitor_style),

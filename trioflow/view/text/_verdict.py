@@ -200,6 +200,13 @@ def forever_jobs_text(number: int) -> str:
     return f", and {plural(number, 'forever job')}" if number else ""
 
 
+def failures_text(failed: int, blocked: int, tolerated: int, total: int) -> str:
+    """Return what failed of all jobs, e.g. `2 failed, 3 blocked of 30`; "" if nothing did."""
+    counts = [(failed, "failed"), (blocked, "blocked"), (tolerated, "tolerated")]
+    text = ", ".join(f"{number} {word}" for number, word in counts if number)
+    return text and f"{text} of {total}"
+
+
 class Verdict(NamedTuple):
     """The verdict on a run or a batch, in one sentence."""
 
@@ -248,11 +255,8 @@ def create_verdict(
     remark = f" ({restored})" if restored else ""
     finished_count = tally.succeeded_count + tally.moved_on_count
     failed_count, tolerated_count = tally.failure_count, tally.tolerated_count
-    if reason is StopReason.COMPLETED:  # jobs have awaited the others that failed
-        failed_count, tolerated_count = 0, failed_count + tolerated_count
-    if failed_count or (tally.blocked_count and reason is not StopReason.COMPLETED):
-        counts = [(failed_count, "failed"), (tally.blocked_count, "blocked"), (tolerated_count, "tolerated")]
-        parts.append(f"{', '.join(f'{number} {word}' for number, word in counts if number)} of {tally.job_count}")
+    if (failed_count or tally.blocked_count) and reason is not StopReason.COMPLETED:
+        parts.append(failures_text(failed_count, tally.blocked_count, tolerated_count, tally.job_count))
         if reason is StopReason.INTERRUPTED and tally.succeeded_count:
             parts.append(f"{tally.succeeded_count} succeeded{remark}")
         elif restored:
@@ -265,10 +269,13 @@ def create_verdict(
         parts.append(f"{tally.succeeded_count} succeeded{remark}")
     elif tally.succeeded_count < tally.job_count:
         parts.append(f"{tally.succeeded_count} of {jobs} succeeded{remark}")
-        if tolerated_count:
-            parts.append(f"{tolerated_count} failed (tolerated)")
-        if tally.skipped_count:
-            parts.append(f"{tally.skipped_count} skipped")
+        counts = [
+            (failed_count, "failed (awaited)"),  # otherwise, the run would not have completed
+            (tolerated_count, "failed (tolerated)"),
+            (tally.blocked_count, "blocked"),
+            (tally.skipped_count, "skipped"),
+        ]
+        parts += [f"{number} {word}" for number, word in counts if number]
     elif tally.job_count == 1 or reason is StopReason.INTERRUPTED:  # an interrupted run may have had more to do
         parts.append(f"{jobs} succeeded{remark}")
     else:
