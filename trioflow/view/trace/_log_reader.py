@@ -157,7 +157,6 @@ class LogReader:
             self._incidents,
             end_time,
             _find_needs(self.runs, scopes),
-            resources=tuple(scopes.resources),
             wall_offset=self._last_start.wall_offset,
             host=_host_facts(),
             live=LiveObjects(

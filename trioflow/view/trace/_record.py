@@ -13,7 +13,6 @@ from ..graph._drawing import CriticalPath, Drawing
 from ..text._failure_text import FailureText
 from ..text._verdict import Tally, Verdict, create_verdict
 from ._critical_path import CriticalPathLink, compute_critical_path
-from ._resource_use import ResourceUse
 from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span
 
 MAX_BOXES: Final = 300
@@ -71,8 +70,6 @@ class TraceRecord:
     spans: tuple[Span, ...] = ()
     runs: tuple[RunSpan, ...] = ()
     """The runs, each after its enclosing run. A nested scheduler that never ran has a `RunSpan` with `run_number` 0."""
-    resources: tuple[ResourceUse, ...] = ()
-    """The resources of all pools and runs, and the amounts that nested schedulers reserved for their members."""
     incidents: tuple[IncidentMark, ...] = ()
     wall_offset: float = 0.0
     end_time: float = 0.0

@@ -49,9 +49,7 @@ class ResourceUse:
     name: str
     total_amount: float | None
     """The total amount. It is None for a rate, because jobs take from a rate without holding an amount of it."""
-    total_text: str
     cooldowns: Cooldowns
-    is_reservation: bool = False
     uses_by_key: dict[str, ResourceUse] | None = None
     """The use of each key; None if the resource is not a `PerKey`."""
     key_total: float | None = None
@@ -105,13 +103,12 @@ ResolvedNeeds = tuple[tuple[ResourceUse, float], ...]
 
 
 class ResourceScopes:
-    """The resources of a trace, and the scope of each run: the resources that its jobs can name in their needs.
+    """The scope of each run of a trace: the resources that its jobs can name in their needs.
 
     If several runs share a pool, the resources of the pool appear only once.
     """
 
     def __init__(self) -> None:
-        self.resources: Final[list[ResourceUse]] = []
         self._pool_resources: Final[dict[tuple[int, str], ResourceUse]] = {}
 
     def build_run_scope(
@@ -128,13 +125,9 @@ class ResourceScopes:
         scope = dict(enclosing_scope)
         for resource, amount in reserved_needs:
             if resource.total_amount is not None:
-                scope[resource.name] = self._register(
-                    ResourceUse(resource.name, amount, f"{amount:g}", resource.cooldowns, is_reservation=True)
-                )
+                scope[resource.name] = ResourceUse(resource.name, amount, resource.cooldowns)
         for view in () if pool is None else resource_views(pool):
-            resource = self._get_or_register(
-                pool, view.name, view.total, "" if view.total is None else view.amount_text(view.total)
-            )
+            resource = self._get_or_create(pool, view.name, view.total)
             if view.is_per_key and resource.uses_by_key is None:
                 resource.uses_by_key, resource.key_total = {}, view.key_total
             scope[view.name] = resource
@@ -144,17 +137,13 @@ class ResourceScopes:
         """Yield the needs of a job for resources that belong to the run and to no pool, such as worker processes."""
         for name, amount in run_needs(job).items():
             owner, total = find_run_resource(scheduler, name)
-            yield self._get_or_register(owner, name, total, str(total)), float(str(amount))
+            yield self._get_or_create(owner, name, total), float(str(amount))
 
-    def _get_or_register(self, owner: object, name: str, total: float | None, total_text: str) -> ResourceUse:
+    def _get_or_create(self, owner: object, name: str, total: float | None) -> ResourceUse:
         key = id(owner), name
         if key not in self._pool_resources:
-            self._pool_resources[key] = self._register(ResourceUse(name, total, total_text, []))
+            self._pool_resources[key] = ResourceUse(name, total, [])
         return self._pool_resources[key]
-
-    def _register(self, resource: ResourceUse) -> ResourceUse:
-        self.resources.append(resource)
-        return resource
 
 
 def resolve_needs(scope: Mapping[str, ResourceUse], needs: Mapping[str, object]) -> ResolvedNeeds:
@@ -163,7 +152,7 @@ def resolve_needs(scope: Mapping[str, ResourceUse], needs: Mapping[str, object])
     for name, amount in needs.items():
         resource = scope.get(name)
         if resource is not None and resource.uses_by_key is not None:
-            key_use = ResourceUse(name, resource.key_total, "", [])
+            key_use = ResourceUse(name, resource.key_total, [])
             resolved.append((resource.uses_by_key.setdefault(str(amount), key_use), 1.0))
         elif resource is not None:
             is_number = resource.total_amount is not None and isinstance(amount, (int, float))

@@ -173,12 +173,6 @@ def _span_numbers(record: TraceRecord) -> Iterator[int | None]:
         yield from (*span.required, *(wait.released_by for wait in span.waits), span.parent, span.blocked_by)
     for run in record.runs:
         yield from (*run.member_numbers, run.parent, run.culprit_number)
-    resources = [*record.resources]
-    while resources:
-        resource = resources.pop()
-        yield from (cooldown[2] for cooldown in resource.cooldowns)
-        yield from (use[3] for use in resource.uses)
-        resources += (resource.uses_by_key or {}).values()
 
 
 def _dates(record: TraceRecord) -> Iterator[float]:
