@@ -77,20 +77,6 @@ class WaitingGroup:
 
     """
 
-    __slots__ = (
-        "common_needs",
-        "entry",
-        "family",
-        "heap",
-        "key",
-        "kind",
-        "needs",
-        "needs_slot",
-        "parked",
-        "queue",
-        "resources",
-    )
-
     def __init__(
         self, queue: AdmissionQueue, key: Any, needs: Needs, needs_slot: bool, family: PerKeyResource | None
     ) -> None:
@@ -282,7 +268,7 @@ class AdmissionQueue:
         for group in self.groups_by_needs.values():
             spent: list[tuple[Any, Any]] = [each for each in group.common_needs if not each[0].can_ever_meet(each[1])]
             for budget, need in spent[:1]:
-                found += [(job, budget.spent_error(job, need)) for *_, job in group.entries()]
+                found += [(job, budget.spent_error(job, need)) for *_, job in group.entries() if job in self.overtaken]
         return found
 
     def block(self, job: AbstractJob[Any], error: BudgetSpent) -> None:
@@ -297,6 +283,8 @@ class AdmissionQueue:
             job._extras.grant = None
         elif self.overtaken.pop(job, None) is not None:
             self.groups_by_needs[self._group_key(job)].forget(job)
+            if not self.overtaken:
+                self.admission.forget_timer(self)
         self.on_change()
 
     def on_change(self) -> None:
@@ -315,6 +303,7 @@ class AdmissionQueue:
         self.overtaken.clear()
         for group in list(self.groups_by_needs.values()):
             group.clear()
+        self.admission.forget_timer(self)
         self.admission.is_settled = False
 
     # ---- the order of the groups and queues
@@ -380,8 +369,8 @@ class Admission:
         self._reservations: list[tuple[AbstractJob[Any], frozenset[Resource]]] = []
         self._without_room: list[AdmissionQueue] = []
         self._has_skipped = False
-        # The earliest time at which a job will be able to start without any other event, and the queue of the job.
-        # `_timer` has the same pair for the timer that is set.
+        # The earliest time at which a job that is not parked will be able to start without any other event, and the
+        # queue of the job. `_timer` has such a pair for the timer that is set.
         self._earliest_start: tuple[float, AdmissionQueue | None] = (math.inf, None)
         self._timer: tuple[float, AdmissionQueue | None] = (math.inf, None)
         self._cancel_timer: Callable[[], None] | None = None
@@ -416,8 +405,13 @@ class Admission:
         self._is_in_round = True
         served: dict[AdmissionQueue, None] = {}
         set_aside: list[Key] = []  # reserved keys, of which jobs are parked until the end of the round
-        self._wake_timed_keys()
-        while (found := self.scan()) is not None:
+        while True:
+            self._wake_timed_keys()
+            found = self.scan()
+            for queue in self._without_room:
+                queue.leave()
+            if found is None:
+                break
             group, key, is_reserved = found
             if key is None:
                 for other in self._passed:
@@ -431,8 +425,6 @@ class Admission:
                     set_aside.append(key)
                 else:
                     key.wake()  # at the time at which it will be free
-            self._leave_without_room()
-        self._leave_without_room()
         for key in set_aside:
             key.wake()
         self.is_settled, self._is_in_round = not self._has_skipped, False
@@ -443,16 +435,9 @@ class Admission:
         if self.has_budgets and not self._is_blocking:
             self._block_unaffordable_jobs()
 
-    def _leave_without_room(self) -> None:
-        for queue in self._without_room:
-            queue.leave()
-
     def _wake_timed_keys(self) -> None:
-        while self.timed_keys:
-            when, _, key = self.timed_keys[0]
-            if key.parked and when > key.clock() + TIME_TOLERANCE:
-                break
-            heapq.heappop(self.timed_keys)
+        while self.timed_keys and self.timed_keys[0][0] <= self.timed_keys[0][2].clock() + TIME_TOLERANCE:
+            _, _, key = heapq.heappop(self.timed_keys)
             key.timed_at = math.inf
             key.wake()
 
@@ -477,8 +462,8 @@ class Admission:
 
         - None of their first jobs can start. It lacks something, or needs what is reserved, or its run has no room, or
           too many groups wait for what it needs.
-        - `_passed` has those that lack something, but for those of which all resources are exhausted: what a later job
-          takes, it takes from none of these.
+        - `_passed` has those that lack something, but for those whose resources are all exhausted or of which one is
+          saturated: no later job can take anything that the former need, and the latter are not counted.
         - A later group can start only if it needs nothing that is saturated, something that is not exhausted, and
           nothing that is reserved, unless it ignores reservations. If no kind of group is left, the scan is over.
 
@@ -492,9 +477,6 @@ class Admission:
         limit_count = 0
         self._passed, self._reservations, self._without_room = [], [], []
         self._has_skipped, self._earliest_start = False, (math.inf, None)
-        if self.timed_keys:
-            when, _, timed_key = self.timed_keys[0]
-            self._earliest_start = when, next(iter(timed_key.parked)).queue
         for group in self._groups_in_order():
             resources, queue = group.resources, group.queue
             if group.needs_slot and queue.slotless_count and not queue.has_room():
@@ -582,9 +564,14 @@ class Admission:
 
     def _set_timer(self) -> None:
         when, queue = self._earliest_start
+        while self.timed_keys and not self.timed_keys[0][2].parked:
+            heapq.heappop(self.timed_keys)[2].timed_at = math.inf
+        if self.timed_keys and self.timed_keys[0][0] < when:
+            when, _, key = self.timed_keys[0]
+            queue = next(iter(key.parked)).queue
         if when < self._timer[0] and queue is not None:
             self.forget_timer(self._timer[1])
-            self._timer, self._cancel_timer = self._earliest_start, queue.run.group.call_at(when, self._on_timer)
+            self._timer, self._cancel_timer = (when, queue), queue.run.group.call_at(when, self._on_timer)
 
     def forget_timer(self, queue: AdmissionQueue | None) -> None:
         """Cancel the timer, if it was set for a job of this queue."""
