@@ -393,11 +393,10 @@ class Run:
 
         If none of its jobs is suspended, a small run needs only this worker and these turns.
         """
-        workers, startable = self.workers, self.queue.startable
+        workers = self.workers
         if self.queue.is_limited:
             self.queue.admit()
             self.queue.return_unused_slot()
-        first = startable[0] if startable else None
         workers.ensure_searcher()
         workers.searchers += 1
         for _ in range(MAX_FIRST_WORKER_TURNS):
@@ -406,9 +405,8 @@ class Run:
             if not self.unsettled or self.phase is STOPPING or workers.has_suspended_job():
                 break
         workers.searchers -= 1
-        if first is not None:
-            workers.record_suspension(first)
         workers.ensure_searcher()
+        workers.spawn_more()
 
     async def _wait_until_over(self) -> None:
         while self.phase is not STOPPING:

@@ -37,9 +37,8 @@ Three terms, and their invariants:
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable, Iterator
-from types import CodeType, CoroutineType
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..backend import WorkerTask
@@ -90,7 +89,6 @@ class TimeSlice:
         "max_waiting",
         "queue",
         "reports",
-        "suspended_code",
         "turn_number",
         "waiting_count",
         "workers_with_time",
@@ -105,10 +103,6 @@ class TimeSlice:
         self.max_waiting = MAX_WORKERS_IN_TURN
         self.workers_with_time = 0  # how many times workers have found time left in this turn
         self.queue: Final[dict[Worker, None]] = {}
-        # The code of job functions that were suspended in the first turn of a run. Jobs with these functions will
-        # probably be suspended again, so if a few are ready, each gets a worker at once. A wrong guess costs a task for
-        # each job.
-        self.suspended_code: Final[weakref.WeakSet[CodeType]] = weakref.WeakSet()
 
     def begin(self, number: int, now: float) -> bool:
         """Renew the time after turn `number`, unless another worker has done so; return whether any time is left."""

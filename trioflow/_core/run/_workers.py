@@ -6,11 +6,10 @@ The terms worker, searcher and turn are defined in `_worker`, with their invaria
 from __future__ import annotations
 
 import math
-from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import SCHEDULED
-from ..job._job import AbstractJob, is_scheduler
+from ..job._job import is_scheduler
 from ._worker import Worker
 
 if TYPE_CHECKING:
@@ -26,8 +25,6 @@ NAMING_DELAY: Final = 0.05
 """The time, in seconds, after which the task of a job gets the job's label as its name: a label takes up to 5 µs."""
 MAX_NAMED_IN_TURN: Final = 200
 """The maximum number of tasks that are named in one turn of the loop, so that it lasts no longer than a millisecond."""
-MAX_FEW: Final = 24
-"""The maximum number of jobs in a small graph, which get a worker each if their function was suspended before."""
 
 
 class Workers:
@@ -55,16 +52,15 @@ class Workers:
         while startable and startable[0]._state is not SCHEDULED:
             startable.popleft()  # the job was cancelled
         if startable:
-            is_few = len(startable) <= MAX_FEW and _function_code(startable[0]) in self._run.time_slice.suspended_code
-            self._spawn_until(len(startable) if is_few else 1)  # a few jobs that will be suspended need a worker each
+            self._spawn_until(1)
         elif queue.tokens is not None and queue.tokens.needs_request():
             self._spawn()
 
     def spawn_more(self) -> None:
         """Spawn workers up to the maximum number of searchers, if jobs of other workers are suspended.
 
-        A worker that begins to search calls this. If nested schedulers are next, one more searcher is enough at a time,
-        because their jobs need workers, too.
+        A worker that begins to search calls this, and the run after its first turns. If nested schedulers are next, one
+        more searcher is enough at a time, because their jobs need workers, too.
         """
         startable = self._queue.startable
         if len(self.alive) > self.searchers < len(startable):
@@ -74,12 +70,6 @@ class Workers:
     def has_suspended_job(self) -> bool:
         """Return whether any job is suspended. Call this in a task other than the workers, while no job executes."""
         return any(worker.job is not None for worker in self.alive)
-
-    def record_suspension(self, job: AbstractJob[Any]) -> None:
-        """Record whether `job`, the first job of this run, is still suspended after the first turns."""
-        code, suspended = _function_code(job), self._run.time_slice.suspended_code
-        if code is not None and (job._worker is not None) is not (code in suspended):
-            (suspended.discard if job._worker is None else suspended.add)(code)
 
     def _spawn_until(self, searchers: int) -> None:
         for _ in range(searchers - self.searchers):
@@ -144,13 +134,3 @@ class Workers:
         worker.group.shield(worker)
         if not self.searchers:
             self.ensure_searcher()
-
-
-def _function_code(job: AbstractJob[Any]) -> CodeType | None:
-    """Return the code of the function that a job calls; None for a nested scheduler or a non-Python function."""
-    called: Any = None
-    if job._is_called_directly:
-        called = cast(Any, job)._function
-    elif not is_scheduler(job):
-        called = type(job).co_run
-    return called.__code__ if type(called) is FunctionType else None
