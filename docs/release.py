@@ -1,9 +1,10 @@
 """The scenario of the README's pictures: a release is built, tested and published. Its jobs only sleep and print.
 
     trioflow run docs/release.py --report release.html
-    trioflow graph docs/release.py --legend -o release.svg
+    trioflow graph docs/release.py -o release.svg
 
-It takes nine seconds, or less with `--set speed=5`. One of its tests fails, and an alarm reports that.
+It takes seven seconds, or less with `--set speed=5`. One of its tests fails; an alarm reports that, and nothing is
+published.
 """
 
 from __future__ import annotations

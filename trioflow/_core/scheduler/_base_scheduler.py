@@ -644,7 +644,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         return SettledJobs(self, chosen)
 
     def explain(self, job: AbstractJob[Any]) -> str:
-        """Explain in one sentence why a job is in its state. `Trace.story` tells how it came there, with times.
+        """Explain in one sentence why a job is in its state.
 
         Args:
             job: a member, or a job nested in a member.
