@@ -8,7 +8,7 @@ import io
 import itertools
 import logging.handlers
 import tempfile
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, get_args
 
@@ -170,7 +170,8 @@ class KindChecks:
             self._require_result("a second run", rerun_job, jobs[0].result())
         for job in in_turn:
             self._require("jobs_window=1", job, "the state", job.state, JobState.SUCCEEDED)
-        times = [(job.started_at or 0.0, job.finished_at or 0.0) for job in in_turn]
+        with_slots = [one for job in in_turn for one in (job if isinstance(job, Iterable) else [job])]  # not schedulers
+        times = [(job.started_at or 0.0, job.finished_at or 0.0) for job in with_slots]
         alone = all(first[1] <= second[0] for first, second in itertools.pairwise(times))
         self._require("jobs_window=1", rerun_job, "whether only one runs at a time", alone, True)
         self._require("needs", rerun_job, "what the pool has after the run", pool.free, pool.total)
