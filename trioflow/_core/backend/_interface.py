@@ -426,9 +426,13 @@ class Backend(Protocol):
                 error = error or RuntimeError(f"it has left a {kind} open: close it with a with statement")
 
         try:
-            with contextlib.suppress(BaseExceptionGroup):  # the task has ended in a scope that was left open
-                async with self.create_task_group() as tasks:
-                    tasks.start_soon(call)
+            try:
+                with contextlib.suppress(BaseExceptionGroup):  # the task has ended in a scope that was left open
+                    async with self.create_task_group() as tasks:
+                        tasks.start_soon(call)
+            except BaseException:  # a cancellation, which comes again at the next checkpoint of the caller
+                if not isinstance(error, Exception):
+                    raise
             if error is not None:
                 raise error
         finally:
