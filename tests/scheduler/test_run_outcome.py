@@ -216,6 +216,8 @@ def test_failures_are_counted_in_one_warning_at_the_end(virtual: Virtual, caplog
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert {record.name for record in warnings} == {"trioflow"}
     assert warnings[-1].getMessage().startswith("3 jobs of 'home' failed; the run has failed; debrief()")
+    virtual(Scheduler(Job(fail), Job(fail, critical=False), label="home").co_run)
+    assert caplog.messages[-1].startswith("1 job of 'home' failed, 1 more was tolerated; the run has failed; debrief()")
 
 
 def test_the_log_says_which_failures_are_tolerated(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:

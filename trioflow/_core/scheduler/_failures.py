@@ -114,8 +114,14 @@ def log_run_end(run: Run) -> None:
         return
     # `run.failure_count` is not used, because it also counts failures in earlier attempts of nested schedulers.
     failed = list(filter(is_logged, failed_jobs(scheduler))) if run.failure_count else []
+    tolerated_count = 0
+    if run.reason is StopReason.FAILED:
+        tolerated_count = sum(job._criticality() is False for job in failed)
+        failed = [job for job in failed if job._criticality() is not False]
     count = len(failed) + (scheduler._members.dropped_failure_count if run.failure_count else 0)
     failures_text = _failures_text(scheduler, count, list(filter(lacked_budget, failed)))
+    if tolerated_count:
+        failures_text += f", {tolerated_count} more {'was' if tolerated_count == 1 else 'were'} tolerated"
     if run.reason in (StopReason.TIMEOUT, StopReason.DRAINED, StopReason.INTERRUPTED):
         if run.idle_timed_out:
             how = f"stopped after {scheduler.idle_timeout:g} s without {JOB_EVENTS_NOUN}"

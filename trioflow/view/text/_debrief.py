@@ -14,6 +14,7 @@ from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     Incident,
+    JobState,
     StopReason,
     criticality,
     culprit_chain,
@@ -79,9 +80,13 @@ class Debrief:
             yield _verdict.run_verdict(self._scheduler, reason).format_line(self._scheduler.label, self._symbols)
         if reason is not None and reason not in RAN_TO_END:
             yield f"stop reason: {reason.name}"
-        culprits = [self._displayed_path(job) + _stop_reason_suffix(job) for job in culprit_chain(self._scheduler)]
+        chain = culprit_chain(self._scheduler)
+        culprits = [self._displayed_path(job) + _stop_reason_suffix(job) for job in chain]
         if culprits and reason is not StopReason.FAILED:  # the failures below are those that count
-            yield f"culprit: {' -> '.join(culprits)}"
+            is_blocked = chain[-1].state is JobState.BLOCKED
+            names = {job: self._displayed_path(job) for job in self._jobs}
+            because = f", because {_verdict.root_failure_text(chain[-1], names)}" * is_blocked
+            yield f"culprit: {' -> '.join(culprits)}{because}"
         yield Tally.for_scheduler(self._scheduler).describe()
 
     def detail_paragraphs(self) -> Iterator[str]:
