@@ -142,7 +142,7 @@ class ModelScheduler(ModelJob):
                 jobs.remove(job)
         if self.stopping:
             self.wind_down()
-        elif job.state in ("FAILED", "BLOCKED") and job.criticality:
+        elif job.counts and job.criticality:
             self.stop("CRITICAL", job)
         else:
             self.release(job.plan.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -131,8 +132,9 @@ STREAMS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("streams", STREAMS)
-def test_the_junit_file_has_captured_output_once(tmp_path: Path, streams: str) -> None:
+def test_the_junit_file_has_captured_output_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streams: str) -> None:
     """The JUnit file shows a command's captured output once: in a block, not in the failure's headline."""
+    monkeypatch.chdir(tmp_path)
     command = CommandJob(["sh", "-c", 'echo first; echo la"st" >&2; exit 1'], label="tests", **STREAMS[streams])
     Scheduler(command).run(instruments=[JUnit(tmp_path / "junit.xml")])
     (case,) = cases_in(tmp_path / "junit.xml").values()
@@ -141,6 +143,17 @@ def test_the_junit_file_has_captured_output_once(tmp_path: Path, streams: str) -
     assert f". Its {name} ended with:\n" in str(command.raised_exception())
     text = (tmp_path / "junit.xml").read_text()
     assert text.count("\nfirst\n") == text.count("last") == 1
+
+
+def test_a_tolerated_failure_does_not_fail_the_suite(virtual: Virtual, tmp_path: Path) -> None:
+    """The JUnit file agrees with the exit code: a tolerated failure is skipped, with its traceback."""
+    scheduler = Scheduler(Job(fail, label="bad", critical=False))
+    assert virtual(functools.partial(scheduler.co_run, instruments=[JUnit(tmp_path / "junit.xml")]))
+    (case,) = cases_in(tmp_path / "junit.xml").values()
+    assert case.is_skipped
+    assert case.result[0].message == "failed (tolerated): OSError: broken"
+    assert case.result[0].text.rstrip().endswith("OSError: broken")
+    assert 'failures="0" errors="0" skipped="1"' in (tmp_path / "junit.xml").read_text()
 
 
 def test_the_junit_file_has_no_redacted_text(tmp_path: Path) -> None:

@@ -647,7 +647,8 @@ class Run:
             return
         verdict, failure = _trigger_rules.decide(job)
         if verdict is not SCHEDULED:
-            if failure is not None and job.is_critical():  # a BLOCKED job counts as failed
+            # A BLOCKED job counts as failed, unless only `cancel()` has blocked it.
+            if failure is not None and not failure.is_from_cancel and job.is_critical():
                 self.stop(StopReason.CRITICAL, job)
             self.settle(job, verdict, failure, self.clock())
             if failure is not None and self.culprit is job:
