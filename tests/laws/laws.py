@@ -112,10 +112,12 @@ def keeps_windows(seen: Recording) -> None:
 def fills_windows(seen: Recording) -> None:
     """No job waits for a slot while one is free. Under a limiter a leaf may wait with a slot; a scheduler does not."""
     limiters = limiters_around(seen)
+    # What stands in a scheduler that may clean up needs tokens, too, if that runs before the end of its run.
+    maybe = {one.name for plan in plans(seen).values() if may_clean_up(plan) for one in walk(plan)}
     for queues in calm_moments(seen):
         for name, queue in queues.items():
             ready = with_slots(groups(seen)[name], queue, seen)
-            if limiters[name] is not None:
+            if limiters[name] is not None or (seen.scenario.tokens and name in maybe):
                 ready = [job for job in ready if isinstance(plans(seen)[job], Group)]
             assert not ready, queue.waiting
             assert not any(plans(seen)[job].forever for job in queue.waiting), queue.waiting
