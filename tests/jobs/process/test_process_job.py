@@ -556,6 +556,6 @@ def test_work_that_has_ended_while_the_program_stood_still_is_no_timeout(
             await anyio.sleep(0.01)
         time.sleep(2 * unit)  # noqa: ASYNC251 - as if the program were stopped
 
-    run(backend, process, command, late, Job(stand_still), processes=3)
+    run(backend, process, command, late, Job(stand_still, timeout=4 * unit), processes=3)
     assert (process.result(), process.timed_out, command.result().returncode) == ("done", False, 0)
     assert isinstance(late.raised_exception(), JobTimeout)
