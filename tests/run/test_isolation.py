@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import gc
 import itertools
 import math
@@ -104,7 +105,9 @@ async def set_later() -> None:
 def child_in_own_context() -> None:
     """Start a task that outlives the job, in the context of the job itself."""
     if trio.lowlevel.in_trio_run():
-        trio.lowlevel.spawn_system_task(set_later, context=trio.lowlevel.current_task().context)
+        context = trio.lowlevel.current_task().context  # trio cannot enter it again in the job
+        spawn = functools.partial(trio.lowlevel.spawn_system_task, set_later, context=context)
+        trio.lowlevel.current_trio_token().run_sync_soon(spawn)
     else:
         kept.append(asyncio.create_task(set_later(), context=cast(Any, asyncio.current_task()).get_context()))
 

@@ -232,15 +232,6 @@ def test_scheduler_timeout_cancels_jobs_and_forever_jobs(virtual: Virtual) -> No
     assert [job.state for job in scheduler] == [CANCELLED, CANCELLED, CANCELLED, IDLE]
 
 
-def test_outermost_scheduler_ignores_options_of_jobs(virtual: Virtual) -> None:
-    """On the outermost scheduler, `required`, `forever`, `on_timeout`, `retry` and `own_task` have no effect."""
-    scheduler = Scheduler(
-        Job(nap, 5), timeout=2, retry=Retry(3, first=0, on=JobTimeout), forever=True, own_task=True, required=Job(nap)
-    )
-    assert virtual(timed, scheduler) == (False, 2)
-    assert scheduler.stop_reason is StopReason.TIMEOUT
-
-
 def test_nested_timeout_fails_the_nested_scheduler(virtual: Virtual) -> None:
     """A nested scheduler that times out fails with JobTimeout, like a job, and the outer run continues."""
     cut = Job(nap, 5)

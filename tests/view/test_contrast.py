@@ -83,7 +83,6 @@ def test_labels_in_the_timeline_are_readable(scheme: str) -> None:
         ".forever",
         ".hatched",
         ".empty",
-        ".step",
         ".paper",
     ):
         assert contrast(label, found[ground]) >= 4.5, ground
