@@ -434,7 +434,7 @@ def split_lines(file: BinaryIO, end_of_head: bytes) -> Iterator[RowParts]:
         yield bytes(head), rest_size, False
 
 
-FACT_NAMES: Final = (
+FACT_NAMES: Final[tuple[str, ...]] = (
     "command", "host", "started", "seconds", "exit_code", "signal", "failure", "restored", "user_time", "system_time",
     "max_rss", "max_rss_bound",
 )  # fmt: skip
@@ -448,7 +448,7 @@ def _facts(outcome: CommandOutcome) -> dict[str, Any]:
         escape_invalid_utf8(outcome.reason) if outcome.has_failed else None, outcome.is_restored,
         *(getattr(result, name, None) for name in FACT_NAMES[-4:]),
     )  # fmt: skip
-    facts = dict(zip(FACT_NAMES, values, strict=True))
+    facts: dict[str, Any] = dict(zip(FACT_NAMES, values, strict=True))
     if outcome.table_exit_code is None:  # a shell was ended before it had waited for its program
         facts["max_rss_bound"] = None
     return facts

@@ -486,7 +486,8 @@ class Admission:
                 return group, None, False
             if resources <= exhausted or not resources.isdisjoint(saturated):
                 continue
-            available_at, waits_for = -math.inf, []
+            available_at = -math.inf
+            waits_for: list[Resource] = []
             for resource, need in group.needs:
                 when = resource.available_at(need)
                 if when > -math.inf:

@@ -18,7 +18,7 @@ import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar, cast, get_args
 
 from . import _shared
 from ._shared import ContextVariables as ContextVariables
@@ -431,7 +431,7 @@ class Backend(Protocol):
                     async with self.create_task_group() as tasks:
                         tasks.start_soon(call)
             except BaseException:  # a cancellation, which comes again at the next checkpoint of the caller
-                if not isinstance(error, Exception):
+                if not isinstance(cast(Any, error), Exception):
                     raise
             if error is not None:
                 raise error
