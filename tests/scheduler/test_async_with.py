@@ -135,7 +135,7 @@ def test_failures_that_count_are_raised_by_a_block(virtual: Virtual, caplog: pyt
         assert fine.is_succeeded()
 
     virtual(main)
-    assert any(message.startswith("2 jobs of ") for message in caplog.messages)
+    assert any(message.startswith("1 job of ") for message in caplog.messages)
 
 
 def test_scheduler_is_closed_after_its_block(virtual: Virtual) -> None:
