@@ -137,7 +137,7 @@ STATE_PRECEDENCE: Final = (
     JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED, JobState.RUNNING, JobState.SCHEDULED, JobState.IDLE,
     MOVED_ON, JobState.SUCCEEDED, JobState.SKIPPED,
 )  # fmt: skip
-"""All states, most important first. A box for several jobs shows the first of these states that any of the jobs has."""
+"""All states, most important first, in which the header of a monitor lists what settled."""
 STATE_COUNT_ORDER: Final = (
     JobState.SUCCEEDED,
     MOVED_ON,

@@ -82,7 +82,7 @@ def test_nested_schedulers_are_expanded_if_there_is_room(virtual: Virtual) -> No
     scheduler.add(eye)
     virtual(scheduler.co_run)
     assert jobs_only(lines) == [
-        "   ✗    4 s  inner  1 ✓  1 ✗  1 ▸",
+        "   ▸    4 s  inner  1 ✓  1 ✗  1 ▸",
         "   ✓  1.0 s    x",
         "   ✗  2.0 s    y    OSError: broken",
         "   ▸    4 s    z",

@@ -27,7 +27,7 @@ from ..._core.api.views import (
     percent_text,
     waiting,
 )
-from .._state_styles import CAUSE_WORDS, CRITICAL_BADGE, FOREVER_BADGE, STATE_PRECEDENCE, STATE_STYLES, recorded_state
+from .._state_styles import CAUSE_WORDS, CRITICAL_BADGE, FOREVER_BADGE, STATE_STYLES, recorded_state
 from ..text import _exception_text
 from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
 from ._display import StyledLine, line_width
@@ -153,7 +153,7 @@ class PictureRenderer:
 
     def _job_line(self, row: JobRow, time: str, label: StyledLine, columns: int) -> StyledLine:
         job = row.job
-        symbols, state = self._symbols.symbol_set, self._worst_state(job)
+        symbols, state = self._symbols.symbol_set, recorded_state(job)
         style = STATE_STYLES[state].monitor_style
         symbol = symbols.state_symbols[state]
         # A CANCELLED forever job looks like a RUNNING one, because the end of a run normally cancels forever jobs.
@@ -237,13 +237,6 @@ class PictureRenderer:
         if status := get_status_text(job.job) or ("" if wait is None else wait.text):
             details.append(self._symbols.escape(status))
         return ", ".join(details)
-
-    def _worst_state(self, job: JobRecord) -> ReportedState:
-        """Return the state of a job; for a scheduler that is not IDLE, the worst among its own and its jobs' states."""
-        if not isinstance(job, SchedulerRecord) or job.is_first or job.state is JobState.IDLE:
-            return recorded_state(job)
-        own_state, counts = recorded_state(job), _counts_by_state(job)
-        return next((state for state in STATE_PRECEDENCE if state is own_state or counts[state]), own_state)
 
     def _counts_by_symbol(self, scheduler: SchedulerRecord) -> str:
         """Return the counts of a scheduler's jobs with the symbols of their states, e.g. `2 ✓  1 ✗  1 ▸  3 ·`."""
