@@ -97,8 +97,9 @@ class SignalHandler:
         # nohup and a shell's `&` rely on this.
         self._ending_signals: set[int] = set()
         if handle_signals:
-            hang_up = [] if sys.platform == "win32" else [signal.SIGHUP]
-            numbers = (signal.SIGINT, signal.SIGTERM, *hang_up)
+            numbers = [signal.SIGINT, signal.SIGTERM]
+            if sys.platform != "win32":
+                numbers.append(signal.SIGHUP)
             self._ending_signals = {number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN}
         elif is_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self._ending_signals = {signal.SIGINT}
