@@ -8,6 +8,7 @@ containers. A job whose place cannot be filled, as in a set or an iterator, is a
 
 from __future__ import annotations
 
+import builtins
 import functools
 import gc
 import itertools
@@ -31,7 +32,10 @@ COPIED_TYPES: Final = frozenset[Any]({list, dict, deque, UserList, UserDict, Ord
 """Types of containers that have `copy`, and in whose copy items can be replaced."""
 MAPPINGS: Final[Any] = ({}, OrderedDict[Any, Any](), UserDict[Any, Any]())
 VIEW_TYPES: Final = frozenset[Any]({*map(type, (view for each in MAPPINGS for view in (each.values(), each.items())))})
-FILLED_TYPES: Final[frozenset[Any]] = COPIED_TYPES | {tuple, functools.partial, types.MappingProxyType} | VIEW_TYPES
+FROZEN_DICT: Final[Any] = getattr(builtins, "frozendict", dict)  # since Python 3.15
+FILLED_TYPES: Final[frozenset[Any]] = (
+    COPIED_TYPES | {tuple, FROZEN_DICT, functools.partial, types.MappingProxyType} | VIEW_TYPES
+)
 """Types of containers in which results are filled in; objects of their subclasses could not be copied safely."""
 SEARCHED_TYPES: Final[Any] = (*FILLED_TYPES - {functools.partial}, set, frozenset, KeysView, ChainMap)
 """Types of containers to search. In those that are not in `FILLED_TYPES`, such as a namedtuple, a job is an error."""
@@ -149,6 +153,8 @@ def _unpack(container: Any) -> tuple[Any, Callable[[Any], Any] | None]:
         return container.copy(), None
     if kind is tuple:
         return [*container], tuple
+    if kind is FROZEN_DICT:
+        return dict(container), FROZEN_DICT
     if kind is functools.partial:
         return {**dict(enumerate((container.func, *container.args))), **container.keywords}, _make_partial
     if isinstance(container, ItemsView):
