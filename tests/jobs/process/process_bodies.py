@@ -303,3 +303,8 @@ def announce(path: str, seconds: float) -> str:
     Path(path).touch()
     time.sleep(seconds)
     return "done"
+
+
+def without_init(args: tuple[Any, ...]) -> UnicodeDecodeError:
+    """Make an error as a library does that restores its arguments alone."""
+    return UnicodeDecodeError.__new__(UnicodeDecodeError, *args)

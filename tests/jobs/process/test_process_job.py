@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copyreg
 import multiprocessing
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -19,7 +21,7 @@ import pytest
 from trioflow import CommandJob, Job, JobCancelled, JobState, JobTimeout, Pool, ProcessJob, Scheduler, StopReason
 from trioflow._core.job import _job_options
 from trioflow.abc import fraction_done
-from trioflow.jobs.process import _processes_option
+from trioflow.jobs.process import _processes_option, _worker_main
 
 from ...bodies import notes, run
 from ...places import patiently
@@ -134,6 +136,15 @@ def test_an_exception_in_a_worker_arrives_unchanged(raised_there: dict[str, Any]
     assert ours == vars(expected) or isinstance(error, bodies.Compiled)
     for attribute in ("errno", "filename", "filename2", "name", "path", "object", "reason", "code", "what"):
         assert getattr(error, attribute, None) == getattr(expected, attribute, None)
+
+
+def test_a_library_that_pickles_built_in_exceptions_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a library registers its own pickling of a built-in type, as Dask does, the text arrives all the same."""
+    error = UnicodeDecodeError("utf-8", b"ab", 1, 2, "bad")
+    monkeypatch.setitem(copyreg.dispatch_table, UnicodeDecodeError, lambda error: (bodies.without_init, (error.args,)))
+    assert str(pickle.loads(pickle.dumps(error))) == ""
+    arrived = _worker_main.rebuild_error(_worker_main.take_error_apart(error))
+    assert (str(arrived), arrived.args) == (str(error), error.args)
 
 
 def test_worker_processes_may_use_what_a_manager_shares(backend: str) -> None:
