@@ -98,7 +98,7 @@ LEFT_OUT: Final = {
     # /proc: descriptors, memory, processes that have left their session, groups of zombies. And what else Linux has:
     # pidfd (without it a thread waits for each command), memfd, posix_spawn, peak memory, CPUs of a process.
     "darwin": """
-        jobs/posix/test_cpus.py test_captured_output_that_cannot_be_kept_fails_with_the_place_and_what_to_do
+        jobs/posix/test_cpus.py
         command/test_memory.py
         test_views_show_a_service_as_a_command
         command/test_soak.py

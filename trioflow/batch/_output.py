@@ -21,7 +21,7 @@ import anyio
 import anyio.lowlevel
 
 from .. import _posix as posix
-from ..jobs.command._output_sinks import explain_temporary_file, open_temporary_file, write_all
+from ..jobs.posix._files import explain_temporary_file, open_temporary_file, write_all
 from ._sources import is_descriptor_ready
 
 MAX_BYTES_IN_MEMORY: Final = 16 << 20

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, Protocol
 
 from .. import _posix as posix
-from ..jobs.command._output_sinks import write_all
+from ..jobs.posix._files import write_all
 from ..view.text._symbols import escape_formula
 from . import BatchError
 from ._outcome import CommandOutcome, open_outputs

@@ -23,8 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import CommandError, CommandJob, JobState, Scheduler, ThreadJob
-from trioflow.jobs.command import _output_sinks, _pipes
+from trioflow.jobs.command import _output_sinks, _pipes, _streams
 from trioflow.jobs.command._output_sinks import LineSink
+from trioflow.jobs.posix import _guard
 
 from ... import pythons
 from ...bodies import run
@@ -515,17 +516,38 @@ def test_captured_output_that_cannot_be_kept_fails_with_the_place_and_what_to_do
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str, fault: str
 ) -> None:
     """A full disk was once reported as "[Errno 28]" alone, without the folder for temporary files, or what to do."""
+    number = errno.ENOSPC if fault == "full" else errno.EACCES
 
     def fail(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC if fault == "full" else errno.EACCES, "bare")
+        raise OSError(number, "bare")
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     module = "trioflow.jobs.command._output_sinks"
     monkeypatch.setattr(*((f"{module}.write_all", fail) if fault == "full" else ("tempfile.TemporaryFile", fail)))
     job = CommandJob(["head", "-c", "2000000", "/dev/zero"], stdout=subprocess.PIPE)
     Scheduler(job).run(backend=backend)
-    error = job.raised_exception()
-    assert isinstance(error, OSError)
-    assert f"cannot keep captured output in '{tmp_path}': {os.strerror(error.errno or 0)}; free space there" in str(
-        error
-    )
+    what = "captured output"
+    if fault == "locked" and not hasattr(_guard.os, "memfd_create"):
+        what = "the table of running commands"  # without memfd this is the first temporary file
+    assert f"cannot keep {what} in '{tmp_path}': {os.strerror(number)}; free space there" in str(job.raised_exception())
+
+
+@pytest.mark.parametrize("kept", ["the table of running commands", "standard input"])
+def test_what_a_command_needs_before_its_start_is_not_mistaken_for_its_program(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str, kept: str
+) -> None:
+    """Without memfd, a folder for temporary files that cannot be written once came out as "'cat' is not executable"."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EACCES, "bare")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    if kept == "standard input":
+        monkeypatch.setattr(_streams, "write_all", fail)
+    else:
+        monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+        monkeypatch.delattr(_guard.os, "memfd_create", raising=False)
+    job = CommandJob(["cat"], stdin=b"input")
+    Scheduler(job).run(backend=backend)
+    message = str(job.raised_exception())
+    assert message.startswith(f"not started: cannot keep {kept} in '{tmp_path}': Permission denied; free space there")

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
 import io
 import os
 import re
 import sys
-import tempfile
 import weakref
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, BinaryIO, Final, Protocol
 
 from ... import _posix as posix
 from ...abc import printable
+from ..posix._files import explain_temporary_file, open_temporary_file, write_all
 
 SPOOL_LIMIT_BYTES: Final = 1 << 20
 """The maximum size, in bytes, of captured output that is kept in memory. Larger output is kept on disk."""
@@ -24,48 +23,6 @@ DEFAULT_LINE_LIMIT: Final = 1 << 24
 """The size, in bytes, of the longest line that `on_line` gets, unless `line_limit` says otherwise."""
 PIECE_BYTES: Final = 1 << 16
 """The size, in bytes, of the pieces into which longer lines are cut where there is no limit."""
-
-
-def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
-    """Write all data, and wait while a pipe is full, even if another program has made the descriptor non-blocking."""
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(descriptor, view) :]
-        except BlockingIOError:
-            poll = posix.poll()  # unlike select(), poll() accepts descriptors above 1,023
-            poll.register(descriptor, posix.POLLOUT)
-            poll.poll()
-
-
-@contextlib.contextmanager
-def explain_temporary_file(contents: str) -> Generator[None]:
-    """Give an error of the system the place of temporary files, and what to do.
-
-    Raises:
-        OSError: the same error, explained.
-
-    """
-    try:
-        yield
-    except OSError as error:
-        place = f"in {tempfile.tempdir!r}" if tempfile.tempdir else "anywhere"
-        raise OSError(
-            error.errno,
-            f"cannot keep {contents} {place}: {os.strerror(error.errno or 0)}; free space there, set TMPDIR to a "
-            f"folder with more, or redirect the output into a file",
-        ) from None
-
-
-def open_temporary_file(contents: str) -> int:
-    """Return a descriptor of a new file without a name.
-
-    Raises:
-        OSError: it cannot be created. The error has the place, and what to do.
-
-    """
-    with explain_temporary_file(contents), tempfile.TemporaryFile(buffering=0) as file:
-        return os.dup(file.fileno())
 
 
 class OutputSink(Protocol):

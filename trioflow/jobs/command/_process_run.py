@@ -115,6 +115,7 @@ class ProcessRun:
         self._started_at = self._clock()
         self._time_limit = limit = self._run.time_limit(job, "output")
         try:
+            self._run.shared(Guard)  # here, so that its errors do not pass for those of the program
             self._streams = ProcessStreams(job, self._stdin, limit.heartbeat if limit.needs_signs else None)
         except OSError as error:
             message = _start_errors.stream_error_message(error, redact=job.redact)
@@ -123,15 +124,14 @@ class ProcessRun:
         self._declared_outputs = DeclaredOutputs(self._options) if self._options.writes else None
         try:
             self._process = job._process = self._spawn(cpu)
-        except OSError as error:
+        except BaseException as error:
             self._streams.close()
+            if not isinstance(error, OSError):
+                raise
             message = _start_errors.start_error_message(error, self._command, job._command_options, redact=job.redact)
             # The cause names the program, so the error of a redacted job has no cause. The traceback of the cause is
             # dropped, because it has only frames of `subprocess`.
             raise CommandError(job, self._command_line, message) from None if job.redact else error.with_traceback(None)
-        except BaseException:
-            self._streams.close()
-            raise
 
     def _spawn(self, cpu: int | None) -> Process:
         options, streams = self._options, self._streams

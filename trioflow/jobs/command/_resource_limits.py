@@ -106,12 +106,8 @@ def _check_program(program: str, options: CommandOptions) -> None:
     if "/" in program:
         path: str | None = os.path.join(os.fsdecode(options.cwd or "."), program)
     else:
-        path = shutil.which(program, path=_search_path(options))
+        path = shutil.which(program, path=None if options.env is None else os.fsdecode(options.env.get(b"PATH", b"")))
     if path is None or not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
     if not (os.path.isfile(path) and os.access(path, os.X_OK)):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), program)
-
-
-def _search_path(options: CommandOptions) -> Any:
-    return None if options.env is None else os.fsdecode(options.env.get(b"PATH", b""))

@@ -37,11 +37,11 @@ def not_permitted_message(group: int) -> str:
 
 
 def stream_error_message(error: OSError, *, redact: bool) -> str:
-    """Return the message about a standard stream that could not be opened; with `redact`, without its path."""
+    """Return the message about what a command needs before its program starts; with `redact`, without its path."""
     if error.errno in RESOURCE_ERROR_MESSAGES:
         return f"not started: {RESOURCE_ERROR_MESSAGES[error.errno]}"
     if error.filename is None:
-        return f"not started: {error}"
+        return f"not started: {error.strerror or error}"
     return f"not started: cannot open {'a file' if redact else repr(error.filename)}: {error.strerror}"
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from ..posix._files import explain_temporary_file, write_all
 from ._argv import BYTES_TYPES
 from ._output_sinks import (
     ActivitySink,
@@ -26,7 +27,6 @@ from ._output_sinks import (
     OutputSpool,
     make_line_sinks,
     make_tag_function,
-    write_all,
 )
 from ._pipes import OutputPipes
 from ._spawn_options import is_path
@@ -197,7 +197,7 @@ def _create_unnamed_file(data: Any) -> int:
 
     The file is complete before the command starts, whereas a pipe would have to be written while the command reads.
     """
-    with tempfile.TemporaryFile(buffering=0) as file:
+    with explain_temporary_file("standard input"), tempfile.TemporaryFile(buffering=0) as file:
         write_all(file.fileno(), data)
         file.seek(0)
         return os.dup(file.fileno())

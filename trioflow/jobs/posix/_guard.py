@@ -28,7 +28,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import weakref
 from collections.abc import Mapping
 from typing import Any, Final
@@ -36,6 +35,7 @@ from typing import Any, Final
 from ... import _posix as posix
 from ...abc import RunHandle
 from . import _guard_script
+from ._files import open_temporary_file
 from ._process_scans import LivenessScan
 
 MARK_VARIABLE: Final = b"TRIOFLOW_RUN"
@@ -156,9 +156,7 @@ class Guard:
         # A comparison of the underlying dictionaries takes 1 µs, whereas a copy of os.environ takes 20 µs.
         current_environment: Any = getattr(os.environ, "_data", None)
         if current_environment is None or current_environment != self._controller_environment:
-            self._controller_environment = (
-                dict(posix.environb) if current_environment is None else dict(current_environment)
-            )
+            self._controller_environment = dict(current_environment or posix.environb)
             self._marked_copy = {**self._controller_environment, MARK_VARIABLE: self.joined_marks}
         return self._marked_copy
 
@@ -225,5 +223,4 @@ def _create_memory_file() -> int:
     """Create an unnamed file, in memory if the system supports that, and return its descriptor."""
     if sys.platform == "linux" and hasattr(os, "memfd_create"):
         return os.memfd_create("trioflow")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+    return open_temporary_file("the table of running commands")
