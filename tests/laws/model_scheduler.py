@@ -27,6 +27,7 @@ class ModelScheduler(ModelJob):
         self.queue: list[ModelJob] = []
         self.running: list[ModelJob] = []
         self.clean_up_jobs: list[ModelJob] = []
+        self.ended_services: list[ModelJob] = []
         self.released: deque[str] = deque()
         self.late: dict[str, list[ModelJob]] = {}  # who was made to wait for a job during the run, in this order
         self.phase = "running"
@@ -301,7 +302,8 @@ class ModelScheduler(ModelJob):
     def end_next_services(self) -> None:
         """End the services whose users have all ended."""
         self.phase = "telling"
-        while unused := [job for job in self.running if not job.asked and not self.users(job)]:
+        while unused := [job for job in self.running if job not in self.ended_services and not self.users(job)]:
+            self.ended_services += unused  # also those that a `cancel()` has asked to end: this is a further cause
             for job in unused:
                 job.end_with_run()
         self.phase = "unwinding services"

@@ -63,6 +63,53 @@ def test_nested_scheduler_stopped_during_its_shutdown_is_cancelled(virtual: Virt
     virtual(main)
 
 
+async def unwind_slowly(seconds: float, task_status: Any = None) -> None:
+    """Wait for a cancellation, and then for some seconds more; as a service, be ready at once."""
+    if task_status is not None:
+        task_status.started()
+    try:
+        await anyio.sleep_forever()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(seconds)
+
+
+def test_service_that_cancel_has_ended_is_cancelled_also_if_its_run_ends_meanwhile(virtual: Virtual) -> None:
+    """A ready service that still unwound after its `cancel()` when the run ended it was SUCCEEDED."""
+
+    async def main() -> None:
+        service, other = Service(unwind_slowly, 3), Service(unwind_slowly, 3)
+
+        async def cancel() -> None:
+            await anyio.sleep(1)
+            service.cancel()
+
+        await Scheduler(service, other, Job(cancel)).co_run()
+        assert (service.state, other.state) == (JobState.CANCELLED, JobState.SUCCEEDED)
+
+    virtual(main)
+
+
+@pytest.mark.parametrize("timeout", [1, 3], ids=["before", "after"])
+def test_forever_jobs_keep_their_timeouts_while_a_cancelled_run_unwinds(virtual: Virtual, timeout: int) -> None:
+    """On asyncio, the timeout of a forever job in a run that was cancelled from outside did not count any more.
+
+    The run waits for its other jobs, and only then ends its forever jobs. A timeout that passes meanwhile, or that has
+    passed while the job still unwinds, decides as it always does.
+    """
+
+    async def main() -> None:
+        late = Job(unwind_slowly, 2, forever=True, timeout=timeout)
+        moved_on = Job(anyio.sleep_forever, forever=True, timeout=timeout, on_timeout="move_on")
+        nested = Scheduler(late, moved_on, Job(unwind_slowly, 5))
+        with anyio.move_on_after(2):
+            await Scheduler(nested).co_run()
+        assert nested.stop_reason is StopReason.CANCELLED
+        assert (late.state, moved_on.state) == (JobState.FAILED, JobState.SUCCEEDED)
+
+    virtual(main)
+
+
 def test_outer_stop_reaches_nested_schedulers_at_once(virtual: Virtual) -> None:
     """On trio a nested run sometimes noticed the stop of the outer run only after its jobs had reacted."""
 

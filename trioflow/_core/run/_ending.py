@@ -115,15 +115,14 @@ class Ending:
     def _end_workers(self, workers: list[Worker], repeatedly: bool = False) -> None:
         group = self._run.group
         for worker in workers:
-            worker.was_ended_by_run = worker.was_cancelled_alone = True
-        if repeatedly:
-            for worker in workers:
-                group.cancel_repeatedly(worker)
-        elif self._run.workers.alive.keys() <= set(workers):
+            # A ready service that `cancel()` has cancelled ends as CANCELLED, also if it still unwinds now.
+            worker.was_ended_by_run |= not worker.was_cancelled_alone
+            worker.was_cancelled_alone = True
+        if not repeatedly and self._run.workers.alive.keys() <= set(workers):
             group.cancel_shielded(workers)  # on trio, one call for all costs a fifth of a call for each
         else:
             for worker in workers:
-                group.cancel_worker(worker)
+                (group.cancel_repeatedly if repeatedly else group.cancel_worker)(worker)
         for worker in workers:
             worker.stop_nested_run()
 

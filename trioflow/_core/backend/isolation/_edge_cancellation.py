@@ -70,7 +70,7 @@ class EdgeCancelGroup(WorkerGroup):
 
         A job that was cancelled unwinds, and has as long for it as it needs: its own timeout is no further cause.
         """
-        if not (worker.was_cancelled or self.is_cancelled()):
+        if not self.is_unwinding(worker):
             worker.deadline = -math.inf
             self._deliver(worker)
 
@@ -81,8 +81,9 @@ class EdgeCancelGroup(WorkerGroup):
         if when < worker.timer_fires_at:
             self.set_timer(worker, when)
 
-    def is_cancelled_alone(self, worker: WorkerTask) -> bool:
-        return worker.deadline == -math.inf and not worker.was_cancelled and not self.is_cancelled()
+    def is_unwinding(self, worker: WorkerTask) -> bool:
+        """Return whether the engine has cancelled a worker, or its run, which a forever job outlasts."""
+        return worker.was_cancelled or (self.is_cancelled() and not worker.task_snapshot.is_shielded)
 
     def set_timer(self, worker: WorkerTask, when: float) -> None:
         if worker.timer is not None:
@@ -164,7 +165,7 @@ class CallScope:
         group, self.cancel_called = self._group, True
         self.cancelled_caught = (
             error is not None
-            and group.is_cancelled_alone(worker)
+            and not group.is_unwinding(worker)
             and _shared.split_cancellations(error, asyncio.CancelledError) == (True, None)
         )
         group.set_deadline(worker, self._outer_deadline)
