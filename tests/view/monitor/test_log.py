@@ -118,15 +118,13 @@ def test_the_line_of_a_nested_scheduler_counts_its_failed_jobs(virtual: Virtual)
 
 
 def test_the_number_of_lines_is_limited_for_many_jobs(virtual: Virtual) -> None:
-    """With many jobs, the monitor's log has each twentieth of the progress, and one line for failures of one kind."""
+    """With many jobs, the monitor's log has each twentieth of the progress; the engine's log has the failures."""
     log = io.StringIO()
     jobs = [Job(fail if number % 10 == 3 else nap, 1, label=f"job {number}") for number in range(2000)]
     virtual(Scheduler(*jobs, jobs_window=50, label="run", instruments=[Monitor(file=log)]).co_run)
     lines = lines_of(log)
-    failures = [line for line in lines if line.startswith("FAILED")]
-    assert [failures[0].split()[:3], *failures[1:]] == [["FAILED", "job", "3"], "FAILED    199 more like job 3"]
     assert 19 <= sum("%" in line for line in lines) <= 20
-    assert len(lines) < 25
+    assert len(lines) == 2 + sum("%" in line for line in lines)
     assert lines[-1].endswith("1800 succeeded, 200 failed")
 
 

@@ -1,4 +1,4 @@
-"""The monitor in real programs: in a terminal that is resized and interrupted, in a pipe, in a notebook."""
+"""The monitor in real programs: in a terminal that is resized and interrupted, in a pipe."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from .session import Session
 
@@ -154,37 +152,3 @@ def test_closing_the_pipe_does_not_stop_the_run() -> None:
     program.stderr.close()
     program.wait()
     assert said.splitlines()[0] == "True"
-
-
-def test_a_notebook_cell_has_a_single_picture_as_text_and_html(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A notebook cell has one picture of the run, with the verdict, as text and HTML; prints are separate outputs."""
-    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
-    cells = [
-        """
-import anyio
-from trioflow import Job, Monitor, Scheduler
-
-async def work():
-    await anyio.sleep(0.05)
-    print("printed")
-    raise ValueError("<b>")
-
-scheduler = Scheduler(Job(work, label="<work>"), label="run", instruments=[Monitor()])
-scheduler.run()
-        """,
-        "await scheduler.co_run()",
-        "scheduler.critical_jobs = True; scheduler.run()",
-    ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
-    for cell in notebook.cells:
-        (result,) = (output.data["text/plain"] for output in cell.outputs if output.output_type == "execute_result")
-        displayed = [output.data for output in cell.outputs if output.output_type == "display_data"]
-        assert len(displayed) == 1
-        lines = displayed[0]["text/plain"].splitlines()
-        assert result == "False"
-        assert lines[0].startswith(" run  ✗ ")
-        assert "1 failed of 1, " in lines[0]
-        assert lines[1].endswith("<work>  ValueError: <b>")
-        assert "&lt;work&gt;" in displayed[0]["text/html"]
-        assert "printed\n" in "".join(output.text for output in cell.outputs if output.output_type == "stream")

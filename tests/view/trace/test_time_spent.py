@@ -65,30 +65,16 @@ def test_the_sentence_on_slots_leaves_out_tiny_shares(virtual: Virtual) -> None:
     assert spent.waits["gpu"] == pytest.approx(0.002)
 
 
-def test_the_table_has_a_line_for_each_family_of_jobs(virtual: Virtual) -> None:
-    """The table of time spent has a line for each family of jobs, whose labels differ only in numbers."""
-    assert five(virtual).table() == "\n".join(
-        [
-            "family   count  work, s  waits, s  p50, s  p95, s  waited for, s",
-            "train *      5    25.00     15.00   5.000   7.000  gpu 15.00",
-            "report       1     1.00     15.00   1.000   1.000  jobs 15.00",
-        ]
-    )
-
-
 def test_each_column_of_the_table_has_one_unit(virtual: Virtual, tmp_path: Path) -> None:
-    """In table and report, each column has one unit, because milliseconds beside seconds would look like more."""
+    """In the table of a report, a column has one unit, because milliseconds beside seconds would look like more."""
     jobs = trainings(0.002, 12)
     trace = traced(virtual, Scheduler(*jobs, Job(nap, 0.25, label="report", required=jobs), pool=Pool(gpu=1)))
-    assert trace.time_spent().table().splitlines() == [
-        "family   count  work, s  waits, s  p50, s  p95, s  waited for, s",
-        "report       1     0.25     12.00    0.25    0.25  jobs 12.00",
-        "train *      2    12.00      0.00    0.00   12.00  gpu 0.00",
-    ]
     save(trace, tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<th>waited for, s</th>" in page
     assert "<td>jobs&nbsp;12.00</td>" in page
+    row = page[page.index("<bdi>train *</bdi>") :].partition("</tr>")[0]
+    assert re.findall(r"[\d.]+", re.sub("<[^>]*>", " ", row)) == ["2", "12.00", "0.00", "0.00", "12.00", "0.00"]
 
 
 @pytest.mark.parametrize(
@@ -141,10 +127,9 @@ def test_time_spent_without_a_run_is_empty() -> None:
 
 
 def test_labels_and_resource_names_are_escaped(virtual: Virtual, tmp_path: Path) -> None:
-    """Labels and resource names are escaped in the table of time spent and in the report."""
+    """Labels and resource names are escaped in the report."""
     jobs = [Job(nap, 1, label=label, needs={"<b>&": 1}) for label in NASTY]
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(**{"<b>&": 1})))
-    assert len(trace.time_spent().table().splitlines()) == 1 + len(trace.time_spent().families)
     save(trace, tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert not re.search(r"<(img|b>)", page.partition('<section id="timeline">')[2].partition("<script")[0])

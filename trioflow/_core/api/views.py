@@ -131,7 +131,6 @@ from ..scheduler._members import (
     nested_schedulers,
     ranks_of,
 )
-from ..scheduler._sync_run import is_in_notebook_cell
 
 if TYPE_CHECKING:
     from ..admission._window import Window

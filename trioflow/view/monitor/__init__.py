@@ -1,1 +1,1 @@
-"""The live view of a run: on a terminal, in a log, in a notebook."""
+"""The live view of a run: on a terminal or in a log."""

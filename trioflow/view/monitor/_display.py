@@ -70,7 +70,7 @@ class Ticker:
         self._idle_interval: Final = idle_interval
         self._wake_event: Final = threading.Event()
         self._stop_event: Final = threading.Event()
-        # A notebook uses a context variable of the caller to find the cell that the output belongs to.
+        # A notebook finds the cell that an output belongs to by a context variable of the caller.
         run_in_context = contextvars.copy_context().run
         self._thread: Final = threading.Thread(
             target=run_in_context, args=(self._run_thread,), name="trioflow monitor", daemon=True

@@ -1,15 +1,14 @@
 """`LogDisplay`: the output of a monitor to a file or a pipe, as lines with the time of day.
 
 A line is written when a job starts, and another one when it ends. For a run of more than `MAX_LISTED_JOBS` jobs,
-`PROGRESS_LINE_COUNT` lines with the progress of the run are written instead, a line for the first failure of each kind,
-and at the end the number of the others. If no line has been written for a while, the progress is written, because some
-CI systems kill programs that write nothing for a long time.
+`PROGRESS_LINE_COUNT` lines with the progress of the run are written instead; the engine logs its failures. If no line
+has been written for a while, the progress is written, because some CI systems kill programs that write nothing for a
+long time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import sys
 import threading
 import time
@@ -23,7 +22,7 @@ from ..text._symbols import Symbols
 from ..text._verdict import TROUBLE_STATES, failures_text, forever_jobs_text
 from ._display import Display, Ticker
 from ._fd_capture import FdCapture, open_capture
-from ._model import FailedJobs, RunModel
+from ._model import RunModel
 from ._output_buffer import BufferedStream, OutputBuffer
 from ._records import JobRecord, SchedulerRecord
 from ._row_selection import attempt_text, full_name
@@ -31,7 +30,6 @@ from ._run_header import RunHeader
 
 MAX_LISTED_JOBS: Final = 200
 PROGRESS_LINE_COUNT: Final = 20
-MAX_LISTED_KINDS: Final = 100
 SILENCE_CHECK_INTERVAL: Final = 60.0
 """Seconds between two checks, each of which writes the progress if no line was written for half of the interval."""
 
@@ -141,24 +139,13 @@ class LogDisplay(Display):
             self._write_line(f"{'start':<9} {full_name(job, self._symbols)}")
 
     def job_finished(self, job: JobRecord) -> None:
-        """Write the outcome of a job if there are few jobs, or else if it failed and is the first one of its kind.
-
-        Also write the progress whenever it is due.
-        """
+        """Write the outcome of a job, or, if there are many jobs, the progress whenever it is due."""
         for stream in self._tagged_streams:
             stream.write_partial_line(job.job)
         if self._model.root_counts.job_count <= MAX_LISTED_JOBS:
             self._write_outcome(job)
-            return
-        if job.failed_by_itself and any(len(kind) == 1 and job in kind for kind in self._listed_kinds()):
-            self._write_outcome(job)
-        if self._current_progress_step() > self._progress_step:
+        elif self._current_progress_step() > self._progress_step:
             self._write_progress()
-
-    def _listed_kinds(self) -> list[FailedJobs]:
-        """Return the failed jobs of each kind of failure that has a line in the log of a large run."""
-        kinds = itertools.islice(self._model.failed_jobs_by_kind.values(), MAX_LISTED_KINDS)
-        return [] if self._model.are_failures_shown_elsewhere else [kind for kind in kinds if kind.jobs]
 
     def job_retried(self, job: JobRecord) -> None:
         """Write a line for a retry of a job, if there are few jobs."""
@@ -175,11 +162,6 @@ class LogDisplay(Display):
         self._ticker.stop()
         while self._tagged_streams:
             self._tagged_streams.pop().restore()
-        if self._model.root_counts.job_count > MAX_LISTED_JOBS:
-            for kind in self._listed_kinds():
-                if len(kind) > 1:
-                    name = full_name(next(iter(kind)), self._symbols)
-                    self._write_line(f"{'FAILED':<9} {len(kind) - 1} more like {name}")
         progress = self._model.progress()
         assert progress.verdict is not None
         message = progress.verdict.format_line(progress.label, self._symbols)

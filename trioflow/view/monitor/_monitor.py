@@ -15,7 +15,6 @@ from ..._core.api.views import (
     Instrument,
     duration,
     flag,
-    is_in_notebook_cell,
     run_times,
     short_repr,
 )
@@ -59,10 +58,9 @@ class Monitor(Instrument):
     listing. If there are too many jobs for the height of the terminal, only running and failed jobs have lines, and
     the others are counted. Services and other forever jobs come last. At the end of the run, the last picture remains.
 
-    If the output is not a terminal, or is a terminal that cannot move its cursor (`TERM=dumb`), the monitor writes log
-    lines with the time of day instead. It writes a line for each failure, and for each start and end of a job. If the
-    run has more than 200 jobs, it writes the progress after every 5 % instead of each start and end. In a notebook, the
-    picture is an output of the cell.
+    If the output is not a terminal, as in a notebook, or is a terminal that cannot move its cursor (`TERM=dumb`), the
+    monitor writes log lines with the time of day instead: one for each start and each end of a job or, if the run has
+    more than 200 jobs, one after every 5 % of the progress.
 
     The estimate of the remaining time is at least the duration of the longest chain of remaining jobs, and at least the
     total remaining work divided by the number of slots. It uses the jobs' `expected_duration`, corrected by the
@@ -217,16 +215,13 @@ class Monitor(Instrument):
         return self._model
 
     def _new_display(self, model: RunModel) -> Display:
-        """Return a new display, which draws pictures in a notebook or on a terminal, and otherwise writes log lines."""
-        # Imported here, because importing rich takes a long time.
-        from ._terminal import NotebookDisplay, TerminalDisplay
-
+        """Return a new display, which draws pictures on a terminal, and otherwise writes log lines."""
         stream = sys.stdout if self._file is None else self._file
         symbols = _symbols.Symbols.for_stream(stream)
-        if self._file is None and is_in_notebook_cell():
-            return NotebookDisplay(PictureRenderer(model, _symbols.Symbols()).draw, self._redraw_interval)
         get_tag = functools.partial(self._format_tag, symbols) if self._should_tag_lines else None
         if can_move_cursor(stream):
+            from ._terminal import TerminalDisplay  # imported here, because importing rich takes a long time
+
             draw = PictureRenderer(model, symbols).draw
             return TerminalDisplay(stream, draw, self._redraw_interval, self._should_capture_child_output, get_tag)
         return LogDisplay(stream, model, symbols, get_tag)

@@ -1,8 +1,4 @@
-"""The displays that draw pictures in a thread: `TerminalDisplay`, and `NotebookDisplay` for the output of a cell.
-
-In a notebook, each picture replaces the previous one by means of IPython's display handles. These need no widgets, and
-their output remains in a saved notebook.
-"""
+"""`TerminalDisplay`: the display that draws pictures on a terminal, in a thread."""
 
 from __future__ import annotations
 
@@ -13,15 +9,14 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Generator
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
 from rich.color import ColorSystem
 from rich.console import Console
 from rich.style import Style
-from rich.text import Text
 
 from ..._core.api.views import AnyJob, warn
-from ._display import IDLE_INTERVAL, Display, DrawFunction, StyledLine, Ticker
+from ._display import IDLE_INTERVAL, Display, DrawFunction, Ticker
 from ._fd_capture import FdCapture, open_capture
 from ._output_buffer import InputProxy, OutputBuffer, replace_input
 from ._records import JobRecord
@@ -224,71 +219,3 @@ def _duplicate_file(stream: TextIO) -> TextIO:
         descriptor, encoding = os.dup(stream.fileno()), str(stream.encoding)
         return open(descriptor, "w", encoding=encoding, errors="backslashreplace")
     return stream
-
-
-NOTEBOOK_COLUMNS: Final = 100
-NOTEBOOK_HEIGHT: Final = 30
-NOTEBOOK_INTERVAL: Final = 0.5
-"""The minimum number of seconds between two pictures in a notebook, which sends each whole picture to the browser."""
-
-NOTEBOOK_HTML: Final = '<pre style="white-space:pre;line-height:normal;font-family:monospace">{code}</pre>'
-
-
-class NotebookDisplay(Display):
-    """A display that draws a live picture as the output of a notebook cell."""
-
-    def __init__(self, draw: DrawFunction, interval: float) -> None:
-        self._display_in_cell: Final = load_display()
-        self._draw: Final = draw
-        self._ticker: Final = Ticker(self._redraw, max(interval, NOTEBOOK_INTERVAL), IDLE_INTERVAL)
-        self._lock: Final = threading.Lock()
-        self._display_handle: Any = None
-        self._displayed_lines: list[StyledLine] = []
-
-    def start(self) -> None:
-        """Show the first picture."""
-        self._redraw()
-        self._ticker.start()
-
-    def wake(self) -> None:
-        self._ticker.wake()
-
-    def stop(self) -> None:
-        """Show the last picture."""
-        self._ticker.stop()
-        self._redraw()
-
-    def _redraw(self) -> None:
-        try:
-            with self._lock:
-                self._draw_picture()
-        except Exception as error:
-            warn("the monitor could not show a picture in the notebook", error)
-
-    def _draw_picture(self) -> None:
-        lines = self._draw(NOTEBOOK_COLUMNS, NOTEBOOK_HEIGHT)
-        if lines == self._displayed_lines:
-            return
-        self._displayed_lines = lines
-        bundle = {"text/html": _render_html(lines), "text/plain": _render_plain_text(lines)}
-        if self._display_handle is None:
-            self._display_handle = self._display_in_cell(bundle, raw=True, display_id=True)
-        else:
-            self._display_handle.update(bundle, raw=True)
-
-
-def _render_html(lines: list[StyledLine]) -> str:
-    console = Console(file=io.StringIO(), record=True, force_jupyter=False, width=NOTEBOOK_COLUMNS, color_system="256")
-    for line in lines:
-        console.print(Text.assemble(*((text, STYLES[style]) for text, style in line)), no_wrap=True, crop=False)
-    return console.export_html(inline_styles=True, code_format=NOTEBOOK_HTML)
-
-
-def _render_plain_text(lines: list[StyledLine]) -> str:
-    return "\n".join("".join(text for text, _ in line).rstrip() for line in lines)
-
-
-def load_display() -> Callable[..., Any]:
-    from IPython.display import display as show  # type: ignore[import-not-found,unused-ignore]
-
-    return show  # type: ignore[no-any-return,unused-ignore]

@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
-from ..._core.api.views import durations_in_column, fit, printable
+from ..._core.api.views import durations_in_column, printable
 from .._state_styles import CAUSE_WORDS
-from ..text._symbols import align_columns
 from ._record import TraceRecord
 from ._slots import WORK, SlotUse, activity_intervals, compute_slot_use, measured_spans, reason_words
 from ._spans import Span
 
 MAX_FAMILIES: Final = 50
-MAX_FAMILY_WIDTH: Final = 40
 
 
 @final
@@ -41,7 +39,7 @@ class FamilyTime:
 @final
 @dataclass(frozen=True, slots=True)
 class TimeSpent:
-    """The breakdown of a run's time, in seconds. `str()` returns it as a sentence, and `table()` as a table.
+    """The breakdown of a run's time, in seconds. `str()` returns it as a sentence.
 
     A job either works or waits, from the moment when its run began, or when it was added if that was later, until it
     settles. Forever jobs are not counted. For a nested scheduler, its own waits and the times of its jobs are counted.
@@ -66,23 +64,6 @@ class TimeSpent:
     def __str__(self) -> str:
         """Return a sentence such as "4 slots for 18 s: 47 % working, 53 % empty because gpu ran short"."""
         return str(self._slots)
-
-    def table(self) -> str:
-        """Return a table in plain text, with the number of jobs of each family, their work, and their waits by cause.
-
-        Example:
-            >>> trace = Trace()
-            >>> Scheduler(*(Job(anyio.sleep, 0.01, label=f"nap {n}") for n in range(3))).run(instruments=[trace])
-            True
-            >>> trace.time_spent().table().splitlines()[1].split()[:3]
-            ['nap', '*', '3']
-
-        """
-        headings, cells = format_columns(self.families[:MAX_FAMILIES])
-        rows = [headings, *map(_table_row, self.families, cells)]
-        if len(self.families) > MAX_FAMILIES:
-            rows.append((f"and {len(self.families) - MAX_FAMILIES} more families", *[""] * (len(HEADINGS) - 1)))
-        return "\n".join(align_columns(rows, (0, len(HEADINGS) - 1)))
 
 
 HEADINGS: Final = ("family", "count", "work", "waits", "p50", "p95", "waited for")
@@ -116,12 +97,6 @@ def format_columns(
     ]
     units = unit, unit, job_unit, job_unit, unit
     return (*HEADINGS[:2], *(f"{name}, {unit}" for name, unit in zip(HEADINGS[2:], units, strict=True))), cells
-
-
-def _table_row(family: FamilyTime, cells: tuple[list[str], list[tuple[str, str]]]) -> tuple[str, ...]:
-    name = fit(printable(family.family) or "(no label)", MAX_FAMILY_WIDTH)
-    times, waits = cells
-    return name, str(family.count), *times, ", ".join(f"{cause} {text}" for cause, text in waits)
 
 
 def compute_time_spent(record: TraceRecord) -> TimeSpent:

@@ -83,7 +83,7 @@ class Trace(EventRecorder):
         """Return a breakdown of the run's time: how the slots were used, how long jobs worked, and why they waited.
 
         Returns:
-            A record whose `str()` is a sentence, and whose `table()` has a line for each family of jobs.
+            A record whose `str()` is a sentence, and whose `families` have the times of similar jobs.
 
         Example:
             >>> async def train(): await anyio.sleep(0.02)
