@@ -27,7 +27,7 @@ def save(source: BaseScheduler | Trace, path: str | os.PathLike[str], **options:
 
     For a `Trace`:
 
-    - `.svg`: the timeline: a row for each slot with a bar for each job that started. Colors distinguish families of
+    - `.svg`: the timeline: a row for each lane, with a bar for each job that started. Colors distinguish families of
       jobs, and narrow neighboring bars of one family are merged. Failed jobs have a cross, cancelled jobs are hatched,
       and those on the critical path have a border.
     - `.html`: a report, which loads no other files: the verdict, the failures, where the time went, the graph, the

@@ -6,6 +6,7 @@ import itertools
 import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as Tree
@@ -158,17 +159,47 @@ def test_labels_are_shortened_to_the_width_of_their_bars(virtual: Virtual, tmp_p
     assert begin and end  # noqa: PT018 - one law
 
 
-def test_a_failed_bar_too_narrow_for_its_label_has_one_beside_it(virtual: Virtual, tmp_path: Path) -> None:
-    """The label of a narrow failed bar is beside the bar, on a background, and the label of the next bar after it."""
-    jobs = [Job(nap, 10, label="first"), Job(fail, 0.1, label="broken"), Job(nap, 10, label="next", run_if="settled")]
-    picture = draw_timeline(traced(virtual, Scheduler(Sequence(jobs))), tmp_path / "t.svg", width=900)
-    labels = {str(piece.text): piece for piece in picture.iter(f"{SVG}text")}
-    beside, after = (float(labels[text].get("x", "")) for text in ("✗ broken", "next"))
-    (ground,) = find_by_class(picture, "behind")
-    left, width = (float(ground.get(name, "")) for name in ("x", "width"))
-    bar = bars(picture)[1]
-    assert bar["x"] + bar["width"] <= left < beside < beside + text_width("✗ broken", 11, is_bold=True) <= left + width
-    assert left + width <= after
+@pytest.mark.parametrize(
+    ("follower", "seconds", "is_labeled"),
+    [("at once", 20, False), ("later", 20, True), ("none", 20, True), ("none", 10.1, False)],
+)
+def test_a_label_beside_a_failed_bar_stands_over_emptiness(
+    virtual: Virtual, tmp_path: Path, follower: str, seconds: float, is_labeled: bool
+) -> None:
+    """The label of a failed bar too narrow for it is beside the bar, but neither over bars nor outside the picture."""
+    lane = [Job(nap, 10, label="first"), Job(fail, 0.1, label="broken")]
+    beside = [Job(nap, seconds, label="beside"), Job(nap, 15, label="until then")][: 1 + (follower == "later")]
+    if follower != "none":
+        lane.append(Job(nap, 4, label="next", run_if="settled", required=beside[1:]))
+    picture = draw_timeline(traced(virtual, Scheduler(beside, Sequence(lane))), tmp_path / "t.svg", width=900)
+    labels = [piece for piece in find_by_class(picture, "strong") if "broken" in str(piece.text)]
+    assert bool(labels) == is_labeled
+    for label in labels:
+        left, baseline = float(label.get("x", "")), float(label.get("y", ""))
+        right = left + text_width(str(label.text), 11, is_bold=True)
+        row = [box for box in bars(picture).values() if box["y"] < baseline < box["y"] + box["height"]]
+        assert right <= 900
+        assert not [box for box in row if box["x"] < right and left < box["x"] + box["width"]]
+
+
+def test_a_failed_attempt_has_a_color_of_its_own(virtual: Virtual, tmp_path: Path) -> None:
+    """The bar of an attempt that failed and was repeated is not that of a success, with and without a pause."""
+    tries: Counter[str] = Counter()
+
+    async def flaky(name: str) -> None:
+        await nap(5)
+        tries[name] += 1
+        if tries[name] == 1:
+            raise ValueError
+
+    pauses = {"at once": 0.0, "later": 3.0}
+    jobs = [Job(flaky, name, retry=Retry(1, first=pause, jitter=False), label=name) for name, pause in pauses.items()]
+    picture = draw_timeline(traced(virtual, Scheduler(*jobs, Job(nap, 1, label="good"))), tmp_path / "t.svg")
+    groups = [group for group in picture.iter(f"{SVG}g") if group.get("class") == "job"]
+    shown = Counter(rect.get("class", "").split()[1] for group in groups for rect in group.iter(f"{SVG}rect"))
+    assert shown["failed-attempt"] == 2
+    assert sum(shown.values()) == 5
+    assert "✗ failed attempt" in texts(picture)
 
 
 @pytest.mark.parametrize("text", ["short", "WWWWWWWWWWWWWWWWWWWWWW", "漢字漢字漢字漢字漢字", "iiiiiiiiiiiiiiiiiiiiii"])
@@ -185,7 +216,7 @@ def test_forever_jobs_have_thin_rows_below_the_slots(virtual: Virtual, tmp_path:
     trace = traced(virtual, Scheduler(*forever, nested, Job(nap, 4, label="a"), Job(nap, 4, label="b")))
     picture = draw_timeline(trace, tmp_path / "t.svg")
     found = {trace.spans[number].label: box for number, box in bars(picture).items()}
-    assert [text for text in texts(picture) if text.startswith("slot ")] == ["slot 1", "slot 2"]
+    assert [text for text in texts(picture) if text.startswith("lane ")] == ["lane 1", "lane 2"]
     slots = [found.pop(label) for label in "ab"]
     assert found.keys() == {"f", "service", "inside"}
     assert min(box["y"] for box in found.values()) > max(box["y"] + box["height"] for box in slots)
@@ -283,7 +314,7 @@ def test_rows_are_slots(virtual: Virtual, tmp_path: Path) -> None:
     """Rows of the timeline are slots, in which bars never overlap; narrow neighbors of one family share a bar."""
     jobs = [Job(nap, 3 + n, label=f"train {n}") for n in range(6)]
     picture, trace = slots(virtual, tmp_path / "t.svg", *jobs)
-    assert [text for text in texts(picture) if text.startswith("slot ")] == ["slot 1", "slot 2", "slot 3", "slot 4"]
+    assert [text for text in texts(picture) if text.startswith("lane ")] == ["lane 1", "lane 2", "lane 3", "lane 4"]
     numbers: list[int] = []
     rows: dict[str, list[tuple[float, float]]] = {}
     for group in find_by_class(picture, "job"):
@@ -326,7 +357,7 @@ def test_a_job_with_several_attempts_is_one_job_in_the_legend_and_in_a_bar(virtu
 
 
 def test_merged_attempts_of_a_job_are_one_job(virtual: Virtual, tmp_path: Path) -> None:
-    """Narrow bars of one job are merged to a bar with the tooltip of the job, not with a number of jobs."""
+    """Narrow bars of failed attempts of one job are merged to a bar with the tooltip of the job, not with a number."""
     attempts: list[int] = []
 
     async def busy() -> None:
@@ -338,4 +369,4 @@ def test_merged_attempts_of_a_job_are_one_job(virtual: Virtual, tmp_path: Path) 
     job = Job(busy, label="busy", retry=Retry(3, first=0.01, factor=1, jitter=False))
     picture = draw_timeline(traced(virtual, Scheduler(job, Job(nap, 900, label="nap"))), tmp_path / "t.svg")
     titles = [title.text or "" for title in picture.iter(f"{SVG}title")]
-    assert [title.partition("\n")[0] for title in titles if "busy" in title] == ["busy"]
+    assert [title.partition("\n")[0] for title in titles if "busy" in title] == ["busy", "busy"]

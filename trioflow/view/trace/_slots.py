@@ -83,6 +83,8 @@ class SlotBar:
     start: float
     end: float
     span: Span
+    is_failed_attempt: bool = False
+    """Whether an attempt failed in this interval, and another attempt followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +178,10 @@ def _slot_bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[SlotBar]:
             yield SlotBar(start, end, span)
         if span.started_at is not None:
             end = record.end_time if span.finished_at is None else span.finished_at
-            pauses = [(wait.since, wait.until) for wait in span.waits if wait.cause is WaitCause.RETRY]
-            for since, until in without_intervals(span.started_at, end, pauses):
-                yield SlotBar(since, until, span)
+            pauses = {wait.since: wait.until for wait in span.waits if wait.cause is WaitCause.RETRY}
+            failures = {ended: ended for _, ended, _ in span.failed_attempts}  # without a pause, an attempt ends here
+            for since, until in without_intervals(span.started_at, end, (failures | pauses).items()):
+                yield SlotBar(since, until, span, until in failures)
 
 
 def _empty_slot_steps(

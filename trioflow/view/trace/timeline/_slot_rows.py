@@ -1,4 +1,4 @@
-"""The rows of a timeline: one for each slot, and a color for each family of jobs.
+"""The rows of a timeline: one for each lane, and a color for each family of jobs.
 
 Adjacent jobs of one family share a bar if they are too narrow for labels. The label of such a bar says how many jobs
 share it. Forever jobs take no slots, and have thin rows of their own. Bars on the critical path have a border.
@@ -22,7 +22,12 @@ from .._spans import Span, or_infinity, wait_text
 from ._svg import MARGIN, add_element, clip_text, flow_positions, text_width
 
 FAILED_SYMBOL: Final = STATE_STYLES[JobState.FAILED].symbol
-SYMBOLS_BY_CLASS: Final = {state_class(state): STATE_STYLES[state].symbol for state in (MOVED_ON, JobState.SKIPPED)}
+FAILED_ATTEMPT: Final = "failed-attempt"
+"""The CSS class of the bar of an attempt that failed and was followed by another one."""
+SYMBOLS_BY_CLASS: Final = {
+    FAILED_ATTEMPT: FAILED_SYMBOL,
+    **{state_class(state): STATE_STYLES[state].symbol for state in (MOVED_ON, JobState.SKIPPED)},
+}
 MIN_AXIS_SECONDS: Final = 1e-9
 """The minimum length of the axis in seconds. It is not 0, because a run on a virtual clock may take no time."""
 NAME_WIDTH: Final = 92.0
@@ -110,11 +115,13 @@ class SlotGeometry:
         """Return the label of a job, or its path if several jobs have the same label."""
         return span.label if self._label_counts[span.label] == 1 else span.path
 
-    def css_class(self, span: Span) -> str:
-        """Return the CSS class of a job's bar, which stands for its family, or for its state if it did not succeed."""
-        if (state := recorded_state(span)) is not JobState.SUCCEEDED:
+    def css_class(self, bar: SlotBar) -> str:
+        """Return the CSS class of a bar, which stands for its job's family, or for what did not succeed."""
+        if bar.is_failed_attempt:
+            return FAILED_ATTEMPT
+        if (state := recorded_state(bar.span)) is not JobState.SUCCEEDED:
             return state_class(state)
-        return self.summaries_by_family[self.record.families[span.number]].css_class
+        return self.summaries_by_family[self.record.families[bar.span.number]].css_class
 
 
 def _row_height(row_count: int) -> float:
@@ -179,7 +186,7 @@ def draw_slots(svg: Tree.Element, geometry: SlotGeometry) -> float:
         width = geometry.width - MARGIN - geometry.left
         add_element(svg, "rect", css="empty", x=geometry.left, y=y, width=width, height=height)
         if geometry.has_labels or row == 0:
-            text = f"slot {row + 1}" if geometry.has_labels else f"{geometry.slot_use.slot_count} slots"
+            text = f"lane {row + 1}" if geometry.has_labels else f"{geometry.slot_use.slot_count} lanes"
             add_element(svg, "text", text, css="name", x=MARGIN, y=y + max(height / 2 + 4, 9))
     for row, bars in enumerate(geometry.slot_use.bars_by_slot):
         merged_bars = _merge_bars(geometry, bars)
@@ -200,7 +207,7 @@ def _merge_bars(geometry: SlotGeometry, bars: Sequence[SlotBar]) -> list[MergedB
     is_last_narrow = False
     for bar in bars:
         left, right = geometry.time_to_x(bar.start), geometry.time_to_x(bar.end)
-        bar_style = geometry.css_class(bar.span), geometry.record.families[bar.span.number]
+        bar_style = geometry.css_class(bar), geometry.record.families[bar.span.number]
         is_narrow = right - left < MIN_BAR_WIDTH
         last = merged_bars[-1] if is_narrow and is_last_narrow else None
         if last is None or (last.css_class, last.family) != bar_style or left - geometry.time_to_x(last.end) >= 1:
@@ -235,11 +242,13 @@ def _tooltip_text(geometry: SlotGeometry, span: Span) -> str:
 
 
 def _draw_labels(svg: Tree.Element, geometry: SlotGeometry, merged_bars: Sequence[MergedBar], row: int) -> None:
-    """Write the labels into the bars of a row. If a failed bar is too narrow for its label, write it beside the bar."""
+    """Write the labels into the bars of a row.
+
+    If a failed bar is too narrow for its label, the label is beside the bar, as far as the row is empty there.
+    """
     top, height = geometry.row_bounds(row)
     baseline, font_size = top + height / 2 + geometry.font_size * 0.36, geometry.font_size
-    free_from = geometry.left  # the right edge of the last label beside a bar, which may reach into the following bars
-    for bar in merged_bars:
+    for bar, next_bar in zip(merged_bars, [*merged_bars[1:], None], strict=True):
         left, right = geometry.time_to_x(bar.start), geometry.time_to_x(bar.end)
         is_failed, job_count = bar.css_class == JobState.FAILED.value, len(bar.spans)
         name = geometry.name(bar.spans[0])
@@ -249,19 +258,18 @@ def _draw_labels(svg: Tree.Element, geometry: SlotGeometry, merged_bars: Sequenc
             name = f"{FAILED_SYMBOL} {name}"
         elif bar.css_class in SYMBOLS_BY_CLASS:
             name = f"{SYMBOLS_BY_CLASS[bar.css_class]} {name}"
-        x = max(left, free_from)
-        available_width = right - x - 7
+        available_width = right - left - 7
         keep: Literal["start", "ends"] = "start" if job_count > 1 else "ends"
         if label := clip_text(name, available_width, font_size, is_failed, keep):
             label_class = "label on-dark" if is_failed else "label"
-            x += 4 if right - x > 16 else 2
+            x = left + (4 if right - left > 16 else 2)
             add_element(svg, "text", label, css=label_class, x=x, y=baseline, font_size=font_size)
-        elif is_failed and left >= free_from:
+        elif is_failed:
             x = max(right, left + 3) + 3
-            label = clip_text(name, min(MAX_SIDE_LABEL_WIDTH, geometry.width - x), font_size, is_failed, keep)
-            free_from = x + text_width(label, font_size, is_failed) + 2
-            add_element(svg, "rect", css="behind", x=x - 2, y=top + 1, width=free_from - x + 2, height=height - 2)
-            add_element(svg, "text", label, css="label strong", x=x, y=baseline, font_size=font_size)
+            free_until = geometry.time_to_x(next_bar.start) if next_bar is not None else geometry.width - MARGIN
+            label = clip_text(name, min(MAX_SIDE_LABEL_WIDTH, free_until - x - 3), font_size, is_failed, keep)
+            if label:
+                add_element(svg, "text", label, css="label strong", x=x, y=baseline, font_size=font_size)
 
 
 def _draw_forever_jobs(svg: Tree.Element, geometry: SlotGeometry) -> None:
@@ -317,7 +325,10 @@ def _legend_entries(geometry: SlotGeometry) -> Iterator[tuple[str, str]]:
             "bar family-other",
             f"{len(other_families)} other families: {sum(family.count for family in other_families)}",
         )
-    states = Counter(recorded_state(bar.span) for bars in geometry.slot_use.bars_by_slot for bar in bars)
+    all_bars = [bar for bars in geometry.slot_use.bars_by_slot for bar in bars]
+    if any(bar.is_failed_attempt for bar in all_bars):
+        yield f"bar {FAILED_ATTEMPT}", f"{FAILED_SYMBOL} failed attempt"
+    states = Counter(recorded_state(bar.span) for bar in all_bars)
     for state in STATE_STYLES:
         if states[state] and state is not JobState.SUCCEEDED:
             yield f"bar {state_class(state)}", f"{STATE_STYLES[state].symbol} {state.value}"
