@@ -7,11 +7,12 @@ import os
 import re
 from typing import Any
 
+import anyio
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from trioflow import AbstractJob, Scheduler, Trace
+from trioflow import AbstractJob, Job, Scheduler, Trace
 
 from ..places import ROOT
 from .graph.pictures import texts
@@ -148,13 +149,25 @@ def test_a_graph_of_a_thousand_jobs_is_not_drawn() -> None:
 
 
 def test_an_empty_scheduler_is_displayed_with_its_repr() -> None:
-    """An empty scheduler is displayed with its repr, because a listing of no jobs would be an empty string."""
-    assert bundle(Scheduler())["text/plain"] == repr(Scheduler())
+    """An empty scheduler is displayed with its repr: a picture and a listing of no jobs would be blank."""
+    assert bundle(Scheduler()) == {"text/plain": repr(Scheduler())}
 
 
-def test_a_wide_graph_goes_from_left_to_right() -> None:
-    """Thirty parallel jobs are drawn below each other, because a row of them would be unreadable in a cell."""
-    picture = bundle(Scheduler(AbstractJob(label=f"a job {'x' * n}") for n in range(30)))["image/svg+xml"]
+def test_jobs_without_arrows_are_drawn_as_a_grid() -> None:
+    """Forty parallel jobs are drawn as a grid, because a row or a column of them would be unreadable in a cell."""
+    picture = bundle(Scheduler(AbstractJob(label=f"a job {'x' * (n % 20)}") for n in range(40)))["image/svg+xml"]
     size = re.search(r'width="([0-9.]+)pt" height="([0-9.]+)pt"', picture)
     assert size is not None
-    assert float(size[1]) < float(size[2])
+    assert 1 / 2 < float(size[1]) / float(size[2]) < 2
+
+
+def test_pictures_and_listings_show_the_same_times() -> None:
+    """A job whose time is not worth a column in the listing has no time in the picture, and the other way round."""
+    jobs = [Job(anyio.sleep, seconds, label=f"nap {seconds}") for seconds in (0.001, 0.06)]
+    scheduler = Scheduler(jobs)
+    scheduler.run()
+    shown = bundle(scheduler)
+    assert [line.endswith("ms") for line in shown["text/plain"].splitlines()] == [False, True]
+    assert [text for text in texts(shown["image/svg+xml"]) if text.endswith("ms")] == [
+        shown["text/plain"].split("  ")[-1]
+    ]

@@ -31,7 +31,7 @@ def scheduler_bundle(scheduler: BaseScheduler) -> MimeBundle:
     listing = "" if job_count > MAX_LISTED_JOBS else Listing(scheduler, _symbols.Symbols()).text()
     return {
         "text/plain": listing or repr(scheduler),
-        **_picture_bundle(scheduler),
+        **(_picture_bundle(scheduler) if job_count else {}),
     }
 
 

@@ -367,7 +367,8 @@ def test_a_frame_with_a_thousand_requirements_has_one_line_for_each() -> None:
     middle = Scheduler([idle(f"m{n}") for n in range(1000)], label="middle", required=before)
     scheduler = Scheduler(before, middle, [idle(f"b{n}", required=middle) for n in range(1000)])
     source = scheduler.graph().source
-    assert source.count(" -> ") == 2000 + 2 * 1000
+    assert source.count(" -> ") - source.count("style=invis]") == 2000
+    assert source.count(" -> ") < 5000
     assert source.count('lhead="cluster 1001"') == source.count('ltail="cluster 1001"') == 1000
 
 

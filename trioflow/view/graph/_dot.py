@@ -8,6 +8,7 @@ the jobs that require a nested scheduler below the whole frame of that scheduler
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -72,9 +73,13 @@ class DotWriter:
         self._anchors: Final = FrameAnchors(drawing)
         # Invisible edges are written last, because dot puts a box into the frame where an edge first mentions it.
         self._invisible_edges: Final[list[tuple[Anchor, Anchor]]] = []
+        self._below_first_rank: Final[set[AnyJob]] = set()
 
     def write(self) -> None:
         """Add the boxes, the frames and the edges to the graph."""
+        for boxes in self._anchors.lonely_boxes():
+            if len(boxes) > MIN_GRID_SIZE:
+                self._arrange_in_grid(boxes)
         for row in self._drawing.drawn_rows():
             if isinstance(row, EndRow):
                 self._close_frame(row.job)
@@ -99,7 +104,8 @@ class DotWriter:
 
     def _close_frame(self, scheduler: BaseScheduler) -> None:
         """Close a frame, and keep dot from reversing the order of the boxes in its first rank."""
-        names = [self._node_names[job] for job in self._anchors.first_rank_boxes(scheduler)]
+        boxes = self._anchors.first_rank_boxes(scheduler)
+        names = [self._node_names[job] for job in boxes if job not in self._below_first_rank]
         if 1 < len(names) <= MAX_ORDERED_BOXES:
             chain = " -> ".join(f'"{name}"' for name in names[:: self._rank_step])
             self._graph.body.append(f"\t{{ rank=same {chain} [style=invis] }}\n")
@@ -125,6 +131,13 @@ class DotWriter:
             attributes["lhead"] = self._frame_name(head)
         self._graph.edge(self._anchor_name(start), self._anchor_name(end), **attributes)
         self._invisible_edges.extend(self._anchors.invisible_edges(tail, head))
+
+    def _arrange_in_grid(self, boxes: list[AnyJob]) -> None:
+        """Let dot place boxes without edges in a grid by invisible edges; it would place all of them in one rank."""
+        line_count = math.ceil(math.sqrt(len(boxes) * GRID_RATIO))
+        rank_size = math.ceil(len(boxes) / line_count) if self._rank_step == 1 else line_count
+        self._invisible_edges.extend(zip(boxes, boxes[rank_size:], strict=False))
+        self._below_first_rank.update(boxes[rank_size:])
 
     def _frame_name(self, scheduler: AnyJob) -> str:
         return f"cluster {self._node_names[scheduler]}"
@@ -178,6 +191,10 @@ LOW_LABEL: Final[DotAttributes] = {"margin": "0.14,0.12", "labelloc": "b"}
 """The label of a cylinder with two borders: the upper edge of the inner one would cross a label in the middle."""
 MAX_ORDERED_BOXES: Final = 40
 """The maximum number of boxes in the first rank of a frame whose order is enforced. dot orders a larger rank."""
+MIN_GRID_SIZE: Final = 8
+"""The maximum number of boxes without edges that stand in one rank. More are arranged in a grid."""
+GRID_RATIO: Final = 3.0
+"""The number of rows of a grid divided by the number of its columns, because boxes are wider than high."""
 RUN_IF_FAILED_EDGE: Final[DotAttributes] = {"style": "dashed"}
 SQUARE_BOX: Final[DotAttributes] = {"style": "filled"}
 OUTSIDE_BOX: Final[DotAttributes] = {

@@ -67,7 +67,7 @@ class Drawing:
         """Select the edges to draw. The options are documented in `Scheduler.graph`."""
         self._rows: Final = [row for row in listing_rows(scheduler) if isinstance(row, (PlainRow, BeginRow, EndRow))]
         self.job_numbers: Final = number_jobs(self._rows)
-        self._scheduler: Final = scheduler
+        self.scheduler: Final = scheduler
         self._roles: Final[dict[AnyJob, DrawingRole]] = {}
         self._stand_ins: Final[dict[AnyJob, AnyJob]] = {}
         self._assign_roles(_select_folded_schedulers(scheduler, self.job_numbers, collapse))
@@ -101,7 +101,7 @@ class Drawing:
     @functools.cached_property
     def paths(self) -> dict[AnyJob, str]:
         """The path of each job. All paths are computed together: reading each `job.path` would take quadratic time."""
-        return paths_of(self._scheduler)
+        return paths_of(self.scheduler)
 
     # ---- stand-ins
 

@@ -92,6 +92,7 @@ class FrameAnchors:
     def __init__(self, drawing: Drawing) -> None:
         """Find the anchors of all frames, in O(V + E) time for V jobs and E edges."""
         self._members_by_frame: Final = _find_members(drawing)
+        self._edges: Final = drawing.edges
         self._heads: Final = {head for _, head in drawing.edges}
         self._top_borders: Final = FrameBorders(PointPosition.TOP, self._members_by_frame, drawing.edges)
         self._bottom_borders: Final = FrameBorders(PointPosition.BOTTOM, self._members_by_frame, drawing.edges)
@@ -116,6 +117,14 @@ class FrameAnchors:
             job for job in self._members_by_frame[frame] if job not in self._heads and job not in self._members_by_frame
         ]
 
+    def lonely_boxes(self) -> list[list[AnyJob]]:
+        """Return the boxes without edges, those of each frame and those outside of all frames."""
+        ends = {job for edge in self._edges for job in edge}
+        return [
+            [job for job in jobs if job not in ends and job not in self._members_by_frame]
+            for jobs in self._members_by_frame.values()
+        ]
+
     def find_points(self, frame: BaseScheduler) -> list[InvisiblePoint]:
         """Return the points in a frame. An empty frame has a point, because dot draws no frame without content."""
         if not self._members_by_frame[frame]:
@@ -132,8 +141,8 @@ class FrameAnchors:
 
 
 def _find_members(drawing: Drawing) -> dict[BaseScheduler, list[AnyJob]]:
-    """Return the jobs that are drawn directly in each frame. Enclosing frames come first."""
-    members: dict[BaseScheduler, list[AnyJob]] = {}
+    """Return the jobs that are drawn directly in each frame, and those in no frame. Enclosing frames come first."""
+    members: dict[BaseScheduler, list[AnyJob]] = {drawing.scheduler: []}
     for row in drawing.drawn_rows():
         if isinstance(row, EndRow):
             continue

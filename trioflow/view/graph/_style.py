@@ -25,6 +25,7 @@ from .._state_styles import (
     BoxColors,
     has_ended_normally,
 )
+from ..text._listing import shown_elapsed
 
 Direction = Literal["TB", "LR"]
 """The direction of a graph: top to bottom, or left to right."""
@@ -68,8 +69,8 @@ def caption(job: AnyJob, is_frame: bool = False) -> Caption:
         ]
     if job.run_if != "succeeded":
         remarks.append(f"if {job.run_if}")
-    if job.elapsed is not None and not job.forever:
-        remarks.append(duration_text(job.elapsed))
+    if (elapsed := shown_elapsed(job)) is not None and not job.forever:
+        remarks.append(duration_text(elapsed))
     critical = CRITICAL_BADGE.symbol if job.is_critical() else ""
     label = f"{critical}{STATE_STYLES[shown_state(job)].box_symbol} {printable(job.label)}"
     return Caption(label.lstrip(), list(filter(None, remarks)))

@@ -157,8 +157,8 @@ class Listing:
         right = "  ".join(
             filter(None, (tolerated, references, self._outcome_text(job) if details else "restored" * job.restored))
         )
-        elapsed = job.elapsed or 0.0
-        return LineParts(left, right, duration_text(elapsed, in_column=True) if elapsed >= MIN_SHOWN_DURATION else "")
+        elapsed = shown_elapsed(job)
+        return LineParts(left, right, "" if elapsed is None else duration_text(elapsed, in_column=True))
 
     def _kind_and_label(self, job: AnyJob) -> str:
         return self._symbols.escape(f"<{type(job).__name__} `{shorten(job.label)}`>")
@@ -206,6 +206,11 @@ class Listing:
         if number is None:
             return "?" + self._symbols.escape(f"`{job.label}`")
         return number if job.scheduler is scheduler or job in inputs else "?" + number
+
+
+def shown_elapsed(job: AnyJob) -> float | None:
+    """Return the seconds that a job took, if listings and graphs show them; otherwise None."""
+    return job.elapsed if (job.elapsed or 0.0) >= MIN_SHOWN_DURATION else None
 
 
 def listing_rows(scheduler: BaseScheduler) -> Iterator[ListingRow]:
