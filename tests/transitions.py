@@ -29,10 +29,8 @@ WRITERS = {
     RESET,
     ("_core.run._run", "Run.begin"),
     ("_core.run._run", "Run._requeue"),
-    ("_core.run._run", "Run.schedule"),
+    ("_core.run._run", "Run.ready"),
     ("_core.run._run", "Run.settle"),
-    ("_core.run._worker", "Worker.work"),
-    ("_core.run._requirement_counts", "RequirementCounts.count_down"),
 }
 """The functions of the package that write a job's state, each with its module; nobody else may."""
 

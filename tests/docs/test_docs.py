@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trioflow import JobState, StopReason
+from trioflow._core.base import _states
 from trioflow._core.base._states import TRANSITIONS
 from trioflow.view.text._symbols import UNICODE_SYMBOLS
 
@@ -74,6 +75,22 @@ def test_the_figure_of_states_shows_the_table_of_transitions() -> None:
     figure = (ROOT / "docs" / "pictures" / "states.svg").read_text(encoding="utf-8")
     drawn = re.findall(r"<title>(\w+)&#45;&gt;(\w+)</title>", figure)
     assert sorted(drawn) == sorted((old.name, new.name) for old in JobState for new in TRANSITIONS[old])
+
+
+def test_the_text_of_the_figure_of_states_names_each_transition() -> None:
+    """The text in place of the figure of states lists what may follow each state, in the order of the states."""
+    steps = {old: [new.name for new in JobState if new in TRANSITIONS[old]] for old in JobState}
+    texts = [f"{old.name} to {', '.join(news[:-1])} or {news[-1]}" for old, news in steps.items() if news]
+    assert f"![The steps: {'; '.join(texts)}](" in (REFERENCE / "jobs.md").read_text(encoding="utf-8")
+
+
+def test_the_reference_says_of_each_state_what_the_code_says() -> None:
+    """The table of states says of each one what the docstring of its member of `JobState` says."""
+    source = Path(_states.__file__).read_text(encoding="utf-8")
+    body = source.partition("class JobState")[2].partition("@property")[0]
+    texts = re.findall(r'^    """(.+?)"""$', body, re.MULTILINE)[1:]  # the first one is that of the class
+    page = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", (REFERENCE / "jobs.md").read_text(encoding="utf-8"))
+    assert texts == [f"The job {row}." for row in re.findall(r"^\| [A-Z]+ \| `.` \| (.+?) \|", page, re.MULTILINE)]
 
 
 def test_the_tables_of_states_and_stop_reasons_are_complete() -> None:

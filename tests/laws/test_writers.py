@@ -33,12 +33,12 @@ def test_only_the_listed_functions_write_job_states_in_random_runs(
     @settings(max_examples=8, derandomize=True, database=None)
     @given(scenario=scenarios())
     def run(scenario: Scenario) -> None:
-        async def both() -> None:
+        async def twice() -> None:
             real = RealRun(scenario)
             await real.run(watched=False)
-            await real.run(watched=True)  # with an instrument, which takes the engine off its hot path
+            await real.run(watched=True)
 
-        virtual(both)
+        virtual(twice)
 
     run()
     failing = bad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import types
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import AbstractJob, Job, JobState, Scheduler
+from trioflow._core.base import _states
 from trioflow._core.base._states import TRANSITIONS
 
 from ..bodies import fail_now
@@ -54,6 +56,12 @@ def test_only_the_listed_functions_of_the_package_write_job_states() -> None:
         for function in writers_in(ast.parse(text))
     }
     assert found == WRITERS
+
+
+def test_the_module_of_states_names_each_function_that_writes_them() -> None:
+    """The docstring of the states names exactly the functions in `WRITERS`."""
+    named = re.findall(r"`(\w+\.\w+)`", _states.__doc__ or "")
+    assert sorted(named) == sorted(function for _, function in WRITERS)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,9 @@
 """The states of a job and their transitions, the phases of a run, why a run stops, and the causes of waits.
 
-A job's run sets its state, along `TRANSITIONS`. The job becomes SCHEDULED in `RequirementCounts.count_down`,
-`Run.schedule` and `Run.requeue_throttled`, and RUNNING in `Worker.work` (a clean-up job in `Run.begin`). It
-settles in `Run.settle`, or, if it is one of the simplest jobs, in `Worker.work`. Only `AbstractJob` resets the
-state to IDLE.
-The figure of the states in the documentation and some checks in the tests are derived from `TRANSITIONS`.
+A job is IDLE since `AbstractJob.__init__` or `AbstractJob._reset`. Then its run moves it along `TRANSITIONS`:
+`Run.ready` makes it SCHEDULED, `Run.begin` RUNNING, and `Run.settle` gives it its final state; for another attempt,
+`Run._requeue` makes it SCHEDULED again. Tests compare this list with all that writes a state, and the figure and the
+table of the states in the documentation with `TRANSITIONS` and the texts below.
 """
 
 import enum
@@ -18,21 +17,21 @@ class JobState(enum.Enum):
     """The state of a job within a run."""
 
     IDLE = "idle"
-    """The job waits for its requirements, or for a run to begin."""
+    """The job waits for its requirements to settle, or for a run to begin."""
     SCHEDULED = "scheduled"
-    """All requirements have settled; the job waits for a slot of the window or a resource."""
+    """The job waits for a slot of the window, for what it needs, or for its next attempt."""
     RUNNING = "running"
-    """The job is running, or waits between two attempts."""
+    """The job is running."""
     SUCCEEDED = "succeeded"
-    """The job ended, and has a result."""
+    """The job ran to its end, or was restored from a journal."""
     FAILED = "failed"
-    """The job raised, or exceeded its timeout."""
+    """The job raised, or ran into its timeout or `idle_timeout`."""
     CANCELLED = "cancelled"
-    """The run or `cancel()` ended the job, or kept it from starting."""
+    """The job was ended or kept from starting, by the run or by `cancel()`."""
     BLOCKED = "blocked"
-    """The job will not run, because a job that it requires has failed."""
+    """The job will not run, because something that it requires failed, or a budget is spent."""
     SKIPPED = "skipped"
-    """The job does not run, because its `run_if`, or what it requires was skipped, rules it out."""
+    """The job need not run, because its rule says so."""
 
     @property
     def is_settled(self) -> bool:

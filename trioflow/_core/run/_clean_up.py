@@ -169,7 +169,7 @@ class CleanUpWorker(Worker):
         if is_first_attempt and not was_cancelled:
             job = self._clean_up.take()
             if job is not None:
-                run.begin(self, job)
+                run.begin(self, job, run.clock())
         if job is None or was_cancelled:  # the job was cancelled meanwhile, or will be
             self._clean_up.on_worker_left(self)
             return

@@ -70,8 +70,6 @@ class RequirementCounts:
     """Links the jobs of one run to their requirements, and counts down each job's unsettled requirements."""
 
     __slots__ = (
-        "_notify_scheduled",
-        "_queue",
         "_run",
         "all_succeeded",
         "clean_up",
@@ -82,8 +80,6 @@ class RequirementCounts:
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        self._queue: Final = run.queue
-        self._notify_scheduled: Final = run.fast_hooks[2]
         # Jobs without open requirements that may settle at once, by their rule or from a journal.
         self.queued: Final[deque[AbstractJob[Any]]] = deque()
         # Whether the queue is being processed, or will be later. If so, `count_down` only adds to it.
@@ -143,7 +139,8 @@ class RequirementCounts:
         A job that may settle at once, by its rule or from a journal, or be held back by a `First`, is queued first, and
         so are all jobs behind it.
         """
-        run, queued = self._run, self.queued
+        run, queue, queued = self._run, self._run.queue, self.queued
+        is_watched = run.fast_hooks[2] is not None
         kind, is_undecided, all_succeeded = successors.__class__, self.is_undecided, self.all_succeeded
         if kind is not tuple and kind is not list:
             successors = (successors,)
@@ -166,10 +163,8 @@ class RequirementCounts:
             ):
                 queued.append(successor)
                 continue
-            successor._state = SCHEDULED
-            self._queue.push(successor)
-            if self._notify_scheduled is not None:
-                self._notify_scheduled(run.scheduler, successor)
+            run.ready(successor, queue.push)
+            if is_watched:
                 if run.is_draining_or_stopping:
                     return  # an instrument has drained or cancelled the run
                 all_succeeded = self.all_succeeded  # it may have cancelled a job

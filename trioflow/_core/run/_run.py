@@ -32,8 +32,10 @@ from ..base._states import (
     ENTERING,
     IDLE,
     LINKING,
+    RUNNING,
     SCHEDULED,
     STOPPING,
+    SUCCEEDED,
     JobState,
     RunPhase,
     StopReason,
@@ -218,8 +220,7 @@ class Run:
             self.queue.startable,
             scheduler,
             self.needs_own_tasks,
-            self.requirement_counts.count_down,
-            self.fast_hooks,
+            self.fast_hooks[0],
         )
         # How many failures of members count, and how many of these members are BLOCKED.
         self.counted = self.counted_blocked = 0
@@ -503,21 +504,24 @@ class Run:
         self, jobs: Iterable[AbstractJob[Any]], clean_up: Callable[[AbstractJob[Any]], None] | None = None
     ) -> None:
         """Put those jobs that are IDLE into the ready queue; if the run drains or stops, pass them to `clean_up`."""
-        _, _, notify_scheduled = self.fast_hooks
-        scheduler, push = self.scheduler, clean_up or self.queue.push
         for job in jobs:
             if job._state is IDLE and (clean_up is not None or not self.is_draining_or_stopping):
-                job._state = SCHEDULED
-                push(job)
-                if notify_scheduled is not None:
-                    notify_scheduled(scheduler, job)
-                    push = clean_up or self.queue.push  # an instrument may have added a job with a priority
+                self.ready(job, clean_up or self.queue.push)
 
-    def begin(self, worker: Worker, job: AbstractJob[Any]) -> None:
-        """Record the start of a clean-up job; `Worker.work` does the same for all other jobs."""
-        worker.job, job._worker = job, worker
-        job._started_at = self.clock()
-        job._state = JobState.RUNNING
+    def ready(self, job: AbstractJob[Any], push: Callable[[AbstractJob[Any]], None]) -> None:
+        """Put a job that is IDLE into the ready queue, or pass it to `push` of the clean-up phase."""
+        job._state = SCHEDULED
+        push(job)
+        _, _, notify_scheduled = self.fast_hooks
+        if notify_scheduled is not None:
+            notify_scheduled(self.scheduler, job)
+
+    def begin(self, worker: Worker, job: AbstractJob[Any], now: float) -> None:
+        """Record that a worker starts a job, or the first attempt of a clean-up job."""
+        worker.job = job
+        job._worker = worker
+        job._started_at = now
+        job._state = RUNNING
 
     def requeue_throttled(self, job: AbstractJob[Any], keys: Iterable[str], error: BaseException, now: float) -> None:
         """Put a throttled job back at the front of the ready queue, and record the attempt, which does not count.
@@ -589,7 +593,7 @@ class Run:
         extras = job._extras
         if extras is not None and extras.first_started_at is not None:
             self._settle_attempts(job, extras)
-        if self.journal_writer is not None and state is JobState.SUCCEEDED and is_used:
+        if self.journal_writer is not None and state is SUCCEEDED and is_used:
             self.journal_writer.record(job, outcome)
         _, notify_end, _ = self.fast_hooks
         if notify_end is not None:
@@ -600,7 +604,7 @@ class Run:
         if extras is not None:
             extras.context = None
             extras.notify_listeners(job)
-        if state is not JobState.SUCCEEDED:
+        if state is not SUCCEEDED:
             self.requirement_counts.all_succeeded = False
             if isinstance(outcome, Failure):
                 self._count_failure(job, outcome)
@@ -763,7 +767,7 @@ class Run:
         cancelled, failure = self.backend.split_cancellations(error)
         if cancelled and failure is None:
             if worker.was_ended_by_run and job._is_ready():
-                self.settle(job, JobState.SUCCEEDED, job._outcome, now)
+                self.settle(job, SUCCEEDED, job._outcome, now)
                 return
             if worker.was_ended_by_run or self.backend.isolation.was_cancelled(worker):
                 self.settle(job, CANCELLED, CancelledOutcome(), now)

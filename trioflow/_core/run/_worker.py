@@ -42,7 +42,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..backend import WorkerTask
-from ..base._states import CANCELLED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, StopReason
+from ..base._states import CANCELLED, SCHEDULED, STOPPING, SUCCEEDED, StopReason
 from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import UNCALLED, CancelledOutcome, unawaited_coroutine_error
@@ -210,20 +210,18 @@ class Worker(WorkerTask):
     async def work(self) -> None:
         """Run ready jobs until there are none left, or until one has changed the task: the hot loop.
 
-        The simplest jobs are called, and settled, in this frame, because a call costs up to a tenth of an empty job.
-        `_settle_other` settles those that have failed, have changed the task, or have `RunExtras`.
+        The simplest jobs are called in this frame, because a call costs up to a tenth of an empty job. `_settle_other`
+        settles those that have failed or have changed the task.
         """
         current_worker_var.set(self)
         run = self.run
-        workers, queue, startable, scheduler, needs_own_tasks, count_down, hooks = run.worker_fields
-        notify_start, notify_end, _ = hooks
+        workers, queue, startable, scheduler, needs_own_tasks, notify_start = run.worker_fields
         time_slice, clock = run.time_slice, run.clock
         awaitable: Any
         value: Any
         error: BaseException | None
         snapshot: Any = None
         options: Any = None
-        successors: Any = None
         job: Any = None  # an AbstractJob; the hot path also reads fields of Job
         jobs_left, has_run_jobs, now = MAX_JOBS_IN_TURN, False, clock()
         try:
@@ -287,10 +285,7 @@ class Worker(WorkerTask):
                     self.woken_in_turn = time_slice.turn_number
                     snapshot.record_iteration()
                     has_run_jobs = True
-                self.job = job
-                job._worker = self
-                job._started_at = now
-                job._state = RUNNING
+                run.begin(self, job, now)
                 if needs_own_tasks or (not is_plain and job._options.own_task):
                     run.backend.name_task(self.task, job.label)
                 value = error = None  # this frame must not keep a result alive
@@ -308,28 +303,13 @@ class Worker(WorkerTask):
                 now = clock()
                 if (
                     error is not None
-                    or job._extras is not None
                     or not snapshot.is_task_unchanged()
                     or (not is_plain and ((options := job._options).forever or options.own_task))
                 ):
                     await self._settle_other(job, awaitable, value, error, now)
                     awaitable = value = error = None
                     continue
-                job._outcome = value
-                job._finished_at = now
-                job._worker = None
-                job._state = SUCCEEDED
-                if notify_end is not None:
-                    notify_end(scheduler, job)
-                if is_limited:
-                    queue.release(job)
-                run.unsettled -= 1
-                successors = job._successors
-                if successors is not None:
-                    job._successors = None
-                    count_down(successors)
-                if not run.unsettled:
-                    run.wake()
+                run.settle(job, SUCCEEDED, value, now)
             # ---- leave
             if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
                 run.failure_log.report_block(run, job, now)
@@ -343,9 +323,8 @@ class Worker(WorkerTask):
             workers.leave(self)
             # A job's exception may keep this frame alive, which must not keep the run alive.
             nothing: Any = None
-            self = run = workers = scheduler = queue = startable = count_down = hooks = nothing
-            notify_start = notify_end = time_slice = clock = snapshot = job = options = successors = nothing
-            awaitable = value = error = nothing
+            self = run = workers = scheduler = queue = startable = notify_start = nothing
+            time_slice = clock = snapshot = job = options = awaitable = value = error = nothing
 
     async def _settle_other(
         self, job: AbstractJob[Any], awaitable: Any, value: Any, error: BaseException | None, now: float
