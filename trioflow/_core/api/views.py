@@ -119,7 +119,6 @@ from ..scheduler._checks import (
     reject_shared_pools,
     store_implied_requirements,
 )
-from ..scheduler._explain import READY_TEXT, get_status_text, open_requirements, waiting, waiting_since
 from ..scheduler._graph_queries import entry_jobs, exit_jobs, successors
 from ..scheduler._members import (
     all_requirements,
@@ -131,6 +130,7 @@ from ..scheduler._members import (
     nested_schedulers,
     ranks_of,
 )
+from ..words._explain import READY_TEXT, get_status_text, open_requirements, waiting, waiting_since
 
 if TYPE_CHECKING:
     from ..admission._window import Window

@@ -47,7 +47,6 @@ from ._adaptive_window import AdaptiveWindow
 from ._attempts import Pauses, find_throttles, take_pause, was_drained
 from ._current import current_worker_var
 from ._ending import Ending
-from ._failure_log import FailureLog
 from ._first_rule import FirstRule
 from ._idle_timeouts import IdleInstrument, ThreadReports
 from ._instruments import Instrument, InstrumentSet, fast_hooks
@@ -211,7 +210,7 @@ class Run:
         self.on_accepting_jobs: Callable[[], None] | None = None
         self.closes_scheduler = False  # whether the scheduler is closed after the run, so that its jobs never run again
         self.added_count = 0  # how many jobs have been added to the running scheduler
-        self._failure_log: FailureLog | None = None
+        self._failure_log: Any = None  # a `FailureLog`, which is above this room, as all that only words things
         # The fields that each worker reads when it begins to search. Reading one tuple takes a quarter of the time of
         # reading them one by one.
         self.worker_fields = (
@@ -241,10 +240,10 @@ class Run:
     # ---- attributes that few runs need, which are created on first use
 
     @property
-    def failure_log(self) -> FailureLog:
+    def failure_log(self) -> Any:
         """The log of failed jobs, which an outermost run shares with all runs nested in it."""
         run = self.outermost()
-        run._failure_log = run._failure_log or FailureLog(run)
+        run._failure_log = run._failure_log or run.scheduler._create_failure_log(run)
         return run._failure_log
 
     @property

@@ -48,7 +48,6 @@ from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import UNCALLED, CancelledOutcome, unawaited_coroutine_error
 from ._attempts import call_job
 from ._current import apply_context, current_worker_var
-from ._failure_log import MIN_BLOCKING_SECONDS
 
 if TYPE_CHECKING:
     from ._idle_timeouts import ThreadReports, TimeLimit
@@ -66,6 +65,10 @@ MAX_JOBS_IN_TURN: Final = 200
 MIN_WORKERS_IN_TURN: Final = 2
 MAX_WORKERS_IN_TURN: Final = 24
 """The bounds of `TimeSlice.max_waiting`."""
+
+
+MIN_BLOCKING_SECONDS: Final = 1.0
+"""A job that blocks the event loop for longer than this, in seconds, is reported."""
 
 
 class TimeSlice:

@@ -1,1 +1,1 @@
-"""Schedulers: their members, the checks before a run, the ways to run or await them, and reports on failures."""
+"""Schedulers: their members, the checks before a run, and the ways to run or await them."""

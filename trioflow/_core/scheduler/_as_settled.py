@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, final
 from .. import backend as _backend
 from ..job._job import AbstractJob
 from ..run._current import enclosing_workers
+from ..words._wait_paths import ITERATES
 from . import _awaiting
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class SettledJobs(Generic[J]):
                 self._change_event = backend.create_event()
             if not self._is_reported:
                 self._is_reported = await _awaiting.wait_or_report(
-                    self._change_event, self._waiter, self._unsettled_jobs, _awaiting.ITERATES
+                    self._change_event, self._waiter, self._unsettled_jobs, ITERATES
                 )
             await self._change_event.wait()
         return self._settled_jobs.popleft()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .. import backend as _backend
 from ..base._states import RAN_TO_END, StopReason
 from ..job._outcome import find_interruption
-from . import _failures
+from ..words import _failures
 
 if TYPE_CHECKING:
     from ..run._run import Run

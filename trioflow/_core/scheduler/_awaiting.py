@@ -9,19 +9,17 @@ awaited job may get what it lacks from other jobs, or return by itself, but afte
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Collection, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import backend as _backend
-from ..base._states import JobState, WaitCause
+from ..base._states import JobState
 from ..job import _errors
-from ..job._ancestors import ancestors_with_members, enclosing_schedulers, outermost_scheduler
+from ..job._ancestors import enclosing_schedulers, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import Failure
 from ..run._current import current_worker_var
-from ..run._run import RUNS_IN_PROGRESS
-from . import _explain
+from ..words import _wait_paths
 
 if TYPE_CHECKING:
     from ..run._run import Run
@@ -29,15 +27,6 @@ if TYPE_CHECKING:
 
 FIRST_POLL_SECONDS: Final = 1.0
 """The number of seconds until a wait is first checked for a deadlock. The interval doubles after each check."""
-
-HELD_BY: Final = "needs what is held by"
-"""The words that link a job to one that holds what it lacks."""
-LASTS: Final = "may run until the end of"
-"""The words that link a forever job to its scheduler."""
-ITERATES: Final = "iterates over as_settled() until the end of"
-"""The words that link a job to those for which its iteration waits."""
-Step = tuple[str, AbstractJob[Any]]
-"""A job of a path, and the words that link the previous job to it."""
 
 
 async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_failure: bool) -> None:
@@ -69,7 +58,7 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_fa
 @contextlib.contextmanager
 def _recorded_wait(waiter: AbstractJob[Any], job: AbstractJob[Any]) -> Generator[None]:
     """Record that `waiter` awaits `job` during the block, or reject a cycle of waits."""
-    reject_wait_cycle(waiter, job)
+    _wait_paths.reject_wait_cycle(waiter, job)
     extras = waiter._ensure_extras()
     extras.awaited_jobs += (job,)
     try:
@@ -151,173 +140,11 @@ async def wait_or_report(
     while not event.is_set():
         with run.backend.create_scope(run.clock() + seconds):
             await event.wait()
-        path = None if event.is_set() else _find_path_from_each(jobs, waiter)
+        path = None if event.is_set() else _wait_paths.find_path_from_each(jobs, waiter)
         if path is not None:
-            text = _deadlock_text(waiter, verb, path)
+            text = _wait_paths.deadlock_text(waiter, verb, path)
             if all(text != incident.message for incident in run.scheduler.incidents):  # a job may wait again and again
                 run.report(waiter, text)
             return True
         seconds *= 2
     return False
-
-
-def _find_path_from_each(jobs: Collection[AbstractJob[Any]], waiter: AbstractJob[Any]) -> list[Step] | None:
-    """Return a path from one of the jobs to one that settles only after `waiter`, if there is one from each job."""
-    targets, first_path = _jobs_that_wait_for(waiter), None
-    for job in tuple(jobs):
-        path = _find_path(targets, job, _jobs_that_delay)
-        if path is None:
-            return None
-        first_path = first_path or path
-    return first_path
-
-
-def _deadlock_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
-    """Return the message for a path of waits from `waiter` to itself, through a job that lacks something or lasts."""
-    held = [index for index, (verb, _) in enumerate(path) if verb == HELD_BY]
-    if held and held[-1] == len(path) - 1:
-        text = f"{_path_text(waiter, verb, path[:-1])}, but holds what {path[-2][1].label!r} needs"
-    else:
-        text = _path_text(waiter, verb, path)
-        link, last = path[-1]
-        if link in (LASTS, ITERATES) and last is not waiter:
-            text = f"{text}, which waits for {waiter.label!r}"
-    if is_scheduler(waiter):
-        text = f"on_settled of {text}"
-    if held:
-        lacking = path[held[-1] - 1][1]
-        return text if lacking._scheduler is None else f"{text}: {lacking._scheduler.explain(lacking)}"
-    for (_, job), (link, _) in itertools.pairwise(path):
-        if link in (LASTS, ITERATES):
-            end = "ends by itself" if link == LASTS else "leaves its loop"
-            advice = "; to use a service when it is ready, require it" if job._is_service else ""
-            return f"{text}: unless {job.label!r} {end}, this wait does not end{advice}"
-    return text
-
-
-# ---- cycles
-
-
-def reject_wait_cycle(waiter: AbstractJob[Any], job: AbstractJob[Any], verb: str = "awaits") -> None:
-    """Reject a wait for a job that settles only after the waiting job.
-
-    This takes time in proportion to the number of jobs that `job` waits for and their requirements.
-
-    Args:
-        waiter: the job that is about to wait.
-        job: the job for which `waiter` would wait.
-        verb: the words between the labels of the two jobs in the error message.
-
-    Raises:
-        RuntimeError: the wait would never end; the error shows the cycle.
-
-    """
-    path = _find_path({waiter, *enclosing_schedulers(waiter)}, job, _jobs_that_settle_before)
-    if path is not None:
-        end_text = "" if path[-1][1] is waiter else f", which contains {waiter.label!r}"
-        raise RuntimeError(f"{waiter.label!r} waits for itself: {_path_text(waiter, verb, path)}{end_text}")
-
-
-def _jobs_that_wait_for(waiter: AbstractJob[Any]) -> set[AbstractJob[Any]]:
-    """Return `waiter` and the schedulers that it keeps from ending. A scheduler ends although a forever job runs."""
-    jobs = {waiter}
-    for enclosing, member in ancestors_with_members(waiter):
-        if member._options.forever:
-            break
-        jobs.add(enclosing)
-    return jobs
-
-
-def _find_path(
-    targets: set[AbstractJob[Any]], job: AbstractJob[Any], steps_from: Callable[[AbstractJob[Any]], Iterator[Step]]
-) -> list[Step] | None:
-    """Return a path from `job` to one of the `targets`; None if there is none.
-
-    Args:
-        targets: the jobs that settle only after the one that waits for `job`.
-        job: the first job of the path, to which no words lead.
-        steps_from: yields the jobs for which a job waits.
-
-    """
-    came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any] | None, str]] = {job: (None, "")}
-    todo = [job]
-    for reached in todo:
-        if reached in targets:
-            path: list[Step] = []
-            step: AbstractJob[Any] | None = reached
-            while step is not None:
-                previous, verb = came_from[step]
-                path.append((verb, step))
-                step = previous
-            return path[::-1]
-        for verb, other in steps_from(reached):
-            if other not in came_from:
-                came_from[other] = reached, verb
-                todo.append(other)
-    return None
-
-
-def _path_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
-    (_, first), *others = path
-    return ", which ".join(
-        [f"{waiter.label!r} {verb} {first.label!r}", *(f"{verb} {job.label!r}" for verb, job in others)]
-    )
-
-
-def _jobs_that_settle_before(job: AbstractJob[Any]) -> Iterator[Step]:
-    """Yield each job that must settle before `job`."""
-    if job._state is JobState.RUNNING:
-        for awaited in job._extras.awaited_jobs if job._extras is not None else ():
-            yield "awaits", awaited
-        for member in job._members.jobs if is_scheduler(job) else ():
-            if not (member._options.forever or member._state.is_settled):
-                yield "waits for its job", member
-    elif not job._state.is_settled:
-        for requirement in _explain.open_requirements(job):
-            yield "requires", requirement
-        if job._scheduler is not None and job._scheduler._run is None:
-            yield "is in", job._scheduler
-
-
-def _jobs_that_delay(job: AbstractJob[Any]) -> Iterator[Step]:
-    """Yield the jobs that must settle before `job`, that hold what it lacks now, or whose end may be its own."""
-    yield from _jobs_that_settle_before(job)
-    scheduler = job._scheduler
-    if scheduler is not None and job._options.forever and not (job._state.is_settled or _has_ordinary_jobs(job)):
-        yield LASTS, scheduler
-    if job._state is JobState.SCHEDULED:
-        for holder in _holders(job):
-            yield HELD_BY, holder
-    for enclosing in enclosing_schedulers(job):
-        for iterator in enclosing._settled_iterators or ():
-            for other in iterator.awaited_by(job):
-                yield ITERATES, other
-
-
-def _has_ordinary_jobs(job: AbstractJob[Any]) -> bool:
-    return is_scheduler(job) and not all(member._options.forever for member in job._members.jobs)
-
-
-def _holders(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-    """Return the jobs that have the slots, tokens or resources for which a SCHEDULED job waits."""
-    wait, scheduler = _explain.waiting(job), job._scheduler
-    if wait is None or scheduler is None or scheduler._run is None:
-        return []
-    queue = scheduler._run.queue
-    if wait.cause is WaitCause.SLOT:
-        return list((queue.full_window() or queue).holders)
-    # A limiter or a pool may be shared with other runs, also with those in the bodies of jobs.
-    runs = [run for run in list(RUNS_IN_PROGRESS) if run.thread_id == scheduler._run.thread_id]
-    others = [job for run in runs for job in run.scheduler.iterate_jobs() if job._state is JobState.RUNNING]
-    if wait.cause is WaitCause.TOKEN:
-        assert queue.tokens is not None
-        limiter = queue.tokens.limiter
-        return [other for other in others if limiter is other._own_limiter or _has_token(other, limiter)]
-    lacking = scheduler._run.pools.resolve(job).get(wait.resource)
-    held = [(other, grant.find(wait.resource)) for other in others if (grant := other._grant()) is not None]
-    return [other for other, taken in held if taken is not None and taken[0] is lacking]
-
-
-def _has_token(job: AbstractJob[Any], limiter: Any) -> bool:
-    tokens = None if job._worker is None else job._worker.run.queue.tokens
-    return tokens is not None and tokens.limiter is limiter and job in tokens.borrowers

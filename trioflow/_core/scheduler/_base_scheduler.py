@@ -61,7 +61,9 @@ from ..run._instruments import Instrument
 from ..run._limiter_tokens import token_holder
 from ..run._run import Run
 from ..run._settled_calls import check_on_settled
-from . import _awaiting, _checks, _explain, _failures, _sync_run
+from ..words import _explain, _failures, _wait_paths
+from ..words._failure_log import FailureLog
+from . import _awaiting, _checks, _sync_run
 from ._as_settled import SettledJobs
 from ._async_with import OpenBlock
 from ._members import Members, iterate_schedulers
@@ -1200,10 +1202,13 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Raise an error if this scheduler, which is outermost, is awaited by one of its own jobs."""
         waiter = _awaiting.waiting_job()
         if waiter is not None:
-            _awaiting.reject_wait_cycle(waiter, self)
+            _wait_paths.reject_wait_cycle(waiter, self)
 
     def _describe_waits(self) -> str:
         return _explain.describe_waits(self)
+
+    def _create_failure_log(self, run: Run) -> FailureLog:
+        return FailureLog(run)
 
     def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
         """Return whether the run has ended, or is draining and so will not start `job`. False before the first run.

@@ -19,7 +19,7 @@ from ..job import _errors, _job_options, _labels
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers, find_common_scheduler
 from ..job._job import AbstractJob, is_scheduler
 from ..run import _requirement_counts
-from . import _awaiting
+from ..words._wait_paths import reject_wait_cycle
 
 if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
@@ -522,4 +522,4 @@ def check_new_requirements(members: Members, job: AbstractJob[Any], new_requirem
         cycle = _graph_algorithms.find_cycle(edges, lambda node: [other for other in edges[node] if other in edges])
         raise _errors.CycleError(cycle or [job])
     for requirement in new_requirements if members.owner._was_awaited else ():
-        _awaiting.reject_wait_cycle(job, requirement, "requires")
+        reject_wait_cycle(job, requirement, "requires")

@@ -22,16 +22,15 @@ from ..job._job import AbstractJob, is_scheduler
 from ..job._job_queries import culprit_chain, failed_through_member, is_in_first
 from ..job._labels import printable, shorten
 from ..job._outcome import Failure, event_text, failure_kind, one_line_error, remedy_of
+from ..run._worker import MIN_BLOCKING_SECONDS
 
 if TYPE_CHECKING:
-    from ._run import Run
+    from ..run._run import Run
 
 COUNT_REPORT_DELAY: Final = 1.0
 """The time, in seconds, after which the number of counted failures is logged."""
 SIMILARITY_PERIOD: Final = 60.0
 """The time, in seconds, after which a similar failure gets its own line again."""
-MIN_BLOCKING_SECONDS: Final = 1.0
-"""A job that blocks the event loop for longer than this, in seconds, is reported."""
 MAX_NAMED_JOBS: Final = 5
 MAX_MESSAGE_LENGTH: Final = 60
 """The maximum number of characters of a message that differs from that of the failure that was logged."""

@@ -21,7 +21,7 @@ from ..job._outcome import one_line_error
 
 if TYPE_CHECKING:
     from ..run._run import Run
-    from ._base_scheduler import BaseScheduler
+    from ..scheduler._base_scheduler import BaseScheduler
 
 MAX_NAMED_JOBS = 5
 READY_TEXT: Final = "is ready, and starts in this iteration of the event loop or the next"

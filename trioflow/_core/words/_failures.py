@@ -28,7 +28,7 @@ from ..run._idle_timeouts import JOB_EVENTS_NOUN
 
 if TYPE_CHECKING:
     from ..run._run import Run
-    from ._base_scheduler import BaseScheduler
+    from ..scheduler._base_scheduler import BaseScheduler
 
 LISTING_ADVICE: Final = "; debrief(listing=True) shows where each job was"
 
