@@ -408,6 +408,7 @@ async def in_groups() -> None:
 async def in_thread() -> None:
     await asyncio.to_thread(int)
     await anyio.to_thread.run_sync(int)
+    await asyncio.sleep(0.02)  # the threads drop their references to the context
 
 
 async def in_waits() -> None:
