@@ -1,8 +1,12 @@
 """Fast isolation on asyncio, with private attributes of anyio.
 
+**Edge cancellation**: each cause cancels a job once, as `asyncio.timeout` and TaskGroup do. What a job awaits while it
+unwinds is not cancelled, so the libraries of asyncio can clean up. A further cause cancels the job once more.
+
 The workers' tasks are native asyncio tasks, in no task group and no scope. A worker gets a scope of its own, outside
 all scopes of its job, when anyio looks up the scope of its task, which happens before a job enters a scope. anyio
-notifies this scope when a job leaves a shield. The tasks of all other workers are cancelled directly.
+notifies this scope when a job leaves a shield. The tasks of all other workers are cancelled directly. Timers enforce
+the deadlines of workers and of the run.
 """
 
 from __future__ import annotations
@@ -13,19 +17,18 @@ import contextvars
 import math
 import sys
 import weakref
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Final, cast
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Final, Self, cast
 
 import anyio
 import anyio.lowlevel
 from anyio._backends import _asyncio as anyio_asyncio
 
 from .. import _shared
-from .._interface import ContextVariables, TaskSnapshot, WorkerFunction, WorkerGroup, WorkerTask
+from .._interface import ContextVariables, Isolation, Scope, TaskSnapshot, WorkerFunction, WorkerGroup, WorkerTask
 from .._shared import IDLE_TASK_NAME, ReplacedClass, expect, expect_attributes, getrefcount, getweakrefcount
-from ..loop._asyncio import AsyncioHost
-from ._call_graph import add_edge, remove_edge
-from ._edge_cancellation import EdgeCancelGroup, EdgeCancelIsolation
+from ..loop._asyncio import HOSTS_OF_ENDINGS, AsyncioHost
 
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states
 """anyio's mapping of each task to its `TaskState`, which contains the task's innermost cancel scope."""
@@ -37,8 +40,8 @@ LOOP_ITERATION_CODE: Final = getattr(getattr(asyncio.BaseEventLoop, "_run_once",
 """The code of the method that runs one iteration of asyncio's own event loop; None if it has been renamed."""
 
 
-class FastAsyncioGroup(EdgeCancelGroup):
-    """The tasks of one run; a timer enforces the run's deadline."""
+class FastAsyncioGroup(WorkerGroup):
+    """The tasks of one run, each of which is cancelled once for each cause."""
 
     def __init__(
         self,
@@ -52,10 +55,6 @@ class FastAsyncioGroup(EdgeCancelGroup):
         self.variables = variables
         self._worker_function = worker_function
         self._loop = asyncio.get_running_loop()
-        # True if the program has set a task factory: then the tasks are not of the class `AsyncioWorkerTask`.
-        self.has_foreign_tasks: bool = (
-            self._loop.get_task_factory() is not None if outer is None else outer.has_foreign_tasks
-        )
         self._context = context
         self._deadline = deadline
         task: Any = asyncio.current_task(self._loop)
@@ -84,28 +83,16 @@ class FastAsyncioGroup(EdgeCancelGroup):
 
     def spawn(self, worker: WorkerTask) -> None:
         context = self._context.copy()
-        task: Any
-        if self.has_foreign_tasks:
-            task = self._loop.create_task(self._work_after_spawn(worker), context=context)
-        else:
-            task = AsyncioWorkerTask(
-                self._worker_function(worker), loop=self._loop, context=context, name=IDLE_TASK_NAME
-            )
-            task.worker = worker
-        worker.task = task
-        state_class = ForeignTaskState if self.has_foreign_tasks else WorkerState
-        worker.task_snapshot = state_class(self._host_task_id, worker, task, context, self.variables, self._iterations)
+        function = self._worker_function if self._loop.get_task_factory() is None else self._work_after_spawn
+        worker.task = task = self._loop.create_task(function(worker), context=context, name=IDLE_TASK_NAME)
+        worker.task_snapshot = WorkerState(self._host_task_id, worker, task, context, self.variables, self._iterations)
         STATES_BY_REF[weakref.ref(task)] = worker.task_snapshot
-        add_edge(task, self._host.task)
-        if self.has_foreign_tasks:
-            self.leave_with_task(worker)  # only an `AsyncioWorkerTask` reports its cancellation
-
-    def leave_with_task(self, worker: WorkerTask) -> None:
-        """Make a worker leave when its task ends, because the task may end before its first step."""
-        worker.task.add_done_callback(worker.leave_unstarted, context=self._context)
+        if sys.version_info >= (3, 14):  # for asyncio's tools, such as `python -m asyncio pstree`
+            asyncio.future_add_to_awaited_by(task, self._host.task)
+        task.add_done_callback(worker.leave_unstarted, context=self._context)  # until the first step
 
     async def _work_after_spawn(self, worker: WorkerTask) -> None:
-        """Run the worker's function in this task. If the task factory is eager, first let `spawn` record the task."""
+        """Run the worker's function in a task of the program's factory. If it is eager, let `spawn` record the task."""
         if worker.task_snapshot is None:
             await asyncio.sleep(0)
         coroutine = self._worker_function(worker)
@@ -130,25 +117,84 @@ class FastAsyncioGroup(EdgeCancelGroup):
     def shield(self, worker: WorkerTask) -> None:
         worker.task_snapshot.is_shielded = True
 
-    def _deliver(self, worker: WorkerTask, repeatedly: bool = False) -> None:
-        if worker.task_snapshot.has_begun:  # otherwise its first step will check whether the run is stopping
-            worker.task_snapshot.mark_changed()
-            super()._deliver(worker, repeatedly)
+    def cancel(self, workers: Iterable[WorkerTask]) -> None:
+        for worker in workers:
+            self.cancel_worker(worker)
 
-    def _cancel_task(self, worker: WorkerTask, repeatedly: bool = False) -> None:
+    def cancel_worker(self, worker: WorkerTask) -> None:
+        worker.was_cancelled = True
+        self._deliver(worker)
+
+    def cancel_repeatedly(self, worker: WorkerTask) -> None:
+        worker.was_cancelled = True
+        self._deliver(worker, repeatedly=True)
+
+    def _deliver(self, worker: WorkerTask, repeatedly: bool = False) -> None:
+        """Cancel the task of a worker, once or at each of its awaits, as soon as its job is in no shield.
+
+        If the job calls this itself, its next await is cancelled. If it awaits the ending of a run, which nothing
+        interrupts, it is cancelled afterwards. The jobs of that run are cancelled once more: by the engine, if the job
+        is a nested scheduler; otherwise here.
+        """
+        snapshot: WorkerState | None = worker.task_snapshot
+        if snapshot is None or not snapshot.has_begun:
+            return  # its first step will check whether the run is stopping
+        snapshot.mark_changed()
+        host = HOSTS_OF_ENDINGS.get(worker.task)
+        if host is not None:
+            (host.interrupt if worker.nested_run() is None else host.cancel_after_ending)(asyncio.CancelledError())
+        if host is not None and not repeatedly:
+            return
         if worker.scope is None and not repeatedly and worker.task is not asyncio.current_task(self._loop):
             worker.task.cancel()
         else:
-            scope: WorkerScope = worker.task_snapshot.get_or_create_base_scope()
+            scope: WorkerScope = snapshot.get_or_create_base_scope()
             scope.is_repeated = scope.is_repeated or repeatedly
             scope.request()
 
-    def _withdraw(self, worker: WorkerTask) -> bool:
+    # ---- the deadline of a worker
+
+    def expire(self, worker: WorkerTask) -> None:
+        """Cancel a worker because the time of its job's call is over.
+
+        A job that was cancelled unwinds, and has as long for it as it needs: its own timeout is no further cause.
+        """
+        if not self.is_unwinding(worker):
+            worker.deadline = -math.inf
+            self._deliver(worker)
+
+    def is_unwinding(self, worker: WorkerTask) -> bool:
+        """Return whether the engine has cancelled a worker, or its run, which a forever job outlasts."""
+        return worker.was_cancelled or (self.is_cancelled() and not worker.task_snapshot.is_shielded)
+
+    def set_deadline(self, worker: WorkerTask, when: float) -> None:
+        """Set another deadline. If the last one has cancelled the task, take that back."""
         scope = cast("WorkerScope | None", worker.scope)
-        if scope is None or not scope.is_pending:
-            return False
-        scope.is_pending = worker.was_cancelled
-        return True
+        if worker.deadline == -math.inf and scope is not None and scope.is_pending:
+            scope.is_pending = worker.was_cancelled
+        elif worker.deadline == -math.inf:
+            worker.task.uncancel()  # a later call of the job must not take this request for its own
+        worker.deadline = when
+        if when < worker.timer_fires_at:
+            self.set_timer(worker, when)
+
+    def set_timer(self, worker: WorkerTask, when: float) -> None:
+        self.stop_timer(worker)
+        worker.timer_fires_at = when
+        worker.timer = self._loop.call_at(when, self._on_timer, worker, context=self._context)
+
+    def _on_timer(self, worker: WorkerTask) -> None:
+        """Cancel a worker whose deadline has passed. If its deadline was postponed, set a new timer instead."""
+        fired_at, worker.timer_fires_at, worker.timer = worker.timer_fires_at, math.inf, None
+        if worker.deadline == fired_at:
+            self.expire(worker)
+        elif worker.deadline not in (math.inf, -math.inf):
+            self.set_timer(worker, worker.deadline)
+
+    def stop_timer(self, worker: WorkerTask) -> None:
+        if worker.timer is not None:
+            worker.timer.cancel()
+            worker.timer, worker.timer_fires_at = None, math.inf
 
     def forget(self, worker: WorkerTask) -> None:
         self.stop_timer(worker)
@@ -156,10 +202,73 @@ class FastAsyncioGroup(EdgeCancelGroup):
             cast(WorkerScope, worker.scope).close()
         # The key is only a weak reference to the task, but the value refers to the task, and would keep it alive.
         STATES_BY_REF.pop(weakref.ref(worker.task), None)
-        remove_edge(worker.task, self._host.task)
-        if not self.has_foreign_tasks:
-            worker.task.worker = None
+        if sys.version_info >= (3, 14):  # the edge refers to the host, which may be the task of a worker, too
+            asyncio.future_discard_from_awaited_by(worker.task, self._host.task)
         worker.task = worker.task_snapshot = worker.scope = None
+
+
+class CallScope:
+    """A scope around one call of a job, with the deadline of the job's worker; it cancels the call once."""
+
+    __slots__ = ("_deadline", "_group", "_is_open", "_outer_deadline", "_worker", "cancel_called", "cancelled_caught")
+
+    shield = False
+
+    def __init__(self, worker: WorkerTask, deadline: float) -> None:
+        self._worker = worker
+        self._group = cast(FastAsyncioGroup, worker.group)
+        self._deadline = deadline
+        self._outer_deadline = math.inf  # the deadline of the scope of the same worker around this one
+        self._is_open = self.cancel_called = self.cancelled_caught = False
+
+    @property
+    def deadline(self) -> float:
+        return self._deadline
+
+    @deadline.setter
+    def deadline(self, when: float) -> None:
+        self._deadline = when
+        if self._is_open and self._worker.deadline != -math.inf:
+            self._group.set_deadline(self._worker, min(when, self._outer_deadline))
+
+    def cancel(self) -> None:
+        """Cancel the call, unless its time is over already."""
+        if self._is_open and self._worker.deadline != -math.inf:
+            self.cancel_called = True
+            self._group.expire(self._worker)
+
+    def __enter__(self) -> Self:
+        """Set the deadline of the worker, unless its call is over and unwinds."""
+        worker = self._worker
+        self._outer_deadline = outer = worker.deadline
+        self._is_open = outer != -math.inf
+        if self._is_open:
+            worker.deadline = when = self._deadline if self._deadline < outer else outer
+            if when < worker.timer_fires_at:
+                self._group.set_timer(worker, when)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """Restore the deadline of the worker. Catch the cancellation by this scope, unless there is another cause."""
+        worker = self._worker
+        was_open, self._is_open = self._is_open, False
+        if not was_open:
+            return False
+        if worker.deadline != -math.inf:  # the time is not over, so the timer fires no later than the outer deadline
+            worker.deadline = self._outer_deadline
+            return False
+        if not self.cancel_called and self._outer_deadline < self._deadline:
+            return False  # the time of a scope around this one is over
+        self.cancel_called = True
+        self.cancelled_caught = (
+            error is not None
+            and not self._group.is_unwinding(worker)
+            and _shared.split_cancellations(error, asyncio.CancelledError) == (True, None)
+        )
+        self._group.set_deadline(worker, self._outer_deadline)
+        return self.cancelled_caught
 
 
 class WorkerScope(anyio_asyncio.CancelScope):
@@ -243,26 +352,6 @@ def _current_task() -> Any:
         return asyncio.current_task()
     except RuntimeError:
         return None
-
-
-class AsyncioWorkerTask(asyncio.Task[None]):
-    """The task of a worker, which reports done callbacks, and cancellations before its first step."""
-
-    __slots__ = ("worker",)
-
-    worker: WorkerTask | None  # None once the worker has left the run
-
-    def add_done_callback(self, fn: Callable[[Any], object], /, *, context: contextvars.Context | None = None) -> None:
-        """Add a done callback, and make the worker retire after its current job, so that the callback is called."""
-        if self.worker is not None:
-            self.worker.task_snapshot.mark_changed()
-        super().add_done_callback(fn, context=context)
-
-    def cancel(self, msg: Any = None) -> bool:
-        """Cancel the task. If it has not begun, its worker's function may never run, so the worker leaves with it."""
-        if self.worker is not None and not self.worker.task_snapshot.has_begun:
-            cast(FastAsyncioGroup, self.worker.group).leave_with_task(self.worker)
-        return super().cancel(msg)
 
 
 class LoopIterations:
@@ -361,7 +450,7 @@ class WorkerState(anyio_asyncio.TaskState):
     def is_task_unchanged(self) -> bool:
         context = self.context
         task = self._task
-        if self.innermost_scope is not self.base_scope or task.cancelling():
+        if self.innermost_scope is not self.base_scope or task.cancelling() or task._callbacks:
             return False
         if getrefcount(task) + getweakrefcount(task) + getrefcount(context) != self.reference_count:
             return False
@@ -382,16 +471,7 @@ class WorkerState(anyio_asyncio.TaskState):
         return self._iterations.current() is self._recorded_iteration
 
 
-class ForeignTaskState(WorkerState):
-    """The `WorkerState` of a task that the program's task factory has made, which does not report done callbacks."""
-
-    __slots__ = ()
-
-    def is_task_unchanged(self) -> bool:
-        return not self._task._callbacks and super().is_task_unchanged()
-
-
-class FastAsyncio(EdgeCancelIsolation):
+class FastAsyncio(Isolation):
     """An isolation that runs many jobs in one task."""
 
     def create_group(
@@ -414,8 +494,7 @@ class FastAsyncio(EdgeCancelIsolation):
         """
         snapshot: WorkerState = worker.task_snapshot
         task, context = worker.task, snapshot.context  # local variables, which `is_task_unchanged` has as well
-        if cast(FastAsyncioGroup, worker.group).has_foreign_tasks:
-            task.remove_done_callback(worker.leave_unstarted)
+        task.remove_done_callback(worker.leave_unstarted)
         snapshot.has_begun = True
         snapshot.reference_count += getrefcount(task) + getweakrefcount(task) + getrefcount(context)
         return snapshot
@@ -439,6 +518,14 @@ class FastAsyncio(EdgeCancelIsolation):
                     await asyncio.wait(tasks)
             scope.__exit__(None, None, None)
         return kind, None
+
+    def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Scope:
+        if worker is None or worker.task is not self._loop.current_task():
+            return self._loop.create_scope(deadline)
+        return cast("Scope", CallScope(worker, deadline))
+
+    def was_cancelled(self, worker: WorkerTask) -> bool:
+        return worker.was_cancelled or worker.group.is_cancelled()
 
     def has_cancelled_itself(self, worker: WorkerTask) -> bool:
         """Return whether the job has cancelled its own task, and the cancellation has not been raised yet.
@@ -504,7 +591,7 @@ def _check_private_attributes() -> None:
     group = FastAsyncioGroup.__new__(FastAsyncioGroup)
     worker = WorkerTask()
     worker.group, worker.scope, worker.deadline, worker.timer = group, None, math.inf, None
-    worker.was_cancelled, group.has_foreign_tasks = False, True
+    worker.was_cancelled = False
     group._host = AsyncioHost.__new__(AsyncioHost)
     group._host.task = None
     worker.task = task = cast(Any, _FakeTask())
