@@ -52,8 +52,6 @@ if TYPE_CHECKING:
         from signal import SIGSTOP as SIGSTOP
         from signal import SIGXFSZ as SIGXFSZ
         from socket import AF_UNIX as AF_UNIX
-        from socket import recv_fds as recv_fds
-        from socket import send_fds as send_fds
     if sys.platform == "linux":
         from os import memfd_create as memfd_create
         from os import pidfd_open as pidfd_open

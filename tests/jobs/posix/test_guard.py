@@ -411,7 +411,7 @@ def test_a_process_that_was_reaped_elsewhere_counts_as_exited(table: _guard.Proc
         assert not process.has_exited()
         child.kill()
     assert process.has_exited()
-    process.record_exit_code(-signal.SIGKILL)
+    assert not process.reap()
     assert process.has_exited()
     assert process.has_only_zombies_left()
     process.unregister()

@@ -329,7 +329,7 @@ def test_an_idle_worker_process_that_has_died_is_replaced(backend: str, watched:
 def test_workers_end_when_their_controlling_program_is_killed(
     backend: str, watched: Watched, tmp_path: Path, when: str
 ) -> None:
-    """When their program is killed, busy and idle workers end, and so does the server that forked them."""
+    """When their program is killed, busy and idle workers end."""
     code = (
         "import anyio, sys\nfrom tests.jobs.process.process_bodies import add, nap_forever, touch\n"
         "from trioflow import Job, ProcessJob, Scheduler\n"

@@ -50,7 +50,6 @@ class Process:
 
     __slots__ = (
         "_guard",
-        "_is_child",
         "_reaped_at",
         "_table_index",
         "exit_descriptor",
@@ -60,22 +59,20 @@ class Process:
         "usage",
     )
 
-    def __init__(self, guard: Guard, pid: int, is_child: bool = True) -> None:
-        """Register the group of a new process in the guard's table, and open the process's exit descriptor.
+    def __init__(self, guard: Guard, pid: int) -> None:
+        """Register the group of a new child process in the guard's table, and open the process's exit descriptor.
 
         Args:
             guard: the guard of the run.
             pid: the id of the process.
-            is_child: whether the process is a child of this program. If not, its parent reaps it.
 
         Raises:
-            OSError: the exit descriptor could not be opened, because no descriptor is left, or because the process is
-                not a child of this program and the system has no pidfd. The process has been killed.
+            OSError: the exit descriptor could not be opened: no descriptor is left. The process has been killed.
+            ChildProcessError: other code of this program has reaped the process.
 
         """
         self._guard: Final = guard
         self.pid: Final = pid
-        self._is_child: Final = is_child
         self._table_index: int | None = guard.table.add_group(pid)
         self.returncode: int | None = None
         self.usage: Rusage | None = None
@@ -86,10 +83,10 @@ class Process:
         )
         self.exit_descriptor = -1  # a descriptor that becomes readable when the process has exited
         try:
-            self.exit_descriptor = _exit_descriptor(pid) if is_child else posix.pidfd_open(pid)
+            self.exit_descriptor = _exit_descriptor(pid)
         except BaseException:  # no descriptor could be opened
             self.signal_group(posix.SIGKILL)
-            is_reaped_elsewhere = is_child and not self.reap()
+            is_reaped_elsewhere = not self.reap()
             self.unregister()
             if is_reaped_elsewhere:
                 raise ChildProcessError from None
@@ -112,10 +109,6 @@ class Process:
         """Return whether the process has exited, even if it has not been reaped yet."""
         if self.returncode is not None:
             return True
-        if not self._is_child:
-            poll = posix.poll()
-            poll.register(self.exit_descriptor, posix.POLLIN)
-            return bool(poll.poll(0))
         try:
             return posix.has_exited(self.pid)
         except ChildProcessError:
@@ -130,17 +123,12 @@ class Process:
         self._close_exit_descriptor()
         try:
             _, status, self.usage = posix.wait4(self.pid, 0)
+            self.returncode = os.waitstatus_to_exitcode(status)
         except ChildProcessError:
-            self._reaped_at = time.monotonic()
             return False
-        self.record_exit_code(os.waitstatus_to_exitcode(status))
+        finally:
+            self._reaped_at = time.monotonic()
         return True
-
-    def record_exit_code(self, returncode: int) -> None:
-        """Record the exit code of the process after its parent, this program or another, has reaped it."""
-        self._close_exit_descriptor()
-        self.returncode = returncode
-        self._reaped_at = time.monotonic()
 
     def has_remaining_members(self) -> bool:
         """Return whether the group of the reaped process still has members, alive or zombies.

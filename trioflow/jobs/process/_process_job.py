@@ -82,12 +82,11 @@ class ProcessJob(
     **On this machine**, a run has at most one worker process for each CPU, or `Scheduler(processes=N)`; a job that
     waits for one is SCHEDULED. The process and its whole process group are killed when the job is cancelled or times
     out. Otherwise the process is reused for other jobs of the run and ends with the run, so a function may see what an
-    earlier call has changed in its module. On Linux, one new interpreter per run, called the server, forks the
-    processes. On other systems, each process is a new interpreter. The function, its arguments and its result are
-    pickled. The worker must be able to import the function by its name. The worker imports this program's main module
-    under another name, so code that must run only once belongs below `if __name__ == "__main__":`. The server imports
-    only the modules that the program has passed to `multiprocessing.set_forkserver_preload`. In the worker,
-    `current_job()` is not this job, but an object that can report its `progress`, up to a hundred times a second.
+    earlier call has changed in its module. Each process is a new interpreter. The function, its arguments and its
+    result are pickled. The worker must be able to import the function by its name. The worker imports this program's
+    main module under another name, so code that must run only once belongs below `if __name__ == "__main__":`. In the
+    worker, `current_job()` is not this job, but an object that can report its `progress`, up to a hundred times a
+    second.
 
     If the function raises an exception, the job raises one with the same type, arguments and attributes. A note names
     those that were lost because they cannot be pickled. If the type cannot be imported by name, the exception becomes a

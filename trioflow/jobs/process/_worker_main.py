@@ -4,30 +4,21 @@ The program uses only the standard library, so that a worker need not import tri
 A message to a worker consists of the length of a pickle in eight bytes, the memory limit of the call in eight bytes,
 and the pickle. A message from a worker consists of one byte, which is 1 for an answer and 0 for a progress report, the
 length of a pickle in eight bytes, and the pickle.
-
-With the argument "server", the program is the server of `_fork_server`. It forks the workers, so that no worker needs
-to start its own interpreter. Of the user's modules, the server imports only those that the user has named, because all
-workers share the state of the modules imported there, such as open files, connections, and random generators.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copyreg
-import gc
-import importlib
 import multiprocessing
 import os
 import pickle
-import signal
-import socket
 import struct
 import sys
 import threading
 import time
 import traceback
 import types
-import warnings
 from collections.abc import Callable
 from multiprocessing import spawn
 from typing import Any, BinaryIO
@@ -39,12 +30,6 @@ REQUEST_HEADER = struct.Struct("!QQ")
 """The header of a message to a worker: the length of the pickle, and the memory limit of the call (0 for no limit)."""
 ANSWER_HEADER = struct.Struct("!?Q")
 """The header of a message from a worker: whether it is an answer, and the length of the pickle."""
-NUMBER_FORMAT = struct.Struct("!q")
-"""The format of a number in messages of the server: a pid, the negative errno of a failed fork, or an exit status."""
-UNSAFE_TO_FORK = 0
-"""The number that the server sends in place of a pid if it cannot fork safely."""
-MAX_MESSAGE_BYTES = 1 << 16
-THREADS_DIRECTORY = "/proc/self/task"
 REMOTE_JOB_MODULE = "trioflow: where a job is called elsewhere"
 """The key under which `current_job()` finds this module in `sys.modules`. A script is not listed there by its name."""
 PROGRESS_INTERVAL = 0.01
@@ -109,10 +94,6 @@ def main() -> None:
         return
     sys.modules[REMOTE_JOB_MODULE] = sys.modules[__name__]
     stream: Any = take_over_stdin()
-    if sys.argv[1:] == ["server"]:
-        stream = fork_workers(stream)
-        if stream is None:
-            return
     # Otherwise, a child would keep the socket open after the death of this process.
     os.register_at_fork(after_in_child=stream.close)
     preparation, _ = receive_request(stream)
@@ -131,17 +112,12 @@ def main() -> None:
 
 
 def prepare_process(preparation: Any) -> None:
-    """Copy the environment, sys.path, sys.argv, directory and main module of the controlling program to this process.
+    """Copy sys.path, sys.argv, the directory and the main module of the controlling program to this process.
 
     Args:
-        preparation: the data from `multiprocessing.spawn.get_preparation_data`, and the environment if it has changed
-            since the start of the server.
+        preparation: the data from `multiprocessing.spawn.get_preparation_data`.
 
     """
-    environment = preparation.pop("environment", None)
-    if environment and sys.platform != "win32":
-        os.environb.clear()
-        os.environb.update(environment)
     process: Any = multiprocessing.current_process()
     process._inheriting = True  # as multiprocessing does in its own workers
     try:
@@ -163,108 +139,6 @@ def take_over_stdin() -> Any:
     os.dup2(null_descriptor, 0)
     os.close(null_descriptor)
     return os.fdopen(socket_descriptor, "r+b", buffering=0)
-
-
-def fork_workers(stream: BinaryIO) -> BinaryIO | None:
-    """Run the server: fork a worker for each socket that arrives.
-
-    The first message is a pickle of sys.path, a list of modules to import in the server, and a flag: whether each
-    worker gets its own session. There are two kinds of later messages:
-
-    - An empty message with a socket requests a worker. If the worker's output has its own channel, two descriptors for
-      the output follow the socket. The worker first sends its pid through the socket.
-    - The pid of an exited worker requests its exit status. Until this request, the pid is not reused.
-
-    Returns:
-        In each forked worker, the stream of its socket. In the server, None when the program has closed the connection.
-
-    """
-    if sys.platform == "win32":
-        return None
-    control = socket.socket(fileno=os.dup(stream.fileno()))
-    stream.close()
-    sys_path, module_names, needs_session = pickle.loads(control.recv(MAX_MESSAGE_BYTES))
-    sys.path[:] = sys_path
-    for name in module_names:
-        with contextlib.suppress(Exception):  # a function that needs the module will raise this error in the worker
-            importlib.import_module(name)
-    flush_output()  # otherwise, each worker would write the buffered output again
-    # If this program ignored SIGCHLD, the exit statuses of workers would be lost.
-    original_handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    is_fork_safe = can_fork_safely()
-    gc.freeze()  # otherwise, the workers' garbage collectors would write to shared pages, and so copy them
-    while True:
-        try:
-            message, descriptors, _, _ = socket.recv_fds(control, MAX_MESSAGE_BYTES, 3)
-        except ConnectionError:  # the program has exited without reading the last answer
-            break
-        if descriptors:
-            worker_descriptor, *output_descriptors = descriptors
-            is_server = fork_worker(worker_descriptor, is_fork_safe)
-            for standard_descriptor, output_descriptor in enumerate(output_descriptors, 1):
-                if not is_server:
-                    os.dup2(output_descriptor, standard_descriptor)
-                os.close(output_descriptor)
-            if is_server:
-                os.close(worker_descriptor)
-                continue
-            control.close()
-            signal.signal(signal.SIGCHLD, original_handler)
-            (os.setsid if needs_session else os.setpgrp)()
-            worker_stream = os.fdopen(worker_descriptor, "r+b", buffering=0)
-            with contextlib.suppress(OSError):  # the program has closed its end
-                worker_stream.write(NUMBER_FORMAT.pack(os.getpid()))
-            return worker_stream
-        if not message:
-            break
-        status = os.waitpid(NUMBER_FORMAT.unpack(message)[0], 0)[1]
-        with contextlib.suppress(ConnectionError):
-            control.send(NUMBER_FORMAT.pack(status))
-    with contextlib.suppress(ChildProcessError):
-        while True:  # reap the workers whose exit statuses were not requested; a worker exits when its socket is closed
-            os.wait()
-    return None
-
-
-def fork_worker(worker_descriptor: int, is_fork_safe: bool) -> bool:
-    """Fork a worker. Return False in the worker and True in the server.
-
-    If the server cannot fork, it sends the reason through the socket of the worker.
-    """
-    if sys.platform == "win32":
-        return True
-    status = UNSAFE_TO_FORK
-    if is_fork_safe:
-        try:
-            if not os.fork():
-                return False
-        except OSError as error:
-            status = -(error.errno or 1)
-        else:
-            return True
-    with contextlib.suppress(OSError):  # the program has closed its end
-        os.write(worker_descriptor, NUMBER_FORMAT.pack(status))
-    return True
-
-
-def can_fork_safely() -> bool:
-    """Return whether this process has only one thread when it forks.
-
-    A lock that another thread holds at the fork would stay locked in the child forever. Some libraries, such as
-    OpenBLAS, end their threads before a fork, so this function counts the threads after a trial fork.
-    """
-    if sys.platform == "win32":
-        return False
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # raised since Python 3.12 if other threads run at the fork
-        child = os.fork()
-    if not child:
-        os._exit(0)
-    os.waitpid(child, 0)
-    try:
-        return len(os.listdir(THREADS_DIRECTORY)) == 1
-    except OSError:
-        return False
 
 
 def receive_request(stream: BinaryIO) -> tuple[bytes, int]:

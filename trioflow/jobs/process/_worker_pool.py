@@ -9,7 +9,6 @@ import socket
 import sys
 from collections import defaultdict
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -18,10 +17,8 @@ from ...abc import AbstractJob, RunHandle
 from ..command._start_errors import REAPED_MESSAGE
 from ..posix._guard import Guard
 from ..posix._processes import Process, describe_exit, renice, spawn
-from ..posix._sockets import send_all
 from ..posix._termination import end_group, end_process
 from . import _worker_main
-from ._fork_server import ForkServer, can_fork, modules_to_import, open_output_channel
 
 MAX_READ_BYTES: Final = 1 << 20
 RUN_DURING_IMPORT_MESSAGE: Final = (
@@ -42,7 +39,6 @@ class WorkerProcess:
         socket: the controller's end of the socket.
         process: the process.
         preparation: the data for `_worker_main.prepare_process`, sent before the first request.
-        server: the server that has forked the process; None if the process is a child of this program.
         output: the channel for the worker's output; None if the worker inherits the streams of this program.
 
     Attributes:
@@ -58,14 +54,12 @@ class WorkerProcess:
         socket: socket.socket,
         process: Process,
         preparation: Any,
-        server: ForkServer | None = None,
-        output: Any = None,
+        output: Any,
     ) -> None:
         self._output: Final = output
         self._run: Final = run
         self._socket: Final = socket
         self._process: Final = process
-        self._server: Final = server
         self._received: Final = bytearray()
         self._unsent_preparation = _worker_main.pack_request(pickle.dumps(preparation))
 
@@ -107,13 +101,21 @@ class WorkerProcess:
 
         """
         try:
-            await send_all(self._socket, self._unsent_preparation + _worker_main.pack_request(request, memory_limit))
+            await self._send(self._unsent_preparation + _worker_main.pack_request(request, memory_limit))
             self._unsent_preparation = b""
             while (answer := self.poll_answer(on_progress)) is None:
                 await anyio.wait_readable(self._socket)
             return answer
         except (BrokenPipeError, ConnectionResetError):  # while sending
             raise WorkerDied from None
+
+    async def _send(self, message: bytes) -> None:
+        remaining = memoryview(message)
+        while remaining:
+            try:
+                remaining = remaining[self._socket.send(remaining) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self._socket)
 
     def poll_answer(self, on_progress: Callable[[bytes], object]) -> bytes | None:
         """Call `on_progress` with each progress report that has arrived; return the answer, or None if it has not.
@@ -148,33 +150,20 @@ class WorkerProcess:
         self._socket.close()
         await end_process(run, process, grace)
         try:
-            description = await self._reap()
+            description = describe_exit(process.returncode or 0) if process.reap() else REAPED_MESSAGE
             await end_group(run, process, run.clock(), run.sleep_until)
         finally:
             process.unregister()
         return description
 
-    async def _reap(self) -> str:
-        """Reap the process, or let the server reap it, and return a description of how the process ended."""
-        if self._server is None:
-            if not self._process.reap():
-                return REAPED_MESSAGE
-        elif not await self._run.outlast(partial(self._server.reap_worker, self._process)):
-            # This exit code is a placeholder. After the end of the server, the system reaps its workers.
-            self._process.record_exit_code(0)
-            return "its exit code is unknown, because the process that forked it has ended too"
-        return describe_exit(self._process.returncode or 0)
-
 
 class WorkerPool:
-    """The idle worker processes of an outermost run, and the server that forks them."""
+    """The idle worker processes of an outermost run."""
 
     def __init__(self, run: RunHandle) -> None:
         self._run: Final = run
         run.shared(Guard)  # created before the pool, so that it is closed after the pool
         self._idle_workers: Final[defaultdict[int, list[WorkerProcess]]] = defaultdict(list)  # keyed by their `nice`
-        self._server: ForkServer | None = None
-        self._can_fork = can_fork()
 
     async def take_worker(self, nice: int) -> WorkerProcess:
         """Return an idle worker with this `nice`, or start one.
@@ -191,8 +180,7 @@ class WorkerPool:
             if worker.is_alive():
                 return worker
             await worker.end()
-        preparation = _preparation_data()
-        worker = (await self._fork_worker(preparation) if self._can_fork else None) or self._spawn_worker(preparation)
+        worker = self._start_worker(_preparation_data())
         if nice:
             try:
                 worker.renice(nice)
@@ -205,44 +193,33 @@ class WorkerPool:
         self._idle_workers[worker.nice].append(worker)
 
     async def close(self) -> None:
-        try:
-            for idle_workers in self._idle_workers.values():
-                while idle_workers:
-                    await idle_workers.pop().end()
-        finally:
-            if self._server is not None:
-                await self._server.close()
+        for idle_workers in self._idle_workers.values():
+            while idle_workers:
+                await idle_workers.pop().end()
 
-    async def _fork_worker(self, preparation: dict[str, Any]) -> WorkerProcess | None:
-        """Let the server fork a worker, and return the worker; return None if the server cannot fork."""
-        server = self._server
-        if server is None:
-            server = self._server = ForkServer(self._run, preparation["sys_path"], modules_to_import(preparation))
-        if (forked_worker := await server.fork_worker()) is None:
-            self._can_fork = False
-            return None
-        environment = self._run.shared(Guard).marked_environment(None)
-        if environment is not server.environment:
-            preparation["environment"] = environment
-        socket, process, output = forked_worker
-        return WorkerProcess(self._run, socket, process, preparation, server, output)
-
-    def _spawn_worker(self, preparation: dict[str, Any]) -> WorkerProcess:
+    def _start_worker(self, preparation: dict[str, Any]) -> WorkerProcess:
         controller_end, worker_end = socket.socketpair()
         controller_end.setblocking(False)
-        command = [sys.executable, "-P", _worker_main.__file__]
+        # A live monitor has a channel for the output, so that it can show which job has printed a line.
+        stream: Any = sys.stdout
+        output = stream.open_output_pipe() if getattr(stream, "has_picture", False) else None
+        stdout = None if output is None else output.write_end
         try:
-            with open_output_channel() as (output, descriptors):
-                stdout, stderr = descriptors or (None, None)
-                process = spawn(
-                    self._run.shared(Guard), command, stdin=worker_end.fileno(), stdout=stdout, stderr=stderr
-                )
+            process = spawn(
+                self._run.shared(Guard),
+                [sys.executable, "-P", _worker_main.__file__],
+                stdin=worker_end.fileno(),
+                stdout=stdout,
+                stderr=stdout if getattr(sys.stderr, "has_picture", True) else None,
+            )
         except BaseException:
             controller_end.close()
             raise
         finally:
             worker_end.close()
-        return WorkerProcess(self._run, controller_end, process, preparation, output=output)
+            if stdout is not None:
+                os.close(stdout)
+        return WorkerProcess(self._run, controller_end, process, preparation, output)
 
 
 def has_main_file() -> bool:

@@ -1,0 +1,173 @@
+"""Where the worker processes of a run come from, and what becomes of them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trioflow import Job, JobState, ProcessJob, StopReason
+from trioflow.jobs.process import _worker_main
+
+from ...bodies import run
+from ..posix.process_trees import Watched, until_there
+from ..posix.process_trees import watched as watched
+from . import process_bodies as bodies
+
+
+def meeting(path: Path, number: int) -> list[ProcessJob[tuple[int, int]]]:
+    """Return jobs that end when each has its own process."""
+    path.mkdir(exist_ok=True)
+    return [ProcessJob(bodies.meet, str(path), number) for _ in range(number)]
+
+
+def test_each_worker_process_is_a_new_interpreter(backend: str, watched: Watched, tmp_path: Path) -> None:
+    """Each worker process is a child of this program, serves several jobs, and ends with the run."""
+    jobs = meeting(tmp_path / "first", 2)
+    again = ProcessJob(bodies.whoami, required=jobs)
+    run(backend, *jobs, again, processes=2)
+    workers = {job.result() for job in jobs}
+    assert len(workers) == 2
+    assert again.result() in workers
+    assert {parent for _, parent in workers} == {os.getpid()}
+    assert watched.alive() == []
+
+
+def test_a_large_argument_arrives_whole(backend: str) -> None:
+    """An argument that is larger than the buffer of a socket arrives whole."""
+    data = os.urandom(5_000_000)
+    job = ProcessJob(bytes.hex, data)
+    run(backend, job)
+    assert job.result() == data.hex()
+
+
+def test_the_main_module_is_imported_by_each_worker(tmp_path: Path) -> None:
+    """Each worker imports the main module: if the server did, all would have the same random numbers."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, sys\nfrom tests.jobs.process.process_bodies import meet\n"
+        "from trioflow import ProcessJob, Scheduler\n"
+        "TOKEN = os.urandom(8)\n\ndef token(path):\n    meet(path, 2)\n    return TOKEN\n\n"
+        "if __name__ == '__main__':\n    jobs = [ProcessJob(token, sys.argv[1]) for _ in range(2)]\n"
+        "    Scheduler(*jobs, processes=2).run(check=True)\n    print(len({TOKEN, *(job.result() for job in jobs)}))\n"
+    )
+    (tmp_path / "meeting").mkdir()
+    found = subprocess.run(
+        [sys.executable, program, tmp_path / "meeting"],
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (found.stdout, found.stderr) == ("3\n", "")
+
+
+def test_a_worker_inherits_the_current_environment_and_directory_of_the_program(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new worker gets the current environment and directory of the program, not those at its first."""
+    found = list[tuple[str | None, str]]()
+
+    def move(number: int) -> None:
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        monkeypatch.chdir(directory)
+        monkeypatch.setenv("TRIOFLOW_PLACE", str(number))
+
+    async def place(number: int) -> None:
+        move(number)
+        job = ProcessJob(bodies.place, "TRIOFLOW_PLACE")
+        found.append(await job.co_run())
+        await ProcessJob(bodies.die, "exit").co_run()  # so that the next one has a new worker
+
+    first = Job(place, 1)
+    run(backend, first, Job(place, 2, required=first, run_if="settled"))
+    run(backend, Job(place, 3))
+    assert found == [(str(number), str(tmp_path / str(number))) for number in (1, 2, 3)]
+
+
+def test_workers_of_jobs_that_time_out_early_are_not_lost(backend: str, watched: Watched, tmp_path: Path) -> None:
+    """Workers whose jobs time out before they have imported anything end, and other jobs get others."""
+    early = [ProcessJob(bodies.add, 1, timeout=0.001) for _ in range(3)]
+    late = meeting(tmp_path / "meeting", 2)
+    for job in late:
+        job.requires(*early, settled=True)
+    run(backend, *early, *late, processes=3)
+    assert [job.state for job in late] == [JobState.SUCCEEDED] * 2
+    assert watched.alive() == []
+    run(backend, *(ProcessJob(bodies.add, 1, timeout=0.001) for _ in range(3)), processes=3)
+    assert watched.alive() == []
+
+
+def test_ctrl_c_prints_no_tracebacks_of_workers(backend: str, tmp_path: Path, watched: Watched) -> None:
+    """Workers print no tracebacks on Ctrl-C, which only the controlling program handles."""
+    code = (
+        "from tests.jobs.process.process_bodies import nap_forever\n"
+        "from trioflow import ProcessJob, Scheduler\nimport sys\n"
+        "scheduler = Scheduler(ProcessJob(nap_forever, sys.argv[2]))\n"
+        "try:\n    scheduler.run(backend=sys.argv[1])\nexcept KeyboardInterrupt:\n    print(scheduler.stop_reason.name)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, backend, str(tmp_path / "started")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    until_there(tmp_path / "started")
+    os.killpg(process.pid, signal.SIGINT)
+    out, error = process.communicate(timeout=20)
+    assert (out, error) == (f"{StopReason.INTERRUPTED.name}\n", "")
+    assert watched.alive() == []
+
+
+def test_a_program_that_ignores_sigchld_may_have_process_jobs(backend: str) -> None:
+    """In a program that ignores SIGCHLD, only the exit code of a worker that has died is unknown.
+
+    The end of the run once raised a ChildProcessError.
+    """
+    code = (
+        "import signal, sys\nfrom tests.jobs.process.process_bodies import die\n"
+        "from trioflow import ProcessJob, Scheduler\n"
+        "job, fine = ProcessJob(die, 'exit'), ProcessJob(pow, 2, 3)\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "Scheduler(job, fine).run(backend=sys.argv[1])\nprint(job.raised_exception())\nprint(fine.result())"
+    )
+    found = subprocess.run([sys.executable, "-c", code, backend], capture_output=True, text=True, check=False)
+    died, fine = found.stdout.splitlines()
+    assert died.startswith("\"die('exit')\": its process has died: its exit code is unknown")
+    assert fine == "8"
+    assert "Traceback" not in found.stderr
+
+
+def test_a_process_job_in_a_removed_working_directory_says_so(backend: str, tmp_path: Path) -> None:
+    """A program whose working directory was removed gets an error that says so, and what to do."""
+    code = (
+        "import os, sys\nfrom trioflow import ProcessJob, Scheduler\njob = ProcessJob(pow, 2, 3)\n"
+        "os.rmdir(os.getcwd())\nScheduler(job).run(backend=sys.argv[1])\nprint(job.raised_exception())"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, backend], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert "could not be started: the working directory of this program has been removed: change to" in found.stdout
+
+
+def test_a_worker_ends_silently_if_the_program_reads_no_answers(tmp_path: Path) -> None:
+    """A worker ends silently if its connection is reset, for example after three Ctrl-C."""
+    control, theirs = socket.socketpair()
+    with theirs, (tmp_path / "errors").open("wb") as errors:
+        worker = subprocess.Popen([sys.executable, "-P", _worker_main.__file__], stdin=theirs, stderr=errors)
+    call = pickle.dumps((abs, (-1,), {}, {}))
+    control.send(_worker_main.pack_request(pickle.dumps({})) + _worker_main.pack_request(call))
+    while not select.select([control], [], [], 60)[0]:  # it has something to read, which is not read
+        pass
+    control.close()
+    assert worker.wait(60) == 0
+    assert (tmp_path / "errors").read_text() == ""
