@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Adaptive, First, Job, Pool, Retry, Scheduler, Trace
+from trioflow import Adaptive, Budget, First, Job, PerKey, Pool, Retry, Scheduler, Sequence, Trace
 from trioflow._core.api.views import slot_users
 from trioflow.abc import WaitCause
 
@@ -184,7 +184,7 @@ class Crowd:
         if draw.random() < 0.3:
             options["needs"] = {"cpu": 2}
         if kind < 0.6:  # it takes one slot, whatever its jobs do
-            members = [Job(nap, draw.randint(1, 3)) for _ in range(2)]
+            members = [Job(nap, draw.randint(1, 3), needs=draw.choice([None, {"cpu": 1}])) for _ in range(2)]
             return Scheduler(Job(self.work, windows, 1), *members, jobs_window=1, label="group", **options)
         own: list[Any] = []
         window = draw.choice([None, None, 1])
@@ -226,6 +226,21 @@ def test_the_jobs_of_a_first_take_slots_of_the_window_in_which_it_stands(virtual
         assert all(job.is_settled() for job in crowd.root), seed
         for window, most in crowd.most.items():
             assert most <= crowd.sizes[window], seed
+
+
+@pytest.mark.parametrize("kind", ["amount", "budget", "key"])
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_first_that_keeps_needs_waits_for_no_slot_of_those_that_wait_for_them(
+    virtual: Virtual, kind: str, depth: int
+) -> None:
+    """Between two of its jobs its slot once went to a group, which waited for needs that the `First` kept."""
+    limit = {"amount": lambda: 1, "budget": lambda: Budget(2), "key": lambda: PerKey(1)}[kind]
+    need: Any = {"x": "k" if kind == "key" else 1}
+    first = First(Sequence(Job(nap, 1), Job(nap, 1)), needs=need)
+    group = Scheduler(Job(nap, 1, needs=need if kind != "budget" else {"x": 2}), label="group", critical=False)
+    scheduler = Scheduler(First(first, label="outer") if depth else first, group, jobs_window=1, pool=Pool(x=limit()))
+    assert virtual(scheduler.co_run)
+    assert group.started_at == 2
 
 
 def test_a_first_starts_in_its_turn_and_hedges_wait_in_theirs(virtual: Virtual) -> None:

@@ -10,7 +10,9 @@ has settled, or is queued again; then `release` takes it back, and the next call
 
 - A **slot** of the window is a place in the set `holders`. Forever jobs need none. A `First` waits for a slot as any
   job does, but it starts with that slot for its jobs: each of these that runs has one, in the window of the `First`
-  itself and in the one in which it stands (`outer`). All runs that share a window are in one admission.
+  itself and in the one in which it stands (`outer`). A `First` that keeps needs has a slot whenever none of its jobs
+  has one: its jobs would wait for a slot of one that waits for these needs. All runs that share a window are in one
+  admission.
 - **Needs** are granted all together, by an `AdmissionQueue`, which is the line of a run with such jobs.
 - A **token** of the innermost limiter is the last thing that a job takes; see `LimiterTokens`.
 
@@ -234,7 +236,7 @@ class ReadyQueue:
 
     def return_unused_slot(self) -> None:
         """Return the slot with which the `First` of this run has started, if none of its jobs could take it at once."""
-        if self.outer is not None:
+        if self.outer is not None and not self.run.scheduler._needs():
             for queue, firsts in self._windows():
                 queue.holders.difference_update(firsts)
             self.outer.on_change()
@@ -288,10 +290,21 @@ class ReadyQueue:
         if self.outer is not None:
             for queue, _ in self._windows():
                 queue.holders.discard(job)
+            self._keep_slots()
         if self.tokens is not None:
             self.tokens.release(job)
         if self.groups is not None:
             self.groups.release(job)
+
+    def _keep_slots(self) -> None:
+        """Give a slot to each `First` around a released job that keeps needs, and of whose jobs none has a slot."""
+        queue = self
+        while queue.outer is not None:
+            if not queue.holders and queue.run.scheduler._needs():
+                for outer, firsts in queue._windows():
+                    if firsts:
+                        outer.holders.add(queue.run.scheduler)
+            queue = queue.outer
 
     def refund(self, job: AbstractJob[Any]) -> None:
         """Put back the amounts of rates and budgets of a job that does not start. Call `release` afterwards."""
