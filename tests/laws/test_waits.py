@@ -113,6 +113,12 @@ def needs_the_same(job: Job[Any]) -> Job[Any]:
     return other(2, needs={"cpu": 1}, priority=-1)
 
 
+def requires_settled(job: Job[Any]) -> Job[Any]:
+    waiter = other(2)
+    waiter.requires(job, settled=True)
+    return waiter
+
+
 def first(job: Job[Any], **options: Any) -> First:
     """Return a `First` of the job and of two others, which come after it in the order of turns."""
     return First(job, other("b"), other("c"), **options)
@@ -122,6 +128,7 @@ WAITS: dict[str, Callable[[Job[Any]], Job[Any] | Scheduler]] = {
     "requires": lambda job: other(2, required=job),
     "run_if failed": lambda job: other(2, required=job, run_if="failed"),
     "run_if settled": lambda job: other(2, required=job, run_if="settled"),
+    "requires settled": requires_settled,
     "input": lambda job: other(2, job),
     "input in a group": lambda job: Scheduler(other(2, job), label="group"),
     "group": lambda job: other(2, required=Scheduler(job, label="group")),
@@ -163,6 +170,7 @@ def test_each_wait_ends_in_whichever_way_its_job_settles(virtual: Virtual, tmp_p
         assert scheduler.stop_reason not in (None, StopReason.TIMEOUT, StopReason.CRITICAL)
         assert job.is_settled() or waiter.restored  # a `First` that is restored as a whole starts none of its jobs
         assert waiter.is_settled()
+        assert waiter.is_succeeded() or wait != "requires settled" or way == "skipped"
         assert pool.free["cpu"] == 1
 
     for _ in range(2 if way == "restored" else 1):

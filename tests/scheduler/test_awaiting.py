@@ -646,6 +646,17 @@ def test_awaiting_a_job_from_another_thread_raises(backend: str) -> None:
     assert told[0].startswith("await of 'b'")
 
 
+def limits_and_options(shared: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of a scheduler for one job at a time, and those of its jobs. Needs a loop."""
+    limits: dict[str, Callable[[], dict[str, Any]]] = {
+        "amount": lambda: {"pool": Pool(x=1)},
+        "budget": lambda: {"pool": Pool(x=Budget(1))},
+        "key": lambda: {"pool": Pool(x=PerKey(1))},
+        "limiter": lambda: {"jobs_window": anyio.CapacityLimiter(1)},
+    }
+    return limits[shared](), {} if shared == "limiter" else {"needs": {"x": "k" if shared == "key" else 1}}
+
+
 @pytest.mark.parametrize("shared", ["amount", "budget", "key", "limiter"])
 def test_a_wait_between_two_runs_that_share_a_limit_is_named(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, shared: str
@@ -657,16 +668,9 @@ def test_a_wait_between_two_runs_that_share_a_limit_is_named(
         await job
 
     async def main() -> None:
-        need = {"x": "k" if shared == "key" else 1}
-        options: dict[str, Any] = {} if shared == "limiter" else {"needs": need}
+        limits, options = limits_and_options(shared)
         b = Job(nap, 1, label="b", **options)
         a = Job(wait_for, ref(b), label="a", **options)
-        limits: dict[str, Any] = {
-            "amount": lambda: {"pool": Pool(x=1)},
-            "budget": lambda: {"pool": Pool(x=Budget(1))},
-            "key": lambda: {"pool": Pool(x=PerKey(1))},
-            "limiter": lambda: {"jobs_window": anyio.CapacityLimiter(1)},
-        }[shared]()
         async with anyio.create_task_group() as group:
             group.start_soon(functools.partial(Scheduler(a, **limits).co_run, timeout=9))
             await anyio.sleep(0.1)
@@ -674,3 +678,57 @@ def test_a_wait_between_two_runs_that_share_a_limit_is_named(
 
     virtual(main)
     assert any("'a' awaits 'b', but holds what 'b' needs" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("shared", ["amount", "budget", "key", "limiter"])
+def test_bodies_that_run_what_needs_what_the_other_holds_are_named(virtual: Virtual, shared: str) -> None:
+    """Two bodies each ran a scheduler whose job needed what the other held, and once stood still without a word."""
+
+    async def main() -> list[str]:
+        (limits, options), (other_limits, _) = limits_and_options(shared), limits_and_options(shared)
+
+        async def run(name: str, limits: dict[str, Any]) -> None:
+            await nap(1)
+            await Scheduler(Job(nap, 1, label=f"in {name}", **options), label=f"run {name}", **limits).co_run()
+
+        groups = [
+            Scheduler(Job(run, "a", other_limits, label="a", **options), **limits),
+            Scheduler(Job(run, "b", limits, label="b", **options), **other_limits),
+        ]
+        await Scheduler(*groups).co_run(timeout=60)
+        return [incident.message for group in groups for incident in group.incidents]
+
+    for message, (name, other) in zip(virtual(main), ["ab", "ba"], strict=True):
+        assert message.startswith(
+            f"'{name}' runs 'run {name}', which waits for its job 'in {name}', which needs what is held by '{other}', "
+            f"which runs 'run {other}', which waits for its job 'in {other}', but holds what 'in {other}' needs: "
+        )
+
+
+@pytest.mark.parametrize("wait", ["need", "await"])
+def test_a_body_that_runs_what_waits_for_it_is_named(virtual: Virtual, wait: str) -> None:
+    """A body that runs a scheduler awaits it: one of its jobs cannot need what the body's job holds, or await that."""
+    jobs: Jobs = {}
+    pool = Pool(cpu=1)
+
+    async def run() -> None:
+        inner = Job(nap, label="in", needs={"cpu": 1}) if wait == "need" else awaiting(jobs, "a", "in")
+        await Scheduler(inner, label="inner", pool=pool).co_run()
+
+    jobs["a"] = Job(run, label="a", needs={"cpu": 1})
+    assert [message.partition(": ")[0] for message in incidents(virtual, Scheduler(jobs["a"], pool=pool))] == [
+        "'a' runs 'inner', which waits for its job 'in', "
+        + ("but holds what 'in' needs" if wait == "need" else "which awaits 'a'")
+    ]
+
+
+def test_a_body_that_runs_what_goes_on_logs_nothing(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """A scheduler in a body may take long, and wait for what others hold, as long as nothing waits for the body."""
+    pool = Pool(cpu=2)
+
+    async def run() -> None:
+        jobs = [Job(nap, 9, needs={"cpu": 1}) for _ in range(3)]
+        assert await Scheduler(*jobs, pool=pool, jobs_window=1).co_run()
+
+    assert virtual(Scheduler(Job(run), Job(nap, 9, needs={"cpu": 2}), pool=pool).co_run)
+    assert caplog.text == ""

@@ -51,8 +51,8 @@ class FirstRule:
         self._restored: list[AbstractJob[Any]] = []  # competitors that the journal has restored, not yet winners
         self._held: dict[AbstractJob[Any], None] = {}  # jobs that are ready, but may not start yet
         self._turn_started_at: float | None = None  # when the first job of the last open turn started
-        # When the task that awaits the run calls `check_timer`; infinity if there is no timer.
-        self.timer_fires_at = math.inf
+        # When the task that awaits the run calls `check`: infinity if there is no timer.
+        self.due_at = math.inf
         self.winners: Final[list[AbstractJob[Any]]] = []
         self.is_decided = False
 
@@ -121,7 +121,7 @@ class FirstRule:
         self._release_held()
 
     def has_timer(self) -> bool:
-        return self.timer_fires_at != math.inf and self._turn_started_at is not None
+        return self.due_at != math.inf and self._turn_started_at is not None
 
     def explain(self, job: AbstractJob[Any]) -> str:
         """Explain why a job that has no open requirements is held back."""
@@ -160,18 +160,18 @@ class FirstRule:
         return run.journal_writer is not None and run.requirement_counts.counting_down
 
     def _set_timer(self) -> None:
-        if self._stagger is None or self._turn_started_at is None or self.timer_fires_at != math.inf:
+        if self._stagger is None or self._turn_started_at is None or self.due_at != math.inf:
             return
         if self._closed_turns and not self._run.is_draining_or_stopping:
-            self.timer_fires_at = self._turn_started_at + self._stagger
+            self.due_at = self._turn_started_at + self._stagger
             self._run.wake()
 
-    def check_timer(self) -> None:
+    def check(self) -> None:
         """If the timer is due, open the next turn, unless it was set for an earlier one; then set it again."""
         run, started_at, now = self._run, self._turn_started_at, self._run.clock() + TIME_TOLERANCE
-        if now < self.timer_fires_at or run.is_draining_or_stopping:
+        if now < self.due_at or run.is_draining_or_stopping:
             return
-        self.timer_fires_at = math.inf
+        self.due_at = math.inf
         assert self._stagger is not None
         if started_at is not None and now >= started_at + self._stagger:
             self._open_next_turn()
@@ -203,7 +203,7 @@ class FirstRule:
         self._open_turns.add(self._last_open)
         self._turn_started_at = None
         if not self._closed_turns:
-            self.timer_fires_at = math.inf
+            self.due_at = math.inf
         self._release_held()
 
     def _release_held(self) -> None:

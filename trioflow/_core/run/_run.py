@@ -90,6 +90,7 @@ class Run:
         "added_count",
         "backend",
         "began_at",
+        "body_watch",
         "cancel_reason",
         "cancelled_before_linking",
         "change_event",
@@ -235,6 +236,7 @@ class Run:
         self.has_crashed = False  # whether the event loop has crashed, so that no task of the run will be resumed
         # The jobs whose `co_shutdown` has not been called yet; None before the ending.
         self.pending_shutdowns: dict[AbstractJob[Any], None] | None = None
+        self.body_watch: Any = None  # the `WaitWatch` of the job whose body awaits this outermost run
         self.change_event: TaskEvent | None = None  # wakes `execute`, or the ending, to check its condition again
 
     # ---- attributes that few runs need, which are created on first use
@@ -425,21 +427,21 @@ class Run:
                 return
 
     async def _wait_for_change(self) -> None:
-        """Wait for `wake`, the timer of a `First`, or tasks to name. Meanwhile, the run's own worker is not active."""
+        """Wait for `wake`, a timer, or tasks to name. Meanwhile, the run's own worker is not active."""
         host = self.outer_worker
         was_active = host is not None and host in host.run.workers.alive  # the worker of a clean-up job never is
         self.standstill.active_count -= was_active
         self.standstill.suspect(self)
         self.change_event = changed = self.backend.create_event()
-        rule = self.first_rule
-        deadline = self.workers.names_due_at if rule is None else min(rule.timer_fires_at, self.workers.names_due_at)
+        timed: list[Any] = [part for part in (self.first_rule, self.body_watch) if part is not None]
+        deadline = min([self.workers.names_due_at, *(part.due_at for part in timed)])
         try:
             if not await self.group.host.wait(changed, deadline):
                 self.stop_cancelled()
         finally:
             self.standstill.active_count += was_active
-        if rule is not None:
-            rule.check_timer()
+        for part in timed:
+            part.check()
         if self.workers.names_due_at < math.inf:
             self.workers.name_tasks(self.clock())
 

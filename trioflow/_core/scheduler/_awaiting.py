@@ -4,11 +4,14 @@ If one job awaits another, this is recorded, so that views can show the wait. A 
 job keeps its slot, its token and its resources, and the awaited job may lack one of these; or the awaited job is a
 forever job, which lasts as long as its run, which waits for the waiting job. Such waits are not rejected, because the
 awaited job may get what it lacks from other jobs, or return by itself, but after a while they are reported.
+
+A job whose body runs a scheduler awaits that run, and is treated alike.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Collection, Generator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -136,15 +139,40 @@ async def wait_or_report(
     run = None if waiter is None else _run_that_waits(waiter)
     if waiter is None or run is None:
         return False
-    seconds = FIRST_POLL_SECONDS
-    while not event.is_set():
-        with run.backend.create_scope(run.clock() + seconds):
+    watch = WaitWatch(run, waiter, jobs, verb)
+    while not event.is_set() and watch.due_at < math.inf:
+        with run.backend.create_scope(watch.due_at):
             await event.wait()
-        path = None if event.is_set() else _wait_paths.find_path_from_each(jobs, waiter)
-        if path is not None:
-            text = _wait_paths.deadlock_text(waiter, verb, path)
-            if all(text != incident.message for incident in run.scheduler.incidents):  # a job may wait again and again
-                run.report(waiter, text)
-            return True
-        seconds *= 2
-    return False
+        if not event.is_set():
+            watch.check()
+    return watch.due_at == math.inf
+
+
+class WaitWatch:
+    """The check of a wait, which is due at `due_at`, until it is reported. The arguments are as in `wait_or_report`."""
+
+    def __init__(self, run: Run, waiter: AbstractJob[Any], jobs: Collection[AbstractJob[Any]], verb: str) -> None:
+        self._run, self.waiter, self._jobs, self._verb = run, waiter, jobs, verb
+        self._seconds = FIRST_POLL_SECONDS
+        self.due_at = run.clock() + self._seconds
+
+    def check(self) -> None:
+        """If the check is due, report the wait, or set the time of the next check."""
+        run = self._run
+        if run.clock() < self.due_at:
+            return
+        path = _wait_paths.find_path_from_each(self._jobs, self.waiter)
+        self._seconds *= 2
+        self.due_at = math.inf if path else run.clock() + self._seconds
+        text = _wait_paths.deadlock_text(self.waiter, self._verb, path) if path else None
+        if text and all(
+            text != incident.message for incident in run.scheduler.incidents
+        ):  # it may wait again and again
+            run.report(self.waiter, text)
+
+
+def watch_of_body(scheduler: BaseScheduler) -> WaitWatch | None:
+    """Return the watch of a wait for a run of `scheduler`, if the body of a job is about to start it."""
+    waiter = waiting_job()
+    run = None if waiter is None else _run_that_waits(waiter)
+    return None if waiter is None or run is None else WaitWatch(run, waiter, [scheduler], _wait_paths.RUNS)

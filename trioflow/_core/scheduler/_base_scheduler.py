@@ -846,6 +846,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         pool = self._pool
         if pool is not None:
             pool._enter(self, run.pools.resource_holder, run.time_slice, run.clock)
+        if outer_worker is None:
+            run.body_watch = _awaiting.watch_of_body(self)
         self._run = run
         try:
             await self._prepare(run)

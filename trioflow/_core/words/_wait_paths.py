@@ -16,6 +16,8 @@ HELD_BY: Final = "needs what is held by"
 """The words that link a job to one that holds what it lacks."""
 LASTS: Final = "may run until the end of"
 """The words that link a forever job to its scheduler."""
+RUNS: Final = "runs"
+"""The words that link a job to a scheduler whose run its body awaits."""
 ITERATES: Final = "iterates over as_settled() until the end of"
 """The words that link a job to those for which its iteration waits."""
 Step = tuple[str, AbstractJob[Any]]
@@ -41,7 +43,7 @@ def deadlock_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
     else:
         text = _path_text(waiter, verb, path)
         link, last = path[-1]
-        if link in (LASTS, ITERATES) and last is not waiter:
+        if link in (LASTS, ITERATES, RUNS) and last is not waiter:
             text = f"{text}, which waits for {waiter.label!r}"
     if is_scheduler(waiter):
         text = f"on_settled of {text}"
@@ -127,7 +129,7 @@ def _path_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
 
 def _jobs_that_settle_before(job: AbstractJob[Any]) -> Iterator[Step]:
     """Yield each job that must settle before `job`."""
-    if job._state is JobState.RUNNING:
+    if job._state is JobState.RUNNING or (is_scheduler(job) and job._run is not None):
         for awaited in job._extras.awaited_jobs if job._extras is not None else ():
             yield "awaits", awaited
         for member in job._members.jobs if is_scheduler(job) else ():
@@ -149,6 +151,9 @@ def _jobs_that_delay(job: AbstractJob[Any]) -> Iterator[Step]:
     if job._state is JobState.SCHEDULED:
         for holder in _holders(job):
             yield HELD_BY, holder
+    for run in tuple(RUNS_IN_PROGRESS) if job._state is JobState.RUNNING else ():
+        if run.body_watch is not None and run.body_watch.waiter is job:
+            yield RUNS, run.scheduler
     for enclosing in enclosing_schedulers(job):
         for iterator in enclosing._settled_iterators or ():
             for other in iterator.awaited_by(job):
