@@ -24,7 +24,7 @@ except ModuleNotFoundError as _missing:
 
 from . import CommandJob, CommandService, JobState, __version__
 from .abc import Instrument, JobKind, explicit_label, is_scheduler, propagate_env, reported_state, waiting
-from .view.text._verdict import Tally, create_verdict, culprit_path
+from .view.text._verdict import Tally, run_verdict
 
 if TYPE_CHECKING:
     AnyJob = AbstractJob[Any]
@@ -125,9 +125,8 @@ class Tracing(Instrument):
         reason = scheduler.stop_reason
         if reason is not None:
             span.set_attribute("trioflow.stop_reason", reason.value)
-        tally = Tally.for_scheduler(scheduler)
-        span.set_attribute("trioflow.failures", tally.failure_count)
-        verdict = create_verdict(reason, tally, None, culprit_path(scheduler))
+        span.set_attribute("trioflow.failures", Tally.for_scheduler(scheduler).failure_count)
+        verdict = run_verdict(scheduler, reason)
         if not verdict.is_good:
             span.set_status(trace.StatusCode.ERROR, verdict.sentence)
         span.end()

@@ -166,6 +166,47 @@ def test_all_views_of_a_run_agree(views_of: Callable[[str], Views], name: str) -
     views_of(name).check(code)
 
 
+def blocked_in_two_steps() -> Scheduler:
+    """Return a scheduler whose first job fails, and whose third, a critical one, is BLOCKED."""
+    return Scheduler(
+        Sequence(Job(fail, label="fetch"), Job(nap, label="parse"), Job(nap, label="store", critical=True))
+    )
+
+
+STOPPED_BY = {
+    "critical itself": (
+        lambda: Scheduler(Scheduler(Job(fail, label="bad", critical=True), label="in", critical=True)),
+        "a critical failure of in/bad",
+    ),
+    "blocked": (blocked_in_two_steps, "a failure of fetch, because store is critical"),
+    "in a group": (
+        lambda: Scheduler(Scheduler(Job(fail, label="bad"), label="in", critical=True)),
+        "a failure of in/bad, because in is critical",
+    ),
+    "blocked by a group": (
+        lambda: Scheduler(
+            Sequence(
+                Scheduler(Scheduler(Job(fail, label="bad"), label="in"), label="out"),
+                Job(nap, label="store", critical=True),
+            )
+        ),
+        "a failure of out/in/bad, because store is critical",
+    ),
+    "one of several": (
+        lambda: Scheduler(First(Job(fail, label="a"), Job(fail, label="b"), label="first", critical=True)),
+        "a critical failure of first",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STOPPED_BY)
+def test_verdicts_name_the_root_failure_and_say_which_critical_job_it_stopped(tmp_path: Path, case: str) -> None:
+    """A failure that is not critical is not called so: the verdict of each view also names the job that is."""
+    build, words = STOPPED_BY[case]
+    views = Views(in_virtual_time(Virtual("trio")), build(), tmp_path)
+    assert {text.partition(", 1 failed")[0] for text in views.verdicts().values()} == {f"✗ stopped by {words}"}
+
+
 def test_all_views_of_2000_jobs_agree(tmp_path: Path) -> None:
     """The views agree on a run of so many jobs that the monitor only counts, and that the report draws no graph of."""
     Views(in_virtual_time(Virtual("trio")), many_jobs(2000), tmp_path).check(FAILURES)

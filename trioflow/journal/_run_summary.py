@@ -11,7 +11,7 @@ from .._core.api.journals import (
     JobState,
     ReportedState,
     always_runs,
-    culprit_chain,
+    culprit_text,
     headline,
     is_counted,
     parse_reported_state,
@@ -44,7 +44,7 @@ class RunSummary(NamedTuple):
     """
     failures: list[FailedJob]
     culprit: str | None
-    """The path of the job that made the run fail; None if no job did."""
+    """The failure that stopped the run, in the words of the verdict; None if no job stopped it."""
 
 
 class JobTally:
@@ -80,11 +80,11 @@ class JobTally:
             )
 
     def to_json(self, scheduler: BaseScheduler) -> str:
-        culprits = culprit_chain(scheduler)
+        culprit = culprit_text(scheduler)
         counts = [(SUCCEEDED_STATE.value, False, self._succeeded_count)]
         counts += [(*key, number) for key, number in self._counts.items()]
-        culprit_path = escape_surrogates(culprits[-1].path) if culprits else None
-        return msgspec.json.encode(RunSummary(counts, self._failures, culprit_path)).decode()
+        culprit = None if culprit is None else escape_surrogates(culprit)
+        return msgspec.json.encode(RunSummary(counts, self._failures, culprit)).decode()
 
 
 def parse_summary(text: str | None) -> RunSummary | None:

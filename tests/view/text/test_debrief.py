@@ -63,7 +63,7 @@ def test_the_debrief_has_its_parts_in_order(virtual: Virtual) -> None:
     last = Job(fail, label="last", required=first, critical=True)
     scheduler = Scheduler(first, last, Job(nap, 5, label="nap"), Connection(label="connection"), label="all")
     assert without_positions(after_run(virtual, scheduler)) == (
-        "all  ✗ stopped by a critical failure of first, 1 failed, 1 blocked of 4\n"
+        "all  ✗ stopped by a failure of first, because last is critical, 1 failed, 1 blocked of 4\n"
         "stop reason: CRITICAL\n"
         "culprit: last, because first failed\n"
         "4 jobs: 1 succeeded, 1 failed, 1 blocked, 1 cancelled\n"

@@ -42,7 +42,6 @@ from ..job._job_queries import (
     SERVICE,
     always_runs,
     budget_use,
-    culprit_chain,
     explicit_label,
     has_skipped_itself,
     inputs_of,
@@ -63,6 +62,7 @@ from ..run._handle import run_times
 from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, JournalProtocol, NotStored, Restored, RunJournal
 from ..scheduler._base_scheduler import BaseScheduler
 from ..scheduler._members import counted_state, first_options
+from ..words._failures import culprit_text
 
 if TYPE_CHECKING:
     from ..job._job_options import Save

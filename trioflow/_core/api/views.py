@@ -131,6 +131,7 @@ from ..scheduler._members import (
     ranks_of,
 )
 from ..words._explain import READY_TEXT, get_status_text, open_requirements, waiting, waiting_since
+from ..words._failures import culprit_text, failure_text
 
 if TYPE_CHECKING:
     from ..admission._window import Window

@@ -21,6 +21,7 @@ from ..job._job_queries import (
     jobs_of_run,
     lacked_budget,
     reported_state,
+    root_failure,
 )
 from ..job._labels import paths_of, printable, shorten
 from ..job._outcome import Failure, add_note
@@ -94,6 +95,31 @@ def _root_failure(job: AbstractJob[Any]) -> BaseException | None:
     """Return the failure because of which a job is BLOCKED; None for a job that failed by itself."""
     error = job.raised_exception()
     return get_cause(error) if isinstance(error, _errors.RequirementFailed) else None
+
+
+def culprit_text(scheduler: BaseScheduler) -> str | None:
+    """Return the failure that stopped a run, in the words of `failure_text`; None if no job stopped it."""
+    member = scheduler.culprit
+    if member is None or scheduler.stop_reason is not StopReason.CRITICAL:
+        return None
+    cause = root_failure(member)
+    while is_scheduler(cause) and not is_one_job(cause) and cause.culprit is not None:
+        cause = root_failure(cause.culprit)
+    return failure_text(cause.path, None if cause.is_critical() else member.path)
+
+
+def failure_text(path: str, critical_path: str | None) -> str:
+    """Return the words for the failure of a job that stopped a run.
+
+    Args:
+        path: the path of the job that failed.
+        critical_path: if that job is not critical itself, the path of the critical job that failed or was blocked
+            because of it.
+
+    """
+    if critical_path is None:
+        return f"a critical failure of {shorten(path)}"
+    return f"a failure of {shorten(path)}, because {shorten(critical_path)} is critical"
 
 
 def log_drain(scheduler: BaseScheduler) -> None:

@@ -80,8 +80,7 @@ class LiveSource:
         """Set the stop reason and the culprit of a scheduler whose run has ended, and return its record."""
         record = self.scheduler_record(scheduler)
         record.stop_reason = scheduler.stop_reason
-        culprits = views.culprit_chain(scheduler)
-        record.culprit = self.records.get(culprits[-1]) if culprits else None
+        record.culprit = views.culprit_text(scheduler)
         return record
 
     def _add_record(self, record: SchedulerRecord, job: AnyJob) -> JobRecord:

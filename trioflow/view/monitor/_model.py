@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ..._core.api.views import JobState, shorten
+from ..._core.api.views import JobState
 from .._state_styles import recorded_state
 from ..text import _exception_text, _verdict
 from ..text._verdict import create_verdict
@@ -88,7 +88,6 @@ class RunModel:
         """Return the progress of the run, in the form that the header shows."""
         source, tally = self.source, self._tally()
         elapsed = (self.clock() if self.ended_at is None else self.ended_at) - source.began_at
-        culprit = None if self.root.culprit is None else shorten(self.root.culprit.job.path)
         return RunProgress(
             self.root.label,
             self.root_counts,
@@ -99,7 +98,9 @@ class RunModel:
             slots=None if source.root_slot_count is None else (self._used_slot_count(), source.root_slot_count),
             budget_texts=[text for resource in source.pool_resources(self.root) if (text := resource.budget_text)],
             ending_word=source.ending_word,
-            verdict=None if self.ended_at is None else create_verdict(self.root.stop_reason, tally, elapsed, culprit),
+            verdict=None
+            if self.ended_at is None
+            else create_verdict(self.root.stop_reason, tally, elapsed, self.root.culprit),
         )
 
     def _used_slot_count(self) -> int:

@@ -27,8 +27,8 @@ class RunFields:
     """The group of `SchedulerRecord.ready_jobs_by_needs` that the job is in; None if it is in none."""
     # The fields below are those of schedulers.
     stop_reason: StopReason | None = None
-    culprit: JobRecord | None = None
-    """The job that stopped the run; if that is a nested scheduler, the job that stopped its run."""
+    culprit: str | None = None
+    """The failure that stopped the run, in the words of the verdict."""
 
 
 class JobCounts:

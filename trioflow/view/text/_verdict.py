@@ -25,7 +25,7 @@ from ..._core.api.views import (
     ReportedState,
     StopReason,
     criticality,
-    culprit_chain,
+    culprit_text,
     duration_text,
     is_counted,
     is_one_job,
@@ -38,7 +38,6 @@ from ..._core.api.views import (
     restoration_of,
     root_failure,
     run_times,
-    shorten,
 )
 from .._state_styles import STATE_COUNT_ORDER, StateRecord, recorded_state
 from ._symbols import Symbols
@@ -240,7 +239,7 @@ def create_verdict(
         reason: why the run ended; None if it is still in progress, or if the reason is unknown.
         tally: the number of jobs in each state.
         seconds: the duration of the run; None if unknown.
-        culprit: the path of the job that stopped the run; None if no job did.
+        culprit: the failure that stopped the run, in the words of `failure_text`; None if no job stopped it.
         noun: the word for a job in the sentence, e.g. "command" for a batch.
 
     """
@@ -249,8 +248,8 @@ def create_verdict(
     if reason is None:
         parts.append("has not ended")
     elif reason not in RAN_TO_END:
-        failed_job = f" of {culprit}" if culprit is not None and reason is StopReason.CRITICAL else ""
-        parts.append(STOP_REASON_TEXTS[reason].removeprefix("was ") + failed_job)
+        is_known = culprit is not None and reason is StopReason.CRITICAL
+        parts.append(f"stopped by {culprit}" if is_known else STOP_REASON_TEXTS[reason].removeprefix("was "))
     restored = tally.restored.describe()
     remark = f" ({restored})" if restored else ""
     finished_count = tally.succeeded_count + tally.moved_on_count
@@ -297,13 +296,7 @@ def run_seconds(scheduler: BaseScheduler) -> float | None:
 def run_verdict(scheduler: BaseScheduler, reason: StopReason | None, has_duration: bool = False) -> Verdict:
     """Return the verdict on the last run of a scheduler; `has_duration` adds its duration. Takes O(V) time."""
     seconds = run_seconds(scheduler) if has_duration else None
-    return create_verdict(reason, Tally.for_scheduler(scheduler), seconds, culprit_path(scheduler))
-
-
-def culprit_path(scheduler: BaseScheduler) -> str | None:
-    """Return the path of the job that stopped a run, at any depth of nesting; None if no job did."""
-    chain = culprit_chain(scheduler)
-    return shorten(root_failure(chain[-1]).path) if chain else None
+    return create_verdict(reason, Tally.for_scheduler(scheduler), seconds, culprit_text(scheduler))
 
 
 def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[str]:

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
-from ..._core.api.views import AnyJob, BaseScheduler, JobState, StopReason, is_scheduler, printable, shorten
+from ..._core.api.views import (
+    AnyJob,
+    BaseScheduler,
+    JobState,
+    StopReason,
+    failure_text,
+    is_scheduler,
+    printable,
+    shorten,
+)
 from ..graph import _render
 from ..graph._drawing import CriticalPath, Drawing
 from ..text._failure_text import FailureText
@@ -135,15 +144,13 @@ class TraceRecord:
         return Tally(self.counted_spans)
 
     def find_culprit(self, run: RunSpan) -> Span | None:
-        """Return the span of the job that stopped a run, or None if no job stopped it.
-
-        If the run was stopped by a nested scheduler, this is the job that stopped the nested scheduler.
-        """
+        """Return the span of the job whose failure stopped a run, at any depth; None if no job stopped it."""
         culprit_numbers = {run.parent: run.culprit_number for run in self.runs}
-        culprit_number = run.culprit_number
-        while culprit_number is not None and (nested_culprit := culprit_numbers.get(culprit_number)) is not None:
-            culprit_number = nested_culprit
-        return None if culprit_number is None else self.spans[culprit_number]
+        number, cause = run.culprit_number, None
+        while number is not None:
+            cause = self.find_root_failure(self.spans[number])
+            number = None if cause is None or cause.is_first else culprit_numbers.get(cause.number)
+        return cause
 
     def verdict(self, run: RunSpan, reason: StopReason | None) -> Verdict:
         """Return the verdict on an outermost run.
@@ -153,9 +160,10 @@ class TraceRecord:
             reason: the reason why the run ended, or None if it has not ended.
 
         """
-        culprit = self.find_culprit(run)
-        path = None if culprit is None else shorten(culprit.path)
-        return create_verdict(reason, self.tally, self.end_time - self.start_time, path)
+        cause, culprit = self.find_culprit(run), None
+        if cause is not None and run.culprit_number is not None:
+            culprit = failure_text(cause.path, None if cause.critical else self.spans[run.culprit_number].path)
+        return create_verdict(reason, self.tally, self.end_time - self.start_time, culprit)
 
     @cached_property
     def run_indices(self) -> dict[int, int]:
