@@ -51,7 +51,10 @@ def tasks(draw: st.DrawFn) -> list[Task]:
 def starts_by_hand(
     all_tasks: list[Task], window: int, backfill: int, totals: dict[str, int] = TOTALS
 ) -> list[tuple[float, int]]:
-    """Return when each job starts, by a plain oracle that looks at all jobs each time."""
+    """Return when each job starts, by a plain oracle that looks at all jobs each time.
+
+    Of jobs with equal needs, only the first one counts who passes it.
+    """
     free, now, waiting = dict(totals), 0.0, list(all_tasks)
     running: list[tuple[float, Task]] = []
     log: list[tuple[float, int]] = []
@@ -62,9 +65,13 @@ def starts_by_hand(
     def rivals(one: Task, other: Task) -> bool:
         return any(one.needs[name] and other.needs.get(name) for name in one.needs)
 
+    def is_first(one: Task) -> bool:
+        return next(other for other in waiting if other.needs == one.needs) is one
+
     while waiting or running:
         for task in waiting:
-            before = [one for one in waiting[: waiting.index(task)] if rivals(one, task) and not fits(one)]
+            earlier = [one for one in waiting[: waiting.index(task)] if is_first(one)]
+            before = [one for one in earlier if rivals(one, task) and not fits(one)]
             if len(running) < window and fits(task) and all(one.passed < backfill for one in before):
                 for one in before:
                     one.passed += 1
