@@ -18,7 +18,7 @@ import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, TypeAlias, TypeVar, cast, get_args
 
 from . import _shared
 from ._shared import ContextVariables as ContextVariables
@@ -131,7 +131,7 @@ class TaskSnapshot(Protocol):
 
     def is_same_iteration(self) -> bool:
         """Return whether the event loop is still in the recorded iteration; False if that is unknown."""
-        ...
+        return False
 
 
 class HostTask(Protocol):
@@ -189,12 +189,36 @@ class HostTask(Protocol):
 class WorkerGroup(Protocol):
     """The tasks of one run, which are cancelled at the run's deadline."""
 
-    __slots__ = ()
-
     variables: ContextVariables
     """The initial context variables of each task in the group, except the one that holds the task's worker."""
     host: HostTask
     """The task that awaits the run."""
+    _backend: Backend
+    _worker_function: WorkerFunction
+    _deadline: float
+    _context: contextvars.Context
+
+    def __init__(
+        self,
+        backend: Backend,
+        worker_function: WorkerFunction,
+        deadline: float,
+        on_deadline: Callable[[], None],
+        context: contextvars.Context,
+        variables: ContextVariables,
+        outer: WorkerGroup | None,
+    ) -> None:
+        """Create the group of a run; see `Isolation.create_group`."""
+        self.variables = variables
+        self._backend = backend
+        self._worker_function = backend.protect_from_ctrl_c(worker_function)
+        self._deadline = deadline
+        self._context = context
+        self.prepare(on_deadline, outer)
+
+    def prepare(self, on_deadline: Callable[[], None], outer: WorkerGroup | None) -> None:
+        """Set `host`, and what else the group needs, in the task that awaits the run."""
+        ...
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `body()`, which spawns tasks and waits for them. Then raise any cancellation of the host."""
@@ -255,6 +279,7 @@ class WorkerGroup(Protocol):
 class Isolation(Protocol):
     """The isolation of jobs that share tasks: each behaves as if it had a task of its own."""
 
+    group_class: ClassVar[type[WorkerGroup]]
     _loop: Backend
 
     def __init__(self, loop: Backend) -> None:
@@ -273,7 +298,7 @@ class Isolation(Protocol):
 
         For a nested run, `outer` is the group of the worker that runs the nested scheduler.
         """
-        ...
+        return self.group_class(self._loop, worker_function, deadline, on_deadline, context, variables, outer)
 
     def attach_current_task(self, worker: WorkerTask) -> Any:
         """Record the current task, in its first step, as the task of `worker`.

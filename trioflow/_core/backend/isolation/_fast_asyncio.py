@@ -26,7 +26,7 @@ import anyio.lowlevel
 from anyio._backends import _asyncio as anyio_asyncio
 
 from .. import _shared
-from .._interface import ContextVariables, Isolation, Scope, TaskSnapshot, WorkerFunction, WorkerGroup, WorkerTask
+from .._interface import ContextVariables, Isolation, Scope, TaskSnapshot, WorkerGroup, WorkerTask
 from .._shared import IDLE_TASK_NAME, ReplacedClass, expect, expect_attributes, getrefcount, getweakrefcount
 from ..loop._asyncio import HOSTS_OF_ENDINGS, AsyncioHost
 
@@ -43,25 +43,15 @@ LOOP_ITERATION_CODE: Final = getattr(getattr(asyncio.BaseEventLoop, "_run_once",
 class FastAsyncioGroup(WorkerGroup):
     """The tasks of one run, each of which is cancelled once for each cause."""
 
-    def __init__(
-        self,
-        worker_function: WorkerFunction,
-        deadline: float,
-        on_deadline: Callable[[], None],
-        context: contextvars.Context,
-        variables: ContextVariables,
-        outer: Any = None,
-    ) -> None:
-        self.variables = variables
-        self._worker_function = worker_function
+    def prepare(self, on_deadline: Callable[[], None], outer: Any) -> None:
         self._loop = asyncio.get_running_loop()
-        self._context = context
-        self._deadline = deadline
         task: Any = asyncio.current_task(self._loop)
-        self._host: AsyncioHost = AsyncioHost(task, task._must_cancel, context, deadline, on_deadline)
+        self._host: AsyncioHost = AsyncioHost(task, task._must_cancel, self._context, self._deadline, on_deadline)
         self.host = self._host
         self._host_task_id = id(task)
-        self._iterations: LoopIterations = LoopIterations(self._loop, context) if outer is None else outer._iterations
+        self._iterations: LoopIterations = (
+            LoopIterations(self._loop, self._context) if outer is None else outer._iterations
+        )
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -210,16 +200,14 @@ class FastAsyncioGroup(WorkerGroup):
 class CallScope:
     """A scope around one call of a job, with the deadline of the job's worker; it cancels the call once."""
 
-    __slots__ = ("_deadline", "_group", "_is_open", "_outer_deadline", "_worker", "cancel_called", "cancelled_caught")
-
-    shield = False
+    __slots__ = ("_deadline", "_group", "_is_cancelled", "_is_open", "_outer_deadline", "_worker")
 
     def __init__(self, worker: WorkerTask, deadline: float) -> None:
         self._worker = worker
         self._group = cast(FastAsyncioGroup, worker.group)
         self._deadline = deadline
         self._outer_deadline = math.inf  # the deadline of the scope of the same worker around this one
-        self._is_open = self.cancel_called = self.cancelled_caught = False
+        self._is_open = self._is_cancelled = False
 
     @property
     def deadline(self) -> float:
@@ -234,7 +222,7 @@ class CallScope:
     def cancel(self) -> None:
         """Cancel the call, unless its time is over already."""
         if self._is_open and self._worker.deadline != -math.inf:
-            self.cancel_called = True
+            self._is_cancelled = True
             self._group.expire(self._worker)
 
     def __enter__(self) -> Self:
@@ -259,16 +247,15 @@ class CallScope:
         if worker.deadline != -math.inf:  # the time is not over, so the timer fires no later than the outer deadline
             worker.deadline = self._outer_deadline
             return False
-        if not self.cancel_called and self._outer_deadline < self._deadline:
+        if not self._is_cancelled and self._outer_deadline < self._deadline:
             return False  # the time of a scope around this one is over
-        self.cancel_called = True
-        self.cancelled_caught = (
+        is_caught = (
             error is not None
             and not self._group.is_unwinding(worker)
             and _shared.split_cancellations(error, asyncio.CancelledError) == (True, None)
         )
         self._group.set_deadline(worker, self._outer_deadline)
-        return self.cancelled_caught
+        return is_caught
 
 
 class WorkerScope(anyio_asyncio.CancelScope):
@@ -474,16 +461,7 @@ class WorkerState(anyio_asyncio.TaskState):
 class FastAsyncio(Isolation):
     """An isolation that runs many jobs in one task."""
 
-    def create_group(
-        self,
-        worker_function: WorkerFunction,
-        deadline: float,
-        on_deadline: Callable[[], None],
-        context: contextvars.Context,
-        variables: ContextVariables,
-        outer: WorkerGroup | None = None,
-    ) -> FastAsyncioGroup:
-        return FastAsyncioGroup(worker_function, deadline, on_deadline, context, variables, outer)
+    group_class = FastAsyncioGroup
 
     def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot:
         """Return the snapshot of the task, and record in it how many references to the task and its context there are.

@@ -15,18 +15,12 @@ from typing import Any, Final, cast
 import trio
 
 from .. import _shared
-from .._interface import ContextVariables, Isolation, Scope, TaskSnapshot, WorkerFunction, WorkerGroup, WorkerTask
+from .._interface import Isolation, Scope, TaskSnapshot, WorkerGroup, WorkerTask
 from .._shared import IDLE_TASK_NAME, expect, expect_attributes, getrefcount, getweakrefcount
 from ..loop._trio import TrioHost
 
 TRIO_RUN_MODULE: Final = cast(Any, trio)._core._run
 CancelStatus: Final = TRIO_RUN_MODULE.CancelStatus  # a node in trio's tree of cancel scopes
-
-
-@functools.cache
-def _protect_from_ctrl_c(worker_function: WorkerFunction) -> WorkerFunction:
-    """Return `worker_function` with protection from Ctrl-C, for the reason given in `TrioHost.run_in_nursery`."""
-    return trio.lowlevel.enable_ki_protection(worker_function)
 
 
 class FastTrioGroup(WorkerGroup):
@@ -35,24 +29,15 @@ class FastTrioGroup(WorkerGroup):
     Each worker enters the scope of its group in its first step, and leaves it at its end.
     """
 
-    def __init__(
-        self,
-        worker_function: WorkerFunction,
-        deadline: float,
-        context: contextvars.Context,
-        variables: ContextVariables,
-        outer: FastTrioGroup | None = None,
-    ) -> None:
-        self.variables = variables
-        self._host: TrioHost = TrioHost(context, None if outer is None else outer._host.nursery)
+    def prepare(self, on_deadline: Callable[[], None], outer: WorkerGroup | None) -> None:
+        """Prepare the group. `on_deadline` is not needed, because the scope of the group has the deadline."""
+        self._outer_group = cast("FastTrioGroup | None", outer)
+        nursery = None if self._outer_group is None else self._outer_group._host.nursery
+        self._host: TrioHost = TrioHost(self._context, nursery)
         self.host = self._host
-        self._outer_group = outer
-        self._worker_function = _protect_from_ctrl_c(worker_function)
-        self._deadline = deadline
         self._scope: Any = None  # set in `run`
         self._cancel_status: Any = None  # the `CancelStatus` of the scope, set in `run`
         self._shielded_scope: Any = None  # the scope of all shielded workers; None if there are none
-        self._context = context
         self._was_cancel_called = False
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -87,19 +72,6 @@ class FastTrioGroup(WorkerGroup):
         start = functools.partial(self._host.nursery.start_soon, name=IDLE_TASK_NAME)
         self._context.run(start, self._worker_function, worker)
 
-    def enter_scope(self, worker: WorkerTask) -> None:
-        """Move the task of a worker, in its first step, into the scope of this group."""
-        if self._outer_group is not None:
-            worker.task._activate_cancel_status(self._cancel_status)
-
-    def _move_to_scope(self, worker: WorkerTask, status: Any) -> None:
-        """Move a worker that is running no job, and its own scope if it has one, into one of the group's scopes."""
-        if worker.scope is None:
-            worker.task_snapshot.cancel_status = status
-            worker.task._activate_cancel_status(status)
-        else:
-            worker.task_snapshot.cancel_status.parent = status
-
     def has_deadline_passed(self) -> bool:
         return self._scope is not None and self._scope.cancel_called and not self._was_cancel_called
 
@@ -115,7 +87,12 @@ class FastTrioGroup(WorkerGroup):
         if self._shielded_scope is None:
             self._shielded_scope = _make_nested_scope(self._cancel_status)
             self._shielded_scope.shield = True
-        self._move_to_scope(worker, self._shielded_scope._cancel_status)
+        status = self._shielded_scope._cancel_status
+        if worker.scope is None:
+            worker.task_snapshot.cancel_status = status
+            worker.task._activate_cancel_status(status)
+        else:
+            worker.task_snapshot.cancel_status.parent = status
 
     def _close_shielded_scope(self) -> None:
         """Close the scope of the shielded workers, which have left by now."""
@@ -276,21 +253,13 @@ class TrioTaskSnapshot(TaskSnapshot):
 class FastTrio(Isolation):
     """An isolation that runs many jobs in one task, and all tasks in the nursery of the outermost run."""
 
-    def create_group(
-        self,
-        worker_function: WorkerFunction,
-        deadline: float,
-        on_deadline: Callable[[], None],
-        context: contextvars.Context,
-        variables: ContextVariables,
-        outer: WorkerGroup | None = None,
-    ) -> FastTrioGroup:
-        # `on_deadline` is not needed, because the scope of the group has the deadline.
-        return FastTrioGroup(worker_function, deadline, context, variables, cast("FastTrioGroup | None", outer))
+    group_class = FastTrioGroup
 
     def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot | None:
         worker.task = trio.lowlevel.current_task()  # no local variable, because `count_references` would count it
-        cast(FastTrioGroup, worker.group).enter_scope(worker)
+        group = cast(FastTrioGroup, worker.group)
+        if group._outer_group is not None:
+            worker.task._activate_cancel_status(group._cancel_status)
         worker.task_snapshot = snapshot = TrioTaskSnapshot(worker)
         snapshot.count_references()
         return None if snapshot.cancel_status.effectively_cancelled else snapshot
@@ -348,10 +317,6 @@ async def _return_error(error: BaseException | None) -> BaseException | None:
     return error
 
 
-async def _no_work(worker: WorkerTask) -> None:
-    pass
-
-
 def _system_tasks() -> Iterator[Any]:
     root = trio.lowlevel.current_root_task()
     for nursery in root.child_nurseries if root is not None else ():
@@ -384,7 +349,8 @@ def _check_private_attributes() -> None:
     task._schedule_points = 0
     task._activate_cancel_status(outermost)
     worker = WorkerTask()
-    worker.group = group = FastTrioGroup(_no_work, math.inf, task.context, ())
+    worker.group = group = FastTrioGroup.__new__(FastTrioGroup)
+    group.variables = ()
     worker.task, worker.scope = task, None
     worker.task_snapshot = TrioTaskSnapshot(worker)
     worker.task_snapshot.count_references()

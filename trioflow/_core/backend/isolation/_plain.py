@@ -26,7 +26,6 @@ Plain isolation has these limitations:
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import math
 from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
@@ -36,11 +35,9 @@ import anyio
 
 from .._interface import (
     Backend,
-    ContextVariables,
     Isolation,
     Scope,
     TaskSnapshot,
-    WorkerFunction,
     WorkerGroup,
     WorkerTask,
 )
@@ -50,49 +47,23 @@ from .._shared import IDLE_TASK_NAME
 class PlainGroup(WorkerGroup):
     """The tasks of one run. The group is never cancelled: the run notices a cancellation, and cancels its workers."""
 
-    __slots__ = (
-        "_context",
-        "_deadline",
-        "_host_task",
-        "_loop",
-        "_on_deadline",
-        "_worker_function",
-        "host",
-        "variables",
-    )
-
-    def __init__(
-        self,
-        loop: Backend,
-        worker_function: WorkerFunction,
-        deadline: float,
-        on_deadline: Callable[[], None],
-        context: contextvars.Context,
-        variables: ContextVariables,
-    ) -> None:
-        self.variables = variables
-        self.host = loop.create_host(context)
-        self._host_task = loop.current_task()
-        self._loop = loop
-        self._worker_function = loop.protect_from_ctrl_c(worker_function)
-        self._deadline = deadline
+    def prepare(self, on_deadline: Callable[[], None], outer: WorkerGroup | None) -> None:
+        self.host = self._backend.create_host(self._context)
+        self._host_task = self._backend.current_task()
         self._on_deadline = on_deadline
-        self._context = context
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         async def run_until_deadline() -> None:
-            is_limited = self._deadline != math.inf
-            stop_timer = self.host.call_at(self._deadline, self._on_deadline, lambda: False) if is_limited else None
+            stop_timer = self.host.call_at(self._deadline, self._on_deadline, lambda: False)
             try:
                 await body()
             finally:
-                if stop_timer is not None:
-                    stop_timer()
+                stop_timer()
 
-        await self.host.run_in_nursery(run_until_deadline)
+        await self.host.run_in_nursery(body if self._deadline == math.inf else run_until_deadline)
 
     def spawn(self, worker: WorkerTask) -> None:
-        function = self._loop.protect_from_ctrl_c(self._run_in_scope)
+        function = self._backend.protect_from_ctrl_c(self._run_in_scope)
         self._context.run(self.host.nursery.start_soon, function, worker)
 
     async def _run_in_scope(self, worker: WorkerTask) -> None:
@@ -101,10 +72,10 @@ class PlainGroup(WorkerGroup):
         If a job leaves a scope open or cancels its own task natively, its task fails at the end. So each worker has a
         task group of its own, whose failure is suppressed.
         """
-        await self._loop.yield_to_loop()  # an eager task begins inside `spawn`
+        await self._backend.yield_to_loop()  # an eager task begins inside `spawn`
         if not worker.was_cancelled:
             with (
-                contextlib.suppress(BaseExceptionGroup, self._loop.cancellation_type),
+                contextlib.suppress(BaseExceptionGroup, self._backend.cancellation_type),
                 anyio.CancelScope(shield=True) as scope,
             ):
                 worker.scope = cast(Scope, scope)
@@ -116,10 +87,10 @@ class PlainGroup(WorkerGroup):
         if self.host.is_cancelled() or self.has_deadline_passed():
             return True
         # Otherwise, only the host can tell: while it waits, it may be in a scope of its own, whose deadline has passed.
-        return self._loop.current_task() is self._host_task and anyio.get_current_task().has_pending_cancellation()
+        return self._backend.current_task() is self._host_task and anyio.get_current_task().has_pending_cancellation()
 
     def has_deadline_passed(self) -> bool:
-        return self._deadline != math.inf and self._loop.clock()() >= self._deadline
+        return self._deadline != math.inf and self._backend.clock()() >= self._deadline
 
     def cancel(self, workers: Iterable[WorkerTask]) -> None:
         for worker in workers:
@@ -145,10 +116,7 @@ class PlainGroup(WorkerGroup):
 class PlainTaskSnapshot(TaskSnapshot):
     """A scope around a worker's job. After the job, this scope shows whether the job has left other scopes open."""
 
-    __slots__ = ("_isolation", "_scope", "_worker", "left_scope")
-
-    def __init__(self, isolation: Isolation, worker: WorkerTask) -> None:
-        self._isolation = isolation
+    def __init__(self, worker: WorkerTask) -> None:
         self._worker = worker
         self.left_scope: Scope | None = None  # a scope around a call that was left although it had open ones inside
         self._scope: Any = anyio.CancelScope()
@@ -156,16 +124,12 @@ class PlainTaskSnapshot(TaskSnapshot):
 
     def is_task_unchanged(self) -> bool:
         """Return whether the task has run no job and is not cancelled."""
-        return self._worker.job is None and not self._isolation.was_cancelled(self._worker)
+        return self._worker.job is None and not (self._worker.was_cancelled or self._worker.group.is_cancelled())
 
     def mark_changed(self) -> None:
-        pass
+        """Do nothing: each worker retires after its job."""
 
-    def record_iteration(self) -> None:
-        pass
-
-    def is_same_iteration(self) -> bool:
-        return False
+    record_iteration = mark_changed
 
     def exit_scope(self) -> Scope | None:
         """Exit the scope around the job.
@@ -219,20 +183,11 @@ class CallScope:
 class PlainIsolation(Isolation):
     """An isolation that runs each job in a task and a cancel scope of its own."""
 
-    def create_group(
-        self,
-        worker_function: WorkerFunction,
-        deadline: float,
-        on_deadline: Callable[[], None],
-        context: contextvars.Context,
-        variables: ContextVariables,
-        outer: WorkerGroup | None = None,
-    ) -> WorkerGroup:
-        return PlainGroup(self._loop, worker_function, deadline, on_deadline, context, variables)
+    group_class = PlainGroup
 
     def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot | None:
         worker.task = self._loop.current_task()
-        worker.task_snapshot = snapshot = PlainTaskSnapshot(self, worker)
+        worker.task_snapshot = snapshot = PlainTaskSnapshot(worker)
         return snapshot if snapshot.is_task_unchanged() else None
 
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
