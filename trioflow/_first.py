@@ -43,8 +43,8 @@ class First(Scheduler):
     it ends as without one.
 
     A journal records which jobs have decided the result. A later run restores the `First` as a whole, without starting
-    any of its jobs, if these can be restored. Otherwise it asks the journal about each job before it starts any, and
-    the recorded ones count first, in the same order.
+    any of its jobs, if these can be restored. Otherwise, or if the `First` runs alone, the journal is asked about each
+    job before any starts, and the recorded ones count first, in the same order.
 
     Args:
         jobs_or_sequences: the jobs that compete, as for a `Scheduler`.

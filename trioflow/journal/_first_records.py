@@ -2,7 +2,8 @@
 
 Such a record has the paths of the winners, and for a winner that is a scheduler, which of its jobs have succeeded. It
 is valid as long as the records of all these jobs are, and of their inputs. A run looks a `First` up before it starts,
-so none of its jobs runs again if it is restored. Otherwise, its jobs are looked up one by one.
+so none of its jobs runs again if it is restored. Otherwise, its jobs are looked up one by one; so are those of an
+outermost `First`, which is no job: it has no result, and its users read the states and results of its jobs.
 """
 
 from __future__ import annotations
@@ -20,44 +21,43 @@ from .._core.api.journals import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from ._record_paths import RecordPaths
 
-    Winners = Mapping[str, dict[str, bool] | None]
-    """For the path of each winner, whether each of its jobs has succeeded, by path; None if it counts as one job."""
-    FindWinners = Callable[[str], Winners]
-    FindResult = Callable[[AbstractJob[Any], RecordPaths], Any]
-    AddResult = Callable[[AbstractJob[Any], Any], None]
+    Winners = dict[str, dict[str, bool]]
+    """For the path of each winner, whether each job in it has succeeded, by path; nothing unless it is a scheduler."""
 
 
-def describe_winners(winners: Sequence[AbstractJob[Any]], members: RecordPaths) -> dict[str, dict[str, bool] | None]:
-    """Describe the winners of a `First`, in order; return an empty dict if a later run could not recognize them.
+def describe_winners(winners: Sequence[AbstractJob[Any]], members: RecordPaths) -> Winners:
+    """Describe the winners of a `First`, in order; return nothing if a later run could not recognize them.
 
     Args:
         winners: the jobs that have succeeded first.
         members: the paths of the members of the `First`.
 
     """
-    views = Views(members)
-    described: dict[str, dict[str, bool] | None] = {}
-    for winner in winners:
-        path = members.find(winner)
-        if path is None or winner.timed_out:  # it was added, or has no whole result
-            return {}
-        described[path] = None
-        if not is_one_job(winner):
-            paths = views.paths_in(winner)
-            if paths is None:
-                return {}
-            described[path] = {
-                path: job.is_succeeded() and is_one_job(job) and not job.forever for path, job in paths.items()
-            }
-    return described
+    if any(winner.timed_out for winner in winners):  # it has no whole result
+        return {}
+    paths = PathsInside(members)
+    try:
+        groups = {paths.of_job(job): {} if is_one_job(job) else paths.jobs_in(job) for job in winners}
+    except LookupError:
+        return {}
+    return {
+        path: {inner: job.is_succeeded() and is_one_job(job) and not job.forever for inner, job in jobs.items()}
+        for path, jobs in groups.items()
+    }
 
 
-class StoredFirst:
-    """The search for the stored result of a `First`.
+def find_stored_result(
+    first: AbstractJob[Any],
+    members: RecordPaths,
+    find_winners: Callable[[str], Winners],
+    find_result: Callable[[AbstractJob[Any], RecordPaths], Any],
+    add_result: Callable[[AbstractJob[Any], Any], None],
+) -> Any:
+    """Return the stored result of a `First`.
 
     Args:
         first: the `First`.
@@ -66,84 +66,59 @@ class StoredFirst:
         find_result: returns the stored result of a job; raises a `LookupError` if the job has to run.
         add_result: called with each nested `First`, and its result.
 
+    Raises:
+        LookupError: a job that it depends on has to run.
+
     """
+    paths = PathsInside(members)
+    groups: dict[AbstractJob[Any], dict[str, bool]] = {}  # of each winner: see `Winners`
 
-    def __init__(
-        self,
-        first: AbstractJob[Any],
-        members: RecordPaths,
-        find_winners: FindWinners,
-        find_result: FindResult,
-        add_result: AddResult,
-    ) -> None:
-        self._first: Final = first
-        self._views: Final = Views(members)
-        self._find_winners: Final = find_winners
-        self._find_result: Final = find_result
-        self._add_result: Final = add_result
-        self._parts: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}  # of each job: what it depends on
-        # For each winner that is a scheduler, whether each of its jobs has succeeded, by path.
-        self._groups: Final[dict[AbstractJob[Any], dict[str, bool]]] = {}
-        self._values: Final[dict[AbstractJob[Any], Any]] = {}
-
-    def find(self) -> Any:
-        """Return the result of the `First`.
-
-        Raises:
-            LookupError: a job that it depends on has to run.
-
-        """
-        todo: list[AbstractJob[Any]] = [self._first]
-        while todo:  # each job after those that it depends on
-            job = todo[-1]
-            if job not in self._parts:
-                self._parts[job] = self._find_parts(job)
-                todo += self._parts[job]
-                continue
-            todo.pop()
-            if job not in self._values:
-                self._values[job] = self._find_value(job)
-        return self._values[self._first]
-
-    def _find_parts(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+    def find_parts(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+        """Return the jobs on which the result of a job depends."""
         if not is_scheduler(job):
-            return [item for item in inputs_of(job) if not item.forever and self._encloses(item)]
-        paths = self._views.paths_in(job)
-        if paths is None:
-            raise LookupError
-        if job in self._groups:
-            succeeded = self._groups[job]
-            if paths.keys() != succeeded.keys():
+            inputs = [item for item in inputs_of(job) if not item.forever]
+            return [item for item in inputs if any(scheduler is first for scheduler in enclosing_schedulers(item))]
+        jobs = paths.jobs_in(job)
+        if not is_one_job(job):
+            if jobs.keys() != groups[job].keys():
                 raise LookupError
-            return [member for path, member in paths.items() if succeeded[path]]
-        winners = self._find_winners(self._views.of(job).prefix[:-1])
-        if len(winners) != first_options(job)[0] or not paths.keys() >= winners.keys():
+            return [member for path, member in jobs.items() if groups[job][path]]
+        winners = find_winners(paths.of_members(job).prefix[:-1])
+        if len(winners) != first_options(job)[0] or not jobs.keys() >= winners.keys():
             raise LookupError
-        self._groups.update({paths[path]: group for path, group in winners.items() if group is not None})
-        return [paths[path] for path in winners]
+        groups.update({jobs[path]: group for path, group in winners.items()})
+        return [jobs[path] for path in winners]
 
-    def _encloses(self, job: AbstractJob[Any]) -> bool:
-        return any(scheduler is self._first for scheduler in enclosing_schedulers(job))
-
-    def _find_value(self, job: AbstractJob[Any]) -> Any:
+    parts: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
+    values: dict[AbstractJob[Any], Any] = {}
+    todo = [first]
+    while todo:  # each job after its parts
+        job = todo[-1]
+        if job not in parts:
+            parts[job] = find_parts(job)
+            todo += parts[job]
+            continue
+        todo.pop()
+        if job in values:
+            continue
         if not is_scheduler(job):
-            assert job.scheduler is not None
-            return self._find_result(job, self._views.of(job.scheduler))
-        if job in self._groups:
-            return True
-        results = [self._values[winner] for winner in self._parts[job]]
-        value = results if len(results) > 1 else results[0]
-        self._add_result(job, value)
-        return value
+            values[job] = find_result(job, paths.of_members(job.scheduler))
+        elif not is_one_job(job):
+            values[job] = True
+        else:
+            results = [values[part] for part in parts[job]]
+            values[job] = results if len(results) > 1 else results[0]
+            add_result(job, values[job])
+    return values[first]
 
 
-class Views:
-    """The paths of the members of a `First`, and of the schedulers in it."""
+class PathsInside:
+    """The paths of all jobs in a `First`, whose members have these paths. Looking up a job that was added raises."""
 
     def __init__(self, members: RecordPaths) -> None:
         self._views: Final[dict[Any, RecordPaths]] = {members.scheduler: members}
 
-    def of(self, scheduler: Any) -> RecordPaths:
+    def of_members(self, scheduler: Any) -> RecordPaths:
         enclosing = [scheduler]
         while enclosing[-1] not in self._views:
             enclosing.append(enclosing[-1].scheduler)
@@ -152,7 +127,11 @@ class Views:
             self._views[inner] = self._views[outer].nested(inner)
         return self._views[scheduler]
 
-    def paths_in(self, scheduler: Any) -> dict[str, AbstractJob[Any]] | None:
-        """Return the jobs in a scheduler by path, without those in a `First`; None if one was added during the run."""
-        jobs = {self.of(job.scheduler).find(job): job for job in jobs_of_run(scheduler)}
-        return None if None in jobs else jobs  # type: ignore[return-value]
+    def of_job(self, job: AbstractJob[Any]) -> str:
+        if (path := self.of_members(job.scheduler).find(job)) is None:
+            raise LookupError
+        return path
+
+    def jobs_in(self, scheduler: Any) -> dict[str, AbstractJob[Any]]:
+        """Return the jobs in a scheduler by path, without those in a nested `First`."""
+        return {self.of_job(job): job for job in jobs_of_run(scheduler)}

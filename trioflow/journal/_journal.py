@@ -59,7 +59,7 @@ from .._core.api.journals import (
 )
 from ._file_stamps import FileStamper, path_text
 from ._fingerprint import MAX_REPORTED_JOBS, FingerprintBuilder, describe_difference
-from ._first_records import StoredFirst, describe_winners
+from ._first_records import describe_winners, find_stored_result
 from ._msgspec import check_installed, msgspec
 from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
 from ._record_paths import RecordPaths, name_of_added_job
@@ -186,7 +186,7 @@ class JobFacts:
     """The stamps of the files that the job wrote, by path."""
     budgets: dict[str, int | float] = dataclasses.field(default_factory=dict[str, int | float])
     """The amounts of budgets that it used."""
-    winners: dict[str, dict[str, bool] | None] = dataclasses.field(default_factory=dict[str, "dict[str, bool] | None"])
+    winners: dict[str, dict[str, bool]] = dataclasses.field(default_factory=dict[str, dict[str, bool]])
     """The winners of a `First`; see `_first_records`."""
 
     @classmethod
@@ -341,14 +341,13 @@ class JournalSession:
             return ALWAYS_RUNS
         used = Counter[str]()
 
-        def find_winners(path: str) -> dict[str, dict[str, bool] | None]:
+        def find_winners(path: str) -> dict[str, dict[str, bool]]:
             found = self._find_record(path)
             return {} if found is None else JobFacts.parse(found.outputs).winners
 
         def find_result(job: AbstractJob[Any], paths: RecordPaths) -> Any:
-            path = paths.find(job)
-            found, save = None if path is None else self._find_record(path), self._save_of(job)
-            if path is None or found is None or save is None:
+            found, save = self._find_record(paths.find(job) or ""), self._save_of(job)
+            if found is None or save is None:
                 raise LookupError
             work, fingerprint = self._work_and_fingerprint(job)
             restored = self._restore_from_record(job, found, fingerprint, save, work)
@@ -361,7 +360,7 @@ class JournalSession:
             self._result_forms[first] = comparison_form(dumps(value))
 
         try:
-            value = StoredFirst(first, members, find_winners, find_result, add_result).find()
+            value = find_stored_result(first, members, find_winners, find_result, add_result)
         except (LookupError, NotSerializable):
             return ALWAYS_RUNS
         self._pending_restored[path] = None
