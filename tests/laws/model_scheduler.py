@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 
@@ -127,9 +128,13 @@ class ModelScheduler(ModelJob):
 
     def next_to_start(self) -> ModelJob | None:
         """Return the first job in the queue that has a slot or does not need one."""
+        free = self.free_slots()
+        return next((job for job in self.queue if free > 0 or job.plan.forever), None)
+
+    def free_slots(self) -> float:
+        """Return how many more jobs could start."""
         taken = sum(not job.plan.forever for job in self.running)
-        free = self.plan.window is None or taken < self.plan.window
-        return next((job for job in self.queue if free or job.plan.forever), None)
+        return math.inf if self.plan.window is None else self.plan.window - taken
 
     def is_over(self) -> bool:
         """Return whether all ordinary jobs have settled, or all jobs if none is ordinary."""
@@ -160,10 +165,11 @@ class ModelScheduler(ModelJob):
         if self.stopping:
             return
         new = [self.admit(inner) for inner in plan.adds]
-        if self.queue and any(job.plan.forever for job in new):
-            self.world.exact = False  # a forever job may start before a job that gets the slot of the adding one
         self.link(new)
         self.make_ready(new)
+        waiting = [job for job in self.queue if not job.plan.forever]
+        if len(waiting) < len(self.queue) and len(waiting) > self.free_slots():
+            self.world.exact = False  # a forever job may start before a job that gets the slot of the adding one
         for later, earlier in plan.binds:
             one, other = self.world.jobs[later], self.world.jobs[earlier]
             if one.state == "IDLE":

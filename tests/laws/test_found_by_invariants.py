@@ -110,6 +110,31 @@ def test_forever_jobs_keep_their_timeouts_while_a_cancelled_run_unwinds(virtual:
     virtual(main)
 
 
+def test_a_scope_around_a_run_that_ends_cancels_its_jobs_once_more(virtual: Virtual) -> None:
+    """On asyncio, jobs that unwound after a timeout did not notice that a scope around the run was cancelled.
+
+    This is a further cause, as the `cancel()` of a task is: it ends their next wait, and is raised after the ending.
+    """
+
+    async def clean_up_without_shield() -> None:
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            await anyio.sleep(9)
+            raise
+
+    async def main() -> float:
+        began = anyio.current_time()
+        scheduler = Scheduler(Job(clean_up_without_shield), SlowToShutDown(nothing), timeout=1)
+        with anyio.move_on_after(3) as scope:
+            await scheduler.co_run()
+        assert (scope.cancelled_caught, scheduler.stop_reason) == (virtual.backend == "asyncio", StopReason.TIMEOUT)
+        return anyio.current_time() - began
+
+    seconds = 3.5 if virtual.backend == "asyncio" else 1.5  # trio cancels each wait
+    assert virtual(main) == seconds
+
+
 def test_outer_stop_reaches_nested_schedulers_at_once(virtual: Virtual) -> None:
     """On trio a nested run sometimes noticed the stop of the outer run only after its jobs had reacted."""
 

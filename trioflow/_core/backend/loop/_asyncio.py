@@ -121,15 +121,15 @@ class AsyncioHost(HostTask):
     ) -> None:
         """Await `function()` in a new task, because no shield protects this task from a native `Task.cancel()`.
 
-        The shield blocks only cancellations by scopes, which anyio delivers repeatedly. If the new task is cancelled,
-        `function` is called again, and has to resume its work.
+        The shield blocks only cancellations by scopes, which anyio delivers repeatedly: all but the first. If the new
+        task is cancelled, `function` is called again, and has to resume its work.
         """
         HOSTS_OF_ENDINGS[self.task], self._on_interrupt = self, on_interrupt
         try:
             while True:
                 task = self.loop.create_task(function(), context=self._context.copy())
                 while not task.done():
-                    with anyio.CancelScope(shield=True):
+                    with anyio.CancelScope(shield=anyio.get_current_task().has_pending_cancellation()):
                         try:
                             await asyncio.wait([task])
                         except asyncio.CancelledError as cancellation:
