@@ -70,7 +70,7 @@ class First(Scheduler):
 
     __slots__ = ("_enough", "_stagger")
 
-    _is_passed_as_itself = False
+    _can_be_input = True
 
     enough: Option[int] = Option(1, _check_enough)
     stagger: Option[float | None] = Option(None, seconds)

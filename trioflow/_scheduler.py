@@ -218,7 +218,7 @@ class Scheduler(BaseScheduler):
     def list(
         self, file: TextIO | None = None, details: bool = False, silence_done_jobs: bool = False, legend: bool = False
     ) -> None:
-        """Print one line per job: number, symbols, ``<Kind `label`>``, its time, and the numbers of its requirements.
+        """Print one line per job: number, symbols, ``<Kind label>``, its time, and the numbers of its requirements.
 
         The time is the duration of the job, or its elapsed time while it runs; times below 50 ms are not shown. The
         lines are in topological order; jobs in a cycle come last. The three symbols are:
@@ -252,11 +252,11 @@ class Scheduler(BaseScheduler):
             >>> scheduler.run()
             False
             >>> scheduler.list(details=True)
-            1    ✗    > <Scheduler `nested`>  -> entries={2, 3}  !! ZeroDivisionError: division by zero
-            2    ✓      <Job `fine`>          -> 2.0
-            3    ✗      <Job `by zero`>       !! ZeroDivisionError: division by zero
-            1     end < <Scheduler `nested`>  exits={2, 3}
-            4    ✓    <Job `last`>            -> 1.0
+            1    ✗    > <Scheduler nested>  -> entries={2, 3}  !! ZeroDivisionError: division by zero
+            2    ✓      <Job fine>          -> 2.0
+            3    ✗      <Job by zero>       !! ZeroDivisionError: division by zero
+            1     end < <Scheduler nested>  exits={2, 3}
+            4    ✓    <Job last>            -> 1.0
 
         """
         from .view.text import _symbols  # imported late, like all views, because many programs display nothing
@@ -295,7 +295,7 @@ class Scheduler(BaseScheduler):
             Scheduler  ✓ 1 job succeeded
             1 job: 1 succeeded
             <BLANKLINE>
-            1    ✓    <Job `job`>
+            1    ✓    <Job job>
 
         """
         from .view.text import _symbols

@@ -38,6 +38,7 @@ from ._core.api.kinds import plural as plural
 from ._core.api.kinds import printable as printable
 from ._core.api.kinds import propagate_env as propagate_env
 from ._core.api.kinds import propagated_env as propagated_env
+from ._core.api.kinds import reject_text as reject_text
 from ._core.api.kinds import run_of as run_of
 from ._core.api.kinds import set_run_need as set_run_need
 from ._core.api.kinds import short_repr as short_repr

@@ -39,12 +39,12 @@ def test_list_prints_the_listing(tmp_path: Path) -> None:
     assert (
         trioflow("list", written(tmp_path, code)).stdout
         == """\
-1  ! ·    <Job `build`>
-2    · ∞  <Job `watch`>
-3    ·    > <Scheduler `tests`>  requires={1} window=2 -> entries={4}
-4    ·      <Job `unit`>
-3     end < <Scheduler `tests`>  exits={4}
-5    ·    <Job `alarm`>          requires={1, 3} run_if=failed
+1  ! ·    <Job build>
+2    · ∞  <Job watch>
+3    ·    > <Scheduler tests>  requires={1} window=2 -> entries={4}
+4    ·      <Job unit>
+3     end < <Scheduler tests>  exits={4}
+5    ·    <Job alarm>          requires={1, 3} run_if=failed
 """
     )
 

@@ -29,7 +29,7 @@ def test_a_job_among_the_words_of_a_sandbox_job_is_replaced_by_its_output(exampl
     assert scheduler.run(backend=backend)
     *_, last = scheduler
     assert last.result().text.split() == ["101:", "101", "1001:", "7", "11", "13"]
-    assert "<SandboxJob `factor 101`>" in listing(scheduler)
+    assert "<SandboxJob factor 101>" in listing(scheduler)
 
 
 def test_a_command_job_can_read_the_result_of_a_sandbox_job(example: Any, backend: Any) -> None:

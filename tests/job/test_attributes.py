@@ -40,7 +40,7 @@ def test_a_job_may_have_attributes_with_the_names_of_scheduler_attributes(backen
     for name, job in jobs.items():
         assert job.path == f"inner/busy-{name}"
         assert f"busy-{name}" in source
-        assert f"<Busy `busy-{name}`>" in listed
+        assert f"<Busy busy-{name}>" in listed
         assert scheduler.explain(job).startswith(f"'busy-{name}' succeeded")
 
 

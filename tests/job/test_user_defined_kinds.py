@@ -80,7 +80,7 @@ def test_subclasses_of_abstract_job_may_use_the_names_of_job_kind_hooks(virtual:
     job = Owner(label="own", redact=True)
     scheduler = Scheduler(job)
     assert virtual(scheduler.co_run)
-    assert "<Owner `own`>" in listing(scheduler)
+    assert "<Owner own>" in listing(scheduler)
     assert "own" in scheduler.graph().source
 
 

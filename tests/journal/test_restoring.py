@@ -447,7 +447,7 @@ def test_a_scheduler_passed_as_an_argument_is_compared_by_the_results_of_its_job
     def build() -> Scheduler:
         inner = Scheduler(Job(ask, "a", label="a", save=None), label="inner")
         outer = Scheduler(inner, label="outer")
-        return Scheduler(outer, Job(join, outer, required=outer, label="join"))
+        return Scheduler(outer, Job(join, ref(outer), required=outer, label="join"))
 
     for answers["a"] in (1, after):
         found = states(again(virtual, file, build))

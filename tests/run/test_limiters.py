@@ -20,6 +20,7 @@ from trioflow import (
     StopReason,
     ThreadJob,
     Throttled,
+    ref,
 )
 from trioflow.abc import AbstractJob, Instrument, WaitCause, waiting
 
@@ -288,7 +289,7 @@ def test_a_job_gets_a_busy_resource_and_a_busy_token(virtual: Virtual, jobs: str
         async def stream(scheduler: Scheduler, seconds: float, **options: Any) -> None:
             await anyio.sleep(seconds)
             if not both.is_settled():
-                scheduler.add(Job(stream, scheduler, seconds, **options, kwargs=options))
+                scheduler.add(Job(stream, ref(scheduler), seconds, **options, kwargs=options))
 
         takes_cpu, takes_tokens = Scheduler(pool=pool), Scheduler(jobs_window=limiter)
         for delay in (0.25, 0.5):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import anyio
 import pytest
 
-from trioflow import CommandJob, Events, Job, Journal, Pool, Rate, Scheduler, ThreadJob
+from trioflow import CommandJob, Events, Job, Journal, Pool, Rate, Scheduler, ThreadJob, ref
 from trioflow.abc import AbstractJob
 
 from ..bodies import fail_now, nothing
@@ -81,7 +81,7 @@ def test_nothing_grows_with_the_number_of_jobs(backend: str, tmp_path: Path, bat
         instruments=[Events(os.devnull)],
         keep_jobs=False,
     )
-    scheduler.add(Job(add_and_wait, scheduler, label="open"))
+    scheduler.add(Job(add_and_wait, ref(scheduler), label="open"))
     assert not scheduler.run(backend=backend, journal=Journal(tmp_path / "run.db"))
     before, after = looks
     assert after.objects <= before.objects + SLACK

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import CycleError, Job, MissingRequirement, Scheduler, Service, StopReason, current_job
+from trioflow import CycleError, Job, MissingRequirement, Scheduler, Service, StopReason, current_job, ref
 
 from ..bodies import CANCELLED, SUCCEEDED, Flaw, fail, nap
 
@@ -191,8 +191,8 @@ def test_entering_a_running_scheduler_raises(virtual: Virtual) -> None:
                 raise AssertionError("entered")
 
     async def main() -> None:
-        inner.add(Job(enter, inner))
-        outer.add(Job(enter, outer))
+        inner.add(Job(enter, ref(inner)))
+        outer.add(Job(enter, ref(outer)))
         await outer.co_run(check=True)
 
     inner = Scheduler()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Job, Scheduler, StopReason, ThreadJob, current_job, current_scheduler
+from trioflow import Job, Scheduler, StopReason, ThreadJob, current_job, current_scheduler, ref
 from trioflow import job as decorate
 
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, add, fail, nap
@@ -266,7 +266,7 @@ def test_as_settled_leaves_out_a_job_whose_body_runs_the_iterating_job(virtual: 
     """A job whose body runs another scheduler is left out if a job of that scheduler iterates over `as_settled`."""
 
     async def run_another() -> None:
-        watcher = Job(collect, outer)
+        watcher = Job(collect, ref(outer))
         await Scheduler(watcher).co_run()
         assert watcher.result() == [("1", 1), ("end", 1)]
 
@@ -533,6 +533,6 @@ def test_as_settled_of_chosen_jobs_ends_with_the_run(virtual: Virtual) -> None:
 def test_as_settled_rejects_what_is_no_member() -> None:
     """`as_settled(jobs)` names the first job that is not in the scheduler, and the scheduler."""
     with pytest.raises(
-        ValueError, match=r"as_settled\(\): <Job `1` idle> is not a member of 'Scheduler'; add\(\) it first"
+        ValueError, match=r"as_settled\(\): <Job 1, idle> is not a member of 'Scheduler'; add\(\) it first"
     ):
         Scheduler().as_settled([sleeper(1)])

@@ -56,7 +56,7 @@ def run_virtually(virtual: Virtual, scheduler: Scheduler, *instruments: Any) -> 
 def test_text_views_show_a_job_with_scheduler_attributes_as_a_job(virtual: Virtual, scheduler: Scheduler) -> None:
     """Listing, debrief and `explain` show a user's job with a scheduler's attributes as a job."""
     run_virtually(virtual, scheduler)
-    assert "1    ✗    <Busy `busy`>" in listing(scheduler, details=True)
+    assert "1    ✗    <Busy busy>" in listing(scheduler, details=True)
     told = io.StringIO()
     scheduler.debrief(told)
     assert "2 jobs: 2 failed" in told.getvalue()

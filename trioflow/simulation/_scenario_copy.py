@@ -131,6 +131,8 @@ class SchedulerCopy(BaseScheduler):
 
     __slots__ = ("_enough", "_resource_totals", "_stagger")
 
+    _can_be_input = True  # only a `First` is an input in the original scenario
+
     def __init__(self, original: BaseScheduler, **options: Any) -> None:
         # The totals of a run's own resources, such as worker processes.
         self._resource_totals = run_resource_totals(original)
@@ -139,14 +141,6 @@ class SchedulerCopy(BaseScheduler):
 
     def _run_resource_totals(self) -> Mapping[str, int]:
         return self._resource_totals
-
-
-class FirstCopy(SchedulerCopy):
-    """The copy of a `First`, which jobs have as an input."""
-
-    __slots__ = ()
-
-    _is_passed_as_itself = False
 
 
 OUTERMOST_OPTIONS: Final[dict[str, Any]] = {
@@ -214,8 +208,7 @@ class ScenarioCopy:
 
     def _copy_scheduler(self, original: BaseScheduler, window: Any, options: dict[str, Any]) -> BaseScheduler:
         """Copy a scheduler without its jobs; `options` replace its own."""
-        kind = SchedulerCopy if first_options(original)[0] is None else FirstCopy
-        return kind(
+        return SchedulerCopy(
             original,
             jobs_window=self._copy_window(window),
             cleanup_timeout=original.cleanup_timeout,

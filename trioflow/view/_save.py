@@ -151,7 +151,7 @@ def listing(
     Example:
         >>> from trioflow.view import listing
         >>> listing(Scheduler(AbstractJob(label="a")))
-        '1    ·    <AbstractJob `a`>'
+        '1    ·    <AbstractJob a>'
 
     """
     from .text import _symbols

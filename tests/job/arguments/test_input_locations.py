@@ -229,7 +229,7 @@ def test_topological_order_respects_inputs_across_levels() -> None:
     left.add(Job(take, b))
     assert topological_order(outer) == [b, left, right]
     listed = listing(outer)
-    assert listed.index("`b`") < listed.index("`left`") < listed.index("`right`")
+    assert listed.index(" b>") < listed.index(" left>") < listed.index(" right>")
 
 
 @pytest.mark.parametrize("fate", ["failed", "skipped", "cancelled"])

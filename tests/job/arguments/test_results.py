@@ -20,6 +20,8 @@ from trioflow.testing import run_virtual
 from ...bodies import add, give
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...conftest import Virtual
 
 
@@ -63,7 +65,7 @@ def test_a_job_as_keyword_argument_gives_its_result(virtual: Virtual) -> None:
 def test_jobs_as_direct_arguments_act_like_jobs_in_containers(kinds: list[str]) -> None:
     """Jobs that are arguments take a shorter path in the code than jobs in containers, with the same effect."""
     a, b, scheduler, something = Job(give, 1, 0.1), Job(give, [2], 0.2), Scheduler(), object()
-    values = {"job": a, "other job": b, "scheduler": scheduler, "atom": 7, "object": something}
+    values = {"job": a, "other job": b, "scheduler": ref(scheduler), "atom": 7, "object": something}
     arguments = [values[kind] for kind in kinds]
     direct, searched = Job(take, *arguments), Job(take, *arguments, [])
     assert list(direct.required) == list(searched.required)
@@ -242,23 +244,38 @@ def test_ref_of_anything_but_a_job_raises() -> None:
         ref(3)  # type: ignore[arg-type]
 
 
-def test_a_scheduler_as_an_argument_is_passed_unchanged(virtual: Virtual) -> None:
-    """A scheduler among the arguments is passed as it is: not required, not added and not run."""
+@pytest.mark.parametrize(
+    "wrap", [lambda group: group, lambda group: [{"a": group}], lambda group: functools.partial(str, group)]
+)
+def test_a_scheduler_as_an_argument_raises(wrap: Callable[[Scheduler], Any]) -> None:
+    """A scheduler was once passed as it is, and had not run: it has no result, so that `ref` must say what is meant."""
+    group = Scheduler(Job(give), label="group")
+    for make in (lambda: Job(take, wrap(group)), lambda: Job(take, kwargs={"a": wrap(group)})):
+        with pytest.raises(
+            TypeError, match=r"the scheduler 'group' is an argument of 'take', .* or ref\(scheduler\) to"
+        ):
+            make()
+    with pytest.raises(TypeError, match="ref"):
+        ThreadJob(functools.partial(repr, group))
+
+
+def test_a_scheduler_is_passed_by_ref(virtual: Virtual) -> None:
+    """`ref(scheduler)` passes a scheduler as it is: not required, not added and not run."""
     other = Scheduler(Job(give))
-    job = Job(take, other, [other, Job(give, 1)])
+    job = Job(take, ref(other), [ref(other), Job(give, 1)])
     assert other not in job.required
     assert taken(virtual, job) == (other, [other, 1])
     assert other.scheduler is other.stop_reason is None
 
 
 def test_a_job_may_add_jobs_to_a_scheduler_that_is_its_argument(virtual: Virtual) -> None:
-    """A scheduler as an argument lets the job add to the scheduler that runs it."""
+    """A scheduler that is passed by `ref` lets the job add to the scheduler that runs it."""
 
     async def grow(scheduler: Scheduler) -> Job[Any]:
         return scheduler.add(Job(give, "new"))
 
     scheduler = Scheduler()
-    job = scheduler.add(Job(grow, scheduler))
+    job = scheduler.add(Job(grow, ref(scheduler)))
     virtual(scheduler.co_run)
     assert job.result().result() == "new"
 
@@ -336,7 +353,7 @@ def test_no_function_gets_a_job_for_a_result(kind: Any) -> None:
             assert is_input or all(job not in (item, *(item if type(item) is tuple else ())) for item in items)
 
 
-CURES = ("pass it in a plain list", "write list(...) around it")
+CURES = ("pass it in a plain list", "write list(...) around it", "give the job itself")
 
 
 # --- rejected

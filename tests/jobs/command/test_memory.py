@@ -55,7 +55,7 @@ def test_status_text_shows_the_memory_of_the_process_group(backend: str) -> None
     size, unit = said[-1].split()
     assert unit == "MiB"
     assert 96 <= int(size) < 200
-    assert listed[0].partition("<CommandJob `eaters`>  ")[2].endswith(" MiB")
+    assert listed[0].partition("<CommandJob eaters>  ")[2].endswith(" MiB")
 
 
 def test_memory_of_all_groups_is_read_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:

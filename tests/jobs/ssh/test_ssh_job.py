@@ -718,7 +718,7 @@ def test_labels_show_node_and_command() -> None:
     assert SshJob("node", ("ls", "-l", SshJob("m", "x"))).label == "node: ls -l <m: x>"
     steps = SshJob(SshNode("node", port=3), [Push("a", to="b/"), "true"])
     assert steps.label == "node:3: Push(a, to=b/); …"
-    assert repr(steps) == "<SshJob `node:3: Push(a, to=b/); …` idle>"
+    assert repr(steps) == "<SshJob node:3: Push(a, to=b/); …, idle>"
     many = SshJob("node", "uptime")
     for _ in range(5000):
         many = SshJob("node", ("echo", many))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import AbstractJob, Budget, Job, JobState, Pool, Scheduler
+from trioflow import AbstractJob, Budget, Job, JobState, Pool, Scheduler, ref
 from trioflow._core.job._outcome import Failure
 
 from ...bodies import fail, nap
@@ -90,7 +90,7 @@ def test_the_listing_is_shown_on_demand(virtual: Virtual) -> None:
     without = after_run(virtual, scheduler)
     stream = io.StringIO()
     scheduler.debrief(stream, listing=True)
-    assert stream.getvalue() == f"{without}\n1    ✗    <Job `first`>  1.0 s\n"
+    assert stream.getvalue() == f"{without}\n1    ✗    <Job first>  1.0 s\n"
 
 
 def test_the_debrief_groups_equal_failures(virtual: Virtual) -> None:
@@ -181,7 +181,7 @@ def test_the_stop_reason_follows_the_verdict_unless_the_run_completed(reason: st
         "COMPLETED": Job(fail),
         "CRITICAL": Job(fail, critical=True),
         "TIMEOUT": Job(nap, 10),
-        "CANCELLED": Job(quit_all, scheduler),
+        "CANCELLED": Job(quit_all, ref(scheduler)),
     }
     scheduler.add(jobs[reason])
     lines = after_run(virtual, scheduler, timeout=5).splitlines()

@@ -4,6 +4,7 @@
 from ..backend import load_backend, loop_running
 from ..base._reprs import fit, is_among, name_in_errors, short_repr, shown_value
 from ..base._units import join_names, plural
+from ..job._arguments import reject_text
 from ..job._function import FunctionJob, call_of, name_of
 from ..job._job import BoxStyle
 from ..job._job_options import JobOptions, callback, declare_run_resource, duration, file_path, flag, whole_number

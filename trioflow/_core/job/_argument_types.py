@@ -15,14 +15,10 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
-D = TypeVar("D")
-E = TypeVar("E")
 T_co = TypeVar("T_co", covariant=True)
 A_contra = TypeVar("A_contra", contravariant=True)
 B_contra = TypeVar("B_contra", contravariant=True)
 C_contra = TypeVar("C_contra", contravariant=True)
-D_contra = TypeVar("D_contra", contravariant=True)
-E_contra = TypeVar("E_contra", contravariant=True)
 
 
 class JobOf(Protocol[T_co]):
@@ -56,14 +52,6 @@ class AsyncFunctionOrUseThreadJob2(Protocol[A_contra, B_contra, T_co]):
 
 class AsyncFunctionOrUseThreadJob3(Protocol[A_contra, B_contra, C_contra, T_co]):
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, /) -> Awaitable[T_co]: ...
-
-
-class AsyncFunctionOrUseThreadJob4(Protocol[A_contra, B_contra, C_contra, D_contra, T_co]):
-    def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, /) -> Awaitable[T_co]: ...
-
-
-class AsyncFunctionOrUseThreadJob5(Protocol[A_contra, B_contra, C_contra, D_contra, E_contra, T_co]):
-    def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, e: E_contra, /) -> Awaitable[T_co]: ...
 
 
 class PlainFunction1(Protocol[A_contra, T_co]):

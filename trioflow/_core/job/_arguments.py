@@ -12,6 +12,7 @@ import builtins
 import functools
 import gc
 import itertools
+import os
 import sys
 import types
 from collections import ChainMap, OrderedDict, UserDict, UserList, defaultdict, deque
@@ -21,6 +22,7 @@ from typing import Any, Final, cast
 from ..base._reprs import short_repr
 from ._job import AbstractJob
 from ._outcome import DROPPED
+from ._texts import TEXTS, job_in
 
 ValueOf = Callable[[AbstractJob[Any]], Any]
 """A function that returns the value to pass in place of an input."""
@@ -51,6 +53,7 @@ ITERATOR_TYPES: Final = frozenset[Any](
     }
 )
 """Python's own types of iterators, which refer to what they iterate over."""
+REFERRING_TYPES: Final = ITERATOR_TYPES | {functools.partial, types.CoroutineType}
 EXACT_TYPES: Final[frozenset[Any]] = FILLED_TYPES | ITERATOR_TYPES | {type(mapping.keys()) for mapping in MAPPINGS}
 COLLECTION_FLAGS: Final = 1 << 5 | 1 << 6
 """Flags of types that are sequences or mappings, including subclasses: `Py_TPFLAGS_SEQUENCE` and `Py_TPFLAGS_MAPPING`.
@@ -228,10 +231,9 @@ def direct_input_indices(values: tuple[Any, ...]) -> tuple[int, ...] | None:
         if kind in ATOMIC_TYPES:
             continue
         if isinstance(value, AbstractJob):
-            if value._has_own_result or not value._options.keep_result:
+            if value._has_own_result or not (value._options.keep_result and value._can_be_input):
                 return None
-            if not value._is_passed_as_itself:
-                indices.append(index)
+            indices.append(index)
         elif kind is Ref or may_hold_jobs(kind):
             return None
     return tuple(indices)
@@ -249,7 +251,8 @@ def unpack_partial(
 
     Otherwise, return the partial and the arguments as they are.
     """
-    if ArgumentSearch(lambda: repr(name)).search_positional((function,)) == (function,):
+    search = ArgumentSearch(lambda: repr(name))
+    if search.search_positional((function,)) == (function,) and not search.inputs:
         return function, args, kwargs
     filled, rest = list(function.args), iter(args)
     for index, value in enumerate(filled):
@@ -306,6 +309,21 @@ class ArgumentSearch:
     def __init__(self, subject: Callable[[], str]) -> None:
         self._subject = subject
         self.inputs: Final[dict[AbstractJob[Any], None]] = {}
+
+    def checked_inputs(self) -> tuple[AbstractJob[Any], ...]:
+        """Return the inputs.
+
+        Raises:
+            TypeError: one of them is a scheduler.
+
+        """
+        for job in self.inputs:
+            if not job._can_be_input:
+                raise TypeError(
+                    f"the scheduler {job.label!r} is an argument of {self._subject()}, but has no result to pass: give "
+                    f"the jobs in it, or ref(scheduler) to pass the scheduler as it is; required= only waits for it"
+                )
+        return tuple(self.inputs)
 
     def search_positional(self, values: tuple[Any, ...]) -> tuple[Any, ...] | Arguments:
         """Search positional arguments, and return an iterable that fills in results, or `values` if it has no job."""
@@ -364,8 +382,8 @@ class ArgumentSearch:
                 if template is not None:
                     nested.append((key, template))
             elif isinstance(value, AbstractJob):
-                if not value._is_passed_as_itself:
-                    self.inputs[value] = None
+                self.inputs[value] = None
+                if value._can_be_input:
                     jobs.append((key, cast(Any, value)))
             elif kind is Ref:
                 refs.append((key, value.job))
@@ -402,29 +420,53 @@ class ArgumentSearch:
 
     def _reject_jobs_inside(self, value: Any, where: str) -> None:
         """Reject a value that is or contains a job, at any depth, because no result can be filled in there."""
-        todo: list[Any] = [value]
-        visited: set[int] = set()
-        while todo:
-            value = todo.pop()
-            if isinstance(value, (AbstractJob, Ref)):
-                label = value.job.label if isinstance(value, Ref) else value.label  # pyright: ignore[reportUnknownMemberType]
+        for item in _contents(value):
+            if isinstance(item, (AbstractJob, Ref)):
+                label = item.job.label if isinstance(item, Ref) else item.label  # pyright: ignore[reportUnknownMemberType]
                 raise TypeError(
                     f"{label!r} is {where} in the arguments of {self._subject()}, where its result cannot replace it; "
                     f"pass it in a plain list or tuple, or as a value of a plain dict"
                 )
-            if isinstance(value, LAZY_ITERATORS):
-                name = type(cast(Any, value)).__name__
+            if isinstance(item, LAZY_ITERATORS):
                 raise TypeError(
-                    f"an argument of {self._subject()} is a {name}, in which no job would be found; "
-                    f"write list(...) around it, or make it in the function"
+                    f"an argument of {self._subject()} is a {type(cast(Any, item)).__name__}, in which no job would be "
+                    f"found; write list(...) around it, or make it in the function"
                 )
-            if id(value) in visited:
-                continue
-            visited.add(id(value))
-            if type(value) in ITERATOR_TYPES:
-                todo += gc.get_referents(value)
-            elif isinstance(value, SEARCHED_TYPES):
-                todo += [*value, *value.values()] if isinstance(value, Mapping) else value
+
+
+def _contents(value: Any) -> Iterator[Any]:
+    """Yield a value and all that it contains, at any depth. An iterator is not consumed: it refers to its items."""
+    todo, visited = [value], dict[int, Any]()
+    while todo:
+        value = todo.pop()
+        if id(value) in visited:
+            continue
+        visited[id(value)] = value  # kept alive, because another object could get the `id` of a temporary one
+        yield value
+        if type(value) in REFERRING_TYPES:
+            todo += gc.get_referents(value)
+        elif isinstance(value, SEARCHED_TYPES):
+            todo += [*value, *value.values()] if isinstance(value, Mapping) else value
+
+
+def reject_text(values: Any, subject: str) -> None:
+    """Reject values that have the text of a job that has not settled, at any depth.
+
+    Args:
+        values: the values.
+        subject: what the values are for, such as the name of a job, for the error.
+
+    Raises:
+        TypeError: a value has such a text.
+
+    """
+    for value in _contents(values) if TEXTS else ():
+        job = job_in(os.fsdecode(cast(Any, value))) if isinstance(value, (str, bytes, os.PathLike)) else None
+        if job is not None:
+            raise TypeError(
+                f"{subject} is given the text of {job.label!r}, which is not its result: give the job itself, as in "
+                f"Job(f, job); for its name write job.label, and ref(job) to pass the job as it is"
+            )
 
 
 def _has_only_atoms(container: Any) -> bool:

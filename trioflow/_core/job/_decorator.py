@@ -67,9 +67,8 @@ class JobFunction(Generic[P, T]):
         self._function = function
         self._options = options
         self._kind: Any = kind
-        functools.update_wrapper(
-            self, function, updated=()
-        )  # `updated=()` keeps attributes of the function from replacing those of this object
+        # `updated=()` keeps attributes of the function from replacing those of this object
+        functools.update_wrapper(self, function, updated=())
 
     @property
     def function(self) -> Callable[P, Awaitable[T]]:

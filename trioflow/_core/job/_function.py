@@ -21,12 +21,8 @@ from ._argument_types import (
     AsyncFunctionOrUseThreadJob1,
     AsyncFunctionOrUseThreadJob2,
     AsyncFunctionOrUseThreadJob3,
-    AsyncFunctionOrUseThreadJob4,
-    AsyncFunctionOrUseThreadJob5,
     B,
     C,
-    D,
-    E,
     ValueOrJob,
 )
 from ._arguments import (
@@ -37,12 +33,14 @@ from ._arguments import (
     ValueOf,
     direct_input_indices,
     original_arguments,
+    reject_text,
     result_of,
     unpack_partial,
 )
 from ._job import AbstractJob, T
 from ._job_options import JobOptions
 from ._outcome import is_awaitable, not_awaitable_message
+from ._texts import TEXTS
 
 FUNCTION_TYPE: Final = types.FunctionType
 """A global name for the type, because looking up an attribute of a module takes longer."""
@@ -100,6 +98,7 @@ class FunctionJob(AbstractJob[T]):
             check_function(function, type(self).__name__, place=self._calls_in)
         if type(function) is functools.partial:
             function, args, kwargs = unpack_partial(function, args, kwargs, name_of(function))
+        _reject_text(function, args, kwargs, options)
         self._function = function
         inputs = self._bind_arguments(args, kwargs, options.get("label"))
         super().__init__(**options, _inputs=inputs)
@@ -118,7 +117,7 @@ class FunctionJob(AbstractJob[T]):
         self._args = search.search_positional(args)
         if kwargs:
             self._function = search.search_keywords(self._function, kwargs)
-        return tuple(search.inputs)
+        return search.checked_inputs()
 
     def _release_call(self) -> None:
         if self._function is not None and not isinstance(self._function, Coroutine):
@@ -202,6 +201,11 @@ def input_at(job: AbstractJob[Any], position: int) -> AbstractJob[Any] | None:
     args: Any = job._args if isinstance(job, FunctionJob) else ()
     is_input = isinstance(args, DirectArguments) and position - 1 in args._indices
     return args._values[position - 1] if is_input else None
+
+
+def _reject_text(function: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> None:
+    values = function, args, kwargs, options.get("key"), options.get("version")
+    reject_text(values, repr(options.get("label") or name_of(function)))
 
 
 def unwrap_partial(function: Any) -> Any:
@@ -329,7 +333,7 @@ class Job(FunctionJob[T]):
     __slots__ = ()
     _is_called_directly = True
 
-    # Type checkers compare up to five arguments with the function's parameters; a job may stand in place of a value.
+    # Type checkers compare up to three arguments with the function's parameters; a job may stand in place of a value.
     @overload
     def __init__(self, function: Coroutine[Any, Any, T], /, **options: Unpack[JobOptions]) -> None: ...
     @overload
@@ -360,29 +364,6 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(
         self,
-        function: AsyncFunctionOrUseThreadJob4[A, B, C, D, T],
-        a: ValueOrJob[A],
-        b: ValueOrJob[B],
-        c: ValueOrJob[C],
-        d: ValueOrJob[D],
-        /,
-        **options: Unpack[JobOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        function: AsyncFunctionOrUseThreadJob5[A, B, C, D, E, T],
-        a: ValueOrJob[A],
-        b: ValueOrJob[B],
-        c: ValueOrJob[C],
-        d: ValueOrJob[D],
-        e: ValueOrJob[E],
-        /,
-        **options: Unpack[JobOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
         function: Callable[..., Awaitable[T]],
         /,
         *args: Any,
@@ -397,8 +378,6 @@ class Job(FunctionJob[T]):
         b: Any,
         c: Any,
         d: Any,
-        e: Any,
-        f: Any,
         /,
         *args: Any,
         **options: Unpack[JobOptions],
@@ -419,6 +398,8 @@ class Job(FunctionJob[T]):
                     function, args, kwargs = unpack_partial(function, args, kwargs, name_of(function))
             elif args or kwargs:
                 raise TypeError(f"Job({short_repr(function)}, ...): a coroutine object takes no further arguments")
+        if TEXTS:
+            _reject_text(function, args, kwargs, options)
         self._function = function
         self._args = args
         if args or kwargs:

@@ -29,7 +29,7 @@ from .. import backend as _backend
 from ..base import _amounts
 from ..base._reprs import short_repr
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
-from . import _errors, _job_options, _labels, _option_descriptors, _requirements
+from . import _errors, _job_options, _labels, _option_descriptors, _requirements, _texts
 from ._ancestors import enclosing_schedulers, outermost_scheduler
 from ._option_descriptors import Option, ReadOnlyOption, SharedOption
 from ._outcome import DROPPED, Failure, RunExtras, no_result_error
@@ -209,7 +209,7 @@ class AbstractJob(Generic[T]):
         ...     async def co_run(self):
         ...         return "hello"
         >>> Greeting(label="greet", timeout=5)
-        <Greeting `greet` idle>
+        <Greeting greet, idle>
 
     """
 
@@ -238,8 +238,8 @@ class AbstractJob(Generic[T]):
     _is_service: ClassVar[bool] = False
     # Whether the result must be read by `result()`, because `_outcome` may not be the result.
     _has_own_result: ClassVar[bool] = False
-    # Whether the job is passed as an object among the arguments of another job, instead of being an input.
-    _is_passed_as_itself: ClassVar[bool] = False
+    # Whether the job, among the arguments of another job, is an input. Otherwise, it has no result to pass.
+    _can_be_input: ClassVar[bool] = True
     # ---- the class arguments, described in `__init_subclass__`
     _box: ClassVar[BoxStyle] = BoxStyle("async function", "box", ("(", ")"), rounded=True)
     _keeps_time: ClassVar[bool] = False
@@ -522,9 +522,9 @@ class AbstractJob(Generic[T]):
         Example:
             >>> a, b = AbstractJob(label="a"), AbstractJob(label="b")
             >>> b.requires(a, None, [a])
-            <AbstractJob `b` idle>
+            <AbstractJob b, idle>
             >>> list(b.required)
-            [<AbstractJob `a` idle>]
+            [<AbstractJob a, idle>]
             >>> async def fail():
             ...     raise OSError("broken")
             >>> test = Job(fail)
@@ -784,13 +784,9 @@ class AbstractJob(Generic[T]):
             home = None if self._scheduler is None else outermost_scheduler(self._scheduler)
             if home is None and is_scheduler(self):
                 self._reject_wait_cycle()
-                raise _errors.JobNotDone(
-                    f"{self.label!r} is the outermost scheduler, so no run will settle it: await its co_run() instead"
-                )
-            call = "add it to a scheduler, and" if home is None else f"with {home.label!r},"
-            raise _errors.JobNotDone(
-                f"{self.label!r} is {self._state.value}, and no run is in progress: {call} await its co_run() first"
-            )
+            call = "in a job of another scheduler" if home is None else f"after {home.label!r} has started"
+            message = f"{self.label!r} is {self._state.value}, and no run is in progress: await it {call}"
+            raise _errors.JobNotDone(message)
         await self._wait(takes_failure=True)
         run = None if self._scheduler is None else self._scheduler._run
         if run is not None and isinstance(self._outcome, Failure):
@@ -949,7 +945,7 @@ class AbstractJob(Generic[T]):
 
     def __repr__(self) -> str:
         """Show the kind, the label and the state of the job."""
-        return f"<{type(self).__name__} `{_labels.printable(self.label)}` {self._state.value}>"
+        return _texts.text_of(self, self._state.value)
 
 
 AnyJob = AbstractJob[Any]

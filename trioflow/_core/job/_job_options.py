@@ -84,12 +84,6 @@ class OptionRecord:
 
     """
 
-    __slots__ = (
-        "affects_order", "critical", "expected_duration", "forever", "idle_timeout", "is_plain",
-        "is_shared", "keep_result", "key", "log", "needs", "on_timeout", "own_task", "priority", "redact",
-        "retry", "run_if", "save", "timeout", "version",
-    )  # fmt: skip
-
     critical: bool | None
     forever: bool
     timeout: float | None
@@ -107,6 +101,7 @@ class OptionRecord:
     priority: int
     expected_duration: float | None
     needs: Mapping[str, CheckedNeed]
+    __slots__ = (*__annotations__, "affects_order", "is_plain", "is_shared")
 
     def __init__(self, values: Iterable[Any], is_shared: bool = False) -> None:
         (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from ..base._reprs import name_in_errors
-from ._arguments import ArgumentSearch, original_arguments
+from ._arguments import ArgumentSearch, original_arguments, reject_text
 from ._job import AbstractJob, BoxStyle, T
 from ._job_options import JobOptions, callback
 from ._labels import MAX_DEPTH
@@ -70,13 +70,14 @@ class JobKind(AbstractJob[T]):
     ) -> None:
         subject = name_in_errors(repr(options.get("label") or type(self).__name__), options.get("redact", False))
         search = ArgumentSearch(lambda: subject)
+        reject_text((arguments, options.get("key"), options.get("version")), subject)
         self._arguments = search.search_positional(arguments)
         self._callbacks = None
         if on_done is not None or on_settled is not None:
             callback(on_done, "on_done", subject)
             callback(on_settled, "on_settled", subject)
             self._callbacks = on_done, on_settled
-        super().__init__(**options, _inputs=tuple(search.inputs))
+        super().__init__(**options, _inputs=search.checked_inputs())
 
     def __init_subclass__(cls, *, box: BoxStyle | None = None, **kwargs: Any) -> None:
         """Record the class arguments. Without `box`, a direct subclass gets a box style with the name of the class."""

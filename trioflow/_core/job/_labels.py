@@ -218,9 +218,8 @@ class UniqueSiblingNames:
     def __init__(self) -> None:
         self._ordinals: dict[str, int] = {}  # each name, with the highest "#" number that was appended to it
         self._schedulers: set[str] = set()  # the names of nested schedulers
-        self._slash_prefixes: set[str] = (
-            set()
-        )  # the text before each "/" of all labels, which no scheduler may have as its name
+        # the text before each "/" of all labels, which no scheduler may have as its name
+        self._slash_prefixes: set[str] = set()
 
     def add(self, label: str, is_scheduler: bool) -> str:
         """Return a name for the next member with this label, different from all names before."""

@@ -64,9 +64,8 @@ class Option(Generic[GetType, SetType]):
     def __set_name__(self, kind: type[AbstractJob[Any]], name: str) -> None:
         self.name = name
         self.attribute = self.attribute or f"_{name}"
-        self.getter = self.getter or operator.attrgetter(
-            self.attribute
-        )  # implemented in C, so that reading takes one call
+        # implemented in C, so that reading takes one call
+        self.getter = self.getter or operator.attrgetter(self.attribute)
         if "_declared_options" not in vars(kind):
             kind._declared_options = dict(getattr(kind, "_declared_options", {}))
         kind._declared_options[name] = self
@@ -180,9 +179,8 @@ def set_docs_and_signature(kind: type[AbstractJob[Any]], constructor: Callable[.
         constructor: its `__init__`, which takes the options as `**options`.
 
     """
-    indent = " " * (
-        4 if sys.version_info >= (3, 13) else 8
-    )  # the indentation of the entries under Args; Python 3.13 and later strip 4 columns of it
+    # the indentation of the entries under Args; Python 3.13 and later strip 4 columns of it
+    indent = " " * (4 if sys.version_info >= (3, 13) else 8)
     descriptions = dict(re.findall(rf"^{indent}(\w+): (.+(?:\n{indent}    .+)*)", kind.__doc__ or "", re.MULTILINE))
     for option in kind._declared_options.values():
         if option.name in descriptions and "__doc__" not in vars(option):

@@ -55,6 +55,7 @@ from ..job._job_queries import is_one_job, jobs_of_run, reported_state
 from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
 from ..job._requirements import flatten, flatten_simple
+from ..job._texts import text_of
 from ..run import _ending, _instruments, _journaling, _requirement_counts
 from ..run._first_rule import too_few_jobs_error
 from ..run._instruments import Instrument
@@ -169,8 +170,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         "_was_awaited",
     )  # fmt: skip
 
-    _is_passed_as_itself: ClassVar[bool] = True
     _is_scheduler: ClassVar[bool] = True
+    _can_be_input: ClassVar[bool] = False
 
     # The number of its jobs that have to succeed, after which the others are cancelled, and the seconds between their
     # starts; only a `First` has these options.
@@ -270,7 +271,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         Example:
             >>> s = Scheduler()
             >>> s.add(AbstractJob(label="a"))
-            <AbstractJob `a` idle>
+            <AbstractJob a, idle>
 
         """
         flat_jobs = flatten_simple(job, state_of)
@@ -1004,12 +1005,12 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             RuntimeError: the scheduler is not running, or the call comes from another thread.
 
         Example:
-            >>> async def first(scheduler):
-            ...     scheduler.drain()
+            >>> async def first():
+            ...     current_scheduler().drain()
             ...     return "done"
-            >>> s = Scheduler()
-            >>> one = s.add(Job(first, s))
-            >>> two = s.add(Job(first, s, required=one))
+            >>> one = Job(first)
+            >>> two = Job(first, required=one)
+            >>> s = Scheduler(one, two)
             >>> s.run(), s.stop_reason.name, one.result(), two.state.name
             (False, 'DRAINED', 'done', 'IDLE')
 
@@ -1287,7 +1288,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def __repr__(self) -> str:
         """Show the label, the state and the number of members."""
         state = "running" if self._run is not None else self._stop_reason.value if self._stop_reason else "idle"
-        return f"<{type(self).__name__} `{_labels.printable(self.label)}` {state}, {plural(len(self), 'job')}>"
+        return text_of(self, f"{state}, {plural(len(self), 'job')}")
 
 
 def interrupt(scheduler: BaseScheduler, interruption: BaseException) -> None:

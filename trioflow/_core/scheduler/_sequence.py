@@ -33,7 +33,7 @@ class Sequence:
     Example:
         >>> a, b, c = (AbstractJob(label=label) for label in "abc")
         >>> Sequence(a, b, required=c).jobs
-        [<AbstractJob `a` idle>, <AbstractJob `b` idle>]
+        [<AbstractJob a, idle>, <AbstractJob b, idle>]
         >>> b.required == {a} and a.required == {c}
         True
 

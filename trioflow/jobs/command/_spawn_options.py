@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from ...abc import callback, duration, file_path, flag, is_among, name_in_errors, shown_value, whole_number
+from ...abc import callback, duration, file_path, flag, is_among, name_in_errors, reject_text, shown_value, whole_number
 from ..posix._processes import check_limits
 from . import _exit_codes
 from ._argv import BYTES_TYPES
@@ -60,6 +60,8 @@ class CommandOptions:
             TypeError, ValueError: an option is invalid.
 
         """
+        texts = self.cwd, self.env, self.stdin, self.stdout, self.stderr, self.reads, self.writes
+        reject_text(texts, f"an option of {subject}")
         duration(self.terminate_grace, "terminate_grace", subject)
         for name in ("on_start", "on_line"):
             callback(getattr(self, name), name, subject)

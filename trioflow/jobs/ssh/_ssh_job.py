@@ -23,6 +23,7 @@ from ...abc import (
     arguments_of,
     name_in_errors,
     original_arguments_of,
+    reject_text,
     run_of,
     shown_value,
 )
@@ -130,7 +131,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
     Example:
         >>> node = SshNode("node01", username="root")
         >>> SshJob(node, ["mkdir -p results", Push("measure.sh", to="bin/"), "bin/measure.sh > results/{node}.txt"])
-        <SshJob `node01: mkdir -p results; …` idle>
+        <SshJob node01: mkdir -p results; …, idle>
 
     """
 
@@ -179,6 +180,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         self._command_options.validate(subject)
         self._values: Final = tuple(_check_value_names(values or {}, subject))
         self._env: Final = _check_variables(env or {}, subject)
+        reject_text(self._env, f"env= of {subject}")
         self._last_result = self._unreachable = None
         super().__init__(
             [(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job, **options

@@ -1,12 +1,12 @@
 """`Listing`: the jobs of a scheduler as text, one per line, as `Scheduler.list` prints them.
 
 ```
-1    ✓    <Job `fetch`>             1.4 s
-2  ! ▸    > <Scheduler `analyze`>  12.1 s  requires={1} -> entries={3, 4}
-3  ! ✓      <Job `parse`>          318 ms
-4  ! ▸ ∞    <Job `watch`>          12.1 s
-5  ! ·      <Job `count`>                  requires={3}
-2     end < <Scheduler `analyze`>          exits={5}
+1    ✓    <Job fetch>             1.4 s
+2  ! ▸    > <Scheduler analyze>  12.1 s  requires={1} -> entries={3, 4}
+3  ! ✓      <Job parse>          318 ms
+4  ! ▸ ∞    <Job watch>          12.1 s
+5  ! ·      <Job count>                  requires={3}
+2     end < <Scheduler analyze>          exits={5}
 ```
 
 All jobs are numbered before the first line is formatted, because a line may refer to jobs below it. `listing_rows`
@@ -161,7 +161,7 @@ class Listing:
         return LineParts(left, right, "" if elapsed is None else duration_text(elapsed, in_column=True))
 
     def _kind_and_label(self, job: AnyJob) -> str:
-        return self._symbols.escape(f"<{type(job).__name__} `{shorten(job.label)}`>")
+        return self._symbols.escape(f"<{type(job).__name__} {shorten(job.label)}>")
 
     def _requires_text(self, job: AnyJob) -> str:
         if not job.required:
@@ -197,14 +197,14 @@ class Listing:
         return "{" + ", ".join(_collapse_ranges(sorted(self._reference(job, scheduler, inputs) for job in jobs))) + "}"
 
     def _reference(self, job: AnyJob, scheduler: BaseScheduler | None, inputs: Container[AnyJob] = ()) -> str:
-        """Return a text that refers to a job: its number, e.g. "3", or its label if it is not listed, e.g. "?`fetch`".
+        """Return a text that refers to a job: its number, e.g. "3", or its label if it is not listed, e.g. "?fetch".
 
         The number has a question mark, e.g. "?3", if the job is neither in `scheduler` nor among `inputs`, because a
         member of `scheduler` may not require such a job.
         """
         number = self._numbers.get(job)
         if number is None:
-            return "?" + self._symbols.escape(f"`{job.label}`")
+            return "?" + self._symbols.escape(job.label)
         return number if job.scheduler is scheduler or job in inputs else "?" + number
 
 

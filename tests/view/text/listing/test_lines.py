@@ -113,9 +113,7 @@ def test_a_job_is_listed_after_its_requirements() -> None:
     a.requires(c, b)
     b.requires(c)
     assert listing(Scheduler(a, b, c)) == (
-        "1    ·    <AbstractJob `c`>\n"
-        "2    ·    <AbstractJob `b`>  requires={1}\n"
-        "3    ·    <AbstractJob `a`>  requires={1, 2}"
+        "1    ·    <AbstractJob c>\n2    ·    <AbstractJob b>  requires={1}\n3    ·    <AbstractJob a>  requires={1, 2}"
     )
 
 
@@ -123,7 +121,7 @@ def test_three_or_more_consecutive_numbers_become_a_range(capsys: pytest.Capture
     """Three or more consecutive numbers of requirements become a range; the legend comes after a blank line."""
     jobs = [idle(str(n)) for n in range(11)]
     scheduler = Scheduler(jobs, idle("last", required=[*jobs[:4], *jobs[5:7], jobs[10], idle("stray")]))
-    assert listing(scheduler).endswith("requires={01-04, 06, 07, 11, ?`stray`}")
+    assert listing(scheduler).endswith("requires={01-04, 06, 07, 11, ?stray}")
     scheduler.list(legend=True)
     shown = capsys.readouterr().out
     assert shown == listing(scheduler, legend=True) + "\n"
@@ -136,8 +134,8 @@ def test_numbers_have_leading_zeros() -> None:
     jobs = [idle(str(n)) for n in range(10)]
     jobs[9].requires(jobs[8])
     lines = listing(Scheduler(jobs)).splitlines()
-    assert lines[8] == "09    ·    <AbstractJob `8`>"
-    assert lines[9] == "10    ·    <AbstractJob `9`>  requires={09}"
+    assert lines[8] == "09    ·    <AbstractJob 8>"
+    assert lines[9] == "10    ·    <AbstractJob 9>  requires={09}"
 
 
 def test_requirements_are_aligned() -> None:
@@ -146,9 +144,9 @@ def test_requirements_are_aligned() -> None:
     b = idle("rather longer", required=a)
     c = idle("mid", required=[a, b])
     assert listing(Scheduler(a, b, c)) == (
-        "1    ·    <AbstractJob `short`>\n"
-        "2    ·    <AbstractJob `rather longer`>  requires={1}\n"
-        "3    ·    <AbstractJob `mid`>            requires={1, 2}"
+        "1    ·    <AbstractJob short>\n"
+        "2    ·    <AbstractJob rather longer>  requires={1}\n"
+        "3    ·    <AbstractJob mid>            requires={1, 2}"
     )
 
 
@@ -172,18 +170,18 @@ def test_times_have_a_separate_column(virtual: Virtual) -> None:
     scheduler = Scheduler(quick, long, inner, Job(look, label="look", required=inner))
     virtual(scheduler.co_run)
     assert [*seen, listing(scheduler)] == [
-        "1    ✓    <Job `quick`>\n"
-        "2    ▸    <Job `long`>        250 ms\n"
-        "3    ✓    > <Scheduler `in`>  250 ms  requires={1} -> entries={4}\n"
-        "4    ✓      <Job `short`>     250 ms\n"
-        "3     end < <Scheduler `in`>          exits={4}\n"
-        "5    ▸    <Job `look`>                requires={3}",
-        "1    ✓    <Job `quick`>\n"
-        "2    ✓    <Job `long`>        1 min 15 s\n"
-        "3    ✓    > <Scheduler `in`>      250 ms  requires={1} -> entries={4}\n"
-        "4    ✓      <Job `short`>         250 ms\n"
-        "3     end < <Scheduler `in`>              exits={4}\n"
-        "5    ✓    <Job `look`>                    requires={3}",
+        "1    ✓    <Job quick>\n"
+        "2    ▸    <Job long>        250 ms\n"
+        "3    ✓    > <Scheduler in>  250 ms  requires={1} -> entries={4}\n"
+        "4    ✓      <Job short>     250 ms\n"
+        "3     end < <Scheduler in>          exits={4}\n"
+        "5    ▸    <Job look>                requires={3}",
+        "1    ✓    <Job quick>\n"
+        "2    ✓    <Job long>        1 min 15 s\n"
+        "3    ✓    > <Scheduler in>      250 ms  requires={1} -> entries={4}\n"
+        "4    ✓      <Job short>         250 ms\n"
+        "3     end < <Scheduler in>              exits={4}\n"
+        "5    ✓    <Job look>                    requires={3}",
     ]
 
 
@@ -191,9 +189,9 @@ def test_a_very_long_label_does_not_shift_the_requirements_of_other_jobs() -> No
     """A very long label is shown whole, and does not shift the requirements of other jobs."""
     a = idle("a" * 200)
     assert listing(Scheduler(a, idle("b", required=a), idle("c" * 200, required=a))) == (
-        f"1    ·    <AbstractJob `{'a' * 200}`>\n"
-        "2    ·    <AbstractJob `b`>  requires={1}\n"
-        f"3    ·    <AbstractJob `{'c' * 200}`>  requires={{1}}"
+        f"1    ·    <AbstractJob {'a' * 200}>\n"
+        "2    ·    <AbstractJob b>  requires={1}\n"
+        f"3    ·    <AbstractJob {'c' * 200}>  requires={{1}}"
     )
 
 
@@ -203,7 +201,7 @@ def test_a_line_has_the_class_and_the_default_label_of_its_job() -> None:
     class Errand(Job[int]):
         pass
 
-    assert listing(Scheduler(Errand(answer))) == "1    ·    <Errand `answer()`>"
+    assert listing(Scheduler(Errand(answer))) == "1    ·    <Errand answer()>"
 
 
 # --- nesting
@@ -215,13 +213,13 @@ def test_a_nested_scheduler_has_a_line_before_and_a_line_after_its_jobs() -> Non
     parse = idle("parse")
     inner = Scheduler(parse, idle("count", required=parse), idle("watch", forever=True), label="inner", required=first)
     assert listing(Scheduler(first, inner, idle("last", required=inner))) == (
-        "1    ·    <AbstractJob `first`>\n"
-        "2    ·    > <Scheduler `inner`>    requires={1} -> entries={3, 4}\n"
-        "3    ·      <AbstractJob `parse`>\n"
-        "4    · ∞    <AbstractJob `watch`>\n"
-        "5    ·      <AbstractJob `count`>  requires={3}\n"
-        "2     end < <Scheduler `inner`>    exits={5}\n"
-        "6    ·    <AbstractJob `last`>     requires={2}"
+        "1    ·    <AbstractJob first>\n"
+        "2    ·    > <Scheduler inner>    requires={1} -> entries={3, 4}\n"
+        "3    ·      <AbstractJob parse>\n"
+        "4    · ∞    <AbstractJob watch>\n"
+        "5    ·      <AbstractJob count>  requires={3}\n"
+        "2     end < <Scheduler inner>    exits={5}\n"
+        "6    ·    <AbstractJob last>     requires={2}"
     )
 
 
@@ -229,10 +227,10 @@ def test_each_level_of_nesting_is_indented() -> None:
     """In a listing, each level of nesting is indented, and an empty scheduler has neither entries nor exits."""
     scheduler = Scheduler(Scheduler(Scheduler(label="empty"), label="middle", critical=True))
     assert listing(scheduler) == (
-        "1  ! ·    > <Scheduler `middle`>   -> entries={2}\n"
-        "2    ·      > <Scheduler `empty`>  -> entries={}\n"
-        "2       end < <Scheduler `empty`>  exits={}\n"
-        "1     end < <Scheduler `middle`>   exits={2}"
+        "1  ! ·    > <Scheduler middle>   -> entries={2}\n"
+        "2    ·      > <Scheduler empty>  -> entries={}\n"
+        "2       end < <Scheduler empty>  exits={}\n"
+        "1     end < <Scheduler middle>   exits={2}"
     )
 
 
@@ -241,7 +239,7 @@ def test_the_listing_of_a_nested_scheduler_has_only_its_own_jobs() -> None:
     first = idle("first")
     inner = Scheduler(idle("a"), required=first)
     Scheduler(first, inner)
-    assert listing(inner) == "1    ·    <AbstractJob `a`>"
+    assert listing(inner) == "1    ·    <AbstractJob a>"
 
 
 def test_details_of_a_nested_scheduler_are_its_result_or_exception(virtual: Virtual) -> None:
@@ -250,12 +248,12 @@ def test_details_of_a_nested_scheduler_are_its_result_or_exception(virtual: Virt
     scheduler = Scheduler(Scheduler(Job(answer, label="good"), label="fine"), bad)
     virtual(scheduler.co_run)
     assert listing(scheduler, details=True) == (
-        "1    ✓    > <Scheduler `fine`>     -> entries={2}  -> True\n"
-        "2    ✓      <Job `good`>           -> 42\n"
-        "1     end < <Scheduler `fine`>     exits={2}\n"
-        "3    ✗    > <Scheduler `stopped`>  -> entries={4}  !! KeyError: 'k'\n"
-        "4  ! ✗      <Job `bad`>            !! KeyError: 'k'\n"
-        "3     end < <Scheduler `stopped`>  exits={4}"
+        "1    ✓    > <Scheduler fine>     -> entries={2}  -> True\n"
+        "2    ✓      <Job good>           -> 42\n"
+        "1     end < <Scheduler fine>     exits={2}\n"
+        "3    ✗    > <Scheduler stopped>  -> entries={4}  !! KeyError: 'k'\n"
+        "4  ! ✗      <Job bad>            !! KeyError: 'k'\n"
+        "3     end < <Scheduler stopped>  exits={4}"
     )
 
 
@@ -267,7 +265,7 @@ def test_listing_supports_any_depth_of_nesting(depth: int) -> None:
         scheduler = Scheduler(scheduler)
     lines = listing(scheduler).splitlines()
     assert len(lines) == 2 * depth + 1
-    assert lines[depth].endswith(depth * "  " + "<AbstractJob `deepest`>")
+    assert lines[depth].endswith(depth * "  " + "<AbstractJob deepest>")
 
 
 # --- cycles and missing requirements
@@ -280,11 +278,11 @@ def test_jobs_on_a_cycle_are_listed_below_a_remark_that_names_it() -> None:
     b.requires(a, d)
     c.requires(b)
     assert listing(Scheduler(c, b, a, d)) == (
-        "1    ·    <AbstractJob `d`>\n"
+        "1    ·    <AbstractJob d>\n"
         "          -- the remaining jobs are in the order added: cycle 3 requires 4 requires 3\n"
-        "2    ·    <AbstractJob `c`>  requires={3}\n"
-        "3    ·    <AbstractJob `b`>  requires={1, 4}\n"
-        "4    ·    <AbstractJob `a`>  requires={3}"
+        "2    ·    <AbstractJob c>  requires={3}\n"
+        "3    ·    <AbstractJob b>  requires={1, 4}\n"
+        "4    ·    <AbstractJob a>  requires={3}"
     )
 
 
@@ -294,12 +292,12 @@ def test_the_remark_on_a_cycle_in_a_nested_scheduler_is_among_its_jobs() -> None
     a.requires(b.requires(a))
     inner = Scheduler(a, b, label="inner")
     assert listing(Scheduler(inner, idle("c", required=inner))) == (
-        "1    ·    > <Scheduler `inner`>  -> entries={}\n"
+        "1    ·    > <Scheduler inner>  -> entries={}\n"
         "            -- the remaining jobs are in the order added: cycle 2 requires 3 requires 2\n"
-        "2    ·      <AbstractJob `a`>    requires={3}\n"
-        "3    ·      <AbstractJob `b`>    requires={2}\n"
-        "1     end < <Scheduler `inner`>  exits={}\n"
-        "4    ·    <AbstractJob `c`>      requires={1}"
+        "2    ·      <AbstractJob a>    requires={3}\n"
+        "3    ·      <AbstractJob b>    requires={2}\n"
+        "1     end < <Scheduler inner>  exits={}\n"
+        "4    ·    <AbstractJob c>      requires={1}"
     )
 
 
@@ -309,10 +307,10 @@ def test_a_requirement_outside_the_scheduler_has_a_question_mark() -> None:
     stray = idle("stray")
     a.requires(stray, b)
     assert listing(Scheduler(Scheduler(b, label="inner"), a)) == (
-        "1    ·    > <Scheduler `inner`>  -> entries={2}\n"
-        "2    ·      <AbstractJob `b`>\n"
-        "1     end < <Scheduler `inner`>  exits={2}\n"
-        "3    ·    <AbstractJob `a`>      requires={?2, ?`stray`}"
+        "1    ·    > <Scheduler inner>  -> entries={2}\n"
+        "2    ·      <AbstractJob b>\n"
+        "1     end < <Scheduler inner>  exits={2}\n"
+        "3    ·    <AbstractJob a>      requires={?2, ?stray}"
     )
 
 
@@ -321,7 +319,7 @@ def test_an_input_from_another_scheduler_is_not_missing() -> None:
     first = Job(anyio.sleep, 0, label="first")
     scheduler = Scheduler(first)
     scheduler.add(Scheduler(Job(give_now, first, label="second"), label="inner"))
-    assert "<Job `second`>       requires={1}" in listing(scheduler)
+    assert "<Job second>       requires={1}" in listing(scheduler)
 
 
 # --- silence_done_jobs
@@ -334,8 +332,8 @@ def test_silence_done_jobs_leaves_out_jobs_that_ran_to_their_end(virtual: Virtua
     scheduler = Scheduler(good, bad, endless, idle("last", required=endless))
     virtual(functools.partial(scheduler.co_run, timeout=1))
     assert listing(scheduler, silence_done_jobs=True) == (
-        "3    ⊘    <Job `endless`>       1.0 s  requires={1, 2} settled={1, 2}\n"
-        "4    ·    <AbstractJob `last`>         requires={3}"
+        "3    ⊘    <Job endless>       1.0 s  requires={1, 2} settled={1, 2}\n"
+        "4    ·    <AbstractJob last>         requires={3}"
     )  # fmt: skip
 
 
@@ -346,7 +344,7 @@ def test_silence_done_jobs_leaves_out_a_done_scheduler_with_its_jobs(virtual: Vi
     scheduler = Scheduler(inner)
     virtual(scheduler.co_run)
     scheduler.add(idle("last", required=inner))
-    assert listing(scheduler, silence_done_jobs=True) == "6    ·    <AbstractJob `last`>  requires={1}"
+    assert listing(scheduler, silence_done_jobs=True) == "6    ·    <AbstractJob last>  requires={1}"
 
 
 def test_silence_done_jobs_leaves_out_done_jobs_of_a_running_scheduler(virtual: Virtual) -> None:
@@ -360,7 +358,7 @@ def test_silence_done_jobs_leaves_out_done_jobs_of_a_running_scheduler(virtual: 
     scheduler = Scheduler(Scheduler(first, Job(look, label="look", required=first), label="inner"))
     virtual(scheduler.co_run)
     assert seen == [
-        "1    ▸    > <Scheduler `inner`>  -> entries={2}\n"
-        "3    ▸      <Job `look`>         requires={2}\n"
-        "1     end < <Scheduler `inner`>  exits={3}"
+        "1    ▸    > <Scheduler inner>  -> entries={2}\n"
+        "3    ▸      <Job look>         requires={2}\n"
+        "1     end < <Scheduler inner>  exits={3}"
     ]

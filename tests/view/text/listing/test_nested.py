@@ -54,11 +54,11 @@ def test_nested_schedulers_and_jobs_show_their_state_at_any_depth(
         (printed(scheduler, "ascii", details=True), in_ascii),
     ):
         begin, inside = text.splitlines()[depth : depth + 2]
-        signs = line.removeprefix("1").removesuffix("<Job `x`>")
+        signs = line.removeprefix("1").removesuffix("<Job x>")
         assert re.sub("  +(?=->)", "  ", begin) == (
-            f"{number}{signs}{indent}> <Scheduler `n`>  -> entries={{{number + 1}}}{says}"
+            f"{number}{signs}{indent}> <Scheduler n>  -> entries={{{number + 1}}}{says}"
         )
-        assert re.sub("(?<=`>)  +", "  ", inside) == f"{number + 1}{signs}{indent}  <Job `x`>{says}"
+        assert re.sub("(?<=x>)  +", "  ", inside) == f"{number + 1}{signs}{indent}  <Job x>{says}"
 
 
 class ListingAtStart(Instrument):
@@ -91,33 +91,33 @@ def scenario() -> Scheduler:
 
 
 DURING = """
-01    ✓    > <Scheduler `fine`>       -> entries={02}  -> True
-02    ✓      <Job `漢字`>             -> '値'
-01     end < <Scheduler `fine`>       exits={02}
-03    ▸ ∞  > <Scheduler `watch`>      -> entries={04}
-04    ▸      <Job `w`>
-03     end < <Scheduler `watch`>      exits={04}
-05    ✗    > <Scheduler `raised`>     requires={01} -> entries={06}  !! KeyError: 'k'
-06  ! ✗      <Job `bad`>              !! KeyError: 'k'
-05     end < <Scheduler `raised`>     exits={06}
-07    ⤼    > <Scheduler `skipped`>    requires={01} run_if=failed -> entries={08}
-08    ·      <Job `b`>
-07     end < <Scheduler `skipped`>    exits={08}
-09    ⊗    > <Scheduler `blocked`>    requires={05} -> entries={10}  !! BLOCKED
-10    ·      <Job `a`>
-09     end < <Scheduler `blocked`>    exits={10}
-11    ▸    > <Scheduler `running`>    requires={07, 09} run_if=settled -> entries={12}
-12  ! ▸      > <Scheduler `deep`>     -> entries={13, 14}
-13    ▸        <Job `long`>
-14    ▸        <Job `now`>
-12       end < <Scheduler `deep`>     exits={13, 14}
-11     end < <Scheduler `running`>    exits={12}
-15    ◦    > <Scheduler `scheduled`>  requires={07, 09} run_if=settled -> entries={16}  no free slot
-16    ·      <Job `c`>
-15     end < <Scheduler `scheduled`>  exits={16}
-17    ·    > <Scheduler `idle`>       requires={15} -> entries={18}
-18    ·      <Job `d`>
-17     end < <Scheduler `idle`>       exits={18}
+01    ✓    > <Scheduler fine>       -> entries={02}  -> True
+02    ✓      <Job 漢字>             -> '値'
+01     end < <Scheduler fine>       exits={02}
+03    ▸ ∞  > <Scheduler watch>      -> entries={04}
+04    ▸      <Job w>
+03     end < <Scheduler watch>      exits={04}
+05    ✗    > <Scheduler raised>     requires={01} -> entries={06}  !! KeyError: 'k'
+06  ! ✗      <Job bad>              !! KeyError: 'k'
+05     end < <Scheduler raised>     exits={06}
+07    ⤼    > <Scheduler skipped>    requires={01} run_if=failed -> entries={08}
+08    ·      <Job b>
+07     end < <Scheduler skipped>    exits={08}
+09    ⊗    > <Scheduler blocked>    requires={05} -> entries={10}  !! BLOCKED
+10    ·      <Job a>
+09     end < <Scheduler blocked>    exits={10}
+11    ▸    > <Scheduler running>    requires={07, 09} run_if=settled -> entries={12}
+12  ! ▸      > <Scheduler deep>     -> entries={13, 14}
+13    ▸        <Job long>
+14    ▸        <Job now>
+12       end < <Scheduler deep>     exits={13, 14}
+11     end < <Scheduler running>    exits={12}
+15    ◦    > <Scheduler scheduled>  requires={07, 09} run_if=settled -> entries={16}  no free slot
+16    ·      <Job c>
+15     end < <Scheduler scheduled>  exits={16}
+17    ·    > <Scheduler idle>       requires={15} -> entries={18}
+18    ·      <Job d>
+17     end < <Scheduler idle>       exits={18}
 """
 
 
@@ -144,7 +144,8 @@ def test_the_listing_after_a_timeout_shows_cancelled_and_idle_jobs(virtual: Virt
     """After a timeout, the listing shows jobs that ran as cancelled and unreached ones as idle, at each level."""
     scheduler = scenario()
     virtual(functools.partial(scheduler.co_run, timeout=1))
-    states = {line.split("`")[1]: line[4:9] for line in listing(scheduler).splitlines() if " end < " not in line}
+    lines = [line for line in listing(scheduler).splitlines() if " end < " not in line]
+    states = {line.partition(" <")[2].split(">")[0].split()[1]: line[4:9] for line in lines}
     assert states == {
         "fine": "  ✓  ", "漢字": "  ✓  ", "watch": "  ⊘ ∞", "w": "  ⊘  ", "raised": "  ✗  ", "bad": "! ✗  ",
         "skipped": "  ⤼  ", "b": "  ·  ", "blocked": "  ⊗  ", "a": "  ·  ", "running": "  ⊘  ",

@@ -39,7 +39,7 @@ def outcome_of(*call: Any) -> str:
     """Return the listing's text for a job that calls this function."""
     scheduler = Scheduler(Job(*call, label="x"))
     scheduler.run()
-    return listing(scheduler, details=True).removeprefix("1    ✓    <Job `x`>  ").removeprefix("1    ✗    <Job `x`>  ")
+    return listing(scheduler, details=True).removeprefix("1    ✓    <Job x>  ").removeprefix("1    ✗    <Job x>  ")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_list_to_an_object_that_is_not_a_stream_raises() -> None:
 def test_a_stream_that_can_encode_every_symbol_gets_the_symbols(encoding: str) -> None:
     """A stream that can encode every symbol gets the symbols, and labels as they are."""
     scheduler = Scheduler(idle("漢é", critical=True))
-    assert printed(scheduler, encoding) == "1  ! ·    <AbstractJob `漢é`>\n"
+    assert printed(scheduler, encoding) == "1  ! ·    <AbstractJob 漢é>\n"
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_a_stream_that_lacks_one_symbol_gets_ascii_symbols(encoding: str, label:
     """A stream that lacks a symbol gets ASCII symbols; in labels only the characters that it lacks are escaped."""
     a = idle("a", critical=True)
     assert printed(Scheduler(a, idle("漢é", required=a), idle("b", required=a)), encoding) == (
-        "1  ! .    <AbstractJob `a`>\n"
-        f"2    .    <AbstractJob `{label}`>  requires={{1}}\n"
-        f"3    .    <AbstractJob `b`>{' ' * blanks}  requires={{1}}\n"
+        "1  ! .    <AbstractJob a>\n"
+        f"2    .    <AbstractJob {label}>  requires={{1}}\n"
+        f"3    .    <AbstractJob b>{' ' * blanks}  requires={{1}}\n"
     )
 
 
@@ -157,7 +157,7 @@ def test_streams_without_a_known_encoding_are_supported(encoding: str | None, sh
     Stream.encoding = encoding  # type: ignore[assignment]
     stream = Stream()
     Scheduler(idle("a")).list(stream)
-    assert stream.getvalue() == f"1    {shown}    <AbstractJob `a`>\n"
+    assert stream.getvalue() == f"1    {shown}    <AbstractJob a>\n"
 
 
 @given(
@@ -176,9 +176,9 @@ def test_labels_are_escaped() -> None:
     stray = idle("\ud800")
     inner = Scheduler(idle("a\x1b[2J\n", required=stray), label="\t")
     assert listing(Scheduler(inner)).splitlines() == [
-        r"1    ·    > <Scheduler `\t`>            -> entries={2}",
-        r"2    ·      <AbstractJob `a\x1b[2J\n`>  requires={?`\ud800`}",
-        r"1     end < <Scheduler `\t`>            exits={2}",
+        r"1    ·    > <Scheduler \t>            -> entries={2}",
+        r"2    ·      <AbstractJob a\x1b[2J\n>  requires={?\ud800}",
+        r"1     end < <Scheduler \t>            exits={2}",
     ]
 
 
