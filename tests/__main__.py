@@ -145,6 +145,7 @@ def provide_commands() -> bool:
         return True
     install = ["apt-get", "install", "--yes", *packages]
     if os.geteuid() == 0 and shutil.which("apt-get"):
+        os.environ["DEBIAN_FRONTEND"] = "noninteractive"  # nobody may be there to answer the questions of a package
         return all([passes("apt-get update"), passes(shlex.join(install))])
     print(f"Some commands that the tests call are missing here: sudo {shlex.join(install)}", file=sys.stderr)
     return False
