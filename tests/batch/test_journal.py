@@ -90,32 +90,28 @@ def test_restored_outputs_are_saved_again() -> None:
     assert Path("saved/1/a/stdout").read_text() == "a\n"
 
 
-def test_a_resumed_batch_completes_the_records_of_the_first_one() -> None:
-    """With a journal, the job log and the lines of JSON keep the lines of the first batch, and get what is missing.
-
-    A restored command whose line was lost has the times of the batch that ran it.
-    """
+def test_a_resumed_batch_begins_its_records_anew() -> None:
+    """With a journal, too, the job log and the lines of JSON have each command once, restored ones with their times."""
     words = ["-j1", "--results", "done.jsonl", "--joblog", "log", "echo {}; exit {}", ":::", "0", "3", "0"]
     assert batch(*words).exit_code == 1
-    log, done = Path("log"), Path("done.jsonl")
-    header, *logged = log.read_text().splitlines()
-    lines = done.read_text().splitlines()
-    assert (len(logged), len(lines)) == (3, 3)
-    zeros = [line for line in logged if line.endswith("exit 0")]
-    log.write_text("\n".join([header, *(line for line in logged if line is not zeros[1])]) + "\n")
-    successes = [line for line in lines if json.loads(line)["exit_code"] == 0]
-    done.write_text("".join(f"{line}\n" for line in lines if line is not successes[0]) + '{"seq": 1, "comm')
+    header, *before = Path("log").read_text().splitlines()
+    Path("done.jsonl").write_text('{"seq": 1, "comm')
     assert batch(*words).exit_code == 1
-    header, *after = log.read_text().splitlines()
-    assert after[0] == zeros[0]
-    assert sorted(line.split("\t")[6] for line in after) == ["0", "0", "3"]
-    added = next(line for line in after[1:] if line.endswith("exit 0"))
-    start, runtime = map(float, added.split("\t")[2:4])
-    assert abs(start - float(zeros[1].split("\t")[2])) < PATIENCE
-    assert runtime == float(zeros[1].split("\t")[3]) or runtime == float(zeros[0].split("\t")[3])
-    records = [json.loads(line) for line in done.read_text().splitlines()]
-    assert sorted(record["exit_code"] for record in records) == [0, 0, 3]
+    assert Path("log").read_text().splitlines()[0] == header
+    after = [line.split("\t") for line in Path("log").read_text().splitlines()[1:]]
+    assert [(row[0], row[6]) for row in after] == [("1", "0"), ("2", "3"), ("3", "0")]
+    assert [row[3] for row in after[::2]] == [line.split("\t")[3] for line in before[::2]]
+    records = [json.loads(line) for line in Path("done.jsonl").read_text().splitlines()]
+    assert [record["exit_code"] for record in records] == [0, 3, 0]
     assert all(record["seconds"] > 0 for record in records)
+
+
+def test_a_job_log_that_is_appended_to_gets_only_commands_that_ran_now() -> None:
+    """`--joblog +FILE` with a journal gets no line of a command that the journal restores."""
+    words = ["-j1", "--joblog", "+log", "exit {}", ":::", "0", "3"]
+    for _ in range(2):
+        batch(*words)
+    assert [line.split("\t")[6] for line in Path("log").read_text().splitlines()[1:]] == ["0", "3", "3"]
 
 
 def test_journal_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
@@ -184,11 +180,11 @@ def rows(table: str = "runs.csv") -> list[dict[str, str]]:
         return sorted(csv.DictReader(file), key=lambda row: int(row["seq"]))
 
 
-TIMES = "started", "seconds", "user_time", "system_time", "max_rss"
+TIMES = "seconds", "user_time", "system_time", "max_rss"
 
 
 def test_a_resumed_table_has_the_values_of_the_first_run_and_says_which_rows_were_restored() -> None:
-    """The second batch neither repeats a row nor measures it anew; a command that ran again replaces its row."""
+    """The second batch neither repeats a row nor measures it anew, and has the row of a command that ran again."""
     words = ["--results", "runs.csv", "echo {}; exit {}", ":::", "0", "3"]
     for _ in range(2):
         before = rows() if Path("runs.csv").exists() else []
@@ -196,6 +192,7 @@ def test_a_resumed_table_has_the_values_of_the_first_run_and_says_which_rows_wer
     first, second = rows()
     assert (first["arg1"], first["restored"], first["stdout"]) == ("0", "True", "0\n")
     assert [first[name] for name in TIMES] == [before[0][name] for name in TIMES]
+    assert float(first["started"]) < float(second["started"])  # when the journal has it, without what it took
     assert (second["exit_code"], second["restored"]) == ("3", "False")
     assert second["started"] > before[1]["started"]
 
@@ -255,20 +252,8 @@ def test_restored_rows_have_the_numbers_of_this_batch(table: str) -> None:
     assert len(records) == len(columns) == 3
 
 
-@pytest.mark.parametrize("table", ["runs.csv", "runs.jsonl"])
-def test_a_row_whose_command_the_batch_has_lost_has_no_number(table: str) -> None:
-    """After an argument was removed, its row kept a number that another row of the table and the job log got, too."""
-    words = ["-j1", "--joblog", "log", "--results", table, "echo", ":::"]
-    for arguments, numbers in (("abc", [1, 2, 3]), ("bc", [0, 1, 2]), ("c", [0, 0, 1]), ("cba", [3, 2, 1])):
-        batch(*words, *arguments)
-        records = rows(table) if table == "runs.csv" else map(json.loads, Path(table).read_text().splitlines())
-        found = {str(row["command"])[-1]: int(row["seq"]) for row in records}
-        columns = [line.split("\t") for line in Path("log").read_text().splitlines()[1:]]
-        assert found == {row[-1][-1]: int(row[0]) for row in columns} == dict(zip("abc", numbers, strict=True))
-
-
-def test_a_refused_batch_leaves_the_numbers_of_the_running_one() -> None:
-    """A batch that fails before its first command changes no row of its records."""
+def test_a_refused_batch_leaves_the_records_of_the_running_one() -> None:
+    """A batch that fails before its first command leaves the records of the one before, which may be running."""
     words = ["--joblog", "log", "--results", "runs.jsonl", "echo", ":::", "a"]
     batch(*words)
     before = Path("log").read_bytes(), Path("runs.jsonl").read_bytes()
@@ -297,35 +282,6 @@ def test_the_journal_names_the_end_of_each_kept_failure() -> None:
 def test_keep_all_needs_a_journal() -> None:
     """Without a journal, `--keep all` is rejected."""
     assert "--keep all needs --journal" in trioflow("batch", "--keep", "all", "true", ":::", "x").stderr
-
-
-def test_a_row_with_a_large_output_stands_once_in_the_table() -> None:
-    """A command whose output is longer than the csv module reads by default has no second row after a resume."""
-    words = ["--results", "runs.csv", "head -c 200000 /dev/zero | tr '\\0' {}", ":::", "x"]
-    batch(*words)
-    limit = csv.field_size_limit(10**6)
-    try:
-        first = rows()
-        assert batch(*words).exit_code == 0
-        assert [len(row["stdout"]) for row in (*first, *rows())] == [200_000, 200_000]
-    finally:
-        csv.field_size_limit(limit)
-
-
-def test_the_table_of_a_killed_batch_is_completed(tmp_path: Path) -> None:
-    """A row that a kill has truncated, or that it has lost, is added with the values of the journal."""
-    words = ["-j1", "--results", "runs.csv", "printf '%s\\n\"' {}", ":::", "a", "b", "c"]
-    batch(*words)
-    whole = rows()
-    table = Path("runs.csv")
-    lines = table.read_text().split("b", 1)[0]
-    table.write_text(lines)
-    assert batch(*words).exit_code == 0
-    again = rows()
-    assert [row["stdout"] for row in again] == ['a\n"', 'b\n"', 'c\n"']
-    assert {row["restored"] for row in again} == {"True"}
-    for name in ("seconds", "user_time", "system_time", "max_rss"):
-        assert [row[name] for row in again] == [row[name] for row in whole]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the moment before exec")

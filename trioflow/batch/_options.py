@@ -79,7 +79,7 @@ class Options:
         "success or done.",
     )  # fmt: skip
     # ---- saved results
-    joblog: str | None = option(metavar="FILE", help="Write a line for each command; +FILE appends, as --journal does.")
+    joblog: str | None = option(metavar="FILE", help="Write a line for each command; +FILE appends.")
     journal: str | None = option(
         metavar="FILE", help="Keep commands that succeed, with their output, and do not run them again."
     )

@@ -1,10 +1,8 @@
 """Records of a batch: the job log, a table of results, or a directory of outputs.
 
-A file has a row for each command, which is written when the command ends, so that a kill loses no row. With a journal,
-the rows of an earlier batch stay, with the values of the run that ran the command. When the batch ends, each of them
-gets the number that its command has in this batch, or 0, and a row that a new run of its command has replaced is
-removed. Outputs may be large, so they are written, skipped and copied in pieces: only the head of a row, which is all
-before its outputs, is in memory.
+A file has a row for each command, which is written when the command ends, so that a kill loses no row. Each batch
+begins its files anew: those that its journal restores get rows, too, with the values of the run that ran them. Outputs
+may be large, so they are written in pieces.
 """
 
 from __future__ import annotations
@@ -18,18 +16,15 @@ import io
 import itertools
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, Protocol
 
-from .. import _posix as posix
 from ..jobs.posix._files import write_all
 from ..view.text._symbols import escape_formula
 from . import BatchError
 from ._outcome import CommandOutcome, open_outputs
-from ._output import READ_SIZE, read_chunks
+from ._output import read_chunks
 from ._template import CommandTemplate
 
 MAX_WRITE_SIZE: Final = 1 << 20
@@ -53,36 +48,15 @@ class Record(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(slots=True)
-class StoredRow:
-    """The place of a row in the file, and what a later batch needs to know of it."""
-
-    start: int
-    head_size: int
-    size: int
-    sequence: int
-    was_marked: bool  # whether the row already says that its command was restored
-    restored_sequence: int = 0  # the number of its command in this batch, which has restored it
-    is_superseded: bool = False
-
-    @property
-    def is_taken(self) -> bool:
-        return self.is_superseded or self.restored_sequence > 0
-
-    @property
-    def has_changed(self) -> bool:
-        """Whether the row goes, gets another number, or becomes that of a restored command."""
-        return self.is_superseded or self.restored_sequence != self.sequence or (self.is_taken and not self.was_marked)
-
-
 class RecordFile:
     """A file with a row for each command.
 
     Args:
         path: the file.
         row_format: the format of its rows.
-        append: whether to keep the rows of an existing file.
-        resumes: whether to find the rows of restored commands in an existing file.
+        append: whether to keep the rows of an existing file. Then those of restored commands are not written again.
+        resumes: whether the batch has a journal. An existing file is then emptied at the first row, which a batch whose
+            journal another one is using does not reach.
 
     Raises:
         BatchError: the file cannot be written, or has other columns.
@@ -92,42 +66,34 @@ class RecordFile:
     def __init__(self, path: str, row_format: RowFormat, *, append: bool = False, resumes: bool = False) -> None:
         self._path: Final = path
         self._format: Final = row_format
-        self._rows_by_command: Final[dict[str, list[StoredRow]]] = {}
-        self._has_header = False
-        self._has_added = False
+        self._appends: Final = append
+        self._is_begun = False
         try:
-            flags = os.O_RDWR if append else os.O_WRONLY | os.O_TRUNC
-            self.descriptor: Final = os.open(path, flags | os.O_CREAT | os.O_APPEND, 0o666)
+            flags = (os.O_RDWR if append else os.O_WRONLY) | os.O_CREAT | os.O_APPEND
+            self._descriptor: Final = os.open(path, flags, 0o666)
         except OSError as error:
             raise self._make_write_error(error) from None
         try:
             if append:
-                self._read_rows(resumes)
-            if not self._has_header and (header := row_format.header(None)):
-                self._write(header)
-                self._has_header = True
+                self._keep_whole_lines()
+            elif not resumes:
+                self._begin(None)
         except BaseException:
             self.close()
             raise
 
     def add(self, outcome: CommandOutcome, arguments: Sequence[str], slot: int) -> None:
-        """Write the row of a command, unless a restored command already has it.
+        """Write the row of a command.
 
         Raises:
             BatchError: the file cannot be written.
 
         """
-        self._has_added = True
-        earlier_row = self._find_row(outcome)
-        if earlier_row is not None:
-            if outcome.is_restored:
-                earlier_row.restored_sequence = outcome.sequence
-                return
-            earlier_row.is_superseded = True
+        if self._appends and outcome.is_restored:
+            return
+        if not self._is_begun:
+            self._begin(arguments)
         data = bytearray()
-        if not self._has_header:
-            data += self._format.header(arguments)
-            self._has_header = True
         for piece in self._format.encode_outcome(outcome, arguments):
             data += piece
             if len(data) > MAX_WRITE_SIZE:
@@ -136,104 +102,47 @@ class RecordFile:
         self._write(bytes(data))
 
     def close(self) -> None:
-        """Mark and number the rows of earlier batches, remove replaced ones, and close the file."""
-        rows = itertools.chain.from_iterable(self._rows_by_command.values())
-        changed = sorted((row for row in rows if row.has_changed), key=lambda row: row.start)
-        try:
-            if changed and self._has_added:
-                self._rewrite(changed)
-        finally:
-            os.close(self.descriptor)
+        os.close(self._descriptor)
 
-    def _find_row(self, outcome: CommandOutcome) -> StoredRow | None:
-        """Return the row of an earlier batch for this command, preferably with its number; each row is found once."""
-        rows = self._rows_by_command.get(self._format.key(outcome.command), [])
-        free = [row for row in rows if not row.is_taken]
-        return min(free, key=lambda row: row.sequence != outcome.sequence, default=None)
+    def _begin(self, arguments: Sequence[str] | None) -> None:
+        """Empty the file, and write the header, as soon as the arguments of a command are known if it needs them."""
+        with contextlib.suppress(OSError):  # a pipe or a device
+            os.ftruncate(self._descriptor, 0)
+        header = self._format.header(arguments)
+        self._is_begun = header is not None
+        self._write(header or b"")
+
+    def _keep_whole_lines(self) -> None:
+        """Check the header of the file, and remove the last line if a crash has truncated it.
+
+        Raises:
+            BatchError: the file does not begin with the header.
+
+        """
+        header = self._format.header(()) or b""
+        with open(self._descriptor, "rb", closefd=False) as file:
+            first = file.readline(len(header))
+            if not header.startswith(first):
+                raise BatchError(
+                    f"{self._format.description} {self._path!r} does not have the columns of a batch: give another "
+                    f"file, or remove it"
+                )
+            self._is_begun = first == header
+            if self._is_begun:
+                size = len(header) + sum(len(line) for line in file if line.endswith(b"\n"))
+                os.ftruncate(self._descriptor, size)
 
     def _write(self, data: bytes) -> None:
         try:
-            write_all(self.descriptor, data)
+            write_all(self._descriptor, data)
         except OSError as error:
             raise self._make_write_error(error) from None
-
-    def _reopen(self) -> BinaryIO:
-        """Return the file, positioned at its start, for reading."""
-        os.lseek(self.descriptor, 0, os.SEEK_SET)
-        return open(self.descriptor, "rb", closefd=False)
-
-    def _read_rows(self, resumes: bool) -> None:
-        """Find the rows in the file, and remove the last one if a crash has truncated it.
-
-        Of several rows with one number and one command, only the last is valid: the others failed in earlier batches.
-        """
-        start = 0
-        latest: dict[tuple[int, str], StoredRow] = {}
-        with self._reopen() as file:
-            for head, rest_size, is_whole in self._format.split(file):
-                size = len(head) + rest_size
-                if start == 0 and not self._format.is_header(head, is_whole):
-                    raise BatchError(
-                        f"{self._format.description} {self._path!r} does not have the columns of a batch: give another "
-                        f"file, or remove it"
-                    )
-                if not is_whole:
-                    os.ftruncate(self.descriptor, start)
-                    break
-                self._has_header = True
-                with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, csv.Error):
-                    facts = self._format.decode(head)
-                    command, was_marked = str(facts["command"]), str(facts.get("restored")) == "True"
-                    row = StoredRow(start, len(head), size, int(facts["seq"]), was_marked)
-                    if (replaced := latest.get((row.sequence, command))) is not None and row.sequence:
-                        replaced.is_superseded = True
-                    latest[row.sequence, command] = row
-                    if resumes:
-                        self._rows_by_command.setdefault(command, []).append(row)
-                start += size
-
-    def _rewrite(self, changed: Sequence[StoredRow]) -> None:
-        """Replace the contents of the file, at once.
-
-        Raises:
-            BatchError: the file cannot be written.
-
-        """
-        path = os.path.realpath(self._path)
-        temporary = f"{path}.{os.getpid()}.tmp"
-        try:
-            with self._reopen() as old, open(temporary, "wb") as new:
-                for row in changed:
-                    copy_bytes(old, new, row.start - old.tell())
-                    head = old.read(row.head_size)
-                    if row.is_superseded:
-                        old.seek(row.start + row.size)
-                        continue
-                    updates = {"seq": row.restored_sequence, "restored": row.restored_sequence > 0 or row.was_marked}
-                    new.write(self._format.encode_head({**self._format.decode(head), **updates}))
-                    copy_bytes(old, new, row.size - row.head_size)
-                shutil.copyfileobj(old, new)
-                posix.fchmod(new.fileno(), os.fstat(self.descriptor).st_mode & 0o7777)
-            os.replace(temporary, path)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise self._make_write_error(error) if isinstance(error, OSError) else error from None
 
     def _make_write_error(self, error: OSError) -> BatchError:
         return BatchError(f"cannot write {self._format.description} {self._path!r}: {error.strerror}")
 
 
-def copy_bytes(source: BinaryIO, target: BinaryIO, size: int) -> None:
-    while size > 0 and (data := source.read(min(size, READ_SIZE))):
-        target.write(data)
-        size -= len(data)
-
-
 # ---- formats of rows
-
-RowParts = tuple[bytes, int, bool]
-"""The head of a row, the number of bytes after it, and whether the row is whole."""
 
 
 class RowFormat(Protocol):
@@ -242,24 +151,12 @@ class RowFormat(Protocol):
     description: str
     """The kind of file, as it appears before the path in error messages."""
 
-    def header(self, arguments: Sequence[str] | None) -> bytes:
-        """Return the header for commands with these arguments; if they are None, only a header that needs none."""
+    def header(self, arguments: Sequence[str] | None) -> bytes | None:
+        """Return the header for commands with these arguments; if they are None, and it needs them, None."""
         ...
-
-    def is_header(self, head: bytes, is_whole: bool) -> bool:
-        """Return whether the first row of a file, which a kill may have truncated, is as in a file of this format."""
-        ...
-
-    def split(self, file: BinaryIO) -> Iterator[RowParts]: ...
-    def decode(self, head: bytes) -> dict[str, Any]: ...
-    def encode_head(self, facts: dict[str, Any]) -> bytes: ...
 
     def encode_outcome(self, outcome: CommandOutcome, arguments: Sequence[str]) -> Iterator[bytes]:
         """Yield the row of a command in pieces, because its outputs may be large."""
-        ...
-
-    def key(self, command: str) -> str:
-        """Return the text that `decode` has of a command."""
         ...
 
 
@@ -279,66 +176,32 @@ class JoblogFormat:
     def header(self, arguments: Sequence[str] | None) -> bytes:
         return self.HEADER + b"\n"
 
-    def is_header(self, head: bytes, is_whole: bool) -> bool:
-        return head == self.HEADER if is_whole else self.HEADER.startswith(head)
-
-    def split(self, file: BinaryIO) -> Iterator[RowParts]:
-        return split_lines(file, b"\n")
-
-    def decode(self, head: bytes) -> dict[str, Any]:
-        """Return the facts of a line. As it has no mark of restored commands, it needs none."""
-        number, rest = os.fsdecode(head).split("\t", 1)
-        return {"seq": number, "rest": rest, "command": rest.split("\t", 7)[7], "restored": True}
-
-    def encode_head(self, facts: dict[str, Any]) -> bytes:
-        return os.fsencode(f"{facts['seq']}\t{facts['rest']}")
-
     def encode_outcome(self, outcome: CommandOutcome, arguments: Sequence[str]) -> Iterator[bytes]:
         """Yield the line of a command."""
         columns = (
             outcome.sequence, outcome.host, f"{outcome.start_timestamp:.3f}", f"{outcome.runtime:10.3f}", 0,
-            outcome.received_bytes, outcome.joblog_exit_value, outcome.signal, self.key(outcome.command),
+            outcome.received_bytes, outcome.joblog_exit_value, outcome.signal,
+            outcome.command.replace("\n", "\0"),
         )  # fmt: skip
         yield os.fsencode("\t".join(map(str, columns)) + "\n")
-
-    def key(self, command: str) -> str:
-        return command.replace("\n", "\0")
 
 
 class JsonLinesFormat:
     """A line of JSON for each command."""
 
-    OUTPUTS_START: Final = b', "stdout'
-    """The beginning of the outputs, which no text in JSON contains, since its quotes are escaped."""
     description = "the results in"
 
     def header(self, arguments: Sequence[str] | None) -> bytes:
         """Return nothing: the keys are in each line."""
         return b""
 
-    def is_header(self, head: bytes, is_whole: bool) -> bool:
-        """Return True: the first line is a row."""
-        return True
-
-    def split(self, file: BinaryIO) -> Iterator[RowParts]:
-        return split_lines(file, self.OUTPUTS_START)
-
-    def decode(self, head: bytes) -> dict[str, Any]:
-        return {**json.loads(head + b"}")}
-
-    def encode_head(self, facts: dict[str, Any]) -> bytes:
-        return json.dumps(facts).encode().removesuffix(b"}")
-
     def encode_outcome(self, outcome: CommandOutcome, arguments: Sequence[str]) -> Iterator[bytes]:
         """Yield the line of a command in pieces, because its outputs may be large."""
         texts = [escape_invalid_utf8(argument) for argument in arguments]
-        yield self.encode_head({"seq": outcome.sequence, "arguments": texts, **_facts(outcome)})
+        yield json.dumps({"seq": outcome.sequence, "arguments": texts, **_facts(outcome)}).encode().removesuffix(b"}")
         for name, output in zip(("stdout", "stderr"), open_outputs(outcome.result), strict=True):
             yield from json_field(name, output)
         yield b"}\n"
-
-    def key(self, command: str) -> str:
-        return escape_invalid_utf8(command)
 
 
 class CsvFormat:
@@ -350,58 +213,20 @@ class CsvFormat:
     description = "the results in"
 
     def __init__(self) -> None:
-        self._keys: list[str] = []
+        self._count = 0  # of the columns of arguments
 
-    def header(self, arguments: Sequence[str] | None) -> bytes:
+    def header(self, arguments: Sequence[str] | None) -> bytes | None:
         """Return the row with the names of the columns, of which arguments have `arg1`, `arg2` and so on."""
         if arguments is None:
-            return b""
-        self._keys = _csv_keys(len(arguments))
-        return _csv_row(self._keys)
-
-    def is_header(self, head: bytes, is_whole: bool) -> bool:
-        """Take the names of the columns from the first row of a file, if they are those of a batch."""
-        if not is_whole:
-            return head.startswith(b"seq,")
-        names = next(csv.reader([head.decode(errors="replace")]))
-        self._keys = _csv_keys(len(names) - len(_csv_keys(0)))
-        return names == self._keys
-
-    def split(self, file: BinaryIO) -> Iterator[RowParts]:
-        """Yield the rows of a file, which may have several lines. The outputs are the last two columns."""
-        head, rest_size, comma_count, is_quoted = bytearray(), 0, 0, False
-        while piece := file.readline(READ_SIZE):
-            end = 0 if rest_size else len(piece)  # of what belongs to the head
-            for match in re.finditer(rb'[",]', piece[:end]):
-                is_quoted ^= match[0] == b'"'
-                comma_count += match[0] == b"," and not is_quoted
-                if comma_count == len(self._keys) - 2:  # it never is in the header, before which there are no keys
-                    end = match.start()
-                    break
-            is_quoted ^= piece.count(b'"', end) % 2 == 1
-            head += piece[:end]
-            rest_size += len(piece) - end
-            if piece.endswith(b"\n") and not is_quoted:
-                yield bytes(head), rest_size, True
-                head, rest_size, comma_count = bytearray(), 0, 0
-        if head or rest_size:
-            yield bytes(head), rest_size, False
-
-    def decode(self, head: bytes) -> dict[str, Any]:
-        limit = csv.field_size_limit(len(head))  # of all readers of this process; a command has any length
-        try:
-            cells = next(csv.reader(io.StringIO(head.decode(), newline="")))
-        finally:
-            csv.field_size_limit(limit)
-        return dict(zip(self._keys[:-2], cells, strict=True))
-
-    def encode_head(self, facts: dict[str, Any]) -> bytes:
-        return _csv_row(facts.values()).removesuffix(b"\n")
+            return None
+        self._count = len(arguments)
+        names = (f"arg{number}" for number in range(1, self._count + 1))
+        return _csv_row(["seq", *names, *FACT_NAMES, "stdout", "stderr"])
 
     def encode_outcome(self, outcome: CommandOutcome, arguments: Sequence[str]) -> Iterator[bytes]:
         """Yield the row of a command in pieces, because its outputs may be large."""
-        count = len(self._keys) - len(_csv_keys(0))
-        texts = [self.key(argument) for argument in arguments]
+        count = self._count
+        texts = [escape_formula(escape_invalid_utf8(argument)) for argument in arguments]
         texts = [*texts[: count - 1], " ".join(texts[count - 1 :])] if len(texts) > count > 0 else texts
         texts += [""] * (count - len(texts))
         facts = [escape_formula(fact) if isinstance(fact, str) else fact for fact in _facts(outcome).values()]
@@ -410,28 +235,6 @@ class CsvFormat:
             yield b","
             yield from _csv_cell(output)
         yield b"\n"
-
-    def key(self, command: str) -> str:
-        return escape_formula(escape_invalid_utf8(command))
-
-
-def split_lines(file: BinaryIO, end_of_head: bytes) -> Iterator[RowParts]:
-    """Yield the lines of a file. The head of each ends where `end_of_head` begins, or else with the line."""
-    head, rest_size = bytearray(), 0
-    while piece := file.readline(READ_SIZE):
-        if rest_size:
-            rest_size += len(piece)
-        else:
-            start = max(0, len(head) - len(end_of_head))
-            head += piece
-            if (end := head.find(end_of_head, start)) >= 0:
-                rest_size = len(head) - end
-                del head[end:]
-        if piece.endswith(b"\n"):
-            yield bytes(head), rest_size, True
-            head, rest_size = bytearray(), 0
-    if head or rest_size:
-        yield bytes(head), rest_size, False
 
 
 FACT_NAMES: Final[tuple[str, ...]] = (
@@ -452,11 +255,6 @@ def _facts(outcome: CommandOutcome) -> dict[str, Any]:
     if outcome.table_exit_code is None:  # a shell was ended before it had waited for its program
         facts["max_rss_bound"] = None
     return facts
-
-
-def _csv_keys(argument_count: int) -> list[str]:
-    arguments = (f"arg{number}" for number in range(1, argument_count + 1))
-    return ["seq", *arguments, *FACT_NAMES, "stdout", "stderr"]
 
 
 def _csv_row(cells: Any) -> bytes:

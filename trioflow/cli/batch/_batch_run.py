@@ -80,14 +80,14 @@ def open_records(options: Options, strings: ReplacementStrings) -> tuple[list[Re
     directory = None
     if options.results is not None and options.has_table:
         row_format = _record.CsvFormat() if options.results.endswith(".csv") else _record.JsonLinesFormat()
-        records.append(_record.RecordFile(options.results, row_format, append=resumes, resumes=resumes))
+        records.append(_record.RecordFile(options.results, row_format, resumes=resumes))
     elif options.results is not None:
         with raise_as_usage_errors():
             directory = _record.OutputDirectory(strings.parse_text_template(options.results))
         records.append(directory)
     if options.joblog is not None:
         path = options.joblog.removeprefix("+")
-        append = resumes or options.joblog.startswith("+")
+        append = options.joblog.startswith("+")
         records.append(_record.RecordFile(path, _record.JoblogFormat(), append=append, resumes=resumes))
     return records, directory
 
