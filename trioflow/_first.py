@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack
 
-from ._core.api import Option, check_number, result_of, seconds, set_docs_and_signature
+from ._core.api import Option, check_number, result_of, seconds, set_docs_and_signature, winners_of
 from ._scheduler import Scheduler, SchedulerOptions
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ class First(Scheduler):
 
     def _nested_result(self, run: Run) -> Any:
         super()._nested_result(run)
-        assert run.first_rule is not None
-        results = [result_of(job) for job in run.first_rule.winners]
+        results = [result_of(job) for job in winners_of(run)]
         return results[0] if self._enough == 1 else results
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason, Throttled, current_job
 from trioflow._core.admission._admission import Admission
+from trioflow._core.parts._settled_calls import SettledCalls
 from trioflow._core.run._ending import Ending
 from trioflow._core.run._requirement_counts import RequirementCounts
 from trioflow._core.run._run import Run
-from trioflow._core.run._settled_calls import SettledCalls
 from trioflow._core.run._workers import Workers
 from trioflow.abc import run_of
 

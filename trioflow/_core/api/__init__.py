@@ -43,6 +43,7 @@ from ..job._job_options import JobOptions, check_number, seconds
 from ..job._option_descriptors import Option, set_docs_and_signature
 from ..job._retry import Retry
 from ..job._service import Service
+from ..parts._first_rule import winners_of
 from ..run._current import current_job, current_scheduler
 from ..run._instruments import Instrument
 from ..run._journaling import RunJournal
@@ -64,5 +65,5 @@ if TYPE_CHECKING:
     from ..backend import Backend
     from ..job._job_options import NestedJobOptions
     from ..job._requirements import Required
-    from ..run._settled_calls import SettledFunction
+    from ..parts._settled_calls import SettledFunction
     from ..scheduler._base_scheduler import JournalSetting

@@ -25,6 +25,7 @@ from ..base._states import COMPLETED, StopReason
 from ..job._job import AbstractJob
 from ..job._outcome import find_interruption, one_line_error
 from ._clean_up import STUCK_REPORT_DELAY, CleanUp, report_stuck
+from ._part import overriding
 
 if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
@@ -58,7 +59,7 @@ class Ending:
             is_unwinding = any(worker.job is not None for worker in unshielded)
             if not (unshielded and await run.group.host.yield_in_ending(is_unwinding)):
                 break
-        has_more = run._shared_resources is not None or run.settled_calls is not None or CleanUp.is_needed(run)
+        has_more = run._shared_resources is not None or bool(overriding(run.parts, "close")) or CleanUp.is_needed(run)
         if run.workers.alive or self._pending_shutdowns or has_more:
             try:
                 await run.group.host.run_uninterrupted(self._wind_up, partial(run.stop, StopReason.CANCELLED))
@@ -82,8 +83,8 @@ class Ending:
         await self._end_services()
         deadline = self._shutdown_deadline()
         await _shut_down(run, self._pending_shutdowns, run.scheduler._shutdown_timeout)
-        if run.settled_calls is not None:
-            await run.settled_calls.finish(deadline)
+        for part in run.parts:
+            await part.close(deadline)
         if run._shared_resources is not None:
             await run._shared_resources.close(run.scheduler.shutdown_timeout)
 

@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any, Final, Self, final
 from ..backend import current_backend as current_backend
 from ..job import _errors
 from ._current import current_worker_var
-from ._instruments import Instrument
 
 if TYPE_CHECKING:
     from ..backend import Backend, Scope
@@ -158,9 +157,10 @@ class TimeLimit:
             else None
         )
         self._end_call: Final = end_call if self._scope is None else self._scope.cancel
-        # The extras in which the job's `progress()` finds the limit. None without an `idle_timeout`, or if the run did
+        # The extras in which `Worker.time_limits` finds the limit. None without an `idle_timeout`, or if the run did
         # not call this job itself.
-        self._extras: Final = job._ensure_extras() if idle_timeout is not None and job._worker is not None else None
+        is_called = job._worker is not None or job is run.scheduler
+        self._extras: Final = job._ensure_extras() if idle_timeout is not None and is_called else None
         self._enclosing: Final = enclosing
         # The time of the latest sign of life; infinity while the `idle_timeout` does not count.
         self._last_sign = now if counts else math.inf
@@ -311,33 +311,6 @@ class TimeLimit:
                 raise timeout
             finally:
                 timeout.__context__ = None  # the cancellation, which must not be stored
-
-
-class IdleInstrument(Instrument):
-    """The instrument for the `idle_timeout` of a scheduler: each event of a job in the scheduler is a sign of life."""
-
-    def __init__(self, run: Run, seconds: float) -> None:
-        self._run, self._idle_timeout = run, seconds
-        self.limit: TimeLimit | None = None
-
-    def begin(self) -> None:
-        run, seconds = self._run, self._idle_timeout
-        limit = TimeLimit(
-            run, run.scheduler, JOB_EVENTS_NOUN, timeout=None, idle_timeout=seconds, end_call=run.stop_because_idle
-        )
-        self.limit = limit.__enter__()
-
-    def end(self) -> None:
-        if self.limit is not None:
-            self.limit._stop()
-            self.limit = None
-        del self._run
-
-    def _renew(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        if self.limit is not None:
-            self.limit._renew()
-
-    job_added = job_scheduled = job_attempt = job_ready = job_finished = _renew
 
 
 class ThreadReports:

@@ -155,7 +155,16 @@ class RunJournal(Protocol):
 class JournalWriter:
     """Restores jobs of one run from its journal, and records and commits their results."""
 
-    __slots__ = ("_commit_is_due", "_is_deferred", "_journal", "_outermost", "_run", "fault", "restored_by_add")
+    __slots__ = (
+        "_commit_is_due",
+        "_is_deferred",
+        "_journal",
+        "_outermost",
+        "_run",
+        "fault",
+        "records_results",
+        "restored_by_add",
+    )
 
     def __init__(self, run: Run, journal: RunJournal, outer: JournalWriter | None = None) -> None:
         self._run: Final = run
@@ -163,6 +172,7 @@ class JournalWriter:
         self._outermost: Final[JournalWriter] = self if outer is None else outer._outermost
         # Whether recorded results have to be committed in the next turn. Used only in the outermost run's writer.
         self._commit_is_due = False
+        self.records_results = True  # False after a `First` has decided
         self._is_deferred = False  # whether the remaining look-ups were deferred to the next turn of the loop
         # The jobs that were restored in this turn of the loop, while they were added, and that were removed at once,
         # because of `keep_jobs=False`. `as_settled()` yields them, as if they had settled in the next turn.
@@ -193,8 +203,11 @@ class JournalWriter:
     def record(self, job: AbstractJob[Any], value: Any) -> None:
         """Record the result of a job. It is committed in the next turn of the loop, or at once with `commits_each`.
 
-        A job that has added other jobs is not recorded: in a later run, it must run again to add them.
+        A job that has added other jobs is not recorded: in a later run, it must run again to add them. Nor is one of a
+        `First` that has its result.
         """
+        if not self.records_results:
+            return
         if job._extras is None or not job._extras.has_added_jobs:
             self._record(self._journal.record, job, value)
 

@@ -86,7 +86,7 @@ class RequirementCounts:
         self.counting_down = False
         # Whether all members that have settled so far SUCCEEDED. While this holds, only inputs have to be looked at.
         self.all_succeeded = True
-        # Whether a journal may restore each job, or a `First` hold it back.
+        # Whether a journal may restore each job, or a part hold it back.
         self.is_undecided = False
         self.clean_up: CleanUp | None = None  # while the clean-up phase lasts; otherwise, a stop ends all counting
 
@@ -190,5 +190,5 @@ class RequirementCounts:
                 run.make_ready(job)
         self.queued.clear()
         self.counting_down = False
-        if run.first_rule is not None:
-            run.first_rule.on_lookups_done()
+        for part in run.parts:
+            part.turn()

@@ -17,10 +17,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..admission._ready_queue import ReadyQueue
-from ..admission._window import Adaptive
 from ..admission.policy._policy_validation import reject_call_from_policy
 from ..backend import get_context_variables
 from ..base import _graph_algorithms, _logger
@@ -43,18 +42,16 @@ from ..base._states import (
 from ..job import _errors, _trigger_rules
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import CancelledOutcome, Failure, RunExtras, Throttling, add_remedy_notes, find_interruption
-from ._adaptive_window import AdaptiveWindow
 from ._attempts import Pauses, find_throttles, take_pause, was_drained
 from ._current import current_worker_var
 from ._ending import Ending
-from ._first_rule import FirstRule
-from ._idle_timeouts import IdleInstrument, ThreadReports
+from ._idle_timeouts import ThreadReports
 from ._instruments import Instrument, InstrumentSet, fast_hooks
 from ._journaling import JournalWriter, RunJournal
 from ._limiter_tokens import LimiterTokens, enclosing_limiter, takes_limits_of
+from ._part import Part, overriding, with_parts
 from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
-from ._settled_calls import SettledCalls
 from ._shared_resources import SharedResources
 from ._standstill import Standstill
 from ._start_order import StartOrder, may_need_order
@@ -64,6 +61,8 @@ from ._workers import Workers
 if TYPE_CHECKING:
     from ..backend import Backend, TaskEvent, WorkerGroup
     from ..scheduler._base_scheduler import BaseScheduler
+
+P = TypeVar("P", bound=Part)
 
 MAX_FIRST_WORKER_TURNS: Final = 2
 """The number of turns of the loop after which the first worker has certainly begun: trio resumes tasks in any order."""
@@ -90,7 +89,6 @@ class Run:
         "added_count",
         "backend",
         "began_at",
-        "body_watch",
         "cancel_reason",
         "cancelled_before_linking",
         "change_event",
@@ -104,21 +102,18 @@ class Run:
         "fast_hooks",
         "fault",
         "first_counted",
-        "first_rule",
         "forever_unsettled",
         "group",
         "had_ordinary_jobs",
         "has_crashed",
-        "idle_instrument",
-        "idle_timed_out",
         "instrument_set",
         "interruption",
         "is_draining_or_stopping",
         "journal_writer",
         "members",
         "needs_own_tasks",
-        "on_accepting_jobs",
         "outer_worker",
+        "parts",
         "pauses",
         "pending_shutdowns",
         "phase",
@@ -126,7 +121,6 @@ class Run:
         "reason",
         "requirement_counts",
         "scheduler",
-        "settled_calls",
         "standstill",
         "thread_id",
         "time_slice",
@@ -148,6 +142,7 @@ class Run:
         timeout: float | None,
         window: Any,
         journal: RunJournal | None,
+        make_parts: Callable[[Run, Any], tuple[Part, ...]],
     ) -> None:
         """Prepare a run, which is nested in another run if a worker is running `scheduler` as a job."""
         self.scheduler: Final = scheduler
@@ -160,25 +155,15 @@ class Run:
         options = scheduler._options
         # Whether each job needs its own task, because of the option `own_task` of the scheduler or an enclosing one.
         self.needs_own_tasks: Final[bool] = options.own_task or (outer is not None and outer.run.needs_own_tasks)
-        idle_timeout = options.idle_timeout
-        self.idle_instrument: Final = None if idle_timeout is None else IdleInstrument(self, idle_timeout)
-        self.idle_timed_out = False  # whether the `idle_timeout` of the scheduler has stopped the run
-        if self.idle_instrument is not None:
-            instruments = (*instruments, self.idle_instrument)
-        if isinstance(window, Adaptive):  # this instrument comes first, so that the others see the new size
-            instruments = (AdaptiveWindow(self, window), *instruments)
-        enough = scheduler._enough
-        self.first_rule: Final = None if enough is None else FirstRule(self, enough, scheduler._stagger)
-        on_settled = scheduler._on_settled
-        self.settled_calls: Final = None if on_settled is None else SettledCalls(self, on_settled)
-        if self.settled_calls is not None:
-            instruments = (*instruments, self.settled_calls)
+        self.parts = make_parts(self, window)
+        if self.parts:
+            instruments = (*[part for part in self.parts if isinstance(part, Instrument)], *instruments)
         outer_instruments = None if outer is None else outer.run.instrument_set
         is_watched = bool(instruments) or outer_instruments is not None
         instrument_set = InstrumentSet(instruments, outer_instruments, self.interrupt) if is_watched else None
         self.instrument_set: Final[InstrumentSet | None] = instrument_set
-        hooks = fast_hooks(instrument_set)
-        self.fast_hooks: Final = hooks if self.first_rule is None else self.first_rule.with_steps(hooks)
+        notify_start, notify_end, notify_scheduled = fast_hooks(instrument_set)
+        self.fast_hooks: Final = notify_start, with_parts(self.parts, notify_end), notify_scheduled
         self.timeout: Final = timeout
         self.phase: RunPhase = CHECKING
         self.is_draining_or_stopping = False
@@ -204,11 +189,11 @@ class Run:
         self.journal_writer: JournalWriter | None = None if journal is None else JournalWriter(self, journal)
         if outer is not None and outer.run.journal_writer is not None:
             self.journal_writer = outer.run.journal_writer.nested(self)
-        self.requirement_counts.is_undecided = self.journal_writer is not None or self.first_rule is not None
+        self.requirement_counts.is_undecided = self.journal_writer is not None or bool(
+            overriding(self.parts, "may_start")
+        )
         self.pauses: Pauses | None = None  # the jobs that wait for another attempt; None if there were none
         self._pools: RunPools | None = None
-        # Called when the run begins to accept jobs. It is set only while the body of an `async with` may add jobs.
-        self.on_accepting_jobs: Callable[[], None] | None = None
         self.closes_scheduler = False  # whether the scheduler is closed after the run, so that its jobs never run again
         self.added_count = 0  # how many jobs have been added to the running scheduler
         self._failure_log: Any = None  # a `FailureLog`, which is above this room, as all that only words things
@@ -236,7 +221,6 @@ class Run:
         self.has_crashed = False  # whether the event loop has crashed, so that no task of the run will be resumed
         # The jobs whose `co_shutdown` has not been called yet; None before the ending.
         self.pending_shutdowns: dict[AbstractJob[Any], None] | None = None
-        self.body_watch: Any = None  # the `WaitWatch` of the job whose body awaits this outermost run
         self.change_event: TaskEvent | None = None  # wakes `execute`, or the ending, to check its condition again
 
     # ---- attributes that few runs need, which are created on first use
@@ -262,6 +246,13 @@ class Run:
         while run.outer_worker is not None:
             run = run.outer_worker.run
         return run
+
+    def part(self, kind: type[P]) -> P | None:
+        """Return the part of this kind; None if the run has none."""
+        for part in self.parts:
+            if isinstance(part, kind):
+                return part
+        return None
 
     def _create_queue(self, window: Any) -> ReadyQueue:
         queue = self.queue = ReadyQueue(self, window)  # type: ignore[misc]
@@ -327,8 +318,8 @@ class Run:
         self.workers.detach()
         if self.instrument_set is not None:
             self.instrument_set.detach()
-        if self.first_rule is not None:
-            self.first_rule.detach()
+        for part in self.parts:
+            del part._run
         self._start_order = self._pools = self._failure_log = self._shared_resources = self.pauses = None
         del self.requirement_counts, self.group, self.standstill, self.worker_fields
 
@@ -337,8 +328,8 @@ class Run:
         if self.outer_worker is None:
             RUNS_IN_PROGRESS[self] = os.getpid()
         try:
-            if self.first_rule is not None:
-                self.first_rule.assign_turns()
+            for part in self.parts:
+                part.enter(LINKING)
             self.notify("before_run")
             self.began_at = self.clock()  # set again, because an instrument may have taken its time
             if self.group.is_cancelled():
@@ -350,10 +341,8 @@ class Run:
                     break
             if self.phase is not STOPPING:
                 self.phase = RunPhase.RUNNING
-                if self.idle_instrument is not None:
-                    self.idle_instrument.begin()
-                if self.on_accepting_jobs is not None:
-                    self.on_accepting_jobs()
+                for part in self.parts:
+                    part.enter(self.phase)
                 await self._search_in_first_turns()
                 await self._wait_until_over()
             if self.journal_writer is not None:
@@ -362,8 +351,8 @@ class Run:
             self.interrupt(interruption)
         except BaseException as fault:
             self.crash(fault)
-        if self.idle_instrument is not None:
-            self.idle_instrument.end()
+        for part in self.parts:
+            part.enter(STOPPING)
         self.check_policy()
         await Ending(self).execute()
         if self._failure_log is not None:
@@ -427,21 +416,20 @@ class Run:
                 return
 
     async def _wait_for_change(self) -> None:
-        """Wait for `wake`, a timer, or tasks to name. Meanwhile, the run's own worker is not active."""
+        """Wait for `wake`, the time of a part, or tasks to name. Meanwhile, the run's own worker is not active."""
         host = self.outer_worker
         was_active = host is not None and host in host.run.workers.alive  # the worker of a clean-up job never is
         self.standstill.active_count -= was_active
         self.standstill.suspect(self)
         self.change_event = changed = self.backend.create_event()
-        timed: list[Any] = [part for part in (self.first_rule, self.body_watch) if part is not None]
-        deadline = min([self.workers.names_due_at, *(part.due_at for part in timed)])
+        deadline = min([self.workers.names_due_at, *(part.due_at() for part in self.parts)])
         try:
             if not await self.group.host.wait(changed, deadline):
                 self.stop_cancelled()
         finally:
             self.standstill.active_count += was_active
-        for part in timed:
-            part.check()
+        for part in self.parts:
+            part.turn()
         if self.workers.names_due_at < math.inf:
             self.workers.name_tasks(self.clock())
 
@@ -455,7 +443,7 @@ class Run:
                 continue
             while busy and (busy[0].job is None or busy[0] not in self.workers.alive):
                 busy.popleft()
-            if not (busy or self._is_calling_on_settled()):
+            if not (busy or self.has_busy_part()):
                 if self._has_completed_nested():
                     self.reason = None
                 return
@@ -464,7 +452,7 @@ class Run:
 
     def _has_completed_nested(self) -> bool:
         """Return whether a drain has kept no job of this nested run from its end, so that the run has completed."""
-        if self.outer_worker is None or self.first_rule is not None or self.reason is not StopReason.DRAINED:
+        if self.outer_worker is None or self.reason is not StopReason.DRAINED:
             return False
         jobs = (job for job in self.members.jobs if not job._options.forever)
         return all(job._state.is_settled and job._state is not CANCELLED for job in jobs)
@@ -481,18 +469,13 @@ class Run:
         return not self._must_wait()
 
     def _must_wait(self) -> bool:
-        """Return whether the run waits for jobs, or for an `on_settled` or an `async with` that may add some."""
-        if self.unsettled or self.on_accepting_jobs is not None or self._is_calling_on_settled():
+        """Return whether the run waits for jobs, or for a part that may add some."""
+        if self.unsettled or self.has_busy_part():
             return True
         return bool(self.forever_unsettled) and not self.had_ordinary_jobs
 
-    def _is_calling_on_settled(self) -> bool:
-        return self.settled_calls is not None and self.settled_calls.is_busy()
-
-    def close_block(self) -> None:
-        """Record that the body of the `async with` has ended, and adds no more jobs."""
-        self.on_accepting_jobs = None
-        self.wake()
+    def has_busy_part(self) -> bool:
+        return any(part.is_busy() for part in self.parts)
 
     def add_unsettled(self, ordinary: int, forever: int) -> None:
         self.unsettled += ordinary
@@ -590,11 +573,10 @@ class Run:
         job._outcome = outcome
         job._finished_at = now
         job._state = state
-        is_used = self.first_rule is None or not self.first_rule.is_decided
         extras = job._extras
         if extras is not None and extras.first_started_at is not None:
             self._settle_attempts(job, extras)
-        if self.journal_writer is not None and state is SUCCEEDED and is_used:
+        if self.journal_writer is not None and state is SUCCEEDED:
             self.journal_writer.record(job, outcome)
         _, notify_end, _ = self.fast_hooks
         if notify_end is not None:
@@ -661,8 +643,10 @@ class Run:
             return
         if self.journal_writer is not None:
             self.journal_writer.restore(job)
-        if self.first_rule is None or self.first_rule.may_start(job):
-            self.schedule((job,))  # this does nothing if the job was restored
+        for part in self.parts:
+            if not part.may_start(job):
+                return
+        self.schedule((job,))  # this does nothing if the job was restored
 
     def block(self, job: AbstractJob[Any], error: Exception) -> None:
         """Settle as BLOCKED a job that waits for a budget which cannot meet its need any more."""
@@ -684,7 +668,7 @@ class Run:
         if failure.is_from_cancel or not isinstance(failure.exception, Exception):
             return
         criticality = job._criticality()
-        if criticality or not (failure.is_taken or criticality is False or self.first_rule is not None):
+        if criticality or not (failure.is_taken or criticality is False or self.scheduler._enough is not None):
             failure.counts = True
             self.counted += 1
             self.counted_blocked += job._state is JobState.BLOCKED
@@ -876,11 +860,6 @@ class Run:
         self.group.cancel(workers)
         return [nested for worker in workers if (nested := worker.nested_run()) is not None]
 
-    def stop_because_idle(self) -> None:
-        """Stop because the jobs have caused no event for the `idle_timeout` of the scheduler."""
-        self.idle_timed_out = self.reason is None
-        self.stop(StopReason.TIMEOUT)
-
     def drain(self) -> None:
         """Start no more jobs, here and in nested runs, and end the run when the running jobs have ended.
 
@@ -1049,8 +1028,8 @@ class Run:
             if job._inputs:
                 count_consumer(job)
             self.notify("job_added", job)
-        if self.first_rule is not None:
-            self.first_rule.assign_turns()
+        for part in self.parts:
+            part.on_added()
         if self.journal_writer is not None:
             self.journal_writer.on_jobs_added()
         for job in jobs:

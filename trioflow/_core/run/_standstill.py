@@ -5,7 +5,7 @@ such a fault would wait forever, and show no sign of it.
 
 A run stands still if all of this holds for it and for each run nested in it:
 
-- It is RUNNING, some of its jobs have not settled, and no body of an `async with` may add jobs.
+- It is RUNNING, some of its jobs have not settled, and no part, such as the body of an `async with`, may add jobs.
 - No worker is alive but those that host a nested run, which only waits. So no job is running, not even a forever job,
   and no worker searches for a job or waits for a limiter's token.
 - No look-up in the journal is due, and no timer of an admission is set; and no run outside, with which this one shares
@@ -95,13 +95,11 @@ class Standstill:
 
 def _may_act(run: Run, outermost: Run) -> bool:
     """Return whether a run can go on without any of its workers."""
-    if run.phase is not RunPhase.RUNNING or not run.unsettled or run.on_accepting_jobs is not None:
+    if run.phase is not RunPhase.RUNNING or not run.unsettled or run.has_busy_part():
         return True
     if run.workers.searchers:
         return True
     if run.pauses is not None and not run.pauses.is_empty():
-        return True
-    if run.first_rule is not None and run.first_rule.has_timer():
         return True
     if run.queue.groups is None:
         return False

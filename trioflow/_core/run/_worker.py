@@ -181,9 +181,9 @@ class Worker(WorkerTask):
             yield extras.time_limit
         worker: Worker | None = self
         while worker is not None:
-            idle_instrument = worker.run.idle_instrument
-            if idle_instrument is not None and idle_instrument.limit is not None:
-                yield idle_instrument.limit
+            extras = worker.run.scheduler._extras
+            if extras is not None and extras.time_limit is not None:
+                yield extras.time_limit
             worker = worker.run.outer_worker
 
     def leave_unstarted(self, _task: Any = None) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import backend as _backend
-from ..base._states import RAN_TO_END, StopReason
+from ..base._states import RAN_TO_END, RunPhase, StopReason
 from ..job._outcome import find_interruption
+from ..run._part import Part
 from ..words import _failures
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
 
 
-class OpenBlock:
+class OpenBlock(Part):
     """The body of one `async with scheduler` statement, while the scheduler runs in another task.
 
     If the run stops early, the body is cancelled. After `drain()`, the body continues, and nothing is raised at its
@@ -26,10 +27,11 @@ class OpenBlock:
         self._task_group = _backend.current_backend().create_task_group()
         self._can_begin_event = _backend.current_backend().create_event()
         self._has_run_ended = False
+        self._is_open = True  # whether the body may add jobs
         self.run: Run | None = None  # set by `co_run`
         self._run_error: BaseException | None = None  # raised by `co_run`, and raised again at the end of the block
 
-    async def enter(self) -> None:
+    async def begin(self) -> None:
         """Start the run, and return as soon as jobs can be added."""
         self._tasks = await self._task_group.__aenter__()
         self._tasks.start_soon(self._run_scheduler)
@@ -43,9 +45,19 @@ class OpenBlock:
             await self._exit_task_group(None)
             self._raise_if_failed()
 
-    def accept_jobs(self) -> None:
+    def attach(self, run: Run) -> None:
+        """Become a part of the run, which is about to begin."""
+        self.run = self._run = run
+        run.parts = (*run.parts, self)
+        run.closes_scheduler = True
+
+    def enter(self, phase: RunPhase) -> None:
         """Let the body begin: the run now accepts jobs."""
-        self._can_begin_event.set()
+        if phase is RunPhase.RUNNING:
+            self._can_begin_event.set()
+
+    def is_busy(self) -> bool:
+        return self._is_open and not self._run.is_draining_or_stopping
 
     async def _run_scheduler(self) -> None:
         try:
@@ -71,7 +83,8 @@ class OpenBlock:
         if run is not None:
             if error is not None:
                 run.stop(StopReason.CANCELLED)
-            run.close_block()
+            self._is_open = False
+            run.wake()
         is_cancelled, failure = (
             (False, None) if error is None else _backend.current_backend().split_cancellations(error)
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Collection, Generator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from .. import backend as _backend
 from ..base._states import JobState
@@ -21,15 +21,13 @@ from ..job import _errors
 from ..job._ancestors import enclosing_schedulers, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import Failure
+from ..parts._settled_calls import SettledCalls
 from ..run._current import current_worker_var
 from ..words import _wait_paths
 
 if TYPE_CHECKING:
     from ..run._run import Run
     from ._base_scheduler import BaseScheduler
-
-FIRST_POLL_SECONDS: Final = 1.0
-"""The number of seconds until a wait is first checked for a deadlock. The interval doubles after each check."""
 
 
 async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_failure: bool) -> None:
@@ -79,7 +77,7 @@ def caller_in(scheduler: BaseScheduler) -> AbstractJob[Any] | None:
     """
     outermost = outermost_scheduler(scheduler)
     run = outermost._run
-    calls = None if run is None else run.settled_calls
+    calls = None if run is None else run.part(SettledCalls)
     is_call = run is not None and calls is not None and calls.task is run.backend.current_task()
     return outermost if is_call else waiting_job()
 
@@ -139,40 +137,17 @@ async def wait_or_report(
     run = None if waiter is None else _run_that_waits(waiter)
     if waiter is None or run is None:
         return False
-    watch = WaitWatch(run, waiter, jobs, verb)
-    while not event.is_set() and watch.due_at < math.inf:
-        with run.backend.create_scope(watch.due_at):
+    watch = _wait_paths.WaitWatch(run, waiter, jobs, verb)
+    while not event.is_set() and watch.due_at() < math.inf:
+        with run.backend.create_scope(watch.due_at()):
             await event.wait()
         if not event.is_set():
-            watch.check()
-    return watch.due_at == math.inf
+            watch.turn()
+    return watch.due_at() == math.inf
 
 
-class WaitWatch:
-    """The check of a wait, which is due at `due_at`, until it is reported. The arguments are as in `wait_or_report`."""
-
-    def __init__(self, run: Run, waiter: AbstractJob[Any], jobs: Collection[AbstractJob[Any]], verb: str) -> None:
-        self._run, self.waiter, self._jobs, self._verb = run, waiter, jobs, verb
-        self._seconds = FIRST_POLL_SECONDS
-        self.due_at = run.clock() + self._seconds
-
-    def check(self) -> None:
-        """If the check is due, report the wait, or set the time of the next check."""
-        run = self._run
-        if run.clock() < self.due_at:
-            return
-        path = _wait_paths.find_path_from_each(self._jobs, self.waiter)
-        self._seconds *= 2
-        self.due_at = math.inf if path else run.clock() + self._seconds
-        text = _wait_paths.deadlock_text(self.waiter, self._verb, path) if path else None
-        if text and all(
-            text != incident.message for incident in run.scheduler.incidents
-        ):  # it may wait again and again
-            run.report(self.waiter, text)
-
-
-def watch_of_body(scheduler: BaseScheduler) -> WaitWatch | None:
+def watch_of_body(scheduler: BaseScheduler) -> _wait_paths.WaitWatch | None:
     """Return the watch of a wait for a run of `scheduler`, if the body of a job is about to start it."""
     waiter = waiting_job()
     run = None if waiter is None else _run_that_waits(waiter)
-    return None if waiter is None or run is None else WaitWatch(run, waiter, [scheduler], _wait_paths.RUNS)
+    return None if waiter is None or run is None else _wait_paths.WaitWatch(run, waiter, [scheduler], _wait_paths.RUNS)

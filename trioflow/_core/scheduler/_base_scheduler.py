@@ -56,12 +56,13 @@ from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
 from ..job._requirements import flatten, flatten_simple
 from ..job._texts import text_of
+from ..parts import make_parts
+from ..parts._first_rule import too_few_jobs_error
+from ..parts._settled_calls import SettledCalls, check_on_settled
 from ..run import _ending, _instruments, _journaling, _requirement_counts
-from ..run._first_rule import too_few_jobs_error
 from ..run._instruments import Instrument
 from ..run._limiter_tokens import token_holder
 from ..run._run import Run
-from ..run._settled_calls import check_on_settled
 from ..words import _explain, _failures, _wait_paths
 from ..words._failure_log import FailureLog
 from . import _awaiting, _checks, _sync_run
@@ -79,8 +80,8 @@ if TYPE_CHECKING:
     from ..admission.policy._policy import Policy
     from ..backend import Backend
     from ..job._requirements import Required
+    from ..parts._settled_calls import SettledFunction
     from ..run._journaling import JournalProtocol, RunJournal
-    from ..run._settled_calls import SettledFunction
 
 T = TypeVar("T")
 J = TypeVar("J", bound="AbstractJob[Any] | Sequence")
@@ -843,16 +844,18 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         run = self._make_run(backend, timeout, jobs_window, instruments, journal)
         outer_worker = run.outer_worker
         if _open_block is not None:
-            _open_block.run, run.on_accepting_jobs, run.closes_scheduler = run, _open_block.accept_jobs, True
+            _open_block.attach(run)
         pool = self._pool
         if pool is not None:
             pool._enter(self, run.pools.resource_holder, run.time_slice, run.clock)
-        if outer_worker is None:
-            run.body_watch = _awaiting.watch_of_body(self)
+        watch = None if outer_worker is not None else _awaiting.watch_of_body(self)
+        if watch is not None:
+            run.parts = (*run.parts, watch)
         self._run = run
         try:
             await self._prepare(run)
-            await (run.execute() if run.settled_calls is None else run.settled_calls.run_beside(run.execute))
+            calls = run.part(SettledCalls)
+            await (run.execute() if calls is None else calls.run_beside(run.execute))
         except Exception as error:  # raised by the checks in `_prepare`
             if run.interruption is not None:
                 raise run.interruption from error
@@ -917,9 +920,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             journal = self._journal
         else:
             journal = _journaling.check_journal(journal, "journal", subject)
-        return Run(
-            self, backend, all_instruments, seconds, window, None if journal is None else self._open_journal(journal)
-        )
+        run_journal = None if journal is None else self._open_journal(journal)
+        return Run(self, backend, all_instruments, seconds, window, run_journal, make_parts)
 
     def _open_journal(self, journal: Any) -> RunJournal:
         """Open the journal of a run. `trioflow.Scheduler` overrides this method."""
@@ -1032,7 +1034,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         self._check_may_run()
         block = OpenBlock(self)
-        await block.enter()
+        await block.begin()
         self._open_block = block
         return self
 

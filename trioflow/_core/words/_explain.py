@@ -18,6 +18,7 @@ from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, is_scheduler
 from ..job._job_queries import failed_attempts, fraction_done, has_moved_on, throttled_attempts
 from ..job._outcome import one_line_error
+from ..parts._first_rule import FirstRule
 
 if TYPE_CHECKING:
     from ..run._run import Run
@@ -49,8 +50,9 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if run.phase is not RunPhase.RUNNING:
         return f"waits for the start of {scheduler.label!r}, which is being prepared"
     unsettled = open_requirements(job)
-    if not unsettled and run.first_rule is not None:
-        return run.first_rule.explain(job)
+    rule = run.part(FirstRule)
+    if not unsettled and rule is not None:
+        return rule.explain(job)
     if not unsettled:
         return "has no open requirements, and is about to be scheduled"
     progress_text = "; ".join(_progress_text(other, run.clock()) for other in unsettled[:MAX_NAMED_JOBS])

@@ -25,6 +25,7 @@ from ..job._job_queries import (
 )
 from ..job._labels import paths_of, printable, shorten
 from ..job._outcome import Failure, add_note
+from ..parts._idle_timeout import has_idled
 from ..run._idle_timeouts import JOB_EVENTS_NOUN
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def log_run_end(run: Run) -> None:
     if tolerated_count:
         failures_text += f", {tolerated_count} more {'was' if tolerated_count == 1 else 'were'} tolerated"
     if run.reason in (StopReason.TIMEOUT, StopReason.DRAINED, StopReason.INTERRUPTED):
-        if run.idle_timed_out:
+        if has_idled(run):
             how = f"stopped after {scheduler.idle_timeout:g} s without {JOB_EVENTS_NOUN}"
         elif run.reason is StopReason.TIMEOUT:
             how = f"stopped after its timeout of {run.timeout:g} s"
@@ -226,7 +227,7 @@ def raise_unless_completed(run: Run, reason: StopReason | None) -> None:
         case StopReason.FAILED | StopReason.CRITICAL:
             raise_failure_group(scheduler)
         case StopReason.TIMEOUT:
-            idle = cast(float, scheduler.idle_timeout) if run.idle_timed_out else None
+            idle = cast(float, scheduler.idle_timeout) if has_idled(run) else None
             missing = None if idle is None else JOB_EVENTS_NOUN
             raise _errors.JobTimeout(scheduler, idle or run.timeout or 0.0, missing, waits=run.waits_at_timeout)
         case StopReason.CANCELLED | StopReason.INTERRUPTED | StopReason.DRAINED:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
 from ..base._states import JobState, WaitCause
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers
 from ..job._job import AbstractJob, is_scheduler
-from ..run._run import RUNS_IN_PROGRESS
+from ..run._part import Part
+from ..run._run import RUNS_IN_PROGRESS, Run
 from ._explain import open_requirements, waiting
 
+FIRST_POLL_SECONDS: Final = 1.0
+"""The number of seconds until a wait is first checked for a deadlock. The interval doubles after each check."""
 HELD_BY: Final = "needs what is held by"
 """The words that link a job to one that holds what it lacks."""
 LASTS: Final = "may run until the end of"
@@ -22,6 +26,39 @@ ITERATES: Final = "iterates over as_settled() until the end of"
 """The words that link a job to those for which its iteration waits."""
 Step = tuple[str, AbstractJob[Any]]
 """A job of a path, and the words that link the previous job to it."""
+
+
+class WaitWatch(Part):
+    """The check of a wait, at `due_at`, until it is reported; a part of the run for which the body of a job waits."""
+
+    def __init__(self, run: Run, waiter: AbstractJob[Any], jobs: Collection[AbstractJob[Any]], verb: str) -> None:
+        """Watch a wait of a job, or of a scheduler whose `on_settled` waits.
+
+        Args:
+            run: the run of the waiting job, to which a report is made.
+            waiter: the waiting job, or the scheduler.
+            jobs: the jobs for which it waits, which may change.
+            verb: the words that link the waiting job to these.
+
+        """
+        self._run, self.waiter, self._jobs, self._verb = run, waiter, jobs, verb
+        self._seconds = FIRST_POLL_SECONDS
+        self._due_at = run.clock() + self._seconds
+
+    def due_at(self) -> float:
+        return self._due_at
+
+    def turn(self) -> None:
+        """If the check is due, report the wait, or set the time of the next check."""
+        run = self._run
+        if run.clock() < self._due_at:
+            return
+        path = find_path_from_each(self._jobs, self.waiter)
+        self._seconds *= 2
+        self._due_at = math.inf if path else run.clock() + self._seconds
+        text = deadlock_text(self.waiter, self._verb, path) if path else None
+        if text and all(text != incident.message for incident in run.scheduler.incidents):  # it may wait repeatedly
+            run.report(self.waiter, text)
 
 
 def find_path_from_each(jobs: Collection[AbstractJob[Any]], waiter: AbstractJob[Any]) -> list[Step] | None:
@@ -152,7 +189,8 @@ def _jobs_that_delay(job: AbstractJob[Any]) -> Iterator[Step]:
         for holder in _holders(job):
             yield HELD_BY, holder
     for run in tuple(RUNS_IN_PROGRESS) if job._state is JobState.RUNNING else ():
-        if run.body_watch is not None and run.body_watch.waiter is job:
+        watch = run.part(WaitWatch)
+        if watch is not None and watch.waiter is job:
             yield RUNS, run.scheduler
     for enclosing in enclosing_schedulers(job):
         for iterator in enclosing._settled_iterators or ():

@@ -1,7 +1,7 @@
 """The calls of `on_settled`, a function of the user that gets the jobs of one run as they settle.
 
-An instrument queues each job that has settled, and a task beside those of the run makes the calls, each async one in a
-task of its own. So they take no slot, and no stop of the run cancels them. Before the ending, the run waits until the
+A part of the run queues each job that has settled, and a task beside its own makes the calls, each async one in a task
+of its own. So they take no slot, and no stop of the run cancels them. Before the ending, the run waits until the
 queue is empty; in the ending, the jobs that are left share the `shutdown_timeout` of the `co_shutdown` calls.
 """
 
@@ -17,14 +17,14 @@ from ..base._states import COMPLETED, STOPPING, StopReason
 from ..base._units import plural
 from ..job import _errors, _job_options
 from ..job._outcome import Failure, find_interruption, is_awaitable, one_line_error
-from ._instruments import Instrument
-from ._worker import MAX_JOBS_IN_TURN
+from ..run._part import Part
+from ..run._worker import MAX_JOBS_IN_TURN
 
 if TYPE_CHECKING:
     from ..backend import TaskEvent
     from ..job._job import AbstractJob
     from ..job._job_options import Subject
-    from ._run import Run
+    from ..run._run import Run
 
     SettledFunction = Callable[[AbstractJob[Any]], object]
 
@@ -36,7 +36,7 @@ def check_on_settled(value: Any, name: str, subject: Subject) -> SettledFunction
     return value  # type: ignore[no-any-return]
 
 
-class SettledCalls(Instrument):
+class SettledCalls(Part):
     """The calls of `on_settled` in one run."""
 
     def __init__(self, run: Run, function: SettledFunction) -> None:
@@ -52,8 +52,8 @@ class SettledCalls(Instrument):
         self._is_ending = False  # whether all jobs of the run have settled
         self._has_failed = False
 
-    def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        if scheduler is self._run.scheduler and not self._has_failed:
+    def settled(self, job: AbstractJob[Any]) -> None:
+        if not self._has_failed:
             self._pending.append(job)
             self._change_event.set()
 
@@ -70,13 +70,13 @@ class SettledCalls(Instrument):
                     await execute()
                 except BaseException as raised:  # otherwise, the task group would put it into a group
                     error = raised
-                self._scope.cancel()  # it has an effect only if the ending did not reach `finish`
+                self._scope.cancel()  # it has an effect only if the ending did not reach `close`
             if error is not None:
                 raise error
         finally:
-            del self._run, error  # break reference cycles
+            del error  # break a reference cycle
 
-    async def finish(self, deadline: float) -> None:
+    async def close(self, deadline: float) -> None:
         """Wait until the calls for all jobs have been made, or until the deadline; report those that were not."""
         run = self._run
         self._scope.deadline = deadline

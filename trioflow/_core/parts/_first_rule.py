@@ -22,18 +22,19 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._resource import TIME_TOLERANCE
-from ..base._states import COMPLETED, JobState, RunPhase, StopReason
+from ..base._states import COMPLETED, LINKING, JobState, RunPhase, StopReason
 from ..base._units import duration_text, plural
 from ..job._errors import BudgetSpent
 from ..job._outcome import no_result_error
+from ..run._instruments import Instrument
+from ..run._part import Part
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
-    from ._instruments import FastHooks
-    from ._run import Run
+    from ..run._run import Run
 
 
-class FirstRule:
+class FirstRule(Part, Instrument):
     """The rule of one run of a `First`, which starts its jobs in turns, and stops it when its result is decided."""
 
     def __init__(self, run: Run, enough: int, stagger: float | None) -> None:
@@ -51,43 +52,25 @@ class FirstRule:
         self._restored: list[AbstractJob[Any]] = []  # competitors that the journal has restored, not yet winners
         self._held: dict[AbstractJob[Any], None] = {}  # jobs that are ready, but may not start yet
         self._turn_started_at: float | None = None  # when the first job of the last open turn started
-        # When the task that awaits the run calls `check`: infinity if there is no timer.
-        self.due_at = math.inf
+        # When `_check_timer` opens the next turn; infinity if there is no timer.
+        self._timer_fires_at = math.inf
         self.winners: Final[list[AbstractJob[Any]]] = []
         self.is_decided = False
 
-    # ---- for the run
-
-    def with_steps(self, hooks: FastHooks) -> FastHooks:
-        """Return the hooks of the run, with the steps of this rule at the start and the end of a job."""
-        notify_start, notify_end, notify_scheduled = hooks
-
-        def start(scheduler: Any, job: AbstractJob[Any]) -> None:
-            self._on_started(job)
-            if notify_start is not None:
-                notify_start(scheduler, job)
-
-        def end(scheduler: Any, job: AbstractJob[Any]) -> None:
-            self._on_settled(job)
-            if notify_end is not None:
-                notify_end(scheduler, job)
-
-        return start, end, notify_scheduled
-
-    def detach(self) -> None:
-        """Drop the reference to the run, which has ended, to break a reference cycle."""
-        del self._run
+    def enter(self, phase: RunPhase) -> None:
+        if phase is LINKING:
+            self.on_added()
 
     # ---- the steps of a job
 
-    def _on_started(self, job: AbstractJob[Any]) -> None:
+    def job_started(self, scheduler: Any, job: AbstractJob[Any]) -> None:
         """Set the timer of the next turn, if this is the first start in the last one that is open."""
         if job in self._turns and self._turns[job] is self._last_open:
             if self._turn_started_at is None:
                 self._turn_started_at = job._started_at
             self._set_timer()
 
-    def _on_settled(self, job: AbstractJob[Any]) -> None:
+    def settled(self, job: AbstractJob[Any]) -> None:
         """Decide the result if it no longer depends on other jobs; open the next turn if nothing is in its way."""
         if self.is_decided or self._run.phase is RunPhase.STOPPING:  # a timeout or a cancellation has decided
             return
@@ -113,15 +96,20 @@ class FirstRule:
         self._held[job] = None
         return False
 
-    def on_lookups_done(self) -> None:
+    def is_busy(self) -> bool:
+        has_timer = self._timer_fires_at != math.inf and self._turn_started_at is not None
+        return has_timer and not self._run.is_draining_or_stopping
+
+    def due_at(self) -> float:
+        return self._timer_fires_at
+
+    def turn(self) -> None:
         """Let restored jobs win, in the order in which they were recorded; let held jobs start if none has won."""
-        if self._restored:
+        if self._restored and not self._is_looking_up():
             restored, self._restored = sorted(self._restored, key=_recorded_at), []
             self._add_winners(restored)
         self._release_held()
-
-    def has_timer(self) -> bool:
-        return self.due_at != math.inf and self._turn_started_at is not None
+        self._check_timer()
 
     def explain(self, job: AbstractJob[Any]) -> str:
         """Explain why a job that has no open requirements is held back."""
@@ -135,7 +123,7 @@ class FirstRule:
 
     # ---- turns
 
-    def assign_turns(self) -> None:
+    def on_added(self) -> None:
         """Find the competitors, at the start and when jobs were added, and assign a turn to each member. O(V + E)."""
         members = self._run.members
         requirements = {job: members.all_requirements(job) for job in members.jobs}
@@ -160,18 +148,18 @@ class FirstRule:
         return run.journal_writer is not None and run.requirement_counts.counting_down
 
     def _set_timer(self) -> None:
-        if self._stagger is None or self._turn_started_at is None or self.due_at != math.inf:
+        if self._stagger is None or self._turn_started_at is None or self._timer_fires_at != math.inf:
             return
         if self._closed_turns and not self._run.is_draining_or_stopping:
-            self.due_at = self._turn_started_at + self._stagger
+            self._timer_fires_at = self._turn_started_at + self._stagger
             self._run.wake()
 
-    def check(self) -> None:
+    def _check_timer(self) -> None:
         """If the timer is due, open the next turn, unless it was set for an earlier one; then set it again."""
         run, started_at, now = self._run, self._turn_started_at, self._run.clock() + TIME_TOLERANCE
-        if now < self.due_at or run.is_draining_or_stopping:
+        if now < self._timer_fires_at or run.is_draining_or_stopping:
             return
-        self.due_at = math.inf
+        self._timer_fires_at = math.inf
         assert self._stagger is not None
         if started_at is not None and now >= started_at + self._stagger:
             self._open_next_turn()
@@ -203,7 +191,7 @@ class FirstRule:
         self._open_turns.add(self._last_open)
         self._turn_started_at = None
         if not self._closed_turns:
-            self.due_at = math.inf
+            self._timer_fires_at = math.inf
         self._release_held()
 
     def _release_held(self) -> None:
@@ -247,11 +235,21 @@ class FirstRule:
     def _decide(self, reason: StopReason) -> None:
         """Stop the run with its result, which is that of the running jobs, even if the run drains."""
         self.is_decided = True
-        if reason is COMPLETED and self._run.journal_writer is not None:
-            self._run.journal_writer.record_winners(self.winners)
+        writer = self._run.journal_writer
+        if writer is not None:
+            if reason is COMPLETED:
+                writer.record_winners(self.winners)
+            writer.records_results = False
         if self._run.phase is RunPhase.DRAINING:
             self._run.reason = None
         self._run.stop(reason)
+
+
+def winners_of(run: Run) -> list[AbstractJob[Any]]:
+    """Return the jobs whose results are that of the `First` which has run."""
+    rule = run.part(FirstRule)
+    assert rule is not None
+    return rule.winners
 
 
 def _recorded_at(job: AbstractJob[Any]) -> float:

@@ -1,4 +1,4 @@
-"""An instrument that adjusts the size of a run's `Adaptive` window to the outcomes of the attempts of its jobs."""
+"""The part that adjusts the size of a run's `Adaptive` window to the outcomes of the attempts of its jobs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from ..base._states import JobState
 from ..job import _errors
 from ..job._job import is_scheduler
 from ..job._job_queries import has_moved_on, last_attempt, takes_slot
-from ._instruments import Instrument
+from ..run._instruments import Instrument
+from ..run._part import Part
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
-    from ._run import Run
+    from ..run._run import Run
 
 
-class AdaptiveWindow(Instrument):
+class AdaptiveWindow(Part, Instrument):
     """Resizes the window of one run after each attempt of a job that has a slot."""
 
     def __init__(self, run: Run, settings: Adaptive) -> None:
@@ -46,11 +47,6 @@ class AdaptiveWindow(Instrument):
         elif job._state is JobState.SUCCEEDED:
             self.controller.record_success(began, ended, is_full=self._run.queue.is_full())
             self._run.queue.resize(self.controller.size)
-
-    def after_run(self, scheduler: Any) -> None:
-        """Drop the reference to the run, which has ended, to break a reference cycle."""
-        if scheduler is self._run.scheduler:
-            del self._run
 
     def _count_overload(self, started_at: float, now: float) -> None:
         self.controller.record_overload(started_at, now)
