@@ -191,7 +191,7 @@ class Scheduler(BaseScheduler):
                 _duration_sources.record_durations(self.durations, self)
 
     def _knows_durations(self) -> bool:
-        return bool(self._find_resolved_durations())
+        return bool(self._resolved_durations)
 
     def _find_resolved_durations(self) -> dict[AnyJob, float]:
         """Return the durations from the option `durations` of the outermost scheduler; {} outside of a run."""

@@ -1,12 +1,14 @@
 """Small graphs, run again and again in a loop that has other things to do: what they cost beyond their jobs."""
 
 import asyncio
+import sys
+import types
 from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
 
-from trioflow import CycleError, Job, Scheduler
+from trioflow import CycleError, Job, Scheduler, Sequence
 from trioflow._core.run._workers import MAX_SEARCHERS
 from trioflow.testing import VirtualTimeEventLoop
 
@@ -113,3 +115,32 @@ def test_changes_of_a_graph_since_the_last_run_are_checked(virtual: Virtual) -> 
     first.requires(last)
     with pytest.raises(CycleError):
         virtual(scheduler.co_run)
+
+
+ASIDE = (
+    "_core.words.", "_core.job._labels", "_core.job._option_descriptors", "_core.run._instruments", "_core.run._part",
+    "_core.admission.policy", "_core.admission._admission", "_core.scheduler._checks", "_core.scheduler._graph_queries",
+)  # fmt: skip
+"""What words, orders, looks up or watches."""
+
+
+def test_a_run_that_completes_calls_nothing_that_words_or_orders(virtual: Virtual) -> None:
+    """A run that nobody watches and in which nothing fails calls no code that words, orders, looks up or watches."""
+    scheduler, called = Scheduler(Sequence(Job(nothing), Job(nothing))), set[str]()
+
+    def record(frame: types.FrameType, event: str, argument: object) -> None:
+        module = frame.f_globals.get("__name__", "").removeprefix("trioflow.")
+        if event == "call" and module.startswith(ASIDE):
+            called.add(f"{module}.{frame.f_code.co_qualname}")
+
+    async def main() -> None:
+        await scheduler.co_run()  # the first run checks the graph
+        previous = sys.getprofile()
+        sys.setprofile(record)
+        try:
+            await scheduler.co_run()
+        finally:
+            sys.setprofile(previous)
+
+    virtual(main)
+    assert called == set()

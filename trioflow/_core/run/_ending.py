@@ -54,13 +54,13 @@ class Ending:
         run = self._run
         run.stop(COMPLETED)
         run.workers.admit_queued()
-        for _ in range(MAX_LEAVING_TURNS):
+        for _ in range(MAX_LEAVING_TURNS if run.workers.alive else 0):
             unshielded = [worker for worker in run.workers.alive if not worker.is_shielded]
             is_unwinding = any(worker.job is not None for worker in unshielded)
             if not (unshielded and await run.group.host.yield_in_ending(is_unwinding)):
                 break
-        has_more = run._shared_resources is not None or bool(overriding(run.parts, "close")) or CleanUp.is_needed(run)
-        if run.workers.alive or self._pending_shutdowns or has_more:
+        has_more = run._shared_resources is not None or (run.cancel_reason is not COMPLETED and CleanUp.is_needed(run))
+        if run.workers.alive or self._pending_shutdowns or has_more or (run.parts and overriding(run.parts, "close")):
             try:
                 await run.group.host.run_uninterrupted(self._wind_up, partial(run.stop, StopReason.CANCELLED))
             except (KeyboardInterrupt, SystemExit) as interruption:  # trio raises these in the task that awaits the run

@@ -61,6 +61,7 @@ from ._workers import Workers
 if TYPE_CHECKING:
     from ..backend import Backend, TaskEvent, WorkerGroup
     from ..scheduler._base_scheduler import BaseScheduler
+    from ._instruments import FastHooks
 
 P = TypeVar("P", bound=Part)
 
@@ -159,11 +160,13 @@ class Run:
         if self.parts:
             instruments = (*[part for part in self.parts if isinstance(part, Instrument)], *instruments)
         outer_instruments = None if outer is None else outer.run.instrument_set
-        is_watched = bool(instruments) or outer_instruments is not None
-        instrument_set = InstrumentSet(instruments, outer_instruments, self.interrupt) if is_watched else None
-        self.instrument_set: Final[InstrumentSet | None] = instrument_set
-        notify_start, notify_end, notify_scheduled = fast_hooks(instrument_set)
-        self.fast_hooks: Final = notify_start, with_parts(self.parts, notify_end), notify_scheduled
+        self.instrument_set: Final[InstrumentSet | None] = (
+            InstrumentSet(instruments, outer_instruments, self.interrupt) if instruments or outer_instruments else None
+        )
+        self.fast_hooks: FastHooks = (None, None, None)
+        if self.instrument_set is not None or self.parts:
+            notify_start, notify_end, notify_scheduled = fast_hooks(self.instrument_set)
+            self.fast_hooks = notify_start, with_parts(self.parts, notify_end), notify_scheduled
         self.timeout: Final = timeout
         self.phase: RunPhase = CHECKING
         self.is_draining_or_stopping = False
@@ -189,9 +192,8 @@ class Run:
         self.journal_writer: JournalWriter | None = None if journal is None else JournalWriter(self, journal)
         if outer is not None and outer.run.journal_writer is not None:
             self.journal_writer = outer.run.journal_writer.nested(self)
-        self.requirement_counts.is_undecided = self.journal_writer is not None or bool(
-            overriding(self.parts, "may_start")
-        )
+        has_gate = bool(self.parts and overriding(self.parts, "may_start"))
+        self.requirement_counts.is_undecided = has_gate or self.journal_writer is not None
         self.pauses: Pauses | None = None  # the jobs that wait for another attempt; None if there were none
         self._pools: RunPools | None = None
         self.closes_scheduler = False  # whether the scheduler is closed after the run, so that its jobs never run again
@@ -256,6 +258,8 @@ class Run:
 
     def _create_queue(self, window: Any) -> ReadyQueue:
         queue = self.queue = ReadyQueue(self, window)  # type: ignore[misc]
+        if window is None and self.outer_worker is None:
+            return queue
         limiter = enclosing_limiter(self) if queue.limiter is None else queue.limiter
         if limiter is not None:
             queue.tokens = LimiterTokens(self, limiter)
@@ -410,7 +414,8 @@ class Run:
             if self._must_wait():
                 await self._wait_for_change()
                 continue
-            if not (self.workers.forever_count or self.queue.has_jobs()):
+            has_jobs = self.queue.startable or (self.queue.is_limited and self.queue.has_jobs())
+            if not (self.workers.forever_count or has_jobs):
                 return
             if await self._flush_forever_jobs():
                 return
@@ -470,7 +475,7 @@ class Run:
 
     def _must_wait(self) -> bool:
         """Return whether the run waits for jobs, or for a part that may add some."""
-        if self.unsettled or self.has_busy_part():
+        if self.unsettled or (self.parts and self.has_busy_part()):
             return True
         return bool(self.forever_unsettled) and not self.had_ordinary_jobs
 
@@ -842,16 +847,16 @@ class Run:
         self.phase, self.is_draining_or_stopping = STOPPING, True
         self._cancel_scheduled()
         nested_runs: list[Run] = []
-        if before is not CHECKING and (reason is not COMPLETED or self._has_running_job()):
+        if before is not CHECKING and (reason is not COMPLETED or (self.unsettled and self._has_running_job())):
             nested_runs = self._cancel_jobs()
         self.wake()
         return nested_runs
 
     def _has_running_job(self) -> bool:
         """Return whether an ordinary job is running, besides one that is just being settled."""
-        alive = self.workers.alive if self.unsettled else ()
         return any(
-            worker.job is not None and worker.job._worker is worker for worker in alive if not worker.is_shielded
+            worker.job is not None and worker.job._worker is worker and not worker.is_shielded
+            for worker in self.workers.alive
         )
 
     def _cancel_jobs(self) -> list[Run]:

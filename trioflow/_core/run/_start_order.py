@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from ._run import Run
 
 
+HEAP_POLICIES: Final = {name for name, policy in BUILTIN_POLICIES.items() if policy.effective_policy(False).needs_heap}
+"""The policies that need a heap even if no durations are known."""
+
+
 def may_need_order(run: Run) -> bool:
     """Return whether jobs of a run may have to start in a different order from that in which they become ready.
 
@@ -41,7 +45,7 @@ def may_need_order(run: Run) -> bool:
         or run.scheduler._knows_durations()
     ):
         return True
-    return BUILTIN_POLICIES[policy].effective_policy(False).needs_heap
+    return policy in HEAP_POLICIES
 
 
 class StartOrder:

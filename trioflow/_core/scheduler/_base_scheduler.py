@@ -29,7 +29,7 @@ from ..admission.policy import _policy_validation
 from ..backend import BackendName
 from ..base import _graph_algorithms
 from ..base._reprs import short_repr
-from ..base._states import JobState, ReportedState, RunPhase, StopReason
+from ..base._states import COMPLETED, JobState, ReportedState, RunPhase, StopReason
 from ..base._units import plural
 from ..job import _job_options, _labels, _option_descriptors
 from ..job._ancestors import enclosing_schedulers, is_inside
@@ -49,7 +49,7 @@ from ..job._argument_types import (
 )
 from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
-from ..job._job import AbstractJob, BoxStyle, is_scheduler, state_of
+from ..job._job import DEFAULT_OPTIONS, AbstractJob, BoxStyle, is_scheduler, state_of
 from ..job._job_options import OptionsExceptLabel
 from ..job._job_queries import is_one_job, jobs_of_run, reported_state
 from ..job._option_descriptors import Option
@@ -224,7 +224,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self._members = Members(self)
         self._run = self._open_block = None
         self._stop_reason = self._culprit = self._run_error = self._run_times = None
-        self._counted = _failures.CountedFailures()
+        self._counted = _failures.NO_FAILURES
         self._is_closed = self._was_awaited = False
         self._incidents = []
         self._settled_iterators = None
@@ -854,7 +854,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self._run = run
         try:
             await self._prepare(run)
-            calls = run.part(SettledCalls)
+            calls = None if self._on_settled is None else run.part(SettledCalls)
             await (run.execute() if calls is None else calls.run_beside(run.execute))
         except Exception as error:  # raised by the checks in `_prepare`
             if run.interruption is not None:
@@ -874,10 +874,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 run.journal_writer.close()
         if outer_worker is not None:
             return cast(bool, self._nested_result(run))
-        _failures.log_run_end(run)
+        if run.failure_count or run.reason is not COMPLETED:
+            _failures.log_run_end(run)
         if check:
             _failures.raise_unless_completed(run, run.reason)
-        return run.reason is StopReason.COMPLETED
+        return run.reason is COMPLETED
 
     def _nested_result(self, run: Run) -> Any:
         """Return the result as a job, after a run inside another one, or raise the exception that it fails with."""
@@ -935,11 +936,13 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if members.needs_check() if run.outer_worker is None else members.is_unchecked:
             for _ in _checks.check_members(members):
                 await run.backend.checkpoint()
-        if members.needs_reset or members.nested_schedulers:
+        if members.nested_schedulers or (members.needs_reset and len(members.jobs) >= _graph_algorithms.CHUNK_SIZE):
             for _ in self._reset_jobs():
                 await run.backend.checkpoint()
         else:
             self._reset_outcome()
+            for job in members.jobs if members.needs_reset else ():
+                job._reset()
             members.needs_reset = True
 
     def _reset_jobs(self) -> Iterator[None]:
@@ -957,7 +960,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def _reset_outcome(self) -> None:
         self._stop_reason = self._culprit = self._run_error = self._run_times = None
-        self._counted = _failures.CountedFailures()
+        self._counted = _failures.NO_FAILURES
         self._incidents = []
         self._members.dropped_failure_count = 0
 
@@ -1197,7 +1200,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             number = len(members.competitors({job: members.member_requirements(job) for job in members.jobs}))
             if number < self._enough:
                 raise too_few_jobs_error(self, number, self._enough)
-        if self._scheduler is None:
+        if self._scheduler is None and (self._required or self._options is not DEFAULT_OPTIONS):
             _checks.reject_options_of_nested(self)
 
     async def _wait_settled(self, job: AbstractJob[Any], takes_failure: bool) -> None:
@@ -1241,9 +1244,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def _store_outcome(self, run: Run) -> None:
         """Store the result of a run that has ended, and wake all that still wait for its jobs."""
-        self._counted = _failures.counted_failures(self)
-        if run.reason is StopReason.FAILED:
-            run.culprit = self._counted.first_member
+        if run.counted or run.failure_count:
+            self._counted = _failures.counted_failures(self)
+            if run.reason is StopReason.FAILED:
+                run.culprit = self._counted.first_member
         self._stop_reason, self._culprit = run.reason, run.culprit
         self._run_times = run.began_at, run.clock()
         self._run = None

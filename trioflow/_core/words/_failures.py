@@ -56,6 +56,9 @@ class CountedFailures(NamedTuple):
     """How many further jobs failed, which a scheduler with `keep_jobs=False` has dropped."""
 
 
+NO_FAILURES: Final = CountedFailures()
+
+
 def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
     """Return the failures that count in the run of a scheduler in progress, or in its last one.
 
@@ -66,7 +69,7 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
     if run is None:
         return scheduler._counted
     if not (run.counted or run.failure_count):
-        return CountedFailures()
+        return NO_FAILURES
     rest = run.counted - run.counted_blocked - sum(job._state is not JobState.BLOCKED for job in run.first_counted)
     members = [job for job in scheduler if _counts(job)]
     jobs: list[AbstractJob[Any]] = []
@@ -135,9 +138,12 @@ def log_drain(scheduler: BaseScheduler) -> None:
 
 
 def log_run_end(run: Run) -> None:
-    """Log how many jobs failed in an outermost run, and whether a timeout, a drain or a signal stopped the run."""
+    """Log how many jobs failed in an outermost run, and whether a timeout, a drain or a signal stopped the run.
+
+    A run that has completed without a failure has nothing to log, and does not call this.
+    """
     scheduler = run.scheduler
-    if not scheduler.log or (run.reason is StopReason.COMPLETED and not run.failure_count):
+    if not scheduler.log:
         return
     # `run.failure_count` is not used, because it also counts failures in earlier attempts of nested schedulers.
     failed = list(filter(is_logged, failed_jobs(scheduler))) if run.failure_count else []
