@@ -293,8 +293,8 @@ def test_a_job_gets_a_busy_resource_and_a_busy_token(virtual: Virtual, jobs: str
 
         takes_cpu, takes_tokens = Scheduler(pool=pool), Scheduler(jobs_window=limiter)
         for delay in (0.25, 0.5):
-            takes_cpu.add(Job(stream, takes_cpu, 1 + delay, needs={"cpu": 1}, kwargs={"needs": {"cpu": 1}}))
-            takes_tokens.add(Job(stream, takes_tokens, 1 + delay))
+            takes_cpu.add(Job(stream, ref(takes_cpu), 1 + delay, needs={"cpu": 1}, kwargs={"needs": {"cpu": 1}}))
+            takes_tokens.add(Job(stream, ref(takes_tokens), 1 + delay))
         both = Job(nap, 1, needs={"cpu": 1}, label="both")
         more = [Scheduler(naps(1))] if jobs == "nested" else []
         await runs(takes_cpu, takes_tokens, Scheduler(more, both, jobs_window=limiter, pool=pool, backfill=1))

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import Job, JobState, Pool, Scheduler, StopReason, current_job, simulate
+from trioflow import Job, JobState, Pool, Scheduler, StopReason, current_job, ref, simulate
 from trioflow.abc import AbstractJob, Instrument, Outlook, Policy
 
 from ..bodies import DepthFirst, fail
@@ -254,7 +254,7 @@ def test_a_policy_that_changes_the_run_raises(virtual: Virtual, what: str) -> No
 def test_runs_in_other_threads_may_be_changed_while_a_policy_is_called(virtual: Virtual) -> None:
     """A policy may start and change a run in another thread: only calls from its own thread are rejected."""
     other = Scheduler()
-    other.add(Job(adds, other))
+    other.add(Job(adds, ref(other)))
 
     def key(job: AbstractJob[Any], outlook: Outlook) -> float:
         with ThreadPoolExecutor(1) as threads:
