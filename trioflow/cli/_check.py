@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from .. import AbstractJob, Scheduler
-from .._check import findings
+from .._check import failure_notes, findings
 from ..abc import join_names, paths_of, plural
 from ..view.text import _symbols
 from ..view.text._verdict import Tally
@@ -20,7 +20,6 @@ EXAMPLE: Final = """\b
 Example:
   trioflow check flow.py --set pages=20
 """
-MAX_NAMED_JOBS: Final = 5
 
 
 @click.command(name="check", epilog=EXAMPLE)
@@ -28,7 +27,8 @@ MAX_NAMED_JOBS: Final = 5
 def command(scheduler: Scheduler) -> int:
     """Find all errors that prevent a run.
 
-    Each line names the job, the problem and the remedy. Nothing is run. The exit code is 1 if anything is found.
+    Each line names the job, the problem and the remedy. Nothing is run. The exit code is 1 if anything is found; notes,
+    about what failures block, do not count.
     """
     symbols = _symbols.Symbols.for_stream(sys.stdout)
     all_findings = findings(scheduler)
@@ -37,10 +37,12 @@ def command(scheduler: Scheduler) -> int:
         first, *other_paths = [paths.get(job, job.label) for job in jobs]
         _outputs.echo(symbols.escape(f"{first}: {text}"))
         if other_paths:
-            count_text = plural(len(other_paths), "more job")
-            _outputs.echo(symbols.escape(f"  the same for {count_text}: {join_names(other_paths, MAX_NAMED_JOBS)}"))
-    count_text = plural(Tally.for_scheduler(scheduler).job_count, "job")
-    _outputs.echo(f"{count_text}: {plural(len(all_findings), 'finding') if all_findings else 'nothing found'}")
+            number = plural(len(other_paths), "more job")
+            _outputs.echo(symbols.escape(f"  the same for {number}: {join_names(other_paths, 5)}"))
+    for note in failure_notes(scheduler):
+        _outputs.echo(symbols.escape(f"note: {note}"))
+    number = plural(len(all_findings), "finding") if all_findings else "nothing found"
+    _outputs.echo(f"{plural(Tally.for_scheduler(scheduler).job_count, 'job')}: {number}")
     return STOPPED_CODE if all_findings else SUCCESS_CODE
 
 

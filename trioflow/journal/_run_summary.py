@@ -80,10 +80,9 @@ class JobTally:
             )
 
     def to_json(self, scheduler: BaseScheduler) -> str:
-        culprit = culprit_text(scheduler)
+        culprit = escape_surrogates(culprit_text(scheduler) or "") or None
         counts = [(SUCCEEDED_STATE.value, False, self._succeeded_count)]
         counts += [(*key, number) for key, number in self._counts.items()]
-        culprit = None if culprit is None else escape_surrogates(culprit)
         return msgspec.json.encode(RunSummary(counts, self._failures, culprit)).decode()
 
 

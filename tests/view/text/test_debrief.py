@@ -65,7 +65,7 @@ def test_the_debrief_has_its_parts_in_order(virtual: Virtual) -> None:
     assert without_positions(after_run(virtual, scheduler)) == (
         "all  ✗ stopped by a failure of first, because last is critical, 1 failed, 1 blocked of 4\n"
         "stop reason: CRITICAL\n"
-        "culprit: last, because first failed\n"
+        "culprit: last\n"
         "4 jobs: 1 succeeded, 1 failed, 1 blocked, 1 cancelled\n"
         "\n"
         "failure of first:\n"

@@ -75,8 +75,7 @@ class Ending:
 
     async def _wind_up(self) -> None:
         run = self._run
-        alive = run.workers.alive
-        await self._wait_until_left([worker for worker in alive if not worker.is_shielded])
+        await self._wait_until_left([worker for worker in run.workers.alive if not worker.is_shielded])
         if CleanUp.is_needed(run):
             await CleanUp(run).execute()
         await self._end_forever_jobs()

@@ -756,11 +756,10 @@ class Run:
         """
         cancelled, failure = self.backend.split_cancellations(error)
         if cancelled and failure is None:
-            if worker.was_ended_by_run and job._is_ready():
-                self.settle(job, SUCCEEDED, job._outcome, now)
-                return
             if worker.was_ended_by_run or self.backend.isolation.was_cancelled(worker):
-                self.settle(job, CANCELLED, CancelledOutcome(), now)
+                is_good = worker.was_ended_by_run and job._is_ready()
+                state, outcome = (SUCCEEDED, job._outcome) if is_good else (CANCELLED, CancelledOutcome())
+                self.settle(job, state, outcome, now)
                 return
             failure = _errors.JobCancelled(
                 f"{job.label!r} raised a cancellation that was not requested: to end a job, call its cancel()"
@@ -915,11 +914,7 @@ class Run:
         Call this before the worker's job is settled. trio cancels all tasks at once and resumes them in any order, so a
         worker may notice a cancellation of the run first.
         """
-        if (
-            self.phase is not STOPPING
-            and not worker.was_cancelled_alone
-            and self.backend.isolation.was_cancelled(worker)
-        ):
+        if not worker.was_cancelled_alone and self.backend.isolation.was_cancelled(worker):
             self.stop_cancelled()
 
     def stop_cancelled(self) -> None:

@@ -86,7 +86,7 @@ class RunModel:
 
     def progress(self) -> RunProgress:
         """Return the progress of the run, in the form that the header shows."""
-        source, tally = self.source, self._tally()
+        source, tally, culprit = self.source, self._tally(), self.root.culprit
         elapsed = (self.clock() if self.ended_at is None else self.ended_at) - source.began_at
         return RunProgress(
             self.root.label,
@@ -98,9 +98,7 @@ class RunModel:
             slots=None if source.root_slot_count is None else (self._used_slot_count(), source.root_slot_count),
             budget_texts=[text for resource in source.pool_resources(self.root) if (text := resource.budget_text)],
             ending_word=source.ending_word,
-            verdict=None
-            if self.ended_at is None
-            else create_verdict(self.root.stop_reason, tally, elapsed, self.root.culprit),
+            verdict=None if self.ended_at is None else create_verdict(self.root.stop_reason, tally, elapsed, culprit),
         )
 
     def _used_slot_count(self) -> int:

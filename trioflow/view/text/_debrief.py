@@ -14,7 +14,6 @@ from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     Incident,
-    JobState,
     StopReason,
     criticality,
     culprit_chain,
@@ -83,10 +82,7 @@ class Debrief:
         chain = culprit_chain(self._scheduler)
         culprits = [self._displayed_path(job) + _stop_reason_suffix(job) for job in chain]
         if culprits and reason is not StopReason.FAILED:  # the failures below are those that count
-            is_blocked = chain[-1].state is JobState.BLOCKED
-            names = {job: self._displayed_path(job) for job in self._jobs}
-            because = f", because {_verdict.root_failure_text(chain[-1], names)}" * is_blocked
-            yield f"culprit: {' -> '.join(culprits)}{because}"
+            yield f"culprit: {' -> '.join(culprits)}"
         yield Tally.for_scheduler(self._scheduler).describe()
 
     def detail_paragraphs(self) -> Iterator[str]:
