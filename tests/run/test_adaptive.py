@@ -412,3 +412,15 @@ def test_the_adaptive_window_follows_a_server_whose_capacity_changes(virtual: Vi
     number, refused = virtual(served, Adaptive(1, 32))
     assert number >= 0.9 * best
     assert refused < refusals / 3
+
+
+def test_an_adaptive_window_grows_while_jobs_take_no_time(virtual: Virtual) -> None:
+    """On a virtual clock, jobs may take no time at all: then no latency is higher than another."""
+
+    async def size() -> Any:
+        return scheduler.window_size
+
+    jobs = [Job(anyio.sleep, 0) for _ in range(200)]
+    scheduler = Scheduler(jobs, last := Job(size, required=jobs), jobs_window=Adaptive(2, 8))
+    assert virtual(scheduler.co_run)
+    assert last.result() == 8

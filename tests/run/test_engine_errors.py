@@ -128,6 +128,15 @@ def test_a_run_that_stands_still_ends_with_an_error_that_says_so(
         virtual(functools.partial(scheduler.co_run, check=True))
 
 
+def test_a_run_whose_timer_lets_no_job_start_stands_still(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the timer for a job that waits for a rate starts no job, and sets no other timer, the run ends then."""
+    run_round = Admission.run_round
+    monkeypatch.setattr(Admission, "run_round", lambda self, caller=None: caller and run_round(self, caller))
+    scheduler = jobs_that_wait_for_a_rate()
+    assert virtual(timed, scheduler) == (False, 5)
+    assert "stands still" in scheduler.incidents[0].message
+
+
 def test_an_error_in_the_task_that_calls_on_settled_ends_the_run(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch
 ) -> None:

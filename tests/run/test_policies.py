@@ -273,6 +273,16 @@ def test_changing_a_priority_during_a_run_raises() -> None:
     assert "priority of 'x': not allowed while 'Scheduler' is running" in str(job.raised_exception())
 
 
+def test_forever_jobs_wait_for_their_turn_although_they_take_no_slot(virtual: Virtual) -> None:
+    """Of jobs that are ready together, one with a higher priority starts before a forever job, if a slot is free."""
+    starts = Starts()
+    first = starts.job("first")
+    forever = starts.job("forever", first, forever=True)
+    others = [starts.job(label, first, priority=priority) for label, priority in (("low", -1), ("high", 1))]
+    assert virtual(Scheduler(first, forever, *others, jobs_window=2).co_run)
+    assert starts.labels == ["first", "high", "forever", "low"]
+
+
 @pytest.mark.parametrize(("known", "found"), [([], 1), ([3], 3), ([1, 4], 2.5), ([9, 2, 1], 2), ([9, 3, 2, 1], 2.5)])
 def test_a_job_of_unknown_duration_takes_the_median(known: list[float], found: float) -> None:
     """A job of unknown duration counts with the median of the known ones, or one second if none is known."""

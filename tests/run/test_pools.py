@@ -587,6 +587,29 @@ def groups(number: int) -> Scheduler:
     return Scheduler(inner, pool=Pool(cpu=8))
 
 
+def test_a_queue_in_which_nothing_has_changed_is_not_scanned_again(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round looks at the waiting jobs only if something has changed since the last one."""
+    scan, looks = Admission.scan, itertools.count()
+
+    async def ask() -> None:
+        queue = waiting.scheduler._run.queue
+        queue.admit()
+        before = next(looks)
+        for _ in range(5):
+            queue.admit()
+        assert next(looks) == before + 1
+        queue.on_change()
+        queue.admit()
+        assert next(looks) > before + 2
+
+    monkeypatch.setattr(Admission, "scan", lambda admission: [next(looks), scan(admission)][1])
+    waiting = Job(nap, 1, needs={"cpu": 2})
+    asking = Job(ask, needs={"cpu": 1})
+    assert virtual(Scheduler(asking, waiting, pool=Pool(cpu=2)).co_run)
+
+
 def passed(number: int) -> Scheduler:
     """Return pairs of jobs, where all second ones pass all first ones."""
     left: list[None] = [None] * (number // 2)

@@ -643,3 +643,19 @@ def test_a_stall_between_admission_and_start_brings_no_burst(virtual: Virtual, w
     for number, first in enumerate(started):
         for count, when in enumerate(started[number:], 1):
             assert count <= 8 + (when - first)
+
+
+def test_explain_names_only_the_key_that_is_short(virtual: Virtual) -> None:
+    """If a rate has enough requests, `explain` names only the tokens for which a job waits, and the jobs before it."""
+    said: list[str] = []
+
+    async def look() -> None:
+        said.extend(scheduler.explain(job) for job in jobs[1:])
+
+    jobs = [Job(nothing, needs={"api": {"tokens": 24}}, label=label) for label in "abc"]
+    scheduler = Scheduler(jobs, Job(look), pool=pool())
+    assert virtual(scheduler.co_run)
+    assert said == [
+        "'b' waits for api: 24 tokens, in about 4 s",
+        "'c' waits for api: 24 tokens, in about 10 s, behind 1 other",
+    ]

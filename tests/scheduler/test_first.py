@@ -49,6 +49,29 @@ def test_the_others_have_unwound_when_a_first_settles(virtual: Virtual) -> None:
     assert events == ["unwound", "after"]
 
 
+def test_a_slot_is_free_for_the_jobs_of_a_first_although_its_pool_has_been_joined_to_another(virtual: Virtual) -> None:
+    """A slot that becomes free goes to a waiting job of a `First`, also after two runs have come to share resources.
+
+    The larger of their two lists of resources is kept, here that of the other run.
+    """
+    pool = Pool(a=9, b=9, c=9, d=9)
+    waiting = Job(nap, 1, needs={"a": 1})
+    first = First(Job(nap, 9, needs={"a": 1}), waiting)
+    before = Job(nap, 1, needs={"a": 1})
+    joins = Job(nap, 1, needs={"a": 1, "b": 1}, required=before, priority=1)
+    other = Scheduler(Job(nap, 20, needs={"b": 1, "c": 1, "d": 1}), pool=pool)
+    scheduler = Scheduler(before, joins, first, jobs_window=2, pool=pool)
+
+    async def both() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(other.co_run)
+            await nap(0)
+            group.start_soon(scheduler.co_run)
+
+    virtual(both)
+    assert (joins.started_at, waiting.started_at) == (1, 2)
+
+
 def test_a_job_that_another_member_requires_does_not_compete(virtual: Virtual) -> None:
     """Of chains, the last job decides, and an input that was added with its job does not."""
     question = Job(nap, 1, "question", label="question")

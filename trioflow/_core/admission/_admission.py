@@ -188,9 +188,6 @@ class AdmissionQueue:
         """Return whether the run can start another job that needs a slot, and has not admitted enough others."""
         return len(self._ready.startable) < MAX_ADMITTED and not self._ready.is_full()
 
-    def start_admitted(self) -> None:
-        self.run.workers.ensure_searcher()
-
     # ---- the jobs
 
     def _group_key(self, job: AbstractJob[Any]) -> Any:
@@ -245,9 +242,8 @@ class AdmissionQueue:
 
     def admit(self, number: float) -> None:
         """Run a round of the admission. It may admit more than `number` jobs, and jobs of other runs."""
-        if self.entry is None and self.group_entries and (self.slotless_count or self.has_room()):
+        if self.slotless_count or self.has_room():
             self.join()
-            self.admission.is_settled = False
         self.admission.run_round(self)
 
     def admit_first(self, group: WaitingGroup) -> None:
@@ -262,19 +258,18 @@ class AdmissionQueue:
         self.order.outlook.starts += 1
         self._ready.admit_job(entry)
 
-    def unaffordable_jobs(self) -> list[tuple[AbstractJob[Any], BudgetSpent]]:
-        """Return the waiting jobs whose needs could not be met even if running jobs returned all they have."""
-        found: list[tuple[AbstractJob[Any], BudgetSpent]] = []
+    def unaffordable_jobs(self) -> Iterator[tuple[AdmissionQueue, AbstractJob[Any], BudgetSpent]]:
+        """Yield the waiting jobs whose needs could not be met even if running jobs returned all they have."""
         for group in self.groups_by_needs.values():
-            spent: list[tuple[Any, Any]] = [each for each in group.common_needs if not each[0].can_ever_meet(each[1])]
-            for budget, need in spent[:1]:
-                found += [(job, budget.spent_error(job, need)) for *_, job in group.entries() if job in self.overtaken]
-        return found
+            needs: Any = group.common_needs
+            for budget, need in needs:
+                if not budget.can_ever_meet(need):
+                    yield from ((self, job, budget.spent_error(job, need)) for *_, job in group.entries())
 
     def block(self, job: AbstractJob[Any], error: BudgetSpent) -> None:
         if job in self.overtaken:
             self.run.block(job, error)
-            self.start_admitted()
+            self.run.workers.ensure_searcher()
 
     def release(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job, or remove the job if it still waits. Amounts of rates are not taken back."""
@@ -318,26 +313,23 @@ class AdmissionQueue:
         elif not group.parked and self.groups_by_needs.pop(group.key, None) is not None:
             self._count_group(group, -1)
         if self.entry is not None:
-            self._set_entry(self._next_entry())
+            self.join()
 
     def join(self) -> None:
-        """Join the admission, because a job competes again. The next round removes the queue if it has no room."""
-        if self.entry is None:
-            self._set_entry(self._next_entry())
+        """Take the place of the first job in the admission, where the next round finds it; none if no job competes.
 
-    def leave(self) -> None:
-        self._set_entry(None)
+        The round removes the queue if it has no room.
+        """
+        entry = None
+        if self.group_entries:
+            key, number, _ = self.group_entries[0]
+            entry = (key[0], number, self._sequence_number, self)
+        self.set_entry(entry)
 
-    def _next_entry(self) -> QueueEntry | None:
-        """Return the entry of this queue in the admission, which is that of its first job; None if it has none."""
-        if not self.group_entries:
-            return None
-        key, number, _ = self.group_entries[0]
-        return (key[0], number, self._sequence_number, self)
-
-    def _set_entry(self, entry: QueueEntry | None) -> None:
+    def set_entry(self, entry: QueueEntry | None) -> None:
         if entry == self.entry:
             return
+        self.admission.is_settled = False
         if self.entry is not None:
             _remove_entry(self.admission.queue_entries, self.entry)
         self.entry = entry
@@ -360,7 +352,6 @@ class Admission:
         self.shares_slots = False  # whether a window is, or was, shared by a run and those of `First`s in it
         self.group_counts: Final[Counter[tuple[frozenset[PoolEntry], bool]]] = Counter()  # how many there are by `kind`
         self.is_settled = False  # whether nothing has changed since the last round
-        self._is_in_round = False
         self._is_blocking = False  # whether jobs that a budget cannot meet any more are being blocked
         # What the last scan has found: the groups whose needs cannot be met, of those before its result; the jobs with
         # a reservation, each with the resources that it needs; the queues whose runs have no room; and whether it has
@@ -400,16 +391,15 @@ class Admission:
 
         If time alone will let another job start, set a timer.
         """
-        if self.is_settled or self._is_in_round:
+        if self.is_settled:
             return
-        self._is_in_round = True
         served: dict[AdmissionQueue, None] = {}
         set_aside: list[Key] = []  # reserved keys, of which jobs are parked until the end of the round
         while True:
             self._wake_timed_keys()
             found = self.scan()
             for queue in self._without_room:
-                queue.leave()
+                queue.set_entry(None)
             if found is None:
                 break
             group, key, is_reserved = found
@@ -427,11 +417,11 @@ class Admission:
                     key.wake()  # at the time at which it will be free
         for key in set_aside:
             key.wake()
-        self.is_settled, self._is_in_round = not self._has_skipped, False
+        self.is_settled = not self._has_skipped
         self._set_timer()
         for queue in served:
             if queue is not caller:
-                queue.start_admitted()
+                queue.run.workers.ensure_searcher()
         if self.has_budgets and not self._is_blocking:
             self._block_unaffordable_jobs()
 
@@ -445,7 +435,7 @@ class Admission:
         # Blocking a job may end a nested run, which leads to another round: this loop, not that round, blocks the next.
         self._is_blocking = True
         try:
-            while found := [(queue, *each) for queue in list(self.queues) for each in queue.unaffordable_jobs()]:
+            while found := [each for queue in list(self.queues) for each in queue.unaffordable_jobs()]:
                 for queue, job, error in found:
                     queue.block(job, error)
         finally:
@@ -462,8 +452,7 @@ class Admission:
 
         - None of their first jobs can start. It lacks something, or needs what is reserved, or its run has no room, or
           too many groups wait for what it needs.
-        - `_passed` has those that lack something, but for those whose resources are all exhausted or of which one is
-          saturated: no later job can take anything that the former need, and the latter are not counted.
+        - `_passed` has those that lack something, but for those of which a resource is saturated.
         - A later group can start only if it needs nothing that is saturated, something that is not exhausted, and
           nothing that is reserved, unless it ignores reservations. If no kind of group is left, the scan is over.
 
@@ -484,7 +473,7 @@ class Admission:
                 continue
             if not resources:
                 return group, None, False
-            if resources <= exhausted or not resources.isdisjoint(saturated):
+            if not resources.isdisjoint(saturated):
                 continue
             available_at = -math.inf
             waits_for: list[Resource] = []

@@ -31,7 +31,6 @@ class Grant:
         self.start()
         for resource, _, share in self._parts:
             resource.give_back(self._job, share)
-        self._parts.clear()
 
     def start(self, now: float | None = None) -> None:
         """Let the granted amounts of rates accrue again, because the job starts now, or will not start."""

@@ -15,11 +15,11 @@ from ..job._job import AbstractJob, AnyJob
 from ..job._labels import printable
 from ._budget import Budget, BudgetResource
 from ._per_key import PerKey, PerKeyResource
-from ._rate import Rate, RateNeed, RateResource
+from ._rate import Rate, RateResource
 from ._resource import CountedResource, PoolEntry, Resource
 
 if TYPE_CHECKING:
-    from ..base._amounts import SingleNeed
+    from ..base._amounts import Amount, SingleNeed
     from ..job._job_options import Subject
 
 
@@ -245,9 +245,10 @@ class ResourceView:
             return 0.0
         ends_at = resource.cooldown.ends_at
         if isinstance(resource, RateResource):
-            total: RateNeed = {}
+            total: dict[str, Amount] = {}
             for job in jobs:
-                total = resource.sum_needs(1, resource.need(job._needs()[self.name], job), total)
+                for key, amount in resource.need(job._needs()[self.name], job).items():
+                    total[key] = total.get(key, 0) + amount
             ends_at = resource.accrued_at(total)
         return max(0.0, ends_at - resource.clock())
 

@@ -158,11 +158,6 @@ class TokenBucket:
         """Take an amount, even if it exceeds the level. A negative amount is put back."""
         self.full_at = self._full_at(now) + float(amount) * self.seconds_each
 
-    def take_unstarted(self, amount: Amount, now: float) -> None:
-        """Take an amount that does not accrue again before `start`."""
-        self.take(amount, now)
-        self.unstarted_amount += amount
-
     def start(self, amount: Amount, now: float) -> None:
         """Let an amount that was taken accrue from now on."""
         self.full_at = self._full_at(now)
@@ -263,9 +258,6 @@ class RateResource(Resource):
                 )
         return amounts
 
-    def sum_needs(self, number: int, need: RateNeed, other: RateNeed) -> RateNeed:
-        return {key: number * need.get(key, 0) + other.get(key, 0) for key in (*need, *other)}
-
     def available_at(self, need: RateNeed) -> float:
         available_at = self.cooldown.ends_at
         for key, amount in need.items():
@@ -290,7 +282,7 @@ class RateResource(Resource):
             return self.throttle_text()
         if self.available_at(need) == math.inf:
             return f"{self.shown_name}: {RESERVED}"
-        total_need = self.sum_needs(before, need, need)
+        total_need = {key: (before + 1) * amount for key, amount in need.items()}
         amounts = " and ".join(
             count_text(need[key], key) for key in need if self.accrued_at({key: total_need[key]}) > self.clock()
         )
@@ -299,7 +291,7 @@ class RateResource(Resource):
         return f"{self.shown_name}: {amounts}, in about {delay_text}{behind}"
 
     def is_used_up_by(self, need: RateNeed, before: int) -> bool:
-        return self.accrued_at(self.sum_needs(before, need, need)) > self.clock()
+        return self.accrued_at({key: (before + 1) * amount for key, amount in need.items()}) > self.clock()
 
     def describe_wait(self, need: RateNeed) -> Waiting:
         available_at = self.available_at(need)
@@ -311,7 +303,8 @@ class RateResource(Resource):
         """Take the need of a job, and return the job's share, a dict that `correct` updates. Call `start` later."""
         now = self.clock()
         for key, amount in need.items():
-            self.buckets[key].take_unstarted(amount, now)
+            self.buckets[key].take(amount, now)
+            self.buckets[key].unstarted_amount += amount
         return dict(need)
 
     def correct(self, share: RateNeed, used: RateNeed) -> None:

@@ -258,10 +258,6 @@ class CountedResource(Resource):
     def is_exhausted(self) -> bool:
         return bool(self.wanted_amounts) and self.free < self.wanted_amounts[0]
 
-    def can_ever_meet(self, need: Any) -> bool:
-        """Return whether a need could be met if running jobs returned all they have."""
-        return True
-
     def update_wanted_amounts(self, need: Amount, sign: int) -> None:
         if sign > 0:
             bisect.insort(self.wanted_amounts, need)

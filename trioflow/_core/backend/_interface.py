@@ -206,9 +206,12 @@ class WorkerGroup(Protocol):
         on_deadline: Callable[[], None],
         context: contextvars.Context,
         variables: ContextVariables,
-        outer: WorkerGroup | None,
+        outer: WorkerGroup | None = None,
     ) -> None:
-        """Create the group of a run; see `Isolation.create_group`."""
+        """Create the group of a run, whose tasks run `worker_function` in copies of `context`.
+
+        For a nested run, `outer` is the group of the worker that runs the nested scheduler.
+        """
         self.variables = variables
         self._backend = backend
         self._worker_function = backend.protect_from_ctrl_c(worker_function)
@@ -280,25 +283,11 @@ class Isolation(Protocol):
     """The isolation of jobs that share tasks: each behaves as if it had a task of its own."""
 
     group_class: ClassVar[type[WorkerGroup]]
+    """The class of the groups of workers."""
     _loop: Backend
 
     def __init__(self, loop: Backend) -> None:
         self._loop = loop
-
-    def create_group(
-        self,
-        worker_function: WorkerFunction,
-        deadline: float,
-        on_deadline: Callable[[], None],
-        context: contextvars.Context,
-        variables: ContextVariables,
-        outer: WorkerGroup | None = None,
-    ) -> WorkerGroup:
-        """Return a new group for one run, whose tasks run `worker_function` in copies of `context`.
-
-        For a nested run, `outer` is the group of the worker that runs the nested scheduler.
-        """
-        return self.group_class(self._loop, worker_function, deadline, on_deadline, context, variables, outer)
 
     def attach_current_task(self, worker: WorkerTask) -> Any:
         """Record the current task, in its first step, as the task of `worker`.

@@ -42,8 +42,8 @@ class CleanUp:
         seconds = run.scheduler.cleanup_timeout
         self.run: Final = run
         self._deadline: Final = math.inf if seconds is None else run.clock() + seconds
-        self.group: Final = run.backend.isolation.create_group(
-            CleanUpWorker.work, self._deadline, self._cancel, run.context, run.group.variables
+        self.group: Final = run.backend.isolation.group_class(
+            run.backend, CleanUpWorker.work, self._deadline, self._cancel, run.context, run.group.variables
         )
         self._workers: Final[dict[Worker, None]] = {}
         self._ready: Final[list[HeapEntry]] = []  # a heap of the jobs that may start, with some that were cancelled

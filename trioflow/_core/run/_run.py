@@ -296,13 +296,9 @@ class Run:
             variables = get_context_variables(context, outer.group.variables, outer)
         else:
             variables = tuple([item for item in context.items() if item[0] is not current_worker_var])
-        self.group = self.backend.isolation.create_group(
-            Worker.work,
-            deadline,
-            partial(self.stop, StopReason.TIMEOUT),
-            context,
-            variables,
-            None if outer is None else outer.group,
+        on_deadline, outer_group = partial(self.stop, StopReason.TIMEOUT), None if outer is None else outer.group
+        self.group = self.backend.isolation.group_class(
+            self.backend, Worker.work, deadline, on_deadline, context, variables, outer_group
         )
         if self.phase is CHECKING:
             self.phase = LINKING

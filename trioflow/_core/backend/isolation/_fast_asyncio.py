@@ -12,7 +12,6 @@ the deadlines of workers and of the run.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import math
 import sys
@@ -434,6 +433,13 @@ class WorkerState(anyio_asyncio.TaskState):
     def cancel_scope(self, scope: Any) -> None:
         self.innermost_scope = scope
 
+    def scopes_of_job(self) -> Iterator[Any]:
+        """Yield the scopes that the job has opened, from the innermost one outwards."""
+        scope = self.innermost_scope
+        while scope is not self.base_scope:
+            yield scope
+            scope = scope._parent_scope
+
     def is_task_unchanged(self) -> bool:
         context = self.context
         task = self._task
@@ -477,23 +483,16 @@ class FastAsyncio(Isolation):
         snapshot.reference_count += getrefcount(task) + getweakrefcount(task) + getrefcount(context)
         return snapshot
 
-    def is_caller_inside(self, worker: WorkerTask) -> bool:
-        return _shared.is_caller_inside(worker.task, self._loop.current_task(), _ancestry)
-
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         """Close the scopes and task groups that a job has left open; see `Isolation`.
 
         The errors in a task group are lost, because its scope does not refer to them.
         """
-        kind = None
-        state: WorkerState = worker.task_snapshot
-        while (scope := state.innermost_scope) is not worker.scope:
-            kind = kind or "cancel scope"
+        scopes = list(worker.task_snapshot.scopes_of_job())
+        for scope in scopes:
             scope.cancel()
-            while tasks := _tasks_in(scope) - {worker.task}:
-                kind = "task group"
-                with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait(tasks)
+        kind = await self._loop.end_tasks_in(worker.task, scopes[-1]) if scopes else None
+        for scope in scopes:
             scope.__exit__(None, None, None)
         return kind, None
 
@@ -504,31 +503,6 @@ class FastAsyncio(Isolation):
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
         return worker.was_cancelled or worker.group.is_cancelled()
-
-    def has_cancelled_itself(self, worker: WorkerTask) -> bool:
-        """Return whether the job has cancelled its own task, and the cancellation has not been raised yet.
-
-        `cancelling()` does not show this: on Python 3.11 and 3.12, it stays 1 after a TaskGroup with a failed child.
-        """
-        return bool(worker.task._must_cancel) and not self.was_cancelled(worker)
-
-
-def _ancestry(task: Any) -> Iterator[object]:
-    """Yield the ids of a task and its ancestors. The parent of a task is the task that opened its anyio task group."""
-    states = STATES_BY_REF.copy()  # one atomic step, because event loops in other threads add tasks
-    tasks = ((ref(), state) for ref, state in states.items())
-    return _shared.ancestry(id(task), {id(task): state.parent_id for task, state in tasks if task is not None})
-
-
-def _tasks_in(scope: Any) -> set[Any]:
-    """Return the unfinished tasks in an anyio cancel scope and in all scopes nested in it."""
-    tasks: set[Any] = set()
-    todo = [scope]
-    while todo:
-        inner = todo.pop()
-        tasks |= {task for task in inner._tasks if not task.done()}
-        todo += inner._child_scopes
-    return tasks
 
 
 class _FakeTask:
