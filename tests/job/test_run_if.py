@@ -146,7 +146,7 @@ def test_settled_can_be_added_to_a_requirement_and_removed_with_it(virtual: Virt
     error = job.raised_exception()
     assert isinstance(error, RequirementFailed)
     assert error.requirement is worse
-    assert str(error).endswith("see the cause; to run it anyway, require it with requires(job, settled=True)")
+    assert error.__notes__ == ["to run it anyway, require it with requires(job, settled=True)"]
     assert late.state is SUCCEEDED
 
 

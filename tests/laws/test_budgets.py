@@ -118,9 +118,9 @@ def test_what_a_spent_budget_does_to_jobs(virtual: Virtual) -> None:
     scheduler = Scheduler(large, late, user, alarm, pool=pool)
     assert not virtual(scheduler.co_run)
     assert (late.state, user.state, alarm.state, late.started_at) == (BLOCKED, BLOCKED, SUCCEEDED, None)
-    text = "'late' needs usd=0.5, but 0.25 of 1 left; 'large' used most: 0.75: enlarge the Budget, or reduce the needs"
+    text = "'late' needs usd=0.5, but 0.25 of 1 left; 'large' used most: 0.75"
     assert str(late.raised_exception()) == text
-    assert scheduler.explain(late) == f"'late' is blocked: {text}"
+    assert scheduler.explain(late) == f"'late' is blocked: {text}; enlarge the Budget, or reduce the needs"
     error: Any = user.raised_exception()
     assert isinstance(error.__cause__, BudgetSpent)
     critical = Job(pay, needs={"usd": 0.5}, critical=True)
@@ -210,8 +210,8 @@ def test_jobs_that_a_spent_budget_blocks_are_failures(virtual: Virtual, caplog: 
     assert [type(error) for error in raised.value.exceptions] == [BudgetSpent] * 2
     assert list(scheduler.failures()) == jobs[2:]
     assert caplog.messages == [
-        "'calls/call 2' failed: BudgetSpent: 'call 2' needs usd=1, but 0 of 2 left; 'call 0' used most: 1: enlarge the "
-        "Budget, or reduce the needs; the run goes on",
+        "'calls/call 2' failed: BudgetSpent: 'call 2' needs usd=1, but 0 of 2 left; 'call 0' used most: 1; "
+        "the run goes on (enlarge the Budget, or reduce the needs)",
         "one more job failed with BudgetSpent like 'calls/call 2': 'calls/call 3'",
         "the budget usd is spent, so 2 of 5 jobs of 'Scheduler' did not run; the run has failed; debrief() shows the "
         "tracebacks",
@@ -246,8 +246,8 @@ def test_a_first_without_money_lacks_the_budget(virtual: Virtual, caplog: pytest
     assert not virtual(scheduler.co_run)
     assert [type(error) for error in scheduler.failures().values()] == [BudgetSpent] * 4
     assert caplog.messages == [
-        "'First#3' failed: BudgetSpent: 'ask' needs usd=1, but 0 of 2 left; 2 jobs 'ask' used most: 2: enlarge the "
-        "Budget, or reduce the needs; the run goes on",
+        "'First#3' failed: BudgetSpent: 'ask' needs usd=1, but 0 of 2 left; 2 jobs 'ask' used most: 2; "
+        "the run goes on (enlarge the Budget, or reduce the needs)",
         "3 more jobs failed with BudgetSpent like 'First#3': 'First#4', 'First#5', 'nap(1)'",
         "the budget usd is spent, so 4 of 6 jobs of 'Scheduler' did not run; the run has failed; debrief() shows the "
         "tracebacks",

@@ -316,7 +316,7 @@ def test_an_outermost_first_runs_like_any_scheduler() -> None:
     """`run()` of a `First` returns whether it succeeded, and raises the group with `check=True`."""
     won = First(Job(fail_now), Job(nothing), label="won")
     assert won.run()
-    with pytest.raises(JobNotDone, match=r"'won' has run alone, .* put it in a Scheduler, and run that"):
+    with pytest.raises(JobNotDone, match=r"'won' has run alone, (?s:.*)put it in a Scheduler, and run that"):
         won.result()
     first = First(Job(fail_now, label="a"), label="only")
     assert not first.run()

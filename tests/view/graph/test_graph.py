@@ -120,7 +120,10 @@ def test_boxes_and_frames_have_the_numbers_of_the_listing_as_names() -> None:
     """The boxes and frames of a graph are named by the numbers that their jobs have in the listing."""
     a = idle("a")
     scheduler = Scheduler(idle("c", required=a), Scheduler(idle("in"), label="s"), a)
-    numbers = {line.split("`")[1]: line.split()[0] for line in listing(scheduler).splitlines()}
+    numbers = {
+        line.partition(" <")[2].partition(" ")[2].partition(">")[0]: line.split()[0]
+        for line in listing(scheduler).splitlines()
+    }
     found = seen(scheduler.graph())
     assert {label: box["name"] for label, box in found.boxes.items()} == {n: numbers[n] for n in ("a", "c", "in")}
     assert found.frames["s"]["name"] == f"cluster {numbers['s']}"

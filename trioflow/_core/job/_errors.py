@@ -23,9 +23,18 @@ class TrioflowError(Exception):
 
     They can be copied and pickled. A copy refers to the same jobs. An exception that comes from a pickle, as from
     another process, has its message, but None in place of each attribute that cannot be pickled, such as a job.
+
+    What a job or a run may raise has facts as its `str`, which a server may show to its clients. Advice for developers
+    is a note, which tracebacks and the log show.
     """
 
-    _remedy: str = ""  # the end of the message that says what to do
+    _advice: str = ""
+
+    def __init__(self, message: str = "", advice: str = "") -> None:
+        super().__init__(message)
+        if advice:
+            self._advice = advice
+            self.add_note(advice)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the message and the attributes, because `__init__` takes other arguments than the message."""
@@ -142,10 +151,9 @@ class RequirementFailed(TrioflowError):
         advice = "require it with requires(job, settled=True)"
         if requirement in job._inputs:
             advice = f"pass it as ref(job) instead of the result, and {advice}"
-        self._remedy = f": see the cause; to run it anyway, {advice}"
+        fate = _STATE_TEXTS.get(requirement.state.name, "did not run")
         super().__init__(
-            f"{job.label!r} cannot run, because {requirement.label!r} "
-            f"{_STATE_TEXTS.get(requirement.state.name, 'did not run')}{self._remedy}"
+            f"{job.label!r} cannot run, because {requirement.label!r} {fate}", f"to run it anyway, {advice}"
         )
 
 
@@ -185,12 +193,12 @@ class JobTimeout(TrioflowError, TimeoutError):
         if missing is None:
             missed = "was not ready" if job._is_service else "did not end"
             text = f"{missed} within its timeout of {seconds:g} s{where}"
-            self._remedy = f": give it more time with timeout={otherwise}"
+            advice = f"give it more time with timeout={otherwise}"
         else:
             report = "report it more often with current_job().progress(), or " if missing == "progress" else ""
             text = f"was ended: no {missing} for {seconds:g} s{where}"
-            self._remedy = f"; {report}give it more time with idle_timeout={otherwise}"
-        super().__init__(f"{job.label!r} {text}{self._remedy}")
+            advice = f"{report}give it more time with idle_timeout={otherwise}"
+        super().__init__(f"{job.label!r} {text}", advice)
 
 
 class Throttled(TrioflowError):
@@ -251,9 +259,8 @@ class BudgetSpent(TrioflowError):
         self.name: str = name
         printable = _labels.printable(name)
         most = f"; {top_user}" if top_user else ""
-        super().__init__(
-            f"{job.label!r} needs {printable}={needed}, but {left}{most}: enlarge the Budget, or reduce the needs"
-        )
+        message = f"{job.label!r} needs {printable}={needed}, but {left}{most}"
+        super().__init__(message, "enlarge the Budget, or reduce the needs")
 
 
 class JobCancelled(TrioflowError):

@@ -782,11 +782,14 @@ class AbstractJob(Generic[T]):
         """Wait until the job has settled, and return its result; see `__await__`."""
         if not self._state.is_settled and all(enclosing._run is None for enclosing in enclosing_schedulers(self)):
             home = None if self._scheduler is None else outermost_scheduler(self._scheduler)
+            why = f"is {self._state.value}, and no run is in progress"
+            call = (
+                f"{'add it to a scheduler, and' if home is None else f'with {home.label!r},'} await its co_run() first"
+            )
             if home is None and is_scheduler(self):
                 self._reject_wait_cycle()
-            call = "in a job of another scheduler" if home is None else f"after {home.label!r} has started"
-            message = f"{self.label!r} is {self._state.value}, and no run is in progress: await it {call}"
-            raise _errors.JobNotDone(message)
+                why, call = "is the outermost scheduler, so no run will settle it", "await its co_run() instead"
+            raise _errors.JobNotDone(f"{self.label!r} {why}", call)
         await self._wait(takes_failure=True)
         run = None if self._scheduler is None else self._scheduler._run
         if run is not None and isinstance(self._outcome, Failure):

@@ -241,8 +241,8 @@ def no_result_error(job: AbstractJob[Any]) -> BaseException:
         return with_traceback(outcome.exception, outcome.traceback)
     if outcome is DROPPED:
         return _errors.JobNotDone(
-            f"the result of {job.label!r} was dropped when the last job that uses it had started: "
-            f"leave out keep_result=False to read it later"
+            f"the result of {job.label!r} was dropped when the last job that uses it had started",
+            "leave out keep_result=False to read it later",
         )
     if job._state is JobState.CANCELLED:
         return _errors.JobCancelled(f"{job.label!r} was cancelled: it has no result")
@@ -250,12 +250,13 @@ def no_result_error(job: AbstractJob[Any]) -> BaseException:
         return _errors.JobSkipped(f"{job.label!r} was skipped: it has no result")
     if job._is_scheduler and job._scheduler is None and getattr(job, "stop_reason", None) is not None:
         return _errors.JobNotDone(
-            f"{job.label!r} has run alone, and only a job has a result: put it in a Scheduler, and run that"
+            f"{job.label!r} has run alone, and only a job has a result", "put it in a Scheduler, and run that"
         )
     name = job.label if job.label.isidentifier() else "job"
     return _errors.JobNotDone(
-        f"{job.label!r} is {job._state.value}: ask for its result when it has settled, or in async code write: "
-        f"await {name}; to give it to another job, pass the job itself: Job(g, {name})"
+        f"{job.label!r} is {job._state.value}, and has no result yet",
+        f"ask for its result when it has settled, or in async code write: await {name}; to give it to another job, "
+        f"pass the job itself: Job(g, {name})",
     )
 
 
@@ -329,23 +330,18 @@ def error_text(error: BaseException) -> str:
         return f"<its __str__ raised {type(str_error).__name__}>"
 
 
-def event_text(error: BaseException) -> str:
-    """Return the text of an exception without the remedy at its end."""
-    return error_text(error).removesuffix(remedy_of(error))
-
-
 def remedy_of(error: BaseException) -> str:
-    """Return the remedy at the end of the message of an exception of trioflow; "" if there is none."""
-    return error._remedy if isinstance(error, _errors.TrioflowError) else ""
+    """Return the advice of an exception of trioflow; "" if there is none."""
+    return error._advice if isinstance(error, _errors.TrioflowError) else ""
 
 
 def one_line_error(error: BaseException) -> str:
-    """Return the type and text of an exception, without a remedy, as one short line, even if its `__str__` raises.
+    """Return the type and text of an exception as one short line, even if its `__str__` raises.
 
     What is cut is in the middle: the message of a command that failed ends with that of its program.
     """
     error, note = shown_exception(error)
-    text = fit(" ".join((event_text(error) + note).split()), MAX_ERROR_LENGTH, keep="ends")
+    text = fit(" ".join((error_text(error) + note).split()), MAX_ERROR_LENGTH, keep="ends")
     return f"{type(error).__name__}: {_labels.printable(text)}" if text else type(error).__name__
 
 

@@ -378,7 +378,7 @@ class Worker(WorkerTask):
                 raise leftover
             raise BaseExceptionGroup(f"errors from a {kind} that a job left open", [leftover, errors])
         if self.run.backend.isolation.has_cancelled_itself(self):
-            raise _errors.JobCancelled("the job cancelled its own task: to end a job, call its cancel()")
+            raise _errors.JobCancelled("the job cancelled its own task", "to end a job, call its cancel()")
 
     async def with_leftover_errors(self, error: BaseException) -> BaseException:
         """Close the scopes and groups that a failed job has left open.

@@ -17,7 +17,7 @@ from ..job._ancestors import enclosing_schedulers, outermost_scheduler
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, is_scheduler
 from ..job._job_queries import failed_attempts, fraction_done, has_moved_on, throttled_attempts
-from ..job._outcome import one_line_error
+from ..job._outcome import one_line_error, remedy_of
 from ..parts._first_rule import FirstRule
 
 if TYPE_CHECKING:
@@ -344,7 +344,7 @@ def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 def _explain_blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     error: Any = job.raised_exception()
     if isinstance(error, BudgetSpent):
-        return f"is blocked: {error}"
+        return f"is blocked: {error}; {remedy_of(error)}"
     cause = one_line_error(error.__cause__)
     return f"is blocked: {error.requirement.label!r} did not succeed; the original failure is {cause}"
 

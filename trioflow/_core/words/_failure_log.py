@@ -21,7 +21,7 @@ from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, is_scheduler
 from ..job._job_queries import culprit_chain, failed_through_member, is_in_first
 from ..job._labels import printable, shorten
-from ..job._outcome import Failure, event_text, failure_kind, one_line_error, remedy_of
+from ..job._outcome import Failure, error_text, failure_kind, one_line_error, remedy_of
 from ..run._worker import MIN_BLOCKING_SECONDS
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class FailureLog:
         else:
             consequence = "it is tolerated, and the run goes on" if job._criticality() is False else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
-        remedy = remedy_of(error).lstrip(":; ")
+        remedy = remedy_of(error)
         traceback = None if isinstance(error, BudgetSpent) else failure.traceback
         line = innermost_line(traceback)
         place = None if line is None else printable(shorten(line))
@@ -180,7 +180,7 @@ class FailureLog:
 def _message(job: AbstractJob[Any], error: BaseException) -> str:
     """Return the message of an error without the name of the job, which does not make it another one."""
     named = error.job if isinstance(error, BudgetSpent) else job  # the failure of a `First` names one of its jobs
-    return " ".join(event_text(error).replace(repr(named.label), "", 1).split())
+    return " ".join(error_text(error).replace(repr(named.label), "", 1).split())
 
 
 def _job_path(job: AbstractJob[Any]) -> str:
