@@ -27,8 +27,9 @@ def obeys_its_rule(seen: Recording) -> None:
             if state in ("BLOCKED", "SKIPPED"):
                 assert state == judge(seen, plans(seen)[job], states), job
             states[job] = "SUCCEEDED" if hook == "ready" else state
-        elif hook == "scheduled":
+        elif hook == "scheduled" and job not in states:  # its retries do not depend on what became of a service since
             assert judge(seen, plans(seen)[job], states) == "SCHEDULED", job
+            states[job] = "SCHEDULED"
 
 
 def judge(seen: Recording, plan: Plan, states: dict[str, str]) -> str:
@@ -88,7 +89,8 @@ def ends_services_after_their_users(seen: Recording) -> None:
                 service = own.get(name)
                 if what == "cancelled" and name not in cancelled_outside and is_ended_by_run_alone(service):
                     for user in users(seen, name, own):
-                        assert (seen.fates[user].finished or 0.0) <= when, (name, user)
+                        fate = seen.fates[user]
+                        assert fate.started is None or (fate.finished or 0.0) <= when, (name, user)
 
 
 def is_ended_by_run_alone(plan: Plan | None) -> bool:

@@ -199,6 +199,8 @@ class ModelScheduler(ModelJob):
         """Start nothing more, and cancel the jobs that are running."""
         if self.stopping:
             return
+        if self.parent is not None and self.world.now == self.began and reason != "COMPLETED":
+            self.world.exact = False  # its jobs may not have begun
         self.drop_timers()
         self.stopping, self.phase = True, "telling"
         self.reason, self.culprit = reason, culprit and culprit.plan.name
@@ -367,6 +369,9 @@ class ModelScheduler(ModelJob):
         elif self.reason == "TIMEOUT":
             self.has_timed_out()
         elif self.reason in ("FAILED", "CRITICAL"):
+            ends = [job.finished for job in self.failures()]
+            if len({*ends}) < len(ends):
+                self.world.exact = False  # trio resumes cancelled tasks in any order, which is that of their failures
             self.has_raised(f"ExceptionGroup {', '.join(job.cause or '' for job in self.failures())}")
         else:
             self.settle("SUCCEEDED" if self.reason == "COMPLETED" else "FAILED")

@@ -110,6 +110,19 @@ def test_forever_jobs_keep_their_timeouts_while_a_cancelled_run_unwinds(virtual:
     virtual(main)
 
 
+def test_forever_job_that_would_be_tried_again_is_cancelled_in_a_cancelled_run(virtual: Virtual) -> None:
+    """On asyncio, a forever job that failed while its cancelled run unwound was FAILED, although attempts were left."""
+
+    async def main() -> None:
+        forever = Job(fail, 3, forever=True, retry=1)
+        tried = Job(fail, 3, forever=True)
+        with anyio.move_on_after(2):
+            await Scheduler(Scheduler(forever, tried, Job(unwind_slowly, 5))).co_run()
+        assert (forever.state, tried.state) == (JobState.CANCELLED, JobState.FAILED)
+
+    virtual(main)
+
+
 def test_a_scope_around_a_run_that_ends_cancels_its_jobs_once_more(virtual: Virtual) -> None:
     """On asyncio, jobs that unwound after a timeout did not notice that a scope around the run was cancelled.
 

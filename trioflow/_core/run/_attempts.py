@@ -61,9 +61,10 @@ async def _call_and_decide(worker: Worker, job: AbstractJob[Any], options: _job_
 
 def _may_retry(worker: Worker, job: AbstractJob[Any], error: Exception) -> bool:
     """Return whether the run allows another attempt of a job that has raised `error`."""
-    if worker.run.backend.isolation.was_cancelled(worker) or job._is_ready():
-        return False
-    return not (was_drained(job, error) or (find_throttles(error) and not is_scheduler(job)))
+    # A forever job goes on while the other jobs of a cancelled run unwind.
+    cancelled = worker.was_cancelled_alone if worker.is_shielded else worker.run.backend.isolation.was_cancelled(worker)
+    is_over = cancelled or job._is_ready() or was_drained(job, error)
+    return not (is_over or (find_throttles(error) and not is_scheduler(job)))
 
 
 async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.OptionRecord) -> Any:
