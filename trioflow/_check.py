@@ -26,6 +26,7 @@ from ._core.api.views import (
     essential_requirements,
     find_cycle,
     inputs_of,
+    is_one_job,
     is_scheduler,
     join_names,
     may_repeat,
@@ -33,6 +34,7 @@ from ._core.api.views import (
     reachable,
     reject_shared_pools,
     store_implied_requirements,
+    takes_slot,
 )
 
 
@@ -63,6 +65,30 @@ def failure_notes(scheduler: BaseScheduler) -> Iterator[str]:
     for level, _ in _iterate_schedulers(scheduler):
         if level.critical and any(criticality(job) is None for job in level):
             yield f"critical=True of {level.label!r} no longer reaches its jobs: for them, write critical_jobs=True"
+
+
+def window_notes(scheduler: BaseScheduler) -> Iterator[str]:
+    """Yield that more jobs may run at once than the window of a scheduler says, if it counts groups as one."""
+    window, most = scheduler.jobs_window, _most_at_once(scheduler)
+    if isinstance(window, int) and most > window:
+        yield (
+            f"{most} may run at once: jobs_window={window} counts a nested scheduler as one; a CapacityLimiter counts "
+            "the jobs that work"
+        )
+
+
+def _most_at_once(scheduler: BaseScheduler) -> int:
+    """Return how many jobs the windows let run at once, whatever they require and need. Takes O(V log V) time."""
+    most: dict[AnyJob, int] = {}
+    for level, _ in reversed(list(_iterate_schedulers(scheduler))):
+        members = [most.get(job, 1) for job in level if not job.forever and (takes_slot(job) or job in most)]
+        members.sort(reverse=True)
+        is_number = isinstance(level.jobs_window, int)  # a limiter counts the jobs that work, also in nested schedulers
+        total = sum(members[: level.window_size] if is_number else members)
+        most[level] = total if is_number or level.window_size is None else min(total, level.window_size)
+        if is_one_job(level):  # the jobs in a `First` take slots of the windows around it
+            most[level] = min(1, total)
+    return most[scheduler]
 
 
 def _iterate_schedulers(scheduler: BaseScheduler) -> Iterator[tuple[BaseScheduler, bool]]:

@@ -276,3 +276,24 @@ def test_check_counts_a_first_once(tmp_path: Path) -> None:
         "s = Scheduler([First(Job(ask, label='ask'), Job(ask, label='hedge'), stagger=1) for _ in range(3)])\n"
     )
     assert trioflow("check", written(tmp_path, code)).stdout == "3 jobs: nothing found\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "inner", "said"),
+    [
+        ("jobs_window=3", "", "24 may run at once: jobs_window=3 counts a nested scheduler as one; "),
+        ("jobs_window=3", "jobs_window=2", "6 may run at once: jobs_window=3 counts a nested scheduler as one; "),
+        ("jobs_window=3", "jobs_window=1", None),
+        ("jobs_window=anyio.CapacityLimiter(3)", "", None),
+        ("", "", None),
+    ],
+)
+def test_check_says_how_many_run_where_a_window_counts_groups(
+    tmp_path: Path, options: str, inner: str, said: str | None
+) -> None:
+    """If a window counts nested schedulers as one, `check` says how many jobs may run, and what counts them."""
+    code = f"x = Scheduler([Scheduler([Job(work) for _ in range(8)], {inner}) for _ in range(4)], {options})"
+    done = trioflow("check", written(tmp_path, code))
+    shown = [line for line in done.stdout.splitlines() if "at once" in line]
+    assert shown == ([] if said is None else [f"note: {said}a CapacityLimiter counts the jobs that work"])
+    assert done.exit_code == 0

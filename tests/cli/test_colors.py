@@ -19,6 +19,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*[34][0-8][0-9;]*m")
 """An escape sequence that sets a colour: 30 to 38, and 40 to 48."""
 SHOWING = {
     "run": ["run", "FILE"],
+    "run without a monitor": ["run", "--no-monitor", "FILE"],
     "list": ["list", "FILE"],
     "check": ["check", "FILE"],
     "graph": ["graph", "FILE"],
@@ -28,8 +29,8 @@ SHOWING = {
 }
 
 
-WATCHED = ["run", "batch"]
-"""The commands that have a monitor."""
+WATCHED = ["run", "run without a monitor", "batch"]
+"""The commands that have colours."""
 
 
 def shown(tmp_path: Path, name: str, on_terminal: bool, **variables: str) -> str:
@@ -85,7 +86,10 @@ def test_dumb_terminal_gets_no_escape_sequence(tmp_path: Path, name: str) -> Non
     assert "\x1b" not in said
 
 
-@pytest.mark.parametrize("name", WATCHED)
-def test_variable_force_color_writes_no_escape_sequences_into_a_pipe(tmp_path: Path, name: str) -> None:
-    """FORCE_COLOR does not make a pipe a terminal: output into a pipe has no escape sequences."""
-    assert "\x1b" not in shown(tmp_path, name, False, FORCE_COLOR="1")
+@pytest.mark.parametrize("name", WATCHED[1:])  # the lines of a monitor's log have no colours
+def test_variable_force_color_writes_colours_into_a_pipe(tmp_path: Path, name: str) -> None:
+    """FORCE_COLOR writes colours, but nothing that moves a cursor, into a pipe, which has no escape sequence else."""
+    said = shown(tmp_path, name, False, FORCE_COLOR="1")
+    assert COLOUR.search(said)
+    assert "\x1b" not in re.sub(r"\x1b\[[\d;]*m", "", said)
+    assert "\x1b" not in shown(tmp_path, name, False)

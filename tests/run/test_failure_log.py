@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import linecache
 import logging
 import subprocess
 import sys
@@ -356,3 +357,16 @@ def test_second_failed_attempt_of_a_nested_scheduler_is_logged_as_once_more(
         "'inner/x' failed: OSError: 1",
         "'inner/x' failed once more with OSError",
     ]
+
+
+def test_records_name_a_line_of_the_user_or_none(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The record of a failure is at the user's line that raised; other records are at no line, not at the engine's."""
+
+    async def broken() -> None:
+        raise OSError("broken")  # the line of the record
+
+    Scheduler(Job(broken, label="bad")).run(backend=backend)
+    failure, end = caplog.records
+    assert linecache.getline(failure.pathname, failure.lineno).endswith("# the line of the record\n")
+    assert (failure.funcName, failure.module) == ("broken", "test_failure_log")
+    assert (end.pathname, end.lineno) == ("(unknown file)", 0)

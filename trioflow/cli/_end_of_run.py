@@ -102,7 +102,7 @@ class RunSummaryText:
     # ---- what took the time
 
     def slowest_chain(self) -> str:
-        """Return the slowest jobs on the critical path, with their shares of the duration.
+        """Return the slowest jobs on the critical path, in its order, with their shares of the duration.
 
         Return "" if the run was short, or if the search for the critical path would take too long.
         """
@@ -113,12 +113,13 @@ class RunSummaryText:
             return ""
         from ..view.trace._trace import find_critical_path_parts  # imported here, because most runs are shorter
 
-        shown: list[str] = []
+        shown: list[tuple[float, str]] = []
         for part in find_critical_path_parts(self._scheduler, self._trace):
             if not part.is_wait:
                 name = self._short_path(part.label)
                 share = 100 * part.seconds / elapsed
-                shown.append(f"{name} {duration_text(part.seconds, in_column=True)} ({share:.0f} %)")
+                text = f"{name} {duration_text(part.seconds, in_column=True)} ({share:.0f} %)"
+                shown.append((part.start, text))
         return self._fit_items(shown)
 
     def running_at_timeout(self) -> str:
@@ -132,19 +133,26 @@ class RunSummaryText:
             if job.started_at is not None and job.finished_at is not None
         ]
         running.sort(key=lambda entry: -entry[0])
-        shown = [f"{self._short_path(job.path)} {duration_text(took, in_column=True)}" for took, job in running]
+        shown = [
+            (-took, f"{self._short_path(job.path)} {duration_text(took, in_column=True)}") for took, job in running
+        ]
         return self._fit_items(shown)
 
     def _short_path(self, path: str) -> str:
         return self._symbols.escape(fit(printable(path), min(MAX_PATH_LENGTH, line_width() // 2 - 12), keep="ends"))
 
-    def _fit_items(self, items: Sequence[str]) -> str:
-        """Join as many items as fit into a line, from 1 to `MAX_NAMED_JOBS`, and append the number of omitted items."""
+    def _fit_items(self, items: Sequence[tuple[float, str]]) -> str:
+        """Join as many of the first items as fit into a line, up to `MAX_NAMED_JOBS`, and the number of the others.
+
+        Args:
+            items: the place of each item in the line, and its text.
+
+        """
         separator = " · " if self._symbols.symbol_set is _symbols.UNICODE_SYMBOLS else ", "
         columns = line_width() - len("slowest chain") - 2
         for count in range(min(MAX_NAMED_JOBS, len(items)), 0, -1):
             omitted = [f"{len(items) - count} more"] if len(items) > count else []
-            line = separator.join([*items[:count], *omitted])
+            line = separator.join([*(text for _, text in sorted(items[:count])), *omitted])
             if count == 1 or _symbols.display_width(line) <= columns:
                 return line
         return ""

@@ -73,7 +73,9 @@ def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
     """
     from ..view.text._symbols import terminal_text  # imported here, because most batches do not need it
 
-    click.echo(terminal_text(text, sys.stderr if err else sys.stdout), err=err, nl=nl)
+    is_forced = bool(os.environ.get("FORCE_COLOR")) and not os.environ.get("NO_COLOR")
+    shown = terminal_text(text, sys.stderr if err else sys.stdout)
+    click.echo(shown, err=err, nl=nl, color=True if is_forced else None)  # None: click removes them for a file
 
 
 def echo_data(data: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from trioflow import Job, Pool, Rate, Scheduler, ThreadJob
+from trioflow import CommandJob, Job, Pool, Rate, Scheduler, ThreadJob
 from trioflow.view.look import _answers, _client, _process_record, _record_text
 
 from ...bodies import fail_now, nothing
@@ -119,6 +120,23 @@ def test_a_program_whose_loop_is_idle_answers(backend: Any) -> None:
     assert not job["blocks_loop"]
 
 
+def test_a_command_is_at_its_command_line(backend: Any) -> None:
+    """A job that runs a command shows its command line, not a line of the loop that awaits its process."""
+    records = list[dict[str, Any]]()
+
+    async def look() -> None:
+        await begun.wait()
+        records.append(in_thread(_process_record.describe_process))
+        command.cancel()
+
+    begun = anyio.Event()
+    command = CommandJob(["sleep", "1000"], label="nap", critical=False, on_start=lambda _: begun.set())
+    Scheduler(command, Job(look)).run(backend=backend)
+    [shown] = [job for job in records[0]["runs"][0]["running"] if job["path"] == "nap"]
+    assert (shown["command"], shown["line"]) == ("sleep 1000", None)
+    assert next(line for line in _record_text.text_lines(7, records[0]) if "nap" in line).endswith("sleep 1000")
+
+
 def test_a_function_in_c_in_a_thread_has_no_line(backend: Any) -> None:
     """A thread that calls a C function shows no line, not the one that awaits the thread."""
     release, records = threading.Lock(), list[dict[str, Any]]()
@@ -211,7 +229,7 @@ def test_lines_that_are_too_long_for_the_terminal_are_broken() -> None:
     jobs = [
         {
             "path": path, "seconds": time, "attempt": 1, "forever": False, "status": "", "line": line,
-            "blocks_loop": False,
+            "blocks_loop": False, "command": None,
         }
         for path, time, line in (
             ("short", 1.5, None), ("a" * 30, 12, {"text": "x.py:1: await " + "b" * 30, "function": "work"})
@@ -227,6 +245,10 @@ def test_lines_that_are_too_long_for_the_terminal_are_broken() -> None:
     assert list(_record_text.text_lines(7, record, 80))[-3:] == ["  short" + " " * 27 + " 1.50", name, f"      {rest}"]
     assert list(_record_text.text_lines(7, record, 100))[-1] == f"{name}  {rest}"
     assert list(_record_text.text_lines(7, record))[-1] == f"{name}  {rest}"
+    for columns in (20, 30, 50):
+        lines = list(_record_text.text_lines(7, record, columns))
+        assert max(map(len, lines)) <= columns
+        assert re.sub("[^ab]", "", "".join(lines).partition("1.50")[2].replace("await", "")) == "a" * 30 + "b" * 30
 
 
 @pytest.mark.usefixtures("answers")

@@ -8,8 +8,10 @@ import math
 from typing import TYPE_CHECKING
 
 import anyio
+import pytest
 
 from trioflow import Budget, Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, current_job
+from trioflow.view.monitor._run_header import estimate_text
 
 from ...bodies import fail, nap
 from .monitors import drawn, jobs_only, look, serve, watched
@@ -43,7 +45,7 @@ def test_the_header_has_progress_elapsed_time_and_counts(virtual: Virtual) -> No
     scheduler.add(eye)
     virtual(scheduler.co_run)
     bar = "━" * 26 + "╍" * 8 + "─" * 4
-    assert lines[0] == f" run  {bar}   70%   7/10     3 s  ≈ 5 s left"
+    assert lines[0] == f" run  {bar}   70%   7/10     3 s  ≈ 1 s left"
     assert lines[1] == " ✓  6 succeeded   ▸  2 running   ✗  1 failed   ·  1 waiting   ∞  1 forever"
 
 
@@ -88,6 +90,32 @@ def test_nested_schedulers_are_expanded_if_there_is_room(virtual: Virtual) -> No
         "   ▸    4 s    z",
         "   ·         after",
     ]
+
+
+def test_a_label_that_is_cut_keeps_its_indentation(virtual: Virtual) -> None:
+    """The label of a nested job is cut in its middle, not at the blanks that show where it belongs."""
+    inner = Scheduler(Job(nap, 9, label="x" * 100), label="inner")
+    scheduler, monitor = watched(inner)
+    eye, lines = look(monitor, 4)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert [line[:16] for line in jobs_only(lines)] == ["   ▸    4 s  inn", "   ▸    4 s    x"]
+
+
+def test_no_line_says_that_nothing_waits(virtual: Virtual) -> None:
+    """If not all jobs fit and none waits, there is no line about the causes of waits."""
+    scheduler, monitor = watched(*(Job(nap, 9) for _ in range(50)))
+    eye, lines = look(monitor, 3, height=14)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert not [line for line in lines if "waiting:" in line]
+    assert len(lines) == 14
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (7.3, "8 s"), (11, "15 s"), (130, "2 min 30 s")])
+def test_an_estimate_is_rounded_up_less_the_closer_it_is(seconds: float, text: str) -> None:
+    """An estimate is rounded up, below ten seconds to whole seconds: one second left is no five."""
+    assert estimate_text(seconds) == text
 
 
 def test_jobs_of_nested_schedulers_that_do_not_fit_are_counted(virtual: Virtual) -> None:

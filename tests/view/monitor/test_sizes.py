@@ -84,7 +84,7 @@ def test_the_header_has_the_estimate_in_forty_columns(virtual: Virtual) -> None:
     scheduler.update([eye, early])
     virtual(scheduler.co_run)
     assert lines[0].startswith(" ━")
-    assert lines[0].endswith("≈ 5 s left")
+    assert lines[0].endswith("≈ 1 s left")
     assert without[0].startswith(" release  ╍")
     assert display_width(lines[0]) <= 40
     assert display_width(without[0]) <= 40

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from types import TracebackType
+from typing import Final
+
+from ._user_code import get_traceback, innermost_own
+
+UNKNOWN_PLACE: Final[tuple[str, int, str | None]] = "(unknown file)", 0, None
+"""What `logging` itself uses for the file, the line and the function if there are none."""
 
 
 def warn(
@@ -14,6 +21,7 @@ def warn(
     kind: object = None,
     count: int = 1,
     place: str | None = None,
+    traceback: TracebackType | None = None,
 ) -> None:
     """Log a warning, with the traceback of `exception` if there is one.
 
@@ -27,10 +35,22 @@ def warn(
         kind: a key that is equal for similar failures, and for runs that ended alike; stored in the record.
         count: the number of failures that the message reports; stored in the record.
         place: the line of the user's code in which it failed, if it is known; stored in the record.
+        traceback: the traceback of a failure; None for that of `exception`. The record is at its innermost line of the
+            user's code, or at no line, but not at a line of trioflow.
 
     """
     import logging  # not at the top: the import takes 6 ms
 
     with contextlib.suppress(Exception):  # from the user's handler or filter: it cannot be reported by a log
         extra = {"about": about, "kind": kind, "count": count, "place": place}
-        logging.getLogger("trioflow").warning("%s%s", message, advice, exc_info=exception, extra=extra)
+        logger, exception_info = logging.getLogger("trioflow"), None
+        if exception is not None:
+            traceback = traceback or get_traceback(exception)
+            exception_info = type(exception), exception, get_traceback(exception)
+        file, line, function = UNKNOWN_PLACE
+        if (own := innermost_own(traceback)) is not None:
+            code = own.tb_frame.f_code
+            file, line, function = code.co_filename, own.tb_lineno, code.co_name
+        if logger.isEnabledFor(logging.WARNING):
+            origin, text = (logger.name, logging.WARNING, file, line), ("%s%s", (message, advice))
+            logger.handle(logger.makeRecord(*origin, *text, exception_info, function, extra))

@@ -136,6 +136,7 @@ class FailureLog:
             about=FAILURE_SUBJECT,
             kind=key,
             place=place,
+            traceback=failure.traceback,
         )
 
     def report_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:

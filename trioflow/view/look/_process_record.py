@@ -114,6 +114,7 @@ def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJo
     for job in jobs:
         frames, is_executing = views.job_frames(job)
         thread_frames = None if is_executing else _frames_in_thread(job)
+        has_command = views.runs_commands(job)  # it is at its command line, not in the loop that awaits the process
         started_at = job.started_at
         record = {
             "path": paths.get(job, job.label),
@@ -122,7 +123,8 @@ def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJo
             "attempt": job.attempts,
             "forever": job.forever,
             "blocks_loop": job is blocker,
-            "line": _describe_line(frames if thread_frames is None else thread_frames),
+            "line": None if has_command else _describe_line(frames if thread_frames is None else thread_frames),
+            "command": views.command_line_of(job) if has_command else None,
             "status": views.get_status_text(job),
             "explanation": _explain(job),
         }

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
+from textwrap import wrap
 from typing import Any, Final
 
-from ..._core.api.views import JobState, duration_text, durations_in_column, join_names, plural, printable, shorten
+from ..._core.api.views import JobState, duration_text, durations_in_column, fit, join_names, plural, printable, shorten
 from ..text._symbols import align_columns, display_width
 from ._process_record import Record
 
@@ -18,7 +19,18 @@ MAX_NAMES: Final = 5
 
 
 def text_lines(pid: int, record: Record, columns: int | None = None) -> Iterator[str]:
-    """Yield the lines of the record of a process; lines that are wider than `columns` are broken."""
+    """Yield the lines of the record of a process; no line is wider than `columns`."""
+    for line in _lines(pid, record, columns):
+        if columns is None or display_width(line) <= columns:
+            yield line
+        else:
+            indent = " " * (len(line) - len(line.lstrip()) + 2)
+            yield from (
+                fit(part, columns, measure=display_width) for part in wrap(line, columns, subsequent_indent=indent)
+            )
+
+
+def _lines(pid: int, record: Record, columns: int | None) -> Iterator[str]:
     words = record["command"]
     yield f"process {pid}: {printable(shorten(shlex.join([*map(os.path.basename, words[:1]), *words[1:]])))}"
     if not record["runs"]:
@@ -79,7 +91,9 @@ def _running_rows(run: Record) -> tuple[str, list[tuple[int, list[str]]]]:
         remarks += ["forever"] if job["forever"] else []
         remarks += [job["status"]] if job["status"] else []
         line = job["line"]
-        if line is not None:
+        if job["command"] is not None:
+            remarks.append(job["command"])
+        elif line is not None:
             remarks.append(f"{line['text']} (in {line['function']})")
         rows.append((1, [shorten(job["path"]), time, ", ".join(remarks)]))
     return unit, rows

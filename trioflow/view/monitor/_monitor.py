@@ -242,8 +242,8 @@ def can_move_cursor(stream: TextIO | None) -> bool:
 
 
 def has_colors(stream: TextIO | None) -> bool:
-    """Return whether a stream can show colors, and the user has not disabled them with NO_COLOR."""
-    return can_move_cursor(stream) and not os.environ.get("NO_COLOR")
+    """Return whether text for a stream has colors: by NO_COLOR, else by FORCE_COLOR, else if it can show them."""
+    return not os.environ.get("NO_COLOR") and (bool(os.environ.get("FORCE_COLOR")) or can_move_cursor(stream))
 
 
 def build_command_monitor(tag: bool) -> Monitor:

@@ -87,8 +87,8 @@ class PictureRenderer:
         is_over = self._model.ended_at is not None
         if not is_over and lines_left >= MIN_LINES_FOR_CAUSES and not self._selector.all_jobs_fit(lines_left):
             causes = self._wait_causes_text(" · " if self._is_unicode else ", ")
-            header_lines.append([(f" {self._truncate(causes, columns - 1)}", "figures")])
-            lines_left -= 1
+            header_lines += [[(f" {self._truncate(causes, columns - 1)}", "figures")]] * bool(causes)
+            lines_left = height - len(header_lines)
         lines = self._job_lines(self._selector.select(lines_left), columns)
         return [*header_lines, *(_crop_line(line, columns) for line in (lines if is_over else lines[:lines_left]))]
 
@@ -115,7 +115,7 @@ class PictureRenderer:
         return lines
 
     def _wait_causes_text(self, separator: str) -> str:
-        """Return a text with the number of waiting jobs by cause: `waiting: 41 for jobs · 12 for a slot · 5 for gpu`.
+        """Return the number of waiting jobs by cause, as in `waiting: 41 for jobs · 5 for gpu`; "" if none waits.
 
         Ready jobs of one scheduler with equal needs have the same cause, so only one of these jobs is queried.
         """
@@ -129,7 +129,7 @@ class PictureRenderer:
         phrases = [f"{other_count} {CAUSE_WORDS[WaitCause.JOBS].monitor_phrase}"] * (other_count > 0)
         sorted_words = sorted(counts, key=lambda words: (not words.startswith("for "), words))
         phrases += [f"{counts[words]} {words}" for words in sorted_words]
-        return f"waiting: {separator.join(phrases) or 'nothing'}"
+        return f"waiting: {separator.join(phrases)}" if phrases else ""
 
     def _ready_groups(self) -> Iterator[tuple[dict[JobRecord, None], int]]:
         """Yield groups of ready jobs with the same cause, each with the number of jobs that it counts for.
@@ -261,11 +261,9 @@ class PictureRenderer:
         if excess <= 0:
             return [*label, (" " * (-excess if should_pad else 0), "")]
         free_columns = columns - display_width(name)
-        path = (
-            self._truncate("".join(text for text, _ in outer_labels), free_columns - 1) + " "
-            if free_columns >= MIN_COLUMNS_FOR_PATH
-            else ""
-        )
+        path = "".join(text for text, _ in outer_labels)
+        if not path.isspace():  # blanks are the indentation of a tree, which every row keeps
+            path = self._truncate(path, free_columns - 1) + " " if free_columns >= MIN_COLUMNS_FOR_PATH else ""
         name = self._truncate(name, columns - display_width(path), "ends")
         return [(path, "label"), (name, style), (" " * (columns - display_width(path) - display_width(name)), "")]
 

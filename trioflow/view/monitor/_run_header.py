@@ -233,10 +233,10 @@ def elapsed_text(seconds: float) -> str:
 def estimate_text(seconds: float) -> str:
     """Return an estimate as text, rounded up.
 
-    It is rounded to a multiple of 5 s below 2 min, of 30 s below 10 min, and otherwise of 1 min.
+    It is rounded to a multiple of 1 s below 10 s, of 5 s below 2 min, of 30 s below 10 min, and otherwise of 1 min.
     """
-    step = 5 if seconds < 120 else 30 if seconds < 600 else 60
-    return duration_text(max(5, math.ceil(seconds / step) * step))
+    step = 1 if seconds < 10 else 5 if seconds < 120 else 30 if seconds < 600 else 60
+    return duration_text(max(1, math.ceil(seconds / step)) * step)
 
 
 def _total_width(texts: list[StyledText], gap: int) -> int:
