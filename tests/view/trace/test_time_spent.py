@@ -11,7 +11,7 @@ import pytest
 
 from trioflow import CommandJob, Job, Pool, Rate, Scheduler, Throttled, TimeSpent, Trace
 from trioflow.view import save
-from trioflow.view.trace._log_reader import family_from_label
+from trioflow.view.trace._spans import family_from_label
 
 from ...bodies import fail, nap
 from .scenarios import NASTY, traced

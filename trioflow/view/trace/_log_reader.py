@@ -8,35 +8,25 @@ from __future__ import annotations
 
 import functools
 import platform
-import re
-from collections.abc import Iterator
 from importlib import metadata
 from time import monotonic
 from typing import Any, Final
 
-from ..._core.api import RequirementFailed
 from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     JobState,
     all_requirements,
-    criticality,
-    duration_text,
-    explicit_label,
-    is_one_job,
     is_scheduler,
-    name_of_policy,
     outcome,
     paths_of,
     ready_at,
     run_times,
-    takes_slot,
 )
-from ..text._failure_text import describe_failure
 from ._event_recorder import EventKind, RunStart, read_events, record_outcome
 from ._record import LiveObjects, TraceRecord
 from ._resource_use import ResolvedNeeds, ResourceScopes, ResourceUse, resolve_needs
-from ._span_builder import PLAIN_OUTCOME, JobDescription, JobFacts, RecordBuilder, RunFacts
+from ._span_builder import PLAIN_OUTCOME, JobFacts, RecordBuilder, RunFacts
 from ._spans import HostFacts
 
 
@@ -56,8 +46,12 @@ def record_of_last_run(scheduler: BaseScheduler) -> TraceRecord:
     return reader.build()
 
 
+NO_START: Final = RunStart(monotonic, 0.0, None)
+"""The start of a run that never began."""
+
+
 class LogReader:
-    """A reader of an event log, which groups the facts in the log by run. The keys in the facts are jobs."""
+    """A reader of an event log, which groups the facts in the log by run."""
 
     def __init__(self, log: list[Any]) -> None:
         self.runs: Final[list[RunFacts]] = []
@@ -65,7 +59,7 @@ class LogReader:
         self._latest_runs: Final[dict[BaseScheduler, RunFacts]] = {}
         # Only with keep_jobs=False: the scheduler may already have dropped the job when its path is needed.
         self._recorded_paths: Final[dict[JobFacts, str]] = {}
-        self._last_start = RunStart(monotonic, 0.0, None)
+        self._last_start = NO_START
         for event in read_events(log):
             self._read_event(*event)
 
@@ -93,7 +87,7 @@ class LogReader:
             self._incidents.append((time, run, details[0]))
         else:
             run.started_at, run.ended_at = time, finished_at
-            run.stop_reason, run.culprit_key = details.stop_reason, details.culprit
+            run.stop_reason, run.culprit = details.stop_reason, details.culprit
             for unsettled_job in details.unsettled_jobs:
                 _get_or_create_facts(run, unsettled_job)
 
@@ -114,19 +108,9 @@ class LogReader:
         started_at: float | None = None,
         start: RunStart | None = None,
     ) -> RunFacts:
-        run = RunFacts(
-            scheduler,
-            scheduler.label,
-            enclosing_run,
-            number,
-            started_at,
-            has_own_label=explicit_label(scheduler) is not None,
-            options=tuple(_option_texts(scheduler)),
-        )
+        run = RunFacts(scheduler, enclosing_run, number, start or NO_START, started_at)
         if start is not None:
             self._last_start = start
-            run.window_size, run.has_limiter = start.window_size, start.has_limiter
-            run.pool, run.backend = start.pool, start.backend
         self.runs.append(run)
         return run
 
@@ -137,7 +121,7 @@ class LogReader:
             started, ended = run_times(current) or (0.0, None)
             start = RunStart(monotonic, 0.0, current.window_size, pool=current.pool)
             run = self._add_run(current, enclosing_run, 1, started, start)
-            run.ended_at, run.stop_reason, run.culprit_key = ended, current.stop_reason, current.culprit
+            run.ended_at, run.stop_reason, run.culprit = ended, current.stop_reason, current.culprit
             _add_current_states(run)
             todo += [(job, run) for job in current if is_scheduler(job) and job.started_at is not None]
 
@@ -160,76 +144,59 @@ class LogReader:
             wall_offset=self._last_start.wall_offset,
             host=_host_facts(),
             live=LiveObjects(
-                tuple(dict.fromkeys(run.key for run in self.runs if run.enclosing_run is None)),
-                tuple(facts.key for facts in builder.job_facts),
+                tuple(dict.fromkeys(run.scheduler for run in self.runs if run.enclosing_run is None)),
+                tuple(facts.job for facts in builder.job_facts),
             ),
         )
 
     def _add_unstarted_schedulers(self) -> None:
-        begun_runs = {(run.enclosing_run, run.key) for run in self.runs}
+        begun_runs = {(run.enclosing_run, run.scheduler) for run in self.runs}
         for run in self.runs:  # the loop appends to this list
-            for job in run.facts_by_key:
+            for job in run.facts_by_job:
                 if is_scheduler(job) and (run, job) not in begun_runs:
                     unstarted_run = self._add_run(job, run, 0)
                     for member in job:
                         _get_or_create_facts(unstarted_run, member)
 
     def _describe_jobs(self) -> None:
-        """Add to the facts about each job its description, and what its outcome says of its failure."""
+        """Add to the facts about each job its path, its position and its requirements."""
         paths_by_run = self._find_paths()
         for run in self.runs:
-            positions = {job: number for number, job in enumerate(run.key)}
-            for job, facts in run.facts_by_key.items():
-                facts.description = JobDescription(
-                    paths_by_run[run].get(job) or job.label,
-                    job.label,
-                    type(job).__name__,
-                    criticality(job),
-                    job.forever,
-                    takes_slot(job),
-                    family_from_label(job.label, explicit_label(job) is not None),
-                    positions.get(job, len(positions)),
-                    tuple(all_requirements(run.key, job)),
-                    is_scheduler(job) and is_one_job(job),
-                )
-                facts.returncode = None if facts.command is None else facts.command.returncode
-                failure = facts.outcome.failure
-                if failure is None:
-                    continue
-                facts.exception = failure.exception
-                if facts.state is JobState.FAILED and not facts.outcome.failed_through_member:
-                    facts.failure = describe_failure(job, failure)
-                elif facts.state is JobState.BLOCKED and isinstance(failure.exception, RequirementFailed):
-                    facts.blocked_by_key = failure.exception.requirement
+            positions = {job: number for number, job in enumerate(run.scheduler)}
+            for job, facts in run.facts_by_job.items():
+                facts.path = paths_by_run[run].get(job) or job.label
+                facts.position = positions.get(job, len(positions))
+                required = map(run.facts_by_job.get, all_requirements(run.scheduler, job))
+                facts.requirements = [requirement for requirement in required if requirement is not None]
 
     def _find_paths(self) -> dict[RunFacts, dict[AnyJob, str]]:
-        has_several_roots = len({run.key for run in self.runs if run.enclosing_run is None}) > 1
+        has_several_roots = len({run.scheduler for run in self.runs if run.enclosing_run is None}) > 1
         paths: dict[RunFacts, dict[AnyJob, str]] = {}
         for run in self.runs:  # enclosing runs come first
             if run.enclosing_run is None:
-                prefix = f"{run.label}/" if has_several_roots and run.key.scheduler is None else None
-                paths[run] = paths_of(run.key, prefix)
+                prefix = f"{run.scheduler.label}/" if has_several_roots and run.scheduler.scheduler is None else None
+                paths[run] = paths_of(run.scheduler, prefix)
             else:
                 paths[run] = paths[run.enclosing_run]
                 if run.scheduler_facts in self._recorded_paths:
-                    paths[run].update(paths_of(run.key, f"{self._recorded_paths[run.scheduler_facts]}/"))
-            recorded_paths = ((job, self._recorded_paths.get(facts)) for job, facts in run.facts_by_key.items())
+                    paths[run].update(paths_of(run.scheduler, f"{self._recorded_paths[run.scheduler_facts]}/"))
+            recorded_paths = ((job, self._recorded_paths.get(facts)) for job, facts in run.facts_by_job.items())
             paths[run].update((job, path) for job, path in recorded_paths if path is not None)
         return paths
 
 
 def _get_or_create_facts(run: RunFacts, job: AnyJob) -> JobFacts:
-    facts = run.facts_by_key.get(job)
+    facts = run.facts_by_job.get(job)
     if facts is None:
-        facts = run.facts_by_key[job] = JobFacts(job, run)
+        facts = run.facts_by_job[job] = JobFacts(job, run)
     return facts
 
 
 def _add_current_states(run: RunFacts) -> None:
     """Add the current states of those jobs of a run of which the log does not say that they have settled."""
-    if (times := run_times(run.key)) is not None:
+    if (times := run_times(run.scheduler)) is not None:
         run.started_at = times[0]
-    for job in run.key:
+    for job in run.scheduler:
         facts = _get_or_create_facts(run, job)
         if facts.state is JobState.IDLE:
             facts.state, facts.ready_at = job.state, ready_at(job)
@@ -246,10 +213,10 @@ def _find_needs(runs: list[RunFacts], scopes: ResourceScopes) -> dict[int, Resol
     all_needs: dict[int, ResolvedNeeds] = {}
     for run in runs:  # enclosing runs come first
         reserved_needs = () if run.parent_number is None else all_needs.get(run.parent_number, ())
-        scope = resources[run] = scopes.build_run_scope(resources[run.enclosing_run], reserved_needs, run.pool)
-        for job, facts in run.facts_by_key.items():
+        scope = resources[run] = scopes.build_run_scope(resources[run.enclosing_run], reserved_needs, run.start.pool)
+        for job, facts in run.facts_by_job.items():
             needs = resolve_needs(scope, job.needs or {}) if scope else ()
-            needs += tuple(scopes.resolve_run_needs(run.key, job))
+            needs += tuple(scopes.resolve_run_needs(run.scheduler, job))
             if not needs:
                 continue
             all_needs[facts.span_number] = needs
@@ -258,17 +225,6 @@ def _find_needs(runs: list[RunFacts], scopes: ResourceScopes) -> dict[int, Resol
                 for name, until in throttling.closed_until:
                     needed[name].cooldowns.append((throttling.ended, until, facts.span_number))
     return all_needs
-
-
-def _option_texts(scheduler: BaseScheduler) -> Iterator[tuple[str, str]]:
-    """Yield the names and values of the options that were set on a scheduler, except its window."""
-    if scheduler.timeout is not None:
-        yield "timeout", duration_text(scheduler.timeout)
-    yield "policy", name_of_policy(scheduler.policy)
-    if scheduler.pool is not None:
-        yield "pool", repr(scheduler.pool)
-    if scheduler.critical_jobs is not None:
-        yield "critical_jobs", str(scheduler.critical_jobs)
 
 
 @functools.cache
@@ -284,29 +240,3 @@ def _package_version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return ""
-
-
-WORD_PATTERN: Final = re.compile(r"[^\W_]+(?:[.,:][^\W_]+)*")
-NUMBER_PATTERN: Final = re.compile(r"\d+(?:[.,:]\d+)*")
-
-
-def family_from_label(label: str, is_user_chosen: bool) -> str:
-    """Derive the family of a job from its label, so that jobs with similar work have the same family.
-
-    If the user chose the label, the family is the label with a star in place of each separate number. Otherwise it is
-    the name of the function or the program.
-
-    Args:
-        label: the label.
-        is_user_chosen: whether the user chose the label. Otherwise, it is the default label.
-
-    Example:
-        >>> family_from_label("page 7 for x86", True), family_from_label("python3.11 tests", True)
-        ('page * for x86', 'python3.11 tests')
-        >>> family_from_label("fetch('a')", False)
-        'fetch'
-
-    """
-    if not is_user_chosen:
-        return label.partition("(")[0].split(" ")[0] or label
-    return WORD_PATTERN.sub(lambda word: "*" if NUMBER_PATTERN.fullmatch(word[0]) else word[0], label)

@@ -18,10 +18,9 @@ from typing import Final, Literal
 
 from ..._core.api.views import WaitCause, duration_text, plural, printable
 from .._state_styles import CAUSE_WORDS
-from ._lanes import assign_lanes
 from ._record import TraceRecord
 from ._resource_use import count_overlaps
-from ._spans import INNER_WAIT_CAUSES, Span, without_intervals
+from ._spans import INNER_WAIT_CAUSES, Span, assign_lanes, without_intervals
 
 WORK: Final = "work", ""
 """The `Activity` of a job that neither waits nor has ended."""

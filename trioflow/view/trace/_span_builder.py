@@ -10,62 +10,55 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from ..._core.api.views import JobState, Outcome, Pool, StopReason, WaitCause
-from ..text._failure_text import FailureText
-from ._lanes import assign_lanes
+from ..._core.api import RequirementFailed
+from ..._core.api.views import (
+    AnyJob,
+    BaseScheduler,
+    JobState,
+    Outcome,
+    StopReason,
+    WaitCause,
+    criticality,
+    duration_text,
+    explicit_label,
+    is_one_job,
+    is_scheduler,
+    name_of_policy,
+    takes_slot,
+)
+from ..text._failure_text import describe_failure
+from ._event_recorder import RunStart
 from ._record import TraceRecord
 from ._resource_use import ResolvedNeeds
-from ._spans import CommandRecord, IncidentMark, RunSpan, Span, or_infinity
+from ._spans import CommandRecord, IncidentMark, RunSpan, Span, assign_lanes, family_from_label, or_infinity
 from ._waits import WaitAnalysis
 
 PLAIN_OUTCOME: Final = Outcome()
 """The outcome of jobs that have not settled, or succeeded with nothing else to report."""
 
 
-class JobDescription(NamedTuple):
-    """The facts about a job before it starts."""
-
-    path: str
-    label: str
-    kind: str
-    critical: bool | None
-    forever: bool
-    takes_slot: bool
-    family: str
-    position: int
-    """The position of the job among those of its scheduler, in the order in which they were added."""
-    required_keys: tuple[Any, ...]
-    is_first: bool
-
-
 @dataclass(slots=True, eq=False)
 class JobFacts:
     """The facts about one job in one run. `span_number` and `lane` are assigned by `RecordBuilder`."""
 
-    key: Any
-    run_facts: RunFacts
-    description: JobDescription = field(init=False)  # set before the facts are given to a `RecordBuilder`
+    job: AnyJob
+    run: RunFacts
+    path: str = ""
+    position: int = 0
+    """The position of the job among those of its scheduler, in the order in which they were added."""
+    requirements: list[JobFacts] = field(default_factory=list["JobFacts"])
     state: JobState = JobState.IDLE
     started_at: float | None = None
     finished_at: float | None = None
     outcome: Outcome = PLAIN_OUTCOME
-    exception: BaseException | None = None
-    failure: FailureText | None = None  # None also if the job failed only because one of its members failed
-    blocked_by_key: Any = None
     command: CommandRecord | None = None
-    returncode: int | None = None
     added_at: float = -math.inf  # the default is for jobs that were added before the run
     ready_at: float | None = None
     later_attempt_starts: tuple[float, ...] = ()
     span_number: int = -1
     lane: int | None = None
-
-    @property
-    def requirements(self) -> list[JobFacts]:
-        jobs = self.run_facts.facts_by_key
-        return [jobs[key] for key in self.description.required_keys if key in jobs]
 
     def scheduled_at(self) -> float | None:
         """Return the time from which the job could start, which is never later than its actual start.
@@ -74,9 +67,9 @@ class JobFacts:
         settled or, for a service, became ready. Return None if the job is IDLE, BLOCKED or SKIPPED, if it was cancelled
         before its requirements settled, or if the run never began.
         """
-        if self.state in (JobState.IDLE, JobState.BLOCKED, JobState.SKIPPED) or self.run_facts.started_at is None:
+        if self.state in (JobState.IDLE, JobState.BLOCKED, JobState.SKIPPED) or self.run.started_at is None:
             return None
-        latest_time = max(self.run_facts.started_at, self.added_at)
+        latest_time = max(self.run.started_at, self.added_at)
         for requirement in self.requirements:
             settled_at = requirement.finished_at if requirement.ready_at is None else requirement.ready_at
             if settled_at is None:
@@ -102,7 +95,7 @@ class JobFacts:
 
     def lifetime(self, end_time: float) -> tuple[float, float]:
         """Return the interval in which the job could wait or run, in a trace that ends at `end_time`."""
-        run = self.run_facts
+        run = self.run
         end = next(time for time in (self.finished_at, run.ended_at, end_time) if time is not None)
         return (end if run.started_at is None else max(run.started_at, self.added_at), end)
 
@@ -111,27 +104,21 @@ class JobFacts:
 class RunFacts:
     """The facts about one run of one scheduler. `started_at` is None if the run never began."""
 
-    key: Any
-    label: str
+    scheduler: BaseScheduler
     enclosing_run: RunFacts | None
     run_number: int
+    start: RunStart
     started_at: float | None = None
     ended_at: float | None = None
     stop_reason: StopReason | None = None
-    culprit_key: Any = None
-    window_size: int | None = None
-    has_limiter: bool = False
-    pool: Pool | None = None
-    backend: str = ""
-    has_own_label: bool = True
-    options: tuple[tuple[str, str], ...] = ()
-    facts_by_key: dict[Any, JobFacts] = field(default_factory=dict[Any, JobFacts])
+    culprit: AnyJob | None = None
+    facts_by_job: dict[AnyJob, JobFacts] = field(default_factory=dict[AnyJob, JobFacts])
     window_sizes: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
 
     @property
     def scheduler_facts(self) -> JobFacts | None:
         """The facts about the scheduler as a job in the enclosing run; None for an outermost scheduler."""
-        return None if self.enclosing_run is None else self.enclosing_run.facts_by_key[self.key]
+        return None if self.enclosing_run is None else self.enclosing_run.facts_by_job[self.scheduler]
 
     @property
     def parent_number(self) -> int | None:
@@ -170,8 +157,8 @@ class RecordBuilder:
 
         """
         run_indices = {run: index for index, run in enumerate(self._runs)}
-        scheduler_numbers = {run.key: number for number, run in enumerate(reversed(self._runs))}
-        runs = tuple(_make_run_span(run, scheduler_numbers[run.key]) for run in self._runs)
+        scheduler_numbers = {run.scheduler: number for number, run in enumerate(reversed(self._runs))}
+        runs = tuple(_make_run_span(run, scheduler_numbers[run.scheduler]) for run in self._runs)
         spans = [_make_span(facts) for facts in self.job_facts]
         analysis = WaitAnalysis(
             spans,
@@ -186,10 +173,18 @@ class RecordBuilder:
                 replace(span, waits=waits) if waits else span for span, waits in zip(spans, waits_of_spans, strict=True)
             ),
             runs=runs,
-            families=tuple(facts.description.family for facts in self.job_facts),
+            families=tuple(
+                family_from_label(facts.job.label, explicit_label(facts.job) is not None) for facts in self.job_facts
+            ),
             incidents=tuple(IncidentMark(time, run_indices[run], message) for time, run, message in incidents),
             end_time=end_time,
-            failures={facts.span_number: facts.failure for facts in self.job_facts if facts.failure is not None},
+            failures={
+                facts.span_number: describe_failure(facts.job, failure)
+                for facts in self.job_facts
+                if (failure := facts.outcome.failure) is not None
+                and facts.state is JobState.FAILED
+                and not facts.outcome.failed_through_member
+            },
             commands={facts.span_number: facts.command for facts in self.job_facts if facts.command is not None},
             **other_fields,
         )
@@ -202,8 +197,7 @@ def _number_jobs(runs: list[RunFacts]) -> list[JobFacts]:
     for run in runs:  # enclosing runs come first
         depths[run] = depths[run.enclosing_run] + 1
         entries += (
-            (or_infinity(facts.started_at), depths[run], facts.description.position, facts)
-            for facts in run.facts_by_key.values()
+            (or_infinity(facts.started_at), depths[run], facts.position, facts) for facts in run.facts_by_job.values()
         )
     entries.sort(key=itemgetter(0, 1, 2))
     jobs = [facts for *_, facts in entries]
@@ -215,12 +209,12 @@ def _number_jobs(runs: list[RunFacts]) -> list[JobFacts]:
 def _assign_lanes(run: RunFacts) -> None:
     """Assign lanes to those jobs of a run that have started. Jobs that take no slot get the last lanes."""
     started_jobs = sorted(
-        (facts for facts in run.facts_by_key.values() if facts.started_at is not None),
+        (facts for facts in run.facts_by_job.values() if facts.started_at is not None),
         key=lambda facts: facts.span_number,
     )
     first_lane = 1
     for is_in_slot in (True, False):
-        jobs = [facts for facts in started_jobs if facts.description.takes_slot is is_in_slot]
+        jobs = [facts for facts in started_jobs if takes_slot(facts.job) is is_in_slot]
         intervals = ((facts.started_at or 0.0, or_infinity(facts.finished_at)) for facts in jobs)
         for facts, row in zip(jobs, assign_lanes(intervals, (facts.scheduled_at() for facts in jobs)), strict=True):
             facts.lane = row + first_lane
@@ -228,17 +222,19 @@ def _assign_lanes(run: RunFacts) -> None:
 
 
 def _make_span(facts: JobFacts) -> Span:
-    run, outcome, command, description = facts.run_facts, facts.outcome, facts.command, facts.description
+    job, run, outcome, command = facts.job, facts.run, facts.outcome, facts.command
+    error = None if outcome.failure is None else outcome.failure.exception
+    is_blocked = facts.state is JobState.BLOCKED and isinstance(error, RequirementFailed)
     return Span(
         number=facts.span_number,
         parent=run.parent_number,
         run=run.run_number,
-        path=description.path,
-        label=description.label,
-        kind=description.kind,
+        path=facts.path,
+        label=job.label,
+        kind=type(job).__name__,
         state=facts.state,
-        critical=description.critical,
-        forever=description.forever,
+        critical=criticality(job),
+        forever=job.forever,
         scheduled_at=facts.scheduled_at(),
         started_at=facts.started_at,
         ready_at=facts.ready_at,
@@ -248,47 +244,58 @@ def _make_span(facts: JobFacts) -> Span:
         timed_out=outcome.timed_out,
         moved_on=outcome.moved_on,
         required=tuple(requirement.span_number for requirement in facts.requirements),
-        exception=facts.exception,
-        returncode=facts.returncode,
+        exception=error,
+        returncode=None if command is None else command.returncode,
         user_time=None if command is None else command.user_time,
         system_time=None if command is None else command.system_time,
         max_rss=None if command is None else command.max_rss,
         throttled=tuple((attempt.began, attempt.ended) for attempt in outcome.throttled_attempts),
-        takes_slot=description.takes_slot,
-        is_first=description.is_first,
+        takes_slot=takes_slot(job),
+        is_first=is_scheduler(job) and is_one_job(job),
         restored=outcome.restoration is not None,
         restored_at=outcome.restored_at,
         restored_elapsed=None if outcome.restoration is None else outcome.restoration.elapsed,
-        blocked_by=None if facts.blocked_by_key is None else _find_span_number(run, facts.blocked_by_key),
+        blocked_by=_find_span_number(run, error.requirement) if is_blocked else None,
         failed_attempts=tuple((attempt.number, attempt.ended, attempt.error) for attempt in outcome.failed_attempts),
     )
 
 
-def _find_span_number(run: RunFacts | None, key: Any) -> int | None:
+def _find_span_number(run: RunFacts | None, job: AnyJob) -> int | None:
     """Return the number of a job's span in a run or an enclosing one; None if the job is in none of them."""
     while run is not None:
-        if key in run.facts_by_key:
-            return run.facts_by_key[key].span_number
+        if job in run.facts_by_job:
+            return run.facts_by_job[job].span_number
         run = run.enclosing_run
     return None
 
 
 def _make_run_span(run: RunFacts, scheduler_number: int) -> RunSpan:
-    culprit = run.facts_by_key.get(run.culprit_key)
+    culprit = None if run.culprit is None else run.facts_by_job.get(run.culprit)
     return RunSpan(
         scheduler_number=scheduler_number,
         parent=run.parent_number,
         run_number=run.run_number,
-        label=run.label,
+        label=run.scheduler.label,
         started_at=run.started_at,
         finished_at=run.ended_at,
-        window_size=run.window_size,
-        has_limiter=run.has_limiter,
-        backend=run.backend,
+        window_size=run.start.window_size,
+        has_limiter=run.start.has_limiter,
+        backend=run.start.backend,
         window_sizes=tuple(run.window_sizes),
         stop_reason=run.stop_reason,
         culprit_number=None if culprit is None else culprit.span_number,
-        member_numbers=tuple(sorted(facts.span_number for facts in run.facts_by_key.values())),
-        has_own_label=run.has_own_label,
-        options=run.options,
+        member_numbers=tuple(sorted(facts.span_number for facts in run.facts_by_job.values())),
+        has_own_label=explicit_label(run.scheduler) is not None,
+        options=tuple(_option_texts(run.scheduler)),
     )
+
+
+def _option_texts(scheduler: BaseScheduler) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of the options that were set on a scheduler, except its window."""
+    if scheduler.timeout is not None:
+        yield "timeout", duration_text(scheduler.timeout)
+    yield "policy", name_of_policy(scheduler.policy)
+    if scheduler.pool is not None:
+        yield "pool", repr(scheduler.pool)
+    if scheduler.critical_jobs is not None:
+        yield "critical_jobs", str(scheduler.critical_jobs)
