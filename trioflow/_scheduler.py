@@ -350,9 +350,9 @@ class Scheduler(BaseScheduler):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return the representations that Jupyter chooses from: the graph, and the listing as plain text."""
-        from .view import _mimebundle
+        from .view import _save
 
-        return _mimebundle.scheduler_bundle(self)
+        return _save.scheduler_bundle(self)
 
 
 SETTING_DEFAULTS: Final = tuple((Scheduler.__init__.__kwdefaults__ or {}).items())

@@ -31,8 +31,8 @@ from trioflow._core.admission._window import WindowController
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.testing import run_virtual
 from trioflow.view import save
-from trioflow.view.monitor._live_source import LiveSource
 from trioflow.view.monitor._model import RunModel
+from trioflow.view.monitor._records import LiveSource
 from trioflow.view.monitor._run_header import RunHeader
 from trioflow.view.text._symbols import Symbols
 

@@ -15,7 +15,7 @@ from trioflow import Job, Retry, Scheduler, Sequence, Trace, current_job, simula
 from trioflow.abc import Instrument
 from trioflow.simulation._duration_sources import read_durations
 from trioflow.view.monitor._eta import Estimator
-from trioflow.view.monitor._live_source import LiveSource
+from trioflow.view.monitor._records import LiveSource
 
 
 def scenario(**options: Any) -> Scheduler:

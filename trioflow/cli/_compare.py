@@ -29,14 +29,13 @@ def command(before: Path, after: Path) -> int:
     BEFORE and AFTER are files written by `trioflow run --trace FILE.json`. Jobs are matched by their paths. The
     changes add up to the difference between the two runs. A job that is not on a critical path contributes nothing.
     """
-    from ..view.trace import _trace_file
-    from ..view.trace.compare import _differences
+    from ..view.trace import _compare, _trace_file
 
     try:
-        first, second = (_differences.run_times(_trace_file.read_record(path)) for path in (before, after))
+        first, second = (_compare.run_times(_trace_file.read_record(path)) for path in (before, after))
     except _trace_file.BadTrace as error:
         raise CliError(str(error)) from None
-    compared = _differences.compare(first, second)
-    for line in _differences.comparison_lines(compared, _symbols.Symbols.for_stream(sys.stdout)):
+    compared = _compare.compare(first, second)
+    for line in _compare.comparison_lines(compared, _symbols.Symbols.for_stream(sys.stdout)):
         _outputs.echo(line)
     return SUCCESS_CODE

@@ -20,7 +20,7 @@ import click
 
 from .. import JournalError, Scheduler
 from ..abc import is_scheduler, printable
-from ..view.text import _exception_text, _symbols
+from ..view.text import _failure_text, _symbols
 from . import USAGE_ERROR_CODE, _argument_conversion, _outputs, _subgraph
 from ._suggestions import nearest_name
 
@@ -50,7 +50,7 @@ class CliError(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         if self._error is not None:
             symbols = _symbols.Symbols.for_stream(sys.stderr)
-            _outputs.echo(symbols.escape_lines(_exception_text.format_traceback(self._error)), err=True)
+            _outputs.echo(symbols.escape_lines(_failure_text.format_traceback(self._error)), err=True)
         super().show(file)
 
 

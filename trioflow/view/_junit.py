@@ -15,7 +15,7 @@ from typing import Final, final
 
 from .._core.api.views import BaseScheduler, JobState, file_path, headline, warn
 from ._state_styles import STATE_STYLES, recorded_state
-from .text import _exception_text, _verdict
+from .text import _failure_text, _verdict
 from .text._failure_text import MAX_HEADLINE_LENGTH
 from .trace._event_recorder import EventRecorder
 from .trace._log_reader import build_record
@@ -115,7 +115,7 @@ def _case_lines(record: TraceRecord, suite_name: str, span: Span) -> Iterator[st
         # The output is part of the failure's text, because some programs show nothing else of a test case.
         outputs = _command_outputs(record, span)
         details = "\n".join([_traceback(record, span, outputs), *(f"Its {name}:\n{text}" for name, text in outputs)])
-        message = "" if span.exception is None else _exception_text.first_line_text(span.exception, MAX_HEADLINE_LENGTH)
+        message = "" if span.exception is None else _failure_text.first_line_text(span.exception, MAX_HEADLINE_LENGTH)
         kind, element = record.failures[span.number].type_name, "failure"
         if span.critical is False:
             element, message = "skipped", f"failed (tolerated): {message}"

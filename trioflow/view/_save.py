@@ -1,9 +1,9 @@
-"""Save the graph of a scheduler, or the record of a run, to a file; and the listing of a scheduler as text."""
+"""Save the graph of a scheduler, or the record of a run, to a file; show a scheduler as text, and in a notebook."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final, Unpack
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from .._core.api.views import BaseScheduler, file_path, is_scheduler, not_a_scheduler_error, short_repr
 
@@ -114,7 +114,7 @@ def save_trace(trace: Trace, suffix: str, path: str | os.PathLike[str]) -> None:
     from pathlib import Path
 
     from ._exports import write_atomically
-    from .trace import _table, _trace_events, _trace_file
+    from .trace import _formats, _trace_file
     from .trace.report import _report
     from .trace.timeline import _timeline
 
@@ -125,9 +125,9 @@ def save_trace(trace: Trace, suffix: str, path: str | os.PathLike[str]) -> None:
         case ".html":
             text = _report.report_html(record, Path(path).parent)
         case ".csv":
-            text = _table.csv_text(record)
+            text = _formats.csv_text(record)
         case _:
-            text = _trace_events.json_text(record, _trace_file.record_json(record))
+            text = _formats.json_text(record, _trace_file.record_json(record))
     write_atomically(path, text)
 
 
@@ -160,3 +160,51 @@ def listing(
     if not is_scheduler(scheduler):
         raise not_a_scheduler_error(scheduler, "listing()")
     return Listing(scheduler, _symbols.Symbols()).text(details, silence_done_jobs, legend)
+
+
+# ---- notebooks
+
+MimeBundle = dict[str, str]
+"""The representations of one object in a notebook, by MIME type."""
+
+MAX_GRAPH_ELEMENTS: Final = 400
+"""The maximum number of boxes and arrows in a picture: lines of a Mermaid flowchart.
+
+No larger picture is drawn: it would be slow and unreadable.
+"""
+MAX_LISTED_JOBS: Final = 100
+"""The maximum number of jobs in a listing. For more jobs, the plain text is the repr of the scheduler."""
+
+
+def scheduler_bundle(scheduler: BaseScheduler) -> MimeBundle:
+    """Return the MIME bundle of a scheduler: a picture of its graph, and its listing as plain text.
+
+    The picture is an SVG if the package graphviz and the program `dot` are installed, and otherwise a Mermaid
+    flowchart, which JupyterLab 4.1 and later can draw. A front end that supports neither shows the plain text.
+    """
+    job_count = sum(1 for _ in scheduler.iterate_jobs())
+    return {
+        "text/plain": (listing(scheduler) if job_count <= MAX_LISTED_JOBS else "") or repr(scheduler),
+        **(_picture_bundle(scheduler) if job_count else {}),
+    }
+
+
+def _picture_bundle(scheduler: BaseScheduler) -> MimeBundle:
+    from ._exports import svg_bundle
+    from .graph import _render
+    from .trace._trace import find_critical_path
+
+    critical_path = find_critical_path(scheduler)
+    mermaid = _render.mermaid(scheduler, critical_path)
+    if mermaid.count("\n") > MAX_GRAPH_ELEMENTS:
+        return {}
+
+    def draw_svg(direction: Any) -> str:
+        digraph = _render.graph(scheduler, critical_path, direction)
+        return _render.render(digraph, "svg", "the picture of a scheduler").decode()
+
+    try:
+        svg = _render.svg_in_best_direction(draw_svg)
+    except (ModuleNotFoundError, RuntimeError):
+        return {"text/vnd.mermaid": mermaid}
+    return svg_bundle(svg, "the graph of a scheduler")

@@ -18,8 +18,7 @@ from trioflow import CommandJob, Job, Scheduler, Trace
 from trioflow.testing import run_virtual
 from trioflow.view import _junit, save
 from trioflow.view.text._symbols import Symbols
-from trioflow.view.trace import _trace_file
-from trioflow.view.trace.compare import _differences
+from trioflow.view.trace import _compare, _trace_file
 from trioflow.view.trace.report._report import report_html
 
 from ...bodies import nap
@@ -88,8 +87,8 @@ def harm(seeds: range, tmp_path: Path) -> list[str]:
             record = _trace_file.read_record(path)
             report_html(record, tmp_path)
             "".join(_junit.xml_lines(record) if record.root_runs else ())
-            times = _differences.run_times(record)
-            "".join(_differences.comparison_lines(_differences.compare(times, times), Symbols()))
+            times = _compare.run_times(record)
+            "".join(_compare.comparison_lines(_compare.compare(times, times), Symbols()))
         except _trace_file.BadTrace:
             rejected += 1
         except Exception as error:

@@ -21,7 +21,7 @@ from trioflow import CommandJob, Job, JUnit, Pool, Scheduler, Trace
 from trioflow._core.api.views import printable
 from trioflow.view import listing, save
 from trioflow.view.graph import _render
-from trioflow.view.trace import _critical_path_parts
+from trioflow.view.trace import _time_spent
 from trioflow.view.trace.report import _failures
 
 from ...bodies import fail, nap
@@ -173,7 +173,7 @@ def test_the_parts_of_the_critical_path_add_up_to_the_time_of_the_run(virtual: V
     inner = Scheduler(Job(nap, 2, label="a"), Job(nap, 1, label="b"), label="inner", required=jobs, jobs_window=1)
     trace = Trace()
     virtual(functools.partial(Scheduler(inner, jobs, pool=Pool(gpu=1)).co_run, instruments=[trace]))
-    parts = _critical_path_parts.critical_path_parts(trace._get_record())
+    parts = _time_spent.critical_path_parts(trace._get_record())
     assert sum(part.seconds for part in parts) == 15
     assert [(part.name, part.seconds) for part in parts[:2]] == [("train 2", 5), ("train 1", 4)]
 

@@ -14,9 +14,8 @@ import pytest
 
 from trioflow import Adaptive, CommandJob, Job, Pool, Rate, Scheduler, Sequence, Throttled, Trace
 from trioflow.view import _junit, save
-from trioflow.view.trace import _trace_file
-from trioflow.view.trace._table import csv_text
-from trioflow.view.trace.compare import _differences
+from trioflow.view.trace import _compare, _trace_file
+from trioflow.view.trace._formats import csv_text
 from trioflow.view.trace.report._report import report_html
 
 from ...bodies import fail, nap
@@ -85,7 +84,7 @@ def test_what_is_made_of_a_file_is_what_is_made_of_the_run(virtual: Virtual, tmp
     assert report_html(read, tmp_path) == report_html(live, tmp_path)
     assert csv_text(read) == csv_text(live)
     assert [*_junit.xml_lines(read)] == [*_junit.xml_lines(live)]
-    compared = _differences.compare(_differences.run_times(read), _differences.run_times(live))
+    compared = _compare.compare(_compare.run_times(read), _compare.run_times(live))
     assert (compared.changes, compared.state_changes) == ((), ())
     assert json.loads(_trace_file.record_json(read)) == json.loads(_trace_file.record_json(live))
 

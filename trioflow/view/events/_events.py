@@ -38,7 +38,7 @@ from ..._core.api.views import (
     waiting,
     warn,
 )
-from ..text import _exception_text, _verdict
+from ..text import _failure_text, _verdict
 from ..text._failure_text import kind_text
 from ._nonblocking_writer import NonBlockingWriter
 
@@ -355,7 +355,7 @@ class Events(Instrument):
 
 
 def _exception_line(error: BaseException | None) -> str | None:
-    return None if error is None else _exception_text.one_line_text(error, MAX_EXCEPTION_LENGTH)
+    return None if error is None else _failure_text.one_line_text(error, MAX_EXCEPTION_LENGTH)
 
 
 def _discard_line(line: bytes) -> None:

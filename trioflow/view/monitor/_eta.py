@@ -32,9 +32,8 @@ from functools import partial
 from typing import Final
 
 from ..._core.api.views import JobState, fraction_done, longest_path_lengths, median_duration
-from ._live_source import LiveSource
 from ._model import RunModel
-from ._records import JobRecord, SchedulerRecord
+from ._records import JobRecord, LiveSource, SchedulerRecord
 
 MIN_SUCCEEDED_JOBS: Final = 3
 """The number of jobs that must have succeeded before there is an estimate, if no job has an expected duration."""

@@ -17,7 +17,7 @@ from typing import Final, TextIO
 
 from ..._core.api.views import AnyJob, JobState, duration_text, plural
 from .._state_styles import recorded_state
-from ..text import _exception_text
+from ..text import _failure_text
 from ..text._symbols import Symbols
 from ..text._verdict import TROUBLE_STATES, failures_text, forever_jobs_text
 from ._display import Display, Ticker
@@ -174,7 +174,7 @@ class LogDisplay(Display):
             duration_text(finished - started, in_column=True) if started is not None and finished is not None else ""
         )
         error = job.error if not self._model.are_failures_shown_elsewhere else None
-        message = self._symbols.escape(_exception_text.one_line_text(error)) if error is not None else ""
+        message = self._symbols.escape(_failure_text.one_line_text(error)) if error is not None else ""
         tolerated = " (tolerated)" * job.is_tolerated
         outcome = f"{_outcome_word(job):<9} {full_name(job, self._symbols)}{tolerated}"
         self._write_line("  ".join(filter(None, (outcome, duration, message or _failures_text(job)))))

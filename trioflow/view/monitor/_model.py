@@ -20,11 +20,10 @@ from typing import Final
 
 from ..._core.api.views import JobState
 from .._state_styles import recorded_state
-from ..text import _exception_text, _verdict
+from ..text import _failure_text, _verdict
 from ..text._verdict import create_verdict
 from ._display import Display
-from ._live_source import LiveSource
-from ._records import JobCounts, JobRecord, SchedulerRecord
+from ._records import JobCounts, JobRecord, LiveSource, SchedulerRecord
 from ._run_header import RunProgress
 
 MAX_KEPT_FAILURES: Final = 9
@@ -193,7 +192,7 @@ class RunModel:
         if job.is_one_job or job.failed_by_itself or state is JobState.BLOCKED:
             self._count_settled_job(job, previous_state)
         if job.failed_by_itself:
-            kind = job.failure_kind or ("" if job.error is None else _exception_text.one_line_text(job.error))
+            kind = job.failure_kind or ("" if job.error is None else _failure_text.one_line_text(job.error))
             self.failed_jobs_by_kind.setdefault(kind, FailedJobs()).add(job)
         self.display.job_finished(job)
 

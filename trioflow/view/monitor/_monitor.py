@@ -20,12 +20,11 @@ from ..._core.api.views import (
 )
 from ..text import _symbols
 from ._display import Display
-from ._live_source import LiveSource
 from ._log_display import LogDisplay
 from ._model import RunModel
 from ._output_buffer import is_terminal
 from ._picture_renderer import PictureRenderer
-from ._records import SchedulerRecord
+from ._records import LiveSource, SchedulerRecord
 from ._row_selection import full_name
 
 DUMB_TERMINALS: Final = ("dumb", "unknown")

@@ -28,7 +28,7 @@ from ..._core.api.views import (
     waiting,
 )
 from .._state_styles import CAUSE_WORDS, CRITICAL_BADGE, FOREVER_BADGE, STATE_STYLES, recorded_state
-from ..text import _exception_text
+from ..text import _failure_text
 from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
 from ._display import StyledLine, line_width
 from ._eta import Forecast
@@ -224,7 +224,7 @@ class PictureRenderer:
         if job.error is not None:
             if self._model.are_failures_shown_elsewhere and self._model.ended_at is not None:
                 return ""
-            return self._symbols.escape(_exception_text.one_line_text(job.error)).partition("\\n")[0]
+            return self._symbols.escape(_failure_text.one_line_text(job.error)).partition("\\n")[0]
         details = [attempt_text(job)] if job.job.attempts > 1 else []
         if isinstance(job, SchedulerRecord):
             details.append(self._counts_by_symbol(job))

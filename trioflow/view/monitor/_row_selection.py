@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ..._core.api.views import JobState, ReportedState
-from ..text import _exception_text
+from ..text import _failure_text
 from ..text._symbols import Symbols
 from ._model import MAX_KEPT_FAILURES, RunModel, iterate_in_listing_order
 from ._records import JobCounts, JobRecord, SchedulerRecord
@@ -137,7 +137,7 @@ class RowSelector:
                 # An exception means that the thread of the run changed `jobs` at the same time.
                 with contextlib.suppress(RuntimeError, StopIteration):
                     errors = [job.error for job in itertools.islice(jobs, MAX_KEPT_FAILURES)]
-                    messages = {_exception_text.one_line_text(error) for error in errors if error is not None}
+                    messages = {_failure_text.one_line_text(error) for error in errors if error is not None}
                     rows.append(JobRow(next(iter(jobs)), None, len(jobs), len(messages) > 1))
         return rows
 

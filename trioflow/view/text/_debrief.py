@@ -28,7 +28,7 @@ from ..._core.api.views import (
     reason_not_restored,
     shorten,
 )
-from . import _exception_text, _verdict
+from . import _failure_text, _verdict
 from ._failure_text import group_failures, kind_text
 from ._listing import Listing
 from ._symbols import Symbols
@@ -66,7 +66,7 @@ class Debrief:
         return self._symbols.escape(shorten(self._paths.get(job, job.label)))
 
     def _traceback_text(self, error: BaseException, tb: TracebackType | None = None) -> str:
-        return "\n" + self._symbols.escape_lines(_exception_text.format_traceback(error, tb))
+        return "\n" + self._symbols.escape_lines(_failure_text.format_traceback(error, tb))
 
     # ---- the verdict
 

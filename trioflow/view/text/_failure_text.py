@@ -1,17 +1,146 @@
-"""A failure as text: what was raised, where in the user's own code, and which failures are of one kind.
+"""Exceptions and failures as text: on a short line, as a traceback of the user's code, and which are of one kind.
 
-The log's debrief, reports, traces and reports for CI read failures in this form, which can be written to a file.
+No function here raises, even if the `__str__` of an exception does. Tracebacks omit the frames of trioflow, and of
+libraries between trioflow and the user's code. The log's debrief, reports, traces and reports for CI read failures as
+`FailureText`, which can be written to a file.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
+import os
+import re
+import sys
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from types import TracebackType
+from typing import Any, Final, TypeVar, cast
 
-from ..._core.api.views import AnyJob, Failure, failure_kind
-from . import _exception_text
+from ..._core.api.views import (
+    LOOP_PACKAGES,
+    PACKAGE_PREFIX,
+    AnyJob,
+    Failure,
+    failure_kind,
+    get_traceback,
+    headline,
+    innermost_own,
+    shown_exception,
+    truncate,
+)
+
+INTERMEDIATE_LIBRARIES: Final = (
+    "click",
+    "concurrent.futures",
+    "dask",
+    "distributed",
+    *sorted(LOOP_PACKAGES - {"asyncio"}),
+)
+"""Libraries whose frames may lie between those of trioflow and those of the user's code."""
+MAX_STORED_LENGTH: Final = 1000
+DEFAULT_MAX_LENGTH: Final = 100
+"""The default maximum length of an exception's text. With a prefix, the text then fits in a line of a wide terminal."""
+
+
+def one_line_text(error: BaseException, max_length: int = DEFAULT_MAX_LENGTH) -> str:
+    """Return the type and the message of `error` on one line, truncated to `max_length` characters."""
+    error, note = shown_exception(error)
+    return _prepend_type(error, safe_message(error) + note, max_length)
+
+
+def first_line_text(error: BaseException, max_length: int = DEFAULT_MAX_LENGTH) -> str:
+    """Return the type of `error`, and the first line of its message without trailing punctuation.
+
+    The text is truncated to `max_length` characters.
+    """
+    error, note = shown_exception(error)
+    return _prepend_type(error, headline(safe_message(error)) + note, max_length)
+
+
+def safe_message(error: BaseException) -> str:
+    """Return `str(error)`, or a placeholder if `str` raises."""
+    try:
+        return str.__str__(str(error))  # without the methods of a subclass of `str`
+    except Exception as broken:
+        return f"<its str() raised {type(broken).__name__}>"
+
+
+def _prepend_type(error: BaseException, message: str, max_length: int) -> str:
+    return truncate(f"{type(error).__name__}: {message}" if message else type(error).__name__, max_length)
+
+
+def format_traceback(error: BaseException, tb: TracebackType | None = None) -> str:
+    """Format an exception as Python does, with its causes and group members, but only with frames of the user's code.
+
+    Args:
+        error: the exception.
+        tb: the traceback to format; None for the traceback of the exception.
+
+    Returns:
+        The text, which ends with a newline. If no frame belongs to the user's code, the text is only the type and
+            the message.
+
+    """
+    libraries = (PACKAGE_PREFIX, *_library_directories())
+    tb = tb or get_traceback(error)
+    try:
+        return _format_with_related(error, tb, libraries)
+    except Exception:  # from the code of the exception's class, or of that of a related exception
+        lines = traceback.format_list(_user_frames(traceback.extract_tb(tb), libraries))
+        heading = ["Traceback (most recent call last):\n"] if lines else []
+        return "".join([*heading, *lines, one_line_text(error), "\n"])
+
+
+def _format_with_related(error: BaseException, tb: TracebackType | None, libraries: tuple[str, ...]) -> str:
+    root = traceback.TracebackException(type(error), error, tb, compact=True)
+    todo = [root]
+    while todo:
+        exception = todo.pop()
+        frames = _user_frames(exception.stack, libraries)
+        # If the stack is None, `format` also omits the line "Traceback (most recent call last):".
+        exception.stack = traceback.StackSummary.from_list(frames) if frames else cast(Any, None)
+        todo += [related for related in (exception.__cause__, exception.__context__) if related is not None]
+        todo += exception.exceptions or ()
+    return "".join(root.format())
+
+
+def innermost_own_frame(error: BaseException, tb: TracebackType | None = None) -> traceback.FrameSummary | None:
+    """Return the innermost frame of the user's own code in a traceback; None if there is none."""
+    innermost = innermost_own(tb or get_traceback(error))
+    return None if innermost is None else traceback.extract_tb(innermost, limit=1)[0]
+
+
+def placeholder_exception(text: str) -> BaseException:
+    """Return an exception that views print as `text`, the text of the original exception."""
+    name, _, message = text.partition(": ")
+    if not re.fullmatch(r"\w+", name):
+        name, message = "Exception", text
+    exception_type: Any = type(name, (Exception,), {})
+    return exception_type(*([message] if message else []))  # type: ignore[no-any-return]
+
+
+def _library_directories() -> list[str]:
+    files = [sys.modules[name].__file__ for name in INTERMEDIATE_LIBRARIES if name in sys.modules]
+    return [f"{os.path.dirname(file)}/" for file in files if file is not None]
+
+
+def _user_frames(stack: traceback.StackSummary, libraries: tuple[str, ...]) -> list[traceback.FrameSummary]:
+    """Return the frames of the user's code, and of the libraries that the user's code has called.
+
+    Consecutive frames in `libraries` are omitted if one of them belongs to trioflow. Otherwise they are kept, because
+    the user's code has called these libraries.
+    """
+    user_frames: list[traceback.FrameSummary] = []
+    for is_library, group in itertools.groupby(stack, lambda frame: frame.filename.startswith(libraries)):
+        frames = list(group)
+        if not (is_library and any(frame.filename.startswith(PACKAGE_PREFIX) for frame in frames)):
+            user_frames += frames
+    return user_frames
+
+
+# ---- failures
 
 MAX_HEADLINE_LENGTH: Final = 300
 
@@ -45,14 +174,14 @@ class FailureText:
 
 def describe_failure(job: AnyJob, failure: Failure) -> FailureText:
     error = failure.exception
-    frame = _exception_text.innermost_own_frame(error, failure.traceback)
+    frame = innermost_own_frame(error, failure.traceback)
     return FailureText(
         failure.number,
         kind_text(job, failure),
         type(error).__qualname__,
-        _exception_text.first_line_text(error, MAX_HEADLINE_LENGTH),
-        _exception_text.safe_message(error),
-        _exception_text.format_traceback(error, failure.traceback),
+        first_line_text(error, MAX_HEADLINE_LENGTH),
+        safe_message(error),
+        format_traceback(error, failure.traceback),
         None if frame is None else CodeLocation(frame.filename, frame.lineno or 1, frame.name, frame.line or ""),
     )
 

@@ -47,7 +47,7 @@ from ..._core.api.views import (
     stored_result,
     waiting,
 )
-from . import _exception_text
+from . import _failure_text
 from ._symbols import Symbols, display_width
 
 MAX_ALIGNED_WIDTH: Final = 80
@@ -174,7 +174,7 @@ class Listing:
     def _outcome_text(self, job: AnyJob) -> str:
         error = job.raised_exception()
         if error is not None:
-            return f"!! {self._symbols.escape(_exception_text.one_line_text(error))}"
+            return f"!! {self._symbols.escape(_failure_text.one_line_text(error))}"
         if job.state is JobState.SUCCEEDED:
             result = stored_result(job)
             result_text = "(given up)" if result is DROPPED else self._symbols.escape(short_repr(result))

@@ -224,7 +224,8 @@ def _assign_lanes(run: RunFacts) -> None:
 def _make_span(facts: JobFacts) -> Span:
     job, run, outcome, command = facts.job, facts.run, facts.outcome, facts.command
     error = None if outcome.failure is None else outcome.failure.exception
-    is_blocked = facts.state is JobState.BLOCKED and isinstance(error, RequirementFailed)
+    is_blocked = facts.state is JobState.BLOCKED
+    blocking_job = error.requirement if is_blocked and isinstance(error, RequirementFailed) else None
     return Span(
         number=facts.span_number,
         parent=run.parent_number,
@@ -255,7 +256,7 @@ def _make_span(facts: JobFacts) -> Span:
         restored=outcome.restoration is not None,
         restored_at=outcome.restored_at,
         restored_elapsed=None if outcome.restoration is None else outcome.restoration.elapsed,
-        blocked_by=_find_span_number(run, error.requirement) if is_blocked else None,
+        blocked_by=None if blocking_job is None else _find_span_number(run, blocking_job),
         failed_attempts=tuple((attempt.number, attempt.ended, attempt.error) for attempt in outcome.failed_attempts),
     )
 

@@ -10,7 +10,7 @@ from typing import Final, Literal, final
 
 from ..._core.api.views import JobState, StopReason, WaitCause, duration_text, shorten
 from .._state_styles import CAUSE_WORDS
-from ..text import _exception_text
+from ..text import _failure_text
 
 
 @final
@@ -154,7 +154,7 @@ class Span:
     @property
     def exception_text(self) -> str:
         """The type and the message of the exception, in at most 100 characters. Empty if there is no exception."""
-        return "" if self.exception is None else _exception_text.one_line_text(self.exception)
+        return "" if self.exception is None else _failure_text.one_line_text(self.exception)
 
 
 def last_wait(span: Span) -> Wait | None:

@@ -12,8 +12,7 @@ from ._record import TraceRecord
 from ._spans import Span
 
 if TYPE_CHECKING:
-    from ._critical_path_parts import CriticalPathPart
-    from ._time_spent import TimeSpent
+    from ._time_spent import CriticalPathPart, TimeSpent
 
 
 @final
@@ -142,6 +141,6 @@ def find_critical_path_parts(scheduler: BaseScheduler, trace: Trace | None) -> l
         trace: the trace of the run. If it is None, the times that the jobs have are used.
 
     """
-    from ._critical_path_parts import critical_path_parts
+    from ._time_spent import critical_path_parts
 
     return critical_path_parts(record_of_last_run(scheduler) if trace is None else trace._get_record())

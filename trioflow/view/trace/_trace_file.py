@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..._core.api.views import JobState, topological_order
-from ..text import _exception_text
+from ..text import _failure_text
+from ._formats import FORMAT_VERSION
 from ._record import TraceRecord
 from ._spans import Span
-from ._trace_events import FORMAT_VERSION
 
 RECORD_KEY: Final = "record"
 """The key of the record in a trace file. Perfetto ignores it."""
@@ -59,7 +59,7 @@ def _to_plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_to_plain(item) for item in values]
     if isinstance(value, BaseException):
-        return _exception_text.one_line_text(value, _exception_text.MAX_STORED_LENGTH)
+        return _failure_text.one_line_text(value, _failure_text.MAX_STORED_LENGTH)
     return {
         name: _to_plain(item)
         for name, default in _defaults(typing.cast(Hashable, type(value))).items()
@@ -124,7 +124,7 @@ def _read_exception(kind: object, text: object) -> BaseException:
     """Return the exception of a text; msgspec says where it is if this raises."""
     if kind is not BaseException or not isinstance(text, str):
         raise ValueError("Expected the text of an exception")
-    return _exception_text.placeholder_exception(text)
+    return _failure_text.placeholder_exception(text)
 
 
 def _check(record: TraceRecord) -> None:

@@ -12,13 +12,14 @@ import base64
 import datetime
 import hashlib
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from ...._core.api.views import (
@@ -35,12 +36,13 @@ from ...._core.api.views import (
     size_text,
 )
 from ..._state_styles import STATE_COUNT_ORDER, STATE_STYLES, recorded_state, state_class
+from ...graph import _render
 from ...text import _verdict
-from .._critical_path_parts import critical_path_parts
-from .._record import TraceRecord
+from .. import _time_spent
+from .._record import GraphDescription, TraceRecord
 from .._spans import RunSpan, Span, wait_text
 from ..timeline import _timeline
-from . import _failures, _sections
+from . import _failures
 
 TIMELINE_WIDTH: Final = 1200
 MAX_NAME_LENGTH: Final = 48
@@ -98,12 +100,12 @@ def report_html(record: TraceRecord, folder: Path) -> str:
             incidents=[mark.message.partition("\n")[0] for mark in record.incidents],
             commands=commands,
             path_rows=list(_critical_path_rows(record)),
-            slots=_sections.slots_sentence(record),
-            graphs=list(map(_sections.draw_graph, record.graphs)),
+            slots=slots_sentence(record),
+            graphs=list(map(draw_graph, record.graphs)),
             timeline=Markup(_timeline.timeline_svg(record, TIMELINE_WIDTH, has_title=False)),
-            families=_sections.families_table(record),
+            families=families_table(record),
             forever=[span for span in record.leaf_spans if _is_listed_separately(span)],
-            facts=_sections.run_facts(record),
+            facts=run_facts(record),
             data=Markup(_table_json(record, commands)),
         )
     )
@@ -236,7 +238,7 @@ class PathRow:
 
 def _critical_path_rows(record: TraceRecord) -> Iterator[PathRow]:
     """Yield the lines of the critical path, with their shares of the time; none if nothing took any time."""
-    parts = critical_path_parts(record)
+    parts = _time_spent.critical_path_parts(record)
     total_seconds = record.end_time - record.start_time
     if not parts or not total_seconds:
         return
@@ -323,3 +325,101 @@ def _command_cells(span: Span) -> Iterator[list[Any] | None]:
     cpu_seconds = None if span.user_time is None or span.system_time is None else span.user_time + span.system_time
     yield None if cpu_seconds is None else [round(cpu_seconds, 6), duration_text(cpu_seconds)]
     yield None if memory is None else [memory, size_text(memory)]
+
+
+# ---- families of jobs
+
+
+def families_table(record: TraceRecord) -> dict[str, Any] | None:
+    """Return the headings and rows of the table of families, or None if no two jobs are of the same family."""
+    time_spent = _time_spent.compute_time_spent(record)
+    if all(family.count == 1 for family in time_spent.families):
+        return None
+    headings, cells = _time_spent.format_columns(time_spent.families[: _time_spent.MAX_FAMILIES])
+    columns = _time_spent.HEADINGS[1:-1]
+    return {
+        "headings": list(zip(_time_spent.HEADINGS, headings, strict=True)),
+        "rows": [
+            (family, list(zip(columns, (family.count, *times), strict=True)), waits)
+            for family, (times, waits) in zip(time_spent.families, cells, strict=False)
+        ],
+        "unlisted": len(time_spent.families) - _time_spent.MAX_FAMILIES,
+    }
+
+
+def slots_sentence(record: TraceRecord) -> str:
+    sentence = str(_time_spent.compute_time_spent(record))
+    return (sentence[:1].upper() + sentence[1:])[:200]
+
+
+# ---- the facts of the run
+
+
+def run_facts(record: TraceRecord) -> list[tuple[str, str]]:
+    """Return the names and values of facts about the host and the options of the runs; none if nothing has run."""
+    runs = record.root_runs
+    options = (fact for run in runs for fact in _option_facts(run, len(runs) > 1))
+    backends = ", ".join(dict.fromkeys(run.backend for run in runs if run.backend)) or "unknown"
+    host = [("system", record.host.system), ("versions", record.host.versions), ("backend", backends)]
+    return [*host, *options] if runs else []
+
+
+def _option_facts(run: RunSpan, should_name_scheduler: bool) -> Iterator[tuple[str, str]]:
+    window = _window_text(run)
+    suffix = f" of {run.label}" if should_name_scheduler else ""
+    for name, value in ((("jobs_window", window),) if window else ()) + run.options:
+        yield name + suffix, value
+
+
+def _window_text(run: RunSpan) -> str | None:
+    """Return the size of the window as text. For an `Adaptive` window, this is its smallest, largest and last size."""
+    if run.window_sizes:
+        sizes = [size for _, size in run.window_sizes]
+        return f"{min(sizes)} to {max(sizes)}, {sizes[-1]} at the end (adaptive)"
+    return None if run.window_size is None else str(run.window_size)
+
+
+# ---- the graph
+
+NO_GRAPH_ERROR: Final = "No graph"
+"""The beginning of the message that replaces the picture if it cannot be drawn."""
+
+
+class GraphPicture(NamedTuple):
+    """The picture of a graph, and remarks on it. Without a picture, they say why."""
+
+    svg: str
+    notes: tuple[str, ...]
+
+
+def draw_graph(graph: GraphDescription) -> GraphPicture:
+    """Draw a graph with `dot`, from top to bottom or from left to right. Its boxes are links to the jobs."""
+    from graphviz import Source
+
+    if not graph.source:
+        return GraphPicture("", graph.notes)
+
+    def draw(direction: str | None) -> str:
+        source = (
+            graph.source if direction is None else re.sub(r"rankdir=\w+", f"rankdir={direction}", graph.source, count=1)
+        )
+        svg = _render.render(Source(source), "svg", NO_GRAPH_ERROR).decode("utf-8")
+        return svg[svg.index("<svg") :]
+
+    try:
+        svg = _render.svg_in_best_direction(draw)
+    except RuntimeError as error:
+        return GraphPicture("", (f"{error}.",))
+    except (OSError, ValueError) as error:  # a ValueError: the source in the file of a stranger draws no picture
+        return GraphPicture("", (f"{NO_GRAPH_ERROR}: {error}.",))
+    return GraphPicture(_link_boxes(svg, graph.paths or {}), graph.notes)
+
+
+def _link_boxes(svg: str, paths: Mapping[str, str]) -> str:
+    """Link each box and frame to the details of its job. A box for several jobs is linked to the first of them."""
+
+    def add_link(match: re.Match[str]) -> str:
+        path = paths.get(match["number"])  # the file of a stranger may lack it
+        return match[0] if path is None else f'{match[0]}href="#job={quote(path, "", errors="backslashreplace")}" '
+
+    return re.sub(r'<title>(?:cluster )?(?P<number>\d+)</title>\n<g id="\w+"><a ', add_link, svg)

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ...._core.api.views import JobState, duration_text, durations_in_column, fit, listed_lines, plural, printable
-from ..._state_styles import recorded_state
-from ...text import _symbols
-from .._critical_path_parts import critical_path_steps
-from .._record import TraceRecord
-from .._spans import Span, last_wait
+from ..._core.api.views import JobState, duration_text, durations_in_column, fit, listed_lines, plural, printable
+from .._state_styles import recorded_state
+from ..text import _symbols
+from ._record import TraceRecord
+from ._spans import Span, last_wait
+from ._time_spent import critical_path_steps
 
 PartKey = tuple[str, bool]
 """A part of the critical path: the path of a job, or "" for the time after the last one, and whether it is the wait
@@ -127,7 +127,6 @@ class CriticalPathChange:
     """The duration of the part in the first run. None if the part is not on the critical path of that run."""
     seconds_after: float | None
     """The duration of the part in the second run. None if the part is not on the critical path of that run."""
-    note: str = ""
 
     @property
     def added_seconds(self) -> float:
@@ -246,22 +245,16 @@ def _critical_path_changes(
                 path in first_run.jobs and second_run.jobs[path].seconds - first_run.jobs[path].seconds >= min_change
             )
             description = f"{'longer, and ' * is_longer}new on the critical path" if path in first_run.jobs else "new"
-            note = _off_path_note("it took", first_run.jobs.get(path))
-            yield CriticalPathChange(path, description, old_seconds, new_seconds, note)
+            yield CriticalPathChange(path, description, old_seconds, new_seconds)
         elif new_seconds is None and second_run.was_restored(path):
             yield CriticalPathChange(path, "restored from the journal", old_seconds, new_seconds)
         elif new_seconds is None:
             increase = second_run.jobs[path].seconds - first_run.jobs[path].seconds if path in second_run.jobs else None
             increase_note = ", though it takes longer" if increase is not None and increase >= min_change else ""
             description = "gone" if increase is None else f"off the critical path{increase_note}"
-            note = second_run.unstarted_states.get(path, "") or _off_path_note("it takes", second_run.jobs.get(path))
-            yield CriticalPathChange(path, description, old_seconds, new_seconds, note)
+            yield CriticalPathChange(path, description, old_seconds, new_seconds)
         else:
             yield CriticalPathChange(path, "longer" if has_increased else "shorter", old_seconds, new_seconds)
-
-
-def _off_path_note(verb: str, job: JobTimes | None) -> str:
-    return "" if job is None else f"off the path, {verb} {duration_text(job.seconds)}"
 
 
 # ---- as text
@@ -341,10 +334,10 @@ def _table_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Iterator[
     signed_deltas = [
         ("+" if change.added_seconds > 0 else "-") + delta for change, delta in zip(changes, deltas, strict=True)
     ]
-    descriptions, notes = [symbols.escape(change.text) for change in changes], [change.note for change in changes]
-    heads = f"change, {unit}", "", "before", "after", ""
-    rows = [heads, *zip(signed_deltas, descriptions, old_texts, new_texts, notes, strict=True)]
-    yield from (f"  {line}" for line in _symbols.align_columns(rows, left_aligned=(1, 4)))
+    descriptions = [symbols.escape(change.text) for change in changes]
+    heads = f"change, {unit}", "", "before", "after"
+    rows = [heads, *zip(signed_deltas, descriptions, old_texts, new_texts, strict=True)]
+    yield from (f"  {line}" for line in _symbols.align_columns(rows, left_aligned=(1,)))
 
 
 def _short(path: str) -> str:

@@ -1,1 +1,0 @@
-"""The comparison of two traces: why one run took longer than the other."""
