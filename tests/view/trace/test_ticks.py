@@ -17,7 +17,7 @@ from trioflow.view.trace.timeline._timeline import TICK_STEPS, compute_ticks
         (0, "0 s"),
         (3.3e-6, "0|1 µs|2 µs|3 µs"),
         (0.9, "0|200 ms|400 ms|600 ms|800 ms"),
-        (2, "0|0.5 s|1.0 s|1.5 s|2.0 s"),
+        (2, "0|500 ms|1 s|1.5 s|2 s"),
         (33, "0|10 s|20 s|30 s"),
         (100, "0|30 s|1 min|1 min 30 s"),
         (3700, "0|15 min|30 min|45 min|1 h"),

@@ -11,9 +11,9 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from ... import _posix as posix
 from ._answers import peer_of, socket_address
@@ -27,7 +27,7 @@ IDLE_TIMEOUT: Final = 0.1
 """How long, in seconds, to wait for a script before its process is taken out of its wait for events."""
 POLL_INTERVAL: Final = 0.01
 HOW_TO_ASK: Final = "start it with TRIOFLOW_LOOK=1 in its environment, or let it call trioflow.look.enable()"
-MAX_FRAMES: Final = 5
+HOW_TO_SEE: Final = "`py-spy dump --pid {}` shows where"
 
 REMOTE_SCRIPT: Final = """\
 def look():
@@ -125,7 +125,7 @@ def _ask_at_socket(pid: int) -> bytes | None:
         except TimeoutError:
             raise NoAnswer(
                 f"process {pid} does not answer within {ANSWER_TIMEOUT:g} s: it is stopped (SIGCONT continues it), or "
-                f"in C code that never lets other threads run, such as a long match of `re`{_place_text(pid)}"
+                f"in C code that never lets other threads run, such as a long match of `re`; {HOW_TO_SEE.format(pid)}"
             ) from None
         except OSError:
             return None
@@ -176,7 +176,7 @@ def _ask_remotely(pid: int) -> bytes:
     Path(folder, "abandoned").touch()  # the script, if it still runs, removes the folder
     raise NoAnswer(
         f"process {pid} does not answer within {REMOTE_TIMEOUT:g} s, because its main thread runs no Python code; "
-        f"to look into it then, {HOW_TO_ASK}{_place_text(pid)}"
+        f"to look into it then, {HOW_TO_ASK}; {HOW_TO_SEE.format(pid)}"
     )
 
 
@@ -222,36 +222,3 @@ def _interrupt_wait(pid: int) -> None:
         while os.waitpid(pid, os.WNOHANG | WAIT_ALL)[0] == 0 and time.monotonic() < deadline:
             time.sleep(POLL_INTERVAL)
     ptrace(PTRACE_DETACH, pid, None, None)
-
-
-def _place_text(pid: int) -> str:
-    """Return a text about where the main thread of a process is, or which tool can read that."""
-    stack = "".join(f"\n  {line}" for line in _main_stack(pid))
-    return f". It is here:{stack}" if stack else f"; `py-spy dump --pid {pid}` shows where"
-
-
-def _main_stack(pid: int) -> list[str]:
-    """Return the innermost frames of the main thread of another process, if this Python can read them from outside.
-
-    `asyncio pstree` uses this private module; where it is missing or differs, there are no frames.
-    """
-    try:
-        unwinder = importlib.import_module("_remote_debugging").RemoteUnwinder(pid)
-        frames = next(_frame_lists(unwinder.get_stack_trace()))
-        return [f"{frame.filename}:{_line_number(frame)} in {frame.funcname}" for frame in frames[:MAX_FRAMES]]
-    except Exception:  # also errors that a later version may raise
-        return []
-
-
-def _frame_lists(value: Any) -> Iterator[list[Any]]:
-    """Yield the lists of frames in the result of `get_stack_trace`, whose shape depends on the version of Python."""
-    parts = cast("list[Any]", value) if isinstance(value, (list, tuple)) else []
-    if parts and hasattr(parts[0], "funcname"):
-        yield parts
-    else:
-        for part in parts:
-            yield from _frame_lists(part)
-
-
-def _line_number(frame: Any) -> int:
-    return int(frame.lineno if hasattr(frame, "lineno") else frame.location.lineno)

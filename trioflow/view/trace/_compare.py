@@ -24,8 +24,6 @@ PartKey = tuple[str, bool]
 before the job."""
 MIN_CHANGE_SHARE: Final = 0.005
 """Changes of less than this share of the longer run's duration are combined in one line."""
-NOTABLE_CHANGE_SHARE: Final = 0.2
-"""A job on neither critical path is listed if its duration changed by more than this share."""
 ROUNDING_ERROR_SHARE: Final = 1e-5
 """If the small changes add up to less than this share of the longer run's duration, their sum is a rounding error."""
 MAX_LINES_PER_TITLE: Final = 10
@@ -39,8 +37,6 @@ class JobTimes:
     """The times and the outcome of a job. If a nested scheduler ran the job several times, the times are sums."""
 
     seconds: float
-    waited_seconds: float
-    """The time for which the job waited after its requirements had settled."""
     state: str
     """The name of the job's last state, a value of `JobState`."""
     waited_for: str = ""
@@ -97,11 +93,10 @@ def _sum_times_by_job(record: TraceRecord) -> dict[str, JobTimes]:
     for span in record.leaf_spans:
         if span.started_at is None:
             continue
-        previous = times.get(_path(span), JobTimes(0.0, 0.0, ""))
+        previous = times.get(_path(span), JobTimes(0.0, ""))
         end = record.end_time if span.finished_at is None else span.finished_at
         times[_path(span)] = JobTimes(
             previous.seconds + end - span.started_at,
-            previous.waited_seconds + (span.waited or 0.0),
             recorded_state(span).value,
             _last_wait_text(record, span) or previous.waited_for,
         )
@@ -147,13 +142,6 @@ class Comparison:
     second_run: RunTimes
     changes: tuple[CriticalPathChange, ...]
     """The changes along the critical paths, the largest first."""
-    off_path_changes: tuple[tuple[str, float, float], ...]
-    """The path, and the seconds in both runs, of each job on neither critical path whose duration changed notably."""
-    longer_waits: tuple[tuple[str, JobTimes, JobTimes], ...]
-    """The path, and the times in both runs, of each job on a critical path that waited longer in the second run.
-
-    A wait counts from the time when all requirements of the job had settled.
-    """
     state_changes: tuple[tuple[str, str, str], ...]
     """The path, and the states in both runs, of each job that ended in a different state."""
 
@@ -191,28 +179,11 @@ def compare(first_run: RunTimes, second_run: RunTimes) -> Comparison:
         seconds_after = sum(change.seconds_after or 0.0 for change in small_changes)
         description = plural(len(small_changes), "smaller change")
         shown_changes.append(CriticalPathChange("", description, seconds_before or None, seconds_after or None))
-    critical_path_jobs = {path for run in (first_run, second_run) for path, _ in run.critical_path_seconds}
-    common_jobs = [
-        (path, job, second_run.jobs[path]) for path, job in first_run.jobs.items() if path in second_run.jobs
-    ]
-    off_path_changes = [
-        (path, old_times.seconds, new_times.seconds)
-        for path, old_times, new_times in common_jobs
-        if path not in critical_path_jobs
-        and abs(new_times.seconds - old_times.seconds) > max(NOTABLE_CHANGE_SHARE * old_times.seconds, min_change)
-    ]
-    longer_waits = [
-        job
-        for job in common_jobs
-        if job[0] in critical_path_jobs and job[2].waited_seconds - job[1].waited_seconds >= min_change
-    ]
     old_states, new_states = first_run.states, second_run.states
     return Comparison(
         first_run,
         second_run,
         tuple(shown_changes),
-        tuple(sorted(off_path_changes, key=lambda job: -abs(job[2] - job[1]))),
-        tuple(sorted(longer_waits, key=lambda job: (job[1].waited_seconds - job[2].waited_seconds, job[0]))),
         tuple(
             (path, state, new_states[path])
             for path, state in old_states.items()
@@ -277,7 +248,7 @@ def comparison_headline(comparison: Comparison) -> str:
 
 
 def comparison_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:
-    """Yield the lines of the comparison: the durations, the changes along the critical paths, then other changes."""
+    """Yield the lines of the comparison: the durations, changes of states, then those along the critical paths."""
     yield symbols.escape(comparison_headline(comparison))
     if comparison.state_changes:  # first, because it may explain all other changes
         yield ""
@@ -288,37 +259,12 @@ def comparison_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Itera
         yield ""
         yield "Along the critical paths:"
         yield from _table_lines(comparison, symbols)
-    for title, texts in other_changes(comparison):
-        yield ""
-        yield f"{title}:"
-        yield from (f"  {symbols.escape(text)}" for text in listed_lines(texts, MAX_LINES_PER_TITLE))
     first_paths, second_paths = (
         {*run.jobs, *run.unstarted_states} for run in (comparison.first_run, comparison.second_run)
     )
     if not first_paths & second_paths:
         yield ""
         yield "The two runs have no job in common: are these traces of the same scenario?"
-
-
-def other_changes(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
-    """Yield the changes besides those along the critical paths: a title for each kind, and a line for each job."""
-    for title, texts in (
-        ("Waited longer", [_wait_text(*wait) for wait in comparison.longer_waits]),
-        ("On neither critical path, but changed by more than 20 %", [*_off_path_lines(comparison)]),
-    ):
-        if texts:
-            yield title, texts
-
-
-def _wait_text(path: str, old_times: JobTimes, new_times: JobTimes) -> str:
-    cause = f" for {new_times.waited_for}" if new_times.waited_for else ""
-    old_text, new_text = duration_text(old_times.waited_seconds), duration_text(new_times.waited_seconds)
-    return f"{_short(path)}: {old_text}, now {new_text}{cause}"
-
-
-def _off_path_lines(comparison: Comparison) -> Iterator[str]:
-    for path, old_seconds, new_seconds in comparison.off_path_changes:
-        yield f"{_short(path)}: {duration_text(old_seconds)}, now {duration_text(new_seconds)}"
 
 
 def _table_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:

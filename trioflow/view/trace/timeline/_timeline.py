@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.api.views import shorten
+from ...._core.api.views import duration_text, shorten
 from ..._state_styles import NEVER_STARTED_STATES
 from ...text import _verdict
 from .._record import TraceRecord
@@ -49,8 +49,6 @@ def _new_picture() -> Tree.Element:
 
 
 SECOND, MINUTE, HOUR, DAY = 1.0, 60.0, 3600.0, 86400.0
-TICK_UNITS: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
-"""The units for the texts of ticks below a minute: the number of seconds in each unit, and its symbol."""
 TICK_STEPS: Final = (
     *(mantissa * 10.0**power for power in range(-9, 0) for mantissa in (1, 2, 5)),
     *(SECOND * number for number in (1, 2, 5, 10, 15, 30)),
@@ -103,37 +101,7 @@ def compute_ticks(end_seconds: float, max_ticks: int) -> list[tuple[float, str]]
         TICK_STEPS[-1] * math.ceil(end_seconds / TICK_STEPS[-1] / max_ticks),
     )
     last_number = int(end_seconds / step * (1 + 1e-12))
-    return [(step * number, _tick_text(step * number, step, step * last_number)) for number in range(last_number + 1)]
-
-
-def _tick_text(time: float, step: float, last_time: float) -> str:
-    """Return the text of a tick, as precise as `step` requires.
-
-    All ticks below a minute have the unit that fits the time of the last tick.
-    """
-    if time == 0:
-        return "0"
-    if step >= DAY:
-        return f"{round(time / DAY)} d"
-    if time >= MINUTE:
-        return _clock_text(time, step)
-    unit, name = next(((unit, name) for unit, name in TICK_UNITS if last_time >= unit * 0.9999999), TICK_UNITS[-1])
-    decimals = max(0, -math.floor(math.log10(step / unit) + 1e-9))
-    return f"{time / unit:.{decimals}f} {name}"
-
-
-def _clock_text(time: float, step: float) -> str:
-    """Return a time as days, hours, minutes and seconds, with the precision that `step` requires."""
-    days, remainder = divmod(time + step * 1e-6, DAY)
-    hours, remainder = divmod(remainder, HOUR)
-    minutes, seconds = divmod(remainder, MINUTE)
-    parts = [(days, "d"), (hours, "h"), (minutes, "min")]
-    texts = [f"{int(number)} {name}" for number, name in parts if number]
-    if step < SECOND:
-        texts.append(f"{seconds:.{-math.floor(math.log10(step) + 1e-9)}f} s")
-    elif int(seconds):
-        texts.append(f"{int(seconds)} s")
-    return " ".join(texts)
+    return [(0.0, "0"), *((step * number, duration_text(step * number)) for number in range(1, last_number + 1))]
 
 
 def draw_incidents(svg: Tree.Element, geometry: SlotGeometry, axis_y: float) -> None:
