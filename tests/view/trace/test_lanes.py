@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from trioflow.view.trace._lanes import assign_lanes
+
+from trioflow.view.trace._spans import assign_lanes
 
 intervals = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6)), max_size=40).map(
     lambda pairs: sorted((float(begin), float(begin + length)) for begin, length in pairs)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from ..._core.api.views import WaitCause, duration_text, plural, printable
@@ -100,11 +100,6 @@ class SlotUse:
     """The seconds in which jobs worked, summed over all slots."""
     empty_seconds_by_reason: dict[EmptySlotReason, float]
     """The seconds without work for each reason, summed over all slots."""
-    empty_slot_steps: tuple[tuple[float, tuple[tuple[EmptySlotReason, int], ...]], ...] = field(repr=False)
-    """The number of empty slots for each reason, as a step function: each number is valid from its time on.
-
-    Slots that were empty because no job was ready are not included.
-    """
 
     def __str__(self) -> str:
         """Return a sentence such as "4 slots for 18 s: 47 % working, 53 % empty because gpu ran short"."""
@@ -156,7 +151,7 @@ def compute_slot_use(record: TraceRecord) -> SlotUse:
         slot_count = min(window_size, max([*slot_demands, slot_count]))
     seconds = record.end_time - record.start_time
     empty_seconds: dict[EmptySlotReason, float] = {}
-    steps = tuple(_empty_slot_steps(record, bars, wait_intervals, slot_count))
+    steps = _empty_slot_steps(record, bars, wait_intervals, slot_count)
     for (since, reasons), (until, _) in itertools.pairwise([*steps, (record.end_time, ())]):
         for reason, slots in reasons:
             empty_seconds[reason] = empty_seconds.get(reason, 0.0) + slots * (until - since)
@@ -164,9 +159,7 @@ def compute_slot_use(record: TraceRecord) -> SlotUse:
         if reason[0] is WaitCause.MACHINE:  # such waits are not in `steps`, because the waiting job had a slot
             empty_seconds[reason] = empty_seconds.get(reason, 0.0) + until - since
     empty_seconds[NOTHING_READY] = max(0.0, slot_count * seconds - work_seconds - sum(empty_seconds.values()))
-    return SlotUse(
-        seconds, slot_count, window_size is not None, tuple(map(tuple, rows)), work_seconds, empty_seconds, steps
-    )
+    return SlotUse(seconds, slot_count, window_size is not None, tuple(map(tuple, rows)), work_seconds, empty_seconds)
 
 
 def _slot_bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[SlotBar]:
@@ -189,9 +182,10 @@ def _empty_slot_steps(
     wait_intervals: Iterable[tuple[EmptySlotReason, float, float]],
     slot_count: int,
 ) -> Iterator[tuple[float, tuple[tuple[EmptySlotReason, int], ...]]]:
-    """Yield the items of `SlotUse.empty_slot_steps`.
+    """Yield the number of empty slots for each reason, as a step function: each number is valid from its time on.
 
-    The number of slots that are empty for a reason never exceeds the number of jobs that wait for that reason.
+    Slots that were empty because no job was ready are not included. The number of slots that are empty for a reason
+    never exceeds the number of jobs that wait for that reason.
     """
     # For each time, the changes in the number of waiting jobs, by reason. The key None is for the number of bars.
     changes: dict[float, Counter[EmptySlotReason | None]] = {record.start_time: Counter()}

@@ -43,7 +43,8 @@ class TimeSpent:
     """The breakdown of a run's time, in seconds. `str()` returns it as a sentence.
 
     A job either works or waits, from the moment when its run began, or when it was added if that was later, until it
-    settles. Forever jobs are not counted. For a nested scheduler, its own waits and the times of its jobs are counted.
+    settles. Forever jobs are not counted. For a nested scheduler, its own waits and the times of its jobs are counted;
+    it belongs to no family.
     """
 
     seconds: float
@@ -103,14 +104,17 @@ def format_columns(
 def compute_time_spent(record: TraceRecord) -> TimeSpent:
     """Compute the breakdown of a run's time, in O(n log n) time for n jobs."""
     spans_by_family: dict[str, list[Span]] = {}
+    waits: Counter[str] = Counter()
     for span in measured_spans(record):
-        spans_by_family.setdefault(record.families[span.number], []).append(span)
+        if span.number in record.scheduler_numbers:
+            waits.update(_compute_family_time(record, "", [span]).waits)
+        else:
+            spans_by_family.setdefault(record.families[span.number], []).append(span)
     families = [
         _compute_family_time(record, family if len(spans) > 1 else spans[0].label, spans)
         for family, spans in spans_by_family.items()
     ]
     families.sort(key=lambda family: -family.work - sum(family.waits.values()))
-    waits: Counter[str] = Counter()
     for family in families:
         waits.update(family.waits)
     work = sum(family.work for family in families)
@@ -140,8 +144,8 @@ def _compute_family_time(record: TraceRecord, family: str, spans: Sequence[Span]
             activity: sum(until - since for since, until in intervals)
             for activity, intervals in activity_intervals(record, span).items()
         }
-        if span.number not in record.scheduler_numbers and span.started_at is not None:
-            work_seconds.append(sums.pop(WORK, 0.0))
+        if span.started_at is not None and WORK in sums:
+            work_seconds.append(sums.pop(WORK))
         waits.update(
             {
                 CAUSE_WORDS[cause].awaited_phrase.format(name): sums[cause, name]
