@@ -107,12 +107,17 @@ def test_search_finds_in_path_kind_state_and_exception(browser: Browser, pages: 
 
 
 def test_state_buttons_filter_the_table(browser: Browser, pages: Path) -> None:
-    """The table shows only the jobs in the states whose buttons are pressed."""
+    """The table shows only the jobs in the states whose buttons are pressed, as many as these count."""
     open_whole(browser, pages / "everything.html")
     for name in ("blocked", "skipped"):
         next(button for button in browser.all("#states button") if name in button.text).click()
     browser.next_frame()
     assert sorted(column(browser, STATE)) == ["blocked", "skipped"]
+    for name in ("blocked", "skipped", "succeeded"):
+        next(button for button in browser.all("#states button") if name in button.text).click()
+    browser.next_frame()
+    pressed = browser.first('#states button[aria-pressed="true"]').text
+    assert pressed == f"{len(column(browser, STATE))} succeeded"
 
 
 def test_each_column_sorts_both_ways(browser: Browser, pages: Path) -> None:
