@@ -101,7 +101,7 @@ def waiting_in(virtual: Virtual, *jobs: Any, **options: Any) -> list[str]:
         said.append(
             listing(scheduler, details=True)
             .splitlines()[len(jobs)]
-            .partition("`last`>")[2]
+            .partition(" last>")[2]
             .strip()
             .removeprefix("2.0 s  ")
         )
