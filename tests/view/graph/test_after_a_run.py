@@ -9,7 +9,7 @@ from trioflow import Job, Pool, Scheduler
 from trioflow.view import save
 from trioflow.view.graph import _render, _style
 from trioflow.view.trace._record import TOO_MANY_NOTE, GraphDescription, describe_graph
-from trioflow.view.trace.report import _sections
+from trioflow.view.trace.report import _report
 
 from ...bodies import fail, idle, nap
 from .pictures import dot, mermaid, seen
@@ -128,7 +128,7 @@ def test_a_report_reduces_a_large_graph_to_a_readable_number_of_boxes(virtual: V
     few = run_virtually(virtual, Scheduler([Job(nap, 1, label=f"j {n}") for n in range(30)], label="inner"))
     assert describe_graph(flat, {}) == GraphDescription(notes=(TOO_MANY_NOTE,))
     assert describe_graph(few, {}).source.count("tooltip=") == 31
-    svg, notes = _sections.draw_graph(describe_graph(many, {}))
+    svg, notes = _report.draw_graph(describe_graph(many, {}))
     assert notes[-1].endswith("Each group is one box.")
     assert svg.count('class="node"') == 21
 
