@@ -73,7 +73,8 @@ class DotWriter:
         self._anchors: Final = FrameAnchors(drawing)
         # Invisible edges are written last, because dot puts a box into the frame where an edge first mentions it.
         self._invisible_edges: Final[list[tuple[Anchor, Anchor]]] = []
-        self._below_first_rank: Final[set[AnyJob]] = set()
+        self._below_first_rank: Final[set[Anchor]] = set()  # the boxes of grids, without those of the first rank
+        self._above_last_rank: Final[set[Anchor]] = set()
 
     def write(self) -> None:
         """Add the boxes, the frames and the edges to the graph."""
@@ -100,7 +101,9 @@ class DotWriter:
         for point in self._anchors.find_points(scheduler):
             attributes = EMPTY_FRAME_TEXT if point.position is PointPosition.MIDDLE else INVISIBLE_POINT
             self._graph.node(self._anchor_name(point), **attributes)
-            self._invisible_edges.extend(self._anchors.alignment_edges(point))
+            for ends in self._anchors.alignment_edges(point):
+                if not (ends[0] in self._above_last_rank or ends[1] in self._below_first_rank):
+                    self._invisible_edges.append(ends)
 
     def _close_frame(self, scheduler: BaseScheduler) -> None:
         """Close a frame, and keep dot from reversing the order of the boxes in its first rank."""
@@ -138,6 +141,7 @@ class DotWriter:
         rank_size = math.ceil(len(boxes) / line_count) if self._rank_step == 1 else line_count
         self._invisible_edges.extend(zip(boxes, boxes[rank_size:], strict=False))
         self._below_first_rank.update(boxes[rank_size:])
+        self._above_last_rank.update(boxes[:-rank_size])
 
     def _frame_name(self, scheduler: AnyJob) -> str:
         return f"cluster {self._node_names[scheduler]}"
