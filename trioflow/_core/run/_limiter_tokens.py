@@ -64,6 +64,8 @@ class LimiterTokens:
         job = entry[2]
         if not takes_slot(job) or is_scheduler(job) or job._own_limiter is not None:
             return True
+        if self._unused and not self.waiting and self._do_others_wait():
+            self.pass_on()  # the others have asked before
         if not self.waiting and (self._unused or self._acquire_free()):
             self.borrowers[job] = self._unused.pop()
             return True
@@ -73,11 +75,9 @@ class LimiterTokens:
 
     def release(self, job: AbstractJob[Any]) -> None:
         """Take back the token of a job, for `pass_on`; if the job waits for one, let it wait no longer."""
-        borrower = self.borrowers.pop(job, None)
-        if borrower is not None:
-            self._unused.append(borrower)
-        elif job in self.waiting:
-            del self.waiting[job]
+        if job in self.borrowers:
+            self._unused.append(self.borrowers.pop(job))
+        elif self.waiting.pop(job, None) is not None:
             self._cancel_needless_request()
 
     def pass_on(self) -> None:

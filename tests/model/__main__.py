@@ -1,0 +1,80 @@
+"""Run many random scenarios: ``python -m tests.model --count 1000 --seed 7``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+import traceback
+from collections import Counter
+from functools import partial
+
+from . import pairs
+from .compare import differences
+from .generator import scenario_of
+from .model import Outcome, predict
+from .real import observe
+from .scenario import Scenario
+from .shrink import shrink
+
+
+def found_in(scenario: Scenario, backend: str) -> tuple[Outcome | None, list[str]]:
+    """Return what is predicted, and what differs."""
+    expected = None
+    try:
+        expected = predict(scenario, backend)
+        [seen] = observe(scenario, backend)
+        return expected, [] if expected.doubts else list(differences(scenario, expected, seen))
+    except Exception:
+        return expected, [traceback.format_exc(limit=-6)]
+
+
+def kind_of(found: list[str]) -> str:
+    """Return what kind of difference comes first."""
+    return found[0].splitlines()[-1].split(" ")[0] if found else ""
+
+
+def still_differs(scenario: Scenario, backend: str, kind: str) -> bool:
+    """Return whether a scenario has the same kind of difference."""
+    return kind_of(found_in(scenario, backend)[1]) == kind
+
+
+def main() -> int:
+    """Compare, and print what differs."""
+    parser = argparse.ArgumentParser(prog="python -m tests.model")
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--seed", default="0")
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--without", default="")
+    parser.add_argument("--stop", type=int, default=5, help="stop after so many scenarios that differ")
+    parser.add_argument("--table", action="store_true", help="print how often pairs of mechanisms have met")
+    parser.add_argument("--shrink", action="store_true", help="print the scenarios that differ, shrunk")
+    options = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    table, doubts, failed, exact, began = pairs.Table(), Counter[str](), 0, 0, time.process_time()
+    for number in range(options.first, options.first + options.count):
+        scenario = scenario_of((options.seed, number), options.without.split(","))
+        for backend in ("trio", "asyncio"):
+            expected, found = found_in(scenario, backend)
+            if expected is not None:
+                doubts.update(expected.doubts.keys())
+                exact += not expected.doubts
+                table.add(expected.effects)
+            if found:
+                failed += 1
+                print(f"--- {number} on {backend}:", *found[:7], sep="\n  ")
+                if options.shrink:
+                    small = shrink(scenario, partial(still_differs, backend=backend, kind=kind_of(found)))
+                    print(small, *found_in(small, backend)[1][:7], sep="\n  ")
+                break
+        if failed >= options.stop:
+            break
+    runs = 2 * (number + 1 - options.first)
+    print(f"{runs} runs, {exact} exact, {failed} differ, {time.process_time() - began:.0f} s of CPU; {dict(doubts)}")
+    if options.table:
+        print(table)
+    return bool(failed)
+
+
+sys.exit(main())

@@ -1,0 +1,88 @@
+"""The model's clock, which jumps from one event to the next, and what a simulated run writes down."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .jobs import ModelJob
+    from .limits import ModelLimiter
+    from .schedulers import ModelScheduler
+
+SAME = 1e-7
+"""Times that differ by less are one instant."""
+
+
+@dataclass(slots=True, order=True)
+class Timer:
+    """An action at a later time."""
+
+    when: float
+    number: int
+    action: Callable[[], None] = field(compare=False)
+    live: bool = field(compare=False, default=True)
+
+
+class World:
+    """The clock, all jobs by name, and the record of the run."""
+
+    def __init__(self, bound: Iterable[tuple[str, str]], implied: Iterable[tuple[str, str]], backend: str) -> None:
+        self.now = 0.0
+        self.cancels_once = backend == "asyncio" and not os.environ.get("TRIOFLOW_PLAIN")
+        self.doubts: Counter[str] = Counter()  # why the outcome may depend on turns of the loop
+        self.jobs: dict[str, ModelJob] = {}
+        self.schedulers: list[ModelScheduler] = []  # those under way
+        self.bound = set(bound)  # requirements that were added while a run was under way
+        self.implied = set(implied)  # who waits for whom for the sake of jobs inside
+        self.limiters: list[ModelLimiter] = []
+        self.restored: dict[str, str] = {}  # what the journal has
+        self.shutdowns: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
+        self.started: list[str] = []
+        self.settled: list[tuple[str, str]] = []  # scheduler and job, in the order of calls of on_settled
+        self.hooks: list[tuple[float, str, str]] = []
+        self.effects: set[str] = set()  # the mechanisms that have taken effect
+        self.numbers = itertools.count()
+        self.first_numbers = itertools.count(-1_000_000)
+        self.is_admitting = False
+        self.next_start = math.inf  # when time alone lets the next job start
+        self.wake: Timer | None = None
+        self.failed_late = -1.0  # when a job failed because it was cancelled
+        self.soon: deque[Callable[[], None]] = deque()  # at this instant, when all else has been done
+        self._timers: list[Timer] = []
+
+    def doubt(self, why: str) -> None:
+        """Give up the claim that the outcome follows from the contract, because it leaves something open here."""
+        self.doubts[why] += 1
+
+    def mark(self, *mechanisms: str) -> None:
+        """Record that mechanisms have taken effect."""
+        self.effects.update(mechanisms)
+
+    def hook(self, hook: str, job: str) -> None:
+        """Record the call of a hook of instruments."""
+        self.hooks.append((self.now, hook, job))
+
+    def after(self, seconds: float, action: Callable[[], None]) -> Timer:
+        """Call `action` after the given number of seconds."""
+        timer = Timer(self.now + seconds, next(self.numbers), action)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def step(self) -> None:
+        """Advance to the next action."""
+        timer = heapq.heappop(self._timers)
+        if timer.live:
+            if timer.when < self.now + SAME:
+                self.doubt("two causes in one instant")
+            self.now = max(self.now, timer.when)
+            timer.action()
+            while self.soon:
+                self.soon.popleft()()

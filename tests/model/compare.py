@@ -1,0 +1,100 @@
+"""Compares what was seen of a run with what the model predicts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from .model import Fate, Outcome
+from .scenario import Group, Scenario, walk
+
+SAME = 1e-6
+
+
+def close(one: float | None, other: float | None) -> bool:
+    """Return whether two times are one."""
+    return one == other or (one is not None and other is not None and abs(one - other) < SAME)
+
+
+def differences(scenario: Scenario, expected: Outcome, seen: Outcome) -> Iterator[str]:
+    """Yield in words what differs."""
+    yield from seen.doubts
+    if seen.result != expected.result:
+        yield f"the result is {seen.result} instead of {expected.result}"
+    if not close(seen.ended_at, expected.ended_at):
+        yield f"the run ended at {seen.ended_at} instead of {expected.ended_at}"
+    for name in sorted({*seen.fates, *expected.fates}):
+        if name == "root":
+            continue  # the outermost scheduler is nobody's job
+        one, other = seen.fates.get(name), expected.fates.get(name)
+        if one is None or other is None:
+            yield f"{name} is {one} instead of {other}"
+        else:
+            yield from fate_differences(scenario, name, one, other)
+    for name, verdict in expected.verdicts.items():
+        if seen.verdicts.get(name) != verdict:
+            yield f"the verdict of {name} is {seen.verdicts.get(name)} instead of {verdict}"
+    yield from order_differences(scenario, expected, seen)
+    yield from hook_differences(expected, seen)
+
+
+def fate_differences(scenario: Scenario, name: str, seen: Fate, expected: Fate) -> Iterator[str]:
+    """Yield in which fields the fates of a job differ."""
+    groups = {plan.name for plan in walk(scenario.root) if isinstance(plan, Group)}
+    for field in ("state", "cause", "started", "finished", "attempts", "calls", "shutdowns", "restored"):
+        one, other = getattr(seen, field), getattr(expected, field)
+        if field in ("calls", "shutdowns") and name in groups:
+            continue
+        if not (close(one, other) if field in ("started", "finished") else one == other):
+            yield f"{field} of {name} is {one} instead of {other}"
+
+
+def order_differences(scenario: Scenario, expected: Outcome, seen: Outcome) -> Iterator[str]:
+    """Yield differences of the order in which the leaves of a scheduler have started, and of calls of `on_settled`."""
+    for group in walk(scenario.root):
+        if isinstance(group, Group):
+            own = {plan.name for plan in walk(group)} - {
+                inner.name for plan in group.jobs if isinstance(plan, Group) for inner in walk(plan)
+            }
+            one, other = (
+                [name for name in run.started if name in own and name in seen.started] for run in (seen, expected)
+            )
+            if one != other:
+                yield f"the order of starts in {group.name} is {one} instead of {other}"
+            one, other = (calls_of(run, group) for run in (seen, expected))
+            if one != other:
+                yield f"the calls of on_settled of {group.name} are {one} instead of {other}"
+
+
+def calls_of(run: Outcome, group: Group) -> list[str]:
+    """Return the calls of `on_settled`, those for jobs that settled at one instant by name."""
+    names = [name for who, name in run.settled if who == group.name]
+    found: list[str] = []
+    last: float | None = None
+    for name in names:
+        when = run.fates[name].finished
+        if last is None or not close(when, last):
+            found.append("|")
+        last = when
+        found.append(name)
+    return [name for part in " ".join(found).split("|") for name in sorted(part.split())]
+
+
+def hook_differences(expected: Outcome, seen: Outcome) -> Iterator[str]:
+    """Yield differences of the calls of hooks, for each job in their order."""
+    mine, theirs = by_job(seen), by_job(expected)
+    for name in sorted({*mine, *theirs}):
+        one, other = mine[name], theirs[name]
+        same = len(one) == len(other) and all(
+            a == b and close(when, then) for (when, a), (then, b) in zip(one, other, strict=True)
+        )
+        if not same:
+            yield f"the hooks of {name} are {one} instead of {other}"
+
+
+def by_job(run: Outcome) -> defaultdict[str, list[tuple[float, str]]]:
+    """Return the calls of hooks for each job."""
+    found: defaultdict[str, list[tuple[float, str]]] = defaultdict(list)
+    for when, hook, name in run.hooks:
+        found[name].append((when, hook))
+    return found

@@ -1,0 +1,357 @@
+"""Random scenarios that draw from all mechanisms at once.
+
+Each scenario has a focus: a few mechanisms that it uses often. All others are rare in it. So each pair of mechanisms
+comes together in many scenarios, however many mechanisms there are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from .scenario import (
+    LAST_CALL,
+    Add,
+    Await,
+    Bind,
+    Cancel,
+    Drain,
+    Fail,
+    Give,
+    Group,
+    Leaf,
+    Nap,
+    Plan,
+    Progress,
+    Reaction,
+    Resource,
+    Retry,
+    Scenario,
+    Started,
+    Step,
+    Throttle,
+    Use,
+    walk,
+)
+
+TRAITS = (
+    *("fails", "fails once", "critical", "tolerated", "critical_jobs", "skips", "alarm", "if settled", "settled"),
+    *("forever", "service", "endless", "own task", "lingers", "goes on", "returns", "fails late", "slow shutdown"),
+    *("bad shutdown", "timeout", "move on", "retry", "pause", "group", "window", "priority", "input", "adds", "binds"),
+    *("cancel", "drain", "await", "outside", "scheduler timeout", "cut", "backwards"),
+    *("pool", "named", "rate", "budget", "keys", "used", "throttle", "backfill", "group needs", "limiter", "adaptive"),
+    *("first", "stagger", "quorum", "on_settled", "answer", "idle", "group idle"),
+)
+OFTEN, RARELY = 0.45, 0.03
+DEPTH = 3
+REACTIONS = {"goes on": Reaction.GO_ON, "returns": Reaction.RETURN, "fails late": Reaction.FAIL}
+
+
+class Generator:
+    """Draws one scenario."""
+
+    def __init__(self, seed: object, without: Sequence[str] = ()) -> None:
+        self.random = random.Random(repr(seed))
+        self.focus = set(self.random.sample(TRAITS, self.random.randint(2, 9)))
+        self.without = set(without)
+        self.numbers = itertools.count()
+        self.left = self.random.choice((3, 5, 8, 12, 18))
+        self.tokens = tuple(self.random.randint(1, 3) for _ in range(2))
+
+    def on(self, trait: str) -> bool:
+        """Return whether something has a trait."""
+        chance = OFTEN if trait in self.focus else RARELY
+        return self.random.random() < chance and trait not in self.without
+
+    def duration(self, most: int = 12) -> float:
+        """Return a duration that no other equals."""
+        return self.random.randint(0, most) + (self.random.getrandbits(20) | 1) * 2.0**-20
+
+    def some(self, names: Sequence[str], most: int) -> tuple[str, ...]:
+        """Return some of these names."""
+        return tuple(self.random.sample(names, min(len(names), self.random.randint(0, most))))
+
+    # ---- the whole
+
+    def scenario(self) -> Scenario:
+        """Draw a scenario."""
+        root = self.group(DEPTH, {"name": "root"}, [], {})
+        if self.on("scheduler timeout"):
+            root = replace(root, timeout=self.duration(30))
+        names = [plan.name for plan in walk(root)]
+        groups = [plan.name for plan in walk(root) if isinstance(plan, Group)]
+        outside = self.on("outside")
+        return Scenario(
+            root=root,
+            tokens=self.tokens,
+            cut_at=self.duration(30) if self.on("cut") else LAST_CALL,
+            cancels=tuple((self.duration(20), self.random.choice(names)) for _ in range(outside and self.on("cancel"))),
+            drains=tuple((self.duration(20), self.random.choice(groups)) for _ in range(outside and self.on("drain"))),
+        )
+
+    def group(self, depth: int, common: dict[str, Any], outside: list[str], pools: dict[str, Resource]) -> Group:
+        """Draw a scheduler; `pools` are the resources that its members may need."""
+        pool = tuple(self.pool(depth)) if self.random.random() < 0.7 else ()
+        pools = {**pools, **{one.name: one for one in pool}}
+        jobs: list[Leaf | Group] = []
+        for _ in range(self.random.randint(1, max(1, self.left))):
+            if self.left <= 0:
+                break
+            usable = [*outside, *(name for job in jobs for name in usable_inputs(job))]
+            jobs.append(self.job(depth - 1, jobs, usable, pools))
+        jobs = [self.with_late_steps(job, jobs) for job in jobs]
+        inside = {name for job in jobs for one in walk(job) for name in getattr(one, "inputs", ())}
+        window = self.random.choice((1, 1, 2, 3)) if self.on("window") else None
+        adaptive = None
+        if self.on("adaptive"):
+            window, low = None, self.random.randint(1, 3)
+            adaptive = low, low + self.random.randint(0, 4)
+        limiter = self.random.randrange(2) if self.on("limiter") and adaptive is None else None
+        return Group(
+            **common,
+            jobs=tuple(jobs),
+            pool=pool,
+            backwards=self.on("backwards") and inside.isdisjoint(job.name for job in jobs),
+            window=None if limiter is not None else window,
+            limiter=limiter,
+            adaptive=adaptive,
+            backfill=self.random.randint(0, 2) if self.on("backfill") else 64,
+            shutdown_timeout=self.duration() if self.random.random() < 0.5 else 1.0 + 2.0**-15,
+            cleanup_timeout=self.duration() if self.random.random() < 0.5 else 5.0 + 2.0**-14,
+            critical_jobs=self.random.choice((True, False)) if self.on("critical_jobs") else None,
+            on_settled=self.duration(2) if self.on("on_settled") else None,
+        )
+
+    def pool(self, depth: int) -> Iterator[Resource]:
+        """Draw the resources of a pool; the names are those of its level."""
+        for kind in ("pool", "named", "rate", "budget", "keys"):
+            if self.on(kind):
+                total = float(self.random.randint(1, 4) + 2 * (kind == "budget"))
+                per = 7.0 + self.duration(9)
+                name = f"{kind}{depth}"
+                yield Resource(name=name, kind="amount" if kind == "pool" else kind, total=total, per=per, burst=total)
+
+    def job(
+        self, depth: int, before: list[Leaf | Group], usable: list[str], pools: dict[str, Resource]
+    ) -> Leaf | Group:
+        """Draw a job that stands behind those `before`."""
+        self.left -= 1
+        common = self.common(before)
+        if depth > 0 and self.left > 0:
+            if self.on("first"):
+                return self.first(common, pools)
+            if self.on("group"):
+                common |= self.limits(True)
+                if self.on("group needs") and not common["forever"]:
+                    common["needs"] = self.needs(pools, False)
+                    rates = {name: one for name, one in pools.items() if one.kind == "rate"}
+                    own = {name: replace(pools[name], total=need) for name, need in common["needs"]}
+                    pools = (
+                        {**rates, **own} if any(pools[name].kind != "rate" for name, _ in common["needs"]) else pools
+                    )
+                return self.group(depth, common, usable, pools)
+        return self.leaf(depth, common, before, usable, pools)
+
+    def common(self, before: list[Leaf | Group]) -> dict[str, Any]:
+        """Draw what leaves and schedulers have in common."""
+        requires = self.some([job.name for job in before if may_be_required(job)], 2)
+        return {
+            "name": f"j{next(self.numbers)}",
+            "requires": requires,
+            "settled": tuple(name for name in requires if self.on("settled")),
+            "critical": True if self.on("critical") else False if self.on("tolerated") else None,
+            "forever": self.on("forever"),
+            "own_task": self.on("own task"),
+            "run_if": "failed"
+            if requires and self.on("alarm")
+            else "settled"
+            if self.on("if settled")
+            else "succeeded",
+            "priority": self.random.randint(-2, 2) if self.on("priority") else 0,
+        }
+
+    def limits(self, is_group: bool = False) -> dict[str, Any]:
+        """Draw timeouts and retries."""
+        limits: dict[str, Any] = {}
+        if self.on("retry"):
+            first = self.duration(4) if self.on("pause") else 0.0
+            limits["retry"] = Retry(
+                times=self.random.randint(1, 3), first=first, factor=self.random.choice((1.0, 2.0)), cap=60.0,
+                booms_only=self.random.random() < 0.3,
+            )  # fmt: skip
+        if self.on("timeout"):
+            limits |= {"timeout": self.duration(), "on_timeout": "move_on" if self.on("move on") else "fail"}
+        if self.on("group idle" if is_group else "idle"):
+            limits["idle_timeout"] = self.duration()
+        return limits
+
+    def needs(self, pools: dict[str, Resource], may_have_keys: bool = True) -> tuple[tuple[str, float | str], ...]:
+        """Draw the needs of a job."""
+        found: list[tuple[str, float | str]] = []
+        for name, one in pools.items():
+            if one.kind == "keys":
+                has_keys = any(isinstance(need, str) for _, need in found)
+                if may_have_keys and not has_keys and self.random.random() < 0.5:
+                    found.append((name, self.random.choice(("a", "b"))))
+            elif self.random.random() < 0.5:
+                found.append((name, float(self.random.randint(1, int(one.total)))))
+        return tuple(found)
+
+    def first(self, common: dict[str, Any], pools: dict[str, Resource]) -> Group:
+        """Draw a `First`: its jobs require nothing."""
+        jobs = []
+        for _ in range(self.random.randint(1, 3)):
+            self.left -= 1
+            one = self.leaf(-1, self.common([]) | {"forever": False, "run_if": "succeeded"}, [], [], pools, plain=True)
+            jobs.append(one)
+        common |= {"forever": False, "own_task": False}
+        return Group(
+            **common,
+            jobs=tuple(jobs),
+            enough=min(len(jobs), 2) if self.on("quorum") else 1,
+            stagger=self.duration(4) if self.on("stagger") else None,
+            shutdown_timeout=1.0,
+            cleanup_timeout=5.0,
+        )
+
+    def leaf(
+        self,
+        depth: int,
+        common: dict[str, Any],
+        before: list[Leaf | Group],
+        usable: list[str],
+        pools: dict[str, Resource],
+        plain: bool = False,
+    ) -> Leaf:
+        """Draw a leaf."""
+        service = self.on("service") and not plain
+        answer = self.on("answer") and not service and not plain
+        if service:
+            common["forever"] = True
+        if answer:
+            common["forever"] = False
+        needs = self.needs(pools) if not (common["forever"] or answer) else ()
+        common["needs"] = needs
+        bodies = tuple(
+            self.body(number, common, service, depth, before, pools) for number in range(self.random.randint(1, 3))
+        )
+        added = [step for body in bodies for step in body if isinstance(step, Add)]
+        if added:
+            bodies = tuple(tuple(added[0] if isinstance(step, Add) else step for step in body) for body in bodies)
+        return Leaf(
+            **common,
+            **({} if answer else self.limits()),
+            bodies=((),) if answer else bodies,
+            inputs=() if answer or not self.on("input") else self.some(usable, 2),
+            service=service,
+            answer=answer,
+            linger=0.0 if answer or not self.on("lingers") else self.duration(),
+            unwinding=self.duration(),
+            reaction=Reaction.OBEY
+            if answer
+            else next((REACTIONS[one] for one in REACTIONS if self.on(one)), Reaction.OBEY),
+            shutdown=self.duration() / 4 if self.on("slow shutdown") else 0.0,
+            shutdown_fails=self.on("bad shutdown"),
+        )
+
+    def body(
+        self,
+        number: int,
+        common: dict[str, Any],
+        service: bool,
+        depth: int,
+        before: list[Leaf | Group],
+        pools: dict[str, Resource],
+    ) -> tuple[Step, ...]:
+        """Draw what a body does: between any two steps that act it naps."""
+        steps: list[Step] = []
+        if service:
+            steps += [Nap(self.duration()), Started()]
+        steps.append(Nap(self.duration()))
+        for step in self.acts(number, common, depth, before, pools):
+            steps += [step, Nap(self.duration(6))]
+        if self.on("endless") or (service and self.random.random() < 0.7):
+            return (*steps, Nap(math.inf))
+        throttled = [(name, need) for name, need in common["needs"] if pools[name].kind in ("rate", "keys", "amount")]
+        if throttled and number == 0 and self.on("throttle"):
+            return (*steps, Throttle(self.random.choice(throttled)[0], self.duration(8)))
+        if self.on("fails") or (number == 0 and self.on("fails once")):
+            steps.append(Fail(slow=self.random.random() < 0.5))
+        return tuple(steps)
+
+    def acts(
+        self, number: int, common: dict[str, Any], depth: int, before: list[Leaf | Group], pools: dict[str, Resource]
+    ) -> Iterator[Step]:
+        """Draw the steps of a body that act on others."""
+        for name, need in common["needs"]:
+            if pools[name].kind in ("rate", "budget") and not isinstance(need, str) and self.on("used"):
+                yield Use(name, float(self.random.randint(0, int(need) + 1)))
+        if self.on("idle"):
+            yield Progress()
+        waitable = [job.name for job in before if not job.forever]
+        if waitable and self.on("await"):
+            yield Await(self.random.choice(waitable), only_settled=self.random.random() < 0.3)
+        answers = [job.name for job in before if isinstance(job, Leaf) and job.answer]
+        if answers:
+            yield Give(self.random.choice(answers))
+        if self.on("cancel"):
+            yield Cancel(f"j{self.random.randint(0, 20)}")
+        if self.on("drain"):
+            groups = [job.name for job in before if isinstance(job, Group)]
+            yield Drain(self.random.choice(["root", *groups, f"j{self.random.randint(0, 9)}"]))
+        if self.on("adds") and self.left > 0 and depth >= 0 and number == 0 and "adding" not in common:
+            yield self.add(common, depth, before, pools)
+        if self.on("binds"):
+            yield Bind("", "")
+
+    def add(self, common: dict[str, Any], depth: int, before: list[Leaf | Group], pools: dict[str, Resource]) -> Add:
+        """Draw jobs that are added."""
+        known: list[Any] = [job for job in before if may_be_required(job)]
+        added: list[Leaf | Group] = []
+        for _ in range(self.random.randint(1, 2)):
+            self.left -= 1
+            mine = self.common([*known, *added])
+            added.append(self.leaf(-1, mine, [*known, *added], [], pools))
+        return Add(tuple(added))
+
+    def with_late_steps(self, job: Leaf | Group, jobs: list[Leaf | Group]) -> Leaf | Group:
+        """Choose what `Bind` steps bind, now that all siblings are there; a job still comes after what it requires."""
+        if isinstance(job, Group):
+            return job
+        pairs = [
+            (later.name, earlier.name)
+            for number, later in enumerate(jobs)
+            for earlier in jobs[:number]
+            if may_be_required(earlier)
+        ]
+
+        def fit(step: Step) -> Iterator[Step]:
+            if not isinstance(step, Bind):
+                yield step
+            elif pairs:
+                yield Bind(*self.random.choice(pairs))
+
+        return replace(job, bodies=tuple(tuple(one for step in body for one in fit(step)) for body in job.bodies))
+
+
+def usable_inputs(plan: Plan) -> Iterator[str]:
+    """Yield the names in a plan that later plans may have as inputs."""
+    if isinstance(plan, Group):
+        for inner in plan.jobs if not plan.forever and plan.enough is None else ():
+            yield from usable_inputs(inner)
+    elif isinstance(plan, Leaf) and (plan.service or not plan.forever):
+        yield plan.name
+
+
+def may_be_required(plan: Plan) -> bool:
+    """Return whether siblings of a job may require it."""
+    return not plan.forever or (isinstance(plan, Leaf) and plan.service)
+
+
+def scenario_of(seed: object, without: Sequence[str] = ()) -> Scenario:
+    """Return the scenario of a seed."""
+    return Generator(seed, without).scenario()

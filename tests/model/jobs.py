@@ -1,0 +1,610 @@
+"""The model's jobs: their states, the rules that decide whether they run, what their bodies do, and their attempts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .clock import Timer, World
+from .scenario import (
+    Add,
+    Await,
+    Bind,
+    Cancel,
+    Drain,
+    Fail,
+    Give,
+    Group,
+    Leaf,
+    Nap,
+    Plan,
+    Progress,
+    Reaction,
+    Started,
+    Step,
+    Throttle,
+    Use,
+    endless,
+    inputs_of,
+)
+
+if TYPE_CHECKING:
+    from .schedulers import ModelScheduler
+
+UNSETTLED = ("IDLE", "SCHEDULED", "RUNNING")
+GOOD = ("SUCCEEDED", "SKIPPED")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """An exception: how it is written down, the types of its leaves, and the root failure of a `RequirementFailed`."""
+
+    text: str
+    leaves: tuple[str, ...]
+    root: Problem | None = None
+
+
+def problem(kind: str, who: str = "") -> Problem:
+    """Return an exception that is no group."""
+    return Problem(f"{kind} {who}".rstrip(), (kind,))
+
+
+class ModelJob:
+    """A job, as its scheduler sees it."""
+
+    def __init__(self, world: World, plan: Plan, parent: ModelScheduler | None) -> None:
+        self.world, self.plan, self.parent = world, plan, parent
+        self.name = plan.name
+        self.state = "IDLE"
+        self.started: float | None = None
+        self.finished: float | None = None
+        self.settled_as = math.inf  # its place in the order of settling
+        self.problem: Problem | None = None
+        self.only_cancelled = False  # it is BLOCKED because of cancel() alone
+        self.is_taken = False  # an `await` has raised its failure
+        self.timed_out = self.restored = False
+        self.waits_for: set[str] = set()
+        self.asked = False  # to end, from outside
+        self.by_run = False  # to end, as the run has come to its end
+        self.at_each_wait = False  # it is cancelled at each wait from now on, as its time is up
+        self.ready = False  # a service
+        self.calls = self.attempts = self.retries = 0
+        self.pause: Timer | None = None  # before the next attempt
+        self.called_at = -1.0
+        self.timers: list[Timer] = []
+        self.idle_timer: Timer | None = None
+        self.number = 0  # its place among the ready jobs
+        self.ready_at = self.began_attempt = -1.0
+        self.attempt_problem: Problem | None = None  # with which the last attempt has ended
+        self.reported: set[str] = set()  # the names of which it has said what it used
+        self.overtaken = 0
+        self.held: dict[str, float] = {}  # what it has of each resource
+        self.throttled_since: float | None = None
+        self.awaiters: list[Callable[[], None]] = []
+        world.jobs[plan.name] = self
+
+    # ---- questions
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Return the names of the jobs whose results this job gets."""
+        return inputs_of(self.plan)
+
+    @property
+    def is_service(self) -> bool:
+        """Return whether the job counts as succeeded once it is ready."""
+        return isinstance(self.plan, Leaf) and self.plan.service
+
+    @property
+    def takes_slot(self) -> bool:
+        """Forever jobs and services take no slot; an `Answer` takes none; a `First` takes none."""
+        plan = self.plan
+        return not (plan.forever or (isinstance(plan, Leaf) and plan.answer))
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Return whether jobs that require this one have to wait."""
+        return self.state in UNSETTLED and not self.ready
+
+    @property
+    def has_failed(self) -> bool:
+        """FAILED, BLOCKED and CANCELLED are failed; SKIPPED is not."""
+        return self.state not in GOOD and not self.ready
+
+    @property
+    def criticality(self) -> bool | None:
+        """A job without a value has that of the nearest `critical_jobs`, going outwards to the nearest `First`."""
+        if self.plan.critical is not None:
+            return self.plan.critical
+        around = self.parent
+        while around is not None and around.plan.critical_jobs is None and around.plan.enough is None:
+            around = around.parent
+        return None if around is None else around.plan.critical_jobs
+
+    @property
+    def counts(self) -> bool:
+        """FAILED and BLOCKED jobs count that are not tolerated; not what is BLOCKED because of `cancel()` alone."""
+        if self.state not in ("FAILED", "BLOCKED") or self.only_cancelled:
+            return False
+        in_first = self.parent is not None and self.parent.plan.enough is not None
+        return bool(self.criticality) or (self.criticality is None and not self.is_taken and not in_first)
+
+    def requires(self) -> list[ModelJob]:
+        """Return the jobs that this job itself requires."""
+        added = [earlier for later, earlier in self.world.bound if later == self.name]
+        return [self.world.jobs[name] for name in {*self.plan.requires, *self.inputs, *added}]
+
+    def judge(self) -> tuple[str, Problem | None]:
+        """Apply the four rules, in this order, when everything that the job requires has settled."""
+        required = self.requires()
+        # (1) If the job has run_if="failed" and nothing that it requires failed, it is SKIPPED.
+        if self.plan.run_if == "failed" and not any(one.has_failed for one in required):
+            return "SKIPPED", None
+        # With run_if="settled" or "failed", only inputs count in (2) and (3).
+        inputs = [self.world.jobs[name] for name in self.inputs]
+        essential = list(inputs)
+        if self.plan.run_if == "succeeded":
+            essential = [one for one in required if one in inputs or one.name not in self.plan.settled]
+        # (2) If an input failed, or anything else required that is neither tolerated nor required by
+        # requires(b, settled=True), it is BLOCKED; the cause is the first of these to settle.
+        failed = [one for one in essential if one.has_failed and (one in inputs or one.criticality is not False)]
+        if failed:
+            first = min(failed, key=lambda one: one.settled_as)
+            self.only_cancelled = all(one.was_cancelled for one in failed)
+            why = first.problem or problem("JobCancelled")
+            root = why.root or why if why.leaves == ("RequirementFailed",) else why
+            return "BLOCKED", Problem(root.text, ("RequirementFailed",), root)
+        # (3) If an input, or everything that it requires, was SKIPPED, it is SKIPPED.
+        if any(one.state == "SKIPPED" for one in inputs):
+            return "SKIPPED", None
+        if required and all(one.state == "SKIPPED" and one in essential for one in required):
+            return "SKIPPED", None
+        # (4) Otherwise it runs.
+        return "SCHEDULED", None
+
+    @property
+    def was_cancelled(self) -> bool:
+        """Return whether the job, which counts as failed, was only cancelled, or blocked by what was."""
+        if self.state in ("FAILED", "BLOCKED"):
+            return self.only_cancelled
+        return self.parent is None or self.parent.reason not in ("CRITICAL", "TIMEOUT")
+
+    # ---- the life of a job
+
+    def start(self) -> None:
+        """Begin an attempt of the job."""
+        self.state = "RUNNING"
+        if self.started is None:
+            self.started = self.world.now
+        if self.name not in self.world.started:
+            self.world.started.append(self.name)
+        if self.parent is not None:
+            self.world.hook("started", self.name)
+            self.world.hook("attempt", self.name)
+        self.attempts += 1
+        self.mark_start()
+        self.call()
+
+    def mark_start(self) -> None:
+        """Record the mechanisms that take effect with the start."""
+        plan, mark = self.plan, self.world.mark
+        if plan.forever:
+            mark("service" if self.is_service else "forever")
+        if plan.own_task:
+            mark("own_task")
+        if self.inputs:
+            mark("input")
+        if plan.run_if != "succeeded" and any(one.has_failed for one in self.requires()):
+            stopping = self.parent is not None and self.parent.stopping
+            mark("clean-up" if stopping else "alarm" if plan.run_if == "failed" else "run_if=settled")
+        if any(one.has_failed and one.name in plan.settled for one in self.requires()):
+            mark("settled=True")
+
+    def cancel(self) -> None:
+        """`job.cancel()` cancels a running job, or keeps an unstarted one from starting."""
+        if self.pause is not None:
+            self.settle("CANCELLED")
+        elif self.state == "RUNNING":
+            self.asked = True
+            self.unwind()
+        elif self.state in ("IDLE", "SCHEDULED"):
+            self.settle("CANCELLED")
+
+    def end_with_run(self) -> None:
+        """End the job because the run has come to its end."""
+        self.by_run = self.by_run or not self.asked
+        self.cancel()
+
+    def settle(self, state: str, why: Problem | None = None) -> None:
+        """End the job in a final state."""
+        if self.pause is not None:
+            self.pause.live = False
+            self.pause = None
+        self.stop_idle_timer()
+        self.state, self.finished, self.problem = state, self.world.now, why
+        self.ready = False
+        self.settled_as = next(self.world.numbers)
+        if self.parent is not None:
+            self.world.hook("finished", self.name)
+        awaiters, self.awaiters = self.awaiters, []
+        if len(awaiters) > 1 and state != "SUCCEEDED":
+            self.world.doubt("several await one job")
+        self.world.soon.extend(awaiters)
+        if self.parent is not None:
+            self.parent.has_settled(self)
+
+    def has_timed_out(self) -> None:
+        """With "fail" it is a `JobTimeout`, which `retry` may see. With "move_on" the job is SUCCEEDED with None."""
+        self.timed_out = True
+        if self.parent is not None and self.plan.on_timeout == "move_on":
+            self.world.mark("move_on")
+            self.settle("SUCCEEDED")
+        else:
+            self.world.mark("scheduler timeout" if isinstance(self.plan, Group) else "timeout")
+            self.has_raised(problem("JobTimeout", self.name))
+
+    def has_raised(self, why: Problem) -> None:
+        """Fail, be throttled, or try again after an exception."""
+        parent = self.parent
+        if parent is None:
+            self.settle("FAILED", why)
+        elif (parent.draining or parent.stopping) and why.leaves in (("JobCancelled",), ("JobNotDone",)):
+            self.settle("CANCELLED")  # what it awaited has ended with the run
+        elif isinstance(self.plan, Leaf) and set(why.leaves) == {"Throttled"} and not self.ready:
+            self.was_throttled(why)
+        elif self.ready or self.asked or not self.is_retried(why):
+            self.settle("FAILED", why)
+        elif parent.is_cleaning_up(self):
+            self.retries += 1
+            self.world.mark("retry")
+            pause = self.plan.retry.pause(self.retries) if self.plan.retry else 0.0
+            if pause:
+                self.pause = self.world.after(pause, self.start_in_place)
+            else:
+                self.world.hook("attempt", self.name)
+                self.attempts += 1
+                self.call()
+        elif parent.stopping or parent.draining:
+            self.settle("CANCELLED")
+        else:
+            self.retries += 1
+            assert self.plan.retry is not None
+            pause = self.plan.retry.pause(self.retries)
+            self.world.mark("pause" if pause else "retry")
+            self.requeue(why)
+            if pause:
+                self.pause = self.world.after(pause, self.be_ready_again)
+            else:
+                self.number = next(self.world.first_numbers)
+                parent.queue.insert(0, self)
+            parent.release_held(self)
+            parent.move()
+
+    def is_retried(self, why: Problem) -> bool:
+        """`Retry` is at most `times` further attempts after an exception that `on` accepts, each leaf of a group."""
+        retry = self.plan.retry
+        if retry is None or self.retries >= retry.times:
+            return False
+        return not retry.booms_only or all(leaf in ("Boom", "Slow") for leaf in why.leaves)
+
+    def was_throttled(self, why: Problem) -> None:
+        """The slot and the needs are released; the job is SCHEDULED again, at the head of the ready queue."""
+        assert self.parent is not None
+        if self.throttled_since is None:
+            self.throttled_since = self.started
+        if self.parent.stopping and self.parent.is_cleaning_up(self):
+            self.settle("FAILED", why)
+        elif self.parent.stopping or self.parent.draining or self.asked:
+            self.settle("CANCELLED")
+        else:
+            self.world.mark("throttle")
+            self.attempts -= 1  # the attempt does not count
+            if not self.retries:
+                self.started = None
+            self.requeue(why)
+            self.number = next(self.world.first_numbers)
+            self.parent.queue.insert(0, self)
+            self.parent.release_held(self)
+            self.parent.move()
+
+    def requeue(self, why: Problem) -> None:
+        """Between two attempts a job holds nothing: slot, token and needs are released, it is SCHEDULED."""
+        assert self.parent is not None
+        self.state = "SCHEDULED"
+        self.parent.running.remove(self)
+        self.world.hook("scheduled", self.name)
+        self.attempt_problem = why
+        self.parent.tell_adaptive(self, self.began_attempt, was_full=False)
+        self.parent.show_signs()
+
+    def start_in_place(self) -> None:
+        """Begin another attempt of a clean-up job, which waits for nothing but its pause."""
+        self.pause = None
+        self.world.hook("attempt", self.name)
+        self.attempts += 1
+        self.call()
+
+    def be_ready_again(self) -> None:
+        """It starts again no earlier than its pause, as any job does."""
+        assert self.parent is not None
+        self.pause = None
+        self.number = next(self.world.numbers)
+        self.parent.queue.append(self)
+        self.parent.move()
+
+    def drop_timers(self) -> None:
+        """Drop all timers."""
+        for timer in self.timers:
+            timer.live = False
+        self.timers = []
+
+    # ---- idle timeouts: a number of seconds without progress
+
+    def show_life(self) -> None:
+        """Begin the seconds of `idle_timeout` anew."""
+        self.stop_idle_timer()
+        if self.plan.idle_timeout is not None:
+            self.idle_timer = self.world.after(self.plan.idle_timeout, self.was_idle)
+
+    def stop_idle_timer(self) -> None:
+        """Let the idle timeout count no more."""
+        if self.idle_timer is not None:
+            self.idle_timer.live = False
+            self.idle_timer = None
+
+    def was_idle(self) -> None:
+        """End the attempt like a timeout."""
+        self.world.mark("idle_timeout")
+        self.idle_timer = None
+        self.unwind()
+
+    def note_call(self) -> None:
+        """Count a call. Two calls at one instant leave open whether other jobs run between them."""
+        if self.world.now == self.called_at:
+            self.world.doubt("two calls in one instant")
+        self.called_at = self.world.now
+        self.calls += 1
+
+    def call(self) -> None:
+        """Begin the body, or the run, for the first time or again."""
+        raise NotImplementedError
+
+    def unwind(self) -> None:
+        """React to a cancellation, from outside or by the timeout."""
+        raise NotImplementedError
+
+    def shut_down(self) -> float:
+        """Call `co_shutdown`; return the seconds that it takes."""
+        raise NotImplementedError
+
+
+class ModelLeaf(ModelJob):
+    """The model of a job that is not a scheduler."""
+
+    plan: Leaf
+    has_grown = False  # it has added what it adds
+    unwinding = again = False
+    in_scope = False  # its timeout still counts
+
+    # ---- the body
+
+    def call(self) -> None:
+        """Begin the body of this attempt."""
+        body = self.plan.bodies[min(self.calls, len(self.plan.bodies) - 1)]
+        self.note_call()
+        self.world.calls[self.name] += not self.plan.answer
+        self.unwinding = False
+        self.steps = list(body)
+        self.is_endless = endless(body)
+        # A job's timeout covers each call of `co_run`, innermost.
+        self.timers = []
+        self.scope_timer = None
+        if self.plan.timeout is not None:
+            self.scope_timer = self.world.after(self.plan.timeout, self.unwind)
+        self.show_life()
+        if self.given:
+            self.world.doubt("an answer takes no time")
+        self.go_on()
+
+    given = False  # an answer
+
+    def go_on(self) -> None:
+        """Take the next steps, until one of them takes time."""
+        while self.state == "RUNNING" and not self.unwinding:
+            if self.plan.answer and not self.given:
+                return
+            if not self.steps:
+                self.end_scope()
+                self.settle("SUCCEEDED")
+                return
+            step = self.steps.pop(0)
+            if not self.act(step):
+                return
+
+    def act(self, step: Step) -> bool:
+        """Take one step; return whether the next may follow at once."""
+        world, parent = self.world, self.parent
+        assert parent is not None
+        match step:
+            case Nap(seconds):
+                if seconds < math.inf:
+                    self.timers.append(world.after(seconds, self.wake))
+                return False
+            case Started():
+                self.become_ready()
+            case Fail(slow):
+                self.end_scope()
+                self.has_raised(problem("Slow" if slow else "Boom", self.name))
+                return False
+            case Throttle(name, after):
+                self.end_scope()
+                parent.throttle(self, name, after)
+                self.has_raised(problem("Throttled"))
+                return False
+            case Progress():
+                self.show_life()
+                parent.show_signs()
+            case Use(name, amount):
+                parent.use(self, name, amount)
+            case Give(who):
+                answer = world.jobs[who]
+                assert isinstance(answer, ModelLeaf)
+                if answer.state in UNSETTLED:
+                    answer.given = True
+                    world.mark("answer")
+                    if answer.state == "RUNNING":
+                        world.soon.append(answer.go_on)
+            case Cancel(who):
+                cancel(world, who, "cancel from a body")
+            case Drain(who):
+                drain(world, who)
+            case Add(jobs):
+                if not self.has_grown:
+                    self.has_grown = True
+                    parent.grow(jobs)
+            case Bind(later, earlier):
+                parent.bind(later, earlier)
+            case Await():
+                return self.wait_for(step)
+            case _:
+                raise AssertionError(step)
+        return True
+
+    def wake(self) -> None:
+        """Go on after a nap."""
+        self.timers = [timer for timer in self.timers if timer.when > self.world.now and timer.live]
+        self.go_on()
+
+    def end_scope(self) -> None:
+        """Let the timeouts of the attempt count no more."""
+        self.drop_timers()
+        if self.scope_timer is not None:
+            self.scope_timer.live = False
+        self.stop_idle_timer()
+
+    def become_ready(self) -> None:
+        """Once a service has called `started`, it counts as succeeded; `timeout` and `retry` apply until then."""
+        assert self.parent is not None
+        if self.scope_timer is not None:
+            self.scope_timer.live = False
+        self.stop_idle_timer()
+        self.ready = True
+        self.world.hook("ready", self.name)
+        self.parent.has_become_ready(self)
+
+    # ---- await job
+
+    def wait_for(self, step: Await) -> bool:
+        """`await job` waits until the job has settled, and gives `job.result()`; a settled job gives it at once."""
+        other = self.world.jobs[step.who]
+        self.world.mark("await")
+
+        def resume() -> None:
+            if self.awaited is resume and self.unwinding:
+                self.world.doubt("what a job awaits ends as the job is cancelled")
+            if self.state == "RUNNING" and not self.unwinding and self.awaited is resume:
+                self.awaited = None
+                if self.criticality and other.state != "SUCCEEDED":
+                    self.world.doubt("a critical job raises what it awaited")
+                if self.receive(other, step):
+                    self.go_on()
+
+        group = other.parent
+        assert group is not None
+        if other.state not in UNSETTLED or not group.under_way:
+            return self.receive(other, step)
+        if other.state == "IDLE" and (group.draining or group.stopping):
+            return self.receive(other, step)
+        self.awaited = resume
+        other.awaiters.append(resume)
+        return False
+
+    awaited: Callable[[], None] | None = None
+
+    def receive(self, other: ModelJob, step: Await) -> bool:
+        """Get the result of a job, or raise what it raised; return whether the body goes on."""
+        if other.state in UNSETTLED:
+            why = problem("JobNotDone")
+        elif step.only_settled or other.state == "SUCCEEDED":
+            return True
+        elif other.state == "FAILED" or other.state == "BLOCKED":
+            assert other.problem is not None
+            why = other.problem
+        else:
+            why = problem({"CANCELLED": "JobCancelled", "SKIPPED": "JobSkipped"}[other.state])
+        # Not a failure that `await job` has raised in a job: it belongs to whoever awaited it.
+        if other.state in ("FAILED", "BLOCKED") and other.counts and not other.criticality:
+            other.is_taken = True
+        self.end_scope()
+        self.has_raised(why)
+        return False
+
+    # ---- after a cancellation
+
+    def unwind(self) -> None:
+        """Linger, then react; a further cancellation changes nothing but ends a wait without a shield."""
+        if self.unwinding:
+            self.again = True
+            if self.timers:
+                self.drop_timers()
+                self.end()
+            return
+        self.unwinding, self.again = True, False
+        self.end_scope()
+        if self.plan.linger:
+            self.world.mark("lingering")
+            self.world.after(self.plan.linger, self.react)
+        else:
+            self.react()
+
+    def react(self) -> None:
+        """Wait, or end, after a cancellation."""
+        again = self.again or self.at_each_wait
+        if self.plan.reaction is Reaction.GO_ON and self.world.cancels_once and not again:
+            self.timers.append(self.world.after(self.plan.unwinding, self.end))
+        else:
+            self.end()
+
+    def end(self) -> None:
+        """The outcome follows what leaves the body: a job that catches the cancellation and returns has succeeded."""
+        if self.plan.reaction is Reaction.RETURN:
+            if self.plan.service and not self.ready:
+                self.has_raised(problem("RuntimeError"))
+            else:
+                self.settle("SUCCEEDED")
+        elif self.plan.reaction is Reaction.FAIL:
+            if self.world.failed_late == self.world.now:
+                self.world.doubt("several fail as they are cancelled")
+            self.world.failed_late = self.world.now
+            self.has_raised(problem("Boom", self.name))
+        elif self.asked:
+            self.settle("SUCCEEDED" if self.ready and self.by_run else "CANCELLED")
+        else:
+            self.has_timed_out()
+
+    def shut_down(self) -> float:
+        """Count the shutdown, and return its seconds."""
+        self.world.shutdowns[self.name] += 1
+        if self.plan.shutdown:
+            self.world.mark("slow shutdown")
+        return self.plan.shutdown
+
+
+def cancel(world: World, name: str, mechanism: str) -> None:
+    """Call `cancel()` of a job, or of a scheduler, which cancels everything in it."""
+    job = world.jobs.get(name)
+    if job is not None and job.parent is None:
+        world.mark(mechanism, "cancel()")
+        job.unwind()
+    elif job is not None and job.parent is not None and job.parent.under_way and job.state in UNSETTLED:
+        world.mark(mechanism)
+        job.cancel()
+
+
+def drain(world: World, name: str) -> None:
+    """Call `drain()` of a scheduler that is under way."""
+    group = world.jobs.get(name)
+    if group in world.schedulers:
+        group.drain()  # type: ignore[union-attr]

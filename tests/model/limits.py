@@ -1,0 +1,135 @@
+"""The model's resources: amounts, named things, rates, budgets and keys; and `Adaptive` windows."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from .clock import SAME, World
+from .scenario import Resource
+
+if TYPE_CHECKING:
+    from .jobs import ModelJob
+    from .schedulers import ModelScheduler
+
+
+class ModelResource:
+    """One entry of a pool, or what a nested scheduler keeps of one for its members."""
+
+    def __init__(self, world: World, plan: Resource, outer: ModelResource | None = None) -> None:
+        self.world, self.plan, self.outer = world, plan, outer
+        self.free = plan.burst if plan.kind == "rate" else plan.total
+        self.reserved = 0.0  # of a budget: what running jobs have reserved or used, which is not in `free`
+        self.keys: dict[str, float] = {}  # how many jobs have each key
+        self.level_at = world.now  # of a rate: when `free` was right
+        self.closed_until: dict[str, float] = outer.closed_until if outer is not None else {}
+
+    def refill(self) -> None:
+        """Rates refill steadily up to their burst."""
+        if self.plan.kind == "rate":
+            gained = (self.world.now - self.level_at) * self.plan.total / self.plan.per
+            self.free, self.level_at = min(self.plan.burst, self.free + gained), self.world.now
+
+    def available_at(self, need: float | str) -> float:
+        """Return when a need can be met: `-inf` for now, infinity if that depends on other jobs."""
+        key = need if isinstance(need, str) else ""
+        closed = self.closed_until.get(key, -math.inf)
+        if closed > self.world.now + SAME:
+            return closed
+        if isinstance(need, str):
+            return -math.inf if self.keys.get(need, 0) < self.plan.total else math.inf
+        self.refill()
+        if need <= self.free + SAME:
+            return -math.inf
+        if self.plan.kind == "rate":
+            return self.world.now + (need - self.free) * self.plan.per / self.plan.total
+        return math.inf
+
+    def can_ever_meet(self, need: float | str) -> bool:
+        """A job waits for a budget as long as what running jobs have reserved could come back."""
+        return self.plan.kind != "budget" or isinstance(need, str) or need <= self.free + self.reserved + SAME
+
+    def take(self, need: float | str) -> None:
+        """Take a need, even beyond what is free."""
+        self.refill()
+        if isinstance(need, str):
+            self.keys[need] = self.keys.get(need, 0) + 1
+            return
+        self.free -= need
+        self.reserved += need
+
+    def give_back(self, need: float | str, share: float) -> None:
+        """Needs are released however the job ends; budgets and rates are not given back."""
+        if isinstance(need, str):
+            self.keys[need] -= 1
+        elif self.plan.kind == "budget":
+            self.reserved -= share
+        elif self.plan.kind != "rate":
+            self.free += share
+            self.reserved -= share
+
+    def correct(self, share: float, used: float) -> None:
+        """`used` corrects an amount in both directions."""
+        self.refill()
+        self.free -= used - share
+        self.reserved += used - share
+
+    @property
+    def used(self) -> float:
+        """What members of a scheduler have used of its budget."""
+        return self.plan.total - self.free - self.reserved
+
+
+class ModelAdaptive:
+    """A window that follows the capacity of a server, as those of TCP do (Chiu and Jain 1989, CUBIC)."""
+
+    def __init__(self, minimum: int, maximum: int) -> None:
+        self.minimum, self.maximum, self.size = minimum, maximum, minimum
+        self.shrunk_at = -math.inf
+        self.forget()
+        self.lowest, self.ratio = math.inf, 1.0
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        self.successes, self.was_full = 0, False
+        self.latencies: list[float] = []
+
+    def has_succeeded(self, began: float, now: float, is_full: bool) -> None:
+        """It grows by one for each window's worth of successes while the latency holds steady."""
+        if began < self.shrunk_at:
+            return
+        self.successes += 1
+        self.was_full = self.was_full or is_full
+        self.latencies.append(now - began)
+        if len(self.latencies) >= max(10, self.size):
+            mean, self.latencies = sum(self.latencies) / len(self.latencies), []
+            self.lowest = min(self.lowest, mean)
+            self.ratio = mean / self.lowest
+            if self.ratio > 2.0:
+                self.shrink(int(self.size * max(0.5, 1.5 / self.ratio)), now)
+        if self.successes >= self.size:
+            if self.was_full and self.ratio <= 1.5:
+                self.size = min(self.maximum, self.size + 1)
+            self.successes, self.was_full = 0, False
+
+    def is_overloaded(self, began: float, now: float) -> bool:
+        """It shrinks by a fraction on `slower_on`, once for all that ran in the larger window."""
+        if began < self.shrunk_at:
+            return False
+        self.shrink(min(self.size - 1, int(self.size * 0.7)), now)
+        return True
+
+    def shrink(self, size: int, now: float) -> None:
+        """Take a smaller size."""
+        self.size, self.shrunk_at, self.ratio = max(self.minimum, size), now, 1.0
+        self.forget()
+
+
+class ModelLimiter:
+    """A `CapacityLimiter`: tokens go round in the order in which they were asked for."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self.holders: set[ModelJob] = set()
+        self.asked_at = -1.0  # when the last of these has asked
+        self.requests: list[ModelScheduler] = []  # the runs that wait in its queue, each once

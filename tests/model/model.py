@@ -1,0 +1,103 @@
+"""A plain simulation of the contract, which predicts what becomes of a scenario.
+
+It knows nothing of the engine, and it is not fast: events are in a heap, and after each event the rules of the contract
+are applied until nothing changes. All that happens at one instant has one cause. Where that is not so, the outcome may
+depend on turns of the event loop, and the prediction has `doubts`, which say why.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from .clock import World
+from .jobs import cancel, drain
+from .limits import ModelLimiter
+from .schedulers import ModelScheduler
+from .scenario import Scenario, implied
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """The outcome of one job."""
+
+    state: str
+    cause: str | None  # of FAILED: what it raised; of BLOCKED: where that began
+    started: float | None
+    finished: float | None
+    attempts: int
+    calls: int
+    shutdowns: int
+    restored: bool
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What becomes of a scenario, as it was predicted or seen."""
+
+    result: bool | None  # None: the run was cut from outside
+    ended_at: float
+    fates: dict[str, Fate]
+    verdicts: dict[str, tuple[str | None, str | None]]  # stop reason and culprit of each scheduler
+    started: list[str]  # all jobs, in the order of their first starts
+    settled: list[tuple[str, str]]  # the calls of on_settled
+    hooks: list[tuple[float, str, str]]
+    doubts: Counter[str]
+    effects: set[str]
+    bound: frozenset[tuple[str, str]] = frozenset()
+
+
+def cut(root: ModelScheduler) -> None:
+    """Cancel the scope around the run. While the run ends, this is no further cause: it is raised afterwards."""
+    if root.stopping:
+        root.asked = True
+    else:
+        root.world.mark("cut")
+        root.cancel()
+
+
+def predict(
+    scenario: Scenario, backend: str, bound: Iterable[tuple[str, str]] = (), restored: Iterable[str] = ()
+) -> Outcome:
+    """Predict a run of a scenario; `bound` are the requirements that earlier runs added."""
+    world = World(bound, implied(scenario.root), backend)
+    world.limiters = [ModelLimiter(tokens) for tokens in scenario.tokens]
+    world.restored = dict.fromkeys(restored, "")
+    root = ModelScheduler(world, scenario.root, None)
+    world.after(scenario.cut_at, partial(cut, root))
+    for when, name in scenario.cancels:
+        world.after(when, partial(cancel, world, name, "cancel from outside"))
+    for when, name in scenario.drains:
+        world.after(when, partial(drain, world, name))
+    root.start()
+    while world.soon:
+        world.soon.popleft()()
+    while root.state == "RUNNING":
+        world.step()
+    schedulers = [job for job in world.jobs.values() if isinstance(job, ModelScheduler)]
+    return Outcome(
+        result=None if root.asked else root.reason == "COMPLETED",
+        ended_at=world.now,
+        fates={
+            name: Fate(
+                job.state,
+                None if job.problem is None else job.problem.text,
+                job.started,
+                job.finished,
+                job.attempts,
+                world.calls[name],
+                world.shutdowns[name],
+                job.restored,
+            )
+            for name, job in world.jobs.items()
+        },
+        verdicts={job.name: (job.reason, job.culprit) for job in schedulers},
+        started=world.started,
+        settled=world.settled,
+        hooks=world.hooks,
+        doubts=world.doubts,
+        effects=world.effects,
+        bound=frozenset(world.bound),
+    )

@@ -1,0 +1,460 @@
+"""The real jobs made of a scenario, a run of them on virtual time, and what was seen of it."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import math
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import anyio
+
+from trioflow import (
+    Adaptive,
+    Answer,
+    Budget,
+    First,
+    Job,
+    JobTimeout,
+    PerKey,
+    Pool,
+    Rate,
+    RequirementFailed,
+    Retry,
+    Scheduler,
+    Service,
+    Throttled,
+    current_job,
+)
+from trioflow.abc import AbstractJob, Instrument
+from trioflow.testing import run_virtual
+
+from .model import Fate, Outcome
+from .scenario import (
+    Add,
+    Await,
+    Bind,
+    Cancel,
+    Drain,
+    Fail,
+    Give,
+    Group,
+    Leaf,
+    Nap,
+    Plan,
+    Progress,
+    Reaction,
+    Resource,
+    Scenario,
+    Started,
+    Step,
+    Throttle,
+    Use,
+)
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="untouched")
+
+
+class Boom(Exception):
+    """The failure of the jobs of these scenarios."""
+
+
+class Slow(Boom):
+    """A failure that shows overload."""
+
+
+class Recorder(Instrument):
+    """Writes down the calls of hooks."""
+
+    def __init__(self, run: RealRun) -> None:
+        self._run = run
+
+    def _note(self, hook: str, job: Any) -> None:
+        self._run.hooks.append((self._run.now(), hook, self._run.names[job]))
+
+    def before_run(self, scheduler: Any) -> None:
+        self._note("before_run", scheduler)
+
+    def job_scheduled(self, scheduler: Any, job: Any) -> None:
+        self._note("scheduled", job)
+
+    def job_started(self, scheduler: Any, job: Any) -> None:
+        self._note("started", job)
+
+    def job_attempt(self, scheduler: Any, job: Any) -> None:
+        self._note("attempt", job)
+
+    def job_ready(self, scheduler: Any, job: Any) -> None:
+        self._note("ready", job)
+
+    def job_finished(self, scheduler: Any, job: Any) -> None:
+        self._note("finished", job)
+
+    def after_run(self, scheduler: Any) -> None:
+        self._note("after_run", scheduler)
+
+
+class PlannedJob(Job[str]):
+    """A job of a plan: called in the worker's own frame, as `Job` is, but with a shutdown."""
+
+    __slots__ = ("plan", "real_run")
+    plan: Leaf
+    real_run: RealRun
+
+    async def co_shutdown(self) -> None:
+        await self.real_run.shut_down(self.plan)
+
+
+class PlannedService(Service[str]):
+    """A service of a plan."""
+
+    __slots__ = ("plan", "real_run")
+    plan: Leaf
+    real_run: RealRun
+
+    async def co_shutdown(self) -> None:
+        await self.real_run.shut_down(self.plan)
+
+
+class PlannedAnswer(Answer[str]):
+    """A question of a plan."""
+
+    __slots__ = ("plan", "real_run")
+    plan: Leaf
+    real_run: RealRun
+
+    async def co_shutdown(self) -> None:
+        await self.real_run.shut_down(self.plan)
+
+
+class RealRun:
+    """The jobs made of a scenario, inside an event loop; each call of `run` is a run of all of them."""
+
+    def __init__(self, scenario: Scenario, **options: Any) -> None:
+        self.scenario, self.options = scenario, options
+        self.limiters = [anyio.CapacityLimiter(tokens) for tokens in scenario.tokens]
+        self.jobs: dict[str, AbstractJob[Any]] = {}  # those of the last run, by name
+        self.names: dict[AbstractJob[Any], str] = {}  # all that ever were
+        self.root = self.make(scenario.root, {})
+        self.lasting = dict(self.jobs)  # those that are not added during a run
+        self.start = 0.0
+        self.bound: set[tuple[str, str]] = set()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the last run."""
+        self.calls: Counter[tuple[str, float | None]] = Counter()  # of a body, by name and first start of its scheduler
+        self.bodies: Counter[str] = Counter()
+        self.shutdowns: Counter[str] = Counter()
+        self.returned: dict[str, Any] = {}  # the last value of each
+        self.grown: set[tuple[str, int]] = set()  # those that have added what they add
+        self.hooks: list[tuple[float, str, str]] = []
+        self.settled: list[tuple[str, str]] = []
+        self.started: list[str] = []
+        self.strange: list[str] = []
+
+    def now(self) -> float:
+        """Return the seconds since the run began."""
+        return anyio.current_time() - self.start
+
+    # ---- building
+
+    def make(self, plan: Plan, siblings: dict[str, AbstractJob[Any]]) -> Any:
+        """Build the job, or the scheduler with all its jobs."""
+        options: dict[str, Any] = {
+            "label": self.options.get("labels", "{}").format(plan.name),
+            "critical": plan.critical,
+            "forever": plan.forever,
+            "required": [siblings[name] for name in plan.requires],
+            "timeout": plan.timeout,
+            "on_timeout": plan.on_timeout,
+            "idle_timeout": plan.idle_timeout,
+            "own_task": plan.own_task,
+            "retry": None if plan.retry is None else self.make_retry(plan),
+            "run_if": plan.run_if,
+            "needs": dict(plan.needs) or None,
+            "priority": plan.priority,
+            "expected_duration": plan.expected,
+        }
+        if isinstance(plan, Group):
+            job = self.make_scheduler(plan, options)
+        else:
+            assert isinstance(plan, Leaf)
+            job = self.make_leaf(plan, options)
+        job.requires([siblings[name] for name in plan.settled], settled=True)
+        self.jobs[plan.name] = job
+        self.names[job] = plan.name
+        return job
+
+    def make_retry(self, plan: Plan) -> Retry:
+        """Build the option `retry`."""
+        retry = plan.retry
+        assert retry is not None
+        on = Boom if retry.booms_only else Exception
+        return Retry(retry.times, first=retry.first, factor=retry.factor, cap=retry.cap, jitter=False, on=on)
+
+    def make_leaf(self, plan: Leaf, options: dict[str, Any]) -> Any:
+        """Build a job, a service or an answer."""
+        job: Any
+        if plan.answer:
+            job = PlannedAnswer(f"what of {plan.name}?", **options)
+        else:
+            if plan.service:
+                options.pop("forever")
+            kind = PlannedService if plan.service else PlannedJob
+            job = kind(self.act, plan, *map(self.jobs.__getitem__, plan.inputs), **options)
+        job.real_run, job.plan = self, plan
+        return job
+
+    def make_scheduler(self, plan: Group, options: dict[str, Any]) -> Any:
+        """Build a scheduler or a `First`."""
+        members: dict[str, AbstractJob[Any]] = {}
+        if plan.enough is not None:
+            for inner in plan.jobs:
+                members[inner.name] = self.make(inner, members)
+            jobs = [members[inner.name] for inner in plan.jobs]
+            return First(*jobs, enough=plan.enough, stagger=plan.stagger, **options)
+        window: Any = plan.window if plan.limiter is None else self.limiters[plan.limiter]
+        if plan.adaptive is not None:
+            window = Adaptive(*plan.adaptive, slower_on=(Slow, Throttled))
+        scheduler = Scheduler(
+            jobs_window=window,
+            shutdown_timeout=plan.shutdown_timeout,
+            cleanup_timeout=plan.cleanup_timeout,
+            critical_jobs=plan.critical_jobs,
+            pool=Pool(**{one.name: make_resource(one) for one in plan.pool}) if plan.pool else None,
+            backfill=plan.backfill,
+            policy=plan.policy,
+            on_settled=None if plan.on_settled is None else partial(self.note_settled, plan),
+            **options,
+        )
+        for inner in plan.jobs:  # each is in its scheduler before one nested beside may have it as an input
+            members[inner.name] = job = self.make(inner, members)
+            if not plan.backwards:
+                scheduler.add(job)
+        return scheduler.update([members[inner.name] for inner in plan.in_order_added])
+
+    # ---- running
+
+    async def run(self, *instruments: Instrument, **options: Any) -> Outcome:
+        """Run the scenario once."""
+        self.start = anyio.current_time()
+        self.jobs = dict(self.lasting)
+        self.clear()
+        bound = frozenset(self.bound)
+        result = None
+        scenario = self.scenario
+        async with anyio.create_task_group() as others:
+            for when, name in scenario.cancels:
+                others.start_soon(self.call_later, when, name, "cancel")
+            for when, name in scenario.drains:
+                others.start_soon(self.call_later, when, name, "drain")
+            with anyio.move_on_after(scenario.cut_at):
+                result = await self.root.co_run(instruments=[*instruments, Recorder(self)], **options)
+            outcome = self.look(result, bound)
+            others.cancel_scope.cancel()
+        return outcome
+
+    def look(self, result: bool | None, bound: frozenset[tuple[str, str]]) -> Outcome:
+        """Return what has become of each job and scheduler."""
+        fates: dict[str, Fate] = {}
+        verdicts: dict[str, tuple[str | None, str | None]] = {}
+        for name, job in self.jobs.items():
+            times = [None if when is None else when - self.start for when in (job.started_at, job.finished_at)]
+            cause = cause_of(job.raised_exception())
+            counts = self.bodies[name], self.shutdowns[name]
+            fates[name] = Fate(job.state.name, cause, times[0], times[1], job.attempts, *counts, job.restored)
+            if isinstance(job, Scheduler):
+                reason, culprit = job.stop_reason, job.culprit
+                verdicts[name] = reason and reason.name, self.names[culprit] if culprit else None
+        return Outcome(
+            result=result,
+            ended_at=self.now(),
+            fates=fates,
+            verdicts=verdicts,
+            started=self.started,
+            settled=self.settled,
+            hooks=self.hooks,
+            doubts=Counter(self.strange),
+            effects=set(),
+            bound=bound,
+        )
+
+    async def call_later(self, when: float, name: str, method: str) -> None:
+        """Cancel or drain from outside, at the planned time, if its scheduler is running then."""
+        await anyio.sleep(when)
+        with contextlib.suppress(KeyError, RuntimeError):
+            getattr(self.jobs[name], method)()
+
+    async def note_settled(self, plan: Group, job: Any) -> None:
+        """Act as planned for `on_settled`."""
+        self.settled.append((plan.name, self.names[job]))
+        assert plan.on_settled is not None
+        await anyio.sleep(plan.on_settled)
+
+    async def shut_down(self, plan: Leaf) -> None:
+        """Act as planned for `co_shutdown`."""
+        self.shutdowns[plan.name] += 1
+        if plan.shutdown:
+            await anyio.sleep(plan.shutdown)
+        if plan.shutdown_fails:
+            raise Boom(plan.name)
+
+    # ---- bodies
+
+    async def act(self, plan: Leaf, *inputs: Any, task_status: Any = None) -> str:
+        """Act as planned for `co_run`."""
+        job = self.jobs[plan.name]
+        number = self.enter(plan, inputs)
+        value = f"{plan.name}, call {number}"
+        try:
+            for step in plan.bodies[min(number, len(plan.bodies) - 1)]:
+                if isinstance(step, Started):
+                    self.returned[plan.name] = value
+                    task_status.started(value)
+                elif isinstance(step, Nap):
+                    await (anyio.sleep_forever() if step.seconds == math.inf else anyio.sleep(step.seconds))
+                elif isinstance(step, Await):
+                    await self.wait_for(step)
+                else:
+                    self.take(step, job)
+            self.returned[plan.name] = value
+            return value
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                if plan.linger:
+                    await anyio.sleep(plan.linger)
+            match plan.reaction:
+                case Reaction.RETURN:
+                    self.returned[plan.name] = value
+                    return value
+                case Reaction.FAIL:
+                    raise Boom(plan.name) from None
+                case Reaction.GO_ON:
+                    await anyio.sleep(plan.unwinding)
+            raise
+
+    def enter(self, plan: Leaf, inputs: tuple[Any, ...]) -> int:
+        """Record a call, and return how many calls there were before in this run of its scheduler."""
+        scheduler: Any = self.jobs[plan.name].scheduler
+        attempt = plan.name, scheduler.started_at, self.runs(scheduler)
+        number = self.calls[attempt]  # type: ignore[index]
+        self.calls[attempt] += 1  # type: ignore[index]
+        self.bodies[plan.name] += 1
+        if plan.name not in self.started:
+            self.started.append(plan.name)
+        if current_job() is not self.jobs[plan.name]:
+            self.strange.append(f"current_job() in {plan.name} is {current_job()}")
+        for name, value in zip(plan.inputs, inputs, strict=True):
+            moved_on = self.jobs[name].timed_out and self.jobs[name].on_timeout == "move_on"
+            expected = None if moved_on and value is None else self.returned.get(name, "no value at all")
+            restored = self.jobs[name].restored
+            if value != expected and not restored and not isinstance(self.jobs[name], Answer):
+                self.strange.append(f"{plan.name} got {value!r} from {name} instead of {expected!r}")
+        if variable.get() not in ("untouched", plan.name):
+            self.strange.append(f"{plan.name} sees the context of {variable.get()}")
+        variable.set(plan.name)
+        return number
+
+    def runs(self, scheduler: Any) -> int:
+        """Return how many runs of a scheduler, and of those around it, have begun."""
+        names = set()
+        while scheduler is not None:
+            names.add(self.names.get(scheduler, ""))
+            scheduler = scheduler.scheduler
+        return sum(hook == "before_run" and name in names for _, hook, name in self.hooks)
+
+    async def wait_for(self, step: Await) -> None:
+        """Await a job."""
+        other = self.jobs.get(step.who)
+        if other is not None:
+            if step.only_settled:
+                await other.wait_settled()
+            else:
+                await other
+
+    def take(self, step: Step, job: Any) -> None:
+        """Take a step that takes no time."""
+        match step:
+            case Fail(slow):
+                raise (Slow if slow else Boom)(self.names[job])
+            case Throttle(name, after):
+                raise Throttled(name, after=after)
+            case Progress():
+                job.progress()
+            case Use(name, amount):
+                job.used(**{name: amount})
+            case Cancel(who):
+                with contextlib.suppress(KeyError, RuntimeError):
+                    self.jobs[who].cancel()
+            case Drain(who):
+                with contextlib.suppress(KeyError, RuntimeError, AttributeError):
+                    self.jobs[who].drain()  # type: ignore[attr-defined]
+            case Give(who):
+                with contextlib.suppress(KeyError, RuntimeError):
+                    self.jobs[who].answer("yes")  # type: ignore[attr-defined]
+            case Add(jobs):
+                self.grow(job, jobs)
+            case Bind(later, earlier):
+                with contextlib.suppress(KeyError, RuntimeError):
+                    self.jobs[later].requires(self.jobs[earlier])
+                    self.bound.add((later, earlier))
+
+    def grow(self, job: Any, plans: Iterable[Plan]) -> None:
+        """Add jobs, if the scheduler takes them; once, however often the job is called."""
+        scheduler = job.scheduler
+        once = self.names[job], self.runs(scheduler)
+        if once in self.grown:
+            return
+        self.grown.add(once)
+        siblings = {self.names[one]: one for one in scheduler}
+        before = dict(self.jobs)
+        try:
+            new = []
+            for inner in plans:
+                siblings[inner.name] = one = self.make(inner, siblings)
+                new.append(one)
+            scheduler.update(new)
+        except RuntimeError:  # a forever job adds them too late
+            self.jobs = before
+
+
+def make_resource(plan: Resource) -> Any:
+    """Build an entry of a pool."""
+    match plan.kind:
+        case "named":
+            return [f"{plan.name}{number}" for number in range(int(plan.total))]
+        case "rate":
+            return Rate(requests=plan.total, per=plan.per, burst=plan.burst, give_up=None)
+        case "budget":
+            return Budget(plan.total)
+        case "keys":
+            return PerKey(int(plan.total))
+    return int(plan.total)
+
+
+def cause_of(error: BaseException | None) -> str | None:
+    """Return an exception's class and its job; for RequirementFailed, those of the first failure; for a group, all."""
+    if isinstance(error, RequirementFailed):
+        return cause_of(error.__cause__)
+    if isinstance(error, ExceptionGroup):
+        return f"ExceptionGroup {', '.join(cause_of(one) or '' for one in error.exceptions)}"
+    who = error.job.plan.name if isinstance(error, JobTimeout) and hasattr(error.job, "plan") else ""
+    if isinstance(error, JobTimeout) and not who:
+        who = error.job.label
+    if isinstance(error, Boom):
+        who = error.args[0]
+    return None if error is None else f"{type(error).__name__} {who}".rstrip()
+
+
+def observe(scenario: Scenario, backend: str, runs: int = 1, *instruments: Instrument, **options: Any) -> list[Outcome]:
+    """Run a scenario some times, one after the other, in one event loop on virtual time."""
+
+    async def all_runs() -> list[Outcome]:
+        real = RealRun(scenario, **options)
+        return [await real.run(*instruments) for _ in range(runs)]
+
+    return run_virtual(all_runs, backend=backend)  # type: ignore[arg-type]

@@ -1,0 +1,293 @@
+"""A scenario as plain data: the schedulers, their jobs, what each body does, and what happens from outside.
+
+Two things are made of it independently: real jobs for the engine (`real`), and a prediction (`model`). Names are
+unique. All durations are whole numbers of seconds plus a fraction of their own, so their sums do not coincide: what
+happens at one instant has one cause.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from enum import Enum, auto
+from typing import Any, Literal
+
+LAST_CALL = 5000.0 + 2.0**-20
+"""When a run is cut that would not end by itself."""
+
+
+class ShortRepr:
+    """A dataclass whose repr leaves out defaults, so that a scenario can be read, and pasted into a test."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        told = (
+            f"{one.name}={getattr(self, one.name)!r}"
+            for one in fields(self)  # type: ignore[arg-type]
+            if getattr(self, one.name) != one.default
+        )
+        return f"{type(self).__name__}({', '.join(told)})"
+
+
+# ---------------------------------------------------------------- what a body does
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Step(ShortRepr):
+    """One step of a body."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Nap(Step):
+    """Sleep; forever if `seconds` is infinite."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Fail(Step):
+    """Raise a `Boom`, or a `Slow`, which is the sign of overload for an `Adaptive` window."""
+
+    slow: bool = False
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Throttle(Step):
+    """Raise `Throttled(name, after)`."""
+
+    name: str
+    after: float
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Cancel(Step):
+    """Call `cancel()` of a job or a scheduler."""
+
+    who: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Drain(Step):
+    """Call `drain()` of a scheduler."""
+
+    who: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Await(Step):
+    """Await a job, and raise what it raises; or only until it has settled."""
+
+    who: str
+    only_settled: bool = False
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Add(Step):
+    """Add jobs to the scheduler of the body, once in a run."""
+
+    jobs: tuple[Leaf | Group, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Bind(Step):
+    """Let a sibling require another, if it is still IDLE."""
+
+    later: str
+    earlier: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Use(Step):
+    """Report with `used` what was used of a rate or a budget."""
+
+    name: str
+    amount: float
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Give(Step):
+    """Give an `Answer` its answer."""
+
+    who: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Progress(Step):
+    """Show a sign of life."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Started(Step):
+    """Say that a service is ready."""
+
+
+# ---------------------------------------------------------------- jobs and schedulers
+
+
+class Reaction(Enum):
+    """What a body does after a cancellation, once it has lingered."""
+
+    OBEY = auto()
+    GO_ON = auto()  # waits for `unwinding` without a shield: on trio it is cancelled again at once
+    RETURN = auto()
+    FAIL = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Retry(ShortRepr):
+    """The option `retry`, without jitter."""
+
+    times: int
+    first: float = 0.0
+    factor: float = 2.0
+    cap: float = 60.0
+    booms_only: bool = False
+
+    def pause(self, number: int) -> float:
+        """Return the pause before the retry of this number, which counts from 1."""
+        return min(self.cap, self.first * self.factor ** (number - 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Plan(ShortRepr):
+    """What leaves and schedulers have in common."""
+
+    name: str
+    requires: tuple[str, ...] = ()
+    settled: tuple[str, ...] = ()  # those that it requires whatever becomes of them
+    critical: bool | None = None
+    forever: bool = False
+    own_task: bool = False
+    timeout: float | None = None
+    on_timeout: str = "fail"
+    idle_timeout: float | None = None
+    retry: Retry | None = None
+    run_if: str = "succeeded"
+    needs: tuple[tuple[str, float | str], ...] = ()
+    priority: int = 0
+    expected: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Leaf(Plan):
+    """A job with a body."""
+
+    bodies: tuple[tuple[Step, ...], ...] = ((),)  # of its calls in one run, the last for all further
+    inputs: tuple[str, ...] = ()  # leaves: siblings, or in an enclosing scheduler, or in one nested beside
+    service: bool = False
+    answer: bool = False
+    linger: float = 0.0  # seconds, shielded, between a cancellation and the reaction
+    reaction: Reaction = Reaction.OBEY
+    unwinding: float = 0.0  # seconds, with the reaction GO_ON
+    shutdown: float = 0.0
+    shutdown_fails: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Resource(ShortRepr):
+    """An entry of a pool: "amount", "named", "rate", "budget", or "keys"."""
+
+    name: str
+    kind: str
+    total: float  # of a rate: its limit per `per` seconds; of keys: the amount of each
+    per: float = 0.0
+    burst: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Group(Plan):
+    """A scheduler, or a `First`."""
+
+    jobs: tuple[Leaf | Group, ...]  # each behind what it requires
+    backwards: bool = False  # they are added from the last to the first
+    window: int | None = None
+    limiter: int | None = None  # its window is this one of the scenario's limiters
+    adaptive: tuple[int, int] | None = None
+    pool: tuple[Resource, ...] = ()
+    backfill: int = 64
+    policy: Literal["fifo"] = "fifo"
+    shutdown_timeout: float = 1.0
+    cleanup_timeout: float = 5.0
+    critical_jobs: bool | None = None
+    enough: int | None = None  # it is a `First`
+    stagger: float | None = None
+    on_settled: float | None = None  # the seconds that each of its calls takes
+
+    @property
+    def in_order_added(self) -> tuple[Leaf | Group, ...]:
+        """The members in the order in which the scheduler will list them."""
+        return self.jobs[::-1] if self.backwards else self.jobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Scenario(ShortRepr):
+    """The outermost scheduler, and what is done to it from outside."""
+
+    root: Group
+    tokens: tuple[int, ...] = ()  # of each limiter
+    cut_at: float = LAST_CALL
+    cancels: tuple[tuple[float, str], ...] = ()  # cancel(), when and of which
+    drains: tuple[tuple[float, str], ...] = ()
+    killed_at: float | None = None  # it has a journal; at this time the program is killed, and then it is started again
+    keep_jobs: bool = True
+
+
+def walk(plan: Plan) -> Iterator[Plan]:
+    """Yield a plan and all in it, those that are added while it runs included."""
+    yield plan
+    for inner in members(plan):
+        yield from walk(inner)
+
+
+def members(plan: Plan) -> Iterator[Plan]:
+    """Yield what stands in a scheduler, or what a leaf adds beside itself."""
+    if isinstance(plan, Group):
+        yield from plan.jobs
+    elif isinstance(plan, Leaf):
+        for step in steps(plan):
+            if isinstance(step, Add):
+                yield from step.jobs
+
+
+def steps(plan: Leaf) -> Iterator[Step]:
+    """Yield the steps of all bodies, those of a repeated one once."""
+    seen: list[Step] = []
+    for step in (step for body in plan.bodies for step in body):
+        if not (isinstance(step, Add) and step in seen):
+            seen.append(step)
+            yield step
+
+
+def inputs_of(plan: Plan) -> tuple[str, ...]:
+    """Return the inputs of the job itself."""
+    return plan.inputs if isinstance(plan, Leaf) else ()
+
+
+def implied(root: Group) -> Iterator[tuple[str, str]]:
+    """Yield pairs of siblings of which the first waits for the second because of inputs inside them."""
+    for group in walk(root):
+        if isinstance(group, Group):
+            homes = {inner.name: plan.name for plan in group.jobs if isinstance(plan, Group) for inner in walk(plan)}
+            own = {plan.name for plan in group.jobs}
+            for plan in group.jobs:
+                names = (
+                    {name for one in walk(plan) for name in inputs_of(one)}
+                    if isinstance(plan, Group)
+                    else {*inputs_of(plan)}
+                )
+                for name in names:
+                    home = homes.get(name, name)
+                    if home != plan.name and home in own:
+                        yield plan.name, home
+
+
+def endless(body: tuple[Step, ...]) -> bool:
+    """Return whether a body never ends by itself."""
+    return any(isinstance(step, Nap) and step.seconds == math.inf for step in body)
+
+
+def as_dict(plan: Any) -> dict[str, Any]:
+    """Return the fields of a plan by name."""
+    return {one.name: getattr(plan, one.name) for one in fields(plan)}

@@ -1,0 +1,962 @@
+"""The model's schedulers: which job may start, when a run is over, and how it ends."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from .clock import Timer, World
+from .jobs import UNSETTLED, ModelJob, ModelLeaf, Problem, problem
+from .limits import ModelAdaptive, ModelLimiter, ModelResource
+from .scenario import Group, Leaf, Plan, Reaction, Resource
+
+
+class ModelScheduler(ModelJob):
+    """The model of a scheduler, or of a `First`."""
+
+    plan: Group
+
+    def __init__(self, world: World, plan: Group, parent: ModelScheduler | None) -> None:
+        super().__init__(world, plan, parent)
+        self.reason: str | None = None
+        self.culprit: str | None = None
+        self.flushing = self.forever_ended = False
+        self.under_way = self.stopping = self.draining = False
+        self.fill()
+
+    def fill(self) -> None:
+        """Add the models of all jobs, reset."""
+        self.jobs: list[ModelJob] = []
+        self.queue: list[ModelJob] = []
+        self.running: list[ModelJob] = []
+        self.holders: set[ModelJob] = set()  # those that have a slot
+        self.token_line: list[ModelJob] = []  # those that wait only for a token
+        self.clean_up_jobs: list[ModelJob] = []
+        self.released: deque[str] = deque()
+        self.late: dict[str, list[ModelJob]] = {}  # who was made to wait for a job during the run, in this order
+        self.phase = "running"
+        self.stopping = self.draining = self.forever_ended = self.flushing = False
+        self.calls_due: deque[str] = deque()  # of on_settled
+        self.call_timer: Timer | None = None
+        self.members: dict[str, ModelResource] = {}  # what it keeps for its members
+        self.pool = {one.name: ModelResource(self.world, one) for one in self.plan.pool}
+        self.adaptive = None if self.plan.adaptive is None else ModelAdaptive(*self.plan.adaptive)
+        self.winners: list[ModelJob] = []
+        self.open_turns = 0
+        self.turn_began: float | None = None
+        self.first_problem: Problem | None = None
+        self.decided = False
+        for plan in self.plan.in_order_added:
+            self.admit(plan)
+
+    def admit(self, plan: Plan) -> ModelJob:
+        """Add the model of one job."""
+        job = make_model_job(self.world, plan, self)
+        self.jobs.append(job)
+        return job
+
+    def link(self, jobs: Iterable[ModelJob]) -> None:
+        """Find what each job has to wait for."""
+        own = {job.name: job for job in self.jobs}
+        for job in jobs:
+            added = {one for who, one in {*self.world.bound, *self.world.implied} if who == job.name}
+            names = {*job.plan.requires, *job.inputs, *added}
+            job.waits_for = {name for name in names if name in own and own[name].is_waited_for}
+
+    # ---- running
+
+    def call(self) -> None:
+        """Begin a run."""
+        self.note_call()
+        if self.parent is not None:
+            self.world.mark("nesting")
+        self.reason = self.culprit = None
+        self.under_way = True
+        held = self.held
+        self.fill()
+        self.held = held
+        self.world.schedulers.append(self)
+        self.world.hook("before_run", self.name)
+        for name, need in self.plan.needs:
+            found = None if self.parent is None else self.parent.find(name)
+            if found is not None and found.plan.kind != "rate" and not isinstance(need, str):
+                # A nested scheduler with needs is the pool of its members for exactly these names.
+                plan = Resource(name=name, kind=found.plan.kind, total=float(need))
+                self.members[name] = ModelResource(self.world, plan, found)
+        self.link(self.jobs)
+        self.began = self.world.now
+        if self.plan.timeout is not None:
+            self.timers = [self.world.after(self.plan.timeout, lambda: self.stop("TIMEOUT"))]
+        self.show_life()
+        self.open_due_turns()
+        self.make_ready(sorted(self.jobs, key=lambda job: not job.waits_for and job.judge()[0] != "SCHEDULED"))
+        self.move()
+
+    def make_ready(self, jobs: Iterable[ModelJob]) -> None:
+        """Queue the jobs that wait for nothing, and settle those that will not run."""
+        before = list(self.queue)
+        phase, self.phase = self.phase, "releasing"
+        for job in [job for job in jobs if not job.waits_for]:
+            self.make_one_ready(job)
+        if self.phase == "releasing":
+            self.phase = phase
+        self.release()
+        self.check_order(before)
+
+    def make_one_ready(self, job: ModelJob) -> None:
+        """Queue or settle a job whose requirements have settled."""
+        if job.state != "IDLE" or self.stopping or self.draining:
+            return
+        verdict, cause = job.judge()
+        if verdict == "SCHEDULED" and job.name in self.world.restored and not job.is_service:
+            job.restored = True
+            self.world.mark("restored")
+            job.settle("SUCCEEDED")
+        elif verdict == "SCHEDULED":
+            if self.may_start(job):
+                self.enqueue(job)
+        else:
+            self.world.mark("skip" if verdict == "SKIPPED" else "block")
+            job.settle(verdict, cause)
+
+    def enqueue(self, job: ModelJob) -> None:
+        """Jobs start in the order in which they became ready."""
+        job.state = "SCHEDULED"
+        job.number = next(self.world.numbers)
+        job.ready_at = self.world.now
+        self.world.hook("scheduled", job.name)
+        self.queue.append(job)
+
+    def release(self, *names: str) -> None:
+        """Release the jobs that waited for the given ones, one after the other."""
+        self.released.extend(names)
+        if self.phase != "running":
+            return
+        before = list(self.queue)
+        self.phase = "releasing"
+        while self.released:
+            name = self.released.popleft()
+            late = self.late.pop(name, [])  # they come after those that waited for it already
+            for job in [*(job for job in self.jobs if job not in late), *late]:
+                if name in job.waits_for:
+                    job.waits_for.discard(name)
+                    if not job.waits_for:
+                        self.make_one_ready(job)
+        if self.phase == "releasing":
+            self.phase = "running"
+        self.check_order(before)
+
+    def check_order(self, before: list[ModelJob]) -> None:
+        """Give up exactness if jobs have just become ready in another order than they were added.
+
+        This happens when other jobs were settled without a run. Whether they became ready together, or one after the
+        other, is then not defined.
+        """
+        new = [self.jobs.index(job) for job in self.queue if job not in before]
+        if new != sorted(new):
+            self.world.doubt("became ready together or not")
+
+    def move(self) -> None:
+        """Start what can start, and check whether the run is over."""
+        admit_all(self.world)
+        self.check_over()
+
+    def check_over(self) -> None:
+        """Before they are cancelled, forever jobs get 16 turns of the loop to take in what is already there."""
+        if self.phase != "running" or not self.is_over() or self.flushing:
+            return
+        if self.draining or not self.running:
+            self.stop("COMPLETED")
+        else:
+            self.flushing = True
+            self.wait_turns(4)
+
+    def wait_turns(self, number: int) -> None:
+        """Let all else happen that happens at this instant; then stop, if there is nothing new."""
+        if number:
+            self.world.soon.append(lambda: self.wait_turns(number - 1))
+        else:
+            self.flushing = False
+            if self.phase == "running" and self.is_over():
+                self.stop("COMPLETED")
+
+    # ---- windows and needs
+
+    def windows(self, job: ModelJob) -> Iterator[ModelScheduler]:
+        """A `First` takes no slot: each of its running jobs takes one of the window in which it stands."""
+        group: ModelScheduler | None = self
+        while group is not None:
+            yield group
+            inside = group.plan.enough is not None and group.parent is not None
+            if inside and (group.plan.forever or group.parent.is_cleaning_up(group)):  # type: ignore[union-attr]
+                return
+            group = group.parent if inside else None
+
+    @property
+    def size(self) -> float:
+        """Return the number of slots."""
+        if self.adaptive is not None:
+            return self.adaptive.size
+        return math.inf if self.plan.window is None else self.plan.window
+
+    def has_slot(self, job: ModelJob) -> bool:
+        """Return whether a slot is free in each window in which a job takes one."""
+        return not job.takes_slot or all(len(group.holders - {job.parent}) < group.size for group in self.windows(job))
+
+    def find(self, name: str) -> ModelResource | None:
+        """A name is looked up in the pool of the nearest enclosing scheduler that has it, going outwards."""
+        group: ModelScheduler | None = self
+        while group is not None:
+            found = group.pool.get(name) or group.members.get(name)
+            if found is not None:
+                return found
+            group = group.parent
+        return None
+
+    def limiter(self) -> ModelLimiter | None:
+        """A job takes one token of the innermost enclosing limiter."""
+        group: ModelScheduler | None = self
+        while group is not None:
+            if group.plan.limiter is not None:
+                return self.world.limiters[group.plan.limiter]
+            if group.plan.forever or (group.parent is not None and group.parent.is_cleaning_up(group)):
+                return None
+            group = group.parent
+        return None
+
+    def needs_token(self, job: ModelJob) -> bool:
+        """A scheduler never holds a token."""
+        return job.takes_slot and not isinstance(job, ModelScheduler) and self.limiter() is not None
+
+    @property
+    def is_inside_holder(self) -> bool:
+        """A job inside a scheduler with needs is never held back by a reservation."""
+        group: ModelScheduler | None = self
+        while group is not None:
+            if group.members:
+                return True
+            group = group.parent
+        return False
+
+    def missing(self, job: ModelJob) -> dict[str, float]:
+        """Return which needs of a job cannot be met now, and when time alone meets them."""
+        found = {}
+        for name, need in job.plan.needs:
+            resource = self.find(name)
+            assert resource is not None, (job.name, name)
+            when = resource.available_at(need)
+            if when > -math.inf:
+                found[name] = when
+        return found
+
+    def grant(self, job: ModelJob) -> None:
+        """Needs are granted all at once or not at all."""
+        for name, need in job.plan.needs:
+            resource = self.find(name)
+            assert resource is not None
+            resource.take(need)
+            job.reported.discard(name)
+            job.held[name] = 1.0 if isinstance(need, str) else need
+            self.world.mark({"amount": "pool"}.get(resource.plan.kind, resource.plan.kind))
+
+    def release_held(self, job: ModelJob) -> None:
+        """A slot is released however the job ends, and so are its token and its needs."""
+        for group in self.windows(job):
+            group.holders.discard(job)
+        for name, need in job.plan.needs:
+            if name in job.held:
+                resource = self.find(name)
+                assert resource is not None
+                share = job.held.pop(name)
+                if job in self.token_line and resource.plan.kind in ("rate", "budget"):
+                    resource.correct(share, 0.0)  # it does not start
+                    share = 0.0
+                if isinstance(job, ModelScheduler) and resource.plan.kind == "budget" and name in job.members:
+                    used = job.members[name].used  # a scheduler with such needs returns the rest
+                    resource.correct(share, used)
+                    share = used
+                resource.give_back(need, share)
+        limiter = self.limiter()
+        if limiter is not None and job in limiter.holders:
+            limiter.holders.discard(job)
+        if limiter is not None and job in self.token_line:
+            self.token_line.remove(job)
+            if not self.token_line:
+                limiter.requests.remove(self)
+
+    def take_token(self, job: ModelJob, limiter: ModelLimiter) -> bool:
+        """A job never holds a token while it waits for needs or a slot; it may wait for a token with its needs."""
+        if not limiter.requests and len(limiter.holders) < limiter.tokens:
+            limiter.holders.add(job)
+            return True
+        self.world.mark("limiter")
+        self.token_line.append(job)
+        if self not in limiter.requests:
+            if limiter.requests and limiter.asked_at == self.world.now:
+                self.world.doubt("two schedulers ask for a token at one instant")
+            limiter.asked_at = self.world.now
+            limiter.requests.append(self)
+        return False
+
+    def use(self, job: ModelJob, name: str, amount: float) -> None:
+        """Correct what a job has of a rate or a budget."""
+        resource = self.find(name)
+        if resource is not None and name in job.held:
+            self.world.mark("used")
+            resource.correct(job.held[name], amount)
+            job.held[name] = amount
+            job.reported.add(name)
+            self.world.soon.append(lambda: admit_all(self.world))
+
+    def throttle(self, job: ModelJob, name: str, after: float) -> None:
+        """When `Throttled` leaves a job, nothing starts on that key for `after` seconds."""
+        resource = self.find(name)
+        assert resource is not None
+        key = next((need for one, need in job.plan.needs if one == name and isinstance(need, str)), "")
+        until = self.world.now + after
+        if until > resource.closed_until.get(key, -math.inf):
+            resource.closed_until[key] = until
+        # The attempt does not count: what it has reserved of budgets comes back, unless it was used.
+        for one in job.held.keys() - job.reported:
+            resource = self.find(one)
+            if resource is not None and resource.plan.kind == "budget":
+                resource.correct(job.held[one], 0.0)
+                job.held[one] = 0.0
+
+    # ---- the end of a job
+
+    def is_over(self) -> bool:
+        """The run ends when there have been other jobs than forever jobs and all of them have settled."""
+        if self.calls_due or self.call_timer is not None:
+            return False
+        if self.draining:
+            return not any(not job.plan.forever for job in self.running)
+        ordinary = [job for job in self.jobs if not job.plan.forever]
+        return not any(job.state in UNSETTLED for job in ordinary or self.jobs)
+
+    def has_settled(self, job: ModelJob) -> None:
+        """Act on the end of a job."""
+        began, job.attempt_problem = job.began_attempt, job.problem
+        was_full = any(len(group.holders) >= group.size for group in self.windows(job))
+        for jobs in (self.running, self.queue):
+            if job in jobs:
+                jobs.remove(job)
+        self.release_held(job)
+        if job.started is not None:
+            self.tell_adaptive(job, began, was_full)
+        self.note_settled(job)
+        self.show_signs()
+        if self.stopping:
+            self.wind_down()
+            admit_all(self.world)
+        elif job.counts and job.criticality:
+            # True: its failure (BLOCKED included) ends the run of its scheduler at once.
+            self.stop("CRITICAL", job)
+        else:
+            if self.plan.enough is not None:
+                self.judge_first(job)
+            self.release(job.name)
+            self.move()
+
+    def tell_adaptive(self, job: ModelJob, began: float, was_full: bool) -> None:
+        """Let an `Adaptive` window know of an attempt that has ended: each attempt counts."""
+        group: ModelScheduler | None = self
+        while group is not None and group.plan.enough is not None:
+            group = group.parent
+        is_first = isinstance(job, ModelScheduler) and job.plan.enough is not None
+        if group is None or group.adaptive is None or not job.takes_slot or is_first or began < 0:
+            return
+        why = job.attempt_problem
+        if job.state == "SUCCEEDED":
+            group.adaptive.has_succeeded(began, self.world.now, was_full)
+            return
+        shows_overload = why is not None and bool({"Slow", "Throttled"} & {*why.leaves})
+        if (
+            job.state in ("FAILED", "SCHEDULED")
+            and shows_overload
+            and group.adaptive.is_overloaded(began, self.world.now)
+        ):
+            self.world.mark("Adaptive shrinks")
+
+    def show_signs(self) -> None:
+        """An event is a sign of life of the scheduler and of those around it."""
+        group: ModelScheduler | None = self
+        while group is not None:
+            if group.under_way and not group.stopping and group.plan.idle_timeout is not None:
+                group.show_life()
+            group = group.parent
+
+    def note_settled(self, job: ModelJob) -> None:
+        """`on_settled` gets each of its jobs in the order in which they settle, one call at a time."""
+        if self.plan.on_settled is not None:
+            self.world.mark("on_settled")
+            self.calls_due.append(job.name)
+            if self.call_timer is None:
+                self.call_next()
+
+    def call_next(self) -> None:
+        """Begin the next call of `on_settled`."""
+        assert self.plan.on_settled is not None
+        self.call_timer = None
+        if self.calls_due:
+            self.world.settled.append((self.name, self.calls_due.popleft()))
+            self.call_timer = self.world.after(self.plan.on_settled, self.call_next)
+        elif self.phase == "calling":
+            self.end()
+        elif not self.stopping:
+            self.move()
+
+    def has_become_ready(self, job: ModelJob) -> None:
+        """Release the jobs that waited for a service."""
+        self.show_signs()
+        if self.phase == "cleaning up":
+            self.clean_up()
+        elif not self.stopping:
+            self.release(job.name)
+            self.move()
+
+    # ---- growing
+
+    def grow(self, plans: Iterable[Plan]) -> None:
+        """Add jobs during the run."""
+        if self.stopping or self.draining:
+            return
+        self.world.mark("add")
+        new = [self.admit(inner) for inner in plans]
+        if self.queue and any(job.plan.forever for job in new):
+            self.world.doubt("a forever job is added")  # it may start before a job that gets the slot of the adding one
+        self.link(new)
+        self.show_signs()
+        self.make_ready(new)
+        self.world.soon.append(lambda: self.move() if self.under_way and not self.stopping else None)
+
+    def bind(self, later: str, earlier: str) -> None:
+        """A running scheduler accepts `requires` on IDLE jobs."""
+        one, other = self.world.jobs.get(later), self.world.jobs.get(earlier)
+        if self.stopping or self.draining or one is None or other is None or one.state != "IDLE":
+            return
+        self.world.mark("bind")
+        self.world.bound.add((later, earlier))
+        if other.is_waited_for and earlier not in one.waits_for:
+            one.waits_for.add(earlier)
+            self.late.setdefault(earlier, []).append(one)
+
+    # ---- First
+
+    def competitors(self) -> list[ModelJob]:
+        """Return the members that no other requires, and whose success decides."""
+        required = {one.name for job in self.jobs for one in job.requires()}
+        return [job for job in self.jobs if job.name not in required]
+
+    def may_start(self, job: ModelJob) -> bool:
+        """With `stagger` a job starts when the one before it has failed, or that many seconds after its start."""
+        if self.plan.enough is None or self.plan.stagger is None:
+            return True
+        return self.competitors().index(job) < self.open_turns
+
+    def open_due_turns(self) -> None:
+        """Open the next turn as long as the last open one gives no reason to wait."""
+        if self.plan.enough is None or self.plan.stagger is None:
+            return
+        line = self.competitors()
+        while self.open_turns < len(line) and not self.decided:
+            last = line[self.open_turns - 1] if self.open_turns else None
+            if last is not None and (last.state in UNSETTLED or (last.state == "SUCCEEDED" and not last.restored)):
+                return
+            self.open_turn()
+
+    def open_turn(self) -> None:
+        """Let the next job start as any job does."""
+        job = self.competitors()[self.open_turns]
+        self.open_turns += 1
+        if job.state == "IDLE" and not job.waits_for and self.under_way and self.phase != "entering":
+            self.make_one_ready(job)
+
+    def has_started(self, job: ModelJob) -> None:
+        """Open the next turn some seconds after the start of the job of the last one."""
+        if self.plan.enough is None or self.plan.stagger is None:
+            return
+        line, turn = self.competitors(), self.open_turns
+        if turn and turn < len(line) and line[turn - 1] is job and job.attempts == 1:
+
+            def due() -> None:
+                if self.open_turns == turn and not self.stopping and not self.draining:
+                    self.world.mark("stagger")
+                    self.open_turn()
+                    self.open_due_turns()
+                    self.move()
+
+            self.timers.append(self.world.after(self.plan.stagger, due))
+
+    def judge_first(self, job: ModelJob) -> None:
+        """It has succeeded as soon as `enough` of its jobs have; when too many have failed, it is FAILED."""
+        line = self.competitors()
+        assert self.plan.enough is not None
+        if self.decided or job not in line:
+            return
+        if job.state == "SUCCEEDED":
+            self.winners.append(job)
+        if len(self.winners) >= self.plan.enough:
+            self.decided = True
+            self.world.mark("First" if self.plan.enough == 1 else "quorum")
+            self.reason = None
+            self.stop("COMPLETED")
+            return
+        left = [one for one in line if one.state in UNSETTLED]
+        if len(self.winners) + len(left) < self.plan.enough:
+            losers = sorted(
+                (one for one in line if one.state not in (*UNSETTLED, "SUCCEEDED")), key=lambda one: one.settled_as
+            )
+            if self.draining and any(one.state == "CANCELLED" for one in losers):
+                return  # the drain, not the losers, has kept it from its result
+            self.decided = True
+            why = [
+                one.problem or problem({"CANCELLED": "JobCancelled", "SKIPPED": "JobSkipped"}[one.state])
+                for one in losers
+            ]
+            self.first_problem = Problem(
+                f"ExceptionGroup {', '.join(one.text for one in why)}",
+                tuple(leaf for one in why for leaf in one.leaves),
+            )
+            self.reason = None
+            if self.criticality and self.parent is not None and self.parent.queue:
+                self.world.doubt("a critical First fails, and a slot is free")
+            self.stop("CRITICAL")
+            return
+        self.open_due_turns()
+
+    # ---- ending
+
+    def is_cleaning_up(self, job: ModelJob) -> bool:
+        """Return whether a job runs in the clean-up phase."""
+        return self.stopping and self.why_stopped in ("CRITICAL", "TIMEOUT") and job in self.clean_up_jobs
+
+    why_stopped = ""  # after a drain, this may differ from the reason
+
+    def unwind(self) -> None:
+        """Be cancelled; while ordinary jobs unwind already, cancel them once more."""
+        if self.phase == "unwinding":
+            self.phase = "telling"
+            for job in list(self.running):
+                if not job.plan.forever:
+                    job.cancel()
+            self.phase = "unwinding"
+            self.wind_down()
+        self.stop("CANCELLED")
+
+    def was_idle(self) -> None:
+        """The timeout of a scheduler without any event cancels everything."""
+        self.idle_timer = None
+        self.world.mark("idle_timeout")
+        self.stop("TIMEOUT")
+
+    def drain(self) -> None:
+        """No more jobs start, and those that are running end by themselves."""
+        if self.stopping or self.draining:
+            return
+        self.world.mark("drain")
+        self.draining = True
+        self.reason = self.reason or "DRAINED"
+        for job in self.running:
+            if isinstance(job, ModelScheduler):
+                job.drain()
+        for job in self.jobs:
+            if job.state == "SCHEDULED":
+                job.settle("CANCELLED")  # what was SCHEDULED ends CANCELLED
+        for job in [job for job in self.jobs if job.state == "IDLE"]:
+            self.tell_unreached(job)
+        self.world.soon.append(lambda: self.move() if self.under_way and not self.stopping else None)
+
+    def tell_unreached(self, job: ModelJob) -> None:
+        """Waiting for a job raises `JobNotDone` if the run ends without reaching it."""
+        awaiters, job.awaiters = job.awaiters, []
+        self.world.soon.extend(awaiters)
+
+    def stop(self, reason: str, culprit: ModelJob | None = None) -> None:
+        """(1) No more jobs start. RUNNING and SCHEDULED jobs are cancelled and unwind. The first reason wins."""
+        if self.stopping or not self.under_way:
+            return
+        self.drop_timers()
+        self.stop_idle_timer()
+        if self.draining and reason == "COMPLETED" and self.reason == "DRAINED" and self.parent is not None:
+            ordinary = [job for job in self.jobs if not job.plan.forever]
+            if self.plan.enough is None and all(job.state not in (*UNSETTLED, "CANCELLED") for job in ordinary):
+                self.reason = None  # a drain has kept no job of this nested run from its end
+        self.stopping, self.phase, self.why_stopped = True, "telling", reason
+        if self.reason is None:
+            self.reason, self.culprit = reason, None if culprit is None else culprit.name
+        self.world.mark(*{"CRITICAL": ["critical"]}.get(reason, []))
+        for job in self.jobs:
+            if job.state == "SCHEDULED":
+                job.settle("CANCELLED")
+        for job in list(self.running):
+            if not job.plan.forever:
+                job.cancel()
+        for job in [job for job in self.jobs if job.state == "IDLE"]:
+            self.tell_unreached(job)
+        self.phase = "unwinding"
+        self.wind_down()
+        admit_all(self.world)
+
+    def wind_down(self) -> None:
+        """Continue the ending as far as possible now."""
+        if self.phase == "unwinding" and all(job.plan.forever for job in self.running):
+            self.begin_clean_up()
+        if self.phase == "cleaning up":
+            self.clean_up()
+        if self.phase == "unwinding forever" and all(job.is_service for job in self.running):
+            self.end_services()
+        if self.phase == "unwinding services":
+            self.end_next_services()
+        if self.phase == "unwinding services" and not self.running:
+            self.drop_timers()
+            self.phase = "shutting down"
+            self.shutdown_ends = self.world.now + self.plan.shutdown_timeout
+            seconds = self.shut_down_jobs()
+            if seconds:
+                self.world.after(seconds, self.finish_calls)
+            else:
+                self.finish_calls()
+
+    def finish_calls(self) -> None:
+        """All calls of `on_settled` are made before the run ends, within the shutdown timeout."""
+        if self.call_timer is None:
+            self.end()
+            return
+        self.phase = "calling"
+
+        def cut() -> None:
+            if self.phase == "calling":
+                assert self.call_timer is not None
+                self.call_timer.live = False
+                if self.calls_due:
+                    self.world.doubt("calls of on_settled are cut off")
+                self.calls_due.clear()
+                self.call_timer = None
+                self.end()
+
+        if self.shutdown_ends <= self.world.now:
+            cut()
+        else:
+            self.world.after(self.shutdown_ends - self.world.now, cut)
+
+    def begin_clean_up(self) -> None:
+        """(2) After CRITICAL or TIMEOUT of this very scheduler, the clean-up jobs run."""
+        if self.why_stopped in ("CRITICAL", "TIMEOUT"):
+            self.phase = "cleaning up"
+            self.clean_up_ends = self.world.now + self.plan.cleanup_timeout
+            if self.due():
+                self.timers.append(self.world.after(self.plan.cleanup_timeout, self.cut_clean_up))
+        else:
+            self.end_forever()
+
+    def due(self) -> list[ModelJob]:
+        """A `run_if="failed"` job still runs if all its requirements have settled and at least one of them failed."""
+        found = []
+        for job in self.jobs:
+            if job.state == "IDLE" and job.plan.run_if == "failed" and not job.plan.forever:
+                self.link([job])
+                if not job.waits_for and job.judge()[0] == "SCHEDULED":
+                    found.append(job)
+        return found
+
+    def clean_up(self) -> None:
+        """Run the clean-up jobs that are due, then those that have become due, until there are none."""
+        while self.phase == "cleaning up":
+            due = self.due() if self.world.now < self.clean_up_ends else []
+            if not due:
+                if all(job.plan.forever for job in self.running):
+                    self.drop_timers()
+                    self.end_forever()
+                return
+            self.phase = "telling"
+            for job in due:
+                job.state = "SCHEDULED"
+                self.world.hook("scheduled", job.name)
+                self.running.append(job)
+                self.clean_up_jobs.append(job)
+            for job in sorted(due, key=lambda job: -job.plan.priority):
+                if job.state == "SCHEDULED":
+                    self.grant(job)
+                    job.start()
+            self.phase = "cleaning up"
+
+    def cut_clean_up(self) -> None:
+        """It runs shielded, within `cleanup_timeout` seconds."""
+        self.phase = "telling"
+        for job in list(self.running):
+            if not job.plan.forever:
+                job.cancel()
+        self.phase = "cleaning up"
+        self.wind_down()
+
+    def end_forever(self) -> None:
+        """(3) Forever jobs are cancelled."""
+        self.phase, self.forever_ended = "telling", True
+        for job in list(self.running):
+            if not job.is_service:
+                job.end_with_run()
+        self.phase = "unwinding forever"
+        if self.running and self.world.cancels_once:
+            self.timers.append(self.world.after(self.plan.shutdown_timeout, self.end_forever_at_once))
+
+    def end_forever_at_once(self) -> None:
+        """Cancel the forever jobs that are left at each of their waits, because their time is up."""
+        self.phase = "telling"
+        for job in list(self.running):
+            if not job.is_service:
+                job.at_each_wait = True
+                job.end_with_run()
+        self.phase = "unwinding forever"
+        self.wind_down()
+
+    def end_services(self) -> None:
+        """(4) Services are ended, users before what they use, all within one `shutdown_timeout`."""
+        self.drop_timers()
+        self.phase = "unwinding services"
+        if any(self.users(job) for job in self.running) and any(unwinds(job) for job in self.running):
+            self.world.doubt("the order among services that do not use each other")
+        if self.running:
+            self.timers.append(self.world.after(self.plan.shutdown_timeout, self.end_all_services))
+
+    def end_next_services(self) -> None:
+        """End the services whose users have all ended."""
+        self.phase = "telling"
+        while unused := [job for job in self.running if not job.asked and not self.users(job)]:
+            for job in unused:
+                job.end_with_run()
+        self.phase = "unwinding services"
+
+    def end_all_services(self) -> None:
+        """End all services that are left, because their time is up."""
+        self.phase = "telling"
+        for job in list(self.running):
+            job.at_each_wait = True
+            job.end_with_run()
+        self.phase = "unwinding services"
+        self.wind_down()
+
+    def users(self, service: ModelJob) -> list[ModelJob]:
+        """Return the running jobs that require a service, directly or through others."""
+        users = {service.name}
+        for _ in self.jobs:
+            for job in self.jobs:
+                added = {one for who, one in {*self.world.bound, *self.world.implied} if who == job.name}
+                if not users.isdisjoint({*job.plan.requires, *job.inputs, *added}):
+                    users.add(job.name)
+        return [job for job in self.running if job is not service and job.name in users]
+
+    def shut_down_jobs(self) -> float:
+        """(5) `co_shutdown` is called on each job, started or not, concurrently, within `shutdown_timeout`."""
+        return min(self.plan.shutdown_timeout, max((job.shut_down() for job in self.jobs), default=0.0))
+
+    def shut_down(self) -> float:
+        """Shut down the jobs of a scheduler that was never run; otherwise its runs have done it."""
+        return 0.0 if self.reason is not None else self.shut_down_jobs()
+
+    def failures(self) -> list[ModelJob]:
+        """Return the jobs whose failures count, those in nested schedulers in place of these, in order."""
+        found: list[ModelJob] = []
+        for job in self.jobs:
+            stopped = isinstance(job, ModelScheduler) and job.state == "CANCELLED" and job.criticality is not False
+            own = job.counts and isinstance(job, ModelScheduler) and job.culprit is not None
+            if isinstance(job, ModelScheduler) and job.first_problem is None and (stopped or own):
+                found += job.failures()
+            elif job.counts:
+                found.append(job)
+        causes = {job.problem for job in (*found, *(job for job in self.jobs if job.counts))}
+        found = [
+            job for job in found if job.problem is None or job.problem.root is None or job.problem.root not in causes
+        ]
+        return sorted(found, key=lambda job: job.settled_as)
+
+    def end(self) -> None:
+        """(6) The run is over: it settles as a job of the outer scheduler."""
+        self.phase = "over"
+        self.under_way = False
+        self.world.schedulers.remove(self)
+        counting = [job for job in self.jobs if job.counts]
+        if self.reason == "COMPLETED" and counting:
+            self.reason = "FAILED"
+            self.culprit = min(counting, key=lambda job: job.settled_as).name
+        self.world.hook("after_run", self.name)
+        if self.parent is not None and self.world.now == self.began:
+            self.world.doubt("a nested scheduler takes no time")
+        if self.asked:
+            self.settle("CANCELLED")
+        elif self.reason == "TIMEOUT":
+            self.has_timed_out()
+        elif self.reason == "DRAINED":
+            self.settle("CANCELLED")
+        elif self.first_problem is not None and self.reason == "CRITICAL":
+            self.has_raised(self.first_problem)
+        elif self.reason in ("FAILED", "CRITICAL"):
+            problems = [job.problem for job in self.failures() if job.problem is not None]
+            leaves = tuple(leaf for one in problems for leaf in one.leaves)
+            self.has_raised(Problem(f"ExceptionGroup {', '.join(one.text for one in problems)}", leaves))
+        else:
+            self.settle("SUCCEEDED" if self.reason == "COMPLETED" else "FAILED")
+
+
+def unwinds(job: ModelJob) -> bool:
+    """Return whether a job may take time to unwind."""
+    plan = job.plan
+    return isinstance(plan, Leaf) and (plan.linger > 0 or plan.reaction is Reaction.GO_ON)
+
+
+def admit_all(world: World) -> None:
+    """Start the jobs that can start, in all schedulers, in order, until none can."""
+    if world.is_admitting:
+        return
+    if any(group.phase in ("releasing", "telling") for group in world.schedulers):
+        world.soon.append(lambda: admit_all(world))
+        return
+    world.is_admitting = True
+    try:
+        while (job := next_job(world)) is not None:
+            start_admitted(job)
+        for limiter in world.limiters:
+            pass_tokens_on(world, limiter)
+    finally:
+        world.is_admitting = False
+    if world.wake is not None:
+        world.wake.live = False
+    world.wake = None
+    if world.next_start < math.inf:
+        world.wake = world.after(world.next_start - world.now, lambda: admit_all(world))
+    block_unaffordable(world)
+    for group in world.schedulers[::-1]:
+        group.check_over()
+
+
+def block_unaffordable(world: World) -> None:
+    """A job waits as long as what running jobs have reserved could come back, and then ends BLOCKED: `BudgetSpent`."""
+    for group in list(world.schedulers):
+        for job in list(group.queue) if can_start(group) else ():
+            found = [(group.find(name), need) for name, need in job.plan.needs]
+            if job.state == "SCHEDULED" and any(one is not None and not one.can_ever_meet(need) for one, need in found):
+                world.mark("budget spent")
+                job.settle("BLOCKED", problem("BudgetSpent"))
+
+
+def can_start(group: ModelScheduler) -> bool:
+    """Return whether jobs of a scheduler may start. A stop reaches all in it at the same instant."""
+    if group.phase != "running" or group.draining:
+        return False
+    while group.parent is not None:
+        parent = group.parent
+        if parent.forever_ended or (parent.stopping and not (group.plan.forever or parent.is_cleaning_up(group))):
+            return False
+        group = parent
+    return True
+
+
+def start_admitted(job: ModelJob) -> None:
+    """Give a job its slot and its needs; then it may wait for a token."""
+    group = job.parent
+    assert group is not None
+    group.queue.remove(job)
+    if job.takes_slot:
+        for each in group.windows(job):
+            each.holders.discard(group)
+            each.holders.add(job)
+            if each.size < math.inf:
+                group.world.mark("Adaptive" if each.adaptive else "window")
+    group.grant(job)
+    limiter = group.limiter() if group.needs_token(job) else None
+    if limiter is None or group.take_token(job, limiter):
+        begin(job)
+
+
+def pass_tokens_on(world: World, limiter: ModelLimiter) -> None:
+    """Tokens go round in the order in which they were asked for; a run asks for one at a time."""
+    while limiter.requests and len(limiter.holders) < limiter.tokens:
+        group = limiter.requests.pop(0)
+        job = min(group.token_line, key=start_key)
+        group.token_line.remove(job)
+        if group.token_line:
+            if limiter.requests and limiter.asked_at == world.now:
+                world.doubt("two schedulers ask for a token at one instant")
+            limiter.asked_at = world.now
+            limiter.requests.append(group)
+        limiter.holders.add(job)
+        world.soon.append(lambda group=group, job=job: begin_with_token(group, job))  # type: ignore[misc]
+
+
+def begin_with_token(group: ModelScheduler, job: ModelJob) -> None:
+    """Start a job that has got its token, unless it was cancelled meanwhile."""
+    if job.state == "SCHEDULED" and group.phase == "running" and not group.draining:
+        begin(job)
+        admit_all(group.world)
+
+
+def start_key(job: ModelJob) -> tuple[bool, int, int]:
+    """`priority` comes before the order in which jobs became ready; what is tried again is ahead of others."""
+    return (job.number >= 0, -job.plan.priority if job.number >= 0 else 0, job.number)
+
+
+def begin(job: ModelJob) -> None:
+    """Start a job that has all it needs."""
+    group = job.parent
+    assert group is not None
+    group.running.append(job)
+    job.began_attempt = group.world.now
+    group.show_signs()
+    job.start()
+    group.has_started(job)
+    if isinstance(job, ModelScheduler) and job.plan.enough is not None:
+        if group.size < math.inf:  # the slot that was free is for one of its jobs
+            member = next_job(group.world, job)
+            if member is not None:
+                start_admitted(member)
+        group.holders.discard(job)  # it takes no slot
+
+
+def ties(job: ModelJob, other: ModelJob, resources: set[ModelResource | None]) -> bool:
+    """Return whether jobs of two schedulers compete that became ready at one instant."""
+    group = other.parent
+    if group is None or group is job.parent or other.ready_at != job.ready_at:
+        return False
+    return not resources.isdisjoint({group.find(name) for name, _ in other.plan.needs})
+
+
+def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | None:
+    """Jobs start in the policy's order. A job that does not fit lets later jobs pass if they fit, `backfill` times."""
+    groups = world.schedulers if only is None else [only]
+    waiting = [job for group in groups if can_start(group) for job in group.queue]
+    world.next_start = math.inf
+    passed: list[ModelJob] = []
+    reserved: set[ModelResource | None] = set()
+    for job in sorted(waiting, key=start_key):
+        group = job.parent
+        assert group is not None
+        if not group.has_slot(job):
+            continue
+        resources = {group.find(name) for name, need in job.plan.needs}
+        missing = group.missing(job)
+        if not missing and (group.is_inside_holder or not resources & reserved):
+            if any(ties(job, other, resources) for other in waiting):
+                world.doubt("jobs of two schedulers become ready at one instant")
+            for other in passed:
+                assert other.parent is not None
+                if resources & {other.parent.find(name) for name, _ in other.plan.needs}:
+                    other.overtaken += 1
+            return job
+        if missing and max(missing.values()) < world.next_start:
+            world.next_start = max(missing.values())
+        if any(isinstance(need, str) and name in missing for name, need in job.plan.needs):
+            continue  # it waits apart for its key, and holds nobody up
+        if missing and not any(one.parent is group and one.plan.needs == job.plan.needs for one in passed):
+            passed.append(job)
+            if job.overtaken >= group.plan.backfill and not group.is_inside_holder:
+                reserved |= resources
+    return None
+
+
+def make_model_job(world: World, plan: Plan, parent: ModelScheduler | None) -> ModelJob:
+    """Make the model of a job, or of a scheduler, for a plan."""
+    if isinstance(plan, Group):
+        return ModelScheduler(world, plan, parent)
+    assert isinstance(plan, Leaf)
+    return ModelLeaf(world, plan, parent)

@@ -1,0 +1,126 @@
+"""Makes a scenario that differs as small as it gets: a job less, an option less, a step less, as long as it differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields, replace
+from typing import Any
+
+from .scenario import Add, Await, Bind, Cancel, Drain, Give, Group, Leaf, Nap, Plan, Scenario, Started, Step, walk
+
+KEPT = {"name", "jobs", "bodies", "answer", "service", "forever"}
+BY_NAME = ("requires", "settled", "inputs")
+
+
+def shrink(scenario: Scenario, differs: Callable[[Scenario], bool], most: int = 2000) -> Scenario:
+    """Return a smaller scenario that still differs."""
+    tries = 0
+    found = True
+    while found:
+        found = False
+        for smaller in candidates(scenario):
+            tries += 1
+            if tries > most:
+                return scenario
+            if differs(smaller):
+                scenario, found = smaller, True
+                break
+    return scenario
+
+
+def candidates(scenario: Scenario) -> Iterator[Scenario]:
+    """Yield scenarios that are a little smaller."""
+    plans = list(walk(scenario.root))
+    for plan in plans[1:]:
+        yield replace(scenario, root=mapped(scenario.root, plan.name, lambda _: None))
+    for plan in plans[1:]:
+        if isinstance(plan, Group) and plan.jobs:
+            yield replace(scenario, root=mapped(scenario.root, plan.name, lambda plan: plan.jobs))
+    for field in fields(scenario):
+        if field.default is not MISSING and getattr(scenario, field.name) != field.default:
+            yield replace(scenario, **{field.name: field.default})
+    for plan in plans:
+        for smaller in smaller_plans(plan):
+            yield replace(scenario, root=mapped(scenario.root, plan.name, lambda _, new=smaller: new))
+
+
+def smaller_plans(plan: Plan) -> Iterator[Plan]:
+    """Yield plans with an option or a step less."""
+    for field in fields(plan):
+        if field.name not in KEPT and field.default is not MISSING and getattr(plan, field.name) != field.default:
+            yield replace(plan, **{field.name: field.default})
+        value = getattr(plan, field.name)
+        if field.name in (*BY_NAME, "needs", "pool"):
+            for one in value:
+                yield replace(plan, **{field.name: tuple(other for other in value if other != one)})
+    if isinstance(plan, Leaf):
+        if len(plan.bodies) > 1:
+            yield replace(plan, bodies=plan.bodies[:-1])
+            yield replace(plan, bodies=plan.bodies[1:])
+        for number, body in enumerate(plan.bodies):
+            for place, step in enumerate(body):
+                is_nap = isinstance(step, Nap)
+                if isinstance(step, Started) or (is_nap and len(body) == place + 1):
+                    continue
+                less = body[:place] + body[place + (1 if is_nap or place + 1 == len(body) else 2) :]
+                if is_nap and not isinstance(less[place], Nap):
+                    continue
+                yield replace(plan, bodies=(*plan.bodies[:number], less, *plan.bodies[number + 1 :]))
+
+
+def mapped(root: Group, name: str, change: Callable[[Any], Any]) -> Group:
+    """Return a scenario's root in which one plan is changed, replaced by some others, or left out."""
+    if root.name == name:
+        return change(root)  # type: ignore[no-any-return]
+    rebuilt = rebuild(root, name, change)
+    known = {plan.name for plan in walk(rebuilt)}
+    return pruned(rebuilt, known)
+
+
+def rebuild(plan: Any, name: str, change: Callable[[Any], Any]) -> Any:
+    """Apply a change to the plan of this name, wherever it is."""
+    if isinstance(plan, Group):
+        return replace(plan, jobs=tuple(new_members(plan.jobs, name, change)))
+    return replace(
+        plan,
+        bodies=tuple(
+            tuple(Add(tuple(new_members(step.jobs, name, change))) if isinstance(step, Add) else step for step in body)
+            for body in plan.bodies
+        ),
+    )
+
+
+def new_members(plans: tuple[Any, ...], name: str, change: Callable[[Any], Any]) -> Iterator[Any]:
+    """Yield the plans, changed."""
+    for plan in plans:
+        if plan.name != name:
+            yield rebuild(plan, name, change)
+            continue
+        new = change(plan)
+        yield from () if new is None else new if isinstance(new, tuple) else (new,)
+
+
+def pruned(plan: Any, known: set[str]) -> Any:
+    """Drop what names jobs that are no more."""
+    lists: dict[str, Any] = {
+        field: tuple(one for one in getattr(plan, field) if one in known) for field in BY_NAME if hasattr(plan, field)
+    }
+    if isinstance(plan, Group):
+        return replace(plan, **lists, jobs=tuple(pruned(inner, known) for inner in plan.jobs))
+    bodies = tuple(tuple(step for old in body for step in pruned_step(old, known)) for body in plan.bodies)
+    return replace(plan, **lists, bodies=bodies)
+
+
+def pruned_step(step: Step, known: set[str]) -> Iterator[Step]:
+    """Yield a step, unless what it names is no more."""
+    match step:
+        case Add(jobs):
+            yield Add(tuple(pruned(job, known) for job in jobs))
+        case Await(who) | Cancel(who) | Drain(who) | Give(who):
+            if who in known:
+                yield step
+        case Bind(later, earlier):
+            if later in known and earlier in known:
+                yield step
+        case _:
+            yield step
