@@ -8,26 +8,17 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .scenarios import Leaf, Plan, Reaction, inputs_of
+from ..model.clock import Timer
+from ..model.scenario import Reaction
+from .scenarios import Leaf, Plan, inputs_of
 
 if TYPE_CHECKING:
     from .model_scheduler import ModelScheduler
 
 UNSETTLED = ("IDLE", "SCHEDULED", "RUNNING")
 GOOD = ("SUCCEEDED", "SKIPPED")
-
-
-@dataclass(slots=True, order=True)
-class Timer:
-    """An action at a later time."""
-
-    when: float
-    number: int
-    action: Callable[[], None] = field(compare=False)
-    live: bool = field(compare=False, default=True)
 
 
 class World:

@@ -15,13 +15,11 @@ from trioflow import Job, JobTimeout, RequirementFailed, Retry, Scheduler, Servi
 from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import task_now
-from .scenarios import Group, Leaf, Plan, Reaction, Scenario
+from ..model.real import Boom
+from ..model.scenario import Reaction
+from .scenarios import Group, Leaf, Plan, Scenario
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="untouched")
-
-
-class Boom(Exception):
-    """The failure of the jobs of these scenarios."""
 
 
 class PlannedJob(Job[str]):

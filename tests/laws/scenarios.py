@@ -18,6 +18,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from ..model.scenario import Reaction
+
 MAX_JOBS = 60
 MAX_DEPTH = 3
 LAST_CALL = 5000.0 + 2.0**-20
@@ -40,15 +42,6 @@ class ShortRepr:
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """Have Hypothesis print the dataclass by its repr."""
         printer.text(repr(self))
-
-
-class Reaction(Enum):
-    """The behaviour of a body after a cancellation, once it has lingered."""
-
-    OBEY = auto()
-    GO_ON = auto()  # waits for `unwinding` without a shield: on trio it is cancelled again at once
-    RETURN = auto()
-    FAIL = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

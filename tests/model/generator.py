@@ -349,7 +349,7 @@ def usable_inputs(plan: Plan) -> Iterator[str]:
 
 def may_be_required(plan: Plan) -> bool:
     """Return whether siblings of a job may require it."""
-    return not plan.forever or (isinstance(plan, Leaf) and plan.service)
+    return not plan.forever or bool(getattr(plan, "service", False))
 
 
 def scenario_of(seed: object, without: Sequence[str] = ()) -> Scenario:

@@ -21,6 +21,7 @@ class ModelResource:
         self.free = plan.burst if plan.kind == "rate" else plan.total
         self.reserved = 0.0  # of a budget: what running jobs have reserved or used, which is not in `free`
         self.keys: dict[str, float] = {}  # how many jobs have each key
+        self.unstarted = 0.0  # of a rate: what jobs have that wait for a token; it accrues again only from their start
         self.level_at = world.now  # of a rate: when `free` was right
         self.closed_until: dict[str, float] = outer.closed_until if outer is not None else {}
 
@@ -28,7 +29,7 @@ class ModelResource:
         """Rates refill steadily up to their burst."""
         if self.plan.kind == "rate":
             gained = (self.world.now - self.level_at) * self.plan.total / self.plan.per
-            self.free, self.level_at = min(self.plan.burst, self.free + gained), self.world.now
+            self.free, self.level_at = min(self.plan.burst - self.unstarted, self.free + gained), self.world.now
 
     def available_at(self, need: float | str) -> float:
         """Return when a need can be met: `-inf` for now, infinity if that depends on other jobs."""

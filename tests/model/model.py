@@ -15,8 +15,8 @@ from functools import partial
 from .clock import World
 from .jobs import cancel, drain
 from .limits import ModelLimiter
-from .schedulers import ModelScheduler
 from .scenario import Scenario, implied
+from .schedulers import ModelScheduler
 
 
 @dataclass(frozen=True, slots=True)

@@ -262,7 +262,8 @@ def steps(plan: Leaf) -> Iterator[Step]:
 
 def inputs_of(plan: Plan) -> tuple[str, ...]:
     """Return the inputs of the job itself."""
-    return plan.inputs if isinstance(plan, Leaf) else ()
+    inputs: tuple[str, ...] = getattr(plan, "inputs", ())
+    return inputs
 
 
 def implied(root: Group) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from .clock import Timer, World
 from .jobs import UNSETTLED, ModelJob, ModelLeaf, Problem, problem
@@ -164,7 +165,7 @@ class ModelScheduler(ModelJob):
 
     def check_over(self) -> None:
         """Before they are cancelled, forever jobs get 16 turns of the loop to take in what is already there."""
-        if self.phase != "running" or not self.is_over() or self.flushing:
+        if self.phase != "running" or self.decided or self.flushing or not self.is_over():
             return
         if self.draining or not self.running:
             self.stop("COMPLETED")
@@ -282,6 +283,7 @@ class ModelScheduler(ModelJob):
             limiter.holders.discard(job)
         if limiter is not None and job in self.token_line:
             self.token_line.remove(job)
+            self.count_unstarted(job, -1)
             if not self.token_line:
                 limiter.requests.remove(self)
 
@@ -292,12 +294,21 @@ class ModelScheduler(ModelJob):
             return True
         self.world.mark("limiter")
         self.token_line.append(job)
+        self.count_unstarted(job, 1)
         if self not in limiter.requests:
             if limiter.requests and limiter.asked_at == self.world.now:
                 self.world.doubt("two schedulers ask for a token at one instant")
             limiter.asked_at = self.world.now
             limiter.requests.append(self)
         return False
+
+    def count_unstarted(self, job: ModelJob, sign: int) -> None:
+        """What a job has of a rate accrues again only from its start, so no attempt exceeds the rate."""
+        for name, need in job.plan.needs:
+            resource = self.find(name)
+            if resource is not None and resource.plan.kind == "rate" and not isinstance(need, str):
+                resource.refill()
+                resource.unstarted += sign * need
 
     def use(self, job: ModelJob, name: str, amount: float) -> None:
         """Correct what a job has of a rate or a budget."""
@@ -369,7 +380,10 @@ class ModelScheduler(ModelJob):
             return
         why = job.attempt_problem
         if job.state == "SUCCEEDED":
+            size = group.adaptive.size
             group.adaptive.has_succeeded(began, self.world.now, was_full)
+            if group.adaptive.size > size and group.queue and any(job.name in one.waits_for for one in group.jobs):
+                self.world.doubt("a window grows as jobs become ready")
             return
         shows_overload = why is not None and bool({"Slow", "Throttled"} & {*why.leaves})
         if (
@@ -501,6 +515,7 @@ class ModelScheduler(ModelJob):
             self.decided = True
             self.world.mark("First" if self.plan.enough == 1 else "quorum")
             self.reason = None
+            admit_all(self.world)  # what its last job had is free before it ends
             self.stop("COMPLETED")
             return
         left = [one for one in line if one.state in UNSETTLED]
@@ -520,8 +535,7 @@ class ModelScheduler(ModelJob):
                 tuple(leaf for one in why for leaf in one.leaves),
             )
             self.reason = None
-            if self.criticality and self.parent is not None and self.parent.queue:
-                self.world.doubt("a critical First fails, and a slot is free")
+            admit_all(self.world)  # what its last job had is free before it ends
             self.stop("CRITICAL")
             return
         self.open_due_turns()
@@ -760,7 +774,8 @@ class ModelScheduler(ModelJob):
         found: list[ModelJob] = []
         for job in self.jobs:
             stopped = isinstance(job, ModelScheduler) and job.state == "CANCELLED" and job.criticality is not False
-            own = job.counts and isinstance(job, ModelScheduler) and job.culprit is not None
+            is_first = job.counts and isinstance(job, ModelScheduler) and job.plan.enough is not None
+            own = job.counts and isinstance(job, ModelScheduler) and job.culprit is not None and not is_first
             if isinstance(job, ModelScheduler) and job.first_problem is None and (stopped or own):
                 found += job.failures()
             elif job.counts:
@@ -814,8 +829,9 @@ def admit_all(world: World) -> None:
         return
     world.is_admitting = True
     try:
-        while (job := next_job(world)) is not None:
-            start_admitted(job)
+        while admitted := take_round(world):
+            for job in admitted:
+                start_admitted(job)
         for limiter in world.limiters:
             pass_tokens_on(world, limiter)
     finally:
@@ -832,17 +848,21 @@ def admit_all(world: World) -> None:
 
 def block_unaffordable(world: World) -> None:
     """A job waits as long as what running jobs have reserved could come back, and then ends BLOCKED: `BudgetSpent`."""
+    blocked_in: set[ModelScheduler] = set()
     for group in list(world.schedulers):
         for job in list(group.queue) if can_start(group) else ():
             found = [(group.find(name), need) for name, need in job.plan.needs]
             if job.state == "SCHEDULED" and any(one is not None and not one.can_ever_meet(need) for one, need in found):
                 world.mark("budget spent")
+                blocked_in.add(group)
                 job.settle("BLOCKED", problem("BudgetSpent"))
+    if len(blocked_in) > 1:
+        world.doubt("a spent budget blocks jobs of two schedulers")
 
 
 def can_start(group: ModelScheduler) -> bool:
     """Return whether jobs of a scheduler may start. A stop reaches all in it at the same instant."""
-    if group.phase != "running" or group.draining:
+    if group.phase != "running" or group.draining or group.decided:
         return False
     while group.parent is not None:
         parent = group.parent
@@ -852,8 +872,17 @@ def can_start(group: ModelScheduler) -> bool:
     return True
 
 
-def start_admitted(job: ModelJob) -> None:
-    """Give a job its slot and its needs; then it may wait for a token."""
+def take_round(world: World) -> list[ModelJob]:
+    """Admit all that can start now; what the start of one of them makes ready comes after them."""
+    admitted: list[ModelJob] = []
+    while (job := next_job(world)) is not None:
+        take_all(job)
+        admitted.append(job)
+    return admitted
+
+
+def take_all(job: ModelJob) -> None:
+    """Give a job its slot and its needs."""
     group = job.parent
     assert group is not None
     group.queue.remove(job)
@@ -864,6 +893,14 @@ def start_admitted(job: ModelJob) -> None:
             if each.size < math.inf:
                 group.world.mark("Adaptive" if each.adaptive else "window")
     group.grant(job)
+
+
+def start_admitted(job: ModelJob) -> None:
+    """Start a job that has its slot and its needs; it may have to wait for a token."""
+    group = job.parent
+    assert group is not None
+    if job.state != "SCHEDULED":
+        return
     limiter = group.limiter() if group.needs_token(job) else None
     if limiter is None or group.take_token(job, limiter):
         begin(job)
@@ -875,6 +912,7 @@ def pass_tokens_on(world: World, limiter: ModelLimiter) -> None:
         group = limiter.requests.pop(0)
         job = min(group.token_line, key=start_key)
         group.token_line.remove(job)
+        group.count_unstarted(job, -1)
         if group.token_line:
             if limiter.requests and limiter.asked_at == world.now:
                 world.doubt("two schedulers ask for a token at one instant")
@@ -909,6 +947,7 @@ def begin(job: ModelJob) -> None:
         if group.size < math.inf:  # the slot that was free is for one of its jobs
             member = next_job(group.world, job)
             if member is not None:
+                take_all(member)
                 start_admitted(member)
         group.holders.discard(job)  # it takes no slot
 
@@ -956,7 +995,6 @@ def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | Non
 
 def make_model_job(world: World, plan: Plan, parent: ModelScheduler | None) -> ModelJob:
     """Make the model of a job, or of a scheduler, for a plan."""
-    if isinstance(plan, Group):
-        return ModelScheduler(world, plan, parent)
-    assert isinstance(plan, Leaf)
-    return ModelLeaf(world, plan, parent)
+    kind: Any = ModelScheduler if isinstance(plan, Group) else ModelLeaf
+    model: ModelJob = kind(world, plan, parent)
+    return model

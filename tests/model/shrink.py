@@ -105,6 +105,7 @@ def pruned(plan: Any, known: set[str]) -> Any:
     lists: dict[str, Any] = {
         field: tuple(one for one in getattr(plan, field) if one in known) for field in BY_NAME if hasattr(plan, field)
     }
+    lists["settled"] = tuple(one for one in lists["settled"] if one in lists["requires"])
     if isinstance(plan, Group):
         return replace(plan, **lists, jobs=tuple(pruned(inner, known) for inner in plan.jobs))
     bodies = tuple(tuple(step for old in body for step in pruned_step(old, known)) for body in plan.bodies)

@@ -7,7 +7,7 @@ import pytest
 from .compare import differences
 from .model import predict
 from .real import observe
-from .scenario import Group, Leaf, Nap, Scenario
+from .scenario import Fail, Group, Leaf, Nap, Scenario
 
 SCENARIOS = {
     "a token goes to the run that asked first, not to a job that the settled one made ready": Scenario(
@@ -21,6 +21,31 @@ SCENARIOS = {
             limiter=0,
         ),
         tokens=(1,),
+    ),
+    "an idle timeout holds for a clean-up job": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="critical", critical=True, bodies=((Nap(12.25), Fail()),)),
+                Leaf(
+                    name="clean-up",
+                    requires=("critical",),
+                    run_if="failed",
+                    idle_timeout=0.375,
+                    bodies=((Nap(4.5),),),
+                ),
+            ),
+        ),
+    ),
+    "an idle timeout holds for a forever job while the others unwind": Scenario(
+        root=Group(
+            name="root",
+            timeout=5.5,
+            jobs=(
+                Leaf(name="forever", forever=True, idle_timeout=5.75, bodies=((Nap(9.25),),), linger=9.5),
+                Leaf(name="slow", bodies=((Nap(12.5),),), linger=2.75),
+            ),
+        ),
     ),
 }
 

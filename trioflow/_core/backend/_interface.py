@@ -175,9 +175,11 @@ class HostTask(Protocol):
         ...
 
     def call_at(
-        self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool]
+        self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool] | None
     ) -> Callable[[], None]:
         """Call `function()` when the clock shows `when`. On trio, skip the call if `is_cancelled()` then returns True.
+
+        If it is None, the call is made while the run ends, too: the caller has to cancel it.
 
         Returns:
             A function that cancels the call.

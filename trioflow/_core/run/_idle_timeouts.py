@@ -217,7 +217,7 @@ class TimeLimit:
         """
         due = self._last_sign + self._idle_timeout
         if self._end_call is not None and self._stop_timer is None and due < self.end:
-            self._stop_timer = self._run.group.call_at(due, self._check)
+            self._stop_timer = self._run.group.host.call_at(due, self._check, None)
 
     def _check(self) -> None:
         """End the call if its `idle_timeout` has expired and the loop has turned `GRACE_TURNS` times since then."""
@@ -226,7 +226,7 @@ class TimeLimit:
             self._set_timer()
         elif self._turns_after_deadline < GRACE_TURNS:
             self._turns_after_deadline += 1
-            self._stop_timer = self._run.group.call_at(self._clock(), self._check)
+            self._stop_timer = self._run.group.host.call_at(self._clock(), self._check, None)
         else:
             self._has_fired = True
             assert self._end_call is not None

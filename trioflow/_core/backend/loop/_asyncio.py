@@ -157,7 +157,7 @@ class AsyncioHost(HostTask):
         return bool(self.task.cancelling() > self._initial_request_count)
 
     def call_at(
-        self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool]
+        self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool] | None
     ) -> Callable[[], None]:
         return self.loop.call_at(when, function, context=self._context.copy()).cancel
 

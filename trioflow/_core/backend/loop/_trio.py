@@ -88,17 +88,17 @@ class TrioHost(HostTask):
         return False  # on trio only scopes cancel tasks
 
     def call_at(
-        self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool]
+        self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool] | None
     ) -> Callable[[], None]:
         is_cancelled_alone = trio.Event()  # setting it costs much less than cancelling a scope
 
         async def wait() -> None:
             try:
-                with trio.CancelScope(deadline=when):
+                with trio.CancelScope(deadline=when, shield=is_cancelled is None):
                     await is_cancelled_alone.wait()
             except trio.Cancelled:  # not raised, because the nursery would treat it as its own deadline
                 return
-            if not (is_cancelled_alone.is_set() or is_cancelled()):
+            if not (is_cancelled_alone.is_set() or (is_cancelled is not None and is_cancelled())):
                 function()
 
         self._context.run(self.nursery.start_soon, wait)
