@@ -52,8 +52,6 @@ class FirstRule(Part, Instrument):
         self._restored: list[AbstractJob[Any]] = []  # competitors that the journal has restored, not yet winners
         self._held: dict[AbstractJob[Any], None] = {}  # jobs that are ready, but may not start yet
         self._turn_started_at: float | None = None  # when the first job of the last open turn started
-        # When `_check_timer` opens the next turn; infinity if there is no timer.
-        self._timer_fires_at = math.inf
         self.winners: Final[list[AbstractJob[Any]]] = []
         self.is_decided = False
 
@@ -64,11 +62,10 @@ class FirstRule(Part, Instrument):
     # ---- the steps of a job
 
     def job_started(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        """Set the timer of the next turn, if this is the first start in the last one that is open."""
-        if job in self._turns and self._turns[job] is self._last_open:
-            if self._turn_started_at is None:
-                self._turn_started_at = job._started_at
-            self._set_timer()
+        """Let the next turn be due in time, if this is the first start in the last one that is open."""
+        if self._turn_started_at is None and job in self._turns and self._turns[job] is self._last_open:
+            self._turn_started_at = job._started_at
+            self._run.wake()
 
     def settled(self, job: AbstractJob[Any]) -> None:
         """Decide the result if it no longer depends on other jobs; open the next turn if nothing is in its way."""
@@ -97,11 +94,14 @@ class FirstRule(Part, Instrument):
         return False
 
     def is_busy(self) -> bool:
-        has_timer = self._timer_fires_at != math.inf and self._turn_started_at is not None
-        return has_timer and not self._run.is_draining_or_stopping
+        return self.due_at() < math.inf
 
     def due_at(self) -> float:
-        return self._timer_fires_at
+        """Return when the next turn opens because of the time; infinity if it waits for something else."""
+        started_at = self._turn_started_at
+        if started_at is None or self._stagger is None or not self._closed_turns or self._run.is_draining_or_stopping:
+            return math.inf
+        return started_at + self._stagger
 
     def turn(self) -> None:
         """Let restored jobs win, in the order in which they were recorded; let held jobs start if none has won."""
@@ -109,7 +109,10 @@ class FirstRule(Part, Instrument):
             restored, self._restored = sorted(self._restored, key=_recorded_at), []
             self._add_winners(restored)
         self._release_held()
-        self._check_timer()
+        if self._run.clock() + TIME_TOLERANCE >= self.due_at():
+            self._open_next_turn()
+            self._open_due_turns()
+            self._run.workers.ensure_searcher()
 
     def explain(self, job: AbstractJob[Any]) -> str:
         """Explain why a job that has no open requirements is held back."""
@@ -141,31 +144,11 @@ class FirstRule(Part, Instrument):
                     todo += requirements[job]
         if self._stagger is not None:
             self._open_due_turns()
-            self._set_timer()  # it was not set if there was no further turn
+            self._run.wake()  # the next turn may be due in time, and was not if there was none
 
     def _is_looking_up(self) -> bool:
         run = self._run
         return run.journal_writer is not None and run.requirement_counts.counting_down
-
-    def _set_timer(self) -> None:
-        if self._stagger is None or self._turn_started_at is None or self._timer_fires_at != math.inf:
-            return
-        if self._closed_turns and not self._run.is_draining_or_stopping:
-            self._timer_fires_at = self._turn_started_at + self._stagger
-            self._run.wake()
-
-    def _check_timer(self) -> None:
-        """If the timer is due, open the next turn, unless it was set for an earlier one; then set it again."""
-        run, started_at, now = self._run, self._turn_started_at, self._run.clock() + TIME_TOLERANCE
-        if now < self._timer_fires_at or run.is_draining_or_stopping:
-            return
-        self._timer_fires_at = math.inf
-        assert self._stagger is not None
-        if started_at is not None and now >= started_at + self._stagger:
-            self._open_next_turn()
-            self._open_due_turns()
-            run.workers.ensure_searcher()
-        self._set_timer()
 
     def _is_open(self, job: AbstractJob[Any]) -> bool:
         return job not in self._turns or self._turns[job] in self._open_turns
@@ -186,12 +169,9 @@ class FirstRule(Part, Instrument):
             self._open_next_turn()
 
     def _open_next_turn(self) -> None:
-        """Open the next turn. A timer of an earlier one is not moved: to let it expire costs less."""
         self._last_open = self._closed_turns.popleft()
         self._open_turns.add(self._last_open)
         self._turn_started_at = None
-        if not self._closed_turns:
-            self._timer_fires_at = math.inf
         self._release_held()
 
     def _release_held(self) -> None:
