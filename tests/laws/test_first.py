@@ -243,6 +243,16 @@ def test_a_first_that_keeps_needs_waits_for_no_slot_of_those_that_wait_for_them(
     assert group.started_at == 2
 
 
+def test_the_slot_of_a_first_that_keeps_needs_is_not_given_away_by_one_in_it(virtual: Virtual) -> None:
+    """A `First` whose only job is blocked at once gives its slot back to the one around it, not to the window."""
+    running = [0, 0]
+    a, c = Job(count_running, running, 1, needs={"usd": 1}), Job(count_running, running, 1)
+    first = First(a, First(Job(nap, 1, needs={"usd": 1})), c, enough=2, needs={"usd": 1})
+    others = [Job(count_running, running, 1) for _ in range(2)]
+    assert virtual(Scheduler(first, others, jobs_window=1, pool=Pool(usd=Budget(1))).co_run)
+    assert running == [0, 1]
+
+
 def test_a_first_starts_in_its_turn_and_hedges_wait_in_theirs(virtual: Virtual) -> None:
     """A `First` starts when its first job can; a hedge waits behind what became ready before it."""
     first = First(Job(nap, 5), Job(nap, 1), stagger=1)

@@ -236,9 +236,10 @@ class ReadyQueue:
 
     def return_unused_slot(self) -> None:
         """Return the slot with which the `First` of this run has started, if none of its jobs could take it at once."""
-        if self.outer is not None and not self.run.scheduler._needs():
+        if self.outer is not None:
             for queue, firsts in self._windows():
                 queue.holders.difference_update(firsts)
+            self._keep_slots()
             self.outer.on_change()
             self.outer.run.workers.ensure_searcher()
 
@@ -297,7 +298,7 @@ class ReadyQueue:
             self.groups.release(job)
 
     def _keep_slots(self) -> None:
-        """Give a slot to each `First` around a released job that keeps needs, and of whose jobs none has a slot."""
+        """Give a slot that is given back to each `First` around it that keeps needs, if no job in that has one."""
         queue = self
         while queue.outer is not None:
             if not queue.holders and queue.run.scheduler._needs():
