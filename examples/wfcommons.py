@@ -102,9 +102,10 @@ def main() -> int:
         return 2
     completed = scheduler.run(backend=options.backend, jobs_window=options.window)
     work = sum(job.elapsed or 0 for job in scheduler)
-    ends = [(job.started_at or 0, job.finished_at or 0) for job in scheduler]
-    took = max(end for _, end in ends) - min(start for start, _ in ends) if ends else 0
-    print(f"{scheduler.label}: {len(scheduler)} tasks, {work:.3f} s of work in {took:.3f} s")
+    starts = [job.started_at for job in scheduler if job.started_at is not None]  # of tasks that were not BLOCKED
+    took = max(job.finished_at or 0 for job in scheduler) - min(starts) if starts else 0
+    done = "" if completed else f"{len(scheduler.results())} of "
+    print(f"{scheduler.label}: {done}{len(scheduler)} tasks, {work:.3f} s of work in {took:.3f} s")
     if options.graph is not None:
         save(scheduler, options.graph)
     return 0 if completed else 1

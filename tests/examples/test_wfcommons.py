@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,23 @@ def test_the_script_runs_and_draws_a_workflow(tmp_path: Path, backend: str) -> N
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"mosaic: 17 tasks, 0\.\d+ s of work in 0\.\d+ s\n", done.stdout)
     assert {"fit_1", "model_1"} < set(texts((tmp_path / "g.svg").read_text(encoding="utf-8")))
+
+
+def test_the_time_of_a_run_with_a_failed_task_leaves_out_those_that_it_blocked(
+    example: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tasks that never began counted as begun at 0 on the clock, so the run seemed to take as long as the machine."""
+
+    class FailingTask(example.Task):  # type: ignore[name-defined,misc]
+        async def co_run(self) -> None:
+            await super().co_run()
+            if self.label == "project_1":
+                raise OSError("no disk")
+
+    monkeypatch.setattr(example, "Task", FailingTask)
+    monkeypatch.setattr(sys, "argv", ["wfcommons.py", str(MOSAIC), "--speed", "10000"])
+    assert example.main() == 1
+    assert re.fullmatch(r"mosaic: 6 of 17 tasks, 0\.\d+ s of work in 0\.\d+ s\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
