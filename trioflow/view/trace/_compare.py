@@ -34,11 +34,9 @@ differ only at the end."""
 
 @dataclass(frozen=True, slots=True)
 class JobTimes:
-    """The times and the outcome of a job. If a nested scheduler ran the job several times, the times are sums."""
+    """The times of a job. If a nested scheduler ran the job several times, the times are sums."""
 
     seconds: float
-    state: str
-    """The name of the job's last state, a value of `JobState`."""
     waited_for: str = ""
     """The cause of the job's last wait, with the job that ended the wait, or an empty string if it did not wait."""
 
@@ -93,11 +91,10 @@ def _sum_times_by_job(record: TraceRecord) -> dict[str, JobTimes]:
     for span in record.leaf_spans:
         if span.started_at is None:
             continue
-        previous = times.get(_path(span), JobTimes(0.0, ""))
+        previous = times.get(_path(span), JobTimes(0.0))
         end = record.end_time if span.finished_at is None else span.finished_at
         times[_path(span)] = JobTimes(
             previous.seconds + end - span.started_at,
-            recorded_state(span).value,
             _last_wait_text(record, span) or previous.waited_for,
         )
     return times

@@ -25,7 +25,7 @@ from .._state_styles import recorded_state
 from ..text._symbols import escape_formula
 from ._record import TraceRecord
 from ._resource_use import count_overlaps
-from ._spans import RunSpan, Span, Wait
+from ._spans import RunSpan, Span
 
 TraceEvent = dict[str, Any]
 
@@ -128,20 +128,11 @@ class _EventBuilder:
         if span.throttled:
             details["throttled"] = len(span.throttled)
         details["waited_us"] = None if span.waited is None else round(span.waited * 1e6, 3)
-        if span.waits:
-            details["waits"] = [self._wait_args(wait) for wait in span.waits]
         details["run"] = span.run
         if span.timed_out:
             details["timed_out"] = True
         if span.exception is not None:
             details["exception"] = printable(span.exception_text)
-        return details
-
-    def _wait_args(self, wait: Wait) -> TraceEvent:
-        details: TraceEvent = {"cause": wait.cause, "name": printable(wait.name)}
-        details |= {"ts": self._to_microseconds(wait.since), "dur": round(wait.seconds * 1e6, 3)}
-        if wait.released_by is not None:
-            details["released_by"] = printable(self._record.spans[wait.released_by].path)
         return details
 
     def _arrow_events(self, span: Span) -> Iterator[TraceEvent]:
