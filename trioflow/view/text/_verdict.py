@@ -148,20 +148,9 @@ class Tally:
         """The number of jobs, without forever jobs that neither failed nor were blocked."""
         return self._counts.total() - self._counts[FOREVER_KEY]
 
-    @property
-    def succeeded_count(self) -> int:
-        """The number of jobs that succeeded before a timeout ended them."""
-        return self._counts[JobState.SUCCEEDED]
-
-    @property
-    def moved_on_count(self) -> int:
-        """The number of jobs that their timeout ended, but that count as SUCCEEDED for the jobs that require them."""
-        return self._counts[MOVED_ON]
-
-    @property
-    def skipped_count(self) -> int:
-        """The number of jobs that their rules, or an unreachable node, have skipped."""
-        return self._counts[JobState.SKIPPED]
+    def count(self, key: ReportedState | str) -> int:
+        """Return the number of jobs with a key of `tally_key`, such as a state."""
+        return self._counts[key]
 
     @property
     def failure_count(self) -> int:
@@ -171,23 +160,13 @@ class Tally:
         """
         return self._counts[JobState.FAILED]
 
-    @property
-    def tolerated_count(self) -> int:
-        """The number of failures of jobs with `critical=False`."""
-        return self._counts[TOLERATED_KEY]
-
-    @property
-    def blocked_count(self) -> int:
-        """The number of jobs that did not run because of failures."""
-        return self._counts[JobState.BLOCKED]
-
     def describe(self) -> str:
         """Return the counts in words, e.g. `5 jobs: 3 succeeded (2 restored), 2 failed, and 1 forever job`."""
         remarks: dict[ReportedState, str] = {}
         if self.restored.number:
             remarks[JobState.SUCCEEDED] = f" ({self.restored.number} restored)"
         counts = [(self._counts[state], f"{state.value}{remarks.get(state, '')}") for state in STATE_COUNT_ORDER]
-        counts.append((self.tolerated_count, "failed (tolerated)"))
+        counts.append((self._counts[TOLERATED_KEY], "failed (tolerated)"))
         words = ", ".join(f"{number} {word}" for number, word in counts if number)
         return (
             f"{plural(self.job_count, 'job')}: {words or 'nothing to do'}{forever_jobs_text(self._counts[FOREVER_KEY])}"
@@ -244,6 +223,8 @@ def create_verdict(
 
     """
     jobs = plural(tally.job_count, noun)
+    succeeded, moved_on = tally.count(JobState.SUCCEEDED), tally.count(MOVED_ON)
+    blocked = tally.count(JobState.BLOCKED)
     parts: list[str] = []
     if reason is None:
         parts.append("has not ended")
@@ -252,39 +233,39 @@ def create_verdict(
         parts.append(f"stopped by {culprit}" if is_known else STOP_REASON_TEXTS[reason].removeprefix("was "))
     restored = tally.restored.describe()
     remark = f" ({restored})" if restored else ""
-    finished_count = tally.succeeded_count + tally.moved_on_count
-    failed_count, tolerated_count = tally.failure_count, tally.tolerated_count
-    if (failed_count or tally.blocked_count) and reason is not StopReason.COMPLETED:
-        parts.append(failures_text(failed_count, tally.blocked_count, tolerated_count, tally.job_count))
-        if reason is StopReason.INTERRUPTED and tally.succeeded_count:
-            parts.append(f"{tally.succeeded_count} succeeded{remark}")
+    finished_count = succeeded + moved_on
+    failed_count, tolerated_count = tally.failure_count, tally.count(TOLERATED_KEY)
+    if (failed_count or blocked) and reason is not StopReason.COMPLETED:
+        parts.append(failures_text(failed_count, blocked, tolerated_count, tally.job_count))
+        if reason is StopReason.INTERRUPTED and succeeded:
+            parts.append(f"{succeeded} succeeded{remark}")
         elif restored:
             parts.append(restored)
     elif not tally.job_count:
         parts.append("nothing to do")
-    elif tally.moved_on_count == tally.job_count:
+    elif moved_on == tally.job_count:
         pass
-    elif tally.moved_on_count and finished_count == tally.job_count:
-        parts.append(f"{tally.succeeded_count} succeeded{remark}")
-    elif tally.succeeded_count < tally.job_count:
-        parts.append(f"{tally.succeeded_count} of {jobs} succeeded{remark}")
+    elif moved_on and finished_count == tally.job_count:
+        parts.append(f"{succeeded} succeeded{remark}")
+    elif succeeded < tally.job_count:
+        parts.append(f"{succeeded} of {jobs} succeeded{remark}")
         counts = [
             (failed_count, "failed (awaited)"),  # otherwise, the run would not have completed
             (tolerated_count, "failed (tolerated)"),
-            (tally.blocked_count, "blocked"),
-            (tally.skipped_count, "skipped"),
+            (blocked, "blocked"),
+            (tally.count(JobState.SKIPPED), "skipped"),
         ]
         parts += [f"{number} {word}" for number, word in counts if number]
     elif tally.job_count == 1 or reason is StopReason.INTERRUPTED:  # an interrupted run may have had more to do
         parts.append(f"{jobs} succeeded{remark}")
     else:
         parts.append(f"all {jobs} succeeded{remark}")
-    if tally.moved_on_count:
-        number = jobs if tally.moved_on_count == tally.job_count else tally.moved_on_count
-        parts.append(f"{number} moved on after {'its' if tally.moved_on_count == 1 else 'their'} timeout")
+    if moved_on:
+        number = jobs if moved_on == tally.job_count else moved_on
+        parts.append(f"{number} moved on after {'its' if moved_on == 1 else 'their'} timeout")
     if seconds is not None:
         parts.append(duration_text(seconds, in_column=True))
-    return Verdict(reason is StopReason.COMPLETED, tally.moved_on_count > 0, ", ".join(parts))
+    return Verdict(reason is StopReason.COMPLETED, moved_on > 0, ", ".join(parts))
 
 
 def run_seconds(scheduler: BaseScheduler) -> float | None:

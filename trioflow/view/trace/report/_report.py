@@ -187,7 +187,7 @@ def _verdict_on_all_runs(record: TraceRecord) -> dict[str, str]:
         return {"style": OPEN_VERDICT, "symbol": ""}
     verdicts = dict.fromkeys(_run_verdict(record, run) for run in record.root_runs)
     style = next(style for style in VERDICT_STATES if style in {style for style, _ in verdicts})
-    state = MOVED_ON if style == GOOD_VERDICT and record.tally.moved_on_count else VERDICT_STATES[style]
+    state = MOVED_ON if style == GOOD_VERDICT and record.tally.count(MOVED_ON) else VERDICT_STATES[style]
     start_time = datetime.datetime.fromtimestamp(record.start_time + record.wall_offset).astimezone()
     return {
         "style": style,
@@ -202,7 +202,7 @@ def _run_verdict(record: TraceRecord, run: RunSpan) -> tuple[str, str]:
     verdict = record.verdict(run, reason)
     if verdict.is_good:
         return GOOD_VERDICT, verdict.sentence
-    is_open = reason is None and not (record.tally.failure_count or record.tally.blocked_count)
+    is_open = reason is None and not (record.tally.failure_count or record.tally.count(JobState.BLOCKED))
     return OPEN_VERDICT if is_open else BAD_VERDICT, verdict.sentence
 
 
