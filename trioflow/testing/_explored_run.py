@@ -49,10 +49,9 @@ from .._core.api.kinds import short_repr
 from .._core.api.testing import has_hard_timeout, intercept_calls, interrupt, runs_outside_loop
 from .._core.api.views import AnyJob, Instrument, enclosing_schedulers, is_ready, is_scheduler, is_service, paths_of
 from . import _coroutine_frames
-from ._fault_plans import END_PLACE, FAULT_OF_KIND, Change, Plan
+from ._fault_plans import END_PLACE, FAULT_OF_KIND, Change, InjectedError, Plan, RunOutcome, SteppedJob
 from ._judge import Judge, Story, call_user_function, describe_delay, describe_error, describe_place
 from ._progress_watch import PLAIN_ROUND_WAITS, ProgressWatch
-from ._run_record import InjectedError, RunOutcome, SteppedJob
 from ._task_order import FIRST_TASK_NAME, TaskOrder, set_task_order
 
 MAX_ENDING_ITERATIONS: Final = 4

@@ -22,8 +22,7 @@ from .._core.api.views import (
     join_names,
 )
 from . import _coroutine_frames
-from ._fault_plans import END_PLACE, SHORT_DELAY, Change
-from ._run_record import EndlessRun, RunOutcome, SteppedJob
+from ._fault_plans import END_PLACE, SHORT_DELAY, Change, EndlessRun, RunOutcome, SteppedJob
 
 
 class Story:

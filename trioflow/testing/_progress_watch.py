@@ -11,9 +11,8 @@ import anyio.to_thread
 
 from .._core.api.views import AnyJob, RunPhase, current_run
 from . import _coroutine_frames
-from ._fault_plans import SHORT_DELAY
+from ._fault_plans import SHORT_DELAY, EndlessRun
 from ._judge import Judge, Story
-from ._run_record import EndlessRun
 from ._task_order import TaskOrder, timers_before
 
 STALL_LIMIT: Final = 1e9

@@ -25,13 +25,6 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_once(path: str) -> str:
-    if not Path(path).exists():
-        Path(path).touch()
-        die()
-    return "alive"
-
-
 def wait_for_go(directory: str, value: Any = None) -> Any:
     """Create a file at the start, and return when another file exists."""
     Path(directory, "begun").touch()

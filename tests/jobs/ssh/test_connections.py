@@ -272,10 +272,11 @@ def test_connections_dropped_by_max_startups_are_retried(backend: str, site: Sit
     server.stop()
 
 
-def test_max_handshakes_limits_the_handshakes_at_once(backend: str, server: Server) -> None:
-    """With `max_handshakes=2`, six nodes take at least three times as long as one to connect."""
+def test_the_handshakes_at_once_are_limited(backend: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two handshakes at once, six nodes take at least three times as long as one to connect."""
+    monkeypatch.setattr(_connections, "MAX_HANDSHAKES", 2)
     with Proxy(server, *[0.2] * 6) as proxy:
-        jobs = [SshJob(proxy.node(max_handshakes=2, connect_timeout=30 + number), "true") for number in range(6)]
+        jobs = [SshJob(proxy.node(connect_timeout=30 + number), "true") for number in range(6)]
         before = time.monotonic()
         run(backend, *jobs)
         assert time.monotonic() - before >= 0.6
@@ -298,20 +299,24 @@ def test_nodes_that_hang_do_not_keep_others_from_connecting(
 
 
 @patiently(1.5, 6.0)  # a busy machine may need more than a second for a handshake
-def test_connect_timeout_does_not_run_while_other_nodes_connect(backend: str, server: Server, unit: float) -> None:
+def test_connect_timeout_does_not_run_while_other_nodes_connect(
+    backend: str, server: Server, unit: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A node's `connect_timeout` does not count the time that it waits until another node has connected."""
+    monkeypatch.setattr(_connections, "MAX_HANDSHAKES", 1)
     with Proxy(server, unit, unit) as proxy:
-        nodes = [proxy.node(max_handshakes=1, connect_timeout=1.9 * unit - number / 10) for number in range(2)]
+        nodes = [proxy.node(connect_timeout=1.9 * unit - number / 10) for number in range(2)]
         jobs = [SshJob(node, "true") for node in nodes]
         Scheduler(*jobs).run(backend=backend)
     assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 2
 
 
 @pytest.mark.parametrize(("backend", "way"), [("trio", "ProxyCommand"), ("asyncio", "ProxyJump")])
-def test_max_handshakes_limits_nodes_behind_a_gateway_of_the_configuration(
-    backend: str, way: str, site: Site, server: Server, tmp_path: Path
+def test_handshakes_of_nodes_behind_a_gateway_of_the_configuration_are_limited(
+    backend: str, way: str, site: Site, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`max_handshakes` also limits nodes behind a gateway of ssh's configuration, whose server might drop some."""
+    """Handshakes are limited also for nodes behind a gateway of ssh's configuration, whose server might drop some."""
+    monkeypatch.setattr(_connections, "MAX_HANDSHAKES", 1)
     gateway = site.serve(3)
     config = tmp_path / "config"
     config.write_text(site.config.read_text())
@@ -322,7 +327,7 @@ def test_max_handshakes_limits_nodes_behind_a_gateway_of_the_configuration(
         jump = f"{gateway.address}:{proxy.port}"
         file.write(f"  {way} {command if way == 'ProxyCommand' else jump}\n")
         file.flush()
-        jobs = [SshJob(SshNode(f"inner-{one}", config=config, max_handshakes=1), "true") for one in range(4)]
+        jobs = [SshJob(SshNode(f"inner-{one}", config=config), "true") for one in range(4)]
         before = time.monotonic()
         run(backend, *jobs)
         assert time.monotonic() - before >= 1.2
@@ -353,6 +358,7 @@ def test_a_timed_out_query_of_settings_is_repeated(
     """When the job that queried ssh's settings timed out, the jobs behind it once had no ProxyJump or host keys."""
     asked: list[SshNode] = []
     real = OpenSsh.settings
+    monkeypatch.setattr(_connections, "MAX_HANDSHAKES", 1)
 
     def settings(self: OpenSsh, node: SshNode) -> Any:
         asked.append(node)
@@ -365,7 +371,7 @@ def test_a_timed_out_query_of_settings_is_repeated(
             while not proxy.count:  # noqa: ASYNC110 - it has no event
                 await anyio.sleep(0.01)
 
-        before, node = SshJob(proxy.node(max_handshakes=1), "true"), server.node(max_handshakes=1)
+        before, node = SshJob(proxy.node(), "true"), server.node()
         connecting = Job(until_connecting)
         first, other = SshJob(node, "true", timeout=0.3, required=connecting), SshJob(node, "true", required=connecting)
         run(backend, before, connecting, first, other)
@@ -381,9 +387,10 @@ def test_settings_of_ssh_are_queried_only_if_a_node_has_to_wait(
     asked: list[SshNode] = []
     real = OpenSsh.settings
     monkeypatch.setattr(OpenSsh, "settings", lambda self, node: [asked.append(node), real(self, node)][1])
+    monkeypatch.setattr(_connections, "MAX_HANDSHAKES", 3)
     site.alias(f"few-{backend}-*", server)
     for number in (3, 6):
-        nodes = SshNodes(f"few-{backend}-[1-{number}]", config=site.config, max_handshakes=3)
+        nodes = SshNodes(f"few-{backend}-[1-{number}]", config=site.config)
         run(backend, *(SshJob(node, "true") for node in nodes))
         assert (len(asked) >= 3) is (number > 3)
     assert len(asked) == len(set(asked)) <= 6

@@ -80,7 +80,6 @@ def test_a_gateway_may_be_given_by_name() -> None:
         ("a", {"port": 0}, ValueError, "1 to 65535"),
         ("a", {"port": 70000}, ValueError, "1 to 65535"),
         ("a", {"max_sessions": 0}, ValueError, "1 or more"),
-        ("a", {"max_handshakes": None}, ValueError, "1 or more"),
         ("a", {"connect_timeout": 0}, ValueError, "positive"),
         ("a", {"connect_timeout": float("inf")}, ValueError, "finite"),
         ("a", {"on_unreachable": "ignore"}, ValueError, "choose 'fail' or 'skip'"),

@@ -20,8 +20,7 @@ from ..._core.api import JobTimeout
 from ...abc import RunHandle, TimeLimit, arguments_of
 from .._env_propagation import propagated_variables
 from ..posix._guard import Guard
-from ..posix._processes import Process, describe_exit, renice, spawn
-from ..posix._termination import KILL_INTERVAL, end_group, wait_until_empty
+from ..posix._processes import KILL_INTERVAL, Process, describe_exit, end_group, renice, spawn, wait_until_empty
 from . import _argv, _resource_limits, _start_errors
 from ._exit_codes import describe_failure
 from ._granted import fill_environment

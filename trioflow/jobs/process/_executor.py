@@ -7,11 +7,9 @@ import contextvars
 import functools
 import pickle
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from typing import Any, Final, cast
+from typing import Any, cast
 
-import anyio.to_thread
-
-from ...abc import FunctionJob, RunHandle, ThreadEvent, call_of, propagated_env, run_of
+from ...abc import FunctionJob, ThreadEvent, call_of, propagated_env, run_of
 from .. import T, _pickling
 from .._env_propagation import call_with_variables, wrap_with_variables
 
@@ -32,7 +30,7 @@ async def call_in_executor(executor: Executor, job: FunctionJob[T]) -> T:
     """
     run, started_event, ended_event = run_of(job), ThreadEvent(), ThreadEvent()
     try:
-        future = _submit_call(run.shared(ReplacementPools), executor, job, started_event)
+        future = _submit_call(executor, job, started_event)
     except BrokenExecutor as error:
         raise _add_advice(error, job, executor) from None
 
@@ -62,9 +60,7 @@ async def call_in_executor(executor: Executor, job: FunctionJob[T]) -> T:
         del future  # breaks a reference cycle: the future refers to the exception, whose traceback refers to this frame
 
 
-def _submit_call(
-    pools: ReplacementPools, executor: Executor, job: FunctionJob[T], started_event: ThreadEvent
-) -> Future[T]:
+def _submit_call(executor: Executor, job: FunctionJob[T], started_event: ThreadEvent) -> Future[T]:
     call = call_of(job)
     if job.timeout is job.idle_timeout is None or not isinstance(executor, ThreadPoolExecutor):
         started_event.set()
@@ -76,25 +72,19 @@ def _submit_call(
             call = functools.partial(_pickling.make_picklable(call.func), *call.args, **call.keywords)
         _pickling.check_picklable(call, job, f"a worker of {type(executor).__name__}", make_pickler)
     call = _with_propagated_context(call, executor)
-    current = pools.find(executor)
     try:
-        return current.submit(call.func, *call.args, **call.keywords)
+        return executor.submit(call.func, *call.args, **call.keywords)
     except BrokenExecutor:
-        if not _is_replaceable(executor):
-            raise
+        raise
     except RuntimeError as error:
         error.add_note(f"{job.label!r} could not be submitted: keep its executor open until the run ends")
         raise
-    return pools.replace(executor).submit(call.func, *call.args, **call.keywords)
-
-
-def _is_replaceable(executor: Executor) -> bool:
-    """Return whether a broken executor can be replaced by an equivalent one."""
-    return type(executor) is ProcessPoolExecutor
 
 
 def _add_advice(error: BrokenExecutor, job: FunctionJob[Any], executor: Executor) -> BrokenExecutor:
-    advice = "with retry=1, the job runs in a new one" if _is_replaceable(executor) else "run again with a new one"
+    advice = "run again with a new one"
+    if isinstance(executor, ProcessPoolExecutor):
+        advice += "; of trioflow's own worker processes (processes=None), one that dies fails its job alone"
     error.add_note(f"{job.label!r}: its executor is broken and accepts no more calls; {advice}")
     return error
 
@@ -118,30 +108,6 @@ def _with_propagated_context(call: functools.partial[T], executor: Executor) -> 
 def _call_and_report_start(started_event: ThreadEvent, call: functools.partial[T]) -> T:
     started_event.set()
     return call()
-
-
-class ReplacementPools:
-    """The process pools that have replaced broken ones during an outermost run, and end with it."""
-
-    def __init__(self, _: RunHandle) -> None:
-        self._pools: Final[dict[Executor, list[Executor]]] = {}  # the replacements of each broken pool, the latest last
-
-    def find(self, executor: Executor) -> Executor:
-        """Return the pool in use in place of `executor`, or `executor` itself if it was not replaced."""
-        return self._pools[executor][-1] if executor in self._pools else executor
-
-    def replace(self, executor: Any) -> Executor:
-        pool = ProcessPoolExecutor(
-            executor._max_workers, executor._mp_context, executor._initializer, executor._initargs
-        )
-        self._pools.setdefault(executor, []).append(pool)
-        return pool
-
-    async def close(self) -> None:
-        for pools in self._pools.values():
-            for pool in pools:
-                shut_down = functools.partial(pool.shutdown, cancel_futures=True)
-                await anyio.to_thread.run_sync(shut_down, abandon_on_cancel=True)
 
 
 def _uses_cloudpickle(executor: Executor) -> bool:

@@ -93,9 +93,9 @@ class ProcessJob(
     RuntimeError with the name of the type and the text of the exception.
 
     **In an executor**, a running call cannot be cancelled, and a pool of processes counts some queued calls as running.
-    In these cases a job that is cancelled or times out keeps its slot until the call has ended. A broken
-    `ProcessPoolExecutor`, e.g. one of whose processes was killed, is replaced for the rest of the run; `retry=1` runs
-    the calls again that have failed with it. The caller shuts the executor down.
+    In these cases a job that is cancelled or times out keeps its slot until the call has ended. If a
+    `ProcessPoolExecutor` is broken, e.g. because one of its processes was killed, all its further calls fail. The
+    caller shuts the executor down.
 
     Args:
         function: a plain function, defined at the top level of a module.

@@ -16,8 +16,7 @@ import anyio
 from ...abc import AbstractJob, RunHandle
 from ..command._start_errors import REAPED_MESSAGE
 from ..posix._guard import Guard
-from ..posix._processes import Process, describe_exit, renice, spawn
-from ..posix._termination import end_group, end_process
+from ..posix._processes import Process, describe_exit, end_group, end_process, renice, spawn
 from . import _worker_main
 
 MAX_READ_BYTES: Final = 1 << 20

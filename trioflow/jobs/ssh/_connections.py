@@ -34,8 +34,7 @@ from ..command._command_job import CommandJob
 from ..command._result import CommandError
 from ..command._start_errors import MAX_TAIL_BYTES
 from ..posix._guard import MARK_VARIABLE, Guard
-from ..posix._processes import Process, spawn
-from ..posix._termination import end_group
+from ..posix._processes import Process, end_group, spawn
 from ._local_node import LocalConnection
 from ._nodes import LocalNode, Node, Paths, SshNode
 from ._sftp_operations import Operation, filter_errors, parse_fetched
@@ -54,6 +53,8 @@ MAX_CONCURRENT_STARTS: Final = 32
 
 Starting a connection takes about 30 ms of this machine's CPU, a query 7 ms.
 """
+MAX_HANDSHAKES: Final = 10
+"""The maximum number of connections to one server that are opened at a time: an sshd drops more (its `MaxStartups`)."""
 MAX_START_SECONDS: Final = 1.0
 """The time, in seconds, after which a connection no longer counts as starting: it then waits for a slow node."""
 CLOSE_TIMEOUT: Final = 2.0
@@ -149,7 +150,7 @@ class HandshakeLimiter:
 
         """
         limiter, has_others = None, bool(self._opening)
-        if self._waiter_count or len(self._opening) >= connection.node.max_handshakes:
+        if self._waiter_count or len(self._opening) >= MAX_HANDSHAKES:
             self._waiter_count += 1
             try:
                 limiter = await self._find_limiter(connection)
@@ -170,9 +171,7 @@ class HandshakeLimiter:
                 limiter.release_on_behalf_of(connection)
 
     async def _find_limiter(self, connection: Connection) -> anyio.CapacityLimiter:
-        limit = connection.node.max_handshakes
-        key = await connection.server_key(), limit
-        return self._limiters_by_server.setdefault(key, anyio.CapacityLimiter(limit))
+        return self._limiters_by_server.setdefault(await connection.server_key(), anyio.CapacityLimiter(MAX_HANDSHAKES))
 
 
 class Connection:

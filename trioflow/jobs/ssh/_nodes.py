@@ -37,9 +37,6 @@ class SshNode:
             connection.
         max_sessions: the maximum number of concurrent commands and transfers, 1 or more. If the server's limit is lower
             (MaxSessions, 10 by default), the server's limit applies.
-        max_handshakes: the maximum number of connections to the same server that are opened at a time, by all nodes
-            with the same value. From 10 on, a server drops some at random (MaxStartups). Nodes behind a ProxyJump or
-            ProxyCommand of the user's configuration count as one server.
         connect_timeout: the time limit for all attempts to connect together, in seconds, more than 0. Waiting for other
             connections does not count. A connection that is refused or dropped is tried again after growing pauses.
         on_unreachable: what happens to a job if its node cannot be reached: "fail" makes it fail with `Unreachable`;
@@ -63,7 +60,6 @@ class SshNode:
     accept_new: bool = field(default=False, kw_only=True)
     gateway: SshNode | str | None = field(default=None, kw_only=True)
     max_sessions: int = field(default=8, kw_only=True)
-    max_handshakes: int = field(default=10, kw_only=True)
     connect_timeout: float = field(default=30.0, kw_only=True)
     on_unreachable: OnUnreachable = field(default="fail", kw_only=True)
 
@@ -75,11 +71,10 @@ class SshNode:
             _check_word(self.username, "username", subject)
         if self.port is not None and not 0 < (whole_number(self.port, "port", subject) or 0) < 1 << 16:
             raise ValueError(f"port={short_repr(self.port)} of {subject}: give a number from 1 to 65535, or None")
-        for name in ("max_sessions", "max_handshakes"):
-            if not whole_number(getattr(self, name), name, subject, "1 at least"):
-                raise ValueError(
-                    f"{name}={short_repr(getattr(self, name))} of {subject}: give a whole number, 1 or more"
-                )
+        if not whole_number(self.max_sessions, "max_sessions", subject, "1 at least"):
+            raise ValueError(
+                f"max_sessions={short_repr(self.max_sessions)} of {subject}: give a whole number, 1 or more"
+            )
         if not duration(self.connect_timeout, "connect_timeout", subject):
             raise ValueError(f"connect_timeout=0 of {subject}: give a positive number of seconds")
         if not is_among(self.on_unreachable, get_args(OnUnreachable)):
