@@ -256,7 +256,8 @@ class WorkerGroup(Protocol):
         On trio, this and the methods below cancel a worker at each of its checkpoints. On asyncio, each call cancels
         it once, as soon as its job is in no shield.
         """
-        ...
+        for worker in workers:
+            self.cancel_worker(worker)
 
     def shield(self, worker: WorkerTask) -> None:
         """Shield the calling worker, which is running no job, from `cancel`."""
@@ -264,8 +265,7 @@ class WorkerGroup(Protocol):
 
     def cancel_shielded(self, workers: Iterable[WorkerTask]) -> None:
         """Cancel `workers`, which are all shielded workers."""
-        for worker in workers:
-            self.cancel_worker(worker)
+        WorkerGroup.cancel(self, workers)
 
     def cancel_repeatedly(self, worker: WorkerTask) -> None:
         """Cancel one worker at each of its awaits, on asyncio, too."""
@@ -329,7 +329,7 @@ class Isolation(Protocol):
 
         A cancellation by a call scope does not count.
         """
-        ...
+        return worker.was_cancelled or worker.group.is_cancelled()
 
     def has_cancelled_itself(self, worker: WorkerTask) -> bool:
         """Return whether the job of `worker` has cancelled its own task by asyncio's `Task.cancel()`.

@@ -16,7 +16,7 @@ import contextvars
 import math
 import sys
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -105,10 +105,6 @@ class FastAsyncioGroup(WorkerGroup):
 
     def shield(self, worker: WorkerTask) -> None:
         worker.task_snapshot.is_shielded = True
-
-    def cancel(self, workers: Iterable[WorkerTask]) -> None:
-        for worker in workers:
-            self.cancel_worker(worker)
 
     def cancel_worker(self, worker: WorkerTask) -> None:
         worker.was_cancelled = True
@@ -500,9 +496,6 @@ class FastAsyncio(Isolation):
         if worker is None or worker.task is not self._loop.current_task():
             return self._loop.create_scope(deadline)
         return cast("Scope", CallScope(worker, deadline))
-
-    def was_cancelled(self, worker: WorkerTask) -> bool:
-        return worker.was_cancelled or worker.group.is_cancelled()
 
 
 class _FakeTask:

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -91,10 +91,6 @@ class PlainGroup(WorkerGroup):
 
     def has_deadline_passed(self) -> bool:
         return self._deadline != math.inf and self._backend.clock()() >= self._deadline
-
-    def cancel(self, workers: Iterable[WorkerTask]) -> None:
-        for worker in workers:
-            self.cancel_worker(worker)
 
     def shield(self, worker: WorkerTask) -> None:
         """Do nothing: each worker is in a shield, and `cancel` gets the workers that it cancels."""
@@ -199,9 +195,6 @@ class PlainIsolation(Isolation):
         if worker is None or worker.task is not self._loop.current_task():
             return scope
         return cast(Scope, CallScope(self._loop, worker, scope))
-
-    def was_cancelled(self, worker: WorkerTask) -> bool:
-        return worker.was_cancelled or worker.group.is_cancelled()
 
 
 ISOLATION_FACTORY: Final = PlainIsolation
