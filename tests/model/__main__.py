@@ -6,28 +6,13 @@ import argparse
 import logging
 import sys
 import time
-import traceback
 from collections import Counter
 from functools import partial
 
 from . import pairs
-from .compare import differences
 from .generator import scenario_of
-from .model import Outcome, predict
-from .real import observe
 from .scenario import Scenario
-from .shrink import shrink
-
-
-def found_in(scenario: Scenario, backend: str) -> tuple[Outcome | None, list[str]]:
-    """Return what is predicted, and what differs."""
-    expected = None
-    try:
-        expected = predict(scenario, backend)
-        [seen] = observe(scenario, backend)
-        return expected, [] if expected.doubts else list(differences(scenario, expected, seen))
-    except Exception:
-        return expected, [traceback.format_exc(limit=-6)]
+from .shrink import found_in, shrink
 
 
 def kind_of(found: list[str]) -> str:

@@ -43,6 +43,7 @@ class World:
         self.implied = set(implied)  # who waits for whom for the sake of jobs inside
         self.limiters: list[ModelLimiter] = []
         self.restored: dict[str, str] = {}  # what the journal has
+        self.has_journal = False
         self.shutdowns: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
         self.started: list[str] = []

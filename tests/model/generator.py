@@ -44,7 +44,7 @@ TRAITS = (
     *("bad shutdown", "timeout", "move on", "retry", "pause", "group", "window", "priority", "input", "adds", "binds"),
     *("cancel", "drain", "await", "outside", "scheduler timeout", "cut", "backwards"),
     *("pool", "named", "rate", "budget", "keys", "used", "throttle", "backfill", "group needs", "limiter", "adaptive"),
-    *("first", "stagger", "quorum", "on_settled", "answer", "idle", "group idle"),
+    *("first", "stagger", "quorum", "on_settled", "answer", "idle", "group idle", "journal"),
 )
 OFTEN, RARELY = 0.45, 0.03
 DEPTH = 3
@@ -85,10 +85,12 @@ class Generator:
         names = [plan.name for plan in walk(root)]
         groups = [plan.name for plan in walk(root) if isinstance(plan, Group)]
         outside = self.on("outside")
+        has_budgets = any(one.kind == "budget" for plan in walk(root) for one in getattr(plan, "pool", ()))
         return Scenario(
             root=root,
             tokens=self.tokens,
             cut_at=self.duration(30) if self.on("cut") else LAST_CALL,
+            killed_at=self.duration(20) if self.on("journal") and not has_budgets else None,
             cancels=tuple((self.duration(20), self.random.choice(names)) for _ in range(outside and self.on("cancel"))),
             drains=tuple((self.duration(20), self.random.choice(groups)) for _ in range(outside and self.on("drain"))),
         )

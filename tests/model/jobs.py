@@ -67,6 +67,7 @@ class ModelJob:
         self.timed_out = self.restored = False
         self.waits_for: set[str] = set()
         self.asked = False  # to end, from outside
+        self.told = False  # to end, by its run, perhaps after it was cancelled already
         self.by_run = False  # to end, as the run has come to its end
         self.at_each_wait = False  # it is cancelled at each wait from now on, as its time is up
         self.ready = False  # a service
@@ -215,6 +216,7 @@ class ModelJob:
     def end_with_run(self) -> None:
         """End the job because the run has come to its end."""
         self.by_run = self.by_run or not self.asked
+        self.told = True
         self.cancel()
 
     def settle(self, state: str, why: Problem | None = None) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from .clock import World
 from .jobs import cancel, drain
 from .limits import ModelLimiter
-from .scenario import Scenario, implied
+from .scenario import Leaf, Scenario, implied, members, walk
 from .schedulers import ModelScheduler
 
 
@@ -58,6 +58,17 @@ def cut(root: ModelScheduler) -> None:
         root.cancel()
 
 
+def predict_restart(scenario: Scenario, backend: str) -> list[Outcome]:
+    """Predict a run until it is killed, and one after it, in which what has SUCCEEDED does not run again."""
+    assert scenario.killed_at is not None
+    first = predict(replace(scenario, cut_at=scenario.killed_at), backend)
+    leaves = {plan.name for plan in walk(scenario.root) if isinstance(plan, Leaf) and not plan.forever}
+    # What a job has added is not there without it, so such a job runs again.
+    leaves -= {plan.name for plan in walk(scenario.root) if isinstance(plan, Leaf) and any(members(plan))}
+    done = [name for name, fate in first.fates.items() if fate.state == "SUCCEEDED" and name in leaves]
+    return [first, predict(scenario, backend, restored=done)]
+
+
 def predict(
     scenario: Scenario, backend: str, bound: Iterable[tuple[str, str]] = (), restored: Iterable[str] = ()
 ) -> Outcome:
@@ -65,6 +76,7 @@ def predict(
     world = World(bound, implied(scenario.root), backend)
     world.limiters = [ModelLimiter(tokens) for tokens in scenario.tokens]
     world.restored = dict.fromkeys(restored, "")
+    world.has_journal = scenario.killed_at is not None
     root = ModelScheduler(world, scenario.root, None)
     world.after(scenario.cut_at, partial(cut, root))
     for when, name in scenario.cancels:

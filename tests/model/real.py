@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import math
+import tempfile
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -178,6 +180,7 @@ class RealRun:
             "needs": dict(plan.needs) or None,
             "priority": plan.priority,
             "expected_duration": plan.expected,
+            "key": plan.name if isinstance(plan, Leaf) else None,
         }
         if isinstance(plan, Group):
             job = self.make_scheduler(plan, options)
@@ -448,6 +451,18 @@ def cause_of(error: BaseException | None) -> str | None:
     if isinstance(error, Boom):
         who = error.args[0]
     return None if error is None else f"{type(error).__name__} {who}".rstrip()
+
+
+def observe_restart(scenario: Scenario, backend: str) -> list[Outcome]:
+    """Run a scenario with a journal until it is killed, and then once more, from the beginning."""
+
+    async def both() -> list[Outcome]:
+        with tempfile.TemporaryDirectory() as folder:
+            journal = f"{folder}/run.db"
+            first = RealRun(replace(scenario, cut_at=scenario.killed_at))
+            return [await first.run(journal=journal), await RealRun(scenario).run(journal=journal)]
+
+    return run_virtual(both, backend=backend)  # type: ignore[arg-type]
 
 
 def observe(scenario: Scenario, backend: str, runs: int = 1, *instruments: Instrument, **options: Any) -> list[Outcome]:

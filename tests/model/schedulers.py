@@ -98,7 +98,10 @@ class ModelScheduler(ModelJob):
         """Queue the jobs that wait for nothing, and settle those that will not run."""
         before = list(self.queue)
         phase, self.phase = self.phase, "releasing"
-        for job in [job for job in jobs if not job.waits_for]:
+        ready = [job for job in jobs if not job.waits_for]
+        if self.plan.enough is not None:  # what an earlier run has paid for decides first
+            ready.sort(key=lambda job: job.name not in self.world.restored)
+        for job in ready:
             self.make_one_ready(job)
         if self.phase == "releasing":
             self.phase = phase
@@ -593,6 +596,8 @@ class ModelScheduler(ModelJob):
             return
         self.drop_timers()
         self.stop_idle_timer()
+        if self.parent is not None and self.world.restored and self.world.now == self.began:
+            self.world.doubt("a nested scheduler takes no time")
         if self.draining and reason == "COMPLETED" and self.reason == "DRAINED" and self.parent is not None:
             ordinary = [job for job in self.jobs if not job.plan.forever]
             if self.plan.enough is None and all(job.state not in (*UNSETTLED, "CANCELLED") for job in ordinary):
@@ -737,7 +742,7 @@ class ModelScheduler(ModelJob):
     def end_next_services(self) -> None:
         """End the services whose users have all ended."""
         self.phase = "telling"
-        while unused := [job for job in self.running if not job.asked and not self.users(job)]:
+        while unused := [job for job in self.running if not job.told and not self.users(job)]:
             for job in unused:
                 job.end_with_run()
         self.phase = "unwinding services"
@@ -864,12 +869,20 @@ def can_start(group: ModelScheduler) -> bool:
     """Return whether jobs of a scheduler may start. A stop reaches all in it at the same instant."""
     if group.phase != "running" or group.draining or group.decided:
         return False
+    if is_stopping(group):
+        return False
     while group.parent is not None:
         parent = group.parent
-        if parent.forever_ended or (parent.stopping and not (group.plan.forever or parent.is_cleaning_up(group))):
+        if is_stopping(parent) and not (group.plan.forever or parent.is_cleaning_up(group)):
             return False
         group = parent
     return True
+
+
+def is_stopping(group: ModelScheduler) -> bool:
+    """Return whether a scheduler stops, or is one of several forever jobs that are cancelled at this instant."""
+    around = group.parent
+    return group.stopping or (group.plan.forever and around is not None and around.forever_ended)
 
 
 def take_round(world: World) -> list[ModelJob]:
@@ -944,6 +957,8 @@ def begin(job: ModelJob) -> None:
     job.start()
     group.has_started(job)
     if isinstance(job, ModelScheduler) and job.plan.enough is not None:
+        if group.world.has_journal and group.size < math.inf:
+            group.world.doubt("a First with a journal waits for a slot")
         if group.size < math.inf:  # the slot that was free is for one of its jobs
             member = next_job(group.world, job)
             if member is not None:

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, replace
 from typing import Any
 
+from .compare import differences
+from .model import Outcome, predict, predict_restart
+from .real import observe, observe_restart
 from .scenario import Add, Await, Bind, Cancel, Drain, Give, Group, Leaf, Nap, Plan, Scenario, Started, Step, walk
 
 KEPT = {"name", "jobs", "bodies", "answer", "service", "forever"}
 BY_NAME = ("requires", "settled", "inputs")
+
+
+def found_in(scenario: Scenario, backend: str) -> tuple[Outcome | None, list[str]]:
+    """Return what is predicted, and what differs."""
+    expected = None
+    try:
+        if scenario.killed_at is None:
+            predicted, runs = [predict(scenario, backend)], observe(scenario, backend)
+        else:
+            predicted, runs = predict_restart(scenario, backend), observe_restart(scenario, backend)
+        for expected, seen in zip(predicted, runs, strict=True):
+            found = [] if expected.doubts else list(differences(scenario, expected, seen))
+            if expected.doubts or found:
+                return expected, found
+        return expected, []
+    except Exception:
+        return expected, [traceback.format_exc(limit=-6)]
 
 
 def shrink(scenario: Scenario, differs: Callable[[Scenario], bool], most: int = 2000) -> Scenario:

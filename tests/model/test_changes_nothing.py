@@ -1,0 +1,73 @@
+"""What changes no outcome: other labels, watchers, another run, a job that does nothing, a scheduler around it all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+
+from trioflow import Monitor, Trace
+
+from .generator import scenario_of
+from .model import Fate, predict
+from .real import observe
+from .scenario import Group, Leaf, Nap, Scenario
+
+SEEDS = range(30)
+SIMPLE = ("outside", "cut", "drain", "journal", "answer", "await")
+
+
+def exact_scenarios(backend: str) -> list[Scenario]:
+    """Return scenarios whose outcome is certain."""
+    scenarios = [scenario_of(("the same", seed), SIMPLE) for seed in SEEDS]
+    return [scenario for scenario in scenarios if not predict(scenario, backend).doubts]
+
+
+def fates(scenario: Scenario, backend: str, *instruments: object, **options: str) -> dict[str, Fate]:
+    """Return what becomes of the jobs, without the outermost scheduler."""
+    [seen] = observe(scenario, backend, 1, *instruments, **options)  # type: ignore[arg-type]
+    return {name: fate for name, fate in seen.fates.items() if name != "root"}
+
+
+def test_other_labels_change_nothing(backend: str) -> None:
+    """A scenario with other labels has the same outcome."""
+    for scenario in exact_scenarios(backend):
+        [one], [other] = observe(scenario, backend), observe(scenario, backend, labels="{} again")
+        assert one.started == other.started
+        assert [replace(fate, cause=None) for fate in one.fates.values()] == [
+            replace(fate, cause=None) for fate in other.fates.values()
+        ]
+
+
+def test_watchers_change_nothing(backend: str) -> None:
+    """A scenario that a Monitor and a Trace watch has the same outcome."""
+    for scenario in exact_scenarios(backend):
+        assert fates(scenario, backend) == fates(scenario, backend, Trace(), Monitor(file=StringIO()))
+
+
+def test_a_second_run_ends_as_the_first(backend: str) -> None:
+    """A scenario that is run again, and to which nothing was bound meanwhile, has the same outcome."""
+    for scenario in exact_scenarios(backend):
+        first, second = observe(scenario, backend, 2)
+        if not second.bound:
+            assert first.started == second.started
+            assert [fate.state for fate in first.fates.values()] == [fate.state for fate in second.fates.values()]
+
+
+@pytest.mark.parametrize("change", ["idler", "around"])
+def test_more_around_it_changes_nothing(change: str, backend: str) -> None:
+    """A job that does nothing of interest, or a scheduler around the whole, changes no other job."""
+    for scenario in exact_scenarios(backend):
+        root = scenario.root
+        if root.critical_jobs is not None or root.timeout is not None or root.idle_timeout is not None:
+            continue
+        idler = Leaf(name="idler", forever=True, bodies=((Nap(4000.0),),))
+        if change == "idler":
+            changed = replace(root, jobs=(*root.jobs, idler), backwards=False)
+            scenario = replace(scenario, root=replace(root, backwards=False))
+        else:
+            changed = Group(name="around", jobs=(replace(root, name="root"),))
+        one = fates(scenario, backend)
+        other = fates(replace(scenario, root=replace(changed, name=changed.name)), backend)
+        assert {name: other[name].state for name in one} == {name: fate.state for name, fate in one.items()}
