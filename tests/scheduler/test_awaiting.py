@@ -13,6 +13,7 @@ import pytest
 
 from trioflow import (
     Budget,
+    First,
     Job,
     JobNotDone,
     JobState,
@@ -678,6 +679,19 @@ def test_a_wait_between_two_runs_that_share_a_limit_is_named(
 
     virtual(main)
     assert any("'a' awaits 'b', but holds what 'b' needs" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_wait_for_a_turn_that_needs_what_the_caller_holds_is_named(virtual: Virtual, nested: bool) -> None:
+    """A job that awaits one of a staggered `First`, whose turn comes after one that lacks what the job holds."""
+    jobs: Jobs = {"b": Job(nap, label="b")}
+    turns = [Job(nap, label="a", needs={"cpu": 1}), Scheduler(jobs["b"], label="group") if nested else jobs["b"]]
+    members = [awaiting(jobs, "b", "me", needs={"cpu": 1}), First(*turns, stagger=1, label="first")]
+    group = "which is in 'group', " if nested else ""
+    found = incidents(virtual, Scheduler(*members, pool=Pool(cpu=1)))
+    assert [message.partition(": ")[0] for message in found] == [
+        f"'me' awaits 'b', {group}which has its turn after 'a', but holds what 'a' needs"
+    ]
 
 
 @pytest.mark.parametrize("shared", ["amount", "budget", "key", "limiter"])

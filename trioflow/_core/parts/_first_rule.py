@@ -114,12 +114,16 @@ class FirstRule(Part, Instrument):
             self._open_due_turns()
             self._run.workers.ensure_searcher()
 
+    def turn_before(self, job: AbstractJob[Any]) -> AbstractJob[Any] | None:
+        """Return the competitor after whose failure or start the turn of a job opens; None if it is open."""
+        competitors = list(self._competitors)
+        return None if self._is_open(job) else competitors[competitors.index(self._turns[job]) - 1]
+
     def explain(self, job: AbstractJob[Any]) -> str:
         """Explain why a job that has no open requirements is held back."""
-        if self._is_open(job):
+        before = self.turn_before(job)
+        if before is None:
             return "waits until the journal has been asked about the other jobs"
-        competitors = list(self._competitors)
-        before = competitors[competitors.index(self._turns[job]) - 1]
         assert self._stagger is not None
         seconds = duration_text(self._stagger)
         return f"waits for its turn: until {before.label!r} has failed, or {seconds} after its start"

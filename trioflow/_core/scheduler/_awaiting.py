@@ -26,7 +26,6 @@ from ..run._current import current_worker_var
 from ..words import _wait_paths
 
 if TYPE_CHECKING:
-    from ..run._run import Run
     from ._base_scheduler import BaseScheduler
 
 
@@ -112,11 +111,13 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
                 listeners.remove(listener)
 
 
-def _run_that_waits(waiter: AbstractJob[Any]) -> Run | None:
-    """Return the run that goes on while `waiter` waits: that of the job, or that of an outermost scheduler."""
-    if waiter._worker is not None:
-        return waiter._worker.run
-    return waiter._run if is_scheduler(waiter) else None
+def watch_of(
+    waiter: AbstractJob[Any] | None, jobs: Collection[AbstractJob[Any]], verb: str
+) -> _wait_paths.WaitWatch | None:
+    """Return the watch of a wait, of a job or an outermost scheduler; None if no run goes on while it waits."""
+    worker = None if waiter is None else waiter._worker
+    run = worker.run if worker is not None else waiter._run if waiter is not None and is_scheduler(waiter) else None
+    return None if waiter is None or run is None else _wait_paths.WaitWatch(run, waiter, jobs, verb)
 
 
 async def wait_or_report(
@@ -134,12 +135,11 @@ async def wait_or_report(
         Whether the wait was reported.
 
     """
-    run = None if waiter is None else _run_that_waits(waiter)
-    if waiter is None or run is None:
+    watch = watch_of(waiter, jobs, verb)
+    if watch is None:
         return False
-    watch = _wait_paths.WaitWatch(run, waiter, jobs, verb)
     while not event.is_set() and watch.due_at() < math.inf:
-        with run.backend.create_scope(watch.due_at()):
+        with _backend.current_backend().create_scope(watch.due_at()):
             await event.wait()
         if not event.is_set():
             watch.turn()
@@ -148,6 +148,4 @@ async def wait_or_report(
 
 def watch_of_body(scheduler: BaseScheduler) -> _wait_paths.WaitWatch | None:
     """Return the watch of a wait for a run of `scheduler`, if the body of a job is about to start it."""
-    waiter = waiting_job()
-    run = None if waiter is None else _run_that_waits(waiter)
-    return None if waiter is None or run is None else _wait_paths.WaitWatch(run, waiter, [scheduler], _wait_paths.RUNS)
+    return watch_of(waiting_job(), [scheduler], _wait_paths.RUNS)

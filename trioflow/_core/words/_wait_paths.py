@@ -10,6 +10,7 @@ from typing import Any, Final
 from ..base._states import JobState, WaitCause
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers
 from ..job._job import AbstractJob, is_scheduler
+from ..parts._first_rule import FirstRule
 from ..run._part import Part
 from ..run._run import RUNS_IN_PROGRESS, Run
 from ._explain import open_requirements, waiting
@@ -20,6 +21,8 @@ HELD_BY: Final = "needs what is held by"
 """The words that link a job to one that holds what it lacks."""
 LASTS: Final = "may run until the end of"
 """The words that link a forever job to its scheduler."""
+TURN: Final = "has its turn after"
+"""The words that link a job of a staggered `First` to the competitor before it, which has not started."""
 RUNS: Final = "runs"
 """The words that link a job to a scheduler whose run its body awaits."""
 ITERATES: Final = "iterates over as_settled() until the end of"
@@ -188,6 +191,10 @@ def _jobs_that_delay(job: AbstractJob[Any]) -> Iterator[Step]:
     if job._state is JobState.SCHEDULED:
         for holder in _holders(job):
             yield HELD_BY, holder
+    rule = None if scheduler is None or scheduler._run is None else scheduler._run.part(FirstRule)
+    before = None if rule is None else rule.turn_before(job)
+    if before is not None and before._state is not JobState.RUNNING:
+        yield TURN, before
     for run in tuple(RUNS_IN_PROGRESS) if job._state is JobState.RUNNING else ():
         watch = run.part(WaitWatch)
         if watch is not None and watch.waiter is job:
