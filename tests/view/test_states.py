@@ -13,7 +13,7 @@ import pytest
 from trioflow import Job, JobState, RequirementFailed, Scheduler, StopReason
 from trioflow._core.api.views import MOVED_ON, Failure, ReportedState
 from trioflow._core.base._states import STOP_REASON_TEXTS, TRANSITIONS
-from trioflow._core.scheduler import _explain
+from trioflow._core.words import _explain
 from trioflow.abc import WaitCause
 from trioflow.view import _state_styles, listing
 from trioflow.view.monitor import _row_selection, _terminal

@@ -81,10 +81,19 @@ def test_the_elapsed_time_of_a_run_is_in_whole_seconds(seconds: float, said: str
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0, "5 s"), (6, "10 s"), (118, "2 min"), (121, "2 min 30 s"), (601, "11 min"), (7200, "2 h")],
+    [
+        (0, "1 s"),
+        (0.2, "1 s"),
+        (7.3, "8 s"),
+        (11, "15 s"),
+        (118, "2 min"),
+        (121, "2 min 30 s"),
+        (601, "11 min"),
+        (7200, "2 h"),
+    ],
 )
 def test_estimates_are_rounded_up_to_coarse_steps(seconds: float, said: str) -> None:
-    """Estimates are rounded up to a multiple of 5 seconds, longer ones to 30 seconds or whole minutes."""
+    """Estimates are rounded up, below 10 s to whole seconds, longer ones to 5 s, 30 s or whole minutes."""
     assert estimate_text(seconds) == said
 
 

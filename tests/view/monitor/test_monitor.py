@@ -8,10 +8,8 @@ import math
 from typing import TYPE_CHECKING
 
 import anyio
-import pytest
 
 from trioflow import Budget, Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, current_job
-from trioflow.view.monitor._run_header import estimate_text
 
 from ...bodies import fail, nap
 from .monitors import drawn, jobs_only, look, serve, watched
@@ -110,12 +108,6 @@ def test_no_line_says_that_nothing_waits(virtual: Virtual) -> None:
     virtual(scheduler.co_run)
     assert not [line for line in lines if "waiting:" in line]
     assert len(lines) == 14
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (7.3, "8 s"), (11, "15 s"), (130, "2 min 30 s")])
-def test_an_estimate_is_rounded_up_less_the_closer_it_is(seconds: float, text: str) -> None:
-    """An estimate is rounded up, below ten seconds to whole seconds: one second left is no five."""
-    assert estimate_text(seconds) == text
 
 
 def test_jobs_of_nested_schedulers_that_do_not_fit_are_counted(virtual: Virtual) -> None:
