@@ -25,6 +25,7 @@ from trioflow import (
     current_job,
     simulate,
 )
+from trioflow._core.api.views import waiting
 from trioflow.testing import run_virtual
 
 from ..bodies import nap, nothing, pass_time, timed, turns
@@ -659,3 +660,15 @@ def test_explain_names_only_the_key_that_is_short(virtual: Virtual) -> None:
         "'b' waits for api: 24 tokens, in about 4 s",
         "'c' waits for api: 24 tokens, in about 10 s, behind 1 other",
     ]
+
+
+def test_the_wait_for_a_rate_says_when_enough_has_accrued(virtual: Virtual) -> None:
+    """What a view shows of a job that waits for a rate is the time until then."""
+    said: list[Any] = []
+
+    async def look() -> None:
+        said.append(waiting(jobs[1]))
+
+    jobs = [Job(nothing, needs={"api": {"tokens": 24}}) for _ in range(2)]
+    assert virtual(Scheduler(jobs, Job(look), pool=pool()).co_run)
+    assert [wait.text for wait in said] == ["api in 4 s"]

@@ -193,8 +193,8 @@ class AdmissionQueue:
     def _group_key(self, job: AbstractJob[Any]) -> Any:
         """Return the key of a job's group: jobs with equal needs, of which a slot is one, have equal keys."""
         needs = job._needs()
-        for name, amount in needs.items():
-            if isinstance(amount, str) and self.run.pools.find(name).has_keys:
+        for name in needs:
+            if self.run.pools.find(name).has_keys:
                 needs = {**needs, name: ""}
         return (takes_slot(job), *sorted(needs.items()))
 
