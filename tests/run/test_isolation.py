@@ -436,6 +436,19 @@ def test_a_job_that_waits_gives_its_label_to_its_task(virtual: Virtual) -> None:
         assert job.result() == [job.label] * 2
 
 
+def test_only_the_outermost_run_has_a_timer_to_name_tasks(virtual: Virtual) -> None:
+    """A job in a nested run sets no timer there: its task is named by the outermost run."""
+
+    async def due_times() -> list[bool]:
+        worker = current_worker_var.get()
+        runs = [worker.run, worker.run.outermost()]
+        return [run.workers.names_due_at < math.inf for run in runs]
+
+    job = Job(due_times)
+    assert virtual(Scheduler(Scheduler(job)).co_run)
+    assert job.result() == [False, True]
+
+
 def test_tasks_of_many_waiting_jobs_are_named_in_turns_of_the_loop(virtual: Virtual) -> None:
     """Thousands of tasks are named in many turns of the loop, and jobs that start later after their own 0.05 s."""
 

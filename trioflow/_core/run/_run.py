@@ -497,7 +497,7 @@ class Run:
         """Put a job that is IDLE into the ready queue, or pass it to `push` of the clean-up phase."""
         job._state = SCHEDULED
         push(job)
-        _, _, notify_scheduled = self.fast_hooks
+        notify_scheduled = self.fast_hooks[2]
         if notify_scheduled is not None:
             notify_scheduled(self.scheduler, job)
 
@@ -579,12 +579,12 @@ class Run:
             self._settle_attempts(job, extras)
         if self.journal_writer is not None and state is SUCCEEDED:
             self.journal_writer.record(job, outcome)
-        _, notify_end, _ = self.fast_hooks
+        notify_end = self.fast_hooks[1]
         if notify_end is not None:
             notify_end(self.scheduler, job)
+            extras = job._extras
         if self.queue.is_limited:
             self.queue.release(job)
-        extras = job._extras
         if extras is not None:
             extras.context = None
             extras.notify_listeners(job)

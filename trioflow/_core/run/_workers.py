@@ -34,6 +34,9 @@ class Workers:
         self.searchers = 0
         self.alive: Final[dict[Worker, None]] = {}
         self.forever_count = 0  # how many workers run forever jobs
+        # The outermost run names the tasks of all runs in it, because a timer for each of them would cost a turn.
+        outer = run.outer_worker
+        self._namer: Workers = self if outer is None else outer.run.workers._namer
         # The workers that run jobs and have tasks without a name, each with the time since when, the longest first.
         self.unnamed: Final[dict[Worker, float]] = {}
         self.names_due_at = math.inf  # when the run has to call `name_tasks`
@@ -84,10 +87,11 @@ class Workers:
 
     def watch(self, worker: Worker, now: float) -> None:
         """Let the task of a worker that takes a job be named, unless it does not run the job for long."""
-        self.unnamed.setdefault(worker, now)
-        if self.names_due_at == math.inf:
-            self.names_due_at = now + NAMING_DELAY
-            self._run.wake()
+        namer = self._namer
+        namer.unnamed.setdefault(worker, now)
+        if namer.names_due_at == math.inf:
+            namer.names_due_at = now + NAMING_DELAY
+            namer._run.wake()
 
     def name_tasks(self, now: float) -> None:
         """Name the tasks of jobs that have run for long. Their workers leave after these jobs, and so do the names."""
@@ -115,12 +119,12 @@ class Workers:
     def detach(self) -> None:
         """Drop the reference to the run, which has ended. Other threads, such as monitors, can still read counts."""
         self._queue.detach()
-        del self._run
+        del self._run, self._namer
 
     def leave(self, worker: Worker) -> None:
         """Remove a worker, and replace it if needed."""
         del self.alive[worker]
-        self.unnamed.pop(worker, None)
+        self._namer.unnamed.pop(worker, None)
         self._run.standstill.active_count -= 1
         self._run.group.forget(worker)
         self.forever_count -= worker.is_shielded
