@@ -530,7 +530,7 @@ def test_the_timeout_error_names_the_line_where_the_job_was(
     number = inspect.getsourcelines(hang)[1] + 1
     assert error.place == f"in hang at test_timeouts.py:{number} (await anyio.sleep_forever()  # here)"
     where = f"it was {error.place}"
-    assert str(error).startswith(f"'slow' did not end within its timeout of 1 s; {where}: give it more time")
+    assert str(error) == f"'slow' did not end within its timeout of 1 s; {where}"
 
 
 @pytest.mark.parametrize("folder", ["site-packages", "dist-packages"])
@@ -560,4 +560,4 @@ def test_the_timeout_error_of_a_job_without_user_code_names_no_line(virtual: Vir
     error = job.raised_exception()
     assert isinstance(error, JobTimeout)
     assert error.place is None
-    assert str(error).startswith("'slow' did not end within its timeout of 1 s: give it more time")
+    assert str(error) == "'slow' did not end within its timeout of 1 s"
