@@ -143,10 +143,10 @@ LONGEST = {
     "docs/test_sessions.py": 20, "testing/test_check_kind.py": 4, "jobs/process/test_process_job.py": 3,
     "jobs/ssh/test_ssh_job.py": 3, "cli/test_bad_input.py": 2, "jobs/ssh/test_connections.py": 3, "test_dask.py": 1,
     "journal/test_commands.py": 2, "jobs/posix/test_adverse_conditions.py": 3, "batch/test_batch.py": 2,
-    "jobs/ssh/test_remote_service.py": 3, "cli/test_ssh.py": 1, "jobs/ssh/test_copying.py": 2, "batch/test_parallel.py": 2,
-    "compat/pyexpool/test_ending.py": 2, "scheduler/test_signals.py": 2, "view/trace/test_report_browser.py": 1,
-    "examples/test_checkers.py": 3, "libraries/test_http.py": 1, "test_elsewhere.py": 3, "view/trace/test_report.py": 1,
-    "batch/test_processes.py": 2, "batch/test_journal.py": 1, "cli/test_end_of_run.py": 2, "journal/test_killed.py": 2,
+    "jobs/ssh/test_remote_service.py": 3, "cli/test_ssh.py": 1, "jobs/ssh/test_copying.py": 2,
+    "batch/test_parallel.py": 2, "compat/pyexpool/test_ending.py": 2, "scheduler/test_signals.py": 2,
+    "view/trace/test_report_browser.py": 1, "examples/test_checkers.py": 3, "libraries/test_http.py": 1, "test_elsewhere.py": 3,
+    "view/trace/test_report.py": 1, "batch/test_processes.py": 2, "batch/test_journal.py": 1, "cli/test_end_of_run.py": 2, "journal/test_killed.py": 2,
     "examples/test_crawler.py": 2, "compat/pyexpool/test_signals.py": 1, "journal/test_restoring.py": 1,
 }  # fmt: skip
 """Files that take longest, mostly to wait for programs: they begin first, each in so many parts."""
