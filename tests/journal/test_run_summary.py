@@ -11,6 +11,7 @@ from trioflow import First, Job, JobState, Scheduler, Service
 from trioflow.journal import _run_summary
 from trioflow.journal._store import JournalStore
 
+from ..cli.command_line import trioflow
 from ..conftest import Virtual
 
 
@@ -41,15 +42,25 @@ def test_summary_counts_a_scheduler_only_for_its_own_failure(virtual: Virtual, f
     ending = summary_of(virtual, file, Scheduler(outer, label="all"))
     assert [one.path for one in ending.failures] == ["outer/inner/bad"]
     assert ending.culprit == "a critical failure of outer/inner/bad"
-    assert {state: number for state, _, number in ending.counts if number} == {
+    assert {state: number for state, _, _, number in ending.counts if number} == {
         JobState.FAILED: 1, JobState.CANCELLED: 1,
     }  # fmt: skip
     late = Scheduler(Job(anyio.sleep, 9, label="long"), timeout=1, label="late")
     ending = summary_of(virtual, file, Scheduler(late, Job(anyio.sleep, 1, label="ok"), label="all"))
     assert ([one.path for one in ending.failures], ending.culprit) == (["late"], None)
-    assert {state: number for state, _, number in ending.counts if number} == {
+    assert {state: number for state, _, _, number in ending.counts if number} == {
         JobState.FAILED: 1, JobState.CANCELLED: 1, JobState.SUCCEEDED: 1,
     }  # fmt: skip
+
+
+def test_the_journal_counts_tolerated_failures_apart(tmp_path: Path) -> None:
+    """The journal's verdict is that of the run: a tolerated failure is neither one that counts nor an awaited one."""
+    good, bad = "✓ 1 of 2 jobs succeeded, 1 failed (tolerated), ", "✗ 1 failed, 1 tolerated of 3, "
+    for others, verdict in ([], good), ([fail], bad):
+        tolerated = Job(fail, label="tolerated", critical=False)
+        scheduler = Scheduler(tolerated, Job(anyio.sleep, 0, required=tolerated), [Job(other) for other in others])
+        scheduler.run(journal=(file := tmp_path / f"{len(others)}.db"))
+        assert verdict in trioflow("journal", file).stdout
 
 
 def test_summary_counts_forever_jobs_separately(virtual: Virtual, file: Path) -> None:
@@ -57,7 +68,7 @@ def test_summary_counts_forever_jobs_separately(virtual: Virtual, file: Path) ->
     service = Service(serve, label="service")
     nested = Scheduler(Job(anyio.sleep, 1, label="job"), label="nested", required=service)
     ending = summary_of(virtual, file, Scheduler(service, nested, Job(anyio.sleep, 1, forever=True)))
-    assert sorted((state.value, forever, number) for state, forever, number in ending.counts) == [
+    assert sorted((state.value, forever, number) for state, forever, _, number in ending.counts) == [
         ("succeeded", False, 1), ("succeeded", True, 2),
     ]  # fmt: skip
 
@@ -81,7 +92,7 @@ def test_summary_counts_a_first_once(virtual: Virtual, file: Path) -> None:
         label="all",
     )
     ending = summary_of(virtual, file, scheduler)
-    assert {state: number for state, _, number in ending.counts if number} == {
+    assert {state: number for state, _, _, number in ending.counts if number} == {
         JobState.SUCCEEDED: 4, JobState.FAILED: 1,
     }  # fmt: skip
     assert [one.path for one in ending.failures] == ["lost"]

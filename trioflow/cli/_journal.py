@@ -250,8 +250,8 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
     if summary is None:  # an older trioflow wrote the file, or another program changed it
         return reason.name.lower()
     tally = Tally()
-    for state, forever, jobs in summary.counts:
-        tally.add_jobs(state, forever, jobs)
+    for state, forever, tolerated, jobs in summary.counts:
+        tally.add_jobs(state, forever, jobs, tolerated=tolerated)
     for record in records:
         if record.restored == run.id:
             tally.restored.add(record.settled)

@@ -11,6 +11,7 @@ from .._core.api.journals import (
     JobState,
     ReportedState,
     always_runs,
+    criticality,
     culprit_text,
     headline,
     is_counted,
@@ -37,8 +38,8 @@ class FailedJob(NamedTuple):
 
 
 class RunSummary(NamedTuple):
-    counts: list[tuple[Any, bool, int]]
-    """Triples (`ReportedState`, or its value in the file; whether the jobs are forever jobs, number of such jobs).
+    counts: list[tuple[Any, bool, bool, int]]
+    """Each `ReportedState`, or its value in the file; whether the jobs are forever jobs, and tolerated; their number.
 
     A scheduler is counted only if it was blocked, or failed for a reason other than a failed job.
     """
@@ -54,7 +55,7 @@ class JobTally:
     """
 
     def __init__(self) -> None:
-        self._counts: Final[Counter[tuple[str, bool]]] = Counter()
+        self._counts: Final[Counter[tuple[str, bool, bool]]] = Counter()
         self._failures: Final[list[FailedJob]] = []
         self._succeeded_count = 0  # the number of successful jobs that may be restored
 
@@ -73,7 +74,7 @@ class JobTally:
             return
         if not is_counted(job):
             return
-        self._counts[state.value, job.forever] += 1
+        self._counts[state.value, job.forever, criticality(job) is False] += 1
         if job.state is JobState.FAILED and len(self._failures) < MAX_FAILURES:
             self._failures.append(
                 FailedJob(escape_surrogates(job.path), job.elapsed, why, escape_surrogates(_error_text(job)))
@@ -81,7 +82,7 @@ class JobTally:
 
     def to_json(self, scheduler: BaseScheduler) -> str:
         culprit = escape_surrogates(culprit_text(scheduler) or "") or None
-        counts = [(SUCCEEDED_STATE.value, False, self._succeeded_count)]
+        counts = [(SUCCEEDED_STATE.value, False, False, self._succeeded_count)]
         counts += [(*key, number) for key, number in self._counts.items()]
         return msgspec.json.encode(RunSummary(counts, self._failures, culprit)).decode()
 
@@ -90,7 +91,7 @@ def parse_summary(text: str | None) -> RunSummary | None:
     """Parse the text that `JobTally.to_json` returned; return None if the text is missing or invalid."""
     try:
         summary = msgspec.json.decode(text or "", type=RunSummary)
-        counts = [(parse_reported_state(state), forever, number) for state, forever, number in summary.counts]
+        counts = [(parse_reported_state(count[0]), *count[1:]) for count in summary.counts]
         return summary._replace(counts=counts)
     except Exception:  # the run was killed, an older trioflow wrote the file, or another program changed it
         return None

@@ -42,6 +42,7 @@ from ..job._job_queries import (
     SERVICE,
     always_runs,
     budget_use,
+    criticality,
     explicit_label,
     has_skipped_itself,
     inputs_of,
