@@ -1,1 +1,11 @@
-"""The contract, executable: one model of all mechanisms, and random scenarios in which every pair of them meets."""
+"""The contract, executable: one model of all mechanisms, and random scenarios in which pairs of them meet.
+
+`scenario` is the data, `generator` draws it, `model` predicts (`clock`, `jobs`, `limits`, `schedulers`), `real`
+runs it, `compare` finds differences, `shrink` makes a scenario small, `pairs` counts which mechanisms took effect
+in one run.
+``python -m tests.model --count 1000 --seed 7 --table`` is a soak; with `TRIOFLOW_PLAIN=1` on the plain isolation.
+
+The model does not know jobs that take no time, policies other than fifo, `keep_jobs=False`, what `explain` says,
+budgets in runs with a journal, pauses of keys, and rates that give up. Where two causes meet in one instant it has
+doubts.
+"""

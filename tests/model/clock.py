@@ -44,6 +44,7 @@ class World:
         self.limiters: list[ModelLimiter] = []
         self.restored: dict[str, str] = {}  # what the journal has
         self.has_journal = False
+        self.never_stored: set[str] = set()  # jobs that a later run does not restore, although they SUCCEEDED
         self.shutdowns: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
         self.started: list[str] = []

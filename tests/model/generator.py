@@ -91,8 +91,12 @@ class Generator:
             tokens=self.tokens,
             cut_at=self.duration(30) if self.on("cut") else LAST_CALL,
             killed_at=self.duration(20) if self.on("journal") and not has_budgets else None,
-            cancels=tuple((self.duration(20), self.random.choice(names)) for _ in range(outside and self.on("cancel"))),
-            drains=tuple((self.duration(20), self.random.choice(groups)) for _ in range(outside and self.on("drain"))),
+            cancels=tuple(
+                (self.duration(20), self.random.choice(names)) for _ in range(outside and self.random.random() < 0.7)
+            ),
+            drains=tuple(
+                (self.duration(20), self.random.choice(groups)) for _ in range(outside and self.random.random() < 0.3)
+            ),
         )
 
     def group(self, depth: int, common: dict[str, Any], outside: list[str], pools: dict[str, Resource]) -> Group:
@@ -144,7 +148,7 @@ class Generator:
         self.left -= 1
         common = self.common(before)
         if depth > 0 and self.left > 0:
-            if self.on("first"):
+            if self.on("first") or self.on("quorum"):
                 return self.first(common, pools)
             if self.on("group"):
                 common |= self.limits(True)
@@ -179,14 +183,16 @@ class Generator:
     def limits(self, is_group: bool = False) -> dict[str, Any]:
         """Draw timeouts and retries."""
         limits: dict[str, Any] = {}
-        if self.on("retry"):
-            first = self.duration(4) if self.on("pause") else 0.0
+        pause = self.on("pause")
+        if pause or self.on("retry"):
+            first = self.duration(4) if pause else 0.0
             limits["retry"] = Retry(
                 times=self.random.randint(1, 3), first=first, factor=self.random.choice((1.0, 2.0)), cap=60.0,
                 booms_only=self.random.random() < 0.3,
             )  # fmt: skip
-        if self.on("timeout"):
-            limits |= {"timeout": self.duration(), "on_timeout": "move_on" if self.on("move on") else "fail"}
+        moves_on = self.on("move on")
+        if moves_on or self.on("timeout"):
+            limits |= {"timeout": self.duration(), "on_timeout": "move_on" if moves_on else "fail"}
         if self.on("group idle" if is_group else "idle"):
             limits["idle_timeout"] = self.duration()
         return limits

@@ -242,6 +242,7 @@ class ModelJob:
         self.timed_out = True
         if self.parent is not None and self.plan.on_timeout == "move_on":
             self.world.mark("move_on")
+            self.world.never_stored.add(self.name)
             self.settle("SUCCEEDED")
         else:
             self.world.mark("scheduler timeout" if isinstance(self.plan, Group) else "timeout")
@@ -446,7 +447,8 @@ class ModelLeaf(ModelJob):
                 self.has_raised(problem("Throttled"))
                 return False
             case Progress():
-                self.show_life()
+                if not self.ready:
+                    self.show_life()
                 parent.show_signs()
             case Use(name, amount):
                 parent.use(self, name, amount)
@@ -465,6 +467,8 @@ class ModelLeaf(ModelJob):
             case Add(jobs):
                 if not self.has_grown:
                     self.has_grown = True
+                    if not (parent.draining or parent.stopping):
+                        self.world.never_stored.add(self.name)  # what it has added is not there without it
                     parent.grow(jobs)
             case Bind(later, earlier):
                 parent.bind(later, earlier)

@@ -15,7 +15,7 @@ from functools import partial
 from .clock import World
 from .jobs import cancel, drain
 from .limits import ModelLimiter
-from .scenario import Leaf, Scenario, implied, members, walk
+from .scenario import Leaf, Scenario, implied, walk
 from .schedulers import ModelScheduler
 
 
@@ -47,11 +47,13 @@ class Outcome:
     doubts: Counter[str]
     effects: set[str]
     bound: frozenset[tuple[str, str]] = frozenset()
+    never_stored: frozenset[str] = frozenset()
 
 
 def cut(root: ModelScheduler) -> None:
     """Cancel the scope around the run. While the run ends, this is no further cause: it is raised afterwards."""
     if root.stopping:
+        root.world.doubt("cut while the run ends")
         root.asked = True
     else:
         root.world.mark("cut")
@@ -63,8 +65,7 @@ def predict_restart(scenario: Scenario, backend: str) -> list[Outcome]:
     assert scenario.killed_at is not None
     first = predict(replace(scenario, cut_at=scenario.killed_at), backend)
     leaves = {plan.name for plan in walk(scenario.root) if isinstance(plan, Leaf) and not plan.forever}
-    # What a job has added is not there without it, so such a job runs again.
-    leaves -= {plan.name for plan in walk(scenario.root) if isinstance(plan, Leaf) and any(members(plan))}
+    leaves -= first.never_stored
     done = [name for name, fate in first.fates.items() if fate.state == "SUCCEEDED" and name in leaves]
     return [first, predict(scenario, backend, restored=done)]
 
@@ -112,4 +113,5 @@ def predict(
         doubts=world.doubts,
         effects=world.effects,
         bound=frozenset(world.bound),
+        never_stored=frozenset(world.never_stored),
     )

@@ -537,6 +537,8 @@ class ModelScheduler(ModelJob):
                 f"ExceptionGroup {', '.join(one.text for one in why)}",
                 tuple(leaf for one in why for leaf in one.leaves),
             )
+            if all(one.leaves == ("BudgetSpent",) for one in why):
+                self.first_problem = why[0]
             self.reason = None
             admit_all(self.world)  # what its last job had is free before it ends
             self.stop("CRITICAL")
@@ -859,6 +861,9 @@ def block_unaffordable(world: World) -> None:
             found = [(group.find(name), need) for name, need in job.plan.needs]
             if job.state == "SCHEDULED" and any(one is not None and not one.can_ever_meet(need) for one, need in found):
                 world.mark("budget spent")
+                waiting = any(job.name in one.waits_for and one.plan.run_if != "succeeded" for one in group.jobs)
+                if waiting or (job.criticality and len(group.queue) > 1):
+                    world.doubt("a spent budget blocks a job at the instant in which others start")
                 blocked_in.add(group)
                 job.settle("BLOCKED", problem("BudgetSpent"))
     if len(blocked_in) > 1:
