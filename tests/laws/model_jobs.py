@@ -170,7 +170,7 @@ class ModelJob:
     def settle(self, state: str, cause: str | None = None) -> None:
         """End the job in a final state."""
         if self.pause is not None:
-            self.pause.live = False
+            self.pause.live, self.pause = False, None
         self.state, self.finished, self.cause = state, self.world.now, cause
         self.ready = False
         self.settled_as = next(self.world.numbers)
@@ -249,6 +249,9 @@ class ModelLeaf(ModelJob):
 
     def call(self) -> None:
         """Begin the nap of the body."""
+        services = [self.world.jobs[name] for name in self.inputs if self.world.jobs[name].is_service]
+        if any(service.state in ("CANCELLED", "FAILED") for service in services):
+            self.world.exact = False  # it was ready, but has ended since: whether its value is still there is not said
         self.nap = self.plan.naps[min(self.calls, len(self.plan.naps) - 1)]
         self.fails = self.calls < self.plan.fails
         self.note_call()
