@@ -13,7 +13,7 @@ import anyio
 import pytest
 import trio
 
-from trioflow import CommandJob, Job, Scheduler
+from trioflow import CommandJob, Job, Retry, Scheduler
 from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import nap
@@ -299,9 +299,11 @@ def test_failure_line_names_the_backend_that_the_job_needs(
     body: Callable[[], Awaitable[None]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A job that needs the other async library fails, and the log names the `backend=` to use."""
-    Scheduler(Job(body)).run(backend=backend)
+    """A job that needs the other async library fails at once, without its retries, and the log names `backend=`."""
+    job = Job(body, retry=Retry(3, first=60))
+    Scheduler(job).run(backend=backend)
     assert f'run it with backend="{other}"' in caplog.messages[0]
+    assert job.attempts == 1
 
 
 def test_log_handler_that_raises_does_not_end_the_run(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:

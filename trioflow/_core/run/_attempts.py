@@ -60,10 +60,14 @@ async def _call_and_decide(worker: Worker, job: AbstractJob[Any], options: _job_
 
 
 def _may_retry(worker: Worker, job: AbstractJob[Any], error: Exception) -> bool:
-    """Return whether the run allows another attempt of a job that has raised `error`."""
+    """Return whether the run allows another attempt of a job that has raised `error`.
+
+    What was written for the other event loop fails each time.
+    """
+    backend = worker.run.backend
     # A forever job goes on while the other jobs of a cancelled run unwind.
-    cancelled = worker.was_cancelled_alone if worker.is_shielded else worker.run.backend.isolation.was_cancelled(worker)
-    is_over = cancelled or job._is_ready() or was_drained(job, error)
+    cancelled = worker.was_cancelled_alone if worker.is_shielded else backend.isolation.was_cancelled(worker)
+    is_over = cancelled or job._is_ready() or was_drained(job, error) or backend.wrong_backend_hint(error) is not None
     return not (is_over or (find_throttles(error) and not is_scheduler(job)))
 
 
