@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, cast, overload
 
 from ._core.api import Option, check_number, result_of, seconds, set_docs_and_signature, winners_of
 from ._scheduler import Scheduler, SchedulerOptions
@@ -10,7 +10,10 @@ from ._scheduler import Scheduler, SchedulerOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from ._core.api import Required, Run
+    from ._core.api import AbstractJob, Required, Run
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 def _check_enough(value: Any, name: str, subject: str | Callable[[], str]) -> int:
@@ -21,7 +24,7 @@ def _check_enough(value: Any, name: str, subject: str | Callable[[], str]) -> in
     return number
 
 
-class First(Scheduler):
+class First(Scheduler, Generic[T_co]):
     """A nested scheduler that has succeeded as soon as `enough` of its jobs have; the others are then cancelled.
 
     Its result, which another job gets if the `First` is among its arguments, is the result of the first job that
@@ -77,6 +80,21 @@ class First(Scheduler):
     _enough: int
     _stagger: float | None
 
+    @overload
+    def __init__(
+        self: First[T], *jobs: AbstractJob[T], enough: Literal[1] = 1, stagger: float | None = None,
+        **options: Unpack[SchedulerOptions],
+    ) -> None: ...  # fmt: skip
+    @overload
+    def __init__(
+        self: First[list[T]], *jobs: AbstractJob[T], enough: int, stagger: float | None = None,
+        **options: Unpack[SchedulerOptions],
+    ) -> None: ...  # fmt: skip
+    @overload
+    def __init__(
+        self: First[Any], *jobs_or_sequences: Required, enough: int = 1, stagger: float | None = None,
+        **options: Unpack[SchedulerOptions],
+    ) -> None: ...  # fmt: skip
     def __init__(
         self,
         *jobs_or_sequences: Required,
@@ -90,10 +108,11 @@ class First(Scheduler):
 
     if TYPE_CHECKING:  # the result of a `Scheduler` is a bool
 
-        def result(self, *, default: Any = None) -> Any:
+        def result(self, *, default: Any = None) -> T_co:  # type: ignore[override]
             """Return the result of the job that was first; see `AbstractJob.result`."""
+            raise NotImplementedError
 
-        def __await__(self) -> Generator[Any, Any, Any]:
+        def __await__(self) -> Generator[Any, Any, T_co]:  # type: ignore[override]
             """Wait until the job has settled, and return its result."""
             raise NotImplementedError
 
@@ -103,4 +122,4 @@ class First(Scheduler):
         return results[0] if self._enough == 1 else results
 
 
-set_docs_and_signature(First, First.__init__)
+set_docs_and_signature(First, cast(Any, First).__init__)

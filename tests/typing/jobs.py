@@ -15,6 +15,10 @@ async def double(number: int) -> int:
     return 2 * number
 
 
+async def fetch(number: int) -> str:
+    return str(number)
+
+
 def length(text: str) -> int:
     return len(text)
 
@@ -81,6 +85,18 @@ ThreadJob(length, "text", nice=3)  # type: ignore[call-overload]  # pyright: ign
 scheduler.map(repeat, [1], [2], ["-"], kind=ThreadJob)  # type: ignore[list-item]  # pyright: ignore[reportCallIssue, reportArgumentType]
 ThreadJob(double, 21).result() + 1  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
 scheduler.run(backend="curio")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+texts, sizes = Job(fetch, 1), ThreadJob(length, "text")
+assert_type(First(texts, Job(fetch, 2), stagger=1).result(), str)
+assert_type(First(texts, Job(fetch, 2), enough=2, stagger=1).result(), list[str])
+assert_type(First(Sequence(texts), [texts]).result(), Any)
+assert_type(First(texts), First[str])
+ThreadJob(length, First(texts))
+first_size = First(sizes)
+ThreadJob(length, first_size)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+assert_type(scheduler.map(fetch, [1, 2]), list[Job[str]])
+assert_type(scheduler.map(length, ["a"], kind=ThreadJob)[0].result(), int)
 
 
 # --- each option of a scheduler is checked: its own ones, and those of every job
