@@ -62,24 +62,12 @@ class RunSummaryText:
 
     def verdict_lines(self) -> Iterator[str]:
         """Yield the line of the verdict and, unless all jobs simply succeeded, the number of jobs in each state."""
-        verdict = self._make_verdict(has_duration=True)
+        reason = self._scheduler.stop_reason or StopReason.INTERRUPTED
+        verdict = _verdict.run_verdict(self._scheduler, reason, has_duration=True)
         yield self._format(verdict)
         counts = _verdict.Tally.for_scheduler(self._scheduler).describe()
         if {",", "("} & {*counts} or not verdict.is_good:
             yield counts
-
-    def repeated_verdict_line(self) -> str:
-        """Return the verdict without the duration, to print far below the monitor's picture, which has it."""
-        return self._format(self._make_verdict(has_duration=False))
-
-    def hides_verdict(self, picture_height: int, line_count: int) -> bool:
-        """Return whether the top of the monitor's picture leaves the terminal if this many lines follow the picture."""
-        height = picture_height + line_count + 3  # with empty lines, and the prompt
-        return line_count > 0 and height > shutil.get_terminal_size().lines
-
-    def _make_verdict(self, has_duration: bool) -> Verdict:
-        reason = self._scheduler.stop_reason or StopReason.INTERRUPTED
-        return _verdict.run_verdict(self._scheduler, reason, has_duration)
 
     def _format(self, verdict: Verdict) -> str:
         line = verdict.format_line(self._scheduler.label, self._symbols)

@@ -21,7 +21,7 @@ from ..abc import BackendName, printable
 from ..batch import _quantities
 from ..batch._options import option
 from ..view.look._answers import answering
-from ..view.monitor._monitor import build_command_monitor, can_move_cursor, last_picture_height
+from ..view.monitor._monitor import build_command_monitor, can_move_cursor
 from . import EXIT_CODES_HELP, FAILURE_CODE, INTERRUPTED_CODE, STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._declared_options import takes_options
 from ._end_of_run import RunSummaryText
@@ -195,13 +195,12 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
     code = exit_code_of_run(scheduler, on_signal.exit_code)
     run_summary = RunSummaryText(scheduler, code, next(iter(files.tracers), None))
     journal: Any = options.journal or getattr(scheduler.journal, "path", scheduler.journal)
-    picture_height = last_picture_height(monitors[0]) if is_drawing else None
-    succeeded = print_end(run_summary, files, Path(journal) if journal else None, bool(monitors), picture_height)
+    succeeded = print_end(run_summary, files, Path(journal) if journal else None, bool(monitors), is_drawing)
     return code if succeeded or code == on_signal.exit_code else STOPPED_CODE
 
 
 def print_end(
-    run_summary: RunSummaryText, files: RunFiles, journal: Path | None, has_monitor: bool, picture_height: int | None
+    run_summary: RunSummaryText, files: RunFiles, journal: Path | None, has_monitor: bool, has_picture: bool
 ) -> bool:
     """Write the files of a run, and print its end. Return whether all could be written and printed.
 
@@ -210,7 +209,7 @@ def print_end(
         files: the files to write.
         journal: the journal of the run.
         has_monitor: whether a monitor has shown the verdict.
-        picture_height: the lines of its last picture on a terminal, far below which the verdict is repeated; or None.
+        has_picture: whether its last picture is on the terminal.
 
     """
     details = run_summary.details()
@@ -220,11 +219,8 @@ def print_end(
     lines: list[str] = []
     if not has_monitor:
         lines += run_summary.verdict_lines()
-    footer = [*run_summary.footer_lines(written, journal)]
-    if picture_height is not None and run_summary.hides_verdict(picture_height, details.count("\n") + len(footer)):
-        lines.append(run_summary.repeated_verdict_line())
-    lines += footer
-    results += map(_outputs.try_echo, ["", *lines] if lines and (picture_height is not None or details) else lines)
+    lines += run_summary.footer_lines(written, journal)
+    results += map(_outputs.try_echo, ["", *lines] if lines and (has_picture or details) else lines)
     return all(results) and not files.has_failed
 
 

@@ -28,9 +28,6 @@ IDLE_INTERVAL: Final = 1.0
 class Display:
     """The output of a monitor. This base class shows nothing. The thread of the run calls the methods."""
 
-    height = 0
-    """The number of lines of the latest picture on a terminal."""
-
     def start(self) -> None:
         """Show that the run has begun."""
 

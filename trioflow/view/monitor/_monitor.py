@@ -117,7 +117,6 @@ class Monitor(Instrument):
         self._should_tag_lines: Final = flag(tag, "tag", "Monitor()")
         self._should_capture_child_output: Final = flag(child_output, "child_output", "Monitor()")
         self._are_failures_shown_elsewhere = False
-        self._picture_height = 0
         self._model: RunModel | None = None  # None unless a run is shown
         self._live_source: LiveSource | None = None  # None unless a run in this process is shown
 
@@ -198,7 +197,6 @@ class Monitor(Instrument):
             self._model = self._live_source = None
             _, ended_at = run_times(scheduler) or (0.0, None)
             model.run_ended(model.clock() if ended_at is None else ended_at)
-            self._picture_height = model.display.height
 
     # ---- runs
 
@@ -250,11 +248,6 @@ def build_command_monitor(tag: bool) -> Monitor:
     monitor = Monitor(child_output=True, tag=tag)
     monitor._are_failures_shown_elsewhere = True
     return monitor
-
-
-def last_picture_height(monitor: Monitor) -> int:
-    """Return the number of lines of the last picture of an ended run; 0 if there is none."""
-    return monitor._picture_height
 
 
 def _require_rich() -> None:

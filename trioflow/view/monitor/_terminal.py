@@ -178,7 +178,6 @@ class TerminalDisplay(Display):
     def _draw_picture(self) -> None:
         columns, height = self._terminal_size()
         lines = [] if self._pause_count else self._draw(columns, max(1, height - 1))
-        self.height = len(lines)
         self._screen.update(lines, (columns, height), self._take_lines_above())
 
     def _take_lines_above(self) -> list[str]:
