@@ -64,10 +64,9 @@ def _may_retry(worker: Worker, job: AbstractJob[Any], error: Exception) -> bool:
 
     What was written for the other event loop fails each time.
     """
-    backend = worker.run.backend
     # A forever job goes on while the other jobs of a cancelled run unwind.
-    cancelled = worker.was_cancelled_alone if worker.is_shielded else backend.isolation.was_cancelled(worker)
-    is_over = cancelled or job._is_ready() or was_drained(job, error) or backend.wrong_backend_hint(error) is not None
+    cancelled = worker.was_cancelled_alone if worker.is_shielded else worker.run.backend.isolation.was_cancelled(worker)
+    is_over = cancelled or job._is_ready() or was_drained(job, error) or worker.run.backend.wrong_backend_hint(error)
     return not (is_over or (find_throttles(error) and not is_scheduler(job)))
 
 
