@@ -118,9 +118,9 @@ def test_the_path_of_a_dropped_job_is_not_used_again() -> None:
 
 
 def test_input_at_returns_a_job_only_if_its_result_is_passed() -> None:
-    """For `input_at`, neither a scheduler that is passed as itself nor a plain value is an input."""
+    """For `input_at`, neither a plain value nor an argument that was not given is an input."""
     one = Job(double, 1)
-    user = Job(double, one, Scheduler(), 3)
+    user = Job(double, one, 3)
     assert [journals.input_at(user, number) for number in (1, 2, 3)] == [one, None, None]
 
 

@@ -17,6 +17,7 @@ import anyio
 from trioflow._core.api import AbstractJob, Job, JobNotDone, JobState, JobTimeout, Pool, Retry, StopReason, ref
 from trioflow._core.api.kinds import JobKind, short_repr
 from trioflow._core.api.views import inputs_of, takes_slot
+from trioflow._first import First
 from trioflow._scheduler import Scheduler
 from trioflow.abc import BackendName
 from trioflow.journal._journal import Journal
@@ -122,7 +123,7 @@ class KindChecks:
     def check_success(self) -> None:
         """Check two runs of one job, with views, and then those of several."""
         job = self._make_job()
-        reader = Job(_pass_on, job)
+        reader = _reader_of(job)
         scheduler = Scheduler(job, reader)
         latest: Any = None
         left: list[set[str]] = []
@@ -149,12 +150,12 @@ class KindChecks:
     def _check_several(self, rerun_job: AbstractJob[Any]) -> None:
         """Check several jobs at once, in a window, and without `keep_result`; compare their results with another's."""
         jobs = [self._make_job() for _ in range(3)]
-        readers = [Job(_pass_on, job) for job in jobs]
+        readers = [_reader_of(job) for job in jobs]
         dropped = self._make_job(keep_result=False)
         in_turn = [self._make_job(needs={"unit": 1}) for _ in range(2) if takes_slot(dropped)]
         late = [] if dropped.forever else [Job(_cancel, ref(job), required=job) for job in jobs]
         pool = Pool(unit=2)
-        dropped_reader = Job(_pass_on, dropped)
+        dropped_reader = _reader_of(dropped)
         self._run(
             "several at once",
             Scheduler(Scheduler(*in_turn, jobs_window=1), *jobs, *readers, *late, dropped, dropped_reader, pool=pool),
@@ -248,7 +249,7 @@ class KindChecks:
     def check_failures(self, make_failing_job: JobMaker) -> None:
         """Check a job that fails, one that fails again and again, and one that is critical."""
         failing, again, critical = make_failing_job(), make_failing_job(retry=2), make_failing_job(critical=True)
-        reader, follower = Job(_pass_on, failing), Job(_pass_on, 1, required=failing, run_if="succeeded")
+        reader, follower = _reader_of(failing), Job(_pass_on, 1, required=failing, run_if="succeeded")
         stopped = Scheduler(critical, Job(critical.wait_settled))
         scheduler = Scheduler(failing, reader, follower, Scheduler(again, Job(again.wait_settled)), stopped)
         self._run("a failure", scheduler)
@@ -386,6 +387,12 @@ async def _until_running(job: AbstractJob[Any]) -> None:
 
 async def _pass_on(value: Any) -> Any:
     return value
+
+
+def _reader_of(job: AbstractJob[Any]) -> Job[Any]:
+    """Return a job that gets the result of another one, or a scheduler itself, which has no result."""
+    is_group = isinstance(job, Scheduler) and not isinstance(job, First)
+    return Job(_pass_on, ref(job) if is_group else job)
 
 
 async def _cancel(job: AbstractJob[Any]) -> None:

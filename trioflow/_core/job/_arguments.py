@@ -30,6 +30,7 @@ ValueOf = Callable[[AbstractJob[Any]], Any]
 ATOMIC_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None), range})
 """Types of values that contain no job. They are checked first, because most arguments have one of these types."""
 PLAIN_CONTAINERS: Final = frozenset({list, tuple, dict})
+LEAF_TYPES: Final = ATOMIC_TYPES | {types.FunctionType}
 COPIED_TYPES: Final = frozenset[Any]({list, dict, deque, UserList, UserDict, OrderedDict, defaultdict})
 """Types of containers that have `copy`, and in whose copy items can be replaced."""
 MAPPINGS: Final[Any] = ({}, OrderedDict[Any, Any](), UserDict[Any, Any]())
@@ -383,8 +384,7 @@ class ArgumentSearch:
                     nested.append((key, template))
             elif isinstance(value, AbstractJob):
                 self.inputs[value] = None
-                if value._can_be_input:
-                    jobs.append((key, cast(Any, value)))
+                jobs.append((key, cast(Any, value)))
             elif kind is Ref:
                 refs.append((key, value.job))
             elif may_hold_jobs(kind):
@@ -439,14 +439,15 @@ def _contents(value: Any) -> Iterator[Any]:
     todo, visited = [value], dict[int, Any]()
     while todo:
         value = todo.pop()
-        if id(value) in visited:
+        kind = type(value)
+        if kind not in LEAF_TYPES and id(value) in visited:
             continue
         visited[id(value)] = value  # kept alive, because another object could get the `id` of a temporary one
         yield value
-        if type(value) in REFERRING_TYPES:
+        if kind in REFERRING_TYPES:
             todo += gc.get_referents(value)
-        elif isinstance(value, SEARCHED_TYPES):
-            todo += [*value, *value.values()] if isinstance(value, Mapping) else value
+        elif kind is tuple or (kind not in LEAF_TYPES and isinstance(value, SEARCHED_TYPES)):  # which takes longer
+            todo += [*value, *value.values()] if kind is not tuple and isinstance(value, Mapping) else value
 
 
 def reject_text(values: Any, subject: str) -> None:
@@ -461,7 +462,8 @@ def reject_text(values: Any, subject: str) -> None:
 
     """
     for value in _contents(values) if TEXTS else ():
-        job = job_in(os.fsdecode(cast(Any, value))) if isinstance(value, (str, bytes, os.PathLike)) else None
+        is_text = type(value) is str or (value is not None and isinstance(value, (bytes, os.PathLike)))
+        job = job_in(os.fsdecode(value)) if is_text else None
         if job is not None:
             raise TypeError(
                 f"{subject} is given the text of {job.label!r}, which is not its result: give the job itself, as in "

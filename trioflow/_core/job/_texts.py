@@ -46,11 +46,9 @@ def text_of(job: AbstractJob[Any], status: str) -> str:
 
 def job_in(text: str) -> AbstractJob[Any] | None:
     """Return a job that has not settled and whose text is part of this text; None if there is none."""
-    for end in (match.end() for match in END.finditer(text)):
-        start = text.rfind("<", max(0, end - MAX_LENGTH), end)
-        while start >= 0:
+    for end in (match.end() for match in END.finditer(text)) if "<" in text else ():
+        for start in (index for index in range(max(0, end - MAX_LENGTH), end) if text[index] == "<"):
             job = _JOBS.get(text[start:end])
             if job is not None and not job.is_settled():
                 return job
-            start = text.rfind("<", max(0, end - MAX_LENGTH), start)
     return None
