@@ -320,7 +320,7 @@ def test_commands_work_on_a_terminal_of_twenty_columns(tmp_path: Path, command: 
     """`list`, `check` and `run` work on a terminal of 20 columns."""
     code, text = on_a_terminal(20, *command.split(), written(tmp_path, FINE))
     assert code == 0, text
-    assert {"list": "`a`", "check": "nothing found"}.get(command, "1 job succeeded") in text
+    assert {"list": "<Job a>", "check": "nothing found"}.get(command, "1 job succeeded") in text
 
 
 @pytest.mark.parametrize("number", ["x", "-1", "1.5", "50%", ""])

@@ -33,7 +33,7 @@ from pathlib import Path
 
 import anyio
 from fastapi import FastAPI, HTTPException, Request
-from trioflow import Job, Scheduler
+from trioflow import Job, Scheduler, current_scheduler
 
 
 async def ask(what):
@@ -67,7 +67,7 @@ async def slow(request: Request):
             Path("cancelled").touch()
 
     scheduler = Scheduler(Job(work, critical=True), jobs_window=request.app.state.limiter)
-    scheduler.add(Job(cancel_when_gone, request, scheduler, forever=True))
+    scheduler.add(Job(cancel_when_gone, request, forever=True))
     await scheduler.co_run()
 """
 

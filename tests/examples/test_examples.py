@@ -35,7 +35,7 @@ def facts(data: bytes) -> dict[str, Any]:
 
 def listed(output: str) -> list[str]:
     """Return the labels of the listing, in its order."""
-    return re.findall(r"^\d+ .*`(.*)`", output, re.MULTILINE)
+    return re.findall(r"^\d+ .*<\w+ (.*?)>", output, re.MULTILINE)
 
 
 @pytest.fixture
