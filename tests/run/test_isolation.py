@@ -109,7 +109,10 @@ def child_in_own_context() -> None:
         spawn = functools.partial(trio.lowlevel.spawn_system_task, set_later, context=context)
         trio.lowlevel.current_trio_token().run_sync_soon(spawn)
     else:
-        kept.append(asyncio.create_task(set_later(), context=cast(Any, asyncio.current_task()).get_context()))
+        # Not by `create_task`: an eager task cannot enter the context that it is created in, and Python 3.12 then waits
+        # for it for ever.
+        context = cast(Any, asyncio.current_task()).get_context()
+        kept.append(asyncio.Task(set_later(), loop=asyncio.get_running_loop(), context=context))
 
 
 kept: list[Any] = []
