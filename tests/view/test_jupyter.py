@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 
 from trioflow import AbstractJob, Job, Scheduler, Trace
 
+from ..conftest import Virtual
 from ..places import ROOT
 from .graph.pictures import texts
 
@@ -162,11 +163,11 @@ def test_jobs_without_arrows_are_drawn_as_a_grid() -> None:
     assert 1 / 2 < float(size[1]) / float(size[2]) < 2
 
 
-def test_pictures_and_listings_show_the_same_times() -> None:
+def test_pictures_and_listings_show_the_same_times(virtual: Virtual) -> None:
     """A job whose time is not worth a column in the listing has no time in the picture, and the other way round."""
     jobs = [Job(anyio.sleep, seconds, label=f"nap {seconds}") for seconds in (0.001, 0.06)]
     scheduler = Scheduler(jobs)
-    scheduler.run()
+    virtual(scheduler.co_run)
     shown = bundle(scheduler)
     assert [line.endswith("ms") for line in shown["text/plain"].splitlines()] == [False, True]
     assert sum(text.endswith("ms") for text in texts(shown["image/svg+xml"])) == 1
