@@ -31,6 +31,10 @@ async def serve(*prompts: Any, task_status: Any) -> None:
     raise NotImplementedError
 
 
+class Prompt(str):
+    """A text with a class of its own."""
+
+
 WAYS: dict[str, Callable[[Any], object]] = {
     "f-string": lambda plan: Job(ask, f"sum up: {plan}"),
     "percent": lambda plan: Job(ask, "sum up: %s" % plan),  # noqa: UP031
@@ -38,6 +42,7 @@ WAYS: dict[str, Callable[[Any], object]] = {
     "join": lambda plan: Job(ask, ", ".join(map(str, [1, plan]))),
     "json": lambda plan: Job(ask, json.dumps({"prompt": plan}, default=str)),
     "bytes": lambda plan: Job(ask, f"{plan}".encode()),
+    "subclass of str": lambda plan: Job(ask, Prompt(f"{plan}")),
     "keyword": lambda plan: Job(ask, kwargs={"prompt": f"{plan}"}),
     "messages": lambda plan: Job(ask, [{"role": "user", "content": f"{plan}"}]),
     "key of a dict": lambda plan: Job(ask, {f"{plan}": 1}),

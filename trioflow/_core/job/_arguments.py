@@ -439,7 +439,7 @@ def _contents(value: Any) -> Iterator[Any]:
     todo, visited = [value], dict[int, Any]()
     while todo:
         value = todo.pop()
-        kind = type(value)
+        kind = cast(Any, type(value))
         if kind not in LEAF_TYPES and id(value) in visited:
             continue
         visited[id(value)] = value  # kept alive, because another object could get the `id` of a temporary one
@@ -462,8 +462,8 @@ def reject_text(values: Any, subject: str) -> None:
 
     """
     for value in _contents(values) if TEXTS else ():
-        is_text = type(value) is str or (value is not None and isinstance(value, (bytes, os.PathLike)))
-        job = job_in(os.fsdecode(value)) if is_text else None
+        is_text = type(value) is str or (value is not None and isinstance(value, (str, bytes, os.PathLike)))
+        job = job_in(os.fsdecode(cast(Any, value))) if is_text else None
         if job is not None:
             raise TypeError(
                 f"{subject} is given the text of {job.label!r}, which is not its result: give the job itself, as in "
