@@ -70,14 +70,17 @@ def scenario(nodes: SshNodes, waves: int, here: Path) -> Scheduler:
     for wave in range(1, waves + 1):
         command = f"./measure.sh {wave}"
         jobs = [
-            SshJob(node, command, cwd=place, timeout=30, required=before, label=f"wave {wave} on {node.hostname}")
-            for node in nodes
+            SshJob(node, command, cwd=place, timeout=30, required=own, label=f"wave {wave} on {node.hostname}")
+            for node, own in zip(nodes, before, strict=True)
         ]
+        for job, own in zip(jobs, before, strict=True):
+            job.requires([one for one in before if one is not own], settled=True)
         experiment.update(jobs)
         before = jobs
     for node, last in zip(nodes, before, strict=True):
         results = Pull(f"{WORK}/{node.hostname}/result.txt", to=f"{here}/{node.hostname}/")
-        experiment.add(SshJob(node, results, required=last, label=f"pull from {node.hostname}"))
+        pull = SshJob(node, results, label=f"pull from {node.hostname}")
+        experiment.add(pull.requires(last, settled=True))  # what was measured, whatever failed afterwards
     return experiment
 
 

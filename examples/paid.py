@@ -44,7 +44,7 @@ def scenario(calls: int = 500, budget: float = 0.7, port: int | None = None) -> 
         First(asked(number, "asked"), asked(number, "hedge"), stagger=0.3, label=f"call {number}", required=server)
         for number in range(calls)
     ]
-    bill = Job(get, server, "bill", label="bill", required=answers, save=None)
+    bill = Job(get, server, "bill", label="bill", save=None).requires(answers, settled=True)  # failed calls cost, too
     pool = Pool(api=Rate(requests=PER_SECOND, per=1, burst=AT_ONCE), usd=Budget(budget), connections=CONNECTIONS)
     return Scheduler(server, *answers, bill, pool=pool, label="calls")
 
