@@ -282,16 +282,18 @@ class RateResource(Resource):
             return self.throttle_text()
         if self.available_at(need) == math.inf:
             return f"{self.shown_name}: {RESERVED}"
-        total_need = {key: (before + 1) * amount for key, amount in need.items()}
-        amounts = " and ".join(
-            count_text(need[key], key) for key in need if self.accrued_at({key: total_need[key]}) > self.clock()
-        )
+        short = [key for key in need if self.is_used_up_by({key: need[key]}, before)]
+        amounts = " and ".join(count_text(need[key], key) for key in short)
         behind = f", behind {count_text(before, 'others')}" if before else ""
-        delay_text = duration_text(max(0.0, self.accrued_at(total_need) - self.clock()))
+        delay_text = duration_text(max(0.0, self._accrued_behind(need, before) - self.clock()))
         return f"{self.shown_name}: {amounts}, in about {delay_text}{behind}"
 
     def is_used_up_by(self, need: RateNeed, before: int) -> bool:
-        return self.accrued_at({key: (before + 1) * amount for key, amount in need.items()}) > self.clock()
+        return self._accrued_behind(need, before) > self.clock()
+
+    def _accrued_behind(self, need: RateNeed, before: int) -> float:
+        """Return the time by which this amount has accrued, after as much for each of the `before` jobs ahead."""
+        return self.accrued_at({key: (before + 1) * amount for key, amount in need.items()})
 
     def describe_wait(self, need: RateNeed) -> Waiting:
         available_at = self.available_at(need)
