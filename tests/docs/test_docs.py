@@ -51,6 +51,15 @@ def test_links_resolve() -> None:
             assert not anchor or anchor in anchors(target), f"{page.name} links to #{anchor} of {target.name}"
 
 
+def test_no_table_is_cut_and_no_gap_is_wide() -> None:
+    """An empty line stands alone, and never within a table, where it would end the table."""
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```$", "code", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        assert "\n\n\n" not in text, page
+        cut = re.search(r"^\|.*\n\n(\|.*)\n(?!\|[ :|-]+$)", text, re.MULTILINE)
+        assert not cut, f"{page.name}: {cut and cut[1]}"
+
+
 def test_each_picture_is_shown_and_small() -> None:
     """Each picture is on some page, and takes at most 200 kB of each clone."""
     shown = {target for page in PAGES for target, _ in links(page)}
