@@ -19,8 +19,8 @@ import io
 import os
 import subprocess
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -43,7 +43,6 @@ from ..abc import AbstractJob, Work, restoration_of, run_of
 from ..jobs.command._resource_limits import NumberedSlots
 from ..jobs.posix._processes import describe_exit
 from ._batch_pool import make_pool
-from ._node_pool import NodePool, import_ssh_job
 from ._options import Options
 from ._outcome import CommandOutcome, open_outputs, shorten_line
 from ._output import TaggedLineStream, tag_lines
@@ -57,6 +56,67 @@ if TYPE_CHECKING:  # imported on demand at run time, because importing them woul
     from .. import LocalNode, SshJob, SshNode
 
     Node = SshNode | LocalNode
+
+COUNT_CPUS_COMMAND: Final = "getconf _NPROCESSORS_ONLN || nproc"
+
+
+def import_ssh_job() -> type[SshJob]:
+    from .. import SshJob
+
+    return SshJob
+
+
+class NodePool:
+    """The free slots, each on a node.
+
+    Args:
+        nodes: the nodes; empty for this machine.
+        slots_per_node: the number of slots on each; None for a slot for each of its CPUs, which `add_slots_for_cpus`
+            adds.
+        print_message: prints a message to the user.
+
+    """
+
+    def __init__(
+        self, nodes: Sequence[Node], slots_per_node: int | None, print_message: Callable[[str], Awaitable[Any]]
+    ) -> None:
+        self._print_message: Final = print_message
+        self._reachable_nodes: Final = set(nodes)  # all nodes, until one proves to be unreachable
+        slots: list[Node | None] = list(nodes or (None,)) * (slots_per_node or 0)
+        self._free_slots: Final = deque(slots)
+        self._semaphore: Final = anyio.Semaphore(len(slots), fast_acquire=True)
+
+    def release(self, node: Node | None) -> None:
+        """Add a free slot on a node; None stands for this machine."""
+        self._free_slots.append(node)
+        self._semaphore.release()
+
+    async def wait_for_slot(self) -> Node | None:
+        while True:
+            await self._semaphore.acquire()
+            node = self._free_slots.popleft()
+            if node is None or node in self._reachable_nodes or not self._reachable_nodes:
+                return node
+
+    async def add_slots_for_cpus(self, node: Node) -> None:
+        """Add a slot for each CPU of a node. If the number of CPUs is unknown, add one slot."""
+        count_job = import_ssh_job()(
+            node, COUNT_CPUS_COMMAND, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+        )
+        cpus = 1
+        with contextlib.suppress(SshError, ValueError):
+            cpus = max(1, int((await count_job.co_run()).stdout))
+        for _ in range(cpus):
+            self.release(node)
+
+    async def report_unreachable(self, error: Unreachable) -> bool:
+        """Report an unreachable node once, and return whether another node can be reached."""
+        if error.node in self._reachable_nodes:
+            self._reachable_nodes.remove(error.node)
+            consequence = "" if self._reachable_nodes else "; no nodes are left: the remaining commands fail"
+            await self._print_message(f"{error}{consequence}")
+        return bool(self._reachable_nodes)
+
 
 POLL_INTERVAL: Final = 1.0
 COMMAND_ERRORS: Final = (CommandError, SshError, JobTimeout, OSError, ValueError)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow.view.monitor._picture_renderer import _crop_line
-from trioflow.view.monitor._screen import Screen, strip_controls
+from trioflow.view.monitor._terminal import Screen, strip_controls
 
 COLUMNS, HEIGHT = 12, 8
 
