@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .jobs import ModelJob
-    from .limits import ModelLimiter
+    from .limits import ModelLimiter, ModelResource
     from .schedulers import ModelScheduler
 
 SAME = 1e-7
@@ -42,6 +42,7 @@ class World:
         self.bound = set(bound)  # requirements that were added while a run was under way
         self.implied = set(implied)  # who waits for whom for the sake of jobs inside
         self.limiters: list[ModelLimiter] = []
+        self.pools: dict[str, dict[str, ModelResource]] = {}  # of each scheduler
         self.restored: dict[str, str] = {}  # what the journal has
         self.has_journal = False
         self.never_stored: set[str] = set()  # jobs that a later run does not restore, although they SUCCEEDED

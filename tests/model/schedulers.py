@@ -41,7 +41,10 @@ class ModelScheduler(ModelJob):
         self.calls_due: deque[str] = deque()  # of on_settled
         self.call_timer: Timer | None = None
         self.members: dict[str, ModelResource] = {}  # what it keeps for its members
-        self.pool = {one.name: ModelResource(self.world, one) for one in self.plan.pool}
+        pools = self.world.pools  # they outlive the attempts of their scheduler
+        if self.name not in pools:
+            pools[self.name] = {one.name: ModelResource(self.world, one) for one in self.plan.pool}
+        self.pool = pools[self.name]
         self.adaptive = None if self.plan.adaptive is None else ModelAdaptive(*self.plan.adaptive)
         self.winners: list[ModelJob] = []
         self.open_turns = 0
@@ -362,6 +365,7 @@ class ModelScheduler(ModelJob):
         self.note_settled(job)
         self.show_signs()
         if self.stopping:
+            admit_all(self.world)  # what it had is free before this scheduler ends
             self.wind_down()
             admit_all(self.world)
         elif job.counts and job.criticality:
@@ -617,6 +621,7 @@ class ModelScheduler(ModelJob):
         for job in [job for job in self.jobs if job.state == "IDLE"]:
             self.tell_unreached(job)
         self.phase = "unwinding"
+        admit_all(self.world)  # what they had is free before this scheduler ends
         self.wind_down()
         admit_all(self.world)
 
@@ -660,7 +665,7 @@ class ModelScheduler(ModelJob):
         if self.shutdown_ends <= self.world.now:
             cut()
         else:
-            self.world.after(self.shutdown_ends - self.world.now, cut)
+            self.timers.append(self.world.after(self.shutdown_ends - self.world.now, cut))
 
     def begin_clean_up(self) -> None:
         """(2) After CRITICAL or TIMEOUT of this very scheduler, the clean-up jobs run."""
@@ -697,9 +702,9 @@ class ModelScheduler(ModelJob):
                 self.world.hook("scheduled", job.name)
                 self.running.append(job)
                 self.clean_up_jobs.append(job)
+                self.grant(job)
             for job in sorted(due, key=lambda job: -job.plan.priority):
                 if job.state == "SCHEDULED":
-                    self.grant(job)
                     job.start()
             self.phase = "cleaning up"
 
@@ -797,6 +802,7 @@ class ModelScheduler(ModelJob):
         """(6) The run is over: it settles as a job of the outer scheduler."""
         self.phase = "over"
         self.under_way = False
+        self.drop_timers()
         self.world.schedulers.remove(self)
         counting = [job for job in self.jobs if job.counts]
         if self.reason == "COMPLETED" and counting:
@@ -871,17 +877,15 @@ def block_unaffordable(world: World) -> None:
 
 
 def can_start(group: ModelScheduler) -> bool:
-    """Return whether jobs of a scheduler may start. A stop reaches all in it at the same instant."""
+    """Return whether jobs of a scheduler may start. A stop reaches all in it at the same instant, but forever jobs."""
     if group.phase != "running" or group.draining or group.decided:
         return False
-    if is_stopping(group):
-        return False
-    while group.parent is not None:
+    while not is_stopping(group):
         parent = group.parent
-        if is_stopping(parent) and not (group.plan.forever or parent.is_cleaning_up(group)):
-            return False
+        if parent is None or group.plan.forever or parent.is_cleaning_up(group):
+            return True
         group = parent
-    return True
+    return False
 
 
 def is_stopping(group: ModelScheduler) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from .compare import differences
 from .model import predict
 from .real import observe
-from .scenario import Fail, Group, Leaf, Nap, Scenario
+from .scenario import Fail, Group, Leaf, Nap, Resource, Retry, Scenario
 
 SCENARIOS = {
     "a token goes to the run that asked first, not to a job that the settled one made ready": Scenario(
@@ -46,6 +46,65 @@ SCENARIOS = {
                 Leaf(name="slow", bodies=((Nap(12.5),),), linger=2.75),
             ),
         ),
+    ),
+    "clean-up jobs take their needs before a job that becomes ready later": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="fails", bodies=((Nap(2.75), Fail()),)),
+                Group(name="critical", requires=("fails",), critical=True, jobs=()),
+                Group(
+                    name="nested",
+                    requires=("critical",),
+                    run_if="failed",
+                    jobs=(
+                        Leaf(name="needs nothing", bodies=((Nap(0.5),),)),
+                        Leaf(name="ready later", needs=(("rate", 1.0),), bodies=((Nap(1.25),),)),
+                    ),
+                    enough=1,
+                ),
+                Leaf(
+                    name="clean-up",
+                    requires=("fails",),
+                    run_if="failed",
+                    needs=(("rate", 3.0),),
+                    bodies=((Nap(12.25),),),
+                ),
+            ),
+            pool=(Resource(name="rate", kind="rate", total=3.0, per=8.25, burst=3.0),),
+        )
+    ),
+    "a spent budget blocks jobs in the order in which they became ready": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="spends", needs=(("budget", 3.0),), bodies=((Nap(7.5),),)),
+                Leaf(name="ready first", needs=(("budget", 4.0),), bodies=((Nap(11.25),),)),
+                Leaf(name="ready second", needs=(("budget", 3.0),), bodies=((Nap(5.75),),)),
+            ),
+            pool=(Resource(name="budget", kind="budget", total=4.0),),
+        )
+    ),
+    "a critical job that a spent budget blocks ends its First as any critical failure does": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Group(
+                    name="first",
+                    jobs=(
+                        Leaf(
+                            name="critical",
+                            critical=True,
+                            retry=Retry(times=3, first=3.25),
+                            needs=(("budget", 3.0),),
+                            bodies=((Nap(4.5), Fail()),),
+                        ),
+                    ),
+                    enough=1,
+                ),
+            ),
+            pool=(Resource(name="budget", kind="budget", total=3.0),),
+        )
     ),
 }
 

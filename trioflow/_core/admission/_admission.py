@@ -258,13 +258,16 @@ class AdmissionQueue:
         self.order.outlook.starts += 1
         self._ready.admit_job(entry)
 
-    def unaffordable_jobs(self) -> Iterator[tuple[AdmissionQueue, AbstractJob[Any], BudgetSpent]]:
-        """Yield the waiting jobs whose needs could not be met even if running jobs returned all they have."""
+    def unaffordable_jobs(self) -> Iterator[tuple[int, AdmissionQueue, AbstractJob[Any], BudgetSpent]]:
+        """Yield the waiting jobs whose needs could not be met even if running jobs returned all they have.
+
+        With each comes the number that says in which order they became ready.
+        """
         for group in self.groups_by_needs.values():
             needs: Any = group.common_needs
             for budget, need in needs:
                 if not budget.can_ever_meet(need):
-                    yield from ((self, job, budget.spent_error(job, need)) for *_, job in group.entries())
+                    yield from ((age, self, job, budget.spent_error(job, need)) for _, age, job in group.entries())
 
     def block(self, job: AbstractJob[Any], error: BudgetSpent) -> None:
         if job in self.overtaken:
@@ -436,7 +439,7 @@ class Admission:
         self._is_blocking = True
         try:
             while found := [each for queue in list(self.queues) for each in queue.unaffordable_jobs()]:
-                for queue, job, error in found:
+                for _, queue, job, error in sorted(found, key=lambda each: each[0]):
                     queue.block(job, error)
         finally:
             self._is_blocking = False

@@ -126,14 +126,15 @@ class CleanUp:
             self.run.workers.ensure_searcher()  # it passes on what the job had to other runs
 
     def _push(self, job: AbstractJob[Any]) -> None:
+        """Grant a job its needs, before those of any job that becomes ready later; let it start in the order."""
+        self.run.queue.grant_at_once(job)
         heapq.heappush(self._ready, self.run.queue.line.make_entry(job))
 
     def take(self) -> AbstractJob[Any] | None:
-        """Remove the next job that may start, grant it its needs, and return it; None if there is none."""
+        """Remove the next job that may start, and return it; None if there is none."""
         while self._ready:
             job = heapq.heappop(self._ready)[2]
             if job._state is JobState.SCHEDULED:
-                self.run.queue.grant_at_once(job)
                 return job
         return None
 

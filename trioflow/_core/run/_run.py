@@ -651,14 +651,13 @@ class Run:
 
     def block(self, job: AbstractJob[Any], error: Exception) -> None:
         """Settle as BLOCKED a job that waits for a budget which cannot meet its need any more."""
-        is_critical = job.is_critical()
-        if is_critical:
-            job._successors = None  # as after any critical failure, the jobs that waited for it do not become ready
+        if job.is_critical():
+            self.stop(StopReason.CRITICAL, job)
+        if job._state is not SCHEDULED:  # the deadline of the run has passed, and the stop has cancelled the job
+            return
         failure = Failure(error)
         self.failure_count += 1
         self.settle(job, JobState.BLOCKED, failure, self.clock())
-        if is_critical:
-            self.stop(StopReason.CRITICAL, job)
         self.failure_log.add(self, job, failure)
 
     def _count_failure(self, job: AbstractJob[Any], failure: Failure) -> None:
@@ -894,8 +893,9 @@ class Run:
             return
         now = self.clock()
         for job in (*queue.drain(), *(() if self.pauses is None else self.pauses.drain())):
-            queue.refund(job)
-            self.settle(job, CANCELLED, CancelledOutcome(), now)
+            if job is not self.culprit:  # otherwise, it is about to be BLOCKED
+                queue.refund(job)
+                self.settle(job, CANCELLED, CancelledOutcome(), now)
         if queue.is_limited:
             queue.admit()  # other runs and tasks may get what these jobs had
 
