@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import Job, Scheduler, StopReason
-from trioflow._core.run import _current
+from trioflow import Job, Scheduler, StopReason, current_job
+from trioflow.abc import run_of
 from trioflow.testing import run_virtual
 
 from ..bodies import Closing, nap, nothing
@@ -24,7 +24,7 @@ class Shared:
     log: list[str] = []  # noqa: RUF012 - cleared by each test
 
     def __init__(self, run: Any) -> None:
-        self.log.append(f"made for {run.scheduler.label}")
+        self.log.append(f"made for {run._run.scheduler.label}")
 
     async def close(self) -> None:
         self.log.append("closing")
@@ -43,7 +43,7 @@ class Broken(Shared):
 
 
 async def share(kind: type[Shared] = Shared) -> Shared:
-    return _current.current_worker_var.get().run.shared_resources.get_or_create(kind, kind)
+    return run_of(current_job()).shared(kind)
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from . import T
 if TYPE_CHECKING:
     import trio
 
-    from .._core.api.typed import (
+    from .._core.api import (
         A,
         B,
         C,

@@ -14,7 +14,7 @@ from typing import Any, Final
 import anyio
 import anyio.lowlevel
 
-from .._core.api.testing import PACKAGE_PREFIX, describe_line
+from .._core.api.views import PACKAGE_PREFIX, describe_line
 
 LIBRARY_MODULES: Final = ("trio", "anyio", "asyncio", "outcome", "contextlib", "types")
 

@@ -45,8 +45,8 @@ from typing import Any, Final
 import anyio
 
 from .. import Scheduler
+from .._core.api import views
 from .._core.api.kinds import short_repr
-from .._core.api.testing import has_hard_timeout, intercept_calls, interrupt, runs_outside_loop
 from .._core.api.views import AnyJob, Instrument, enclosing_schedulers, is_ready, is_scheduler, is_service, paths_of
 from . import _coroutine_frames
 from ._fault_plans import END_PLACE, FAULT_OF_KIND, Change, InjectedError, Plan, RunOutcome, SteppedJob
@@ -144,7 +144,7 @@ class ExploredRun:
         outcome.wait_counts.update(self._waits_before_crash)
         for stepped in self._stepped_jobs.values():
             outcome.wait_counts[stepped.name] = self._waits_before_crash[stepped.name] + stepped.wait_count
-            if any(has_hard_timeout(level) for level in (stepped.job, *enclosing_schedulers(stepped.job))):
+            if any(views.has_hard_timeout(level) for level in (stepped.job, *enclosing_schedulers(stepped.job))):
                 outcome.jobs_with_timeout.add(stepped.name)
             if any(level.retry for level in (stepped.job, *enclosing_schedulers(stepped.job))):
                 outcome.jobs_with_retries.add(stepped.name)
@@ -229,13 +229,13 @@ class ExploredRun:
         """
         if job in self._stepped_jobs:
             return
-        if runs_outside_loop(job):
+        if views.runs_outside_loop(job):
             raise TypeError(
                 f"{job.label!r} is a {type(job).__name__}, which works in real time, but explore runs on virtual time: "
                 f"in make_scheduler, replace it with a Job that sleeps as long, and returns or raises the same"
             )
         self._stepped_jobs[job] = SteppedJob(name, job)
-        intercept_calls(job, _call_job, _shut_down)
+        views.intercept_calls(job, _call_job, _shut_down)
         if is_scheduler(job):
             for member in job:
                 self.step_calls(member, f"{name}/{member.label}")
@@ -370,7 +370,7 @@ class ExploredRun:
             elif change.kind == "ctrl-c":
                 self._apply(change, f"Ctrl-C, while {stepped.name!r} is {place}")
                 self._judge.allowed_error = self._judge.allowed_error or KeyboardInterrupt()
-                interrupt(self._scheduler, self._judge.allowed_error)
+                views.interrupt(self._scheduler, self._judge.allowed_error)
             elif change.kind == "crash" and not self._is_crashed:
                 self._apply(
                     change,

@@ -11,11 +11,11 @@ import anyio
 
 from .. import Scheduler
 from .._core.api.kinds import name_of, short_repr
-from .._core.api.testing import describe_line
 from .._core.api.views import (
     AbstractJob,
     AnyJob,
     JobState,
+    describe_line,
     enclosing_schedulers,
     get_group_members,
     is_scheduler,

@@ -1,14 +1,12 @@
 # pyright: reportUnusedImport=false
 """The API of the engine: the only modules of `_core` that the rest of the package may import; they only re-export.
 
-The names below are for users: `trioflow` and `trioflow.abc` re-export them, and `trioflow._scheduler` builds on them.
-There is a module for each other purpose:
+The names below are for users: `trioflow` and `trioflow.abc` re-export them, and `trioflow._scheduler` builds on them,
+and the types in the signatures of kinds of jobs. There is a module for each other purpose:
 
 - `kinds`: kinds of jobs.
-- `typed`: types of functions and of their arguments.
 - `views`: read-only access to a run and its jobs.
 - `journals`: journals.
-- `testing`: explorations of a run.
 """
 
 from typing import TYPE_CHECKING
@@ -22,6 +20,17 @@ from ..admission.policy._policy import Outlook, Policy
 from ..backend import use_plain_isolation
 from ..base._signatures import find_by_name
 from ..base._states import JobState, StopReason
+from ..job._argument_types import (
+    A,
+    B,
+    C,
+    IterableFunction,
+    JobOf,
+    PlainFunction1,
+    PlainFunction2,
+    PlainFunction3,
+    ValueOrJob,
+)
 from ..job._arguments import ref, result_of
 from ..job._decorator import job
 from ..job._errors import (

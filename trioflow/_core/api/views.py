@@ -3,13 +3,13 @@
 
 The functions below add to the public attributes of a job, such as `job.state`, `job.started_at` and `job.path`. Any
 thread may call them, and gets values that may be slightly out of date. Those of `scheduler._checks` are an exception:
-they are for the thread that builds the scenario, before a run.
+they are for the thread that builds the scenario, before a run. Only explorations use
+`intercept_calls` and `interrupt`.
 """
 
 from typing import TYPE_CHECKING
 
 from ..admission._pool import Pool, ResourceView, copy_pool, resource_views
-from ..admission._rate import Rate
 from ..admission._window import Adaptive, check_window, max_slots
 from ..admission.policy._builtin_policies import PolicyName
 from ..admission.policy._policy import Outlook, Policy, median_duration
@@ -18,7 +18,7 @@ from ..backend import LOOP_PACKAGES, BackendName
 from ..base._amounts import Amount, amount_of, amount_text, is_size
 from ..base._graph_algorithms import backlinks, find_cycle, longest_path_lengths, reachable, topological_order
 from ..base._logger import warn
-from ..base._reprs import fit, headline, is_among, short_repr, truncate
+from ..base._reprs import fit, headline, short_repr, truncate
 from ..base._states import (
     MOVED_ON,
     RAN_TO_END,
@@ -31,7 +31,6 @@ from ..base._states import (
     StopReason,
     WaitCause,
     Waiting,
-    parse_reported_state,
 )
 from ..base._units import (
     MAX_LISTED_NAMES,
@@ -46,19 +45,17 @@ from ..base._units import (
 from ..base._user_code import (
     PACKAGE_PREFIX,
     describe_line,
-    get_cause,
-    get_context,
     get_group_members,
     get_traceback,
     innermost_own,
     library_prefixes,
     shown_exception,
 )
-from ..job._ancestors import enclosing_schedulers, find_common_scheduler, is_inside, outermost_scheduler
+from ..job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler
 from ..job._errors import CycleError
-from ..job._function import FunctionJob, Job, call_parts
+from ..job._function import Job
 from ..job._job import AbstractJob, AnyJob, is_scheduler, not_a_scheduler_error
-from ..job._job_options import declare_run_resource, duration, file_path, flag, whole_number
+from ..job._job_options import duration, file_path, flag
 from ..job._job_queries import (
     Outcome,
     box_of,
@@ -73,7 +70,9 @@ from ..job._job_queries import (
     failure_of,
     find_run_resource,
     fraction_done,
+    has_hard_timeout,
     inputs_of,
+    intercept_calls,
     is_counted,
     is_one_job,
     is_ready,
@@ -86,11 +85,11 @@ from ..job._job_queries import (
     reason_not_restored,
     reported_state,
     restoration_of,
-    retry_waits,
     root_failure,
     run_needs,
     run_resource_totals,
     runs_commands,
+    runs_outside_loop,
     settled_only_for,
     slot_users,
     stored_result,
@@ -101,14 +100,14 @@ from ..job._job_queries import (
 )
 from ..job._labels import paths_of, printable, shorten
 from ..job._option_descriptors import set_run_need
-from ..job._outcome import DROPPED, FailedAttempt, Failure, Restoration, Throttling, failure_kind, one_line_error
-from ..job._retry import Retry, jitter_source, longest_pauses
+from ..job._outcome import DROPPED, Failure, Restoration, failure_kind, one_line_error
+from ..job._retry import Retry, longest_pauses
 from ..job._service import Service
 from ..job._trigger_rules import essential_requirements
 from ..run._handle import RunInProgress, RunView, current_run, job_frames, run_times, runs_in_progress
 from ..run._instruments import Instrument
 from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON
-from ..scheduler._base_scheduler import BaseScheduler, Incident
+from ..scheduler._base_scheduler import BaseScheduler, Incident, interrupt
 from ..scheduler._checks import (
     check_late_input,
     check_may_run,
@@ -119,7 +118,7 @@ from ..scheduler._checks import (
     reject_shared_pools,
     store_implied_requirements,
 )
-from ..scheduler._graph_queries import entry_jobs, exit_jobs, successors
+from ..scheduler._graph_queries import entry_jobs, exit_jobs
 from ..scheduler._members import (
     all_requirements,
     expected_durations,

@@ -1,17 +1,26 @@
-"""The parts that a run may have; see `Part` in `run/_part`. A run gets them when it is made, and knows none by name."""
+"""The parts that a run may have; see `Part` in `run/_part`. A run gets them when it is made, and knows none by name.
+
+The small ones are here: windows that adapt, and the `idle_timeout` of a scheduler.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..admission._window import Adaptive
-from ._adaptive_window import AdaptiveWindow
+from ..admission._window import Adaptive, WindowController
+from ..backend import leaf_exceptions
+from ..base._states import STOPPING, JobState, RunPhase, StopReason
+from ..job import _errors
+from ..job._job import is_scheduler
+from ..job._job_queries import has_moved_on, last_attempt, takes_slot
+from ..run._idle_timeouts import JOB_EVENTS_NOUN, TimeLimit
+from ..run._instruments import Instrument
+from ..run._part import Part
 from ._first_rule import FirstRule
-from ._idle_timeout import IdleTimeout
 from ._settled_calls import SettledCalls
 
 if TYPE_CHECKING:
-    from ..run._part import Part
+    from ..job._job import AbstractJob
     from ..run._run import Run
 
 
@@ -28,3 +37,86 @@ def make_parts(run: Run, window: Any) -> tuple[Part, ...]:
     if scheduler._options.idle_timeout is not None:
         parts.append(IdleTimeout(run, scheduler._options.idle_timeout))
     return tuple(parts)
+
+
+class AdaptiveWindow(Part, Instrument):
+    """Resizes the `Adaptive` window of one run after each attempt of a job that has a slot."""
+
+    def __init__(self, run: Run, settings: Adaptive) -> None:
+        self._run = run
+        self._settings = settings
+        self.controller = WindowController(settings)
+
+    def job_scheduled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        """If the job was put back into the ready queue after an attempt that shows overload, count that attempt."""
+        attempt = None if job._extras is None else job._extras.ended_attempt
+        if attempt is not None and self._is_counted(scheduler, job):
+            began, ended, error = attempt
+            if self._shows_overload(error):
+                self._count_overload(began, ended)
+
+    def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        """Count the last attempt of a job as a success or as overload; other failures do not count."""
+        began, ended = last_attempt(job)
+        if began is None or ended is None or not self._is_counted(scheduler, job):
+            return
+        if job._state is JobState.FAILED:
+            if self._shows_overload(job.raised_exception()):
+                self._count_overload(began, ended)
+        elif has_moved_on(job) and issubclass(_errors.JobTimeout, self._settings.slower_on):
+            self._count_overload(began, ended)
+        elif job._state is JobState.SUCCEEDED:
+            self.controller.record_success(began, ended, is_full=self._run.queue.is_full())
+            self._run.queue.resize(self.controller.size)
+
+    def _count_overload(self, started_at: float, now: float) -> None:
+        self.controller.record_overload(started_at, now)
+        self._run.queue.resize(self.controller.size)
+
+    def _is_counted(self, scheduler: Any, job: AbstractJob[Any]) -> bool:
+        """Return whether a job takes a slot of the window: each member does, but of a `First`, its jobs do."""
+        if not takes_slot(job) or (is_scheduler(job) and job._enough is not None):
+            return False
+        while scheduler is not self._run.scheduler and scheduler._enough is not None:
+            scheduler = scheduler._scheduler
+        return scheduler is self._run.scheduler
+
+    def _shows_overload(self, error: BaseException | None) -> bool:
+        return error is not None and any(isinstance(leaf, self._settings.slower_on) for leaf in leaf_exceptions(error))
+
+
+class IdleTimeout(Part, Instrument):
+    """Stops a run whose jobs, at any depth, have caused no event for `seconds`."""
+
+    def __init__(self, run: Run, seconds: float) -> None:
+        self._run = run
+        self._seconds = seconds
+        self._limit: TimeLimit | None = None
+        self.has_stopped_run = False
+
+    def enter(self, phase: RunPhase) -> None:
+        run, limit = self._run, self._limit
+        if phase is RunPhase.RUNNING:
+            limit = TimeLimit(
+                run, run.scheduler, JOB_EVENTS_NOUN, timeout=None, idle_timeout=self._seconds, end_call=self._stop_run
+            )
+            self._limit = limit.__enter__()
+        elif phase is STOPPING and limit is not None:
+            limit._stop()
+            self._limit = None
+
+    def _stop_run(self) -> None:
+        self.has_stopped_run = self._run.reason is None
+        self._run.stop(StopReason.TIMEOUT)
+
+    def _renew(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        if self._limit is not None:
+            self._limit._renew()
+
+    job_added = job_scheduled = job_attempt = job_ready = job_finished = _renew
+
+
+def has_idled(run: Run) -> bool:
+    """Return whether the `idle_timeout` of its scheduler has stopped a run."""
+    part = run.part(IdleTimeout)
+    return part is not None and part.has_stopped_run

@@ -59,7 +59,7 @@ class Ending:
             is_unwinding = any(worker.job is not None for worker in unshielded)
             if not (unshielded and await run.group.host.yield_in_ending(is_unwinding)):
                 break
-        has_more = run._shared_resources is not None or (run.cancel_reason is not COMPLETED and CleanUp.is_needed(run))
+        has_more = run.shared or (run.cancel_reason is not COMPLETED and CleanUp.is_needed(run))
         if run.workers.alive or self._pending_shutdowns or has_more or (run.parts and overriding(run.parts, "close")):
             try:
                 await run.group.host.run_uninterrupted(self._wind_up, partial(run.stop, StopReason.CANCELLED))
@@ -84,8 +84,7 @@ class Ending:
         await _shut_down(run, self._pending_shutdowns, run.scheduler._shutdown_timeout)
         for part in run.parts:
             await part.close(deadline)
-        if run._shared_resources is not None:
-            await run._shared_resources.close(run.scheduler.shutdown_timeout)
+        await _close_shared(run)
 
     async def _end_forever_jobs(self) -> None:
         """Cancel the forever jobs that are not services, and wait until they have left."""
@@ -198,8 +197,7 @@ def end_after_crash(run: Run, main_task: Any) -> None:
     async def shut_down() -> None:
         for one, jobs in zip(reversed(runs), reversed(pending), strict=True):
             await _shut_down(one, {job: None for job in jobs if job not in running}, one.scheduler._shutdown_timeout)
-        if run._shared_resources is not None:
-            await run._shared_resources.close(run.scheduler.shutdown_timeout)
+        await _close_shared(run)
 
     try:
         run.backend.run_on_clock(shut_down, run.clock)
@@ -269,3 +267,26 @@ async def _shut_down_one(
         run.interruption = run.interruption or find_interruption(failure)
     else:
         del unfinished[job]
+
+
+async def _close_shared(run: Run) -> None:
+    """Close what jobs share, the last object first, within `shutdown_timeout`; report exceptions and a timeout."""
+    seconds = run.scheduler.shutdown_timeout
+    deadline = math.inf if seconds is None else run.clock() + seconds
+    if run.shared and not await run.backend.run_concurrently([partial(_close_each, run)], deadline):
+        run.report(None, f"a shared object of the jobs was not closed within shutdown_timeout={seconds} s")
+
+
+async def _close_each(run: Run) -> None:
+    async with contextlib.AsyncExitStack() as stack:  # calls all callbacks, even after the deadline
+        for resource in run.shared.values():
+            if getattr(resource, "close", None) is not None:
+                stack.push_async_callback(_close_one, run, resource)
+        run.shared.clear()
+
+
+async def _close_one(run: Run, resource: Any) -> None:
+    try:
+        await run.backend.call_apart(resource.close)
+    except Exception as error:
+        run.report(None, f"closing a shared object of the jobs raised {one_line_error(error)}", error)

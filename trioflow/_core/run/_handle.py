@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast, final
 
 from ..admission._window import Adaptive
 from ..base._signatures import is_async
@@ -78,7 +78,10 @@ class RunHandle:
             TypeError: the object has a `close()` that is not async.
 
         """
-        return self._run.shared_resources.get_or_create(make, lambda run: _closable(make(RunHandle(run)), make))
+        run = self._run.outermost()
+        if make not in run.shared:
+            run.shared[make] = _closable(make(RunHandle(run)), make)
+        return cast(R, run.shared[make])
 
     def time_limit(
         self, job: AbstractJob[Any], missing: str = PROGRESS_NOUN, *, cancels: bool = False, counts: bool = True

@@ -52,7 +52,6 @@ from ._limiter_tokens import LimiterTokens, enclosing_limiter, takes_limits_of
 from ._part import Part, overriding, with_parts
 from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
-from ._shared_resources import SharedResources
 from ._standstill import Standstill
 from ._start_order import StartOrder, may_need_order
 from ._worker import TimeSlice, Worker
@@ -85,7 +84,6 @@ class Run:
         "__weakref__",
         "_failure_log",
         "_pools",
-        "_shared_resources",
         "_start_order",
         "added_count",
         "backend",
@@ -122,6 +120,7 @@ class Run:
         "reason",
         "requirement_counts",
         "scheduler",
+        "shared",
         "standstill",
         "thread_id",
         "time_slice",
@@ -188,7 +187,7 @@ class Run:
         self.forever_unsettled = 0
         self.had_ordinary_jobs = False  # whether the run has had jobs other than forever jobs
         self.failure_count = 0  # how many jobs have failed, those of nested runs included
-        self._shared_resources: SharedResources | None = None
+        self.shared: Final[dict[Any, Any]] = {}  # what the jobs of an outermost run share with those of nested runs
         self.journal_writer: JournalWriter | None = None if journal is None else JournalWriter(self, journal)
         if outer is not None and outer.run.journal_writer is not None:
             self.journal_writer = outer.run.journal_writer.nested(self)
@@ -233,14 +232,6 @@ class Run:
         run = self.outermost()
         run._failure_log = run._failure_log or run.scheduler._create_failure_log(run)
         return run._failure_log
-
-    @property
-    def shared_resources(self) -> SharedResources:
-        """The objects that the jobs of an outermost run share with those of all runs nested in it."""
-        run = self.outermost()
-        if run._shared_resources is None:
-            run._shared_resources = SharedResources(run)
-        return run._shared_resources
 
     def outermost(self) -> Run:
         """Return the outermost run that encloses this one; it may be this run itself."""
@@ -320,7 +311,8 @@ class Run:
             self.instrument_set.detach()
         for part in self.parts:
             del part._run
-        self._start_order = self._pools = self._failure_log = self._shared_resources = self.pauses = None
+        self._start_order = self._pools = self._failure_log = self.pauses = None
+        self.shared.clear()
         del self.requirement_counts, self.group, self.standstill, self.worker_fields
 
     async def _run_jobs(self) -> None:

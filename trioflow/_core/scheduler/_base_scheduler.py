@@ -66,8 +66,8 @@ from ..run._run import Run
 from ..words import _explain, _failures, _wait_paths
 from ..words._failure_log import FailureLog
 from . import _awaiting, _checks, _sync_run
-from ._as_settled import SettledJobs
 from ._async_with import OpenBlock
+from ._awaiting import SettledJobs
 from ._members import Members, iterate_schedulers
 from ._sequence import Sequence
 

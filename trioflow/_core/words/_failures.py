@@ -25,7 +25,7 @@ from ..job._job_queries import (
 )
 from ..job._labels import paths_of, printable, shorten
 from ..job._outcome import Failure, add_note
-from ..parts._idle_timeout import has_idled
+from ..parts import has_idled
 from ..run._idle_timeouts import JOB_EVENTS_NOUN
 
 if TYPE_CHECKING:

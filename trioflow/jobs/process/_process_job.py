@@ -36,7 +36,7 @@ from ._processes_option import (
 from ._worker_pool import WorkerDied, WorkerPool, has_main_file
 
 if TYPE_CHECKING:
-    from ..._core.api.typed import (
+    from ..._core.api import (
         A,
         B,
         C,
