@@ -28,7 +28,7 @@ def command(pid: int, as_json: bool) -> int:
     or newer, if this command runs on the same version. Other programs need TRIOFLOW_LOOK=1 in their environment, or
     call trioflow.look.enable(). Looking changes nothing, and works while a job blocks the event loop.
     """
-    from ..view.look import _client, _record_text
+    from ..view.look import _client
 
     try:
         record = _client.ask(pid)
@@ -38,6 +38,6 @@ def command(pid: int, as_json: bool) -> int:
         _outputs.echo(json.dumps(record, indent=1, ensure_ascii=False))
     else:
         columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        for line in _record_text.text_lines(pid, record, columns):
+        for line in _client.text_lines(pid, record, columns):
             _outputs.echo(line)
     return SUCCESS_CODE

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import CommandError, CommandJob, JobState, Scheduler, ThreadJob
-from trioflow.jobs.command import _output_sinks, _pipes, _streams
+from trioflow.jobs.command import _output_sinks, _streams
 from trioflow.jobs.command._output_sinks import LineSink
 from trioflow.jobs.posix import _guard
 
@@ -68,11 +68,11 @@ def test_output_for_a_slow_sink_is_read_piece_by_piece(monkeypatch: pytest.Monke
             super().write(data)
             now += 0.01
 
-    monkeypatch.setattr(_pipes.time, "perf_counter", lambda: now)
-    monkeypatch.setattr(_pipes, "MAX_READ_BYTES", 10)
+    monkeypatch.setattr(_streams.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(_streams, "MAX_READ_BYTES", 10)
     sink = Slow()
     read_end, write_end = os.pipe()
-    stream = _pipes.PipeReader(read_end, [sink], cast(Any, SimpleNamespace(sink_error=None)))
+    stream = _streams.PipeReader(read_end, [sink], cast(Any, SimpleNamespace(sink_error=None)))
     os.write(write_end, b"." * 100)
     assert stream.read(0.025)
     assert len(sink.output()) == 30

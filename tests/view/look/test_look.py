@@ -20,7 +20,7 @@ import anyio.to_thread
 import pytest
 
 from trioflow import CommandJob, Job, Pool, Rate, Scheduler, ThreadJob
-from trioflow.view.look import _answers, _client, _process_record, _record_text
+from trioflow.view.look import _answers, _client, _process_record
 
 from ...bodies import fail_now, nothing
 from ...cli.command_line import run, trioflow, written
@@ -70,7 +70,7 @@ def test_a_job_that_blocks_the_loop_is_shown_with_all_others(backend: Any) -> No
         label="night", jobs_window=9, pool=Pool(api=Rate(requests=1, per=0.05)),
     )  # fmt: skip
     assert not scheduler.run(backend=backend, timeout=60)
-    lines = [line.rstrip() for line in _record_text.text_lines(7, record)]
+    lines = [line.rstrip() for line in _client.text_lines(7, record)]
     [text] = ["\n".join(lines)]
     [shown] = record["runs"]
     blocking, suspended = (
@@ -134,7 +134,7 @@ def test_a_command_is_at_its_command_line(backend: Any) -> None:
     Scheduler(command, Job(look)).run(backend=backend)
     [shown] = [job for job in records[0]["runs"][0]["running"] if job["path"] == "nap"]
     assert (shown["command"], shown["line"]) == ("sleep 1000", None)
-    assert next(line for line in _record_text.text_lines(7, records[0]) if "nap" in line).endswith("sleep 1000")
+    assert next(line for line in _client.text_lines(7, records[0]) if "nap" in line).endswith("sleep 1000")
 
 
 def test_a_function_in_c_in_a_thread_has_no_line(backend: Any) -> None:
@@ -189,7 +189,7 @@ def test_a_program_that_answers_but_is_stopped_is_told_apart(backend: str, monke
 @pytest.mark.usefixtures("answers")
 def test_a_program_without_a_run_says_so() -> None:
     """A program in which no run is in progress answers that there is none."""
-    assert list(_record_text.text_lines(7, _client.ask(os.getpid())))[1:] == ["no run is in progress"]
+    assert list(_client.text_lines(7, _client.ask(os.getpid())))[1:] == ["no run is in progress"]
 
 
 def test_equal_waits_are_one_line() -> None:
@@ -207,11 +207,11 @@ def test_equal_waits_are_one_line() -> None:
         "verdict": "60 jobs", "window": None, "resources": [], "running": [], "waiting": waits, "failures": [],
         "omitted": {"waiting": 5},
     }  # fmt: skip
-    lines = list(_record_text.text_lines(7, {"command": ["python", "a b"], "runs": [run]}))
+    lines = list(_client.text_lines(7, {"command": ["python", "a b"], "runs": [run]}))
     assert lines[0] == "process 7: python 'a b'"
     assert lines[2:5] == [r"night\n: on trio in an unknown thread for 2 s", "  60 jobs", "waiting:"]
     assert lines[5].split("  ")[1:] == ["job 0, job 1, job 2, job 3, job 4 and 25 more", "waits for api, at 0"]
-    assert len(lines) == 5 + _record_text.MAX_LINES + 1
+    assert len(lines) == 5 + _client.MAX_LINES + 1
     assert lines[-1] == "  and 16 jobs more; --json has up to 1000"
 
 
@@ -242,11 +242,11 @@ def test_lines_that_are_too_long_for_the_terminal_are_broken() -> None:
     }  # fmt: skip
     record = {"command": ["python"], "runs": [run]}
     name, rest = "  " + "a" * 30 + "  12.00", "x.py:1: await " + "b" * 30 + " (in work)"
-    assert list(_record_text.text_lines(7, record, 80))[-3:] == ["  short" + " " * 27 + " 1.50", name, f"      {rest}"]
-    assert list(_record_text.text_lines(7, record, 100))[-1] == f"{name}  {rest}"
-    assert list(_record_text.text_lines(7, record))[-1] == f"{name}  {rest}"
+    assert list(_client.text_lines(7, record, 80))[-3:] == ["  short" + " " * 27 + " 1.50", name, f"      {rest}"]
+    assert list(_client.text_lines(7, record, 100))[-1] == f"{name}  {rest}"
+    assert list(_client.text_lines(7, record))[-1] == f"{name}  {rest}"
     for columns in (20, 30, 50):
-        lines = list(_record_text.text_lines(7, record, columns))
+        lines = list(_client.text_lines(7, record, columns))
         assert max(map(len, lines)) <= columns
         assert re.sub("[^ab]", "", "".join(lines).partition("1.50")[2].replace("await", "")) == "a" * 30 + "b" * 30
 

@@ -73,14 +73,16 @@ def test_prints_and_the_output_of_children_keep_their_order(session: Callable[..
 def test_locks_are_taken_in_one_order(session: Callable[..., Session]) -> None:
     """The locks around a print are taken in one order, even if many threads and children print."""
     code = """
-    import functools, threading, types
-    from trioflow.view.monitor import _fd_capture, _output_buffer, _terminal
+    import threading, types
+    from trioflow.view.monitor import _output_buffer, _terminal
 
     held, pairs = threading.local(), set()
 
     class RankedLock:
-        def __init__(self, rank):
-            self.rank, self.lock = rank, threading.RLock()
+        def __init__(self):
+            owner = type(sys._getframe(1).f_locals["self"])
+            self.rank = [_terminal.TerminalDisplay, _output_buffer.FdCapture, _output_buffer.OutputBuffer].index(owner)
+            self.lock = threading.RLock()
 
         def __enter__(self):
             self.lock.acquire()
@@ -92,9 +94,8 @@ def test_locks_are_taken_in_one_order(session: Callable[..., Session]) -> None:
             held.ranks.pop()
             self.lock.release()
 
-    for rank, module in enumerate((_terminal, _fd_capture, _output_buffer)):
-        make_lock = functools.partial(RankedLock, rank)
-        module.threading = types.SimpleNamespace(**{**vars(threading), "RLock": make_lock})
+    for module in (_terminal, _output_buffer):
+        module.threading = types.SimpleNamespace(**{**vars(threading), "RLock": RankedLock})
 
     def prints(text):
         for _ in range(50):

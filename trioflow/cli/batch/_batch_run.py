@@ -14,8 +14,8 @@ import click
 from ... import JobState, JournalError, StopReason
 from ...abc import fit, join_names, printable
 from ...batch import BatchError, _batch, _quantities, _sources
+from ...batch._batch import CommandFailures, Reporter
 from ...batch._options import Options
-from ...batch._reporter import CommandFailures, Reporter
 from ...batch._template import CommandTemplate, ReplacementStrings
 from .. import INTERRUPTED_CODE, SUCCESS_CODE, _outputs
 from .._signals import ExitOnSecondSignal

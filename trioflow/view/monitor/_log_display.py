@@ -21,9 +21,8 @@ from ..text import _failure_text
 from ..text._symbols import Symbols
 from ..text._verdict import TROUBLE_STATES, failures_text, forever_jobs_text
 from ._display import Display, Ticker
-from ._fd_capture import FdCapture, open_capture
 from ._model import RunModel
-from ._output_buffer import BufferedStream, OutputBuffer
+from ._output_buffer import BufferedStream, FdCapture, OutputBuffer, open_capture
 from ._records import JobRecord, SchedulerRecord
 from ._row_selection import attempt_text, full_name
 from ._run_header import RunHeader
@@ -69,7 +68,7 @@ class TaggedStream:
         self._fd_capture: FdCapture | None = None
         with contextlib.suppress(OSError, ValueError):  # raised if the stream has no descriptor
             self._fd_capture = open_capture(self._buffer, self._real_stream.fileno(), self._real_stream.encoding)
-        self._buffer.pipe_factory = self._fd_capture
+        self._buffer.fd_capture = self._fd_capture
         self._buffer.replace_stream(name)
 
     def write_partial_line(self, job: AnyJob) -> None:

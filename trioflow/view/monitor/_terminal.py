@@ -25,8 +25,7 @@ from rich.style import Style
 
 from ..._core.api.views import AnyJob, warn
 from ._display import IDLE_INTERVAL, Display, DrawFunction, StyledLine, Ticker, line_width
-from ._fd_capture import FdCapture, open_capture
-from ._output_buffer import InputProxy, OutputBuffer, replace_input
+from ._output_buffer import FdCapture, InputProxy, OutputBuffer, open_capture, replace_input
 from ._records import JobRecord
 
 HIDE_CURSOR: Final = "\x1b[?25l"
