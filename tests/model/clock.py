@@ -44,7 +44,7 @@ class World:
         self.limiters: list[ModelLimiter] = []
         self.pools: dict[str, dict[str, ModelResource]] = {}  # of each scheduler
         self.restored: dict[str, str] = {}  # what the journal has
-        self.has_journal = False
+        self.has_journal = self.drops = False
         self.never_stored: set[str] = set()  # jobs that a later run does not restore, although they SUCCEEDED
         self.shutdowns: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()

@@ -97,6 +97,7 @@ class Generator:
             drains=tuple(
                 (self.duration(20), self.random.choice(groups)) for _ in range(outside and self.random.random() < 0.3)
             ),
+            keep_jobs=self.random.random() > 0.05,
         )
 
     def group(self, depth: int, common: dict[str, Any], outside: list[str], pools: dict[str, Resource]) -> Group:

@@ -543,6 +543,9 @@ class ModelLeaf(ModelJob):
         # Not a failure that `await job` has raised in a job: it belongs to whoever awaited it.
         if other.state in ("FAILED", "BLOCKED") and other.counts and not other.criticality:
             other.is_taken = True
+            siblings = () if other.parent is None else other.parent.jobs
+            if self.world.drops and any(one.problem and one.problem.root is other.problem for one in siblings):
+                self.world.doubt("the last failure that is kept is awaited")  # it stands for what it has blocked
         self.end_scope()
         self.has_raised(why)
         return False

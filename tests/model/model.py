@@ -78,6 +78,7 @@ def predict(
     world.limiters = [ModelLimiter(tokens) for tokens in scenario.tokens]
     world.restored = dict.fromkeys(restored, "")
     world.has_journal = scenario.killed_at is not None
+    world.drops = not scenario.keep_jobs
     root = ModelScheduler(world, scenario.root, None)
     world.after(scenario.cut_at, partial(cut, root))
     for when, name in scenario.cancels:
@@ -85,6 +86,7 @@ def predict(
     for when, name in scenario.drains:
         world.after(when, partial(drain, world, name))
     root.start()
+    world.mark(*["keep_jobs=False"] * world.drops)
     while world.soon:
         world.soon.popleft()()
     while root.state == "RUNNING":

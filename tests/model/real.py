@@ -20,6 +20,7 @@ from trioflow import (
     Budget,
     First,
     Job,
+    JobCancelled,
     JobTimeout,
     PerKey,
     Pool,
@@ -28,6 +29,7 @@ from trioflow import (
     Retry,
     Scheduler,
     Service,
+    StopReason,
     Throttled,
     current_job,
 )
@@ -144,6 +146,7 @@ class RealRun:
         self.lasting = dict(self.jobs)  # those that are not added during a run
         self.start = 0.0
         self.bound: set[tuple[str, str]] = set()
+        self.adders: dict[str, str] = {}
         self.clear()
 
     def clear(self) -> None:
@@ -207,8 +210,11 @@ class RealRun:
         else:
             if plan.service:
                 options.pop("forever")
-            kind = PlannedService if plan.service else PlannedJob
-            job = kind(self.act, plan, *map(self.jobs.__getitem__, plan.inputs), **options)
+            inputs = map(self.jobs.__getitem__, plan.inputs)
+            if not self.scenario.keep_jobs and not (plan.shutdown or plan.shutdown_fails):
+                # What has a shutdown of its own is kept until then.
+                return (Service if plan.service else Job)(self.act, plan, *inputs, **options)
+            job = (PlannedService if plan.service else PlannedJob)(self.act, plan, *inputs, **options)
         job.real_run, job.plan = self, plan
         return job
 
@@ -231,6 +237,7 @@ class RealRun:
             pool=Pool(**{one.name: make_resource(one) for one in plan.pool}) if plan.pool else None,
             backfill=plan.backfill,
             policy=plan.policy,
+            keep_jobs=self.scenario.keep_jobs,
             on_settled=None if plan.on_settled is None else partial(self.note_settled, plan),
             **options,
         )
@@ -256,10 +263,21 @@ class RealRun:
             for when, name in scenario.drains:
                 others.start_soon(self.call_later, when, name, "drain")
             with anyio.move_on_after(scenario.cut_at):
-                result = await self.root.co_run(instruments=[*instruments, Recorder(self)], **options)
+                if scenario.keep_jobs:
+                    result = await self.root.co_run(instruments=[*instruments, Recorder(self)], **options)
+                else:
+                    result = await self.run_open([*instruments, Recorder(self)], **options)
             outcome = self.look(result, bound)
             others.cancel_scope.cancel()
         return outcome
+
+    async def run_open(self, instruments: list[Instrument], journal: str | None = None) -> bool:
+        """Run the scenario as an open scheduler, which drops each job that has settled."""
+        self.root.instruments, self.root.journal = instruments, journal
+        with contextlib.suppress(ExceptionGroup, JobTimeout, JobCancelled):
+            async with self.root:
+                pass
+        return bool(self.root.stop_reason is StopReason.COMPLETED)
 
     def look(self, result: bool | None, bound: frozenset[tuple[str, str]]) -> Outcome:
         """Return what has become of each job and scheduler."""
@@ -357,7 +375,7 @@ class RealRun:
             restored = self.jobs[name].restored
             if value != expected and not restored and not isinstance(self.jobs[name], Answer):
                 self.strange.append(f"{plan.name} got {value!r} from {name} instead of {expected!r}")
-        if variable.get() not in ("untouched", plan.name):
+        if variable.get() not in ("untouched", plan.name, self.adders.get(plan.name)):
             self.strange.append(f"{plan.name} sees the context of {variable.get()}")
         variable.set(plan.name)
         return number
@@ -413,12 +431,14 @@ class RealRun:
         if once in self.grown:
             return
         self.grown.add(once)
-        siblings = {self.names[one]: one for one in scheduler}
+        siblings = dict(self.jobs)  # not those of the scheduler, which may have dropped some
         before = dict(self.jobs)
         try:
             new = []
             for inner in plans:
                 siblings[inner.name] = one = self.make(inner, siblings)
+                if not self.scenario.keep_jobs:  # a job that is added to an open scheduler gets its adder's context
+                    self.adders[inner.name] = self.names[job]
                 new.append(one)
             scheduler.update(new)
         except RuntimeError:  # a forever job adds them too late

@@ -867,7 +867,10 @@ def block_unaffordable(world: World) -> None:
             found = [(group.find(name), need) for name, need in job.plan.needs]
             if job.state == "SCHEDULED" and any(one is not None and not one.can_ever_meet(need) for one, need in found):
                 world.mark("budget spent")
-                waiting = any(job.name in one.waits_for and one.plan.run_if != "succeeded" for one in group.jobs)
+                waiting = any(
+                    job.name in one.waits_for and (one.criticality or one.plan.run_if != "succeeded")
+                    for one in group.jobs
+                )
                 if waiting or (job.criticality and len(group.queue) > 1):
                     world.doubt("a spent budget blocks a job at the instant in which others start")
                 blocked_in.add(group)

@@ -104,7 +104,37 @@ SCENARIOS = {
                 ),
             ),
             pool=(Resource(name="budget", kind="budget", total=3.0),),
-        )
+        ),
+    ),
+    "a job that is retried at once gets a token before those that wait for one in its run": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="retried", retry=Retry(times=1), bodies=((Nap(6.75), Fail()),)),
+                Leaf(name="long", bodies=((Nap(12.875),),)),
+                Leaf(name="waits", bodies=((Nap(6.25),),)),
+            ),
+            limiter=0,
+        ),
+        tokens=(2,),
+    ),
+    "a job that is retried at once starts in the window that its failure has made smaller": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="first", bodies=((Nap(6.75),),)),
+                Leaf(
+                    name="retried",
+                    requires=("first",),
+                    retry=Retry(times=1),
+                    bodies=((Nap(0.125), Fail(slow=True)), (Nap(6.5),)),
+                ),
+                Leaf(name="short", bodies=((Nap(1.0625),),)),
+                Leaf(name="long", bodies=((Nap(7.625),),)),
+                Leaf(name="last", requires=("first",), bodies=((Nap(3.75),),)),
+            ),
+            adaptive=(2, 3),
+        ),
     ),
 }
 

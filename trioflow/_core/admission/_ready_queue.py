@@ -66,8 +66,8 @@ class FifoLine:
         if queue.size is not None and takes_slot(job) and queue.is_full():
             self._jobs.appendleft(job)
             return
-        queue.admit_job(self.make_entry(job))
-        if queue.tokens is None:  # otherwise, it has asked for another token, after others
+        queue.admit_job((0.0, next(throttled_numbers), job))
+        if queue.startable and queue.startable[-1] is job:  # otherwise, it waits for a token
             queue.startable.rotate(1)
 
     def admit(self, number: float) -> None:
@@ -230,8 +230,7 @@ class ReadyQueue:
         firsts: list[AbstractJob[Any]] = []
         while queue is not None:
             yield queue, firsts
-            if queue.outer is not None:
-                firsts.append(queue.run.scheduler)
+            firsts.append(queue.run.scheduler)
             queue = queue.outer
 
     def return_unused_slot(self) -> None:
@@ -244,9 +243,10 @@ class ReadyQueue:
             self.outer.run.workers.ensure_searcher()
 
     def resize(self, size: int) -> None:
-        self.size = size
-        self.on_change()
-        self.run.workers.ensure_searcher()
+        has_grown, self.size = self.size is not None and size > self.size, size
+        if has_grown:
+            self.on_change()
+            self.run.workers.ensure_searcher()
 
     def on_change(self) -> None:
         """Require a new round of the admission, because what jobs can take has changed."""

@@ -489,8 +489,7 @@ class Run:
         """Put a job that is IDLE into the ready queue, or pass it to `push` of the clean-up phase."""
         job._state = SCHEDULED
         push(job)
-        notify_scheduled = self.fast_hooks[2]
-        if notify_scheduled is not None:
+        if (notify_scheduled := self.fast_hooks[2]) is not None:
             notify_scheduled(self.scheduler, job)
 
     def begin(self, worker: Worker, job: AbstractJob[Any], now: float) -> None:
@@ -550,13 +549,13 @@ class Run:
         job._worker = job._started_at = None
         job._state = SCHEDULED
         self.queue.release(job)
-        if when is None:
-            self.queue.push_again(job)
-        else:
+        if when is not None:
             self.pauses = self.pauses or Pauses(self)
             self.pauses.add(job, when)
-        self.notify("job_scheduled", job)
+        self.notify("job_scheduled", job)  # an `Adaptive` window may shrink, before the job takes a slot again
         extras.ended_attempt = None  # the traceback of an exception refers to much
+        if when is None and job._state is SCHEDULED:  # no hook has cancelled it
+            self.queue.push_again(job)
         self.workers.ensure_searcher()
 
     def settle(self, job: AbstractJob[Any], state: JobState, outcome: Any, now: float) -> None:
