@@ -121,10 +121,6 @@ class TaskSnapshot(Protocol):
         """
         ...
 
-    def mark_changed(self) -> None:
-        """Let the job count as having changed its task, so that the worker retires after it."""
-        ...
-
     def record_iteration(self) -> None:
         """Record the current iteration of the event loop, for `is_same_iteration`."""
         ...

@@ -165,7 +165,8 @@ class Worker(WorkerTask):
         self.deadline = self.timer_fires_at = math.inf
         self.was_cancelled = False
         self.is_searching = True  # whether the worker is counted in `Workers.searchers`
-        self.is_tainted = False  # whether the worker must leave, because a job has changed the task, or the run stops
+        # Whether the worker must leave: a job has changed the task, or has given it its name, or the run stops.
+        self.is_tainted = False
         self.woken_in_turn = run.time_slice.turn_number
         self.job: AbstractJob[Any] | None = None
         self.is_shielded = False  # True while the worker runs a forever job, which outlasts the other jobs
@@ -347,7 +348,7 @@ class Worker(WorkerTask):
             now = run.clock()  # closing what the job left open may take long
         if error is not None:
             error = await self.with_leftover_errors(error)
-            self.is_tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()
+            self.is_tainted = self.is_tainted or run.phase is STOPPING or not snapshot.is_task_unchanged()
         if self.is_tainted and run.phase is not STOPPING:
             run.notice_cancellation(self)
         if error is None:

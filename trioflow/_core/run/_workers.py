@@ -106,7 +106,7 @@ class Workers:
                 unnamed[worker] = job._started_at
             elif job is not None:
                 self._run.backend.name_task(worker.task, job.label)
-                worker.task_snapshot.mark_changed()
+                worker.is_tainted = True
         self.names_due_at = next(iter(unnamed.values()), math.inf) + NAMING_DELAY
 
     def admit_queued(self) -> None:

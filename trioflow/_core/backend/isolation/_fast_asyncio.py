@@ -124,7 +124,7 @@ class FastAsyncioGroup(WorkerGroup):
         snapshot: WorkerState | None = worker.task_snapshot
         if snapshot is None or not snapshot.has_begun:
             return  # its first step will check whether the run is stopping
-        snapshot.mark_changed()
+        snapshot.reference_count = -math.inf  # the worker has to retire after its current job
         host = HOSTS_OF_ENDINGS.get(worker.task)
         if host is not None:
             (host.interrupt if worker.nested_run() is None else host.cancel_after_ending)(asyncio.CancelledError())
@@ -449,9 +449,6 @@ class WorkerState(anyio_asyncio.TaskState):
             if context.get(variable) is not value:
                 return False
         return True
-
-    def mark_changed(self) -> None:
-        self.reference_count = -math.inf
 
     def record_iteration(self) -> None:
         self._recorded_iteration = self._iterations.current()

@@ -214,7 +214,7 @@ class TrioTaskSnapshot(TaskSnapshot):
         self._variables = _shared.get_context_variables(task.context, worker.group.variables, worker)
         # The number of times that the task had been scheduled by the last `record_iteration`.
         self._recorded_schedule_points = task._schedule_points
-        self._reference_count: float = 0  # negative infinity if the worker has to retire after its current job
+        self._reference_count = 0
 
     def count_references(self) -> None:
         """Record the number of references to the task and its context, in the task's first step.
@@ -239,9 +239,6 @@ class TrioTaskSnapshot(TaskSnapshot):
                 if context.get(variable) is not value:
                     return False
         return True
-
-    def mark_changed(self) -> None:
-        self._reference_count = -math.inf
 
     def record_iteration(self) -> None:
         self._recorded_schedule_points = self._task._schedule_points

@@ -122,10 +122,8 @@ class PlainTaskSnapshot(TaskSnapshot):
         """Return whether the task has run no job and is not cancelled."""
         return self._worker.job is None and not (self._worker.was_cancelled or self._worker.group.is_cancelled())
 
-    def mark_changed(self) -> None:
+    def record_iteration(self) -> None:
         """Do nothing: each worker retires after its job."""
-
-    record_iteration = mark_changed
 
     def exit_scope(self) -> Scope | None:
         """Exit the scope around the job.
