@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import anyio
@@ -18,7 +17,7 @@ from trioflow._core.run._run import Run
 from trioflow._core.run._workers import Workers
 from trioflow.abc import run_of
 
-from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, co_run_drained, fail, nap, serve, timed
+from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, fail, nap, serve, timed
 from ..conftest import Virtual
 
 
@@ -28,7 +27,7 @@ from ..conftest import Virtual
         (Run, "settle_error", {}, StopReason.INTERRUPTED, 1),  # before the job has settled
         (RequirementCounts, "count_down", {}, StopReason.INTERRUPTED, 1),  # afterwards
         (Workers, "spawn_more", {}, StopReason.INTERRUPTED, 0),  # in a worker that has no job
-        (Run, "_wait_until_drained", {}, StopReason.DRAINED, 0.5),  # in the task that waits for the run
+        (Run, "_wait_for_change", {}, StopReason.INTERRUPTED, 0),  # in the task that waits for the run
         (Ending, "_end_services", {"timeout": 3}, StopReason.TIMEOUT, 3),  # when the run ends
     ],
 )
@@ -53,7 +52,7 @@ def test_an_error_in_the_engine_ends_the_run(
     scheduler = Scheduler(failing, long, forever, behind, Job(nap, 2), **options)
     monkeypatch.setattr(owner, method, break_once)
     with pytest.raises(Flaw):
-        virtual(co_run_drained, scheduler, end if reason is StopReason.DRAINED else math.inf)
+        virtual(scheduler.co_run)
     assert scheduler.stop_reason is reason
     assert failing.state is (FAILED if end >= 1 else CANCELLED)
     assert behind.state is (SUCCEEDED if end >= 2 else IDLE)

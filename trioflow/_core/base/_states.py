@@ -141,8 +141,7 @@ TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
 class WaitCause(enum.StrEnum):
     """The cause of a wait. Pictures stack the causes above the work in this order."""
 
-    # A new cause also needs its check in `WAIT_FUNCTIONS` of `words/_explain`, and its texts in
-    # `view/_state_styles`.
+    # A new cause also needs its check in `_find_wait` of `words/_explain`, and its texts in `view/_state_styles`.
 
     RESOURCE = "resource"
     """Too little of a resource is free."""

@@ -160,8 +160,6 @@ def _moves_on(job: AbstractJob[Any], options: _job_options.OptionRecord) -> bool
 class Pauses:
     """The jobs of one run that wait for their next attempt, with one timer for the first of them."""
 
-    __slots__ = ("_cancel_timer", "_heap", "_numbers", "_run")
-
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         self._heap: list[tuple[float, int, AbstractJob[Any]]] = []

@@ -138,7 +138,7 @@ class RunHandle:
 
         """
         writer = self._run.journal_writer
-        return None if writer is None else writer.prefetch(path)
+        return None if writer is None else writer.journal.prefetch(path)
 
     def prepare_result(self, job: AbstractJob[Any], value: Any) -> None:
         """Have the journal, if there is one, write what is large in a result that `job` is about to return.
@@ -151,7 +151,7 @@ class RunHandle:
         """
         writer = self._run.journal_writer
         if writer is not None:
-            writer.prepare(job, value)
+            writer.journal.prepare(job, value)
 
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
         """Have the journal publish a question, which another process may answer; None if it cannot.

@@ -93,25 +93,6 @@ class TimeLimit:
     In the body of `with limit:`, calls of the job's `progress()` count as signs of life.
     """
 
-    __slots__ = (
-        "_clock",
-        "_enclosing",
-        "_end_call",
-        "_extras",
-        "_has_fired",
-        "_idle_timeout",
-        "_job",
-        "_last_sign",
-        "_late_deadline",
-        "_missing",
-        "_run",
-        "_scope",
-        "_stop_timer",
-        "_timeout",
-        "_turns_after_deadline",
-        "end",
-    )  # fmt: skip
-
     end: float
     """The time at which the job's `timeout` expires; infinity if it has none. Signs of life do not change this."""
 
@@ -318,8 +299,6 @@ class ThreadReports:
 
     One wake-up of the loop delivers all pending reports. Of each job's reports, only the latest is kept.
     """
-
-    __slots__ = ("_is_delivery_scheduled", "_latest_fractions", "_lock", "call_in_loop")
 
     def __init__(self, backend: Backend) -> None:
         self.call_in_loop: Final = backend.threadsafe_caller()

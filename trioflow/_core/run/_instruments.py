@@ -85,8 +85,6 @@ START_HOOK_NAMES: Final = ("job_started", "job_attempt")
 class InstrumentSet:
     """The instruments of one run and of the enclosing runs, with their overrides of each hook."""
 
-    __slots__ = ("_hooks", "_removed", "instruments", "interrupt")
-
     def __init__(
         self, instruments: Iterable[Instrument], outer: InstrumentSet | None, interrupt: Callable[[BaseException], None]
     ) -> None:
@@ -105,9 +103,10 @@ class InstrumentSet:
         self.instruments: Final[tuple[Instrument, ...]] = tuple(
             instrument for identity, instrument in by_id.items() if identity not in self._removed
         )
+        # For each hook, the methods that override it, each with the name of the hook.
         self._hooks: Final = {
             hook: [
-                getattr(instrument, hook)
+                (getattr(instrument, hook), hook)
                 for instrument in self.instruments
                 if getattr(type(instrument), hook, None) is not getattr(Instrument, hook)
                 or hook in getattr(instrument, "__dict__", {})
@@ -121,30 +120,23 @@ class InstrumentSet:
 
     def notify(self, hook: str, *details: Any) -> None:
         """Call `hook` of each instrument; remove an instrument that raises an `Exception`."""
-        removed = self._removed
-        for method in self._hooks[hook]:
-            if removed and id(getattr(method, "__self__", method)) in removed:
-                continue
-            try:
-                method(*details)
-            except BaseException as error:
-                if not self._handle_error(method, hook, error):
-                    raise
+        if (call := self.fast_hook(hook)) is not None:
+            call(*details)
 
-    def fast_hook(self, *hooks: str) -> Hook | None:
+    def fast_hook(self, *hooks: str) -> Callable[..., None] | None:
         """Return a function that calls these hooks in order; None if no instrument overrides any of them.
 
         Workers call the function on their hot path, where looking the hooks up would double the cost.
         """
-        methods = [(method, hook) for hook in hooks for method in self._hooks[hook]]
+        methods = [method for hook in hooks for method in self._hooks[hook]]
         removed = self._removed
 
-        def notify(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
+        def notify(*details: Any) -> None:
             for method, hook in methods:
                 if removed and id(getattr(method, "__self__", method)) in removed:
                     continue
                 try:
-                    method(scheduler, job)
+                    method(*details)
                 except BaseException as error:
                     if not self._handle_error(method, hook, error):
                         raise

@@ -155,20 +155,9 @@ class RunJournal(Protocol):
 class JournalWriter:
     """Restores jobs of one run from its journal, and records and commits their results."""
 
-    __slots__ = (
-        "_commit_is_due",
-        "_is_deferred",
-        "_journal",
-        "_outermost",
-        "_run",
-        "fault",
-        "records_results",
-        "restored_by_add",
-    )
-
     def __init__(self, run: Run, journal: RunJournal, outer: JournalWriter | None = None) -> None:
         self._run: Final = run
-        self._journal: Final = journal
+        self.journal: Final = journal
         self._outermost: Final[JournalWriter] = self if outer is None else outer._outermost
         # Whether recorded results have to be committed in the next turn. Used only in the outermost run's writer.
         self._commit_is_due = False
@@ -181,14 +170,14 @@ class JournalWriter:
 
     def nested(self, run: Run) -> JournalWriter:
         """Return the writer for `run`, which is nested in this writer's run."""
-        return JournalWriter(run, self._journal.nested(run.scheduler), self)
+        return JournalWriter(run, self.journal.nested(run.scheduler), self)
 
     def restore(self, job: AbstractJob[Any]) -> None:
         """Settle a ready job if the journal has its result. If the journal cannot be read, stop the run."""
         run = self._run
         extras = job._ensure_extras()  # in a run with a journal, every scheduled job has extras
         try:
-            found = self._journal.look_up(job)
+            found = self.journal.look_up(job)
         except JournalError as error:
             self._fail(error)
             return
@@ -209,11 +198,11 @@ class JournalWriter:
         if not self.records_results:
             return
         if job._extras is None or not job._extras.has_added_jobs:
-            self._record(self._journal.record, job, value)
+            self._record(self.journal.record, job, value)
 
     def record_winners(self, winners: Sequence[AbstractJob[Any]]) -> None:
         """Record which jobs have decided the `First` whose run this is."""
-        self._record(self._journal.record_winners, self._run.scheduler, winners)
+        self._record(self.journal.record_winners, self._run.scheduler, winners)
 
     def _record(self, record: Callable[..., None], *args: Any) -> None:
         outermost = self._outermost
@@ -222,7 +211,7 @@ class JournalWriter:
         except JournalError as error:
             self._fail(error)
             return
-        if self._journal.commits_each:
+        if self.journal.commits_each:
             self.commit()
         elif not outermost._commit_is_due:
             outermost._commit_is_due = True
@@ -236,28 +225,19 @@ class JournalWriter:
         if worker.run.outermost() is self._outermost._run:  # not a job of a run around this one
             worker.job._ensure_extras().has_added_jobs = True
 
-    def prefetch(self, path: str) -> Callable[[], None] | None:
-        return self._journal.prefetch(path)
-
-    def prepare(self, job: AbstractJob[Any], value: Any) -> None:
-        self._journal.prepare(job, value)
-
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
         try:
-            return self._journal.open_question(job, facts)
+            return self.journal.open_question(job, facts)
         except JournalError as error:
             self._fail(error)
             return None
-
-    def forget(self, job: AbstractJob[Any]) -> None:
-        self._journal.forget(job)
 
     def commit(self) -> None:
         if self._outermost.fault is not None:
             return
         self._outermost._commit_is_due = False
         try:
-            self._journal.commit()
+            self.journal.commit()
         except JournalError as error:
             self._fail(error)
 
@@ -312,7 +292,7 @@ class JournalWriter:
         run = self._run
         outcome = run.reason.name if run.reason is not None else "refused"
         try:
-            self._journal.close(None if self.fault is not None else outcome, partial(run.report, None))
+            self.journal.close(None if self.fault is not None else outcome, partial(run.report, None))
         except Exception as error:
             self.fault = run.scheduler._run_error = self.fault or error
             run.report(None, str(error), error)

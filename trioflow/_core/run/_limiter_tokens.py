@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 class LimiterTokens:
     """The tokens of one run's limiter, and the jobs of the run that wait only for a token."""
 
-    __slots__ = ("_heap", "_request_scope", "_run", "_unused", "borrowers", "limiter", "waiting")
-
     def __init__(self, run: Run, limiter: Any) -> None:
         self._run = run
         self.limiter: Final = limiter

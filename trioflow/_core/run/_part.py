@@ -11,7 +11,6 @@ is None if there are neither parts nor instruments.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -61,15 +60,14 @@ def overriding(parts: tuple[Part, ...], method: str) -> list[Any]:
 
 def with_parts(parts: tuple[Part, ...], notify_end: Hook | None) -> Hook | None:
     """Return a function that tells the parts, and then the instruments, that a job has settled."""
-    for settled in reversed(overriding(parts, "settled")):
-        notify_end = _first_then(settled, notify_end)
-    return notify_end
+    calls = overriding(parts, "settled")
+    if not calls:
+        return notify_end
 
-
-def _first_then(settled: Callable[[AbstractJob[Any]], None], notify_end: Hook | None) -> Hook:
-    def both(scheduler: Any, job: AbstractJob[Any]) -> None:
-        settled(job)
+    def notify_all(scheduler: Any, job: AbstractJob[Any]) -> None:
+        for settled in calls:
+            settled(job)
         if notify_end is not None:
             notify_end(scheduler, job)
 
-    return both
+    return notify_all

@@ -69,15 +69,6 @@ def users_of(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
 class RequirementCounts:
     """Links the jobs of one run to their requirements, and counts down each job's unsettled requirements."""
 
-    __slots__ = (
-        "_run",
-        "all_succeeded",
-        "clean_up",
-        "counting_down",
-        "is_undecided",
-        "queued",
-    )
-
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         # Jobs without open requirements that may settle at once, by their rule or from a journal.

@@ -14,7 +14,6 @@ import contextvars
 import math
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -393,19 +392,15 @@ class Run:
 
     async def _wait_until_over(self) -> None:
         while self.phase is not STOPPING:
-            if self.phase is DRAINING:
-                await self._wait_until_drained()
-                return
             if self.journal_writer is not None and self.journal_writer.has_work():
                 await self.journal_writer.work_one_turn()
-                continue
-            if self._must_wait():
+            elif self._must_wait():
                 await self._wait_for_change()
-                continue
-            has_jobs = self.queue.startable or (self.queue.is_limited and self.queue.has_jobs())
-            if not (self.workers.forever_count or has_jobs):
+            elif self.phase is DRAINING:
+                if self._has_completed_nested():
+                    self.reason = None
                 return
-            if await self._flush_forever_jobs():
+            elif not (self.workers.forever_count or self.queue.has_jobs()) or await self._flush_forever_jobs():
                 return
 
     async def _wait_for_change(self) -> None:
@@ -426,23 +421,6 @@ class Run:
         if self.workers.names_due_at < math.inf:
             self.workers.name_tasks(self.clock())
 
-    async def _wait_until_drained(self) -> None:
-        """Wait until the running jobs, except forever jobs, have ended. No jobs start, so check each worker once."""
-        busy = deque(worker for worker in self.workers.alive if worker.job is not None and not worker.is_shielded)
-        while self.phase is not STOPPING:
-            self.change_event = changed = self.backend.create_event()
-            if self.journal_writer is not None and self.journal_writer.has_work():
-                await self.journal_writer.work_one_turn()
-                continue
-            while busy and (busy[0].job is None or busy[0] not in self.workers.alive):
-                busy.popleft()
-            if not (busy or self.has_busy_part()):
-                if self._has_completed_nested():
-                    self.reason = None
-                return
-            if not await self.group.host.wait(changed):
-                self.stop_cancelled()
-
     def _has_completed_nested(self) -> bool:
         """Return whether a drain has kept no job of this nested run from its end, so that the run has completed."""
         if self.outer_worker is None or self.reason is not StopReason.DRAINED:
@@ -462,8 +440,12 @@ class Run:
         return not self._must_wait()
 
     def _must_wait(self) -> bool:
-        """Return whether the run waits for jobs, or for a part that may add some."""
-        if self.unsettled or (self.parts and self.has_busy_part()):
+        """Return whether the run waits for jobs, for a part that may add some, or in a drain for workers to leave."""
+        if self.parts and self.has_busy_part():
+            return True
+        if self.phase is DRAINING:
+            return len(self.workers.alive) > self.workers.forever_count
+        if self.unsettled:
             return True
         return bool(self.forever_unsettled) and not self.had_ordinary_jobs
 
@@ -613,7 +595,7 @@ class Run:
     def _drop(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job from the scheduler, which keeps no jobs."""
         if self.journal_writer is not None:
-            self.journal_writer.forget(job)
+            self.journal_writer.journal.forget(job)
         if self._start_order is not None:
             self._start_order.forget(job)
         self.members.drop_settled(job)

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 class RunPools:
     """The resources that the jobs of one run can take."""
 
-    __slots__ = ("_resources", "_run", "resource_holder")
-
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         # The resources by name: those granted to the scheduler itself as a job, those of its own pool, and resources of

@@ -33,8 +33,6 @@ MAX_EXPLAINED_JOBS: Final = 5
 class Standstill:
     """The detector that an outermost run shares with all runs nested in it."""
 
-    __slots__ = ("_run", "_turns_left", "active_count")
-
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         # The number of workers in `Workers.alive`, in all runs, without those that host a nested run, while it waits.

@@ -86,17 +86,6 @@ class TimeSlice:
     all workers waited for each turn, a thousand might wake in a turn that the first job uses up.
     """
 
-    __slots__ = (
-        "clock",
-        "ends_at",
-        "max_waiting",
-        "queue",
-        "reports",
-        "turn_number",
-        "waiting_count",
-        "workers_with_time",
-    )  # fmt: skip
-
     def __init__(self, clock: Callable[[], float], reports: ThreadReports) -> None:
         self.clock: Final = clock
         self.turn_number = 0  # the number of times that the time was renewed, at most once per turn of the loop

@@ -572,19 +572,23 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self.update(jobs)
         return jobs
 
+    def _call_of_map(self, name: str, function: Any, problem: str, arguments: tuple[Any, ...]) -> Any:
+        """Return what the function of `key=` or `label=` returns for the arguments of a job."""
+        try:
+            return function(*arguments)
+        except Exception as error:
+            call_text = _labels.call_label(name, arguments, {})
+            raise ValueError(
+                f"map() of {self.label!r}: {problem} for {call_text}: {type(error).__name__}: {error}"
+            ) from error
+
     def _make_key(self, key: Any, arguments: tuple[Any, ...]) -> object:
         if not callable(key):
             raise TypeError(
                 f"map() of {self.label!r}: key={short_repr(key)} is no function; give one that takes the arguments of "
                 f"a job and returns what identifies its work, such as key=lambda url: url"
             )
-        try:
-            return key(*arguments)
-        except Exception as error:
-            call_text = _labels.call_label("key", arguments, {})
-            raise ValueError(
-                f"map() of {self.label!r}: the function of key= raised for {call_text}: {type(error).__name__}: {error}"
-            ) from error
+        return self._call_of_map("key", key, "the function of key= raised", arguments)
 
     def _make_label(self, label: str | Callable[..., str], arguments: tuple[Any, ...]) -> str:
         if not isinstance(label, str) and not callable(label):
@@ -592,18 +596,12 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 f"map() of {self.label!r}: label={short_repr(label)} is neither text nor a function; "
                 f"write a format string, such as 'page {{}}', or a function that takes the arguments and returns text"
             )
-        call_text = _labels.call_label("label", arguments, {})
-        try:
-            text: Any = label.format(*arguments) if isinstance(label, str) else label(*arguments)
-        except Exception as error:
-            if isinstance(label, str):
-                problem = f"label={label!r} cannot be filled in"
-            else:
-                problem = "the function of label= raised"
-            raise ValueError(
-                f"map() of {self.label!r}: {problem} for {call_text}: {type(error).__name__}: {error}"
-            ) from error
+        if isinstance(label, str):
+            text = self._call_of_map("label", label.format, f"label={label!r} cannot be filled in", arguments)
+        else:
+            text = self._call_of_map("label", label, "the function of label= raised", arguments)
         if not isinstance(text, str):
+            call_text = _labels.call_label("label", arguments, {})
             raise TypeError(f"map() of {self.label!r}: {call_text} returned {type(text).__name__}; it must return text")
         return text
 

@@ -84,7 +84,9 @@ def _explain_scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     run = scheduler._run
     if run is None:
         return "is scheduled"
-    return next(explain_wait(run, job) for find_wait, explain_wait in WAIT_FUNCTIONS if find_wait(run, job) is not None)
+    explain_wait = WAIT_EXPLANATIONS.get(_find_wait(run, job).cause)
+    # The resources that a job needs may be reserved for earlier jobs, even if nothing but the loop seems to delay it.
+    return (run.queue.explain_wait(job) or READY_TEXT) if explain_wait is None else explain_wait(run, job)
 
 
 def waiting(job: AbstractJob[Any]) -> Waiting | None:
@@ -110,7 +112,7 @@ def waiting(job: AbstractJob[Any]) -> Waiting | None:
         return Waiting(WaitCause.JOBS, text=f"awaits {_job_names(list(awaited_jobs))}") if awaited_jobs else None
     if run is None or job._state is not JobState.SCHEDULED:
         return None
-    return next(wait for find_wait, _ in WAIT_FUNCTIONS if (wait := find_wait(run, job)) is not None)
+    return _find_wait(run, job)
 
 
 def describe_waits(scheduler: BaseScheduler) -> str:
@@ -178,27 +180,27 @@ def next_attempt_text(job: AbstractJob[Any]) -> str:
     return f"attempt {job.attempts + 1}{limit}"
 
 
-# ---- why a SCHEDULED job waits: for each cause, a function that detects the cause, and one that explains it
+# ---- why a SCHEDULED job waits
 
 
-def _find_pause(run: Run, job: AbstractJob[Any]) -> Waiting | None:
-    until = None if job._extras is None else job._extras.paused_until
-    if until is None:
-        return None
-    seconds = _units.duration_text(max(0.0, until - run.clock()))
-    return Waiting(WaitCause.RETRY, text=f"retried in {seconds}, {next_attempt_text(job)}")
+def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
+    """Return the wait of a SCHEDULED job; if there are several causes, the one that is checked first."""
+    queue, until = run.queue, None if job._extras is None else job._extras.paused_until
+    if until is not None:
+        seconds = _units.duration_text(max(0.0, until - run.clock()))
+        return Waiting(WaitCause.RETRY, text=f"retried in {seconds}, {next_attempt_text(job)}")
+    if queue.tokens is not None and job in queue.tokens.waiting:
+        return Waiting(WaitCause.TOKEN, text="no free token")
+    if queue.is_full() and not job._options.forever and job not in queue.holders:
+        return Waiting(WaitCause.SLOT, text="no free slot")
+    return queue.describe_wait(job) or Waiting(WaitCause.LOOP)
 
 
 def _explain_pause(run: Run, job: AbstractJob[Any]) -> str:
-    wait, extras = _find_pause(run, job), job._extras
-    if wait is None or extras is None:  # another thread asks, and the pause has just ended
+    wait, extras = _find_wait(run, job), job._extras
+    if wait.cause is not WaitCause.RETRY or extras is None:  # another thread asks, and the pause has just ended
         return READY_TEXT
     return f"will be {wait.text}, after {extras.retry_reason}"
-
-
-def _find_token_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
-    tokens = run.queue.tokens
-    return Waiting(WaitCause.TOKEN, text="no free token") if tokens is not None and job in tokens.waiting else None
 
 
 def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
@@ -212,11 +214,6 @@ def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
     return f"waits for a token of the window of {owner.label!r}: its limiter is exhausted, {holders_text}"
 
 
-def _find_slot_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
-    is_waiting = run.queue.is_full() and not job._options.forever and job not in run.queue.holders
-    return Waiting(WaitCause.SLOT, text="no free slot") if is_waiting else None
-
-
 def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
     queue = run.queue.full_window() or run.queue
     holders = sorted(queue.holders.copy(), key=lambda holder: holder._started_at or math.inf)
@@ -224,27 +221,12 @@ def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
     return f"waits for a slot: the window is full, with {_job_names(holders)}{before_text}"
 
 
-def _find_resource_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
-    return run.queue.describe_wait(job)
-
-
-def _explain_resource_wait(run: Run, job: AbstractJob[Any]) -> str:
-    return run.queue.explain_wait(job) or READY_TEXT
-
-
-def _find_loop_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
-    return Waiting(WaitCause.LOOP)
-
-
-WAIT_FUNCTIONS: Final = (
-    (_find_pause, _explain_pause),
-    (_find_token_wait, _explain_token_wait),
-    (_find_slot_wait, _explain_slot_wait),
-    (_find_resource_wait, _explain_resource_wait),
-    # Explained as a wait for resources, because the resources that the job needs may be reserved for earlier jobs.
-    (_find_loop_wait, _explain_resource_wait),
-)
-"""For each cause of a wait, the functions that detect and explain it. The first cause that is detected is used."""
+WAIT_EXPLANATIONS: Final = {
+    WaitCause.RETRY: _explain_pause,
+    WaitCause.TOKEN: _explain_token_wait,
+    WaitCause.SLOT: _explain_slot_wait,
+}
+"""The functions that explain waits, by their causes; the ready queue explains the others."""
 
 
 def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[AbstractJob[Any]]) -> str:

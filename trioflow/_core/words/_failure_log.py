@@ -41,8 +41,6 @@ FAILURE_SUBJECT: Final = "failure"
 class SimilarFailures:
     """A failure that was logged, and the count of similar failures after it."""
 
-    __slots__ = ("_error_name", "_first_failures", "_message", "_path", "count_since_report", "expires_at")
-
     def __init__(self, job: AbstractJob[Any], error: BaseException, expires_at: float) -> None:
         self._path: Final = _job_path(job)  # the path of the job whose failure was logged
         self._message: Final = _message(job, error)
@@ -74,8 +72,6 @@ class SimilarFailures:
 
 class FailureLog:
     """The log of the failures in an outermost run and in all runs nested in it."""
-
-    __slots__ = ("_cancel_timer", "_kinds_reported_blocking", "_recent_failures", "_run")
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run  # the outermost run
