@@ -32,7 +32,6 @@ from trioflow.abc import AbstractJob, Instrument
 from trioflow.testing import run_virtual
 from trioflow.view import save
 from trioflow.view.monitor._model import RunModel
-from trioflow.view.monitor._records import LiveSource
 from trioflow.view.monitor._run_header import RunHeader
 from trioflow.view.text._symbols import Symbols
 
@@ -235,8 +234,7 @@ def test_views_show_the_size_of_the_adaptive_window(virtual: Virtual, tmp_path: 
     async def look() -> None:
         await anyio.sleep(0.5)
         while True:
-            source = LiveSource(scheduler)
-            lines = RunHeader(Symbols()).lines(RunModel(source).progress(), 100, None)
+            lines = RunHeader(Symbols()).lines(RunModel(scheduler).progress(), 100, None)
             shown.extend(re.findall(r"of (\d) slots", "".join(text for line in lines for text, _ in line)))
             await anyio.sleep(1)
 

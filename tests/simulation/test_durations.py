@@ -15,7 +15,7 @@ from trioflow import Job, Retry, Scheduler, Sequence, Trace, current_job, simula
 from trioflow.abc import Instrument
 from trioflow.simulation._duration_sources import read_durations
 from trioflow.view.monitor._eta import Estimator
-from trioflow.view.monitor._records import LiveSource
+from trioflow.view.monitor._model import RunModel
 
 
 def scenario(**options: Any) -> Scheduler:
@@ -64,11 +64,11 @@ class Estimate(Instrument):
     seconds: float | None = None
 
     def before_run(self, scheduler: Any) -> None:
-        self.source = LiveSource(scheduler)
-        self.estimator = Estimator(self.source, self.source.root)
+        self.model = RunModel(scheduler)
+        self.estimator = Estimator(self.model)
 
     def job_finished(self, scheduler: Any, job: Any) -> None:
-        record, record.state, record.finished_at = self.source.record_outcome(scheduler, job)
+        self.model.job_finished(scheduler, job)
         if self.seconds is None and sum(not other.is_settled() for other in scheduler) == 1:
             self.seconds = self.estimator.estimate_remaining_seconds()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -16,16 +16,25 @@ from trioflow.view.monitor._eta import Estimator
 from trioflow.view.monitor._records import JobRecord, SchedulerRecord
 
 
-def stand_in() -> Any:
+def stand_in(name: str, amount: float | None = None, slots: int | None = None) -> Any:
     """Return what an estimator reads of a job."""
-    return types.SimpleNamespace(attempts=1, timed_out=False, _extras=None, expected_duration=None)
+    needs = {} if amount is None else {"shared": amount}
+    return types.SimpleNamespace(
+        name=name, needs=needs, window_size=slots, jobs_window=slots, attempts=1, timed_out=False, _extras=None,
+        expected_duration=None,
+    )  # fmt: skip
 
 
 class Resource:
     """A resource of a pool, as an estimator reads it; a rate has no total."""
 
     def __init__(self, name: str, total: float | None, start_delay: float = 0.0) -> None:
-        self.name, self.total, self.start_delay = name, total, start_delay
+        self.name, self.total, self._start_delay = name, total, start_delay
+        self.delayed: list[str] = []
+
+    def start_delay(self, jobs: Iterable[Any]) -> float:
+        self.delayed = [job.name for job in jobs]
+        return self._start_delay
 
 
 class Graph:
@@ -47,24 +56,22 @@ class Graph:
         needs: Mapping[str, float] | None = None,
         resource: Resource | None = None,
     ) -> None:
-        self.root = SchedulerRecord(stand_in(), None)
+        amounts = needs or {}
+        self.root = SchedulerRecord(stand_in("root", slots=slots), None)
         self.jobs: dict[str, JobRecord] = {}
-        nested = SchedulerRecord(stand_in(), self.root)
+        nested = SchedulerRecord(stand_in("N", amounts.get("N"), inner_slots), self.root)
         for name in jobs:
-            self.jobs[name] = nested if name == "N" else JobRecord(stand_in(), self.root)
+            self.jobs[name] = nested if name == "N" else JobRecord(stand_in(name, amounts.get(name)), self.root)
             self.root.add_member(self.jobs[name])
         for name in inner:
-            self.jobs[name] = JobRecord(stand_in(), nested)
+            self.jobs[name] = JobRecord(stand_in(name, amounts.get(name)), nested)
             nested.add_member(self.jobs[name])
         self.edges = edges.split()
         self.durations = dict.fromkeys(self.jobs, durations) if isinstance(durations, float) else durations or {}
-        self.needs = needs or {}
         self.resource = resource
-        self.root_slot_count, self.inner_slots = slots, inner_slots
         self.now = 100.0
-        self.delayed: list[str] = []
-        source: Any = self
-        self.estimator = Estimator(source, self.root)
+        model: Any = self
+        self.estimator = Estimator(model)
 
     def estimate(self) -> float | None:
         return self.estimator.estimate_remaining_seconds()
@@ -95,19 +102,8 @@ class Graph:
         names = {job: self.name(job) for job in scheduler.members}
         return {job: self.durations[name] for job, name in names.items() if name in self.durations}
 
-    def job_needs(self, job: JobRecord) -> Mapping[str, Any]:
-        name = self.name(job)
-        return {"shared": self.needs[name]} if name in self.needs else {}
-
     def pool_resources(self, scheduler: SchedulerRecord) -> list[Any]:
         return [self.resource] if self.resource is not None and scheduler is self.root else []
-
-    def start_delay(self, resource: Any, jobs: list[JobRecord]) -> float:
-        self.delayed = list(map(self.name, jobs))
-        return float(resource.start_delay)
-
-    def slot_count(self, scheduler: SchedulerRecord) -> int | None:
-        return self.inner_slots
 
 
 def test_before_the_start_the_estimate_is_the_longest_chain() -> None:
@@ -239,4 +235,4 @@ def test_the_estimate_counts_the_time_until_a_rate_opens() -> None:
     graph = Graph("abc", durations=2.0, needs=dict.fromkeys("abc", 1.0), resource=rate)
     graph.run("a", 1.0)
     assert graph.estimate() == 22
-    assert graph.delayed == ["b", "c"]
+    assert rate.delayed == ["b", "c"]

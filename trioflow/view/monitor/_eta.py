@@ -26,14 +26,13 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
-from ..._core.api.views import JobState, fraction_done, longest_path_lengths, median_duration
+from ..._core.api.views import AnyJob, JobState, fraction_done, longest_path_lengths, max_slots, median_duration
 from ._model import RunModel
-from ._records import JobRecord, LiveSource, SchedulerRecord
+from ._records import JobRecord, SchedulerRecord
 
 MIN_SUCCEEDED_JOBS: Final = 3
 """The number of jobs that must have succeeded before there is an estimate, if no job has an expected duration."""
@@ -50,7 +49,7 @@ class ResourceBound:
 
     total_amount: float
     """The total amount of the resource; infinity for a rate."""
-    start_delay: Callable[[list[JobRecord]], float]
+    start_delay: Callable[[Iterable[AnyJob]], float]
     """A function that returns the seconds until a rate or a cooldown lets all of the given jobs start."""
     amounts: dict[JobRecord, float] = field(default_factory=dict[JobRecord, float])
     """The amount that each job needs, at any depth. Settled jobs are removed."""
@@ -62,7 +61,7 @@ class ResourceBound:
         waiting = [job for job in self.amounts if _working_job(job).started_at is None]
         if not waiting:
             return work / self.total_amount
-        delay = self.start_delay(list(map(_working_job, waiting)))
+        delay = self.start_delay(_working_job(job).job for job in waiting)
         return max(work / self.total_amount, delay + min(seconds_left[job] for job in waiting))
 
 
@@ -79,20 +78,21 @@ class SchedulerLevel:
     """The bounds of the resources in the scheduler's pool."""
 
 
-def iterate_scheduler_levels(source: LiveSource, root: SchedulerRecord) -> Iterator[SchedulerLevel]:
+def iterate_scheduler_levels(model: RunModel) -> Iterator[SchedulerLevel]:
     """Yield a `SchedulerLevel` for each scheduler of a run, each after that of its enclosing scheduler."""
-    todo: list[tuple[SchedulerRecord, dict[str, ResourceBound]]] = [(root, {})]
+    todo: list[tuple[SchedulerRecord, dict[str, ResourceBound]]] = [(model.root, {})]
     while todo:
         scheduler, enclosing_bounds = todo.pop()
-        jobs = [job for job in source.topological_order(scheduler) if not job.forever]
-        slots = source.root_slot_count if scheduler is root else source.slot_count(scheduler)
+        jobs = [job for job in model.topological_order(scheduler) if not job.forever]
+        is_root = scheduler is model.root  # of an adaptive window, the current size, and further in the maximum
+        slots = scheduler.scheduler.window_size if is_root else max_slots(scheduler.scheduler.jobs_window)
         own_bounds: dict[str, ResourceBound] = {}
-        for resource in source.pool_resources(scheduler):
+        for resource in model.pool_resources(scheduler):
             total = math.inf if resource.total is None else resource.total
-            own_bounds[resource.name] = ResourceBound(total, partial(source.start_delay, resource))
+            own_bounds[resource.name] = ResourceBound(total, resource.start_delay)
         bounds_in_scope = {**enclosing_bounds, **own_bounds}
         for job in jobs if bounds_in_scope else ():
-            for name, amount in source.job_needs(_working_job(job)).items():
+            for name, amount in (_working_job(job).job.needs or {}).items():
                 if name in bounds_in_scope:
                     bounds_in_scope[name].amounts[job] = amount if isinstance(amount, (int, float)) else 1.0
         slot_count = math.inf if slots is None else max(1, slots)
@@ -110,16 +110,16 @@ def _working_job(job: JobRecord) -> JobRecord:
 class Estimator:
     """An estimator of the remaining time of one run. During the run, it can be queried any number of times."""
 
-    def __init__(self, source: LiveSource, root: SchedulerRecord) -> None:
-        self._source: Final = source
-        self._levels: Final = list(iterate_scheduler_levels(source, root))
+    def __init__(self, model: RunModel) -> None:
+        self._clock: Final = model.clock
+        self._levels: Final = list(iterate_scheduler_levels(model))
         known_durations: dict[JobRecord, float] = {}
         jobs = [job for level in self._levels for job in level.jobs if job.is_one_job]
         for level in self._levels:
-            known_durations.update(source.expected_durations(level.scheduler))
+            known_durations.update(model.expected_durations(level.scheduler))
         for job in filter(lambda job: job.is_first and job not in known_durations, jobs):
             working = _working_job(job)
-            if working.enclosing is not None and working in (known := source.expected_durations(working.enclosing)):
+            if working.enclosing is not None and working in (known := model.expected_durations(working.enclosing)):
                 known_durations[job] = known[working]
         known_durations = {job: known_durations[job] for job in jobs if job in known_durations}
         default_duration = median_duration(known_durations.values())
@@ -133,7 +133,7 @@ class Estimator:
         self._measured_seconds = self._expected_seconds = prior_seconds
         for level in reversed(self._levels):
             durations = {job: self._expected_durations[job] for job in level.jobs}
-            paths = longest_path_lengths(level.jobs, source.required_members, durations, default_duration)
+            paths = longest_path_lengths(level.jobs, model.required_members, durations, default_duration)
             self._successor_chain_seconds.update((job, path - durations[job]) for job, path in paths.items())
             self._expected_durations[level.scheduler] = max(
                 0.0, *paths.values(), sum(durations.values()) / level.slot_count
@@ -178,7 +178,7 @@ class Estimator:
         # After the first attempt, the speed is unknown, because `started_at` is the start of the first attempt.
         if started is None or not fraction or job.job.attempts > 1 or job.job.timed_out:
             return None
-        seconds = self._source.clock() - started
+        seconds = self._clock() - started
         return seconds / fraction - seconds
 
     def _estimate_level(
@@ -193,7 +193,7 @@ class Estimator:
             duration_ratio: the ratio of measured to expected durations.
 
         """
-        now, longest_chain_seconds, work_seconds = self._source.clock(), 0.0, 0.0
+        now, longest_chain_seconds, work_seconds = self._clock(), 0.0, 0.0
         for job in level.jobs:
             started, chain_seconds = _working_job(job).started_at, duration_ratio * self._successor_chain_seconds[job]
             if (seconds := seconds_left.get(job)) is None:
@@ -257,13 +257,13 @@ class Forecast:
             return True
         if self._graph_revision != model.graph_revision:
             self._graph_revision, self._estimator = model.graph_revision, None
-            self._has_expected_durations = any(map(model.source.expected_durations, model.root.iterate_schedulers()))
+            self._has_expected_durations = any(map(model.expected_durations, model.root.iterate_schedulers()))
         return self._has_expected_durations or any(fraction_done(job.job) for job in list(model.running_jobs))
 
     def _current_estimator(self) -> Estimator:
         model = self._model
         if self._estimator is None or self._graph_revision != model.graph_revision:
             revision = model.graph_revision
-            self._estimator = Estimator(model.source, model.root)
+            self._estimator = Estimator(model)
             self._graph_revision = revision
         return self._estimator

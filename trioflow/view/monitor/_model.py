@@ -1,4 +1,4 @@
-"""`RunModel`: the state of a run that a monitor shows, with the number of jobs in each state.
+"""`RunModel`: the state of a run that a monitor shows: the records of its jobs, and their number in each state.
 
 The monitor's hooks update the model in the thread of the run. The drawing thread reads the model without a lock, so
 drawing never makes the run wait. This is safe for three reasons:
@@ -16,14 +16,15 @@ include those of its nested schedulers. Forever jobs, and all jobs nested in the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, cast
 
-from ..._core.api.views import JobState
+from ..._core.api import views
+from ..._core.api.views import RAN_TO_END, AnyJob, BaseScheduler, JobState, ResourceView, RunPhase
 from .._state_styles import recorded_state
 from ..text import _failure_text, _verdict
 from ..text._verdict import create_verdict
 from ._display import Display
-from ._records import JobCounts, JobRecord, LiveSource, SchedulerRecord
+from ._records import JobCounts, JobRecord, SchedulerRecord
 from ._run_header import RunProgress
 
 MAX_KEPT_FAILURES: Final = 9
@@ -54,16 +55,18 @@ class RunModel:
     """The state of one run. At each event, it updates the job records and notifies the display.
 
     Args:
-        source: the source of the records of all jobs, which answers queries about the run between events.
+        scheduler: the outermost scheduler of the run.
         are_failures_shown_elsewhere: whether other code prints the failures after the run. The last picture then omits
             them, and log lines omit their exceptions.
 
     """
 
-    def __init__(self, source: LiveSource, are_failures_shown_elsewhere: bool = False) -> None:
-        self.root: Final = source.root
-        self.source: Final = source
-        self.clock: Final = source.clock
+    def __init__(self, scheduler: BaseScheduler, are_failures_shown_elsewhere: bool = False) -> None:
+        run = views.current_run(scheduler)
+        assert run is not None
+        self.clock: Final = run.clock
+        self.root: Final = SchedulerRecord(scheduler, None)
+        self.records: Final[dict[AnyJob, JobRecord]] = {scheduler: self.root}
         self.ended_at: float | None = None
         self.are_failures_shown_elsewhere: Final = are_failures_shown_elsewhere
         self.graph_revision = 0  # incremented when jobs are added or replaced
@@ -71,6 +74,7 @@ class RunModel:
         self.running_jobs: Final[dict[JobRecord, None]] = {}  # without forever jobs and the jobs nested in them
         self.forever_jobs: Final[dict[JobRecord, None]] = {}  # omits forever jobs nested in another forever job
         self.failed_jobs_by_kind: Final[dict[str, FailedJobs]] = {}
+        self._create_records(self.root)
         self._reset_counts(self.root)
         self.display = Display()
 
@@ -85,8 +89,10 @@ class RunModel:
 
     def progress(self) -> RunProgress:
         """Return the progress of the run, in the form that the header shows."""
-        source, tally, culprit = self.source, self._tally(), self.root.culprit
-        elapsed = (self.clock() if self.ended_at is None else self.ended_at) - source.began_at
+        scheduler, tally, ended_at = self.root.scheduler, self._tally(), self.ended_at
+        began_at, _ = views.run_times(scheduler) or (0.0, None)
+        elapsed = (self.clock() if ended_at is None else ended_at) - began_at
+        slot_count, culprit = scheduler.window_size, views.culprit_text(scheduler)
         return RunProgress(
             self.root.label,
             self.root_counts,
@@ -94,15 +100,23 @@ class RunModel:
             elapsed,
             failure_count=tally.failure_count,
             forever_count=self.forever_count,
-            slots=None if source.root_slot_count is None else (self._used_slot_count(), source.root_slot_count),
-            budget_texts=[text for resource in source.pool_resources(self.root) if (text := resource.budget_text)],
-            ending_word=source.ending_word,
-            verdict=None if self.ended_at is None else create_verdict(self.root.stop_reason, tally, elapsed, culprit),
+            slots=None if slot_count is None else (self._used_slot_count(), slot_count),
+            budget_texts=[text for resource in self.pool_resources(self.root) if (text := resource.budget_text)],
+            ending_word=self._ending_word(),
+            verdict=None if ended_at is None else create_verdict(scheduler.stop_reason, tally, elapsed, culprit),
         )
+
+    def _ending_word(self) -> str:
+        """Return the word "ending" or "draining" if the run is about to end; otherwise an empty string."""
+        run = views.current_run(self.root.scheduler)
+        if run is not None and run.phase is RunPhase.STOPPING and run.reason not in RAN_TO_END:
+            return "ending"
+        return "draining" if run is not None and run.phase is RunPhase.DRAINING else ""
 
     def _used_slot_count(self) -> int:
         """Return the number of slots in use; for a limiter, including the tokens that other schedulers use."""
-        tokens = self.source.used_token_count
+        run = views.current_run(self.root.scheduler)
+        tokens = None if run is None else run.tokens_taken
         users = (job for job in list(self.running_jobs) if job.takes_slot and self._takes_slot_of_root(job))
         return sum(1 for _ in users) if tokens is None else tokens
 
@@ -128,26 +142,33 @@ class RunModel:
 
     # ---- events
 
-    def nested_run_started(self, scheduler: SchedulerRecord) -> None:
+    def nested_run_started(self, scheduler: BaseScheduler) -> None:
         """Record that a nested scheduler runs again, or begins its first run with changed members."""
-        scheduler.counts.subtract_from_enclosing()
+        record = cast(SchedulerRecord, self.records[scheduler])
+        if record.counts.are_all_jobs_waiting and [*scheduler] == [job.job for job in record.members]:
+            return  # nothing to reset: no job has started, and the members have not changed
+        self._create_records(record)
+        record.counts.subtract_from_enclosing()
         failed_jobs = (failures.jobs for failures in self.failed_jobs_by_kind.values())
         for jobs in (self.running_jobs, self.forever_jobs, *failed_jobs):
-            for job in [job for job in jobs if job.is_inside(scheduler)]:
+            for job in [job for job in jobs if job.is_inside(record)]:
                 del jobs[job]
-        self._reset_counts(scheduler)
+        self._reset_counts(record)
         self.display.wake()
 
-    def job_added(self, job: JobRecord) -> None:
-        assert job.enclosing is not None
-        self._count_added_job(job.enclosing, job)
+    def job_added(self, scheduler: BaseScheduler, added_job: AnyJob) -> None:
+        enclosing = cast(SchedulerRecord, self.records[scheduler])
+        job = self._add_record(enclosing, added_job)
+        self._count_added_job(enclosing, job)
         if isinstance(job, SchedulerRecord):
+            self._create_records(job)
             self._reset_counts(job)
         self.graph_revision += 1
         self.display.wake()
 
-    def job_scheduled(self, job: JobRecord, needs: str = "") -> None:
+    def job_scheduled(self, scheduled_job: AnyJob) -> None:
         """Record that a job is ready to start, for the first time, or after it was throttled or an attempt failed."""
+        job = self.records[scheduled_job]
         enclosing = job.enclosing
         assert enclosing is not None
         if job.state is JobState.RUNNING and not job.forever:
@@ -157,13 +178,15 @@ class RunModel:
             job.started_at = None
         job.state = JobState.SCHEDULED
         if job.is_one_job and not (job.forever or enclosing.belongs_to_forever_job):
-            job.ready_group = enclosing.ready_jobs_by_needs.setdefault(needs, {})
+            needs = scheduled_job.needs
+            job.ready_group = enclosing.ready_jobs_by_needs.setdefault(str(needs) if needs else "", {})
             job.ready_group[job] = None
         self.display.wake()
 
-    def job_started(self, job: JobRecord, started_at: float | None) -> None:
+    def job_started(self, started_job: AnyJob) -> None:
+        job = self.records[started_job]
         previous_state = _counted_state(job)
-        job.state, job.started_at = JobState.RUNNING, started_at
+        job.state, job.started_at = JobState.RUNNING, started_job.started_at
         job.leave_ready_group()
         enclosing = job.enclosing
         assert enclosing is not None
@@ -174,16 +197,24 @@ class RunModel:
                 self.running_jobs[job] = None
         self.display.job_started(job)
 
-    def job_retried(self, job: JobRecord) -> None:
-        self.display.job_retried(job)
+    def job_retried(self, job: AnyJob) -> None:
+        self.display.job_retried(self.records[job])
 
-    def job_ready(self, job: JobRecord) -> None:
-        self.display.job_ready(job)
+    def job_ready(self, job: AnyJob) -> None:
+        self.display.job_ready(self.records[job])
 
-    def job_finished(self, job: JobRecord, state: JobState, finished_at: float | None) -> None:
-        """Record that a job has settled. The source has already updated the other fields of the record."""
+    def job_finished(self, scheduler: BaseScheduler, settled_job: AnyJob) -> None:
+        """Record that a job has settled, and drop its record if the scheduler drops the job."""
+        job = self.records[settled_job]
         previous_state = _counted_state(job)
-        job.finished_at, job.state = finished_at, state
+        state, job.started_at, job.finished_at, has_no_further_facts = views.end_facts(settled_job)
+        if not has_no_further_facts:
+            job.outcome = views.outcome(settled_job)
+        job.state = state
+        enclosing = job.enclosing
+        if enclosing is not None and not enclosing.keeps_jobs and views.is_droppable(scheduler, settled_job):
+            enclosing.remove_member(job)
+            self._drop_records(job)
         self.running_jobs.pop(job, None)
         job.leave_ready_group()
         if isinstance(job, SchedulerRecord):
@@ -192,7 +223,8 @@ class RunModel:
         if job.is_one_job or job.failed_by_itself or state is JobState.BLOCKED:
             self._count_settled_job(job, previous_state)
         if job.failed_by_itself:
-            kind = job.failure_kind or ("" if job.error is None else _failure_text.one_line_text(job.error))
+            failure = None if job.outcome is None else job.outcome.failure
+            kind = "" if failure is None else _failure_text.kind_text(settled_job, failure)
             self.failed_jobs_by_kind.setdefault(kind, FailedJobs()).add(job)
         self.display.job_finished(job)
 
@@ -216,6 +248,37 @@ class RunModel:
 
     # ---- jobs
 
+    def _create_records(self, top_record: SchedulerRecord) -> None:
+        """Create or reset the records of all jobs in a scheduler, at any depth. Call this when its run begins."""
+        todo = [top_record]
+        while todo:
+            record = todo.pop()
+            scheduler, old_members = record.scheduler, record.members
+            record.keeps_jobs = scheduler.keep_jobs
+            record.members, record.nested_schedulers = {}, {}
+            for job in scheduler:
+                self._add_record(record, job)
+            for removed in old_members.keys() - record.members.keys():
+                self._drop_records(removed)
+            todo += record.nested_schedulers
+
+    def _add_record(self, record: SchedulerRecord, job: AnyJob) -> JobRecord:
+        """Create or reset the record of a job, add it to the record of its scheduler, and return it."""
+        member = self.records.get(job)
+        if member is None:
+            record_class = SchedulerRecord if views.is_scheduler(job) else JobRecord
+            member = self.records[job] = record_class(job, record, job.forever)
+            member.takes_slot = views.takes_slot(job)
+            member.is_first = views.is_scheduler(job) and views.is_one_job(job)
+        else:
+            member.reset_run_fields()
+        record.add_member(member)
+        return member
+
+    def _drop_records(self, record: JobRecord) -> None:
+        for job in [record, *(record.iterate_jobs() if isinstance(record, SchedulerRecord) else ())]:
+            self.records.pop(job.job, None)
+
     def _reset_counts(self, top_scheduler: SchedulerRecord) -> None:
         """Count all jobs in a scheduler as waiting, and none as ready."""
         for scheduler in top_scheduler.iterate_schedulers():
@@ -231,6 +294,23 @@ class RunModel:
                 scheduler.counts.move(None, JobState.IDLE)
         elif not scheduler.belongs_to_forever_job:
             self.forever_jobs[job] = None
+
+    def topological_order(self, scheduler: SchedulerRecord) -> list[JobRecord]:
+        """Return the members of a scheduler in topological order, omitting members in cycles. Takes O(V + E) time."""
+        return views.topological_order(list(scheduler.members), self.required_members)
+
+    def required_members(self, job: JobRecord) -> list[JobRecord]:
+        assert job.enclosing is not None
+        required_jobs = views.all_requirements(job.enclosing.scheduler, job.job)
+        return [record for job in required_jobs if (record := self.records.get(job)) is not None]
+
+    def expected_durations(self, scheduler: SchedulerRecord) -> dict[JobRecord, float]:
+        durations = views.expected_durations(scheduler.scheduler)
+        return {record: durations[job] for job in durations if (record := self.records.get(job)) is not None}
+
+    def pool_resources(self, scheduler: SchedulerRecord) -> list[ResourceView]:
+        pool = scheduler.scheduler.pool
+        return [] if pool is None else views.resource_views(pool)
 
 
 def _counted_state(job: JobRecord) -> JobState:
@@ -257,4 +337,4 @@ def iterate_in_listing_order(model: RunModel) -> Iterator[tuple[JobRecord, int]]
 
 
 def _iterate_members(model: RunModel, scheduler: SchedulerRecord) -> Iterator[JobRecord]:
-    return iter([job for job in model.source.topological_order(scheduler) if not job.forever])
+    return iter([job for job in model.topological_order(scheduler) if not job.forever])

@@ -24,7 +24,6 @@ from ._log_display import LogDisplay
 from ._model import RunModel
 from ._output_buffer import is_terminal
 from ._picture_renderer import PictureRenderer
-from ._records import LiveSource, SchedulerRecord
 from ._row_selection import full_name
 
 DUMB_TERMINALS: Final = ("dumb", "unknown")
@@ -118,7 +117,6 @@ class Monitor(Instrument):
         self._should_capture_child_output: Final = flag(child_output, "child_output", "Monitor()")
         self._are_failures_shown_elsewhere = False
         self._model: RunModel | None = None  # None unless a run is shown
-        self._live_source: LiveSource | None = None  # None unless a run in this process is shown
 
     def __repr__(self) -> str:
         """Show the label of the current run, if there is one."""
@@ -128,88 +126,67 @@ class Monitor(Instrument):
 
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Start showing a run, or record that the run of a nested scheduler begins."""
-        if self._live_source is not None and scheduler not in self._live_source.records:
+        model = self._model
+        if model is not None and scheduler not in model.records:
             raise RuntimeError(
                 f"{self!r} watches one run at a time: give {scheduler.label!r} its own Monitor()"
             )  # the engine logs this error and removes the monitor from the second run only
         try:
-            if self._live_source is None:
-                self._live_source = LiveSource(scheduler)
-                self._show_run(self._live_source)
-            else:
-                self._start_nested_run(self._live_source, self._live_source.scheduler_record(scheduler))
+            if model is None:
+                self._show_run(scheduler)
+            elif scheduler is not model.root.job:
+                model.nested_run_started(scheduler)
         except BaseException:
             self._reset()
             raise
 
-    def _start_nested_run(self, source: LiveSource, record: SchedulerRecord) -> None:
-        if record is source.root:
-            return
-        model = self._current_model()
-        if record.counts.are_all_jobs_waiting and source.has_current_members(record):
-            return  # nothing to reset: no job has started, and the members have not changed
-        source.create_records(record)
-        model.nested_run_started(record)
-
     @_release_output_on_error
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Add a job to the picture, or to the counts."""
-        assert self._live_source is not None
-        self._current_model().job_added(self._live_source.add_job(scheduler, job))
+        self._model.job_added(scheduler, job)  # type: ignore[union-attr]
 
     @_release_output_on_error
     def job_scheduled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a job is ready to start, for the first time or after it was throttled."""
-        needs = job.needs
-        self._model.job_scheduled(self._live_source.records[job], str(needs) if needs else "")  # type: ignore[union-attr]
+        self._model.job_scheduled(job)  # type: ignore[union-attr]
 
     @_release_output_on_error
     def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a job has started."""
-        self._model.job_started(self._live_source.records[job], job.started_at)  # type: ignore[union-attr]
+        self._model.job_started(job)  # type: ignore[union-attr]
 
+    @_release_output_on_error
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a retry of a job has begun. Ignore the first attempt."""
         if job.attempts > 1:
-            self._show_retry(scheduler, job)
-
-    @_release_output_on_error
-    def _show_retry(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        assert self._live_source is not None
-        self._current_model().job_retried(self._live_source.records[job])
+            self._model.job_retried(job)  # type: ignore[union-attr]
 
     @_release_output_on_error
     def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a service is ready."""
-        assert self._live_source is not None
-        self._current_model().job_ready(self._live_source.records[job])
+        self._model.job_ready(job)  # type: ignore[union-attr]
 
     @_release_output_on_error
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show the outcome of a job."""
-        self._model.job_finished(*self._live_source.record_outcome(scheduler, job))  # type: ignore[union-attr]
+        self._model.job_finished(scheduler, job)  # type: ignore[union-attr]
 
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Record the end of a run. If it was the outermost run, draw the last picture and release the output."""
-        assert self._live_source is not None
-        if self._live_source.record_run_end(scheduler) is self._live_source.root:
-            model = self._current_model()
-            self._model = self._live_source = None
+        model = self._model
+        if model is not None and scheduler is model.root.job:
+            self._model = None
             _, ended_at = run_times(scheduler) or (0.0, None)
             model.run_ended(model.clock() if ended_at is None else ended_at)
 
     # ---- runs
 
-    def _show_run(self, source: LiveSource) -> RunModel:
-        model = RunModel(source, self._are_failures_shown_elsewhere)
+    def _show_run(self, scheduler: BaseScheduler) -> RunModel:
+        model = RunModel(scheduler, self._are_failures_shown_elsewhere)
         model.display = self._new_display(model)
         self._model = model
         model.display.start()
         return model
-
-    def _current_model(self) -> RunModel:
-        assert self._model is not None
-        return self._model
 
     def _new_display(self, model: RunModel) -> Display:
         """Return a new display, which draws pictures on a terminal, and otherwise writes log lines."""
@@ -224,11 +201,11 @@ class Monitor(Instrument):
         return LogDisplay(stream, model, symbols, get_tag)
 
     def _format_tag(self, symbols: _symbols.Symbols, job: AnyJob) -> str:
-        record = None if self._live_source is None else self._live_source.records.get(job)
+        record = None if self._model is None else self._model.records.get(job)
         return f"{symbols.escape(job.label) if record is None else full_name(record, symbols)}: "
 
     def _reset(self) -> None:
-        model, self._model, self._live_source = self._model, None, None
+        model, self._model = self._model, None
         if model is not None:
             model.display.stop()
 

@@ -19,6 +19,7 @@ from ..._core.api.views import (
     WaitCause,
     Waiting,
     duration_text,
+    expected_durations,
     fit,
     fraction_done,
     get_status_text,
@@ -230,7 +231,9 @@ class PictureRenderer:
             details.append(self._counts_by_symbol(job))
         elif is_service(job.job) and job.state is JobState.RUNNING:
             details.append("ready" if is_ready(job.job) else "starting")
-        expected = self._model.source.expected_duration(job) if job.state is JobState.RUNNING else None
+        expected = None
+        if job.state is JobState.RUNNING and job.enclosing is not None:
+            expected = expected_durations(job.enclosing.scheduler, [job.job]).get(job.job)
         if expected is not None:
             details.append(f"of {'≈' if self._is_unicode else '~'}{duration_text(expected)}")
         wait = waiting(job.job)

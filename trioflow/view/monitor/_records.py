@@ -1,46 +1,23 @@
-"""The records of jobs and schedulers that a monitor shows, and `LiveSource`, which creates and updates them.
+"""The records of jobs and schedulers that a monitor shows.
 
 A record keeps what a monitor counts or measures at an event. All else it reads from its job, while it draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, cast
+from collections.abc import Iterator
+from typing import Final, cast
 
 from ..._core.api import views
 from ..._core.api.views import (
-    RAN_TO_END,
     AnyJob,
     BaseScheduler,
     JobState,
     Outcome,
     ReportedState,
-    ResourceView,
-    RunPhase,
-    StopReason,
 )
 from .._state_styles import STATE_STYLES
-from ..text._failure_text import kind_text
 from ..text._verdict import RestoredJobs
-
-
-class RunFields:
-    """The fields of a record that describe the current run, with their values before a run."""
-
-    state = JobState.IDLE
-    started_at: float | None = None
-    finished_at: float | None = None
-    outcome: Outcome | None = None
-    """The outcome of the job, once it has settled; None also if it is a plain success."""
-    failure_kind = ""
-    """For a failed job, a text that is equal for failures of one kind."""
-    ready_group: dict[JobRecord, None] | None = None
-    """The group of `SchedulerRecord.ready_jobs_by_needs` that the job is in; None if it is in none."""
-    # The fields below are those of schedulers.
-    stop_reason: StopReason | None = None
-    culprit: str | None = None
-    """The failure that stopped the run, in the words of the verdict."""
 
 
 class JobCounts:
@@ -121,7 +98,7 @@ class JobCounts:
                 counts.by_state[state] -= number
 
 
-class JobRecord(RunFields):
+class JobRecord:
     """A record of one job: the job itself, and its state in the current run.
 
     Args:
@@ -133,6 +110,14 @@ class JobRecord(RunFields):
 
     is_scheduler = is_first = False
     takes_slot = True
+    # The fields below describe the current run. These are their values before a run.
+    state = JobState.IDLE
+    started_at: float | None = None
+    finished_at: float | None = None
+    outcome: Outcome | None = None
+    """The outcome of the job, once it has settled; None also if it is a plain success."""
+    ready_group: dict[JobRecord, None] | None = None
+    """The group of `SchedulerRecord.ready_jobs_by_needs` that the job is in; None if it is in none."""
 
     def __init__(self, job: AnyJob, enclosing: SchedulerRecord | None, forever: bool = False) -> None:
         self.job: Final = job
@@ -158,8 +143,8 @@ class JobRecord(RunFields):
 
     def reset_run_fields(self) -> None:
         """Reset the fields that describe the current run to their values before a run."""
-        for name in vars(RunFields).keys() & vars(self).keys():
-            delattr(self, name)
+        for name in ("state", "started_at", "finished_at", "outcome", "ready_group"):
+            vars(self).pop(name, None)
 
     @property
     def is_one_job(self) -> bool:
@@ -217,6 +202,10 @@ class SchedulerRecord(JobRecord):
         self.ready_jobs_by_needs: dict[str, dict[JobRecord, None]] = {}
         self.counts = JobCounts()
 
+    @property
+    def scheduler(self) -> BaseScheduler:
+        return cast(BaseScheduler, self.job)
+
     def reset_counts(self) -> None:
         """Count no jobs, and take none as ready. The enclosing scheduler must have been reset before."""
         outer = self.enclosing
@@ -248,153 +237,3 @@ class SchedulerRecord(JobRecord):
     def iterate_jobs(self) -> Iterator[JobRecord]:
         """Yield the records of all jobs, including nested schedulers and their jobs."""
         return (job for scheduler in self.iterate_schedulers() for job in list(scheduler.members))
-
-
-class LiveSource:
-    """A source that creates records for the jobs of a run in this process, and updates them between events.
-
-    Args:
-        root: the outermost scheduler of the run.
-
-    """
-
-    def __init__(self, root: BaseScheduler) -> None:
-        run = views.current_run(root)
-        assert run is not None
-        self.clock = run.clock
-        self._root_scheduler: Final = root
-        self.records: Final[dict[AnyJob, JobRecord]] = {}
-        self.root: Final = SchedulerRecord(root, None)
-        self.records[root] = self.root
-        self.create_records(self.root)
-
-    # ---- records
-
-    def scheduler_record(self, scheduler: BaseScheduler) -> SchedulerRecord:
-        return cast(SchedulerRecord, self.records[scheduler])
-
-    def has_current_members(self, record: SchedulerRecord) -> bool:
-        """Return whether the members in a record are the current members of the scheduler, in the same order."""
-        return [*_live_scheduler(record)] == [job.job for job in record.members]
-
-    def create_records(self, top_record: SchedulerRecord) -> None:
-        """Create or reset the records of all jobs in a scheduler, at any depth. Call this when its run begins."""
-        todo = [top_record]
-        while todo:
-            record = todo.pop()
-            scheduler, old_members = _live_scheduler(record), record.members
-            record.keeps_jobs = scheduler.keep_jobs
-            record.members, record.nested_schedulers = {}, {}
-            for job in scheduler:
-                self._add_record(record, job)
-            for removed in old_members.keys() - record.members.keys():
-                self._drop_records(removed)
-            todo += record.nested_schedulers
-
-    def add_job(self, scheduler: BaseScheduler, job: AnyJob) -> JobRecord:
-        """Create and return the record of a job that was added during the run."""
-        record = self._add_record(self.scheduler_record(scheduler), job)
-        if isinstance(record, SchedulerRecord):
-            self.create_records(record)
-        return record
-
-    def record_outcome(self, scheduler: BaseScheduler, job: AnyJob) -> tuple[JobRecord, JobState, float | None]:
-        """Update the record of a settled job, and drop the record if the scheduler drops the job.
-
-        Return the record, the final state, and the time when the job settled.
-        """
-        record = self.records[job]
-        state, record.started_at, finished_at, has_no_further_facts = views.end_facts(job)
-        if not has_no_further_facts:
-            record.outcome = views.outcome(job)
-            failure = record.outcome.failure
-            record.failure_kind = "" if failure is None else kind_text(job, failure)
-        enclosing = record.enclosing
-        if enclosing is not None and not enclosing.keeps_jobs and views.is_droppable(scheduler, job):
-            enclosing.remove_member(record)
-            self._drop_records(record)
-        return record, state, finished_at
-
-    def record_run_end(self, scheduler: BaseScheduler) -> SchedulerRecord:
-        """Set the stop reason and the culprit of a scheduler whose run has ended, and return its record."""
-        record = self.scheduler_record(scheduler)
-        record.stop_reason = scheduler.stop_reason
-        record.culprit = views.culprit_text(scheduler)
-        return record
-
-    def _add_record(self, record: SchedulerRecord, job: AnyJob) -> JobRecord:
-        """Create or reset the record of a job, add it to the record of its scheduler, and return it."""
-        member = self.records.get(job)
-        if member is None:
-            record_class = SchedulerRecord if views.is_scheduler(job) else JobRecord
-            member = self.records[job] = record_class(job, record, job.forever)
-            member.takes_slot = views.takes_slot(job)
-            member.is_first = views.is_scheduler(job) and views.is_one_job(job)
-        else:
-            member.reset_run_fields()
-        record.add_member(member)
-        return member
-
-    def _drop_records(self, record: JobRecord) -> None:
-        for job in [record, *(record.iterate_jobs() if isinstance(record, SchedulerRecord) else ())]:
-            self.records.pop(job.job, None)
-
-    # ---- queries between two events
-
-    @property
-    def began_at(self) -> float:
-        return (views.run_times(self._root_scheduler) or (0.0, None))[0]
-
-    @property
-    def root_slot_count(self) -> int | None:
-        """The current number of slots of the outermost scheduler; None if there is no limit."""
-        return self._root_scheduler.window_size
-
-    @property
-    def used_token_count(self) -> int | None:
-        """The number of tokens in use of the run's limiter; None if the window is not a limiter."""
-        run = views.current_run(self._root_scheduler)
-        return None if run is None else run.tokens_taken
-
-    @property
-    def ending_word(self) -> str:
-        """The word "ending" or "draining" if the run is about to end; otherwise an empty string."""
-        run = views.current_run(self._root_scheduler)
-        if run is not None and run.phase is RunPhase.STOPPING and run.reason not in RAN_TO_END:
-            return "ending"
-        return "draining" if run is not None and run.phase is RunPhase.DRAINING else ""
-
-    def topological_order(self, scheduler: SchedulerRecord) -> list[JobRecord]:
-        """Return the members of a scheduler in topological order, omitting members in cycles. Takes O(V + E) time."""
-        return views.topological_order(list(scheduler.members), self.required_members)
-
-    def required_members(self, job: JobRecord) -> list[JobRecord]:
-        assert job.enclosing is not None
-        required_jobs = views.all_requirements(_live_scheduler(job.enclosing), job.job)
-        return [record for job in required_jobs if (record := self.records.get(job)) is not None]
-
-    def expected_durations(self, scheduler: SchedulerRecord) -> dict[JobRecord, float]:
-        durations = views.expected_durations(_live_scheduler(scheduler))
-        return {record: durations[job] for job in durations if (record := self.records.get(job)) is not None}
-
-    def expected_duration(self, job: JobRecord) -> float | None:
-        assert job.enclosing is not None
-        return views.expected_durations(_live_scheduler(job.enclosing), [job.job]).get(job.job)
-
-    def job_needs(self, job: JobRecord) -> Mapping[str, Any]:
-        return job.job.needs or {}
-
-    def pool_resources(self, scheduler: SchedulerRecord) -> list[ResourceView]:
-        pool = _live_scheduler(scheduler).pool
-        return [] if pool is None else views.resource_views(pool)
-
-    def start_delay(self, resource: ResourceView, jobs: list[JobRecord]) -> float:
-        return resource.start_delay(job.job for job in jobs)
-
-    def slot_count(self, scheduler: SchedulerRecord) -> int | None:
-        """Return the number of slots of a scheduler, or the maximum of an adaptive window; None means no limit."""
-        return views.max_slots(_live_scheduler(scheduler).jobs_window)
-
-
-def _live_scheduler(record: SchedulerRecord) -> BaseScheduler:
-    return cast(BaseScheduler, record.job)
