@@ -159,7 +159,6 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "Rate", lambda *, per, burst, requests: trioflow.Rate(per=per, burst=burst, requests=requests), {
         "per": 1, "burst": 1, "requests": 1,
     }  # fmt: skip
-    yield "exited_with", trioflow.exited_with, {"codes": ()}
     yield "Throttled", trioflow.Throttled, {"key": "api"}
     yield "Journal", trioflow.Journal, {"path": "run.db"}
     yield "Monitor", trioflow.Monitor, {}

@@ -52,7 +52,6 @@ if _typing.TYPE_CHECKING:
     from .jobs.command._readiness import PortOpen as PortOpen
     from .jobs.command._result import CommandError as CommandError
     from .jobs.command._result import CommandResult as CommandResult
-    from .jobs.command._result import exited_with as exited_with
     from .jobs.process._process_job import ProcessJob as ProcessJob
     from .jobs.ssh._nodes import LocalNode as LocalNode
     from .jobs.ssh._nodes import SshNode as SshNode
@@ -102,7 +101,7 @@ _LAZY_NAMES = {
         ".jobs.command._granted": "granted",
         ".jobs.command._command_job": "CommandJob",
         ".jobs.command._readiness": "CommandSucceeds OutputLine PortOpen",
-        ".jobs.command._result": "CommandError CommandResult exited_with",
+        ".jobs.command._result": "CommandError CommandResult",
         ".jobs.command._command_service": "CommandService",
         ".jobs.process._process_job": "ProcessJob",
         ".jobs.ssh._ssh_job": "SshJob",

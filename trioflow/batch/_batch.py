@@ -40,6 +40,7 @@ from .. import (
 )
 from .. import _posix as posix
 from ..abc import AbstractJob, Work, restoration_of, run_of
+from ..jobs.command._output_sinks import OutputSpool
 from ..jobs.command._resource_limits import NumberedSlots
 from ..jobs.posix._processes import describe_exit
 from ._batch_pool import make_pool
@@ -389,7 +390,7 @@ class BatchCommandJob(
     async def _store_large_output(self, value: CommandResult | KeptFailure) -> None:
         """Have a thread write the outputs into the journal, if they are on disk: the journal takes its time."""
         result = value.result if isinstance(value, KeptFailure) else value
-        if result.spooled and self._batch.options.journal is not None:
+        if self._batch.options.journal is not None and OutputSpool in map(type, (result._stdout, result._stderr)):
             await anyio.to_thread.run_sync(run_of(self).prepare_result, self, value)
 
     async def _run_once(self) -> CommandResult:

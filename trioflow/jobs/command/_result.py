@@ -1,14 +1,13 @@
-"""`CommandResult`, the result of a command; `CommandError`, its failure; and retries that depend on the exit code."""
+"""`CommandResult`, the result of a command, and `CommandError`, its failure."""
 
 from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
 from typing import Any, BinaryIO, Final, Literal, final
 
 from ..._core.api import TrioflowError
-from ...abc import AbstractJob, printable, short_repr
+from ...abc import AbstractJob, printable
 from ..posix._processes import Rusage, as_signal
 from ._output_sinks import OutputSpool
 
@@ -83,7 +82,7 @@ class CommandResult:
     def stdout(self) -> bytes | None:
         """The bytes of standard output; None if it was not captured.
 
-        Each access reads `spooled` output into memory; for large output use `open`.
+        Output of more than 1 MiB is on disk, and each access reads it into memory; for large output use `open`.
         """
         return self._stdout.read() if isinstance(self._stdout, OutputSpool) else self._stdout
 
@@ -115,13 +114,8 @@ class CommandResult:
             raise _not_captured_error("stdout")
         return output.decode(errors="replace")
 
-    @property
-    def spooled(self) -> bool:
-        """Whether captured output is on disk because of its size, in a file that is deleted with this object."""
-        return isinstance(self._stdout, OutputSpool) or isinstance(self._stderr, OutputSpool)
-
     def open(self, stream: Literal["stdout", "stderr"] = "stdout") -> BinaryIO:
-        """Return the captured output as a binary file, positioned at its start. Spooled output is not read into memory.
+        """Return the captured output as a binary file, positioned at its start. Output on disk is not read into memory.
 
         Args:
             stream: "stdout" or "stderr".
@@ -195,37 +189,3 @@ class CommandError(TrioflowError):
 
 REDACTED_COMMAND: Final = "command …"
 MAX_COMMAND_LENGTH: Final = 500
-
-
-# ---- retries that depend on the exit code
-
-
-def exited_with(*codes: int) -> Callable[[BaseException], bool]:
-    """Return a predicate that matches the exceptions of commands that failed with one of these exit codes.
-
-    Args:
-        codes: exit codes, or negative signal numbers such as `-signal.SIGSEGV`. Without codes, any exit code matches.
-
-    Returns:
-        A function of an exception, for the `on` of a `Retry`, stamina's `on=` and tenacity's `retry_if_exception`. It
-        returns False for a command that was not started or was ended by a timeout, because these have no exit code.
-
-    Raises:
-        TypeError: a code is not a whole number.
-
-    Example:
-        >>> job = CommandJob(["sh", "-c", "exit 75"], retry=Retry(2, first=0, on=exited_with(75, 111)))
-        >>> Scheduler(job).run(), job.attempts, job.raised_exception().returncode
-        (False, 3, 75)
-
-    """
-    for code in codes:
-        if not isinstance(code, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"exited_with({short_repr(code)}): give exit codes as whole numbers")
-    accepted_codes = frozenset(codes)
-
-    def has_exited_with(error: BaseException) -> bool:
-        code = error.returncode if isinstance(error, CommandError) else None
-        return code is not None and (code in accepted_codes or not accepted_codes)
-
-    return has_exited_with
