@@ -25,7 +25,7 @@ HEAD = """
         sh(code)
 
     def run(*jobs, tag=False, backend="trio", **options):
-        monitor = Monitor(child_output=True, tag=tag, refresh_per_second=60)
+        monitor = Monitor(child_output=True, tag=tag)
         return Scheduler(*jobs, label="run", instruments=[monitor], **options).run(backend=backend)
 """
 

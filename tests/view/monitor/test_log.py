@@ -156,13 +156,9 @@ def test_lines_mark_jobs_restored_from_the_journal(backend: str, tmp_path: Path)
 
 
 def test_invalid_arguments_of_a_monitor_raise() -> None:
-    """An invalid stream or refresh rate of a `Monitor` raises an error that states what is accepted."""
+    """An invalid stream of a `Monitor` raises an error that states what is accepted."""
     with pytest.raises(TypeError, match="not a stream"):
         Monitor(file=42)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"from 0\.1 to 60"):
-        Monitor(refresh_per_second=1000)
-    with pytest.raises(TypeError, match="number"):
-        Monitor(refresh_per_second="fast")  # type: ignore[arg-type]
 
 
 def test_only_monitor_raises_without_rich() -> None:

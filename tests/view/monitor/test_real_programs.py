@@ -21,7 +21,7 @@ SLEEPERS = """
         await anyio.sleep(seconds)
 
     jobs = [Job(nap, 1000, label=f"job {number} with a label that takes some space") for number in range(5)]
-    scheduler = Scheduler(*jobs, label="run", instruments=[Monitor(refresh_per_second=60)])
+    scheduler = Scheduler(*jobs, label="run", instruments=[Monitor()])
 """
 
 
@@ -39,7 +39,7 @@ def test_the_output_of_commands_is_above_the_picture(session: Callable[..., Sess
 
         code = "echo begin $0; printf half; sleep 0.05; echo ' of it'; echo error $0 >&2; printf '\\\\377 end'"
         jobs = [CommandJob(["sh", "-c", code, str(number)], label=f"command {{number}}") for number in range(3)]
-        Scheduler(*jobs, label="run", instruments=[Monitor(refresh_per_second=60)]).run(backend="{library}")
+        Scheduler(*jobs, label="run", instruments=[Monitor()]).run(backend="{library}")
     """
     shown = session(code, lines=30).end()
     place = next(number for number, line in enumerate(shown) if line.startswith(" run  ✓ "))

@@ -49,7 +49,7 @@ async def until(condition: Callable[[], bool]) -> None:
 def run(terminal: Terminal, *jobs: Any, backend: Any = "trio") -> bool:
     """Run the jobs with a monitor on the terminal."""
     with terminal.standard():
-        return Scheduler(*jobs, label="run", instruments=[Monitor(refresh_per_second=60)]).run(backend=backend)
+        return Scheduler(*jobs, label="run", instruments=[Monitor()]).run(backend=backend)
 
 
 def test_the_last_picture_stays_on_the_screen_after_the_run(terminal: Terminal, backend: str) -> None:
@@ -75,7 +75,7 @@ def test_a_terminal_of_unknown_size_is_assumed_to_have_24_lines(monkeypatch: pyt
     for name in ("COLUMNS", "LINES"):
         monkeypatch.delenv(name)
     drawn: list[tuple[int, int]] = []
-    display = TerminalDisplay(Terminal(), lambda *size: drawn.append(size) or [], 60)
+    display = TerminalDisplay(Terminal(), lambda *size: drawn.append(size) or [])
     display.start()
     display.stop()
     assert drawn == [(80, 23)]
@@ -183,7 +183,7 @@ def test_a_forked_process_prints_to_the_real_stream(terminal: Terminal) -> None:
 def test_an_unchanged_picture_is_not_written(terminal: Terminal) -> None:
     """A picture is written only if it differs from the one before."""
     lines = [[("one", "")], [("two", "failed")]]
-    screen = TerminalDisplay(terminal, lambda columns, height: list(lines), 0.1)
+    screen = TerminalDisplay(terminal, lambda columns, height: list(lines))
     screen._redraw()
     before = terminal.writes
     screen._redraw()
@@ -243,7 +243,7 @@ def test_a_broken_output_stream_does_not_stop_the_run(
     monkeypatch.setenv("TERM", term)
     gone = Gone()
     gone.left = left
-    monitor = Monitor(file=gone, refresh_per_second=60)
+    monitor = Monitor(file=gone)
     scheduler = Scheduler(*(Job(nap, 0.001 * number) for number in range(10)), instruments=[monitor])
     assert scheduler.run(backend=backend) is True
     assert caplog.records == []
@@ -256,7 +256,7 @@ def test_a_job_that_closes_the_output_stream_does_not_stop_the_run(caplog: pytes
     async def close() -> None:
         terminal.close()
 
-    assert Scheduler(Job(close), Job(nap, 0.03), instruments=[Monitor(file=terminal, refresh_per_second=60)]).run()
+    assert Scheduler(Job(close), Job(nap, 0.03), instruments=[Monitor(file=terminal)]).run()
     assert caplog.records == []
 
 
@@ -301,7 +301,7 @@ def test_a_monitor_works_without_standard_output(monkeypatch: pytest.MonkeyPatch
 def test_prints_are_written_above_an_up_to_date_picture(terminal: Terminal) -> None:
     """Each print is written with a new picture below it: otherwise jobs that print all the time would freeze it."""
     pictures = iter(["first", "second", "third"])
-    screen = TerminalDisplay(terminal, lambda columns, height: [[(next(pictures), "")]], 0.1)
+    screen = TerminalDisplay(terminal, lambda columns, height: [[(next(pictures), "")]])
     screen._redraw()
     screen._buffer._lines.append("said")
     screen._redraw()
@@ -315,7 +315,7 @@ def test_narrowing_the_terminal_erases_the_wrapped_lines_of_the_old_picture(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When a terminal is narrowed, it wraps the lines of the old picture, all of which are erased before the next."""
-    screen = TerminalDisplay(terminal, lambda columns, height: [[("x" * min(50, columns), "")]] * 2, 0.1)
+    screen = TerminalDisplay(terminal, lambda columns, height: [[("x" * min(50, columns), "")]] * 2)
     screen._redraw()
     terminal.screen.reset()
     terminal.screen.set_mode(pyte.modes.LNM)

@@ -16,7 +16,6 @@ from ...view.monitor._run_header import RunHeader, RunProgress
 from ...view.monitor._terminal import TerminalDisplay
 from ...view.text._symbols import Symbols
 
-MIN_REDRAW_INTERVAL: Final = 0.1
 MIN_SAMPLES: Final = 3
 
 
@@ -50,7 +49,7 @@ class ProgressBar:
         self._batch: Batch | None = None  # None while the bar is not shown
         self._started_at = 0.0
         self._header: Final = RunHeader(Symbols.for_stream(sys.stderr))
-        self._display: Final = TerminalDisplay(sys.stderr, self._draw, MIN_REDRAW_INTERVAL)
+        self._display: Final = TerminalDisplay(sys.stderr, self._draw)
 
     @contextlib.contextmanager
     def show(self, batch: Batch) -> Generator[None]:

@@ -21,6 +21,8 @@ def line_width(line: StyledLine) -> int:
     return sum(display_width(text) for text, _ in line)
 
 
+REDRAW_INTERVAL: Final = 0.1
+"""The minimum number of seconds between two pictures."""
 IDLE_INTERVAL: Final = 1.0
 """Seconds after which a picture is drawn again even if no event has occurred, because elapsed times have changed."""
 

@@ -13,10 +13,8 @@ from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     Instrument,
-    duration,
     flag,
     run_times,
-    short_repr,
 )
 from ..text import _symbols
 from ._display import Display
@@ -71,7 +69,6 @@ class Monitor(Instrument):
 
     Args:
         file: the text stream to write to. By default, it is the value of `sys.stdout` when the run begins.
-        refresh_per_second: the maximum number of pictures per second, from 0.1 to 60.
         tag: whether to prefix each line of output with the label of the job that printed it. This includes the output
             of commands, and of the process of a `ProcessJob`.
         child_output: whether to replace descriptors 1 and 2 by pipes while there is a picture on the terminal, so that
@@ -81,7 +78,6 @@ class Monitor(Instrument):
     Raises:
         ModuleNotFoundError: rich is not installed; `pip install 'trioflow[monitor]'` installs it.
         TypeError: an argument has the wrong type.
-        ValueError: `refresh_per_second` is out of range.
 
     Example:
         >>> import io
@@ -99,20 +95,13 @@ class Monitor(Instrument):
         self,
         *,
         file: TextIO | None = None,
-        refresh_per_second: float = 10,
         tag: bool = False,
         child_output: bool = False,
     ) -> None:
         _require_rich()
         if file is not None:
             _symbols.output_stream(file, "Monitor()")
-        rate = duration(refresh_per_second, "refresh_per_second", "Monitor()")
-        if not 0.1 <= rate <= 60:
-            raise ValueError(
-                f"refresh_per_second={short_repr(refresh_per_second)} of Monitor(): give a number from 0.1 to 60"
-            )
         self._file: Final = file
-        self._redraw_interval: Final = 1 / rate
         self._should_tag_lines: Final = flag(tag, "tag", "Monitor()")
         self._should_capture_child_output: Final = flag(child_output, "child_output", "Monitor()")
         self._are_failures_shown_elsewhere = False
@@ -197,7 +186,7 @@ class Monitor(Instrument):
             from ._terminal import TerminalDisplay  # imported here, because importing rich takes a long time
 
             draw = PictureRenderer(model, symbols).draw
-            return TerminalDisplay(stream, draw, self._redraw_interval, self._should_capture_child_output, get_tag)
+            return TerminalDisplay(stream, draw, self._should_capture_child_output, get_tag)
         return LogDisplay(stream, model, symbols, get_tag)
 
     def _format_tag(self, symbols: _symbols.Symbols, job: AnyJob) -> str:

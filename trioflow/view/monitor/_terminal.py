@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.style import Style
 
 from ..._core.api.views import AnyJob, warn
-from ._display import IDLE_INTERVAL, Display, DrawFunction, StyledLine, Ticker, line_width
+from ._display import IDLE_INTERVAL, REDRAW_INTERVAL, Display, DrawFunction, StyledLine, Ticker, line_width
 from ._output_buffer import FdCapture, InputProxy, OutputBuffer, open_capture, replace_input
 from ._records import JobRecord
 
@@ -185,7 +185,6 @@ class TerminalDisplay(Display):
     Args:
         stream: the terminal.
         draw: a function that returns a picture for a number of columns and lines.
-        interval: the minimum number of seconds between two pictures.
         should_capture_child_output: whether output to descriptors 1 and 2, e.g. that of child processes, appears above
             the picture.
         get_tag: a function that returns the prefix for the lines of a job; None for no prefixes.
@@ -196,7 +195,6 @@ class TerminalDisplay(Display):
         self,
         stream: TextIO,
         draw: DrawFunction,
-        interval: float,
         should_capture_child_output: bool = False,
         get_tag: Callable[[AnyJob], str] | None = None,
     ) -> None:
@@ -206,7 +204,7 @@ class TerminalDisplay(Display):
         self._screen: Final = Screen(self._file, self._apply_style)
         has_256_colors = self._rich_console.color_system in ("256", "truecolor")
         self._color_system: Final = ColorSystem.EIGHT_BIT if has_256_colors else ColorSystem.STANDARD
-        self._ticker: Final = Ticker(self._redraw, interval, IDLE_INTERVAL)
+        self._ticker: Final = Ticker(self._redraw, REDRAW_INTERVAL, IDLE_INTERVAL)
         self._buffer: Final = OutputBuffer(self._ticker.wake, self._redraw, get_tag)
         self._fd_capture: FdCapture | None = None
         self._should_capture_child_output: Final = should_capture_child_output
