@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import anyio
 import pytest
 
 from tests.conftest import Virtual
-from trioflow import Job, Retry, Scheduler, Sequence, Trace, current_job, simulate
+from trioflow import Job, Retry, Scheduler, Sequence, Trace, current_job
 from trioflow.abc import Instrument
 from trioflow.simulation._duration_sources import read_durations
 from trioflow.view.monitor._eta import Estimator
@@ -93,21 +92,6 @@ def test_whoever_learns_how_long_jobs_take_leaves_out_waits_between_attempts(vir
     assert estimate.seconds == 2
 
 
-def test_a_truncated_durations_file_is_moved_aside(
-    virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A run moves a truncated durations file aside with a warning, and begins a new one; a simulation only reads."""
-    path = tmp_path / "durations"
-    path.write_text('{"trioflow durations": 1, "sec')
-    assert simulate(Scheduler(Job(anyio.sleep, 3, expected_duration=4)), durations=path).makespan == 4
-    assert path.read_text().endswith("sec")
-    with caplog.at_level(logging.WARNING):
-        virtual(Scheduler(Job(anyio.sleep, 3, label="a"), durations=path).co_run)
-    assert "is damaged" in caplog.text
-    assert (tmp_path / "durations.torn").read_text().endswith("sec")
-    assert json.loads(path.read_text())["seconds"] == {"a": 3}
-
-
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -115,6 +99,7 @@ def test_a_truncated_durations_file_is_moved_aside(
         ('{"trioflow durations": 2, "jobs": []}', "format version 2"),
         ("# ninja log v5\n", "is not a durations file"),
         ("import anyio\n", "is not a durations file"),
+        ('{"trioflow durations": 1, "sec', "is not a durations file"),
         ('{"name": "some package"}', "is not a durations file"),
         ('{"trioflow durations": 1, "seconds": [3]}', "is not a durations file"),
         ('{"trioflow durations": 1, "seconds": {"a": -1}}', "'a'"),

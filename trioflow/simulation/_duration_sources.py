@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -26,6 +25,7 @@ from .._core.api.views import (
     warn,
     worked_seconds,
 )
+from ..view._exports import write_atomically
 from ..view.trace._spans import INNER_WAIT_CAUSES
 from ..view.trace._trace import Trace
 
@@ -80,7 +80,7 @@ def read_durations(value: Any, description: str) -> dict[str, float]:
         mapping = cast("Mapping[Any, Any]", value)  # type: ignore[redundant-cast]  # pyright needs it
         return {str(name): duration(number, f"{description}: {name!r}", "a job") for name, number in mapping.items()}
     if isinstance(value, (str, os.PathLike)):
-        return _read_file(Path(file_path(value, description, "a scheduler")))
+        return _parse_file(Path(file_path(value, description, "a scheduler")))
     if isinstance(value, Trace):
         return {
             span.path: span.elapsed - sum(wait.seconds for wait in span.waits if wait.cause in INNER_WAIT_CAUSES)
@@ -108,42 +108,27 @@ def record_durations(file: Any, scheduler: BaseScheduler) -> None:
         return
     try:
         with _lock_file(path):
-            old_durations = _parse_file(path)
-            if old_durations is None:
-                torn_file = path.with_name(path.name + ".torn")
-                os.replace(path, torn_file)
-                warn(f"{path} was damaged: it was renamed to {torn_file.name}, and a new file was created")
-            _write_atomically(path, {**(old_durations or {}), **new_durations})
+            durations = {**_parse_file(path), **new_durations}
+            write_atomically(
+                path, json.dumps({VERSION_KEY: FORMAT_VERSION, "seconds": durations}, indent=0, sort_keys=True)
+            )
     except (OSError, ValueError) as error:
         warn(f"durations of {scheduler.label!r} were not written to {path}: {error}")
 
 
-def _read_file(path: Path) -> dict[str, float]:
-    durations = _parse_file(path)
-    if durations is None:
-        warn(f"{path} is damaged: it is ignored, and no durations are known")
-    return durations or {}
-
-
-def _parse_file(path: Path) -> dict[str, float] | None:
-    """Parse a file of durations. Return an empty dict if the file is missing, and None if it is torn."""
+def _parse_file(path: Path) -> dict[str, float]:
+    """Parse a file of durations. Return an empty dict if the file is missing or empty."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return {}
+    if not text:
+        return {}
     try:
         content: Any = json.loads(text)
-    except RecursionError:
-        content = None
-    except ValueError:
-        written_text = text.strip("\0").lstrip()
-        if not written_text or written_text.startswith("{"):
-            return None
-        content = None
-    try:
         version = content[VERSION_KEY]
         durations: dict[Any, Any] = dict(content["seconds"]) if version == FORMAT_VERSION else {}
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise ValueError(
             f"{path} is not a durations file, and is left unchanged: give one that a Scheduler has written"
         ) from None
@@ -162,16 +147,3 @@ def _lock_file(path: Path) -> Generator[None]:
         if posix.IS_POSIX:  # on Windows, there is no lock, and the last writer wins
             posix.fcntl.flock(lock, posix.fcntl.LOCK_EX)
         yield
-
-
-def _write_atomically(path: Path, durations: dict[str, float]) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".new")
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump({VERSION_KEY: FORMAT_VERSION, "seconds": durations}, file, indent=0, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

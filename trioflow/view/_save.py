@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from typing import TYPE_CHECKING, Final, Unpack
 
 from .._core.api.views import BaseScheduler, file_path, is_scheduler, not_a_scheduler_error, short_repr
 
@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .graph._render import GraphOptions
-    from .graph._style import Direction
     from .trace._trace import Trace
 
 
@@ -97,16 +96,10 @@ def _graph_contents(scheduler: BaseScheduler, suffix: str, options: GraphOptions
     critical_path = find_critical_path(scheduler)
     if suffix == ".mmd":
         return _render.mermaid(scheduler, critical_path, **options)
-    if suffix == ".dot":
-        return str(_render.graph(scheduler, critical_path, **options).source)
-    subject = f"save() of {scheduler.label!r}"
+    graph, subject = _render.graph(scheduler, critical_path, **options), f"save() of {scheduler.label!r}"
     if suffix == ".png":
-        return _render.render(_render.graph(scheduler, critical_path, **options), "png", subject)
-
-    def draw(direction: Direction | None) -> str:
-        return _render.render(_render.graph(scheduler, critical_path, direction, **options), "svg", subject).decode()
-
-    return _render.svg_in_best_direction(draw)
+        return _render.render(graph, "png", subject)
+    return str(graph.source) if suffix == ".dot" else _render.render_svg(str(graph.source), subject)
 
 
 def save_trace(trace: Trace, suffix: str, path: str | os.PathLike[str]) -> None:
@@ -198,13 +191,9 @@ def _picture_bundle(scheduler: BaseScheduler) -> MimeBundle:
     mermaid = _render.mermaid(scheduler, critical_path)
     if mermaid.count("\n") > MAX_GRAPH_ELEMENTS:
         return {}
-
-    def draw_svg(direction: Any) -> str:
-        digraph = _render.graph(scheduler, critical_path, direction)
-        return _render.render(digraph, "svg", "the picture of a scheduler").decode()
-
     try:
-        svg = _render.svg_in_best_direction(draw_svg)
+        graph = _render.graph(scheduler, critical_path)
+        svg = _render.render_svg(str(graph.source), "the picture of a scheduler")
     except (ModuleNotFoundError, RuntimeError):
         return {"text/vnd.mermaid": mermaid}
     return svg_bundle(svg, "the graph of a scheduler")

@@ -21,8 +21,8 @@ from trioflow.abc import BoxStyle
 from trioflow.graph import topological_order
 from trioflow.view import listing
 from trioflow.view._state_styles import STATE_STYLES
-from trioflow.view.graph import _dot, _render
-from trioflow.view.graph._drawing import EdgeKind
+from trioflow.view.graph import _dot
+from trioflow.view.graph._drawing import Drawing, EdgeKind
 
 from ...bodies import Counting, fail_now, idle, serve, take
 from ...transitions import lead_to
@@ -310,7 +310,7 @@ def test_a_job_is_drawn_below_its_requirements(random: Any) -> None:
         return made
 
     scheduler = Scheduler(members(0))
-    rows, frames = positions(_render.graph(scheduler, {}, "TB"))
+    rows, frames = positions(_dot.make_digraph(Drawing(scheduler), "TB"))
     numbers = dict(zip(_in_listing_order(scheduler), itertools.count(1), strict=False))
     width = len(str(len(numbers)))
 

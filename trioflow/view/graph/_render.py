@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 from ..._core.api.views import BaseScheduler
@@ -38,7 +38,6 @@ class GraphOptions(TypedDict, total=False):
 def graph(
     scheduler: BaseScheduler,
     critical_path: CriticalPath = NO_CRITICAL_PATH,
-    direction: Direction | None = None,
     /,
     **options: Unpack[GraphOptions],
 ) -> Digraph:
@@ -47,12 +46,11 @@ def graph(
     Args:
         scheduler: the scheduler to draw.
         critical_path: the critical path of its last run.
-        direction: None for one that depends on the number of boxes.
         options: those of `Scheduler.graph`.
 
     """
     drawing = Drawing(scheduler, critical_path=critical_path, **options)
-    return _dot.make_digraph(drawing, direction or _default_direction(drawing))
+    return _dot.make_digraph(drawing, _default_direction(drawing))
 
 
 def mermaid(
@@ -105,15 +103,24 @@ def render(digraph: Digraph | Source, image_format: ImageFormat, subject: str) -
         raise RuntimeError(f"{subject}: dot exited with {error.returncode}: {message[-500:]}") from None
 
 
-def svg_in_best_direction(draw: Callable[[Direction | None], str]) -> str:
-    """Return an SVG in the default direction or, if that SVG is too wide, from left to right if that is narrower.
+def render_svg(source: str, subject: str) -> str:
+    """Draw a graph of Graphviz with `dot`; if the picture is too wide, from left to right if that is narrower.
 
     Args:
-        draw: a function that returns the SVG for a direction; None means the default direction.
+        source: the graph.
+        subject: the beginning of error messages, e.g. the name of the calling function.
+
+    Raises:
+        RuntimeError: `dot` is not installed, or has failed.
 
     """
-    svg = draw(None)
-    return min(svg, draw("LR"), key=_width_in_points) if _width_in_points(svg) > MAX_WIDTH_POINTS else svg
+    from graphviz import Source
+
+    svg = render(Source(source), "svg", subject).decode()
+    if _width_in_points(svg) <= MAX_WIDTH_POINTS:
+        return svg
+    turned = re.sub(r"rankdir=\w+", "rankdir=LR", source, count=1)
+    return min(svg, render(Source(turned), "svg", subject).decode(), key=_width_in_points)
 
 
 def _width_in_points(svg: str) -> float:

@@ -394,20 +394,11 @@ class GraphPicture(NamedTuple):
 
 def draw_graph(graph: GraphDescription) -> GraphPicture:
     """Draw a graph with `dot`, from top to bottom or from left to right. Its boxes are links to the jobs."""
-    from graphviz import Source
-
     if not graph.source:
         return GraphPicture("", graph.notes)
-
-    def draw(direction: str | None) -> str:
-        source = (
-            graph.source if direction is None else re.sub(r"rankdir=\w+", f"rankdir={direction}", graph.source, count=1)
-        )
-        svg = _render.render(Source(source), "svg", NO_GRAPH_ERROR).decode("utf-8")
-        return svg[svg.index("<svg") :]
-
     try:
-        svg = _render.svg_in_best_direction(draw)
+        svg = _render.render_svg(graph.source, NO_GRAPH_ERROR)
+        svg = svg[svg.index("<svg") :]
     except RuntimeError as error:
         return GraphPicture("", (f"{error}.",))
     except (OSError, ValueError) as error:  # a ValueError: the source in the file of a stranger draws no picture
