@@ -8,7 +8,6 @@ import importlib
 import itertools
 import os
 import pickle
-import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -110,7 +109,7 @@ async def call_on_cluster(
                 f"{job.label!r}: its future is {future.status}: another client has cancelled it, or the Dask scheduler "
                 f"at {address} was lost and has restarted"
             )
-        return future, await run.shared(BatchFetcher).fetch_value(client, future) if should_fetch() else NOT_FETCHED
+        return future, await _fetch_value(client, future) if should_fetch() else NOT_FETCHED
 
 
 def _submit_call(
@@ -379,46 +378,20 @@ def _get_priority(job: AnyJob, run: RunHandle) -> float:
     return known[scheduler].get(job, 0.0)
 
 
-class BatchFetcher:
-    """A fetcher of values from clusters. All values requested during one transfer are fetched together in the next."""
+async def _fetch_value(client: Any, future: Any) -> Any:
+    """Return the value of a finished future, which the event loop of the client fetches."""
+    value, fetched_event = Future[Any](), ThreadEvent()
+    value.add_done_callback(lambda _: fetched_event.set())
 
-    def __init__(self, _: RunHandle) -> None:
-        self._lock: Final = threading.Lock()
-        # For each client whose event loop is fetching values, the Dask futures of the next batch, each with the future
-        # that will get its value.
-        self._pending_requests: Final[dict[Any, list[tuple[Any, Future[Any]]]]] = {}
+    async def fetch() -> None:
+        try:
+            value.set_result(await client.gather(future, asynchronous=True))
+        except Exception as error:
+            value.set_exception(error)
 
-    async def fetch_value(self, client: Any, future: Any) -> Any:
-        """Return the value of a finished future."""
-        value_future, fetched_event = Future[Any](), ThreadEvent()
-        value_future.add_done_callback(lambda _: fetched_event.set())
-        with self._lock:
-            is_first_request = client not in self._pending_requests
-            self._pending_requests.setdefault(client, []).append((future, value_future))
-        if is_first_request:
-            client.loop.add_callback(self._fetch_batches, client)
-        await fetched_event.wait()
-        return value_future.result()
-
-    async def _fetch_batches(self, client: Any) -> None:
-        """Fetch the requested values in batches, in the event loop of the client."""
-        while True:
-            with self._lock:
-                batch, self._pending_requests[client] = self._pending_requests[client], []
-                if not batch:
-                    del self._pending_requests[client]
-                    return
-            try:
-                values = await client.gather([future for future, _ in batch], asynchronous=True)
-            except Exception:  # one failed future fails the whole batch, so fetch each value alone
-                for future, value_future in batch:
-                    try:
-                        value_future.set_result(await client.gather(future, asynchronous=True))
-                    except Exception as error:
-                        value_future.set_exception(error)
-            else:
-                for (_, value_future), value in zip(batch, values, strict=True):
-                    value_future.set_result(value)
+    client.loop.add_callback(fetch)
+    await fetched_event.wait()
+    return value.result()
 
 
 def import_dask(name: str) -> ModuleType:
