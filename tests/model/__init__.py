@@ -5,7 +5,7 @@ runs it, `compare` finds differences, `shrink` makes a scenario small, `pairs` c
 in one run.
 ``python -m tests.model --count 1000 --seed 7 --table`` is a soak; with `TRIOFLOW_PLAIN=1` on the plain isolation.
 
-The model does not know jobs that take no time, policies other than fifo, what `explain` says,
+The model does not know policies other than fifo, what `explain` says,
 budgets in runs with a journal, pauses of keys, and rates that give up. Where two causes meet in one instant it has
 doubts.
 """

@@ -43,7 +43,8 @@ class World:
         self.implied = set(implied)  # who waits for whom for the sake of jobs inside
         self.limiters: list[ModelLimiter] = []
         self.pools: dict[str, dict[str, ModelResource]] = {}  # of each scheduler
-        self.restored: dict[str, str] = {}  # what the journal has
+        self.restored: set[str] = set()  # what the journal has, and no attempt in this run has used
+        self.restores = False
         self.has_journal = self.drops = False
         self.never_stored: set[str] = set()  # jobs that a later run does not restore, although they SUCCEEDED
         self.shutdowns: Counter[str] = Counter()
@@ -55,6 +56,7 @@ class World:
         self.numbers = itertools.count()
         self.first_numbers = itertools.count(-1_000_000)
         self.is_admitting = False
+        self.admitted: deque[ModelJob] = deque()  # jobs that have all they need, and start one after the other
         self.next_start = math.inf  # when time alone lets the next job start
         self.wake: Timer | None = None
         self.failed_late = -1.0  # when a job failed because it was cancelled

@@ -44,7 +44,7 @@ TRAITS = (
     *("bad shutdown", "timeout", "move on", "retry", "pause", "group", "window", "priority", "input", "adds", "binds"),
     *("cancel", "drain", "await", "outside", "scheduler timeout", "cut", "backwards"),
     *("pool", "named", "rate", "budget", "keys", "used", "throttle", "backfill", "group needs", "limiter", "adaptive"),
-    *("first", "stagger", "quorum", "on_settled", "answer", "idle", "group idle", "journal"),
+    *("first", "stagger", "quorum", "on_settled", "answer", "idle", "group idle", "journal", "instant"),
 )
 OFTEN, RARELY = 0.45, 0.03
 DEPTH = 3
@@ -86,11 +86,12 @@ class Generator:
         groups = [plan.name for plan in walk(root) if isinstance(plan, Group)]
         outside = self.on("outside")
         has_budgets = any(one.kind == "budget" for plan in walk(root) for one in getattr(plan, "pool", ()))
+        has_journal = self.on("journal") and not has_budgets
         return Scenario(
             root=root,
             tokens=self.tokens,
-            cut_at=self.duration(30) if self.on("cut") else LAST_CALL,
-            killed_at=self.duration(20) if self.on("journal") and not has_budgets else None,
+            cut_at=self.duration(30) if self.on("cut") else LAST_CALL / 10 if has_journal else LAST_CALL,
+            killed_at=self.duration(20) if has_journal else None,
             cancels=tuple(
                 (self.duration(20), self.random.choice(names)) for _ in range(outside and self.random.random() < 0.7)
             ),
@@ -245,9 +246,12 @@ class Generator:
             common["forever"] = False
         needs = self.needs(pools) if not (common["forever"] or answer) else ()
         common["needs"] = needs
-        bodies = tuple(
-            self.body(number, common, service, depth, before, pools) for number in range(self.random.randint(1, 3))
-        )
+        if self.on("instant") and not service:
+            bodies = self.instant_bodies(common, depth, before, pools)
+        else:
+            bodies = tuple(
+                self.body(number, common, service, depth, before, pools) for number in range(self.random.randint(1, 3))
+            )
         added = [step for body in bodies for step in body if isinstance(step, Add)]
         if added:
             bodies = tuple(tuple(added[0] if isinstance(step, Add) else step for step in body) for body in bodies)
@@ -291,6 +295,14 @@ class Generator:
         if self.on("fails") or (number == 0 and self.on("fails once")):
             steps.append(Fail(slow=self.random.random() < 0.5))
         return tuple(steps)
+
+    def instant_bodies(
+        self, common: dict[str, Any], depth: int, before: list[Leaf | Group], pools: dict[str, Resource]
+    ) -> tuple[tuple[Step, ...], ...]:
+        """Draw bodies that take no time, in which nothing happens that depends on others."""
+        grows = self.on("adds") and self.left > 0 and depth >= 0
+        steps = (self.add(common, depth, before, pools),) if grows else ()
+        return (*([(*steps, Fail())] if self.on("fails once") else []), (*steps, Fail()) if self.on("fails") else steps)
 
     def acts(
         self, number: int, common: dict[str, Any], depth: int, before: list[Leaf | Group], pools: dict[str, Resource]

@@ -76,7 +76,8 @@ def predict(
     """Predict a run of a scenario; `bound` are the requirements that earlier runs added."""
     world = World(bound, implied(scenario.root), backend)
     world.limiters = [ModelLimiter(tokens) for tokens in scenario.tokens]
-    world.restored = dict.fromkeys(restored, "")
+    world.restored = {*restored}
+    world.restores = bool(world.restored)
     world.has_journal = scenario.killed_at is not None
     world.drops = not scenario.keep_jobs
     root = ModelScheduler(world, scenario.root, None)

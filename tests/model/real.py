@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import math
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -59,6 +60,7 @@ from .scenario import (
     Use,
 )
 
+IN_MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="untouched")
 
 
@@ -477,7 +479,7 @@ def observe_restart(scenario: Scenario, backend: str) -> list[Outcome]:
     """Run a scenario with a journal until it is killed, and then once more, from the beginning."""
 
     async def both() -> list[Outcome]:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
             journal = f"{folder}/run.db"
             first = RealRun(replace(scenario, cut_at=scenario.killed_at))
             return [await first.run(journal=journal), await RealRun(scenario).run(journal=journal)]

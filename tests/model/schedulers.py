@@ -118,6 +118,7 @@ class ModelScheduler(ModelJob):
         verdict, cause = job.judge()
         if verdict == "SCHEDULED" and job.name in self.world.restored and not job.is_service:
             job.restored = True
+            self.world.restored.remove(job.name)  # another attempt of its scheduler runs it again
             self.world.mark("restored")
             job.settle("SUCCEEDED")
         elif verdict == "SCHEDULED":
@@ -172,6 +173,8 @@ class ModelScheduler(ModelJob):
     def check_over(self) -> None:
         """Before they are cancelled, forever jobs get 16 turns of the loop to take in what is already there."""
         if self.phase != "running" or self.decided or self.flushing or not self.is_over():
+            return
+        if any(job.parent is self for job in self.world.admitted):
             return
         if self.draining or not self.running:
             self.stop("COMPLETED")
@@ -450,6 +453,8 @@ class ModelScheduler(ModelJob):
         self.link(new)
         self.show_signs()
         self.make_ready(new)
+        if self.world.is_admitting:  # the body takes no time, and others may become ready at its end
+            admit_all(self.world)
         self.world.soon.append(lambda: self.move() if self.under_way and not self.stopping else None)
 
     def bind(self, later: str, earlier: str) -> None:
@@ -602,7 +607,7 @@ class ModelScheduler(ModelJob):
             return
         self.drop_timers()
         self.stop_idle_timer()
-        if self.parent is not None and self.world.restored and self.world.now == self.began:
+        if self.parent is not None and self.world.restores and self.world.now == self.began:
             self.world.doubt("a nested scheduler takes no time")
         if self.draining and reason == "COMPLETED" and self.reason == "DRAINED" and self.parent is not None:
             ordinary = [job for job in self.jobs if not job.plan.forever]
@@ -835,16 +840,19 @@ def unwinds(job: ModelJob) -> bool:
 
 def admit_all(world: World) -> None:
     """Start the jobs that can start, in all schedulers, in order, until none can."""
-    if world.is_admitting:
-        return
     if any(group.phase in ("releasing", "telling") for group in world.schedulers):
         world.soon.append(lambda: admit_all(world))
         return
+    take_round(world)
+    if world.is_admitting:
+        return  # they start after those that have been admitted before
     world.is_admitting = True
     try:
-        while admitted := take_round(world):
-            for job in admitted:
-                start_admitted(job)
+        while world.admitted:
+            job = world.admitted.popleft()
+            if job.state == "SCHEDULED":
+                begin(job)
+            take_round(world)
         for limiter in world.limiters:
             pass_tokens_on(world, limiter)
     finally:
@@ -867,11 +875,9 @@ def block_unaffordable(world: World) -> None:
             found = [(group.find(name), need) for name, need in job.plan.needs]
             if job.state == "SCHEDULED" and any(one is not None and not one.can_ever_meet(need) for one, need in found):
                 world.mark("budget spent")
-                waiting = any(
-                    job.name in one.waits_for and (one.criticality or one.plan.run_if != "succeeded")
-                    for one in group.jobs
-                )
-                if waiting or (job.criticality and len(group.queue) > 1):
+                waiting = any(job.name in one.waits_for and one.plan.run_if != "succeeded" for one in group.jobs)
+                is_critical = job.criticality or any(one.criticality and one.waits_for for one in group.jobs)
+                if waiting or (is_critical and len(group.jobs) > 1):
                     world.doubt("a spent budget blocks a job at the instant in which others start")
                 blocked_in.add(group)
                 job.settle("BLOCKED", problem("BudgetSpent"))
@@ -897,17 +903,14 @@ def is_stopping(group: ModelScheduler) -> bool:
     return group.stopping or (group.plan.forever and around is not None and around.forever_ended)
 
 
-def take_round(world: World) -> list[ModelJob]:
+def take_round(world: World) -> None:
     """Admit all that can start now; what the start of one of them makes ready comes after them."""
-    admitted: list[ModelJob] = []
     while (job := next_job(world)) is not None:
         take_all(job)
-        admitted.append(job)
-    return admitted
 
 
 def take_all(job: ModelJob) -> None:
-    """Give a job its slot and its needs."""
+    """Give a job its slot and its needs, then its token; it starts after those that were admitted before."""
     group = job.parent
     assert group is not None
     group.queue.remove(job)
@@ -918,17 +921,9 @@ def take_all(job: ModelJob) -> None:
             if each.size < math.inf:
                 group.world.mark("Adaptive" if each.adaptive else "window")
     group.grant(job)
-
-
-def start_admitted(job: ModelJob) -> None:
-    """Start a job that has its slot and its needs; it may have to wait for a token."""
-    group = job.parent
-    assert group is not None
-    if job.state != "SCHEDULED":
-        return
     limiter = group.limiter() if group.needs_token(job) else None
     if limiter is None or group.take_token(job, limiter):
-        begin(job)
+        group.world.admitted.append(job)
 
 
 def pass_tokens_on(world: World, limiter: ModelLimiter) -> None:
@@ -975,7 +970,6 @@ def begin(job: ModelJob) -> None:
             member = next_job(group.world, job)
             if member is not None:
                 take_all(member)
-                start_admitted(member)
         group.holders.discard(job)  # it takes no slot
 
 
