@@ -1,5 +1,6 @@
 """Every example runs: the Python blocks of docs, and the docstrings of the package."""
 
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -16,6 +17,8 @@ import trioflow
 import trioflow.abc
 from tests.places import SESSIONS
 from trioflow.testing import run_virtual, virtual_options
+
+os.environ.pop("FORCE_COLOR", None)  # what is printed is compared with plain text
 
 
 def public_names(namespace: dict[str, Any]) -> None:

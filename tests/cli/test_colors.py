@@ -86,7 +86,7 @@ def test_dumb_terminal_gets_no_escape_sequence(tmp_path: Path, name: str) -> Non
     assert "\x1b" not in said
 
 
-@pytest.mark.parametrize("name", WATCHED[1:])  # the lines of a monitor's log have no colours
+@pytest.mark.parametrize("name", WATCHED)
 def test_variable_force_color_writes_colours_into_a_pipe(tmp_path: Path, name: str) -> None:
     """FORCE_COLOR writes colours, but nothing that moves a cursor, into a pipe, which has no escape sequence else."""
     said = shown(tmp_path, name, False, FORCE_COLOR="1")

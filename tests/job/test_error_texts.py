@@ -11,29 +11,45 @@ import trioflow
 from trioflow import (
     Budget,
     BudgetSpent,
+    CommandError,
+    CommandJob,
+    CommandService,
     Job,
     JobCancelled,
     JobNotDone,
     JobSkipped,
     JobTimeout,
+    OutputLine,
     Pool,
     RequirementFailed,
     Scheduler,
+    SshError,
+    SshNode,
     Throttled,
 )
+from trioflow.jobs.ssh._transport import OpenSsh
 
 from ..bodies import add, fail, later, nap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from ..conftest import Virtual
 
 OF_THE_PROGRAM = {"CycleError", "JournalError", "MissingRequirement", "TrioflowError"}
 """What is wrong with a program or a file before its jobs run: the message says what to write."""
-OF_COMMANDS = {"CommandError", "SshError", "Unreachable"}
-"""What a program or an ssh has said, with its command line: nothing that a server shows to a client."""
 ADVICE = re.compile(r"\b(give|write|enlarge|reduce|leave out|put it|require it|ask for|await its|pass|call|choose)\b")
+COMMAND_ADVICE = re.compile(r"\b(run|check|try|verify|remove|must|pass|if)\b")
+SSH_SAYS = {
+    "Permission denied (publickey).": True,
+    "Host key verification failed.": True,
+    "Offending key in /known:3\nhost key for node has changed and you have requested strict checking.": True,
+    "Bad owner or permissions on /config": False,
+    "ssh: connect to host node port 22: Connection refused": False,
+    "Stdio forwarding request failed": False,
+}
+"""Messages of ssh, and whether there is advice."""
 
 
 def jobs_without_result() -> Iterator[tuple[type[BaseException], Any]]:
@@ -69,6 +85,23 @@ def test_the_text_of_what_a_job_raises_has_no_advice(virtual: Virtual) -> None:
         assert bool(ADVICE.search("".join(getattr(caught.value, "__notes__", [])))) is has_advice, caught.value
 
 
+def test_the_text_of_what_a_command_raises_has_no_advice(tmp_path: Path) -> None:
+    """What to do about a program that cannot be started, or a node, is a note, too; the command line is a fact."""
+    (tmp_path / "program").touch()
+    background = CommandService(["sh", "-c", "sleep 9 &"], ready=OutputLine("ready"), terminate_grace=0.1)
+    commands = ["no-such-program"], [tmp_path / "program"], ["true", "x" * (1 << 20)]
+    jobs = *map(CommandJob, commands), background
+    Scheduler(*jobs, Job(nap, required=background)).run()
+    errors: dict[Any, bool] = {job.raised_exception(): True for job in jobs}
+    for said, has_advice in SSH_SAYS.items():
+        found = OpenSsh().diagnose(SshNode("node"), said)
+        errors[SshError(SshNode("node"), found.problem, found.advice)] = has_advice
+    for error, has_advice in errors.items():
+        assert not COMMAND_ADVICE.search(str(error).partition(". The command: ")[0]), error
+        assert bool(COMMAND_ADVICE.search("".join(getattr(error, "__notes__", [])))) is has_advice, error
+    assert {type(error) for error in errors} == {CommandError, SshError}
+
+
 def test_each_public_exception_is_looked_at() -> None:
     """Each public class of exceptions is among those that the test above raises, or has its reason not to be."""
     found = {
@@ -77,5 +110,5 @@ def test_each_public_exception_is_looked_at() -> None:
         if isinstance(kind := getattr(trioflow, name), type) and issubclass(kind, BaseException)
     }
     raised = {kind.__name__ for kind, _ in jobs_without_result()} | {Throttled.__name__}
-    assert found == raised | OF_THE_PROGRAM | OF_COMMANDS
+    assert found == raised | OF_THE_PROGRAM | {"CommandError", "SshError", "Unreachable"}
     assert not ADVICE.search(str(Throttled("api", after=2)))

@@ -131,6 +131,31 @@ def test_dropped_jobs_with_log_false_are_not_counted(virtual: Virtual, logged_li
     assert logged_lines[-1][1].startswith("1 job of 'home' failed")
 
 
+@pytest.mark.parametrize("shown", [[], ["failure"], ["end"], ["failure", "end"]])
+def test_what_an_instrument_shows_is_not_printed_again(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, shown: list[str]
+) -> None:
+    """One failure was once told twice on a terminal. Handlers of the program, such as that of a file, get it all."""
+    logger = logging.getLogger("trioflow")
+    printed, handled = (type("Lines", (logging.NullHandler,), {"lines": [], "handle": _keep})() for _ in range(2))
+    monkeypatch.setattr(logging, "lastResort", printed)
+    monkeypatch.setattr(logger, "propagate", False)
+
+    class View(Instrument):
+        shown_subjects = shown  # type: ignore[assignment]
+
+    scheduler = Scheduler(*[Job(fail_after, 1) for _ in range(2)], label="home", instruments=[View()])
+    for handlers in ([], [handled]):
+        monkeypatch.setattr(logger, "handlers", handlers)
+        virtual(scheduler.co_run)
+    assert sorted({*handled.lines} - {*printed.lines}) == sorted(shown)
+    assert handled.lines == ["failure", "failure", "end"]
+
+
+def _keep(handler: Any, record: logging.LogRecord) -> None:
+    handler.lines.append(record.__dict__["about"])
+
+
 def test_further_failures_of_a_kind_are_logged_as_a_count(
     virtual: Virtual, logged_lines: list[tuple[float, str]]
 ) -> None:

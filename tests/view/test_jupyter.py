@@ -41,6 +41,10 @@ async def fail():
     raise KeyError("k")
 Scheduler(Job(fail, label="failing"), critical_jobs=True).run(check=True)
 """,
+    "monitored failure": """
+from trioflow import Monitor
+Scheduler(Job(fail, label="failing"), label="zoo", instruments=[Monitor()]).run()
+""",
     "graph object": "scheduler.graph()",
     "class": "Scheduler",
     "without dot": "path, os.environ['PATH'] = os.environ['PATH'], ''\nscheduler",
@@ -104,6 +108,20 @@ def test_check_true_shows_the_traceback_of_a_failed_job(outputs: dict[str, Any])
     assert "Exception Group Traceback" in output.text
     assert "KeyError: 'k'" in output.text
     assert "'failing'" in output.text
+
+
+def test_a_monitor_tells_a_failure_once(outputs: dict[str, Any]) -> None:
+    """The lines of a monitor tell a failure and that of the run, which the log does not repeat in the cell."""
+    *printed, result = outputs["monitored failure"]
+    assert [output.name for output in printed] == ["stdout"] * len(printed)
+    lines = re.sub(r"\x1b\[[\d;]*m", "", "".join(output.text for output in printed)).splitlines()
+    assert [line.split()[1:3] for line in lines] == [
+        ["zoo:", "1"],
+        ["start", "failing"],
+        ["FAILED", "failing"],
+        ["zoo", "✗"],
+    ]
+    assert result.data == {"text/plain": "False"}
 
 
 def test_pictures_fit_the_cell(outputs: dict[str, Any]) -> None:

@@ -42,6 +42,7 @@ from .. import _posix as posix
 from ..abc import AbstractJob, Work, restoration_of, run_of
 from ..jobs.command._output_sinks import OutputSpool
 from ..jobs.command._resource_limits import NumberedSlots
+from ..jobs.command._result import text_with_notes
 from ..jobs.posix._processes import describe_exit
 from ._batch_pool import make_pool
 from ._halt_rule import CommandTally
@@ -264,7 +265,7 @@ class NodePool:
         if error.node in self._reachable_nodes:
             self._reachable_nodes.remove(error.node)
             consequence = "" if self._reachable_nodes else "; no nodes are left: the remaining commands fail"
-            await self._print_message(f"{error}{consequence}")
+            await self._print_message(f"{text_with_notes(error)}{consequence}")
         return bool(self._reachable_nodes)
 
 
@@ -354,11 +355,7 @@ class BatchCommandJob(
         self.live_outputs: tuple[TaggedLineStream, TaggedLineStream] | None = None  # set with `--line-buffer`
         self._attempt_job: CommandJob | SshJob | None = None  # the job of the latest attempt
         self._start_timestamp, self._start_time = time.time(), time.monotonic()
-        super().__init__(
-            label=batch.unique_label(line),
-            needs=batch.options.needs,
-            save=(_dump, batch.load),
-        )
+        super().__init__(label=batch.unique_label(line), needs=batch.options.needs, save=(_dump, batch.load))
 
     async def co_run(self) -> CommandResult | KeptFailure:
         """Run the command until it succeeds, as often as `--retries` says; with `--keep all`, return its failure.

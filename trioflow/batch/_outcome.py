@@ -10,7 +10,7 @@ from typing import BinaryIO, Final, Literal
 from .. import CommandError, CommandResult, JobTimeout, SshError, Unreachable
 from ..abc import fit
 from ..jobs.command._output_sinks import SPOOL_LIMIT_BYTES
-from ..jobs.command._result import MAX_COMMAND_LENGTH
+from ..jobs.command._result import MAX_COMMAND_LENGTH, text_with_notes
 from ..jobs.posix._processes import describe_exit
 
 KILLED_EXIT_VALUE: Final = -1
@@ -115,6 +115,8 @@ class CommandOutcome:
             return ""  # the batch reports each unreachable node once
         if isinstance(self.error, CommandError) and self.result is not None:
             return ""
+        if isinstance(self.error, (CommandError, SshError)):
+            return text_with_notes(self.error)
         return f"{shorten_line(self.command)}: {self.error}" if isinstance(self.error, OSError) else str(self.error)
 
     @property

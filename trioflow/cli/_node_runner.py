@@ -11,7 +11,7 @@ from typing import Final, cast
 from .. import Job, JobTimeout, StopReason
 from .._scheduler import Scheduler
 from ..abc import duration_text
-from ..jobs.command._result import CommandResult
+from ..jobs.command._result import CommandResult, text_with_notes
 from ..jobs.posix._processes import describe_exit
 from ..jobs.ssh._nodes import Node, SshNode
 from ..jobs.ssh._ssh_errors import SshError, Unreachable
@@ -112,7 +112,8 @@ class NodeRun:
         if not self._tag:
             _print_output(node, outcome, result)
         if error is not None and not isinstance(error, JobTimeout):
-            _outputs.echo(str(error) if isinstance(error, SshError) else f"{node.name}: {error}", err=True)
+            text = text_with_notes(error) if isinstance(error, SshError) else f"{node.name}: {error}"
+            _outputs.echo(text, err=True)
 
     def _make_step_job(self, node: Node, step: str | Step, timeout: float | None) -> SshJob:
         output = None if self._tag else subprocess.PIPE

@@ -71,11 +71,7 @@ class Cluster(JobExecutor):
     """The `distributed.Client` of the cluster."""
 
     def __init__(
-        self,
-        client: Any,
-        *,
-        resources: Mapping[str, float] | None = None,
-        workers: str | Iterable[str] | None = None,
+        self, client: Any, *, resources: Mapping[str, float] | None = None, workers: str | Iterable[str] | None = None
     ) -> None:
         if not hasattr(cast(Any, type(client)), "scheduler_info"):
             raise TypeError(f"Cluster({short_repr(client)}): give a distributed.Client")

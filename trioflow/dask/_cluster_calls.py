@@ -66,11 +66,7 @@ async def call_on_cluster(
     if client.status != "running":
         raise lost_cluster_error(job, client, address)
     call_number, submitted_at = call_events.subscribe(client, job, started_event), run.clock()
-    submit_options = {
-        "resources": resources or None,
-        "workers": workers or None,
-        "priority": _get_priority(job, run),
-    }
+    submit_options = {"resources": resources or None, "workers": workers or None, "priority": _get_priority(job, run)}
     future = _submit_call(job, client, call, (call_events.topic, call_number), submit_options)
 
     def mark_ended(_: object) -> None:

@@ -118,12 +118,7 @@ class Journal:
     """
 
     def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        durable: Durability = "group",
-        save: Save = "json",
-        hash: bool = False,
+        self, path: str | os.PathLike[str], *, durable: Durability = "group", save: Save = "json", hash: bool = False
     ) -> None:
         """Check the options, and that msgspec is installed. The file is opened by a run."""
         check_installed()
@@ -461,12 +456,7 @@ class JournalSession:
         return running
 
     def _restore_from_record(
-        self,
-        job: AbstractJob[Any],
-        record: StoredJob,
-        fingerprint: str,
-        save: Save,
-        work: Work | None,
+        self, job: AbstractJob[Any], record: StoredJob, fingerprint: str, save: Save, work: Work | None
     ) -> Restored | NotStored:
         changed = self._describe_record_change(job, record, fingerprint, save, work)
         if changed is not None:
@@ -756,7 +746,7 @@ class JournalSession:
             report(
                 f"the journal cannot store {number}, which will run again: "
                 f"{join_names([*map(repr, labels)], MAX_NAMED_JOBS)}; reason for the first: {reasons[0]}; for a "
-                "result, give save='pickle', save=(dump, load) or save=None; for an argument, give key=",
+                "result, give save='pickle', save=(dump, load) or save=None; for an argument, give key="
             )
         by_name_only = list(self.fingerprint_builder.identified_by_name_only)
         if by_name_only:

@@ -71,8 +71,10 @@ WAYS: dict[str, Callable[[Any], object]] = {
 @pytest.mark.parametrize("way", WAYS)
 def test_the_text_of_a_job_that_has_not_settled_raises(way: str) -> None:
     """A model was once asked to "sum up: <Job plan idle>", and a shell ran the label: no result replaces a text."""
-    for plan in (Job(ask, label="plan"), Scheduler(Job(ask), label="plan")):
-        with pytest.raises(TypeError, match=r"the text of 'plan', .*: give the job itself, as in Job\(f, job\)"):
+    group = Scheduler(Job(ask), label="plan")
+    cures = {Job(ask, label="plan"): r"give the job itself, as in Job\(f, job\)", group: r"give .* ref\(scheduler\)"}
+    for plan, cure in cures.items():
+        with pytest.raises(TypeError, match=f"the text of 'plan', which is not its result: {cure}"):
             WAYS[way](plan)
 
 

@@ -25,3 +25,8 @@ def failure_of(backend: str, job: CommandJob) -> CommandError:
     assert isinstance(error, CommandError)
     assert error.job is job
     return error
+
+
+def with_notes(error: BaseException) -> str:
+    """Return the text of an error, and its notes, which have the advice."""
+    return "\n".join([str(error), *getattr(error, "__notes__", [])])

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import resource
 import signal
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from ...bodies import nap, run
 from ...processes import child
 from ..posix.process_trees import Watched
 from ..posix.process_trees import watched as watched
-from .commands import PIPE, failure_of
+from .commands import PIPE, failure_of, with_notes
 
 
 @pytest.fixture
@@ -44,16 +45,16 @@ def made_by(tmp_path: Path, kind: str) -> list[Any]:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["no such program"], "program 'no such program' not found: check its spelling, and PATH"),
-        (["./nowhere/x"], "program './nowhere/x' not found: check its spelling"),
+        (["no such program"], r"program 'no such program' not found\..*\ncheck its spelling, and PATH$"),
+        (["./nowhere/x"], r"program './nowhere/x' not found\..*\ncheck its spelling$"),
         (["/tmp"], "'/tmp' is a directory, not a program"),
-        (["/bin/echo", "x" * (3 << 20)], "3145728 of them in argument 1; pass large data"),
+        (["/bin/echo", "x" * (3 << 20)], r"3145728 of them in argument 1\..*\npass large data"),
     ],
 )
 def test_a_program_that_cannot_be_started_fails_the_job(backend: str, command: list[str], message: str) -> None:
     """A program that cannot be started fails its job with a reason, and with the system's own error as its cause."""
     error = failure_of(backend, CommandJob(command))
-    assert message in str(error)
+    assert re.search(message, with_notes(error))
     assert len(str(error)) < 1000
     assert (error.returncode, error.result) == (None, None)
     assert isinstance(error.__cause__, OSError)
@@ -68,14 +69,14 @@ def test_an_environment_that_is_too_long_fails_the_job(backend: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("not executable", "is not executable: run chmod +x"),
-        ("no interpreter", "exists, but the interpreter in its first line (#!) does not"),
-        ("no program", "is not a program: a script must begin with a line such as #!/bin/sh"),
+        ("not executable", r"is not executable\..*\nrun chmod \+x"),
+        ("no interpreter", r"exists, but the interpreter in its first line \(#!\) does not"),
+        ("no program", r"is not a program\..*\na script must begin with a line such as #!/bin/sh$"),
     ],
 )
 def test_a_file_that_is_no_valid_program_fails_the_job(backend: str, tmp_path: Path, kind: str, message: str) -> None:
     """A program file that is not executable, or has no interpreter or no #! line, fails its job with that reason."""
-    assert message in str(failure_of(backend, CommandJob(made_by(tmp_path, kind))))
+    assert re.search(message, with_notes(failure_of(backend, CommandJob(made_by(tmp_path, kind)))))
 
 
 @pytest.mark.parametrize("options", [{}, {"memory_limit": 1 << 30}])
@@ -180,7 +181,7 @@ def test_a_command_that_lacks_resources_while_no_other_runs_fails(
 
     monkeypatch.setattr(_process_run, "spawn", spawn)
     error = failure_of(backend, CommandJob(["true"]))
-    assert "run fewer commands at once" in str(error)
+    assert with_notes(error).endswith("\nrun fewer commands at once")
 
 
 def test_a_start_that_waits_for_resources_can_be_cancelled(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,8 @@ def test_commands_wait_while_no_more_processes_are_allowed(backend: str, most: i
     else:
         assert first == "False"
         assert "10 jobs of 'Scheduler' failed" in found.stderr
-        assert "not started: too many processes (ulimit -u): run fewer commands at once" in found.stderr
+        assert "not started: too many processes (ulimit -u). The command: " in found.stderr
+        assert "(run fewer commands at once)" in found.stderr
 
 
 # ---- a clock that jumps

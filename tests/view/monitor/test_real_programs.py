@@ -48,6 +48,43 @@ def test_the_output_of_commands_is_above_the_picture(session: Callable[..., Sess
     assert [line.split()[-2:] for line in shown[place + 1 :]] == [["command", str(n)] for n in range(3)]
 
 
+def test_a_failure_is_told_once(session: Callable[..., Session]) -> None:
+    """A program with a monitor of its own once told a failure, and that the run failed, twice on the terminal."""
+    code = """
+        from trioflow import Job, Monitor, Scheduler
+
+        async def feed():
+            raise ValueError("no such animal")
+
+        Scheduler(Job(feed), label="zoo", instruments=[Monitor()]).run()
+    """
+    assert [line.split(", ")[0].split("s  ")[-1] for line in session(code).end()] == [
+        " zoo  ✗ 1 failed of 1",
+        "feed()  ValueError: no such animal",
+    ]
+
+
+@pytest.mark.parametrize("streams", ["together", "apart"])
+def test_lines_of_a_monitor_and_of_the_log_are_not_told_twice(tmp_path: Path, streams: str) -> None:
+    """In one file, only the monitor tells of a failure; if standard output is another file, so does the log."""
+    code = """
+        from trioflow import Job, Monitor, Scheduler
+
+        async def feed():
+            raise ValueError("no such animal")
+
+        Scheduler([Job(feed) for _ in range({})], label="zoo", instruments=[Monitor()]).run()
+    """
+    for count in (1, 201):  # of many jobs, the lines are only the progress
+        with (tmp_path / "out").open("w+b") as out, (tmp_path / "errors").open("w+b") as errors:
+            stderr = out if streams == "together" else errors
+            subprocess.run([sys.executable, "-c", textwrap.dedent(code.format(count))], stdout=out, stderr=stderr)
+            lines, logged = (Path(file.name).read_text().splitlines() for file in (out, errors))
+        assert sum("no such animal" in line for line in lines) == (streams == "together" or count == 1)
+        assert sum("the run has failed" in line for line in [*lines, *logged]) == (streams == "apart")
+        assert sum("no such animal" in line for line in logged) == (streams == "apart")
+
+
 @pytest.mark.parametrize("library", ["trio", "asyncio"])
 def test_ctrl_c_ends_the_run_cleanly(session: Callable[..., Session], library: str) -> None:
     """After Ctrl-C the last picture shows the interruption, the cursor is visible, and the traceback is below."""

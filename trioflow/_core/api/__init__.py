@@ -58,14 +58,7 @@ from ..run._instruments import Instrument
 from ..run._journaling import RunJournal
 from ..run._run import Run
 from ..scheduler._base_scheduler import BaseScheduler
-from ..scheduler._graph_queries import (
-    entry_jobs,
-    exit_jobs,
-    keep_only,
-    predecessors,
-    successors,
-    topological_order,
-)
+from ..scheduler._graph_queries import entry_jobs, exit_jobs, keep_only, predecessors, successors, topological_order
 from ..scheduler._sequence import Sequence
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ def warn(
     count: int = 1,
     place: str | None = None,
     traceback: TracebackType | None = None,
+    is_shown: bool = False,
 ) -> None:
     """Log a warning, with the traceback of `exception` if there is one.
 
@@ -37,6 +38,8 @@ def warn(
         place: the line of the user's code in which it failed, if it is known; stored in the record.
         traceback: the traceback of a failure; None for that of `exception`. The record is at its innermost line of the
             user's code, or at no line, but not at a line of trioflow.
+        is_shown: whether an instrument shows this on the terminal, so that it is not printed if logging is not
+            configured.
 
     """
     import logging  # not at the top: the import takes 6 ms
@@ -51,6 +54,6 @@ def warn(
         if (own := innermost_own(traceback)) is not None:
             code = own.tb_frame.f_code
             file, line, function = code.co_filename, own.tb_lineno, code.co_name
-        if logger.isEnabledFor(logging.WARNING):
+        if logger.isEnabledFor(logging.WARNING) and (logger.hasHandlers() or not is_shown):
             origin, text = (logger.name, logging.WARNING, file, line), ("%s%s", (message, advice))
             logger.handle(logger.makeRecord(*origin, *text, exception_info, function, extra))

@@ -60,6 +60,10 @@ COLLECTION_FLAGS: Final = 1 << 5 | 1 << 6
 """Flags of types that are sequences or mappings, including subclasses: `Py_TPFLAGS_SEQUENCE` and `Py_TPFLAGS_MAPPING`.
 To read them takes a tenth of `isinstance` with an ABC."""
 PLACEHOLDER: Final[object] = getattr(functools, "Placeholder", object())  # since Python 3.14
+JOB_CURE: Final = (
+    "give the job itself, as in Job(f, job); for its name write job.label, and ref(job) to pass the job as it is"
+)
+SCHEDULER_CURE: Final = "give the jobs in it, or ref(scheduler) to pass the scheduler as it is"
 UNFINISHED_SEARCH: Final = object()
 """A placeholder for the template of a container while its items are searched."""
 
@@ -321,8 +325,8 @@ class ArgumentSearch:
         for job in self.inputs:
             if not job._can_be_input:
                 raise TypeError(
-                    f"the scheduler {job.label!r} is an argument of {self._subject()}, but has no result to pass: give "
-                    f"the jobs in it, or ref(scheduler) to pass the scheduler as it is; required= only waits for it"
+                    f"the scheduler {job.label!r} is an argument of {self._subject()}, but has no result to pass: "
+                    f"{SCHEDULER_CURE}; required= only waits for it"
                 )
         return tuple(self.inputs)
 
@@ -465,10 +469,8 @@ def reject_text(values: Any, subject: str) -> None:
         is_text = type(value) is str or (value is not None and isinstance(value, (str, bytes, os.PathLike)))
         job = job_in(os.fsdecode(cast(Any, value))) if is_text else None
         if job is not None:
-            raise TypeError(
-                f"{subject} is given the text of {job.label!r}, which is not its result: give the job itself, as in "
-                f"Job(f, job); for its name write job.label, and ref(job) to pass the job as it is"
-            )
+            cure = JOB_CURE if job._can_be_input else SCHEDULER_CURE
+            raise TypeError(f"{subject} is given the text of {job.label!r}, which is not its result: {cure}")
 
 
 def _has_only_atoms(container: Any) -> bool:

@@ -6,7 +6,8 @@ instrument overrides is not called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _logger
@@ -47,6 +48,16 @@ class Instrument:
         for name in HOOK_NAMES:
             if is_async(getattr(cls, name)):
                 raise TypeError(f"{cls.__qualname__}.{name}() is async, and nothing would await it: define it with def")
+
+    @property
+    def shown_subjects(self) -> Collection[str]:
+        """What the instrument shows where Python prints the log, so that it need not be printed there again.
+
+        These are the values of `about` in the log records of the outermost run: "failure" for failures of jobs, "end"
+        for the failure of the run. Handlers of `logging` still get these records; only if there are none, the records
+        are not printed on standard error. By default, an instrument shows nothing.
+        """
+        return ()
 
     def before_run(self, scheduler: Scheduler) -> None:
         """Called when a run of `scheduler` begins, after all checks have passed."""
@@ -122,6 +133,12 @@ class InstrumentSet:
         """Call `hook` of each instrument; remove an instrument that raises an `Exception`."""
         if (call := self.fast_hook(hook)) is not None:
             call(*details)
+
+    def shows(self, subject: str) -> bool:
+        """Return whether one of the instruments shows the log records about a subject itself."""
+        with contextlib.suppress(Exception):  # from the user's property: the record is then printed
+            return any(subject in one.shown_subjects for one in self.instruments if id(one) not in self._removed)
+        return False
 
     def fast_hook(self, *hooks: str) -> Callable[..., None] | None:
         """Return a function that calls these hooks in order; None if no instrument overrides any of them.

@@ -232,6 +232,10 @@ class Run:
         run._failure_log = run._failure_log or run.scheduler._create_failure_log(run)
         return run._failure_log
 
+    def is_shown(self, subject: str) -> bool:
+        """Return whether an instrument shows the log records about a subject itself."""
+        return self.instrument_set is not None and self.instrument_set.shows(subject)
+
     def outermost(self) -> Run:
         """Return the outermost run that encloses this one; it may be this run itself."""
         run = self

@@ -98,9 +98,8 @@ class FailureLog:
         if is_scheduler(job) and failed_through_member(job):
             if stopped:
                 cause = (culprit_chain(job) or [job])[-1]
-                _logger.warn(
+                self._warn(
                     f"'{_job_path(job)}' failed because of '{_job_path(cause)}'; the run of {name!r} stops",
-                    about=FAILURE_SUBJECT,
                     kind=(failure_kind(cause, cause._outcome), "because"),
                 )
             return
@@ -126,10 +125,9 @@ class FailureLog:
             traceback_hint = "; debrief() shows the traceback"
         else:
             traceback_hint = "" if place is None else f"; it was {place}"
-        _logger.warn(
+        self._warn(
             f"'{_job_path(job)}' failed: {one_line_error(error)}{advice}; {consequence}",
             advice=f"{f' ({remedy})' if remedy else ''}{traceback_hint}",
-            about=FAILURE_SUBJECT,
             kind=key,
             place=place,
             traceback=failure.traceback,
@@ -171,7 +169,11 @@ class FailureLog:
             similar = self._recent_failures[kind]
             if similar.count_since_report:
                 count = similar.count_since_report
-                _logger.warn(similar.report(), about=FAILURE_SUBJECT, kind=kind, count=count)
+                self._warn(similar.report(), kind=kind, count=count)
+
+    def _warn(self, message: str, **details: Any) -> None:
+        is_shown = self._run.is_shown(FAILURE_SUBJECT)
+        _logger.warn(message, about=FAILURE_SUBJECT, is_shown=is_shown, **details)
 
 
 def _message(job: AbstractJob[Any], error: BaseException) -> str:

@@ -142,7 +142,7 @@ def log_run_end(run: Run) -> None:
 
     A run that has completed without a failure has nothing to log, and does not call this.
     """
-    scheduler = run.scheduler
+    scheduler, is_shown = run.scheduler, run.is_shown("end") and not has_idled(run)
     if not scheduler.log:
         return
     # `run.failure_count` is not used, because it also counts failures in earlier attempts of nested schedulers.
@@ -164,13 +164,13 @@ def log_run_end(run: Run) -> None:
             how = "no more jobs were started" if run.reason is StopReason.DRAINED else "a signal ended it cleanly"
             how = f"{STOP_REASON_TEXTS[run.reason]}: {how}"
         texts = filter(None, (f"the run of {shorten(scheduler.label)!r} {how}", failures_text))
-        _logger.warn("; ".join(texts), advice=LISTING_ADVICE, about="end", kind=run.reason)
+        _logger.warn("; ".join(texts), advice=LISTING_ADVICE, about="end", kind=run.reason, is_shown=is_shown)
     elif count > (run.reason is StopReason.CRITICAL):  # a single critical failure has been logged already
         advice = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
         end_text = "the run has failed" if run.reason is StopReason.FAILED else "the run stopped"
         if run.reason is COMPLETED:
             end_text = f"{'this failure' if count == 1 else 'each failure'} was tolerated, or raised by an await"
-        _logger.warn(f"{failures_text}; {end_text}", advice=advice, about="end")
+        _logger.warn(f"{failures_text}; {end_text}", advice=advice, about="end", is_shown=is_shown)
 
 
 def _failures_text(scheduler: BaseScheduler, count: int, unpaid: list[AbstractJob[Any]]) -> str:

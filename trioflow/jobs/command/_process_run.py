@@ -124,8 +124,9 @@ class ProcessRun:
             self._run.shared(Guard)  # here, so that its errors do not pass for those of the program
             self._streams = ProcessStreams(job, self._stdin, limit.heartbeat if limit.needs_signs else None)
         except OSError as error:
-            message = _start_errors.stream_error_message(error, redact=job.redact)
-            raise CommandError(job, self._command_line, message) from None if job.redact else error
+            message, advice = _start_errors.stream_error_message(error, redact=job.redact)
+            failure = CommandError(job, self._command_line, message, advice=advice)
+            raise failure from None if job.redact else error
         self._initial_stderr_size = _start_errors.stderr_size(self._options)
         self._declared_outputs = DeclaredOutputs(self._options) if self._options.writes else None
         try:
@@ -134,10 +135,13 @@ class ProcessRun:
             self._streams.close()
             if not isinstance(error, OSError):
                 raise
-            message = _start_errors.start_error_message(error, self._command, job._command_options, redact=job.redact)
+            message, advice = _start_errors.start_error_message(
+                error, self._command, job._command_options, redact=job.redact
+            )
+            failure = CommandError(job, self._command_line, message, advice=advice)
             # The cause names the program, so the error of a redacted job has no cause. The traceback of the cause is
             # dropped, because it has only frames of `subprocess`.
-            raise CommandError(job, self._command_line, message) from None if job.redact else error.with_traceback(None)
+            raise failure from None if job.redact else error.with_traceback(None)
 
     def _spawn(self, cpu: int | None) -> Process:
         options, streams = self._options, self._streams
@@ -260,7 +264,8 @@ class ProcessRun:
 
     def _reap(self) -> None:
         if not self._process.reap():
-            raise CommandError(self._job, self._command_line, _start_errors.REAPED_MESSAGE) from ChildProcessError()
+            message, advice = _start_errors.REAPED_MESSAGE, _start_errors.REAPED_ADVICE
+            raise CommandError(self._job, self._command_line, message, advice=advice) from ChildProcessError()
 
     async def _forward_output_until(self, deadline: float) -> None:
         await self._streams.pipes.forward_remaining(self._wait_readable, deadline)

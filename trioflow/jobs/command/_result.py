@@ -171,6 +171,7 @@ class CommandError(TrioflowError):
         result: CommandResult | None = None,
         stderr: bytes | None = None,
         stream_name: str = "standard error",
+        advice: str = "",
     ) -> None:
         self.job: AbstractJob[Any] = job
         self.command: str = REDACTED_COMMAND if job.redact else command
@@ -184,7 +185,12 @@ class CommandError(TrioflowError):
         message = f"{failure}: {shown_command}" if result is not None else f"{failure}. The command: {shown_command}"
         if stderr and stderr.strip() and not job.redact:  # the output may quote redacted arguments
             message += f". Its {stream_name} ended with:\n" + stderr.strip().decode(errors="backslashreplace")
-        super().__init__(message)
+        super().__init__(message, advice)
+
+
+def text_with_notes(error: BaseException) -> str:
+    """Return the text of an exception and its notes, which have the advice, on one line."""
+    return "; ".join([str(error), *getattr(error, "__notes__", ())])
 
 
 REDACTED_COMMAND: Final = "command …"

@@ -17,16 +17,15 @@ if TYPE_CHECKING:
 
 MAX_TAIL_BYTES: Final = 2000
 """The maximum size, in bytes, of the end of standard error that a `CommandError` shows."""
-REAPED_MESSAGE: Final = (
-    "its exit code is unknown: this program ignores SIGCHLD, or other code in it waits for any child and reaped this "
-    "one; make that code wait for its own children only"
-)
+REAPED_MESSAGE: Final = "its exit code is unknown: this program ignores SIGCHLD, or other code in it reaped the child"
+REAPED_ADVICE: Final = "other code must wait for its own children only"
 RESOURCE_ERROR_MESSAGES: Final = {
-    errno.EAGAIN: "too many processes (ulimit -u): run fewer commands at once",
-    errno.ENOMEM: "not enough memory to start a process: run fewer commands at once",
-    errno.EMFILE: "too many open files (ulimit -n): run fewer commands at once",
-    errno.ENFILE: "too many open files in the whole system: run fewer commands at once",
+    errno.EAGAIN: "too many processes (ulimit -u)",
+    errno.ENOMEM: "not enough memory to start a process",
+    errno.EMFILE: "too many open files (ulimit -n)",
+    errno.ENFILE: "too many open files in the whole system",
 }
+RESOURCE_ADVICE: Final = "run fewer commands at once"
 
 
 def not_permitted_message(group: int) -> str:
@@ -36,19 +35,22 @@ def not_permitted_message(group: int) -> str:
     )
 
 
-def stream_error_message(error: OSError, *, redact: bool) -> str:
-    """Return the message about what a command needs before its program starts; with `redact`, without its path."""
+def stream_error_message(error: OSError, *, redact: bool) -> tuple[str, str]:
+    """Return the message about what a command needs before its program starts, and advice.
+
+    With `redact`, the path is left out.
+    """
     if error.errno in RESOURCE_ERROR_MESSAGES:
-        return f"not started: {RESOURCE_ERROR_MESSAGES[error.errno]}"
+        return f"not started: {RESOURCE_ERROR_MESSAGES[error.errno]}", RESOURCE_ADVICE
     if error.filename is None:
-        return f"not started: {error.strerror or error}"
-    return f"not started: cannot open {'a file' if redact else repr(error.filename)}: {error.strerror}"
+        return f"not started: {error.strerror or error}", ""
+    return f"not started: cannot open {'a file' if redact else repr(error.filename)}: {error.strerror}", ""
 
 
 def start_error_message(
     error: OSError, command: Sequence[str | bytes], options: CommandOptions, *, redact: bool
-) -> str:
-    """Return the message about a program that could not be started or waited for.
+) -> tuple[str, str]:
+    """Return the message about a program that could not be started or waited for, and advice, which may be "".
 
     Args:
         error: the error raised by the start or by the wait.
@@ -58,19 +60,19 @@ def start_error_message(
 
     """
     if isinstance(error, ChildProcessError):
-        return REAPED_MESSAGE
-    return "not started: " + (_start_error_reason(error, command, options, redact) or f"{error.strerror}")
+        return REAPED_MESSAGE, REAPED_ADVICE
+    reason, _, advice = _start_error_reason(error, command, options, redact).partition("\n")
+    return f"not started: {reason}", advice
 
 
-def _start_error_reason(
-    error: OSError, command: Sequence[str | bytes], options: CommandOptions, redact: bool
-) -> str | None:
+def _start_error_reason(error: OSError, command: Sequence[str | bytes], options: CommandOptions, redact: bool) -> str:
+    """Return the reason for a failed start. If there is advice, it is the second line."""
     program, cwd = os.fsdecode(command[0]), options.cwd
     shown_name, missing_name = ("the program", "program") if redact else (repr(program), f"program {program!r}")
     if not program:
         return "the name of the program is empty"
     if error.errno in RESOURCE_ERROR_MESSAGES:
-        return RESOURCE_ERROR_MESSAGES[error.errno]
+        return f"{RESOURCE_ERROR_MESSAGES[error.errno]}\n{RESOURCE_ADVICE}"
     if error.errno == errno.E2BIG:
         return _too_long_message(command, options.env, redact)
     if cwd is not None and error.filename is not None and os.fsdecode(error.filename) == os.fsdecode(cwd):
@@ -78,14 +80,14 @@ def _start_error_reason(
     if error.errno == errno.ENOENT:
         if os.path.exists(os.path.join(os.fsdecode(cwd or "."), program)) and "/" in program:
             return f"{shown_name} exists, but the interpreter in its first line (#!) does not"
-        return f"{missing_name} not found: check its spelling" + (", and PATH" if "/" not in program else "")
+        return f"{missing_name} not found\ncheck its spelling" + (", and PATH" if "/" not in program else "")
     if error.errno == errno.EACCES and "/" in program and os.path.isdir(os.path.join(os.fsdecode(cwd or "."), program)):
         return f"{shown_name} is a directory, not a program"
     if error.errno == errno.EACCES:
-        return f"{shown_name} is not executable: run chmod +x, or put its interpreter in front of it"
+        return f"{shown_name} is not executable\nrun chmod +x, or put its interpreter in front of it"
     if error.errno == errno.ENOEXEC:
-        return f"{'it' if redact else shown_name} is not a program: a script must begin with a line such as #!/bin/sh"
-    return None
+        return f"{'it' if redact else shown_name} is not a program\na script must begin with a line such as #!/bin/sh"
+    return f"{error.strerror}"
 
 
 def _too_long_message(command: Sequence[str | bytes], environment: Mapping[bytes, bytes] | None, redact: bool) -> str:
@@ -96,7 +98,7 @@ def _too_long_message(command: Sequence[str | bytes], environment: Mapping[bytes
     shown_name = "a variable" if redact and longest.startswith("variable") else longest
     return (
         f"its arguments and environment are too long: {sum(sizes.values())} bytes, {sizes[longest]} of them in "
-        f"{shown_name}; pass large data in a file, or through stdin="
+        f"{shown_name}\npass large data in a file, or through stdin="
     )
 
 

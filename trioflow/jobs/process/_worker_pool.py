@@ -47,14 +47,7 @@ class WorkerProcess:
 
     nice: int = 0
 
-    def __init__(
-        self,
-        run: RunHandle,
-        socket: socket.socket,
-        process: Process,
-        preparation: Any,
-        output: Any,
-    ) -> None:
+    def __init__(self, run: RunHandle, socket: socket.socket, process: Process, preparation: Any, output: Any) -> None:
         self._output: Final = output
         self._run: Final = run
         self._socket: Final = socket

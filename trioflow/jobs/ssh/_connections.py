@@ -231,8 +231,8 @@ class Connection:
         """Parse the output of a copy command, and return the paths, on the node, of the downloaded files."""
         return parse_fetched(output, operations)
 
-    def explain_errors(self, output: bytes) -> bytes:
-        """Return the relevant error messages of a copy command, with advice on known problems."""
+    def explain_errors(self, output: bytes) -> tuple[bytes, str]:
+        """Return the relevant error messages of a copy command, and advice on known problems."""
         return filter_errors(output)
 
     def never_started(self, text: str) -> bool:
@@ -295,7 +295,7 @@ class Connection:
             attempts += 1
             wait = pause * random.uniform(0.5, 1.5)
             if diagnostics.is_final:
-                raise SshError(self.node, await self._complete_problem(diagnostics))
+                raise SshError(self.node, await self._complete_problem(diagnostics), diagnostics.advice)
             seconds_left -= seconds_taken + wait
             if seconds_left <= 0 or (attempts >= MAX_ATTEMPTS and not diagnostics.is_crowded):
                 times = "once" if attempts == 1 else f"{attempts} times"
@@ -312,7 +312,8 @@ class Connection:
             await connection.ensure(reconnect=self._failure_count > 0)
         except SshError as failure:
             kind = Unreachable if isinstance(failure, Unreachable) else SshError
-            raise kind(self.node, f"cannot connect to its gateway: {failure}") from None
+            notes: list[str] = getattr(failure, "__notes__", [])
+            raise kind(self.node, f"cannot connect to its gateway: {failure}", "; ".join(notes)) from None
         return Gateway(connection.node, connection.socket)
 
     async def server_key(self) -> Hashable:

@@ -152,10 +152,9 @@ class NodeSession:
                 result = await job.co_run()
             if not result.returncode:
                 return connection.parse_listing(result.stdout or b"", operations)
-            message = connection.explain_errors(result.stderr or b"")
-            await retries.wait_for_retry(
-                message, others, never_started=connection.never_started(_decode_message(message))
-            )
+            message, advice = connection.explain_errors(result.stderr or b"")
+            never_started = connection.never_started(_decode_message(message))
+            await retries.wait_for_retry(message, others, advice, never_started=never_started)
 
     async def remove_files(self, paths: Sequence[str]) -> None:
         """Remove files on the node within a time limit. A cancellation does not interrupt this.
@@ -236,12 +235,13 @@ class _RetryPolicy:
         self._lost_count = 0  # attempts that failed for another reason than a refused session
         self._refusal_count = 0
 
-    async def wait_for_retry(self, message: bytes, others: int, *, never_started: bool) -> None:
+    async def wait_for_retry(self, message: bytes, others: int, advice: str = "", *, never_started: bool) -> None:
         """Wait until another attempt may begin: pause if the node is at its limit of sessions.
 
         Args:
             message: ssh's error message about the failed attempt.
             others: the number of other sessions in use.
+            advice: advice on the failure.
             never_started: whether the command or transfer has certainly not started.
 
         Raises:
@@ -259,7 +259,7 @@ class _RetryPolicy:
             what = text.strip() or "the connection was lost"
             if text.strip() and self._redact:
                 what = "it failed with an error message that may name files"
-            raise SshError(connection.node, f"{self._description}: {what}", started=not never_started)
+            raise SshError(connection.node, f"{self._description}: {what}", advice, started=not never_started)
 
 
 def _decode_message(message: bytes) -> str:

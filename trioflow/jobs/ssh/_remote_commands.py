@@ -93,8 +93,8 @@ class CommandSpec:
         """
         if size > max_size:
             advice = "pass large data through stdin=, or copy it with a Push first"
-            why = f"not started: {subject} {size} bytes, and the limit for a node is {max_size}: {advice}"
-            raise CommandError(self.job, f"{self.connection.node.name}: {self.description}", why)
+            why = f"not started: {subject} {size} bytes, and the limit for a node is {max_size}"
+            raise CommandError(self.job, f"{self.connection.node.name}: {self.description}", why, advice=advice)
 
 
 class RemoteCommand:
@@ -185,7 +185,7 @@ class RemoteCommand:
         message = output[-MAX_TAIL_BYTES:].decode(errors="backslashreplace").strip()
         what = f"the login succeeded, but the session ended with exit code {code} before the command started"
         where = f" ({message})" if message else ""
-        raise SshError(node, f"{spec.description}: {what}{where}: the login shell must be one that runs commands")
+        raise SshError(node, f"{spec.description}: {what}{where}", "its login shell must run commands")
 
     async def run(self) -> None:
         spec, clock = self._spec, run_of(self._spec.job).clock
@@ -365,7 +365,7 @@ class _StartBuffer:
         self.buffer.extend(data)
         if len(self.buffer) > MAX_EARLY_BYTES:
             what = f"it has written more than {MAX_EARLY_BYTES >> 20} MiB, and has not started the command"
-            raise SshError(self._node, f"{what}: check what its login shell prints")
+            raise SshError(self._node, what, "check what its login shell prints")
 
     def finish(self) -> None:
         """Finish the sinks or, before `open`, leave that to `open`."""

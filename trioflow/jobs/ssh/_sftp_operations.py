@@ -84,24 +84,22 @@ def parse_fetched(output: bytes, operations: Iterable[Operation]) -> list[str]:
     return lines
 
 
-def filter_errors(output: bytes) -> bytes:
-    """Return sftp's error messages on one line, with advice on known problems.
+def filter_errors(output: bytes) -> tuple[bytes, str]:
+    """Return sftp's error messages on one line, and advice on known problems.
 
     Messages about directories that already exist and patterns that match nothing are dropped, unless there are no
     others.
     """
     lines = [line for line in output.splitlines() if not line.startswith((b"remote mkdir ", b"Can't ls: "))]
-    if lines == [b"Connection closed"]:
-        lines.append(b"does its sshd have a Subsystem sftp?")
-    if lines and lines[-1].startswith(b"remote rename ") and lines[-1].endswith(b": Failure"):
-        lines.append(DIRECTORY_IN_PLACE_HINT)
-    if lines and lines[-1].startswith(b"write remote ") and lines[-1].endswith(b": Failure"):
-        lines.append(DISK_FULL_HINT)
-    return b"; ".join(lines) or output
+    advice = "check that its sshd has a Subsystem sftp" if lines == [b"Connection closed"] else ""
+    if lines and lines[-1].endswith(b": Failure"):
+        advice = DIRECTORY_IN_PLACE_ADVICE if lines[-1].startswith(b"remote rename ") else advice
+        advice = DISK_FULL_ADVICE if lines[-1].startswith(b"write remote ") else advice
+    return b"; ".join(lines) or output, advice
 
 
-DIRECTORY_IN_PLACE_HINT: Final = b"if a directory has that name, end to= with a '/' to put the file into it"
-DISK_FULL_HINT: Final = b"check whether the disk of the node is full (df), or a quota is exceeded"
+DIRECTORY_IN_PLACE_ADVICE: Final = "if a directory has that name, end to= with a '/' to put the file into it"
+DISK_FULL_ADVICE: Final = "check whether the disk of the node is full (df), or a quota is exceeded"
 
 
 def quote(path: str) -> str:

@@ -94,8 +94,8 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
         with session.hidden_paths():
             _check_fetched_names(paths, description)
             if not to_directory and len(names) != 1:
-                what = f"{session.redact(description)}: found {len(names)} files for one target: end to= with a '/'"
-                raise SshError(session.node, what)
+                what = f"{session.redact(description)}: found {len(names)} files for one target"
+                raise SshError(session.node, what, "end to= with a '/'")
             targets = [os.path.join(directory, name) if to_directory else to for name in names]
             for name, target in zip(names, targets, strict=True):
                 _move_into_place(os.path.join(incoming, name), target, os.path.join(incoming, name + ".old"))

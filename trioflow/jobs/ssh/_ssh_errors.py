@@ -24,11 +24,11 @@ class SshError(TrioflowError):
 
     __module__ = "trioflow"  # for tracebacks of programs that never access `trioflow.SshError`, which sets it
 
-    def __init__(self, node: Node, what: str, *, started: bool = False) -> None:
-        """Build the message from the node's name and a description of the problem."""
+    def __init__(self, node: Node, what: str, advice: str = "", *, started: bool = False) -> None:
+        """Build the message from the node's name and a description of the problem; advice is a note."""
         self.node: Node = node
         self.started: bool = started
-        super().__init__(printable(f"{node.name}: {what}"))
+        super().__init__(printable(f"{node.name}: {what}"), printable(advice))
 
 
 class Unreachable(SshError):

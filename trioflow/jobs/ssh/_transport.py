@@ -34,7 +34,8 @@ class Diagnostics:
     """An explanation of ssh's error messages.
 
     Attributes:
-        problem: the problem, with advice.
+        problem: the problem.
+        advice: advice on it; "" if there is none.
         is_final: whether another attempt would be useless, because the login or the settings were rejected.
         is_crowded: whether the node closed the connection before authentication, perhaps because it has too many.
         has_keys_placeholder: whether `problem` contains `{keys}`, which stands for the names of the known_hosts files.
@@ -43,6 +44,7 @@ class Diagnostics:
     """
 
     problem: str
+    advice: str = ""
     is_final: bool = False
     is_crowded: bool = False
     has_keys_placeholder: bool = False
@@ -96,15 +98,16 @@ class OpenSsh:
             changed = _offending_place(text)
             place = changed or "{keys}"
             return Diagnostics(
-                f"its host key has changed: it does not match the one in {place}. The connection may be intercepted; "
-                f"if the node was reinstalled, remove the old key (ssh-keygen -R), and add the new one",
+                f"its host key has changed: it does not match the one in {place}. The connection may be intercepted",
+                "if the node was reinstalled, remove the old key (ssh-keygen -R), and add the new one",
                 is_final=True,
                 has_keys_placeholder=changed is None,
             )
         if "Host key verification failed" in text:
             return Diagnostics(
-                "its host key is unknown: {keys} has no entry for it. Verify the key and add it (ssh-keyscan), or "
-                "accept it on first use: accept_new=True, or trioflow ssh --accept-new",
+                "its host key is unknown: {keys} has no entry for it",
+                "verify the key and add it (ssh-keyscan), or accept it on first use: accept_new=True, or trioflow ssh "
+                "--accept-new",
                 is_final=True,
                 has_keys_placeholder=True,
             )
@@ -112,7 +115,8 @@ class OpenSsh:
         if "Permission denied" in text or "Too many authentication failures" in text:
             trial = shlex.join(["ssh", "-o", "BatchMode=yes", *_node_options(node), node.hostname])
             return Diagnostics(
-                f"login failed ({last}): ssh must be able to log in without a prompt; try: {trial}",
+                f"login failed ({last}): ssh cannot log in without a prompt",
+                f"try: {trial}",
                 is_final=True,
                 is_login_rejected=True,
             )

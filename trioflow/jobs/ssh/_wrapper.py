@@ -105,13 +105,7 @@ UNPACK_SCRIPT: Final = (
 
 
 def login_shell_line(
-    words: Sequence[str],
-    token: str,
-    *,
-    grace: float,
-    stdin: str = "",
-    merged: bool = False,
-    size: int = 0,
+    words: Sequence[str], token: str, *, grace: float, stdin: str = "", merged: bool = False, size: int = 0
 ) -> str:
     """Return the line for the login shell of a node.
 
@@ -164,11 +158,7 @@ class ReportFilter:
     """
 
     def __init__(
-        self,
-        token: str,
-        sinks: Sequence[OutputSink],
-        login_sink: OutputSink,
-        on_start: Callable[[], object],
+        self, token: str, sinks: Sequence[OutputSink], login_sink: OutputSink, on_start: Callable[[], object]
     ) -> None:
         self._mark: Final = b"\x1e" + token.encode() + b" "
         self._sinks: Final = tuple(sinks)

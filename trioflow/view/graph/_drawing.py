@@ -17,15 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from ..._core.api.views import (
-    AnyJob,
-    BaseScheduler,
-    inputs_of,
-    is_inside,
-    is_scheduler,
-    paths_of,
-    settled_only_for,
-)
+from ..._core.api.views import AnyJob, BaseScheduler, inputs_of, is_inside, is_scheduler, paths_of, settled_only_for
 from ..text import _selection
 from ..text._listing import BeginRow, EndRow, PlainRow, listing_rows, number_jobs
 

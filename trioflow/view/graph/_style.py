@@ -18,13 +18,7 @@ from ..._core.api.views import (
     printable,
     reported_state,
 )
-from .._state_styles import (
-    CRITICAL_BADGE,
-    STATE_STYLES,
-    TEXT_COLOR,
-    BoxColors,
-    has_ended_normally,
-)
+from .._state_styles import CRITICAL_BADGE, STATE_STYLES, TEXT_COLOR, BoxColors, has_ended_normally
 from ..text._listing import shown_elapsed
 
 Direction = Literal["TB", "LR"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from ..text._symbols import display_width
@@ -29,6 +29,13 @@ IDLE_INTERVAL: Final = 1.0
 
 class Display:
     """The output of a monitor. This base class shows nothing. The thread of the run calls the methods."""
+
+    is_beside_log = False  # whether it is where log records are printed if logging is not configured
+
+    @property
+    def shown_subjects(self) -> Collection[str]:
+        """What the display shows beside the log, which need not repeat it; see `Instrument`."""
+        return ("failure", "end") if self.is_beside_log else ()
 
     def start(self) -> None:
         """Show that the run has begun."""

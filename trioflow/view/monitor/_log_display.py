@@ -12,11 +12,11 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, TextIO
 
 from ..._core.api.views import AnyJob, JobState, duration_text, plural
-from .._state_styles import recorded_state
+from .._state_styles import STATE_STYLES, recorded_state
 from ..text import _failure_text
 from ..text._symbols import Symbols
 from ..text._verdict import TROUBLE_STATES, failures_text, forever_jobs_text
@@ -96,14 +96,29 @@ def can_tag_stream(name: str) -> bool:
 
 
 class LogDisplay(Display):
-    """The output of a monitor as log lines, for one run."""
+    """The output of a monitor as log lines, for one run.
+
+    Args:
+        stream: the stream to write to.
+        model: the run.
+        symbols: the symbols that the stream can show.
+        has_colors: whether to color the outcomes of the jobs, and the verdict.
+        get_tag: a function that returns the prefix for the lines of a job; None for no prefixes.
+
+    """
 
     def __init__(
-        self, stream: TextIO | None, model: RunModel, symbols: Symbols, get_tag: Callable[[AnyJob], str] | None = None
+        self,
+        stream: TextIO | None,
+        model: RunModel,
+        symbols: Symbols,
+        has_colors: bool,
+        get_tag: Callable[[AnyJob], str] | None = None,
     ) -> None:
         self._stream: Final = stream
         self._model: Final = model
         self._symbols: Final = symbols
+        self._has_colors: Final = has_colors
         self._header: Final = RunHeader(symbols)
         self._lock: Final = threading.Lock()
         self._has_failed = stream is None
@@ -113,6 +128,12 @@ class LogDisplay(Display):
         self._ticker: Final = Ticker(self._report_if_silent, 0, SILENCE_CHECK_INTERVAL)
         self._get_tag: Final = get_tag
         self._tagged_streams: list[TaggedStream] = []
+
+    @property
+    def shown_subjects(self) -> Collection[str]:
+        """What the display shows beside the log: not the failures if there are many jobs."""
+        is_long = self._model.root_counts.job_count > MAX_LISTED_JOBS
+        return [*super().shown_subjects][is_long:]
 
     def start(self) -> None:
         """Write the number of jobs, and start tagging the lines on the standard streams if there are tags."""
@@ -165,7 +186,7 @@ class LogDisplay(Display):
         assert progress.verdict is not None
         message = progress.verdict.format_line(progress.label, self._symbols)
         counts = f"; {self._header.counts_text(progress)}" * self._header.has_counts_beyond_verdict(progress)
-        self._write_line(message + counts)
+        self._write_line(self._apply_style(message, "good" if progress.verdict.is_good else "failed") + counts)
 
     def _write_outcome(self, job: JobRecord) -> None:
         started, finished = job.started_at, job.finished_at
@@ -175,8 +196,16 @@ class LogDisplay(Display):
         error = job.error if not self._model.are_failures_shown_elsewhere else None
         message = self._symbols.escape(_failure_text.one_line_text(error)) if error is not None else ""
         tolerated = " (tolerated)" * job.is_tolerated
-        outcome = f"{_outcome_word(job):<9} {full_name(job, self._symbols)}{tolerated}"
+        word = self._apply_style(f"{_outcome_word(job):<9}", STATE_STYLES[recorded_state(job)].monitor_style)
+        outcome = f"{word} {full_name(job, self._symbols)}{tolerated}"
         self._write_line("  ".join(filter(None, (outcome, duration, message or _failures_text(job)))))
+
+    def _apply_style(self, text: str, style: str) -> str:
+        if not self._has_colors:
+            return text
+        from ._terminal import render_style  # imported here, because importing rich takes a long time
+
+        return render_style(text, style)
 
     def _current_progress_step(self) -> int:
         counts = self._model.root_counts

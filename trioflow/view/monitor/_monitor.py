@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, TextIO, TypeVar, cast
 
-from ..._core.api.views import (
-    AnyJob,
-    BaseScheduler,
-    Instrument,
-    flag,
-    run_times,
-)
+from ..._core.api.views import AnyJob, BaseScheduler, Instrument, flag, run_times
 from ..text import _symbols
 from ._display import Display
 from ._log_display import LogDisplay
@@ -105,6 +100,7 @@ class Monitor(Instrument):
         self._should_tag_lines: Final = flag(tag, "tag", "Monitor()")
         self._should_capture_child_output: Final = flag(child_output, "child_output", "Monitor()")
         self._are_failures_shown_elsewhere = False
+        self._shown_subjects: Collection[str] = ()  # in the last run
         self._model: RunModel | None = None  # None unless a run is shown
 
     def __repr__(self) -> str:
@@ -112,6 +108,14 @@ class Monitor(Instrument):
         return f"<Monitor of {self._model.root.label!r}>" if self._model is not None else "<Monitor>"
 
     # ---- hooks
+
+    @property
+    def shown_subjects(self) -> Collection[str]:
+        """What the monitor shows in place of the log: the failures of a run, unless it has too many jobs, and its end.
+
+        It shows nothing in place of the log if its output is not where Python prints log records.
+        """
+        return self._shown_subjects if self._model is None else self._model.display.shown_subjects
 
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Start showing a run, or record that the run of a nested scheduler begins."""
@@ -164,6 +168,7 @@ class Monitor(Instrument):
         """Record the end of a run. If it was the outermost run, draw the last picture and release the output."""
         model = self._model
         if model is not None and scheduler is model.root.job:
+            self._shown_subjects = self.shown_subjects
             self._model = None
             _, ended_at = run_times(scheduler) or (0.0, None)
             model.run_ended(model.clock() if ended_at is None else ended_at)
@@ -173,6 +178,7 @@ class Monitor(Instrument):
     def _show_run(self, scheduler: BaseScheduler) -> RunModel:
         model = RunModel(scheduler, self._are_failures_shown_elsewhere)
         model.display = self._new_display(model)
+        model.display.is_beside_log = self._file is None and are_at_one_place(sys.stdout, sys.stderr)
         self._model = model
         model.display.start()
         return model
@@ -187,7 +193,7 @@ class Monitor(Instrument):
 
             draw = PictureRenderer(model, symbols).draw
             return TerminalDisplay(stream, draw, self._should_capture_child_output, get_tag)
-        return LogDisplay(stream, model, symbols, get_tag)
+        return LogDisplay(stream, model, symbols, has_colors(stream), get_tag)
 
     def _format_tag(self, symbols: _symbols.Symbols, job: AnyJob) -> str:
         record = None if self._model is None else self._model.records.get(job)
@@ -202,6 +208,13 @@ class Monitor(Instrument):
 def can_move_cursor(stream: TextIO | None) -> bool:
     """Return whether a stream is a terminal that can move its cursor, which drawing a picture requires."""
     return is_terminal(stream) and os.environ.get("TERM", "").lower() not in DUMB_TERMINALS
+
+
+def are_at_one_place(stream: TextIO, other: TextIO) -> bool:
+    """Return whether two streams write to one file or terminal, or into the cell of a notebook."""
+    with contextlib.suppress(Exception):  # raised if one is None, closed, or not a file
+        return type(stream).__module__ == "ipykernel.iostream" or os.path.sameopenfile(stream.fileno(), other.fileno())
+    return False
 
 
 def has_colors(stream: TextIO | None) -> bool:

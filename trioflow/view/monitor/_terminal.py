@@ -337,6 +337,10 @@ class TerminalDisplay(Display):
         return styles[style].render(text, color_system=self._color_system)
 
 
+def render_style(text: str, style: str) -> str:
+    return STYLES[style].render(text, color_system=ColorSystem.EIGHT_BIT)
+
+
 def _duplicate_file(stream: TextIO) -> TextIO:
     """Return a file with a duplicate of the terminal's descriptor, because a pipe may replace the original descriptor.
 

@@ -94,8 +94,7 @@ def _sum_times_by_job(record: TraceRecord) -> dict[str, JobTimes]:
         previous = times.get(_path(span), JobTimes(0.0))
         end = record.end_time if span.finished_at is None else span.finished_at
         times[_path(span)] = JobTimes(
-            previous.seconds + end - span.started_at,
-            _last_wait_text(record, span) or previous.waited_for,
+            previous.seconds + end - span.started_at, _last_wait_text(record, span) or previous.waited_for
         )
     return times
 

@@ -33,14 +33,7 @@ from typing import Any, Final, Self, cast
 
 import anyio
 
-from .._interface import (
-    Backend,
-    Isolation,
-    Scope,
-    TaskSnapshot,
-    WorkerGroup,
-    WorkerTask,
-)
+from .._interface import Backend, Isolation, Scope, TaskSnapshot, WorkerGroup, WorkerTask
 from .._shared import IDLE_TASK_NAME
 
 

@@ -8,15 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ...._core.api.views import (
-    STOP_REASON_TEXTS,
-    JobState,
-    StopReason,
-    duration_text,
-    fit,
-    printable,
-    size_text,
-)
+from ...._core.api.views import STOP_REASON_TEXTS, JobState, StopReason, duration_text, fit, printable, size_text
 from ...text._failure_text import FailureText, group_failures
 from .._record import TraceRecord
 from .._spans import CommandRecord, Span
