@@ -1,11 +1,10 @@
 """The contract, executable: one model of all mechanisms, and random scenarios in which pairs of them meet.
 
-`scenario` is the data, `generator` draws it, `model` predicts (`clock`, `jobs`, `limits`, `schedulers`), `real`
-runs it, `compare` finds differences, `shrink` makes a scenario small, `pairs` counts which mechanisms took effect
-in one run.
+`scenario` is the data, `generator` draws it, `model` predicts (`clock`, `jobs`, `limits`, `schedulers`, `looks`),
+`real` runs it, `compare` finds differences, `shrink` makes a scenario small, `pairs` counts which mechanisms took
+effect in one run.
 ``python -m tests.model --count 1000 --seed 7 --table`` is a soak; with `TRIOFLOW_PLAIN=1` on the plain isolation.
 
-The model does not know policies other than fifo, what `explain` says,
-budgets in runs with a journal, pauses of keys, and rates that give up. Where two causes meet in one instant it has
-doubts.
+The model does not know policies other than fifo, budgets in runs with a journal, pauses of keys, and rates that give
+up. Where two causes meet in one instant it has doubts.
 """

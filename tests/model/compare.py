@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 from .model import Fate, Outcome
-from .scenario import Group, Scenario, walk
+from .scenario import LOOKS, Group, Scenario, walk
 
 SAME = 1e-6
 
@@ -36,12 +37,25 @@ def differences(scenario: Scenario, expected: Outcome, seen: Outcome) -> Iterato
             yield f"the verdict of {name} is {seen.verdicts.get(name)} instead of {verdict}"
     yield from order_differences(scenario, expected, seen)
     yield from hook_differences(expected, seen)
+    for when, look, other in zip(LOOKS, expected.looks, seen.looks, strict=False):
+        for what, value in look.items():
+            if not agrees(value, other[what]):
+                yield f"at {when}, {what} is {other[what]} instead of {value}"
+
+
+def agrees(value: Any, seen: Any) -> bool:
+    """Return whether amounts are the same, and whether a text has all words."""
+    if isinstance(value, list):
+        return all(words in seen for words in value)
+    if isinstance(value, dict):
+        return all(agrees(amount, seen.get(key)) for key, amount in value.items())
+    return close(value, seen)
 
 
 def fate_differences(scenario: Scenario, name: str, seen: Fate, expected: Fate) -> Iterator[str]:
     """Yield in which fields the fates of a job differ."""
     groups = {plan.name for plan in walk(scenario.root) if isinstance(plan, Group)}
-    for field in ("state", "cause", "started", "finished", "attempts", "calls", "shutdowns", "restored"):
+    for field in ("state", "cause", "started", "finished", "attempts", "calls", "shutdowns", "restored", "value"):
         one, other = getattr(seen, field), getattr(expected, field)
         if expected.restored and field in ("started", "finished", "attempts"):
             continue  # those of the run that has stored it

@@ -62,9 +62,10 @@ class ModelJob:
         self.finished: float | None = None
         self.settled_as = math.inf  # its place in the order of settling
         self.problem: Problem | None = None
+        self.value: str | None = None  # the result
         self.only_cancelled = False  # it is BLOCKED because of cancel() alone
         self.is_taken = False  # an `await` has raised its failure
-        self.timed_out = self.restored = False
+        self.timed_out = self.restored = self.moved_on = False
         self.waits_for: set[str] = set()
         self.asked = False  # to end, from outside
         self.told = False  # to end, by its run, perhaps after it was cancelled already
@@ -228,6 +229,8 @@ class ModelJob:
         self.state, self.finished, self.problem = state, self.world.now, why
         self.ready = False
         self.settled_as = next(self.world.numbers)
+        if state == "SUCCEEDED" and not self.restored:
+            self.value = "None" if self.moved_on else self.result()
         if self.parent is not None:
             self.world.hook("finished", self.name)
         awaiters, self.awaiters = self.awaiters, []
@@ -237,12 +240,17 @@ class ModelJob:
         if self.parent is not None:
             self.parent.has_settled(self)
 
+    def result(self) -> str | None:
+        """Return the result: that of the last call; for a scheduler, True; for a First, that of its winners."""
+        raise NotImplementedError
+
     def has_timed_out(self) -> None:
         """With "fail" it is a `JobTimeout`, which `retry` may see. With "move_on" the job is SUCCEEDED with None."""
         self.timed_out = True
         if self.parent is not None and self.plan.on_timeout == "move_on":
             self.world.mark("move_on")
             self.world.never_stored.add(self.name)
+            self.moved_on = True
             self.settle("SUCCEEDED")
         else:
             self.world.mark("scheduler timeout" if isinstance(self.plan, Group) else "timeout")
@@ -592,6 +600,9 @@ class ModelLeaf(ModelJob):
             self.settle("SUCCEEDED" if self.ready and self.by_run else "CANCELLED")
         else:
             self.has_timed_out()
+
+    def result(self) -> str:
+        return "yes" if self.plan.answer else f"{self.name}, call {self.calls - 1}"
 
     def shut_down(self) -> float:
         """Count the shutdown, and return its seconds."""

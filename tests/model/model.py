@@ -8,14 +8,17 @@ depend on turns of the event loop, and the prediction has `doubts`, which say wh
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
+from typing import Any
 
 from .clock import World
 from .jobs import cancel, drain
 from .limits import ModelLimiter
-from .scenario import Leaf, Scenario, implied, walk
+from .looks import look
+from .scenario import LOOKS, Leaf, Scenario, implied, walk
 from .schedulers import ModelScheduler
 
 
@@ -31,6 +34,7 @@ class Fate:
     calls: int
     shutdowns: int
     restored: bool
+    value: str | None  # the result, as text
 
 
 @dataclass(slots=True)
@@ -45,6 +49,7 @@ class Outcome:
     settled: list[tuple[str, str]]  # the calls of on_settled
     hooks: list[tuple[float, str, str]]
     doubts: Counter[str]
+    looks: list[dict[str, Any]]  # what was seen at the instants of `LOOKS`
     effects: set[str]
     bound: frozenset[tuple[str, str]] = frozenset()
     never_stored: frozenset[str] = frozenset()
@@ -66,17 +71,20 @@ def predict_restart(scenario: Scenario, backend: str) -> list[Outcome]:
     first = predict(replace(scenario, cut_at=scenario.killed_at), backend)
     leaves = {plan.name for plan in walk(scenario.root) if isinstance(plan, Leaf) and not plan.forever}
     leaves -= first.never_stored
-    done = [name for name, fate in first.fates.items() if fate.state == "SUCCEEDED" and name in leaves]
+    done = {name: fate.value for name, fate in first.fates.items() if fate.state == "SUCCEEDED" and name in leaves}
     return [first, predict(scenario, backend, restored=done)]
 
 
 def predict(
-    scenario: Scenario, backend: str, bound: Iterable[tuple[str, str]] = (), restored: Iterable[str] = ()
+    scenario: Scenario,
+    backend: str,
+    bound: Iterable[tuple[str, str]] = (),
+    restored: Mapping[str, str | None] = MappingProxyType({}),
 ) -> Outcome:
     """Predict a run of a scenario; `bound` are the requirements that earlier runs added."""
     world = World(bound, implied(scenario.root), backend)
     world.limiters = [ModelLimiter(tokens) for tokens in scenario.tokens]
-    world.restored = {*restored}
+    world.restored = dict(restored)
     world.restores = bool(world.restored)
     world.has_journal = scenario.killed_at is not None
     world.drops = not scenario.keep_jobs
@@ -86,6 +94,9 @@ def predict(
         world.after(when, partial(cancel, world, name, "cancel from outside"))
     for when, name in scenario.drains:
         world.after(when, partial(drain, world, name))
+    looks: list[dict[str, Any]] = []
+    for when in LOOKS:
+        world.after(when, lambda: looks.append(look(world)))
     root.start()
     world.mark(*["keep_jobs=False"] * world.drops)
     while world.soon:
@@ -106,6 +117,7 @@ def predict(
                 world.calls[name],
                 world.shutdowns[name],
                 job.restored,
+                job.value,
             )
             for name, job in world.jobs.items()
         },
@@ -114,6 +126,7 @@ def predict(
         settled=world.settled,
         hooks=world.hooks,
         doubts=world.doubts,
+        looks=looks,
         effects=world.effects,
         bound=frozenset(world.bound),
         never_stored=frozenset(world.never_stored),

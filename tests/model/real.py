@@ -39,6 +39,7 @@ from trioflow.testing import run_virtual
 
 from .model import Fate, Outcome
 from .scenario import (
+    LOOKS,
     Add,
     Await,
     Bind,
@@ -162,6 +163,7 @@ class RealRun:
         self.settled: list[tuple[str, str]] = []
         self.started: list[str] = []
         self.strange: list[str] = []
+        self.looks: list[dict[str, Any]] = []
 
     def now(self) -> float:
         """Return the seconds since the run began."""
@@ -260,6 +262,7 @@ class RealRun:
         result = None
         scenario = self.scenario
         async with anyio.create_task_group() as others:
+            others.start_soon(self.look_at_times)
             for when, name in scenario.cancels:
                 others.start_soon(self.call_later, when, name, "cancel")
             for when, name in scenario.drains:
@@ -288,8 +291,9 @@ class RealRun:
         for name, job in self.jobs.items():
             times = [None if when is None else when - self.start for when in (job.started_at, job.finished_at)]
             cause = cause_of(job.raised_exception())
+            value = str(job.result()) if job.is_succeeded() else None
             counts = self.bodies[name], self.shutdowns[name]
-            fates[name] = Fate(job.state.name, cause, times[0], times[1], job.attempts, *counts, job.restored)
+            fates[name] = Fate(job.state.name, cause, times[0], times[1], job.attempts, *counts, job.restored, value)
             if isinstance(job, Scheduler):
                 reason, culprit = job.stop_reason, job.culprit
                 verdicts[name] = reason and reason.name, self.names[culprit] if culprit else None
@@ -302,6 +306,7 @@ class RealRun:
             settled=self.settled,
             hooks=self.hooks,
             doubts=Counter(self.strange),
+            looks=self.looks,
             effects=set(),
             bound=bound,
         )
@@ -311,6 +316,24 @@ class RealRun:
         await anyio.sleep(when)
         with contextlib.suppress(KeyError, RuntimeError):
             getattr(self.jobs[name], method)()
+
+    async def look_at_times(self) -> None:
+        """Look at what can be seen from outside, at the instants of `LOOKS`."""
+        for when in LOOKS:
+            await anyio.sleep(self.start + when - anyio.current_time())
+            seen: dict[str, Any] = {
+                f"tokens of limiter {number}": limiter.borrowed_tokens for number, limiter in enumerate(self.limiters)
+            }
+            for name, job in self.jobs.items():
+                scheduler: Any = job.scheduler
+                if scheduler is not None:
+                    seen[f"why {name}"] = scheduler.explain(job)
+                if isinstance(job, Scheduler):
+                    seen[f"the window of {name}"] = job.window_size
+                    for resource, amount in (job.pool.free if job.pool is not None else {}).items():
+                        requests = amount.get("requests", amount) if isinstance(amount, dict) else amount
+                        seen[f"{resource} of {name}"] = requests
+            self.looks.append(seen)
 
     async def note_settled(self, plan: Group, job: Any) -> None:
         """Act as planned for `on_settled`."""

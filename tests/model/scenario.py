@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 LAST_CALL = 5000.0 + 2.0**-20
 """When a run is cut that would not end by itself."""
+LOOKS = tuple(seconds + 2.0**-22 for seconds in (0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32))
+"""When a run is looked at; no event is at these instants."""
 
 
 class ShortRepr:

@@ -118,7 +118,7 @@ class ModelScheduler(ModelJob):
         verdict, cause = job.judge()
         if verdict == "SCHEDULED" and job.name in self.world.restored and not job.is_service:
             job.restored = True
-            self.world.restored.remove(job.name)  # another attempt of its scheduler runs it again
+            job.value = self.world.restored.pop(job.name)  # another attempt of its scheduler runs it again
             self.world.mark("restored")
             job.settle("SUCCEEDED")
         elif verdict == "SCHEDULED":
@@ -274,12 +274,16 @@ class ModelScheduler(ModelJob):
         """A slot is released however the job ends, and so are its token and its needs."""
         for group in self.windows(job):
             group.holders.discard(job)
+        is_unstarted = job in self.token_line
+        if is_unstarted:
+            self.token_line.remove(job)
+            self.count_unstarted(job, -1)
         for name, need in job.plan.needs:
             if name in job.held:
                 resource = self.find(name)
                 assert resource is not None
                 share = job.held.pop(name)
-                if job in self.token_line and resource.plan.kind in ("rate", "budget"):
+                if is_unstarted and resource.plan.kind in ("rate", "budget"):
                     resource.correct(share, 0.0)  # it does not start
                     share = 0.0
                 if isinstance(job, ModelScheduler) and resource.plan.kind == "budget" and name in job.members:
@@ -290,11 +294,8 @@ class ModelScheduler(ModelJob):
         limiter = self.limiter()
         if limiter is not None and job in limiter.holders:
             limiter.holders.discard(job)
-        if limiter is not None and job in self.token_line:
-            self.token_line.remove(job)
-            self.count_unstarted(job, -1)
-            if not self.token_line:
-                limiter.requests.remove(self)
+        if limiter is not None and is_unstarted and not self.token_line:
+            limiter.requests.remove(self)
 
     def take_token(self, job: ModelJob, limiter: ModelLimiter) -> bool:
         """A job never holds a token while it waits for needs or a slot; it may wait for a token with its needs."""
@@ -343,6 +344,10 @@ class ModelScheduler(ModelJob):
             if resource is not None and resource.plan.kind == "budget":
                 resource.correct(job.held[one], 0.0)
                 job.held[one] = 0.0
+
+    def result(self) -> str | None:
+        values = [None if job.moved_on else job.value for job in self.winners]
+        return "True" if self.plan.enough is None else str(values[0] if self.plan.enough == 1 else values)
 
     # ---- the end of a job
 
@@ -870,17 +875,17 @@ def admit_all(world: World) -> None:
 def block_unaffordable(world: World) -> None:
     """A job waits as long as what running jobs have reserved could come back, and then ends BLOCKED: `BudgetSpent`."""
     blocked_in: set[ModelScheduler] = set()
-    for group in list(world.schedulers):
-        for job in list(group.queue) if can_start(group) else ():
-            found = [(group.find(name), need) for name, need in job.plan.needs]
-            if job.state == "SCHEDULED" and any(one is not None and not one.can_ever_meet(need) for one, need in found):
-                world.mark("budget spent")
-                waiting = any(job.name in one.waits_for and one.plan.run_if != "succeeded" for one in group.jobs)
-                is_critical = job.criticality or any(one.criticality and one.waits_for for one in group.jobs)
-                if waiting or (is_critical and len(group.jobs) > 1):
-                    world.doubt("a spent budget blocks a job at the instant in which others start")
-                blocked_in.add(group)
-                job.settle("BLOCKED", problem("BudgetSpent"))
+    queued = [(job, group) for group in world.schedulers if can_start(group) for job in group.queue]
+    for job, group in sorted(queued, key=lambda pair: pair[0].number):
+        found = [(group.find(name), need) for name, need in job.plan.needs]
+        if job.state == "SCHEDULED" and any(one is not None and not one.can_ever_meet(need) for one, need in found):
+            world.mark("budget spent")
+            waiting = any(job.name in one.waits_for and one.plan.run_if != "succeeded" for one in group.jobs)
+            is_critical = job.criticality or any(one.criticality and one.waits_for for one in group.jobs)
+            if waiting or (is_critical and len(group.jobs) > 1):
+                world.doubt("a spent budget blocks a job at the instant in which others start")
+            blocked_in.add(group)
+            job.settle("BLOCKED", problem("BudgetSpent"))
     if len(blocked_in) > 1:
         world.doubt("a spent budget blocks jobs of two schedulers")
 

@@ -7,9 +7,39 @@ import pytest
 from .compare import differences
 from .model import predict
 from .real import observe
-from .scenario import Fail, Group, Leaf, Nap, Resource, Retry, Scenario
+from .scenario import Await, Fail, Group, Leaf, Nap, Resource, Retry, Scenario, Started
 
 SCENARIOS = {
+    "explain says what a service awaits that is not ready yet": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="awaited", bodies=((Nap(6.5),),)),
+                Leaf(
+                    name="service",
+                    service=True,
+                    forever=True,
+                    bodies=((Nap(1.25), Await("awaited"), Nap(1.75), Started(), Nap(9.0)),),
+                ),
+                Leaf(name="user", requires=("service",), bodies=((Nap(1.125),),)),
+            ),
+        )
+    ),
+    "explain says of jobs in a scheduler between two attempts that it will be retried": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Group(
+                    name="retried",
+                    retry=Retry(times=1, first=5.0),
+                    jobs=(
+                        Leaf(name="fails", critical=True, bodies=((Nap(2.25), Fail()), (Nap(2.5),))),
+                        Leaf(name="not reached", requires=("fails",), bodies=((Nap(1.125),),)),
+                    ),
+                ),
+            ),
+        )
+    ),
     "a token goes to the run that asked first, not to a job that the settled one made ready": Scenario(
         root=Group(
             name="root",

@@ -72,7 +72,7 @@ def _explain_without_run(scheduler: BaseScheduler) -> str:
         if enclosing._run is not None and outer is not None:
             explanation = EXPLAIN_FUNCTIONS[scheduler._state](outer, scheduler)
             return f"waits for its scheduler {scheduler.label!r}, which {explanation}"
-        if enclosing._stop_reason is not None:
+        if enclosing._stop_reason is not None and enclosing._state is not JobState.SCHEDULED:
             return f"was not reached: the run of {enclosing.label!r} stopped before ({enclosing._stop_reason.value})"
         if enclosing._scheduler is not None and enclosing._state.is_settled:
             explanation = EXPLAIN_FUNCTIONS[enclosing._state](enclosing._scheduler, enclosing)
@@ -267,18 +267,18 @@ def _token_holders_text(scheduler: BaseScheduler, limiter: Any) -> str:
 
 
 def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    duration = f"has been running for {_units.duration_text(job.elapsed or 0.0)}"
+    parts = [f"has been running for {_units.duration_text(job.elapsed or 0.0)}"]
     if job._is_ready():
-        return f"{duration}, and is ready for those that require it"
-    if job._is_service:
-        return f"{duration}, and has not reported that it is ready"
-    parts = [duration]
-    if job.attempts > 1:
-        parts.append(f"in attempt {job.attempts}")
-    if (fraction := fraction_done(job)) is not None:
-        parts.append(f"and is {_units.percent_text(fraction)} done")
-    if not job._takes_slot and (status := get_status_text(job)):
-        parts.append(f"and {status}")
+        parts.append("and is ready for those that require it")
+    elif job._is_service:
+        parts.append("and has not reported that it is ready")
+    else:
+        if job.attempts > 1:
+            parts.append(f"in attempt {job.attempts}")
+        if (fraction := fraction_done(job)) is not None:
+            parts.append(f"and is {_units.percent_text(fraction)} done")
+        if not job._takes_slot and (status := get_status_text(job)):
+            parts.append(f"and {status}")
     for awaited in () if job._extras is None else job._extras.awaited_jobs[:MAX_NAMED_JOBS]:
         explanation = EXPLAIN_FUNCTIONS[awaited._state](awaited._scheduler or scheduler, awaited)
         kind = "the forever job " if awaited._options.forever else ""
