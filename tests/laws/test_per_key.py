@@ -162,6 +162,21 @@ def test_what_each_limit_does(virtual: Virtual) -> None:
         assert starts(virtual, [on(key) for key in "aaabb"], Pool(host=limit)) == expected
 
 
+def test_each_place_of_a_key_is_free_when_its_own_pause_is_over(virtual: Virtual) -> None:
+    """While a job has one place, the next job takes the other one as soon as its pause is over."""
+    jobs = [on("a", seconds) for seconds in (1, 2, 10, 1, 1)]
+    assert starts(virtual, jobs, Pool(host=PerKey(2, pause=2))) == [0, 0, 3, 4, 7]
+
+
+def test_the_rate_of_a_key_counts_a_job_from_its_start(virtual: Virtual) -> None:
+    """A job has its key long before it starts, because it waits for a token: the next one waits from the start on."""
+    pool = Pool(host=PerKey(Rate(requests=1, per=10)))
+    early = on("a")
+    late = on("a", required=early)
+    jobs = [Job(wait, 20), early, late]
+    assert starts(virtual, jobs, pool, jobs_window=anyio.CapacityLimiter(1)) == [0, 20, 30]
+
+
 def test_a_cancelled_job_leaves_its_turn_to_the_next_of_its_key(virtual: Virtual) -> None:
     """The second job of a free key starts when a slot is free, if the first is cancelled while it waits for one."""
     first, cancelled, last = on("a", 2), on("a"), on("a")

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from trioflow import Job, JobState, Pool, Rate, Scheduler, Sequence, Service, ThreadJob, current_job
 from trioflow._core.admission import _admission
 from trioflow._core.admission._admission import Admission
+from trioflow._core.admission._resource import CountedResource
 from trioflow._core.base import _graph_algorithms
 from trioflow.abc import run_of
 from trioflow.testing import run_virtual
@@ -608,6 +609,19 @@ def test_a_queue_in_which_nothing_has_changed_is_not_scanned_again(
     waiting = Job(nap, 1, needs={"cpu": 2})
     asking = Job(ask, needs={"cpu": 1})
     assert virtual(Scheduler(asking, waiting, pool=Pool(cpu=2)).co_run)
+
+
+def test_a_scan_ends_where_too_little_is_left_for_anybody(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the first of many kinds of needs is looked at while too little is left for the smallest."""
+    available_at, looks = CountedResource.available_at, itertools.count()
+
+    def counted(resource: CountedResource, need: Any) -> float:
+        next(looks)
+        return available_at(resource, need)
+
+    monkeypatch.setattr(CountedResource, "available_at", counted)
+    assert virtual(kinds(200).co_run)
+    assert next(looks) < 3 * 200
 
 
 def passed(number: int) -> Scheduler:

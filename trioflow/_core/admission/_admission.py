@@ -41,17 +41,16 @@ from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob
 from ..job._job_queries import takes_slot
 from ._grant import Grant, Needs
-from ._heap_keys import ready_numbers
 from ._resource import TIME_TOLERANCE, PoolEntry, Resource
 
 if TYPE_CHECKING:
-    from ._heap_keys import HeapEntry, HeapKeys
+    from ._heap_keys import HeapEntry
     from ._per_key import Key, PerKeyResource
 
-    # Entries of sorted lists. A group is sorted by the key and the sequence number of its first job; a queue by the
-    # priority and the sequence number of the first job of its first group, and by its own sequence number.
+    # Entries of sorted lists. A group is sorted by the key and the number of its first job; a queue by the priority and
+    # the number of the first job of its first group. All jobs have different numbers.
     GroupEntry = tuple[Any, int, "WaitingGroup"]
-    QueueEntry = tuple[float, int, int, "AdmissionQueue"]
+    QueueEntry = tuple[float, int, "AdmissionQueue"]
 
 MAX_ADMITTED: Final = 12
 """The number of startable jobs in a run up to which more are admitted: about as many as there are workers that search
@@ -156,14 +155,12 @@ class AdmissionQueue:
 
     Args:
         run: the run.
-        order: the keys of its jobs.
 
     """
 
-    def __init__(self, run: Any, order: HeapKeys) -> None:  # a `Run`, whose module this layer must not import
+    def __init__(self, run: Any) -> None:  # a `Run`, whose module this layer must not import
         self.run = run
         self._ready = run.queue
-        self.order = order
         self.backfill: Final[int] = run.scheduler.backfill
         # Whether an enclosing scheduler, or that of the run, has needs. If so, its jobs ignore reservations.
         self.is_inside_holder: Final[bool] = run.pools.resource_holder is not None
@@ -173,7 +170,6 @@ class AdmissionQueue:
         self.slotless_count = 0  # how many of the groups have jobs that take no slot
         # The entry of this queue in `Admission.queue_entries`; None while the run has not joined the admission.
         self.entry: QueueEntry | None = None
-        self._sequence_number: Final = next(ready_numbers)
         outer: Any = self._ready.outer
         self.admission: Admission = Admission() if outer is None else outer.groups.admission
         self.admission.queues.add(self)
@@ -227,11 +223,8 @@ class AdmissionQueue:
         """Return the group of a waiting job; None if the job does not wait here. Any thread may call this."""
         return self.groups_by_needs.get(self._group_key(job)) if job in self.overtaken else None
 
-    def make_entry(self, job: AbstractJob[Any]) -> HeapEntry:
-        return (self.order.key(job), next(ready_numbers), job)
-
     def push(self, job: AbstractJob[Any]) -> None:
-        self.insert(self.make_entry(job))
+        self.insert(self._ready.make_entry(job))
 
     def insert(self, entry: HeapEntry) -> None:
         self.overtaken[entry[2]] = 0
@@ -255,7 +248,6 @@ class AdmissionQueue:
             job._ensure_extras().grant = Grant(job, group.needs, entry)
         del self.overtaken[job]
         group.update()
-        self.order.outlook.starts += 1
         self._ready.admit_job(entry)
 
     def unaffordable_jobs(self) -> Iterator[tuple[int, AdmissionQueue, AbstractJob[Any], BudgetSpent]]:
@@ -326,7 +318,7 @@ class AdmissionQueue:
         entry = None
         if self.group_entries:
             key, number, _ = self.group_entries[0]
-            entry = (key[0], number, self._sequence_number, self)
+            entry = (key[0], number, self)
         self.set_entry(entry)
 
     def set_entry(self, entry: QueueEntry | None) -> None:
@@ -526,24 +518,24 @@ class Admission:
         slot are yielded.
         """
         # A heap of the next group of each queue, with the priority and the number of its first job, and its index.
-        heads: list[tuple[float, int, int, AdmissionQueue, int]] = []
+        heads: list[tuple[float, int, AdmissionQueue, int]] = []
         entries: Iterable[Any] = itertools.chain(self.queue_entries, [LAST])
         for entry, following in itertools.pairwise(entries):
-            queue: AdmissionQueue = entry[3]
+            queue: AdmissionQueue = entry[2]
             if queue.slotless_count or queue.has_room():
                 heapq.heappush(heads, (*entry, 0))
             else:
                 self._without_room.append(queue)
             while heads and heads[0] < following:
-                _, _, number, queue, index = heads[0]
+                _, _, queue, index = heads[0]
                 if following is LAST and len(heads) == 1:  # nothing is left to merge with
                     for *_, group in itertools.islice(queue.group_entries, index, None):
                         yield group
                     return
                 yield queue.group_entries[index][2]
                 if index + 1 < len(queue.group_entries):
-                    key, age, _ = queue.group_entries[index + 1]
-                    heapq.heapreplace(heads, (key[0], age, number, queue, index + 1))
+                    key, number, _ = queue.group_entries[index + 1]
+                    heapq.heapreplace(heads, (key[0], number, queue, index + 1))
                 else:
                     heapq.heappop(heads)
 

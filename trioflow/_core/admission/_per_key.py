@@ -11,9 +11,10 @@ first of each group competes again. So a round costs the same, however many keys
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from abc import abstractmethod
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, Final, final
 from weakref import WeakValueDictionary
 
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
 
     from ..base._amounts import Amount, CheckedNeed
     from ._admission import WaitingGroup
-
-
-MIN_KEPT_KEYS: Final = 64
-"""The number of keys up to which those that nothing uses any more are kept."""
 
 
 @final
@@ -152,13 +149,10 @@ class CountedKey(Key, CountedResource):
         self.rest_ends: Final[deque[float]] = deque()  # when the places of ended jobs are free again, ascending
         self.unstarted: AbstractJob[Any] | None = None  # a job that gives back its place without having started
 
-    def available_at(self, need: Amount) -> float:
-        """Return when 1 is free: `-inf` for now, infinity if that depends on other jobs. Any thread may call this."""
-        when = super().available_at(need)
-        if when < math.inf:
-            return when
-        when = next(iter(list(self.rest_ends)[int(need - self.free) - 1 :]), math.inf)
-        return when if when > self.clock() + TIME_TOLERANCE else -math.inf
+    def free_at(self, need: Amount) -> float:
+        """Return the time at which enough pauses are over; infinity if too few jobs have ended."""
+        when = super().free_at(need)
+        return when if when < math.inf else next(iter(list(self.rest_ends)[int(need - self.free) - 1 :]), math.inf)
 
     def take(self, job: AbstractJob[Any], need: Amount) -> None:
         while self.rest_ends and self.rest_ends[0] <= self.clock() + TIME_TOLERANCE:
@@ -209,19 +203,14 @@ class CountedKey(Key, CountedResource):
 
 
 class RateKey(Key, RateResource):
-    def take(self, job: AbstractJob[Any], need: RateNeed) -> RateNeed:
-        self.family.keep(self)
-        share = super().take(job, need)
-        self.wake()
-        return share
-
     def correct(self, share: RateNeed, used: RateNeed) -> None:
-        self.family.keep(self)
         super().correct(share, used)
+        self.family.keep(self)
         self.wake()
 
     def start(self, share: RateNeed, now: float | None) -> None:
         super().start(share, now)
+        self.family.keep(self)
         self.wake()
 
     def used_until(self) -> float:
@@ -241,7 +230,7 @@ class PerKeyResource(PoolEntry):
 
     """
 
-    __slots__ = ("_kept", "_max_kept", "is_returnable", "keys", "limit", "outer_key", "pause", "unit_need")
+    __slots__ = ("_kept", "is_returnable", "keys", "limit", "outer_key", "pause", "unit_need")
 
     has_keys = True
 
@@ -254,8 +243,8 @@ class PerKeyResource(PoolEntry):
         self.is_returnable = not isinstance(limit, Rate)
         self.unit_need: Final[Any] = RateResource(name, limit).parse_amounts(1, name) if isinstance(limit, Rate) else 1
         self.keys: Final[WeakValueDictionary[str, Key]] = WeakValueDictionary()  # those that are in use
-        self._kept: dict[Key, None] = {}  # those that may be in use although no job refers to them
-        self._max_kept = MIN_KEPT_KEYS
+        # Those that may be in use although no job refers to them, that which was checked last at the end.
+        self._kept: Final[OrderedDict[Key, None]] = OrderedDict()
         if outer_key is not None:
             self.clock = outer_key.clock
 
@@ -293,12 +282,15 @@ class PerKeyResource(PoolEntry):
         return self.key(self.need(amount, job)), self.unit_need
 
     def keep(self, key: Key) -> None:
-        """Keep a key until its rate is full and its pauses and throttles are over."""
+        """Keep a key until its rate is full and its pauses and throttles are over.
+
+        Each call checks two keys, so that more are forgotten than come.
+        """
         self._kept[key] = None
-        if len(self._kept) > self._max_kept:
-            now = self.clock()
-            self._kept = {key: None for key in self._kept if key.used_until() > now}
-            self._max_kept = 2 * len(self._kept) + MIN_KEPT_KEYS
+        for checked in list(itertools.islice(self._kept, 2)):
+            del self._kept[checked]
+            if checked.used_until() > self.clock():
+                self._kept[checked] = None
 
     def make_member_resource(self, need: str) -> PerKeyResource:
         """Return the resource of the members of a nested scheduler that needs a key, for a check before the run."""

@@ -22,7 +22,7 @@ from ..base._units import duration_text
 from ..job import _job_options
 from ..job._job import AbstractJob
 from ..job._labels import printable
-from ._resource import TIME_TOLERANCE, Resource
+from ._resource import Resource
 
 if TYPE_CHECKING:
     from ..base._amounts import Amount, CheckedNeed, ExactNeed, Need, SingleNeed
@@ -258,11 +258,8 @@ class RateResource(Resource):
                 )
         return amounts
 
-    def available_at(self, need: RateNeed) -> float:
-        available_at = self.cooldown.ends_at
-        for key, amount in need.items():
-            available_at = max(available_at, self.buckets[key].available_at(amount))
-        return available_at if available_at > self.clock() + TIME_TOLERANCE else -math.inf
+    def free_at(self, need: RateNeed) -> float:
+        return max((self.buckets[key].available_at(amount) for key, amount in need.items()), default=-math.inf)
 
     def accrued_at(self, need: RateNeed) -> float:
         """Return the time by which this amount has accrued. It may exceed the burst, and be taken in several parts."""

@@ -20,7 +20,7 @@ What was admitted starts: nothing is taken back for a job that becomes ready lat
 before workers ask for them. There is one exception: a job that has a throttled resource returns to the line when a
 worker takes it.
 
-In a run without limits whose order is first in, first out, ready jobs are startable at once.
+In a run without limits whose order is first in, first out, there is no line: ready jobs are startable at once.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class FifoLine:
         """Add a job. If it waits for no slot, it is admitted at once, after the jobs before it that can be."""
         if (not job._is_plain and not takes_slot(job)) or self._queue.size is None:
             self.admit(math.inf)
-            self._queue.admit_job(self.make_entry(job))
+            self._queue.admit_job(self._queue.make_entry(job))
         else:
             self._jobs.append(job)
 
@@ -84,10 +84,7 @@ class FifoLine:
         while jobs and not queue.is_full():
             job = jobs.popleft()
             if job._state is SCHEDULED:
-                queue.admit_job(self.make_entry(job))
-
-    def make_entry(self, job: AbstractJob[Any]) -> HeapEntry:
-        return (0.0, next(ready_numbers), job)
+                queue.admit_job(queue.make_entry(job))
 
     def entries(self) -> list[HeapEntry]:
         return [(0.0, number, job) for number, job in enumerate(list(self._jobs)) if job._state is SCHEDULED]
@@ -99,16 +96,15 @@ class FifoLine:
 class HeapLine:
     """The waiting jobs of one run in the order of their keys, if none of them needs resources."""
 
-    __slots__ = ("_heap", "_queue", "_slotless_heap", "order")
+    __slots__ = ("_heap", "_queue", "_slotless_heap")
 
-    def __init__(self, queue: ReadyQueue, order: HeapKeys) -> None:
+    def __init__(self, queue: ReadyQueue) -> None:
         self._queue = queue
-        self.order: Final = order
         self._heap: Final[list[HeapEntry]] = []
         self._slotless_heap: Final[list[HeapEntry]] = []  # jobs that take no slot, so they wait for none
 
     def push(self, job: AbstractJob[Any]) -> None:
-        self.insert(self.make_entry(job))
+        self.insert(self._queue.make_entry(job))
 
     def insert(self, entry: HeapEntry) -> None:
         heappush(self._heap if takes_slot(entry[2]) else self._slotless_heap, entry)
@@ -124,11 +120,7 @@ class HeapLine:
                 return
             entry = heappop(heap)
             if entry[2]._state is SCHEDULED:
-                self.order.outlook.starts += 1
                 queue.admit_job(entry)
-
-    def make_entry(self, job: AbstractJob[Any]) -> HeapEntry:
-        return (self.order.key(job), next(ready_numbers), job)
 
     def entries(self) -> list[HeapEntry]:
         return sorted(entry for entry in (*self._heap, *self._slotless_heap) if entry[2]._state is SCHEDULED)
@@ -150,10 +142,12 @@ class ReadyQueue:
     __slots__ = (
         "groups",
         "holders",
-        "is_limited",
+        "is_shared",
         "line",
+        "order",
         "outer",
         "push",
+        "release",
         "run",
         "size",
         "startable",
@@ -163,6 +157,8 @@ class ReadyQueue:
 
     push: Callable[[AbstractJob[Any]], None]
     """Add a job that has become ready. Call `Workers.ensure_searcher` afterwards."""
+    release: Callable[[AbstractJob[Any]], None]
+    """Take back all that a job holds which has settled or is queued again. `admit` has to be called afterwards."""
 
     def __init__(self, run: Any, window: Any) -> None:  # a `Run`, whose module this layer must not import
         self.run = run
@@ -170,19 +166,23 @@ class ReadyQueue:
         # The number of slots, if the window is a number or an `Adaptive`.
         self.size = window.minimum if isinstance(window, Adaptive) else window if isinstance(window, int) else None
         self.startable: Final[deque[AbstractJob[Any]]] = deque()  # in start order, with some that were cancelled
-        self.line: FifoLine | HeapLine | AdmissionQueue = FifoLine(self)
+        self.line: FifoLine | HeapLine | AdmissionQueue | None = None  # where jobs wait; None if they need not
+        self.order: HeapKeys | None = None  # the keys that order the line; None for first in, first out
         self.groups: AdmissionQueue | None = None  # the line, if jobs need resources
         self.holders: Final[set[AbstractJob[Any]]] = set()  # the jobs that have a slot
         self.outer: ReadyQueue | None = None  # the queue of the `First` of this run, whose slots its jobs take, too
         self.tokens: Any = None  # a `LimiterTokens`
-        self.is_limited = False  # whether jobs have to be admitted
-        self.push = self.startable.append
+        self.is_shared = False  # whether they need something that jobs of other runs may have, besides a slot
+        self.push, self.release = self.startable.append, self.holders.discard
         if self.size is not None:
-            self.use_line()
+            self.use_line(FifoLine(self))
 
-    def use_line(self) -> None:
-        """Let jobs wait in the line from now on, instead of being startable at once."""
-        self.is_limited, self.push = True, self.line.push
+    def use_line(self, line: FifoLine | HeapLine | AdmissionQueue) -> None:
+        """Let jobs wait in this line from now on."""
+        self.line, self.push = line, line.push
+        self.is_shared = self.groups is not None or self.tokens is not None
+        if self.is_shared:
+            self.release = self._release_shared
 
     def detach(self) -> None:
         """Drop the references to the run, which has ended, and leave the admission for good."""
@@ -190,8 +190,8 @@ class ReadyQueue:
             self.groups.detach()
         if self.tokens is not None:
             self.tokens.detach()
-        self.outer = None
-        del self.run, self.push, self.line
+        self.outer = self.line = self.order = None
+        del self.run, self.push, self.release
 
     # ---- the window
 
@@ -257,13 +257,19 @@ class ReadyQueue:
 
     def admit(self, number: float = MAX_ADMITTED) -> None:
         """Pass on what was released: let waiting jobs take it, until `number` of them are startable."""
-        self.line.admit(number)
+        if self.line is not None:
+            self.line.admit(number)
         if self.tokens is not None:
             self.tokens.pass_on()
+
+    def make_entry(self, job: AbstractJob[Any]) -> HeapEntry:
+        return (0.0 if self.order is None else self.order.key(job), next(ready_numbers), job)
 
     def admit_job(self, entry: HeapEntry) -> None:
         """Give a slot to a job that has its needs; let it wait for a token, or make it startable."""
         job = entry[2]
+        if self.order is not None:
+            self.order.outlook.starts += 1
         if self.outer is not None and takes_slot(job):
             for queue, firsts in self._windows():
                 queue.holders.difference_update(firsts)
@@ -275,18 +281,16 @@ class ReadyQueue:
 
     def take(self) -> AbstractJob[Any] | None:
         startable = self.startable
-        is_shared = self.groups is not None or self.tokens is not None
         while True:
-            if is_shared or not startable:  # what is shared must be passed on, even if other jobs are startable
+            if self.is_shared or not startable:  # what is shared must be passed on, even if other jobs are startable
                 self.admit(1)
                 if not startable:
                     return None
             job = startable.popleft()
-            if job._state is SCHEDULED and not (is_shared and self._return_throttled(job)):
+            if job._state is SCHEDULED and not self._return_throttled(job):
                 return job
 
-    def release(self, job: AbstractJob[Any]) -> None:
-        """Take back all that a job holds which has settled or is queued again. `admit` has to be called afterwards."""
+    def _release_shared(self, job: AbstractJob[Any]) -> None:
         self.holders.discard(job)
         if self.outer is not None:
             for queue, _ in self._windows():
@@ -325,7 +329,7 @@ class ReadyQueue:
 
     def push_again(self, job: AbstractJob[Any]) -> None:
         """Add a job that was throttled or will be retried, ahead of others, except those that were added so earlier."""
-        if not self.is_limited:
+        if self.line is None:
             self.startable.appendleft(job)
         elif isinstance(self.line, FifoLine):
             self.line.push_again(job)
@@ -343,34 +347,31 @@ class ReadyQueue:
 
     def has_jobs(self) -> bool:
         """Return whether the queue has jobs, including those that cannot start now, and some that were cancelled."""
-        return bool(self.startable or self.line.entries())
+        return bool(self.startable or self.in_order())
 
     def in_order(self) -> list[AbstractJob[Any]]:
-        return [entry[2] for entry in self.line.entries()]
+        return [] if self.line is None else [entry[2] for entry in self.line.entries()]
 
     def drain(self) -> list[AbstractJob[Any]]:
         """Remove and return all jobs, in start order. They keep what they hold until it is released."""
         jobs = [*self.startable, *(() if self.tokens is None else self.tokens.drain()), *self.in_order()]
         self.startable.clear()
-        self.line.clear()
+        if self.line is not None:
+            self.line.clear()
         return [job for job in jobs if job._state is SCHEDULED]
 
     def use_order(self, order: HeapKeys, has_needs: bool) -> None:
         """Order all waiting jobs by these keys from now on; `has_needs` is whether any job needs resources."""
-        entries = self.line.entries()
-        self.line.clear()
-        if not self.is_limited:
+        if self.line is not None:
+            entries = self.line.entries()
+            self.line.clear()
+        else:
             entries = [(0.0, number, job) for number, job in enumerate(self.startable) if job._state is SCHEDULED]
             self.startable.clear()
-        line: HeapLine | AdmissionQueue
-        if self.groups is not None:
-            line, self.groups.order = self.groups, order
-        elif has_needs:
-            line = self.groups = AdmissionQueue(self.run, order)
-        else:
-            line = HeapLine(self, order)
-        self.line = line
-        self.use_line()
+        self.order = order
+        if has_needs and self.groups is None:
+            self.groups = AdmissionQueue(self.run)
+        self.use_line(line := self.groups or HeapLine(self))
         if self.tokens is not None:
             self.tokens.use_order(order)
         for _, number, job in entries:

@@ -126,9 +126,17 @@ class Resource(PoolEntry):
             return amount
         return _amounts.amount_of(amount, f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}")
 
-    @abstractmethod
     def available_at(self, need: Any) -> float:
-        """Return the time at which the need can be met: `-inf` for now, infinity if that depends on other jobs."""
+        """Return the time at which the need can be met: `-inf` for now, infinity if that depends on other jobs.
+
+        Any thread may call this.
+        """
+        when = max(self.cooldown.ends_at, self.free_at(need))
+        return when if when > self.clock() + TIME_TOLERANCE else -math.inf
+
+    @abstractmethod
+    def free_at(self, need: Any) -> float:
+        """Return the time, which may be in the past, at which the need is free, apart from throttles."""
 
     @abstractmethod
     def explain_shortage(self, need: Any, before: int) -> str:
@@ -250,10 +258,8 @@ class CountedResource(Resource):
             )
         return amount
 
-    def available_at(self, need: Amount) -> float:
-        if self.cooldown.ends_at == -math.inf or not self.is_throttled():
-            return -math.inf if need <= self.free else math.inf
-        return self.cooldown.ends_at
+    def free_at(self, need: Amount) -> float:
+        return -math.inf if need <= self.free else math.inf
 
     def is_exhausted(self) -> bool:
         return bool(self.wanted_amounts) and self.free < self.wanted_amounts[0]

@@ -128,7 +128,7 @@ class CleanUp:
     def _push(self, job: AbstractJob[Any]) -> None:
         """Grant a job its needs, before those of any job that becomes ready later; let it start in the order."""
         self.run.queue.grant_at_once(job)
-        heapq.heappush(self._ready, self.run.queue.line.make_entry(job))
+        heapq.heappush(self._ready, self.run.queue.make_entry(job))
 
     def take(self) -> AbstractJob[Any] | None:
         """Remove the next job that may start, and return it; None if there is none."""

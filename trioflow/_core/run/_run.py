@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ..admission._ready_queue import ReadyQueue
+from ..admission._ready_queue import FifoLine, ReadyQueue
 from ..admission.policy._policy_validation import reject_call_from_policy
 from ..backend import get_context_variables
 from ..base import _graph_algorithms, _logger
@@ -257,7 +257,7 @@ class Run:
         limiter = enclosing_limiter(self) if queue.limiter is None else queue.limiter
         if limiter is not None:
             queue.tokens = LimiterTokens(self, limiter)
-            queue.use_line()
+            queue.use_line(FifoLine(queue))
         if self.scheduler._enough is not None and (worker := takes_limits_of(self)) is not None:
             outer = worker.run.queue
             queue.outer = outer if outer.size is not None or outer.outer is not None else None
@@ -380,7 +380,7 @@ class Run:
         If none of its jobs is suspended, a small run needs only this worker and these turns.
         """
         workers = self.workers
-        if self.queue.is_limited:
+        if self.queue.line is not None:
             self.queue.admit()
             self.queue.return_unused_slot()
         workers.ensure_searcher()
@@ -560,7 +560,7 @@ class Run:
         if notify_end is not None:
             notify_end(self.scheduler, job)
             extras = job._extras
-        if self.queue.is_limited:
+        if self.queue.line is not None:
             self.queue.release(job)
         if extras is not None:
             extras.context = None
@@ -866,14 +866,14 @@ class Run:
     def _cancel_scheduled(self) -> None:
         """Settle as CANCELLED the jobs that are ready but have not started."""
         queue = self.queue
-        if not (queue.startable or queue.is_limited or self.pauses):
+        if not (queue.startable or queue.line is not None or self.pauses):
             return
         now = self.clock()
         for job in (*queue.drain(), *(() if self.pauses is None else self.pauses.drain())):
             if job is not self.culprit:  # otherwise, it is about to be BLOCKED
                 queue.refund(job)
                 self.settle(job, CANCELLED, CancelledOutcome(), now)
-        if queue.is_limited:
+        if queue.line is not None:
             queue.admit()  # other runs and tasks may get what these jobs had
 
     def interrupt(self, interruption: BaseException | None, culprit: AbstractJob[Any] | None = None) -> None:

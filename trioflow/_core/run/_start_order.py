@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._heap_keys import HeapKeys
-from ..admission._ready_queue import FifoLine
 from ..admission.policy import _policy_validation
 from ..admission.policy._builtin_policies import BUILTIN_POLICIES
 from ..admission.policy._policy import Ranks
@@ -74,23 +73,23 @@ class StartOrder:
 
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
         """Extend the order to jobs that were added together to the running scheduler."""
-        line = self._queue.line
+        order = self._queue.order
         has_needs = self._queue.groups is None and self._needs_admission(jobs)
-        if isinstance(line, FifoLine) and not (has_needs or any(job._options.affects_order for job in jobs)):
+        if order is None and not (has_needs or any(job._options.affects_order for job in jobs)):
             return
         known = self._scheduler._expected_durations(jobs)
-        if not isinstance(line, FifoLine):
-            policy_changes = bool(known) and line.order.policy is not self._policy.effective_policy(True)
+        if order is not None:
+            policy_changes = bool(known) and order.policy is not self._policy.effective_policy(True)
             if not (policy_changes or has_needs):
-                line.order.add_jobs(jobs, known, self._members.all_requirements)
+                order.add_jobs(jobs, known, self._members.all_requirements)
                 return
         for _ in self._choose_order(self._members.all_requirements, in_order=False):
             pass
 
     def forget(self, job: AbstractJob[Any]) -> None:
         self._nested_durations.pop(job, None)  # type: ignore[call-overload]
-        if not isinstance(self._queue.line, FifoLine):
-            self._queue.line.order.forget(job)
+        if self._queue.order is not None:
+            self._queue.order.forget(job)
 
     def _record_fault(self, job: AbstractJob[Any], error: BaseException) -> None:
         """Store an exception that a user-defined policy raised for a job, and schedule `check` to stop the run."""
@@ -133,12 +132,12 @@ class StartOrder:
         options = [job._options for job in members.jobs_with_scheduling_options]
         known = self._known_durations(scheduler) if self._policy.effective_policy(True).needs_durations else {}
         policy = self._policy.effective_policy(bool(known))
-        line = self._queue.line
+        earlier = self._queue.order
         has_needs = self._queue.groups is not None or self._needs_admission(
             [*members.jobs_with_scheduling_options, *members.nested_schedulers]
         )
         has_priorities = any(own.priority for own in options)
-        if isinstance(line, FifoLine) and not (has_needs or has_priorities or policy.needs_heap):
+        if earlier is None and not (has_needs or has_priorities or policy.needs_heap):
             return
         ranks = None
         if policy.needs_ranks:
@@ -146,8 +145,8 @@ class StartOrder:
             jobs = list(members.jobs) if in_order else _graph_algorithms.topological_order(members.jobs, requirements)
             yield from ranks.compute(jobs, requirements)
         order = HeapKeys(policy, known=known, ranks=ranks)
-        if not isinstance(line, FifoLine):
-            order.outlook.starts = line.order.outlook.starts
+        if earlier is not None:
+            order.outlook.starts = earlier.outlook.starts
         self._queue.use_order(order, has_needs)
 
     def _needs_admission(self, jobs: Iterable[AbstractJob[Any]]) -> bool:

@@ -239,8 +239,8 @@ class Worker(WorkerTask):
                     jobs_left = MAX_JOBS_IN_TURN
                     snapshot.record_iteration()
                 # ---- take the next job that may start
-                is_limited = queue.is_limited
-                if is_limited:
+                is_limited = queue.line is not None
+                if is_limited and (queue.is_shared or not startable):
                     job = queue.take()
                     if job is None:
                         if queue.tokens is None or not queue.tokens.needs_request():

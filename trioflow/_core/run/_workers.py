@@ -47,7 +47,7 @@ class Workers:
         Call this after each event that makes a job ready, or after which another one can start.
         """
         queue = self._queue
-        if queue.is_limited:
+        if queue.line is not None:
             queue.admit()
         if self.searchers:
             return

@@ -8,7 +8,6 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from ..admission._ready_queue import FifoLine
 from ..base import _units
 from ..base._states import RAN_TO_END, JobState, RunPhase, StopReason, WaitCause, Waiting
 from ..base._units import join_names
@@ -238,10 +237,9 @@ def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[Abstra
         queued_jobs: all jobs that wait for the same thing as `job`, in the order in which they will start.
 
     """
-    line = run.queue.line
-    if isinstance(line, FifoLine):
+    order = run.queue.order
+    if order is None:
         return ""
-    order = line.order
     scheduled_jobs = (other for other in queued_jobs if other._state is JobState.SCHEDULED)
     earlier_jobs = list(itertools.takewhile(lambda other: other is not job, scheduled_jobs))
     reasons = ["priority"] if any(other.priority > job.priority for other in earlier_jobs) else []
