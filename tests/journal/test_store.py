@@ -701,7 +701,7 @@ def test_space_that_a_run_does_not_need_is_released_whoever_uses_the_file(
     if disturbance == "no space":
         monkeypatch.setattr(store, "_db", WithoutSpace(store._database))
     store.end_run(store.add_run("run"), "COMPLETED", 1.0)
-    store.add_records([record("late")], [], [])  # the watch on the file does not take this for another program
+    store.add_records([record("late")], [], [])
     assert read is None or [path for (path,) in read] == names
     store.close()
     if reader is not None:

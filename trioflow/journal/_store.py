@@ -35,7 +35,6 @@ from typing import Any, Final, NamedTuple, TypeVar, get_args, get_type_hints
 
 from .. import _posix as posix
 from .._core.api.journals import JournalError, size_text
-from ._file_stamps import FileWatch
 from ._lock import JournalLock, describe_irregularity, find_holder, is_own_journal, read_first_bytes
 from ._msgspec import msgspec
 from ._serialization import CHUNK_SIZE, NotSerializable, SpooledText, data_pieces, escape_row
@@ -188,7 +187,8 @@ class JournalStore:
         self._in_use: Final = threading.RLock()
         self._lock: JournalLock | None = None
         self._db: sqlite3.Connection | None = None
-        self._file_watch: FileWatch | None = None
+        # The database and its log as they were opened, for a run.
+        self._open_files: Final[dict[Path, os.stat_result]] = {}
         self._state_before_read: tuple[int, ...] | None = None
         self._syncs_commits: Final = syncs
         self.other_writers: str | None = None
@@ -434,7 +434,8 @@ class JournalStore:
             self.commit()
         self._fetch_row("SELECT count(*) FROM runs")  # makes SQLite create its log
         lock.take_read_locks(self.file.with_name(self.file.name + "-shm"))
-        self._file_watch = FileWatch(self.file, lock.database_descriptor, self._verify_file)
+        for path in (self.file, self.file.with_name(self.file.name + "-wal")):
+            self._open_files[path] = os.stat(path)
 
     def _enter_wal_mode(self) -> None:
         """Mark the file as a journal, and make SQLite use a write-ahead log.
@@ -460,17 +461,6 @@ class JournalStore:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-    def _verify_file(self) -> None:
-        """Check the database through a new connection, after another program has changed the file.
-
-        Raises:
-            sqlite3.Error, JournalError: the file is damaged, or is no longer a journal of this version.
-
-        """
-        self._check_file()
-        with contextlib.closing(self._connect("ro")) as connection:
-            self._check_format(connection)
 
     # ---- reading
 
@@ -727,8 +717,6 @@ class JournalStore:
             return
         with contextlib.suppress(sqlite3.Error):  # there is no space for the copy: the next run tries again
             self._database.execute("VACUUM")
-        if self._file_watch is not None:
-            self._file_watch.record_state()
 
     def commit(self) -> None:
         with self._in_use:
@@ -737,18 +725,28 @@ class JournalStore:
     def _commit(self) -> None:
         if not self._is_in_transaction:
             return
-        if self._file_watch is None:
-            self._end_transaction("COMMIT")
-            return
-        change = self._file_watch.find_change()
+        change = self._describe_lost_file()
         self._end_transaction("COMMIT" if change is None else "ROLLBACK")
-        if change is None:
-            self._file_watch.record_state()
-            return
-        if self._file_watch.can_checkpoint():  # the file was moved: write its log into it
-            with contextlib.suppress(sqlite3.Error):
+        if change is not None:
+            with contextlib.suppress(sqlite3.Error):  # a file that was renamed gets what its log has
                 self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        raise JournalError(f"{self._subject}: {change}")
+            raise JournalError(f"{self._subject}: {change}")
+
+    def _describe_lost_file(self) -> str | None:
+        """Describe that another program has removed or replaced an open file; return None if none has."""
+        for path, opened in self._open_files.items():
+            subject = "it" if path == self.file else f"its log {path.name!r}"
+            try:
+                if os.path.samestat(os.stat(path), opened):
+                    continue
+                change = "replaced by another file"
+            except OSError:
+                change = "removed or renamed"
+            return (
+                f"{subject} was {change} while the run was writing to it; rename it back if it was renamed, and start "
+                f"the run again"
+            )
+        return None
 
     def _end_transaction(self, statement: str) -> None:
         with self._explain_errors("write to it"):
@@ -761,7 +759,7 @@ class JournalStore:
 
     def _close(self) -> None:
         connection, self._db, self._is_in_transaction = self._db, None, False
-        if self._lock is not None and (self._file_watch is None or self._file_watch.can_checkpoint()):
+        if self._lock is not None:
             self._lock.release_read_locks()
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):  # a commit has already reported the error
