@@ -142,7 +142,7 @@ def draw_states() -> None:
         steps.node(old.name, f"{UNICODE_SYMBOLS.state_symbols[old]} {old.name}", penwidth="1" if following else "2")
         for new in sorted(following, key=list(JobState).index):
             steps.edge(old.name, new.name, f" {REASONS[old.name, new.name]} ")
-    (PICTURES / "states.svg").write_bytes(_render.render(steps, "svg", "the states"))
+    (PICTURES / "states.svg").write_bytes(_render.render(steps.source, "svg", "the states"))
 
 
 def draw_mosaic() -> None:

@@ -13,6 +13,9 @@ import pytest
 
 from trioflow import AbstractJob, Job, Scheduler, Trace
 from trioflow.view import _save, listing, save
+from trioflow.view.graph import _render
+from trioflow.view.trace._record import GraphDescription
+from trioflow.view.trace.report._report import draw_graph
 
 from ..bodies import give_now
 from .graph.pictures import texts
@@ -139,6 +142,22 @@ def test_a_picture_raises_if_dot_fails(
     with pytest.raises(RuntimeError, match=r"dot exited with 3: no more memory"):
         save(scheduler, tmp_path / f"g{suffix}")
     assert not (tmp_path / f"g{suffix}").exists()
+
+
+def test_a_picture_that_takes_dot_too_long_raises(
+    scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tens of thousands of boxes, or the graph in the trace of a stranger, do not keep `dot` busy without end."""
+    program = tmp_path / "bin" / "dot"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexec sleep 1000\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.defpath}")
+    monkeypatch.setattr(_render, "MAX_DOT_SECONDS", 0.1)
+    with pytest.raises(RuntimeError, match=r"^save\(\) of 's': dot has not ended in 0.1 s: .*collapse=True.*\.mmd"):
+        save(scheduler, tmp_path / "g.svg")
+    picture = draw_graph(GraphDescription("digraph {}"))
+    assert (picture.svg, picture.notes[0][:32]) == ("", "No graph: dot has not ended in 0")
 
 
 def test_a_record_of_a_run_needs_no_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

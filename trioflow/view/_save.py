@@ -19,8 +19,8 @@ def save(source: BaseScheduler | Trace, path: str | os.PathLike[str], **options:
 
     For a scheduler:
 
-    - `.svg`, `.png`: the graph as a picture, drawn by the program `dot`, which may take half a minute for a thousand
-      boxes; a PNG has 144 dots per inch.
+    - `.svg`, `.png`: the graph as a picture, drawn by the program `dot`, which may take half a minute for ten
+      thousand boxes, and is stopped after two minutes; a PNG has 144 dots per inch.
     - `.dot`: the graph in the language of Graphviz.
     - `.mmd`: the graph as a Mermaid flowchart, which GitHub (up to 500 arrows) and GitLab draw inside a README.
 
@@ -48,7 +48,7 @@ def save(source: BaseScheduler | Trace, path: str | os.PathLike[str], **options:
         TypeError: `source` is neither a scheduler nor a trace, or an option is unknown or has a wrong type.
         ValueError: the suffix is none of these, or an option has a wrong value.
         ModuleNotFoundError: a package is not installed; the error says which extra has it.
-        RuntimeError: `dot` is not installed, or has failed.
+        RuntimeError: `dot` is not installed, has failed, or takes too long.
         OSError: the file cannot be written.
 
     Example:
@@ -98,7 +98,7 @@ def _graph_contents(scheduler: BaseScheduler, suffix: str, options: GraphOptions
         return _render.mermaid(scheduler, critical_path, **options)
     graph, subject = _render.graph(scheduler, critical_path, **options), f"save() of {scheduler.label!r}"
     if suffix == ".png":
-        return _render.render(graph, "png", subject)
+        return _render.render(str(graph.source), "png", subject)
     return str(graph.source) if suffix == ".dot" else _render.render_svg(str(graph.source), subject)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 from ..._core.api.views import BaseScheduler
@@ -13,12 +14,12 @@ from ._drawing import NO_CRITICAL_PATH, CriticalPath, Drawing
 from ._style import Direction
 
 if TYPE_CHECKING:
-    from graphviz import Digraph, Source
+    from graphviz import Digraph
 
 ImageFormat = Literal["svg", "png"]
 
-DOTS_PER_INCH: Final = "144"
-"""The resolution of PNG files. At dot's default of 96 dots per inch, they would look blurred in print."""
+MAX_DOT_SECONDS: Final = 120
+"""The time that `dot` may take. It draws a thousand boxes in a second, and ten thousand in half a minute."""
 MAX_READABLE_BOXES: Final = 40
 """The maximum number of boxes in a readable picture.
 
@@ -70,36 +71,36 @@ def count_boxes(drawing: Drawing) -> int:
     return sum(not isinstance(row, EndRow) for row in drawing.drawn_rows())
 
 
-def render(digraph: Digraph | Source, image_format: ImageFormat, subject: str) -> bytes:
-    """Render a graph with `dot`, and return the picture.
+def render(source: str, image_format: ImageFormat, subject: str) -> bytes:
+    """Draw a graph of Graphviz with `dot`, and return the picture.
 
     `dot` names a graph without a name `%3`, which browsers would show as a tooltip on its background.
 
     Args:
-        digraph: the graph.
+        source: the graph.
         image_format: the format of the picture.
         subject: the beginning of error messages, e.g. the name of the calling function.
 
     Raises:
-        RuntimeError: `dot` is not installed, or has failed.
+        RuntimeError: `dot` is not installed, has failed, or takes too long.
 
     """
-    from graphviz import CalledProcessError, ExecutableNotFound, Source  # there, because it has made the graph
-
-    if image_format == "png" and not isinstance(digraph, Source):
-        digraph = digraph.copy()
-        digraph.graph_attr.setdefault("dpi", DOTS_PER_INCH)
+    # At dot's default of 96 dots per inch, a PNG would look blurred in print.
+    command = ["dot", f"-T{image_format}", *(["-Gdpi=144"] if image_format == "png" else [])]
     try:
-        picture = digraph.pipe(format=image_format, quiet=True)
-        return picture.replace(b"<title>%3</title>\n", b"", 1) if image_format == "svg" else picture
-    except ExecutableNotFound:
+        done = subprocess.run(command, input=source.encode(), capture_output=True, check=True, timeout=MAX_DOT_SECONDS)
+        return done.stdout.replace(b"<title>%3</title>\n", b"", 1) if image_format == "svg" else done.stdout
+    except FileNotFoundError:
         raise RuntimeError(
             f"{subject}: the program dot, which draws the picture, is not installed. It comes with Graphviz: "
             f"apt install graphviz, dnf install graphviz, brew install graphviz, conda install graphviz, "
             f"or https://graphviz.org/download. Without it, save the graph as .dot or .mmd"
         ) from None
-    except CalledProcessError as error:
-        message = (error.stderr or b"").decode(errors="replace").strip()
+    except subprocess.TimeoutExpired:
+        advice = "draw fewer boxes, with collapse=True, or save the graph as .dot or .mmd"
+        raise RuntimeError(f"{subject}: dot has not ended in {MAX_DOT_SECONDS:g} s: {advice}") from None
+    except subprocess.CalledProcessError as error:
+        message = error.stderr.decode(errors="replace").strip()
         raise RuntimeError(f"{subject}: dot exited with {error.returncode}: {message[-500:]}") from None
 
 
@@ -114,13 +115,11 @@ def render_svg(source: str, subject: str) -> str:
         RuntimeError: `dot` is not installed, or has failed.
 
     """
-    from graphviz import Source
-
-    svg = render(Source(source), "svg", subject).decode()
+    svg = render(source, "svg", subject).decode()
     if _width_in_points(svg) <= MAX_WIDTH_POINTS:
         return svg
     turned = re.sub(r"rankdir=\w+", "rankdir=LR", source, count=1)
-    return min(svg, render(Source(turned), "svg", subject).decode(), key=_width_in_points)
+    return min(svg, render(turned, "svg", subject).decode(), key=_width_in_points)
 
 
 def _width_in_points(svg: str) -> float:
